@@ -1,0 +1,105 @@
+"""The frame: what one record of the submissions topic holds.
+
+A frame carries submissions of one partition, in order, and `answer_by`: the earliest deadline of
+its members in the broker's time. The gateway answers 200 only if Kafka appended the frame by then,
+and the processor applies nothing of a frame that was appended later. Both compare the same two
+numbers, so they agree whatever the clocks say.
+"""
+
+import zlib
+from typing import Any
+
+import msgspec
+
+FRAME_VERSION = 1
+
+
+class Submission(msgspec.Struct, omit_defaults=True):
+    """One report of one entity, or (with `removed`) the word that the entity is gone.
+
+    `labels` are those that hold from now on; `fallback` those that hold where the row has none.
+    `timestamp` is the agent's own, in seconds since the epoch.
+    """
+
+    kind: str
+    id: str
+    generation: int
+    labels: dict[str, str] = {}
+    fallback: dict[str, str] = {}
+    metrics: dict[str, int | float] = {}
+    timestamp: float | None = None
+    removed: bool = False
+
+
+class Frame(msgspec.Struct):
+    """`answer_by` is in milliseconds since the epoch, in the broker's time."""
+
+    version: int
+    answer_by: int
+    submissions: list[Submission]
+
+    def is_late(self, appended: int) -> bool:
+        """Tell whether Kafka appended it (milliseconds) after the deadline of its members."""
+        return appended > self.answer_by
+
+
+class FrameError(ValueError):
+    """A record of the submissions topic that is not a frame of a version known here."""
+
+
+class _Versioned(msgspec.Struct):
+    version: int
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Frame)
+_version_decoder = msgspec.json.Decoder(_Versioned)
+
+
+def encode_submission(submission: Submission) -> msgspec.Raw:
+    """Encode a submission once; `encode_frame` joins such pieces without encoding them again."""
+    return msgspec.Raw(_encoder.encode(submission))
+
+
+def encode_frame(answer_by: int, submissions: list[Any]) -> bytes:
+    """Encode a frame of `Submission`s or of what `encode_submission` made of them."""
+    return _encoder.encode(
+        {"version": FRAME_VERSION, "answer_by": answer_by, "submissions": submissions}
+    )
+
+
+def decode_frame(value: bytes | None) -> Frame:
+    """Decode a record's value.
+
+    Raises:
+        FrameError: it is no frame, or one of a version that this code does not know.
+    """
+    if value is None:
+        raise FrameError("the record has no value")
+    try:
+        frame = _decoder.decode(value)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        version = _version_of(value)
+        if version is not None and version != FRAME_VERSION:
+            raise FrameError(f"frame version {version} is not known here") from error
+        raise FrameError(f"not a frame: {error}") from error
+    if frame.version != FRAME_VERSION:
+        raise FrameError(f"frame version {frame.version} is not known here")
+    return frame
+
+
+def _version_of(value: bytes) -> int | None:
+    try:
+        return _version_decoder.decode(value).version
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+
+
+def entity_key(kind: str, id: str) -> bytes:
+    """Key of an entity's row and of its registry record."""
+    return f"{kind}:{id}".encode()
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Partition of an entity: CRC-32 of its key, so that every gateway chooses the same one."""
+    return zlib.crc32(key) % partitions

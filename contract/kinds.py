@@ -1,0 +1,146 @@
+"""Entity kinds: the one declaration that validation, merge, rendering and documents follow.
+
+A third kind of entity, or one more metric, is one edit here.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+MAX_METRIC_VALUE = 2**63
+"""Largest value of a metric: what a signed 64-bit counter of an agent can hold, rounded up."""
+
+ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+_ID = re.compile(ID_PATTERN)
+_TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}")
+
+
+def is_id(text: str) -> bool:
+    """Tell whether `text` is a well-formed entity id."""
+    return _ID.fullmatch(text) is not None
+
+
+def is_text(text: str) -> bool:
+    """Tell whether `text` may be a name or label value: 1-255 characters, no control character."""
+    return _TEXT.fullmatch(text) is not None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One gauge that an entity reports: `field` in a submission, `name` on /metrics."""
+
+    field: str
+    name: str
+    help: str
+    type: Literal["integer", "float"] = "integer"
+
+
+@dataclass(frozen=True)
+class Label:
+    """One label of every series of an entity.
+
+    `registered`: the registry has a value for it. `submitted`: the agent may send one, under the
+    name `field`; the last one sent wins over the registered value and over `default`.
+    """
+
+    name: str
+    registered: bool = False
+    submitted: Literal["boolean", "text"] | None = None
+    field: str = ""
+    default: str = ""
+
+
+@dataclass(frozen=True)
+class EntityKind:
+    """Everything that differs between one kind of entity and another."""
+
+    name: str
+    collection: str
+    """Path segment of the kind's endpoints: /api/v1/<collection>/…"""
+    id_label: str
+    labels: tuple[Label, ...]
+    metrics: tuple[Metric, ...]
+    last_check_in: Metric
+    credential: Literal["api_key", "jwt"]
+    types: tuple[str, ...] = ()
+    """Values that the registry accepts for the label `type`; empty where there is no such label."""
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        return (self.id_label, *(label.name for label in self.labels))
+
+    @property
+    def families(self) -> tuple[Metric, ...]:
+        """Metrics in the order in which /metrics shows them."""
+        return (*self.metrics, self.last_check_in)
+
+
+CLIENT = EntityKind(
+    name="client",
+    collection="clients",
+    id_label="client_id",
+    labels=(
+        Label("name", registered=True),
+        Label("type", registered=True),
+        Label("headless", submitted="boolean", field="headless", default="false"),
+    ),
+    metrics=(
+        Metric("bytes_sent", "tobogganing_client_bytes_sent", "Bytes sent by client"),
+        Metric("bytes_received", "tobogganing_client_bytes_received", "Bytes received by client"),
+        Metric("packets_sent", "tobogganing_client_packets_sent", "Packets sent by client"),
+        Metric(
+            "packets_received", "tobogganing_client_packets_received", "Packets received by client"
+        ),
+        Metric(
+            "connection_uptime",
+            "tobogganing_client_connection_uptime_seconds",
+            "Connection uptime",
+            type="float",
+        ),
+    ),
+    last_check_in=Metric(
+        "last_check_in",
+        "tobogganing_client_last_check_in_timestamp",
+        "Last check-in time",
+        type="float",
+    ),
+    credential="api_key",
+    types=("native", "docker", "mobile"),
+)
+
+HEADEND = EntityKind(
+    name="headend",
+    collection="headends",
+    id_label="headend_id",
+    labels=(
+        Label("name", registered=True, submitted="text", field="headend_name"),
+        Label("region", registered=True),
+        Label("datacenter", registered=True),
+    ),
+    metrics=(
+        Metric(
+            "active_connections", "tobogganing_headend_active_connections", "Active connections"
+        ),
+        Metric("bandwidth_in", "tobogganing_headend_bandwidth_in_bytes", "Incoming bandwidth"),
+        Metric("bandwidth_out", "tobogganing_headend_bandwidth_out_bytes", "Outgoing bandwidth"),
+        Metric(
+            "cpu_usage",
+            "tobogganing_headend_cpu_usage_percent",
+            "CPU usage percentage",
+            type="float",
+        ),
+        Metric("memory_usage", "tobogganing_headend_memory_usage_bytes", "Memory usage"),
+    ),
+    last_check_in=Metric(
+        "last_check_in",
+        "tobogganing_headend_last_check_in_timestamp",
+        "Last check-in time",
+        type="float",
+    ),
+    credential="jwt",
+)
+
+KINDS: dict[str, EntityKind] = {kind.name: kind for kind in (CLIENT, HEADEND)}
+
+TYPE_ALIASES = {"client_native": "native", "client_docker": "docker", "client_mobile": "mobile"}
+"""Longer type names that the product's own clients send."""

@@ -1,0 +1,154 @@
+"""Rows of the entity-state topic: one per entity, and one ledger per source partition."""
+
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from contract.position import BEFORE_ALL, Position
+
+ROW_VERSION = 1
+LEDGER_PREFIX = b"ledger:"
+POSITION_HEADER = "position"
+"""Header of a tombstone: the position that the removal happened at, as `offset:index`."""
+
+
+class EntityRow(msgspec.Struct, omit_defaults=True):
+    """The newest known state of one entity.
+
+    `offset` and `index` are the position of what it holds, `generation` that of the registration.
+    `last_check_in` is in seconds since the epoch; `heard_at`, the append time of the newest
+    submission that was applied, in milliseconds. A `removed` row has no series: it stands until
+    retention ends, so that a late submission cannot bring the entity back.
+    """
+
+    version: int
+    offset: int
+    index: int
+    generation: int
+    heard_at: int
+    last_check_in: float
+    labels: dict[str, str] = {}
+    metrics: dict[str, int | float] = {}
+    removed: bool = False
+
+    @property
+    def position(self) -> Position:
+        return Position(self.offset, self.index)
+
+
+Count = Annotated[int, Meta(ge=0)]
+
+
+class LedgerRow(msgspec.Struct):
+    """What became of a source partition's submissions up to and including `offset`.
+
+    read = applied + stale + late + dead_lettered, always; `lost` counts records that Kafka
+    dropped before they were read.
+    """
+
+    version: int
+    offset: int
+    read: Count = 0
+    applied: Count = 0
+    stale: Count = 0
+    late: Count = 0
+    dead_lettered: Count = 0
+    lost: Count = 0
+
+    @property
+    def balances(self) -> bool:
+        return self.read == self.applied + self.stale + self.late + self.dead_lettered
+
+
+def empty_ledger() -> LedgerRow:
+    """Ledger of a partition of which nothing was read yet."""
+    return LedgerRow(version=ROW_VERSION, offset=BEFORE_ALL.offset)
+
+
+class RowError(ValueError):
+    """A record of the entity-state topic that this code cannot read."""
+
+
+class _Held(msgspec.Struct):
+    offset: int
+    index: int
+
+
+_Row = TypeVar("_Row", EntityRow, LedgerRow)
+
+_encoder = msgspec.json.Encoder()
+_entity_decoder = msgspec.json.Decoder(EntityRow)
+_position_decoder = msgspec.json.Decoder(_Held)
+_ledger_decoder = msgspec.json.Decoder(LedgerRow)
+
+
+def encode_row(row: EntityRow | LedgerRow) -> bytes:
+    return _encoder.encode(row)
+
+
+def ledger_key(partition: int) -> bytes:
+    return LEDGER_PREFIX + str(partition).encode()
+
+
+def is_ledger_key(key: bytes) -> bool:
+    return key.startswith(LEDGER_PREFIX)
+
+
+def decode_entity_row(value: bytes) -> EntityRow:
+    """Decode an entity's row.
+
+    Raises:
+        RowError: it is no row, or one of a version that this code does not know.
+    """
+    return _decode(_entity_decoder, value)
+
+
+def decode_ledger_row(value: bytes) -> LedgerRow:
+    """Decode a partition's ledger row.
+
+    Raises:
+        RowError: it is no ledger row, or one of a version that this code does not know.
+    """
+    return _decode(_ledger_decoder, value)
+
+
+def decode_row_position(value: bytes) -> Position:
+    """Read only the position of an entity's row, of whatever version.
+
+    Raises:
+        RowError: it has none.
+    """
+    try:
+        held = _position_decoder.decode(value)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise RowError(f"not a row: {error}") from error
+    return Position(held.offset, held.index)
+
+
+def _decode(decoder: msgspec.json.Decoder[_Row], value: bytes) -> _Row:
+    try:
+        row = decoder.decode(value)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise RowError(f"not a row: {error}") from error
+    if row.version != ROW_VERSION:
+        raise RowError(f"row version {row.version} is not known here")
+    return row
+
+
+def encode_position(position: Position) -> bytes:
+    """Encode a tombstone's position header."""
+    return f"{position.offset}:{position.index}".encode()
+
+
+def decode_position(header: bytes) -> Position:
+    """Decode a tombstone's position header.
+
+    Raises:
+        RowError: it is none.
+    """
+    try:
+        offset, index = header.decode("ascii").split(":")
+        return Position(int(offset), int(index))
+    except ValueError as error:
+        raise RowError(f"not a position: {header!r}") from error

@@ -1,0 +1,38 @@
+"""`tobogganing processor`: run one worker."""
+
+import asyncio
+import sys
+
+from prometheus_client import CollectorRegistry
+
+from processor.app import Processor, prepare
+from processor.metrics import ProcessorMetrics
+from processor.settings import ProcessorSettings
+from processor.worker import Ground, Worker, http_app
+from service.kafka import TopicMismatchError
+from service.logs import configure_logs
+from service.settings import SettingsError, load_settings
+
+
+def main() -> None:
+    try:
+        settings = load_settings(ProcessorSettings)
+    except SettingsError as error:
+        print(f"processor: cannot start:\n{error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    configure_logs(settings, "processor")
+    try:
+        asyncio.run(prepare(settings))
+    except TopicMismatchError as error:
+        print(f"processor: cannot start: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    registry = CollectorRegistry()
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    processor = Processor(settings, ProcessorMetrics(registry))
+    ground = Ground(processor, http_app(processor, settings, registry))
+    Worker(processor.app, ground, loop=loop, quiet=True).execute_from_commandline()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Rules 1 and 2: flush, then acknowledge; nothing escapes the batch, nothing half-done goes on.
+
+Faust's `take` acknowledges in a `finally`, on exceptions and on a SIGTERM too, and an exception
+lets it restart the agent while later frames overtake the failed one. So events are taken without
+acknowledgement, acknowledged in order when Kafka has their flush, and any error but bad data ends
+the process: nothing unflushed was acknowledged, and the supervisor starts it again.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from faust.types import EventT, StreamT
+
+from processor.fold import PartitionBatch, Record, fold
+from processor.heartbeat import Heartbeat
+from processor.holes import FirstOffset, check_hole
+from processor.metrics import ProcessorMetrics
+from processor.ownership import Ownership
+from processor.table import FLUSH_DEADLINE, StateTable
+from service.tasks import die
+
+TAKE = 200
+"""Most frames in a batch."""
+WITHIN = 0.02
+"""Seconds that a batch waits for more frames."""
+
+
+class Agent:
+    """Folds batches of frames into the table."""
+
+    def __init__(
+        self,
+        table: StateTable,
+        ownership: Ownership,
+        heartbeat: Heartbeat,
+        first_offset: FirstOffset,
+        metrics: ProcessorMetrics,
+    ) -> None:
+        self._table = table
+        self._ownership = ownership
+        self._heartbeat = heartbeat
+        self._first_offset = first_offset
+        self._metrics = metrics
+
+    async def run(self, stream: StreamT[bytes]) -> None:
+        """Take batches for ever, one at a time."""
+        async for events in stream.noack_take(TAKE, within=WITHIN):
+            try:
+                async with self._table.lock:
+                    await self._process(stream, events)
+            except Exception as error:  # whatever it is, going on would pass over this batch
+                die("a batch failed", reason=repr(error), exc_info=error)
+
+    async def _process(self, stream: StreamT[bytes], events: Sequence[EventT[bytes]]) -> None:
+        await self._heartbeat.fresh()
+        batches: dict[int, PartitionBatch] = {}
+        for event in events:
+            if self._ownership.is_current(event):
+                await self._fold(batches, _record(event))
+                await asyncio.sleep(0)  # the lease's ticker and heartbeats run in between
+            else:
+                self._metrics.foreign_frames.inc()
+        batches = {p: b for p, b in batches.items() if self._table.is_owned(p, b.state)}
+        await self._write_dead_letters(batches)
+        if batches:
+            with self._metrics.flush_seconds.time():
+                await self._table.flush(batches)
+        for event in events:
+            # A generation may have ended during the flush: then another reads this event again.
+            if self._ownership.is_current(event):
+                await stream.ack(event)
+                self._metrics.frames.inc()
+
+    async def _fold(self, batches: dict[int, PartitionBatch], record: Record) -> None:
+        batch = batches.get(record.partition)
+        if batch is None:
+            batch = PartitionBatch(self._table.store.partitions[record.partition])
+            batches[record.partition] = batch
+        ledger = batch.state.ledger
+        await check_hole(ledger, record.partition, record.offset, self._first_offset)
+        fold(batch, record, self._table.settings.kafka_partitions)
+
+    async def _write_dead_letters(self, batches: dict[int, PartitionBatch]) -> None:
+        letters = [letter for batch in batches.values() for letter in batch.dead_letters]
+        if letters:
+            self._metrics.dead_letters.inc(len(letters))
+            async with asyncio.timeout(FLUSH_DEADLINE):
+                await self._table.writer.write_dead_letters(letters)
+
+
+def _record(event: EventT[Any]) -> Record:
+    message = event.message
+    return Record(message.partition, message.offset, round(message.timestamp * 1000), message.value)

@@ -1,0 +1,188 @@
+"""The processor, put together: submissions → agent → fold → table → entity-state."""
+
+import asyncio
+from typing import Any
+
+import faust
+import structlog
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from faust.types import TP
+
+from processor.agent import Agent
+from processor.changelog import Writer
+from processor.consumer import LedgerTransport
+from processor.heartbeat import Heartbeat
+from processor.lease import Lease
+from processor.metrics import ProcessorMetrics
+from processor.ownership import Ownership
+from processor.settings import ProcessorSettings
+from processor.sweep import Sweeper
+from processor.table import StateTable
+from service.kafka import client_options, ensure_topics, ssl_context, topics_of
+
+log = structlog.get_logger(__name__)
+
+# Rule 8, static membership and short waits: a killed worker is back in its partitions in 2-3 s.
+SESSION = 8.0
+HEARTBEAT_INTERVAL = 2.0
+REBALANCE_TIMEOUT = 10.0
+REQUEST_TIMEOUT = 9.0
+"""Faust's default of 90 s waits out a dead broker; Faust demands more than a session."""
+COMMIT_INTERVAL = 0.5
+QUEUED_FRAMES = 512
+"""Frames of up to 256 KiB that wait in memory."""
+
+
+class Processor:
+    """All parts of one worker."""
+
+    def __init__(self, settings: ProcessorSettings, metrics: ProcessorMetrics) -> None:
+        self.settings = settings
+        self.topics = topics = topics_of(settings)
+        self.lease = Lease(SESSION)
+        self.heartbeat = Heartbeat(SESSION)
+        self.writer = Writer(settings, topics.entity_state.name, topics.dead_letter.name)
+        self.app = _faust_app(settings)
+        self.table = self._table()
+        self.app.transport = LedgerTransport(
+            self.app.conf.broker_consumer, self.app, next_offsets=self._next_offsets
+        )
+        self.ownership = Ownership(
+            self.app, self.table, self.heartbeat, topics.submissions.name, metrics
+        )
+        self.agent = Agent(
+            self.table, self.ownership, self.heartbeat, self._first_source_offset, metrics
+        )
+        self.sweeper = Sweeper(
+            self.table,
+            retention=settings.retention_hours * 3600,
+            interval=settings.sweep_interval,
+            source_ends=self._source_ends,
+            changelog_ends=self._changelog_ends,
+            metrics=metrics,
+        )
+        self.app.agent(self._topic(topics.submissions.name), name="fold")(self.agent.run)
+        metrics.watch(self.table.store)
+
+    def waiting_for(self) -> list[str]:
+        """Return what this worker still waits for, in words."""
+        return [] if self.ownership.settled else ["its partitions"]
+
+    def _topic(self, name: str, **options: Any) -> Any:
+        return self.app.topic(
+            name,
+            key_type=bytes,
+            value_type=bytes,
+            partitions=self.settings.kafka_partitions,
+            allow_empty=True,
+            **options,
+        )
+
+    def _table(self) -> StateTable:
+        changelog = self._topic(
+            self.topics.entity_state.name, acks=False, internal=True, compacting=True
+        )
+        table: StateTable = self.app.Table(
+            "entities",
+            key_type=bytes,
+            value_type=bytes,
+            partitions=self.settings.kafka_partitions,
+            changelog_topic=changelog,
+            settings=self.settings,
+        )
+        table.writer = self.writer
+        table.lease = self.lease
+        return table
+
+    def _next_offsets(self) -> dict[TP, int]:
+        return {
+            TP(self.topics.submissions.name, partition): state.ledger.offset + 1
+            for partition, state in self.table.store.partitions.items()
+            if state.loaded
+        }
+
+    async def _source_ends(self, partitions: list[int]) -> dict[int, int]:
+        return await self._ends(self.topics.submissions.name, partitions)
+
+    async def _changelog_ends(self, partitions: list[int]) -> dict[int, int]:
+        return await self._ends(self.topics.entity_state.name, partitions)
+
+    async def _ends(self, topic: str, partitions: list[int]) -> dict[int, int]:
+        if not partitions:
+            return {}
+        async with asyncio.timeout(REQUEST_TIMEOUT):
+            ends = await self.app.consumer.highwaters(*(TP(topic, p) for p in partitions))
+        return {tp.partition: end for tp, end in ends.items()}
+
+    async def _first_source_offset(self, partition: int) -> int:
+        tp = TP(self.topics.submissions.name, partition)
+        async with asyncio.timeout(REQUEST_TIMEOUT):
+            offsets = await self.app.consumer.earliest_offsets(tp)
+        first: int = next(iter(offsets.values()))
+        return first
+
+
+def _faust_app(settings: ProcessorSettings) -> faust.App:
+    servers = settings.kafka_bootstrap_servers.split(",")
+    return faust.App(
+        settings.group,
+        broker=[f"kafka://{server.strip()}" for server in servers],
+        broker_credentials=_credentials(settings),
+        Table=StateTable,
+        store="memory://",
+        datadir="/nonexistent",
+        key_serializer="raw",
+        value_serializer="raw",
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=f"{settings.group}-{settings.worker_name}",
+        broker_session_timeout=SESSION,
+        broker_heartbeat_interval=HEARTBEAT_INTERVAL,
+        broker_rebalance_timeout=REBALANCE_TIMEOUT,
+        broker_request_timeout=REQUEST_TIMEOUT,
+        broker_commit_interval=COMMIT_INTERVAL,
+        producer_linger=0,
+        producer_request_timeout=4,
+        stream_buffer_maxsize=QUEUED_FRAMES,
+        stream_wait_empty=False,
+        stream_recovery_delay=0.0,
+        table_standby_replicas=0,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        topic_partitions=settings.kafka_partitions,
+        topic_replication_factor=settings.kafka_replication,
+        web_enabled=False,
+        worker_redirect_stdouts=False,
+    )
+
+
+def _credentials(settings: ProcessorSettings) -> Any:
+    protocol = settings.kafka_security_protocol
+    context = ssl_context(settings) if "SSL" in protocol else None
+    if "SASL" in protocol:
+        password = settings.kafka_sasl_password
+        return faust.SASLCredentials(
+            mechanism=settings.kafka_sasl_mechanism,
+            username=settings.kafka_sasl_username,
+            password=password.reveal() if password else None,
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context=context) if context else None
+
+
+async def prepare(settings: ProcessorSettings) -> None:
+    """Wait for the topics and for the group's coordinator, which a fresh broker lacks at first."""
+    await ensure_topics(settings)
+    admin = AIOKafkaAdminClient(**client_options(settings))
+    await admin.start()
+    try:
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    await admin.find_coordinator(settings.group)
+                    return
+                except KafkaError as error:
+                    log.info("waiting for the group coordinator", reason=repr(error))
+                    await asyncio.sleep(0.2)
+    finally:
+        await admin.close()

@@ -1,0 +1,65 @@
+"""Rule 3, second half: the ledger says where to go on.
+
+Faust seeks to the group's committed offsets. A partition that has none yet is then not sought at
+all, and what was fetched and dropped during the rebalance is passed over; one whose commit ran
+ahead of a restored state would be passed over too. The ledger is written with the rows that it
+covers, so its next offset is right by definition, and the group's commit merely follows it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from service.tasks import die
+
+log = structlog.get_logger(__name__)
+
+NextOffsets = Callable[[], dict[TP, int]]
+"""Returns the next source offset of each partition whose state is loaded."""
+
+
+class LedgerConsumer(driver.Consumer):
+    """Faust's consumer, seeking by the ledger."""
+
+    async def perform_seek(self) -> None:
+        """Seek every loaded partition to where its ledger ends (the others after they are loaded).
+
+        Raises:
+            IllegalStateError: another rebalance has begun; Faust starts over.
+        """
+        offsets: dict[TP, int] = self.transport.next_offsets()
+        if not offsets:
+            return
+        try:
+            await self.seek_wait(offsets)
+        except IllegalStateError:
+            raise
+        except Exception as error:  # going on from elsewhere would pass over frames
+            die("could not seek to the ledger", reason=repr(error), exc_info=error)
+        self._committed_offset.update(offsets)
+        await self._thread.call_thread(self._let_commit_follow, offsets)
+
+    async def _let_commit_follow(self, offsets: dict[TP, int]) -> None:
+        commits = {
+            TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, "")
+            for tp, offset in offsets.items()
+        }
+        try:
+            await self._thread._consumer.commit(commits)
+        except (KafkaError, IllegalStateError) as error:
+            log.info("commit follows later", reason=repr(error))
+
+
+class LedgerTransport(driver.Transport):
+    """Faust's transport with that consumer."""
+
+    Consumer = LedgerConsumer
+
+    def __init__(self, *args: Any, next_offsets: NextOffsets, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.next_offsets = next_offsets

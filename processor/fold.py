@@ -1,0 +1,129 @@
+"""The fold: one record of the submissions topic changes rows, the ledger and dead letters."""
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from contract.frame import (
+    Frame,
+    FrameError,
+    Submission,
+    decode_frame,
+    entity_key,
+    partition_of,
+)
+from contract.position import Position
+from contract.row import (
+    POSITION_HEADER,
+    EntityRow,
+    RowError,
+    decode_entity_row,
+    encode_position,
+    encode_row,
+)
+from processor.reduce import Outcome, reduce
+from processor.state import Headers, PartitionState
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record of the submissions topic; `appended` is in milliseconds since the epoch."""
+
+    partition: int
+    offset: int
+    appended: int
+    value: bytes | None
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """What could not be processed: a whole record (index -1), or one submission of a frame."""
+
+    record: Record
+    index: int
+    value: bytes
+    reason: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """A record to write to the changelog; no value removes the row."""
+
+    value: bytes | None
+    headers: Headers = ()
+
+
+@dataclass
+class PartitionBatch:
+    """What one batch does to one partition."""
+
+    state: PartitionState
+    changes: dict[bytes, Change] = field(default_factory=dict)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+
+
+def fold(batch: PartitionBatch, record: Record, partitions: int) -> None:
+    """Fold a record into a batch of its partition; one that the ledger covers is a replay."""
+    ledger = batch.state.ledger
+    if record.offset <= ledger.offset:
+        return
+    ledger.offset = record.offset
+    try:
+        frame = decode_frame(record.value)
+    except FrameError as error:
+        # How many submissions it held cannot be known: it counts as one.
+        ledger.read += 1
+        ledger.dead_lettered += 1
+        batch.dead_letters.append(DeadLetter(record, -1, record.value or b"", str(error)))
+        return
+    ledger.read += len(frame.submissions)
+    if frame.is_late(record.appended):
+        ledger.late += len(frame.submissions)
+        return
+    _fold_submissions(batch, record, frame, partitions)
+
+
+def _fold_submissions(batch: PartitionBatch, record: Record, frame: Frame, partitions: int) -> None:
+    ledger = batch.state.ledger
+    for index, submission in enumerate(frame.submissions):
+        try:
+            outcome = _fold_submission(batch, record, index, submission, partitions)
+        except RowError as error:
+            ledger.dead_lettered += 1
+            value = msgspec.json.encode(submission)
+            batch.dead_letters.append(DeadLetter(record, index, value, str(error)))
+            continue
+        if outcome is Outcome.APPLIED:
+            ledger.applied += 1
+        else:
+            ledger.stale += 1
+
+
+def _fold_submission(
+    batch: PartitionBatch, record: Record, index: int, submission: Submission, partitions: int
+) -> Outcome:
+    key = entity_key(submission.kind, submission.id)
+    if partition_of(key, partitions) != record.partition:
+        raise RowError(f"{key!r} does not belong into partition {record.partition}")
+    held = batch.state.rows.get(key)
+    row = None if held is None else decode_entity_row(held)
+    reduced, outcome = reduce(row, submission, Position(record.offset, index), record.appended)
+    if reduced is not row and reduced is not None:
+        put_row(batch, key, reduced)
+    return outcome
+
+
+def put_row(batch: PartitionBatch, key: bytes, row: EntityRow) -> None:
+    value = encode_row(row)
+    batch.state.rows[key] = value
+    batch.changes[key] = Change(value)
+
+
+def delete_row(batch: PartitionBatch, key: bytes, position: Position) -> None:
+    """Remove a row; the tombstone says which position of it was removed."""
+    batch.state.rows.pop(key, None)
+    batch.changes[key] = tombstone(position)
+
+
+def tombstone(position: Position) -> Change:
+    return Change(None, [(POSITION_HEADER, encode_position(position))])

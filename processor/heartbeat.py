@@ -1,0 +1,48 @@
+"""Rule 7, third part: do not fold while the group may already have given the partitions away.
+
+A frozen coordinator evicts a worker whose own clock is fine. The age of the last heartbeat that
+was answered, counted from when it was sent, tells.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+POLL = 0.05
+FRESH = 0.6
+"""Part of a session within which a heartbeat must have been answered."""
+
+
+class Heartbeat:
+    """Watches the heartbeats of an aiokafka consumer (which runs in a thread of its own)."""
+
+    def __init__(self, session: float) -> None:
+        self._limit = FRESH * session
+        self._answered = float("-inf")
+        self._watched: Any = None
+
+    def age(self) -> float:
+        """Seconds since the last answered heartbeat was sent."""
+        return time.monotonic() - self._answered
+
+    def joined(self, coordinator: Any) -> None:
+        """Take note that the group has just answered a join, and watch this coordinator."""
+        self._answered = time.monotonic()
+        if coordinator is self._watched:
+            return
+        self._watched = coordinator
+        send = coordinator._do_heartbeat
+
+        async def watched() -> bool:
+            sent = time.monotonic()
+            succeeded: bool = await send()
+            if succeeded:
+                self._answered = max(self._answered, sent)
+            return succeeded
+
+        coordinator._do_heartbeat = watched
+
+    async def fresh(self) -> None:
+        """Wait until the group has lately said that this worker is a member."""
+        while self.age() > self._limit:  # noqa: ASYNC110 (set by another thread)
+            await asyncio.sleep(POLL)

@@ -1,0 +1,110 @@
+"""Rules 3 and 5: which partitions are this worker's, and which events are of its present time.
+
+Rule 3, hold until the seek is done: at the end of each recovery Faust resumes the source
+partitions, then seeks, then clears the stream's queue; frames fetched in between vanish. So flow
+is stopped again before Faust resumes it, and Faust opens it after its seek (see consumer.py).
+
+Rule 5, drop foreign events: events of an older generation stay in the take buffer over a
+rebalance. They are neither folded nor acknowledged: whoever owns the partition reads them again.
+"""
+
+from typing import Any
+
+import structlog
+from faust.types import TP, AppT, EventT
+
+from processor.fold import Change, PartitionBatch, tombstone
+from processor.heartbeat import Heartbeat
+from processor.metrics import ProcessorMetrics
+from processor.table import StateTable
+from service.reader import TopicReader
+from service.tasks import die
+
+log = structlog.get_logger(__name__)
+
+
+class ForeignTopicError(RuntimeError):
+    """The submissions topic is not the one that the state was made from."""
+
+
+class Ownership:
+    """Loads the state of newly assigned partitions, and tells own events from foreign ones."""
+
+    def __init__(
+        self,
+        app: AppT[Any],
+        table: StateTable,
+        heartbeat: Heartbeat,
+        submissions: str,
+        metrics: ProcessorMetrics,
+    ) -> None:
+        self._app = app
+        self._table = table
+        self._heartbeat = heartbeat
+        self._submissions = submissions
+        self._metrics = metrics
+        self.settled = False
+        """True while this worker is a member of its group and has loaded what it owns."""
+        app.on_partitions_revoked.connect(self._on_revoked)
+        app.on_partitions_assigned.connect(self._on_assigned)
+        app.on_rebalance_complete.connect(self._on_rebalance_complete)
+
+    def is_current(self, event: EventT[Any]) -> bool:
+        message = event.message
+        return (
+            message.generation_id == self._app.consumer_generation_id
+            and self._table.store.owned(message.partition) is not None
+        )
+
+    async def _on_revoked(self, app: AppT[Any], revoked: set[TP], **_: Any) -> None:
+        self.settled = False
+
+    async def _on_assigned(self, app: AppT[Any], assigned: set[TP], **_: Any) -> None:
+        self._metrics.rebalances.inc()
+        self._heartbeat.joined(app.consumer._thread._consumer._coordinator)
+
+    async def _on_rebalance_complete(self, app: AppT[Any], **_: Any) -> None:
+        app.consumer.stop_flow()
+        app.flow_control.suspend()
+        try:
+            async with self._table.lock:
+                await self._load()
+        except Exception as error:  # whatever it is, the state is not known
+            die("the state could not be loaded", reason=repr(error), exc_info=error)
+        self.settled = True
+
+    async def _load(self) -> None:
+        store = self._table.store
+        stepped_back = await store.load()
+        await self._check_source()
+        batches = {}
+        for partition, positions in stepped_back.items():
+            if positions:
+                state = store.partitions[partition]
+                changes = {
+                    key: Change(state.rows[key]) if key in state.rows else tombstone(position)
+                    for key, position in positions.items()
+                }
+                batches[partition] = PartitionBatch(state, changes)
+        if batches:
+            log.warning("rows stepped back", keys=sum(len(b.changes) for b in batches.values()))
+            await self._table.flush(batches)
+
+    async def _check_source(self) -> None:
+        """Compare each ledger with its source: no replay may be taken for a new topic's records.
+
+        Raises:
+            ForeignTopicError: the topic ends before what the ledger has counted.
+        """
+        partitions = self._table.store.partitions
+        if not partitions:
+            return
+        async with TopicReader(self._table.settings, self._submissions, partitions) as reader:
+            ends = await reader.ends()
+        for partition, state in partitions.items():
+            if ends[partition] <= state.ledger.offset:
+                raise ForeignTopicError(
+                    f"{self._submissions} partition {partition} ends at {ends[partition]}, but its "
+                    f"ledger is at {state.ledger.offset}: the topic was made anew or has lost "
+                    f"records. Restore it, or choose another KAFKA_TOPIC_PREFIX."
+                )

@@ -1,0 +1,81 @@
+"""The reducer: a row and a submission make the next row."""
+
+from enum import Enum
+
+from contract.frame import Submission
+from contract.position import Position
+from contract.row import ROW_VERSION, EntityRow
+
+
+class Outcome(Enum):
+    """What the ledger counts a submission as."""
+
+    APPLIED = "applied"
+    STALE = "stale"
+
+
+def reduce(
+    row: EntityRow | None, submission: Submission, position: Position, appended: int
+) -> tuple[EntityRow | None, Outcome]:
+    """Fold one submission, found at `position` and appended at `appended` (milliseconds).
+
+    Returns the row as it is from now on (the same object where nothing changed) and the outcome.
+    A position that the row already holds is a replay: it was applied, and changes nothing.
+    """
+    if row is not None:
+        if position <= row.position:
+            return row, Outcome.APPLIED
+        if submission.generation < row.generation:
+            return row, Outcome.STALE
+        if submission.generation > row.generation:
+            row = None
+        elif row.removed and not submission.removed:
+            return row, Outcome.STALE
+    if submission.removed:
+        return _removed(row, submission, position, appended), Outcome.APPLIED
+    if row is None:
+        return _updated(_blank(submission), submission, position, appended), Outcome.APPLIED
+    if submission.timestamp is not None and submission.timestamp < row.last_check_in:
+        return row, Outcome.STALE
+    return _updated(row, submission, position, appended), Outcome.APPLIED
+
+
+def _blank(submission: Submission) -> EntityRow:
+    return EntityRow(
+        version=ROW_VERSION,
+        offset=-1,
+        index=-1,
+        generation=submission.generation,
+        heard_at=0,
+        last_check_in=0.0,
+    )
+
+
+def _updated(
+    row: EntityRow, submission: Submission, position: Position, appended: int
+) -> EntityRow:
+    checked_in = appended / 1000 if submission.timestamp is None else submission.timestamp
+    return EntityRow(
+        version=ROW_VERSION,
+        offset=position.offset,
+        index=position.index,
+        generation=row.generation,
+        heard_at=max(row.heard_at, appended),
+        last_check_in=max(row.last_check_in, checked_in),
+        labels=submission.fallback | row.labels | submission.labels,
+        metrics=row.metrics | submission.metrics,
+    )
+
+
+def _removed(
+    row: EntityRow | None, submission: Submission, position: Position, appended: int
+) -> EntityRow:
+    return EntityRow(
+        version=ROW_VERSION,
+        offset=position.offset,
+        index=position.index,
+        generation=submission.generation,
+        heard_at=appended,
+        last_check_in=0.0 if row is None else row.last_check_in,
+        removed=True,
+    )

@@ -1,0 +1,80 @@
+"""Rule 7, first part: put right what a zombie wrote.
+
+A worker that was frozen past its session may still write rows of partitions that it lost. Readers
+ignore lower positions, but compaction keeps the last record of a key. The owner notices because
+the offsets that its own records are given are not consecutive.
+"""
+
+from collections.abc import Sequence
+
+import structlog
+from aiokafka import ConsumerRecord
+
+from contract.position import BEFORE_ALL
+from contract.row import decode_ledger_row, is_ledger_key
+from processor.fold import Change, tombstone
+from processor.state import Gap, PartitionState, record_position
+from service.reader import TopicReader
+from service.settings import KafkaSettings
+
+log = structlog.get_logger(__name__)
+
+
+class OvertakenError(RuntimeError):
+    """Another worker holds newer rows of a partition: this one must not go on."""
+
+
+async def repair(
+    settings: KafkaSettings, changelog: str, partition: int, state: PartitionState, gaps: list[Gap]
+) -> dict[bytes, Change]:
+    """Read the gaps of a changelog partition; return what has to be written again.
+
+    Raises:
+        OvertakenError: something in them is newer than what `state` holds.
+    """
+    changes: dict[bytes, Change] = {}
+    async with TopicReader(settings, changelog, [partition]) as reader:
+        for start, end in gaps:
+
+            def compare(_: int, records: Sequence[ConsumerRecord], end: int = end) -> None:
+                for record in records:
+                    if record.offset < end:
+                        change = _answer(state, record)
+                        if change is not None:
+                            changes[record.key] = change
+
+            reader.seek({partition: start})
+            while await reader.position(partition) < end:
+                await reader.poll(compare)
+    log.warning(
+        "someone else wrote to the changelog",
+        partition=partition,
+        gaps=gaps,
+        written_again=len(changes),
+    )
+    return changes
+
+
+def _answer(state: PartitionState, record: ConsumerRecord) -> Change | None:
+    """Return what to write over a foreign record, if anything."""
+    if is_ledger_key(record.key):
+        if (
+            record.value is not None
+            and decode_ledger_row(record.value).offset > state.ledger.offset
+        ):
+            raise OvertakenError(f"ledger at offset {record.offset} is newer")
+        return None  # every flush writes the ledger row
+    theirs = record_position(record.value, record.headers)
+    held = state.rows.get(record.key)
+    if held is None:
+        if record.value is None:
+            return None
+        if theirs.offset > state.ledger.offset:
+            raise OvertakenError(f"row at offset {record.offset} is newer than the ledger")
+        return tombstone(theirs)
+    ours = record_position(held, ())
+    if theirs > ours and theirs != BEFORE_ALL:
+        raise OvertakenError(f"row at offset {record.offset} is newer")
+    if record.value is None or theirs < ours:
+        return Change(held)
+    return None

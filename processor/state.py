@@ -1,0 +1,106 @@
+"""State of one partition: its rows, its ledger, and how far its changelog is known."""
+
+from collections.abc import Iterable, Sequence
+
+import structlog
+
+from contract.position import BEFORE_ALL, Position
+from contract.row import (
+    POSITION_HEADER,
+    LedgerRow,
+    RowError,
+    decode_ledger_row,
+    decode_position,
+    decode_row_position,
+    empty_ledger,
+    is_ledger_key,
+)
+
+log = structlog.get_logger(__name__)
+
+Headers = Sequence[tuple[str, bytes]]
+Gap = tuple[int, int]
+"""Offsets [from, to) of the changelog that someone else wrote."""
+
+
+class PartitionState:
+    """Rows by key (encoded), the ledger row, and the changelog offset expected next."""
+
+    def __init__(self) -> None:
+        self.rows: dict[bytes, bytes] = {}
+        self.ledger: LedgerRow = empty_ledger()
+        self.next_offset = 0
+        self.loaded = False
+        self._graves: dict[bytes, Position] = {}
+        self._stepped_back: set[bytes] = set()
+
+    def apply(self, key: bytes, value: bytes | None, headers: Headers) -> None:
+        """Take a record of the changelog, as loading finds it: the newest position wins.
+
+        The last record of a key need not be the newest, if a worker wrote that had lost the
+        partition. Compaction will keep the last one, so such keys are remembered.
+        """
+        if is_ledger_key(key):
+            self._apply_ledger(value)
+            return
+        position = record_position(value, headers)
+        if position < self._held(key):
+            self._stepped_back.add(key)
+            return
+        self._stepped_back.discard(key)
+        if value is None:
+            self.rows.pop(key, None)
+            self._graves[key] = position
+        else:
+            self.rows[key] = value
+
+    def finish_loading(self, next_offset: int) -> dict[bytes, Position]:
+        """Mark as loaded; return the keys whose last record is not the newest, with what is newest.
+
+        A key that is not among the rows was deleted at that position.
+        """
+        self.next_offset = max(self.next_offset, next_offset)
+        self.loaded = True
+        stepped_back = {key: self._held(key) for key in self._stepped_back}
+        self._stepped_back.clear()
+        self._graves.clear()
+        return stepped_back
+
+    def claim(self, offsets: Iterable[int]) -> list[Gap]:
+        """Take note of the offsets that own records were given; return what lies between them."""
+        gaps = []
+        for offset in sorted(offsets):
+            if offset > self.next_offset:
+                gaps.append((self.next_offset, offset))
+            self.next_offset = max(self.next_offset, offset + 1)
+        return gaps
+
+    def _held(self, key: bytes) -> Position:
+        row = self.rows.get(key)
+        if row is not None:
+            return record_position(row, ())
+        return self._graves.get(key, BEFORE_ALL)
+
+    def _apply_ledger(self, value: bytes | None) -> None:
+        if value is None:
+            return
+        try:
+            ledger = decode_ledger_row(value)
+        except RowError as error:
+            # Going on without it would count again what it has counted.
+            raise RowError(f"the ledger cannot be read: {error}") from error
+        if ledger.offset >= self.ledger.offset:
+            self.ledger = ledger
+
+
+def record_position(value: bytes | None, headers: Headers) -> Position:
+    """Position of a changelog record; that before all where it cannot be read."""
+    try:
+        if value is not None:
+            return decode_row_position(value)
+        for name, header in headers:
+            if name == POSITION_HEADER:
+                return decode_position(header)
+    except RowError as error:
+        log.error("changelog record without a position", reason=str(error))
+    return BEFORE_ALL

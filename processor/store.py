@@ -1,0 +1,116 @@
+"""Rule 6: a store that loads itself.
+
+Faust's own recovery takes 84 s for a million rows where a plain reader takes 2.6 s, keeps rows of
+partitions that it no longer owns, and after a freeze does not notice that another worker wrote.
+So Faust is told that nothing is to be recovered, and the partitions are loaded afterwards: Faust
+sends no heartbeats while it waits for `on_rebalance`.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import structlog
+from aiokafka import ConsumerRecord
+from faust.stores import memory
+from faust.types import TP, EventT
+
+from contract.position import Position
+from processor.state import PartitionState
+from service.reader import TopicReader
+from service.settings import KafkaSettings
+from service.tasks import die
+
+log = structlog.get_logger(__name__)
+
+
+class PartitionedStore(memory.Store[bytes, bytes]):
+    """One `PartitionState` for each partition that this worker owns."""
+
+    settings: KafkaSettings
+    changelog: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.partitions: dict[int, PartitionState] = {}
+        self._offsets: dict[TP, int] = {}
+
+    def owned(self, partition: int) -> PartitionState | None:
+        """State of a partition that this worker owns and has loaded."""
+        state = self.partitions.get(partition)
+        return state if state is not None and state.loaded else None
+
+    def loaded(self) -> list[int]:
+        """Partitions that this worker owns and has loaded."""
+        return [partition for partition, state in self.partitions.items() if state.loaded]
+
+    async def on_rebalance(
+        self,
+        assigned: set[TP],
+        revoked: set[TP],
+        newly_assigned: set[TP],
+        generation_id: int = 0,
+    ) -> None:
+        """Drop what is gone, and say where the changelog ends. Short: no heartbeat goes out."""
+        try:
+            await self._take_over(assigned)
+        except Exception as error:  # Faust would go on half assigned
+            die("partitions could not be taken over", reason=repr(error), exc_info=error)
+
+    async def _take_over(self, assigned: set[TP]) -> None:
+        mine = {tp.partition for tp in assigned if tp.topic == self.changelog}
+        self.partitions = {
+            partition: self.partitions.get(partition) or PartitionState() for partition in mine
+        }
+        for state in self.partitions.values():
+            # After a freeze Faust calls nothing newly assigned although another worker wrote.
+            state.loaded = False
+        self._offsets.clear()
+        if mine:
+            async with TopicReader(self.settings, self.changelog, mine) as reader:
+                for partition, end in (await reader.ends()).items():
+                    self._offsets[TP(self.changelog, partition)] = end - 1
+
+    def persisted_offset(self, tp: TP) -> int | None:
+        return self._offsets.get(tp)
+
+    def set_persisted_offset(self, tp: TP, offset: int) -> None:
+        self._offsets[tp] = offset
+
+    def apply_changelog_batch(
+        self,
+        batch: Iterable[EventT],
+        to_key: Callable[[Any], Any],
+        to_value: Callable[[Any], Any],
+    ) -> None:
+        """Skip what Faust recovers between `on_rebalance` and `load`: `load` reads it again."""
+        for event in batch:
+            self._offsets[event.message.tp] = event.message.offset
+
+    async def load(self) -> dict[int, dict[bytes, Position]]:
+        """Load all owned partitions from where they are known up to their ends.
+
+        Returns for each partition the keys whose last record is not their newest.
+        """
+        loading = dict(self.partitions)
+        if not loading:
+            return {}
+        started = asyncio.get_running_loop().time()
+
+        def apply(partition: int, records: Sequence[ConsumerRecord]) -> None:
+            state = loading[partition]
+            for record in records:
+                state.apply(record.key, record.value, record.headers)
+
+        async with TopicReader(self.settings, self.changelog, loading) as reader:
+            starts = {partition: state.next_offset for partition, state in loading.items()}
+            ends = await reader.read_to_end(apply, starts)
+        log.info(
+            "state loaded",
+            partitions=sorted(loading),
+            rows=sum(len(state.rows) for state in loading.values()),
+            seconds=round(asyncio.get_running_loop().time() - started, 3),
+        )
+        return {
+            partition: state.finish_loading(ends[partition]) for partition, state in loading.items()
+        }

@@ -1,0 +1,130 @@
+"""Retention: an entity that was not heard of for long is swept, and with it its series.
+
+Also the idle part of rule 7: where there is nothing to flush, nobody notices a zombie's writes but
+a look at where the changelog ends.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from contract.row import RowError, decode_entity_row
+from processor.fold import PartitionBatch, delete_row
+from processor.metrics import ProcessorMetrics
+from processor.state import PartitionState
+from processor.table import StateTable
+
+log = structlog.get_logger(__name__)
+
+Ends = Callable[[list[int]], Awaitable[dict[int, int]]]
+"""Asks Kafka where some partitions of a topic end."""
+
+WATCH_INTERVAL = 5.0
+"""Seconds between two looks at the changelog's ends."""
+_SLICE = 2_000
+
+
+class Sweeper:
+    """Sweeps the partitions of this worker; `retention` is in seconds."""
+
+    def __init__(
+        self,
+        table: StateTable,
+        *,
+        retention: float,
+        interval: float,
+        source_ends: Ends,
+        changelog_ends: Ends,
+        metrics: ProcessorMetrics,
+    ) -> None:
+        self._table = table
+        self._retention_ms = round(retention * 1000)
+        self._interval = interval
+        self._source_ends = source_ends
+        self._changelog_ends = changelog_ends
+        self._metrics = metrics
+
+    async def run(self) -> None:
+        """Sweep every `interval` seconds, for ever."""
+        while True:
+            await asyncio.sleep(self._interval)
+            for partition in self._table.store.loaded():
+                with _patiently("sweep"):
+                    await self.sweep(partition)
+
+    async def watch(self) -> None:
+        """Look every few seconds whether someone else wrote to an owned changelog partition."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL)
+            async with self._table.lock:
+                with _patiently("watch"):
+                    await self._look()
+
+    async def _look(self) -> None:
+        store = self._table.store
+        ends = await self._changelog_ends(store.loaded())
+        for partition, end in ends.items():
+            state = store.owned(partition)
+            if state is not None and end > state.next_offset:
+                gap = (state.next_offset, end)
+                state.next_offset = end
+                await self._table.heal(partition, state, [gap])
+
+    async def sweep(self, partition: int) -> int:
+        """Remove the partition's expired rows, unless it has lag; return how many.
+
+        Time is the brokers': the append time of a ledger row that is written for it. A clock of
+        this machine that is ahead would sweep entities that live.
+        """
+        state = self._table.store.owned(partition)
+        if state is None:
+            return 0
+        async with self._table.lock:
+            now = (await self._table.flush({partition: PartitionBatch(state)}))[partition]
+        expired = await _heard_before(state, now - self._retention_ms)
+        if not expired:
+            return 0
+        async with self._table.lock:
+            source_ends = await self._source_ends([partition])
+            if not self._table.is_owned(partition, state) or not state.loaded:
+                return 0
+            if source_ends[partition] != state.ledger.offset + 1:
+                return 0
+            batch = PartitionBatch(state)
+            for key in expired:
+                row = decode_entity_row(state.rows[key])
+                if row.heard_at < now - self._retention_ms:
+                    delete_row(batch, key, row.position)
+            await self._table.flush({partition: batch})
+        log.info("swept", partition=partition, entities=len(batch.changes))
+        self._metrics.swept.inc(len(batch.changes))
+        return len(batch.changes)
+
+
+async def _heard_before(state: PartitionState, time: int) -> list[bytes]:
+    """Keys of rows that were last heard of before `time`, looked for in slices: batches go on."""
+    found = []
+    for number, key in enumerate(list(state.rows)):
+        if number % _SLICE == 0:
+            await asyncio.sleep(0)
+        value = state.rows.get(key)
+        if value is None:
+            continue
+        try:
+            if decode_entity_row(value).heard_at < time:
+                found.append(key)
+        except RowError as error:
+            log.error("row skipped", key=key.decode(errors="replace"), reason=str(error))
+    return found
+
+
+@contextlib.contextmanager
+def _patiently(what: str) -> Iterator[None]:
+    """Let a look at Kafka fail while Kafka is away: the next one comes soon."""
+    try:
+        yield
+    except (KafkaError, TimeoutError) as error:
+        log.warning("Kafka does not answer", task=what, reason=repr(error))

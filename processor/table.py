@@ -1,0 +1,105 @@
+"""Rule 1, first half: flush.
+
+A batch's changes are collected per partition and written all at once; its ledger rows are written
+when Kafka has acknowledged every row that they cover. Whoever has read a ledger row therefore has
+all of those rows, and a restart neither loses nor counts twice.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import faust
+
+from contract.row import encode_row, ledger_key
+from processor.changelog import Writer, Written
+from processor.fold import Change, PartitionBatch
+from processor.lease import Lease
+from processor.repair import repair
+from processor.state import Gap, PartitionState
+from processor.store import PartitionedStore
+from service.settings import KafkaSettings
+
+FLUSH_DEADLINE = 30.0
+"""Seconds for a flush: one session is shorter than a leader's failover, and makes restart loops."""
+
+
+class StateTable(faust.Table[bytes, bytes]):
+    """The table of all rows. Changes go through batches, not through its dict interface."""
+
+    settings: KafkaSettings
+    writer: Writer
+    lease: Lease
+
+    def __init__(self, app: Any, *, settings: KafkaSettings, **options: Any) -> None:
+        super().__init__(app, **options)
+        self.settings = settings
+        self.lock = asyncio.Lock()
+        """Held while rows of this worker change: by a batch, a sweep, a load, a repair."""
+
+    def _new_store(self) -> PartitionedStore:
+        store = PartitionedStore(
+            "partitioned://",
+            self.app,
+            self,
+            table_name=self.name,
+            key_type=self.key_type,
+            value_type=self.value_type,
+        )
+        store.settings = self.settings
+        store.changelog = self.changelog_topic_name
+        return store
+
+    @property
+    def store(self) -> PartitionedStore:
+        store: PartitionedStore = self.data
+        return store
+
+    def on_key_set(self, key: bytes, value: bytes) -> None:
+        raise TypeError("rows change through batches: see processor.fold")
+
+    def on_key_del(self, key: bytes) -> None:
+        raise TypeError("rows change through batches: see processor.fold")
+
+    def is_owned(self, partition: int, state: PartitionState) -> bool:
+        """Tell whether `state` is still what this worker holds of the partition."""
+        return self.store.partitions.get(partition) is state
+
+    async def flush(self, batches: dict[int, PartitionBatch]) -> dict[int, int]:
+        """Write a batch; return when it ends the append time of each partition's ledger row.
+
+        Touches no state of a partition that was lost meanwhile. Where someone else wrote to the
+        changelog in between, puts right what they wrote.
+
+        Raises:
+            TimeoutError: Kafka did not acknowledge within `FLUSH_DEADLINE`.
+            Exception: the state of a partition is no longer known; the process must end.
+        """
+        self.lease.check()
+        async with asyncio.timeout(FLUSH_DEADLINE):
+            rows = await self.writer.write({p: batch.changes for p, batch in batches.items()})
+            ledgers = await self.writer.write(
+                {
+                    p: {ledger_key(p): Change(encode_row(batch.state.ledger))}
+                    for p, batch in batches.items()
+                }
+            )
+        for partition, batch in batches.items():
+            if self.is_owned(partition, batch.state):
+                gaps = batch.state.claim(_offsets(rows[partition], ledgers[partition]))
+                if gaps:
+                    await self.heal(partition, batch.state, gaps)
+        return {partition: written.appended for partition, written in ledgers.items()}
+
+    async def heal(self, partition: int, state: PartitionState, gaps: list[Gap]) -> None:
+        """Read what someone else wrote into the changelog, and write again what was newer.
+
+        Raises:
+            OvertakenError: they wrote something newer than is held here.
+        """
+        changes = await repair(self.settings, self.changelog_topic_name, partition, state, gaps)
+        await self.flush({partition: PartitionBatch(state, changes)})
+
+
+def _offsets(*written: Written) -> Iterable[int]:
+    return (offset for part in written for offset in part.offsets)

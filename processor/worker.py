@@ -1,0 +1,75 @@
+"""The worker process: Faust's worker, with our logs, our HTTP server and our writer beneath it."""
+
+import asyncio
+import contextlib
+
+import faust
+import mode
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+
+from processor.app import Processor
+from processor.settings import ProcessorSettings
+from service.bearer import TokenCheck
+from service.exposition import expose, exposition
+from service.health import health_routes
+from service.http import build_app, route
+from service.requests import RequestMetrics
+from service.server import serving
+from service.tasks import cancel, vital
+
+STOP_PATIENCE = 2.0
+"""Seconds that the writer gets to stop: Kafka may be away."""
+
+
+class Ground(mode.Service):
+    """What must run before Faust starts and after it has stopped."""
+
+    def __init__(self, processor: Processor, app: Starlette) -> None:
+        super().__init__()
+        self._processor = processor
+        self._app = app
+        self._stack = contextlib.AsyncExitStack()
+
+    async def on_start(self) -> None:
+        processor = self._processor
+        await processor.writer.start()
+        await self._stack.enter_async_context(serving(self._app, processor.settings))
+        self._tasks = [
+            vital(processor.lease.run(), "lease"),
+            vital(processor.sweeper.run(), "sweep"),
+            vital(processor.sweeper.watch(), "watch"),
+        ]
+
+    async def on_stop(self) -> None:
+        await cancel(*self._tasks)
+        await self._stack.aclose()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_PATIENCE):
+                await self._processor.writer.stop()
+
+
+class Worker(faust.Worker):
+    """Faust's worker without its logging set-up: `service.logs` has done that."""
+
+    def _setup_logging(self) -> None:
+        pass
+
+
+def http_app(
+    processor: Processor, settings: ProcessorSettings, registry: CollectorRegistry
+) -> Starlette:
+    """The worker's own HTTP interface: health, and its metrics."""
+    requests = RequestMetrics(registry)
+    check_token = TokenCheck(settings.metrics_token, "metrics_token", requests)
+
+    async def waiting_for() -> list[str]:
+        return processor.waiting_for()
+
+    async def metrics(request: Request) -> Response:
+        check_token(request)
+        return exposition(request, expose(request, [registry]))
+
+    return build_app([*health_routes(waiting_for), route("/metrics", metrics, "GET")], requests)

@@ -1,0 +1,1 @@
+"""What every service is made of: settings, logs, Kafka clients, topic readers, the HTTP shell."""

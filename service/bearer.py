@@ -1,0 +1,45 @@
+"""Bearer credentials."""
+
+import hmac
+
+from starlette.requests import Request
+
+from service.http import unauthorized
+from service.requests import Credential, RequestMetrics
+from service.settings import Secret
+
+MAX_CREDENTIAL = 4096
+"""Longest credential, in characters: a JWT of ours has about 900."""
+
+
+def bearer_credential(request: Request) -> str | None:
+    """Return the credential of the request's only Authorization header, if it is a Bearer one."""
+    headers = request.headers.getlist("authorization")
+    if len(headers) != 1:
+        return None
+    scheme, _, credential = headers[0].partition(" ")
+    credential = credential.strip()
+    if scheme.lower() != "bearer" or not 0 < len(credential) <= MAX_CREDENTIAL:
+        return None
+    return credential
+
+
+class TokenCheck:
+    """Requires one of the installation's own tokens, and counts the attempt."""
+
+    def __init__(self, token: Secret, credential: Credential, metrics: RequestMetrics) -> None:
+        self._token = token.reveal().encode()
+        self._credential = credential
+        self._metrics = metrics
+
+    def __call__(self, request: Request) -> None:
+        """Pass, or raise.
+
+        Raises:
+            ApiError: 401, whatever is wrong.
+        """
+        given = bearer_credential(request) or ""
+        matches = hmac.compare_digest(given.encode("utf-8", "surrogatepass"), self._token)
+        self._metrics.count_attempt(self._credential, matches)
+        if not matches:
+            raise unauthorized()

@@ -1,0 +1,104 @@
+"""Exposition: metrics in the format and the encoding that the scraper asks for."""
+
+import asyncio
+import gzip
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import prometheus_client
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE_OPENMETRICS
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from starlette.requests import Request
+from starlette.responses import Response
+
+# A `_created` series beside each counter doubles them for nothing here.
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+
+EOF = b"# EOF\n"
+
+_OPENMETRICS_VERSIONS = ("", "0.0.1", "1.0.0")
+_LARGE = 128 * 1024
+"""Bytes from which compressing takes long enough (about 1 ms) to be done beside the event loop."""
+
+
+class Wanted(NamedTuple):
+    """What a scraper asked for: OpenMetrics 1.0 or else text 0.0.4, compressed or not."""
+
+    openmetrics: bool
+    gzip: bool
+
+
+def negotiate(request: Request) -> Wanted:
+    """Read what the scraper asks for; OpenMetrics wins a tie, as a real Prometheus prefers it."""
+    openmetrics = text = 0.0
+    for name, parameters, weight in _parts(request.headers.get("accept", "")):
+        version = parameters.get("version", "")
+        if name == "application/openmetrics-text" and version in _OPENMETRICS_VERSIONS:
+            openmetrics = max(openmetrics, weight)
+        elif name == "text/plain":
+            text = max(text, weight)
+    codings = _parts(request.headers.get("accept-encoding", ""))
+    return Wanted(
+        openmetrics=0 < openmetrics >= text,
+        gzip=any(name == "gzip" and weight > 0 for name, _, weight in codings),
+    )
+
+
+def _parts(header: str) -> Iterator[tuple[str, dict[str, str], float]]:
+    for part in header.lower().split(","):
+        name, *rest = (piece.strip() for piece in part.split(";"))
+        parameters = {}
+        for piece in rest:
+            key, _, value = piece.partition("=")
+            parameters[key.strip()] = value.strip()
+        try:
+            weight = float(parameters.get("q", "1"))
+        except ValueError:
+            weight = 0.0
+        yield name, parameters, weight
+
+
+def render(wanted: Wanted, registries: Iterable[CollectorRegistry]) -> bytes:
+    """Render registries one after the other, without OpenMetrics' end mark."""
+    generate = generate_openmetrics if wanted.openmetrics else generate_latest
+    return b"".join(generate(registry).removesuffix(EOF) for registry in registries)
+
+
+def pack(wanted: Wanted, body: bytes) -> bytes:
+    """Finish what was rendered: the end mark where it belongs, compression where it is wanted."""
+    if wanted.openmetrics:
+        body += EOF
+    return gzip.compress(body, compresslevel=1, mtime=0) if wanted.gzip else body
+
+
+async def pack_large(wanted: Wanted, body: bytes) -> bytes:
+    """Like `pack`; a large body is compressed in a thread, so that the event loop goes on."""
+    if wanted.gzip and len(body) >= _LARGE:
+        return await asyncio.to_thread(pack, wanted, body)
+    return pack(wanted, body)
+
+
+def packed_response(wanted: Wanted, packed: bytes) -> Response:
+    """Answer with what `pack` returned."""
+    headers = {
+        "content-type": CONTENT_TYPE_OPENMETRICS
+        if wanted.openmetrics
+        else CONTENT_TYPE_PLAIN_0_0_4,
+        "vary": "Accept, Accept-Encoding",
+    }
+    if wanted.gzip:
+        headers["content-encoding"] = "gzip"
+    return Response(packed, headers=headers)
+
+
+def expose(request: Request, registries: Iterable[CollectorRegistry]) -> bytes:
+    """Render registries in the format asked for, without OpenMetrics' end mark."""
+    return render(negotiate(request), registries)
+
+
+def exposition(request: Request, body: bytes) -> Response:
+    """Answer a scrape of ordinary size with rendered metrics (without the end mark)."""
+    wanted = negotiate(request)
+    return packed_response(wanted, pack(wanted, body))

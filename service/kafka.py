@@ -1,0 +1,155 @@
+"""Kafka: client options from the settings; topics that exist as declared before their use."""
+
+import asyncio
+import ssl
+import time
+from typing import Any
+
+import structlog
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.helpers import create_ssl_context
+
+from contract.topics import Topic, Topics, declare_topics
+from service.settings import KafkaSettings
+
+log = structlog.get_logger(__name__)
+
+REQUEST_TIMEOUT_MS = 4_000
+"""How long a broker may take to answer: aiokafka's 40 s would wait out a frozen broker."""
+
+
+class TopicMismatchError(RuntimeError):
+    """A topic exists, but not as this installation declares it."""
+
+
+def topics_of(settings: KafkaSettings) -> Topics:
+    return declare_topics(settings.kafka_topic_prefix, settings.kafka_partitions)
+
+
+def client_options(settings: KafkaSettings) -> dict[str, Any]:
+    """Keyword arguments that every aiokafka client of this process is made with."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.kafka_bootstrap_servers,
+        "security_protocol": settings.kafka_security_protocol,
+        "request_timeout_ms": REQUEST_TIMEOUT_MS,
+        "retry_backoff_ms": 100,
+        "metadata_max_age_ms": 30_000,
+    }
+    if "SSL" in settings.kafka_security_protocol:
+        options["ssl_context"] = ssl_context(settings)
+    if "SASL" in settings.kafka_security_protocol:
+        password = settings.kafka_sasl_password
+        options |= {
+            "sasl_mechanism": settings.kafka_sasl_mechanism,
+            "sasl_plain_username": settings.kafka_sasl_username,
+            "sasl_plain_password": password.reveal() if password else None,
+        }
+    return options
+
+
+def ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
+    """TLS towards the brokers, with a client certificate where one is configured."""
+    context: ssl.SSLContext = create_ssl_context(
+        cafile=settings.kafka_ssl_cafile,
+        certfile=settings.kafka_ssl_certfile,
+        keyfile=settings.kafka_ssl_keyfile,
+    )
+    return context
+
+
+async def ensure_topics(settings: KafkaSettings, *, patience: float = 60.0) -> Topics:
+    """Create the topics that are missing, wait until their metadata is known, check the others.
+
+    Waits up to `patience` seconds for brokers that are still starting.
+
+    Raises:
+        TopicMismatchError: a topic has other partitions or other timestamps than declared.
+        KafkaError: the brokers were not to be reached, or refused.
+    """
+    topics = topics_of(settings)
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            await _ensure(settings, topics)
+            return topics
+        except KafkaError as error:
+            if time.monotonic() > deadline or not error.retriable:
+                raise
+            log.info("waiting for Kafka", reason=repr(error))
+            await asyncio.sleep(0.5)
+
+
+class _NotThereYetError(KafkaError):
+    """Metadata does not know a topic that was just created."""
+
+    retriable = True
+
+
+async def _ensure(settings: KafkaSettings, topics: Topics) -> None:
+    admin = AIOKafkaAdminClient(**client_options(settings))
+    await admin.start()
+    try:
+        existing = await _partitions(admin, topics)
+        missing = [topic for topic in topics.all() if topic.name not in existing]
+        if missing:
+            await _create(admin, missing, settings.kafka_replication)
+            existing = await _partitions(admin, topics)
+        for topic in topics.all():
+            if topic.name not in existing:
+                raise _NotThereYetError(topic.name)
+            _check_partitions(topic, existing[topic.name])
+        await _check_timestamps(admin, topics)
+    finally:
+        await admin.close()
+
+
+async def _partitions(admin: AIOKafkaAdminClient, topics: Topics) -> dict[str, int]:
+    described = await admin.describe_topics([topic.name for topic in topics.all()])
+    ready = {}
+    for topic in described:
+        if topic["error_code"] == 0 and all(p["leader"] >= 0 for p in topic["partitions"]):
+            ready[topic["topic"]] = len(topic["partitions"])
+    return ready
+
+
+async def _create(admin: AIOKafkaAdminClient, missing: list[Topic], replication: int) -> None:
+    in_sync = {"min.insync.replicas": "2"} if replication >= 3 else {}
+    answer = await admin.create_topics(
+        [
+            NewTopic(
+                topic.name, topic.partitions, replication, topic_configs=topic.settings | in_sync
+            )
+            for topic in missing
+        ]
+    )
+    for name, code, *message in answer.topic_errors:
+        error = for_code(code)
+        if code and error is not TopicAlreadyExistsError:
+            raise error(f"topic {name} could not be created: {message}")
+        log.info("topic created" if not code else "topic exists", topic=name)
+
+
+def _check_partitions(topic: Topic, partitions: int) -> None:
+    if partitions != topic.partitions:
+        raise TopicMismatchError(
+            f"topic {topic.name} has {partitions} partitions, but KAFKA_PARTITIONS asks for "
+            f"{topic.partitions}. The number is fixed when an installation starts: set "
+            f"KAFKA_PARTITIONS={partitions}, or choose another KAFKA_TOPIC_PREFIX."
+        )
+
+
+async def _check_timestamps(admin: AIOKafkaAdminClient, topics: Topics) -> None:
+    """Deadlines are compared with append times: a topic with producers' times breaks promises."""
+    resources = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in topics.all()]
+    for answer in await admin.describe_configs(resources):
+        for code, message, _, name, entries in answer.resources:
+            if code:
+                raise for_code(code)(f"topic {name}: {message}")
+            settings = {entry[0]: entry[1] for entry in entries}
+            if settings.get("message.timestamp.type") != "LogAppendTime":
+                raise TopicMismatchError(
+                    f"topic {name} must have message.timestamp.type=LogAppendTime: "
+                    f"set it with kafka-configs, or let this program create the topic."
+                )

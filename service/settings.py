@@ -1,0 +1,113 @@
+"""Settings from the environment: one dataclass per service, all errors reported at once."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_type_hints
+
+import msgspec
+
+
+class SettingsError(ValueError):
+    """The environment does not configure the service; the text names every fault."""
+
+
+class Secret:
+    """A secret value: never shown by repr, str or a log."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+
+_SECRET = (Secret, Secret | None)
+
+SettingsT = TypeVar("SettingsT")
+
+
+def load_settings(cls: type[SettingsT], environ: Mapping[str, str] | None = None) -> SettingsT:
+    """Build the dataclass `cls` from the environment: `kafka_partitions` from KAFKA_PARTITIONS.
+
+    A `Secret` may also be in a file that `<NAME>_FILE` names. An empty variable counts as unset.
+
+    Raises:
+        SettingsError: with one line for each variable that is missing or malformed.
+    """
+    environ = os.environ if environ is None else environ
+    types = get_type_hints(cls, include_extras=True)
+    values: dict[str, Any] = {}
+    faults: list[str] = []
+    for field in fields(cls):  # type: ignore[arg-type]
+        variable = field.name.upper()
+        is_secret = types[field.name] in _SECRET
+        try:
+            text = _read(variable, is_secret, environ)
+            if text is not None:
+                values[field.name] = _convert(text, types[field.name])
+            elif field.default is MISSING and field.default_factory is MISSING:
+                hint = f" (or {variable}_FILE)" if is_secret else ""
+                raise SettingsError(f"{variable}{hint} is not set")
+        except SettingsError as error:
+            faults.append(str(error))
+        except msgspec.ValidationError as error:
+            faults.append(f"{variable}={environ[variable]!r} is not valid: {error}")
+    if faults:
+        raise SettingsError("\n".join(faults))
+    return cls(**values)
+
+
+def _read(variable: str, is_secret: bool, environ: Mapping[str, str]) -> str | None:
+    text = environ.get(variable) or None
+    file = environ.get(f"{variable}_FILE") if is_secret else None
+    if not file:
+        return text
+    if text is not None:
+        raise SettingsError(f"{variable} and {variable}_FILE are both set: unset one")
+    try:
+        text = Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{variable}_FILE={file}: {error}") from error
+    if not text:
+        raise SettingsError(f"{variable}_FILE={file} is empty")
+    return text
+
+
+def _convert(text: str, type: Any) -> Any:
+    if type in _SECRET:
+        return Secret(text)
+    return msgspec.convert(text, type, strict=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogSettings:
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """`auto`: readable lines on a terminal, else one JSON object a line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KafkaSettings:
+    kafka_bootstrap_servers: str
+    kafka_topic_prefix: str = "tobogganing."
+    kafka_partitions: int = 4
+    kafka_replication: int = 1
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: Secret | None = None
+    kafka_ssl_cafile: str | None = None
+    kafka_ssl_certfile: str | None = None
+    kafka_ssl_keyfile: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpSettings(LogSettings):
+    metrics_token: Secret
+    host: str = "0.0.0.0"
+    port: int = 8000

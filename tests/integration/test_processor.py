@@ -1,0 +1,114 @@
+"""The worker's promise: whatever happens to workers, nothing is lost and nothing counted twice."""
+
+import asyncio
+import os
+import random
+import signal
+from pathlib import Path
+
+import pytest
+
+from service.kafka import ensure_topics
+from service.settings import KafkaSettings
+from tests.integration.workers import Load, Worker, assert_nothing_lost, running, settled
+from tobogganing.local.cluster import Cluster
+
+ROUNDS = int(os.environ.get("ROUNDS", "2"))
+"""Faults of each kind; a long run takes more."""
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    seed = int(os.environ.get("SEED") or random.randrange(2**32))
+    print(f"repeat with SEED={seed}")
+    return random.Random(seed)
+
+
+@pytest.fixture
+async def settings(kafka: Cluster, topic_prefix: str) -> KafkaSettings:
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
+    )
+    await ensure_topics(settings)
+    return settings
+
+
+async def some_load(load: Load, chance: random.Random) -> None:
+    """Wait until a random number of further submissions has been sent."""
+    target = load.sent + chance.randrange(load.rate // 2, load.rate * 2)
+    while load.sent < target:  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
+async def test_one_worker_restarted_under_load(
+    settings: KafkaSettings, tmp_path: Path, chance: random.Random, sent: signal.Signals
+) -> None:
+    worker, load = Worker(settings, "w1", tmp_path), Load(settings)
+    async with running(worker):
+        async with load.running():
+            for _ in range(ROUNDS):
+                await some_load(load, chance)
+                await worker.end(sent)
+                await worker.start()
+                await worker.ready()
+            await some_load(load, chance)
+        await settled(settings)
+    await assert_nothing_lost(settings, load)
+    assert worker.faults() == []
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
+async def test_one_of_two_workers_restarted_under_load(
+    settings: KafkaSettings, tmp_path: Path, chance: random.Random, sent: signal.Signals
+) -> None:
+    workers = [Worker(settings, f"w{number}", tmp_path) for number in (1, 2)]
+    load = Load(settings)
+    async with running(*workers):
+        async with load.running():
+            for _ in range(ROUNDS):
+                await some_load(load, chance)
+                worker = chance.choice(workers)
+                await worker.end(sent)
+                await worker.start()
+                await worker.ready()
+            await some_load(load, chance)
+        await settled(settings)
+    await assert_nothing_lost(settings, load)
+    assert [worker.faults() for worker in workers] == [[], []]
+
+
+async def test_a_worker_joins_and_is_killed_under_load(
+    settings: KafkaSettings, tmp_path: Path, chance: random.Random
+) -> None:
+    first, second = (Worker(settings, f"w{number}", tmp_path) for number in (1, 2))
+    load = Load(settings)
+    async with running(first):
+        async with load.running(), running(second):
+            await some_load(load, chance)
+            await second.end(signal.SIGKILL)
+            await some_load(load, chance)
+        await settled(settings)
+    await assert_nothing_lost(settings, load)
+    assert first.faults() == second.faults() == []
+
+
+async def test_a_frozen_worker_ends_itself_and_harms_nothing(
+    settings: KafkaSettings, tmp_path: Path, chance: random.Random
+) -> None:
+    workers = [Worker(settings, f"w{number}", tmp_path) for number in (1, 2)]
+    load = Load(settings)
+    async with running(*workers):
+        async with load.running():
+            await some_load(load, chance)
+            frozen, other = chance.sample(workers, 2)
+            frozen.send(signal.SIGSTOP)
+            await asyncio.sleep(12)  # longer than a session: nothing else can be waited for
+            await other.ready()
+            frozen.send(signal.SIGCONT)
+            assert await frozen.ended() == 70
+            await frozen.start()
+            await frozen.ready()
+            await some_load(load, chance)
+        await settled(settings)
+    await assert_nothing_lost(settings, load)
