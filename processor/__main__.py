@@ -31,7 +31,7 @@ def main() -> None:
     asyncio.set_event_loop(loop)
     processor = Processor(settings, ProcessorMetrics(registry))
     ground = Ground(processor, http_app(processor, settings, registry))
-    Worker(processor.app, ground, loop=loop, quiet=True).execute_from_commandline()
+    Worker(processor.app, ground, loop=loop).execute_from_commandline()
 
 
 if __name__ == "__main__":

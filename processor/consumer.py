@@ -6,6 +6,7 @@ ahead of a restored state would be passed over too. The ledger is written with t
 covers, so its next offset is right by definition, and the group's commit merely follows it.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,8 @@ NextOffsets = Callable[[], dict[TP, int]]
 
 class LedgerConsumer(driver.Consumer):
     """Faust's consumer, seeking by the ledger."""
+
+    logger = logging.getLogger("mode")  # where Faust tells of starts and stops
 
     async def perform_seek(self) -> None:
         """Seek every loaded partition to where its ledger ends (the others after they are loaded).

@@ -39,7 +39,7 @@ async def repair(
             def compare(_: int, records: Sequence[ConsumerRecord], end: int = end) -> None:
                 for record in records:
                     if record.offset < end:
-                        change = _answer(state, record)
+                        change = answer(state, record)
                         if change is not None:
                             changes[record.key] = change
 
@@ -55,7 +55,7 @@ async def repair(
     return changes
 
 
-def _answer(state: PartitionState, record: ConsumerRecord) -> Change | None:
+def answer(state: PartitionState, record: ConsumerRecord) -> Change | None:
     """Return what to write over a foreign record, if anything."""
     if is_ledger_key(record.key):
         if (

@@ -7,6 +7,7 @@ sends no heartbeats while it waits for `on_rebalance`.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 class PartitionedStore(memory.Store[bytes, bytes]):
     """One `PartitionState` for each partition that this worker owns."""
+
+    logger = logging.getLogger("mode")  # where Faust tells of starts and stops
 
     settings: KafkaSettings
     changelog: str

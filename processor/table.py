@@ -6,6 +6,7 @@ all of those rows, and a restart neither loses nor counts twice.
 """
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,6 +27,8 @@ FLUSH_DEADLINE = 30.0
 
 class StateTable(faust.Table[bytes, bytes]):
     """The table of all rows. Changes go through batches, not through its dict interface."""
+
+    logger = logging.getLogger("mode")  # where Faust tells of starts and stops
 
     settings: KafkaSettings
     writer: Writer

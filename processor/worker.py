@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import logging
+from typing import Any
 
 import faust
 import mode
@@ -26,6 +28,8 @@ STOP_PATIENCE = 2.0
 
 class Ground(mode.Service):
     """What must run before Faust starts and after it has stopped."""
+
+    logger = logging.getLogger("mode")  # where Faust tells of starts and stops
 
     def __init__(self, processor: Processor, app: Starlette) -> None:
         super().__init__()
@@ -52,7 +56,11 @@ class Ground(mode.Service):
 
 
 class Worker(faust.Worker):
-    """Faust's worker without its logging set-up: `service.logs` has done that."""
+    """Faust's worker without its logging set-up (`service.logs` has done that) and its spinner."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.spinner = None
 
     def _setup_logging(self) -> None:
         pass

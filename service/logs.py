@@ -2,8 +2,10 @@
 
 import logging
 import sys
+from typing import Any
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 
 from service.settings import LogSettings
 
@@ -16,21 +18,25 @@ def configure_logs(settings: LogSettings, service: str) -> None:
         settings.log_format == "auto" and not sys.stderr.isatty()
     )
     shared: list[structlog.types.Processor] = [
-        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
+    # Neither way of showing an exception shows local variables: they hold credentials.
     last: list[structlog.types.Processor] = (
         [
-            structlog.processors.dict_tracebacks,
-            structlog.processors.EventRenamer("event"),
+            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
+            _for_reading(service),
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ]
         if as_json
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -53,4 +59,13 @@ def configure_logs(settings: LogSettings, service: str) -> None:
         logger.handlers.clear()
         logger.propagate = True
         logger.setLevel(max(root.level, logging.WARNING))
-    structlog.contextvars.bind_contextvars(service=service)
+
+
+def _for_reading(service: str) -> structlog.types.Processor:
+    """Put what a reader looks for first, and the service's name into every line."""
+
+    def ordered(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+        first = {key: event.pop(key) for key in ("timestamp", "level", "event") if key in event}
+        return {**first, "service": service, **event}
+
+    return ordered

@@ -1,0 +1,201 @@
+"""The worker's state on a real Kafka: retention, zombies, bad records, records that are gone."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+
+from contract.frame import Submission, encode_frame, entity_key, partition_of
+from contract.row import EntityRow, encode_row
+from service.kafka import client_options, ensure_topics, topics_of
+from service.reader import TopicReader
+from service.settings import KafkaSettings
+from tests.integration.workers import NEVER_LATE, Found, Worker, running, settled
+from tobogganing.local.cluster import Cluster
+
+
+@pytest.fixture
+async def settings(kafka: Cluster, topic_prefix: str) -> KafkaSettings:
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
+    )
+    await ensure_topics(settings)
+    return settings
+
+
+@pytest.fixture
+async def producer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
+    producer = AIOKafkaProducer(**client_options(settings), acks="all", enable_idempotence=True)
+    await producer.start()
+    yield producer
+    await producer.stop()
+
+
+def place(settings: KafkaSettings, name: str) -> tuple[bytes, int]:
+    key = entity_key("client", name)
+    return key, partition_of(key, settings.kafka_partitions)
+
+
+def neighbour(settings: KafkaSettings, name: str) -> str:
+    """Name of another entity of the same partition."""
+    partition = place(settings, name)[1]
+    return next(other for other in map(str, range(100)) if place(settings, other)[1] == partition)
+
+
+async def submit(producer: AIOKafkaProducer, settings: KafkaSettings, name: str, value: int) -> int:
+    """Send one submission as a gateway would; return its partition."""
+    _, partition = place(settings, name)
+    frame = encode_frame(NEVER_LATE, [Submission("client", name, 1, metrics={"n": value})])
+    await producer.send_and_wait(topics_of(settings).submissions.name, frame, partition=partition)
+    return partition
+
+
+async def write_row(
+    producer: AIOKafkaProducer, settings: KafkaSettings, name: str, offset: int
+) -> None:
+    """Write a row as a zombie would."""
+    key, partition = place(settings, name)
+    row = EntityRow(1, offset, 0, 1, 0, 0.0, metrics={"zombie": 1})
+    await producer.send_and_wait(
+        topics_of(settings).entity_state.name, encode_row(row), key=key, partition=partition
+    )
+
+
+async def until_last_rows_are(settings: KafkaSettings, keys: set[bytes]) -> None:
+    """Wait until compaction would keep rows of exactly these keys, none a zombie's."""
+    async with asyncio.timeout(30):
+        while True:
+            rows = (await Found.of(settings)).rows
+            if rows.keys() == keys and not any(b"zombie" in row for row in rows.values()):
+                return
+            await asyncio.sleep(0.2)
+
+
+async def test_an_entity_that_falls_silent_is_swept(
+    settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
+) -> None:
+    worker = Worker(settings, "w", tmp_path, RETENTION_HOURS="0.001", SWEEP_INTERVAL="0.3")
+    async with running(worker):
+        await submit(producer, settings, "silent", 1)
+        stop = asyncio.Event()
+
+        async def keep_talking() -> None:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                await submit(producer, settings, "talking", number)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), 0.2)
+
+        talking = asyncio.create_task(keep_talking())
+        await settled(settings)
+        assert place(settings, "silent")[0] in (await Found.of(settings)).rows
+        await until_last_rows_are(settings, {place(settings, "talking")[0]})
+        stop.set()
+        await talking
+        await submit(producer, settings, "silent", 2)
+        await settled(settings)
+        assert place(settings, "silent")[0] in (await Found.of(settings)).rows
+    assert worker.faults() == []
+
+
+async def test_an_idle_owner_puts_right_what_a_zombie_wrote(
+    settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
+) -> None:
+    worker = Worker(settings, "w", tmp_path)
+    async with running(worker):
+        await submit(producer, settings, "a", 1)
+        await submit(producer, settings, "a", 2)
+        await settled(settings)
+        await write_row(producer, settings, "a", offset=0)
+        await write_row(producer, settings, neighbour(settings, "a"), offset=0)
+        await until_last_rows_are(settings, {place(settings, "a")[0]})
+    assert worker.faults() == []
+
+
+async def test_a_busy_owner_puts_right_what_a_zombie_wrote(
+    settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
+) -> None:
+    async with running(Worker(settings, "w", tmp_path)):
+        await submit(producer, settings, "a", 1)
+        await submit(producer, settings, "a", 2)
+        await settled(settings)
+        await write_row(producer, settings, "a", offset=0)
+        other = neighbour(settings, "a")
+        await submit(producer, settings, other, 1)
+        await until_last_rows_are(settings, {place(settings, "a")[0], place(settings, other)[0]})
+
+
+async def test_a_restarted_owner_puts_right_what_a_zombie_wrote_meanwhile(
+    settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
+) -> None:
+    worker = Worker(settings, "w", tmp_path)
+    async with running(worker):
+        await submit(producer, settings, "a", 1)
+        await submit(producer, settings, "a", 2)
+        await settled(settings)
+    await write_row(producer, settings, "a", offset=0)
+    async with running(worker):
+        await until_last_rows_are(settings, {place(settings, "a")[0]})
+
+
+async def test_an_owner_that_was_overtaken_ends_itself(
+    settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
+) -> None:
+    worker = Worker(settings, "w", tmp_path)
+    async with running(worker):
+        await submit(producer, settings, "a", 1)
+        await settled(settings)
+        await write_row(producer, settings, "a", offset=10**6)
+        assert await worker.ended() == 70
+    assert "newer" in worker.faults()[-1]
+
+
+async def test_rubbish_is_found_in_the_dead_letters_with_its_reason(
+    settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
+) -> None:
+    topics = topics_of(settings)
+    async with running(Worker(settings, "w", tmp_path)):
+        await producer.send_and_wait(topics.submissions.name, b"rubbish", partition=2)
+        await producer.send_and_wait(topics.submissions.name, b'{"version":9}', partition=2)
+        await producer.send_and_wait(topics.submissions.name, None, key=b"k", partition=2)
+        await settled(settings)
+    letters: list[ConsumerRecord] = []
+
+    def collect(_: int, records: Sequence[ConsumerRecord]) -> None:
+        letters.extend(records)
+
+    async with TopicReader(settings, topics.dead_letter.name, [2]) as reader:
+        await reader.read_to_end(collect, {})
+    assert [letter.value for letter in letters] == [b"rubbish", b'{"version":9}', b""]
+    headers = [dict(letter.headers) for letter in letters]
+    assert b"not a frame" in headers[0]["reason"]
+    assert b"version 9" in headers[1]["reason"]
+    assert [header["offset"] for header in headers] == [b"0", b"1", b"2"]
+    ledger = (await Found.of(settings)).ledgers[2]
+    assert (ledger.read, ledger.dead_lettered, ledger.applied) == (3, 3, 0)
+
+
+async def test_records_that_kafka_dropped_unread_are_counted_lost(
+    settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
+) -> None:
+    worker = Worker(settings, "w", tmp_path)
+    async with running(worker):
+        partition = await submit(producer, settings, "a", 1)
+        await settled(settings)
+    for value in range(2, 8):
+        await submit(producer, settings, "a", value)
+    admin = AIOKafkaAdminClient(**client_options(settings))
+    await admin.start()
+    tp = TopicPartition(topics_of(settings).submissions.name, partition)
+    await admin.delete_records({tp: RecordsToDelete(before_offset=4)})
+    await admin.close()
+    async with running(worker):
+        await settled(settings)
+    ledger = (await Found.of(settings)).ledgers[partition]
+    assert (ledger.lost, ledger.read, ledger.applied) == (3, 4, 4)
+    assert worker.faults() == []

@@ -1,0 +1,23 @@
+"""Topics: the settings that the promises rest on."""
+
+from contract.topics import declare_topics
+
+
+def test_append_times_everywhere() -> None:
+    for topic in declare_topics("x.", 4).all():
+        assert topic.settings["message.timestamp.type"] == "LogAppendTime"
+        assert topic.name.startswith("x.")
+
+
+def test_partitions_of_source_and_state_agree() -> None:
+    topics = declare_topics("", 12)
+    assert topics.submissions.partitions == topics.entity_state.partitions == 12
+    assert topics.registry.partitions == 1
+
+
+def test_state_is_compacted_and_logs_are_deleted() -> None:
+    topics = declare_topics("", 4)
+    policies = [topic.settings["cleanup.policy"] for topic in topics.all()]
+    assert policies == ["delete", "compact", "compact", "delete"]
+    assert topics.submissions.settings["retention.ms"] == str(7 * 86_400_000)
+    assert topics.entity_state.settings["min.compaction.lag.ms"] == "60000"

@@ -1,0 +1,138 @@
+"""The batch: flushed before it is acknowledged, and nothing foreign is touched."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from contract.frame import Submission, encode_frame
+from processor.agent import Agent
+from processor.fold import DeadLetter, PartitionBatch
+from processor.metrics import ProcessorMetrics
+from processor.state import PartitionState
+
+CURRENT, OLD = 2, 1
+
+
+class Table:
+    """What the agent needs of the table, writing down what happens in which order."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.store = SimpleNamespace(partitions={0: PartitionState()})
+        self.settings = SimpleNamespace(kafka_partitions=1)
+        self.writer = self
+        self.on_flush: Callable[[], None] = lambda: None
+
+    def is_owned(self, partition: int, state: PartitionState) -> bool:
+        return self.store.partitions.get(partition) is state
+
+    async def flush(self, batches: dict[int, PartitionBatch]) -> None:
+        self.on_flush()
+        for batch in batches.values():
+            self.events.append(f"flush up to {batch.state.ledger.offset}")
+
+    async def write_dead_letters(self, letters: list[DeadLetter]) -> None:
+        self.events.append(f"{len(letters)} dead letters")
+
+
+class Stream:
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    async def ack(self, event: Any) -> None:
+        self._table.events.append(f"ack {event.message.offset}")
+
+
+class Ownership:
+    generation = CURRENT
+
+    def is_current(self, event: Any) -> bool:
+        return bool(event.message.generation_id == self.generation)
+
+
+class Fresh:
+    async def fresh(self) -> None:
+        pass
+
+
+def event(offset: int, generation: int = CURRENT, value: bytes | None = None) -> Any:
+    frame = encode_frame(2**53, [Submission("client", "a", 1, metrics={"n": offset})])
+    message = SimpleNamespace(
+        partition=0,
+        offset=offset,
+        timestamp=1.7e9,
+        value=frame if value is None else value,
+        generation_id=generation,
+    )
+    return SimpleNamespace(message=message)
+
+
+@pytest.fixture
+def table() -> Table:
+    return Table()
+
+
+@pytest.fixture
+def ownership() -> Ownership:
+    return Ownership()
+
+
+async def process(table: Table, ownership: Ownership, *events: Any) -> list[str]:
+    async def first_offset(partition: int) -> int:
+        return 0
+
+    metrics = ProcessorMetrics(CollectorRegistry())
+    agent = Agent(*cast(Any, (table, ownership, Fresh(), first_offset, metrics)))
+    await agent._process(cast(Any, Stream(table)), events)
+    return table.events
+
+
+async def test_flushed_then_acknowledged_in_order(table: Table, ownership: Ownership) -> None:
+    happened = await process(table, ownership, event(0), event(1))
+    assert happened == ["flush up to 1", "ack 0", "ack 1"]
+
+
+async def test_dead_letters_are_written_before_the_ledger_counts_them(
+    table: Table, ownership: Ownership
+) -> None:
+    happened = await process(table, ownership, event(0), event(1, value=b"rubbish"))
+    assert happened == ["1 dead letters", "flush up to 1", "ack 0", "ack 1"]
+
+
+async def test_a_failed_flush_acknowledges_nothing(table: Table, ownership: Ownership) -> None:
+    def fail() -> None:
+        raise TimeoutError
+
+    table.on_flush = fail
+    with pytest.raises(TimeoutError):
+        await process(table, ownership, event(0))
+    assert table.events == []
+
+
+async def test_events_of_an_older_generation_are_dropped_unacknowledged(
+    table: Table, ownership: Ownership
+) -> None:
+    assert await process(table, ownership, event(0, OLD), event(1, OLD)) == []
+
+
+async def test_replays_are_acknowledged_and_change_nothing(
+    table: Table, ownership: Ownership
+) -> None:
+    await process(table, ownership, event(0))
+    before = dict(table.store.partitions[0].rows)
+    table.events.clear()
+    assert await process(table, ownership, event(0)) == ["flush up to 0", "ack 0"]
+    assert table.store.partitions[0].rows == before
+
+
+async def test_a_partition_lost_during_the_flush_is_not_acknowledged(
+    table: Table, ownership: Ownership
+) -> None:
+    def rebalance() -> None:
+        ownership.generation = CURRENT + 1
+
+    table.on_flush = rebalance
+    assert await process(table, ownership, event(0)) == ["flush up to 0"]

@@ -1,0 +1,153 @@
+"""The fold: every submission is counted once, whatever becomes of it and however often it comes."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contract.frame import Submission, encode_frame, entity_key, partition_of
+from contract.row import decode_entity_row
+from processor.fold import PartitionBatch, Record, fold
+from processor.state import PartitionState
+from tests.unit.processor.test_reduce import some
+
+PARTITIONS = 1
+NOW = 1_700_000_000_000
+
+
+def record(offset: int, *submissions: Submission, answer_by: int = 2**53) -> Record:
+    return Record(0, offset, NOW + offset, encode_frame(answer_by, list(submissions)))
+
+
+def client(id: str = "a", **metrics: int) -> Submission:
+    return Submission("client", id, 1, metrics=dict(metrics))
+
+
+def test_a_frame_is_folded_in_order() -> None:
+    batch = PartitionBatch(PartitionState())
+    fold(batch, record(0, client(a=1), client(a=2)), PARTITIONS)
+    row = decode_entity_row(batch.state.rows[b"client:a"])
+    assert (row.metrics, row.position) == ({"a": 2}, (0, 1))
+    assert (batch.state.ledger.read, batch.state.ledger.applied) == (2, 2)
+    assert batch.state.ledger.offset == 0
+
+
+def test_nothing_of_a_late_frame_is_applied() -> None:
+    batch = PartitionBatch(PartitionState())
+    fold(batch, record(0, client(a=1), client(a=2), answer_by=NOW - 1), PARTITIONS)
+    assert batch.changes == {}
+    assert (batch.state.ledger.read, batch.state.ledger.late) == (2, 2)
+
+
+def test_a_record_that_the_ledger_covers_is_a_replay() -> None:
+    batch = PartitionBatch(PartitionState())
+    fold(batch, record(0, client(a=1)), PARTITIONS)
+    before = msgspec.structs.replace(batch.state.ledger)
+    fold(batch, record(0, client(a=5)), PARTITIONS)
+    assert batch.state.ledger == before
+
+
+@pytest.mark.parametrize("value", [None, b"", b"rubbish", b'{"version":99}'])
+def test_an_undecodable_frame_is_one_dead_letter(value: bytes | None) -> None:
+    batch = PartitionBatch(PartitionState())
+    fold(batch, Record(0, 7, NOW, value), PARTITIONS)
+    ledger = batch.state.ledger
+    assert (ledger.read, ledger.dead_lettered, ledger.offset) == (1, 1, 7)
+    [letter] = batch.dead_letters
+    assert (letter.index, letter.value) == (-1, value or b"")
+    assert letter.reason
+
+
+def test_a_submission_in_a_foreign_partition_is_a_dead_letter() -> None:
+    """It would give one entity two rows, and so two series."""
+    key = entity_key("client", "a")
+    foreign = 1 - partition_of(key, 2)
+    batch = PartitionBatch(PartitionState())
+    fold(batch, Record(foreign, 0, NOW, encode_frame(2**53, [client(a=1)])), 2)
+    assert batch.changes == {}
+    assert [letter.index for letter in batch.dead_letters] == [0]
+    assert batch.state.ledger.balances
+
+
+def test_a_row_of_a_newer_version_is_left_as_it_is() -> None:
+    batch = PartitionBatch(PartitionState())
+    fold(batch, record(0, client(a=1)), PARTITIONS)
+    newer = batch.state.rows[b"client:a"].replace(b'"version":1', b'"version":2')
+    batch.state.rows[b"client:a"] = newer
+    fold(batch, record(1, client(a=2)), PARTITIONS)
+    assert batch.state.rows[b"client:a"] == newer
+    assert [letter.reason for letter in batch.dead_letters] == ["row version 2 is not known here"]
+    assert batch.state.ledger.balances
+
+
+names = st.sampled_from(["a", "b", "c"])
+frames = st.lists(
+    st.tuples(
+        st.lists(st.tuples(some, names), max_size=4),
+        st.sampled_from([2**53, 2**53, 2**53, NOW - 1]),
+    ),
+    max_size=8,
+)
+
+
+def records(drawn: list[tuple[list[tuple[Submission, str]], int]]) -> list[Record]:
+    return [
+        record(
+            offset,
+            *(msgspec.structs.replace(each, id=name) for each, name in members),
+            answer_by=answer_by,
+        )
+        for offset, (members, answer_by) in enumerate(drawn)
+    ]
+
+
+@given(frames)
+def test_the_ledger_balances_and_counts_all(
+    drawn: list[tuple[list[tuple[Submission, str]], int]],
+) -> None:
+    batch = PartitionBatch(PartitionState())
+    for number, each in enumerate(records(drawn)):
+        fold(batch, each, PARTITIONS)
+        assert batch.state.ledger.balances
+        assert batch.state.ledger.read == sum(len(members) for members, _ in drawn[: number + 1])
+
+
+@given(frames, st.data())
+def test_a_crash_between_rows_and_ledger_is_healed_by_the_replay(
+    drawn: list[tuple[list[tuple[Submission, str]], int]], data: st.DataObject
+) -> None:
+    """Any part of a batch's rows may have been written when the ledger was not."""
+    log = records(drawn)
+    whole = PartitionBatch(PartitionState())
+    for each in log:
+        fold(whole, each, PARTITIONS)
+
+    flushed = data.draw(st.integers(0, len(log)))
+    crashed = PartitionBatch(PartitionState())
+    for each in log[:flushed]:
+        fold(crashed, each, PARTITIONS)
+    ledger = msgspec.structs.replace(crashed.state.ledger)
+    batch = PartitionBatch(crashed.state)
+    for each in log[flushed:]:
+        fold(batch, each, PARTITIONS)
+
+    restarted = PartitionState()
+    restarted.ledger = ledger
+    written = data.draw(st.sets(st.sampled_from(["a", "b", "c"])))
+    before = PartitionBatch(PartitionState())
+    for each in log[:flushed]:
+        fold(before, each, PARTITIONS)
+    restarted.rows |= before.state.rows
+    for name in written:
+        key = entity_key("client", name)
+        if key in batch.changes:
+            value = batch.changes[key].value
+            assert value is not None
+            restarted.rows[key] = value
+
+    replay = PartitionBatch(restarted)
+    for each in log:
+        fold(replay, each, PARTITIONS)
+    assert restarted.rows == whole.state.rows
+    assert restarted.ledger.balances
+    assert restarted.ledger.read == whole.state.ledger.read

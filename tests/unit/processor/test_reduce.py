@@ -1,0 +1,134 @@
+"""The reducer's laws."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contract.frame import Submission
+from contract.position import Position
+from contract.row import EntityRow
+from processor.reduce import Outcome, reduce
+
+NOW = 1_700_000_000_000
+
+
+def submission(**fields: Any) -> Submission:
+    defaults: dict[str, Any] = {"kind": "client", "id": "a", "generation": 1}
+    return Submission(**defaults | fields)
+
+
+def folded(*submissions: Submission) -> EntityRow:
+    row = None
+    for number, each in enumerate(submissions):
+        row, _ = reduce(row, each, Position(number, 0), NOW + number)
+    assert row is not None
+    return row
+
+
+def outcome(row: EntityRow, late: Submission) -> Outcome:
+    after, result = reduce(row, late, Position(99, 0), NOW + 99)
+    if result is Outcome.STALE:
+        assert after is row
+    return result
+
+
+def test_what_is_left_out_keeps_its_value() -> None:
+    row = folded(submission(metrics={"a": 1, "b": 2}), submission(metrics={"b": 3}))
+    assert row.metrics == {"a": 1, "b": 3}
+
+
+def test_a_check_in_without_timestamp_counts_from_its_append_time() -> None:
+    assert folded(submission()).last_check_in == NOW / 1000
+
+
+def test_a_check_in_with_timestamp_counts_from_that() -> None:
+    assert folded(submission(timestamp=5.0)).last_check_in == 5.0
+
+
+def test_an_older_sample_is_stale() -> None:
+    row = folded(submission(timestamp=5.0))
+    assert outcome(row, submission(timestamp=4.9, metrics={"a": 1})) is Outcome.STALE
+    assert outcome(row, submission(timestamp=5.0)) is Outcome.APPLIED
+
+
+def test_a_submission_without_timestamp_is_never_too_old() -> None:
+    row = folded(submission(timestamp=NOW / 1000 + 200))
+    assert outcome(row, submission(metrics={"a": 1})) is Outcome.APPLIED
+
+
+def test_labels_sent_last_win_over_registered_and_default_ones() -> None:
+    fallback = {"headless": "false"}
+    row = folded(submission(labels={"name": "x"}, fallback=fallback))
+    assert row.labels == {"name": "x", "headless": "false"}
+    row = folded(submission(labels={"headless": "true"}), submission(fallback=fallback))
+    assert row.labels == {"headless": "true"}
+
+
+def test_an_older_generation_is_stale() -> None:
+    assert outcome(folded(submission(generation=7)), submission(generation=6)) is Outcome.STALE
+
+
+def test_a_newer_generation_starts_afresh() -> None:
+    row = folded(submission(metrics={"a": 1}, labels={"name": "old"}), submission(generation=2))
+    assert row.metrics == {}
+    assert row.labels == {}
+    assert row.generation == 2
+
+
+def test_a_removed_entity_is_brought_back_only_by_a_new_registration() -> None:
+    row = folded(submission(metrics={"a": 1}), submission(removed=True))
+    assert row.removed
+    assert row.metrics == {}
+    assert outcome(row, submission(metrics={"a": 2})) is Outcome.STALE
+    assert outcome(row, submission(generation=0, removed=True)) is Outcome.STALE
+    revived, result = reduce(row, submission(generation=2), Position(9, 0), NOW)
+    assert result is Outcome.APPLIED
+    assert revived is not None
+    assert not revived.removed
+
+
+def test_the_removal_of_an_unknown_entity_is_remembered() -> None:
+    row = folded(submission(removed=True))
+    assert outcome(row, submission()) is Outcome.STALE
+
+
+some = st.builds(
+    Submission,
+    kind=st.just("client"),
+    id=st.just("a"),
+    generation=st.integers(1, 3),
+    labels=st.dictionaries(st.sampled_from("xy"), st.sampled_from("12"), max_size=2),
+    fallback=st.just({"x": "0"}),
+    metrics=st.dictionaries(st.sampled_from("abc"), st.integers(0, 9), max_size=3),
+    timestamp=st.none() | st.floats(0, 2e9),
+    removed=st.sampled_from([False, False, False, True]),
+)
+
+
+@given(st.lists(some, min_size=1, max_size=12))
+def test_a_row_never_goes_back(submissions: list[Submission]) -> None:
+    row: EntityRow | None = None
+    for number, each in enumerate(submissions):
+        after, _ = reduce(row, each, Position(number, 0), NOW + number)
+        assert after is not None
+        if row is not None:
+            assert after.position >= row.position
+            assert after.generation >= row.generation
+            if after.generation == row.generation:
+                assert after.last_check_in >= row.last_check_in
+                assert after.heard_at >= row.heard_at
+        row = after
+
+
+@given(st.lists(some, min_size=1, max_size=12), st.data())
+def test_a_replay_changes_nothing(submissions: list[Submission], data: st.DataObject) -> None:
+    row: EntityRow | None = None
+    for number, each in enumerate(submissions):
+        row, _ = reduce(row, each, Position(number, 0), NOW + number)
+    assert row is not None
+    start = data.draw(st.integers(0, len(submissions) - 1))
+    again: EntityRow | None = row
+    for number, each in list(enumerate(submissions))[start:]:
+        again, _ = reduce(again, each, Position(number, 0), NOW + number)
+    assert again == row

@@ -1,0 +1,78 @@
+"""Repair: what is written over a foreign record, and when the worker must not go on."""
+
+from typing import Any
+
+import pytest
+
+from contract.position import Position
+from contract.row import ROW_VERSION, LedgerRow, encode_row, ledger_key
+from processor.fold import tombstone
+from processor.repair import OvertakenError, answer
+from processor.state import PartitionState
+from tests.unit.processor.test_state import KEY, header, row
+
+
+class Foreign:
+    """A record of the changelog that this worker did not write."""
+
+    def __init__(self, value: bytes | None, headers: Any = (), key: bytes = KEY) -> None:
+        self.key, self.value, self.headers, self.offset = key, value, headers, 77
+
+
+def holding(offset: int | None, ledger: int = 9) -> PartitionState:
+    state = PartitionState()
+    if offset is not None:
+        state.apply(KEY, row(offset), [])
+    state.ledger.offset = ledger
+    return state
+
+
+def test_an_older_row_is_written_over() -> None:
+    change = answer(holding(5), Foreign(row(4)))
+    assert change is not None
+    assert change.value == row(5)
+
+
+def test_the_same_row_needs_nothing() -> None:
+    assert answer(holding(5), Foreign(row(5))) is None
+
+
+def test_a_newer_row_ends_the_worker() -> None:
+    with pytest.raises(OvertakenError):
+        answer(holding(5), Foreign(row(6)))
+
+
+def test_an_unreadable_row_is_written_over() -> None:
+    change = answer(holding(5), Foreign(b"rubbish"))
+    assert change is not None
+    assert change.value == row(5)
+
+
+def test_a_foreign_tombstone_of_a_living_row_is_written_over() -> None:
+    change = answer(holding(5), Foreign(None, header(5)))
+    assert change is not None
+    assert change.value == row(5)
+
+
+def test_a_row_that_was_swept_is_removed_again() -> None:
+    change = answer(holding(None, ledger=9), Foreign(row(4)))
+    assert change == tombstone(Position(4, 0))
+
+
+def test_an_unknown_row_beyond_the_ledger_ends_the_worker() -> None:
+    with pytest.raises(OvertakenError):
+        answer(holding(None, ledger=9), Foreign(row(10)))
+
+
+def test_a_tombstone_of_what_is_not_there_needs_nothing() -> None:
+    assert answer(holding(None), Foreign(None, header(4))) is None
+
+
+@pytest.mark.parametrize(("offset", "ends"), [(8, False), (9, False), (10, True)])
+def test_a_newer_ledger_ends_the_worker(offset: int, ends: bool) -> None:
+    foreign = Foreign(encode_row(LedgerRow(ROW_VERSION, offset)), key=ledger_key(0))
+    if ends:
+        with pytest.raises(OvertakenError):
+            answer(holding(5, ledger=9), foreign)
+    else:
+        assert answer(holding(5, ledger=9), foreign) is None

@@ -1,0 +1,109 @@
+"""Loading: whatever order a zombie's records stand in, the newest position wins."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contract.position import Position
+from contract.row import (
+    POSITION_HEADER,
+    ROW_VERSION,
+    EntityRow,
+    LedgerRow,
+    RowError,
+    encode_position,
+    encode_row,
+    ledger_key,
+)
+from processor.state import PartitionState
+
+KEY = b"client:a"
+
+
+def row(offset: int) -> bytes:
+    return encode_row(EntityRow(ROW_VERSION, offset, 0, 1, 0, 0.0, metrics={"a": offset}))
+
+
+def header(offset: int) -> list[tuple[str, bytes]]:
+    return [(POSITION_HEADER, encode_position(Position(offset, 0)))]
+
+
+def load(state: PartitionState, *records: tuple[bytes | None, list[tuple[str, bytes]]]) -> None:
+    for value, headers in records:
+        state.apply(KEY, value, headers)
+
+
+def test_a_lower_position_is_ignored_and_remembered() -> None:
+    state = PartitionState()
+    load(state, (row(5), []), (row(3), []))
+    assert state.rows[KEY] == row(5)
+    assert state.finish_loading(2) == {KEY: Position(5, 0)}
+
+
+def test_a_key_that_came_right_again_is_forgotten() -> None:
+    state = PartitionState()
+    load(state, (row(5), []), (row(3), []), (row(5), []))
+    assert state.finish_loading(3) == {}
+
+
+def test_a_tombstone_removes_what_it_names_and_nothing_newer() -> None:
+    state = PartitionState()
+    load(state, (row(5), []), (None, header(5)))
+    assert state.rows == {}
+    load(state, (row(8), []), (None, header(5)))
+    assert state.rows == {KEY: row(8)}
+    assert state.finish_loading(4) == {KEY: Position(8, 0)}
+
+
+def test_a_row_older_than_its_tombstone_stays_dead() -> None:
+    state = PartitionState()
+    load(state, (row(5), []), (None, header(5)), (row(4), []))
+    assert state.rows == {}
+    assert state.finish_loading(3) == {KEY: Position(5, 0)}
+
+
+def test_the_ledger_only_goes_forward() -> None:
+    state = PartitionState()
+    for offset in (4, 9, 7):
+        state.apply(ledger_key(0), encode_row(LedgerRow(ROW_VERSION, offset)), [])
+    assert state.ledger.offset == 9
+
+
+def test_an_unreadable_ledger_ends_the_load() -> None:
+    with pytest.raises(RowError, match="ledger"):
+        PartitionState().apply(ledger_key(0), b"{}", [])
+
+
+def test_an_unreadable_row_never_replaces_a_readable_one() -> None:
+    state = PartitionState()
+    load(state, (row(5), []), (b"rubbish", []))
+    assert state.rows[KEY] == row(5)
+
+
+def test_a_row_of_a_newer_version_is_kept() -> None:
+    newer = b'{"version":2,"offset":9,"index":0,"else":{}}'
+    state = PartitionState()
+    load(state, (row(5), []), (newer, []))
+    assert state.rows[KEY] == newer
+
+
+def test_own_offsets_in_a_row_leave_no_gap() -> None:
+    state = PartitionState()
+    state.finish_loading(10)
+    assert state.claim([11, 10, 12]) == []
+    assert state.next_offset == 13
+
+
+def test_foreign_offsets_between_are_gaps() -> None:
+    state = PartitionState()
+    state.finish_loading(10)
+    assert state.claim([12, 15]) == [(10, 12), (13, 15)]
+
+
+@given(st.sets(st.integers(0, 60), min_size=1), st.integers(0, 60))
+def test_gaps_and_own_offsets_cover_all(own: set[int], known: int) -> None:
+    state = PartitionState()
+    state.finish_loading(known)
+    gaps = state.claim(own)
+    foreign = {offset for start, end in gaps for offset in range(start, end)}
+    assert foreign == set(range(known, max(own, default=0))) - own
