@@ -4,9 +4,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import msgspec
+from msgspec import Meta
 
 
 class SettingsError(ValueError):
@@ -95,8 +96,10 @@ class LogSettings:
 class KafkaSettings:
     kafka_bootstrap_servers: str
     kafka_topic_prefix: str = "tobogganing."
-    kafka_partitions: int = 4
-    kafka_replication: int = 1
+    kafka_partitions: Annotated[int, Meta(ge=1, le=10_000)] = 4
+    """Partitions of submissions and rows: fixed when an installation starts."""
+    kafka_replication: Annotated[int, Meta(ge=1, le=9)] = 1
+    """Replicas of topics that are made; with 3 or more, a write needs 2 of them."""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     kafka_sasl_username: str | None = None
@@ -110,4 +113,4 @@ class KafkaSettings:
 class HttpSettings(LogSettings):
     metrics_token: Secret
     host: str = "0.0.0.0"
-    port: int = 8000
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8000

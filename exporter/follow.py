@@ -1,0 +1,50 @@
+"""Following the entity-state topic: records go to the store, ledgers to those who wait."""
+
+from collections.abc import Sequence
+
+import structlog
+from aiokafka import ConsumerRecord
+
+from contract.row import POSITION_HEADER, RowError
+from exporter.after import Coverage
+from exporter.metrics import ExporterMetrics
+from exporter.store import StateStore
+
+log = structlog.get_logger(__name__)
+
+
+class Intake:
+    """Takes what a follower of the topic reads."""
+
+    def __init__(self, store: StateStore, coverage: Coverage, metrics: ExporterMetrics) -> None:
+        self._store = store
+        self._coverage = coverage
+        self._metrics = metrics
+
+    def take(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
+        """Apply the next records of a partition; a record that cannot be read changes nothing."""
+        applied = unreadable = 0
+        for record in records:
+            position = header(record, POSITION_HEADER) if record.headers else None
+            try:
+                applied += self._store.apply(partition, record.key, record.value, position)
+            except RowError as error:
+                unreadable += 1
+                if unreadable == 1:  # a flood of them must not become a flood of lines
+                    log.error(
+                        "row skipped", partition=partition, offset=record.offset, reason=str(error)
+                    )
+        if unreadable > 1:
+            log.error("rows skipped", partition=partition, count=unreadable)
+        self._metrics.rows_applied.inc(applied)
+        self._metrics.unreadable_rows.inc(unreadable)
+        self._metrics.rows_superseded.inc(len(records) - applied - unreadable)
+        self._coverage.advance({partition: self._store.ledgers[partition].offset})
+
+
+def header(record: ConsumerRecord, name: str) -> bytes | None:
+    """Value of a record's last header of that name."""
+    for key, value in reversed(record.headers):
+        if key == name:
+            return bytes(value)
+    return None

@@ -1,0 +1,127 @@
+"""Metrics: the families from ledger and registry, and the exporter's own."""
+
+from collections.abc import Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from contract.kinds import CLIENT, KINDS
+from contract.registry import CLUSTER, RegistryState
+from contract.row import LedgerRow
+from exporter.store import StateStore
+from service.reader import TopicFollower
+
+PIPELINE_FAMILIES = {
+    "read": "Submissions read from the partition",
+    "applied": "Submissions applied to the state of their entity",
+    "stale": "Submissions older than what was held, or of a removed entity",
+    "late": "Submissions that Kafka appended after their deadline, and that were answered 503",
+    "dead_lettered": "Submissions that could not be processed and are in the dead-letter topic",
+    "lost": "Records that Kafka dropped before they were read",
+}
+"""Field of a ledger row -> help text of its counter."""
+
+SCRAPE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class PipelineCollector(Collector):
+    """What became of each partition's submissions, as its ledger row says."""
+
+    def __init__(self, ledgers: Mapping[int, LedgerRow]) -> None:
+        self._ledgers = ledgers
+
+    def collect(self) -> Iterator[Metric]:
+        for field, help in PIPELINE_FAMILIES.items():
+            family = CounterMetricFamily(
+                f"tobogganing_pipeline_{field}", help, labels=["partition"]
+            )
+            for partition, row in sorted(self._ledgers.items()):
+                family.add_metric([str(partition)], getattr(row, field))
+            yield family
+
+
+class RegisteredCollector(Collector):
+    """How many clients and clusters are registered."""
+
+    def __init__(self, registered: RegistryState) -> None:
+        self._registered = registered
+
+    def collect(self) -> Iterator[Metric]:
+        # The guide calls these two gauges _total.
+        yield GaugeMetricFamily(
+            "tobogganing_manager_clusters_total",
+            "Total registered clusters",
+            self._registered.count(CLUSTER),
+        )
+        yield GaugeMetricFamily(
+            "tobogganing_manager_clients_total",
+            "Total registered clients",
+            self._registered.count(CLIENT.name),
+        )
+
+
+class StateCollector(Collector):
+    """What is shown, and how far behind Kafka it is."""
+
+    def __init__(self, store: StateStore, state: TopicFollower, registry: TopicFollower) -> None:
+        self._store = store
+        self._state = state
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        entities = GaugeMetricFamily(
+            "tobogganing_exporter_entities", "Entities that are shown", labels=["kind"]
+        )
+        for kind in KINDS:
+            entities.add_metric([kind], self._store.entities(kind))
+        yield entities
+        lag = GaugeMetricFamily(
+            "tobogganing_exporter_lag_records",
+            "Records of the entity-state topic still to be read, as of Kafka's last answer",
+            labels=["partition"],
+        )
+        for partition, records in sorted(self._state.lag().items()):
+            lag.add_metric([str(partition)], records)
+        yield lag
+        contact = GaugeMetricFamily(
+            "tobogganing_exporter_last_contact_seconds",
+            "Time since Kafka last said where the topic ends",
+            labels=["topic"],
+        )
+        for follower in (self._state, self._registry):
+            contact.add_metric([follower.topic], follower.silence())
+        yield contact
+
+
+class ExporterMetrics:
+    """The exporter's own counts."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.rows_applied = Counter(
+            "tobogganing_exporter_rows_applied",
+            "Records of the entity-state topic that changed what is shown",
+            registry=registry,
+        )
+        self.rows_superseded = Counter(
+            "tobogganing_exporter_rows_superseded",
+            "Records of the entity-state topic that are older than what is held",
+            registry=registry,
+        )
+        self.unreadable_rows = Counter(
+            "tobogganing_exporter_unreadable_rows",
+            "Records of the entity-state topic that could not be read",
+            registry=registry,
+        )
+        self.scrape_duration = Histogram(
+            "tobogganing_exporter_scrape_duration_seconds",
+            "Time to render what /metrics shows, without compressing and sending it",
+            buckets=SCRAPE_SECONDS,
+            registry=registry,
+        )
+        self.scrape_size = Gauge(
+            "tobogganing_exporter_scrape_size_bytes",
+            "Size of what /metrics showed last, before compression",
+            registry=registry,
+        )

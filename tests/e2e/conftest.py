@@ -1,0 +1,5 @@
+"""The end-to-end tests use the services as the integration tests put them together."""
+
+from tests.integration.conftest import kafka_settings, manager, processor, signing_key
+
+__all__ = ["kafka_settings", "manager", "processor", "signing_key"]

@@ -1,0 +1,184 @@
+"""Our services as real processes with their own port, and rows as a processor writes them."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+import httpx
+from aiokafka import AIOKafkaProducer
+
+from contract.frame import partition_of
+from contract.position import Position
+from contract.row import (
+    POSITION_HEADER,
+    ROW_VERSION,
+    EntityRow,
+    LedgerRow,
+    encode_position,
+    encode_row,
+    ledger_key,
+)
+from service.kafka import client_options, ensure_topics, topics_of
+from service.settings import KafkaSettings
+from tobogganing.local.ports import free_ports
+
+METRICS_TOKEN = "metrics-token-of-the-tests"
+ADMIN_TOKEN = "admin-token-of-the-tests"
+POLL = 0.02
+
+
+class Service:
+    """One service in a process of its own, as `python -m <module>`; a context manager.
+
+    `http` asks it; with `authorized` headers where METRICS_TOKEN is needed.
+    """
+
+    authorized: ClassVar = {"authorization": f"Bearer {METRICS_TOKEN}"}
+
+    def __init__(self, module: str, kafka: KafkaSettings, folder: Path, **extra: str) -> None:
+        self.port = free_ports(1)[0]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.module = module
+        self._log = folder / f"{module}-{self.port}.log"
+        self._environ = os.environ | {
+            "KAFKA_BOOTSTRAP_SERVERS": kafka.kafka_bootstrap_servers,
+            "KAFKA_TOPIC_PREFIX": kafka.kafka_topic_prefix,
+            "KAFKA_PARTITIONS": str(kafka.kafka_partitions),
+            "METRICS_TOKEN": METRICS_TOKEN,
+            "HOST": "127.0.0.1",
+            "PORT": str(self.port),
+            "LOG_FORMAT": "json",
+            **extra,
+        }
+        self._process: asyncio.subprocess.Process | None = None
+        self.http = httpx.AsyncClient(base_url=self.url, timeout=30, trust_env=False)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._process is not None and self._process.returncode is None:
+            await self.end(signal.SIGKILL)
+        await self.http.aclose()
+        if error is not None:
+            error.add_note(f"the log of {self.module} ends with:\n{self.log()[-4000:]}")
+
+    async def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", self.module, env=self._environ, stdout=log, stderr=log
+            )
+
+    async def end(self, how: signal.Signals = signal.SIGTERM, patience: float = 10.0) -> int:
+        """Send a signal and wait for the end; return the exit status."""
+        assert self._process is not None
+        self._process.send_signal(how)
+        return await self.ended(patience)
+
+    async def ended(self, patience: float = 10.0) -> int:
+        """Wait for the end; return the exit status."""
+        assert self._process is not None
+        async with asyncio.timeout(patience):
+            return await self._process.wait()
+
+    async def until(self, path: str, status: int, patience: float = 60.0) -> httpx.Response:
+        """Ask until the answer has this status.
+
+        Raises:
+            AssertionError: it ended, or never answered so.
+        """
+        assert self._process is not None
+        last: object = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while self._process.returncode is None:
+                    with contextlib.suppress(httpx.TransportError):
+                        response = await self.http.get(path)
+                        if response.status_code == status:
+                            return response
+                        last = f"{response.status_code} {response.text}"
+                    await asyncio.sleep(POLL)
+        raise AssertionError(f"{self.module} never answered {path} with {status}; last: {last}")
+
+    async def ready(self) -> None:
+        await self.until("/-/ready", 200)
+
+    async def scrape(self, *receipts: str, **headers: str) -> httpx.Response:
+        """GET /metrics with the token."""
+        return await self.http.get(
+            "/metrics", params={"after": receipts}, headers=self.authorized | headers
+        )
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+
+class RowWriter:
+    """Writes to the entity-state topic as a processor does."""
+
+    def __init__(self, settings: KafkaSettings, producer: AIOKafkaProducer) -> None:
+        self._topic = topics_of(settings).entity_state.name
+        self._partitions = settings.kafka_partitions
+        self._producer = producer
+
+    def partition(self, key: str) -> int:
+        return partition_of(key.encode(), self._partitions)
+
+    async def row(self, key: str, offset: int, index: int = 0, **values: Any) -> None:
+        """Write an entity's row of that position."""
+        values = {"generation": 0, "heard_at": 0, "last_check_in": 1.5} | values
+        row = EntityRow(version=ROW_VERSION, offset=offset, index=index, **values)
+        await self.send(self.partition(key), key.encode(), encode_row(row))
+
+    async def tombstone(self, key: str, position: Position) -> None:
+        headers = [(POSITION_HEADER, encode_position(position))]
+        await self.send(self.partition(key), key.encode(), None, headers)
+
+    async def ledger(self, partition: int, offset: int, **counts: int) -> None:
+        row = LedgerRow(version=ROW_VERSION, offset=offset, **counts)
+        await self.send(partition, ledger_key(partition), encode_row(row))
+
+    async def send(
+        self,
+        partition: int,
+        key: bytes,
+        value: bytes | None,
+        headers: list[tuple[str, bytes]] | None = None,
+    ) -> None:
+        await self._producer.send_and_wait(
+            self._topic, value, key=key, partition=partition, headers=headers
+        )
+
+    async def send_all(self, rows: Mapping[str, bytes]) -> None:
+        """Write many rows, without waiting for each."""
+        sent = [
+            await self._producer.send(
+                self._topic, value, key=key.encode(), partition=self.partition(key)
+            )
+            for key, value in rows.items()
+        ]
+        await asyncio.gather(*sent)
+
+
+@contextlib.asynccontextmanager
+async def row_writer(settings: KafkaSettings) -> AsyncIterator[RowWriter]:
+    """Make the topics and a writer to them."""
+    await ensure_topics(settings)
+    producer = AIOKafkaProducer(**client_options(settings), acks="all", enable_idempotence=True)
+    await producer.start()
+    try:
+        yield RowWriter(settings, producer)
+    finally:
+        await producer.stop()

@@ -1,0 +1,238 @@
+"""The exporter as a process, on a real Kafka into which rows are written as a processor would."""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from contract.position import Position
+from contract.row import ROW_VERSION, EntityRow, encode_row
+from service.settings import KafkaSettings
+from tests.integration.processes import RowWriter, Service, row_writer
+from tobogganing.local.cluster import Cluster
+from tobogganing.local.install import Install
+
+CLIENT = "client:c-1"
+LABELS = {"name": "Ann's box", "type": "docker", "headless": "false"}
+
+
+@pytest.fixture
+async def rows(kafka_settings: KafkaSettings) -> AsyncIterator[RowWriter]:
+    async with row_writer(kafka_settings) as writer:
+        yield writer
+
+
+@pytest.fixture
+async def exporter(kafka_settings: KafkaSettings, tmp_path: Path) -> AsyncIterator[Service]:
+    async with Service("exporter", kafka_settings, tmp_path) as service:
+        await service.ready()
+        yield service
+
+
+def samples(text: str, name: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith(name + "{")]
+
+
+async def own_metric(exporter: Service, name: str) -> float:
+    response = await exporter.http.get("/-/metrics", headers=exporter.authorized)
+    values = [line for line in response.text.splitlines() if line.startswith(name)]
+    return max(float(line.rpartition(" ")[2]) for line in values)
+
+
+async def test_rows_become_series(rows: RowWriter, exporter: Service) -> None:
+    partition = rows.partition(CLIENT)
+    await rows.row(CLIENT, 4, labels=LABELS, metrics={"bytes_sent": 1048576}, last_check_in=1.7e9)
+    await rows.row("headend:h-1", 1, labels={"name": "h"}, metrics={"cpu_usage": 45.2})
+    await rows.ledger(rows.partition("headend:h-1"), 1, read=1, applied=1)
+    await rows.ledger(partition, 4, read=9, applied=5, stale=2, late=1, dead_lettered=1, lost=3)
+    response = await exporter.scrape(f"{partition}-4-0", f"{rows.partition('headend:h-1')}-1-0")
+    assert response.status_code == 200
+    lines = response.text.splitlines()
+    shown = 'client_id="c-1",headless="false",name="Ann\'s box",type="docker"'
+    assert "tobogganing_client_bytes_sent{" + shown + "} 1.048576e+06" in lines
+    assert "tobogganing_client_last_check_in_timestamp{" + shown + "} 1.7e+09" in lines
+    assert samples(response.text, "tobogganing_client_bytes_received") == []
+    assert len(samples(response.text, "tobogganing_headend_cpu_usage_percent")) == 1
+    counts = {"read": 9, "applied": 5, "stale": 2, "late": 1, "dead_lettered": 1, "lost": 3}
+    for field, count in counts.items():
+        name = f"tobogganing_pipeline_{field}_total"
+        assert f'{name}{{partition="{partition}"}} {count}.0' in lines
+        assert len(samples(response.text, name)) == 4, "every partition has its counters"
+    assert "tobogganing_manager_clients_total 0.0" in lines
+
+
+async def test_openmetrics_and_gzip(rows: RowWriter, exporter: Service) -> None:
+    await rows.row(CLIENT, 0, labels=LABELS)
+    await rows.ledger(rows.partition(CLIENT), 0, read=1, applied=1)
+    response = await exporter.scrape(
+        f"{rows.partition(CLIENT)}-0-0",
+        **{"accept": "application/openmetrics-text;version=1.0.0", "accept-encoding": "gzip"},
+    )
+    assert response.headers["content-encoding"] == "gzip"
+    assert response.headers["content-type"].startswith(
+        "application/openmetrics-text; version=1.0.0"
+    )
+    families = {
+        family.name: family
+        for family in text_string_to_metric_families(response.text)  # type: ignore[no-untyped-call]
+    }
+    family = families["tobogganing_client_last_check_in_timestamp"]
+    assert family.type == "gauge"
+    assert family.samples[0].labels == LABELS | {"client_id": "c-1"}
+    assert families["tobogganing_pipeline_read"].type == "counter"
+    assert families["tobogganing_manager_clients_total"].type == "gauge"
+
+
+async def test_what_needs_the_token(exporter: Service) -> None:
+    for path in ("/metrics", "/metrics?after=nonsense", "/-/metrics"):
+        for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic abc"}):
+            response = await exporter.http.get(path, headers=headers)
+            assert response.status_code == 401
+            assert response.json() == {"error": "Unauthorized"}
+            assert response.headers["www-authenticate"] == "Bearer"
+    for path in ("/", "/-/healthy", "/-/ready", "/health", "/healthz"):
+        assert (await exporter.http.get(path)).status_code == 200
+    assert (await exporter.http.get("/metric")).status_code == 404
+    assert (await exporter.http.post("/metrics")).status_code == 405
+
+
+async def test_after_waits_for_the_ledger(rows: RowWriter, exporter: Service) -> None:
+    partition = rows.partition(CLIENT)
+    waiting = asyncio.create_task(exporter.scrape(f"{partition}-7-2", f"{partition}-5-0"))
+    await rows.row(CLIENT, 7, 2, metrics={"bytes_sent": 5})
+    await rows.ledger(partition, 6, read=6, applied=6)
+    assert (await exporter.scrape(f"{partition}-6-0")).status_code == 200
+    assert not waiting.done()
+    await rows.ledger(partition, 7, read=9, applied=9)
+    response = await waiting
+    assert len(samples(response.text, "tobogganing_client_bytes_sent")) == 1
+
+
+async def test_after_is_refused(kafka_settings: KafkaSettings, tmp_path: Path) -> None:
+    async with Service(
+        "exporter", kafka_settings, tmp_path, AFTER_TIMEOUT_SECONDS="0.2"
+    ) as exporter:
+        await exporter.ready()
+        for receipt, status in (("1-2", 400), ("4-0-0", 421), ("0-0-0", 504)):
+            response = await exporter.scrape(receipt)
+            assert response.status_code == status
+            assert response.json()["error"]
+
+
+async def test_labels_change_and_entities_go(rows: RowWriter, exporter: Service) -> None:
+    partition = rows.partition(CLIENT)
+    name = "tobogganing_client_last_check_in_timestamp"
+
+    async def scraped_at(offset: int) -> str:
+        await rows.ledger(partition, offset, read=offset + 1, applied=offset + 1)
+        return (await exporter.scrape(f"{partition}-{offset}-0")).text
+
+    await rows.row(CLIENT, 0, labels=LABELS | {"name": "old"})
+    assert 'name="old"' in await scraped_at(0)
+    await rows.row(CLIENT, 1, labels=LABELS | {"name": "new"})
+    text = await scraped_at(1)
+    assert 'name="old"' not in text
+    assert len(samples(text, name)) == 1
+    await rows.row(CLIENT, 0, labels=LABELS | {"name": "a zombie's"})
+    assert 'name="new"' in await scraped_at(2)
+    await rows.row(CLIENT, 3, removed=True)
+    assert samples(await scraped_at(3), name) == []
+    await rows.row(CLIENT, 4, generation=9, labels=LABELS)
+    assert len(samples(await scraped_at(4), name)) == 1
+    await rows.tombstone(CLIENT, Position(3, 0))
+    assert len(samples(await scraped_at(5), name)) == 1
+    await rows.tombstone(CLIENT, Position(4, 0))
+    assert samples(await scraped_at(6), name) == []
+
+
+async def test_unreadable_rows_are_counted_and_logged(rows: RowWriter, exporter: Service) -> None:
+    partition = rows.partition(CLIENT)
+    await rows.row(CLIENT, 0, labels=LABELS)
+    await rows.send(partition, CLIENT.encode(), b"{")
+    await rows.send(partition, b"gadget:g-1", b"{}")
+    await rows.send(partition, b"nonsense", None)
+    await rows.ledger(partition, 1, read=1, applied=1)
+    response = await exporter.scrape(f"{partition}-1-0")
+    assert len(samples(response.text, "tobogganing_client_last_check_in_timestamp")) == 1
+    assert await own_metric(exporter, "tobogganing_exporter_unreadable_rows_total") == 3
+    assert await own_metric(exporter, 'tobogganing_exporter_entities{kind="client"}') == 1
+    assert "row skipped" in exporter.log()
+
+
+async def test_a_restart_shows_everything_or_nothing(rows: RowWriter, exporter: Service) -> None:
+    count = 20_000
+    row = encode_row(EntityRow(ROW_VERSION, 0, 0, 0, 0, 1.5, LABELS, {"bytes_sent": 1}))
+    await rows.send_all({f"client:c-{n}": row for n in range(count)})
+    for end in (signal.SIGTERM, signal.SIGKILL):
+        assert await exporter.end(end) == (0 if end is signal.SIGTERM else -signal.SIGKILL)
+        await exporter.start()
+        await exporter.until("/-/healthy", 200)
+        while (response := await exporter.scrape()).status_code != 200:
+            assert response.status_code == 503
+            assert response.headers["retry-after"]
+            assert "entity-state" in response.json()["error"]
+        assert len(samples(response.text, "tobogganing_client_bytes_sent")) == count
+        assert (await exporter.http.get("/-/ready")).status_code == 200
+
+
+async def test_without_kafka(kafka_install: Install, tmp_path: Path) -> None:
+    """Kafka comes late, dies and comes back: scrapes go on, readiness tells."""
+    cluster = Cluster(tmp_path / "kafka", kafka_install)
+    await cluster.start()
+    broker = cluster.brokers[0]
+    settings = KafkaSettings(kafka_bootstrap_servers=cluster.bootstrap_servers)
+    try:
+        async with row_writer(settings) as rows:
+            partition = rows.partition(CLIENT)
+            await rows.row(CLIENT, 0, labels=LABELS)
+            await rows.ledger(partition, 0, read=1, applied=1)
+        await broker.kill()
+
+        async with Service("exporter", settings, tmp_path) as exporter:
+            await exporter.until("/-/healthy", 200)
+            not_ready = await exporter.until("/-/ready", 503)
+            assert not_ready.json()["waiting_for"] == ["kafka", "entity-state", "registry"]
+            assert (await exporter.scrape()).status_code == 503
+            broker.launch()
+            await exporter.ready()
+            scraped = (await exporter.scrape(f"{partition}-0-0")).text
+
+            await broker.kill()
+            not_ready = await exporter.until("/-/ready", 503)
+            assert not_ready.json()["waiting_for"] == ["kafka"]
+            assert (await exporter.scrape()).text == scraped
+            assert await own_metric(exporter, "tobogganing_exporter_last_contact_seconds") > 1
+
+            broker.launch()
+            await cluster.wait_until_ready()
+            async with row_writer(settings) as rows:
+                await rows.row(CLIENT, 1, metrics={"bytes_sent": 1})
+                await rows.ledger(partition, 1, read=2, applied=2)
+            await exporter.ready()
+            response = await exporter.scrape(f"{partition}-1-0")
+            assert len(samples(response.text, "tobogganing_client_bytes_sent")) == 1
+
+            await broker.kill()
+            await exporter.until("/-/ready", 503)
+            started = time.monotonic()
+            assert await exporter.end() == 0
+            assert time.monotonic() - started < 8
+    finally:
+        await cluster.stop()
+
+
+async def test_settings_that_are_missing_are_named(tmp_path: Path) -> None:
+    settings = KafkaSettings(kafka_bootstrap_servers="")
+    extra = {"METRICS_TOKEN": "", "KAFKA_PARTITIONS": "many"}
+    exporter = Service("exporter", settings, tmp_path, **extra)
+    await exporter.start()
+    assert await exporter.ended() == 2
+    log = exporter.log()
+    assert "KAFKA_BOOTSTRAP_SERVERS is not set" in log
+    assert "METRICS_TOKEN (or METRICS_TOKEN_FILE) is not set" in log
+    assert "KAFKA_PARTITIONS='many' is not valid" in log
+    await exporter.http.aclose()

@@ -1,0 +1,67 @@
+"""What the exporter's tests share: rows, and prometheus-client's own idea of how to show them."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.registry import Collector
+
+from contract.kinds import KINDS
+from contract.row import ROW_VERSION, EntityRow
+
+
+def make_row(**values: Any) -> EntityRow:
+    """A row; what is not given is as plain as can be."""
+    plain: dict[str, Any] = {
+        "version": ROW_VERSION,
+        "offset": 0,
+        "index": 0,
+        "generation": 0,
+        "heard_at": 0,
+        "last_check_in": 1.5,
+    }
+    return EntityRow(**(plain | values))
+
+
+class RowCollector(Collector):
+    """Shows rows (by `kind:id`) through prometheus-client."""
+
+    def __init__(self, rows: Mapping[str, EntityRow]) -> None:
+        self._rows = rows
+
+    def collect(self) -> Iterator[Metric]:
+        for kind in KINDS.values():
+            for metric in kind.families:
+                family = GaugeMetricFamily(metric.name, metric.help, labels=kind.label_names)
+                for key, row in self._rows.items():
+                    kind_name, _, id = key.partition(":")
+                    values = row.metrics | {kind.last_check_in.field: row.last_check_in}
+                    if kind_name == kind.name and not row.removed and metric.field in values:
+                        labels = [row.labels.get(label.name, "") for label in kind.labels]
+                        family.add_metric([id, *labels], values[metric.field])
+                yield family
+
+
+def rendered(rows: Mapping[str, EntityRow]) -> tuple[bytes, bytes]:
+    """Show rows as prometheus-client does: in text 0.0.4 and in OpenMetrics 1.0."""
+    registry = CollectorRegistry()
+    registry.register(RowCollector(rows))
+    openmetrics: bytes = generate_openmetrics(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry), openmetrics
+
+
+def in_order(exposition: bytes) -> list[bytes]:
+    """Lines of an exposition, those of each family sorted: their order means nothing."""
+    families: list[list[bytes]] = [[]]
+    for line in exposition.split(b"\n"):
+        if line.startswith(b"# HELP"):
+            families.append([])
+        families[-1].append(line)
+    return [
+        line
+        for lines in families
+        for line in sorted(lines, key=lambda line: (not line.startswith(b"# "), line))
+    ]

@@ -1,0 +1,99 @@
+"""Every family that the code declares, as docs/metrics.md shows it."""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from contract.kinds import CLIENT, HEADEND, EntityKind
+from contract.registry import RegistryState
+from contract.row import empty_ledger
+from contract.topics import declare_topics
+from exporter.metrics import (
+    ExporterMetrics,
+    PipelineCollector,
+    RegisteredCollector,
+    StateCollector,
+)
+from exporter.store import StateStore
+from gateway.metrics import GatewayMetrics
+from processor.metrics import ProcessorMetrics
+from processor.store import PartitionedStore
+from service.reader import TopicFollower
+from service.requests import RequestMetrics
+from service.settings import KafkaSettings
+
+Row = tuple[str, str, str, str]
+"""Name, type, labels and help text of a family."""
+
+
+def entity_families(kind: EntityKind) -> list[Row]:
+    labels = ", ".join(kind.label_names)
+    return [(metric.name, "gauge", labels, metric.help) for metric in kind.families]
+
+
+def families(*collectors: Collector | CollectorRegistry) -> list[Row]:
+    """Families of collectors that have at least one sample of each."""
+    return [row(metric) for collector in collectors for metric in collector.collect()]
+
+
+def row(metric: Metric) -> Row:
+    name = metric.name + ("_total" if metric.type == "counter" else "")
+    labels = {label for sample in metric.samples for label in sample.labels} - {"le"}
+    return name, metric.type, ", ".join(sorted(labels)), metric.documentation
+
+
+def manager_families() -> list[Row]:
+    requests = RequestMetrics(CollectorRegistry())
+    requests.count_request("GET", "/", 200)
+    shared = families(requests.registry, GatewayMetrics().registry)
+    counted = [row for row in shared if row[0].startswith("tobogganing_manager_")]
+    return families(RegisteredCollector(RegistryState())) + counted
+
+
+def gateway_families() -> list[Row]:
+    rows = families(GatewayMetrics().registry)
+    return [row for row in rows if row[0].startswith("tobogganing_gateway_")]
+
+
+class _Answered(TopicFollower):
+    """A follower after Kafka's first answer."""
+
+    def lag(self) -> dict[int, int]:
+        return dict.fromkeys(self.partitions, 0)
+
+
+def exporter_families() -> list[Row]:
+    settings = KafkaSettings(kafka_bootstrap_servers="localhost:1")
+    topics = declare_topics("", 1)
+    state = _Answered(settings, topics.entity_state.name, [0], lambda *_: None)
+    registry = TopicFollower(settings, topics.registry.name, [0], lambda *_: None)
+    own = ExporterMetrics(CollectorRegistry())
+    return families(own.registry, StateCollector(StateStore([0]), state, registry))
+
+
+def processor_families() -> list[Row]:
+    metrics = ProcessorMetrics(CollectorRegistry())
+    store = PartitionedStore.__new__(PartitionedStore)
+    store.partitions = {}
+    metrics.watch(store)
+    return families(metrics.registry)
+
+
+SECTIONS: dict[str, Callable[[], Iterable[Row]]] = {
+    "Clients": lambda: entity_families(CLIENT),
+    "Headends": lambda: entity_families(HEADEND),
+    "Manager": manager_families,
+    "Pipeline": lambda: families(PipelineCollector({0: empty_ledger()})),
+    "Gateway": gateway_families,
+    "Exporter": exporter_families,
+    "Processor": processor_families,
+}
+"""Heading in docs/metrics.md -> the families of its table."""
+
+
+def table(rows: Iterable[Row]) -> str:
+    lines = ["| Metric | Type | Labels | Meaning |", "|---|---|---|---|"]
+    lines += [f"| `{name}` | {type} | {labels} | {help} |" for name, type, labels, help in rows]
+    return "\n".join(lines)

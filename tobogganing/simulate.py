@@ -1,0 +1,189 @@
+"""`tobogganing simulate`: plays a fleet against a gateway and says what was accepted."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from tobogganing.enrol import Enrolment, EnrolmentError
+from tobogganing.fleet import Agent, Fleet, make_fleet
+from tobogganing.local.errors import LocalError
+from tobogganing.local.place import read_place
+from tobogganing.manager_api import ManagerApi
+from tobogganing.play import AT_ONCE, Player
+from tobogganing.tally import Latencies
+
+REDRAW, LINES = 0.5, 10.0
+"""Seconds between two updates of progress: on a terminal, elsewhere."""
+GRACE = 12.0
+"""Seconds that requests in flight get at the end: more than a gateway takes to answer."""
+
+
+def read_admin_token(file: str | None, environ: Mapping[str, str]) -> str:
+    """From the file, else the environment (ADMIN_TOKEN, ADMIN_TOKEN_FILE), else the local run.
+
+    Raises:
+        LocalError: there is none.
+    """
+    if not file and (token := environ.get("ADMIN_TOKEN")):
+        return token
+    local = read_place(environ).state / "secrets" / "ADMIN_TOKEN"
+    path = Path(file or environ.get("ADMIN_TOKEN_FILE") or local)
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LocalError(
+            f"no ADMIN_TOKEN: {path} cannot be read ({error}). Set ADMIN_TOKEN, or name the file "
+            f"that holds it with --admin-token-file."
+        ) from error
+    if not token:
+        raise LocalError(f"no ADMIN_TOKEN: {path} is empty")
+    return token
+
+
+class Screen:
+    """Progress: one line that is redrawn on a terminal, else a line now and then."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._live = stream.isatty()
+        self.interval = REDRAW if self._live else LINES
+
+    def progress(self, line: str) -> None:
+        self._stream.write(f"\r\x1b[K{line}" if self._live else f"{line}\n")
+        self._stream.flush()
+
+    def line(self, text: str) -> None:
+        """Write something that stays."""
+        self._stream.write(f"\r\x1b[K{text}\n" if self._live else f"{text}\n")
+        self._stream.flush()
+
+
+class Simulation:
+    """One run: enrolment, then playing, with progress on the screen all the time."""
+
+    def __init__(self, api: ManagerApi, admin_token: str, interval: float, screen: Screen) -> None:
+        self.stop = asyncio.Event()
+        self._enrolment = Enrolment(api, admin_token, self.stop)
+        self._player = Player(api, interval, self.stop)
+        self._screen = screen
+
+    async def run(self, fleet: Fleet, duration: float | None) -> bool:
+        """Play for `duration` seconds, or until `stop`; tell whether all was as it should be.
+
+        Raises:
+            EnrolmentError: the gateway did not take the fleet.
+        """
+        started = time.monotonic()
+        async with shown(self._show_enrolment(len(fleet.clients) + len(fleet.headends))):
+            await self._enrolment.run(fleet)
+        agents = self._enrolment.api_keys
+        self._screen.line(f"registered {len(agents):,} in {time.monotonic() - started:.1f} s")
+        started = time.monotonic()
+        async with shown(self._show_reports()):
+            await self._play(agents, duration)
+        self._screen.line(self._player.tally.summary(time.monotonic() - started))
+        return self._player.tally.is_good
+
+    async def _play(self, agents: Mapping[Agent, str], duration: float | None) -> None:
+        playing = asyncio.create_task(self._player.run(agents))
+        playing.add_done_callback(lambda _: self.stop.set())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(duration):
+                await self.stop.wait()
+        self.stop.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GRACE):
+                await playing
+
+    async def _show_enrolment(self, total: int) -> None:
+        while True:
+            await asyncio.sleep(self._screen.interval)
+            self._screen.progress(f"registered {len(self._enrolment.api_keys):,} of {total:,}")
+
+    async def _show_reports(self) -> None:
+        player = self._player
+        while True:
+            before, since = player.tally.accepted, time.monotonic()
+            player.recent = Latencies()
+            await asyncio.sleep(self._screen.interval)
+            line = player.tally.line(before, time.monotonic() - since, player.recent)
+            self._screen.progress(line)
+
+
+@contextlib.asynccontextmanager
+async def shown(progress: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Show progress for as long as the context lasts."""
+    task = asyncio.create_task(progress)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """Let Ctrl-C and SIGTERM end in order; a second one ends at once."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def stopped() -> None:
+        stop.set()
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+    for number in numbers:
+        loop.add_signal_handler(number, stopped)
+
+
+async def simulate(
+    url: str,
+    admin_token: str,
+    fleet: Fleet,
+    interval: float,
+    duration: float | None,
+    screen: Screen,
+) -> bool:
+    """Play a fleet; tell whether all was as it should be."""
+    async with ManagerApi(url, AT_ONCE) as api:
+        simulation = Simulation(api, admin_token, interval, screen)
+        stop_on_signals(simulation.stop)
+        return await simulation.run(fleet, duration)
+
+
+def main(
+    *,
+    url: str,
+    clients: int,
+    headends: int,
+    interval: float,
+    duration: float | None,
+    seed: int | None,
+    admin_token_file: str | None,
+) -> None:
+    """Simulate; the exit status is 1 if anything was not answered or accepted as it should be."""
+    try:
+        admin_token = read_admin_token(admin_token_file, os.environ)
+        if clients + headends == 0:
+            raise LocalError("there is nothing to simulate: ask for --clients or --headends")
+    except LocalError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    seed = random.randrange(1_000_000) if seed is None else seed
+    screen = Screen(sys.stdout)
+    screen.line(f"simulating {clients:,} clients and {headends:,} headends, seed {seed}")
+    fleet = make_fleet(clients, headends, seed)
+    try:
+        good = asyncio.run(simulate(url, admin_token, fleet, interval, duration, screen))
+    except EnrolmentError as error:
+        print(f"the fleet could not be registered: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0 if good else 1)
