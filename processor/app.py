@@ -57,7 +57,7 @@ class Processor:
         self.sweeper = Sweeper(
             self.table,
             retention=settings.retention_hours * 3600,
-            interval=settings.sweep_interval,
+            interval=settings.sweep_interval_seconds,
             source_ends=self._source_ends,
             changelog_ends=self._changelog_ends,
             metrics=metrics,

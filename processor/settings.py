@@ -2,20 +2,22 @@
 
 import socket
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from msgspec import Meta
 
 from service.settings import HttpSettings, KafkaSettings
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessorSettings(KafkaSettings, HttpSettings):
-    port: int = 8002
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8002
     """Port of its own health endpoints and metrics."""
     worker_name: str = field(default_factory=socket.gethostname)
     """Stable name of this worker in its group: a restart under the same name rebalances nothing."""
-    retention_hours: float = 24.0
+    retention_hours: Annotated[float, Meta(gt=0)] = 24.0
     """An entity that was not heard of for so long is swept."""
-    sweep_interval: float = 60.0
-    """Seconds between two sweeps."""
+    sweep_interval_seconds: Annotated[float, Meta(gt=0)] = 60.0
 
     @property
     def group(self) -> str:

@@ -78,7 +78,7 @@ async def until_last_rows_are(settings: KafkaSettings, keys: set[bytes]) -> None
 async def test_an_entity_that_falls_silent_is_swept(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
-    worker = Worker(settings, "w", tmp_path, RETENTION_HOURS="0.001", SWEEP_INTERVAL="0.3")
+    worker = Worker(settings, "w", tmp_path, RETENTION_HOURS="0.001", SWEEP_INTERVAL_SECONDS="0.3")
     async with running(worker):
         await submit(producer, settings, "silent", 1)
         stop = asyncio.Event()

@@ -1,0 +1,384 @@
+"""Gateways on a real Kafka: what they promise about answers, credentials and outages."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from aiokafka import ConsumerRecord
+
+from contract.frame import Frame, Submission, decode_frame, entity_key
+from contract.position import Receipt
+from service.kafka import topics_of
+from service.reader import TopicReader
+from service.registry import RegistryReader
+from service.settings import KafkaSettings
+from tests.integration.processes import ADMIN_TOKEN, Service
+from tobogganing.local.cluster import Cluster
+from tobogganing.local.install import Install
+
+ADMIN = {"authorization": f"Bearer {ADMIN_TOKEN}"}
+DEADLINE = 3.0
+PATIENCE = 4.0
+"""Seconds that a busy machine may need on top of what is promised."""
+
+
+def gateway(settings: KafkaSettings, folder: Path, signing_key: str, **extra: str) -> Service:
+    secrets = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEY": signing_key}
+    return Service("gateway", settings, folder, **secrets, **extra)
+
+
+@pytest.fixture
+async def pair(
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_key: str
+) -> AsyncIterator[tuple[Service, Service]]:
+    """Two gateways on one Kafka."""
+    async with (
+        gateway(kafka_settings, tmp_path, signing_key) as a,
+        gateway(kafka_settings, tmp_path, signing_key) as b,
+    ):
+        await a.ready()
+        await b.ready()
+        yield a, b
+
+
+@pytest.fixture
+async def own_kafka(kafka_install: Install, tmp_path: Path) -> AsyncIterator[Cluster]:
+    """A broker that a test may break."""
+    cluster = Cluster(tmp_path / "kafka", kafka_install)
+    await cluster.start()
+    yield cluster
+    await cluster.stop()
+
+
+async def register(service: Service, collection: str, **body: Any) -> httpx.Response:
+    return await service.http.post(f"/api/v1/{collection}/register", json=body, headers=ADMIN)
+
+
+async def registered(service: Service, id: str) -> dict[str, str]:
+    """Register a client and return the headers of its submissions."""
+    answer = await register(service, "clients", name=id, type="native", client_id=id)
+    assert answer.status_code == 200, answer.text
+    return {"authorization": f"Bearer {answer.json()['api_key']}"}
+
+
+async def submit(
+    service: Service, id: str, headers: dict[str, str], bytes_sent: int
+) -> httpx.Response:
+    body = {"metrics": {"bytes_sent": bytes_sent}}
+    return await service.http.post(f"/api/v1/clients/{id}/metrics", json=body, headers=headers)
+
+
+async def frames_of(settings: KafkaSettings) -> dict[tuple[int, int], tuple[Frame, int]]:
+    """All frames with their append times, by partition and offset."""
+    frames: dict[tuple[int, int], tuple[Frame, int]] = {}
+
+    def take(partition: int, records: Any) -> None:
+        record: ConsumerRecord
+        for record in records:
+            frames[partition, record.offset] = decode_frame(record.value), record.timestamp
+
+    partitions = range(settings.kafka_partitions)
+    async with TopicReader(settings, topics_of(settings).submissions.name, partitions) as reader:
+        await reader.read_to_end(take, {})
+    return frames
+
+
+def find(frames: dict[tuple[int, int], tuple[Frame, int]], receipt: str) -> Submission:
+    partition, offset, index = Receipt.parse(receipt)
+    frame, appended = frames[partition, offset]
+    assert not frame.is_late(appended)
+    return frame.submissions[index]
+
+
+async def test_a_credential_works_everywhere_as_soon_as_it_was_answered(
+    pair: tuple[Service, Service],
+) -> None:
+    for number in range(20):
+        here, there = pair if number % 2 else pair[::-1]
+        headers = await registered(here, f"c-{number}")
+        answer = await submit(there, f"c-{number}", headers, number)
+        assert answer.status_code == 200, answer.text
+
+
+async def test_of_two_registrations_of_one_id_one_wins_everywhere(
+    pair: tuple[Service, Service], kafka_settings: KafkaSettings
+) -> None:
+    ids = [f"c-{number}" for number in range(20)]
+    answers = await asyncio.gather(
+        *(
+            register(service, "clients", name=f"{id} by {n}", type="native", client_id=id)
+            for id in ids
+            for n, service in enumerate(pair)
+        )
+    )
+    winners = {}
+    for id, first, second in zip(ids, answers[::2], answers[1::2], strict=True):
+        assert sorted((first.status_code, second.status_code)) == [200, 409]
+        winners[id] = first.json() if first.status_code == 200 else second.json()
+
+    fresh = RegistryReader(kafka_settings)
+    following = asyncio.create_task(fresh.follower.run())
+    await fresh.follower.catch_up(10)
+    for id, winner in winners.items():
+        record = fresh.state.get(entity_key("client", id))
+        assert record is not None
+        assert record.name == winner["name"]
+        headers = {"authorization": f"Bearer {winner['api_key']}"}
+        for service in pair:
+            assert (await submit(service, id, headers, 1)).status_code == 200
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_frames_hold_what_was_sent(
+    pair: tuple[Service, Service], kafka_settings: KafkaSettings
+) -> None:
+    headers = {id: await registered(pair[0], id) for id in (f"c-{n}" for n in range(10))}
+    sent = [(id, number) for number in range(30) for id in headers]
+    answers = await asyncio.gather(
+        *(
+            submit(pair[place % 2], id, headers[id], number)
+            for place, (id, number) in enumerate(sent)
+        )
+    )
+    assert {answer.status_code for answer in answers} == {200}
+    receipts = [answer.json()["receipt"] for answer in answers]
+    assert len(set(receipts)) == len(sent)
+    frames = await frames_of(kafka_settings)
+    assert sum(len(frame.submissions) for frame, _ in frames.values()) == len(sent)
+    for (id, number), receipt in zip(sent, receipts, strict=True):
+        submission = find(frames, receipt)
+        assert (submission.id, submission.metrics) == (id, {"bytes_sent": number})
+        assert submission.labels == {"name": id, "type": "native"}
+
+
+async def test_a_headend_registers_gets_a_token_and_submits(pair: tuple[Service, Service]) -> None:
+    a, b = pair
+    cluster = await register(a, "clusters", name="K", region="eu", datacenter="fra1")
+    cluster_id = cluster.json()["cluster_id"]
+    headend = (await register(b, "headends", name="H", cluster_id=cluster_id)).json()
+    asked = {"node_id": headend["headend_id"], "node_type": "headend"}
+    answer = await a.http.post("/api/v1/auth/token", json=asked | {"api_key": headend["api_key"]})
+    headers = {"authorization": f"Bearer {answer.json()['access_token']}"}
+    path = f"/api/v1/headends/{headend['headend_id']}/metrics"
+    for service in pair:
+        body = {"headend_name": "mine", "metrics": {"cpu_usage": 45.2}}
+        assert (await service.http.post(path, json=body, headers=headers)).status_code == 200
+
+
+async def test_a_wrong_credential_is_refused_quickly(pair: tuple[Service, Service]) -> None:
+    """The question where the registry ends does not wait behind the reader's long poll."""
+    await registered(pair[0], "c")
+    for _ in range(5):
+        began = time.monotonic()
+        for id in ("c", "nobody"):
+            answer = await submit(pair[1], id, {"authorization": "Bearer x"}, 1)
+            assert answer.status_code == 401
+        assert time.monotonic() - began < 0.8
+
+
+async def outage(service: Service, headers: dict[str, str], numbers: range) -> None:
+    """Submit while Kafka is away; each must be answered 503 by the deadline, with Retry-After."""
+    # A frozen broker's threads do not all stop at once, so one submission finds out first.
+    while (await submit(service, "c", headers, 0)).status_code == 200:
+        pass
+    began = time.monotonic()
+    answers = await asyncio.gather(*(submit(service, "c", headers, number) for number in numbers))
+    assert time.monotonic() - began < DEADLINE + PATIENCE
+    for answer in answers:
+        assert answer.status_code == 503, answer.text
+        assert int(answer.headers["retry-after"]) >= 1
+
+
+async def until_accepted(service: Service, headers: dict[str, str], number: int) -> str:
+    async with asyncio.timeout(40):
+        while True:
+            answer = await submit(service, "c", headers, number)
+            if answer.status_code == 200:
+                receipt: str = answer.json()["receipt"]
+                return receipt
+            assert answer.status_code == 503
+
+
+@pytest.mark.parametrize("fault", ["killed", "frozen"])
+async def test_an_outage_is_503_in_time_and_nothing_of_it_counts_later(
+    own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_key: str, fault: str
+) -> None:
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=own_kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
+    )
+    extra = {"ANSWER_WITHIN_SECONDS": str(DEADLINE)}
+    async with gateway(settings, tmp_path, signing_key, **extra) as service:
+        await service.ready()
+        headers = await registered(service, "c")
+        before = (await submit(service, "c", headers, 1)).json()["receipt"]
+        broker = own_kafka.brokers[0]
+        assert broker.process is not None
+        if fault == "killed":
+            await broker.kill()
+        else:
+            os.kill(broker.process.pid, signal.SIGSTOP)
+
+        await outage(service, headers, range(100, 200))
+        wrong = await submit(service, "c", {"authorization": "Bearer x"}, 0)
+        assert wrong.status_code == 503, "nobody is refused unless the registry was read"
+        answer = await register(service, "clients", name="n", type="native")
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"]
+        assert (await service.http.get("/-/healthy")).status_code == 200
+        not_ready = await service.until("/-/ready", 503)
+        assert "kafka" in not_ready.json()["waiting_for"]
+
+        if fault == "killed":
+            broker.launch()
+            await own_kafka.wait_until_ready()
+        else:
+            os.kill(broker.process.pid, signal.SIGCONT)
+        after = await until_accepted(service, headers, 2)
+        await service.ready()
+
+        frames = await frames_of(settings)
+        assert find(frames, before).metrics == {"bytes_sent": 1}
+        assert find(frames, after).metrics == {"bytes_sent": 2}
+        in_time = {
+            submission.metrics["bytes_sent"]
+            for frame, appended in frames.values()
+            if not frame.is_late(appended)
+            for submission in frame.submissions
+        }
+        assert in_time - {0} == {1, 2}
+
+
+async def test_a_partition_without_a_leader_heals_when_its_broker_returns(
+    kafka_install: Install, topic_prefix: str, tmp_path: Path, signing_key: str
+) -> None:
+    """aiokafka's producer would never recover: it leaves a hole in the sequence numbers."""
+    cluster = Cluster(tmp_path / "kafka", kafka_install, nodes=3)
+    await cluster.start()
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_topic_prefix=topic_prefix
+    )
+    try:
+        extra = {"ANSWER_WITHIN_SECONDS": str(DEADLINE), "KAFKA_REPLICATION": "1"}
+        async with gateway(settings, tmp_path, signing_key, **extra) as service:
+            await service.ready()
+            ids = [f"c-{number}" for number in range(24)]
+            headers = {id: await registered(service, id) for id in ids}
+
+            async def submit_all() -> list[int]:
+                answers = await asyncio.gather(*(submit(service, id, headers[id], 1) for id in ids))
+                return [answer.status_code for answer in answers]
+
+            assert await submit_all() == [200] * len(ids)
+            broker = cluster.brokers[-1]
+            await broker.kill()
+            rounds = [await submit_all() for _ in range(3)]
+            assert any(503 in codes for codes in rounds), "no partition was without a leader"
+            broker.launch()
+            await cluster.wait_until_ready()
+            async with asyncio.timeout(40):
+                while set(await submit_all()) != {200}:
+                    pass
+    finally:
+        await cluster.stop()
+
+
+@pytest.mark.parametrize("kafka_is_there", [True, False])
+async def test_a_stop_is_clean_and_quick(
+    own_kafka: Cluster,
+    topic_prefix: str,
+    tmp_path: Path,
+    signing_key: str,
+    kafka_is_there: bool,
+) -> None:
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=own_kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
+    )
+    async with gateway(settings, tmp_path, signing_key) as service:
+        await service.ready()
+        headers = await registered(service, "c")
+        flying = []
+        if kafka_is_there:
+            flying = [asyncio.create_task(submit(service, "c", headers, n)) for n in range(50)]
+            await flying[0]
+        else:
+            await own_kafka.brokers[0].kill()
+            flying = [asyncio.create_task(submit(service, "c", headers, 1))]
+        began = time.monotonic()
+        code = await service.end(signal.SIGTERM, patience=15)
+        assert time.monotonic() - began < (3 + PATIENCE if kafka_is_there else 14)
+        assert code in (0, -signal.SIGTERM)
+        answered = await asyncio.gather(*flying, return_exceptions=True)
+        for answer in answered:
+            if isinstance(answer, httpx.Response):
+                assert answer.status_code in (200, 503)
+        assert "Traceback" not in service.log()
+
+
+async def test_it_takes_requests_before_kafka_is_there(
+    own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_key: str
+) -> None:
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=own_kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
+    )
+    broker = own_kafka.brokers[0]
+    await broker.kill()
+    extra = {"ANSWER_WITHIN_SECONDS": "1"}
+    async with gateway(settings, tmp_path, signing_key, **extra) as service:
+        await service.until("/-/healthy", 200)
+        not_ready = await service.until("/-/ready", 503)
+        assert not_ready.json()["waiting_for"] == ["kafka", "registry"]
+        answer = await submit(service, "c", {"authorization": "Bearer x"}, 1)
+        assert answer.status_code == 503
+        broker.launch()
+        await service.ready()
+        headers = await registered(service, "c")
+        assert (await submit(service, "c", headers, 1)).status_code == 200
+
+
+async def test_its_metrics_need_the_token(pair: tuple[Service, Service]) -> None:
+    assert (await pair[0].http.get("/metrics")).status_code == 401
+    text = (await pair[0].scrape()).text
+    assert 'tobogganing_manager_certificates_issued_total{type="client"} 0.0' in text
+    assert 'tobogganing_manager_certificates_issued_total{type="headend"} 0.0' in text
+    assert 'auth_attempts_total{result="failure",type="metrics_token"} 1.0' in text
+    assert "_created" not in text
+
+
+async def test_a_wrong_environment_is_named_at_once() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway"),
+        env={"PATH": os.environ["PATH"], "PORT": "many", "ANSWER_WITHIN_SECONDS": "12"},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, output = await process.communicate()
+    lines = output.decode().splitlines()
+    assert process.returncode == 2
+    for name in ("KAFKA_BOOTSTRAP_SERVERS", "ADMIN_TOKEN", "METRICS_TOKEN", "SIGNING_KEY", "PORT"):
+        assert any(name in line for line in lines), lines
+    assert any("ANSWER_WITHIN_SECONDS" in line for line in lines)
+
+
+async def test_the_examples_of_the_document_work_as_they_stand(
+    pair: tuple[Service, Service],
+) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    blocks = [part.split("```")[0] for part in document.split("```sh\n")[1:]]
+    assert len(blocks) >= 5
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-eu"),
+        env={"PATH": os.environ["PATH"], "MANAGER": pair[0].url, "ADMIN_TOKEN": ADMIN_TOKEN},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate("\n".join(blocks).encode())
+    assert process.returncode == 0, output.decode()
+    assert output.decode().count('"status":"metrics_received"') == 2, output.decode()
