@@ -18,7 +18,7 @@ from starlette.responses import Response
 from exporter.after import Coverage, parse_receipts
 from exporter.follow import Intake
 from exporter.metrics import ExporterMetrics, PipelineCollector, RegisteredCollector, StateCollector
-from exporter.pages import Link, front_page
+from exporter.pages import Link, front_page, is_loopback, numbers
 from exporter.scrapes import Scrapes
 from exporter.settings import ExporterSettings
 from exporter.store import StateStore
@@ -120,10 +120,12 @@ class Exporter:
         return route("/-/metrics", own_metrics, "GET")
 
     def front_route(self, reasons: Reasons, links: Sequence[Link]) -> TemplateRoute:
-        """`/`: the page with links and live numbers."""
+        """`/`: the page with links; with live numbers where only this machine can ask."""
+        shown = self if is_loopback(self._settings.host) else None
 
         async def front(_: Request) -> Response:
-            return front_page(await reasons(), self.store, self.registry.state, self.state, links)
+            figures = numbers(shown.store, shown.registry.state, shown.state) if shown else ""
+            return front_page(await reasons(), figures, links)
 
         return route("/", front, "GET")
 

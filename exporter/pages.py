@@ -4,6 +4,7 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from html import escape
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from starlette.responses import HTMLResponse, Response
@@ -78,14 +79,29 @@ class Link(NamedTuple):
     text: str
 
 
-def front_page(
-    waiting_for: Sequence[str],
-    store: StateStore,
-    registered: RegistryState,
-    state: TopicFollower,
-    links: Sequence[Link],
-) -> Response:
-    """Build the page as of now."""
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can ask a server that listens on `host`."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def front_page(waiting_for: Sequence[str], figures: str, links: Sequence[Link]) -> Response:
+    """Build the page; `figures` is what `numbers` made, or nothing."""
+    body = [
+        "<h1>Tobogganing metrics</h1>",
+        _state(waiting_for),
+        figures,
+        "<h2>Links</h2><ul>",
+        *(_item(link) for link in links),
+        "</ul></main></body></html>",
+    ]
+    return HTMLResponse(_HEAD + "".join(body), headers=_HEADERS)
+
+
+def numbers(store: StateStore, registered: RegistryState, state: TopicFollower) -> str:
+    """Show how much there is. Like /metrics this is not for everyone: show it on loopback."""
     figures = {
         "clients shown": store.entities(CLIENT.name),
         "headends shown": store.entities(HEADEND.name),
@@ -99,18 +115,14 @@ def front_page(
         for partition, row in sorted(store.ledgers.items())
     ]
     fields = [field.replace("_", " ") for field in PIPELINE_FAMILIES]
-    body = [
-        "<h1>Tobogganing metrics</h1>",
-        _state(waiting_for),
-        '<h2>Now</h2><div class="cards">',
-        *(_card(text, number) for text, number in figures.items()),
-        "</div><h2>Submissions by partition</h2>",
-        _table(["partition", *fields, "rows to read"], ledger),
-        "<h2>Links</h2><ul>",
-        *(_item(link) for link in links),
-        "</ul></main></body></html>",
-    ]
-    return HTMLResponse(_HEAD + "".join(body), headers=_HEADERS)
+    return "".join(
+        [
+            '<h2>Now</h2><div class="cards">',
+            *(_card(text, number) for text, number in figures.items()),
+            "</div><h2>Submissions by partition</h2>",
+            _table(["partition", *fields, "rows to read"], ledger),
+        ]
+    )
 
 
 def _state(waiting_for: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ import re
 
 from contract.registry import RECORD_VERSION, RegistryRecord, RegistryState, encode_record
 from contract.row import ROW_VERSION, LedgerRow, encode_row, ledger_key
-from exporter.pages import Link, front_page
+from exporter.pages import Link, front_page, is_loopback, numbers
 from exporter.store import StateStore
 from service.reader import TopicFollower
 from service.settings import KafkaSettings
@@ -24,7 +24,7 @@ def build(waiting_for: list[str], links: list[Link]) -> tuple[str, dict[str, str
     registered.apply(0, b"cluster:eu", encode_record(record))
     settings = KafkaSettings(kafka_bootstrap_servers="localhost:1")
     follower = TopicFollower(settings, "entity-state", [0, 1], lambda *_: None)
-    response = front_page(waiting_for, store, registered, follower, links)
+    response = front_page(waiting_for, numbers(store, registered, follower), links)
     return bytes(response.body).decode(), dict(response.headers)
 
 
@@ -60,3 +60,8 @@ def test_nothing_comes_from_elsewhere() -> None:
     policy = headers["content-security-policy"]
     assert policy.startswith("default-src 'none';")
     assert f"style-src 'sha256-{digest}'" in policy
+
+
+def test_numbers_are_for_a_listener_that_only_this_machine_reaches() -> None:
+    assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost")] == [True] * 3
+    assert [is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "example")] == [False] * 4
