@@ -1,0 +1,128 @@
+"""docker-compose.yml as docker-compose itself reads it; and what of it runs without Docker."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.debian import unpacked
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
+"""Debian's own where it is there: the packages are made for it."""
+PACKAGES = (
+    "docker-compose",
+    "python3-attr",
+    "python3-certifi",
+    "python3-chardet",
+    "python3-charset-normalizer",
+    "python3-distutils",
+    "python3-docker",
+    "python3-dockerpty",
+    "python3-docopt",
+    "python3-dotenv",
+    "python3-idna",
+    "python3-jsonschema",
+    "python3-pkg-resources",
+    "python3-pyrsistent",
+    "python3-requests",
+    "python3-six",
+    "python3-texttable",
+    "python3-urllib3",
+    "python3-websocket",
+    "python3-yaml",
+)
+TO_JSON = "import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)"
+
+
+class Mount(NamedTuple):
+    """A volume of a service: what is mounted, where, and whether it is read-only."""
+
+    source: str
+    target: str
+    read_only: bool
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service as docker-compose would start it."""
+
+    name: str
+    config: dict[str, Any]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return dict(self.config.get("environment", {}))
+
+    @property
+    def command(self) -> list[str]:
+        return list(self.config["command"])
+
+    @property
+    def health_command(self) -> list[str]:
+        kind, *command = list[str](self.config["healthcheck"]["test"])
+        assert kind == "CMD"
+        return command
+
+    @property
+    def mounts(self) -> list[Mount]:
+        found = []
+        for text in self.config.get("volumes", []):
+            source, target, mode = text.split(":")
+            found.append(Mount(source, target, mode == "ro"))
+        return found
+
+
+class DockerCompose:
+    """Debian's docker-compose."""
+
+    def __init__(self) -> None:
+        folders = unpacked(*PACKAGES)
+        self._script = folders[0] / "usr/bin/docker-compose"
+        libraries = [
+            folder / library
+            for folder in folders
+            for library in ("usr/lib/python3/dist-packages", "usr/lib/python3.11")
+        ]
+        self._environ = {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(map(str, libraries))}
+
+    def config(self, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run `docker-compose config` in a folder, with nothing else in the environment."""
+        return subprocess.run(
+            [PYTHON, self._script, "config"],
+            cwd=folder,
+            env=self._environ | variables,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def services(self, folder: Path, **variables: str) -> dict[str, Service]:
+        """The services that `config` shows."""
+        shown = self.config(folder, **variables)
+        assert shown.returncode == 0, shown.stderr
+        converted = subprocess.run(
+            [PYTHON, "-c", TO_JSON],
+            input=shown.stdout,
+            env=self._environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        services = json.loads(converted.stdout)["services"]
+        return {name: Service(name, config) for name, config in services.items()}
+
+
+def kafka_properties(environment: Mapping[str, str]) -> dict[str, str]:
+    """The broker's properties that Kafka's image makes of its environment."""
+    properties = {}
+    for variable, value in environment.items():
+        name = variable.removeprefix("KAFKA_")
+        if name != variable and not name.endswith("_OPTS"):
+            properties[name.lower().replace("_", ".")] = value
+    return properties

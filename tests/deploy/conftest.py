@@ -1,0 +1,40 @@
+"""What the tests of the deployment share."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.debian import give_up
+from tests.deploy.compose import ROOT, DockerCompose, Service
+from tests.e2e.prometheus import NoPrometheusError, Programs, find_programs
+
+TOKENS = {"METRICS_TOKEN": "metrics-token-of-the-tests", "ADMIN_TOKEN": "admin-token-of-the-tests"}
+
+
+@pytest.fixture(scope="session")
+def docker_compose() -> DockerCompose:
+    return DockerCompose()
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A folder with what docker-compose reads of a fresh clone: no .env, no state."""
+    folder = tmp_path / "clone"
+    folder.mkdir()
+    shutil.copy(ROOT / "docker-compose.yml", folder)
+    shutil.copytree(ROOT / "deploy", folder / "deploy")
+    return folder
+
+
+@pytest.fixture
+def services(docker_compose: DockerCompose, clone: Path) -> dict[str, Service]:
+    return docker_compose.services(clone, **TOKENS)
+
+
+@pytest.fixture(scope="session")
+def prometheus_programs() -> Programs:
+    try:
+        return find_programs()
+    except NoPrometheusError as error:
+        give_up(str(error))

@@ -1,0 +1,71 @@
+"""`tobogganing secrets`: files for services that run apart from each other."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tobogganing.cli import main
+from tobogganing.local.errors import LocalError
+from tobogganing.secret_files import main as write_secrets
+
+TOKENS = {"METRICS_TOKEN": "scrape-me", "ADMIN_TOKEN": "register-me"}
+
+
+@pytest.fixture
+def closed_umask() -> Iterator[None]:
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+def test_what_the_environment_sets_is_not_kept(tmp_path: Path) -> None:
+    write_secrets(tmp_path / "secrets", None, TOKENS)
+    assert [file.name for file in (tmp_path / "secrets").iterdir()] == ["SIGNING_KEY"]
+
+
+def test_the_signing_key_is_made_once(tmp_path: Path) -> None:
+    write_secrets(tmp_path, None, TOKENS)
+    made = (tmp_path / "SIGNING_KEY").read_text()
+    write_secrets(tmp_path, None, TOKENS)
+    assert (tmp_path / "SIGNING_KEY").read_text() == made
+
+
+def test_the_scraper_gets_the_token_that_holds_now(tmp_path: Path) -> None:
+    file = tmp_path / "metrics-token"
+    write_secrets(tmp_path / "secrets", file, TOKENS)
+    assert file.read_text() == "scrape-me"
+    write_secrets(tmp_path / "secrets", file, TOKENS | {"METRICS_TOKEN": "changed"})
+    assert file.read_text() == "changed"
+
+
+def test_the_scraper_gets_a_token_that_was_made(tmp_path: Path) -> None:
+    file = tmp_path / "metrics-token"
+    write_secrets(tmp_path / "secrets", file, {})
+    assert file.read_text() == (tmp_path / "secrets" / "METRICS_TOKEN").read_text()
+
+
+@pytest.mark.usefixtures("closed_umask")
+def test_the_group_may_read_the_scrapers_file_and_only_that(tmp_path: Path) -> None:
+    file = tmp_path / "metrics-token"
+    write_secrets(tmp_path, file, TOKENS)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    assert stat.S_IMODE((tmp_path / "SIGNING_KEY").stat().st_mode) == 0o600
+
+
+def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LocalError, match=r"file/secrets"):
+        write_secrets(tmp_path / "file" / "secrets", None, TOKENS)
+
+
+def test_the_command_says_it_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    arguments = ["secrets", "--folder", str(tmp_path / "file" / "secrets")]
+    result = CliRunner().invoke(main, arguments, env=TOKENS)
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert len(result.output.splitlines()) == 1
