@@ -1,0 +1,36 @@
+# `make` or `make help` lists what there is.
+# Variables given to make reach the programs: make run PORT=9000 STATE_DIR=/tmp/other
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format lock clean runtime dev
+
+BIN := .venv/bin
+
+help:  ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: runtime  ## run everything here: Kafka, processor, gateway and exporter (PORT=8000 STATE_DIR=.state)
+	@exec $(BIN)/tobogganing run
+
+test: dev  ## run all tests, on a real Kafka that they start (ARGS='-k name' for some of them)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: dev  ## check style, types and the rule of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/unit/test_imports.py
+
+format: dev  ## format the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: dev  ## resolve the requirements again and pin them with their hashes
+	@sh requirements/lock.sh
+
+clean:  ## remove what was built (the data in .state stays)
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+runtime dev:
+	@sh requirements/venv.sh $@

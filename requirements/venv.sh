@@ -1,0 +1,53 @@
+#!/bin/sh
+# venv.sh runtime|dev: make .venv hold exactly what requirements/<name>.txt pins, and the project itself.
+# Quick when there is nothing to do; starts over after an interruption, a changed lock or a moved checkout.
+set -eu
+cd "$(dirname "$0")/.."
+flavour=$1
+identity="$(cat requirements/runtime.txt requirements/dev.txt pyproject.toml | cksum) $PWD"
+
+fail() {
+    echo "$1" >&2
+    exit 1
+}
+
+# The first Python that is new enough and can make virtual environments.
+find_python() {
+    old='' bare=''
+    for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11 python; do
+        found=$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2], sys.version_info >= (3, 11))' 2>/dev/null) || continue
+        case $found in
+            *False) old="${old:-Python ${found% *} ($candidate)}" ;;
+            *) if "$candidate" -c 'import ensurepip, venv' 2>/dev/null; then
+                    echo "$candidate"
+                    return
+                fi
+                bare="${bare:-${found% *}}" ;;
+        esac
+    done
+    [ -z "$bare" ] || fail "Python $bare lacks its venv module: install it (Debian, Ubuntu: apt install python$bare-venv) and try again."
+    fail "Python 3.11 or newer is needed, found ${old:-none}: install one, or name it: make run PYTHON=/path/to/python3.11"
+}
+
+usable() {
+    [ ! -e .venv/installing ] && [ "$(cat .venv/identity 2>/dev/null)" = "$identity" ] &&
+        .venv/bin/python -c '' 2>/dev/null
+}
+
+if usable && [ -e ".venv/installed-$flavour" ]; then
+    exit 0
+fi
+if ! usable; then
+    python=$(find_python)
+    echo "Making .venv with $("$python" --version 2>&1)"
+    rm -rf .venv
+    "$python" -m venv .venv
+    printf '%s\n' "$identity" >.venv/identity
+fi
+echo "Installing requirements/$flavour.txt into .venv"
+touch .venv/installing
+pip="env PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip"
+$pip install --require-hashes -r "requirements/$flavour.txt"
+$pip install --quiet --no-deps --no-build-isolation --editable .
+touch ".venv/installed-$flavour"
+rm .venv/installing

@@ -1,0 +1,32 @@
+"""What tests of every kind may ask for: above all a real Kafka."""
+
+import asyncio
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tobogganing.local.cluster import Cluster
+from tobogganing.local.install import Install, install_kafka
+
+
+@pytest.fixture(scope="session")
+def kafka_install() -> Install:
+    """Java and Kafka, fetched into the cache where they are missing."""
+    return install_kafka()
+
+
+@pytest.fixture(scope="session")
+def kafka(kafka_install: Install, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A real broker, one for the whole session; `kafka.bootstrap_servers` is where it is."""
+    cluster = Cluster(tmp_path_factory.mktemp("kafka"), kafka_install)
+    with asyncio.Runner() as runner:
+        runner.run(cluster.start())
+        yield cluster
+        runner.run(cluster.stop())
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """A fresh KAFKA_TOPIC_PREFIX: the session's broker has no topic that starts so."""
+    return f"test-{uuid.uuid4().hex[:12]}."

@@ -1,0 +1,137 @@
+"""`tobogganing run` as a user starts it: a real process, its terminal, its parts."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tobogganing.local.ports import free_ports
+
+PATIENCE = 60.0
+PARTS = {
+    "kafka": "kafka.Kafka",
+    "processor": "tobogganing processor",
+    "serve": "tobogganing serve",
+}
+"""What the command line of each part holds."""
+SETTINGS = (
+    "ADMIN_TOKEN",
+    "HOST",
+    "KAFKA_BOOTSTRAP_SERVERS",
+    "LOG_FORMAT",
+    "METRICS_TOKEN",
+    "SIGNING_KEY",
+)
+
+
+def wait_for(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
+    """Fails, naming `what`, when `condition` does not come true in time."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {patience:g} s: {what}"
+        time.sleep(0.02)
+
+
+def processes() -> dict[int, tuple[int, str]]:
+    """Every process of this machine: its parent and its command line. Zombies are none."""
+    listing = subprocess.run(
+        ["ps", "-A", "-ww", "-o", "pid=,ppid=,stat=,command="],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rows = (line.split(None, 3) for line in listing.stdout.splitlines())
+    return {int(row[0]): (int(row[1]), row[3]) for row in rows if not row[2].startswith("Z")}
+
+
+class LocalRun:
+    """One run on the folder `state`; a context manager that leaves nothing running."""
+
+    def __init__(
+        self, state: Path, port: int | None = None, environ: Mapping[str, str] | None = None
+    ) -> None:
+        self.state = state
+        self.port = port or free_ports(1)[0]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.output = ""
+        kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+        self._environ = kept | {"STATE_DIR": str(state), "PORT": str(self.port), **(environ or {})}
+
+    def __enter__(self) -> Self:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tobogganing", "run"],
+            env=self._environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=0,
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._reader.join(10)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        if error is not None:
+            error.add_note(f"it said:\n{self.output[-6000:]}")
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.output += line
+
+    def until_said(self, text: str) -> None:
+        """Wait until `text` was printed; fails when the run ends without."""
+        wait_for(lambda: text in self.output or self.process.poll() is not None, f"{text!r}")
+        self._reader.join(5 if self.process.poll() is not None else 0)
+        assert text in self.output, f"ended without saying {text!r}"
+
+    def until_ready(self) -> None:
+        self.until_said("Ctrl-C stops everything")
+
+    def paste(self) -> str:
+        """Run the printed block as a whole, as a newcomer does; what it shows, if it works."""
+        block = self.output[self.output.index("CLIENT_ID=") : self.output.rindex("Ctrl-C stops")]
+        shown = subprocess.run(
+            ["sh", "-c", block], capture_output=True, text=True, timeout=60, check=False
+        )
+        return shown.stdout
+
+    def part(self, name: str) -> int | None:
+        """The process id of a part; None while there is none."""
+        for pid, (parent, command) in processes().items():
+            if parent == self.process.pid and PARTS[name] in command:
+                return pid
+        return None
+
+    def kill(self, name: str) -> None:
+        """End a part as a crash does."""
+        pid = self.part(name)
+        assert pid, f"{name} does not run"
+        os.kill(pid, signal.SIGKILL)
+
+    def secret(self, name: str) -> str:
+        return (self.state / "secrets" / name).read_text()
+
+    def end(self, number: signal.Signals) -> int:
+        """Send a signal to the run, as a terminal or a service manager does; the exit status."""
+        self.process.send_signal(number)
+        code = self.process.wait(PATIENCE)
+        self._reader.join(10)
+        return code

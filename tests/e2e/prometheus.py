@@ -1,0 +1,147 @@
+"""A real Prometheus: the system's, else Debian's package unpacked into the cache (no root)."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tobogganing.local.cache import cache_folder
+from tobogganing.local.ports import free_ports
+
+POLL = 0.1
+
+
+@dataclass(frozen=True)
+class Programs:
+    """Where the two programs are."""
+
+    prometheus: Path
+    promtool: Path
+
+
+class NoPrometheusError(Exception):
+    """There is none on this machine, and none to be had; the text says what was tried."""
+
+
+def find_programs() -> Programs:
+    """Find Prometheus, or fetch it.
+
+    Raises:
+        NoPrometheusError: neither worked.
+    """
+    system = [shutil.which(name) for name in ("prometheus", "promtool")]
+    if all(system):
+        return Programs(*(Path(path) for path in system if path))
+    folder = cache_folder() / "debian-prometheus"
+    if not folder.exists():
+        _unpack_package(folder)
+    return Programs(folder / "usr/bin/prometheus", folder / "usr/bin/promtool")
+
+
+def _unpack_package(folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not (shutil.which("apt-get") and shutil.which("dpkg")):
+        raise NoPrometheusError("there is no prometheus here, and no apt-get to fetch it with")
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="prometheus-") as temporary:
+        work = Path(temporary)
+        _download(work)
+        (package,) = work.glob("prometheus_*.deb")
+        _run(work, ["dpkg", "-x", str(package), "unpacked"])
+        with contextlib.suppress(OSError):  # another run was first
+            (work / "unpacked").rename(folder)
+
+
+def _download(work: Path) -> None:
+    """Download the package into `work`; where apt has no lists yet, with lists of our own."""
+    command = ["apt-get", "-q", "download", "prometheus"]
+    with contextlib.suppress(NoPrometheusError):
+        return _run(work, command)
+    for name in ("lists/partial", "archives/partial"):
+        (work / name).mkdir(parents=True)
+    own = [f"-oDir::State::Lists={work}/lists", f"-oDir::Cache={work}", "-oAPT::Sandbox::User="]
+    _run(work, ["apt-get", "-q", *own, "update"])
+    return _run(work, [*command, *own])
+
+
+def _run(folder: Path, command: Sequence[str]) -> None:
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise NoPrometheusError(f"{' '.join(command)} failed:\n{result.stdout}{result.stderr}")
+
+
+class Prometheus:
+    """A running Prometheus, asked through its HTTP API."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+
+    async def ask(self, path: str, **parameters: str) -> Any:
+        """The `data` of an answer."""
+        response = await self._http.get(path, params=parameters)
+        response.raise_for_status()
+        return response.json()["data"]
+
+    async def series(self, query: str) -> list[Any]:
+        """Result of an instant query that has one, for which it waits (up to 60 s)."""
+        result: list[Any] = []
+        async with asyncio.timeout(60):
+            while not result:
+                result = (await self.ask("/api/v1/query", query=query))["result"]
+                await asyncio.sleep(POLL)
+        return result
+
+
+@contextlib.asynccontextmanager
+async def running_prometheus(
+    programs: Programs, config: str, folder: Path
+) -> AsyncIterator[Prometheus]:
+    """Run Prometheus with this configuration file, and stop it at the end."""
+    file = folder / "prometheus.yml"
+    file.write_text(config, encoding="utf-8")
+    (port,) = free_ports(1)
+    with (folder / "prometheus.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            programs.prometheus,
+            f"--config.file={file}",
+            f"--storage.tsdb.path={folder}/tsdb",
+            f"--web.listen-address=127.0.0.1:{port}",
+            stdout=log,
+            stderr=log,
+            env={"PATH": os.environ["PATH"]},
+        )
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http:
+            async with asyncio.timeout(60):
+                while not await _is_ready(http):
+                    assert process.returncode is None, (folder / "prometheus.log").read_text()
+                    await asyncio.sleep(POLL)
+            yield Prometheus(http)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def _is_ready(http: httpx.AsyncClient) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return (await http.get("/-/ready")).status_code == 200
+    return False
+
+
+def lint(programs: Programs, exposition: bytes) -> list[str]:
+    """What `promtool check metrics` has to say about metrics in text 0.0.4."""
+    result = subprocess.run(
+        [programs.promtool, "check", "metrics"], input=exposition, capture_output=True, check=False
+    )
+    complaints = (result.stdout + result.stderr).decode().splitlines()
+    assert result.returncode in (0, 3), complaints  # 3: something to complain about
+    assert bool(complaints) == bool(result.returncode)
+    return sorted(complaints)

@@ -1,0 +1,126 @@
+"""Whatever part of a run dies under load, every acknowledged submission is in the scrape."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.e2e.local_run import PARTS, LocalRun
+
+CLIENTS = 40
+FAULTS = [(part, number) for number in (signal.SIGTERM, signal.SIGKILL) for part in PARTS]
+
+
+@dataclass
+class Client:
+    """Posts 1, 2, 3 …, each until it is answered 200 or given up."""
+
+    id: str
+    api_key: str
+    sent: int = 0
+    acknowledged: int = 0
+    receipt: str = ""
+
+
+@dataclass
+class Fleet:
+    run: LocalRun
+    clients: list[Client] = field(default_factory=list)
+    refused: set[int] = field(default_factory=set)
+    acknowledged: int = 0
+
+    async def register(self, http: aiohttp.ClientSession) -> None:
+        headers = {"Authorization": f"Bearer {self.run.secret('ADMIN_TOKEN')}"}
+        for number in range(CLIENTS):
+            body = {"name": f"client {number}", "type": "mobile"}
+            url = f"{self.run.url}/api/v1/clients/register"
+            async with http.post(url, json=body, headers=headers) as answer:
+                registered = await answer.json()
+                self.clients.append(Client(registered["client_id"], registered["api_key"]))
+
+    @contextlib.asynccontextmanager
+    async def posting(self, http: aiohttp.ClientSession) -> AsyncIterator[None]:
+        stop = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            for client in self.clients:
+                tasks.create_task(self._post(http, client, stop))
+            yield
+            stop.set()
+
+    async def _post(self, http: aiohttp.ClientSession, client: Client, stop: asyncio.Event) -> None:
+        url = f"{self.run.url}/api/v1/clients/{client.id}/metrics"
+        headers = {"Authorization": f"Bearer {client.api_key}"}
+        while not stop.is_set():
+            client.sent += 1
+            body = {"metrics": {"bytes_sent": client.sent}}
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                async with http.post(url, json=body, headers=headers) as answer:
+                    if answer.status == 200:
+                        client.receipt = (await answer.json())["receipt"]
+                        client.acknowledged = client.sent
+                        self.acknowledged += 1
+                    else:
+                        self.refused.add(answer.status)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), 0.1)
+
+    async def some_acknowledged(self, number: int = 2 * CLIENTS) -> None:
+        """Wait until so many further submissions were acknowledged."""
+        target = self.acknowledged + number
+        async with asyncio.timeout(60):
+            while self.acknowledged < target:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+    async def shown(self, http: aiohttp.ClientSession) -> dict[str, float]:
+        """What a scrape shows that includes each client's last acknowledged submission."""
+        after = [("after", client.receipt) for client in self.clients]
+        headers = {"Authorization": f"Bearer {self.run.secret('METRICS_TOKEN')}"}
+        url = f"{self.run.url}/metrics"
+        async with http.get(url, params=after, headers=headers) as answer:
+            text = await answer.text()
+            assert answer.status == 200, text
+        found = re.findall(
+            r'^tobogganing_client_bytes_sent\{client_id="([^"]+)".*\} (\S+)$', text, re.MULTILINE
+        )
+        assert len(found) == len(dict(found)), "an entity has two series"
+        return {id: float(value) for id, value in found}
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    timeout = aiohttp.ClientTimeout(total=15)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        yield session
+
+
+async def test_no_acknowledged_submission_is_lost_whatever_dies(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    with LocalRun(tmp_path / "state") as run:
+        run.until_ready()
+        fleet = Fleet(run)
+        await fleet.register(http)
+        async with fleet.posting(http):
+            for part, number in FAULTS:
+                await fleet.some_acknowledged()
+                before = run.output.count(f"{part} died")
+                pid = run.part(part)
+                assert pid is not None
+                os.kill(pid, number)
+                async with asyncio.timeout(60):
+                    while run.output.count(f"{part} died") == before:  # noqa: ASYNC110
+                        await asyncio.sleep(0.02)
+            await fleet.some_acknowledged()
+        shown = await fleet.shown(http)
+        assert run.end(signal.SIGTERM) == 0
+    assert fleet.refused <= {503}
+    for client in fleet.clients:
+        # What was sent after the last answer may have been applied or not: it was not promised.
+        assert client.acknowledged <= shown[client.id] <= client.sent

@@ -1,0 +1,35 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tobogganing.local.banner import banner, value_of
+from tobogganing.local.secrets import Source
+
+
+def sources(file: Path | None) -> list[Source]:
+    return [Source(name, file) for name in ("METRICS_TOKEN", "ADMIN_TOKEN", "SIGNING_KEY")]
+
+
+@pytest.mark.parametrize("name", ["token", "with space", "it's", 'a"b', "$HOME", "naïve"])
+def test_a_secret_in_any_file_is_read_by_the_shell(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    file.write_text("secret")
+    command = f'printf %s "Bearer {value_of(Source("ADMIN_TOKEN", file))}"'
+    shown = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert shown.stdout == "Bearer secret"
+
+
+def test_no_secret_is_printed(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("secret-value")
+    text = banner("http://127.0.0.1:8000", sources(file), "/state", "127.0.0.1:9092")
+    assert "secret-value" not in text
+    assert str(file) in text
+
+
+def test_the_block_is_a_script_that_sh_understands() -> None:
+    text = banner("http://127.0.0.1:8000", sources(None), "/state", "127.0.0.1:9092")
+    block = text[text.index("CLIENT_ID=") : text.index("\n\nCtrl-C")]
+    assert "${ADMIN_TOKEN}" in block
+    subprocess.run(["sh", "-n", "-c", block], check=True)

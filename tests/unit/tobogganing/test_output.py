@@ -1,0 +1,76 @@
+import io
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from tobogganing.local import output
+from tobogganing.local.output import Output
+
+
+def send(out: Output, name: str, data: bytes) -> None:
+    """Let a part called `name` write `data`."""
+    reader, writer = os.pipe()
+    out.attach(name, os.fdopen(reader, "rb"))
+    with os.fdopen(writer, "wb") as pipe:
+        pipe.write(data)
+
+
+def test_lines_have_the_name_of_their_part_and_go_to_its_file(tmp_path: Path) -> None:
+    terminal = io.BytesIO()
+    out = Output(terminal, tmp_path)
+    send(out, "serve", "one\nzwölf\nwithout an end".encode())
+    out.close()
+    assert terminal.getvalue().decode() == (
+        "serve     | one\nserve     | zwölf\nserve     | without an end\n"
+    )
+    assert (tmp_path / "serve.log").read_text() == "one\nzwölf\nwithout an end\n"
+
+
+def test_bytes_that_are_no_text_and_percent_signs_harm_nothing(tmp_path: Path) -> None:
+    out = Output(io.BytesIO(), tmp_path)
+    send(out, "serve", b"100 %s \xff\n")
+    out.close()
+    assert (tmp_path / "serve.log").read_text() == "100 %s \ufffd\n"
+
+
+def test_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "FILE_BYTES", 1000)
+    out = Output(io.BytesIO(), tmp_path)
+    send(out, "serve", b"x" * 99 + b"\n")
+    send(out, "processor", (b"x" * 99 + b"\n") * 100)
+    out.close()
+    sizes = [file.stat().st_size for file in tmp_path.glob("processor.log*")]
+    assert len(sizes) == 1 + output.OLD_FILES
+    assert max(sizes) <= 1000
+
+
+def test_a_terminal_that_is_gone_stops_nothing(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb", buffering=0) as terminal:
+        out = Output(terminal, tmp_path)
+        send(out, "serve", b"one\ntwo\n")
+        out.close()
+    assert (tmp_path / "serve.log").read_text() == "one\ntwo\n"
+
+
+def test_a_terminal_that_is_held_stops_nothing(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as other_end, os.fdopen(writer, "wb", buffering=0) as terminal:
+        out = Output(terminal, tmp_path)
+        lines = output.WAITING + 5_000
+        send_all = threading.Thread(target=send, args=(out, "serve", b"x" * 50 + b"\n"))
+        send_all.start()
+        for _ in range(lines):
+            out.tell("y" * 50)
+        send_all.join()
+        out.close(patience=0.1)
+        assert (tmp_path / "serve.log").read_text() == "x" * 50 + "\n"
+        # Released, it takes what was kept for it.
+        drain = threading.Thread(target=other_end.read)
+        drain.start()
+        out.close(patience=10)
+        terminal.close()
+        drain.join(10)

@@ -1,0 +1,138 @@
+"""The command line. Each command imports only what it runs."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import click
+
+from tobogganing.local.errors import LocalError
+
+
+class _MendableError(click.ClickException):
+    """Shown as one line; exit status 1."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Metrics of clients and headends, through Kafka to Prometheus.
+
+    The services take their settings from the environment.
+    """
+
+
+@main.command()
+def run() -> None:
+    """Run everything on this machine: Kafka, processor, gateway and exporter.
+
+    PORT (8000), STATE_DIR (.state in the checkout) and KAFKA_BOOTSTRAP_SERVERS (then no Kafka is
+    started) can be set in the environment. Ctrl-C stops everything.
+    """
+    from tobogganing.local.run import run
+
+    try:
+        sys.exit(run())
+    except LocalError as error:
+        raise _MendableError(str(error)) from None
+
+
+def _call(module: str, function: str = "main") -> None:
+    getattr(importlib.import_module(module), function)()
+
+
+@main.command()
+def serve() -> None:
+    """Run gateway and exporter in one process, on one port."""
+    _call("tobogganing.serve")
+
+
+@main.command()
+def gateway() -> None:
+    """Run a gateway: takes submissions and registrations."""
+    _call("gateway.__main__")
+
+
+@main.command()
+def processor() -> None:
+    """Run a processor: folds submissions into the state of each entity."""
+    _call("processor.__main__")
+
+
+@main.command()
+def exporter() -> None:
+    """Run an exporter: shows the state to Prometheus."""
+    _call("exporter.__main__")
+
+
+@main.command()
+def topics() -> None:
+    """Create the topics that are missing, and check the others."""
+    _call("tobogganing.topics")
+
+
+@main.command()
+@click.option(
+    "--folder",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where to keep those that the environment does not set.",
+)
+@click.option(
+    "--metrics-token-file",
+    default=None,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to write METRICS_TOKEN for Prometheus to read, with mode 0640.",
+)
+def secrets(folder: Path, metrics_token_file: Path | None) -> None:
+    """Make the secrets that are not there yet, as files for the services to read."""
+    main = importlib.import_module("tobogganing.secret_files").main
+    try:
+        main(folder, metrics_token_file)
+    except LocalError as error:
+        raise _MendableError(str(error)) from None
+
+
+@main.command()
+@click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="The gateway.")
+@click.option("--clients", default=100, show_default=True, type=click.IntRange(min=0))
+@click.option("--headends", default=5, show_default=True, type=click.IntRange(min=0))
+@click.option(
+    "--interval",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds between two submissions of one entity.",
+)
+@click.option(
+    "--duration",
+    default=None,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds to run; until Ctrl-C if not given.",
+)
+@click.option("--seed", default=None, type=int, help="Play the same fleet again.")
+@click.option(
+    "--admin-token-file",
+    default=None,
+    type=click.Path(dir_okay=False),
+    help="File with the ADMIN_TOKEN. Default: the environment's, else the local run's.",
+)
+def simulate(
+    url: str,
+    clients: int,
+    headends: int,
+    interval: float,
+    duration: float | None,
+    seed: int | None,
+    admin_token_file: str | None,
+) -> None:
+    """Register a fleet and play it against a gateway."""
+    main = importlib.import_module("tobogganing.simulate").main
+    main(
+        url=url,
+        clients=clients,
+        headends=headends,
+        interval=interval,
+        duration=duration,
+        seed=seed,
+        admin_token_file=admin_token_file,
+    )

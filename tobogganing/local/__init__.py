@@ -1,0 +1,1 @@
+"""Real Kafka and all services on this machine: no Docker, no Java to install."""

@@ -1,0 +1,46 @@
+"""Where a local run happens: its folder, its port, whose Kafka."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tobogganing.local.errors import LocalError
+from tobogganing.local.ports import LOOPBACK
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+EVERYWHERE = ("0.0.0.0", "::", "")
+
+
+@dataclass(frozen=True)
+class Place:
+    state: Path
+    host: str
+    port: int
+    bootstrap_servers: str | None
+    """An existing Kafka; None for one of our own."""
+
+    @property
+    def url(self) -> str:
+        """How this machine reaches the HTTP port."""
+        host = LOOPBACK if self.host in EVERYWHERE else self.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+
+def read_place(environ: Mapping[str, str]) -> Place:
+    """From STATE_DIR, HOST, PORT and KAFKA_BOOTSTRAP_SERVERS.
+
+    Without STATE_DIR the state is in the checkout, wherever the command is called from.
+
+    Raises:
+        LocalError: PORT is no port.
+    """
+    port = environ.get("PORT") or "8000"
+    if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise LocalError(f"PORT={port} is not a port: choose a number from 1 to 65535")
+    base = CHECKOUT if (CHECKOUT / "pyproject.toml").exists() else Path.cwd()
+    return Place(
+        state=Path(environ.get("STATE_DIR") or base / ".state").expanduser().absolute(),
+        host=environ.get("HOST") or LOOPBACK,
+        port=int(port),
+        bootstrap_servers=environ.get("KAFKA_BOOTSTRAP_SERVERS") or None,
+    )

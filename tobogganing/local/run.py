@@ -1,0 +1,215 @@
+"""`tobogganing run`: Kafka and every service on this machine, until Ctrl-C or SIGTERM."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import TypeVar
+
+from aiokafka.errors import KafkaError
+
+from service.kafka import TopicMismatchError, ensure_topics
+from service.logs import configure_logs
+from service.settings import KafkaSettings, LogSettings, SettingsError, load_settings
+from tobogganing.local import process
+from tobogganing.local.banner import banner
+from tobogganing.local.cluster import Cluster
+from tobogganing.local.errors import LocalError
+from tobogganing.local.install import Install, install_kafka
+from tobogganing.local.locks import LockedError, acquire
+from tobogganing.local.output import Output
+from tobogganing.local.place import Place, read_place
+from tobogganing.local.ports import LOOPBACK, free_ports, is_free
+from tobogganing.local.process import Process
+from tobogganing.local.secrets import Source, provide_secrets
+from tobogganing.local.supervisor import Part, Supervisor
+
+READY_POLL = 0.1
+REMIND = 20.0
+"""Seconds between two lines about what is still not ready."""
+
+
+SettingsT = TypeVar("SettingsT")
+
+
+def run(environ: Mapping[str, str] | None = None) -> int:
+    """Run until stopped; the exit status.
+
+    Raises:
+        LocalError: it could not start; the text says what to do.
+    """
+    environ = os.environ if environ is None else environ
+    place = read_place(environ)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with acquire(place.state / "lock", wait=False):
+            _check_port(place)
+            _configure_own_logs(environ)
+            install = None if place.bootstrap_servers else install_kafka(environ)
+            sources = provide_secrets(place.state / "secrets", environ)
+            output = Output(sys.stdout.buffer, place.state / "logs")
+            try:
+                asyncio.run(Run(place, environ, install, sources, output).until_stopped())
+            finally:
+                output.close()
+    except LockedError as error:
+        raise LocalError(
+            f"already running on {place.state} (process {error.holder}): stop that one, or choose "
+            "another folder and port: make run STATE_DIR=.state2 PORT=8001"
+        ) from None
+    except KeyboardInterrupt:
+        # Downloads may still wait for a silent server in their threads: nothing to wait for here.
+        print("Stopped before the start was complete.", file=sys.stderr, flush=True)
+        os._exit(0)
+    return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _configure_own_logs(environ: Mapping[str, str]) -> None:
+    """Readable lines, as the rest of what this program says, unless LOG_FORMAT asks for others."""
+    settings = _load(LogSettings, {"LOG_FORMAT": "console", **environ})
+    configure_logs(settings, "run")
+
+
+def _check_port(place: Place) -> None:
+    where = f"{place.host}:{place.port}"
+    try:
+        if is_free(place.port, place.host):
+            return
+    except OSError as error:
+        raise LocalError(f"cannot listen on {where}: {error.strerror}") from None
+    raise LocalError(
+        f"port {place.port} is taken on {place.host}: stop the program that listens there, "
+        f"or choose another port: make run PORT={place.port + 1}"
+    )
+
+
+def _load(cls: type[SettingsT], environ: Mapping[str, str]) -> SettingsT:
+    try:
+        return load_settings(cls, environ)
+    except SettingsError as error:
+        raise LocalError(str(error)) from None
+
+
+class Run:
+    """One run, from the start of Kafka to the stop of everything."""
+
+    def __init__(
+        self,
+        place: Place,
+        environ: Mapping[str, str],
+        install: Install | None,
+        sources: list[Source],
+        output: Output,
+    ) -> None:
+        self._place = place
+        self._environ = dict(environ)
+        self._install = install
+        self._sources = sources
+        self._output = output
+        self._supervisor = Supervisor(output.tell)
+        self._stop = asyncio.Event()
+
+    async def until_stopped(self) -> None:
+        """Bring everything up, keep it up, stop it when asked."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal)
+        rise = asyncio.create_task(self._bring_up(), name="bring up")
+        asked = asyncio.create_task(self._stop.wait(), name="asked to stop")
+        try:
+            await asyncio.wait({rise, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if rise.done():
+                rise.result()
+            await asked
+        finally:
+            rise.cancel()
+            await asyncio.wait({rise})
+            await self._supervisor.stop()
+        self._output.tell("stopped")
+
+    def _on_signal(self) -> None:
+        if self._stop.is_set():
+            self._supervisor.kill()
+            os._exit(130)
+        self._output.tell("stopping (once more: at once)")
+        self._stop.set()
+
+    async def _bring_up(self) -> None:
+        tell = self._output.tell
+        bootstrap_servers = self._place.bootstrap_servers or await self._start_kafka()
+        self._environ["KAFKA_BOOTSTRAP_SERVERS"] = bootstrap_servers
+        try:
+            await ensure_topics(_load(KafkaSettings, self._environ))
+        except (TopicMismatchError, KafkaError, OSError) as error:
+            raise LocalError(f"Kafka at {bootstrap_servers}: {error}") from error
+        tell("starting processor and gateway")
+        (health_port,) = free_ports(1)
+        processor_url = f"http://{LOOPBACK}:{health_port}"
+        self._start("processor", HOST=LOOPBACK, PORT=str(health_port), WORKER_NAME="local")
+        self._start(
+            "serve",
+            HOST=self._place.host,
+            PORT=str(self._place.port),
+            PROCESSOR_READY_URL=f"{processor_url}/-/ready",
+        )
+        await self._until_ready()
+        self._output.show(
+            banner(self._place.url, self._sources, str(self._place.state), bootstrap_servers)
+        )
+
+    async def _start_kafka(self) -> str:
+        assert self._install is not None
+        self._output.tell("starting Kafka")
+        cluster = Cluster(self._place.state / "kafka", self._install)
+        await cluster.start()
+        (broker,) = cluster.brokers
+        self._supervisor.start(Part("kafka", broker.launch, broker.ended), broker.process)
+        return cluster.bootstrap_servers
+
+    def _start(self, name: str, **settings: str) -> None:
+        environ = self._environ | settings | {"PYTHONUNBUFFERED": "1"}
+        environ |= {f"{s.name}_FILE": str(s.file) for s in self._sources if s.file}
+        if sys.stdout.isatty():
+            environ.setdefault("LOG_FORMAT", "console")
+        self._supervisor.start(Part(name, self._launcher(name, environ)))
+
+    def _launcher(self, name: str, environ: Mapping[str, str]) -> Callable[[], Process]:
+        def launch() -> Process:
+            command = [sys.executable, "-P", "-m", "tobogganing", name]
+            child = process.start(command, environ=environ, output=subprocess.PIPE)
+            assert child.stdout is not None
+            self._output.attach(name, child.stdout)
+            return child
+
+        return launch
+
+    async def _until_ready(self) -> None:
+        url = f"{self._place.url}/-/ready"
+        loop = asyncio.get_running_loop()
+        remind_at = loop.time() + REMIND
+        while why_not := await asyncio.to_thread(_why_not_ready, url):
+            if loop.time() > remind_at:
+                self._output.tell(f"still waiting for {url}: {why_not}")
+                remind_at = loop.time() + REMIND
+            await asyncio.sleep(READY_POLL)
+
+
+def _why_not_ready(url: str) -> str:
+    """What the readiness page answers when it is not 200, else nothing. Never through a proxy."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=2):
+            return ""
+    except urllib.error.HTTPError as error:
+        return error.read(500).decode(errors="replace").strip() or str(error)
+    except OSError as error:
+        return str(error)

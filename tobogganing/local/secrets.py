@@ -1,0 +1,64 @@
+"""The secrets of a local installation: made once, kept in files that only their owner reads."""
+
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+
+def _token() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def _signing_key() -> str:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode("ascii")
+
+
+MAKERS: Mapping[str, Callable[[], str]] = {
+    "METRICS_TOKEN": _token,
+    "ADMIN_TOKEN": _token,
+    "SIGNING_KEY": _signing_key,
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one secret comes from: a file, or (None) the value in the environment."""
+
+    name: str
+    file: Path | None
+
+
+def provide_secrets(folder: Path, environ: Mapping[str, str]) -> list[Source]:
+    """Where each secret is: in the environment, in the file that it names, or in `folder`.
+
+    What is in neither place is made and kept in `folder`, in files of mode 0600.
+    """
+    sources = []
+    for name, make in MAKERS.items():
+        file: Path | None = None
+        if not environ.get(name):
+            named = environ.get(f"{name}_FILE")
+            file = Path(named).absolute() if named else folder / name
+            if not named and not file.exists():
+                _create(file, make())
+        sources.append(Source(name, file))
+    return sources
+
+
+def _create(file: Path, text: str) -> None:
+    """Write a new file that is whole or absent, and never readable by others."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.part")
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(descriptor)
+    part.rename(file)
