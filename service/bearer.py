@@ -14,10 +14,12 @@ MAX_CREDENTIAL = 4096
 
 def bearer_credential(request: Request) -> str | None:
     """Return the credential of the request's only Authorization header, if it is a Bearer one."""
-    headers = request.headers.getlist("authorization")
-    if len(headers) != 1:
+    given: list[bytes] = [
+        value for name, value in request.scope["headers"] if name == b"authorization"
+    ]
+    if len(given) != 1:
         return None
-    scheme, _, credential = headers[0].partition(" ")
+    scheme, _, credential = given[0].decode("latin-1").partition(" ")
     credential = credential.strip()
     if scheme.lower() != "bearer" or not 0 < len(credential) <= MAX_CREDENTIAL:
         return None

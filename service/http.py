@@ -1,5 +1,6 @@
 """The HTTP shell of every service: JSON answers, errors, routes that know their template."""
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import Lifespan, Receive, Scope, Send
+from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from contract.kinds import ID_PATTERN
 from service.requests import RequestMetrics
@@ -101,6 +102,28 @@ async def _on_fault(request: Request, error: Exception) -> Response:
     return JSON({"error": "Internal server error"}, 500)
 
 
+def answering_at_a_stop(app: ASGIApp) -> ASGIApp:
+    """Answer 503 to what a stopping server cancels, where nothing has been answered yet."""
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def noting_send(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await app(scope, receive, noting_send)
+        except asyncio.CancelledError:
+            if scope["type"] != "http" or started:
+                raise
+            # The task ends here in any case; raised on, uvicorn would make a 500 of it.
+            await unavailable("The service is stopping: try again").response()(scope, receive, send)
+
+    return answering
+
+
 def build_app(
     routes: Sequence[BaseRoute],
     metrics: RequestMetrics,
@@ -117,5 +140,6 @@ def build_app(
         },
     )
     app.router.redirect_slashes = False
+    app.add_middleware(answering_at_a_stop)
     app.add_middleware(metrics.middleware)
     return app

@@ -12,6 +12,30 @@ from service.settings import LogSettings
 _NOISY = ("aiokafka", "kafka", "faust", "mode", "uvicorn", "asyncio")
 
 
+QUIET_SECONDS = 10.0
+"""Seconds for which a library does not repeat itself: aiokafka tells of an absent broker 20 times
+a second."""
+
+
+class _Throttle(logging.Filter):
+    """Lets a library's message through once in a while, whatever its arguments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] not in _NOISY:
+            return True
+        message = (record.name, str(record.msg))
+        if record.created - self._said.get(message, 0.0) < QUIET_SECONDS:
+            return False
+        if len(self._said) > 1000:  # messages that were put together before they were logged
+            self._said.clear()
+        self._said[message] = record.created
+        return True
+
+
 def configure_logs(settings: LogSettings, service: str) -> None:
     """Send every log line of the process to stderr, with the name of the service in it."""
     as_json = settings.log_format == "json" or (
@@ -51,6 +75,7 @@ def configure_logs(settings: LogSettings, service: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
+    handler.addFilter(_Throttle())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)

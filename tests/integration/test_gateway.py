@@ -286,6 +286,8 @@ async def test_a_partition_without_a_leader_heals_when_its_broker_returns(
             async with asyncio.timeout(40):
                 while set(await submit_all()) != {200}:
                     pass
+            text = (await service.scrape()).text
+            assert "tobogganing_gateway_producer_failures_total 0.0" not in text
     finally:
         await cluster.stop()
 

@@ -1,0 +1,1 @@
+"""The gateway: takes submissions and registrations, answers once Kafka has them."""

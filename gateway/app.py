@@ -1,0 +1,140 @@
+"""The gateway: its parts, in the order of a submission's way, and their life."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Self
+
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+
+from contract.kinds import KINDS
+from gateway.auth import TokenEndpoint
+from gateway.clock import BrokerClock
+from gateway.credentials import Credentials
+from gateway.link import Link
+from gateway.metrics import GatewayMetrics
+from gateway.openapi import openapi_route
+from gateway.publish import Publisher
+from gateway.register import Registrations
+from gateway.registry import RegistryWriter
+from gateway.settings import GatewaySettings
+from gateway.submit import Submissions
+from gateway.tokens import Tokens
+from service.bearer import TokenCheck
+from service.exposition import expose, exposition
+from service.health import health_routes
+from service.http import TemplateRoute, build_app, route
+from service.kafka import ensure_topics, topics_of
+from service.requests import RequestMetrics
+from service.tasks import cancel, vital
+
+DRAIN_SECONDS = 2.0
+"""How long a stop waits for Kafka to confirm what was submitted."""
+
+
+class Gateway:
+    """Takes submissions and registrations; an async context manager.
+
+    Raises:
+        SettingsError: the signing key is none.
+    """
+
+    def __init__(self, settings: GatewaySettings, requests: RequestMetrics) -> None:
+        self._settings = settings
+        self._requests = requests
+        self.metrics = GatewayMetrics()
+
+        # A request comes with a credential, which the registry knows …
+        self.tokens = Tokens(
+            settings.signing_key,
+            settings.token_issuer,
+            settings.token_audience,
+            settings.token_expiry_hours * 3600,
+        )
+        self._link = Link(settings, self.metrics.producer_failures)
+        self.registry = RegistryWriter(settings, self._link)
+        self._credentials = Credentials(self.registry, self.tokens, requests)
+
+        # … and a submission, which leaves in a frame of its partition.
+        self._publisher = Publisher(
+            topics_of(settings).submissions.name,
+            settings.kafka_partitions,
+            self._link,
+            BrokerClock(wall_offset=(time.time() - time.monotonic()) * 1000),
+            self.metrics.frames,
+            settings.max_queued_submissions,
+        )
+        self.metrics.waiting.set_function(lambda: self._publisher.waiting)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def routes(self) -> list[TemplateRoute]:
+        """Everything under /api/v1."""
+        submissions = [
+            Submissions(kind, self._settings, self._credentials, self._publisher, self.metrics)
+            for kind in KINDS.values()
+        ]
+        check_admin = TokenCheck(self._settings.admin_token, "admin", self._requests)
+        return [
+            *(endpoint.route() for endpoint in submissions),
+            *Registrations(self._settings, self.registry, check_admin).routes(),
+            TokenEndpoint(self._settings, self._credentials, self.tokens).route(),
+            openapi_route(),
+        ]
+
+    async def waiting_for(self) -> list[str]:
+        """Return what a ready gateway would have and this one has not."""
+        reasons = []
+        if not (self._link.connected and self.registry.follower.is_reachable()):
+            reasons.append("kafka")
+        if not self.registry.follower.caught_up:
+            reasons.append("registry")
+        return reasons
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [
+            vital(self._follow(), "registry"),
+            vital(self._publisher.run(), "publisher"),
+        ]
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._publisher.drain(DRAIN_SECONDS)
+        await cancel(*reversed(self._tasks))
+
+    async def _follow(self) -> None:
+        # Requests are taken (and answered 503) while Kafka is away, so a start waits for ever.
+        await ensure_topics(self._settings, patience=float("inf"))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._link.run())
+            tasks.create_task(self.registry.run())
+
+
+def build_gateway(settings: GatewaySettings) -> Starlette:
+    """Make the application of a gateway that runs alone, with its metrics and health pages.
+
+    Raises:
+        SettingsError: the signing key is none.
+    """
+    requests = RequestMetrics(CollectorRegistry())
+    gateway = Gateway(settings, requests)
+    check_scraper = TokenCheck(settings.metrics_token, "metrics_token", requests)
+
+    async def metrics(request: Request) -> Response:
+        check_scraper(request)
+        return exposition(request, expose(request, [requests.registry, gateway.metrics.registry]))
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with gateway:
+            yield
+
+    routes = [
+        *gateway.routes(),
+        *health_routes(gateway.waiting_for),
+        route("/metrics", metrics, "GET"),
+    ]
+    return build_app(routes, requests, lifespan)

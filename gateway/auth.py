@@ -1,0 +1,57 @@
+"""`POST /api/v1/auth/token`: a node's API key for a token."""
+
+import datetime
+import time
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.credentials import Credentials
+from gateway.decoding import BodyError, JsonDecoder
+from gateway.reading import invalid, read_body
+from gateway.registrations import (
+    NODE_KINDS,
+    TokenIssued,
+    TokenRequest,
+    require_id,
+    require_one_of,
+)
+from gateway.settings import GatewaySettings
+from gateway.tokens import Tokens
+from service.http import JSON, TemplateRoute, route
+
+
+class TokenEndpoint:
+    """Issues tokens to nodes that prove themselves by their API key, which is in the body."""
+
+    def __init__(self, settings: GatewaySettings, credentials: Credentials, tokens: Tokens) -> None:
+        self._answer_within = settings.answer_within_seconds
+        self._max_body = settings.max_body_bytes
+        self._credentials = credentials
+        self._tokens = tokens
+        self._decoder = JsonDecoder(TokenRequest)
+
+    def route(self) -> TemplateRoute:
+        return route("/api/v1/auth/token", self.take, "POST")
+
+    async def take(self, request: Request) -> Response:
+        deadline = time.monotonic() + self._answer_within
+        content = await read_body(request, self._max_body, deadline)
+        try:
+            body = self._decoder.decode(content)
+            require_id(body, "node_id")
+            kind = require_one_of("node_type", body.node_type, NODE_KINDS)
+        except BodyError as error:
+            raise invalid(error) from error
+        await self._credentials.check_api_key(kind, body.node_id, body.api_key, deadline)
+        token = self._tokens.issue(kind, body.node_id)
+        answer = TokenIssued(
+            access_token=token.text, token_type="Bearer", expires_at=_rfc3339(token.expires_at)
+        )
+        return JSON(msgspec.structs.asdict(answer))
+
+
+def _rfc3339(seconds: int) -> str:
+    moment = datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC)
+    return moment.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,71 @@
+"""Decoding: JSON bodies into declared structs, faults into sentences that name the field."""
+
+import re
+from typing import Generic, TypeVar
+
+import msgspec
+
+BODY = "body"
+"""Field that a fault names when it is the document as such."""
+
+T = TypeVar("T")
+
+_PATH = re.compile(r"^(?P<fault>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(.+)`")
+_QUOTED = re.compile(r"`([^`]*)`")
+_WORDS = {
+    "int | float": "a number",
+    "float": "a number",
+    "int": "an integer",
+    "str": "a string",
+    "bool": "a boolean",
+    "object": "an object",
+    "array": "an array",
+    "str | null": "a string",
+}
+
+
+class BodyError(ValueError):
+    """A body that is not what the endpoint takes; `field` is the dotted path of the fault."""
+
+    def __init__(self, field: str, fault: str) -> None:
+        super().__init__(f"{field}: {fault}")
+        self.field = field
+
+
+class JsonDecoder(Generic[T]):
+    """Decodes bodies of one declared type."""
+
+    def __init__(self, type: type[T]) -> None:
+        self._decoder = msgspec.json.Decoder(type)
+
+    def decode(self, body: bytes) -> T:
+        """Decode a body.
+
+        Raises:
+            BodyError: it is no JSON, or not of the declared type.
+        """
+        try:
+            # msgspec does not look at the text of what it skips.
+            body.decode()
+            return self._decoder.decode(body)
+        except msgspec.ValidationError as error:
+            raise _fault(str(error)) from error
+        except UnicodeDecodeError as error:
+            raise BodyError(BODY, "is not UTF-8") from error
+        except RecursionError as error:
+            raise BodyError(BODY, "is nested too deeply") from error
+        # Besides msgspec's own: ValueError for integers of more digits than Python converts.
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise BodyError(BODY, f"is not valid JSON: {error}") from error
+
+
+def _fault(message: str) -> BodyError:
+    match = _PATH.match(message)
+    assert match is not None
+    path = match["path"] or ""
+    missing = _MISSING.fullmatch(match["fault"])
+    if missing is not None:
+        return BodyError(".".join(filter(None, (path, missing[1]))), "is missing")
+    fault = _QUOTED.sub(lambda quoted: _WORDS.get(quoted[1], quoted[1]), match["fault"])
+    return BodyError(path or BODY, fault[0].lower() + fault[1:])

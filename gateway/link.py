@@ -1,0 +1,162 @@
+"""The link: the one Kafka producer of the process, replaced whenever it fails.
+
+aiokafka's idempotent producer can end in states that it never leaves: a batch that failed without
+being sent leaves a hole in the sequence numbers, and the broker refuses all that follow; a fenced
+or dead sender refuses everything. It also retries for ever, towards brokers that may be gone. So
+any failure, and any send that takes longer than its frame's deadline can be away, retires the
+producer: a new one, with a new producer id, starts from nothing.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import ProducerClosed
+from prometheus_client import Counter
+
+from service.kafka import client_options
+from service.settings import KafkaSettings
+
+log = structlog.get_logger(__name__)
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class Appended(NamedTuple):
+    """Where and when Kafka appended a record: `timestamp` in milliseconds of the broker's clock."""
+
+    offset: int
+    timestamp: int
+
+
+class SendError(Exception):
+    """Kafka did not confirm a record. It may have it, or get it later."""
+
+
+class Link:
+    """Sends records. `run` keeps a producer connected."""
+
+    patience: float = 12.0
+    """Seconds after which a send is given up: longer than any deadline, so that nothing is lost."""
+    pause: float = 0.5
+    """Seconds between two attempts to connect."""
+    retire_within: float = 5.0
+    """Seconds that a failed producer gets to end what others have sent with it."""
+    stop_within: float = 1.0
+
+    def __init__(self, settings: KafkaSettings, failures: Counter) -> None:
+        self._settings = settings
+        self._failures = failures
+        self._producer: AIOKafkaProducer | None = None
+        self._connected = asyncio.Event()
+        self._broken = asyncio.Event()
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    @property
+    def connected(self) -> bool:
+        return self._producer is not None
+
+    async def ready(self) -> None:
+        """Wait until there is a producer that works as far as we know."""
+        while self._producer is None:
+            await self._connected.wait()
+
+    async def run(self) -> None:
+        """Keep a producer connected until cancelled."""
+        try:
+            while True:
+                self._broken.clear()
+                self._producer = await self._connect()
+                self._connected.set()
+                await self._broken.wait()
+                self._failures.inc()
+                await asyncio.sleep(self.pause)
+        finally:
+            if self._producer is not None:
+                self._retire(self._producer, self.stop_within)
+            await asyncio.gather(*self._retiring, return_exceptions=True)
+
+    async def send(
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        partition: int,
+        key: bytes | None = None,
+        headers: Headers = (),
+    ) -> Appended:
+        """Send a record and wait until all in-sync replicas have it.
+
+        Raises:
+            SendError: Kafka did not confirm it.
+        """
+        producer = self._producer
+        if producer is None:
+            raise SendError("there is no connection to Kafka")
+        try:
+            async with asyncio.timeout(self.patience):
+                sent = await producer.send(
+                    topic, value, key=key, partition=partition, headers=list(headers)
+                )
+                metadata = await sent
+        # aiokafka raises errors of its own, and asserts where metadata lacks a partition.
+        except Exception as error:
+            log.warning("producer failed", topic=topic, partition=partition, reason=repr(error))
+            self._fail(producer)
+            raise SendError(f"Kafka did not confirm: {error!r}") from error
+        if metadata.offset < 0 or metadata.timestamp_type != 1:
+            # The broker knew the record as a duplicate of one that it has forgotten.
+            raise SendError("Kafka confirmed the record, but not where and when it appended it")
+        return Appended(metadata.offset, metadata.timestamp)
+
+    async def _connect(self) -> AIOKafkaProducer:
+        while True:
+            producer = AIOKafkaProducer(
+                **client_options(self._settings), enable_idempotence=True, acks="all", linger_ms=0
+            )
+            try:
+                # Unbounded, it would ask for a producer id for ever.
+                async with asyncio.timeout(self.patience):
+                    await producer.start()
+                return producer
+            except BaseException as error:
+                await self._stop(producer, self.stop_within)
+                if not isinstance(error, Exception):
+                    raise
+                log.warning("waiting for Kafka", reason=repr(error))
+            await asyncio.sleep(self.pause)
+
+    def _fail(self, producer: AIOKafkaProducer) -> None:
+        if producer is self._producer:
+            self._retire(producer, self.retire_within)
+            self._broken.set()
+
+    def _retire(self, producer: AIOKafkaProducer, within: float) -> None:
+        """Stop a producer in the background: what others have sent with it may still end well."""
+        self._producer = None
+        self._connected.clear()
+        task = asyncio.create_task(self._stop(producer, within), name="retire producer")
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    async def _stop(self, producer: AIOKafkaProducer, within: float) -> None:
+        try:
+            async with asyncio.timeout(within):
+                await producer.stop()
+        except Exception as error:
+            log.info("producer abandoned", reason=repr(error))
+            _abandon(producer)
+            await producer.client.close()
+
+
+def _abandon(producer: AIOKafkaProducer) -> None:
+    """Do what `stop` does after its flush, which waits for brokers that may be gone.
+
+    aiokafka has no way to ask for this; its version is pinned.
+    """
+    sender: asyncio.Task[None] | None = producer._sender.sender_task
+    if sender is not None:
+        sender.cancel()
+    producer._message_accumulator.fail_all(ProducerClosed())

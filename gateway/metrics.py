@@ -1,0 +1,93 @@
+"""The gateway's own metric families, and the manager's that it alone can count."""
+
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from contract.kinds import KINDS
+
+Result = Literal["received", "refused", "unconfirmed", "overloaded"]
+RESULTS: tuple[Result, ...] = ("received", "refused", "unconfirmed", "overloaded")
+
+_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+_BYTES = (512, 2_048, 8_192, 32_768, 131_072, 262_144)
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8)
+
+
+class FrameMetrics:
+    """Frames: how large, how fast, and which of them failed."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._submissions = Histogram(
+            "tobogganing_gateway_frame_submissions",
+            "Submissions in a frame that Kafka acknowledged",
+            buckets=_SIZES,
+            registry=registry,
+        )
+        self._bytes = Histogram(
+            "tobogganing_gateway_frame_size_bytes",
+            "Size of a frame that Kafka acknowledged",
+            buckets=_BYTES,
+            registry=registry,
+        )
+        self._duration = Histogram(
+            "tobogganing_gateway_produce_duration_seconds",
+            "Time from sending a frame to Kafka's acknowledgement",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.late = Counter(
+            "tobogganing_gateway_late_frames",
+            "Frames that Kafka appended after their deadline, so that they count for nothing",
+            registry=registry,
+        )
+        self.failed = Counter(
+            "tobogganing_gateway_failed_frames",
+            "Frames that Kafka did not acknowledge",
+            registry=registry,
+        )
+
+    def frame(self, submissions: int, size: int, seconds: float) -> None:
+        self._submissions.observe(submissions)
+        self._bytes.observe(size)
+        self._duration.observe(seconds)
+
+
+class GatewayMetrics:
+    """Everything that a gateway counts except requests (service.requests)."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.frames = FrameMetrics(self.registry)
+        self.producer_failures = Counter(
+            "tobogganing_gateway_producer_failures",
+            "Kafka producers that failed and were replaced",
+            registry=self.registry,
+        )
+        self.ignored = Counter(
+            "tobogganing_gateway_ignored_metrics",
+            "Metrics of submissions that were ignored because their names are unknown",
+            registry=self.registry,
+        )
+        self.waiting = Gauge(
+            "tobogganing_gateway_waiting_submissions",
+            "Submissions that wait for Kafka",
+            registry=self.registry,
+        )
+        submissions = Counter(
+            "tobogganing_gateway_submissions",
+            "Submissions by what was answered: received (200), refused (4xx), "
+            "unconfirmed (503 at the deadline), overloaded (503 at once)",
+            ["kind", "result"],
+            registry=self.registry,
+        )
+        self.submissions: dict[tuple[str, Result], Counter] = {
+            (kind, result): submissions.labels(kind, result) for kind in KINDS for result in RESULTS
+        }
+        certificates = Counter(
+            "tobogganing_manager_certificates_issued",
+            "Certificates issued",
+            ["type"],
+            registry=self.registry,
+        )
+        self.certificates = {kind: certificates.labels(kind) for kind in KINDS}

@@ -1,0 +1,152 @@
+"""Registration of clients, clusters and headends, with the installation's ADMIN_TOKEN."""
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from contract.kinds import CLIENT, HEADEND
+from contract.registry import CLUSTER, RECORD_VERSION, RegistryRecord, hash_api_key
+from gateway.decoding import BodyError, JsonDecoder
+from gateway.reading import invalid, read_body
+from gateway.registrations import (
+    CLIENT_TYPES,
+    ClientRegistered,
+    ClientRegistration,
+    ClusterRegistered,
+    ClusterRegistration,
+    HeadendRegistered,
+    HeadendRegistration,
+    require_id,
+    require_one_of,
+    require_text,
+)
+from gateway.registry import RegistryWriter, UnconfirmedError
+from gateway.settings import GatewaySettings
+from service.bearer import TokenCheck
+from service.http import JSON, ApiError, TemplateRoute, route, unavailable
+from service.reader import UnreachableError
+
+B = TypeVar("B", bound=msgspec.Struct)
+
+
+class Registrations:
+    """Adds to the registry; the answer comes once the addition is known to be the current one."""
+
+    def __init__(
+        self, settings: GatewaySettings, registry: RegistryWriter, check_admin: TokenCheck
+    ) -> None:
+        self._registry = registry
+        self._check_admin = check_admin
+        self._answer_within = settings.answer_within_seconds
+        self._max_body = settings.max_body_bytes
+
+    def routes(self) -> list[TemplateRoute]:
+        return [
+            self._route("clients", ClientRegistration, self._register_client),
+            self._route("clusters", ClusterRegistration, self._register_cluster),
+            self._route("headends", HeadendRegistration, self._register_headend),
+        ]
+
+    def _route(
+        self,
+        collection: str,
+        type: type[B],
+        register: Callable[[B, float], Awaitable[msgspec.Struct]],
+    ) -> TemplateRoute:
+        decoder = JsonDecoder(type)
+
+        async def take(request: Request) -> Response:
+            deadline = time.monotonic() + self._answer_within
+            self._check_admin(request)
+            content = await read_body(request, self._max_body, deadline)
+            try:
+                answer = await register(decoder.decode(content), deadline)
+            except BodyError as error:
+                raise invalid(error) from error
+            return JSON(msgspec.structs.asdict(answer))
+
+        return route(f"/api/v1/{collection}/register", take, "POST")
+
+    async def _register_client(self, body: ClientRegistration, deadline: float) -> ClientRegistered:
+        require_text(body, "name")
+        require_id(body, "client_id")
+        type = require_one_of("type", body.type, CLIENT_TYPES)
+        id = body.client_id or _new_id(CLIENT.name)
+        api_key = secrets.token_urlsafe(32)
+        await self._add(_record(CLIENT.name, id, body.name, {"type": type}, api_key), deadline)
+        return ClientRegistered(client_id=id, api_key=api_key, name=body.name, type=type)
+
+    async def _register_cluster(
+        self, body: ClusterRegistration, deadline: float
+    ) -> ClusterRegistered:
+        require_text(body, "name", "region", "datacenter")
+        require_id(body, "cluster_id")
+        id = body.cluster_id or _new_id(CLUSTER)
+        attributes = {"region": body.region, "datacenter": body.datacenter}
+        if body.headend_url:
+            attributes["headend_url"] = body.headend_url
+        await self._add(_record(CLUSTER, id, body.name, attributes), deadline)
+        return ClusterRegistered(
+            cluster_id=id, name=body.name, region=body.region, datacenter=body.datacenter
+        )
+
+    async def _register_headend(
+        self, body: HeadendRegistration, deadline: float
+    ) -> HeadendRegistered:
+        require_text(body, "name")
+        require_id(body, "cluster_id", "headend_id")
+        cluster = await self._cluster(body.cluster_id, deadline)
+        id = body.headend_id or _new_id(HEADEND.name)
+        api_key = secrets.token_urlsafe(32)
+        attributes = {
+            "cluster_id": cluster.id,
+            "region": cluster.attributes["region"],
+            "datacenter": cluster.attributes["datacenter"],
+        }
+        await self._add(_record(HEADEND.name, id, body.name, attributes, api_key), deadline)
+        return HeadendRegistered(headend_id=id, api_key=api_key)
+
+    async def _cluster(self, id: str, deadline: float) -> RegistryRecord:
+        cluster = self._registry.get(CLUSTER, id)
+        if cluster is None:
+            try:
+                await self._registry.follower.catch_up(deadline - time.monotonic())
+            except UnreachableError as error:
+                raise unavailable("The registry cannot be read now: try again") from error
+            cluster = self._registry.get(CLUSTER, id)
+        if cluster is None:
+            raise BodyError("cluster_id", "no such cluster is registered")
+        return cluster
+
+    async def _add(self, record: RegistryRecord, deadline: float) -> None:
+        try:
+            added = await self._registry.add(record, deadline)
+        except UnconfirmedError as error:
+            raise unavailable(
+                "Kafka did not confirm the registration in time: it may still come to be"
+            ) from error
+        if not added:
+            raise ApiError(409, f"The {record.kind} {record.id} is registered already")
+
+
+def _new_id(kind: str) -> str:
+    return f"{kind}-{secrets.token_hex(8)}"
+
+
+def _record(
+    kind: str, id: str, name: str, attributes: dict[str, str], *api_keys: str
+) -> RegistryRecord:
+    return RegistryRecord(
+        version=RECORD_VERSION,
+        kind=kind,
+        id=id,
+        revision=1,
+        name=name,
+        attributes=attributes,
+        api_keys=[hash_api_key(api_key) for api_key in api_keys],
+    )

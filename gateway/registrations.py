@@ -1,0 +1,110 @@
+"""Bodies and answers of registration: one declaration for validation and for the document."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from contract.kinds import CLIENT, ID_PATTERN, KINDS, TYPE_ALIASES, is_id, is_text
+from gateway.decoding import BodyError
+
+CLIENT_TYPES = {name: name for name in CLIENT.types} | TYPE_ALIASES
+"""What a registration may say, and the type that it then is."""
+NODE_KINDS = {name: name for name in KINDS} | dict.fromkeys(TYPE_ALIASES, CLIENT.name)
+"""What a token request may say, and the kind of entity that it then is."""
+
+Id = Annotated[
+    str, Meta(min_length=1, max_length=128, extra_json_schema={"pattern": f"^{ID_PATTERN}$"})
+]
+Text = Annotated[
+    str, Meta(min_length=1, max_length=255, description="Any characters but control characters.")
+]
+Url = Annotated[str, Meta(max_length=2048)]
+ApiKey = Annotated[str, Meta(description="Shown this once: only its hash is kept.")]
+
+
+class ClientRegistration(msgspec.Struct):
+    name: Text
+    type: Annotated[str, Meta(extra_json_schema={"enum": list(CLIENT_TYPES)})]
+    client_id: Id | None = None
+
+
+class ClientRegistered(msgspec.Struct):
+    client_id: str
+    api_key: ApiKey
+    name: str
+    type: str
+
+
+class ClusterRegistration(msgspec.Struct):
+    name: Text
+    region: Text
+    datacenter: Text
+    headend_url: Url | None = None
+    cluster_id: Id | None = None
+
+
+class ClusterRegistered(msgspec.Struct):
+    cluster_id: str
+    name: str
+    region: str
+    datacenter: str
+
+
+class HeadendRegistration(msgspec.Struct):
+    name: Text
+    cluster_id: Id
+    headend_id: Id | None = None
+
+
+class HeadendRegistered(msgspec.Struct):
+    headend_id: str
+    api_key: ApiKey
+
+
+class TokenRequest(msgspec.Struct):
+    node_id: Id
+    node_type: Annotated[str, Meta(extra_json_schema={"enum": list(NODE_KINDS)})]
+    api_key: Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
+class TokenIssued(msgspec.Struct):
+    access_token: str
+    token_type: str
+    expires_at: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+
+
+def require_text(body: msgspec.Struct, *fields: str) -> None:
+    """Refuse names that hold control characters.
+
+    Raises:
+        BodyError: a field is none that is_text accepts.
+    """
+    for field in fields:
+        if not is_text(getattr(body, field)):
+            raise BodyError(field, "has a control character")
+
+
+def require_id(body: msgspec.Struct, *fields: str) -> None:
+    """Refuse malformed ids; one that was left out is None and passes.
+
+    Raises:
+        BodyError: a field is none that is_id accepts.
+    """
+    for field in fields:
+        id = getattr(body, field)
+        if id is not None and not is_id(id):
+            raise BodyError(
+                field, "must begin with a letter or digit and go on with those or . _ - only"
+            )
+
+
+def require_one_of(field: str, value: str, choices: dict[str, str]) -> str:
+    """Return what `value` stands for.
+
+    Raises:
+        BodyError: it is none of the choices.
+    """
+    if value not in choices:
+        raise BodyError(field, "must be one of " + ", ".join(choices))
+    return choices[value]

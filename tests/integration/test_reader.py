@@ -1,0 +1,147 @@
+"""Topic followers on a real Kafka: what was acknowledged has been read after `catch_up`."""
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer, ConsumerRecord
+
+from service.kafka import client_options, ensure_topics
+from service.reader import TopicFollower, TopicReader, UnreachableError
+from service.settings import KafkaSettings
+from tobogganing.local.cluster import Cluster
+from tobogganing.local.install import Install
+
+
+class Seen:
+    """A follower's `apply`: the values of each partition, in order."""
+
+    def __init__(self) -> None:
+        self.values: dict[int, list[int]] = {}
+
+    def apply(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
+        numbers = [int(record.value) for record in records]
+        self.values.setdefault(partition, []).extend(numbers)
+
+
+@contextlib.asynccontextmanager
+async def producing(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
+    producer = AIOKafkaProducer(**client_options(settings), acks="all", enable_idempotence=True)
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
+
+
+@contextlib.asynccontextmanager
+async def following(
+    settings: KafkaSettings, topic: str, seen: Seen
+) -> AsyncIterator[TopicFollower]:
+    follower = TopicFollower(settings, topic, range(settings.kafka_partitions), seen.apply)
+    running = asyncio.create_task(follower.run())
+    try:
+        yield follower
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_what_was_acknowledged_has_been_read(kafka_settings: KafkaSettings) -> None:
+    topic = (await ensure_topics(kafka_settings)).entity_state.name
+    seen = Seen()
+    async with (
+        producing(kafka_settings) as producer,
+        following(kafka_settings, topic, seen) as follower,
+    ):
+        for number in range(40):
+            partition = number % kafka_settings.kafka_partitions
+            await producer.send_and_wait(
+                topic, b"%d" % number, key=b"k%d" % number, partition=partition
+            )
+            await follower.catch_up(10)
+            assert seen.values[partition][-1] == number
+    assert sorted(itertools.chain.from_iterable(seen.values.values())) == list(range(40))
+
+
+async def test_what_was_there_before_is_read_before_it_is_caught_up(
+    kafka_settings: KafkaSettings,
+) -> None:
+    topic = (await ensure_topics(kafka_settings)).entity_state.name
+    async with producing(kafka_settings) as producer:
+        sent = [
+            await producer.send(topic, b"%d" % number, key=b"k%d" % number, partition=number % 4)
+            for number in range(5_000)
+        ]
+        await asyncio.gather(*sent)
+    seen = Seen()
+    async with following(kafka_settings, topic, seen) as follower:
+        assert not follower.caught_up
+        async with asyncio.timeout(20):
+            while not follower.caught_up:
+                await follower.catch_up(10)
+        assert sum(map(len, seen.values.values())) == 5_000
+        assert not any(follower.lag().values())
+        assert follower.is_reachable()
+
+
+async def test_many_askers_share_questions_and_none_waits_for_a_long_poll(
+    kafka_settings: KafkaSettings,
+) -> None:
+    topic = (await ensure_topics(kafka_settings)).entity_state.name
+    async with following(kafka_settings, topic, Seen()) as follower:
+        await follower.catch_up(10)
+        quickest = float("inf")
+        for _ in range(5):
+            began = time.monotonic()
+            await asyncio.gather(*(follower.catch_up(10) for _ in range(500)))
+            quickest = min(quickest, time.monotonic() - began)
+        assert quickest < 0.3, "the reader's fetch waits for half a second where nothing is new"
+
+
+async def test_while_kafka_is_away_nobody_is_told_that_all_was_read(
+    kafka_install: Install, tmp_path: Path, topic_prefix: str
+) -> None:
+    cluster = Cluster(tmp_path / "kafka", kafka_install)
+    await cluster.start()
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_topic_prefix=topic_prefix
+    )
+    topic = (await ensure_topics(settings)).entity_state.name
+    seen = Seen()
+    try:
+        async with following(settings, topic, seen) as follower:
+            await follower.catch_up(10)
+            await cluster.brokers[0].kill()
+            began = time.monotonic()
+            with pytest.raises(UnreachableError):
+                await follower.catch_up(2)
+            assert time.monotonic() - began < 6
+            cluster.brokers[0].launch()
+            await cluster.wait_until_ready()
+            async with producing(settings) as producer:
+                await producer.send_and_wait(topic, b"7", key=b"k", partition=0)
+            async with asyncio.timeout(30):
+                while True:
+                    with contextlib.suppress(UnreachableError):
+                        await follower.catch_up(5)
+                        break
+            assert seen.values == {0: [7]}
+    finally:
+        await cluster.stop()
+
+
+async def test_reading_to_the_end_from_given_starts(kafka_settings: KafkaSettings) -> None:
+    topic = (await ensure_topics(kafka_settings)).entity_state.name
+    async with producing(kafka_settings) as producer:
+        for number in range(10):
+            await producer.send_and_wait(topic, b"%d" % number, key=b"k", partition=1)
+    seen = Seen()
+    async with TopicReader(kafka_settings, topic, range(4)) as reader:
+        ends = await reader.read_to_end(seen.apply, {1: 6})
+    assert ends == {0: 0, 1: 10, 2: 0, 3: 0}
+    assert seen.values == {1: [6, 7, 8, 9]}

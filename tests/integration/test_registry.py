@@ -1,0 +1,125 @@
+"""The registry writer on a real Kafka."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from prometheus_client import Counter
+
+from contract.frame import entity_key
+from contract.registry import RECORD_VERSION, RegistryRecord, decode_record
+from gateway.link import Link
+from gateway.registry import RegistryWriter
+from service.kafka import ensure_topics, topics_of
+from service.reader import TopicReader
+from service.registry import RegistryReader
+from service.settings import KafkaSettings
+
+
+def client(id: str, name: str = "x") -> RegistryRecord:
+    return RegistryRecord(RECORD_VERSION, "client", id, 1, name, {"type": "native"}, ["0" * 64])
+
+
+def soon(seconds: float = 30.0) -> float:
+    return time.monotonic() + seconds
+
+
+@contextlib.asynccontextmanager
+async def writer(
+    settings: KafkaSettings, heal_after: float = 60.0
+) -> AsyncIterator[RegistryWriter]:
+    await ensure_topics(settings)
+    link = Link(settings, Counter("failures", "Failures", registry=None))
+    registry = RegistryWriter(settings, link)
+    registry.heal_after = heal_after
+    registry.heal_interval = 0.05
+    running = [asyncio.create_task(link.run()), asyncio.create_task(registry.run())]
+    try:
+        async with asyncio.timeout(30):
+            await link.ready()
+            await registry.follower.catch_up(30)
+        yield registry
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def last_records(settings: KafkaSettings) -> dict[bytes, RegistryRecord]:
+    """What compaction would keep."""
+    last: dict[bytes, RegistryRecord] = {}
+
+    def take(_: int, records: Any) -> None:
+        for record in records:
+            last[record.key] = decode_record(record.value)
+
+    async with TopicReader(settings, topics_of(settings).registry.name, [0]) as reader:
+        await reader.read_to_end(take, {})
+    return last
+
+
+async def test_thousands_of_registrations_go_side_by_side(kafka_settings: KafkaSettings) -> None:
+    async with writer(kafka_settings) as registry:
+        began = time.monotonic()
+        added = await asyncio.gather(*(registry.add(client(f"c{n}"), soon()) for n in range(5000)))
+        assert all(added)
+        assert time.monotonic() - began < 20
+        fresh = RegistryReader(kafka_settings)
+        following = asyncio.create_task(fresh.follower.run())
+        await fresh.follower.catch_up(20)
+        assert fresh.state.count("client") == 5000
+        for number in (0, 17, 4999):
+            key = entity_key("client", f"c{number}")
+            assert fresh.state.get(key) == registry.state.get(key)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+@pytest.mark.parametrize("count", [50])
+async def test_writers_that_meet_leave_the_current_record_last(
+    kafka_settings: KafkaSettings, count: int
+) -> None:
+    async with writer(kafka_settings) as a, writer(kafka_settings) as b:
+        added = await asyncio.gather(
+            *(
+                registry.add(client(f"c{n}", name), soon())
+                for n in range(count)
+                for name, registry in (("a", a), ("b", b))
+            )
+        )
+        pairs = list(zip(added[::2], added[1::2], strict=True))
+        assert all(first != second for first, second in pairs)
+        async with asyncio.timeout(20):
+            while await last_records(kafka_settings) != {
+                entity_key("client", f"c{n}"): a.get("client", f"c{n}") for n in range(count)
+            }:
+                await a.follower.catch_up(10)
+        for number, (a_won, _) in enumerate(pairs):
+            record = a.get("client", f"c{number}")
+            assert record is not None
+            assert record == b.get("client", f"c{number}")
+            assert record.name == ("a" if a_won else "b")
+
+
+async def test_what_a_dead_writer_left_is_covered_by_whoever_lives(
+    kafka_settings: KafkaSettings,
+) -> None:
+    async with writer(kafka_settings) as dead:
+        assert await dead.add(client("c", "current"), soon())
+        # As if it had written at the same moment, and died before it saw what became of it.
+        await dead._sender.send(
+            topics_of(kafka_settings).registry.name,
+            b'{"version":1,"kind":"client","id":"c","revision":1,"name":"superseded"}',
+            partition=0,
+            key=entity_key("client", "c"),
+        )
+    async with writer(kafka_settings, heal_after=0.1) as living:
+        async with asyncio.timeout(20):
+            while (await last_records(kafka_settings))[b"client:c"].name != "current":
+                await living.follower.catch_up(10)
+        record = living.get("client", "c")
+        assert record is not None
+        assert (record.name, record.generation) == ("current", 0)

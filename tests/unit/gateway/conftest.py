@@ -1,0 +1,216 @@
+"""The gateway's handlers over a topic in memory, with no Kafka and no clock of their own."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import hypothesis
+import pytest
+from aiokafka import ConsumerRecord
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from prometheus_client import CollectorRegistry
+
+from contract.frame import Frame, decode_frame
+from contract.kinds import KINDS
+from gateway.auth import TokenEndpoint
+from gateway.clock import BrokerClock
+from gateway.credentials import Credentials
+from gateway.link import Appended, SendError
+from gateway.metrics import GatewayMetrics
+from gateway.openapi import openapi_route
+from gateway.publish import Publisher
+from gateway.register import Registrations
+from gateway.registry import RegistryWriter
+from gateway.settings import GatewaySettings
+from gateway.submit import Submissions
+from gateway.tokens import Tokens
+from service.bearer import TokenCheck
+from service.http import build_app
+from service.reader import UnreachableError
+from service.requests import RequestMetrics
+from service.settings import Secret
+
+# A machine that is busy makes no example wrong.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
+
+
+@pytest.fixture(scope="session")
+def signing_key() -> Secret:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return Secret(pem.decode())
+
+
+@pytest.fixture(scope="session")
+def tokens(signing_key: Secret) -> Tokens:
+    return Tokens(signing_key, "tobogganing", "tobogganing-manager", lifetime=3600)
+
+
+@pytest.fixture
+def settings(signing_key: Secret) -> GatewaySettings:
+    return GatewaySettings(
+        kafka_bootstrap_servers="127.0.0.1:1",
+        metrics_token=Secret("scrape"),
+        admin_token=Secret("admin"),
+        signing_key=signing_key,
+        answer_within_seconds=1.0,
+    )
+
+
+@dataclass
+class MemoryTopic:
+    """A topic with one partition that its followers read at once, or when `deliver` is called."""
+
+    records: list[ConsumerRecord] = field(default_factory=list)
+    followers: list[RegistryWriter] = field(default_factory=list)
+    delivered: dict[int, int] = field(default_factory=dict)
+    at_once: bool = True
+    loses: bool = False
+    grown: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def until(self, count: int) -> None:
+        """Wait until the topic has so many records."""
+        async with asyncio.timeout(5):
+            while len(self.records) < count:
+                self.grown.clear()
+                await self.grown.wait()
+
+    async def ready(self) -> None:
+        return
+
+    async def send(
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        partition: int,
+        key: bytes | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> Appended:
+        if self.loses:
+            raise SendError("lost")
+        offset, now = len(self.records), time.time_ns() // 1_000_000
+        self.records.append(
+            ConsumerRecord(
+                topic, partition, offset, now, 1, key, value, None, -1, len(value), tuple(headers)
+            )
+        )
+        self.grown.set()
+        if self.at_once:
+            for follower in self.followers:
+                self.deliver(follower)
+        await asyncio.sleep(0)
+        return Appended(offset, now)
+
+    def deliver(self, follower: RegistryWriter) -> None:
+        start = self.delivered.get(id(follower), 0)
+        self.delivered[id(follower)] = len(self.records)
+        follower.apply(0, self.records[start:])
+
+
+@pytest.fixture
+def registry_topic() -> MemoryTopic:
+    return MemoryTopic()
+
+
+@dataclass
+class MemorySubmissions:
+    """The submissions topic, in memory."""
+
+    frames: list[tuple[int, Frame]] = field(default_factory=list)
+    fails: bool = False
+
+    async def ready(self) -> None:
+        return
+
+    async def send(self, topic: str, value: bytes, *, partition: int) -> Appended:
+        if self.fails:
+            raise SendError("lost")
+        self.frames.append((partition, decode_frame(value)))
+        await asyncio.sleep(0)
+        offset = sum(1 for number, _ in self.frames if number == partition) - 1
+        return Appended(offset, time.time_ns() // 1_000_000)
+
+
+@dataclass
+class Api:
+    """What a test of the HTTP interface needs."""
+
+    http: httpx.AsyncClient
+    registry: RegistryWriter
+    topic: MemoryTopic
+    submissions: MemorySubmissions
+    requests: RequestMetrics
+    metrics: GatewayMetrics
+    tokens: Tokens
+    catch_ups: list[float]
+    registry_is_away: bool = False
+
+    async def register(self, collection: str, **body: Any) -> dict[str, Any]:
+        answer = await self.http.post(
+            f"/api/v1/{collection}/register", json=body, headers={"Authorization": "Bearer admin"}
+        )
+        assert answer.status_code == 200, answer.text
+        answered: dict[str, Any] = answer.json()
+        return answered
+
+    def sample(self, name: str, **labels: str) -> float:
+        for registry in (self.requests.registry, self.metrics.registry):
+            value = registry.get_sample_value(name, labels)
+            if value is not None:
+                return value
+        return 0.0
+
+
+@pytest.fixture
+async def api(
+    settings: GatewaySettings, registry_topic: MemoryTopic, tokens: Tokens
+) -> AsyncIterator[Api]:
+    requests = RequestMetrics(CollectorRegistry())
+    metrics = GatewayMetrics()
+    registry = RegistryWriter(settings, registry_topic)
+    registry_topic.followers.append(registry)
+    submissions = MemorySubmissions()
+    publisher = Publisher(
+        "submissions",
+        4,
+        submissions,
+        BrokerClock((time.time() - time.monotonic()) * 1000),
+        metrics.frames,
+        max_waiting=3,
+    )
+    credentials = Credentials(registry, tokens, requests)
+    check_admin = TokenCheck(settings.admin_token, "admin", requests)
+    routes = [
+        *(
+            Submissions(kind, settings, credentials, publisher, metrics).route()
+            for kind in KINDS.values()
+        ),
+        *Registrations(settings, registry, check_admin).routes(),
+        TokenEndpoint(settings, credentials, tokens).route(),
+        openapi_route(),
+    ]
+    transport = httpx.ASGITransport(build_app(routes, requests), raise_app_exceptions=False)
+    running = asyncio.create_task(publisher.run())
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
+        api = Api(http, registry, registry_topic, submissions, requests, metrics, tokens, [])
+
+        async def catch_up(timeout: float) -> None:
+            api.catch_ups.append(timeout)
+            if api.registry_is_away:
+                raise UnreachableError("away")
+            registry_topic.deliver(registry)
+
+        registry.follower.catch_up = catch_up  # type: ignore[method-assign]
+        yield api
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

@@ -1,0 +1,598 @@
+"""The HTTP interface: order of checks, answers, what is counted. Kafka is in memory."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import jwt
+import pytest
+
+from contract.kinds import CLIENT, HEADEND
+from contract.position import Receipt
+from tests.unit.gateway.conftest import Api
+
+UNAUTHORIZED = {"error": "Unauthorized"}
+
+
+def bearer(credential: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {credential}"}
+
+
+@pytest.fixture
+async def client(api: Api) -> dict[str, Any]:
+    return await api.register("clients", name="Laptop", type="client_docker", client_id="c-1")
+
+
+@pytest.fixture
+async def token(api: Api) -> str:
+    await api.register("clusters", name="C", region="eu", datacenter="fra1", cluster_id="k-1")
+    headend = await api.register("headends", name="H", cluster_id="k-1", headend_id="h-1")
+    answer = await api.http.post(
+        "/api/v1/auth/token",
+        json={"node_id": "h-1", "node_type": "headend", "api_key": headend["api_key"]},
+    )
+    assert answer.status_code == 200, answer.text
+    issued: str = answer.json()["access_token"]
+    return issued
+
+
+async def test_a_submission_is_in_a_frame_of_its_partition(
+    api: Api, client: dict[str, Any]
+) -> None:
+    answer = await api.http.post(
+        "/api/v1/clients/c-1/metrics",
+        headers=bearer(client["api_key"]),
+        json={"headless": True, "metrics": {"bytes_sent": 1000, "zulu": 1}, "timestamp": 5},
+    )
+    assert answer.status_code == 200
+    partition, frame = api.submissions.frames[0]
+    assert answer.json() == {
+        "status": "metrics_received",
+        "receipt": str(Receipt(partition, 0, 0)),
+        "ignored": ["zulu"],
+    }
+    (submission,) = frame.submissions
+    assert (submission.kind, submission.id, submission.generation) == ("client", "c-1", 0)
+    assert submission.labels == {"type": "docker", "name": "Laptop", "headless": "true"}
+    assert submission.metrics == {"bytes_sent": 1000}
+    assert submission.timestamp == 5
+    assert api.sample("tobogganing_gateway_ignored_metrics_total") == 1
+    assert (
+        api.sample("tobogganing_gateway_submissions_total", kind="client", result="received") == 1
+    )
+
+
+async def test_labels_that_are_left_out_fall_back(
+    api: Api, client: dict[str, Any], token: str
+) -> None:
+    await api.http.post(
+        "/api/v1/clients/c-1/metrics", headers=bearer(client["api_key"]), json={"metrics": {}}
+    )
+    bodies: list[dict[str, Any]] = [{"metrics": {}}, {"metrics": {}, "headend_name": "mine"}]
+    for body in bodies:
+        await api.http.post("/api/v1/headends/h-1/metrics", headers=bearer(token), json=body)
+    laptop, unnamed, named = (frame.submissions[0] for _, frame in api.submissions.frames)
+    assert laptop.labels == {"name": "Laptop", "type": "docker"}
+    assert laptop.fallback == {"headless": "false"}
+    assert unnamed.labels == {"region": "eu", "datacenter": "fra1"}
+    assert unnamed.fallback == {"name": "H"}
+    assert named.labels == {"region": "eu", "datacenter": "fra1", "name": "mine"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/api/v1",
+        "/api/v1/clients",
+        "/api/v1/clients/c-1/metrics/",
+        "/api/v1/clients//metrics",
+        "/api/v1/clients/-x/metrics",
+        "/api/v1/clients/.x/metrics",
+        "/api/v1/clients/a b/metrics",
+        "/api/v1/clients/a%2Fb/metrics",
+        "/api/v1/clients/a%00/metrics",
+        "/api/v1/clients/c-1/metrics%0A",
+        "/api/v1/clients/ü/metrics",
+        f"/api/v1/clients/{'x' * 129}/metrics",
+        "/api/v2/clients/c-1/metrics",
+        "/api/v1/clusters/c-1/metrics",
+    ],
+)
+async def test_unknown_paths(api: Api, client: dict[str, Any], path: str) -> None:
+    answer = await api.http.post(path, headers=bearer(client["api_key"]), json={"metrics": {}})
+    assert (answer.status_code, answer.json()) == (404, {"error": "Not Found"})
+    counted = api.sample(
+        "tobogganing_manager_http_requests_total",
+        method="POST",
+        endpoint="unmatched",
+        status="404",
+    )
+    assert counted == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH"])
+@pytest.mark.parametrize(
+    "path", ["/api/v1/clients/c-1/metrics", "/api/v1/clients/register", "/api/v1/auth/token"]
+)
+async def test_other_methods(api: Api, method: str, path: str) -> None:
+    answer = await api.http.request(method, path)
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "POST"
+    if method != "HEAD":
+        assert answer.json() == {"error": "Method Not Allowed"}
+
+
+CREDENTIALS: list[dict[str, str]] = [
+    {},
+    {"Authorization": ""},
+    {"Authorization": "Bearer"},
+    {"Authorization": "Bearer "},
+    {"Authorization": "Basic YTpi"},
+    {"Authorization": "Bearer wrong"},
+    {"Authorization": "Bearer " + "x" * 5000},
+    {"Authorization": "Bearer admin"},
+    {"Authorization": "Bearer scrape"},
+    {"X-Api-Key": "x"},
+]
+
+
+@pytest.mark.parametrize("headers", CREDENTIALS)
+@pytest.mark.parametrize("id", ["c-1", "nobody"])
+async def test_a_wrong_api_key_has_one_answer_whether_or_not_the_id_exists(
+    api: Api, client: dict[str, Any], headers: dict[str, str], id: str
+) -> None:
+    answer = await api.http.post(
+        f"/api/v1/clients/{id}/metrics", headers=headers, json={"metrics": {}}
+    )
+    assert (answer.status_code, answer.json()) == (401, UNAUTHORIZED)
+    assert answer.headers["www-authenticate"] == "Bearer"
+    attempts = "tobogganing_manager_auth_attempts_total"
+    assert api.sample(attempts, type="api_key", result="failure") == 1
+    assert api.sample(attempts, type="api_key", result="success") == 0
+    assert api.submissions.frames == []
+
+
+async def test_someone_elses_key(api: Api, client: dict[str, Any]) -> None:
+    other = await api.register("clients", name="Other", type="native")
+    answer = await api.http.post(
+        "/api/v1/clients/c-1/metrics", headers=bearer(other["api_key"]), json={"metrics": {}}
+    )
+    assert (answer.status_code, answer.json()) == (401, UNAUTHORIZED)
+
+
+async def test_two_authorization_headers_are_none(api: Api, client: dict[str, Any]) -> None:
+    answer = await api.http.post(
+        "/api/v1/clients/c-1/metrics",
+        headers=[("Authorization", f"Bearer {client['api_key']}")] * 2,
+        json={"metrics": {}},
+    )
+    assert answer.status_code == 401
+
+
+async def test_a_key_is_refused_only_after_the_registry_was_read_to_its_end(
+    api: Api, client: dict[str, Any]
+) -> None:
+    path = "/api/v1/clients/c-1/metrics"
+    body: dict[str, Any] = {"metrics": {}}
+    assert (await api.http.post(path, headers=bearer(client["api_key"]), json=body)).is_success
+    assert api.catch_ups == []
+    await api.http.post(path, headers=bearer("x"), json=body)
+    assert len(api.catch_ups) == 1
+    await api.http.post("/api/v1/clients/nobody/metrics", headers=bearer("x"), json=body)
+    assert len(api.catch_ups) == 2
+
+
+async def test_a_key_that_only_the_topic_knows_is_accepted(api: Api) -> None:
+    """Another gateway registered it; this one reads so only because it was asked."""
+    api.topic.at_once = False
+    adding = asyncio.create_task(
+        api.http.post(
+            "/api/v1/clients/register",
+            headers=bearer("admin"),
+            json={"name": "n", "type": "native", "client_id": "new"},
+        )
+    )
+    await api.topic.until(1)
+    assert api.registry.get("client", "new") is None
+    api.topic.deliver(api.registry)
+    key = (await adding).json()["api_key"]
+    api.registry.state._records.clear()
+    api.topic.delivered.clear()
+    answer = await api.http.post(
+        "/api/v1/clients/new/metrics", headers=bearer(key), json={"metrics": {}}
+    )
+    assert answer.status_code == 200
+    assert len(api.catch_ups) == 1
+
+
+@pytest.mark.parametrize("id", ["c-1", "nobody"])
+async def test_where_the_registry_cannot_be_read_nobody_is_refused(
+    api: Api, client: dict[str, Any], id: str
+) -> None:
+    api.registry_is_away = True
+    answer = await api.http.post(
+        f"/api/v1/clients/{id}/metrics", headers=bearer("x"), json={"metrics": {}}
+    )
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) >= 1
+    assert (
+        api.sample("tobogganing_manager_auth_attempts_total", type="api_key", result="failure") == 1
+    )
+
+
+async def test_headends_submit_with_their_own_token_only(api: Api, token: str) -> None:
+    path, body = "/api/v1/headends/{}/metrics", {"metrics": {"cpu_usage": 45.2}}
+    answer = await api.http.post(path.format("h-1"), headers=bearer(token), json=body)
+    assert answer.status_code == 200
+    refused = [
+        ("h-2", token),
+        ("h-1", token[:-3] + "abc"),
+        ("h-1", api.tokens.issue("client", "h-1").text),
+        ("h-1", api.tokens.issue("headend", "h-2").text),
+        ("h-1", api.tokens.issue("headend", "h-1", now=0).text),
+        ("h-1", "x"),
+    ]
+    for id, credential in refused:
+        answer = await api.http.post(path.format(id), headers=bearer(credential), json=body)
+        assert (answer.status_code, answer.json()) == (401, UNAUTHORIZED)
+    attempts = "tobogganing_manager_auth_attempts_total"
+    assert api.sample(attempts, type="jwt", result="failure") == len(refused)
+    assert api.sample(attempts, type="jwt", result="success") == 1
+
+
+async def test_a_headend_that_is_gone_is_404_to_its_own_token_only(api: Api) -> None:
+    own = api.tokens.issue("headend", "gone").text
+    path = "/api/v1/headends/gone/metrics"
+    answer = await api.http.post(path, headers=bearer(own), json={"metrics": {}})
+    assert (answer.status_code, answer.json()) == (404, {"error": "Headend not found"})
+    assert len(api.catch_ups) == 1
+    other = api.tokens.issue("headend", "other").text
+    answer = await api.http.post(path, headers=bearer(other), json={"metrics": {}})
+    assert answer.status_code == 401
+
+
+async def test_a_headends_api_key_is_no_token(api: Api, token: str) -> None:
+    headend = await api.register("headends", name="H2", cluster_id="k-1")
+    answer = await api.http.post(
+        f"/api/v1/headends/{headend['headend_id']}/metrics",
+        headers=bearer(headend["api_key"]),
+        json={"metrics": {}},
+    )
+    assert answer.status_code == 401
+
+
+async def test_checks_come_in_order(api: Api, client: dict[str, Any]) -> None:
+    """Each request has every fault from its own on; the first one is the answer."""
+    good = bearer(client["api_key"])
+    large = b"[" * 70_000
+    path = "/api/v1/clients/c-1/metrics"
+    text = {"Content-Type": "text/plain"}
+    steps: list[tuple[str, str, dict[str, str], bytes, int]] = [
+        ("GET", "/api/v1/nothing", text, large, 404),
+        ("GET", path, text, large, 405),
+        ("POST", path, text | bearer("x"), large, 401),
+        ("POST", path, text | good, large, 413),
+        ("POST", path, text | good, b"[", 415),
+        ("POST", path, {"Content-Type": "application/json"} | good, b"[", 400),
+    ]
+    for method, where, headers, content, expected in steps:
+        answer = await api.http.request(method, where, headers=headers, content=content)
+        assert answer.status_code == expected
+        assert isinstance(answer.json()["error"], str)
+
+
+async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+async def test_the_size_counts_for_chunked_bodies_too(api: Api, client: dict[str, Any]) -> None:
+    headers = bearer(client["api_key"]) | {"Content-Type": "application/json"}
+    path = "/api/v1/clients/c-1/metrics"
+    fits = b'{"metrics":{}}'.ljust(65_536)
+    for content, expected in (
+        (chunks(fits[:30_000], fits[30_000:]), 200),
+        (chunks(fits, b" "), 413),
+        (chunks(b'{"metrics"', b":{", b"}}"), 200),
+        (chunks(), 400),
+    ):
+        answer = await api.http.post(path, headers=headers, content=content)
+        assert answer.status_code == expected
+    answer = await api.http.post(
+        path, headers=headers | {"Content-Type": "text/plain"}, content=chunks(fits, b" ")
+    )
+    assert answer.status_code == 413
+
+
+async def test_the_size_limit_to_the_byte(api: Api, client: dict[str, Any]) -> None:
+    headers = bearer(client["api_key"]) | {"Content-Type": "application/json"}
+    for size, expected in ((65_536, 200), (65_537, 413)):
+        answer = await api.http.post(
+            "/api/v1/clients/c-1/metrics",
+            headers=headers,
+            content=b'{"metrics":{}}'.ljust(size),
+        )
+        assert answer.status_code == expected
+
+
+@pytest.mark.parametrize(
+    ("content_type", "expected"),
+    [
+        ("application/json", 200),
+        ("application/json; charset=utf-8", 200),
+        ("application/json;charset=UTF-8", 200),
+        ('application/json; charset="utf-8"', 200),
+        ("Application/JSON", 200),
+        ("application/json; charset=latin-1", 415),
+        ("application/json-seq", 415),
+        ("application/x-www-form-urlencoded", 415),
+        ("text/json", 415),
+        ("", 415),
+        (None, 415),
+    ],
+)
+async def test_content_types(
+    api: Api, client: dict[str, Any], content_type: str | None, expected: int
+) -> None:
+    headers = bearer(client["api_key"])
+    if content_type is not None:
+        headers["Content-Type"] = content_type
+    answer = await api.http.post(
+        "/api/v1/clients/c-1/metrics", headers=headers, content=b'{"metrics":{}}'
+    )
+    assert answer.status_code == expected
+
+
+async def test_compressed_bodies_are_another_content_type(api: Api, client: dict[str, Any]) -> None:
+    answer = await api.http.post(
+        "/api/v1/clients/c-1/metrics",
+        headers=bearer(client["api_key"]) | {"Content-Encoding": "gzip"},
+        json={"metrics": {}},
+    )
+    assert answer.status_code == 415
+
+
+async def test_a_bad_body_names_its_field_and_changes_nothing(
+    api: Api, client: dict[str, Any]
+) -> None:
+    answer = await api.http.post(
+        "/api/v1/clients/c-1/metrics",
+        headers=bearer(client["api_key"]),
+        json={"metrics": {"bytes_sent": "many", "bytes_received": 1}},
+    )
+    assert answer.status_code == 400
+    assert answer.json() == {
+        "error": "metrics.bytes_sent: expected a number, got a string",
+        "field": "metrics.bytes_sent",
+    }
+    assert api.submissions.frames == []
+    assert api.sample("tobogganing_gateway_submissions_total", kind="client", result="refused") == 1
+
+
+async def test_a_body_that_does_not_come_is_408(api: Api, client: dict[str, Any]) -> None:
+    async def hanging() -> AsyncIterator[bytes]:
+        yield b'{"metrics"'
+        await asyncio.sleep(60)
+
+    answer = await api.http.post(
+        "/api/v1/clients/c-1/metrics",
+        headers=bearer(client["api_key"]) | {"Content-Type": "application/json"},
+        content=hanging(),
+    )
+    assert answer.status_code == 408
+
+
+async def test_what_kafka_does_not_confirm_is_503_at_the_deadline(
+    api: Api, client: dict[str, Any]
+) -> None:
+    api.submissions.fails = True
+    answer = await api.http.post(
+        "/api/v1/clients/c-1/metrics", headers=bearer(client["api_key"]), json={"metrics": {}}
+    )
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) >= 1
+    results = "tobogganing_gateway_submissions_total"
+    assert api.sample(results, kind="client", result="unconfirmed") == 1
+
+
+async def test_too_many_at_once_are_503_right_away(api: Api, client: dict[str, Any]) -> None:
+    api.submissions.fails = True  # so each waits until its deadline; three may
+    answers = await asyncio.gather(
+        *(
+            api.http.post(
+                "/api/v1/clients/c-1/metrics",
+                headers=bearer(client["api_key"]),
+                json={"metrics": {}},
+            )
+            for _ in range(5)
+        )
+    )
+    assert [answer.status_code for answer in answers] == [503] * 5
+    assert all(answer.headers["retry-after"] for answer in answers)
+    results = "tobogganing_gateway_submissions_total"
+    assert api.sample(results, kind="client", result="overloaded") == 2
+    assert api.sample(results, kind="client", result="unconfirmed") == 3
+
+
+async def test_registering_a_client(api: Api) -> None:
+    answer = await api.register("clients", name="Zoë's 🛷", type="mobile", public_key="ignored")
+    assert answer.keys() == {"client_id", "api_key", "name", "type"}
+    assert answer["client_id"].startswith("client-")
+    assert (answer["name"], answer["type"]) == ("Zoë's 🛷", "mobile")
+    assert len(answer["api_key"]) == 43
+    record = api.registry.get("client", answer["client_id"])
+    assert record is not None
+    assert answer["api_key"] not in repr(record)
+
+
+@pytest.mark.parametrize(
+    ("given", "type"),
+    [
+        ("native", "native"),
+        ("docker", "docker"),
+        ("mobile", "mobile"),
+        ("client_native", "native"),
+        ("client_docker", "docker"),
+    ],
+)
+async def test_client_types(api: Api, given: str, type: str) -> None:
+    assert (await api.register("clients", name="n", type=given))["type"] == type
+
+
+async def test_an_id_can_be_registered_once(api: Api, client: dict[str, Any]) -> None:
+    answer = await api.http.post(
+        "/api/v1/clients/register",
+        headers=bearer("admin"),
+        json={"name": "Other", "type": "native", "client_id": "c-1"},
+    )
+    assert answer.status_code == 409
+    assert "error" in answer.json()
+    record = api.registry.get("client", "c-1")
+    assert record is not None
+    assert record.name == "Laptop"
+
+
+async def test_a_headend_has_the_place_of_its_cluster(api: Api) -> None:
+    cluster = await api.register(
+        "clusters", name="K", region="eu", datacenter="fra1", headend_url="https://h.example"
+    )
+    assert {"cluster_id", "name", "region", "datacenter"} <= cluster.keys()
+    headend = await api.register("headends", name="H", cluster_id=cluster["cluster_id"])
+    assert headend.keys() == {"headend_id", "api_key"}
+    record = api.registry.get("headend", headend["headend_id"])
+    assert record is not None
+    assert record.attributes == {
+        "cluster_id": cluster["cluster_id"],
+        "region": "eu",
+        "datacenter": "fra1",
+    }
+
+
+BAD_REGISTRATIONS: list[tuple[str, dict[str, Any], str]] = [
+    ("clients", {"type": "native"}, "name"),
+    ("clients", {"name": "n"}, "type"),
+    ("clients", {"name": "", "type": "native"}, "name"),
+    ("clients", {"name": "x" * 256, "type": "native"}, "name"),
+    ("clients", {"name": "a\nb", "type": "native"}, "name"),
+    ("clients", {"name": 7, "type": "native"}, "name"),
+    ("clients", {"name": "n", "type": "tablet"}, "type"),
+    ("clients", {"name": "n", "type": None}, "type"),
+    ("clients", {"name": "n", "type": "native", "client_id": "-x"}, "client_id"),
+    ("clients", {"name": "n", "type": "native", "client_id": ""}, "client_id"),
+    ("clients", {"name": "n", "type": "native", "client_id": "x" * 129}, "client_id"),
+    ("clients", {"name": "n", "type": "native", "client_id": "a/b"}, "client_id"),
+    ("clients", {"name": "n", "type": "native", "client_id": "a\n"}, "client_id"),
+    ("clients", {"name": "n", "type": "native", "client_id": 5}, "client_id"),
+    ("clusters", {"name": "n", "region": "r"}, "datacenter"),
+    ("clusters", {"name": "n", "region": "\x00", "datacenter": "d"}, "region"),
+    ("clusters", {"name": "n", "region": "r", "datacenter": "d", "cluster_id": "é"}, "cluster_id"),
+    ("headends", {"name": "n"}, "cluster_id"),
+    ("headends", {"name": "n", "cluster_id": "unknown"}, "cluster_id"),
+    ("headends", {"name": "n", "cluster_id": "k", "headend_id": " "}, "headend_id"),
+]
+
+
+@pytest.mark.parametrize(("collection", "body", "field"), BAD_REGISTRATIONS)
+async def test_bad_registrations(
+    api: Api, collection: str, body: dict[str, Any], field: str
+) -> None:
+    answer = await api.http.post(
+        f"/api/v1/{collection}/register", headers=bearer("admin"), json=body
+    )
+    assert answer.status_code == 400
+    assert answer.json()["field"] == field
+    assert api.topic.records == []
+
+
+@pytest.mark.parametrize("collection", ["clients", "clusters", "headends"])
+@pytest.mark.parametrize("headers", [{}, bearer("scrape"), bearer("Admin"), bearer("admin2")])
+async def test_registration_needs_the_admin_token(
+    api: Api, collection: str, headers: dict[str, str]
+) -> None:
+    answer = await api.http.post(f"/api/v1/{collection}/register", headers=headers, content=b"[")
+    assert (answer.status_code, answer.json()) == (401, UNAUTHORIZED)
+    attempts = "tobogganing_manager_auth_attempts_total"
+    assert api.sample(attempts, type="admin", result="failure") == 1
+
+
+async def test_a_registration_that_kafka_does_not_confirm_is_503(api: Api) -> None:
+    api.topic.loses = True
+    answer = await api.http.post(
+        "/api/v1/clients/register", headers=bearer("admin"), json={"name": "n", "type": "native"}
+    )
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_a_token_says_whose_it_is_and_how_long(api: Api, client: dict[str, Any]) -> None:
+    answer = await api.http.post(
+        "/api/v1/auth/token",
+        json={"node_id": "c-1", "node_type": "client_docker", "api_key": client["api_key"]},
+    )
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body["token_type"] == "Bearer"
+    assert body["expires_at"].endswith("Z")
+    claims = jwt.decode(body["access_token"], options={"verify_signature": False})
+    assert (claims["sub"], claims["node_type"]) == ("c-1", "client")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"node_id": "nobody"}, {"node_type": "headend"}, {"api_key": "wrong"}, {"api_key": "\ud800"}],
+)
+async def test_no_token_for_a_wrong_key(
+    api: Api, client: dict[str, Any], change: dict[str, str]
+) -> None:
+    body = {"node_id": "c-1", "node_type": "client", "api_key": client["api_key"]} | change
+    answer = await api.http.post(
+        "/api/v1/auth/token",
+        content=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    if change.get("api_key") == "\ud800":
+        assert answer.status_code == 400
+        return
+    assert (answer.status_code, answer.json()) == (401, UNAUTHORIZED)
+    attempts = "tobogganing_manager_auth_attempts_total"
+    assert api.sample(attempts, type="api_key", result="failure") == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"node_type": "client", "api_key": "k"}, "node_id"),
+        ({"node_id": "c", "api_key": "k"}, "node_type"),
+        ({"node_id": "c", "node_type": "client"}, "api_key"),
+        ({"node_id": "c", "node_type": "cluster", "api_key": "k"}, "node_type"),
+        ({"node_id": "c c", "node_type": "client", "api_key": "k"}, "node_id"),
+        ({"node_id": "c", "node_type": "client", "api_key": ""}, "api_key"),
+    ],
+)
+async def test_bad_token_requests(api: Api, body: dict[str, Any], field: str) -> None:
+    answer = await api.http.post("/api/v1/auth/token", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["field"] == field
+
+
+async def test_certificates_are_there_from_the_start(api: Api) -> None:
+    for kind in (CLIENT, HEADEND):
+        registry = api.metrics.registry
+        name = "tobogganing_manager_certificates_issued_total"
+        assert registry.get_sample_value(name, {"type": kind.name}) == 0
+
+
+async def test_requests_are_counted_by_template(api: Api, client: dict[str, Any]) -> None:
+    for _ in range(2):
+        await api.http.post(
+            "/api/v1/clients/c-1/metrics", headers=bearer(client["api_key"]), json={"metrics": {}}
+        )
+    counted = api.sample(
+        "tobogganing_manager_http_requests_total",
+        method="POST",
+        endpoint="/api/v1/clients/{client_id}/metrics",
+        status="200",
+    )
+    assert counted == 2

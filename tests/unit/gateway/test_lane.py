@@ -1,0 +1,374 @@
+"""Lanes: order, limits, deadlines. The sender is a double that each test answers itself."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import msgspec
+import pytest
+from prometheus_client import CollectorRegistry
+
+from contract.frame import Frame, Submission, decode_frame, encode_submission
+from contract.position import Receipt
+from gateway.clock import BrokerClock
+from gateway.lane import LAST_CALL, MAX_BYTES, MAX_SUBMISSIONS, Answer, Lane
+from gateway.link import Appended, SendError
+from gateway.metrics import FrameMetrics
+from gateway.publish import OverloadedError, Publisher
+
+
+def piece(number: int, size: int = 0) -> msgspec.Raw:
+    return encode_submission(Submission("client", f"c{number}", 0, labels={"x": "y" * size}))
+
+
+@dataclass
+class HandSender:
+    """Sends nothing by itself: a test takes frames with `frame` and answers them."""
+
+    taken: asyncio.Queue[tuple[bytes, asyncio.Future[Appended]]] = field(
+        default_factory=asyncio.Queue
+    )
+    connected: asyncio.Event = field(default_factory=asyncio.Event)
+    next_offset: int = 0
+
+    async def ready(self) -> None:
+        await self.connected.wait()
+
+    async def send(self, topic: str, value: bytes, *, partition: int) -> Appended:
+        answer: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+        self.taken.put_nowait((value, answer))
+        return await answer
+
+    async def frame(self) -> tuple[Frame, asyncio.Future[Appended]]:
+        async with asyncio.timeout(5):
+            value, answer = await self.taken.get()
+        return decode_frame(value), answer
+
+    def append(self, answer: asyncio.Future[Appended], at: int | None = None) -> None:
+        now = time.time_ns() // 1_000_000
+        answer.set_result(Appended(self.next_offset, now if at is None else at))
+        self.next_offset += 1
+
+
+def ids(frame: Frame) -> list[str]:
+    return [submission.id for submission in frame.submissions]
+
+
+@pytest.fixture
+async def sender() -> HandSender:
+    sender = HandSender()
+    sender.connected.set()
+    return sender
+
+
+@pytest.fixture
+async def lane(sender: HandSender) -> AsyncIterator[Lane]:
+    clock = BrokerClock((time.time() - time.monotonic()) * 1000)
+    lane = Lane(2, "submissions", sender, clock, FrameMetrics(CollectorRegistry()))
+    running = asyncio.create_task(lane.run())
+    yield lane
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    lane.give_up()
+
+
+def soon(seconds: float = 5.0) -> float:
+    return time.monotonic() + seconds
+
+
+async def result(answer: Answer) -> Receipt | None:
+    async with asyncio.timeout(5):
+        return await answer
+
+
+async def test_one_submission_leaves_at_once_as_a_frame(lane: Lane, sender: HandSender) -> None:
+    answer = lane.submit(piece(1), soon())
+    frame, sent = await sender.frame()
+    assert ids(frame) == ["c1"]
+    assert not answer.done()
+    sender.append(sent)
+    assert await result(answer) == Receipt(2, 0, 0)
+    assert len(lane) == 0
+
+
+async def test_what_comes_meanwhile_leaves_in_order_as_the_next_frame(
+    lane: Lane, sender: HandSender
+) -> None:
+    deadline = soon()
+    first = lane.submit(piece(0), deadline)
+    _, sent = await sender.frame()
+    others = [lane.submit(piece(number), deadline) for number in range(1, 20)]
+    assert sender.taken.empty()
+    sender.append(sent)
+    frame, sent = await sender.frame()
+    assert ids(frame) == [f"c{number}" for number in range(1, 20)]
+    sender.append(sent)
+    assert await result(first) == Receipt(2, 0, 0)
+    assert [await result(answer) for answer in others] == [
+        Receipt(2, 1, index) for index in range(19)
+    ]
+
+
+async def test_frames_hold_at_most_so_many_submissions(lane: Lane, sender: HandSender) -> None:
+    deadline = soon()
+    answers = [lane.submit(piece(number), deadline) for number in range(2 * MAX_SUBMISSIONS + 1)]
+    sizes = []
+    for _ in range(3):
+        frame, sent = await sender.frame()
+        sizes.append(len(frame.submissions))
+        sender.append(sent)
+    assert sizes == [MAX_SUBMISSIONS, MAX_SUBMISSIONS, 1]
+    assert [await result(answer) for answer in answers] == [
+        Receipt(2, number // MAX_SUBMISSIONS, number % MAX_SUBMISSIONS)
+        for number in range(len(answers))
+    ]
+
+
+async def test_frames_hold_at_most_so_many_bytes(lane: Lane, sender: HandSender) -> None:
+    deadline = soon()
+    for number in range(20):
+        lane.submit(piece(number, size=50_000), deadline)
+    seen: list[str] = []
+    while len(seen) < 20:
+        async with asyncio.timeout(5):
+            value, sent = await sender.taken.get()
+        assert len(value) <= MAX_BYTES
+        assert len(value) > MAX_BYTES / 2 or len(seen) + 5 > 20
+        seen += ids(decode_frame(value))
+        sender.append(sent)
+    assert seen == [f"c{number}" for number in range(20)]
+
+
+async def test_one_submission_that_is_too_large_still_leaves(
+    lane: Lane, sender: HandSender
+) -> None:
+    lane.submit(piece(0, size=MAX_BYTES), soon())
+    frame, _ = await sender.frame()
+    assert ids(frame) == ["c0"]
+
+
+async def test_the_frame_carries_its_earliest_deadline(lane: Lane, sender: HandSender) -> None:
+    first = lane.submit(piece(0), soon())
+    _, sent = await sender.frame()
+    deadline = soon(3)
+    for number, later in enumerate([2.0, 0.0, 1.0]):
+        lane.submit(piece(number), deadline + later)
+    sender.append(sent)
+    await result(first)
+    frame, _ = await sender.frame()
+    in_broker_time = (deadline + time.time() - time.monotonic()) * 1000
+    assert in_broker_time - 50 < frame.answer_by < in_broker_time
+
+
+async def test_appended_by_the_deadline_is_a_receipt_and_later_is_not(
+    lane: Lane, sender: HandSender
+) -> None:
+    for late, expected in ((0, True), (1, False)):
+        answer = lane.submit(piece(0), soon())
+        frame, sent = await sender.frame()
+        sender.append(sent, at=frame.answer_by + late)
+        assert (await result(answer) is not None) is expected
+        assert frame.is_late(frame.answer_by + late) is not expected
+
+
+async def test_a_late_frame_teaches_the_clock_so_that_the_next_is_in_time(
+    lane: Lane, sender: HandSender
+) -> None:
+    """The broker's clock is an hour ahead of what the wall clock here made us believe."""
+    hour = 3_600_000
+    answer = lane.submit(piece(0), soon())
+    _, sent = await sender.frame()
+    sender.append(sent, at=time.time_ns() // 1_000_000 + hour)
+    assert await result(answer) is None
+    answer = lane.submit(piece(1), soon())
+    _, sent = await sender.frame()
+    sender.append(sent, at=time.time_ns() // 1_000_000 + hour)
+    assert await result(answer) == Receipt(2, 1, 0)
+
+
+async def test_what_is_in_flight_is_answered_at_its_own_deadline(
+    lane: Lane, sender: HandSender
+) -> None:
+    early, late = lane.submit(piece(0), soon(0.3)), lane.submit(piece(1), soon(1.0))
+    _, sent = await sender.frame()
+    began = time.monotonic()
+    assert await result(early) is None
+    assert 0.25 < time.monotonic() - began < 0.6
+    assert not late.done()
+    assert await result(late) is None
+    assert 0.95 < time.monotonic() - began < 1.3
+    sender.append(sent)  # it goes on, and nothing waits for it
+    answer = lane.submit(piece(2), soon())
+    frame, sent = await sender.frame()
+    assert ids(frame) == ["c2"]
+    sender.append(sent)
+    assert await result(answer) is not None
+
+
+async def test_what_is_still_queued_at_its_deadline_is_withdrawn(
+    lane: Lane, sender: HandSender
+) -> None:
+    lane.submit(piece(0), soon())
+    _, sent = await sender.frame()
+    withdrawn = lane.submit(piece(1), soon(0.4))
+    kept = lane.submit(piece(2), soon(5))
+    assert await result(withdrawn) is None
+    assert len(lane) == 2  # the one in flight and the one kept: no dead one
+    sender.append(sent)
+    frame, sent = await sender.frame()
+    assert ids(frame) == ["c2"]
+    sender.append(sent)
+    assert await result(kept) == Receipt(2, 1, 0)
+
+
+async def test_nothing_is_sent_in_its_last_moments(lane: Lane, sender: HandSender) -> None:
+    first = lane.submit(piece(0), soon())
+    _, sent = await sender.frame()
+    doomed = lane.submit(piece(1), soon(LAST_CALL * 0.9))
+    kept = lane.submit(piece(2), soon(5))
+    sender.append(sent)
+    await result(first)
+    assert await result(doomed) is None
+    frame, _ = await sender.frame()
+    assert ids(frame) == ["c2"]
+    assert not kept.done()
+
+
+async def test_nothing_is_gathered_before_there_is_a_connection(
+    lane: Lane, sender: HandSender
+) -> None:
+    sender.connected.clear()
+    dead = lane.submit(piece(0), soon(0.3))
+    assert await result(dead) is None
+    kept = lane.submit(piece(1), soon(5))
+    assert sender.taken.empty()
+    sender.connected.set()
+    frame, sent = await sender.frame()
+    assert ids(frame) == ["c1"]
+    sender.append(sent)
+    assert await result(kept) is not None
+
+
+async def test_a_failed_frame_is_answered_at_the_deadline_since_its_fate_is_unknown(
+    lane: Lane, sender: HandSender
+) -> None:
+    began = time.monotonic()
+    unknown = lane.submit(piece(0), soon(0.6))
+    _, sent = await sender.frame()
+    sent.set_exception(SendError("broken"))
+    after = lane.submit(piece(1), soon(5))
+    frame, sent = await sender.frame()
+    assert ids(frame) == ["c1"]
+    sender.append(sent)
+    assert await result(after) is not None
+    assert not unknown.done()
+    assert len(lane) == 1
+    assert await result(unknown) is None
+    assert 0.55 < time.monotonic() - began < 1.0
+    assert len(lane) == 0
+
+
+async def test_deadlines_need_not_come_in_order(lane: Lane, sender: HandSender) -> None:
+    """A slow body arrives late, with a deadline before those of quicker requests."""
+    _blocker = lane.submit(piece(0), soon(5))
+    await sender.frame()
+    began = time.monotonic()
+    answers = {delay: lane.submit(piece(1), began + delay) for delay in (0.9, 0.3, 0.6, 0.5)}
+    for delay in sorted(answers):
+        assert await result(answers[delay]) is None
+        assert delay - 0.05 < time.monotonic() - began < delay + 0.2
+
+
+async def test_a_caller_that_went_away_is_not_sent(lane: Lane, sender: HandSender) -> None:
+    first = lane.submit(piece(0), soon())
+    _, sent = await sender.frame()
+    gone, kept = lane.submit(piece(1), soon()), lane.submit(piece(2), soon())
+    gone.cancel()
+    sender.append(sent)
+    await result(first)
+    frame, sent = await sender.frame()
+    assert ids(frame) == ["c2"]
+    sender.append(sent)
+    assert await result(kept) == Receipt(2, 1, 0)
+
+
+async def test_giving_up_answers_everything(lane: Lane, sender: HandSender) -> None:
+    answers = [lane.submit(piece(0), soon())]
+    await sender.frame()
+    answers += [lane.submit(piece(number), soon()) for number in range(1, 5)]
+    lane.give_up()
+    assert [await result(answer) for answer in answers] == [None] * 5
+    assert len(lane) == 0
+
+
+PublisherOf = Callable[[int], Publisher]
+
+
+@pytest.fixture
+async def publisher_of(sender: HandSender) -> PublisherOf:
+    def make(max_waiting: int) -> Publisher:
+        clock = BrokerClock((time.time() - time.monotonic()) * 1000)
+        metrics = FrameMetrics(CollectorRegistry())
+        return Publisher("submissions", 4, sender, clock, metrics, max_waiting)
+
+    return make
+
+
+async def test_the_number_that_waits_is_bounded_over_all_lanes(
+    publisher_of: PublisherOf, sender: HandSender
+) -> None:
+    publisher = publisher_of(10)
+    for number in range(10):
+        publisher.submit(f"client:c{number}".encode(), piece(number), soon())
+    with pytest.raises(OverloadedError):
+        publisher.submit(b"client:c10", piece(10), soon())
+    assert publisher.waiting == 10
+
+
+async def test_an_entity_always_takes_the_same_lane_and_lanes_do_not_wait_for_each_other(
+    publisher_of: PublisherOf, sender: HandSender
+) -> None:
+    publisher = publisher_of(100)
+    running = asyncio.create_task(publisher.run())
+    answers = [publisher.submit(f"client:c{n}".encode(), piece(n), soon()) for n in range(16)]
+    frames = [await sender.frame() for _ in range(4)]
+    assert sorted(id for frame, _ in frames for id in ids(frame)) == sorted(
+        f"c{n}" for n in range(16)
+    )
+    for _, sent in frames[1:]:
+        sender.append(sent)
+    stuck = {submission.id for submission in frames[0][0].submissions}
+    for number, answer in enumerate(answers):
+        if f"c{number}" not in stuck:
+            assert await result(answer) is not None
+    sender.append(frames[0][1])
+    receipts = [await result(answer) for answer in answers]
+    assert all(receipt is not None for receipt in receipts)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_stop_drains_what_can_be_and_answers_the_rest(
+    publisher_of: PublisherOf, sender: HandSender
+) -> None:
+    publisher = publisher_of(100)
+    running = asyncio.create_task(publisher.run())
+    kept = publisher.submit(b"client:a", piece(0), soon())
+    _, sent = await sender.frame()
+    draining = asyncio.create_task(publisher.drain(within=3))
+    sender.append(sent)
+    await draining
+    assert await result(kept) is not None
+    lost = publisher.submit(b"client:a", piece(1), soon())
+    began = time.monotonic()
+    await publisher.drain(within=0.2)
+    assert time.monotonic() - began < 1
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert await result(lost) is None
+
+
+def test_a_piece_is_what_the_frame_holds() -> None:
+    assert json.loads(bytes(piece(1)))["id"] == "c1"

@@ -1,0 +1,208 @@
+"""The registry writer: one change wins, whoever writes, and the current record is the last one."""
+
+import asyncio
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contract.frame import entity_key
+from contract.registry import RECORD_VERSION, RegistryRecord, decode_record, encode_record
+from gateway.registry import RegistryWriter, UnconfirmedError
+from gateway.settings import GatewaySettings
+from service.settings import Secret
+from tests.unit.gateway.conftest import MemoryTopic
+
+KEY = entity_key("client", "c")
+
+
+def client(name: str) -> RegistryRecord:
+    return RegistryRecord(RECORD_VERSION, "client", "c", 1, name, {"type": "native"}, ["00"])
+
+
+def soon(seconds: float = 2.0) -> float:
+    return time.monotonic() + seconds
+
+
+def writer(settings: GatewaySettings, topic: MemoryTopic) -> RegistryWriter:
+    made = RegistryWriter(settings, topic)
+    made.heal_interval = 0.01
+    made.follower.caught_up = True
+    topic.followers.append(made)
+    return made
+
+
+async def test_an_addition_is_there_once_it_returns(
+    settings: GatewaySettings, registry_topic: MemoryTopic
+) -> None:
+    registry = writer(settings, registry_topic)
+    assert await registry.add(client("one"), soon())
+    record = registry.get("client", "c")
+    assert record is not None
+    assert (record.name, record.generation) == ("one", 0)
+    assert not await registry.add(client("two"), soon())
+    assert len(registry_topic.records) == 1
+
+
+async def test_thousands_at_once(settings: GatewaySettings, registry_topic: MemoryTopic) -> None:
+    registry = writer(settings, registry_topic)
+    registry_topic.at_once = False
+    adding = [
+        asyncio.create_task(
+            registry.add(
+                RegistryRecord(RECORD_VERSION, "client", f"c{n}", 1, "x", {"type": "native"}),
+                soon(5),
+            )
+        )
+        for n in range(3000)
+    ]
+    await registry_topic.until(3000)
+    registry_topic.deliver(registry)
+    assert await asyncio.gather(*adding) == [True] * 3000
+
+
+async def test_of_two_writers_one_wins_and_its_record_stays_the_last(
+    settings: GatewaySettings, registry_topic: MemoryTopic
+) -> None:
+    registry_topic.at_once = False
+    a, b = writer(settings, registry_topic), writer(settings, registry_topic)
+    adding = [
+        asyncio.create_task(a.add(client("a"), soon())),
+        asyncio.create_task(b.add(client("b"), soon())),
+    ]
+    await registry_topic.until(2)
+    healing = [asyncio.create_task(registry._heal()) for registry in (a, b)]
+    registry_topic.at_once = True
+    registry_topic.deliver(a)
+    registry_topic.deliver(b)
+    assert await asyncio.gather(*adding) == [True, False]
+    await until_covered(registry_topic)
+    assert [record.revision for record in decoded(registry_topic)] == [1, 1, 2]
+    assert decoded(registry_topic)[-1].name == "a"
+    assert decoded(registry_topic)[-1].generation == 0
+    for task in healing:
+        task.cancel()
+
+
+async def test_a_dead_writers_superseded_record_is_covered_by_others_once(
+    settings: GatewaySettings, registry_topic: MemoryTopic
+) -> None:
+    registry_topic.at_once = False
+    a, b, dead = (writer(settings, registry_topic) for _ in range(3))
+    a.heal_after = b.heal_after = 0.1
+    registry_topic.followers.remove(dead)
+    adding = [
+        asyncio.create_task(a.add(client("a"), soon())),
+        asyncio.create_task(dead.add(client("dead"), soon(0.2))),
+    ]
+    await registry_topic.until(2)
+    began = time.monotonic()
+    registry_topic.at_once = True
+    for registry in (a, b):
+        registry_topic.deliver(registry)
+    healing = [asyncio.create_task(registry._heal()) for registry in (a, b)]
+    assert await adding[0]
+    with pytest.raises(UnconfirmedError):
+        await adding[1]
+    await until_covered(registry_topic)
+    assert time.monotonic() - began > 0.1
+    names = [record.name for record in decoded(registry_topic)]
+    assert names[:2] == ["a", "dead"]
+    assert set(names[2:]) == {"a"}
+    for task in healing:
+        task.cancel()
+
+
+async def test_a_reader_that_starts_later_covers_it_too(
+    settings: GatewaySettings, registry_topic: MemoryTopic
+) -> None:
+    for name in ("first", "superseded"):
+        record = client(name)
+        await registry_topic.send("r", encode_record(record), partition=0, key=KEY)
+    late = writer(settings, registry_topic)
+    late.heal_after = 0.05
+    registry_topic.deliver(late)
+    healing = asyncio.create_task(late._heal())
+    await until_covered(registry_topic)
+    assert [record.name for record in decoded(registry_topic)][-1] == "first"
+    healing.cancel()
+
+
+async def test_nothing_is_covered_before_the_topic_has_been_read(
+    settings: GatewaySettings, registry_topic: MemoryTopic
+) -> None:
+    for name in ("first", "superseded"):
+        await registry_topic.send("r", encode_record(client(name)), partition=0, key=KEY)
+    late = writer(settings, registry_topic)
+    late.heal_after = 0.0
+    late.follower.caught_up = False
+    registry_topic.deliver(late)
+    healing = asyncio.create_task(late._heal())
+    for _ in range(10):
+        await asyncio.sleep(late.heal_interval)
+    assert len(registry_topic.records) == 2
+    late.follower.caught_up = True
+    await until_covered(registry_topic)
+    healing.cancel()
+
+
+async def test_what_kafka_does_not_confirm_is_unconfirmed_at_the_deadline(
+    settings: GatewaySettings, registry_topic: MemoryTopic
+) -> None:
+    registry = writer(settings, registry_topic)
+    registry_topic.loses = True
+    began = time.monotonic()
+    with pytest.raises(UnconfirmedError):
+        await registry.add(client("one"), soon(0.3))
+    assert 0.25 < time.monotonic() - began < 1
+    registry_topic.loses = False
+    assert await registry.add(client("one"), soon())
+
+
+@given(st.lists(st.sampled_from(["send", "read a", "read b"]), min_size=1, max_size=20))
+async def test_readers_agree_however_they_interleave(
+    module_settings: GatewaySettings, steps: list[str]
+) -> None:
+    topic = MemoryTopic(at_once=False)
+    a, b = writer(module_settings, topic), writer(module_settings, topic)
+    adding = []
+    for number, step in enumerate(steps):
+        if step == "send":
+            registry = (a, b)[number % 2]
+            adding.append(asyncio.create_task(registry.add(client(str(number)), soon())))
+            await asyncio.sleep(0)
+        else:
+            topic.deliver(a if step == "read a" else b)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    fresh = writer(module_settings, topic)
+    for registry in (a, b, fresh):
+        topic.deliver(registry)
+    results = await asyncio.gather(*adding)
+    assert sum(results) == min(1, len(results))
+    assert a.get("client", "c") == b.get("client", "c") == fresh.get("client", "c")
+
+
+@pytest.fixture(scope="module")
+def module_settings(signing_key: Secret) -> GatewaySettings:
+    return GatewaySettings(
+        kafka_bootstrap_servers="127.0.0.1:1",
+        metrics_token=Secret("m"),
+        admin_token=Secret("a"),
+        signing_key=signing_key,
+    )
+
+
+def decoded(topic: MemoryTopic) -> list[RegistryRecord]:
+    return [decode_record(record.value) for record in topic.records]
+
+
+async def until_covered(topic: MemoryTopic) -> None:
+    """Wait until the last record of the key says what its readers hold to be current."""
+    async with asyncio.timeout(5):
+        while True:
+            current = topic.followers[0].get("client", "c")
+            if current is not None and decoded(topic)[-1] == current:
+                return
+            await asyncio.sleep(0.005)

@@ -1,0 +1,180 @@
+"""The HTTP shell: JSON errors, templates, stops, credentials, counts."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.bearer import TokenCheck, bearer_credential
+from service.health import health_routes
+from service.http import JSON, ApiError, build_app, route, unavailable
+from service.requests import RequestMetrics
+from service.settings import Secret
+
+hanging = asyncio.Event()
+
+
+async def show(request: Request) -> Response:
+    return JSON({"id": request.path_params["thing_id"], "credential": bearer_credential(request)})
+
+
+async def fail(_: Request) -> Response:
+    raise RuntimeError("a fault of ours, with a secret in it")
+
+
+async def refuse(_: Request) -> Response:
+    raise ApiError(400, "Not so", field="a.b")
+
+
+async def stay_away(_: Request) -> Response:
+    raise unavailable("Later", retry_after=3)
+
+
+async def hang(_: Request) -> Response:
+    hanging.set()
+    await asyncio.sleep(3600)
+    return JSON({})
+
+
+@pytest.fixture
+def metrics() -> RequestMetrics:
+    return RequestMetrics(CollectorRegistry())
+
+
+@pytest.fixture
+def app(metrics: RequestMetrics) -> Starlette:
+    check = TokenCheck(Secret("right"), "admin", metrics)
+
+    async def guarded(request: Request) -> Response:
+        check(request)
+        return JSON({})
+
+    async def reasons() -> list[str]:
+        return ["kafka"]
+
+    return build_app(
+        [
+            route("/things/{thing_id:id}", show, "GET"),
+            route("/fail", fail, "GET"),
+            route("/refuse", refuse, "GET"),
+            route("/away", stay_away, "GET"),
+            route("/hang", hang, "GET"),
+            route("/guarded", guarded, "GET"),
+            *health_routes(reasons),
+        ],
+        metrics,
+    )
+
+
+@pytest.fixture
+async def http(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        yield client
+
+
+def counted(metrics: RequestMetrics, endpoint: str, status: str, method: str = "GET") -> float:
+    labels = {"method": method, "endpoint": endpoint, "status": status}
+    name = "tobogganing_manager_http_requests_total"
+    return metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+async def test_errors_are_json(http: httpx.AsyncClient) -> None:
+    for path, status, body in (
+        ("/nowhere", 404, {"error": "Not Found"}),
+        ("/fail", 500, {"error": "Internal server error"}),
+        ("/refuse", 400, {"error": "Not so", "field": "a.b"}),
+        ("/away", 503, {"error": "Later"}),
+    ):
+        answer = await http.get(path)
+        assert (answer.status_code, answer.json()) == (status, body)
+    assert (await http.get("/away")).headers["retry-after"] == "3"
+
+
+async def test_head_is_get_without_a_body_and_other_methods_are_405(
+    http: httpx.AsyncClient,
+) -> None:
+    assert (await http.head("/things/a")).status_code == 200
+    answer = await http.post("/things/a")
+    assert (answer.status_code, answer.json()) == (405, {"error": "Method Not Allowed"})
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}
+
+
+@pytest.mark.parametrize("path", ["/things/a/", "/things/a%0A", "/things/", "/things/a%20b", "//"])
+async def test_paths_are_taken_exactly(
+    http: httpx.AsyncClient, metrics: RequestMetrics, path: str
+) -> None:
+    assert (await http.get(path)).status_code == 404
+    assert counted(metrics, "unmatched", "404") == 1
+
+
+async def test_requests_are_counted_once_by_template_and_final_status(
+    http: httpx.AsyncClient, metrics: RequestMetrics
+) -> None:
+    for path in ("/things/a", "/things/b", "/fail", "/refuse"):
+        await http.get(path)
+    await http.request("BREW", "/things/a")
+    assert counted(metrics, "/things/{thing_id}", "200") == 2
+    assert counted(metrics, "/fail", "500") == 1
+    assert counted(metrics, "/refuse", "400") == 1
+    assert counted(metrics, "/things/{thing_id}", "405", method="OTHER") == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "credential"),
+    [
+        ("Bearer abc", "abc"),
+        ("bearer abc", "abc"),
+        ("BEARER  abc ", "abc"),
+        ("Bearer", None),
+        ("Bearer ", None),
+        ("Basic abc", None),
+        ("abc", None),
+        ("", None),
+        ("Bearer " + "x" * 4096, "x" * 4096),
+        ("Bearer " + "x" * 4097, None),
+    ],
+)
+async def test_bearer_credentials(
+    http: httpx.AsyncClient, header: str, credential: str | None
+) -> None:
+    answer = await http.get("/things/a", headers={"Authorization": header})
+    assert answer.json()["credential"] == credential
+
+
+async def test_a_token_is_checked_and_counted(
+    http: httpx.AsyncClient, metrics: RequestMetrics
+) -> None:
+    for given, status in (("right", 200), ("wrong", 401), ("right1", 401), ("ri", 401)):
+        answer = await http.get("/guarded", headers={"Authorization": f"Bearer {given}"})
+        assert answer.status_code == status
+    name = "tobogganing_manager_auth_attempts_total"
+    value = metrics.registry.get_sample_value
+    assert value(name, {"type": "admin", "result": "success"}) == 1
+    assert value(name, {"type": "admin", "result": "failure"}) == 3
+    assert value(name, {"type": "jwt", "result": "failure"}) == 0
+
+
+async def test_health_and_readiness(http: httpx.AsyncClient) -> None:
+    for path in ("/-/healthy", "/health", "/healthz"):
+        assert (await http.get(path)).json() == {"status": "healthy"}
+    answer = await http.get("/-/ready")
+    assert answer.status_code == 503
+    assert answer.json()["waiting_for"] == ["kafka"]
+
+
+async def test_what_a_stop_cancels_is_answered(
+    http: httpx.AsyncClient, metrics: RequestMetrics
+) -> None:
+    request = asyncio.create_task(http.get("/hang"))
+    await hanging.wait()
+    request.cancel()
+    answer = await request
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"]
+    assert counted(metrics, "/hang", "503") == 1
