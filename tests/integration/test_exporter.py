@@ -171,10 +171,11 @@ async def test_a_restart_shows_everything_or_nothing(rows: RowWriter, exporter: 
         assert await exporter.end(end) == (0 if end is signal.SIGTERM else -signal.SIGKILL)
         await exporter.start()
         await exporter.until("/-/healthy", 200)
-        while (response := await exporter.scrape()).status_code != 200:
-            assert response.status_code == 503
-            assert response.headers["retry-after"]
-            assert "entity-state" in response.json()["error"]
+        async with asyncio.timeout(60):
+            while (response := await exporter.scrape()).status_code != 200:
+                assert response.status_code == 503
+                assert response.headers["retry-after"]
+                assert "waiting for" in response.json()["error"]
         assert len(samples(response.text, "tobogganing_client_bytes_sent")) == count
         assert (await exporter.http.get("/-/ready")).status_code == 200
 
