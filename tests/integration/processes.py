@@ -57,9 +57,9 @@ class Service:
             **extra,
         }
         self._process: asyncio.subprocess.Process | None = None
-        self.http = httpx.AsyncClient(base_url=self.url, timeout=30, trust_env=False)
 
     async def __aenter__(self) -> Self:
+        self.http = httpx.AsyncClient(base_url=self.url, timeout=30, trust_env=False)
         await self.start()
         return self
 
@@ -83,9 +83,12 @@ class Service:
 
     async def end(self, how: signal.Signals = signal.SIGTERM, patience: float = 10.0) -> int:
         """Send a signal and wait for the end; return the exit status."""
-        assert self._process is not None
-        self._process.send_signal(how)
+        self.send(how)
         return await self.ended(patience)
+
+    def send(self, signal: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal)
 
     async def ended(self, patience: float = 10.0) -> int:
         """Wait for the end; return the exit status."""
@@ -123,6 +126,10 @@ class Service:
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")
+
+    def faults(self) -> list[str]:
+        """Lines in which it said why it ended itself."""
+        return [line for line in self.log().splitlines() if '"level": "critical"' in line]
 
 
 class RowWriter:

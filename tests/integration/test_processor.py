@@ -10,7 +10,7 @@ import pytest
 
 from service.kafka import ensure_topics
 from service.settings import KafkaSettings
-from tests.integration.workers import Load, Worker, assert_nothing_lost, running, settled
+from tests.integration.workers import Load, a_worker, assert_nothing_lost, running, settled
 from tobogganing.local.cluster import Cluster
 
 ROUNDS = int(os.environ.get("ROUNDS", "2"))
@@ -44,7 +44,7 @@ async def some_load(load: Load, chance: random.Random) -> None:
 async def test_one_worker_restarted_under_load(
     settings: KafkaSettings, tmp_path: Path, chance: random.Random, sent: signal.Signals
 ) -> None:
-    worker, load = Worker(settings, "w1", tmp_path), Load(settings)
+    worker, load = a_worker(settings, "w1", tmp_path), Load(settings)
     async with running(worker):
         async with load.running():
             for _ in range(ROUNDS):
@@ -62,7 +62,7 @@ async def test_one_worker_restarted_under_load(
 async def test_one_of_two_workers_restarted_under_load(
     settings: KafkaSettings, tmp_path: Path, chance: random.Random, sent: signal.Signals
 ) -> None:
-    workers = [Worker(settings, f"w{number}", tmp_path) for number in (1, 2)]
+    workers = [a_worker(settings, f"w{number}", tmp_path) for number in (1, 2)]
     load = Load(settings)
     async with running(*workers):
         async with load.running():
@@ -81,7 +81,7 @@ async def test_one_of_two_workers_restarted_under_load(
 async def test_a_worker_joins_and_is_killed_under_load(
     settings: KafkaSettings, tmp_path: Path, chance: random.Random
 ) -> None:
-    first, second = (Worker(settings, f"w{number}", tmp_path) for number in (1, 2))
+    first, second = (a_worker(settings, f"w{number}", tmp_path) for number in (1, 2))
     load = Load(settings)
     async with running(first):
         async with load.running(), running(second):
@@ -96,7 +96,7 @@ async def test_a_worker_joins_and_is_killed_under_load(
 async def test_a_frozen_worker_ends_itself_and_harms_nothing(
     settings: KafkaSettings, tmp_path: Path, chance: random.Random
 ) -> None:
-    workers = [Worker(settings, f"w{number}", tmp_path) for number in (1, 2)]
+    workers = [a_worker(settings, f"w{number}", tmp_path) for number in (1, 2)]
     load = Load(settings)
     async with running(*workers):
         async with load.running():

@@ -14,7 +14,7 @@ from contract.row import EntityRow, encode_row
 from service.kafka import client_options, ensure_topics, topics_of
 from service.reader import TopicReader
 from service.settings import KafkaSettings
-from tests.integration.workers import NEVER_LATE, Found, Worker, running, settled
+from tests.integration.workers import NEVER_LATE, Found, a_worker, running, settled
 from tobogganing.local.cluster import Cluster
 
 
@@ -78,7 +78,9 @@ async def until_last_rows_are(settings: KafkaSettings, keys: set[bytes]) -> None
 async def test_an_entity_that_falls_silent_is_swept(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
-    worker = Worker(settings, "w", tmp_path, RETENTION_HOURS="0.001", SWEEP_INTERVAL_SECONDS="0.3")
+    worker = a_worker(
+        settings, "w", tmp_path, RETENTION_HOURS="0.001", SWEEP_INTERVAL_SECONDS="0.3"
+    )
     async with running(worker):
         await submit(producer, settings, "silent", 1)
         stop = asyncio.Event()
@@ -106,7 +108,7 @@ async def test_an_entity_that_falls_silent_is_swept(
 async def test_an_idle_owner_puts_right_what_a_zombie_wrote(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
-    worker = Worker(settings, "w", tmp_path)
+    worker = a_worker(settings, "w", tmp_path)
     async with running(worker):
         await submit(producer, settings, "a", 1)
         await submit(producer, settings, "a", 2)
@@ -120,7 +122,7 @@ async def test_an_idle_owner_puts_right_what_a_zombie_wrote(
 async def test_a_busy_owner_puts_right_what_a_zombie_wrote(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
-    async with running(Worker(settings, "w", tmp_path)):
+    async with running(a_worker(settings, "w", tmp_path)):
         await submit(producer, settings, "a", 1)
         await submit(producer, settings, "a", 2)
         await settled(settings)
@@ -133,7 +135,7 @@ async def test_a_busy_owner_puts_right_what_a_zombie_wrote(
 async def test_a_restarted_owner_puts_right_what_a_zombie_wrote_meanwhile(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
-    worker = Worker(settings, "w", tmp_path)
+    worker = a_worker(settings, "w", tmp_path)
     async with running(worker):
         await submit(producer, settings, "a", 1)
         await submit(producer, settings, "a", 2)
@@ -146,7 +148,7 @@ async def test_a_restarted_owner_puts_right_what_a_zombie_wrote_meanwhile(
 async def test_an_owner_that_was_overtaken_ends_itself(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
-    worker = Worker(settings, "w", tmp_path)
+    worker = a_worker(settings, "w", tmp_path)
     async with running(worker):
         await submit(producer, settings, "a", 1)
         await settled(settings)
@@ -159,7 +161,7 @@ async def test_rubbish_is_found_in_the_dead_letters_with_its_reason(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
     topics = topics_of(settings)
-    async with running(Worker(settings, "w", tmp_path)):
+    async with running(a_worker(settings, "w", tmp_path)):
         await producer.send_and_wait(topics.submissions.name, b"rubbish", partition=2)
         await producer.send_and_wait(topics.submissions.name, b'{"version":9}', partition=2)
         await producer.send_and_wait(topics.submissions.name, None, key=b"k", partition=2)
@@ -183,7 +185,7 @@ async def test_rubbish_is_found_in_the_dead_letters_with_its_reason(
 async def test_records_that_kafka_dropped_unread_are_counted_lost(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
-    worker = Worker(settings, "w", tmp_path)
+    worker = a_worker(settings, "w", tmp_path)
     async with running(worker):
         partition = await submit(producer, settings, "a", 1)
         await settled(settings)

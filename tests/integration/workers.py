@@ -2,16 +2,11 @@
 
 import asyncio
 import contextlib
-import os
 import random
-import signal
-import socket
-import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import aiohttp
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from contract.frame import Submission, encode_frame, entity_key, partition_of
@@ -22,101 +17,25 @@ from processor.state import PartitionState
 from service.kafka import client_options, topics_of
 from service.reader import TopicReader
 from service.settings import KafkaSettings
+from tests.integration.processes import Service
 
 NEVER_LATE = 2**53
-TOKEN = "metrics-token-of-the-tests"
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-class Worker:
+def a_worker(settings: KafkaSettings, name: str, folder: Path, **extra: str) -> Service:
     """A `tobogganing processor` process, restarted by whoever kills it."""
-
-    def __init__(self, settings: KafkaSettings, name: str, folder: Path, **extra: str) -> None:
-        self.port = free_port()
-        self._log = folder / f"{name}.log"
-        self._environ = os.environ | {
-            "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
-            "KAFKA_TOPIC_PREFIX": settings.kafka_topic_prefix,
-            "KAFKA_PARTITIONS": str(settings.kafka_partitions),
-            "METRICS_TOKEN": TOKEN,
-            "HOST": "127.0.0.1",
-            "PORT": str(self.port),
-            "WORKER_NAME": name,
-            "LOG_FORMAT": "json",
-            **extra,
-        }
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "processor", env=self._environ, stdout=log, stderr=log
-            )
-
-    async def ready(self, patience: float = 60.0) -> None:
-        """Wait until the worker owns its partitions.
-
-        Raises:
-            TimeoutError: it does not, with the end of its log.
-        """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience), aiohttp.ClientSession() as http:
-                while True:
-                    assert self._process is not None
-                    if self._process.returncode is not None:
-                        break
-                    with contextlib.suppress(aiohttp.ClientError):
-                        async with http.get(f"http://127.0.0.1:{self.port}/-/ready") as answer:
-                            if answer.status == 200:
-                                return
-                    await asyncio.sleep(0.05)
-        raise TimeoutError(f"worker is not ready:\n{self.log()[-3000:]}")
-
-    def log(self) -> str:
-        return self._log.read_text(errors="replace")
-
-    def faults(self) -> list[str]:
-        """Lines in which the worker said why it ended itself."""
-        return [line for line in self.log().splitlines() if '"level": "critical"' in line]
-
-    def send(self, sent: signal.Signals) -> None:
-        assert self._process is not None
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(sent)
-
-    @property
-    def exit_status(self) -> int | None:
-        return None if self._process is None else self._process.returncode
-
-    async def ended(self, patience: float = 15.0) -> int:
-        assert self._process is not None
-        async with asyncio.timeout(patience):
-            return await self._process.wait()
-
-    async def end(self, sent: signal.Signals) -> int:
-        self.send(sent)
-        return await self.ended()
+    return Service("processor", settings, folder, WORKER_NAME=name, **extra)
 
 
 @contextlib.asynccontextmanager
-async def running(*workers: Worker) -> AsyncIterator[None]:
+async def running(*workers: Service) -> AsyncIterator[None]:
     """Start workers, and see to it that none outlives the test."""
-    try:
-        for worker in workers:
-            await worker.start()
-        for worker in workers:
-            await worker.ready()
+    async with contextlib.AsyncExitStack() as stack:
+        for each in workers:
+            await stack.enter_async_context(each)
+        for each in workers:
+            await each.ready()
         yield
-    finally:
-        for worker in workers:
-            if worker.exit_status is None:
-                await worker.end(signal.SIGKILL)
 
 
 @dataclass

@@ -14,6 +14,11 @@ FILE_BYTES = 5_000_000
 OLD_FILES = 2
 
 
+class _LogFile(logging.handlers.RotatingFileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        """Let a line go that a full disk does not take: it is on the terminal all the same."""
+
+
 class Output:
     """A terminal that nothing has to wait for: stopping works even while it is held or gone."""
 
@@ -64,7 +69,7 @@ class Output:
 
     def _pump(self, name: str, pipe: IO[bytes]) -> None:
         self._logs.mkdir(parents=True, exist_ok=True)
-        file = logging.handlers.RotatingFileHandler(
+        file = _LogFile(
             self._logs / f"{name}.log", maxBytes=FILE_BYTES, backupCount=OLD_FILES, encoding="utf-8"
         )
         with contextlib.closing(file), pipe:

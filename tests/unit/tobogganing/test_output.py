@@ -74,3 +74,14 @@ def test_a_terminal_that_is_held_stops_nothing(tmp_path: Path) -> None:
         out.close(patience=10)
         terminal.close()
         drain.join(10)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_silences_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "serve.log").symlink_to("/dev/full")
+    terminal = io.BytesIO()
+    out = Output(terminal, tmp_path)
+    send(out, "serve", b"one\n")
+    out.close()
+    assert terminal.getvalue() == b"serve     | one\n"
+    assert capfd.readouterr().err == ""

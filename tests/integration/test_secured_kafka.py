@@ -1,0 +1,136 @@
+"""A Kafka with TLS and passwords: every service reaches it, and none without the password."""
+
+import datetime
+import ipaddress
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
+
+from service.settings import KafkaSettings, Secret
+from tests.integration.processes import ADMIN_TOKEN, Service
+from tests.integration.test_serve import register_client
+from tobogganing.local import broker
+from tobogganing.local.cluster import Cluster
+from tobogganing.local.install import Install
+from tobogganing.local.kafka_config import Node, server_properties
+from tobogganing.local.ports import free_ports
+
+PASSWORD = "a password of the tests"
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """Make a server certificate for 127.0.0.1: (key with certificate, certificate), in PEM."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kafka of the tests")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=5))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            critical=False,
+        )
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    store, trusted = folder / "server.pem", folder / "trusted.pem"
+    store.write_bytes(private + made)
+    trusted.write_bytes(made)
+    return store, trusted
+
+
+@pytest.fixture
+async def secured(
+    kafka_install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[KafkaSettings]:
+    """Settings for a broker's listener that speaks SASL_SSL only."""
+    store, trusted = certificate(tmp_path)
+    (port,) = free_ports(1)
+    login = "org.apache.kafka.common.security.plain.PlainLoginModule"
+
+    def with_listener(node: Node, nodes: Sequence[Node]) -> str:
+        lines = dict(
+            line.split("=", 1) for line in server_properties(node, nodes).splitlines() if line
+        )
+        address = f",SECURE://127.0.0.1:{port}"
+        lines["listeners"] += address
+        lines["advertised.listeners"] += address
+        lines["listener.security.protocol.map"] += ",SECURE:SASL_SSL"
+        lines |= {
+            "listener.name.secure.ssl.keystore.type": "PEM",
+            "listener.name.secure.ssl.keystore.location": str(store),
+            "listener.name.secure.sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.secure.plain.sasl.jaas.config": f"{login} required "
+            f'user_tobogganing="{PASSWORD}";',
+        }
+        return "".join(f"{key}={value}\n" for key, value in lines.items())
+
+    monkeypatch.setattr(broker, "server_properties", with_listener)
+    cluster = Cluster(tmp_path / "kafka", kafka_install)
+    await cluster.start()
+    yield KafkaSettings(
+        kafka_bootstrap_servers=f"127.0.0.1:{port}",
+        kafka_security_protocol="SASL_SSL",
+        kafka_sasl_username="tobogganing",
+        kafka_sasl_password=Secret(PASSWORD),
+        kafka_ssl_cafile=str(trusted),
+    )
+    await cluster.stop()
+
+
+def environment(settings: KafkaSettings) -> dict[str, str]:
+    assert settings.kafka_sasl_password is not None
+    return {
+        "KAFKA_SECURITY_PROTOCOL": settings.kafka_security_protocol,
+        "KAFKA_SASL_USERNAME": str(settings.kafka_sasl_username),
+        "KAFKA_SASL_PASSWORD": settings.kafka_sasl_password.reveal(),
+        "KAFKA_SSL_CAFILE": str(settings.kafka_ssl_cafile),
+    }
+
+
+async def test_every_service_reaches_a_secured_kafka(
+    secured: KafkaSettings, tmp_path: Path, signing_key: str
+) -> None:
+    own = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEY": signing_key}
+    async with (
+        Service("processor", secured, tmp_path, **environment(secured)) as processor,
+        Service("tobogganing.serve", secured, tmp_path, **environment(secured), **own) as manager,
+    ):
+        await processor.ready()
+        await manager.ready()
+        credential = await register_client(manager, "c")
+        response = await manager.http.post(
+            "/api/v1/clients/c/metrics", json={"metrics": {"bytes_sent": 7}}, headers=credential
+        )
+        assert response.status_code == 200, response.text
+        text = (await manager.scrape(response.json()["receipt"])).text
+        assert 'tobogganing_client_bytes_sent{client_id="c"' in text
+        logs = processor.log() + manager.log()
+    assert PASSWORD not in logs
+
+
+async def test_none_is_let_in_without_the_password(secured: KafkaSettings, tmp_path: Path) -> None:
+    wrong = replace(secured, kafka_sasl_password=Secret("another"))
+    async with Service("exporter", wrong, tmp_path, **environment(wrong)) as exporter:
+        not_ready = await exporter.until("/-/ready", 503)
+        assert "kafka" in not_ready.json()["waiting_for"]
+        async with Service("exporter", secured, tmp_path, **environment(secured)) as right:
+            await right.ready()
+        assert (await exporter.http.get("/-/ready")).status_code == 503
