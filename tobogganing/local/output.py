@@ -18,6 +18,10 @@ class _LogFile(logging.handlers.RotatingFileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
         """Let a line go that a full disk does not take: it is on the terminal all the same."""
 
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
 
 class Output:
     """A terminal that nothing has to wait for: stopping works even while it is held or gone."""
