@@ -20,14 +20,33 @@ from service.tasks import die
 
 log = structlog.get_logger(__name__)
 
+FETCH_WAIT_MS = 300
+"""Longest that a broker holds a fetch back for news (Faust's is 1.5 s).
+
+A partition that was sought is not in the fetch that is under way, and waits for its end: the first
+submission after a rebalance would not be seen for so long.
+"""
+
 NextOffsets = Callable[[], dict[TP, int]]
 """Returns the next source offset of each partition whose state is loaded."""
+
+
+class _Thread(driver.AIOKafkaConsumerThread):
+    """The thread that Faust's consumer fetches in."""
+
+    def _create_worker_consumer(self, transport: driver.Transport) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # Faust has no setting for it
+        return consumer
 
 
 class LedgerConsumer(driver.Consumer):
     """Faust's consumer, seeking by the ledger."""
 
     logger = logging.getLogger("mode")  # where Faust tells of starts and stops
+
+    def _new_consumer_thread(self) -> _Thread:
+        return _Thread(self, loop=self.loop, beacon=self.beacon)
 
     async def perform_seek(self) -> None:
         """Seek every loaded partition to where its ledger ends (the others after they are loaded).
