@@ -5,11 +5,10 @@ import sys
 
 from prometheus_client import CollectorRegistry
 
-from processor.app import Processor, prepare
+from processor.app import Processor
 from processor.metrics import ProcessorMetrics
 from processor.settings import ProcessorSettings
 from processor.worker import Ground, Worker, http_app
-from service.kafka import TopicMismatchError
 from service.logs import configure_logs
 from service.settings import SettingsError, load_settings
 
@@ -21,11 +20,6 @@ def main() -> None:
         print(f"processor: cannot start:\n{error}", file=sys.stderr)
         raise SystemExit(2) from None
     configure_logs(settings, "processor")
-    try:
-        asyncio.run(prepare(settings))
-    except TopicMismatchError as error:
-        print(f"processor: cannot start: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
     registry = CollectorRegistry()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

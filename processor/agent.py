@@ -45,12 +45,15 @@ class Agent:
 
     async def run(self, stream: StreamT[bytes]) -> None:
         """Take batches for ever, one at a time."""
-        async for events in stream.noack_take(TAKE, within=WITHIN):
-            try:
+        try:
+            async for events in stream.noack_take(TAKE, within=WITHIN):
                 async with self._table.lock:
                     await self._process(stream, events)
-            except Exception as error:  # whatever it is, going on would pass over this batch
-                die("a batch failed", reason=repr(error), exc_info=error)
+        except Exception as error:  # whatever it is, going on would pass over a batch
+            die("a batch failed", reason=repr(error), exc_info=error)
+        finally:
+            # At a stop a flush may be under way: a sweep after it would not know what Kafka has.
+            self._table.retire()
 
     async def _process(self, stream: StreamT[bytes], events: Sequence[EventT[bytes]]) -> None:
         await self._heartbeat.fresh()
@@ -77,8 +80,7 @@ class Agent:
         if batch is None:
             batch = PartitionBatch(self._table.store.partitions[record.partition])
             batches[record.partition] = batch
-        ledger = batch.state.ledger
-        await check_hole(ledger, record.partition, record.offset, self._first_offset)
+        await check_hole(batch.ledger, record.partition, record.offset, self._first_offset)
         fold(batch, record, self._table.settings.kafka_partitions)
 
     async def _write_dead_letters(self, batches: dict[int, PartitionBatch]) -> None:

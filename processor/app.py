@@ -67,7 +67,10 @@ class Processor:
 
     def waiting_for(self) -> list[str]:
         """Return what this worker still waits for, in words."""
-        return [] if self.ownership.settled else ["its partitions"]
+        reasons = [] if self.ownership.settled else ["its partitions"]
+        if self.heartbeat.age() > SESSION:
+            reasons.append("kafka")
+        return reasons
 
     def _topic(self, name: str, **options: Any) -> Any:
         return self.app.topic(
@@ -172,17 +175,16 @@ def _credentials(settings: ProcessorSettings) -> Any:
 
 async def prepare(settings: ProcessorSettings) -> None:
     """Wait for the topics and for the group's coordinator, which a fresh broker lacks at first."""
-    await ensure_topics(settings)
+    await ensure_topics(settings, patience=float("inf"))
     admin = AIOKafkaAdminClient(**client_options(settings))
     await admin.start()
     try:
-        async with asyncio.timeout(60):
-            while True:
-                try:
-                    await admin.find_coordinator(settings.group)
-                    return
-                except KafkaError as error:
-                    log.info("waiting for the group coordinator", reason=repr(error))
-                    await asyncio.sleep(0.2)
+        while True:
+            try:
+                await admin.find_coordinator(settings.group)
+                return
+            except KafkaError as error:
+                log.info("waiting for the group coordinator", reason=repr(error))
+                await asyncio.sleep(0.5)
     finally:
         await admin.close()

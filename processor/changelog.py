@@ -13,6 +13,11 @@ from processor.fold import Change, DeadLetter
 from service.kafka import client_options
 from service.settings import KafkaSettings
 
+DEAD_LETTER_BYTES = 512 * 1024
+"""What is kept of a dead letter: a compressed record may be larger than any that may be written.
+Its offset names the original, which stays in the submissions topic for as long."""
+REASON_CHARACTERS = 1000
+
 _BATCH_BYTES = 1024 * 1024
 _REQUEST_BYTES = 8 * 1024 * 1024
 
@@ -32,9 +37,10 @@ class Writer:
         self._settings = settings
         self._changelog = changelog
         self._dead_letters = dead_letters
+        self._producer: AIOKafkaProducer | None = None
 
     async def start(self) -> None:
-        self._producer = AIOKafkaProducer(
+        producer = AIOKafkaProducer(
             **client_options(self._settings),
             acks="all",
             enable_idempotence=True,
@@ -42,10 +48,12 @@ class Writer:
             max_batch_size=_BATCH_BYTES,
             max_request_size=_REQUEST_BYTES,
         )
-        await self._producer.start()
+        await producer.start()
+        self._producer = producer
 
     async def stop(self) -> None:
-        await self._producer.stop()
+        if self._producer is not None:
+            await self._producer.stop()
 
     async def write(self, changes: Mapping[int, Mapping[bytes, Change]]) -> dict[int, Written]:
         """Write the changes of all partitions at once and await every acknowledgement.
@@ -53,6 +61,7 @@ class Writer:
         Raises:
             KafkaError: some of it may not have been written.
         """
+        assert self._producer is not None, "the writer has not been started"
         sent = {}
         for partition, by_key in changes.items():
             sent[partition] = [
@@ -80,18 +89,26 @@ class Writer:
         Raises:
             KafkaError: some of it may not have been written.
         """
+        assert self._producer is not None, "the writer has not been started"
         sent = [
             await self._producer.send(
                 self._dead_letters,
-                letter.value,
+                letter.value[:DEAD_LETTER_BYTES],
                 partition=letter.record.partition,
-                headers=[
-                    ("reason", letter.reason.encode()),
-                    ("offset", str(letter.record.offset).encode()),
-                    ("index", str(letter.index).encode()),
-                    ("appended", str(letter.record.appended).encode()),
-                ],
+                headers=_headers(letter),
             )
             for letter in dead_letters
         ]
         await asyncio.gather(*sent)
+
+
+def _headers(letter: DeadLetter) -> list[tuple[str, bytes]]:
+    headers = {
+        "reason": letter.reason[:REASON_CHARACTERS],
+        "offset": str(letter.record.offset),
+        "index": str(letter.index),
+        "appended": str(letter.record.appended),
+    }
+    if len(letter.value) > DEAD_LETTER_BYTES:
+        headers["truncated-from"] = str(len(letter.value))
+    return [(name, text.encode("utf-8", "replace")) for name, text in headers.items()]

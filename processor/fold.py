@@ -1,5 +1,10 @@
-"""The fold: one record of the submissions topic changes rows, the ledger and dead letters."""
+"""The fold: one record of the submissions topic changes rows, the ledger and dead letters.
 
+Changes are gathered in a batch, over the partition's state, and become part of the state when
+Kafka has acknowledged them: whatever happens to a half-done batch, the state is what Kafka has.
+"""
+
+import copy
 from dataclasses import dataclass, field
 
 import msgspec
@@ -12,10 +17,12 @@ from contract.frame import (
     entity_key,
     partition_of,
 )
+from contract.kinds import KINDS, is_id
 from contract.position import Position
 from contract.row import (
     POSITION_HEADER,
     EntityRow,
+    LedgerRow,
     RowError,
     decode_entity_row,
     encode_position,
@@ -60,11 +67,36 @@ class PartitionBatch:
     state: PartitionState
     changes: dict[bytes, Change] = field(default_factory=dict)
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    ledger: LedgerRow = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ledger = copy.copy(self.state.ledger)
+
+    def row(self, key: bytes) -> bytes | None:
+        """The row as this batch leaves it, encoded."""
+        change = self.changes.get(key)
+        return self.state.rows.get(key) if change is None else change.value
+
+    def put(self, key: bytes, row: EntityRow) -> None:
+        self.changes[key] = Change(encode_row(row))
+
+    def delete(self, key: bytes, position: Position) -> None:
+        """Remove a row; the tombstone says which position of it was removed."""
+        self.changes[key] = tombstone(position)
+
+    def settle(self) -> None:
+        """Make it part of the state: Kafka has acknowledged all of it."""
+        for key, change in self.changes.items():
+            if change.value is None:
+                self.state.rows.pop(key, None)
+            else:
+                self.state.rows[key] = change.value
+        self.state.ledger = self.ledger
 
 
 def fold(batch: PartitionBatch, record: Record, partitions: int) -> None:
     """Fold a record into a batch of its partition; one that the ledger covers is a replay."""
-    ledger = batch.state.ledger
+    ledger = batch.ledger
     if record.offset <= ledger.offset:
         return
     ledger.offset = record.offset
@@ -84,7 +116,7 @@ def fold(batch: PartitionBatch, record: Record, partitions: int) -> None:
 
 
 def _fold_submissions(batch: PartitionBatch, record: Record, frame: Frame, partitions: int) -> None:
-    ledger = batch.state.ledger
+    ledger = batch.ledger
     for index, submission in enumerate(frame.submissions):
         try:
             outcome = _fold_submission(batch, record, index, submission, partitions)
@@ -102,27 +134,17 @@ def _fold_submissions(batch: PartitionBatch, record: Record, frame: Frame, parti
 def _fold_submission(
     batch: PartitionBatch, record: Record, index: int, submission: Submission, partitions: int
 ) -> Outcome:
+    if submission.kind not in KINDS or not is_id(submission.id):
+        raise RowError(f"{submission.kind}:{submission.id} is no entity known here")
     key = entity_key(submission.kind, submission.id)
     if partition_of(key, partitions) != record.partition:
         raise RowError(f"{key!r} does not belong into partition {record.partition}")
-    held = batch.state.rows.get(key)
+    held = batch.row(key)
     row = None if held is None else decode_entity_row(held)
     reduced, outcome = reduce(row, submission, Position(record.offset, index), record.appended)
     if reduced is not row and reduced is not None:
-        put_row(batch, key, reduced)
+        batch.put(key, reduced)
     return outcome
-
-
-def put_row(batch: PartitionBatch, key: bytes, row: EntityRow) -> None:
-    value = encode_row(row)
-    batch.state.rows[key] = value
-    batch.changes[key] = Change(value)
-
-
-def delete_row(batch: PartitionBatch, key: bytes, position: Position) -> None:
-    """Remove a row; the tombstone says which position of it was removed."""
-    batch.state.rows.pop(key, None)
-    batch.changes[key] = tombstone(position)
 
 
 def tombstone(position: Position) -> Change:

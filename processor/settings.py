@@ -6,12 +6,12 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from service.settings import HttpSettings, KafkaSettings
+from service.settings import HttpSettings, KafkaSettings, Port
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessorSettings(KafkaSettings, HttpSettings):
-    port: Annotated[int, Meta(ge=0, le=65_535)] = 8002
+    port: Port = 8002
     """Port of its own health endpoints and metrics."""
     worker_name: str = field(default_factory=socket.gethostname)
     """Stable name of this worker in its group: a restart under the same name rebalances nothing."""

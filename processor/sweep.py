@@ -5,14 +5,13 @@ a look at where the changelog ends.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import structlog
 from aiokafka.errors import KafkaError
 
 from contract.row import RowError, decode_entity_row
-from processor.fold import PartitionBatch, delete_row
+from processor.fold import PartitionBatch
 from processor.metrics import ProcessorMetrics
 from processor.state import PartitionState
 from processor.table import StateTable
@@ -52,21 +51,19 @@ class Sweeper:
         while True:
             await asyncio.sleep(self._interval)
             for partition in self._table.store.loaded():
-                with _patiently("sweep"):
-                    await self.sweep(partition)
+                await self.sweep(partition)
 
     async def watch(self) -> None:
         """Look every few seconds whether someone else wrote to an owned changelog partition."""
         while True:
             await asyncio.sleep(WATCH_INTERVAL)
             async with self._table.lock:
-                with _patiently("watch"):
-                    await self._look()
+                await self.look()
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Put right what someone else wrote. The table's lock must be held."""
         store = self._table.store
-        ends = await self._changelog_ends(store.loaded())
-        for partition, end in ends.items():
+        for partition, end in (await _asked(self._changelog_ends, store.loaded())).items():
             state = store.owned(partition)
             if state is not None and end > state.next_offset:
                 gap = (state.next_offset, end)
@@ -79,25 +76,25 @@ class Sweeper:
         Time is the brokers': the append time of a ledger row that is written for it. A clock of
         this machine that is ahead would sweep entities that live.
         """
-        state = self._table.store.owned(partition)
-        if state is None:
-            return 0
+        store = self._table.store
+        state = store.owned(partition)
         async with self._table.lock:
+            if state is None or store.owned(partition) is not state:
+                return 0
             now = (await self._table.flush({partition: PartitionBatch(state)}))[partition]
         expired = await _heard_before(state, now - self._retention_ms)
         if not expired:
             return 0
         async with self._table.lock:
-            source_ends = await self._source_ends([partition])
-            if not self._table.is_owned(partition, state) or not state.loaded:
-                return 0
-            if source_ends[partition] != state.ledger.offset + 1:
+            ends = await _asked(self._source_ends, [partition])
+            has_lag = ends.get(partition) != state.ledger.offset + 1
+            if has_lag or store.owned(partition) is not state:
                 return 0
             batch = PartitionBatch(state)
             for key in expired:
                 row = decode_entity_row(state.rows[key])
                 if row.heard_at < now - self._retention_ms:
-                    delete_row(batch, key, row.position)
+                    batch.delete(key, row.position)
             await self._table.flush({partition: batch})
         log.info("swept", partition=partition, entities=len(batch.changes))
         self._metrics.swept.inc(len(batch.changes))
@@ -121,10 +118,10 @@ async def _heard_before(state: PartitionState, time: int) -> list[bytes]:
     return found
 
 
-@contextlib.contextmanager
-def _patiently(what: str) -> Iterator[None]:
-    """Let a look at Kafka fail while Kafka is away: the next one comes soon."""
+async def _asked(ends: Ends, partitions: list[int]) -> dict[int, int]:
+    """Ask where partitions end; nothing while Kafka is away: the next look comes soon."""
     try:
-        yield
+        return await ends(partitions)
     except (KafkaError, TimeoutError) as error:
-        log.warning("Kafka does not answer", task=what, reason=repr(error))
+        log.warning("Kafka does not answer", reason=repr(error))
+        return {}

@@ -20,6 +20,7 @@ from processor.repair import repair
 from processor.state import Gap, PartitionState
 from processor.store import PartitionedStore
 from service.settings import KafkaSettings
+from service.tasks import die
 
 FLUSH_DEADLINE = 30.0
 """Seconds for a flush: one session is shorter than a leader's failover, and makes restart loops."""
@@ -64,31 +65,39 @@ class StateTable(faust.Table[bytes, bytes]):
     def on_key_del(self, key: bytes) -> None:
         raise TypeError("rows change through batches: see processor.fold")
 
+    def retire(self) -> None:
+        """Own nothing any more: the agent has ended, and nobody else may write in its stead."""
+        self.store.partitions.clear()
+
     def is_owned(self, partition: int, state: PartitionState) -> bool:
         """Tell whether `state` is still what this worker holds of the partition."""
         return self.store.partitions.get(partition) is state
 
     async def flush(self, batches: dict[int, PartitionBatch]) -> dict[int, int]:
-        """Write a batch; return when it ends the append time of each partition's ledger row.
+        """Write a batch, settle it, and return the append time of each partition's ledger row.
 
         Touches no state of a partition that was lost meanwhile. Where someone else wrote to the
-        changelog in between, puts right what they wrote.
-
-        Raises:
-            TimeoutError: Kafka did not acknowledge within `FLUSH_DEADLINE`.
-            Exception: the state of a partition is no longer known; the process must end.
+        changelog in between, puts right what they wrote. If any of it fails, what Kafka has is no
+        longer known: the process ends.
         """
+        try:
+            return await self._flush(batches)
+        except Exception as error:  # whatever it is, part of it may have been written
+            die("a flush failed", reason=repr(error), exc_info=error)
+
+    async def _flush(self, batches: dict[int, PartitionBatch]) -> dict[int, int]:
         self.lease.check()
         async with asyncio.timeout(FLUSH_DEADLINE):
             rows = await self.writer.write({p: batch.changes for p, batch in batches.items()})
             ledgers = await self.writer.write(
                 {
-                    p: {ledger_key(p): Change(encode_row(batch.state.ledger))}
+                    p: {ledger_key(p): Change(encode_row(batch.ledger))}
                     for p, batch in batches.items()
                 }
             )
         for partition, batch in batches.items():
             if self.is_owned(partition, batch.state):
+                batch.settle()
                 gaps = batch.state.claim(_offsets(rows[partition], ledgers[partition]))
                 if gaps:
                     await self.heal(partition, batch.state, gaps)
@@ -97,10 +106,12 @@ class StateTable(faust.Table[bytes, bytes]):
     async def heal(self, partition: int, state: PartitionState, gaps: list[Gap]) -> None:
         """Read what someone else wrote into the changelog, and write again what was newer.
 
-        Raises:
-            OvertakenError: they wrote something newer than is held here.
+        If they wrote something newer than is held here, or it cannot be read, the process ends.
         """
-        changes = await repair(self.settings, self.changelog_topic_name, partition, state, gaps)
+        try:
+            changes = await repair(self.settings, self.changelog_topic_name, partition, state, gaps)
+        except Exception as error:  # a gap that was not read must not be forgotten
+            die("a foreign write was not repaired", reason=repr(error), exc_info=error)
         await self.flush({partition: PartitionBatch(state, changes)})
 
 

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
-from processor.app import Processor
+from processor.app import Processor, prepare
 from processor.settings import ProcessorSettings
 from service.bearer import TokenCheck
 from service.exposition import expose, exposition
@@ -20,7 +20,8 @@ from service.health import health_routes
 from service.http import build_app, route
 from service.requests import RequestMetrics
 from service.server import serving
-from service.tasks import cancel, vital
+from service.settings import SettingsError
+from service.tasks import cancel, die, misconfigured, vital
 
 STOP_PATIENCE = 2.0
 """Seconds that the writer gets to stop: Kafka may be away."""
@@ -36,16 +37,27 @@ class Ground(mode.Service):
         self._processor = processor
         self._app = app
         self._stack = contextlib.AsyncExitStack()
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def on_start(self) -> None:
         processor = self._processor
-        await processor.writer.start()
         await self._stack.enter_async_context(serving(self._app, processor.settings))
+        if (await self.wait(self._prepare())).stopped:
+            return
         self._tasks = [
             vital(processor.lease.run(), "lease"),
             vital(processor.sweeper.run(), "sweep"),
             vital(processor.sweeper.watch(), "watch"),
         ]
+
+    async def _prepare(self) -> None:
+        try:
+            await prepare(self._processor.settings)
+            await self._processor.writer.start()
+        except SettingsError as error:
+            misconfigured(error)
+        except Exception as error:  # Faust would start without it
+            die("cannot start", reason=repr(error), exc_info=error)
 
     async def on_stop(self) -> None:
         await cancel(*self._tasks)

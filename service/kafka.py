@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from aiokafka.helpers import create_ssl_context
 
 from contract.topics import Topic, Topics, declare_topics
-from service.settings import KafkaSettings
+from service.settings import KafkaSettings, SettingsError
 
 log = structlog.get_logger(__name__)
 
@@ -20,7 +20,7 @@ REQUEST_TIMEOUT_MS = 4_000
 """How long a broker may take to answer: aiokafka's 40 s would wait out a frozen broker."""
 
 
-class TopicMismatchError(RuntimeError):
+class TopicMismatchError(SettingsError):
     """A topic exists, but not as this installation declares it."""
 
 

@@ -29,6 +29,8 @@ class Secret:
 
 _SECRET = (Secret, Secret | None)
 
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+
 SettingsT = TypeVar("SettingsT")
 
 
@@ -113,4 +115,4 @@ class KafkaSettings:
 class HttpSettings(LogSettings):
     metrics_token: Secret
     host: str = "0.0.0.0"
-    port: Annotated[int, Meta(ge=0, le=65_535)] = 8000
+    port: Port = 8000

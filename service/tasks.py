@@ -7,16 +7,28 @@ from typing import Any, NoReturn
 
 import structlog
 
+from service.settings import SettingsError
+
 log = structlog.get_logger(__name__)
 
 EXIT_BROKEN = 70
 """Exit status (EX_SOFTWARE) after which a supervisor should start the process again."""
 
 
+EXIT_MISCONFIGURED = 2
+"""Exit status of a service whose settings do not fit, be it the environment or the topics."""
+
+
 def die(what: str, /, **details: Any) -> NoReturn:
     """End the process at once: what is half done is neither acknowledged nor finished."""
     log.critical(what, **details)
     os._exit(EXIT_BROKEN)
+
+
+def misconfigured(error: SettingsError) -> NoReturn:
+    """End the process: starting it again would not help, somebody must mend its settings."""
+    log.critical("cannot start", reason=str(error))
+    os._exit(EXIT_MISCONFIGURED)
 
 
 def vital(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
@@ -26,6 +38,9 @@ def vital(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]
         if task.cancelled():
             return
         error = task.exception()
+        for cause in error.exceptions if isinstance(error, BaseExceptionGroup) else [error]:
+            if isinstance(cause, SettingsError):
+                misconfigured(cause)
         die("a vital task ended", task=name, reason=repr(error), exc_info=error)
 
     task = asyncio.create_task(coroutine, name=name)

@@ -22,7 +22,7 @@ from service.http import build_app
 from service.logs import configure_logs
 from service.requests import RequestMetrics
 from service.server import run
-from service.settings import SettingsError, load_settings
+from service.settings import Port, SettingsError, load_settings
 
 PROCESSOR_TIMEOUT = 2.0
 """Seconds that the processor may take to say whether it is ready."""
@@ -37,7 +37,7 @@ LINKS = (
 
 @dataclass(frozen=True, kw_only=True)
 class ServeSettings(GatewaySettings, ExporterSettings):
-    port: int = 8000
+    port: Port = 8000
     processor_ready_url: str | None = None
     """Asked too before this is ready: for an installation with one processor beside it."""
 

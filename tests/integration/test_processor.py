@@ -10,6 +10,7 @@ import pytest
 
 from service.kafka import ensure_topics
 from service.settings import KafkaSettings
+from tests.integration.processes import Service
 from tests.integration.workers import Load, a_worker, assert_nothing_lost, running, settled
 from tobogganing.local.cluster import Cluster
 
@@ -40,6 +41,14 @@ async def some_load(load: Load, chance: random.Random) -> None:
         await asyncio.sleep(0.02)
 
 
+async def owns(worker: Service, partitions: int) -> None:
+    """Wait until a worker has taken over so many partitions."""
+    wanted = f"tobogganing_processor_partitions {float(partitions)}"
+    async with asyncio.timeout(60):
+        while wanted not in (await worker.scrape()).text:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
 async def test_one_worker_restarted_under_load(
     settings: KafkaSettings, tmp_path: Path, chance: random.Random, sent: signal.Signals
@@ -53,6 +62,25 @@ async def test_one_worker_restarted_under_load(
                 await worker.start()
                 await worker.ready()
             await some_load(load, chance)
+        await settled(settings)
+    await assert_nothing_lost(settings, load)
+    assert worker.faults() == []
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
+async def test_stopped_in_the_middle_of_a_backlog(
+    settings: KafkaSettings, tmp_path: Path, chance: random.Random, sent: signal.Signals
+) -> None:
+    """Batches are large and every entity is heard of once: what a stop cuts off shows."""
+    load = Load(settings)
+    await load.backlog(frames=200, submissions=300)
+    worker = a_worker(settings, "w1", tmp_path)
+    async with running(worker):
+        for _ in range(ROUNDS):
+            await asyncio.sleep(chance.uniform(0, 0.3))  # a moment at random, not a wait
+            await worker.end(sent)
+            await worker.start()
+            await worker.ready()
         await settled(settings)
     await assert_nothing_lost(settings, load)
     assert worker.faults() == []
@@ -103,8 +131,7 @@ async def test_a_frozen_worker_ends_itself_and_harms_nothing(
             await some_load(load, chance)
             frozen, other = chance.sample(workers, 2)
             frozen.send(signal.SIGSTOP)
-            await asyncio.sleep(12)  # longer than a session: nothing else can be waited for
-            await other.ready()
+            await owns(other, settings.kafka_partitions)
             frozen.send(signal.SIGCONT)
             assert await frozen.ended() == 70
             await frozen.start()

@@ -201,3 +201,25 @@ async def test_records_that_kafka_dropped_unread_are_counted_lost(
     ledger = (await Found.of(settings)).ledgers[partition]
     assert (ledger.lost, ledger.read, ledger.applied) == (3, 4, 4)
     assert worker.faults() == []
+
+
+async def test_a_compressed_giant_is_a_dead_letter_too(
+    settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
+) -> None:
+    """It is small on the wire, and larger than what may be written to the dead letters."""
+    topics = topics_of(settings)
+    async with AIOKafkaProducer(
+        **client_options(settings), compression_type="gzip", max_request_size=8_000_000
+    ) as foreign:
+        await foreign.send_and_wait(topics.submissions.name, b"x" * 3_000_000, partition=1)
+    worker = a_worker(settings, "w", tmp_path)
+    async with running(worker):
+        await settled(settings)
+    assert worker.faults() == []
+    letters: list[ConsumerRecord] = []
+    async with TopicReader(settings, topics.dead_letter.name, [1]) as reader:
+        await reader.read_to_end(lambda _, records: letters.extend(records), {})
+    [letter] = letters
+    assert letter.value == b"x" * len(letter.value)
+    assert dict(letter.headers)["truncated-from"] == b"3000000"
+    assert dict(letter.headers)["offset"] == b"0"

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import itertools
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,8 +24,9 @@ NEVER_LATE = 2**53
 
 
 def a_worker(settings: KafkaSettings, name: str, folder: Path, **extra: str) -> Service:
-    """A `tobogganing processor` process, restarted by whoever kills it."""
-    return Service("processor", settings, folder, WORKER_NAME=name, **extra)
+    """A `tobogganing processor` process, restarted by whoever kills it; it sweeps all the time."""
+    extra = {"WORKER_NAME": name, "SWEEP_INTERVAL_SECONDS": "0.05"} | extra
+    return Service("processor", settings, folder, **extra)
 
 
 @contextlib.asynccontextmanager
@@ -49,6 +51,7 @@ class Load:
     seed: int = 0
     sent: int = 0
     _counters: dict[str, int] = field(default_factory=dict)
+    _names: Iterator[int] = field(default_factory=itertools.count)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -61,45 +64,74 @@ class Load:
             stop.set()
             await task
 
-    async def _run(self, stop: asyncio.Event) -> None:
-        chance = random.Random(self.seed)
+    async def backlog(self, frames: int, submissions: int) -> None:
+        """Send frames of entities that are heard of once, before anybody reads them."""
         topic = topics_of(self.settings).submissions.name
+        async with self._producer() as producer:
+            for _ in range(frames):
+                by_partition: dict[int, list[Submission]] = {}
+                for _ in range(submissions):
+                    self._submit(by_partition, f"once-{next(self._names)}", {"bytes_sent": 1})
+                for partition, members in by_partition.items():
+                    await producer.send(
+                        topic, encode_frame(NEVER_LATE, members), partition=partition
+                    )
+                    self.sent += len(members)
+
+    @contextlib.asynccontextmanager
+    async def _producer(self) -> AsyncIterator[AIOKafkaProducer]:
+        """A producer; leaving the context waits until all is acknowledged."""
         producer = AIOKafkaProducer(
             **client_options(self.settings), acks="all", enable_idempotence=True, linger_ms=0
         )
         await producer.start()
-        pending = []
         try:
-            while not stop.is_set():
-                for partition, submissions in self._next(chance, self.rate // 50).items():
-                    value = encode_frame(NEVER_LATE, submissions)
-                    pending.append(await producer.send(topic, value, partition=partition))
-                    self.sent += len(submissions)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), 0.02)
-            await asyncio.gather(*pending)
+            yield producer
+            await producer.flush()
         finally:
             await producer.stop()
 
+    async def _run(self, stop: asyncio.Event) -> None:
+        chance = random.Random(self.seed)
+        topic = topics_of(self.settings).submissions.name
+        async with self._producer() as producer:
+            while not stop.is_set():
+                for partition, members in self._next(chance, self.rate // 50).items():
+                    value = encode_frame(NEVER_LATE, members)
+                    await producer.send(topic, value, partition=partition)
+                    self.sent += len(members)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), 0.02)
+
     def _next(self, chance: random.Random, number: int) -> dict[int, list[Submission]]:
-        frames: dict[int, list[Submission]] = {}
+        by_partition: dict[int, list[Submission]] = {}
         for _ in range(number):
-            name = f"c{chance.randrange(self.entities)}"
+            # Some are heard of once only: what a fold loses of them nothing makes up for.
+            once = chance.random() < 0.2
+            name = f"once-{next(self._names)}" if once else f"c{chance.randrange(self.entities)}"
             counter = self._counters[name] = self._counters.get(name, 0) + 1
             metrics: dict[str, int | float] = {"bytes_sent": counter}
             if chance.random() < 0.1:  # a fold that drops a partial submission shows in the row
                 metrics["packets_sent"] = counter
-            submission = Submission(
-                kind="client",
-                id=name,
-                generation=1,
-                labels={"name": name, "type": "native"},
-                fallback={"headless": "false"},
-                metrics=metrics,
-            )
-            partition = partition_of(entity_key("client", name), self.settings.kafka_partitions)
-            frames.setdefault(partition, []).append(submission)
-        return frames
+            self._submit(by_partition, name, metrics)
+        return by_partition
+
+    def _submit(
+        self,
+        by_partition: dict[int, list[Submission]],
+        name: str,
+        metrics: dict[str, int | float],
+    ) -> None:
+        submission = Submission(
+            kind="client",
+            id=name,
+            generation=1,
+            labels={"name": name, "type": "native"},
+            fallback={"headless": "false"},
+            metrics=metrics,
+        )
+        partition = partition_of(entity_key("client", name), self.settings.kafka_partitions)
+        by_partition.setdefault(partition, []).append(submission)
 
 
 @dataclass
@@ -118,6 +150,7 @@ class Model:
             for record in records:
                 found = Record(partition, record.offset, record.timestamp, record.value)
                 fold(batch, found, settings.kafka_partitions)
+            batch.settle()
 
         async with TopicReader(settings, _topics(settings).submissions.name, partitions) as reader:
             await reader.read_to_end(apply, {})

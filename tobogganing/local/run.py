@@ -154,7 +154,8 @@ class Run:
         tell("starting processor and gateway")
         (health_port,) = free_ports(1)
         processor_url = f"http://{LOOPBACK}:{health_port}"
-        self._start("processor", HOST=LOOPBACK, PORT=str(health_port), WORKER_NAME="local")
+        worker_name = self._environ.get("WORKER_NAME", "local")
+        self._start("processor", HOST=LOOPBACK, PORT=str(health_port), WORKER_NAME=worker_name)
         self._start(
             "serve",
             HOST=self._place.host,

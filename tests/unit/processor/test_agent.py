@@ -1,6 +1,7 @@
 """The batch: flushed before it is acknowledged, and nothing foreign is touched."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ class Table:
         self.store = SimpleNamespace(partitions={0: PartitionState()})
         self.settings = SimpleNamespace(kafka_partitions=1)
         self.writer = self
+        self.lock = asyncio.Lock()
         self.on_flush: Callable[[], None] = lambda: None
 
     def is_owned(self, partition: int, state: PartitionState) -> bool:
@@ -32,7 +34,11 @@ class Table:
     async def flush(self, batches: dict[int, PartitionBatch]) -> None:
         self.on_flush()
         for batch in batches.values():
-            self.events.append(f"flush up to {batch.state.ledger.offset}")
+            batch.settle()
+            self.events.append(f"flush up to {batch.ledger.offset}")
+
+    def retire(self) -> None:
+        self.store.partitions.clear()
 
     async def write_dead_letters(self, letters: list[DeadLetter]) -> None:
         self.events.append(f"{len(letters)} dead letters")
@@ -41,6 +47,9 @@ class Table:
 class Stream:
     def __init__(self, table: Table) -> None:
         self._table = table
+
+    async def noack_take(self, most: int, within: float) -> AsyncIterator[list[Any]]:
+        yield [event(0), event(1)]
 
     async def ack(self, event: Any) -> None:
         self._table.events.append(f"ack {event.message.offset}")
@@ -80,13 +89,16 @@ def ownership() -> Ownership:
     return Ownership()
 
 
-async def process(table: Table, ownership: Ownership, *events: Any) -> list[str]:
+def an_agent(table: Table, ownership: Ownership) -> Agent:
     async def first_offset(partition: int) -> int:
         return 0
 
     metrics = ProcessorMetrics(CollectorRegistry())
-    agent = Agent(*cast(Any, (table, ownership, Fresh(), first_offset, metrics)))
-    await agent._process(cast(Any, Stream(table)), events)
+    return Agent(*cast(Any, (table, ownership, Fresh(), first_offset, metrics)))
+
+
+async def process(table: Table, ownership: Ownership, *events: Any) -> list[str]:
+    await an_agent(table, ownership)._process(cast(Any, Stream(table)), events)
     return table.events
 
 
@@ -136,3 +148,18 @@ async def test_a_partition_lost_during_the_flush_is_not_acknowledged(
 
     table.on_flush = rebalance
     assert await process(table, ownership, event(0)) == ["flush up to 0"]
+
+
+async def test_a_stop_in_the_middle_of_a_batch_leaves_nothing_to_write(
+    table: Table, ownership: Ownership
+) -> None:
+    """A sweep that waits for the lock must not write a ledger over rows that were not written."""
+    state = table.store.partitions[0]
+    running = asyncio.create_task(an_agent(table, ownership).run(cast(Any, Stream(table))))
+    await asyncio.sleep(0)
+    assert table.lock.locked()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert (state.rows, state.ledger.offset) == ({}, -1)
+    assert table.store.partitions == {}
+    assert table.events == []

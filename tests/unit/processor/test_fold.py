@@ -26,32 +26,52 @@ def client(id: str = "a", **metrics: int) -> Submission:
 def test_a_frame_is_folded_in_order() -> None:
     batch = PartitionBatch(PartitionState())
     fold(batch, record(0, client(a=1), client(a=2)), PARTITIONS)
-    row = decode_entity_row(batch.state.rows[b"client:a"])
+    value = batch.row(b"client:a")
+    assert value is not None
+    row = decode_entity_row(value)
     assert (row.metrics, row.position) == ({"a": 2}, (0, 1))
-    assert (batch.state.ledger.read, batch.state.ledger.applied) == (2, 2)
-    assert batch.state.ledger.offset == 0
+    assert (batch.ledger.read, batch.ledger.applied) == (2, 2)
+    assert batch.ledger.offset == 0
+
+
+def test_until_it_is_settled_a_batch_leaves_the_state_as_it_was() -> None:
+    state = PartitionState()
+    batch = PartitionBatch(state)
+    fold(batch, record(0, client(a=1)), PARTITIONS)
+    assert (state.rows, state.ledger.offset) == ({}, -1)
+    batch.settle()
+    assert (list(state.rows), state.ledger.offset) == ([b"client:a"], 0)
+
+
+@pytest.mark.parametrize(("kind", "id"), [("ledger", "0"), ("router", "a"), ("client", "a:b")])
+def test_what_is_no_entity_known_here_is_a_dead_letter(kind: str, id: str) -> None:
+    batch = PartitionBatch(PartitionState())
+    fold(batch, record(0, Submission(kind, id, 1)), PARTITIONS)
+    assert batch.changes == {}
+    assert "no entity known here" in batch.dead_letters[0].reason
+    assert batch.ledger.balances
 
 
 def test_nothing_of_a_late_frame_is_applied() -> None:
     batch = PartitionBatch(PartitionState())
     fold(batch, record(0, client(a=1), client(a=2), answer_by=NOW - 1), PARTITIONS)
     assert batch.changes == {}
-    assert (batch.state.ledger.read, batch.state.ledger.late) == (2, 2)
+    assert (batch.ledger.read, batch.ledger.late) == (2, 2)
 
 
 def test_a_record_that_the_ledger_covers_is_a_replay() -> None:
     batch = PartitionBatch(PartitionState())
     fold(batch, record(0, client(a=1)), PARTITIONS)
-    before = msgspec.structs.replace(batch.state.ledger)
+    before = msgspec.structs.replace(batch.ledger)
     fold(batch, record(0, client(a=5)), PARTITIONS)
-    assert batch.state.ledger == before
+    assert batch.ledger == before
 
 
 @pytest.mark.parametrize("value", [None, b"", b"rubbish", b'{"version":99}'])
 def test_an_undecodable_frame_is_one_dead_letter(value: bytes | None) -> None:
     batch = PartitionBatch(PartitionState())
     fold(batch, Record(0, 7, NOW, value), PARTITIONS)
-    ledger = batch.state.ledger
+    ledger = batch.ledger
     assert (ledger.read, ledger.dead_lettered, ledger.offset) == (1, 1, 7)
     [letter] = batch.dead_letters
     assert (letter.index, letter.value) == (-1, value or b"")
@@ -66,18 +86,20 @@ def test_a_submission_in_a_foreign_partition_is_a_dead_letter() -> None:
     fold(batch, Record(foreign, 0, NOW, encode_frame(2**53, [client(a=1)])), 2)
     assert batch.changes == {}
     assert [letter.index for letter in batch.dead_letters] == [0]
-    assert batch.state.ledger.balances
+    assert batch.ledger.balances
 
 
 def test_a_row_of_a_newer_version_is_left_as_it_is() -> None:
     batch = PartitionBatch(PartitionState())
     fold(batch, record(0, client(a=1)), PARTITIONS)
+    batch.settle()
     newer = batch.state.rows[b"client:a"].replace(b'"version":1', b'"version":2')
     batch.state.rows[b"client:a"] = newer
+    batch = PartitionBatch(batch.state)
     fold(batch, record(1, client(a=2)), PARTITIONS)
-    assert batch.state.rows[b"client:a"] == newer
+    assert batch.row(b"client:a") == newer
     assert [letter.reason for letter in batch.dead_letters] == ["row version 2 is not known here"]
-    assert batch.state.ledger.balances
+    assert batch.ledger.balances
 
 
 names = st.sampled_from(["a", "b", "c"])
@@ -108,8 +130,8 @@ def test_the_ledger_balances_and_counts_all(
     batch = PartitionBatch(PartitionState())
     for number, each in enumerate(records(drawn)):
         fold(batch, each, PARTITIONS)
-        assert batch.state.ledger.balances
-        assert batch.state.ledger.read == sum(len(members) for members, _ in drawn[: number + 1])
+        assert batch.ledger.balances
+        assert batch.ledger.read == sum(len(members) for members, _ in drawn[: number + 1])
 
 
 @given(frames, st.data())
@@ -126,18 +148,15 @@ def test_a_crash_between_rows_and_ledger_is_healed_by_the_replay(
     crashed = PartitionBatch(PartitionState())
     for each in log[:flushed]:
         fold(crashed, each, PARTITIONS)
-    ledger = msgspec.structs.replace(crashed.state.ledger)
+    crashed.settle()
     batch = PartitionBatch(crashed.state)
     for each in log[flushed:]:
         fold(batch, each, PARTITIONS)
 
     restarted = PartitionState()
-    restarted.ledger = ledger
+    restarted.ledger = msgspec.structs.replace(crashed.state.ledger)
+    restarted.rows |= crashed.state.rows
     written = data.draw(st.sets(st.sampled_from(["a", "b", "c"])))
-    before = PartitionBatch(PartitionState())
-    for each in log[:flushed]:
-        fold(before, each, PARTITIONS)
-    restarted.rows |= before.state.rows
     for name in written:
         key = entity_key("client", name)
         if key in batch.changes:
@@ -148,6 +167,8 @@ def test_a_crash_between_rows_and_ledger_is_healed_by_the_replay(
     replay = PartitionBatch(restarted)
     for each in log:
         fold(replay, each, PARTITIONS)
+    replay.settle()
+    whole.settle()
     assert restarted.rows == whole.state.rows
     assert restarted.ledger.balances
-    assert restarted.ledger.read == whole.state.ledger.read
+    assert restarted.ledger.read == whole.ledger.read

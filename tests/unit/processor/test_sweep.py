@@ -1,0 +1,116 @@
+"""The sweep: what is written and removed, and what is left alone."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+from aiokafka.errors import KafkaConnectionError
+from prometheus_client import CollectorRegistry
+
+from contract.row import EntityRow, encode_row
+from processor.fold import PartitionBatch
+from processor.metrics import ProcessorMetrics
+from processor.state import Gap, PartitionState
+from processor.sweep import Sweeper
+
+NOW = 10**12
+OLD, NEW = b"client:old", b"client:new"
+
+
+class Table:
+    """What a sweep needs of the table; it writes down what is flushed and healed."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.state = PartitionState()
+        self.state.finish_loading(10)
+        self.state.ledger.offset = 5
+        for key, heard_at in ((OLD, NOW - 2_000), (NEW, NOW - 500)):
+            self.state.rows[key] = encode_row(EntityRow(1, 5, 0, 1, heard_at, 0.0))
+        self.partitions = {0: self.state}
+        self.store = self
+        self.removed: list[set[bytes]] = []
+        self.healed: list[Gap] = []
+
+    def loaded(self) -> list[int]:
+        return list(self.partitions)
+
+    def owned(self, partition: int) -> PartitionState | None:
+        return self.partitions.get(partition)
+
+    async def flush(self, batches: dict[int, PartitionBatch]) -> dict[int, int]:
+        for batch in batches.values():
+            self.removed.append(set(batch.changes))
+            batch.settle()
+        return dict.fromkeys(batches, NOW)
+
+    async def heal(self, partition: int, state: PartitionState, gaps: list[Gap]) -> None:
+        self.healed += gaps
+
+
+@pytest.fixture
+def table() -> Table:
+    return Table()
+
+
+def sweeper(table: Table, *, source_end: int = 6, changelog_end: int = 10) -> Sweeper:
+    async def source_ends(partitions: list[int]) -> dict[int, int]:
+        return dict.fromkeys(partitions, source_end)
+
+    async def changelog_ends(partitions: list[int]) -> dict[int, int]:
+        return dict.fromkeys(partitions, changelog_end)
+
+    return Sweeper(
+        cast(Any, table),
+        retention=1,
+        interval=1,
+        source_ends=source_ends,
+        changelog_ends=changelog_ends,
+        metrics=ProcessorMetrics(CollectorRegistry()),
+    )
+
+
+async def test_only_what_was_not_heard_of_for_the_retention_is_removed(table: Table) -> None:
+    assert await sweeper(table).sweep(0) == 1
+    assert table.removed == [set(), {OLD}]
+    assert table.state.rows.keys() == {NEW}
+
+
+async def test_nothing_is_removed_while_there_is_lag(table: Table) -> None:
+    assert await sweeper(table, source_end=7).sweep(0) == 0
+    assert table.state.rows.keys() == {OLD, NEW}
+
+
+async def test_nothing_is_removed_when_kafka_does_not_say_where_the_source_ends(
+    table: Table,
+) -> None:
+    async def away(partitions: list[int]) -> dict[int, int]:
+        raise KafkaConnectionError("away")
+
+    kept = sweeper(table)
+    kept._source_ends = away
+    assert await kept.sweep(0) == 0
+    assert table.state.rows.keys() == {OLD, NEW}
+
+
+async def test_nothing_is_written_for_a_partition_that_was_lost_while_waiting(
+    table: Table,
+) -> None:
+    async with table.lock:
+        sweep = asyncio.create_task(sweeper(table).sweep(0))
+        await asyncio.sleep(0)
+        table.partitions.clear()
+    assert await sweep == 0
+    assert table.removed == []
+
+
+async def test_what_someone_else_wrote_is_healed_once(table: Table) -> None:
+    looker = sweeper(table, changelog_end=12)
+    await looker.look()
+    await looker.look()
+    assert table.healed == [(10, 12)]
+
+
+async def test_own_records_need_no_healing(table: Table) -> None:
+    await sweeper(table, changelog_end=10).look()
+    assert table.healed == []
