@@ -23,7 +23,7 @@ from exporter.scrapes import Scrapes
 from exporter.settings import ExporterSettings
 from exporter.store import StateStore
 from service.bearer import TokenCheck
-from service.exposition import Wanted, expose, exposition, negotiate, packed_response, render
+from service.exposition import Wanted, exposition, negotiate, packed_response, render
 from service.health import Reasons, health_routes
 from service.http import TemplateRoute, build_app, route, unavailable
 from service.kafka import ensure_topics, topics_of
@@ -115,7 +115,7 @@ class Exporter:
         async def own_metrics(request: Request) -> Response:
             self._check_token(request)
             registries = (self.metrics.registry, self.requests.registry)
-            return exposition(request, expose(request, registries))
+            return exposition(request, registries)
 
         return route("/-/metrics", own_metrics, "GET")
 

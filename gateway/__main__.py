@@ -20,7 +20,7 @@ def main() -> None:
         print(error, file=sys.stderr)
         sys.exit(EXIT_CONFIG)
     configure_logs(settings, "gateway")
-    run(app, settings)
+    run(app, settings, settings.grace_seconds)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator
 from typing import Self
 
@@ -25,15 +24,12 @@ from gateway.settings import GatewaySettings
 from gateway.submit import Submissions
 from gateway.tokens import Tokens
 from service.bearer import TokenCheck
-from service.exposition import expose, exposition
+from service.exposition import exposition
 from service.health import health_routes
 from service.http import TemplateRoute, build_app, route
 from service.kafka import ensure_topics, topics_of
 from service.requests import RequestMetrics
 from service.tasks import cancel, vital
-
-DRAIN_SECONDS = 2.0
-"""How long a stop waits for Kafka to confirm what was submitted."""
 
 
 class Gateway:
@@ -64,7 +60,7 @@ class Gateway:
             topics_of(settings).submissions.name,
             settings.kafka_partitions,
             self._link,
-            BrokerClock(wall_offset=(time.time() - time.monotonic()) * 1000),
+            BrokerClock(),
             self.metrics.frames,
             settings.max_queued_submissions,
         )
@@ -102,7 +98,6 @@ class Gateway:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        await self._publisher.drain(DRAIN_SECONDS)
         await cancel(*reversed(self._tasks))
 
     async def _follow(self) -> None:
@@ -125,7 +120,7 @@ def build_gateway(settings: GatewaySettings) -> Starlette:
 
     async def metrics(request: Request) -> Response:
         check_scraper(request)
-        return exposition(request, expose(request, [requests.registry, gateway.metrics.registry]))
+        return exposition(request, [requests.registry, gateway.metrics.registry])
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

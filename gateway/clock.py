@@ -6,7 +6,11 @@ frame was sent and before it was acknowledged. What several acknowledgements all
 intersection. If it is empty, a clock was set or another broker leads: only the newest counts then.
 
 Deadlines follow from the lower bound. Too low a bound costs a 200 that could have been given; too
-high a one lets a submission be applied after its answer was 503.
+high a one lets a submission be applied after its answer was 503. Our own wall clock may be wrong,
+and so may another leader's, so nothing stands in for a leader that has not spoken: it is asked.
+
+What cannot be known before an acknowledgement tells is that a leader's clock has been set back, or
+that the next leader's is behind: until then the bound is too high by that much.
 
 Moments are in seconds of the monotonic clock, broker times in milliseconds since the epoch.
 """
@@ -16,8 +20,8 @@ from typing import NamedTuple
 
 DRIFT = 0.0002
 """How far two clocks may drift apart, in seconds a second: crystals and a slewing NTP daemon."""
-MAX_DRIFT_MS = 1_000.0
-"""Widest that an idle hour may blur the bounds: a submission after it must still find time."""
+MAX_AGE = 600.0
+"""Seconds after which what a leader has said is too blurred: by then 0.12 s."""
 
 
 class _Bounds(NamedTuple):
@@ -28,21 +32,15 @@ class _Bounds(NamedTuple):
     at: float
 
     def widened(self, moment: float) -> "_Bounds":
-        blur = min(max(0.0, moment - self.at) * 1000 * DRIFT, MAX_DRIFT_MS)
+        blur = abs(moment - self.at) * 1000 * DRIFT
         return _Bounds(self.low - blur, self.high + blur, moment)
 
 
 class BrokerClock:
-    """The clocks of the partitions' leaders.
+    """The clocks of the partitions' leaders."""
 
-    `wall_offset` is our own wall clock less the monotonic one, in milliseconds; it stands in until
-    a broker has said what it thinks.
-    """
-
-    def __init__(self, wall_offset: float) -> None:
-        self._wall_offset = wall_offset
+    def __init__(self) -> None:
         self._leaders: dict[int, _Bounds] = {}
-        self._newest: _Bounds | None = None
 
     def learn(self, partition: int, appended: int, sent: float, acknowledged: float) -> None:
         """Take the append time of a record that was sent and acknowledged at these moments."""
@@ -57,19 +55,21 @@ class BrokerClock:
             low, high = max(known.low, heard.low), min(known.high, heard.high)
             if low <= high:
                 heard = _Bounds(low, high, acknowledged)
-        self._leaders[partition] = self._newest = heard
+        self._leaders[partition] = heard
 
-    def at_least(self, partition: int, moment: float, now: float) -> float:
-        """Earliest broker time that it may be at `moment`."""
-        known = self._leaders.get(partition) or self._newest
-        if known is None:
-            return self._wall_offset + moment * 1000
-        return known.widened(now).low + moment * 1000
+    def knows(self, partition: int, now: float) -> bool:
+        """Tell whether the partition's leader has said its time, and lately enough."""
+        known = self._leaders.get(partition)
+        return known is not None and now - known.at <= MAX_AGE
 
-    def answer_by(self, partition: int, deadline: float, now: float) -> int:
+    def at_least(self, partition: int, moment: float) -> float:
+        """Earliest broker time that it may be at `moment`; the partition must be known."""
+        return self._leaders[partition].widened(moment).low + moment * 1000
+
+    def answer_by(self, partition: int, deadline: float) -> int:
         """Return the last append time that is surely before `deadline`.
 
         One millisecond less than the bound: append times are whole milliseconds, and one that is
         equal counts as in time.
         """
-        return math.floor(self.at_least(partition, deadline, now)) - 1
+        return math.floor(self.at_least(partition, deadline)) - 1

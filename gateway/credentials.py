@@ -20,7 +20,7 @@ from service.requests import Credential, RequestMetrics
 
 
 class Credentials:
-    """Checks what callers present, and counts each attempt once."""
+    """Checks what callers present; counts each attempt once that was decided."""
 
     def __init__(self, registry: RegistryWriter, tokens: Tokens, requests: RequestMetrics) -> None:
         self._registry = registry
@@ -57,7 +57,7 @@ class Credentials:
         key, digest = entity_key(kind, id), hash_api_key(api_key)
         record = self._holder(key, digest)
         if record is None:
-            await self._catch_up("api_key", deadline)
+            await self._catch_up(deadline)
             record = self._holder(key, digest)
         if record is None:
             raise self._refused("api_key")
@@ -73,7 +73,7 @@ class Credentials:
             raise self._refused("jwt")
         record = self._registry.get(HEADEND.name, id)
         if record is None:
-            await self._catch_up("jwt", deadline)
+            await self._catch_up(deadline)
             record = self._registry.get(HEADEND.name, id)
         self._requests.count_attempt("jwt", True)
         if record is None:
@@ -86,11 +86,10 @@ class Credentials:
         fits = [hmac.compare_digest(known, digest) for known in hashes]
         return record if any(fits) else None
 
-    async def _catch_up(self, credential: Credential, deadline: float) -> None:
+    async def _catch_up(self, deadline: float) -> None:
         try:
             await self._registry.follower.catch_up(deadline - time.monotonic())
         except UnreachableError as error:
-            self._requests.count_attempt(credential, False)
             raise unavailable("The registry cannot be read at the moment: try again") from error
 
     def _refused(self, credential: Credential) -> ApiError:

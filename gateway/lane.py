@@ -104,15 +104,14 @@ class Lane:
         while True:
             await self._filled.wait()
             await self._sender.ready()
+            if not self._clock.knows(self._partition, self._now()):
+                await self._ask_time()
+                continue
             members = self._gather()
             if members:
                 await self._send(members)
             if len(members) > 1:
                 await asyncio.sleep(GATHER)
-
-    def answers(self) -> list[Answer]:
-        """What still waits to be answered."""
-        return [member.answer for members in self._waiting() for member in members]
 
     def give_up(self) -> None:
         """Answer everything that waits: not confirmed."""
@@ -121,6 +120,19 @@ class Lane:
         for members in self._waiting():
             while members:
                 _answer(members.popleft(), None)
+
+    async def _ask_time(self) -> None:
+        """Learn the leader's time from a frame that holds nothing."""
+        sent = self._now()
+        try:
+            appended = await self._sender.send(
+                self._topic, encode_frame(0, []), partition=self._partition
+            )
+        except SendError:
+            self._metrics.failed.inc()
+            await asyncio.sleep(GATHER)
+        else:
+            self._clock.learn(self._partition, appended.timestamp, sent, self._now())
 
     def _gather(self) -> list[_Member]:
         last_call = self._now() + LAST_CALL
@@ -142,7 +154,7 @@ class Lane:
 
     async def _send(self, members: list[_Member]) -> None:
         sent = self._now()
-        answer_by = self._clock.answer_by(self._partition, members[0].deadline, sent)
+        answer_by = self._clock.answer_by(self._partition, members[0].deadline)
         frame = encode_frame(answer_by, [member.piece for member in members])
         self._sent.extend(members)
         try:

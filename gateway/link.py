@@ -9,7 +9,7 @@ producer: a new one, with a new producer id, starts from nothing.
 
 import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -159,4 +159,19 @@ def _abandon(producer: AIOKafkaProducer) -> None:
     sender: asyncio.Task[None] | None = producer._sender.sender_task
     if sender is not None:
         sender.cancel()
-    producer._message_accumulator.fail_all(ProducerClosed())
+    accumulator = producer._message_accumulator
+    # It removes a batch that failed while it waited for a retry from where that is no longer.
+    accumulator._pending_batches = _Forgiving(accumulator._pending_batches)
+    waiting = [batch for queue in accumulator._batches.values() for batch in queue]
+    accumulator.fail_all(ProducerClosed())
+    for batch in (*waiting, *accumulator._pending_batches):
+        # Nobody asks for it, which asyncio would report as an error.
+        if batch._drain_waiter.done():
+            batch._drain_waiter.exception()
+
+
+class _Forgiving(set[Any]):
+    """A set that need not hold what is removed."""
+
+    def remove(self, element: Any) -> None:
+        self.discard(element)

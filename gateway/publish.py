@@ -54,9 +54,3 @@ class Publisher:
         finally:
             for lane in self._lanes:
                 lane.give_up()
-
-    async def drain(self, within: float) -> None:
-        """Wait until what waits now is answered, at most `within` seconds."""
-        answers = [answer for lane in self._lanes for answer in lane.answers()]
-        if answers:
-            await asyncio.wait(answers, timeout=within)

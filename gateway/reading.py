@@ -23,7 +23,7 @@ async def read_body(request: Request, limit: int, deadline: float) -> bytes:
     headers = dict(request.scope["headers"])
     if _declared_length(headers) > limit:
         raise _too_large(limit)
-    if not _is_json(headers):
+    if not _is_json(headers) or _count(request, b"content-type") > 1:
         await _read(request, limit, deadline)  # a chunked body shows only now that it is too large
         raise ApiError(415, "The body must be application/json, in UTF-8 and not compressed")
     return await _read(request, limit, deadline)
@@ -46,6 +46,10 @@ def _is_json(headers: Headers) -> bool:
     return (
         content_type == b"application/json" or _JSON.fullmatch(content_type) is not None
     ) and b"content-encoding" not in headers
+
+
+def _count(request: Request, header: bytes) -> int:
+    return sum(name == header for name, _ in request.scope["headers"])
 
 
 async def _read(request: Request, limit: int, deadline: float) -> bytes:

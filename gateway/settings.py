@@ -1,5 +1,6 @@
 """Settings of the gateway."""
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -21,3 +22,8 @@ class GatewaySettings(KafkaSettings, HttpSettings):
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 65_536
     max_queued_submissions: Annotated[int, Meta(ge=1)] = 20_000
     """Submissions that may wait for Kafka at once; more are answered 503 right away."""
+
+    @property
+    def grace_seconds(self) -> int:
+        """How long a stop waits: until every request in flight has been answered in its time."""
+        return math.ceil(self.answer_within_seconds) + 1

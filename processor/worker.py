@@ -15,7 +15,7 @@ from starlette.responses import Response
 from processor.app import Processor, prepare
 from processor.settings import ProcessorSettings
 from service.bearer import TokenCheck
-from service.exposition import expose, exposition
+from service.exposition import exposition
 from service.health import health_routes
 from service.http import build_app, route
 from service.requests import RequestMetrics
@@ -90,6 +90,6 @@ def http_app(
 
     async def metrics(request: Request) -> Response:
         check_token(request)
-        return exposition(request, expose(request, [registry]))
+        return exposition(request, [registry])
 
     return build_app([*health_routes(waiting_for), route("/metrics", metrics, "GET")], requests)

@@ -93,12 +93,7 @@ def packed_response(wanted: Wanted, packed: bytes) -> Response:
     return Response(packed, headers=headers)
 
 
-def expose(request: Request, registries: Iterable[CollectorRegistry]) -> bytes:
-    """Render registries in the format asked for, without OpenMetrics' end mark."""
-    return render(negotiate(request), registries)
-
-
-def exposition(request: Request, body: bytes) -> Response:
-    """Answer a scrape of ordinary size with rendered metrics (without the end mark)."""
+def exposition(request: Request, registries: Iterable[CollectorRegistry]) -> Response:
+    """Answer a scrape of ordinary size with registries, in the format asked for."""
     wanted = negotiate(request)
-    return packed_response(wanted, pack(wanted, body))
+    return packed_response(wanted, pack(wanted, render(wanted, registries)))

@@ -2,16 +2,23 @@
 
 import asyncio
 import contextlib
+import os
+import resource
+import signal
 from collections.abc import AsyncIterator, Iterator
 from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from service.protocol import LimitedProtocol
 from service.settings import HttpSettings
 
 GRACE = 4
-"""Seconds that requests in flight get at a stop."""
+"""Seconds that requests in flight get at a stop, where none of them needs more."""
+SPARE_FILES = 200
+"""Open files that are kept for everything but connections: for Kafka above all."""
+EXIT_INTERRUPTED = 130
 
 
 class _Server(uvicorn.Server):
@@ -26,17 +33,21 @@ class _MainServer(uvicorn.Server):
     """A server whose process ends with status 0 when a signal stops it: that is no failure."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit and sig == signal.SIGINT:
+            # The second Ctrl-C. What is in flight may still count, so any answer could be untrue.
+            os._exit(EXIT_INTERRUPTED)
         super().handle_exit(sig, frame)
         self._captured_signals.clear()  # uvicorn would raise them again at the end
 
 
-def server_config(app: ASGIApp, settings: HttpSettings) -> uvicorn.Config:
+def server_config(app: ASGIApp, settings: HttpSettings, grace: int = GRACE) -> uvicorn.Config:
+    """Configure a server; `grace` is how long a stop waits for what is in flight, in seconds."""
     return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=LimitedProtocol,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -44,13 +55,22 @@ def server_config(app: ASGIApp, settings: HttpSettings) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         backlog=2048,
-        timeout_graceful_shutdown=GRACE,
+        timeout_graceful_shutdown=grace,
     )
 
 
-def run(app: ASGIApp, settings: HttpSettings) -> None:
+def run(app: ASGIApp, settings: HttpSettings, grace: int = GRACE) -> None:
     """Serve until SIGTERM or SIGINT; the process's main call."""
-    _MainServer(server_config(app, settings)).run()
+    raise_file_limit(LimitedProtocol.max_connections + SPARE_FILES)
+    _MainServer(server_config(app, settings, grace)).run()
+
+
+def raise_file_limit(wanted: int) -> None:
+    """Let this process open `wanted` files, or as many as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 @contextlib.asynccontextmanager

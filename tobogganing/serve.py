@@ -116,7 +116,7 @@ def main() -> None:
         print(error, file=sys.stderr)
         sys.exit(2)
     configure_logs(settings, "serve")
-    run(app, settings)
+    run(app, settings, settings.grace_seconds)
 
 
 if __name__ == "__main__":
