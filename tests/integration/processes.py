@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -126,6 +127,16 @@ class Service:
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")
+
+    def errors(self, *expected: str) -> list[str]:
+        """Lines of level error or critical, but for those of the libraries `expected`."""
+        lines = [json.loads(line) for line in self.log().splitlines()]
+        bad = [line for line in lines if line["level"] in ("error", "critical")]
+        return [
+            f"{line['logger']}: {line['event']}"
+            for line in bad
+            if line["logger"].split(".")[0] not in expected
+        ]
 
     def faults(self) -> list[str]:
         """Lines in which it said why it ended itself."""

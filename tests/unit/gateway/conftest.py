@@ -17,7 +17,6 @@ from prometheus_client import CollectorRegistry
 from contract.frame import Frame, decode_frame
 from contract.kinds import KINDS
 from gateway.auth import TokenEndpoint
-from gateway.clock import BrokerClock
 from gateway.credentials import Credentials
 from gateway.link import Appended, SendError
 from gateway.metrics import GatewayMetrics
@@ -33,6 +32,7 @@ from service.http import build_app
 from service.reader import UnreachableError
 from service.requests import RequestMetrics
 from service.settings import Secret
+from tests.unit.gateway.clocks import taught_clock
 
 # A machine that is busy makes no example wrong.
 hypothesis.settings.register_profile("no deadline", deadline=None)
@@ -184,7 +184,7 @@ async def api(
         "submissions",
         4,
         submissions,
-        BrokerClock((time.time() - time.monotonic()) * 1000),
+        taught_clock(range(4)),
         metrics.frames,
         max_waiting=3,
     )

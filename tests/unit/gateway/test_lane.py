@@ -1,6 +1,7 @@
 """Lanes: order, limits, deadlines. The sender is a double that each test answers itself."""
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable
@@ -12,11 +13,12 @@ from prometheus_client import CollectorRegistry
 
 from contract.frame import Frame, Submission, decode_frame, encode_submission
 from contract.position import Receipt
-from gateway.clock import BrokerClock
+from gateway.clock import MAX_AGE, BrokerClock
 from gateway.lane import LAST_CALL, MAX_BYTES, MAX_SUBMISSIONS, Answer, Lane
 from gateway.link import Appended, SendError
 from gateway.metrics import FrameMetrics
 from gateway.publish import OverloadedError, Publisher
+from tests.unit.gateway.clocks import taught_clock
 
 
 def piece(number: int, size: int = 0) -> msgspec.Raw:
@@ -63,15 +65,31 @@ async def sender() -> HandSender:
     return sender
 
 
+@contextlib.asynccontextmanager
+async def running(lane: Lane) -> AsyncIterator[Lane]:
+    task = asyncio.create_task(lane.run())
+    yield lane
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    lane.give_up()
+
+
+def lane_of(sender: HandSender, clock: BrokerClock) -> Lane:
+    return Lane(2, "submissions", sender, clock, FrameMetrics(CollectorRegistry()))
+
+
 @pytest.fixture
 async def lane(sender: HandSender) -> AsyncIterator[Lane]:
-    clock = BrokerClock((time.time() - time.monotonic()) * 1000)
-    lane = Lane(2, "submissions", sender, clock, FrameMetrics(CollectorRegistry()))
-    running = asyncio.create_task(lane.run())
-    yield lane
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-    lane.give_up()
+    """A lane that knows its leader's time."""
+    async with running(lane_of(sender, taught_clock([2]))) as lane:
+        yield lane
+
+
+@pytest.fixture
+async def new_lane(sender: HandSender) -> AsyncIterator[Lane]:
+    """A lane of a gateway that has just started."""
+    async with running(lane_of(sender, BrokerClock())) as lane:
+        yield lane
 
 
 def soon(seconds: float = 5.0) -> float:
@@ -176,7 +194,7 @@ async def test_appended_by_the_deadline_is_a_receipt_and_later_is_not(
 async def test_a_late_frame_teaches_the_clock_so_that_the_next_is_in_time(
     lane: Lane, sender: HandSender
 ) -> None:
-    """The broker's clock is an hour ahead of what the wall clock here made us believe."""
+    """The broker's clock is set an hour ahead."""
     hour = 3_600_000
     answer = lane.submit(piece(0), soon())
     _, sent = await sender.frame()
@@ -186,6 +204,55 @@ async def test_a_late_frame_teaches_the_clock_so_that_the_next_is_in_time(
     _, sent = await sender.frame()
     sender.append(sent, at=time.time_ns() // 1_000_000 + hour)
     assert await result(answer) == Receipt(2, 1, 0)
+
+
+HOUR = 3_600_000
+
+
+async def test_a_gateway_whose_own_clock_is_wrong_asks_the_leader_first(
+    new_lane: Lane, sender: HandSender
+) -> None:
+    """Our clock is an hour ahead; by it a frame could count an hour after its 503."""
+    answer = new_lane.submit(piece(0), soon())
+    question, asked = await sender.frame()
+    assert question.submissions == []
+    behind = time.time_ns() // 1_000_000 - HOUR
+    assert question.is_late(behind), "whoever reads it applies nothing of it"
+    sender.append(asked, at=behind)
+    frame, sent = await sender.frame()
+    assert ids(frame) == ["c0"]
+    assert 0 < behind + 5_000 - frame.answer_by < 1_000
+    sender.append(sent, at=time.time_ns() // 1_000_000 - HOUR)
+    assert await result(answer) == Receipt(2, 1, 0)
+
+
+async def test_it_asks_until_the_leader_answers(new_lane: Lane, sender: HandSender) -> None:
+    answer = new_lane.submit(piece(0), soon())
+    for _ in range(3):
+        question, asked = await sender.frame()
+        assert question.submissions == []
+        asked.set_exception(SendError("broken"))
+    _, asked = await sender.frame()
+    sender.append(asked)
+    frame, sent = await sender.frame()
+    assert ids(frame) == ["c0"]
+    sender.append(sent)
+    assert await result(answer) is not None
+
+
+async def test_it_asks_again_after_a_long_silence(sender: HandSender) -> None:
+    passed = 0.0
+    metrics = FrameMetrics(CollectorRegistry())
+    clock = taught_clock([2])
+    lane = Lane(2, "submissions", sender, clock, metrics, lambda: time.monotonic() + passed)
+    async with running(lane):
+        for passed, held in ((0.0, [["c0"]]), (MAX_AGE + 10, [[], ["c0"]])):
+            answer = lane.submit(piece(0), soon() + passed)
+            for expected in held:
+                frame, sent = await sender.frame()
+                assert ids(frame) == expected
+                sender.append(sent, at=time.time_ns() // 1_000_000 + int(passed * 1000))
+            assert await result(answer) is not None
 
 
 async def test_what_is_in_flight_is_answered_at_its_own_deadline(
@@ -309,7 +376,7 @@ PublisherOf = Callable[[int], Publisher]
 @pytest.fixture
 async def publisher_of(sender: HandSender) -> PublisherOf:
     def make(max_waiting: int) -> Publisher:
-        clock = BrokerClock((time.time() - time.monotonic()) * 1000)
+        clock = taught_clock(range(4))
         metrics = FrameMetrics(CollectorRegistry())
         return Publisher("submissions", 4, sender, clock, metrics, max_waiting)
 
@@ -331,7 +398,7 @@ async def test_an_entity_always_takes_the_same_lane_and_lanes_do_not_wait_for_ea
     publisher_of: PublisherOf, sender: HandSender
 ) -> None:
     publisher = publisher_of(100)
-    running = asyncio.create_task(publisher.run())
+    task = asyncio.create_task(publisher.run())
     answers = [publisher.submit(f"client:c{n}".encode(), piece(n), soon()) for n in range(16)]
     frames = [await sender.frame() for _ in range(4)]
     assert sorted(id for frame, _ in frames for id in ids(frame)) == sorted(
@@ -346,27 +413,19 @@ async def test_an_entity_always_takes_the_same_lane_and_lanes_do_not_wait_for_ea
     sender.append(frames[0][1])
     receipts = [await result(answer) for answer in answers]
     assert all(receipt is not None for receipt in receipts)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_stop_drains_what_can_be_and_answers_the_rest(
+async def test_the_end_answers_what_still_waits(
     publisher_of: PublisherOf, sender: HandSender
 ) -> None:
     publisher = publisher_of(100)
-    running = asyncio.create_task(publisher.run())
-    kept = publisher.submit(b"client:a", piece(0), soon())
-    _, sent = await sender.frame()
-    draining = asyncio.create_task(publisher.drain(within=3))
-    sender.append(sent)
-    await draining
-    assert await result(kept) is not None
+    task = asyncio.create_task(publisher.run())
     lost = publisher.submit(b"client:a", piece(1), soon())
-    began = time.monotonic()
-    await publisher.drain(within=0.2)
-    assert time.monotonic() - began < 1
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    await sender.frame()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
     assert await result(lost) is None
 
 

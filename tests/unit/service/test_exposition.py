@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from starlette.requests import Request
 
-from service.exposition import Wanted, expose, exposition, negotiate, pack, pack_large
+from service.exposition import Wanted, exposition, negotiate, pack, pack_large
 
 PROMETHEUS_2 = (
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
@@ -82,7 +82,7 @@ def registries() -> list[CollectorRegistry]:
 
 def test_text(registries: list[CollectorRegistry]) -> None:
     request = scrape()
-    response = exposition(request, expose(request, registries))
+    response = exposition(request, registries)
     assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert response.headers["vary"] == "Accept, Accept-Encoding"
     assert "content-encoding" not in response.headers
@@ -96,7 +96,7 @@ def test_openmetrics_of_several_registries_is_one_document(
     registries: list[CollectorRegistry],
 ) -> None:
     request = scrape(PROMETHEUS_2, "gzip")
-    response = exposition(request, expose(request, registries))
+    response = exposition(request, registries)
     assert response.headers["content-type"].startswith(
         "application/openmetrics-text; version=1.0.0"
     )

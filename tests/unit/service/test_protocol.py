@@ -1,0 +1,295 @@
+"""Limits of a connection and errors of HTTP itself, asked through sockets."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import resource
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.http import JSON, build_app, route
+from service.protocol import LimitedProtocol
+from service.requests import RequestMetrics
+from service.server import raise_file_limit, serving
+from service.settings import HttpSettings, Secret
+from tobogganing.local.ports import free_ports
+
+GET = b"GET /quick HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@dataclass
+class Connection:
+    """A client's end of a connection."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def send(self, data: bytes) -> None:
+        """Send what the server still takes; how it closes is what tests look at."""
+        with contextlib.suppress(ConnectionError):
+            self.writer.write(data)
+            await self.writer.drain()
+
+    async def answer(self) -> tuple[int, object]:
+        """Read the next answer: its status and its JSON."""
+        async with asyncio.timeout(5):
+            header = await self.reader.readuntil(b"\r\n\r\n")
+            length = header.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+            body = await self.reader.readexactly(int(length))
+        return int(header.split()[1]), json.loads(body)
+
+    async def rest(self) -> bytes:
+        """Read until the server closes; between requests that is uvicorn's keep-alive of 5 s."""
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionError):
+                return await self.reader.read()
+        return b""
+
+
+@dataclass
+class Site:
+    """A server, and handles on what its handlers do."""
+
+    port: int
+    entered: asyncio.Semaphore
+    go_on: asyncio.Event
+    stop: Callable[[], Coroutine[Any, Any, None]]
+
+    @contextlib.asynccontextmanager
+    async def connect(self) -> AsyncIterator[Connection]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        yield Connection(reader, writer)
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    entered, go_on = asyncio.Semaphore(0), asyncio.Event()
+
+    async def quick(_: Request) -> Response:
+        return JSON({"quick": True})
+
+    async def slow(_: Request) -> Response:
+        entered.release()
+        await go_on.wait()
+        return JSON({"slow": True})
+
+    async def take(request: Request) -> Response:
+        return JSON({"taken": len(await request.body())})
+
+    routes = [
+        route("/quick", quick, "GET"),
+        route("/slow", slow, "GET"),
+        route("/take", take, "POST"),
+    ]
+    settings = HttpSettings(
+        metrics_token=Secret("m"), host="127.0.0.1", port=free_ports(1)[0], log_level="WARNING"
+    )
+    app = build_app(routes, RequestMetrics(CollectorRegistry()))
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(serving(app, settings))
+        site = Site(settings.port, entered, go_on, stack.aclose)
+        async with asyncio.timeout(5):
+            while True:
+                with contextlib.suppress(ConnectionError):
+                    async with site.connect() as connection:
+                        await connection.send(GET)
+                        assert await connection.answer() == (200, {"quick": True})
+                        break
+        yield site
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Let headers have 0.4 s instead of 10."""
+    monkeypatch.setattr(LimitedProtocol, "header_within", 0.4)
+    return 0.4
+
+
+def pieces(data: bytes, size: int) -> list[bytes]:
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+LARGE = b"a" * 70_000
+MANY = b"".join(b"X-%d: b\r\n" % number for number in range(5_000))
+
+
+@pytest.mark.parametrize("size", [1_000, 1_000_000], ids=["in pieces", "at once"])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /quick HTTP/1.1\r\nX: " + LARGE + b"\r\n\r\n",
+        b"GET /quick HTTP/1.1\r\nX: " + LARGE,
+        b"GET /quick HTTP/1.1\r\n" + MANY + b"\r\n",
+        b"GET /quick?" + LARGE + b" HTTP/1.1\r\n\r\n",
+        b"POST /take HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: " + 5 * LARGE,
+    ],
+    ids=["a header", "one without an end", "many", "the path", "after the body"],
+)
+async def test_a_large_header_is_431(site: Site, request_: bytes, size: int) -> None:
+    async with site.connect() as connection:
+        for piece in pieces(request_, size):
+            await connection.send(piece)
+        status, body = await connection.answer()
+        assert (status, body) == (431, {"error": "The header is larger than 65536 bytes"})
+        assert await connection.rest() == b""
+
+
+async def test_what_fits_is_taken_however_it_comes(site: Site) -> None:
+    header = b"GET /quick HTTP/1.1\r\nX: " + b"a" * 60_000 + b"\r\n\r\n"
+    body = b"b" * 500_000
+    post = b"POST /take HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    async with site.connect() as connection:
+        for size in (10_000, 1_000_000):
+            for piece in pieces(header + post + GET, size):
+                await connection.send(piece)
+            assert await connection.answer() == (200, {"quick": True})
+            assert await connection.answer() == (200, {"taken": len(body)})
+            assert await connection.answer() == (200, {"quick": True})
+
+
+@pytest.mark.parametrize(
+    ("begin", "drip"),
+    [
+        (b"", b""),
+        (b"", b"\r\n"),
+        (b"GET /quick HTTP/1.1\r\nHost:", b""),
+        (b"GET /quick HTTP/1.1\r\nHost:", b"x"),
+        (b"GET /quick HTTP/1.1\r\n", b"X: y\r\n"),
+    ],
+    ids=["silence", "empty lines", "half", "letters", "headers"],
+)
+@pytest.mark.parametrize("first", [b"", GET], ids=["first request", "second request"])
+async def test_a_header_that_never_ends_ends_the_connection(
+    site: Site, hurried: float, first: bytes, begin: bytes, drip: bytes
+) -> None:
+    async with site.connect() as connection:
+        if first:
+            await connection.send(first)
+            await connection.answer()
+        began = time.monotonic()
+        await connection.send(begin)
+        ended = asyncio.create_task(connection.rest())
+        while not ended.done():
+            assert time.monotonic() - began < hurried + 6, "it goes on and on"
+            if drip:
+                await connection.send(drip)
+            await asyncio.wait([ended], timeout=0.05)
+        assert time.monotonic() - began > hurried / 2
+        assert ended.result() == b""
+
+
+async def test_an_answer_may_take_longer_than_a_header(site: Site, hurried: float) -> None:
+    async with site.connect() as connection:
+        await connection.send(b"GET /slow HTTP/1.1\r\n\r\n")
+        await site.entered.acquire()
+        asyncio.get_running_loop().call_later(2 * hurried, site.go_on.set)
+        assert await connection.answer() == (200, {"slow": True})
+        await connection.send(GET)
+        assert await connection.answer() == (200, {"quick": True})
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"FOO /quick HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"GET /\xff HTTP/1.1\r\n\r\n",
+        b"POST /take HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na",
+        b"POST /take HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+    ids=["method", "TLS", "path", "lengths", "chunk"],
+)
+async def test_what_is_no_http_is_400_in_json(site: Site, request_: bytes) -> None:
+    async with site.connect() as connection:
+        await connection.send(request_)
+        status, body = await connection.answer()
+        assert status == 400
+        assert isinstance(body, dict)
+        assert list(body) == ["error"]
+        assert await connection.rest() == b""
+
+
+async def test_rubbish_behind_a_request_is_not_taken_for_its_answer(site: Site) -> None:
+    async with site.connect() as connection:
+        await connection.send(b"GET /slow HTTP/1.1\r\n\r\n")
+        await site.entered.acquire()
+        await connection.send(b"FOO\r\n\r\n")
+        assert await connection.rest() == b""
+        site.go_on.set()
+
+
+async def test_connections_are_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LimitedProtocol, "max_connections", 2)
+    async with site.connect() as first:
+        async with site.connect() as second:
+            for connection in (first, second):
+                await connection.send(GET)
+                assert await connection.answer() == (200, {"quick": True})
+            async with site.connect() as third:
+                answer = await third.rest()
+                assert answer.startswith(b"HTTP/1.1 503 ")
+                assert b"retry-after: 1\r\n" in answer
+                assert "error" in json.loads(answer.partition(b"\r\n\r\n")[2])
+        async with asyncio.timeout(5):
+            status = 503
+            while status != 200:  # until the server has seen that one is gone
+                async with site.connect() as another:
+                    await another.send(GET)
+                    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                        status, _ = await another.answer()
+
+
+async def test_an_upgrade_is_passed_over_without_a_word(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with site.connect() as connection:
+        with caplog.at_level(logging.DEBUG):
+            await connection.send(
+                b"GET /quick HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+            )
+            assert await connection.answer() == (200, {"quick": True})
+        assert "pgrade" not in caplog.text
+
+
+async def test_a_stop_answers_what_has_begun_and_nothing_behind_it(site: Site) -> None:
+    async with site.connect() as connection:
+        await connection.send(b"GET /slow HTTP/1.1\r\n\r\n" * 2)
+        await site.entered.acquire()
+        stopping = asyncio.create_task(site.stop())
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionError):
+                while True:  # until it has stopped to listen, which it does first
+                    async with site.connect():
+                        await asyncio.sleep(0)
+        site.go_on.set()
+        assert await connection.answer() == (200, {"slow": True})
+        assert await connection.rest() == b""
+        began = time.monotonic()
+        await stopping
+        assert time.monotonic() - began < 2
+        assert site.entered.locked(), "the second request has begun"
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_it_goes() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = before
+    low = soft - 10
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (low, hard))
+        raise_file_limit(low - 1)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (low, hard)
+        raise_file_limit(low + 5)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (low + 5, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
