@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from contract.anomaly import ANOMALY_VERSION, Anomaly, Reason
 from contract.frame import (
     Frame,
     FrameError,
@@ -21,8 +22,12 @@ from contract.row import (
     encode_position,
     encode_row,
 )
+from processor.anomalies import notice
 from processor.reduce import Outcome, reduce
 from processor.state import Headers, PartitionState
+
+MAX_ANOMALIES = 100
+"""Most anomalies that a batch keeps of a partition to tell of; it counts all."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,11 @@ class PartitionBatch:
     state: PartitionState
     changes: dict[bytes, Change] = field(default_factory=dict)
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    anomalies: list[Anomaly] = field(default_factory=list)
+    noticed: dict[tuple[str, Reason], int] = field(default_factory=dict)
+    """Number of anomalies by kind and reason."""
+    submissions: int = 0
+    """Submissions that were read."""
 
 
 def fold(batch: PartitionBatch, record: Record, partitions: int) -> None:
@@ -74,9 +84,11 @@ def fold(batch: PartitionBatch, record: Record, partitions: int) -> None:
         # How many submissions it held cannot be known: it counts as one.
         ledger.read += 1
         ledger.dead_lettered += 1
+        batch.submissions += 1
         batch.dead_letters.append(DeadLetter(record, -1, record.value or b"", str(error)))
         return
     ledger.read += len(frame.submissions)
+    batch.submissions += len(frame.submissions)
     if frame.is_late(record.appended):
         ledger.late += len(frame.submissions)
         return
@@ -109,8 +121,40 @@ def _fold_submission(
     row = None if held is None else decode_entity_row(held)
     reduced, outcome = reduce(row, submission, Position(record.offset, index), record.appended)
     if reduced is not row and reduced is not None:
+        try:
+            found = notice(batch.state.memories, key, row, submission, record.appended)
+        except ArithmeticError:  # a number beyond all bounds, which no gateway lets pass
+            found = ()
+        for reason, detail in found:
+            _note_anomaly(batch, record, index, submission, reason, detail)
         put_row(batch, key, reduced)
     return outcome
+
+
+def _note_anomaly(
+    batch: PartitionBatch,
+    record: Record,
+    index: int,
+    submission: Submission,
+    reason: Reason,
+    detail: str,
+) -> None:
+    counted = (submission.kind, reason)
+    batch.noticed[counted] = batch.noticed.get(counted, 0) + 1
+    if len(batch.anomalies) < MAX_ANOMALIES:
+        batch.anomalies.append(
+            Anomaly(
+                version=ANOMALY_VERSION,
+                kind=submission.kind,
+                id=submission.id,
+                reason=reason,
+                detail=detail,
+                partition=record.partition,
+                offset=record.offset,
+                index=index,
+                appended=record.appended,
+            )
+        )
 
 
 def put_row(batch: PartitionBatch, key: bytes, row: EntityRow) -> None:
@@ -122,6 +166,7 @@ def put_row(batch: PartitionBatch, key: bytes, row: EntityRow) -> None:
 def delete_row(batch: PartitionBatch, key: bytes, position: Position) -> None:
     """Remove a row; the tombstone says which position of it was removed."""
     batch.state.rows.pop(key, None)
+    batch.state.memories.pop(key, None)
     batch.changes[key] = tombstone(position)
 
 

@@ -45,6 +45,7 @@ class Ground(mode.Service):
             vital(processor.lease.run(), "lease"),
             vital(processor.sweeper.run(), "sweep"),
             vital(processor.sweeper.watch(), "watch"),
+            vital(processor.anomalies.run(), "anomalies"),
         ]
 
     async def on_stop(self) -> None:

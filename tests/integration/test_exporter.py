@@ -236,4 +236,3 @@ async def test_settings_that_are_missing_are_named(tmp_path: Path) -> None:
     assert "KAFKA_BOOTSTRAP_SERVERS is not set" in log
     assert "METRICS_TOKEN (or METRICS_TOKEN_FILE) is not set" in log
     assert "KAFKA_PARTITIONS='many' is not valid" in log
-    await exporter.http.aclose()

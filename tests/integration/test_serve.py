@@ -91,4 +91,3 @@ async def test_every_missing_setting_is_named(
     assert await service.ended() == 2
     for name in ("METRICS_TOKEN", "ADMIN_TOKEN", "SIGNING_KEY"):
         assert f"{name} (or {name}_FILE) is not set" in service.log()
-    await service.http.aclose()

@@ -111,7 +111,7 @@ class Broker:
         """Make the storage; meta.properties is what Kafka's tool writes last."""
         if (self.folder / "data" / "meta.properties").exists():
             return
-        tool = ["kafka.tools.StorageTool", "format", "--cluster-id", self._cluster_id]
+        tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={self._cluster_id}"]
         flags = [f"-XX:SharedArchiveFile={self._install.archive}"]
         command = [*self._install.command(*flags), *tool, "--config", "server.properties"]
         result = subprocess.run(

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 from prometheus_client import CollectorRegistry
 
+from contract.anomaly import Anomaly
 from contract.frame import Submission, encode_frame
 from processor.agent import Agent
 from processor.fold import DeadLetter, PartitionBatch
@@ -53,6 +54,17 @@ class Ownership:
         return bool(event.message.generation_id == self.generation)
 
 
+class Log:
+    """What the agent needs of the anomaly log."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def tell(self, anomalies: list[Anomaly]) -> None:
+        if anomalies:
+            self._table.events.append(f"{len(anomalies)} anomalies")
+
+
 class Fresh:
     async def fresh(self) -> None:
         pass
@@ -85,7 +97,7 @@ async def process(table: Table, ownership: Ownership, *events: Any) -> list[str]
         return 0
 
     metrics = ProcessorMetrics(CollectorRegistry())
-    agent = Agent(*cast(Any, (table, ownership, Fresh(), first_offset, metrics)))
+    agent = Agent(*cast(Any, (table, ownership, Fresh(), first_offset, Log(table), metrics)))
     await agent._process(cast(Any, Stream(table)), events)
     return table.events
 
