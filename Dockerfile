@@ -22,7 +22,9 @@ RUN groupadd --gid 10001 tobogganing \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent tobogganing \
     && install -d -o 10001 -g 10001 -m 0750 /var/lib/tobogganing \
     && install -d -o 10001 -g 10001 -m 0700 /var/lib/tobogganing/secrets \
-    && install -d -o 10001 -g 10001 -m 0750 /var/lib/tobogganing/scraper
+    && install -d -o 10001 -g 10001 -m 0750 /var/lib/tobogganing/scraper \
+    && install -d -o 10001 -g 10001 -m 0750 /var/lib/tobogganing/tls \
+    && install -d -o 10001 -g 10001 -m 0700 /var/lib/tobogganing/workers
 COPY --from=build /opt/tobogganing /opt/tobogganing
 ENV PATH=/opt/tobogganing/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001

@@ -2,18 +2,24 @@
 # Variables given to make reach the programs: make run PORT=9000 STATE_DIR=/tmp/other
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format lock clean runtime dev
+.PHONY: help run env test test-deploy lint format lock clean runtime dev
 
 BIN := .venv/bin
 
 help:  ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: runtime  ## run everything here: Kafka, processor, gateway and exporter (PORT=8000 STATE_DIR=.state)
 	@exec $(BIN)/tobogganing run
 
+env:  ## write secrets for docker compose into .env, once (LAPTOP=1: one broker, one of each service)
+	@sh deploy/env.sh $(if $(LAPTOP),laptop)
+
 test: dev  ## run all tests, on a real Kafka that they start (ARGS='-k name' for some of them)
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-deploy: dev  ## run the tests of docker-compose.yml and deploy/ alone, with the real programs; list what they started
+	@CI=true $(BIN)/python -m pytest tests/deploy $(ARGS)
 
 lint: dev  ## check style, types and the rule of imports
 	@$(BIN)/ruff check .

@@ -25,14 +25,29 @@ def is_text(text: str) -> bool:
     return _TEXT.fullmatch(text) is not None
 
 
+Nature = Literal["gauge", "counter", "uptime"]
+
+BYTES_PER_SECOND = 12.5e9
+"""100 Gbit/s: more than any client's or headend's link carries."""
+PACKETS_PER_SECOND = 150e6
+"""What 100 Gbit/s carries of the smallest packets."""
+
+
 @dataclass(frozen=True)
 class Metric:
-    """One gauge that an entity reports: `field` in a submission, `name` on /metrics."""
+    """One gauge that an entity reports: `field` in a submission, `name` on /metrics.
+
+    All are gauges to Prometheus. `nature` says how the agent means it: a counter grows, at most by
+    `most` a second, and starts at 0 with the agent; an uptime, in seconds, says when that was; of
+    a gauge, `most` is the largest value that can be true.
+    """
 
     field: str
     name: str
     help: str
     type: Literal["integer", "float"] = "integer"
+    nature: Nature = "gauge"
+    most: float = float("inf")
 
 
 @dataclass(frozen=True)
@@ -85,17 +100,40 @@ CLIENT = EntityKind(
         Label("headless", submitted="boolean", field="headless", default="false"),
     ),
     metrics=(
-        Metric("bytes_sent", "tobogganing_client_bytes_sent", "Bytes sent by client"),
-        Metric("bytes_received", "tobogganing_client_bytes_received", "Bytes received by client"),
-        Metric("packets_sent", "tobogganing_client_packets_sent", "Packets sent by client"),
         Metric(
-            "packets_received", "tobogganing_client_packets_received", "Packets received by client"
+            "bytes_sent",
+            "tobogganing_client_bytes_sent",
+            "Bytes sent by client",
+            nature="counter",
+            most=BYTES_PER_SECOND,
+        ),
+        Metric(
+            "bytes_received",
+            "tobogganing_client_bytes_received",
+            "Bytes received by client",
+            nature="counter",
+            most=BYTES_PER_SECOND,
+        ),
+        Metric(
+            "packets_sent",
+            "tobogganing_client_packets_sent",
+            "Packets sent by client",
+            nature="counter",
+            most=PACKETS_PER_SECOND,
+        ),
+        Metric(
+            "packets_received",
+            "tobogganing_client_packets_received",
+            "Packets received by client",
+            nature="counter",
+            most=PACKETS_PER_SECOND,
         ),
         Metric(
             "connection_uptime",
             "tobogganing_client_connection_uptime_seconds",
             "Connection uptime",
             type="float",
+            nature="uptime",
         ),
     ),
     last_check_in=Metric(
@@ -121,8 +159,18 @@ HEADEND = EntityKind(
         Metric(
             "active_connections", "tobogganing_headend_active_connections", "Active connections"
         ),
-        Metric("bandwidth_in", "tobogganing_headend_bandwidth_in_bytes", "Incoming bandwidth"),
-        Metric("bandwidth_out", "tobogganing_headend_bandwidth_out_bytes", "Outgoing bandwidth"),
+        Metric(
+            "bandwidth_in",
+            "tobogganing_headend_bandwidth_in_bytes",
+            "Incoming bandwidth",
+            most=BYTES_PER_SECOND,
+        ),
+        Metric(
+            "bandwidth_out",
+            "tobogganing_headend_bandwidth_out_bytes",
+            "Outgoing bandwidth",
+            most=BYTES_PER_SECOND,
+        ),
         Metric(
             "cpu_usage",
             "tobogganing_headend_cpu_usage_percent",

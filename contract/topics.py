@@ -22,9 +22,16 @@ class Topics:
     entity_state: Topic
     registry: Topic
     dead_letter: Topic
+    anomalies: Topic
 
     def all(self) -> tuple[Topic, ...]:
-        return (self.submissions, self.entity_state, self.registry, self.dead_letter)
+        return (
+            self.submissions,
+            self.entity_state,
+            self.registry,
+            self.dead_letter,
+            self.anomalies,
+        )
 
 
 def declare_topics(prefix: str, partitions: int) -> Topics:
@@ -51,4 +58,5 @@ def declare_topics(prefix: str, partitions: int) -> Topics:
         entity_state=topic("entity-state", partitions, compacted(lag_ms=60_000)),
         registry=topic("registry", 1, compacted(lag_ms=3_600_000)),
         dead_letter=topic("dead-letter", partitions, kept(days=7)),
+        anomalies=topic("anomalies", partitions, kept(days=7)),
     )

@@ -2,6 +2,7 @@
 
     entity-state --follower--> store (kept lines, ledgers) --\\
     registry ----reader------> counts ------------------------+--> /metrics
+    submissions --ends-------> lag ---------------------------+
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from starlette.responses import Response
 
 from exporter.after import Coverage, parse_receipts
 from exporter.follow import Intake
+from exporter.lag import SourceEnds
 from exporter.metrics import ExporterMetrics, PipelineCollector, RegisteredCollector, StateCollector
 from exporter.pages import Link, front_page, is_loopback, numbers
 from exporter.scrapes import Scrapes
@@ -55,17 +57,18 @@ class Exporter:
 
         self.store = StateStore(served)
         self._coverage = Coverage(served, settings.max_after_waiters)
-        intake = Intake(self.store, self._coverage, self.metrics)
-        topic = topics_of(settings).entity_state.name
-        self.state = TopicFollower(settings, topic, served, intake.take)
+        intake = Intake(self.store, self._coverage, self.metrics, lambda: self.state.caught_up)
+        topics = topics_of(settings)
+        self.state = TopicFollower(settings, topics.entity_state.name, served, intake.take)
+        self.source = SourceEnds(settings, topics.submissions.name, served)
         self.registry = registry or RegistryReader(settings)
         self._follows_registry = registry is None
 
         self._counts = CollectorRegistry()
-        self._counts.register(PipelineCollector(self.store.ledgers))
+        self._counts.register(PipelineCollector(self.store.ledgers, self.source))
         self._counts.register(RegisteredCollector(self.registry.state))
         self.metrics.registry.register(
-            StateCollector(self.store, self.state, self.registry.follower)
+            StateCollector(self.store, self.state, (self.registry.follower, self.source))
         )
         self._check_token = TokenCheck(settings.metrics_token, "metrics_token", self.requests)
 
@@ -81,6 +84,7 @@ class Exporter:
         await ensure_topics(self._settings, patience=float("inf"))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.state.run())
+            tasks.create_task(self.source.run())
             if self._follows_registry:
                 tasks.create_task(self.registry.follower.run())
 

@@ -1,6 +1,7 @@
 """Following the entity-state topic: records go to the store, ledgers to those who wait."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import structlog
 from aiokafka import ConsumerRecord
@@ -16,10 +17,17 @@ log = structlog.get_logger(__name__)
 class Intake:
     """Takes what a follower of the topic reads."""
 
-    def __init__(self, store: StateStore, coverage: Coverage, metrics: ExporterMetrics) -> None:
+    def __init__(
+        self,
+        store: StateStore,
+        coverage: Coverage,
+        metrics: ExporterMetrics,
+        is_caught_up: Callable[[], bool],
+    ) -> None:
         self._store = store
         self._coverage = coverage
         self._metrics = metrics
+        self._is_caught_up = is_caught_up
 
     def take(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
         """Apply the next records of a partition; a record that cannot be read changes nothing."""
@@ -40,6 +48,9 @@ class Intake:
         self._metrics.unreadable_rows.inc(unreadable)
         self._metrics.rows_superseded.inc(len(records) - applied - unreadable)
         self._coverage.advance({partition: self._store.ledgers[partition].offset})
+        if records and self._is_caught_up():
+            delay = time.time() - records[0].timestamp / 1000
+            self._metrics.row_delay.observe(max(0.0, delay))
 
 
 def header(record: ConsumerRecord, name: str) -> bytes | None:

@@ -1,6 +1,6 @@
 """Metrics: the families from ledger and registry, and the exporter's own."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 from contract.kinds import CLIENT, KINDS
 from contract.registry import CLUSTER, RegistryState
 from contract.row import LedgerRow
+from exporter.lag import SourceEnds
 from exporter.store import StateStore
 from service.reader import TopicFollower
 
@@ -24,12 +25,15 @@ PIPELINE_FAMILIES = {
 
 SCRAPE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
+DELAY_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+
 
 class PipelineCollector(Collector):
     """What became of each partition's submissions, as its ledger row says."""
 
-    def __init__(self, ledgers: Mapping[int, LedgerRow]) -> None:
+    def __init__(self, ledgers: Mapping[int, LedgerRow], source: SourceEnds) -> None:
         self._ledgers = ledgers
+        self._source = source
 
     def collect(self) -> Iterator[Metric]:
         for field, help in PIPELINE_FAMILIES.items():
@@ -39,6 +43,15 @@ class PipelineCollector(Collector):
             for partition, row in sorted(self._ledgers.items()):
                 family.add_metric([str(partition)], getattr(row, field))
             yield family
+        lag = GaugeMetricFamily(
+            "tobogganing_pipeline_lag_records",
+            "Records of the submissions topic that the ledger does not cover yet, as of Kafka's "
+            "last answer",
+            labels=["partition"],
+        )
+        for partition, records in sorted(self._source.lag(self._ledgers).items()):
+            lag.add_metric([str(partition)], records)
+        yield lag
 
 
 class RegisteredCollector(Collector):
@@ -64,10 +77,12 @@ class RegisteredCollector(Collector):
 class StateCollector(Collector):
     """What is shown, and how far behind Kafka it is."""
 
-    def __init__(self, store: StateStore, state: TopicFollower, registry: TopicFollower) -> None:
+    def __init__(
+        self, store: StateStore, state: TopicFollower, others: Iterable[TopicFollower | SourceEnds]
+    ) -> None:
         self._store = store
         self._state = state
-        self._registry = registry
+        self._asked = (state, *others)
 
     def collect(self) -> Iterator[Metric]:
         entities = GaugeMetricFamily(
@@ -89,8 +104,8 @@ class StateCollector(Collector):
             "Time since Kafka last said where the topic ends",
             labels=["topic"],
         )
-        for follower in (self._state, self._registry):
-            contact.add_metric([follower.topic], follower.silence())
+        for asked in self._asked:
+            contact.add_metric([asked.topic], asked.silence())
         yield contact
 
 
@@ -112,6 +127,13 @@ class ExporterMetrics:
         self.unreadable_rows = Counter(
             "tobogganing_exporter_unreadable_rows",
             "Records of the entity-state topic that could not be read",
+            registry=registry,
+        )
+        self.row_delay = Histogram(
+            "tobogganing_exporter_row_delay_seconds",
+            "Time from Kafka's append of the oldest row of a read to its being shown, by this "
+            "machine's clock, once caught up",
+            buckets=DELAY_SECONDS,
             registry=registry,
         )
         self.scrape_duration = Histogram(

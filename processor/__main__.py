@@ -2,11 +2,14 @@
 
 import asyncio
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
 from processor.app import Processor
 from processor.metrics import ProcessorMetrics
+from processor.names import claim_name
 from processor.settings import ProcessorSettings
 from processor.worker import Ground, Worker, http_app
 from service.logs import configure_logs
@@ -20,6 +23,12 @@ def main() -> None:
         print(f"processor: cannot start:\n{error}", file=sys.stderr)
         raise SystemExit(2) from None
     configure_logs(settings, "processor")
+    if settings.worker_names_folder is not None:
+        try:
+            settings = replace(settings, worker_name=claim_name(Path(settings.worker_names_folder)))
+        except OSError as error:
+            print(f"processor: cannot start: WORKER_NAMES_FOLDER: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
     registry = CollectorRegistry()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

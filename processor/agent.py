@@ -7,11 +7,13 @@ the process: nothing unflushed was acknowledged, and the supervisor starts it ag
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from faust.types import EventT, StreamT
 
+from processor.anomaly_log import AnomalyLog
 from processor.fold import PartitionBatch, Record, fold
 from processor.heartbeat import Heartbeat
 from processor.holes import FirstOffset, check_hole
@@ -35,12 +37,14 @@ class Agent:
         ownership: Ownership,
         heartbeat: Heartbeat,
         first_offset: FirstOffset,
+        anomalies: AnomalyLog,
         metrics: ProcessorMetrics,
     ) -> None:
         self._table = table
         self._ownership = ownership
         self._heartbeat = heartbeat
         self._first_offset = first_offset
+        self._anomalies = anomalies
         self._metrics = metrics
 
     async def run(self, stream: StreamT[bytes]) -> None:
@@ -57,23 +61,36 @@ class Agent:
 
     async def _process(self, stream: StreamT[bytes], events: Sequence[EventT[bytes]]) -> None:
         await self._heartbeat.fresh()
+        taken_at = time.time()
         batches: dict[int, PartitionBatch] = {}
-        for event in events:
-            if self._ownership.is_current(event):
-                await self._fold(batches, _record(event))
-                await asyncio.sleep(0)  # the lease's ticker and heartbeats run in between
-            else:
-                self._metrics.foreign_frames.inc()
+        with self._metrics.fold_seconds.time():
+            for event in events:
+                if self._ownership.is_current(event):
+                    await self._fold(batches, _record(event))
+                    await asyncio.sleep(0)  # the lease's ticker and heartbeats run in between
+                else:
+                    self._metrics.foreign_frames.inc()
         batches = {p: b for p, b in batches.items() if self._table.is_owned(p, b.state)}
         await self._write_dead_letters(batches)
         if batches:
             with self._metrics.flush_seconds.time():
                 await self._table.flush(batches)
+            self._tell(batches)
         for event in events:
             # A generation may have ended during the flush: then another reads this event again.
             if self._ownership.is_current(event):
                 await stream.ack(event)
                 self._metrics.frames.inc()
+        oldest = min((event.message.timestamp for event in events), default=taken_at)
+        self._metrics.queue_seconds.observe(max(0.0, taken_at - oldest))
+        self._metrics.batch_frames.observe(len(events))
+
+    def _tell(self, batches: dict[int, PartitionBatch]) -> None:
+        """Count and tell what was noticed, once it is certain that the batch counts."""
+        self._metrics.batch_submissions.observe(sum(b.submissions for b in batches.values()))
+        for batch in batches.values():
+            self._metrics.count_anomalies(batch.noticed)
+            self._anomalies.tell(batch.anomalies)
 
     async def _fold(self, batches: dict[int, PartitionBatch], record: Record) -> None:
         batch = batches.get(record.partition)

@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from processor.agent import Agent
+from processor.anomaly_log import AnomalyLog
 from processor.changelog import Writer
 from processor.consumer import LedgerTransport
 from processor.heartbeat import Heartbeat
@@ -43,6 +44,7 @@ class Processor:
         self.lease = Lease(SESSION)
         self.heartbeat = Heartbeat(SESSION)
         self.writer = Writer(settings, topics.entity_state.name, topics.dead_letter.name)
+        self.anomalies = AnomalyLog(settings, topics.anomalies.name, metrics)
         self.app = _faust_app(settings)
         self.table = self._table()
         self.app.transport = LedgerTransport(
@@ -52,7 +54,12 @@ class Processor:
             self.app, self.table, self.heartbeat, topics.submissions.name, metrics
         )
         self.agent = Agent(
-            self.table, self.ownership, self.heartbeat, self._first_source_offset, metrics
+            self.table,
+            self.ownership,
+            self.heartbeat,
+            self._first_source_offset,
+            self.anomalies,
+            metrics,
         )
         self.sweeper = Sweeper(
             self.table,
@@ -63,7 +70,7 @@ class Processor:
             metrics=metrics,
         )
         self.app.agent(self._topic(topics.submissions.name), name="fold")(self.agent.run)
-        metrics.watch(self.table.store)
+        metrics.watch(self.table.store, self.heartbeat, lambda: self.ownership.settled)
 
     def waiting_for(self) -> list[str]:
         """Return what this worker still waits for, in words."""

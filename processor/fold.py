@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from contract.anomaly import ANOMALY_VERSION, Anomaly, Reason
 from contract.frame import (
     Frame,
     FrameError,
@@ -28,8 +29,12 @@ from contract.row import (
     encode_position,
     encode_row,
 )
+from processor.anomalies import notice
 from processor.reduce import Outcome, reduce
 from processor.state import Headers, PartitionState
+
+MAX_ANOMALIES = 100
+"""Most anomalies that a batch keeps of a partition to tell of; it counts all."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,11 @@ class PartitionBatch:
     state: PartitionState
     changes: dict[bytes, Change] = field(default_factory=dict)
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    anomalies: list[Anomaly] = field(default_factory=list)
+    noticed: dict[tuple[str, Reason], int] = field(default_factory=dict)
+    """Number of anomalies by kind and reason."""
+    submissions: int = 0
+    """Submissions that were read."""
     ledger: LedgerRow = field(init=False)
 
     def __post_init__(self) -> None:
@@ -89,6 +99,7 @@ class PartitionBatch:
         for key, change in self.changes.items():
             if change.value is None:
                 self.state.rows.pop(key, None)
+                self.state.memories.pop(key, None)
             else:
                 self.state.rows[key] = change.value
         self.state.ledger = self.ledger
@@ -106,9 +117,11 @@ def fold(batch: PartitionBatch, record: Record, partitions: int) -> None:
         # How many submissions it held cannot be known: it counts as one.
         ledger.read += 1
         ledger.dead_lettered += 1
+        batch.submissions += 1
         batch.dead_letters.append(DeadLetter(record, -1, record.value or b"", str(error)))
         return
     ledger.read += len(frame.submissions)
+    batch.submissions += len(frame.submissions)
     if frame.is_late(record.appended):
         ledger.late += len(frame.submissions)
         return
@@ -143,8 +156,40 @@ def _fold_submission(
     row = None if held is None else decode_entity_row(held)
     reduced, outcome = reduce(row, submission, Position(record.offset, index), record.appended)
     if reduced is not row and reduced is not None:
+        try:
+            found = notice(batch.state.memories, key, row, submission, record.appended)
+        except ArithmeticError:  # a number beyond all bounds, which no gateway lets pass
+            found = ()
+        for reason, detail in found:
+            _note_anomaly(batch, record, index, submission, reason, detail)
         batch.put(key, reduced)
     return outcome
+
+
+def _note_anomaly(
+    batch: PartitionBatch,
+    record: Record,
+    index: int,
+    submission: Submission,
+    reason: Reason,
+    detail: str,
+) -> None:
+    counted = (submission.kind, reason)
+    batch.noticed[counted] = batch.noticed.get(counted, 0) + 1
+    if len(batch.anomalies) < MAX_ANOMALIES:
+        batch.anomalies.append(
+            Anomaly(
+                version=ANOMALY_VERSION,
+                kind=submission.kind,
+                id=submission.id,
+                reason=reason,
+                detail=detail,
+                partition=record.partition,
+                offset=record.offset,
+                index=index,
+                appended=record.appended,
+            )
+        )
 
 
 def tombstone(position: Position) -> Change:

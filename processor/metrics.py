@@ -1,8 +1,17 @@
 """The processor's own metrics."""
 
+from collections.abc import Callable, Mapping, Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from contract.anomaly import Reason
+from contract.kinds import KINDS
+from processor.heartbeat import Heartbeat
 from processor.store import PartitionedStore
+
+SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+FRAMES = (1, 2, 5, 10, 20, 50, 100, 200)
+SUBMISSIONS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 50_000, 100_000)
 
 
 class ProcessorMetrics:
@@ -12,6 +21,10 @@ class ProcessorMetrics:
         def counter(name: str, help: str) -> Counter:
             return Counter(f"tobogganing_processor_{name}", help, registry=registry)
 
+        def histogram(name: str, help: str, buckets: Sequence[float]) -> Histogram:
+            name = f"tobogganing_processor_{name}"
+            return Histogram(name, help, buckets=buckets, registry=registry)
+
         self.registry = registry
         self.frames = counter("frames", "Frames folded, flushed and acknowledged")
         self.foreign_frames = counter(
@@ -20,20 +33,64 @@ class ProcessorMetrics:
         self.dead_letters = counter("dead_letters", "Dead letters written")
         self.swept = counter("swept_entities", "Entities removed after the retention time")
         self.rebalances = counter("rebalances", "Assignments received from the group")
-        self.flush_seconds = Histogram(
-            "tobogganing_processor_flush_seconds",
-            "Time from a batch's first write to its last acknowledgement",
-            buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
+        self._anomalies = Counter(
+            "tobogganing_processor_anomalies",
+            "Submissions that are odd, by what is odd about them",
+            ["kind", "reason"],
+            registry=registry,
+        )
+        for kind in KINDS:
+            for reason in Reason:
+                self._anomalies.labels(kind, reason.value)
+        self.dropped_anomalies = counter(
+            "dropped_anomalies", "Anomalies that were counted but are not in the anomalies topic"
+        )
+        self.batch_frames = histogram("batch_frames", "Frames in a batch", FRAMES)
+        self.batch_submissions = histogram(
+            "batch_submissions", "Submissions in a batch", SUBMISSIONS
+        )
+        self.queue_seconds = histogram(
+            "queue_seconds",
+            "Time from Kafka's append of a batch's oldest frame to its being taken, by this "
+            "machine's clock",
+            SECONDS,
+        )
+        self.fold_seconds = histogram("fold_seconds", "Time to fold a batch", SECONDS)
+        self.flush_seconds = histogram(
+            "flush_seconds", "Time from a batch's first write to its last acknowledgement", SECONDS
+        )
+        self.load_seconds = Gauge(
+            "tobogganing_processor_load_seconds",
+            "Time that loading the state took after the last assignment",
             registry=registry,
         )
 
-    def watch(self, store: PartitionedStore) -> None:
-        """Show what the worker holds, as of each scrape."""
-        partitions = Gauge(
-            "tobogganing_processor_partitions",
-            "Partitions owned and loaded",
-            registry=self.registry,
+    def count_anomalies(self, noticed: Mapping[tuple[str, Reason], int]) -> None:
+        for (kind, reason), number in noticed.items():
+            self._anomalies.labels(kind, reason.value).inc(number)
+
+    def watch(
+        self, store: PartitionedStore, heartbeat: Heartbeat, is_settled: Callable[[], bool]
+    ) -> None:
+        """Show what the worker holds and how it stands in its group, as of each scrape."""
+
+        def gauge(name: str, help: str, value: Callable[[], float]) -> None:
+            gauge = Gauge(f"tobogganing_processor_{name}", help, registry=self.registry)
+            gauge.set_function(value)
+
+        gauge("partitions", "Partitions owned and loaded", lambda: len(store.loaded()))
+        gauge(
+            "rows",
+            "Rows held",
+            lambda: sum(len(state.rows) for state in store.partitions.values()),
         )
-        partitions.set_function(lambda: len(store.loaded()))
-        rows = Gauge("tobogganing_processor_rows", "Rows held", registry=self.registry)
-        rows.set_function(lambda: sum(len(state.rows) for state in store.partitions.values()))
+        gauge(
+            "settled",
+            "1 while the worker is a member of its group and has loaded its state",
+            is_settled,
+        )
+        gauge(
+            "heartbeat_age_seconds",
+            "Time since the last heartbeat that the group has answered",
+            heartbeat.age,
+        )

@@ -68,7 +68,8 @@ class Ownership:
         app.flow_control.suspend()
         try:
             async with self._table.lock:
-                await self._load()
+                with self._metrics.load_seconds.time():
+                    await self._load()
         except Exception as error:  # whatever it is, the state is not known
             die("the state could not be loaded", reason=repr(error), exc_info=error)
         self.settled = True

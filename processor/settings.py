@@ -15,6 +15,8 @@ class ProcessorSettings(KafkaSettings, HttpSettings):
     """Port of its own health endpoints and metrics."""
     worker_name: str = field(default_factory=socket.gethostname)
     """Stable name of this worker in its group: a restart under the same name rebalances nothing."""
+    worker_names_folder: str | None = None
+    """Take the first free name in this folder instead, which the workers of one machine share."""
     retention_hours: Annotated[float, Meta(gt=0)] = 24.0
     """An entity that was not heard of for so long is swept."""
     sweep_interval_seconds: Annotated[float, Meta(gt=0)] = 60.0

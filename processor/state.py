@@ -15,6 +15,7 @@ from contract.row import (
     empty_ledger,
     is_ledger_key,
 )
+from processor.anomalies import Memory
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +32,8 @@ class PartitionState:
         self.ledger: LedgerRow = empty_ledger()
         self.next_offset = 0
         self.loaded = False
+        self.memories: dict[bytes, Memory] = {}
+        """What is remembered of entities to notice anomalies; in no topic."""
         self._graves: dict[bytes, Position] = {}
         self._stepped_back: set[bytes] = set()
 
@@ -61,6 +64,7 @@ class PartitionState:
         """
         self.next_offset = max(self.next_offset, next_offset)
         self.loaded = True
+        self.memories.clear()  # another worker may have gone on
         stepped_back = {key: self._held(key) for key in self._stepped_back}
         self._stepped_back.clear()
         self._graves.clear()

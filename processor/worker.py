@@ -48,6 +48,7 @@ class Ground(mode.Service):
             vital(processor.lease.run(), "lease"),
             vital(processor.sweeper.run(), "sweep"),
             vital(processor.sweeper.watch(), "watch"),
+            vital(processor.anomalies.run(), "anomalies"),
         ]
 
     async def _prepare(self) -> None:

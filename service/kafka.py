@@ -8,7 +8,12 @@ from typing import Any
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    InvalidReplicationFactorError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 from aiokafka.helpers import create_ssl_context
 
 from contract.topics import Topic, Topics, declare_topics
@@ -75,10 +80,15 @@ async def ensure_topics(settings: KafkaSettings, *, patience: float = 60.0) -> T
             await _ensure(settings, topics)
             return topics
         except KafkaError as error:
-            if time.monotonic() > deadline or not error.retriable:
+            if time.monotonic() > deadline or not _may_pass(error):
                 raise
             log.info("waiting for Kafka", reason=repr(error))
             await asyncio.sleep(0.5)
+
+
+def _may_pass(error: KafkaError) -> bool:
+    """Whether waiting may help: too few brokers for the replicas is also how a cluster starts."""
+    return bool(error.retriable) or isinstance(error, InvalidReplicationFactorError)
 
 
 class _NotThereYetError(KafkaError):

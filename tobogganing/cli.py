@@ -83,11 +83,17 @@ def topics() -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Where to write METRICS_TOKEN for Prometheus to read, with mode 0640.",
 )
-def secrets(folder: Path, metrics_token_file: Path | None) -> None:
+@click.option(
+    "--certificate-file",
+    default=None,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to make a self-signed certificate with its key, unless one is there.",
+)
+def secrets(folder: Path, metrics_token_file: Path | None, certificate_file: Path | None) -> None:
     """Make the secrets that are not there yet, as files for the services to read."""
     main = importlib.import_module("tobogganing.secret_files").main
     try:
-        main(folder, metrics_token_file)
+        main(folder, metrics_token_file, certificate_file)
     except LocalError as error:
         raise _MendableError(str(error)) from None
 

@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
+from tobogganing.certificate import self_signed
 from tobogganing.local.errors import LocalError
 from tobogganing.local.secrets import provide_secrets
 
@@ -11,9 +13,14 @@ GROUP_READABLE = 0o640
 
 
 def main(
-    folder: Path, metrics_token_file: Path | None, environ: Mapping[str, str] | None = None
+    folder: Path,
+    metrics_token_file: Path | None,
+    certificate_file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> None:
     """Make in `folder` what the environment does not set; write METRICS_TOKEN for a scraper.
+
+    A certificate that is there stays, whoever made it.
 
     Raises:
         LocalError: a folder cannot be written; the text says which.
@@ -25,6 +32,8 @@ def main(
             file = sources["METRICS_TOKEN"]
             token = environ["METRICS_TOKEN"] if file is None else file.read_text("utf-8").strip()
             _replace(metrics_token_file, token)
+        if certificate_file is not None and not certificate_file.exists():
+            _replace(certificate_file, self_signed(datetime.now(UTC)))
     except OSError as error:
         raise LocalError(f"{error.filename} cannot be written or read: {error.strerror}") from error
 

@@ -71,8 +71,8 @@ class Service:
     def mounts(self) -> list[Mount]:
         found = []
         for text in self.config.get("volumes", []):
-            source, target, mode = text.split(":")
-            found.append(Mount(source, target, mode == "ro"))
+            source, target, *mode = text.split(":")
+            found.append(Mount(source, target, mode == ["ro"]))
         return found
 
 
@@ -105,17 +105,22 @@ class DockerCompose:
         """The services that `config` shows."""
         shown = self.config(folder, **variables)
         assert shown.returncode == 0, shown.stderr
+        services = self.load_yaml(shown.stdout)["services"]
+        return {name: Service(name, config) for name, config in services.items()}
+
+    def load_yaml(self, text: str) -> dict[str, Any]:
+        """A YAML document, read by the library that docker-compose has."""
         converted = subprocess.run(
             [PYTHON, "-c", TO_JSON],
-            input=shown.stdout,
+            input=text,
             env=self._environ,
             capture_output=True,
             text=True,
             timeout=60,
             check=True,
         )
-        services = json.loads(converted.stdout)["services"]
-        return {name: Service(name, config) for name, config in services.items()}
+        document: dict[str, Any] = json.loads(converted.stdout)
+        return document
 
 
 def kafka_properties(environment: Mapping[str, str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.debian import give_up
+from tests.deploy import started
 from tests.deploy.compose import ROOT, DockerCompose, Service
 from tests.e2e.prometheus import NoPrometheusError, Programs, find_programs
 
@@ -22,7 +23,8 @@ def clone(tmp_path: Path) -> Path:
     """A folder with what docker-compose reads of a fresh clone: no .env, no state."""
     folder = tmp_path / "clone"
     folder.mkdir()
-    shutil.copy(ROOT / "docker-compose.yml", folder)
+    for file in ROOT.glob("docker-compose*.yml"):
+        shutil.copy(file, folder)
     shutil.copytree(ROOT / "deploy", folder / "deploy")
     return folder
 
@@ -38,3 +40,10 @@ def prometheus_programs() -> Programs:
         return find_programs()
     except NoPrometheusError as error:
         give_up(str(error))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if started.programs:
+        terminalreporter.section("started by the tests of the deployment, and stopped again")
+        for line in started.lines():
+            terminalreporter.write_line(line)

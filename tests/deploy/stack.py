@@ -1,7 +1,13 @@
-"""docker-compose.yml run as plain processes: same commands, same environment, other addresses."""
+"""docker-compose.yml run as plain processes: same commands, same environment, other addresses.
+
+A service that runs several times has one port and, for each copy, a loopback address of its own, as
+containers have; a name server knows them all, as Docker's does.
+"""
 
 import asyncio
 import contextlib
+import random
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +16,10 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
+from tests.deploy import started
 from tests.deploy.compose import Service, kafka_properties
+from tests.deploy.dns import NameServer
+from tests.deploy.programs import Program
 from tobogganing.local import process
 from tobogganing.local.install import Install
 from tobogganing.local.kafka_config import LOG4J_PROPERTIES, Node
@@ -19,27 +28,28 @@ from tobogganing.local.probe import is_ready
 from tobogganing.local.process import Process
 
 POLL = 0.1
-NODE = "1"
+PATIENCE = 120
+OURS = ("gateway", "processor", "exporter")
+ADDRESS = re.compile(r"\b([a-z][a-z0-9-]*):(\d{4})\b")
 
 
 class Stack:
     """The services of the file on this machine: free ports on loopback, folders as volumes."""
 
-    def __init__(self, services: Mapping[str, Service], site: Path, folder: Path) -> None:
+    def __init__(
+        self, services: Mapping[str, Service], site: Path, folder: Path, names: NameServer
+    ) -> None:
         self.services = services
         self.folder = folder
+        self.names = names
         self.running: dict[str, Process] = {}
         self._site = site
-        ours = [name for name, service in services.items() if "PORT" in service.environment]
-        ports = free_ports(len(ours) + 2)
-        self.ports = dict(zip(ours, ports, strict=False))
-        self._node = Node(int(NODE), *ports[-2:])
-        self._addresses = {
-            "kafka:9092": self._node.broker,
-            "kafka:9093": self._node.controller,
-            "//:9092": f"//{self._node.broker}",
-            "//:9093": f"//{self._node.controller}",
-            "/127.0.0.1/9092": f"/127.0.0.1/{self._node.broker_port}",
+        self._net = f"127.{random.randrange(1, 255)}.{random.randrange(255)}"
+        self._ports: dict[tuple[str, str], int] = {}
+        self.brokers = {
+            name: Node(int(service.environment["KAFKA_NODE_ID"]), *free_ports(2))
+            for name, service in services.items()
+            if name.startswith("kafka")
         }
 
     def volume(self, name: str) -> Path:
@@ -48,10 +58,48 @@ class Stack:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
+    def copies(self, name: str) -> list[str]:
+        """The names of a service's copies, as Docker numbers them."""
+        return [f"{name}-{n + 1}" for n in range(self.services[name].config.get("scale", 1))]
+
+    def host(self, copy: str) -> str:
+        """The address of a copy of one of our services; of anything else it is loopback."""
+        name, _, number = copy.rpartition("-")
+        if name not in OURS:
+            return "127.0.0.1"
+        return f"{self._net}.{10 * (OURS.index(name) + 1) + int(number)}"
+
+    def port(self, name: str, there: str) -> int:
+        """The port here that stands for port `there` of a service."""
+        if (name, there) not in self._ports:
+            taken = set(self._ports.values())
+            self._ports[name, there] = next(p for p in free_ports(20) if p not in taken)
+        return self._ports[name, there]
+
+    def url(self, copy: str) -> str:
+        name = copy.rpartition("-")[0]
+        there = self.services[name].environment["PORT"]
+        return f"http://{self.host(copy)}:{self.port(name, there)}"
+
+    def addresses(self, text: str) -> str:
+        """`text` with the addresses of this machine instead of `service:port`."""
+
+        def here(found: re.Match[str]) -> str:
+            name, there = found.groups()
+            if node := self.brokers.get(name):
+                return node.broker if there == "9092" else node.controller
+            return f"127.0.0.1:{self.port(name, there)}" if name in self.services else found[0]
+
+        return ADDRESS.sub(here, text)
+
     def here(self, service: Service, text: str) -> str:
         """What a service's setting or argument is on this machine."""
-        for there, here in self._addresses.items():
-            text = text.replace(there, here)
+        if node := self.brokers.get(service.name):
+            text = text.replace("//:9092", f"//{node.broker}").replace(
+                "//:9093", f"//{node.controller}"
+            )
+            text = text.replace("/127.0.0.1/9092", f"/127.0.0.1/{node.broker_port}")
+        text = self.addresses(text)
         for mount in sorted(service.mounts, key=lambda mount: -len(mount.target)):
             option, equals, path = text.rpartition("=")
             if Path(path).is_relative_to(mount.target):
@@ -61,11 +109,12 @@ class Stack:
             text = option + equals + path
         return text
 
-    def environ(self, service: Service) -> dict[str, str]:
+    def environ(self, service: Service, copy: str = "") -> dict[str, str]:
         """All that a service's process finds in its environment."""
         environ = {name: self.here(service, value) for name, value in service.environment.items()}
-        if service.name in self.ports:
-            environ |= {"HOST": "127.0.0.1", "PORT": str(self.ports[service.name])}
+        if service.name in OURS:
+            port = self.port(service.name, service.environment["PORT"])
+            environ |= {"HOST": self.host(copy), "PORT": str(port)}
         path = f"{self._site}:{sysconfig.get_path('purelib')}"
         return environ | {"PATH": "/usr/bin:/bin", "PYTHONPATH": path}
 
@@ -78,24 +127,35 @@ class Stack:
         """Run a service that ends by itself."""
         service = self.services[name]
         command, environ = self.command(service), self.environ(service)
+        started.note(f"tobogganing {name}")
         subprocess.run(command, cwd=self.folder, env=environ, check=True, timeout=60)
 
-    def start(self, name: str) -> None:
-        """Start a service, without waiting until it is ready."""
+    def start(self, copy: str) -> None:
+        """Start a copy of one of our services, without waiting until it is ready."""
+        name = copy.rpartition("-")[0]
         service = self.services[name]
-        self._start(name, self.command(service), self.environ(service))
+        self._start(copy, self.command(service), self.environ(service, copy), f"tobogganing {name}")
+        self.names.addresses.setdefault(name, []).append(self.host(copy))
 
-    def start_program(self, name: str, command: list[str]) -> None:
-        """Start a service whose image is not ours from a program that is here."""
-        self._start(name, command, {"PATH": "/usr/bin:/bin"})
+    def start_program(self, name: str, program: Program, *flags: str, **environ: str) -> None:
+        """Start a service whose image is not ours from a program that is here.
 
-    def start_kafka(self, install: Install) -> None:
+        `flags` come after those of the file.
+        """
+        service = self.services[name]
+        arguments = [self.here(service, argument) for argument in service.command]
+        if arguments[:1] == [program.path.name]:
+            del arguments[0]
+        command = [str(program.path), *arguments, *flags]
+        self._start(name, command, program.environ | environ, program.path.name)
+
+    def start_kafka(self, name: str, install: Install) -> None:
         """Start a broker from the properties that the image would make of its environment."""
-        service = self.services["kafka"]
-        environ = {name: self.here(service, value) for name, value in service.environment.items()}
-        folder = self.folder / "kafka"
-        folder.mkdir()
-        lines = [f"{name}={value}\n" for name, value in kafka_properties(environ).items()]
+        service = self.services[name]
+        environ = {key: self.here(service, value) for key, value in service.environment.items()}
+        folder = self.folder / "brokers" / name
+        folder.mkdir(parents=True)
+        lines = [f"{key}={value}\n" for key, value in kafka_properties(environ).items()]
         (folder / "server.properties").write_text("".join(lines), encoding="ascii")
         (folder / "log4j2.properties").write_text(LOG4J_PROPERTIES, encoding="ascii")
         flags = [f"-XX:SharedArchiveFile={install.archive}"] if install.archive.exists() else []
@@ -109,40 +169,45 @@ class Stack:
             capture_output=True,
         )
         command = [*java, "kafka.Kafka", "server.properties"]
-        self._start("kafka", command, {"PATH": "/usr/bin:/bin"}, folder)
+        self._start(name, command, {"PATH": "/usr/bin:/bin"}, "kafka", folder)
 
     async def kafka_ready(self) -> None:
-        """Wait until the broker does all that it can do."""
-        async with self._patience("kafka"):
-            while not await is_ready([self._node]):
-                self._check_running("kafka")
+        """Wait until the brokers that run do all that they can do."""
+        nodes = [node for name, node in self.brokers.items() if name in self.running]
+        async with self._patience("kafka-1"):
+            while not await is_ready(nodes):
+                self.check_running("kafka-1")
                 await asyncio.sleep(POLL)
 
-    async def healthy(self, name: str) -> None:
-        """Wait until the service's own health check passes."""
+    async def healthy(self, copy: str) -> None:
+        """Wait until the copy's own health check passes."""
+        name = copy if copy in self.services else copy.rpartition("-")[0]
         service = self.services[name]
-        command = [self.here(service, argument) for argument in service.health_command]
+        command = [
+            self.here(service, argument).replace('"127.0.0.1"', f'"{self.host(copy)}"')
+            for argument in service.health_command
+        ]
         command[0] = sys.executable if command[0] == "python" else command[0]
-        async with self._patience(name):
+        async with self._patience(copy):
             while True:
-                self._check_running(name)
+                self.check_running(copy)
                 check = await asyncio.create_subprocess_exec(
                     *command,
-                    env=self.environ(service),
+                    env=self.environ(service, copy),
                     stderr=asyncio.subprocess.DEVNULL,
                 )
                 if await check.wait() == 0:
                     return
                 await asyncio.sleep(POLL)
 
-    async def stop(self, name: str) -> tuple[int, float]:
+    async def stop(self, copy: str) -> tuple[int, float]:
         """Stop as `docker stop` does; return exit status and seconds."""
-        started = time.monotonic()
-        child = self.running.pop(name)
+        began = time.monotonic()
+        child = self.running.pop(copy)
         process.send(child, signal.SIGTERM)
         async with asyncio.timeout(30):
             code = await process.ended(child)
-        return code, time.monotonic() - started
+        return code, time.monotonic() - began
 
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
@@ -153,22 +218,28 @@ class Stack:
             process.send(child, signal.SIGKILL)
             child.wait()
 
+    def check_running(self, name: str) -> None:
+        code = self.running[name].poll()
+        assert code is None, f"{name} ended ({process.describe_exit(code or 0)}):\n{self.log(name)}"
+
     def _start(
-        self, name: str, command: list[str], environ: dict[str, str], folder: Path | None = None
+        self,
+        name: str,
+        command: list[str],
+        environ: dict[str, str],
+        what: str,
+        folder: Path | None = None,
     ) -> None:
+        started.note(what)
         with (self.folder / f"{name}.log").open("ab") as log:
             self.running[name] = process.start(
                 command, environ=environ, output=log, folder=folder or self.folder
             )
 
-    def _check_running(self, name: str) -> None:
-        code = self.running[name].poll()
-        assert code is None, f"{name} ended ({process.describe_exit(code or 0)}):\n{self.log(name)}"
-
     @contextlib.asynccontextmanager
     async def _patience(self, name: str) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 yield
         except TimeoutError:
             raise AssertionError(f"{name} is not healthy:\n{self.log(name)[-4000:]}") from None

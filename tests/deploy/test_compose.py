@@ -10,6 +10,16 @@ from tests.deploy.conftest import TOKENS
 from tests.deploy.image import copied, instructions
 
 OURS = {"secrets", "gateway", "processor", "exporter"}
+BROKERS = {"kafka-1", "kafka-2", "kafka-3"}
+OTHERS = {
+    "edge",
+    "prometheus",
+    "alertmanager",
+    "victoria-week",
+    "victoria-long",
+    "months",
+    "grafana",
+}
 
 
 def test_two_tokens_are_all_it_needs(docker_compose: DockerCompose, clone: Path) -> None:
@@ -30,7 +40,7 @@ def test_it_says_which_token_is_missing(
 def test_without_any_token_it_says_so(docker_compose: DockerCompose, clone: Path) -> None:
     shown = docker_compose.config(clone)
     assert shown.returncode != 0
-    assert "_TOKEN is not set: make one" in shown.stderr
+    assert "_TOKEN is not set: run `make env`" in shown.stderr
 
 
 def test_it_has_no_version_which_compose_2_warns_of() -> None:
@@ -39,7 +49,42 @@ def test_it_has_no_version_which_compose_2_warns_of() -> None:
 
 
 def test_it_has_every_part(services: dict[str, Service]) -> None:
-    assert set(services) == OURS | {"kafka", "prometheus"}
+    assert set(services) == OURS | BROKERS | OTHERS
+    for name in ("gateway", "processor", "exporter"):
+        assert services[name].config["scale"] == 2
+
+
+def test_what_is_scaled_has_neither_a_fixed_name_nor_a_fixed_port(
+    services: dict[str, Service],
+) -> None:
+    for name in ("gateway", "processor", "exporter"):
+        config = services[name].config
+        assert not {"ports", "container_name", "hostname"} & set(config)
+        assert "WORKER_NAME" not in services[name].environment
+
+
+def test_three_brokers_may_lose_one(services: dict[str, Service]) -> None:
+    for name in BROKERS:
+        environment = services[name].environment
+        copies = {k: v for k, v in environment.items() if k.endswith("REPLICATION_FACTOR")}
+        in_sync = {v for k, v in environment.items() if k.endswith(("MIN_ISR", "INSYNC_REPLICAS"))}
+        assert len(copies) == 4
+        assert set(copies.values()) == {"3"}
+        assert in_sync == {"2"}
+    assert services["gateway"].environment["KAFKA_REPLICATION"] == "3"
+    assert len({services[name].environment["KAFKA_NODE_ID"] for name in BROKERS}) == 3
+
+
+def test_every_service_has_a_health_check(services: dict[str, Service]) -> None:
+    for name, service in services.items():
+        disabled = service.config["healthcheck"]["test"] == ["NONE"]
+        assert disabled == (name == "secrets")
+
+
+def test_the_stores_keep_what_the_guide_says(services: dict[str, Service]) -> None:
+    assert "--storage.tsdb.retention.time=24h" in services["prometheus"].command
+    assert "-retentionPeriod=7d" in services["victoria-week"].command
+    assert "-retentionPeriod=10y" in services["victoria-long"].command
 
 
 def test_every_image_is_pinned(services: dict[str, Service]) -> None:
@@ -47,14 +92,14 @@ def test_every_image_is_pinned(services: dict[str, Service]) -> None:
     bases = [line.words[0] for line in instructions(ROOT / "Dockerfile") if line.name == "FROM"]
     for image in [*images, *bases]:
         assert re.search(r":v?\d+\.\d+", image), f"{image} names no version"
-    assert services["kafka"].config["image"] == "apache/kafka:4.3.1"
+    assert {services[name].config["image"] for name in BROKERS} == {"apache/kafka:4.3.1"}
 
 
 def test_no_container_may_do_more_than_it_must(services: dict[str, Service]) -> None:
     for service in services.values():
         assert service.config["cap_drop"] == ["ALL"]
         assert service.config["security_opt"] == ["no-new-privileges:true"]
-        assert service.config["read_only"] is (service.name != "kafka")
+        assert service.config["read_only"] is (service.name not in BROKERS)
 
 
 def test_the_image_does_not_run_as_root() -> None:
@@ -82,18 +127,30 @@ def test_only_who_needs_a_secret_has_it(services: dict[str, Service]) -> None:
 
 
 def test_nothing_unprotected_is_open_to_the_network(services: dict[str, Service]) -> None:
-    published = {name: service.config.get("ports", []) for name, service in services.items()}
-    assert {name for name, ports in published.items() if ports} == {
-        "gateway",
-        "exporter",
-        "prometheus",
+    published = {
+        name: [str(port) for port in service.config["ports"]]
+        for name, service in services.items()
+        if "ports" in service.config
     }
-    assert all(str(port).startswith("127.0.0.1:") for port in published["prometheus"])
+    assert len(published.pop("edge")) == 2
+    assert set(published) == {"prometheus", "alertmanager", "grafana"}
+    for ports in published.values():
+        assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
 def test_data_outlives_the_containers(services: dict[str, Service]) -> None:
-    kafka = services["kafka"]
-    assert kafka.environment["KAFKA_LOG_DIRS"] in {mount.target for mount in kafka.mounts}
+    for name in BROKERS:
+        kafka = services[name]
+        assert kafka.environment["KAFKA_LOG_DIRS"] in {mount.target for mount in kafka.mounts}
+    kept = {mount.source for service in services.values() for mount in service.mounts}
+    assert {"prometheus", "alertmanager", "victoria-week", "victoria-long", "grafana"} <= kept
+
+
+def test_every_file_that_is_mounted_is_there(services: dict[str, Service]) -> None:
+    mounted = [Path(m.source) for s in services.values() for m in s.mounts if "/" in m.source]
+    assert len(mounted) == 6
+    for folder in mounted:
+        assert list(folder.iterdir()), f"{folder} is empty"
 
 
 def test_the_image_has_every_package_and_their_requirements() -> None:

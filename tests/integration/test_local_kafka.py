@@ -86,6 +86,15 @@ async def commit_as_group(cluster: Cluster) -> None:
         await consumer.stop()
 
 
+async def test_a_cluster_id_that_looks_like_an_option(
+    kafka_install: Install, tmp_path: Path
+) -> None:
+    """One in 64 begins so, and Kafka's tool took it for one."""
+    (tmp_path / "cluster-id").write_text("-" + "A" * 21, encoding="ascii")
+    async with started(Cluster(tmp_path, kafka_install)) as cluster:
+        await create_topic(cluster, replication=1)
+
+
 async def test_a_killed_broker_comes_back_in_its_place_with_every_record(
     kafka_install: Install, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from contract.kinds import CLIENT, HEADEND, EntityKind
 from contract.registry import RegistryState
 from contract.row import empty_ledger
 from contract.topics import declare_topics
+from exporter.lag import SourceEnds
 from exporter.metrics import (
     ExporterMetrics,
     PipelineCollector,
@@ -18,6 +19,7 @@ from exporter.metrics import (
 )
 from exporter.store import StateStore
 from gateway.metrics import GatewayMetrics
+from processor.heartbeat import Heartbeat
 from processor.metrics import ProcessorMetrics
 from processor.store import PartitionedStore
 from service.reader import TopicFollower
@@ -70,14 +72,23 @@ def exporter_families() -> list[Row]:
     state = _Answered(settings, topics.entity_state.name, [0], lambda *_: None)
     registry = TopicFollower(settings, topics.registry.name, [0], lambda *_: None)
     own = ExporterMetrics(CollectorRegistry())
-    return families(own.registry, StateCollector(StateStore([0]), state, registry))
+    asked = (registry, source_ends())
+    return families(own.registry, StateCollector(StateStore([0]), state, asked))
+
+
+def source_ends() -> SourceEnds:
+    """The source's ends after Kafka's first answer."""
+    settings = KafkaSettings(kafka_bootstrap_servers="localhost:1")
+    source = SourceEnds(settings, "submissions", [0])
+    source.answered({0: 0})
+    return source
 
 
 def processor_families() -> list[Row]:
     metrics = ProcessorMetrics(CollectorRegistry())
     store = PartitionedStore.__new__(PartitionedStore)
     store.partitions = {}
-    metrics.watch(store)
+    metrics.watch(store, Heartbeat(1.0), lambda: True)
     return families(metrics.registry)
 
 
@@ -85,7 +96,7 @@ SECTIONS: dict[str, Callable[[], Iterable[Row]]] = {
     "Clients": lambda: entity_families(CLIENT),
     "Headends": lambda: entity_families(HEADEND),
     "Manager": manager_families,
-    "Pipeline": lambda: families(PipelineCollector({0: empty_ledger()})),
+    "Pipeline": lambda: families(PipelineCollector({0: empty_ledger()}, source_ends())),
     "Gateway": gateway_families,
     "Exporter": exporter_families,
     "Processor": processor_families,

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from prometheus_client import CollectorRegistry
 
+from contract.anomaly import Anomaly
 from contract.frame import Submission, encode_frame
 from processor.agent import Agent
 from processor.fold import DeadLetter, PartitionBatch
@@ -62,6 +63,17 @@ class Ownership:
         return bool(event.message.generation_id == self.generation)
 
 
+class Log:
+    """What the agent needs of the anomaly log."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def tell(self, anomalies: list[Anomaly]) -> None:
+        if anomalies:
+            self._table.events.append(f"{len(anomalies)} anomalies")
+
+
 class Fresh:
     async def fresh(self) -> None:
         pass
@@ -94,7 +106,7 @@ def an_agent(table: Table, ownership: Ownership) -> Agent:
         return 0
 
     metrics = ProcessorMetrics(CollectorRegistry())
-    return Agent(*cast(Any, (table, ownership, Fresh(), first_offset, metrics)))
+    return Agent(*cast(Any, (table, ownership, Fresh(), first_offset, Log(table), metrics)))
 
 
 async def process(table: Table, ownership: Ownership, *events: Any) -> list[str]:

@@ -1,6 +1,7 @@
 """`tobogganing secrets`: files for services that run apart from each other."""
 
 import os
+import ssl
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,35 +24,35 @@ def closed_umask() -> Iterator[None]:
 
 
 def test_what_the_environment_sets_is_not_kept(tmp_path: Path) -> None:
-    write_secrets(tmp_path / "secrets", None, TOKENS)
+    write_secrets(tmp_path / "secrets", None, environ=TOKENS)
     assert [file.name for file in (tmp_path / "secrets").iterdir()] == ["SIGNING_KEY"]
 
 
 def test_the_signing_key_is_made_once(tmp_path: Path) -> None:
-    write_secrets(tmp_path, None, TOKENS)
+    write_secrets(tmp_path, None, environ=TOKENS)
     made = (tmp_path / "SIGNING_KEY").read_text()
-    write_secrets(tmp_path, None, TOKENS)
+    write_secrets(tmp_path, None, environ=TOKENS)
     assert (tmp_path / "SIGNING_KEY").read_text() == made
 
 
 def test_the_scraper_gets_the_token_that_holds_now(tmp_path: Path) -> None:
     file = tmp_path / "metrics-token"
-    write_secrets(tmp_path / "secrets", file, TOKENS)
+    write_secrets(tmp_path / "secrets", file, environ=TOKENS)
     assert file.read_text() == "scrape-me"
-    write_secrets(tmp_path / "secrets", file, TOKENS | {"METRICS_TOKEN": "changed"})
+    write_secrets(tmp_path / "secrets", file, environ=TOKENS | {"METRICS_TOKEN": "changed"})
     assert file.read_text() == "changed"
 
 
 def test_the_scraper_gets_a_token_that_was_made(tmp_path: Path) -> None:
     file = tmp_path / "metrics-token"
-    write_secrets(tmp_path / "secrets", file, {})
+    write_secrets(tmp_path / "secrets", file, environ={})
     assert file.read_text() == (tmp_path / "secrets" / "METRICS_TOKEN").read_text()
 
 
 @pytest.mark.usefixtures("closed_umask")
 def test_the_group_may_read_the_scrapers_file_and_only_that(tmp_path: Path) -> None:
     file = tmp_path / "metrics-token"
-    write_secrets(tmp_path, file, TOKENS)
+    write_secrets(tmp_path, file, environ=TOKENS)
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
     assert stat.S_IMODE((tmp_path / "SIGNING_KEY").stat().st_mode) == 0o600
 
@@ -59,7 +60,7 @@ def test_the_group_may_read_the_scrapers_file_and_only_that(tmp_path: Path) -> N
 def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(LocalError, match=r"file/secrets"):
-        write_secrets(tmp_path / "file" / "secrets", None, TOKENS)
+        write_secrets(tmp_path / "file" / "secrets", None, environ=TOKENS)
 
 
 def test_the_command_says_it_in_one_line(tmp_path: Path) -> None:
@@ -69,3 +70,14 @@ def test_the_command_says_it_in_one_line(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert result.output.startswith("Error: ")
     assert len(result.output.splitlines()) == 1
+
+
+def test_the_edge_gets_a_certificate_for_its_group_and_keeps_another_s(tmp_path: Path) -> None:
+    file = tmp_path / "edge.pem"
+    write_secrets(tmp_path / "secrets", None, file, environ=TOKENS)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    file.write_text("the operator's own", encoding="ascii")
+    write_secrets(tmp_path / "secrets", None, file, environ=TOKENS)
+    assert file.read_text(encoding="ascii") == "the operator's own"

@@ -1,0 +1,60 @@
+"""Lag: how many records of the submissions topic the ledgers do not cover yet.
+
+Asked from Kafka about once a second, so it also shows what nobody reads: a processor that is gone
+has no metrics, and its committed offset says nothing of what a flush still holds.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from contract.row import LedgerRow
+from service.reader import TopicEnds
+from service.settings import KafkaSettings
+
+log = structlog.get_logger(__name__)
+
+INTERVAL = 1.0
+"""Seconds between questions."""
+QUESTION_TIMEOUT = 4.0
+
+
+class SourceEnds:
+    """Where the partitions of the submissions topic end, as of Kafka's last answer."""
+
+    def __init__(self, settings: KafkaSettings, topic: str, partitions: Iterable[int]) -> None:
+        self.topic = topic
+        self._settings = settings
+        self._partitions = tuple(partitions)
+        self._ends: dict[int, int] = {}
+        self._answered_at: float | None = None
+
+    def silence(self) -> float:
+        """Seconds since Kafka's last answer; infinite before the first."""
+        return float("inf") if self._answered_at is None else time.monotonic() - self._answered_at
+
+    def lag(self, ledgers: Mapping[int, LedgerRow]) -> dict[int, int]:
+        """Records behind each partition's ledger; nothing before Kafka's first answer."""
+        return {
+            partition: max(0, end - ledgers[partition].offset - 1)
+            for partition, end in self._ends.items()
+        }
+
+    def answered(self, ends: Mapping[int, int]) -> None:
+        """Take Kafka's answer."""
+        self._ends = dict(ends)
+        self._answered_at = time.monotonic()
+
+    async def run(self) -> None:
+        """Ask until cancelled."""
+        async with TopicEnds(self._settings, self.topic, self._partitions) as topic:
+            while True:
+                try:
+                    async with asyncio.timeout(QUESTION_TIMEOUT):
+                        self.answered(await topic.ends())
+                except (KafkaError, TimeoutError) as error:
+                    log.warning("Kafka does not answer", topic=self.topic, reason=repr(error))
+                await asyncio.sleep(INTERVAL)

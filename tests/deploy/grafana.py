@@ -1,0 +1,82 @@
+"""Grafana's dashboards as Grafana reads them: panels, variables, queries."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.deploy.compose import ROOT
+
+GRAFANA = ROOT / "deploy" / "grafana"
+DATA_SOURCE = "tobogganing"
+VARIABLE = re.compile(r"\$\{?(\w+)\}?")
+LABEL_VALUES = re.compile(r"label_values\((.+), (\w+)\)")
+
+
+@dataclass(frozen=True)
+class Query:
+    """One query of one panel."""
+
+    panel: str
+    expr: str
+    instant: bool
+
+    def filled(self, values: Mapping[str, str]) -> str:
+        """The query as Grafana sends it."""
+        return fill(self.expr, values)
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One that is asked from Prometheus: the values of a label."""
+
+    name: str
+    selector: str
+    label: str
+    all: bool
+
+
+class Dashboard:
+    """One file."""
+
+    def __init__(self, file: Path) -> None:
+        self.name = file.stem
+        self.json: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+
+    @property
+    def panels(self) -> list[dict[str, Any]]:
+        """All but the headings."""
+        return [panel for panel in self.json["panels"] if panel["type"] != "row"]
+
+    def queries(self) -> Iterator[Query]:
+        for panel in self.panels:
+            for target in panel["targets"]:
+                yield Query(panel["title"], target["expr"], target.get("instant", False))
+
+    def variables(self) -> Iterator[Variable]:
+        for each in self.json["templating"]["list"]:
+            if each["type"] == "query":
+                found = LABEL_VALUES.fullmatch(each["query"]["query"])
+                assert found, each
+                yield Variable(each["name"], found[1], found[2], each["includeAll"])
+
+    def text_boxes(self) -> dict[str, str]:
+        boxes = self.json["templating"]["list"]
+        return {each["name"]: each["query"] for each in boxes if each["type"] == "textbox"}
+
+
+def dashboards() -> list[Dashboard]:
+    found = [Dashboard(file) for file in sorted((GRAFANA / "dashboards").iterdir())]
+    assert found
+    return found
+
+
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """Put values in the place of variables.
+
+    Raises:
+        KeyError: a variable has none.
+    """
+    return VARIABLE.sub(lambda found: values[found[1]], text)

@@ -1,0 +1,27 @@
+"""Lag: what the ledgers do not cover."""
+
+from contract.row import ROW_VERSION, LedgerRow, empty_ledger
+from exporter.lag import SourceEnds
+from service.settings import KafkaSettings
+
+
+def source(ends: dict[int, int]) -> SourceEnds:
+    found = SourceEnds(KafkaSettings(kafka_bootstrap_servers="localhost:1"), "submissions", ends)
+    found.answered(ends)
+    return found
+
+
+def test_what_lies_behind_the_ledger() -> None:
+    ledgers = {0: LedgerRow(version=ROW_VERSION, offset=6), 1: empty_ledger(), 2: empty_ledger()}
+    assert source({0: 10, 1: 3, 2: 0}).lag(ledgers) == {0: 3, 1: 3, 2: 0}
+
+
+def test_a_ledger_that_is_newer_than_the_answer_has_no_lag() -> None:
+    assert source({0: 10}).lag({0: LedgerRow(version=ROW_VERSION, offset=12)}) == {0: 0}
+
+
+def test_before_the_first_answer_there_is_none() -> None:
+    unasked = SourceEnds(KafkaSettings(kafka_bootstrap_servers="localhost:1"), "s", [0])
+    assert unasked.lag({0: empty_ledger()}) == {}
+    assert unasked.silence() == float("inf")
+    assert source({0: 1}).silence() < 60
