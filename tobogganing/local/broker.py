@@ -128,6 +128,6 @@ class Broker:
 
 def _environ() -> dict[str, str]:
     """What a JVM needs: not the secrets, nor options that other programs set for their JVMs."""
-    return {
-        name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ
-    }
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    # In the POSIX locale Java cannot start in a folder whose name is not ASCII.
+    return kept | {"LC_ALL": "C.UTF-8"}
