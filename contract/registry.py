@@ -1,29 +1,48 @@
-"""The registry: who is known, kept in one compacted topic with one record per entity.
+"""The registry: who is known, kept in one compacted topic with one record for each key.
 
 Writers are optimistic. Every change carries the next revision of what it was made from; of several
 records with the same revision the first in the topic is the change, the others are superseded and
 their writers answer 409. Whoever finds a superseded record last of its key appends a copy of the
 current one (with the next revision), since compaction keeps the last.
+
+A removal is a change like any other: it leaves a record that says so, until nobody can still hold
+what was removed. Only then a tombstone follows, which names the revision that it removes.
 """
 
 import hashlib
+from collections import Counter
+from collections.abc import Iterator
 from enum import Enum
 
 import msgspec
+from sortedcontainers import SortedList
 
-from contract.kinds import EntityKind
+from contract.frame import entity_key
+from contract.kinds import CLIENT, HEADEND, EntityKind
 
 RECORD_VERSION = 1
 CLUSTER = "cluster"
 """Kind of a registry record that is no reporting entity: headends belong to clusters."""
+RELAY = "relay"
+"""Kind of who submits for others."""
+SIGNING_KEY = "signing-key"
+"""Kind of a record that holds a public key of tokens; its id is the `kid`."""
+REVOCATION = "revocation"
+"""Kind of a record that revokes one token; its id is the token's `jti`."""
+
+REVISION_HEADER = "revision"
+"""Header of a tombstone: the revision that it removes, in decimal."""
 
 
 class RegistryRecord(msgspec.Struct, omit_defaults=True, gc=False):
-    """One registered client, headend or cluster.
+    """One registered client, headend, cluster or relay; one signing key; one revoked token.
 
     `generation` is the offset of the first record of this registration; that first record does
-    not know it yet. `api_keys` are hexadecimal SHA-256 digests. `attributes` holds what else the
-    kind has: `type` of a client; `cluster_id`, `region`, `datacenter` of a headend.
+    not know it yet. `api_keys` are hexadecimal SHA-256 digests; `retiring` are such digests with
+    the time at which each ends to be valid. `tokens` counts how often all tokens of the node were
+    revoked: a token names the count at which it was issued. `attributes` holds what else the kind
+    has: `type` of a client; `cluster_id`, `region`, `datacenter` of a headend. A record with
+    `until` may be dropped from then on. Times are in milliseconds since the epoch.
     """
 
     version: int
@@ -34,10 +53,24 @@ class RegistryRecord(msgspec.Struct, omit_defaults=True, gc=False):
     attributes: dict[str, str] = {}
     api_keys: list[str] = []
     generation: int | None = None
+    retiring: dict[str, int] = {}
+    tokens: int = 0
+    removed: bool = False
+    until: int | None = None
+
+    @property
+    def key(self) -> bytes:
+        return entity_key(self.kind, self.id)
 
     def label(self, name: str) -> str:
         """Return the registered value of a label."""
         return self.name if name == "name" else self.attributes[name]
+
+    def valid_keys(self, now: int) -> list[str]:
+        """Digests of the API keys that are valid at `now`."""
+        if not self.retiring:
+            return self.api_keys
+        return self.api_keys + [digest for digest, end in self.retiring.items() if now < end]
 
 
 def registered_labels(
@@ -82,6 +115,22 @@ def decode_record(value: bytes) -> RegistryRecord:
     return record
 
 
+def encode_revision(revision: int) -> bytes:
+    """Encode a tombstone's revision header."""
+    return str(revision).encode()
+
+
+def decode_revision(header: bytes) -> int:
+    """Decode a tombstone's revision header.
+
+    Raises:
+        RegistryError: it is none.
+    """
+    if not (header.isdigit() and len(header) <= 18):
+        raise RegistryError(f"not a revision: {header!r}")
+    return int(header)
+
+
 class Applied(Enum):
     """What became of a registry record."""
 
@@ -90,43 +139,109 @@ class Applied(Enum):
 
 
 class RegistryState:
-    """What the registry topic says so far: the current record of each key."""
+    """What the registry topic says so far: the current record of each key.
+
+    Records are kept encoded, as a fleet of a million would fill a gigabyte with objects.
+    """
 
     def __init__(self) -> None:
-        self._records: dict[bytes, RegistryRecord] = {}
-        self._counts: dict[str, int] = {}
+        self._values: dict[bytes, bytes] = {}
+        self._registered: SortedList[bytes] = SortedList()
+        self._ends: dict[bytes, int] = {}
+        self._counts: Counter[str] = Counter()
+        self._client_types: Counter[str] = Counter()
+        self._members: Counter[str] = Counter()
 
-    def apply(self, offset: int, key: bytes, value: bytes | None) -> Applied:
+    def apply(
+        self, offset: int, key: bytes, value: bytes | None, revision: int | None = None
+    ) -> Applied:
         """Take the next record of the topic, in the topic's order.
 
         A reader that comes after compaction may not find the record that a change was made from,
-        so a revision counts when it is higher, not only when it is the next one.
+        so a revision counts when it is higher, not only when it is the next one. `revision` is
+        that of a tombstone; one without (nobody here writes such) removes whatever there is.
 
         Raises:
             RegistryError: the record cannot be read; the state is as before.
         """
-        current = self._records.get(key)
+        current = self.current(key)
         if value is None:
-            if current is not None:
-                del self._records[key]
-                self._count(current.kind, -1)
-            return Applied.CURRENT
+            return self._drop(key, current, revision)
         record = decode_record(value)
         if current is not None and record.revision <= current.revision:
             return Applied.SUPERSEDED
         if record.generation is None:
             record.generation = offset
-        self._records[key] = record
-        if current is None:
-            self._count(record.kind, +1)
+            value = encode_record(record)
+        self._values[key] = value
+        self._count(key, current, record)
         return Applied.CURRENT
 
+    def current(self, key: bytes) -> RegistryRecord | None:
+        """Return the current record of a key, also one that says that it was removed."""
+        value = self._values.get(key)
+        return None if value is None else _decoder.decode(value)
+
     def get(self, key: bytes) -> RegistryRecord | None:
-        return self._records.get(key)
+        """Return the record of what is registered under a key."""
+        record = self.current(key)
+        return None if record is None or record.removed else record
+
+    def registered(self, kind: str, after: str = "") -> Iterator[RegistryRecord]:
+        """Iterate over what is registered of a kind, by id, from behind the id `after`.
+
+        The state must not change meanwhile.
+        """
+        first, last = entity_key(kind, after), kind.encode() + b";"  # the character behind `:`
+        for key in self._registered.irange(first, last, inclusive=(False, False)):
+            yield _decoder.decode(self._values[key])
 
     def count(self, kind: str) -> int:
-        """Number of registered entities of a kind."""
-        return self._counts.get(kind, 0)
+        """Number of what is registered of a kind."""
+        return self._counts[kind]
 
-    def _count(self, kind: str, step: int) -> None:
-        self._counts[kind] = self._counts.get(kind, 0) + step
+    def clients_of(self, type: str) -> int:
+        """Number of registered clients of a type."""
+        return self._client_types[type]
+
+    def headends_of(self, cluster_id: str) -> int:
+        """Number of registered headends of a cluster."""
+        return self._members[cluster_id]
+
+    def ended(self, now: int) -> list[bytes]:
+        """Keys whose records may be dropped at `now`, in milliseconds since the epoch."""
+        return [key for key, end in self._ends.items() if end <= now]
+
+    def _drop(self, key: bytes, current: RegistryRecord | None, revision: int | None) -> Applied:
+        if current is None:
+            return Applied.CURRENT
+        if revision is not None and revision != current.revision:
+            return Applied.SUPERSEDED
+        del self._values[key]
+        self._count(key, current, None)
+        return Applied.CURRENT
+
+    def _count(
+        self, key: bytes, before: RegistryRecord | None, after: RegistryRecord | None
+    ) -> None:
+        was = before is not None and not before.removed
+        is_ = after is not None and not after.removed
+        if was and not is_:
+            self._registered.remove(key)
+        elif is_ and not was:
+            self._registered.add(key)
+        if before is not None and was:
+            self._tally(before, -1)
+        if after is not None and is_:
+            self._tally(after, +1)
+        if after is not None and after.until is not None:
+            self._ends[key] = after.until
+        else:
+            self._ends.pop(key, None)
+
+    def _tally(self, record: RegistryRecord, step: int) -> None:
+        self._counts[record.kind] += step
+        if record.kind == CLIENT.name:
+            self._client_types[record.attributes.get("type", "")] += step
+        elif record.kind == HEADEND.name:
+            self._members[record.attributes.get("cluster_id", "")] += step

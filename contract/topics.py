@@ -23,6 +23,7 @@ class Topics:
     registry: Topic
     dead_letter: Topic
     anomalies: Topic
+    audit: Topic
 
     def all(self) -> tuple[Topic, ...]:
         return (
@@ -31,6 +32,7 @@ class Topics:
             self.registry,
             self.dead_letter,
             self.anomalies,
+            self.audit,
         )
 
 
@@ -59,4 +61,5 @@ def declare_topics(prefix: str, partitions: int) -> Topics:
         registry=topic("registry", 1, compacted(lag_ms=3_600_000)),
         dead_letter=topic("dead-letter", partitions, kept(days=7)),
         anomalies=topic("anomalies", partitions, kept(days=7)),
+        audit=topic("audit", 1, kept(days=90)),
     )

@@ -11,9 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from contract.kinds import KINDS
+from gateway.audit import Audit
 from gateway.auth import TokenEndpoint
 from gateway.clock import BrokerClock
 from gateway.credentials import Credentials
+from gateway.entities import COLLECTIONS, Entities
+from gateway.limits import Limits
 from gateway.link import Link
 from gateway.metrics import GatewayMetrics
 from gateway.openapi import openapi_route
@@ -28,6 +31,7 @@ from service.exposition import exposition
 from service.health import health_routes
 from service.http import TemplateRoute, build_app, route
 from service.kafka import ensure_topics, topics_of
+from service.refusals import Refusals
 from service.requests import RequestMetrics
 from service.tasks import cancel, vital
 
@@ -53,7 +57,12 @@ class Gateway:
         )
         self._link = Link(settings, self.metrics.producer_failures)
         self.registry = RegistryWriter(settings, self._link)
-        self._credentials = Credentials(self.registry, self.tokens, requests)
+        refusals = Refusals(requests, settings.auth_failures_per_minute)
+        check_admin = TokenCheck(settings.admin_token, "admin", requests, refusals)
+        self._credentials = Credentials(
+            self.registry, self.tokens, requests, self.metrics, refusals, check_admin
+        )
+        self._limits = Limits(settings, requests)
 
         # … and a submission, which leaves in a frame of its partition.
         self._publisher = Publisher(
@@ -69,15 +78,29 @@ class Gateway:
 
     def routes(self) -> list[TemplateRoute]:
         """Everything under /api/v1."""
+        settings, credentials, metrics = self._settings, self._credentials, self.metrics
+        audit = Audit(topics_of(settings).audit.name, self._link)
         submissions = [
-            Submissions(kind, self._settings, self._credentials, self._publisher, self.metrics)
+            Submissions(kind, settings, credentials, self._publisher, metrics, self._limits)
             for kind in KINDS.values()
         ]
-        check_admin = TokenCheck(self._settings.admin_token, "admin", self._requests)
+        entities = [
+            Entities(
+                collection,
+                settings,
+                self.registry,
+                credentials,
+                audit,
+                self._publisher,
+                metrics,
+            )
+            for collection in COLLECTIONS
+        ]
         return [
             *(endpoint.route() for endpoint in submissions),
-            *Registrations(self._settings, self.registry, check_admin).routes(),
-            TokenEndpoint(self._settings, self._credentials, self.tokens).route(),
+            *Registrations(settings, self.registry, credentials, audit, metrics).routes(),
+            *(route for endpoints in entities for route in endpoints.routes()),
+            TokenEndpoint(settings, credentials, self.tokens, metrics).route(),
             openapi_route(),
         ]
 

@@ -1,6 +1,5 @@
 """`POST /api/v1/auth/token`: a node's API key for a token."""
 
-import datetime
 import time
 
 import msgspec
@@ -9,6 +8,7 @@ from starlette.responses import Response
 
 from gateway.credentials import Credentials
 from gateway.decoding import BodyError, JsonDecoder
+from gateway.metrics import GatewayMetrics
 from gateway.reading import invalid, read_body
 from gateway.registrations import (
     NODE_KINDS,
@@ -16,6 +16,7 @@ from gateway.registrations import (
     TokenRequest,
     require_id,
     require_one_of,
+    rfc3339,
 )
 from gateway.settings import GatewaySettings
 from gateway.tokens import Tokens
@@ -25,11 +26,18 @@ from service.http import JSON, TemplateRoute, route
 class TokenEndpoint:
     """Issues tokens to nodes that prove themselves by their API key, which is in the body."""
 
-    def __init__(self, settings: GatewaySettings, credentials: Credentials, tokens: Tokens) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        credentials: Credentials,
+        tokens: Tokens,
+        metrics: GatewayMetrics,
+    ) -> None:
         self._answer_within = settings.answer_within_seconds
         self._max_body = settings.max_body_bytes
         self._credentials = credentials
         self._tokens = tokens
+        self._metrics = metrics
         self._decoder = JsonDecoder(TokenRequest)
 
     def route(self) -> TemplateRoute:
@@ -44,14 +52,12 @@ class TokenEndpoint:
             kind = require_one_of("node_type", body.node_type, NODE_KINDS)
         except BodyError as error:
             raise invalid(error) from error
-        await self._credentials.check_api_key(kind, body.node_id, body.api_key, deadline)
-        token = self._tokens.issue(kind, body.node_id)
+        node = await self._credentials.check_api_key(
+            kind, body.node_id, body.api_key, request.scope, deadline
+        )
+        token = self._tokens.issue(node)
+        self._metrics.tokens_issued[kind].inc()
         answer = TokenIssued(
-            access_token=token.text, token_type="Bearer", expires_at=_rfc3339(token.expires_at)
+            access_token=token.text, token_type="Bearer", expires_at=rfc3339(token.expires_at)
         )
         return JSON(msgspec.structs.asdict(answer))
-
-
-def _rfc3339(seconds: int) -> str:
-    moment = datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC)
-    return moment.isoformat().replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""Credentials: who may submit what.
+"""Credentials: who may do what.
 
 A credential is refused only after the registry has been read to the end that it had when the
 request came, so one that was given out by another gateway works here at once. The answer, and the
@@ -9,89 +9,189 @@ import hmac
 import secrets
 import time
 
+from starlette.requests import Request
+from starlette.types import Scope
+
 from contract.frame import entity_key
-from contract.kinds import HEADEND, EntityKind
-from contract.registry import RegistryRecord, hash_api_key
+from contract.kinds import EntityKind
+from contract.registry import REVOCATION, RegistryRecord, hash_api_key
+from gateway.audit import ADMIN
+from gateway.metrics import GatewayMetrics, TokenResult
 from gateway.registry import RegistryWriter
-from gateway.tokens import TokenError, Tokens
-from service.http import ApiError, unauthorized, unavailable
+from gateway.tokens import Bearer, ExpiredError, TokenError, Tokens, UnknownKeyError
+from service.bearer import TokenCheck, bearer_credential
+from service.http import ApiError, unavailable
 from service.reader import UnreachableError
-from service.requests import Credential, RequestMetrics
+from service.refusals import Refusals
+from service.requests import RequestMetrics
 
 
 class Credentials:
     """Checks what callers present; counts each attempt once that was decided."""
 
-    def __init__(self, registry: RegistryWriter, tokens: Tokens, requests: RequestMetrics) -> None:
+    def __init__(
+        self,
+        registry: RegistryWriter,
+        tokens: Tokens,
+        requests: RequestMetrics,
+        metrics: GatewayMetrics,
+        refusals: Refusals,
+        check_admin: TokenCheck,
+    ) -> None:
         self._registry = registry
         self._tokens = tokens
         self._requests = requests
+        self._metrics = metrics
+        self._refusals = refusals
+        self._check_admin = check_admin
         # Stands in where there is none: no key hashes to it that anybody has.
         self._no_hash = hash_api_key(secrets.token_urlsafe(32))
 
     async def check(
-        self, kind: EntityKind, id: str, credential: str | None, deadline: float
+        self, kind: EntityKind, id: str, credential: str | None, scope: Scope, deadline: float
     ) -> RegistryRecord:
-        """Return the record of the entity `id` if `credential` is its own.
+        """Return the record of the entity `id` if `credential` is the one that it submits with.
 
         `deadline` is on the monotonic clock.
 
         Raises:
-            ApiError: 401; 404 where a headend's own token is right but its record is gone; 503
-                where the registry could not be asked.
+            ApiError: 401 or 429; 404 where a headend's own token is right but its record is gone;
+                503 where the registry could not be asked.
         """
         if kind.credential == "jwt":
-            return await self._check_token(id, credential, deadline)
-        return await self.check_api_key(kind.name, id, credential, deadline)
+            return await self._check_token(kind.name, id, credential, scope, deadline)
+        return await self.check_api_key(kind.name, id, credential, scope, deadline)
+
+    def known(self, kind: EntityKind, id: str, credential: str) -> RegistryRecord | None:
+        """What `check` returns, where that can be told without asking Kafka; else None.
+
+        Counts an attempt only where it returns a record.
+        """
+        if kind.credential == "jwt":
+            return self._known_by_token(kind.name, id, credential)
+        record = self._holder(entity_key(kind.name, id), hash_api_key(credential))
+        if record is not None:
+            self._requests.count_attempt("api_key", True)
+        return record
 
     async def check_api_key(
-        self, kind: str, id: str, api_key: str | None, deadline: float
+        self, kind: str, id: str, api_key: str | None, scope: Scope, deadline: float
     ) -> RegistryRecord:
         """Return the record of the entity whose key this is.
 
         Raises:
-            ApiError: 401, or 503 where the registry could not be asked.
+            ApiError: 401 or 429, or 503 where the registry could not be asked.
         """
         if api_key is None:
-            raise self._refused("api_key")
+            raise self._refusals.refuse("api_key", scope)
         key, digest = entity_key(kind, id), hash_api_key(api_key)
         record = self._holder(key, digest)
         if record is None:
-            await self._catch_up(deadline)
+            await self.catch_up(deadline)
             record = self._holder(key, digest)
         if record is None:
-            raise self._refused("api_key")
+            raise self._refusals.refuse("api_key", scope)
         self._requests.count_attempt("api_key", True)
         return record
 
-    async def _check_token(self, id: str, token: str | None, deadline: float) -> RegistryRecord:
-        try:
-            bearer = self._tokens.verify(token or "")
-        except TokenError:
-            raise self._refused("jwt") from None
-        if (bearer.node_type, bearer.id) != (HEADEND.name, id):
-            raise self._refused("jwt")
-        record = self._registry.get(HEADEND.name, id)
-        if record is None:
-            await self._catch_up(deadline)
-            record = self._registry.get(HEADEND.name, id)
-        self._requests.count_attempt("jwt", True)
-        if record is None:
-            raise ApiError(404, "Headend not found")
-        return record
+    async def check_actor(self, request: Request, kind: str, id: str, deadline: float) -> str:
+        """Return the actor of a change that an entity may make for itself, and ADMIN for all.
 
-    def _holder(self, key: bytes, digest: str) -> RegistryRecord | None:
-        record = self._registry.state.get(key)
-        hashes = (record.api_keys if record is not None else None) or [self._no_hash]
-        fits = [hmac.compare_digest(known, digest) for known in hashes]
-        return record if any(fits) else None
+        An entity proves itself by its API key, or by a token of its own.
 
-    async def _catch_up(self, deadline: float) -> None:
+        Raises:
+            ApiError: 401 or 429, or 503 where the registry could not be asked.
+        """
+        credential = bearer_credential(request)
+        if self._check_admin.fits(credential):
+            self._requests.count_attempt("admin", True)
+            return ADMIN
+        if credential is not None and credential.count(".") == 2:
+            await self._check_token(kind, id, credential, request.scope, deadline)
+        else:
+            await self.check_api_key(kind, id, credential, request.scope, deadline)
+        return f"{kind}:{id}"
+
+    def check_admin(self, request: Request) -> None:
+        """Pass with the installation's ADMIN_TOKEN only.
+
+        Raises:
+            ApiError: 401 or 429.
+        """
+        self._check_admin(request)
+
+    async def catch_up(self, deadline: float) -> None:
+        """Read the registry to where it ends now.
+
+        Raises:
+            ApiError: 503 where Kafka could not be asked.
+        """
         try:
             await self._registry.follower.catch_up(deadline - time.monotonic())
         except UnreachableError as error:
             raise unavailable("The registry cannot be read at the moment: try again") from error
 
-    def _refused(self, credential: Credential) -> ApiError:
-        self._requests.count_attempt(credential, False)
-        return unauthorized()
+    async def _check_token(
+        self, kind: str, id: str, token: str | None, scope: Scope, deadline: float
+    ) -> RegistryRecord:
+        bearer = self._bearer(kind, id, token, scope)
+        record = self._registry.get(kind, id)
+        if bearer is None or not self._stands(bearer, record):
+            await self.catch_up(deadline)
+            bearer = bearer or self._bearer(kind, id, token, scope)
+            record = self._registry.get(kind, id)
+        if bearer is not None and record is None:
+            self._count_token("success")
+            raise ApiError(404, f"{kind.capitalize()} not found")
+        if bearer is None or record is None or not self._stands(bearer, record):
+            raise self._refuse_token("failure", scope)
+        self._count_token("success")
+        return record
+
+    def _known_by_token(self, kind: str, id: str, token: str) -> RegistryRecord | None:
+        try:
+            bearer = self._tokens.verify(token)
+        except TokenError:
+            return None
+        record = self._registry.get(kind, id)
+        if (bearer.node_type, bearer.id) != (kind, id) or not self._stands(bearer, record):
+            return None
+        self._count_token("success")
+        return record
+
+    def _bearer(self, kind: str, id: str, token: str | None, scope: Scope) -> Bearer | None:
+        """Whom a token names; None where its key is not known here (yet)."""
+        try:
+            bearer = self._tokens.verify(token or "")
+        except UnknownKeyError:
+            return None
+        except ExpiredError:
+            raise self._refuse_token("expired", scope) from None
+        except TokenError:
+            raise self._refuse_token("failure", scope) from None
+        if (bearer.node_type, bearer.id) != (kind, id):
+            raise self._refuse_token("failure", scope)
+        return bearer
+
+    def _stands(self, bearer: Bearer, record: RegistryRecord | None) -> bool:
+        """Tell whether a token is of this registration, and has not been revoked."""
+        return (
+            record is not None
+            and (bearer.generation, bearer.tokens) == (record.generation, record.tokens)
+            and self._registry.get(REVOCATION, bearer.jti) is None
+        )
+
+    def _count_token(self, result: TokenResult) -> None:
+        self._metrics.tokens_validated[result].inc()
+        if result == "success":
+            self._requests.count_attempt("jwt", True)
+
+    def _refuse_token(self, result: TokenResult, scope: Scope) -> ApiError:
+        self._count_token(result)
+        return self._refusals.refuse("jwt", scope)
+
+    def _holder(self, key: bytes, digest: str) -> RegistryRecord | None:
+        record = self._registry.state.get(key)
+        hashes = record.valid_keys(time.time_ns() // 1_000_000) if record is not None else None
+        fits = [hmac.compare_digest(known, digest) for known in hashes or [self._no_hash]]
+        return record if any(fits) else None

@@ -81,7 +81,7 @@ class Link:
     async def send(
         self,
         topic: str,
-        value: bytes,
+        value: bytes | None,
         *,
         partition: int,
         key: bytes | None = None,

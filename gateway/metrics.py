@@ -9,6 +9,9 @@ from contract.kinds import KINDS
 Result = Literal["received", "refused", "unconfirmed", "overloaded"]
 RESULTS: tuple[Result, ...] = ("received", "refused", "unconfirmed", "overloaded")
 
+TokenResult = Literal["success", "failure", "expired"]
+TOKEN_RESULTS: tuple[TokenResult, ...] = ("success", "failure", "expired")
+
 _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 _BYTES = (512, 2_048, 8_192, 32_768, 131_072, 262_144)
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8)
@@ -91,3 +94,30 @@ class GatewayMetrics:
             registry=self.registry,
         )
         self.certificates = {kind: certificates.labels(kind) for kind in KINDS}
+        validated = Counter(
+            "tobogganing_manager_jwt_tokens_validated",
+            "Tokens that were presented, by what they proved to be",
+            ["result"],
+            registry=self.registry,
+        )
+        self.tokens_validated = {result: validated.labels(result) for result in TOKEN_RESULTS}
+        issued = Counter(
+            "tobogganing_manager_jwt_tokens_issued",
+            "Tokens issued",
+            ["node_type"],
+            registry=self.registry,
+        )
+        self.tokens_issued = {kind: issued.labels(kind) for kind in KINDS}
+        self.tokens_revoked = Counter(
+            "tobogganing_manager_jwt_tokens_revoked",
+            "Revocations: of one token (jti), of all tokens of a node (node), of those that came "
+            "with an API key that was replaced (key)",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.registrations = Counter(
+            "tobogganing_manager_client_registrations",
+            "Registrations by type (a client's type, or another kind) and by what was answered",
+            ["type", "result"],
+            registry=self.registry,
+        )

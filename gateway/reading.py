@@ -29,6 +29,12 @@ async def read_body(request: Request, limit: int, deadline: float) -> bytes:
     return await _read(request, limit, deadline)
 
 
+def has_body(request: Request) -> bool:
+    """Tell whether the request says that it has a body."""
+    headers = dict(request.scope["headers"])
+    return headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
+
+
 def invalid(error: BodyError) -> ApiError:
     """The answer to a body that is not what the endpoint takes."""
     return ApiError(400, str(error), field=error.field)

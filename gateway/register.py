@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -11,7 +11,10 @@ from starlette.responses import Response
 
 from contract.kinds import CLIENT, HEADEND
 from contract.registry import CLUSTER, RECORD_VERSION, RegistryRecord, hash_api_key
+from gateway.audit import ADMIN, Audit, Change
+from gateway.credentials import Credentials
 from gateway.decoding import BodyError, JsonDecoder
+from gateway.metrics import GatewayMetrics
 from gateway.reading import invalid, read_body
 from gateway.registrations import (
     CLIENT_TYPES,
@@ -27,21 +30,34 @@ from gateway.registrations import (
 )
 from gateway.registry import RegistryWriter, UnconfirmedError
 from gateway.settings import GatewaySettings
-from service.bearer import TokenCheck
 from service.http import JSON, ApiError, TemplateRoute, route, unavailable
-from service.reader import UnreachableError
+from service.requests import address_of
 
 B = TypeVar("B", bound=msgspec.Struct)
+
+
+class Asked(NamedTuple):
+    """By when a request must be answered (on the monotonic clock), and where it came from."""
+
+    deadline: float
+    address: str
 
 
 class Registrations:
     """Adds to the registry; the answer comes once the addition is known to be the current one."""
 
     def __init__(
-        self, settings: GatewaySettings, registry: RegistryWriter, check_admin: TokenCheck
+        self,
+        settings: GatewaySettings,
+        registry: RegistryWriter,
+        credentials: Credentials,
+        audit: Audit,
+        metrics: GatewayMetrics,
     ) -> None:
         self._registry = registry
-        self._check_admin = check_admin
+        self._credentials = credentials
+        self._audit = audit
+        self._metrics = metrics
         self._answer_within = settings.answer_within_seconds
         self._max_body = settings.max_body_bytes
 
@@ -56,51 +72,47 @@ class Registrations:
         self,
         collection: str,
         type: type[B],
-        register: Callable[[B, float], Awaitable[msgspec.Struct]],
+        register: Callable[[B, Asked], Awaitable[msgspec.Struct]],
     ) -> TemplateRoute:
         decoder = JsonDecoder(type)
 
         async def take(request: Request) -> Response:
-            deadline = time.monotonic() + self._answer_within
-            self._check_admin(request)
-            content = await read_body(request, self._max_body, deadline)
+            asked = Asked(time.monotonic() + self._answer_within, address_of(request.scope))
+            self._credentials.check_admin(request)
+            content = await read_body(request, self._max_body, asked.deadline)
             try:
-                answer = await register(decoder.decode(content), deadline)
+                answer = await register(decoder.decode(content), asked)
             except BodyError as error:
                 raise invalid(error) from error
             return JSON(msgspec.structs.asdict(answer))
 
         return route(f"/api/v1/{collection}/register", take, "POST")
 
-    async def _register_client(self, body: ClientRegistration, deadline: float) -> ClientRegistered:
+    async def _register_client(self, body: ClientRegistration, asked: Asked) -> ClientRegistered:
         require_text(body, "name")
         require_id(body, "client_id")
         type = require_one_of("type", body.type, CLIENT_TYPES)
         id = body.client_id or _new_id(CLIENT.name)
         api_key = secrets.token_urlsafe(32)
-        await self._add(_record(CLIENT.name, id, body.name, {"type": type}, api_key), deadline)
+        await self._add(_record(CLIENT.name, id, body.name, {"type": type}, api_key), asked)
         return ClientRegistered(client_id=id, api_key=api_key, name=body.name, type=type)
 
-    async def _register_cluster(
-        self, body: ClusterRegistration, deadline: float
-    ) -> ClusterRegistered:
+    async def _register_cluster(self, body: ClusterRegistration, asked: Asked) -> ClusterRegistered:
         require_text(body, "name", "region", "datacenter")
         require_id(body, "cluster_id")
         id = body.cluster_id or _new_id(CLUSTER)
         attributes = {"region": body.region, "datacenter": body.datacenter}
         if body.headend_url:
             attributes["headend_url"] = body.headend_url
-        await self._add(_record(CLUSTER, id, body.name, attributes), deadline)
+        await self._add(_record(CLUSTER, id, body.name, attributes), asked)
         return ClusterRegistered(
             cluster_id=id, name=body.name, region=body.region, datacenter=body.datacenter
         )
 
-    async def _register_headend(
-        self, body: HeadendRegistration, deadline: float
-    ) -> HeadendRegistered:
+    async def _register_headend(self, body: HeadendRegistration, asked: Asked) -> HeadendRegistered:
         require_text(body, "name")
         require_id(body, "cluster_id", "headend_id")
-        cluster = await self._cluster(body.cluster_id, deadline)
+        cluster = await self._cluster(body.cluster_id, asked.deadline)
         id = body.headend_id or _new_id(HEADEND.name)
         api_key = secrets.token_urlsafe(32)
         attributes = {
@@ -108,30 +120,33 @@ class Registrations:
             "region": cluster.attributes["region"],
             "datacenter": cluster.attributes["datacenter"],
         }
-        await self._add(_record(HEADEND.name, id, body.name, attributes, api_key), deadline)
+        await self._add(_record(HEADEND.name, id, body.name, attributes, api_key), asked)
         return HeadendRegistered(headend_id=id, api_key=api_key)
 
     async def _cluster(self, id: str, deadline: float) -> RegistryRecord:
         cluster = self._registry.get(CLUSTER, id)
         if cluster is None:
-            try:
-                await self._registry.follower.catch_up(deadline - time.monotonic())
-            except UnreachableError as error:
-                raise unavailable("The registry cannot be read now: try again") from error
+            await self._credentials.catch_up(deadline)
             cluster = self._registry.get(CLUSTER, id)
         if cluster is None:
             raise BodyError("cluster_id", "no such cluster is registered")
         return cluster
 
-    async def _add(self, record: RegistryRecord, deadline: float) -> None:
-        try:
-            added = await self._registry.add(record, deadline)
-        except UnconfirmedError as error:
-            raise unavailable(
-                "Kafka did not confirm the registration in time: it may still come to be"
-            ) from error
-        if not added:
-            raise ApiError(409, f"The {record.kind} {record.id} is registered already")
+    async def _add(self, record: RegistryRecord, asked: Asked) -> None:
+        type = record.attributes.get("type", record.kind)
+        change = Change(ADMIN, "register", f"{record.kind}:{record.id}", asked.address)
+        async with self._audit.of(change, asked.deadline):
+            try:
+                added = await self._registry.add(record, asked.deadline)
+            except UnconfirmedError as error:
+                self._metrics.registrations.labels(type, "unconfirmed").inc()
+                raise unavailable(
+                    "Kafka did not confirm the registration in time: it may still come to be"
+                ) from error
+            if not added:
+                self._metrics.registrations.labels(type, "conflict").inc()
+                raise ApiError(409, f"The {record.kind} {record.id} is registered already")
+        self._metrics.registrations.labels(type, "success").inc()
 
 
 def _new_id(kind: str) -> str:

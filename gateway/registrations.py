@@ -1,5 +1,6 @@
 """Bodies and answers of registration: one declaration for validation and for the document."""
 
+import datetime
 from typing import Annotated
 
 import msgspec
@@ -12,6 +13,9 @@ CLIENT_TYPES = {name: name for name in CLIENT.types} | TYPE_ALIASES
 """What a registration may say, and the type that it then is."""
 NODE_KINDS = {name: name for name in KINDS} | dict.fromkeys(TYPE_ALIASES, CLIENT.name)
 """What a token request may say, and the kind of entity that it then is."""
+
+MAX_OVERLAP = 7 * 86_400
+"""Seconds that an API key may stay valid beside its successor."""
 
 Id = Annotated[
     str, Meta(min_length=1, max_length=128, extra_json_schema={"pattern": f"^{ID_PATTERN}$"})
@@ -72,6 +76,19 @@ class TokenIssued(msgspec.Struct):
     access_token: str
     token_type: str
     expires_at: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+
+
+class KeyRotation(msgspec.Struct):
+    overlap_seconds: Annotated[
+        float,
+        Meta(ge=0, le=MAX_OVERLAP, description="How long the old key stays valid; 0: not at all."),
+    ] = 0.0
+
+
+def rfc3339(seconds: float) -> str:
+    """A moment, in seconds since the epoch, as answers show it."""
+    moment = datetime.datetime.fromtimestamp(int(seconds), tz=datetime.UTC)
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def require_text(body: msgspec.Struct, *fields: str) -> None:

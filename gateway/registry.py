@@ -16,10 +16,12 @@ from aiokafka import ConsumerRecord
 
 from contract.frame import entity_key
 from contract.registry import (
+    REVISION_HEADER,
     Applied,
     RegistryRecord,
     decode_record,
     encode_record,
+    encode_revision,
 )
 from gateway.link import Appended, Headers, SendError
 from service.kafka import topics_of
@@ -40,7 +42,7 @@ class Sender(Protocol):
     async def send(
         self,
         topic: str,
-        value: bytes,
+        value: bytes | None,
         *,
         partition: int,
         key: bytes | None = None,
@@ -59,6 +61,8 @@ class RegistryWriter(RegistryReader):
     """Seconds after which another writer's superseded record is covered: it may be gone."""
     heal_interval: float = 1.0
     heal_within: float = 10.0
+    sweep_interval: float = 60.0
+    """Seconds between two looks for records that may be dropped."""
 
     def __init__(self, settings: KafkaSettings, sender: Sender) -> None:
         super().__init__(settings)
@@ -74,24 +78,42 @@ class RegistryWriter(RegistryReader):
         return self.state.get(entity_key(kind, id))
 
     async def add(self, record: RegistryRecord, deadline: float) -> bool:
-        """Register a new entity; return False if its id exists already.
+        """Register something new; return False if its id is taken.
 
         `deadline` is on the monotonic clock.
 
         Raises:
             UnconfirmedError: Kafka did not confirm it by the deadline.
         """
-        if self.get(record.kind, record.id) is not None:
+        base = self.state.current(record.key)
+        if base is not None and not base.removed:
             return False
-        return await self._change(record, deadline) is Applied.CURRENT
+        return await self.change(base, record, deadline)
+
+    async def change(
+        self, base: RegistryRecord | None, record: RegistryRecord, deadline: float
+    ) -> bool:
+        """Replace the record `base` by its successor; return False if another change came first.
+
+        `record` gets the revision that follows from `base`.
+
+        Raises:
+            UnconfirmedError: Kafka did not confirm it by the deadline.
+        """
+        record = msgspec.structs.replace(record, revision=base.revision + 1 if base else 1)
+        value = encode_record(record)
+        return await self._write(record.key, value, (), deadline) is Applied.CURRENT
 
     async def run(self) -> None:
-        """Follow the topic, and heal it, until cancelled."""
-        healing = asyncio.create_task(self._heal(), name="registry healing")
+        """Follow the topic, and keep it in order, until cancelled."""
+        keeping = [
+            asyncio.create_task(self._heal(), name="registry healing"),
+            asyncio.create_task(self._sweep(), name="registry sweep"),
+        ]
         try:
             await self.follower.run()
         finally:
-            await cancel(healing)
+            await cancel(*keeping)
 
     def on_applied(self, record: ConsumerRecord, applied: Applied) -> None:
         change = self._change_of(record)
@@ -111,9 +133,13 @@ class RegistryWriter(RegistryReader):
 
     def _is_copy(self, record: ConsumerRecord) -> bool:
         """Tell whether a superseded record equals the current one: compaction may keep either."""
-        return decode_record(record.value) == self.state.get(record.key)
+        if record.value is None:
+            return False
+        return decode_record(record.value) == self.state.current(record.key)
 
-    async def _change(self, record: RegistryRecord, deadline: float) -> Applied:
+    async def _write(
+        self, key: bytes, value: bytes | None, headers: Headers, deadline: float
+    ) -> Applied:
         token = f"{self._name}-{next(self._numbers)}".encode()
         change: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
         self._changes[token] = change
@@ -123,10 +149,10 @@ class RegistryWriter(RegistryReader):
                 try:
                     await self._sender.send(
                         self._topic,
-                        encode_record(record),
+                        value,
                         partition=0,
-                        key=entity_key(record.kind, record.id),
-                        headers=[(WRITER_HEADER, token)],
+                        key=key,
+                        headers=[(WRITER_HEADER, token), *headers],
                     )
                 except SendError as error:
                     # The follower may still meet it, so wait and see.
@@ -151,14 +177,31 @@ class RegistryWriter(RegistryReader):
 
     async def _cover(self, key: bytes) -> None:
         """Write a copy of the current record after the superseded one."""
-        current = self.state.get(key)
+        current = self.state.current(key)
         if current is None:
             self._superseded.pop(key, None)
             return
-        copy = msgspec.structs.replace(current, revision=current.revision + 1)
         try:
-            await self._change(copy, time.monotonic() + self.heal_within)
+            await self.change(current, current, time.monotonic() + self.heal_within)
         except UnconfirmedError as error:
             log.warning("superseded registry record not covered yet", reason=str(error))
         else:
             log.info("superseded registry record covered", key=key.decode())
+
+    async def _sweep(self) -> None:
+        """Drop what may be dropped. Every gateway does, and a second tombstone changes nothing."""
+        while True:
+            await asyncio.sleep(self.sweep_interval)
+            if self.follower.caught_up:
+                for key in self.state.ended(time.time_ns() // 1_000_000):
+                    await self._tombstone(key)
+
+    async def _tombstone(self, key: bytes) -> None:
+        current = self.state.current(key)
+        if current is None:
+            return
+        headers = [(REVISION_HEADER, encode_revision(current.revision))]
+        try:
+            await self._write(key, None, headers, time.monotonic() + self.heal_within)
+        except UnconfirmedError as error:
+            log.warning("ended registry record not dropped yet", reason=str(error))

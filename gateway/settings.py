@@ -22,6 +22,12 @@ class GatewaySettings(KafkaSettings, HttpSettings):
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 65_536
     max_queued_submissions: Annotated[int, Meta(ge=1)] = 20_000
     """Submissions that may wait for Kafka at once; more are answered 503 right away."""
+    rate_limit_per_minute: Annotated[float, Meta(ge=0)] = 60
+    """Submissions that one entity may make; 0: no limit."""
+    relay_rate_limit_per_minute: Annotated[float, Meta(ge=0)] = 0
+    """Items that one relay may submit; 0: no limit."""
+    auth_failures_per_minute: Annotated[float, Meta(ge=0)] = 60
+    """Failed attempts of one address that are answered 401; more are 429. 0: no limit."""
 
     @property
     def grace_seconds(self) -> int:

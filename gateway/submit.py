@@ -17,6 +17,7 @@ from contract.registry import RegistryRecord, registered_labels
 from gateway.bodies import Body, BodyDecoder, Received
 from gateway.credentials import Credentials
 from gateway.decoding import BodyError
+from gateway.limits import Limits
 from gateway.metrics import GatewayMetrics, Result
 from gateway.publish import OverloadedError, Publisher
 from gateway.reading import invalid, read_body
@@ -37,6 +38,7 @@ class Submissions:
         credentials: Credentials,
         publisher: Publisher,
         metrics: GatewayMetrics,
+        limits: Limits,
     ) -> None:
         self._kind = kind
         self._answer_within = settings.answer_within_seconds
@@ -44,6 +46,7 @@ class Submissions:
         self._credentials = credentials
         self._publisher = publisher
         self._metrics = metrics
+        self._limits = limits
         self._decoder = BodyDecoder(kind)
         self._defaults = {
             label.name: label.default
@@ -68,7 +71,8 @@ class Submissions:
     async def _admit(self, request: Request, deadline: float) -> tuple[RegistryRecord, Body]:
         id = request.path_params[self._kind.id_label]
         credential = bearer_credential(request)
-        record = await self._credentials.check(self._kind, id, credential, deadline)
+        record = await self._credentials.check(self._kind, id, credential, request.scope, deadline)
+        self._limits.admit(record, request.scope)
         content = await read_body(request, self._max_body, deadline)
         try:
             body = self._decoder.decode(content, time.time())

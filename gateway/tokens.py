@@ -3,14 +3,15 @@
 import base64
 import hashlib
 import json
+import secrets
 import time
-import uuid
 from typing import Any, NamedTuple
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from contract.registry import RegistryRecord
 from service.settings import Secret, SettingsError
 
 ALGORITHM = "RS256"
@@ -29,14 +30,25 @@ class Token(NamedTuple):
 
 
 class Bearer(NamedTuple):
-    """Whom a valid token names."""
+    """Whom a valid token names, of which registration, and after how many revocations."""
 
     node_type: str
     id: str
+    generation: int
+    tokens: int
+    jti: str
 
 
 class TokenError(Exception):
     """A token that is not valid here, whatever the reason."""
+
+
+class ExpiredError(TokenError):
+    """A token of ours whose time is over."""
+
+
+class UnknownKeyError(TokenError):
+    """A token that names a key which the registry, as far as it was read, does not hold."""
 
 
 class Tokens:
@@ -54,20 +66,20 @@ class Tokens:
         self._lifetime = lifetime
         self.key_id = _thumbprint(self._key)
 
-    def issue(self, node_type: str, id: str, now: float | None = None) -> Token:
+    def issue(self, node: RegistryRecord, now: float | None = None) -> Token:
         """Issue a token for a node, valid for the configured lifetime (in seconds) from `now`."""
         issued_at = int(time.time() if now is None else now)
         expires_at = int(issued_at + self._lifetime)
         claims = {
-            "sub": id,
-            "node_type": node_type,
+            "sub": node.id,
+            "node_type": node.kind,
             "scope": SCOPE,
             "iss": self._issuer,
             "aud": self._audience,
             "iat": issued_at,
             "nbf": issued_at,
             "exp": expires_at,
-            "jti": str(uuid.uuid4()),
+            "jti": f"{node.generation}.{node.tokens}.{secrets.token_hex(16)}",
         }
         text = jwt.encode(claims, self._key, algorithm=ALGORITHM, headers={"kid": self.key_id})
         return Token(text, expires_at)
@@ -90,6 +102,8 @@ class Tokens:
                 options={"require": list(_CLAIMS)},
             )
             return self._bearer(token["header"], token["payload"])
+        except jwt.ExpiredSignatureError as error:
+            raise ExpiredError(str(error)) from error
         except Exception as error:
             raise TokenError(str(error)) from error
 
@@ -101,7 +115,8 @@ class Tokens:
             raise TokenError("claims of other types")
         if SCOPE not in scope.split():
             raise TokenError("issued for another use")
-        return Bearer(node_type, id)
+        generation, tokens, _ = claims["jti"].split(".")
+        return Bearer(node_type, id, int(generation), int(tokens), claims["jti"])
 
 
 def _load_key(signing_key: Secret) -> RSAPrivateKey:

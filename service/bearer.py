@@ -4,7 +4,7 @@ import hmac
 
 from starlette.requests import Request
 
-from service.http import unauthorized
+from service.refusals import Refusals
 from service.requests import Credential, RequestMetrics
 from service.settings import Secret
 
@@ -29,19 +29,28 @@ def bearer_credential(request: Request) -> str | None:
 class TokenCheck:
     """Requires one of the installation's own tokens, and counts the attempt."""
 
-    def __init__(self, token: Secret, credential: Credential, metrics: RequestMetrics) -> None:
+    def __init__(
+        self,
+        token: Secret,
+        credential: Credential,
+        metrics: RequestMetrics,
+        refusals: Refusals | None = None,
+    ) -> None:
         self._token = token.reveal().encode()
         self._credential = credential
         self._metrics = metrics
+        self._refusals = refusals or Refusals(metrics)
+
+    def fits(self, given: str | None) -> bool:
+        """Tell whether this is the token; counts nothing."""
+        return hmac.compare_digest((given or "").encode("utf-8", "surrogatepass"), self._token)
 
     def __call__(self, request: Request) -> None:
         """Pass, or raise.
 
         Raises:
-            ApiError: 401, whatever is wrong.
+            ApiError: 401 or 429, whatever is wrong.
         """
-        given = bearer_credential(request) or ""
-        matches = hmac.compare_digest(given.encode("utf-8", "surrogatepass"), self._token)
-        self._metrics.count_attempt(self._credential, matches)
-        if not matches:
-            raise unauthorized()
+        if not self.fits(bearer_credential(request)):
+            raise self._refusals.refuse(self._credential, request.scope)
+        self._metrics.count_attempt(self._credential, True)

@@ -57,6 +57,11 @@ def unavailable(error: str, retry_after: int = 1) -> ApiError:
     return ApiError(503, error, headers={"Retry-After": str(retry_after)})
 
 
+def too_many(error: str, retry_after: int) -> ApiError:
+    """The answer to more than a limit allows; `retry_after` is in seconds."""
+    return ApiError(429, error, headers={"Retry-After": str(retry_after)})
+
+
 class _IdConvertor(Convertor[str]):
     regex = ID_PATTERN
 

@@ -5,7 +5,13 @@ from collections.abc import Sequence
 import structlog
 from aiokafka import ConsumerRecord
 
-from contract.registry import Applied, RegistryError, RegistryState
+from contract.registry import (
+    REVISION_HEADER,
+    Applied,
+    RegistryError,
+    RegistryState,
+    decode_revision,
+)
 from service.kafka import topics_of
 from service.reader import TopicFollower
 from service.settings import KafkaSettings
@@ -23,7 +29,9 @@ class RegistryReader:
     def apply(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
         for record in records:
             try:
-                applied = self.state.apply(record.offset, record.key or b"", record.value)
+                applied = self.state.apply(
+                    record.offset, record.key or b"", record.value, _revision(record)
+                )
             except RegistryError as error:
                 log.error("registry record skipped", offset=record.offset, reason=str(error))
             else:
@@ -31,3 +39,11 @@ class RegistryReader:
 
     def on_applied(self, record: ConsumerRecord, applied: Applied) -> None:
         """Called after each record; a writer learns here what became of its own."""
+
+
+def _revision(record: ConsumerRecord) -> int | None:
+    """Revision that a tombstone removes."""
+    if record.value is not None:
+        return None
+    header = dict(record.headers).get(REVISION_HEADER)
+    return None if header is None else decode_revision(header)

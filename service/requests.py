@@ -12,6 +12,18 @@ UNMATCHED = "unmatched"
 """Endpoint label of a request whose path is no route's."""
 
 
+def endpoint_of(scope: Scope) -> str:
+    """Template of the route that took a request: what metrics may name, never a raw path."""
+    template: str = scope.get("endpoint_template", UNMATCHED)
+    return template
+
+
+def address_of(scope: Scope) -> str:
+    """Address that a request came from; behind a trusted proxy, the one that it names."""
+    client = scope.get("client")
+    return client[0] if client else "unknown"
+
+
 class RequestMetrics:
     """`http_requests_total` and `auth_attempts_total` of one process."""
 
@@ -27,6 +39,12 @@ class RequestMetrics:
             "tobogganing_manager_auth_attempts",
             "Authentication attempts",
             ["type", "result"],
+            registry=registry,
+        )
+        self._limited = Counter(
+            "tobogganing_manager_api_rate_limit_hits",
+            "Requests that a rate limit refused (429)",
+            ["endpoint", "client_type"],
             registry=registry,
         )
         # Looking a child up by its labels costs more than counting.
@@ -48,6 +66,11 @@ class RequestMetrics:
     def count_attempt(self, credential: Credential, succeeded: bool) -> None:
         self._results[credential, succeeded].inc()
 
+    def count_limited(self, scope: Scope, client_type: str) -> None:
+        """Count a 429; `client_type` is the client's type, the kind of another entity, or
+        `unknown` where nobody has proved who they are."""
+        self._limited.labels(endpoint_of(scope), client_type).inc()
+
     def middleware(self, app: ASGIApp) -> ASGIApp:
         """Wrap an application so that each of its answers is counted once."""
 
@@ -67,7 +90,6 @@ class RequestMetrics:
             try:
                 await app(scope, receive, noting_send)
             finally:
-                endpoint = scope.get("endpoint_template", UNMATCHED)
-                self.count_request(scope["method"], endpoint, status)
+                self.count_request(scope["method"], endpoint_of(scope), status)
 
         return counted

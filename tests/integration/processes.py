@@ -55,6 +55,7 @@ class Service:
             "HOST": "127.0.0.1",
             "PORT": str(self.port),
             "LOG_FORMAT": "json",
+            "RATE_LIMIT_PER_MINUTE": "0",
             **extra,
         }
         self._process: asyncio.subprocess.Process | None = None

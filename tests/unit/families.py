@@ -49,7 +49,11 @@ def row(metric: Metric) -> Row:
 def manager_families() -> list[Row]:
     requests = RequestMetrics(CollectorRegistry())
     requests.count_request("GET", "/", 200)
-    shared = families(requests.registry, GatewayMetrics().registry)
+    requests.count_limited({}, "unknown")
+    gateway = GatewayMetrics()
+    gateway.tokens_revoked.labels("node")
+    gateway.registrations.labels("native", "success")
+    shared = families(requests.registry, gateway.registry)
     counted = [row for row in shared if row[0].startswith("tobogganing_manager_")]
     return families(RegisteredCollector(RegistryState())) + counted
 

