@@ -21,6 +21,10 @@ from service.settings import KafkaSettings
 
 log = structlog.get_logger(__name__)
 
+MAX_BATCH_BYTES = 512 * 1024
+"""Whoever does not fit into aiokafka's current batch waits, and is woken with everybody else for
+each batch that leaves: with its 16 KiB, thousands of registrations at once take quadratic time."""
+
 Headers = Sequence[tuple[str, bytes]]
 
 
@@ -114,7 +118,11 @@ class Link:
     async def _connect(self) -> AIOKafkaProducer:
         while True:
             producer = AIOKafkaProducer(
-                **client_options(self._settings), enable_idempotence=True, acks="all", linger_ms=0
+                **client_options(self._settings),
+                enable_idempotence=True,
+                acks="all",
+                linger_ms=0,
+                max_batch_size=MAX_BATCH_BYTES,
             )
             try:
                 # Unbounded, it would ask for a producer id for ever.
