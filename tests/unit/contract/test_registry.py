@@ -1,6 +1,11 @@
 """The registry's state: of several records of one revision, the first is the change."""
 
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from contract.kinds import CLIENT, HEADEND
 from contract.registry import (
@@ -16,7 +21,7 @@ from contract.registry import (
 KEY = b"client:a"
 
 
-def record(name: str, revision: int = 1, generation: int | None = None) -> bytes:
+def record(name: str, revision: int = 1, generation: int | None = None, **more: Any) -> bytes:
     return encode_record(
         RegistryRecord(
             version=RECORD_VERSION,
@@ -26,6 +31,7 @@ def record(name: str, revision: int = 1, generation: int | None = None) -> bytes
             name=name,
             attributes={"type": "native"},
             generation=generation,
+            **more,
         )
     )
 
@@ -74,6 +80,93 @@ def test_a_tombstone_forgets() -> None:
     assert state.count("client") == 0
     state.apply(6, KEY, record("again"))
     assert name_of(state) == "again"
+
+
+def test_a_tombstone_removes_only_the_revision_that_it_names() -> None:
+    state = RegistryState()
+    state.apply(4, KEY, record("gone", revision=3, removed=True, until=7))
+    state.apply(5, KEY, record("back again", revision=4))
+    assert state.apply(6, KEY, None, revision=3) is Applied.SUPERSEDED
+    assert name_of(state) == "back again"
+    assert state.apply(7, KEY, None, revision=4) is Applied.CURRENT
+    assert state.current(KEY) is None
+    assert state.apply(8, KEY, None, revision=4) is Applied.CURRENT
+
+
+def test_a_removal_is_a_change_that_an_old_one_does_not_undo() -> None:
+    state = RegistryState()
+    state.apply(4, KEY, record("first"))
+    state.apply(5, KEY, record("gone", revision=2, removed=True, until=70))
+    assert state.apply(6, KEY, record("rotated", revision=2, generation=4)) is Applied.SUPERSEDED
+    assert name_of(state) is None
+    assert state.count("client") == 0
+    assert list(state.registered("client")) == []
+    assert (state.ended(69), state.ended(70)) == ([], [KEY])
+
+
+Step = tuple[int, str]
+"""How many changes ago the state was that a writer made this one from, and what it does."""
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.sampled_from(("rename", "remove", "add", "drop")))),
+    st.data(),
+)
+def test_a_compacted_log_says_what_the_whole_one_says(steps: list[Step], data: Any) -> None:
+    """Writers that may be behind, whose superseded records are covered by copies."""
+    state = RegistryState()
+    log: list[tuple[int, bytes | None, int | None]] = []
+    known: list[RegistryRecord | None] = [None]
+
+    def write(value: bytes | None, revision: int | None = None) -> None:
+        log.append((len(log), value, revision))
+        if state.apply(len(log) - 1, KEY, value, revision) is Applied.SUPERSEDED:
+            current = state.current(KEY)
+            assert current is not None
+            write(encode_record(replace(current, revision=current.revision + 1)))
+
+    for number, (behind, what) in enumerate(steps):
+        base = known[max(0, len(known) - 1 - behind)]
+        if what == "add":
+            if base is None or base.removed:
+                write(record(f"n{number}", revision=base.revision + 1 if base else 1))
+        elif base is not None and what == "drop":
+            # Only what has been removed for long is dropped, and nobody writes from behind that.
+            if base.removed and base == state.current(KEY):
+                write(None, base.revision)
+                known.clear()
+        elif base is not None and not base.removed:
+            removed = what == "remove"
+            write(
+                encode_record(
+                    replace(base, revision=base.revision + 1, name=f"n{number}", removed=removed)
+                )
+            )
+        known.append(state.current(KEY))
+
+    cleaned = data.draw(st.integers(0, len(log)))
+    kept = RegistryState()
+    for offset, value, revision in log[max(0, cleaned - 1) :]:
+        kept.apply(offset, KEY, value, revision)
+    assert kept.current(KEY) == state.current(KEY)
+    assert kept.count("client") == state.count("client")
+
+
+def test_counts_by_type_and_cluster() -> None:
+    state = RegistryState()
+    for number, (id, type) in enumerate((("a", "native"), ("b", "mobile"), ("c", "mobile"))):
+        client = RegistryRecord(RECORD_VERSION, "client", id, 1, id, {"type": type})
+        state.apply(number, client.key, encode_record(client))
+    headend = RegistryRecord(RECORD_VERSION, "headend", "h", 1, "h", {"cluster_id": "k"})
+    state.apply(3, headend.key, encode_record(headend))
+    assert (state.clients_of("native"), state.clients_of("mobile")) == (1, 2)
+    assert state.headends_of("k") == 1
+    state.apply(4, headend.key, encode_record(replace(headend, revision=2, removed=True)))
+    state.apply(5, b"client:b", None)
+    assert state.clients_of("mobile") == 1
+    assert state.headends_of("k") == 0
+    assert [each.id for each in state.registered("client")] == ["a", "c"]
+    assert [each.id for each in state.registered("client", after="a")] == ["c"]
 
 
 @pytest.mark.parametrize(
