@@ -55,7 +55,9 @@ class Service:
             "HOST": "127.0.0.1",
             "PORT": str(self.port),
             "LOG_FORMAT": "json",
+            # A test is as eager as it likes, unless it is about limits.
             "RATE_LIMIT_PER_MINUTE": "0",
+            "AUTH_FAILURES_PER_MINUTE": "0",
             **extra,
         }
         self._process: asyncio.subprocess.Process | None = None

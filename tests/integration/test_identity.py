@@ -1,0 +1,291 @@
+"""Identity on a real Kafka: what one gateway changes holds on all, and no change loses another."""
+
+import asyncio
+import contextlib
+import itertools
+import random
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from aiokafka import ConsumerRecord
+
+from contract.audit import AuditRecord, Outcome, decode_audit
+from contract.registry import Applied, RegistryRecord, RegistryState, decode_record, hash_api_key
+from service.kafka import topics_of
+from service.reader import TopicReader
+from service.settings import KafkaSettings
+from tests.integration.processes import Service
+from tests.integration.test_gateway import ADMIN, gateway, register, registered, submit
+
+SOON = 1.0
+"""Seconds within which every gateway knows of a change."""
+
+
+@pytest.fixture
+async def three(
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_key: str
+) -> AsyncIterator[list[Service]]:
+    """Three gateways on one Kafka."""
+    async with contextlib.AsyncExitStack() as stack:
+        services = [
+            await stack.enter_async_context(gateway(kafka_settings, tmp_path, signing_key))
+            for _ in range(3)
+        ]
+        for service in services:
+            await service.ready()
+        yield services
+
+
+async def rotate(service: Service, id: str, headers: dict[str, str], **body: Any) -> httpx.Response:
+    return await service.http.post(
+        f"/api/v1/clients/{id}/rotate-key", headers=headers, json=body or None
+    )
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+async def until_refused_everywhere(
+    services: list[Service], id: str, headers: dict[str, str]
+) -> float:
+    """Submit with a dead credential until nobody takes it; return how long that took."""
+    began = time.monotonic()
+    for service in services:
+        while (await submit(service, id, headers, 1)).status_code != 401:
+            assert time.monotonic() - began < 10, "it is still accepted"
+    return time.monotonic() - began
+
+
+async def test_a_rotation_and_a_removal_hold_on_every_gateway_within_a_second(
+    three: list[Service],
+) -> None:
+    for number, (here, _) in enumerate(itertools.product(three, range(4))):
+        id = f"c-{number}"
+        old = await registered(here, id)
+        answer = await rotate(three[number % 3], id, old)
+        new = bearer(answer.json()["new_api_key"])
+        assert await until_refused_everywhere(three, id, old) < SOON
+        for service in three:
+            assert (await submit(service, id, new, 2)).status_code == 200
+        answer = await three[(number + 1) % 3].http.delete(f"/api/v1/clients/{id}", headers=ADMIN)
+        assert answer.status_code == 200
+        assert await until_refused_everywhere(three, id, new) < SOON
+
+
+async def test_an_overlap_ends_on_every_gateway(three: list[Service]) -> None:
+    old = await registered(three[0], "c")
+    began = time.monotonic()
+    new = bearer((await rotate(three[1], "c", old, overlap_seconds=2)).json()["new_api_key"])
+    for service in three:
+        assert (await submit(service, "c", new, 1)).status_code == 200
+        if time.monotonic() - began < 1.9:
+            assert (await submit(service, "c", old, 1)).status_code == 200
+    await until_refused_everywhere(three, "c", old)
+    assert 1.9 < time.monotonic() - began < 2 + SOON
+    assert (await submit(three[2], "c", new, 1)).status_code == 200
+
+
+async def test_everything_survives_a_restart(three: list[Service]) -> None:
+    kept, gone = await registered(three[0], "kept"), await registered(three[0], "gone")
+    new = bearer((await rotate(three[0], "kept", kept)).json()["new_api_key"])
+    await three[0].http.delete("/api/v1/clients/gone", headers=ADMIN)
+    await three[2].end()
+    await three[2].start()
+    await three[2].ready()
+    statuses = [
+        (await submit(three[2], id, headers, 1)).status_code
+        for id, headers in (("kept", kept), ("kept", new), ("gone", gone))
+    ]
+    assert statuses == [401, 200, 401]
+
+
+@dataclass
+class Done:
+    """One change that somebody asked for, and its answer."""
+
+    what: str
+    began: float
+    ended: float
+    status: int
+    key: str | None = None
+
+
+async def play(services: list[Service], id: str, turns: int, dice: random.Random) -> list[Done]:
+    """Ask for changes of one id, some at a time, through any gateway."""
+
+    async def turn(service: Service, what: str) -> Done:
+        began = time.monotonic()
+        if what == "register":
+            answer = await register(service, "clients", name=id, type="native", client_id=id)
+        elif what == "rotate":
+            answer = await rotate(service, id, ADMIN)
+        else:
+            answer = await service.http.delete(f"/api/v1/clients/{id}", headers=ADMIN)
+        body = answer.json()
+        key = body.get("api_key") or body.get("new_api_key")
+        return Done(what, began, time.monotonic(), answer.status_code, key)
+
+    done: list[Done] = []
+    for _ in range(turns):
+        wanted = dice.choices(("register", "rotate", "remove"), (2, 3, 1), k=3)
+        done += await asyncio.gather(*(turn(dice.choice(services), what) for what in wanted))
+    return done
+
+
+async def registry_log(settings: KafkaSettings) -> list[ConsumerRecord]:
+    log: list[ConsumerRecord] = []
+    topic = topics_of(settings).registry.name
+    async with TopicReader(settings, topic, [0]) as reader:
+        await reader.read_to_end(lambda _, records: log.extend(records), {})
+    return log
+
+
+def changes_of(log: list[ConsumerRecord]) -> dict[str, list[tuple[int, RegistryRecord]]]:
+    """The records of each id that were changes, with their offsets."""
+    state = RegistryState()
+    found: dict[str, list[tuple[int, RegistryRecord]]] = defaultdict(list)
+    for record in log:
+        before = state.current(record.key)
+        if state.apply(record.offset, record.key, record.value) is Applied.CURRENT:
+            after = decode_record(record.value)
+            is_copy = before is not None and (before.api_keys, before.removed) == (
+                after.api_keys,
+                after.removed,
+            )
+            if not is_copy:
+                found[after.id].append((record.offset, after))
+    return found
+
+
+async def test_changes_through_three_gateways_happen_in_one_order(
+    three: list[Service], kafka_settings: KafkaSettings
+) -> None:
+    """Each change that was answered 200 is in the topic's one order, no other is, and whoever
+    asked after an answer comes after it; the end is what the last change says."""
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    dice = random.Random(seed)
+    ids = [f"c-{number}" for number in range(12)]
+    told = dict(
+        zip(
+            ids,
+            await asyncio.gather(*(play(three, id, 8, dice) for id in ids)),
+            strict=True,
+        )
+    )
+    statuses = {(each.what, each.status) for done in told.values() for each in done}
+    assert statuses <= {
+        ("register", 200),
+        ("register", 409),
+        ("rotate", 200),
+        ("rotate", 404),
+        ("rotate", 409),
+        ("remove", 200),
+        ("remove", 404),
+        ("remove", 409),
+    }
+    changes = changes_of(await registry_log(kafka_settings))
+    for id, done in told.items():
+        place = {digest: offset for offset, record in changes[id] for digest in record.api_keys}
+        given = {hash_api_key(each.key) for each in done if each.key is not None}
+        assert given == place.keys()
+        keyed = [each for each in done if each.key is not None]
+        for first, second in itertools.permutations(keyed, 2):
+            if first.ended < second.began:
+                assert place[_digest(first)] < place[_digest(second)]
+
+        last = changes[id][-1][1]
+        valid = None if last.removed else last.api_keys[0]
+        for service in three:
+            for each in keyed:
+                assert each.key is not None
+                answer = await submit(service, id, bearer(each.key), 1)
+                assert answer.status_code == (200 if _digest(each) == valid else 401)
+            shown = await service.http.get(f"/api/v1/clients/{id}", headers=ADMIN)
+            assert shown.status_code == (404 if last.removed else 200)
+
+
+def _digest(done: Done) -> str:
+    assert done.key is not None
+    return hash_api_key(done.key)
+
+
+async def test_who_changed_what_is_in_the_audit_topic(
+    three: list[Service], kafka_settings: KafkaSettings
+) -> None:
+    key = await registered(three[0], "c")
+    rotated = await rotate(three[1], "c", key)
+    assert (await register(three[2], "clients", name="x", type="native", client_id="c")).is_error
+    await three[2].http.delete("/api/v1/clients/c", headers=ADMIN)
+    records: list[AuditRecord] = []
+    values: list[bytes] = []
+
+    def take(_: int, batch: Any) -> None:
+        values.extend(record.value for record in batch)
+        records.extend(decode_audit(record.value) for record in batch)
+
+    async with TopicReader(kafka_settings, topics_of(kafka_settings).audit.name, [0]) as reader:
+        await reader.read_to_end(take, {})
+    assert [(each.actor, each.action, each.outcome) for each in records] == [
+        ("admin", "register", Outcome.ALLOWED),
+        ("client:c", "rotate-key", Outcome.ALLOWED),
+        ("admin", "register", Outcome.ALLOWED),
+        ("admin", "register", Outcome.REFUSED),
+        ("admin", "remove", Outcome.ALLOWED),
+    ]
+    assert {each.target for each in records} == {"client:c"}
+    assert {each.address for each in records} == {"127.0.0.1"}
+    secret = rotated.json()["new_api_key"].encode()
+    assert not any(secret in value for value in values)
+    for service in three:
+        assert secret.decode() not in service.log()
+    assert '"action": "rotate-key"' in three[1].log()
+
+
+async def test_a_removed_client_has_no_series_from_its_receipt_on(
+    manager: Service, kafka_settings: KafkaSettings, tmp_path: Path, signing_key: str
+) -> None:
+    """Also where another gateway still takes submissions while it is removed."""
+    async with gateway(kafka_settings, tmp_path, signing_key) as other:
+        await other.ready()
+        headers = await registered(manager, "gone")
+        stays = await registered(manager, "stays")
+        receipts = [
+            (await submit(manager, id, key, 1)).json()["receipt"]
+            for id, key in (("gone", headers), ("stays", stays))
+        ]
+        assert 'client_id="gone"' in (await manager.scrape(*receipts)).text
+
+        going = asyncio.Event()
+
+        async def keep_submitting() -> list[str]:
+            accepted: list[str] = []
+            while True:
+                answer = await submit(other, "gone", headers, 2)
+                if answer.status_code != 200:
+                    assert answer.status_code == 401
+                    return accepted
+                accepted.append(answer.json()["receipt"])
+                going.set()
+
+        submitting = asyncio.create_task(keep_submitting())
+        await going.wait()
+        answer = await manager.http.delete("/api/v1/clients/gone", headers=ADMIN)
+        assert answer.status_code == 200
+        scrape = await manager.scrape(answer.json()["receipt"])
+        assert 'client_id="gone"' not in scrape.text
+        assert 'client_id="stays"' in scrape.text
+        accepted = await submitting
+        for receipts in (accepted, accepted[-1:]):
+            assert 'client_id="gone"' not in (await manager.scrape(*receipts)).text
+
+        again = await registered(other, "gone")
+        receipt = (await submit(other, "gone", again, 7)).json()["receipt"]
+        assert 'client_id="gone"' in (await manager.scrape(receipt)).text
