@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Self
 
 from prometheus_client import CollectorRegistry
@@ -16,6 +17,9 @@ from gateway.auth import TokenEndpoint
 from gateway.clock import BrokerClock
 from gateway.credentials import Credentials
 from gateway.entities import COLLECTIONS, Entities
+from gateway.jwks import KeyEndpoints
+from gateway.key_folder import KeyFolder
+from gateway.keys import SigningKeys, require_keys
 from gateway.limits import Limits
 from gateway.link import Link
 from gateway.metrics import GatewayMetrics
@@ -23,9 +27,10 @@ from gateway.openapi import openapi_route
 from gateway.publish import Publisher
 from gateway.register import Registrations
 from gateway.registry import RegistryWriter
+from gateway.revoke import RevokeEndpoint
 from gateway.settings import GatewaySettings
 from gateway.submit import Submissions
-from gateway.tokens import Tokens
+from gateway.tokens import LEEWAY, Tokens
 from service.bearer import TokenCheck
 from service.exposition import exposition
 from service.health import health_routes
@@ -40,7 +45,7 @@ class Gateway:
     """Takes submissions and registrations; an async context manager.
 
     Raises:
-        SettingsError: the signing key is none.
+        SettingsError: there is no signing key.
     """
 
     def __init__(self, settings: GatewaySettings, requests: RequestMetrics) -> None:
@@ -49,14 +54,13 @@ class Gateway:
         self.metrics = GatewayMetrics()
 
         # A request comes with a credential, which the registry knows …
-        self.tokens = Tokens(
-            settings.signing_key,
-            settings.token_issuer,
-            settings.token_audience,
-            settings.token_expiry_hours * 3600,
-        )
         self._link = Link(settings, self.metrics.producer_failures)
         self.registry = RegistryWriter(settings, self._link)
+        lifetime = settings.token_lifetime
+        folder = KeyFolder(Path(settings.signing_keys_dir))
+        require_keys(folder)
+        self._keys = SigningKeys(folder, self.registry, lifetime + 2 * LEEWAY)
+        self.tokens = Tokens(self._keys, settings.token_issuer, settings.token_audience, lifetime)
         refusals = Refusals(requests, settings.auth_failures_per_minute)
         check_admin = TokenCheck(settings.admin_token, "admin", requests, refusals)
         self._credentials = Credentials(
@@ -101,6 +105,8 @@ class Gateway:
             *Registrations(settings, self.registry, credentials, audit, metrics).routes(),
             *(route for endpoints in entities for route in endpoints.routes()),
             TokenEndpoint(settings, credentials, self.tokens, metrics).route(),
+            RevokeEndpoint(settings, self.registry, credentials, audit, metrics).route(),
+            *KeyEndpoints(settings, self._keys, self.registry, credentials, audit).routes(),
             openapi_route(),
         ]
 
@@ -111,6 +117,8 @@ class Gateway:
             reasons.append("kafka")
         if not self.registry.follower.caught_up:
             reasons.append("registry")
+        elif self._keys.signer() is None:
+            reasons.append("signing key")
         return reasons
 
     async def __aenter__(self) -> Self:
@@ -129,13 +137,14 @@ class Gateway:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._link.run())
             tasks.create_task(self.registry.run())
+            tasks.create_task(self._keys.run())
 
 
 def build_gateway(settings: GatewaySettings) -> Starlette:
     """Make the application of a gateway that runs alone, with its metrics and health pages.
 
     Raises:
-        SettingsError: the signing key is none.
+        SettingsError: there is no signing key.
     """
     requests = RequestMetrics(CollectorRegistry())
     gateway = Gateway(settings, requests)

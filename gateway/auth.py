@@ -19,8 +19,8 @@ from gateway.registrations import (
     rfc3339,
 )
 from gateway.settings import GatewaySettings
-from gateway.tokens import Tokens
-from service.http import JSON, TemplateRoute, route
+from gateway.tokens import NoKeyError, Tokens
+from service.http import JSON, TemplateRoute, route, unavailable
 
 
 class TokenEndpoint:
@@ -55,7 +55,10 @@ class TokenEndpoint:
         node = await self._credentials.check_api_key(
             kind, body.node_id, body.api_key, request.scope, deadline
         )
-        token = self._tokens.issue(node)
+        try:
+            token = self._tokens.issue(node)
+        except NoKeyError as error:
+            raise unavailable(f"This gateway cannot sign tokens: {error}") from error
         self._metrics.tokens_issued[kind].inc()
         answer = TokenIssued(
             access_token=token.text, token_type="Bearer", expires_at=rfc3339(token.expires_at)

@@ -112,6 +112,47 @@ class Credentials:
             await self.check_api_key(kind, id, credential, request.scope, deadline)
         return f"{kind}:{id}"
 
+    async def check_token_owner(
+        self, request: Request, kind: str | None, id: str | None, jti: str | None, deadline: float
+    ) -> str:
+        """Return the actor that revokes its own token `jti`, or (without) all its tokens.
+
+        A node that is not named by `kind` and `id` names itself, by the token it comes with.
+
+        Raises:
+            ApiError: 401 or 429; 404 where the token's node is not registered; 503 where the
+                registry could not be asked.
+        """
+        if kind is None or id is None:
+            credential = bearer_credential(request) or ""
+            try:
+                bearer = self._tokens.verify(credential)
+            except TokenError:
+                raise self._refuse_token("failure", request.scope) from None
+            kind, id = bearer.node_type, bearer.id
+        actor = await self.check_actor(request, kind, id, deadline)
+        record = self._registry.get(kind, id)
+        own = record is not None and (jti is None or jti.startswith(f"{record.generation}."))
+        if not own:
+            raise self._refusals.refuse("jwt", request.scope)
+        return actor
+
+    def is_admin(self, request: Request) -> bool:
+        """Tell whether the request comes with the ADMIN_TOKEN; count the attempt only if so."""
+        fits = self._check_admin.fits(bearer_credential(request))
+        if fits:
+            self._requests.count_attempt("admin", True)
+        return fits
+
+    def require_any(self, request: Request) -> None:
+        """Refuse a request without any credential.
+
+        Raises:
+            ApiError: 401 or 429.
+        """
+        if bearer_credential(request) is None:
+            raise self._refusals.refuse("api_key", request.scope)
+
     def check_admin(self, request: Request) -> None:
         """Pass with the installation's ADMIN_TOKEN only.
 

@@ -142,6 +142,7 @@ def _entities(collection: Collection) -> list[Operation]:
 
 
 def _tokens() -> list[Operation]:
+    keys = "/api/v1/auth/keys"
     return [
         Operation(
             "POST",
@@ -151,5 +152,39 @@ def _tokens() -> list[Operation]:
             (*ALWAYS, *WITH_BODY, 429),
             body=bodies.TokenRequest,
             answer=bodies.TokenIssued,
-        )
+        ),
+        Operation(
+            "POST",
+            "/api/v1/auth/revoke",
+            "Revoke a token, or all of a node",
+            ("admin", "api_key", "jwt"),
+            (*ALWAYS, *WITH_BODY, 404, 409, 429),
+            body=bodies.Revocation,
+            answer=bodies.Revoked,
+        ),
+        Operation(
+            "GET",
+            "/api/v1/auth/public-key",
+            "The key that tokens are signed with",
+            (),
+            (405, 503),
+            answer=bodies.PublicKey,
+        ),
+        Operation("GET", "/.well-known/jwks.json", "All keys of valid tokens", (), (405,)),
+        Operation("GET", keys, "List the signing keys", ("admin",), (*ALWAYS, 429)),
+        Operation(
+            "POST",
+            f"{keys}/rotate",
+            "Sign with a new key",
+            ("admin",),
+            (*ALWAYS, 409, 429),
+            answer=bodies.SigningKeyCreated,
+        ),
+        Operation(
+            "DELETE",
+            f"{keys}/{{kid}}",
+            "Remove a signing key: its tokens are worth nothing",
+            ("admin",),
+            (*ALWAYS, 404, 409, 429),
+        ),
     ]

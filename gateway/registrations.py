@@ -78,6 +78,30 @@ class TokenIssued(msgspec.Struct):
     expires_at: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 
 
+class Revocation(msgspec.Struct, omit_defaults=True):
+    """One token by its `jti`, or all of a node's."""
+
+    jti: Id | None = None
+    node_id: Id | None = None
+    node_type: Annotated[str, Meta(extra_json_schema={"enum": list(NODE_KINDS)})] | None = None
+
+
+class Revoked(msgspec.Struct, omit_defaults=True):
+    status: str
+    jti: str | None = None
+    node_id: str | None = None
+    node_type: str | None = None
+
+
+class PublicKey(msgspec.Struct):
+    public_key: Annotated[str, Meta(description="PEM")]
+    kid: str
+
+
+class SigningKeyCreated(msgspec.Struct):
+    kid: str
+
+
 class KeyRotation(msgspec.Struct):
     overlap_seconds: Annotated[
         float,

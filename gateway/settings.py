@@ -12,8 +12,8 @@ from service.settings import HttpSettings, KafkaSettings, Secret
 @dataclass(frozen=True, kw_only=True)
 class GatewaySettings(KafkaSettings, HttpSettings):
     admin_token: Secret
-    signing_key: Secret
-    """RSA private key, PEM: headends' tokens are signed with it."""
+    signing_keys_dir: str
+    """Folder of RSA private keys, `*.pem`: tokens are signed with the last one by name."""
     token_expiry_hours: Annotated[float, Meta(gt=0, le=8760)] = 24.0
     token_issuer: str = "tobogganing"
     token_audience: str = "tobogganing-manager"
@@ -28,6 +28,11 @@ class GatewaySettings(KafkaSettings, HttpSettings):
     """Items that one relay may submit; 0: no limit."""
     auth_failures_per_minute: Annotated[float, Meta(ge=0)] = 60
     """Failed attempts of one address that are answered 401; more are 429. 0: no limit."""
+
+    @property
+    def token_lifetime(self) -> float:
+        """Life of a token in seconds."""
+        return self.token_expiry_hours * 3600
 
     @property
     def grace_seconds(self) -> int:

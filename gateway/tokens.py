@@ -1,24 +1,21 @@
 """Tokens: RS256 JWTs with which headends submit."""
 
-import base64
-import hashlib
-import json
 import secrets
 import time
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from contract.registry import RegistryRecord
-from service.settings import Secret, SettingsError
+from gateway.key_folder import SigningKey
 
 ALGORITHM = "RS256"
 SCOPE = "metrics:write"
 LEEWAY = 5
 """Seconds that the clock of whoever issued a token may be ahead of ours."""
-MIN_KEY_BITS = 2048
+CACHED = 16_384
+"""Verified tokens that are remembered at least; at most twice as many, at about 1.5 KB each."""
 _CLAIMS = ("sub", "node_type", "scope", "iss", "aud", "iat", "nbf", "exp", "jti")
 
 
@@ -51,25 +48,53 @@ class UnknownKeyError(TokenError):
     """A token that names a key which the registry, as far as it was read, does not hold."""
 
 
+class NoKeyError(Exception):
+    """There is no published key to sign with."""
+
+
+class Keys(Protocol):
+    """What tokens need of gateway.keys.SigningKeys."""
+
+    def signer(self) -> tuple[SigningKey, int | None] | None: ...
+
+    def public(self, kid: str) -> RSAPublicKey | None: ...
+
+
+class _Verified(NamedTuple):
+    """What a token was found to say; the moments are in seconds since the epoch."""
+
+    bearer: Bearer
+    kid: str
+    not_before: float
+    expires_at: float
+
+
 class Tokens:
-    """Issues and verifies tokens with one key.
+    """Issues and verifies tokens. `lifetime` is in seconds, and also holds for what is out."""
 
-    Raises:
-        SettingsError: the key is no RSA private key in PEM, or too short.
-    """
-
-    def __init__(self, signing_key: Secret, issuer: str, audience: str, lifetime: float) -> None:
-        self._key = _load_key(signing_key)
-        self._public_key = self._key.public_key()
+    def __init__(self, keys: Keys, issuer: str, audience: str, lifetime: float) -> None:
+        self._keys = keys
         self._issuer = issuer
         self._audience = audience
-        self._lifetime = lifetime
-        self.key_id = _thumbprint(self._key)
+        self.lifetime = lifetime
+        # Two generations, so that what is used stays without a list of uses.
+        self._young: dict[str, _Verified] = {}
+        self._old: dict[str, _Verified] = {}
 
     def issue(self, node: RegistryRecord, now: float | None = None) -> Token:
-        """Issue a token for a node, valid for the configured lifetime (in seconds) from `now`."""
+        """Issue a token for a node, valid for the configured lifetime (in seconds) from `now`.
+
+        Raises:
+            NoKeyError: no key is published, or none of them is in this gateway's folder.
+        """
+        signer = self._keys.signer()
+        if signer is None:
+            raise NoKeyError("no signing key is published yet")
+        key, end = signer
         issued_at = int(time.time() if now is None else now)
-        expires_at = int(issued_at + self._lifetime)
+        expires_at = int(issued_at + self.lifetime)
+        if end is not None:
+            expires_at = min(expires_at, end // 1000)
         claims = {
             "sub": node.id,
             "node_type": node.kind,
@@ -81,68 +106,71 @@ class Tokens:
             "exp": expires_at,
             "jti": f"{node.generation}.{node.tokens}.{secrets.token_hex(16)}",
         }
-        text = jwt.encode(claims, self._key, algorithm=ALGORITHM, headers={"kid": self.key_id})
+        text = jwt.encode(claims, key.private, algorithm=ALGORITHM, headers={"kid": key.kid})
         return Token(text, expires_at)
 
-    def verify(self, text: str) -> Bearer:
-        """Return whom a token names.
+    def verify(self, text: str, now: float | None = None) -> Bearer:
+        """Return whom a token names; `now` is in seconds since the epoch.
+
+        Whether that node is registered, and the token not revoked, is for the caller to ask.
 
         Raises:
-            TokenError: it is not one of ours, not for this use, or not valid now.
+            UnknownKeyError: its key is not known here, or not valid any more.
+            ExpiredError: it was valid.
+            TokenError: it is not one of ours, not for this use, or not valid yet.
         """
+        now = time.time() if now is None else now
+        verified = self._young.get(text) or self._old.get(text)
+        if verified is None:
+            verified = self._decode(text)
+        elif self._keys.public(verified.kid) is None:
+            raise UnknownKeyError("signed with a key that is not valid any more")
+        if now >= verified.expires_at + LEEWAY:
+            raise ExpiredError("its time is over")
+        if now < verified.not_before - LEEWAY:
+            raise TokenError("its time has not come")
+        self._remember(text, verified)
+        return verified.bearer
+
+    def _remember(self, text: str, verified: _Verified) -> None:
+        if text in self._young:
+            return
+        if len(self._young) >= CACHED:
+            self._old, self._young = self._young, {}
+        self._young[text] = verified
+
+    def _decode(self, text: str) -> _Verified:
         # A token is a stranger's text: whatever decoding it raises, it is not valid.
         try:
-            token = jwt.decode_complete(
+            kid = jwt.get_unverified_header(text)["kid"]
+            key = self._keys.public(kid)
+        except Exception as error:
+            raise TokenError(str(error)) from error
+        if key is None:
+            raise UnknownKeyError("signed with a key that is not known here")
+        try:
+            claims = jwt.decode(
                 text,
-                self._public_key,
+                key,
                 algorithms=[ALGORITHM],
                 issuer=self._issuer,
                 audience=self._audience,
-                leeway=LEEWAY,
-                options={"require": list(_CLAIMS)},
+                leeway=LEEWAY,  # of `iat`: the other moments change what a remembered token is
+                options={"require": list(_CLAIMS), "verify_exp": False, "verify_nbf": False},
             )
-            return self._bearer(token["header"], token["payload"])
-        except jwt.ExpiredSignatureError as error:
-            raise ExpiredError(str(error)) from error
+            return self._verified(kid, claims)
         except Exception as error:
             raise TokenError(str(error)) from error
 
-    def _bearer(self, header: dict[str, Any], claims: dict[str, Any]) -> Bearer:
+    def _verified(self, kid: str, claims: dict[str, Any]) -> _Verified:
         node_type, id, scope = claims["node_type"], claims["sub"], claims["scope"]
-        if header.get("kid") != self.key_id:
-            raise TokenError("signed with another key")
         if not (isinstance(node_type, str) and isinstance(id, str) and isinstance(scope, str)):
             raise TokenError("claims of other types")
         if SCOPE not in scope.split():
             raise TokenError("issued for another use")
+        issued_at, not_before, expires_at = (float(claims[name]) for name in ("iat", "nbf", "exp"))
         generation, tokens, _ = claims["jti"].split(".")
-        return Bearer(node_type, id, int(generation), int(tokens), claims["jti"])
-
-
-def _load_key(signing_key: Secret) -> RSAPrivateKey:
-    try:
-        key = load_pem_private_key(signing_key.reveal().encode(), password=None)
-    except (ValueError, TypeError) as error:
-        raise SettingsError(
-            "SIGNING_KEY is not a private key in PEM without a passphrase: "
-            "make one with `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048`"
-        ) from error
-    if not isinstance(key, RSAPrivateKey) or key.key_size < MIN_KEY_BITS:
-        raise SettingsError(f"SIGNING_KEY must be an RSA key of at least {MIN_KEY_BITS} bits")
-    return key
-
-
-def _thumbprint(key: RSAPrivateKey) -> str:
-    """RFC 7638 thumbprint of the public key."""
-    numbers = key.public_key().public_numbers()
-    members = {"e": _base64url(numbers.e), "kty": "RSA", "n": _base64url(numbers.n)}
-    canonical = json.dumps(members, sort_keys=True, separators=(",", ":")).encode()
-    return _encode(hashlib.sha256(canonical).digest())
-
-
-def _base64url(number: int) -> str:
-    return _encode(number.to_bytes((number.bit_length() + 7) // 8, "big"))
-
-
-def _encode(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+        bearer = Bearer(node_type, id, int(generation), int(tokens), claims["jti"])
+        # Records of revocations and of old keys stay for one lifetime: nothing may outlive them.
+        expires_at = min(expires_at, issued_at + self.lifetime)
+        return _Verified(bearer, kid, not_before, expires_at)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tobogganing.certificate import self_signed
 from tobogganing.local.errors import LocalError
-from tobogganing.local.secrets import provide_secrets
+from tobogganing.local.secrets import provide_secrets, provide_signing_keys
 
 GROUP_READABLE = 0o640
 
@@ -28,6 +28,7 @@ def main(
     environ = os.environ if environ is None else environ
     try:
         sources = {source.name: source.file for source in provide_secrets(folder, environ)}
+        provide_signing_keys(folder, environ)
         if metrics_token_file is not None:
             file = sources["METRICS_TOKEN"]
             token = environ["METRICS_TOKEN"] if file is None else file.read_text("utf-8").strip()

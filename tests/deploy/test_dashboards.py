@@ -17,8 +17,6 @@ from typing import Any
 
 import httpx
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from service.settings import KafkaSettings
 from tests.deploy import started
@@ -28,6 +26,7 @@ from tests.e2e.prometheus import Programs, Prometheus, running_prometheus
 from tests.integration.processes import ADMIN_TOKEN, METRICS_TOKEN, Service
 from tests.unit.families import SECTIONS
 from tobogganing.local.cluster import Cluster
+from tobogganing.local.secrets import provide_signing_keys
 
 PROMETHEUS_OWN = {"up", "scrape_duration_seconds", "scrape_samples_scraped", "scrape_series_added"}
 GUIDE_PANELS = ["Active Clients by Type", "Total Bandwidth Usage", "Headend CPU Usage"]
@@ -113,15 +112,6 @@ def test_provisioning_names_what_is_there(services: dict[str, Container]) -> Non
         ]
 
 
-def signing_key() -> str:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    ).decode()
-
-
 @contextlib.asynccontextmanager
 async def simulated_fleet(url: str) -> AsyncIterator[None]:
     """Clients and headends that report every second."""
@@ -164,7 +154,10 @@ async def scraped_pipeline(
     kafka: KafkaSettings, folder: Path, programs: Programs
 ) -> AsyncIterator[Prometheus]:
     """The three services, a fleet that plays, and a Prometheus."""
-    secrets = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEY": signing_key()}
+    secrets = {
+        "ADMIN_TOKEN": ADMIN_TOKEN,
+        "SIGNING_KEYS_DIR": str(provide_signing_keys(folder, {})),
+    }
     async with (
         Service("processor", kafka, folder, WORKER_NAME="w") as processor,
         Service("gateway", kafka, folder, **secrets) as gateway,

@@ -1,5 +1,5 @@
 """The end-to-end tests use the services as the integration tests put them together."""
 
-from tests.integration.conftest import kafka_settings, manager, processor, signing_key
+from tests.integration.conftest import kafka_settings, manager, processor, signing_keys
 
-__all__ = ["kafka_settings", "manager", "processor", "signing_key"]
+__all__ = ["kafka_settings", "manager", "processor", "signing_keys"]

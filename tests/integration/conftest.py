@@ -4,12 +4,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from service.settings import KafkaSettings
 from tests.integration.processes import ADMIN_TOKEN, Service
 from tobogganing.local.cluster import Cluster
+from tobogganing.local.secrets import provide_signing_keys
 
 
 @pytest.fixture
@@ -19,14 +18,10 @@ def kafka_settings(kafka: Cluster, topic_prefix: str) -> KafkaSettings:
     )
 
 
-@pytest.fixture(scope="module")
-def signing_key() -> str:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    ).decode()
+@pytest.fixture
+def signing_keys(tmp_path: Path) -> str:
+    """A folder with one signing key."""
+    return str(provide_signing_keys(tmp_path, {}))
 
 
 @pytest.fixture
@@ -37,11 +32,11 @@ async def processor(kafka_settings: KafkaSettings, tmp_path: Path) -> AsyncItera
 
 @pytest.fixture
 async def manager(
-    kafka_settings: KafkaSettings, tmp_path: Path, signing_key: str, processor: Service
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str, processor: Service
 ) -> AsyncIterator[Service]:
     extra = {
         "ADMIN_TOKEN": ADMIN_TOKEN,
-        "SIGNING_KEY": signing_key,
+        "SIGNING_KEYS_DIR": signing_keys,
         "PROCESSOR_READY_URL": processor.url + "/-/ready",
     }
     async with Service("tobogganing.serve", kafka_settings, tmp_path, **extra) as service:

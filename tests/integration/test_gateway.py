@@ -30,19 +30,19 @@ PATIENCE = 4.0
 """Seconds that a busy machine may need on top of what is promised."""
 
 
-def gateway(settings: KafkaSettings, folder: Path, signing_key: str, **extra: str) -> Service:
-    secrets = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEY": signing_key}
+def gateway(settings: KafkaSettings, folder: Path, signing_keys: str, **extra: str) -> Service:
+    secrets = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": signing_keys}
     return Service("gateway", settings, folder, **secrets, **extra)
 
 
 @pytest.fixture
 async def pair(
-    kafka_settings: KafkaSettings, tmp_path: Path, signing_key: str
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> AsyncIterator[tuple[Service, Service]]:
     """Two gateways on one Kafka."""
     async with (
-        gateway(kafka_settings, tmp_path, signing_key) as a,
-        gateway(kafka_settings, tmp_path, signing_key) as b,
+        gateway(kafka_settings, tmp_path, signing_keys) as a,
+        gateway(kafka_settings, tmp_path, signing_keys) as b,
     ):
         await a.ready()
         await b.ready()
@@ -210,13 +210,13 @@ async def until_accepted(service: Service, headers: dict[str, str], number: int)
 
 @pytest.mark.parametrize("fault", ["killed", "frozen"])
 async def test_an_outage_is_503_in_time_and_nothing_of_it_counts_later(
-    own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_key: str, fault: str
+    own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str, fault: str
 ) -> None:
     settings = KafkaSettings(
         kafka_bootstrap_servers=own_kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
     )
     extra = {"ANSWER_WITHIN_SECONDS": str(DEADLINE)}
-    async with gateway(settings, tmp_path, signing_key, **extra) as service:
+    async with gateway(settings, tmp_path, signing_keys, **extra) as service:
         await service.ready()
         headers = await registered(service, "c")
         before = (await submit(service, "c", headers, 1)).json()["receipt"]
@@ -258,7 +258,7 @@ async def test_an_outage_is_503_in_time_and_nothing_of_it_counts_later(
 
 
 async def test_a_partition_without_a_leader_heals_when_its_broker_returns(
-    kafka_install: Install, topic_prefix: str, tmp_path: Path, signing_key: str
+    kafka_install: Install, topic_prefix: str, tmp_path: Path, signing_keys: str
 ) -> None:
     """aiokafka's producer would never recover: it leaves a hole in the sequence numbers."""
     cluster = Cluster(tmp_path / "kafka", kafka_install, nodes=3)
@@ -268,7 +268,7 @@ async def test_a_partition_without_a_leader_heals_when_its_broker_returns(
     )
     try:
         extra = {"ANSWER_WITHIN_SECONDS": str(DEADLINE), "KAFKA_REPLICATION": "1"}
-        async with gateway(settings, tmp_path, signing_key, **extra) as service:
+        async with gateway(settings, tmp_path, signing_keys, **extra) as service:
             await service.ready()
             ids = [f"c-{number}" for number in range(24)]
             headers = {id: await registered(service, id) for id in ids}
@@ -332,13 +332,13 @@ class Stopping:
 
 @pytest.fixture
 async def stopping(
-    own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_key: str
+    own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
 ) -> AsyncIterator[Stopping]:
     settings = KafkaSettings(
         kafka_bootstrap_servers=own_kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
     )
     extra = {"ANSWER_WITHIN_SECONDS": "6"}
-    async with gateway(settings, tmp_path, signing_key, **extra) as service:
+    async with gateway(settings, tmp_path, signing_keys, **extra) as service:
         await service.ready()
         headers = await registered(service, "c")
         assert (await submit(service, "c", headers, 0)).status_code == 200
@@ -419,7 +419,7 @@ async def test_a_stop_without_requests_is_quick_whatever_kafka_does(stopping: St
 
 
 async def test_it_takes_requests_before_kafka_is_there(
-    own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_key: str
+    own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
 ) -> None:
     settings = KafkaSettings(
         kafka_bootstrap_servers=own_kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
@@ -427,7 +427,7 @@ async def test_it_takes_requests_before_kafka_is_there(
     broker = own_kafka.brokers[0]
     await broker.kill()
     extra = {"ANSWER_WITHIN_SECONDS": "1"}
-    async with gateway(settings, tmp_path, signing_key, **extra) as service:
+    async with gateway(settings, tmp_path, signing_keys, **extra) as service:
         await service.until("/-/healthy", 200)
         not_ready = await service.until("/-/ready", 503)
         assert not_ready.json()["waiting_for"] == ["kafka", "registry"]
@@ -457,7 +457,13 @@ async def test_a_wrong_environment_is_named_at_once() -> None:
     _, output = await process.communicate()
     lines = output.decode().splitlines()
     assert process.returncode == 2
-    for name in ("KAFKA_BOOTSTRAP_SERVERS", "ADMIN_TOKEN", "METRICS_TOKEN", "SIGNING_KEY", "PORT"):
+    for name in (
+        "KAFKA_BOOTSTRAP_SERVERS",
+        "ADMIN_TOKEN",
+        "METRICS_TOKEN",
+        "SIGNING_KEYS_DIR",
+        "PORT",
+    ):
         assert any(name in line for line in lines), lines
     assert any("ANSWER_WITHIN_SECONDS" in line for line in lines)
 

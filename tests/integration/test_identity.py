@@ -29,12 +29,12 @@ SOON = 1.0
 
 @pytest.fixture
 async def three(
-    kafka_settings: KafkaSettings, tmp_path: Path, signing_key: str
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> AsyncIterator[list[Service]]:
     """Three gateways on one Kafka."""
     async with contextlib.AsyncExitStack() as stack:
         services = [
-            await stack.enter_async_context(gateway(kafka_settings, tmp_path, signing_key))
+            await stack.enter_async_context(gateway(kafka_settings, tmp_path, signing_keys))
             for _ in range(3)
         ]
         for service in services:
@@ -250,10 +250,10 @@ async def test_who_changed_what_is_in_the_audit_topic(
 
 
 async def test_a_removed_client_has_no_series_from_its_receipt_on(
-    manager: Service, kafka_settings: KafkaSettings, tmp_path: Path, signing_key: str
+    manager: Service, kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     """Also where another gateway still takes submissions while it is removed."""
-    async with gateway(kafka_settings, tmp_path, signing_key) as other:
+    async with gateway(kafka_settings, tmp_path, signing_keys) as other:
         await other.ready()
         headers = await registered(manager, "gone")
         stays = await registered(manager, "stays")

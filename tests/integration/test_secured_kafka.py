@@ -106,9 +106,9 @@ def environment(settings: KafkaSettings) -> dict[str, str]:
 
 
 async def test_every_service_reaches_a_secured_kafka(
-    secured: KafkaSettings, tmp_path: Path, signing_key: str
+    secured: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
-    own = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEY": signing_key}
+    own = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": signing_keys}
     async with (
         Service("processor", secured, tmp_path, **environment(secured)) as processor,
         Service("tobogganing.serve", secured, tmp_path, **environment(secured), **own) as manager,

@@ -89,5 +89,6 @@ async def test_every_missing_setting_is_named(
     service = Service("tobogganing.serve", kafka_settings, tmp_path, METRICS_TOKEN="")
     await service.start()
     assert await service.ended() == 2
-    for name in ("METRICS_TOKEN", "ADMIN_TOKEN", "SIGNING_KEY"):
+    for name in ("METRICS_TOKEN", "ADMIN_TOKEN"):
         assert f"{name} (or {name}_FILE) is not set" in service.log()
+    assert "SIGNING_KEYS_DIR is not set" in service.log()

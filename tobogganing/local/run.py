@@ -26,7 +26,7 @@ from tobogganing.local.output import Output
 from tobogganing.local.place import Place, read_place
 from tobogganing.local.ports import LOOPBACK, free_ports, is_free
 from tobogganing.local.process import Process
-from tobogganing.local.secrets import Source, provide_secrets
+from tobogganing.local.secrets import Source, provide_secrets, provide_signing_keys
 from tobogganing.local.supervisor import Part, Supervisor
 
 READY_POLL = 0.1
@@ -51,7 +51,10 @@ def run(environ: Mapping[str, str] | None = None) -> int:
             _check_port(place)
             _configure_own_logs(environ)
             install = None if place.bootstrap_servers else install_kafka(environ)
-            sources = provide_secrets(place.state / "secrets", environ)
+            folder = place.state / "secrets"
+            sources = provide_secrets(folder, environ)
+            keys = provide_signing_keys(folder, environ)
+            environ = {**environ, "SIGNING_KEYS_DIR": str(keys)}
             output = Output(sys.stdout.buffer, place.state / "logs")
             try:
                 asyncio.run(Run(place, environ, install, sources, output).until_stopped())

@@ -22,7 +22,6 @@ def _signing_key() -> str:
 MAKERS: Mapping[str, Callable[[], str]] = {
     "METRICS_TOKEN": _token,
     "ADMIN_TOKEN": _token,
-    "SIGNING_KEY": _signing_key,
 }
 
 
@@ -49,6 +48,18 @@ def provide_secrets(folder: Path, environ: Mapping[str, str]) -> list[Source]:
                 _create(file, make())
         sources.append(Source(name, file))
     return sources
+
+
+def provide_signing_keys(folder: Path, environ: Mapping[str, str]) -> Path:
+    """The folder of signing keys: the one that the environment names, or one below `folder`.
+
+    A first key is made where there is none.
+    """
+    named = environ.get("SIGNING_KEYS_DIR")
+    keys = Path(named).absolute() if named else folder / "signing-keys"
+    if not any(keys.glob("*.pem")):
+        _create(keys / "0001.pem", _signing_key())
+    return keys
 
 
 def _create(file: Path, text: str) -> None:

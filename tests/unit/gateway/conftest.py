@@ -1,17 +1,17 @@
 """The gateway's handlers over a topic in memory, with no Kafka and no clock of their own."""
 
 import asyncio
+import shutil
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
 import hypothesis
 import pytest
 from aiokafka import ConsumerRecord
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from prometheus_client import CollectorRegistry
 
 from contract.frame import Frame, decode_frame
@@ -20,6 +20,9 @@ from gateway.audit import Audit
 from gateway.auth import TokenEndpoint
 from gateway.credentials import Credentials
 from gateway.entities import COLLECTIONS, Entities
+from gateway.jwks import KeyEndpoints
+from gateway.key_folder import KeyFolder
+from gateway.keys import SigningKeys
 from gateway.limits import Limits
 from gateway.link import Appended, SendError
 from gateway.metrics import GatewayMetrics
@@ -27,6 +30,7 @@ from gateway.openapi import openapi_route
 from gateway.publish import Publisher
 from gateway.register import Registrations
 from gateway.registry import RegistryWriter
+from gateway.revoke import RevokeEndpoint
 from gateway.settings import GatewaySettings
 from gateway.submit import Submissions
 from gateway.tokens import Tokens
@@ -37,6 +41,7 @@ from service.refusals import Refusals
 from service.requests import RequestMetrics
 from service.settings import Secret
 from tests.unit.gateway.clocks import taught_clock
+from tobogganing.local.secrets import provide_signing_keys
 
 # A machine that is busy makes no example wrong.
 hypothesis.settings.register_profile("no deadline", deadline=None)
@@ -44,28 +49,18 @@ hypothesis.settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")
-def signing_key() -> Secret:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    pem = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    return Secret(pem.decode())
-
-
-@pytest.fixture(scope="session")
-def tokens(signing_key: Secret) -> Tokens:
-    return Tokens(signing_key, "tobogganing", "tobogganing-manager", lifetime=3600)
+def signing_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one signing key."""
+    return provide_signing_keys(tmp_path_factory.mktemp("secrets"), {})
 
 
 @pytest.fixture
-def settings(signing_key: Secret) -> GatewaySettings:
+def settings(signing_keys: Path) -> GatewaySettings:
     return GatewaySettings(
         kafka_bootstrap_servers="127.0.0.1:1",
         metrics_token=Secret("scrape"),
         admin_token=Secret("admin"),
-        signing_key=signing_key,
+        signing_keys_dir=str(signing_keys),
         answer_within_seconds=1.0,
     )
 
@@ -166,6 +161,8 @@ class Api:
     requests: RequestMetrics
     metrics: GatewayMetrics
     tokens: Tokens
+    keys: SigningKeys
+    key_folder: Path
     audit: MemoryTopic
     catch_ups: list[float]
     registry_is_away: bool = False
@@ -188,13 +185,17 @@ class Api:
 
 @pytest.fixture
 async def api(
-    settings: GatewaySettings, registry_topic: MemoryTopic, tokens: Tokens
+    settings: GatewaySettings, registry_topic: MemoryTopic, tmp_path: Path
 ) -> AsyncIterator[Api]:
     requests = RequestMetrics(CollectorRegistry())
     metrics = GatewayMetrics()
     registry = RegistryWriter(settings, registry_topic)
     registry_topic.followers.append(registry)
     audit_topic = MemoryTopic()
+    shutil.copytree(settings.signing_keys_dir, tmp_path / "keys")
+    keys = SigningKeys(KeyFolder(tmp_path / "keys"), registry, settings.token_lifetime)
+    await keys.refresh(time.monotonic() + 5)
+    tokens = Tokens(keys, settings.token_issuer, settings.token_audience, settings.token_lifetime)
     submissions = MemorySubmissions()
     publisher = Publisher(
         "submissions",
@@ -223,13 +224,25 @@ async def api(
             ).routes()
         ),
         TokenEndpoint(settings, credentials, tokens, metrics).route(),
+        RevokeEndpoint(settings, registry, credentials, audit, metrics).route(),
+        *KeyEndpoints(settings, keys, registry, credentials, audit).routes(),
         openapi_route(),
     ]
     transport = httpx.ASGITransport(build_app(routes, requests), raise_app_exceptions=False)
     running = asyncio.create_task(publisher.run())
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
         api = Api(
-            http, registry, registry_topic, submissions, requests, metrics, tokens, audit_topic, []
+            http,
+            registry,
+            registry_topic,
+            submissions,
+            requests,
+            metrics,
+            tokens,
+            keys,
+            tmp_path / "keys",
+            audit_topic,
+            [],
         )
 
         async def catch_up(timeout: float) -> None:

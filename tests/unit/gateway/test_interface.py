@@ -54,7 +54,7 @@ async def test_a_submission_is_in_a_frame_of_its_partition(
         "ignored": ["zulu"],
     }
     (submission,) = frame.submissions
-    assert (submission.kind, submission.id, submission.generation) == ("client", "c-1", 0)
+    assert (submission.kind, submission.id, submission.generation) == ("client", "c-1", 1)
     assert submission.labels == {"type": "docker", "name": "Laptop", "headless": "true"}
     assert submission.metrics == {"bytes_sent": 1000}
     assert submission.timestamp == 5
@@ -194,7 +194,7 @@ async def test_a_key_that_only_the_topic_knows_is_accepted(api: Api) -> None:
             json={"name": "n", "type": "native", "client_id": "new"},
         )
     )
-    await api.topic.until(1)
+    await api.topic.until(2)
     assert api.registry.get("client", "new") is None
     api.topic.deliver(api.registry)
     key = (await adding).json()["api_key"]
@@ -519,7 +519,7 @@ async def test_bad_registrations(
     )
     assert answer.status_code == 400
     assert answer.json()["field"] == field
-    assert api.topic.records == []
+    assert len(api.topic.records) == 1, "more than the signing key"
 
 
 @pytest.mark.parametrize("collection", ["clients", "clusters", "headends"])

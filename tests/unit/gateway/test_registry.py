@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -185,12 +186,12 @@ async def test_readers_agree_however_they_interleave(
 
 
 @pytest.fixture(scope="module")
-def module_settings(signing_key: Secret) -> GatewaySettings:
+def module_settings(signing_keys: Path) -> GatewaySettings:
     return GatewaySettings(
         kafka_bootstrap_servers="127.0.0.1:1",
         metrics_token=Secret("m"),
         admin_token=Secret("a"),
-        signing_key=signing_key,
+        signing_keys_dir=str(signing_keys),
     )
 
 

@@ -10,15 +10,69 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.registry import RECORD_VERSION, RegistryRecord
-from gateway.tokens import LEEWAY, Bearer, TokenError, Tokens
-from service.settings import Secret, SettingsError
+from gateway import tokens as module
+from gateway.key_folder import SigningKey
+from gateway.thumbprint import thumbprint
+from gateway.tokens import (
+    LEEWAY,
+    Bearer,
+    ExpiredError,
+    NoKeyError,
+    TokenError,
+    Tokens,
+    UnknownKeyError,
+)
 
 HOUR = 3600
+
+
+class OneKey:
+    """One key, which may end."""
+
+    def __init__(self) -> None:
+        private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self.key = SigningKey("1", thumbprint(private.public_key()), private)
+        self.end: int | None = None
+        self.is_known = True
+
+    def signer(self) -> tuple[SigningKey, int | None] | None:
+        return (self.key, self.end) if self.is_known else None
+
+    def public(self, kid: str) -> RSAPublicKey | None:
+        known = self.is_known and kid == self.key.kid
+        return self.key.private.public_key() if known else None
+
+
+@pytest.fixture(scope="module")
+def keys() -> OneKey:
+    return OneKey()
+
+
+@pytest.fixture(autouse=True)
+def key_is_known(keys: OneKey) -> None:
+    keys.end, keys.is_known = None, True
+
+
+@pytest.fixture(scope="module")
+def remembering(keys: OneKey) -> Tokens:
+    """Tokens for tests that draw many examples."""
+    return Tokens(keys, "tobogganing", "tobogganing-manager", lifetime=HOUR)
+
+
+@pytest.fixture
+def signing_key(keys: OneKey) -> RSAPrivateKey:
+    return keys.key.private
+
+
+@pytest.fixture
+def tokens(keys: OneKey) -> Tokens:
+    return Tokens(keys, "tobogganing", "tobogganing-manager", lifetime=HOUR)
 
 
 def node(id: str, kind: str = "headend") -> RegistryRecord:
@@ -30,7 +84,7 @@ def claims_of(text: str) -> dict[str, Any]:
     return claims
 
 
-def test_an_issued_token_names_its_node(tokens: Tokens) -> None:
+def test_an_issued_token_names_its_node(tokens: Tokens, keys: OneKey) -> None:
     token = tokens.issue(node("h-1"))
     assert tokens.verify(token.text) == Bearer("headend", "h-1", 7, 0, claims_of(token.text)["jti"])
     claims = claims_of(token.text)
@@ -40,24 +94,22 @@ def test_an_issued_token_names_its_node(tokens: Tokens) -> None:
     assert claims["aud"] == "tobogganing-manager"
     assert claims["scope"] == "metrics:write"
     header = jwt.get_unverified_header(token.text)
-    assert (header["alg"], header["kid"]) == ("RS256", tokens.key_id)
+    assert (header["alg"], header["kid"]) == ("RS256", keys.key.kid)
 
 
-def test_each_has_an_id_of_its_own(tokens: Tokens) -> None:
+def test_each_has_an_id_of_its_own(tokens: Tokens, keys: OneKey) -> None:
     ids = {claims_of(tokens.issue(node("h-1")).text)["jti"] for _ in range(5)}
     assert len(ids) == 5
 
 
-def test_the_key_id_is_the_thumbprint_of_rfc_7638(signing_key: Secret, tokens: Tokens) -> None:
-    key = serialization.load_pem_private_key(signing_key.reveal().encode(), None)
-    assert isinstance(key, rsa.RSAPrivateKey)
-    jwk = jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
+def test_the_key_id_is_the_thumbprint_of_rfc_7638(signing_key: RSAPrivateKey) -> None:
+    public = signing_key.public_key()
+    jwk = jwt.algorithms.RSAAlgorithm.to_jwk(public, as_dict=True)
     canonical = json.dumps({name: jwk[name] for name in ("e", "kty", "n")}, separators=(",", ":"))
-    digest = hashlib.sha256(canonical.encode()).digest()
-    assert tokens.key_id == base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    assert thumbprint(public) == hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def test_expired_and_not_yet_valid(tokens: Tokens) -> None:
+def test_expired_and_not_yet_valid(tokens: Tokens, keys: OneKey) -> None:
     now = time.time()
     tokens.verify(tokens.issue(node("h"), now - HOUR + 60).text)
     tokens.verify(tokens.issue(node("h"), now + LEEWAY - 3).text)
@@ -83,45 +135,49 @@ def test_expired_and_not_yet_valid(tokens: Tokens) -> None:
         {"nbf": "x"},
     ],
 )
-def test_other_claims(signing_key: Secret, tokens: Tokens, change: dict[str, Any]) -> None:
+def test_other_claims(
+    signing_key: RSAPrivateKey, tokens: Tokens, keys: OneKey, change: dict[str, Any]
+) -> None:
     claims = claims_of(tokens.issue(node("h")).text) | change
     with pytest.raises(TokenError):
-        tokens.verify(sign(claims, signing_key, kid=tokens.key_id))
+        tokens.verify(sign(claims, signing_key, kid=keys.key.kid))
 
 
 @pytest.mark.parametrize(
     "claim", ["sub", "node_type", "scope", "iss", "aud", "iat", "nbf", "exp", "jti"]
 )
-def test_every_claim_is_required(signing_key: Secret, tokens: Tokens, claim: str) -> None:
+def test_every_claim_is_required(
+    signing_key: RSAPrivateKey, tokens: Tokens, keys: OneKey, claim: str
+) -> None:
     claims = claims_of(tokens.issue(node("h")).text)
-    tokens.verify(sign(claims, signing_key, kid=tokens.key_id))
+    tokens.verify(sign(claims, signing_key, kid=keys.key.kid))
     del claims[claim]
     with pytest.raises(TokenError):
-        tokens.verify(sign(claims, signing_key, kid=tokens.key_id))
+        tokens.verify(sign(claims, signing_key, kid=keys.key.kid))
 
 
-def test_another_key_or_algorithm(signing_key: Secret, tokens: Tokens) -> None:
+def test_another_key_or_algorithm(signing_key: RSAPrivateKey, tokens: Tokens, keys: OneKey) -> None:
     claims = claims_of(tokens.issue(node("h")).text)
     other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    public = serialization.load_pem_private_key(signing_key.reveal().encode(), None).public_key()
+    public = signing_key.public_key()
     public_pem = public.public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     forged = [
-        jwt.encode(claims, other, "RS256", headers={"kid": tokens.key_id}),
-        jwt.encode(claims, signing_key.reveal(), "RS512", headers={"kid": tokens.key_id}),
-        jwt.encode(claims, signing_key.reveal(), "PS256", headers={"kid": tokens.key_id}),
-        jwt.encode(claims, "", "none", headers={"kid": tokens.key_id}),
-        hs256(claims, public_pem, tokens.key_id),
+        jwt.encode(claims, other, "RS256", headers={"kid": keys.key.kid}),
+        jwt.encode(claims, signing_key, "RS512", headers={"kid": keys.key.kid}),
+        jwt.encode(claims, signing_key, "PS256", headers={"kid": keys.key.kid}),
+        jwt.encode(claims, "", "none", headers={"kid": keys.key.kid}),
+        hs256(claims, public_pem, keys.key.kid),
         sign(claims, signing_key, kid="another"),
-        jwt.encode(claims, signing_key.reveal(), "RS256"),
+        jwt.encode(claims, signing_key, "RS256"),
     ]
     for text in forged:
         with pytest.raises(TokenError):
             tokens.verify(text)
 
 
-def test_no_bit_of_it_may_change(tokens: Tokens) -> None:
+def test_no_bit_of_it_may_change(tokens: Tokens, keys: OneKey) -> None:
     text = tokens.issue(node("h")).text
     for place in range(0, len(text) - 1, 7):
         changed = text[:place] + ("A" if text[place] != "A" else "B") + text[place + 1 :]
@@ -130,52 +186,133 @@ def test_no_bit_of_it_may_change(tokens: Tokens) -> None:
 
 
 @given(st.text(max_size=300))
-def test_any_text_is_refused(tokens: Tokens, text: str) -> None:
+def test_any_text_is_refused(remembering: Tokens, text: str) -> None:
     with pytest.raises(TokenError):
-        tokens.verify(text)
+        remembering.verify(text)
 
 
 @given(st.binary(max_size=80), st.binary(max_size=80), st.binary(max_size=80))
 def test_any_three_parts_are_refused(
-    tokens: Tokens, header: bytes, payload: bytes, signature: bytes
+    remembering: Tokens, header: bytes, payload: bytes, signature: bytes
 ) -> None:
     parts = (base64.urlsafe_b64encode(part).decode() for part in (header, payload, signature))
     with pytest.raises(TokenError):
-        tokens.verify(".".join(parts))
+        remembering.verify(".".join(parts))
 
 
-@pytest.mark.parametrize("pem", ["", "secret", "-----BEGIN PRIVATE KEY-----\nx\n-----END"])
-def test_a_signing_key_that_is_none(pem: str) -> None:
-    with pytest.raises(SettingsError, match="SIGNING_KEY"):
-        Tokens(Secret(pem), "i", "a", HOUR)
+def test_a_token_that_is_remembered_still_ends(tokens: Tokens) -> None:
+    now = time.time()
+    text = tokens.issue(node("h"), now).text
+    for _ in range(2):
+        tokens.verify(text, now + HOUR)
+        with pytest.raises(ExpiredError):
+            tokens.verify(text, now + HOUR + LEEWAY + 1)
+        with pytest.raises(TokenError):
+            tokens.verify(text, now - LEEWAY - 2)
 
 
-def test_a_signing_key_of_another_kind() -> None:
-    for key in (
-        ec.generate_private_key(ec.SECP256R1()),
-        rsa.generate_private_key(public_exponent=65537, key_size=1024),
-    ):
-        pem = key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        with pytest.raises(SettingsError, match="RSA key of at least 2048 bits"):
-            Tokens(Secret(pem.decode()), "i", "a", HOUR)
+def test_a_token_that_is_remembered_ends_with_its_key(tokens: Tokens, keys: OneKey) -> None:
+    text = tokens.issue(node("h")).text
+    tokens.verify(text)
+    keys.is_known = False
+    with pytest.raises(UnknownKeyError):
+        tokens.verify(text)
 
 
-def sign(claims: dict[str, Any], key: Secret, kid: str) -> str:
+def test_verifying_again_costs_no_signature(
+    tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = tokens.issue(node("h")).text
+    bearer = tokens.verify(text)
+    monkeypatch.setattr(jwt, "decode", None)
+    assert tokens.verify(text) == bearer
+    with pytest.raises(TokenError):
+        tokens.verify(tokens.issue(node("h")).text)
+
+
+def test_the_memory_for_tokens_is_bounded(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CACHED", 3)
+    used = tokens.issue(node("used")).text
+    for number in range(20):
+        tokens.verify(used)
+        tokens.verify(tokens.issue(node(f"h-{number}")).text)
+        assert len(tokens._young) + len(tokens._old) <= 6
+        assert used in tokens._young or used in tokens._old
+
+
+def test_what_is_refused_is_not_remembered(tokens: Tokens, keys: OneKey) -> None:
+    expired = tokens.issue(node("h"), time.time() - 2 * HOUR).text
+    for text in (expired, "a.b.c", "x"):
+        with pytest.raises(TokenError):
+            tokens.verify(text)
+    assert not tokens._young
+
+
+def test_a_shorter_lifetime_holds_for_tokens_that_are_out(keys: OneKey) -> None:
+    now = time.time()
+    text = Tokens(keys, "i", "a", 24 * HOUR).issue(node("h"), now).text
+    shorter = Tokens(keys, "i", "a", HOUR)
+    shorter.verify(text, now + HOUR - 1)
+    with pytest.raises(ExpiredError):
+        shorter.verify(text, now + HOUR + LEEWAY + 1)
+
+
+def test_no_token_outlives_its_key(tokens: Tokens, keys: OneKey) -> None:
+    now = int(time.time())
+    keys.end = (now + 60) * 1000
+    assert tokens.issue(node("h"), now).expires_at == now + 60
+
+
+def test_without_a_key_there_is_no_token(tokens: Tokens, keys: OneKey) -> None:
+    keys.is_known = False
+    with pytest.raises(NoKeyError):
+        tokens.issue(node("h"))
+
+
+@pytest.mark.parametrize(
+    "kid", ["", "../../etc/passwd", "x" * 4000, 7, None, ["a"], {"a": 1}, "\ud800", "a\x00b"]
+)
+def test_forged_key_ids(signing_key: RSAPrivateKey, tokens: Tokens, kid: Any) -> None:
+    claims = claims_of(tokens.issue(node("h")).text)
+    header = _part(json.dumps({"alg": "RS256", "typ": "JWT", "kid": kid}).encode())
+    signed = f"{header}.{_part(json.dumps(claims).encode())}"
+    signature = jwt.algorithms.RSAAlgorithm(jwt.algorithms.RSAAlgorithm.SHA256).sign(
+        signed.encode(), signing_key
+    )
+    with pytest.raises(TokenError):
+        tokens.verify(f"{signed}.{_part(signature)}")
+
+
+def test_a_key_in_the_header_is_no_key(tokens: Tokens, keys: OneKey) -> None:
+    """A token that brings the key to verify it with."""
+    mine = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    jwk = jwt.algorithms.RSAAlgorithm.to_jwk(mine.public_key(), as_dict=True)
+    claims = claims_of(tokens.issue(node("h")).text)
+    brought: list[dict[str, Any]] = [
+        {"jwk": jwk},
+        {"jwk": jwk, "kid": keys.key.kid},
+        {"jku": "http://127.0.0.1/jwks.json", "kid": keys.key.kid},
+        {"x5u": "http://127.0.0.1/cert.pem", "kid": keys.key.kid},
+        {"kid": thumbprint(mine.public_key())},
+        {"kid": keys.key.kid, "crit": ["exp"]},
+    ]
+    for headers in brought:
+        with pytest.raises(TokenError):
+            tokens.verify(jwt.encode(claims, mine, "RS256", headers=headers))
+
+
+def sign(claims: dict[str, Any], key: RSAPrivateKey, kid: str) -> str:
     """Sign claims that PyJWT itself may refuse to encode."""
     payload = json.dumps(claims).encode()
-    return jwt.api_jws.encode(payload, key.reveal(), "RS256", headers={"kid": kid})
+    return jwt.api_jws.encode(payload, key, "RS256", headers={"kid": kid})
 
 
 def hs256(claims: dict[str, Any], public_pem: bytes, kid: str) -> str:
     """The classic confusion: the public key used as an HMAC secret."""
+    header = _part(json.dumps({"alg": "HS256", "typ": "JWT", "kid": kid}).encode())
+    signed = f"{header}.{_part(json.dumps(claims).encode())}"
+    return f"{signed}.{_part(hmac.new(public_pem, signed.encode(), hashlib.sha256).digest())}"
 
-    def part(value: bytes) -> str:
-        return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
 
-    header = part(json.dumps({"alg": "HS256", "typ": "JWT", "kid": kid}).encode())
-    signed = f"{header}.{part(json.dumps(claims).encode())}"
-    return f"{signed}.{part(hmac.new(public_pem, signed.encode(), hashlib.sha256).digest())}"
+def _part(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()

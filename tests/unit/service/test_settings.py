@@ -14,7 +14,7 @@ GOOD = {
     "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9092",
     "METRICS_TOKEN": "m-secret",
     "ADMIN_TOKEN": "a-secret",
-    "SIGNING_KEY": "k-secret",
+    "SIGNING_KEYS_DIR": "keys",
 }
 
 
@@ -38,7 +38,7 @@ def test_every_fault_is_named_at_once() -> None:
         "KAFKA_PARTITIONS",
         "METRICS_TOKEN",
         "ADMIN_TOKEN",
-        "SIGNING_KEY",
+        "SIGNING_KEYS_DIR",
         "ANSWER_WITHIN_SECONDS",
     }
 

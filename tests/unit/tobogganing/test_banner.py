@@ -8,7 +8,7 @@ from tobogganing.local.secrets import Source
 
 
 def sources(file: Path | None) -> list[Source]:
-    return [Source(name, file) for name in ("METRICS_TOKEN", "ADMIN_TOKEN", "SIGNING_KEY")]
+    return [Source(name, file) for name in ("METRICS_TOKEN", "ADMIN_TOKEN")]
 
 
 @pytest.mark.parametrize("name", ["token", "with space", "it's", 'a"b', "$HOME", "naïve"])

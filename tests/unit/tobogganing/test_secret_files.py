@@ -25,14 +25,14 @@ def closed_umask() -> Iterator[None]:
 
 def test_what_the_environment_sets_is_not_kept(tmp_path: Path) -> None:
     write_secrets(tmp_path / "secrets", None, environ=TOKENS)
-    assert [file.name for file in (tmp_path / "secrets").iterdir()] == ["SIGNING_KEY"]
+    assert [file.name for file in (tmp_path / "secrets").iterdir()] == ["signing-keys"]
 
 
 def test_the_signing_key_is_made_once(tmp_path: Path) -> None:
     write_secrets(tmp_path, None, environ=TOKENS)
-    made = (tmp_path / "SIGNING_KEY").read_text()
+    made = (tmp_path / "signing-keys" / "0001.pem").read_text()
     write_secrets(tmp_path, None, environ=TOKENS)
-    assert (tmp_path / "SIGNING_KEY").read_text() == made
+    assert (tmp_path / "signing-keys" / "0001.pem").read_text() == made
 
 
 def test_the_scraper_gets_the_token_that_holds_now(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_the_group_may_read_the_scrapers_file_and_only_that(tmp_path: Path) -> N
     file = tmp_path / "metrics-token"
     write_secrets(tmp_path, file, environ=TOKENS)
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
-    assert stat.S_IMODE((tmp_path / "SIGNING_KEY").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "signing-keys" / "0001.pem").stat().st_mode) == 0o600
 
 
 def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:

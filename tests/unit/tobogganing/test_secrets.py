@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from tobogganing.local.secrets import MAKERS, provide_secrets
+from tobogganing.local.secrets import MAKERS, provide_secrets, provide_signing_keys
 
 
 def mode(path: Path) -> int:
@@ -26,20 +26,36 @@ def test_all_are_made_for_their_owner_only(folder: Path) -> None:
         os.umask(before)
     assert mode(folder) == 0o700
     assert {source.name: source.file for source in sources} == {
-        name: folder / name for name in ("METRICS_TOKEN", "ADMIN_TOKEN", "SIGNING_KEY")
+        name: folder / name for name in ("METRICS_TOKEN", "ADMIN_TOKEN")
     }
     assert {mode(file) for file in folder.iterdir()} == {0o600}
     assert len(list(folder.iterdir())) == len(MAKERS)
 
 
-def test_tokens_differ_and_are_long_and_the_key_is_rsa(folder: Path) -> None:
+def test_tokens_differ_and_are_long(folder: Path) -> None:
     provide_secrets(folder, {})
     admin, metrics = (folder / name for name in ("ADMIN_TOKEN", "METRICS_TOKEN"))
     assert admin.read_text() != metrics.read_text()
     assert min(len(admin.read_text()), len(metrics.read_text())) >= 43
-    key = load_pem_private_key((folder / "SIGNING_KEY").read_bytes(), None)
+
+
+def test_a_first_signing_key_is_made_for_its_owner_only(folder: Path) -> None:
+    keys = provide_signing_keys(folder, {})
+    (file,) = keys.iterdir()
+    assert (mode(keys), mode(file)) == (0o700, 0o600)
+    key = load_pem_private_key(file.read_bytes(), None)
     assert isinstance(key, RSAPrivateKey)
     assert key.key_size == 2048
+    before = file.read_bytes()
+    assert provide_signing_keys(folder, {}) == keys
+    assert [each.read_bytes() for each in keys.iterdir()] == [before]
+
+
+def test_a_folder_that_the_environment_names_gets_the_key(folder: Path, tmp_path: Path) -> None:
+    named = tmp_path / "elsewhere"
+    assert provide_signing_keys(folder, {"SIGNING_KEYS_DIR": str(named)}) == named
+    assert len(list(named.glob("*.pem"))) == 1
+    assert not folder.exists()
 
 
 def test_they_are_kept(folder: Path) -> None:
@@ -54,7 +70,7 @@ def test_the_environment_wins(folder: Path, tmp_path: Path) -> None:
     sources = {source.name: source.file for source in provide_secrets(folder, environ)}
     assert sources["METRICS_TOKEN"] is None
     assert sources["ADMIN_TOKEN"] == tmp_path / "admin"
-    assert [file.name for file in folder.iterdir()] == ["SIGNING_KEY"]
+    assert not folder.exists()
 
 
 def test_an_empty_variable_is_none(folder: Path) -> None:

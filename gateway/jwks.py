@@ -1,0 +1,140 @@
+"""Signing keys as others see them: public ones for everybody, all of them for ADMIN."""
+
+import time
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from contract.registry import SIGNING_KEY, RegistryRecord
+from contract.topics import DAY_MS
+from gateway.audit import ADMIN, Audit, Change
+from gateway.credentials import Credentials
+from gateway.keys import PUBLIC_KEY, SigningKeys
+from gateway.registrations import PublicKey, SigningKeyCreated, rfc3339
+from gateway.registry import RegistryWriter, UnconfirmedError
+from gateway.settings import GatewaySettings
+from gateway.thumbprint import public_jwk
+from gateway.tokens import ALGORITHM
+from service.http import JSON, ApiError, TemplateRoute, route, unavailable
+from service.requests import address_of
+
+REMOVED_KEPT = 7 * DAY_MS
+"""How long the record of a removed key stays, in milliseconds: by then a newer one has come."""
+
+
+class KeyEndpoints:
+    """`/api/v1/auth/public-key`, `/.well-known/jwks.json`, and `/api/v1/auth/keys`."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        keys: SigningKeys,
+        registry: RegistryWriter,
+        credentials: Credentials,
+        audit: Audit,
+    ) -> None:
+        self._answer_within = settings.answer_within_seconds
+        self._keys = keys
+        self._registry = registry
+        self._credentials = credentials
+        self._audit = audit
+
+    def routes(self) -> list[TemplateRoute]:
+        return [
+            route("/api/v1/auth/public-key", self.public_key, "GET"),
+            route("/.well-known/jwks.json", self.jwks, "GET"),
+            route("/api/v1/auth/keys", self.list_all, "GET"),
+            route("/api/v1/auth/keys/rotate", self.rotate, "POST"),
+            route("/api/v1/auth/keys/{kid:id}", self.remove, "DELETE"),
+        ]
+
+    async def public_key(self, _: Request) -> Response:
+        """The key that tokens are signed with now."""
+        signing = self._signing()
+        if signing is None:
+            raise unavailable("No signing key is published yet")
+        answer = PublicKey(public_key=signing.attributes[PUBLIC_KEY], kid=signing.id)
+        return JSON(msgspec.structs.asdict(answer))
+
+    async def jwks(self, _: Request) -> Response:
+        """All keys that valid tokens may be signed with (RFC 7517)."""
+        keys: list[dict[str, Any]] = []
+        for record in self._keys.published():
+            public = self._keys.public(record.id)
+            if public is not None:
+                use = {"kid": record.id, "use": "sig", "alg": ALGORITHM}
+                keys.append(public_jwk(public) | use)
+        return JSON({"keys": keys})
+
+    async def list_all(self, request: Request) -> Response:
+        self._credentials.check_admin(request)
+        await self._credentials.catch_up(time.monotonic() + self._answer_within)
+        signing = self._signing()
+        return JSON(
+            {
+                "keys": [
+                    {
+                        "kid": record.id,
+                        "name": record.name,
+                        "signing": signing is not None and record.id == signing.id,
+                        "valid_until": rfc3339(record.until / 1000) if record.until else None,
+                    }
+                    for record in self._keys.published()
+                ]
+            }
+        )
+
+    async def rotate(self, request: Request) -> Response:
+        """Make a key in the folder, and sign with it from now on."""
+        deadline = time.monotonic() + self._answer_within
+        self._credentials.check_admin(request)
+        await self._credentials.catch_up(deadline)
+        change = Change(ADMIN, "rotate-signing-key", SIGNING_KEY, address_of(request.scope))
+        async with self._audit.of(change, deadline):
+            try:
+                kid = await self._keys.create(deadline)
+            except OSError as error:
+                raise ApiError(
+                    409,
+                    f"This gateway cannot write into its folder of signing keys ({error.strerror}):"
+                    " put a key there yourself, under a name that sorts behind the others",
+                ) from error
+            except UnconfirmedError as error:
+                raise unavailable(
+                    "The key is in the folder, and will be published when Kafka can be reached"
+                ) from error
+        return JSON(msgspec.structs.asdict(SigningKeyCreated(kid)))
+
+    async def remove(self, request: Request) -> Response:
+        """Let tokens of a key be worth nothing; it is never used or published again."""
+        deadline = time.monotonic() + self._answer_within
+        self._credentials.check_admin(request)
+        await self._credentials.catch_up(deadline)
+        kid = request.path_params["kid"]
+        base = self._registry.get(SIGNING_KEY, kid)
+        if base is None:
+            raise ApiError(404, "Signing key not found")
+        if base.until is None:
+            raise ApiError(409, "Tokens are signed with this key: rotate first")
+        removed = msgspec.structs.replace(
+            base, removed=True, until=time.time_ns() // 1_000_000 + REMOVED_KEPT
+        )
+        target = f"{SIGNING_KEY}:{kid}"
+        change = Change(ADMIN, "remove-signing-key", target, address_of(request.scope))
+        async with self._audit.of(change, deadline):
+            try:
+                changed = await self._registry.change(base, removed, deadline)
+            except UnconfirmedError as error:
+                raise unavailable(
+                    "Kafka did not confirm the removal in time: send it again"
+                ) from error
+            if not changed:
+                raise ApiError(409, "Somebody else changed this key meanwhile: try again")
+        return JSON({"kid": kid})
+
+    def _signing(self) -> RegistryRecord | None:
+        """The newest published key: what every gateway signs with that has it."""
+        published = self._keys.published()
+        return published[-1] if published else None

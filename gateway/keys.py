@@ -1,0 +1,170 @@
+"""Signing keys: private ones in a folder, public ones in the registry, on every gateway alike.
+
+A key is published before its first use: a gateway signs only with what it has read back from the
+registry, and verifies with nothing else. The last key by name is the one to sign with. Once it is
+published, older ones get an end: the moment at which the last token that they signed has expired.
+Any gateway does any of this whenever it sees that it is not done, so whoever dies in between leaves
+nothing undone.
+"""
+
+import asyncio
+import time
+
+import msgspec
+import structlog
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_public_key,
+)
+
+from contract.registry import RECORD_VERSION, SIGNING_KEY, RegistryRecord
+from gateway.key_folder import MIN_KEY_BITS, KeyFolder, SigningKey
+from gateway.registry import RegistryWriter, UnconfirmedError
+from service.settings import SettingsError
+
+log = structlog.get_logger(__name__)
+
+PUBLIC_KEY = "public_key"
+"""Attribute of a record: the public key in PEM."""
+
+
+class SigningKeys:
+    """What tokens are signed with, and verified."""
+
+    interval: float = 1.0
+    """Seconds between two looks into the folder."""
+    publish_within: float = 8.0
+
+    def __init__(self, folder: KeyFolder, registry: RegistryWriter, lifetime: float) -> None:
+        self._folder = folder
+        self._registry = registry
+        self._lifetime = lifetime
+        self._keys: list[SigningKey] = []
+        self._public: dict[str, RSAPublicKey] = {}
+
+    def signer(self) -> tuple[SigningKey, int | None] | None:
+        """The newest published key of the folder, and its end in milliseconds since the epoch.
+
+        One that has an end is returned only where the folder lacks the newer key.
+        """
+        now = _now()
+        for key in reversed(self._keys):
+            record = self._registry.get(SIGNING_KEY, key.kid)
+            if record is not None and _is_valid(record, now):
+                return key, record.until
+        return None
+
+    def public(self, kid: str) -> RSAPublicKey | None:
+        """The public key of this name, if tokens signed with it are valid now."""
+        record = self._registry.get(SIGNING_KEY, kid)
+        if record is None or not _is_valid(record, _now()):
+            return None
+        key = self._public.get(kid)
+        if key is None:
+            loaded = load_pem_public_key(record.attributes[PUBLIC_KEY].encode())
+            assert isinstance(loaded, RSAPublicKey), "only such keys are published"
+            key = self._public[kid] = loaded
+        return key
+
+    def published(self) -> list[RegistryRecord]:
+        """Records of all keys that are valid now, by name."""
+        now = _now()
+        records = self._registry.state.registered(SIGNING_KEY)
+        valid = [record for record in records if _is_valid(record, now)]
+        return sorted(valid, key=lambda record: record.name)
+
+    async def run(self) -> None:
+        """Keep folder and registry in step until cancelled."""
+        while True:
+            if self._registry.follower.caught_up:
+                try:
+                    await self.refresh(time.monotonic() + self.publish_within)
+                except (OSError, UnconfirmedError) as error:
+                    log.warning("signing keys not refreshed", reason=str(error))
+            await asyncio.sleep(self.interval)
+
+    async def refresh(self, deadline: float) -> None:
+        """Read the folder, publish its newest key where that is new, give older ones an end.
+
+        `deadline` is on the monotonic clock.
+
+        Raises:
+            OSError: the folder cannot be read.
+            UnconfirmedError: Kafka did not confirm a change by the deadline.
+        """
+        found = await asyncio.to_thread(self._folder.load)
+        if not found and self._keys:
+            log.warning("no signing key in the folder: going on with the last ones")
+        self._keys = found or self._keys
+        published = self.published()
+        newest = published[-1].name if published else ""
+        if self._keys and self._keys[-1].name > newest:
+            await self._publish(self._keys[-1], deadline)
+            published = self.published()
+        for record in published[:-1]:
+            if record.until is None:
+                end = _now() + int(self._lifetime * 1000)
+                ending = msgspec.structs.replace(record, until=end)
+                if await self._registry.change(record, ending, deadline):
+                    log.info("signing key has an end", kid=record.id, name=record.name)
+
+    async def create(self, deadline: float) -> str:
+        """Make a key, publish it, and return its kid; delete keys that nothing needs any more.
+
+        Raises:
+            OSError: the folder cannot be written.
+            UnconfirmedError: Kafka did not confirm the key by the deadline; it will be published.
+        """
+        names = [record.name for record in self.published()] + [key.name for key in self._keys]
+        name = await asyncio.to_thread(self._folder.create, max(names, default=""))
+        await self.refresh(deadline)
+        for key in self._keys[:-1]:
+            if self.public(key.kid) is None:
+                await asyncio.to_thread(self._folder.delete, key.name)
+        (kid,) = (key.kid for key in self._keys if key.name == name)
+        return kid
+
+    async def _publish(self, key: SigningKey, deadline: float) -> None:
+        if self._registry.state.current(_key_record(key).key) is not None:
+            return  # it has been removed
+        if await self._registry.add(_key_record(key), deadline):
+            log.info("signing key published", kid=key.kid, name=key.name)
+
+
+def require_keys(folder: KeyFolder) -> None:
+    """Refuse a folder without a key.
+
+    Raises:
+        SettingsError: there is none; the text says what to do.
+    """
+    try:
+        found = folder.load()
+    except OSError as error:
+        raise SettingsError(f"SIGNING_KEYS_DIR={folder.folder}: {error.strerror}") from error
+    if not found:
+        raise SettingsError(
+            f"SIGNING_KEYS_DIR={folder.folder} has no usable key: make one with `openssl genpkey "
+            f"-algorithm RSA -pkeyopt rsa_keygen_bits:{MIN_KEY_BITS} -out {folder.folder}/1.pem`"
+        )
+
+
+def _key_record(key: SigningKey) -> RegistryRecord:
+    pem = key.private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return RegistryRecord(
+        version=RECORD_VERSION,
+        kind=SIGNING_KEY,
+        id=key.kid,
+        revision=1,
+        name=key.name,
+        attributes={PUBLIC_KEY: pem.decode()},
+    )
+
+
+def _is_valid(record: RegistryRecord, now: int) -> bool:
+    return record.until is None or now < record.until
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

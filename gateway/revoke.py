@@ -1,0 +1,136 @@
+"""`POST /api/v1/auth/revoke`: one token, or all tokens of a node, are worth nothing any more.
+
+A revoked token has a record of its own until it would have expired. A node's record counts how
+often all its tokens were revoked, and a token names the count at which it was issued.
+"""
+
+import time
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from contract.registry import RECORD_VERSION, REVOCATION, RegistryRecord
+from gateway.audit import ADMIN, Audit, Change
+from gateway.credentials import Credentials
+from gateway.decoding import BODY, BodyError, JsonDecoder
+from gateway.metrics import GatewayMetrics
+from gateway.reading import invalid, read_body
+from gateway.registrations import NODE_KINDS, Revocation, Revoked, require_id, require_one_of
+from gateway.registry import RegistryWriter, UnconfirmedError
+from gateway.settings import GatewaySettings
+from gateway.tokens import LEEWAY
+from service.http import JSON, ApiError, TemplateRoute, route, unavailable
+from service.requests import address_of
+
+ATTEMPTS = 3
+"""Changes that are tried where others change the same node at the same time."""
+
+
+class RevokeEndpoint:
+    """Revokes tokens, for ADMIN or for the node itself."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        registry: RegistryWriter,
+        credentials: Credentials,
+        audit: Audit,
+        metrics: GatewayMetrics,
+    ) -> None:
+        self._answer_within = settings.answer_within_seconds
+        self._max_body = settings.max_body_bytes
+        self._lifetime = settings.token_lifetime
+        self._registry = registry
+        self._credentials = credentials
+        self._audit = audit
+        self._metrics = metrics
+        self._decoder = JsonDecoder(Revocation)
+
+    def route(self) -> TemplateRoute:
+        return route("/api/v1/auth/revoke", self.take, "POST")
+
+    async def take(self, request: Request) -> Response:
+        deadline = time.monotonic() + self._answer_within
+        is_admin = self._credentials.is_admin(request)
+        if not is_admin:
+            self._credentials.require_any(request)
+        content = await read_body(request, self._max_body, deadline)
+        try:
+            body = self._decoder.decode(content)
+            kind = _kind_of(body)
+        except BodyError as error:
+            raise invalid(error) from error
+        await self._credentials.catch_up(deadline)
+        actor = ADMIN
+        if not is_admin:
+            actor = await self._credentials.check_token_owner(
+                request, kind, body.node_id, body.jti, deadline
+            )
+        address = address_of(request.scope)
+        if body.jti is not None:
+            change = Change(actor, "revoke-token", f"{REVOCATION}:{body.jti}", address)
+            async with self._audit.of(change, deadline):
+                await self._revoke_token(body.jti, deadline)
+            return _answer(jti=body.jti)
+        assert kind is not None, "one of both is required"
+        assert body.node_id is not None, "one of both is required"
+        change = Change(actor, "revoke-tokens", f"{kind}:{body.node_id}", address)
+        async with self._audit.of(change, deadline):
+            await self._revoke_all(kind, body.node_id, deadline)
+        return _answer(node_id=body.node_id, node_type=kind)
+
+    async def _revoke_token(self, jti: str, deadline: float) -> None:
+        end = time.time() + self._lifetime + 2 * LEEWAY
+        record = RegistryRecord(
+            version=RECORD_VERSION,
+            kind=REVOCATION,
+            id=jti,
+            revision=1,
+            name=jti,
+            until=int(end * 1000),
+        )
+        try:
+            added = await self._registry.add(record, deadline)
+        except UnconfirmedError as error:
+            raise _unconfirmed() from error
+        if added:
+            self._metrics.tokens_revoked.labels("jti").inc()
+
+    async def _revoke_all(self, kind: str, id: str, deadline: float) -> None:
+        for _ in range(ATTEMPTS):
+            base = self._registry.get(kind, id)
+            if base is None:
+                raise ApiError(404, f"{kind.capitalize()} not found")
+            revoked = msgspec.structs.replace(base, tokens=base.tokens + 1)
+            try:
+                if await self._registry.change(base, revoked, deadline):
+                    self._metrics.tokens_revoked.labels("node").inc()
+                    return
+            except UnconfirmedError as error:
+                raise _unconfirmed() from error
+        raise ApiError(409, f"The {kind} {id} is changed by others at the moment: try again")
+
+
+def _kind_of(body: Revocation) -> str | None:
+    """Check the fields; return the kind of node, if the body names one.
+
+    Raises:
+        BodyError: it names nothing, or a node by half.
+    """
+    require_id(body, "jti", "node_id")
+    if body.jti is None and body.node_id is None:
+        raise BodyError(BODY, "must have `jti`, or `node_id` and `node_type`")
+    if (body.node_id is None) is not (body.node_type is None):
+        raise BodyError("node_type" if body.node_type is None else "node_id", "is missing")
+    if body.node_type is None:
+        return None
+    return require_one_of("node_type", body.node_type, NODE_KINDS)
+
+
+def _answer(**revoked: str) -> Response:
+    return JSON(msgspec.to_builtins(Revoked("revoked", **revoked)))
+
+
+def _unconfirmed() -> ApiError:
+    return unavailable("Kafka did not confirm the revocation in time: send it again")

@@ -1,0 +1,418 @@
+"""Signing keys: published before their first use, rotated with an overlap, never raised again."""
+
+import base64
+import itertools
+import stat
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from msgspec.structs import replace
+
+from contract.registry import SIGNING_KEY
+from gateway import key_folder
+from gateway.key_folder import KeyFolder
+from gateway.keys import SigningKeys, require_keys
+from gateway.registry import RegistryWriter
+from gateway.settings import GatewaySettings
+from service.settings import SettingsError
+from tests.unit.gateway.conftest import Api, MemoryTopic
+
+ADMIN = {"Authorization": "Bearer admin"}
+HOUR = 3600.0
+
+
+@pytest.fixture(scope="module")
+def pool() -> list[Any]:
+    return [rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(8)]
+
+
+@pytest.fixture(autouse=True)
+def made_before(pool: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Making a key takes a busy machine longer than these tests wait for an answer."""
+    keys = itertools.cycle(pool)
+    monkeypatch.setattr(key_folder, "generate_private_key", lambda **_: next(keys))
+
+
+def soon() -> float:
+    return time.monotonic() + 5
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> KeyFolder:
+    keys = KeyFolder(tmp_path / "keys")
+    keys.create(after="")
+    return keys
+
+
+def gateway(settings: GatewaySettings, topic: MemoryTopic, folder: KeyFolder) -> SigningKeys:
+    registry = RegistryWriter(settings, topic)
+    registry.follower.caught_up = True
+    topic.followers.append(registry)
+    topic.deliver(registry)
+    return SigningKeys(folder, registry, HOUR)
+
+
+def signing(keys: SigningKeys) -> str:
+    signer = keys.signer()
+    assert signer is not None
+    return signer[0].name
+
+
+def write(file: Path, key: Any) -> None:
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    file.write_bytes(pem)
+
+
+async def test_a_key_is_published_before_it_is_used(
+    settings: GatewaySettings, registry_topic: MemoryTopic, folder: KeyFolder
+) -> None:
+    keys = gateway(settings, registry_topic, folder)
+    assert keys.signer() is None
+    await keys.refresh(soon())
+    signer = keys.signer()
+    assert signer is not None
+    assert signer[1] is None
+    other = gateway(settings, registry_topic, KeyFolder(Path("/nowhere")))
+    public = other.public(signer[0].kid)
+    assert public is not None
+    assert public.public_numbers() == signer[0].private.public_key().public_numbers()
+    assert other.signer() is None
+    assert b"PRIVATE" not in b"".join(record.value for record in registry_topic.records)
+
+
+async def test_of_several_new_keys_the_last_by_name_is_published(
+    settings: GatewaySettings, registry_topic: MemoryTopic, folder: KeyFolder
+) -> None:
+    last = folder.create(after="3000")
+    assert last > "3000"
+    keys = gateway(settings, registry_topic, folder)
+    await keys.refresh(soon())
+    assert [record.name for record in keys.published()] == [last]
+    assert signing(keys) == last
+
+
+async def test_a_newer_key_gives_older_ones_an_end(
+    settings: GatewaySettings, registry_topic: MemoryTopic, folder: KeyFolder
+) -> None:
+    a, b = (gateway(settings, registry_topic, folder) for _ in range(2))
+    await a.refresh(soon())
+    first = signing(a)
+    kid = await b.create(soon())
+    await a.refresh(soon())
+    assert signing(a) == signing(b) > first
+    old, new = a.published()
+    assert (old.name, new.id, new.until) == (first, kid, None)
+    assert old.until is not None
+    assert abs(old.until / 1000 - time.time() - HOUR) < 60
+    assert a.public(old.id) is not None
+
+
+async def test_an_old_key_ends_and_does_not_rise_again(
+    settings: GatewaySettings, registry_topic: MemoryTopic, folder: KeyFolder
+) -> None:
+    keys = gateway(settings, registry_topic, folder)
+    await keys.refresh(soon())
+    first = keys.published()[0]
+    await keys.create(soon())
+    registry = keys._registry
+    old = registry.get(SIGNING_KEY, first.id)
+    assert old is not None
+    assert await registry.change(old, replace(old, until=1), soon())
+    assert keys.public(first.id) is None
+    await registry._tombstone(old.key)
+    assert registry.state.current(old.key) is None
+    for _ in range(2):
+        await keys.refresh(soon())
+    assert registry.state.current(old.key) is None
+    assert len(list(folder.folder.glob("*.pem"))) == 2
+    await keys.create(soon())
+    assert first.name not in [file.stem for file in folder.folder.glob("*.pem")]
+
+
+async def test_a_gateway_without_the_newer_key_signs_until_the_old_one_ends(
+    settings: GatewaySettings, registry_topic: MemoryTopic, folder: KeyFolder, tmp_path: Path
+) -> None:
+    behind = gateway(settings, registry_topic, folder)
+    await behind.refresh(soon())
+    other = KeyFolder(tmp_path / "other")
+    other.create(after=folder.load()[-1].name)
+    await gateway(settings, registry_topic, other).refresh(soon())
+    await behind.refresh(soon())
+    signer = behind.signer()
+    assert signer is not None
+    assert signer[1] is not None
+    assert [record.until is None for record in behind.published()] == [False, True]
+
+
+async def test_two_gateways_that_find_one_file_agree(
+    settings: GatewaySettings, registry_topic: MemoryTopic, folder: KeyFolder
+) -> None:
+    registry_topic.at_once = False
+    a, b = (gateway(settings, registry_topic, folder) for _ in range(2))
+    a._keys = b._keys = folder.load()
+    first, second = (keys._publish(folder.load()[-1], soon()) for keys in (a, b))
+    registry_topic.at_once = True
+    await first
+    await second
+    assert signing(a) == signing(b)
+
+
+async def test_what_is_no_key_is_ignored(
+    settings: GatewaySettings,
+    registry_topic: MemoryTopic,
+    folder: KeyFolder,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    keys = gateway(settings, registry_topic, folder)
+    await keys.refresh(soon())
+    good = signing(keys)
+    place = folder.folder
+    (place / "9.pem").write_text("no key")
+    (place / "9a.pem").mkdir()
+    write(place / "9b.pem", rsa.generate_private_key(public_exponent=65537, key_size=1024))
+    write(place / "9c.pem", ec.generate_private_key(ec.SECP256R1()))
+    (place / ".9d.pem").write_bytes((place / f"{good}.pem").read_bytes())
+    (place / "9e.txt").write_bytes((place / f"{good}.pem").read_bytes())
+    await keys.refresh(soon())
+    assert signing(keys) == good
+    assert len(keys.published()) == 1
+
+
+async def test_where_all_files_are_gone_it_goes_on(
+    settings: GatewaySettings, registry_topic: MemoryTopic, folder: KeyFolder
+) -> None:
+    keys = gateway(settings, registry_topic, folder)
+    await keys.refresh(soon())
+    good = signing(keys)
+    (folder.folder / f"{good}.pem").unlink()
+    await keys.refresh(soon())
+    assert signing(keys) == good
+
+
+def test_names_go_on_whatever_the_clock_says(folder: KeyFolder) -> None:
+    (first,) = (key.name for key in folder.load())
+    later = [folder.create(after="9999")]
+    for _ in range(3):
+        later.append(folder.create(after=later[-1]))
+    assert [first, *later] == sorted({first, *later})
+    assert [key.name for key in folder.load()] == [first, *later]
+    assert folder.create(after=first) != first
+    modes = {stat.S_IMODE(file.stat().st_mode) for file in folder.folder.iterdir()}
+    assert modes == {0o600}
+
+
+@pytest.mark.parametrize("make", [lambda _: None, Path.mkdir, Path.touch])
+def test_without_a_key_there_is_no_start(tmp_path: Path, make: Any) -> None:
+    make(tmp_path / "keys")
+    with pytest.raises(SettingsError, match=r"SIGNING_KEYS_DIR.*openssl genpkey"):
+        require_keys(KeyFolder(tmp_path / "keys"))
+
+
+async def token(api: Api, id: str = "h-1") -> str:
+    record = api.registry.get("headend", id)
+    assert record is not None
+    return api.tokens.issue(record).text
+
+
+@pytest.fixture
+async def headend(api: Api) -> str:
+    """A headend's API key."""
+    await api.register("clusters", name="k", region="eu", datacenter="d", cluster_id="k-1")
+    answer = await api.register("headends", name="h", cluster_id="k-1", headend_id="h-1")
+    await api.register("headends", name="h", cluster_id="k-1", headend_id="h-2")
+    return str(answer["api_key"])
+
+
+async def submit(api: Api, credential: str, id: str = "h-1") -> int:
+    headers = {"Authorization": f"Bearer {credential}"}
+    path = f"/api/v1/headends/{id}/metrics"
+    return (await api.http.post(path, headers=headers, json={"metrics": {}})).status_code
+
+
+async def test_rotation_by_the_api(api: Api, headend: str) -> None:
+    before = (await api.http.get("/api/v1/auth/public-key")).json()
+    old = await token(api)
+    answer = await api.http.post("/api/v1/auth/keys/rotate", headers=ADMIN)
+    assert answer.status_code == 200, answer.text
+    kid = answer.json()["kid"]
+    new = await token(api)
+    assert jwt.get_unverified_header(old)["kid"] == before["kid"] != kid
+    assert jwt.get_unverified_header(new)["kid"] == kid
+    assert (await submit(api, old), await submit(api, new)) == (200, 200)
+
+    shown = (await api.http.get("/api/v1/auth/public-key")).json()
+    assert shown["kid"] == kid
+    jwt.decode(new, shown["public_key"], ["RS256"], audience="tobogganing-manager")
+    jwks = (await api.http.get("/.well-known/jwks.json")).json()["keys"]
+    by_kid = {key["kid"]: jwt.PyJWK(key).key for key in jwks}
+    for text in (old, new):
+        key = by_kid[jwt.get_unverified_header(text)["kid"]]
+        jwt.decode(text, key, ["RS256"], audience="tobogganing-manager")
+    listed = (await api.http.get("/api/v1/auth/keys", headers=ADMIN)).json()["keys"]
+    assert [(key["kid"], key["signing"], key["valid_until"] is None) for key in listed] == [
+        (before["kid"], False, False),
+        (kid, True, True),
+    ]
+
+
+async def test_a_removed_key_is_worth_nothing(api: Api, headend: str) -> None:
+    kid = (await api.http.get("/api/v1/auth/public-key")).json()["kid"]
+    stolen = await token(api)
+    assert await submit(api, stolen) == 200
+    path = f"/api/v1/auth/keys/{kid}"
+    answer = await api.http.delete(path, headers=ADMIN)
+    assert answer.status_code == 409
+    assert "rotate first" in answer.json()["error"]
+    await api.http.post("/api/v1/auth/keys/rotate", headers=ADMIN)
+    assert (await api.http.delete(path, headers=ADMIN)).status_code == 200
+    assert await submit(api, stolen) == 401
+    assert await submit(api, await token(api)) == 200
+    await api.keys.refresh(soon())
+    assert kid not in [record.id for record in api.keys.published()]
+    assert (await api.http.delete(path, headers=ADMIN)).status_code == 404
+
+
+async def test_a_folder_that_cannot_be_written_is_said(api: Api) -> None:
+    for file in api.key_folder.iterdir():
+        file.unlink()
+    api.key_folder.rmdir()
+    api.key_folder.write_text("a file is no folder, not even for root")
+    answer = await api.http.post("/api/v1/auth/keys/rotate", headers=ADMIN)
+    assert answer.status_code == 409
+    assert "put a key there yourself" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/v1/auth/keys"),
+        ("POST", "/api/v1/auth/keys/rotate"),
+        ("DELETE", "/api/v1/auth/keys/abc"),
+    ],
+)
+async def test_keys_are_for_admin_only(api: Api, headend: str, method: str, path: str) -> None:
+    for credential in ("x", headend, await token(api)):
+        headers = {"Authorization": f"Bearer {credential}"}
+        assert (await api.http.request(method, path, headers=headers)).status_code == 401
+
+
+async def revoke(api: Api, credential: str | None, **body: Any) -> int:
+    headers = {"Authorization": f"Bearer {credential}"} if credential else {}
+    answer = await api.http.post("/api/v1/auth/revoke", headers=headers, json=body)
+    return answer.status_code
+
+
+def jti_of(text: str) -> str:
+    payload = text.split(".")[1]
+    claims = jwt.decode(text, options={"verify_signature": False})
+    assert base64.urlsafe_b64decode(payload + "==")
+    return str(claims["jti"])
+
+
+@pytest.mark.parametrize("by", ["admin", "itself", "another of its tokens", "its key"])
+async def test_one_token_is_revoked(api: Api, headend: str, by: str) -> None:
+    lost, kept = await token(api), await token(api)
+    body = {"jti": jti_of(lost)}
+    credential = {"admin": "admin", "itself": lost, "another of its tokens": kept}.get(by, headend)
+    if by == "its key":
+        body |= {"node_id": "h-1", "node_type": "headend"}
+    assert await submit(api, lost) == 200
+    assert await revoke(api, credential, **body) == 200
+    assert (await submit(api, lost), await submit(api, kept)) == (401, 200)
+    assert await revoke(api, "admin", **body) == 200
+    assert api.sample("tobogganing_manager_jwt_tokens_revoked_total", reason="jti") == 1
+    record = api.registry.get("revocation", jti_of(lost))
+    assert record is not None
+    assert record.until is not None
+    assert record.until / 1000 > time.time() + 24 * HOUR
+
+
+@pytest.mark.parametrize("by", ["admin", "its token", "its key"])
+async def test_all_tokens_of_a_node_are_revoked(api: Api, headend: str, by: str) -> None:
+    lost = [await token(api), await token(api)]
+    others = await token(api, "h-2")
+    credential = {"admin": "admin", "its token": lost[0]}.get(by, headend)
+    assert await revoke(api, credential, node_id="h-1", node_type="headend") == 200
+    assert [await submit(api, text) for text in lost] == [401, 401]
+    assert await submit(api, others, "h-2") == 200
+    assert await submit(api, await token(api)) == 200
+    assert api.sample("tobogganing_manager_jwt_tokens_revoked_total", reason="node") == 1
+
+
+async def test_nobody_revokes_what_is_not_theirs(api: Api, headend: str) -> None:
+    mine, theirs = await token(api), await token(api, "h-2")
+    refused: list[tuple[str | None, dict[str, str]]] = [
+        (mine, {"jti": jti_of(theirs)}),
+        (mine, {"jti": "0"}),
+        (headend, {"jti": jti_of(mine)}),  # a key does not say whose it is
+        (headend, {"jti": jti_of(theirs), "node_id": "h-1", "node_type": "headend"}),
+        (headend, {"node_id": "h-2", "node_type": "headend"}),
+        (mine, {"node_id": "h-2", "node_type": "headend"}),
+        (mine, {"node_id": "h-1", "node_type": "client"}),
+        ("x", {"node_id": "h-1", "node_type": "headend"}),
+        ("x", {"jti": jti_of(mine)}),
+        (None, {"jti": jti_of(mine)}),
+    ]
+    for credential, body in refused:
+        assert await revoke(api, credential, **body) == 401, body
+    assert (await submit(api, mine), await submit(api, theirs, "h-2")) == (200, 200)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"node_id": "h-1"},
+        {"node_type": "headend"},
+        {"jti": ""},
+        {"jti": "a/b"},
+        {"jti": 7},
+        {"node_id": "h-1", "node_type": "king"},
+    ],
+)
+async def test_bad_revocations(api: Api, body: dict[str, Any]) -> None:
+    assert await revoke(api, "admin", **body) == 400
+
+
+async def test_a_node_that_is_not_there(api: Api) -> None:
+    assert await revoke(api, "admin", node_id="h-1", node_type="headend") == 404
+
+
+async def test_tokens_are_counted(api: Api, headend: str) -> None:
+    body = {"node_id": "h-1", "node_type": "headend", "api_key": headend}
+    text = (await api.http.post("/api/v1/auth/token", json=body)).json()["access_token"]
+    record = api.registry.get("headend", "h-1")
+    assert record is not None
+    expired = api.tokens.issue(record, now=time.time() - 48 * HOUR).text
+    assert [await submit(api, each) for each in (text, text, expired, "a.b.c")] == [
+        200,
+        200,
+        401,
+        401,
+    ]
+    counted = {
+        result: api.sample("tobogganing_manager_jwt_tokens_validated_total", result=result)
+        for result in ("success", "expired", "failure")
+    }
+    assert counted == {"success": 2, "expired": 1, "failure": 1}
+    assert api.sample("tobogganing_manager_jwt_tokens_issued_total", node_type="headend") == 1
+
+
+async def test_a_token_of_a_registration_that_was_removed_is_not_the_next_ones(
+    api: Api, headend: str
+) -> None:
+    old = await token(api)
+    await api.http.delete("/api/v1/headends/h-1", headers=ADMIN)
+    assert await submit(api, old) == 404
+    await api.register("headends", name="h", cluster_id="k-1", headend_id="h-1")
+    assert await submit(api, old) == 401
+    assert await submit(api, await token(api)) == 200
