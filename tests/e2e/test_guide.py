@@ -170,3 +170,19 @@ def test_the_guides_shell_client_may_send_floats(
     assert f"tobogganing_client_packets_sent{labels} 60.0" in text
     assert f"tobogganing_client_connection_uptime_seconds{labels} 12345.67" in text
     assert f"tobogganing_client_bytes_received{labels}" not in text
+
+
+def test_the_readmes_commands_work_as_they_stand(run: LocalRun) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (commands,) = re.findall(r"```sh\n(URL=.*?)```", text, re.DOTALL)
+    here = {"http://127.0.0.1:8000": run.url, ".state/secrets": f"'{run.state / 'secrets'}'"}
+    for there, place in here.items():
+        assert there in commands
+        commands = commands.replace(there, place)
+    result = subprocess.run(
+        ["sh", "-eu"], input=commands, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count('"status":"metrics_received"') == 2
+    assert '"status":"revoked"' in result.stdout
+    assert re.search(r'"client_id":"anna","receipt":"\d+-\d+-\d+"', result.stdout)
