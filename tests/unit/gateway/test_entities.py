@@ -353,3 +353,49 @@ async def test_a_change_that_did_not_come_about_gets_a_second_record(api: Api) -
 
 def test_every_kind_has_its_collection() -> None:
     assert {each.kind for each in entities.COLLECTIONS} >= KINDS.keys()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "c-1%2F",
+        "c-1/",
+        "c-1%00",
+        "c-1%0A",
+        "c-1%2F..%2Fc-2",
+        "%2E%2E/clients/c-1",
+        "%63-1/rotate-key/",
+        "c-1%20",
+        "c%ef%bc%8d1",
+        "%D0%A1-1",
+        "c-1;a=b",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+async def test_tricks_with_paths_reach_nothing(api: Api, method: str, path: str) -> None:
+    await client(api)
+    await client(api, "c-2")
+    answer = await api.http.request(method, f"/api/v1/clients/{path}", headers=ADMIN)
+    assert answer.status_code in (404, 405)
+    assert api.registry.state.count("client") == 2
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("authorization", "Bearer admin"), ("authorization", "Bearer admin")],
+        [("authorization", "Bearer x"), ("authorization", "Bearer admin")],
+        [("authorization", "Bearer admin, Bearer admin")],
+        [("authorization", "Bearer  x admin")],
+        [("authorization", "admin")],
+        [("proxy-authorization", "Bearer admin")],
+        [("x-authorization", "Bearer admin")],
+        [("authorization", "Bearer " + "admin" * 2000)],
+        [("authorization", "Bearer ADMIN")],
+    ],
+)
+async def test_tricks_with_headers_open_nothing(api: Api, headers: list[tuple[str, str]]) -> None:
+    await client(api)
+    answer = await api.http.delete("/api/v1/clients/c-1", headers=headers)
+    assert answer.status_code == 401
+    assert api.registry.get("client", "c-1") is not None
