@@ -103,8 +103,13 @@ class KeyEndpoints:
                 ) from error
             except UnconfirmedError as error:
                 raise unavailable(
-                    "The key is in the folder, and will be published when Kafka can be reached"
+                    "Kafka did not confirm the new key in time: a key that is in the folder will"
+                    " be published when it can be"
                 ) from error
+            if kid is None:
+                raise ApiError(
+                    409, "Another gateway, with a folder of its own, has published a newer key"
+                )
         return JSON(msgspec.structs.asdict(SigningKeyCreated(kid)))
 
     async def remove(self, request: Request) -> Response:

@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 MIN_KEY_BITS = 2048
 SUFFIX = ".pem"
+NAME_FORMAT = "%Y-%m-%dT%H.%M.%SZ"
+"""Names of keys that are made: the moment, in UTC."""
 
 
 class SigningKey(NamedTuple):
@@ -43,7 +45,7 @@ class KeyFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._read: dict[Path, tuple[tuple[int, int, int], SigningKey | None]] = {}
+        self._read: dict[Path, tuple[tuple[int, ...], SigningKey | None]] = {}
 
     def load(self) -> list[SigningKey]:
         """Return the keys by name. What is no key is logged once, and left out.
@@ -51,18 +53,20 @@ class KeyFolder:
         Raises:
             OSError: the folder cannot be read.
         """
-        known, self._read = self._read, {}
+        read: dict[Path, tuple[tuple[int, ...], SigningKey | None]] = {}
         for file in sorted(self.folder.glob(f"[!.]*{SUFFIX}"), key=lambda file: file.stem):
             try:
                 status = file.stat()
-                identity = (status.st_mtime_ns, status.st_size, status.st_ino)
-                seen = known.get(file)
+                # The time of its status too: a file whose mode was mended can be read now.
+                identity = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+                seen = self._read.get(file)
                 if seen is None or seen[0] != identity:
                     seen = (identity, _load(file))
-                self._read[file] = seen
+                read[file] = seen
             except FileNotFoundError:
                 continue
-        return [key for _, key in self._read.values() if key is not None]
+        self._read = read
+        return [key for _, key in read.values() if key is not None]
 
     def create(self, after: str) -> str:
         """Make a key whose name sorts behind `after`; return its name.
@@ -95,15 +99,25 @@ class KeyFolder:
 
     def _place(self, part: Path, after: str) -> str:
         """Give a whole file its name, which nobody else has taken."""
-        name = time.strftime("%Y-%m-%dT%H.%M.%SZ", time.gmtime())
+        name = time.strftime(NAME_FORMAT, time.gmtime())
         while True:
             if name <= after:
                 name = f"{after}-1"
             try:
                 os.link(part, self.folder / f"{name}{SUFFIX}")
-                return name
             except FileExistsError:
                 after = name
+            else:
+                self._sync()
+                return name
+
+    def _sync(self) -> None:
+        """Let the folder survive a crash: a key must not be published and then be gone."""
+        descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _load(file: Path) -> SigningKey | None:

@@ -8,7 +8,9 @@ nothing undone.
 """
 
 import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator
 
 import msgspec
 import structlog
@@ -20,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from contract.registry import RECORD_VERSION, SIGNING_KEY, RegistryRecord
-from gateway.key_folder import MIN_KEY_BITS, KeyFolder, SigningKey
+from gateway.key_folder import MIN_KEY_BITS, NAME_FORMAT, KeyFolder, SigningKey
 from gateway.registry import RegistryWriter, UnconfirmedError
 from service.settings import SettingsError
 
@@ -43,6 +45,8 @@ class SigningKeys:
         self._lifetime = lifetime
         self._keys: list[SigningKey] = []
         self._public: dict[str, RSAPublicKey] = {}
+        self._lock = asyncio.Lock()
+        self._useless = ""
 
     def signer(self) -> tuple[SigningKey, int | None] | None:
         """The newest published key of the folder, and its end in milliseconds since the epoch.
@@ -94,6 +98,47 @@ class SigningKeys:
             OSError: the folder cannot be read.
             UnconfirmedError: Kafka did not confirm a change by the deadline.
         """
+        async with self._turn(deadline):
+            await self._refresh(deadline)
+
+    async def create(self, deadline: float) -> str | None:
+        """Make a key, publish it, and delete keys that nothing needs any more.
+
+        Returns the kid of what is signed with from now on: this key, or a newer one of another
+        gateway; None where that newer one is not in this gateway's folder.
+
+        Raises:
+            OSError: the folder cannot be written.
+            UnconfirmedError: Kafka did not confirm the key by the deadline; if it is in the
+                folder, it will be published.
+        """
+        async with self._turn(deadline):
+            names = [record.name for record in self.published()]
+            names += [key.name for key in self._keys]
+            name = await asyncio.to_thread(self._folder.create, max(names, default=""))
+            await self._refresh(deadline)
+            signer = self.signer()
+            if signer is None or signer[0].name < name:
+                return None
+            for key in self._keys[:-1]:
+                if self.public(key.kid) is None:
+                    await asyncio.to_thread(self._folder.delete, key.name)
+            return signer[0].kid
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, deadline: float) -> AsyncIterator[None]:
+        """One at a time: an older look into the folder must not replace a newer one."""
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await self._lock.acquire()
+        except TimeoutError as error:
+            raise UnconfirmedError("the folder is still being read, or keys published") from error
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    async def _refresh(self, deadline: float) -> None:
         found = await asyncio.to_thread(self._folder.load)
         if not found and self._keys:
             log.warning("no signing key in the folder: going on with the last ones")
@@ -109,22 +154,18 @@ class SigningKeys:
                 ending = msgspec.structs.replace(record, until=end)
                 if await self._registry.change(record, ending, deadline):
                     log.info("signing key has an end", kid=record.id, name=record.name)
+        self._complain(newest)
 
-    async def create(self, deadline: float) -> str:
-        """Make a key, publish it, and return its kid; delete keys that nothing needs any more.
-
-        Raises:
-            OSError: the folder cannot be written.
-            UnconfirmedError: Kafka did not confirm the key by the deadline; it will be published.
-        """
-        names = [record.name for record in self.published()] + [key.name for key in self._keys]
-        name = await asyncio.to_thread(self._folder.create, max(names, default=""))
-        await self.refresh(deadline)
-        for key in self._keys[:-1]:
-            if self.public(key.kid) is None:
-                await asyncio.to_thread(self._folder.delete, key.name)
-        (kid,) = (key.kid for key in self._keys if key.name == name)
-        return kid
+    def _complain(self, newest: str) -> None:
+        """Say once that no key of the folder can sign, which nobody would guess."""
+        if self.signer() is not None or not self._keys or self._keys[-1].kid == self._useless:
+            return
+        self._useless = self._keys[-1].kid
+        log.error(
+            "no key of the folder signs: put one there whose name sorts behind the newest",
+            name=self._keys[-1].name,
+            newest=newest,
+        )
 
     async def _publish(self, key: SigningKey, deadline: float) -> None:
         if self._registry.state.current(_key_record(key).key) is not None:
@@ -146,7 +187,8 @@ def require_keys(folder: KeyFolder) -> None:
     if not found:
         raise SettingsError(
             f"SIGNING_KEYS_DIR={folder.folder} has no usable key: make one with `openssl genpkey "
-            f"-algorithm RSA -pkeyopt rsa_keygen_bits:{MIN_KEY_BITS} -out {folder.folder}/1.pem`"
+            f"-algorithm RSA -pkeyopt rsa_keygen_bits:{MIN_KEY_BITS} "
+            f"-out {folder.folder}/$(date -u +{NAME_FORMAT}).pem`"
         )
 
 

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,12 +54,14 @@ def provide_secrets(folder: Path, environ: Mapping[str, str]) -> list[Source]:
 def provide_signing_keys(folder: Path, environ: Mapping[str, str]) -> Path:
     """The folder of signing keys: the one that the environment names, or one below `folder`.
 
-    A first key is made where there is none.
+    A first key is made where there is none. Its name sorts behind those of earlier days, which a
+    registry may know that outlived their folder.
     """
     named = environ.get("SIGNING_KEYS_DIR")
     keys = Path(named).absolute() if named else folder / "signing-keys"
     if not any(keys.glob("*.pem")):
-        _create(keys / "0001.pem", _signing_key())
+        name = time.strftime("%Y-%m-%dT%H.%M.%SZ", time.gmtime())
+        _create(keys / f"{name}.pem", _signing_key())
     return keys
 
 

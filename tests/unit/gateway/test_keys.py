@@ -1,14 +1,17 @@
 """Signing keys: published before their first use, rotated with an overlap, never raised again."""
 
+import asyncio
 import base64
 import itertools
 import stat
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
+import structlog
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from msgspec.structs import replace
@@ -21,6 +24,7 @@ from gateway.registry import RegistryWriter
 from gateway.settings import GatewaySettings
 from service.settings import SettingsError
 from tests.unit.gateway.conftest import Api, MemoryTopic
+from tobogganing.local.secrets import provide_signing_keys
 
 ADMIN = {"Authorization": "Bearer admin"}
 HOUR = 3600.0
@@ -416,3 +420,126 @@ async def test_a_token_of_a_registration_that_was_removed_is_not_the_next_ones(
     await api.register("headends", name="h", cluster_id="k-1", headend_id="h-1")
     assert await submit(api, old) == 401
     assert await submit(api, await token(api)) == 200
+
+
+async def test_an_older_look_into_the_folder_does_not_undo_a_rotation(
+    settings: GatewaySettings, registry_topic: MemoryTopic, folder: KeyFolder
+) -> None:
+    keys = gateway(settings, registry_topic, folder)
+    await keys.refresh(soon())
+    load, looked, go_on = folder.load, threading.Event(), threading.Event()
+
+    def slow_load() -> list[key_folder.SigningKey]:
+        found = load()
+        if not looked.is_set():
+            looked.set()
+            go_on.wait(1.5)  # a rotation that would overtake it is done by then
+        return found
+
+    folder.load = slow_load  # type: ignore[method-assign]
+    looking = asyncio.create_task(keys.refresh(soon()))
+    await asyncio.to_thread(looked.wait)
+    kid = await keys.create(soon())
+    go_on.set()
+    await looking
+    signer = keys.signer()
+    assert signer is not None
+    assert signer[0].kid == kid
+
+
+async def test_rotations_through_two_gateways_answer_with_what_signs(
+    settings: GatewaySettings, registry_topic: MemoryTopic, folder: KeyFolder
+) -> None:
+    a, b = (gateway(settings, registry_topic, KeyFolder(folder.folder)) for _ in range(2))
+    for _ in range(4):
+        await asyncio.gather(a.refresh(soon()), b.refresh(soon()))
+        kids = await asyncio.gather(a.create(soon()), b.create(soon()))
+        await asyncio.gather(a.refresh(soon()), b.refresh(soon()))
+        assert signing(a) == signing(b)
+        newest = a.published()[-1]
+        assert newest.id in kids
+        assert all(kid is None or a.public(kid) is not None for kid in kids)
+
+
+async def test_a_rotation_that_came_too_late_says_so(
+    settings: GatewaySettings, registry_topic: MemoryTopic, folder: KeyFolder, tmp_path: Path
+) -> None:
+    """Another gateway, with a folder of its own, publishes a later name meanwhile."""
+    keys = gateway(settings, registry_topic, folder)
+    await keys.refresh(soon())
+    before = signing(keys)
+    other = KeyFolder(tmp_path / "other")
+    other.create(after="9999")
+    newer = gateway(settings, registry_topic, other)
+    create, loop = folder.create, asyncio.get_running_loop()
+
+    def create_late(after: str) -> str:
+        asyncio.run_coroutine_threadsafe(newer.refresh(soon()), loop).result(5)
+        return create(after)
+
+    folder.create = create_late  # type: ignore[method-assign]
+    assert await keys.create(soon()) is None
+    assert signing(keys) == before
+
+
+async def test_a_file_whose_mode_is_mended_is_read(
+    settings: GatewaySettings,
+    registry_topic: MemoryTopic,
+    folder: KeyFolder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keys = gateway(settings, registry_topic, folder)
+    await keys.refresh(soon())
+    file = folder.folder / "9.pem"
+    write(file, rsa.generate_private_key(public_exponent=65537, key_size=2048))
+    read = key_folder.read_key
+
+    def read_key(path: Path) -> key_folder.SigningKey:
+        if path == file and stat.S_IMODE(path.stat().st_mode) == 0:
+            raise PermissionError(13, "Permission denied")  # tests may run as root
+        return read(path)
+
+    monkeypatch.setattr(key_folder, "read_key", read_key)
+    file.chmod(0)
+    await keys.refresh(soon())
+    assert signing(keys) != "9"
+    file.chmod(0o600)
+    await keys.refresh(soon())
+    assert signing(keys) == "9"
+
+
+async def test_a_key_whose_name_is_not_the_last_is_complained_of_once(
+    settings: GatewaySettings,
+    registry_topic: MemoryTopic,
+    folder: KeyFolder,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A folder that was lost and begun anew, under an earlier name."""
+    await gateway(settings, registry_topic, folder).refresh(soon())
+    anew = tmp_path / "anew"
+    anew.mkdir()
+    write(anew / "0.pem", rsa.generate_private_key(public_exponent=65537, key_size=2048))
+    keys = gateway(settings, registry_topic, KeyFolder(anew))
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(3):
+            await keys.refresh(soon())
+    assert keys.signer() is None
+    (complaint,) = [line for line in logs if line["log_level"] == "error"]
+    assert (complaint["name"], complaint["newest"]) == ("0", folder.load()[-1].name)
+    assert await keys.create(soon()) is not None
+    assert keys.signer() is not None
+
+
+async def test_a_folder_that_was_lost_is_begun_anew_under_a_later_name(
+    settings: GatewaySettings, registry_topic: MemoryTopic, tmp_path: Path
+) -> None:
+    lost = tmp_path / "lost"
+    lost.mkdir()
+    for name in ("0001", "2026-01-31T00.00.00Z"):
+        write(lost / f"{name}.pem", rsa.generate_private_key(public_exponent=65537, key_size=2048))
+        await gateway(settings, registry_topic, KeyFolder(lost)).refresh(soon())
+    anew = provide_signing_keys(tmp_path / "anew", {})
+    keys = gateway(settings, registry_topic, KeyFolder(anew))
+    await keys.refresh(soon())
+    assert keys.signer() is not None

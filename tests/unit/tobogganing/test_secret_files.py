@@ -30,9 +30,11 @@ def test_what_the_environment_sets_is_not_kept(tmp_path: Path) -> None:
 
 def test_the_signing_key_is_made_once(tmp_path: Path) -> None:
     write_secrets(tmp_path, None, environ=TOKENS)
-    made = (tmp_path / "signing-keys" / "0001.pem").read_text()
+    (file,) = (tmp_path / "signing-keys").iterdir()
+    made = file.read_text()
     write_secrets(tmp_path, None, environ=TOKENS)
-    assert (tmp_path / "signing-keys" / "0001.pem").read_text() == made
+    assert list((tmp_path / "signing-keys").iterdir()) == [file]
+    assert file.read_text() == made
 
 
 def test_the_scraper_gets_the_token_that_holds_now(tmp_path: Path) -> None:
@@ -54,7 +56,8 @@ def test_the_group_may_read_the_scrapers_file_and_only_that(tmp_path: Path) -> N
     file = tmp_path / "metrics-token"
     write_secrets(tmp_path, file, environ=TOKENS)
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
-    assert stat.S_IMODE((tmp_path / "signing-keys" / "0001.pem").stat().st_mode) == 0o600
+    (key,) = (tmp_path / "signing-keys").iterdir()
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
 
 
 def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
