@@ -177,6 +177,10 @@ class RegistryState:
         self._count(key, current, record)
         return Applied.CURRENT
 
+    def encoded(self, key: bytes) -> bytes | None:
+        """Return the current record of a key as it is kept: the same object until it changes."""
+        return self._values.get(key)
+
     def current(self, key: bytes) -> RegistryRecord | None:
         """Return the current record of a key, also one that says that it was removed."""
         value = self._values.get(key)

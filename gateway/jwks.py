@@ -11,7 +11,8 @@ from contract.registry import SIGNING_KEY, RegistryRecord
 from contract.topics import DAY_MS
 from gateway.audit import ADMIN, Audit, Change
 from gateway.credentials import Credentials
-from gateway.keys import PUBLIC_KEY, SigningKeys
+from gateway.keys import SigningKeys
+from gateway.public_keys import PUBLIC_KEY
 from gateway.registrations import PublicKey, SigningKeyCreated, rfc3339
 from gateway.registry import RegistryWriter, UnconfirmedError
 from gateway.settings import GatewaySettings

@@ -15,21 +15,15 @@ from collections.abc import AsyncIterator
 import msgspec
 import structlog
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_public_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from contract.registry import RECORD_VERSION, SIGNING_KEY, RegistryRecord
 from gateway.key_folder import MIN_KEY_BITS, NAME_FORMAT, KeyFolder, SigningKey
+from gateway.public_keys import PUBLIC_KEY, PublicKeys, is_valid, now_ms
 from gateway.registry import RegistryWriter, UnconfirmedError
 from service.settings import SettingsError
 
 log = structlog.get_logger(__name__)
-
-PUBLIC_KEY = "public_key"
-"""Attribute of a record: the public key in PEM."""
 
 
 class SigningKeys:
@@ -44,7 +38,7 @@ class SigningKeys:
         self._registry = registry
         self._lifetime = lifetime
         self._keys: list[SigningKey] = []
-        self._public: dict[str, RSAPublicKey] = {}
+        self._public = PublicKeys(registry)
         self._lock = asyncio.Lock()
         self._useless = ""
 
@@ -53,31 +47,20 @@ class SigningKeys:
 
         One that has an end is returned only where the folder lacks the newer key.
         """
-        now = _now()
+        now = now_ms()
         for key in reversed(self._keys):
             record = self._registry.get(SIGNING_KEY, key.kid)
-            if record is not None and _is_valid(record, now):
+            if record is not None and is_valid(record, now):
                 return key, record.until
         return None
 
     def public(self, kid: str) -> RSAPublicKey | None:
         """The public key of this name, if tokens signed with it are valid now."""
-        record = self._registry.get(SIGNING_KEY, kid)
-        if record is None or not _is_valid(record, _now()):
-            return None
-        key = self._public.get(kid)
-        if key is None:
-            loaded = load_pem_public_key(record.attributes[PUBLIC_KEY].encode())
-            assert isinstance(loaded, RSAPublicKey), "only such keys are published"
-            key = self._public[kid] = loaded
-        return key
+        return self._public.get(kid)
 
     def published(self) -> list[RegistryRecord]:
         """Records of all keys that are valid now, by name."""
-        now = _now()
-        records = self._registry.state.registered(SIGNING_KEY)
-        valid = [record for record in records if _is_valid(record, now)]
-        return sorted(valid, key=lambda record: record.name)
+        return self._public.all()
 
     async def run(self) -> None:
         """Keep folder and registry in step until cancelled."""
@@ -150,7 +133,7 @@ class SigningKeys:
             published = self.published()
         for record in published[:-1]:
             if record.until is None:
-                end = _now() + int(self._lifetime * 1000)
+                end = now_ms() + int(self._lifetime * 1000)
                 ending = msgspec.structs.replace(record, until=end)
                 if await self._registry.change(record, ending, deadline):
                     log.info("signing key has an end", kid=record.id, name=record.name)
@@ -202,11 +185,3 @@ def _key_record(key: SigningKey) -> RegistryRecord:
         name=key.name,
         attributes={PUBLIC_KEY: pem.decode()},
     )
-
-
-def _is_valid(record: RegistryRecord, now: int) -> bool:
-    return record.until is None or now < record.until
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000

@@ -5,7 +5,7 @@ import contextlib
 import shutil
 import stat
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,16 @@ async def listed(service: Service) -> list[dict[str, Any]]:
     return keys
 
 
+def key_files(folder: str) -> list[Path]:
+    return sorted(Path(folder).glob("*.pem"))
+
+
+async def until_true(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(3 * PATIENCE):
+        while not await condition():  # noqa: ASYNC110
+            await asyncio.sleep(POLL)
+
+
 def kid_of(text: str) -> str:
     return str(jwt.get_unverified_header(text)["kid"])
 
@@ -102,10 +112,15 @@ async def until_refused(services: list[Service], id: str, text: str) -> float:
 
 async def until_signed_with(service: Service, id: str, api_key: str, kid: str) -> str:
     """Get tokens until one is signed with this key; return it."""
-    async with asyncio.timeout(PATIENCE):
-        while kid_of(text := await token(service, id, api_key)) != kid:
-            await asyncio.sleep(POLL)
-        return text
+    text = ""
+
+    async def is_so() -> bool:
+        nonlocal text
+        text = await token(service, id, api_key)
+        return kid_of(text) == kid
+
+    await until_true(is_so)
+    return text
 
 
 def put_key(folder: str | Path, name: str) -> Path:
@@ -142,7 +157,7 @@ async def test_a_new_key_is_good_everywhere_and_the_old_one_until_its_end(
         keys = await listed(service)
         assert [key["signing"] for key in keys] == [False, False, False, True]
         assert [key["valid_until"] is None for key in keys] == [False, False, False, True]
-    modes = {stat.S_IMODE(file.stat().st_mode) for file in Path(signing_keys).iterdir()}
+    modes = {stat.S_IMODE(file.stat().st_mode) for file in key_files(signing_keys)}
     assert modes == {0o600}
 
 
@@ -167,18 +182,20 @@ async def test_an_old_key_ends_and_its_file_does_not_raise_it(
         api_key = await headend(service, "h")
         old = await token(service, "h", api_key)
         kid = (await rotate(service)).json()["kid"]
-        async with asyncio.timeout(30):
-            while len(await listed(service)) > 1:
-                await asyncio.sleep(POLL)
+
+        async def is_over() -> bool:
+            return len(await listed(service)) == 1
+
+        await until_true(is_over)
         assert await submit(service, "h", old) == 401
         await service.end()
         await service.start()
         await service.ready()
-        assert len(list(Path(signing_keys).glob("*.pem"))) == 2
+        assert len(key_files(signing_keys)) == 2
         assert [key["kid"] for key in await listed(service)] == [kid]
         assert kid_of(await token(service, "h", api_key)) == kid
         await rotate(service)
-        assert len(list(Path(signing_keys).glob("*.pem"))) == 2, "what ended is deleted"
+        assert len(key_files(signing_keys)) == 2, "what ended is deleted"
 
 
 async def test_revocations_hold_on_every_gateway_within_a_second(three: list[Service]) -> None:
@@ -214,7 +231,7 @@ async def test_a_removed_key_is_refused_within_a_second_and_for_ever(
     await three[0].end()
     await three[0].start()
     await three[0].ready()
-    assert len(list(Path(signing_keys).glob("*.pem"))) == 2, "its file is still there"
+    assert len(key_files(signing_keys)) == 2, "its file is still there"
     for service in three:
         assert [key["kid"] for key in await listed(service)] == [kid]
         assert await submit(service, "h", stolen) == 401
@@ -261,9 +278,11 @@ async def test_a_key_that_is_put_there_by_hand_is_found_by_all(
     api_key = await headend(three[0], "h")
     old = await token(three[0], "h", api_key)
     file = put_key(signing_keys, "9000")
-    async with asyncio.timeout(PATIENCE):
-        while (await listed(three[0]))[-1]["name"] != "9000":
-            await asyncio.sleep(POLL)
+
+    async def is_found() -> bool:
+        return bool((await listed(three[0]))[-1]["name"] == "9000")
+
+    await until_true(is_found)
     kid = (await listed(three[0]))[-1]["kid"]
     for service in three:
         new = await until_signed_with(service, "h", api_key, kid)
@@ -281,10 +300,13 @@ async def test_a_key_that_is_put_there_by_hand_is_found_by_all(
 async def test_what_is_no_key_disturbs_nobody(three: list[Service], signing_keys: str) -> None:
     api_key = await headend(three[0], "h")
     kid = kid_of(await token(three[0], "h", api_key))
-    (Path(signing_keys) / "9999.pem").write_text("-----BEGIN PRIVATE KEY-----\nrubbish\n")
-    async with asyncio.timeout(PATIENCE):
-        while not all("signing key ignored" in service.log() for service in three):
-            await asyncio.sleep(POLL)
+    bad = Path(signing_keys) / "9999.pem"
+    bad.write_text("-----BEGIN PRIVATE KEY-----\nrubbish\n")
+
+    async def is_seen() -> bool:
+        return all("signing key ignored" in service.log() for service in three)
+
+    await until_true(is_seen)
     for service in three:
         await service.ready()
         text = await token(service, "h", api_key)
