@@ -6,12 +6,13 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from service.rotating import RotatingTokens
 from service.settings import HttpSettings, KafkaSettings, Secret
 
 
 @dataclass(frozen=True, kw_only=True)
 class GatewaySettings(KafkaSettings, HttpSettings):
-    admin_token: Secret
+    admin_token: RotatingTokens
     signing_keys_dir: str
     """Folder of RSA private keys, `*.pem`: tokens are signed with the last one by name."""
     token_expiry_hours: Annotated[float, Meta(gt=0, le=8760)] = 24.0

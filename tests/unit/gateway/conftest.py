@@ -39,6 +39,7 @@ from service.http import build_app
 from service.reader import UnreachableError
 from service.refusals import Refusals
 from service.requests import RequestMetrics
+from service.rotating import RotatingTokens
 from service.settings import Secret
 from tests.unit.gateway.clocks import taught_clock
 from tobogganing.local.secrets import provide_signing_keys
@@ -58,8 +59,8 @@ def signing_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(signing_keys: Path) -> GatewaySettings:
     return GatewaySettings(
         kafka_bootstrap_servers="127.0.0.1:1",
-        metrics_token=Secret("scrape"),
-        admin_token=Secret("admin"),
+        metrics_token=RotatingTokens("scrape"),
+        admin_token=RotatingTokens("admin"),
         signing_keys_dir=str(signing_keys),
         answer_within_seconds=1.0,
     )

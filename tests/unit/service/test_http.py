@@ -14,7 +14,7 @@ from service.bearer import TokenCheck, bearer_credential
 from service.health import health_routes
 from service.http import JSON, ApiError, build_app, route, unavailable
 from service.requests import RequestMetrics
-from service.settings import Secret
+from service.rotating import RotatingTokens
 
 hanging = asyncio.Event()
 
@@ -48,7 +48,7 @@ def metrics() -> RequestMetrics:
 
 @pytest.fixture
 def app(metrics: RequestMetrics) -> Starlette:
-    check = TokenCheck(Secret("right"), "admin", metrics)
+    check = TokenCheck(RotatingTokens("right"), "admin", metrics)
 
     async def guarded(request: Request) -> Response:
         check(request)
