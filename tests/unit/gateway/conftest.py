@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from contract.frame import Frame, decode_frame
 from contract.kinds import KINDS
 from gateway.audit import Audit
 from gateway.auth import TokenEndpoint
+from gateway.certificates import CertificateEndpoints, Certificates, load_authority
 from gateway.credentials import Credentials
 from gateway.entities import COLLECTIONS, Entities
 from gateway.jwks import KeyEndpoints
@@ -42,6 +44,7 @@ from service.requests import RequestMetrics
 from service.rotating import RotatingTokens
 from service.settings import Secret
 from tests.unit.gateway.clocks import taught_clock
+from tobogganing.certificate import authority
 from tobogganing.local.secrets import provide_signing_keys
 
 # A machine that is busy makes no example wrong.
@@ -55,13 +58,19 @@ def signing_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return provide_signing_keys(tmp_path_factory.mktemp("secrets"), {})
 
 
+@pytest.fixture(scope="session")
+def ca_pem() -> Secret:
+    return Secret(authority(datetime.now(UTC)))
+
+
 @pytest.fixture
-def settings(signing_keys: Path) -> GatewaySettings:
+def settings(signing_keys: Path, ca_pem: Secret) -> GatewaySettings:
     return GatewaySettings(
         kafka_bootstrap_servers="127.0.0.1:1",
         metrics_token=RotatingTokens("scrape"),
         admin_token=RotatingTokens("admin"),
         signing_keys_dir=str(signing_keys),
+        ca_pem=ca_pem,
         answer_within_seconds=1.0,
     )
 
@@ -210,13 +219,14 @@ async def api(
     check_admin = TokenCheck(settings.admin_token, "admin", requests, refusals)
     credentials = Credentials(registry, tokens, requests, metrics, refusals, check_admin)
     audit = Audit("audit", audit_topic)
+    certificates = Certificates(load_authority(settings), registry, metrics)
     limits = Limits(settings, requests)
     routes = [
         *(
             Submissions(kind, settings, credentials, publisher, metrics, limits).route()
             for kind in KINDS.values()
         ),
-        *Registrations(settings, registry, credentials, audit, metrics).routes(),
+        *Registrations(settings, registry, credentials, certificates, audit, metrics).routes(),
         *(
             route
             for collection in COLLECTIONS
@@ -227,6 +237,7 @@ async def api(
         TokenEndpoint(settings, credentials, tokens, metrics).route(),
         RevokeEndpoint(settings, registry, credentials, audit, metrics).route(),
         *KeyEndpoints(settings, keys, registry, credentials, audit).routes(),
+        *CertificateEndpoints(settings, registry, credentials, certificates, audit).routes(),
         openapi_route(),
     ]
     transport = httpx.ASGITransport(build_app(routes, requests), raise_app_exceptions=False)
