@@ -21,7 +21,7 @@ def main(
 ) -> None:
     """Make in `folder` what the environment does not set; write METRICS_TOKEN for a scraper.
 
-    Of several tokens the scraper gets the first. A certificate that is there stays, whoever made it.
+    Of several tokens it gets the first. A certificate that is there stays, whoever made it.
 
     Raises:
         LocalError: a folder cannot be written; the text says which.
