@@ -116,12 +116,14 @@ def _fingerprint(file: Path) -> tuple[int, ...] | None:
     """What changes with a file's content; None for a pipe, which can be read only once.
 
     Raises:
-        SecretError: there is no such file.
+        SecretError: there is no such file, or it is a folder.
     """
     try:
         status = file.stat()
     except OSError as error:
         raise SecretError(f"cannot be read: {error.strerror}") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise SecretError("is a folder")
     if not stat.S_ISREG(status.st_mode):
         return None
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
