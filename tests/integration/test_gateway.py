@@ -20,7 +20,7 @@ from service.kafka import topics_of
 from service.reader import TopicReader
 from service.registry import RegistryReader
 from service.settings import KafkaSettings
-from tests.integration.processes import ADMIN_TOKEN, Service
+from tests.integration.processes import ADMIN_TOKEN, CA_PEM, Service
 from tobogganing.local.cluster import Cluster
 from tobogganing.local.install import Install
 
@@ -31,8 +31,8 @@ PATIENCE = 4.0
 
 
 def gateway(settings: KafkaSettings, folder: Path, signing_keys: str, **extra: str) -> Service:
-    secrets = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": signing_keys}
-    return Service("gateway", settings, folder, **secrets, **extra)
+    secrets = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": signing_keys, "CA_PEM": CA_PEM}
+    return Service("gateway", settings, folder, **(secrets | extra))
 
 
 @pytest.fixture
