@@ -469,13 +469,14 @@ async def test_a_wrong_environment_is_named_at_once() -> None:
 
 
 async def test_the_examples_of_the_document_work_as_they_stand(
-    pair: tuple[Service, Service],
+    pair: tuple[Service, Service], tmp_path: Path
 ) -> None:
     document = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
     blocks = [part.split("```")[0] for part in document.split("```sh\n")[1:]]
     assert len(blocks) >= 5
     process = await asyncio.create_subprocess_exec(
         *("sh", "-eu"),
+        cwd=tmp_path,
         env={"PATH": os.environ["PATH"], "MANAGER": pair[0].url, "ADMIN_TOKEN": ADMIN_TOKEN},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
