@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import hypothesis
 import pytest
 from aiokafka import ConsumerRecord
 from prometheus_client import CollectorRegistry
@@ -46,10 +45,6 @@ from service.settings import Secret
 from tests.unit.gateway.clocks import taught_clock
 from tobogganing.certificate import authority
 from tobogganing.local.secrets import provide_signing_keys
-
-# A machine that is busy makes no example wrong.
-hypothesis.settings.register_profile("no deadline", deadline=None)
-hypothesis.settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")
