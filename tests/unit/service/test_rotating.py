@@ -125,6 +125,17 @@ def test_a_file_that_is_written_in_place_is_noticed(
     assert tokens.current() == ("two",)
 
 
+def test_another_file_of_the_same_size_and_time_is_noticed(
+    tokens: RotatingTokens, file: Path, clock: Clock
+) -> None:
+    assert tokens.current() == ("one",)
+    before = file.stat().st_mtime_ns
+    replace(file, "two\n")
+    os.utime(file, ns=(before, before))
+    clock.tick()
+    assert tokens.current() == ("two",)
+
+
 def test_a_link_that_leads_elsewhere_is_noticed(tmp_path: Path, clock: Clock) -> None:
     """As Kubernetes changes a mounted secret."""
     for name in ("old", "new"):
