@@ -177,9 +177,9 @@ async def test_after_a_rotation_or_a_removal_there_are_no_more(
     ],
 )
 async def test_a_broken_authority_refuses_to_start(
-    kafka_settings: KafkaSettings, tmp_path: Path, signing_key: str, pem: str, why: str
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str, pem: str, why: str
 ) -> None:
-    async with gateway(kafka_settings, tmp_path, signing_key, CA_PEM=pem) as service:
+    async with gateway(kafka_settings, tmp_path, signing_keys, CA_PEM=pem) as service:
         assert await service.ended(30) == 2
         assert service.log().startswith("CA_PEM must be one PEM text")
         assert why in service.log()
@@ -187,12 +187,12 @@ async def test_a_broken_authority_refuses_to_start(
 
 
 async def test_the_authority_may_be_in_a_file_or_nowhere(
-    kafka_settings: KafkaSettings, tmp_path: Path, signing_key: str
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     (tmp_path / "authority").write_text(CA_PEM)
     files = {"CA_PEM": "", "CA_PEM_FILE": str(tmp_path / "authority")}
-    async with gateway(kafka_settings, tmp_path, signing_key, **files) as service:
+    async with gateway(kafka_settings, tmp_path, signing_keys, **files) as service:
         await service.until("/api/v1/certs/ca", 200)
-    async with gateway(kafka_settings, tmp_path, signing_key, CA_PEM="") as service:
+    async with gateway(kafka_settings, tmp_path, signing_keys, CA_PEM="") as service:
         answer = await service.until("/api/v1/certs/ca", 501)
         assert "CA_PEM_FILE" in answer.json()["error"]

@@ -31,10 +31,10 @@ async def attempt(service: Service, id: str, key: str = "wrong") -> httpx.Respon
 
 
 async def test_too_eager_an_entity_waits_as_long_as_it_is_told(
-    kafka_settings: KafkaSettings, tmp_path: Path, signing_key: str
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     extra = {"RATE_LIMIT_PER_MINUTE": "20"}
-    async with gateway(kafka_settings, tmp_path, signing_key, **extra) as service:
+    async with gateway(kafka_settings, tmp_path, signing_keys, **extra) as service:
         await service.ready()
         headers, other = await registered(service, "c"), await registered(service, "d")
         began = time.monotonic()
@@ -58,10 +58,10 @@ async def test_too_eager_an_entity_waits_as_long_as_it_is_told(
 
 
 async def test_zero_turns_the_limit_off(
-    kafka_settings: KafkaSettings, tmp_path: Path, signing_key: str
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     extra = {"RATE_LIMIT_PER_MINUTE": "0", "AUTH_FAILURES_PER_MINUTE": "0"}
-    async with gateway(kafka_settings, tmp_path, signing_key, **extra) as service:
+    async with gateway(kafka_settings, tmp_path, signing_keys, **extra) as service:
         await service.ready()
         headers = await registered(service, "c")
         sent = await asyncio.gather(*(submit(service, "c", headers, n) for n in range(200)))
@@ -71,10 +71,10 @@ async def test_zero_turns_the_limit_off(
 
 
 async def test_a_right_credential_passes_beside_any_number_of_wrong_ones(
-    kafka_settings: KafkaSettings, tmp_path: Path, signing_key: str
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     extra = {"AUTH_FAILURES_PER_MINUTE": "10"}
-    async with gateway(kafka_settings, tmp_path, signing_key, **extra) as service:
+    async with gateway(kafka_settings, tmp_path, signing_keys, **extra) as service:
         await service.ready()
         headers = await registered(service, "c")
         answers = []
@@ -101,7 +101,7 @@ async def test_a_right_credential_passes_beside_any_number_of_wrong_ones(
 
 
 async def test_addresses_behind_a_trusted_proxy_are_told_apart(
-    kafka_settings: KafkaSettings, tmp_path: Path, signing_key: str
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     limit = {"AUTH_FAILURES_PER_MINUTE": "1"}
 
@@ -117,8 +117,8 @@ async def test_addresses_behind_a_trusted_proxy_are_told_apart(
 
     trusting = limit | {"TRUSTED_PROXIES": "127.0.0.1"}
     async with (
-        gateway(kafka_settings, tmp_path, signing_key, **trusting) as behind,
-        gateway(kafka_settings, tmp_path, signing_key, **limit) as open_,
+        gateway(kafka_settings, tmp_path, signing_keys, **trusting) as behind,
+        gateway(kafka_settings, tmp_path, signing_keys, **limit) as open_,
     ):
         await behind.ready()
         await open_.ready()

@@ -29,7 +29,7 @@ async def until(service: Service, path: str, token: str, expected: int) -> None:
 
 
 async def test_scrapes_and_administration_never_see_a_gap(
-    kafka_settings: KafkaSettings, tmp_path: Path, signing_key: str
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     files = {"/metrics": tmp_path / "metrics", "/api/v1/clients": tmp_path / "admin"}
     for file in files.values():
@@ -37,7 +37,7 @@ async def test_scrapes_and_administration_never_see_a_gap(
     names = dict(zip(("METRICS_TOKEN", "ADMIN_TOKEN"), files.values(), strict=True))
     environ = {f"{name}_FILE": str(file) for name, file in names.items()}
     unset = dict.fromkeys(names, "")
-    async with gateway(kafka_settings, tmp_path, signing_key, **unset, **environ) as service:
+    async with gateway(kafka_settings, tmp_path, signing_keys, **unset, **environ) as service:
         await service.ready()
         for path, file in files.items():
             assert [await status(service, path, token) for token in ("old", "new")] == [200, 401]
@@ -63,10 +63,10 @@ async def until_logged(service: Service, text: str, path: str) -> None:
 
 
 async def test_several_tokens_in_the_environment(
-    kafka_settings: KafkaSettings, tmp_path: Path, signing_key: str
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     several = {"METRICS_TOKEN": "new, old", "ADMIN_TOKEN": "a1 a2"}
-    async with gateway(kafka_settings, tmp_path, signing_key, **several) as service:
+    async with gateway(kafka_settings, tmp_path, signing_keys, **several) as service:
         await service.ready()
         for path, token in (
             *(("/metrics", token) for token in ("new", "old")),

@@ -13,7 +13,6 @@ from contract.registry import RECORD_VERSION, RegistryRecord, decode_record, enc
 from gateway.registry import RegistryWriter, UnconfirmedError
 from gateway.settings import GatewaySettings
 from service.rotating import RotatingTokens
-from service.settings import Secret
 from tests.unit.gateway.conftest import MemoryTopic
 
 KEY = entity_key("client", "c")
