@@ -72,6 +72,12 @@ class RegisteredCollector(Collector):
             "Total registered clients",
             self._registered.count(CLIENT.name),
         )
+        by_type = GaugeMetricFamily(
+            "tobogganing_manager_clients_by_type", "Registered clients by type", labels=["type"]
+        )
+        for type in CLIENT.types:
+            by_type.add_metric([type], self._registered.clients_of(type))
+        yield by_type
 
 
 class StateCollector(Collector):

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from contract.kinds import KINDS
 from gateway.audit import Audit
 from gateway.auth import TokenEndpoint
+from gateway.certificates import CertificateEndpoints, Certificates, load_authority
 from gateway.clock import BrokerClock
 from gateway.credentials import Credentials
 from gateway.entities import COLLECTIONS, Entities
@@ -45,7 +46,7 @@ class Gateway:
     """Takes submissions and registrations; an async context manager.
 
     Raises:
-        SettingsError: there is no signing key.
+        SettingsError: there is no signing key, or the CA is none.
     """
 
     def __init__(self, settings: GatewaySettings, requests: RequestMetrics) -> None:
@@ -61,6 +62,7 @@ class Gateway:
         require_keys(folder)
         self._keys = SigningKeys(folder, self.registry, lifetime + 2 * LEEWAY)
         self.tokens = Tokens(self._keys, settings.token_issuer, settings.token_audience, lifetime)
+        self._certificates = Certificates(load_authority(settings), self.registry, self.metrics)
         refusals = Refusals(requests, settings.auth_failures_per_minute)
         check_admin = TokenCheck(settings.admin_token, "admin", requests, refusals)
         self._credentials = Credentials(
@@ -102,11 +104,16 @@ class Gateway:
         ]
         return [
             *(endpoint.route() for endpoint in submissions),
-            *Registrations(settings, self.registry, credentials, audit, metrics).routes(),
+            *Registrations(
+                settings, self.registry, credentials, self._certificates, audit, metrics
+            ).routes(),
             *(route for endpoints in entities for route in endpoints.routes()),
             TokenEndpoint(settings, credentials, self.tokens, metrics).route(),
             RevokeEndpoint(settings, self.registry, credentials, audit, metrics).route(),
             *KeyEndpoints(settings, self._keys, self.registry, credentials, audit).routes(),
+            *CertificateEndpoints(
+                settings, self.registry, credentials, self._certificates, audit
+            ).routes(),
             openapi_route(),
         ]
 

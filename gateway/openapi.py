@@ -26,6 +26,7 @@ _ERRORS = {
     413: "The body is too large",
     415: "The body is not application/json in UTF-8",
     429: "More than a limit allows",
+    501: "There is no CA here, or its certificate is not valid now",
     503: "Kafka did not confirm in time",
 }
 _PATH_PARAMETER = re.compile(r"{(\w+)}")

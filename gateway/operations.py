@@ -49,6 +49,7 @@ def operations() -> list[Operation]:
         *_registrations(),
         *(operation for collection in COLLECTIONS for operation in _entities(collection)),
         *_tokens(),
+        *_certificates(),
         Operation("GET", "/api/v1/openapi.json", "This document", (), (405,)),
     ]
 
@@ -77,7 +78,7 @@ def _registrations() -> list[Operation]:
             f"/api/v1/{collection}/register",
             f"Register a {noun}",
             ("admin",),
-            (*ALWAYS, *WITH_BODY, 409, 429),
+            (*ALWAYS, *WITH_BODY, 409, 429, *([501] if "csr" in body.__struct_fields__ else [])),
             body=body,
             answer=answer,
         )
@@ -186,5 +187,27 @@ def _tokens() -> list[Operation]:
             "Remove a signing key: its tokens are worth nothing",
             ("admin",),
             (*ALWAYS, 404, 409, 429),
+        ),
+    ]
+
+
+def _certificates() -> list[Operation]:
+    return [
+        Operation(
+            "POST",
+            "/api/v1/certs/generate",
+            "Get a certificate for a certificate request",
+            ("admin", "api_key", "jwt"),
+            (*ALWAYS, *WITH_BODY, 404, 429, 501),
+            body=bodies.CertificateRequest,
+            answer=bodies.CertificateIssued,
+        ),
+        Operation(
+            "GET",
+            "/api/v1/certs/ca",
+            "The certificate of the CA that signs",
+            (),
+            (405, 501),
+            answer=bodies.CaCertificate,
         ),
     ]

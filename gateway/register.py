@@ -12,6 +12,7 @@ from starlette.responses import Response
 from contract.kinds import CLIENT, HEADEND
 from contract.registry import CLUSTER, RECORD_VERSION, RegistryRecord, hash_api_key
 from gateway.audit import ADMIN, Audit, Change
+from gateway.certificates import Certificates, audited
 from gateway.credentials import Credentials
 from gateway.decoding import BodyError, JsonDecoder
 from gateway.metrics import GatewayMetrics
@@ -51,10 +52,12 @@ class Registrations:
         settings: GatewaySettings,
         registry: RegistryWriter,
         credentials: Credentials,
+        certificates: Certificates,
         audit: Audit,
         metrics: GatewayMetrics,
     ) -> None:
         self._registry = registry
+        self._certificates = certificates
         self._credentials = credentials
         self._audit = audit
         self._metrics = metrics
@@ -84,7 +87,7 @@ class Registrations:
                 answer = await register(decoder.decode(content), asked)
             except BodyError as error:
                 raise invalid(error) from error
-            return JSON(msgspec.structs.asdict(answer))
+            return JSON(msgspec.to_builtins(answer))
 
         return route(f"/api/v1/{collection}/register", take, "POST")
 
@@ -94,8 +97,9 @@ class Registrations:
         type = require_one_of("type", body.type, CLIENT_TYPES)
         id = body.client_id or _new_id(CLIENT.name)
         api_key = secrets.token_urlsafe(32)
-        await self._add(_record(CLIENT.name, id, body.name, {"type": type}, api_key), asked)
-        return ClientRegistered(client_id=id, api_key=api_key, name=body.name, type=type)
+        record = _record(CLIENT.name, id, body.name, {"type": type}, api_key)
+        issued = await self._add(record, asked, body.csr)
+        return ClientRegistered(client_id=id, api_key=api_key, name=body.name, type=type, **issued)
 
     async def _register_cluster(self, body: ClusterRegistration, asked: Asked) -> ClusterRegistered:
         require_text(body, "name", "region", "datacenter")
@@ -120,8 +124,9 @@ class Registrations:
             "region": cluster.attributes["region"],
             "datacenter": cluster.attributes["datacenter"],
         }
-        await self._add(_record(HEADEND.name, id, body.name, attributes, api_key), asked)
-        return HeadendRegistered(headend_id=id, api_key=api_key)
+        record = _record(HEADEND.name, id, body.name, attributes, api_key)
+        issued = await self._add(record, asked, body.csr)
+        return HeadendRegistered(headend_id=id, api_key=api_key, **issued)
 
     async def _cluster(self, id: str, deadline: float) -> RegistryRecord:
         cluster = self._registry.get(CLUSTER, id)
@@ -132,9 +137,18 @@ class Registrations:
             raise BodyError("cluster_id", "no such cluster is registered")
         return cluster
 
-    async def _add(self, record: RegistryRecord, asked: Asked) -> None:
+    async def _add(
+        self, record: RegistryRecord, asked: Asked, csr: str | None = None
+    ) -> dict[str, str]:
+        """Register, and sign what the node asks for; return what the answer says of that.
+
+        The certificate is made first and given out last: without a good request nothing is
+        registered, and without a registration nobody has the certificate.
+        """
         type = record.attributes.get("type", record.kind)
-        change = Change(ADMIN, "register", f"{record.kind}:{record.id}", asked.address)
+        issued = self._certificates.sign(csr, record) if csr is not None else None
+        details = audited(issued) if issued is not None else {}
+        change = Change(ADMIN, "register", f"{record.kind}:{record.id}", asked.address, details)
         async with self._audit.of(change, asked.deadline):
             try:
                 added = await self._registry.add(record, asked.deadline)
@@ -147,6 +161,9 @@ class Registrations:
                 self._metrics.registrations.labels(type, "conflict").inc()
                 raise ApiError(409, f"The {record.kind} {record.id} is registered already")
         self._metrics.registrations.labels(type, "success").inc()
+        if issued is None:
+            return {}
+        return msgspec.structs.asdict(self._certificates.give_out(issued, record.kind))
 
 
 def _new_id(kind: str) -> str:

@@ -4,15 +4,16 @@ import datetime
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from contract.kinds import CLIENT, ID_PATTERN, KINDS, TYPE_ALIASES, is_id, is_text
+from gateway.csr import MAX_REQUEST
 from gateway.decoding import BodyError
 
 CLIENT_TYPES = {name: name for name in CLIENT.types} | TYPE_ALIASES
 """What a registration may say, and the type that it then is."""
 NODE_KINDS = {name: name for name in KINDS} | dict.fromkeys(TYPE_ALIASES, CLIENT.name)
-"""What a token request may say, and the kind of entity that it then is."""
+"""What a request of a node may say, and the kind of entity that it then is."""
 
 MAX_OVERLAP = 7 * 86_400
 """Seconds that an API key may stay valid beside its successor."""
@@ -24,6 +25,15 @@ Text = Annotated[
     str, Meta(min_length=1, max_length=255, description="Any characters but control characters.")
 ]
 Url = Annotated[str, Meta(max_length=2048)]
+Csr = Annotated[
+    str,
+    Meta(
+        max_length=MAX_REQUEST,
+        description="Certificate request (PKCS #10, PEM); its names are not used.",
+    ),
+]
+Certificate = Annotated[str, Meta(description="PEM")]
+DateTime = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 ApiKey = Annotated[str, Meta(description="Shown this once: only its hash is kept.")]
 
 
@@ -31,6 +41,7 @@ class ClientRegistration(msgspec.Struct):
     name: Text
     type: Annotated[str, Meta(extra_json_schema={"enum": list(CLIENT_TYPES)})]
     client_id: Id | None = None
+    csr: Csr | None = None
 
 
 class ClientRegistered(msgspec.Struct):
@@ -38,6 +49,9 @@ class ClientRegistered(msgspec.Struct):
     api_key: ApiKey
     name: str
     type: str
+    certificate: Certificate | UnsetType = UNSET
+    ca_certificate: Certificate | UnsetType = UNSET
+    expires_at: DateTime | UnsetType = UNSET
 
 
 class ClusterRegistration(msgspec.Struct):
@@ -59,11 +73,15 @@ class HeadendRegistration(msgspec.Struct):
     name: Text
     cluster_id: Id
     headend_id: Id | None = None
+    csr: Csr | None = None
 
 
 class HeadendRegistered(msgspec.Struct):
     headend_id: str
     api_key: ApiKey
+    certificate: Certificate | UnsetType = UNSET
+    ca_certificate: Certificate | UnsetType = UNSET
+    expires_at: DateTime | UnsetType = UNSET
 
 
 class TokenRequest(msgspec.Struct):
@@ -75,7 +93,23 @@ class TokenRequest(msgspec.Struct):
 class TokenIssued(msgspec.Struct):
     access_token: str
     token_type: str
-    expires_at: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+    expires_at: DateTime
+
+
+class CertificateRequest(msgspec.Struct):
+    node_id: Id
+    node_type: Annotated[str, Meta(extra_json_schema={"enum": list(NODE_KINDS)})]
+    csr: Csr
+
+
+class CertificateIssued(msgspec.Struct):
+    certificate: Certificate
+    ca_certificate: Certificate
+    expires_at: DateTime
+
+
+class CaCertificate(msgspec.Struct):
+    ca_certificate: Certificate
 
 
 class Revocation(msgspec.Struct, omit_defaults=True):

@@ -6,14 +6,19 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from service.rotating import RotatingTokens
 from service.settings import HttpSettings, KafkaSettings, Secret
 
 
 @dataclass(frozen=True, kw_only=True)
 class GatewaySettings(KafkaSettings, HttpSettings):
-    admin_token: Secret
+    admin_token: RotatingTokens
     signing_keys_dir: str
     """Folder of RSA private keys, `*.pem`: tokens are signed with the last one by name."""
+    ca_pem: Secret | None = None
+    """Certificate and private key, PEM, of the CA that signs nodes' certificates."""
+    certificate_days: Annotated[float, Meta(gt=0, le=3650)] = 90.0
+    """How long a node's certificate is valid."""
     token_expiry_hours: Annotated[float, Meta(gt=0, le=8760)] = 24.0
     token_issuer: str = "tobogganing"
     token_audience: str = "tobogganing-manager"

@@ -6,10 +6,7 @@ from starlette.requests import Request
 
 from service.refusals import Refusals
 from service.requests import Credential, RequestMetrics
-from service.settings import Secret
-
-MAX_CREDENTIAL = 4096
-"""Longest credential, in characters: a JWT of ours has about 900."""
+from service.rotating import MAX_CREDENTIAL, RotatingTokens
 
 
 def bearer_credential(request: Request) -> str | None:
@@ -31,19 +28,21 @@ class TokenCheck:
 
     def __init__(
         self,
-        token: Secret,
+        tokens: RotatingTokens,
         credential: Credential,
         metrics: RequestMetrics,
         refusals: Refusals | None = None,
     ) -> None:
-        self._token = token.reveal().encode()
+        self._tokens = tokens
         self._credential = credential
         self._metrics = metrics
         self._refusals = refusals or Refusals(metrics)
 
     def fits(self, given: str | None) -> bool:
-        """Tell whether this is the token; counts nothing."""
-        return hmac.compare_digest((given or "").encode("utf-8", "surrogatepass"), self._token)
+        """Tell whether this is one of the tokens; counts nothing."""
+        shown = (given or "").encode("utf-8", "surrogatepass")
+        fits = [hmac.compare_digest(shown, token.encode()) for token in self._tokens.current()]
+        return any(fits)
 
     def __call__(self, request: Request) -> None:
         """Pass, or raise.

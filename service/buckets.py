@@ -2,6 +2,9 @@
 
 from collections.abc import Hashable
 
+TOLERANCE = 1e-6
+"""Seconds by which a wait may end early: more than rounding costs after years of uptime."""
+
 
 class TokenBuckets:
     """One bucket a key, filled at `per_minute`, holding `burst` tokens (default: a minute's).
@@ -36,7 +39,7 @@ class TokenBuckets:
             full_at = self._old.get(key, now)
         full_at = max(full_at, now)
         wait = full_at - now - self._interval * (self._burst - min(cost, self._burst))
-        if wait > 1e-9:
+        if wait > TOLERANCE:
             return wait
         full_at += self._interval * cost
         self._young[key] = full_at
@@ -48,6 +51,8 @@ class TokenBuckets:
         owing = {}
         if self._old_full > now:  # somebody was given more than a bucket holds
             owing = {key: full_at for key, full_at in self._old.items() if full_at > now}
-        self._old, self._young = owing | self._young, {}
+        young = self._young if self._young_full > now else {}
+        # A copy of a million buckets would hold everybody up.
+        self._old, self._young = (owing | young if owing else young), {}
         self._old_full, self._young_full = max(self._old_full, self._young_full), now
         self._turn = now + self._span

@@ -1,15 +1,22 @@
 """Request metrics: the manager's families that every HTTP service counts."""
 
+import importlib.metadata
+import platform
+import time
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.durations import Durations, DurationsFamily
 
 Credential = Literal["api_key", "jwt", "admin", "metrics_token"]
 CREDENTIALS: tuple[Credential, ...] = ("api_key", "jwt", "admin", "metrics_token")
+DISTRIBUTION = "tobogganing-metrics"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 UNMATCHED = "unmatched"
 """Endpoint label of a request whose path is no route's."""
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 def endpoint_of(scope: Scope) -> str:
@@ -25,7 +32,7 @@ def address_of(scope: Scope) -> str:
 
 
 class RequestMetrics:
-    """`http_requests_total` and `auth_attempts_total` of one process."""
+    """Requests and attempts of one process, and what this process is."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
@@ -35,6 +42,13 @@ class RequestMetrics:
             ["method", "endpoint", "status"],
             registry=registry,
         )
+        self._durations = DurationsFamily(
+            "tobogganing_manager_http_request_duration_seconds",
+            "Time from a request's header to the end of its answer",
+            ["method", "endpoint"],
+            SECONDS,
+        )
+        registry.register(self._durations)
         self._attempts = Counter(
             "tobogganing_manager_auth_attempts",
             "Authentication attempts",
@@ -47,21 +61,33 @@ class RequestMetrics:
             ["endpoint", "client_type"],
             registry=registry,
         )
+        Gauge(
+            "tobogganing_manager_build_info",
+            "1; the labels say what runs here",
+            ["version", "python"],
+            registry=registry,
+        ).labels(importlib.metadata.version(DISTRIBUTION), platform.python_version()).set(1)
         # Looking a child up by its labels costs more than counting.
-        self._seen: dict[tuple[str, str, int], Counter] = {}
+        self._seen: dict[tuple[str, str, int], tuple[Counter, Durations]] = {}
         self._results = {
             (credential, succeeded): self._attempts.labels(credential, result)
             for credential in CREDENTIALS
             for succeeded, result in ((True, "success"), (False, "failure"))
         }
 
-    def count_request(self, method: str, endpoint: str, status: int) -> None:
+    def count_request(self, method: str, endpoint: str, status: int, seconds: float) -> None:
+        """Count an answer, and the time that it took."""
         known = method if method in METHODS else "OTHER"
-        counter = self._seen.get((known, endpoint, status))
-        if counter is None:
-            counter = self._requests.labels(known, endpoint, str(status))
-            self._seen[known, endpoint, status] = counter
+        children = self._seen.get((known, endpoint, status))
+        if children is None:
+            children = (
+                self._requests.labels(known, endpoint, str(status)),
+                self._durations.labels(known, endpoint),
+            )
+            self._seen[known, endpoint, status] = children
+        counter, duration = children
         counter.inc()
+        duration.add(seconds)
 
     def count_attempt(self, credential: Credential, succeeded: bool) -> None:
         self._results[credential, succeeded].inc()
@@ -79,6 +105,7 @@ class RequestMetrics:
                 await app(scope, receive, send)
                 return
 
+            started = time.perf_counter()
             status = 500  # what the shell answers to an exception, outside of this middleware
 
             async def noting_send(message: Message) -> None:
@@ -90,6 +117,7 @@ class RequestMetrics:
             try:
                 await app(scope, receive, noting_send)
             finally:
-                self.count_request(scope["method"], endpoint_of(scope), status)
+                seconds = time.perf_counter() - started
+                self.count_request(scope["method"], endpoint_of(scope), status, seconds)
 
         return counted

@@ -53,7 +53,8 @@ def server_config(app: ASGIApp, settings: HttpSettings, grace: int = GRACE) -> u
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
         backlog=2048,
         timeout_graceful_shutdown=grace,
     )

@@ -1,5 +1,6 @@
 """Settings from the environment: one dataclass per service, all errors reported at once."""
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -8,6 +9,9 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import msgspec
 from msgspec import Meta
+
+from service.networks import Networks
+from service.rotating import RotatingTokens, SecretError, read_secret
 
 
 class SettingsError(ValueError):
@@ -27,7 +31,7 @@ class Secret:
         return "Secret(…)"
 
 
-_SECRET = (Secret, Secret | None)
+_SECRET = (Secret, Secret | None, RotatingTokens)
 
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 
@@ -37,7 +41,8 @@ SettingsT = TypeVar("SettingsT")
 def load_settings(cls: type[SettingsT], environ: Mapping[str, str] | None = None) -> SettingsT:
     """Build the dataclass `cls` from the environment: `kafka_partitions` from KAFKA_PARTITIONS.
 
-    A `Secret` may also be in a file that `<NAME>_FILE` names. An empty variable counts as unset.
+    A `Secret`, and `RotatingTokens`, may also be in a file that `<NAME>_FILE` names. An empty
+    variable counts as unset.
 
     Raises:
         SettingsError: with one line for each variable that is missing or malformed.
@@ -50,14 +55,16 @@ def load_settings(cls: type[SettingsT], environ: Mapping[str, str] | None = None
         variable = field.name.upper()
         is_secret = types[field.name] in _SECRET
         try:
-            text = _read(variable, is_secret, environ)
+            text, file = _read(variable, is_secret, environ)
             if text is not None:
-                values[field.name] = _convert(text, types[field.name])
+                values[field.name] = _convert(text, file, types[field.name])
             elif field.default is MISSING and field.default_factory is MISSING:
                 hint = f" (or {variable}_FILE)" if is_secret else ""
                 raise SettingsError(f"{variable}{hint} is not set")
         except SettingsError as error:
             faults.append(str(error))
+        except SecretError as error:
+            faults.append(f"{variable}{f'_FILE={file}' if file else ''} {error}")
         except msgspec.ValidationError as error:
             faults.append(f"{variable}={environ[variable]!r} is not valid: {error}")
     if faults:
@@ -65,26 +72,34 @@ def load_settings(cls: type[SettingsT], environ: Mapping[str, str] | None = None
     return cls(**values)
 
 
-def _read(variable: str, is_secret: bool, environ: Mapping[str, str]) -> str | None:
+def _read(
+    variable: str, is_secret: bool, environ: Mapping[str, str]
+) -> tuple[str | None, Path | None]:
+    """Return what a variable is set to, and the file that this came from."""
     text = environ.get(variable) or None
-    file = environ.get(f"{variable}_FILE") if is_secret else None
-    if not file:
-        return text
+    name = environ.get(f"{variable}_FILE") if is_secret else None
+    if not name:
+        return text, None
     if text is not None:
         raise SettingsError(f"{variable} and {variable}_FILE are both set: unset one")
+    file = Path(name)
     try:
-        text = Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{variable}_FILE={file}: {error}") from error
-    if not text:
-        raise SettingsError(f"{variable}_FILE={file} is empty")
-    return text
+        return read_secret(file), file
+    except SecretError as error:
+        raise SettingsError(f"{variable}_FILE={file} {error}") from error
 
 
-def _convert(text: str, type: Any) -> Any:
+def _convert(text: str, file: Path | None, type: Any) -> Any:
+    if type is RotatingTokens:
+        return RotatingTokens(text, file)
     if type in _SECRET:
         return Secret(text)
-    return msgspec.convert(text, type, strict=False)
+    return msgspec.convert(text, type, strict=False, dec_hook=_construct)
+
+
+def _construct(type: type[Any], text: str) -> Any:
+    """Let a type of ours read its own text; its ValueError becomes the fault."""
+    return type(text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +128,8 @@ class KafkaSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class HttpSettings(LogSettings):
-    metrics_token: Secret
+    metrics_token: RotatingTokens
     host: str = "0.0.0.0"
     port: Port = 8000
+    trusted_proxies: Networks = dataclasses.field(default_factory=Networks)
+    """Whose X-Forwarded-For is believed: nobody's, unless named here."""

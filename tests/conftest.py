@@ -4,10 +4,15 @@ import asyncio
 import uuid
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tobogganing.local.cluster import Cluster
 from tobogganing.local.install import Install, install_kafka
+
+# A machine that is busy makes no example wrong.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from service.rotating import SecretError, split_tokens
 from tobogganing.certificate import self_signed
 from tobogganing.local.errors import LocalError
 from tobogganing.local.secrets import provide_secrets, provide_signing_keys
@@ -20,7 +21,7 @@ def main(
 ) -> None:
     """Make in `folder` what the environment does not set; write METRICS_TOKEN for a scraper.
 
-    A certificate that is there stays, whoever made it.
+    Of several tokens it gets the first. A certificate that is there stays, whoever made it.
 
     Raises:
         LocalError: a folder cannot be written; the text says which.
@@ -31,12 +32,14 @@ def main(
         provide_signing_keys(folder, environ)
         if metrics_token_file is not None:
             file = sources["METRICS_TOKEN"]
-            token = environ["METRICS_TOKEN"] if file is None else file.read_text("utf-8").strip()
-            _replace(metrics_token_file, token)
+            tokens = environ["METRICS_TOKEN"] if file is None else file.read_text("utf-8")
+            _replace(metrics_token_file, split_tokens(tokens)[0])
         if certificate_file is not None and not certificate_file.exists():
             _replace(certificate_file, self_signed(datetime.now(UTC)))
     except OSError as error:
         raise LocalError(f"{error.filename} cannot be written or read: {error.strerror}") from error
+    except SecretError as error:
+        raise LocalError(f"METRICS_TOKEN {error}") from error
 
 
 def _replace(file: Path, text: str) -> None:

@@ -28,23 +28,25 @@ GRACE = 12.0
 def read_admin_token(file: str | None, environ: Mapping[str, str]) -> str:
     """From the file, else the environment (ADMIN_TOKEN, ADMIN_TOKEN_FILE), else the local run.
 
+    Of several tokens, the first.
+
     Raises:
         LocalError: there is none.
     """
-    if not file and (token := environ.get("ADMIN_TOKEN")):
-        return token
+    if not file and (tokens := environ.get("ADMIN_TOKEN", "").replace(",", " ").split()):
+        return tokens[0]
     local = read_place(environ).state / "secrets" / "ADMIN_TOKEN"
     path = Path(file or environ.get("ADMIN_TOKEN_FILE") or local)
     try:
-        token = path.read_text(encoding="utf-8").strip()
+        tokens = path.read_text(encoding="utf-8").replace(",", " ").split()
     except (OSError, UnicodeDecodeError) as error:
         raise LocalError(
             f"no ADMIN_TOKEN: {path} cannot be read ({error}). Set ADMIN_TOKEN, or name the file "
             f"that holds it with --admin-token-file."
         ) from error
-    if not token:
+    if not tokens:
         raise LocalError(f"no ADMIN_TOKEN: {path} is empty")
-    return token
+    return tokens[0]
 
 
 class Screen:

@@ -171,3 +171,17 @@ def test_the_build_is_sent_what_it_copies_and_no_more() -> None:
     sent = {line.removeprefix("!") for line in lines if line.startswith("!")}
     assert "*" in lines
     assert sent == set(copied(ROOT / "Dockerfile"))
+
+
+def test_gateways_believe_the_edge_and_nobody_can_reach_them_but_through_it(
+    docker_compose: DockerCompose, clone: Path
+) -> None:
+    given: list[dict[str, str]] = [{}, {"SUBNET": "10.99.0.0/24"}]
+    for variables in given:
+        shown = docker_compose.config(clone, **TOKENS, **variables)
+        document = docker_compose.load_yaml(shown.stdout)
+        (network,) = document["networks"]["default"]["ipam"]["config"]
+        gateway = document["services"]["gateway"]
+        assert gateway["environment"]["TRUSTED_PROXIES"] == network["subnet"]
+        assert "ports" not in gateway
+        assert all("networks" not in service for service in document["services"].values())

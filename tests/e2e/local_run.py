@@ -22,6 +22,7 @@ PARTS = {
 """What the command line of each part holds."""
 SETTINGS = (
     "ADMIN_TOKEN",
+    "CA_PEM",
     "HOST",
     "KAFKA_BOOTSTRAP_SERVERS",
     "LOG_FORMAT",

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -27,10 +28,12 @@ from contract.row import (
 )
 from service.kafka import client_options, ensure_topics, topics_of
 from service.settings import KafkaSettings
+from tobogganing.certificate import authority
 from tobogganing.local.ports import free_ports
 
 METRICS_TOKEN = "metrics-token-of-the-tests"
 ADMIN_TOKEN = "admin-token-of-the-tests"
+CA_PEM = authority(datetime.now(UTC))
 POLL = 0.02
 
 

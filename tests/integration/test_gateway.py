@@ -20,7 +20,7 @@ from service.kafka import topics_of
 from service.reader import TopicReader
 from service.registry import RegistryReader
 from service.settings import KafkaSettings
-from tests.integration.processes import ADMIN_TOKEN, Service
+from tests.integration.processes import ADMIN_TOKEN, CA_PEM, Service
 from tobogganing.local.cluster import Cluster
 from tobogganing.local.install import Install
 
@@ -31,8 +31,8 @@ PATIENCE = 4.0
 
 
 def gateway(settings: KafkaSettings, folder: Path, signing_keys: str, **extra: str) -> Service:
-    secrets = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": signing_keys}
-    return Service("gateway", settings, folder, **secrets, **extra)
+    secrets = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": signing_keys, "CA_PEM": CA_PEM}
+    return Service("gateway", settings, folder, **(secrets | extra))
 
 
 @pytest.fixture
@@ -469,13 +469,14 @@ async def test_a_wrong_environment_is_named_at_once() -> None:
 
 
 async def test_the_examples_of_the_document_work_as_they_stand(
-    pair: tuple[Service, Service],
+    pair: tuple[Service, Service], tmp_path: Path
 ) -> None:
     document = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
     blocks = [part.split("```")[0] for part in document.split("```sh\n")[1:]]
     assert len(blocks) >= 5
     process = await asyncio.create_subprocess_exec(
         *("sh", "-eu"),
+        cwd=tmp_path,
         env={"PATH": os.environ["PATH"], "MANAGER": pair[0].url, "ADMIN_TOKEN": ADMIN_TOKEN},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

@@ -9,10 +9,10 @@ RULE = "-" * 78
 
 
 def value_of(source: Source) -> str:
-    """A shell expression for a secret, so that it is never shown itself."""
-    if source.file is None:
-        return f"${{{source.name}}}"
-    return f"$(cat {shlex.quote(str(source.file))})"
+    """A shell expression for a secret, or the first of several: it is never shown itself."""
+    file = source.file
+    value = f"${{{source.name}}}" if file is None else f"$(cat {shlex.quote(str(file))})"
+    return f"$(echo {value} | tr , ' ' | cut -d ' ' -f 1)" if source.several else value
 
 
 def banner(url: str, sources: Sequence[Source], state: str, bootstrap_servers: str) -> str:

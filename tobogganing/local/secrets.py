@@ -5,10 +5,13 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from tobogganing.certificate import authority
 
 
 def _token() -> str:
@@ -20,9 +23,14 @@ def _signing_key() -> str:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode("ascii")
 
 
+def _authority() -> str:
+    return authority(datetime.now(UTC))
+
+
 MAKERS: Mapping[str, Callable[[], str]] = {
     "METRICS_TOKEN": _token,
     "ADMIN_TOKEN": _token,
+    "CA_PEM": _authority,
 }
 
 
@@ -32,6 +40,8 @@ class Source:
 
     name: str
     file: Path | None
+    several: bool = False
+    """Whether it holds several tokens, of which any will do."""
 
 
 def provide_secrets(folder: Path, environ: Mapping[str, str]) -> list[Source]:
@@ -47,7 +57,8 @@ def provide_secrets(folder: Path, environ: Mapping[str, str]) -> list[Source]:
             file = Path(named).absolute() if named else folder / name
             if not named and not file.exists():
                 _create(file, make())
-        sources.append(Source(name, file))
+        several = name.endswith("_TOKEN") and _holds_several(environ.get(name), file)
+        sources.append(Source(name, file, several))
     return sources
 
 
@@ -63,6 +74,15 @@ def provide_signing_keys(folder: Path, environ: Mapping[str, str]) -> Path:
         name = time.strftime("%Y-%m-%dT%H.%M.%SZ", time.gmtime())
         _create(keys / f"{name}.pem", _signing_key())
     return keys
+
+
+def _holds_several(text: str | None, file: Path | None) -> bool:
+    if file is not None:
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return False  # the services will say what is wrong with it
+    return len((text or "").replace(",", " ").split()) > 1
 
 
 def _create(file: Path, text: str) -> None:

@@ -5,11 +5,11 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
-import hypothesis
 import pytest
 from aiokafka import ConsumerRecord
 from prometheus_client import CollectorRegistry
@@ -18,6 +18,7 @@ from contract.frame import Frame, decode_frame
 from contract.kinds import KINDS
 from gateway.audit import Audit
 from gateway.auth import TokenEndpoint
+from gateway.certificates import CertificateEndpoints, Certificates, load_authority
 from gateway.credentials import Credentials
 from gateway.entities import COLLECTIONS, Entities
 from gateway.jwks import KeyEndpoints
@@ -39,13 +40,11 @@ from service.http import build_app
 from service.reader import UnreachableError
 from service.refusals import Refusals
 from service.requests import RequestMetrics
+from service.rotating import RotatingTokens
 from service.settings import Secret
 from tests.unit.gateway.clocks import taught_clock
+from tobogganing.certificate import authority
 from tobogganing.local.secrets import provide_signing_keys
-
-# A machine that is busy makes no example wrong.
-hypothesis.settings.register_profile("no deadline", deadline=None)
-hypothesis.settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")
@@ -54,13 +53,19 @@ def signing_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return provide_signing_keys(tmp_path_factory.mktemp("secrets"), {})
 
 
+@pytest.fixture(scope="session")
+def ca_pem() -> Secret:
+    return Secret(authority(datetime.now(UTC)))
+
+
 @pytest.fixture
-def settings(signing_keys: Path) -> GatewaySettings:
+def settings(signing_keys: Path, ca_pem: Secret) -> GatewaySettings:
     return GatewaySettings(
         kafka_bootstrap_servers="127.0.0.1:1",
-        metrics_token=Secret("scrape"),
-        admin_token=Secret("admin"),
+        metrics_token=RotatingTokens("scrape"),
+        admin_token=RotatingTokens("admin"),
         signing_keys_dir=str(signing_keys),
+        ca_pem=ca_pem,
         answer_within_seconds=1.0,
     )
 
@@ -209,13 +214,14 @@ async def api(
     check_admin = TokenCheck(settings.admin_token, "admin", requests, refusals)
     credentials = Credentials(registry, tokens, requests, metrics, refusals, check_admin)
     audit = Audit("audit", audit_topic)
+    certificates = Certificates(load_authority(settings), registry, metrics)
     limits = Limits(settings, requests)
     routes = [
         *(
             Submissions(kind, settings, credentials, publisher, metrics, limits).route()
             for kind in KINDS.values()
         ),
-        *Registrations(settings, registry, credentials, audit, metrics).routes(),
+        *Registrations(settings, registry, credentials, certificates, audit, metrics).routes(),
         *(
             route
             for collection in COLLECTIONS
@@ -226,6 +232,7 @@ async def api(
         TokenEndpoint(settings, credentials, tokens, metrics).route(),
         RevokeEndpoint(settings, registry, credentials, audit, metrics).route(),
         *KeyEndpoints(settings, keys, registry, credentials, audit).routes(),
+        *CertificateEndpoints(settings, registry, credentials, certificates, audit).routes(),
         openapi_route(),
     ]
     transport = httpx.ASGITransport(build_app(routes, requests), raise_app_exceptions=False)

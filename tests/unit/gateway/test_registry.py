@@ -12,7 +12,7 @@ from contract.frame import entity_key
 from contract.registry import RECORD_VERSION, RegistryRecord, decode_record, encode_record
 from gateway.registry import RegistryWriter, UnconfirmedError
 from gateway.settings import GatewaySettings
-from service.settings import Secret
+from service.rotating import RotatingTokens
 from tests.unit.gateway.conftest import MemoryTopic
 
 KEY = entity_key("client", "c")
@@ -189,8 +189,8 @@ async def test_readers_agree_however_they_interleave(
 def module_settings(signing_keys: Path) -> GatewaySettings:
     return GatewaySettings(
         kafka_bootstrap_servers="127.0.0.1:1",
-        metrics_token=Secret("m"),
-        admin_token=Secret("a"),
+        metrics_token=RotatingTokens("m"),
+        admin_token=RotatingTokens("a"),
         signing_keys_dir=str(signing_keys),
     )
 

@@ -1,6 +1,8 @@
 """The HTTP shell: JSON errors, templates, stops, credentials, counts."""
 
 import asyncio
+import importlib.metadata
+import platform
 from collections.abc import AsyncIterator
 
 import httpx
@@ -14,7 +16,7 @@ from service.bearer import TokenCheck, bearer_credential
 from service.health import health_routes
 from service.http import JSON, ApiError, build_app, route, unavailable
 from service.requests import RequestMetrics
-from service.settings import Secret
+from service.rotating import RotatingTokens
 
 hanging = asyncio.Event()
 
@@ -48,7 +50,7 @@ def metrics() -> RequestMetrics:
 
 @pytest.fixture
 def app(metrics: RequestMetrics) -> Starlette:
-    check = TokenCheck(Secret("right"), "admin", metrics)
+    check = TokenCheck(RotatingTokens("right"), "admin", metrics)
 
     async def guarded(request: Request) -> Response:
         check(request)
@@ -178,3 +180,49 @@ async def test_what_a_stop_cancels_is_answered(
     assert answer.status_code == 503
     assert answer.headers["retry-after"]
     assert counted(metrics, "/hang", "503") == 1
+
+
+async def test_every_answer_is_timed_once(http: httpx.AsyncClient, metrics: RequestMetrics) -> None:
+    def timed(endpoint: str, method: str = "GET", le: str = "+Inf") -> float | None:
+        labels = {"method": method, "endpoint": endpoint, "le": le}
+        name = "tobogganing_manager_http_request_duration_seconds_bucket"
+        return metrics.registry.get_sample_value(name, labels)
+
+    for path in ("/things/a", "/things/b", "/away", "/fail", "/nowhere", "/elsewhere?x=/things/a"):
+        await http.get(path)
+    await http.request("BREW", "/things/a")
+    assert timed("/things/{thing_id}") == 2
+    assert timed("/things/{thing_id}", le="10.0") == 2
+    assert (timed("/away"), timed("/fail"), timed("unmatched")) == (1, 1, 2)
+    assert timed("/things/{thing_id}", "OTHER") == 1
+    endpoints = {
+        sample.labels["endpoint"]
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if "endpoint" in sample.labels
+    }
+    assert endpoints == {"/things/{thing_id}", "/away", "/fail", "unmatched"}
+
+
+async def test_a_request_that_waits_is_timed_with_its_wait(metrics: RequestMetrics) -> None:
+    released = asyncio.Event()
+
+    async def wait(_: Request) -> Response:
+        asyncio.get_running_loop().call_later(0.03, released.set)
+        await released.wait()
+        return JSON({})
+
+    transport = httpx.ASGITransport(build_app([route("/wait", wait, "GET")], metrics))
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as http:
+        await http.get("/wait")
+    name = "tobogganing_manager_http_request_duration_seconds_sum"
+    labels = {"method": "GET", "endpoint": "/wait"}
+    assert (metrics.registry.get_sample_value(name, labels) or 0) >= 0.029
+
+
+def test_what_runs_here_is_shown(metrics: RequestMetrics) -> None:
+    labels = {
+        "version": importlib.metadata.version("tobogganing-metrics"),
+        "python": platform.python_version(),
+    }
+    assert metrics.registry.get_sample_value("tobogganing_manager_build_info", labels) == 1

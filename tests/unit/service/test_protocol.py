@@ -18,8 +18,9 @@ from starlette.responses import Response
 from service.http import JSON, build_app, route
 from service.protocol import LimitedProtocol
 from service.requests import RequestMetrics
+from service.rotating import RotatingTokens
 from service.server import raise_file_limit, serving
-from service.settings import HttpSettings, Secret
+from service.settings import HttpSettings
 from tobogganing.local.ports import free_ports
 
 GET = b"GET /quick HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -93,7 +94,10 @@ async def site() -> AsyncIterator[Site]:
         route("/take", take, "POST"),
     ]
     settings = HttpSettings(
-        metrics_token=Secret("m"), host="127.0.0.1", port=free_ports(1)[0], log_level="WARNING"
+        metrics_token=RotatingTokens("m"),
+        host="127.0.0.1",
+        port=free_ports(1)[0],
+        log_level="WARNING",
     )
     app = build_app(routes, RequestMetrics(CollectorRegistry()))
     async with contextlib.AsyncExitStack() as stack:

@@ -8,7 +8,7 @@ import pytest
 from msgspec import Meta
 
 from gateway.settings import GatewaySettings
-from service.settings import HttpSettings, Secret, SettingsError, load_settings
+from service.settings import HttpSettings, SettingsError, load_settings
 
 GOOD = {
     "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9092",
@@ -24,7 +24,7 @@ def test_defaults() -> None:
     assert settings.answer_within_seconds == 8
     assert settings.max_body_bytes == 65_536
     assert settings.kafka_topic_prefix == "tobogganing."
-    assert settings.admin_token.reveal() == "a-secret"
+    assert settings.admin_token.current() == ("a-secret",)
 
 
 def test_every_fault_is_named_at_once() -> None:
@@ -60,7 +60,7 @@ def test_secrets_from_files(tmp_path: Path) -> None:
     file.write_text("from-file\n")
     environ = {key: value for key, value in GOOD.items() if key != "ADMIN_TOKEN"}
     settings = load_settings(GatewaySettings, environ | {"ADMIN_TOKEN_FILE": str(file)})
-    assert settings.admin_token.reveal() == "from-file"
+    assert settings.admin_token.current() == ("from-file",)
     with pytest.raises(SettingsError, match="both set"):
         load_settings(GatewaySettings, GOOD | {"ADMIN_TOKEN_FILE": str(file)})
     file.write_text("\n")
@@ -83,4 +83,4 @@ def test_constraints_hold() -> None:
 def test_only_secrets_have_files(tmp_path: Path) -> None:
     environ = {"METRICS_TOKEN": "x", "PORT_FILE": str(tmp_path / "none")}
     assert load_settings(HttpSettings, environ).port == 8000
-    assert isinstance(load_settings(HttpSettings, environ).metrics_token, Secret)
+    assert load_settings(HttpSettings, environ).metrics_token.current() == ("x",)

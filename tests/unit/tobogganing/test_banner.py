@@ -20,6 +20,20 @@ def test_a_secret_in_any_file_is_read_by_the_shell(tmp_path: Path, name: str) ->
     assert shown.stdout == "Bearer secret"
 
 
+@pytest.mark.parametrize(
+    "held", ["first,second", "first second\n", "\n first\n\tsecond\n", "first, second"]
+)
+def test_of_several_tokens_the_first_is_sent(tmp_path: Path, held: str) -> None:
+    file = tmp_path / "token"
+    file.write_text(held)
+    for source in (Source("ADMIN_TOKEN", file, True), Source("ADMIN_TOKEN", None, True)):
+        command = f'printf %s "Bearer {value_of(source)}"'
+        shown = subprocess.run(
+            ["sh", "-c", command], capture_output=True, check=True, env={"ADMIN_TOKEN": held}
+        )
+        assert shown.stdout == b"Bearer first"
+
+
 def test_no_secret_is_printed(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("secret-value")

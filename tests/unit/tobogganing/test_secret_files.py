@@ -25,16 +25,15 @@ def closed_umask() -> Iterator[None]:
 
 def test_what_the_environment_sets_is_not_kept(tmp_path: Path) -> None:
     write_secrets(tmp_path / "secrets", None, environ=TOKENS)
-    assert [file.name for file in (tmp_path / "secrets").iterdir()] == ["signing-keys"]
+    assert {file.name for file in (tmp_path / "secrets").iterdir()} == {"signing-keys", "CA_PEM"}
 
 
-def test_the_signing_key_is_made_once(tmp_path: Path) -> None:
+def test_signing_key_and_authority_are_made_once(tmp_path: Path) -> None:
     write_secrets(tmp_path, None, environ=TOKENS)
-    (file,) = (tmp_path / "signing-keys").iterdir()
-    made = file.read_text()
+    made = {file: file.read_text() for file in tmp_path.glob("**/*") if file.is_file()}
+    assert len(made) == 2
     write_secrets(tmp_path, None, environ=TOKENS)
-    assert list((tmp_path / "signing-keys").iterdir()) == [file]
-    assert file.read_text() == made
+    assert {file: file.read_text() for file in tmp_path.glob("**/*") if file.is_file()} == made
 
 
 def test_the_scraper_gets_the_token_that_holds_now(tmp_path: Path) -> None:
@@ -43,6 +42,10 @@ def test_the_scraper_gets_the_token_that_holds_now(tmp_path: Path) -> None:
     assert file.read_text() == "scrape-me"
     write_secrets(tmp_path / "secrets", file, environ=TOKENS | {"METRICS_TOKEN": "changed"})
     assert file.read_text() == "changed"
+    write_secrets(tmp_path / "secrets", file, environ=TOKENS | {"METRICS_TOKEN": "new, old"})
+    assert file.read_text() == "new"
+    with pytest.raises(LocalError, match="METRICS_TOKEN holds no token"):
+        write_secrets(tmp_path / "secrets", file, environ=TOKENS | {"METRICS_TOKEN": " , "})
 
 
 def test_the_scraper_gets_a_token_that_was_made(tmp_path: Path) -> None:

@@ -1,11 +1,15 @@
 import os
 import stat
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import BasicConstraints, load_pem_x509_certificate
 
+from gateway.authority import Authority
+from service.settings import Secret
 from tobogganing.local.secrets import MAKERS, provide_secrets, provide_signing_keys
 
 
@@ -26,7 +30,7 @@ def test_all_are_made_for_their_owner_only(folder: Path) -> None:
         os.umask(before)
     assert mode(folder) == 0o700
     assert {source.name: source.file for source in sources} == {
-        name: folder / name for name in ("METRICS_TOKEN", "ADMIN_TOKEN")
+        name: folder / name for name in ("METRICS_TOKEN", "ADMIN_TOKEN", "CA_PEM")
     }
     assert {mode(file) for file in folder.iterdir()} == {0o600}
     assert len(list(folder.iterdir())) == len(MAKERS)
@@ -70,7 +74,29 @@ def test_the_environment_wins(folder: Path, tmp_path: Path) -> None:
     sources = {source.name: source.file for source in provide_secrets(folder, environ)}
     assert sources["METRICS_TOKEN"] is None
     assert sources["ADMIN_TOKEN"] == tmp_path / "admin"
-    assert not folder.exists()
+    assert {file.name for file in folder.iterdir()} == {"CA_PEM"}
+
+
+def test_the_authority_may_sign_nodes_certificates_and_no_other_authority(folder: Path) -> None:
+    provide_secrets(folder, {})
+    pem = (folder / "CA_PEM").read_text()
+    now = datetime.now(UTC)
+    Authority(Secret(pem), timedelta(days=90), now).check_validity(now + timedelta(days=3650))
+    certificate = load_pem_x509_certificate(pem.encode())
+    constraints = certificate.extensions.get_extension_for_class(BasicConstraints)
+    assert constraints.critical
+    assert constraints.value.path_length == 0
+
+
+def test_several_tokens_are_noticed(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "metrics").write_text("new\nold\n")
+    environ = {"ADMIN_TOKEN": "new,old", "METRICS_TOKEN_FILE": str(tmp_path / "metrics")}
+    sources = {source.name: source.several for source in provide_secrets(folder, environ)}
+    assert sources["ADMIN_TOKEN"]
+    assert sources["METRICS_TOKEN"]
+    assert not any(source.several for source in provide_secrets(folder, {}))
+    environ = {"METRICS_TOKEN_FILE": str(tmp_path / "none")}
+    assert not any(source.several for source in provide_secrets(folder, environ))
 
 
 def test_an_empty_variable_is_none(folder: Path) -> None:

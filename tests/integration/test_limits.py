@@ -1,0 +1,136 @@
+"""Limits of a gateway: honest, counted, and never a neighbour's burden."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import httpx
+
+from service.settings import KafkaSettings
+from tests.integration.processes import Service
+from tests.integration.test_gateway import gateway, register, registered, submit
+
+TEMPLATE = "/api/v1/clients/{client_id}/metrics"
+
+
+async def hits(service: Service, client_type: str) -> float:
+    labels = f'client_type="{client_type}",endpoint="{TEMPLATE}"'
+    start = f"tobogganing_manager_api_rate_limit_hits_total{{{labels}}} "
+    lines = (await service.scrape()).text.splitlines()
+    return sum(float(line.removeprefix(start)) for line in lines if line.startswith(start))
+
+
+async def endpoints(service: Service) -> set[str]:
+    """Every value of the label `endpoint`."""
+    text = (await service.scrape()).text
+    return {part.split('"')[0] for part in text.split('endpoint="')[1:]}
+
+
+async def attempt(service: Service, id: str, key: str = "wrong") -> httpx.Response:
+    return await submit(service, id, {"authorization": f"Bearer {key}"}, 1)
+
+
+async def test_too_eager_an_entity_waits_as_long_as_it_is_told(
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
+) -> None:
+    extra = {"RATE_LIMIT_PER_MINUTE": "20"}
+    async with gateway(kafka_settings, tmp_path, signing_keys, **extra) as service:
+        await service.ready()
+        headers, other = await registered(service, "c"), await registered(service, "d")
+        began = time.monotonic()
+        answers = [await submit(service, "c", headers, number) for number in range(25)]
+        passed = sum(answer.status_code == 200 for answer in answers)
+        assert 20 <= passed <= 20 + 1 + (time.monotonic() - began) / 3
+        refused = answers[-1]
+        assert refused.status_code == 429
+        assert refused.json() == {"error": "Too many submissions: wait before the next"}
+        wait = int(refused.headers["retry-after"])
+        assert 1 <= wait <= 3
+        assert (await submit(service, "d", other, 1)).status_code == 200
+        assert await hits(service, "native") == 25 - passed
+        async with asyncio.timeout(wait + 5):
+            while (answer := await submit(service, "c", headers, 99)).status_code == 429:
+                left = int(answer.headers["retry-after"])
+                assert left <= wait, "asking again made it longer"
+        assert answer.status_code == 200
+        counted = (await service.scrape()).text
+        assert 'submissions_total{kind="client",result="refused"}' in counted
+
+
+async def test_zero_turns_the_limit_off(
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
+) -> None:
+    extra = {"RATE_LIMIT_PER_MINUTE": "0", "AUTH_FAILURES_PER_MINUTE": "0"}
+    async with gateway(kafka_settings, tmp_path, signing_keys, **extra) as service:
+        await service.ready()
+        headers = await registered(service, "c")
+        sent = await asyncio.gather(*(submit(service, "c", headers, n) for n in range(200)))
+        assert {answer.status_code for answer in sent} == {200}
+        failed = await asyncio.gather(*(attempt(service, "c") for _ in range(100)))
+        assert {answer.status_code for answer in failed} == {401}
+
+
+async def test_a_right_credential_passes_beside_any_number_of_wrong_ones(
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
+) -> None:
+    extra = {"AUTH_FAILURES_PER_MINUTE": "10"}
+    async with gateway(kafka_settings, tmp_path, signing_keys, **extra) as service:
+        await service.ready()
+        headers = await registered(service, "c")
+        answers = []
+        for number in range(30):
+            answers.append(await attempt(service, f"x-{number}"))
+            assert (await submit(service, "c", headers, number)).status_code == 200
+        limited = [answer for answer in answers if answer.status_code == 429]
+        assert {answer.status_code for answer in answers} == {401, 429}
+        assert [answer.status_code for answer in answers[:10]] == [401] * 10
+        assert 10 <= len(limited) <= 20
+        for answer in limited:
+            assert 1 <= int(answer.headers["retry-after"]) <= 6
+            assert answer.json() == {"error": "Too many failed attempts from this address"}
+        assert await hits(service, "unknown") == len(limited)
+        # Whatever the endpoint: the address has failed, and ADMIN passes all the same.
+        token = {"node_type": "client", "node_id": "c", "api_key": "wrong"}
+        assert (await service.http.post("/api/v1/auth/token", json=token)).status_code == 429
+        wrong = await service.http.get("/api/v1/clients", headers={"authorization": "Bearer x"})
+        assert wrong.status_code == 429
+        assert (await register(service, "clients", name="n", type="native")).status_code == 200
+        wanted = {TEMPLATE, "/api/v1/auth/token", "/api/v1/clients"}
+        assert wanted <= await endpoints(service)
+        assert not [endpoint for endpoint in await endpoints(service) if "x-" in endpoint]
+
+
+async def test_addresses_behind_a_trusted_proxy_are_told_apart(
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
+) -> None:
+    limit = {"AUTH_FAILURES_PER_MINUTE": "1"}
+
+    async def fail(service: Service, *addresses: str) -> list[int]:
+        return [
+            (
+                await submit(
+                    service, "c", {"authorization": "Bearer x", "x-forwarded-for": address}, 1
+                )
+            ).status_code
+            for address in addresses
+        ]
+
+    trusting = limit | {"TRUSTED_PROXIES": "127.0.0.1"}
+    async with (
+        gateway(kafka_settings, tmp_path, signing_keys, **trusting) as behind,
+        gateway(kafka_settings, tmp_path, signing_keys, **limit) as open_,
+    ):
+        await behind.ready()
+        await open_.ready()
+        addresses = ("192.0.2.1", "192.0.2.2", "192.0.2.1")
+        assert await fail(behind, *addresses) == [401, 401, 429]
+        assert await fail(open_, *addresses) == [401, 429, 429]
+        for service, address in ((behind, "192.0.2.9"), (open_, "127.0.0.1")):
+            await service.http.post(
+                "/api/v1/clients/register",
+                json={"name": "n", "type": "native"},
+                headers={"authorization": "Bearer admin-token-of-the-tests"}
+                | {"x-forwarded-for": "192.0.2.9"},
+            )
+            (audited,) = [line for line in service.log().splitlines() if '"event": "audit"' in line]
+            assert f'"address": "{address}"' in audited

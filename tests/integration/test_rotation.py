@@ -1,0 +1,77 @@
+"""METRICS_TOKEN and ADMIN_TOKEN rotate while the services run."""
+
+import asyncio
+from pathlib import Path
+
+from service.settings import KafkaSettings
+from tests.integration.processes import Service
+from tests.integration.test_gateway import gateway
+
+SOON = 5.0
+"""Seconds: a file is looked at once a second, when somebody asks."""
+
+
+def write(file: Path, text: str) -> None:
+    part = file.with_name("part")
+    part.write_text(text)
+    part.replace(file)
+
+
+async def status(service: Service, path: str, token: str) -> int:
+    headers = {"authorization": f"Bearer {token}"}
+    return (await service.http.get(path, headers=headers)).status_code
+
+
+async def until(service: Service, path: str, token: str, expected: int) -> None:
+    async with asyncio.timeout(SOON):
+        while await status(service, path, token) != expected:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def test_scrapes_and_administration_never_see_a_gap(
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
+) -> None:
+    files = {"/metrics": tmp_path / "metrics", "/api/v1/clients": tmp_path / "admin"}
+    for file in files.values():
+        write(file, "old\n")
+    names = dict(zip(("METRICS_TOKEN", "ADMIN_TOKEN"), files.values(), strict=True))
+    environ = {f"{name}_FILE": str(file) for name, file in names.items()}
+    unset = dict.fromkeys(names, "")
+    async with gateway(kafka_settings, tmp_path, signing_keys, **unset, **environ) as service:
+        await service.ready()
+        for path, file in files.items():
+            assert [await status(service, path, token) for token in ("old", "new")] == [200, 401]
+            write(file, "new, old")
+            await until(service, path, "new", 200)
+            assert await status(service, path, "old") == 200
+            write(file, "new")
+            await until(service, path, "old", 401)
+            assert await status(service, path, "new") == 200
+            file.unlink()
+            await until_logged(service, "tokens are kept", path)
+            assert [await status(service, path, token) for token in ("old", "new")] == [401, 200]
+        assert '"new"' not in service.log()
+
+
+async def until_logged(service: Service, text: str, path: str) -> None:
+    """Ask until the service has said so about what it was asked for."""
+    before = service.log().count(text)
+    async with asyncio.timeout(SOON):
+        while service.log().count(text) == before:
+            assert await status(service, path, "new") == 200
+            await asyncio.sleep(0.05)
+
+
+async def test_several_tokens_in_the_environment(
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
+) -> None:
+    several = {"METRICS_TOKEN": "new, old", "ADMIN_TOKEN": "a1 a2"}
+    async with gateway(kafka_settings, tmp_path, signing_keys, **several) as service:
+        await service.ready()
+        for path, token in (
+            *(("/metrics", token) for token in ("new", "old")),
+            *(("/api/v1/clients", token) for token in ("a1", "a2")),
+        ):
+            assert await status(service, path, token) == 200
+        assert await status(service, "/metrics", "a1") == 401
+        assert await status(service, "/api/v1/clients", "new") == 401
