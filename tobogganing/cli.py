@@ -3,17 +3,30 @@
 import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
+from tobogganing.commands.access import admin_token_option, url_option
+from tobogganing.commands.certs import certs
+from tobogganing.commands.entities import ENTITY_GROUPS
+from tobogganing.commands.fleet import fleet
+from tobogganing.commands.keys import keys
+from tobogganing.commands.tokens import tokens
 from tobogganing.local.errors import LocalError
 
 
-class _MendableError(click.ClickException):
-    """Shown as one line; exit status 1."""
+class _Mendable(click.Group):
+    """Shows what the user can mend as one line; the exit status is 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LocalError as error:
+            raise click.ClickException(str(error)) from None
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Mendable, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Metrics of clients and headends, through Kafka to Prometheus.
 
@@ -30,10 +43,7 @@ def run() -> None:
     """
     from tobogganing.local.run import run
 
-    try:
-        sys.exit(run())
-    except LocalError as error:
-        raise _MendableError(str(error)) from None
+    sys.exit(run())
 
 
 def _call(module: str, function: str = "main") -> None:
@@ -92,14 +102,11 @@ def topics() -> None:
 def secrets(folder: Path, metrics_token_file: Path | None, certificate_file: Path | None) -> None:
     """Make the secrets that are not there yet, as files for the services to read."""
     main = importlib.import_module("tobogganing.secret_files").main
-    try:
-        main(folder, metrics_token_file, certificate_file)
-    except LocalError as error:
-        raise _MendableError(str(error)) from None
+    main(folder, metrics_token_file, certificate_file)
 
 
 @main.command()
-@click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="The gateway.")
+@url_option
 @click.option("--clients", default=100, show_default=True, type=click.IntRange(min=0))
 @click.option("--headends", default=5, show_default=True, type=click.IntRange(min=0))
 @click.option(
@@ -116,12 +123,7 @@ def secrets(folder: Path, metrics_token_file: Path | None, certificate_file: Pat
     help="Seconds to run; until Ctrl-C if not given.",
 )
 @click.option("--seed", default=None, type=int, help="Play the same fleet again.")
-@click.option(
-    "--admin-token-file",
-    default=None,
-    type=click.Path(dir_okay=False),
-    help="File with the ADMIN_TOKEN. Default: the environment's, else the local run's.",
-)
+@admin_token_option
 def simulate(
     url: str,
     clients: int,
@@ -142,3 +144,7 @@ def simulate(
         seed=seed,
         admin_token_file=admin_token_file,
     )
+
+
+for group in (*ENTITY_GROUPS, tokens, keys, certs, fleet):
+    main.add_command(group)

@@ -1,8 +1,9 @@
-"""The manager's API, as a fleet uses it."""
+"""The manager's API, as a fleet and its operators use it."""
 
 import datetime
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,11 @@ RENEW_AFTER = 0.8
 
 
 class UnreachableError(Exception):
-    """There was no answer."""
+    """There was no answer; the request may have arrived all the same."""
+
+
+class NotConnectedError(UnreachableError):
+    """There was no connection, so the request has not arrived."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Answer:
 
 
 class ManagerApi:
-    """POSTs JSON over kept connections; an async context manager."""
+    """Asks over kept connections; an async context manager."""
 
     def __init__(self, url: str, connections: int) -> None:
         self._url = url.rstrip("/")
@@ -47,7 +52,7 @@ class ManagerApi:
                 limit=self._connections, keepalive_timeout=KEEP_ALIVE, ttl_dns_cache=60
             ),
             timeout=aiohttp.ClientTimeout(total=TIMEOUT),
-            headers={"User-Agent": "tobogganing-simulate"},
+            headers={"User-Agent": "tobogganing"},
         )
         return self
 
@@ -55,6 +60,18 @@ class ManagerApi:
         await self._session.close()
 
     async def post(self, path: str, body: dict[str, Any], credential: str | None = None) -> Answer:
+        """Send JSON; see `ask`."""
+        return await self.ask("POST", path, credential, body=body)
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        credential: str | None = None,
+        *,
+        body: dict[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> Answer:
         """Send one request.
 
         Raises:
@@ -63,14 +80,16 @@ class ManagerApi:
         headers = {"Authorization": f"Bearer {credential}"} if credential else {}
         started = time.perf_counter()
         try:
-            async with self._session.post(self._url + path, json=body, headers=headers) as response:
+            async with self._session.request(
+                method, self._url + path, json=body, params=query, headers=headers
+            ) as response:
                 text = await response.text(errors="replace")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise UnreachableError(f"{self._url}{path}: {error!r}") from error
         return Answer(
             status=response.status,
-            body=_json_object(text),
-            retry_after=_seconds(response.headers.get("Retry-After")),
+            body=json_object(text),
+            retry_after=seconds_of(response.headers.get("Retry-After")),
             seconds=time.perf_counter() - started,
         )
 
@@ -87,7 +106,8 @@ def renewal_time(expires_at: str, now: float) -> float:
     return now + (expiry.timestamp() - now) * RENEW_AFTER
 
 
-def _json_object(text: str) -> dict[str, Any]:
+def json_object(text: str | bytes) -> dict[str, Any]:
+    """What an answer's text says; nothing where it is no JSON object."""
     try:
         value = json.loads(text)
     except ValueError:
@@ -95,5 +115,6 @@ def _json_object(text: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _seconds(text: str | None) -> float:
+def seconds_of(text: str | None) -> float:
+    """What `Retry-After` says; 0 where it is not a number of seconds."""
     return float(text) if text and text.isascii() and text.isdigit() else 0.0

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import signal
 import time
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 15.0
@@ -22,3 +23,17 @@ async def stopped_before(stop: asyncio.Event, when: float) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """Let Ctrl-C and SIGTERM end in order; a second one ends at once."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def stopped() -> None:
+        stop.set()
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+    for number in numbers:
+        loop.add_signal_handler(number, stopped)

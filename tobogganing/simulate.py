@@ -4,18 +4,17 @@ import asyncio
 import contextlib
 import os
 import random
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
-from pathlib import Path
 from typing import Any, TextIO
 
+from tobogganing.admin_token import read_admin_token
 from tobogganing.enrol import Enrolment, EnrolmentError
 from tobogganing.fleet import Agent, Fleet, make_fleet
 from tobogganing.local.errors import LocalError
-from tobogganing.local.place import read_place
 from tobogganing.manager_api import ManagerApi
+from tobogganing.pace import stop_on_signals
 from tobogganing.play import AT_ONCE, Player
 from tobogganing.tally import Latencies
 
@@ -23,30 +22,6 @@ REDRAW, LINES = 0.5, 10.0
 """Seconds between two updates of progress: on a terminal, elsewhere."""
 GRACE = 12.0
 """Seconds that requests in flight get at the end: more than a gateway takes to answer."""
-
-
-def read_admin_token(file: str | None, environ: Mapping[str, str]) -> str:
-    """From the file, else the environment (ADMIN_TOKEN, ADMIN_TOKEN_FILE), else the local run.
-
-    Of several tokens, the first.
-
-    Raises:
-        LocalError: there is none.
-    """
-    if not file and (tokens := environ.get("ADMIN_TOKEN", "").replace(",", " ").split()):
-        return tokens[0]
-    local = read_place(environ).state / "secrets" / "ADMIN_TOKEN"
-    path = Path(file or environ.get("ADMIN_TOKEN_FILE") or local)
-    try:
-        tokens = path.read_text(encoding="utf-8").replace(",", " ").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise LocalError(
-            f"no ADMIN_TOKEN: {path} cannot be read ({error}). Set ADMIN_TOKEN, or name the file "
-            f"that holds it with --admin-token-file."
-        ) from error
-    if not tokens:
-        raise LocalError(f"no ADMIN_TOKEN: {path} is empty")
-    return tokens[0]
 
 
 class Screen:
@@ -128,20 +103,6 @@ async def shown(progress: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-def stop_on_signals(stop: asyncio.Event) -> None:
-    """Let Ctrl-C and SIGTERM end in order; a second one ends at once."""
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-
-    def stopped() -> None:
-        stop.set()
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-    for number in numbers:
-        loop.add_signal_handler(number, stopped)
 
 
 async def simulate(

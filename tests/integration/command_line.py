@@ -1,0 +1,112 @@
+"""The command line as its users run it: processes that know a gateway and its ADMIN_TOKEN."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+from tests.integration.processes import ADMIN_TOKEN, Service
+
+
+class Ended(NamedTuple):
+    """What a command left behind."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def documents(self) -> list[Any]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+class CommandLine:
+    """`tobogganing …` against one gateway."""
+
+    def __init__(self, url: str, **environ: str) -> None:
+        self._environ = os.environ | {"TOBOGGANING_URL": url, "ADMIN_TOKEN": ADMIN_TOKEN} | environ
+
+    async def __call__(self, *words: str, stdin: str = "") -> Ended:
+        """Run a command to its end; it never ends with a traceback."""
+        async with self.started(*words) as process:
+            async with asyncio.timeout(120):
+                out, err = await process.communicate(stdin.encode())
+        assert process.returncode is not None
+        ended = Ended(process.returncode, out.decode(), err.decode())
+        assert "Traceback" not in ended.err, ended.err
+        return ended
+
+    async def good(self, *words: str, stdin: str = "") -> Ended:
+        """Run a command that succeeds."""
+        ended = await self(*words, stdin=stdin)
+        assert ended.status == 0, ended
+        return ended
+
+    async def bad(self, *words: str, stdin: str = "") -> str:
+        """Run a command that fails with one line; return the line."""
+        ended = await self(*words, stdin=stdin)
+        assert ended.status == 1, ended
+        assert ended.err.startswith("Error: "), ended
+        assert ended.err.count("\n") == 1, ended
+        return ended.err.strip()
+
+    @asynccontextmanager
+    async def started(
+        self, *words: str, **streams: Any
+    ) -> AsyncIterator[asyncio.subprocess.Process]:
+        """A command that runs meanwhile; killed where it has not ended."""
+        pipe = asyncio.subprocess.PIPE
+        streams = {"stdin": pipe, "stdout": pipe, "stderr": pipe} | streams
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tobogganing", *words), env=self._environ, **streams
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.send_signal(signal.SIGKILL)
+                await process.wait()
+
+
+async def until_line(process: asyncio.subprocess.Process, part: str) -> None:
+    """Wait until a line of a command's stderr holds `part`."""
+    assert process.stderr is not None
+    seen: list[str] = []
+    async with asyncio.timeout(60):
+        while not (seen and part in seen[-1]):
+            line = await process.stderr.readline()
+            assert line, seen
+            seen.append(line.decode())
+
+
+async def all_of(command: CommandLine, collection: str) -> list[dict[str, Any]]:
+    """Everything that is registered in a collection."""
+    return (await command.good(collection, "list", "--json")).documents
+
+
+def clients(count: int, start: int = 0) -> list[str]:
+    """Lines of a fleet of clients."""
+    return [f"client,client-{n:05d},Client {n},native,,,," for n in range(start, start + count)]
+
+
+def csv(lines: Sequence[str]) -> str:
+    heading = "kind,id,name,type,cluster_id,region,datacenter,headend_url"
+    return "\n".join([heading, *lines, ""])
+
+
+async def submits(gateway: Service, client_id: str, api_key: str) -> int:
+    """Submit with a key; return the status."""
+    response = await gateway.http.post(
+        f"/api/v1/clients/{client_id}/metrics",
+        json={"metrics": {}},
+        headers={"authorization": f"Bearer {api_key}"},
+    )
+    return response.status_code

@@ -1,0 +1,1 @@
+"""Commands over a gateway's API: what is registered, credentials, whole fleets."""
