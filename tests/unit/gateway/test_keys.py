@@ -32,7 +32,7 @@ HOUR = 3600.0
 
 @pytest.fixture(scope="module")
 def pool() -> list[Any]:
-    return [rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(8)]
+    return [rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(12)]
 
 
 @pytest.fixture(autouse=True)
