@@ -136,10 +136,8 @@ class Entities:
         # Before the check: a key that was replaced elsewhere must not replace its successor.
         await self._credentials.catch_up(deadline)
         actor = await self._credentials.check_actor(request, kind, id, deadline)
+        base = self._require(id)  # at once: whoever changes it from here on wins
         body = await self._read_rotation(request, deadline)
-        base = self._require(id)
-        if actor != ADMIN:
-            await self._credentials.check_actor(request, kind, id, deadline)
         now = time.time_ns() // 1_000_000
         old = _old_keys(base, now, int(body.overlap_seconds * 1000))
         if len(old) > MAX_OLD_KEYS:
