@@ -1,13 +1,12 @@
 """The exporter, from Kafka to Prometheus.
 
-    entity-state --follower--> store (kept lines, ledgers) --\\
-    registry ----reader------> counts ------------------------+--> /metrics
-    submissions --ends-------> lag ---------------------------+
+    entity-state --follower--> store (cards, ledgers) --\\
+    registry ----reader------> counts --------------------+--> scrapes --> sender --> /metrics
+    submissions --ends-------> lag -----------------------+
 """
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
@@ -21,11 +20,12 @@ from exporter.follow import Intake
 from exporter.lag import SourceEnds
 from exporter.metrics import ExporterMetrics, PipelineCollector, RegisteredCollector, StateCollector
 from exporter.pages import Link, front_page, is_loopback, numbers
-from exporter.scrapes import Scrapes
+from exporter.scrapes import Moment, Scrapes
+from exporter.sending import Sender
 from exporter.settings import ExporterSettings
 from exporter.store import StateStore
 from service.bearer import TokenCheck
-from service.exposition import Wanted, exposition, negotiate, packed_response, render
+from service.exposition import EOF, exposition, head_response, negotiate, render
 from service.health import Reasons, health_routes
 from service.http import TemplateRoute, build_app, route, unavailable
 from service.kafka import ensure_topics, topics_of
@@ -39,7 +39,8 @@ class Exporter:
     """The exporter's parts; an async context manager, in which they run.
 
     `requests` and `registry` are handed in where another service of the same process has them:
-    the registry is then followed by whoever made it.
+    the registry is then followed by whoever made it. Of several shards only the first shows, and
+    needs, what the registry says.
     """
 
     def __init__(
@@ -48,9 +49,9 @@ class Exporter:
         *,
         requests: RequestMetrics | None = None,
         registry: RegistryReader | None = None,
-        partitions: Iterable[int] | None = None,
     ) -> None:
-        served = tuple(range(settings.kafka_partitions) if partitions is None else partitions)
+        shard = settings.shard
+        served = shard.partitions(settings.kafka_partitions)
         self._settings = settings
         self.requests = requests or RequestMetrics(CollectorRegistry())
         self.metrics = ExporterMetrics(CollectorRegistry())
@@ -61,15 +62,17 @@ class Exporter:
         topics = topics_of(settings)
         self.state = TopicFollower(settings, topics.entity_state.name, served, intake.take)
         self.source = SourceEnds(settings, topics.submissions.name, served)
-        self.registry = registry or RegistryReader(settings)
-        self._follows_registry = registry is None
+        followed = registry is None and shard.is_first
+        self._own_registry = RegistryReader(settings) if followed else None
+        self.registry = (registry or self._own_registry) if shard.is_first else None
 
         self._counts = CollectorRegistry()
         self._counts.register(PipelineCollector(self.store.ledgers, self.source))
-        self._counts.register(RegisteredCollector(self.registry.state))
-        self.metrics.registry.register(
-            StateCollector(self.store, self.state, (self.registry.follower, self.source))
-        )
+        if self.registry:
+            self._counts.register(RegisteredCollector(self.registry.state))
+        asked: list[TopicFollower | SourceEnds] = [*self._followers().values(), self.source]
+        self.metrics.registry.register(StateCollector(self.store, self.state, asked))
+        self._sender = Sender(settings.send_within_seconds, self.metrics.scrapes_cut_off.inc)
         self._check_token = TokenCheck(settings.metrics_token, "metrics_token", self.requests)
 
     async def __aenter__(self) -> Self:
@@ -85,22 +88,28 @@ class Exporter:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.state.run())
             tasks.create_task(self.source.run())
-            if self._follows_registry:
-                tasks.create_task(self.registry.follower.run())
+            if self._own_registry:
+                tasks.create_task(self._own_registry.follower.run())
+
+    def _followers(self) -> dict[str, TopicFollower]:
+        """Followers of what is shown, by name."""
+        followers = {"entity-state": self.state}
+        return followers | ({"registry": self.registry.follower} if self.registry else {})
 
     def not_caught_up(self) -> list[str]:
         """Name what has not been read to where it ended when the exporter started."""
-        followers = {"entity-state": self.state, "registry": self.registry.follower}
-        return [name for name, follower in followers.items() if not follower.caught_up]
+        return [name for name, follower in self._followers().items() if not follower.caught_up]
 
     async def waiting_for(self) -> list[str]:
         """Name what keeps the exporter from being ready; a scrape is served without "kafka"."""
-        reachable = self.state.is_reachable() and self.registry.follower.is_reachable()
+        reachable = all(follower.is_reachable() for follower in self._followers().values())
         return ([] if reachable else ["kafka"]) + self.not_caught_up()
 
     def metrics_route(self, beside: Sequence[CollectorRegistry] = ()) -> TemplateRoute:
         """`/metrics`: entities, pipeline, counts, and the registries `beside` them."""
-        scrapes = Scrapes(lambda wanted: self._render(wanted, (self._counts, *beside)))
+        scrapes = Scrapes(
+            lambda openmetrics: self._look(openmetrics, beside), self.metrics.scrape_made
+        )
 
         async def metrics(request: Request) -> Response:
             self._check_token(request)
@@ -109,7 +118,10 @@ class Exporter:
             if missing := self.not_caught_up():
                 raise unavailable("Not ready: waiting for " + ", ".join(missing))
             wanted = negotiate(request)
-            return packed_response(wanted, await scrapes.body(wanted))
+            if request.method == "HEAD":
+                return head_response(wanted)
+            body = await scrapes.body(openmetrics=wanted.openmetrics)
+            return self._sender.response(body, wanted)
 
         return route("/metrics", metrics, "GET")
 
@@ -125,10 +137,11 @@ class Exporter:
 
     def front_route(self, reasons: Reasons, links: Sequence[Link]) -> TemplateRoute:
         """`/`: the page with links; with live numbers where only this machine can ask."""
-        shown = self if is_loopback(self._settings.host) else None
+        is_local = is_loopback(self._settings.host)
+        registered = self.registry.state if self.registry else None
 
         async def front(_: Request) -> Response:
-            figures = numbers(shown.store, shown.registry.state, shown.state) if shown else ""
+            figures = numbers(self.store, registered, self.state) if is_local else ""
             return front_page(await reasons(), figures, links)
 
         return route("/", front, "GET")
@@ -152,13 +165,10 @@ class Exporter:
             lifespan,
         )
 
-    def _render(self, wanted: Wanted, registries: Sequence[CollectorRegistry]) -> bytes:
-        """Render everything without an await in between, so that a scrape is one moment."""
-        started = time.perf_counter()
-        body = self.store.exposition() + render(wanted, registries)
-        self.metrics.scrape_duration.observe(time.perf_counter() - started)
-        self.metrics.scrape_size.set(len(body))
-        return body
+    def _look(self, openmetrics: bool, beside: Sequence[CollectorRegistry]) -> Moment:
+        """Look at everything without an await in between, so that a scrape is one moment."""
+        rest = render(openmetrics, (self._counts, *beside)) + (EOF if openmetrics else b"")
+        return Moment(self.store.snapshot(), rest)
 
 
 LINKS = (

@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 from contract.kinds import CLIENT, KINDS
 from contract.registry import CLUSTER, RegistryState
 from contract.row import LedgerRow
+from exporter.body import Body
 from exporter.lag import SourceEnds
 from exporter.store import StateStore
 from service.reader import TopicFollower
@@ -84,11 +85,11 @@ class StateCollector(Collector):
     """What is shown, and how far behind Kafka it is."""
 
     def __init__(
-        self, store: StateStore, state: TopicFollower, others: Iterable[TopicFollower | SourceEnds]
+        self, store: StateStore, state: TopicFollower, asked: Iterable[TopicFollower | SourceEnds]
     ) -> None:
         self._store = store
         self._state = state
-        self._asked = (state, *others)
+        self._asked = tuple(asked)
 
     def collect(self) -> Iterator[Metric]:
         entities = GaugeMetricFamily(
@@ -144,7 +145,7 @@ class ExporterMetrics:
         )
         self.scrape_duration = Histogram(
             "tobogganing_exporter_scrape_duration_seconds",
-            "Time to render what /metrics shows, without compressing and sending it",
+            "Time to make what /metrics shows: to render and compress it, without sending it",
             buckets=SCRAPE_SECONDS,
             registry=registry,
         )
@@ -153,3 +154,13 @@ class ExporterMetrics:
             "Size of what /metrics showed last, before compression",
             registry=registry,
         )
+        self.scrapes_cut_off = Counter(
+            "tobogganing_exporter_scrapes_cut_off",
+            "Scrapes whose answer was cut off because it was read too slowly",
+            registry=registry,
+        )
+
+    def scrape_made(self, seconds: float, body: Body) -> None:
+        """Count what a scrape took."""
+        self.scrape_duration.observe(seconds)
+        self.scrape_size.set(body.size)

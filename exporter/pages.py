@@ -100,15 +100,18 @@ def front_page(waiting_for: Sequence[str], figures: str, links: Sequence[Link]) 
     return HTMLResponse(_HEAD + "".join(body), headers=_HEADERS)
 
 
-def numbers(store: StateStore, registered: RegistryState, state: TopicFollower) -> str:
-    """Show how much there is. Like /metrics this is not for everyone: show it on loopback."""
+def numbers(store: StateStore, registered: RegistryState | None, state: TopicFollower) -> str:
+    """Show how much there is, of the registry where it is known.
+
+    Like /metrics this is not for everyone: show it on loopback.
+    """
     figures = {
         "clients shown": store.entities(CLIENT.name),
         "headends shown": store.entities(HEADEND.name),
-        "clients registered": registered.count(CLIENT.name),
-        "headends registered": registered.count(HEADEND.name),
-        "clusters registered": registered.count(CLUSTER),
     }
+    if registered:
+        kinds = (CLIENT.name, HEADEND.name, CLUSTER)
+        figures |= {f"{kind}s registered": registered.count(kind) for kind in kinds}
     lag = state.lag()
     ledger = [
         (partition, *(getattr(row, field) for field in PIPELINE_FAMILIES), lag.get(partition, 0))

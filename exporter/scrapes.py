@@ -1,35 +1,54 @@
-"""Scrapes: one rendering at a time, shared by all that asked before it began."""
+"""Scrapes: one body at a time is made, shared by all that asked before it was begun."""
 
 import asyncio
+import time
 from collections.abc import Callable
+from typing import NamedTuple
 
-from service.exposition import Wanted, pack_large
+from exporter.body import Body, Steps, make_body
 
-Render = Callable[[Wanted], bytes]
-"""Renders everything as of this moment, without the end mark."""
+
+class Moment(NamedTuple):
+    """Everything that a scrape shows, as of one moment."""
+
+    sheets: list[Steps]
+    rest: bytes
+    """What is not of entities, in the format asked for."""
+
+
+Look = Callable[[bool], Moment]
+"""Looks at everything, without an await in between; its argument asks for OpenMetrics."""
+OnMade = Callable[[float, Body], None]
+"""Told how many seconds a body took to make."""
 
 
 class Scrapes:
-    """Makes the answers to scrapes.
+    """Makes the bodies that scrapes are answered with.
 
-    The body of a large fleet is some 100 MB, so two are never made at once; and since whoever
-    waits shares the next one, a second Prometheus costs nothing. A body is always younger than the
-    scrapes that it answers.
+    A body of a large fleet is worth some processor time, so two are never made at once; and since
+    whoever waits shares the next one, a second Prometheus costs nothing. A body is always younger
+    than the scrapes that it answers.
     """
 
-    def __init__(self, render: Render) -> None:
-        self._render = render
+    def __init__(self, look: Look, on_made: OnMade) -> None:
+        self._look = look
+        self._on_made = on_made
         self._turn = asyncio.Lock()
-        self._next: dict[Wanted, asyncio.Task[bytes]] = {}
+        self._next: dict[bool, asyncio.Task[Body]] = {}
 
-    async def body(self, wanted: Wanted) -> bytes:
-        """Render and pack what was asked for."""
-        task = self._next.get(wanted)
+    async def body(self, *, openmetrics: bool) -> Body:
+        """Show everything in one of the two formats."""
+        task = self._next.get(openmetrics)
         if task is None:
-            task = self._next[wanted] = asyncio.create_task(self._make(wanted), name="scrape")
+            task = asyncio.create_task(self._make(openmetrics), name="scrape")
+            self._next[openmetrics] = task
         return await asyncio.shield(task)
 
-    async def _make(self, wanted: Wanted) -> bytes:
+    async def _make(self, openmetrics: bool) -> Body:
         async with self._turn:
-            del self._next[wanted]
-            return await pack_large(wanted, self._render(wanted))
+            del self._next[openmetrics]
+            started = time.perf_counter()
+            sheets, rest = self._look(openmetrics)
+            body = await asyncio.to_thread(make_body, sheets, rest)
+            self._on_made(time.perf_counter() - started, body)
+            return body

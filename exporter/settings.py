@@ -5,7 +5,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from service.settings import HttpSettings, KafkaSettings, Port
+from exporter.shard import SHARD_PATTERN, Shard
+from service.settings import HttpSettings, KafkaSettings, Port, SettingsError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,3 +16,27 @@ class ExporterSettings(KafkaSettings, HttpSettings):
     """Seconds that `/metrics?after=…` waits for a submission."""
     max_after_waiters: Annotated[int, Meta(ge=0)] = 1000
     """Scrapes that may wait for a submission at a time; more are answered 503."""
+    send_within_seconds: Annotated[float, Meta(gt=0, le=600)] = 60.0
+    """Seconds in which a scraper must have read its answer; then it is cut off."""
+    exporter_shard: Annotated[str, Meta(pattern=SHARD_PATTERN)] = "1/1"
+    """`2/10`: this is the second of ten exporters that share the partitions."""
+
+    def __post_init__(self) -> None:
+        """Refuse a shard that has nothing to show.
+
+        Raises:
+            SettingsError: it is none, or has no partition.
+        """
+        try:
+            shard = self.shard
+        except ValueError as error:
+            raise SettingsError(f"EXPORTER_SHARD={self.exporter_shard}: {error}") from error
+        if not shard.partitions(self.kafka_partitions):
+            raise SettingsError(
+                f"EXPORTER_SHARD={self.exporter_shard} has none of the {self.kafka_partitions} "
+                "partitions: let there be at most as many shards as KAFKA_PARTITIONS"
+            )
+
+    @property
+    def shard(self) -> Shard:
+        return Shard.parse(self.exporter_shard)

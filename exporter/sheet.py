@@ -1,46 +1,100 @@
-"""Sheets: the kept lines of all entities of one kind, ready to be joined."""
+"""Sheets: the cards of all entities of one kind."""
+
+from array import array
+from collections.abc import Iterator
 
 from contract.kinds import EntityKind
-from exporter.lines import NO_SERIES, family_header
+from contract.position import Position
+from exporter.lines import NO_SERIES, CardWriter, LineMaker
+from exporter.rows import RowReader
+
+STEP = 512
+"""Entities whose lines are made at a time: so few that their cards stay in the processor's cache
+while each family takes its part of them."""
 
 
 class Sheet:
-    """One column of lines per family; every entity with series has a slot in each column."""
+    """One slot per entity that is known: how new it is, and its card.
+
+    An entity that was removed keeps its slot until its tombstone comes.
+    """
 
     def __init__(self, kind: EntityKind) -> None:
-        self._headers = [family_header(metric) for metric in kind.families]
-        self._columns: list[list[bytes]] = [[] for _ in kind.families]
+        self._lines = LineMaker(kind)
+        self._read = RowReader(kind).read
+        self._write = CardWriter(kind).card
+
+        self._slots: dict[bytes, int] = {}
         self._free: list[int] = []
+        self._offsets = array("q")
+        self._indexes = array("q")
+        self._generations = array("q")
+        self._cards: list[str] = []
 
     def __len__(self) -> int:
         """Number of entities with series."""
-        return len(self._columns[0]) - len(self._free)
+        return len(self._cards) - self._cards.count(NO_SERIES)
 
-    def add(self, lines: list[bytes]) -> int:
-        """Give an entity a slot."""
+    def apply_row(self, key: bytes, id: bytes, value: bytes) -> bool:
+        """Take a row, unless what is held is newer; tell whether it was taken.
+
+        Raises:
+            RowError: it cannot be read; nothing has changed.
+        """
+        row = self._read(value)
+        offset, index, generation = row.offset, row.index, row.generation
+        slot = self._slots.get(key)
+        if slot is not None:
+            held = self._offsets[slot]
+            if offset < held or (offset == held and index < self._indexes[slot]):
+                return False
+            if generation < self._generations[slot]:
+                return False
+        card = NO_SERIES if row.removed else self._write(id, row)
+        if slot is None:
+            slot = self._new_slot(key)
+        self._offsets[slot] = offset
+        self._indexes[slot] = index
+        self._generations[slot] = generation
+        self._cards[slot] = card
+        return True
+
+    def apply_tombstone(self, key: bytes, removed_at: Position | None) -> bool:
+        """Forget an entity, unless what is held is newer; tell whether it was forgotten."""
+        slot = self._slots.get(key)
+        if slot is None:
+            return False
+        held = (self._offsets[slot], self._indexes[slot])
+        if removed_at is not None and removed_at < held:
+            return False
+        del self._slots[key]
+        self._cards[slot] = NO_SERIES
+        self._free.append(slot)
+        return True
+
+    def snapshot(self) -> Iterator[list[bytes]]:
+        """All families with all their lines as of this moment: in steps, a piece of each family.
+
+        What is applied later changes nothing of it, so the steps may be taken in a thread.
+        """
+        return self._steps(list(filter(None, self._cards)))
+
+    def _steps(self, shown: list[str]) -> Iterator[list[bytes]]:
+        yield self._lines.headers
+        shown.reverse()
+        while shown:
+            cards = shown[-STEP:]
+            del shown[-STEP:]  # what has changed since is not kept for longer than it is needed
+            yield self._lines.lines(cards)
+        yield [b"\n"] * len(self._lines.headers)
+
+    def _new_slot(self, key: bytes) -> int:
         if self._free:
             slot = self._free.pop()
-            self.replace(slot, lines)
-            return slot
-        for column, line in zip(self._columns, lines, strict=True):
-            column.append(line)
-        return len(self._columns[0]) - 1
-
-    def replace(self, slot: int, lines: list[bytes]) -> None:
-        """Show an entity's new lines instead of those that it had."""
-        for column, line in zip(self._columns, lines, strict=True):
-            column[slot] = line
-
-    def remove(self, slot: int) -> None:
-        """Take an entity's series away."""
-        for column in self._columns:
-            column[slot] = NO_SERIES
-        self._free.append(slot)
-
-    def parts(self) -> list[bytes]:
-        """All families with all their lines, to be joined."""
-        parts: list[bytes] = []
-        for header, column in zip(self._headers, self._columns, strict=True):
-            parts.append(header)
-            parts += column
-        return parts
+        else:
+            slot = len(self._cards)
+            for numbers in (self._offsets, self._indexes, self._generations):
+                numbers.append(0)
+            self._cards.append(NO_SERIES)
+        self._slots[key] = slot
+        return slot

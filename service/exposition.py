@@ -1,6 +1,5 @@
 """Exposition: metrics in the format and the encoding that the scraper asks for."""
 
-import asyncio
 import gzip
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -19,8 +18,6 @@ prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 EOF = b"# EOF\n"
 
 _OPENMETRICS_VERSIONS = ("", "0.0.1", "1.0.0")
-_LARGE = 128 * 1024
-"""Bytes from which compressing takes long enough (about 1 ms) to be done beside the event loop."""
 
 
 class Wanted(NamedTuple):
@@ -60,9 +57,9 @@ def _parts(header: str) -> Iterator[tuple[str, dict[str, str], float]]:
         yield name, parameters, weight
 
 
-def render(wanted: Wanted, registries: Iterable[CollectorRegistry]) -> bytes:
+def render(openmetrics: bool, registries: Iterable[CollectorRegistry]) -> bytes:
     """Render registries one after the other, without OpenMetrics' end mark."""
-    generate = generate_openmetrics if wanted.openmetrics else generate_latest
+    generate = generate_openmetrics if openmetrics else generate_latest
     return b"".join(generate(registry).removesuffix(EOF) for registry in registries)
 
 
@@ -73,15 +70,8 @@ def pack(wanted: Wanted, body: bytes) -> bytes:
     return gzip.compress(body, compresslevel=1, mtime=0) if wanted.gzip else body
 
 
-async def pack_large(wanted: Wanted, body: bytes) -> bytes:
-    """Like `pack`; a large body is compressed in a thread, so that the event loop goes on."""
-    if wanted.gzip and len(body) >= _LARGE:
-        return await asyncio.to_thread(pack, wanted, body)
-    return pack(wanted, body)
-
-
-def packed_response(wanted: Wanted, packed: bytes) -> Response:
-    """Answer with what `pack` returned."""
+def exposition_headers(wanted: Wanted) -> dict[str, str]:
+    """Headers of an answer with what was asked for."""
     headers = {
         "content-type": CONTENT_TYPE_OPENMETRICS
         if wanted.openmetrics
@@ -90,10 +80,18 @@ def packed_response(wanted: Wanted, packed: bytes) -> Response:
     }
     if wanted.gzip:
         headers["content-encoding"] = "gzip"
-    return Response(packed, headers=headers)
+    return headers
 
 
 def exposition(request: Request, registries: Iterable[CollectorRegistry]) -> Response:
     """Answer a scrape of ordinary size with registries, in the format asked for."""
     wanted = negotiate(request)
-    return packed_response(wanted, pack(wanted, render(wanted, registries)))
+    body = pack(wanted, render(wanted.openmetrics, registries))
+    return Response(body, headers=exposition_headers(wanted))
+
+
+def head_response(wanted: Wanted) -> Response:
+    """Answer HEAD without a body to measure: all headers but its length."""
+    response = Response(headers=exposition_headers(wanted))
+    del response.headers["content-length"]
+    return response

@@ -26,6 +26,9 @@ class LimitedProtocol(HttpToolsProtocol):
     """Seconds in which a connection must bring a whole header whenever nothing is being answered;
     between two requests uvicorn's keep-alive of 5 s ends it before."""
     max_connections = 10_000
+    read_within = 30.0
+    """Seconds in which a client must have read what was written, so far that more may be; whoever
+    does not is gone, and a connection that waits to be closed is no exception."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -34,6 +37,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Bytes taken since the parser last finished a header, or brought a piece of a body."""
         self._header_is_too_large = False
         self._overdue: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
         self._stopping = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -45,7 +49,17 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_watch()
+        self._end_wait_for_reader()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(self.read_within, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._end_wait_for_reader()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         self._unparsed += len(data)
@@ -144,6 +158,11 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._overdue is not None:
             self._overdue.cancel()
             self._overdue = None
+
+    def _end_wait_for_reader(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _on_overdue(self) -> None:
         self._overdue = None

@@ -17,7 +17,9 @@ log = structlog.get_logger(__name__)
 Apply = Callable[[int, Sequence[ConsumerRecord]], None]
 """Takes a partition and its next records, in order."""
 
-_FETCH_BYTES = 4 * 1024 * 1024
+_FETCH_BYTES = 1024 * 1024
+"""Bytes that a partition brings at a time. Records of more would soon be garbage too, but of what a
+process once had it keeps the memory."""
 _POLL_MS = 200
 
 

@@ -1,7 +1,9 @@
 """The exporter as a process, on a real Kafka into which rows are written as a processor would."""
 
 import asyncio
+import re
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -224,6 +226,132 @@ async def test_without_kafka(kafka_install: Install, tmp_path: Path) -> None:
             assert time.monotonic() - started < 8
     finally:
         await cluster.stop()
+
+
+async def test_head_has_headers_and_renders_nothing(exporter: Service) -> None:
+    for encoding in ("identity", "gzip"):
+        headers = exporter.authorized | {"accept-encoding": encoding}
+        head = await exporter.http.head("/metrics", headers=headers)
+        assert head.status_code == 200
+        assert head.content == b""
+        got = await exporter.http.get("/metrics", headers=headers)
+        assert set(got.headers) - set(head.headers) == {"content-length"}
+        assert head.headers["content-type"] == got.headers["content-type"]
+    assert await own_metric(exporter, "tobogganing_exporter_scrape_duration_seconds_count") == 2
+    assert (await exporter.http.head("/metrics")).status_code == 401
+
+
+async def test_every_scrape_is_one_moment_while_rows_pour_in(
+    rows: RowWriter, exporter: Service
+) -> None:
+    """Labels change with each row: nobody is there twice, and no number goes back."""
+    keys = [f"client:c-{n}" for n in range(3_000)]
+    rounds = 12
+
+    async def write() -> None:
+        for number in range(rounds):
+            values = {key: number for key in keys if number % 3 != 2 or key.endswith("7")}
+            await rows.send_all(
+                {
+                    key: encode_row(
+                        EntityRow(
+                            ROW_VERSION, number, 0, 0, 0, 1.5, LABELS | {"name": f"name {number}"},
+                            {"bytes_sent": number, "bytes_received": number},
+                        )
+                    )
+                    for key, number in values.items()
+                }
+            )  # fmt: skip
+        for partition in range(4):
+            await rows.ledger(partition, rounds, read=1, applied=1)
+
+    writing = asyncio.create_task(write())
+    seen: dict[str, int] = {}
+    moments = set()
+    ended = False
+    while not ended:
+        ended = writing.done()
+        receipts = [f"{partition}-{rounds}-0" for partition in range(4)] if ended else []
+        text = (await exporter.scrape(*receipts)).text
+        shown = [
+            re.findall(rf'^{name}{{client_id="([^"]+)".*name="name (\d+)".*}} (\S+)$', text, re.M)
+            for name in ("tobogganing_client_bytes_sent", "tobogganing_client_bytes_received")
+        ]
+        assert shown[0] == shown[1]
+        values = {id: int(name) for id, name, value in shown[0] if int(name) == float(value)}
+        assert len(values) == len(shown[0]), (
+            "two series of one entity, or a name with another value"
+        )
+        assert all(values[id] >= number for id, number in seen.items())
+        seen = values
+        moments.add(text)
+    await writing
+    assert len(seen) == len(keys)
+    assert set(seen.values()) == {rounds - 1, rounds - 2}
+    assert len(moments) > 3
+
+
+async def test_one_who_does_not_read_is_cut_off_and_disturbs_nobody(
+    rows: RowWriter, kafka_settings: KafkaSettings, tmp_path: Path
+) -> None:
+    labels = LABELS | {"name": "a name " * 36}
+    row = encode_row(EntityRow(ROW_VERSION, 0, 0, 0, 0, 1.5, labels, {"bytes_sent": 1}))
+    await rows.send_all({f"client:c-{n}": row for n in range(50_000)})
+    async with Service("exporter", kafka_settings, tmp_path, SEND_WITHIN_SECONDS="1") as exporter:
+        await exporter.ready()
+        with socket.create_connection(("127.0.0.1", exporter.port)) as idler:
+            token = exporter.authorized["authorization"].encode()
+            idler.sendall(b"GET /metrics HTTP/1.1\r\nAuthorization: " + token + b"\r\n\r\n")
+            name = "tobogganing_exporter_scrapes_cut_off_total"
+            async with asyncio.timeout(20):
+                while await own_metric(exporter, name) == 0:
+                    response = await exporter.scrape()
+                    assert len(samples(response.text, "tobogganing_client_bytes_sent")) == 50_000
+            text = b"".join(iter(lambda: idler.recv(1 << 20), b""))
+        assert text.startswith(b"HTTP/1.1 200")
+        assert len(text) < len(response.content)
+
+
+async def test_shards_share_the_partitions(
+    rows: RowWriter, kafka_settings: KafkaSettings, tmp_path: Path
+) -> None:
+    keys = [f"client:c-{n}" for n in range(40)]
+    for key in keys:
+        await rows.row(key, 3, labels=LABELS)
+    for partition in range(4):
+        await rows.ledger(partition, 3, read=1, applied=1)
+    found: list[str] = []
+    for number in (1, 2):
+        shard = f"{number}/2"
+        async with Service("exporter", kafka_settings, tmp_path, EXPORTER_SHARD=shard) as exporter:
+            await exporter.ready()
+            own = [partition for partition in range(4) if partition % 2 == number - 1]
+            for partition in range(4):
+                status = 200 if partition in own else 421
+                assert (await exporter.scrape(f"{partition}-3-0")).status_code == status
+            text = (await exporter.scrape(*(f"{partition}-3-0" for partition in own))).text
+            shown = re.findall(r'^tobogganing_client_last_check\S+client_id="([^"]+)"', text, re.M)
+            assert {rows.partition(f"client:{id}") for id in shown} == set(own)
+            found += shown
+            for name in ("tobogganing_pipeline_read_total", "tobogganing_pipeline_lag_records"):
+                lines = samples(text, name)
+                assert re.findall(r'partition="(\d)"', "".join(lines)) == [str(p) for p in own]
+            assert ("tobogganing_manager_clients_total" in text) == (number == 1)
+            assert ("tobogganing_manager_clusters_total" in text) == (number == 1)
+            metrics = (await exporter.http.get("/-/metrics", headers=exporter.authorized)).text
+            assert ('topic="' + kafka_settings.kafka_topic_prefix + "registry" in metrics) == (
+                number == 1
+            )
+    assert sorted(f"client:{id}" for id in found) == sorted(keys)
+
+
+async def test_a_shard_without_partitions_is_refused(
+    kafka_settings: KafkaSettings, tmp_path: Path
+) -> None:
+    exporter = Service("exporter", kafka_settings, tmp_path, EXPORTER_SHARD="5/5")
+    await exporter.start()
+    assert await exporter.ended() == 2
+    assert "EXPORTER_SHARD=5/5 has none of the 4 partitions" in exporter.log()
 
 
 async def test_settings_that_are_missing_are_named(tmp_path: Path) -> None:

@@ -62,6 +62,29 @@ async def test_every_family_is_there_once(manager: Service) -> None:
     assert (await manager.http.get("/-/metrics")).status_code == 404
 
 
+async def test_a_shard_serves_its_partitions(
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_key: str, processor: Service
+) -> None:
+    extra = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEY": signing_key, "EXPORTER_SHARD": "2/2"}
+    async with Service("tobogganing.serve", kafka_settings, tmp_path, **extra) as manager:
+        await manager.ready()
+        for n in range(8):
+            credential = await register_client(manager, f"c-{n}")
+            response = await manager.http.post(
+                f"/api/v1/clients/c-{n}/metrics", json={"metrics": {}}, headers=credential
+            )
+            receipt = response.json()["receipt"]
+            is_own = int(receipt.partition("-")[0]) % 2 == 1
+            response = await manager.scrape(receipt)
+            assert response.status_code == (200 if is_own else 421)
+            if is_own:
+                assert f'client_id="c-{n}"' in response.text
+        text = (await manager.scrape()).text
+        assert "tobogganing_manager_clients_total" not in text
+        assert "tobogganing_gateway_submissions_total" in text
+        assert (await manager.http.get("/")).status_code == 200
+
+
 async def test_readiness_asks_the_processor_too(manager: Service, processor: Service) -> None:
     await processor.end(signal.SIGKILL)
     response = await manager.until("/-/ready", 503)

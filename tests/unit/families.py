@@ -76,7 +76,7 @@ def exporter_families() -> list[Row]:
     state = _Answered(settings, topics.entity_state.name, [0], lambda *_: None)
     registry = TopicFollower(settings, topics.registry.name, [0], lambda *_: None)
     own = ExporterMetrics(CollectorRegistry())
-    asked = (registry, source_ends())
+    asked = (state, registry, source_ends())
     return families(own.registry, StateCollector(StateStore([0]), state, asked))
 
 

@@ -11,6 +11,8 @@ from prometheus_client.registry import Collector
 
 from contract.kinds import KINDS
 from contract.row import ROW_VERSION, EntityRow
+from exporter.body import make_body
+from exporter.store import StateStore
 
 
 def make_row(**values: Any) -> EntityRow:
@@ -51,6 +53,11 @@ def rendered(rows: Mapping[str, EntityRow]) -> tuple[bytes, bytes]:
     registry.register(RowCollector(rows))
     openmetrics: bytes = generate_openmetrics(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry), openmetrics
+
+
+def exposition(store: StateStore) -> bytes:
+    """What the store shows at this moment."""
+    return b"".join(make_body(store.snapshot(), b"").opened())
 
 
 def in_order(exposition: bytes) -> list[bytes]:

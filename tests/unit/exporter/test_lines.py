@@ -5,10 +5,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client.utils import floatToGoString
 
-from contract.kinds import CLIENT, HEADEND
-from contract.row import RowError
-from exporter.lines import NO_SERIES, LineMaker, format_value
+from contract.kinds import CLIENT, HEADEND, EntityKind
+from contract.row import EntityRow, RowError, encode_row
+from exporter.lines import CardWriter, LineMaker, format_value
+from exporter.rows import RowReader
 from tests.unit.exporter.model import make_row
+
+
+def card(kind: EntityKind, id: str, row: EntityRow) -> str:
+    return CardWriter(kind).card(id.encode(), RowReader(kind).read(encode_row(row)))
+
+
+def lines(kind: EntityKind, *cards: str) -> list[str]:
+    return [family.decode() for family in LineMaker(kind).lines(cards)]
 
 
 def test_a_clients_lines() -> None:
@@ -17,39 +26,77 @@ def test_a_clients_lines() -> None:
         metrics={"bytes_sent": 10_000_000, "connection_uptime": 60.25},
     )
     shown = '{client_id="c-1",headless="true",name="Ann\'s \\"box\\"\\\\\\n",type="docker"}'
-    assert LineMaker(CLIENT).lines("c-1", row) == [
-        f"tobogganing_client_bytes_sent{shown} 1e+07\n".encode(),
-        NO_SERIES,
-        NO_SERIES,
-        NO_SERIES,
-        f"tobogganing_client_connection_uptime_seconds{shown} 60.25\n".encode(),
-        f"tobogganing_client_last_check_in_timestamp{shown} 1.5\n".encode(),
+    assert lines(CLIENT, card(CLIENT, "c-1", row)) == [
+        f"\ntobogganing_client_bytes_sent{shown} 1e+07",
+        "",
+        "",
+        "",
+        f"\ntobogganing_client_connection_uptime_seconds{shown} 60.25",
+        f"\ntobogganing_client_last_check_in_timestamp{shown} 1.5",
     ]
 
 
 def test_a_label_that_the_row_lacks_is_empty() -> None:
-    lines = LineMaker(HEADEND).lines("h-1", make_row(labels={"region": "eu"}))
-    assert lines[-1] == (
-        b"tobogganing_headend_last_check_in_timestamp"
-        b'{datacenter="",headend_id="h-1",name="",region="eu"} 1.5\n'
+    row = make_row(labels={"region": "eu"})
+    assert lines(HEADEND, card(HEADEND, "h-1", row))[-1] == (
+        "\ntobogganing_headend_last_check_in_timestamp"
+        '{datacenter="",headend_id="h-1",name="",region="eu"} 1.5'
     )
+
+
+def test_the_id_is_the_keys_whatever_the_row_says() -> None:
+    row = make_row(labels={"client_id": "another", "unknown": "x"})
+    assert 'client_id="c-1"' in card(CLIENT, "c-1", row)
+    assert "another" not in card(CLIENT, "c-1", row)
+
+
+@pytest.mark.parametrize("name", ["plain", "ü", "漢字", "😀", '"ü"\n'])
+def test_every_entity_has_its_own_value(name: str) -> None:
+    cards = [
+        card(CLIENT, id, make_row(labels={"name": name}, metrics=metrics))
+        for id, metrics in (("a", {"bytes_sent": 1}), ("b", {}), ("c", {"bytes_sent": 3}))
+    ]
+    sent = lines(CLIENT, *cards)[0].split("\n")
+    assert [line[len("tobogganing_client_bytes_sent") :][:15] for line in sent] == [
+        "",
+        '{client_id="a",',
+        '{client_id="c",',
+    ]
+    assert [line.rpartition(" ")[2] for line in sent] == ["", "1.0", "3.0"]
 
 
 def test_a_number_that_no_sample_can_have_is_no_row() -> None:
     with pytest.raises(RowError):
-        LineMaker(CLIENT).lines("c-1", make_row(metrics={"bytes_sent": 10**400}))
+        card(CLIENT, "c-1", make_row(metrics={"bytes_sent": 10**400}))
 
 
 round_numbers = st.builds(
     lambda digits, zeros: digits * 10**zeros, st.integers(0, 999), st.integers(0, 18)
 )
+decimals = st.builds(
+    lambda number, places: number / 10**places, st.integers(0, 10**17), st.integers(0, 5)
+)
 
 
-@given(st.integers(-(2**70), 2**70) | st.integers(0, 2**54) | round_numbers | st.floats())
+@given(
+    st.integers(-(2**70), 2**70)
+    | st.integers(0, 2**54)
+    | round_numbers
+    | round_numbers.map(float)
+    | decimals
+    | st.floats()
+)
 @example(999_999)
 @example(1_000_000)
+@example(999_999.9999)
+@example(1e6)
 @example(2**53 - 1)
 @example(2**53)
 @example(2**63)
+@example(1764120000.123)
+@example(1764120000.12)
+@example(999_999_999_999.999)
+@example(8796994932373.023)
+@example(float("-inf"))
 def test_values_are_written_as_prometheus_client_does(value: float) -> None:
     assert format_value(value) == floatToGoString(value)  # type: ignore[no-untyped-call]

@@ -1,93 +1,91 @@
 """Scrapes: one at a time, shared, and never older than the question."""
 
 import asyncio
-import gzip
 import threading
+from collections.abc import Iterator
 
 import pytest
 
-from exporter.scrapes import Scrapes
-from service import exposition
-from service.exposition import Wanted
-
-PLAIN = Wanted(openmetrics=False, gzip=False)
-ZIPPED = Wanted(openmetrics=True, gzip=True)
+from exporter.body import Body
+from exporter.scrapes import Moment, Scrapes
 
 
-class Renderings:
-    """Counts renderings; each shows its number."""
+def text(body: Body) -> bytes:
+    return b"".join(body.opened())
+
+
+class Looks:
+    """Counts looks; each shows its number. Making a body waits until the event is set."""
 
     def __init__(self) -> None:
         self.count = 0
         self.begun = asyncio.Event()
+        self.go_on = threading.Event()
+        self.made: list[Body] = []
 
-    def __call__(self, wanted: Wanted) -> bytes:
+    def __call__(self, openmetrics: bool) -> Moment:
         self.count += 1
         self.begun.set()
-        return f"number {self.count}\n".encode()
+        rest = b"# EOF\n" if openmetrics else b""
+        return Moment([self._steps(f"number {self.count}\n".encode())], rest)
+
+    def _steps(self, shown: bytes) -> Iterator[list[bytes]]:
+        assert threading.current_thread() is not threading.main_thread()
+        assert self.go_on.wait(10)
+        yield [shown]
+
+    def scrapes(self) -> Scrapes:
+        return Scrapes(self, lambda seconds, body: self.made.append(body))
 
 
 @pytest.fixture
-def held_compressor(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Compressing waits, in its thread, until the event is set."""
-    go_on = threading.Event()
-    real_pack = exposition.pack
-
-    def pack(wanted: Wanted, body: bytes) -> bytes:
-        if wanted.gzip:
-            assert threading.current_thread() is not threading.main_thread()
-            assert go_on.wait(10)
-        return real_pack(wanted, body)
-
-    monkeypatch.setattr(exposition, "_LARGE", 0)
-    monkeypatch.setattr(exposition, "pack", pack)
-    return go_on
+async def looks() -> Looks:
+    return Looks()
 
 
-async def test_a_scrape_is_rendered_when_it_is_asked_for() -> None:
-    scrapes = Scrapes(Renderings())
-    assert await scrapes.body(PLAIN) == b"number 1\n"
-    assert await scrapes.body(PLAIN) == b"number 2\n"
-    assert gzip.decompress(await scrapes.body(ZIPPED)) == b"number 3\n# EOF\n"
+async def test_a_scrape_is_looked_at_when_it_is_asked_for(looks: Looks) -> None:
+    looks.go_on.set()
+    scrapes = looks.scrapes()
+    assert text(await scrapes.body(openmetrics=False)) == b"number 1\n"
+    assert text(await scrapes.body(openmetrics=False)) == b"number 2\n"
+    assert text(await scrapes.body(openmetrics=True)) == b"number 3\n# EOF\n"
+    assert len(looks.made) == 3
 
 
-async def test_those_who_wait_share_the_next(held_compressor: threading.Event) -> None:
-    renderings = Renderings()
-    scrapes = Scrapes(renderings)
-    first = asyncio.create_task(scrapes.body(ZIPPED))
-    await renderings.begun.wait()
-    others = [asyncio.create_task(scrapes.body(ZIPPED)) for _ in range(3)]
-    plain = asyncio.create_task(scrapes.body(PLAIN))
+async def test_those_who_wait_share_the_next(looks: Looks) -> None:
+    scrapes = looks.scrapes()
+    first = asyncio.create_task(scrapes.body(openmetrics=True))
+    await looks.begun.wait()
+    others = [asyncio.create_task(scrapes.body(openmetrics=True)) for _ in range(3)]
+    plain = asyncio.create_task(scrapes.body(openmetrics=False))
     await asyncio.sleep(0)
-    assert renderings.count == 1, "a scrape that came later must not get the older body"
-    held_compressor.set()
-    assert gzip.decompress(await first).startswith(b"number 1\n")
+    assert looks.count == 1, "a scrape that came later must not get the older body"
+    looks.go_on.set()
+    assert text(await first).startswith(b"number 1\n")
     assert len(set(await asyncio.gather(*others))) == 1
     await plain
-    assert renderings.count == 3
+    assert looks.count == 3
 
 
-async def test_one_that_hangs_up_takes_nothing_from_the_others(
-    held_compressor: threading.Event,
-) -> None:
-    scrapes = Scrapes(Renderings())
-    gone, stays = (asyncio.create_task(scrapes.body(ZIPPED)) for _ in range(2))
+async def test_one_that_hangs_up_takes_nothing_from_the_others(looks: Looks) -> None:
+    scrapes = looks.scrapes()
+    gone, stays = (asyncio.create_task(scrapes.body(openmetrics=True)) for _ in range(2))
     await asyncio.sleep(0)
     gone.cancel()
-    held_compressor.set()
-    assert gzip.decompress(await stays) == b"number 1\n# EOF\n"
+    looks.go_on.set()
+    assert text(await stays) == b"number 1\n# EOF\n"
     assert gone.cancelled()
 
 
-async def test_a_failed_rendering_fails_its_scrapes_and_no_later_one() -> None:
+async def test_a_failed_body_fails_its_scrapes_and_no_later_one() -> None:
     outcomes = [ValueError("no"), None]
 
-    def render(wanted: Wanted) -> bytes:
+    def look(openmetrics: bool) -> Moment:
         if error := outcomes.pop(0):
             raise error
-        return b"fine\n"
+        return Moment([], b"fine\n")
 
-    scrapes = Scrapes(render)
+    scrapes = Scrapes(look, lambda seconds, body: None)
     with pytest.raises(ValueError, match="no"):
-        await scrapes.body(PLAIN)
-    assert await scrapes.body(PLAIN) == b"fine\n"
+        await scrapes.body(openmetrics=False)
+    assert text(await scrapes.body(openmetrics=False)) == b"fine\n"

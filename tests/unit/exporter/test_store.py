@@ -1,5 +1,6 @@
 """Which of two records counts, and that the scrape shows just the rows that count."""
 
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -17,15 +18,17 @@ from contract.row import (
     encode_row,
     ledger_key,
 )
+from exporter.body import make_body
+from exporter.sheet import STEP
 from exporter.store import StateStore
-from tests.unit.exporter.model import in_order, make_row, rendered
+from tests.unit.exporter.model import exposition, in_order, make_row, rendered
 
 KEY = b"client:c-1"
 
 
 def shown(store: StateStore) -> str:
     """Sample lines of the scrape."""
-    lines = store.exposition().decode().splitlines()
+    lines = exposition(store).decode().splitlines()
     return "\n".join(line for line in lines if not line.startswith("#"))
 
 
@@ -40,8 +43,8 @@ def store() -> StateStore:
 
 def test_nothing_known_shows_the_families_alone(store: StateStore) -> None:
     text, openmetrics = rendered({})
-    assert store.exposition() == text
-    assert store.exposition() + b"# EOF\n" == openmetrics
+    assert exposition(store) == text
+    assert exposition(store) + b"# EOF\n" == openmetrics
 
 
 def test_a_lower_position_is_ignored_and_an_equal_one_replaces(store: StateStore) -> None:
@@ -147,10 +150,10 @@ def test_what_cannot_be_read_changes_nothing(
     store: StateStore, key: bytes | None, value: bytes | None, position: bytes | None
 ) -> None:
     put(store, offset=5, metrics={"bytes_sent": 1})
-    before = store.exposition()
+    before = exposition(store)
     with pytest.raises(RowError):
         store.apply(0, key, value, position)
-    assert store.exposition() == before
+    assert exposition(store) == before
     assert store.ledgers[0].offset == -1
 
 
@@ -208,8 +211,27 @@ def test_a_scrape_shows_the_newest_rows_as_prometheus_client_does(
         assert changed == (after is not rows)
         rows = after
         text, openmetrics = rendered(rows)
-        assert in_order(store.exposition()) == in_order(text)
-        assert in_order(store.exposition() + b"# EOF\n") == in_order(openmetrics)
+        assert in_order(exposition(store)) == in_order(text)
+        assert in_order(exposition(store) + b"# EOF\n") == in_order(openmetrics)
     for kind in KINDS:
         alive = [key for key, row in rows.items() if key.startswith(kind) and not row.removed]
         assert store.entities(kind) == len(alive)
+
+
+def test_a_snapshot_stands_still_while_rows_are_applied(store: StateStore) -> None:
+    count = 3 * STEP + 7
+    for n in range(count):
+        put(store, f"client:c-{n}".encode(), offset=1, labels={"name": "old"})
+    before = exposition(store)
+    snapshot = store.snapshot()
+    taken = [[next(steps), next(steps)] for steps in snapshot]
+    for n in range(count):
+        key = f"client:c-{n}".encode()
+        if n % 3:
+            put(store, key, offset=2, labels={"name": "new"}, metrics={"bytes_sent": n})
+        else:
+            store.apply(0, key, None)
+            put(store, f"client:d-{n}".encode(), offset=2)
+    rest = [chain(steps, later) for steps, later in zip(taken, snapshot, strict=True)]
+    assert b"".join(make_body(rest, b"").opened()) == before
+    assert exposition(store) != before

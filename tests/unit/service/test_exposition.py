@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from starlette.requests import Request
 
-from service.exposition import Wanted, exposition, negotiate, pack, pack_large
+from service.exposition import Wanted, exposition, head_response, negotiate
 
 PROMETHEUS_2 = (
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
@@ -109,7 +109,11 @@ def test_openmetrics_of_several_registries_is_one_document(
 
 
 @pytest.mark.parametrize("wanted", [Wanted(a, b) for a in (False, True) for b in (False, True)])
-@pytest.mark.parametrize("size", [0, 1_000_000])
-async def test_a_large_body_is_packed_the_same(wanted: Wanted, size: int) -> None:
-    body = b"x" * size
-    assert await pack_large(wanted, body) == pack(wanted, body)
+def test_head_has_the_headers_of_get(wanted: Wanted, registries: list[CollectorRegistry]) -> None:
+    accept = PROMETHEUS_2 if wanted.openmetrics else None
+    response = exposition(scrape(accept, "gzip" if wanted.gzip else None), registries)
+    head = head_response(wanted)
+    assert set(response.headers.items()) - set(head.headers.items()) == {
+        ("content-length", str(len(response.body)))
+    }
+    assert head.body == b""

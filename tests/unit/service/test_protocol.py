@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import resource
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
@@ -73,8 +74,8 @@ class Site:
             await writer.wait_closed()
 
 
-@pytest.fixture
-async def site() -> AsyncIterator[Site]:
+async def start(stack: contextlib.AsyncExitStack) -> Site:
+    """Serve until the stack ends, or the site's `stop` is called."""
     entered, go_on = asyncio.Semaphore(0), asyncio.Event()
 
     async def quick(_: Request) -> Response:
@@ -88,7 +89,11 @@ async def site() -> AsyncIterator[Site]:
     async def take(request: Request) -> Response:
         return JSON({"taken": len(await request.body())})
 
+    async def large(_: Request) -> Response:
+        return Response(b"x" * 32 * 1024 * 1024)
+
     routes = [
+        route("/large", large, "GET"),
         route("/quick", quick, "GET"),
         route("/slow", slow, "GET"),
         route("/take", take, "POST"),
@@ -100,17 +105,21 @@ async def site() -> AsyncIterator[Site]:
         log_level="WARNING",
     )
     app = build_app(routes, RequestMetrics(CollectorRegistry()))
+    await stack.enter_async_context(serving(app, settings))
+    site = Site(settings.port, entered, go_on, stack.aclose)
+    async with asyncio.timeout(5):
+        while True:
+            with contextlib.suppress(ConnectionError):
+                async with site.connect() as connection:
+                    await connection.send(GET)
+                    assert await connection.answer() == (200, {"quick": True})
+                    return site
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
     async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(serving(app, settings))
-        site = Site(settings.port, entered, go_on, stack.aclose)
-        async with asyncio.timeout(5):
-            while True:
-                with contextlib.suppress(ConnectionError):
-                    async with site.connect() as connection:
-                        await connection.send(GET)
-                        assert await connection.answer() == (200, {"quick": True})
-                        break
-        yield site
+        yield await start(stack)
 
 
 @pytest.fixture
@@ -283,6 +292,28 @@ async def test_a_stop_answers_what_has_begun_and_nothing_behind_it(site: Site) -
         await stopping
         assert time.monotonic() - began < 2
         assert site.entered.locked(), "the second request has begun"
+
+
+async def test_an_answer_that_nobody_reads_ends_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost: asyncio.Queue[Any] = asyncio.Queue()
+
+    class Noting(LimitedProtocol):
+        read_within = 0.4
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            lost.put_nowait(self.client)
+
+    monkeypatch.setattr("service.server.LimitedProtocol", Noting)
+    async with contextlib.AsyncExitStack() as stack:
+        other = await start(stack)
+        with socket.create_connection(("127.0.0.1", other.port)) as idler:
+            idler.sendall(b"GET /large HTTP/1.1\r\n\r\n")
+            async with asyncio.timeout(10):
+                while await lost.get() != idler.getsockname():
+                    pass
 
 
 def test_the_limit_of_open_files_is_raised_as_far_as_it_goes() -> None:

@@ -1,0 +1,325 @@
+"""An exporter of a whole fleet: applying, catching up, scrapes, memory; prints JSON.
+
+    python -m bench.exporter [--clients 100000] [--rows 1000000] [--shards 1]
+
+starts a broker, writes the fleet's registrations and rows (as records), and starts the exporter's
+shards one after the other. Every scrape is checked line by line: a wrong one ends it with status 1.
+"""
+
+import argparse
+import asyncio
+import gzip
+import http.client
+import json
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from aiokafka import AIOKafkaProducer
+
+from bench.registry import BATCH_BYTES, register, resident_megabytes, until_ready
+from contract.frame import partition_of
+from contract.kinds import CLIENT
+from contract.row import ROW_VERSION, EntityRow, LedgerRow, encode_row, ledger_key
+from exporter.body import make_body
+from exporter.store import StateStore
+from service.kafka import client_options, ensure_topics, topics_of
+from service.settings import KafkaSettings
+from tobogganing.local.cluster import Cluster
+from tobogganing.local.install import install_kafka
+from tobogganing.local.ports import free_ports
+
+TOKEN = "bench"
+NOW_MS = 1_764_120_000_123
+REPEATS = 5
+TICKS = os.sysconf("SC_CLK_TCK")
+
+Figures = dict[str, float]
+
+
+def fail(reason: str) -> SystemExit:
+    return SystemExit(f"the exporter answered wrongly: {reason}")
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Clients and the rows that they had, in an order that has nothing to do with their ids."""
+
+    clients: int
+    rows: int
+
+    def id(self, client: int) -> str:
+        return f"client-{client:016x}"
+
+    def key(self, client: int) -> bytes:
+        return f"client:{self.id(client)}".encode()
+
+    def row(self, client: int, position: int) -> EntityRow:
+        metrics: dict[str, int | float] = {
+            "bytes_sent": 1_000_000_007 * (client % 97 + 1) + position,
+            "bytes_received": 3_000_000_019 * (client % 89 + 1) + position,
+            "packets_sent": 1_000_003 * (client % 83 + 1) + position,
+            "packets_received": 3_000_017 * (client % 79 + 1) + position,
+            "connection_uptime": (client * 7919 % 8_640_000) / 100,
+        }
+        labels = {
+            "name": f"Laptop of employee {client}",
+            "type": ("native", "docker", "mobile")[client % 3],
+            "headless": "false",
+        }
+        at = NOW_MS + position
+        return EntityRow(
+            ROW_VERSION, position, position % 500, client, at, at / 1000, labels, metrics
+        )
+
+    def history(self) -> Iterator[tuple[int, int]]:
+        """Client and position of each row, oldest first."""
+        order = list(range(self.clients))
+        random.Random(5).shuffle(order)
+        for position in range(self.rows):
+            yield order[position % self.clients], position
+
+    def newest(self) -> dict[int, int]:
+        """Position of each client's newest row."""
+        return dict(self.history())
+
+
+async def write_rows(settings: KafkaSettings, fleet: Fleet) -> None:
+    """Write the rows as processors would have, each partition's ledger last."""
+    topic = topics_of(settings).entity_state.name
+    partitions = settings.kafka_partitions
+    options = client_options(settings) | {"request_timeout_ms": 30_000}
+    producer = AIOKafkaProducer(**options, max_batch_size=BATCH_BYTES, enable_idempotence=True)
+    await producer.start()
+    try:
+        batches = [producer.create_batch() for _ in range(partitions)]
+
+        async def write(partition: int, key: bytes, value: bytes) -> None:
+            if batches[partition].append(key=key, value=value, timestamp=None) is None:
+                await (await producer.send_batch(batches[partition], topic, partition=partition))
+                batches[partition] = producer.create_batch()
+                batches[partition].append(key=key, value=value, timestamp=None)
+
+        for client, position in fleet.history():
+            key = fleet.key(client)
+            await write(partition_of(key, partitions), key, encode_row(fleet.row(client, position)))
+        for partition in range(partitions):
+            ledger = LedgerRow(ROW_VERSION, fleet.rows, read=fleet.rows, applied=fleet.rows)
+            await write(partition, ledger_key(partition), encode_row(ledger))
+            await (await producer.send_batch(batches[partition], topic, partition=partition))
+    finally:
+        await producer.stop()
+
+
+def measure_store(fleet: Fleet) -> Figures:
+    """Time the store by itself, without Kafka and HTTP, in processor time."""
+    store = StateStore([0])
+    apply_us = []
+    for first in range(0, 3 * fleet.clients, fleet.clients):
+        order = list(range(fleet.clients))
+        random.Random(first).shuffle(order)
+        rows = [
+            (fleet.key(client), encode_row(fleet.row(client, first + n)))
+            for n, client in enumerate(order)
+        ]
+        began = time.process_time()
+        applied = sum([store.apply(0, key, value) for key, value in rows])
+        apply_us.append((time.process_time() - began) * 1e6 / len(rows))
+        if applied != fleet.clients:
+            raise fail(f"{applied} of {fleet.clients} rows were applied")
+    snapshots, renders, bodies = [], [], []
+    for _ in range(REPEATS):
+        began = time.process_time()
+        sheets = store.snapshot()
+        snapshots.append(time.process_time() - began)
+        size = sum(len(piece) for steps in sheets for pieces in steps for piece in pieces)
+        renders.append(time.process_time() - began)
+        began = time.process_time()
+        body = make_body(store.snapshot(), b"")
+        bodies.append(time.process_time() - began)
+        if body.size != size:
+            raise fail(f"a body of {body.size} bytes of {size} that were rendered")
+    return {
+        "apply_first_cpu_us": round(apply_us[0], 2),
+        "apply_again_cpu_us": round(statistics.median(apply_us[1:]), 2),
+        "snapshot_cpu_seconds": round(statistics.median(snapshots), 4),
+        "render_cpu_seconds": round(statistics.median(renders), 3),
+        "render_and_gzip_cpu_seconds": round(statistics.median(bodies), 3),
+        "body_megabytes": round(size / 1e6, 1),
+        "gzip_megabytes": round(body.packed_size / 1e6, 1),
+    }
+
+
+class Exporter:
+    """A running exporter."""
+
+    def __init__(self, pid: int, port: int, ready_seconds: float) -> None:
+        self.pid = pid
+        self.port = port
+        self.ready_seconds = ready_seconds
+
+    def cpu_seconds(self) -> float:
+        """User and system time so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def megabytes(self) -> float:
+        return resident_megabytes(self.pid)
+
+    def scrape(self, encoding: str) -> tuple[float, bytes]:
+        """Seconds from the question to the answer's last byte, and the answer as it came."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        headers = {"authorization": f"Bearer {TOKEN}", "accept-encoding": encoding}
+        began = time.perf_counter()
+        connection.request("GET", "/metrics", headers=headers)
+        answer = connection.getresponse()
+        text = answer.read()
+        seconds = time.perf_counter() - began
+        connection.close()
+        if answer.status != 200:
+            raise fail(f"{answer.status} {text[:200]!r}")
+        return seconds, text
+
+
+def check(text: bytes, fleet: Fleet, newest: dict[int, int]) -> None:
+    """Fail unless an exposition shows exactly these clients, each line with its newest value."""
+    families = {metric.name: metric.field for metric in CLIENT.families}
+    expected = {
+        fleet.id(client): fleet.row(client, position) for client, position in newest.items()
+    }
+    seen = dict.fromkeys(families, 0)
+    for line in text.decode().splitlines():
+        name, brace, rest = line.partition('{client_id="')
+        if not brace or line.startswith("#"):
+            continue
+        row = expected[rest.partition('"')[0]]
+        values = row.metrics | {"last_check_in": row.last_check_in}
+        if float(rest.rpartition(" ")[2]) != values[families[name]]:
+            raise fail(line)
+        seen[name] += 1
+    if set(seen.values()) != {len(expected)}:
+        raise fail(f"{seen}, expected {len(expected)} lines of each")
+
+
+async def start(environ: dict[str, str], shard: str) -> tuple[asyncio.subprocess.Process, Exporter]:
+    port = free_ports(1)[0]
+    own = {"PORT": str(port), "EXPORTER_SHARD": shard}
+    began = time.monotonic()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "exporter", env=environ | own
+    )
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        await until_ready(client, began)
+    return process, Exporter(process.pid, port, time.monotonic() - began)
+
+
+async def stop(process: asyncio.subprocess.Process) -> None:
+    process.terminate()
+    await process.wait()
+
+
+async def measure_shard(
+    environ: dict[str, str], shard: str, fleet: Fleet, newest: dict[int, int], empty: Exporter
+) -> Figures:
+    """Start one shard of the fleet and scrape it; `newest` are its clients."""
+    empty_cpu, empty_megabytes = empty.cpu_seconds(), empty.megabytes()
+    process, exporter = await start(environ, shard)
+    try:
+        rows = fleet.rows * len(newest) // fleet.clients
+        cpu = exporter.cpu_seconds() - empty_cpu
+        figures = {
+            "clients": len(newest),
+            "rows": rows,
+            "ready_seconds": round(exporter.ready_seconds, 2),
+            "catch_up_cpu_us_per_row": round(cpu * 1e6 / rows, 2),
+            "bytes_per_client": _per_client(exporter.megabytes() - empty_megabytes, newest),
+        }
+        for encoding in ("gzip", "identity"):
+            answers = [await asyncio.to_thread(exporter.scrape, encoding) for _ in range(REPEATS)]
+            seconds = [seconds for seconds, _ in answers]
+            figures[f"http_{encoding}_seconds"] = round(statistics.median(seconds), 3)
+            figures[f"bytes_per_client_after_{encoding}"] = _per_client(
+                exporter.megabytes() - empty_megabytes, newest
+            )
+            text = answers[-1][1]
+            check(gzip.decompress(text) if encoding == "gzip" else text, fleet, newest)
+        figures["bytes_per_client_at_most"] = _per_client(
+            _peak_megabytes(exporter.pid) - empty_megabytes, newest
+        )
+        return figures
+    finally:
+        await stop(process)
+
+
+def _per_client(megabytes: float, newest: dict[int, int]) -> int:
+    return round(megabytes * 1024 * 1024 / len(newest))
+
+
+def _peak_megabytes(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("the process has no VmHWM")
+
+
+async def measure(fleet: Fleet, shards: int, folder: Path) -> dict[str, Figures]:
+    cluster = Cluster(folder / "kafka", install_kafka())
+    await cluster.start()
+    try:
+        partitions = 4 if shards == 1 else 2 * shards
+        settings = KafkaSettings(
+            kafka_bootstrap_servers=cluster.bootstrap_servers,
+            kafka_topic_prefix="bench.",
+            kafka_partitions=partitions,
+        )
+        await ensure_topics(settings)
+        await register(settings, fleet.clients)
+        await write_rows(settings, fleet)
+        environ = os.environ | {
+            "KAFKA_BOOTSTRAP_SERVERS": cluster.bootstrap_servers,
+            "KAFKA_TOPIC_PREFIX": "bench.",
+            "KAFKA_PARTITIONS": str(partitions),
+            "METRICS_TOKEN": TOKEN,
+            "HOST": "127.0.0.1",
+            "LOG_LEVEL": "WARNING",
+        }
+        process, empty = await start(environ | {"KAFKA_TOPIC_PREFIX": "empty."}, "1/1")
+        try:
+            figures = {}
+            for number in range(1, shards + 1):
+                newest = {
+                    client: position
+                    for client, position in fleet.newest().items()
+                    if partition_of(fleet.key(client), partitions) % shards == number - 1
+                }
+                shard = f"{number}/{shards}"
+                figures[shard] = await measure_shard(environ, shard, fleet, newest, empty)
+            return figures
+        finally:
+            await stop(process)
+    finally:
+        await cluster.stop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--clients", type=int, default=100_000)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--shards", type=int, default=1)
+    wanted = parser.parse_args()
+    fleet = Fleet(wanted.clients, wanted.rows)
+    figures = {"store": measure_store(Fleet(wanted.clients // wanted.shards, 0))}
+    with tempfile.TemporaryDirectory() as folder:
+        figures |= asyncio.run(measure(fleet, wanted.shards, Path(folder)))
+    print(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()

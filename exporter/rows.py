@@ -1,0 +1,72 @@
+"""Rows as /metrics needs them: what a kind of entity shows, decoded in one pass."""
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Protocol
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType, defstruct
+
+from contract.kinds import EntityKind
+from contract.row import ROW_VERSION, RowError
+
+Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+
+
+class ShownRow(Protocol):
+    """A decoded row; `contract.row.EntityRow` says what its fields mean.
+
+    `labels` has a text for each of the kind's labels (but the id's), in the order of their names;
+    `metrics` a number or UNSET for each of the kind's metrics, in their order.
+    """
+
+    version: int
+    offset: int
+    index: int
+    generation: int
+    last_check_in: float
+    labels: msgspec.Struct
+    metrics: msgspec.Struct
+    removed: bool
+
+
+class RowReader:
+    """Decodes the rows of one kind."""
+
+    def __init__(self, kind: EntityKind) -> None:
+        labels = _struct("Labels", str, "", sorted(label.name for label in kind.labels))
+        metrics = _struct(
+            "Metrics", int | float | UnsetType, UNSET, [metric.field for metric in kind.metrics]
+        )
+        row = defstruct(
+            "Row",
+            [
+                ("version", int),
+                ("offset", Int64),
+                ("index", Int64),
+                ("generation", Int64),
+                ("last_check_in", float),
+                ("labels", labels, msgspec.field(default_factory=labels)),
+                ("metrics", metrics, msgspec.field(default_factory=metrics)),
+                ("removed", bool, False),
+            ],
+            gc=False,
+        )
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row)
+
+    def read(self, value: bytes) -> ShownRow:
+        """Decode a row.
+
+        Raises:
+            RowError: it is no row, or one of a version that this code does not know.
+        """
+        try:
+            row: ShownRow = self._decoder.decode(value)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise RowError(f"not a row: {error}") from error
+        if row.version != ROW_VERSION:
+            raise RowError(f"row version {row.version} is not known here")
+        return row
+
+
+def _struct(name: str, type: Any, default: Any, fields: Iterable[str]) -> Any:
+    return defstruct(name, [(field, type, default) for field in fields], gc=False)
