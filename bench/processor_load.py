@@ -63,9 +63,7 @@ class Load:
             waiting = []
             for partition, members in self._frames(submissions):
                 frame = encode_frame(NEVER_LATE, members)
-                waiting.append(
-                    (members, await producer.send(topic, frame, partition=partition))
-                )
+                waiting.append((members, await producer.send(topic, frame, partition=partition)))
                 if len(waiting) == ON_THE_WAY:
                     for sent, future in waiting:
                         self._expect(sent, await future)

@@ -14,7 +14,8 @@ from typing import Any
 from faust.types import EventT, StreamT
 
 from processor.anomaly_log import AnomalyLog
-from processor.fold import PartitionBatch, Record, fold
+from processor.batch import PartitionBatch, Record
+from processor.fold import fold
 from processor.heartbeat import Heartbeat
 from processor.holes import FirstOffset, check_hole
 from processor.metrics import ProcessorMetrics

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from contract.anomaly import Anomaly
 from contract.frame import Submission, encode_frame
 from processor.agent import Agent
-from processor.fold import DeadLetter, PartitionBatch
+from processor.batch import DeadLetter, PartitionBatch
 from processor.metrics import ProcessorMetrics
 from processor.state import PartitionState
 
