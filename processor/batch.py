@@ -19,7 +19,7 @@ from contract.row import (
     encode_position,
     encode_row,
 )
-from processor.state import Headers, PartitionState
+from processor.state import PartitionState
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,15 @@ class Tombstone:
     position: Position
 
     @property
-    def headers(self) -> Headers:
+    def headers(self) -> list[tuple[str, bytes]]:
         return [(POSITION_HEADER, encode_position(self.position))]
 
 
 Changes = dict[bytes, EntityRow | bytes | Tombstone]
 """What becomes of rows, by key: another row, decoded or encoded, or none."""
-ChangelogRecord = tuple[bytes, bytes | None, Headers]
+ChangelogRecord = tuple[bytes, bytes | None, list[tuple[str, bytes]]]
 """Key, value and headers."""
+NO_HEADERS: list[tuple[str, bytes]] = []
 
 
 @dataclass
@@ -96,11 +97,11 @@ class PartitionBatch:
         for key, change in changes.items():
             if isinstance(change, EntityRow):
                 changes[key] = value = encode_row(change)
-                yield key, value, ()
+                yield key, value, NO_HEADERS
             elif isinstance(change, Tombstone):
                 yield key, None, change.headers
             else:
-                yield key, change, ()
+                yield key, change, NO_HEADERS
 
     def settle(self) -> None:
         """Make it part of the state: Kafka has acknowledged all of it."""

@@ -12,7 +12,7 @@ from typing import Any
 import faust
 
 from contract.row import encode_row, ledger_key
-from processor.batch import PartitionBatch
+from processor.batch import NO_HEADERS, PartitionBatch
 from processor.changelog import Writer
 from processor.lease import Lease
 from processor.repair import repair
@@ -89,7 +89,7 @@ class StateTable(faust.Table[bytes, bytes]):
         async with asyncio.timeout(FLUSH_DEADLINE):
             rows = await self.writer.write({p: batch.records() for p, batch in batches.items()})
             ledgers = await self.writer.write(
-                {p: [(ledger_key(p), encode_row(batch.ledger), ())] for p, batch in batches.items()}
+                {p: [(ledger_key(p), encode_row(batch.ledger), NO_HEADERS)] for p, batch in batches.items()}
             )
         for partition, batch in batches.items():
             if self.is_owned(partition, batch.state):
