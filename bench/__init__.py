@@ -1,1 +1,1 @@
-"""What the figures in docs/performance.md come from: real brokers, real processes, exact answers."""
+"""Benchmarks: real brokers, real processes, and answers that are compared with a model."""

@@ -1,9 +1,9 @@
 """`python -m bench.processor`: what a submission costs the processor, on a real broker.
 
 Frames are written to Kafka first, then real workers go through them, so that a worker always has
-something to do. One JSON object on standard output says what it cost. Every row and every ledger is
-compared with a model afterwards; if anything is lost or wrong, the exit status is 1 and there are no
-figures.
+something to do. One JSON object on standard output says what it cost. Every row and every ledger
+is compared with a model afterwards; if anything is lost or wrong, the exit status is 1 and there
+are no figures.
 """
 
 import asyncio
@@ -34,7 +34,8 @@ from tobogganing.local.install import install_kafka
 from tobogganing.local.ports import free_ports
 
 TOKEN = "metrics-token-of-the-benchmark"
-POLL = 0.05
+POLL = 0.25
+"""Seconds between two looks: each costs a worker some milliseconds."""
 PATIENCE = 600.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 _SUBMISSIONS = re.compile(r"^tobogganing_processor_batch_submissions_sum (\S+)", re.MULTILINE)

@@ -96,7 +96,13 @@ def notice(
     found: list[Oddity] = []
     elapsed = time - memory.checked_in
     if kind.counters:
-        _judge_counters(kind, memory, row.metrics, submission, time, elapsed, found)
+        seconds = elapsed if elapsed > 1.0 else 1.0
+        if not memory.unsettled and _is_plain(
+            kind, row.metrics, submission.metrics, time - memory.uptime_at, seconds
+        ):
+            memory.uptime_at = time
+        else:
+            _judge_counters(kind, memory, row.metrics, submission, time, seconds, found)
     for field, most in kind.limits:
         value = submission.metrics.get(field)
         if value is not None and value > most:
@@ -119,14 +125,10 @@ def _judge_counters(
     held: dict[str, int | float],
     submission: Submission,
     time: float,
-    elapsed: float,
+    seconds: float,
     found: list[Oddity],
 ) -> None:
     metrics = submission.metrics
-    seconds = elapsed if elapsed > 1.0 else 1.0
-    if not memory.unsettled and _is_plain(kind, held, metrics, time - memory.uptime_at, seconds):
-        memory.uptime_at = time
-        return
     restarted = False
     uptime = metrics.get(kind.uptime)
     if uptime is not None:

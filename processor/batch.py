@@ -83,13 +83,10 @@ class PartitionBatch:
         Raises:
             RowError: there is one that this code cannot read.
         """
-        held = self.changes.get(key)
-        if held is None:
-            value = self.state.rows.get(key)
-            return None if value is None else decode_entity_row(value)
-        if isinstance(held, EntityRow):
-            return held
-        return None if isinstance(held, Tombstone) else decode_entity_row(held)
+        held = self.changes.get(key) or self.state.rows.get(key)
+        if isinstance(held, bytes):
+            return decode_entity_row(held)
+        return None if isinstance(held, Tombstone) else held
 
     def records(self) -> Iterator[ChangelogRecord]:
         """Yield what is to be written to the changelog, encoding each row once."""
@@ -106,10 +103,13 @@ class PartitionBatch:
     def settle(self) -> None:
         """Make it part of the state: Kafka has acknowledged all of it."""
         rows = self.state.rows
-        for key, change in self.changes.items():
-            if isinstance(change, Tombstone):
-                rows.pop(key, None)
-                self.state.memories.pop(key, None)
-            else:
-                rows[key] = encode_row(change) if isinstance(change, EntityRow) else change
+        encoded = {key: each for key, each in self.changes.items() if isinstance(each, bytes)}
+        rows.update(encoded)
+        if len(encoded) < len(self.changes):
+            for key, change in self.changes.items():
+                if isinstance(change, EntityRow):
+                    rows[key] = encode_row(change)
+                elif isinstance(change, Tombstone):
+                    rows.pop(key, None)
+                    self.state.memories.pop(key, None)
         self.state.ledger = self.ledger

@@ -13,6 +13,8 @@ from processor.anomalies import notice
 from processor.batch import DeadLetter, PartitionBatch, Record
 from processor.reduce import Outcome, reduce
 
+_PREFIXES = {kind: entity_key(kind, "") for kind in KINDS}
+
 MAX_ANOMALIES = 100
 """Most anomalies that a batch keeps of a partition to tell of; it counts all."""
 
@@ -59,9 +61,10 @@ def _fold_submissions(batch: PartitionBatch, record: Record, frame: Frame, parti
 def _fold_submission(
     batch: PartitionBatch, record: Record, index: int, submission: Submission, partitions: int
 ) -> Outcome:
-    if submission.kind not in KINDS:
+    prefix = _PREFIXES.get(submission.kind)
+    if prefix is None:
         raise _unknown(submission)
-    key = entity_key(submission.kind, submission.id)
+    key = prefix + submission.id.encode()
     row = batch.row(key)
     if row is None:  # what has a row here was checked when it came to it
         if not is_id(submission.id):

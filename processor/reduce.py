@@ -62,8 +62,8 @@ def _updated(
         row.generation,
         appended if appended > row.heard_at else row.heard_at,
         checked_in if checked_in > row.last_check_in else row.last_check_in,
-        submission.fallback | row.labels | submission.labels,
-        row.metrics | submission.metrics,
+        {**submission.fallback, **row.labels, **submission.labels},
+        {**row.metrics, **submission.metrics},
     )
 
 
