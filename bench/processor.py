@@ -11,9 +11,7 @@ import contextlib
 import json
 import os
 import re
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,7 +19,7 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import click
 import httpx
@@ -29,6 +27,7 @@ import httpx
 from bench.processor_load import Load, WrongResultError
 from service.kafka import ensure_topics
 from service.settings import KafkaSettings
+from tobogganing.local import process
 from tobogganing.local.cluster import Cluster
 from tobogganing.local.install import install_kafka
 from tobogganing.local.ports import free_ports
@@ -37,7 +36,6 @@ TOKEN = "metrics-token-of-the-benchmark"
 POLL = 0.25
 """Seconds between two looks: each costs a worker some milliseconds."""
 PATIENCE = 600.0
-_TICKS = os.sysconf("SC_CLK_TCK")
 _SUBMISSIONS = re.compile(r"^tobogganing_processor_batch_submissions_sum (\S+)", re.MULTILINE)
 _BATCHES = re.compile(r"^tobogganing_processor_batch_submissions_count (\S+)", re.MULTILINE)
 _PARTITIONS = re.compile(r"^tobogganing_processor_partitions (\S+)", re.MULTILINE)
@@ -62,9 +60,8 @@ class Worker:
 
     async def __aenter__(self) -> Self:
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "processor"], env=self._environ, stdout=log, stderr=log
-            )
+            command = [sys.executable, "-m", "processor"]
+            self._process = process.start(command, environ=self._environ, output=log)
         self._http = httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{self._port}",
             headers={"authorization": f"Bearer {TOKEN}"},
@@ -79,12 +76,7 @@ class Worker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            await asyncio.to_thread(self._process.wait, 10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        await process.stop(self._process, patience=10)
         await self._http.aclose()
         if error is not None:
             error.add_note(f"the worker's log ends with:\n{self._log.read_text()[-4000:]}")
@@ -103,15 +95,8 @@ class Worker:
         self._check_alive()
         text = (await self._http.get("/metrics")).text
         submissions, batches = _found(_SUBMISSIONS, text), _found(_BATCHES, text)
-        stat = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        resident = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
-        return Sample(
-            time=time.monotonic(),
-            cpu=(int(stat[11]) + int(stat[12])) / _TICKS,
-            submissions=submissions,
-            batches=batches,
-            resident=resident * os.sysconf("SC_PAGE_SIZE"),
-        )
+        cpu, resident = _cost(self._process.pid)
+        return Sample(time.monotonic(), cpu, submissions, batches, resident)
 
     async def _figure(self, pattern: re.Pattern[str]) -> float:
         return _found(pattern, (await self._http.get("/metrics")).text)
@@ -121,15 +106,23 @@ class Worker:
             raise WrongResultError(f"the worker ended with {self._process.returncode}")
 
 
-class Sample:
+class Sample(NamedTuple):
     """What a worker had done at a time: CPU in seconds, memory in bytes."""
 
-    def __init__(self, **values: float) -> None:
-        self.time = values["time"]
-        self.cpu = values["cpu"]
-        self.submissions = values["submissions"]
-        self.batches = values["batches"]
-        self.resident = values["resident"]
+    time: float
+    cpu: float
+    submissions: float
+    batches: float
+    resident: int
+
+
+def _cost(pid: int) -> tuple[float, int]:
+    """CPU (user and system, in seconds) and resident memory (in bytes) of a process."""
+    folder = Path("/proc", str(pid))
+    stat = folder.joinpath("stat").read_text().rpartition(")")[2].split()
+    pages = int(folder.joinpath("statm").read_text().split()[1])
+    cpu = (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+    return cpu, pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _found(pattern: re.Pattern[str], text: str) -> float:

@@ -7,7 +7,6 @@ import msgspec
 from contract.anomaly import ANOMALY_VERSION, Anomaly, Reason
 from contract.frame import Frame, FrameError, Submission, decode_frame, entity_key, partition_of
 from contract.kinds import KINDS, is_id
-from contract.position import Position
 from contract.row import RowError
 from processor.anomalies import notice
 from processor.batch import DeadLetter, PartitionBatch, Record
@@ -71,7 +70,7 @@ def _fold_submission(
             raise _unknown(submission)
         if partition_of(key, partitions) != record.partition:
             raise RowError(f"{key!r} does not belong into partition {record.partition}")
-    reduced, outcome = reduce(row, submission, Position(record.offset, index), record.appended)
+    reduced, outcome = reduce(row, submission, (record.offset, index), record.appended)
     if reduced is not row and reduced is not None:
         try:
             found = notice(batch.state.memories, key, row, submission, record.appended)

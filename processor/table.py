@@ -89,7 +89,10 @@ class StateTable(faust.Table[bytes, bytes]):
         async with asyncio.timeout(FLUSH_DEADLINE):
             rows = await self.writer.write({p: batch.records() for p, batch in batches.items()})
             ledgers = await self.writer.write(
-                {p: [(ledger_key(p), encode_row(batch.ledger), NO_HEADERS)] for p, batch in batches.items()}
+                {
+                    p: [(ledger_key(p), encode_row(batch.ledger), NO_HEADERS)]
+                    for p, batch in batches.items()
+                }
             )
         for partition, batch in batches.items():
             if self.is_owned(partition, batch.state):

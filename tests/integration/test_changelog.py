@@ -75,7 +75,8 @@ async def test_what_a_frozen_broker_is_sent_again_is_written_once(
     try:
         writing = asyncio.create_task(writer.write(records))
         async with asyncio.timeout(30):
-            while "produce response" not in caplog.text:  # the first requests timed out
+            # Until the first requests were given up.
+            while "RequestTimedOutError" not in caplog.text:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
     finally:
         os.kill(process.pid, signal.SIGCONT)

@@ -159,7 +159,9 @@ def test_a_crash_between_rows_and_ledger_is_healed_by_the_replay(
     for name in written:
         key = entity_key("client", name)
         if key in batch.changes:
-            restarted.rows[key] = {k: value for k, value, _ in batch.records()}[key]
+            value = {k: each for k, each, _ in batch.records()}[key]
+            assert value is not None
+            restarted.rows[key] = value
 
     replay = PartitionBatch(restarted)
     for each in log:
