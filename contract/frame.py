@@ -14,7 +14,7 @@ import msgspec
 FRAME_VERSION = 1
 
 
-class Submission(msgspec.Struct, omit_defaults=True):
+class Submission(msgspec.Struct, omit_defaults=True, gc=False):
     """One report of one entity, or (with `removed`) the word that the entity is gone.
 
     `labels` are those that hold from now on; `fallback` those that hold where the row has none.

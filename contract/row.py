@@ -13,7 +13,7 @@ POSITION_HEADER = "position"
 """Header of a tombstone: the position that the removal happened at, as `offset:index`."""
 
 
-class EntityRow(msgspec.Struct, omit_defaults=True):
+class EntityRow(msgspec.Struct, omit_defaults=True, gc=False):
     """The newest known state of one entity.
 
     `offset` and `index` are the position of what it holds, `generation` that of the registration.

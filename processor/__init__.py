@@ -3,7 +3,7 @@
 Faust as its guide shows it loses data on an ordinary restart. Eight rules together keep it from
 that; each has one place:
 
-1. flush, then settle, acknowledge  fold.py, table.py, agent.py
+1. flush, then settle, acknowledge  batch.py, table.py, agent.py
 2. nothing escapes the batch        agent.py
 3. hold until the seek is done      ownership.py, consumer.py
 4. check for holes                  holes.py

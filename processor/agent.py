@@ -14,7 +14,8 @@ from typing import Any
 from faust.types import EventT, StreamT
 
 from processor.anomaly_log import AnomalyLog
-from processor.fold import PartitionBatch, Record, fold
+from processor.batch import PartitionBatch, Record
+from processor.fold import fold
 from processor.heartbeat import Heartbeat
 from processor.holes import FirstOffset, check_hole
 from processor.metrics import ProcessorMetrics
@@ -26,6 +27,8 @@ TAKE = 200
 """Most frames in a batch."""
 WITHIN = 0.02
 """Seconds that a batch waits for more frames."""
+TURN = 0.005
+"""Seconds of folding after which others get their turn; each turn costs about 20 us."""
 
 
 class Agent:
@@ -63,11 +66,14 @@ class Agent:
         await self._heartbeat.fresh()
         taken_at = time.time()
         batches: dict[int, PartitionBatch] = {}
+        turn = time.monotonic() + TURN
         with self._metrics.fold_seconds.time():
             for event in events:
                 if self._ownership.is_current(event):
                     await self._fold(batches, _record(event))
-                    await asyncio.sleep(0)  # the lease's ticker and heartbeats run in between
+                    if time.monotonic() > turn:  # the lease's ticker runs in between
+                        await asyncio.sleep(0)
+                        turn = time.monotonic() + TURN
                 else:
                     self._metrics.foreign_frames.inc()
         batches = {p: b for p, b in batches.items() if self._table.is_owned(p, b.state)}

@@ -64,7 +64,7 @@ class _Kind:
         self.limits = [
             (m.field, m.most) for m in metrics if m.nature == "gauge" and m.most != float("inf")
         ]
-        self.uptime = next((m.field for m in metrics if m.nature == "uptime"), None)
+        self.uptime = next((m.field for m in metrics if m.nature == "uptime"), "")
 
 
 _KINDS = {name: _Kind(name) for name in KINDS}
@@ -96,7 +96,13 @@ def notice(
     found: list[Oddity] = []
     elapsed = time - memory.checked_in
     if kind.counters:
-        _judge_counters(kind, memory, row.metrics, submission, time, elapsed, found)
+        seconds = elapsed if elapsed > 1.0 else 1.0
+        if not memory.unsettled and _is_plain(
+            kind, row.metrics, submission.metrics, time - memory.uptime_at, seconds
+        ):
+            memory.uptime_at = time
+        else:
+            _judge_counters(kind, memory, row.metrics, submission, time, seconds, found)
     for field, most in kind.limits:
         value = submission.metrics.get(field)
         if value is not None and value > most:
@@ -119,13 +125,13 @@ def _judge_counters(
     held: dict[str, int | float],
     submission: Submission,
     time: float,
-    elapsed: float,
+    seconds: float,
     found: list[Oddity],
 ) -> None:
     metrics = submission.metrics
     restarted = False
-    uptime = None if kind.uptime is None else metrics.get(kind.uptime)
-    if uptime is not None and kind.uptime is not None:
+    uptime = metrics.get(kind.uptime)
+    if uptime is not None:
         before = held.get(kind.uptime)
         since = time - memory.uptime_at
         if before is None or uptime < before or uptime <= since + YOUNG:
@@ -135,7 +141,6 @@ def _judge_counters(
             found.append((Reason.RATE, detail))
         memory.uptime_at = time
     unsettled = memory.unsettled
-    seconds = elapsed if elapsed > 1.0 else 1.0
     for field, most in kind.counters:
         value = metrics.get(field)
         if value is None:
@@ -156,6 +161,24 @@ def _judge_counters(
         memory.unsettled = _left_out(kind, submission)
     elif unsettled:
         memory.unsettled = tuple([field for field in unsettled if field not in metrics])
+
+
+def _is_plain(
+    kind: _Kind,
+    held: dict[str, int | float],
+    metrics: dict[str, int | float],
+    since: float,
+    seconds: float,
+) -> bool:
+    """Tell quickly whether all counters and the uptime are there and grew as they may."""
+    try:
+        for field, most in kind.counters:
+            if not 0 <= metrics[field] - held[field] <= most * seconds:
+                return False
+        uptime, before = metrics[kind.uptime], held[kind.uptime]
+    except KeyError:
+        return False
+    return since + YOUNG < uptime >= before >= uptime - since - UPTIME_AHEAD
 
 
 def _judge_clock(memory: Memory, lag: float, elapsed: float, found: list[Oddity]) -> None:

@@ -1,108 +1,21 @@
-"""The fold: one record of the submissions topic changes rows, the ledger and dead letters.
-
-Changes are gathered in a batch, over the partition's state, and become part of the state when
-Kafka has acknowledged them: whatever happens to a half-done batch, the state is what Kafka has.
+"""The fold: what one record of the submissions topic does to a batch. Pure, so that tests can
+replay anything; nothing here waits, and bad data raises nothing.
 """
-
-import copy
-from dataclasses import dataclass, field
 
 import msgspec
 
 from contract.anomaly import ANOMALY_VERSION, Anomaly, Reason
-from contract.frame import (
-    Frame,
-    FrameError,
-    Submission,
-    decode_frame,
-    entity_key,
-    partition_of,
-)
+from contract.frame import Frame, FrameError, Submission, decode_frame, entity_key, partition_of
 from contract.kinds import KINDS, is_id
-from contract.position import Position
-from contract.row import (
-    POSITION_HEADER,
-    EntityRow,
-    LedgerRow,
-    RowError,
-    decode_entity_row,
-    encode_position,
-    encode_row,
-)
+from contract.row import RowError
 from processor.anomalies import notice
+from processor.batch import DeadLetter, PartitionBatch, Record
 from processor.reduce import Outcome, reduce
-from processor.state import Headers, PartitionState
+
+_PREFIXES = {kind: entity_key(kind, "") for kind in KINDS}
 
 MAX_ANOMALIES = 100
 """Most anomalies that a batch keeps of a partition to tell of; it counts all."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """A record of the submissions topic; `appended` is in milliseconds since the epoch."""
-
-    partition: int
-    offset: int
-    appended: int
-    value: bytes | None
-
-
-@dataclass(frozen=True)
-class DeadLetter:
-    """What could not be processed: a whole record (index -1), or one submission of a frame."""
-
-    record: Record
-    index: int
-    value: bytes
-    reason: str
-
-
-@dataclass(frozen=True)
-class Change:
-    """A record to write to the changelog; no value removes the row."""
-
-    value: bytes | None
-    headers: Headers = ()
-
-
-@dataclass
-class PartitionBatch:
-    """What one batch does to one partition."""
-
-    state: PartitionState
-    changes: dict[bytes, Change] = field(default_factory=dict)
-    dead_letters: list[DeadLetter] = field(default_factory=list)
-    anomalies: list[Anomaly] = field(default_factory=list)
-    noticed: dict[tuple[str, Reason], int] = field(default_factory=dict)
-    """Number of anomalies by kind and reason."""
-    submissions: int = 0
-    """Submissions that were read."""
-    ledger: LedgerRow = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.ledger = copy.copy(self.state.ledger)
-
-    def row(self, key: bytes) -> bytes | None:
-        """The row as this batch leaves it, encoded."""
-        change = self.changes.get(key)
-        return self.state.rows.get(key) if change is None else change.value
-
-    def put(self, key: bytes, row: EntityRow) -> None:
-        self.changes[key] = Change(encode_row(row))
-
-    def delete(self, key: bytes, position: Position) -> None:
-        """Remove a row; the tombstone says which position of it was removed."""
-        self.changes[key] = tombstone(position)
-
-    def settle(self) -> None:
-        """Make it part of the state: Kafka has acknowledged all of it."""
-        for key, change in self.changes.items():
-            if change.value is None:
-                self.state.rows.pop(key, None)
-                self.state.memories.pop(key, None)
-            else:
-                self.state.rows[key] = change.value
-        self.state.ledger = self.ledger
 
 
 def fold(batch: PartitionBatch, record: Record, partitions: int) -> None:
@@ -147,14 +60,17 @@ def _fold_submissions(batch: PartitionBatch, record: Record, frame: Frame, parti
 def _fold_submission(
     batch: PartitionBatch, record: Record, index: int, submission: Submission, partitions: int
 ) -> Outcome:
-    if submission.kind not in KINDS or not is_id(submission.id):
-        raise RowError(f"{submission.kind}:{submission.id} is no entity known here")
-    key = entity_key(submission.kind, submission.id)
-    if partition_of(key, partitions) != record.partition:
-        raise RowError(f"{key!r} does not belong into partition {record.partition}")
-    held = batch.row(key)
-    row = None if held is None else decode_entity_row(held)
-    reduced, outcome = reduce(row, submission, Position(record.offset, index), record.appended)
+    prefix = _PREFIXES.get(submission.kind)
+    if prefix is None:
+        raise _unknown(submission)
+    key = prefix + submission.id.encode()
+    row = batch.row(key)
+    if row is None:  # what has a row here was checked when it came to it
+        if not is_id(submission.id):
+            raise _unknown(submission)
+        if partition_of(key, partitions) != record.partition:
+            raise RowError(f"{key!r} does not belong into partition {record.partition}")
+    reduced, outcome = reduce(row, submission, (record.offset, index), record.appended)
     if reduced is not row and reduced is not None:
         try:
             found = notice(batch.state.memories, key, row, submission, record.appended)
@@ -162,8 +78,12 @@ def _fold_submission(
             found = ()
         for reason, detail in found:
             _note_anomaly(batch, record, index, submission, reason, detail)
-        batch.put(key, reduced)
+        batch.changes[key] = reduced
     return outcome
+
+
+def _unknown(submission: Submission) -> RowError:
+    return RowError(f"{submission.kind}:{submission.id} is no entity known here")
 
 
 def _note_anomaly(
@@ -190,7 +110,3 @@ def _note_anomaly(
                 appended=record.appended,
             )
         )
-
-
-def tombstone(position: Position) -> Change:
-    return Change(None, [(POSITION_HEADER, encode_position(position))])

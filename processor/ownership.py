@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from faust.types import TP, AppT, EventT
 
-from processor.fold import Change, PartitionBatch, tombstone
+from processor.batch import Changes, PartitionBatch, Tombstone
 from processor.heartbeat import Heartbeat
 from processor.metrics import ProcessorMetrics
 from processor.table import StateTable
@@ -82,8 +82,8 @@ class Ownership:
         for partition, positions in stepped_back.items():
             if positions:
                 state = store.partitions[partition]
-                changes = {
-                    key: Change(state.rows[key]) if key in state.rows else tombstone(position)
+                changes: Changes = {
+                    key: state.rows.get(key) or Tombstone(position)
                     for key, position in positions.items()
                 }
                 batches[partition] = PartitionBatch(state, changes)

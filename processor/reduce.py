@@ -3,7 +3,6 @@
 from enum import Enum
 
 from contract.frame import Submission
-from contract.position import Position
 from contract.row import ROW_VERSION, EntityRow
 
 
@@ -15,7 +14,7 @@ class Outcome(Enum):
 
 
 def reduce(
-    row: EntityRow | None, submission: Submission, position: Position, appended: int
+    row: EntityRow | None, submission: Submission, position: tuple[int, int], appended: int
 ) -> tuple[EntityRow | None, Outcome]:
     """Fold one submission, found at `position` and appended at `appended` (milliseconds).
 
@@ -23,7 +22,7 @@ def reduce(
     A position that the row already holds is a replay: it was applied, and changes nothing.
     """
     if row is not None:
-        if position <= row.position:
+        if position <= (row.offset, row.index):
             return row, Outcome.APPLIED
         if submission.generation < row.generation:
             return row, Outcome.STALE
@@ -52,28 +51,27 @@ def _blank(submission: Submission) -> EntityRow:
 
 
 def _updated(
-    row: EntityRow, submission: Submission, position: Position, appended: int
+    row: EntityRow, submission: Submission, position: tuple[int, int], appended: int
 ) -> EntityRow:
     checked_in = appended / 1000 if submission.timestamp is None else submission.timestamp
-    return EntityRow(
-        version=ROW_VERSION,
-        offset=position.offset,
-        index=position.index,
-        generation=row.generation,
-        heard_at=max(row.heard_at, appended),
-        last_check_in=max(row.last_check_in, checked_in),
-        labels=submission.fallback | row.labels | submission.labels,
-        metrics=row.metrics | submission.metrics,
+    return EntityRow(  # by position: this is made for every submission, and names cost 0.4 us
+        ROW_VERSION,
+        *position,
+        row.generation,
+        appended if appended > row.heard_at else row.heard_at,
+        checked_in if checked_in > row.last_check_in else row.last_check_in,
+        {**submission.fallback, **row.labels, **submission.labels},
+        {**row.metrics, **submission.metrics},
     )
 
 
 def _removed(
-    row: EntityRow | None, submission: Submission, position: Position, appended: int
+    row: EntityRow | None, submission: Submission, position: tuple[int, int], appended: int
 ) -> EntityRow:
     return EntityRow(
         version=ROW_VERSION,
-        offset=position.offset,
-        index=position.index,
+        offset=position[0],
+        index=position[1],
         generation=submission.generation,
         heard_at=appended,
         last_check_in=0.0 if row is None else row.last_check_in,

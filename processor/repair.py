@@ -12,8 +12,8 @@ from aiokafka import ConsumerRecord
 
 from contract.position import BEFORE_ALL
 from contract.row import decode_ledger_row, is_ledger_key
-from processor.fold import Change, tombstone
-from processor.state import Gap, PartitionState, record_position
+from processor.batch import Changes, Tombstone
+from processor.state import PartitionState, Span, record_position
 from service.reader import TopicReader
 from service.settings import KafkaSettings
 
@@ -25,14 +25,14 @@ class OvertakenError(RuntimeError):
 
 
 async def repair(
-    settings: KafkaSettings, changelog: str, partition: int, state: PartitionState, gaps: list[Gap]
-) -> dict[bytes, Change]:
+    settings: KafkaSettings, changelog: str, partition: int, state: PartitionState, gaps: list[Span]
+) -> Changes:
     """Read the gaps of a changelog partition; return what has to be written again.
 
     Raises:
         OvertakenError: something in them is newer than what `state` holds.
     """
-    changes: dict[bytes, Change] = {}
+    changes: Changes = {}
     async with TopicReader(settings, changelog, [partition]) as reader:
         for start, end in gaps:
 
@@ -55,7 +55,7 @@ async def repair(
     return changes
 
 
-def answer(state: PartitionState, record: ConsumerRecord) -> Change | None:
+def answer(state: PartitionState, record: ConsumerRecord) -> bytes | Tombstone | None:
     """Return what to write over a foreign record, if anything."""
     if is_ledger_key(record.key):
         if (
@@ -71,10 +71,10 @@ def answer(state: PartitionState, record: ConsumerRecord) -> Change | None:
             return None
         if theirs.offset > state.ledger.offset:
             raise OvertakenError(f"row at offset {record.offset} is newer than the ledger")
-        return tombstone(theirs)
+        return Tombstone(theirs)
     ours = record_position(held, ())
     if theirs > ours and theirs != BEFORE_ALL:
         raise OvertakenError(f"row at offset {record.offset} is newer")
     if record.value is None or theirs < ours:
-        return Change(held)
+        return held
     return None

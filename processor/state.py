@@ -20,8 +20,8 @@ from processor.anomalies import Memory
 log = structlog.get_logger(__name__)
 
 Headers = Sequence[tuple[str, bytes]]
-Gap = tuple[int, int]
-"""Offsets [from, to) of the changelog that someone else wrote."""
+Span = tuple[int, int]
+"""Offsets [from, to) of the changelog."""
 
 
 class PartitionState:
@@ -70,13 +70,13 @@ class PartitionState:
         self._graves.clear()
         return stepped_back
 
-    def claim(self, offsets: Iterable[int]) -> list[Gap]:
+    def claim(self, own: Iterable[Span]) -> list[Span]:
         """Take note of the offsets that own records were given; return what lies between them."""
         gaps = []
-        for offset in sorted(offsets):
-            if offset > self.next_offset:
-                gaps.append((self.next_offset, offset))
-            self.next_offset = max(self.next_offset, offset + 1)
+        for start, end in sorted(own):
+            if start > self.next_offset:
+                gaps.append((self.next_offset, start))
+            self.next_offset = max(self.next_offset, end)
         return gaps
 
     def _held(self, key: bytes) -> Position:

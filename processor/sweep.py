@@ -11,7 +11,7 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from contract.row import RowError, decode_entity_row
-from processor.fold import PartitionBatch
+from processor.batch import PartitionBatch, Tombstone
 from processor.metrics import ProcessorMetrics
 from processor.state import PartitionState
 from processor.table import StateTable
@@ -94,7 +94,7 @@ class Sweeper:
             for key in expired:
                 row = decode_entity_row(state.rows[key])
                 if row.heard_at < now - self._retention_ms:
-                    batch.delete(key, row.position)
+                    batch.changes[key] = Tombstone(row.position)
             await self._table.flush({partition: batch})
         log.info("swept", partition=partition, entities=len(batch.changes))
         self._metrics.swept.inc(len(batch.changes))

@@ -7,17 +7,16 @@ all of those rows, and a restart neither loses nor counts twice.
 
 import asyncio
 import logging
-from collections.abc import Iterable
 from typing import Any
 
 import faust
 
 from contract.row import encode_row, ledger_key
-from processor.changelog import Writer, Written
-from processor.fold import Change, PartitionBatch
+from processor.batch import NO_HEADERS, PartitionBatch
+from processor.changelog import Writer
 from processor.lease import Lease
 from processor.repair import repair
-from processor.state import Gap, PartitionState
+from processor.state import PartitionState, Span
 from processor.store import PartitionedStore
 from service.settings import KafkaSettings
 from service.tasks import die
@@ -60,10 +59,10 @@ class StateTable(faust.Table[bytes, bytes]):
         return store
 
     def on_key_set(self, key: bytes, value: bytes) -> None:
-        raise TypeError("rows change through batches: see processor.fold")
+        raise TypeError("rows change through batches: see processor.batch")
 
     def on_key_del(self, key: bytes) -> None:
-        raise TypeError("rows change through batches: see processor.fold")
+        raise TypeError("rows change through batches: see processor.batch")
 
     def retire(self) -> None:
         """Own nothing any more: the agent has ended, and nobody else may write in its stead."""
@@ -88,22 +87,22 @@ class StateTable(faust.Table[bytes, bytes]):
     async def _flush(self, batches: dict[int, PartitionBatch]) -> dict[int, int]:
         self.lease.check()
         async with asyncio.timeout(FLUSH_DEADLINE):
-            rows = await self.writer.write({p: batch.changes for p, batch in batches.items()})
+            rows = await self.writer.write({p: batch.records() for p, batch in batches.items()})
             ledgers = await self.writer.write(
                 {
-                    p: {ledger_key(p): Change(encode_row(batch.ledger))}
+                    p: [(ledger_key(p), encode_row(batch.ledger), NO_HEADERS)]
                     for p, batch in batches.items()
                 }
             )
         for partition, batch in batches.items():
             if self.is_owned(partition, batch.state):
                 batch.settle()
-                gaps = batch.state.claim(_offsets(rows[partition], ledgers[partition]))
+                gaps = batch.state.claim(rows[partition].offsets + ledgers[partition].offsets)
                 if gaps:
                     await self.heal(partition, batch.state, gaps)
         return {partition: written.appended for partition, written in ledgers.items()}
 
-    async def heal(self, partition: int, state: PartitionState, gaps: list[Gap]) -> None:
+    async def heal(self, partition: int, state: PartitionState, gaps: list[Span]) -> None:
         """Read what someone else wrote into the changelog, and write again what was newer.
 
         If they wrote something newer than is held here, or it cannot be read, the process ends.
@@ -113,7 +112,3 @@ class StateTable(faust.Table[bytes, bytes]):
         except Exception as error:  # a gap that was not read must not be forgotten
             die("a foreign write was not repaired", reason=repr(error), exc_info=error)
         await self.flush({partition: PartitionBatch(state, changes)})
-
-
-def _offsets(*written: Written) -> Iterable[int]:
-    return (offset for part in written for offset in part.offsets)

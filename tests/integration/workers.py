@@ -13,7 +13,8 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 from contract.frame import Submission, encode_frame, entity_key, partition_of
 from contract.row import LedgerRow, decode_ledger_row, is_ledger_key
 from contract.topics import Topics
-from processor.fold import PartitionBatch, Record, fold
+from processor.batch import PartitionBatch, Record
+from processor.fold import fold
 from processor.state import PartitionState
 from service.kafka import client_options, topics_of
 from service.reader import TopicReader

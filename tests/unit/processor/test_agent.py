@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from contract.anomaly import Anomaly
 from contract.frame import Submission, encode_frame
 from processor.agent import Agent
-from processor.fold import DeadLetter, PartitionBatch
+from processor.batch import DeadLetter, PartitionBatch
 from processor.metrics import ProcessorMetrics
 from processor.state import PartitionState
 
@@ -163,9 +163,10 @@ async def test_a_partition_lost_during_the_flush_is_not_acknowledged(
 
 
 async def test_a_stop_in_the_middle_of_a_batch_leaves_nothing_to_write(
-    table: Table, ownership: Ownership
+    table: Table, ownership: Ownership, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sweep that waits for the lock must not write a ledger over rows that were not written."""
+    monkeypatch.setattr("processor.agent.TURN", -1.0)  # others have their turn after each frame
     state = table.store.partitions[0]
     running = asyncio.create_task(an_agent(table, ownership).run(cast(Any, Stream(table))))
     await asyncio.sleep(0)

@@ -15,7 +15,8 @@ import pytest
 from contract.anomaly import Reason
 from contract.frame import Submission, encode_frame
 from contract.kinds import KINDS
-from processor.fold import PartitionBatch, Record, fold
+from processor.batch import PartitionBatch, Record
+from processor.fold import fold
 from processor.state import PartitionState
 from tobogganing.fleet import Agent, Client, Headend, make_fleet
 

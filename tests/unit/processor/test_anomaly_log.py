@@ -10,7 +10,8 @@ from contract.anomaly import Anomaly, Reason, decode_anomaly, encode_anomaly
 from contract.frame import Submission, encode_frame
 from contract.position import Position
 from processor.anomaly_log import WAITING, AnomalyLog
-from processor.fold import MAX_ANOMALIES, PartitionBatch, Record, fold
+from processor.batch import PartitionBatch, Record, Tombstone
+from processor.fold import MAX_ANOMALIES, fold
 from processor.metrics import ProcessorMetrics
 from processor.state import PartitionState
 from service.settings import KafkaSettings
@@ -88,7 +89,7 @@ def test_what_is_remembered_goes_with_the_row_and_with_the_partition() -> None:
     fold(PartitionBatch(state), falling(0), partitions=1)
     assert list(state.memories) == [b"client:a"]
     removing = PartitionBatch(state)
-    removing.delete(b"client:a", Position(0, 0))
+    removing.changes[b"client:a"] = Tombstone(Position(0, 0))
     removing.settle()
     assert state.memories == {}
     fold(PartitionBatch(state), falling(1), partitions=1)

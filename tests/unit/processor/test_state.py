@@ -90,20 +90,21 @@ def test_a_row_of_a_newer_version_is_kept() -> None:
 def test_own_offsets_in_a_row_leave_no_gap() -> None:
     state = PartitionState()
     state.finish_loading(10)
-    assert state.claim([11, 10, 12]) == []
+    assert state.claim([(11, 13), (10, 11)]) == []
     assert state.next_offset == 13
 
 
 def test_foreign_offsets_between_are_gaps() -> None:
     state = PartitionState()
     state.finish_loading(10)
-    assert state.claim([12, 15]) == [(10, 12), (13, 15)]
+    assert state.claim([(12, 13), (15, 18)]) == [(10, 12), (13, 15)]
+    assert state.next_offset == 18
 
 
 @given(st.sets(st.integers(0, 60), min_size=1), st.integers(0, 60))
 def test_gaps_and_own_offsets_cover_all(own: set[int], known: int) -> None:
     state = PartitionState()
     state.finish_loading(known)
-    gaps = state.claim(own)
+    gaps = state.claim([(offset, offset + 1) for offset in own])
     foreign = {offset for start, end in gaps for offset in range(start, end)}
     assert foreign == set(range(known, max(own, default=0))) - own

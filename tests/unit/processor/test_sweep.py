@@ -8,9 +8,9 @@ from aiokafka.errors import KafkaConnectionError
 from prometheus_client import CollectorRegistry
 
 from contract.row import EntityRow, encode_row
-from processor.fold import PartitionBatch
+from processor.batch import PartitionBatch
 from processor.metrics import ProcessorMetrics
-from processor.state import Gap, PartitionState
+from processor.state import PartitionState, Span
 from processor.sweep import Sweeper
 
 NOW = 10**12
@@ -30,7 +30,7 @@ class Table:
         self.partitions = {0: self.state}
         self.store = self
         self.removed: list[set[bytes]] = []
-        self.healed: list[Gap] = []
+        self.healed: list[Span] = []
 
     def loaded(self) -> list[int]:
         return list(self.partitions)
@@ -44,7 +44,7 @@ class Table:
             batch.settle()
         return dict.fromkeys(batches, NOW)
 
-    async def heal(self, partition: int, state: PartitionState, gaps: list[Gap]) -> None:
+    async def heal(self, partition: int, state: PartitionState, gaps: list[Span]) -> None:
         self.healed += gaps
 
 

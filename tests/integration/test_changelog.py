@@ -1,0 +1,103 @@
+"""The changelog's writer on a real Kafka: whole batches, each of them written once."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+from aiokafka import ConsumerRecord
+from aiokafka.errors import MessageSizeTooLargeError
+
+from contract.position import Position
+from contract.row import POSITION_HEADER
+from processor.batch import NO_HEADERS, ChangelogRecord, Tombstone
+from processor.changelog import Writer
+from service.kafka import ensure_topics, topics_of
+from service.reader import TopicReader
+from service.settings import KafkaSettings
+from tobogganing.local.cluster import Cluster
+
+MANY = 3_000
+"""Records of a kilobyte each: more than one batch, and more than may be queued at once."""
+
+
+@pytest.fixture
+async def writer(kafka_settings: KafkaSettings) -> AsyncIterator[Writer]:
+    topics = topics_of(kafka_settings)
+    await ensure_topics(kafka_settings)
+    writer = Writer(kafka_settings, topics.entity_state.name, topics.dead_letter.name)
+    await writer.start()
+    yield writer
+    await writer.stop()
+
+
+def many(partition: int) -> list[ChangelogRecord]:
+    return [(f"{partition}-{n}".encode(), b"x" * 1000, NO_HEADERS) for n in range(MANY)]
+
+
+async def found(settings: KafkaSettings) -> dict[int, list[ConsumerRecord]]:
+    """All records of the changelog, by partition."""
+    records: dict[int, list[ConsumerRecord]] = {p: [] for p in range(settings.kafka_partitions)}
+
+    def collect(partition: int, batch: Sequence[ConsumerRecord]) -> None:
+        records[partition].extend(batch)
+
+    async with TopicReader(settings, topics_of(settings).entity_state.name, records) as reader:
+        await reader.read_to_end(collect, {})
+    return records
+
+
+async def test_each_record_has_the_offset_that_the_writer_is_told(
+    writer: Writer, kafka_settings: KafkaSettings
+) -> None:
+    records = {p: many(p) for p in range(kafka_settings.kafka_partitions)}
+    written = await writer.write(records)
+    for partition, there in (await found(kafka_settings)).items():
+        assert [(each.key, each.value) for each in there] == [r[:2] for r in records[partition]]
+        spans = written[partition].offsets
+        assert len(spans) > 1
+        assert [o for start, end in spans for o in range(start, end)] == [r.offset for r in there]
+        assert written[partition].appended == max(each.timestamp for each in there)
+
+
+async def test_what_a_frozen_broker_is_sent_again_is_written_once(
+    writer: Writer,
+    kafka: Cluster,
+    kafka_settings: KafkaSettings,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await writer.write({p: [(b"first", b"", NO_HEADERS)] for p in range(4)})
+    records = {p: many(p) for p in range(kafka_settings.kafka_partitions)}
+    process = kafka.brokers[0].process
+    assert process is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        writing = asyncio.create_task(writer.write(records))
+        async with asyncio.timeout(30):
+            # Until the first requests were given up.
+            while "RequestTimedOutError" not in caplog.text:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+    async with asyncio.timeout(60):
+        await writing
+    for partition, there in (await found(kafka_settings)).items():
+        keys = [b"first", *(key for key, _, _ in records[partition])]
+        assert [each.key for each in there] == keys
+
+
+async def test_a_tombstone_has_its_position_in_a_header(
+    writer: Writer, kafka_settings: KafkaSettings
+) -> None:
+    tombstone = Tombstone(Position(5, 7))
+    written = await writer.write({1: [(b"client:a", None, tombstone.headers)], 2: []})
+    [record] = (await found(kafka_settings))[1]
+    assert (record.key, record.value) == (b"client:a", None)
+    assert dict(record.headers) == {POSITION_HEADER: b"5:7"}
+    assert written[2].offsets == []
+
+
+async def test_what_no_broker_takes_is_an_error(writer: Writer) -> None:
+    with pytest.raises(MessageSizeTooLargeError):
+        await writer.write({0: [(b"client:a", b"x" * 2_000_000, NO_HEADERS)]})
