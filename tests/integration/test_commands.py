@@ -9,10 +9,12 @@ from pathlib import Path
 
 import jwt
 import pytest
+from cryptography import x509
 
 from service.settings import KafkaSettings
 from tests.integration.command_line import CommandLine, submits
-from tests.integration.processes import ADMIN_TOKEN, Service
+from tests.integration.processes import ADMIN_TOKEN, CA_PEM, Service
+from tests.integration.test_certificates import request_of
 from tobogganing.local.ports import free_ports
 
 
@@ -20,7 +22,7 @@ from tobogganing.local.ports import free_ports
 async def gateway(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> AsyncIterator[Service]:
-    secrets = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": signing_keys}
+    secrets = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": signing_keys, "CA_PEM": CA_PEM}
     async with Service("gateway", kafka_settings, tmp_path, **secrets) as service:
         await service.ready()
         yield service
@@ -120,6 +122,21 @@ async def test_tokens_are_revoked_and_signing_keys_replaced(
     await command.good("keys", "remove", old["kid"], "--yes")
     assert await status_of(gateway, token) == 401
     assert await status_of(gateway, await token_of(command, api_key)) == 200
+
+
+async def test_certificates_are_issued(command: CommandLine, tmp_path: Path) -> None:
+    await command.good("clients", "add", "A", "--type", "native", "--id", "a")
+    csr = request_of(tmp_path, "a")
+    issue = ("certs", "issue", "client", "a", "--csr", "-")
+    certificate = x509.load_pem_x509_certificate(
+        (await command.good(*issue, stdin=csr)).out.encode()
+    )
+    ca = x509.load_pem_x509_certificate((await command.good("certs", "ca")).out.encode())
+    certificate.verify_directly_issued_by(ca)
+    document = (await command.good(*issue, "--json", stdin=csr)).document
+    assert set(document) == {"certificate", "ca_certificate", "expires_at"}
+    nobody = ("certs", "issue", "client", "nobody", "--csr", "-")
+    assert "there is no client nobody" in await command.bad(*nobody, stdin=csr)
 
 
 async def test_a_listing_goes_through_all_pages(command: CommandLine, tmp_path: Path) -> None:
