@@ -30,6 +30,10 @@ class Receipt(NamedTuple):
     def __str__(self) -> str:
         return f"{self.partition}-{self.offset}-{self.index}"
 
+    def behind(self, count: int) -> "Receipt":
+        """Receipt of the submission so many places behind, in the same frame."""
+        return Receipt(self.partition, self.offset, self.index + count)
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read a receipt.

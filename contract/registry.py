@@ -30,6 +30,9 @@ SIGNING_KEY = "signing-key"
 REVOCATION = "revocation"
 """Kind of a record that revokes one token; its id is the token's `jti`."""
 
+MAX_DECODED = 20_000
+"""Records that are also kept decoded, about 15 MB: those of whom one has heard last."""
+
 REVISION_HEADER = "revision"
 """Header of a tombstone: the revision that it removes, in decimal."""
 
@@ -141,11 +144,13 @@ class Applied(Enum):
 class RegistryState:
     """What the registry topic says so far: the current record of each key.
 
-    Records are kept encoded, as a fleet of a million would fill a gigabyte with objects.
+    Records are kept encoded, as a fleet of a million would fill a gigabyte with objects. Nobody
+    changes one that he was given: as long as it is current, another may be given the same.
     """
 
     def __init__(self) -> None:
         self._values: dict[bytes, bytes] = {}
+        self._decoded: dict[bytes, RegistryRecord] = {}
         self._registered: SortedList[bytes] = SortedList()
         self._ends: dict[bytes, int] = {}
         self._counts: Counter[str] = Counter()
@@ -174,6 +179,7 @@ class RegistryState:
             record.generation = offset
             value = encode_record(record)
         self._values[key] = value
+        self._decoded.pop(key, None)
         self._count(key, current, record)
         return Applied.CURRENT
 
@@ -183,8 +189,16 @@ class RegistryState:
 
     def current(self, key: bytes) -> RegistryRecord | None:
         """Return the current record of a key, also one that says that it was removed."""
-        value = self._values.get(key)
-        return None if value is None else _decoder.decode(value)
+        record = self._decoded.get(key)
+        if record is None:
+            value = self._values.get(key)
+            if value is None:
+                return None
+            record = _decoder.decode(value)
+            if len(self._decoded) >= MAX_DECODED:
+                self._decoded.clear()
+            self._decoded[key] = record
+        return record
 
     def get(self, key: bytes) -> RegistryRecord | None:
         """Return the record of what is registered under a key."""
@@ -222,6 +236,7 @@ class RegistryState:
         if revision is not None and revision != current.revision:
             return Applied.SUPERSEDED
         del self._values[key]
+        self._decoded.pop(key, None)
         self._count(key, current, None)
         return Applied.CURRENT
 

@@ -1,27 +1,51 @@
-"""`tobogganing gateway`: a gateway alone on its port."""
+"""`tobogganing gateway`: a gateway alone on its port, in one process or several."""
 
+import asyncio
 import sys
 
-from gateway.app import build_gateway
 from gateway.settings import GatewaySettings
 from service.logs import configure_logs
-from service.server import run
 from service.settings import SettingsError, load_settings
+from service.tasks import EXIT_MISCONFIGURED
+from service.workers import Place, Workers
 
-EXIT_CONFIG = 2
 
-
-def main() -> None:
+def main(workers: int = 1) -> None:
     """Serve until SIGTERM or SIGINT; exit with status 2 if the environment is not right."""
     try:
         settings = load_settings(GatewaySettings)
-        app = build_gateway(settings)
+        if workers > 1:
+            configure_logs(settings, "gateway")
+            kept = Workers("gateway", workers, settings, settings.grace_seconds)
+            sys.exit(asyncio.run(kept.run()))
+        serve(settings)
     except SettingsError as error:
         print(error, file=sys.stderr)
-        sys.exit(EXIT_CONFIG)
+        sys.exit(EXIT_MISCONFIGURED)
+
+
+def serve(settings: GatewaySettings, place: Place | None = None) -> None:
+    """Serve in this process.
+
+    Raises:
+        SettingsError: the settings are not right.
+    """
+    # Not before: it imports prometheus-client, which looks once for where values are kept.
+    from gateway.app import build_gateway
+    from service.server import run
+
+    app = build_gateway(settings)
     configure_logs(settings, "gateway")
-    run(app, settings, settings.grace_seconds)
+    run(app, settings, settings.grace_seconds, [place.listen()] if place else None)
 
 
 if __name__ == "__main__":
-    main()
+    place = Place.from_arguments()
+    if place is None:
+        main()
+    else:
+        try:
+            serve(load_settings(GatewaySettings), place)
+        except SettingsError as error:
+            print(error, file=sys.stderr)
+            sys.exit(EXIT_MISCONFIGURED)

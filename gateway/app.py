@@ -14,10 +14,13 @@ from starlette.responses import Response
 from contract.kinds import KINDS
 from gateway.audit import Audit
 from gateway.auth import TokenEndpoint
+from gateway.batch import Batches
 from gateway.certificates import CertificateEndpoints, Certificates, load_authority
 from gateway.clock import BrokerClock
 from gateway.credentials import Credentials
+from gateway.direct import DirectSubmissions
 from gateway.entities import COLLECTIONS, Entities
+from gateway.envelopes import Envelopes
 from gateway.jwks import KeyEndpoints
 from gateway.key_folder import KeyFolder
 from gateway.keys import SigningKeys, require_keys
@@ -39,6 +42,7 @@ from service.http import TemplateRoute, build_app, route
 from service.kafka import ensure_topics, topics_of
 from service.refusals import Refusals
 from service.requests import RequestMetrics
+from service.shared_metrics import FollowedGauges, shown
 from service.tasks import cancel, vital
 
 
@@ -71,6 +75,7 @@ class Gateway:
         self._limits = Limits(settings, requests)
 
         # … and a submission, which leaves in a frame of its partition.
+        envelopes = Envelopes(settings.kafka_partitions)
         self._publisher = Publisher(
             topics_of(settings).submissions.name,
             settings.kafka_partitions,
@@ -79,17 +84,37 @@ class Gateway:
             self.metrics.frames,
             settings.max_queued_submissions,
         )
-        self.metrics.waiting.set_function(lambda: self._publisher.waiting)
+        self._submissions = {
+            kind: Submissions(
+                kind,
+                settings,
+                self._credentials,
+                self._publisher,
+                self.metrics,
+                self._limits,
+                requests,
+                envelopes,
+            )
+            for kind in KINDS.values()
+        }
+        self._batches = Batches(
+            settings,
+            self.registry,
+            self._credentials,
+            self._publisher,
+            self.metrics,
+            self._limits,
+            envelopes,
+        )
+        self.direct = DirectSubmissions(self._submissions.items())
+        self._gauges = FollowedGauges()
+        self._gauges.follow(self.metrics.waiting, lambda: self._publisher.waiting)
         self._tasks: list[asyncio.Task[None]] = []
 
     def routes(self) -> list[TemplateRoute]:
         """Everything under /api/v1."""
         settings, credentials, metrics = self._settings, self._credentials, self.metrics
         audit = Audit(topics_of(settings).audit.name, self._link)
-        submissions = [
-            Submissions(kind, settings, credentials, self._publisher, metrics, self._limits)
-            for kind in KINDS.values()
-        ]
         entities = [
             Entities(
                 collection,
@@ -103,7 +128,8 @@ class Gateway:
             for collection in COLLECTIONS
         ]
         return [
-            *(endpoint.route() for endpoint in submissions),
+            *(endpoint.route() for endpoint in self._submissions.values()),
+            self._batches.route(),
             *Registrations(
                 settings, self.registry, credentials, self._certificates, audit, metrics
             ).routes(),
@@ -132,6 +158,7 @@ class Gateway:
         self._tasks = [
             vital(self._follow(), "registry"),
             vital(self._publisher.run(), "publisher"),
+            vital(self._gauges.run(), "gauges"),
         ]
         return self
 
@@ -159,7 +186,7 @@ def build_gateway(settings: GatewaySettings) -> Starlette:
 
     async def metrics(request: Request) -> Response:
         check_scraper(request)
-        return exposition(request, [requests.registry, gateway.metrics.registry])
+        return exposition(request, shown([requests.registry, gateway.metrics.registry]))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -171,4 +198,4 @@ def build_gateway(settings: GatewaySettings) -> Starlette:
         *health_routes(gateway.waiting_for),
         route("/metrics", metrics, "GET"),
     ]
-    return build_app(routes, requests, lifespan)
+    return build_app(routes, requests, lifespan, gateway.direct)

@@ -1,7 +1,8 @@
 """Submission bodies: what agents may send, derived from the declaration of their kind."""
 
-from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple, cast
+import functools
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
@@ -14,6 +15,10 @@ MAX_AHEAD = 300
 MAX_IGNORED_NAMES = 20
 MAX_IGNORED_LENGTH = 64
 """How many unknown metric names an answer gives back, and how many characters of each."""
+MAX_INT = 2**63 - 1
+"""Largest integer that msgspec compares with by itself."""
+
+T = TypeVar("T")
 
 Number = Annotated[int, Meta(ge=0)] | Annotated[float, Meta(ge=0, le=float(MAX_METRIC_VALUE))]
 Timestamp = Annotated[
@@ -26,22 +31,26 @@ Text = Annotated[str, Meta(min_length=1, max_length=255)]
 class Body(NamedTuple):
     """A submission as its agent meant it.
 
-    `labels` are those that the body sets. `ignored` names unknown metrics, not necessarily all of
-    the `ignored_count`.
+    `metrics` is a mapping or a struct that encodes as one. `labels` are those that the body sets.
+    `ignored` names unknown metrics, not necessarily all of the `ignored_count`.
     """
 
-    metrics: dict[str, int | float]
+    metrics: Any
     labels: dict[str, str]
     timestamp: float | None
-    ignored: list[str]
-    ignored_count: int
+    ignored: Sequence[str] = ()
+    ignored_count: int = 0
 
 
 class Received(msgspec.Struct):
     """The answer to a submission that Kafka has."""
 
     status: str
-    receipt: str
+    receipt: Annotated[str, Meta(description="Of the submission; of several, of the last.")]
+    receipts: (
+        Annotated[list[str], Meta(description="With `samples`: one for each, in their order.")]
+        | UnsetType
+    ) = UNSET
     ignored: list[str] | UnsetType = UNSET
 
 
@@ -56,6 +65,13 @@ class _Declared(msgspec.Struct):
     timestamp: Timestamp | UnsetType = UNSET
 
 
+class Plain(Protocol):
+    """A body that is as it must be by its declared types alone (see declare_plain)."""
+
+    metrics: Any
+    timestamp: float | UnsetType
+
+
 class BodyDecoder:
     """Decodes and validates the submissions of one kind of entity."""
 
@@ -63,27 +79,31 @@ class BodyDecoder:
         self._convert = [(metric.field, _converter(metric)) for metric in kind.metrics]
         self._known = {metric.field for metric in kind.metrics}
         self._submitted = [label for label in kind.labels if label.submitted]
-        self.struct = declare(kind)
-        self._decoder = JsonDecoder(self.struct)
-        self._strict = JsonDecoder(declare(kind, forbid_unknown=True))
+        self._plain = msgspec.json.Decoder(declare_plain(kind))
+        self._decoder = JsonDecoder(declare(kind))
         self._names = JsonDecoder(_Names)
 
-    def decode(self, body: bytes, now: float) -> Body:
-        """Decode a body; `now` is in seconds since the epoch.
+    def read(self, body: bytes, now: float) -> "Body | Plain":
+        """Decode a body, the quick way if it is plain; `now` is in seconds since the epoch.
 
         Raises:
             BodyError: with the field that is at fault.
         """
-        ignored: list[str] = []
-        try:
-            declared = self._strict.decode(body)
-        except BodyError:
-            declared = self._decoder.decode(body)
-            ignored = sorted(self._names.decode(body).metrics.keys() - self._known)
+        plain = plainly(self._plain.decode, body)
+        return self.decode(body, now) if plain is None else plain
+
+    def decode(self, body: bytes, now: float) -> Body:
+        """Decode any body, field by field; `now` is in seconds since the epoch.
+
+        Raises:
+            BodyError: with the field that is at fault.
+        """
+        declared = self._decoder.decode(body)
+        ignored = sorted(self._names.decode(body).metrics.keys() - self._known)
         return Body(
             self._metrics(declared),
-            self._labels(declared),
-            _timestamp(declared, now),
+            labels_of(self._submitted, declared),
+            timestamp_of(declared, now),
             [name[:MAX_IGNORED_LENGTH] for name in ignored[:MAX_IGNORED_NAMES]],
             len(ignored),
         )
@@ -96,43 +116,113 @@ class BodyDecoder:
                 metrics[field] = convert(value)
         return metrics
 
-    def _labels(self, declared: _Declared) -> dict[str, str]:
-        labels: dict[str, str] = {}
-        for label in self._submitted:
-            value = getattr(declared, label.field)
-            if value is UNSET:
-                continue
-            if label.submitted == "boolean":
-                labels[label.name] = "true" if value else "false"
-            elif is_text(value):
-                labels[label.name] = value
-            else:
-                raise BodyError(label.field, "has a control character")
-        return labels
+
+def labels_of(submitted: Sequence[Label], declared: Any) -> dict[str, str]:
+    """Return the labels that a body sets.
+
+    Raises:
+        BodyError: one has a control character.
+    """
+    labels: dict[str, str] = {}
+    for label in submitted:
+        value = getattr(declared, label.field)
+        if value is UNSET:
+            continue
+        if label.submitted == "boolean":
+            labels[label.name] = "true" if value else "false"
+        elif is_text(value):
+            labels[label.name] = value
+        else:
+            raise BodyError(label.field, "has a control character")
+    return labels
 
 
-def declare(kind: EntityKind, *, forbid_unknown: bool = False) -> type[_Declared]:
-    """Make the struct of a kind's bodies; `forbid_unknown` refuses unknown metric names."""
-    title = kind.name.capitalize()
-    metrics = msgspec.defstruct(
-        f"{title}Metrics",
-        [(metric.field, _metric_type(metric) | UnsetType, UNSET) for metric in kind.metrics],
-        forbid_unknown_fields=forbid_unknown,
-    )
-    submitted = [
-        (label.field, _label_type(label) | UnsetType, UNSET)
-        for label in kind.labels
-        if label.submitted
-    ]
+def plainly(decode: Callable[[bytes], T], body: bytes) -> T | None:
+    """Decode what needs no conversion, and None where somebody must look closer."""
+    try:
+        if not body.isascii():
+            body.decode()  # msgspec does not look at the text of what it skips
+        return decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+
+
+def declare(
+    kind: EntityKind,
+    name: str = "Submission",
+    fields: Sequence[tuple[str, Any]] = (),
+    *,
+    timestamp_required: bool = False,
+    **options: Any,
+) -> type[_Declared]:
+    """Make the struct of a kind's bodies; `fields` come before its own."""
+    timestamp = ("timestamp", Timestamp | UnsetType, UNSET)
     declared = msgspec.defstruct(
-        f"{title}Submission",
-        [("metrics", metrics), *submitted, ("timestamp", Timestamp | UnsetType, UNSET)],
+        f"{kind.name.capitalize()}{name}",
+        [
+            *fields,
+            ("metrics", _declare_metrics(kind)),
+            *label_fields(kind),
+            ("timestamp", Timestamp) if timestamp_required else timestamp,
+        ],
+        kw_only=True,
+        **options,
     )
     return cast(type[_Declared], declared)
 
 
+@functools.cache
+def _declare_metrics(kind: EntityKind) -> type[msgspec.Struct]:
+    return msgspec.defstruct(
+        f"{kind.name.capitalize()}Metrics",
+        [(metric.field, _metric_type(metric) | UnsetType, UNSET) for metric in kind.metrics],
+    )
+
+
+def declare_plain(
+    kind: EntityKind, fields: Sequence[tuple[str, Any]] = (), **options: Any
+) -> type[Plain]:
+    """Make the struct of bodies that need no conversion; `fields` come before its own.
+
+    Integers are integers and below 2^63, floats are floats, and all names are known.
+    """
+    metrics = msgspec.defstruct(
+        f"Plain{kind.name.capitalize()}Metrics",
+        [(metric.field, _plain_type(metric) | UnsetType, UNSET) for metric in kind.metrics],
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+    declared = msgspec.defstruct(
+        f"Plain{kind.name.capitalize()}Submission",
+        [
+            *fields,
+            ("metrics", metrics),
+            *label_fields(kind),
+            ("timestamp", Annotated[float, Meta(ge=0)] | UnsetType, UNSET),
+        ],
+        gc=False,
+        **options,
+    )
+    return cast(type[Plain], declared)
+
+
+def label_fields(kind: EntityKind) -> list[tuple[str, Any, Any]]:
+    """Fields, for a struct, of the labels that an agent may send."""
+    return [
+        (label.field, _label_type(label) | UnsetType, UNSET)
+        for label in kind.labels
+        if label.submitted
+    ]
+
+
 def _metric_type(metric: Metric) -> Any:
     return Annotated[Number, Meta(description=metric.help)]
+
+
+def _plain_type(metric: Metric) -> Any:
+    if metric.type == "integer":
+        return Annotated[int, Meta(ge=0, le=MAX_INT)]
+    return Annotated[float, Meta(ge=0, le=float(MAX_METRIC_VALUE))]
 
 
 def _label_type(label: Label) -> Any:
@@ -158,7 +248,7 @@ def _converter(metric: Metric) -> Callable[[int | float], int | float]:
     return to_integer if metric.type == "integer" else to_float
 
 
-def _timestamp(declared: _Declared, now: float) -> float | None:
+def timestamp_of(declared: Any, now: float) -> float | None:
     timestamp = declared.timestamp
     if timestamp is UNSET:
         return None

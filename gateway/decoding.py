@@ -31,6 +31,11 @@ class BodyError(ValueError):
     def __init__(self, field: str, fault: str) -> None:
         super().__init__(f"{field}: {fault}")
         self.field = field
+        self._fault = fault
+
+    def within(self, place: str) -> "BodyError":
+        """The same fault, in a part of the body: `place` is where that is."""
+        return BodyError(place if self.field == BODY else f"{place}.{self.field}", self._fault)
 
 
 class JsonDecoder(Generic[T]):

@@ -6,7 +6,6 @@ read to its end first, so who was refused anywhere is refused here.
 
 import asyncio
 import itertools
-import secrets
 import time
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from starlette.responses import Response
 
 from contract.frame import Submission, encode_submission, entity_key
 from contract.kinds import CLIENT, HEADEND, KINDS, TYPE_ALIASES
-from contract.registry import CLUSTER, RegistryRecord, hash_api_key
+from contract.registry import CLUSTER, RELAY, RegistryRecord, hash_api_key
 from contract.topics import DAY_MS
 from gateway.audit import ADMIN, Audit, Change
 from gateway.credentials import Credentials
@@ -25,8 +24,9 @@ from gateway.decoding import BodyError, JsonDecoder
 from gateway.metrics import GatewayMetrics
 from gateway.publish import OverloadedError, Publisher
 from gateway.reading import has_body, invalid, read_body
-from gateway.registrations import KeyRotation, rfc3339
+from gateway.registrations import KeyRotation, new_api_key, rfc3339
 from gateway.registry import RegistryWriter, UnconfirmedError
+from gateway.relays import shown_scope
 from gateway.settings import GatewaySettings
 from service.http import JSON, ApiError, Handler, TemplateRoute, route, unavailable
 from service.requests import address_of
@@ -69,6 +69,7 @@ COLLECTIONS = (
         ("region", "datacenter"),
         has_key=False,
     ),
+    Collection(RELAY, "relays", "relay_id", (), ()),
 )
 
 
@@ -144,7 +145,7 @@ class Entities:
             raise ApiError(
                 409, f"{len(old) - 1} old keys are still valid: wait, or rotate without an overlap"
             )
-        new_key = secrets.token_urlsafe(32)
+        new_key = new_api_key(kind, id)
         record = msgspec.structs.replace(
             base,
             api_keys=[hash_api_key(new_key)],
@@ -237,6 +238,8 @@ class Entities:
         for attribute in self._collection.shown:
             if attribute in record.attributes:
                 shown[attribute] = record.attributes[attribute]
+        if record.kind == RELAY:
+            shown["scope"] = shown_scope(record)
         if record.kind == CLUSTER:
             shown["headends"] = self._registry.state.headends_of(record.id)
         now = time.time_ns() // 1_000_000

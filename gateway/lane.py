@@ -13,13 +13,12 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-import msgspec
 import structlog
 
-from contract.frame import encode_frame
+from contract.frame import join_frame
 from contract.position import Receipt
 from gateway.clock import BrokerClock
 from gateway.link import Appended, SendError
@@ -35,12 +34,21 @@ LAST_CALL = 0.25
 """Seconds before its deadline at which a submission is withdrawn: a frame must be there by the
 deadline of its oldest member, so one in its last moments would take the others with it."""
 GATHER = 0.005
-"""Seconds that a lane under load gathers before its next frame: after a frame of more than one
-submission. Few large frames cost the gateway, Kafka and the processor far less than many small
-ones; a submission that comes alone never waits."""
+"""Seconds that a lane under load gathers, on average, before its next frame: after a frame of more
+than one submission. Few large frames cost the gateway, Kafka and the processor far less than many
+small ones; a submission that comes alone never waits."""
 
-Answer = asyncio.Future[Receipt | None]
-"""The receipt, or None: not confirmed in time."""
+
+class Answer(Protocol):
+    """Whoever waits for the fate of submissions: a future, or what an answer is written by.
+
+    It gets the receipt of the first of them, or None: not confirmed in time. Once it is `done`,
+    nobody waits any more, and what has not left yet is withdrawn.
+    """
+
+    def done(self) -> bool: ...
+
+    def set_result(self, receipt: Receipt | None, /) -> None: ...
 
 
 class Sender(Protocol):
@@ -52,7 +60,10 @@ class Sender(Protocol):
 
 
 class _Member(NamedTuple):
-    piece: msgspec.Raw
+    """Submissions that leave in one frame, next to each other: most often a single one."""
+
+    pieces: bytes
+    number: int
     deadline: float
     answer: Answer
 
@@ -78,6 +89,7 @@ class Lane:
         self._filled = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._wake_at = math.inf
+        self._count = 0
         # Each in the order of deadlines.
         self._queue: deque[_Member] = deque()
         self._sent: deque[_Member] = deque()
@@ -85,19 +97,32 @@ class Lane:
 
     def __len__(self) -> int:
         """Number of submissions that wait: for their frame, for Kafka, or for their deadline."""
-        return len(self._queue) + len(self._sent) + len(self._held)
+        return self._count
 
-    def submit(self, piece: msgspec.Raw, deadline: float) -> Answer:
-        """Queue a submission; `deadline` is on the clock `now`."""
-        answer: Answer = asyncio.get_running_loop().create_future()
-        place = len(self._queue)
-        while place and self._queue[place - 1].deadline > deadline:
-            place -= 1  # it comes later than others that began later, because its body was slow
-        self._queue.insert(place, _Member(piece, deadline, answer))
+    def submit(self, piece: bytes, deadline: float) -> asyncio.Future[Receipt | None]:
+        """Queue a submission; return what will hold its fate."""
+        answer: asyncio.Future[Receipt | None] = asyncio.get_running_loop().create_future()
+        self.queue(piece, deadline, answer)
+        return answer
+
+    def queue(self, pieces: bytes, deadline: float, answer: Answer, count: int = 1) -> None:
+        """Queue a submission, or `count` of them with commas between; they stay together.
+
+        Together they must fit a frame. `deadline` is on the clock `now`.
+        """
+        queue = self._queue
+        member = _Member(pieces, count, deadline, answer)
+        if not queue or queue[-1].deadline <= deadline:
+            queue.append(member)
+        else:
+            place = len(queue)
+            while place and queue[place - 1].deadline > deadline:
+                place -= 1  # it comes later than others that began later: its body was slow
+            queue.insert(place, member)
+        self._count += count
         self._filled.set()
         if deadline < self._wake_at:
             self._wake(deadline)
-        return answer
 
     async def run(self) -> None:
         """Send frames until cancelled."""
@@ -111,7 +136,7 @@ class Lane:
             if members:
                 await self._send(members)
             if len(members) > 1:
-                await asyncio.sleep(GATHER)
+                await asyncio.sleep(until_beat(self._now()))
 
     def give_up(self) -> None:
         """Answer everything that waits: not confirmed."""
@@ -119,14 +144,14 @@ class Lane:
             self._timer.cancel()
         for members in self._waiting():
             while members:
-                _answer(members.popleft(), None)
+                self._answer(members.popleft(), None)
 
     async def _ask_time(self) -> None:
         """Learn the leader's time from a frame that holds nothing."""
         sent = self._now()
         try:
             appended = await self._sender.send(
-                self._topic, encode_frame(0, []), partition=self._partition
+                self._topic, join_frame(0, []), partition=self._partition
             )
         except SendError:
             self._metrics.failed.inc()
@@ -137,14 +162,17 @@ class Lane:
     def _gather(self) -> list[_Member]:
         last_call = self._now() + LAST_CALL
         members: list[_Member] = []
-        size = ENVELOPE_BYTES
-        while self._queue and len(members) < MAX_SUBMISSIONS:
+        size, count = ENVELOPE_BYTES, 0
+        while self._queue:
             member = self._queue[0]
             if member.deadline < last_call:
-                _answer(member, None)
-            elif not member.answer.done():
-                size += len(member.piece) + 1
-                if members and size > MAX_BYTES:
+                self._answer(member, None)
+            elif member.answer.done():
+                self._count -= member.number
+            else:
+                size += len(member.pieces) + 1
+                count += member.number
+                if members and (size > MAX_BYTES or count > MAX_SUBMISSIONS):
                     break
                 members.append(member)
             self._queue.popleft()
@@ -155,7 +183,7 @@ class Lane:
     async def _send(self, members: list[_Member]) -> None:
         sent = self._now()
         answer_by = self._clock.answer_by(self._partition, members[0].deadline)
-        frame = encode_frame(answer_by, [member.piece for member in members])
+        frame = join_frame(answer_by, [member.pieces for member in members])
         self._sent.extend(members)
         try:
             appended = await self._sender.send(self._topic, frame, partition=self._partition)
@@ -164,17 +192,29 @@ class Lane:
             self._sent.clear()
             self._metrics.failed.inc()
             return
-        self._sent.clear()
         acknowledged = self._now()
         self._clock.learn(self._partition, appended.timestamp, sent, acknowledged)
-        self._metrics.frame(len(members), len(frame), acknowledged - sent)
+        count = sum(member.number for member in members)
+        self._metrics.frame(count, len(frame), acknowledged - sent)
         in_time = appended.timestamp <= answer_by
         if not in_time:
             self._metrics.late.inc()
-            log.warning("frame came late", partition=self._partition, submissions=len(members))
-        for index, member in enumerate(members):
-            receipt = Receipt(self._partition, appended.offset, index) if in_time else None
-            _answer(member, receipt)
+            log.warning("frame came late", partition=self._partition, submissions=count)
+        # Those whose deadline has passed meanwhile have had their answer, and are not in `_sent`.
+        answered = len(members) - len(self._sent)
+        self._sent.clear()
+        index = 0
+        for place, member in enumerate(members):
+            if place >= answered:
+                receipt = Receipt(self._partition, appended.offset, index) if in_time else None
+                self._answer(member, receipt)
+            index += member.number
+
+    def _answer(self, member: _Member, receipt: Receipt | None) -> None:
+        """Tell whoever waits what became of a member that is leaving."""
+        self._count -= member.number
+        if not member.answer.done():
+            member.answer.set_result(receipt)
 
     def _waiting(self) -> Iterator[deque[_Member]]:
         yield from (self._held, self._sent, self._queue)
@@ -192,16 +232,40 @@ class Lane:
         now = self._now()
         for members in self._waiting():
             while members and (members[0].deadline <= now or members[0].answer.done()):
-                _answer(members.popleft(), None)
+                self._answer(members.popleft(), None)
         first = min((members[0].deadline for members in self._waiting() if members), default=None)
         if first is not None:
             self._wake(first)
 
 
+def until_beat(now: float) -> float:
+    """Seconds that a lane gathers from `now` on: to a beat that all lanes have in common.
+
+    Frames of several partitions that are ready at the same time leave in one request to their
+    broker, and it is requests that cost.
+    """
+    beat = math.ceil(now / GATHER + 0.5) * GATHER
+    return beat - now
+
+
+def grouped(pieces: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Join submissions to as few groups as fit frames, in order; with the number in each."""
+    if len(pieces) <= MAX_SUBMISSIONS:
+        joined = b",".join(pieces)
+        if len(joined) <= MAX_BYTES - ENVELOPE_BYTES:
+            yield joined, len(pieces)
+            return
+    group: list[bytes] = []
+    size = ENVELOPE_BYTES
+    for piece in pieces:
+        size += len(piece) + 1
+        if group and (size > MAX_BYTES or len(group) == MAX_SUBMISSIONS):
+            yield b",".join(group), len(group)
+            group, size = [], ENVELOPE_BYTES + len(piece) + 1
+        group.append(piece)
+    if group:
+        yield b",".join(group), len(group)
+
+
 def _deadline(member: _Member) -> float:
     return member.deadline
-
-
-def _answer(member: _Member, receipt: Receipt | None) -> None:
-    if not member.answer.done():
-        member.answer.set_result(receipt)

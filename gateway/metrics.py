@@ -76,6 +76,7 @@ class GatewayMetrics:
             "tobogganing_gateway_waiting_submissions",
             "Submissions that wait for Kafka",
             registry=self.registry,
+            multiprocess_mode="livesum",
         )
         submissions = Counter(
             "tobogganing_gateway_submissions",

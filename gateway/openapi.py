@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from contract.kinds import ID_PATTERN
+from gateway.batch import MAX_ITEMS
 from gateway.operations import Operation, operations
 from service.http import JSON, TemplateRoute, route
 
@@ -15,6 +16,12 @@ PATH = "/api/v1/openapi.json"
 _SCHEMAS = "#/components/schemas/{name}"
 _RETRY_AFTER = {
     "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}}
+}
+_CONTENT_ENCODING = {
+    "name": "Content-Encoding",
+    "in": "header",
+    "description": "How the body is compressed, if it is",
+    "schema": {"type": "string", "enum": ["gzip", "zstd"]},
 }
 _ERRORS = {
     400: "The body or the query is not valid; nothing has changed",
@@ -24,7 +31,7 @@ _ERRORS = {
     408: "The body did not arrive in time",
     409: "The id is registered already, or somebody else made another change meanwhile",
     413: "The body is too large",
-    415: "The body is not application/json in UTF-8",
+    415: "The body is of another type, or compressed in another way, than is taken here",
     429: "More than a limit allows",
     501: "There is no CA here, or its certificate is not valid now",
     503: "Kafka did not confirm in time",
@@ -51,8 +58,8 @@ def openapi_route() -> TemplateRoute:
 def build_document() -> dict[str, Any]:
     """Describe every path and answer under /api/v1."""
     described = operations()
-    structs = {type for each in described for type in (each.body, each.answer) if type} | {Error}
-    ordered = sorted(structs, key=lambda struct: struct.__name__)
+    structs = {type for each in described for type in (*each.bodies, each.answer) if type}
+    ordered = sorted(structs | {Error}, key=lambda struct: struct.__name__)
     _, schemas = msgspec.json.schema_components(ordered, ref_template=_SCHEMAS)
     paths: dict[str, dict[str, Any]] = {}
     for each in described:
@@ -68,6 +75,7 @@ def build_document() -> dict[str, Any]:
                 "api_key": {"type": "http", "scheme": "bearer"},
                 "jwt": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
                 "admin": {"type": "http", "scheme": "bearer"},
+                "relay": {"type": "http", "scheme": "bearer"},
             },
         },
     }
@@ -90,22 +98,34 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "responses": {"200": answer}
         | {str(status): _error(status) for status in sorted(operation.errors)},
     }
-    if operation.body:
+    if operation.bodies:
         described["requestBody"] = {
             "required": operation.body_required,
-            "content": _content(operation.body),
+            "content": _body_content(operation),
         }
-    if operation.parameters:
-        described["parameters"] = [
-            {
-                "name": parameter.name,
-                "in": "query",
-                "description": parameter.description,
-                "schema": parameter.schema,
-            }
-            for parameter in operation.parameters
-        ]
+    parameters = [
+        {
+            "name": parameter.name,
+            "in": "query",
+            "description": parameter.description,
+            "schema": parameter.schema,
+        }
+        for parameter in operation.parameters
+    ]
+    if operation.is_packed:
+        parameters.append(_CONTENT_ENCODING)
+    if parameters:
+        described["parameters"] = parameters
     return described
+
+
+def _body_content(operation: Operation) -> dict[str, Any]:
+    references = [{"$ref": _SCHEMAS.format(name=body.__name__)} for body in operation.bodies]
+    schema: dict[str, Any] = references[0] if len(references) == 1 else {"oneOf": references}
+    if not operation.is_batch:
+        return {"application/json": {"schema": schema}}
+    array = {"type": "array", "maxItems": MAX_ITEMS, "items": schema}
+    return {"application/json": {"schema": array}, "application/x-ndjson": {"schema": schema}}
 
 
 def _error(status: int) -> dict[str, Any]:

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 import msgspec
 
 from contract.kinds import KINDS
+from contract.registry import RELAY
+from gateway import batch
 from gateway import registrations as bodies
+from gateway.backlogs import declare_backlog
 from gateway.bodies import Received, declare
 from gateway.entities import COLLECTIONS, MAX_PAGE, Collection
+from gateway.items import declare_item
 
 ALWAYS = (401, 405, 503)
 """Errors of every endpoint that asks for a credential and needs Kafka."""
@@ -28,7 +32,9 @@ class Parameter:
 class Operation:
     """One method of one path; `credentials` are alternatives, none if it is open.
 
-    `answer` is the struct of a 200, None where the answer is described in docs/api.md alone.
+    A body is one of `bodies`, or with `is_batch` an array (or lines) of those; `is_packed` says
+    that it may be compressed. `answer` is the struct of a 200, None where the answer is described
+    in docs/api.md alone.
     """
 
     method: str
@@ -36,8 +42,10 @@ class Operation:
     summary: str
     credentials: tuple[str, ...]
     errors: Sequence[int]
-    body: type[msgspec.Struct] | None = None
+    bodies: tuple[type[msgspec.Struct], ...] = ()
     body_required: bool = True
+    is_batch: bool = False
+    is_packed: bool = False
     answer: type[msgspec.Struct] | None = None
     parameters: tuple[Parameter, ...] = ()
 
@@ -46,6 +54,7 @@ def operations() -> list[Operation]:
     """Describe everything under /api/v1, in the order of docs/api.md."""
     return [
         *_submissions(),
+        *_batches(),
         *_registrations(),
         *(operation for collection in COLLECTIONS for operation in _entities(collection)),
         *_tokens(),
@@ -62,10 +71,27 @@ def _submissions() -> list[Operation]:
             f"Submit metrics of a {kind.name}",
             (kind.credential,),
             (*ALWAYS, *WITH_BODY, 429, *([404] if kind.credential == "jwt" else [])),
-            body=declare(kind),
+            bodies=(declare(kind), declare_backlog(kind)),
+            is_packed=True,
             answer=Received,
         )
         for kind in KINDS.values()
+    ]
+
+
+def _batches() -> list[Operation]:
+    return [
+        Operation(
+            "POST",
+            batch.PATH,
+            "Submit metrics of many clients and headends",
+            ("relay",),
+            (*ALWAYS, *WITH_BODY, 429),
+            bodies=tuple(declare_item(kind) for kind in KINDS.values()),
+            is_batch=True,
+            is_packed=True,
+            answer=batch.BatchReceived,
+        )
     ]
 
 
@@ -79,7 +105,7 @@ def _registrations() -> list[Operation]:
             f"Register a {noun}",
             ("admin",),
             (*ALWAYS, *WITH_BODY, 409, 429, *([501] if "csr" in body.__struct_fields__ else [])),
-            body=body,
+            bodies=(body,),
             answer=answer,
         )
 
@@ -87,6 +113,7 @@ def _registrations() -> list[Operation]:
         register("clients", "client", bodies.ClientRegistration, bodies.ClientRegistered),
         register("clusters", "cluster", bodies.ClusterRegistration, bodies.ClusterRegistered),
         register("headends", "headend", bodies.HeadendRegistration, bodies.HeadendRegistered),
+        register("relays", "relay", bodies.RelayRegistration, bodies.RelayRegistered),
     ]
 
 
@@ -133,9 +160,9 @@ def _entities(collection: Collection) -> list[Operation]:
                 "POST",
                 f"{one}/rotate-key",
                 "Replace an API key",
-                ("admin", "api_key", "jwt"),
+                ("admin", "relay") if collection.kind == RELAY else ("admin", "api_key", "jwt"),
                 (*ALWAYS, *WITH_BODY, 404, 409, 429),
-                body=bodies.KeyRotation,
+                bodies=(bodies.KeyRotation,),
                 body_required=False,
             )
         )
@@ -151,7 +178,7 @@ def _tokens() -> list[Operation]:
             "Get a token for an API key",
             (),
             (*ALWAYS, *WITH_BODY, 429),
-            body=bodies.TokenRequest,
+            bodies=(bodies.TokenRequest,),
             answer=bodies.TokenIssued,
         ),
         Operation(
@@ -160,7 +187,7 @@ def _tokens() -> list[Operation]:
             "Revoke a token, or all of a node",
             ("admin", "api_key", "jwt"),
             (*ALWAYS, *WITH_BODY, 404, 409, 429),
-            body=bodies.Revocation,
+            bodies=(bodies.Revocation,),
             answer=bodies.Revoked,
         ),
         Operation(
@@ -199,7 +226,7 @@ def _certificates() -> list[Operation]:
             "Get a certificate for a certificate request",
             ("admin", "api_key", "jwt"),
             (*ALWAYS, *WITH_BODY, 404, 429, 501),
-            body=bodies.CertificateRequest,
+            bodies=(bodies.CertificateRequest,),
             answer=bodies.CertificateIssued,
         ),
         Operation(

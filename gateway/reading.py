@@ -3,15 +3,21 @@
 import asyncio
 import re
 import time
+from collections.abc import Collection
 
 from starlette.requests import Request
 
 from gateway.decoding import BODY, BodyError
+from gateway.encodings import CODINGS, BombError, unpack
 from service.http import ApiError
 
 Headers = dict[bytes, bytes]
 
-_JSON = re.compile(rb"application/json\s*(;\s*charset=(utf-8|\"utf-8\")\s*)?;?\s*", re.IGNORECASE)
+JSON = b"application/json"
+NDJSON = b"application/x-ndjson"
+
+_UTF_8 = re.compile(rb"(;\s*charset=(utf-8|\"utf-8\")\s*)?;?\s*", re.IGNORECASE)
+_NAMES = {JSON: "application/json", NDJSON: "application/x-ndjson"}
 
 
 async def read_body(request: Request, limit: int, deadline: float) -> bytes:
@@ -20,13 +26,21 @@ async def read_body(request: Request, limit: int, deadline: float) -> bytes:
     Raises:
         ApiError: 413 or 415; 408 if the body does not arrive by the deadline; 400 if it ends early.
     """
-    headers = dict(request.scope["headers"])
-    if _declared_length(headers) > limit:
-        raise _too_large(limit)
-    if not _is_json(headers) or _count(request, b"content-type") > 1:
-        await _read(request, limit, deadline)  # a chunked body shows only now that it is too large
-        raise ApiError(415, "The body must be application/json, in UTF-8 and not compressed")
-    return await _read(request, limit, deadline)
+    _, body = await _read_typed(request, limit, deadline, (JSON,), codings=())
+    return body
+
+
+async def read_packed(
+    request: Request, limit: int, deadline: float, types: Collection[bytes] = (JSON,)
+) -> tuple[bytes, bytes]:
+    """Read a body that may be compressed; return its content type, one of `types`, and the body.
+
+    `limit` holds for what arrives and for what it unpacks to.
+
+    Raises:
+        ApiError: as `read_body`; 400 too where what is compressed is damaged.
+    """
+    return await _read_typed(request, limit, deadline, types, codings=CODINGS)
 
 
 def has_body(request: Request) -> bool:
@@ -40,6 +54,32 @@ def invalid(error: BodyError) -> ApiError:
     return ApiError(400, str(error), field=error.field)
 
 
+async def _read_typed(
+    request: Request,
+    limit: int,
+    deadline: float,
+    types: Collection[bytes],
+    codings: Collection[bytes],
+) -> tuple[bytes, bytes]:
+    headers = dict(request.scope["headers"])
+    if _declared_length(headers) > limit:
+        raise _too_large(limit)
+    type = _content_type(request, headers, types)
+    coding = _coding(request, headers, codings)
+    body = await _read(request, limit, deadline)
+    # A chunked body shows only now that it is too large, which comes before its type.
+    if type is None or coding is None:
+        raise _unsupported(types, codings)
+    if coding == b"":
+        return type, body
+    try:
+        return type, await unpack(coding, body, limit)
+    except BombError as error:
+        raise _too_large(limit) from error
+    except BodyError as error:
+        raise invalid(error) from error
+
+
 def _declared_length(headers: Headers) -> int:
     try:
         return int(headers.get(b"content-length", b"0"))
@@ -47,15 +87,39 @@ def _declared_length(headers: Headers) -> int:
         raise ApiError(400, "Content-Length is not a number") from error
 
 
-def _is_json(headers: Headers) -> bool:
-    content_type = headers.get(b"content-type", b"")
-    return (
-        content_type == b"application/json" or _JSON.fullmatch(content_type) is not None
-    ) and b"content-encoding" not in headers
+def _content_type(request: Request, headers: Headers, types: Collection[bytes]) -> bytes | None:
+    given = headers.get(b"content-type", b"")
+    if _count(request, b"content-type") != 1:
+        return None
+    for type in types:
+        if given[: len(type)].lower() == type and _UTF_8.fullmatch(given[len(type) :]):
+            return type
+    return None
+
+
+def _coding(request: Request, headers: Headers, codings: Collection[bytes]) -> bytes | None:
+    """The body's one coding; empty where there is none, None where it is not taken here."""
+    if b"content-encoding" not in headers:
+        return b""
+    coding = headers[b"content-encoding"].strip().lower()
+    if not codings or _count(request, b"content-encoding") != 1:
+        return None
+    if coding == b"identity":
+        return b""
+    return coding if coding in codings else None
 
 
 def _count(request: Request, header: bytes) -> int:
     return sum(name == header for name, _ in request.scope["headers"])
+
+
+def _unsupported(types: Collection[bytes], codings: Collection[bytes]) -> ApiError:
+    names = " or ".join(_NAMES[type] for type in types)
+    if not codings:
+        return ApiError(415, f"The body must be {names}, in UTF-8 and not compressed")
+    return ApiError(
+        415, f"The body must be {names}, in UTF-8, and not compressed or in gzip or zstd"
+    )
 
 
 async def _read(request: Request, limit: int, deadline: float) -> bytes:

@@ -9,8 +9,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from contract.kinds import CLIENT, HEADEND
-from contract.registry import CLUSTER, RECORD_VERSION, RegistryRecord, hash_api_key
+from contract.kinds import CLIENT, HEADEND, is_id
+from contract.registry import CLUSTER, RECORD_VERSION, RELAY, RegistryRecord, hash_api_key
 from gateway.audit import ADMIN, Audit, Change
 from gateway.certificates import Certificates, audited
 from gateway.credentials import Credentials
@@ -25,11 +25,15 @@ from gateway.registrations import (
     ClusterRegistration,
     HeadendRegistered,
     HeadendRegistration,
+    RelayRegistered,
+    RelayRegistration,
+    new_api_key,
     require_id,
     require_one_of,
     require_text,
 )
 from gateway.registry import RegistryWriter, UnconfirmedError
+from gateway.relays import encode_scope
 from gateway.settings import GatewaySettings
 from service.http import JSON, ApiError, TemplateRoute, route, unavailable
 from service.requests import address_of
@@ -69,6 +73,7 @@ class Registrations:
             self._route("clients", ClientRegistration, self._register_client),
             self._route("clusters", ClusterRegistration, self._register_cluster),
             self._route("headends", HeadendRegistration, self._register_headend),
+            self._route("relays", RelayRegistration, self._register_relay),
         ]
 
     def _route(
@@ -96,7 +101,7 @@ class Registrations:
         require_id(body, "client_id")
         type = require_one_of("type", body.type, CLIENT_TYPES)
         id = body.client_id or _new_id(CLIENT.name)
-        api_key = secrets.token_urlsafe(32)
+        api_key = new_api_key(CLIENT.name, id)
         record = _record(CLIENT.name, id, body.name, {"type": type}, api_key)
         issued = await self._add(record, asked, body.csr)
         return ClientRegistered(client_id=id, api_key=api_key, name=body.name, type=type, **issued)
@@ -118,7 +123,7 @@ class Registrations:
         require_id(body, "cluster_id", "headend_id")
         cluster = await self._cluster(body.cluster_id, asked.deadline)
         id = body.headend_id or _new_id(HEADEND.name)
-        api_key = secrets.token_urlsafe(32)
+        api_key = new_api_key(HEADEND.name, id)
         attributes = {
             "cluster_id": cluster.id,
             "region": cluster.attributes["region"],
@@ -127,6 +132,18 @@ class Registrations:
         record = _record(HEADEND.name, id, body.name, attributes, api_key)
         issued = await self._add(record, asked, body.csr)
         return HeadendRegistered(headend_id=id, api_key=api_key, **issued)
+
+    async def _register_relay(self, body: RelayRegistration, asked: Asked) -> RelayRegistered:
+        require_text(body, "name")
+        require_id(body, "relay_id")
+        for id in body.scope if isinstance(body.scope, list) else ():
+            if not is_id(id):
+                raise BodyError("scope", "must be all, or a list of ids")
+        id = body.relay_id or _new_id(RELAY)
+        api_key = new_api_key(RELAY, id)
+        attributes = {"scope": encode_scope(body.scope)}
+        await self._add(_record(RELAY, id, body.name, attributes, api_key), asked)
+        return RelayRegistered(relay_id=id, api_key=api_key)
 
     async def _cluster(self, id: str, deadline: float) -> RegistryRecord:
         cluster = self._registry.get(CLUSTER, id)

@@ -1,14 +1,17 @@
 """Bodies and answers of registration: one declaration for validation and for the document."""
 
 import datetime
-from typing import Annotated
+import secrets
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from contract.kinds import CLIENT, ID_PATTERN, KINDS, TYPE_ALIASES, is_id, is_text
+from contract.registry import RELAY
 from gateway.csr import MAX_REQUEST
 from gateway.decoding import BodyError
+from gateway.relays import relay_key
 
 CLIENT_TYPES = {name: name for name in CLIENT.types} | TYPE_ALIASES
 """What a registration may say, and the type that it then is."""
@@ -84,6 +87,20 @@ class HeadendRegistered(msgspec.Struct):
     expires_at: DateTime | UnsetType = UNSET
 
 
+class RelayRegistration(msgspec.Struct):
+    name: Text
+    scope: Annotated[
+        Literal["all"] | Annotated[list[Id], Meta(min_length=1)],
+        Meta(description="`all`, or the ids of the clients and headends that it submits for."),
+    ]
+    relay_id: Id | None = None
+
+
+class RelayRegistered(msgspec.Struct):
+    relay_id: str
+    api_key: ApiKey
+
+
 class TokenRequest(msgspec.Struct):
     node_id: Id
     node_type: Annotated[str, Meta(extra_json_schema={"enum": list(NODE_KINDS)})]
@@ -141,6 +158,12 @@ class KeyRotation(msgspec.Struct):
         float,
         Meta(ge=0, le=MAX_OVERLAP, description="How long the old key stays valid; 0: not at all."),
     ] = 0.0
+
+
+def new_api_key(kind: str, id: str) -> str:
+    """Make an API key: 256 random bits, with its owner's id where no path names that."""
+    secret = secrets.token_urlsafe(32)
+    return relay_key(id, secret) if kind == RELAY else secret
 
 
 def rfc3339(seconds: float) -> str:

@@ -1,29 +1,43 @@
 """Submissions: `POST /api/v1/<collection>/{id}/metrics`.
 
 The checks come in the order that docs/api.md promises: path and method (the router), credential,
-size, content type, body.
+limit, size, content type, body. `take` is the endpoint; `take_directly` does the same for a request
+that came whole and whose credential is known here, without a task, a request or a route: that is
+nearly every one, and what a submission costs.
 """
 
+import asyncio
 import time
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
+import structlog
 from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
-from contract.frame import Submission, encode_submission, entity_key
 from contract.kinds import EntityKind
-from contract.registry import RegistryRecord, registered_labels
-from gateway.bodies import Body, BodyDecoder, Received
+from contract.position import Receipt
+from contract.registry import RegistryRecord
+from gateway.backlogs import BacklogDecoder, may_be_backlog
+from gateway.bodies import MAX_IGNORED_NAMES, Body, Received
 from gateway.credentials import Credentials
 from gateway.decoding import BodyError
+from gateway.envelopes import Envelopes
+from gateway.lane import grouped
 from gateway.limits import Limits
 from gateway.metrics import GatewayMetrics, Result
 from gateway.publish import OverloadedError, Publisher
-from gateway.reading import invalid, read_body
+from gateway.reading import JSON, invalid, read_packed
 from gateway.settings import GatewaySettings
-from service.bearer import bearer_credential
+from service.bearer import bearer_credential, parse_bearer
+from service.direct import Exchange, RawHeaders
 from service.http import ApiError, TemplateRoute, route, unavailable
+from service.requests import RequestMetrics
+
+log = structlog.get_logger(__name__)
 
 _encoder = msgspec.json.Encoder()
 
@@ -39,76 +53,191 @@ class Submissions:
         publisher: Publisher,
         metrics: GatewayMetrics,
         limits: Limits,
+        requests: RequestMetrics,
+        envelopes: Envelopes,
     ) -> None:
         self._kind = kind
         self._answer_within = settings.answer_within_seconds
         self._max_body = settings.max_body_bytes
         self._credentials = credentials
         self._publisher = publisher
-        self._metrics = metrics
-        self._limits = limits
-        self._decoder = BodyDecoder(kind)
-        self._defaults = {
-            label.name: label.default
-            for label in kind.labels
-            if label.submitted and not label.registered
+        self._ignored = metrics.ignored
+        self.results = {
+            result: metrics.submissions[kind.name, result]
+            for result in ("received", "refused", "unconfirmed", "overloaded")
         }
+        self._limits = limits
+        self._requests = requests
+        self._envelopes = envelopes
+        self._decoder = BacklogDecoder(kind)
+        self.template = f"/api/v1/{kind.collection}/{{{kind.id_label}}}/metrics"
 
     def route(self) -> TemplateRoute:
-        id_name = self._kind.id_label
-        path = f"/api/v1/{self._kind.collection}/{{{id_name}:id}}/metrics"
-        return route(path, self.take, "POST")
+        id_label = self._kind.id_label
+        return route(self.template.replace(id_label, f"{id_label}:id"), self.take, "POST")
 
     async def take(self, request: Request) -> Response:
         deadline = time.monotonic() + self._answer_within
         try:
-            record, body = await self._admit(request, deadline)
+            report = await self._admit(request, deadline)
         except ApiError as error:
-            self._count("refused" if error.status < 500 else "unconfirmed")
+            self.count("refused" if error.status < 500 else "unconfirmed")
             raise
-        return await self._publish(record, body, deadline)
+        receipts = await self._publish(report, deadline)
+        answer = Received(
+            "metrics_received",
+            str(receipts[-1]),
+            list(map(str, receipts)) if report.is_backlog else UNSET,
+            list(report.ignored) or UNSET,
+        )
+        return Response(_encoder.encode(answer), media_type="application/json")
 
-    async def _admit(self, request: Request, deadline: float) -> tuple[RegistryRecord, Body]:
+    def take_directly(
+        self, id: str, headers: RawHeaders, content: bytes, exchange: Exchange
+    ) -> bool:
+        """Take a request whose checks pass without waiting; leave all others to `take`.
+
+        From the credential on, every answer is given here: what was counted is not counted again.
+        """
+        if (
+            headers.get(b"content-type") != JSON
+            or b"content-encoding" in headers
+            or len(content) > self._max_body
+            or may_be_backlog(content)
+        ):
+            return False
+        credential = parse_bearer(headers.get(b"authorization", b""))
+        record = credential and self._credentials.known(self._kind, id, credential)
+        if not record:
+            return False
+        waiting = _Waiting(self, exchange)
+        deadline = time.monotonic() + self._answer_within
+        try:
+            self._limits.admit(record, self._scope(exchange))
+            report = self._read(record, content)
+            waiting.ignored = report.ignored
+            self._publisher.queue(report.partition, report.pieces[0], deadline, waiting)
+        except OverloadedError:
+            waiting.refuse(_overloaded(), "overloaded")
+        except ApiError as error:
+            waiting.refuse(error, "refused")
+        except Exception as error:
+            log.error("request failed", path=self.template, exc_info=error)
+            self.answer(exchange, 500, b'{"error":"Internal server error"}')
+        return True
+
+    def answer(self, exchange: Exchange, status: int, body: bytes, headers: bytes = b"") -> None:
+        """Answer a request that was taken directly, and count it."""
+        seconds = time.perf_counter() - exchange.began
+        self._requests.count_request("POST", self.template, status, seconds)
+        exchange.answer(status, body, headers)
+
+    def count(self, result: Result) -> None:
+        self.results[result].inc()
+
+    async def _admit(self, request: Request, deadline: float) -> "_Report":
         id = request.path_params[self._kind.id_label]
         credential = bearer_credential(request)
         record = await self._credentials.check(self._kind, id, credential, request.scope, deadline)
         self._limits.admit(record, request.scope)
-        content = await read_body(request, self._max_body, deadline)
+        _, content = await read_packed(request, self._max_body, deadline)
+        return self._read(record, content)
+
+    def _read(self, record: RegistryRecord, content: bytes) -> "_Report":
+        """Decode a body.
+
+        Raises:
+            ApiError: 400.
+        """
+        envelope, now = self._envelopes.of(record), time.time()
         try:
-            body = self._decoder.decode(content, time.time())
+            body = self._decoder.read(content, now)
+            if isinstance(body, list):
+                pieces = [envelope.around(each) for each in body]
+                ignored = list(dict.fromkeys(name for each in body for name in each.ignored))
+                self._count_ignored(sum(each.ignored_count for each in body))
+                return _Report(envelope.partition, pieces, ignored[:MAX_IGNORED_NAMES], True)
+            if isinstance(body, Body):
+                self._count_ignored(body.ignored_count)
+                return _Report(envelope.partition, [envelope.around(body)], body.ignored)
+            return _Report(envelope.partition, [envelope.around_plain(body, now)])
         except BodyError as error:
             raise invalid(error) from error
-        if body.ignored_count:
-            self._metrics.ignored.inc(body.ignored_count)
-        return record, body
 
-    async def _publish(self, record: RegistryRecord, body: Body, deadline: float) -> Response:
-        piece = encode_submission(self._submission(record, body))
-        key = entity_key(record.kind, record.id)
+    async def _publish(self, report: "_Report", deadline: float) -> list[Receipt]:
+        """Publish submissions of one entity, in order; all are confirmed, or the answer is 503."""
+        count = len(report.pieces)
+        loop = asyncio.get_running_loop()
+        groups = [*grouped(report.pieces)]
+        answers: list[asyncio.Future[Receipt | None]] = [loop.create_future() for _ in groups]
+        if self._publisher.room(count) < count:
+            self.count("overloaded")
+            raise _overloaded()
+        for (pieces, number), answer in zip(groups, answers, strict=True):
+            self._publisher.queue(report.partition, pieces, deadline, answer, number)
+        receipts: list[Receipt] = []
+        for (_, number), answer in zip(groups, answers, strict=True):
+            first = await answer
+            if first is not None:
+                receipts += [first.behind(place) for place in range(number)]
+        if len(receipts) < count:
+            self.count("unconfirmed")
+            raise _unconfirmed()
+        self.results["received"].inc(count)
+        return receipts
+
+    def _count_ignored(self, count: int) -> None:
+        if count:
+            self._ignored.inc(count)
+
+    def _scope(self, exchange: Exchange) -> Scope:
+        return {"endpoint_template": self.template, "client": (exchange.address, 0)}
+
+
+class _Report(NamedTuple):
+    """What was submitted, as it goes to its partition."""
+
+    partition: int
+    pieces: list[bytes]
+    ignored: Sequence[str] = ()
+    is_backlog: bool = False
+
+
+class _Waiting:
+    """A request that was taken directly and waits for the fate of its submission."""
+
+    __slots__ = ("_endpoint", "_exchange", "ignored")
+
+    def __init__(self, endpoint: Submissions, exchange: Exchange) -> None:
+        self._endpoint = endpoint
+        self._exchange = exchange
+        self.ignored: Sequence[str] = ()
+
+    def done(self) -> bool:
+        return self._exchange.response_complete
+
+    def set_result(self, receipt: Receipt | None) -> None:
+        endpoint = self._endpoint
         try:
-            receipt = await self._publisher.submit(key, piece, deadline)
-        except OverloadedError as error:
-            self._count("overloaded")
-            raise unavailable("Too many submissions wait for Kafka: try again") from error
-        if receipt is None:
-            self._count("unconfirmed")
-            raise unavailable("Kafka did not confirm the submission in time: send it again")
-        self._count("received")
-        answer = Received("metrics_received", str(receipt), body.ignored or UNSET)
-        return Response(_encoder.encode(answer), media_type="application/json")
+            if receipt is None:
+                endpoint.count("unconfirmed")
+                endpoint.answer(self._exchange, *_unconfirmed().answer())
+                return
+            endpoint.count("received")
+            ignored = b',"ignored":' + _encoder.encode(self.ignored) if self.ignored else b""
+            body = b'{"status":"metrics_received","receipt":"%d-%d-%d"%b}' % (*receipt, ignored)
+            endpoint.answer(self._exchange, 200, body)
+        except Exception as error:  # the lane, which tells us, must go on
+            log.error("request failed", path=endpoint.template, exc_info=error)
 
-    def _submission(self, record: RegistryRecord, body: Body) -> Submission:
-        firm, soft = registered_labels(self._kind, record)
-        assert record.generation is not None, "a record that was read has a generation"
-        return Submission(
-            kind=record.kind,
-            id=record.id,
-            generation=record.generation,
-            labels=firm | body.labels,
-            fallback=self._defaults | soft,
-            metrics=body.metrics,
-            timestamp=body.timestamp,
-        )
+    def refuse(self, error: ApiError, result: Result) -> None:
+        self._endpoint.count(result)
+        self._endpoint.answer(self._exchange, *error.answer())
 
-    def _count(self, result: Result) -> None:
-        self._metrics.submissions[self._kind.name, result].inc()
+
+def _unconfirmed() -> ApiError:
+    return unavailable("Kafka did not confirm the submission in time: send it again")
+
+
+def _overloaded() -> ApiError:
+    return unavailable("Too many submissions wait for Kafka: try again")

@@ -14,9 +14,12 @@ def bearer_credential(request: Request) -> str | None:
     given: list[bytes] = [
         value for name, value in request.scope["headers"] if name == b"authorization"
     ]
-    if len(given) != 1:
-        return None
-    scheme, _, credential = given[0].decode("latin-1").partition(" ")
+    return parse_bearer(given[0]) if len(given) == 1 else None
+
+
+def parse_bearer(header: bytes) -> str | None:
+    """Return the credential of an Authorization header, if it is a Bearer one."""
+    scheme, _, credential = header.decode("latin-1").partition(" ")
     credential = credential.strip()
     if scheme.lower() != "bearer" or not 0 < len(credential) <= MAX_CREDENTIAL:
         return None

@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from contract.kinds import ID_PATTERN
+from service.direct import Direct
 from service.requests import RequestMetrics
 
 log = structlog.get_logger(__name__)
@@ -45,6 +46,11 @@ class ApiError(Exception):
 
     def response(self) -> JSON:
         return JSON(self.body, self.status, headers=self.headers)
+
+    def answer(self) -> tuple[int, bytes, bytes]:
+        """The same as service.direct takes it: status, body, lines of headers."""
+        lines = "".join(f"{name}: {value}\r\n" for name, value in (self.headers or {}).items())
+        return self.status, orjson.dumps(self.body), lines.encode("latin-1")
 
 
 def unauthorized() -> ApiError:
@@ -129,13 +135,23 @@ def answering_at_a_stop(app: ASGIApp) -> ASGIApp:
     return answering
 
 
+class Application(Starlette):
+    """An application that service.protocol also asks to answer directly, if `direct` is set."""
+
+    direct: Direct | None = None
+
+
 def build_app(
     routes: Sequence[BaseRoute],
     metrics: RequestMetrics,
     lifespan: Lifespan[Starlette] | None = None,
-) -> Starlette:
-    """Put routes into the shell: JSON errors, counted requests, no redirects."""
-    app = Starlette(
+    direct: Direct | None = None,
+) -> Application:
+    """Put routes into the shell: JSON errors, counted requests, no redirects.
+
+    What `direct` takes does not come through here: it counts its requests itself.
+    """
+    app = Application(
         routes=routes,
         lifespan=lifespan,
         exception_handlers={
@@ -144,6 +160,7 @@ def build_app(
             Exception: _on_fault,
         },
     )
+    app.direct = direct
     app.router.redirect_slashes = False
     app.add_middleware(answering_at_a_stop)
     app.add_middleware(metrics.middleware)

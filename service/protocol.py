@@ -2,16 +2,30 @@
 
 What comes before a handler is called is a stranger's: without limits a header that grows, or one
 that never ends, takes memory and connections that nobody gave it.
+
+A request that an application can answer directly (service.direct) is held until it has come whole,
+and then goes there; ASGI is entered only where it must.
 """
 
 import asyncio
 from typing import Any
 
+import httptools
 import orjson
+import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from service.direct import Direct, Exchange, RawHeaders, response
+
+log = structlog.get_logger(__name__)
 
 HEADER_OVERHEAD = 32
 """Bytes that each header counts for beside its name and value: it costs memory, however short."""
+HELD_BODY = 64 * 1024
+"""Longest body, in bytes, that is held to be answered directly."""
+HELD_WITHIN = 0.25
+"""Seconds after which a request that is held and still not whole is no longer waited for."""
+NEVER = float("inf")
 
 
 class HeaderTooLargeError(Exception):
@@ -32,24 +46,40 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        # Of the application itself, whatever uvicorn has put around it.
+        self._direct: Direct | None = getattr(self.config.app, "direct", None)
         self._header_bytes = 0
         self._unparsed = 0
         """Bytes taken since the parser last finished a header, or brought a piece of a body."""
         self._header_is_too_large = False
-        self._overdue: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._stopping = False
+        self._held: list[bytes] | None = None
+        """Pieces of the body of a request that is held."""
+        self._held_headers: RawHeaders = {}
+        self._release: asyncio.TimerHandle | None = None
+        # One timer a connection, which follows `_ends_at` when it fires: that costs far less than
+        # a timer a request.
+        self._ends_at = NEVER
+        self._is_idle = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = NEVER
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > self.max_connections:
             self._refuse(503, "Too many connections: try again", b"retry-after: 1\r\n")
         else:
-            self._watch_header()
+            self._end_within(self.header_within)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end_watch()
         self._end_wait_for_reader()
+        self._held = None
+        for timer in (self._alarm, self._release):
+            if timer is not None:
+                timer.cancel()
+        self._alarm = self._release = None
+        self._ends_at = NEVER
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -63,13 +93,27 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._unparsed += len(data)
-        super().data_received(data)
+        if self._is_idle:
+            self._is_idle = False
+            self._ends_at = self.loop.time() + self.header_within
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # a request for an upgrade is answered as if it asked for none
+        except httptools.HttpParserError:
+            self._refuse_unparsed()
+            return
+        cycle = self.cycle
         if self._unparsed > self.max_header_bytes and not self.transport.is_closing():
             self._refuse_header()
-        elif self._is_answering():
-            self._end_watch()
-        else:
-            self._watch_header()
+        elif self._held is not None:
+            self._ends_at = NEVER
+            if self._release is None:
+                self._release = self.loop.call_later(HELD_WITHIN, self._enter_asgi)
+        elif cycle is not None and not cycle.response_complete:
+            self._ends_at = NEVER
+        elif self._ends_at == NEVER:
+            self._end_within(self.header_within)
 
     def shutdown(self) -> None:
         """Finish what is being answered, and nothing else.
@@ -79,39 +123,133 @@ class LimitedProtocol(HttpToolsProtocol):
         """
         self._stopping = True
         self.pipeline.clear()
+        if self._held is not None:
+            self._enter_asgi()
         super().shutdown()
 
     def on_response_complete(self) -> None:
+        """Go on with what is pipelined, or wait for the next request."""
+        self.server_state.total_requests += 1
+        transport = self.transport
         if self._stopping:
-            self.transport.close()
-        super().on_response_complete()
+            transport.close()
+        if transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        else:
+            self._is_idle = True
+            self._end_within(self.timeout_keep_alive)
 
     def on_message_begin(self) -> None:
         self._header_bytes = 0
-        super().on_message_begin()
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
 
     def on_url(self, url: bytes) -> None:
         self._count_header(len(url))
-        super().on_url(url)
+        self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count_header(len(name) + len(value) + HEADER_OVERHEAD)
-        super().on_header(name, value)
+        self._header_bytes += len(name) + len(value) + HEADER_OVERHEAD
+        if self._header_bytes > self.max_header_bytes:
+            self._count_header(0)
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._unparsed = 0
-        super().on_headers_complete()
+        if (
+            self._direct is not None
+            and (self.cycle is None or self.cycle.response_complete)
+            and not self._stopping
+            and self.parser.get_method() == b"POST"
+            and self.parser.get_http_version() == "1.1"
+            and self._is_plain(headers := dict(self.headers))
+        ):
+            self._held, self._held_headers = [], headers
+        else:
+            self._begin_cycle()
 
     def on_body(self, body: bytes) -> None:
         self._unparsed = 0
-        super().on_body(body)
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer to what the parser refuses: no HTTP, an unknown method, or our own limit."""
-        if self._header_is_too_large:
-            self._refuse_header()
+        if self._held is not None:
+            self._held.append(body)
         else:
-            self._refuse(400, "This is no valid HTTP request, or its method is unknown")
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self._held is None or not self._answer_directly():
+            self._enter_asgi()
+            super().on_message_complete()
+
+    def write_answer(self, status: int, body: bytes, headers: bytes, keep_alive: bool) -> None:
+        """Write an answer as one piece, and close where nothing may follow it."""
+        default = b"".join([b"%b: %b\r\n" % each for each in self.server_state.default_headers])
+        self.transport.write(response(status, body, headers, default, keep_alive))
+        if not keep_alive:
+            self.transport.close()
+
+    def _is_plain(self, headers: RawHeaders) -> bool:
+        """Tell whether no header is there twice, and the body is short and comes by itself."""
+        length = headers.get(b"content-length", b"")
+        return (
+            len(headers) == len(self.headers)
+            and b"transfer-encoding" not in headers
+            and b"expect" not in headers
+            and length.isdigit()
+            and len(length) <= 5
+            and int(length) <= HELD_BODY
+        )
+
+    def _answer_directly(self) -> bool:
+        assert self._held is not None
+        assert self._direct is not None
+        body = self._held[0] if len(self._held) == 1 else b"".join(self._held)
+        exchange = Exchange(self, self.parser.should_keep_alive())
+        before, self.cycle = self.cycle, exchange  # type: ignore[assignment]
+        try:
+            taken = self._direct(self.url, self._held_headers, body, exchange)
+        except Exception as error:
+            log.error("request failed", path=self.url.decode(errors="replace"), exc_info=error)
+            exchange.answer(500, b'{"error":"Internal server error"}')
+            taken = True
+        if not taken:
+            self.cycle = before
+            return False
+        self._end_hold()
+        return True
+
+    def _end_hold(self) -> None:
+        self._held = None
+        if self._release is not None:
+            self._release.cancel()
+            self._release = None
+
+    def _enter_asgi(self) -> None:
+        """Let a request that is held go the ordinary way, with as much as has come of it."""
+        held = self._held
+        if held is None:
+            return
+        self._end_hold()
+        self._begin_cycle()
+        for piece in held:
+            super().on_body(piece)
+
+    def _begin_cycle(self) -> None:
+        url, headers, expect = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = url, headers, expect
+        self.scope["headers"] = headers
+        super().on_headers_complete()
+
+    def _unset_keepalive_if_required(self) -> None:
+        """The one timer of the connection follows what `_ends_at` says."""
 
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing: a request for an upgrade is answered as if it asked for none."""
@@ -121,6 +259,13 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._header_bytes > self.max_header_bytes:
             self._header_is_too_large = True
             raise HeaderTooLargeError
+
+    def _refuse_unparsed(self) -> None:
+        """Answer to what the parser refuses: no HTTP, an unknown method, or our own limit."""
+        if self._header_is_too_large:
+            self._refuse_header()
+        else:
+            self._refuse(400, "This is no valid HTTP request, or its method is unknown")
 
     def _refuse_header(self) -> None:
         self._refuse(431, f"The header is larger than {self.max_header_bytes} bytes")
@@ -142,29 +287,37 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _is_answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+        return self._held is not None or (
+            self.cycle is not None and not self.cycle.response_complete
+        )
 
     def _owes_an_answer(self) -> bool:
         """Tell whether a request that has come whole still waits for its answer."""
         if self.pipeline:
             return True
-        return self._is_answering() and (not self.cycle.more_body or self.cycle.response_started)
+        if self._held is not None or not self._is_answering():
+            return False
+        return not self.cycle.more_body or self.cycle.response_started
 
-    def _watch_header(self) -> None:
-        if self._overdue is None:
-            self._overdue = self.loop.call_later(self.header_within, self._on_overdue)
-
-    def _end_watch(self) -> None:
-        if self._overdue is not None:
-            self._overdue.cancel()
-            self._overdue = None
+    def _end_within(self, seconds: float) -> None:
+        """Close the connection after so long, unless something comes or is being answered."""
+        self._ends_at = self.loop.time() + seconds
+        if self._ends_at < self._alarm_at:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm_at = self._ends_at
+            self._alarm = self.loop.call_later(seconds, self._on_alarm)
 
     def _end_wait_for_reader(self) -> None:
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
 
-    def _on_overdue(self) -> None:
-        self._overdue = None
-        if not self._is_answering():
-            self.transport.close()
+    def _on_alarm(self) -> None:
+        self._alarm, self._alarm_at = None, NEVER
+        left = self._ends_at - self.loop.time()
+        if left <= 0.001:
+            if not self._is_answering():
+                self.transport.close()
+        elif left < NEVER:
+            self._end_within(left)

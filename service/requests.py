@@ -3,12 +3,14 @@
 import importlib.metadata
 import platform
 import time
+from collections.abc import Callable
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.durations import Durations, DurationsFamily
+from service.durations import DurationsFamily
+from service.shared_metrics import are_shared
 
 Credential = Literal["api_key", "jwt", "admin", "metrics_token"]
 CREDENTIALS: tuple[Credential, ...] = ("api_key", "jwt", "admin", "metrics_token")
@@ -42,13 +44,7 @@ class RequestMetrics:
             ["method", "endpoint", "status"],
             registry=registry,
         )
-        self._durations = DurationsFamily(
-            "tobogganing_manager_http_request_duration_seconds",
-            "Time from a request's header to the end of its answer",
-            ["method", "endpoint"],
-            SECONDS,
-        )
-        registry.register(self._durations)
+        self._duration = _durations(registry)
         self._attempts = Counter(
             "tobogganing_manager_auth_attempts",
             "Authentication attempts",
@@ -66,9 +62,12 @@ class RequestMetrics:
             "1; the labels say what runs here",
             ["version", "python"],
             registry=registry,
+            multiprocess_mode="livemax",
         ).labels(importlib.metadata.version(DISTRIBUTION), platform.python_version()).set(1)
         # Looking a child up by its labels costs more than counting.
-        self._seen: dict[tuple[str, str, int], tuple[Counter, Durations]] = {}
+        self._seen: dict[
+            tuple[str, str, int], tuple[Callable[[], None], Callable[[float], None]]
+        ] = {}
         self._results = {
             (credential, succeeded): self._attempts.labels(credential, result)
             for credential in CREDENTIALS
@@ -81,13 +80,13 @@ class RequestMetrics:
         children = self._seen.get((known, endpoint, status))
         if children is None:
             children = (
-                self._requests.labels(known, endpoint, str(status)),
-                self._durations.labels(known, endpoint),
+                self._requests.labels(known, endpoint, str(status)).inc,
+                self._duration(known, endpoint),
             )
             self._seen[known, endpoint, status] = children
-        counter, duration = children
-        counter.inc()
-        duration.add(seconds)
+        count, add = children
+        count()
+        add(seconds)
 
     def count_attempt(self, credential: Credential, succeeded: bool) -> None:
         self._results[credential, succeeded].inc()
@@ -121,3 +120,15 @@ class RequestMetrics:
                 self.count_request(scope["method"], endpoint_of(scope), status, seconds)
 
         return counted
+
+
+def _durations(registry: CollectorRegistry) -> Callable[[str, str], Callable[[float], None]]:
+    """Make the histogram of durations; return what finds, by labels, what adds to it."""
+    name, labels = "tobogganing_manager_http_request_duration_seconds", ["method", "endpoint"]
+    help = "Time from a request's header to the end of its answer"
+    if are_shared():  # its values must be where the other processes find them
+        shared = Histogram(name, help, labels, buckets=SECONDS, registry=registry)
+        return lambda *values: shared.labels(*values).observe
+    family = DurationsFamily(name, help, labels, SECONDS)
+    registry.register(family)
+    return lambda *values: family.labels(*values).add

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import resource
 import signal
+import socket
 from collections.abc import AsyncIterator, Iterator
 from types import FrameType
 
@@ -16,9 +18,13 @@ from service.settings import HttpSettings
 
 GRACE = 4
 """Seconds that requests in flight get at a stop, where none of them needs more."""
+BACKLOG = 2048
+"""Connections that may wait to be accepted."""
 SPARE_FILES = 200
 """Open files that are kept for everything but connections: for Kafka above all."""
 EXIT_INTERRUPTED = 130
+COLLECT_AFTER = (10_000, 20, 20)
+"""Thresholds of the cyclic garbage collector's generations."""
 
 
 class _Server(uvicorn.Server):
@@ -31,6 +37,10 @@ class _Server(uvicorn.Server):
 
 class _MainServer(uvicorn.Server):
     """A server whose process ends with status 0 when a signal stops it: that is no failure."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        spare_collector()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit and sig == signal.SIGINT:
@@ -55,15 +65,34 @@ def server_config(app: ASGIApp, settings: HttpSettings, grace: int = GRACE) -> u
         server_header=False,
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
-        backlog=2048,
+        backlog=BACKLOG,
         timeout_graceful_shutdown=grace,
     )
 
 
-def run(app: ASGIApp, settings: HttpSettings, grace: int = GRACE) -> None:
-    """Serve until SIGTERM or SIGINT; the process's main call."""
+def run(
+    app: ASGIApp,
+    settings: HttpSettings,
+    grace: int = GRACE,
+    sockets: list[socket.socket] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, on sockets that listen already if any are given.
+
+    The process's main call.
+    """
     raise_file_limit(LimitedProtocol.max_connections + SPARE_FILES)
-    _MainServer(server_config(app, settings, grace)).run()
+    _MainServer(server_config(app, settings, grace)).run(sockets)
+
+
+def spare_collector() -> None:
+    """Let the cyclic garbage collector look at little, and seldom.
+
+    What a service is made of stays for its life, and what a request makes is freed without it.
+    With Python's thresholds it took 8 % of a gateway's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 def raise_file_limit(wanted: int) -> None:

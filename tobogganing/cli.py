@@ -57,9 +57,16 @@ def serve() -> None:
 
 
 @main.command()
-def gateway() -> None:
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1, max=64),
+    help="Processes that share the port; one a core is enough.",
+)
+def gateway(workers: int) -> None:
     """Run a gateway: takes submissions and registrations."""
-    _call("gateway.__main__")
+    importlib.import_module("gateway.__main__").main(workers)
 
 
 @main.command()

@@ -81,7 +81,7 @@ def build_manager(settings: ServeSettings) -> Starlette:
         exporter.front_route(waiting_for, LINKS),
         *health_routes(waiting_for),
     ]
-    return build_app(routes, requests, running(gateway, exporter))
+    return build_app(routes, requests, running(gateway, exporter), gateway.direct)
 
 
 def running(

@@ -40,6 +40,8 @@ POLL = 0.02
 class Service:
     """One service in a process of its own, as `python -m <module>`; a context manager.
 
+    `module` may have arguments behind it.
+
     `http` asks it; with `authorized` headers where METRICS_TOKEN is needed.
     """
 
@@ -49,7 +51,7 @@ class Service:
         self.port = free_ports(1)[0]
         self.url = f"http://127.0.0.1:{self.port}"
         self.module = module
-        self._log = folder / f"{module}-{self.port}.log"
+        self._log = folder / f"{module.split()[0]}-{self.port}.log"
         self._environ = os.environ | {
             "KAFKA_BOOTSTRAP_SERVERS": kafka.kafka_bootstrap_servers,
             "KAFKA_TOPIC_PREFIX": kafka.kafka_topic_prefix,
@@ -85,7 +87,10 @@ class Service:
     async def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", self.module, env=self._environ, stdout=log, stderr=log
+                *(sys.executable, "-m", *self.module.split()),
+                env=self._environ,
+                stdout=log,
+                stderr=log,
             )
 
     async def end(self, how: signal.Signals = signal.SIGTERM, patience: float = 10.0) -> int:
@@ -130,6 +135,16 @@ class Service:
         return await self.http.get(
             "/metrics", params={"after": receipts}, headers=self.authorized | headers
         )
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def resident_bytes(self) -> int:
+        """Memory that the process holds."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")

@@ -16,6 +16,7 @@ from contract.frame import (
     encode_frame,
     encode_submission,
     entity_key,
+    join_frame,
     partition_of,
 )
 
@@ -42,7 +43,7 @@ def test_what_is_encoded_comes_back(answer_by: int, sent: list[Submission]) -> N
 @given(st.lists(submissions, max_size=4))
 def test_encoding_piece_by_piece_is_the_same(sent: list[Submission]) -> None:
     pieces = [encode_submission(submission) for submission in sent]
-    assert encode_frame(7, pieces) == encode_frame(7, sent)
+    assert join_frame(7, pieces) == encode_frame(7, sent)
 
 
 @given(st.binary(max_size=60))

@@ -1,6 +1,7 @@
 """The gateway's handlers over a topic in memory, with no Kafka and no clock of their own."""
 
 import asyncio
+import contextlib
 import shutil
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -18,9 +19,12 @@ from contract.frame import Frame, decode_frame
 from contract.kinds import KINDS
 from gateway.audit import Audit
 from gateway.auth import TokenEndpoint
+from gateway.batch import Batches
 from gateway.certificates import CertificateEndpoints, Certificates, load_authority
 from gateway.credentials import Credentials
+from gateway.direct import DirectSubmissions
 from gateway.entities import COLLECTIONS, Entities
+from gateway.envelopes import Envelopes
 from gateway.jwks import KeyEndpoints
 from gateway.key_folder import KeyFolder
 from gateway.keys import SigningKeys
@@ -36,13 +40,14 @@ from gateway.settings import GatewaySettings
 from gateway.submit import Submissions
 from gateway.tokens import Tokens
 from service.bearer import TokenCheck
-from service.http import build_app
+from service.http import Application, build_app
 from service.reader import UnreachableError
 from service.refusals import Refusals
 from service.requests import RequestMetrics
 from service.rotating import RotatingTokens
 from service.settings import Secret
 from tests.unit.gateway.clocks import taught_clock
+from tests.unit.gateway.raw_http import listening
 from tobogganing.certificate import authority
 from tobogganing.local.secrets import provide_signing_keys
 
@@ -142,12 +147,13 @@ class MemorySubmissions:
 
     frames: list[tuple[int, Frame]] = field(default_factory=list)
     fails: bool = False
+    failing: set[int] = field(default_factory=set)
 
     async def ready(self) -> None:
         return
 
     async def send(self, topic: str, value: bytes, *, partition: int) -> Appended:
-        if self.fails:
+        if self.fails or partition in self.failing:
             raise SendError("lost")
         self.frames.append((partition, decode_frame(value)))
         await asyncio.sleep(0)
@@ -169,6 +175,7 @@ class Api:
     keys: SigningKeys
     key_folder: Path
     audit: MemoryTopic
+    publisher: Publisher
     catch_ups: list[float]
     registry_is_away: bool = False
 
@@ -188,10 +195,30 @@ class Api:
         return 0.0
 
 
-@pytest.fixture
+@contextlib.asynccontextmanager
+async def asking(app: Application, way: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an application."""
+    if way == "asgi":
+        within = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=within, base_url="http://gateway") as http:
+            yield http
+        return
+    async with listening(app) as http:
+        yield http
+
+
+@pytest.fixture(params=["asgi", "socket"])
 async def api(
-    settings: GatewaySettings, registry_topic: MemoryTopic, tmp_path: Path
+    request: pytest.FixtureRequest,
+    settings: GatewaySettings,
+    registry_topic: MemoryTopic,
+    tmp_path: Path,
 ) -> AsyncIterator[Api]:
+    """The interface, asked as an ASGI application and through a socket.
+
+    Through a socket most submissions are answered directly, without ASGI: whatever is true of one
+    way must be true of the other.
+    """
     requests = RequestMetrics(CollectorRegistry())
     metrics = GatewayMetrics()
     registry = RegistryWriter(settings, registry_topic)
@@ -216,11 +243,16 @@ async def api(
     audit = Audit("audit", audit_topic)
     certificates = Certificates(load_authority(settings), registry, metrics)
     limits = Limits(settings, requests)
+    envelopes = Envelopes(4)
+    endpoints = {
+        kind: Submissions(
+            kind, settings, credentials, publisher, metrics, limits, requests, envelopes
+        )
+        for kind in KINDS.values()
+    }
     routes = [
-        *(
-            Submissions(kind, settings, credentials, publisher, metrics, limits).route()
-            for kind in KINDS.values()
-        ),
+        *(endpoint.route() for endpoint in endpoints.values()),
+        Batches(settings, registry, credentials, publisher, metrics, limits, envelopes).route(),
         *Registrations(settings, registry, credentials, certificates, audit, metrics).routes(),
         *(
             route
@@ -235,9 +267,9 @@ async def api(
         *CertificateEndpoints(settings, registry, credentials, certificates, audit).routes(),
         openapi_route(),
     ]
-    transport = httpx.ASGITransport(build_app(routes, requests), raise_app_exceptions=False)
+    app = build_app(routes, requests, direct=DirectSubmissions(endpoints.items()))
     running = asyncio.create_task(publisher.run())
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
+    async with asking(app, request.param) as http:
         api = Api(
             http,
             registry,
@@ -249,6 +281,7 @@ async def api(
             keys,
             tmp_path / "keys",
             audit_topic,
+            publisher,
             [],
         )
 

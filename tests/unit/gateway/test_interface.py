@@ -1,6 +1,7 @@
 """The HTTP interface: order of checks, answers, what is counted. Kafka is in memory."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -361,11 +362,22 @@ async def test_two_content_types_are_415(api: Api, client: dict[str, Any], other
         assert answer.status_code == 415
 
 
-async def test_compressed_bodies_are_another_content_type(api: Api, client: dict[str, Any]) -> None:
+@pytest.mark.parametrize("coding", ["br", "deflate", "gzip, gzip", "zip", ""])
+async def test_unknown_codings_are_415(api: Api, client: dict[str, Any], coding: str) -> None:
     answer = await api.http.post(
         "/api/v1/clients/c-1/metrics",
-        headers=bearer(client["api_key"]) | {"Content-Encoding": "gzip"},
+        headers=bearer(client["api_key"]) | {"Content-Encoding": coding},
         json={"metrics": {}},
+    )
+    assert answer.status_code == 415
+    assert api.submissions.frames == []
+
+
+async def test_compressed_registrations_are_another_content_type(api: Api) -> None:
+    answer = await api.http.post(
+        "/api/v1/clients/register",
+        headers=bearer("admin") | {"Content-Encoding": "gzip"},
+        content=gzip.compress(b'{"name":"n","type":"native"}'),
     )
     assert answer.status_code == 415
 

@@ -7,21 +7,20 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
-import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
 from contract.frame import Frame, Submission, decode_frame, encode_submission
 from contract.position import Receipt
 from gateway.clock import MAX_AGE, BrokerClock
-from gateway.lane import LAST_CALL, MAX_BYTES, MAX_SUBMISSIONS, Answer, Lane
+from gateway.lane import LAST_CALL, MAX_BYTES, MAX_SUBMISSIONS, Lane
 from gateway.link import Appended, SendError
 from gateway.metrics import FrameMetrics
 from gateway.publish import OverloadedError, Publisher
 from tests.unit.gateway.clocks import taught_clock
 
 
-def piece(number: int, size: int = 0) -> msgspec.Raw:
+def piece(number: int, size: int = 0) -> bytes:
     return encode_submission(Submission("client", f"c{number}", 0, labels={"x": "y" * size}))
 
 
@@ -96,7 +95,7 @@ def soon(seconds: float = 5.0) -> float:
     return time.monotonic() + seconds
 
 
-async def result(answer: Answer) -> Receipt | None:
+async def result(answer: asyncio.Future[Receipt | None]) -> Receipt | None:
     async with asyncio.timeout(5):
         return await answer
 

@@ -1,0 +1,82 @@
+"""Backlogs: `{"samples": […]}`, what an agent could not submit while it was offline.
+
+Each sample is a submission of its own with a `timestamp`. They keep their order: all are of one
+entity, so they go down one partition, next to each other.
+"""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+from contract.kinds import EntityKind
+from gateway.bodies import Body, BodyDecoder, Plain, declare, label_fields
+from gateway.decoding import BodyError, JsonDecoder
+
+_MARK = b'"samples"'
+"""What a backlog surely contains."""
+
+
+class _Probe(msgspec.Struct):
+    samples: Raw | UnsetType = UNSET
+    metrics: Raw | UnsetType = UNSET
+
+
+class BacklogDecoder:
+    """Decodes what agents of one kind send: one submission, or a backlog."""
+
+    def __init__(self, kind: EntityKind) -> None:
+        self._one = BodyDecoder(kind)
+        self._probe = JsonDecoder(_Probe)
+        samples = ("samples", Annotated[list[Raw], Meta(min_length=1)])
+        self._decoder = JsonDecoder(msgspec.defstruct("Backlog", [samples, *label_fields(kind)]))
+        self._shared = [label.field for label in kind.labels if label.submitted]
+
+    def read(self, body: bytes, now: float) -> Body | Plain | list[Body]:
+        """Decode a body; a backlog is a list. `now` is in seconds since the epoch.
+
+        Raises:
+            BodyError: with the field that is at fault.
+        """
+        if not may_be_backlog(body):
+            return self._one.read(body, now)
+        probe = self._probe.decode(body)
+        if probe.samples is UNSET:
+            return self._one.read(body, now)
+        if probe.metrics is not UNSET:
+            raise BodyError("metrics", "cannot stand beside samples")
+        backlog: Any = self._decoder.decode(body)
+        labels = self._labels(backlog, now)
+        return [
+            self._sample(place, bytes(sample), labels, now)
+            for place, sample in enumerate(backlog.samples)
+        ]
+
+    def _labels(self, backlog: Any, now: float) -> dict[str, str]:
+        """Labels that hold for all samples without their own."""
+        given = {field: getattr(backlog, field) for field in self._shared}
+        fields = {field: value for field, value in given.items() if value is not UNSET}
+        return self._one.decode(msgspec.json.encode({"metrics": {}} | fields), now).labels
+
+    def _sample(self, place: int, sample: bytes, labels: dict[str, str], now: float) -> Body:
+        try:
+            body = self._one.decode(sample, now)
+            if body.timestamp is None:
+                raise BodyError("timestamp", "is missing")
+        except BodyError as error:
+            raise error.within(f"samples[{place}]") from error
+        return body._replace(labels=labels | body.labels)
+
+
+def may_be_backlog(body: bytes) -> bool:
+    """Tell, at next to no cost, what is surely none."""
+    return _MARK in body
+
+
+def declare_backlog(kind: EntityKind) -> type[msgspec.Struct]:
+    """Make the struct of a kind's backlogs, for the API's description."""
+    sample = declare(kind, "Sample", timestamp_required=True)
+    samples = Annotated[list[sample], Meta(min_length=1)]  # type: ignore[valid-type]
+    return msgspec.defstruct(
+        f"{kind.name.capitalize()}Backlog", [("samples", samples), *label_fields(kind)]
+    )

@@ -1,0 +1,139 @@
+"""Batches: `POST /api/v1/metrics`, with which a relay submits for many entities at once.
+
+An item is accepted once the brokers have it in time, like a submission by itself; one that is bad,
+or whose frame failed, is rejected alone.
+"""
+
+import asyncio
+import itertools
+import time
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+from starlette.requests import Request
+from starlette.responses import Response
+
+from contract.registry import RELAY, RegistryRecord
+from gateway.bodies import MAX_IGNORED_NAMES
+from gateway.cargo import AT_A_TIME, Cargo, Rejected
+from gateway.credentials import Credentials
+from gateway.decoding import BodyError
+from gateway.envelopes import Envelopes
+from gateway.items import Item, ItemsDecoder
+from gateway.limits import Limits
+from gateway.metrics import GatewayMetrics
+from gateway.publish import Publisher
+from gateway.reading import JSON, NDJSON, invalid, read_packed
+from gateway.registry import RegistryWriter
+from gateway.relays import relay_of, scope_of
+from gateway.settings import GatewaySettings
+from service.bearer import bearer_credential
+from service.http import ApiError, TemplateRoute, route
+
+PATH = "/api/v1/metrics"
+MAX_ITEMS = 10_000
+MAX_BYTES = 8 * 1024 * 1024
+_encoder = msgspec.json.Encoder()
+
+
+class BatchReceived(msgspec.Struct):
+    """The answer to a batch."""
+
+    accepted: int
+    rejected: list[Rejected]
+    receipts: Annotated[list[str], Meta(description="One for each accepted item, in their order.")]
+    ignored: list[str] | UnsetType = UNSET
+
+
+class Batches:
+    """Takes batches."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        registry: RegistryWriter,
+        credentials: Credentials,
+        publisher: Publisher,
+        metrics: GatewayMetrics,
+        limits: Limits,
+        envelopes: Envelopes,
+    ) -> None:
+        self._answer_within = settings.answer_within_seconds
+        self._registry = registry
+        self._credentials = credentials
+        self._publisher = publisher
+        self._metrics = metrics
+        self._limits = limits
+        self._envelopes = envelopes
+        self._decoder = ItemsDecoder()
+
+    def route(self) -> TemplateRoute:
+        return route(PATH, self.take, "POST")
+
+    async def take(self, request: Request) -> Response:
+        deadline = time.monotonic() + self._answer_within
+        relay = await self._check(request, deadline)
+        type, content = await read_packed(request, MAX_BYTES, deadline, (JSON, NDJSON))
+        items = await self._decode(type, content)
+        self._limits.admit(relay, request.scope, len(items))
+        cargo = Cargo(items, scope_of(relay), self._registry.state, self._envelopes)
+        await cargo.sort()
+        if cargo.unknown:
+            await self._look_again(cargo, deadline)
+        await cargo.publish(self._publisher, deadline)
+        return self._answer(cargo)
+
+    async def _check(self, request: Request, deadline: float) -> RegistryRecord:
+        """Return the relay whose key this is. The key names it, as no path does."""
+        credential = bearer_credential(request)
+        return await self._credentials.check_api_key(
+            RELAY, relay_of(credential), credential, request.scope, deadline
+        )
+
+    async def _decode(self, type: bytes, content: bytes) -> list[Item]:
+        decode = self._decoder.decode_array if type == JSON else self._decoder.decode_lines
+        items: list[Item] = []
+        try:
+            decoded = decode(content, time.time())
+            if isinstance(decoded, list):
+                items = decoded
+            else:
+                for item in itertools.islice(decoded, MAX_ITEMS + 1):
+                    items.append(item)
+                    if len(items) % AT_A_TIME == 0:
+                        await asyncio.sleep(0)
+        except BodyError as error:
+            raise invalid(error) from error
+        if len(items) > MAX_ITEMS:
+            raise ApiError(413, f"The batch has more than {MAX_ITEMS} items")
+        return items
+
+    async def _look_again(self, cargo: Cargo, deadline: float) -> None:
+        """Look for entities that are not known here in all that the registry holds now."""
+        try:
+            await self._credentials.catch_up(deadline)
+        except ApiError as error:
+            cargo.leave_unknown(str(error))
+        else:
+            cargo.look_again()
+
+    def _answer(self, cargo: Cargo) -> Response:
+        for (kind, result), number in cargo.counts().items():
+            self._metrics.submissions[kind, result].inc(number)
+        if cargo.ignored_count:
+            self._metrics.ignored.inc(cargo.ignored_count)
+        receipts = [receipt for receipt in cargo.receipts if receipt is not None]
+        rejected = cargo.rejected()
+        if not receipts and any(each.retry for each in rejected):
+            raise ApiError(
+                503,
+                "Nothing of the batch was accepted: send it again",
+                headers={"Retry-After": "1"},
+                accepted=0,
+                rejected=msgspec.to_builtins(rejected),
+                receipts=receipts,
+            )
+        ignored = sorted(cargo.ignored)[:MAX_IGNORED_NAMES]
+        answer = BatchReceived(len(receipts), rejected, receipts, ignored or UNSET)
+        return Response(_encoder.encode(answer), media_type="application/json")

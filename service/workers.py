@@ -1,0 +1,182 @@
+"""Workers: several processes of one service that accept on one port, and one that keeps them.
+
+The parent opens the port and gives it to each worker, so a connection that waits is not lost with a
+worker that dies: another accepts it. The parent itself answers nothing.
+"""
+
+import argparse
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+from prometheus_client.multiprocess import mark_process_dead
+
+from service.server import BACKLOG, EXIT_INTERRUPTED
+from service.settings import HttpSettings, SettingsError
+from service.shared_metrics import FOLDER_VARIABLE
+from service.tasks import EXIT_MISCONFIGURED
+
+log = structlog.get_logger(__name__)
+
+STEADY = 10.0
+"""Seconds after which a worker that ends is started again at once."""
+MAX_PAUSE = 5.0
+"""Longest pause, in seconds, before a worker that ends again and again is started."""
+PATIENCE = 5.0
+"""Seconds that a worker gets at a stop beyond its grace, before it is killed."""
+
+
+class Place(NamedTuple):
+    """What a worker has of its parent, as numbers of open files: the port, and a pipe whose other
+    end closes with the parent."""
+
+    port: int
+    leash: int
+
+    @classmethod
+    def from_arguments(cls) -> "Place | None":
+        """Read the command line of this process: None where it is no worker."""
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--worker", nargs=2, type=int, metavar=("PORT", "LEASH"))
+        numbers = parser.parse_args().worker
+        return None if numbers is None else cls(*numbers)
+
+    def listen(self) -> socket.socket:
+        """Open the port, and end with the parent."""
+        threading.Thread(target=self._follow_parent, daemon=True).start()
+        return socket.socket(fileno=self.port)
+
+    def _follow_parent(self) -> None:
+        os.read(self.leash, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Workers:
+    """Keeps `number` workers running: `python -m <module> --worker …`."""
+
+    def __init__(self, module: str, number: int, settings: HttpSettings, grace: float) -> None:
+        self._module = module
+        self._number = number
+        self._settings = settings
+        self._grace = grace
+        self._stop = asyncio.Event()
+        self._status = 0
+        self._processes: set[asyncio.subprocess.Process] = set()
+
+    async def run(self) -> int:
+        """Run until SIGTERM or SIGINT; return the exit status.
+
+        Raises:
+            SettingsError: the port cannot be had.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        leash, held = os.pipe()
+        with _listening(self._settings) as port, _metrics_folder() as folder:
+            place = Place(port.fileno(), leash)
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(self._number):
+                    tasks.create_task(self._keep(place, folder))
+                await self._stop.wait()
+                port.close()  # the last worker that closes it as well ends it
+        os.close(leash)
+        os.close(held)
+        return self._status
+
+    def _on_signal(self, number: int) -> None:
+        if self._stop.is_set() and number == signal.SIGINT:
+            for process in self._processes:  # the second Ctrl-C
+                process.kill()
+            self._status = EXIT_INTERRUPTED
+        self._stop.set()
+
+    async def _keep(self, place: Place, folder: Path) -> None:
+        pause = 0.0
+        while not self._stop.is_set():
+            began = time.monotonic()
+            process = await self._start(place, folder)
+            self._processes.add(process)
+            await self._until_ended(process)
+            self._processes.discard(process)
+            mark_process_dead(process.pid, str(folder))  # type: ignore[no-untyped-call]
+            if self._stop.is_set():
+                return
+            if process.returncode == EXIT_MISCONFIGURED:
+                self._status = EXIT_MISCONFIGURED
+                self._stop.set()
+                return
+            log.error("worker ended", pid=process.pid, status=process.returncode)
+            steady = time.monotonic() - began > STEADY
+            pause = 0.0 if steady else min(MAX_PAUSE, 2 * pause + 0.1)
+            await self._stopped_within(pause)
+
+    async def _start(self, place: Place, folder: Path) -> asyncio.subprocess.Process:
+        command = (sys.executable, "-m", self._module, "--worker", *map(str, place))
+        return await asyncio.create_subprocess_exec(
+            *command,
+            env=os.environ | {FOLDER_VARIABLE: str(folder)},
+            pass_fds=place,
+            start_new_session=True,  # so that Ctrl-C is the parent's alone
+        )
+
+    async def _until_ended(self, process: asyncio.subprocess.Process) -> None:
+        """Wait until a worker has ended, and at a stop make it."""
+        ended = asyncio.create_task(process.wait())
+        stopped = asyncio.create_task(self._stop.wait())
+        await asyncio.wait((ended, stopped), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not ended.done():
+            process.terminate()
+            await asyncio.wait((ended,), timeout=self._grace + PATIENCE)
+        if not ended.done():
+            log.error("worker killed, it did not stop", pid=process.pid)
+            process.kill()
+        await ended
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._stop.wait()
+        except TimeoutError:
+            return False
+
+
+@contextmanager
+def _listening(settings: HttpSettings) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        port = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise SettingsError(f"HOST={settings.host} PORT={settings.port}: {error}") from error
+    with port:
+        yield port
+
+
+@contextmanager
+def _metrics_folder() -> Iterator[Path]:
+    """An empty folder for the workers' metrics: what an earlier run has counted is not theirs."""
+    given = os.environ.get(FOLDER_VARIABLE)
+    if given:
+        folder = Path(given)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in folder.glob("*.db"):
+            file.unlink()
+        yield folder
+        return
+    folder = Path(tempfile.mkdtemp(prefix="tobogganing-metrics-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,182 @@
+"""Batches on a real Kafka: what is accepted is there, what failed may be sent again."""
+
+import asyncio
+import gzip
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from contract.frame import entity_key, partition_of
+from service.settings import KafkaSettings
+from tests.integration.processes import Service
+from tests.integration.test_gateway import DEADLINE, find, frames_of, gateway, register
+from tobogganing.local.cluster import Cluster
+from tobogganing.local.install import Install
+
+JSON = {"content-type": "application/json"}
+COUNT = 40
+
+
+class Relay:
+    """A relay, and clients that it submits for."""
+
+    def __init__(self, service: Service, key: str) -> None:
+        self._service = service
+        self._headers = JSON | {"authorization": f"Bearer {key}"}
+
+    @classmethod
+    async def of(cls, service: Service) -> "Relay":
+        answer = await register(service, "relays", name="R", scope="all")
+        assert answer.status_code == 200, answer.text
+        for number in range(COUNT):
+            id = f"c-{number}"
+            answer = await register(service, "clients", name=id, type="native", client_id=id)
+            assert answer.status_code == 200, answer.text
+        relay = await register(service, "relays", name="R", scope="all")
+        return cls(service, relay.json()["api_key"])
+
+    async def post(self, items: list[Any] | bytes, **headers: str) -> httpx.Response:
+        content = items if isinstance(items, bytes) else json.dumps(items).encode()
+        return await self._service.http.post(
+            "/api/v1/metrics", content=content, headers=self._headers | headers
+        )
+
+
+def item(number: int, value: int) -> dict[str, Any]:
+    return {"kind": "client", "id": f"c-{number}", "metrics": {"bytes_sent": value}}
+
+
+@pytest.fixture
+async def service(
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
+) -> AsyncIterator[Service]:
+    async with gateway(kafka_settings, tmp_path, signing_keys) as service:
+        await service.ready()
+        yield service
+
+
+async def test_one_bad_item_and_the_rest_is_on_the_brokers(
+    service: Service, kafka_settings: KafkaSettings
+) -> None:
+    relay = await Relay.of(service)
+    items = [item(number, number) for number in range(COUNT)]
+    items[7] = item(7, -1)
+    items[9] = {"kind": "client", "id": "nobody", "metrics": {}}
+    body = (await relay.post(items)).json()
+    assert [each["index"] for each in body["rejected"]] == [7, 9]
+    assert body["accepted"] == COUNT - 2
+    frames = await frames_of(kafka_settings)
+    found = [find(frames, receipt) for receipt in body["receipts"]]
+    expected = [number for number in range(COUNT) if number not in (7, 9)]
+    assert [each.metrics["bytes_sent"] for each in found] == expected
+    assert [each.id for each in found] == [f"c-{number}" for number in expected]
+
+
+async def test_bombs_and_truncated_streams(service: Service, kafka_settings: KafkaSettings) -> None:
+    relay = await Relay.of(service)
+    gzipped = {"content-encoding": "gzip"}
+    packed = gzip.compress(json.dumps([item(1, 1)]).encode())
+    before = service.resident_bytes()
+    bomb = gzip.compress(bytes(1 << 30), 9)  # 1 GiB
+    answers = await asyncio.gather(*(relay.post(bomb, **gzipped) for _ in range(4)))
+    assert [answer.status_code for answer in answers] == [413] * 4
+    assert service.resident_bytes() - before < 200 << 20
+    assert (await relay.post(packed[:-1], **gzipped)).status_code == 400
+    assert (await relay.post(packed, **{"content-encoding": "br"})).status_code == 415
+    assert (await relay.post(packed, **gzipped)).json()["accepted"] == 1
+    counted = [
+        submission
+        for frame, _ in (await frames_of(kafka_settings)).values()
+        for submission in frame.submissions
+    ]
+    assert len(counted) == 1
+
+
+async def test_items_of_a_partition_that_fails_may_be_sent_again(
+    kafka_install: Install, topic_prefix: str, tmp_path: Path, signing_keys: str
+) -> None:
+    """Of three brokers one is killed, and with it a partition's only leader."""
+    cluster = Cluster(tmp_path / "kafka", kafka_install, nodes=3)
+    await cluster.start()
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_topic_prefix=topic_prefix
+    )
+    extra = {"ANSWER_WITHIN_SECONDS": str(DEADLINE), "KAFKA_REPLICATION": "1"}
+    try:
+        async with gateway(settings, tmp_path, signing_keys, **extra) as service:
+            await service.ready()
+            relay = await Relay.of(service)
+            items = [item(number, number) for number in range(COUNT)]
+            assert (await relay.post(items)).json()["accepted"] == COUNT
+            broker = cluster.brokers[-1]
+            await broker.kill()
+            accepted = set(range(COUNT))
+            partial = None
+            async with asyncio.timeout(60):
+                while partial is None:
+                    answer = await relay.post(items)
+                    body = answer.json()
+                    lost = [each["index"] for each in body["rejected"]]
+                    assert all(each["retry"] is True for each in body["rejected"])
+                    assert answer.status_code == (200 if body["accepted"] else 503)
+                    assert body["accepted"] == len(body["receipts"]) == COUNT - len(lost)
+                    if 0 < len(lost) < COUNT:
+                        partial = set(lost)
+            partitions = {partition_of(entity_key("client", f"c-{place}"), 4) for place in partial}
+            kept = accepted - partial
+            assert not partitions & {
+                partition_of(entity_key("client", f"c-{place}"), 4) for place in kept
+            }
+            broker.launch()
+            await cluster.wait_until_ready()
+            again = [items[place] for place in sorted(partial)]
+            async with asyncio.timeout(60):
+                while (await relay.post(again)).json()["accepted"] != len(again):
+                    pass
+    finally:
+        await cluster.stop()
+
+
+async def test_nothing_of_a_batch_that_was_answered_503_counts_later(
+    kafka_install: Install, topic_prefix: str, tmp_path: Path, signing_keys: str
+) -> None:
+    cluster = Cluster(tmp_path / "kafka", kafka_install)
+    await cluster.start()
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_topic_prefix=topic_prefix
+    )
+    extra = {"ANSWER_WITHIN_SECONDS": str(DEADLINE)}
+    try:
+        async with gateway(settings, tmp_path, signing_keys, **extra) as service:
+            await service.ready()
+            relay = await Relay.of(service)
+            items = [item(number, 1) for number in range(COUNT)]
+            assert (await relay.post(items)).json()["accepted"] == COUNT
+            process = cluster.brokers[0].process
+            assert process is not None
+            os.kill(process.pid, signal.SIGSTOP)
+            answer = await relay.post([item(number, 2) for number in range(COUNT)])
+            assert answer.status_code == 503
+            assert int(answer.headers["retry-after"]) >= 1
+            rejected = answer.json()["rejected"]
+            assert [each["retry"] for each in rejected] == [True] * COUNT
+            os.kill(process.pid, signal.SIGCONT)
+            async with asyncio.timeout(30):
+                while (await relay.post([item(1, 3)])).json()["accepted"] != 1:
+                    pass
+            counted = [
+                submission.metrics["bytes_sent"]
+                for frame, appended in (await frames_of(settings)).values()
+                if not frame.is_late(appended)
+                for submission in frame.submissions
+            ]
+            assert sorted(counted)[:COUNT] == [1] * COUNT
+            assert set(counted[0:]) <= {1, 3}
+    finally:
+        await cluster.stop()

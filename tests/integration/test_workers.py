@@ -1,0 +1,176 @@
+"""Workers of one gateway on a real Kafka: one port, one set of metrics, one end."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.settings import KafkaSettings
+from tests.integration.processes import ADMIN_TOKEN, METRICS_TOKEN, Service
+from tests.integration.test_gateway import registered
+
+WORKERS = 3
+RECEIVED = 'tobogganing_gateway_submissions_total{kind="client",result="received"}'
+REQUESTS = (
+    'tobogganing_manager_http_requests_total{endpoint="/api/v1/clients/{client_id}/metrics",'
+    'method="POST",status="200"}'
+)
+ATTEMPTS = 'tobogganing_manager_auth_attempts_total{result="success",type="api_key"}'
+FRAMES = "tobogganing_gateway_frame_submissions_sum"
+WAITING = "tobogganing_gateway_waiting_submissions"
+
+
+@pytest.fixture
+async def service(
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
+) -> AsyncIterator[Service]:
+    environ = {
+        "ADMIN_TOKEN": ADMIN_TOKEN,
+        "SIGNING_KEYS_DIR": signing_keys,
+        "RATE_LIMIT_PER_MINUTE": "0",
+        "TMPDIR": str(tmp_path),
+    }
+    module = f"tobogganing gateway --workers {WORKERS}"
+    async with Service(module, kafka_settings, tmp_path, **environ) as service:
+        await service.ready()
+        yield service
+
+
+def workers_of(service: Service) -> set[int]:
+    path = f"/proc/{service.pid}/task/{service.pid}/children"
+    return {int(pid) for pid in Path(path).read_text().split()}
+
+
+async def submit(service: Service, headers: dict[str, str], count: int) -> list[int]:
+    """Submit, each on a connection of its own, so that every worker gets some."""
+
+    async def one(number: int) -> int:
+        async with httpx.AsyncClient(base_url=service.url, timeout=30, trust_env=False) as http:
+            body = {"metrics": {"bytes_sent": number}}
+            answer = await http.post("/api/v1/clients/c/metrics", json=body, headers=headers)
+            return answer.status_code
+
+    return await asyncio.gather(*(one(number) for number in range(count)))
+
+
+async def scrape(service: Service) -> dict[str, float]:
+    """All samples, as one worker shows them."""
+    headers = {"authorization": f"Bearer {METRICS_TOKEN}"}
+    async with httpx.AsyncClient(base_url=service.url, timeout=30, trust_env=False) as http:
+        text = (await http.get("/metrics", headers=headers)).text
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    families = re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)
+    assert len(families) == len(set(families)), "a family is there twice"
+    samples = dict(line.rsplit(" ", 1) for line in lines)
+    assert len(samples) == len(lines), "a sample is there twice"
+    return {name: float(value) for name, value in samples.items()}
+
+
+async def until(service: Service, name: str, value: float) -> None:
+    async with asyncio.timeout(10):
+        while (await scrape(service)).get(name) != value:
+            pass
+
+
+async def test_metrics_add_up_whoever_is_asked(service: Service) -> None:
+    headers = await registered(service, "c")
+    assert len(workers_of(service)) == WORKERS
+    assert await submit(service, headers, 150) == [200] * 150
+    await until(service, WAITING, 0)
+    for _ in range(10):
+        samples = await scrape(service)
+        for name in (RECEIVED, REQUESTS, ATTEMPTS, FRAMES):
+            assert samples[name] == 150, name
+        assert not any("pid=" in name for name in samples)
+
+
+async def test_waiting_submissions_add_up(service: Service) -> None:
+    """A gauge: of those that live."""
+    headers = await registered(service, "c")
+    assert await submit(service, headers, 30) == [200] * 30
+    samples = await scrape(service)
+    assert WAITING in samples
+    for pid in workers_of(service):
+        os.kill(pid, signal.SIGSTOP)
+    flying = asyncio.create_task(submit(service, headers, 40))
+    for pid in workers_of(service):
+        os.kill(pid, signal.SIGCONT)
+    assert await flying == [200] * 40
+    await until(service, WAITING, 0)
+
+
+async def test_a_worker_that_is_killed_is_replaced_and_nothing_uncounted(service: Service) -> None:
+    headers = await registered(service, "c")
+    assert await submit(service, headers, 60) == [200] * 60
+    before = workers_of(service)
+    victim = min(before)
+    os.kill(victim, signal.SIGKILL)
+    # Connections that nobody had accepted are accepted by the others.
+    assert await submit(service, headers, 60) == [200] * 60
+    async with asyncio.timeout(30):
+        while len(after := workers_of(service)) < WORKERS or victim in after:
+            await scrape(service)
+    samples = await scrape(service)
+    assert samples[RECEIVED] == samples[REQUESTS] == 120
+    for pid in after - before:  # the new one alone, to see that it serves
+        others = after - {pid}
+        for other in others:
+            os.kill(other, signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(30):
+                while (await submit(service, headers, 1)) != [200]:
+                    pass
+        finally:
+            for other in others:
+                os.kill(other, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+async def test_a_stop_ends_all_and_answers_what_was_taken(
+    service: Service, how: signal.Signals
+) -> None:
+    headers = await registered(service, "c")
+    pids = workers_of(service)
+    flying = asyncio.create_task(submit(service, headers, 40))
+    async with asyncio.timeout(10):
+        while (await scrape(service)).get(RECEIVED, 0) < 40:
+            pass
+    began = time.monotonic()
+    assert await service.end(how) == 0
+    assert time.monotonic() - began < 8
+    assert await flying == [200] * 40
+    assert not any(is_running(pid) for pid in pids)
+    assert service.errors() == []
+
+
+async def test_workers_end_with_their_parent(service: Service) -> None:
+    pids = workers_of(service)
+    await service.end(signal.SIGKILL)
+    async with asyncio.timeout(15):
+        while any(is_running(pid) for pid in pids):
+            await asyncio.to_thread(os.sched_yield)
+
+
+async def test_a_wrong_environment_is_named_once(
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
+) -> None:
+    module = f"tobogganing gateway --workers {WORKERS}"
+    environ = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": str(tmp_path / "none")}
+    async with Service(module, kafka_settings, tmp_path, **environ) as service:
+        assert await service.ended(30) == 2
+        assert "none" in service.log()
+
+
+def is_running(pid: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        return state != "Z"
+    return False

@@ -1,0 +1,62 @@
+"""HTTP as it is written: an application on a socket, and httpx without checks of what is sent."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import httpx
+from starlette.types import ASGIApp
+from uvicorn.server import ServerState
+
+from service.protocol import LimitedProtocol
+from service.rotating import RotatingTokens
+from service.server import server_config
+from service.settings import HttpSettings
+
+
+@contextlib.asynccontextmanager
+async def listening(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
+    """Serve an application, without uvicorn's start and stop, which take a while; ask it."""
+    config = server_config(app, HttpSettings(metrics_token=RotatingTokens("m")))
+    config.load()
+    loop, state = asyncio.get_running_loop(), ServerState()
+    server = await loop.create_server(
+        lambda: LimitedProtocol(config, state, {}), host="127.0.0.1", port=0
+    )
+    transport = RawTransport(server.sockets[0].getsockname()[1])
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
+        yield http
+    server.close()
+    await asyncio.gather(*state.tasks, return_exceptions=True)
+
+
+class RawTransport(httpx.AsyncBaseTransport):
+    """A connection a request, to a port of this machine."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        sending = asyncio.create_task(self._send(request, writer))
+        try:
+            async with asyncio.timeout(10):
+                answer = await reader.read()
+        finally:
+            sending.cancel()
+            writer.close()
+        header, _, content = answer.partition(b"\r\n\r\n")
+        status, *fields = header.split(b"\r\n")
+        headers = [(name, value) for name, _, value in (f.partition(b": ") for f in fields)]
+        return httpx.Response(int(status.split()[1]), headers=headers, content=content)
+
+    async def _send(self, request: httpx.Request, writer: asyncio.StreamWriter) -> None:
+        lines = [b"%b %b HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
+        lines += [b"%b: %b" % header for header in request.headers.raw]
+        writer.write(b"\r\n".join([*lines, b"Connection: close", b"", b""]))
+        assert isinstance(request.stream, httpx.AsyncByteStream)
+        chunked = "transfer-encoding" in request.headers
+        async for piece in request.stream:
+            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+        if chunked:
+            writer.write(b"0\r\n\r\n")

@@ -1,0 +1,166 @@
+"""Envelopes: a submission says the same however it was decoded and put together."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contract.frame import Submission, decode_frame, join_frame, partition_of
+from contract.kinds import CLIENT, HEADEND, EntityKind
+from contract.registry import RECORD_VERSION, RegistryRecord
+from gateway.backlogs import BacklogDecoder
+from gateway.bodies import Body, BodyDecoder
+from gateway.decoding import BodyError
+from gateway.envelopes import MAX_ENVELOPES, Envelope, Envelopes
+
+NOW = 1_800_000_000.0
+texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)
+
+
+def record_of(kind: EntityKind, name: str = "Ada", revision: int = 1) -> RegistryRecord:
+    attributes = {"type": "native"} if kind is CLIENT else {"region": "eu", "datacenter": "f"}
+    return RegistryRecord(RECORD_VERSION, kind.name, "x-1", revision, name, attributes, [], 7)
+
+
+def submission_of(piece: bytes) -> Submission:
+    (submission,) = decode_frame(join_frame(0, [piece])).submissions
+    return submission
+
+
+def both_ways(envelope: Envelope, decoder: BodyDecoder, body: bytes) -> Submission:
+    """What the envelope makes of a body, which is plain."""
+    plain = decoder.read(body, NOW)
+    assert not isinstance(plain, Body), "it is not plain"
+    quick = submission_of(envelope.around_plain(plain, NOW))
+    assert quick == submission_of(envelope.around(decoder.decode(body, NOW)))
+    return quick
+
+
+numbers = st.integers(0, 2**63 - 1)
+floats = st.floats(0, 2.0**63) | st.just(-0.0) | numbers
+
+
+@given(
+    texts,
+    st.lists(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "headless": st.booleans(),
+                "timestamp": st.floats(0, NOW),
+                "bytes_sent": numbers,
+                "packets_sent": numbers,
+                "connection_uptime": floats,
+            },
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+)
+def test_a_client_says_the_same_both_ways(name: str, sent: list[dict[str, Any]]) -> None:
+    """One envelope for several submissions, whose labels come and go."""
+    envelope = Envelopes(4).of(record_of(CLIENT, name))
+    decoder = BodyDecoder(CLIENT)
+    for fields in sent:
+        around = {key: fields[key] for key in ("headless", "timestamp") if key in fields}
+        metrics = {key: value for key, value in fields.items() if key not in around}
+        got = both_ways(envelope, decoder, json.dumps({"metrics": metrics} | around).encode())
+        assert got.metrics == metrics
+        assert "-0.0" not in str(got.metrics)
+        headless = {"headless": str(fields["headless"]).lower()} if "headless" in fields else {}
+        assert got.labels == {"name": name, "type": "native"} | headless
+        assert got.fallback == {"headless": "false"}
+        assert got.timestamp == fields.get("timestamp")
+
+
+@given(st.lists(st.none() | texts, min_size=1, max_size=4))
+def test_a_headend_says_the_same_both_ways(names: list[str | None]) -> None:
+    envelope = Envelopes(4).of(record_of(HEADEND))
+    decoder = BodyDecoder(HEADEND)
+    for name in names:
+        body = {"metrics": {"cpu_usage": 1}} | ({"headend_name": name} if name else {})
+        got = both_ways(envelope, decoder, json.dumps(body).encode())
+        assert got.labels == {"region": "eu", "datacenter": "f"} | ({"name": name} if name else {})
+        assert got.fallback == {"name": "Ada"}
+
+
+def test_what_types_cannot_tell_is_refused_both_ways() -> None:
+    envelope, decoder = Envelopes(4).of(record_of(HEADEND)), BodyDecoder(HEADEND)
+    good, bad = b'{"metrics":{},"headend_name":"a"}', b'{"metrics":{},"headend_name":"a\\u0001"}'
+    late = b'{"metrics":{},"timestamp":%d}' % (NOW + 301)
+    for body, field in ((bad, "headend_name"), (late, "timestamp")):
+        plain = decoder.read(body, NOW)
+        assert not isinstance(plain, Body)
+        with pytest.raises(BodyError) as error:
+            envelope.around_plain(plain, NOW)
+        assert error.value.field == field
+        both_ways(envelope, decoder, good)
+
+
+def test_another_record_has_another_envelope() -> None:
+    envelopes = Envelopes(4)
+    first, second = record_of(CLIENT), record_of(CLIENT, "Grace", 2)
+    assert envelopes.of(first) is envelopes.of(first)
+    assert envelopes.of(second) is not envelopes.of(first)
+    piece = envelopes.of(second).around(Body({}, {}, None))
+    assert submission_of(piece).labels["name"] == "Grace"
+    assert envelopes.of(first).partition == partition_of(first.key, 4)
+
+
+def test_envelopes_are_bounded() -> None:
+    envelopes = Envelopes(4)
+    records = [record_of(CLIENT, revision=number) for number in range(MAX_ENVELOPES + 1)]
+    for record in records:
+        assert envelopes.of(record).record is record
+    assert len(envelopes._known) <= MAX_ENVELOPES
+
+
+client = BacklogDecoder(CLIENT)
+
+
+def test_a_backlog_keeps_its_order() -> None:
+    samples = [{"timestamp": 5 - n, "metrics": {"bytes_sent": n}} for n in range(5)]
+    got = client.read(json.dumps({"samples": samples}).encode(), NOW)
+    assert isinstance(got, list)
+    assert [body.metrics["bytes_sent"] for body in got] == [0, 1, 2, 3, 4]
+    assert [body.timestamp for body in got] == [5, 4, 3, 2, 1]
+
+
+def test_labels_beside_samples_hold_for_those_without() -> None:
+    samples = [{"timestamp": 1, "metrics": {}}, {"timestamp": 2, "metrics": {}, "headless": False}]
+    got = client.read(json.dumps({"samples": samples, "headless": True}).encode(), NOW)
+    assert isinstance(got, list)
+    assert [body.labels["headless"] for body in got] == ["true", "false"]
+
+
+def test_samples_may_be_the_name_of_something_else() -> None:
+    got = client.read(b'{"metrics":{"samples":1,"bytes_sent":2}}', NOW)
+    assert isinstance(got, Body)
+    assert (got.metrics, list(got.ignored)) == ({"bytes_sent": 2}, ["samples"])
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ('{"samples":[]}', "samples"),
+        ('{"samples":{}}', "samples"),
+        ('{"samples":null}', "samples"),
+        ('{"samples":[1]}', "samples[0]"),
+        ('{"samples":[{"metrics":{}}]}', "samples[0].timestamp"),
+        ('{"samples":[{"timestamp":1}]}', "samples[0].metrics"),
+        ('{"samples":[{"timestamp":1,"metrics":{}}],"metrics":{}}', "metrics"),
+        ('{"samples":[{"timestamp":1,"metrics":{}}],"headless":3}', "headless"),
+        (
+            '{"samples":[{"timestamp":1,"metrics":{}},{"timestamp":1,"metrics":{"bytes_sent":-1}}]}',
+            "samples[1].metrics.bytes_sent",
+        ),
+        ('{"samples":[{"timestamp":9e9,"metrics":{}}]}', "samples[0].timestamp"),
+        ('{"samples":[{"timestamp":1,"metrics":{}}', "body"),
+    ],
+)
+def test_bad_backlogs(body: str, field: str) -> None:
+    with pytest.raises(BodyError) as error:
+        client.read(body.encode(), NOW)
+    assert error.value.field == field

@@ -1,0 +1,270 @@
+"""Direct answers on a connection: which requests go past ASGI, and that nobody can tell."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+from prometheus_client import CollectorRegistry
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service import protocol
+from service.direct import Exchange, RawHeaders
+from service.http import JSON, build_app, route
+from service.protocol import LimitedProtocol
+from service.requests import RequestMetrics
+from service.rotating import RotatingTokens
+from service.server import serving
+from service.settings import HttpSettings
+from tests.unit.service.test_protocol import GET, Site
+from tobogganing.local.ports import free_ports
+
+
+@dataclass
+class Double:
+    """Takes what goes to /take, and answers when told to, or at once."""
+
+    at_once: bool = True
+    taken: list[tuple[bytes, RawHeaders]] = field(default_factory=list)
+    waiting: list[Exchange] = field(default_factory=list)
+    came: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
+
+    def __call__(
+        self, target: bytes, headers: RawHeaders, body: bytes, exchange: Exchange, /
+    ) -> bool:
+        if target != b"/take" or body == b"declined":
+            return False
+        self.taken.append((body, headers))
+        self.waiting.append(exchange)
+        if self.at_once:
+            self.answer()
+        self.came.release()
+        return True
+
+    def answer(self) -> None:
+        self.waiting.pop(0).answer(200, b'{"direct":true}', b"x-more: 1\r\n")
+
+
+@pytest.fixture
+def double() -> Double:
+    return Double()
+
+
+@pytest.fixture
+async def site(double: Double) -> AsyncIterator[Site]:
+    entered, go_on = asyncio.Semaphore(0), asyncio.Event()
+
+    async def take(request: Request) -> Response:
+        entered.release()
+        return JSON({"taken": (await request.body()).decode()})
+
+    async def quick(_: Request) -> Response:
+        return JSON({"quick": True})
+
+    async def slow(_: Request) -> Response:
+        entered.release()
+        await go_on.wait()
+        return JSON({"slow": True})
+
+    routes = [
+        route("/take", take, "POST"),
+        route("/quick", quick, "GET"),
+        route("/slow", slow, "GET"),
+    ]
+    settings = HttpSettings(
+        metrics_token=RotatingTokens("m"),
+        host="127.0.0.1",
+        port=free_ports(1)[0],
+        log_level="WARNING",
+    )
+    app = build_app(routes, RequestMetrics(CollectorRegistry()), direct=double)
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(serving(app, settings))
+        site = Site(settings.port, entered, go_on, stack.aclose)
+        async with asyncio.timeout(5):
+            while True:
+                with contextlib.suppress(ConnectionError):
+                    async with site.connect() as connection:
+                        await connection.send(GET)
+                        await connection.answer()
+                        break
+        yield site
+
+
+def post(body: bytes = b"hello", *headers: bytes) -> bytes:
+    more = b"".join(b"%b\r\n" % header for header in headers)
+    return b"POST /take HTTP/1.1\r\nX-A: b\r\nContent-Length: %d\r\n%b\r\n%b" % (
+        len(body),
+        more,
+        body,
+    )
+
+
+DIRECT = (200, {"direct": True})
+
+
+async def test_a_whole_request_is_answered_directly(site: Site, double: Double) -> None:
+    async with site.connect() as connection:
+        for body in (b"hello", b"", b"x" * 60_000):
+            await connection.send(post(body))
+            assert await connection.answer() == DIRECT
+            assert double.taken[-1] == (
+                body,
+                {b"x-a": b"b", b"content-length": str(len(body)).encode()},
+            )
+        await connection.send(GET)
+        assert await connection.answer() == (200, {"quick": True})
+
+
+@pytest.mark.parametrize("cuts", [(10,), (45,), (50,), (52,), (20, 50, 53)])
+async def test_it_may_come_in_pieces(
+    site: Site, double: Double, cuts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, read = post(), asyncio.Semaphore(0)
+    receive = LimitedProtocol.data_received
+
+    def noting(self: LimitedProtocol, data: bytes) -> None:
+        receive(self, data)
+        read.release()
+
+    monkeypatch.setattr(LimitedProtocol, "data_received", noting)
+    async with site.connect() as connection:
+        start = 0
+        for cut in (*cuts, len(request)):
+            await connection.send(request[start:cut])
+            await read.acquire()
+            start = cut
+        assert await connection.answer() == DIRECT
+    assert [body for body, _ in double.taken] == [b"hello"]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        post(b"declined"),
+        b"POST /take HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n8\r\ndeclined\r\n0\r\n\r\n",
+        post(b"declined", b"X-A: again"),
+        post(b"declined", b"Expect: 100-continue"),
+        b"POST /take HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 8\r\n\r\ndeclined",
+    ],
+    ids=["declined", "chunked", "a header twice", "expect", "1.0"],
+)
+async def test_what_is_not_taken_goes_the_ordinary_way(
+    site: Site, double: Double, request_: bytes
+) -> None:
+    async with site.connect() as connection:
+        await connection.send(request_)
+        if b"100-continue" in request_:
+            go_on = await connection.reader.readuntil(b"\r\n\r\n")
+            assert go_on == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert await connection.answer() == (200, {"taken": "declined"})
+        assert double.taken == []
+
+
+async def test_what_stops_to_come_goes_the_ordinary_way(
+    site: Site, double: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "HELD_WITHIN", 0.02)
+    request = post(b"late")
+    async with site.connect() as connection:
+        await connection.send(request[:-2])
+        await site.entered.acquire()
+        await connection.send(request[-2:])
+        assert await connection.answer() == (200, {"taken": "late"})
+        assert double.taken == []
+        await connection.send(post())
+        assert await connection.answer() == DIRECT
+
+
+async def test_answers_keep_the_order_of_requests(site: Site, double: Double) -> None:
+    double.at_once = False
+    async with site.connect() as connection:
+        await connection.send(post(b"1") + GET + post(b"2") + post(b"3"))
+        await double.came.acquire()
+        assert [body for body, _ in double.taken] == [b"1"]
+        double.answer()
+        assert await connection.answer() == DIRECT
+        assert await connection.answer() == (200, {"quick": True})
+        # Behind an answer that is owed requests wait as they do in uvicorn, for ASGI.
+        assert await connection.answer() == (200, {"taken": "2"})
+        assert await connection.answer() == (200, {"taken": "3"})
+
+
+async def test_a_request_behind_one_that_is_being_answered_waits(
+    site: Site, double: Double
+) -> None:
+    async with site.connect() as connection:
+        await connection.send(b"GET /slow HTTP/1.1\r\n\r\n" + post(b"behind"))
+        await site.entered.acquire()
+        site.go_on.set()
+        assert await connection.answer() == (200, {"slow": True})
+        assert await connection.answer() == (200, {"taken": "behind"})
+
+
+async def test_a_stop_waits_for_a_direct_answer(site: Site, double: Double) -> None:
+    double.at_once = False
+    async with site.connect() as connection:
+        await connection.send(post())
+        await double.came.acquire()
+        stopping = asyncio.create_task(site.stop())
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionError):
+                while True:  # until it has stopped to listen, which it does first
+                    async with site.connect():
+                        await asyncio.sleep(0)
+        assert not stopping.done()
+        double.answer()
+        assert await connection.answer() == DIRECT
+        assert await connection.rest() == b""
+        await stopping
+
+
+async def test_a_caller_may_go_before_the_answer(
+    site: Site, double: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    double.at_once, gone = False, asyncio.Event()
+    lose = LimitedProtocol.connection_lost
+
+    def noting(self: LimitedProtocol, error: Exception | None) -> None:
+        lose(self, error)
+        gone.set()
+
+    monkeypatch.setattr(LimitedProtocol, "connection_lost", noting)
+    async with site.connect() as connection:
+        await connection.send(post())
+        await double.came.acquire()
+    async with asyncio.timeout(5):
+        await gone.wait()
+    assert double.waiting[0].disconnected
+    double.answer()
+    async with site.connect() as connection:
+        await connection.send(GET)
+        assert await connection.answer() == (200, {"quick": True})
+
+
+@pytest.mark.parametrize("wish", [b"Connection: close", b"Connection: keep-alive"])
+async def test_a_connection_ends_if_that_is_wished(site: Site, double: Double, wish: bytes) -> None:
+    async with site.connect() as connection:
+        await connection.send(post(b"x", wish))
+        async with asyncio.timeout(5):
+            header = await connection.reader.readuntil(b"\r\n\r\n")
+            await connection.reader.readexactly(15)
+        assert b"x-more: 1\r\n" in header
+        assert b"\r\ndate: " in header
+        assert (b"connection: close" in header) == (wish == b"Connection: close")
+        if wish == b"Connection: close":
+            assert await connection.rest() == b""
+
+
+async def test_a_fault_is_a_500(
+    site: Site, double: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Double, *_: object) -> bool:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(Double, "__call__", fail)
+    async with site.connect() as connection:
+        await connection.send(post())
+        assert await connection.answer() == (500, {"error": "Internal server error"})
