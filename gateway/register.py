@@ -112,6 +112,8 @@ class Registrations:
         id = body.cluster_id or _new_id(CLUSTER)
         attributes = {"region": body.region, "datacenter": body.datacenter}
         if body.headend_url:
+            if not body.headend_url.isprintable():
+                raise BodyError("headend_url", "has a control character")
             attributes["headend_url"] = body.headend_url
         await self._add(_record(CLUSTER, id, body.name, attributes), asked)
         return ClusterRegistered(

@@ -1,9 +1,11 @@
 """Logs: one JSON object a line in services, readable lines on a terminal."""
 
+import json
 import logging
 import sys
 from typing import Any
 
+import orjson
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
@@ -53,7 +55,7 @@ def configure_logs(settings: LogSettings, service: str) -> None:
         [
             structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
             _for_reading(service),
-            structlog.processors.JSONRenderer(ensure_ascii=False),
+            structlog.processors.JSONRenderer(_to_json),
         ]
         if as_json
         else [
@@ -84,6 +86,14 @@ def configure_logs(settings: LogSettings, service: str) -> None:
         logger.handlers.clear()
         logger.propagate = True
         logger.setLevel(max(root.level, logging.WARNING))
+
+
+def _to_json(event: dict[str, Any], default: Any) -> str:
+    """One line; by orjson, since a fleet that registers makes thousands a second."""
+    try:
+        return orjson.dumps(event, default=default).decode()
+    except TypeError:  # a text that is no UTF-8, a number beyond 64 bits
+        return json.dumps(event, default=default)
 
 
 def _for_reading(service: str) -> structlog.types.Processor:

@@ -161,7 +161,7 @@ class Service:
 
     def faults(self) -> list[str]:
         """Lines in which it said why it ended itself."""
-        return [line for line in self.log().splitlines() if '"level": "critical"' in line]
+        return [line for line in self.log().splitlines() if '"level":"critical"' in line]
 
 
 class RowWriter:

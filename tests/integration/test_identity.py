@@ -246,7 +246,7 @@ async def test_who_changed_what_is_in_the_audit_topic(
     assert not any(secret in value for value in values)
     for service in three:
         assert secret.decode() not in service.log()
-    assert '"action": "rotate-key"' in three[1].log()
+    assert '"action":"rotate-key"' in three[1].log()
 
 
 async def test_a_removed_client_has_no_series_from_its_receipt_on(

@@ -132,5 +132,5 @@ async def test_addresses_behind_a_trusted_proxy_are_told_apart(
                 headers={"authorization": "Bearer admin-token-of-the-tests"}
                 | {"x-forwarded-for": "192.0.2.9"},
             )
-            (audited,) = [line for line in service.log().splitlines() if '"event": "audit"' in line]
+            (audited,) = [line for line in service.log().splitlines() if '"event":"audit"' in line]
             assert f'"address": "{address}"' in audited

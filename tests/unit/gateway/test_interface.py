@@ -514,6 +514,11 @@ BAD_REGISTRATIONS: list[tuple[str, dict[str, Any], str]] = [
     ("clients", {"name": "n", "type": "native", "client_id": "a\n"}, "client_id"),
     ("clients", {"name": "n", "type": "native", "client_id": 5}, "client_id"),
     ("clusters", {"name": "n", "region": "r"}, "datacenter"),
+    (
+        "clusters",
+        {"name": "n", "region": "r", "datacenter": "d", "headend_url": "http://h/\n"},
+        "headend_url",
+    ),
     ("clusters", {"name": "n", "region": "\x00", "datacenter": "d"}, "region"),
     ("clusters", {"name": "n", "region": "r", "datacenter": "d", "cluster_id": "é"}, "cluster_id"),
     ("headends", {"name": "n"}, "cluster_id"),

@@ -33,6 +33,16 @@ def test_one_json_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert (line["event"], line["count"], line["service"]) == ("done", 3, "gateway")
 
 
+def test_what_is_no_json_at_first_is_shown_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs(LogSettings(log_format="json"), "gateway")
+    values = {"surrogate": "\udc80", "large": 2**80, "object": ValueError("x"), "bytes": b"\xff"}
+    structlog.get_logger("gateway.x").info("done", **values)
+    (line,) = lines(capsys)
+    assert line["surrogate"] == "\udc80"
+    assert line["large"] == 2**80
+    assert "ValueError" in line["object"]
+
+
 def test_libraries_do_not_repeat_themselves(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs(LogSettings(log_format="json"), "gateway")
     library, ours = logging.getLogger("aiokafka.conn"), logging.getLogger("gateway.lane")
