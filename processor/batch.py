@@ -1,8 +1,7 @@
 """A batch: what some records do to one partition, apart from its state.
 
-Rows stay decoded until the batch is written, so that one that changes often in a batch is encoded
-once. They become part of the state when Kafka has acknowledged them: whatever happens to a
-half-done batch, the state is what Kafka has.
+It becomes part of the state when Kafka has acknowledged it: whatever happens to a half-done batch,
+the state is what Kafka has. A row that changes often in a frame is decoded and encoded once.
 """
 
 import copy
@@ -53,8 +52,8 @@ class Tombstone:
         return [(POSITION_HEADER, encode_position(self.position))]
 
 
-Changes = dict[bytes, EntityRow | bytes | Tombstone]
-"""What becomes of rows, by key: another row, decoded or encoded, or none."""
+Changes = dict[bytes, bytes | Tombstone]
+"""What becomes of rows, by key: another row, encoded, or none."""
 ChangelogRecord = tuple[bytes, bytes | None, list[tuple[str, bytes]]]
 """Key, value and headers."""
 NO_HEADERS: list[tuple[str, bytes]] = []
@@ -73,6 +72,7 @@ class PartitionBatch:
     submissions: int = 0
     """Submissions that were read."""
     ledger: LedgerRow = field(init=False)
+    _open: dict[bytes, EntityRow] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.ledger = copy.copy(self.state.ledger)
@@ -83,33 +83,36 @@ class PartitionBatch:
         Raises:
             RowError: there is one that this code cannot read.
         """
+        row = self._open.get(key)
+        if row is not None:
+            return row
         held = self.changes.get(key) or self.state.rows.get(key)
-        if isinstance(held, bytes):
-            return decode_entity_row(held)
-        return None if isinstance(held, Tombstone) else held
+        return decode_entity_row(held) if isinstance(held, bytes) else None
+
+    def put(self, key: bytes, row: EntityRow) -> None:
+        """Change a row; `seal` must follow."""
+        self._open[key] = row
+
+    def seal(self) -> None:
+        """Encode what was put. At the end of each frame: later it is no more in the CPU's cache."""
+        for key, row in self._open.items():
+            self.changes[key] = encode_row(row)
+        self._open.clear()
 
     def records(self) -> Iterator[ChangelogRecord]:
-        """Yield what is to be written to the changelog, encoding each row once."""
-        changes = self.changes
-        for key, change in changes.items():
-            if isinstance(change, EntityRow):
-                changes[key] = value = encode_row(change)
-                yield key, value, NO_HEADERS
-            elif isinstance(change, Tombstone):
-                yield key, None, change.headers
-            else:
+        """Yield what is to be written to the changelog."""
+        for key, change in self.changes.items():
+            if isinstance(change, bytes):
                 yield key, change, NO_HEADERS
+            else:
+                yield key, None, change.headers
 
     def settle(self) -> None:
         """Make it part of the state: Kafka has acknowledged all of it."""
-        rows = self.state.rows
-        encoded = {key: each for key, each in self.changes.items() if isinstance(each, bytes)}
-        rows.update(encoded)
-        if len(encoded) < len(self.changes):
-            for key, change in self.changes.items():
-                if isinstance(change, EntityRow):
-                    rows[key] = encode_row(change)
-                elif isinstance(change, Tombstone):
-                    rows.pop(key, None)
-                    self.state.memories.pop(key, None)
+        rows = {key: each for key, each in self.changes.items() if isinstance(each, bytes)}
+        self.state.rows.update(rows)
+        if len(rows) < len(self.changes):
+            for key in self.changes.keys() - rows.keys():
+                self.state.rows.pop(key, None)
+                self.state.memories.pop(key, None)
         self.state.ledger = self.ledger

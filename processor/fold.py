@@ -55,6 +55,7 @@ def _fold_submissions(batch: PartitionBatch, record: Record, frame: Frame, parti
             ledger.applied += 1
         else:
             ledger.stale += 1
+    batch.seal()
 
 
 def _fold_submission(
@@ -78,7 +79,7 @@ def _fold_submission(
             found = ()
         for reason, detail in found:
             _note_anomaly(batch, record, index, submission, reason, detail)
-        batch.changes[key] = reduced
+        batch.put(key, reduced)
     return outcome
 
 
