@@ -293,14 +293,16 @@ async def measure(fleet: Fleet, shards: int, folder: Path) -> dict[str, Figures]
         process, empty = await start(environ | {"KAFKA_TOPIC_PREFIX": "empty."}, "1/1")
         try:
             figures = {}
+            all_newest = fleet.newest()
             for number in range(1, shards + 1):
                 newest = {
                     client: position
-                    for client, position in fleet.newest().items()
+                    for client, position in all_newest.items()
                     if partition_of(fleet.key(client), partitions) % shards == number - 1
                 }
                 shard = f"{number}/{shards}"
                 figures[shard] = await measure_shard(environ, shard, fleet, newest, empty)
+                print(f"shard {shard}: {figures[shard]}", file=sys.stderr)
             return figures
         finally:
             await stop(process)

@@ -63,9 +63,9 @@ async def test_every_family_is_there_once(manager: Service) -> None:
 
 
 async def test_a_shard_serves_its_partitions(
-    kafka_settings: KafkaSettings, tmp_path: Path, signing_key: str, processor: Service
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str, processor: Service
 ) -> None:
-    extra = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEY": signing_key, "EXPORTER_SHARD": "2/2"}
+    extra = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": signing_keys, "EXPORTER_SHARD": "2/2"}
     async with Service("tobogganing.serve", kafka_settings, tmp_path, **extra) as manager:
         await manager.ready()
         for n in range(8):
