@@ -484,4 +484,5 @@ async def test_the_examples_of_the_document_work_as_they_stand(
     )
     output, _ = await process.communicate("\n".join(blocks).encode())
     assert process.returncode == 0, output.decode()
-    assert output.decode().count('"status":"metrics_received"') == 2, output.decode()
+    assert output.decode().count('"status":"metrics_received"') == 3, output.decode()
+    assert '{"accepted":2,"rejected":[],' in output.decode(), output.decode()

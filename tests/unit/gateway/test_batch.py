@@ -1,6 +1,7 @@
 """Batches and backlogs over HTTP: each item for itself, each entity in its order."""
 
 import asyncio
+import dataclasses
 import gzip
 import json
 from collections.abc import Callable
@@ -13,11 +14,19 @@ from backports import zstd
 from contract.frame import Submission, entity_key, partition_of
 from contract.position import Receipt
 from gateway.batch import MAX_BYTES, MAX_ITEMS
+from gateway.settings import GatewaySettings
 from tests.unit.gateway.conftest import Api
 
 PATH = "/api/v1/metrics"
 SUBMISSIONS = "tobogganing_gateway_submissions_total"
 Post = Callable[..., Any]
+
+
+@pytest.fixture
+def settings(settings: GatewaySettings, request: pytest.FixtureRequest) -> GatewaySettings:
+    """A busy machine has time for large batches; only what fails is waited for in vain."""
+    in_vain = "fail" in request.node.name or "nothing" in request.node.name
+    return dataclasses.replace(settings, answer_within_seconds=1.0 if in_vain else 9.0)
 
 
 def bearer(credential: str) -> dict[str, str]:
@@ -293,9 +302,7 @@ async def test_too_many_items_are_413(api: Api, post: Post) -> None:
         answer = await post(content, **{"Content-Type": type})
         assert answer.status_code == 413
     assert api.submissions.frames == []
-    body = (await post(many[:-1])).json()
-    late = [each for each in body["rejected"] if each["retry"]]  # where a machine is busy
-    assert body["accepted"] + len(late) == MAX_ITEMS
+    assert (await post(many[:-1])).json()["accepted"] == MAX_ITEMS
 
 
 @pytest.mark.parametrize(("coding", "pack"), [("gzip", gzip.compress), ("zstd", zstd.compress)])
