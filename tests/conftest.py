@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
+from tests import figures
 from tobogganing.local.cluster import Cluster
 from tobogganing.local.install import Install, install_kafka
 
@@ -35,3 +36,10 @@ def kafka(kafka_install: Install, tmp_path_factory: pytest.TempPathFactory) -> I
 def topic_prefix() -> str:
     """A fresh KAFKA_TOPIC_PREFIX: the session's broker has no topic that starts so."""
     return f"test-{uuid.uuid4().hex[:12]}."
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if figures.told:
+        terminalreporter.section("figures")
+        for line in figures.told:
+            terminalreporter.write_line(line)

@@ -1,9 +1,10 @@
-"""Alertmanager with its own file: what one cause makes of notifications."""
+"""Prometheus and Alertmanager with their own files: what one cause makes of notifications."""
 
 import asyncio
 import contextlib
 import json
 import re
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,17 +13,18 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.deploy import programs, started
-from tests.deploy.compose import ROOT
-from tests.deploy.stack import POLL
-from tobogganing.local import process
-from tobogganing.local.ports import free_ports
+from tests.deploy import programs
+from tests.deploy.compose import Service
+from tests.deploy.config import folder_of, scrape_here
+from tests.deploy.dns import NameServer
+from tests.deploy.programs import Program
+from tests.deploy.stack import POLL, Stack
+from tests.e2e.prometheus import Programs
 
-CONFIG = ROOT / "deploy" / "alertmanager" / "alertmanager.yml"
 CLIENTS = 10_000
-BATCH = 64
-"""Alerts that Prometheus sends at once."""
-PATIENCE = 60
+HEADENDS = 500
+LONG_AGO = timedelta(hours=1)
+PATIENCE = 120
 
 Alert = dict[str, Any]
 
@@ -52,59 +54,67 @@ class Receiver:
 class Alertmanager:
     """A running Alertmanager whose operators are told by webhook."""
 
-    def __init__(self, http: httpx.AsyncClient, receiver: Receiver) -> None:
+    def __init__(self, stack: Stack, http: httpx.AsyncClient, receiver: Receiver) -> None:
+        self.stack = stack
         self.http = http
         self.receiver = receiver
 
-    async def send(self, alerts: list[Alert]) -> None:
-        """Send alerts as Prometheus does: in batches, with an end that is a few minutes away."""
+    async def send(self, *alerts: Alert) -> None:
+        """Send alerts that have been there for long: of their group it tells at once."""
         now = datetime.now(UTC)
         times = {
-            "startsAt": now.isoformat(),
+            "startsAt": (now - LONG_AGO).isoformat(),
             "endsAt": (now + timedelta(minutes=10)).isoformat(),
         }
-        for start in range(0, len(alerts), BATCH):
-            batch = [alert | times for alert in alerts[start : start + BATCH]]
-            (await self.http.post("/api/v2/alerts", json=batch)).raise_for_status()
+        answer = await self.http.post("/api/v2/alerts", json=[alert | times for alert in alerts])
+        answer.raise_for_status()
+
+    async def has(self, alerts: int) -> None:
+        """Wait until it has so many."""
+        found = 0
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while found != alerts:
+                    await asyncio.sleep(POLL)
+                    # A list of thousands is long: it is asked for when there may be enough.
+                    if await self._received() >= alerts:
+                        found = len((await self.http.get("/api/v2/alerts")).json())
+        except TimeoutError:
+            raise AssertionError(f"Alertmanager has {found} alerts, not {alerts}") from None
+
+    async def _received(self) -> int:
+        text = (await self.http.get("/metrics")).text
+        firing = r'^alertmanager_alerts_received_total{status="firing".*} (\S+)$'
+        return round(sum(float(number) for number in re.findall(firing, text, re.MULTILINE)))
 
 
 @pytest.fixture
-async def alertmanager(tmp_path: Path) -> AsyncIterator[Alertmanager]:
+async def alertmanager(services: dict[str, Service], tmp_path: Path) -> AsyncIterator[Alertmanager]:
+    folder = tmp_path / "stack"
+    folder.mkdir()
+    stack = Stack(services, folder, folder, NameServer())
     receiver = Receiver()
     server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0)
     hook = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    text = CONFIG.read_text(encoding="utf-8")
+    file = folder_of(stack, "alertmanager", "/etc/alertmanager") / "alertmanager.yml"
+    text = file.read_text(encoding="utf-8")
     assert text.endswith("  - name: operators\n")
-    text += f"    webhook_configs: [{{url: '{hook}'}}]\n"
-    # A tenth of the patience.
-    text, number = re.subn(r"group_wait: (\d+)0s", r"group_wait: \g<1>s", text)
-    assert number == 2
-    file = tmp_path / "alertmanager.yml"
-    file.write_text(text, encoding="utf-8")
-    (port,) = free_ports(1)
-    program = programs.alertmanager(tmp_path)
-    started.note(program.path.name)
-    with (tmp_path / "alertmanager.log").open("wb") as log:
-        child = process.start(
-            [
-                *(program.path, f"--config.file={file}", f"--storage.path={tmp_path}/data"),
-                *("--cluster.listen-address=", f"--web.listen-address=127.0.0.1:{port}"),
-            ],
-            environ=program.environ,
-            output=log,
-            folder=tmp_path,
-        )
+    file.write_text(text + f"    webhook_configs: [{{url: '{hook}'}}]\n", encoding="utf-8")
+    address = f"127.0.0.1:{stack.port('alertmanager', '9093')}"
+    stack.start_program(
+        "alertmanager", programs.alertmanager(stack.folder), f"--web.listen-address={address}"
+    )
     try:
         async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10
+            base_url=f"http://{address}", trust_env=False, timeout=30
         ) as http:
             async with asyncio.timeout(PATIENCE):
                 while not await ready(http):
-                    assert child.poll() is None, (tmp_path / "alertmanager.log").read_text()
+                    stack.check_running("alertmanager")
                     await asyncio.sleep(POLL)
-            yield Alertmanager(http, receiver)
+            yield Alertmanager(stack, http, receiver)
     finally:
-        await process.stop(child, 5)
+        stack.kill()
         server.close()
 
 
@@ -118,31 +128,109 @@ def alert(alertname: str, severity: str, **labels: str) -> Alert:
     return {"labels": {"alertname": alertname, "severity": severity, **labels}}
 
 
-def offline(number: int) -> Alert:
-    return alert("ClientOffline", "warning", client_id=f"c{number}", name=f"client {number}")
+class Fleet:
+    """What `/metrics` shows of clients and headends."""
+
+    def __init__(self) -> None:
+        self.shown = metrics(silent_clients=0, silent_headends=0)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: "
+                writer.write(f"{head}{len(self.shown)}\r\n\r\n".encode() + self.shown)
+                await writer.drain()
+        writer.close()
+
+
+def metrics(silent_clients: int, silent_headends: int) -> bytes:
+    """The check-ins of all: of the silent long ago, of the others such that none is missed."""
+    coming, lines = time.time() + LONG_AGO.total_seconds(), []
+    for n in range(CLIENTS):
+        labels = f'client_id="c{n}",name="client {n}",type="docker",headless="true"'
+        at = 1 if n < silent_clients else coming
+        lines.append(f"tobogganing_client_last_check_in_timestamp{{{labels}}} {at}\n")
+    for n in range(HEADENDS):
+        labels = f'headend_id="h{n}",name="headend {n}",region="r",datacenter="d"'
+        at = 1 if n < silent_headends else coming
+        lines.append(f"tobogganing_headend_last_check_in_timestamp{{{labels}}} {at}\n")
+    return "".join(lines).encode()
+
+
+@contextlib.asynccontextmanager
+async def scraped_fleet(stack: Stack, found: Programs) -> AsyncIterator[Fleet]:
+    """A fleet that is well, and the file's Prometheus, which sees it and its Alertmanager."""
+    (stack.volume("scraper") / "metrics-token").write_text("none", encoding="ascii")
+    scrape_here(stack)
+    folder = folder_of(stack, "prometheus", "/etc/prometheus")
+    config, guide = folder / "prometheus.yml", folder / "rules" / "guide.yml"
+    text = config.read_text(encoding="utf-8").replace("rules/*.yml", "rules/guide.yml")
+    text, number = re.subn(r"(scrape_(?:interval|timeout)): 500ms", r"\1: 2s", text)
+    assert number == 2
+    config.write_text(text, encoding="utf-8")
+    text, number = re.subn(r"for: \w+", "for: 0s", guide.read_text(encoding="utf-8"))
+    assert number == 3
+    guide.write_text(text, encoding="utf-8")
+    fleet = Fleet()
+    server = await asyncio.start_server(fleet.serve, "127.0.0.1", stack.port("edge", "8000"))
+    address = f"127.0.0.1:{stack.port('prometheus', '9090')}"
+    stack.start_program("prometheus", Program(found.prometheus), f"--web.listen-address={address}")
+    try:
+        async with httpx.AsyncClient(
+            base_url=f"http://{address}", trust_env=False, timeout=30
+        ) as http:
+            async with asyncio.timeout(PATIENCE):
+                while not await sees_all(http):
+                    stack.check_running("prometheus")
+                    await asyncio.sleep(POLL)
+            yield fleet
+    finally:
+        server.close()
+
+
+async def sees_all(http: httpx.AsyncClient) -> bool:
+    if not await ready(http):
+        return False
+    managers = (await http.get("/api/v1/alertmanagers")).json()["data"]["activeAlertmanagers"]
+    query = {"query": "count(tobogganing_client_last_check_in_timestamp)"}
+    result = (await http.get("/api/v1/query", params=query)).json()["data"]["result"]
+    return bool(managers and result) and result[0]["value"][1] == str(CLIENTS)
 
 
 async def test_ten_thousand_clients_offline_are_one_notification(
-    alertmanager: Alertmanager,
+    alertmanager: Alertmanager, prometheus_programs: Programs
 ) -> None:
-    await alertmanager.send([offline(n) for n in range(CLIENTS)])
-    first = await alertmanager.receiver.next()
-    assert first["groupLabels"] == {"alertname": "ClientOffline"}
-    assert len({alert["labels"]["client_id"] for alert in first["alerts"]}) == CLIENTS
-    # Another cause is another notification; nothing else came between the two.
-    await alertmanager.send([alert("HeadendDown", "critical", headend_id="h1")])
-    second = await alertmanager.receiver.next()
-    assert second["groupLabels"] == {"alertname": "HeadendDown"}
-    assert alertmanager.receiver.told.empty()
+    """An outage: some clients are missed first, then all, and all headends with them."""
+    receiver = alertmanager.receiver
+    async with scraped_fleet(alertmanager.stack, prometheus_programs) as fleet:
+        fleet.shown = metrics(silent_clients=100, silent_headends=0)
+        await alertmanager.has(100)
+        fleet.shown = metrics(silent_clients=CLIENTS, silent_headends=HEADENDS)
+        await alertmanager.has(CLIENTS + HEADENDS)
+        # The wait for the last ones ends with one that has been offline for longer than that.
+        await alertmanager.send(alert("ClientOffline", "warning", client_id="long ago"))
+        clients: list[dict[str, Any]] = []
+        others: list[dict[str, Any]] = []
+        while not clients:
+            notification = await receiver.next()
+            whose = notification["groupLabels"]["alertname"]
+            (clients if whose == "ClientOffline" else others).append(notification)
+        assert len({alert["labels"]["client_id"] for alert in clients[0]["alerts"]}) == CLIENTS + 1
+        # Another cause is another notification. No third came.
+        others = others or [await receiver.next()]
+        assert [each["groupLabels"]["alertname"] for each in others] == ["HeadendDown"]
+        await alertmanager.send(alert("DeadLetters", "warning"))
+        assert (await receiver.next())["groupLabels"] == {"alertname": "DeadLetters"}
 
 
 @pytest.mark.parametrize("cause", ["ScrapeStale", "MetricsMissing", "PipelineStuck"])
 async def test_nobody_is_told_that_entities_are_silent_when_it_is_us(
     alertmanager: Alertmanager, cause: str
 ) -> None:
-    await alertmanager.send([alert(cause, "critical")])
+    await alertmanager.send(alert(cause, "critical"))
     assert (await alertmanager.receiver.next())["groupLabels"] == {"alertname": cause}
-    await alertmanager.send([offline(1), alert("HeadendDown", "critical", headend_id="h1")])
+    silent = ("ClientOffline", "warning"), ("HeadendDown", "critical")
+    await alertmanager.send(*(alert(name, severity) for name, severity in silent))
     async with asyncio.timeout(PATIENCE):
         while True:
             alerts = (await alertmanager.http.get("/api/v2/alerts")).json()
@@ -150,5 +238,5 @@ async def test_nobody_is_told_that_entities_are_silent_when_it_is_us(
             if states.get("ClientOffline") == states.get("HeadendDown") == "suppressed":
                 break
             await asyncio.sleep(POLL)
-    await alertmanager.send([alert("DeadLetters", "warning")])
+    await alertmanager.send(alert("DeadLetters", "warning"))
     assert (await alertmanager.receiver.next())["groupLabels"] == {"alertname": "DeadLetters"}

@@ -9,6 +9,18 @@ from tests.deploy.compose import ROOT, DockerCompose, Service
 from tests.deploy.conftest import TOKENS
 from tests.deploy.image import copied, instructions
 
+EXERCISED = {
+    "alertmanager/alertmanager.yml": "test_alertmanager.py, test_stack.py",
+    "edge/haproxy.cfg": "test_edge.py, test_stack.py",
+    "env.sh": "test_env.py",
+    "grafana/dashboards/*.json": "test_dashboards.py",
+    "grafana/provisioning/*/*.yml": "test_dashboards.py, test_stack.py",
+    "prometheus/prometheus.yml": "test_retention.py, test_rules.py, test_stack.py",
+    "prometheus/rules/*.yml": "test_rules.py, test_stack.py",
+    "prometheus/tests/*_test.yml": "test_rules.py",
+    "vmalert/*.yml": "test_retention.py, test_rules.py, test_stack.py",
+}
+"""Files of deploy/, and the tests that run what reads them (of Grafana: ask what it would ask)."""
 OURS = {"secrets", "gateway", "processor", "exporter"}
 BROKERS = {"kafka-1", "kafka-2", "kafka-3"}
 OTHERS = {
@@ -185,3 +197,13 @@ def test_gateways_believe_the_edge_and_nobody_can_reach_them_but_through_it(
         assert gateway["environment"]["TRUSTED_PROXIES"] == network["subnet"]
         assert "ports" not in gateway
         assert all("networks" not in service for service in document["services"].values())
+
+
+def test_every_file_of_deploy_is_exercised() -> None:
+    deploy = ROOT / "deploy"
+    files = {file for file in deploy.rglob("*") if file.is_file()}
+    covered = {pattern: set(deploy.glob(pattern)) for pattern in EXERCISED}
+    assert all(covered.values())
+    assert files == set().union(*covered.values())
+    for tests in EXERCISED.values():
+        assert all((ROOT / "tests/deploy" / test).is_file() for test in tests.split(", "))

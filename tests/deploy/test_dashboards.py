@@ -23,6 +23,7 @@ from tests.deploy import started
 from tests.deploy.compose import Service as Container
 from tests.deploy.grafana import DATA_SOURCE, GRAFANA, Dashboard, Query, dashboards, fill
 from tests.e2e.prometheus import Programs, Prometheus, running_prometheus
+from tests.figures import tell
 from tests.integration.processes import ADMIN_TOKEN, METRICS_TOKEN, Service
 from tests.unit.families import SECTIONS
 from tobogganing.local.cluster import Cluster
@@ -221,8 +222,8 @@ async def test_no_panel_is_empty_or_fails(
             "/api/v1/query", query="sum(tobogganing_processor_anomalies_total)"
         )
     assert wrong == {}
-    print(f"\n{asked} queries of {len(dashboards())} dashboards, each with data")
-    print(f"odd submissions of the simulated fleet meanwhile: {odd['result'][0]['value'][1]}")
+    tell(f"{asked} queries of {len(dashboards())} dashboards, each with data")
+    tell(f"odd submissions of the fleet behind them: {odd['result'][0]['value'][1]}")
 
 
 async def ask_all(prometheus: Prometheus) -> tuple[dict[str, str], int]:

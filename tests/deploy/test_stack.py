@@ -1,11 +1,10 @@
 """What docker-compose would start, started: from submission through the edge to the stores."""
 
-import asyncio
+import contextlib
 import re
-import shutil
 import signal
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,17 @@ import httpx
 import pytest
 
 from tests.deploy import programs
-from tests.deploy.compose import ROOT, Service, kafka_properties
-from tests.deploy.config import scrape_here
+from tests.deploy.compose import ROOT, DockerCompose, Service, kafka_properties
 from tests.deploy.conftest import TOKENS
 from tests.deploy.dns import NameServer
 from tests.deploy.image import install_as_image
-from tests.deploy.programs import Program
-from tests.deploy.stack import OURS, PATIENCE, POLL, Stack
+from tests.deploy.monitoring import (
+    averages_arrive,
+    grafanas_sources_answer,
+    prometheus_scrapes_all_of_it,
+    until,
+)
+from tests.deploy.stack import OURS, Stack
 from tests.e2e.prometheus import Programs
 from tobogganing.local import process
 from tobogganing.local.install import Install
@@ -30,12 +33,31 @@ GRACE = 15
 
 @pytest.fixture
 async def stack(services: dict[str, Service], tmp_path: Path) -> AsyncIterator[Stack]:
-    folder = tmp_path / "stack"
-    folder.mkdir()
-    async with NameServer() as names:
-        stack = Stack(services, install_as_image(ROOT, tmp_path / "image"), folder, names)
+    async with stack_of(services, tmp_path) as stack:
         yield stack
-        stack.kill()
+
+
+@pytest.fixture
+async def laptop(
+    docker_compose: DockerCompose, clone: Path, tmp_path: Path
+) -> AsyncIterator[Stack]:
+    """What `make env LAPTOP=1` makes of it."""
+    files = {"COMPOSE_FILE": "docker-compose.yml:docker-compose.laptop.yml"}
+    services = docker_compose.services(clone, **TOKENS, **files)
+    async with stack_of(services, tmp_path) as stack:
+        yield stack
+
+
+@contextlib.asynccontextmanager
+async def stack_of(services: dict[str, Service], folder: Path) -> AsyncIterator[Stack]:
+    (folder / "stack").mkdir()
+    async with NameServer() as names:
+        site = install_as_image(ROOT, folder / "image")
+        stack = Stack(services, site, folder / "stack", names)
+        try:
+            yield stack
+        finally:
+            stack.kill()
 
 
 async def test_everything_that_the_file_starts_works_together(
@@ -45,17 +67,14 @@ async def test_everything_that_the_file_starts_works_together(
         stack.start_kafka(name, kafka_install)
     await stack.healthy("kafka-1")
     stack.run("secrets")
-    copies = [copy for name in OURS for copy in stack.copies(name)]
+    copies = await start_ours(stack)
     assert len(copies) == 6
-    for copy in copies:
-        stack.start(copy)
-    start_edge(stack)
-    for copy in copies:
-        await stack.healthy(copy)
     assert await names_in_the_group(stack) == {"processor-1", "processor-2"}
     await a_submission_is_seen(stack)
     copies += await more_of_them(stack)
     await prometheus_scrapes_all_of_it(stack, prometheus_programs)
+    await averages_arrive(stack)
+    await grafanas_sources_answer(stack)
     await submissions_go_on_without_a_broker(stack)
     for copy in copies:
         code, seconds = await stack.stop(copy)
@@ -72,6 +91,27 @@ async def test_kafka_knows_every_property_that_the_file_sets(
     known = set(re.findall(r"^\t([a-z.]+) = ", log, re.MULTILINE))
     assert known
     assert set(kafka_properties(stack.services["kafka-1"].environment)) <= known
+
+
+async def test_one_broker_and_one_of_each_do_for_a_laptop(
+    laptop: Stack, kafka_install: Install
+) -> None:
+    laptop.start_kafka("kafka-1", kafka_install)
+    await laptop.healthy("kafka-1")
+    laptop.run("secrets")
+    assert await start_ours(laptop) == ["gateway-1", "processor-1", "exporter-1"]
+    await a_submission_is_seen(laptop)
+
+
+async def start_ours(stack: Stack) -> list[str]:
+    """Start every copy of our services, and the edge; return them when all are healthy."""
+    copies = [copy for name in OURS for copy in stack.copies(name)]
+    for copy in copies:
+        stack.start(copy)
+    start_edge(stack)
+    for copy in copies:
+        await stack.healthy(copy)
+    return copies
 
 
 def start_edge(stack: Stack) -> None:
@@ -189,88 +229,3 @@ async def answers(http: httpx.AsyncClient, url: str) -> bool:
         return (await http.get(url)).status_code == 200
     except httpx.TransportError:
         return False
-
-
-async def prometheus_scrapes_all_of_it(stack: Stack, found: Programs) -> None:
-    """Start the rest with the file's arguments; configurations differ in addresses only."""
-    victoria, vmalert = programs.victoria_metrics(), programs.vmalert()
-    for name in ("victoria-week", "victoria-long"):
-        address = f"127.0.0.1:{stack.port(name, '8428')}"
-        stack.start_program(name, victoria, f"-httpListenAddr={address}")
-    address = f"127.0.0.1:{stack.port('months', '8880')}"
-    stack.start_program("months", vmalert, f"-httpListenAddr={address}")
-    listen = f"--web.listen-address=127.0.0.1:{stack.port('alertmanager', '9093')}"
-    stack.start_program("alertmanager", programs.alertmanager(stack.folder), listen)
-    scrape_here(stack)
-    shutil.rmtree(stack.volume("prometheus"))
-    port = stack.port("prometheus", "9090")
-    address = f"--web.listen-address=127.0.0.1:{port}"
-    stack.start_program("prometheus", Program(found.prometheus), address)
-    async with httpx.AsyncClient(
-        base_url=f"http://127.0.0.1:{port}/api/v1", timeout=10, trust_env=False
-    ) as http:
-        targets = await until_all_up(stack, http)
-        assert len(targets) == 1 + 6 + 1 + 1 + 4
-        managers = await ask(http, "/alertmanagers")
-        assert len(managers["activeAlertmanagers"]) == 1
-        groups = (await ask(http, "/rules"))["groups"]
-        assert {rule["health"] for group in groups for rule in group["rules"]} <= {"ok", "unknown"}
-        alerts = [r["name"] for g in groups for r in g["rules"] if r["type"] == "alerting"]
-        assert {"ClientOffline", "HeadendHighCPU", "HeadendDown"} < set(alerts)
-
-        async def seen() -> Any:
-            return (await ask(http, "/query", query="tobogganing_client_bytes_sent"))["result"]
-
-        samples = await until(stack, seen)
-    assert [sample["value"][1] for sample in samples] == ["42", "42"]
-    assert {sample["metric"]["job"] for sample in samples} == {"tobogganing-manager"}
-    await averages_arrive(stack)
-
-
-async def averages_arrive(stack: Stack) -> None:
-    """Wait for a 5-minute average in the one store, and the hour and its month in the other."""
-    for name, series in (
-        ("victoria-week", "tobogganing:client_bytes_sent:avg5m"),
-        ("victoria-long", "tobogganing:client_bytes_sent:increase1h"),
-    ):
-        address = f"127.0.0.1:{stack.port(name, '8428')}"
-        async with httpx.AsyncClient(base_url=f"http://{address}/api/v1", trust_env=False) as http:
-
-            async def found(http: httpx.AsyncClient = http, series: str = series) -> Any:
-                return (await ask(http, "/series", **{"match[]": series})) or None
-
-            assert {one["client_id"] for one in await until(stack, found)} == {"c1", "c2"}
-
-
-async def ask(http: httpx.AsyncClient, path: str, **parameters: str) -> Any:
-    response = await http.get(path, params=parameters)
-    response.raise_for_status()
-    return response.json()["data"]
-
-
-async def until(stack: Stack, condition: Callable[[], Awaitable[Any]]) -> Any:
-    """The first answer that holds, while everything that was started runs."""
-    async with asyncio.timeout(PATIENCE):
-        while not (answer := await condition()):
-            for name in stack.running:
-                stack.check_running(name)
-            await asyncio.sleep(POLL)
-    return answer
-
-
-async def until_all_up(stack: Stack, http: httpx.AsyncClient) -> list[dict[str, Any]]:
-    targets: list[dict[str, Any]] = []
-    try:
-        async with asyncio.timeout(PATIENCE):
-            while not targets or any(target["health"] != "up" for target in targets):
-                await asyncio.sleep(POLL)
-                for name in stack.running:
-                    stack.check_running(name)
-                try:
-                    targets = (await http.get("/targets")).json()["data"]["activeTargets"]
-                except (httpx.TransportError, ValueError):
-                    continue  # it still starts
-    except TimeoutError:
-        down = [(t["scrapeUrl"], t["lastError"]) for t in targets if t["health"] != "up"]
-        raise AssertionError(f"{down}\n{stack.log('prometheus')[-3000:]}") from None
-    return targets

@@ -1,7 +1,4 @@
-"""The simulated fleet, with what happens to real ones: how many false alarms does it raise?
-
-`pytest -s` prints the figures.
-"""
+"""The simulated fleet, with what happens to real ones: how many false alarms does it raise?"""
 
 import random
 from collections import Counter
@@ -18,6 +15,7 @@ from contract.kinds import KINDS
 from processor.batch import PartitionBatch, Record
 from processor.fold import fold
 from processor.state import PartitionState
+from tests.figures import tell
 from tobogganing.fleet import Agent, Client, Headend, make_fleet
 
 START = 1_700_000_000.0
@@ -95,7 +93,7 @@ def test_false_alarms_of_the_simulated_fleet(seed: int) -> None:
     for (_, reason), number in batch.noticed.items():
         alarms[reason.value] += number
     told = f"{len(sent):,} submissions, {alarms.total()} false alarms: {dict(alarms)}"
-    print(f"\nseed {seed}: {told}")
+    tell(f"simulated fleet, seed {seed}: {told}")
     assert (batch.submissions, batch.dead_letters) == (len(sent), [])
     assert alarms.total() <= ALLOWED * len(sent), batch.anomalies
 
@@ -159,5 +157,5 @@ def test_what_is_odd_is_found_in_every_spoilt_client(spoil: Spoil) -> None:
         batch = folded(spoil(sent, chance))
         found += batch.noticed.get(("client", reason), 0) > 0
         assert any(each.reason is reason for each in batch.anomalies), client.id
-    print(f"\n{reason.value}: found in {found} of {spoilt} spoilt clients")
+    tell(f"{reason.value}: found in {found} of {spoilt} spoilt clients")
     assert spoilt > 20
