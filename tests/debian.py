@@ -10,7 +10,6 @@ import pytest
 from tobogganing.local import debian
 from tobogganing.local.errors import LocalError
 
-
 T = TypeVar("T")
 
 

@@ -18,10 +18,10 @@ from tests.deploy.config import scrape_here
 from tests.deploy.conftest import TOKENS
 from tests.deploy.dns import NameServer
 from tests.deploy.image import install_as_image
-from tests.deploy.programs import Program
 from tests.deploy.stack import OURS, PATIENCE, POLL, Stack
 from tests.e2e.prometheus import Programs
 from tobogganing.local import process
+from tobogganing.local.debian import Program
 from tobogganing.local.install import Install
 
 GRACE = 15
