@@ -7,12 +7,14 @@ import asyncio
 import ssl
 import time
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 from bench.wrong import WrongResultError
 
 END = b"\r\n\r\n"
 LENGTH = b"content-length:"
+PATIENCE = 20
+"""Seconds after which somebody who does not answer has failed."""
 
 
 class Work(Protocol):
@@ -61,7 +63,14 @@ class Driver:
         self._open = 0
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[None] = self._loop.create_future()
+        self._loop.set_exception_handler(self._on_error)
         self._tasks = {self._loop.create_task(self._connect()) for _ in range(self.connections)}
+        answered = -1
+        while not self._done.done():
+            if answered == len(self.seconds):
+                self.fail(f"no answer for {PATIENCE} s, after {answered}")
+            answered = len(self.seconds)
+            await asyncio.wait([self._done], timeout=PATIENCE)
         await self._done
 
     async def _connect(self) -> None:
@@ -82,6 +91,9 @@ class Driver:
                 self._done.set_result(None)
         except OSError as error:
             self.fail(f"no connection: {error}")
+
+    def _on_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.fail(f"{context['message']}: {context.get('exception')!r}")
 
     def fail(self, reason: str) -> None:
         if not self._done.done():
@@ -105,11 +117,10 @@ class _Connection(asyncio.Protocol):
         self._finished = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
         if not self._driver.fresh:
             self._began = time.perf_counter()
-        transport.write(self._request)
+        self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         if self._received:

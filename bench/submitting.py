@@ -73,7 +73,8 @@ class Acknowledged:
     def _compare(self, fleet: Fleet, partition: int, records: Sequence[ConsumerRecord]) -> None:
         for record in records:
             frame = decode_frame(record.value)
-            if frame.is_late(record.timestamp):
+            # One without submissions only asks the broker for its time.
+            if frame.submissions and frame.is_late(record.timestamp):
                 raise WrongResultError(f"the frame {partition}-{record.offset} is late")
             for index, submission in enumerate(frame.submissions):
                 receipt = str(Receipt(partition, record.offset, index))
