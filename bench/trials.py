@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from bench.load import Address, Driver, Work
-from bench.processes import Meter
+from bench.processes import Meter, cores, pinned
 
 
 class Checked(Work, Protocol):
@@ -63,16 +63,19 @@ async def compete(
 ) -> list[Figures]:
     """Let each target take so many submissions a round, after one round that only warms up.
 
+    Meanwhile this process has the core that the servers have not.
+
     Raises:
         WrongResultError: an answer was wrong, or what the system holds in the end is.
     """
     found = [Figures(subject, target.system, target.case) for target in targets]
-    for number in range(rounds + 1):
-        for target, figures in zip(targets, found, strict=True):
-            count = max(1, round(submissions * target.share))
-            values = await _round(target, count)
-            if number > 0:
-                figures.add(**values)
+    with pinned(cores()[1]):
+        for number in range(rounds + 1):
+            for target, figures in zip(targets, found, strict=True):
+                count = max(1, round(submissions * target.share))
+                values = await _round(target, count)
+                if number > 0:
+                    figures.add(**values)
     return found
 
 
