@@ -3,9 +3,11 @@
 They get what a client submits to us: six gauges with the same names and labels.
 """
 
+import asyncio
 import contextlib
 import re
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +24,24 @@ from tobogganing.local.debian import unpacked, victoria_metrics
 from tobogganing.local.ports import LOOPBACK, free_ports
 
 CHECK_IN = 1_700_000_000
+SHOWN_WITHIN = 30.0
+"""Seconds that a peer may take to show what it has taken."""
 _ENVIRON = {"PATH": "/usr/bin:/bin"}
 _SHOWN = re.compile(
     rb'^tobogganing_client_bytes_sent\{[^}]*client_id="client-(\d+)"[^}]*\} (\S+)', re.MULTILINE
 )
+
+
+class _Numbers:
+    """Numbers of pushes that go on over rounds."""
+
+    def __init__(self) -> None:
+        self.next = 0
+
+    def take(self, count: int) -> int:
+        first = self.next
+        self.next += count
+        return first
 
 
 @dataclass(frozen=True)
@@ -37,6 +53,7 @@ class Peer:
     pid: int
     page: str
     """Path that shows everything as Prometheus reads it."""
+    numbers: _Numbers = field(default_factory=_Numbers)
 
     @property
     def address(self) -> Address:
@@ -87,29 +104,23 @@ class Pushes:
             raise WrongResultError(f"{self.peer.name} answered {status}: {body[:500]!r}")
 
     async def check(self) -> None:
-        """Compare one gauge of every client with the last that was pushed of it."""
+        """Wait until one gauge of every client is the last that was pushed of it."""
+        deadline = time.monotonic() + SHOWN_WITHIN
+        while (wrong := await self._wrong()) and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+        if wrong:
+            raise WrongResultError(f"{self.peer.name} shows {wrong[0]}; {len(wrong)} are wrong")
+
+    async def _wrong(self) -> list[str]:
         if self.peer.page.startswith("/federate"):
             await fetch(self.peer.port, "/internal/force_flush")
-        shown = {int(id): float(value) for id, value in _SHOWN.findall(await self._page())}
-        for number in range(max(self.first, self._end - self.clients.size), self._end):
-            found = shown.get(number % self.clients.size)
-            if found != UNIT + number:
-                raise WrongResultError(f"{self.peer.name} shows {found} of push {number}")
-
-    async def _page(self) -> bytes:
-        return (await fetch(self.peer.port, self.peer.page)).body
-
-
-class _Numbers:
-    """Numbers of pushes that go on over rounds."""
-
-    def __init__(self) -> None:
-        self.next = 0
-
-    def take(self, count: int) -> int:
-        first = self.next
-        self.next += count
-        return first
+        page = await fetch(self.peer.port, self.peer.page)
+        shown = {int(id): float(value) for id, value in _SHOWN.findall(page.body)}
+        return [
+            f"{shown.get(number % self.clients.size)} of push {number}"
+            for number in range(max(self.first, self._end - self.clients.size), self._end)
+            if shown.get(number % self.clients.size) != UNIT + number
+        ]
 
 
 @contextlib.asynccontextmanager
@@ -163,14 +174,13 @@ async def victoria(folder: Path) -> AsyncIterator[Peer]:
 
 def push_target(peer: Peer, clients: Clients, connections: int, share: float = 1.0) -> Target:
     """One client a push into a Pushgateway, each client a group."""
-    numbers = _Numbers()
 
     def request(first: int, _: int) -> bytes:
         path = f"/metrics/job/bench/{CLIENT.id_label}/{clients.id(first)}"
         return post(path, gauges(clients, first, with_id=False, typed=True))
 
     def work(count: int) -> Pushes:
-        return Pushes(peer, clients, numbers.take(count), count, request)
+        return Pushes(peer, clients, peer.numbers.take(count), count, request)
 
     case = f"{connections} connections, {clients.size:,} groups"
     return Target(
@@ -180,14 +190,13 @@ def push_target(peer: Peer, clients: Clients, connections: int, share: float = 1
 
 def import_target(peer: Peer, clients: Clients, connections: int, size: int = 1) -> Target:
     """Imports into VictoriaMetrics, of so many clients each."""
-    numbers = _Numbers()
 
     def request(first: int, last: int) -> bytes:
         lines = [gauges(clients, n, with_id=True, typed=False) for n in range(first, last)]
         return post("/api/v1/import/prometheus", b"".join(lines))
 
     def work(count: int) -> Pushes:
-        return Pushes(peer, clients, numbers.take(count), count, request, size)
+        return Pushes(peer, clients, peer.numbers.take(count), count, request, size)
 
     case = f"{connections} connections"
     return Target(peer.name, case, peer.address, {peer.name: peer.pid}, work, connections)
