@@ -15,7 +15,7 @@ from tobogganing.local.cluster import Cluster
 from tobogganing.local.install import install_kafka
 from tobogganing.local.place import CHECKOUT
 from tobogganing.local.ports import LOOPBACK, free_ports
-from tobogganing.local.secrets import provide_secrets
+from tobogganing.local.secrets import provide_secrets, provide_signing_keys
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Secrets:
     def __post_init__(self) -> None:
         for source in provide_secrets(self.folder, {}):
             self.environ[f"{source.name}_FILE"] = str(source.file)
+        self.environ["SIGNING_KEYS_DIR"] = str(provide_signing_keys(self.folder, {}))
 
     def bearer(self, name: str) -> dict[str, str]:
         """Headers with one of the tokens."""
