@@ -52,6 +52,7 @@ class Pipeline:
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
         self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
         self.secrets = Secrets(folder / "secrets")
         self._cluster = cluster
 
