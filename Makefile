@@ -2,7 +2,7 @@
 # Variables given to make reach the programs: make run PORT=9000 STATE_DIR=/tmp/other
 
 .DEFAULT_GOAL := help
-.PHONY: help run env test test-deploy lint format lock clean runtime dev
+.PHONY: help run env test test-deploy bench bench-quick lint format lock clean runtime dev
 
 BIN := .venv/bin
 
@@ -20,6 +20,12 @@ test: dev  ## run all tests, on a real Kafka that they start (ARGS='-k name' for
 
 test-deploy: dev  ## run the tests of docker-compose.yml and deploy/ alone, with the real programs; list what they started
 	@CI=true $(BIN)/python -m pytest tests/deploy $(ARGS)
+
+bench: dev  ## measure everything, beside other systems, and show it in docs/performance.md (20 minutes)
+	@$(BIN)/python -m bench --publish
+
+bench-quick: dev  ## measure small fleets and print the tables (3 minutes)
+	@$(BIN)/python -m bench --quick
 
 lint: dev  ## check style, types and the rule of imports
 	@$(BIN)/ruff check .

@@ -8,6 +8,7 @@ shards one after the other. Every scrape is checked line by line: a wrong one en
 
 import argparse
 import asyncio
+import contextlib
 import gzip
 import http.client
 import json
@@ -17,14 +18,15 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 from aiokafka import AIOKafkaProducer
 
-from bench.registry import BATCH_BYTES, register, resident_megabytes, until_ready
+from bench.fleet import BATCH_BYTES, Clients, register
+from bench.processes import cpu_seconds, running
+from bench.wrong import WrongResultError
 from contract.frame import partition_of
 from contract.kinds import CLIENT
 from contract.row import ROW_VERSION, EntityRow, LedgerRow, encode_row, ledger_key
@@ -39,13 +41,12 @@ from tobogganing.local.ports import free_ports
 TOKEN = "bench"
 NOW_MS = 1_764_120_000_123
 REPEATS = 5
-TICKS = os.sysconf("SC_CLK_TCK")
 
 Figures = dict[str, float]
 
 
-def fail(reason: str) -> SystemExit:
-    return SystemExit(f"the exporter answered wrongly: {reason}")
+def fail(reason: str) -> WrongResultError:
+    return WrongResultError(f"the exporter answered wrongly: {reason}")
 
 
 @dataclass(frozen=True)
@@ -167,11 +168,14 @@ class Exporter:
 
     def cpu_seconds(self) -> float:
         """User and system time so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return cpu_seconds(self.pid)
 
-    def megabytes(self) -> float:
-        return resident_megabytes(self.pid)
+    def megabytes(self, what: str = "VmRSS") -> float:
+        """Resident memory; `VmHWM` is the most that it ever was."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith(f"{what}:"):
+                return int(line.split()[1]) / 1024
+        raise RuntimeError(f"the process has no {what}")
 
     def scrape(self, encoding: str) -> tuple[float, bytes]:
         """Seconds from the question to the answer's last byte, and the answer as it came."""
@@ -208,65 +212,53 @@ def check(text: bytes, fleet: Fleet, newest: dict[int, int]) -> None:
         raise fail(f"{seen}, expected {len(expected)} lines of each")
 
 
-async def start(environ: dict[str, str], shard: str) -> tuple[asyncio.subprocess.Process, Exporter]:
+@contextlib.asynccontextmanager
+async def running_exporter(
+    environ: dict[str, str], shard: str, folder: Path
+) -> AsyncIterator[Exporter]:
     port = free_ports(1)[0]
-    own = {"PORT": str(port), "EXPORTER_SHARD": shard}
     began = time.monotonic()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "exporter", env=environ | own
-    )
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-        await until_ready(client, began)
-    return process, Exporter(process.pid, port, time.monotonic() - began)
-
-
-async def stop(process: asyncio.subprocess.Process) -> None:
-    process.terminate()
-    await process.wait()
+    async with running(
+        [sys.executable, "-m", "exporter"],
+        environ=environ | {"PORT": str(port), "EXPORTER_SHARD": shard},
+        log=folder / f"exporter-{port}.log",
+        ready=f"http://127.0.0.1:{port}/-/ready",
+        core=None,
+    ) as pid:
+        yield Exporter(pid, port, time.monotonic() - began)
 
 
 async def measure_shard(
-    environ: dict[str, str], shard: str, fleet: Fleet, newest: dict[int, int], empty: Exporter
+    exporter: Exporter, fleet: Fleet, newest: dict[int, int], empty: Exporter
 ) -> Figures:
-    """Start one shard of the fleet and scrape it; `newest` are its clients."""
-    empty_cpu, empty_megabytes = empty.cpu_seconds(), empty.megabytes()
-    process, exporter = await start(environ, shard)
-    try:
-        rows = fleet.rows * len(newest) // fleet.clients
-        cpu = exporter.cpu_seconds() - empty_cpu
-        figures = {
-            "clients": len(newest),
-            "rows": rows,
-            "ready_seconds": round(exporter.ready_seconds, 2),
-            "catch_up_cpu_us_per_row": round(cpu * 1e6 / rows, 2),
-            "bytes_per_client": _per_client(exporter.megabytes() - empty_megabytes, newest),
-        }
-        for encoding in ("gzip", "identity"):
-            answers = [await asyncio.to_thread(exporter.scrape, encoding) for _ in range(REPEATS)]
-            seconds = [seconds for seconds, _ in answers]
-            figures[f"http_{encoding}_seconds"] = round(statistics.median(seconds), 3)
-            figures[f"bytes_per_client_after_{encoding}"] = _per_client(
-                exporter.megabytes() - empty_megabytes, newest
-            )
-            text = answers[-1][1]
-            check(gzip.decompress(text) if encoding == "gzip" else text, fleet, newest)
-        figures["bytes_per_client_at_most"] = _per_client(
-            _peak_megabytes(exporter.pid) - empty_megabytes, newest
+    """Scrape one shard of the fleet that has just caught up; `newest` are its clients."""
+    empty_megabytes = empty.megabytes()
+    rows = fleet.rows * len(newest) // fleet.clients
+    cpu = exporter.cpu_seconds() - empty.cpu_seconds()
+    figures = {
+        "clients": len(newest),
+        "rows": rows,
+        "ready_seconds": round(exporter.ready_seconds, 2),
+        "catch_up_cpu_us_per_row": round(cpu * 1e6 / rows, 2),
+        "bytes_per_client": _per_client(exporter.megabytes() - empty_megabytes, newest),
+    }
+    for encoding in ("gzip", "identity"):
+        answers = [await asyncio.to_thread(exporter.scrape, encoding) for _ in range(REPEATS)]
+        seconds = [seconds for seconds, _ in answers]
+        figures[f"http_{encoding}_seconds"] = round(statistics.median(seconds), 3)
+        figures[f"bytes_per_client_after_{encoding}"] = _per_client(
+            exporter.megabytes() - empty_megabytes, newest
         )
-        return figures
-    finally:
-        await stop(process)
+        text = answers[-1][1]
+        check(gzip.decompress(text) if encoding == "gzip" else text, fleet, newest)
+    figures["bytes_per_client_at_most"] = _per_client(
+        exporter.megabytes("VmHWM") - empty_megabytes, newest
+    )
+    return figures
 
 
 def _per_client(megabytes: float, newest: dict[int, int]) -> int:
     return round(megabytes * 1024 * 1024 / len(newest))
-
-
-def _peak_megabytes(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    raise RuntimeError("the process has no VmHWM")
 
 
 async def measure(fleet: Fleet, shards: int, folder: Path) -> dict[str, Figures]:
@@ -280,7 +272,7 @@ async def measure(fleet: Fleet, shards: int, folder: Path) -> dict[str, Figures]
             kafka_partitions=partitions,
         )
         await ensure_topics(settings)
-        await register(settings, fleet.clients)
+        await register(settings, Clients(fleet.clients).records())
         await write_rows(settings, fleet)
         environ = os.environ | {
             "KAFKA_BOOTSTRAP_SERVERS": cluster.bootstrap_servers,
@@ -290,10 +282,9 @@ async def measure(fleet: Fleet, shards: int, folder: Path) -> dict[str, Figures]
             "HOST": "127.0.0.1",
             "LOG_LEVEL": "WARNING",
         }
-        process, empty = await start(environ | {"KAFKA_TOPIC_PREFIX": "empty."}, "1/1")
-        try:
-            figures = {}
-            all_newest = fleet.newest()
+        figures, all_newest = {}, fleet.newest()
+        nothing = environ | {"KAFKA_TOPIC_PREFIX": "empty."}
+        async with running_exporter(nothing, "1/1", folder) as empty:
             for number in range(1, shards + 1):
                 newest = {
                     client: position
@@ -301,11 +292,10 @@ async def measure(fleet: Fleet, shards: int, folder: Path) -> dict[str, Figures]
                     if partition_of(fleet.key(client), partitions) % shards == number - 1
                 }
                 shard = f"{number}/{shards}"
-                figures[shard] = await measure_shard(environ, shard, fleet, newest, empty)
+                async with running_exporter(environ, shard, folder) as exporter:
+                    figures[shard] = await measure_shard(exporter, fleet, newest, empty)
                 print(f"shard {shard}: {figures[shard]}", file=sys.stderr)
-            return figures
-        finally:
-            await stop(process)
+        return figures
     finally:
         await cluster.stop()
 
@@ -317,9 +307,13 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=1)
     wanted = parser.parse_args()
     fleet = Fleet(wanted.clients, wanted.rows)
-    figures = {"store": measure_store(Fleet(wanted.clients // wanted.shards, 0))}
-    with tempfile.TemporaryDirectory() as folder:
-        figures |= asyncio.run(measure(fleet, wanted.shards, Path(folder)))
+    try:
+        figures = {"store": measure_store(Fleet(wanted.clients // wanted.shards, 0))}
+        with tempfile.TemporaryDirectory() as folder:
+            figures |= asyncio.run(measure(fleet, wanted.shards, Path(folder)))
+    except WrongResultError as error:
+        print(error, *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
+        raise SystemExit(1) from None
     print(json.dumps(figures, indent=2))
 
 

@@ -24,7 +24,8 @@ from typing import Any, NamedTuple, Self
 import click
 import httpx
 
-from bench.processor_load import Load, WrongResultError
+from bench.processor_load import Load
+from bench.wrong import WrongResultError
 from service.kafka import ensure_topics
 from service.settings import KafkaSettings
 from tobogganing.local import process

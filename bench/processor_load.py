@@ -13,6 +13,7 @@ import msgspec
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 from aiokafka.structs import RecordMetadata
 
+from bench.wrong import WrongResultError
 from contract.frame import Submission, encode_frame, entity_key, partition_of
 from contract.kinds import CLIENT
 from contract.row import is_ledger_key
@@ -27,10 +28,6 @@ LEFT_OUT = 16
 """One submission of so many leaves a metric out: merging must keep its value."""
 
 Row = dict[str, Any]
-
-
-class WrongResultError(AssertionError):
-    """The processor lost something, or made something else of it."""
 
 
 @dataclass

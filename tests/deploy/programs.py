@@ -2,28 +2,14 @@
 
 import shutil
 from pathlib import Path
-from typing import NamedTuple
 
-from tests.debian import unpacked
-
-
-class Program(NamedTuple):
-    """Where a program is, and the folders of libraries that it needs."""
-
-    path: Path
-    libraries: tuple[Path, ...] = ()
-
-    @property
-    def environ(self) -> dict[str, str]:
-        return {"PATH": "/usr/bin:/bin", "LD_LIBRARY_PATH": ":".join(map(str, self.libraries))}
+from tests.debian import or_give_up, unpacked
+from tobogganing.local import debian
+from tobogganing.local.debian import Program
 
 
 def haproxy() -> Program:
-    folder, *libraries = unpacked(
-        "haproxy", "liblua5.3-0", "libopentracing-c-wrapper0", "libopentracing1"
-    )
-    found = {file.parent for library in libraries for file in library.rglob("lib*.so.*")}
-    return Program(folder / "usr/sbin/haproxy", tuple(sorted(found)))
+    return or_give_up(debian.haproxy)
 
 
 def alertmanager(folder: Path) -> Program:
@@ -46,10 +32,8 @@ def alertmanager(folder: Path) -> Program:
 
 
 def victoria_metrics() -> Program:
-    (folder,) = unpacked("victoria-metrics")
-    return Program(folder / "usr/bin/victoria-metrics")
+    return or_give_up(debian.victoria_metrics)
 
 
 def vmalert() -> Program:
-    (folder,) = unpacked("victoria-metrics")
-    return Program(folder / "usr/bin/vmalert")
+    return or_give_up(lambda: debian.program("victoria-metrics", "usr/bin/vmalert"))

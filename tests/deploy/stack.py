@@ -19,8 +19,8 @@ from pathlib import Path
 from tests.deploy import started
 from tests.deploy.compose import Service, kafka_properties
 from tests.deploy.dns import NameServer
-from tests.deploy.programs import Program
 from tobogganing.local import process
+from tobogganing.local.debian import Program
 from tobogganing.local.install import Install
 from tobogganing.local.kafka_config import LOG4J_PROPERTIES, Node
 from tobogganing.local.ports import free_ports

@@ -17,9 +17,9 @@ from tests.deploy import programs
 from tests.deploy.compose import Service
 from tests.deploy.config import folder_of, scrape_here
 from tests.deploy.dns import NameServer
-from tests.deploy.programs import Program
 from tests.deploy.stack import POLL, Stack
 from tests.e2e.prometheus import Programs
+from tobogganing.local.debian import Program
 
 CLIENTS = 10_000
 HEADENDS = 500

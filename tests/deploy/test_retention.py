@@ -17,9 +17,9 @@ from tests.deploy import programs
 from tests.deploy.compose import Service
 from tests.deploy.config import scrape_here
 from tests.deploy.dns import NameServer
-from tests.deploy.programs import Program
 from tests.deploy.stack import PATIENCE, POLL, Stack
 from tests.e2e.prometheus import Programs
+from tobogganing.local.debian import Program
 
 LABELS = 'client_id="c1",name="n",type="docker",headless="true"'
 HOUR = timedelta(hours=1)

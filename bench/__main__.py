@@ -1,0 +1,58 @@
+"""`python -m bench`: everything that is measured, in one run.
+
+Nothing is taken for a figure that was not checked: every answer, every record in Kafka, every
+sample of every scrape. What is wrong ends the run with status 1 and without figures.
+"""
+
+import logging
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+import structlog
+import uvloop
+
+from bench import machine, report
+from bench.plans import QUICK, SMALLEST, WHOLE
+from bench.run import measure
+from bench.targets import reached
+from bench.wrong import WrongResultError
+from tobogganing.local.errors import LocalError
+from tobogganing.local.place import CHECKOUT
+
+DOCS = CHECKOUT / "docs"
+RESULTS = CHECKOUT / "build" / "bench"
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Under 3 minutes, of small fleets.")
+@click.option("--smallest", is_flag=True, help="Only see whether everything works.")
+@click.option("--publish", is_flag=True, help="Show the figures in docs/performance.md.")
+@click.option("--results", default=RESULTS, type=Path, help="Folder for figures, tables, plots.")
+def main(quick: bool, smallest: bool, publish: bool, results: Path) -> None:
+    """Measure everything; print tables."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    logging.basicConfig(level=logging.ERROR)
+    plan = SMALLEST if smallest else QUICK if quick else WHOLE
+    busy = machine.load()
+    try:
+        about = machine.describe(with_peers=plan.peers)
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            figures = uvloop.run(measure(plan, Path(folder)))
+    except (WrongResultError, LocalError) as error:
+        print(f"NO FIGURES: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
+        raise SystemExit(1) from None
+    about.append(("Load before it", f"{busy:.1f} processes on average, of others"))
+    print(report.write(results, about, figures).read_text(encoding="utf-8"))
+    missed = [each.text for each in reached(figures) if not each.met]
+    if missed and plan is WHOLE:
+        print(f"Not reached: {'; '.join(missed)}", file=sys.stderr)
+    if publish:
+        report.publish(DOCS / "performance.md", report.sections(about, figures))
+        for name, text in report.plots(figures).items():
+            (DOCS / f"{name}.svg").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

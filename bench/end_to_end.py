@@ -1,0 +1,215 @@
+"""Everything at once, at a steady rate: how old is what a scrape shows, and does memory stay flat.
+
+Freshness is the time from a batch's answer to the last byte of a scrape that shows all of it. Every
+scrape is looked into; at the end everything is compared: topics, ledger, every sample of every
+client.
+"""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.fleet import Clients
+from bench.load import split_answer
+from bench.pipeline import Pipeline
+from bench.processes import Meter
+from bench.submitting import BATCH, Batches
+from bench.trials import Figures, percentile
+from bench.whole import Whole, newest, whole
+from bench.wrong import WrongResultError
+from contract.position import Receipt
+from tobogganing.local.ports import LOOPBACK
+
+SUBJECT = "End to end"
+CHANNELS = 16
+PAUSE = 0.2
+"""Seconds between two scrapes."""
+LOOKED_AT = 5
+"""Clients of a batch that each scrape is searched for."""
+KEPT = 0.97
+"""Share of the rate that must be reached, else there is no figure for it."""
+GROWTH, SLACK = 1.05, 8.0
+"""Flat is: the last quarter's memory is at most so much of the second's, and some megabytes."""
+
+
+@dataclass(frozen=True)
+class _Answered:
+    first: int
+    receipts: Sequence[Receipt]
+    at: float
+
+
+class _Channel:
+    """One connection that asks one thing at a time."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    async def open(self) -> None:
+        self._reader, self._writer = await asyncio.open_connection(LOOPBACK, self._port)
+
+    async def ask(self, request: bytes) -> tuple[int, bytes]:
+        self._writer.write(request)
+        data = b""
+        while (answer := split_answer(data)) is None:
+            more = await self._reader.read(2**20)
+            if not more:
+                raise WrongResultError("a connection broke before its answer was there")
+            data += more
+        return answer
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _Run:
+    """One run at a rate, in submissions a second."""
+
+    def __init__(self, everything: Whole, clients: Clients, rate: int, seconds: int) -> None:
+        self.everything = everything
+        self.clients = clients
+        self.batches = rate * seconds // BATCH
+        self.interval = BATCH / rate
+        self.freshness: list[float] = []
+        self.answers: list[float] = []
+        self.memory: list[dict[str, float]] = []
+        self._newest: asyncio.Queue[_Answered] = asyncio.Queue(maxsize=1)
+        self._work = Batches(
+            everything.acknowledged, clients, self.batches * BATCH, everything.relay_key
+        )
+
+    async def run(self) -> float:
+        """Send everything; return the seconds that it took."""
+        channels: asyncio.Queue[_Channel] = asyncio.Queue()
+        opened = [_Channel(self.everything.gateway.port) for _ in range(CHANNELS)]
+        for channel in opened:
+            await channel.open()
+            channels.put_nowait(channel)
+        began = time.perf_counter()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                watchers = [tasks.create_task(self._scrape()), tasks.create_task(self._weigh())]
+                async with asyncio.TaskGroup() as sending:
+                    for number in range(self.batches):
+                        await asyncio.sleep(began + number * self.interval - time.perf_counter())
+                        channel = await channels.get()
+                        sending.create_task(self._send(channel, channels))
+                seconds = time.perf_counter() - began
+                for watcher in watchers:
+                    watcher.cancel()
+        except* WrongResultError as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            for channel in opened:
+                channel.close()
+        return seconds
+
+    async def _send(self, channel: _Channel, channels: asyncio.Queue[_Channel]) -> None:
+        request = self._work.next()
+        assert request is not None
+        first, content = request
+        began = time.perf_counter()
+        status, body = await channel.ask(content)
+        now = time.perf_counter()
+        channels.put_nowait(channel)
+        self.answers.append(now - began)
+        receipts = self._work.receipts(first, status, body)
+        self.everything.take(receipts, first)
+        if self._newest.empty():
+            self._newest.put_nowait(_Answered(first, newest(receipts), now))
+
+    async def _scrape(self) -> None:
+        while True:
+            self._drop_old()
+            batch = await self._newest.get()
+            page = await self.everything.scrape(batch.receipts)
+            self.freshness.append(time.perf_counter() - batch.at)
+            self._look_into(page.body, batch)
+            await asyncio.sleep(PAUSE)
+
+    def _drop_old(self) -> None:
+        """Forget a batch that was answered while nobody looked: its time is over."""
+        if not self._newest.empty():
+            self._newest.get_nowait()
+
+    def _look_into(self, body: bytes, batch: _Answered) -> None:
+        for number in range(batch.first, batch.first + BATCH, BATCH // LOOKED_AT):
+            id = self.clients.id(number)
+            shown = body.find(b'tobogganing_client_bytes_sent{client_id="%b"' % id.encode())
+            line = body[shown : body.find(b"\n", shown)]
+            least = self.clients.metrics(number)["bytes_sent"]
+            if shown < 0 or float(line.rpartition(b" ")[2]) < least:
+                raise WrongResultError(f"a scrape shows {line!r}, but {least} was answered before")
+
+    async def _weigh(self) -> None:
+        while True:
+            self.memory.append(self.everything.memory())
+            await asyncio.sleep(1)
+
+
+def growth(memory: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Megabytes that each process has gained from the second quarter of the time to the last.
+
+    Raises:
+        WrongResultError: one has gained more than is flat.
+    """
+    found = {}
+    quarter = max(1, len(memory) // 4)
+    for name in memory[0]:
+        before = statistics.median(each[name] for each in memory[quarter : 2 * quarter] or memory)
+        after = statistics.median(each[name] for each in memory[-quarter:])
+        if after > before * GROWTH + SLACK:
+            raise WrongResultError(f"memory of {name} grew from {before:.0f} to {after:.0f} MB")
+        found[name] = after - before
+    return found
+
+
+async def measure(
+    pipeline: Pipeline, clients: Clients, rate: int, seconds: int, *, flat: bool
+) -> Figures:
+    """Run the pipeline at a rate; with `flat`, memory must not grow (which takes a minute to see).
+
+    Raises:
+        WrongResultError: anything was lost or wrong, or the rate was not reached.
+    """
+    async with whole(pipeline, clients) as everything:
+        warm = _Run(everything, clients, rate, -(-clients.size // rate) or 1)
+        await warm.run()
+        run = _Run(everything, clients, rate, seconds)
+        meter = Meter(everything.pids)
+        taken = await run.run()
+        used = meter.read()
+        sent = run.batches * BATCH
+        last = everything.acknowledged.next
+        await everything.check(clients, latest(clients, last))
+    reached = sent / taken
+    if reached < KEPT * rate:
+        raise WrongResultError(f"only {reached:.0f} submissions a second, not {rate}")
+    fresh, answers = sorted(run.freshness), sorted(run.answers)
+    figures = Figures(SUBJECT, "Tobogganing", f"{rate:,} a second, {clients.size:,} clients")
+    figures.add(
+        **{f"cpu {name}": spent / sent * 1e6 for name, spent in used.cpu.items()},
+        **{f"MB {name}": value for name, value in run.memory[-1].items()},
+    )
+    if flat:
+        gained = growth(run.memory)
+        figures.add(**{f"MB gained {name}": value for name, value in gained.items()})
+    figures.add(
+        **{
+            "per second": reached,
+            "answer p50 ms": percentile(answers, 0.5) * 1e3,
+            "answer p99 ms": percentile(answers, 0.99) * 1e3,
+            "fresh p50 ms": percentile(fresh, 0.5) * 1e3,
+            "fresh p99 ms": percentile(fresh, 0.99) * 1e3,
+            "scrapes": len(fresh),
+            "submissions": everything.sent,
+        }
+    )
+    return figures
+
+
+def latest(clients: Clients, end: int) -> list[int]:
+    """Number of the last submission of each client, of those before `end`."""
+    return [end - 1 - (end - 1 - client) % clients.size for client in range(clients.size)]

@@ -1,0 +1,74 @@
+"""Cost over the size of the fleet: one pipeline, whose fleet grows between measurements.
+
+At each size every client submits once, so that all have a row, and then once more, which is what
+is measured: from the first batch until a scrape shows the last one.
+"""
+
+from bench.fleet import Clients, register
+from bench.load import Address, Driver
+from bench.pipeline import Pipeline
+from bench.processes import Meter
+from bench.submitting import Batches
+from bench.trials import Figures
+from bench.whole import Whole, whole
+from tobogganing.local.ports import LOOPBACK
+
+SUBJECT = "Growth"
+CONNECTIONS = 2
+
+
+class _Round(Batches):
+    """Batches whose receipts the pipeline notes."""
+
+    everything: Whole
+
+    def answered(self, number: int, status: int, body: bytes) -> None:
+        self.everything.take(self.receipts(number, status, body), number)
+
+
+async def _submit_all(everything: Whole, clients: Clients) -> None:
+    # Numbers start at a multiple of the size, so that client c has the number start + c.
+    start = -(-everything.acknowledged.next // clients.size) * clients.size
+    everything.acknowledged.next = start
+    work = _Round(everything.acknowledged, clients, clients.size, everything.relay_key)
+    work.everything = everything
+    await Driver(Address(LOOPBACK, everything.gateway.port), work, CONNECTIONS).run()
+
+
+async def measure(pipeline: Pipeline, sizes: list[int]) -> list[Figures]:
+    """Measure at each size, in growing order.
+
+    Raises:
+        WrongResultError: anything was lost or wrong at any size.
+    """
+    found = []
+    async with whole(pipeline, Clients(sizes[0])) as everything:
+        known = sizes[0]
+        for size in sizes:
+            clients = Clients(size)
+            if size > known:
+                await register(everything.kafka, clients.records(first=known))
+                known = size
+            for measured in (False, True):
+                meter = Meter(everything.pids)
+                await _submit_all(everything, clients)
+                await everything.scrape(list(everything.last.values()))
+                used = meter.read()
+                end = everything.acknowledged.next
+                before = Meter(everything.pids)
+                page = await everything.check(clients, range(end - size, end))
+                scraping = before.read()
+                if measured:
+                    figures = Figures(SUBJECT, "Tobogganing", f"{size:,}")
+                    figures.add(**{f"cpu {name}": s / size * 1e6 for name, s in used.cpu.items()})
+                    figures.add(**{f"MB {n}": value for n, value in everything.memory().items()})
+                    figures.add(
+                        **{
+                            "entities": size,
+                            "seconds": used.seconds,
+                            "scrape seconds": page.seconds,
+                            "scrape CPU seconds": scraping.cpu["exporter"],
+                        }
+                    )
+                    found.append(figures)
+    return found

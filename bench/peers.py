@@ -1,0 +1,229 @@
+"""Other systems that take pushes and show them to Prometheus, from Debian's packages.
+
+They get what a client submits to us: six gauges with the same names and labels.
+"""
+
+import asyncio
+import contextlib
+import re
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.fleet import UNIT, Clients
+from bench.load import Address, Driver, post
+from bench.processes import cores, running
+from bench.scraping import fetch
+from bench.submitting import BATCH
+from bench.trials import Target
+from bench.wrong import WrongResultError
+from contract.kinds import CLIENT
+from tobogganing.local.debian import unpacked, victoria_metrics
+from tobogganing.local.ports import LOOPBACK, free_ports
+
+CHECK_IN = 1_700_000_000
+SHOWN_WITHIN = 30.0
+"""Seconds that a peer may take to show what it has taken."""
+_ENVIRON = {"PATH": "/usr/bin:/bin"}
+_SHOWN = re.compile(
+    rb'^tobogganing_client_bytes_sent\{[^}]*client_id="client-(\d+)"[^}]*\} (\S+)', re.MULTILINE
+)
+
+
+class _Numbers:
+    """Numbers of pushes that go on over rounds."""
+
+    def __init__(self) -> None:
+        self.next = 0
+
+    def take(self, count: int) -> int:
+        first = self.next
+        self.next += count
+        return first
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A running system, empty at first."""
+
+    name: str
+    port: int
+    pid: int
+    page: str
+    """Path that shows everything as Prometheus reads it."""
+    numbers: _Numbers = field(default_factory=_Numbers)
+
+    @property
+    def address(self) -> Address:
+        return Address(LOOPBACK, self.port)
+
+
+def gauges(clients: Clients, number: int, *, with_id: bool, typed: bool) -> bytes:
+    """A client's six gauges as text; with `typed`, each after a line with its type."""
+    values = {**clients.metrics(number), CLIENT.last_check_in.field: CHECK_IN + number}
+    labels = clients.labels(number)
+    if with_id:
+        labels = {CLIENT.id_label: clients.id(number), **labels}
+    shown = ",".join(f'{name}="{value}"' for name, value in labels.items())
+    lines = []
+    for family in CLIENT.families:
+        if typed:
+            lines.append(f"# TYPE {family.name} gauge\n")
+        lines.append(f"{family.name}{{{shown}}} {values[family.field]}\n")
+    return "".join(lines).encode()
+
+
+@dataclass
+class Pushes:
+    """`count` pushes, so many of them a request; what the peer shows is checked at the end."""
+
+    peer: Peer
+    clients: Clients
+    first: int
+    count: int
+    request: Callable[[int, int], bytes]
+    """Makes the request of the pushes from one number to before another."""
+    size: int = 1
+    _next: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._next = self.first
+        self._end = self.first + self.count
+
+    def next(self) -> tuple[int, bytes] | None:
+        first = self._next
+        if first == self._end:
+            return None
+        self._next = last = min(first + self.size, self._end)
+        return first, self.request(first, last)
+
+    def answered(self, number: int, status: int, body: bytes) -> None:
+        if status not in (200, 202, 204):
+            raise WrongResultError(f"{self.peer.name} answered {status}: {body[:500]!r}")
+
+    async def check(self) -> None:
+        """Wait until one gauge of every client is the last that was pushed of it."""
+        deadline = time.monotonic() + SHOWN_WITHIN
+        while (wrong := await self._wrong()) and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+        if wrong:
+            raise WrongResultError(f"{self.peer.name} shows {wrong[0]}; {len(wrong)} are wrong")
+
+    async def _wrong(self) -> list[str]:
+        if self.peer.page.startswith("/federate"):
+            await fetch(self.peer.port, "/internal/force_flush")
+        page = await fetch(self.peer.port, self.peer.page)
+        shown = {int(id): float(value) for id, value in _SHOWN.findall(page.body)}
+        return [
+            f"{shown.get(number % self.clients.size)} of push {number}"
+            for number in range(max(self.first, self._end - self.clients.size), self._end)
+            if shown.get(number % self.clients.size) != UNIT + number
+        ]
+
+
+@contextlib.asynccontextmanager
+async def pushgateway(folder: Path, *, checks: bool) -> AsyncIterator[Peer]:
+    """Run a Pushgateway, with its consistency checks as by default or without."""
+    (package,) = unpacked("prometheus-pushgateway")
+    port = free_ports(1)[0]
+    command: list[str | Path] = [
+        package / "usr/bin/prometheus-pushgateway",
+        f"--web.listen-address={LOOPBACK}:{port}",
+        f"--web.local-assets={package}/usr/share/prometheus/pushgateway",
+        "--persistence.file=",
+        "--log.level=error",
+        *([] if checks else ["--push.disable-consistency-check"]),
+    ]
+    async with running(
+        command,
+        environ=_ENVIRON,
+        log=folder / f"pushgateway-{port}.log",
+        ready=f"http://{LOOPBACK}:{port}/-/ready",
+        core=cores()[0],
+    ) as pid:
+        name = "Pushgateway" + ("" if checks else ", checks off")
+        yield Peer(name, port, pid, "/metrics")
+
+
+@contextlib.asynccontextmanager
+async def victoria(folder: Path) -> AsyncIterator[Peer]:
+    """Run a single-node VictoriaMetrics."""
+    port = free_ports(1)[0]
+    command: list[str | Path] = [
+        victoria_metrics().path,
+        f"-httpListenAddr={LOOPBACK}:{port}",
+        f"-storageDataPath={folder}/victoria-{port}",
+        "-loggerLevel=ERROR",
+        "-search.maxUniqueTimeseries=10000000",
+        "-search.maxFederateSeries=10000000",
+        # Samples that were just taken are shown at once, as by all others here.
+        "-search.latencyOffset=0s",
+    ]
+    async with running(
+        command,
+        environ=_ENVIRON,
+        log=folder / f"victoria-{port}.log",
+        ready=f"http://{LOOPBACK}:{port}/health",
+        core=cores()[0],
+    ) as pid:
+        page = "/federate?match[]={client_id!=%22%22}"
+        yield Peer("VictoriaMetrics", port, pid, page)
+
+
+def push_target(peer: Peer, clients: Clients, connections: int, share: float = 1.0) -> Target:
+    """One client a push into a Pushgateway, each client a group."""
+
+    def request(first: int, _: int) -> bytes:
+        path = f"/metrics/job/bench/{CLIENT.id_label}/{clients.id(first)}"
+        return post(path, gauges(clients, first, with_id=False, typed=True))
+
+    def work(count: int) -> Pushes:
+        return Pushes(peer, clients, peer.numbers.take(count), count, request)
+
+    case = f"{connections} connections, {clients.size:,} groups"
+    return Target(
+        peer.name, case, peer.address, {peer.name: peer.pid}, work, connections, share=share
+    )
+
+
+def import_target(peer: Peer, clients: Clients, connections: int, size: int = 1) -> Target:
+    """Imports into VictoriaMetrics, of so many clients each."""
+
+    def request(first: int, last: int) -> bytes:
+        lines = [gauges(clients, n, with_id=True, typed=False) for n in range(first, last)]
+        return post("/api/v1/import/prometheus", b"".join(lines))
+
+    def work(count: int) -> Pushes:
+        return Pushes(peer, clients, peer.numbers.take(count), count, request, size)
+
+    case = f"{connections} connections"
+    return Target(peer.name, case, peer.address, {peer.name: peer.pid}, work, connections)
+
+
+async def fill(peer: Peer, clients: Clients) -> None:
+    """Push every client once, outside any measurement."""
+    target = (
+        import_target(peer, clients, 4, BATCH)
+        if peer.page.startswith("/federate")
+        else push_target(peer, clients, 32)
+    )
+    work = target.work(clients.size)
+    await Driver(target.address, work, target.connections).run()
+    await work.check()
+
+
+def versions() -> dict[str, str]:
+    """Which peers these are."""
+    (package,) = unpacked("prometheus-pushgateway")
+    told: dict[str, list[str | Path]] = {
+        "Pushgateway": [package / "usr/bin/prometheus-pushgateway", "--version"],
+        "VictoriaMetrics": [victoria_metrics().path, "--version"],
+    }
+    found = {}
+    for name, command in told.items():
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        match = re.search(r"\d+\.\d+\.\d+", result.stdout + result.stderr)
+        found[name] = match[0] if match else "unknown"
+    return found

@@ -1,0 +1,101 @@
+"""How much each run does."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes of one run. Counts are submissions, unless they say otherwise."""
+
+    rounds: int
+    """Measured rounds; figures are their medians."""
+    singles: int
+    """One by one, a round and target."""
+    batched: int
+    """In batches, a round and target."""
+    clients: int
+    headends: int
+    scraped_clients: int
+    rate: int
+    """Submissions a second, end to end."""
+    seconds: int
+    end_to_end_clients: int
+    sizes: tuple[int, ...]
+    """Fleets of the growing pipeline, none: not measured."""
+    processor: tuple[tuple[str, ...], ...]
+    """Arguments of each run of bench.processor."""
+    exporter: tuple[tuple[str, ...], ...]
+    """Arguments of each run of bench.exporter."""
+    peers: bool = True
+    checking_pushgateway: bool = False
+    """Also measure a Pushgateway that checks pushes, as it does by default."""
+    more_partitions: bool = True
+    """Also measure a gateway of 12 partitions."""
+    flat: bool = False
+    """Memory must be flat, end to end."""
+
+
+def _processor(workers: int, frame: int, entities: int, submissions: int) -> tuple[str, ...]:
+    return (
+        f"--workers={workers}",
+        f"--frame={frame}",
+        f"--entities={entities}",
+        f"--submissions={submissions}",
+    )
+
+
+def _exporter(clients: int, rows: int) -> tuple[str, ...]:
+    return (f"--clients={clients}", f"--rows={rows}")
+
+
+WHOLE = Plan(
+    rounds=5,
+    singles=40_000,
+    batched=400_000,
+    clients=10_000,
+    headends=1_000,
+    scraped_clients=100_000,
+    rate=20_000,
+    seconds=120,
+    end_to_end_clients=100_000,
+    sizes=(10_000, 30_000, 100_000, 300_000, 1_000_000),
+    processor=(
+        _processor(1, 50, 200_000, 800_000),
+        _processor(2, 50, 200_000, 800_000),
+        _processor(1, 500, 200_000, 800_000),
+    ),
+    exporter=(_exporter(100_000, 1_000_000),),
+    checking_pushgateway=True,
+    flat=True,
+)
+QUICK = Plan(
+    rounds=2,
+    singles=10_000,
+    batched=100_000,
+    clients=5_000,
+    headends=200,
+    scraped_clients=10_000,
+    rate=5_000,
+    seconds=12,
+    end_to_end_clients=10_000,
+    sizes=(1_000, 10_000, 50_000),
+    processor=(_processor(1, 50, 20_000, 100_000),),
+    exporter=(_exporter(10_000, 50_000),),
+    more_partitions=False,
+)
+SMALLEST = Plan(
+    rounds=1,
+    singles=300,
+    batched=1_000,
+    clients=600,
+    headends=10,
+    scraped_clients=300,
+    rate=1_000,
+    seconds=2,
+    end_to_end_clients=2_000,
+    sizes=(),
+    processor=(),
+    exporter=(),
+    peers=False,
+    more_partitions=False,
+)

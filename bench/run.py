@@ -1,0 +1,149 @@
+"""The subjects of a run, in their order: what is started for each, and what is measured of it."""
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench import end_to_end, growth, scrapes
+from bench.edge import edge
+from bench.fleet import Clients
+from bench.gateway import batches, gateway, singles
+from bench.peers import fill, import_target, push_target, pushgateway, victoria
+from bench.pipeline import Pipeline, pipeline
+from bench.plans import Plan
+from bench.processes import cores
+from bench.submitting import BATCH
+from bench.trials import Figures, compete
+from bench.wrong import WrongResultError
+
+CHECKED_GROUPS, CHECKED_PUSHES = 1_000, 100
+"""A Pushgateway that checks each push against all others takes a few dozen a second."""
+
+
+async def measure(plan: Plan, folder: Path) -> list[Figures]:
+    """Measure everything that a plan asks for.
+
+    Raises:
+        WrongResultError: something was lost, or answered or shown wrongly.
+        LocalError: Kafka or a peer could not be had.
+    """
+    found: list[Figures] = []
+    load_core = cores()[1]
+    _say("gateway")
+    async with pipeline(folder / "gateway", load_core) as ours:
+        found += await _gateway(plan, ours)
+        _say("batches")
+        found += await _batches(plan, ours)
+        _say("scrapes")
+        clients = Clients(plan.scraped_clients)
+        found += await scrapes.measure(ours, clients, plan.rounds, peers=plan.peers)
+    for arguments in plan.processor:
+        _say(f"processor {' '.join(arguments)}")
+        found.append(await _processor(arguments))
+    for arguments in plan.exporter:
+        _say(f"exporter {' '.join(arguments)}")
+        found += await _exporter(arguments)
+    _say("end to end")
+    async with pipeline(folder / "end-to-end") as ours:
+        clients = Clients(plan.end_to_end_clients)
+        figures = await end_to_end.measure(ours, clients, plan.rate, plan.seconds, flat=plan.flat)
+        found.append(figures)
+    if plan.sizes:
+        _say("growth")
+        async with pipeline(folder / "growth") as ours:
+            found += await growth.measure(ours, list(plan.sizes))
+    return found
+
+
+async def _gateway(plan: Plan, ours: Pipeline) -> list[Figures]:
+    """One submission a request, beside a Pushgateway and VictoriaMetrics."""
+    clients = Clients(plan.clients)
+    async with contextlib.AsyncExitStack() as stack:
+        first = await stack.enter_async_context(gateway(ours, 4, plan.clients, plan.headends))
+        targets = singles(first, ours)
+        if plan.more_partitions:
+            second = await stack.enter_async_context(gateway(ours, 12, plan.clients, 0))
+            targets += singles(second, ours)
+        if plan.peers:
+            targets += await stack.enter_async_context(edge(first, ours))
+            unchecked = await stack.enter_async_context(pushgateway(ours.folder, checks=False))
+            targets += [push_target(unchecked, clients, number) for number in (32, 256)]
+            if plan.checking_pushgateway:
+                checked = await stack.enter_async_context(pushgateway(ours.folder, checks=True))
+                few = Clients(CHECKED_GROUPS)
+                await fill(checked, few)
+                targets.append(push_target(checked, few, 32, CHECKED_PUSHES / plan.singles))
+            stored = await stack.enter_async_context(victoria(ours.folder))
+            targets += [import_target(stored, clients, number) for number in (32, 256)]
+        return await compete("Gateway", targets, plan.singles, plan.rounds)
+
+
+async def _batches(plan: Plan, ours: Pipeline) -> list[Figures]:
+    """Batches of 500, beside VictoriaMetrics."""
+    async with contextlib.AsyncExitStack() as stack:
+        first = await stack.enter_async_context(gateway(ours, 4, plan.clients, 0))
+        targets = batches(first, ours)
+        if plan.peers:
+            stored = await stack.enter_async_context(victoria(ours.folder))
+            targets.append(import_target(stored, Clients(plan.clients), 4, BATCH))
+        return await compete("Gateway, batches", targets, plan.batched, plan.rounds)
+
+
+async def _processor(arguments: Sequence[str]) -> Figures:
+    told = await _run("bench.processor", arguments)
+    workers = told["workers"]
+    case = (
+        f"{workers} worker{'s' if workers > 1 else ''}, frames of {told['frame']}, "
+        f"{told['entities']:,} entities"
+    )
+    figures = Figures("Processor", "Tobogganing processor", case)
+    figures.add(
+        **{
+            "cpu processor": told["cpu_us_per_submission"],
+            "per second": told["submissions_per_second"],
+            "MiB": max(told["resident_mib"]),
+            "submissions": told["submissions"],
+        }
+    )
+    return figures
+
+
+async def _exporter(arguments: Sequence[str]) -> list[Figures]:
+    found = []
+    for name, told in (await _run("bench.exporter", arguments)).items():
+        case = "the store" if name == "store" else f"shard {name}"
+        figures = Figures("Exporter", "Tobogganing exporter", case)
+        figures.add(**told)
+        found.append(figures)
+    return found
+
+
+async def _run(module: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """What a benchmark of its own prints.
+
+    Raises:
+        WrongResultError: it failed.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        module,
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await process.communicate()
+    if process.returncode:
+        told = errors.decode(errors="replace")[-3000:]
+        raise WrongResultError(f"{module} ended with {process.returncode}: {told}")
+    return msgspec.json.decode(output, type=dict[str, Any])
+
+
+def _say(what: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)

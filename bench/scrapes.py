@@ -1,0 +1,117 @@
+"""A scrape of everything: how long it takes, and the CPU time and memory it costs.
+
+The exporter, a Pushgateway and VictoriaMetrics hold the same clients and are scraped in turn. Each
+body is compared with what was pushed.
+"""
+
+import contextlib
+import gzip
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaProducer
+
+from bench.fleet import Clients
+from bench.peers import fill, pushgateway, victoria
+from bench.pipeline import Pipeline
+from bench.processes import Meter, cores, resident_bytes
+from bench.scraping import check_scrape, fetch
+from bench.trials import Figures
+from contract.frame import entity_key, partition_of
+from contract.kinds import CLIENT
+from contract.row import ROW_VERSION, EntityRow, LedgerRow, encode_row, ledger_key
+from service.kafka import client_options, topics_of
+from service.settings import KafkaSettings
+
+SUBJECT = "Scrape"
+
+
+@dataclass(frozen=True)
+class _Page:
+    system: str
+    case: str
+    pid: int
+    port: int
+    path: str
+    headers: dict[str, str]
+
+
+async def write_rows(settings: KafkaSettings, clients: Clients) -> None:
+    """Write a row of every client, each its first, as a processor would have; then the ledgers."""
+    topic = topics_of(settings).entity_state.name
+    producer = AIOKafkaProducer(**client_options(settings), enable_idempotence=True, linger_ms=5)
+    await producer.start()
+    counts = dict.fromkeys(range(settings.kafka_partitions), 0)
+    try:
+        for number in range(clients.size):
+            key = entity_key(CLIENT.name, clients.id(number))
+            partition = partition_of(key, settings.kafka_partitions)
+            row = EntityRow(
+                version=ROW_VERSION,
+                offset=counts[partition],
+                index=0,
+                generation=0,
+                heard_at=0,
+                last_check_in=1_700_000_000.0,
+                labels=clients.labels(number),
+                metrics=clients.metrics(number),
+            )
+            counts[partition] += 1
+            await producer.send(topic, encode_row(row), key=key, partition=partition)
+        for partition, count in counts.items():
+            ledger = LedgerRow(version=ROW_VERSION, offset=count - 1, read=count, applied=count)
+            await producer.send(
+                topic, encode_row(ledger), key=ledger_key(partition), partition=partition
+            )
+        await producer.flush()
+    finally:
+        await producer.stop()
+
+
+async def measure(
+    pipeline: Pipeline, clients: Clients, rounds: int, *, peers: bool
+) -> list[Figures]:
+    """Scrape each system so often.
+
+    Raises:
+        WrongResultError: a body is not what it must be.
+    """
+    kafka = await pipeline.topics()
+    await write_rows(kafka, clients)
+    async with contextlib.AsyncExitStack() as stack:
+        exporter = await stack.enter_async_context(
+            pipeline.service("exporter", kafka, core=cores()[0])
+        )
+        token = pipeline.secrets.bearer("METRICS_TOKEN")
+        packed = token | {"accept-encoding": "gzip"}
+        ours = "Tobogganing exporter", exporter.pids["exporter"], exporter.port, "/metrics"
+        pages = [
+            _Page(ours[0], "plain", *ours[1:], headers=token),
+            _Page(ours[0], "gzip", *ours[1:], headers=packed),
+        ]
+        if peers:
+            for each in (pushgateway(pipeline.folder, checks=False), victoria(pipeline.folder)):
+                peer = await stack.enter_async_context(each)
+                await fill(peer, clients)
+                pages.append(_Page(peer.name, "plain", peer.pid, peer.port, peer.page, {}))
+        found = [Figures(SUBJECT, page.system, page.case) for page in pages]
+        for number in range(rounds + 1):
+            for page, figures in zip(pages, found, strict=True):
+                values = await _scrape(page, clients)
+                if number > 0:
+                    figures.add(**values)
+    return found
+
+
+async def _scrape(page: _Page, clients: Clients) -> dict[str, float]:
+    meter = Meter({"server": page.pid})
+    body, _, seconds = await fetch(page.port, page.path, page.headers)
+    used = meter.read()
+    size = len(body)
+    text = gzip.decompress(body) if page.case == "gzip" else body
+    check_scrape(text, clients, range(clients.size))
+    return {
+        "seconds": seconds,
+        "CPU seconds": used.cpu["server"],
+        "megabytes": size / 1e6,
+        "bytes a client": resident_bytes(page.pid) / clients.size,
+    }

@@ -1,0 +1,80 @@
+"""Scrapes as Prometheus makes them, and a comparison of what they show."""
+
+import asyncio
+import http.client
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from bench.fleet import UNIT, Clients
+from bench.wrong import WrongResultError
+from contract.kinds import CLIENT
+from tobogganing.local.ports import LOOPBACK
+
+_SAMPLE = re.compile(
+    rb'^(tobogganing_client_\w+)\{[^}]*client_id="client-(\d+)"[^}]*\} (\S+)', re.MULTILINE
+)
+TIMEOUT = 120
+
+
+class Page(NamedTuple):
+    body: bytes
+    first: float
+    """Seconds from sending the request to the answer's first byte."""
+    seconds: float
+    """The same to the body's last byte."""
+
+
+async def fetch(port: int, path: str, headers: Mapping[str, str] | None = None) -> Page:
+    """GET a page, its body as it was sent; the event loop runs on meanwhile.
+
+    Raises:
+        WrongResultError: the answer is not 200.
+    """
+    return await asyncio.to_thread(_fetch, port, path, dict(headers or {}))
+
+
+def _fetch(port: int, path: str, headers: dict[str, str]) -> Page:
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=TIMEOUT)
+    try:
+        began = time.perf_counter()
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        first = time.perf_counter() - began
+        body = answer.read()
+        seconds = time.perf_counter() - began
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise WrongResultError(f"{path} was answered {answer.status}: {body[:500]!r}")
+    return Page(body, first, seconds)
+
+
+def check_scrape(body: bytes, clients: Clients, numbers: Sequence[int]) -> None:
+    """Compare every sample of every client with its last submission, `numbers[client]`.
+
+    Check-in times are only counted.
+
+    Raises:
+        WrongResultError: a sample is missing, too much, or another one.
+    """
+    names = {metric.name.encode(): metric.field for metric in CLIENT.metrics}
+    left = {name: bytearray(clients.size) for name in (*names, CLIENT.last_check_in.name.encode())}
+    shift = dict(zip(names, (1, 2, 3, 4), strict=False))
+    for name, id, value in _SAMPLE.findall(body):
+        client = int(id)
+        if name not in left or client >= clients.size or left[name][client]:
+            raise WrongResultError(f"{name!r} of client {client} should not be there, or not twice")
+        left[name][client] = 1
+        if name in shift:
+            expected = float(shift[name] * UNIT + numbers[client])
+        elif name in names:
+            expected = clients.metrics(0)[names[name]]
+        else:
+            continue
+        if float(value) != expected:
+            raise WrongResultError(f"{name!r} of client {client} is {value!r}, not {expected}")
+    for name, seen in left.items():
+        if (missing := seen.find(0)) >= 0:
+            raise WrongResultError(f"{name!r} has no sample of client {missing}")

@@ -1,0 +1,119 @@
+"""What was to be reached, and what was."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from bench.trials import Figures
+
+
+class Target(NamedTuple):
+    """One aim: `figure` finds its value in a run's figures, or None where it was not measured."""
+
+    text: str
+    most: float
+    unit: str
+    figure: Callable[[Sequence[Figures]], float | None]
+
+
+class Reached(NamedTuple):
+    text: str
+    value: str
+    met: bool
+
+
+def _find(figures: Sequence[Figures], subject: str, system: str, case: str) -> Figures | None:
+    return next(
+        (
+            each
+            for each in figures
+            if each.subject == subject and each.system.startswith(system) and case in each.case
+        ),
+        None,
+    )
+
+
+def _of(
+    subject: str, system: str, case: str, name: str
+) -> Callable[[Sequence[Figures]], float | None]:
+    def figure(figures: Sequence[Figures]) -> float | None:
+        found = _find(figures, subject, system, case)
+        return None if found is None or name not in found.figures else found.median(name)
+
+    return figure
+
+
+def _ratio(
+    above: tuple[str, str, str, str], below: tuple[str, str, str, str]
+) -> Callable[[Sequence[Figures]], float | None]:
+    def figure(figures: Sequence[Figures]) -> float | None:
+        upper, lower = _of(*above)(figures), _of(*below)(figures)
+        return None if upper is None or lower is None else upper / lower
+
+    return figure
+
+
+_ONE = ("Gateway", "Tobogganing gateway")
+_MANY = ("Gateway, batches", "Tobogganing gateway")
+_BY_KEY = (*_ONE, "32 connections, API keys, 4 part", "cpu gateway")
+_FRAMES = ("Processor", "Tobogganing", "1 worker, frames of 50, ", "cpu processor")
+_TWO = ("Processor", "Tobogganing", "2 workers, frames of 50, ", "cpu processor")
+_STORE = ("Exporter", "Tobogganing", "the store")
+_STARTED = ("Exporter", "Tobogganing", "shard 1/1")
+_US = "µs CPU"
+
+TARGETS = (
+    Target("Gateway, one a request, 32 connections", 60, _US, _of(*_BY_KEY)),
+    Target(
+        "Gateway, one a request, 256 connections",
+        60,
+        _US,
+        _of(*_ONE, "256 connections, API keys, 4 part", "cpu gateway"),
+    ),
+    Target(
+        "Gateway, a new connection for each",
+        100,
+        _US,
+        _of(*_ONE, "a new connection", "cpu gateway"),
+    ),
+    Target(
+        "JWTs against API keys",
+        1.1,
+        "times",
+        _ratio((*_ONE, "JWTs", "cpu gateway"), _BY_KEY),
+    ),
+    Target("Gateway, batches of 500", 3, _US, _of(*_MANY, "", "cpu gateway")),
+    Target("Processor, frames of 50", 20, _US, _of(*_FRAMES)),
+    Target("Processor, two workers against one", 1.1, "times", _ratio(_TWO, _FRAMES)),
+    Target("Exporter, a row applied", 8, _US, _of(*_STORE, "apply_again_cpu_us")),
+    Target("Exporter, catching up with 1,000,000 rows", 12, "s", _of(*_STARTED, "ready_seconds")),
+    Target("Rendering 100,000 clients", 0.15, "s CPU", _of(*_STORE, "render_cpu_seconds")),
+    Target(
+        "Scrape of 100,000 clients, gzip, over HTTP",
+        0.3,
+        "s",
+        _of("Scrape", "Tobogganing", "gzip", "seconds"),
+    ),
+    Target(
+        "Exporter, memory a client, after scrapes",
+        1600,
+        "bytes",
+        _of(*_STARTED, "bytes_per_client_after_identity"),
+    ),
+    Target(
+        "Freshness p99, end to end",
+        1000,
+        "ms",
+        _of("End to end", "Tobogganing", "", "fresh p99 ms"),
+    ),
+)
+
+
+def reached(figures: Sequence[Figures]) -> list[Reached]:
+    """How each aim that was measured came out."""
+    found = []
+    for target in TARGETS:
+        value = target.figure(figures)
+        if value is not None:
+            shown = f"{value:,.3g} {target.unit} (at most {target.most:g})"
+            found.append(Reached(target.text, shown, value <= target.most))
+    return found

@@ -1,0 +1,114 @@
+"""The whole pipeline running: gateway, processor and exporter, and what all of it must show."""
+
+import contextlib
+import re
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+import httpx
+
+from bench.fleet import Clients, register
+from bench.gateway import register_relay
+from bench.pipeline import Pipeline, Service
+from bench.processes import resident_bytes
+from bench.scraping import Page, check_scrape, fetch
+from bench.submitting import Acknowledged
+from bench.wrong import WrongResultError
+from contract.position import Receipt
+from service.settings import KafkaSettings
+
+_LEDGER = re.compile(rb'^tobogganing_pipeline_(\w+)_total\{partition="\d+"\} (\S+)', re.MULTILINE)
+AFTER_SECONDS = "60"
+
+
+@dataclass
+class Whole:
+    """Everything on this machine, on whichever cores the system chooses."""
+
+    kafka: KafkaSettings
+    gateway: Service
+    exporter: Service
+    pids: dict[str, int]
+    relay_key: str
+    token: dict[str, str]
+    acknowledged: Acknowledged
+    sent: int = 0
+    """Submissions that were answered."""
+    last: dict[int, Receipt] = field(default_factory=dict)
+    """The last receipt of each partition."""
+
+    def take(self, receipts: Sequence[str], first: int) -> None:
+        """Note what a batch was answered."""
+        self.acknowledged.take(receipts, first)
+        self.sent += len(receipts)
+        for receipt in newest(receipts):
+            if receipt > self.last.get(receipt.partition, receipt._replace(offset=-1)):
+                self.last[receipt.partition] = receipt
+
+    async def scrape(self, after: Sequence[Receipt]) -> Page:
+        """What the exporter shows once it shows these submissions.
+
+        Raises:
+            WrongResultError: they were not to be seen in time.
+        """
+        query = "&".join(f"after={receipt}" for receipt in after)
+        return await fetch(self.exporter.port, f"/metrics?{query}", self.token)
+
+    async def check(self, clients: Clients, numbers: Sequence[int]) -> Page:
+        """Compare state, ledger and submissions topic with what was answered.
+
+        Raises:
+            WrongResultError: something was lost, or is wrong.
+        """
+        page = await self.scrape(list(self.last.values()))
+        check_scrape(page.body, clients, numbers)
+        counts: dict[str, int] = {}
+        for name, value in _LEDGER.findall(page.body):
+            counts[name.decode()] = counts.get(name.decode(), 0) + int(float(value))
+        expected = dict.fromkeys(("stale", "late", "dead_lettered", "lost"), 0)
+        expected |= {"read": self.sent, "applied": self.sent}
+        if counts != expected:
+            raise WrongResultError(f"the ledger has {counts}, not {expected}")
+        await self.acknowledged.check(clients)
+        return page
+
+    def memory(self) -> dict[str, float]:
+        """Megabytes of each service."""
+        return {name: resident_bytes(pid) / 1e6 for name, pid in self.pids.items()}
+
+
+def newest(receipts: Sequence[str]) -> list[Receipt]:
+    """The last receipt of each partition."""
+    found: dict[int, Receipt] = {}
+    for text in receipts:
+        receipt = Receipt.parse(text)
+        if receipt > found.get(receipt.partition, receipt._replace(offset=-1)):
+            found[receipt.partition] = receipt
+    return list(found.values())
+
+
+@contextlib.asynccontextmanager
+async def whole(pipeline: Pipeline, clients: Clients, partitions: int = 4) -> AsyncIterator[Whole]:
+    """Run all services, which know the clients."""
+    kafka = await pipeline.topics(partitions)
+    await register(kafka, clients.records())
+    async with contextlib.AsyncExitStack() as stack:
+        services = [
+            await stack.enter_async_context(
+                pipeline.service(name, kafka, AFTER_TIMEOUT_SECONDS=AFTER_SECONDS)
+            )
+            for name in ("gateway", "processor", "exporter")
+        ]
+        gateway, _, exporter = services
+        async with httpx.AsyncClient(base_url=gateway.url, trust_env=False) as http:
+            relay_key = await register_relay(http, pipeline)
+        pids = {name: pid for service in services for name, pid in service.pids.items()}
+        yield Whole(
+            kafka,
+            gateway,
+            exporter,
+            pids | pipeline.broker,
+            relay_key,
+            pipeline.secrets.bearer("METRICS_TOKEN"),
+            Acknowledged(kafka),
+        )

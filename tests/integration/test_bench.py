@@ -1,0 +1,96 @@
+"""The benchmark runs, in its smallest form, and notices what a gateway loses."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from bench.fleet import Clients
+from bench.submitting import Acknowledged
+from bench.wrong import WrongResultError
+from contract.frame import Submission, encode_frame
+from contract.position import Receipt
+from service.kafka import client_options, ensure_topics, topics_of
+from service.settings import KafkaSettings
+
+CLIENTS = Clients(4)
+NEVER_LATE = 2**53
+PATIENCE = 200
+
+
+def members(*numbers: int) -> list[Submission]:
+    return [
+        Submission("client", CLIENTS.id(number), 0, metrics=CLIENTS.metrics(number))
+        for number in numbers
+    ]
+
+
+async def send(settings: KafkaSettings, answer_by: int, submissions: list[Submission]) -> Receipt:
+    """Append a frame to partition 0; return its first receipt."""
+    producer = AIOKafkaProducer(**client_options(settings))
+    await producer.start()
+    try:
+        topic = topics_of(settings).submissions.name
+        value = encode_frame(answer_by, submissions)
+        sent = await producer.send_and_wait(topic, value, partition=0)
+    finally:
+        await producer.stop()
+    return Receipt(0, sent.offset, 0)
+
+
+def receipts(first: Receipt, count: int) -> list[str]:
+    return [str(first._replace(index=index)) for index in range(count)]
+
+
+async def test_what_is_there_as_acknowledged_passes(kafka_settings: KafkaSettings) -> None:
+    await ensure_topics(kafka_settings)
+    acknowledged = Acknowledged(kafka_settings)
+    for start in (0, 3):
+        first = await send(kafka_settings, NEVER_LATE, members(start, start + 1, start + 2))
+        acknowledged.take(receipts(first, 3), start)
+        await acknowledged.check(CLIENTS)
+
+
+@pytest.mark.parametrize(
+    ("answer_by", "sent", "count"),
+    [
+        (NEVER_LATE, members(0, 1), 3),
+        (NEVER_LATE, members(0, 1, 2), 2),
+        (NEVER_LATE, members(0, 5, 2), 3),
+        (1, members(0, 1, 2), 3),
+    ],
+    ids=["lost", "not acknowledged", "another's", "late"],
+)
+async def test_what_is_wrong_is_noticed(
+    kafka_settings: KafkaSettings, answer_by: int, sent: list[Submission], count: int
+) -> None:
+    await ensure_topics(kafka_settings)
+    acknowledged = Acknowledged(kafka_settings)
+    acknowledged.take(receipts(await send(kafka_settings, answer_by, sent), count), 0)
+    with pytest.raises(WrongResultError):
+        await acknowledged.check(CLIENTS)
+
+
+async def test_the_smallest_run_gives_every_figure(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench", "--smallest", "--results", str(tmp_path)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(PATIENCE):
+            output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, output.decode()
+    found = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
+    subjects = {each["subject"] for each in found["figures"]}
+    assert subjects == {"Gateway", "Gateway, batches", "Scrape", "End to end"}
+    for each in found["figures"]:
+        assert all(values for values in each["figures"].values())
+    assert "| Tobogganing gateway | 256 connections, API keys, 4 partitions |" in output.decode()
