@@ -5,6 +5,7 @@ one who reads slowly holds little, and for those who want no gzip it is opened a
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from isal import isal_zlib
 
@@ -12,6 +13,11 @@ LEVEL = 1
 BLOCK = 1024 * 1024
 """Bytes that are compressed at a time. It is done without the interpreter's lock, which has to be
 waited for afterwards: the fewer times the better."""
+OPENED = 128 * 1024
+"""Bytes that are opened at a time for one who wants no gzip."""
+
+worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scrape")
+"""The one thread that makes and opens bodies: every thread more would keep memory of its own."""
 
 _RAW = -15
 _GZIP = 31
@@ -23,7 +29,7 @@ Steps = Iterator[list[bytes]]
 
 
 class Body:
-    """A whole exposition as one gzip stream, in chunks that open to about a BLOCK each."""
+    """A whole exposition as one gzip stream, in chunks."""
 
     def __init__(self, chunks: Sequence[bytes], size: int) -> None:
         self.packed = chunks
@@ -32,10 +38,13 @@ class Body:
         """Bytes before compression."""
 
     def opened(self) -> Iterator[bytes]:
-        """The exposition itself, chunk by chunk."""
+        """The exposition itself, in chunks of at most OPENED."""
         opener = isal_zlib.decompressobj(_GZIP)
         for chunk in self.packed:
-            yield opener.decompress(chunk)
+            while chunk:
+                yield opener.decompress(chunk, OPENED)
+                chunk = opener.unconsumed_tail
+        yield opener.flush()
 
 
 def make_body(sheets: Iterable[Steps], rest: bytes) -> Body:

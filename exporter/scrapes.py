@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from exporter.body import Body, Steps, make_body
+from exporter.body import Body, Steps, make_body, worker
 
 
 class Moment(NamedTuple):
@@ -49,6 +49,7 @@ class Scrapes:
             del self._next[openmetrics]
             started = time.perf_counter()
             sheets, rest = self._look(openmetrics)
-            body = await asyncio.to_thread(make_body, sheets, rest)
+            loop = asyncio.get_running_loop()
+            body = await loop.run_in_executor(worker, make_body, sheets, rest)
             self._on_made(time.perf_counter() - started, body)
             return body

@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
 import structlog
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from exporter.body import BLOCK, Body
+from exporter.body import BLOCK, Body, worker
 from service.exposition import Wanted, exposition_headers
 
 log = structlog.get_logger(__name__)
@@ -63,29 +63,44 @@ class BodyResponse(StreamingResponse):
     def __init__(self, body: Body, wanted: Wanted, sender: Sender) -> None:
         size = body.packed_size if wanted.gzip else body.size
         headers = exposition_headers(wanted) | {"content-length": str(size)}
-        super().__init__(_packed(body) if wanted.gzip else _opened(body), headers=headers)
+        self._chunks = _packed(body) if wanted.gzip else _opened(body)
+        super().__init__(self._chunks, headers=headers)
         self._body = body
         self._sender = sender
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._sender.limit(self._body):
-            await super().__call__(scope, receive, send)
+        try:
+            async with self._sender.limit(self._body):
+                await super().__call__(scope, receive, send)
+        finally:
+            # Whoever hangs up ends this by an exception, whose traceback may live for long.
+            await self._chunks.aclose()
+            del self._body
 
 
-async def _packed(body: Body) -> AsyncIterator[bytes]:
-    for chunk in body.packed:
-        yield chunk
-
-
-async def _opened(body: Body) -> AsyncIterator[bytes]:
-    chunks = body.opened()
-    if body.size <= BLOCK:
+async def _packed(body: Body) -> AsyncGenerator[bytes]:
+    chunks = iter(body.packed)
+    del body
+    try:
         for chunk in chunks:
             yield chunk
-        return
+    finally:
+        del chunks
 
-    def open_next() -> bytes | None:
-        return next(chunks, None)
 
-    while (opened := await asyncio.to_thread(open_next)) is not None:
-        yield opened
+async def _opened(body: Body) -> AsyncGenerator[bytes]:
+    chunks, is_large = body.opened(), body.size > BLOCK
+    del body
+    loop = asyncio.get_running_loop()
+    try:
+        while True:
+            chunk = await loop.run_in_executor(worker, _next, chunks) if is_large else _next(chunks)
+            if chunk is None:
+                return
+            yield chunk
+    finally:
+        del chunks
+
+
+def _next(chunks: Iterator[bytes]) -> bytes | None:
+    return next(chunks, None)

@@ -1,7 +1,9 @@
 """Sending: everybody gets what they asked for, and nobody keeps a body for ever."""
 
 import asyncio
+import gc
 import gzip
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -107,6 +109,28 @@ async def test_one_who_hangs_up_ends_it_and_is_no_slow_one(
     scraper.hung_up.set()
     await sending
     assert cut_offs.count == 0
+
+
+@pytest.mark.parametrize("wanted", [PLAIN, ZIPPED])
+@pytest.mark.parametrize("reads", [2, 10**9], ids=["hangs up", "reads all"])
+async def test_nothing_is_kept_of_a_body_that_was_sent(
+    sender: Sender, wanted: Wanted, reads: int
+) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        made = body()
+        kept = weakref.ref(made)
+        scraper = Scraper(reads=reads)
+        sending = scraper.get(sender, made, wanted)
+        del made
+        if reads == 2:
+            await scraper.stuck.wait()
+            scraper.hung_up.set()
+        await sending
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 async def test_few_bodies_are_held(sender: Sender, cut_offs: CutOffs) -> None:
