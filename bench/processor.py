@@ -220,6 +220,7 @@ async def _main(options: dict[str, Any], partitions: int, repeat: int) -> list[d
 @click.option("--repeat", default=1, show_default=True, help="Runs; the figures are of the median.")
 def main(partitions: int, repeat: int, **options: Any) -> None:
     """Measure the processor; print one JSON object."""
+    quiet()
     try:
         results = asyncio.run(_main(options, partitions, repeat))
     except WrongResultError as error:
