@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, Self
 import click
 import httpx
 
+from bench.logs import quiet
 from bench.processor_load import Load
 from bench.wrong import WrongResultError
 from service.kafka import ensure_topics
