@@ -4,18 +4,17 @@ Nothing is taken for a figure that was not checked: every answer, every record i
 sample of every scrape. What is wrong ends the run with status 1 and without figures.
 """
 
-import logging
 import sys
 import tempfile
 from pathlib import Path
 
 import click
-import structlog
 import uvloop
 
 from bench import machine, report
+from bench.logs import quiet
 from bench.plans import QUICK, SMALLEST, WHOLE
-from bench.run import measure
+from bench.run import SUBJECTS, measure
 from bench.targets import reached
 from bench.wrong import WrongResultError
 from tobogganing.local.errors import LocalError
@@ -29,17 +28,19 @@ RESULTS = CHECKOUT / "build" / "bench"
 @click.option("--quick", is_flag=True, help="Under 3 minutes, of small fleets.")
 @click.option("--smallest", is_flag=True, help="Only see whether everything works.")
 @click.option("--publish", is_flag=True, help="Show the figures in docs/performance.md.")
+@click.option(
+    "--only", multiple=True, type=click.Choice(list(SUBJECTS)), help="Measure this; repeatable."
+)
 @click.option("--results", default=RESULTS, type=Path, help="Folder for figures, tables, plots.")
-def main(quick: bool, smallest: bool, publish: bool, results: Path) -> None:
+def main(quick: bool, smallest: bool, publish: bool, only: tuple[str, ...], results: Path) -> None:
     """Measure everything; print tables."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    logging.basicConfig(level=logging.ERROR)
+    quiet()
     plan = SMALLEST if smallest else QUICK if quick else WHOLE
     busy = machine.load()
     try:
         about = machine.describe(with_peers=plan.peers)
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            figures = uvloop.run(measure(plan, Path(folder)))
+            figures = uvloop.run(measure(plan, Path(folder), only or tuple(SUBJECTS)))
     except (WrongResultError, LocalError) as error:
         print(f"NO FIGURES: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         raise SystemExit(1) from None

@@ -25,6 +25,7 @@ from pathlib import Path
 from aiokafka import AIOKafkaProducer
 
 from bench.fleet import BATCH_BYTES, Clients, register
+from bench.logs import quiet
 from bench.processes import cpu_seconds, running
 from bench.wrong import WrongResultError
 from contract.frame import partition_of
@@ -306,6 +307,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--shards", type=int, default=1)
     wanted = parser.parse_args()
+    quiet()
     fleet = Fleet(wanted.clients, wanted.rows)
     try:
         figures = {"store": measure_store(Fleet(wanted.clients // wanted.shards, 0))}

@@ -50,7 +50,7 @@ def _exporter(clients: int, rows: int) -> tuple[str, ...]:
 
 WHOLE = Plan(
     rounds=5,
-    singles=40_000,
+    singles=25_000,
     batched=400_000,
     clients=10_000,
     headends=1_000,
@@ -70,7 +70,7 @@ WHOLE = Plan(
 )
 QUICK = Plan(
     rounds=2,
-    singles=10_000,
+    singles=6_000,
     batched=100_000,
     clients=5_000,
     headends=200,
@@ -78,7 +78,7 @@ QUICK = Plan(
     rate=5_000,
     seconds=12,
     end_to_end_clients=10_000,
-    sizes=(1_000, 10_000, 50_000),
+    sizes=(1_000, 10_000, 30_000),
     processor=(_processor(1, 50, 20_000, 100_000),),
     exporter=(_exporter(10_000, 50_000),),
     more_partitions=False,

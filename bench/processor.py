@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, Self
 import click
 import httpx
 
+from bench.logs import quiet
 from bench.processor_load import Load
 from bench.wrong import WrongResultError
 from service.kafka import ensure_topics
@@ -220,6 +221,7 @@ async def _main(options: dict[str, Any], partitions: int, repeat: int) -> list[d
 @click.option("--repeat", default=1, show_default=True, help="Runs; the figures are of the median.")
 def main(partitions: int, repeat: int, **options: Any) -> None:
     """Measure the processor; print one JSON object."""
+    quiet()
     try:
         results = asyncio.run(_main(options, partitions, repeat))
     except WrongResultError as error:

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 
 from bench.fleet import Clients, register
+from bench.logs import quiet
 from bench.pipeline import pipeline
 from bench.processes import resident_bytes
 from bench.wrong import WrongResultError
@@ -56,6 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--clients", type=int, default=1_000_000)
     count = parser.parse_args().clients
+    quiet()
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps(asyncio.run(measure(count, Path(folder)))))
 

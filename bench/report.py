@@ -47,7 +47,8 @@ def sections(machine: list[tuple[str, str]], figures: Sequence[Figures]) -> dict
     """Tables by the names of their places."""
     found = {"Machine": _table(["", ""], [list(line) for line in machine])}
     aims = [[each.text, each.value, "yes" if each.met else "**no**"] for each in reached(figures)]
-    found["Targets"] = _table(["what", "reached", "met"], aims)
+    if aims:
+        found["Targets"] = _table(["what", "reached", "met"], aims)
     for subject in dict.fromkeys(each.subject for each in figures):
         ours = [each for each in figures if each.subject == subject]
         found[subject] = _submissions(ours) if "p50 ms" in ours[0].figures else _plain(ours)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from bench.edge import edge
 from bench.fleet import Clients
 from bench.gateway import batches, gateway, singles
 from bench.peers import fill, import_target, push_target, pushgateway, victoria
-from bench.pipeline import Pipeline, pipeline
+from bench.pipeline import pipeline
 from bench.plans import Plan
 from bench.processes import cores
 from bench.submitting import BATCH
@@ -26,45 +26,25 @@ CHECKED_GROUPS, CHECKED_PUSHES = 1_000, 100
 """A Pushgateway that checks each push against all others takes a few dozen a second."""
 
 
-async def measure(plan: Plan, folder: Path) -> list[Figures]:
-    """Measure everything that a plan asks for.
+async def measure(plan: Plan, folder: Path, subjects: Sequence[str]) -> list[Figures]:
+    """Measure what a plan asks for of these subjects.
 
     Raises:
         WrongResultError: something was lost, or answered or shown wrongly.
         LocalError: Kafka or a peer could not be had.
     """
     found: list[Figures] = []
-    load_core = cores()[1]
-    _say("gateway")
-    async with pipeline(folder / "gateway", load_core) as ours:
-        found += await _gateway(plan, ours)
-        _say("batches")
-        found += await _batches(plan, ours)
-        _say("scrapes")
-        clients = Clients(plan.scraped_clients)
-        found += await scrapes.measure(ours, clients, plan.rounds, peers=plan.peers)
-    for arguments in plan.processor:
-        _say(f"processor {' '.join(arguments)}")
-        found.append(await _processor(arguments))
-    for arguments in plan.exporter:
-        _say(f"exporter {' '.join(arguments)}")
-        found += await _exporter(arguments)
-    _say("end to end")
-    async with pipeline(folder / "end-to-end") as ours:
-        clients = Clients(plan.end_to_end_clients)
-        figures = await end_to_end.measure(ours, clients, plan.rate, plan.seconds, flat=plan.flat)
-        found.append(figures)
-    if plan.sizes:
-        _say("growth")
-        async with pipeline(folder / "growth") as ours:
-            found += await growth.measure(ours, list(plan.sizes))
+    for name in subjects:
+        print(f"{time.strftime('%H:%M:%S')} {name}", file=sys.stderr, flush=True)
+        found += await SUBJECTS[name](plan, folder / name)
     return found
 
 
-async def _gateway(plan: Plan, ours: Pipeline) -> list[Figures]:
+async def _gateway(plan: Plan, folder: Path) -> list[Figures]:
     """One submission a request, beside a Pushgateway and VictoriaMetrics."""
     clients = Clients(plan.clients)
     async with contextlib.AsyncExitStack() as stack:
+        ours = await stack.enter_async_context(pipeline(folder, cores()[1]))
         first = await stack.enter_async_context(gateway(ours, 4, plan.clients, plan.headends))
         targets = singles(first, ours)
         if plan.more_partitions:
@@ -84,9 +64,10 @@ async def _gateway(plan: Plan, ours: Pipeline) -> list[Figures]:
         return await compete("Gateway", targets, plan.singles, plan.rounds)
 
 
-async def _batches(plan: Plan, ours: Pipeline) -> list[Figures]:
+async def _batches(plan: Plan, folder: Path) -> list[Figures]:
     """Batches of 500, beside VictoriaMetrics."""
     async with contextlib.AsyncExitStack() as stack:
+        ours = await stack.enter_async_context(pipeline(folder, cores()[1]))
         first = await stack.enter_async_context(gateway(ours, 4, plan.clients, 0))
         targets = batches(first, ours)
         if plan.peers:
@@ -95,33 +76,59 @@ async def _batches(plan: Plan, ours: Pipeline) -> list[Figures]:
         return await compete("Gateway, batches", targets, plan.batched, plan.rounds)
 
 
-async def _processor(arguments: Sequence[str]) -> Figures:
-    told = await _run("bench.processor", arguments)
-    workers = told["workers"]
-    case = (
-        f"{workers} worker{'s' if workers > 1 else ''}, frames of {told['frame']}, "
-        f"{told['entities']:,} entities"
-    )
-    figures = Figures("Processor", "Tobogganing processor", case)
-    figures.add(
-        **{
-            "cpu processor": told["cpu_us_per_submission"],
-            "per second": told["submissions_per_second"],
-            "MiB": max(told["resident_mib"]),
-            "submissions": told["submissions"],
-        }
-    )
-    return figures
+async def _scrapes(plan: Plan, folder: Path) -> list[Figures]:
+    """A scrape of everything, beside a Pushgateway and VictoriaMetrics."""
+    clients = Clients(plan.scraped_clients)
+    async with pipeline(folder, cores()[1]) as ours:
+        return await scrapes.measure(ours, clients, plan.rounds, peers=plan.peers)
 
 
-async def _exporter(arguments: Sequence[str]) -> list[Figures]:
+async def _processor(plan: Plan, _: Path) -> list[Figures]:
     found = []
-    for name, told in (await _run("bench.exporter", arguments)).items():
-        case = "the store" if name == "store" else f"shard {name}"
-        figures = Figures("Exporter", "Tobogganing exporter", case)
-        figures.add(**told)
+    for arguments in plan.processor:
+        told = await _run("bench.processor", arguments)
+        workers = told["workers"]
+        case = (
+            f"{workers} worker{'s' if workers > 1 else ''}, frames of {told['frame']}, "
+            f"{told['entities']:,} entities"
+        )
+        figures = Figures("Processor", "Tobogganing processor", case)
+        figures.add(
+            **{
+                "cpu processor": told["cpu_us_per_submission"],
+                "per second": told["submissions_per_second"],
+                "MiB": max(told["resident_mib"]),
+                "submissions": told["submissions"],
+            }
+        )
         found.append(figures)
     return found
+
+
+async def _exporter(plan: Plan, _: Path) -> list[Figures]:
+    found = []
+    for arguments in plan.exporter:
+        clients = int(arguments[0].partition("=")[2])
+        for name, told in (await _run("bench.exporter", arguments)).items():
+            case = "the store" if name == "store" else f"shard {name}"
+            case = f"{case} of {clients:,} clients"
+            figures = Figures("Exporter", "Tobogganing exporter", case)
+            figures.add(**told)
+            found.append(figures)
+    return found
+
+
+async def _end_to_end(plan: Plan, folder: Path) -> list[Figures]:
+    clients = Clients(plan.end_to_end_clients)
+    async with pipeline(folder) as ours:
+        return [await end_to_end.measure(ours, clients, plan.rate, plan.seconds, flat=plan.flat)]
+
+
+async def _growth(plan: Plan, folder: Path) -> list[Figures]:
+    if not plan.sizes:
+        return []
+    async with pipeline(folder) as ours:
+        return await growth.measure(ours, list(plan.sizes))
 
 
 async def _run(module: str, arguments: Sequence[str]) -> dict[str, Any]:
@@ -145,5 +152,13 @@ async def _run(module: str, arguments: Sequence[str]) -> dict[str, Any]:
     return msgspec.json.decode(output, type=dict[str, Any])
 
 
-def _say(what: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
+Subject = Callable[[Plan, Path], Awaitable[list[Figures]]]
+SUBJECTS: dict[str, Subject] = {
+    "gateway": _gateway,
+    "batches": _batches,
+    "scrapes": _scrapes,
+    "processor": _processor,
+    "exporter": _exporter,
+    "end-to-end": _end_to_end,
+    "growth": _growth,
+}

@@ -28,7 +28,7 @@ SUBJECT = "Scrape"
 @dataclass(frozen=True)
 class _Page:
     system: str
-    case: str
+    packed: bool
     pid: int
     port: int
     path: str
@@ -85,15 +85,19 @@ async def measure(
         packed = token | {"accept-encoding": "gzip"}
         ours = "Tobogganing exporter", exporter.pids["exporter"], exporter.port, "/metrics"
         pages = [
-            _Page(ours[0], "plain", *ours[1:], headers=token),
-            _Page(ours[0], "gzip", *ours[1:], headers=packed),
+            _Page(ours[0], False, *ours[1:], headers=token),
+            _Page(ours[0], True, *ours[1:], headers=packed),
         ]
         if peers:
             for each in (pushgateway(pipeline.folder, checks=False), victoria(pipeline.folder)):
                 peer = await stack.enter_async_context(each)
                 await fill(peer, clients)
-                pages.append(_Page(peer.name, "plain", peer.pid, peer.port, peer.page, {}))
-        found = [Figures(SUBJECT, page.system, page.case) for page in pages]
+                pages.append(_Page(peer.name, False, peer.pid, peer.port, peer.page, {}))
+        size = f"{clients.size:,} clients"
+        found = [
+            Figures(SUBJECT, page.system, f"{size}, gzip" if page.packed else size)
+            for page in pages
+        ]
         for number in range(rounds + 1):
             for page, figures in zip(pages, found, strict=True):
                 values = await _scrape(page, clients)
@@ -107,7 +111,7 @@ async def _scrape(page: _Page, clients: Clients) -> dict[str, float]:
     body, _, seconds = await fetch(page.port, page.path, page.headers)
     used = meter.read()
     size = len(body)
-    text = gzip.decompress(body) if page.case == "gzip" else body
+    text = gzip.decompress(body) if page.packed else body
     check_scrape(text, clients, range(clients.size))
     return {
         "seconds": seconds,

@@ -55,10 +55,10 @@ def _ratio(
 _ONE = ("Gateway", "Tobogganing gateway")
 _MANY = ("Gateway, batches", "Tobogganing gateway")
 _BY_KEY = (*_ONE, "32 connections, API keys, 4 part", "cpu gateway")
-_FRAMES = ("Processor", "Tobogganing", "1 worker, frames of 50, ", "cpu processor")
-_TWO = ("Processor", "Tobogganing", "2 workers, frames of 50, ", "cpu processor")
-_STORE = ("Exporter", "Tobogganing", "the store")
-_STARTED = ("Exporter", "Tobogganing", "shard 1/1")
+_FRAMES = ("Processor", "Tobogganing", "1 worker, frames of 50, 200,000 ", "cpu processor")
+_TWO = ("Processor", "Tobogganing", "2 workers, frames of 50, 200,000 ", "cpu processor")
+_STORE = ("Exporter", "Tobogganing", "the store of 100,000 clients")
+_STARTED = ("Exporter", "Tobogganing", "shard 1/1 of 100,000 clients")
 _US = "µs CPU"
 
 TARGETS = (
@@ -91,7 +91,7 @@ TARGETS = (
         "Scrape of 100,000 clients, gzip, over HTTP",
         0.3,
         "s",
-        _of("Scrape", "Tobogganing", "gzip", "seconds"),
+        _of("Scrape", "Tobogganing", "100,000 clients, gzip", "seconds"),
     ),
     Target(
         "Exporter, memory a client, after scrapes",
@@ -103,7 +103,7 @@ TARGETS = (
         "Freshness p99, end to end",
         1000,
         "ms",
-        _of("End to end", "Tobogganing", "", "fresh p99 ms"),
+        _of("End to end", "Tobogganing", "20,000 a second", "fresh p99 ms"),
     ),
 )
 
