@@ -40,7 +40,8 @@ class Lease:
         self._renewed = self._clock()
 
     async def run(self) -> None:
-        """Tick for ever."""
+        """Tick for ever, from now: a start that had to wait for Kafka is no standstill."""
+        self._renewed = self._clock()
         while True:
             self.renew()
             await asyncio.sleep(TICK)

@@ -28,6 +28,26 @@ def test_a_lease_older_than_half_a_session_ends_the_process(
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == status
 
 
+WAITED_AT_THE_START = """
+import asyncio
+from processor.lease import Lease
+now = 0.0
+lease = Lease(session=8, clock=lambda: now)
+now = 60.0
+async def start():
+    ticker = asyncio.create_task(lease.run())
+    await asyncio.sleep(0)
+    ticker.cancel()
+asyncio.run(start())
+assert lease.age() == 0
+"""
+
+
+def test_a_start_that_waited_for_kafka_is_no_standstill() -> None:
+    run = subprocess.run([sys.executable, "-c", WAITED_AT_THE_START], check=False)
+    assert run.returncode == 0
+
+
 def test_a_renewed_lease_is_young() -> None:
     now = 0.0
     lease = Lease(8, clock=lambda: now)
