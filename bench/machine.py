@@ -31,7 +31,7 @@ def describe(*, with_peers: bool) -> list[tuple[str, str]]:
     ]
     if with_peers:
         told = ", ".join(f"{name} {version}" for name, version in peers.versions().items())
-        found.append(("Peers", f"{told}, from Debian's packages"))
+        found.append(("Beside it, of Debian", told))
     return found
 
 

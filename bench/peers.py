@@ -5,8 +5,8 @@ They get what a client submits to us: six gauges with the same names and labels.
 
 import asyncio
 import contextlib
+import gzip
 import re
-import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -215,15 +215,11 @@ async def fill(peer: Peer, clients: Clients) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Which peers these are."""
-    (package,) = unpacked("prometheus-pushgateway")
-    told: dict[str, list[str | Path]] = {
-        "Pushgateway": [package / "usr/bin/prometheus-pushgateway", "--version"],
-        "VictoriaMetrics": [victoria_metrics().path, "--version"],
-    }
+    """Debian's versions of what stands beside us, as its packages' changelogs say."""
     found = {}
-    for name, command in told.items():
-        result = subprocess.run(command, capture_output=True, text=True, check=True)
-        match = re.search(r"\d+\.\d+\.\d+", result.stdout + result.stderr)
-        found[name] = match[0] if match else "unknown"
+    for package in ("prometheus-pushgateway", "victoria-metrics", "haproxy"):
+        (folder,) = unpacked(package)
+        (log,) = (folder / "usr/share/doc" / package).glob("changelog.Debian.gz")
+        with gzip.open(log, "rt", encoding="utf-8") as text:
+            found[package] = text.readline().partition("(")[2].partition(")")[0]
     return found
