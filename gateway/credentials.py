@@ -18,7 +18,7 @@ from contract.registry import REVOCATION, RegistryRecord, hash_api_key
 from gateway.audit import ADMIN
 from gateway.metrics import GatewayMetrics, TokenResult
 from gateway.registry import RegistryWriter
-from gateway.tokens import Bearer, ExpiredError, TokenError, Tokens, UnknownKeyError
+from gateway.tokens import Bearer, ExpiredError, TokenError, Tokens, UnknownKeyError, is_token
 from service.bearer import TokenCheck, bearer_credential
 from service.http import ApiError, unavailable
 from service.reader import UnreachableError
@@ -94,10 +94,12 @@ class Credentials:
         self._requests.count_attempt("api_key", True)
         return record
 
-    async def check_actor(self, request: Request, kind: str, id: str, deadline: float) -> str:
+    async def check_actor(
+        self, request: Request, kind: str, id: str, deadline: float, *, key_only: bool = False
+    ) -> str:
         """Return the actor of a change that an entity may make for itself, and ADMIN for all.
 
-        An entity proves itself by its API key, or by a token of its own.
+        An entity proves itself by its API key or, unless `key_only`, by a token of its own.
 
         Raises:
             ApiError: 401 or 429, or 503 where the registry could not be asked.
@@ -106,7 +108,7 @@ class Credentials:
         if self._check_admin.fits(credential):
             self._requests.count_attempt("admin", True)
             return ADMIN
-        if credential is not None and credential.count(".") == 2:
+        if credential is not None and not key_only and is_token(credential):
             await self._check_token(kind, id, credential, request.scope, deadline)
         else:
             await self.check_api_key(kind, id, credential, request.scope, deadline)

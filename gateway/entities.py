@@ -136,7 +136,8 @@ class Entities:
         deadline, kind, id = self._deadline(), self._collection.kind, self._id(request)
         # Before the check: a key that was replaced elsewhere must not replace its successor.
         await self._credentials.catch_up(deadline)
-        actor = await self._credentials.check_actor(request, kind, id, deadline)
+        # Not by a token: it would turn what ends within hours into what stays.
+        actor = await self._credentials.check_actor(request, kind, id, deadline, key_only=True)
         base = self._require(id)  # at once: whoever changes it from here on wins
         body = await self._read_rotation(request, deadline)
         now = time.time_ns() // 1_000_000

@@ -160,7 +160,7 @@ def _entities(collection: Collection) -> list[Operation]:
                 "POST",
                 f"{one}/rotate-key",
                 "Replace an API key",
-                ("admin", "relay") if collection.kind == RELAY else ("admin", "api_key", "jwt"),
+                ("admin", "relay" if collection.kind == RELAY else "api_key"),
                 (*ALWAYS, *WITH_BODY, 404, 409, 429),
                 bodies=(bodies.KeyRotation,),
                 body_required=False,

@@ -52,6 +52,11 @@ class NoKeyError(Exception):
     """There is no published key to sign with."""
 
 
+def is_token(credential: str) -> bool:
+    """Tell whether a credential has the form of a token, which no API key has."""
+    return credential.count(".") == 2 and credential.startswith("ey")
+
+
 class Keys(Protocol):
     """What tokens need of gateway.keys.SigningKeys."""
 

@@ -131,7 +131,10 @@ async def test_rotating_without_an_overlap_ends_the_tokens_of_the_old_key(api: A
 
     first = await token(headend["api_key"])
     path = "/api/v1/headends/h-1/rotate-key"
-    answer = await api.http.post(path, headers=bearer(first), json={"overlap_seconds": 60})
+    by_token = await api.http.post(path, headers=bearer(first), json={"overlap_seconds": 60})
+    assert by_token.status_code == 401, "a token would make itself last"
+    own = bearer(headend["api_key"])
+    answer = await api.http.post(path, headers=own, json={"overlap_seconds": 60})
     assert answer.status_code == 200
     assert await submitted(first) == 200
     answer = await api.http.post(path, headers=ADMIN)
