@@ -133,4 +133,4 @@ async def test_addresses_behind_a_trusted_proxy_are_told_apart(
                 | {"x-forwarded-for": "192.0.2.9"},
             )
             (audited,) = [line for line in service.log().splitlines() if '"event":"audit"' in line]
-            assert f'"address": "{address}"' in audited
+            assert f'"address":"{address}"' in audited
