@@ -79,7 +79,6 @@ def plots(figures: Sequence[Figures]) -> dict[str, str]:
 
 def _submissions(figures: Sequence[Figures]) -> str:
     """Cost and speed of submissions, and each cost as a multiple of the first line's."""
-    first = sum(figures[0].cpu.values())
     rows = []
     for each in figures:
         total = sum(each.cpu.values())
@@ -90,7 +89,7 @@ def _submissions(figures: Sequence[Figures]) -> str:
                 each.case,
                 parts,
                 f"{total:.1f}",
-                f"{total / first:.2f}",
+                f"{each.times(figures[0], 'cpu'):.2f}",
                 f"{each.median('per second'):,.0f}",
                 f"{each.median('p50 ms'):.1f}",
                 f"{each.median('p99 ms'):.1f}",

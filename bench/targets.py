@@ -43,26 +43,26 @@ def _of(
 
 
 def _ratio(
-    above: tuple[str, str, str, str], below: tuple[str, str, str, str]
+    above: tuple[str, str, str], below: tuple[str, str, str], name: str
 ) -> Callable[[Sequence[Figures]], float | None]:
     def figure(figures: Sequence[Figures]) -> float | None:
-        upper, lower = _of(*above)(figures), _of(*below)(figures)
-        return None if upper is None or lower is None else upper / lower
+        upper, lower = _find(figures, *above), _find(figures, *below)
+        return None if upper is None or lower is None else upper.times(lower, name)
 
     return figure
 
 
 _ONE = ("Gateway", "Tobogganing gateway")
 _MANY = ("Gateway, batches", "Tobogganing gateway")
-_BY_KEY = (*_ONE, "32 connections, API keys, 4 part", "cpu gateway")
-_FRAMES = ("Processor", "Tobogganing", "1 worker, frames of 50, 200,000 ", "cpu processor")
-_TWO = ("Processor", "Tobogganing", "2 workers, frames of 50, 200,000 ", "cpu processor")
+_BY_KEY = (*_ONE, "32 connections, API keys, 4 part")
+_FRAMES = ("Processor", "Tobogganing", "1 worker, frames of 50, 200,000 ")
+_TWO = ("Processor", "Tobogganing", "2 workers, frames of 50, 200,000 ")
 _STORE = ("Exporter", "Tobogganing", "the store of 100,000 clients")
 _STARTED = ("Exporter", "Tobogganing", "shard 1/1 of 100,000 clients")
 _US = "µs CPU"
 
 TARGETS = (
-    Target("Gateway, one a request, 32 connections", 60, _US, _of(*_BY_KEY)),
+    Target("Gateway, one a request, 32 connections", 60, _US, _of(*_BY_KEY, "cpu gateway")),
     Target(
         "Gateway, one a request, 256 connections",
         60,
@@ -79,11 +79,13 @@ TARGETS = (
         "JWTs against API keys",
         1.1,
         "times",
-        _ratio((*_ONE, "JWTs", "cpu gateway"), _BY_KEY),
+        _ratio((*_ONE, "JWTs"), _BY_KEY, "cpu gateway"),
     ),
     Target("Gateway, batches of 500", 3, _US, _of(*_MANY, "", "cpu gateway")),
-    Target("Processor, frames of 50", 20, _US, _of(*_FRAMES)),
-    Target("Processor, two workers against one", 1.1, "times", _ratio(_TWO, _FRAMES)),
+    Target("Processor, frames of 50", 20, _US, _of(*_FRAMES, "cpu processor")),
+    Target(
+        "Processor, two workers against one", 1.1, "times", _ratio(_TWO, _FRAMES, "cpu processor")
+    ),
     Target("Exporter, a row applied", 8, _US, _of(*_STORE, "apply_again_cpu_us")),
     Target("Exporter, catching up with 1,000,000 rows", 12, "s", _of(*_STARTED, "ready_seconds")),
     Target("Rendering 100,000 clients", 0.15, "s CPU", _of(*_STORE, "render_cpu_seconds")),

@@ -57,6 +57,18 @@ class Figures:
         names = [name for name in self.figures if name.startswith("cpu ")]
         return {name.removeprefix("cpu "): self.median(name) for name in names}
 
+    def times(self, other: "Figures", name: str) -> float:
+        """How many times the other's figure this one's is: the median of the rounds' own ratios."""
+        pairs = zip(self._rounds(name), other._rounds(name), strict=False)
+        return statistics.median(ours / theirs for ours, theirs in pairs if theirs)
+
+    def _rounds(self, name: str) -> list[float]:
+        """A figure round by round; `cpu` stands for all processes together."""
+        if name in self.figures:
+            return self.figures[name]
+        parts = [values for each, values in self.figures.items() if each.startswith(f"{name} ")]
+        return [sum(values) for values in zip(*parts, strict=True)]
+
 
 async def compete(
     subject: str, targets: Sequence[Target], submissions: int, rounds: int
