@@ -24,14 +24,10 @@ from tobogganing.local.ports import LOOPBACK
 
 SUBJECT = "End to end"
 CHANNELS = 16
-PAUSE = 0.2
-"""Seconds between two scrapes."""
+PAUSE = 0.8
+"""Seconds between two scrapes: about one a second, where Prometheus makes four a minute."""
 LOOKED_AT = 5
 """Clients of a batch that each scrape is searched for."""
-KEPT = 0.97
-"""Share of the rate that must be reached, else there is no figure for it."""
-GROWTH, SLACK = 1.05, 8.0
-"""Flat is: the last quarter's memory is at most so much of the second's, and some megabytes."""
 
 
 @dataclass(frozen=True)
@@ -150,29 +146,21 @@ class _Run:
 
 
 def growth(memory: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Megabytes that each process has gained from the second quarter of the time to the last.
-
-    Raises:
-        WrongResultError: one has gained more than is flat.
-    """
-    found = {}
+    """How many times the memory of each process grew from the second quarter to the last."""
     quarter = max(1, len(memory) // 4)
-    for name in memory[0]:
-        before = statistics.median(each[name] for each in memory[quarter : 2 * quarter] or memory)
-        after = statistics.median(each[name] for each in memory[-quarter:])
-        if after > before * GROWTH + SLACK:
-            raise WrongResultError(f"memory of {name} grew from {before:.0f} to {after:.0f} MB")
-        found[name] = after - before
-    return found
+    second, last = memory[quarter : 2 * quarter] or memory, memory[-quarter:]
+    return {
+        name: statistics.median(each[name] for each in last)
+        / statistics.median(each[name] for each in second)
+        for name in memory[0]
+    }
 
 
-async def measure(
-    pipeline: Pipeline, clients: Clients, rate: int, seconds: int, *, flat: bool
-) -> Figures:
-    """Run the pipeline at a rate; with `flat`, memory must not grow (which takes a minute to see).
+async def measure(pipeline: Pipeline, clients: Clients, rate: int, seconds: int) -> Figures:
+    """Run the pipeline at a rate, or as near to it as this machine comes.
 
     Raises:
-        WrongResultError: anything was lost or wrong, or the rate was not reached.
+        WrongResultError: anything was lost or wrong.
     """
     async with whole(pipeline, clients) as everything:
         warm = _Run(everything, clients, rate, -(-clients.size // rate) or 1)
@@ -184,21 +172,19 @@ async def measure(
         sent = run.batches * BATCH
         last = everything.acknowledged.next
         await everything.check(clients, latest(clients, last))
-    reached = sent / taken
-    if reached < KEPT * rate:
-        raise WrongResultError(f"only {reached:.0f} submissions a second, not {rate}")
     fresh, answers = sorted(run.freshness), sorted(run.answers)
     figures = Figures(SUBJECT, "Tobogganing", f"{rate:,} a second, {clients.size:,} clients")
     figures.add(
         **{f"cpu {name}": spent / sent * 1e6 for name, spent in used.cpu.items()},
         **{f"MB {name}": value for name, value in run.memory[-1].items()},
     )
-    if flat:
-        gained = growth(run.memory)
-        figures.add(**{f"MB gained {name}": value for name, value in gained.items()})
+    grown = growth(run.memory)
+    del grown["Kafka"]  # its heap grows up to a limit that is set
+    figures.add(**{"memory, last quarter to second": max(grown.values())})
     figures.add(
         **{
-            "per second": reached,
+            "per second": sent / taken,
+            "asked to reached": rate * taken / sent,
             "answer p50 ms": percentile(answers, 0.5) * 1e3,
             "answer p99 ms": percentile(answers, 0.99) * 1e3,
             "fresh p50 ms": percentile(fresh, 0.5) * 1e3,

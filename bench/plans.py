@@ -31,8 +31,6 @@ class Plan:
     """Also measure a Pushgateway that checks pushes, as it does by default."""
     more_partitions: bool = True
     """Also measure a gateway of 12 partitions."""
-    flat: bool = False
-    """Memory must be flat, end to end."""
 
 
 def _processor(workers: int, frame: int, entities: int, submissions: int) -> tuple[str, ...]:
@@ -66,7 +64,6 @@ WHOLE = Plan(
     ),
     exporter=(_exporter(100_000, 1_000_000),),
     checking_pushgateway=True,
-    flat=True,
 )
 QUICK = Plan(
     rounds=2,

@@ -121,7 +121,7 @@ async def _exporter(plan: Plan, _: Path) -> list[Figures]:
 async def _end_to_end(plan: Plan, folder: Path) -> list[Figures]:
     clients = Clients(plan.end_to_end_clients)
     async with pipeline(folder) as ours:
-        return [await end_to_end.measure(ours, clients, plan.rate, plan.seconds, flat=plan.flat)]
+        return [await end_to_end.measure(ours, clients, plan.rate, plan.seconds)]
 
 
 async def _growth(plan: Plan, folder: Path) -> list[Figures]:
