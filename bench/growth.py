@@ -7,7 +7,7 @@ is measured: from the first batch until a scrape shows the last one.
 from bench.fleet import Clients, register
 from bench.load import Address, Driver
 from bench.pipeline import Pipeline
-from bench.processes import Meter
+from bench.processes import Meter, Used
 from bench.submitting import Batches
 from bench.trials import Figures
 from bench.whole import Whole, whole
@@ -17,7 +17,7 @@ SUBJECT = "Growth"
 CONNECTIONS = 2
 
 
-class _Round(Batches):
+class _Noted(Batches):
     """Batches whose receipts the pipeline notes."""
 
     everything: Whole
@@ -26,13 +26,17 @@ class _Round(Batches):
         self.everything.take(self.receipts(number, status, body), number)
 
 
-async def _submit_all(everything: Whole, clients: Clients) -> None:
+async def _round(everything: Whole, clients: Clients) -> Used:
+    """Let every client submit once, and wait until a scrape shows the last one."""
     # Numbers start at a multiple of the size, so that client c has the number start + c.
     start = -(-everything.acknowledged.next // clients.size) * clients.size
     everything.acknowledged.next = start
-    work = _Round(everything.acknowledged, clients, clients.size, everything.relay_key)
+    work = _Noted(everything.acknowledged, clients, clients.size, everything.relay_key)
     work.everything = everything
+    meter = Meter(everything.pids)
     await Driver(Address(LOOPBACK, everything.gateway.port), work, CONNECTIONS).run()
+    await everything.scrape(list(everything.last.values()))
+    return meter.read()
 
 
 async def measure(pipeline: Pipeline, sizes: list[int]) -> list[Figures]:
@@ -49,26 +53,22 @@ async def measure(pipeline: Pipeline, sizes: list[int]) -> list[Figures]:
             if size > known:
                 await register(everything.kafka, clients.records(first=known))
                 known = size
-            for measured in (False, True):
-                meter = Meter(everything.pids)
-                await _submit_all(everything, clients)
-                await everything.scrape(list(everything.last.values()))
-                used = meter.read()
-                end = everything.acknowledged.next
-                before = Meter(everything.pids)
-                page = await everything.check(clients, range(end - size, end))
-                scraping = before.read()
-                if measured:
-                    figures = Figures(SUBJECT, "Tobogganing", f"{size:,}")
-                    figures.add(**{f"cpu {name}": s / size * 1e6 for name, s in used.cpu.items()})
-                    figures.add(**{f"MB {n}": value for n, value in everything.memory().items()})
-                    figures.add(
-                        **{
-                            "entities": size,
-                            "seconds": used.seconds,
-                            "scrape seconds": page.seconds,
-                            "scrape CPU seconds": scraping.cpu["exporter"],
-                        }
-                    )
-                    found.append(figures)
+            await _round(everything, clients)
+            used = await _round(everything, clients)
+            end = everything.acknowledged.next
+            meter = Meter(everything.pids)
+            page = await everything.check(clients, range(end - size, end))
+            scraping = meter.read()
+            figures = Figures(SUBJECT, "Tobogganing", f"{size:,}")
+            figures.add(**{f"cpu {name}": s / size * 1e6 for name, s in used.cpu.items()})
+            figures.add(**{f"MB {name}": value for name, value in everything.memory().items()})
+            figures.add(
+                **{
+                    "entities": size,
+                    "seconds": used.seconds,
+                    "scrape seconds": page.seconds,
+                    "scrape CPU seconds": scraping.cpu["exporter"],
+                }
+            )
+            found.append(figures)
     return found
