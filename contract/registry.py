@@ -164,7 +164,9 @@ class RegistryState:
 
         A reader that comes after compaction may not find the record that a change was made from,
         so a revision counts when it is higher, not only when it is the next one. `revision` is
-        that of a tombstone; one without (nobody here writes such) removes whatever there is.
+        that of a tombstone, which removes nothing but what has an `until`: a late one may meet a
+        registration that began anew and has come to the same revision. One without (nobody here
+        writes such) removes whatever there is.
 
         Raises:
             RegistryError: the record cannot be read; the state is as before.
@@ -233,7 +235,7 @@ class RegistryState:
     def _drop(self, key: bytes, current: RegistryRecord | None, revision: int | None) -> Applied:
         if current is None:
             return Applied.CURRENT
-        if revision is not None and revision != current.revision:
+        if revision is not None and (revision != current.revision or current.until is None):
             return Applied.SUPERSEDED
         del self._values[key]
         self._decoded.pop(key, None)

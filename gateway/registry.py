@@ -193,15 +193,19 @@ class RegistryWriter(RegistryReader):
         while True:
             await asyncio.sleep(self.sweep_interval)
             if self.follower.caught_up:
-                for key in self.state.ended(time.time_ns() // 1_000_000):
+                for key in self.state.ended(_now_ms()):
                     await self._tombstone(key)
 
     async def _tombstone(self, key: bytes) -> None:
         current = self.state.current(key)
-        if current is None:
-            return
+        if current is None or current.until is None or current.until > _now_ms():
+            return  # while others were dropped, another gateway was faster, or it came back
         headers = [(REVISION_HEADER, encode_revision(current.revision))]
         try:
             await self._write(key, None, headers, time.monotonic() + self.heal_within)
         except UnconfirmedError as error:
             log.warning("ended registry record not dropped yet", reason=str(error))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -88,9 +88,20 @@ def test_a_tombstone_removes_only_the_revision_that_it_names() -> None:
     state.apply(5, KEY, record("back again", revision=4))
     assert state.apply(6, KEY, None, revision=3) is Applied.SUPERSEDED
     assert name_of(state) == "back again"
-    assert state.apply(7, KEY, None, revision=4) is Applied.CURRENT
+    state.apply(7, KEY, record("gone again", revision=5, removed=True, until=9))
+    assert state.apply(8, KEY, None, revision=5) is Applied.CURRENT
     assert state.current(KEY) is None
-    assert state.apply(8, KEY, None, revision=4) is Applied.CURRENT
+    assert state.apply(9, KEY, None, revision=5) is Applied.CURRENT
+
+
+def test_a_late_tombstone_does_not_remove_who_came_back_and_has_the_same_revision() -> None:
+    state = RegistryState()
+    state.apply(4, KEY, record("gone", revision=2, removed=True, until=7))
+    state.apply(5, KEY, None, revision=2)
+    state.apply(6, KEY, record("back again"))
+    state.apply(7, KEY, record("rotated", revision=2, generation=6))
+    assert state.apply(8, KEY, None, revision=2) is Applied.SUPERSEDED
+    assert name_of(state) == "rotated"
 
 
 def test_a_removal_is_a_change_that_an_old_one_does_not_undo() -> None:
@@ -136,12 +147,10 @@ def test_a_compacted_log_says_what_the_whole_one_says(steps: list[Step], data: A
                 write(None, base.revision)
                 known.clear()
         elif base is not None and not base.removed:
-            removed = what == "remove"
-            write(
-                encode_record(
-                    replace(base, revision=base.revision + 1, name=f"n{number}", removed=removed)
-                )
-            )
+            changed = replace(base, revision=base.revision + 1, name=f"n{number}")
+            if what == "remove":
+                changed = replace(changed, removed=True, until=number)
+            write(encode_record(changed))
         known.append(state.current(KEY))
 
     cleaned = data.draw(st.integers(0, len(log)))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from contract.frame import entity_key
 from contract.registry import RECORD_VERSION, RegistryRecord, decode_record, encode_record
@@ -159,6 +160,32 @@ async def test_what_kafka_does_not_confirm_is_unconfirmed_at_the_deadline(
     assert 0.25 < time.monotonic() - began < 1
     registry_topic.loses = False
     assert await registry.add(client("one"), soon())
+
+
+async def test_a_sweep_leaves_who_came_back_while_others_were_dropped(
+    settings: GatewaySettings, registry_topic: MemoryTopic
+) -> None:
+    registry = writer(settings, registry_topic)
+    registry.sweep_interval = 0.0
+    first = replace(client("first"), id="a", removed=True, until=1)
+    assert await registry.add(first, soon())
+    assert await registry.add(replace(client("gone"), removed=True, until=1), soon())
+    registry_topic.at_once = False  # the sweep now waits to read its tombstone of the first
+    sweep = asyncio.create_task(registry._sweep())
+    await registry_topic.until(3)
+    coming_back = asyncio.create_task(registry.add(client("back again"), soon()))
+    await registry_topic.until(4)
+    registry_topic.at_once = True
+    registry_topic.deliver(registry)
+    assert await coming_back
+    for _ in range(20):
+        await asyncio.sleep(0)
+    record = registry.get("client", "c")
+    assert record is not None
+    assert record.name == "back again"
+    assert registry.state.current(first.key) is None
+    assert len(registry_topic.records) == 4, "a tombstone that would be ignored"
+    sweep.cancel()
 
 
 @given(st.lists(st.sampled_from(["send", "read a", "read b"]), min_size=1, max_size=20))
