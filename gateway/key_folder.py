@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import structlog
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -139,7 +140,7 @@ def read_key(file: Path) -> SigningKey:
         raise KeyFileError("its name is too long or has a control character")
     try:
         key = load_pem_private_key(file.read_bytes(), password=None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise KeyFileError("it is no private key in PEM without a passphrase") from error
     if not isinstance(key, RSAPrivateKey) or key.key_size < MIN_KEY_BITS:
         raise KeyFileError(f"it is no RSA key of at least {MIN_KEY_BITS} bits")

@@ -76,6 +76,18 @@ def write(file: Path, key: Any) -> None:
     file.write_bytes(pem)
 
 
+def on_an_unknown_curve() -> str:
+    """A key whose curve has a name that no library knows."""
+    der = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.DER,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    unknown = der.replace(bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d03017f"), 1)
+    text = base64.encodebytes(unknown).decode()
+    return f"-----BEGIN PRIVATE KEY-----\n{text}-----END PRIVATE KEY-----\n"
+
+
 async def test_a_key_is_published_before_it_is_used(
     settings: GatewaySettings, registry_topic: MemoryTopic, folder: KeyFolder
 ) -> None:
@@ -184,6 +196,7 @@ async def test_what_is_no_key_is_ignored(
     (place / "9a.pem").mkdir()
     write(place / "9b.pem", rsa.generate_private_key(public_exponent=65537, key_size=1024))
     write(place / "9c.pem", ec.generate_private_key(ec.SECP256R1()))
+    (place / "9c1.pem").write_text(on_an_unknown_curve())
     (place / ".9d.pem").write_bytes((place / f"{good}.pem").read_bytes())
     (place / "9e.txt").write_bytes((place / f"{good}.pem").read_bytes())
     await keys.refresh(soon())
