@@ -282,7 +282,8 @@ class _Query(NamedTuple):
         """
         given = dict(request.query_params)
         limit = given.pop("limit", "100")
-        if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= MAX_PAGE):
+        is_number = limit.isascii() and limit.isdigit() and len(limit) <= 9
+        if not (is_number and 1 <= int(limit) <= MAX_PAGE):
             raise BodyError("limit", f"must be a number from 1 to {MAX_PAGE}")
         after, name = given.pop("after", ""), given.pop("name", "")
         for field in given:

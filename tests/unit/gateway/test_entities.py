@@ -262,6 +262,8 @@ async def test_pages_hold_everything_once_by_id(
         ("limit=x", "limit"),
         ("limit=٣", "limit"),
         ("limit=" + "9" * 5000, "limit"),
+        ("limit=0000000011000", "limit"),
+        ("limit=000000001" + "0" * 5000, "limit"),
         ("region=eu", "region"),
         ("key=1", "key"),
     ],
