@@ -2,7 +2,9 @@
 
 A credential is refused only after the registry has been read to the end that it had when the
 request came, so one that was given out by another gateway works here at once. The answer, and the
-way to it, is the same whether or not the entity exists.
+way to it, is the same whether or not the entity exists. Until a gateway that starts has read the
+registry as a whole, nothing is accepted either without reading to its end: what it has read may be
+older than the rotation, removal or revocation behind it.
 """
 
 import hmac
@@ -67,6 +69,8 @@ class Credentials:
 
         Counts an attempt only where it returns a record.
         """
+        if not self._registry.follower.caught_up:
+            return None
         if kind.credential == "jwt":
             return self._known_by_token(kind.name, id, credential)
         record = self._holder(entity_key(kind.name, id), hash_api_key(credential))
@@ -85,7 +89,7 @@ class Credentials:
         if api_key is None:
             raise self._refusals.refuse("api_key", scope)
         key, digest = entity_key(kind, id), hash_api_key(api_key)
-        record = self._holder(key, digest)
+        record = self._holder(key, digest) if self._registry.follower.caught_up else None
         if record is None:
             await self.catch_up(deadline)
             record = self._holder(key, digest)
@@ -179,9 +183,10 @@ class Credentials:
     ) -> RegistryRecord:
         bearer = self._bearer(kind, id, token, scope)
         record = self._registry.get(kind, id)
-        if bearer is None or not self._stands(bearer, record):
+        caught_up = self._registry.follower.caught_up
+        if not caught_up or bearer is None or not self._stands(bearer, record):
             await self.catch_up(deadline)
-            bearer = bearer or self._bearer(kind, id, token, scope)
+            bearer = self._bearer(kind, id, token, scope)
             record = self._registry.get(kind, id)
         if bearer is not None and record is None:
             self._count_token("success")

@@ -292,6 +292,7 @@ async def api(
             registry_topic.deliver(registry)
 
         registry.follower.catch_up = catch_up  # type: ignore[method-assign]
+        registry.follower.caught_up = True
         yield api
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

@@ -8,10 +8,17 @@ from typing import Any
 
 import jwt
 import pytest
+from msgspec.structs import replace
 
 from contract.kinds import CLIENT, HEADEND
 from contract.position import Receipt
-from contract.registry import RECORD_VERSION, RegistryRecord, RegistryState
+from contract.registry import (
+    RECORD_VERSION,
+    RegistryRecord,
+    RegistryState,
+    encode_record,
+    hash_api_key,
+)
 from tests.unit.gateway.conftest import Api
 
 UNAUTHORIZED = {"error": "Unauthorized"}
@@ -37,6 +44,39 @@ async def token(api: Api) -> str:
     assert answer.status_code == 200, answer.text
     issued: str = answer.json()["access_token"]
     return issued
+
+
+async def test_before_the_registry_has_been_read_nothing_is_accepted_by_its_beginning(
+    api: Api, client: dict[str, Any], token: str
+) -> None:
+    """A gateway that starts meets the old key, and the token, before their end."""
+    api.registry.follower.caught_up = False
+    api.topic.at_once = False
+    ends: list[tuple[str, str, dict[str, Any]]] = [
+        ("client", "c-1", {"api_keys": [hash_api_key("new")]}),
+        ("headend", "h-1", {"tokens": 1}),
+    ]
+    for kind, id, changed in ends:
+        record = api.registry.get(kind, id)
+        assert record is not None
+        successor = encode_record(replace(record, revision=record.revision + 1, **changed))
+        await api.topic.send("registry", successor, partition=0, key=record.key)
+    asked = {
+        "/api/v1/clients/c-1/metrics": bearer(client["api_key"]),
+        "/api/v1/headends/h-1/metrics": bearer(token),
+    }
+    api.registry_is_away = True
+    for path, headers in asked.items():
+        answer = await api.http.post(path, headers=headers, json={"metrics": {}})
+        assert answer.status_code == 503
+    api.registry_is_away = False
+    for path, headers in asked.items():
+        answer = await api.http.post(path, headers=headers, json={"metrics": {}})
+        assert (answer.status_code, answer.json()) == (401, UNAUTHORIZED)
+    path = "/api/v1/clients/c-1/metrics"
+    answer = await api.http.post(path, headers=bearer("new"), json={"metrics": {}})
+    assert answer.status_code == 200
+    assert len(api.submissions.frames) == 1
 
 
 async def test_a_submission_is_in_a_frame_of_its_partition(
