@@ -133,6 +133,8 @@ class Credentials:
             credential = bearer_credential(request) or ""
             try:
                 bearer = self._tokens.verify(credential)
+            except ExpiredError:
+                raise self._refuse_token("expired", request.scope) from None
             except TokenError:
                 raise self._refuse_token("failure", request.scope) from None
             kind, id = bearer.node_type, bearer.id

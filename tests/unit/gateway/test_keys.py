@@ -421,6 +421,9 @@ async def test_tokens_are_counted(api: Api, headend: str) -> None:
         for result in ("success", "expired", "failure")
     }
     assert counted == {"success": 2, "expired": 1, "failure": 1}
+    assert await revoke(api, expired, jti=jti_of(expired)) == 401
+    validated = "tobogganing_manager_jwt_tokens_validated_total"
+    assert api.sample(validated, result="expired") == 2
     assert api.sample("tobogganing_manager_jwt_tokens_issued_total", node_type="headend") == 1
 
 
