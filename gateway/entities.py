@@ -174,7 +174,9 @@ class Entities:
         change = Change(ADMIN, "remove", f"{kind}:{id}", address_of(request.scope))
         async with self._audit.of(change, deadline):
             if not base.removed:
-                await self._change(base, _removed(base), deadline)
+                await self._change(base, removed(base), deadline)
+                if kind == CLUSTER:
+                    await self._keep_for_headends(base, deadline)
             answer = {self._collection.id_field: id}
             if kind in KINDS:
                 answer["receipt"] = await self._remove_series(base, deadline)
@@ -198,6 +200,21 @@ class Entities:
             ) from error
         if not changed:
             raise ApiError(409, f"The {base.kind} {base.id} was changed by somebody else meanwhile")
+
+    async def _keep_for_headends(self, base: RegistryRecord, deadline: float) -> None:
+        """Undo the removal of a cluster that got a headend after it was looked at.
+
+        Here everything has been read that came before the removal; what comes behind it is taken
+        back by whoever registers it.
+
+        Raises:
+            ApiError: 409: it did get one.
+        """
+        gone = self._registry.state.current(base.key)
+        if not self._registry.state.headends_of(base.id) or gone is None or not gone.removed:
+            return
+        await self._change(gone, base, deadline)
+        raise ApiError(409, "The cluster has got a headend meanwhile: remove that first")
 
     async def _remove_series(self, base: RegistryRecord, deadline: float) -> str:
         """Send the removal down the submissions topic, where it is ordered with submissions."""
@@ -308,7 +325,8 @@ def _old_keys(base: RegistryRecord, now: int, overlap: int) -> dict[str, int]:
     return still | dict.fromkeys(base.api_keys, now + overlap)
 
 
-def _removed(base: RegistryRecord) -> RegistryRecord:
+def removed(base: RegistryRecord) -> RegistryRecord:
+    """The record that follows where something is removed."""
     return msgspec.structs.replace(
         base,
         removed=True,

@@ -15,6 +15,7 @@ from gateway.audit import ADMIN, Audit, Change
 from gateway.certificates import Certificates, audited
 from gateway.credentials import Credentials
 from gateway.decoding import BodyError, JsonDecoder
+from gateway.entities import removed
 from gateway.metrics import GatewayMetrics
 from gateway.reading import invalid, read_body
 from gateway.registrations import (
@@ -132,7 +133,7 @@ class Registrations:
             "datacenter": cluster.attributes["datacenter"],
         }
         record = _record(HEADEND.name, id, body.name, attributes, api_key)
-        issued = await self._add(record, asked, body.csr)
+        issued = await self._add(record, asked, body.csr, cluster)
         return HeadendRegistered(headend_id=id, api_key=api_key, **issued)
 
     async def _register_relay(self, body: RelayRegistration, asked: Asked) -> RelayRegistered:
@@ -157,9 +158,16 @@ class Registrations:
         return cluster
 
     async def _add(
-        self, record: RegistryRecord, asked: Asked, csr: str | None = None
+        self,
+        record: RegistryRecord,
+        asked: Asked,
+        csr: str | None = None,
+        cluster: RegistryRecord | None = None,
     ) -> dict[str, str]:
         """Register, and sign what the node asks for; return what the answer says of that.
+
+        A `cluster` that is found to be gone once the registration has been read back takes that
+        with it: no headend is left in a cluster that somebody removed.
 
         The certificate is made first and given out last: without a good request nothing is
         registered, and without a registration nobody has the certificate.
@@ -179,10 +187,31 @@ class Registrations:
             if not added:
                 self._metrics.registrations.labels(type, "conflict").inc()
                 raise ApiError(409, f"The {record.kind} {record.id} is registered already")
+            if cluster is not None and not self._is_registered(cluster):
+                await self._take_back(record, asked.deadline)
+                self._metrics.registrations.labels(type, "conflict").inc()
+                raise ApiError(409, f"The cluster {cluster.id} has been removed meanwhile")
         self._metrics.registrations.labels(type, "success").inc()
         if issued is None:
             return {}
         return msgspec.structs.asdict(self._certificates.give_out(issued, record.kind))
+
+    def _is_registered(self, record: RegistryRecord) -> bool:
+        current = self._registry.get(record.kind, record.id)
+        return current is not None and current.generation == record.generation
+
+    async def _take_back(self, record: RegistryRecord, deadline: float) -> None:
+        """Remove what was registered a moment ago, unless somebody has changed it since."""
+        base = self._registry.get(record.kind, record.id)
+        if base is None or base.api_keys != record.api_keys:
+            return
+        try:
+            await self._registry.change(base, removed(base), deadline)
+        except UnconfirmedError as error:
+            raise unavailable(
+                f"The cluster has been removed meanwhile, but the {record.kind} may be registered: "
+                "Kafka did not confirm its removal in time"
+            ) from error
 
 
 def _new_id(kind: str) -> str:

@@ -1,16 +1,19 @@
 """What is registered: listed, shown, removed, and given new keys."""
 
+import asyncio
 import time
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from contract.audit import AuditRecord, decode_audit
 from contract.kinds import KINDS
-from contract.registry import encode_record, hash_api_key
+from contract.registry import RECORD_VERSION, RegistryRecord, encode_record, hash_api_key
 from gateway import entities
 from gateway.entities import MAX_OLD_KEYS, REMOVED_KEPT
+from gateway.link import Appended
 from tests.unit.gateway.conftest import Api
 
 ADMIN = {"Authorization": "Bearer admin"}
@@ -214,6 +217,45 @@ async def test_a_cluster_goes_after_its_headends(api: Api) -> None:
         "/api/v1/headends/register", headers=ADMIN, json={"name": "h", "cluster_id": "k-1"}
     )
     assert refused.status_code == 400
+
+
+async def test_no_headend_comes_into_a_cluster_whose_removal_was_not_read_yet(api: Api) -> None:
+    await api.register("clusters", name="k", region="eu", datacenter="d", cluster_id="k-1")
+    cluster = api.registry.get("cluster", "k-1")
+    assert cluster is not None
+    api.topic.at_once = False
+    gone = replace(entities.removed(cluster), revision=2)
+    await api.topic.send("registry", encode_record(gone), partition=0, key=gone.key)
+    written = len(api.topic.records)
+    body = {"name": "h", "cluster_id": "k-1", "headend_id": "h-1"}
+    registering = asyncio.create_task(
+        api.http.post("/api/v1/headends/register", headers=ADMIN, json=body)
+    )
+    await api.topic.until(written + 1)
+    api.topic.at_once = True
+    api.topic.deliver(api.registry)
+    answer = await registering
+    assert answer.status_code == 409
+    assert api.registry.get("headend", "h-1") is None
+    assert api.registry.state.headends_of("k-1") == 0
+
+
+async def test_a_cluster_that_gets_a_headend_while_it_is_removed_stays(api: Api) -> None:
+    await api.register("clusters", name="k", region="eu", datacenter="d", cluster_id="k-1")
+    headend = RegistryRecord(
+        RECORD_VERSION, "headend", "h-1", 1, "h", {"cluster_id": "k-1"}, ["00"]
+    )
+    write_down = api.audit.send
+
+    async def another_is_faster(*args: Any, **options: Any) -> Appended:
+        await api.topic.send("registry", encode_record(headend), partition=0, key=headend.key)
+        return await write_down(*args, **options)
+
+    api.audit.send = another_is_faster  # type: ignore[method-assign]
+    answer = await api.http.delete("/api/v1/clusters/k-1", headers=ADMIN)
+    assert answer.status_code == 409
+    shown = await api.http.get("/api/v1/clusters/k-1", headers=ADMIN)
+    assert shown.json()["headends"] == 1
 
 
 async def pages(api: Api, collection: str, **query: Any) -> list[list[dict[str, Any]]]:
