@@ -69,10 +69,16 @@ class Gateway:
         self._certificates = Certificates(load_authority(settings), self.registry, self.metrics)
         refusals = Refusals(requests, settings.auth_failures_per_minute)
         check_admin = TokenCheck(settings.admin_token, "admin", requests, refusals)
-        self._credentials = Credentials(
-            self.registry, self.tokens, requests, self.metrics, refusals, check_admin
-        )
         self._limits = Limits(settings, requests)
+        self._credentials = Credentials(
+            self.registry,
+            self.tokens,
+            requests,
+            self.metrics,
+            refusals,
+            check_admin,
+            self._limits,
+        )
 
         # … and a submission, which leaves in a frame of its partition.
         envelopes = Envelopes(settings.kafka_partitions)

@@ -18,6 +18,7 @@ from contract.frame import entity_key
 from contract.kinds import EntityKind
 from contract.registry import REVOCATION, RegistryRecord, hash_api_key
 from gateway.audit import ADMIN
+from gateway.limits import Limits
 from gateway.metrics import GatewayMetrics, TokenResult
 from gateway.registry import RegistryWriter
 from gateway.tokens import Bearer, ExpiredError, TokenError, Tokens, UnknownKeyError, is_token
@@ -39,6 +40,7 @@ class Credentials:
         metrics: GatewayMetrics,
         refusals: Refusals,
         check_admin: TokenCheck,
+        limits: Limits,
     ) -> None:
         self._registry = registry
         self._tokens = tokens
@@ -46,6 +48,7 @@ class Credentials:
         self._metrics = metrics
         self._refusals = refusals
         self._check_admin = check_admin
+        self._limits = limits
         # Stands in where there is none: no key hashes to it that anybody has.
         self._no_hash = hash_api_key(secrets.token_urlsafe(32))
 
@@ -106,16 +109,18 @@ class Credentials:
         An entity proves itself by its API key or, unless `key_only`, by a token of its own.
 
         Raises:
-            ApiError: 401 or 429, or 503 where the registry could not be asked.
+            ApiError: 401; 429, also where an entity makes too many changes; 503 where the registry
+                could not be asked.
         """
         credential = bearer_credential(request)
         if self._check_admin.fits(credential):
             self._requests.count_attempt("admin", True)
             return ADMIN
         if credential is not None and not key_only and is_token(credential):
-            await self._check_token(kind, id, credential, request.scope, deadline)
+            record = await self._check_token(kind, id, credential, request.scope, deadline)
         else:
-            await self.check_api_key(kind, id, credential, request.scope, deadline)
+            record = await self.check_api_key(kind, id, credential, request.scope, deadline)
+        self._limits.admit_change(record, request.scope)
         return f"{kind}:{id}"
 
     async def check_token_owner(

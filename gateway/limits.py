@@ -1,4 +1,7 @@
-"""Limits: how often who is known may submit, counted by each gateway for itself."""
+"""Limits: how often who is known may submit, or change his own credentials.
+
+Each gateway counts for itself.
+"""
 
 import math
 import time
@@ -9,7 +12,7 @@ from starlette.types import Scope
 from contract.registry import RELAY, RegistryRecord
 from gateway.settings import GatewaySettings
 from service.buckets import TokenBuckets
-from service.http import too_many
+from service.http import ApiError, too_many
 from service.requests import RequestMetrics
 
 
@@ -24,6 +27,7 @@ class Limits:
     ) -> None:
         self._entities = TokenBuckets(settings.rate_limit_per_minute)
         self._relays = TokenBuckets(settings.relay_rate_limit_per_minute)
+        self._changes = TokenBuckets(settings.rate_limit_per_minute)
         self._metrics = metrics
         self._now = now
 
@@ -36,5 +40,18 @@ class Limits:
         buckets = self._relays if record.kind == RELAY else self._entities
         wait = buckets.take(record.key, self._now(), items)
         if wait:
-            self._metrics.count_limited(scope, record.attributes.get("type", record.kind))
-            raise too_many("Too many submissions: wait before the next", math.ceil(wait))
+            raise self._refusal("submissions", record, scope, wait)
+
+    def admit_change(self, record: RegistryRecord, scope: Scope) -> None:
+        """Count a change that somebody makes for himself: each of them every gateway must keep.
+
+        Raises:
+            ApiError: 429 with the seconds after which the same would pass.
+        """
+        wait = self._changes.take(record.key, self._now())
+        if wait:
+            raise self._refusal("changes", record, scope, wait)
+
+    def _refusal(self, what: str, record: RegistryRecord, scope: Scope, wait: float) -> ApiError:
+        self._metrics.count_limited(scope, record.attributes.get("type", record.kind))
+        return too_many(f"Too many {what}: wait before the next", math.ceil(wait))

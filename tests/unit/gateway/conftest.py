@@ -239,10 +239,10 @@ async def api(
     )
     refusals = Refusals(requests, settings.auth_failures_per_minute)
     check_admin = TokenCheck(settings.admin_token, "admin", requests, refusals)
-    credentials = Credentials(registry, tokens, requests, metrics, refusals, check_admin)
+    limits = Limits(settings, requests)
+    credentials = Credentials(registry, tokens, requests, metrics, refusals, check_admin, limits)
     audit = Audit("audit", audit_topic)
     certificates = Certificates(load_authority(settings), registry, metrics)
-    limits = Limits(settings, requests)
     envelopes = Envelopes(4)
     endpoints = {
         kind: Submissions(

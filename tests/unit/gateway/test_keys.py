@@ -384,6 +384,20 @@ async def test_nobody_revokes_what_is_not_theirs(api: Api, headend: str) -> None
     assert (await submit(api, mine), await submit(api, theirs, "h-2")) == (200, 200)
 
 
+async def test_nobody_fills_the_registry_with_revocations(api: Api, headend: str) -> None:
+    """Each stays in the memory of every gateway for the life of a token."""
+    record = api.registry.get("headend", "h-1")
+    assert record is not None
+    node = {"node_id": "h-1", "node_type": "headend"}
+    jtis = [f"{record.generation}.0.{number}" for number in range(61)]
+    statuses = [await revoke(api, headend, jti=jti, **node) for jti in jtis]
+    assert statuses == [200] * 60 + [429]
+    assert await submit(api, await token(api)) == 200
+    assert await revoke(api, "admin", jti=jtis[-1]) == 200
+    hits = "tobogganing_manager_api_rate_limit_hits_total"
+    assert api.sample(hits, endpoint="/api/v1/auth/revoke", client_type="headend") == 1
+
+
 @pytest.mark.parametrize(
     "body",
     [
