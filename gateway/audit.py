@@ -24,6 +24,9 @@ log = structlog.get_logger(__name__)
 ADMIN = "admin"
 """Actor of a change that was made with the installation's ADMIN_TOKEN."""
 
+AMEND_WITHIN = 60.0
+"""Seconds for which it is tried to write down that a change was not confirmed."""
+
 
 class Change(NamedTuple):
     """What somebody who may is about to do; see contract.audit for the fields."""
@@ -41,6 +44,7 @@ class Audit:
     def __init__(self, topic: str, sender: Sender) -> None:
         self._topic = topic
         self._sender = sender
+        self._amending: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
     async def of(self, change: Change, deadline: float) -> AsyncIterator[None]:
@@ -63,8 +67,16 @@ class Audit:
         try:
             yield
         except ApiError as error:
-            outcome = Outcome.REFUSED if error.status < 500 else Outcome.UNCONFIRMED
-            await self._amend(record, outcome, str(error), deadline)
+            if error.status < 500:
+                await self._amend(record, Outcome.REFUSED, str(error), deadline)
+            else:
+                # The deadline has passed with the change, so this one has its own.
+                later = time.monotonic() + AMEND_WITHIN
+                task = asyncio.create_task(
+                    self._amend(record, Outcome.UNCONFIRMED, str(error), later), name="audit"
+                )
+                self._amending.add(task)
+                task.add_done_callback(self._amending.discard)
             raise
 
     async def _amend(

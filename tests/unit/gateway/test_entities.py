@@ -387,6 +387,40 @@ async def test_without_an_audit_record_nothing_is_changed(api: Api) -> None:
     assert await submit(api, "c-1", key) == 200
 
 
+async def test_a_change_that_may_have_come_about_gets_a_second_record_too(api: Api) -> None:
+    await client(api)
+    api.submissions.fails = True
+    answer = await api.http.delete("/api/v1/clients/c-1", headers=ADMIN)
+    assert answer.status_code == 503
+    await api.audit.until(3)
+    assert [each.outcome.value for each in audited(api)] == ["allowed", "allowed", "unconfirmed"]
+
+
+async def test_registrations_are_counted_by_type_and_result(api: Api) -> None:
+    await client(api, type="client_mobile")
+    body = {"name": "n", "type": "mobile", "client_id": "c-1"}
+    await api.http.post("/api/v1/clients/register", headers=ADMIN, json=body)
+    await api.register("clusters", name="k", region="eu", datacenter="d", cluster_id="k-1")
+    await api.register("headends", name="h", cluster_id="k-1")
+    api.topic.loses = True
+    body["client_id"] = "c-2"
+    await api.http.post("/api/v1/clients/register", headers=ADMIN, json=body)
+    counted = {
+        (type, result): api.sample(
+            "tobogganing_manager_client_registrations_total", type=type, result=result
+        )
+        for type in ("mobile", "cluster", "headend")
+        for result in ("success", "conflict", "unconfirmed")
+    }
+    assert {key for key, count in counted.items() if count == 1} == {
+        ("mobile", "success"),
+        ("mobile", "conflict"),
+        ("mobile", "unconfirmed"),
+        ("cluster", "success"),
+        ("headend", "success"),
+    }
+
+
 async def test_a_change_that_did_not_come_about_gets_a_second_record(api: Api) -> None:
     await client(api)
     body = {"name": "n", "type": "native", "client_id": "c-1"}
