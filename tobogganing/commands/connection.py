@@ -1,6 +1,6 @@
 """One kept connection to a gateway, for many registrations: a fifth of a general client's CPU time.
 
-Decision 0010 has the figures.
+Decision 0015 has the figures.
 """
 
 import asyncio
