@@ -217,6 +217,45 @@ def _digest(done: Done) -> str:
     return hash_api_key(done.key)
 
 
+async def test_clusters_and_headends_come_and_go_through_any_gateway(
+    three: list[Service],
+) -> None:
+    a, b, c = three
+    body = {"name": "k", "region": "eu", "datacenter": "d", "cluster_id": "k"}
+    assert (await register(a, "clusters", **body)).status_code == 200
+    made = await register(b, "headends", name="h", cluster_id="k", headend_id="h")
+    assert made.status_code == 200, made.text
+    for service in three:
+        listed = await service.http.get("/api/v1/headends?cluster_id=k", headers=ADMIN)
+        assert [each["headend_id"] for each in listed.json()["headends"]] == ["h"]
+        clusters = (await service.http.get("/api/v1/clusters", headers=ADMIN)).json()
+        assert [each["headends"] for each in clusters["clusters"]] == [1]
+    assert (await c.http.delete("/api/v1/clusters/k", headers=ADMIN)).status_code == 409
+
+    key = bearer(made.json()["api_key"])
+    rotated = await c.http.post("/api/v1/headends/h/rotate-key", headers=key)
+    assert rotated.status_code == 200
+    asked = {"node_id": "h", "node_type": "headend", "api_key": made.json()["api_key"]}
+    assert (await a.http.post("/api/v1/auth/token", json=asked)).status_code == 401
+    asked["api_key"] = rotated.json()["new_api_key"]
+    token = (await b.http.post("/api/v1/auth/token", json=asked)).json()["access_token"]
+    for service in three:
+        answer = await service.http.post(
+            "/api/v1/headends/h/metrics", headers=bearer(token), json={"metrics": {}}
+        )
+        assert answer.status_code == 200, answer.text
+
+    assert (await a.http.delete("/api/v1/headends/h", headers=ADMIN)).json()["receipt"]
+    assert (await b.http.delete("/api/v1/clusters/k", headers=ADMIN)).json() == {"cluster_id": "k"}
+    for service in three:
+        for path in ("/api/v1/headends/h", "/api/v1/clusters/k"):
+            assert (await service.http.get(path, headers=ADMIN)).status_code == 404
+        answer = await service.http.post(
+            "/api/v1/headends/h/metrics", headers=bearer(token), json={"metrics": {}}
+        )
+        assert answer.status_code == 404
+
+
 async def test_who_changed_what_is_in_the_audit_topic(
     three: list[Service], kafka_settings: KafkaSettings
 ) -> None:
