@@ -20,7 +20,7 @@ from contract.registry import REVOCATION, RegistryRecord, hash_api_key
 from gateway.audit import ADMIN
 from gateway.limits import Limits
 from gateway.metrics import GatewayMetrics, TokenResult
-from gateway.registry import RegistryWriter
+from gateway.registry import RegistryWriter, now_ms
 from gateway.tokens import Bearer, ExpiredError, TokenError, Tokens, UnknownKeyError, is_token
 from service.bearer import TokenCheck, bearer_credential
 from service.http import ApiError, unavailable
@@ -247,6 +247,6 @@ class Credentials:
 
     def _holder(self, key: bytes, digest: str) -> RegistryRecord | None:
         record = self._registry.state.get(key)
-        hashes = record.valid_keys(time.time_ns() // 1_000_000) if record is not None else None
+        hashes = record.valid_keys(now_ms()) if record is not None else None
         fits = [hmac.compare_digest(known, digest) for known in hashes or [self._no_hash]]
         return record if any(fits) else None

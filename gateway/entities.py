@@ -17,7 +17,6 @@ from starlette.responses import Response
 from contract.frame import Submission, encode_submission, entity_key
 from contract.kinds import CLIENT, HEADEND, KINDS, TYPE_ALIASES
 from contract.registry import CLUSTER, RELAY, RegistryRecord, hash_api_key
-from contract.topics import DAY_MS
 from gateway.audit import ADMIN, Audit, Change
 from gateway.credentials import Credentials
 from gateway.decoding import BodyError, JsonDecoder
@@ -25,15 +24,12 @@ from gateway.metrics import GatewayMetrics
 from gateway.publish import OverloadedError, Publisher
 from gateway.reading import has_body, invalid, read_body
 from gateway.registrations import KeyRotation, new_api_key, rfc3339
-from gateway.registry import RegistryWriter, UnconfirmedError
+from gateway.registry import REMOVED_KEPT, RegistryWriter, UnconfirmedError, now_ms
 from gateway.relays import shown_scope
 from gateway.settings import GatewaySettings
 from service.http import JSON, ApiError, Handler, TemplateRoute, route, unavailable
 from service.requests import address_of
 
-REMOVED_KEPT = 7 * DAY_MS
-"""How long the record of a removal stays, in milliseconds: as long as the submissions topic keeps
-what the entity submitted."""
 MAX_OLD_KEYS = 5
 """Old API keys of one entity that may be valid at a time."""
 MAX_PAGE = 1000
@@ -140,7 +136,7 @@ class Entities:
         actor = await self._credentials.check_actor(request, kind, id, deadline, key_only=True)
         base = self._require(id)  # at once: whoever changes it from here on wins
         body = await self._read_rotation(request, deadline)
-        now = time.time_ns() // 1_000_000
+        now = now_ms()
         old = _old_keys(base, now, int(body.overlap_seconds * 1000))
         if len(old) > MAX_OLD_KEYS:
             raise ApiError(
@@ -260,7 +256,7 @@ class Entities:
             shown["scope"] = shown_scope(record)
         if record.kind == CLUSTER:
             shown["headends"] = self._registry.state.headends_of(record.id)
-        now = time.time_ns() // 1_000_000
+        now = now_ms()
         if old := [end for end in record.retiring.values() if now < end]:
             shown["old_keys_valid_until"] = [rfc3339(end // 1000) for end in sorted(old)]
         return shown
@@ -330,7 +326,7 @@ def removed(base: RegistryRecord) -> RegistryRecord:
     return msgspec.structs.replace(
         base,
         removed=True,
-        until=time.time_ns() // 1_000_000 + REMOVED_KEPT,
+        until=now_ms() + REMOVED_KEPT,
         attributes={},
         api_keys=[],
         retiring={},

@@ -8,21 +8,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from contract.registry import SIGNING_KEY, RegistryRecord
-from contract.topics import DAY_MS
 from gateway.audit import ADMIN, Audit, Change
 from gateway.credentials import Credentials
 from gateway.keys import SigningKeys
 from gateway.public_keys import PUBLIC_KEY
 from gateway.registrations import PublicKey, SigningKeyCreated, rfc3339
-from gateway.registry import RegistryWriter, UnconfirmedError
+from gateway.registry import REMOVED_KEPT, RegistryWriter, UnconfirmedError, now_ms
 from gateway.settings import GatewaySettings
 from gateway.thumbprint import public_jwk
 from gateway.tokens import ALGORITHM
 from service.http import JSON, ApiError, TemplateRoute, route, unavailable
 from service.requests import address_of
-
-REMOVED_KEPT = 7 * DAY_MS
-"""How long the record of a removed key stays, in milliseconds: by then a newer one has come."""
 
 
 class KeyEndpoints:
@@ -124,9 +120,7 @@ class KeyEndpoints:
             raise ApiError(404, "Signing key not found")
         if base.until is None:
             raise ApiError(409, "Tokens are signed with this key: rotate first")
-        removed = msgspec.structs.replace(
-            base, removed=True, until=time.time_ns() // 1_000_000 + REMOVED_KEPT
-        )
+        removed = msgspec.structs.replace(base, removed=True, until=now_ms() + REMOVED_KEPT)
         target = f"{SIGNING_KEY}:{kid}"
         change = Change(ADMIN, "remove-signing-key", target, address_of(request.scope))
         async with self._audit.of(change, deadline):

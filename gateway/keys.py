@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from contract.registry import RECORD_VERSION, SIGNING_KEY, RegistryRecord
 from gateway.key_folder import MIN_KEY_BITS, NAME_FORMAT, KeyFolder, SigningKey
-from gateway.public_keys import PUBLIC_KEY, PublicKeys, is_valid, now_ms
-from gateway.registry import RegistryWriter, UnconfirmedError
+from gateway.public_keys import PUBLIC_KEY, PublicKeys, is_valid
+from gateway.registry import RegistryWriter, UnconfirmedError, now_ms
 from service.settings import SettingsError
 
 log = structlog.get_logger(__name__)

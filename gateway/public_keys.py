@@ -3,7 +3,6 @@
 They are asked for with every token, so a key is taken out of its record once, not each time.
 """
 
-import time
 from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -11,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from contract.frame import entity_key
 from contract.registry import SIGNING_KEY, RegistryRecord
+from gateway.registry import now_ms
 from service.registry import RegistryReader
 
 PUBLIC_KEY = "public_key"
@@ -64,7 +64,3 @@ class PublicKeys:
 def is_valid(record: RegistryRecord, now: int) -> bool:
     """Tell whether tokens of a published key are valid at `now`."""
     return record.until is None or now < record.until
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -23,6 +23,7 @@ from contract.registry import (
     encode_record,
     encode_revision,
 )
+from contract.topics import DAY_MS
 from gateway.link import Appended, Headers, SendError
 from service.kafka import topics_of
 from service.registry import RegistryReader
@@ -31,6 +32,9 @@ from service.tasks import cancel
 
 log = structlog.get_logger(__name__)
 
+REMOVED_KEPT = 7 * DAY_MS
+"""How long the record of a removal stays, in milliseconds: as long as the submissions topic keeps
+what was submitted before it."""
 WRITER_HEADER = "writer"
 
 
@@ -193,12 +197,12 @@ class RegistryWriter(RegistryReader):
         while True:
             await asyncio.sleep(self.sweep_interval)
             if self.follower.caught_up:
-                for key in self.state.ended(_now_ms()):
+                for key in self.state.ended(now_ms()):
                     await self._tombstone(key)
 
     async def _tombstone(self, key: bytes) -> None:
         current = self.state.current(key)
-        if current is None or current.until is None or current.until > _now_ms():
+        if current is None or current.until is None or current.until > now_ms():
             return  # while others were dropped, another gateway was faster, or it came back
         headers = [(REVISION_HEADER, encode_revision(current.revision))]
         try:
@@ -207,5 +211,6 @@ class RegistryWriter(RegistryReader):
             log.warning("ended registry record not dropped yet", reason=str(error))
 
 
-def _now_ms() -> int:
+def now_ms() -> int:
+    """The time as registry records have it: milliseconds since the epoch."""
     return time.time_ns() // 1_000_000

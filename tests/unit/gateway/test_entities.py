@@ -12,8 +12,9 @@ from contract.audit import AuditRecord, decode_audit
 from contract.kinds import KINDS
 from contract.registry import RECORD_VERSION, RegistryRecord, encode_record, hash_api_key
 from gateway import entities
-from gateway.entities import MAX_OLD_KEYS, REMOVED_KEPT
+from gateway.entities import MAX_OLD_KEYS
 from gateway.link import Appended
+from gateway.registry import REMOVED_KEPT
 from tests.unit.gateway.conftest import Api
 
 ADMIN = {"Authorization": "Bearer admin"}
