@@ -28,6 +28,18 @@ def scrape(run: LocalRun) -> str:
         return str(answer.read(), "utf-8")
 
 
+def until_shown(run: LocalRun, what: str) -> str:
+    """The client that the printed block shows, in the end. It names one new client a second."""
+    shown: list[str] = []
+
+    def pasted() -> bool:
+        shown.extend(SHOWN.findall(run.paste()))
+        return bool(shown)
+
+    wait_for(pasted, what)
+    return shown[0]
+
+
 def left_running(run: LocalRun) -> list[str]:
     """Parts of this run that are still there, in whoever's hands."""
     return [
@@ -72,12 +84,10 @@ def test_a_part_that_dies_is_started_again_and_nothing_is_lost(state: Path) -> N
         run.until_ready()
         clients = []
         for name in PARTS:
-            shown = SHOWN.search(run.paste())
-            assert shown
-            clients.append(shown[1])
+            clients.append(until_shown(run, f"numbers before the end of {name}"))
             run.kill(name)
             run.until_said(f"{name} died (signal SIGKILL)")
-            wait_for(lambda: SHOWN.search(run.paste()) is not None, f"numbers without {name}")
+            clients.append(until_shown(run, f"numbers without {name}"))
         text = scrape(run)
         assert [client for client in clients if f'client_id="{client}"' not in text] == []
         assert run.end(signal.SIGTERM) == 0
