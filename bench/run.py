@@ -13,6 +13,7 @@ import msgspec
 from bench import end_to_end, growth, scrapes
 from bench.edge import edge
 from bench.fleet import Clients
+from bench.floor import floor, floor_target
 from bench.gateway import batches, gateway, singles
 from bench.peers import fill, import_target, push_target, pushgateway, victoria
 from bench.pipeline import pipeline
@@ -41,7 +42,7 @@ async def measure(plan: Plan, folder: Path, subjects: Sequence[str]) -> list[Fig
 
 
 async def _gateway(plan: Plan, folder: Path) -> list[Figures]:
-    """One submission a request, beside a Pushgateway and VictoriaMetrics."""
+    """One submission a request, beside a plain function, a Pushgateway and VictoriaMetrics."""
     clients = Clients(plan.clients)
     async with contextlib.AsyncExitStack() as stack:
         ours = await stack.enter_async_context(pipeline(folder, cores()[1]))
@@ -50,6 +51,8 @@ async def _gateway(plan: Plan, folder: Path) -> list[Figures]:
         if plan.more_partitions:
             second = await stack.enter_async_context(gateway(ours, 12, plan.clients, 0))
             targets += singles(second, ours)
+        plain = await stack.enter_async_context(floor(ours.folder, clients))
+        targets += [floor_target(plain, clients, number, 1) for number in (32, 256)]
         if plan.peers:
             targets += await stack.enter_async_context(edge(first, ours))
             unchecked = await stack.enter_async_context(pushgateway(ours.folder, checks=False))
@@ -70,9 +73,12 @@ async def _batches(plan: Plan, folder: Path) -> list[Figures]:
         ours = await stack.enter_async_context(pipeline(folder, cores()[1]))
         first = await stack.enter_async_context(gateway(ours, 4, plan.clients, 0))
         targets = batches(first, ours)
+        clients = Clients(plan.clients)
+        plain = await stack.enter_async_context(floor(ours.folder, clients))
+        targets.append(floor_target(plain, clients, 4, BATCH))
         if plan.peers:
             stored = await stack.enter_async_context(victoria(ours.folder))
-            targets.append(import_target(stored, Clients(plan.clients), 4, BATCH))
+            targets.append(import_target(stored, clients, 4, BATCH))
         return await compete("Gateway, batches", targets, plan.batched, plan.rounds)
 
 
