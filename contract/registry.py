@@ -11,7 +11,7 @@ what was removed. Only then a tombstone follows, which names the revision that i
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 
 import msgspec
@@ -31,7 +31,7 @@ REVOCATION = "revocation"
 """Kind of a record that revokes one token; its id is the token's `jti`."""
 
 MAX_DECODED = 20_000
-"""Records that are also kept decoded, about 15 MB: those of whom one has heard last."""
+"""Records that are also kept decoded, about 15 MB: those that were asked for last."""
 
 REVISION_HEADER = "revision"
 """Header of a tombstone: the revision that it removes, in decimal."""
@@ -149,6 +149,8 @@ class RegistryState:
     """
 
     def __init__(self) -> None:
+        self.changed: Callable[[bytes], None] | None = None
+        """Is told the key of each record that is no longer as it was."""
         self._values: dict[bytes, bytes] = {}
         self._decoded: dict[bytes, RegistryRecord] = {}
         self._registered: SortedList[bytes] = SortedList()
@@ -198,7 +200,7 @@ class RegistryState:
                 return None
             record = _decoder.decode(value)
             if len(self._decoded) >= MAX_DECODED:
-                self._decoded.clear()
+                del self._decoded[next(iter(self._decoded))]
             self._decoded[key] = record
         return record
 
@@ -259,6 +261,8 @@ class RegistryState:
             self._ends[key] = after.until
         else:
             self._ends.pop(key, None)
+        if self.changed is not None:
+            self.changed(key)
 
     def _tally(self, record: RegistryRecord, step: int) -> None:
         self._counts[record.kind] += step

@@ -81,7 +81,7 @@ class Gateway:
         )
 
         # … and a submission, which leaves in a frame of its partition.
-        envelopes = Envelopes(settings.kafka_partitions)
+        envelopes = Envelopes(self.registry.state, settings.kafka_partitions)
         self._publisher = Publisher(
             topics_of(settings).submissions.name,
             settings.kafka_partitions,

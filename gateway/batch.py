@@ -77,7 +77,7 @@ class Batches:
         type, content = await read_packed(request, MAX_BYTES, deadline, (JSON, NDJSON))
         items = await self._decode(type, content)
         self._limits.admit(relay, request.scope, len(items))
-        cargo = Cargo(items, scope_of(relay), self._registry.state, self._envelopes)
+        cargo = Cargo(items, scope_of(relay), self._envelopes)
         await cargo.sort()
         if cargo.unknown:
             await self._look_again(cargo, deadline)

@@ -1,18 +1,17 @@
 """Cargo: the items of one batch, on their way to their partitions."""
 
 import asyncio
+import operator
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from contract.frame import entity_key
 from contract.kinds import KINDS
 from contract.position import Receipt
-from contract.registry import RegistryRecord, RegistryState
 from gateway.decoding import BodyError
 from gateway.envelopes import Envelopes
 from gateway.items import Item
@@ -64,14 +63,12 @@ class Cargo:
         self,
         items: Sequence[Item],
         scope: frozenset[str] | None,
-        state: RegistryState,
         envelopes: Envelopes,
     ) -> None:
         self._items = items
         self._scope = scope
-        self._state = state
         self._envelopes = envelopes
-        self._loaded: dict[int, _Loaded] = {}
+        self._loaded: dict[int, _Loaded] = defaultdict(_Loaded)
         self._rejected: list[Rejected] = []
         self._failed: Counter[tuple[str, Result]] = Counter()
         self.unknown: list[int] = []
@@ -82,28 +79,48 @@ class Cargo:
 
     async def sort(self) -> None:
         """Find out where each item belongs."""
-        get, scope, now = self._state.get, self._scope, time.time()
-        for place, item in enumerate(self._items):
+        for start in range(0, len(self._items), AT_A_TIME):
+            if start:
+                await asyncio.sleep(0)
+            self._sort(range(start, min(start + AT_A_TIME, len(self._items))))
+
+    def _sort(self, places: Iterable[int]) -> None:
+        """The same for the items in some places. It runs a million times a minute."""
+        items, scope, now = self._items, self._scope, time.time()
+        find, loaded = self._envelopes.find, self._loaded
+        for place in places:
+            item: Any = items[place]
             if item.fault:
                 self._reject(place, item.fault)
-            elif scope is not None and item.id not in scope:
+                continue
+            if scope is not None and item.id not in scope:
                 self._reject(place, f"the {item.kind} is not in the scope of this relay")
-            elif (record := get(entity_key(item.kind, item.id or ""))) is not None:
-                self._load(place, item, record, now)
-            else:
+                continue
+            envelope = find(item.kind, item.id)
+            if envelope is None:
                 self.unknown.append(place)
-            if place % AT_A_TIME == AT_A_TIME - 1:
-                await asyncio.sleep(0)
+                continue
+            body = item.body
+            try:
+                if body is None:
+                    piece = envelope.around_plain(item, now)
+                else:
+                    piece = envelope.around(body)
+                    self.ignored.update(body.ignored)
+                    self.ignored_count += body.ignored_count
+            except BodyError as error:
+                self._reject(place, str(error))
+                continue
+            load = loaded[envelope.partition]
+            load.places.append(place)
+            load.pieces.append(piece)
 
     def look_again(self) -> None:
         """Sort what was unknown, now that the registry has been read to its end."""
+        unknown, self.unknown = self.unknown, []
+        self._sort(unknown)
         for place in self.unknown:
-            item = self._items[place]
-            record = self._state.get(entity_key(item.kind, item.id or ""))
-            if record is None:
-                self._reject(place, f"the {item.kind} is not registered")
-            else:
-                self._load(place, item, record, time.time())
+            self._reject(place, f"the {self._items[place].kind} is not registered")
         self._loaded = {number: loaded.in_order() for number, loaded in self._loaded.items()}
 
     def leave_unknown(self, error: str) -> None:
@@ -136,30 +153,11 @@ class Cargo:
     def counts(self) -> dict[tuple[str, Result], int]:
         """How many items of each kind came to what."""
         counts: dict[tuple[str, Result], int] = dict(self._failed)
+        items = Counter(map(_kind, self._items))
         for kind in KINDS:
-            failed = sum(count for (name, _), count in counts.items() if name == kind)
-            items = sum(1 for item in self._items if item.kind == kind)
-            counts[kind, "received"] = items - failed
+            failed = sum(count for (name, _), count in self._failed.items() if name == kind)
+            counts[kind, "received"] = items[kind] - failed
         return counts
-
-    def _load(self, place: int, item: Any, record: RegistryRecord, now: float) -> None:
-        envelope = self._envelopes.of(record)
-        body = item.body
-        if body is None:
-            try:
-                piece = envelope.around_plain(item, now)
-            except BodyError as error:
-                self._reject(place, str(error))
-                return
-        else:
-            self.ignored.update(body.ignored)
-            self.ignored_count += body.ignored_count
-            piece = envelope.around(body)
-        loaded = self._loaded.get(envelope.partition)
-        if loaded is None:
-            loaded = self._loaded[envelope.partition] = _Loaded()
-        loaded.places.append(place)
-        loaded.pieces.append(piece)
 
     def _queue(
         self, publisher: Publisher, partition: int, loaded: _Loaded, deadline: float
@@ -186,6 +184,9 @@ class Cargo:
         self._rejected.append(Rejected(place, item.id, error, retry=result != "refused"))
         if item.kind in KINDS:
             self._failed[item.kind, result] += 1
+
+
+_kind = operator.attrgetter("kind")
 
 
 def _index(rejected: Rejected) -> int:

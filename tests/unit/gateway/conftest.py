@@ -243,7 +243,7 @@ async def api(
     credentials = Credentials(registry, tokens, requests, metrics, refusals, check_admin, limits)
     audit = Audit("audit", audit_topic)
     certificates = Certificates(load_authority(settings), registry, metrics)
-    envelopes = Envelopes(4)
+    envelopes = Envelopes(registry.state, 4)
     endpoints = {
         kind: Submissions(
             kind, settings, credentials, publisher, metrics, limits, requests, envelopes

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from contract.frame import Submission, decode_frame, join_frame, partition_of
 from contract.kinds import CLIENT, HEADEND, EntityKind
-from contract.registry import RECORD_VERSION, RegistryRecord
+from contract.registry import RECORD_VERSION, RegistryRecord, RegistryState, encode_record
+from gateway import envelopes as module
 from gateway.backlogs import BacklogDecoder
 from gateway.bodies import Body, BodyDecoder
 from gateway.decoding import BodyError
-from gateway.envelopes import MAX_ENVELOPES, Envelope, Envelopes
+from gateway.envelopes import Envelope, Envelopes
 
 NOW = 1_800_000_000.0
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)
@@ -22,6 +23,19 @@ texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_
 def record_of(kind: EntityKind, name: str = "Ada", revision: int = 1) -> RegistryRecord:
     attributes = {"type": "native"} if kind is CLIENT else {"region": "eu", "datacenter": "f"}
     return RegistryRecord(RECORD_VERSION, kind.name, "x-1", revision, name, attributes, [], 7)
+
+
+def knowing(*records: RegistryRecord) -> tuple[RegistryState, Envelopes]:
+    """A registry with these records, in their order, and the envelopes for it."""
+    state = RegistryState()
+    envelopes = Envelopes(state, 4)
+    for offset, record in enumerate(records):
+        state.apply(offset, record.key, encode_record(record))
+    return state, envelopes
+
+
+def envelope_of(record: RegistryRecord) -> Envelope:
+    return knowing(record)[1].of(record)
 
 
 def submission_of(piece: bytes) -> Submission:
@@ -62,7 +76,7 @@ floats = st.floats(0, 2.0**63) | st.just(-0.0) | exact
 )
 def test_a_client_says_the_same_both_ways(name: str, sent: list[dict[str, Any]]) -> None:
     """One envelope for several submissions, whose labels come and go."""
-    envelope = Envelopes(4).of(record_of(CLIENT, name))
+    envelope = envelope_of(record_of(CLIENT, name))
     decoder = BodyDecoder(CLIENT)
     for fields in sent:
         around = {key: fields[key] for key in ("headless", "timestamp") if key in fields}
@@ -72,23 +86,23 @@ def test_a_client_says_the_same_both_ways(name: str, sent: list[dict[str, Any]])
         assert "-0.0" not in str(got.metrics)
         headless = {"headless": str(fields["headless"]).lower()} if "headless" in fields else {}
         assert got.labels == {"name": name, "type": "native"} | headless
-        assert got.fallback == {"headless": "false"}
+        assert got.fallback == ({} if headless else {"headless": "false"})
         assert got.timestamp == fields.get("timestamp")
 
 
 @given(st.lists(st.none() | texts, min_size=1, max_size=4))
 def test_a_headend_says_the_same_both_ways(names: list[str | None]) -> None:
-    envelope = Envelopes(4).of(record_of(HEADEND))
+    envelope = envelope_of(record_of(HEADEND))
     decoder = BodyDecoder(HEADEND)
     for name in names:
         body = {"metrics": {"cpu_usage": 1}} | ({"headend_name": name} if name else {})
         got = both_ways(envelope, decoder, json.dumps(body).encode())
         assert got.labels == {"region": "eu", "datacenter": "f"} | ({"name": name} if name else {})
-        assert got.fallback == {"name": "Ada"}
+        assert got.fallback == ({} if name else {"name": "Ada"})
 
 
 def test_what_types_cannot_tell_is_refused_both_ways() -> None:
-    envelope, decoder = Envelopes(4).of(record_of(HEADEND)), BodyDecoder(HEADEND)
+    envelope, decoder = envelope_of(record_of(HEADEND)), BodyDecoder(HEADEND)
     good, bad = b'{"metrics":{},"headend_name":"a"}', b'{"metrics":{},"headend_name":"a\\u0001"}'
     late = b'{"metrics":{},"timestamp":%d}' % (NOW + 301)
     for body, field in ((bad, "headend_name"), (late, "timestamp")):
@@ -100,22 +114,48 @@ def test_what_types_cannot_tell_is_refused_both_ways() -> None:
         both_ways(envelope, decoder, good)
 
 
-def test_another_record_has_another_envelope() -> None:
-    envelopes = Envelopes(4)
+def test_an_envelope_holds_until_the_registry_says_otherwise() -> None:
     first, second = record_of(CLIENT), record_of(CLIENT, "Grace", 2)
-    assert envelopes.of(first) is envelopes.of(first)
-    assert envelopes.of(second) is not envelopes.of(first)
+    state, envelopes = knowing(first)
+    before = envelopes.find("client", "x-1")
+    assert before is not None
+    assert envelopes.find("client", "x-1") is before is envelopes.of(first)
+    assert before.partition == partition_of(first.key, 4)
+
+    state.apply(1, second.key, encode_record(second))
     piece = envelopes.of(second).around(Body({}, {}, None))
     assert submission_of(piece).labels["name"] == "Grace"
-    assert envelopes.of(first).partition == partition_of(first.key, 4)
 
 
-def test_envelopes_are_bounded() -> None:
-    envelopes = Envelopes(4)
-    records = [record_of(CLIENT, revision=number) for number in range(MAX_ENVELOPES + 1)]
-    for record in records:
-        assert envelopes.of(record).record is record
-    assert len(envelopes._known) <= MAX_ENVELOPES
+def test_who_is_not_registered_has_no_envelope() -> None:
+    registered = record_of(CLIENT)
+    removed = record_of(CLIENT, revision=2)
+    removed.removed = True
+    state, envelopes = knowing(registered)
+    assert envelopes.find("client", "x-2") is None
+    assert envelopes.find("headend", "x-1") is None
+    assert envelopes.find("client", "x-1") is not None
+
+    state.apply(1, removed.key, encode_record(removed))
+    assert envelopes.find("client", "x-1") is None
+    # Whose request came before goes on with what it was given, of its own generation.
+    piece = envelopes.of(registered).around(Body({}, {}, None))
+    assert submission_of(piece).generation == registered.generation
+    assert envelopes.find("client", "x-1") is None
+
+
+def test_envelopes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_ENVELOPES", 3)
+    records = [record_of(CLIENT) for _ in range(5)]
+    for number, record in enumerate(records):
+        record.id = f"x-{number}"
+    _, envelopes = knowing(*records)
+    for _ in range(2):
+        for record in records:
+            found = envelopes.find("client", record.id)
+            assert found is not None
+            assert submission_of(found.around(Body({}, {}, None))).id == record.id
+    assert len(envelopes._known["client"]) == 3
 
 
 client = BacklogDecoder(CLIENT)
