@@ -1,0 +1,52 @@
+"""`python -m tests.chaos`: faults under load, on real processes; see docs/guarantees.md.
+
+ROUNDS (2) says how often each fault happens, FAULTS=name,name which ones, SEED repeats a run.
+"""
+
+import os
+import random
+import resource
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import uvloop
+
+from tests.chaos.disks import confined
+from tests.chaos.faults import FAULTS
+from tests.chaos.report import summary, table
+from tests.chaos.rounds import Rounds
+
+
+def main() -> int:
+    """Run; the exit status is 1 if anything was lost or wrong."""
+    names = os.environ.get("FAULTS", "").replace(",", " ").split() or list(FAULTS)
+    if unknown := set(names) - FAULTS.keys():
+        print(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(FAULTS)}")
+        return 2
+    rounds = int(os.environ.get("ROUNDS") or 2)
+    seed = int(os.environ.get("SEED") or random.randrange(2**32))
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    print(f"{folder} SEED={seed} ROUNDS={rounds} FAULTS={','.join(names)}", flush=True)
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+
+    run = Rounds(folder, names, rounds, seed, tell)
+    lines = uvloop.run(run.run())
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu = [round(each.ru_utime + each.ru_stime) for each in used]
+    print(f"CPU: {cpu[0]} s of the harness, {cpu[1]} s of what it started")
+    print(table(lines), summary(lines, run.audit, seed), sep="\n\n")
+    if run.audit.wrong or not all(line.is_good for line in lines):
+        print(f"The logs of all processes are in {folder}")
+        return 1
+    if not os.environ.get("KEEP"):
+        shutil.rmtree(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    confined()
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""All faults, by name, in the order in which they are caused."""
+
+import signal
+
+from tests.chaos import (
+    clocks,
+    crashes,
+    freezes,
+    outages,
+    poison,
+    raises,
+    removals,
+    shortages,
+    weather,
+)
+from tests.chaos.stage import Fault
+
+FAULTS: dict[str, Fault] = {
+    "gateway-kill": crashes.ends("gateways", signal.SIGKILL),
+    "gateway-term": crashes.ends("gateways", signal.SIGTERM),
+    "worker-kill": crashes.ends("workers", signal.SIGKILL),
+    "worker-term": crashes.ends("workers", signal.SIGTERM),
+    "exporter-kill": crashes.ends("exporters", signal.SIGKILL),
+    "exporter-term": crashes.ends("exporters", signal.SIGTERM),
+    "worker-rolling": crashes.rolls("workers"),
+    "service-rolling": crashes.rolls("workers", "exporters", "gateways"),
+    "worker-joins": crashes.worker_joins_and_leaves,
+    "leader-kill": outages.leader_killed,
+    "controller-kill": outages.controller_killed,
+    "worker-and-leader-kill": crashes.worker_and_leader,
+    "broker-rolling": outages.brokers_roll,
+    "two-brokers-down": outages.two_brokers_down,
+    "all-brokers-down": outages.all_brokers_down,
+    "worker-freeze": freezes.worker_frozen,
+    "broker-freeze": freezes.broker_frozen,
+    "gateway-freeze": freezes.gateway_frozen,
+    "exporter-freeze": freezes.exporter_frozen,
+    "worker-disk-full": shortages.worker_disk_full,
+    "broker-disk-full": shortages.broker_disk_full,
+    "gateway-clock": clocks.gateway_clock_jumps,
+    "slow-network": weather.slow_network,
+    "held-network": weather.held_network,
+    "cut-network": weather.cut_network,
+    "client-resets": weather.resets,
+    "corrupt-frames": poison.corrupt_frames,
+    "zombie-rows": poison.zombie_rows,
+    "entities-removed": removals.entities_removed,
+    "agent-raises": raises.agent_raises,
+}

@@ -1,0 +1,228 @@
+"""The installation under test: brokers, gateways, workers and exporters, all real processes."""
+
+import asyncio
+import contextlib
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiohttp
+
+from service.kafka import topics_of
+from service.settings import KafkaSettings
+from tests.chaos.brokers import Brokers
+from tests.chaos.disks import Disk
+from tests.chaos.member import Exit, Member
+from tobogganing.local import process
+from tobogganing.local.errors import LocalError
+from tobogganing.local.install import install_kafka
+from tobogganing.local.place import CHECKOUT
+from tobogganing.local.ports import LOOPBACK, free_ports
+from tobogganing.local.process import Process
+from tobogganing.local.secrets import provide_signing_keys
+
+PARTITIONS = 6
+METRICS_TOKEN = "metrics-token-of-the-chaos"
+ADMIN_TOKEN = "admin-token-of-the-chaos"
+POLL = 0.1
+ANSWER_WITHIN = 5.0
+
+
+Tell = Callable[[str], None]
+
+
+class Service:
+    """A gateway, worker or exporter: a member with a port."""
+
+    def __init__(
+        self, kind: str, number: int, folder: Path, environ: Mapping[str, str], tell: Tell
+    ) -> None:
+        self.kind = kind
+        self.port = free_ports(1)[0]
+        self.url = f"http://{LOOPBACK}:{self.port}"
+        self.folder = folder / f"{kind}-{number}"
+        self.folder.mkdir(exist_ok=True)
+        self.extra: dict[str, str] = {}
+        """What the next start has in its environment besides."""
+        self._environ = dict(environ) | {
+            "PORT": str(self.port),
+            "WORKER_NAME": f"w{number}",
+            "TMPDIR": str(self.folder),
+        }
+        self.member = Member(f"{kind}-{number}", self._launch, tell=tell)
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+    def _launch(self) -> Process:
+        with self.log.open("ab") as output:
+            return process.start(
+                [sys.executable, "-m", "tobogganing", self.kind],
+                environ=self._environ | self.extra,
+                output=output,
+                folder=self.folder,
+            )
+
+
+class Installation:
+    """Everything that runs, started once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.brokers = Brokers(folder / "kafka", install_kafka(), self.tell)
+        self.gateways: list[Service] = []
+        self.workers: list[Service] = []
+        self.exporters: list[Service] = []
+        self.broker_disk = Disk(folder / "kafka" / "node-3" / "data")
+        self.worker_disk = Disk(folder / "processor-1")
+        self._keeping: list[asyncio.Task[None]] = []
+
+    @property
+    def services(self) -> list[Service]:
+        return [*self.gateways, *self.workers, *self.exporters]
+
+    @property
+    def settings(self) -> KafkaSettings:
+        return KafkaSettings(
+            kafka_bootstrap_servers=self.brokers.servers,
+            kafka_partitions=PARTITIONS,
+            kafka_replication=3,
+        )
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Start everything and wait until it is whole; end it all at the end."""
+        async with self.brokers.network, aiohttp.ClientSession() as self._http:
+            try:
+                await self.brokers.start()
+                self._make_topics()
+                for kind in ("gateway", "processor", "exporter"):
+                    for number in (1, 2):
+                        self.add(kind, number)
+                for member in self.members():
+                    self.keep(member)
+                await self.whole()
+                yield
+            finally:
+                for task in self._keeping:
+                    task.cancel()
+                await asyncio.gather(*self._keeping, return_exceptions=True)
+                self._keep_logs()
+
+    def add(self, kind: str, number: int) -> Service:
+        """Make another service. The second of each kind is behind the network."""
+        near = number == 2
+        servers = self.brokers.near_servers if near else self.brokers.servers
+        service = Service(kind, number, self.folder, self._environ(servers), self.tell)
+        {"gateway": self.gateways, "processor": self.workers, "exporter": self.exporters}[
+            kind
+        ].append(service)
+        return service
+
+    def keep(self, member: Member) -> asyncio.Task[None]:
+        """Start a member, and see to it that it goes on, until the task is cancelled."""
+        member.up()
+        task = asyncio.create_task(member.keep(), name=member.name)
+        self._keeping.append(task)
+        return task
+
+    async def some_leader(self, chance: random.Random) -> Member:
+        """The leader of some partition of the submissions."""
+        topic = topics_of(self.settings).submissions.name
+        return await self.brokers.leader(topic, chance.randrange(PARTITIONS))
+
+    def members(self) -> list[Member]:
+        return [*self.brokers.members, *(service.member for service in self.services)]
+
+    def exits(self) -> list[Exit]:
+        """What ended without having been asked to, so far."""
+        return [each for member in self.members() for each in member.exits]
+
+    async def whole(self, patience: float = 90.0) -> None:
+        """Wait until every broker is in sync and every service is ready.
+
+        Raises:
+            LocalError: it did not happen in time.
+        """
+        waiting = ["brokers"]
+        try:
+            async with asyncio.timeout(patience):
+                await self._whole_brokers()
+                for service in self.services:
+                    waiting = [service.member.name]
+                    await self.until_ready(service, patience)
+        except TimeoutError:
+            raise LocalError(f"not whole after {patience:g} s: waiting for {waiting}") from None
+
+    async def until_ready(self, service: Service, patience: float = 60.0) -> None:
+        """Wait until a service is ready.
+
+        Raises:
+            LocalError: it did not happen in time.
+        """
+        try:
+            async with asyncio.timeout(patience):
+                while not await self.ready(service):  # noqa: ASYNC110
+                    await asyncio.sleep(POLL)
+        except TimeoutError:
+            raise LocalError(f"{service.member.name} not ready after {patience:g} s") from None
+
+    async def _whole_brokers(self) -> None:
+        cluster = self.brokers.cluster
+        while True:
+            if all(broker.is_running for broker in cluster.brokers):
+                with contextlib.suppress(LocalError):  # one of them has ended meanwhile
+                    return await cluster.wait_until_ready()
+            await asyncio.sleep(POLL)
+
+    async def ready(self, service: Service) -> bool:
+        try:
+            async with self._http.get(
+                service.url + "/-/ready", timeout=aiohttp.ClientTimeout(total=2)
+            ) as answer:
+                return answer.status == 200
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return False
+
+    def _keep_logs(self) -> None:
+        """Copy logs to where they stay: a mounted folder goes with this process."""
+        for service in self.services:
+            if service.log.exists():
+                shutil.copy(service.log, self.folder / f"{service.member.name}.log")
+
+    def tell(self, what: str) -> None:
+        """Write what happens into the folder's journal."""
+        moment = datetime.now(UTC).isoformat()
+        with (self.folder / "journal").open("a", encoding="utf-8") as journal:
+            journal.write(f"{moment} {what}\n")
+
+    def _make_topics(self) -> None:
+        """By our own command, as an operator would."""
+        command = [sys.executable, "-m", "tobogganing", "topics"]
+        environ = self._environ(self.brokers.servers)
+        subprocess.run(command, env=environ, check=True, capture_output=True, timeout=60)
+
+    def _environ(self, servers: str) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(CHECKOUT),
+            "HOME": os.environ.get("HOME", "/"),
+            "KAFKA_BOOTSTRAP_SERVERS": servers,
+            "KAFKA_PARTITIONS": str(PARTITIONS),
+            "KAFKA_REPLICATION": "3",
+            "METRICS_TOKEN": METRICS_TOKEN,
+            "ADMIN_TOKEN": ADMIN_TOKEN,
+            "SIGNING_KEYS_DIR": str(provide_signing_keys(self.folder, {})),
+            "ANSWER_WITHIN_SECONDS": str(ANSWER_WITHIN),
+            "HOST": LOOPBACK,
+            "LOG_FORMAT": "json",
+            "RATE_LIMIT_PER_MINUTE": "0",
+            "AUTH_FAILURES_PER_MINUTE": "0",
+            "SWEEP_INTERVAL_SECONDS": "2",
+        }
