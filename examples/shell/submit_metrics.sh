@@ -34,7 +34,7 @@ rm -f ./*.new waiting/*.new rejected/*.new # of a run that was killed
 # now: seconds since the epoch. number FILE: what a file counts. replace FILE: whole or not at all.
 now() { date +%s; }
 number() { if [ -s "$1" ]; then cat "$1"; else echo 0; fi; }
-replace() { cat >"$1.new" && mv "$1.new" "$1"; }
+replace() { cat >"$1.new" && sync "$1.new" && mv "$1.new" "$1"; }
 count() { echo $(($(number "$1") + $2)) | replace "$1"; }
 # random N: a whole number from 0 to N.
 random() { echo $(($(od -An -N4 -tu4 /dev/urandom) % ($1 + 1))); }
@@ -151,6 +151,7 @@ back_off() {
     [ "$pause" -le "${MAX_PAUSE_SECONDS:-60}" ] || pause=${MAX_PAUSE_SECONDS:-60}
     case $after in '' | *[!0-9]* | ?????*) after=0 ;; esac
     [ "$after" -le 3600 ] || after=3600
+    [ "$after" -eq 0 ] || after=$((after + 1)) # now is rounded down
     failures=$((failures + 1))
     until=$(($(now) + after + $(random "$pause")))
     echo "$until $failures" | replace pause

@@ -101,8 +101,8 @@ class Agent:
 
     async def stop(self) -> None:
         """End it as a service manager does; a request under way is finished."""
-        await self._end(signal.SIGTERM)
         assert self._process is not None
+        await self._end(signal.SIGTERM)
         assert self._process.returncode == 0, self.log()
 
     async def once(self) -> int:
@@ -115,7 +115,7 @@ class Agent:
     async def flush(self) -> None:
         """Measure once more, and see that nothing waits."""
         async with asyncio.timeout(PATIENCE):
-            while await self.once() != 0:
+            while await self.once() != 0:  # noqa: ASYNC110
                 await asyncio.sleep(POLL)
         assert not self.waiting()
 
@@ -155,7 +155,7 @@ class Agent:
     async def _until(self, condition: Callable[[], bool]) -> None:
         try:
             async with asyncio.timeout(PATIENCE):
-                while not condition():  # noqa: ASYNC110  (files tell nobody)
+                while not condition():  # noqa: ASYNC110
                     await asyncio.sleep(POLL)
         except TimeoutError:
             raise AssertionError(f"{self.id} did not go on:\n{self.log()}") from None
@@ -173,10 +173,10 @@ class Agent:
             )
 
     async def _end(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
+        if self._process is None or self._process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
         async with asyncio.timeout(PATIENCE):
             await self._process.wait()
 
@@ -184,7 +184,7 @@ class Agent:
 class Repeated(Agent):
     """An example that measures once a run: cron starts it again and again, though not so fast."""
 
-    _runs: asyncio.Task[None]
+    _runs: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         self._going_on = True
@@ -193,10 +193,12 @@ class Repeated(Agent):
     async def kill(self) -> None:
         self._going_on = False
         await super().kill()
-        await self._runs
+        if self._runs:
+            await self._runs
 
     async def stop(self) -> None:
         self._going_on = False
+        assert self._runs
         await self._runs
 
     async def _repeat(self) -> None:

@@ -143,7 +143,7 @@ class Image:
     def _step(self, context: Path, name: str, text: str) -> None:
         match name:
             case "FROM":
-                assert text.startswith("alpine:")
+                assert re.fullmatch(r"alpine:\d+\.\d+", text)
             case "RUN":
                 assert self.shell(text) == 0, text
             case "COPY":

@@ -123,6 +123,6 @@ def total(scrape: str, name: str) -> float:
 
 def shown(scrape: str, name: str, id: str) -> float:
     """The sample of an entity."""
-    pattern = rf'^{name}{{(?:client|headend)_id="{re.escape(id)}",.*}} (\S+)$'
+    pattern = rf'^{name}{{.*(?:client|headend)_id="{re.escape(id)}",.*}} (\S+)$'
     (value,) = re.findall(pattern, scrape, re.MULTILINE)
     return float(value)

@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 
 from service.settings import KafkaSettings
+from tests.debian import give_up
 from tests.deploy import fleet, programs
 from tests.deploy.agents import POLL, Agent
 from tests.deploy.container import Image
@@ -47,7 +48,9 @@ async def pipeline(
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def agents(pipeline: Pipeline, go_binaries: Path, tmp_path: Path) -> list[Agent]:
+async def agents(
+    pipeline: Pipeline, go_binaries: Path, tmp_path: Path
+) -> AsyncIterator[list[Agent]]:
     """One of each, registered."""
     made = []
     for name in NAMES:
@@ -55,7 +58,9 @@ async def agents(pipeline: Pipeline, go_binaries: Path, tmp_path: Path) -> list[
         key = await pipeline.register("headend" if "headend" in name else "client", id)
         url = pipeline.gateway.url
         made.append(fleet.agent(name, go_binaries, tmp_path, url, id, key))
-    return made
+    yield made
+    for each in made:
+        await each.kill()
 
 
 class Container(NamedTuple):
@@ -72,8 +77,11 @@ class Container(NamedTuple):
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
 async def container(
     pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Container]:
+) -> AsyncIterator[Container | None]:
     """What the README says to docker; it starts before all tests here: cron is in no hurry."""
+    if os.geteuid():  # as Docker, which nobody else may use
+        yield None
+        return
     folder = tmp_path_factory.mktemp("container")
     environ = {
         "MANAGER_URL": pipeline.gateway.url,
@@ -110,23 +118,23 @@ async def test_nothing_that_was_queued_is_lost_by_an_outage_or_a_kill(
     async def all_of(step: Callable[[Agent], Awaitable[None]]) -> None:
         await asyncio.gather(*map(step, agents))
 
-    await all_of(Agent.start)
+    await all_of(lambda each: each.start())
     await all_of(lambda each: each.until_sent(2))
     await pipeline.gateway.end(signal.SIGKILL)
     for each in agents:
         each.machine.go_on()
     await all_of(lambda each: each.until_waiting(3))
-    await all_of(Agent.kill)
+    await all_of(lambda each: each.kill())
     queued = [each.waiting() for each in agents]
-    await all_of(Agent.start)
+    await all_of(lambda each: each.start())
     await all_of(lambda each: each.until_waiting(6))
     queued = [samples | each.waiting() for samples, each in zip(queued, agents, strict=True)]
     await pipeline.gateway.start()
     await asyncio.gather(*map(Agent.until_gone, agents, queued))
     await pipeline.admin("auth/revoke", node_id=agents[1].id, node_type="headend")
     await all_of(lambda each: each.until_sent(2))
-    await all_of(Agent.stop)
-    await all_of(Agent.flush)
+    await all_of(lambda each: each.stop())
+    await all_of(lambda each: each.flush())
 
     submitted, scrape = await pipeline.settled()
     for each, samples in zip(agents, queued, strict=True):
@@ -194,13 +202,12 @@ async def test_a_sample_that_is_never_taken_is_set_aside_and_the_others_arrive(
         for _ in range(5):
             assert await each.once() == 1
         spoilt = sorted((each.folder / "queue/waiting").iterdir())[2]
-        bad = spoilt.read_text().replace('"metrics":', '"timestamp":-1,"metrics":')
-        spoilt.write_text(bad)
+        spoilt.write_text(spoilt.read_text().replace('"metrics":', '"metrics":7,"were":'))
         each.environ["MANAGER_URL"] = url
         await each.flush()
         (rejected,) = each.rejected()
         assert "400" in rejected
-        assert "-1" in rejected
+        assert "were" in rejected
         assert each.count("rejected_total") == 1
     submitted, scrape = await pipeline.settled()
     for each in agents:
@@ -247,7 +254,7 @@ async def test_the_commands_of_the_readme_do_what_it_says(
             lines[2], cwd=tmp_path, env=newcomer, start_new_session=True
         )
         async with asyncio.timeout(30):
-            while int(sent.read_text()) < 3:
+            while int(sent.read_text()) < 3:  # noqa: ASYNC110
                 await asyncio.sleep(POLL)
         os.killpg(running.pid, signal.SIGTERM)
         await running.wait()
@@ -260,10 +267,12 @@ async def test_the_commands_of_the_readme_do_what_it_says(
 
 @on_the_pipeline
 async def test_the_containers_cron_submits_and_not_as_root(
-    pipeline: Pipeline, container: Container
+    pipeline: Pipeline, container: Container | None
 ) -> None:
+    if container is None:
+        give_up("only root may start a process below another root folder")
     async with asyncio.timeout(90):
-        while not container.state("sent").exists():
+        while not container.state("sent").exists():  # noqa: ASYNC110
             await asyncio.sleep(POLL)
     submitted, scrape = await pipeline.settled()
     assert submitted.samples[f"client:{container.id}"]
