@@ -223,7 +223,7 @@ def newcomer(go_binaries: Path, tmp_path: Path) -> dict[str, str]:
     (tmp_path / "bin/wg").write_text(WG)
     (tmp_path / "bin/wg").chmod(0o755)
     (tmp_path / "bin/python3").symlink_to(sys.executable)
-    environ = fleet.programs.go_environ()
+    environ = programs.go_environ()
     return environ | {
         "PATH": f"{tmp_path}/bin:{environ['PATH']}",
         "API_KEY_FILE": str(tmp_path / "key"),
