@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from bench.trials import Figures
+from bench.trials import Figures, ratio
 
 
 class Target(NamedTuple):
@@ -43,16 +43,28 @@ def _of(
 
 
 def _ratio(
-    above: tuple[str, str, str], below: tuple[str, str, str], name: str
+    above: tuple[str, str, str],
+    below: tuple[str, str, str],
+    name: str,
+    processes: tuple[str, str],
 ) -> Callable[[Sequence[Figures]], float | None]:
+    """One figure of one process of each: the median of the rounds' ratios."""
+
     def figure(figures: Sequence[Figures]) -> float | None:
         upper, lower = _find(figures, *above), _find(figures, *below)
-        return None if upper is None or lower is None else upper.times(lower, name)
+        if upper is None or lower is None:
+            return None
+        return ratio(
+            upper.figures[f"{name} {processes[0]}"], lower.figures[f"{name} {processes[1]}"]
+        )
 
     return figure
 
 
+_FLOOR_US = 24.7
+"""CPU time of the plain function, a submission, on the machine for which the aims were set."""
 _ONE = ("Gateway", "Tobogganing gateway")
+_PLAIN = ("Gateway", "Plain ASGI function")
 _MANY = ("Gateway, batches", "Tobogganing gateway")
 _BY_KEY = (*_ONE, "32 connections, API keys, 4 part")
 _FRAMES = ("Processor", "Tobogganing", "1 worker, frames of 50, 200,000 ")
@@ -72,6 +84,34 @@ TARGETS = (
         _of(*_ONE, "256 connections, API keys, 4 part", "cpu gateway"),
     ),
     Target(
+        "The same, 32 connections, to a plain function that keeps nothing",
+        round(60 / _FLOOR_US, 2),
+        "times its CPU",
+        _ratio(_BY_KEY, (*_PLAIN, "32 connections"), "cpu", ("gateway", "Plain ASGI function")),
+    ),
+    Target(
+        "The same, 256 connections",
+        round(60 / _FLOOR_US, 2),
+        "times its CPU",
+        _ratio(
+            (*_ONE, "256 connections, API keys, 4 part"),
+            (*_PLAIN, "256 connections"),
+            "cpu",
+            ("gateway", "Plain ASGI function"),
+        ),
+    ),
+    Target(
+        "The same, 32 connections, to a Pushgateway without checks",
+        1,
+        "times its CPU",
+        _ratio(
+            _BY_KEY,
+            ("Gateway", "Pushgateway, checks off", "32 connections"),
+            "cpu",
+            ("gateway", "Pushgateway, checks off"),
+        ),
+    ),
+    Target(
         "Gateway, a new connection for each",
         100,
         _US,
@@ -81,12 +121,26 @@ TARGETS = (
         "JWTs against API keys",
         1.1,
         "times",
-        _ratio((*_ONE, "JWTs"), _BY_KEY, "cpu gateway"),
+        _ratio((*_ONE, "JWTs"), _BY_KEY, "cpu", ("gateway", "gateway")),
     ),
     Target("Gateway, batches of 500", 3, _US, _of(*_MANY, "", "cpu gateway")),
+    Target(
+        "The same, to VictoriaMetrics",
+        1,
+        "times its CPU",
+        _ratio(
+            (*_MANY, ""),
+            ("Gateway, batches", "VictoriaMetrics", ""),
+            "cpu",
+            ("gateway", "VictoriaMetrics"),
+        ),
+    ),
     Target("Processor, frames of 50", 20, _US, _of(*_FRAMES, "cpu processor")),
     Target(
-        "Processor, two workers against one", 1.1, "times", _ratio(_TWO, _FRAMES, "cpu processor")
+        "Processor, two workers against one",
+        1.1,
+        "times",
+        _ratio(_TWO, _FRAMES, "cpu", ("processor", "processor")),
     ),
     Target("Exporter, a row applied", 8, _US, _of(*_STORE, "apply_again_cpu_us")),
     Target("Exporter, catching up with 1,000,000 rows", 12, "s", _of(*_STARTED, "ready_seconds")),

@@ -58,9 +58,8 @@ class Figures:
         return {name.removeprefix("cpu "): self.median(name) for name in names}
 
     def times(self, other: "Figures", name: str) -> float:
-        """How many times the other's figure this one's is: the median of the rounds' own ratios."""
-        pairs = zip(self._rounds(name), other._rounds(name), strict=False)
-        return statistics.median(ours / theirs for ours, theirs in pairs if theirs)
+        """How many times the other's figure this one's is."""
+        return ratio(self._rounds(name), other._rounds(name))
 
     def _rounds(self, name: str) -> list[float]:
         """A figure round by round; `cpu` stands for all processes together."""
@@ -68,6 +67,11 @@ class Figures:
             return self.figures[name]
         parts = [values for each, values in self.figures.items() if each.startswith(f"{name} ")]
         return [sum(values) for values in zip(*parts, strict=True)]
+
+
+def ratio(above: Sequence[float], below: Sequence[float]) -> float:
+    """The median of the rounds' own ratios."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=False) if b)
 
 
 async def compete(
