@@ -31,7 +31,10 @@ type Agent struct {
 // not report at once.
 func (a *Agent) Run(ctx context.Context) {
 	wake := make(chan struct{}, 1)
+	measured := make(chan struct{})
+	defer func() { <-measured }() // a sample that is being written is finished, too
 	go func() {
+		defer close(measured)
 		first := time.Duration(rand.New(rand.NewSource(time.Now().UnixNano())).Int63n(int64(a.Interval)))
 		if !sleep(ctx, first) {
 			return
