@@ -89,6 +89,7 @@ class Gateway:
             BrokerClock(),
             self.metrics.frames,
             settings.max_queued_submissions,
+            settings.max_queued_bytes,
         )
         self._submissions = {
             kind: Submissions(

@@ -129,7 +129,7 @@ class Batches:
             raise ApiError(
                 503,
                 "Nothing of the batch was accepted: send it again",
-                headers={"Retry-After": "1"},
+                headers={"Retry-After": str(cargo.retry_after)},
                 accepted=0,
                 rejected=msgspec.to_builtins(rejected),
                 receipts=receipts,

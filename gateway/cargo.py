@@ -76,6 +76,8 @@ class Cargo:
         self.receipts: list[str | None] = [None] * len(items)
         self.ignored: set[str] = set()
         self.ignored_count = 0
+        self.retry_after = 1
+        """Seconds after which those that are to be sent again may be."""
 
     async def sort(self) -> None:
         """Find out where each item belongs."""
@@ -172,7 +174,8 @@ class Cargo:
             answer: _Answer = loop.create_future()
             try:
                 publisher.queue(partition, pieces, deadline, answer, count)
-            except OverloadedError:
+            except OverloadedError as error:
+                self.retry_after = error.retry_after
                 for place in places:
                     self._reject(place, "too many submissions wait for Kafka", "overloaded")
             else:

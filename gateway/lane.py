@@ -21,6 +21,7 @@ import structlog
 from contract.frame import join_frame
 from contract.position import Receipt
 from gateway.clock import BrokerClock
+from gateway.drain import DrainRate
 from gateway.link import Appended, SendError
 from gateway.metrics import FrameMetrics
 
@@ -79,7 +80,9 @@ class Lane:
         clock: BrokerClock,
         metrics: FrameMetrics,
         now: Callable[[], float] = time.monotonic,
+        drain: DrainRate | None = None,
     ) -> None:
+        self._drain = drain if drain is not None else DrainRate()
         self._partition = partition
         self._topic = topic
         self._sender = sender
@@ -90,6 +93,8 @@ class Lane:
         self._timer: asyncio.TimerHandle | None = None
         self._wake_at = math.inf
         self._count = 0
+        self.size = 0
+        """Bytes of the submissions that wait."""
         # Each in the order of deadlines.
         self._queue: deque[_Member] = deque()
         self._sent: deque[_Member] = deque()
@@ -120,6 +125,7 @@ class Lane:
                 place -= 1  # it comes later than others that began later: its body was slow
             queue.insert(place, member)
         self._count += count
+        self.size += len(pieces)
         self._filled.set()
         if deadline < self._wake_at:
             self._wake(deadline)
@@ -168,7 +174,7 @@ class Lane:
             if member.deadline < last_call:
                 self._answer(member, None)
             elif member.answer.done():
-                self._count -= member.number
+                self._let_go(member)
             else:
                 size += len(member.pieces) + 1
                 count += member.number
@@ -195,6 +201,7 @@ class Lane:
         acknowledged = self._now()
         self._clock.learn(self._partition, appended.timestamp, sent, acknowledged)
         count = sum(member.number for member in members)
+        self._drain.add(count, acknowledged)
         self._metrics.frame(count, len(frame), acknowledged - sent)
         in_time = appended.timestamp <= answer_by
         if not in_time:
@@ -212,9 +219,13 @@ class Lane:
 
     def _answer(self, member: _Member, receipt: Receipt | None) -> None:
         """Tell whoever waits what became of a member that is leaving."""
-        self._count -= member.number
+        self._let_go(member)
         if not member.answer.done():
             member.answer.set_result(receipt)
+
+    def _let_go(self, member: _Member) -> None:
+        self._count -= member.number
+        self.size -= len(member.pieces)
 
     def _waiting(self) -> Iterator[deque[_Member]]:
         yield from (self._held, self._sent, self._queue)

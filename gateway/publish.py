@@ -1,20 +1,30 @@
 """Publishing: every submission takes the lane of its entity's partition."""
 
 import asyncio
+import time
+from collections.abc import Callable
 
 from contract.frame import partition_of
 from contract.position import Receipt
 from gateway.clock import BrokerClock
+from gateway.drain import DrainRate
 from gateway.lane import Answer, Lane, Sender
 from gateway.metrics import FrameMetrics
 
 
 class OverloadedError(Exception):
-    """As many submissions wait for Kafka as may wait."""
+    """As much waits for Kafka as may wait; `retry_after` is in seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"too much waits for Kafka: room in about {retry_after} s")
+        self.retry_after = retry_after
 
 
 class Publisher:
-    """All lanes. `max_waiting` bounds the submissions that wait in them at once."""
+    """All lanes.
+
+    `max_waiting` bounds the submissions that wait in them at once, `max_bytes` their bytes.
+    """
 
     def __init__(
         self,
@@ -24,14 +34,20 @@ class Publisher:
         clock: BrokerClock,
         metrics: FrameMetrics,
         max_waiting: int,
+        max_bytes: int,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.partitions = partitions
+        self._drain = DrainRate()
+        self._now = now
         self._lanes = [
-            Lane(partition, topic, sender, clock, metrics) for partition in range(partitions)
+            Lane(partition, topic, sender, clock, metrics, drain=self._drain)
+            for partition in range(partitions)
         ]
         self.max_waiting = max_waiting
-        self._room = 0
-        """At least so many more may wait; counted again only when it is used up."""
+        self.max_bytes = max_bytes
+        self._room = self._room_bytes = 0
+        """At least so much more may wait; counted again only when it is used up."""
 
     @property
     def waiting(self) -> int:
@@ -55,16 +71,24 @@ class Publisher:
         Raises:
             OverloadedError: too many wait already.
         """
-        if self.room(count) < count:
-            raise OverloadedError
+        self.require_room(count, len(pieces))
         self._room -= count
+        self._room_bytes -= len(pieces)
         self._lanes[partition].queue(pieces, deadline, answer, count)
 
-    def room(self, wanted: int) -> int:
-        """Return how many more may wait: exactly, or at least `wanted`."""
-        if self._room < wanted:
-            self._room = max(0, self.max_waiting - self.waiting)
-        return self._room
+    def require_room(self, count: int, size: int) -> None:
+        """Make sure that `count` more submissions may wait, of `size` bytes together.
+
+        Raises:
+            OverloadedError: too much waits already.
+        """
+        if count <= self._room and size <= self._room_bytes:
+            return
+        waiting = self.waiting
+        self._room = self.max_waiting - waiting
+        self._room_bytes = self.max_bytes - sum(lane.size for lane in self._lanes)
+        if count > self._room or size > self._room_bytes:
+            raise OverloadedError(self._drain.wait(waiting, self._now()))
 
     async def run(self) -> None:
         """Send frames until cancelled; then whatever still waits is not confirmed."""

@@ -27,6 +27,8 @@ class GatewaySettings(KafkaSettings, HttpSettings):
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 65_536
     max_queued_submissions: Annotated[int, Meta(ge=1)] = 20_000
     """Submissions that may wait for Kafka at once; more are answered 503 right away."""
+    max_queued_bytes: Annotated[int, Meta(ge=2**20)] = 64 * 2**20
+    """Bytes of submissions that may wait for Kafka at once."""
     rate_limit_per_minute: Annotated[float, Meta(ge=0)] = 60
     """Submissions that one entity may make; 0: no limit."""
     relay_rate_limit_per_minute: Annotated[float, Meta(ge=0)] = 0

@@ -117,8 +117,8 @@ class Submissions:
             report = self._read(record, content)
             waiting.ignored = report.ignored
             self._publisher.queue(report.partition, report.pieces[0], deadline, waiting)
-        except OverloadedError:
-            waiting.refuse(_overloaded(), "overloaded")
+        except OverloadedError as error:
+            waiting.refuse(_overloaded(error), "overloaded")
         except ApiError as error:
             waiting.refuse(error, "refused")
         except Exception as error:
@@ -170,9 +170,11 @@ class Submissions:
         loop = asyncio.get_running_loop()
         groups = [*grouped(report.pieces)]
         answers: list[asyncio.Future[Receipt | None]] = [loop.create_future() for _ in groups]
-        if self._publisher.room(count) < count:
+        try:
+            self._publisher.require_room(count, sum(len(pieces) for pieces, _ in groups))
+        except OverloadedError as error:
             self.count("overloaded")
-            raise _overloaded()
+            raise _overloaded(error) from error
         for (pieces, number), answer in zip(groups, answers, strict=True):
             self._publisher.queue(report.partition, pieces, deadline, answer, number)
         receipts: list[Receipt] = []
@@ -239,5 +241,5 @@ def _unconfirmed() -> ApiError:
     return unavailable("Kafka did not confirm the submission in time: send it again")
 
 
-def _overloaded() -> ApiError:
-    return unavailable("Too many submissions wait for Kafka: try again")
+def _overloaded(error: OverloadedError) -> ApiError:
+    return unavailable("Too many submissions wait for Kafka: try again", error.retry_after)

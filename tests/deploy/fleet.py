@@ -53,5 +53,9 @@ def agent(
             python: list[str | Path] = [sys.executable, "-I", EXAMPLES / "python/submit_metrics.py"]
             return Agent("client", id, python, "--once", folder, environ)
         case _:
-            shell: list[str | Path] = [programs.busybox(), "sh", EXAMPLES / "shell/submit_metrics.sh"]
+            shell: list[str | Path] = [
+                programs.busybox(),
+                "sh",
+                EXAMPLES / "shell/submit_metrics.sh",
+            ]
             return Repeated("client", id, shell, "", folder, ONE_RUN | environ)

@@ -236,6 +236,7 @@ async def api(
         taught_clock(range(4)),
         metrics.frames,
         max_waiting=3,
+        max_bytes=10**8,
     )
     refusals = Refusals(requests, settings.auth_failures_per_minute)
     check_admin = TokenCheck(settings.admin_token, "admin", requests, refusals)

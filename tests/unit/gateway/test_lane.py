@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from contract.frame import Frame, Submission, decode_frame, encode_submission
 from contract.position import Receipt
 from gateway.clock import MAX_AGE, BrokerClock
+from gateway.drain import MOST, SPAN
 from gateway.lane import LAST_CALL, MAX_BYTES, MAX_SUBMISSIONS, Lane
 from gateway.link import Appended, SendError
 from gateway.metrics import FrameMetrics
@@ -369,15 +370,17 @@ async def test_giving_up_answers_everything(lane: Lane, sender: HandSender) -> N
     assert len(lane) == 0
 
 
-PublisherOf = Callable[[int], Publisher]
+PublisherOf = Callable[..., Publisher]
 
 
 @pytest.fixture
 async def publisher_of(sender: HandSender) -> PublisherOf:
-    def make(max_waiting: int) -> Publisher:
+    def make(
+        max_waiting: int, max_bytes: int = 10**6, now: Callable[[], float] = time.monotonic
+    ) -> Publisher:
         clock = taught_clock(range(4))
         metrics = FrameMetrics(CollectorRegistry())
-        return Publisher("submissions", 4, sender, clock, metrics, max_waiting)
+        return Publisher("submissions", 4, sender, clock, metrics, max_waiting, max_bytes, now)
 
     return make
 
@@ -391,6 +394,57 @@ async def test_the_number_that_waits_is_bounded_over_all_lanes(
     with pytest.raises(OverloadedError):
         publisher.submit(b"client:c10", piece(10), soon())
     assert publisher.waiting == 10
+
+
+async def test_the_bytes_that_wait_are_bounded_over_all_lanes(
+    publisher_of: PublisherOf, sender: HandSender
+) -> None:
+    large = piece(0, 1000)
+    publisher = publisher_of(100, 3 * len(large))
+    for number in range(3):
+        publisher.submit(f"client:c{number}".encode(), large, soon())
+    with pytest.raises(OverloadedError):
+        publisher.submit(b"client:c3", piece(3), soon())
+    sender.connected.set()
+    task = asyncio.create_task(publisher.run())
+    for _ in range(await frames_waiting(publisher, sender)):
+        publisher.submit(b"client:c3", large, soon())
+    task.cancel()
+
+
+async def frames_waiting(publisher: Publisher, sender: HandSender) -> int:
+    """Answer one frame; return how many submissions it held, which no longer wait."""
+    waiting = publisher.waiting
+    _, answer = await sender.frame()
+    sender.append(answer)
+    async with asyncio.timeout(5):
+        while publisher.waiting == waiting:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    return waiting - publisher.waiting
+
+
+async def test_who_is_refused_is_told_when_there_will_be_room(
+    publisher_of: PublisherOf, sender: HandSender
+) -> None:
+    publisher = publisher_of(40)
+    refused = pytest.raises(OverloadedError)
+    for number in range(40):
+        publisher.submit(f"client:c{number}".encode(), piece(number), soon())
+    with refused as nothing_leaves:
+        publisher.submit(b"client:x", piece(0), soon())
+    assert nothing_leaves.value.retry_after == MOST
+
+    sender.connected.set()
+    task = asyncio.create_task(publisher.run())
+    await frames_waiting(publisher, sender)
+    number = publisher.waiting
+    for more in range(40 - number):
+        publisher.submit(f"client:d{more}".encode(), piece(more), soon())
+    with pytest.raises(OverloadedError) as some_left:
+        publisher.submit(b"client:x", piece(0), soon())
+    rate = (40 - number) / SPAN
+    assert some_left.value.retry_after == pytest.approx(min(MOST, 40 / rate), abs=1.5)
+    task.cancel()
 
 
 async def test_an_entity_always_takes_the_same_lane_and_lanes_do_not_wait_for_each_other(
