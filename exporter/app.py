@@ -18,8 +18,10 @@ from starlette.responses import Response
 from exporter.after import Coverage, parse_receipts
 from exporter.follow import Intake
 from exporter.lag import SourceEnds
+from exporter.ledger import ledger_document
 from exporter.metrics import ExporterMetrics, PipelineCollector, RegisteredCollector, StateCollector
 from exporter.pages import Link, front_page, is_loopback, numbers
+from exporter.receipts import Receipts, parse_receipt
 from exporter.scrapes import Moment, Scrapes
 from exporter.sending import Sender
 from exporter.settings import ExporterSettings
@@ -27,7 +29,7 @@ from exporter.store import StateStore
 from service.bearer import TokenCheck
 from service.exposition import EOF, exposition, head_response, negotiate, render
 from service.health import Reasons, health_routes
-from service.http import TemplateRoute, build_app, route, unavailable
+from service.http import JSON, TemplateRoute, build_app, route, unavailable
 from service.kafka import ensure_topics, topics_of
 from service.reader import TopicFollower
 from service.registry import RegistryReader
@@ -57,6 +59,7 @@ class Exporter:
         self.metrics = ExporterMetrics(CollectorRegistry())
 
         self.store = StateStore(served)
+        self._receipts = Receipts(settings, self.store)
         self._coverage = Coverage(served, settings.max_after_waiters)
         intake = Intake(self.store, self._coverage, self.metrics, lambda: self.state.caught_up)
         topics = topics_of(settings)
@@ -115,8 +118,7 @@ class Exporter:
             self._check_token(request)
             receipts = parse_receipts(request.query_params.getlist("after"))
             await self._coverage.reach(receipts, self._settings.after_timeout_seconds)
-            if missing := self.not_caught_up():
-                raise unavailable("Not ready: waiting for " + ", ".join(missing))
+            self._check_caught_up()
             wanted = negotiate(request)
             if request.method == "HEAD":
                 return head_response(wanted)
@@ -124,6 +126,34 @@ class Exporter:
             return self._sender.response(body, wanted)
 
         return route("/metrics", metrics, "GET")
+
+    def _check_caught_up(self) -> None:
+        """
+        Raises:
+            ApiError: 503, something has not been read yet.
+        """
+        if missing := self.not_caught_up():
+            raise unavailable("Not ready: waiting for " + ", ".join(missing))
+
+    def api_routes(self) -> list[TemplateRoute]:
+        """What is asked about the promise: the ledger, and receipts."""
+
+        async def ledger(request: Request) -> Response:
+            self._check_token(request)
+            self._check_caught_up()
+            lag = self.source.lag(self.store.ledgers)
+            return JSON(ledger_document(self.store.ledgers, lag))
+
+        async def receipt(request: Request) -> Response:
+            self._check_token(request)
+            wanted = parse_receipt(request.path_params["receipt"])
+            self._check_caught_up()
+            return JSON(await self._receipts.state(wanted))
+
+        return [
+            route("/api/v1/ledger", ledger, "GET"),
+            route("/api/v1/receipts/{receipt}", receipt, "GET"),
+        ]
 
     def own_metrics_route(self) -> TemplateRoute:
         """`/-/metrics`: the exporter's own families, where it runs alone."""
@@ -157,6 +187,7 @@ class Exporter:
         return build_app(
             [
                 self.metrics_route(),
+                *self.api_routes(),
                 self.own_metrics_route(),
                 self.front_route(self.waiting_for, LINKS),
                 *health_routes(self.waiting_for),

@@ -98,6 +98,11 @@ class StateCollector(Collector):
         for kind in KINDS:
             entities.add_metric([kind], self._store.entities(kind))
         yield entities
+        yield GaugeMetricFamily(
+            "tobogganing_exporter_unreadable_entities",
+            "Entities, or ledgers, whose newest row cannot be read: older ones are shown",
+            len(self._store.unreadable),
+        )
         lag = GaugeMetricFamily(
             "tobogganing_exporter_lag_records",
             "Records of the entity-state topic still to be read, as of Kafka's last answer",

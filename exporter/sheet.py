@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from contract.kinds import EntityKind
 from contract.position import Position
+from exporter.fates import Held
 from exporter.lines import NO_SERIES, CardWriter, LineMaker
 from exporter.rows import RowReader
 
@@ -71,6 +72,17 @@ class Sheet:
         self._cards[slot] = NO_SERIES
         self._free.append(slot)
         return True
+
+    def find(self, key: bytes) -> Held | None:
+        """What is known of a row."""
+        slot = self._slots.get(key)
+        if slot is None:
+            return None
+        return Held(
+            Position(self._offsets[slot], self._indexes[slot]),
+            self._generations[slot],
+            self._cards[slot] == NO_SERIES,
+        )
 
     def snapshot(self) -> Iterator[list[bytes]]:
         """All families with all their lines as of this moment: in steps, a piece of each family.

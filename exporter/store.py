@@ -6,16 +6,19 @@ is older than what its successor wrote: so every rule here is about which of two
 
 from collections.abc import Iterable, Iterator
 
+from contract.frame import entity_key
 from contract.kinds import KINDS
 from contract.row import (
     LedgerRow,
     RowError,
     decode_ledger_row,
     decode_position,
+    decode_row_position,
     empty_ledger,
     is_ledger_key,
     ledger_key,
 )
+from exporter.fates import Held
 from exporter.sheet import Sheet
 
 
@@ -25,6 +28,8 @@ class StateStore:
     def __init__(self, partitions: Iterable[int]) -> None:
         self.ledgers: dict[int, LedgerRow] = {p: empty_ledger() for p in partitions}
         """Newest ledger row of each partition that is served."""
+        self.unreadable: set[bytes] = set()
+        """Keys whose newest record cannot be read; what was held before stands."""
         self._sheets = {name.encode(): Sheet(kind) for name, kind in KINDS.items()}
 
     def apply(
@@ -39,6 +44,24 @@ class StateStore:
         """
         if key is None:
             raise RowError("the record has no key")
+        try:
+            applied = self._apply(partition, key, value, position)
+        except RowError:
+            if not self._is_older(key, value):
+                self.unreadable.add(key)
+            raise
+        if applied or value is None:
+            self.unreadable.discard(key)
+        return applied
+
+    def find(self, kind: str, id: str) -> Held | None:
+        """What is known of an entity's row; None where there is none that can be read."""
+        sheet, key = self._sheets.get(kind.encode()), entity_key(kind, id)
+        return None if sheet is None or key in self.unreadable else sheet.find(key)
+
+    def _apply(
+        self, partition: int, key: bytes, value: bytes | None, position: bytes | None
+    ) -> bool:
         kind, _, id = key.partition(b":")
         sheet = self._sheets.get(kind)
         if sheet is None or not id:
@@ -49,6 +72,15 @@ class StateStore:
             removed_at = decode_position(position) if position is not None else None
             return sheet.apply_tombstone(key, removed_at)
         return sheet.apply_row(key, id, value)
+
+    def _is_older(self, key: bytes, value: bytes | None) -> bool:
+        """Whether a row that cannot be read is known to be older than what is held."""
+        sheet = self._sheets.get(key.partition(b":")[0])
+        held = sheet.find(key) if sheet is not None else None
+        try:
+            return held is not None and decode_row_position(value or b"") < held.position
+        except RowError:
+            return False
 
     def entities(self, kind: str) -> int:
         """Number of entities of a kind that have series."""

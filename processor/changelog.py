@@ -13,6 +13,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
+from contract.dead_letter import Origin, encode_origin
 from processor.batch import ChangelogRecord, DeadLetter
 from processor.state import Span
 from service.kafka import client_options
@@ -23,7 +24,6 @@ log = structlog.get_logger(__name__)
 DEAD_LETTER_BYTES = 512 * 1024
 """What is kept of a dead letter: a compressed record may be larger than any that may be written.
 Its offset names the original, which stays in the submissions topic for as long."""
-REASON_CHARACTERS = 1000
 
 _BATCH_BYTES = 1024 * 1024
 """Size of a batch of records: about what brokers take at most."""
@@ -131,12 +131,13 @@ class Writer:
 
 
 def _headers(letter: DeadLetter) -> list[tuple[str, bytes]]:
-    headers = {
-        "reason": letter.reason[:REASON_CHARACTERS],
-        "offset": str(letter.record.offset),
-        "index": str(letter.index),
-        "appended": str(letter.record.appended),
-    }
-    if len(letter.value) > DEAD_LETTER_BYTES:
-        headers["truncated-from"] = str(len(letter.value))
-    return [(name, text.encode("utf-8", "replace")) for name, text in headers.items()]
+    size = len(letter.value)
+    return encode_origin(
+        Origin(
+            reason=letter.reason,
+            offset=letter.record.offset,
+            index=letter.index,
+            appended=letter.record.appended,
+            truncated_from=size if size > DEAD_LETTER_BYTES else None,
+        )
+    )

@@ -61,6 +61,12 @@ class TopicReader:
         offsets = await self._consumer.end_offsets(list(self._partitions.values()))
         return {tp.partition: offset for tp, offset in offsets.items()}
 
+    async def offset_at(self, partition: int, time: int) -> int | None:
+        """First offset appended at `time` (milliseconds) or later; None if there is none."""
+        tp = self._partitions[partition]
+        found = (await self._consumer.offsets_for_times({tp: max(0, time)}))[tp]
+        return None if found is None else int(found.offset)
+
     def seek(self, starts: Mapping[int, int]) -> None:
         """Continue each partition at its offset."""
         for partition, offset in starts.items():

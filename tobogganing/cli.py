@@ -12,6 +12,7 @@ from tobogganing.commands.certs import certs
 from tobogganing.commands.entities import ENTITY_GROUPS
 from tobogganing.commands.fleet import fleet
 from tobogganing.commands.keys import keys
+from tobogganing.commands.ledger import ledger
 from tobogganing.commands.tokens import tokens
 from tobogganing.local.errors import LocalError
 
@@ -153,5 +154,5 @@ def simulate(
     )
 
 
-for group in (*ENTITY_GROUPS, tokens, keys, certs, fleet):
+for group in (*ENTITY_GROUPS, tokens, keys, certs, fleet, ledger):
     main.add_command(group)

@@ -78,6 +78,7 @@ def build_manager(settings: ServeSettings) -> Starlette:
     routes = [
         *gateway.routes(),
         exporter.metrics_route(beside=families),
+        *exporter.api_routes(),
         exporter.front_route(waiting_for, LINKS),
         *health_routes(waiting_for),
     ]

@@ -22,6 +22,12 @@ admin_token_option = click.option(
     type=click.Path(dir_okay=False),
     help="File with the ADMIN_TOKEN. Default: the environment's, else the local run's.",
 )
+metrics_token_option = click.option(
+    "--metrics-token-file",
+    default=None,
+    type=click.Path(dir_okay=False),
+    help="File with the METRICS_TOKEN. Default: the environment's, else the local run's.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 
 
@@ -30,27 +36,30 @@ class Access:
     """A gateway, and the credential for it."""
 
     url: str
-    admin_token_file: str | None = None
-    is_open: bool = False
-    """Nothing is asked for but what needs no credential."""
+    token_file: str | None = None
+    secret: str | None = "ADMIN_TOKEN"
+    """Which token is shown; None where nothing is asked for but what needs no credential."""
 
-    def admin_token(self) -> str:
+    def token(self) -> str:
         """
         Raises:
             LocalError: there is none.
         """
-        from tobogganing.admin_token import read_admin_token
+        from tobogganing.admin_token import read_token
 
-        return read_admin_token(self.admin_token_file, os.environ)
+        assert self.secret is not None, "what is open needs no token"
+        return read_token(self.secret, self.token_file, os.environ)
 
     def manager(self) -> "Manager":
         """
         Raises:
-            LocalError: there is no ADMIN_TOKEN.
+            LocalError: the token is not there.
         """
         from tobogganing.commands.manager import Manager
 
-        return Manager(self.url, None if self.is_open else self.admin_token())
+        if self.secret is None:
+            return Manager(self.url, None)
+        return Manager(self.url, self.token(), self.secret)
 
 
 def with_admin(command: Callable[..., None]) -> Callable[..., None]:
@@ -66,6 +75,19 @@ def with_admin(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def with_metrics(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command `access` with the METRICS_TOKEN, and `as_json`."""
+
+    @url_option
+    @metrics_token_option
+    @json_option
+    @functools.wraps(command)
+    def run(*, url: str, metrics_token_file: str | None, **rest: Any) -> None:
+        command(access=Access(url, metrics_token_file, "METRICS_TOKEN"), **rest)
+
+    return run
+
+
 def without_admin(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command `access` to what is open to all, and `as_json`."""
 
@@ -73,6 +95,6 @@ def without_admin(command: Callable[..., None]) -> Callable[..., None]:
     @json_option
     @functools.wraps(command)
     def run(*, url: str, **rest: Any) -> None:
-        command(access=Access(url, is_open=True), **rest)
+        command(access=Access(url, secret=None), **rest)
 
     return run

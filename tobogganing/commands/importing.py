@@ -64,7 +64,7 @@ class Import:
         Raises:
             LocalError: the keys cannot be written.
         """
-        target, token = Target.of(self.access.url), self.access.admin_token()
+        target, token = Target.of(self.access.url), self.access.token()
         as_csv = self.credentials is not None and self.credentials.suffix.lower() == ".csv"
         with KeyFile(self.credentials, "csv" if as_csv else "ndjson") as keys:
             with (

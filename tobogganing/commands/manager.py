@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any, Self
 
+from tobogganing.admin_token import option_of
 from tobogganing.local.errors import LocalError
 from tobogganing.manager_api import Answer, ManagerApi, UnreachableError
 from tobogganing.pace import backoff
@@ -19,9 +20,11 @@ Body = dict[str, Any]
 class Manager:
     """Asks a gateway; a context manager."""
 
-    def __init__(self, url: str, admin_token: str | None) -> None:
+    def __init__(self, url: str, token: str | None, secret: str = "ADMIN_TOKEN") -> None:
+        """`secret` is what the installation calls this token."""
         self.url = url.rstrip("/")
-        self._admin_token = admin_token
+        self._token = token
+        self._secret = secret
         self._runner = asyncio.Runner()
         self._api = ManagerApi(self.url, connections=1)
 
@@ -89,9 +92,7 @@ class Manager:
         unconfirmed = False
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                answer = await self._api.ask(
-                    method, path, self._admin_token, body=body, query=query
-                )
+                answer = await self._api.ask(method, path, self._token, body=body, query=query)
             except UnreachableError as error:
                 raise LocalError(unreachable(self.url, error)) from None
             if answer.status == 200 and answer.body:
@@ -103,7 +104,9 @@ class Manager:
                 break
             unconfirmed = unconfirmed or answer.status == 503
             await asyncio.sleep(backoff(attempt, answer.retry_after))
-        raise LocalError(sentence(answer, f"{self.url}{path}", about, unconfirmed))
+        raise LocalError(
+            sentence(answer, f"{self.url}{path}", about, unconfirmed, secret=self._secret)
+        )
 
 
 def unreachable(url: str, error: UnreachableError) -> str:
@@ -116,7 +119,14 @@ def unreachable(url: str, error: UnreachableError) -> str:
     )
 
 
-def sentence(answer: Answer, where: str, about: str, unconfirmed: bool = False) -> str:
+def sentence(
+    answer: Answer,
+    where: str,
+    about: str,
+    unconfirmed: bool = False,
+    *,
+    secret: str = "ADMIN_TOKEN",
+) -> str:
     """What is wrong, and what to do, in one line. `unconfirmed`: an attempt before this had 503."""
     said = _line(str(answer.body.get("error") or "nothing more"))
     match answer.status:
@@ -124,8 +134,9 @@ def sentence(answer: Answer, where: str, about: str, unconfirmed: bool = False) 
             return f"{where} does not answer as a gateway does: check --url"
         case 401 if answer.body:
             return (
-                "the credential is refused (401): check ADMIN_TOKEN, --admin-token-file or the "
-                "API key, and that --url is the gateway that it belongs to"
+                f"the credential is refused (401): check {secret}, {option_of(secret)}"
+                f"{' or the API key' if secret == 'ADMIN_TOKEN' else ''}, and that --url is the "
+                "installation that it belongs to"
             )
         case 404 if about and said.endswith("not found") and said != "Not Found":
             return f"there is no {about} (404): the `list` command shows what is there"

@@ -235,3 +235,34 @@ def test_a_snapshot_stands_still_while_rows_are_applied(store: StateStore) -> No
     rest = [chain(steps, later) for steps, later in zip(taken, snapshot, strict=True)]
     assert b"".join(make_body(rest, b"").opened()) == before
     assert exposition(store) != before
+
+
+def test_what_cannot_be_read_is_known_until_something_newer_is(store: StateStore) -> None:
+    newer = encode_row(make_row(offset=7)).replace(b'"version":1', b'"version":2')
+    put(store, offset=5, metrics={"bytes_sent": 5})
+    with pytest.raises(RowError):
+        store.apply(0, KEY, newer)
+    assert store.unreadable == {KEY}
+    assert store.find("client", "c-1") is None, "what is held is not the newest"
+    assert " 5.0" in shown(store)
+    assert put(store, offset=8, metrics={"bytes_sent": 8})
+    assert store.unreadable == set()
+    assert store.find("client", "c-1") == (Position(8, 0), 0, False)
+    with pytest.raises(RowError):
+        store.apply(0, KEY, newer)
+    assert store.unreadable == set(), "it is older than what is held"
+
+
+@pytest.mark.parametrize("key", [b"client:c-1", b"gizmo:g-1", b"ledger:0"])
+def test_rows_that_cannot_be_read_are_counted_by_key(store: StateStore, key: bytes) -> None:
+    for _ in range(2):
+        with pytest.raises(RowError):
+            store.apply(0, key, b"rubbish")
+    assert store.unreadable == {key}
+
+
+def test_a_tombstone_ends_what_could_not_be_read(store: StateStore) -> None:
+    with pytest.raises(RowError):
+        store.apply(0, KEY, b"rubbish")
+    assert not store.apply(0, KEY, None, encode_position(Position(1, 0)))
+    assert store.unreadable == set()

@@ -24,6 +24,7 @@ COMMANDS = {
     "keys": ("list", "rotate", "remove"),
     "certs": ("issue", "ca"),
     "fleet": ("import", "export"),
+    "ledger": (),
 }
 CALLS = [
     [command, *sub] for command, subs in COMMANDS.items() for sub in ([], *([s] for s in subs))

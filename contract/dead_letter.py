@@ -1,0 +1,63 @@
+"""Dead letters: what could not be processed. The value is the data, headers say whence and why."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+WHOLE_FRAME = -1
+"""Index of a letter that holds a whole record: it could not be taken apart."""
+A_ROW = -2
+"""Index of a letter that holds a row: it could not be read, and was begun anew."""
+MAX_REASON = 1000
+
+
+class DeadLetterError(ValueError):
+    """A record of the dead-letter topic without its headers."""
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Why a letter was written, and where its data was found.
+
+    `offset` and `index` are those of a submission in the submissions topic, in the partition of
+    the letter's own number; `appended` is when that was appended, in milliseconds.
+    `truncated_from` is the size of the data where the letter holds only its beginning.
+    """
+
+    reason: str
+    offset: int
+    index: int
+    appended: int
+    truncated_from: int | None = None
+
+
+def encode_origin(origin: Origin) -> list[tuple[str, bytes]]:
+    """Encode a letter's headers."""
+    headers = {
+        "reason": origin.reason[:MAX_REASON],
+        "offset": str(origin.offset),
+        "index": str(origin.index),
+        "appended": str(origin.appended),
+    }
+    if origin.truncated_from is not None:
+        headers["truncated-from"] = str(origin.truncated_from)
+    return [(name, text.encode("utf-8", "replace")) for name, text in headers.items()]
+
+
+def decode_origin(headers: Iterable[tuple[str, bytes]]) -> Origin:
+    """Decode a letter's headers.
+
+    Raises:
+        DeadLetterError: one is missing, or is no number where it must be.
+    """
+    found = {name: value.decode("utf-8", "replace") for name, value in headers}
+    try:
+        truncated = found.get("truncated-from")
+        return Origin(
+            reason=found["reason"],
+            offset=int(found["offset"]),
+            index=int(found["index"]),
+            appended=int(found["appended"]),
+            truncated_from=None if truncated is None else int(truncated),
+        )
+    except (KeyError, ValueError) as error:
+        raise DeadLetterError(f"not a dead letter's headers: {error!r}") from error

@@ -1,0 +1,119 @@
+"""Looking up for one receipt: a record by its offset, a dead letter by its source."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from aiokafka import ConsumerRecord
+from aiokafka.errors import OffsetOutOfRangeError
+
+from contract.dead_letter import WHOLE_FRAME, DeadLetterError, Origin, decode_origin
+from contract.position import Receipt
+from service.kafka import topics_of
+from service.reader import TopicReader
+from service.settings import KafkaSettings
+
+CLOCKS = 60_000
+"""Milliseconds by which the brokers' clocks may differ."""
+MOST_LETTERS = 10_000
+"""Dead letters that are looked through for one receipt."""
+
+
+class TooManyError(Exception):
+    """There are more dead letters around that time than are looked through."""
+
+
+class Sought(NamedTuple):
+    """A record of the submissions topic, and where its partition begins and ends."""
+
+    first: int
+    end: int
+    record: ConsumerRecord | None
+
+
+class Letters(NamedTuple):
+    """The dead letter of a submission, if there is one; `complete`: nothing can be missing."""
+
+    found: Origin | None
+    complete: bool
+
+
+async def find_record(settings: KafkaSettings, partition: int, offset: int) -> Sought:
+    """Read one record of the submissions topic.
+
+    Raises:
+        KafkaError: Kafka does not answer.
+    """
+    found: list[ConsumerRecord] = []
+
+    def take(_: int, records: Sequence[ConsumerRecord]) -> None:
+        found.extend(records[:1])
+
+    topic = topics_of(settings).submissions.name
+    async with TopicReader(settings, topic, [partition]) as reader:
+        first = (await reader.beginnings())[partition]
+        end = (await reader.ends())[partition]
+        if first <= offset < end:
+            reader.seek({partition: offset})
+            try:
+                while not found:
+                    await reader.poll(take)
+            except OffsetOutOfRangeError:  # retention has just deleted it
+                first = offset + 1
+    record = found[0] if found and found[0].offset == offset else None
+    return Sought(first, end, record)
+
+
+async def find_letter(settings: KafkaSettings, receipt: Receipt, appended: int) -> Letters:
+    """Look for the dead letter of a submission, whose frame was appended at `appended` (ms).
+
+    A partition's frames are processed in order, so the letters are in the order of their offsets:
+    the search ends at the first of a later one.
+
+    Raises:
+        KafkaError: Kafka does not answer.
+        TooManyError: the search was given up.
+    """
+    partition = receipt.partition
+    search = _Search(receipt)
+    topic = topics_of(settings).dead_letter.name
+    async with TopicReader(settings, topic, [partition]) as reader:
+        first = (await reader.beginnings())[partition]
+        end = (await reader.ends())[partition]
+        start = await reader.offset_at(partition, appended - CLOCKS)
+        complete = first == 0 or first < (end if start is None else start)
+        if start is not None:
+            reader.seek({partition: start})
+            while not search.ended and await reader.position(partition) < end:
+                await reader.poll(search.take)
+    return Letters(search.found, complete or search.before)
+
+
+class _Search:
+    def __init__(self, receipt: Receipt) -> None:
+        self._receipt = receipt
+        self._seen = 0
+        self.found: Origin | None = None
+        self.ended = False
+        self.before = False
+        """Whether there was a letter of an earlier frame: those of this one cannot be purged."""
+
+    def take(self, _: int, records: Sequence[ConsumerRecord]) -> None:
+        for record in records:
+            try:
+                origin = decode_origin(record.headers)
+            except DeadLetterError:
+                continue
+            if origin.offset > self._receipt.offset:
+                self.ended = True
+                return
+            self.before = self.before or origin.offset < self._receipt.offset
+            if origin.offset == self._receipt.offset and origin.index in (
+                WHOLE_FRAME,
+                self._receipt.index,
+            ):
+                self.found = origin
+                self.ended = True
+                return
+        self._seen += len(records)
+        if self._seen > MOST_LETTERS:
+            raise TooManyError

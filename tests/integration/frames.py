@@ -1,0 +1,76 @@
+"""Frames as a gateway writes them, at places that a test chooses; and records deleted."""
+
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.records_to_delete import RecordsToDelete
+
+from contract.frame import Submission, encode_frame, entity_key, partition_of
+from service.kafka import client_options, ensure_topics, topics_of
+from service.settings import KafkaSettings
+
+NEVER_LATE = 2**53
+
+
+def ids_of(partition: int, partitions: int, count: int) -> list[str]:
+    """Ids of clients of one partition."""
+    names = (f"c-{number}" for number in range(1_000_000))
+    found = (id for id in names if partition_of(entity_key("client", id), partitions) == partition)
+    return [next(found) for _ in range(count)]
+
+
+def client(
+    id: str, generation: int = 1, timestamp: float | None = None, **metrics: int
+) -> Submission:
+    return Submission("client", id, generation, metrics={**metrics}, timestamp=timestamp)
+
+
+class FrameWriter:
+    """Writes records to the submissions topic."""
+
+    def __init__(self, settings: KafkaSettings, producer: AIOKafkaProducer) -> None:
+        self._topic = topics_of(settings).submissions.name
+        self._producer = producer
+
+    async def frame(
+        self, partition: int, *submissions: Submission, answer_by: int = NEVER_LATE
+    ) -> int:
+        """Write a frame; return its offset."""
+        return await self.raw(partition, encode_frame(answer_by, submissions))
+
+    async def raw(self, partition: int, value: bytes | None) -> int:
+        """Write what need not be a frame; return its offset."""
+        answer = await self._producer.send_and_wait(self._topic, value, partition=partition)
+        return int(answer.offset)
+
+    async def raw_all(self, partition: int, values: Iterable[bytes]) -> None:
+        """Write many records, without waiting for each."""
+        for value in values:
+            await self._producer.send(self._topic, value, partition=partition)
+        await self._producer.flush()
+
+
+@contextlib.asynccontextmanager
+async def frame_writer(settings: KafkaSettings) -> AsyncIterator[FrameWriter]:
+    """Make the topics and a writer to them."""
+    await ensure_topics(settings)
+    producer = AIOKafkaProducer(**client_options(settings), acks="all", enable_idempotence=True)
+    await producer.start()
+    try:
+        yield FrameWriter(settings, producer)
+    finally:
+        await producer.stop()
+
+
+async def delete_records(
+    settings: KafkaSettings, topic: str, partition: int, before: int = -1
+) -> None:
+    """Delete a partition's records before an offset, as retention does; by default all."""
+    admin = AIOKafkaAdminClient(**client_options(settings))
+    await admin.start()
+    try:
+        await admin.delete_records({TopicPartition(topic, partition): RecordsToDelete(before)})
+    finally:
+        await admin.close()

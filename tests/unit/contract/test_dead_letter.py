@@ -1,0 +1,33 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contract.dead_letter import MAX_REASON, DeadLetterError, Origin, decode_origin, encode_origin
+
+numbers = st.integers(0, 2**63 - 1)
+
+
+@given(st.text(), numbers, st.integers(-2, 500), numbers, st.none() | numbers)
+def test_headers_come_back(
+    reason: str, offset: int, index: int, appended: int, size: int | None
+) -> None:
+    origin = Origin(reason, offset, index, appended, size)
+    found = decode_origin(encode_origin(origin))
+    assert (found.offset, found.index, found.appended) == (offset, index, appended)
+    assert found.truncated_from == size
+    cut = reason[:MAX_REASON]
+    assert found.reason == cut.encode("utf-8", "replace").decode()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [("reason", b"r"), ("offset", b"1"), ("index", b"0")],
+        [("reason", b"r"), ("offset", b"x"), ("index", b"0"), ("appended", b"5")],
+        [("reason", b"r"), ("offset", b"\xff"), ("index", b"0"), ("appended", b"5")],
+    ],
+)
+def test_what_is_no_dead_letter(headers: list[tuple[str, bytes]]) -> None:
+    with pytest.raises(DeadLetterError):
+        decode_origin(headers)
