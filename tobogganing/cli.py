@@ -9,6 +9,7 @@ import click
 
 from tobogganing.commands.access import admin_token_option, url_option
 from tobogganing.commands.certs import certs
+from tobogganing.commands.dead_letters import dead_letters
 from tobogganing.commands.entities import ENTITY_GROUPS
 from tobogganing.commands.fleet import fleet
 from tobogganing.commands.keys import keys
@@ -154,5 +155,5 @@ def simulate(
     )
 
 
-for group in (*ENTITY_GROUPS, tokens, keys, certs, fleet, ledger):
+for group in (*ENTITY_GROUPS, tokens, keys, certs, fleet, ledger, dead_letters):
     main.add_command(group)

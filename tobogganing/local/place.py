@@ -20,6 +20,11 @@ class Place:
     """An existing Kafka; None for one of our own."""
 
     @property
+    def bootstrap_servers_file(self) -> Path:
+        """Where a run writes the address of its own Kafka, for commands that ask it."""
+        return self.state / "kafka" / "bootstrap-servers"
+
+    @property
     def url(self) -> str:
         """How this machine reaches the HTTP port."""
         host = LOOPBACK if self.host in EVERYWHERE else self.host

@@ -177,6 +177,8 @@ class Run:
         await cluster.start()
         (broker,) = cluster.brokers
         self._supervisor.start(Part("kafka", broker.launch, broker.ended), broker.process)
+        file = self._place.bootstrap_servers_file
+        file.write_text(f"{cluster.bootstrap_servers}\n", encoding="ascii")
         return cluster.bootstrap_servers
 
     def _start(self, name: str, **settings: str) -> None:

@@ -25,6 +25,7 @@ COMMANDS = {
     "certs": ("issue", "ca"),
     "fleet": ("import", "export"),
     "ledger": (),
+    "dead-letters": ("list", "show", "replay", "purge"),
 }
 CALLS = [
     [command, *sub] for command, subs in COMMANDS.items() for sub in ([], *([s] for s in subs))

@@ -1,0 +1,299 @@
+"""Dead letters, as an operator lists, reads, replays and purges them on a real Kafka."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from contract.dead_letter import WHOLE_FRAME, Origin, encode_origin
+from contract.frame import encode_frame, entity_key
+from contract.registry import RECORD_VERSION, RegistryRecord, encode_record
+from contract.row import EntityRow, decode_entity_row
+from processor.changelog import DEAD_LETTER_BYTES
+from service.kafka import client_options, topics_of
+from service.settings import KafkaSettings
+from tests.integration.command_line import CommandLine
+from tests.integration.frames import FrameWriter, client, frame_writer, ids_of
+from tests.integration.workers import Found, a_worker, running, settled
+
+PARTITIONS = 2
+SECRET = b"\xff\x00 no \x1b[2J frame"
+
+
+@pytest.fixture
+def settings(kafka_settings: KafkaSettings) -> KafkaSettings:
+    return replace(kafka_settings, kafka_partitions=PARTITIONS)
+
+
+@pytest.fixture
+async def frames(settings: KafkaSettings) -> AsyncIterator[FrameWriter]:
+    async with frame_writer(settings) as writer:
+        yield writer
+
+
+@pytest.fixture
+async def producer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
+    producer = AIOKafkaProducer(**client_options(settings), acks="all")
+    await producer.start()
+    yield producer
+    await producer.stop()
+
+
+@pytest.fixture
+def command(settings: KafkaSettings) -> CommandLine:
+    """It knows where Kafka is, and not how many partitions there are."""
+    return CommandLine(
+        "http://127.0.0.1:1",
+        KAFKA_BOOTSTRAP_SERVERS=settings.kafka_bootstrap_servers,
+        KAFKA_TOPIC_PREFIX=settings.kafka_topic_prefix,
+    )
+
+
+async def register(
+    settings: KafkaSettings, producer: AIOKafkaProducer, id: str, revision: int = 1, **values: Any
+) -> None:
+    record = RegistryRecord(
+        RECORD_VERSION,
+        "client",
+        id,
+        revision,
+        id,
+        {"type": "native"},
+        **({"generation": 1} | values),
+    )
+    topic = topics_of(settings).registry.name
+    await producer.send_and_wait(topic, encode_record(record), key=record.key, partition=0)
+
+
+async def processed(settings: KafkaSettings, folder: Path) -> Found:
+    """Let a worker read everything, and return what it made of it."""
+    async with running(worker := a_worker(settings, "w1", folder)):
+        await settled(settings)
+    assert worker.faults() == []
+    return await Found.of(settings)
+
+
+def row(found: Found, id: str) -> EntityRow:
+    return decode_entity_row(found.rows[entity_key("client", id)])
+
+
+async def test_listed_shown_and_purged(
+    settings: KafkaSettings, frames: FrameWriter, command: CommandLine, tmp_path: Path
+) -> None:
+    (foreign,) = ids_of(1, PARTITIONS, 1)
+    await frames.raw(0, b'{"version":2}')
+    await frames.frame(0, client(foreign, bytes_sent=7))
+    await processed(settings, tmp_path)
+    await frames.raw(1, SECRET)
+    await processed(settings, tmp_path)
+
+    listed = (await command.good("dead-letters", "list", "--json")).documents
+    assert [each["id"] for each in listed] == ["0-0", "0-1", "1-0"]
+    assert [(each["partition"], each["offset"], each["index"]) for each in listed] == [
+        (0, 0, WHOLE_FRAME),
+        (0, 1, 0),
+        (1, 0, WHOLE_FRAME),
+    ]
+    assert listed[0]["reason"] == "frame version 2 is not known here"
+    lines = (await command.good("dead-letters", "list")).out.splitlines()
+    assert lines[0].split() == ["ID", "WRITTEN_AT", "SOURCE", "SIZE", "REASON"]
+    assert [line.split()[0] for line in lines[1:]] == ["0-0", "0-1", "1-0"]
+    assert "frame 0-0" in lines[1]
+    assert " 0-1-0 " in lines[2]
+
+    async def ids(*options: str) -> list[str]:
+        ended = await command.good("dead-letters", "list", "--json", *options)
+        return [each["id"] for each in ended.documents]
+
+    assert await ids("--partition", "1") == ["1-0"]
+    assert await ids("--reason", "NOT A FRAME") == ["1-0"]
+    assert await ids("--since", "1h") == ["0-0", "0-1", "1-0"]
+    assert await ids("--since", listed[2]["written_at"]) == ["1-0"]
+    assert await ids("--since", "0s") == []
+    assert await ids("--limit", "2") == ["0-0", "0-1"]
+    assert "no partition 2" in await command.bad("dead-letters", "list", "--partition", "2")
+
+    shown = (await command.good("dead-letters", "show", "0-1")).out
+    assert "does not belong into partition 0" in shown
+    assert '\n  "metrics": {\n    "bytes_sent": 7\n  }' in shown
+    odd = (await command.good("dead-letters", "show", "1-0")).out
+    assert "\\xff\\x00 no \\x1b[2J frame" in odd
+    assert odd.replace("\n", "").isprintable()
+    document = (await command.good("dead-letters", "show", "0-1", "--json")).document
+    assert json.loads(document["value"])["id"] == foreign
+    assert "value_base64" in (await command.good("dead-letters", "show", "1-0", "--json")).document
+    async with command.started("dead-letters", "show", "1-0", "--raw") as process:
+        assert (await process.communicate())[0] == SECRET
+    assert "no dead letter 0-2" in await command.bad("dead-letters", "show", "0-2")
+    assert "no dead letter 9-0" in await command.bad("dead-letters", "show", "9-0")
+
+    assert (await command("dead-letters", "purge", "--all", stdin="n\n")).status == 1
+    assert (await command("dead-letters", "purge", "--all")).status == 1, "nobody said yes"
+    assert len(await ids()) == 3
+    assert "no dead letter 0-5" in await command.bad(
+        "dead-letters", "purge", "--to", "0-5", "--yes"
+    )
+    assert (await command.good("dead-letters", "purge", "--before", "1h", "-y", "--json")).document[
+        "deleted"
+    ] == 0
+    await command.good("dead-letters", "purge", "--to", "0-0", stdin="y\n")
+    assert await ids() == ["0-1", "1-0"]
+    assert (await command.good("dead-letters", "purge", "--before", "0s", "--yes")).out == (
+        "deleted 2 dead letters\n"
+    )
+    assert await ids() == []
+    assert "was purged" in await command.bad("dead-letters", "show", "0-1")
+
+
+async def test_what_can_be_processed_now_is_and_twice_is_once(
+    settings: KafkaSettings,
+    frames: FrameWriter,
+    producer: AIOKafkaProducer,
+    command: CommandLine,
+    tmp_path: Path,
+) -> None:
+    """Submissions that were in a wrong partition; one entity has newer data, one is gone since."""
+    a, b, gone, anew = ids_of(1, PARTITIONS, 4)
+    await register(settings, producer, a)
+    await register(settings, producer, b)
+    await register(settings, producer, gone)
+    await register(settings, producer, gone, revision=2, removed=True)
+    await register(settings, producer, anew, generation=2)
+    await frames.frame(0, client(a, bytes_sent=1), client(b, bytes_sent=1))
+    await frames.frame(0, client(gone, bytes_sent=1), client(anew, bytes_sent=1))
+    await frames.frame(0, client(anew, timestamp=77.0), client("nobody", bytes_sent=1))
+    await frames.raw(0, SECRET)
+    await frames.frame(1, client(b, bytes_sent=2))
+    before = await processed(settings, tmp_path)
+    assert entity_key("client", a) not in before.rows
+
+    listed = (await command.good("dead-letters", "list", "--json")).documents
+    appended = {each["id"]: each["appended_at"] for each in listed}
+    replayed = await command("dead-letters", "replay", "--all", "--json")
+    assert replayed.status == 1
+    done = replayed.document
+    assert (done["letters"], done["submissions"]) == (2, 2)
+    stay = {each["id"]: each["why"] for each in done["stay"]}
+    assert len(stay) == done["staying"] == len(listed) - 2
+    reasons = sorted(stay.values())
+    assert any("not a frame" in why for why in reasons)
+    assert any(f"client:{gone} is not registered any more" in why for why in reasons)
+    assert any(f"client:{anew} was registered anew since" in why for why in reasons)
+
+    found = await processed(settings, tmp_path)
+    came_back = row(found, a)
+    assert came_back.metrics == {"bytes_sent": 1}
+    first = next(id for id, each in zip(appended, listed, strict=True) if each["index"] == 0)
+    expected = appended[first].replace("Z", "+00:00")
+    assert f"{came_back.last_check_in:.3f}" == f"{_seconds(expected):.3f}"
+    assert row(found, b) == row(before, b), "newer data stays"
+    assert not {entity_key("client", gone), entity_key("client", anew)} & found.rows.keys()
+    assert found.ledgers[1].stale == before.ledgers[1].stale + 1
+
+    await frames.frame(1, client(a, bytes_sent=9))
+    newest = await processed(settings, tmp_path)
+    for _ in range(2):
+        await command("dead-letters", "replay", "--all")
+    again = await processed(settings, tmp_path)
+    assert again.rows == newest.rows
+    for ledger in again.ledgers.values():
+        assert ledger.balances
+    assert len((await command.good("dead-letters", "list", "--json")).documents) == len(listed)
+
+    one = (await command.good("dead-letters", "replay", first, "--json")).document
+    assert (one["submissions"], one["staying"]) == (1, 0)
+    assert one["receipts"][0].startswith("1-"), "its own partition"
+
+
+def _seconds(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+async def test_a_frame_that_was_cut_is_taken_from_where_it_came(
+    settings: KafkaSettings,
+    frames: FrameWriter,
+    producer: AIOKafkaProducer,
+    command: CommandLine,
+    tmp_path: Path,
+) -> None:
+    """As an older processor left it: the command knows the frame's version."""
+    (a,) = ids_of(1, PARTITIONS, 1)
+    await register(settings, producer, a)
+    members = [client(a, timestamp=float(n), bytes_sent=n) for n in range(1, 8000)]
+    frame = encode_frame(2**53, members)
+    assert len(frame) > DEAD_LETTER_BYTES
+    offset = await frames.raw(0, frame)
+    topic = topics_of(settings).dead_letter.name
+    for lost in (offset, offset + 1):
+        origin = Origin("frame version 1 is not known here", lost, WHOLE_FRAME, 5, len(frame))
+        await producer.send_and_wait(
+            topic, frame[:DEAD_LETTER_BYTES], partition=0, headers=encode_origin(origin)
+        )
+    shown = (await command.good("dead-letters", "list", "--json")).documents[0]
+    assert (shown["size"], shown["kept"]) == (len(frame), DEAD_LETTER_BYTES)
+    done = (await command.good("dead-letters", "replay", "0-0", "--json")).document
+    assert done["submissions"] == len(members)
+    stays = await command("dead-letters", "replay", "0-1")
+    assert stays.status == 1
+    assert "only the beginning of a frame" in stays.err
+    found = await processed(settings, tmp_path)
+    assert row(found, a).metrics == {"bytes_sent": 7999}
+
+
+async def test_letters_that_stay_do_not_multiply(
+    settings: KafkaSettings, producer: AIOKafkaProducer, frames: FrameWriter, command: CommandLine
+) -> None:
+    """Each replay in vain leaves a letter more with the same submission; it is sent once."""
+    (a,) = ids_of(0, PARTITIONS, 1)
+    await register(settings, producer, a)
+    topic = topics_of(settings).dead_letter.name
+    value = encode_frame(2**53, [client(a, timestamp=5.0)])
+    for offset in range(3):
+        origin = Origin("for some reason", offset, WHOLE_FRAME, 5)
+        await producer.send_and_wait(topic, value, partition=0, headers=encode_origin(origin))
+    done = (await command.good("dead-letters", "replay", "--all", "--json")).document
+    assert (done["letters"], done["submissions"], done["repeated"]) == (1, 1, 2)
+
+
+async def test_late_frames_and_foreign_records_stay(
+    settings: KafkaSettings, producer: AIOKafkaProducer, frames: FrameWriter, command: CommandLine
+) -> None:
+    topic = topics_of(settings).dead_letter.name
+    value = encode_frame(4, [client("a")])
+    origin = encode_origin(Origin("frame version 1 is not known here", 0, WHOLE_FRAME, 5))
+    await producer.send_and_wait(topic, value, partition=0, headers=origin)
+    await producer.send_and_wait(topic, b"something else", partition=0)
+    ended = await command("dead-letters", "replay", "--all")
+    assert ended.status == 1
+    assert "0-0 stays: it came after its deadline" in ended.err
+    assert "0-1 stays: it does not say where it comes from" in ended.err
+    listed = (await command.good("dead-letters", "list", "--json")).documents
+    assert "not a dead letter's headers" in listed[1]["reason"]
+
+
+async def test_where_kafka_is(
+    settings: KafkaSettings, frames: FrameWriter, command: CommandLine, tmp_path: Path
+) -> None:
+    nowhere = {"KAFKA_BOOTSTRAP_SERVERS": "", "KAFKA_TOPIC_PREFIX": settings.kafka_topic_prefix}
+    local = CommandLine("http://127.0.0.1:1", STATE_DIR=str(tmp_path), **nowhere)
+    assert "KAFKA_BOOTSTRAP_SERVERS is not set" in await local.bad("dead-letters", "list")
+    (tmp_path / "kafka").mkdir()
+    file = tmp_path / "kafka" / "bootstrap-servers"
+    await asyncio.to_thread(file.write_text, settings.kafka_bootstrap_servers + "\n")
+    assert (await local.good("dead-letters", "list")).out == ""
+
+    other = CommandLine(
+        "http://127.0.0.1:1",
+        KAFKA_BOOTSTRAP_SERVERS=settings.kafka_bootstrap_servers,
+        KAFKA_TOPIC_PREFIX=f"none-{os.getpid()}.",
+    )
+    assert "KAFKA_TOPIC_PREFIX" in await other.bad("dead-letters", "list")
+    gone = CommandLine("http://127.0.0.1:1", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
+    assert "Kafka at 127.0.0.1:1 did not answer" in await gone.bad("dead-letters", "list")

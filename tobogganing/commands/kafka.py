@@ -1,0 +1,76 @@
+"""Kafka as a command asks it: the services' settings, faults as one sentence."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from service.kafka import client_options, topics_of
+from service.logs import configure_logs
+from service.settings import KafkaSettings, LogSettings, SettingsError, load_settings
+from tobogganing.local.errors import LocalError
+from tobogganing.local.place import read_place
+
+Result = TypeVar("Result")
+
+
+def on_kafka(ask: Callable[[KafkaSettings], Awaitable[Result]]) -> Result:
+    """Run `ask` with the environment's KAFKA_* settings, or the Kafka of the local run.
+
+    KAFKA_PARTITIONS need not be set: the topics say how many there are.
+
+    Raises:
+        LocalError: the settings are wrong, or Kafka does not answer or has no such topics.
+    """
+    try:
+        settings = load_settings(KafkaSettings, _environ(os.environ))
+    except SettingsError as error:
+        raise LocalError(str(error)) from None
+    configure_logs(LogSettings(log_level="ERROR"), "command")
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # its errors are raised, too
+    servers = settings.kafka_bootstrap_servers
+    try:
+        return asyncio.run(_run(settings, ask))
+    except (KafkaError, TimeoutError, OSError) as error:
+        raise LocalError(f"Kafka at {servers} did not answer as it should: {error!r}") from None
+
+
+async def _run(
+    settings: KafkaSettings, ask: Callable[[KafkaSettings], Awaitable[Result]]
+) -> Result:
+    return await ask(replace(settings, kafka_partitions=await _partitions(settings)))
+
+
+async def _partitions(settings: KafkaSettings) -> int:
+    name = topics_of(settings).submissions.name
+    admin = AIOKafkaAdminClient(**client_options(settings))
+    await admin.start()
+    try:
+        (topic,) = await admin.describe_topics([name])
+    finally:
+        await admin.close()
+    if topic["error_code"] or not topic["partitions"]:
+        raise LocalError(
+            f"Kafka at {settings.kafka_bootstrap_servers} has no topic {name}: check "
+            "KAFKA_BOOTSTRAP_SERVERS and KAFKA_TOPIC_PREFIX"
+        )
+    return len(topic["partitions"])
+
+
+def _environ(environ: Mapping[str, str]) -> Mapping[str, str]:
+    if environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        return environ
+    file = read_place(environ).bootstrap_servers_file
+    try:
+        servers = file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        raise LocalError(
+            "KAFKA_BOOTSTRAP_SERVERS is not set, and there is no local run: set it as the services "
+            "have it, with whatever else of KAFKA_… they have"
+        ) from None
+    return {**environ, "KAFKA_BOOTSTRAP_SERVERS": servers}

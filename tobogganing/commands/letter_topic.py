@@ -1,0 +1,107 @@
+"""The dead-letter topic: read, looked through, deleted from."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.records_to_delete import RecordsToDelete
+
+from service.kafka import client_options, topics_of
+from service.reader import TopicReader
+from service.settings import KafkaSettings
+from tobogganing.commands.letters import Filter, Letter, LetterId, letter_of
+from tobogganing.local.errors import LocalError
+
+
+async def read_letters(settings: KafkaSettings, wanted: Filter) -> AsyncIterator[Letter]:
+    """Yield the letters that are there now, partition by partition, in bounded memory.
+
+    Raises:
+        LocalError: there is no such partition.
+        KafkaError: Kafka does not answer.
+    """
+    everything = range(settings.kafka_partitions)
+    if wanted.partition is not None and wanted.partition not in everything:
+        raise LocalError(f"there is no partition {wanted.partition}")
+    for partition in everything if wanted.partition is None else [wanted.partition]:
+        async with _reader(settings, partition) as reader:
+            (end,) = (await reader.ends()).values()
+            (start,) = (await reader.beginnings()).values()
+            if wanted.since is not None:
+                found = await reader.offset_at(partition, wanted.since)
+                start = end if found is None else found
+            reader.seek({partition: start})
+            while await reader.position(partition) < end:
+                for letter in await _next(reader, partition):
+                    if letter.id.offset < end and wanted.takes(letter):
+                        yield letter
+
+
+async def read_letter(settings: KafkaSettings, id: LetterId) -> Letter:
+    """Read one letter.
+
+    Raises:
+        LocalError: it is not there.
+        KafkaError: Kafka does not answer.
+    """
+    if id.partition < settings.kafka_partitions:
+        async with _reader(settings, id.partition) as reader:
+            (end,) = (await reader.ends()).values()
+            (first,) = (await reader.beginnings()).values()
+            if first <= id.offset < end:
+                reader.seek({id.partition: id.offset})
+                while await reader.position(id.partition) <= id.offset:
+                    for letter in await _next(reader, id.partition):
+                        if letter.id == id:
+                            return letter
+    raise LocalError(f"there is no dead letter {id}: it was never there, was purged, or is too old")
+
+
+async def offsets_before(settings: KafkaSettings, time: int | None) -> dict[int, tuple[int, int]]:
+    """First offset and the one up to which to purge what was written before `time`, or all.
+
+    Raises:
+        KafkaError: Kafka does not answer.
+    """
+    partitions = range(settings.kafka_partitions)
+    async with TopicReader(settings, topics_of(settings).dead_letter.name, partitions) as reader:
+        firsts, ends = await reader.beginnings(), await reader.ends()
+        if time is not None:
+            for partition in partitions:
+                found = await reader.offset_at(partition, time)
+                ends[partition] = ends[partition] if found is None else found
+    return {partition: (firsts[partition], ends[partition]) for partition in partitions}
+
+
+async def delete_letters(settings: KafkaSettings, ends: Mapping[int, int]) -> None:
+    """Delete what is before an offset of each partition, for good.
+
+    Raises:
+        KafkaError: Kafka does not answer, or refuses.
+    """
+    topic = topics_of(settings).dead_letter.name
+    admin = AIOKafkaAdminClient(**client_options(settings))
+    await admin.start()
+    try:
+        await admin.delete_records(
+            {TopicPartition(topic, p): RecordsToDelete(end) for p, end in ends.items()}
+        )
+    finally:
+        await admin.close()
+
+
+def _reader(settings: KafkaSettings, partition: int) -> TopicReader:
+    return TopicReader(settings, topics_of(settings).dead_letter.name, [partition])
+
+
+async def _next(reader: TopicReader, partition: int) -> list[Letter]:
+    found: list[Letter] = []
+
+    def take(partition: int, records: Sequence[ConsumerRecord]) -> None:
+        found.extend(
+            letter_of(LetterId(partition, r.offset), r.timestamp, r.headers, r.value)
+            for r in records
+        )
+
+    await reader.poll(take)
+    return found

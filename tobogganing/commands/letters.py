@@ -1,0 +1,113 @@
+"""Dead letters as a command shows and chooses them. Pure."""
+
+import base64
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Self
+
+from contract.dead_letter import A_ROW, WHOLE_FRAME, DeadLetterError, Origin, decode_origin
+from tobogganing.commands.moments import show_moment
+
+_ID = re.compile(r"(\d{1,9})-(\d{1,18})", re.ASCII)
+
+
+class LetterId(NamedTuple):
+    """Where a letter is in the dead-letter topic: `partition-offset`."""
+
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.partition}-{self.offset}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read an id.
+
+        Raises:
+            ValueError: it is none.
+        """
+        match = _ID.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{text!r} is no dead letter: expected partition-offset")
+        return cls(int(match[1]), int(match[2]))
+
+
+class Letter(NamedTuple):
+    """One record of the dead-letter topic; `written` is its append time in milliseconds."""
+
+    id: LetterId
+    written: int
+    origin: Origin
+    value: bytes
+
+    @property
+    def source(self) -> str:
+        """What it was: the receipt of a submission, or the offset of a frame."""
+        place = f"{self.id.partition}-{self.origin.offset}"
+        match self.origin.index:
+            case index if index >= 0:
+                return f"{place}-{index}"
+            case index if index == WHOLE_FRAME:
+                return f"frame {place}"
+            case index if index == A_ROW:
+                return f"a row, found by {place}"
+        return "unknown"
+
+    def document(self) -> dict[str, Any]:
+        """What `--json` lists."""
+        document = {
+            "id": str(self.id),
+            "written_at": show_moment(self.written),
+            "reason": self.origin.reason,
+            "partition": self.id.partition,
+            "offset": self.origin.offset,
+            "index": self.origin.index,
+            "appended_at": show_moment(self.origin.appended),
+            "size": self.origin.truncated_from or len(self.value),
+        }
+        if self.origin.truncated_from is not None:
+            document["kept"] = len(self.value)
+        return document
+
+
+def letter_of(
+    id: LetterId, written: int, headers: Iterable[tuple[str, bytes]], value: bytes | None
+) -> Letter:
+    """Make a letter of a record, whatever it is."""
+    try:
+        origin = decode_origin(headers)
+    except DeadLetterError as error:
+        origin = Origin(str(error), -1, A_ROW - 1, written)
+    return Letter(id, written, origin, value or b"")
+
+
+class Filter(NamedTuple):
+    """Which letters are meant; `since` is in milliseconds since the epoch."""
+
+    partition: int | None = None
+    since: int | None = None
+    reason: str | None = None
+    """A text that the reason has in it, in upper or lower case."""
+
+    def takes(self, letter: Letter) -> bool:
+        if self.since is not None and letter.written < self.since:
+            return False
+        return self.reason is None or self.reason.casefold() in letter.origin.reason.casefold()
+
+
+def pretty(value: bytes) -> str:
+    """Bytes for people: indented where they are JSON, else with everything odd escaped."""
+    try:
+        return json.dumps(json.loads(value), indent=2, ensure_ascii=True)
+    except (ValueError, RecursionError):
+        return repr(value)[2:-1]
+
+
+def content(value: bytes) -> dict[str, str]:
+    """Bytes for programs: `value` where they are text, else `value_base64`."""
+    try:
+        return {"value": value.decode()}
+    except UnicodeDecodeError:
+        return {"value_base64": base64.b64encode(value).decode()}
