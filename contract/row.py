@@ -70,6 +70,18 @@ class RowError(ValueError):
     """A record of the entity-state topic that this code cannot read."""
 
 
+class RowVersionError(RowError):
+    """It is of a version that is not known here: whoever wrote it can read it."""
+
+
+class _Versioned(msgspec.Struct):
+    version: int
+
+
+class _Offset(msgspec.Struct):
+    offset: int
+
+
 class _Held(msgspec.Struct):
     offset: int
     index: int
@@ -79,6 +91,8 @@ _Row = TypeVar("_Row", EntityRow, LedgerRow)
 
 _encoder = msgspec.json.Encoder()
 _entity_decoder = msgspec.json.Decoder(EntityRow)
+_version_decoder = msgspec.json.Decoder(_Versioned)
+_offset_decoder = msgspec.json.Decoder(_Offset)
 _position_decoder = msgspec.json.Decoder(_Held)
 _ledger_decoder = msgspec.json.Decoder(LedgerRow)
 
@@ -99,7 +113,8 @@ def decode_entity_row(value: bytes) -> EntityRow:
     """Decode an entity's row.
 
     Raises:
-        RowError: it is no row, or one of a version that this code does not know.
+        RowVersionError: it is one of a version that this code does not know.
+        RowError: it is no row.
     """
     return _decode(_entity_decoder, value)
 
@@ -108,7 +123,8 @@ def decode_ledger_row(value: bytes) -> LedgerRow:
     """Decode a partition's ledger row.
 
     Raises:
-        RowError: it is no ledger row, or one of a version that this code does not know.
+        RowVersionError: it is one of a version that this code does not know.
+        RowError: it is no ledger row.
     """
     return _decode(_ledger_decoder, value)
 
@@ -130,10 +146,31 @@ def _decode(decoder: msgspec.json.Decoder[_Row], value: bytes) -> _Row:
     try:
         row = decoder.decode(value)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise RowError(f"not a row: {error}") from error
+        raise row_fault(value, error) from error
     if row.version != ROW_VERSION:
-        raise RowError(f"row version {row.version} is not known here")
+        raise unknown_version(row.version)
     return row
+
+
+def row_fault(value: bytes, error: Exception) -> RowError:
+    """Say what is wrong with a row that could not be decoded."""
+    try:
+        version = _version_decoder.decode(value).version
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        version = ROW_VERSION
+    return unknown_version(version) if version != ROW_VERSION else RowError(f"not a row: {error}")
+
+
+def unknown_version(version: int) -> RowVersionError:
+    return RowVersionError(f"row version {version} is not known here")
+
+
+def decode_ledger_offset(value: bytes) -> int | None:
+    """Read only the offset of a ledger row, of whatever version; None if it has none."""
+    try:
+        return _offset_decoder.decode(value).offset
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
 
 
 def encode_position(position: Position) -> bytes:

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType, defstruct
 
 from contract.kinds import EntityKind
-from contract.row import ROW_VERSION, RowError
+from contract.row import ROW_VERSION, row_fault, unknown_version
 
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
@@ -57,14 +57,15 @@ class RowReader:
         """Decode a row.
 
         Raises:
-            RowError: it is no row, or one of a version that this code does not know.
+            RowVersionError: it is one of a version that this code does not know.
+            RowError: it is no row.
         """
         try:
             row: ShownRow = self._decoder.decode(value)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            raise RowError(f"not a row: {error}") from error
+            raise row_fault(value, error) from error
         if row.version != ROW_VERSION:
-            raise RowError(f"row version {row.version} is not known here")
+            raise unknown_version(row.version)
         return row
 
 

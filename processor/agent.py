@@ -20,6 +20,7 @@ from processor.heartbeat import Heartbeat
 from processor.holes import FirstOffset, check_hole
 from processor.metrics import ProcessorMetrics
 from processor.ownership import Ownership
+from processor.stops import Stops
 from processor.table import FLUSH_DEADLINE, StateTable
 from service.tasks import die
 
@@ -40,6 +41,7 @@ class Agent:
         ownership: Ownership,
         heartbeat: Heartbeat,
         first_offset: FirstOffset,
+        stops: Stops,
         anomalies: AnomalyLog,
         metrics: ProcessorMetrics,
     ) -> None:
@@ -47,6 +49,7 @@ class Agent:
         self._ownership = ownership
         self._heartbeat = heartbeat
         self._first_offset = first_offset
+        self._stops = stops
         self._anomalies = anomalies
         self._metrics = metrics
 
@@ -66,11 +69,16 @@ class Agent:
         await self._heartbeat.fresh()
         taken_at = time.time()
         batches: dict[int, PartitionBatch] = {}
+        folded: list[EventT[bytes]] = []
         turn = time.monotonic() + TURN
         with self._metrics.fold_seconds.time():
             for event in events:
                 if self._ownership.is_current(event):
-                    await self._fold(batches, _record(event))
+                    record = _record(event)
+                    if not self._stops.admits(record.partition, record.offset):
+                        continue
+                    await self._fold(batches, record)
+                    folded.append(event)
                     if time.monotonic() > turn:  # the lease's ticker runs in between
                         await asyncio.sleep(0)
                         turn = time.monotonic() + TURN
@@ -82,7 +90,7 @@ class Agent:
             with self._metrics.flush_seconds.time():
                 await self._table.flush(batches)
             self._tell(batches)
-        for event in events:
+        for event in folded:
             # A generation may have ended during the flush: then another reads this event again.
             if self._ownership.is_current(event):
                 await stream.ack(event)
@@ -104,7 +112,10 @@ class Agent:
             batch = PartitionBatch(self._table.store.partitions[record.partition])
             batches[record.partition] = batch
         await check_hole(batch.ledger, record.partition, record.offset, self._first_offset)
+        letters = len(batch.dead_letters)
         fold(batch, record, self._table.settings.kafka_partitions)
+        if len(batch.dead_letters) > letters:
+            self._stops.charge(record.partition, len(batch.dead_letters) - letters)
 
     async def _write_dead_letters(self, batches: dict[int, PartitionBatch]) -> None:
         letters = [letter for batch in batches.values() for letter in batch.dead_letters]

@@ -17,7 +17,9 @@ from processor.heartbeat import Heartbeat
 from processor.lease import Lease
 from processor.metrics import ProcessorMetrics
 from processor.ownership import Ownership
+from processor.poison import PoisonCap
 from processor.settings import ProcessorSettings
+from processor.stops import Stops
 from processor.sweep import Sweeper
 from processor.table import StateTable
 from service.kafka import client_options, ensure_topics, ssl_context, topics_of
@@ -53,11 +55,19 @@ class Processor:
         self.ownership = Ownership(
             self.app, self.table, self.heartbeat, topics.submissions.name, metrics
         )
+        self.stops = Stops(
+            self.app,
+            self.table,
+            topics.submissions.name,
+            self._first_source_offset,
+            PoisonCap(settings.dead_letters_per_minute),
+        )
         self.agent = Agent(
             self.table,
             self.ownership,
             self.heartbeat,
             self._first_source_offset,
+            self.stops,
             self.anomalies,
             metrics,
         )
@@ -70,7 +80,12 @@ class Processor:
             metrics=metrics,
         )
         self.app.agent(self._topic(topics.submissions.name), name="fold")(self.agent.run)
-        metrics.watch(self.table.store, self.heartbeat, lambda: self.ownership.settled)
+        metrics.watch(
+            self.table.store,
+            self.heartbeat,
+            lambda: self.ownership.settled,
+            lambda: self.stops.stopped,
+        )
 
     def waiting_for(self) -> list[str]:
         """Return what this worker still waits for, in words."""

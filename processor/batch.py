@@ -33,7 +33,11 @@ class Record:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """What could not be processed: a whole record (index -1), or one submission of a frame."""
+    """What could not be processed: a whole record, a submission of a frame, or a row.
+
+    `record` is where it is from, or what found it; contract.dead_letter has the indexes of what is
+    no submission.
+    """
 
     record: Record
     index: int
@@ -81,13 +85,19 @@ class PartitionBatch:
         """The row as this batch leaves it.
 
         Raises:
-            RowError: there is one that this code cannot read.
+            RowVersionError: there is one of a version that this code does not know.
+            RowError: there is one that nobody can read.
         """
         row = self._open.get(key)
         if row is not None:
             return row
+        held = self.held(key)
+        return None if held is None else decode_entity_row(held)
+
+    def held(self, key: bytes) -> bytes | None:
+        """The row, encoded, as it was before the frame."""
         held = self.changes.get(key) or self.state.rows.get(key)
-        return decode_entity_row(held) if isinstance(held, bytes) else None
+        return held if isinstance(held, bytes) else None
 
     def put(self, key: bytes, row: EntityRow) -> None:
         """Change a row; `seal` must follow."""

@@ -5,9 +5,10 @@ replay anything; nothing here waits, and bad data raises nothing.
 import msgspec
 
 from contract.anomaly import ANOMALY_VERSION, Anomaly, Reason
+from contract.dead_letter import A_ROW, WHOLE_FRAME
 from contract.frame import Frame, FrameError, Submission, decode_frame, entity_key, partition_of
 from contract.kinds import KINDS, is_id
-from contract.row import RowError
+from contract.row import RowError, RowVersionError
 from processor.anomalies import notice
 from processor.batch import DeadLetter, PartitionBatch, Record
 from processor.reduce import Outcome, reduce
@@ -31,7 +32,7 @@ def fold(batch: PartitionBatch, record: Record, partitions: int) -> None:
         ledger.read += 1
         ledger.dead_lettered += 1
         batch.submissions += 1
-        batch.dead_letters.append(DeadLetter(record, -1, record.value or b"", str(error)))
+        batch.dead_letters.append(DeadLetter(record, WHOLE_FRAME, record.value or b"", str(error)))
         return
     ledger.read += len(frame.submissions)
     batch.submissions += len(frame.submissions)
@@ -65,7 +66,13 @@ def _fold_submission(
     if prefix is None:
         raise _unknown(submission)
     key = prefix + submission.id.encode()
-    row = batch.row(key)
+    try:
+        row = batch.row(key)
+    except RowVersionError:  # a newer worker wrote it: it is not for this one to touch
+        raise
+    except RowError as error:
+        _keep(batch, record, key, error)
+        row = None
     if row is None:  # what has a row here was checked when it came to it
         if not is_id(submission.id):
             raise _unknown(submission)
@@ -81,6 +88,13 @@ def _fold_submission(
             _note_anomaly(batch, record, index, submission, reason, detail)
         batch.put(key, reduced)
     return outcome
+
+
+def _keep(batch: PartitionBatch, record: Record, key: bytes, error: RowError) -> None:
+    """Keep what is left of a row that nobody can read: the entity's reports make it whole again."""
+    name = key.decode(errors="replace")
+    reason = f"the row of {name} cannot be read, and was begun anew: {error}"
+    batch.dead_letters.append(DeadLetter(record, A_ROW, batch.held(key) or b"", reason))
 
 
 def _unknown(submission: Submission) -> RowError:

@@ -1,8 +1,10 @@
 """The processor's own metrics."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from contract.anomaly import Reason
 from contract.kinds import KINDS
@@ -70,7 +72,11 @@ class ProcessorMetrics:
             self._anomalies.labels(kind, reason.value).inc(number)
 
     def watch(
-        self, store: PartitionedStore, heartbeat: Heartbeat, is_settled: Callable[[], bool]
+        self,
+        store: PartitionedStore,
+        heartbeat: Heartbeat,
+        is_settled: Callable[[], bool],
+        stopped: Callable[[], Collection[int]],
     ) -> None:
         """Show what the worker holds and how it stands in its group, as of each scrape."""
 
@@ -94,3 +100,29 @@ class ProcessorMetrics:
             "Time since the last heartbeat that the group has answered",
             heartbeat.age,
         )
+        gauge(
+            "unreadable_rows",
+            "Rows held that cannot be read, as of the last sweep",
+            lambda: sum(state.unreadable for state in store.partitions.values()),
+        )
+        self.registry.register(StoppedCollector(store, stopped))
+
+
+class StoppedCollector(Collector):
+    """Which partitions of this worker stand still, by why."""
+
+    def __init__(self, store: PartitionedStore, stopped: Callable[[], Collection[int]]) -> None:
+        self._store = store
+        self._stopped = stopped
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(
+            "tobogganing_processor_partition_stopped",
+            "1 while a partition of this worker stands still, by the reason",
+            labels=["partition", "reason"],
+        )
+        stopped = self._stopped()
+        for partition, state in sorted(self._store.partitions.items()):
+            family.add_metric([str(partition), "dead_letters"], partition in stopped)
+            family.add_metric([str(partition), "ledger"], state.fault is not None)
+        yield family

@@ -20,6 +20,8 @@ class ProcessorSettings(KafkaSettings, HttpSettings):
     retention_hours: Annotated[float, Meta(gt=0)] = 24.0
     """An entity that was not heard of for so long is swept."""
     sweep_interval_seconds: Annotated[float, Meta(gt=0)] = 60.0
+    dead_letters_per_minute: Annotated[float, Meta(ge=0)] = 1000.0
+    """Dead letters of one partition; beyond it the partition stops for a while. 0: no cap."""
 
     @property
     def group(self) -> str:

@@ -9,6 +9,7 @@ from contract.row import (
     POSITION_HEADER,
     LedgerRow,
     RowError,
+    decode_ledger_offset,
     decode_ledger_row,
     decode_position,
     decode_row_position,
@@ -34,6 +35,12 @@ class PartitionState:
         self.loaded = False
         self.memories: dict[bytes, Memory] = {}
         """What is remembered of entities to notice anomalies; in no topic."""
+        self.unreadable = 0
+        """Rows that the last sweep could not read."""
+        self.fault: str | None = None
+        """Why the newest ledger cannot be read. Without it nothing can be counted: nothing is read
+        of the partition until there is a newer one that can."""
+        self._fault_offset = -1
         self._graves: dict[bytes, Position] = {}
         self._stepped_back: set[bytes] = set()
 
@@ -60,15 +67,16 @@ class PartitionState:
     def finish_loading(self, next_offset: int) -> dict[bytes, Position]:
         """Mark as loaded; return the keys whose last record is not the newest, with what is newest.
 
-        A key that is not among the rows was deleted at that position.
+        A key that is not among the rows was deleted at that position. Without a ledger that can be
+        read the state is not loaded, and the next load reads everything again.
         """
-        self.next_offset = max(self.next_offset, next_offset)
-        self.loaded = True
+        self.loaded = self.fault is None
+        self.next_offset = max(self.next_offset, next_offset) if self.loaded else 0
         self.memories.clear()  # another worker may have gone on
         stepped_back = {key: self._held(key) for key in self._stepped_back}
         self._stepped_back.clear()
         self._graves.clear()
-        return stepped_back
+        return stepped_back if self.loaded else {}
 
     def claim(self, own: Iterable[Span]) -> list[Span]:
         """Take note of the offsets that own records were given; return what lies between them."""
@@ -91,10 +99,15 @@ class PartitionState:
         try:
             ledger = decode_ledger_row(value)
         except RowError as error:
-            # Going on without it would count again what it has counted.
-            raise RowError(f"the ledger cannot be read: {error}") from error
+            offset = decode_ledger_offset(value)
+            offset = self.ledger.offset + 1 if offset is None else offset
+            if offset > self.ledger.offset:
+                self.fault, self._fault_offset = str(error), offset
+            return
         if ledger.offset >= self.ledger.offset:
             self.ledger = ledger
+            if ledger.offset >= self._fault_offset:
+                self.fault = None
 
 
 def record_position(value: bytes | None, headers: Headers) -> Position:

@@ -114,6 +114,14 @@ class PartitionedStore(memory.Store[bytes, bytes]):
             rows=sum(len(state.rows) for state in loading.values()),
             seconds=round(asyncio.get_running_loop().time() - started, 3),
         )
-        return {
+        stepped_back = {
             partition: state.finish_loading(ends[partition]) for partition, state in loading.items()
         }
+        for partition, state in loading.items():
+            if state.fault is not None:
+                log.error(
+                    "partition stopped: its ledger cannot be read",
+                    partition=partition,
+                    reason=state.fault,
+                )
+        return stepped_back

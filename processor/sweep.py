@@ -104,6 +104,7 @@ class Sweeper:
 async def _heard_before(state: PartitionState, time: int) -> list[bytes]:
     """Keys of rows that were last heard of before `time`, looked for in slices: batches go on."""
     found = []
+    unreadable: list[bytes] = []
     for number, key in enumerate(list(state.rows)):
         if number % _SLICE == 0:
             await asyncio.sleep(0)
@@ -113,8 +114,12 @@ async def _heard_before(state: PartitionState, time: int) -> list[bytes]:
         try:
             if decode_entity_row(value).heard_at < time:
                 found.append(key)
-        except RowError as error:
-            log.error("row skipped", key=key.decode(errors="replace"), reason=str(error))
+        except RowError:
+            unreadable.append(key)
+    if len(unreadable) != state.unreadable:  # said once, not at every sweep
+        example = unreadable[0].decode(errors="replace") if unreadable else None
+        log.error("rows that cannot be read", number=len(unreadable), example=example)
+        state.unreadable = len(unreadable)
     return found
 
 

@@ -49,6 +49,7 @@ class Ground(mode.Service):
             vital(processor.sweeper.run(), "sweep"),
             vital(processor.sweeper.watch(), "watch"),
             vital(processor.anomalies.run(), "anomalies"),
+            vital(processor.stops.run(), "stops"),
         ]
 
     async def _prepare(self) -> None:

@@ -23,12 +23,14 @@ OURS = [
     "DeadLetters",
     "LedgerOutOfBalance",
     "MetricsMissing",
+    "PartitionStopped",
     "PipelineLagGrowing",
     "PipelineStuck",
     "RecordsLost",
     "ScrapeStale",
     "ServiceDown",
     "SubmissionAnomalies",
+    "UnreadableRows",
 ]
 
 Rule = dict[str, Any]

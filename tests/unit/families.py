@@ -21,6 +21,7 @@ from exporter.store import StateStore
 from gateway.metrics import GatewayMetrics
 from processor.heartbeat import Heartbeat
 from processor.metrics import ProcessorMetrics
+from processor.state import PartitionState
 from processor.store import PartitionedStore
 from service.reader import TopicFollower
 from service.requests import RequestMetrics
@@ -91,8 +92,8 @@ def source_ends() -> SourceEnds:
 def processor_families() -> list[Row]:
     metrics = ProcessorMetrics(CollectorRegistry())
     store = PartitionedStore.__new__(PartitionedStore)
-    store.partitions = {}
-    metrics.watch(store, Heartbeat(1.0), lambda: True)
+    store.partitions = {0: PartitionState()}
+    metrics.watch(store, Heartbeat(1.0), lambda: True, set)
     return families(metrics.registry)
 
 

@@ -74,6 +74,20 @@ class Log:
             self._table.events.append(f"{len(anomalies)} anomalies")
 
 
+class Stops:
+    """What the agent needs of the stops."""
+
+    def __init__(self) -> None:
+        self.letters = 0
+        self.allowed = 10**9
+
+    def admits(self, partition: int, offset: int) -> bool:
+        return self.letters < self.allowed
+
+    def charge(self, partition: int, letters: int) -> None:
+        self.letters += letters
+
+
 class Fresh:
     async def fresh(self) -> None:
         pass
@@ -101,12 +115,13 @@ def ownership() -> Ownership:
     return Ownership()
 
 
-def an_agent(table: Table, ownership: Ownership) -> Agent:
+def an_agent(table: Table, ownership: Ownership, stops: Stops | None = None) -> Agent:
     async def first_offset(partition: int) -> int:
         return 0
 
     metrics = ProcessorMetrics(CollectorRegistry())
-    return Agent(*cast(Any, (table, ownership, Fresh(), first_offset, Log(table), metrics)))
+    parts = (table, ownership, Fresh(), first_offset, stops or Stops(), Log(table), metrics)
+    return Agent(*cast(Any, parts))
 
 
 async def process(table: Table, ownership: Ownership, *events: Any) -> list[str]:
@@ -124,6 +139,18 @@ async def test_dead_letters_are_written_before_the_ledger_counts_them(
 ) -> None:
     happened = await process(table, ownership, event(0), event(1, value=b"rubbish"))
     assert happened == ["1 dead letters", "flush up to 1", "ack 0", "ack 1"]
+
+
+async def test_what_comes_behind_the_cap_is_neither_folded_nor_acknowledged(
+    table: Table, ownership: Ownership
+) -> None:
+    stops = Stops()
+    stops.allowed = 1
+    events = [event(0), event(1, value=b"rubbish"), event(2), event(3, value=b"rubbish")]
+    agent = an_agent(table, ownership, stops)
+    await agent._process(cast(Any, Stream(table)), events)
+    assert table.events == ["1 dead letters", "flush up to 1", "ack 0", "ack 1"]
+    assert stops.letters == 1
 
 
 async def test_a_failed_flush_acknowledges_nothing(table: Table, ownership: Ownership) -> None:

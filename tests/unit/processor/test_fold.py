@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contract.dead_letter import A_ROW
 from contract.frame import Submission, encode_frame, entity_key, partition_of
+from contract.row import decode_entity_row
 from processor.batch import PartitionBatch, Record
 from processor.fold import fold
 from processor.state import PartitionState
@@ -98,6 +100,31 @@ def test_a_row_of_a_newer_version_is_left_as_it_is() -> None:
     fold(batch, record(1, client(a=2)), PARTITIONS)
     assert batch.changes == {}
     assert [letter.reason for letter in batch.dead_letters] == ["row version 2 is not known here"]
+    assert batch.ledger.balances
+
+
+def test_a_newer_row_of_another_shape_is_left_as_it_is() -> None:
+    newer = b'{"version":2,"offset":0,"index":0,"values":[1,2]}'
+    state = PartitionState()
+    state.rows[b"client:a"] = newer
+    batch = PartitionBatch(state)
+    fold(batch, record(1, client(a=2)), PARTITIONS)
+    assert batch.changes == {}
+    assert [letter.reason for letter in batch.dead_letters] == ["row version 2 is not known here"]
+
+
+def test_a_row_that_nobody_can_read_is_begun_anew_and_kept() -> None:
+    state = PartitionState()
+    state.rows[b"client:a"] = b"\xffrubbish"
+    batch = PartitionBatch(state)
+    fold(batch, record(1, client(a=2), client(a=3)), PARTITIONS)
+    [letter] = batch.dead_letters
+    assert (letter.index, letter.value) == (A_ROW, b"\xffrubbish")
+    assert "client:a cannot be read, and was begun anew" in letter.reason
+    change = batch.changes[b"client:a"]
+    assert isinstance(change, bytes)
+    assert decode_entity_row(change).metrics == {"a": 3}
+    assert (batch.ledger.read, batch.ledger.applied) == (2, 2)
     assert batch.ledger.balances
 
 

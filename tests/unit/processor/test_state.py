@@ -10,7 +10,6 @@ from contract.row import (
     ROW_VERSION,
     EntityRow,
     LedgerRow,
-    RowError,
     encode_position,
     encode_row,
     ledger_key,
@@ -69,9 +68,56 @@ def test_the_ledger_only_goes_forward() -> None:
     assert state.ledger.offset == 9
 
 
-def test_an_unreadable_ledger_ends_the_load() -> None:
-    with pytest.raises(RowError, match="ledger"):
-        PartitionState().apply(ledger_key(0), b"{}", [])
+def ledger(offset: int, version: int = ROW_VERSION) -> bytes:
+    return encode_row(LedgerRow(version, offset))
+
+
+def ledgers(*values: bytes) -> PartitionState:
+    state = PartitionState()
+    for value in values:
+        state.apply(ledger_key(0), value, [])
+    state.finish_loading(len(values))
+    return state
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [b"{}"],
+        [ledger(3), b"rubbish"],
+        [ledger(3), ledger(7, version=2)],
+        [ledger(7, version=2), ledger(3)],
+        [ledger(3), b'{"version":2,"offset":7,"else":[]}'],
+    ],
+)
+def test_without_its_newest_ledger_a_partition_is_not_loaded(values: list[bytes]) -> None:
+    """Going on from an older one would count again what it has counted."""
+    state = ledgers(*values)
+    assert state.fault
+    assert not state.loaded
+    assert state.next_offset == 0, "the next load reads all of it again"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [b"rubbish", ledger(0)],
+        [ledger(3), ledger(7, version=2), ledger(7)],
+        [ledger(7), ledger(5, version=2)],
+        [ledger(3), b"rubbish", ledger(4)],
+    ],
+)
+def test_a_newer_ledger_mends_it(values: list[bytes]) -> None:
+    state = ledgers(*values)
+    assert state.fault is None
+    assert state.loaded
+
+
+def test_nothing_is_written_again_where_the_ledger_is_not_known() -> None:
+    state = PartitionState()
+    load(state, (row(5), []), (row(3), []))
+    state.apply(ledger_key(0), b"rubbish", [])
+    assert state.finish_loading(3) == {}
 
 
 def test_an_unreadable_row_never_replaces_a_readable_one() -> None:

@@ -76,6 +76,18 @@ async def test_only_what_was_not_heard_of_for_the_retention_is_removed(table: Ta
     assert table.state.rows.keys() == {NEW}
 
 
+async def test_rows_that_cannot_be_read_are_counted_and_left(table: Table) -> None:
+    table.state.rows[b"client:odd"] = b"rubbish"
+    table.state.rows[b"client:newer"] = b'{"version":2}'
+    sweep = sweeper(table)
+    assert await sweep.sweep(0) == 1
+    assert table.state.unreadable == 2
+    assert table.state.rows.keys() == {NEW, b"client:odd", b"client:newer"}
+    del table.state.rows[b"client:odd"]
+    await sweep.sweep(0)
+    assert table.state.unreadable == 1
+
+
 async def test_nothing_is_removed_while_there_is_lag(table: Table) -> None:
     assert await sweeper(table, source_end=7).sweep(0) == 0
     assert table.state.rows.keys() == {OLD, NEW}

@@ -1,0 +1,172 @@
+"""Data that no worker can read: a flood of it stops its partition alone, rows of it stop nobody."""
+
+import asyncio
+import re
+import signal
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from contract.dead_letter import A_ROW, WHOLE_FRAME, decode_origin
+from contract.frame import entity_key
+from contract.row import decode_entity_row, ledger_key
+from service.kafka import topics_of
+from service.reader import TopicReader
+from service.settings import KafkaSettings
+from tests.integration.frames import FrameWriter, client, frame_writer, ids_of
+from tests.integration.processes import RowWriter, Service, row_writer
+from tests.integration.workers import Found, a_worker, running, settled
+
+PARTITIONS = 2
+CAP = 1200
+"""Dead letters a minute: a stop of 6 s frees 120 of them."""
+FLOOD = CAP + 200
+
+
+@pytest.fixture
+def settings(kafka_settings: KafkaSettings) -> KafkaSettings:
+    return replace(kafka_settings, kafka_partitions=PARTITIONS)
+
+
+@pytest.fixture
+async def frames(settings: KafkaSettings) -> AsyncIterator[FrameWriter]:
+    async with frame_writer(settings) as writer:
+        yield writer
+
+
+async def metric(worker: Service, name: str) -> float:
+    text = (await worker.scrape()).text
+    (value,) = re.findall(rf"^{re.escape('tobogganing_processor_' + name)} (\S+)$", text, re.M)
+    return float(value)
+
+
+async def until_metric(worker: Service, name: str, wanted: float) -> None:
+    async with asyncio.timeout(60):
+        while await metric(worker, name) != wanted:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def letters_of(settings: KafkaSettings) -> dict[int, list[tuple[int, int]]]:
+    """Offset and index of every dead letter, by partition."""
+    found: dict[int, list[tuple[int, int]]] = {p: [] for p in range(PARTITIONS)}
+
+    def take(partition: int, records: object) -> None:
+        for record in records:  # type: ignore[attr-defined]
+            origin = decode_origin(record.headers)
+            found[partition].append((origin.offset, origin.index))
+
+    name = topics_of(settings).dead_letter.name
+    async with TopicReader(settings, name, range(PARTITIONS)) as reader:
+        await reader.read_to_end(take, {})
+    return found
+
+
+STOPPED = 'partition_stopped{partition="0",reason="dead_letters"}'
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["left alone", "restarted"])
+async def test_a_flood_stops_its_partition_for_a_while_and_no_other(
+    settings: KafkaSettings, frames: FrameWriter, tmp_path: Path, restarted: bool
+) -> None:
+    (flooded,), (other,) = ids_of(0, PARTITIONS, 1), ids_of(1, PARTITIONS, 1)
+    worker = a_worker(settings, "w1", tmp_path, DEAD_LETTERS_PER_MINUTE=str(CAP))
+    async with running(worker):
+        await frames.raw_all(0, (b"rubbish %d" % n for n in range(FLOOD)))
+        last = await frames.frame(0, client(flooded, bytes_sent=1))
+        await until_metric(worker, STOPPED, 1.0)
+        stopped_at = time.monotonic()
+
+        await frames.frame(1, client(other, bytes_sent=1))
+        await until_metric(worker, 'partition_stopped{partition="1",reason="dead_letters"}', 0.0)
+        async with asyncio.timeout(4):
+            while entity_key("client", other) not in (await Found.of(settings)).rows:
+                pass
+        assert await metric(worker, STOPPED) == 1.0
+        found = await Found.of(settings)
+        assert CAP <= found.ledgers[0].dead_lettered < FLOOD
+        assert entity_key("client", flooded) not in found.rows
+        assert (await worker.http.get("/-/ready")).status_code == 200
+
+        if restarted:
+            await worker.end(signal.SIGTERM)
+            await worker.start()
+            await worker.ready()
+        await settled(settings)
+        if not restarted:
+            assert time.monotonic() - stopped_at > 6
+        await until_metric(worker, STOPPED, 0.0)
+    found = await Found.of(settings)
+    assert decode_entity_row(found.rows[entity_key("client", flooded)]).offset == last == FLOOD
+    ledger = found.ledgers[0]
+    assert (ledger.read, ledger.dead_lettered, ledger.applied) == (FLOOD + 1, FLOOD, 1)
+    letters = (await letters_of(settings))[0]
+    assert letters == [(offset, WHOLE_FRAME) for offset in range(FLOOD)]
+    assert worker.faults() == []
+
+
+@pytest.fixture
+async def rows(settings: KafkaSettings) -> AsyncIterator[RowWriter]:
+    async with row_writer(settings) as writer:
+        yield writer
+
+
+async def test_rows_that_cannot_be_read_stop_nobody_and_are_seen(
+    settings: KafkaSettings, rows: RowWriter, frames: FrameWriter, tmp_path: Path
+) -> None:
+    odd, newer, good = ids_of(0, PARTITIONS, 3)
+    newer_row = b'{"version":2,"offset":5,"index":0,"metrics":[["bytes_sent",7]]}'
+    await rows.send(0, entity_key("client", odd), b"rubbish")
+    await rows.send(0, entity_key("client", newer), newer_row)
+    async with running(worker := a_worker(settings, "w1", tmp_path)):
+        await until_metric(worker, "unreadable_rows", 2.0)
+        await frames.frame(0, client(newer, bytes_sent=1), client(good, bytes_sent=1))
+        await frames.frame(0, client(odd, bytes_sent=2))
+        await settled(settings)
+        await until_metric(worker, "unreadable_rows", 1.0)
+    assert worker.faults() == []
+    found = await Found.of(settings)
+    assert found.rows[entity_key("client", newer)] == newer_row
+    assert decode_entity_row(found.rows[entity_key("client", odd)]).metrics == {"bytes_sent": 2}
+    assert entity_key("client", good) in found.rows
+    assert found.ledgers[0].balances
+    assert (await letters_of(settings))[0] == [(0, 0), (1, A_ROW)]
+
+    async with Service("exporter", settings, tmp_path) as exporter:
+        await exporter.ready()
+        text = (await exporter.scrape()).text
+        shown = re.findall(r'^tobogganing_client_bytes_sent\{client_id="([^"]+)"', text, re.M)
+        assert set(shown) == {odd, good}
+        own = (await exporter.http.get("/-/metrics", headers=exporter.authorized)).text
+        assert "\ntobogganing_exporter_unreadable_entities 1.0" in own
+
+
+async def test_a_ledger_that_cannot_be_read_stops_its_partition_until_it_can(
+    settings: KafkaSettings, rows: RowWriter, frames: FrameWriter, tmp_path: Path
+) -> None:
+    """As an older worker finds it, that was started by mistake beside newer ones."""
+    (a,), (b,) = ids_of(0, PARTITIONS, 1), ids_of(1, PARTITIONS, 1)
+    await frames.frame(0, client(a, bytes_sent=1))
+    await rows.send(0, ledger_key(0), b'{"version":2,"offset":0,"counts":[1]}')
+    stopped = 'partition_stopped{partition="0",reason="ledger"}'
+    worker = a_worker(settings, "w1", tmp_path)
+    async with running(worker):
+        await until_metric(worker, stopped, 1.0)
+        await frames.frame(0, client(a, bytes_sent=2))
+        await frames.frame(1, client(b, bytes_sent=1))
+        async with asyncio.timeout(30):
+            while entity_key("client", b) not in (await Found.of(settings)).rows:
+                pass
+        assert entity_key("client", a) not in (await Found.of(settings)).rows
+        await rows.ledger(0, 0, read=1, applied=1)
+        await worker.end(signal.SIGTERM)
+        await worker.start()
+        await worker.ready()
+        await settled(settings)
+        await until_metric(worker, stopped, 0.0)
+    assert worker.faults() == []
+    found = await Found.of(settings)
+    assert decode_entity_row(found.rows[entity_key("client", a)]).metrics == {"bytes_sent": 2}
+    assert (found.ledgers[0].read, found.ledgers[0].applied) == (2, 2)

@@ -1,0 +1,144 @@
+"""Stopped partitions: what is dropped, and where they go on."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from aiokafka.errors import IllegalStateError
+from faust.types import TP
+
+from processor import stops
+from processor.poison import PoisonCap
+from processor.state import PartitionState
+from processor.stops import Stops
+
+P0 = TP("submissions", 0)
+
+
+class Consumer:
+    """What stops need of Faust's consumer."""
+
+    def __init__(self) -> None:
+        self.paused: set[TP] = set()
+        self.sought: list[dict[TP, int]] = []
+        self.error: Exception | None = None
+
+    def pause_partitions(self, tps: set[TP]) -> None:
+        self.paused |= tps
+
+    def resume_partitions(self, tps: set[TP]) -> None:
+        self.paused -= tps
+
+    async def seek_wait(self, offsets: dict[TP, int]) -> None:
+        if self.error is not None:
+            raise self.error
+        self.sought.append(offsets)
+
+
+class Place:
+    """Stops with one partition whose ledger is at 9, of 10 letters a minute."""
+
+    def __init__(self) -> None:
+        self.consumer = Consumer()
+        self.app = SimpleNamespace(consumer=self.consumer, consumer_generation_id=1)
+        self.state = PartitionState()
+        self.state.loaded = True
+        self.state.ledger.offset = 9
+        self.owned: dict[int, PartitionState] = {0: self.state}
+        self.first = 0
+        table = SimpleNamespace(
+            lock=asyncio.Lock(), store=SimpleNamespace(owned=lambda p: self.owned.get(p))
+        )
+
+        async def first_offset(partition: int) -> int:
+            return self.first
+
+        parts = (self.app, table, "submissions", first_offset, PoisonCap(10))
+        self.stops = Stops(*cast(Any, parts))
+
+
+@pytest.fixture
+def place() -> Place:
+    return Place()
+
+
+def test_below_the_cap_everything_passes(place: Place) -> None:
+    place.stops.charge(0, 9)
+    assert place.stops.admits(0, 10)
+    assert place.stops.stopped == frozenset()
+    assert place.consumer.paused == set()
+
+
+def test_beyond_it_the_partition_alone_is_stopped(place: Place) -> None:
+    place.stops.charge(0, 10)
+    assert place.stops.stopped == {0}
+    assert not place.stops.admits(0, 10)
+    assert place.stops.admits(1, 3)
+    assert place.consumer.paused == {P0}
+
+
+async def test_it_goes_on_behind_its_ledger_with_the_event_that_was_sought(place: Place) -> None:
+    place.stops.charge(0, 10)
+    await place.stops.resume(0)
+    assert place.consumer.sought == [{P0: 10}]
+    assert place.consumer.paused == set()
+    assert place.stops.stopped == frozenset()
+    assert [place.stops.admits(0, offset) for offset in (15, 16, 10, 11, 12)] == [
+        *(False, False),
+        *(True, True, True),
+    ]
+
+
+async def test_what_retention_has_deleted_meanwhile_is_not_waited_for(place: Place) -> None:
+    place.stops.charge(0, 10)
+    place.first = 30
+    await place.stops.resume(0)
+    assert place.consumer.sought == [{P0: 30}]
+    assert not place.stops.admits(0, 10)
+    assert place.stops.admits(0, 30)
+
+
+async def test_a_rebalance_ends_it(place: Place) -> None:
+    """Faust resumes and seeks all partitions itself."""
+    place.stops.charge(0, 10)
+    place.app.consumer_generation_id = 2
+    assert place.stops.stopped == frozenset()
+    assert place.stops.admits(0, 10)
+    place.stops.charge(0, 1)
+    assert place.stops.stopped == {0}, "the flood goes on, and so does the cap"
+    await place.stops.resume(0)
+    place.app.consumer_generation_id = 3
+    assert place.stops.admits(0, 17), "nothing is waited for that another generation sought"
+
+
+@pytest.mark.parametrize("error", [IllegalStateError("no assignment"), TimeoutError()])
+async def test_a_seek_that_fails_is_tried_again(place: Place, error: Exception) -> None:
+    place.stops.charge(0, 10)
+    place.consumer.error = error
+    await place.stops.resume(0)
+    assert place.stops.stopped == {0}
+    assert place.consumer.paused == {P0}
+    place.consumer.error = None
+    await place.stops.resume(0)
+    assert place.stops.stopped == frozenset()
+
+
+async def test_what_was_sought_and_did_not_come_is_sought_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(stops.time, "monotonic", lambda: now)
+    place.stops.charge(0, 10)
+    assert place.stops._due(now) == []
+    now += 6.1
+    assert place.stops._due(now) == [0]
+    await place.stops.resume(0)
+    assert place.stops._due(now) == []
+    now += stops.PATIENCE + 0.1
+    assert place.stops._due(now) == [0]
+    await place.stops.resume(0)
+    assert place.consumer.sought == [{P0: 10}, {P0: 10}]
+    assert place.stops.admits(0, 10)
+    now += stops.PATIENCE + 0.1
+    assert place.stops._due(now) == []
