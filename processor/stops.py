@@ -7,6 +7,7 @@ before may still come after the seek: they are dropped until the one that was so
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import structlog
@@ -47,12 +48,14 @@ class Stops:
         submissions: str,
         first_offset: FirstOffset,
         cap: PoisonCap,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
         self._table = table
         self._submissions = submissions
         self._first_offset = first_offset
         self._cap = cap
+        self._clock = clock
         self._generations: dict[int, int] = {}
         self._sought: dict[int, _Sought] = {}
 
@@ -81,7 +84,7 @@ class Stops:
 
         The frame itself is flushed and acknowledged like all others.
         """
-        now = time.monotonic()
+        now = self._clock()
         if self._cap.charge(partition, letters, now):
             self._generations[partition] = self._app.consumer_generation_id
             self._app.consumer.pause_partitions({self._tp(partition)})
@@ -95,7 +98,7 @@ class Stops:
         """Let partitions go on when they may, for ever."""
         while True:
             await asyncio.sleep(INTERVAL)
-            for partition in self._due(time.monotonic()):
+            for partition in self._due(self._clock()):
                 async with self._table.lock:
                     await self.resume(partition)
 
@@ -126,7 +129,7 @@ class Stops:
             return
         if generation != self._app.consumer_generation_id:
             return
-        self._sought[partition] = _Sought(generation, target, time.monotonic())
+        self._sought[partition] = _Sought(generation, target, self._clock())
         if self._generations.pop(partition, None) is not None:
             log.info("partition goes on", partition=partition, offset=target)
         self._app.consumer.resume_partitions({tp})

@@ -42,7 +42,10 @@ class FrameWriter:
 
     async def raw(self, partition: int, value: bytes | None) -> int:
         """Write what need not be a frame; return its offset."""
-        answer = await self._producer.send_and_wait(self._topic, value, partition=partition)
+        key = b"none" if value is None else None  # a producer wants one of the two
+        answer = await self._producer.send_and_wait(
+            self._topic, value, key=key, partition=partition
+        )
         return int(answer.offset)
 
     async def raw_all(self, partition: int, values: Iterable[bytes]) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,28 +11,77 @@ from tobogganing.commands.answers import note, show
 from tobogganing.commands.tables import Table
 from tobogganing.local.errors import LocalError
 
+if TYPE_CHECKING:  # The command line starts without it.
+    from tobogganing.commands.recount import Recount
+
 PATH = "/api/v1/ledger"
 FATES = ("applied", "stale", "late", "dead_lettered")
 """What a submission that was read may have become."""
 COLUMNS = ("partition", "read", *FATES, "lost", "lag_records", "balances")
 
 
+AUDIT_COLUMNS = ("partition", "from", "records", "submissions", "late", "undecodable", "agrees")
+
+
 @click.command()
+@click.option(
+    "--audit",
+    is_flag=True,
+    help="Count again what the topic still holds, and compare. Needs KAFKA_… as the services do.",
+)
 @with_metrics
-def ledger(access: Access, as_json: bool) -> None:
+def ledger(access: Access, as_json: bool, audit: bool) -> None:
     """Show what became of every submission, and whether it balances.
 
-    The exit status is 1 where read is not applied + stale + late + dead-lettered.
+    The exit status is 1 where read is not applied + stale + late + dead-lettered; with --audit also
+    where the topic says otherwise.
     """
     shown = ask(access)
+    recounts = _recount(shown["partitions"]) if audit else None
     if as_json:
-        show(shown, as_json)
+        show(shown if recounts is None else shown | {"audit": _audit(shown, recounts)}, as_json)
     else:
         click.echo("\n".join(Table(COLUMNS).lines([*shown["partitions"], total(shown)])))
-        for line in remarks(shown["partitions"]):
+        if recounts is not None:
+            lines = Table(AUDIT_COLUMNS).lines(_audit(shown, recounts))
+            click.echo("\n" + "\n".join(lines))
+        for line in remarks(shown["partitions"]) + audit_remarks(shown, recounts or {}):
             note(line)
-    if not shown["balances"]:
+    agrees = all(each["agrees"] for each in _audit(shown, recounts or {}))
+    if not (shown["balances"] and agrees):
         sys.exit(1)
+
+
+def _recount(partitions: Sequence[Mapping[str, Any]]) -> dict[int, "Recount"]:
+    from tobogganing.commands.kafka import on_kafka
+    from tobogganing.commands.recounting import recount
+
+    return on_kafka(lambda settings: recount(settings, partitions))
+
+
+def _audit(shown: Mapping[str, Any], recounts: Mapping[int, "Recount"]) -> list[dict[str, Any]]:
+    return [
+        recounts[each["partition"]].document(each)
+        for each in shown["partitions"]
+        if each["partition"] in recounts
+    ]
+
+
+def audit_remarks(shown: Mapping[str, Any], recounts: Mapping[int, "Recount"]) -> list[str]:
+    """What is to be said about a recount, in sentences."""
+    lines = []
+    for each in shown["partitions"]:
+        counted = recounts.get(each["partition"])
+        if counted is None:
+            continue
+        where = f"partition {counted.partition}"
+        lines += [f"{where} does not agree: {what}" for what in counted.differences(each)]
+        if not (counted.is_whole or counted.missing):
+            lines.append(
+                f"{where} can be compared from offset {counted.first} on: what was before it is "
+                "deleted, so only too much would be seen"
+            )
+    return lines
 
 
 def ask(access: Access) -> dict[str, Any]:

@@ -8,10 +8,9 @@ import pytest
 from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
-from processor import stops
 from processor.poison import PoisonCap
 from processor.state import PartitionState
-from processor.stops import Stops
+from processor.stops import PATIENCE, Stops
 
 P0 = TP("submissions", 0)
 
@@ -54,7 +53,9 @@ class Place:
         async def first_offset(partition: int) -> int:
             return self.first
 
-        parts = (self.app, table, "submissions", first_offset, PoisonCap(10))
+        self.now = 1000.0
+        cap = PoisonCap(10)
+        parts = (self.app, table, "submissions", first_offset, cap, lambda: self.now)
         self.stops = Stops(*cast(Any, parts))
 
 
@@ -124,21 +125,17 @@ async def test_a_seek_that_fails_is_tried_again(place: Place, error: Exception) 
     assert place.stops.stopped == frozenset()
 
 
-async def test_what_was_sought_and_did_not_come_is_sought_again(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = 1000.0
-    monkeypatch.setattr(stops.time, "monotonic", lambda: now)
+async def test_what_was_sought_and_did_not_come_is_sought_again(place: Place) -> None:
     place.stops.charge(0, 10)
-    assert place.stops._due(now) == []
-    now += 6.1
-    assert place.stops._due(now) == [0]
+    assert place.stops._due(place.now) == []
+    place.now += 6.1
+    assert place.stops._due(place.now) == [0]
     await place.stops.resume(0)
-    assert place.stops._due(now) == []
-    now += stops.PATIENCE + 0.1
-    assert place.stops._due(now) == [0]
+    assert place.stops._due(place.now) == []
+    place.now += PATIENCE + 0.1
+    assert place.stops._due(place.now) == [0]
     await place.stops.resume(0)
     assert place.consumer.sought == [{P0: 10}, {P0: 10}]
     assert place.stops.admits(0, 10)
-    now += stops.PATIENCE + 0.1
-    assert place.stops._due(now) == []
+    place.now += PATIENCE + 0.1
+    assert place.stops._due(place.now) == []
