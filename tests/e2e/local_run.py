@@ -114,6 +114,17 @@ class LocalRun:
         )
         return shown.stdout
 
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command beside it, as in another terminal."""
+        return subprocess.run(
+            [sys.executable, "-m", "tobogganing", *words],
+            env=self._environ | {"TOBOGGANING_URL": self.url},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
     def part(self, name: str) -> int | None:
         """The process id of a part; None while there is none."""
         for pid, (parent, command) in processes().items():

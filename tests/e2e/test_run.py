@@ -1,5 +1,6 @@
 """`tobogganing run` keeps what its help and its banner promise."""
 
+import json
 import re
 import signal
 import socket
@@ -20,8 +21,13 @@ SHOWN = re.compile(r'tobogganing_client_bytes_sent\{client_id="(test-client-\d+)
 
 
 def scrape(run: LocalRun) -> str:
+    return get(run, "/metrics")
+
+
+def get(run: LocalRun, path: str) -> str:
+    token = run.secret("METRICS_TOKEN")
     request = urllib.request.Request(
-        f"{run.url}/metrics", headers={"Authorization": f"Bearer {run.secret('METRICS_TOKEN')}"}
+        f"{run.url}{path}", headers={"Authorization": f"Bearer {token}"}
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=10) as answer:
@@ -77,6 +83,24 @@ def test_a_newcomer_sees_their_numbers_and_finds_them_again_after_a_restart(stat
         assert SHOWN.search(second.paste())
         assert second.end(signal.SIGINT) == 0
         assert "died" not in first.output + second.output
+
+
+def test_commands_find_the_run_and_its_kafka_by_themselves(state: Path) -> None:
+    with LocalRun(state) as run:
+        run.until_ready()
+        until_shown(run, "a submission that was processed")
+        ledger = run.command("ledger", "--audit", "--json")
+        assert ledger.returncode == 0, ledger.stderr
+        shown = json.loads(ledger.stdout)
+        assert shown["balances"] is True
+        assert sum(each["read"] for each in shown["partitions"]) >= 1
+        assert all(each["agrees"] for each in shown["audit"])
+        partition = next(each for each in shown["partitions"] if each["read"])
+        receipt = f"{partition['partition']}-{partition['offset']}-0"
+        answer = json.loads(get(run, f"/api/v1/receipts/{receipt}"))
+        assert answer == {"receipt": receipt, "state": "processed", "result": "applied"}
+        letters = run.command("dead-letters", "list")
+        assert (letters.returncode, letters.stdout) == (0, ""), letters.stderr
 
 
 def test_a_part_that_dies_is_started_again_and_nothing_is_lost(state: Path) -> None:

@@ -18,7 +18,14 @@ from service.reader import TopicReader
 from service.settings import KafkaSettings
 from tests.integration.frames import FrameWriter, client, frame_writer, ids_of
 from tests.integration.processes import RowWriter, Service, row_writer
-from tests.integration.workers import Found, a_worker, running, settled
+from tests.integration.workers import (
+    Found,
+    Load,
+    a_worker,
+    assert_nothing_lost,
+    running,
+    settled,
+)
 
 PARTITIONS = 2
 CAP = 1200
@@ -105,6 +112,49 @@ async def test_a_flood_stops_its_partition_for_a_while_and_no_other(
     letters = (await letters_of(settings))[0]
     assert letters == [(offset, WHOLE_FRAME) for offset in range(FLOOD)]
     assert worker.faults() == []
+
+
+async def test_stops_under_load_lose_nothing(
+    settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
+) -> None:
+    """Good frames around the rubbish; a worker joins, and another goes, in the middle of it."""
+    load = Load(settings)
+    first, second = (
+        a_worker(settings, name, tmp_path, DEAD_LETTERS_PER_MINUTE=str(CAP))
+        for name in ("w1", "w2")
+    )
+    async with running(first):
+        async with load.running():
+            for _ in range(15):  # one of them falls into every stop and every seek
+                await frames.raw_all(0, [b"rubbish"] * 100)
+                load.sent += 100
+                sent = load.sent
+                async with asyncio.timeout(30):
+                    while load.sent < sent + 500:  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
+            await until_metric(first, STOPPED, 1.0)
+            async with running(second):
+                await settled_but(settings, 0)
+                await first.end(signal.SIGTERM)
+        await first.start()
+        await first.ready()
+        await settled(settings, patience=90)
+    found = await assert_nothing_lost(settings, load)
+    assert found.ledgers[0].dead_lettered == 1500
+    assert first.faults() == []
+    assert second.faults() == []
+
+
+async def settled_but(settings: KafkaSettings, partition: int) -> None:
+    """Wait until every other partition was read as far as it goes now."""
+    others = [each for each in range(PARTITIONS) if each != partition]
+    async with TopicReader(settings, topics_of(settings).submissions.name, others) as reader:
+        ends = await reader.ends()
+    async with asyncio.timeout(60):
+        while True:
+            ledgers = (await Found.of(settings)).ledgers
+            if all(ledgers[each].offset >= ends[each] - 1 for each in others):
+                return
 
 
 @pytest.fixture
