@@ -50,7 +50,7 @@ class StateStore:
             if not self._is_older(key, value):
                 self.unreadable.add(key)
             raise
-        if applied or value is None:
+        if self.unreadable and (applied or value is None):
             self.unreadable.discard(key)
         return applied
 

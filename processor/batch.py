@@ -99,6 +99,11 @@ class PartitionBatch:
         held = self.changes.get(key) or self.state.rows.get(key)
         return held if isinstance(held, bytes) else None
 
+    def held(self, key: bytes) -> bytes | None:
+        """The row, encoded, as it was before the frame."""
+        held = self.changes.get(key) or self.state.rows.get(key)
+        return held if isinstance(held, bytes) else None
+
     def put(self, key: bytes, row: EntityRow) -> None:
         """Change a row; `seal` must follow."""
         self._open[key] = row
