@@ -2,7 +2,7 @@
 
 import datetime
 import ipaddress
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +15,9 @@ from cryptography.x509.oid import NameOID
 from service.settings import KafkaSettings, Secret
 from tests.integration.processes import ADMIN_TOKEN, Service
 from tests.integration.test_serve import register_client
-from tobogganing.local import broker
 from tobogganing.local.cluster import Cluster
 from tobogganing.local.install import Install
-from tobogganing.local.kafka_config import Node, server_properties
+from tobogganing.local.kafka_config import Node
 from tobogganing.local.ports import free_ports
 
 PASSWORD = "a password of the tests"
@@ -57,33 +56,27 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-async def secured(
-    kafka_install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[KafkaSettings]:
+async def secured(kafka_install: Install, tmp_path: Path) -> AsyncIterator[KafkaSettings]:
     """Settings for a broker's listener that speaks SASL_SSL only."""
     store, trusted = certificate(tmp_path)
     (port,) = free_ports(1)
     login = "org.apache.kafka.common.security.plain.PlainLoginModule"
 
-    def with_listener(node: Node, nodes: Sequence[Node]) -> str:
-        lines = dict(
-            line.split("=", 1) for line in server_properties(node, nodes).splitlines() if line
-        )
-        address = f",SECURE://127.0.0.1:{port}"
-        lines["listeners"] += address
-        lines["advertised.listeners"] += address
-        lines["listener.security.protocol.map"] += ",SECURE:SASL_SSL"
-        lines |= {
+    def with_listener(node: Node) -> dict[str, object]:
+        return {
+            "listeners": f"BROKER://{node.broker},CONTROLLER://{node.controller},"
+            f"SECURE://127.0.0.1:{port}",
+            "advertised.listeners": f"BROKER://{node.broker},SECURE://127.0.0.1:{port}",
+            "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT,"
+            "SECURE:SASL_SSL",
             "listener.name.secure.ssl.keystore.type": "PEM",
             "listener.name.secure.ssl.keystore.location": str(store),
             "listener.name.secure.sasl.enabled.mechanisms": "PLAIN",
             "listener.name.secure.plain.sasl.jaas.config": f"{login} required "
             f'user_tobogganing="{PASSWORD}";',
         }
-        return "".join(f"{key}={value}\n" for key, value in lines.items())
 
-    monkeypatch.setattr(broker, "server_properties", with_listener)
-    cluster = Cluster(tmp_path / "kafka", kafka_install)
+    cluster = Cluster(tmp_path / "kafka", kafka_install, properties=with_listener)
     await cluster.start()
     yield KafkaSettings(
         kafka_bootstrap_servers=f"127.0.0.1:{port}",

@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tobogganing.local import process
@@ -23,7 +23,13 @@ class Broker:
     """A node's process and folder. The folder keeps its records over restarts and kills."""
 
     def __init__(
-        self, folder: Path, install: Install, node: Node, nodes: Sequence[Node], cluster_id: str
+        self,
+        folder: Path,
+        install: Install,
+        node: Node,
+        nodes: Sequence[Node],
+        cluster_id: str,
+        properties: Mapping[str, object],
     ) -> None:
         self.node = node
         self.folder = folder.absolute()
@@ -31,6 +37,7 @@ class Broker:
         self._install = install
         self._nodes = tuple(nodes)
         self._cluster_id = cluster_id
+        self._properties = properties
         self._class_data = ClassData(install.archive)
 
     @property
@@ -54,7 +61,8 @@ class Broker:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         process.end_stale(self.pid_file, self._mark)
-        self._write("server.properties", server_properties(self.node, self._nodes))
+        properties = server_properties(self.node, self._nodes, self._properties)
+        self._write("server.properties", properties)
         self._write("log4j2.properties", LOG4J_PROPERTIES)
         self._format()
         flags = self._class_data.flags()

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import time
 import uuid
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tobogganing.local.broker import Broker, BrokerExitedError
@@ -17,6 +18,9 @@ ATTEMPTS = 3
 """Starts on other ports, when another process took one of ours first."""
 POLL = 0.05
 
+Properties = Callable[[Node], Mapping[str, object]]
+"""Settings of a node that are other than usual, by Kafka's names."""
+
 
 class Cluster:
     """Brokers on loopback whose records stay in `folder`, whatever ends them.
@@ -25,11 +29,19 @@ class Cluster:
     started again is found where it was.
     """
 
-    def __init__(self, folder: Path, install: Install, *, nodes: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        install: Install,
+        *,
+        nodes: int = 1,
+        properties: Properties = lambda _: {},
+    ) -> None:
         self.folder = folder.absolute()
         self.brokers: list[Broker] = []
         self._install = install
         self._size = nodes
+        self._properties = properties
 
     @property
     def bootstrap_servers(self) -> str:
@@ -86,7 +98,14 @@ class Cluster:
         nodes = [Node(n + 1, ports[2 * n], ports[2 * n + 1]) for n in range(self._size)]
         identity = self._cluster_id()
         self.brokers = [
-            Broker(self.folder / f"node-{node.id}", self._install, node, nodes, identity)
+            Broker(
+                self.folder / f"node-{node.id}",
+                self._install,
+                node,
+                nodes,
+                identity,
+                self._properties(node),
+            )
             for node in nodes
         ]
 

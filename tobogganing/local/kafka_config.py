@@ -25,8 +25,13 @@ class Node:
         return f"{LOOPBACK}:{self.controller_port}"
 
 
-def server_properties(node: Node, nodes: Sequence[Node]) -> str:
-    """`server.properties` for `node` among `nodes`. Paths are relative to the node's folder."""
+def server_properties(
+    node: Node, nodes: Sequence[Node], other: Mapping[str, object] | None = None
+) -> str:
+    """`server.properties` for `node` among `nodes`; what is in `other` wins.
+
+    Paths are relative to the node's folder.
+    """
     copies = min(len(nodes), 3)
     in_sync = 2 if copies == 3 else 1
     properties: dict[str, object] = {
@@ -57,6 +62,7 @@ def server_properties(node: Node, nodes: Sequence[Node]) -> str:
         "background.threads": 2,
         "log.cleaner.dedupe.buffer.size": 16 << 20,
         **_timeouts(len(nodes)),
+        **(other or {}),
     }
     return "".join(f"{key}={value}\n" for key, value in properties.items())
 

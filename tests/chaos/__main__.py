@@ -1,0 +1,44 @@
+"""`python -m tests.chaos`: faults under load, on real processes; see docs/guarantees.md.
+
+ROUNDS (2) says how often each fault happens, FAULTS=name,name which ones, SEED repeats a run.
+"""
+
+import os
+import random
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import uvloop
+
+from tests.chaos.faults import FAULTS
+from tests.chaos.report import summary, table
+from tests.chaos.rounds import Rounds
+
+
+def main() -> int:
+    """Run; the exit status is 1 if anything was lost or wrong."""
+    names = os.environ.get("FAULTS", "").replace(",", " ").split() or list(FAULTS)
+    if unknown := set(names) - FAULTS.keys():
+        print(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(FAULTS)}")
+        return 2
+    rounds = int(os.environ.get("ROUNDS") or 2)
+    seed = int(os.environ.get("SEED") or random.randrange(2**32))
+    print(f"SEED={seed} ROUNDS={rounds} FAULTS={','.join(names)}", flush=True)
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    lines = uvloop.run(Rounds(folder, names, rounds, seed, tell).run())
+    print(table(lines), summary(lines, seed), sep="\n\n")
+    if not all(line.is_good for line in lines):
+        print(f"The logs of all processes are in {folder}")
+        return 1
+    shutil.rmtree(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

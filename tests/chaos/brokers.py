@@ -1,0 +1,91 @@
+"""Three real brokers, with a second way to each that goes through a network of ours."""
+
+import json
+from pathlib import Path
+
+from aiokafka.admin import AIOKafkaAdminClient
+
+from tests.chaos.member import Member
+from tests.chaos.network import Network
+from tobogganing.local.broker import Broker
+from tobogganing.local.cluster import Cluster
+from tobogganing.local.install import Install
+from tobogganing.local.kafka_config import Node
+from tobogganing.local.ports import LOOPBACK, free_ports
+from tobogganing.local.process import Process
+
+NODES = 3
+SEGMENT_BYTES = 1 << 20
+"""Small, so that topics are compacted while a run lasts."""
+
+
+class Brokers:
+    """The brokers as members; what they keep is in `folder`."""
+
+    def __init__(self, folder: Path, install: Install) -> None:
+        ports = free_ports(2 * NODES)
+        self._listening, self._near = ports[:NODES], ports[NODES:]
+        self.network = Network(dict(zip(self._near, self._listening, strict=True)))
+        self.cluster = Cluster(folder, install, nodes=NODES, properties=self._properties)
+        self.members: list[Member] = []
+
+    @property
+    def near_servers(self) -> str:
+        """The brokers behind the network."""
+        return ",".join(f"{LOOPBACK}:{port}" for port in self._near)
+
+    @property
+    def servers(self) -> str:
+        return self.cluster.bootstrap_servers
+
+    async def start(self) -> None:
+        """Start them for the first time, and hand each to a member that keeps it running."""
+        await self.cluster.start()
+        self.members = [_member(broker) for broker in self.cluster.brokers]
+
+    async def leader(self, topic: str, partition: int) -> Member:
+        """The broker that leads a partition."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.servers)
+        await admin.start()
+        try:
+            (described,) = await admin.describe_topics([topic])
+        finally:
+            await admin.close()
+        leaders = {each["partition"]: each["leader"] for each in described["partitions"]}
+        return self.members[leaders[partition] - 1]
+
+    def controller(self) -> Member:
+        """The broker that leads the controllers, as the newest election says."""
+        states = []
+        for broker in self.cluster.brokers:
+            file = broker.folder / "data" / "__cluster_metadata-0" / "quorum-state"
+            state = json.loads(file.read_text(encoding="utf-8"))
+            states.append((int(state["leaderEpoch"]), int(state["leaderId"])))
+        epoch, leader = max(states)
+        assert leader > 0, f"nobody leads in epoch {epoch}"
+        return self.members[leader - 1]
+
+    def _properties(self, node: Node) -> dict[str, object]:
+        place = node.id - 1
+        listening, near = self._listening[place], self._near[place]
+        return {
+            "listeners": f"BROKER://{node.broker},CONTROLLER://{node.controller},"
+            f"NEAR://{LOOPBACK}:{listening}",
+            "advertised.listeners": f"BROKER://{node.broker},NEAR://{LOOPBACK}:{near}",
+            "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT,"
+            "NEAR:PLAINTEXT",
+            "log.segment.bytes": SEGMENT_BYTES,
+            "log.cleaner.backoff.ms": 5_000,
+        }
+
+
+def _member(broker: Broker) -> Member:
+    """A member for a broker that runs already."""
+    running = broker.process
+
+    def launch() -> Process:
+        nonlocal running
+        process, running = running or broker.launch(), None
+        return process
+
+    return Member(f"broker-{broker.node.id}", launch, broker.ended)

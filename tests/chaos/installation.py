@@ -1,0 +1,178 @@
+"""The installation under test: brokers, gateways, workers and exporters, all real processes."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import aiohttp
+
+from service.settings import KafkaSettings
+from tests.chaos.brokers import Brokers
+from tests.chaos.member import Exit, Member
+from tobogganing.local import process
+from tobogganing.local.errors import LocalError
+from tobogganing.local.install import install_kafka
+from tobogganing.local.place import CHECKOUT
+from tobogganing.local.ports import LOOPBACK, free_ports
+from tobogganing.local.process import Process
+from tobogganing.local.secrets import provide_signing_keys
+
+PARTITIONS = 6
+METRICS_TOKEN = "metrics-token-of-the-chaos"
+ADMIN_TOKEN = "admin-token-of-the-chaos"
+POLL = 0.1
+ANSWER_WITHIN = 8.0
+
+
+class Service:
+    """A gateway, worker or exporter: a member with a port."""
+
+    def __init__(self, kind: str, number: int, folder: Path, environ: Mapping[str, str]) -> None:
+        self.kind = kind
+        self.port = free_ports(1)[0]
+        self.url = f"http://{LOOPBACK}:{self.port}"
+        self.folder = folder / f"{kind}-{number}"
+        self.folder.mkdir()
+        self.extra: dict[str, str] = {}
+        """What the next start has in its environment besides."""
+        self._environ = dict(environ) | {"PORT": str(self.port), "WORKER_NAME": f"w{number}"}
+        self.member = Member(f"{kind}-{number}", self._launch)
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+    def _launch(self) -> Process:
+        with self.log.open("ab") as output:
+            return process.start(
+                [sys.executable, "-m", "tobogganing", self.kind],
+                environ=self._environ | self.extra,
+                output=output,
+                folder=self.folder,
+            )
+
+
+class Installation:
+    """Everything that runs, started once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.brokers = Brokers(folder / "kafka", install_kafka())
+        self.gateways: list[Service] = []
+        self.workers: list[Service] = []
+        self.exporters: list[Service] = []
+        self._keeping: list[asyncio.Task[None]] = []
+
+    @property
+    def services(self) -> list[Service]:
+        return [*self.gateways, *self.workers, *self.exporters]
+
+    @property
+    def settings(self) -> KafkaSettings:
+        return KafkaSettings(
+            kafka_bootstrap_servers=self.brokers.servers,
+            kafka_partitions=PARTITIONS,
+            kafka_replication=3,
+        )
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Start everything and wait until it is whole; end it all at the end."""
+        async with self.brokers.network, aiohttp.ClientSession() as self._http:
+            try:
+                await self.brokers.start()
+                self._make_topics()
+                for kind in ("gateway", "processor", "exporter"):
+                    for number in (1, 2):
+                        self.add(kind, number)
+                for member in self.members():
+                    self.keep(member)
+                await self.whole()
+                yield
+            finally:
+                for task in self._keeping:
+                    task.cancel()
+                await asyncio.gather(*self._keeping, return_exceptions=True)
+
+    def add(self, kind: str, number: int) -> Service:
+        """Make another service. The second of each kind is behind the network."""
+        near = number == 2
+        servers = self.brokers.near_servers if near else self.brokers.servers
+        service = Service(kind, number, self.folder, self._environ(servers))
+        {"gateway": self.gateways, "processor": self.workers, "exporter": self.exporters}[
+            kind
+        ].append(service)
+        return service
+
+    def keep(self, member: Member) -> None:
+        """Start a member, and see to it that it goes on."""
+        member.up()
+        self._keeping.append(asyncio.create_task(member.keep(), name=member.name))
+
+    def members(self) -> list[Member]:
+        return [*self.brokers.members, *(service.member for service in self.services)]
+
+    def exits(self) -> list[Exit]:
+        """What ended without having been asked to, so far."""
+        return [each for member in self.members() for each in member.exits]
+
+    async def whole(self, patience: float = 90.0) -> None:
+        """Wait until every broker is in sync and every service is ready.
+
+        Raises:
+            LocalError: it did not happen in time.
+        """
+        waiting: list[str] = []
+        try:
+            async with asyncio.timeout(patience):
+                await self._whole_brokers()
+                while waiting := [s.member.name for s in self.services if not await self.ready(s)]:
+                    await asyncio.sleep(POLL)
+        except TimeoutError:
+            raise LocalError(f"not whole after {patience:g} s: {waiting or 'brokers'}") from None
+
+    async def _whole_brokers(self) -> None:
+        cluster = self.brokers.cluster
+        while True:
+            if all(broker.is_running for broker in cluster.brokers):
+                with contextlib.suppress(LocalError):  # one of them has ended meanwhile
+                    return await cluster.wait_until_ready()
+            await asyncio.sleep(POLL)
+
+    async def ready(self, service: Service) -> bool:
+        try:
+            async with self._http.get(
+                service.url + "/-/ready", timeout=aiohttp.ClientTimeout(total=2)
+            ) as answer:
+                return answer.status == 200
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return False
+
+    def _make_topics(self) -> None:
+        """By our own command, as an operator would."""
+        command = [sys.executable, "-m", "tobogganing", "topics"]
+        environ = self._environ(self.brokers.servers)
+        subprocess.run(command, env=environ, check=True, capture_output=True, timeout=60)
+
+    def _environ(self, servers: str) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(CHECKOUT),
+            "HOME": os.environ.get("HOME", "/"),
+            "KAFKA_BOOTSTRAP_SERVERS": servers,
+            "KAFKA_PARTITIONS": str(PARTITIONS),
+            "KAFKA_REPLICATION": "3",
+            "METRICS_TOKEN": METRICS_TOKEN,
+            "ADMIN_TOKEN": ADMIN_TOKEN,
+            "SIGNING_KEYS_DIR": str(provide_signing_keys(self.folder, {})),
+            "ANSWER_WITHIN_SECONDS": str(ANSWER_WITHIN),
+            "HOST": LOOPBACK,
+            "LOG_FORMAT": "json",
+            "RATE_LIMIT_PER_MINUTE": "0",
+            "AUTH_FAILURES_PER_MINUTE": "0",
+            "SWEEP_INTERVAL_SECONDS": "2",
+        }

@@ -1,0 +1,261 @@
+"""The load: numbered submissions through both gateways, and what became of each.
+
+An agent sends one submission at a time. What it does after each answer is what docs/api.md allows:
+
+- 200, 4xx: it goes on with the next number;
+- 503: it goes on at once, with the next number or with the same once more;
+- no answer: it sends the same at once, or the next number after the deadline; an agent whose
+  reports have timestamps goes on at once.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import aiohttp
+
+from contract.position import Receipt
+from tests.chaos.fleet import OLD, Agent, Fleet
+from tests.chaos.installation import ANSWER_WITHIN
+from tests.chaos.model import Fate, Model
+
+RATE = 250
+"""Submissions a second, about."""
+TICK = 0.02
+BURST = 0.1
+"""Seconds' worth of submissions that may be sent at once, after the load was kept from sending."""
+BATCH, BACKLOG = (3, 12), (2, 6)
+"""Items that a batch has, samples that a backlog has: at least and at most."""
+REST = ANSWER_WITHIN + 1.5
+"""Seconds after which nothing can come of a submission that was not answered."""
+PAUSE = 0.2
+"""Seconds that an agent waits after a refusal."""
+ALLOWED = frozenset({200, 408, 429, 503})
+"""Answers that a submission may have whatever happens."""
+
+Attempt = tuple[Agent, int]
+
+
+class Load:
+    """Sends until told to pause. `urls` are the gateways."""
+
+    def __init__(
+        self, fleet: Fleet, model: Model, urls: Callable[[], Sequence[str]], chance: random.Random
+    ) -> None:
+        self.model = model
+        self.submissions = self.acknowledged = 0
+        self.acknowledged_at = time.monotonic()
+        self.longest_stall = 0.0
+        """Longest time without an acknowledgement since `begin`, in seconds."""
+        self.statuses: Counter[int] = Counter()
+        self.allowed = ALLOWED
+        self.wrong: list[str] = []
+        self.slowest = 0.0
+        """Longest time that an answer took, in seconds."""
+        self.rest = REST
+        self.receipts: dict[int, Receipt] = {}
+        """The newest of each partition."""
+        self.recent: deque[tuple[str, int, Receipt]] = deque(maxlen=50)
+        self._fleet = fleet
+        self._urls = urls
+        self._chance = chance
+        self._going = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=4.0)
+        timeout = aiohttp.ClientTimeout(total=ANSWER_WITHIN + 4)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as self._http:
+            task = asyncio.create_task(self._run(), name="load")
+            try:
+                yield
+            finally:
+                task.cancel()
+                await asyncio.gather(task, *self._tasks, return_exceptions=True)
+
+    def begin(self) -> None:
+        """Go on, and measure stalls from now."""
+        self.longest_stall, self.acknowledged_at = 0.0, time.monotonic()
+        self._going.set()
+
+    async def pause(self) -> None:
+        """Stop, and wait until the fate of everything that was sent is settled."""
+        self.note_stall()
+        self._going.clear()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        until = max(agent.rests_until for agent in self._fleet.agents)
+        await asyncio.sleep(max(0.0, until - time.monotonic()))
+
+    def note_stall(self) -> None:
+        now = time.monotonic()
+        self.longest_stall = max(self.longest_stall, now - self.acknowledged_at)
+
+    async def acknowledges(self, number: int) -> None:
+        """Wait until so many further submissions have been acknowledged."""
+        target = self.acknowledged + number
+        while self.acknowledged < target:  # noqa: ASYNC110
+            await asyncio.sleep(TICK)
+
+    async def _run(self) -> None:
+        budget, last = 0.0, time.monotonic()
+        while True:
+            await self._going.wait()
+            now = time.monotonic()
+            budget, last = min(budget + (now - last) * RATE, RATE * BURST), now
+            free = self._free() if budget >= 1 else []
+            while budget >= 1 and free:
+                budget -= self._start(free)
+            await asyncio.sleep(TICK)
+
+    def _free(self) -> list[Agent]:
+        """Agents that may send, in random order."""
+        now = time.monotonic()
+        free = [
+            agent
+            for agent in self._fleet.agents
+            if not agent.is_busy and (agent.repeats or agent.rests_until <= now)
+        ]
+        self._chance.shuffle(free)
+        return free
+
+    def _start(self, free: list[Agent]) -> int:
+        """Let one agent, or the relay for several, send; return how many submissions."""
+        agent = free.pop()
+        if not agent.relayed:
+            number = 1
+            if agent.sampler and not agent.repeats and self._chance.random() < 0.3:
+                number = self._chance.randint(*BACKLOG)
+            self._spawn(self._report(agent, number))
+            return number
+        wanted = self._chance.randint(*BATCH)
+        others = [each for each in free if each.relayed][: wanted - 1]
+        for each in others:
+            free.remove(each)
+        self._spawn(self._relay([agent, *others]))
+        return 1 + len(others)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self.wrong.append(f"the load failed: {error!r}")
+
+    async def _report(self, agent: Agent, samples: int) -> None:
+        """Send one report of an agent, or a backlog."""
+        agent.is_busy = True
+        entity = self.model.entities.get(agent.key)
+        is_old = (
+            not (agent.sampler or agent.repeats)
+            and entity is not None
+            and entity.acknowledged > 0
+            and self._chance.random() < 0.05
+        )
+        attempts = [
+            (agent, self.model.send(agent.key, repeat=agent.repeats, visible=not is_old))
+            for _ in range(samples)
+        ]
+        if agent.sampler:
+            bodies = [agent.report(n, self._sample_time(agent)) for _, n in attempts]
+            body = bodies[0] if samples == 1 else {"samples": bodies}
+        else:
+            timestamp = time.time() - OLD if is_old else None
+            body = agent.report(attempts[0][1], timestamp)
+        try:
+            sent = time.monotonic()
+            status, answer = await self._post(agent.path, agent.credential, body)
+            receipts = answer.get("receipts") or [answer.get("receipt")]
+            for attempt, receipt in zip(attempts, receipts * samples, strict=False):
+                self._settle(attempt, status, receipt if status == 200 else None, sent)
+        finally:
+            agent.is_busy = False
+
+    def _sample_time(self, agent: Agent) -> float:
+        return agent.newest_sample if agent.repeats else agent.next_sample_time()
+
+    async def _relay(self, agents: list[Agent]) -> None:
+        """Send a batch of one report each."""
+        for agent in agents:
+            agent.is_busy = True
+        attempts = [(each, self.model.send(each.key, repeat=each.repeats)) for each in agents]
+        items = [
+            {"kind": agent.kind, "id": agent.id, **agent.report(number)}
+            for agent, number in attempts
+        ]
+        try:
+            sent = time.monotonic()
+            status, answer = await self._post("/api/v1/metrics", self._fleet.relay_key, items)
+            rejected = {each["index"]: each for each in answer.get("rejected", [])}
+            receipts = iter(answer.get("receipts", []))
+            for index, attempt in enumerate(attempts):
+                if status != 200:
+                    self._settle(attempt, status, None, sent)
+                elif index not in rejected:
+                    self._settle(attempt, 200, next(receipts), sent)
+                else:
+                    self._settle(attempt, 503 if rejected[index].get("retry") else 400, None, sent)
+        finally:
+            for agent in agents:
+                agent.is_busy = False
+
+    async def _post(self, path: str, credential: str, body: Any) -> tuple[int, dict[str, Any]]:
+        """Send to one gateway, or to the other if that does not listen.
+
+        Returns the status, or 0: no gateway listens, -1: there was no answer.
+        """
+        urls = list(self._urls())
+        self._chance.shuffle(urls)
+        headers = {"Authorization": f"Bearer {credential}"}
+        started = time.monotonic()
+        for url in urls:
+            try:
+                async with self._http.post(url + path, json=body, headers=headers) as answer:
+                    content = await answer.json()
+                    self.slowest = max(self.slowest, time.monotonic() - started)
+                    return answer.status, content
+            except aiohttp.ClientConnectorError:
+                continue
+            except (aiohttp.ClientError, OSError, TimeoutError):
+                return -1, {}
+        return 0, {}
+
+    def _settle(self, attempt: Attempt, status: int, receipt: str | None, sent: float) -> None:
+        """Take note of an answer, and decide what the agent does next."""
+        agent, number = attempt
+        self.submissions += 1
+        self.statuses[status] += 1
+        agent.repeats = False
+        now = time.monotonic()
+        if status == 200:
+            self._acknowledge(agent, number, Receipt.parse(receipt or ""))
+            agent.rests_until = agent.rests_until if agent.rests_until > now else 0.0
+            return
+        unanswered = status == -1
+        fate = Fate.UNKNOWN if unanswered or status == 503 else Fate.REFUSED
+        if status > 0 and status not in self.allowed:
+            self.wrong.append(f"{agent.key} was answered {status}")
+        self.model.settle(agent.key, number, fate)
+        pause = self.rest if unanswered and not agent.sampler else PAUSE
+        agent.rests_until = max(agent.rests_until, (sent if unanswered else now) + pause)
+        is_hidden = number in self.model.entities[agent.key].never
+        agent.repeats = fate is Fate.UNKNOWN and not is_hidden and self._chance.random() < 0.5
+
+    def _acknowledge(self, agent: Agent, number: int, receipt: Receipt) -> None:
+        self.note_stall()
+        self.acknowledged_at = time.monotonic()
+        self.acknowledged += 1
+        self.model.settle(agent.key, number, Fate.ACKNOWLEDGED)
+        newest = self.receipts.get(receipt.partition)
+        if newest is None or newest < receipt:
+            self.receipts[receipt.partition] = receipt
+        if number not in self.model.entities[agent.key].never:
+            self.recent.append((agent.key, number, receipt))

@@ -1,0 +1,105 @@
+"""Members of the installation: real processes, each restarted as a supervisor would."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tobogganing.local import process
+from tobogganing.local.process import Process, describe_exit
+from tobogganing.local.supervisor import Backoff
+
+PATIENCE = 20.0
+"""Seconds that an end in order may take."""
+
+
+class Exit(NamedTuple):
+    """An end that no fault has asked for."""
+
+    member: str
+    how: str
+    code: int
+
+
+class Member:
+    """One process that is kept running, but while it is `held` down."""
+
+    def __init__(
+        self,
+        name: str,
+        launch: Callable[[], Process],
+        ended: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self.name = name
+        self.starts = 0
+        """Number of the running process: another one is another life."""
+        self.exits: list[Exit] = []
+        self.launch = launch
+        self._ended = ended
+        self._process: Process | None = None
+        self._wanted = asyncio.Event()
+        self._is_down = asyncio.Event()
+        self._is_down.set()
+        self._expected = False
+
+    @property
+    def is_wanted(self) -> bool:
+        """False while a fault keeps it down."""
+        return self._wanted.is_set()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, f"{self.name} does not run"
+        return self._process.pid
+
+    async def keep(self) -> None:
+        """Run it until cancelled; then it is killed."""
+        backoff = Backoff()
+        try:
+            while True:
+                await self._wanted.wait()
+                started = time.monotonic()
+                self._process = self.launch()
+                self.starts += 1
+                self._is_down.clear()
+                code = await process.ended(self._process)
+                self._process = None
+                self._ended(code)
+                self._is_down.set()
+                if self._expected:
+                    self._expected = False
+                else:
+                    self.exits.append(Exit(self.name, describe_exit(code), code))
+                    await asyncio.sleep(backoff.delay(time.monotonic() - started))
+        finally:
+            if self._process is not None:
+                process.send(self._process, signal.SIGKILL)
+                self._ended(await process.ended(self._process))
+
+    def up(self) -> None:
+        """Start it, and again whenever it ends."""
+        self._wanted.set()
+
+    def send(self, how: signal.Signals) -> None:
+        assert self._process is not None, f"{self.name} does not run"
+        process.send(self._process, how)
+
+    async def down(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """End it and keep it down.
+
+        Raises:
+            TimeoutError: it did not end in order.
+        """
+        self._wanted.clear()
+        if self._process is None:
+            return
+        self._expected = True
+        self.send(how)
+        async with asyncio.timeout(PATIENCE):
+            await self._is_down.wait()
+
+    async def restart(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """End it; it is started again at once."""
+        await self.down(how)
+        self.up()

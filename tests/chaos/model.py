@@ -1,0 +1,203 @@
+"""The model: what scrapes may show, of what was sent and how it was answered. Pure.
+
+Every submission of an entity has a number, one more than the one before it, and says that number in
+all its metrics. An entity sends one submission at a time, and after one without an answer nothing
+newer until its deadline has passed (see load.py). So the order of its numbers is the order in which
+they may be accepted, and a series can only grow.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from contract.frame import partition_of
+from tests.chaos.scrape import Ledger, Scrape
+
+
+class Fate(Enum):
+    """What its sender knows of a submission."""
+
+    ACKNOWLEDGED = "acknowledged"
+    REFUSED = "refused"
+    """It did not arrive, or was answered 4xx: nothing may come of it."""
+    UNKNOWN = "unknown"
+    """503, or no answer: it was applied before its deadline, or never will be."""
+
+
+@dataclass
+class Entity:
+    """What was sent of one entity."""
+
+    sent: int = 0
+    """The newest number; the first is 1."""
+    acknowledged: int = 0
+    """The newest number that was answered 200, of those that must show."""
+    unknown: set[int] = field(default_factory=set)
+    """Numbers newer than that whose fate is not known."""
+    never: set[int] = field(default_factory=set)
+    """Numbers that may not show: refused, or a sample older than what was applied before it."""
+    leaving: bool = False
+    """Its removal was sent: it may be shown or not."""
+    gone: bool = False
+    """Its removal was acknowledged."""
+
+    def may_end_with(self, number: int) -> bool:
+        """Tell whether it may show this once nothing is under way any more."""
+        return number not in self.never and (number == self.acknowledged or number in self.unknown)
+
+
+@dataclass
+class Verdict:
+    """What was found: things that were `lost`, and things that are `wrong` otherwise."""
+
+    lost: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    def __add__(self, other: "Verdict") -> "Verdict":
+        return Verdict(self.lost + other.lost, self.wrong + other.wrong)
+
+
+class Model:
+    """All entities by key, such as `client:c-1`, and what ledgers must count."""
+
+    def __init__(self, partitions: int) -> None:
+        self.entities: dict[str, Entity] = {}
+        self.acknowledged: Counter[int] = Counter()
+        """Submissions that were answered 200, by partition."""
+        self.sent: Counter[int] = Counter()
+        """Submissions that may have reached Kafka, by partition, each attempt for itself."""
+        self.bad_frames: Counter[int] = Counter()
+        """Frames that cannot be read, put there by a fault, by partition."""
+        self._partitions = partitions
+        self._seen: dict[str, dict[str, int]] = {}
+        self._counted: dict[str, dict[int, Ledger]] = {}
+
+    def send(self, key: str, *, repeat: bool = False, visible: bool = True) -> int:
+        """Take note of an attempt; return its number: a new one, or the newest one once more.
+
+        One that is not `visible` changes nothing: its sample is older than what was applied.
+        """
+        entity = self.entities.setdefault(key, Entity())
+        self.sent[self._partition(key)] += 1
+        if not repeat:
+            entity.sent += 1
+            if not visible:
+                entity.never.add(entity.sent)
+        return entity.sent
+
+    def settle(self, key: str, number: int, fate: Fate) -> None:
+        """Take note of what became of an attempt."""
+        entity = self.entities[key]
+        if fate is Fate.ACKNOWLEDGED:
+            self.acknowledged[self._partition(key)] += 1
+            if number not in entity.never:
+                entity.acknowledged = max(entity.acknowledged, number)
+                entity.unknown = {each for each in entity.unknown if each > number}
+        elif fate is Fate.REFUSED:
+            self.sent[self._partition(key)] -= 1
+            if number not in entity.unknown and number != entity.acknowledged:
+                entity.never.add(number)
+        elif number > entity.acknowledged and number not in entity.never:
+            entity.unknown.add(number)
+
+    def remove(self, key: str) -> None:
+        """Take note of an attempt to remove an entity, which is a submission too."""
+        self.entities[key].leaving = True
+        self.sent[self._partition(key)] += 1
+
+    def removed(self, key: str) -> None:
+        """Take note that a removal was acknowledged."""
+        self.entities[key].gone = True
+        self.acknowledged[self._partition(key)] += 1
+
+    def see(self, exporter: str, scrape: Scrape, *, covered: Mapping[str, int]) -> list[str]:
+        """Look at a scrape under load; return what is wrong with it.
+
+        `covered` has the numbers that it must show at least, as receipts have asked it to.
+        """
+        seen = self._seen.setdefault(exporter, {})
+        wrong = [*scrape.faults, *self._stepped_back(exporter, scrape.ledgers)]
+        for key, number in scrape.numbers.items():
+            entity = self.entities.get(key)
+            before = seen.get(key, 0)
+            if entity is None or not 0 < number <= entity.sent or number in entity.never:
+                wrong.append(f"{key} shows {number}, which was never sent or may not show")
+            elif before < 0:
+                wrong.append(f"{key} shows {number} after its removal had shown")
+            elif number < before:
+                wrong.append(f"{key} went back from {before} to {number}")
+        for key, number in covered.items():
+            if scrape.numbers.get(key, 0) < number and not self.entities[key].leaving:
+                wrong.append(f"{key} shows {scrape.numbers.get(key)} behind a receipt of {number}")
+        for key in seen.keys() - scrape.numbers.keys():
+            if self.entities[key].leaving:
+                seen[key] = -1
+            elif seen[key] > 0:
+                wrong.append(f"{key} has vanished")
+        seen.update({key: max(seen.get(key, 0), n) for key, n in scrape.numbers.items()})
+        return [f"{exporter}: {each}" for each in wrong]
+
+    def compare(self, scrapes: Mapping[str, Scrape]) -> Verdict:
+        """Compare scrapes of all exporters after everything was drained."""
+        verdict = Verdict()
+        for exporter, scrape in scrapes.items():
+            verdict += self._compare(exporter, scrape)
+        first, *others = scrapes.values()
+        for other in others:
+            if (first.numbers, first.check_ins) != (other.numbers, other.check_ins):
+                verdict.wrong.append("the exporters show different things")
+            if first.ledgers != other.ledgers:
+                verdict.wrong.append("the exporters count differently")
+        return verdict
+
+    def _compare(self, exporter: str, scrape: Scrape) -> Verdict:
+        verdict = Verdict(wrong=[*scrape.faults])
+        for key, entity in self.entities.items():
+            shown = scrape.numbers.get(key, 0)
+            if entity.leaving:
+                if entity.gone and shown:
+                    verdict.wrong.append(f"{key} was removed and shows {shown}")
+            elif shown < entity.acknowledged:
+                verdict.lost.append(f"{key} shows {shown}, not {entity.acknowledged}")
+            elif shown and not entity.may_end_with(shown):
+                verdict.wrong.append(f"{key} shows {shown}, not {entity.acknowledged}")
+        for key in scrape.numbers.keys() - self.entities.keys():
+            verdict.wrong.append(f"{key} is shown and was never sent")
+        for partition in range(self._partitions):
+            ledger = scrape.ledgers.get(partition)
+            if ledger is None:
+                verdict.wrong.append(f"partition {partition} has no ledger")
+            else:
+                verdict += self._audit(partition, ledger)
+        return Verdict(
+            [f"{exporter}: {each}" for each in verdict.lost],
+            [f"{exporter}: {each}" for each in verdict.wrong],
+        )
+
+    def _audit(self, partition: int, ledger: Ledger) -> Verdict:
+        """Compare a ledger with what was sent: counts that only grow, each attempt once."""
+        verdict, bad = Verdict(), self.bad_frames[partition]
+        acknowledged, sent = self.acknowledged[partition], self.sent[partition]
+        if ledger.applied + ledger.stale < acknowledged:
+            verdict.lost.append(f"{ledger} of {acknowledged} acknowledged")
+        if ledger.read > sent + bad:
+            verdict.wrong.append(f"{ledger} of {sent} sent: counted twice")
+        if ledger.dead_lettered != bad or ledger.lost:
+            verdict.wrong.append(f"{ledger}, but {bad} bad frames")
+        return verdict
+
+    def _stepped_back(self, exporter: str, ledgers: Mapping[int, Ledger]) -> Iterator[str]:
+        counted = self._counted.setdefault(exporter, {})
+        for partition, ledger in ledgers.items():
+            before = counted.get(partition, ledger)
+            if any(now < then for now, then in zip(ledger.counts(), before.counts(), strict=True)):
+                yield f"{ledger} was {before}"
+            counted[partition] = ledger
+
+    def _partition(self, key: str) -> int:
+        return partition_of(key.encode(), self._partitions)
+
+
+def total(verdicts: Iterable[Verdict]) -> Verdict:
+    return sum(verdicts, Verdict())

@@ -1,0 +1,54 @@
+"""The report: one line for each fault. Pure."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.chaos.rounds import Line
+
+HEAD = (
+    "fault",
+    "rounds",
+    "submissions",
+    "acknowledged",
+    "lost",
+    "wrong",
+    "longest stall: answers",
+    "longest stall: scrapes",
+    "exits",
+)
+
+
+def table(lines: "Sequence[Line]") -> str:
+    """A table in Markdown, as docs/guarantees.md shows it."""
+    rows = [HEAD, tuple("---" for _ in HEAD), *(_row(line) for line in lines)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _row(line: "Line") -> tuple[str, ...]:
+    if line.refused:
+        return (line.fault, f"not here: {line.refused}", *("-" for _ in HEAD[2:]))
+    return (
+        line.fault,
+        f"{line.rounds}",
+        f"{line.submissions:,}",
+        f"{line.acknowledged:,}",
+        f"{len(line.verdict.lost)}",
+        f"{len(line.verdict.wrong)}",
+        f"{line.answer_stall:.1f} s",
+        f"{line.scrape_stall:.1f} s",
+        f"{line.exits}",
+    )
+
+
+def summary(lines: "Sequence[Line]", seed: int) -> str:
+    """What was lost or wrong, or that nothing was."""
+    seconds = sum(line.seconds for line in lines)
+    found = [
+        f"{line.fault}: {what}"
+        for line in lines
+        for what in [*line.verdict.lost, *line.verdict.wrong]
+    ]
+    if not found:
+        return f"Nothing was lost, nothing was wrong. {seconds:.0f} s, SEED={seed}"
+    return "\n".join([*found, f"LOST OR WRONG: {len(found)}. Repeat with SEED={seed}"])

@@ -1,0 +1,137 @@
+"""Rounds: load, one fault, recovery, and an exact comparison; then the next."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from tests.chaos.faults import FAULTS, Stage
+from tests.chaos.fleet import enrol
+from tests.chaos.installation import PARTITIONS, Installation
+from tests.chaos.load import Load
+from tests.chaos.model import Model, Verdict
+from tests.chaos.watcher import Watcher
+from tobogganing.local.errors import LocalError
+
+SETTLING = 200
+"""Submissions that must be acknowledged after a fault is over."""
+
+
+@dataclass
+class Line:
+    """What the rounds of one fault came to; times are in seconds."""
+
+    fault: str
+    rounds: int = 0
+    submissions: int = 0
+    acknowledged: int = 0
+    verdict: Verdict = field(default_factory=Verdict)
+    answer_stall: float = 0.0
+    scrape_stall: float = 0.0
+    exits: int = 0
+    seconds: float = 0.0
+    refused: str = ""
+    """Why the fault could not be caused here."""
+
+    @property
+    def is_good(self) -> bool:
+        return not (self.verdict.lost or self.verdict.wrong)
+
+
+Tell = Callable[[str], None]
+
+
+class Rounds:
+    """Runs `names` of faults, `rounds` times each, on one installation in `folder`."""
+
+    def __init__(
+        self, folder: Path, names: Sequence[str], rounds: int, seed: int, tell: Tell
+    ) -> None:
+        self.lines = {name: Line(name) for name in names}
+        self._rounds = rounds
+        self._tell = tell
+        self._chance = random.Random(seed)
+        self._installation = Installation(folder)
+        self._model = Model(PARTITIONS)
+        self._exits = 0
+
+    async def run(self) -> list[Line]:
+        """Run all rounds; a fault is not repeated after something was lost or wrong.
+
+        Raises:
+            LocalError: the installation did not start.
+        """
+        installation = self._installation
+        async with installation.running():
+            async with aiohttp.ClientSession() as http:
+                fleet = await enrol(http, installation.gateways[0].url)
+            load = Load(
+                fleet,
+                self._model,
+                lambda: [gateway.url for gateway in installation.gateways],
+                random.Random(self._chance.random()),
+            )
+            watcher = Watcher(installation, self._model, load, random.Random(self._chance.random()))
+            stage = Stage(installation, load, watcher, self._model, self._chance)
+            async with load.running(), watcher.running():
+                load.begin()
+                await load.acknowledges(SETTLING)
+                for _ in range(self._rounds):
+                    for line in self.lines.values():
+                        await self._round(line, stage)
+        return [*self.lines.values()]
+
+    async def _round(self, line: Line, stage: Stage) -> None:
+        load, watcher = stage.load, stage.watcher
+        began, before = time.monotonic(), (load.submissions, load.acknowledged)
+        load.begin()
+        watcher.begin()
+        verdict = Verdict()
+        try:
+            await asyncio.sleep(self._chance.uniform(0.3, 1.5))
+            await FAULTS[line.fault](stage)
+            await stage.installation.whole()
+            await load.acknowledges(SETTLING)
+        except (LocalError, TimeoutError, AssertionError) as error:
+            verdict.wrong.append(f"{error!r}")
+        watcher.end()
+        await load.pause()
+        try:
+            verdict += self._model.compare(await watcher.drained())
+        except TimeoutError:
+            verdict.lost.append("what was acknowledged is not shown: the pipeline stands still")
+        verdict.wrong += [*load.wrong, *watcher.wrong]
+        load.wrong, watcher.wrong = [], []
+        self._take_exits(line, verdict)
+        line.rounds += 1
+        line.seconds += time.monotonic() - began
+        line.submissions += load.submissions - before[0]
+        line.acknowledged += load.acknowledged - before[1]
+        line.answer_stall = max(line.answer_stall, load.longest_stall)
+        line.scrape_stall = max(line.scrape_stall, watcher.longest_stall)
+        line.verdict += verdict
+        self._tell_of(line, verdict, load)
+
+    def _take_exits(self, line: Line, verdict: Verdict) -> None:
+        """Count ends that no fault asked for; only workers and brokers may end themselves."""
+        exits = self._installation.exits()[self._exits :]
+        self._exits += len(exits)
+        line.exits += len(exits)
+        for each in exits:
+            if not each.member.startswith(("processor", "broker")):
+                verdict.wrong.append(f"{each.member} ended by itself: {each.how}")
+
+    def _tell_of(self, line: Line, verdict: Verdict, load: Load) -> None:
+        self._tell(
+            f"{line.fault} {line.rounds}: {line.submissions:,} sent, "
+            f"{line.acknowledged:,} acknowledged, lost {len(verdict.lost)}, "
+            f"wrong {len(verdict.wrong)}, longest stall {load.longest_stall:.1f} s (answers), "
+            f"{line.scrape_stall:.1f} s (scrapes), {line.seconds:.0f} s in all; "
+            f"slowest answer {load.slowest:.1f} s, {dict(load.statuses)}"
+        )
+        for what in [*verdict.lost, *verdict.wrong][:10]:
+            self._tell(f"    {what}")
