@@ -25,18 +25,19 @@ def main() -> int:
         return 2
     rounds = int(os.environ.get("ROUNDS") or 2)
     seed = int(os.environ.get("SEED") or random.randrange(2**32))
-    print(f"SEED={seed} ROUNDS={rounds} FAULTS={','.join(names)}", flush=True)
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    print(f"{folder} SEED={seed} ROUNDS={rounds} FAULTS={','.join(names)}", flush=True)
 
     def tell(line: str) -> None:
         print(line, flush=True)
 
-    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     lines = uvloop.run(Rounds(folder, names, rounds, seed, tell).run())
     print(table(lines), summary(lines, seed), sep="\n\n")
     if not all(line.is_good for line in lines):
         print(f"The logs of all processes are in {folder}")
         return 1
-    shutil.rmtree(folder)
+    if not os.environ.get("KEEP"):
+        shutil.rmtree(folder)
     return 0
 
 

@@ -1,6 +1,7 @@
 """Three real brokers, with a second way to each that goes through a network of ours."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -22,12 +23,13 @@ SEGMENT_BYTES = 1 << 20
 class Brokers:
     """The brokers as members; what they keep is in `folder`."""
 
-    def __init__(self, folder: Path, install: Install) -> None:
+    def __init__(self, folder: Path, install: Install, tell: Callable[[str], None]) -> None:
         ports = free_ports(2 * NODES)
         self._listening, self._near = ports[:NODES], ports[NODES:]
         self.network = Network(dict(zip(self._near, self._listening, strict=True)))
         self.cluster = Cluster(folder, install, nodes=NODES, properties=self._properties)
         self.members: list[Member] = []
+        self._tell = tell
 
     @property
     def near_servers(self) -> str:
@@ -41,7 +43,7 @@ class Brokers:
     async def start(self) -> None:
         """Start them for the first time, and hand each to a member that keeps it running."""
         await self.cluster.start()
-        self.members = [_member(broker) for broker in self.cluster.brokers]
+        self.members = [_member(broker, self._tell) for broker in self.cluster.brokers]
 
     async def leader(self, topic: str, partition: int) -> Member:
         """The broker that leads a partition."""
@@ -79,7 +81,7 @@ class Brokers:
         }
 
 
-def _member(broker: Broker) -> Member:
+def _member(broker: Broker, tell: Callable[[str], None]) -> Member:
     """A member for a broker that runs already."""
     running = broker.process
 
@@ -88,4 +90,4 @@ def _member(broker: Broker) -> Member:
         process, running = running or broker.launch(), None
         return process
 
-    return Member(f"broker-{broker.node.id}", launch, broker.ended)
+    return Member(f"broker-{broker.node.id}", launch, broker.ended, tell)

@@ -1,43 +1,34 @@
-"""The faults, by name. Each happens, and is over when its function returns; what is still to
-recover then is waited for by the round."""
+"""All faults, by name, in the order in which they are caused."""
 
-import random
 import signal
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
-from tests.chaos.installation import Installation, Service
-from tests.chaos.load import Load
-from tests.chaos.model import Model
-from tests.chaos.watcher import Watcher
-
-
-@dataclass
-class Stage:
-    """What a fault may touch."""
-
-    installation: Installation
-    load: Load
-    watcher: Watcher
-    model: Model
-    chance: random.Random
-
-
-Fault = Callable[[Stage], Awaitable[None]]
-
-
-def ends(kind: str, how: signal.Signals) -> Fault:
-    """One process of a kind ends, and is started again at once."""
-
-    async def fault(stage: Stage) -> None:
-        services: list[Service] = getattr(stage.installation, kind)
-        await stage.chance.choice(services).member.restart(how)
-
-    return fault
-
+from tests.chaos import crashes, freezes, outages, poison, weather
+from tests.chaos.stage import Fault
 
 FAULTS: dict[str, Fault] = {
-    f"{kind}-{name}": ends(f"{kind}s", how)
-    for kind in ("gateway", "worker", "exporter")
-    for name, how in (("kill", signal.SIGKILL), ("term", signal.SIGTERM))
+    "gateway-kill": crashes.ends("gateways", signal.SIGKILL),
+    "gateway-term": crashes.ends("gateways", signal.SIGTERM),
+    "worker-kill": crashes.ends("workers", signal.SIGKILL),
+    "worker-term": crashes.ends("workers", signal.SIGTERM),
+    "exporter-kill": crashes.ends("exporters", signal.SIGKILL),
+    "exporter-term": crashes.ends("exporters", signal.SIGTERM),
+    "worker-rolling": crashes.rolls("workers"),
+    "service-rolling": crashes.rolls("workers", "exporters", "gateways"),
+    "worker-joins": crashes.worker_joins_and_leaves,
+    "leader-kill": outages.leader_killed,
+    "controller-kill": outages.controller_killed,
+    "worker-and-leader-kill": crashes.worker_and_leader,
+    "broker-rolling": outages.brokers_roll,
+    "two-brokers-down": outages.two_brokers_down,
+    "all-brokers-down": outages.all_brokers_down,
+    "worker-freeze": freezes.worker_frozen,
+    "broker-freeze": freezes.broker_frozen,
+    "gateway-freeze": freezes.gateway_frozen,
+    "exporter-freeze": freezes.exporter_frozen,
+    "slow-network": weather.slow_network,
+    "held-network": weather.held_network,
+    "cut-network": weather.cut_network,
+    "client-resets": weather.resets,
+    "corrupt-frames": poison.corrupt_frames,
+    "zombie-rows": poison.zombie_rows,
 }

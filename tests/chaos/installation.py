@@ -3,13 +3,16 @@
 import asyncio
 import contextlib
 import os
+import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
 
+from service.kafka import topics_of
 from service.settings import KafkaSettings
 from tests.chaos.brokers import Brokers
 from tests.chaos.member import Exit, Member
@@ -28,19 +31,24 @@ POLL = 0.1
 ANSWER_WITHIN = 8.0
 
 
+Tell = Callable[[str], None]
+
+
 class Service:
     """A gateway, worker or exporter: a member with a port."""
 
-    def __init__(self, kind: str, number: int, folder: Path, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, kind: str, number: int, folder: Path, environ: Mapping[str, str], tell: Tell
+    ) -> None:
         self.kind = kind
         self.port = free_ports(1)[0]
         self.url = f"http://{LOOPBACK}:{self.port}"
         self.folder = folder / f"{kind}-{number}"
-        self.folder.mkdir()
+        self.folder.mkdir(exist_ok=True)
         self.extra: dict[str, str] = {}
         """What the next start has in its environment besides."""
         self._environ = dict(environ) | {"PORT": str(self.port), "WORKER_NAME": f"w{number}"}
-        self.member = Member(f"{kind}-{number}", self._launch)
+        self.member = Member(f"{kind}-{number}", self._launch, tell=tell)
 
     @property
     def log(self) -> Path:
@@ -61,7 +69,7 @@ class Installation:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.brokers = Brokers(folder / "kafka", install_kafka())
+        self.brokers = Brokers(folder / "kafka", install_kafka(), self.tell)
         self.gateways: list[Service] = []
         self.workers: list[Service] = []
         self.exporters: list[Service] = []
@@ -102,16 +110,23 @@ class Installation:
         """Make another service. The second of each kind is behind the network."""
         near = number == 2
         servers = self.brokers.near_servers if near else self.brokers.servers
-        service = Service(kind, number, self.folder, self._environ(servers))
+        service = Service(kind, number, self.folder, self._environ(servers), self.tell)
         {"gateway": self.gateways, "processor": self.workers, "exporter": self.exporters}[
             kind
         ].append(service)
         return service
 
-    def keep(self, member: Member) -> None:
-        """Start a member, and see to it that it goes on."""
+    def keep(self, member: Member) -> asyncio.Task[None]:
+        """Start a member, and see to it that it goes on, until the task is cancelled."""
         member.up()
-        self._keeping.append(asyncio.create_task(member.keep(), name=member.name))
+        task = asyncio.create_task(member.keep(), name=member.name)
+        self._keeping.append(task)
+        return task
+
+    async def some_leader(self, chance: random.Random) -> Member:
+        """The leader of some partition of the submissions."""
+        topic = topics_of(self.settings).submissions.name
+        return await self.brokers.leader(topic, chance.randrange(PARTITIONS))
 
     def members(self) -> list[Member]:
         return [*self.brokers.members, *(service.member for service in self.services)]
@@ -135,6 +150,19 @@ class Installation:
         except TimeoutError:
             raise LocalError(f"not whole after {patience:g} s: {waiting or 'brokers'}") from None
 
+    async def until_ready(self, service: Service, patience: float = 60.0) -> None:
+        """Wait until a service is ready.
+
+        Raises:
+            LocalError: it did not happen in time.
+        """
+        try:
+            async with asyncio.timeout(patience):
+                while not await self.ready(service):
+                    await asyncio.sleep(POLL)
+        except TimeoutError:
+            raise LocalError(f"{service.member.name} not ready after {patience:g} s") from None
+
     async def _whole_brokers(self) -> None:
         cluster = self.brokers.cluster
         while True:
@@ -151,6 +179,12 @@ class Installation:
                 return answer.status == 200
         except (aiohttp.ClientError, OSError, TimeoutError):
             return False
+
+    def tell(self, what: str) -> None:
+        """Write what happens into the folder's journal."""
+        moment = datetime.now(UTC).isoformat()
+        with (self.folder / "journal").open("a", encoding="utf-8") as journal:
+            journal.write(f"{moment} {what}\n")
 
     def _make_topics(self) -> None:
         """By our own command, as an operator would."""

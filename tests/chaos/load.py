@@ -22,6 +22,7 @@ from contract.position import Receipt
 from tests.chaos.fleet import OLD, Agent, Fleet
 from tests.chaos.installation import ANSWER_WITHIN
 from tests.chaos.model import Fate, Model
+from tests.chaos.resets import reset
 
 RATE = 250
 """Submissions a second, about."""
@@ -57,6 +58,8 @@ class Load:
         self.slowest = 0.0
         """Longest time that an answer took, in seconds."""
         self.rest = REST
+        self.resets = 0.0
+        """Share of requests whose connection is reset before there is an answer."""
         self.receipts: dict[int, Receipt] = {}
         """The newest of each partition."""
         self.recent: deque[tuple[str, int, Receipt]] = deque(maxlen=50)
@@ -65,6 +68,7 @@ class Load:
         self._chance = chance
         self._going = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._flying: Counter[str] = Counter()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -80,6 +84,7 @@ class Load:
 
     def begin(self) -> None:
         """Go on, and measure stalls from now."""
+        self.rest, self.resets, self.allowed = REST, 0.0, ALLOWED
         self.longest_stall, self.acknowledged_at = 0.0, time.monotonic()
         self._going.set()
 
@@ -212,21 +217,31 @@ class Load:
 
         Returns the status, or 0: no gateway listens, -1: there was no answer.
         """
-        urls = list(self._urls())
-        self._chance.shuffle(urls)
         headers = {"Authorization": f"Bearer {credential}"}
         started = time.monotonic()
-        for url in urls:
+        for url in self._nearest():
+            self._flying[url] += 1
             try:
+                if self._chance.random() < self.resets:
+                    whole = self._chance.random() < 0.5
+                    return await reset(url, path, headers, body, whole=whole), {}
                 async with self._http.post(url + path, json=body, headers=headers) as answer:
                     content = await answer.json()
                     self.slowest = max(self.slowest, time.monotonic() - started)
                     return answer.status, content
-            except aiohttp.ClientConnectorError:
+            except (aiohttp.ClientConnectorError, ConnectionRefusedError):
                 continue
             except (aiohttp.ClientError, OSError, TimeoutError):
                 return -1, {}
+            finally:
+                self._flying[url] -= 1
         return 0, {}
+
+    def _nearest(self) -> list[str]:
+        """The gateways, those first of which least is waited for: as an edge would choose."""
+        urls = list(self._urls())
+        self._chance.shuffle(urls)
+        return sorted(urls, key=lambda url: self._flying[url])
 
     def _settle(self, attempt: Attempt, status: int, receipt: str | None, sent: float) -> None:
         """Take note of an answer, and decide what the agent does next."""

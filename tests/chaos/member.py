@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tobogganing.local import process
+from tobogganing.local.errors import LocalError
 from tobogganing.local.process import Process, describe_exit
 from tobogganing.local.supervisor import Backoff
 
@@ -19,7 +20,6 @@ class Exit(NamedTuple):
 
     member: str
     how: str
-    code: int
 
 
 class Member:
@@ -30,6 +30,7 @@ class Member:
         name: str,
         launch: Callable[[], Process],
         ended: Callable[[int], None] = lambda _: None,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.name = name
         self.starts = 0
@@ -37,16 +38,19 @@ class Member:
         self.exits: list[Exit] = []
         self.launch = launch
         self._ended = ended
+        self._tell = tell
         self._process: Process | None = None
         self._wanted = asyncio.Event()
         self._is_down = asyncio.Event()
         self._is_down.set()
         self._expected = False
+        self._frozen = False
+        self._backoff = Backoff()
 
     @property
     def is_wanted(self) -> bool:
-        """False while a fault keeps it down."""
-        return self._wanted.is_set()
+        """False while a fault keeps it down, or frozen."""
+        return self._wanted.is_set() and not self._frozen
 
     @property
     def pid(self) -> int:
@@ -55,27 +59,49 @@ class Member:
 
     async def keep(self) -> None:
         """Run it until cancelled; then it is killed."""
-        backoff = Backoff()
         try:
             while True:
                 await self._wanted.wait()
                 started = time.monotonic()
-                self._process = self.launch()
-                self.starts += 1
-                self._is_down.clear()
-                code = await process.ended(self._process)
-                self._process = None
-                self._ended(code)
-                self._is_down.set()
+                how = await self._live()
                 if self._expected:
                     self._expected = False
                 else:
-                    self.exits.append(Exit(self.name, describe_exit(code), code))
-                    await asyncio.sleep(backoff.delay(time.monotonic() - started))
+                    self.exits.append(Exit(self.name, how))
+                    await asyncio.sleep(self._backoff.delay(time.monotonic() - started))
         finally:
             if self._process is not None:
                 process.send(self._process, signal.SIGKILL)
                 self._ended(await process.ended(self._process))
+
+    async def _live(self) -> str:
+        """Start it and wait for its end; say how it ended."""
+        try:
+            self._process = self.launch()
+        except (OSError, LocalError) as error:
+            return f"it could not be started: {error}"
+        self.starts += 1
+        self._tell(f"{self.name} is started")
+        self._is_down.clear()
+        code = await process.ended(self._process)
+        self._process = None
+        self._ended(code)
+        self._is_down.set()
+        self._tell(f"{self.name} ended: {describe_exit(code)}")
+        return describe_exit(code)
+
+    def forgive(self) -> None:
+        """Start it at once after its next end, however often it has ended."""
+        self._backoff = Backoff()
+
+    def freeze(self) -> None:
+        self._frozen = True
+        self.send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._frozen = False
+        if self._process is not None:
+            self.send(signal.SIGCONT)
 
     def up(self) -> None:
         """Start it, and again whenever it ends."""
@@ -83,6 +109,7 @@ class Member:
 
     def send(self, how: signal.Signals) -> None:
         assert self._process is not None, f"{self.name} does not run"
+        self._tell(f"{self.name} gets {how.name}")
         process.send(self._process, how)
 
     async def down(self, how: signal.Signals = signal.SIGKILL) -> None:

@@ -79,7 +79,7 @@ class Model:
         One that is not `visible` changes nothing: its sample is older than what was applied.
         """
         entity = self.entities.setdefault(key, Entity())
-        self.sent[self._partition(key)] += 1
+        self.sent[self.partition(key)] += 1
         if not repeat:
             entity.sent += 1
             if not visible:
@@ -90,12 +90,12 @@ class Model:
         """Take note of what became of an attempt."""
         entity = self.entities[key]
         if fate is Fate.ACKNOWLEDGED:
-            self.acknowledged[self._partition(key)] += 1
+            self.acknowledged[self.partition(key)] += 1
             if number not in entity.never:
                 entity.acknowledged = max(entity.acknowledged, number)
                 entity.unknown = {each for each in entity.unknown if each > number}
         elif fate is Fate.REFUSED:
-            self.sent[self._partition(key)] -= 1
+            self.sent[self.partition(key)] -= 1
             if number not in entity.unknown and number != entity.acknowledged:
                 entity.never.add(number)
         elif number > entity.acknowledged and number not in entity.never:
@@ -104,12 +104,12 @@ class Model:
     def remove(self, key: str) -> None:
         """Take note of an attempt to remove an entity, which is a submission too."""
         self.entities[key].leaving = True
-        self.sent[self._partition(key)] += 1
+        self.sent[self.partition(key)] += 1
 
     def removed(self, key: str) -> None:
         """Take note that a removal was acknowledged."""
         self.entities[key].gone = True
-        self.acknowledged[self._partition(key)] += 1
+        self.acknowledged[self.partition(key)] += 1
 
     def see(self, exporter: str, scrape: Scrape, *, covered: Mapping[str, int]) -> list[str]:
         """Look at a scrape under load; return what is wrong with it.
@@ -195,7 +195,7 @@ class Model:
                 yield f"{ledger} was {before}"
             counted[partition] = ledger
 
-    def _partition(self, key: str) -> int:
+    def partition(self, key: str) -> int:
         return partition_of(key.encode(), self._partitions)
 
 

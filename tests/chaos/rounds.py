@@ -9,11 +9,12 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.chaos.faults import FAULTS, Stage
+from tests.chaos.faults import FAULTS
 from tests.chaos.fleet import enrol
 from tests.chaos.installation import PARTITIONS, Installation
 from tests.chaos.load import Load
 from tests.chaos.model import Model, Verdict
+from tests.chaos.stage import NotHereError, Stage
 from tests.chaos.watcher import Watcher
 from tobogganing.local.errors import LocalError
 
@@ -76,28 +77,32 @@ class Rounds:
                 random.Random(self._chance.random()),
             )
             watcher = Watcher(installation, self._model, load, random.Random(self._chance.random()))
-            stage = Stage(installation, load, watcher, self._model, self._chance)
+            stage = Stage(installation, load, self._model, self._chance)
             async with load.running(), watcher.running():
                 load.begin()
                 await load.acknowledges(SETTLING)
                 for _ in range(self._rounds):
                     for line in self.lines.values():
-                        await self._round(line, stage)
+                        await self._round(line, stage, watcher)
         return [*self.lines.values()]
 
-    async def _round(self, line: Line, stage: Stage) -> None:
-        load, watcher = stage.load, stage.watcher
+    async def _round(self, line: Line, stage: Stage, watcher: Watcher) -> None:
+        load = stage.load
         began, before = time.monotonic(), (load.submissions, load.acknowledged)
         load.begin()
         watcher.begin()
         verdict = Verdict()
         try:
             await asyncio.sleep(self._chance.uniform(0.3, 1.5))
+            stage.installation.tell(f"fault: {line.fault}")
             await FAULTS[line.fault](stage)
             await stage.installation.whole()
             await load.acknowledges(SETTLING)
+        except NotHereError as error:
+            line.refused = str(error)
         except (LocalError, TimeoutError, AssertionError) as error:
             verdict.wrong.append(f"{error!r}")
+        stage.installation.tell("whole again")
         watcher.end()
         await load.pause()
         try:

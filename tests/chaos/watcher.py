@@ -133,7 +133,7 @@ class Watcher:
         now = time.monotonic()
         for partition in self._moved.keys() | read.keys():
             before, at = self._moved.get(partition, (0, now))
-            if self._measures:
-                self.longest_stall = max(self.longest_stall, now - at)
+            if self._measures and now - at > self.longest_stall:
+                self.longest_stall, self.stalled = now - at, partition
             if read.get(partition, 0) > before:
                 self._moved[partition] = (read[partition], now)

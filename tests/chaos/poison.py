@@ -1,0 +1,54 @@
+"""Poison: records that no gateway and no worker of ours would write."""
+
+from aiokafka import AIOKafkaProducer
+
+from contract.frame import FRAME_VERSION
+from contract.row import ROW_VERSION, EntityRow, encode_row
+from service.kafka import client_options, topics_of
+from tests.chaos.installation import PARTITIONS
+from tests.chaos.stage import Stage
+
+FRAMES = (
+    None,
+    b"",
+    b"\x00\xff garbage",
+    b"[1, 2, 3]",
+    b'{"version":%d,"answer_by":0,"submissions":[{"kind":"client"' % FRAME_VERSION,
+    b'{"version":%d,"answer_by":0,"submissions":[]}' % (FRAME_VERSION + 1),
+    b"[" * 100_000,
+)
+ZOMBIE_ROWS = 20
+
+
+async def corrupt_frames(stage: Stage) -> None:
+    """Frames that cannot be read, among those of the load."""
+    settings = stage.installation.settings
+    topic = topics_of(settings).submissions.name
+    async with AIOKafkaProducer(**client_options(settings), acks="all") as producer:
+        for frame in FRAMES:
+            partition = stage.chance.randrange(PARTITIONS)
+            await producer.send_and_wait(topic, frame, partition=partition)
+            stage.model.bad_frames[partition] += 1
+
+
+async def zombie_rows(stage: Stage) -> None:
+    """Rows and ledgers older than those that are held, as a worker writes that lost its partition."""
+    settings = stage.installation.settings
+    topic = topics_of(settings).entity_state.name
+    entities = [key for key, entity in stage.model.entities.items() if not entity.leaving]
+    async with AIOKafkaProducer(**client_options(settings), acks="all") as producer:
+        for key in stage.chance.sample(entities, ZOMBIE_ROWS):
+            row = EntityRow(
+                version=ROW_VERSION,
+                offset=0,
+                index=0,
+                generation=0,
+                heard_at=1,
+                last_check_in=1.0,
+                labels={"name": "zombie"},
+                metrics={"bytes_sent": 0},
+            )
+            partition = stage.model.partition(key)
+            await producer.send_and_wait(
+                topic, encode_row(row), key=key.encode(), partition=partition
+            )

@@ -1,0 +1,33 @@
+"""The stage: what a fault may touch."""
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from tests.chaos.installation import Installation
+from tests.chaos.load import Load
+from tests.chaos.model import Model
+
+
+class NotHereError(Exception):
+    """The fault cannot be caused on this machine; the text says why."""
+
+
+@dataclass
+class Stage:
+    installation: Installation
+    load: Load
+    model: Model
+    chance: random.Random
+
+    def tell(self, what: str) -> None:
+        self.installation.tell(what)
+
+
+Fault = Callable[[Stage], Awaitable[None]]
+"""Happens, and is over when it returns; the round waits for what has still to recover then.
+
+Raises:
+    AssertionError: something was wrong meanwhile.
+    NotHereError: it cannot be caused here.
+"""
