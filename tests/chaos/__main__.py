@@ -12,6 +12,7 @@ from pathlib import Path
 
 import uvloop
 
+from tests.chaos.disks import confined
 from tests.chaos.faults import FAULTS
 from tests.chaos.report import summary, table
 from tests.chaos.rounds import Rounds
@@ -31,9 +32,10 @@ def main() -> int:
     def tell(line: str) -> None:
         print(line, flush=True)
 
-    lines = uvloop.run(Rounds(folder, names, rounds, seed, tell).run())
-    print(table(lines), summary(lines, seed), sep="\n\n")
-    if not all(line.is_good for line in lines):
+    run = Rounds(folder, names, rounds, seed, tell)
+    lines = uvloop.run(run.run())
+    print(table(lines), summary(lines, run.audit, seed), sep="\n\n")
+    if run.audit.wrong or not all(line.is_good for line in lines):
         print(f"The logs of all processes are in {folder}")
         return 1
     if not os.environ.get("KEEP"):
@@ -42,4 +44,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    confined()
     sys.exit(main())

@@ -2,7 +2,7 @@
 
 import signal
 
-from tests.chaos import crashes, freezes, outages, poison, weather
+from tests.chaos import clocks, crashes, freezes, outages, poison, raises, shortages, weather
 from tests.chaos.stage import Fault
 
 FAULTS: dict[str, Fault] = {
@@ -25,10 +25,14 @@ FAULTS: dict[str, Fault] = {
     "broker-freeze": freezes.broker_frozen,
     "gateway-freeze": freezes.gateway_frozen,
     "exporter-freeze": freezes.exporter_frozen,
+    "worker-disk-full": shortages.worker_disk_full,
+    "broker-disk-full": shortages.broker_disk_full,
+    "gateway-clock": clocks.gateway_clock_jumps,
     "slow-network": weather.slow_network,
     "held-network": weather.held_network,
     "cut-network": weather.cut_network,
     "client-resets": weather.resets,
     "corrupt-frames": poison.corrupt_frames,
     "zombie-rows": poison.zombie_rows,
+    "agent-raises": raises.agent_raises,
 }

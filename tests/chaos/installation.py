@@ -15,6 +15,7 @@ import aiohttp
 from service.kafka import topics_of
 from service.settings import KafkaSettings
 from tests.chaos.brokers import Brokers
+from tests.chaos.disks import Disk
 from tests.chaos.member import Exit, Member
 from tobogganing.local import process
 from tobogganing.local.errors import LocalError
@@ -47,7 +48,11 @@ class Service:
         self.folder.mkdir(exist_ok=True)
         self.extra: dict[str, str] = {}
         """What the next start has in its environment besides."""
-        self._environ = dict(environ) | {"PORT": str(self.port), "WORKER_NAME": f"w{number}"}
+        self._environ = dict(environ) | {
+            "PORT": str(self.port),
+            "WORKER_NAME": f"w{number}",
+            "TMPDIR": str(self.folder),
+        }
         self.member = Member(f"{kind}-{number}", self._launch, tell=tell)
 
     @property
@@ -73,6 +78,8 @@ class Installation:
         self.gateways: list[Service] = []
         self.workers: list[Service] = []
         self.exporters: list[Service] = []
+        self.broker_disk = Disk(folder / "kafka" / "node-3" / "data")
+        self.worker_disk = Disk(folder / "processor-1")
         self._keeping: list[asyncio.Task[None]] = []
 
     @property

@@ -9,7 +9,6 @@ from tests.chaos.installation import PARTITIONS
 from tests.chaos.stage import Stage
 
 FRAMES = (
-    None,
     b"",
     b"\x00\xff garbage",
     b"[1, 2, 3]",
@@ -32,7 +31,7 @@ async def corrupt_frames(stage: Stage) -> None:
 
 
 async def zombie_rows(stage: Stage) -> None:
-    """Rows and ledgers older than those that are held, as a worker writes that lost its partition."""
+    """Rows older than those that are held, as a worker writes that has lost its partition."""
     settings = stage.installation.settings
     topic = topics_of(settings).entity_state.name
     entities = [key for key, entity in stage.model.entities.items() if not entity.leaving]

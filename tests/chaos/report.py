@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tests.chaos.model import Verdict
+
 if TYPE_CHECKING:
     from tests.chaos.rounds import Line
 
@@ -41,7 +43,7 @@ def _row(line: "Line") -> tuple[str, ...]:
     )
 
 
-def summary(lines: "Sequence[Line]", seed: int) -> str:
+def summary(lines: "Sequence[Line]", audit: Verdict, seed: int) -> str:
     """What was lost or wrong, or that nothing was."""
     seconds = sum(line.seconds for line in lines)
     found = [
@@ -49,6 +51,7 @@ def summary(lines: "Sequence[Line]", seed: int) -> str:
         for line in lines
         for what in [*line.verdict.lost, *line.verdict.wrong]
     ]
+    found += [f"audit: {what}" for what in audit.wrong]
     if not found:
         return f"Nothing was lost, nothing was wrong. {seconds:.0f} s, SEED={seed}"
     return "\n".join([*found, f"LOST OR WRONG: {len(found)}. Repeat with SEED={seed}"])

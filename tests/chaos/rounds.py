@@ -9,6 +9,7 @@ from pathlib import Path
 
 import aiohttp
 
+from tests.chaos.audit import audit
 from tests.chaos.faults import FAULTS
 from tests.chaos.fleet import enrol
 from tests.chaos.installation import PARTITIONS, Installation
@@ -59,6 +60,8 @@ class Rounds:
         self._installation = Installation(folder)
         self._model = Model(PARTITIONS)
         self._exits = 0
+        self.audit = Verdict()
+        """What recounting everything at the end has found."""
 
     async def run(self) -> list[Line]:
         """Run all rounds; a fault is not repeated after something was lost or wrong.
@@ -84,6 +87,7 @@ class Rounds:
                 for _ in range(self._rounds):
                     for line in self.lines.values():
                         await self._round(line, stage, watcher)
+            self.audit = await audit(installation.settings)
         return [*self.lines.values()]
 
     async def _round(self, line: Line, stage: Stage, watcher: Watcher) -> None:

@@ -4,13 +4,12 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from tests.chaos.disks import NotHereError
 from tests.chaos.installation import Installation
 from tests.chaos.load import Load
 from tests.chaos.model import Model
 
-
-class NotHereError(Exception):
-    """The fault cannot be caused on this machine; the text says why."""
+__all__ = ["Fault", "NotHereError", "Stage"]
 
 
 @dataclass

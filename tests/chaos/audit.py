@@ -1,0 +1,23 @@
+"""The audit at the end: every row and ledger against the whole topic of submissions, folded anew."""
+
+from service.settings import KafkaSettings
+from tests.chaos.model import Verdict
+from tests.integration.workers import Found, Model
+
+
+async def audit(settings: KafkaSettings) -> Verdict:
+    """Fold all that was ever submitted, and compare it exactly with the rows that are there.
+
+    What must be there is the last record of each key: what compaction keeps.
+    """
+    expected, found = await Model.of(settings), await Found.of(settings)
+    verdict = Verdict()
+    for partition, state in expected.states.items():
+        ledger = found.ledgers.get(partition)
+        if ledger != state.ledger:
+            verdict.wrong.append(f"the ledger is {ledger}, and {state.ledger} by recounting")
+    rows = {key: row for state in expected.states.values() for key, row in state.rows.items()}
+    for key in rows.keys() | found.rows.keys():
+        if rows.get(key) != found.rows.get(key):
+            verdict.wrong.append(f"{key!r} is {found.rows.get(key)!r}, not {rows.get(key)!r}")
+    return verdict

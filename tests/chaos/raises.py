@@ -1,0 +1,68 @@
+"""A raise at each await of the agent: the worker ends itself, and nothing half-done stays."""
+
+import asyncio
+import os
+from collections import deque
+from pathlib import Path
+
+from tests.chaos.awaits import Point, points, raising
+from tests.chaos.installation import Service
+from tests.chaos.poison import corrupt_frames
+from tests.chaos.stage import Stage
+from tobogganing.local.place import CHECKOUT
+
+TIMES = 20
+"""A raise comes when its await is reached for the nth time, n up to so many."""
+REACHED = 6.0
+"""Seconds after which an await counts as one that this load does not reach."""
+STARTUP = Path(__file__).with_name("startup")
+POLL = 0.05
+BROKEN = "exit code 70"
+_SELDOM = ("heal", "repair")
+
+
+async def agent_raises(stage: Stage) -> None:
+    """Every await in turn, before or after it; both workers share them."""
+    left = deque(points(CHECKOUT))
+    stage.chance.shuffle(left)
+    when = stage.chance.choice(["before", "after"])
+    reached: list[Point] = []
+
+    async def work(worker: Service) -> None:
+        while left:
+            point = left.popleft()
+            if await _raised(stage, worker, point, when):
+                reached.append(point)
+
+    total = len(left)
+    workers = stage.installation.workers
+    await asyncio.gather(*(work(worker) for worker in workers))
+    stage.tell(f"{len(reached)} of {total} awaits raised {when}")
+    for worker in workers:
+        worker.extra = {}
+        await worker.member.restart()
+    assert len(reached) > total / 2, f"only {reached} of {total} awaits were reached"
+
+
+async def _raised(stage: Stage, worker: Service, point: Point, when: str) -> bool:
+    """Let a worker raise at an await; tell whether that has ended it, as it must."""
+    times = 1 if point.module == "processor.changelog" else stage.chance.randint(1, TIMES)
+    path = f"{STARTUP}{os.pathsep}{CHECKOUT}"
+    worker.extra = {"PYTHONPATH": path, **raising(point, when, times)}
+    member = worker.member
+    member.forgive()
+    before = len(member.exits)
+    await member.restart()
+    stage.tell(f"{member.name} is to raise {when} {point}")
+    await corrupt_frames(stage)
+    try:
+        await stage.installation.until_ready(worker)
+        async with asyncio.timeout(REACHED):
+            while len(member.exits) == before:
+                await asyncio.sleep(POLL)
+    except TimeoutError:
+        stage.tell(f"{member.name} did not reach {point}")
+        return False
+    how = member.exits[-1].how
+    assert how == BROKEN, f"a raise {when} {point} ended in {how}"
+    return True
