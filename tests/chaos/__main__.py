@@ -5,6 +5,7 @@ ROUNDS (2) says how often each fault happens, FAULTS=name,name which ones, SEED 
 
 import os
 import random
+import resource
 import shutil
 import sys
 import tempfile
@@ -34,6 +35,9 @@ def main() -> int:
 
     run = Rounds(folder, names, rounds, seed, tell)
     lines = uvloop.run(run.run())
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu = [round(each.ru_utime + each.ru_stime) for each in used]
+    print(f"CPU: {cpu[0]} s of the harness, {cpu[1]} s of what it started")
     print(table(lines), summary(lines, run.audit, seed), sep="\n\n")
     if run.audit.wrong or not all(line.is_good for line in lines):
         print(f"The logs of all processes are in {folder}")

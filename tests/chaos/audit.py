@@ -1,5 +1,6 @@
-"""The audit at the end: every row and ledger against the whole topic of submissions, folded anew."""
+"""The audit at the end: rows and ledgers against the whole topic of submissions, folded anew."""
 
+from contract.row import LedgerRow
 from service.settings import KafkaSettings
 from tests.chaos.model import Verdict
 from tests.integration.workers import Found, Model
@@ -14,10 +15,20 @@ async def audit(settings: KafkaSettings) -> Verdict:
     verdict = Verdict()
     for partition, state in expected.states.items():
         ledger = found.ledgers.get(partition)
-        if ledger != state.ledger:
+        if ledger is None or _counts(ledger) != _counts(state.ledger):
             verdict.wrong.append(f"the ledger is {ledger}, and {state.ledger} by recounting")
     rows = {key: row for state in expected.states.values() for key, row in state.rows.items()}
     for key in rows.keys() | found.rows.keys():
         if rows.get(key) != found.rows.get(key):
             verdict.wrong.append(f"{key!r} is {found.rows.get(key)!r}, not {rows.get(key)!r}")
     return verdict
+
+
+def _counts(ledger: LedgerRow) -> tuple[int, ...]:
+    """What must be the same however often a batch was begun.
+
+    One whose rows were written, and its ledger not, is folded again: a submission that was stale
+    then counts as applied if its row is newer by now.
+    """
+    settled = ledger.applied + ledger.stale
+    return (ledger.offset, ledger.read, settled, ledger.late, ledger.dead_lettered, ledger.lost)

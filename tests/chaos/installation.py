@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -29,7 +30,7 @@ PARTITIONS = 6
 METRICS_TOKEN = "metrics-token-of-the-chaos"
 ADMIN_TOKEN = "admin-token-of-the-chaos"
 POLL = 0.1
-ANSWER_WITHIN = 8.0
+ANSWER_WITHIN = 5.0
 
 
 Tell = Callable[[str], None]
@@ -112,6 +113,7 @@ class Installation:
                 for task in self._keeping:
                     task.cancel()
                 await asyncio.gather(*self._keeping, return_exceptions=True)
+                self._keep_logs()
 
     def add(self, kind: str, number: int) -> Service:
         """Make another service. The second of each kind is behind the network."""
@@ -186,6 +188,12 @@ class Installation:
                 return answer.status == 200
         except (aiohttp.ClientError, OSError, TimeoutError):
             return False
+
+    def _keep_logs(self) -> None:
+        """Copy logs to where they stay: a mounted folder goes with this process."""
+        for service in self.services:
+            if service.log.exists():
+                shutil.copy(service.log, self.folder / f"{service.member.name}.log")
 
     def tell(self, what: str) -> None:
         """Write what happens into the folder's journal."""

@@ -51,8 +51,11 @@ async def _raised(stage: Stage, worker: Service, point: Point, when: str) -> boo
     worker.extra = {"PYTHONPATH": path, **raising(point, when, times)}
     member = worker.member
     member.forgive()
-    before = len(member.exits)
+    before, life = len(member.exits), member.starts
     await member.restart()
+    while member.starts == life:  # noqa: ASYNC110
+        await asyncio.sleep(POLL)
+    worker.extra = {}
     stage.tell(f"{member.name} is to raise {when} {point}")
     await corrupt_frames(stage)
     try:
