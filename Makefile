@@ -2,7 +2,7 @@
 # Variables given to make reach the programs: make run PORT=9000 STATE_DIR=/tmp/other
 
 .DEFAULT_GOAL := help
-.PHONY: help run env test test-deploy bench bench-quick lint format lock clean runtime dev
+.PHONY: help run env test test-deploy test-chaos bench bench-quick lint format lock clean runtime dev
 
 BIN := .venv/bin
 
@@ -20,6 +20,9 @@ test: dev  ## run all tests, on a real Kafka that they start (ARGS='-k name' for
 
 test-deploy: dev  ## run the tests of docker-compose.yml and deploy/ alone, with the real programs; list what they started
 	@CI=true $(BIN)/python -m pytest tests/deploy $(ARGS)
+
+test-chaos: dev  ## cause every fault twice under load and compare exactly (20 minutes; ROUNDS=2 FAULTS=name,name SEED=n)
+	@$(BIN)/python -m tests.chaos
 
 bench: dev  ## measure everything, beside other systems, and show it in docs/performance.md (20 minutes)
 	@$(BIN)/python -m bench --publish

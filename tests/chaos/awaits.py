@@ -63,12 +63,9 @@ def raising(point: Point, when: str, times: int) -> dict[str, str]:
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
-    def source_to_code(self, data: Any, path: Any, *, _optimize: int = -1) -> CodeType:
-        tree = _Marker().visit(ast.parse(data))
-        return compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
-
     def get_code(self, fullname: str) -> CodeType | None:
-        return self.source_to_code(self.get_data(self.path), self.path)  # not what is cached
+        tree = _Marker().visit(ast.parse(self.get_data(self.path)))
+        return compile(ast.fix_missing_locations(tree), self.path, "exec", dont_inherit=True)
 
     def exec_module(self, module: ModuleType) -> None:
         setattr(module, _REACH, _reach(module.__name__))

@@ -53,7 +53,9 @@ class Brokers:
             (described,) = await admin.describe_topics([topic])
         finally:
             await admin.close()
-        leaders = {each["partition"]: each["leader"] for each in described["partitions"]}
+        leaders: dict[int, int] = {
+            each["partition"]: each["leader"] for each in described["partitions"]
+        }
         return self.members[leaders[partition] - 1]
 
     def controller(self) -> Member:

@@ -2,7 +2,17 @@
 
 import signal
 
-from tests.chaos import clocks, crashes, freezes, outages, poison, raises, shortages, weather
+from tests.chaos import (
+    clocks,
+    crashes,
+    freezes,
+    outages,
+    poison,
+    raises,
+    removals,
+    shortages,
+    weather,
+)
 from tests.chaos.stage import Fault
 
 FAULTS: dict[str, Fault] = {
@@ -34,5 +44,6 @@ FAULTS: dict[str, Fault] = {
     "client-resets": weather.resets,
     "corrupt-frames": poison.corrupt_frames,
     "zombie-rows": poison.zombie_rows,
+    "entities-removed": removals.entities_removed,
     "agent-raises": raises.agent_raises,
 }

@@ -1,6 +1,7 @@
 """The fleet that reports: who there is, with which credential, and what each report looks like."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from tests.chaos.installation import ADMIN_TOKEN
 
 CLIENTS, HEADENDS, RELAYED, SAMPLERS = 150, 20, 60, 30
 AT_ONCE = 16
+CLUSTER = "k"
 BEHIND = 60.0
 """Seconds by which a sampler's first report is late."""
 OLD = 3_600.0
@@ -56,14 +58,6 @@ class Agent:
         return self.newest_sample
 
 
-@dataclass
-class Fleet:
-    """All agents, and the key of the relay that reports for some."""
-
-    agents: list[Agent]
-    relay_key: str
-
-
 def _agents() -> Iterator[Agent]:
     for number in range(CLIENTS):
         yield Agent("client", f"c-{number}")
@@ -75,38 +69,62 @@ def _agents() -> Iterator[Agent]:
         yield Agent("client", f"s-{number}", sampler=True)
 
 
-async def enrol(http: aiohttp.ClientSession, url: str) -> Fleet:
-    """Register everything at one gateway.
+class Fleet:
+    """All agents, and the key of the relay that reports for some."""
 
-    Raises:
-        AssertionError: it was not taken.
-    """
+    def __init__(self, http: aiohttp.ClientSession) -> None:
+        self.agents: list[Agent] = []
+        self.relay_key = ""
+        self._http = http
+        self._names = itertools.count(CLIENTS)
 
-    async def post(path: str, credential: str = ADMIN_TOKEN, **body: Any) -> dict[str, Any]:
-        headers = {"Authorization": f"Bearer {credential}"}
-        async with http.post(f"{url}/api/v1/{path}", json=body, headers=headers) as answer:
+    async def enrol(self, url: str) -> None:
+        """Register everything at one gateway.
+
+        Raises:
+            AssertionError: it was not taken.
+        """
+        cluster = {"name": "K", "region": "eu", "datacenter": "fra", "cluster_id": CLUSTER}
+        await self._post(url, "clusters/register", cluster)
+        relay = await self._post(url, "relays/register", {"name": "R", "scope": "all"})
+        self.relay_key = relay["api_key"]
+        left = _agents()
+
+        async def work() -> None:
+            for agent in left:
+                await self._register(url, agent)
+
+        await asyncio.gather(*(work() for _ in range(AT_ONCE)))
+
+    async def add_client(self, url: str) -> None:
+        """Register one more client, which reports from now on."""
+        await self._register(url, Agent("client", f"c-{next(self._names)}"))
+
+    async def remove(self, url: str, agent: Agent) -> bool:
+        """Ask a gateway to remove an agent; tell whether it says that it did."""
+        path = f"{url}/api/v1/{KINDS[agent.kind].collection}/{agent.id}"
+        headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+        try:
+            async with self._http.delete(path, headers=headers) as answer:
+                assert answer.status in (200, 503), f"{path}: {answer.status}"
+                return answer.status == 200
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return False
+
+    async def _register(self, url: str, agent: Agent) -> None:
+        if agent.kind == CLIENT.name:
+            body = {"name": agent.id, "type": "native", "client_id": agent.id}
+            agent.credential = (await self._post(url, "clients/register", body))["api_key"]
+        else:
+            body = {"name": agent.id, "cluster_id": CLUSTER, "headend_id": agent.id}
+            key = (await self._post(url, "headends/register", body))["api_key"]
+            asked = {"node_id": agent.id, "node_type": agent.kind, "api_key": key}
+            agent.credential = (await self._post(url, "auth/token", asked))["access_token"]
+        self.agents.append(agent)
+
+    async def _post(self, url: str, path: str, body: dict[str, str]) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+        async with self._http.post(f"{url}/api/v1/{path}", json=body, headers=headers) as answer:
             content: dict[str, Any] = await answer.json()
             assert answer.status == 200, f"{path}: {answer.status} {content}"
             return content
-
-    async def register(agent: Agent) -> None:
-        if agent.kind == CLIENT.name:
-            body = {"name": agent.id, "type": "native", "client_id": agent.id}
-            agent.credential = (await post("clients/register", **body))["api_key"]
-            return
-        body = {"name": agent.id, "cluster_id": "k", "headend_id": agent.id}
-        key = (await post("headends/register", **body))["api_key"]
-        asked = {"node_id": agent.id, "node_type": "headend", "api_key": key}
-        agent.credential = (await post("auth/token", credential="", **asked))["access_token"]
-
-    await post("clusters/register", name="K", region="eu", datacenter="fra", cluster_id="k")
-    relay = await post("relays/register", name="R", scope="all")
-    agents = list(_agents())
-    left = iter(agents)
-
-    async def work() -> None:
-        for agent in left:
-            await register(agent)
-
-    await asyncio.gather(*(work() for _ in range(AT_ONCE)))
-    return Fleet(agents, relay["api_key"])

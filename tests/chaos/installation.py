@@ -150,14 +150,15 @@ class Installation:
         Raises:
             LocalError: it did not happen in time.
         """
-        waiting: list[str] = []
+        waiting = ["brokers"]
         try:
             async with asyncio.timeout(patience):
                 await self._whole_brokers()
-                while waiting := [s.member.name for s in self.services if not await self.ready(s)]:
-                    await asyncio.sleep(POLL)
+                for service in self.services:
+                    waiting = [service.member.name]
+                    await self.until_ready(service, patience)
         except TimeoutError:
-            raise LocalError(f"not whole after {patience:g} s: {waiting or 'brokers'}") from None
+            raise LocalError(f"not whole after {patience:g} s: waiting for {waiting}") from None
 
     async def until_ready(self, service: Service, patience: float = 60.0) -> None:
         """Wait until a service is ready.
@@ -167,7 +168,7 @@ class Installation:
         """
         try:
             async with asyncio.timeout(patience):
-                while not await self.ready(service):
+                while not await self.ready(service):  # noqa: ASYNC110
                     await asyncio.sleep(POLL)
         except TimeoutError:
             raise LocalError(f"{service.member.name} not ready after {patience:g} s") from None

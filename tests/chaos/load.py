@@ -24,7 +24,7 @@ from tests.chaos.installation import ANSWER_WITHIN
 from tests.chaos.model import Fate, Model
 from tests.chaos.resets import reset
 
-RATE = 250
+RATE = 150
 """Submissions a second, about."""
 TICK = 0.02
 BURST = 0.1

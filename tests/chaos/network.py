@@ -4,6 +4,7 @@ It can be slow, stand still with everything in it, or be cut.
 """
 
 import asyncio
+import functools
 from typing import cast
 
 from tobogganing.local.ports import LOOPBACK
@@ -25,9 +26,8 @@ class Network:
     async def __aenter__(self) -> "Network":
         loop = asyncio.get_running_loop()
         for near, far in self._ports.items():
-            self._servers.append(
-                await loop.create_server(lambda far=far: _Near(self, far), LOOPBACK, near)
-            )
+            connection = functools.partial(_Near, self, far)
+            self._servers.append(await loop.create_server(connection, LOOPBACK, near))
         return self
 
     async def __aexit__(self, *exception: object) -> None:

@@ -61,7 +61,7 @@ async def _raised(stage: Stage, worker: Service, point: Point, when: str) -> boo
     try:
         await stage.installation.until_ready(worker)
         async with asyncio.timeout(REACHED):
-            while len(member.exits) == before:
+            while len(member.exits) == before:  # noqa: ASYNC110
                 await asyncio.sleep(POLL)
     except TimeoutError:
         stage.tell(f"{member.name} did not reach {point}")

@@ -11,7 +11,7 @@ import aiohttp
 
 from tests.chaos.audit import audit
 from tests.chaos.faults import FAULTS
-from tests.chaos.fleet import enrol
+from tests.chaos.fleet import Fleet
 from tests.chaos.installation import PARTITIONS, Installation
 from tests.chaos.load import Load
 from tests.chaos.model import Model, Verdict
@@ -70,9 +70,9 @@ class Rounds:
             LocalError: the installation did not start.
         """
         installation = self._installation
-        async with installation.running():
-            async with aiohttp.ClientSession() as http:
-                fleet = await enrol(http, installation.gateways[0].url)
+        async with installation.running(), aiohttp.ClientSession() as http:
+            fleet = Fleet(http)
+            await fleet.enrol(installation.gateways[0].url)
             load = Load(
                 fleet,
                 self._model,
@@ -80,7 +80,7 @@ class Rounds:
                 random.Random(self._chance.random()),
             )
             watcher = Watcher(installation, self._model, load, random.Random(self._chance.random()))
-            stage = Stage(installation, load, self._model, self._chance)
+            stage = Stage(installation, fleet, load, self._model, self._chance)
             async with load.running(), watcher.running():
                 load.begin()
                 await load.acknowledges(SETTLING)

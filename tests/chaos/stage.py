@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from tests.chaos.disks import NotHereError
+from tests.chaos.fleet import Fleet
 from tests.chaos.installation import Installation
 from tests.chaos.load import Load
 from tests.chaos.model import Model
@@ -15,6 +16,7 @@ __all__ = ["Fault", "NotHereError", "Stage"]
 @dataclass
 class Stage:
     installation: Installation
+    fleet: Fleet
     load: Load
     model: Model
     chance: random.Random

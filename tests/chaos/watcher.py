@@ -88,10 +88,15 @@ class Watcher:
         scrapes = {}
         async with asyncio.timeout(PATIENCE):
             for exporter in self._installation.exporters:
-                while (text := await self._scrape(exporter, receipts)) is None:
-                    await asyncio.sleep(INTERVAL)
-                scrapes[exporter.member.name] = parse(text)
+                scrapes[exporter.member.name] = parse(await self._behind(exporter, receipts))
         return scrapes
+
+    async def _behind(self, exporter: Service, receipts: list[Receipt]) -> str:
+        while True:
+            text = await self._scrape(exporter, receipts)
+            if text is not None:
+                return text
+            await asyncio.sleep(INTERVAL)
 
     async def _watch(self, exporter: Service) -> None:
         member = exporter.member

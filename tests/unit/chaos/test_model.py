@@ -1,0 +1,164 @@
+"""The model of the fault harness can fail: each thing that it looks for is found."""
+
+import pytest
+
+from contract.frame import partition_of
+from tests.chaos.model import Fate, Model
+from tests.chaos.scrape import Ledger, Scrape
+
+KEY = "client:c-1"
+PARTITION = partition_of(KEY.encode(), 2)
+
+
+@pytest.fixture
+def model() -> Model:
+    return Model(partitions=2)
+
+
+def sent(model: Model, *fates: Fate) -> None:
+    for fate in fates:
+        model.settle(KEY, model.send(KEY), fate)
+
+
+def scrape(number: int | None, read: int = 0, **counts: int) -> Scrape:
+    """A scrape that shows one entity, and the ledger of its partition."""
+    numbers = {} if number is None else {KEY: number}
+    counts = {"applied": read} | counts
+    ledgers = {0: Ledger(0), 1: Ledger(1), PARTITION: Ledger(PARTITION, read, **counts)}
+    return Scrape(numbers, dict.fromkeys(numbers, 1.0), ledgers)
+
+
+def compared(model: Model, *scrapes: Scrape) -> tuple[list[str], list[str]]:
+    verdict = model.compare({f"e{n}": each for n, each in enumerate(scrapes)})
+    return verdict.lost, verdict.wrong
+
+
+def test_the_last_acknowledged_number_is_right(model: Model) -> None:
+    sent(model, Fate.ACKNOWLEDGED, Fate.ACKNOWLEDGED)
+    assert compared(model, scrape(2, 2), scrape(2, 2)) == ([], [])
+
+
+@pytest.mark.parametrize("shown", [None, 1])
+def test_an_acknowledged_number_that_is_not_shown_is_lost(model: Model, shown: int | None) -> None:
+    sent(model, Fate.ACKNOWLEDGED, Fate.ACKNOWLEDGED)
+    lost, wrong = compared(model, scrape(shown, 2))
+    assert len(lost) == 1
+    assert wrong == []
+
+
+def test_an_unknown_fate_may_be_either(model: Model) -> None:
+    sent(model, Fate.ACKNOWLEDGED, Fate.UNKNOWN)
+    assert compared(model, scrape(1, 1)) == ([], [])
+    assert compared(model, scrape(2, 2)) == ([], [])
+
+
+def test_an_unknown_fate_is_over_when_something_newer_is_acknowledged(model: Model) -> None:
+    sent(model, Fate.UNKNOWN, Fate.ACKNOWLEDGED)
+    assert compared(model, scrape(1, 2))[0] != []
+    assert compared(model, scrape(2, 2)) == ([], [])
+
+
+def test_a_repeated_number_counts_once_for_its_entity_and_twice_for_its_partition(
+    model: Model,
+) -> None:
+    sent(model, Fate.UNKNOWN)
+    model.settle(KEY, model.send(KEY, repeat=True), Fate.ACKNOWLEDGED)
+    assert compared(model, scrape(1, 1)) == ([], [])
+    assert compared(model, scrape(1, 2)) == ([], [])
+    assert compared(model, scrape(1, 3))[1] != []
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_number_that_was_refused_or_never_sent_is_wrong(model: Model, number: int) -> None:
+    sent(model, Fate.ACKNOWLEDGED, Fate.REFUSED)
+    assert compared(model, scrape(number, 1))[1] != []
+    assert model.see("e", scrape(number, 1), covered={}) != []
+
+
+def test_a_sample_that_is_older_than_what_was_applied_never_shows(model: Model) -> None:
+    sent(model, Fate.ACKNOWLEDGED)
+    model.settle(KEY, model.send(KEY, visible=False), Fate.ACKNOWLEDGED)
+    assert compared(model, scrape(1, 2, applied=1, stale=1)) == ([], [])
+    assert compared(model, scrape(2, 2))[1] != []
+
+
+def test_exporters_that_differ_are_wrong(model: Model) -> None:
+    sent(model, Fate.ACKNOWLEDGED, Fate.UNKNOWN)
+    assert compared(model, scrape(1, 1), scrape(2, 1))[1] != []
+    assert compared(model, scrape(1, 1), scrape(1, 2))[1] != []
+
+
+def test_a_ledger_that_counts_fewer_than_were_acknowledged_has_lost_some(model: Model) -> None:
+    sent(model, Fate.ACKNOWLEDGED, Fate.ACKNOWLEDGED)
+    assert compared(model, scrape(2, 1))[0] != []
+    assert compared(model, scrape(2, 2, applied=1, late=1))[0] != []
+
+
+def test_a_ledger_that_counts_more_than_was_sent_has_counted_twice(model: Model) -> None:
+    sent(model, Fate.ACKNOWLEDGED)
+    assert compared(model, scrape(1, 2))[1] != []
+
+
+def test_dead_letters_are_exactly_the_bad_frames(model: Model) -> None:
+    sent(model, Fate.ACKNOWLEDGED)
+    assert compared(model, scrape(1, 2, applied=1, dead_lettered=1))[1] != []
+    model.bad_frames[PARTITION] += 1
+    assert compared(model, scrape(1, 2, applied=1, dead_lettered=1)) == ([], [])
+    assert compared(model, scrape(1, 1))[1] != []
+
+
+def test_records_that_kafka_dropped_are_wrong(model: Model) -> None:
+    sent(model, Fate.ACKNOWLEDGED)
+    assert compared(model, scrape(1, 1, lost=1))[1] != []
+
+
+def test_a_partition_without_a_ledger_is_wrong(model: Model) -> None:
+    sent(model, Fate.ACKNOWLEDGED)
+    shown = scrape(1, 1)
+    del shown.ledgers[1 - PARTITION]
+    assert compared(model, shown)[1] != []
+
+
+def test_a_series_that_goes_back_is_wrong(model: Model) -> None:
+    sent(model, Fate.ACKNOWLEDGED, Fate.ACKNOWLEDGED)
+    assert model.see("e", scrape(2, 2), covered={}) == []
+    assert model.see("another", scrape(1, 1), covered={}) == []
+    assert model.see("e", scrape(1, 2), covered={}) != []
+
+
+def test_a_count_that_goes_back_is_wrong(model: Model) -> None:
+    sent(model, Fate.ACKNOWLEDGED, Fate.ACKNOWLEDGED)
+    assert model.see("e", scrape(2, 2), covered={}) == []
+    assert model.see("e", scrape(2, 1), covered={}) != []
+
+
+def test_a_series_that_vanishes_is_wrong(model: Model) -> None:
+    sent(model, Fate.ACKNOWLEDGED)
+    assert model.see("e", scrape(1, 1), covered={}) == []
+    assert model.see("e", scrape(None, 1), covered={}) != []
+
+
+def test_a_scrape_behind_a_receipt_has_what_it_names(model: Model) -> None:
+    sent(model, Fate.ACKNOWLEDGED, Fate.ACKNOWLEDGED)
+    assert model.see("e", scrape(2, 2), covered={KEY: 2}) == []
+    assert model.see("another", scrape(1, 1), covered={KEY: 2}) != []
+
+
+def test_a_removed_entity_goes_and_does_not_come_back(model: Model) -> None:
+    sent(model, Fate.ACKNOWLEDGED)
+    assert model.see("e", scrape(1, 1), covered={}) == []
+    model.remove(KEY)
+    assert model.see("e", scrape(1, 1), covered={}) == []
+    assert model.see("e", scrape(None, 2), covered={}) == []
+    assert model.see("e", scrape(1, 2), covered={}) != []
+    model.removed(KEY)
+    assert compared(model, scrape(1, 2))[1] != []
+    assert compared(model, scrape(None, 2)) == ([], [])
+
+
+def test_faults_of_a_scrape_itself_are_wrong(model: Model) -> None:
+    sent(model, Fate.ACKNOWLEDGED)
+    shown = scrape(1, 1)
+    shown.faults.append("two series")
+    assert model.see("e", shown, covered={}) != []
+    assert compared(model, shown)[1] != []
