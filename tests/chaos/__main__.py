@@ -43,7 +43,7 @@ def main() -> int:
         print(f"The logs of all processes are in {folder}")
         return 1
     if not os.environ.get("KEEP"):
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # what is mounted in it goes with this process
     return 0
 
 
