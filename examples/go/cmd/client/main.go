@@ -1,0 +1,32 @@
+// The client submits the counters of a network interface once a minute, with its API key.
+//
+//	client        run until SIGTERM
+//	client -once  measure once, submit all that waits, and tell by the exit status if it went
+//
+// Its settings come from the environment: see README.md of the examples.
+package main
+
+import (
+	"net/url"
+	"os"
+	"time"
+
+	"example.org/tobogganing-metrics/metrics"
+)
+
+func main() { os.Exit(metrics.Main(load, os.Getenv, os.Args[1:], os.Stderr)) }
+
+func load(environment *metrics.Environment) metrics.Program {
+	settings := environment.Settings("CLIENT_ID", time.Minute)
+	headless := environment.Text("HEADLESS", "false")
+	if headless != "true" && headless != "false" {
+		environment.Problem("HEADLESS is neither true nor false")
+	}
+	return metrics.Program{
+		Settings:   settings,
+		Path:       "/api/v1/clients/" + url.PathEscape(settings.ID) + "/metrics",
+		Labels:     map[string]any{"headless": headless == "true"},
+		Credential: settings.Key,
+		Measure:    settings.System.Client,
+	}
+}

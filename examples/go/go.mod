@@ -1,0 +1,3 @@
+module example.org/tobogganing-metrics
+
+go 1.19

@@ -1,0 +1,68 @@
+package metrics
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// Program is what differs between the client and the headend.
+type Program struct {
+	Settings
+	// Path is that of the endpoint.
+	Path       string
+	Labels     map[string]any
+	Credential Credential
+	Measure    func(now time.Time) (map[string]any, error)
+}
+
+// Main runs a program until SIGTERM or an interrupt, or once with the argument -once. It returns
+// the exit status: 2 where the settings are wrong, 1 where something waits on.
+func Main(load func(*Environment) Program, getenv func(string) string, args []string, output io.Writer) int {
+	logger := log.New(output, "", log.LstdFlags|log.LUTC)
+	once := len(args) == 1 && args[0] == "-once"
+	if len(args) > 0 && !once {
+		fmt.Fprintln(output, "usage: [-once]; settings come from the environment")
+		return 2
+	}
+	environment := &Environment{Get: getenv}
+	program := load(environment)
+	if err := environment.Err(); err != nil {
+		logger.Print(err)
+		return 2
+	}
+	queue, err := OpenQueue(program.Queue, program.QueueMax)
+	if err != nil {
+		logger.Print(err)
+		return 2
+	}
+	sender := &Sender{
+		URL:        program.Manager + program.Path,
+		Labels:     program.Labels,
+		Credential: program.Credential,
+		HTTP:       NewHTTP(),
+	}
+	agent := &Agent{
+		Measure:  program.Measure,
+		Queue:    queue,
+		Send:     sender.Send,
+		Interval: program.Interval,
+		Backoff:  NewBackoff(program.MostPause),
+		Log:      logger,
+	}
+	if once {
+		if agent.Once() != nil {
+			return 1
+		}
+		return 0
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	agent.Run(ctx)
+	return 0
+}

@@ -1,0 +1,322 @@
+"""Submits the counters of a network interface once a minute, with an API key; --once: just once.
+
+Needs Python 3.9 or newer and nothing else. Settings come from the environment: see README.md of
+the examples. The queue's folder has waiting/<number>.json (a sample each), rejected/<number>.json
+(samples that the manager will never take, and why), and the counts sent, dropped, rejected_total.
+"""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+MAX_SAMPLES = 500
+MAX_BYTES = 60 << 10
+"""Of the samples of a request: the limit of a body, 64 KiB, less the rest."""
+GZIP_FROM = 1 << 10
+"""A single sample is smaller: it would hardly shrink, and the manager takes it at less cost."""
+TIMEOUT = 10.0
+LONGEST_WAIT = 3600
+COUNTERS = {
+    "bytes_sent": "tx_bytes",
+    "bytes_received": "rx_bytes",
+    "packets_sent": "tx_packets",
+    "packets_received": "rx_packets",
+}
+
+
+class ManagerError(Exception):
+    """Why a request did not succeed; `status` is 0 where there was no answer."""
+
+    def __init__(self, reason: str, status: int = 0, retry_after: int = 0) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class Queue:
+    """Samples in a folder, oldest first, at most `limit`; a folder is for one process."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self._folder = folder
+        self._limit = limit
+        self._lost: dict[int, bytes] = {}  # what the disk did not take
+        self._lock = threading.Lock()
+        for name in ("waiting", "rejected"):
+            (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+            for scratch in (folder / name).glob("*.new"):  # of a process that was killed
+                scratch.unlink()
+        files = [file.stem for file in (folder / "waiting").glob("*.json")]
+        self._numbers = sorted(int(name) for name in files if name.isdigit())
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def put(self, sample: bytes) -> None:
+        """Add a sample, and drop the oldest ones that are too many."""
+        with self._lock:
+            number = max(time.time_ns(), self._numbers[-1] + 1 if self._numbers else 0)
+            try:
+                self._write(self._path("waiting", number), sample)
+            except OSError as error:
+                say(f"a sample is kept in memory only: {error}")
+                self._lost[number] = sample
+            self._numbers.append(number)
+            surplus = self._numbers[: -self._limit]
+            if surplus:
+                self._remove(surplus, "dropped")
+                dropped = self.count("dropped")
+                say(f"the queue is full: dropped the oldest {len(surplus)}, {dropped} so far")
+
+    def oldest(self, most: int) -> dict[int, bytes]:
+        """The oldest samples by number, within the limits of a request, but one at least."""
+        batch: dict[int, bytes] = {}
+        with self._lock:
+            for number in self._numbers[:most]:
+                try:
+                    sample = self._lost.get(number) or self._path("waiting", number).read_bytes()
+                    json.loads(sample)
+                except (OSError, ValueError) as error:  # such as after a power cut
+                    self._reject(number, b"", f"the file holds no sample: {error}")
+                    continue
+                if batch and sum(map(len, batch.values())) + len(sample) > MAX_BYTES:
+                    break
+                batch[number] = sample
+        return batch
+
+    def sent(self, batch: Mapping[int, bytes]) -> None:
+        """Remove samples that the manager has, unless they were dropped meanwhile."""
+        with self._lock:
+            self._remove([number for number in self._numbers if number in batch], "sent")
+
+    def reject(self, number: int, sample: bytes, reason: str) -> None:
+        """Set a sample aside, with the reason."""
+        with self._lock:
+            self._reject(number, sample, reason)
+
+    def count(self, name: str) -> int:
+        """What a counter of the folder says: sent, dropped or rejected_total."""
+        try:
+            return int((self._folder / name).read_text())
+        except (OSError, ValueError):
+            return 0
+
+    def _reject(self, number: int, sample: bytes, reason: str) -> None:
+        text = json.dumps({"reason": reason, "sample": sample.decode(errors="replace")})
+        try:
+            self._write(self._path("rejected", number), text.encode() + b"\n")
+            for surplus in sorted((self._folder / "rejected").glob("*.json"))[: -self._limit]:
+                surplus.unlink()
+        except OSError as error:
+            say(f"a rejected sample is not kept: {error}")
+        self._remove([number], "rejected_total")
+
+    def _remove(self, numbers: list[int], counter: str) -> None:
+        for number in numbers:
+            self._path("waiting", number).unlink(missing_ok=True)
+            self._lost.pop(number, None)
+        gone = set(numbers)
+        self._numbers = [number for number in self._numbers if number not in gone]
+        try:
+            self._write(self._folder / counter, b"%d\n" % (self.count(counter) + len(gone)))
+        except OSError as error:
+            say(f"not counted: {error}")
+
+    def _path(self, name: str, number: int) -> Path:
+        return self._folder / name / f"{number:020}.json"
+
+    def _write(self, path: Path, content: bytes) -> None:
+        """Write a file whole or not at all, so that it outlives a power cut."""
+        scratch = path.with_name(path.name + ".new")
+        with scratch.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Follows no redirection: it would carry the key along."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+class Client:
+    """Measures, keeps, and submits."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        manager, id = environ["MANAGER_URL"].rstrip("/"), environ["CLIENT_ID"]
+        self._url = f"{manager}/api/v1/clients/{id}/metrics"
+        self._key_file = Path(environ["API_KEY_FILE"])
+        headless = environ.get("HEADLESS", "false")
+        if headless not in ("true", "false"):
+            raise ValueError("HEADLESS is neither true nor false")
+        self._headless = headless.encode()
+        root = Path(environ.get("SYSTEM_ROOT", "/"))
+        self._net = root / "sys/class/net" / environ.get("INTERFACE", "wg0") / "statistics"
+        self._uptime = root / "proc/uptime"
+        self._interval = float(environ.get("INTERVAL_SECONDS", "60"))
+        self._most_pause = float(environ.get("MAX_PAUSE_SECONDS", "60"))
+        self._queue = Queue(Path(environ["QUEUE_DIR"]), int(environ.get("QUEUE_MAX", "1440")))
+        self._opener = urllib.request.build_opener(_Stay)
+        self._most = MAX_SAMPLES
+        self._failures = 0
+        self._trouble = ""
+        self._awake, self._ended = threading.Event(), threading.Event()
+
+    def once(self) -> None:
+        """Measure once, and submit all that waits.
+
+        Raises:
+            ManagerError: something waits on.
+            OSError: there is nothing to measure, or no key.
+        """
+        self._take()
+        while len(self._queue):
+            self._deliver()
+
+    def run(self) -> None:
+        """Measure and submit until SIGTERM; a request under way is finished first."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._end())
+        threading.Thread(target=self._measure, daemon=True).start()
+        while not self._ended.is_set():
+            self._awake.wait()
+            self._awake.clear()
+            while len(self._queue) and not self._ended.is_set():
+                try:
+                    self._deliver()
+                except (ManagerError, OSError) as error:
+                    self._ended.wait(self._pause(error))
+
+    def _end(self) -> None:
+        self._ended.set()
+        self._awake.set()
+
+    def _measure(self) -> None:
+        # A fleet that was started at once does not report at once.
+        due = time.monotonic() + random.uniform(0, self._interval)
+        while not self._ended.wait(max(0.0, due - time.monotonic())):
+            due = max(due + self._interval, time.monotonic())
+            try:
+                self._take()
+            except (OSError, ValueError) as error:
+                say(f"nothing to report: {error}")
+            self._awake.set()
+
+    def _take(self) -> None:
+        metrics: dict[str, float] = {
+            name: int((self._net / file).read_text()) for name, file in COUNTERS.items()
+        }
+        metrics["connection_uptime"] = float(self._uptime.read_text().split()[0])
+        sample = {"timestamp": round(time.time(), 3), "metrics": metrics}
+        self._queue.put(json.dumps(sample).encode())
+
+    def _deliver(self) -> None:
+        """Make one request for the oldest samples; a rejected one is found by halves."""
+        batch = self._queue.oldest(self._most)
+        if not batch:
+            return
+        try:
+            self._send([*batch.values()])
+        except ManagerError as failure:
+            if failure.status not in (400, 413):
+                raise
+            if len(batch) > 1:
+                self._most = len(batch) // 2
+                return
+            ((number, sample),) = batch.items()
+            self._queue.reject(number, sample, str(failure))
+            say(f"set a sample aside: {failure}")
+        else:
+            self._queue.sent(batch)
+            self._most = min(2 * self._most, MAX_SAMPLES)
+            if self._trouble or len(batch) > 1:
+                say(f"sent {len(batch)} samples, {len(self._queue)} wait")
+        self._failures, self._trouble = 0, ""
+
+    def _pause(self, error: Exception) -> float:
+        """Say what is wrong, if that is new; return how many seconds to wait."""
+        if str(error) != self._trouble:
+            self._trouble = str(error)
+            say(f"{len(self._queue)} samples wait: {error}")
+        most = min(self._most_pause, 2.0 ** min(self._failures, 30))
+        self._failures += 1
+        retry_after = error.retry_after if isinstance(error, ManagerError) else 0
+        return min(retry_after, LONGEST_WAIT) + random.uniform(0, most)
+
+    def _send(self, samples: list[bytes]) -> None:
+        label = b'{"headless":%b,' % self._headless
+        if len(samples) == 1:
+            body = label + samples[0].strip()[1:]
+        else:
+            body = label + b'"samples":[' + b",".join(samples) + b"]}"
+        headers = {
+            "Authorization": f"Bearer {self._key_file.read_text().strip()}",
+            "Content-Type": "application/json",
+        }
+        if len(body) >= GZIP_FROM:
+            body, headers["Content-Encoding"] = gzip.compress(body), "gzip"
+        request = urllib.request.Request(self._url, body, headers)
+        try:
+            with self._opener.open(request, timeout=TIMEOUT) as answer:
+                content = answer.read(1 << 20)
+        except urllib.error.HTTPError as error:
+            with error:
+                after = error.headers.get("Retry-After", "")
+                said = error.read(200).decode(errors="replace")
+                reason = f"the manager answers {error.code}: {said}"
+                raise ManagerError(
+                    reason, error.code, int(after) if after.isdigit() else 0
+                ) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise ManagerError(f"no answer: {error}") from error
+        if b'"metrics_received"' not in content:  # such as a hotel's page
+            raise ManagerError("the answer is not the manager's", 200)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Run; the exit status is 2 where settings are wrong, 1 where something waits on."""
+    try:
+        client = Client(os.environ)
+    except KeyError as error:
+        say(f"{error.args[0]} is not set")
+        return 2
+    except (ValueError, OSError) as error:
+        say(f"wrong settings: {error}")
+        return 2
+    if sys.argv[1:] != ["--once"]:
+        client.run()
+        return 0
+    try:
+        client.once()
+    except (ManagerError, OSError, ValueError) as error:
+        say(str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,176 @@
+#!/bin/sh
+# Measures a network interface once, and submits that and all that waits from earlier runs.
+# For cron, once a minute, in Alpine: needs curl 7.84 or newer, flock, od and gzip.
+#
+#   MANAGER_URL CLIENT_ID API_KEY_FILE QUEUE_DIR   required
+#   INTERFACE (wg0)         HEADLESS (true)        what is measured; the label
+#   QUEUE_MAX (1440)        most samples that wait; then the oldest are dropped, and counted
+#   RUN_SECONDS (45)        after so long a run begins no more: the next one comes
+#   SPREAD_SECONDS (20)     the first request comes at a random moment of these: not with the fleet
+#   MAX_PAUSE_SECONDS (60)  longest pause after a failure, beside what the manager asks for
+#   SYSTEM_ROOT ()          where /sys and /proc are, if not there
+#
+# QUEUE_DIR has waiting/<number>.json (a sample each), rejected/<number>.json (samples that the
+# manager will never take, and why), and the counts sent, dropped, rejected_total. One run at a
+# time: another one ends at once. Exit status: 0 all is sent, 1 something waits, 2 wrong settings.
+set -eu
+export LC_ALL=C
+
+say() { echo "submit_metrics: $*" >&2; }
+for name in MANAGER_URL CLIENT_ID API_KEY_FILE QUEUE_DIR; do
+    eval "value=\${$name:-}"
+    [ -n "$value" ] || { say "$name is not set"; exit 2; }
+done
+HEADLESS=${HEADLESS:-true}
+case $HEADLESS in true | false) ;; *) say "HEADLESS is neither true nor false"; exit 2 ;; esac
+umask 077
+case $API_KEY_FILE in /*) ;; *) API_KEY_FILE=$PWD/$API_KEY_FILE ;; esac
+mkdir -p "$QUEUE_DIR/waiting" "$QUEUE_DIR/rejected"
+cd "$QUEUE_DIR"
+exec 9>lock
+flock -n 9 || { say "another run is under way"; exit 0; }
+rm -f ./*.new waiting/*.new rejected/*.new # of a run that was killed
+
+# now: seconds since the epoch. number FILE: what a file counts. replace FILE: whole or not at all.
+now() { date +%s; }
+number() { if [ -s "$1" ]; then cat "$1"; else echo 0; fi; }
+replace() { cat >"$1.new" && sync "$1.new" && mv "$1.new" "$1"; }
+count() { echo $(($(number "$1") + $2)) | replace "$1"; }
+# random N: a whole number from 0 to N.
+random() { echo $(($(od -An -N4 -tu4 /dev/urandom) % ($1 + 1))); }
+
+measure() {
+    interface=${SYSTEM_ROOT:-}/sys/class/net/${INTERFACE:-wg0}/statistics
+    read -r uptime _ <"${SYSTEM_ROOT:-}/proc/uptime" || return 1
+    printf '{"timestamp":%s,"metrics":{' "$(now)"
+    for pair in bytes_sent:tx_bytes bytes_received:rx_bytes \
+        packets_sent:tx_packets packets_received:rx_packets; do
+        read -r value <"$interface/${pair#*:}" || return 1
+        printf '"%s":%s,' "${pair%:*}" "$value"
+    done
+    printf '"connection_uptime":%s}}\n' "$uptime"
+}
+
+# take: puts a sample on the queue, under a number above all that wait.
+take() {
+    sample=$(measure) || { say "nothing to report: no ${INTERFACE:-wg0} here"; return 1; }
+    next=1$(printf '%010d000' "$(now)")
+    for last in waiting/*.json; do :; done
+    last=${last##*/}
+    last=${last%.json}
+    case $last in *[!0-9]*) ;; *) [ "$next" -gt "$last" ] || next=$((last + 1)) ;; esac
+    printf '%s\n' "$sample" | replace "waiting/$next.json"
+}
+
+# shorten: drops the oldest samples that are too many.
+shorten() {
+    set -- waiting/*.json
+    surplus=$(($# - ${QUEUE_MAX:-1440}))
+    [ "$surplus" -gt 0 ] || return 0
+    for file in "$@"; do
+        [ "$surplus" -gt 0 ] || break
+        rm -f "$file"
+        count dropped 1
+        surplus=$((surplus - 1))
+    done
+    say "the queue is full: dropped the oldest, $(number dropped) so far"
+}
+
+# request FILE...: makes one request for these samples; sets status, after, and answer.
+request() {
+    rm -f answer
+    status=000 after='' key=''
+    if [ $# -eq 1 ]; then
+        sed "s/^{/{\"headless\":$HEADLESS,/" "$1" >body
+        set -- --data-binary @body
+    else
+        {
+            printf '{"headless":%s,"samples":[' "$HEADLESS"
+            cat "$@" | paste -sd , -
+            printf ']}'
+        } | gzip -c >body
+        set -- --data-binary @body --header "Content-Encoding: gzip"
+    fi
+    read -r key <"$API_KEY_FILE" || [ -n "$key" ] || { answer="no key in $API_KEY_FILE"; return 0; }
+    # The key goes through a pipe: what is in a command line, everybody on the machine can read.
+    said=$(printf 'header = "Authorization: Bearer %s"\n' "$key" |
+        curl --config - --silent --show-error --max-time 10 --output answer \
+            --write-out '%{http_code} %header{retry-after}' \
+            --header "Content-Type: application/json" "$@" \
+            "${MANAGER_URL%/}/api/v1/clients/$CLIENT_ID/metrics" 2>trouble 9>&-) || :
+    status=${said%% *} after=${said#* }
+    [ -f answer ] || cp trouble answer
+    answer=$(head -c 200 answer | tr '\n' ' ')
+    case $status$answer in
+    200*'"status":"metrics_received"'*) ;;
+    200*) status="not the manager" ;; # such as a hotel's page
+    esac
+}
+
+reject() {
+    { printf '%s: %s\n' "$status" "$answer" && cat "$1"; } | replace "rejected/${1##*/}"
+    rm -f "$1"
+    count rejected_total 1
+    say "set a sample aside: $status $answer"
+    set -- rejected/*.json
+    [ $# -le "${QUEUE_MAX:-1440}" ] || rm -f "$1"
+}
+
+# deliver: one request for the oldest samples. A rejected one is found by halves, and set aside.
+most=250
+deliver() {
+    # shellcheck disable=SC2046 # a list of names without blanks
+    set -- $(printf '%s\n' waiting/*.json | head -n "$most")
+    request "$@"
+    case $status in
+    200)
+        rm -f "$@"
+        count sent $#
+        rm -f pause
+        failures=0
+        [ "$most" -ge 250 ] || most=$((most * 2))
+        ;;
+    400 | 413)
+        if [ $# -eq 1 ]; then reject "$1"; else most=$(($# / 2)); fi
+        ;;
+    *)
+        say "samples wait: $status $answer"
+        back_off
+        ;;
+    esac
+}
+
+# back_off: notes, for later runs too, until when to wait: as long as the manager asks, and a
+# random part of a pause that doubles with each failure.
+back_off() {
+    pause=1
+    n=0
+    while [ $n -lt "$failures" ] && [ "$pause" -lt "${MAX_PAUSE_SECONDS:-60}" ]; do
+        pause=$((pause * 2)) n=$((n + 1))
+    done
+    [ "$pause" -le "${MAX_PAUSE_SECONDS:-60}" ] || pause=${MAX_PAUSE_SECONDS:-60}
+    case $after in '' | *[!0-9]* | ?????*) after=0 ;; esac
+    [ "$after" -le 3600 ] || after=3600
+    [ "$after" -eq 0 ] || after=$((after + 1)) # now is rounded down
+    failures=$((failures + 1))
+    until=$(($(now) + after + $(random "$pause")))
+    echo "$until $failures" | replace pause
+}
+
+end=$(($(now) + ${RUN_SECONDS:-45}))
+failures=0 until=0
+[ ! -s pause ] || read -r until failures <pause
+[ "$until" -le $(($(now) + 7200)) ] || until=0 # the clock was set back
+spread=$(($(now) + $(random "${SPREAD_SECONDS:-20}")))
+[ "$until" -ge "$spread" ] || until=$spread
+take || exit 1
+shorten
+while [ -e "$(printf '%s\n' waiting/*.json | head -n 1)" ]; do
+    left=$((until - $(now)))
+    if [ "$until" -gt "$end" ] || [ "$(now)" -gt "$end" ]; then
+        say "samples wait for a later run"
+        exit 1
+    fi
+    [ "$left" -le 0 ] || sleep "$left" 9>&-
+    deliver
+done
