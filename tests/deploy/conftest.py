@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.debian import give_up
-from tests.deploy import started
+from tests.deploy import fleet, started
 from tests.deploy.compose import ROOT, DockerCompose, Service
 from tests.e2e.prometheus import NoPrometheusError, Programs, find_programs
 
@@ -40,6 +40,12 @@ def prometheus_programs() -> Programs:
         return find_programs()
     except NoPrometheusError as error:
         give_up(str(error))
+
+
+@pytest.fixture(scope="session")
+def go_binaries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the programs of examples/go."""
+    return fleet.build(tmp_path_factory.mktemp("go"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

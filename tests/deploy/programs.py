@@ -1,10 +1,12 @@
 """The programs of the images that are not ours, from Debian's packages."""
 
+import os
 import shutil
 from pathlib import Path
 
 from tests.debian import or_give_up, unpacked
 from tobogganing.local import debian
+from tobogganing.local.cache import cache_folder
 from tobogganing.local.debian import Program
 
 
@@ -37,3 +39,44 @@ def victoria_metrics() -> Program:
 
 def vmalert() -> Program:
     return or_give_up(lambda: debian.program("victoria-metrics", "usr/bin/vmalert"))
+
+
+def busybox() -> Path:
+    """One file that needs no library, with crond."""
+    (package,) = unpacked("busybox-static")
+    return package / "bin/busybox"
+
+
+def shellcheck() -> Program:
+    return or_give_up(
+        lambda: debian.program("shellcheck", "usr/bin/shellcheck", "libffi8", "libgmp10")
+    )
+
+
+def go() -> Program:
+    """The oldest Go that examples/go must be built with; it asks no registry for anything."""
+    packages = unpacked("golang-1.19-go", "golang-1.19-src")
+    tree = cache_folder() / "debian" / "golang-1.19"
+    if not tree.exists():  # each has a part of the same folders
+        scratch = tree.with_name(f"golang-1.19.{os.getpid()}")
+        for package in packages:
+            shutil.copytree(
+                package, scratch, symlinks=True, dirs_exist_ok=True, copy_function=os.link
+            )
+        try:
+            scratch.rename(tree)
+        except OSError:  # somebody was faster
+            shutil.rmtree(scratch)
+    return Program(tree / "usr/lib/go-1.19/bin/go")
+
+
+def go_environ() -> dict[str, str]:
+    """What Go's commands need: a cache, and no C compiler."""
+    return {
+        "CGO_ENABLED": "0",
+        "GOCACHE": str(cache_folder() / "go-build"),
+        "GOFLAGS": "-buildvcs=false",
+        "GOPATH": str(cache_folder() / "go"),
+        "GOPROXY": "off",
+        "PATH": f"{go().path.parent}:/usr/bin:/bin",
+    }

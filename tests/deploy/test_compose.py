@@ -7,6 +7,7 @@ import pytest
 
 from tests.deploy.compose import ROOT, DockerCompose, Service
 from tests.deploy.conftest import TOKENS
+from tests.deploy.exercised import assert_all_exercised
 from tests.deploy.image import copied, instructions
 
 EXERCISED = {
@@ -200,10 +201,4 @@ def test_gateways_believe_the_edge_and_nobody_can_reach_them_but_through_it(
 
 
 def test_every_file_of_deploy_is_exercised() -> None:
-    deploy = ROOT / "deploy"
-    files = {file for file in deploy.rglob("*") if file.is_file()}
-    covered = {pattern: set(deploy.glob(pattern)) for pattern in EXERCISED}
-    assert all(covered.values())
-    assert files == set().union(*covered.values())
-    for tests in EXERCISED.values():
-        assert all((ROOT / "tests/deploy" / test).is_file() for test in tests.split(", "))
+    assert_all_exercised(ROOT / "deploy", EXERCISED)

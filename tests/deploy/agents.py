@@ -1,0 +1,208 @@
+"""The examples as processes: each with a machine that it measures, a queue, and a credential."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.deploy import started
+
+POLL = 0.02
+PATIENCE = 60
+INTERVAL = 0.2
+
+
+class Sample(NamedTuple):
+    """What was measured at a moment; both are made comparable."""
+
+    timestamp: float
+    metrics: frozenset[tuple[str, float]]
+
+
+def sample(timestamp: float | None, metrics: Mapping[str, float]) -> Sample:
+    assert timestamp is not None
+    return Sample(timestamp, frozenset((name, float(value)) for name, value in metrics.items()))
+
+
+class Machine:
+    """A folder with what the examples read below / of a machine."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.sent = 0
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Let 1000 bytes more have been sent; the rest follows from it."""
+        self.sent = sent = self.sent + 1000
+        statistics = "sys/class/net/wg0/statistics"
+        files = {
+            f"{statistics}/tx_bytes": f"{sent}\n",
+            f"{statistics}/rx_bytes": f"{2 * sent}\n",
+            f"{statistics}/tx_packets": "3\n",
+            f"{statistics}/rx_packets": "4\n",
+            "proc/uptime": "3600.25 7000.00\n",
+            "proc/stat": "cpu  40 0 20 40 0 0 0 0 0 0\n",
+            "proc/meminfo": "MemTotal: 1000 kB\nMemAvailable: 400 kB\n",
+            "connections": f"{sent // 1000}\n",
+        }
+        for name, content in files.items():
+            path = self.root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scratch = path.with_name(path.name + ".new")  # whoever reads it finds it whole
+            scratch.write_text(content)
+            scratch.replace(path)
+
+
+class Agent:
+    """One example that runs until it is stopped."""
+
+    def __init__(
+        self,
+        kind: str,
+        id: str,
+        command: Sequence[str | Path],
+        once: str,
+        folder: Path,
+        environ: Mapping[str, str],
+    ) -> None:
+        self.kind, self.id = kind, id
+        self.folder = folder
+        self.machine = Machine(folder / "machine")
+        self._command, self._once = command, once
+        self.environ = {
+            "PATH": "/usr/bin:/bin",
+            "API_KEY_FILE": str(folder / "key"),
+            "QUEUE_DIR": str(folder / "queue"),
+            "SYSTEM_ROOT": str(self.machine.root),
+            "INTERVAL_SECONDS": str(INTERVAL),
+            "MAX_PAUSE_SECONDS": "1",
+            "CONNECTIONS_COMMAND": f"cat {self.machine.root}/connections",
+            f"{kind.upper()}_ID": id,
+            **environ,
+        }
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def key(self) -> str:
+        """Whom its submissions are of."""
+        return f"{self.kind}:{self.id}"
+
+    async def start(self) -> None:
+        self._process = await self._run()
+
+    async def kill(self) -> None:
+        """End it as a crash does, with all that it has started."""
+        await self._end(signal.SIGKILL)
+
+    async def stop(self) -> None:
+        """End it as a service manager does; a request under way is finished."""
+        assert self._process is not None
+        await self._end(signal.SIGTERM)
+        assert self._process.returncode == 0, self.log()
+
+    async def once(self) -> int:
+        """Measure once and submit all that waits; return the exit status."""
+        self.machine.go_on()
+        process = await self._run(*([self._once] if self._once else []))
+        async with asyncio.timeout(PATIENCE):
+            return await process.wait()
+
+    async def flush(self) -> None:
+        """Measure once more, and see that nothing waits."""
+        async with asyncio.timeout(PATIENCE):
+            while await self.once() != 0:  # noqa: ASYNC110
+                await asyncio.sleep(POLL)
+        assert not self.waiting()
+
+    def waiting(self) -> set[Sample]:
+        """The samples on the disk; what is removed meanwhile is none."""
+        found = set()
+        for file in (self.folder / "queue/waiting").glob("*.json"):
+            with contextlib.suppress(FileNotFoundError):
+                document = json.loads(file.read_text())
+                found.add(sample(document["timestamp"], document["metrics"]))
+        return found
+
+    def count(self, name: str) -> int:
+        with contextlib.suppress(FileNotFoundError):
+            return int((self.folder / "queue" / name).read_text() or 0)
+        return 0
+
+    async def until_sent(self, more: int) -> None:
+        """Wait until so many more samples were sent."""
+        goal = self.count("sent") + more
+        await self._until(lambda: self.count("sent") >= goal)
+
+    async def until_waiting(self, least: int) -> None:
+        await self._until(lambda: len(self.waiting()) >= least)
+
+    async def until_gone(self, samples: set[Sample]) -> None:
+        """Wait until none of these is on the disk any more."""
+        await self._until(lambda: not self.waiting() & samples)
+
+    def rejected(self) -> list[str]:
+        """What was set aside, with the reasons."""
+        return [file.read_text() for file in (self.folder / "queue/rejected").iterdir()]
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")[-4000:]
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not condition():  # noqa: ASYNC110
+                    await asyncio.sleep(POLL)
+        except TimeoutError:
+            raise AssertionError(f"{self.id} did not go on:\n{self.log()}") from None
+
+    async def _run(self, *words: str) -> asyncio.subprocess.Process:
+        started.note(Path(self._command[-1]).name)
+        with (self.folder / "log").open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                *self._command,
+                *words,
+                env=self.environ,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    async def _end(self, number: signal.Signals) -> None:
+        if self._process is None or self._process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+        async with asyncio.timeout(PATIENCE):
+            await self._process.wait()
+
+
+class Repeated(Agent):
+    """An example that measures once a run: cron starts it again and again, though not so fast."""
+
+    _runs: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._going_on = True
+        self._runs = asyncio.create_task(self._repeat())
+
+    async def kill(self) -> None:
+        self._going_on = False
+        await super().kill()
+        if self._runs:
+            await self._runs
+
+    async def stop(self) -> None:
+        self._going_on = False
+        assert self._runs
+        await self._runs
+
+    async def _repeat(self) -> None:
+        while self._going_on:
+            self.machine.go_on()  # samples of the same second differ
+            self._process = await self._run()
+            await self._process.wait()
