@@ -91,13 +91,8 @@ class PartitionBatch:
         row = self._open.get(key)
         if row is not None:
             return row
-        held = self.held(key)
-        return None if held is None else decode_entity_row(held)
-
-    def held(self, key: bytes) -> bytes | None:
-        """The row, encoded, as it was before the frame."""
         held = self.changes.get(key) or self.state.rows.get(key)
-        return held if isinstance(held, bytes) else None
+        return decode_entity_row(held) if isinstance(held, bytes) else None
 
     def held(self, key: bytes) -> bytes | None:
         """The row, encoded, as it was before the frame."""

@@ -58,7 +58,8 @@ class Queue:
             (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
             for scratch in (folder / name).glob("*.new"):  # of a process that was killed
                 scratch.unlink()
-        self._numbers = sorted(int(file.stem) for file in (folder / "waiting").glob("*.json"))
+        files = [file.stem for file in (folder / "waiting").glob("*.json")]
+        self._numbers = sorted(int(name) for name in files if name.isdigit())
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -165,7 +166,10 @@ class Client:
         manager, id = environ["MANAGER_URL"].rstrip("/"), environ["CLIENT_ID"]
         self._url = f"{manager}/api/v1/clients/{id}/metrics"
         self._key_file = Path(environ["API_KEY_FILE"])
-        self._headless = environ.get("HEADLESS", "false") == "true"
+        headless = environ.get("HEADLESS", "false")
+        if headless not in ("true", "false"):
+            raise ValueError("HEADLESS is neither true nor false")
+        self._headless = headless.encode()
         root = Path(environ.get("SYSTEM_ROOT", "/"))
         self._net = root / "sys/class/net" / environ.get("INTERFACE", "wg0") / "statistics"
         self._uptime = root / "proc/uptime"
@@ -260,7 +264,7 @@ class Client:
         return min(retry_after, LONGEST_WAIT) + random.uniform(0, most)
 
     def _send(self, samples: list[bytes]) -> None:
-        label = b'{"headless":%b,' % (b"true" if self._headless else b"false")
+        label = b'{"headless":%b,' % self._headless
         if len(samples) == 1:
             body = label + samples[0].strip()[1:]
         else:
@@ -301,7 +305,7 @@ def main() -> int:
         say(f"{error.args[0]} is not set")
         return 2
     except (ValueError, OSError) as error:
-        say(f"a setting is wrong: {error}")
+        say(f"wrong settings: {error}")
         return 2
     if sys.argv[1:] != ["--once"]:
         client.run()

@@ -50,12 +50,8 @@ def agent(
         case "go-headend":
             return Agent("headend", id, [binaries / "headend"], "-once", folder, environ)
         case "python-client":
-            python: list[str | Path] = [sys.executable, "-I", EXAMPLES / "python/submit_metrics.py"]
+            python = [sys.executable, "-I", str(EXAMPLES / "python/submit_metrics.py")]
             return Agent("client", id, python, "--once", folder, environ)
         case _:
-            shell: list[str | Path] = [
-                programs.busybox(),
-                "sh",
-                EXAMPLES / "shell/submit_metrics.sh",
-            ]
+            shell = [str(programs.busybox()), "sh", str(EXAMPLES / "shell/submit_metrics.sh")]
             return Repeated("client", id, shell, "", folder, ONE_RUN | environ)

@@ -103,6 +103,13 @@ async def test_without_its_settings_it_says_which_and_ends(away: Agent) -> None:
         away.environ[name] = value
 
 
+async def test_a_label_that_is_none_is_said(away: Agent) -> None:
+    away.environ["HEADLESS"] = "yes"
+    headend = away.kind == "headend"  # which has no such label
+    assert await away.once() == (1 if headend else 2)
+    assert headend or "HEADLESS is neither true nor false" in away.log()
+
+
 async def test_without_its_interface_it_says_so(away: Agent) -> None:
     away.environ["INTERFACE"] = "wg7"
     assert await away.once() == 1
