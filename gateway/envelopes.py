@@ -24,7 +24,7 @@ from contract.registry import (
 from gateway.bodies import Body, Plain, labels_of, timestamp_of
 
 MAX_ENVELOPES = 1_000_000
-"""Envelopes that are kept: about 400 MB, if so many submit to one gateway."""
+"""Envelopes that are kept: about 440 MB, if so many submit to one gateway."""
 
 _encode = msgspec.json.Encoder().encode
 
