@@ -197,7 +197,8 @@ class Client:
         """Measure and submit until SIGTERM; a request under way is finished first."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._end())
-        threading.Thread(target=self._measure, daemon=True).start()
+        measuring = threading.Thread(target=self._measure, daemon=True)
+        measuring.start()
         while not self._ended.is_set():
             self._awake.wait()
             self._awake.clear()
@@ -206,6 +207,7 @@ class Client:
                     self._deliver()
                 except (ManagerError, OSError) as error:
                     self._ended.wait(self._pause(error))
+        measuring.join()  # a sample that is being written is finished, too
 
     def _end(self) -> None:
         self._ended.set()

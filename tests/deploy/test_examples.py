@@ -107,7 +107,7 @@ async def container(
     yield container
     process.send_signal(image.stop_signal)
     process.wait(10)
-    with container.state("lock").open() as lock:  # what cron has started ends by itself
+    with container.state("lock").open("a") as lock:  # what cron has started ends by itself
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
