@@ -1,11 +1,13 @@
 """The services, put together on the session's Kafka."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from service.settings import KafkaSettings
+from tests.integration.frames import PARTITIONS, FrameWriter, frame_writer
 from tests.integration.processes import ADMIN_TOKEN, Service
 from tobogganing.local.cluster import Cluster
 from tobogganing.local.secrets import provide_signing_keys
@@ -16,6 +18,18 @@ def kafka_settings(kafka: Cluster, topic_prefix: str) -> KafkaSettings:
     return KafkaSettings(
         kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
     )
+
+
+@pytest.fixture
+def settings(kafka_settings: KafkaSettings) -> KafkaSettings:
+    """The same with few partitions, for tests that write frames themselves."""
+    return replace(kafka_settings, kafka_partitions=PARTITIONS)
+
+
+@pytest.fixture
+async def frames(settings: KafkaSettings) -> AsyncIterator[FrameWriter]:
+    async with frame_writer(settings) as writer:
+        yield writer
 
 
 @pytest.fixture

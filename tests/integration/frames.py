@@ -13,6 +13,9 @@ from service.settings import KafkaSettings
 
 NEVER_LATE = 2**53
 
+PARTITIONS = 2
+"""Of the topics of the fixture `settings`."""
+
 
 def ids_of(partition: int, partitions: int, count: int) -> list[str]:
     """Ids of clients of one partition."""

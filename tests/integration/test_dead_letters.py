@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,22 +19,10 @@ from processor.changelog import DEAD_LETTER_BYTES
 from service.kafka import client_options, topics_of
 from service.settings import KafkaSettings
 from tests.integration.command_line import CommandLine
-from tests.integration.frames import FrameWriter, client, frame_writer, ids_of
+from tests.integration.frames import PARTITIONS, FrameWriter, client, ids_of
 from tests.integration.workers import Found, a_worker, running, settled
 
-PARTITIONS = 2
 SECRET = b"\xff\x00 no \x1b[2J frame"
-
-
-@pytest.fixture
-def settings(kafka_settings: KafkaSettings) -> KafkaSettings:
-    return replace(kafka_settings, kafka_partitions=PARTITIONS)
-
-
-@pytest.fixture
-async def frames(settings: KafkaSettings) -> AsyncIterator[FrameWriter]:
-    async with frame_writer(settings) as writer:
-        yield writer
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import re
 import signal
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from contract.row import decode_entity_row, ledger_key
 from service.kafka import topics_of
 from service.reader import TopicReader
 from service.settings import KafkaSettings
-from tests.integration.frames import FrameWriter, client, frame_writer, ids_of
+from tests.integration.frames import PARTITIONS, FrameWriter, client, ids_of
 from tests.integration.processes import RowWriter, Service, row_writer
 from tests.integration.workers import (
     Found,
@@ -27,21 +26,9 @@ from tests.integration.workers import (
     settled,
 )
 
-PARTITIONS = 2
 CAP = 1200
 """Dead letters a minute: a stop of 6 s frees 120 of them."""
 FLOOD = CAP + 200
-
-
-@pytest.fixture
-def settings(kafka_settings: KafkaSettings) -> KafkaSettings:
-    return replace(kafka_settings, kafka_partitions=PARTITIONS)
-
-
-@pytest.fixture
-async def frames(settings: KafkaSettings) -> AsyncIterator[FrameWriter]:
-    async with frame_writer(settings) as writer:
-        yield writer
 
 
 async def metric(worker: Service, name: str) -> float:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +10,21 @@ import pytest
 from service.kafka import topics_of
 from service.settings import KafkaSettings
 from tests.integration.command_line import CommandLine
-from tests.integration.frames import FrameWriter, client, delete_records, frame_writer, ids_of
+from tests.integration.frames import (
+    PARTITIONS,
+    FrameWriter,
+    client,
+    delete_records,
+    frame_writer,
+    ids_of,
+)
 from tests.integration.processes import METRICS_TOKEN, RowWriter, Service, row_writer
 from tests.integration.workers import a_worker
 from tobogganing.local.cluster import Cluster
 from tobogganing.local.install import Install
 
-PARTITIONS = 2
 OTHER = 1
 """The partition that the exporter of these tests does not serve."""
-
-
-@pytest.fixture
-def settings(kafka_settings: KafkaSettings) -> KafkaSettings:
-    return replace(kafka_settings, kafka_partitions=PARTITIONS)
-
-
-@pytest.fixture
-async def frames(settings: KafkaSettings) -> AsyncIterator[FrameWriter]:
-    async with frame_writer(settings) as writer:
-        yield writer
 
 
 @pytest.fixture

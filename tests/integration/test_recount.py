@@ -1,30 +1,13 @@
 """`tobogganing ledger --audit`: the topic itself counted again, with all that is wrong in it."""
 
-from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
-
-import pytest
 
 from service.kafka import topics_of
 from service.settings import KafkaSettings
 from tests.integration.command_line import CommandLine
-from tests.integration.frames import FrameWriter, client, delete_records, frame_writer, ids_of
+from tests.integration.frames import PARTITIONS, FrameWriter, client, delete_records, ids_of
 from tests.integration.processes import METRICS_TOKEN, Service, row_writer
 from tests.integration.workers import a_worker, running, settled
-
-PARTITIONS = 2
-
-
-@pytest.fixture
-def settings(kafka_settings: KafkaSettings) -> KafkaSettings:
-    return replace(kafka_settings, kafka_partitions=PARTITIONS)
-
-
-@pytest.fixture
-async def frames(settings: KafkaSettings) -> AsyncIterator[FrameWriter]:
-    async with frame_writer(settings) as writer:
-        yield writer
 
 
 def command_of(settings: KafkaSettings, exporter: Service) -> CommandLine:
