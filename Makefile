@@ -16,12 +16,12 @@ env:  ## write secrets for docker compose into .env, once (LAPTOP=1: one broker,
 	@sh deploy/env.sh $(if $(LAPTOP),laptop)
 
 test: dev  ## run all tests, on a real Kafka that they start (ARGS='-k name' for some of them)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-deploy: dev  ## run the tests of docker-compose.yml and deploy/ alone, with the real programs; list what they started
 	@CI=true $(BIN)/python -m pytest tests/deploy $(ARGS)
 
-test-chaos: dev  ## cause every fault twice under load and compare exactly (20 minutes; ROUNDS=2 FAULTS=name,name SEED=n)
+test-chaos: dev  ## cause every fault twice under load and compare exactly (20 minutes; ROUNDS=200 FAULTS=name,name SEED=n)
 	@$(BIN)/python -m tests.chaos
 
 bench: dev  ## measure everything, beside other systems, and show it in docs/performance.md (20 minutes)

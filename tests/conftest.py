@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import hypothesis
 import pytest
@@ -36,6 +37,18 @@ def kafka(kafka_install: Install, tmp_path_factory: pytest.TempPathFactory) -> I
 def topic_prefix() -> str:
     """A fresh KAFKA_TOPIC_PREFIX: the session's broker has no topic that starts so."""
     return f"test-{uuid.uuid4().hex[:12]}."
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what was measured to the process that prints the summary, if tests run in several."""
+    if output := getattr(session.config, "workeroutput", None):
+        output["figures"] = figures.told
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take it from a process that has run its tests, or has died of one."""
+    figures.told.extend(getattr(node, "workeroutput", {}).get("figures", []))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

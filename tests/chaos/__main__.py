@@ -1,6 +1,7 @@
 """`python -m tests.chaos`: faults under load, on real processes; see docs/guarantees.md.
 
-ROUNDS (2) says how often each fault happens, FAULTS=name,name which ones, SEED repeats a run.
+ROUNDS says how many there are in all (two of each fault), FAULTS=name,name of which faults; SEED
+repeats a run.
 """
 
 import os
@@ -25,7 +26,7 @@ def main() -> int:
     if unknown := set(names) - FAULTS.keys():
         print(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(FAULTS)}")
         return 2
-    rounds = int(os.environ.get("ROUNDS") or 2)
+    rounds = int(os.environ.get("ROUNDS") or 2 * len(names))
     seed = int(os.environ.get("SEED") or random.randrange(2**32))
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     print(f"{folder} SEED={seed} ROUNDS={rounds} FAULTS={','.join(names)}", flush=True)

@@ -48,7 +48,7 @@ Tell = Callable[[str], None]
 
 
 class Rounds:
-    """Runs `names` of faults, `rounds` times each, on one installation in `folder`."""
+    """Runs `rounds` rounds of these faults, in turn, on one installation in `folder`."""
 
     def __init__(
         self, folder: Path, names: Sequence[str], rounds: int, seed: int, tell: Tell
@@ -64,7 +64,7 @@ class Rounds:
         """What recounting everything at the end has found."""
 
     async def run(self) -> list[Line]:
-        """Run all rounds; a fault is not repeated after something was lost or wrong.
+        """Run all rounds.
 
         Raises:
             LocalError: the installation did not start.
@@ -84,11 +84,17 @@ class Rounds:
             async with load.running(), watcher.running():
                 load.begin()
                 await load.acknowledges(SETTLING)
-                for _ in range(self._rounds):
-                    for line in self.lines.values():
-                        await self._round(line, stage, watcher)
+                for line in self._turns():
+                    await self._round(line, stage, watcher)
             self.audit = await audit(installation.settings)
         return [*self.lines.values()]
+
+    def _turns(self) -> list[Line]:
+        """Every fault comes before one comes again, each time in another order."""
+        turns: list[Line] = []
+        while len(turns) < self._rounds:
+            turns += self._chance.sample([*self.lines.values()], len(self.lines))
+        return turns[: self._rounds]
 
     async def _round(self, line: Line, stage: Stage, watcher: Watcher) -> None:
         load = stage.load
@@ -123,7 +129,7 @@ class Rounds:
         line.answer_stall = max(line.answer_stall, load.longest_stall)
         line.scrape_stall = max(line.scrape_stall, watcher.longest_stall)
         line.verdict += verdict
-        self._tell_of(line, verdict, load)
+        self._tell_of(line, verdict, load, watcher)
 
     def _take_exits(self, line: Line, verdict: Verdict) -> None:
         """Count ends that no fault asked for; only workers and brokers may end themselves."""
@@ -134,12 +140,12 @@ class Rounds:
             if not each.member.startswith(("processor", "broker")):
                 verdict.wrong.append(f"{each.member} ended by itself: {each.how}")
 
-    def _tell_of(self, line: Line, verdict: Verdict, load: Load) -> None:
+    def _tell_of(self, line: Line, verdict: Verdict, load: Load, watcher: Watcher) -> None:
         self._tell(
             f"{line.fault} {line.rounds}: {line.submissions:,} sent, "
             f"{line.acknowledged:,} acknowledged, lost {len(verdict.lost)}, "
             f"wrong {len(verdict.wrong)}, longest stall {load.longest_stall:.1f} s (answers), "
-            f"{line.scrape_stall:.1f} s (scrapes), {line.seconds:.0f} s in all; "
+            f"{watcher.longest_stall:.1f} s (scrapes), {line.seconds:.0f} s in all; "
             f"slowest answer {load.slowest:.1f} s, {dict(load.statuses)}"
         )
         for what in [*verdict.lost, *verdict.wrong][:10]:

@@ -6,7 +6,7 @@ import sys
 
 from tobogganing.local.place import CHECKOUT
 
-FAULTS = "worker-kill,exporter-term,leader-kill,corrupt-frames"
+FAULTS = ("worker-kill", "exporter-term", "leader-kill", "corrupt-frames")
 PATIENCE = 200.0
 
 
@@ -14,7 +14,7 @@ async def test_a_few_faults_lose_nothing() -> None:
     run = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.chaos"),
         cwd=CHECKOUT,
-        env=os.environ | {"FAULTS": FAULTS, "ROUNDS": "1"},
+        env=os.environ | {"FAULTS": ",".join(FAULTS), "ROUNDS": f"{len(FAULTS)}"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
