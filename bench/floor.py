@@ -124,16 +124,20 @@ async def floor(folder: Path, clients: Clients) -> AsyncIterator[tuple[int, int]
         yield port, pid
 
 
-def floor_target(server: tuple[int, int], clients: Clients, connections: int, size: int) -> Target:
-    """Submissions into the plain function, so many a request."""
+def floor_target(
+    server: tuple[int, int], clients: Clients, connections: int, size: int, fresh: bool = False
+) -> Target:
+    """Submissions into the plain function, so many a request; fresh: a new connection for each."""
     port, pid = server
     heads = request_heads(clients) if size == 1 else []
 
     def work(count: int) -> _Posts:
         return _Posts(clients, count, size, heads)
 
-    case = f"{connections} connections"
-    return Target(NAME, case, Address(LOOPBACK, port), {NAME: pid}, work, connections)
+    case = "a new connection for each" if fresh else f"{connections} connections"
+    share = 0.3 if fresh else 1.0
+    address = Address(LOOPBACK, port)
+    return Target(NAME, case, address, {NAME: pid}, work, connections, fresh=fresh, share=share)
 
 
 def main() -> None:

@@ -118,12 +118,12 @@ class Pushes:
         if self.peer.page.startswith("/federate"):
             await fetch(self.peer.port, "/internal/force_flush")
         page = await fetch(self.peer.port, self.peer.page)
-        shown = {int(id): float(value) - UNIT for id, value in _SHOWN.findall(page.body)}
+        shown = {int(id): int(float(value)) - UNIT for id, value in _SHOWN.findall(page.body)}
         pushed = range(self.first, self._end)
         return [
-            f"push {last:.0f} of client {client} in place of push {number}"
+            f"push {last} of client {client} in place of push {number}"
             for number in pushed[-self.clients.size :]
-            if (last := shown.get(client := number % self.clients.size, -1.0)) not in pushed
+            if (last := shown.get(client := number % self.clients.size, -1)) not in pushed
             or last % self.clients.size != client
         ]
 

@@ -48,8 +48,8 @@ def _exporter(clients: int, rows: int) -> tuple[str, ...]:
 
 WHOLE = Plan(
     rounds=5,
-    singles=25_000,
-    batched=400_000,
+    singles=15_000,
+    batched=250_000,
     clients=10_000,
     headends=1_000,
     scraped_clients=100_000,

@@ -53,6 +53,7 @@ async def _gateway(plan: Plan, folder: Path) -> list[Figures]:
             targets += singles(second, ours)
         plain = await stack.enter_async_context(floor(ours.folder, clients))
         targets += [floor_target(plain, clients, number, 1) for number in (32, 256)]
+        targets.append(floor_target(plain, clients, 32, 1, fresh=True))
         if plan.peers:
             targets += await stack.enter_async_context(edge(first, ours))
             unchecked = await stack.enter_async_context(pushgateway(ours.folder, checks=False))
