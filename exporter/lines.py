@@ -1,11 +1,14 @@
-"""Lines: an entity's samples as /metrics shows them, byte for byte as prometheus-client would.
+"""Lines: an entity's samples as /metrics shows them.
 
 A sample's line is the same in text 0.0.4 and in OpenMetrics 1.0: the family's name, the labels,
 the value. An entity's labels are the same in all of its lines, so its card holds them once:
 
     {client_id="c-1",name="Ann's box"}
-    1.048576e+06
+    1048576
     60.25
+
+Labels are written as prometheus-client writes them, numbers as the row has them: it would turn
+1048576 into 1.048576e+06, which says the same in more characters and takes five times as long.
 
 Cards are written in str, a character for each byte of the UTF-8 text (Latin-1): str.join takes
 half the time of bytes.join, which makes a buffer object of each part.
@@ -16,7 +19,6 @@ from itertools import compress
 
 from msgspec import UNSET
 from msgspec.structs import astuple
-from prometheus_client.utils import floatToGoString
 
 from contract.kinds import EntityKind, Metric
 from contract.row import RowError
@@ -26,14 +28,6 @@ NO_SERIES = ""
 """Card of an entity that shows nothing."""
 NO_VALUE = ""
 """Value on a card of a metric that the entity never sent: no line."""
-EXACT = 2**53
-"""Integers below it are floats without loss; for them, the digits are at hand."""
-TIMES = 1e12
-"""Below it a decimal with three places has at most 15 digits: no two of them are one float."""
-PLAIN = 1_000_000
-"""From here on a value is written with an exponent."""
-
-_EXPONENTS = [f"e+{digits - 1:02d}" for digits in range(len(str(EXACT)) + 1)]
 
 
 def in_place_of_bytes(text: bytes) -> str:
@@ -56,34 +50,6 @@ def escape(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
-def format_value(value: int | float) -> str:
-    """Write a sample's value.
-
-    Raises:
-        OverflowError: an integer beyond what a float can hold.
-    """
-    if type(value) is int:
-        if PLAIN <= value < EXACT:
-            digits = str(value)
-            if value % 10:
-                return f"{digits[0]}.{digits[1:]}{_EXPONENTS[len(digits)]}"
-            return f"{digits[0]}.{digits[1:]}".rstrip("0.") + _EXPONENTS[len(digits)]
-        if 0 <= value < PLAIN:
-            return f"{value}.0"
-    elif 0 <= value < PLAIN:
-        return f"{value!r}"
-    elif PLAIN <= value < TIMES:
-        # repr() searches for the fewest digits; where three decimals will do, they are at hand.
-        thousandths = int(value * 1000 + 0.5)
-        if thousandths / 1000 == value:
-            digits = str(thousandths)
-            if thousandths % 10:
-                return f"{digits[0]}.{digits[1:]}{_EXPONENTS[len(digits) - 3]}"
-            return f"{digits[0]}.{digits[1:]}".rstrip("0.") + _EXPONENTS[len(digits) - 3]
-    text: str = floatToGoString(value)  # type: ignore[no-untyped-call]
-    return text
-
-
 class CardWriter:
     """Writes the cards of one kind's entities."""
 
@@ -97,19 +63,20 @@ class CardWriter:
         """Write an entity's card.
 
         Raises:
-            RowError: the id is no text, or a value no number that a sample can have.
+            RowError: the id is no text.
         """
         labels = list(astuple(row.labels))
         try:
             labels.insert(self._place_of_id, id.decode())
-            values = [NO_VALUE if v is UNSET else format_value(v) for v in astuple(row.metrics)]
-            last_check_in = format_value(row.last_check_in)
-        except (OverflowError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
             raise RowError(f"not a row: {error}") from error
+        values = astuple(row.metrics)
+        if UNSET in values:
+            values = tuple(NO_VALUE if value is UNSET else value for value in values)
         text = "".join(labels)
         if '"' in text or "\\" in text or "\n" in text:
             labels = list(map(escape, labels))
-        card = self._template % (*labels, *values, last_check_in)
+        card = self._template % (*labels, *values, row.last_check_in)
         return card if text.isascii() else in_place_of_bytes(card.encode())
 
 

@@ -35,7 +35,7 @@ class RowReader:
     def __init__(self, kind: EntityKind) -> None:
         labels = _struct("Labels", str, "", sorted(label.name for label in kind.labels))
         metrics = _struct(
-            "Metrics", int | float | UnsetType, UNSET, [metric.field for metric in kind.metrics]
+            "Metrics", Int64 | float | UnsetType, UNSET, [metric.field for metric in kind.metrics]
         )
         row = defstruct(
             "Row",

@@ -61,12 +61,17 @@ def exposition(store: StateStore) -> bytes:
 
 
 def in_order(exposition: bytes) -> list[bytes]:
-    """Lines of an exposition, those of each family sorted: their order means nothing."""
+    """Lines of an exposition, those of each family sorted: their order means nothing.
+
+    Nor does it mean anything in which of its ways a number is written.
+    """
     families: list[list[bytes]] = [[]]
     for line in exposition.split(b"\n"):
         if line.startswith(b"# HELP"):
             families.append([])
-        families[-1].append(line)
+        series, space, value = line.rpartition(b" ")
+        is_sample = space and not line.startswith(b"# ")
+        families[-1].append(b"%b %r" % (series, float(value)) if is_sample else line)
     return [
         line
         for lines in families

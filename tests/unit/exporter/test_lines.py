@@ -1,13 +1,13 @@
-"""A line is byte for byte what prometheus-client writes."""
+"""A line says what the row says, and prometheus-client reads it."""
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from prometheus_client.utils import floatToGoString
+from prometheus_client.parser import text_string_to_metric_families
 
 from contract.kinds import CLIENT, HEADEND, EntityKind
 from contract.row import EntityRow, RowError, encode_row
-from exporter.lines import CardWriter, LineMaker, format_value
+from exporter.lines import CardWriter, LineMaker
 from exporter.rows import RowReader
 from tests.unit.exporter.model import make_row
 
@@ -27,7 +27,7 @@ def test_a_clients_lines() -> None:
     )
     shown = '{client_id="c-1",headless="true",name="Ann\'s \\"box\\"\\\\\\n",type="docker"}'
     assert lines(CLIENT, card(CLIENT, "c-1", row)) == [
-        f"\ntobogganing_client_bytes_sent{shown} 1e+07",
+        f"\ntobogganing_client_bytes_sent{shown} 10000000",
         "",
         "",
         "",
@@ -62,7 +62,7 @@ def test_every_entity_has_its_own_value(name: str) -> None:
         '{client_id="a",',
         '{client_id="c",',
     ]
-    assert [line.rpartition(" ")[2] for line in sent] == ["", "1.0", "3.0"]
+    assert [line.rpartition(" ")[2] for line in sent] == ["", "1", "3"]
 
 
 def test_a_number_that_no_sample_can_have_is_no_row() -> None:
@@ -70,33 +70,21 @@ def test_a_number_that_no_sample_can_have_is_no_row() -> None:
         card(CLIENT, "c-1", make_row(metrics={"bytes_sent": 10**400}))
 
 
-round_numbers = st.builds(
-    lambda digits, zeros: digits * 10**zeros, st.integers(0, 999), st.integers(0, 18)
-)
-decimals = st.builds(
-    lambda number, places: number / 10**places, st.integers(0, 10**17), st.integers(0, 5)
-)
-
-
 @given(
-    st.integers(-(2**70), 2**70)
+    st.integers(-(2**63), 2**63 - 1)
     | st.integers(0, 2**54)
-    | round_numbers
-    | round_numbers.map(float)
-    | decimals
-    | st.floats()
+    | st.floats(allow_nan=False, allow_infinity=False)
 )
-@example(999_999)
-@example(1_000_000)
-@example(999_999.9999)
-@example(1e6)
-@example(2**53 - 1)
-@example(2**53)
-@example(2**63)
+@example(2**53 + 1)
 @example(1764120000.123)
-@example(1764120000.12)
-@example(999_999_999_999.999)
-@example(8796994932373.023)
-@example(float("-inf"))
-def test_values_are_written_as_prometheus_client_does(value: float) -> None:
-    assert format_value(value) == floatToGoString(value)  # type: ignore[no-untyped-call]
+@example(1e22)
+@example(5e-324)
+@example(-0.0)
+def test_a_value_reads_as_the_number_that_it_is(value: float) -> None:
+    written = card(CLIENT, "c-1", make_row(metrics={"bytes_sent": value}))
+    families = {
+        family.name: "".join(family_lines)
+        for family, family_lines in zip(CLIENT.families, lines(CLIENT, written), strict=True)
+    }
+    (family,) = text_string_to_metric_families(families["tobogganing_client_bytes_sent"] + "\n")
+    assert float(family.samples[0].value) == float(value)

@@ -51,10 +51,10 @@ def test_a_lower_position_is_ignored_and_an_equal_one_replaces(store: StateStore
     assert put(store, offset=7, index=3, metrics={"bytes_sent": 1})
     assert not put(store, offset=7, index=2, metrics={"bytes_sent": 2})
     assert not put(store, offset=6, index=9, metrics={"bytes_sent": 3})
-    assert " 1.0" in shown(store)
+    assert " 1\n" in shown(store)
     assert put(store, offset=7, index=3, metrics={"bytes_sent": 4})
-    assert " 4.0" in shown(store)
-    assert " 1.0" not in shown(store)
+    assert " 4\n" in shown(store)
+    assert " 1\n" not in shown(store)
 
 
 def test_an_older_generation_never_replaces_a_newer_one(store: StateStore) -> None:
@@ -160,7 +160,7 @@ def test_what_cannot_be_read_changes_nothing(
 label_values = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
     ['"', "\\", "\n", '\\"', "\\n", "{}", ",", "ü", "漢字", "\x7f", "\r"]
 )
-values = st.integers(0, 2**63) | st.floats(0, 2**63, allow_nan=False)
+values = st.integers(0, 2**63 - 1) | st.floats(0, 2**63, allow_nan=False)
 
 
 @st.composite
@@ -244,7 +244,7 @@ def test_what_cannot_be_read_is_known_until_something_newer_is(store: StateStore
         store.apply(0, KEY, newer)
     assert store.unreadable == {KEY}
     assert store.find("client", "c-1") is None, "what is held is not the newest"
-    assert " 5.0" in shown(store)
+    assert " 5\n" in shown(store)
     assert put(store, offset=8, metrics={"bytes_sent": 8})
     assert store.unreadable == set()
     assert store.find("client", "c-1") == (Position(8, 0), 0, False)
