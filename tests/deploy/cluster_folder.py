@@ -19,15 +19,15 @@ CLUSTER = Path(os.environ["CLUSTER"])
 
 def main(words: list[str]) -> str:
     """Do what `kubectl` with these words does; return what it prints."""
+    namespace: list[str] = []
     if words[:1] == ["--namespace"]:
-        if not (CLUSTER / f"Namespace-{words[1]}").exists():
-            sys.exit(f"there is no namespace {words[1]}")
-        words = words[2:]
+        namespace, words = words[:2], words[2:]
+        check_namespace(namespace[1])
     match words:
         case ["kustomize", _]:
             return real(*words)
         case ["create", "secret", "generic", *_, "--dry-run=client", "-o", "yaml"]:
-            return real(*words[:-1], "json")
+            return real(*namespace, *words[:-1], "json")
         case ["apply", "-f", "-"]:
             return apply([sys.stdin.read()])
         case ["apply", "-f", file]:
@@ -70,12 +70,18 @@ def apply(documents: Iterator[str] | list[str]) -> str:
         if text.startswith("{"):
             document = json.loads(text)
             kind, name = document["kind"], document["metadata"]["name"]
+            check_namespace(document["metadata"]["namespace"])
         else:
             kind = re.search(r"^kind: (\w+)$", text, re.MULTILINE)[1]  # type: ignore[index]
             name = re.search(r"^  name: (\S+)$", text, re.MULTILINE)[1]  # type: ignore[index]
         (CLUSTER / f"{kind}-{name}").write_text(text, encoding="utf-8")
         said += note(f"applied {kind}-{name}")
     return said
+
+
+def check_namespace(name: str) -> None:
+    if not (CLUSTER / f"Namespace-{name}").exists():
+        sys.exit(f"there is no namespace {name}")
 
 
 def existing(workload: str) -> str:

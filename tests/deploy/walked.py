@@ -63,13 +63,15 @@ class Walk:
         """Go through the first two sections, with a password of Kafka."""
         self.through(TOP)
         self.through("Secrets", last=-1)
-        (self.checkout / "secrets/password").write_text(PASSWORD, encoding="ascii")
-        (self.checkout / "secrets/ca.crt").write_text("not yet", encoding="ascii")
+        for name, text in (("password", PASSWORD), ("ca.crt", "not yet")):
+            file = self.checkout / "secrets" / name
+            file.touch(mode=0o600)
+            file.write_text(text, encoding="ascii")
         self.through("Secrets", first=-1)
 
     def trust(self, certificate: Path) -> None:
         """Make the Secret `kafka` again, with this certificate."""
-        shutil.copy(certificate, self.checkout / "secrets/ca.crt")
+        shutil.copyfile(certificate, self.checkout / "secrets/ca.crt")
         self.through("Secrets", first=-1)
 
     def rotated(self, step: int) -> None:
