@@ -4,6 +4,7 @@ Each is taken from the project's Go module, whose sum is pinned, and put beside 
 validator has. Rules in CEL are not among what it checks.
 """
 
+import functools
 import json
 import os
 import subprocess
@@ -53,6 +54,7 @@ PASSED_ON = ("GOPROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE")
 """How Go reaches its proxy from here."""
 
 
+@functools.cache
 def fetched(module: Module) -> Path:
     """The folder of a module's files, fetched from Go's proxy where it is missing."""
     return or_give_up(lambda: _fetch(module))

@@ -27,7 +27,7 @@ INTERVAL = "500ms"
 def configuration(
     manifests: Manifests, pods: Sequence[Pod], secrets: Mapping[str, Object], folder: Path
 ) -> str:
-    """Prometheus's configuration, with these pods as all that there is; rules are put in `folder`."""
+    """Prometheus's configuration, where these pods are all that there is; rules go to `folder`."""
     jobs = [
         job(manifests, monitor, endpoint, f"{monitor['metadata']['name']}/{number}", pods, secrets)
         for monitor in manifests.every("ServiceMonitor")

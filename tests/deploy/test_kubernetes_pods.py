@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import re
-import subprocess
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,12 @@ from tests.deploy.kubectl import built
 from tests.deploy.manifests import Manifests, ordinals
 from tests.deploy.operator import configuration
 from tests.deploy.pods import Pod
+from tests.deploy.scram import scram_listener
 from tests.deploy.walked import PASSWORD, USER, Walk
-from tests.e2e.prometheus import Prometheus, Programs, running_prometheus
+from tests.e2e.prometheus import Programs, Prometheus, running_prometheus
 from tests.integration.test_secured_kafka import certificate
 from tobogganing.local.cluster import Cluster
 from tobogganing.local.install import Install
-from tobogganing.local.kafka_config import Node
-from tobogganing.local.ports import free_ports
 
 POLL = 0.1
 PATIENCE = 60
@@ -47,38 +45,11 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
 
 @pytest.fixture
 async def scram(kafka_install: Install, walk: Walk, tmp_path: Path) -> AsyncIterator[str]:
-    """A broker's listener that wants TLS and a password, and knows the one of the Secret."""
+    """A broker that wants TLS and a password, and knows the one of the Secret."""
     store, trusted = certificate(tmp_path)
     walk.trust(trusted)
-    (port,) = free_ports(1)
-
-    def with_listener(node: Node) -> dict[str, object]:
-        login = "org.apache.kafka.common.security.scram.ScramLoginModule"
-        return {
-            "listeners": f"BROKER://{node.broker},CONTROLLER://{node.controller},"
-            f"SECURE://127.0.0.1:{port}",
-            "advertised.listeners": f"BROKER://{node.broker},SECURE://127.0.0.1:{port}",
-            "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT,"
-            "SECURE:SASL_SSL",
-            "listener.name.secure.ssl.keystore.type": "PEM",
-            "listener.name.secure.ssl.keystore.location": str(store),
-            "listener.name.secure.sasl.enabled.mechanisms": "SCRAM-SHA-512",
-            "listener.name.secure.scram-sha-512.sasl.jaas.config": f"{login} required;",
-        }
-
-    cluster = Cluster(tmp_path / "kafka", kafka_install, properties=with_listener)
-    await cluster.start()
-    words = ("--bootstrap-server", cluster.bootstrap_servers, "--alter", "--entity-type", "users")
-    words += ("--entity-name", USER, "--add-config", f"SCRAM-SHA-512=[password={PASSWORD}]")
-    subprocess.run(
-        [*kafka_install.command(), "kafka.admin.ConfigCommand", *words],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
-    yield f"127.0.0.1:{port}"
-    await cluster.stop()
+    async with scram_listener(kafka_install, tmp_path, store, USER, PASSWORD) as address:
+        yield address
 
 
 @contextlib.asynccontextmanager
@@ -244,7 +215,7 @@ async def answers(pod: Pod, token: str, status: int) -> None:
     """Wait until the pod answers a scrape with this token so."""
     async with httpx.AsyncClient(timeout=10, trust_env=False) as http, asyncio.timeout(PATIENCE):
         url = f"{pod.url}/metrics"
-        while (await http.get(url, headers=bearer(token))).status_code != status:
+        while (await http.get(url, headers=bearer(token))).status_code != status:  # noqa: ASYNC110
             await asyncio.sleep(POLL)
 
 
