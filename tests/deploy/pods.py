@@ -27,6 +27,8 @@ from tests.deploy.manifests import (
 from tobogganing.local.ports import free_ports
 
 POLL = 0.05
+IMAGE = {"PATH": "/usr/bin:/bin", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+"""What the image sets."""
 
 
 class Pod:
@@ -66,8 +68,7 @@ class Pod:
             (volume / moment).mkdir(parents=True)
             values = content(secrets[source["secretName"]])
             items = {item["key"]: item["path"] for item in source.get("items", [])}
-            for key, file in (items or dict.fromkeys(values)).items():
-                file = file or key
+            for key, file in (items or {key: key for key in values}).items():
                 (volume / moment / file).write_bytes(values[key])
                 (volume / moment / file).chmod(source["defaultMode"])
                 if not (volume / file).is_symlink():
@@ -87,7 +88,7 @@ class Pod:
         self._process = await asyncio.create_subprocess_exec(
             *("prlimit", "--fsize=0", sys.executable, "-m", "tobogganing", *arguments),
             cwd=work,
-            env={"PATH": "/usr/bin:/bin", "TMPDIR": str(work)} | self.environ,
+            env=IMAGE | {"TMPDIR": str(work)} | self.environ,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
