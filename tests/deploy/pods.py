@@ -131,8 +131,11 @@ class Pod:
         hook = container(self.workload).get("lifecycle", {}).get("preStop", {})
         grace = spec["terminationGracePeriodSeconds"] - hook.get("sleep", {}).get("seconds", 0)
         self._process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(grace):
-            assert await self._process.wait() == 0, self.log()[-4000:]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._process.wait()
+        how = self._process.returncode
+        assert how == 0, f"{self.name} ended with {how}:\n{self.log()[-4000:]}"
 
     async def kill(self) -> None:
         if self._process is not None and self._process.returncode is None:

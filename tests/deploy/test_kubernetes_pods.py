@@ -151,7 +151,7 @@ async def keda_sees_no_lag(manifests: Manifests, processor: Pod) -> None:
     try:
         async with TopicEnds(settings, lag["topic"], partitions) as topic:
             ends = await topic.ends()
-        assert sum(ends.values()) == 1
+        assert any(ends.values())
         committed: dict[int, int] = {}
         async with asyncio.timeout(PATIENCE):
             # None may be missing: KEDA would take that for a whole partition of lag.
