@@ -95,7 +95,7 @@ async def test_the_production_overlay_runs(
     here = {"KAFKA_BOOTSTRAP_SERVERS": scram, "KAFKA_REPLICATION": "1"}
     names = [("gateway", 0), ("gateway", 1), ("processor", 0), ("processor", 1)]
     names += [("exporter", ordinal) for ordinal in ordinals(manifests.workload("exporter"))]
-    pods = [Pod(manifests, *name, walk.secrets(), tmp_path, **here) for name in names]
+    pods = [Pod(manifests, name, n, walk.secrets(), tmp_path, **here) for name, n in names]
     shards = [load_settings(ExporterSettings, pod.environ).shard for pod in pods[4:]]
     assert sorted(p for shard in shards for p in shard.partitions(12)) == list(range(12))
     workers = [load_settings(ProcessorSettings, pod.environ).worker_name for pod in pods[2:4]]
