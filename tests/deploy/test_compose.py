@@ -16,6 +16,8 @@ EXERCISED = {
     "env.sh": "test_env.py",
     "grafana/dashboards/*.json": "test_dashboards.py",
     "grafana/provisioning/*/*.yml": "test_dashboards.py, test_stack.py",
+    "kubernetes/*.md": "test_kubernetes_readme.py",
+    "kubernetes/[bco]*/**/*.*": "test_kubernetes.py, test_kubernetes_parts.py",
     "prometheus/prometheus.yml": "test_retention.py, test_rules.py, test_stack.py",
     "prometheus/rules/*.yml": "test_rules.py, test_stack.py",
     "prometheus/tests/*_test.yml": "test_rules.py",
