@@ -14,6 +14,7 @@ from tobogganing.commands.entities import ENTITY_GROUPS
 from tobogganing.commands.fleet import fleet
 from tobogganing.commands.keys import keys
 from tobogganing.commands.ledger import ledger
+from tobogganing.commands.plan import plan
 from tobogganing.commands.tokens import tokens
 from tobogganing.local.errors import LocalError
 
@@ -155,5 +156,5 @@ def simulate(
     )
 
 
-for group in (*ENTITY_GROUPS, tokens, keys, certs, fleet, ledger, dead_letters):
+for group in (*ENTITY_GROUPS, tokens, keys, certs, fleet, ledger, dead_letters, plan):
     main.add_command(group)

@@ -26,6 +26,7 @@ COMMANDS = {
     "fleet": ("import", "export"),
     "ledger": (),
     "dead-letters": ("list", "show", "replay", "purge"),
+    "plan": (),
 }
 CALLS = [
     [command, *sub] for command, subs in COMMANDS.items() for sub in ([], *([s] for s in subs))
