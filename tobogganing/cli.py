@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from tobogganing.commands.access import admin_token_option, url_option
+from tobogganing.commands.backup import backup, restore
 from tobogganing.commands.certs import certs
 from tobogganing.commands.dead_letters import dead_letters
 from tobogganing.commands.entities import ENTITY_GROUPS
@@ -156,5 +157,16 @@ def simulate(
     )
 
 
-for group in (*ENTITY_GROUPS, tokens, keys, certs, fleet, ledger, dead_letters, plan):
+for group in (
+    *ENTITY_GROUPS,
+    tokens,
+    keys,
+    certs,
+    fleet,
+    ledger,
+    dead_letters,
+    backup,
+    restore,
+    plan,
+):
     main.add_command(group)

@@ -26,6 +26,8 @@ COMMANDS = {
     "fleet": ("import", "export"),
     "ledger": (),
     "dead-letters": ("list", "show", "replay", "purge"),
+    "backup": (),
+    "restore": (),
     "plan": (),
 }
 CALLS = [
