@@ -7,7 +7,8 @@ import re
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from csv import DictReader
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 from contract.position import Receipt
 from contract.row import LedgerRow
 from service.settings import KafkaSettings
-from tests.integration.command_line import CommandLine, submits, until_line
+from tests.integration.command_line import CommandLine, clients, csv, submits, until_line
 from tests.integration.processes import ADMIN_TOKEN, Service
 from tests.integration.workers import Load, settled
 from tobogganing.backups.known import KnownRows
@@ -208,12 +209,16 @@ async def test_a_move_loses_nothing_and_doubles_nothing(
 
         load = Load(old)
         await load.backlog(SILENT // 500, 500)
-        fleet = Fleet(old_gateway.url, {f"c-{n}": await register(f"c-{n}") for n in range(CLIENTS)})
+        keys = tmp_path / "keys.csv"
+        words = ("fleet", "import", "-", "--format", "csv", "--credentials", str(keys))
+        await at_old.good(*words, stdin=csv(clients(CLIENTS)))
+        fleet = Fleet(old_gateway.url, keys_of(keys))
         assert await submits(old_gateway, "gone", await register("gone")) == 200
         rows = SILENT + CLIENTS + 1
-        async with fleet.reporting(), gateway(new) as new_gateway:
+        async with AsyncExitStack() as stack, fleet.reporting():
             await fleet.heard(2)
             assert f"{CLIENTS + 2} written" in await steps.next(), "clients and the signing key"
+            new_gateway = await stack.enter_async_context(gateway(new))
             await new_gateway.ready()
             assert "registry: 0 written" in await steps.next()
             late = await register("late")  # of whom the new gateways learn at the end
@@ -260,6 +265,12 @@ async def test_a_move_loses_nothing_and_doubles_nothing(
     by_hand = load.sent + 3  # "gone", its removal, and "late"
     counted = sum(ledger.read for ledger in ledgers)
     assert fleet.answered + by_hand <= counted <= fleet.sent + by_hand
+
+
+def keys_of(file: Path) -> dict[str, str]:
+    """Client -> API key, of a file of credentials."""
+    with file.open(encoding="utf-8", newline="") as opened:
+        return {row["id"]: row["api_key"] for row in DictReader(opened)}
 
 
 async def killed_in_the_middle(new: KafkaSettings, file: Path, rows: int) -> None:
