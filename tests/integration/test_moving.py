@@ -250,6 +250,7 @@ async def test_a_move_loses_nothing_and_doubles_nothing(
                 shown = values(await new_exporter.scrape(*after))
                 await settled(new)
                 assert "newer" in await steps.run("new restore all.ndjson.gz --check")
+        ledgers = [*await ledgers_of(old), *await ledgers_of(new)]
 
     for id, total in fleet.acknowledged.items():
         assert shown[id, "bytes_sent"] == total, id
@@ -259,7 +260,6 @@ async def test_a_move_loses_nothing_and_doubles_nothing(
     assert len(last_of_old) > SILENT
     back = {key for key, value in last_of_old.items() if first_of_new[key] < value}
     assert not back, "a scrape went back"
-    ledgers = [*await ledgers_of(old), *await ledgers_of(new)]
     assert all(ledger.balances for ledger in ledgers)
     assert not sum(each.stale + each.dead_lettered + each.lost for each in ledgers)
     by_hand = load.sent + 3  # "gone", its removal, and "late"
