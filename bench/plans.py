@@ -58,6 +58,7 @@ WHOLE = Plan(
     end_to_end_clients=100_000,
     sizes=(10_000, 30_000, 100_000, 300_000, 1_000_000),
     processor=(
+        _processor(1, 1, 200_000, 200_000),
         _processor(1, 50, 200_000, 800_000),
         _processor(2, 50, 200_000, 800_000),
         _processor(1, 500, 200_000, 800_000),
@@ -76,7 +77,7 @@ QUICK = Plan(
     seconds=12,
     end_to_end_clients=10_000,
     sizes=(1_000, 10_000, 30_000),
-    processor=(_processor(1, 50, 20_000, 100_000),),
+    processor=(_processor(1, 1, 20_000, 40_000), _processor(1, 50, 20_000, 100_000)),
     exporter=(_exporter(10_000, 50_000),),
     more_partitions=False,
 )

@@ -95,6 +95,10 @@ class RegistryError(ValueError):
     """A record of the registry topic that this code cannot read."""
 
 
+class RegistryVersionError(RegistryError):
+    """It is of a version that is not known here: whoever wrote it can read it."""
+
+
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(RegistryRecord)
 
@@ -107,14 +111,15 @@ def decode_record(value: bytes) -> RegistryRecord:
     """Decode a registry record.
 
     Raises:
-        RegistryError: it is none, or one of a version that this code does not know.
+        RegistryVersionError: it is one of a version that this code does not know.
+        RegistryError: it is none.
     """
     try:
         record = _decoder.decode(value)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise RegistryError(f"not a registry record: {error}") from error
     if record.version != RECORD_VERSION:
-        raise RegistryError(f"registry record version {record.version} is not known here")
+        raise RegistryVersionError(f"registry record version {record.version} is not known here")
     return record
 
 
@@ -217,6 +222,13 @@ class RegistryState:
         first, last = entity_key(kind, after), kind.encode() + b";"  # the character behind `:`
         for key in self._registered.irange(first, last, inclusive=(False, False)):
             yield _decoder.decode(self._values[key])
+
+    def all(self) -> Iterator[tuple[bytes, bytes]]:
+        """Iterate over the key and the encoded record of everything, also of what was removed.
+
+        The state must not change meanwhile.
+        """
+        return iter(self._values.items())
 
     def count(self, kind: str) -> int:
         """Number of what is registered of a kind."""

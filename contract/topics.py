@@ -63,3 +63,8 @@ def declare_topics(prefix: str, partitions: int) -> Topics:
         anomalies=topic("anomalies", partitions, kept(days=7)),
         audit=topic("audit", 1, kept(days=90)),
     )
+
+
+def processor_group(prefix: str) -> str:
+    """The consumer group of an installation's processors."""
+    return f"{prefix}processor"

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from contract.topics import processor_group
 from service.settings import HttpSettings, KafkaSettings, Port
 
 
@@ -25,4 +26,4 @@ class ProcessorSettings(KafkaSettings, HttpSettings):
 
     @property
     def group(self) -> str:
-        return f"{self.kafka_topic_prefix}processor"
+        return processor_group(self.kafka_topic_prefix)

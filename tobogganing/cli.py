@@ -8,12 +8,14 @@ from typing import Any
 import click
 
 from tobogganing.commands.access import admin_token_option, url_option
+from tobogganing.commands.backup import backup, restore
 from tobogganing.commands.certs import certs
 from tobogganing.commands.dead_letters import dead_letters
 from tobogganing.commands.entities import ENTITY_GROUPS
 from tobogganing.commands.fleet import fleet
 from tobogganing.commands.keys import keys
 from tobogganing.commands.ledger import ledger
+from tobogganing.commands.plan import plan
 from tobogganing.commands.tokens import tokens
 from tobogganing.local.errors import LocalError
 
@@ -155,5 +157,16 @@ def simulate(
     )
 
 
-for group in (*ENTITY_GROUPS, tokens, keys, certs, fleet, ledger, dead_letters):
+for group in (
+    *ENTITY_GROUPS,
+    tokens,
+    keys,
+    certs,
+    fleet,
+    ledger,
+    dead_letters,
+    backup,
+    restore,
+    plan,
+):
     main.add_command(group)

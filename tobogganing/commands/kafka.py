@@ -10,7 +10,7 @@ from typing import TypeVar
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from service.kafka import client_options, topics_of
+from service.kafka import client_options, ensure_topics, topics_of
 from service.logs import configure_logs
 from service.settings import KafkaSettings, LogSettings, SettingsError, load_settings
 from tobogganing.local.errors import LocalError
@@ -18,11 +18,17 @@ from tobogganing.local.place import read_place
 
 Result = TypeVar("Result")
 
+PATIENCE = 10.0
+"""Seconds that brokers get to have the topics."""
 
-def on_kafka(ask: Callable[[KafkaSettings], Awaitable[Result]]) -> Result:
+
+def on_kafka(
+    ask: Callable[[KafkaSettings], Awaitable[Result]], *, make_topics: bool = False
+) -> Result:
     """Run `ask` with the environment's KAFKA_* settings, or the Kafka of the local run.
 
-    KAFKA_PARTITIONS need not be set: the topics say how many there are.
+    KAFKA_PARTITIONS need not be set: the topics say how many there are. With `make_topics` it must
+    be as for the services, and topics that are missing are made.
 
     Raises:
         LocalError: the settings are wrong, or Kafka does not answer or has no such topics.
@@ -35,14 +41,19 @@ def on_kafka(ask: Callable[[KafkaSettings], Awaitable[Result]]) -> Result:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # its errors are raised, too
     servers = settings.kafka_bootstrap_servers
     try:
-        return asyncio.run(_run(settings, ask))
+        return asyncio.run(_run(settings, ask, make_topics))
+    except SettingsError as error:
+        raise LocalError(str(error)) from None
     except (KafkaError, TimeoutError, OSError) as error:
         raise LocalError(f"Kafka at {servers} did not answer as it should: {error!r}") from None
 
 
 async def _run(
-    settings: KafkaSettings, ask: Callable[[KafkaSettings], Awaitable[Result]]
+    settings: KafkaSettings, ask: Callable[[KafkaSettings], Awaitable[Result]], make_topics: bool
 ) -> Result:
+    if make_topics:
+        await ensure_topics(settings, patience=PATIENCE)
+        return await ask(settings)
     return await ask(replace(settings, kafka_partitions=await _partitions(settings)))
 
 

@@ -26,6 +26,9 @@ COMMANDS = {
     "fleet": ("import", "export"),
     "ledger": (),
     "dead-letters": ("list", "show", "replay", "purge"),
+    "backup": (),
+    "restore": (),
+    "plan": (),
 }
 CALLS = [
     [command, *sub] for command, subs in COMMANDS.items() for sub in ([], *([s] for s in subs))

@@ -1,0 +1,203 @@
+"""`tobogganing backup` and `restore`: a registry that is lost comes back as it was."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+
+from contract.frame import entity_key
+from contract.row import ROW_VERSION
+from service.kafka import client_options, ensure_topics, topics_of
+from service.settings import KafkaSettings
+from tests.integration.command_line import CommandLine, submits
+from tests.integration.frames import FrameWriter, client, ids_of
+from tests.integration.processes import Service, row_writer
+from tests.integration.test_commands import status_of, token_of
+from tests.integration.workers import Load, a_worker, running, settled
+from tobogganing.backups.known import KnownRegistry
+
+
+def command_of(settings: KafkaSettings, url: str = "http://127.0.0.1:1") -> CommandLine:
+    return CommandLine(
+        url,
+        KAFKA_BOOTSTRAP_SERVERS=settings.kafka_bootstrap_servers,
+        KAFKA_TOPIC_PREFIX=settings.kafka_topic_prefix,
+        KAFKA_PARTITIONS=str(settings.kafka_partitions),
+    )
+
+
+async def lose(settings: KafkaSettings, topic: str) -> None:
+    """Delete a topic, and wait until it is gone."""
+    admin = AIOKafkaAdminClient(**client_options(settings))
+    await admin.start()
+    try:
+        await admin.delete_topics([topic])
+        async with asyncio.timeout(30):
+            topics = [topic]
+            while topic in topics:
+                topics = await admin.list_topics()
+    finally:
+        await admin.close()
+
+
+async def rotated(manager: Service, id: str, key: str, times: int = 100) -> str:
+    """Give a client another key, again and again; return the last one."""
+    for _ in range(times):
+        headers = {"authorization": f"Bearer {key}"}
+        answer = await manager.http.post(
+            f"/api/v1/clients/{id}/rotate-key", json={}, headers=headers
+        )
+        key = answer.json()["new_api_key"]
+    return key
+
+
+async def test_a_registry_that_was_lost_comes_back(
+    kafka_settings: KafkaSettings, manager: Service, tmp_path: Path
+) -> None:
+    command = command_of(kafka_settings, manager.url)
+
+    async def add(id: str) -> str:
+        words = ("clients", "add", id, "--type", "native", "--id", id, "--json")
+        return str((await command.good(*words)).document["api_key"])
+
+    old_key = await add("a")
+    key = (await command.good("clients", "rotate", "a", "--json")).document["new_api_key"]
+    removed_key = await add("removed")
+    await command.good("clients", "remove", "removed")
+    place = ("--region", "eu", "--datacenter", "fra1")
+    await command.good("clusters", "add", "Frankfurt", "--id", "fra", *place)
+    add_headend = ("headends", "add", "H1", "--id", "h1", "--cluster-id", "fra", "--json")
+    headend_key = (await command.good(*add_headend)).document["api_key"]
+    token = await token_of(command, headend_key)
+    # Changes, so that generations are higher than the offsets that a new topic begins with.
+    key = await rotated(manager, "a", key)
+    again_key = await add("again")
+    assert await submits(manager, "again", again_key) == 200
+
+    file = str(tmp_path / "registry.ndjson")
+    await command.good("backup", file, "--registry")
+    assert (tmp_path / "registry.ndjson").stat().st_mode & 0o777 == 0o600
+    before = await KnownRegistry.of(kafka_settings)
+    # What the backup does not know of: the rows do.
+    await rotated(manager, "again", again_key)
+    assert await submits(manager, "since", await add("since")) == 200
+    await manager.end()
+    await lose(kafka_settings, topics_of(kafka_settings).registry.name)
+
+    restored = (await command.good("restore", file, "--registry", "--json")).document
+    assert restored["records"]["there"] == restored["written"]["records"]
+    await command.good("restore", file, "--registry", "--check")
+    after = await KnownRegistry.of(kafka_settings)
+    known = dict(before.state.all())
+    assert dict(after.state.all()) == known, "revisions, generations, hashes, removals"
+
+    await manager.start()
+    await manager.ready()
+    assert await submits(manager, "a", key) == 200
+    assert await submits(manager, "a", old_key) == 401
+    assert await submits(manager, "removed", removed_key) == 401
+    assert await status_of(manager, token) == 200, "a token that was issued before"
+    await command.good("clients", "rotate", "a")
+    record = (await KnownRegistry.of(kafka_settings)).state.get(entity_key("client", "a"))
+    held = before.state.get(entity_key("client", "a"))
+    assert record is not None
+    assert held is not None
+    assert (record.revision, record.generation) == (held.revision + 1, held.generation)
+
+    # What is registered anew is later than what was: its submissions are not stale.
+    await command.good("clients", "remove", "again")
+    for id in ("again", "since"):
+        api_key = await add(id)
+        answer = await manager.http.post(
+            f"/api/v1/clients/{id}/metrics",
+            json={"metrics": {"bytes_sent": 77}},
+            headers={"authorization": f"Bearer {api_key}"},
+        )
+        page = (await manager.scrape(answer.json()["receipt"])).text
+        assert f'tobogganing_client_bytes_sent{{client_id="{id}"' in page
+    again = (await command.good("restore", file, "--registry", "--json")).document
+    assert again["written"] == {"records": 0, "rows": 0}, "what has gone on is left alone"
+
+
+async def test_rows_are_for_an_installation_without_processors(
+    settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
+) -> None:
+    (a,) = ids_of(0, settings.kafka_partitions, 1)
+    await frames.frame(0, client(a, bytes_sent=1))
+    file = str(tmp_path / "all.ndjson.gz")
+    command = command_of(settings)
+    lag = await command.bad("backup", file, "--drained", "--wait", "0")
+    assert "1 records of partition 0 wait for a processor" in lag
+    assert not (tmp_path / "all.ndjson.gz").exists()
+    worker = a_worker(settings, "w1", tmp_path)
+    async with running(worker):
+        await settled(settings)
+        assert (await command.good("backup", file, "--drained", "--json")).document["rows"] == 1
+        load = Load(settings)
+        async with load.running():
+            ended = await command("backup", file, "--drained")
+        assert ended.status == 1
+        assert "Error: a gateway still writes" in ended.err
+        assert "runs: rows are restored before any" in await command.bad("restore", file)
+        assert await worker.end() == 0
+    # A worker's name stays in its group for a session after it has gone.
+    line = "runs: rows are restored"
+    async with asyncio.timeout(30):
+        while "runs: rows are restored" in line:
+            line = await command.bad("restore", file)
+    assert "a processor has been at work" in line
+    assert (await command.good("restore", file, "--registry")).out.startswith("registry: 0 written")
+    other = CommandLine(
+        "http://127.0.0.1:1",
+        KAFKA_BOOTSTRAP_SERVERS=settings.kafka_bootstrap_servers,
+        KAFKA_TOPIC_PREFIX=settings.kafka_topic_prefix,
+        KAFKA_PARTITIONS="7",
+    )
+    assert "fixed when an installation starts" in await other.bad("restore", file)
+
+
+async def test_what_cannot_be_read(
+    settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
+) -> None:
+    """What nobody can read is left out, and said; what somebody newer can read is not left out."""
+    a, b = ids_of(0, settings.kafka_partitions, 2)
+    file = tmp_path / "all.ndjson"
+    command = command_of(settings)
+    producer = AIOKafkaProducer(**client_options(settings), acks="all")
+    registry = (await ensure_topics(settings)).registry.name
+    async with row_writer(settings) as rows:
+        await producer.start()
+        try:
+            await rows.row(f"client:{a}", offset=5)
+            await rows.send(0, f"client:{b}".encode(), b"rubbish")
+            await producer.send_and_wait(registry, b"rubbish", key=b"client:x", partition=0)
+            ended = await command.good("backup", str(file), "--json")
+            assert ended.document["unreadable"] == {"records": 1, "rows": 1}
+            nowhere = await command("backup", str(tmp_path / "no" / "folder"))
+            assert nowhere.err.endswith("No such file or directory\n"), nowhere
+            assert "cannot be read by anybody" in (await command.good("backup", str(file))).err
+            newer = b'{"version":%d,"offset":6,"index":0}' % (ROW_VERSION + 1)
+            await rows.send(0, f"client:{b}".encode(), newer)
+            ended = await command("backup", str(file))
+            assert ended.status == 1
+            assert "use the command of the version that wrote it" in ended.err
+            assert file.exists(), "the last one stays"
+        finally:
+            await producer.stop()
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "is empty"),
+        ("rubbish", "is no backup"),
+        ('{"is":"end","records":0,"rows":0}\n', "has no heading"),
+    ],
+)
+async def test_a_file_that_is_no_backup(tmp_path: Path, text: str, fault: str) -> None:
+    file = tmp_path / "file"
+    await asyncio.to_thread(file.write_text, text)
+    command = CommandLine("http://127.0.0.1:1", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
+    assert fault in await command.bad("restore", str(file))

@@ -1,0 +1,304 @@
+"""docs/moving.md, step by step with its own commands, while a fleet reports."""
+
+import asyncio
+import itertools
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from csv import DictReader
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from contract.position import Receipt
+from contract.row import LedgerRow
+from service.settings import KafkaSettings
+from tests.integration.command_line import CommandLine, clients, csv, submits, until_line
+from tests.integration.processes import ADMIN_TOKEN, Service
+from tests.integration.workers import Load, settled
+from tobogganing.backups.known import KnownRows
+from tobogganing.local.cluster import Cluster
+from tobogganing.local.install import Install
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "moving.md"
+CLIENTS = 20
+SILENT = 15_000
+"""Entities that were heard of once, before the move."""
+_SHOWN = re.compile(r'^tobogganing_client_(\w+)\{client_id="([\w-]+)".*\} (\S+)$', re.MULTILINE)
+
+
+@dataclass
+class Fleet:
+    """Clients that report growing totals, each until it is answered 200, to where `url` is."""
+
+    url: str
+    keys: dict[str, str]
+    acknowledged: dict[str, int] = field(default_factory=dict)
+    """Client -> its last total that was answered 200."""
+    answered: int = 0
+    sent: int = 0
+    receipts: list[str] = field(default_factory=list)
+    """Since the fleet was sent elsewhere."""
+
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @asynccontextmanager
+    async def reporting(self) -> AsyncIterator[None]:
+        """Report in the background until `stop` is set; `ended` tells that all have stopped."""
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+            await task
+        finally:
+            task.cancel()
+
+    async def _run(self) -> None:
+        async with (
+            httpx.AsyncClient(timeout=20, trust_env=False) as http,
+            asyncio.TaskGroup() as reports,
+        ):
+            for id in self.keys:
+                reports.create_task(self._report(http, id))
+        self.ended.set()
+
+    async def _report(self, http: httpx.AsyncClient, id: str) -> None:
+        for total in itertools.count(1):
+            metrics = {"bytes_sent": total} | ({"packets_sent": 7} if total == 1 else {})
+            accepted = False
+            while not accepted:
+                accepted = await self._post(http, id, metrics)
+                await asyncio.sleep(0.05)
+            self.acknowledged[id] = total
+            self._news.set()
+            if self.stop.is_set():
+                return
+
+    async def _post(self, http: httpx.AsyncClient, id: str, metrics: dict[str, int]) -> bool:
+        url = self.url
+        headers = {"authorization": f"Bearer {self.keys[id]}"}
+        path = f"{url}/api/v1/clients/{id}/metrics"
+        self.sent += 1
+        try:
+            answer = await http.post(path, json={"metrics": metrics}, headers=headers)
+        except httpx.TransportError:
+            return False
+        if answer.status_code == 200:
+            self.answered += 1
+            if url == self.url:
+                self.receipts.append(answer.json()["receipt"])
+        assert answer.status_code in (200, 503), answer.text
+        return answer.status_code == 200
+
+    async def heard(self, reports: int) -> None:
+        """Wait until each has been answered so many times more."""
+        before = dict(self.acknowledged)
+        async with asyncio.timeout(60):
+            while any(
+                self.acknowledged.get(id, 0) < before.get(id, 0) + reports for id in self.keys
+            ):
+                self._news.clear()
+                await self._news.wait()
+
+    def move(self, url: str) -> None:
+        self.url = url
+        self.receipts.clear()
+
+
+class Document:
+    """The commands of the document, a block at a time, in a shell."""
+
+    def __init__(self, folder: Path, old: KafkaSettings, new: KafkaSettings) -> None:
+        text = DOCUMENT.read_text("utf-8")
+        blocks = [part.partition("```")[0] for part in text.split("```sh\n")[1:]]
+        self._functions, *self._blocks = blocks
+        assert len(self._blocks) == 4
+        self._folder = folder
+        for name, settings in (("old", old), ("new", new)):
+            (folder / f"{name}.env").write_text(
+                f"KAFKA_BOOTSTRAP_SERVERS={settings.kafka_bootstrap_servers}\n"
+                f"KAFKA_TOPIC_PREFIX={settings.kafka_topic_prefix}\n"
+                f"KAFKA_PARTITIONS={settings.kafka_partitions}\n"
+            )
+
+    async def next(self) -> str:
+        """Run the next block; return what it said."""
+        return await self.run(self._blocks.pop(0))
+
+    async def run(self, commands: str, status: int = 0) -> str:
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        process = await asyncio.create_subprocess_exec(
+            *("sh", "-euc", self._functions + commands),
+            cwd=self._folder,
+            env={"PATH": path, "HOME": str(self._folder)},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said = (await process.communicate())[0].decode()
+        assert process.returncode == status, said
+        return said
+
+
+def values(page: httpx.Response) -> dict[tuple[str, str], float]:
+    """Client and metric -> what a scrape shows."""
+    return {(id, name): float(value) for name, id, value in _SHOWN.findall(page.text)}
+
+
+@asynccontextmanager
+async def elsewhere(
+    kafka: Cluster, install: Install, folder: Path, own_broker: bool
+) -> AsyncIterator[Cluster]:
+    """The Kafka to move to."""
+    if not own_broker:
+        yield kafka
+        return
+    cluster = Cluster(folder / "second", install)
+    await cluster.start()
+    try:
+        yield cluster
+    finally:
+        await cluster.stop()
+
+
+@pytest.mark.parametrize("own_broker", [False, True], ids=["same-kafka", "another-kafka"])
+async def test_a_move_loses_nothing_and_doubles_nothing(
+    kafka_settings: KafkaSettings,
+    kafka: Cluster,
+    kafka_install: Install,
+    tmp_path: Path,
+    signing_keys: str,
+    own_broker: bool,
+) -> None:
+    secrets = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": signing_keys}
+
+    def gateway(settings: KafkaSettings) -> Service:
+        return Service("gateway", settings, tmp_path, **secrets)
+
+    def processor(settings: KafkaSettings) -> Service:
+        return Service("processor", settings, tmp_path, WORKER_NAME="only")
+
+    old = kafka_settings
+    async with (
+        elsewhere(kafka, kafka_install, tmp_path, own_broker) as target,
+        gateway(old) as old_gateway,
+        processor(old) as old_processor,
+        Service("exporter", old, tmp_path) as old_exporter,
+    ):
+        new = replace(
+            old,
+            kafka_bootstrap_servers=target.bootstrap_servers,
+            kafka_topic_prefix=f"moved-{old.kafka_topic_prefix}",
+            kafka_partitions=12,
+        )
+        steps = Document(tmp_path, old, new)
+        for service in (old_gateway, old_processor, old_exporter):
+            await service.ready()
+        at_old = CommandLine(old_gateway.url)
+
+        async def register(id: str) -> str:
+            added = await at_old.good(
+                "clients", "add", id, "--type", "native", "--id", id, "--json"
+            )
+            return str(added.document["api_key"])
+
+        load = Load(old)
+        await load.backlog(SILENT // 500, 500)
+        keys = tmp_path / "keys.csv"
+        words = ("fleet", "import", "-", "--format", "csv", "--credentials", str(keys))
+        await at_old.good(*words, stdin=csv(clients(CLIENTS)))
+        fleet = Fleet(old_gateway.url, keys_of(keys))
+        assert await submits(old_gateway, "gone", await register("gone")) == 200
+        rows = SILENT + CLIENTS + 1
+        async with AsyncExitStack() as stack, fleet.reporting():
+            await fleet.heard(2)
+            assert f"{CLIENTS + 2} written" in await steps.next(), "clients and the signing key"
+            new_gateway = await stack.enter_async_context(gateway(new))
+            await new_gateway.ready()
+            assert "registry: 0 written" in await steps.next()
+            late = await register("late")  # of whom the new gateways learn at the end
+
+            fleet.move(new_gateway.url)
+            await old_gateway.end()
+            await fleet.heard(2)
+            await CommandLine(new_gateway.url).good("clients", "remove", "gone")
+
+            assert f"rows: {rows:,}" in await steps.next()
+            last_of_old = values(await old_exporter.scrape())
+            await killed_in_the_middle(new, tmp_path / "all.ndjson.gz", rows)
+            said = await steps.run("new restore all.ndjson.gz --check", status=1)
+            assert "missing" in said
+            assert f"rows: {rows:,} written; {rows:,} there" in await steps.next()
+            await old_processor.end()
+            async with (
+                processor(new) as new_processor,
+                Service("exporter", new, tmp_path) as new_exporter,
+            ):
+                await new_exporter.ready()
+                first_of_new = values(await new_exporter.scrape())
+                await new_processor.ready()
+                await fleet.heard(2)
+                assert await submits(new_gateway, "late", late) == 200
+                fleet.stop.set()
+                await fleet.ended.wait()
+                after = [str(receipt) for receipt in newest(fleet.receipts)]
+                shown = values(await new_exporter.scrape(*after))
+                await settled(new)
+                assert "newer" in await steps.run("new restore all.ndjson.gz --check")
+        ledgers = [*await ledgers_of(old), *await ledgers_of(new)]
+
+    for id, total in fleet.acknowledged.items():
+        assert shown[id, "bytes_sent"] == total, id
+        assert shown[id, "packets_sent"] == 7, "what was left out since the first report"
+    assert ("gone", "last_check_in_timestamp") in last_of_old
+    assert ("gone", "last_check_in_timestamp") not in shown
+    assert len(last_of_old) > SILENT
+    back = {key for key, value in last_of_old.items() if first_of_new[key] < value}
+    assert not back, "a scrape went back"
+    assert all(ledger.balances for ledger in ledgers)
+    assert not sum(each.stale + each.dead_lettered + each.lost for each in ledgers)
+    by_hand = load.sent + 3  # "gone", its removal, and "late"
+    counted = sum(ledger.read for ledger in ledgers)
+    assert fleet.answered + by_hand <= counted <= fleet.sent + by_hand
+
+
+def keys_of(file: Path) -> dict[str, str]:
+    """Client -> API key, of a file of credentials."""
+    with file.open(encoding="utf-8", newline="") as opened:
+        return {row["id"]: row["api_key"] for row in DictReader(opened)}
+
+
+async def killed_in_the_middle(new: KafkaSettings, file: Path, rows: int) -> None:
+    """Begin to restore, and die when some rows are there and others are not."""
+    command = CommandLine(
+        "http://127.0.0.1:1",
+        KAFKA_BOOTSTRAP_SERVERS=new.kafka_bootstrap_servers,
+        KAFKA_TOPIC_PREFIX=new.kafka_topic_prefix,
+        KAFKA_PARTITIONS=str(new.kafka_partitions),
+    )
+    async with command.started("restore", str(file)) as process:
+        await until_line(process, "entries")
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+    async with KnownRows(new, range(new.kafka_partitions)) as known:
+        await known.read()
+    assert 0 < sum(len(state.rows) for state in known.states.values()) < rows
+
+
+async def ledgers_of(settings: KafkaSettings) -> list[LedgerRow]:
+    async with KnownRows(settings, range(settings.kafka_partitions)) as known:
+        await known.read()
+    return [state.ledger for state in known.states.values()]
+
+
+def newest(receipts: list[str]) -> list[Receipt]:
+    """The last receipt of each partition."""
+    last: dict[int, Receipt] = {}
+    for receipt in map(Receipt.parse, receipts):
+        last[receipt.partition] = max(receipt, last.get(receipt.partition, receipt))
+    return list(last.values())

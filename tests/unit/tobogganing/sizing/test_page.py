@@ -1,0 +1,37 @@
+"""docs/capacity.md says what `tobogganing plan` does, and the figures that it does it with."""
+
+import re
+from pathlib import Path
+
+from tests.capacity import PAGE, worked
+from tobogganing.sizing import figures
+from tobogganing.sizing.figures import FIGURES
+
+RULES = Path(__file__).parents[4] / "deploy" / "prometheus" / "rules"
+
+
+def test_the_worked_examples_are_what_plan_prints() -> None:
+    page = PAGE.read_text("utf-8")
+    assert len(re.findall("<!-- plan: --clients (10000|1000000) --interval 60 -->", page)) == 2
+    assert page == worked(page), "write them anew: python -m tests.capacity"
+
+
+def test_the_formula_has_every_figure() -> None:
+    formula = PAGE.read_text("utf-8").partition("## The formula")[2].partition("\n## ")[0]
+    numbers = {float(text.replace(",", "")) for text in re.findall(r"\d[\d,]*(?:\.\d+)?", formula)}
+    missing = [
+        f"{name}: {figure.value:g}"
+        for name, figure in FIGURES.items()
+        if name != "SCRAPE_BYTES" and not {figure.value, round(figure.value)} & numbers
+    ]
+    assert missing == []
+    for count in (figures.SUBMISSION_BYTES, figures.FRAME_BYTES, figures.ROW_BYTES):
+        assert count in numbers
+
+
+def test_recorded_series_are_counted() -> None:
+    text = "".join(file.read_text("utf-8") for file in RULES.glob("*.yml"))
+    page = PAGE.read_text("utf-8")
+    clients = len(re.findall(r"record: tobogganing:client_", text))
+    headends = len(re.findall(r"record: tobogganing:headend_", text))
+    assert f"for each client {clients}, for each headend {headends} that the recording" in page

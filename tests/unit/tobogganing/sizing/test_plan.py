@@ -1,0 +1,108 @@
+"""The plan keeps what it promises, for any fleet."""
+
+import math
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contract.kinds import CLIENT, HEADEND
+from exporter.shard import Shard
+from tobogganing.sizing import figures as f
+from tobogganing.sizing.fleet import Fleet
+from tobogganing.sizing.plan import BUSY, SHARD_ENTITIES, Plan, plan
+
+fleets = st.builds(
+    Fleet,
+    clients=st.integers(1, 5_000_000),
+    interval=st.floats(1, 86_400),
+    headends=st.integers(0, 20_000),
+    headend_interval=st.floats(1, 3_600),
+    batch=st.sampled_from([1, 2, 10, 500, 10_000]),
+)
+factors = st.floats(1, 10)
+
+
+def sizes(found: Plan) -> list[float]:
+    """Everything that must not shrink as a fleet grows."""
+    return [
+        found.partitions,
+        found.shards,
+        *(part.number for part in found.parts),
+        *(part.load for part in found.parts),
+        found.disk,
+    ]
+
+
+@given(fleets)
+def test_every_instance_fits_its_limits_with_one_lost(fleet: Fleet) -> None:
+    found = plan(fleet)
+    for part in found.parts:
+        assert part.number >= 2, "one of one cannot be lost"
+        assert part.working < part.number
+        assert part.cores >= 1
+        assert part.memory > 0
+        assert part.busy <= BUSY + 1e-9, part
+    assert found.part("broker").number >= 3
+    assert found.part("broker").disk <= 4e12
+
+
+@given(fleets)
+def test_partitions_are_enough_for_everybody(fleet: Fleet) -> None:
+    found = plan(fleet)
+    assert found.part("processor").number <= found.partitions
+    assert found.shards <= found.partitions
+    assert found.partitions % found.shards == 0, "each shard serves as many"
+    assert Shard(found.shards, found.shards).partitions(found.partitions)
+    assert found.part("exporter").number == 2 * found.shards
+    assert fleet.entities / found.shards <= SHARD_ENTITIES
+
+
+@given(fleets)
+def test_the_fullest_processor_carries_its_partitions(fleet: Fleet) -> None:
+    """Counted anew: so many whole partitions, each with its share of the submissions."""
+    found = plan(fleet)
+    left = found.part("processor").number - 1
+    owned = math.ceil(found.partitions / left)
+    frame = max(1.0, fleet.batch / found.partitions)
+    cost = (f.PROCESSOR_FRAME.value / frame + f.PROCESSOR_ITEM.value) / 1e6
+    assert fleet.rate * cost * owned / found.partitions <= BUSY + 1e-9
+    rows = fleet.entities * owned / found.partitions
+    needed = f.PROCESSOR_BASE + rows * f.PROCESSOR_ENTITY
+    assert needed <= found.part("processor").memory
+
+
+@given(fleets)
+def test_gateways_carry_every_request(fleet: Fleet) -> None:
+    gateways = plan(fleet).part("gateway")
+    needed = f.GATEWAY_BASE + fleet.entities * f.GATEWAY_ENTITY
+    assert needed <= gateways.memory, "each knows all of them"
+    if fleet.batch == 1:
+        assert fleet.rate * f.GATEWAY_ALONE.value / 1e6 <= BUSY * (gateways.number - 1) + 1e-9
+
+
+@given(fleets)
+def test_brokers_keep_seven_days(fleet: Fleet) -> None:
+    brokers = plan(fleet).part("broker")
+    assert brokers.number * brokers.disk >= 3 * 7 * 86_400 * fleet.rate * f.SUBMISSION_BYTES
+
+
+@given(fleets, factors, factors)
+def test_more_clients_or_reports_never_need_less(fleet: Fleet, clients: float, rate: float) -> None:
+    larger = replace(fleet, clients=math.ceil(fleet.clients * clients))
+    faster = replace(fleet, interval=fleet.interval / rate)
+    for more in (larger, faster):
+        pairs = zip(sizes(plan(fleet)), sizes(plan(more)), strict=True)
+        assert [(a, b) for a, b in pairs if b < a * (1 - 1e-9)] == []
+
+
+@given(fleets)
+def test_relays_never_need_more_than_agents_alone(fleet: Fleet) -> None:
+    alone, relayed = plan(replace(fleet, batch=1)), plan(replace(fleet, batch=500))
+    assert relayed.cores <= alone.cores
+
+
+def test_series_are_those_of_the_kinds() -> None:
+    found = plan(Fleet(clients=10, interval=60, headends=3, headend_interval=30))
+    assert found.fleet.series == 10 * len(CLIENT.families) + 3 * len(HEADEND.families)
+    assert found.fleet.series == 78

@@ -1,0 +1,93 @@
+"""Restoring a backup: into an installation that has lost its registry, or into a new one.
+
+Every step may be done again: what is there already is left alone.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from contract.frame import partition_of
+from contract.registry import decode_record
+from contract.row import decode_entity_row
+from service.settings import KafkaSettings
+from tobogganing.backups.file import Backup
+from tobogganing.backups.known import KnownRegistry, KnownRows
+from tobogganing.backups.standing import Tally, begun, of_record, of_row
+from tobogganing.backups.target import look, require_no_processor
+from tobogganing.backups.writing import now_ms, write_registry, write_rows
+from tobogganing.local.progress import Progress
+
+
+@dataclass
+class Restored:
+    """What was written, and how all of it stands afterwards."""
+
+    records_written: int = 0
+    rows_written: int = 0
+    records: Tally = field(default_factory=Tally)
+    rows: Tally = field(default_factory=Tally)
+
+    @property
+    def is_good(self) -> bool:
+        return self.records.is_good and self.rows.is_good
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "written": {"records": self.records_written, "rows": self.rows_written},
+            "records": self.records.document(),
+            "rows": self.rows.document(),
+            "faults": self.records.faults + self.rows.faults,
+        }
+
+
+async def restore(
+    settings: KafkaSettings, backup: Backup, progress: Progress, *, rows: bool, only_check: bool
+) -> Restored:
+    """Write what is missing, unless `only_check`; then compare all of it.
+
+    `progress` counts what is written, or there, and then what is compared.
+
+    Raises:
+        LocalError: a processor has begun to work here already; its rows would not be these.
+        BackupError: the backup cannot be read.
+        KafkaError: Kafka does not answer; what was written may be written again.
+    """
+    done = Restored()
+    if not only_check:
+        found = await look(settings)
+        if rows:
+            await require_no_processor(settings, found)
+        done.records_written = await write_registry(
+            settings, backup, found.generations_end, progress
+        )
+        if rows:
+            done.rows_written = await write_rows(settings, backup, progress)
+    await _compare_registry(settings, backup, done.records, progress)
+    if rows:
+        await _compare_rows(settings, backup, done.rows, progress)
+    return done
+
+
+async def _compare_registry(
+    settings: KafkaSettings, backup: Backup, tally: Tally, progress: Progress
+) -> None:
+    known = await KnownRegistry.of(settings)
+    for entry in backup.records():
+        record = decode_record(bytes(entry.value))
+        held = known.state.current(entry.key.encode())
+        tally.add(entry.key, of_record(record, held, now_ms()))
+        progress.add(1)
+
+
+async def _compare_rows(
+    settings: KafkaSettings, backup: Backup, tally: Tally, progress: Progress
+) -> None:
+    partitions = range(settings.kafka_partitions)
+    async with KnownRows(settings, partitions) as known:
+        await known.read()
+    for entry in backup.rows():
+        key = entry.key.encode()
+        theirs = known.states[partition_of(key, len(partitions))].rows.get(key)
+        row = begun(decode_entity_row(bytes(entry.value)))
+        tally.add(entry.key, of_row(row, decode_entity_row(theirs) if theirs else None))
+        progress.add(1)

@@ -1,0 +1,1 @@
+"""Sizing: what a fleet needs, from what was measured."""
