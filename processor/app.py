@@ -26,9 +26,11 @@ from service.kafka import client_options, ensure_topics, ssl_context, topics_of
 
 log = structlog.get_logger(__name__)
 
-# Rule 8, static membership and short waits: a killed worker is back in its partitions in 2-3 s.
+# Rule 8, static membership and short waits: a killed worker is back in its partitions in 2-3 s;
+# one that stops in order leaves (farewell.py).
 SESSION = 8.0
-HEARTBEAT_INTERVAL = 2.0
+HEARTBEAT_INTERVAL = 1.0
+"""By a heartbeat a worker learns that others come or go."""
 REBALANCE_TIMEOUT = 10.0
 REQUEST_TIMEOUT = 9.0
 """Faust's default of 90 s waits out a dead broker; Faust demands more than a session."""

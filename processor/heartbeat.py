@@ -20,6 +20,8 @@ class Heartbeat:
         self._limit = FRESH * session
         self._answered = float("-inf")
         self._watched: Any = None
+        self.member = ""
+        """What the group calls this worker; empty before it has joined."""
 
     def age(self) -> float:
         """Seconds since the last answered heartbeat was sent."""
@@ -28,6 +30,7 @@ class Heartbeat:
     def joined(self, coordinator: Any) -> None:
         """Take note that the group has just answered a join, and watch this coordinator."""
         self._answered = time.monotonic()
+        self.member = coordinator.member_id
         if coordinator is self._watched:
             return
         self._watched = coordinator

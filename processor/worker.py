@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from processor.app import Processor, prepare
+from processor.farewell import leave
 from processor.settings import ProcessorSettings
 from service.bearer import TokenCheck
 from service.exposition import exposition
@@ -24,7 +25,7 @@ from service.settings import SettingsError
 from service.tasks import cancel, die, misconfigured, vital
 
 STOP_PATIENCE = 2.0
-"""Seconds that the writer gets to stop: Kafka may be away."""
+"""Seconds to write the rest and to leave the group: Kafka may be away."""
 
 
 class Ground(mode.Service):
@@ -64,9 +65,13 @@ class Ground(mode.Service):
     async def on_stop(self) -> None:
         await cancel(*self._tasks)
         await self._stack.aclose()
+        processor = self._processor
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_PATIENCE):
-                await self._processor.writer.stop()
+                await processor.writer.stop()
+                if processor.heartbeat.member:
+                    settings = processor.settings
+                    await leave(settings, settings.group, processor.heartbeat.member)
 
 
 class Worker(faust.Worker):

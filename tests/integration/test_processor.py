@@ -7,8 +7,9 @@ import signal
 from pathlib import Path
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 
-from service.kafka import ensure_topics
+from service.kafka import client_options, ensure_topics
 from service.settings import KafkaSettings
 from tests.integration.processes import Service
 from tests.integration.workers import Load, a_worker, assert_nothing_lost, running, settled
@@ -41,12 +42,38 @@ async def some_load(load: Load, chance: random.Random) -> None:
         await asyncio.sleep(0.02)
 
 
+async def members(settings: KafkaSettings) -> int:
+    """Members of the processors' group, as its coordinator says."""
+    admin = AIOKafkaAdminClient(**client_options(settings))
+    await admin.start()
+    try:
+        (answer,) = await admin.describe_consumer_groups(
+            [f"{settings.kafka_topic_prefix}processor"]
+        )
+    finally:
+        await admin.close()
+    (group,) = answer.to_object()["groups"]
+    return len(group["members"])
+
+
 async def owns(worker: Service, partitions: int) -> None:
     """Wait until a worker has taken over so many partitions."""
     wanted = f"tobogganing_processor_partitions {float(partitions)}"
     async with asyncio.timeout(60):
         while wanted not in (await worker.scrape()).text:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
+
+
+async def test_who_stops_in_order_has_left_the_group_and_who_is_killed_is_waited_for(
+    settings: KafkaSettings, tmp_path: Path
+) -> None:
+    one, two = a_worker(settings, "w1", tmp_path), a_worker(settings, "w2", tmp_path)
+    async with running(one, two):
+        assert await one.end(signal.SIGTERM) == 0
+        assert await members(settings) == 1
+        await owns(two, settings.kafka_partitions)
+        await two.end(signal.SIGKILL)
+        assert await members(settings) == 1
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])

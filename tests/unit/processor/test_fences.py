@@ -61,7 +61,7 @@ async def heartbeats(answers: list[bool]) -> SimpleNamespace:
     async def do_heartbeat() -> bool:
         return answers.pop(0)
 
-    return SimpleNamespace(_do_heartbeat=do_heartbeat)
+    return SimpleNamespace(_do_heartbeat=do_heartbeat, member_id="m-1")
 
 
 async def test_before_it_has_joined_a_worker_waits() -> None:
@@ -93,3 +93,14 @@ async def test_a_coordinator_is_watched_once() -> None:
     watched = coordinator._do_heartbeat
     heartbeat.joined(coordinator)
     assert coordinator._do_heartbeat is watched
+
+
+async def test_the_group_names_a_worker_anew_when_it_joins_again() -> None:
+    heartbeat = Heartbeat(session=8)
+    coordinator = await heartbeats([])
+    assert heartbeat.member == ""
+    heartbeat.joined(coordinator)
+    coordinator.member_id = "m-2"
+    heartbeat.joined(coordinator)
+    coordinator.member_id = ""  # as after its consumer has closed
+    assert heartbeat.member == "m-2"
