@@ -84,6 +84,14 @@ def format_value(value: int | float) -> str:
     return text
 
 
+def series_of(card: str) -> int:
+    """Number of lines that a card makes."""
+    if card == NO_SERIES:
+        return 0
+    fields = card.split("\n")
+    return len(fields) - fields.count(NO_VALUE) - 1  # the labels are no series
+
+
 class CardWriter:
     """Writes the cards of one kind's entities."""
 
