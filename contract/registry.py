@@ -21,6 +21,7 @@ from contract.frame import entity_key
 from contract.kinds import CLIENT, HEADEND, EntityKind
 
 RECORD_VERSION = 1
+"""What is written here. Read is every version up to it: a new one must take in those before it."""
 CLUSTER = "cluster"
 """Kind of a registry record that is no reporting entity: headends belong to clusters."""
 RELAY = "relay"
@@ -118,7 +119,7 @@ def decode_record(value: bytes) -> RegistryRecord:
         record = _decoder.decode(value)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise RegistryError(f"not a registry record: {error}") from error
-    if record.version != RECORD_VERSION:
+    if not 1 <= record.version <= RECORD_VERSION:
         raise RegistryError(f"registry record version {record.version} is not known here")
     return record
 
