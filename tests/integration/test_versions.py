@@ -202,7 +202,10 @@ async def test_gateways_before_processors_are_dead_letters_until_they_are_replay
         await upgrade(exporter, newer)
         await upgrade(worker, newer)
         command.code = newer
-        await command.good("dead-letters", "replay", "--all")
+        replayed = await command("dead-letters", "replay", "--all")
+        # A frame that came after its deadline was answered 503, and stays.
+        assert all("it came after its deadline" in line for line in replayed.err.splitlines())
+        assert "sent 4 submissions of " in replayed.out
         async with asyncio.timeout(60):
             while await fleet.shown(exporter) != fleet.acknowledged:
                 pass
