@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import msgspec
 
 FRAME_VERSION = 1
+"""What is written here. Read is every version up to it: a new one must take in those before it."""
 
 
 class Submission(msgspec.Struct, omit_defaults=True, gc=False):
@@ -87,12 +88,17 @@ def decode_frame(value: bytes | None) -> Frame:
         frame = _decoder.decode(value)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         version = _version_of(value)
-        if version is not None and version != FRAME_VERSION:
+        if version is not None and not is_readable(version):
             raise FrameError(f"frame version {version} is not known here") from error
         raise FrameError(f"not a frame: {error}") from error
-    if frame.version != FRAME_VERSION:
+    if not is_readable(frame.version):
         raise FrameError(f"frame version {frame.version} is not known here")
     return frame
+
+
+def is_readable(version: int) -> bool:
+    """Tell whether frames of a version are known here."""
+    return 1 <= version <= FRAME_VERSION
 
 
 def _version_of(value: bytes) -> int | None:

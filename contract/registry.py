@@ -21,6 +21,7 @@ from contract.frame import entity_key
 from contract.kinds import CLIENT, HEADEND, EntityKind
 
 RECORD_VERSION = 1
+"""What is written here. Read is every version up to it: a new one must take in those before it."""
 CLUSTER = "cluster"
 """Kind of a registry record that is no reporting entity: headends belong to clusters."""
 RELAY = "relay"
@@ -29,6 +30,11 @@ SIGNING_KEY = "signing-key"
 """Kind of a record that holds a public key of tokens; its id is the `kid`."""
 REVOCATION = "revocation"
 """Kind of a record that revokes one token; its id is the token's `jti`."""
+
+CLUSTER_LABELS = tuple(
+    label.name for label in HEADEND.labels if label.registered and not label.submitted
+)
+"""Labels whose values are free text that a cluster's registration names; its headends have them."""
 
 MAX_DECODED = 20_000
 """Records that are also kept decoded, about 15 MB: those that were asked for last."""
@@ -118,7 +124,7 @@ def decode_record(value: bytes) -> RegistryRecord:
         record = _decoder.decode(value)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise RegistryError(f"not a registry record: {error}") from error
-    if record.version != RECORD_VERSION:
+    if not 1 <= record.version <= RECORD_VERSION:
         raise RegistryVersionError(f"registry record version {record.version} is not known here")
     return record
 
@@ -163,6 +169,7 @@ class RegistryState:
         self._counts: Counter[str] = Counter()
         self._client_types: Counter[str] = Counter()
         self._members: Counter[str] = Counter()
+        self._label_values: dict[str, Counter[str]] = {name: Counter() for name in CLUSTER_LABELS}
 
     def apply(
         self, offset: int, key: bytes, value: bytes | None, revision: int | None = None
@@ -242,6 +249,14 @@ class RegistryState:
         """Number of registered headends of a cluster."""
         return self._members[cluster_id]
 
+    def label_values(self, label: str) -> int:
+        """Number of different values that one of CLUSTER_LABELS has among the clusters."""
+        return len(self._label_values[label])
+
+    def has_label_value(self, label: str, value: str) -> bool:
+        """Whether a registered cluster has this value for one of CLUSTER_LABELS."""
+        return value in self._label_values[label]
+
     def ended(self, now: int) -> list[bytes]:
         """Keys whose records may be dropped at `now`, in milliseconds since the epoch."""
         return [key for key, end in self._ends.items() if end <= now]
@@ -282,3 +297,9 @@ class RegistryState:
             self._client_types[record.attributes.get("type", "")] += step
         elif record.kind == HEADEND.name:
             self._members[record.attributes.get("cluster_id", "")] += step
+        elif record.kind == CLUSTER:
+            for label, values in self._label_values.items():
+                value = record.attributes.get(label, "")
+                values[value] += step
+                if not values[value]:
+                    del values[value]

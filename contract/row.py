@@ -8,6 +8,7 @@ from msgspec import Meta
 from contract.position import BEFORE_ALL, Position
 
 ROW_VERSION = 1
+"""What is written here. Read is every version up to it: a new one must take in those before it."""
 LEDGER_PREFIX = b"ledger:"
 POSITION_HEADER = "position"
 """Header of a tombstone: the position that the removal happened at, as `offset:index`."""
@@ -147,7 +148,7 @@ def _decode(decoder: msgspec.json.Decoder[_Row], value: bytes) -> _Row:
         row = decoder.decode(value)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise row_fault(value, error) from error
-    if row.version != ROW_VERSION:
+    if not is_readable(row.version):
         raise unknown_version(row.version)
     return row
 
@@ -158,7 +159,12 @@ def row_fault(value: bytes, error: Exception) -> RowError:
         version = _version_decoder.decode(value).version
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         version = ROW_VERSION
-    return unknown_version(version) if version != ROW_VERSION else RowError(f"not a row: {error}")
+    return RowError(f"not a row: {error}") if is_readable(version) else unknown_version(version)
+
+
+def is_readable(version: int) -> bool:
+    """Tell whether rows of a version are known here."""
+    return 1 <= version <= ROW_VERSION
 
 
 def unknown_version(version: int) -> RowVersionError:

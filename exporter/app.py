@@ -74,7 +74,9 @@ class Exporter:
         if self.registry:
             self._counts.register(RegisteredCollector(self.registry.state))
         asked: list[TopicFollower | SourceEnds] = [*self._followers().values(), self.source]
-        self.metrics.registry.register(StateCollector(self.store, self.state, asked))
+        self.metrics.registry.register(
+            StateCollector(self.store, settings.max_series, self.state, asked)
+        )
         self._sender = Sender(settings.send_within_seconds, self.metrics.scrapes_cut_off.inc)
         self._check_token = TokenCheck(settings.metrics_token, "metrics_token", self.requests)
 
@@ -120,6 +122,7 @@ class Exporter:
             await self._coverage.reach(receipts, self._settings.after_timeout_seconds)
             self._check_caught_up()
             wanted = negotiate(request)
+            self._check_series()
             if request.method == "HEAD":
                 return head_response(wanted)
             body = await scrapes.body(openmetrics=wanted.openmetrics)
@@ -134,6 +137,21 @@ class Exporter:
         """
         if missing := self.not_caught_up():
             raise unavailable("Not ready: waiting for " + ", ".join(missing))
+
+    def _check_series(self) -> None:
+        """Refuse the whole of a scrape: a part of it would look like entities that are gone.
+
+        Raises:
+            ApiError: 503, there are more series than the settings allow.
+        """
+        series, limit = self.store.series(), self._settings.max_series
+        if limit and series > limit:
+            self.metrics.scrapes_refused.inc()
+            raise unavailable(
+                f"There are {series} series, more than MAX_SERIES={limit}: raise it, or shard the "
+                "exporters",
+                retry_after=60,
+            )
 
     def api_routes(self) -> list[TemplateRoute]:
         """What is asked about the promise: the ledger, and receipts."""

@@ -50,6 +50,14 @@ def escape(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
+def series_of(card: str) -> int:
+    """Number of lines that a card makes."""
+    lines = card.count("\n") - 1  # the labels are no series
+    if "\n\n" in card:
+        lines -= card.split("\n").count(NO_VALUE) - 1  # nor is what is behind the last line end
+    return max(0, lines)
+
+
 class CardWriter:
     """Writes the cards of one kind's entities."""
 

@@ -85,9 +85,14 @@ class StateCollector(Collector):
     """What is shown, and how far behind Kafka it is."""
 
     def __init__(
-        self, store: StateStore, state: TopicFollower, asked: Iterable[TopicFollower | SourceEnds]
+        self,
+        store: StateStore,
+        max_series: int,
+        state: TopicFollower,
+        asked: Iterable[TopicFollower | SourceEnds],
     ) -> None:
         self._store = store
+        self._max_series = max_series
         self._state = state
         self._asked = tuple(asked)
 
@@ -98,6 +103,16 @@ class StateCollector(Collector):
         for kind in KINDS:
             entities.add_metric([kind], self._store.entities(kind))
         yield entities
+        yield GaugeMetricFamily(
+            "tobogganing_exporter_series",
+            "Series of clients and headends that /metrics shows now",
+            self._store.series(),
+        )
+        yield GaugeMetricFamily(
+            "tobogganing_exporter_series_limit",
+            "Series beyond which /metrics is refused; 0: none",
+            self._max_series,
+        )
         yield GaugeMetricFamily(
             "tobogganing_exporter_unreadable_entities",
             "Entities, or ledgers, whose newest row cannot be read: older ones are shown",
@@ -162,6 +177,12 @@ class ExporterMetrics:
         self.scrapes_cut_off = Counter(
             "tobogganing_exporter_scrapes_cut_off",
             "Scrapes whose answer was cut off because it was read too slowly",
+            registry=registry,
+        )
+
+        self.scrapes_refused = Counter(
+            "tobogganing_exporter_scrapes_refused",
+            "Scrapes that were refused because there are more series than MAX_SERIES",
             registry=registry,
         )
 

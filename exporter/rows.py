@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType, defstruct
 
 from contract.kinds import EntityKind
-from contract.row import ROW_VERSION, row_fault, unknown_version
+from contract.row import is_readable, row_fault, unknown_version
 
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
@@ -64,7 +64,7 @@ class RowReader:
             row: ShownRow = self._decoder.decode(value)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise row_fault(value, error) from error
-        if row.version != ROW_VERSION:
+        if not is_readable(row.version):
             raise unknown_version(row.version)
         return row
 

@@ -18,6 +18,8 @@ class ExporterSettings(KafkaSettings, HttpSettings):
     """Scrapes that may wait for a submission at a time; more are answered 503."""
     send_within_seconds: Annotated[float, Meta(gt=0, le=600)] = 60.0
     """Seconds in which a scraper must have read its answer; then it is cut off."""
+    max_series: Annotated[int, Meta(ge=0)] = 10_000_000
+    """Series of clients and headends that may be shown; with more, no scrape is. 0: no limit."""
     exporter_shard: Annotated[str, Meta(pattern=SHARD_PATTERN)] = "1/1"
     """`2/10`: this is the second of ten exporters that share the partitions."""
 

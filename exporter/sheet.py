@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contract.kinds import EntityKind
 from contract.position import Position
 from exporter.fates import Held
-from exporter.lines import NO_SERIES, CardWriter, LineMaker
+from exporter.lines import NO_SERIES, CardWriter, LineMaker, series_of
 from exporter.rows import RowReader
 
 STEP = 512
@@ -21,6 +21,8 @@ class Sheet:
     """
 
     def __init__(self, kind: EntityKind) -> None:
+        self.series = 0
+        """Number of lines that a snapshot of this moment makes."""
         self._lines = LineMaker(kind)
         self._read = RowReader(kind).read
         self._write = CardWriter(kind).card
@@ -31,6 +33,7 @@ class Sheet:
         self._indexes = array("q")
         self._generations = array("q")
         self._cards: list[str] = []
+        self._series = array("H")
 
     def __len__(self) -> int:
         """Number of entities with series."""
@@ -57,7 +60,7 @@ class Sheet:
         self._offsets[slot] = offset
         self._indexes[slot] = index
         self._generations[slot] = generation
-        self._cards[slot] = card
+        self._show(slot, card)
         return True
 
     def apply_tombstone(self, key: bytes, removed_at: Position | None) -> bool:
@@ -69,7 +72,7 @@ class Sheet:
         if removed_at is not None and removed_at < held:
             return False
         del self._slots[key]
-        self._cards[slot] = NO_SERIES
+        self._show(slot, NO_SERIES)
         self._free.append(slot)
         return True
 
@@ -100,6 +103,12 @@ class Sheet:
             yield self._lines.lines(cards)
         yield [b"\n"] * len(self._lines.headers)
 
+    def _show(self, slot: int, card: str) -> None:
+        series = series_of(card)
+        self.series += series - self._series[slot]
+        self._series[slot] = series
+        self._cards[slot] = card
+
     def _new_slot(self, key: bytes) -> int:
         if self._free:
             slot = self._free.pop()
@@ -108,5 +117,6 @@ class Sheet:
             for numbers in (self._offsets, self._indexes, self._generations):
                 numbers.append(0)
             self._cards.append(NO_SERIES)
+            self._series.append(0)
         self._slots[key] = slot
         return slot

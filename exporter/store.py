@@ -86,6 +86,10 @@ class StateStore:
         """Number of entities of a kind that have series."""
         return len(self._sheets[kind.encode()])
 
+    def series(self) -> int:
+        """Number of series of all entities."""
+        return sum(sheet.series for sheet in self._sheets.values())
+
     def snapshot(self) -> list[Iterator[list[bytes]]]:
         """All entity families as of this moment, in the form that both text formats share.
 

@@ -15,6 +15,7 @@ from contract.kinds import KINDS
 from gateway.audit import Audit
 from gateway.auth import TokenEndpoint
 from gateway.batch import Batches
+from gateway.capacity import Capacity
 from gateway.certificates import CertificateEndpoints, Certificates, load_authority
 from gateway.clock import BrokerClock
 from gateway.credentials import Credentials
@@ -80,6 +81,8 @@ class Gateway:
             self._limits,
         )
 
+        self._capacity = Capacity(settings, self.registry, self._credentials.catch_up)
+
         # … and a submission, which leaves in a frame of its partition.
         envelopes = Envelopes(self.registry.state, settings.kafka_partitions)
         self._publisher = Publisher(
@@ -116,6 +119,7 @@ class Gateway:
         self.direct = DirectSubmissions(self._submissions.items())
         self._gauges = FollowedGauges()
         self._gauges.follow(self.metrics.waiting, lambda: self._publisher.waiting)
+        self._capacity.show(self._gauges, self.metrics)
         self._tasks: list[asyncio.Task[None]] = []
 
     def routes(self) -> list[TemplateRoute]:
@@ -138,7 +142,13 @@ class Gateway:
             *(endpoint.route() for endpoint in self._submissions.values()),
             self._batches.route(),
             *Registrations(
-                settings, self.registry, credentials, self._certificates, audit, metrics
+                settings,
+                self.registry,
+                credentials,
+                self._certificates,
+                self._capacity,
+                audit,
+                metrics,
             ).routes(),
             *(route for endpoints in entities for route in endpoints.routes()),
             TokenEndpoint(settings, credentials, self.tokens, metrics).route(),

@@ -78,6 +78,34 @@ class GatewayMetrics:
             registry=self.registry,
             multiprocess_mode="livesum",
         )
+        self.registered = Gauge(
+            "tobogganing_gateway_registered",
+            "What is registered, by kind, as far as this gateway has read",
+            ["kind"],
+            registry=self.registry,
+            multiprocess_mode="livemax",
+        )
+        self.registered_limit = Gauge(
+            "tobogganing_gateway_registered_limit",
+            "How many of a kind may be registered; 0: as many as you like",
+            ["kind"],
+            registry=self.registry,
+            multiprocess_mode="livemax",
+        )
+        self.label_values = Gauge(
+            "tobogganing_gateway_label_values",
+            "Different values that a label has among the registered clusters",
+            ["label"],
+            registry=self.registry,
+            multiprocess_mode="livemax",
+        )
+        self.label_values_limit = Gauge(
+            "tobogganing_gateway_label_values_limit",
+            "How many values such a label may have; 0: as many as you like",
+            ["label"],
+            registry=self.registry,
+            multiprocess_mode="livemax",
+        )
         submissions = Counter(
             "tobogganing_gateway_submissions",
             "Submissions by what was answered: received (200), refused (4xx), "

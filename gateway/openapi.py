@@ -29,6 +29,7 @@ _ERRORS = {
     404: "There is nothing registered under this id",
     405: "Another method is allowed here",
     408: "The body did not arrive in time",
+    403: "As many are registered as the installation allows",
     409: "The id is registered already, or somebody else made another change meanwhile",
     413: "The body is too large",
     415: "The body is of another type, or compressed in another way, than is taken here",

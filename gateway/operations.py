@@ -104,7 +104,14 @@ def _registrations() -> list[Operation]:
             f"/api/v1/{collection}/register",
             f"Register a {noun}",
             ("admin",),
-            (*ALWAYS, *WITH_BODY, 409, 429, *([501] if "csr" in body.__struct_fields__ else [])),
+            (
+                *ALWAYS,
+                *WITH_BODY,
+                403,
+                409,
+                429,
+                *([501] if "csr" in body.__struct_fields__ else []),
+            ),
             bodies=(body,),
             answer=answer,
         )

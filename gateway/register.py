@@ -12,6 +12,7 @@ from starlette.responses import Response
 from contract.kinds import CLIENT, HEADEND, is_id
 from contract.registry import CLUSTER, RECORD_VERSION, RELAY, RegistryRecord, hash_api_key
 from gateway.audit import ADMIN, Audit, Change
+from gateway.capacity import Capacity, LimitError
 from gateway.certificates import Certificates, audited
 from gateway.credentials import Credentials
 from gateway.decoding import BodyError, JsonDecoder
@@ -58,10 +59,12 @@ class Registrations:
         registry: RegistryWriter,
         credentials: Credentials,
         certificates: Certificates,
+        capacity: Capacity,
         audit: Audit,
         metrics: GatewayMetrics,
     ) -> None:
         self._registry = registry
+        self._capacity = capacity
         self._certificates = certificates
         self._credentials = credentials
         self._audit = audit
@@ -172,7 +175,20 @@ class Registrations:
         The certificate is made first and given out last: without a good request nothing is
         registered, and without a registration nobody has the certificate.
         """
-        type = record.attributes.get("type", record.kind)
+        try:
+            async with self._capacity.room_for(record, asked.deadline):
+                return await self._add_within(record, asked, csr, cluster)
+        except LimitError:
+            self._count(record, "limited")
+            raise
+
+    async def _add_within(
+        self,
+        record: RegistryRecord,
+        asked: Asked,
+        csr: str | None,
+        cluster: RegistryRecord | None,
+    ) -> dict[str, str]:
         issued = self._certificates.sign(csr, record) if csr is not None else None
         details = audited(issued) if issued is not None else {}
         change = Change(ADMIN, "register", f"{record.kind}:{record.id}", asked.address, details)
@@ -180,21 +196,25 @@ class Registrations:
             try:
                 added = await self._registry.add(record, asked.deadline)
             except UnconfirmedError as error:
-                self._metrics.registrations.labels(type, "unconfirmed").inc()
+                self._count(record, "unconfirmed")
                 raise unavailable(
                     "Kafka did not confirm the registration in time: it may still come to be"
                 ) from error
             if not added:
-                self._metrics.registrations.labels(type, "conflict").inc()
+                self._count(record, "conflict")
                 raise ApiError(409, f"The {record.kind} {record.id} is registered already")
             if cluster is not None and not self._is_registered(cluster):
                 await self._take_back(record, asked.deadline)
-                self._metrics.registrations.labels(type, "conflict").inc()
+                self._count(record, "conflict")
                 raise ApiError(409, f"The cluster {cluster.id} has been removed meanwhile")
-        self._metrics.registrations.labels(type, "success").inc()
+        self._count(record, "success")
         if issued is None:
             return {}
         return msgspec.structs.asdict(self._certificates.give_out(issued, record.kind))
+
+    def _count(self, record: RegistryRecord, result: str) -> None:
+        type = record.attributes.get("type", record.kind)
+        self._metrics.registrations.labels(type, result).inc()
 
     def _is_registered(self, record: RegistryRecord) -> bool:
         current = self._registry.get(record.kind, record.id)

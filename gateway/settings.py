@@ -36,6 +36,14 @@ class GatewaySettings(KafkaSettings, HttpSettings):
     auth_failures_per_minute: Annotated[float, Meta(ge=0)] = 60
     """Failed attempts of one address that are answered 401; more are 429. 0: no limit."""
 
+    max_clients: Annotated[int, Meta(ge=0)] = 1_000_000
+    """Clients that may be registered; more are refused. 0: no limit."""
+    max_headends: Annotated[int, Meta(ge=0)] = 100_000
+    max_clusters: Annotated[int, Meta(ge=0)] = 10_000
+    max_relays: Annotated[int, Meta(ge=0)] = 10_000
+    max_label_values: Annotated[int, Meta(ge=0)] = 1_000
+    """Regions, and datacenters, that clusters may have; more are refused. 0: no limit."""
+
     @property
     def token_lifetime(self) -> float:
         """Life of a token in seconds."""

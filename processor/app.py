@@ -15,6 +15,7 @@ from processor.changelog import Writer
 from processor.consumer import LedgerTransport
 from processor.heartbeat import Heartbeat
 from processor.lease import Lease
+from processor.liveness import Liveness
 from processor.metrics import ProcessorMetrics
 from processor.ownership import Ownership
 from processor.poison import PoisonCap
@@ -63,6 +64,14 @@ class Processor:
             topics.submissions.name,
             self._first_source_offset,
             PoisonCap(settings.dead_letters_per_minute),
+        )
+        self.liveness = Liveness(
+            settings,
+            settings.group,
+            topics.submissions.name,
+            self.table.store,
+            lambda partition: self.ownership.settled and partition not in self.stops.stopped,
+            settings.stuck_after_seconds,
         )
         self.agent = Agent(
             self.table,

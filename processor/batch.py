@@ -12,6 +12,7 @@ from contract.anomaly import Anomaly, Reason
 from contract.position import Position
 from contract.row import (
     POSITION_HEADER,
+    ROW_VERSION,
     EntityRow,
     LedgerRow,
     decode_entity_row,
@@ -80,6 +81,7 @@ class PartitionBatch:
 
     def __post_init__(self) -> None:
         self.ledger = copy.copy(self.state.ledger)
+        self.ledger.version = ROW_VERSION  # an older worker may have written it
 
     def row(self, key: bytes) -> EntityRow | None:
         """The row as this batch leaves it.

@@ -24,6 +24,9 @@ class ProcessorSettings(KafkaSettings, HttpSettings):
     dead_letters_per_minute: Annotated[float, Meta(ge=0)] = 1000.0
     """Dead letters of one partition; beyond it the partition stops for a while. 0: no cap."""
 
+    stuck_after_seconds: Annotated[float, Meta(ge=1)] = 120.0
+    """A partition whose frames wait for so long, and that does not move, is a fault."""
+
     @property
     def group(self) -> str:
         return processor_group(self.kafka_topic_prefix)

@@ -51,6 +51,7 @@ class Ground(mode.Service):
             vital(processor.sweeper.watch(), "watch"),
             vital(processor.anomalies.run(), "anomalies"),
             vital(processor.stops.run(), "stops"),
+            vital(processor.liveness.run(), "liveness"),
         ]
 
     async def _prepare(self) -> None:
@@ -99,4 +100,5 @@ def http_app(
         check_token(request)
         return exposition(request, [registry])
 
-    return build_app([*health_routes(waiting_for), route("/metrics", metrics, "GET")], requests)
+    routes = health_routes(waiting_for, processor.liveness.faults)
+    return build_app([*routes, route("/metrics", metrics, "GET")], requests)

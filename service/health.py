@@ -11,10 +11,16 @@ Reasons = Callable[[], Awaitable[list[str]]]
 """Returns what the service still waits for, in words; nothing when it is ready."""
 
 
-def health_routes(reasons: Reasons) -> list[TemplateRoute]:
+Faults = Callable[[], list[str]]
+"""Returns why the process should be started again, in words; nothing while it is well."""
+
+
+def health_routes(reasons: Reasons, faults: Faults = list) -> list[TemplateRoute]:
     """`/-/healthy`, `/health`, `/healthz` (alive); `/-/ready` (200 once nothing is waited for)."""
 
     async def healthy(_: Request) -> Response:
+        if found := faults():
+            return JSON({"error": "Not healthy: " + "; ".join(found), "faults": found}, 503)
         return JSON({"status": "healthy"})
 
     async def ready(_: Request) -> Response:

@@ -23,7 +23,7 @@ FAULTS: dict[str, Fault] = {
     "exporter-kill": crashes.ends("exporters", signal.SIGKILL),
     "exporter-term": crashes.ends("exporters", signal.SIGTERM),
     "worker-rolling": crashes.rolls("workers"),
-    "service-rolling": crashes.rolls("workers", "exporters", "gateways"),
+    "service-rolling": crashes.rolls("exporters", "workers", "gateways"),
     "worker-joins": crashes.worker_joins_and_leaves,
     "leader-kill": outages.leader_killed,
     "controller-kill": outages.controller_killed,

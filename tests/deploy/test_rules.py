@@ -20,6 +20,7 @@ TESTS = sorted((PROMETHEUS / "tests").glob("*_test.yml"))
 GUIDE = ["ClientOffline", "HeadendHighCPU", "HeadendDown"]
 OURS = [
     "AuthenticationFailures",
+    "CardinalityLimit",
     "DeadLetters",
     "LedgerOutOfBalance",
     "MetricsMissing",

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.integration.processes import ADMIN_TOKEN, Service
@@ -30,6 +31,9 @@ class Ended(NamedTuple):
 
 class CommandLine:
     """`tobogganing …` against one gateway."""
+
+    code: Path | None = None
+    """Folder of another version of our packages, of which the commands are."""
 
     def __init__(self, url: str, **environ: str) -> None:
         self._environ = os.environ | {"TOBOGGANING_URL": url, "ADMIN_TOKEN": ADMIN_TOKEN} | environ
@@ -66,7 +70,10 @@ class CommandLine:
         pipe = asyncio.subprocess.PIPE
         streams = {"stdin": pipe, "stdout": pipe, "stderr": pipe} | streams
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tobogganing", *words), env=self._environ, **streams
+            *(sys.executable, "-m", "tobogganing", *words),
+            env=self._environ,
+            cwd=self.code,
+            **streams,
         )
         try:
             yield process

@@ -45,6 +45,9 @@ class Service:
     `http` asks it; with `authorized` headers where METRICS_TOKEN is needed.
     """
 
+    code: Path | None = None
+    """Folder of another version of our packages, which the next start runs."""
+
     authorized: ClassVar = {"authorization": f"Bearer {METRICS_TOKEN}"}
 
     def __init__(self, module: str, kafka: KafkaSettings, folder: Path, **extra: str) -> None:
@@ -89,6 +92,7 @@ class Service:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", *self.module.split()),
                 env=self._environ,
+                cwd=self.code,
                 stdout=log,
                 stderr=log,
             )

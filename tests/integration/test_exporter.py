@@ -182,6 +182,36 @@ async def test_a_restart_shows_everything_or_nothing(rows: RowWriter, exporter: 
         assert (await exporter.http.get("/-/ready")).status_code == 200
 
 
+async def test_more_series_than_the_limit_are_no_scrape_at_all(
+    kafka_settings: KafkaSettings, rows: RowWriter, tmp_path: Path
+) -> None:
+    """Two clients have five series, of which four are allowed; one that leaves makes room."""
+    await rows.row(CLIENT, 0, labels=LABELS, metrics={"bytes_sent": 1, "bytes_received": 1})
+    await rows.row("client:c-2", 0, labels=LABELS, metrics={"bytes_sent": 1})
+    for partition in range(kafka_settings.kafka_partitions):
+        await rows.ledger(partition, 0, read=1, applied=1)
+    async with Service("exporter", kafka_settings, tmp_path, MAX_SERIES="4") as exporter:
+        await exporter.ready()
+        refused = await exporter.scrape()
+        assert refused.status_code == 503
+        assert refused.json()["error"] == (
+            "There are 5 series, more than MAX_SERIES=4: raise it, or shard the exporters"
+        )
+        assert "Retry-After" in refused.headers
+        assert await own_metric(exporter, "tobogganing_exporter_series ") == 5
+        assert await own_metric(exporter, "tobogganing_exporter_series_limit ") == 4
+        assert await own_metric(exporter, "tobogganing_exporter_scrapes_refused_total ") == 1
+        assert (await exporter.http.get("/-/ready")).status_code == 200
+
+        partition = rows.partition(CLIENT)
+        await rows.row(CLIENT, 1, labels=LABELS, removed=True)
+        await rows.ledger(partition, 1, read=2, applied=2)
+        scrape = await exporter.scrape(f"{partition}-1-0")
+        assert scrape.status_code == 200
+        assert len(samples(scrape.text, "tobogganing_client_bytes_sent")) == 1
+        assert await own_metric(exporter, "tobogganing_exporter_series ") == 2
+
+
 async def test_without_kafka(kafka_install: Install, tmp_path: Path) -> None:
     """Kafka comes late, dies and comes back: scrapes go on, readiness tells."""
     cluster = Cluster(tmp_path / "kafka", kafka_install)

@@ -60,7 +60,12 @@ def manager_families() -> list[Row]:
 
 
 def gateway_families() -> list[Row]:
-    rows = families(GatewayMetrics().registry)
+    metrics = GatewayMetrics()
+    for gauge in (metrics.registered, metrics.registered_limit):
+        gauge.labels("client")
+    for gauge in (metrics.label_values, metrics.label_values_limit):
+        gauge.labels("region")
+    rows = families(metrics.registry)
     return [row for row in rows if row[0].startswith("tobogganing_gateway_")]
 
 
@@ -78,7 +83,7 @@ def exporter_families() -> list[Row]:
     registry = TopicFollower(settings, topics.registry.name, [0], lambda *_: None)
     own = ExporterMetrics(CollectorRegistry())
     asked = (state, registry, source_ends())
-    return families(own.registry, StateCollector(StateStore([0]), state, asked))
+    return families(own.registry, StateCollector(StateStore([0]), 0, state, asked))
 
 
 def source_ends() -> SourceEnds:

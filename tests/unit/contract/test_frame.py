@@ -78,3 +78,13 @@ def test_partition_is_the_same_for_every_process() -> None:
     key = entity_key("client", "test-client")
     assert key == b"client:test-client"
     assert partition_of(key, 12) == zlib.crc32(b"client:test-client") % 12
+
+
+def test_older_versions_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    older = encode_frame(1, [])
+    monkeypatch.setattr("contract.frame.FRAME_VERSION", 3)
+    assert decode_frame(older).version == 1
+    assert decode_frame(b'{"version":2,"answer_by":1,"submissions":[]}').version == 2
+    for version in (0, -1, 4):
+        with pytest.raises(FrameError, match=f"frame version {version} is not known here"):
+            decode_frame(b'{"version":%d,"answer_by":1,"submissions":[]}' % version)

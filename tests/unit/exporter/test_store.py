@@ -212,6 +212,8 @@ def test_a_scrape_shows_the_newest_rows_as_prometheus_client_does(
         rows = after
         text, openmetrics = rendered(rows)
         assert in_order(exposition(store)) == in_order(text)
+        lines = exposition(store).split(b"\n")
+        assert store.series() == sum(line[:1] not in (b"", b"#") for line in lines)
         assert in_order(exposition(store) + b"# EOF\n") == in_order(openmetrics)
     for kind in KINDS:
         alive = [key for key, row in rows.items() if key.startswith(kind) and not row.removed]

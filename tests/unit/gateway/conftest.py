@@ -20,6 +20,7 @@ from contract.kinds import KINDS
 from gateway.audit import Audit
 from gateway.auth import TokenEndpoint
 from gateway.batch import Batches
+from gateway.capacity import Capacity
 from gateway.certificates import CertificateEndpoints, Certificates, load_authority
 from gateway.credentials import Credentials
 from gateway.direct import DirectSubmissions
@@ -176,6 +177,7 @@ class Api:
     key_folder: Path
     audit: MemoryTopic
     publisher: Publisher
+    capacity: Capacity
     catch_ups: list[float]
     registry_is_away: bool = False
 
@@ -243,6 +245,7 @@ async def api(
     limits = Limits(settings, requests)
     credentials = Credentials(registry, tokens, requests, metrics, refusals, check_admin, limits)
     audit = Audit("audit", audit_topic)
+    capacity = Capacity(settings, registry, credentials.catch_up)
     certificates = Certificates(load_authority(settings), registry, metrics)
     envelopes = Envelopes(registry.state, 4)
     endpoints = {
@@ -254,7 +257,9 @@ async def api(
     routes = [
         *(endpoint.route() for endpoint in endpoints.values()),
         Batches(settings, registry, credentials, publisher, metrics, limits, envelopes).route(),
-        *Registrations(settings, registry, credentials, certificates, audit, metrics).routes(),
+        *Registrations(
+            settings, registry, credentials, certificates, capacity, audit, metrics
+        ).routes(),
         *(
             route
             for collection in COLLECTIONS
@@ -283,6 +288,7 @@ async def api(
             tmp_path / "keys",
             audit_topic,
             publisher,
+            capacity,
             [],
         )
 

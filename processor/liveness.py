@@ -1,0 +1,104 @@
+"""The watch over a worker's progress: asks Kafka, by connections of its own, and compares."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+
+import structlog
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from processor.progress import Progress
+from processor.store import PartitionedStore
+from service.kafka import client_options
+from service.reader import TopicEnds
+from service.settings import KafkaSettings
+from service.tasks import die
+
+log = structlog.get_logger(__name__)
+
+INTERVAL = 2.0
+"""Seconds between two looks."""
+QUESTION_TIMEOUT = 9.0
+"""Seconds that a look may take; then Kafka counts as away."""
+
+
+class Liveness:
+    """Says why a worker should be started again.
+
+    A worker that nobody has started again ends itself once that has been so for the same time once
+    more: Docker's restart policy, for one, looks at nothing but the end of a process.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        group: str,
+        submissions: str,
+        store: PartitionedStore,
+        moving: Callable[[int], bool],
+        limit: float,
+    ) -> None:
+        self._settings = settings
+        self._group = group
+        self._submissions = submissions
+        self._store = store
+        self._moving = moving
+        self._progress = Progress(limit)
+
+    def faults(self, now: float | None = None) -> list[str]:
+        """Why this worker is not healthy; nothing while it is."""
+        return self._progress.stuck(time.monotonic() if now is None else now)
+
+    async def run(self) -> None:
+        """Look for ever."""
+        partitions = range(self._settings.kafka_partitions)
+        while True:
+            try:
+                async with (
+                    _admin(self._settings) as admin,
+                    TopicEnds(self._settings, self._submissions, partitions) as topic,
+                ):
+                    await self._watch(admin, topic)
+            except KafkaError as error:  # it could not be reached at first
+                log.info("Kafka does not answer", reason=repr(error))
+            await asyncio.sleep(INTERVAL)
+
+    async def _watch(self, admin: AIOKafkaAdminClient, topic: TopicEnds) -> None:
+        while True:
+            ends = await self._ask(admin, topic)
+            now = time.monotonic()
+            self._progress.look(now, self._ledgers(), ends)
+            if reasons := self._progress.stuck(now, times=2):
+                die("this worker is stuck", reason="; ".join(reasons))
+            await asyncio.sleep(INTERVAL)
+
+    async def _ask(self, admin: AIOKafkaAdminClient, topic: TopicEnds) -> dict[int, int] | None:
+        """Where the partitions end; None where Kafka, or the group's coordinator, is away."""
+        try:
+            async with asyncio.timeout(QUESTION_TIMEOUT):
+                ends = await topic.ends()
+                # Without its coordinator a worker waits, and rightly: so that must answer, too.
+                await admin.list_consumer_group_offsets(self._group)
+        except (KafkaError, TimeoutError, OSError) as error:
+            log.info("Kafka does not answer", reason=repr(error))
+            return None
+        return ends
+
+    def _ledgers(self) -> dict[int, int]:
+        return {
+            partition: state.ledger.offset
+            for partition, state in self._store.partitions.items()
+            if state.loaded and self._moving(partition)
+        }
+
+
+@contextlib.asynccontextmanager
+async def _admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(**client_options(settings))
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()

@@ -1,0 +1,90 @@
+"""A worker that hangs is seen, and nobody is killed for what a restart cannot mend."""
+
+import asyncio
+import os
+import textwrap
+import time
+from pathlib import Path
+
+from contract.frame import entity_key
+from service.settings import KafkaSettings
+from tests.integration.frames import PARTITIONS, FrameWriter, client, ids_of
+from tests.integration.workers import Found, a_worker, running, settled
+from tobogganing.local.cluster import Cluster
+from tobogganing.local.install import Install
+
+STUCK_AFTER = "4"
+
+
+def hanging(folder: Path) -> dict[str, str]:
+    """The environment of a worker whose batches hang for ever while the file `hang` is there."""
+    startup = folder / "startup"
+    startup.mkdir()
+    (startup / "sitecustomize.py").write_text(
+        textwrap.dedent(f"""
+            import asyncio, pathlib, sys
+            if "processor" in sys.orig_argv:
+                from processor.heartbeat import Heartbeat
+                fresh = Heartbeat.fresh
+
+                async def hanging(self):
+                    if pathlib.Path({str(folder / "hang")!r}).exists():
+                        await asyncio.Event().wait()
+                    await fresh(self)
+
+                Heartbeat.fresh = hanging
+        """)
+    )
+    root = str(Path(__file__).resolve().parents[2])
+    return {"PYTHONPATH": os.pathsep.join((str(startup), root))}
+
+
+async def test_a_worker_that_hangs_is_unhealthy_then_ends_and_goes_on_anew(
+    settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
+) -> None:
+    (id,) = ids_of(0, PARTITIONS, 1)
+    worker = a_worker(
+        settings, "w1", tmp_path, STUCK_AFTER_SECONDS=STUCK_AFTER, **hanging(tmp_path)
+    )
+    async with running(worker):
+        await frames.frame(0, client(id, bytes_sent=1))
+        await settled(settings)
+        (tmp_path / "hang").touch()
+        await frames.frame(0, client(id, bytes_sent=2))
+        sent = time.monotonic()
+        fault = await worker.until("/-/healthy", 503)
+        assert time.monotonic() - sent > float(STUCK_AFTER)
+        (reason,) = fault.json()["faults"]
+        assert reason.startswith("partition 0 has stood behind offset 0 for ")
+        assert reason.endswith(" s, and 1 records wait")
+        assert await worker.ended(30) == 70
+        (tmp_path / "hang").unlink()
+        await worker.start()
+        await worker.ready()
+        await settled(settings)
+        assert (await worker.http.get("/-/healthy")).status_code == 200
+    assert (await Found.of(settings)).ledgers[0].applied == 2
+    assert entity_key("client", id) in (await Found.of(settings)).rows
+
+
+async def test_while_kafka_is_away_a_worker_is_healthy(
+    kafka_install: Install, tmp_path: Path
+) -> None:
+    cluster = Cluster(tmp_path / "kafka", kafka_install)
+    await cluster.start()
+    broker = cluster.brokers[0]
+    settings = KafkaSettings(kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_partitions=1)
+    worker = a_worker(settings, "w1", tmp_path, STUCK_AFTER_SECONDS="1")
+    try:
+        async with running(worker):
+            await broker.kill()
+            await worker.until("/-/ready", 503)
+            deadline = asyncio.get_running_loop().time() + 12
+            while asyncio.get_running_loop().time() < deadline:
+                assert (await worker.http.get("/-/healthy")).status_code == 200
+            broker.launch()
+            await worker.ready()
+            assert (await worker.http.get("/-/healthy")).status_code == 200
+        assert worker.faults() == []
+    finally:
+        await cluster.stop()
