@@ -14,7 +14,7 @@ from exporter.body import BLOCK, Body, make_body
 from exporter.sending import Sender
 from service.exposition import Wanted
 
-SOON = 0.05
+SOON = 1.0
 NEVER = 600.0
 TEXT = b"a line of text\n" * (3 * BLOCK // 15)
 PLAIN = Wanted(openmetrics=False, gzip=False)
