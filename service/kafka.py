@@ -146,7 +146,7 @@ def _check_partitions(topic: Topic, partitions: int) -> None:
         raise TopicMismatchError(
             f"topic {topic.name} has {partitions} partitions, but KAFKA_PARTITIONS asks for "
             f"{topic.partitions}. The number is fixed when an installation starts: set "
-            f"KAFKA_PARTITIONS={partitions}, or choose another KAFKA_TOPIC_PREFIX."
+            f"KAFKA_PARTITIONS={partitions}, or move to another KAFKA_TOPIC_PREFIX: docs/moving.md."
         )
 
 

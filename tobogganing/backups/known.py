@@ -7,8 +7,10 @@ from aiokafka import ConsumerRecord
 from contract.registry import (
     REVISION_HEADER,
     RegistryError,
+    RegistryRecord,
     RegistryState,
     RegistryVersionError,
+    decode_record,
     decode_revision,
 )
 from processor.state import PartitionState
@@ -38,6 +40,11 @@ class KnownRegistry:
         async with TopicReader(settings, topics_of(settings).registry.name, [0]) as reader:
             known.end = (await reader.read_to_end(known._apply, {}))[0]
         return known
+
+    def held(self, key: bytes) -> RegistryRecord | None:
+        """The current record of a key, decoded for this one look."""
+        value = self.state.encoded(key)
+        return None if value is None else decode_record(value)
 
     def _apply(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
         for record in records:

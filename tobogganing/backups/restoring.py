@@ -74,7 +74,7 @@ async def _compare_registry(
     known = await KnownRegistry.of(settings)
     for entry in backup.records():
         record = decode_record(bytes(entry.value))
-        held = known.state.current(entry.key.encode())
+        held = known.held(entry.key.encode())
         tally.add(entry.key, of_record(record, held, now_ms()))
         progress.add(1)
 

@@ -38,7 +38,7 @@ async def write_registry(
     def missing() -> Iterator[ChangelogRecord]:
         for entry in backup.records():
             record, key = decode_record(bytes(entry.value)), entry.key.encode()
-            held = known.state.current(key)
+            held = known.held(key)
             if of_record(record, held, now_ms()) is Standing.MISSING:
                 yield key, encode_record(succeeding(record, held)), NO_HEADERS
             else:
