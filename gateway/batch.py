@@ -20,7 +20,7 @@ from gateway.cargo import AT_A_TIME, Cargo, Rejected
 from gateway.credentials import Credentials
 from gateway.decoding import BodyError
 from gateway.envelopes import Envelopes
-from gateway.items import Item, ItemsDecoder
+from gateway.items import MAX_ITEMS, Item, ItemsDecoder
 from gateway.limits import Limits
 from gateway.metrics import GatewayMetrics
 from gateway.publish import Publisher
@@ -32,7 +32,6 @@ from service.bearer import bearer_credential
 from service.http import ApiError, TemplateRoute, route
 
 PATH = "/api/v1/metrics"
-MAX_ITEMS = 10_000
 MAX_BYTES = 8 * 1024 * 1024
 _encoder = msgspec.json.Encoder()
 

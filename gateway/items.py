@@ -4,17 +4,27 @@ Most batches hold nothing but plain items: these are decoded in one call. If tha
 is decoded for itself, to tell which is at fault.
 """
 
+import functools
+import itertools
+import re
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, NamedTuple, Protocol, cast
 
 import msgspec
 from msgspec import Meta, Raw
+from msgspec.structs import astuple
 
 from contract.kinds import KINDS, EntityKind
 from gateway.bodies import Body, BodyDecoder, declare, declare_plain, plainly
 from gateway.decoding import BODY, BodyError, JsonDecoder
 
+MAX_ITEMS = 10_000
+"""Items that a batch may have."""
+
 Id = Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+_LINE = re.compile(rb"\S[^\n]*")
 
 
 class Item(Protocol):
@@ -56,11 +66,13 @@ class ItemsDecoder:
             item = struct if item is None else item | struct
         self._item = msgspec.json.Decoder(item)
         self._array = msgspec.json.Decoder(list[item])
-        self._parts = JsonDecoder(list[Raw])
+        self._parts = JsonDecoder(_parts())
         self._head = JsonDecoder(_Head)
 
     def decode_array(self, content: bytes, now: float) -> list[Item] | Iterator[Item]:
         """Decode a JSON array. It is one document: if it is none, nothing of it counts.
+
+        Of more than MAX_ITEMS items there is at least one too many.
 
         Raises:
             BodyError: it is no array.
@@ -68,14 +80,15 @@ class ItemsDecoder:
         plain = plainly(self._array.decode, content)
         if plain is not None:
             return plain
-        return (self._decode_one(bytes(part), now) for part in self._parts.decode(content))
+        parts = itertools.takewhile(_is_there, astuple(self._parts.decode(content)))
+        return (self._decode_one(bytes(part), now) for part in parts)
 
     def decode_lines(self, content: bytes, now: float) -> list[Item] | Iterator[Item]:
         """Decode lines, each a JSON document; empty ones count for nothing."""
         plain = plainly(cast(Callable[[bytes], list[Item]], self._item.decode_lines), content)
         if plain is not None:
             return plain
-        return (self._decode_one(line, now) for line in content.split(b"\n") if line.strip())
+        return (self._decode_one(line[0], now) for line in _LINE.finditer(content))
 
     def _decode_one(self, content: bytes, now: float) -> Item:
         plain: Item | None = plainly(self._item.decode, content)
@@ -90,6 +103,20 @@ class ItemsDecoder:
             return Decoded(kind, id, self._bodies[kind].decode(content, now))
         except BodyError as error:
             return Decoded(kind, id, None, str(error).removeprefix(f"{BODY}: "))
+
+
+def _is_there(part: Raw | None) -> bool:
+    return part is not None
+
+
+@functools.cache
+def _parts() -> type[Any]:
+    """Make the type of an array of which only so much is kept as a batch may have, and one more.
+
+    A list would have an object of 60 bytes for every `1,` of a body.
+    """
+    fields = [(f"part{place}", Raw, None) for place in range(MAX_ITEMS + 1)]
+    return msgspec.defstruct("Parts", fields, array_like=True, gc=False)
 
 
 def _declare_plain_item(kind: EntityKind) -> type[Any]:

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from contract.kinds import ID_PATTERN
-from gateway.batch import MAX_ITEMS
+from gateway.items import MAX_ITEMS
 from gateway.operations import Operation, operations
 from service.http import JSON, TemplateRoute, route
 
