@@ -21,14 +21,17 @@ SLOWEST = 10
 def main(name: str, seconds: int, seed: int, folder: Path) -> None:
     """Fuzz until the time is over, or something is found; does not return."""
     with atheris.instrument_imports(include=PACKAGES, enable_loader_override=False):
-        from tests.fuzz.seeds import SEEDS
+        from tests.fuzz.seeds import SEEDS, words
         from tests.fuzz.targets import TARGETS
 
     corpus = folder / "corpus"
     corpus.mkdir(parents=True)
     for number, data in enumerate(SEEDS[name]()):
         (corpus / f"seed-{number}").write_bytes(data)
+    dictionary = folder / "words"
+    dictionary.write_text("".join(f'"{escaped(word)}"\n' for word in words()))
     options = {
+        "dict": dictionary,
         "max_total_time": seconds,
         "seed": seed,
         "max_len": MAX_BYTES,
@@ -41,6 +44,11 @@ def main(name: str, seconds: int, seed: int, folder: Path) -> None:
     arguments = [f"-{option}={value}" for option, value in options.items()]
     atheris.Setup([sys.argv[0], *arguments, str(corpus)], TARGETS[name])
     atheris.Fuzz()
+
+
+def escaped(word: bytes) -> str:
+    """A word as libFuzzer reads it."""
+    return "".join(f"\\x{byte:02x}" for byte in word)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from backports import zstd
 
 from contract.dead_letter import Origin, encode_origin
-from contract.frame import Submission, encode_frame
+from contract.frame import Frame, Submission, encode_frame
 from contract.kinds import KINDS
 from contract.position import Position, Receipt
-from contract.registry import encode_record
+from contract.registry import RegistryRecord, encode_record
 from contract.row import ROW_VERSION, EntityRow, LedgerRow, encode_position, encode_row
 from tests.fuzz.connection import PAUSE
 from tests.fuzz.gateway import API_KEY, RELAY_KEY, records
@@ -133,3 +133,18 @@ SEEDS = {
     "packed": packed,
     "request": requests,
 }
+
+
+def words() -> Iterator[bytes]:
+    """What fuzzers put together: names, and what stands between them in JSON and in HTTP."""
+    for kind in KINDS.values():
+        yield from (metric.field.encode() for metric in kind.metrics)
+        yield from (label.field.encode() for label in kind.labels if label.submitted)
+    for struct in (Frame, Submission, EntityRow, LedgerRow, RegistryRecord):
+        yield from (field.encode() for field in struct.__struct_fields__)
+    yield from (b'":', b'","', b"[{", b"}]", b"},{", b"null", b"true", b"\\u0000", b"\\ud800", *_NUMBERS)
+    yield from (b"samples", b"client", b"headend", b"\r\n", b"\r\n\r\n", PAUSE, b"0\r\n\r\n")
+    yield from (b"GET ", b"POST ", b"HEAD ", b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", b"/api/v1/")
+    yield from (b"Content-Length: ", b"Transfer-Encoding: chunked", b"Content-Encoding: zstd")
+    yield from (b"Authorization: Bearer ", b"Connection: close", b"Expect: 100-continue")
+    yield from (b"Content-Type: application/x-ndjson", b"Content-Type: application/json")

@@ -55,6 +55,26 @@ def _server() -> Server:
     return Server(_offline())
 
 
+@functools.cache
+def _backlogs(kind: str) -> BacklogDecoder:
+    return BacklogDecoder(KINDS[kind])
+
+
+@functools.cache
+def _bodies(kind: str) -> BodyDecoder:
+    return BodyDecoder(KINDS[kind])
+
+
+@functools.cache
+def _items() -> ItemsDecoder:
+    return ItemsDecoder()
+
+
+@functools.cache
+def _envelopes() -> Envelopes:
+    return Envelopes(_offline().registry.state, PARTITIONS)
+
+
 def frame(data: bytes) -> None:
     """A frame is decoded and means the same when it is encoded again, or is a FrameError."""
     try:
@@ -119,7 +139,7 @@ def submission(data: bytes) -> None:
     for kind in KINDS.values():
         envelope = _envelope(kind.name)
         try:
-            found = BacklogDecoder(kind).read(data, NOW)
+            found = _backlogs(kind.name).read(data, NOW)
             bodies = found if isinstance(found, list) else [found]
             pieces = [_piece(envelope, body) for body in bodies]
         except BodyError:
@@ -131,7 +151,7 @@ def submission(data: bytes) -> None:
             assert all(0 <= value <= 2**63 for value in sent.metrics.values())
         if b'"samples"' not in data:
             with contextlib.suppress(BodyError):
-                slow = envelope.around(BodyDecoder(kind).decode(data, NOW))
+                slow = envelope.around(_bodies(kind.name).decode(data, NOW))
                 assert _framed(slow) == _framed(*pieces), "the two ways differ"
                 continue
             assert not pieces, "the quick way takes what the other refuses"
@@ -139,7 +159,7 @@ def submission(data: bytes) -> None:
 
 def batch(data: bytes) -> None:
     """A batch, as an array and as lines: each item is taken, or says what is wrong with it."""
-    decoder = ItemsDecoder()
+    decoder = _items()
     for decode in (decoder.decode_array, decoder.decode_lines):
         try:
             items = [*decode(data, NOW)]
@@ -174,8 +194,7 @@ def _framed(*pieces: bytes) -> Frame:
 
 
 def _envelope(kind: str) -> Envelope:
-    envelopes = Envelopes(_offline().registry.state, PARTITIONS)
-    envelope = envelopes.find(kind, kind[0])
+    envelope = _envelopes().find(kind, kind[0])
     assert envelope is not None
     return envelope
 

@@ -1,0 +1,124 @@
+"""`python -m tests.fuzz`: fuzz every target for a while; see docs/guarantees.md.
+
+SECONDS (60) is how long each target takes, TARGETS=name,name says which ones, SEED repeats a run.
+INPUT=file TARGETS=name does once more what a fuzzer has found, and shows where it fails.
+"""
+
+import asyncio
+import os
+import random
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.fuzz.targets import TARGETS
+from tobogganing.local.place import CHECKOUT
+
+HEAD = ("target", "seconds", "inputs", "coverage (edges)", "peak memory", "found")
+PATIENCE = 120.0
+"""Seconds that a fuzzer may take to start, and to look at its seeds."""
+_STATISTICS = {
+    "inputs": re.compile(r"stat::number_of_executed_units: *(\d+)"),
+    "memory": re.compile(r"stat::peak_rss_mb: *(\d+)"),
+    "coverage": re.compile(r"\bcov: (\d+)"),
+}
+
+
+class Result(NamedTuple):
+    """What came of a target."""
+
+    target: str
+    seconds: int
+    inputs: int
+    coverage: int
+    megabytes: int
+    is_good: bool
+
+    def row(self) -> tuple[str, ...]:
+        found = "nothing" if self.is_good else "A FAULT"
+        return (
+            self.target,
+            f"{self.seconds}",
+            f"{self.inputs:,}",
+            f"{self.coverage:,}",
+            f"{self.megabytes} MB",
+            found,
+        )
+
+
+def parse(target: str, seconds: int, log: str, code: int) -> Result:
+    """Read what a fuzzer printed; without its figures it has failed."""
+    figures = {name: pattern.findall(log) for name, pattern in _STATISTICS.items()}
+    last = {name: int(found[-1]) if found else 0 for name, found in figures.items()}
+    is_good = code == 0 and all(last.values())
+    return Result(target, seconds, last["inputs"], last["coverage"], last["memory"], is_good)
+
+
+async def fuzz(target: str, seconds: int, seed: int, folder: Path) -> Result:
+    """Run the fuzzer of a target."""
+    folder.mkdir()
+    log = folder / "log"
+    arguments = (target, str(seconds), str(seed), str(folder))
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.fuzz.fuzzer", *arguments),
+            cwd=CHECKOUT,
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            async with asyncio.timeout(seconds + PATIENCE):
+                code = await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    text = log.read_text(errors="replace")
+    result = parse(target, seconds, text, code)
+    if not result.is_good:
+        print(f"{target} ended with {code}, and its log with:\n{text[-6000:]}", flush=True)
+        for found in sorted([*folder.glob("crash-*"), *folder.glob("timeout-*")]):
+            print(f"Again: make test-fuzz TARGETS={target} INPUT={found}", flush=True)
+    return result
+
+
+async def fuzz_all(targets: list[str], seconds: int, seed: int, folder: Path) -> list[Result]:
+    """Run as many fuzzers at a time as there are processors."""
+    turn = asyncio.Semaphore(os.cpu_count() or 1)
+
+    async def one(target: str) -> Result:
+        async with turn:
+            return await fuzz(target, seconds, seed, folder / target)
+
+    return await asyncio.gather(*map(one, targets))
+
+
+def main() -> int:
+    """Run; the exit status is 1 if anything was found."""
+    names = os.environ.get("TARGETS", "").replace(",", " ").split() or list(TARGETS)
+    if unknown := set(names) - TARGETS.keys():
+        print(f"no such target: {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")
+        return 2
+    if found := os.environ.get("INPUT"):
+        for name in names:
+            TARGETS[name](Path(found).read_bytes())
+        return 0
+    seconds = int(os.environ.get("SECONDS") or 60)
+    seed = int(os.environ.get("SEED") or random.randrange(1, 2**31))
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    print(f"{folder} SEED={seed} SECONDS={seconds} TARGETS={','.join(names)}", flush=True)
+    results = asyncio.run(fuzz_all(names, seconds, seed, folder))
+    rows = [HEAD, tuple("---" for _ in HEAD), *(result.row() for result in results)]
+    print("\n".join(f"| {' | '.join(row)} |" for row in rows))
+    if not all(result.is_good for result in results):
+        print(f"What was found, and the logs, are in {folder}")
+        return 1
+    shutil.rmtree(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
