@@ -60,7 +60,7 @@ class Channel:
         self._writer.close()
 
 
-class _Run:
+class Run:
     """One run at a rate, in submissions a second."""
 
     def __init__(self, everything: Whole, clients: Clients, rate: int, seconds: int) -> None:
@@ -163,9 +163,9 @@ async def measure(pipeline: Pipeline, clients: Clients, rate: int, seconds: int)
         WrongResultError: anything was lost or wrong.
     """
     async with whole(pipeline, clients) as everything:
-        warm = _Run(everything, clients, rate, -(-clients.size // rate) or 1)
+        warm = Run(everything, clients, rate, -(-clients.size // rate) or 1)
         await warm.run()
-        run = _Run(everything, clients, rate, seconds)
+        run = Run(everything, clients, rate, seconds)
         meter = Meter(everything.pids)
         taken = await run.run()
         used = meter.read()
