@@ -1,6 +1,7 @@
 """`python -m tests.fuzz`: fuzz every target for a while; see docs/guarantees.md.
 
-SECONDS (60) is how long each target takes, TARGETS=name,name says which ones, SEED repeats a run.
+SECONDS (60) is how long each target takes, TARGETS=name,name says which ones, SEED repeats a run;
+`api` is both services' APIs, asked by schemathesis.
 INPUT=file TARGETS=name does once more what a fuzzer has found, and shows where it fails.
 """
 
@@ -14,9 +15,11 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.fuzz import api
 from tests.fuzz.targets import TARGETS
 from tobogganing.local.place import CHECKOUT
 
+API = "api"
 HEAD = ("target", "seconds", "inputs", "coverage (edges)", "peak memory", "found")
 PATIENCE = 120.0
 """Seconds that a fuzzer may take to start, and to look at its seeds."""
@@ -98,9 +101,9 @@ async def fuzz_all(targets: list[str], seconds: int, seed: int, folder: Path) ->
 
 def main() -> int:
     """Run; the exit status is 1 if anything was found."""
-    names = os.environ.get("TARGETS", "").replace(",", " ").split() or list(TARGETS)
-    if unknown := set(names) - TARGETS.keys():
-        print(f"no such target: {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")
+    names = os.environ.get("TARGETS", "").replace(",", " ").split() or [*TARGETS, API]
+    if unknown := set(names) - {*TARGETS, API}:
+        print(f"no such target: {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}, api")
         return 2
     if found := os.environ.get("INPUT"):
         for name in names:
@@ -110,10 +113,12 @@ def main() -> int:
     seed = int(os.environ.get("SEED") or random.randrange(1, 2**31))
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     print(f"{folder} SEED={seed} SECONDS={seconds} TARGETS={','.join(names)}", flush=True)
-    results = asyncio.run(fuzz_all(names, seconds, seed, folder))
+    fuzzed = [name for name in names if name != API]
+    results = asyncio.run(fuzz_all(fuzzed, seconds, seed, folder))
     rows = [HEAD, tuple("---" for _ in HEAD), *(result.row() for result in results)]
-    print("\n".join(f"| {' | '.join(row)} |" for row in rows))
-    if not all(result.is_good for result in results):
+    print("\n".join(f"| {' | '.join(row)} |" for row in rows), flush=True)
+    is_good = API not in names or asyncio.run(api.run(seconds, seed, folder))
+    if not (is_good and all(result.is_good for result in results)):
         print(f"What was found, and the logs, are in {folder}")
         return 1
     shutil.rmtree(folder)

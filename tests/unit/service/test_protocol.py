@@ -20,7 +20,7 @@ from service.http import JSON, build_app, route
 from service.protocol import LimitedProtocol
 from service.requests import RequestMetrics
 from service.rotating import RotatingTokens
-from service.server import raise_file_limit, serving
+from service.server import SPARE_FILES, limit_connections, raise_file_limit, serving
 from service.settings import HttpSettings
 from tobogganing.local.ports import free_ports
 
@@ -371,9 +371,26 @@ def test_the_limit_of_open_files_is_raised_as_far_as_it_goes() -> None:
     low = soft - 10
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (low, hard))
-        raise_file_limit(low - 1)
+        assert raise_file_limit(low - 1) == low
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (low, hard)
-        raise_file_limit(low + 5)
+        assert raise_file_limit(low + 5) == low + 5
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (low + 5, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_there_are_no_more_connections_than_files() -> None:
+    class Few(LimitedProtocol):
+        max_connections = 7
+
+    class Many(LimitedProtocol):
+        max_connections = 10**9
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        limit_connections(Few)
+        assert Few.max_connections == 7
+        limit_connections(Many)
+        assert Many.max_connections == before[1] - SPARE_FILES
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
