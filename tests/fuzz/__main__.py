@@ -10,8 +10,10 @@ import os
 import random
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,50 +62,43 @@ def parse(target: str, seconds: int, log: str, code: int) -> Result:
     return Result(target, seconds, last["inputs"], last["coverage"], last["memory"], is_good)
 
 
-async def fuzz(target: str, seconds: int, seed: int, folder: Path) -> Result:
+def fuzz(target: str, seconds: int, seed: int, folder: Path) -> Result:
     """Run the fuzzer of a target."""
     folder.mkdir()
-    log = folder / "log"
     arguments = (target, str(seconds), str(seed), str(folder))
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.fuzz.fuzzer", *arguments),
+    with (folder / "log").open("wb") as output:
+        code = subprocess.run(
+            [sys.executable, "-m", "tests.fuzz.fuzzer", *arguments],
             cwd=CHECKOUT,
             stdout=output,
             stderr=output,
-        )
-        try:
-            async with asyncio.timeout(seconds + PATIENCE):
-                code = await process.wait()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-    text = log.read_text(errors="replace")
-    result = parse(target, seconds, text, code)
+            timeout=seconds + PATIENCE,
+            check=False,
+        ).returncode
+    log = (folder / "log").read_text(errors="replace")
+    result = parse(target, seconds, log, code)
     if not result.is_good:
-        print(f"{target} ended with {code}, and its log with:\n{text[-6000:]}", flush=True)
+        tell(f"{target} ended with {code}, and its log with:\n{log[-6000:]}")
         for found in sorted([*folder.glob("crash-*"), *folder.glob("timeout-*")]):
-            print(f"Again: make test-fuzz TARGETS={target} INPUT={found}", flush=True)
+            tell(f"Again: make test-fuzz TARGETS={target} INPUT={found}")
     return result
 
 
-async def fuzz_all(targets: list[str], seconds: int, seed: int, folder: Path) -> list[Result]:
+def fuzz_all(targets: list[str], seconds: int, seed: int, folder: Path) -> list[Result]:
     """Run as many fuzzers at a time as there are processors."""
-    turn = asyncio.Semaphore(os.cpu_count() or 1)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [*pool.map(lambda name: fuzz(name, seconds, seed, folder / name), targets)]
 
-    async def one(target: str) -> Result:
-        async with turn:
-            return await fuzz(target, seconds, seed, folder / target)
 
-    return await asyncio.gather(*map(one, targets))
+def tell(line: str) -> None:
+    print(line, flush=True)
 
 
 def main() -> int:
     """Run; the exit status is 1 if anything was found."""
     names = os.environ.get("TARGETS", "").replace(",", " ").split() or [*TARGETS, API]
     if unknown := set(names) - {*TARGETS, API}:
-        print(f"no such target: {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}, api")
+        tell(f"no such target: {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}, api")
         return 2
     if found := os.environ.get("INPUT"):
         for name in names:
@@ -112,14 +107,14 @@ def main() -> int:
     seconds = int(os.environ.get("SECONDS") or 60)
     seed = int(os.environ.get("SEED") or random.randrange(1, 2**31))
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
-    print(f"{folder} SEED={seed} SECONDS={seconds} TARGETS={','.join(names)}", flush=True)
+    tell(f"{folder} SEED={seed} SECONDS={seconds} TARGETS={','.join(names)}")
     fuzzed = [name for name in names if name != API]
-    results = asyncio.run(fuzz_all(fuzzed, seconds, seed, folder))
+    results = fuzz_all(fuzzed, seconds, seed, folder)
     rows = [HEAD, tuple("---" for _ in HEAD), *(result.row() for result in results)]
-    print("\n".join(f"| {' | '.join(row)} |" for row in rows), flush=True)
+    tell("\n".join(f"| {' | '.join(row)} |" for row in rows))
     is_good = API not in names or asyncio.run(api.run(seconds, seed, folder))
     if not (is_good and all(result.is_good for result in results)):
-        print(f"What was found, and the logs, are in {folder}")
+        tell(f"What was found, and the logs, are in {folder}")
         return 1
     shutil.rmtree(folder)
     return 0

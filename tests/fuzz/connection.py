@@ -100,7 +100,8 @@ class Server:
         faults, self.loop.faults = self.loop.faults, []
         assert not faults, faults
         assert transport.is_lost, "the connection is still open"
-        assert not (self._state.connections or self._state.tasks), "something goes on"
+        assert not self._state.connections, "the server holds the connection"
+        assert not self._state.tasks, "a request is being answered"
         assert not self._publisher.done()
         found = answers(bytes(transport.written))
         failed = [answer for answer in found if answer.status >= 500]

@@ -79,7 +79,9 @@ class Offline:
         requests = RequestMetrics(CollectorRegistry())
         with mock.patch("gateway.app.Link", _Confirming):
             self.gateway = Gateway(settings, requests)
-        self.app: Application = build_app(self.gateway.routes(), requests, None, self.gateway.direct)
+        self.app: Application = build_app(
+            self.gateway.routes(), requests, None, self.gateway.direct
+        )
         self.registry = self.gateway.registry
         self._know([*records()])
         self.registry.follower.caught_up = True

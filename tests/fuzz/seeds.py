@@ -18,7 +18,18 @@ from tests.fuzz.gateway import API_KEY, RELAY_KEY, records
 from tests.fuzz.targets import NOW
 
 _METRICS = {kind.name: {metric.field: 7 for metric in kind.metrics} for kind in KINDS.values()}
-_NUMBERS = [b"0", b"-0.0", b"1.5", b"1e3", b"1e400", b"9" * 19, b"9" * 400, b"true", b'"1"', b"null"]
+_NUMBERS = [
+    b"0",
+    b"-0.0",
+    b"1.5",
+    b"1e3",
+    b"1e400",
+    b"9" * 19,
+    b"9" * 400,
+    b"true",
+    b'"1"',
+    b"null",
+]
 
 
 def frames() -> Iterator[bytes]:
@@ -142,7 +153,18 @@ def words() -> Iterator[bytes]:
         yield from (label.field.encode() for label in kind.labels if label.submitted)
     for struct in (Frame, Submission, EntityRow, LedgerRow, RegistryRecord):
         yield from (field.encode() for field in struct.__struct_fields__)
-    yield from (b'":', b'","', b"[{", b"}]", b"},{", b"null", b"true", b"\\u0000", b"\\ud800", *_NUMBERS)
+    yield from (
+        b'":',
+        b'","',
+        b"[{",
+        b"}]",
+        b"},{",
+        b"null",
+        b"true",
+        b"\\u0000",
+        b"\\ud800",
+        *_NUMBERS,
+    )
     yield from (b"samples", b"client", b"headend", b"\r\n", b"\r\n\r\n", PAUSE, b"0\r\n\r\n")
     yield from (b"GET ", b"POST ", b"HEAD ", b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", b"/api/v1/")
     yield from (b"Content-Length: ", b"Transfer-Encoding: chunked", b"Content-Encoding: zstd")

@@ -35,7 +35,7 @@ async def test_attackers_are_many_and_come_again() -> None:
     server = await asyncio.start_server(refuse, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with asyncio.timeout(10), under(Attack(5, send), Victim(port, "/", "", "")) as seen:
-        while seen.statuses[431] < 12:
+        while seen.statuses[431] < 12:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert seen.opened > 10
     server.close()
@@ -53,4 +53,3 @@ def test_growth_is_judged() -> None:
 
     assert line(MAX_GROWTH).is_good
     assert not line(MAX_GROWTH + 1).is_good
-

@@ -135,14 +135,14 @@ class Trials:
         """Wait until no connection of the attack is left."""
         try:
             async with asyncio.timeout(GONE_WITHIN):
-                while descriptors(self._pid) > self._open + SPARE:
+                while descriptors(self._pid) > self._open + SPARE:  # noqa: ASYNC110
                     await asyncio.sleep(LOOK)
         except TimeoutError:
             left = descriptors(self._pid) - self._open
             raise WrongResultError(f"{left} open files are left of {name}") from None
 
     async def _watch(self) -> tuple[Healthy, int]:
-        """Let the healthy submit; return with how much the gateway has grown at most since it began."""
+        """Let the healthy submit; return how much the gateway grew at most since it began."""
         running = self._running
         work = Singles(
             running.acknowledged, running.clients, round(self._seconds * RATE), self._heads

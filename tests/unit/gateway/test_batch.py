@@ -14,6 +14,7 @@ from backports import zstd
 from contract.frame import Submission, entity_key, partition_of
 from contract.position import Receipt
 from gateway.batch import MAX_BYTES
+from gateway.items import MAX_ITEMS
 from gateway.settings import GatewaySettings
 from tests.unit.gateway.conftest import Api
 
