@@ -27,12 +27,15 @@ from gateway.publish import Publisher
 from gateway.reading import JSON, NDJSON, invalid, read_packed
 from gateway.registry import RegistryWriter
 from gateway.relays import relay_of, scope_of
+from gateway.room import Room
 from gateway.settings import GatewaySettings
 from service.bearer import bearer_credential
 from service.http import ApiError, TemplateRoute, route
 
 PATH = "/api/v1/metrics"
 MAX_BYTES = 8 * 1024 * 1024
+MAX_HELD = 16 * MAX_BYTES
+"""Bytes of all batches that are being taken at a time."""
 _encoder = msgspec.json.Encoder()
 
 
@@ -66,6 +69,7 @@ class Batches:
         self._limits = limits
         self._envelopes = envelopes
         self._decoder = ItemsDecoder()
+        self._room = Room(MAX_HELD)
 
     def route(self) -> TemplateRoute:
         return route(PATH, self.take, "POST")
@@ -73,15 +77,17 @@ class Batches:
     async def take(self, request: Request) -> Response:
         deadline = time.monotonic() + self._answer_within
         relay = await self._check(request, deadline)
-        type, content = await read_packed(request, MAX_BYTES, deadline, (JSON, NDJSON))
-        items = await self._decode(type, content)
-        self._limits.admit(relay, request.scope, len(items))
-        cargo = Cargo(items, scope_of(relay), self._envelopes)
-        await cargo.sort()
-        if cargo.unknown:
-            await self._look_again(cargo, deadline)
-        await cargo.publish(self._publisher, deadline)
-        return self._answer(cargo)
+        with self._room.holding() as held:
+            types = (JSON, NDJSON)
+            type, content = await read_packed(request, MAX_BYTES, deadline, types, held)
+            items = await self._decode(type, content)
+            self._limits.admit(relay, request.scope, len(items))
+            cargo = Cargo(items, scope_of(relay), self._envelopes)
+            await cargo.sort()
+            if cargo.unknown:
+                await self._look_again(cargo, deadline)
+            await cargo.publish(self._publisher, deadline)
+            return self._answer(cargo)
 
     async def _check(self, request: Request, deadline: float) -> RegistryRecord:
         """Return the relay whose key this is. The key names it, as no path does."""
