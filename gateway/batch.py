@@ -70,6 +70,7 @@ class Batches:
         self._envelopes = envelopes
         self._decoder = ItemsDecoder()
         self._room = Room(MAX_HELD)
+        self._turn = asyncio.Lock()
 
     def route(self) -> TemplateRoute:
         return route(PATH, self.take, "POST")
@@ -104,10 +105,12 @@ class Batches:
             if isinstance(decoded, list):
                 items = decoded
             else:
-                for item in itertools.islice(decoded, MAX_ITEMS + 1):
-                    items.append(item)
-                    if len(items) % AT_A_TIME == 0:
-                        await asyncio.sleep(0)
+                # One after the other, so that other requests wait for a part of one batch only.
+                async with self._turn:
+                    for item in itertools.islice(decoded, MAX_ITEMS + 1):
+                        items.append(item)
+                        if len(items) % AT_A_TIME == 0:
+                            await asyncio.sleep(0)
         except BodyError as error:
             raise invalid(error) from error
         if len(items) > MAX_ITEMS:

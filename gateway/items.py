@@ -75,13 +75,12 @@ class ItemsDecoder:
         Of more than MAX_ITEMS items there is at least one too many.
 
         Raises:
-            BodyError: it is no array.
+            BodyError: it is no array; an iterator raises it with its first item.
         """
         plain = plainly(self._array.decode, content)
         if plain is not None:
             return plain
-        parts = itertools.takewhile(_is_there, astuple(self._parts.decode(content)))
-        return (self._decode_one(bytes(part), now) for part in parts)
+        return self._decode_parts(content, now)
 
     def decode_lines(self, content: bytes, now: float) -> list[Item] | Iterator[Item]:
         """Decode lines, each a JSON document; empty ones count for nothing."""
@@ -89,6 +88,11 @@ class ItemsDecoder:
         if plain is not None:
             return plain
         return (self._decode_one(line[0], now) for line in _LINE.finditer(content))
+
+    def _decode_parts(self, content: bytes, now: float) -> Iterator[Item]:
+        parts = itertools.takewhile(_is_there, astuple(self._parts.decode(content)))
+        for part in parts:
+            yield self._decode_one(bytes(part), now)
 
     def _decode_one(self, content: bytes, now: float) -> Item:
         plain: Item | None = plainly(self._item.decode, content)

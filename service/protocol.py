@@ -29,6 +29,10 @@ HELD_WITHIN = 0.25
 NEVER = float("inf")
 
 
+class TooMuchPipelinedError(Exception):
+    """Raised within the parser: nothing behind this point counts."""
+
+
 class HeaderTooLargeError(Exception):
     """Raised within the parser: the request has more header than it may have."""
 
@@ -117,8 +121,9 @@ class LimitedProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             pass  # a request for an upgrade is answered as if it asked for none
         except httptools.HttpParserError:
-            self._refuse_unparsed()
-            return
+            if not self._is_full:
+                self._refuse_unparsed()
+                return
         cycle = self.cycle
         if self._unparsed > self.max_header_bytes and not self.transport.is_closing():
             self._refuse_header()
@@ -186,9 +191,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._unparsed = 0
-        self._is_full = self._is_full or len(self.pipeline) >= self.max_pipelined
-        if self._is_full:
-            return
+        if len(self.pipeline) >= self.max_pipelined:
+            self._is_full = True
+            raise TooMuchPipelinedError
         if (
             self._direct is not None
             and (self.cycle is None or self.cycle.response_complete)
@@ -203,16 +208,12 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._unparsed = 0
-        if self._is_full:
-            return
         if self._held is not None:
             self._held.append(body)
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self._is_full:
-            return
         if self._held is None or not self._answer_directly():
             self._enter_asgi()
             super().on_message_complete()
