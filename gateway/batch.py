@@ -5,8 +5,8 @@ or whose frame failed, is rejected alone.
 """
 
 import asyncio
-import itertools
 import time
+from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
@@ -20,7 +20,7 @@ from gateway.cargo import AT_A_TIME, Cargo, Rejected
 from gateway.credentials import Credentials
 from gateway.decoding import BodyError
 from gateway.envelopes import Envelopes
-from gateway.items import MAX_ITEMS, Item, ItemsDecoder
+from gateway.items import MAX_ITEMS, Item, ItemsDecoder, TooManyItemsError
 from gateway.limits import Limits
 from gateway.metrics import GatewayMetrics
 from gateway.publish import Publisher
@@ -99,22 +99,34 @@ class Batches:
 
     async def _decode(self, type: bytes, content: bytes) -> list[Item]:
         decode = self._decoder.decode_array if type == JSON else self._decoder.decode_lines
-        items: list[Item] = []
         try:
             decoded = decode(content, time.time())
-            if isinstance(decoded, list):
-                items = decoded
-            else:
-                # One after the other, so that other requests wait for a part of one batch only.
-                async with self._turn:
-                    for item in itertools.islice(decoded, MAX_ITEMS + 1):
-                        items.append(item)
-                        if len(items) % AT_A_TIME == 0:
-                            await asyncio.sleep(0)
+            return decoded if isinstance(decoded, list) else await self._decode_each(decoded)
         except BodyError as error:
             raise invalid(error) from error
-        if len(items) > MAX_ITEMS:
-            raise ApiError(413, f"The batch has more than {MAX_ITEMS} items")
+        except TooManyItemsError as error:
+            raise ApiError(413, f"The batch has more than {MAX_ITEMS} items") from error
+
+    async def _decode_each(self, decoded: Iterator[Item]) -> list[Item]:
+        """Decode the items of one batch after the other: others wait for a part of one only.
+
+        After one that is none, those who do not send such things have their turn for as long as it
+        took.
+
+        Raises:
+            BodyError, TooManyItemsError: it is none.
+        """
+        items: list[Item] = []
+        async with self._turn:
+            began = time.perf_counter()
+            try:
+                for item in decoded:
+                    items.append(item)
+                    if len(items) % AT_A_TIME == 0:
+                        await asyncio.sleep(0)
+            except ValueError:
+                await asyncio.sleep(time.perf_counter() - began)
+                raise
         return items
 
     async def _look_again(self, cargo: Cargo, deadline: float) -> None:

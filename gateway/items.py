@@ -8,7 +8,7 @@ import functools
 import itertools
 import re
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, NamedTuple, Protocol, cast
+from typing import Annotated, Any, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 from msgspec import Meta, Raw
@@ -25,6 +25,13 @@ Id = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
 _LINE = re.compile(rb"\S[^\n]*")
+
+
+T = TypeVar("T")
+
+
+class TooManyItemsError(ValueError):
+    """A batch of more than MAX_ITEMS items, of which none was looked at."""
 
 
 class Item(Protocol):
@@ -72,27 +79,37 @@ class ItemsDecoder:
     def decode_array(self, content: bytes, now: float) -> list[Item] | Iterator[Item]:
         """Decode a JSON array. It is one document: if it is none, nothing of it counts.
 
-        Of more than MAX_ITEMS items there is at least one too many.
-
         Raises:
             BodyError: it is no array; an iterator raises it with its first item.
+            TooManyItemsError: it has more than MAX_ITEMS items; in the same way.
         """
         plain = plainly(self._array.decode, content)
         if plain is not None:
-            return plain
+            return _few(plain)
         return self._decode_parts(content, now)
 
     def decode_lines(self, content: bytes, now: float) -> list[Item] | Iterator[Item]:
-        """Decode lines, each a JSON document; empty ones count for nothing."""
+        """Decode lines, each a JSON document; empty ones count for nothing.
+
+        Raises:
+            TooManyItemsError: there are more than MAX_ITEMS.
+        """
         plain = plainly(cast(Callable[[bytes], list[Item]], self._item.decode_lines), content)
         if plain is not None:
-            return plain
-        return (self._decode_one(line[0], now) for line in _LINE.finditer(content))
+            return _few(plain)
+        lines = itertools.islice(_LINE.finditer(content), MAX_ITEMS + 1)
+        return self._decode_each(_few([line[0] for line in lines]), now)
 
     def _decode_parts(self, content: bytes, now: float) -> Iterator[Item]:
-        parts = itertools.takewhile(_is_there, astuple(self._parts.decode(content)))
-        for part in parts:
+        parts = astuple(self._parts.decode(content))
+        if _is_there(parts[MAX_ITEMS]):
+            raise TooManyItemsError
+        for part in itertools.takewhile(_is_there, parts):
             yield self._decode_one(bytes(part), now)
+
+    def _decode_each(self, lines: list[bytes], now: float) -> Iterator[Item]:
+        for line in lines:
+            yield self._decode_one(line, now)
 
     def _decode_one(self, content: bytes, now: float) -> Item:
         plain: Item | None = plainly(self._item.decode, content)
@@ -107,6 +124,12 @@ class ItemsDecoder:
             return Decoded(kind, id, self._bodies[kind].decode(content, now))
         except BodyError as error:
             return Decoded(kind, id, None, str(error).removeprefix(f"{BODY}: "))
+
+
+def _few(items: list[T]) -> list[T]:
+    if len(items) > MAX_ITEMS:
+        raise TooManyItemsError
+    return items
 
 
 def _is_there(part: Raw | None) -> bool:

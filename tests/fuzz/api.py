@@ -54,9 +54,10 @@ async def services(folder: Path) -> AsyncIterator[list[Asked]]:
         clients, headends = Clients(1), Headends(1)
         await register(kafka, clients.records())
         await register(kafka, headends.records())
-        unlimited = {"AUTH_FAILURES_PER_MINUTE": "0"}
         running = {
-            name: await stack.enter_async_context(parts.service(name, kafka, **unlimited))
+            name: await stack.enter_async_context(
+                parts.service(name, kafka, AUTH_FAILURES_PER_MINUTE="0")
+            )
             for name in ("gateway", "processor", "exporter")
         }
         url = running["gateway"].url

@@ -8,7 +8,7 @@ from typing import Any
 
 _COUNT = {"type": "integer", "minimum": 0}
 _COUNTS = ("read", "applied", "stale", "late", "dead_lettered", "lost")
-_STATES = {
+_STATES: dict[str, dict[str, Any]] = {
     "queued": {},
     "processed": {
         "result": {"type": "string", "enum": ["applied", "stale", "late"]},

@@ -87,7 +87,7 @@ class Offline:
         self.registry.follower.caught_up = True
         self.registry.follower.catch_up = self._catch_up  # type: ignore[method-assign]
 
-    async def _catch_up(self, _: float) -> None:
+    async def _catch_up(self, timeout: float) -> None:
         return
 
     def _know(self, registered: list[RegistryRecord]) -> None:

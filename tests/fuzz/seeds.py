@@ -17,7 +17,9 @@ from tests.fuzz.connection import PAUSE
 from tests.fuzz.gateway import API_KEY, RELAY_KEY, records
 from tests.fuzz.targets import NOW
 
-_METRICS = {kind.name: {metric.field: 7 for metric in kind.metrics} for kind in KINDS.values()}
+_METRICS: dict[str, dict[str, int | float]] = {
+    kind.name: {metric.field: 7 for metric in kind.metrics} for kind in KINDS.values()
+}
 _NUMBERS = [
     b"0",
     b"-0.0",

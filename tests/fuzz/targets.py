@@ -8,6 +8,7 @@ import functools
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from contract.dead_letter import DeadLetterError, decode_origin, encode_origin
 from contract.frame import Frame, FrameError, decode_frame, encode_frame, join_frame
@@ -30,7 +31,7 @@ from gateway.bodies import Body, BodyDecoder
 from gateway.decoding import BodyError
 from gateway.encodings import CODINGS, BombError, unpack_now
 from gateway.envelopes import Envelope, Envelopes
-from gateway.items import ItemsDecoder
+from gateway.items import ItemsDecoder, TooManyItemsError
 from processor.batch import PartitionBatch, Record
 from processor.fold import fold
 from processor.state import PartitionState
@@ -163,7 +164,7 @@ def batch(data: bytes) -> None:
     for decode in (decoder.decode_array, decoder.decode_lines):
         try:
             items = [*decode(data, NOW)]
-        except BodyError:
+        except (BodyError, TooManyItemsError):
             continue
         for item in items:
             if item.fault:
@@ -185,7 +186,7 @@ def request(data: bytes) -> None:
     _server().connect(data)
 
 
-def _piece(envelope: Envelope, body: object) -> bytes:
+def _piece(envelope: Envelope, body: Any) -> bytes:
     return envelope.around(body) if isinstance(body, Body) else envelope.around_plain(body, NOW)
 
 

@@ -7,9 +7,9 @@ import asyncio
 import contextlib
 import gzip
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from backports import zstd
 
@@ -48,7 +48,7 @@ class Seen:
                 self.statuses[int(part[:3])] += 1
 
 
-Send = Callable[[asyncio.StreamWriter, Victim], Awaitable[None]]
+Send = Callable[[asyncio.StreamWriter, Victim], Coroutine[Any, Any, None]]
 
 
 class Attack(NamedTuple):

@@ -397,22 +397,6 @@ async def test_a_backlog_is_all_or_nothing(api: Api, fleet: list[str]) -> None:
     assert answer.headers["retry-after"]
 
 
-@pytest.fixture
-def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.batch.MAX_HELD", 100_000)
-
-
-@pytest.mark.usefixtures("little_room")
-async def test_batches_beyond_the_room_are_503_and_leave_room(api: Api, post: Post) -> None:
-    small, large = [item("c1")] * 1_500, [item("c1")] * 2_500
-    for _ in range(3):
-        answer = await post(large)
-        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-        packed = await post(gzip.compress(lines(small)), **{"Content-Encoding": "gzip"})
-        assert packed.status_code == 503, "a bomb would have had no room"
-        assert (await post(small)).json()["accepted"] == len(small)
-
-
 @pytest.mark.parametrize(("coding", "pack"), [("gzip", gzip.compress), ("zstd", zstd.compress)])
 async def test_a_compressed_submission(
     api: Api, fleet: list[str], coding: str, pack: Callable[[bytes], bytes]
