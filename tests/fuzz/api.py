@@ -30,6 +30,24 @@ CHECKS = (
     "ignored_auth",
     "use_after_free",
 )
+OPERATIONS = """
+# Whose credentials these are. A body is 400 if it is not compressed as its header says.
+[[operations]]
+include-path = "/api/v1/clients/{{client_id}}/metrics"
+parameters = {{ client_id = "{client}" }}
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400"]
+[[operations]]
+include-path = "/api/v1/headends/{{headend_id}}/metrics"
+parameters = {{ headend_id = "{headend}" }}
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400"]
+[[operations]]
+include-path = "/api/v1/metrics"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400"]
+# Its cluster must be registered.
+[[operations]]
+include-path = "/api/v1/headends/register"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "409"]
+"""
 PATIENCE = 240.0
 """Seconds beyond its time that a run may take."""
 
@@ -42,8 +60,8 @@ class Asked:
     url: str
     document: str
     credentials: Mapping[str, str]
-    ids: Mapping[str, str]
-    """Values of parameters: whose credentials these are."""
+    operations: str = ""
+    """What is known of some operations, as schemathesis is configured."""
 
 
 @contextlib.asynccontextmanager
@@ -78,7 +96,7 @@ async def services(folder: Path) -> AsyncIterator[list[Asked]]:
             }
             token = await http.post("/api/v1/auth/token", json=asked)
         described = folder / "exporter.json"
-        described.write_text(json.dumps(document()))
+        described.write_text(json.dumps(document(submitted.json()["receipt"])))
         yield [
             Asked(
                 "gateway",
@@ -90,14 +108,13 @@ async def services(folder: Path) -> AsyncIterator[list[Asked]]:
                     "jwt": token.json()["access_token"],
                     "relay": relay,
                 },
-                {"client_id": clients.id(0), "headend_id": headends.id(0)},
+                OPERATIONS.format(client=clients.id(0), headend=headends.id(0)),
             ),
             Asked(
                 "exporter",
                 running["exporter"].url,
                 str(described),
                 {"metrics": _token(parts, "METRICS_TOKEN")},
-                {"receipt": submitted.json()["receipt"]},
             ),
         ]
 
@@ -111,7 +128,7 @@ def configuration(asked: Asked) -> str:
     lines = []
     for scheme, credential in asked.credentials.items():
         lines += [f"[auth.openapi.{scheme}]", f"bearer = {json.dumps(credential)}"]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, asked.operations])
 
 
 async def ask(asked: Asked, seconds: int, seed: int, folder: Path) -> bool:

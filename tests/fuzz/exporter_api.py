@@ -18,10 +18,16 @@ _STATES: dict[str, dict[str, Any]] = {
 }
 
 
-def document() -> dict[str, Any]:
-    """An OpenAPI document of receipts and the ledger."""
+def document(known: str) -> dict[str, Any]:
+    """An OpenAPI document of receipts, of which one is `known`, and the ledger."""
     receipt = {"type": "string", "pattern": r"^[0-9]{1,9}-[0-9]{1,18}-[0-9]{1,9}$"}
-    parameter = {"name": "receipt", "in": "path", "required": True, "schema": receipt}
+    parameter = {
+        "name": "receipt",
+        "in": "path",
+        "required": True,
+        "schema": receipt,
+        "example": known,
+    }
     return {
         "openapi": "3.1.0",
         "info": {"title": "Exporter", "version": "1"},
