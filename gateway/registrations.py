@@ -33,7 +33,7 @@ Text = Annotated[
         extra_json_schema={"pattern": TEXT_PATTERN},
     ),
 ]
-Url = Annotated[str, Meta(max_length=2048)]
+Url = Annotated[str, Meta(max_length=2048, extra_json_schema={"pattern": TEXT_PATTERN})]
 Csr = Annotated[
     str,
     Meta(

@@ -31,18 +31,19 @@ CHECKS = (
     "use_after_free",
 )
 OPERATIONS = """
-# Whose credentials these are. A body is 400 if it is not compressed as its header says.
+# Whose credentials these are, until another operation replaces or removes them. A body is 400 if
+# it is not compressed as its header says.
 [[operations]]
 include-path = "/api/v1/clients/{{client_id}}/metrics"
 parameters = {{ client_id = "{client}" }}
-checks.positive_data_acceptance.expected-statuses = ["2xx", "400"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401"]
 [[operations]]
 include-path = "/api/v1/headends/{{headend_id}}/metrics"
 parameters = {{ headend_id = "{headend}" }}
-checks.positive_data_acceptance.expected-statuses = ["2xx", "400"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401"]
 [[operations]]
 include-path = "/api/v1/metrics"
-checks.positive_data_acceptance.expected-statuses = ["2xx", "400"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401"]
 # Its cluster must be registered.
 [[operations]]
 include-path = "/api/v1/headends/register"

@@ -38,6 +38,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._virtual = _Selector()
         super().__init__(self._virtual)
+        # Seconds that a timer may be early. Two moments of a long time do not differ by less.
+        self._clock_resolution = 1e-6
         self.faults: list[dict[str, Any]] = []
         self.set_default_executor(_Inline())
         self.set_exception_handler(lambda _, context: self.faults.append(context))
