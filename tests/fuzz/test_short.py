@@ -1,9 +1,12 @@
 """The short form of `make test-fuzz`: what fuzzers begin with, and a few changes of it."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz import api
 from tests.fuzz.__main__ import parse
 from tests.fuzz.connection import answers
 from tests.fuzz.seeds import SEEDS, words
@@ -11,6 +14,7 @@ from tests.fuzz.targets import TARGETS
 
 EXAMPLES = 150
 MAX_CUT = 40
+API_SECONDS = 4
 WORDS = [*words()]
 
 
@@ -37,6 +41,10 @@ def test_changes_break_no_promise(name: str) -> None:
         TARGETS[name](data)
 
     change()
+
+
+async def test_both_apis_are_as_their_documents_say(tmp_path: Path) -> None:
+    assert await api.run(API_SECONDS, 1, tmp_path)
 
 
 def test_answers_are_taken_apart() -> None:
