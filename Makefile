@@ -2,12 +2,12 @@
 # Variables given to make reach the programs: make run PORT=9000 STATE_DIR=/tmp/other
 
 .DEFAULT_GOAL := help
-.PHONY: help run env test test-deploy test-chaos bench bench-quick lint format lock clean runtime dev
+.PHONY: help run env test test-deploy test-chaos test-fuzz test-hostile soak bench bench-quick lint format lock clean runtime dev fuzz
 
 BIN := .venv/bin
 
 help:  ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: runtime  ## run everything here: Kafka, processor, gateway and exporter (PORT=8000 STATE_DIR=.state)
 	@exec $(BIN)/tobogganing run
@@ -23,6 +23,15 @@ test-deploy: dev  ## run the tests of docker-compose.yml and deploy/ alone, with
 
 test-chaos: dev  ## cause every fault twice under load and compare exactly (20 minutes; ROUNDS=200 FAULTS=name,name SEED=n)
 	@$(BIN)/python -m tests.chaos
+
+test-fuzz: dev fuzz  ## feed every decoder, every connection and both APIs rubbish (SECONDS=60 for each; TARGETS=name,name SEED=n)
+	@$(BIN)/python -m tests.fuzz
+
+test-hostile: dev  ## attack a gateway that serves a healthy fleet meanwhile (SECONDS=10 for each; ATTACKS=name,name)
+	@$(BIN)/python -m tests.hostile
+
+soak: dev  ## run everything at a steady rate, clients coming and going, and see whether anything grows (SECONDS=1800 RATE=5000)
+	@$(BIN)/python -m tests.soak
 
 bench: dev  ## measure everything, beside other systems, and show it in docs/performance.md (20 minutes)
 	@$(BIN)/python -m bench --publish
@@ -47,5 +56,5 @@ clean:  ## remove what was built (the data in .state stays)
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-runtime dev:
+runtime dev fuzz:
 	@sh requirements/venv.sh $@

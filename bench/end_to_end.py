@@ -37,7 +37,7 @@ class _Answered:
     at: float
 
 
-class _Channel:
+class Channel:
     """One connection that asks one thing at a time."""
 
     def __init__(self, port: int) -> None:
@@ -60,7 +60,7 @@ class _Channel:
         self._writer.close()
 
 
-class _Run:
+class Run:
     """One run at a rate, in submissions a second."""
 
     def __init__(self, everything: Whole, clients: Clients, rate: int, seconds: int) -> None:
@@ -78,8 +78,8 @@ class _Run:
 
     async def run(self) -> float:
         """Send everything; return the seconds that it took."""
-        channels: asyncio.Queue[_Channel] = asyncio.Queue()
-        opened = [_Channel(self.everything.gateway.port) for _ in range(CHANNELS)]
+        channels: asyncio.Queue[Channel] = asyncio.Queue()
+        opened = [Channel(self.everything.gateway.port) for _ in range(CHANNELS)]
         for channel in opened:
             await channel.open()
             channels.put_nowait(channel)
@@ -102,7 +102,7 @@ class _Run:
                 channel.close()
         return seconds
 
-    async def _send(self, channel: _Channel, channels: asyncio.Queue[_Channel]) -> None:
+    async def _send(self, channel: Channel, channels: asyncio.Queue[Channel]) -> None:
         request = self._work.next()
         assert request is not None
         first, content = request
@@ -163,9 +163,9 @@ async def measure(pipeline: Pipeline, clients: Clients, rate: int, seconds: int)
         WrongResultError: anything was lost or wrong.
     """
     async with whole(pipeline, clients) as everything:
-        warm = _Run(everything, clients, rate, -(-clients.size // rate) or 1)
+        warm = Run(everything, clients, rate, -(-clients.size // rate) or 1)
         await warm.run()
-        run = _Run(everything, clients, rate, seconds)
+        run = Run(everything, clients, rate, seconds)
         meter = Meter(everything.pids)
         taken = await run.run()
         used = meter.read()

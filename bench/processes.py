@@ -52,6 +52,11 @@ def resident_bytes(pid: int) -> int:
     return (int(resident) - int(shared)) * _PAGE
 
 
+def descriptors(pid: int) -> int:
+    """Files and connections that a process has open."""
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
 @dataclass(frozen=True)
 class Used:
     """What some processes used in a time; `cpu` by their names, in seconds like `seconds`."""

@@ -40,6 +40,8 @@ class Acknowledged:
         self.numbers: dict[str, int] = {}
         self.next = 0
         """Number of the next submission."""
+        self.beside: dict[str, tuple[str, dict[str, int | float]]] = {}
+        """Submissions of others than the fleet, by their receipts: whose, and which metrics."""
         self._settings = settings
         self._starts: dict[int, int] = {}
 
@@ -51,7 +53,7 @@ class Acknowledged:
             raise WrongResultError(f"a receipt was given twice, among {receipts[:3]}")
 
     async def check(self, fleet: Fleet) -> None:
-        """Compare with what came into the topic since the last check, all of it `fleet`'s.
+        """Compare with what came into the topic since the last check: `fleet`'s, and `beside` it.
 
         Raises:
             WrongResultError: anything is missing, too much, late, or not what was sent.
@@ -64,10 +66,9 @@ class Acknowledged:
 
         async with TopicReader(self._settings, topic, partitions) as reader:
             self._starts = await reader.read_to_end(compare, self._starts)
-        if self.numbers:
-            lost = next(iter(self.numbers))
+        if lost := [*self.numbers, *self.beside]:
             raise WrongResultError(
-                f"{len(self.numbers)} acknowledged submissions are not in Kafka, e.g. {lost}"
+                f"{len(lost)} acknowledged submissions are not in Kafka, e.g. {lost[0]}"
             )
 
     def _compare(self, fleet: Fleet, partition: int, records: Sequence[ConsumerRecord]) -> None:
@@ -79,9 +80,12 @@ class Acknowledged:
             for index, submission in enumerate(frame.submissions):
                 receipt = str(Receipt(partition, record.offset, index))
                 number = self.numbers.pop(receipt, None)
-                if number is None:
+                if number is not None:
+                    expected = fleet.id(number), fleet.metrics(number)
+                elif receipt in self.beside:
+                    expected = self.beside.pop(receipt)
+                else:
                     raise WrongResultError(f"{receipt} is in Kafka, but was not acknowledged")
-                expected = fleet.id(number), fleet.metrics(number)
                 if (submission.id, submission.metrics) != expected:
                     raise WrongResultError(f"{receipt} holds {submission}, expected {expected}")
 

@@ -40,6 +40,14 @@ class Whole:
     def take(self, receipts: Sequence[str], first: int) -> None:
         """Note what a batch was answered."""
         self.acknowledged.take(receipts, first)
+        self._note(receipts)
+
+    def take_beside(self, receipt: str, id: str, metrics: dict[str, int | float]) -> None:
+        """Note what was answered to somebody who is not of the fleet."""
+        self.acknowledged.beside[receipt] = (id, metrics)
+        self._note([receipt])
+
+    def _note(self, receipts: Sequence[str]) -> None:
         self.sent += len(receipts)
         for receipt in newest(receipts):
             if receipt > self.last.get(receipt.partition, receipt._replace(offset=-1)):

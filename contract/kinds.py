@@ -12,6 +12,8 @@ MAX_METRIC_VALUE = 2**63
 
 ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 _ID = re.compile(ID_PATTERN)
+TEXT_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]*$"
+"""What is_text says of characters, for documents; JSON has no surrogates by themselves."""
 _TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}")
 
 

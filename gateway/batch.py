@@ -5,8 +5,8 @@ or whose frame failed, is rejected alone.
 """
 
 import asyncio
-import itertools
 import time
+from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
@@ -20,20 +20,22 @@ from gateway.cargo import AT_A_TIME, Cargo, Rejected
 from gateway.credentials import Credentials
 from gateway.decoding import BodyError
 from gateway.envelopes import Envelopes
-from gateway.items import Item, ItemsDecoder
+from gateway.items import MAX_ITEMS, Item, ItemsDecoder, TooManyItemsError
 from gateway.limits import Limits
 from gateway.metrics import GatewayMetrics
 from gateway.publish import Publisher
 from gateway.reading import JSON, NDJSON, invalid, read_packed
 from gateway.registry import RegistryWriter
 from gateway.relays import relay_of, scope_of
+from gateway.room import Room
 from gateway.settings import GatewaySettings
 from service.bearer import bearer_credential
 from service.http import ApiError, TemplateRoute, route
 
 PATH = "/api/v1/metrics"
-MAX_ITEMS = 10_000
 MAX_BYTES = 8 * 1024 * 1024
+MAX_HELD = 16 * MAX_BYTES
+"""Bytes of all batches that are being taken at a time."""
 _encoder = msgspec.json.Encoder()
 
 
@@ -67,6 +69,8 @@ class Batches:
         self._limits = limits
         self._envelopes = envelopes
         self._decoder = ItemsDecoder()
+        self._room = Room(MAX_HELD)
+        self._turn = asyncio.Lock()
 
     def route(self) -> TemplateRoute:
         return route(PATH, self.take, "POST")
@@ -74,15 +78,17 @@ class Batches:
     async def take(self, request: Request) -> Response:
         deadline = time.monotonic() + self._answer_within
         relay = await self._check(request, deadline)
-        type, content = await read_packed(request, MAX_BYTES, deadline, (JSON, NDJSON))
-        items = await self._decode(type, content)
-        self._limits.admit(relay, request.scope, len(items))
-        cargo = Cargo(items, scope_of(relay), self._envelopes)
-        await cargo.sort()
-        if cargo.unknown:
-            await self._look_again(cargo, deadline)
-        await cargo.publish(self._publisher, deadline)
-        return self._answer(cargo)
+        with self._room.holding() as held:
+            types = (JSON, NDJSON)
+            type, content = await read_packed(request, MAX_BYTES, deadline, types, held)
+            items = await self._decode(type, content)
+            self._limits.admit(relay, request.scope, len(items))
+            cargo = Cargo(items, scope_of(relay), self._envelopes)
+            await cargo.sort()
+            if cargo.unknown:
+                await self._look_again(cargo, deadline)
+            await cargo.publish(self._publisher, deadline)
+            return self._answer(cargo)
 
     async def _check(self, request: Request, deadline: float) -> RegistryRecord:
         """Return the relay whose key this is. The key names it, as no path does."""
@@ -93,20 +99,34 @@ class Batches:
 
     async def _decode(self, type: bytes, content: bytes) -> list[Item]:
         decode = self._decoder.decode_array if type == JSON else self._decoder.decode_lines
-        items: list[Item] = []
         try:
             decoded = decode(content, time.time())
-            if isinstance(decoded, list):
-                items = decoded
-            else:
-                for item in itertools.islice(decoded, MAX_ITEMS + 1):
+            return decoded if isinstance(decoded, list) else await self._decode_each(decoded)
+        except BodyError as error:
+            raise invalid(error) from error
+        except TooManyItemsError as error:
+            raise ApiError(413, f"The batch has more than {MAX_ITEMS} items") from error
+
+    async def _decode_each(self, decoded: Iterator[Item]) -> list[Item]:
+        """Decode the items of one batch after the other: others wait for a part of one only.
+
+        After one that is none, those who do not send such things have their turn for as long as it
+        took.
+
+        Raises:
+            BodyError, TooManyItemsError: it is none.
+        """
+        items: list[Item] = []
+        async with self._turn:
+            began = time.perf_counter()
+            try:
+                for item in decoded:
                     items.append(item)
                     if len(items) % AT_A_TIME == 0:
                         await asyncio.sleep(0)
-        except BodyError as error:
-            raise invalid(error) from error
-        if len(items) > MAX_ITEMS:
-            raise ApiError(413, f"The batch has more than {MAX_ITEMS} items")
+            except ValueError:
+                await asyncio.sleep(time.perf_counter() - began)
+                raise
         return items
 
     async def _look_again(self, cargo: Cargo, deadline: float) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, NamedTuple, Protocol, TypeVar, cast
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from contract.kinds import MAX_METRIC_VALUE, EntityKind, Label, Metric, is_text
+from contract.kinds import MAX_METRIC_VALUE, TEXT_PATTERN, EntityKind, Label, Metric, is_text
 from gateway.decoding import BodyError, JsonDecoder
 
 MAX_AHEAD = 300
@@ -25,7 +25,9 @@ Timestamp = Annotated[
     Number,
     Meta(description="When the sample was taken, in seconds since the epoch; default: now."),
 ]
-Text = Annotated[str, Meta(min_length=1, max_length=255)]
+Text = Annotated[
+    str, Meta(min_length=1, max_length=255, extra_json_schema={"pattern": TEXT_PATTERN})
+]
 
 
 class Body(NamedTuple):

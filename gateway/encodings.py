@@ -5,7 +5,9 @@ Nothing is unpacked beyond the limit, whatever a stream says of itself.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from backports import zstd
@@ -20,8 +22,8 @@ _GZIP = 31
 _Damage: Any = isal_zlib.error  # which its types call an instance
 _CHUNK = 256 * 1024
 """Bytes that are unpacked at a time; between two, other threads get their turn."""
-_LARGE = 32 * 1024
-"""Bytes of a compressed body from which unpacking it takes long enough to be done in a thread."""
+_THREAD = ThreadPoolExecutor(1, "unpacking")
+"""Where all is unpacked that takes long, one after the other: bombs may not take all cores."""
 
 
 class BombError(ValueError):
@@ -49,9 +51,12 @@ async def unpack(coding: bytes, body: bytes, limit: int) -> bytes:
         BombError: there is more than `limit` bytes.
         BodyError: the stream is damaged, or ends early.
     """
-    if len(body) < _LARGE:
-        return unpack_now(coding, body, limit)
-    return await asyncio.to_thread(unpack_now, coding, body, limit)
+    if limit > _CHUNK:  # how long it takes is known only by what comes out
+        with contextlib.suppress(BombError):
+            return unpack_now(coding, body, _CHUNK)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(_THREAD, unpack_now, coding, body, limit)
+    return unpack_now(coding, body, limit)
 
 
 def unpack_now(coding: bytes, body: bytes, limit: int) -> bytes:

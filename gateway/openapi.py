@@ -8,8 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from contract.kinds import ID_PATTERN
-from gateway.batch import MAX_ITEMS
+from gateway.items import MAX_ITEMS
 from gateway.operations import Operation, operations
+from gateway.registrations import Revocation
 from service.http import JSON, TemplateRoute, route
 
 PATH = "/api/v1/openapi.json"
@@ -37,6 +38,21 @@ _ERRORS = {
     501: "There is no CA here, or its certificate is not valid now",
     503: "Kafka did not confirm in time",
 }
+_REVOCATION = [
+    {
+        "required": ["jti"],
+        "properties": {
+            "jti": {"type": "string"},
+            "node_id": {"type": "null"},
+            "node_type": {"type": "null"},
+        },
+    },
+    {
+        "required": ["node_id", "node_type"],
+        "properties": {"node_id": {"type": "string"}, "node_type": {"type": "string"}},
+    },
+]
+"""A token, or a node with its type."""
 _PATH_PARAMETER = re.compile(r"{(\w+)}")
 
 
@@ -62,6 +78,7 @@ def build_document() -> dict[str, Any]:
     structs = {type for each in described for type in (*each.bodies, each.answer) if type}
     ordered = sorted(structs | {Error}, key=lambda struct: struct.__name__)
     _, schemas = msgspec.json.schema_components(ordered, ref_template=_SCHEMAS)
+    schemas[Revocation.__name__]["anyOf"] = _REVOCATION
     paths: dict[str, dict[str, Any]] = {}
     for each in described:
         item = paths.setdefault(each.path, _path_item(each.path))

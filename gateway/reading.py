@@ -9,7 +9,8 @@ from starlette.requests import Request
 
 from gateway.decoding import BODY, BodyError
 from gateway.encodings import CODINGS, BombError, unpack
-from service.http import ApiError
+from gateway.room import FullError, Held
+from service.http import ApiError, unavailable
 
 Headers = dict[bytes, bytes]
 
@@ -31,16 +32,24 @@ async def read_body(request: Request, limit: int, deadline: float) -> bytes:
 
 
 async def read_packed(
-    request: Request, limit: int, deadline: float, types: Collection[bytes] = (JSON,)
+    request: Request,
+    limit: int,
+    deadline: float,
+    types: Collection[bytes] = (JSON,),
+    held: Held | None = None,
 ) -> tuple[bytes, bytes]:
     """Read a body that may be compressed; return its content type, one of `types`, and the body.
 
-    `limit` holds for what arrives and for what it unpacks to.
+    `limit` holds for what arrives and for what it unpacks to; both are `held`, if that is given.
 
     Raises:
-        ApiError: as `read_body`; 400 too where what is compressed is damaged.
+        ApiError: as `read_body`; 400 too where what is compressed is damaged, 503 where there is
+            no room.
     """
-    return await _read_typed(request, limit, deadline, types, codings=CODINGS)
+    try:
+        return await _read_typed(request, limit, deadline, types, CODINGS, held)
+    except FullError as error:
+        raise unavailable("Too much is being received at the moment: try again") from error
 
 
 def has_body(request: Request) -> bool:
@@ -60,20 +69,26 @@ async def _read_typed(
     deadline: float,
     types: Collection[bytes],
     codings: Collection[bytes],
+    held: Held | None = None,
 ) -> tuple[bytes, bytes]:
     headers = dict(request.scope["headers"])
     if _declared_length(headers) > limit:
         raise _too_large(limit)
     type = _content_type(request, headers, types)
     coding = _coding(request, headers, codings)
-    body = await _read(request, limit, deadline)
+    body = await _read(request, limit, deadline, held)
     # A chunked body shows only now that it is too large, which comes before its type.
     if type is None or coding is None:
         raise _unsupported(types, codings)
     if coding == b"":
         return type, body
     try:
-        return type, await unpack(coding, body, limit)
+        if held is not None:
+            held.add(limit)  # as much as it may become
+        unpacked = await unpack(coding, body, limit)
+        if held is not None:
+            held.add(len(unpacked) - limit)
+        return type, unpacked
     except BombError as error:
         raise _too_large(limit) from error
     except BodyError as error:
@@ -122,21 +137,24 @@ def _unsupported(types: Collection[bytes], codings: Collection[bytes]) -> ApiErr
     )
 
 
-async def _read(request: Request, limit: int, deadline: float) -> bytes:
+async def _read(request: Request, limit: int, deadline: float, held: Held | None) -> bytes:
     try:
         async with asyncio.timeout(deadline - time.monotonic()):
-            return await _read_all(request, limit)
+            return await _read_all(request, limit, held)
     except TimeoutError as error:
         raise ApiError(408, "The body did not arrive in time") from error
 
 
-async def _read_all(request: Request, limit: int) -> bytes:
+async def _read_all(request: Request, limit: int, held: Held | None) -> bytes:
     body = bytearray()
     while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise invalid(BodyError(BODY, "ends early"))
-        body += message.get("body", b"")
+        piece = message.get("body", b"")
+        if held is not None:
+            held.add(len(piece))
+        body += piece
         if len(body) > limit:
             raise _too_large(limit)
         if not message.get("more_body", False):

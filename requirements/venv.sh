@@ -1,10 +1,10 @@
 #!/bin/sh
-# venv.sh runtime|dev: make .venv hold exactly what requirements/<name>.txt pins, and the project itself.
+# venv.sh runtime|dev|fuzz: make .venv hold exactly what requirements/<name>.txt pins, and the project itself.
 # Quick when there is nothing to do; starts over after an interruption, a changed lock or a moved checkout.
 set -eu
 cd "$(dirname "$0")/.."
 flavour=$1
-identity="$(cat requirements/runtime.txt requirements/dev.txt pyproject.toml | cksum) $PWD"
+identity="$(cat requirements/runtime.txt requirements/dev.txt requirements/fuzz.txt pyproject.toml | cksum) $PWD"
 
 fail() {
     echo "$1" >&2

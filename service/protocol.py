@@ -15,6 +15,7 @@ import orjson
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from service.crowd import crowd_of
 from service.direct import Direct, Exchange, RawHeaders, response
 
 log = structlog.get_logger(__name__)
@@ -26,6 +27,10 @@ HELD_BODY = 64 * 1024
 HELD_WITHIN = 0.25
 """Seconds after which a request that is held and still not whole is no longer waited for."""
 NEVER = float("inf")
+
+
+class TooMuchPipelinedError(Exception):
+    """Raised within the parser: nothing behind this point counts."""
 
 
 class HeaderTooLargeError(Exception):
@@ -40,6 +45,10 @@ class LimitedProtocol(HttpToolsProtocol):
     """Seconds in which a connection must bring a whole header whenever nothing is being answered;
     between two requests uvicorn's keep-alive of 5 s ends it before."""
     max_connections = 10_000
+    """For one more, the one goes on which nothing has been answered for the longest time."""
+    max_pipelined = 32
+    """Requests that may wait for the one before them to be answered. What comes behind them is
+    thrown away, and the connection ends with the last of their answers."""
     read_within = 30.0
     """Seconds in which a client must have read what was written, so far that more may be; whoever
     does not is gone, and a connection that waits to be closed is no exception."""
@@ -54,6 +63,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self._header_is_too_large = False
         self._unread: asyncio.TimerHandle | None = None
         self._stopping = False
+        self._is_full = False
+        """More was pipelined than may be: nothing that comes counts any more."""
+        self._crowd = crowd_of(self.server_state)
         self._held: list[bytes] | None = None
         """Pieces of the body of a request that is held."""
         self._held_headers: RawHeaders = {}
@@ -67,13 +79,19 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self.max_connections:
+        if len(self.connections) > self.max_connections and not self._crowd.thin_out():
             self._refuse(503, "Too many connections: try again", b"retry-after: 1\r\n")
         else:
+            self._crowd.join(self)
             self._end_within(self.header_within)
+
+    def close_for_another(self) -> None:
+        """Give way to a new connection: nothing is being answered on this one."""
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_wait_for_reader()
+        self._crowd.leave(self)
         self._held = None
         for timer in (self._alarm, self._release):
             if timer is not None:
@@ -92,6 +110,8 @@ class LimitedProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
+        if self._is_full:
+            return
         self._unparsed += len(data)
         if self._is_idle:
             self._is_idle = False
@@ -101,17 +121,20 @@ class LimitedProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             pass  # a request for an upgrade is answered as if it asked for none
         except httptools.HttpParserError:
-            self._refuse_unparsed()
-            return
+            if not self._is_full:
+                self._refuse_unparsed()
+                return
         cycle = self.cycle
         if self._unparsed > self.max_header_bytes and not self.transport.is_closing():
             self._refuse_header()
         elif self._held is not None:
             self._ends_at = NEVER
+            self._crowd.leave(self)
             if self._release is None:
                 self._release = self.loop.call_later(HELD_WITHIN, self._enter_asgi)
         elif cycle is not None and not cycle.response_complete:
             self._ends_at = NEVER
+            self._crowd.leave(self)
         elif self._ends_at == NEVER:
             self._end_within(self.header_within)
 
@@ -135,11 +158,15 @@ class LimitedProtocol(HttpToolsProtocol):
             transport.close()
         if transport.is_closing():
             return
-        self.flow.resume_reading()
         if self.pipeline:
+            # Reading goes on when nothing waits: else each answer would let in more than itself.
             cycle, app = self.pipeline.pop()
+            if self._is_full and not self.pipeline:
+                cycle.keep_alive = False
             self._start_asgi_task(cycle, app)
         else:
+            self.flow.resume_reading()
+            self._crowd.join(self)
             self._is_idle = True
             self._end_within(self.timeout_keep_alive)
 
@@ -164,6 +191,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._unparsed = 0
+        if len(self.pipeline) >= self.max_pipelined:
+            self._is_full = True
+            raise TooMuchPipelinedError
         if (
             self._direct is not None
             and (self.cycle is None or self.cycle.response_complete)
@@ -196,10 +226,15 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _is_plain(self, headers: RawHeaders) -> bool:
-        """Tell whether no header is there twice, and the body is short and comes by itself."""
+        """Tell whether no header is there twice, and the body is short and comes by itself.
+
+        Whatever is wrong with the target is found at once where a request is not held.
+        """
         length = headers.get(b"content-length", b"")
         return (
-            len(headers) == len(self.headers)
+            self.url.startswith(b"/")
+            and self.url.isascii()
+            and len(headers) == len(self.headers)
             and b"transfer-encoding" not in headers
             and b"expect" not in headers
             and length.isdigit()

@@ -80,7 +80,7 @@ def run(
 
     The process's main call.
     """
-    raise_file_limit(LimitedProtocol.max_connections + SPARE_FILES)
+    limit_connections(LimitedProtocol)
     _MainServer(server_config(app, settings, grace)).run(sockets)
 
 
@@ -95,12 +95,20 @@ def spare_collector() -> None:
     gc.set_threshold(*COLLECT_AFTER)
 
 
-def raise_file_limit(wanted: int) -> None:
-    """Let this process open `wanted` files, or as many as the system lets it."""
+def limit_connections(protocol: type[LimitedProtocol]) -> None:
+    """Let there be as many connections as there can be files, with some to spare."""
+    files = raise_file_limit(protocol.max_connections + SPARE_FILES)
+    protocol.max_connections = max(1, min(protocol.max_connections, files - SPARE_FILES))
+
+
+def raise_file_limit(wanted: int) -> int:
+    """Let this process open `wanted` files, or as many as the system lets it; return how many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        return most
+    return wanted if soft == resource.RLIM_INFINITY else soft
 
 
 @contextlib.asynccontextmanager

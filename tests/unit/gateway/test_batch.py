@@ -13,7 +13,8 @@ from backports import zstd
 
 from contract.frame import Submission, entity_key, partition_of
 from contract.position import Receipt
-from gateway.batch import MAX_BYTES, MAX_ITEMS
+from gateway.batch import MAX_BYTES
+from gateway.items import MAX_ITEMS
 from gateway.settings import GatewaySettings
 from tests.unit.gateway.conftest import Api
 
@@ -303,6 +304,22 @@ async def test_too_many_items_are_413(api: Api, post: Post) -> None:
         assert answer.status_code == 413
     assert api.submissions.frames == []
     assert (await post(many[:-1])).json()["accepted"] == MAX_ITEMS
+
+
+@pytest.fixture
+def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.batch.MAX_HELD", 100_000)
+
+
+@pytest.mark.usefixtures("little_room")
+async def test_batches_beyond_the_room_are_503_and_leave_room(api: Api, post: Post) -> None:
+    small, large = [item("c1")] * 1_500, [item("c1")] * 2_500
+    for _ in range(3):
+        answer = await post(large)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        packed = await post(gzip.compress(lines(small)), **{"Content-Encoding": "gzip"})
+        assert packed.status_code == 503, "a bomb would have had no room"
+        assert (await post(small)).json()["accepted"] == len(small)
 
 
 @pytest.mark.parametrize(("coding", "pack"), [("gzip", gzip.compress), ("zstd", zstd.compress)])

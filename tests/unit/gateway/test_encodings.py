@@ -1,6 +1,8 @@
 """Compressed bodies: what was packed comes back; damage and bombs do not."""
 
+import asyncio
 import gzip
+import threading
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -10,6 +12,7 @@ from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway import encodings
 from gateway.decoding import BodyError
 from gateway.encodings import CODINGS, BombError, unpack, unpack_now
 
@@ -109,3 +112,16 @@ def test_a_zstd_stream_that_refers_far_back_is_refused() -> None:
     packed = compressor.compress(b"x" * 1000) + compressor.flush()
     with pytest.raises(BodyError):
         unpack_now(b"zstd", packed, LIMIT)
+
+
+async def test_what_becomes_large_waits_for_its_turn_and_holds_up_nothing_else() -> None:
+    """However small it is while it is compressed."""
+    go_on = threading.Event()
+    before = encodings._THREAD.submit(go_on.wait, 10)
+    large = asyncio.create_task(unpack(b"zstd", zstd.compress(bytes(LIMIT)), LIMIT))
+    assert await unpack(b"gzip", gzip.compress(b"small"), LIMIT) == b"small"
+    await asyncio.wait([large], timeout=0)
+    assert not large.done()
+    go_on.set()
+    assert await large == bytes(LIMIT)
+    assert before.result()

@@ -268,3 +268,14 @@ async def test_a_fault_is_a_500(
     async with site.connect() as connection:
         await connection.send(post())
         assert await connection.answer() == (500, {"error": "Internal server error"})
+
+
+@pytest.mark.parametrize("target", [b"http://x:99999/take", b"x:1"])
+async def test_a_target_that_is_none_is_refused_before_its_body_comes(
+    site: Site, target: bytes
+) -> None:
+    async with site.connect() as connection:
+        await connection.send(post(b"late").replace(b"/take", target)[:-2])
+        status, _ = await connection.answer()
+        assert status == 400
+        assert await connection.rest() == b""

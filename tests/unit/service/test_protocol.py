@@ -20,7 +20,7 @@ from service.http import JSON, build_app, route
 from service.protocol import LimitedProtocol
 from service.requests import RequestMetrics
 from service.rotating import RotatingTokens
-from service.server import raise_file_limit, serving
+from service.server import SPARE_FILES, limit_connections, raise_file_limit, serving
 from service.settings import HttpSettings
 from tobogganing.local.ports import free_ports
 
@@ -242,25 +242,74 @@ async def test_rubbish_behind_a_request_is_not_taken_for_its_answer(site: Site) 
         site.go_on.set()
 
 
-async def test_connections_are_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def two_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LimitedProtocol, "max_connections", 2)
-    async with site.connect() as first:
+
+
+async def test_connections_are_bounded(site: Site, two_at_most: None) -> None:
+    async with site.connect() as first, site.connect() as second:
+        for connection in (first, second):
+            await connection.send(b"GET /slow HTTP/1.1\r\n\r\n")
+            await site.entered.acquire()
+        async with site.connect() as third:
+            answer = await third.rest()
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"retry-after: 1\r\n" in answer
+            assert "error" in json.loads(answer.partition(b"\r\n\r\n")[2])
+        site.go_on.set()
+        for connection in (first, second):
+            assert await connection.answer() == (200, {"slow": True})
+        async with site.connect() as another:
+            await another.send(GET)
+            assert await another.answer() == (200, {"quick": True})
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /quick HTTP/1.1\r\nX: y"], ids=["idle", "half"])
+async def test_of_too_many_connections_the_longest_without_an_answer_goes(
+    site: Site, two_at_most: None, sent: bytes
+) -> None:
+    async with site.connect() as idler:
+        await idler.send(sent)
         async with site.connect() as second:
-            for connection in (first, second):
-                await connection.send(GET)
-                assert await connection.answer() == (200, {"quick": True})
+            for _ in range(3):
+                await second.send(GET)
+                assert await second.answer() == (200, {"quick": True})
             async with site.connect() as third:
-                answer = await third.rest()
-                assert answer.startswith(b"HTTP/1.1 503 ")
-                assert b"retry-after: 1\r\n" in answer
-                assert "error" in json.loads(answer.partition(b"\r\n\r\n")[2])
-        async with asyncio.timeout(5):
-            status = 503
-            while status != 200:  # until the server has seen that one is gone
-                async with site.connect() as another:
-                    await another.send(GET)
-                    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-                        status, _ = await another.answer()
+                await third.send(GET)
+                assert await third.answer() == (200, {"quick": True})
+                assert await idler.rest() == b""
+                for connection in (second, third):
+                    await connection.send(GET)
+                    assert await connection.answer() == (200, {"quick": True})
+
+
+async def test_only_so_much_is_pipelined(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LimitedProtocol, "max_pipelined", 3)
+    async with site.connect() as connection:
+        post = b"POST /take HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"
+        slow = b"GET /slow HTTP/1.1\r\n\r\n"
+        await connection.send(slow + 2 * post + GET + 5_000 * post + b"rubbish")
+        await site.entered.acquire()
+        site.go_on.set()
+        assert await connection.answer() == (200, {"slow": True})
+        for _ in range(2):
+            assert await connection.answer() == (200, {"taken": 3})
+        last = await connection.rest()
+        assert last.startswith(b"HTTP/1.1 200 ")
+        assert b"connection: close\r\n" in last
+        assert last.endswith(b'\r\n\r\n{"quick":true}')
+
+
+async def test_what_is_pipelined_is_read_when_its_turn_comes(site: Site) -> None:
+    """However much that is: each answer lets in what comes next."""
+    body = b"b" * 300_000
+    posts = 20 * (b"POST /take HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    async with site.connect() as connection:
+        sending = asyncio.create_task(connection.send(posts))
+        for _ in range(20):
+            assert await connection.answer() == (200, {"taken": len(body)})
+        await sending
 
 
 async def test_an_upgrade_is_passed_over_without_a_word(
@@ -322,9 +371,26 @@ def test_the_limit_of_open_files_is_raised_as_far_as_it_goes() -> None:
     low = soft - 10
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (low, hard))
-        raise_file_limit(low - 1)
+        assert raise_file_limit(low - 1) == low
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (low, hard)
-        raise_file_limit(low + 5)
+        assert raise_file_limit(low + 5) == low + 5
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (low + 5, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_there_are_no_more_connections_than_files() -> None:
+    class Few(LimitedProtocol):
+        max_connections = 7
+
+    class Many(LimitedProtocol):
+        max_connections = 10**9
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        limit_connections(Few)
+        assert Few.max_connections == 7
+        limit_connections(Many)
+        assert Many.max_connections == before[1] - SPARE_FILES
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -1,0 +1,44 @@
+"""Room: how many bytes of bodies may be held at once. Pure."""
+
+import contextlib
+from collections.abc import Iterator
+
+
+class FullError(Exception):
+    """There is no room for so much more."""
+
+
+class Held:
+    """What one request holds."""
+
+    def __init__(self, room: "Room") -> None:
+        self._room = room
+        self.size = 0
+
+    def add(self, size: int) -> None:
+        """Hold so many bytes more, or less.
+
+        Raises:
+            FullError: there is no room for them.
+        """
+        if self._room.held + size > self._room.size:
+            raise FullError
+        self._room.held += size
+        self.size += size
+
+
+class Room:
+    """Room for `size` bytes."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.held = 0
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[Held]:
+        """Hold what is added, until the context ends."""
+        held = Held(self)
+        try:
+            yield held
+        finally:
+            self.held -= held.size

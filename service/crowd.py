@@ -1,0 +1,40 @@
+"""The crowd: connections of one server on which nothing is being answered, the longest so first."""
+
+from collections import OrderedDict
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
+
+class Closeable(Protocol):
+    def close_for_another(self) -> None: ...
+
+
+class Crowd:
+    """Knows who has to go when somebody else needs the place."""
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[Closeable, None] = OrderedDict()
+
+    def join(self, connection: Closeable) -> None:
+        """Wait from now on, if it does not wait already."""
+        self._waiting.setdefault(connection)
+
+    def leave(self, connection: Closeable) -> None:
+        """Wait no more: something is being answered, or it has ended."""
+        self._waiting.pop(connection, None)
+
+    def thin_out(self) -> bool:
+        """Close the connection that has waited the longest; False if none waits."""
+        if not self._waiting:
+            return False
+        connection, _ = self._waiting.popitem(last=False)
+        connection.close_for_another()
+        return True
+
+
+_crowds: WeakKeyDictionary[object, Crowd] = WeakKeyDictionary()
+
+
+def crowd_of(server: object) -> Crowd:
+    """The one crowd of a server, which is whatever its connections have in common."""
+    return _crowds.setdefault(server, Crowd())

@@ -1,0 +1,165 @@
+"""The APIs: schemathesis asks a gateway and an exporter on a real Kafka whatever their documents
+allow, and what they forbid.
+"""
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from bench.fleet import Clients, Headends, register
+from bench.gateway import register_relay
+from bench.pipeline import Pipeline, pipeline
+from tests.fuzz.exporter_api import document
+
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "positive_data_acceptance",
+    "negative_data_rejection",
+    "unsupported_method",
+    "allow_header_conformance",
+    "ignored_auth",
+    "use_after_free",
+)
+OPERATIONS = """
+# Whose credentials these are, until another operation replaces or removes them. A body is 400 if
+# it is not compressed as its header says.
+[[operations]]
+include-path = "/api/v1/clients/{{client_id}}/metrics"
+parameters = {{ client_id = "{client}" }}
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401"]
+[[operations]]
+include-path = "/api/v1/headends/{{headend_id}}/metrics"
+parameters = {{ headend_id = "{headend}" }}
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401"]
+[[operations]]
+include-path = "/api/v1/metrics"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401"]
+# Its cluster must be registered.
+[[operations]]
+include-path = "/api/v1/headends/register"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "409"]
+"""
+PATIENCE = 240.0
+"""Seconds beyond its time that a run may take."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A service: its document's URL or file, the credentials of its document's schemes."""
+
+    name: str
+    url: str
+    document: str
+    credentials: Mapping[str, str]
+    operations: str = ""
+    """What is known of some operations, as schemathesis is configured."""
+
+
+@contextlib.asynccontextmanager
+async def services(folder: Path) -> AsyncIterator[list[Asked]]:
+    """Run everything; a client, a headend and a relay are known, and the client has submitted."""
+    async with pipeline(folder) as parts, contextlib.AsyncExitStack() as stack:
+        kafka = await parts.topics()
+        clients, headends = Clients(1), Headends(1)
+        await register(kafka, clients.records())
+        await register(kafka, headends.records())
+        running = {
+            name: await stack.enter_async_context(
+                parts.service(name, kafka, AUTH_FAILURES_PER_MINUTE="0")
+            )
+            for name in ("gateway", "processor", "exporter")
+        }
+        url = running["gateway"].url
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+            relay = await register_relay(http, parts)
+            submitted = await http.post(
+                clients.path(0),
+                content=clients.body(0),
+                headers={
+                    "authorization": f"Bearer {clients.credential(0)}",
+                    "content-type": "application/json",
+                },
+            )
+            asked = {
+                "node_id": headends.id(0),
+                "node_type": "headend",
+                "api_key": headends.api_key(0),
+            }
+            token = await http.post("/api/v1/auth/token", json=asked)
+        described = folder / "exporter.json"
+        described.write_text(json.dumps(document(submitted.json()["receipt"])))
+        yield [
+            Asked(
+                "gateway",
+                url,
+                f"{url}/api/v1/openapi.json",
+                {
+                    "admin": _token(parts, "ADMIN_TOKEN"),
+                    "api_key": clients.credential(0),
+                    "jwt": token.json()["access_token"],
+                    "relay": relay,
+                },
+                OPERATIONS.format(client=clients.id(0), headend=headends.id(0)),
+            ),
+            Asked(
+                "exporter",
+                running["exporter"].url,
+                str(described),
+                {"metrics": _token(parts, "METRICS_TOKEN")},
+            ),
+        ]
+
+
+def _token(parts: Pipeline, name: str) -> str:
+    return parts.secrets.bearer(name)["authorization"].removeprefix("Bearer ")
+
+
+def configuration(asked: Asked) -> str:
+    """The configuration of schemathesis, which takes credentials from nowhere else."""
+    lines = []
+    for scheme, credential in asked.credentials.items():
+        lines += [f"[auth.openapi.{scheme}]", f"bearer = {json.dumps(credential)}"]
+    return "\n".join([*lines, asked.operations])
+
+
+async def ask(asked: Asked, seconds: int, seed: int, folder: Path) -> bool:
+    """Ask a service for so long; tell whether all was as its document says."""
+    config = folder / f"{asked.name}.toml"
+    config.write_text(configuration(asked))
+    options = {
+        "url": asked.url,
+        "checks": ",".join(CHECKS),
+        "seed": seed,
+        "max-time": seconds,
+        "generation-database": "none",
+        "request-timeout": 30,
+    }
+    arguments = [f"--{name}={value}" for name, value in options.items()]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "schemathesis.cli", f"--config-file={config}"),
+        *("run", asked.document, *arguments, "--continue-on-failure", "--no-shrink"),
+        cwd=folder,
+    )
+    try:
+        async with asyncio.timeout(seconds + PATIENCE):
+            return await process.wait() == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def run(seconds: int, seed: int, folder: Path) -> bool:
+    """Ask both."""
+    async with services(folder) as found:
+        return all([await ask(each, seconds, seed, folder) for each in found])

@@ -1,0 +1,145 @@
+"""One connection to the gateway, without a socket: what is sent, and how it was answered."""
+
+import asyncio
+import re
+from collections import deque
+from typing import Any, NamedTuple
+
+from uvicorn.server import ServerState
+
+from service.protocol import LimitedProtocol
+from service.rotating import RotatingTokens
+from service.server import server_config
+from service.settings import HttpSettings
+from tests.fuzz.gateway import Offline
+from tests.fuzz.virtual import VirtualLoop
+
+PAUSE = b"~~"
+"""Where the sender waits, within what it sends."""
+PAUSE_SECONDS = 1.0
+SETTLED_SECONDS = 60.0
+"""Nothing may be left of a connection after so long without a byte from its sender."""
+_HEAD = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r\n]*\r\n((?:[^\r\n]+\r\n)*)\r\n")
+_LENGTH = re.compile(rb"^content-length: (\d+)\r$", re.MULTILINE)
+
+
+class Transport(asyncio.Transport):
+    """The server's end: takes what is written, and gives what is fed as long as that is read."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, protocol: LimitedProtocol) -> None:
+        super().__init__()
+        self.written = bytearray()
+        self.is_lost = False
+        self._loop = loop
+        self._protocol = protocol
+        self._closing = self._paused = False
+        self._fed: deque[bytes] = deque()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return {"peername": ("192.0.2.1", 1), "sockname": ("192.0.2.2", 2)}.get(name, default)
+
+    def feed(self, data: bytes) -> None:
+        self._fed.append(data)
+        self._deliver()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not self._closing:
+            self.written += data
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            self._loop.call_soon(self._lose)
+
+    abort = close
+
+    def pause_reading(self) -> None:
+        self._paused = True
+
+    def resume_reading(self) -> None:
+        self._paused = False
+        self._loop.call_soon(self._deliver)
+
+    def _deliver(self) -> None:
+        while self._fed and not (self._paused or self._closing):
+            self._protocol.data_received(self._fed.popleft())
+
+    def _lose(self) -> None:
+        self.is_lost = True
+        self._protocol.connection_lost(None)
+
+
+class Answer(NamedTuple):
+    status: int
+    body: bytes
+
+
+class Server:
+    """Serves one connection after the other."""
+
+    def __init__(self, offline: Offline) -> None:
+        self.loop = VirtualLoop()
+        asyncio.set_event_loop(self.loop)
+        self._config = server_config(offline.app, HttpSettings(metrics_token=RotatingTokens("m")))
+        self._config.load()
+        self._state = ServerState()
+        self._publisher = self.loop.create_task(offline.gateway._publisher.run())
+        self.loop.pass_time(1)
+
+    def connect(self, data: bytes) -> list[Answer]:
+        """Send something on a connection of its own, and nothing after it; return all answers.
+
+        Raises:
+            AssertionError: a callback failed, an answer is a 5xx or malformed, or something is
+                left of the connection when it should be over.
+        """
+        transport = self.loop.run_until_complete(self._send(data))
+        faults, self.loop.faults = self.loop.faults, []
+        assert not faults, faults
+        assert transport.is_lost, "the connection is still open"
+        assert not self._state.connections, "the server holds the connection"
+        assert not self._state.tasks, "a request is being answered"
+        assert not self._publisher.done()
+        found = answers(bytes(transport.written))
+        failed = [answer for answer in found if answer.status >= 500]
+        assert not failed, failed
+        return found
+
+    async def _send(self, data: bytes) -> Transport:
+        protocol = LimitedProtocol(self._config, self._state, {}, self.loop)
+        transport = Transport(self.loop, protocol)
+        protocol.connection_made(transport)
+        for number, piece in enumerate(data.split(PAUSE)):
+            if number:
+                await asyncio.sleep(PAUSE_SECONDS)
+            if piece:
+                transport.feed(piece)
+        await asyncio.sleep(SETTLED_SECONDS)
+        return transport
+
+
+def answers(written: bytes) -> list[Answer]:
+    """Take apart what a server has written; an answer to HEAD has no body.
+
+    Raises:
+        AssertionError: it is no sequence of answers.
+    """
+    found = []
+    at = 0
+    while at < len(written):
+        head = _HEAD.match(written, at)
+        assert head is not None, f"no answer: {written[at : at + 200]!r}"
+        status, at = int(head[1]), head.end()
+        if status == 100:
+            continue
+        length = _LENGTH.search(head[2])
+        assert length is not None, f"an answer of unknown length: {head[0]!r}"
+        is_head = written.startswith(b"HTTP/1.1 ", at) or at == len(written)
+        end = at if is_head else at + int(length[1])
+        assert end <= len(written), f"an answer ends early: {written[at:]!r}"
+        found.append(Answer(status, written[at:end]))
+        at = end
+    return found

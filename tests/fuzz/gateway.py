@@ -1,0 +1,101 @@
+"""A gateway for fuzzers: every part is the real one, but nothing leaves the process.
+
+What goes to Kafka is confirmed at once and forgotten. Nobody has the admin's token, so that
+whatever is sent to it leaves it as it was.
+"""
+
+import itertools
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from aiokafka import ConsumerRecord
+from prometheus_client import CollectorRegistry
+
+from contract.kinds import CLIENT, HEADEND
+from contract.registry import RECORD_VERSION, RELAY, RegistryRecord, encode_record, hash_api_key
+from gateway.app import Gateway
+from gateway.link import Appended
+from gateway.settings import GatewaySettings
+from service.http import Application, build_app
+from service.requests import RequestMetrics
+from service.rotating import RotatingTokens
+from tobogganing.local.secrets import provide_signing_keys
+
+API_KEY = "k" * 43
+RELAY_KEY = f"r.{API_KEY}"
+
+
+class _Confirming:
+    """In the place of the Link: takes every record, and keeps none."""
+
+    connected = True
+
+    def __init__(self, *_: Any) -> None:
+        self._offsets = itertools.count()
+
+    async def ready(self) -> None:
+        return
+
+    async def send(self, *_: Any, **__: Any) -> Appended:
+        return Appended(next(self._offsets), time.time_ns() // 1_000_000)
+
+
+def records() -> Iterator[RegistryRecord]:
+    """Who is registered: the client `c`, the headend `h`, the relay `r`."""
+    attributes = {
+        CLIENT.name: {"type": "native"},
+        HEADEND.name: {"cluster_id": "k", "region": "eu", "datacenter": "fra"},
+        RELAY: {"scope": "all"},
+    }
+    keys = {CLIENT.name: API_KEY, HEADEND.name: API_KEY, RELAY: RELAY_KEY}
+    for kind, given in attributes.items():
+        yield RegistryRecord(
+            version=RECORD_VERSION,
+            kind=kind,
+            id=kind[0],
+            revision=1,
+            name=kind,
+            attributes=given,
+            api_keys=[hash_api_key(keys[kind])],
+        )
+
+
+class Offline:
+    """The gateway, its application, and a headend's token."""
+
+    def __init__(self, folder: Path) -> None:
+        settings = GatewaySettings(
+            kafka_bootstrap_servers="127.0.0.1:1",
+            metrics_token=RotatingTokens(secrets.token_hex()),
+            admin_token=RotatingTokens(secrets.token_hex()),
+            signing_keys_dir=str(provide_signing_keys(folder, {})),
+            rate_limit_per_minute=0,
+            auth_failures_per_minute=0,
+        )
+        requests = RequestMetrics(CollectorRegistry())
+        with mock.patch("gateway.app.Link", _Confirming):
+            self.gateway = Gateway(settings, requests)
+        self.app: Application = build_app(
+            self.gateway.routes(), requests, None, self.gateway.direct
+        )
+        self.registry = self.gateway.registry
+        self._know([*records()])
+        self.registry.follower.caught_up = True
+        self.registry.follower.catch_up = self._catch_up  # type: ignore[method-assign]
+
+    async def _catch_up(self, timeout: float) -> None:
+        return
+
+    def _know(self, registered: list[RegistryRecord]) -> None:
+        for offset, record in enumerate(registered):
+            value = encode_record(record)
+            found = ConsumerRecord(
+                *("registry", 0, offset, 0, 1, record.key, value, None, len(record.key)),
+                len(value),
+                (),
+            )
+            self.registry.apply(0, [found])

@@ -1,0 +1,174 @@
+"""What fuzzers begin with: good and nearly good examples of everything, made by the code itself."""
+
+import gzip
+import itertools
+import json
+from collections.abc import Iterator
+
+from backports import zstd
+
+from contract.dead_letter import Origin, encode_origin
+from contract.frame import Frame, Submission, encode_frame
+from contract.kinds import KINDS
+from contract.position import Position, Receipt
+from contract.registry import RegistryRecord, encode_record
+from contract.row import ROW_VERSION, EntityRow, LedgerRow, encode_position, encode_row
+from tests.fuzz.connection import PAUSE
+from tests.fuzz.gateway import API_KEY, RELAY_KEY, records
+from tests.fuzz.targets import NOW
+
+_METRICS: dict[str, dict[str, int | float]] = {
+    kind.name: {metric.field: 7 for metric in kind.metrics} for kind in KINDS.values()
+}
+_NUMBERS = [
+    b"0",
+    b"-0.0",
+    b"1.5",
+    b"1e3",
+    b"1e400",
+    b"9" * 19,
+    b"9" * 400,
+    b"true",
+    b'"1"',
+    b"null",
+]
+
+
+def frames() -> Iterator[bytes]:
+    """Frames with all there is in a submission, of this version and another."""
+    for kind, metrics in _METRICS.items():
+        full = Submission(
+            kind, kind[0], 3, {"name": 'a"\\\n'}, {"headless": "false"}, metrics, float(NOW)
+        )
+        removed = Submission(kind, kind[0], 4, removed=True)
+        yield encode_frame(2**53, [full, removed, full])
+        yield encode_frame(1, [full]).replace(b'"version":1', b'"version":2')
+        for number in _NUMBERS:
+            yield encode_frame(2**53, [full]).replace(b":7", b":" + number)
+    yield encode_frame(0, [])
+
+
+def rows() -> Iterator[bytes]:
+    """Rows, ledgers, positions, registry records."""
+    for metrics in _METRICS.values():
+        yield encode_row(EntityRow(ROW_VERSION, 1, 2, 3, 4, 5.5, {"name": "n"}, {**metrics}))
+    yield encode_row(EntityRow(ROW_VERSION, 1, 2, 3, 4, 5.5, removed=True))
+    yield encode_row(LedgerRow(ROW_VERSION, 9, 4, 1, 1, 1, 1, 1))
+    yield encode_position(Position(12, 3))
+    for record in records():
+        yield encode_record(record)
+
+
+def headers() -> Iterator[bytes]:
+    """Headers of dead letters, a line each, and receipts."""
+    yield b"\n".join(value for _, value in encode_origin(Origin("no frame", 1, 2, 3, 4)))
+    yield str(Receipt(1, 22, 333)).encode()
+
+
+def submissions() -> Iterator[bytes]:
+    """Bodies of single submissions and of backlogs."""
+    for kind in KINDS.values():
+        body: dict[str, object] = {"metrics": _METRICS[kind.name], "timestamp": NOW}
+        labels = [label for label in kind.labels if label.submitted]
+        body |= {each.field: True if each.submitted == "boolean" else "x" for each in labels}
+        yield json.dumps(body).encode()
+        yield json.dumps({"samples": [body, body]}).encode()
+        yield json.dumps({"metrics": {"unknown": {"a": [1, {}]}}, "other": None}).encode()
+        for number in _NUMBERS:
+            yield json.dumps(body).encode().replace(b": 7", b": " + number)
+
+
+def batches() -> Iterator[bytes]:
+    """Arrays and lines."""
+    items = [
+        json.dumps({"kind": kind, "id": kind[0], "metrics": metrics}).encode()
+        for kind, metrics in _METRICS.items()
+    ]
+    yield b"[%b]" % b",".join(items)
+    yield b"\n".join(items)
+    yield b"[1,{},%b,[[]]]" % items[0]
+    yield b'\n\n{"kind":"x","id":""}\n%b\n' % items[1]
+
+
+def packed() -> Iterator[bytes]:
+    """Compressed bodies: of one piece and of several, bombs, and pieces of them."""
+    for body in (*itertools.islice(submissions(), 3), bytes(500_000)):
+        for pack in (gzip.compress, zstd.compress):
+            yield pack(body)
+            yield pack(body)[:-3]
+            yield pack(body) + pack(body)
+
+
+def requests() -> Iterator[bytes]:
+    """Requests: whole, in pieces, pipelined, chunked, too large, and none at all."""
+    json_body = b'{"metrics":{"bytes_sent":1}}'
+    fields = b"Host: x\r\nContent-Type: application/json\r\nAuthorization: Bearer %b\r\n"
+    for path, key, body in (
+        (b"/api/v1/clients/c/metrics", API_KEY, json_body),
+        (b"/api/v1/headends/h/metrics", API_KEY, json_body),
+        (b"/api/v1/metrics", RELAY_KEY, b"[" + next(batches())[1:]),
+        (b"/api/v1/auth/token", "x", b'{"node_id":"h","node_type":"headend","api_key":"k"}'),
+        (b"/api/v1/clients/register", "x", b'{"name":"n","type":"native"}'),
+        (b"http://x:99999/%ff?", API_KEY, json_body),
+    ):
+        head = b"POST %b HTTP/1.1\r\n" % path + fields % key.encode()
+        whole = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+        chunk = b"%x\r\n%b\r\n" % (len(body), body)
+        chunked = head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk
+        yield whole
+        yield whole * 3
+        yield whole[:-5] + PAUSE + whole[-5:]
+        yield whole[:-5]
+        yield whole[:20] + PAUSE + whole[20:] + PAUSE + whole
+        yield chunked + b"0\r\n\r\n" + whole
+        yield chunked + PAUSE + chunk * 3
+        yield whole.replace(b"Host", b"Expect: 100-continue\r\nHost")
+        yield whole.replace(b"Host", b"Content-Encoding: gzip\r\nHost")
+        yield whole.replace(b"HTTP/1.1", b"HTTP/1.0")
+        yield whole.replace(b"Bearer", b"Bearer ey..")
+    for method in (b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"CONNECT", b"FOO"):
+        for path in (b"/api/v1/openapi.json", b"/", b"*", b"x:1", b"/api/v1/clients?limit=1"):
+            yield b"%b %b HTTP/1.1\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n" % (method, path)
+    yield b"GET / HTTP/1.1\r\nX: " + b"a" * 70_000 + b"\r\n\r\n"
+    yield b"GET / HTTP/1.1\r\n\r\n" * 200
+    yield b"GET / HTTP/1.1\r\nCookie"
+    yield b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    yield b"\x16\x03\x01\x02\x00\x01\x00"
+
+
+SEEDS = {
+    "frame": frames,
+    "folded": frames,
+    "row": rows,
+    "header": headers,
+    "submission": submissions,
+    "batch": batches,
+    "packed": packed,
+    "request": requests,
+}
+
+
+def words() -> Iterator[bytes]:
+    """What fuzzers put together: names, and what stands between them in JSON and in HTTP."""
+    for kind in KINDS.values():
+        yield from (metric.field.encode() for metric in kind.metrics)
+        yield from (label.field.encode() for label in kind.labels if label.submitted)
+    for struct in (Frame, Submission, EntityRow, LedgerRow, RegistryRecord):
+        yield from (field.encode() for field in struct.__struct_fields__)
+    yield from (
+        b'":',
+        b'","',
+        b"[{",
+        b"}]",
+        b"},{",
+        b"null",
+        b"true",
+        b"\\u0000",
+        b"\\ud800",
+        *_NUMBERS,
+    )
+    yield from (b"samples", b"client", b"headend", b"\r\n", b"\r\n\r\n", PAUSE, b"0\r\n\r\n")
+    yield from (b"GET ", b"POST ", b"HEAD ", b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", b"/api/v1/")
+    yield from (b"Content-Length: ", b"Transfer-Encoding: chunked", b"Content-Encoding: zstd")
+    yield from (b"Authorization: Bearer ", b"Connection: close", b"Expect: 100-continue")
+    yield from (b"Content-Type: application/x-ndjson", b"Content-Type: application/json")

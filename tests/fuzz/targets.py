@@ -1,0 +1,206 @@
+"""What is fuzzed: each target takes any bytes, and fails where a promise about them is broken.
+
+A function that returns has found nothing; only what is documented to be raised is caught.
+"""
+
+import contextlib
+import functools
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from contract.dead_letter import DeadLetterError, decode_origin, encode_origin
+from contract.frame import Frame, FrameError, decode_frame, encode_frame, join_frame
+from contract.kinds import KINDS
+from contract.position import Receipt
+from contract.registry import RegistryError, decode_record, encode_record
+from contract.row import (
+    RowError,
+    decode_entity_row,
+    decode_ledger_offset,
+    decode_ledger_row,
+    decode_position,
+    decode_row_position,
+    encode_position,
+    encode_row,
+)
+from exporter.store import StateStore
+from gateway.backlogs import BacklogDecoder
+from gateway.bodies import Body, BodyDecoder
+from gateway.decoding import BodyError
+from gateway.encodings import CODINGS, BombError, unpack_now
+from gateway.envelopes import Envelope, Envelopes
+from gateway.items import ItemsDecoder, TooManyItemsError
+from processor.batch import PartitionBatch, Record
+from processor.fold import fold
+from processor.state import PartitionState
+from tests.fuzz.connection import Server
+from tests.fuzz.gateway import Offline
+
+Target = Callable[[bytes], None]
+
+NOW = 1_700_000_000
+LIMIT = 100_000
+"""Bytes that an unpacked body may have."""
+PARTITIONS = 1
+
+
+@functools.cache
+def _offline() -> Offline:
+    return Offline(Path(tempfile.mkdtemp(prefix="fuzz-")))
+
+
+@functools.cache
+def _server() -> Server:
+    return Server(_offline())
+
+
+@functools.cache
+def _backlogs(kind: str) -> BacklogDecoder:
+    return BacklogDecoder(KINDS[kind])
+
+
+@functools.cache
+def _bodies(kind: str) -> BodyDecoder:
+    return BodyDecoder(KINDS[kind])
+
+
+@functools.cache
+def _items() -> ItemsDecoder:
+    return ItemsDecoder()
+
+
+@functools.cache
+def _envelopes() -> Envelopes:
+    return Envelopes(_offline().registry.state, PARTITIONS)
+
+
+def frame(data: bytes) -> None:
+    """A frame is decoded and means the same when it is encoded again, or is a FrameError."""
+    try:
+        found = decode_frame(data)
+    except FrameError:
+        return
+    assert decode_frame(encode_frame(found.answer_by, found.submissions)) == found
+
+
+def folded(data: bytes) -> None:
+    """Whatever is in the topic, the fold goes on, the ledger balances, and every row is shown."""
+    state = PartitionState()
+    batch = PartitionBatch(state)
+    for offset in range(2):
+        fold(batch, Record(0, offset, NOW * 1000, data), PARTITIONS)
+    assert batch.ledger.balances
+    assert batch.ledger.offset == 1
+    batch.settle()
+    store = StateStore(range(PARTITIONS))
+    for key, value in state.rows.items():
+        with contextlib.suppress(RowError):
+            store.apply(0, key, value)
+    for sheet in store.snapshot():
+        for families in sheet:
+            b"".join(families).decode()
+
+
+def row(data: bytes) -> None:
+    """Rows, ledgers, positions and registry records, in the same way."""
+    for decode in (decode_entity_row, decode_ledger_row):
+        with contextlib.suppress(RowError):
+            found = decode(data)
+            assert decode(encode_row(found)) == found
+    with contextlib.suppress(RegistryError):
+        record = decode_record(data)
+        assert decode_record(encode_record(record)) == record
+    with contextlib.suppress(RowError):
+        position = decode_position(data)
+        assert decode_position(encode_position(position)) == position
+    with contextlib.suppress(RowError):
+        decode_row_position(data)
+    decode_ledger_offset(data)
+
+
+def header(data: bytes) -> None:
+    """Headers of dead letters, and receipts."""
+    names = ("reason", "offset", "index", "appended", "truncated-from")
+    with contextlib.suppress(DeadLetterError):
+        origin = decode_origin(zip(names, data.split(b"\n"), strict=False))
+        assert decode_origin(encode_origin(origin)) == origin
+    text = data.decode("latin-1")
+    with contextlib.suppress(ValueError):
+        receipt = Receipt.parse(text)
+        assert Receipt.parse(str(receipt)) == receipt
+
+
+def submission(data: bytes) -> None:
+    """A submission or backlog, of each kind: what is taken stands so in the frame.
+
+    The quick way and the one that looks at each field come to the same.
+    """
+    for kind in KINDS.values():
+        envelope = _envelope(kind.name)
+        try:
+            found = _backlogs(kind.name).read(data, NOW)
+            bodies = found if isinstance(found, list) else [found]
+            pieces = [_piece(envelope, body) for body in bodies]
+        except BodyError:
+            pieces = []
+        for piece in pieces:
+            (sent,) = _framed(piece).submissions
+            assert (sent.kind, sent.id) == (kind.name, kind.name[0])
+            assert sent.metrics.keys() <= {metric.field for metric in kind.metrics}
+            assert all(0 <= value <= 2**63 for value in sent.metrics.values())
+        if b'"samples"' not in data:
+            with contextlib.suppress(BodyError):
+                slow = envelope.around(_bodies(kind.name).decode(data, NOW))
+                assert _framed(slow) == _framed(*pieces), "the two ways differ"
+                continue
+            assert not pieces, "the quick way takes what the other refuses"
+
+
+def batch(data: bytes) -> None:
+    """A batch, as an array and as lines: each item is taken, or says what is wrong with it."""
+    decoder = _items()
+    for decode in (decoder.decode_array, decoder.decode_lines):
+        try:
+            items = [*decode(data, NOW)]
+        except (BodyError, TooManyItemsError):
+            continue
+        for item in items:
+            if item.fault:
+                continue
+            assert item.id is not None
+            with contextlib.suppress(BodyError):
+                _framed(_piece(_envelope(item.kind), item.body or item))
+
+
+def packed(data: bytes) -> None:
+    """A compressed body never unpacks to more than it may, and is damaged or not."""
+    for coding in CODINGS:
+        with contextlib.suppress(BodyError, BombError):
+            assert len(unpack_now(coding, data, LIMIT)) <= LIMIT
+
+
+def request(data: bytes) -> None:
+    """Whatever comes down a connection: each answer is whole and no 5xx, and then it is over."""
+    _server().connect(data)
+
+
+def _piece(envelope: Envelope, body: Any) -> bytes:
+    return envelope.around(body) if isinstance(body, Body) else envelope.around_plain(body, NOW)
+
+
+def _framed(*pieces: bytes) -> Frame:
+    return decode_frame(join_frame(NOW, pieces))
+
+
+def _envelope(kind: str) -> Envelope:
+    envelope = _envelopes().find(kind, kind[0])
+    assert envelope is not None
+    return envelope
+
+
+TARGETS: dict[str, Target] = {
+    target.__name__: target
+    for target in (frame, folded, row, header, submission, batch, packed, request)
+}

@@ -1,0 +1,52 @@
+"""An event loop whose time passes as soon as nothing else happens: a minute costs nothing."""
+
+import asyncio
+import selectors
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+
+class _Inline(ThreadPoolExecutor):
+    """Does what is given to a thread at once, in this one: a thread's time would be real."""
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        try:
+            done.set_result(work(*args, **options))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+
+class _Selector(selectors.SelectSelector):
+    """Never waits: says to the loop how long it would have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited = 0.0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        if timeout:
+            self.waited += timeout
+        return super().select(0)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """`faults` holds what was raised where nobody could catch it."""
+
+    def __init__(self) -> None:
+        self._virtual = _Selector()
+        super().__init__(self._virtual)
+        # Seconds that a timer may be early. Two moments of a long time do not differ by less.
+        self._clock_resolution = 1e-6
+        self.faults: list[dict[str, Any]] = []
+        self.set_default_executor(_Inline())
+        self.set_exception_handler(lambda _, context: self.faults.append(context))
+
+    def time(self) -> float:
+        return self._virtual.waited
+
+    def pass_time(self, seconds: float) -> None:
+        """Let everything happen that happens within so long."""
+        self.run_until_complete(asyncio.sleep(seconds))

@@ -1,0 +1,56 @@
+"""`python -m tests.hostile`: attacks on a real gateway, which serves a healthy fleet meanwhile.
+
+SECONDS (10) is how long each attack goes on, ATTACKS=name,name says which ones.
+"""
+
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.wrong import WrongResultError
+from tests.hostile.attacks import ATTACKS
+from tests.hostile.trials import HEAD, MAX_GROWTH, Line, Trials, attacked
+
+
+def tell(line: str) -> None:
+    print(line, flush=True)
+
+
+async def run(names: Sequence[str], seconds: float, folder: Path) -> list[Line]:
+    """Run the named attacks, and compare in the end what is in Kafka with what was answered.
+
+    Raises:
+        WrongResultError: somebody healthy was not served, or what was served is not there.
+    """
+    async with attacked(folder) as running:
+        lines = await Trials(running, seconds, tell).run(names)
+        await running.acknowledged.check(running.clients)
+    return lines
+
+
+def main() -> int:
+    """Run; the exit status is 1 if somebody healthy was not served, or memory was not bounded."""
+    names = os.environ.get("ATTACKS", "").replace(",", " ").split() or list(ATTACKS)
+    if unknown := set(names) - ATTACKS.keys():
+        tell(f"no such attack: {', '.join(sorted(unknown))}; there are {', '.join(ATTACKS)}")
+        return 2
+    seconds = float(os.environ.get("SECONDS") or 10)
+    with tempfile.TemporaryDirectory(prefix="hostile-") as folder:
+        try:
+            lines = asyncio.run(run(names, seconds, Path(folder)))
+        except WrongResultError as error:
+            tell("\n".join([f"NOT SERVED: {error}", *getattr(error, "__notes__", [])]))
+            return 1
+    rows = [HEAD, tuple("---" for _ in HEAD), *(line.row() for line in lines)]
+    tell("\n".join(f"| {' | '.join(row)} |" for row in rows))
+    if bad := [line.attack for line in lines if not line.is_good]:
+        tell(f"MEMORY: more than {MAX_GROWTH / 1e6:.0f} MB under {', '.join(bad)}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,191 @@
+"""Attacks: what strangers, and somebody with a stolen credential, do to a server's connections.
+
+Each connection is opened again when the server ends it, so an attack lasts as long as it is let.
+"""
+
+import asyncio
+import contextlib
+import gzip
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from backports import zstd
+
+from tobogganing.local.ports import LOOPBACK
+
+DRIP = 0.25
+"""Seconds between two bytes of who is slow."""
+REOPEN = 0.05
+"""Seconds until a connection that was ended is opened again."""
+BOMB = 64 * 2**20
+"""Bytes that a bomb would unpack to."""
+TINY = 4 * 2**20
+"""Items of a batch that holds as many as there is room for."""
+
+
+class Victim(NamedTuple):
+    """Where a server is; credentials of a client and a relay that it knows."""
+
+    port: int
+    path: str
+    key: str
+    relay_key: str
+
+
+@dataclass
+class Seen:
+    """What the attackers have seen: answers by their status, and how often connections ended."""
+
+    opened: int = 0
+    ended: int = 0
+    statuses: Counter[int] = field(default_factory=Counter)
+
+    def look(self, data: bytes) -> None:
+        for part in data.split(b"HTTP/1.1 ")[1:]:
+            if part[:3].isdigit():
+                self.statuses[int(part[:3])] += 1
+
+
+Send = Callable[[asyncio.StreamWriter, Victim], Coroutine[Any, Any, None]]
+
+
+class Attack(NamedTuple):
+    """`send` writes to one connection; answers are read only if `reads`."""
+
+    connections: int
+    send: Send
+    reads: bool = True
+
+
+async def _nothing(writer: asyncio.StreamWriter, victim: Victim) -> None:
+    await writer.wait_closed()
+
+
+async def _slow_header(writer: asyncio.StreamWriter, victim: Victim) -> None:
+    await _drip(writer, b"GET / HTTP/1.1\r\nX: " + b"x" * 10_000)
+
+
+async def _slow_body(writer: asyncio.StreamWriter, victim: Victim) -> None:
+    await _write(writer, _head(victim.path, victim.key, b"Content-Length: 60000"))
+    await _drip(writer, b'{"metrics":' + b" " * 10_000)
+
+
+async def _huge_header(writer: asyncio.StreamWriter, victim: Victim) -> None:
+    await _write(writer, b"GET / HTTP/1.1\r\nX: ")
+    while True:
+        await _write(writer, b"x" * 65_536)
+
+
+async def _pipelined(writer: asyncio.StreamWriter, victim: Victim) -> None:
+    while True:
+        await _write(writer, b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n" * 5_000)
+
+
+async def _endless_chunks(writer: asyncio.StreamWriter, victim: Victim) -> None:
+    await _write(writer, _head(victim.path, victim.key, b"Transfer-Encoding: chunked"))
+    chunk = b"4000\r\n" + b" " * 0x4000 + b"\r\n"
+    while True:
+        await _write(writer, chunk)
+
+
+def _batch(coding: bytes, body: bytes) -> Send:
+    """Posts the same batch again and again."""
+
+    async def send(writer: asyncio.StreamWriter, victim: Victim) -> None:
+        length = b"Content-Encoding: %b\r\nContent-Length: %d" % (coding, len(body))
+        request = _head("/api/v1/metrics", victim.relay_key, length) + body
+        while True:
+            await _write(writer, request)
+            await asyncio.sleep(DRIP)
+
+    return send
+
+
+def _head(path: str, key: str, length: bytes) -> bytes:
+    return (
+        b"POST %b HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n"
+        b"Content-Type: application/json\r\n%b\r\n\r\n" % (path.encode(), key.encode(), length)
+    )
+
+
+async def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
+    writer.write(data)
+    await writer.drain()
+
+
+async def _drip(writer: asyncio.StreamWriter, data: bytes) -> None:
+    for at in range(len(data)):
+        await _write(writer, data[at : at + 1])
+        await asyncio.sleep(DRIP)
+
+
+def attacks() -> Iterator[tuple[str, Attack]]:
+    """All attacks by name."""
+    yield "idle", Attack(10_000, _nothing)
+    yield "slow-headers", Attack(1_000, _slow_header)
+    yield "slow-bodies", Attack(1_000, _slow_body)
+    yield "huge-headers", Attack(50, _huge_header)
+    yield "pipelined", Attack(20, _pipelined)
+    yield "pipelined-unread", Attack(200, _pipelined, reads=False)
+    yield "endless-chunks", Attack(20, _endless_chunks)
+    yield "gzip-bombs", Attack(20, _batch(b"gzip", gzip.compress(bytes(BOMB))))
+    yield "zstd-bombs", Attack(20, _batch(b"zstd", zstd.compress(bytes(BOMB))))
+    tiny = b"[" + b"1," * (TINY - 1_000) + b"1]"
+    yield "tiny-items", Attack(4, _batch(b"gzip", gzip.compress(tiny)))
+
+
+ATTACKS = dict(attacks())
+
+
+@contextlib.asynccontextmanager
+async def under(attack: Attack, victim: Victim) -> AsyncIterator[Seen]:
+    """Attack until the context ends; it begins when as many connections are open as there can be.
+
+    What the server refuses or ends is opened again.
+    """
+    seen = Seen()
+    whole = asyncio.Event()
+
+    async def one(number: int) -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                await _connection(attack, victim, seen, whole, number)
+            seen.ended += 1
+            await asyncio.sleep(REOPEN)
+
+    tasks = [asyncio.create_task(one(number)) for number in range(attack.connections)]
+    try:
+        async with asyncio.timeout(60):
+            await whole.wait()
+        yield seen
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _connection(
+    attack: Attack, victim: Victim, seen: Seen, whole: asyncio.Event, number: int
+) -> None:
+    # An address has a few ten thousand ports, and each is blocked for a minute after its use.
+    address = f"127.0.0.{2 + number % 200}"
+    reader, writer = await asyncio.open_connection(
+        LOOPBACK, victim.port, local_addr=(address, 0), limit=2**16
+    )
+    seen.opened += 1
+    if seen.opened >= attack.connections:
+        whole.set()
+    try:
+        sending = asyncio.create_task(attack.send(writer, victim))
+        if attack.reads:
+            while data := await reader.read(2**16):
+                seen.look(data)
+        else:
+            with contextlib.suppress(OSError):
+                await sending
+    finally:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        writer.transport.abort()

@@ -1,0 +1,76 @@
+"""The healthy fleet: submits at a steady rate, and must be answered 200 whatever else goes on."""
+
+import asyncio
+import time
+from collections import deque
+
+from bench.end_to_end import Channel
+from bench.submitting import Singles
+from bench.wrong import WrongResultError
+
+RATE = 100
+"""Submissions a second."""
+KEPT = 16
+"""Connections that are kept."""
+FRESH = 4
+"""Each so-many'th submission comes on a connection of its own."""
+PATIENCE = 20.0
+
+
+class Healthy:
+    """Submits. `seconds` has how long each answer took from the moment that it was due.
+
+    A connection that has ended while nothing was asked on it is opened again, as every agent does.
+    """
+
+    def __init__(self, port: int, work: Singles) -> None:
+        self.seconds: list[float] = []
+        self.reopened = 0
+        self._port = port
+        self._work = work
+        self._kept: deque[Channel] = deque()
+
+    async def run(self, seconds: float) -> None:
+        """Submit for so long, and return when everything was answered.
+
+        Raises:
+            WrongResultError: an answer was not 200, or did not come.
+        """
+        began = time.perf_counter()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for number in range(round(seconds * RATE)):
+                    due = began + number / RATE
+                    await asyncio.sleep(due - time.perf_counter())
+                    tasks.create_task(self._submit(due, fresh=number % FRESH == 0))
+        except* (WrongResultError, OSError, TimeoutError) as errors:
+            raise WrongResultError(f"a healthy agent: {errors.exceptions[0]!r}") from errors
+
+    def close(self) -> None:
+        while self._kept:
+            self._kept.pop().close()
+
+    async def _submit(self, due: float, *, fresh: bool) -> None:
+        submission = self._work.next()
+        assert submission is not None
+        number, request = submission
+        async with asyncio.timeout(PATIENCE):
+            channel, status, body = await self._ask(request, fresh=fresh)
+        self.seconds.append(time.perf_counter() - due)
+        self._work.answered(number, status, body)
+        if fresh or len(self._kept) >= KEPT:
+            channel.close()
+        else:
+            self._kept.append(channel)
+
+    async def _ask(self, request: bytes, *, fresh: bool) -> tuple[Channel, int, bytes]:
+        if self._kept and not fresh:
+            channel = self._kept.popleft()
+            try:
+                return channel, *await channel.ask(request)
+            except (WrongResultError, OSError):
+                channel.close()
+                self.reopened += 1
+        channel = Channel(self._port)
+        await channel.open()
+        return channel, *await channel.ask(request)

@@ -1,0 +1,171 @@
+"""Trials: a real gateway, a healthy fleet, and one attack after the other."""
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.gateway import Gateway, gateway
+from bench.pipeline import pipeline
+from bench.processes import descriptors, resident_bytes
+from bench.submitting import Singles, request_heads
+from bench.trials import percentile
+from bench.wrong import WrongResultError
+from tests.hostile.attacks import ATTACKS, Victim
+from tests.hostile.healthy import RATE, Healthy
+from tobogganing.local.place import CHECKOUT
+
+MAX_GROWTH = 256 * 2**20
+"""Bytes that a gateway may grow by under any attack."""
+PARTITIONS = 4
+CLIENTS = 100
+LOOK = 0.1
+"""Seconds between two looks at memory."""
+PATIENCE = 120.0
+GONE_WITHIN = 45.0
+"""Seconds after an attack in which every connection of it must be gone."""
+SPARE = 20
+"""Open files by which a gateway may differ from itself before an attack."""
+
+HEAD = ("attack", "connections", "ended", "answers", "memory", "healthy", "p50", "p99", "slowest")
+
+
+@dataclass
+class Line:
+    """What came of an attack; memory in bytes, times in seconds."""
+
+    attack: str
+    connections: int
+    ended: int
+    statuses: dict[str, int]
+    grown: int
+    seconds: list[float]
+
+    @property
+    def is_good(self) -> bool:
+        return self.grown <= MAX_GROWTH
+
+    def row(self) -> tuple[str, ...]:
+        answers = ", ".join(f"{count:,} x {status}" for status, count in self.statuses.items())
+        ordered = sorted(self.seconds)
+        times = [percentile(ordered, share) for share in (0.5, 0.99, 1.0)]
+        return (
+            self.attack,
+            f"{self.connections:,}",
+            f"{self.ended:,}",
+            answers or "-",
+            f"+{self.grown / 1e6:.0f} MB",
+            f"{len(ordered):,} x 200",
+            *(f"{each * 1e3:.0f} ms" for each in times),
+        )
+
+
+class Trials:
+    """Attacks one gateway for `seconds` each."""
+
+    def __init__(self, running: Gateway, seconds: float, tell: Callable[[str], None]) -> None:
+        self._running = running
+        self._seconds = seconds
+        self._tell = tell
+        clients = running.clients
+        self._heads = request_heads(clients)
+        self._victim = Victim(
+            running.service.port, clients.path(0), clients.credential(0), running.relay_key
+        )
+        (self._pid,) = running.service.pids.values()
+        self._memory = resident_bytes(self._pid)
+        self._open = descriptors(self._pid)
+
+    async def run(self, names: Sequence[str]) -> list[Line]:
+        """Run the named attacks, and before and after them none.
+
+        Raises:
+            WrongResultError: somebody healthy was not served, or what was served is not there.
+        """
+        lines = [await self._calm("nobody")]
+        for name in names:
+            lines.append(await self._under(name))
+            self._tell(" ".join(lines[-1].row()))
+        lines.append(await self._calm("nobody any more"))
+        return lines
+
+    async def _calm(self, name: str) -> Line:
+        healthy, grown = await self._watch()
+        return Line(name, 0, 0, {}, grown, healthy.seconds)
+
+    async def _under(self, name: str) -> Line:
+        attacker = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.hostile.attacker", name, json.dumps(self._victim)),
+            cwd=CHECKOUT,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert attacker.stdin is not None
+        assert attacker.stdout is not None
+        try:
+            async with asyncio.timeout(PATIENCE):
+                begun = await attacker.stdout.readline()
+            if begun != b"begun\n":
+                raise WrongResultError(f"{name} could not begin: {begun!r}")
+            healthy, grown = await self._watch()
+            attacker.stdin.close()
+            async with asyncio.timeout(PATIENCE):
+                seen = json.loads(await attacker.stdout.read())
+        except WrongResultError as error:
+            error.add_note(f"under {name}")
+            raise
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                attacker.kill()
+            await attacker.wait()
+        await self._over(name)
+        return Line(
+            name,
+            ATTACKS[name].connections,
+            seen["ended"],
+            seen["statuses"],
+            grown,
+            healthy.seconds,
+        )
+
+    async def _over(self, name: str) -> None:
+        """Wait until no connection of the attack is left."""
+        try:
+            async with asyncio.timeout(GONE_WITHIN):
+                while descriptors(self._pid) > self._open + SPARE:  # noqa: ASYNC110
+                    await asyncio.sleep(LOOK)
+        except TimeoutError:
+            left = descriptors(self._pid) - self._open
+            raise WrongResultError(f"{left} open files are left of {name}") from None
+
+    async def _watch(self) -> tuple[Healthy, int]:
+        """Let the healthy submit; return how much the gateway grew at most since it began."""
+        running = self._running
+        work = Singles(
+            running.acknowledged, running.clients, round(self._seconds * RATE), self._heads
+        )
+        healthy = Healthy(running.service.port, work)
+        submitting = asyncio.create_task(healthy.run(self._seconds))
+        peak = 0
+        try:
+            while not submitting.done():
+                peak = max(peak, resident_bytes(self._pid))
+                await asyncio.wait([submitting], timeout=LOOK)
+            await submitting
+        finally:
+            submitting.cancel()
+            healthy.close()
+        return healthy, max(0, peak - self._memory)
+
+
+@contextlib.asynccontextmanager
+async def attacked(folder: Path) -> AsyncIterator[Gateway]:
+    """Run a broker and a gateway."""
+    async with (
+        pipeline(folder) as parts,
+        gateway(parts, PARTITIONS, CLIENTS, headends=0) as running,
+    ):
+        yield running

@@ -1,0 +1,131 @@
+"""`python -m tests.soak`: everything at a steady rate for long; does any process grow?
+
+SECONDS (1800) is how long, RATE (5000) how many submissions a second. In periods of a minute; after
+each, all that was answered is compared with topics, ledger and scrape.
+"""
+
+import asyncio
+import contextlib
+import os
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from bench.end_to_end import Run, latest
+from bench.fleet import Clients
+from bench.pipeline import Pipeline, pipeline
+from bench.processes import descriptors, resident_bytes
+from bench.whole import Whole, whole
+from bench.wrong import WrongResultError
+from tests.soak.churn import Churn
+from tests.soak.flat import HEAD, Sample, trends
+
+CLIENTS = 2_000
+PERIOD = 60
+GUEST_EACH = 3
+"""In each so-many'th period a second worker comes, and goes."""
+SAMPLE_INTERVAL = 0.5
+
+
+def tell(line: str) -> None:
+    print(line, flush=True)
+
+
+class Soak:
+    """Runs everything at a rate, in submissions a second; `samples` is what it took."""
+
+    def __init__(self, pipeline: Pipeline, everything: Whole, rate: int) -> None:
+        self.samples: list[Sample] = []
+        self._pipeline = pipeline
+        self._everything = everything
+        self._rate = rate
+        self._clients = Clients(CLIENTS)
+        self._churn = Churn(everything, pipeline.secrets.bearer("ADMIN_TOKEN"))
+
+    async def run(self, seconds: int) -> None:
+        """Run for so long, and check at the end of each period.
+
+        Raises:
+            WrongResultError: something was lost, or is wrong.
+        """
+        sampling = asyncio.create_task(self._sample())
+        try:
+            for number, begin in enumerate(range(0, seconds, PERIOD), start=1):
+                with_guest = number % GUEST_EACH == 0
+                await self._period(min(PERIOD, seconds - begin), with_guest)
+        finally:
+            sampling.cancel()
+            await asyncio.gather(sampling, return_exceptions=True)
+
+    async def _period(self, seconds: int, with_guest: bool) -> None:
+        over = asyncio.Event()
+        run = Run(self._everything, self._clients, self._rate, seconds)
+        async with self._guest() if with_guest else contextlib.nullcontext():
+            churning = asyncio.create_task(self._churn.run(over))
+            try:
+                taken = await run.run()
+            finally:
+                over.set()
+                await churning
+        last = self._everything.acknowledged.next
+        await self._everything.check(self._clients, latest(self._clients, last))
+        memory = ", ".join(f"{n} {mb:.0f} MB" for n, mb in self._everything.memory().items())
+        tell(
+            f"{self._everything.sent:,} answered, shown and in the topic; "
+            f"{run.batches * 500 / taken:,.0f} a second{', a second worker' * with_guest}; "
+            f"{self._churn.clients} clients came and went; {memory}"
+        )
+
+    @contextlib.asynccontextmanager
+    async def _guest(self) -> AsyncIterator[None]:
+        """A second worker, which gets half of the partitions, and goes."""
+        kafka = self._everything.kafka
+        async with self._pipeline.service("processor", kafka, WORKER_NAME="guest"):
+            yield
+
+    async def _sample(self) -> None:
+        began = time.monotonic()
+        pids = self._everything.pids
+        while True:
+            memory = {name: resident_bytes(pid) / 1e6 for name, pid in pids.items()}
+            files = {name: descriptors(pid) for name, pid in pids.items()}
+            self.samples.append(Sample(time.monotonic() - began, memory, files))
+            await asyncio.sleep(SAMPLE_INTERVAL)
+
+
+async def soak(folder: Path, seconds: int, rate: int) -> list[Sample]:
+    """Run everything for so long; return what each process took.
+
+    Raises:
+        WrongResultError: something was lost, or is wrong.
+    """
+    async with pipeline(folder) as parts, whole(parts, Clients(CLIENTS)) as everything:
+        run = Soak(parts, everything, rate)
+        await run.run(seconds)
+    return run.samples
+
+
+def main() -> int:
+    """Run; the exit status is 1 if something was lost or wrong, or a process has grown."""
+    seconds = int(os.environ.get("SECONDS") or 1800)
+    rate = int(os.environ.get("RATE") or 5000)
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        try:
+            samples = asyncio.run(soak(Path(folder), seconds, rate))
+        except WrongResultError as error:
+            tell("\n".join([f"LOST OR WRONG: {error}", *getattr(error, "__notes__", [])]))
+            return 1
+    found = [*trends(samples)]
+    rows = [HEAD, tuple("---" for _ in HEAD), *(trend.row() for trend in found)]
+    tell("\n".join(f"| {' | '.join(row)} |" for row in rows))
+    if not all(trend.is_flat for trend in found):
+        tell("NOT FLAT: a process has grown")
+        return 1
+    tell("Nothing was lost, nothing was wrong, and everything is flat")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
