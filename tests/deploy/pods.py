@@ -96,10 +96,10 @@ class Pod:
         self._reading = asyncio.create_task(self._read(self._process))
 
     async def ready(self) -> None:
-        """Wait until its probes have passed, with the patience of its startup probe."""
-        startup = container(self.workload)["startupProbe"]
-        await self.until("startupProbe", startup["periodSeconds"] * startup["failureThreshold"])
-        await self.until("livenessProbe", 1)
+        """Wait until its probes have passed, as long as the kubelet bears it."""
+        for probe in ("startupProbe", "livenessProbe"):
+            how = container(self.workload)[probe]
+            await self.until(probe, how["periodSeconds"] * how["failureThreshold"])
         await self.until("readinessProbe", 60)
 
     async def until(self, probe: str, seconds: float) -> None:
