@@ -1,8 +1,10 @@
 """Kafka: client options from the settings; topics that exist as declared before their use."""
 
 import asyncio
+import contextlib
 import ssl
 import time
+from collections.abc import Awaitable
 from typing import Any
 
 import structlog
@@ -23,6 +25,9 @@ log = structlog.get_logger(__name__)
 
 REQUEST_TIMEOUT_MS = 4_000
 """How long a broker may take to answer: aiokafka's 40 s would wait out a frozen broker."""
+
+STOP_WITHIN = 1.0
+"""Seconds that a client which only reads gets to close its connections."""
 
 
 class TopicMismatchError(SettingsError):
@@ -62,6 +67,16 @@ def ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
         keyfile=settings.kafka_ssl_keyfile,
     )
     return context
+
+
+async def stopped(stopping: Awaitable[None]) -> None:
+    """Wait until a client that only reads has stopped, or for STOP_WITHIN.
+
+    With TLS each side tells the other of the end, and may wait 30 s to be told.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(STOP_WITHIN):
+            await stopping
 
 
 async def ensure_topics(settings: KafkaSettings, *, patience: float = 60.0) -> Topics:

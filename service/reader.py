@@ -9,7 +9,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from service.kafka import client_options
+from service.kafka import client_options, stopped
 from service.settings import KafkaSettings
 
 log = structlog.get_logger(__name__)
@@ -49,7 +49,7 @@ class TopicReader:
         return self
 
     async def __aexit__(self, *exception: Any) -> None:
-        await self._consumer.stop()
+        await stopped(self._consumer.stop())
 
     async def beginnings(self) -> dict[int, int]:
         """First offset that exists of each partition."""
@@ -117,7 +117,7 @@ class TopicEnds:
         return self
 
     async def __aexit__(self, *exception: Any) -> None:
-        await self._consumer.stop()
+        await stopped(self._consumer.stop())
 
     async def ends(self) -> dict[int, int]:
         """Offset after the last acknowledged record of each partition, as of now or later."""
