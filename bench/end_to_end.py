@@ -121,7 +121,7 @@ class Run:
             self._drop_old()
             batch = await self._newest.get()
             page = await self.everything.scrape(batch.receipts)
-            self.freshness.append(time.perf_counter() - batch.at)
+            self.freshness.append(page.ended - batch.at)
             self._look_into(page.body, batch)
             await asyncio.sleep(PAUSE)
 

@@ -108,7 +108,7 @@ async def measure(
 
 async def _scrape(page: _Page, clients: Clients) -> dict[str, float]:
     meter = Meter({"server": page.pid})
-    body, _, seconds = await fetch(page.port, page.path, page.headers)
+    body, _, seconds, _ = await fetch(page.port, page.path, page.headers)
     used = meter.read()
     size = len(body)
     text = gzip.decompress(body) if page.packed else body

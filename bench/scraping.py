@@ -24,6 +24,8 @@ class Page(NamedTuple):
     """Seconds from sending the request to the answer's first byte."""
     seconds: float
     """The same to the body's last byte."""
+    ended: float
+    """When that came, on the clock of time.perf_counter."""
 
 
 async def fetch(port: int, path: str, headers: Mapping[str, str] | None = None) -> Page:
@@ -43,12 +45,12 @@ def _fetch(port: int, path: str, headers: dict[str, str]) -> Page:
         answer = connection.getresponse()
         first = time.perf_counter() - began
         body = answer.read()
-        seconds = time.perf_counter() - began
+        ended = time.perf_counter()
     finally:
         connection.close()
     if answer.status != 200:
         raise WrongResultError(f"{path} was answered {answer.status}: {body[:500]!r}")
-    return Page(body, first, seconds)
+    return Page(body, first, ended - began, ended)
 
 
 def check_scrape(body: bytes, clients: Clients, numbers: Sequence[int]) -> None:

@@ -1,11 +1,13 @@
 """The whole pipeline running: gateway, processor and exporter, and what all of it must show."""
 
+import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 import httpx
+from isal import igzip
 
 from bench.fleet import Clients, register
 from bench.gateway import register_relay
@@ -54,13 +56,15 @@ class Whole:
                 self.last[receipt.partition] = receipt
 
     async def scrape(self, after: Sequence[Receipt]) -> Page:
-        """What the exporter shows once it shows these submissions.
+        """What the exporter shows once it shows these submissions, asked as Prometheus asks: gzip.
 
         Raises:
             WrongResultError: they were not to be seen in time.
         """
         query = "&".join(f"after={receipt}" for receipt in after)
-        return await fetch(self.exporter.port, f"/metrics?{query}", self.token)
+        headers = self.token | {"accept-encoding": "gzip"}
+        page = await fetch(self.exporter.port, f"/metrics?{query}", headers)
+        return page._replace(body=await asyncio.to_thread(igzip.decompress, page.body))
 
     async def check(self, clients: Clients, numbers: Sequence[int]) -> Page:
         """Compare state, ledger and submissions topic with what was answered.
