@@ -44,7 +44,7 @@ def test_start_upgrade_and_scale(walk: Walk) -> None:
     namespaces_have_the_labels_that_policies_look_for(walk.log())
     before = len(walk.log())
     walk.through("Upgrade")
-    upgrades_begin_with_the_processors(walk.log()[before:])
+    upgrades_go_from_readers_to_writers(walk.log()[before:])
     before = len(walk.log())
     walk.through("Scale")
     log = walk.log()[before:]
@@ -69,8 +69,8 @@ def namespaces_have_the_labels_that_policies_look_for(log: list[str]) -> None:
     assert sorted(labels) == sorted(wanted)
 
 
-def upgrades_begin_with_the_processors(log: list[str]) -> None:
-    workloads = ("StatefulSet-processor", "StatefulSet-exporter", "Deployment-gateway")
+def upgrades_go_from_readers_to_writers(log: list[str]) -> None:
+    workloads = ("StatefulSet-exporter", "StatefulSet-processor", "Deployment-gateway")
     first = [log.index(f"applied {name}") for name in workloads]
     waited = [log.index(f"status {name}") for name in workloads]
     settings = next(n for n, line in enumerate(log) if line.startswith("applied ConfigMap"))

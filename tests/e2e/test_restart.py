@@ -83,9 +83,12 @@ class Fleet:
         after = [("after", client.receipt) for client in self.clients]
         headers = {"Authorization": f"Bearer {self.run.secret('METRICS_TOKEN')}"}
         url = f"{self.run.url}/metrics"
-        async with http.get(url, params=after, headers=headers) as answer:
-            text = await answer.text()
-            assert answer.status == 200, text
+        async with asyncio.timeout(60):
+            status = 0
+            while status != 200:  # Kafka and all others may have begun anew just now
+                async with http.get(url, params=after, headers=headers) as answer:
+                    status, text = answer.status, await answer.text()
+                    assert status in (200, 503, 504), text
         found = re.findall(
             r'^tobogganing_client_bytes_sent\{client_id="([^"]+)".*\} (\S+)$', text, re.MULTILINE
         )
