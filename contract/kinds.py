@@ -14,6 +14,7 @@ ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 _ID = re.compile(ID_PATTERN)
 TEXT_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]*$"
 """What is_text says of characters, for documents; JSON has no surrogates by themselves."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}")
 
 
@@ -25,6 +26,11 @@ def is_id(text: str) -> bool:
 def is_text(text: str) -> bool:
     """Tell whether `text` may be a name or label value: 1-255 characters, no control character."""
     return _TEXT.fullmatch(text) is not None
+
+
+def has_control_character(text: str) -> bool:
+    """Tell whether there is one in a text of any length; half a surrogate pair counts as one."""
+    return _CONTROL.search(text) is not None
 
 
 Nature = Literal["gauge", "counter", "uptime"]

@@ -669,3 +669,21 @@ async def test_requests_are_counted_by_template(api: Api, client: dict[str, Any]
         status="200",
     )
     assert counted == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "status"),
+    [
+        ("https://é\U0007720f.example", 200),  # a character that Unicode has not assigned yet
+        ("h" * 2048, 200),
+        ("h" * 2049, 400),
+        ("https://a\u0085b", 400),
+        ("https://a\nb", 400),
+    ],
+)
+async def test_the_url_of_a_cluster_is_text(api: Api, url: str, status: int) -> None:
+    body = {"name": "C", "region": "eu", "datacenter": "f", "headend_url": url}
+    answer = await api.http.post(
+        "/api/v1/clusters/register", json=body, headers={"Authorization": "Bearer admin"}
+    )
+    assert answer.status_code == status
