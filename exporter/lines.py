@@ -50,12 +50,11 @@ def escape(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
-def series_of(card: str) -> int:
-    """Number of lines that a card makes."""
-    lines = card.count("\n") - 1  # the labels are no series
-    if "\n\n" in card:
-        lines -= card.split("\n").count(NO_VALUE) - 1  # nor is what is behind the last line end
-    return max(0, lines)
+def gaps_of(card: str) -> int:
+    """Number of families of which a card has no value."""
+    if "\n\n" not in card:
+        return 0
+    return card.split("\n").count(NO_VALUE) - 1  # what is behind the last line end is none
 
 
 class CardWriter:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contract.kinds import EntityKind
 from contract.position import Position
 from exporter.fates import Held
-from exporter.lines import NO_SERIES, CardWriter, LineMaker, series_of
+from exporter.lines import NO_SERIES, CardWriter, LineMaker, gaps_of
 from exporter.rows import RowReader
 
 STEP = 512
@@ -21,8 +21,6 @@ class Sheet:
     """
 
     def __init__(self, kind: EntityKind) -> None:
-        self.series = 0
-        """Number of lines that a snapshot of this moment makes."""
         self._lines = LineMaker(kind)
         self._read = RowReader(kind).read
         self._write = CardWriter(kind).card
@@ -33,11 +31,17 @@ class Sheet:
         self._indexes = array("q")
         self._generations = array("q")
         self._cards: list[str] = []
-        self._series = array("H")
+        self._gaps = array("B")
+        self._all_gaps = 0
 
     def __len__(self) -> int:
         """Number of entities with series."""
         return len(self._cards) - self._cards.count(NO_SERIES)
+
+    @property
+    def series(self) -> int:
+        """Number of lines that a snapshot of this moment makes."""
+        return len(self) * len(self._lines.headers) - self._all_gaps
 
     def apply_row(self, key: bytes, id: bytes, value: bytes) -> bool:
         """Take a row, unless what is held is newer; tell whether it was taken.
@@ -104,9 +108,10 @@ class Sheet:
         yield [b"\n"] * len(self._lines.headers)
 
     def _show(self, slot: int, card: str) -> None:
-        series = series_of(card)
-        self.series += series - self._series[slot]
-        self._series[slot] = series
+        gaps = gaps_of(card)
+        if gaps != self._gaps[slot]:
+            self._all_gaps += gaps - self._gaps[slot]
+            self._gaps[slot] = gaps
         self._cards[slot] = card
 
     def _new_slot(self, key: bytes) -> int:
@@ -117,6 +122,6 @@ class Sheet:
             for numbers in (self._offsets, self._indexes, self._generations):
                 numbers.append(0)
             self._cards.append(NO_SERIES)
-            self._series.append(0)
+            self._gaps.append(0)
         self._slots[key] = slot
         return slot
