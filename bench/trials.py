@@ -1,5 +1,6 @@
 """Rounds: the same work for several systems in turn, disturbed alike by a noisy machine."""
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -70,8 +71,9 @@ class Figures:
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> float:
-    """The median of the rounds' own ratios."""
-    return statistics.median(a / b for a, b in zip(above, below, strict=False) if b)
+    """The median of the rounds' own ratios; infinite where all rounds were too short to measure."""
+    ratios = [a / b for a, b in zip(above, below, strict=False) if b]
+    return statistics.median(ratios) if ratios else math.inf
 
 
 async def compete(
