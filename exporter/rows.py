@@ -1,12 +1,14 @@
 """Rows as /metrics needs them: what a kind of entity shows, decoded in one pass."""
 
+import contextlib
 from collections.abc import Iterable
 from typing import Annotated, Any, Protocol
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType, defstruct
+from msgspec.structs import astuple
 
-from contract.kinds import EntityKind
+from contract.kinds import MAX_METRIC_VALUE, EntityKind
 from contract.row import is_readable, row_fault, unknown_version
 
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -33,25 +35,8 @@ class RowReader:
     """Decodes the rows of one kind."""
 
     def __init__(self, kind: EntityKind) -> None:
-        labels = _struct("Labels", str, "", sorted(label.name for label in kind.labels))
-        metrics = _struct(
-            "Metrics", Int64 | float | UnsetType, UNSET, [metric.field for metric in kind.metrics]
-        )
-        row = defstruct(
-            "Row",
-            [
-                ("version", int),
-                ("offset", Int64),
-                ("index", Int64),
-                ("generation", Int64),
-                ("last_check_in", float),
-                ("labels", labels, msgspec.field(default_factory=labels)),
-                ("metrics", metrics, msgspec.field(default_factory=metrics)),
-                ("removed", bool, False),
-            ],
-            gc=False,
-        )
-        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row)
+        self._decoder = msgspec.json.Decoder(_row(kind, Int64))
+        self._large = msgspec.json.Decoder(_row(kind, int))
 
     def read(self, value: bytes) -> ShownRow:
         """Decode a row.
@@ -63,10 +48,40 @@ class RowReader:
         try:
             row: ShownRow = self._decoder.decode(value)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            raise row_fault(value, error) from error
+            row = self._read_large(value, error)
         if not is_readable(row.version):
             raise unknown_version(row.version)
         return row
+
+    def _read_large(self, value: bytes, error: Exception) -> ShownRow:
+        """Decode a row with an integer that is no int64: gateways take one more, 2**63."""
+        with contextlib.suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            row: ShownRow = self._large.decode(value)
+            numbers = [number for number in astuple(row.metrics) if type(number) is int]
+            if all(abs(number) <= MAX_METRIC_VALUE for number in numbers):
+                return row
+        raise row_fault(value, error) from error
+
+
+def _row(kind: EntityKind, integer: Any) -> Any:
+    """Make the type of a kind's rows."""
+    fields = [metric.field for metric in kind.metrics]
+    labels = _struct("Labels", str, "", sorted(label.name for label in kind.labels))
+    metrics = _struct("Metrics", integer | float | UnsetType, UNSET, fields)
+    return defstruct(
+        "Row",
+        [
+            ("version", int),
+            ("offset", Int64),
+            ("index", Int64),
+            ("generation", Int64),
+            ("last_check_in", float),
+            ("labels", labels, msgspec.field(default_factory=labels)),
+            ("metrics", metrics, msgspec.field(default_factory=metrics)),
+            ("removed", bool, False),
+        ],
+        gc=False,
+    )
 
 
 def _struct(name: str, type: Any, default: Any, fields: Iterable[str]) -> Any:

@@ -30,7 +30,7 @@ from gateway.relays import relay_of, scope_of
 from gateway.room import Room
 from gateway.settings import GatewaySettings
 from service.bearer import bearer_credential
-from service.http import ApiError, TemplateRoute, route
+from service.http import ApiError, TemplateRoute, route, unavailable
 
 PATH = "/api/v1/metrics"
 MAX_BYTES = 8 * 1024 * 1024
@@ -81,7 +81,7 @@ class Batches:
         with self._room.holding() as held:
             types = (JSON, NDJSON)
             type, content = await read_packed(request, MAX_BYTES, deadline, types, held)
-            items = await self._decode(type, content)
+            items = await self._decode(type, content, deadline)
             self._limits.admit(relay, request.scope, len(items))
             cargo = Cargo(items, scope_of(relay), self._envelopes)
             await cargo.sort()
@@ -97,17 +97,19 @@ class Batches:
             RELAY, relay_of(credential), credential, request.scope, deadline
         )
 
-    async def _decode(self, type: bytes, content: bytes) -> list[Item]:
+    async def _decode(self, type: bytes, content: bytes, deadline: float) -> list[Item]:
         decode = self._decoder.decode_array if type == JSON else self._decoder.decode_lines
         try:
             decoded = decode(content, time.time())
-            return decoded if isinstance(decoded, list) else await self._decode_each(decoded)
+            if isinstance(decoded, list):
+                return decoded
+            return await self._decode_each(decoded, deadline)
         except BodyError as error:
             raise invalid(error) from error
         except TooManyItemsError as error:
             raise ApiError(413, f"The batch has more than {MAX_ITEMS} items") from error
 
-    async def _decode_each(self, decoded: Iterator[Item]) -> list[Item]:
+    async def _decode_each(self, decoded: Iterator[Item], deadline: float) -> list[Item]:
         """Decode the items of one batch after the other: others wait for a part of one only.
 
         After one that is none, those who do not send such things have their turn for as long as it
@@ -115,18 +117,25 @@ class Batches:
 
         Raises:
             BodyError, TooManyItemsError: it is none.
+            ApiError: 503, its turn did not come in time.
         """
         items: list[Item] = []
-        async with self._turn:
-            began = time.perf_counter()
-            try:
-                for item in decoded:
-                    items.append(item)
-                    if len(items) % AT_A_TIME == 0:
-                        await asyncio.sleep(0)
-            except ValueError:
-                await asyncio.sleep(time.perf_counter() - began)
-                raise
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await self._turn.acquire()
+        except TimeoutError as error:
+            raise unavailable("Other batches come before this one: try again") from error
+        began = time.perf_counter()
+        try:
+            for item in decoded:
+                items.append(item)
+                if len(items) % AT_A_TIME == 0:
+                    await asyncio.sleep(0)
+        except ValueError:
+            await asyncio.sleep(time.perf_counter() - began)
+            raise
+        finally:
+            self._turn.release()
         return items
 
     async def _look_again(self, cargo: Cargo, deadline: float) -> None:

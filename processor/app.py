@@ -159,9 +159,17 @@ class Processor:
         return first
 
 
+class FolderlessApp(faust.App):
+    """Faust's application without its folders: rows are in memory, and a container's disk is
+    read-only."""
+
+    def _create_directories(self) -> None:
+        pass
+
+
 def _faust_app(settings: ProcessorSettings) -> faust.App:
     servers = settings.kafka_bootstrap_servers.split(",")
-    return faust.App(
+    return FolderlessApp(
         settings.group,
         broker=[f"kafka://{server.strip()}" for server in servers],
         broker_credentials=_credentials(settings),

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, for_code
 
 from processor.progress import Progress
 from processor.store import PartitionedStore
@@ -67,24 +67,31 @@ class Liveness:
 
     async def _watch(self, admin: AIOKafkaAdminClient, topic: TopicEnds) -> None:
         while True:
-            ends = await self._ask(admin, topic)
+            spans = await self._ask(admin, topic)
             now = time.monotonic()
-            self._progress.look(now, self._ledgers(), ends)
+            self._progress.look(now, self._ledgers(), spans)
             if reasons := self._progress.stuck(now, times=2):
                 die("this worker is stuck", reason="; ".join(reasons))
             await asyncio.sleep(INTERVAL)
 
-    async def _ask(self, admin: AIOKafkaAdminClient, topic: TopicEnds) -> dict[int, int] | None:
-        """Where the partitions end; None where Kafka, or the group's coordinator, is away."""
+    async def _ask(
+        self, admin: AIOKafkaAdminClient, topic: TopicEnds
+    ) -> dict[int, tuple[int, int]] | None:
+        """Where partitions begin and end; None where Kafka, or the group's coordinator, is away."""
         try:
             async with asyncio.timeout(QUESTION_TIMEOUT):
                 ends = await topic.ends()
-                # Without its coordinator a worker waits, and rightly: so that must answer, too.
-                await admin.list_consumer_group_offsets(self._group)
+                beginnings = await topic.beginnings()
+                # Without its coordinator a worker waits, and rightly: so that must answer, too, and
+                # must have read what it knows of the group.
+                (answer,) = await admin.describe_consumer_groups([self._group])
+                for group in answer.to_object()["groups"]:
+                    if group["error_code"]:
+                        raise for_code(group["error_code"])()
         except (KafkaError, TimeoutError, OSError) as error:
             log.info("Kafka does not answer", reason=repr(error))
             return None
-        return ends
+        return {partition: (beginnings[partition], end) for partition, end in ends.items()}
 
     def _ledgers(self) -> dict[int, int]:
         return {

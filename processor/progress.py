@@ -29,17 +29,25 @@ class Progress:
         self._limit = limit
         self._standing: dict[int, Standing] = {}
 
-    def look(self, now: float, ledgers: Mapping[int, int], ends: Mapping[int, int] | None) -> None:
-        """Take note of where ledgers are and their partitions end; None: Kafka did not answer.
+    def look(
+        self,
+        now: float,
+        ledgers: Mapping[int, int],
+        spans: Mapping[int, tuple[int, int]] | None,
+    ) -> None:
+        """Take note of where ledgers are, and of what is there; None: Kafka did not answer.
 
-        `ledgers` are the offsets that they cover, of the partitions that should move.
+        `ledgers` are the offsets that they cover, of the partitions that should move; `spans` the
+        first offset that each partition has, and the one behind its last: what Kafka has deleted
+        waits for nobody.
         """
-        if ends is None:
+        if spans is None:
             self._standing.clear()
             return
         standing = {}
         for partition, offset in ledgers.items():
-            waiting = ends.get(partition, 0) - offset - 1
+            first, end = spans.get(partition, (0, 0))
+            waiting = end - max(offset + 1, first)
             if waiting > 0:
                 before = self._standing.get(partition)
                 since = before.since if before and before.offset == offset else now

@@ -99,7 +99,7 @@ class TopicReader:
 
 
 class TopicEnds:
-    """Asks where a topic ends, on a connection of its own: an async context manager.
+    """Asks where a topic ends, and begins, on a connection of its own: an async context manager.
 
     On a reader's connection the question would wait for the fetch before it, which the broker
     holds for up to half a second until there is something to read.
@@ -122,6 +122,11 @@ class TopicEnds:
     async def ends(self) -> dict[int, int]:
         """Offset after the last acknowledged record of each partition, as of now or later."""
         offsets = await self._consumer.end_offsets(self._partitions)
+        return {tp.partition: offset for tp, offset in offsets.items()}
+
+    async def beginnings(self) -> dict[int, int]:
+        """First offset that exists of each partition."""
+        offsets = await self._consumer.beginning_offsets(self._partitions)
         return {tp.partition: offset for tp, offset in offsets.items()}
 
 

@@ -6,6 +6,7 @@ client, so nobody but its owner may read it.
 
 import gzip
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Self, TypeVar
@@ -58,6 +59,7 @@ class End(msgspec.Struct, frozen=True, tag_field="is", tag="end"):
 
 Line = Heading | Record | Row | End
 
+_DAMAGE = (msgspec.DecodeError, EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError)
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
 _Entry = TypeVar("_Entry", Record, Row)
@@ -155,7 +157,7 @@ class Backup:
                     if number == 1:
                         self._check(line)
                     yield line
-        except (msgspec.DecodeError, EOFError, gzip.BadGzipFile, UnicodeDecodeError) as error:
+        except _DAMAGE as error:
             where = f"line {number}" if number else "it"
             raise BackupError(f"{self._file} is no backup: {where}: {error}") from error
         if not number:

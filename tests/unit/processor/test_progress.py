@@ -10,14 +10,14 @@ LIMIT = 120.0
 @pytest.fixture
 def progress() -> Progress:
     progress = Progress(LIMIT)
-    progress.look(1000.0, {0: 4, 1: 9}, {0: 8, 1: 10})
+    progress.look(1000.0, {0: 4, 1: 9}, {0: (0, 8), 1: (0, 10)})
     return progress
 
 
 def test_frames_wait_and_the_ledger_stands_still(progress: Progress) -> None:
-    progress.look(1100.0, {0: 4, 1: 9}, {0: 9, 1: 10})
+    progress.look(1100.0, {0: 4, 1: 9}, {0: (0, 9), 1: (0, 10)})
     assert progress.stuck(1120.0) == []
-    progress.look(1121.0, {0: 4, 1: 9}, {0: 9, 1: 10})
+    progress.look(1121.0, {0: 4, 1: 9}, {0: (0, 9), 1: (0, 10)})
     assert progress.stuck(1121.0) == [
         "partition 0 has stood behind offset 4 for 121 s, and 4 records wait"
     ]
@@ -25,13 +25,13 @@ def test_frames_wait_and_the_ledger_stands_still(progress: Progress) -> None:
 
 def test_a_ledger_that_moves_is_well_however_far_behind(progress: Progress) -> None:
     for offset in range(5, 50):
-        progress.look(1000.0 + 100 * offset, {0: offset}, {0: 10**6})
+        progress.look(1000.0 + 100 * offset, {0: offset}, {0: (0, 10**6)})
         assert progress.stuck(1000.0 + 100 * offset) == []
 
 
 def test_nothing_waits(progress: Progress) -> None:
-    progress.look(1100.0, {1: 9}, {1: 10})
-    progress.look(2000.0, {1: 9}, {1: 11})
+    progress.look(1100.0, {1: 9}, {1: (0, 10)})
+    progress.look(2000.0, {1: 9}, {1: (0, 11)})
     assert progress.stuck(2000.0) == []
     assert progress.stuck(2121.0) != []
 
@@ -39,13 +39,23 @@ def test_nothing_waits(progress: Progress) -> None:
 def test_the_time_begins_anew_where_kafka_was_away(progress: Progress) -> None:
     progress.look(1100.0, {0: 4}, None)
     assert progress.stuck(5000.0) == []
-    progress.look(5000.0, {0: 4}, {0: 8})
+    progress.look(5000.0, {0: 4}, {0: (0, 8)})
     assert progress.stuck(5120.0) == []
     assert progress.stuck(5121.0) != []
 
 
 def test_the_time_begins_anew_after_a_stop_on_purpose_and_a_move(progress: Progress) -> None:
-    progress.look(1100.0, {1: 9}, {0: 8, 1: 10})
-    progress.look(1121.0, {0: 4}, {0: 8, 1: 10})
+    progress.look(1100.0, {1: 9}, {0: (0, 8), 1: (0, 10)})
+    progress.look(1121.0, {0: 4}, {0: (0, 8), 1: (0, 10)})
     assert progress.stuck(1200.0) == []
     assert progress.stuck(1242.0) != []
+
+
+def test_what_kafka_has_deleted_waits_for_nobody(progress: Progress) -> None:
+    progress.look(1100.0, {0: 4}, {0: (8, 8)})
+    assert progress.stuck(5000.0) == []
+    progress.look(5000.0, {0: 4}, {0: (8, 9)})
+    progress.look(5121.0, {0: 4}, {0: (8, 9)})
+    assert progress.stuck(5121.0) == [
+        "partition 0 has stood behind offset 4 for 121 s, and 1 records wait"
+    ]
