@@ -58,7 +58,7 @@ WHOLE = Plan(
     end_to_end_clients=100_000,
     sizes=(10_000, 30_000, 100_000, 300_000, 1_000_000),
     processor=(
-        _processor(1, 1, 200_000, 200_000),
+        _processor(1, 1, 20_000, 60_000),
         _processor(1, 50, 200_000, 800_000),
         _processor(2, 50, 200_000, 800_000),
         _processor(1, 500, 200_000, 800_000),
