@@ -1,28 +1,14 @@
 """The short form of `make test-chaos`: a few faults, once each."""
 
-import asyncio
-import os
-import sys
-
-from tobogganing.local.place import CHECKOUT
+from tests.modules import run_module
 
 FAULTS = ("worker-kill", "exporter-term", "leader-kill", "corrupt-frames")
 PATIENCE = 200.0
 
 
 async def test_a_few_faults_lose_nothing() -> None:
-    run = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.chaos"),
-        cwd=CHECKOUT,
-        env=os.environ | {"FAULTS": ",".join(FAULTS), "ROUNDS": f"{len(FAULTS)}"},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+    code, text = await run_module(
+        "tests.chaos", patience=PATIENCE, FAULTS=",".join(FAULTS), ROUNDS=f"{len(FAULTS)}"
     )
-    try:
-        async with asyncio.timeout(PATIENCE):
-            output, _ = await run.communicate()
-    finally:
-        if run.returncode is None:
-            run.kill()
-    print(output.decode())
-    assert run.returncode == 0
+    print(text)
+    assert code == 0

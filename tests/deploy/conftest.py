@@ -8,6 +8,7 @@ import pytest
 from tests.debian import give_up
 from tests.deploy import fleet, started
 from tests.deploy.compose import ROOT, DockerCompose, Service
+from tests.deploy.manifests import OVERLAYS, Manifests
 from tests.e2e.prometheus import NoPrometheusError, Programs, find_programs
 
 TOKENS = {"METRICS_TOKEN": "metrics-token-of-the-tests", "ADMIN_TOKEN": "admin-token-of-the-tests"}
@@ -32,6 +33,16 @@ def clone(tmp_path: Path) -> Path:
 @pytest.fixture
 def services(docker_compose: DockerCompose, clone: Path) -> dict[str, Service]:
     return docker_compose.services(clone, **TOKENS)
+
+
+@pytest.fixture(scope="module", params=OVERLAYS)
+def manifests(request: pytest.FixtureRequest) -> Manifests:
+    return Manifests.of(request.param)
+
+
+@pytest.fixture(scope="module")
+def production() -> Manifests:
+    return Manifests.of("production")
 
 
 @pytest.fixture(scope="session")

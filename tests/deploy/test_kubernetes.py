@@ -41,16 +41,6 @@ def _schemas() -> None:
     add_schemas()
 
 
-@pytest.fixture(scope="module", params=OVERLAYS)
-def manifests(request: pytest.FixtureRequest) -> Manifests:
-    return Manifests.of(request.param)
-
-
-@pytest.fixture(scope="module")
-def production() -> Manifests:
-    return Manifests.of("production")
-
-
 def test_every_file_is_exercised() -> None:
     assert_all_exercised(KUBERNETES, EXERCISED)
 

@@ -2,27 +2,15 @@
 
 import re
 
-import pytest
-
 from contract.topics import declare_topics
 from processor.settings import ProcessorSettings
 from service.rotating import RotatingTokens
 from tests.deploy.custom_resources import KEDA, fetched
 from tests.deploy.kubectl import Object
-from tests.deploy.manifests import COMPONENT, OVERLAYS, Manifests, container, port, template
+from tests.deploy.manifests import COMPONENT, Manifests, container, port, template
 
 OURS = {"gateway", "processor", "exporter"}
 SECRETS: dict[str, Object] = {"kafka": {"data": {"username": "", "password": "", "ca.crt": ""}}}
-
-
-@pytest.fixture(scope="module", params=OVERLAYS)
-def manifests(request: pytest.FixtureRequest) -> Manifests:
-    return Manifests.of(request.param)
-
-
-@pytest.fixture(scope="module")
-def production() -> Manifests:
-    return Manifests.of("production")
 
 
 def test_what_selects_pods_finds_those_of_its_name(manifests: Manifests) -> None:

@@ -1,8 +1,6 @@
 """The benchmark runs, in its smallest form, and notices what a gateway loses."""
 
-import asyncio
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from contract.frame import Submission, encode_frame
 from contract.position import Receipt
 from service.kafka import client_options, ensure_topics, topics_of
 from service.settings import KafkaSettings
+from tests.modules import run_module
 
 CLIENTS = Clients(4)
 NEVER_LATE = 2**53
@@ -75,22 +74,13 @@ async def test_what_is_wrong_is_noticed(
 
 
 async def test_the_smallest_run_gives_every_figure(tmp_path: Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench", "--smallest", "--results", str(tmp_path)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+    code, text = await run_module(
+        "bench", "--smallest", "--results", str(tmp_path), patience=PATIENCE
     )
-    try:
-        async with asyncio.timeout(PATIENCE):
-            output, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode == 0, output.decode()
+    assert code == 0, text
     found = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
     subjects = {each["subject"] for each in found["figures"]}
     assert subjects == {"Gateway", "Gateway, batches", "Scrape", "End to end"}
     for each in found["figures"]:
         assert all(values for values in each["figures"].values())
-    assert "| Tobogganing gateway | 256 connections, API keys, 4 partitions |" in output.decode()
+    assert "| Tobogganing gateway | 256 connections, API keys, 4 partitions |" in text
