@@ -58,12 +58,14 @@ class Exporter:
         self.requests = requests or RequestMetrics(CollectorRegistry())
         self.metrics = ExporterMetrics(CollectorRegistry())
 
-        self.store = StateStore(served)
+        self.store = StateStore(served, cards_later=True)
         self._receipts = Receipts(settings, self.store)
         self._coverage = Coverage(served, settings.max_after_waiters)
         intake = Intake(self.store, self._coverage, self.metrics, lambda: self.state.caught_up)
         topics = topics_of(settings)
-        self.state = TopicFollower(settings, topics.entity_state.name, served, intake.take)
+        self.state = TopicFollower(
+            settings, topics.entity_state.name, served, intake.take, self._write_cards
+        )
         self.source = SourceEnds(settings, topics.submissions.name, served)
         followed = registry is None and shard.is_first
         self._own_registry = RegistryReader(settings) if followed else None
@@ -95,6 +97,10 @@ class Exporter:
             tasks.create_task(self.source.run())
             if self._own_registry:
                 tasks.create_task(self._own_registry.follower.run())
+
+    async def _write_cards(self) -> None:
+        for _ in self.store.write_cards():
+            await asyncio.sleep(0)  # health is answered meanwhile
 
     def _followers(self) -> dict[str, TopicFollower]:
         """Followers of what is shown, by name."""

@@ -21,7 +21,6 @@ from msgspec import UNSET
 from msgspec.structs import astuple
 
 from contract.kinds import EntityKind, Metric
-from contract.row import RowError
 from exporter.rows import ShownRow
 
 NO_SERIES = ""
@@ -66,17 +65,10 @@ class CardWriter:
         self._template = "{" + labels + "} \n" + "%s\n" * len(kind.families)
         self._place_of_id = names.index(kind.id_label)
 
-    def card(self, id: bytes, row: ShownRow) -> str:
-        """Write an entity's card.
-
-        Raises:
-            RowError: the id is no text.
-        """
+    def card(self, id: str, row: ShownRow) -> str:
+        """Write an entity's card."""
         labels = list(astuple(row.labels))
-        try:
-            labels.insert(self._place_of_id, id.decode())
-        except UnicodeDecodeError as error:
-            raise RowError(f"not a row: {error}") from error
+        labels.insert(self._place_of_id, id)
         values = astuple(row.metrics)
         if UNSET in values:
             values = tuple(NO_VALUE if value is UNSET else value for value in values)

@@ -2,9 +2,11 @@
 
 from array import array
 from collections.abc import Iterator
+from typing import cast
 
 from contract.kinds import EntityKind
 from contract.position import Position
+from contract.row import RowError
 from exporter.fates import Held
 from exporter.lines import NO_SERIES, CardWriter, LineMaker, gaps_of
 from exporter.rows import RowReader
@@ -18,9 +20,13 @@ class Sheet:
     """One slot per entity that is known: how new it is, and its card.
 
     An entity that was removed keeps its slot until its tombstone comes.
+
+    While the topic is read from its beginning most rows are followed by a newer one of the same
+    entity, and a card takes longer to write than all the rest. So a sheet may begin with rows in
+    the place of cards; `write_cards` writes those of the rows that are left.
     """
 
-    def __init__(self, kind: EntityKind) -> None:
+    def __init__(self, kind: EntityKind, *, cards_later: bool = False) -> None:
         self._lines = LineMaker(kind)
         self._read = RowReader(kind).read
         self._write = CardWriter(kind).card
@@ -30,7 +36,8 @@ class Sheet:
         self._offsets = array("q")
         self._indexes = array("q")
         self._generations = array("q")
-        self._cards: list[str] = []
+        self._cards_later = cards_later
+        self._cards: list[str | bytes] = []
         self._gaps = array("B")
         self._all_gaps = 0
 
@@ -50,6 +57,7 @@ class Sheet:
             RowError: it cannot be read; nothing has changed.
         """
         row = self._read(value)
+        text = _text(id)
         offset, index, generation = row.offset, row.index, row.generation
         slot = self._slots.get(key)
         if slot is not None:
@@ -58,7 +66,9 @@ class Sheet:
                 return False
             if generation < self._generations[slot]:
                 return False
-        card = NO_SERIES if row.removed else self._write(id, row)
+        card: str | bytes = NO_SERIES
+        if not row.removed:
+            card = value if self._cards_later else self._write(text, row)
         if slot is None:
             slot = self._new_slot(key)
         self._offsets[slot] = offset
@@ -91,12 +101,28 @@ class Sheet:
             self._cards[slot] == NO_SERIES,
         )
 
+    def write_cards(self) -> Iterator[None]:
+        """Write, in steps, the cards that were left for later; new rows are written at once again.
+
+        Rows may be applied between two steps.
+        """
+        self._cards_later = False
+        for number, key in enumerate(list(self._slots)):
+            slot = self._slots.get(key)
+            row = NO_SERIES if slot is None else self._cards[slot]
+            if slot is not None and isinstance(row, bytes):
+                id = _text(key.partition(b":")[2])
+                self._show(slot, self._write(id, self._read(row)))
+            if number % STEP == 0:
+                yield
+
     def snapshot(self) -> Iterator[list[bytes]]:
         """All families with all their lines as of this moment: in steps, a piece of each family.
 
-        What is applied later changes nothing of it, so the steps may be taken in a thread.
+        What is applied later changes nothing of it, so the steps may be taken in a thread. No card
+        may be left to be written.
         """
-        return self._steps(list(filter(None, self._cards)))
+        return self._steps(cast("list[str]", list(filter(None, self._cards))))
 
     def _steps(self, shown: list[str]) -> Iterator[list[bytes]]:
         yield self._lines.headers
@@ -107,8 +133,8 @@ class Sheet:
             yield self._lines.lines(cards)
         yield [b"\n"] * len(self._lines.headers)
 
-    def _show(self, slot: int, card: str) -> None:
-        gaps = gaps_of(card)
+    def _show(self, slot: int, card: str | bytes) -> None:
+        gaps = gaps_of(card) if isinstance(card, str) else 0
         if gaps != self._gaps[slot]:
             self._all_gaps += gaps - self._gaps[slot]
             self._gaps[slot] = gaps
@@ -125,3 +151,14 @@ class Sheet:
             self._gaps.append(0)
         self._slots[key] = slot
         return slot
+
+
+def _text(id: bytes) -> str:
+    """
+    Raises:
+        RowError: the id is no text.
+    """
+    try:
+        return id.decode()
+    except UnicodeDecodeError as error:
+        raise RowError(f"not a row: {error}") from error

@@ -25,12 +25,14 @@ from exporter.sheet import Sheet
 class StateStore:
     """Every entity's card, and the ledger of each partition."""
 
-    def __init__(self, partitions: Iterable[int]) -> None:
+    def __init__(self, partitions: Iterable[int], *, cards_later: bool = False) -> None:
         self.ledgers: dict[int, LedgerRow] = {p: empty_ledger() for p in partitions}
         """Newest ledger row of each partition that is served."""
         self.unreadable: set[bytes] = set()
         """Keys whose newest record cannot be read; what was held before stands."""
-        self._sheets = {name.encode(): Sheet(kind) for name, kind in KINDS.items()}
+        self._sheets = {
+            name.encode(): Sheet(kind, cards_later=cards_later) for name, kind in KINDS.items()
+        }
 
     def apply(
         self, partition: int, key: bytes | None, value: bytes | None, position: bytes | None = None
@@ -89,6 +91,11 @@ class StateStore:
     def series(self) -> int:
         """Number of series of all entities."""
         return sum(sheet.series for sheet in self._sheets.values())
+
+    def write_cards(self) -> Iterator[None]:
+        """Write, in steps, what a store with `cards_later` shows; see `Sheet.write_cards`."""
+        for sheet in self._sheets.values():
+            yield from sheet.write_cards()
 
     def snapshot(self) -> list[Iterator[list[bytes]]]:
         """All entity families as of this moment, in the form that both text formats share.

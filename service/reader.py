@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import structlog
@@ -16,6 +16,8 @@ log = structlog.get_logger(__name__)
 
 Apply = Callable[[int, Sequence[ConsumerRecord]], None]
 """Takes a partition and its next records, in order."""
+Finish = Callable[[], Awaitable[None]]
+"""Finishes what `Apply` left for the time when everything older has been read."""
 
 _FETCH_BYTES = 1024 * 1024
 """Bytes that a partition brings at a time. Records of more would soon be garbage too, but of what a
@@ -146,14 +148,20 @@ class TopicFollower:
     """Seconds since Kafka's last answer after which it counts as unreachable."""
 
     def __init__(
-        self, settings: KafkaSettings, topic: str, partitions: Iterable[int], apply: Apply
+        self,
+        settings: KafkaSettings,
+        topic: str,
+        partitions: Iterable[int],
+        apply: Apply,
+        finish: Finish | None = None,
     ) -> None:
         self.topic = topic
         self.partitions = tuple(partitions)
         self.caught_up = False
-        """True once everything that was there at the start has been read."""
+        """True once everything that was there at the start has been read, and finished."""
         self._settings = settings
         self._apply = apply
+        self._finish = finish
         self._asked = asyncio.Event()
         self._askers: list[asyncio.Future[dict[int, int]]] = []
         self._progress = asyncio.Condition()
@@ -245,6 +253,8 @@ class TopicFollower:
                 _answer(askers, ends)
                 self._ends_at_start = self._ends_at_start or ends
                 if not self.caught_up and self._has_read(self._ends_at_start):
+                    if self._finish:
+                        await self._finish()
                     self.caught_up = True
                     log.info("caught up", topic=self.topic, offsets=ends)
             await asyncio.sleep(self.question_pause)

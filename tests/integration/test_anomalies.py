@@ -77,7 +77,7 @@ async def test_an_anomaly_is_counted_and_told_of(
             reader.seek(await reader.beginnings())
             while not told:
                 await reader.poll(collect)
-        # The three may have come in more than one batch; the last of them has no anomaly to wait for.
+        # The three may come in more than one batch; the last has no anomaly to wait for.
         await until(worker, "tobogganing_processor_batch_submissions_sum", 3)
         await until(worker, "tobogganing_processor_settled", 1)
         assert await metric(worker, "tobogganing_processor_dropped_anomalies_total") == 0

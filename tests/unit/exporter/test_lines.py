@@ -13,7 +13,7 @@ from tests.unit.exporter.model import make_row
 
 
 def card(kind: EntityKind, id: str, row: EntityRow) -> str:
-    return CardWriter(kind).card(id.encode(), RowReader(kind).read(encode_row(row)))
+    return CardWriter(kind).card(id, RowReader(kind).read(encode_row(row)))
 
 
 def lines(kind: EntityKind, *cards: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Which of two records counts, and that the scrape shows just the rows that count."""
 
+from collections import deque
 from itertools import chain
 from typing import Any
 
@@ -218,6 +219,42 @@ def test_a_scrape_shows_the_newest_rows_as_prometheus_client_does(
     for kind in KINDS:
         alive = [key for key, row in rows.items() if key.startswith(kind) and not row.removed]
         assert store.entities(kind) == len(alive)
+
+
+@given(st.lists(records(), max_size=25), st.lists(records(), max_size=5))
+def test_cards_that_are_written_later_are_the_same(
+    history: list[tuple[str, EntityRow | None, Position | None]],
+    meanwhile: list[tuple[str, EntityRow | None, Position | None]],
+) -> None:
+    at_once, later = StateStore([0]), StateStore([0], cards_later=True)
+
+    def apply(key: str, row: EntityRow | None, position: Position | None) -> None:
+        value = None if row is None else encode_row(row)
+        header = encode_position(position) if row is None and position is not None else None
+        changed = [store.apply(0, key.encode(), value, header) for store in (at_once, later)]
+        assert changed[0] == changed[1]
+        assert at_once.find(*key.split(":")) == later.find(*key.split(":"))
+
+    for record in history:
+        apply(*record)
+    for kind in KINDS:
+        assert at_once.entities(kind) == later.entities(kind)
+    steps = later.write_cards()
+    next(steps, None)
+    for record in meanwhile:
+        apply(*record)
+    deque(steps, maxlen=0)
+    assert in_order(exposition(at_once)) == in_order(exposition(later))
+    assert at_once.series() == later.series()
+
+
+def test_an_id_that_is_no_text_is_no_row_now_or_later() -> None:
+    for cards_later in (False, True):
+        store = StateStore([0], cards_later=cards_later)
+        with pytest.raises(RowError):
+            put(store, b"client:\xff")
+        deque(store.write_cards(), maxlen=0)
+        assert shown(store) == ""
 
 
 def test_a_snapshot_stands_still_while_rows_are_applied(store: StateStore) -> None:
