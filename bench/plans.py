@@ -26,6 +26,8 @@ class Plan:
     """Arguments of each run of bench.processor."""
     exporter: tuple[tuple[str, ...], ...]
     """Arguments of each run of bench.exporter."""
+    recovered: int = 0
+    """Rows of a worker that is killed and started again, none: not measured."""
     peers: bool = True
     checking_pushgateway: bool = False
     """Also measure a Pushgateway that checks pushes, as it does by default."""
@@ -64,6 +66,7 @@ WHOLE = Plan(
         _processor(1, 500, 200_000, 800_000),
     ),
     exporter=(_exporter(100_000, 1_000_000),),
+    recovered=500_000,
     checking_pushgateway=True,
 )
 QUICK = Plan(

@@ -83,6 +83,11 @@ class Worker:
         if error is not None:
             error.add_note(f"the worker's log ends with:\n{self._log.read_text()[-4000:]}")
 
+    def kill(self) -> None:
+        """End it as a fault would."""
+        self._process.kill()
+        self._process.wait()
+
     async def owns(self, partitions: int) -> None:
         """Wait until it has so many partitions and their rows."""
         while True:
@@ -145,7 +150,7 @@ async def _workers(number: int, kafka: KafkaSettings, folder: Path) -> AsyncIter
         yield workers
 
 
-async def _until_done(workers: Sequence[Worker], submissions: float) -> list[Sample]:
+async def until_done(workers: Sequence[Worker], submissions: float) -> list[Sample]:
     """Wait until the workers have gone through so many submissions in all."""
     async with asyncio.timeout(PATIENCE):
         while True:
@@ -167,12 +172,12 @@ async def run(
     load = Load(kafka, entities, size)
     await load.write(entities)
     async with _workers(1, kafka, folder) as alone:
-        await _until_done(alone, load.submissions)
+        await until_done(alone, load.submissions)
     before = load.submissions
     await load.write(submissions)
     async with _workers(workers, kafka, folder) as running:
         first = [await worker.measure() for worker in running]
-        last = await _until_done(running, load.submissions - before)
+        last = await until_done(running, load.submissions - before)
     await load.check()
     done = sum(b.submissions - a.submissions for a, b in zip(first, last, strict=True))
     cpu = sum(b.cpu - a.cpu for a, b in zip(first, last, strict=True))

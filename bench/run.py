@@ -112,6 +112,15 @@ async def _processor(plan: Plan, _: Path) -> list[Figures]:
     return found
 
 
+async def _recovery(plan: Plan, _: Path) -> list[Figures]:
+    if not plan.recovered:
+        return []
+    told = await _run("bench.recovery", [f"--rows={plan.recovered}"])
+    figures = Figures("Recovery", "Tobogganing processor", f"killed, {plan.recovered:,} rows")
+    figures.add(**told)
+    return [figures]
+
+
 async def _exporter(plan: Plan, _: Path) -> list[Figures]:
     found = []
     for arguments in plan.exporter:
@@ -165,6 +174,7 @@ SUBJECTS: dict[str, Subject] = {
     "batches": _batches,
     "scrapes": _scrapes,
     "processor": _processor,
+    "recovery": _recovery,
     "exporter": _exporter,
     "end-to-end": _end_to_end,
     "growth": _growth,

@@ -166,6 +166,12 @@ TARGETS = (
         "times",
         _ratio(_TWO, _FRAMES, "cpu", ("processor", "processor")),
     ),
+    Target(
+        "Processor, killed with 500,000 rows: back after",
+        20,
+        "s",
+        _of("Recovery", "Tobogganing", "500,000 rows", "back_seconds"),
+    ),
     Target("Exporter, a row applied", 8, _US, _of(*_STORE, "apply_again_cpu_us")),
     Target("Exporter, catching up with 1,000,000 rows", 12, "s", _of(*_STARTED, "ready_seconds")),
     Target("Rendering 100,000 clients", 0.15, "s CPU", _of(*_STORE, "render_cpu_seconds")),
