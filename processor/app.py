@@ -23,7 +23,13 @@ from processor.settings import ProcessorSettings
 from processor.stops import Stops
 from processor.sweep import Sweeper
 from processor.table import StateTable
-from service.kafka import client_options, ensure_topics, ssl_context, topics_of
+from service.kafka import (
+    METADATA_MAX_AGE_MS,
+    client_options,
+    ensure_topics,
+    ssl_context,
+    topics_of,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +56,7 @@ class Processor:
         self.heartbeat = Heartbeat(SESSION)
         self.writer = Writer(settings, topics.entity_state.name, topics.dead_letter.name)
         self.anomalies = AnomalyLog(settings, topics.anomalies.name, metrics)
-        self.app = _faust_app(settings)
+        self.app = faust_app(settings)
         self.table = self._table()
         self.app.transport = LedgerTransport(
             self.app.conf.broker_consumer, self.app, next_offsets=self._next_offsets
@@ -167,7 +173,7 @@ class FolderlessApp(faust.App):
         pass
 
 
-def _faust_app(settings: ProcessorSettings) -> faust.App:
+def faust_app(settings: ProcessorSettings) -> faust.App:
     servers = settings.kafka_bootstrap_servers.split(",")
     return FolderlessApp(
         settings.group,
@@ -179,6 +185,8 @@ def _faust_app(settings: ProcessorSettings) -> faust.App:
         key_serializer="raw",
         value_serializer="raw",
         consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
+        producer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
         consumer_group_instance_id=f"{settings.group}-{settings.worker_name}",
         broker_session_timeout=SESSION,
         broker_heartbeat_interval=HEARTBEAT_INTERVAL,

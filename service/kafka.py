@@ -26,6 +26,10 @@ log = structlog.get_logger(__name__)
 REQUEST_TIMEOUT_MS = 4_000
 """How long a broker may take to answer: aiokafka's 40 s would wait out a frozen broker."""
 
+METADATA_MAX_AGE_MS = 10_000
+"""A client asks only the brokers that it knows where the others are. One that learnt in an outage
+of a single broker must soon learn of the rest: else it waits for that one, whoever else is up."""
+
 STOP_WITHIN = 1.0
 """Seconds that a client which only reads gets to close its connections."""
 
@@ -45,7 +49,7 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
         "security_protocol": settings.kafka_security_protocol,
         "request_timeout_ms": REQUEST_TIMEOUT_MS,
         "retry_backoff_ms": 100,
-        "metadata_max_age_ms": 30_000,
+        "metadata_max_age_ms": METADATA_MAX_AGE_MS,
     }
     if "SSL" in settings.kafka_security_protocol:
         options["ssl_context"] = ssl_context(settings)

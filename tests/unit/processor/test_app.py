@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from processor.app import FolderlessApp
+from processor.app import FolderlessApp, faust_app
+from processor.settings import ProcessorSettings
+from service.kafka import client_options
+from service.rotating import RotatingTokens
 
 
 def test_no_folder_is_made_where_none_could_be(tmp_path: Path) -> None:
@@ -11,3 +14,13 @@ def test_no_folder_is_made_where_none_could_be(tmp_path: Path) -> None:
     assert app.conf.datadir == tmp_path / "data"
     app._create_directories()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_brokers_that_are_back_are_soon_known() -> None:
+    """A client that knows of one broker alone waits for it, if it goes, whoever else is there."""
+    settings = ProcessorSettings(
+        kafka_bootstrap_servers="localhost:1", metrics_token=RotatingTokens("token")
+    )
+    conf = faust_app(settings).conf
+    ages = [conf.consumer_metadata_max_age_ms, conf.producer_metadata_max_age_ms]
+    assert max(*ages, client_options(settings)["metadata_max_age_ms"]) <= 10_000
