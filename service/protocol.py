@@ -53,6 +53,10 @@ class LimitedProtocol(HttpToolsProtocol):
     """Seconds in which a client must have read what was written, so far that more may be; whoever
     does not is gone, and a connection that waits to be closed is no exception."""
 
+    last_within = 0.5
+    """Seconds after a stop has begun in which a connection may bring one more request: it was on
+    its way when the stop began, and its client could not know what became of it."""
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         # Of the application itself, whatever uvicorn has put around it.
@@ -113,7 +117,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._is_full:
             return
         self._unparsed += len(data)
-        if self._is_idle:
+        if self._is_idle and not self._stopping:
             self._is_idle = False
             self._ends_at = self.loop.time() + self.header_within
         try:
@@ -139,7 +143,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._end_within(self.header_within)
 
     def shutdown(self) -> None:
-        """Finish what is being answered, and nothing else.
+        """Finish what is being answered, or what comes at once, and nothing else.
 
         A pipelined request that has not begun would get its whole time only then: a stop would
         have to cut it off with its fate undecided.
@@ -148,7 +152,10 @@ class LimitedProtocol(HttpToolsProtocol):
         self.pipeline.clear()
         if self._held is not None:
             self._enter_asgi()
-        super().shutdown()
+        if self._is_answering():
+            super().shutdown()
+        else:
+            self._end_within(self.last_within)
 
     def on_response_complete(self) -> None:
         """Go on with what is pipelined, or wait for the next request."""
@@ -282,6 +289,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self.url, self.headers, self.expect_100_continue = url, headers, expect
         self.scope["headers"] = headers
         super().on_headers_complete()
+        if self._stopping:
+            self.cycle.keep_alive = False
 
     def _unset_keepalive_if_required(self) -> None:
         """The one timer of the connection follows what `_ends_at` says."""

@@ -324,16 +324,51 @@ async def test_an_upgrade_is_passed_over_without_a_word(
         assert "pgrade" not in caplog.text
 
 
+async def until_it_does_not_listen(site: Site) -> None:
+    async with asyncio.timeout(5):
+        with contextlib.suppress(ConnectionError):
+            while True:
+                async with site.connect():
+                    await asyncio.sleep(0)
+
+
+async def test_a_stop_answers_what_was_on_its_way(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LimitedProtocol, "last_within", 5.0)
+    async with site.connect() as kept, site.connect() as new, site.connect() as silent:
+        await kept.send(GET)
+        assert await kept.answer() == (200, {"quick": True})
+        stopping = asyncio.create_task(site.stop())
+        await until_it_does_not_listen(site)
+        for connection in (kept, new):
+            await connection.send(GET * 2)
+            assert await connection.answer() == (200, {"quick": True})
+            assert await connection.rest() == b"", "one more request, not two"
+        assert not stopping.done()
+        silent.writer.close()
+        await stopping
+
+
+async def test_a_stop_waits_only_so_long_for_what_may_be_on_its_way(site: Site) -> None:
+    async with site.connect() as kept, site.connect() as new:
+        await kept.send(GET)
+        assert await kept.answer() == (200, {"quick": True})
+        began = time.monotonic()
+        stopping = asyncio.create_task(site.stop())
+        await until_it_does_not_listen(site)
+        for connection in (kept, new):
+            await connection.send(GET[:20])
+        await asyncio.gather(kept.rest(), new.rest(), stopping)
+        assert LimitedProtocol.last_within <= time.monotonic() - began < 3
+
+
 async def test_a_stop_answers_what_has_begun_and_nothing_behind_it(site: Site) -> None:
     async with site.connect() as connection:
         await connection.send(b"GET /slow HTTP/1.1\r\n\r\n" * 2)
         await site.entered.acquire()
         stopping = asyncio.create_task(site.stop())
-        async with asyncio.timeout(5):
-            with contextlib.suppress(ConnectionError):
-                while True:  # until it has stopped to listen, which it does first
-                    async with site.connect():
-                        await asyncio.sleep(0)
+        await until_it_does_not_listen(site)
         site.go_on.set()
         assert await connection.answer() == (200, {"slow": True})
         assert await connection.rest() == b""
