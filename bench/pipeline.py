@@ -93,6 +93,7 @@ class Pipeline:
             # Limits are counted as ever, but never reached.
             "RATE_LIMIT_PER_MINUTE": "1000000000",
             "RELAY_RATE_LIMIT_PER_MINUTE": "1000000000",
+            "AUTH_FAILURES_PER_MINUTE": "1000000000",
             **extra,
         }
         async with running(

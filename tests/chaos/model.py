@@ -103,7 +103,7 @@ class Model:
 
     def remove(self, key: str) -> None:
         """Take note of an attempt to remove an entity, which is a submission too."""
-        self.entities[key].leaving = True
+        self.entities.setdefault(key, Entity()).leaving = True  # it may have reported nothing yet
         self.sent[self.partition(key)] += 1
 
     def removed(self, key: str) -> None:

@@ -156,6 +156,13 @@ def test_a_removed_entity_goes_and_does_not_come_back(model: Model) -> None:
     assert compared(model, scrape(None, 2)) == ([], [])
 
 
+def test_an_entity_may_be_removed_before_it_has_reported(model: Model) -> None:
+    model.remove(KEY)
+    model.removed(KEY)
+    assert compared(model, scrape(None, 1)) == ([], [])
+    assert compared(model, scrape(None, 0))[0], "the removal was acknowledged"
+
+
 def test_faults_of_a_scrape_itself_are_wrong(model: Model) -> None:
     sent(model, Fate.ACKNOWLEDGED)
     shown = scrape(1, 1)
