@@ -29,8 +29,12 @@ class UnreachableError(Exception):
     """Kafka did not say in time where the topic ends."""
 
 
-class TopicReader:
-    """A consumer of some partitions of one topic, outside any group: an async context manager."""
+class TopicEnds:
+    """Asks where partitions of a topic begin and end: an async context manager.
+
+    It has a connection of its own. On a reader's the question would wait for the fetch before it,
+    which the broker holds for up to half a second until there is something to read.
+    """
 
     def __init__(self, settings: KafkaSettings, topic: str, partitions: Iterable[int]) -> None:
         self._partitions = {number: TopicPartition(topic, number) for number in partitions}
@@ -38,16 +42,9 @@ class TopicReader:
 
     async def __aenter__(self) -> Self:
         self._consumer = AIOKafkaConsumer(
-            **client_options(self._settings),
-            enable_auto_commit=False,
-            # An offset that no longer exists means that the log is another one than we read:
-            # the error ends the process, and the next one reads it from the beginning.
-            auto_offset_reset="none",
-            max_partition_fetch_bytes=_FETCH_BYTES,
-            fetch_max_wait_ms=500,
+            **client_options(self._settings), enable_auto_commit=False, **self._options()
         )
         await self._consumer.start()
-        self._consumer.assign(list(self._partitions.values()))
         return self
 
     async def __aexit__(self, *exception: Any) -> None:
@@ -62,6 +59,19 @@ class TopicReader:
         """Offset after the last acknowledged record of each partition, as of now or later."""
         offsets = await self._consumer.end_offsets(list(self._partitions.values()))
         return {tp.partition: offset for tp, offset in offsets.items()}
+
+    def _options(self) -> dict[str, Any]:
+        """What the consumer is made with besides."""
+        return {}
+
+
+class TopicReader(TopicEnds):
+    """Reads partitions of a topic, outside any group."""
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        self._consumer.assign(list(self._partitions.values()))
+        return self
 
     async def offset_at(self, partition: int, time: int) -> int | None:
         """First offset appended at `time` (milliseconds) or later; None if there is none."""
@@ -99,37 +109,14 @@ class TopicReader:
             unread = {p for p in unread if await self.position(p) < ends[p]}
         return ends
 
-
-class TopicEnds:
-    """Asks where a topic ends, and begins, on a connection of its own: an async context manager.
-
-    On a reader's connection the question would wait for the fetch before it, which the broker
-    holds for up to half a second until there is something to read.
-    """
-
-    def __init__(self, settings: KafkaSettings, topic: str, partitions: Iterable[int]) -> None:
-        self._partitions = [TopicPartition(topic, number) for number in partitions]
-        self._settings = settings
-
-    async def __aenter__(self) -> Self:
-        self._consumer = AIOKafkaConsumer(
-            **client_options(self._settings), enable_auto_commit=False
-        )
-        await self._consumer.start()
-        return self
-
-    async def __aexit__(self, *exception: Any) -> None:
-        await stopped(self._consumer.stop())
-
-    async def ends(self) -> dict[int, int]:
-        """Offset after the last acknowledged record of each partition, as of now or later."""
-        offsets = await self._consumer.end_offsets(self._partitions)
-        return {tp.partition: offset for tp, offset in offsets.items()}
-
-    async def beginnings(self) -> dict[int, int]:
-        """First offset that exists of each partition."""
-        offsets = await self._consumer.beginning_offsets(self._partitions)
-        return {tp.partition: offset for tp, offset in offsets.items()}
+    def _options(self) -> dict[str, Any]:
+        return {
+            # An offset that no longer exists means that the log is another one than we read:
+            # the error ends the process, and the next one reads it from the beginning.
+            "auto_offset_reset": "none",
+            "max_partition_fetch_bytes": _FETCH_BYTES,
+            "fetch_max_wait_ms": 500,
+        }
 
 
 class TopicFollower:
