@@ -12,6 +12,7 @@ from processor.metrics import ProcessorMetrics
 from processor.names import claim_name
 from processor.settings import ProcessorSettings
 from processor.worker import Ground, Worker, http_app
+from service.collector import spare_collector
 from service.logs import configure_logs
 from service.settings import SettingsError, load_settings
 
@@ -34,6 +35,7 @@ def main() -> None:
     asyncio.set_event_loop(loop)
     processor = Processor(settings, ProcessorMetrics(registry))
     ground = Ground(processor, http_app(processor, settings, registry))
+    spare_collector()
     Worker(processor.app, ground, loop=loop).execute_from_commandline()
 
 
