@@ -5,7 +5,6 @@ from typing import Any
 
 import faust
 import structlog
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
@@ -25,7 +24,7 @@ from processor.sweep import Sweeper
 from processor.table import StateTable
 from service.kafka import (
     METADATA_MAX_AGE_MS,
-    client_options,
+    administration,
     ensure_topics,
     ssl_context,
     topics_of,
@@ -225,9 +224,7 @@ def _credentials(settings: ProcessorSettings) -> Any:
 async def prepare(settings: ProcessorSettings) -> None:
     """Wait for the topics and for the group's coordinator, which a fresh broker lacks at first."""
     await ensure_topics(settings, patience=float("inf"))
-    admin = AIOKafkaAdminClient(**client_options(settings))
-    await admin.start()
-    try:
+    async with administration(settings) as admin:
         while True:
             try:
                 await admin.find_coordinator(settings.group)
@@ -235,5 +232,3 @@ async def prepare(settings: ProcessorSettings) -> None:
             except KafkaError as error:
                 log.info("waiting for the group coordinator", reason=repr(error))
                 await asyncio.sleep(0.5)
-    finally:
-        await admin.close()

@@ -1,17 +1,16 @@
 """The watch over a worker's progress: asks Kafka, by connections of its own, and compares."""
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import KafkaError
 
 from processor.progress import Progress
 from processor.store import PartitionedStore
-from service.kafka import client_options
+from service.kafka import administration, members_of
 from service.reader import TopicEnds
 from service.settings import KafkaSettings
 from service.tasks import die
@@ -57,7 +56,7 @@ class Liveness:
         while True:
             try:
                 async with (
-                    _admin(self._settings) as admin,
+                    administration(self._settings) as admin,
                     TopicEnds(self._settings, self._submissions, partitions) as topic,
                 ):
                     await self._watch(admin, topic)
@@ -84,10 +83,7 @@ class Liveness:
                 beginnings = await topic.beginnings()
                 # Without its coordinator a worker waits, and rightly: so that must answer, too, and
                 # must have read what it knows of the group.
-                (answer,) = await admin.describe_consumer_groups([self._group])
-                for group in answer.to_object()["groups"]:
-                    if group["error_code"]:
-                        raise for_code(group["error_code"])()
+                await members_of(admin, self._group)
         except (KafkaError, TimeoutError, OSError) as error:
             log.info("Kafka does not answer", reason=repr(error))
             return None
@@ -99,13 +95,3 @@ class Liveness:
             for partition, state in self._store.partitions.items()
             if state.loaded and self._moving(partition)
         }
-
-
-@contextlib.asynccontextmanager
-async def _admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(**client_options(settings))
-    await admin.start()
-    try:
-        yield admin
-    finally:
-        await admin.close()

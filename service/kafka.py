@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import ssl
 import time
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import structlog
@@ -83,6 +83,30 @@ async def stopped(stopping: Awaitable[None]) -> None:
             await stopping
 
 
+@contextlib.asynccontextmanager
+async def administration(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A client that describes and changes what Kafka has."""
+    admin = AIOKafkaAdminClient(**client_options(settings))
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def members_of(admin: AIOKafkaAdminClient, group: str) -> int:
+    """Number of members of a consumer group, as its coordinator says.
+
+    Raises:
+        KafkaError: there is no coordinator now, or it has not read yet what it knows of the group.
+    """
+    (answer,) = await admin.describe_consumer_groups([group])
+    (described,) = answer.to_object()["groups"]
+    if described["error_code"]:
+        raise for_code(described["error_code"])()
+    return len(described["members"])
+
+
 async def ensure_topics(settings: KafkaSettings, *, patience: float = 60.0) -> Topics:
     """Create the topics that are missing, wait until their metadata is known, check the others.
 
@@ -117,9 +141,7 @@ class _NotThereYetError(KafkaError):
 
 
 async def _ensure(settings: KafkaSettings, topics: Topics) -> None:
-    admin = AIOKafkaAdminClient(**client_options(settings))
-    await admin.start()
-    try:
+    async with administration(settings) as admin:
         existing = await _partitions(admin, topics)
         missing = [topic for topic in topics.all() if topic.name not in existing]
         if missing:
@@ -130,8 +152,6 @@ async def _ensure(settings: KafkaSettings, topics: Topics) -> None:
                 raise _NotThereYetError(topic.name)
             _check_partitions(topic, existing[topic.name])
         await _check_timestamps(admin, topics)
-    finally:
-        await admin.close()
 
 
 async def _partitions(admin: AIOKafkaAdminClient, topics: Topics) -> dict[str, int]:

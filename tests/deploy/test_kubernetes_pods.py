@@ -9,11 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
 
 from exporter.settings import ExporterSettings
 from processor.settings import ProcessorSettings
-from service.kafka import client_options
+from service.kafka import administration
 from service.reader import TopicEnds
 from service.settings import load_settings
 from tests.deploy.kubectl import built
@@ -146,9 +145,7 @@ async def keda_sees_no_lag(manifests: Manifests, processor: Pod) -> None:
     lag = scaled["spec"]["triggers"][0]["metadata"]
     settings = load_settings(ProcessorSettings, processor.environ)
     partitions = range(settings.kafka_partitions)
-    admin = AIOKafkaAdminClient(**client_options(settings))
-    await admin.start()
-    try:
+    async with administration(settings) as admin:
         async with TopicEnds(settings, lag["topic"], partitions) as topic:
             ends = await topic.ends()
         assert any(ends.values())
@@ -163,8 +160,6 @@ async def keda_sees_no_lag(manifests: Manifests, processor: Pod) -> None:
                     if at.topic == lag["topic"]
                 }
                 await asyncio.sleep(POLL)
-    finally:
-        await admin.close()
 
 
 async def it_is_scraped_as_by_docker_compose(prometheus: Prometheus, pods: Sequence[Pod]) -> None:

@@ -4,11 +4,10 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from contract.frame import Submission, encode_frame, entity_key, partition_of
-from service.kafka import client_options, ensure_topics, topics_of
+from service.kafka import administration, client_options, ensure_topics, topics_of
 from service.settings import KafkaSettings
 
 NEVER_LATE = 2**53
@@ -74,9 +73,5 @@ async def delete_records(
     settings: KafkaSettings, topic: str, partition: int, before: int = -1
 ) -> None:
     """Delete a partition's records before an offset, as retention does; by default all."""
-    admin = AIOKafkaAdminClient(**client_options(settings))
-    await admin.start()
-    try:
+    async with administration(settings) as admin:
         await admin.delete_records({TopicPartition(topic, partition): RecordsToDelete(before)})
-    finally:
-        await admin.close()

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
 
 from contract.frame import entity_key
 from contract.row import ROW_VERSION
-from service.kafka import client_options, ensure_topics, topics_of
+from service.kafka import administration, client_options, ensure_topics, topics_of
 from service.settings import KafkaSettings
 from tests.integration.command_line import CommandLine, submits
 from tests.integration.frames import FrameWriter, client, ids_of
@@ -30,16 +29,12 @@ def command_of(settings: KafkaSettings, url: str = "http://127.0.0.1:1") -> Comm
 
 async def lose(settings: KafkaSettings, topic: str) -> None:
     """Delete a topic, and wait until it is gone."""
-    admin = AIOKafkaAdminClient(**client_options(settings))
-    await admin.start()
-    try:
+    async with administration(settings) as admin:
         await admin.delete_topics([topic])
         async with asyncio.timeout(30):
             topics = [topic]
             while topic in topics:
                 topics = await admin.list_topics()
-    finally:
-        await admin.close()
 
 
 async def rotated(manager: Service, id: str, key: str, times: int = 100) -> str:

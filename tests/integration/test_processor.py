@@ -7,9 +7,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
 
-from service.kafka import client_options, ensure_topics
+from service.kafka import administration, ensure_topics, members_of
 from service.settings import KafkaSettings
 from tests.integration.processes import Service
 from tests.integration.workers import Load, a_worker, assert_nothing_lost, running, settled
@@ -44,16 +43,8 @@ async def some_load(load: Load, chance: random.Random) -> None:
 
 async def members(settings: KafkaSettings) -> int:
     """Members of the processors' group, as its coordinator says."""
-    admin = AIOKafkaAdminClient(**client_options(settings))
-    await admin.start()
-    try:
-        (answer,) = await admin.describe_consumer_groups(
-            [f"{settings.kafka_topic_prefix}processor"]
-        )
-    finally:
-        await admin.close()
-    (group,) = answer.to_object()["groups"]
-    return len(group["members"])
+    async with administration(settings) as admin:
+        return await members_of(admin, f"{settings.kafka_topic_prefix}processor")
 
 
 async def owns(worker: Service, partitions: int) -> None:

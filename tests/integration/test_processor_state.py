@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from contract.frame import Submission, encode_frame, entity_key, partition_of
 from contract.row import EntityRow, encode_row
 from service.kafka import client_options, ensure_topics, topics_of
 from service.reader import TopicReader
 from service.settings import KafkaSettings
+from tests.integration.frames import delete_records
 from tests.integration.workers import NEVER_LATE, Found, a_worker, running, settled
 from tobogganing.local.cluster import Cluster
 
@@ -191,11 +191,7 @@ async def test_records_that_kafka_dropped_unread_are_counted_lost(
         await settled(settings)
     for value in range(2, 8):
         await submit(producer, settings, "a", value)
-    admin = AIOKafkaAdminClient(**client_options(settings))
-    await admin.start()
-    tp = TopicPartition(topics_of(settings).submissions.name, partition)
-    await admin.delete_records({tp: RecordsToDelete(before_offset=4)})
-    await admin.close()
+    await delete_records(settings, topics_of(settings).submissions.name, partition, before=4)
     async with running(worker):
         await settled(settings)
     ledger = (await Found.of(settings)).ledgers[partition]

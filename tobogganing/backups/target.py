@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from aiokafka import ConsumerRecord
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from contract.row import RowError, decode_entity_row, is_ledger_key
 from contract.topics import processor_group
-from service.kafka import client_options, topics_of
+from service.kafka import administration, members_of, topics_of
 from service.reader import TopicReader
 from service.settings import KafkaSettings
 from tobogganing.local.errors import LocalError
@@ -69,18 +68,11 @@ async def require_no_processor(settings: KafkaSettings, found: Found) -> None:
 async def _members(settings: KafkaSettings, group: str) -> int:
     """Members of a consumer group now."""
     deadline = time.monotonic() + PATIENCE
-    admin = AIOKafkaAdminClient(**client_options(settings))
-    await admin.start()
-    try:
+    async with administration(settings) as admin:
         while True:
             try:
-                (answer,) = await admin.describe_consumer_groups([group])
-                break
+                return await members_of(admin, group)
             except KafkaError:  # a fresh broker has no coordinator at first
                 if time.monotonic() > deadline:
                     raise
             await asyncio.sleep(0.2)
-    finally:
-        await admin.close()
-    (described,) = answer.to_object()["groups"]
-    return len(described["members"])

@@ -7,10 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from service.kafka import client_options, ensure_topics, topics_of
+from service.kafka import administration, ensure_topics, topics_of
 from service.logs import configure_logs
 from service.settings import KafkaSettings, LogSettings, SettingsError, load_settings
 from tobogganing.local.errors import LocalError
@@ -59,12 +58,8 @@ async def _run(
 
 async def _partitions(settings: KafkaSettings) -> int:
     name = topics_of(settings).submissions.name
-    admin = AIOKafkaAdminClient(**client_options(settings))
-    await admin.start()
-    try:
+    async with administration(settings) as admin:
         (topic,) = await admin.describe_topics([name])
-    finally:
-        await admin.close()
     if topic["error_code"] or not topic["partitions"]:
         raise LocalError(
             f"Kafka at {settings.kafka_bootstrap_servers} has no topic {name}: check "

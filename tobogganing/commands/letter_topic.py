@@ -3,10 +3,9 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from aiokafka import ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
-from service.kafka import client_options, topics_of
+from service.kafka import administration, topics_of
 from service.reader import TopicReader
 from service.settings import KafkaSettings
 from tobogganing.commands.letters import Filter, Letter, LetterId, letter_of
@@ -80,14 +79,10 @@ async def delete_letters(settings: KafkaSettings, ends: Mapping[int, int]) -> No
         KafkaError: Kafka does not answer, or refuses.
     """
     topic = topics_of(settings).dead_letter.name
-    admin = AIOKafkaAdminClient(**client_options(settings))
-    await admin.start()
-    try:
+    async with administration(settings) as admin:
         await admin.delete_records(
             {TopicPartition(topic, p): RecordsToDelete(end) for p, end in ends.items()}
         )
-    finally:
-        await admin.close()
 
 
 def _reader(settings: KafkaSettings, partition: int) -> TopicReader:

@@ -6,6 +6,7 @@ import logging
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from service.kafka import members_of
 from tobogganing.local.kafka_config import Node
 
 PROBED_GROUPS = ["a", "b", "c", "d"]
@@ -41,9 +42,7 @@ async def is_ready(nodes: list[Node]) -> bool:
         if not expected <= {broker["node_id"] for broker in cluster["brokers"]}:
             return False
         for group in PROBED_GROUPS:
-            (answer,) = await admin.describe_consumer_groups([group])
-            if any(described[0] for described in answer.groups):
-                return False
+            await members_of(admin, group)
         for topic in await admin.describe_topics():
             for partition in topic["partitions"]:
                 if not expected & set(partition["replicas"]) <= set(partition["isr"]):
