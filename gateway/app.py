@@ -30,6 +30,7 @@ from gateway.link import Link
 from gateway.metrics import GatewayMetrics
 from gateway.openapi import openapi_route
 from gateway.publish import Publisher
+from gateway.pulse import SILENT_AFTER, pulse
 from gateway.register import Registrations
 from gateway.registry import RegistryWriter
 from gateway.revoke import RevokeEndpoint
@@ -163,7 +164,9 @@ class Gateway:
     async def waiting_for(self) -> list[str]:
         """Return what a ready gateway would have and this one has not."""
         reasons = []
-        if not (self._link.connected and self.registry.follower.is_reachable()):
+        link = self._link
+        confirms = link.connected and link.silence.seconds() < SILENT_AFTER
+        if not (confirms and self.registry.follower.is_reachable()):
             reasons.append("kafka")
         if not self.registry.follower.caught_up:
             reasons.append("registry")
@@ -187,6 +190,7 @@ class Gateway:
         await ensure_topics(self._settings, patience=float("inf"))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._link.run())
+            tasks.create_task(pulse(self._link.silence, self._publisher.ask))
             tasks.create_task(self.registry.run())
             tasks.create_task(self._keys.run())
 

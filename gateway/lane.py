@@ -90,6 +90,7 @@ class Lane:
         self._metrics = metrics
         self._now = now
         self._filled = asyncio.Event()
+        self._asks = False
         self._timer: asyncio.TimerHandle | None = None
         self._wake_at = math.inf
         self._count = 0
@@ -135,7 +136,8 @@ class Lane:
         while True:
             await self._filled.wait()
             await self._sender.ready()
-            if not self._clock.knows(self._partition, self._now()):
+            if self._asks or not self._clock.knows(self._partition, self._now()):
+                self._asks = False
                 await self._ask_time()
                 continue
             members = self._gather()
@@ -143,6 +145,11 @@ class Lane:
                 await self._send(members)
             if len(members) > 1:
                 await asyncio.sleep(until_beat(self._now()))
+
+    def ask(self) -> None:
+        """Send a frame that holds nothing, before anything else."""
+        self._asks = True
+        self._filled.set()
 
     def give_up(self) -> None:
         """Answer everything that waits: not confirmed."""

@@ -8,6 +8,7 @@ producer: a new one, with a new producer id, starts from nothing.
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import ProducerClosed
 from prometheus_client import Counter
 
+from gateway.pulse import Silence
 from service.kafka import client_options
 from service.settings import KafkaSettings
 
@@ -53,6 +55,7 @@ class Link:
     def __init__(self, settings: KafkaSettings, failures: Counter) -> None:
         self._settings = settings
         self._failures = failures
+        self.silence = Silence()
         self._producer: AIOKafkaProducer | None = None
         self._connected = asyncio.Event()
         self._broken = asyncio.Event()
@@ -99,17 +102,23 @@ class Link:
         producer = self._producer
         if producer is None:
             raise SendError("there is no connection to Kafka")
+        self.silence.sent(time.monotonic())
         try:
             async with asyncio.timeout(self.patience):
                 sent = await producer.send(
                     topic, value, key=key, partition=partition, headers=list(headers)
                 )
                 metadata = await sent
+        except asyncio.CancelledError:
+            self.silence.failed()
+            raise
         # aiokafka raises errors of its own, and asserts where metadata lacks a partition.
         except Exception as error:
+            self.silence.failed()
             log.warning("producer failed", topic=topic, partition=partition, reason=repr(error))
             self._fail(producer)
             raise SendError(f"Kafka did not confirm: {error!r}") from error
+        self.silence.confirmed(time.monotonic())
         if metadata.offset < 0 or metadata.timestamp_type != 1:
             # The broker knew the record as a duplicate of one that it has forgotten.
             raise SendError("Kafka confirmed the record, but not where and when it appended it")

@@ -90,6 +90,11 @@ class Publisher:
         if count > self._room or size > self._room_bytes:
             raise OverloadedError(self._drain.wait(waiting, self._now()))
 
+    def ask(self) -> None:
+        """Ask the leader of every partition whether it confirms anything."""
+        for lane in self._lanes:
+            lane.ask()
+
     async def run(self) -> None:
         """Send frames until cancelled; then whatever still waits is not confirmed."""
         try:

@@ -16,7 +16,8 @@ from aiokafka import ConsumerRecord
 
 from contract.frame import Frame, Submission, decode_frame, entity_key
 from contract.position import Receipt
-from service.kafka import topics_of
+from gateway.pulse import SILENT_AFTER
+from service.kafka import administration, topics_of
 from service.reader import TopicReader
 from service.registry import RegistryReader
 from service.settings import KafkaSettings
@@ -89,6 +90,16 @@ async def frames_of(settings: KafkaSettings) -> dict[tuple[int, int], tuple[Fram
     async with TopicReader(settings, topics_of(settings).submissions.name, partitions) as reader:
         await reader.read_to_end(take, {})
     return frames
+
+
+async def in_time(settings: KafkaSettings) -> set[float]:
+    """What counts of everything that was submitted."""
+    return {
+        submission.metrics["bytes_sent"]
+        for frame, appended in (await frames_of(settings)).values()
+        if not frame.is_late(appended)
+        for submission in frame.submissions
+    }
 
 
 def find(frames: dict[tuple[int, int], tuple[Frame, int]], receipt: str) -> Submission:
@@ -248,13 +259,7 @@ async def test_an_outage_is_503_in_time_and_nothing_of_it_counts_later(
         frames = await frames_of(settings)
         assert find(frames, before).metrics == {"bytes_sent": 1}
         assert find(frames, after).metrics == {"bytes_sent": 2}
-        in_time = {
-            submission.metrics["bytes_sent"]
-            for frame, appended in frames.values()
-            if not frame.is_late(appended)
-            for submission in frame.submissions
-        }
-        assert in_time - {0} == {1, 2}
+        assert await in_time(settings) - {0} == {1, 2}
 
 
 async def test_a_partition_without_a_leader_heals_when_its_broker_returns(
@@ -293,6 +298,41 @@ async def test_a_partition_without_a_leader_heals_when_its_broker_returns(
         await cluster.stop()
 
 
+async def test_without_brokers_in_sync_it_is_not_ready_and_finds_out_when_there_are(
+    kafka_install: Install, topic_prefix: str, tmp_path: Path, signing_keys: str
+) -> None:
+    """The broker that is left answers everything, and nobody submits after the first."""
+    cluster = Cluster(tmp_path / "kafka", kafka_install, nodes=3)
+    await cluster.start()
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_topic_prefix=topic_prefix
+    )
+    try:
+        extra = {"ANSWER_WITHIN_SECONDS": str(DEADLINE), "KAFKA_REPLICATION": "3"}
+        async with gateway(settings, tmp_path, signing_keys, **extra) as service:
+            await service.ready()
+            headers = await registered(service, "c")
+            assert (await submit(service, "c", headers, 0)).status_code == 200
+            async with administration(settings) as admin:
+                (registry,) = await admin.describe_topics([topics_of(settings).registry.name])
+            leader = registry["partitions"][0]["leader"]
+            others = [broker for broker in cluster.brokers if broker.node.id != leader]
+            await asyncio.gather(*(broker.kill() for broker in others))
+            began = time.monotonic()
+            assert (await submit(service, "c", headers, 1)).status_code == 503
+            answer = await service.until("/-/ready", 503)
+            assert "kafka" in answer.json()["waiting_for"]
+            assert time.monotonic() - began < SILENT_AFTER + PATIENCE
+            for broker in others:
+                broker.launch()
+            await cluster.wait_until_ready()
+            await service.ready()
+            assert (await submit(service, "c", headers, 2)).status_code == 200
+            assert await in_time(settings) == {0, 2}
+    finally:
+        await cluster.stop()
+
+
 @dataclass
 class Stopping:
     """A gateway that is stopped while submissions wait for a broker that has gone."""
@@ -321,13 +361,7 @@ class Stopping:
 
     async def counted(self) -> set[float]:
         """What counts of everything that was submitted."""
-        frames = await frames_of(self.settings)
-        return {
-            submission.metrics["bytes_sent"]
-            for frame, appended in frames.values()
-            if not frame.is_late(appended)
-            for submission in frame.submissions
-        }
+        return await in_time(self.settings)
 
 
 @pytest.fixture

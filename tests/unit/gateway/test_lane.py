@@ -101,6 +101,20 @@ async def result(answer: asyncio.Future[Receipt | None]) -> Receipt | None:
         return await answer
 
 
+async def test_a_lane_that_is_told_to_asks_with_a_frame_that_holds_nothing(
+    lane: Lane, sender: HandSender
+) -> None:
+    lane.ask()
+    frame, sent = await sender.frame()
+    assert ids(frame) == []
+    answer = lane.submit(piece(1), soon())
+    sender.append(sent)
+    frame, sent = await sender.frame()
+    assert ids(frame) == ["c1"], "once, not before each frame"
+    sender.append(sent)
+    assert await result(answer) == Receipt(2, 1, 0)
+
+
 async def test_one_submission_leaves_at_once_as_a_frame(lane: Lane, sender: HandSender) -> None:
     answer = lane.submit(piece(1), soon())
     frame, sent = await sender.frame()

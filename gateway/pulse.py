@@ -1,0 +1,55 @@
+"""The pulse: whether Kafka confirms anything, felt for where there is nothing to send.
+
+A cluster may answer every question and confirm nothing, for want of brokers that are in sync. A
+gateway that cannot be answered for is not ready; and since nobody sends anything to one that is
+not ready, it has to find out by itself that it can be again.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+PAUSE = 1.0
+"""Seconds between two looks."""
+ASK_AFTER = 2.0
+"""Seconds of silence after which every partition's leader is asked: one that is missing must not
+make a gateway silent that could send to all others."""
+SILENT_AFTER = 6.0
+"""Seconds of silence after which a gateway is not ready."""
+
+
+class Silence:
+    """How long Kafka has confirmed nothing of what was sent. Moments are in seconds."""
+
+    def __init__(self) -> None:
+        self._flying = 0
+        self._since: float | None = None
+
+    def sent(self, now: float) -> None:
+        """Take note of a record that leaves."""
+        self._flying += 1
+        if self._since is None:
+            self._since = now
+
+    def confirmed(self, now: float) -> None:
+        """Take note that one was confirmed."""
+        self._flying -= 1
+        self._since = now if self._flying else None
+
+    def failed(self) -> None:
+        """Take note that one was given up."""
+        self._flying -= 1
+
+    def seconds(self, now: float | None = None) -> float:
+        """Seconds since the first that was sent after the last one that was confirmed."""
+        if self._since is None:
+            return 0.0
+        return (time.monotonic() if now is None else now) - self._since
+
+
+async def pulse(silence: Silence, ask: Callable[[], None]) -> None:
+    """Let `ask` send something for as long as there is silence. Runs until cancelled."""
+    while True:
+        await asyncio.sleep(PAUSE)
+        if silence.seconds() >= ASK_AFTER:
+            ask()
