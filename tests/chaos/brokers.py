@@ -5,7 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from service.kafka import administration, topics_of
+from service.settings import KafkaSettings
 from tests.chaos.member import Member
 from tests.chaos.network import Network
 from tobogganing.local.broker import Broker
@@ -44,6 +47,13 @@ class Brokers:
         """Start them for the first time, and hand each to a member that keeps it running."""
         await self.cluster.start()
         self.members = [_member(broker, self._tell) for broker in self.cluster.brokers]
+
+    async def compact_early(self, settings: KafkaSettings) -> None:
+        """Let the rows' topic, which exists, be compacted while a run lasts."""
+        rows = topics_of(settings).entity_state
+        values = rows.settings | {"segment.bytes": str(SEGMENT_BYTES), "min.insync.replicas": "2"}
+        async with administration(settings) as admin:
+            await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, rows.name, values)])
 
     async def leader(self, topic: str, partition: int) -> Member:
         """The broker that leads a partition."""

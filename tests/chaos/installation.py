@@ -102,6 +102,7 @@ class Installation:
             try:
                 await self.brokers.start()
                 self._make_topics()
+                await self.brokers.compact_early(self.settings)
                 for kind in ("gateway", "processor", "exporter"):
                     for number in (1, 2):
                         self.add(kind, number)

@@ -8,7 +8,7 @@ measured.
 import math
 from dataclasses import dataclass, field
 
-from contract.topics import DAY_MS, declare_topics
+from contract.topics import DAY_MS, SEGMENT_BYTES, declare_topics
 from tobogganing.sizing import figures as f
 from tobogganing.sizing.fleet import Fleet
 
@@ -33,9 +33,6 @@ EDGE_MEMORY = 1e9
 BROKERS, REPLICATION = 3, 3
 BROKER_CORES, BROKER_DISK = 8, 4e12
 """What a broker has at most; beyond it there are more brokers."""
-SEGMENT = 2**30
-"""Kafka's own segment size: of a compacted partition the segment that is written, and one that
-waits for the cleaner, hold every record."""
 BROKER_MEMORY = 1.5e9
 CACHED_SECONDS = 300
 """A broker's memory holds what was written in so long, so that whoever reads it needs no disk."""
@@ -216,7 +213,7 @@ def _brokers(fleet: Fleet, partitions: int, stored: float, changed: float) -> Pa
     load = fleet.rate * cost / 1e6 * REPLICATION
     kept = declare_topics("", partitions).submissions.settings["retention.ms"]
     seconds = int(kept) / 1000
-    state = partitions * 2 * SEGMENT + 2 * fleet.entities * (f.ROW_BYTES + f.REGISTRY_BYTES)
+    state = partitions * 2 * SEGMENT_BYTES + 2 * fleet.entities * (f.ROW_BYTES + f.REGISTRY_BYTES)
     disk = REPLICATION * (stored * seconds + state) / DISK_FULL
     number = max(
         BROKERS,

@@ -22,3 +22,10 @@ def test_state_is_compacted_and_logs_are_deleted() -> None:
     assert topics.submissions.settings["retention.ms"] == str(7 * 86_400_000)
     assert topics.anomalies.settings["retention.ms"] == str(7 * 86_400_000)
     assert topics.entity_state.settings["min.compaction.lag.ms"] == "60000"
+
+
+def test_what_is_not_compacted_is_little() -> None:
+    """Whoever starts reads it: with Kafka's own segments a worker's start would take minutes."""
+    topics = declare_topics("", 4)
+    for topic in (topics.entity_state, topics.registry):
+        assert int(topic.settings["segment.bytes"]) <= 16 * 2**20
