@@ -49,8 +49,8 @@ def _exporter(clients: int, rows: int) -> tuple[str, ...]:
 
 
 WHOLE = Plan(
-    rounds=5,
-    singles=15_000,
+    rounds=4,
+    singles=12_000,
     batched=250_000,
     clients=10_000,
     headends=1_000,
@@ -58,12 +58,12 @@ WHOLE = Plan(
     rate=20_000,
     seconds=120,
     end_to_end_clients=100_000,
-    sizes=(10_000, 30_000, 100_000, 300_000, 1_000_000),
+    sizes=(10_000, 100_000, 1_000_000),
     processor=(
         _processor(1, 1, 20_000, 60_000),
-        _processor(1, 50, 200_000, 800_000),
-        _processor(2, 50, 200_000, 800_000),
-        _processor(1, 500, 200_000, 800_000),
+        _processor(1, 50, 200_000, 500_000),
+        _processor(2, 50, 200_000, 500_000),
+        _processor(1, 500, 200_000, 500_000),
     ),
     exporter=(_exporter(100_000, 1_000_000),),
     recovered=500_000,

@@ -151,7 +151,7 @@ async def _ensure(settings: KafkaSettings, topics: Topics) -> None:
             if topic.name not in existing:
                 raise _NotThereYetError(topic.name)
             _check_partitions(topic, existing[topic.name])
-        await _check_timestamps(admin, topics)
+        await _check_settings(admin, topics)
 
 
 async def _partitions(admin: AIOKafkaAdminClient, topics: Topics) -> dict[str, int]:
@@ -189,8 +189,12 @@ def _check_partitions(topic: Topic, partitions: int) -> None:
         )
 
 
-async def _check_timestamps(admin: AIOKafkaAdminClient, topics: Topics) -> None:
-    """Deadlines are compared with append times: a topic with producers' times breaks promises."""
+async def _check_settings(admin: AIOKafkaAdminClient, topics: Topics) -> None:
+    """Refuse a topic that breaks promises, and warn of one that makes every start slow.
+
+    Deadlines are compared with append times, so a topic must not have its producers' times.
+    """
+    segments = {topic.name: topic.settings.get("segment.bytes") for topic in topics.all()}
     resources = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in topics.all()]
     for answer in await admin.describe_configs(resources):
         for code, message, _, name, entries in answer.resources:
@@ -201,4 +205,12 @@ async def _check_timestamps(admin: AIOKafkaAdminClient, topics: Topics) -> None:
                 raise TopicMismatchError(
                     f"topic {name} must have message.timestamp.type=LogAppendTime: "
                     f"set it with kafka-configs, or let this program create the topic."
+                )
+            wanted = segments[name]
+            if wanted and int(settings["segment.bytes"]) > int(wanted):
+                log.warning(
+                    f"whoever starts reads all of a segment: set segment.bytes={wanted} with "
+                    "kafka-configs",
+                    topic=name,
+                    segment_bytes=int(settings["segment.bytes"]),
                 )
