@@ -1,5 +1,7 @@
 """Topics on a real Kafka that is not complete yet."""
 
+import asyncio
+
 import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import InvalidReplicationFactorError
@@ -31,8 +33,11 @@ async def test_a_topic_of_large_segments_is_warned_of(kafka_settings: KafkaSetti
     values = rows.settings | {"segment.bytes": str(2**30)}
     async with administration(kafka_settings) as admin:
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, rows.name, values)])
-    with capture_logs() as said:
-        await ensure_topics(kafka_settings)
+    said = []
+    async with asyncio.timeout(10):
+        while not said:  # until the broker has heard of it
+            with capture_logs() as said:
+                await ensure_topics(kafka_settings)
     (warning,) = said
     assert warning["log_level"] == "warning"
     assert (warning["topic"], warning["segment_bytes"]) == (rows.name, 2**30)
