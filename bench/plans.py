@@ -61,9 +61,9 @@ WHOLE = Plan(
     sizes=(10_000, 100_000, 1_000_000),
     processor=(
         _processor(1, 1, 20_000, 60_000),
-        _processor(1, 50, 200_000, 500_000),
-        _processor(2, 50, 200_000, 500_000),
-        _processor(1, 500, 200_000, 500_000),
+        _processor(1, 50, 200_000, 400_000),
+        _processor(2, 50, 200_000, 400_000),
+        _processor(1, 500, 200_000, 400_000),
     ),
     exporter=(_exporter(100_000, 1_000_000),),
     recovered=500_000,
