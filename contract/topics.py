@@ -38,8 +38,8 @@ class Topics:
 
 SEGMENT_BYTES = 8 << 20
 """Kafka compacts what is behind the segment that it writes, and whoever starts reads all that it
-has not compacted. With Kafka's own segments of 1 GiB that is 2,700,000 rows a partition at most,
-however few entities there are; with these 22,000."""
+has not compacted. One of Kafka's own segments, of 1 GiB, holds 2,700,000 rows, of however few
+entities; one of these 22,000."""
 
 
 def declare_topics(prefix: str, partitions: int) -> Topics:

@@ -136,10 +136,12 @@ class Lane:
         while True:
             await self._filled.wait()
             await self._sender.ready()
-            if self._asks or not self._clock.knows(self._partition, self._now()):
-                self._asks = False
+            asks = self._asks and not self._queue
+            if asks or not self._clock.knows(self._partition, self._now()):
                 await self._ask_time()
+                self._asks = False
                 continue
+            self._asks = False
             members = self._gather()
             if members:
                 await self._send(members)
@@ -147,7 +149,7 @@ class Lane:
                 await asyncio.sleep(until_beat(self._now()))
 
     def ask(self) -> None:
-        """Send a frame that holds nothing, before anything else."""
+        """Send a frame that holds nothing, if nothing else leaves: that would ask as well."""
         self._asks = True
         self._filled.set()
 

@@ -102,7 +102,8 @@ class Link:
         producer = self._producer
         if producer is None:
             raise SendError("there is no connection to Kafka")
-        self.silence.sent(time.monotonic())
+        began = time.monotonic()
+        self.silence.sent(began)
         try:
             async with asyncio.timeout(self.patience):
                 sent = await producer.send(
@@ -110,11 +111,11 @@ class Link:
                 )
                 metadata = await sent
         except asyncio.CancelledError:
-            self.silence.failed()
+            self.silence.failed(began)
             raise
         # aiokafka raises errors of its own, and asserts where metadata lacks a partition.
         except Exception as error:
-            self.silence.failed()
+            self.silence.failed(began)
             log.warning("producer failed", topic=topic, partition=partition, reason=repr(error))
             self._fail(producer)
             raise SendError(f"Kafka did not confirm: {error!r}") from error

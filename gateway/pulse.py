@@ -36,9 +36,11 @@ class Silence:
         self._flying -= 1
         self._since = now if self._flying else None
 
-    def failed(self) -> None:
-        """Take note that one was given up."""
+    def failed(self, sent: float) -> None:
+        """Take note that one was given up, which left at `sent`."""
         self._flying -= 1
+        if not self._flying and self._since is not None and self._since > sent:
+            self._since = None  # others were confirmed meanwhile
 
     def seconds(self, now: float | None = None) -> float:
         """Seconds since the first that was sent after the last one that was confirmed."""

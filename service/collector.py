@@ -7,9 +7,9 @@ COLLECT_AFTER = (10_000, 20, 20)
 
 
 def spare_collector() -> None:
-    """Let it look at little, and seldom: to be called when a service has started.
+    """Let it look at little, and seldom: to be called once most of a service is there.
 
-    What a service is made of stays for its life, and what a request or a batch makes is freed
+    What that is made of stays for its life, and what a request or a batch makes is freed
     without it. With Python's thresholds it took 8 % of a gateway's time.
     """
     gc.collect()

@@ -206,11 +206,11 @@ async def _check_settings(admin: AIOKafkaAdminClient, topics: Topics) -> None:
                     f"topic {name} must have message.timestamp.type=LogAppendTime: "
                     f"set it with kafka-configs, or let this program create the topic."
                 )
-            wanted = segments[name]
-            if wanted and int(settings["segment.bytes"]) > int(wanted):
+            wanted, found = segments[name], settings.get("segment.bytes")
+            if wanted and found and int(found) > int(wanted):
                 log.warning(
                     f"whoever starts reads all of a segment: set segment.bytes={wanted} with "
                     "kafka-configs",
                     topic=name,
-                    segment_bytes=int(settings["segment.bytes"]),
+                    segment_bytes=int(found),
                 )

@@ -242,6 +242,8 @@ class TopicFollower:
                 if not self.caught_up and self._has_read(self._ends_at_start):
                     if self._finish:
                         await self._finish()
+                        self._finish = None
+                        continue  # the answer is old by now
                     self.caught_up = True
                     log.info("caught up", topic=self.topic, offsets=ends)
             await asyncio.sleep(self.question_pause)

@@ -16,6 +16,7 @@ from aiokafka import ConsumerRecord
 
 from contract.frame import Frame, Submission, decode_frame, entity_key
 from contract.position import Receipt
+from gateway.link import Link
 from gateway.pulse import SILENT_AFTER
 from service.kafka import administration, topics_of
 from service.reader import TopicReader
@@ -323,6 +324,9 @@ async def test_without_brokers_in_sync_it_is_not_ready_and_finds_out_when_there_
             answer = await service.until("/-/ready", 503)
             assert "kafka" in answer.json()["waiting_for"]
             assert time.monotonic() - began < SILENT_AFTER + PATIENCE
+            while time.monotonic() - began < Link.patience + PATIENCE:
+                answer = await service.http.get("/-/ready")
+                assert answer.status_code == 503, "another producer confirms nothing either"
             for broker in others:
                 broker.launch()
             await cluster.wait_until_ready()

@@ -115,6 +115,22 @@ async def test_a_lane_that_is_told_to_asks_with_a_frame_that_holds_nothing(
     assert await result(answer) == Receipt(2, 1, 0)
 
 
+async def test_what_waits_is_the_question_itself(lane: Lane, sender: HandSender) -> None:
+    """However slowly Kafka confirms, and however often a lane is told to ask."""
+    lane.submit(piece(0), soon())
+    for number in range(3):
+        _, sent = await sender.frame()
+        lane.ask()
+        lane.submit(piece(number + 1), soon())
+        sender.append(sent)
+    frame, sent = await sender.frame()
+    assert ids(frame) == ["c3"]
+    lane.ask()
+    sender.append(sent)
+    frame, _ = await sender.frame()
+    assert ids(frame) == [], "nothing waited"
+
+
 async def test_one_submission_leaves_at_once_as_a_frame(lane: Lane, sender: HandSender) -> None:
     answer = lane.submit(piece(1), soon())
     frame, sent = await sender.frame()

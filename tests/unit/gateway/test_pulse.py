@@ -33,11 +33,20 @@ def test_of_several_it_lasts_from_the_last_confirmation() -> None:
 def test_what_is_given_up_does_not_end_it() -> None:
     silence = Silence()
     silence.sent(1.0)
-    silence.failed()
+    silence.failed(1.0)
     silence.sent(20.0)
     assert silence.seconds(21.0) == 20.0
     silence.confirmed(21.0)
     assert silence.seconds(30.0) == 0
+
+
+def test_one_that_is_given_up_says_nothing_of_the_others() -> None:
+    silence = Silence()
+    silence.sent(1.0)
+    silence.sent(2.0)
+    silence.confirmed(3.0)
+    silence.failed(1.0)
+    assert silence.seconds(9.0) == 0
 
 
 async def test_it_is_asked_for_as_long_as_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
