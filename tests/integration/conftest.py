@@ -10,6 +10,7 @@ from service.settings import KafkaSettings
 from tests.integration.frames import PARTITIONS, FrameWriter, frame_writer
 from tests.integration.processes import ADMIN_TOKEN, Service
 from tobogganing.local.cluster import Cluster
+from tobogganing.local.install import Install
 from tobogganing.local.secrets import provide_signing_keys
 
 
@@ -30,6 +31,17 @@ def settings(kafka_settings: KafkaSettings) -> KafkaSettings:
 async def frames(settings: KafkaSettings) -> AsyncIterator[FrameWriter]:
     async with frame_writer(settings) as writer:
         yield writer
+
+
+@pytest.fixture
+async def three_brokers(kafka_install: Install, tmp_path: Path) -> AsyncIterator[Cluster]:
+    """Brokers that a test may break."""
+    cluster = Cluster(tmp_path / "kafka", kafka_install, nodes=3)
+    await cluster.start()
+    try:
+        yield cluster
+    finally:
+        await cluster.stop()
 
 
 @pytest.fixture

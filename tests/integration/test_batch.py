@@ -99,48 +99,43 @@ async def test_bombs_and_truncated_streams(service: Service, kafka_settings: Kaf
 
 
 async def test_items_of_a_partition_that_fails_may_be_sent_again(
-    kafka_install: Install, topic_prefix: str, tmp_path: Path, signing_keys: str
+    three_brokers: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
 ) -> None:
     """Of three brokers one is killed, and with it a partition's only leader."""
-    cluster = Cluster(tmp_path / "kafka", kafka_install, nodes=3)
-    await cluster.start()
     settings = KafkaSettings(
-        kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_topic_prefix=topic_prefix
+        kafka_bootstrap_servers=three_brokers.bootstrap_servers, kafka_topic_prefix=topic_prefix
     )
     extra = {"ANSWER_WITHIN_SECONDS": str(DEADLINE), "KAFKA_REPLICATION": "1"}
-    try:
-        async with gateway(settings, tmp_path, signing_keys, **extra) as service:
-            await service.ready()
-            relay = await Relay.of(service)
-            items = [item(number, number) for number in range(COUNT)]
-            assert (await relay.post(items)).json()["accepted"] == COUNT
-            broker = cluster.brokers[-1]
-            await broker.kill()
-            accepted = set(range(COUNT))
-            partial = None
-            async with asyncio.timeout(60):
-                while partial is None:
-                    answer = await relay.post(items)
-                    body = answer.json()
-                    lost = [each["index"] for each in body["rejected"]]
-                    assert all(each["retry"] is True for each in body["rejected"])
-                    assert answer.status_code == (200 if body["accepted"] else 503)
-                    assert body["accepted"] == len(body["receipts"]) == COUNT - len(lost)
-                    if 0 < len(lost) < COUNT:
-                        partial = set(lost)
-            partitions = {partition_of(entity_key("client", f"c-{place}"), 4) for place in partial}
-            kept = accepted - partial
-            assert not partitions & {
-                partition_of(entity_key("client", f"c-{place}"), 4) for place in kept
-            }
-            broker.launch()
-            await cluster.wait_until_ready()
-            again = [items[place] for place in sorted(partial)]
-            async with asyncio.timeout(60):
-                while (await relay.post(again)).json()["accepted"] != len(again):
-                    pass
-    finally:
-        await cluster.stop()
+    async with gateway(settings, tmp_path, signing_keys, **extra) as service:
+        await service.ready()
+        relay = await Relay.of(service)
+        items = [item(number, number) for number in range(COUNT)]
+        assert (await relay.post(items)).json()["accepted"] == COUNT
+        broker = three_brokers.brokers[-1]
+        await broker.kill()
+        accepted = set(range(COUNT))
+        partial = None
+        async with asyncio.timeout(60):
+            while partial is None:
+                answer = await relay.post(items)
+                body = answer.json()
+                lost = [each["index"] for each in body["rejected"]]
+                assert all(each["retry"] is True for each in body["rejected"])
+                assert answer.status_code == (200 if body["accepted"] else 503)
+                assert body["accepted"] == len(body["receipts"]) == COUNT - len(lost)
+                if 0 < len(lost) < COUNT:
+                    partial = set(lost)
+        partitions = {partition_of(entity_key("client", f"c-{place}"), 4) for place in partial}
+        kept = accepted - partial
+        assert not partitions & {
+            partition_of(entity_key("client", f"c-{place}"), 4) for place in kept
+        }
+        broker.launch()
+        await three_brokers.wait_until_ready()
+        again = [items[place] for place in sorted(partial)]
+        async with asyncio.timeout(60):
+            while (await relay.post(again)).json()["accepted"] != len(again):
+                pass
 
 
 async def test_nothing_of_a_batch_that_was_answered_503_counts_later(

@@ -264,78 +264,68 @@ async def test_an_outage_is_503_in_time_and_nothing_of_it_counts_later(
 
 
 async def test_a_partition_without_a_leader_heals_when_its_broker_returns(
-    kafka_install: Install, topic_prefix: str, tmp_path: Path, signing_keys: str
+    three_brokers: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
 ) -> None:
     """aiokafka's producer would never recover: it leaves a hole in the sequence numbers."""
-    cluster = Cluster(tmp_path / "kafka", kafka_install, nodes=3)
-    await cluster.start()
     settings = KafkaSettings(
-        kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_topic_prefix=topic_prefix
+        kafka_bootstrap_servers=three_brokers.bootstrap_servers, kafka_topic_prefix=topic_prefix
     )
-    try:
-        extra = {"ANSWER_WITHIN_SECONDS": str(DEADLINE), "KAFKA_REPLICATION": "1"}
-        async with gateway(settings, tmp_path, signing_keys, **extra) as service:
-            await service.ready()
-            ids = [f"c-{number}" for number in range(24)]
-            headers = {id: await registered(service, id) for id in ids}
+    extra = {"ANSWER_WITHIN_SECONDS": str(DEADLINE), "KAFKA_REPLICATION": "1"}
+    async with gateway(settings, tmp_path, signing_keys, **extra) as service:
+        await service.ready()
+        ids = [f"c-{number}" for number in range(24)]
+        headers = {id: await registered(service, id) for id in ids}
 
-            async def submit_all() -> list[int]:
-                answers = await asyncio.gather(*(submit(service, id, headers[id], 1) for id in ids))
-                return [answer.status_code for answer in answers]
+        async def submit_all() -> list[int]:
+            answers = await asyncio.gather(*(submit(service, id, headers[id], 1) for id in ids))
+            return [answer.status_code for answer in answers]
 
-            assert await submit_all() == [200] * len(ids)
-            broker = cluster.brokers[-1]
-            await broker.kill()
-            rounds = [await submit_all() for _ in range(3)]
-            assert any(503 in codes for codes in rounds), "no partition was without a leader"
-            broker.launch()
-            await cluster.wait_until_ready()
-            async with asyncio.timeout(40):
-                while set(await submit_all()) != {200}:
-                    pass
-            text = (await service.scrape()).text
-            assert "tobogganing_gateway_producer_failures_total 0.0" not in text
-    finally:
-        await cluster.stop()
+        assert await submit_all() == [200] * len(ids)
+        broker = three_brokers.brokers[-1]
+        await broker.kill()
+        rounds = [await submit_all() for _ in range(3)]
+        assert any(503 in codes for codes in rounds), "no partition was without a leader"
+        broker.launch()
+        await three_brokers.wait_until_ready()
+        async with asyncio.timeout(40):
+            while set(await submit_all()) != {200}:
+                pass
+        text = (await service.scrape()).text
+        assert "tobogganing_gateway_producer_failures_total 0.0" not in text
 
 
 async def test_without_brokers_in_sync_it_is_not_ready_and_finds_out_when_there_are(
-    kafka_install: Install, topic_prefix: str, tmp_path: Path, signing_keys: str
+    three_brokers: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
 ) -> None:
     """The broker that is left answers everything, and nobody submits after the first."""
-    cluster = Cluster(tmp_path / "kafka", kafka_install, nodes=3)
-    await cluster.start()
     settings = KafkaSettings(
-        kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_topic_prefix=topic_prefix
+        kafka_bootstrap_servers=three_brokers.bootstrap_servers, kafka_topic_prefix=topic_prefix
     )
-    try:
-        extra = {"ANSWER_WITHIN_SECONDS": str(DEADLINE), "KAFKA_REPLICATION": "3"}
-        async with gateway(settings, tmp_path, signing_keys, **extra) as service:
-            await service.ready()
-            headers = await registered(service, "c")
-            assert (await submit(service, "c", headers, 0)).status_code == 200
-            async with administration(settings) as admin:
-                (registry,) = await admin.describe_topics([topics_of(settings).registry.name])
-            leader = registry["partitions"][0]["leader"]
-            others = [broker for broker in cluster.brokers if broker.node.id != leader]
-            await asyncio.gather(*(broker.kill() for broker in others))
-            began = time.monotonic()
-            assert (await submit(service, "c", headers, 1)).status_code == 503
-            answer = await service.until("/-/ready", 503)
-            assert "kafka" in answer.json()["waiting_for"]
-            assert time.monotonic() - began < SILENT_AFTER + PATIENCE
-            while (passed := time.monotonic() - began) < Link.patience + PATIENCE:
-                answer = await service.http.get("/-/ready")
-                if passed > SILENT_AFTER + 1:
-                    assert answer.status_code == 503, "another producer confirms nothing either"
-            for broker in others:
-                broker.launch()
-            await cluster.wait_until_ready()
-            await service.ready()
-            assert (await submit(service, "c", headers, 2)).status_code == 200
-            assert await in_time(settings) == {0, 2}
-    finally:
-        await cluster.stop()
+    extra = {"ANSWER_WITHIN_SECONDS": str(DEADLINE), "KAFKA_REPLICATION": "3"}
+    async with gateway(settings, tmp_path, signing_keys, **extra) as service:
+        await service.ready()
+        headers = await registered(service, "c")
+        assert (await submit(service, "c", headers, 0)).status_code == 200
+        async with administration(settings) as admin:
+            (registry,) = await admin.describe_topics([topics_of(settings).registry.name])
+        leader = registry["partitions"][0]["leader"]
+        others = [broker for broker in three_brokers.brokers if broker.node.id != leader]
+        await asyncio.gather(*(broker.kill() for broker in others))
+        began = time.monotonic()
+        assert (await submit(service, "c", headers, 1)).status_code == 503
+        answer = await service.until("/-/ready", 503)
+        assert "kafka" in answer.json()["waiting_for"]
+        assert time.monotonic() - began < SILENT_AFTER + PATIENCE
+        while (passed := time.monotonic() - began) < Link.patience + PATIENCE:
+            answer = await service.http.get("/-/ready")
+            if passed > SILENT_AFTER + 1:
+                assert answer.status_code == 503, "another producer confirms nothing either"
+        for broker in others:
+            broker.launch()
+        await three_brokers.wait_until_ready()
+        await service.ready()
+        assert (await submit(service, "c", headers, 2)).status_code == 200
+        assert await in_time(settings) == {0, 2}
 
 
 @dataclass
