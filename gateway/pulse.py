@@ -6,6 +6,7 @@ not ready, it has to find out by itself that it can be again.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 
@@ -19,11 +20,14 @@ SILENT_AFTER = 6.0
 
 
 class Silence:
-    """How long Kafka has confirmed nothing of what was sent. Moments are in seconds."""
+    """How long Kafka has confirmed nothing of what was sent. Moments are in seconds.
+
+    Who has sent nothing yet knows nothing: for ever, so that the pulse asks at a start.
+    """
 
     def __init__(self) -> None:
         self._flying = 0
-        self._since: float | None = None
+        self._since: float | None = -math.inf
 
     def sent(self, now: float) -> None:
         """Take note of a record that leaves."""
@@ -52,6 +56,6 @@ class Silence:
 async def pulse(silence: Silence, ask: Callable[[], None]) -> None:
     """Let `ask` send something for as long as there is silence. Runs until cancelled."""
     while True:
-        await asyncio.sleep(PAUSE)
         if silence.seconds() >= ASK_AFTER:
             ask()
+        await asyncio.sleep(PAUSE)

@@ -325,7 +325,8 @@ async def test_without_brokers_in_sync_it_is_not_ready_and_finds_out_when_there_
         await three_brokers.wait_until_ready()
         await service.ready()
         assert (await submit(service, "c", headers, 2)).status_code == 200
-        assert await in_time(settings) == {0, 2}
+        # The one that was not confirmed may be there: its leader had taken it, in time.
+        assert await in_time(settings) - {1} == {0, 2}
 
 
 @dataclass

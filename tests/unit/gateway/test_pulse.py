@@ -1,6 +1,7 @@
 """Silence lasts from the first that was sent after the last that was confirmed."""
 
 import asyncio
+import math
 
 import pytest
 
@@ -8,20 +9,38 @@ from gateway import pulse as module
 from gateway.pulse import Silence, pulse
 
 
-def test_nothing_was_sent() -> None:
-    assert Silence().seconds(100.0) == 0
+@pytest.fixture
+def silence() -> Silence:
+    """One of a gateway that has been heard."""
+    heard = Silence()
+    heard.sent(0.0)
+    heard.confirmed(0.0)
+    return heard
 
 
-def test_what_is_confirmed_ends_it() -> None:
+def test_nothing_was_sent_since(silence: Silence) -> None:
+    assert silence.seconds(100.0) == 0
+
+
+def test_at_a_start_nothing_is_known_until_something_is_confirmed() -> None:
     silence = Silence()
+    assert silence.seconds(1.0) == math.inf
+    silence.sent(1.0)
+    silence.failed(1.0)
+    assert silence.seconds(2.0) == math.inf
+    silence.sent(2.0)
+    silence.confirmed(3.0)
+    assert silence.seconds(9.0) == 0
+
+
+def test_what_is_confirmed_ends_it(silence: Silence) -> None:
     silence.sent(1.0)
     assert silence.seconds(4.0) == 3.0
     silence.confirmed(4.0)
     assert silence.seconds(9.0) == 0
 
 
-def test_of_several_it_lasts_from_the_last_confirmation() -> None:
-    silence = Silence()
+def test_of_several_it_lasts_from_the_last_confirmation(silence: Silence) -> None:
     silence.sent(1.0)
     silence.sent(2.0)
     silence.confirmed(3.0)
@@ -30,8 +49,7 @@ def test_of_several_it_lasts_from_the_last_confirmation() -> None:
     assert silence.seconds(8.0) == 0
 
 
-def test_what_is_given_up_does_not_end_it() -> None:
-    silence = Silence()
+def test_what_is_given_up_does_not_end_it(silence: Silence) -> None:
     silence.sent(1.0)
     silence.failed(1.0)
     silence.sent(20.0)
@@ -40,8 +58,7 @@ def test_what_is_given_up_does_not_end_it() -> None:
     assert silence.seconds(30.0) == 0
 
 
-def test_one_that_is_given_up_says_nothing_of_the_others() -> None:
-    silence = Silence()
+def test_one_that_is_given_up_says_nothing_of_the_others(silence: Silence) -> None:
     silence.sent(1.0)
     silence.sent(2.0)
     silence.confirmed(3.0)
@@ -49,13 +66,23 @@ def test_one_that_is_given_up_says_nothing_of_the_others() -> None:
     assert silence.seconds(9.0) == 0
 
 
-async def test_it_is_asked_for_as_long_as_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_is_asked_for_as_long_as_it_lasts(
+    silence: Silence, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "PAUSE", 0.01)
     monkeypatch.setattr(module, "ASK_AFTER", 0.05)
-    silence, asked = Silence(), asyncio.Semaphore(0)
+    asked = asyncio.Semaphore(0)
     task = asyncio.create_task(pulse(silence, asked.release))
     async with asyncio.timeout(5):
         silence.sent(asyncio.get_running_loop().time() - 1.0)
         for _ in range(3):
             await asked.acquire()
+    task.cancel()
+
+
+async def test_it_is_asked_for_at_once_at_a_start() -> None:
+    asked = asyncio.Event()
+    task = asyncio.create_task(pulse(Silence(), asked.set))
+    async with asyncio.timeout(module.PAUSE / 2):
+        await asked.wait()
     task.cancel()
