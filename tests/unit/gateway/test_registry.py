@@ -157,7 +157,7 @@ async def test_what_kafka_does_not_confirm_is_unconfirmed_at_the_deadline(
     began = time.monotonic()
     with pytest.raises(UnconfirmedError):
         await registry.add(client("one"), soon(0.3))
-    assert 0.25 < time.monotonic() - began < 1
+    assert 0.25 < time.monotonic() - began < 3
     registry_topic.loses = False
     assert await registry.add(client("one"), soon())
 
