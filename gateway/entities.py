@@ -4,22 +4,20 @@ Every answer about a change rests on the registry as it was when the request cam
 read to its end first, so who was refused anywhere is refused here.
 """
 
-import asyncio
-import itertools
 import time
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from contract.frame import Submission, encode_submission, entity_key
-from contract.kinds import CLIENT, HEADEND, KINDS, TYPE_ALIASES
+from contract.kinds import KINDS
 from contract.registry import CLUSTER, RELAY, RegistryRecord, hash_api_key
 from gateway.audit import ADMIN, Audit, Change
+from gateway.collection import Collection
 from gateway.credentials import Credentials
 from gateway.decoding import BodyError, JsonDecoder
+from gateway.listing import Query, page
 from gateway.metrics import GatewayMetrics
 from gateway.publish import OverloadedError, Publisher
 from gateway.reading import has_body, invalid, read_body
@@ -32,41 +30,6 @@ from service.requests import address_of
 
 MAX_OLD_KEYS = 5
 """Old API keys of one entity that may be valid at a time."""
-MAX_PAGE = 1000
-_SCANNED = 1000
-"""Records that are looked at before others get their turn: about 2 ms."""
-
-
-class Collection(NamedTuple):
-    """A kind of what is registered; `shown` are the attributes that an answer has."""
-
-    kind: str
-    path: str
-    id_field: str
-    shown: tuple[str, ...]
-    filters: tuple[str, ...]
-    has_key: bool = True
-
-
-COLLECTIONS = (
-    Collection(CLIENT.name, CLIENT.collection, CLIENT.id_label, ("type",), ("type",)),
-    Collection(
-        HEADEND.name,
-        HEADEND.collection,
-        HEADEND.id_label,
-        ("cluster_id", "region", "datacenter"),
-        ("cluster_id", "region", "datacenter"),
-    ),
-    Collection(
-        CLUSTER,
-        "clusters",
-        "cluster_id",
-        ("region", "datacenter", "headend_url"),
-        ("region", "datacenter"),
-        has_key=False,
-    ),
-    Collection(RELAY, "relays", "relay_id", (), ()),
-)
 
 
 class Entities:
@@ -108,11 +71,11 @@ class Entities:
         deadline = self._deadline()
         self._credentials.check_admin(request)
         try:
-            query = _Query.of(request, self._collection)
+            query = Query.of(request.query_params, self._collection)
         except BodyError as error:
             raise invalid(error) from error
         await self._credentials.catch_up(deadline)
-        records, following = await self._page(query)
+        records, following = await page(self._registry.state, query)
         return JSON(
             {
                 self._collection.path: [self._shown(record) for record in records],
@@ -227,26 +190,6 @@ class Entities:
             )
         return str(receipt)
 
-    async def _page(self, query: "_Query") -> tuple[list[RegistryRecord], str | None]:
-        found: list[RegistryRecord] = []
-        after = query.after
-        while True:
-            chunk = self._chunk(after)
-            for record in filter(query.fits, chunk):
-                if len(found) == query.limit:
-                    return found, found[-1].id
-                found.append(record)
-            if len(chunk) < _SCANNED:
-                return found, None
-            after = chunk[-1].id
-            await asyncio.sleep(0)
-
-    def _chunk(self, after: str) -> list[RegistryRecord]:
-        behind: Iterator[RegistryRecord] = self._registry.state.registered(
-            self._collection.kind, after
-        )
-        return [*itertools.islice(behind, _SCANNED)]
-
     def _shown(self, record: RegistryRecord) -> dict[str, object]:
         shown: dict[str, object] = {self._collection.id_field: record.id, "name": record.name}
         for attribute in self._collection.shown:
@@ -276,41 +219,6 @@ class Entities:
 
     def _deadline(self) -> float:
         return time.monotonic() + self._answer_within
-
-
-class _Query(NamedTuple):
-    """What a listing asks for."""
-
-    limit: int
-    after: str
-    name: str
-    attributes: Mapping[str, str]
-
-    @classmethod
-    def of(cls, request: Request, collection: Collection) -> "_Query":
-        """Read a query string.
-
-        Raises:
-            BodyError: it names what this collection cannot be filtered by, or no number.
-        """
-        given = dict(request.query_params)
-        limit = given.pop("limit", "100")
-        is_number = limit.isascii() and limit.isdigit() and len(limit) <= 9
-        if not (is_number and 1 <= int(limit) <= MAX_PAGE):
-            raise BodyError("limit", f"must be a number from 1 to {MAX_PAGE}")
-        after, name = given.pop("after", ""), given.pop("name", "")
-        for field in given:
-            if field not in collection.filters:
-                choices = ", ".join(("limit", "after", "name", *collection.filters))
-                raise BodyError(field, f"is not known here: there are {choices}")
-        if "type" in given:
-            given["type"] = TYPE_ALIASES.get(given["type"], given["type"])
-        return cls(int(limit), after, name.casefold(), given)
-
-    def fits(self, record: RegistryRecord) -> bool:
-        return self.name in record.name.casefold() and all(
-            record.attributes.get(field) == value for field, value in self.attributes.items()
-        )
 
 
 def _old_keys(base: RegistryRecord, now: int, overlap: int) -> dict[str, int]:

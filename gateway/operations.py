@@ -11,8 +11,9 @@ from gateway import batch
 from gateway import registrations as bodies
 from gateway.backlogs import declare_backlog
 from gateway.bodies import Received, declare
-from gateway.entities import COLLECTIONS, MAX_PAGE, Collection
+from gateway.collection import COLLECTIONS, Collection
 from gateway.items import declare_item
+from gateway.listing import MAX_PAGE
 
 ALWAYS = (401, 405, 503)
 """Errors of every endpoint that asks for a credential and needs Kafka."""

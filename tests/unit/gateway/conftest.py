@@ -22,9 +22,10 @@ from gateway.auth import TokenEndpoint
 from gateway.batch import Batches
 from gateway.capacity import Capacity
 from gateway.certificates import CertificateEndpoints, Certificates, load_authority
+from gateway.collection import COLLECTIONS
 from gateway.credentials import Credentials
 from gateway.direct import DirectSubmissions
-from gateway.entities import COLLECTIONS, Entities
+from gateway.entities import Entities
 from gateway.envelopes import Envelopes
 from gateway.jwks import KeyEndpoints
 from gateway.key_folder import KeyFolder

@@ -11,8 +11,9 @@ from msgspec.structs import replace
 from contract.audit import AuditRecord, decode_audit
 from contract.kinds import KINDS
 from contract.registry import RECORD_VERSION, RegistryRecord, encode_record, hash_api_key
-from gateway import entities
-from gateway.entities import MAX_OLD_KEYS
+from gateway import listing
+from gateway.collection import COLLECTIONS
+from gateway.entities import MAX_OLD_KEYS, removed
 from gateway.link import Appended
 from gateway.registry import REMOVED_KEPT
 from tests.unit.gateway.conftest import Api
@@ -225,7 +226,7 @@ async def test_no_headend_comes_into_a_cluster_whose_removal_was_not_read_yet(ap
     cluster = api.registry.get("cluster", "k-1")
     assert cluster is not None
     api.topic.at_once = False
-    gone = replace(entities.removed(cluster), revision=2)
+    gone = replace(removed(cluster), revision=2)
     await api.topic.send("registry", encode_record(gone), partition=0, key=gone.key)
     written = len(api.topic.records)
     body = {"name": "h", "cluster_id": "k-1", "headend_id": "h-1"}
@@ -276,7 +277,7 @@ async def pages(api: Api, collection: str, **query: Any) -> list[list[dict[str, 
 async def test_pages_hold_everything_once_by_id(
     api: Api, monkeypatch: pytest.MonkeyPatch, scanned: int
 ) -> None:
-    monkeypatch.setattr(entities, "_SCANNED", scanned)
+    monkeypatch.setattr(listing, "_SCANNED", scanned)
     ids = ["a", "B", "a.b", "a-b", "z9", "0", "a0", "register"]
     for number, id in enumerate(ids):
         await client(api, id, name=f"Client {number}", type=["native", "docker"][number % 2])
@@ -434,7 +435,7 @@ async def test_a_change_that_did_not_come_about_gets_a_second_record(api: Api) -
 
 
 def test_every_kind_has_its_collection() -> None:
-    assert {each.kind for each in entities.COLLECTIONS} >= KINDS.keys()
+    assert {each.kind for each in COLLECTIONS} >= KINDS.keys()
 
 
 @pytest.mark.parametrize(

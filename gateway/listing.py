@@ -1,0 +1,67 @@
+"""A page of what is registered: of one kind, by id, filtered."""
+
+import asyncio
+import itertools
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from contract.kinds import TYPE_ALIASES
+from contract.registry import RegistryRecord, RegistryState
+from gateway.collection import Collection
+from gateway.decoding import BodyError
+
+MAX_PAGE = 1000
+_SCANNED = 1000
+"""Records that are looked at before others get their turn: about 2 ms."""
+
+
+class Query(NamedTuple):
+    """What a listing asks for."""
+
+    kind: str
+    limit: int
+    after: str
+    name: str
+    attributes: Mapping[str, str]
+
+    @classmethod
+    def of(cls, asked: Mapping[str, str], collection: Collection) -> "Query":
+        """Read a query string.
+
+        Raises:
+            BodyError: it names what this collection cannot be filtered by, or no number.
+        """
+        given = dict(asked)
+        limit = given.pop("limit", "100")
+        is_number = limit.isascii() and limit.isdigit() and len(limit) <= 9
+        if not (is_number and 1 <= int(limit) <= MAX_PAGE):
+            raise BodyError("limit", f"must be a number from 1 to {MAX_PAGE}")
+        after, name = given.pop("after", ""), given.pop("name", "")
+        for field in given:
+            if field not in collection.filters:
+                choices = ", ".join(("limit", "after", "name", *collection.filters))
+                raise BodyError(field, f"is not known here: there are {choices}")
+        if "type" in given:
+            given["type"] = TYPE_ALIASES.get(given["type"], given["type"])
+        return cls(collection.kind, int(limit), after, name.casefold(), given)
+
+    def fits(self, record: RegistryRecord) -> bool:
+        return self.name in record.name.casefold() and all(
+            record.attributes.get(field) == value for field, value in self.attributes.items()
+        )
+
+
+async def page(state: RegistryState, query: Query) -> tuple[list[RegistryRecord], str | None]:
+    """Return what fits the query, and the id behind which there is more, if there is."""
+    found: list[RegistryRecord] = []
+    after = query.after
+    while True:
+        chunk = [*itertools.islice(state.registered(query.kind, after), _SCANNED)]
+        for record in filter(query.fits, chunk):
+            if len(found) == query.limit:
+                return found, found[-1].id
+            found.append(record)
+        if len(chunk) < _SCANNED:
+            return found, None
+        after = chunk[-1].id
+        await asyncio.sleep(0)
