@@ -15,6 +15,7 @@ import orjson
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from service.countdown import Countdown
 from service.crowd import crowd_of
 from service.direct import Direct, Exchange, RawHeaders, response
 
@@ -26,7 +27,6 @@ HELD_BODY = 64 * 1024
 """Longest body, in bytes, that is held to be answered directly."""
 HELD_WITHIN = 0.25
 """Seconds after which a request that is held and still not whole is no longer waited for."""
-NEVER = float("inf")
 
 
 class TooMuchPipelinedError(Exception):
@@ -74,12 +74,9 @@ class LimitedProtocol(HttpToolsProtocol):
         """Pieces of the body of a request that is held."""
         self._held_headers: RawHeaders = {}
         self._release: asyncio.TimerHandle | None = None
-        # One timer a connection, which follows `_ends_at` when it fires: that costs far less than
-        # a timer a request.
-        self._ends_at = NEVER
         self._is_idle = False
-        self._alarm: asyncio.TimerHandle | None = None
-        self._alarm_at = NEVER
+        self._countdown = Countdown(self.loop, self._end)
+        """To the end of the connection, unless something comes or is being answered."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -87,7 +84,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._refuse(503, "Too many connections: try again", b"retry-after: 1\r\n")
         else:
             self._crowd.join(self)
-            self._end_within(self.header_within)
+            self._countdown.set(self.header_within)
 
     def close_for_another(self) -> None:
         """Give way to a new connection: nothing is being answered on this one."""
@@ -97,11 +94,10 @@ class LimitedProtocol(HttpToolsProtocol):
         self._end_wait_for_reader()
         self._crowd.leave(self)
         self._held = None
-        for timer in (self._alarm, self._release):
-            if timer is not None:
-                timer.cancel()
-        self._alarm = self._release = None
-        self._ends_at = NEVER
+        if self._release is not None:
+            self._release.cancel()
+            self._release = None
+        self._countdown.drop()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -119,7 +115,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unparsed += len(data)
         if self._is_idle and not self._stopping:
             self._is_idle = False
-            self._ends_at = self.loop.time() + self.header_within
+            self._countdown.set(self.header_within)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -132,15 +128,15 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._unparsed > self.max_header_bytes and not self.transport.is_closing():
             self._refuse_header()
         elif self._held is not None:
-            self._ends_at = NEVER
+            self._countdown.stop()
             self._crowd.leave(self)
             if self._release is None:
                 self._release = self.loop.call_later(HELD_WITHIN, self._enter_asgi)
         elif cycle is not None and not cycle.response_complete:
-            self._ends_at = NEVER
+            self._countdown.stop()
             self._crowd.leave(self)
-        elif self._ends_at == NEVER:
-            self._end_within(self.header_within)
+        elif not self._countdown.runs:
+            self._countdown.set(self.header_within)
 
     def shutdown(self) -> None:
         """Finish what is being answered, or what comes at once, and nothing else.
@@ -155,7 +151,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._is_answering():
             super().shutdown()
         else:
-            self._end_within(self.last_within)
+            self._countdown.set(self.last_within)
 
     def on_response_complete(self) -> None:
         """Go on with what is pipelined, or wait for the next request."""
@@ -175,7 +171,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
             self._crowd.join(self)
             self._is_idle = True
-            self._end_within(self.timeout_keep_alive)
+            self._countdown.set(self.timeout_keep_alive)
 
     def on_message_begin(self) -> None:
         self._header_bytes = 0
@@ -293,7 +289,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def _unset_keepalive_if_required(self) -> None:
-        """The one timer of the connection follows what `_ends_at` says."""
+        """The countdown of the connection does it."""
 
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing: a request for an upgrade is answered as if it asked for none."""
@@ -343,25 +339,11 @@ class LimitedProtocol(HttpToolsProtocol):
             return False
         return not self.cycle.more_body or self.cycle.response_started
 
-    def _end_within(self, seconds: float) -> None:
-        """Close the connection after so long, unless something comes or is being answered."""
-        self._ends_at = self.loop.time() + seconds
-        if self._ends_at < self._alarm_at:
-            if self._alarm is not None:
-                self._alarm.cancel()
-            self._alarm_at = self._ends_at
-            self._alarm = self.loop.call_later(seconds, self._on_alarm)
-
     def _end_wait_for_reader(self) -> None:
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
 
-    def _on_alarm(self) -> None:
-        self._alarm, self._alarm_at = None, NEVER
-        left = self._ends_at - self.loop.time()
-        if left <= 0.001:
-            if not self._is_answering():
-                self.transport.close()
-        elif left < NEVER:
-            self._end_within(left)
+    def _end(self) -> None:
+        if not self._is_answering():
+            self.transport.close()
