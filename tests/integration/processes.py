@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +36,18 @@ METRICS_TOKEN = "metrics-token-of-the-tests"
 ADMIN_TOKEN = "admin-token-of-the-tests"
 CA_PEM = authority(datetime.now(UTC))
 POLL = 0.02
+
+
+def freeze(pid: int) -> None:
+    """Stop a process, and wait until none of its threads runs: until then it may still answer."""
+    os.kill(pid, signal.SIGSTOP)
+    threads = Path(f"/proc/{pid}/task")
+    for _ in range(500):
+        states = [(thread / "stat").read_text().rpartition(")")[2] for thread in threads.iterdir()]
+        if all(state.split()[0] == "T" for state in states):
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"the process {pid} did not stop")
 
 
 class Service:

@@ -14,7 +14,7 @@ import pytest
 
 from contract.frame import entity_key, partition_of
 from service.settings import KafkaSettings
-from tests.integration.processes import Service
+from tests.integration.processes import Service, freeze
 from tests.integration.test_gateway import DEADLINE, find, frames_of, gateway, register
 from tobogganing.local.cluster import Cluster
 from tobogganing.local.install import Install
@@ -155,7 +155,7 @@ async def test_nothing_of_a_batch_that_was_answered_503_counts_later(
             assert (await relay.post(items)).json()["accepted"] == COUNT
             process = cluster.brokers[0].process
             assert process is not None
-            os.kill(process.pid, signal.SIGSTOP)
+            freeze(process.pid)
             answer = await relay.post([item(number, 2) for number in range(COUNT)])
             assert answer.status_code == 503
             assert int(answer.headers["retry-after"]) >= 1

@@ -16,6 +16,7 @@ from processor.changelog import Writer
 from service.kafka import ensure_topics, topics_of
 from service.reader import TopicReader
 from service.settings import KafkaSettings
+from tests.integration.processes import freeze
 from tobogganing.local.cluster import Cluster
 
 MANY = 3_000
@@ -71,7 +72,7 @@ async def test_what_a_frozen_broker_is_sent_again_is_written_once(
     records = {p: many(p) for p in range(kafka_settings.kafka_partitions)}
     process = kafka.brokers[0].process
     assert process is not None
-    os.kill(process.pid, signal.SIGSTOP)
+    freeze(process.pid)
     try:
         writing = asyncio.create_task(writer.write(records))
         async with asyncio.timeout(30):

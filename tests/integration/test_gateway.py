@@ -22,7 +22,7 @@ from service.kafka import administration, topics_of
 from service.reader import TopicReader
 from service.registry import RegistryReader
 from service.settings import KafkaSettings
-from tests.integration.processes import ADMIN_TOKEN, CA_PEM, Service
+from tests.integration.processes import ADMIN_TOKEN, CA_PEM, Service, freeze
 from tobogganing.local.cluster import Cluster
 from tobogganing.local.install import Install
 
@@ -201,7 +201,7 @@ async def test_a_wrong_credential_is_refused_quickly(pair: tuple[Service, Servic
 
 async def outage(service: Service, headers: dict[str, str], numbers: range) -> None:
     """Submit while Kafka is away; each must be answered 503 by the deadline, with Retry-After."""
-    # A frozen broker's threads do not all stop at once, so one submission finds out first.
+    # One submission finds out first: a broker that was killed may have taken it.
     while (await submit(service, "c", headers, 0)).status_code == 200:
         pass
     began = time.monotonic()
@@ -239,7 +239,7 @@ async def test_an_outage_is_503_in_time_and_nothing_of_it_counts_later(
         if fault == "killed":
             await broker.kill()
         else:
-            os.kill(broker.process.pid, signal.SIGSTOP)
+            freeze(broker.process.pid)
 
         await outage(service, headers, range(100, 200))
         wrong = await submit(service, "c", {"authorization": "Bearer x"}, 0)
@@ -340,10 +340,17 @@ class Stopping:
     settings: KafkaSettings
     headers: dict[str, str]
 
-    def signal_broker(self, number: signal.Signals) -> None:
+    def freeze_broker(self) -> None:
+        freeze(self._broker)
+
+    def thaw_broker(self) -> None:
+        os.kill(self._broker, signal.SIGCONT)
+
+    @property
+    def _broker(self) -> int:
         process = self.kafka.brokers[0].process
         assert process is not None
-        os.kill(process.pid, number)
+        return process.pid
 
     async def submissions(self, count: int) -> list[asyncio.Task[httpx.Response]]:
         """Submit, and wait until all of it waits for Kafka."""
@@ -378,11 +385,11 @@ async def stopping(
 
 
 async def test_a_stop_answers_all_that_it_has_taken(stopping: Stopping) -> None:
-    stopping.signal_broker(signal.SIGSTOP)
+    stopping.freeze_broker()
     flying = await stopping.submissions(50)
     stopping.service.send(signal.SIGTERM)
     await until_it_does_not_listen(stopping.service)
-    stopping.signal_broker(signal.SIGCONT)
+    stopping.thaw_broker()
     began = time.monotonic()
     answers = await asyncio.gather(*flying)
     assert [answer.status_code for answer in answers] == [200] * 50
@@ -404,7 +411,7 @@ async def until_it_does_not_listen(service: Service) -> None:
 
 @pytest.mark.parametrize("fault", ["killed", "frozen", "frozen to the end"])
 async def test_a_503_at_a_stop_is_as_true_as_any(stopping: Stopping, fault: str) -> None:
-    stopping.signal_broker(signal.SIGSTOP)
+    stopping.freeze_broker()
     flying = await stopping.submissions(50)
     if fault == "killed":
         await stopping.kafka.brokers[0].kill()
@@ -413,7 +420,7 @@ async def test_a_503_at_a_stop_is_as_true_as_any(stopping: Stopping, fault: str)
     answers = await asyncio.gather(*flying)
     if fault == "frozen":
         # The frames have been sent: from here on Kafka would take them.
-        stopping.signal_broker(signal.SIGCONT)
+        stopping.thaw_broker()
     assert [answer.status_code for answer in answers] == [503] * 50
     assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers)
     assert await stopping.service.ended() == 0
@@ -421,7 +428,7 @@ async def test_a_503_at_a_stop_is_as_true_as_any(stopping: Stopping, fault: str)
     if fault == "killed":
         stopping.kafka.brokers[0].launch()
         await stopping.kafka.wait_until_ready()
-    stopping.signal_broker(signal.SIGCONT)
+    stopping.thaw_broker()
     assert await stopping.counted() == {0}
     assert stopping.service.errors("aiokafka") == []
 
@@ -429,7 +436,7 @@ async def test_a_503_at_a_stop_is_as_true_as_any(stopping: Stopping, fault: str)
 async def test_a_second_ctrl_c_answers_nothing_since_it_could_be_untrue(
     stopping: Stopping,
 ) -> None:
-    stopping.signal_broker(signal.SIGSTOP)
+    stopping.freeze_broker()
     flying = await stopping.submissions(5)
     stopping.service.send(signal.SIGINT)
     await until_it_does_not_listen(stopping.service)
@@ -438,16 +445,16 @@ async def test_a_second_ctrl_c_answers_nothing_since_it_could_be_untrue(
     assert time.monotonic() - began < 3
     answers = await asyncio.gather(*flying, return_exceptions=True)
     assert [isinstance(answer, httpx.TransportError) for answer in answers] == [True] * 5
-    stopping.signal_broker(signal.SIGCONT)
+    stopping.thaw_broker()
 
 
 async def test_a_stop_without_requests_is_quick_whatever_kafka_does(stopping: Stopping) -> None:
-    stopping.signal_broker(signal.SIGSTOP)
+    stopping.freeze_broker()
     began = time.monotonic()
     assert await stopping.service.end(signal.SIGTERM) == 0
     assert time.monotonic() - began < PATIENCE
     assert stopping.service.errors() == []
-    stopping.signal_broker(signal.SIGCONT)
+    stopping.thaw_broker()
 
 
 async def test_it_takes_requests_before_kafka_is_there(

@@ -14,6 +14,7 @@ from prometheus_client import Counter
 from gateway.link import Link, SendError
 from service.kafka import ensure_topics, topics_of
 from service.settings import KafkaSettings
+from tests.integration.processes import freeze
 from tobogganing.local.cluster import Cluster
 from tobogganing.local.install import Install
 
@@ -51,7 +52,7 @@ async def test_a_producer_is_abandoned_without_a_word_whatever_it_was_at(
         await ensure_topics(settings)
         topic = topics_of(settings).submissions.name
         await asyncio.gather(*(until_sent(link, topic) for link in links))
-        os.kill(process.pid, signal.SIGSTOP)
+        freeze(process.pid)
         asyncio.get_running_loop().set_exception_handler(note)
         for number, link in enumerate(links):
             link.patience = 0.05 + 0.1 * number
