@@ -22,10 +22,11 @@ _REACH = "__chaos_reach__"
 
 
 class Point(NamedTuple):
-    """An await: the `number`th of a module, at a line that is named for people."""
+    """An await: the `number`th of a module, in a function, at a line that is named for people."""
 
     module: str
     number: int
+    function: str
     line: int
 
 
@@ -35,11 +36,17 @@ class RaisedError(RuntimeError):
 
 class _Marker(ast.NodeTransformer):
     def __init__(self) -> None:
-        self.lines: list[int] = []
+        self.places: list[tuple[str, int]] = []
+        self._function = ""
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AsyncFunctionDef:
+        self._function = node.name
+        self.generic_visit(node)
+        return node
 
     def visit_Await(self, node: ast.Await) -> ast.Await:
-        number = len(self.lines)
-        self.lines.append(node.lineno)
+        number = len(self.places)
+        self.places.append((self._function, node.lineno))
         self.generic_visit(node)
         marked = ast.Call(
             ast.Name(_REACH, ast.Load()), [ast.Constant(number), node.value], keywords=[]
@@ -53,8 +60,8 @@ def points(root: Path) -> Iterator[Point]:
         marker = _Marker()
         file = root / f"{module.replace('.', '/')}.py"
         marker.visit(ast.parse(file.read_text(encoding="utf-8")))
-        for number, line in enumerate(marker.lines):
-            yield Point(module, number, line)
+        for number, (function, line) in enumerate(marker.places):
+            yield Point(module, number, function, line)
 
 
 def raising(point: Point, when: str, times: int) -> dict[str, str]:

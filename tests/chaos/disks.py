@@ -5,6 +5,7 @@ namespace of its own, so that nothing stays mounted behind it, however it ends.
 """
 
 import contextlib
+import errno
 import os
 import shutil
 import subprocess
@@ -58,6 +59,7 @@ class Disk:
             raise NotHereError(self.refused)
         self._shrink()
         try:
+            self._check_full()
             yield
         finally:
             self._resize(SIZE)
@@ -68,6 +70,22 @@ class Disk:
             usage = os.statvfs(self.folder)
             if not self._resize((usage.f_blocks - usage.f_bfree) * usage.f_frsize):
                 return
+
+    def _check_full(self) -> None:
+        """See that what needs room has none.
+
+        Raises:
+            AssertionError: there is some.
+        """
+        try:
+            (self.folder / "some").write_bytes(bytes(1 << 16))
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+        else:
+            raise AssertionError(f"there is room in {self.folder}")
+        finally:
+            (self.folder / "some").unlink(missing_ok=True)
 
     def _resize(self, size: int) -> str:
         return _mount("-o", f"remount,size={size}", str(self.folder))

@@ -19,6 +19,7 @@ from typing import Any
 import aiohttp
 
 from contract.position import Receipt
+from tests.chaos.answered import Answered
 from tests.chaos.fleet import OLD, Agent, Fleet
 from tests.chaos.installation import ANSWER_WITHIN
 from tests.chaos.model import Fate, Model
@@ -60,8 +61,7 @@ class Load:
         self.rest = REST
         self.resets = 0.0
         """Share of requests whose connection is reset before there is an answer."""
-        self.receipts: dict[int, Receipt] = {}
-        """The newest of each partition."""
+        self.answered = Answered()
         self.recent: deque[tuple[str, int, Receipt]] = deque(maxlen=50)
         self._fleet = fleet
         self._urls = urls
@@ -269,8 +269,6 @@ class Load:
         self.acknowledged_at = time.monotonic()
         self.acknowledged += 1
         self.model.settle(agent.key, number, Fate.ACKNOWLEDGED)
-        newest = self.receipts.get(receipt.partition)
-        if newest is None or newest < receipt:
-            self.receipts[receipt.partition] = receipt
+        self.answered.take(receipt, agent.key, number)
         if number not in self.model.entities[agent.key].never:
             self.recent.append((agent.key, number, receipt))

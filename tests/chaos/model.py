@@ -194,6 +194,8 @@ class Model:
             if any(now < then for now, then in zip(ledger.counts(), before.counts(), strict=True)):
                 yield f"{ledger} was {before}"
             counted[partition] = ledger
+        for partition in counted.keys() - ledgers.keys():
+            yield f"partition {partition} is not counted any more"
 
     def partition(self, key: str) -> int:
         return partition_of(key.encode(), self._partitions)

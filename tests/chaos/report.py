@@ -43,15 +43,26 @@ def _row(line: "Line") -> tuple[str, ...]:
     )
 
 
-def summary(lines: "Sequence[Line]", audit: Verdict, seed: int) -> str:
-    """What was lost or wrong, or that nothing was."""
-    seconds = sum(line.seconds for line in lines)
+def faults(lines: "Sequence[Line]", audit: Verdict, *, judge_stalls: bool) -> list[str]:
+    """What was lost, wrong, too slow, or could not be tried at all."""
     found = [
         f"{line.fault}: {what}"
         for line in lines
         for what in [*line.verdict.lost, *line.verdict.wrong]
     ]
-    found += [f"audit: {what}" for what in audit.wrong]
+    found += [f"audit: {what}" for what in [*audit.lost, *audit.wrong]]
+    found += [
+        f"{line.fault}: a ledger stood for {line.scrape_stall:.1f} s, "
+        f"and may for {line.longest_allowed:.0f} s"
+        for line in lines
+        if judge_stalls and line.scrape_stall > line.longest_allowed
+    ]
+    return found + [f"{line.fault}: not here: {line.refused}" for line in lines if line.refused]
+
+
+def summary(lines: "Sequence[Line]", found: Sequence[str], seed: int) -> str:
+    """What was found, or that nothing was."""
+    seconds = sum(line.seconds for line in lines)
     if not found:
         return f"Nothing was lost, nothing was wrong. {seconds:.0f} s, SEED={seed}"
-    return "\n".join([*found, f"LOST OR WRONG: {len(found)}. Repeat with SEED={seed}"])
+    return "\n".join([*found, f"FAULTS: {len(found)}. Repeat with SEED={seed}"])

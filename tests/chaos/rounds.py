@@ -19,6 +19,8 @@ from tests.chaos.stage import NotHereError, Stage
 from tests.chaos.watcher import Watcher
 from tobogganing.local.errors import LocalError
 
+STALLS = {"worker-rolling": 10.0, "worker-kill": 12.0}
+"""Seconds that the ledger of a partition may stand still under some faults."""
 SETTLING = 200
 """Submissions that must be acknowledged after a fault is over."""
 
@@ -40,8 +42,9 @@ class Line:
     """Why the fault could not be caused here."""
 
     @property
-    def is_good(self) -> bool:
-        return not (self.verdict.lost or self.verdict.wrong)
+    def longest_allowed(self) -> float:
+        """Seconds that the ledger of a partition may stand still."""
+        return STALLS.get(self.fault, float("inf"))
 
 
 Tell = Callable[[str], None]
@@ -86,7 +89,7 @@ class Rounds:
                 await load.acknowledges(SETTLING)
                 for line in self._turns():
                     await self._round(line, stage, watcher)
-            self.audit = await audit(installation.settings)
+            self.audit = await audit(installation.settings, load.answered)
         return [*self.lines.values()]
 
     def _turns(self) -> list[Line]:
@@ -105,6 +108,7 @@ class Rounds:
         try:
             await asyncio.sleep(self._chance.uniform(0.3, 1.5))
             stage.installation.tell(f"fault: {line.fault}")
+            stage.turn = line.rounds
             await FAULTS[line.fault](stage)
             await stage.installation.whole()
             await load.acknowledges(SETTLING)

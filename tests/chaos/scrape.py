@@ -1,7 +1,6 @@
 """What one scrape of `/metrics` says: the number of each entity, and the ledgers. Pure."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -62,17 +61,19 @@ def parse(text: str) -> Scrape:
             scrape.faults.append(f"{key} shows several submissions at once: {sorted(numbers)}")
         scrape.numbers[key] = int(max(numbers, default=0))
         scrape.check_ins[key] = max((v for family, v in samples if family in _CHECK_INS), default=0)
-    for ledger in _ledgers(text):
+    for partition, counts in _counts(text).items():
+        if missing := set(Ledger._fields[1:]) - counts.keys():
+            scrape.faults.append(f"partition {partition} shows no {sorted(missing)}")
+        ledger = Ledger(partition, **counts)
         scrape.ledgers[ledger.partition] = ledger
         if not ledger.balances:
             scrape.faults.append(f"{ledger} does not balance")
     return scrape
 
 
-def _ledgers(text: str) -> Iterator[Ledger]:
+def _counts(text: str) -> dict[int, dict[str, int]]:
     counts: dict[int, dict[str, int]] = {}
     for name, partition, value in _PIPELINE.findall(text):
         if name in Ledger._fields:
             counts.setdefault(int(partition), {})[name] = int(float(value))
-    for partition, of_it in counts.items():
-        yield Ledger(partition, **of_it)
+    return counts

@@ -7,13 +7,18 @@ from tests.chaos.stage import Stage
 
 FULL = 6.0
 """Seconds that a disk is full."""
+PATIENCE = 30.0
 
 
 async def broker_disk_full(stage: Stage) -> None:
     """A broker has no room: it ends, and is started again until it has."""
     broker = stage.installation.brokers.members[-1]
+    before = len(broker.exits)
     with stage.installation.broker_disk.full():
-        await asyncio.sleep(FULL)
+        async with asyncio.timeout(PATIENCE):
+            while len(broker.exits) == before:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        await asyncio.sleep(FULL / 2)
     broker.forgive()
 
 

@@ -20,6 +20,8 @@ class Stage:
     load: Load
     model: Model
     chance: random.Random
+    turn: int = 0
+    """How many rounds of the fault came before."""
 
     def tell(self, what: str) -> None:
         self.installation.tell(what)

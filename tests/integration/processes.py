@@ -43,11 +43,18 @@ def freeze(pid: int) -> None:
     os.kill(pid, signal.SIGSTOP)
     threads = Path(f"/proc/{pid}/task")
     for _ in range(500):
-        states = [(thread / "stat").read_text().rpartition(")")[2] for thread in threads.iterdir()]
-        if all(state.split()[0] == "T" for state in states):
+        if all(_is_stopped(thread) for thread in threads.iterdir()):
             return
         time.sleep(0.01)
     raise AssertionError(f"the process {pid} did not stop")
+
+
+def _is_stopped(thread: Path) -> bool:
+    try:
+        state = (thread / "stat").read_text().rpartition(")")[2]
+    except (FileNotFoundError, ProcessLookupError):
+        return True  # it has ended meanwhile
+    return state.split()[0] == "T"
 
 
 class Service:

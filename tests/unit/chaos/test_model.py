@@ -169,3 +169,11 @@ def test_faults_of_a_scrape_itself_are_wrong(model: Model) -> None:
     shown.faults.append("two series")
     assert model.see("e", shown, covered={}) != []
     assert compared(model, shown)[1] != []
+
+
+def test_a_ledger_that_is_not_shown_any_more_is_wrong(model: Model) -> None:
+    sent(model, Fate.ACKNOWLEDGED)
+    assert model.see("e", scrape(1, 1), covered={}) == []
+    without = scrape(1, 1)
+    del without.ledgers[PARTITION]
+    assert model.see("e", without, covered={}) != []

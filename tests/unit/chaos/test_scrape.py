@@ -1,5 +1,7 @@
 """What the fault harness reads from a scrape, and what it finds wrong in it."""
 
+import pytest
+
 from contract.kinds import CLIENT, HEADEND
 from tests.chaos.scrape import Ledger, parse
 
@@ -13,6 +15,7 @@ def entity(number: int, labels: str = LABELS) -> list[str]:
 
 def pipeline(read: int, applied: int) -> list[str]:
     counts = {"read": read, "applied": applied, "stale": 0, "late": 0}
+    counts |= {"dead_lettered": 0, "lost": 0}
     lines = [f'tobogganing_pipeline_{k}_total{{partition="3"}} {n}.0' for k, n in counts.items()]
     return [*lines, 'tobogganing_pipeline_lag_records{partition="3"} 7.0']
 
@@ -48,3 +51,10 @@ def test_series_of_different_submissions_are_a_fault() -> None:
 
 def test_a_ledger_that_does_not_balance_is_a_fault() -> None:
     assert parse("\n".join(pipeline(5, 4))).faults != []
+
+
+@pytest.mark.parametrize("left_out", range(6))
+def test_a_ledger_without_one_of_its_families_is_a_fault(left_out: int) -> None:
+    lines = pipeline(0, 0)
+    del lines[left_out]
+    assert parse("\n".join(lines)).faults != []
