@@ -31,6 +31,7 @@ from gateway.limits import Limits
 from gateway.metrics import GatewayMetrics, Result
 from gateway.publish import OverloadedError, Publisher
 from gateway.reading import JSON, invalid, read_packed
+from gateway.room import Room
 from gateway.settings import GatewaySettings
 from service.bearer import bearer_credential, parse_bearer
 from service.direct import Exchange, RawHeaders
@@ -38,6 +39,9 @@ from service.http import ApiError, TemplateRoute, route, unavailable
 from service.requests import RequestMetrics
 
 log = structlog.get_logger(__name__)
+
+MAX_HELD = 64 * 1024 * 1024
+"""Bytes of all bodies of one kind that come slowly, or are unpacked, at a time."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -70,6 +74,7 @@ class Submissions:
         self._requests = requests
         self._envelopes = envelopes
         self._decoder = BacklogDecoder(kind)
+        self._room = Room(MAX_HELD)
         self.template = f"/api/v1/{kind.collection}/{{{kind.id_label}}}/metrics"
 
     def route(self) -> TemplateRoute:
@@ -140,8 +145,9 @@ class Submissions:
         credential = bearer_credential(request)
         record = await self._credentials.check(self._kind, id, credential, request.scope, deadline)
         self._limits.admit(record, request.scope)
-        _, content = await read_packed(request, self._max_body, deadline)
-        return self._read(record, content)
+        with self._room.holding() as held:
+            _, content = await read_packed(request, self._max_body, deadline, held=held)
+            return self._read(record, content)
 
     def _read(self, record: RegistryRecord, content: bytes) -> "_Report":
         """Decode a body.

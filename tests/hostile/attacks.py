@@ -72,6 +72,12 @@ async def _slow_body(writer: asyncio.StreamWriter, victim: Victim) -> None:
     await _drip(writer, b'{"metrics":' + b" " * 10_000)
 
 
+async def _unfinished_body(writer: asyncio.StreamWriter, victim: Victim) -> None:
+    await _write(writer, _head(victim.path, victim.key, b"Content-Length: 60000"))
+    await _write(writer, b" " * 59_999)
+    await writer.wait_closed()
+
+
 async def _huge_header(writer: asyncio.StreamWriter, victim: Victim) -> None:
     await _write(writer, b"GET / HTTP/1.1\r\nX: ")
     while True:
@@ -126,6 +132,7 @@ def attacks() -> Iterator[tuple[str, Attack]]:
     yield "idle", Attack(10_000, _nothing)
     yield "slow-headers", Attack(1_000, _slow_header)
     yield "slow-bodies", Attack(1_000, _slow_body)
+    yield "unfinished-bodies", Attack(4_000, _unfinished_body)
     yield "huge-headers", Attack(50, _huge_header)
     yield "pipelined", Attack(20, _pipelined)
     yield "pipelined-unread", Attack(200, _pipelined, reads=False)

@@ -439,6 +439,42 @@ async def test_a_bad_body_names_its_field_and_changes_nothing(
     assert api.sample("tobogganing_gateway_submissions_total", kind="client", result="refused") == 1
 
 
+@pytest.fixture
+def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.submit.MAX_HELD", 50_000)
+
+
+@pytest.mark.usefixtures("little_room")
+async def test_bodies_beyond_the_room_are_503_and_leave_room(
+    api: Api, client: dict[str, Any]
+) -> None:
+    headers = bearer(client["api_key"]) | {"Content-Type": "application/json"}
+    path, whole = "/api/v1/clients/c-1/metrics", b'{"metrics":{}}'
+    come, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b" " * 40_000
+        come.set()
+        await go_on.wait()
+        yield whole
+
+    held = asyncio.create_task(api.http.post(path, headers=headers, content=slow()))
+    await come.wait()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b" " * 40_000 + whole
+
+    async with asyncio.timeout(5):
+        while (await api.http.post(path, headers=headers, content=chunks())).status_code == 200:
+            pass  # what the first has sent was not read yet
+    answer = await api.http.post(path, headers=headers, content=chunks())
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert (await api.http.post(path, headers=headers, content=whole)).status_code == 200
+    go_on.set()
+    assert (await held).status_code == 200
+    assert (await api.http.post(path, headers=headers, content=chunks())).status_code == 200
+
+
 async def test_a_body_that_does_not_come_is_408(api: Api, client: dict[str, Any]) -> None:
     async def hanging() -> AsyncIterator[bytes]:
         yield b'{"metrics"'
