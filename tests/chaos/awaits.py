@@ -101,11 +101,12 @@ def _reach(here: str) -> Any:
         if here != module or found != int(number):
             return await awaited
         reached += 1
-        if reached == int(times) and when == "before":
+        is_it = reached == int(times)  # others may come to it while this one waits
+        if is_it and when == "before":
             getattr(awaited, "close", lambda: None)()
             raise RaisedError(f"{when} await {number} of {module}")
         result = await awaited
-        if reached == int(times) and when == "after":
+        if is_it and when == "after":
             raise RaisedError(f"{when} await {number} of {module}")
         return result
 

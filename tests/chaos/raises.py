@@ -15,7 +15,7 @@ TIMES = 20
 """A raise comes when its await is reached for the nth time, n up to so many."""
 SELDOM = frozenset({"start", "stop", "heal", "write_dead_letters", "_write_dead_letters"})
 """Functions that are called so seldom that the first time is the one."""
-UNREACHED = 5
+UNREACHED = 6
 """Awaits that a round may not reach: those of a writer's stop and of a batch that is too large for
 one request, and what never returns while it is served."""
 REACHED = 6.0
