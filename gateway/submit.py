@@ -40,7 +40,7 @@ from service.requests import RequestMetrics
 
 log = structlog.get_logger(__name__)
 
-MAX_HELD = 64 * 1024 * 1024
+MAX_HELD = 32 * 1024 * 1024
 """Bytes of all bodies of one kind that come slowly, or are unpacked, at a time."""
 
 _encoder = msgspec.json.Encoder()

@@ -1,4 +1,7 @@
-"""The crowd: connections of one server on which nothing is being answered, the longest so first."""
+"""The crowd: what the connections of one server know of each other.
+
+That is those on which nothing is being answered, the longest so first, and what all of them hold.
+"""
 
 from collections import OrderedDict
 from typing import Protocol
@@ -14,6 +17,10 @@ class Crowd:
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[Closeable, None] = OrderedDict()
+        self.held_bytes = 0
+        """What the bodies of all requests that are held come to when they are whole."""
+        self.unread_bytes = 0
+        """What has come of the other bodies and was not taken by their applications."""
 
     def join(self, connection: Closeable) -> None:
         """Wait from now on, if it does not wait already."""

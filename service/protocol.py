@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from service.countdown import Countdown
 from service.crowd import crowd_of
 from service.direct import Direct, Exchange, RawHeaders, response
+from service.unread import Unread
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +26,9 @@ HEADER_OVERHEAD = 32
 """Bytes that each header counts for beside its name and value: it costs memory, however short."""
 HELD_BODY = 64 * 1024
 """Longest body, in bytes, that is held to be answered directly."""
+MAX_HELD = 16 * 1024 * 1024
+"""Bytes that the bodies of all requests which are held may come to; what comes beyond is not held:
+then its credential is looked at first, and how much there may be of it."""
 HELD_WITHIN = 0.25
 """Seconds after which a request that is held and still not whole is no longer waited for."""
 
@@ -35,6 +39,10 @@ class TooMuchPipelinedError(Exception):
 
 class HeaderTooLargeError(Exception):
     """Raised within the parser: the request has more header than it may have."""
+
+
+class NoRoomError(Exception):
+    """Raised within the parser: more of bodies waits, on all connections, than may."""
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -70,9 +78,13 @@ class LimitedProtocol(HttpToolsProtocol):
         self._is_full = False
         """More was pipelined than may be: nothing that comes counts any more."""
         self._crowd = crowd_of(self.server_state)
+        self._bodies = Unread(self._crowd)
+        self._has_no_room = False
         self._held: list[bytes] | None = None
         """Pieces of the body of a request that is held."""
         self._held_headers: RawHeaders = {}
+        self._held_bytes = 0
+        """Length of that body, as it was announced."""
         self._release: asyncio.TimerHandle | None = None
         self._is_idle = False
         self._countdown = Countdown(self.loop, self._end)
@@ -93,10 +105,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_wait_for_reader()
         self._crowd.leave(self)
-        self._held = None
-        if self._release is not None:
-            self._release.cancel()
-            self._release = None
+        self._end_hold()
+        self._bodies.end()
         self._countdown.drop()
         super().connection_lost(exc)
 
@@ -156,6 +166,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on with what is pipelined, or wait for the next request."""
         self.server_state.total_requests += 1
+        self._bodies.drop_answered()
         transport = self.transport
         if self._stopping:
             transport.close()
@@ -206,6 +217,8 @@ class LimitedProtocol(HttpToolsProtocol):
             and self._is_plain(headers := dict(self.headers))
         ):
             self._held, self._held_headers = [], headers
+            self._held_bytes = int(headers[b"content-length"])
+            self._crowd.held_bytes += self._held_bytes
         else:
             self._begin_cycle()
 
@@ -213,8 +226,13 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unparsed = 0
         if self._held is not None:
             self._held.append(body)
-        else:
+        elif not self.cycle.response_complete:
             super().on_body(body)
+            self._bodies.add(self.cycle, len(body))
+            if self._bodies.is_too_much:
+                self._bodies.drop(self.cycle)
+                self._has_no_room = True
+                raise NoRoomError
 
     def on_message_complete(self) -> None:
         if self._held is None or not self._answer_directly():
@@ -229,7 +247,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _is_plain(self, headers: RawHeaders) -> bool:
-        """Tell whether no header is there twice, and the body is short and comes by itself.
+        """Tell whether no header is there twice, and the body is short and comes by itself; and
+        whether there is room to hold it.
 
         Whatever is wrong with the target is found at once where a request is not held.
         """
@@ -242,7 +261,7 @@ class LimitedProtocol(HttpToolsProtocol):
             and b"expect" not in headers
             and length.isdigit()
             and len(length) <= 5
-            and int(length) <= HELD_BODY
+            and int(length) <= min(HELD_BODY, MAX_HELD - self._crowd.held_bytes)
         )
 
     def _answer_directly(self) -> bool:
@@ -265,6 +284,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _end_hold(self) -> None:
         self._held = None
+        self._crowd.held_bytes -= self._held_bytes
+        self._held_bytes = 0
         if self._release is not None:
             self._release.cancel()
             self._release = None
@@ -278,6 +299,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._begin_cycle()
         for piece in held:
             super().on_body(piece)
+            self._bodies.add(self.cycle, len(piece))
 
     def _begin_cycle(self) -> None:
         url, headers, expect = self.url, self.headers, self.expect_100_continue
@@ -285,6 +307,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.url, self.headers, self.expect_100_continue = url, headers, expect
         self.scope["headers"] = headers
         super().on_headers_complete()
+        self._bodies.follow(self.cycle)
         if self._stopping:
             self.cycle.keep_alive = False
 
@@ -301,9 +324,11 @@ class LimitedProtocol(HttpToolsProtocol):
             raise HeaderTooLargeError
 
     def _refuse_unparsed(self) -> None:
-        """Answer to what the parser refuses: no HTTP, an unknown method, or our own limit."""
+        """Answer to what the parser refuses: no HTTP, an unknown method, or our own limits."""
         if self._header_is_too_large:
             self._refuse_header()
+        elif self._has_no_room:
+            self._refuse(503, "Too much is being received: try again", b"retry-after: 1\r\n")
         else:
             self._refuse(400, "This is no valid HTTP request, or its method is unknown")
 
