@@ -24,10 +24,10 @@ from gateway.items import MAX_ITEMS, Item, ItemsDecoder, TooManyItemsError
 from gateway.limits import Limits
 from gateway.metrics import GatewayMetrics
 from gateway.publish import Publisher
-from gateway.reading import JSON, NDJSON, invalid, read_packed
+from gateway.reading import JSON, NDJSON, crowded, invalid, read_packed
 from gateway.registry import RegistryWriter
 from gateway.relays import relay_of, scope_of
-from gateway.room import Room
+from gateway.room import FullError, Room
 from gateway.settings import GatewaySettings
 from service.bearer import bearer_credential
 from service.http import ApiError, TemplateRoute, route, unavailable
@@ -80,7 +80,10 @@ class Batches:
         relay = await self._check(request, deadline)
         with self._room.holding() as held:
             types = (JSON, NDJSON)
-            type, content = await read_packed(request, MAX_BYTES, deadline, types, held)
+            try:
+                type, content = await read_packed(request, MAX_BYTES, deadline, types, held=held)
+            except FullError as error:
+                raise crowded() from error
             items = await self._decode(type, content, deadline)
             self._limits.admit(relay, request.scope, len(items))
             cargo = Cargo(items, scope_of(relay), self._envelopes)

@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from gateway.decoding import BODY, BodyError
 from gateway.encodings import CODINGS, BombError, unpack
-from gateway.room import FullError, Held
+from gateway.room import FullError, Held, Room
 from service.http import ApiError, unavailable
 
 Headers = dict[bytes, bytes]
@@ -17,6 +17,8 @@ Headers = dict[bytes, bytes]
 JSON = b"application/json"
 NDJSON = b"application/x-ndjson"
 
+_requests = Room(32 * 1024 * 1024)
+"""For the bodies of all requests that are neither submissions nor batches, of the whole process."""
 _UTF_8 = re.compile(rb"(;\s*charset=(utf-8|\"utf-8\")\s*)?;?\s*", re.IGNORECASE)
 _NAMES = {JSON: "application/json", NDJSON: "application/x-ndjson"}
 
@@ -25,10 +27,15 @@ async def read_body(request: Request, limit: int, deadline: float) -> bytes:
     """Read a JSON body of at most `limit` bytes; `deadline` is on the monotonic clock.
 
     Raises:
-        ApiError: 413 or 415; 408 if the body does not arrive by the deadline; 400 if it ends early.
+        ApiError: 413 or 415; 408 if the body does not arrive by the deadline; 400 if it ends early;
+            503 if too much is being read.
     """
-    _, body = await _read_typed(request, limit, deadline, (JSON,), codings=())
-    return body
+    try:
+        with _requests.holding() as held:
+            _, body = await _read_typed(request, limit, deadline, (JSON,), (), held)
+            return body
+    except FullError as error:
+        raise crowded() from error
 
 
 async def read_packed(
@@ -36,20 +43,23 @@ async def read_packed(
     limit: int,
     deadline: float,
     types: Collection[bytes] = (JSON,),
-    held: Held | None = None,
+    *,
+    held: Held,
 ) -> tuple[bytes, bytes]:
     """Read a body that may be compressed; return its content type, one of `types`, and the body.
 
-    `limit` holds for what arrives and for what it unpacks to; both are `held`, if that is given.
+    `limit` holds for what arrives and for what it unpacks to; both are `held`.
 
     Raises:
-        ApiError: as `read_body`; 400 too where what is compressed is damaged, 503 where there is
-            no room.
+        ApiError: as `read_body`; 400 too where what is compressed is damaged.
+        FullError: there is no room; the answer is `crowded`.
     """
-    try:
-        return await _read_typed(request, limit, deadline, types, CODINGS, held)
-    except FullError as error:
-        raise unavailable("Too much is being received at the moment: try again") from error
+    return await _read_typed(request, limit, deadline, types, CODINGS, held)
+
+
+def crowded() -> ApiError:
+    """The answer to a body for which there is no room."""
+    return unavailable("Too much is being received: try again")
 
 
 def has_body(request: Request) -> bool:
@@ -69,7 +79,7 @@ async def _read_typed(
     deadline: float,
     types: Collection[bytes],
     codings: Collection[bytes],
-    held: Held | None = None,
+    held: Held,
 ) -> tuple[bytes, bytes]:
     headers = dict(request.scope["headers"])
     if _declared_length(headers) > limit:
@@ -83,11 +93,9 @@ async def _read_typed(
     if coding == b"":
         return type, body
     try:
-        if held is not None:
-            held.add(limit)  # as much as it may become
+        held.add(limit)  # as much as it may become
         unpacked = await unpack(coding, body, limit)
-        if held is not None:
-            held.add(len(unpacked) - limit)
+        held.add(len(unpacked) - limit)
         return type, unpacked
     except BombError as error:
         raise _too_large(limit) from error
@@ -137,7 +145,7 @@ def _unsupported(types: Collection[bytes], codings: Collection[bytes]) -> ApiErr
     )
 
 
-async def _read(request: Request, limit: int, deadline: float, held: Held | None) -> bytes:
+async def _read(request: Request, limit: int, deadline: float, held: Held) -> bytes:
     try:
         async with asyncio.timeout(deadline - time.monotonic()):
             return await _read_all(request, limit, held)
@@ -145,15 +153,14 @@ async def _read(request: Request, limit: int, deadline: float, held: Held | None
         raise ApiError(408, "The body did not arrive in time") from error
 
 
-async def _read_all(request: Request, limit: int, held: Held | None) -> bytes:
+async def _read_all(request: Request, limit: int, held: Held) -> bytes:
     body = bytearray()
     while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise invalid(BodyError(BODY, "ends early"))
         piece = message.get("body", b"")
-        if held is not None:
-            held.add(len(piece))
+        held.add(len(piece))
         body += piece
         if len(body) > limit:
             raise _too_large(limit)

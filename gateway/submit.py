@@ -30,8 +30,8 @@ from gateway.lane import grouped
 from gateway.limits import Limits
 from gateway.metrics import GatewayMetrics, Result
 from gateway.publish import OverloadedError, Publisher
-from gateway.reading import JSON, invalid, read_packed
-from gateway.room import Room
+from gateway.reading import JSON, crowded, invalid, read_packed
+from gateway.room import FullError, Room
 from gateway.settings import GatewaySettings
 from service.bearer import bearer_credential, parse_bearer
 from service.direct import Exchange, RawHeaders
@@ -85,6 +85,9 @@ class Submissions:
         deadline = time.monotonic() + self._answer_within
         try:
             report = await self._admit(request, deadline)
+        except FullError as error:
+            self.count("overloaded")
+            raise crowded() from error
         except ApiError as error:
             self.count("refused" if error.status < 500 else "unconfirmed")
             raise

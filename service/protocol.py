@@ -13,7 +13,11 @@ from typing import Any
 import httptools
 import orjson
 import structlog
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from service.countdown import Countdown
 from service.crowd import crowd_of
@@ -141,7 +145,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._countdown.stop()
             self._crowd.leave(self)
             if self._release is None:
-                self._release = self.loop.call_later(HELD_WITHIN, self._enter_asgi)
+                self._release = self.loop.call_later(HELD_WITHIN, self._release_held)
         elif cycle is not None and not cycle.response_complete:
             self._countdown.stop()
             self._crowd.leave(self)
@@ -156,8 +160,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """
         self._stopping = True
         self.pipeline.clear()
-        if self._held is not None:
-            self._enter_asgi()
+        self._release_held()
         if self._is_answering():
             super().shutdown()
         else:
@@ -168,7 +171,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         self._bodies.drop_answered()
         transport = self.transport
-        if self._stopping:
+        if self._stopping or (self._is_full and not self.pipeline):
             transport.close()
         if transport.is_closing():
             return
@@ -227,16 +230,15 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._held is not None:
             self._held.append(body)
         elif not self.cycle.response_complete:
+            if not self._bodies.has_room(len(body)):
+                self._give_up_body()
             super().on_body(body)
             self._bodies.add(self.cycle, len(body))
-            if self._bodies.is_too_much:
-                self._bodies.drop(self.cycle)
-                self._has_no_room = True
-                raise NoRoomError
 
     def on_message_complete(self) -> None:
         if self._held is None or not self._answer_directly():
-            self._enter_asgi()
+            if not self._enter_asgi():
+                raise NoRoomError
             super().on_message_complete()
 
     def write_answer(self, status: int, body: bytes, headers: bytes, keep_alive: bool) -> None:
@@ -290,16 +292,47 @@ class LimitedProtocol(HttpToolsProtocol):
             self._release.cancel()
             self._release = None
 
-    def _enter_asgi(self) -> None:
-        """Let a request that is held go the ordinary way, with as much as has come of it."""
+    def _release_held(self) -> None:
+        if not self._enter_asgi():
+            self._refuse_unparsed()
+
+    def _enter_asgi(self) -> bool:
+        """Let a request that is held go the ordinary way, with as much as has come of it.
+
+        False: there is no room for that.
+        """
         held = self._held
         if held is None:
-            return
+            return True
         self._end_hold()
+        if not self._bodies.has_room(sum(map(len, held))):
+            self._has_no_room = True
+            return False
         self._begin_cycle()
         for piece in held:
             super().on_body(piece)
             self._bodies.add(self.cycle, len(piece))
+        return True
+
+    def _give_up_body(self) -> None:
+        """Take no more of the request whose body is coming, nor any after it: there is no room.
+
+        Raises:
+            NoRoomError, TooMuchPipelinedError: always; the latter if others are answered before it.
+        """
+        cycle = self.cycle
+        self._bodies.drop(cycle)
+        cycle.disconnected = True
+        cycle.message_event.set()
+        if self.pipeline and self.pipeline[0][0] is cycle:
+            self.pipeline.popleft()
+            self._is_full = True
+            raise TooMuchPipelinedError
+        self._has_no_room = True
+        raise NoRoomError
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        super()._start_asgi_task(cycle, self._bodies.noted(cycle, app))
 
     def _begin_cycle(self) -> None:
         url, headers, expect = self.url, self.headers, self.expect_100_continue
@@ -307,7 +340,6 @@ class LimitedProtocol(HttpToolsProtocol):
         self.url, self.headers, self.expect_100_continue = url, headers, expect
         self.scope["headers"] = headers
         super().on_headers_complete()
-        self._bodies.follow(self.cycle)
         if self._stopping:
             self.cycle.keep_alive = False
 

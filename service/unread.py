@@ -4,6 +4,9 @@ uvicorn bounds them for each connection, to 64 KiB and a read: thousands of conn
 thousands of times that.
 """
 
+from typing import Any
+
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service.crowd import Crowd
@@ -19,21 +22,22 @@ class Unread:
         self._crowd = crowd
         self._sizes: dict[RequestResponseCycle, int] = {}
 
-    @property
-    def is_too_much(self) -> bool:
-        """More waits on all connections than may."""
-        return self._crowd.unread_bytes > MAX_UNREAD
+    def has_room(self, size: int) -> bool:
+        """Tell whether so much more may wait."""
+        return self._crowd.unread_bytes + size <= MAX_UNREAD
 
-    def follow(self, cycle: RequestResponseCycle) -> None:
-        """Take note when the application of a request takes its body."""
-        receive = cycle.receive
+    def noted(self, cycle: RequestResponseCycle, app: Any) -> Any:
+        """The application, with note taken when it takes the body of a request."""
 
-        async def taken() -> object:
-            message = await receive()
-            self._forget(cycle)
-            return message
+        async def run(scope: Scope, receive: Receive, send: Send) -> None:
+            async def take() -> Message:
+                message = await receive()
+                self._forget(cycle)
+                return message
 
-        cycle.receive = taken  # type: ignore[method-assign,assignment]
+            await app(scope, take, send)
+
+        return run
 
     def add(self, cycle: RequestResponseCycle, size: int) -> None:
         """Count what has come of a body."""
@@ -51,9 +55,9 @@ class Unread:
             self.drop(cycle)
 
     def end(self) -> None:
-        """Count nothing any more: the connection is over."""
+        """Throw everything away: the connection is over."""
         for cycle in [*self._sizes]:
-            self._forget(cycle)
+            self.drop(cycle)
 
     def _forget(self, cycle: RequestResponseCycle) -> None:
         self._crowd.unread_bytes -= self._sizes.pop(cycle, 0)

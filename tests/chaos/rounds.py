@@ -19,7 +19,7 @@ from tests.chaos.stage import NotHereError, Stage
 from tests.chaos.watcher import Watcher
 from tobogganing.local.errors import LocalError
 
-STALLS = {"worker-rolling": 10.0, "worker-kill": 12.0}
+STALLS = {"worker-rolling": 10.0, "service-rolling": 10.0, "worker-kill": 12.0}
 """Seconds that the ledger of a partition may stand still under some faults."""
 SETTLING = 200
 """Submissions that must be acknowledged after a fault is over."""

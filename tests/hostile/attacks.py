@@ -73,7 +73,15 @@ async def _slow_body(writer: asyncio.StreamWriter, victim: Victim) -> None:
 
 
 async def _unfinished_body(writer: asyncio.StreamWriter, victim: Victim) -> None:
-    await _write(writer, _head(victim.path, victim.key, b"Content-Length: 60000"))
+    await _unfinished(writer, victim.path, victim.key)
+
+
+async def _unfinished_login(writer: asyncio.StreamWriter, victim: Victim) -> None:
+    await _unfinished(writer, "/api/v1/auth/token", "")
+
+
+async def _unfinished(writer: asyncio.StreamWriter, path: str, key: str) -> None:
+    await _write(writer, _head(path, key, b"Content-Length: 60000"))
     await _write(writer, b" " * 59_999)
     await writer.wait_closed()
 
@@ -133,6 +141,7 @@ def attacks() -> Iterator[tuple[str, Attack]]:
     yield "slow-headers", Attack(1_000, _slow_header)
     yield "slow-bodies", Attack(1_000, _slow_body)
     yield "unfinished-bodies", Attack(4_000, _unfinished_body)
+    yield "unfinished-logins", Attack(4_000, _unfinished_login)
     yield "huge-headers", Attack(50, _huge_header)
     yield "pipelined", Attack(20, _pipelined)
     yield "pipelined-unread", Attack(200, _pipelined, reads=False)

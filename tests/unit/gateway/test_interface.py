@@ -469,6 +469,8 @@ async def test_bodies_beyond_the_room_are_503_and_leave_room(
             pass  # what the first has sent was not read yet
     answer = await api.http.post(path, headers=headers, content=chunks())
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    results = "tobogganing_gateway_submissions_total"
+    assert api.sample(results, kind="client", result="overloaded") == 2
     assert (await api.http.post(path, headers=headers, content=whole)).status_code == 200
     go_on.set()
     assert (await held).status_code == 200

@@ -18,7 +18,7 @@ from service.requests import RequestMetrics
 from service.rotating import RotatingTokens
 from service.server import serving
 from service.settings import HttpSettings
-from tests.unit.service.test_protocol import GET, Site
+from tests.unit.service.test_protocol import GET, Site, nothing_is_counted
 from tobogganing.local.ports import free_ports
 
 
@@ -91,6 +91,7 @@ async def site(double: Double) -> AsyncIterator[Site]:
                         await connection.answer()
                         break
         yield site
+    assert nothing_is_counted()
 
 
 def post(body: bytes = b"hello", *headers: bytes) -> bytes:

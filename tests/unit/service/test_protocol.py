@@ -16,6 +16,8 @@ from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 from starlette.responses import Response
 
+import service.crowd
+from service.direct import Direct
 from service.http import JSON, build_app, route
 from service.protocol import LimitedProtocol
 from service.requests import RequestMetrics
@@ -74,7 +76,14 @@ class Site:
             await writer.wait_closed()
 
 
-async def start(stack: contextlib.AsyncExitStack) -> Site:
+def nothing_is_counted() -> bool:
+    """Tell whether no server thinks that bodies are held or wait, as it must when it has ended."""
+    return all(
+        (crowd.held_bytes, crowd.unread_bytes) == (0, 0) for crowd in service.crowd._crowds.values()
+    )
+
+
+async def start(stack: contextlib.AsyncExitStack, direct: Direct | None = None) -> Site:
     """Serve until the stack ends, or the site's `stop` is called."""
     entered, go_on = asyncio.Semaphore(0), asyncio.Event()
 
@@ -95,7 +104,7 @@ async def start(stack: contextlib.AsyncExitStack) -> Site:
     routes = [
         route("/large", large, "GET"),
         route("/quick", quick, "GET"),
-        route("/slow", slow, "GET"),
+        route("/slow", slow, "GET", "POST"),
         route("/take", take, "POST"),
     ]
     settings = HttpSettings(
@@ -104,7 +113,7 @@ async def start(stack: contextlib.AsyncExitStack) -> Site:
         port=free_ports(1)[0],
         log_level="WARNING",
     )
-    app = build_app(routes, RequestMetrics(CollectorRegistry()))
+    app = build_app(routes, RequestMetrics(CollectorRegistry()), direct=direct)
     await stack.enter_async_context(serving(app, settings))
     site = Site(settings.port, entered, go_on, stack.aclose)
     async with asyncio.timeout(5):
@@ -120,6 +129,7 @@ async def start(stack: contextlib.AsyncExitStack) -> Site:
 async def site() -> AsyncIterator[Site]:
     async with contextlib.AsyncExitStack() as stack:
         yield await start(stack)
+    assert nothing_is_counted()
 
 
 @pytest.fixture

@@ -6,65 +6,95 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.unit.service.test_protocol import GET, Connection, Site, start
+from service.direct import Exchange, RawHeaders
+from tests.unit.service.test_protocol import GET, Connection, Site, nothing_is_counted, start
 
 BODY = 60_000
 FULL = 503, {"error": "Too much is being received: try again"}
 SLOW = 200, {"slow": True}
+TAKEN = 200, {"taken": BODY}
 
 
-def request(method: str, path: str) -> bytes:
-    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {BODY}\r\n\r\n"
+def request(method: str, path: str, length: int = BODY) -> bytes:
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"
     return head.encode() + b" " * BODY
 
 
-@pytest.fixture
-async def site(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
+def declined(_: bytes, __: RawHeaders, ___: bytes, ____: Exchange, /) -> bool:
+    return False
+
+
+@pytest.fixture(params=[None, declined], ids=["asgi", "held"])
+async def site(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> AsyncIterator[Site]:
     """A server with room for one body, and a half."""
     monkeypatch.setattr("service.unread.MAX_UNREAD", BODY + BODY // 2)
     async with contextlib.AsyncExitStack() as stack:
-        yield await start(stack)
+        yield await start(stack, request.param)
+    assert nothing_is_counted()
 
 
-async def taken(site: Site, method: str, path: str) -> tuple[int, object]:
-    async with site.connect() as connection:
-        await connection.send(request(method, path))
-        return await connection.answer()
-
-
-async def entered(site: Site, connection: Connection) -> None:
+async def enter(site: Site, connection: Connection, method: str = "GET") -> None:
     """Send a body that its handler does not take."""
-    await connection.send(request("GET", "/slow"))
+    await connection.send(request(method, "/slow"))
     async with asyncio.timeout(5):
         await site.entered.acquire()
 
 
-async def test_what_is_too_much_is_503_and_closed(site: Site) -> None:
-    async with site.connect() as first, site.connect() as second:
-        await entered(site, first)
-        await second.send(request("GET", "/slow"))
-        assert await second.answer() == FULL
-        assert await second.rest() == b""
-        assert await taken(site, "POST", "/take?small") == FULL
+async def until_there_is_room(site: Site) -> None:
+    async with asyncio.timeout(5):
+        while True:
+            async with site.connect() as connection:
+                await connection.send(request("POST", "/take"))
+                answer = await connection.answer()
+            if answer == TAKEN:
+                return
+            assert answer == FULL
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_what_is_too_much_is_503_and_closed(site: Site, method: str) -> None:
+    async with site.connect() as first:
+        await enter(site, first, method)
+        for path in ("/slow", "/take"):
+            async with site.connect() as second:
+                await second.send(request(method, path))
+                assert await second.answer() == FULL
+                assert await second.rest() == b""
         async with site.connect() as small:
             await small.send(GET)
             assert (await small.answer())[0] == 200
         site.go_on.set()
         assert await first.answer() == SLOW
-        assert await taken(site, "GET", "/slow") == SLOW, "what was answered leaves room"
+        await until_there_is_room(site)  # though the first connection goes on
 
 
 async def test_who_has_gone_leaves_room(site: Site) -> None:
     async with site.connect() as first:
-        await entered(site, first)
-    site.go_on.set()
-    async with asyncio.timeout(5):
-        while await taken(site, "GET", "/slow") != SLOW:
-            pass
+        await enter(site, first)
+    await until_there_is_room(site)
 
 
 async def test_what_is_taken_leaves_room(site: Site) -> None:
-    async with site.connect() as connection:
-        for _ in range(5):
-            await connection.send(request("POST", "/take"))
-            assert await connection.answer() == (200, {"taken": BODY})
+    async with site.connect() as first:
+        await first.send(request("POST", "/take", 2 * BODY))
+        await until_there_is_room(site)
+        await first.send(b" " * BODY)
+        assert await first.answer() == (200, {"taken": 2 * BODY})
+
+
+async def test_who_waits_for_an_answer_gets_it_and_then_an_end(site: Site) -> None:
+    async with site.connect() as first, site.connect() as second:
+        await second.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(5):
+            await site.entered.acquire()
+        await enter(site, first)
+        await second.send(request("POST", "/take"))
+        await second.send(GET)
+        async with site.connect() as third:
+            await third.send(GET)
+            assert (await third.answer())[0] == 200
+        site.go_on.set()
+        assert await second.answer() == SLOW
+        assert await second.rest() == b""
