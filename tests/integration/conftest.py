@@ -34,6 +34,17 @@ async def frames(settings: KafkaSettings) -> AsyncIterator[FrameWriter]:
 
 
 @pytest.fixture
+async def own_kafka(kafka_install: Install, tmp_path: Path) -> AsyncIterator[Cluster]:
+    """A broker that a test may break."""
+    cluster = Cluster(tmp_path / "kafka", kafka_install)
+    await cluster.start()
+    try:
+        yield cluster
+    finally:
+        await cluster.stop()
+
+
+@pytest.fixture
 async def three_brokers(kafka_install: Install, tmp_path: Path) -> AsyncIterator[Cluster]:
     """Brokers that a test may break."""
     cluster = Cluster(tmp_path / "kafka", kafka_install, nodes=3)

@@ -17,7 +17,6 @@ from service.settings import KafkaSettings
 from tests.integration.processes import Service, freeze
 from tests.integration.test_gateway import DEADLINE, find, frames_of, gateway, register
 from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import Install
 
 JSON = {"content-type": "application/json"}
 COUNT = 40
@@ -139,39 +138,34 @@ async def test_items_of_a_partition_that_fails_may_be_sent_again(
 
 
 async def test_nothing_of_a_batch_that_was_answered_503_counts_later(
-    kafka_install: Install, topic_prefix: str, tmp_path: Path, signing_keys: str
+    own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
 ) -> None:
-    cluster = Cluster(tmp_path / "kafka", kafka_install)
-    await cluster.start()
     settings = KafkaSettings(
-        kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_topic_prefix=topic_prefix
+        kafka_bootstrap_servers=own_kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
     )
     extra = {"ANSWER_WITHIN_SECONDS": str(DEADLINE)}
-    try:
-        async with gateway(settings, tmp_path, signing_keys, **extra) as service:
-            await service.ready()
-            relay = await Relay.of(service)
-            items = [item(number, 1) for number in range(COUNT)]
-            assert (await relay.post(items)).json()["accepted"] == COUNT
-            process = cluster.brokers[0].process
-            assert process is not None
-            freeze(process.pid)
-            answer = await relay.post([item(number, 2) for number in range(COUNT)])
-            assert answer.status_code == 503
-            assert int(answer.headers["retry-after"]) >= 1
-            rejected = answer.json()["rejected"]
-            assert [each["retry"] for each in rejected] == [True] * COUNT
-            os.kill(process.pid, signal.SIGCONT)
-            async with asyncio.timeout(30):
-                while (await relay.post([item(1, 3)])).json()["accepted"] != 1:
-                    pass
-            counted = [
-                submission.metrics["bytes_sent"]
-                for frame, appended in (await frames_of(settings)).values()
-                if not frame.is_late(appended)
-                for submission in frame.submissions
-            ]
-            assert sorted(counted)[:COUNT] == [1] * COUNT
-            assert set(counted[0:]) <= {1, 3}
-    finally:
-        await cluster.stop()
+    async with gateway(settings, tmp_path, signing_keys, **extra) as service:
+        await service.ready()
+        relay = await Relay.of(service)
+        items = [item(number, 1) for number in range(COUNT)]
+        assert (await relay.post(items)).json()["accepted"] == COUNT
+        process = own_kafka.brokers[0].process
+        assert process is not None
+        freeze(process.pid)
+        answer = await relay.post([item(number, 2) for number in range(COUNT)])
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) >= 1
+        rejected = answer.json()["rejected"]
+        assert [each["retry"] for each in rejected] == [True] * COUNT
+        os.kill(process.pid, signal.SIGCONT)
+        async with asyncio.timeout(30):
+            while (await relay.post([item(1, 3)])).json()["accepted"] != 1:
+                pass
+        counted = [
+            submission.metrics["bytes_sent"]
+            for frame, appended in (await frames_of(settings)).values()
+            if not frame.is_late(appended)
+            for submission in frame.submissions
+        ]
+        assert sorted(counted)[:COUNT] == [1] * COUNT
+        assert set(counted[0:]) <= {1, 3}

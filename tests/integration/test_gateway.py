@@ -24,7 +24,6 @@ from service.registry import RegistryReader
 from service.settings import KafkaSettings
 from tests.integration.processes import ADMIN_TOKEN, CA_PEM, Service, freeze
 from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import Install
 
 ADMIN = {"authorization": f"Bearer {ADMIN_TOKEN}"}
 DEADLINE = 3.0
@@ -49,15 +48,6 @@ async def pair(
         await a.ready()
         await b.ready()
         yield a, b
-
-
-@pytest.fixture
-async def own_kafka(kafka_install: Install, tmp_path: Path) -> AsyncIterator[Cluster]:
-    """A broker that a test may break."""
-    cluster = Cluster(tmp_path / "kafka", kafka_install)
-    await cluster.start()
-    yield cluster
-    await cluster.stop()
 
 
 async def register(service: Service, collection: str, **body: Any) -> httpx.Response:

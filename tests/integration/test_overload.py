@@ -12,7 +12,6 @@ from service.settings import KafkaSettings
 from tests.integration.processes import freeze
 from tests.integration.test_gateway import gateway, in_time, registered, submit
 from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import Install
 
 ROOM = 20
 TOO_MANY = 60
@@ -24,15 +23,13 @@ MAX_GROWTH = 16 * 2**20
 
 
 async def test_what_is_too_much_is_refused_at_once_and_what_was_taken_counts(
-    kafka_install: Install, topic_prefix: str, tmp_path: Path, signing_keys: str
+    own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
 ) -> None:
-    cluster = Cluster(tmp_path / "kafka", kafka_install)
-    await cluster.start()
     settings = KafkaSettings(
-        kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_topic_prefix=topic_prefix
+        kafka_bootstrap_servers=own_kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
     )
     limits = {"MAX_QUEUED_SUBMISSIONS": f"{ROOM}", "RATE_LIMIT_PER_MINUTE": "0"}
-    broker = cluster.brokers[0].process
+    broker = own_kafka.brokers[0].process
     assert broker is not None
     try:
         async with gateway(
@@ -66,7 +63,6 @@ async def test_what_is_too_much_is_refused_at_once_and_what_was_taken_counts(
             counted = await in_time(settings)
     finally:
         os.kill(broker.pid, signal.SIGCONT)
-        await cluster.stop()
 
     assert len(refused) >= 3 * TOO_MANY
     assert {answer.status_code for _, answer in refused} == {503}
