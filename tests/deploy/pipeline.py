@@ -95,7 +95,8 @@ class Pipeline:
                 for each in submissions:
                     found = sample(each.timestamp, each.metrics)
                     samples[f"{each.kind}:{each.id}"].append(found)
-                last[partition] = Receipt(partition, record.offset, len(submissions) - 1)
+                if submissions:  # a gateway's pulse has none, and no receipt
+                    last[partition] = Receipt(partition, record.offset, len(submissions) - 1)
 
         topic = topics_of(self._kafka).submissions.name
         async with TopicReader(self._kafka, topic, range(self._kafka.kafka_partitions)) as reader:
