@@ -21,20 +21,14 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from service.countdown import Countdown
 from service.crowd import crowd_of
-from service.direct import Direct, Exchange, RawHeaders, response
+from service.direct import Direct, Exchange, response
+from service.held import Held
 from service.unread import Unread
 
 log = structlog.get_logger(__name__)
 
 HEADER_OVERHEAD = 32
 """Bytes that each header counts for beside its name and value: it costs memory, however short."""
-HELD_BODY = 64 * 1024
-"""Longest body, in bytes, that is held to be answered directly."""
-MAX_HELD = 16 * 1024 * 1024
-"""Bytes that the bodies of all requests which are held may come to; what comes beyond is not held:
-then its credential is looked at first, and how much there may be of it."""
-HELD_WITHIN = 0.25
-"""Seconds after which a request that is held and still not whole is no longer waited for."""
 
 
 class TooMuchPipelinedError(Exception):
@@ -84,12 +78,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._crowd = crowd_of(self.server_state)
         self._bodies = Unread(self._crowd)
         self._has_no_room = False
-        self._held: list[bytes] | None = None
-        """Pieces of the body of a request that is held."""
-        self._held_headers: RawHeaders = {}
-        self._held_bytes = 0
-        """Length of that body, as it was announced."""
-        self._release: asyncio.TimerHandle | None = None
+        self._held = Held(self.loop, self._crowd, self._release_held)
         self._is_idle = False
         self._countdown = Countdown(self.loop, self._end)
         """To the end of the connection, unless something comes or is being answered."""
@@ -109,7 +98,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_wait_for_reader()
         self._crowd.leave(self)
-        self._end_hold()
+        self._held.end()
         self._bodies.end()
         self._countdown.drop()
         super().connection_lost(exc)
@@ -141,11 +130,10 @@ class LimitedProtocol(HttpToolsProtocol):
         cycle = self.cycle
         if self._unparsed > self.max_header_bytes and not self.transport.is_closing():
             self._refuse_header()
-        elif self._held is not None:
+        elif self._held.is_there:
             self._countdown.stop()
             self._crowd.leave(self)
-            if self._release is None:
-                self._release = self.loop.call_later(HELD_WITHIN, self._release_held)
+            self._held.wait()
         elif cycle is not None and not cycle.response_complete:
             self._countdown.stop()
             self._crowd.leave(self)
@@ -217,18 +205,15 @@ class LimitedProtocol(HttpToolsProtocol):
             and not self._stopping
             and self.parser.get_method() == b"POST"
             and self.parser.get_http_version() == "1.1"
-            and self._is_plain(headers := dict(self.headers))
+            and self._held.take(self.url, self.headers)
         ):
-            self._held, self._held_headers = [], headers
-            self._held_bytes = int(headers[b"content-length"])
-            self._crowd.held_bytes += self._held_bytes
-        else:
-            self._begin_cycle()
+            return
+        self._begin_cycle()
 
     def on_body(self, body: bytes) -> None:
         self._unparsed = 0
-        if self._held is not None:
-            self._held.append(body)
+        if self._held.is_there:
+            self._held.add(body)
         elif not self.cycle.response_complete:
             if not self._bodies.has_room(len(body)):
                 self._give_up_body()
@@ -236,7 +221,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._bodies.add(self.cycle, len(body))
 
     def on_message_complete(self) -> None:
-        if self._held is None or not self._answer_directly():
+        if not self._held.is_there or not self._answer_directly():
             if not self._enter_asgi():
                 raise NoRoomError
             super().on_message_complete()
@@ -248,32 +233,13 @@ class LimitedProtocol(HttpToolsProtocol):
         if not keep_alive:
             self.transport.close()
 
-    def _is_plain(self, headers: RawHeaders) -> bool:
-        """Tell whether no header is there twice, and the body is short and comes by itself; and
-        whether there is room to hold it.
-
-        Whatever is wrong with the target is found at once where a request is not held.
-        """
-        length = headers.get(b"content-length", b"")
-        return (
-            self.url.startswith(b"/")
-            and self.url.isascii()
-            and len(headers) == len(self.headers)
-            and b"transfer-encoding" not in headers
-            and b"expect" not in headers
-            and length.isdigit()
-            and len(length) <= 5
-            and int(length) <= min(HELD_BODY, MAX_HELD - self._crowd.held_bytes)
-        )
-
     def _answer_directly(self) -> bool:
-        assert self._held is not None
         assert self._direct is not None
-        body = self._held[0] if len(self._held) == 1 else b"".join(self._held)
+        held = self._held
         exchange = Exchange(self, self.parser.should_keep_alive())
         before, self.cycle = self.cycle, exchange  # type: ignore[assignment]
         try:
-            taken = self._direct(self.url, self._held_headers, body, exchange)
+            taken = self._direct(self.url, held.headers, held.body(), exchange)
         except Exception as error:
             log.error("request failed", path=self.url.decode(errors="replace"), exc_info=error)
             exchange.answer(500, b'{"error":"Internal server error"}')
@@ -281,16 +247,8 @@ class LimitedProtocol(HttpToolsProtocol):
         if not taken:
             self.cycle = before
             return False
-        self._end_hold()
+        held.end()
         return True
-
-    def _end_hold(self) -> None:
-        self._held = None
-        self._crowd.held_bytes -= self._held_bytes
-        self._held_bytes = 0
-        if self._release is not None:
-            self._release.cancel()
-            self._release = None
 
     def _release_held(self) -> None:
         if not self._enter_asgi():
@@ -301,15 +259,14 @@ class LimitedProtocol(HttpToolsProtocol):
 
         False: there is no room for that.
         """
-        held = self._held
-        if held is None:
+        if not self._held.is_there:
             return True
-        self._end_hold()
-        if not self._bodies.has_room(sum(map(len, held))):
+        pieces = self._held.end()
+        if not self._bodies.has_room(sum(map(len, pieces))):
             self._has_no_room = True
             return False
         self._begin_cycle()
-        for piece in held:
+        for piece in pieces:
             super().on_body(piece)
             self._bodies.add(self.cycle, len(piece))
         return True
@@ -384,15 +341,13 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _is_answering(self) -> bool:
-        return self._held is not None or (
-            self.cycle is not None and not self.cycle.response_complete
-        )
+        return self._held.is_there or (self.cycle is not None and not self.cycle.response_complete)
 
     def _owes_an_answer(self) -> bool:
         """Tell whether a request that has come whole still waits for its answer."""
         if self.pipeline:
             return True
-        if self._held is not None or not self._is_answering():
+        if self._held.is_there or not self._is_answering():
             return False
         return not self.cycle.more_body or self.cycle.response_started
 

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service import protocol
+from service import held
 from service.direct import Exchange, RawHeaders
 from service.http import JSON, build_app, route
 from service.protocol import LimitedProtocol
@@ -167,7 +167,7 @@ async def test_what_is_not_taken_goes_the_ordinary_way(
 async def test_what_stops_to_come_goes_the_ordinary_way(
     site: Site, double: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "HELD_WITHIN", 0.02)
+    monkeypatch.setattr(held, "WITHIN", 0.02)
     request = post(b"late")
     async with site.connect() as connection:
         await connection.send(request[:-2])
