@@ -93,10 +93,10 @@ async def _read_typed(
     if coding == b"":
         return type, body
     try:
-        held.add(limit)  # as much as it may become
-        unpacked = await unpack(coding, body, limit)
-        held.add(len(unpacked) - limit)
-        return type, unpacked
+        async with asyncio.timeout(deadline - time.monotonic()):
+            return type, await unpack(coding, body, limit, held)
+    except TimeoutError as error:
+        raise unavailable("Other bodies are unpacked before this one: try again") from error
     except BombError as error:
         raise _too_large(limit) from error
     except BodyError as error:

@@ -1,5 +1,6 @@
-"""Room: how many bytes of bodies may be held at once. Pure."""
+"""Room: how many bytes of bodies may be held at once."""
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 
@@ -12,7 +13,7 @@ class Held:
     """What one request holds."""
 
     def __init__(self, room: "Room") -> None:
-        self._room = room
+        self.room = room
         self.size = 0
 
     def add(self, size: int) -> None:
@@ -21,9 +22,9 @@ class Held:
         Raises:
             FullError: there is no room for them.
         """
-        if self._room.held + size > self._room.size:
+        if self.room.held + size > self.room.size:
             raise FullError
-        self._room.held += size
+        self.room.held += size
         self.size += size
 
 
@@ -33,6 +34,8 @@ class Room:
     def __init__(self, size: int) -> None:
         self.size = size
         self.held = 0
+        self.turn = asyncio.Lock()
+        """For what takes much room for a moment: one after the other, all of it finds some."""
 
     @contextlib.contextmanager
     def holding(self) -> Iterator[Held]:

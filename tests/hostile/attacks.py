@@ -6,6 +6,7 @@ Each connection is opened again when the server ends it, so an attack lasts as l
 import asyncio
 import contextlib
 import gzip
+import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ REOPEN = 0.05
 """Seconds until a connection that was ended is opened again."""
 BOMB = 64 * 2**20
 """Bytes that a bomb would unpack to."""
+LARGEST = 8 * 1024 * 1024
+"""Bytes of the largest batch."""
 TINY = 4 * 2**20
 """Items of a batch that holds as many as there is room for."""
 
@@ -117,6 +120,13 @@ def _batch(coding: bytes, body: bytes) -> Send:
     return send
 
 
+def _empty_blocks(size: int) -> bytes:
+    """A gzip stream that takes long and holds next to nothing."""
+    packer = zlib.compressobj(wbits=31)
+    begin = packer.compress(b"[]") + packer.flush(zlib.Z_FULL_FLUSH)
+    return begin + b"\x00\x00\x00\xff\xff" * (size // 5) + packer.flush()
+
+
 def _head(path: str, key: str, length: bytes) -> bytes:
     return (
         b"POST %b HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n"
@@ -148,6 +158,8 @@ def attacks() -> Iterator[tuple[str, Attack]]:
     yield "endless-chunks", Attack(20, _endless_chunks)
     yield "gzip-bombs", Attack(20, _batch(b"gzip", gzip.compress(bytes(BOMB))))
     yield "zstd-bombs", Attack(20, _batch(b"zstd", zstd.compress(bytes(BOMB))))
+    yield "empty-members", Attack(4, _batch(b"gzip", gzip.compress(b"") * (LARGEST // 20)))
+    yield "empty-blocks", Attack(4, _batch(b"gzip", _empty_blocks(LARGEST - 100)))
     tiny = b"[" + b"1," * (TINY - 1_000) + b"1]"
     yield "tiny-items", Attack(4, _batch(b"gzip", gzip.compress(tiny)))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import random
 import threading
 import tracemalloc
 import zlib
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 
 from gateway import encodings
 from gateway.decoding import BodyError
-from gateway.encodings import CODINGS, BombError, unpack, unpack_now
+from gateway.encodings import CODINGS, MAX_MEMBERS, BombError, unpack, unpack_now
+from gateway.room import Held, Room
 
 PACK: dict[bytes, Callable[[bytes], bytes]] = {
     b"gzip": gzip.compress,
@@ -23,6 +25,10 @@ PACK: dict[bytes, Callable[[bytes], bytes]] = {
 }
 LIMIT = 1 << 20
 codings = st.sampled_from(sorted(CODINGS))
+
+
+def held() -> Held:
+    return Held(Room(2 * LIMIT))
 
 
 @given(codings, st.lists(st.binary(max_size=500), min_size=1, max_size=4), st.integers(1, 5000))
@@ -99,7 +105,7 @@ async def test_a_bomb_takes_no_memory(coding: bytes) -> None:
     bomb = PACK[coding](bytes(64 << 20))
     tracemalloc.start()
     with pytest.raises(BombError):
-        await unpack(coding, bomb * 20, LIMIT)
+        await unpack(coding, bomb * 20, LIMIT, held())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 8 * LIMIT
@@ -118,10 +124,58 @@ async def test_what_becomes_large_waits_for_its_turn_and_holds_up_nothing_else()
     """However small it is while it is compressed."""
     go_on = threading.Event()
     before = encodings._THREAD.submit(go_on.wait, 10)
-    large = asyncio.create_task(unpack(b"zstd", zstd.compress(bytes(LIMIT)), LIMIT))
-    assert await unpack(b"gzip", gzip.compress(b"small"), LIMIT) == b"small"
+    large = asyncio.create_task(unpack(b"zstd", zstd.compress(bytes(LIMIT)), LIMIT, held()))
+    assert await unpack(b"gzip", gzip.compress(b"small"), LIMIT, held()) == b"small"
     await asyncio.wait([large], timeout=0)
     assert not large.done()
     go_on.set()
     assert await large == bytes(LIMIT)
     assert before.result()
+
+
+async def test_what_is_large_waits_for_its_turn_however_little_it_becomes() -> None:
+    """Many empty blocks take long, and hold nothing."""
+    packer = zlib.compressobj(wbits=31)
+    begin = packer.compress(b"{}") + packer.flush(zlib.Z_FULL_FLUSH)
+    body = begin + b"\x00\x00\x00\xff\xff" * 20_000 + packer.flush()
+    go_on = threading.Event()
+    before = encodings._THREAD.submit(go_on.wait, 10)
+    large = asyncio.create_task(unpack(b"gzip", body, LIMIT, held()))
+    await asyncio.wait([large], timeout=0)
+    assert not large.done()
+    go_on.set()
+    assert await large == b"{}"
+    assert before.result()
+
+
+async def test_room_is_taken_by_one_that_has_its_turn_only() -> None:
+    """However many wait: each would have all that it may become."""
+    room = Room(LIMIT + 2**19)
+    contents = [bytes([number]) * 2**19 for number in range(8)]
+
+    async def one(content: bytes) -> bytes:
+        with room.holding() as mine:
+            return await unpack(b"gzip", gzip.compress(content), LIMIT, mine)
+
+    assert await asyncio.gather(*map(one, contents)) == contents
+    assert room.held == 0
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"zstd"])
+def test_members_are_bounded_in_number(coding: bytes) -> None:
+    empty = PACK[coding](b"")
+    assert unpack_now(coding, empty * MAX_MEMBERS, LIMIT) == b""
+    with pytest.raises(BodyError, match="more than"):
+        unpack_now(coding, empty * (MAX_MEMBERS + 1), LIMIT)
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"zstd"])
+def test_what_lies_behind_a_member_is_not_copied_for_each(coding: bytes) -> None:
+    """Else the time for a body would grow with the square of its length."""
+    body = PACK[coding](b"") * 4 + PACK[coding](random.Random(1).randbytes(8 * LIMIT))
+    tracemalloc.start()
+    with pytest.raises(BombError):
+        unpack_now(coding, body, 2**18)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < LIMIT
