@@ -88,9 +88,11 @@ class Batches:
             self._limits.admit(relay, request.scope, len(items))
             cargo = Cargo(items, scope_of(relay), self._envelopes)
             await cargo.sort()
-            if cargo.unknown:
-                await self._look_again(cargo, deadline)
-            await cargo.publish(self._publisher, deadline)
+            async with asyncio.TaskGroup() as publishing:
+                cargo.publish(self._publisher, deadline, publishing)
+                if cargo.unknown:  # the others do not wait for them
+                    await self._look_again(cargo, deadline)
+                    cargo.publish(self._publisher, deadline, publishing)
             return self._answer(cargo)
 
     async def _check(self, request: Request, deadline: float) -> RegistryRecord:

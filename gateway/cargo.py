@@ -22,8 +22,6 @@ from gateway.publish import OverloadedError, Publisher
 AT_A_TIME = 500
 """Items that are looked at before other requests get their turn: a few ms."""
 
-_Answer = asyncio.Future[Receipt | None]
-
 
 class Rejected(msgspec.Struct, omit_defaults=True):
     """An item that was not accepted; with `retry`, sending it again may help."""
@@ -42,14 +40,6 @@ class _Loaded:
     def __init__(self) -> None:
         self.places: list[int] = []
         self.pieces: list[bytes] = []
-
-    def in_order(self) -> "_Loaded":
-        """The same by place: what was unknown at first came later."""
-        ordered = _Loaded()
-        ordered.places = sorted(self.places)
-        pieces = dict(zip(self.places, self.pieces, strict=True))
-        ordered.pieces = [pieces[place] for place in ordered.places]
-        return ordered
 
 
 class Cargo:
@@ -73,6 +63,8 @@ class Cargo:
         self._failed: Counter[tuple[str, Result]] = Counter()
         self.unknown: list[int] = []
         """Places of items whose entities are not registered, as far as is known here."""
+        self._strangers: set[tuple[str, str | None]] = set()
+        """Those entities: what comes of one later in the batch does not go before that."""
         self.receipts: list[str | None] = [None] * len(items)
         self.ignored: set[str] = set()
         self.ignored_count = 0
@@ -89,7 +81,7 @@ class Cargo:
     def _sort(self, places: Iterable[int]) -> None:
         """The same for the items in some places. It runs a million times a minute."""
         items, scope, now = self._items, self._scope, time.time()
-        find, loaded = self._envelopes.find, self._loaded
+        find, loaded, strangers = self._envelopes.find, self._loaded, self._strangers
         for place in places:
             item: Any = items[place]
             if item.fault:
@@ -99,7 +91,8 @@ class Cargo:
                 self._reject(place, f"the {item.kind} is not in the scope of this relay")
                 continue
             envelope = find(item.kind, item.id)
-            if envelope is None:
+            if envelope is None or (strangers and (item.kind, item.id) in strangers):
+                strangers.add((item.kind, item.id))
                 self.unknown.append(place)
                 continue
             body = item.body
@@ -120,33 +113,21 @@ class Cargo:
     def look_again(self) -> None:
         """Sort what was unknown, now that the registry has been read to its end."""
         unknown, self.unknown = self.unknown, []
+        self._strangers.clear()
         self._sort(unknown)
         for place in self.unknown:
             self._reject(place, f"the {self._items[place].kind} is not registered")
-        self._loaded = {number: loaded.in_order() for number, loaded in self._loaded.items()}
 
     def leave_unknown(self, error: str) -> None:
         """Reject what is unknown, since the registry could not be read."""
         for place in self.unknown:
             self._reject(place, error, "unconfirmed")
 
-    async def publish(self, publisher: Publisher, deadline: float) -> None:
-        """Publish what was sorted, and wait for the fate of all of it."""
-        sent = [
-            group
-            for partition, loaded in self._loaded.items()
-            for group in self._queue(publisher, partition, loaded, deadline)
-        ]
-        receipts = self.receipts
-        for places, answer in sent:
-            first = await answer
-            if first is None:
-                for place in places:
-                    self._reject(place, "Kafka did not confirm it in time", "unconfirmed")
-                continue
-            start = f"{first.partition}-{first.offset}-"
-            for index, place in enumerate(places, first.index):
-                receipts[place] = f"{start}{index}"
+    def publish(self, publisher: Publisher, deadline: float, publishing: asyncio.TaskGroup) -> None:
+        """Publish what was sorted since; what became of it is known when `publishing` has ended."""
+        loaded, self._loaded = self._loaded, defaultdict(_Loaded)
+        for partition, load in loaded.items():
+            publishing.create_task(self._publish(publisher, partition, load, deadline))
 
     def rejected(self) -> list[Rejected]:
         """What was not accepted, in the order of the items."""
@@ -161,26 +142,35 @@ class Cargo:
             counts[kind, "received"] = items[kind] - failed
         return counts
 
-    def _queue(
-        self, publisher: Publisher, partition: int, loaded: _Loaded, deadline: float
-    ) -> list[tuple[list[int], _Answer]]:
-        """Queue the submissions of one partition, in groups that fit frames."""
-        loop = asyncio.get_running_loop()
-        sent: list[tuple[list[int], _Answer]] = []
+    async def _publish(
+        self, publisher: Publisher, partition: int, load: _Loaded, deadline: float
+    ) -> None:
+        """Publish the submissions of one partition, in groups that fit frames.
+
+        Each waits for the one before it. Behind one that was not confirmed nothing is sent: who
+        sends that again would otherwise put older values behind newer ones.
+        """
+        loop, receipts = asyncio.get_running_loop(), self.receipts
         start = 0
-        for pieces, count in grouped(loaded.pieces):
-            places = loaded.places[start : start + count]
-            start += count
-            answer: _Answer = loop.create_future()
+        for pieces, count in grouped(load.pieces):
+            answer: asyncio.Future[Receipt | None] = loop.create_future()
             try:
                 publisher.queue(partition, pieces, deadline, answer, count)
             except OverloadedError as error:
                 self.retry_after = error.retry_after
-                for place in places:
+                for place in load.places[start:]:
                     self._reject(place, "too many submissions wait for Kafka", "overloaded")
-            else:
-                sent.append((places, answer))
-        return sent
+                return
+            first = await answer
+            if first is None:
+                for place in load.places[start:]:
+                    self._reject(place, "Kafka did not confirm it in time", "unconfirmed")
+                return
+            end = start + count
+            receipt = f"{first.partition}-{first.offset}-"
+            for index, place in enumerate(load.places[start:end], first.index):
+                receipts[place] = f"{receipt}{index}"
+            start = end
 
     def _reject(self, place: int, error: str, result: Result = "refused") -> None:
         item = self._items[place]

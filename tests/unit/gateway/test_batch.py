@@ -12,11 +12,16 @@ import pytest
 from backports import zstd
 
 from contract.frame import Submission, entity_key, partition_of
+from contract.kinds import CLIENT
 from contract.position import Receipt
+from contract.registry import encode_record
 from gateway.batch import MAX_BYTES
-from gateway.items import MAX_ITEMS
+from gateway.cargo import Cargo
+from gateway.items import MAX_ITEMS, ItemsDecoder
+from gateway.link import Appended, SendError
 from gateway.settings import GatewaySettings
 from tests.unit.gateway.conftest import Api
+from tests.unit.gateway.test_envelopes import knowing, record_of
 
 PATH = "/api/v1/metrics"
 SUBMISSIONS = "tobogganing_gateway_submissions_total"
@@ -291,6 +296,70 @@ async def test_what_finds_no_room_may_be_sent_again(api: Api, post: Post) -> Non
     assert all(each["retry"] for each in body["rejected"])
     overloaded = api.sample(SUBMISSIONS, kind="client", result="overloaded")
     assert overloaded == len(body["rejected"])
+
+
+async def test_behind_what_failed_or_found_no_room_nothing_goes(api: Api, post: Post) -> None:
+    """Who sends the rest again would put its older values behind newer ones."""
+    items = [item("c1", metrics={"bytes_sent": number}) for number in range(1_200)]
+    api.publisher.max_waiting = 499
+    answer = await post(items)
+    assert (answer.status_code, answer.json()["accepted"]) == (503, 0)
+    assert api.submissions.frames == []
+
+    api.publisher.max_waiting = 20_000
+    send, sent = api.submissions.send, 0
+
+    async def fails_once(topic: str, value: bytes, *, partition: int) -> Appended:
+        nonlocal sent
+        sent += 1
+        if sent == 2:
+            raise SendError("lost")
+        return await send(topic, value, partition=partition)
+
+    api.submissions.send = fails_once  # type: ignore[method-assign]
+    body = (await post(items)).json()
+    assert body["accepted"] == 500
+    assert [each["index"] for each in body["rejected"]] == list(range(500, 1_200))
+    assert all(each["retry"] for each in body["rejected"])
+    assert sum(len(frame.submissions) for _, frame in api.submissions.frames) == 500
+
+
+async def test_what_is_known_does_not_wait_for_what_is_not(api: Api, post: Post) -> None:
+    left, answered = asyncio.Event(), asyncio.Event()
+    send = api.submissions.send
+
+    async def notice(topic: str, value: bytes, *, partition: int) -> Appended:
+        left.set()
+        return await send(topic, value, partition=partition)
+
+    async def catch_up(timeout: float) -> None:
+        await answered.wait()
+
+    api.submissions.send = notice  # type: ignore[method-assign]
+    api.registry.follower.catch_up = catch_up  # type: ignore[method-assign]
+    batch = asyncio.create_task(post([item("x"), item("c1")]))
+    await asyncio.wait_for(left.wait(), 10)
+    answered.set()
+    body = (await batch).json()
+    assert (body["accepted"], [each["id"] for each in body["rejected"]]) == (1, ["x"])
+
+
+async def test_who_becomes_known_in_the_middle_of_a_batch_keeps_the_order() -> None:
+    """A batch is sorted in parts, between which the registry is read."""
+    state, envelopes = knowing()
+    items = ItemsDecoder().decode_array(
+        json.dumps([item("x-1", metrics={"bytes_sent": n}) for n in range(600)]).encode(), 0.0
+    )
+    assert isinstance(items, list)
+    cargo = Cargo(items, None, envelopes)
+    sorting = asyncio.create_task(cargo.sort())
+    await asyncio.sleep(0)
+    record = record_of(CLIENT)
+    state.apply(0, record.key, encode_record(record))
+    await sorting
+    assert cargo.unknown == list(range(600))
+    cargo.look_again()
+    assert cargo.unknown == []
 
 
 async def test_too_many_items_are_413(api: Api, post: Post) -> None:
