@@ -15,7 +15,7 @@ from bench import machine, report
 from bench.logs import quiet
 from bench.plans import QUICK, SMALLEST, WHOLE
 from bench.run import SUBJECTS, measure
-from bench.targets import reached
+from bench.targets import missing, reached
 from bench.wrong import WrongResultError
 from tobogganing.local.errors import LocalError
 from tobogganing.local.place import CHECKOUT
@@ -34,6 +34,8 @@ RESULTS = CHECKOUT / "build" / "bench"
 @click.option("--results", default=RESULTS, type=Path, help="Folder for figures, tables, plots.")
 def main(quick: bool, smallest: bool, publish: bool, only: tuple[str, ...], results: Path) -> None:
     """Measure everything; print tables."""
+    if publish and (only or quick or smallest):
+        raise click.UsageError("--publish shows one whole run: leave out what makes it smaller")
     quiet()
     plan = SMALLEST if smallest else QUICK if quick else WHOLE
     busy = machine.load()
@@ -41,6 +43,8 @@ def main(quick: bool, smallest: bool, publish: bool, only: tuple[str, ...], resu
         about = machine.describe(with_peers=plan.peers)
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             figures = uvloop.run(measure(plan, Path(folder), only or tuple(SUBJECTS)))
+        if plan is WHOLE and not only and (absent := missing(figures)):
+            raise WrongResultError(f"nothing was measured of {'; '.join(absent)}")
     except (WrongResultError, LocalError) as error:
         print(f"NO FIGURES: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         raise SystemExit(1) from None

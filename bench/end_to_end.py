@@ -1,11 +1,14 @@
 """Everything at once, at a steady rate: how old is what a scrape shows, and does memory stay flat.
 
-Freshness is the time from a batch's answer to the last byte of a scrape that shows all of it. Every
-scrape is looked into; at the end everything is compared: topics, ledger, every sample of every
-client.
+Freshness is the time from a batch's answer to the last byte of a scrape that shows all of it. A
+scrape begins each second, also while one before it lasts: else the worst moments would count once.
+Every scrape is looked into; at the end everything is compared: topics, ledger, every sample of
+every client.
 """
 
 import asyncio
+import contextlib
+import itertools
 import statistics
 import time
 from collections.abc import Sequence
@@ -15,6 +18,7 @@ from bench.fleet import Clients
 from bench.load import split_answer
 from bench.pipeline import Pipeline
 from bench.processes import Meter
+from bench.scraping import find_values
 from bench.submitting import BATCH, Batches
 from bench.trials import Figures, percentile
 from bench.whole import Whole, newest, whole
@@ -24,8 +28,10 @@ from tobogganing.local.ports import LOOPBACK
 
 SUBJECT = "End to end"
 CHANNELS = 16
-PAUSE = 0.8
-"""Seconds between two scrapes: about one a second, where Prometheus makes four a minute."""
+EVERY = 1.0
+"""Seconds from one scrape's begin to the next one's, where Prometheus makes four a minute."""
+AT_ONCE = 3
+"""Scrapes at a time: the exporter cuts off who is slow of more than four."""
 LOOKED_AT = 5
 """Clients of a batch that each scrape is searched for."""
 
@@ -71,7 +77,9 @@ class Run:
         self.freshness: list[float] = []
         self.answers: list[float] = []
         self.memory: list[dict[str, float]] = []
-        self._newest: asyncio.Queue[_Answered] = asyncio.Queue(maxsize=1)
+        self._newest: _Answered | None = None
+        self._over = asyncio.Event()
+        self._places = asyncio.Semaphore(AT_ONCE)
         self._work = Batches(
             everything.acknowledged, clients, self.batches * BATCH, everything.relay_key
         )
@@ -86,17 +94,18 @@ class Run:
         began = time.perf_counter()
         try:
             async with asyncio.TaskGroup() as tasks:
-                watchers = [tasks.create_task(self._scrape()), tasks.create_task(self._weigh())]
+                tasks.create_task(self._scrape())
+                weighing = tasks.create_task(self._weigh())
                 async with asyncio.TaskGroup() as sending:
                     for number in range(self.batches):
                         await asyncio.sleep(began + number * self.interval - time.perf_counter())
                         channel = await channels.get()
                         sending.create_task(self._send(channel, channels))
                 seconds = time.perf_counter() - began
-                for watcher in watchers:
-                    watcher.cancel()
+                weighing.cancel()
+                self._over.set()
         except* WrongResultError as errors:
-            raise errors.exceptions[0] from None
+            raise _first(errors) from None
         finally:
             for channel in opened:
                 channel.close()
@@ -113,36 +122,50 @@ class Run:
         self.answers.append(now - began)
         receipts = self._work.receipts(first, status, body)
         self.everything.take(receipts, first)
-        if self._newest.empty():
-            self._newest.put_nowait(_Answered(first, newest(receipts), now))
+        self._newest = _Answered(first, newest(receipts), now)
 
     async def _scrape(self) -> None:
-        while True:
-            self._drop_old()
-            batch = await self._newest.get()
-            page = await self.everything.scrape(batch.receipts)
-            self.freshness.append(page.ended - batch.at)
-            self._look_into(page.body, batch)
-            await asyncio.sleep(PAUSE)
+        """Scrape on time until all was sent, and then what has begun to its end."""
+        began = time.perf_counter()
+        async with asyncio.TaskGroup() as scrapes:
+            for number in itertools.count(1):
+                with contextlib.suppress(TimeoutError):
+                    pause = began + number * EVERY - time.perf_counter()
+                    await asyncio.wait_for(self._over.wait(), pause)
+                batch, self._newest = self._newest, None
+                if batch is not None:
+                    scrapes.create_task(self._look(batch))
+                if self._over.is_set():
+                    return
 
-    def _drop_old(self) -> None:
-        """Forget a batch that was answered while nobody looked: its time is over."""
-        if not self._newest.empty():
-            self._newest.get_nowait()
-
-    def _look_into(self, body: bytes, batch: _Answered) -> None:
-        for number in range(batch.first, batch.first + BATCH, BATCH // LOOKED_AT):
-            id = self.clients.id(number)
-            shown = body.find(b'tobogganing_client_bytes_sent{client_id="%b"' % id.encode())
-            line = body[shown : body.find(b"\n", shown)]
-            least = self.clients.metrics(number)["bytes_sent"]
-            if shown < 0 or float(line.rpartition(b" ")[2]) < least:
-                raise WrongResultError(f"a scrape shows {line!r}, but {least} was answered before")
+    async def _look(self, batch: _Answered) -> None:
+        """Wait for a scrape that shows a batch, and see whether it does."""
+        async with self._places:
+            page = await self.everything.packed_scrape(batch.receipts)
+        self.freshness.append(page.ended - batch.at)
+        least = {
+            b'tobogganing_client_bytes_sent{client_id="%b"'
+            % self.clients.id(number).encode(): self.clients.metrics(number)["bytes_sent"]
+            for number in range(batch.first, batch.first + BATCH, BATCH // LOOKED_AT)
+        }
+        shown = await asyncio.to_thread(find_values, page.body, list(least))
+        for start, value in least.items():
+            if shown.get(start, -1.0) < value:
+                raise WrongResultError(
+                    f"a scrape shows {shown.get(start)} for {start!r}, but {value} was answered"
+                )
 
     async def _weigh(self) -> None:
         while True:
             self.memory.append(self.everything.memory())
             await asyncio.sleep(1)
+
+
+def _first(error: BaseException) -> BaseException:
+    """What is wrong, out of the groups that tasks have put around it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def growth(memory: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -63,7 +63,14 @@ class Driver:
         self._open = 0
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[None] = self._loop.create_future()
+        others = self._loop.get_exception_handler()
         self._loop.set_exception_handler(self._on_error)
+        try:
+            await self._run()
+        finally:
+            self._loop.set_exception_handler(others)
+
+    async def _run(self) -> None:
         self._tasks = {self._loop.create_task(self._connect()) for _ in range(self.connections)}
         answered = -1
         while not self._done.done():

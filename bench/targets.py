@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from bench.trials import Figures, ratio
 
+Figure = Callable[[Sequence[Figures]], float | None]
+
 
 class Target(NamedTuple):
     """One aim: `figure` finds its value in a run's figures, or None where it was not measured."""
@@ -12,7 +14,7 @@ class Target(NamedTuple):
     text: str
     most: float
     unit: str
-    figure: Callable[[Sequence[Figures]], float | None]
+    figure: Figure
 
 
 class Reached(NamedTuple):
@@ -32,9 +34,7 @@ def _find(figures: Sequence[Figures], subject: str, system: str, case: str) -> F
     )
 
 
-def _of(
-    subject: str, system: str, case: str, name: str
-) -> Callable[[Sequence[Figures]], float | None]:
+def _of(subject: str, system: str, case: str, name: str) -> Figure:
     def figure(figures: Sequence[Figures]) -> float | None:
         found = _find(figures, subject, system, case)
         return None if found is None or name not in found.figures else found.median(name)
@@ -47,7 +47,7 @@ def _ratio(
     below: tuple[str, str, str],
     name: str,
     processes: tuple[str, str],
-) -> Callable[[Sequence[Figures]], float | None]:
+) -> Figure:
     """One figure of one process of each: the median of the rounds' ratios."""
 
     def figure(figures: Sequence[Figures]) -> float | None:
@@ -59,6 +59,18 @@ def _ratio(
         )
 
     return figure
+
+
+def _quotient(above: Figure, below: Figure) -> Figure:
+    def figure(figures: Sequence[Figures]) -> float | None:
+        upper, lower = above(figures), below(figures)
+        return None if upper is None or not lower else upper / lower
+
+    return figure
+
+
+def _inverse(asked: float, below: Figure) -> Figure:
+    return _quotient(lambda _: asked, below)
 
 
 _FLOOR_US = 24.7
@@ -73,6 +85,7 @@ _FRAMES = ("Processor", "Tobogganing", "1 worker, frames of 50, 200,000 ")
 _TWO = ("Processor", "Tobogganing", "2 workers, frames of 50, 200,000 ")
 _STORE = ("Exporter", "Tobogganing", "the store of 100,000 clients")
 _STARTED = ("Exporter", "Tobogganing", "shard 1/1 of 100,000 clients")
+_SCRAPE = ("Scrape", "Tobogganing", "100,000 clients, gzip")
 _AT_ONCE = ("End to end", "Tobogganing", "20,000 a second")
 _ASKED, _FLAT = "asked to reached", "memory, last quarter to second"
 _US = "µs CPU"
@@ -161,6 +174,12 @@ TARGETS = (
     ),
     Target("Processor, frames of 50", 20, _US, _of(*_FRAMES, "cpu processor")),
     Target(
+        "The same: 40,000 a second to reached",
+        1,
+        "times",
+        _inverse(40_000, _of(*_FRAMES, "per second")),
+    ),
+    Target(
         "Processor, two workers against one",
         1.1,
         "times",
@@ -179,13 +198,31 @@ TARGETS = (
         "Scrape of 100,000 clients, gzip, over HTTP",
         0.3,
         "s",
-        _of("Scrape", "Tobogganing", "100,000 clients, gzip", "seconds"),
+        _of(*_SCRAPE, "seconds"),
     ),
     Target(
-        "Exporter, memory a client, after scrapes",
+        "The same, of clients whose values are all different",
+        0.3,
+        "s",
+        _of(*_STARTED, "http_gzip_seconds"),
+    ),
+    Target(
+        "The same, to a Pushgateway",
+        round(1 / 30, 3),
+        "times its time",
+        _quotient(_of(*_SCRAPE, "seconds"), _of("Scrape", "Pushgateway", "", "seconds")),
+    ),
+    Target(
+        "Exporter, memory a client beyond an empty one's, after scrapes",
         1600,
         "bytes",
-        _of(*_STARTED, "bytes_per_client_after_identity"),
+        _of(*_STARTED, "bytes_per_client_at_most"),
+    ),
+    Target(
+        "Exporter, memory a client, all of it, of 100,000",
+        1600,
+        "bytes",
+        _of(*_SCRAPE, "bytes a client"),
     ),
     Target("End to end, 20,000 a second: asked to reached", 1.03, "times", _of(*_AT_ONCE, _ASKED)),
     Target(
@@ -201,6 +238,11 @@ TARGETS = (
         _of(*_AT_ONCE, "fresh p99 ms"),
     ),
 )
+
+
+def missing(figures: Sequence[Figures]) -> list[str]:
+    """The aims of which nothing was measured."""
+    return [target.text for target in TARGETS if target.figure(figures) is None]
 
 
 def reached(figures: Sequence[Figures]) -> list[Reached]:

@@ -55,7 +55,7 @@ class Whole:
             if receipt > self.last.get(receipt.partition, receipt._replace(offset=-1)):
                 self.last[receipt.partition] = receipt
 
-    async def scrape(self, after: Sequence[Receipt]) -> Page:
+    async def packed_scrape(self, after: Sequence[Receipt]) -> Page:
         """What the exporter shows once it shows these submissions, asked as Prometheus asks: gzip.
 
         Raises:
@@ -63,7 +63,11 @@ class Whole:
         """
         query = "&".join(f"after={receipt}" for receipt in after)
         headers = self.token | {"accept-encoding": "gzip"}
-        page = await fetch(self.exporter.port, f"/metrics?{query}", headers)
+        return await fetch(self.exporter.port, f"/metrics?{query}", headers)
+
+    async def scrape(self, after: Sequence[Receipt]) -> Page:
+        """The same, unpacked."""
+        page = await self.packed_scrape(after)
         return page._replace(body=await asyncio.to_thread(igzip.decompress, page.body))
 
     async def check(self, clients: Clients, numbers: Sequence[int]) -> Page:
