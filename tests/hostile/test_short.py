@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from tests.hostile.attacks import Attack, Seen, Victim, under
-from tests.hostile.trials import HEAD, MAX_GROWTH, Line, Trials, attacked
+from tests.hostile.trials import HEAD, MAX_GROWTH, MAX_IN_ALL, Line, Trials, attacked
 
 SECONDS = 1.0
 NAMES = ["idle", "slow-bodies", "unfinished-bodies", "pipelined-unread", "zstd-bombs", "tiny-items"]
@@ -18,7 +18,7 @@ async def test_whoever_attacks_the_healthy_are_served(tmp_path: Path) -> None:
     assert [line.attack for line in lines[1:-1]] == NAMES
     assert len(told) == len(NAMES)
     for line in lines:
-        assert line.is_good, f"{line.attack}: +{line.grown} bytes"
+        assert line.is_good, f"{line.attack}: +{line.grown} bytes, +{line.in_all} in all"
         assert line.seconds
         assert len(line.row()) == len(HEAD)
 
@@ -49,8 +49,9 @@ def test_statuses_are_seen() -> None:
 
 
 def test_growth_is_judged() -> None:
-    def line(grown: int) -> Line:
-        return Line("idle", 1, 0, {}, grown, [0.1])
+    def line(grown: int, in_all: int) -> Line:
+        return Line("idle", 1, 0, {}, grown, in_all, [0.1])
 
-    assert line(MAX_GROWTH).is_good
-    assert not line(MAX_GROWTH + 1).is_good
+    assert line(MAX_GROWTH, MAX_IN_ALL).is_good
+    assert not line(MAX_GROWTH + 1, MAX_IN_ALL).is_good
+    assert not line(MAX_GROWTH, MAX_IN_ALL + 1).is_good
