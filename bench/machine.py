@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench import peers
+from bench.collector import VERSION, build_collector
 from tobogganing.local.install import install_kafka
 from tobogganing.local.place import CHECKOUT
 
@@ -35,6 +36,8 @@ def describe(*, with_peers: bool) -> list[tuple[str, str]]:
     if with_peers:
         told = ", ".join(f"{name} {version}" for name, version in peers.versions().items())
         found.append(("Beside it, of Debian", told))
+        if build_collector() is not None:
+            found.append(("Beside it, built with Go", f"OpenTelemetry Collector {VERSION}"))
     return found
 
 

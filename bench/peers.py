@@ -16,7 +16,6 @@ from bench.fleet import UNIT, Clients
 from bench.load import Address, Driver, post
 from bench.processes import cores, running
 from bench.scraping import fetch
-from bench.submitting import BATCH
 from bench.trials import Target
 from bench.wrong import WrongResultError
 from contract.kinds import CLIENT
@@ -54,24 +53,35 @@ class Peer:
     page: str
     """Path that shows everything as Prometheus reads it."""
     numbers: _Numbers = field(default_factory=_Numbers)
+    showing: int | None = None
+    """Port of that page, where it is another one."""
 
     @property
     def address(self) -> Address:
         return Address(LOOPBACK, self.port)
 
+    @property
+    def page_port(self) -> int:
+        return self.port if self.showing is None else self.showing
+
+
+def shown_values(clients: Clients, number: int) -> dict[str, float]:
+    """A client's six gauges by their names."""
+    values = {**clients.metrics(number), CLIENT.last_check_in.field: CHECK_IN + number}
+    return {family.name: values[family.field] for family in CLIENT.families}
+
 
 def gauges(clients: Clients, number: int, *, with_id: bool, typed: bool) -> bytes:
     """A client's six gauges as text; with `typed`, each after a line with its type."""
-    values = {**clients.metrics(number), CLIENT.last_check_in.field: CHECK_IN + number}
     labels = clients.labels(number)
     if with_id:
         labels = {CLIENT.id_label: clients.id(number), **labels}
     shown = ",".join(f'{name}="{value}"' for name, value in labels.items())
     lines = []
-    for family in CLIENT.families:
+    for name, value in shown_values(clients, number).items():
         if typed:
-            lines.append(f"# TYPE {family.name} gauge\n")
-        lines.append(f"{family.name}{{{shown}}} {values[family.field]}\n")
+            lines.append(f"# TYPE {name} gauge\n")
+        lines.append(f"{name}{{{shown}}} {value}\n")
     return "".join(lines).encode()
 
 
@@ -117,7 +127,7 @@ class Pushes:
     async def _wrong(self) -> list[str]:
         if self.peer.page.startswith("/federate"):
             await fetch(self.peer.port, "/internal/force_flush")
-        page = await fetch(self.peer.port, self.peer.page)
+        page = await fetch(self.peer.page_port, self.peer.page)
         shown = {int(id): int(float(value)) - UNIT for id, value in _SHOWN.findall(page.body)}
         pushed = range(self.first, self._end)
         return [
@@ -207,13 +217,8 @@ def import_target(peer: Peer, clients: Clients, connections: int, size: int = 1)
     return Target(peer.name, case, peer.address, {peer.name: peer.pid}, work, connections)
 
 
-async def fill(peer: Peer, clients: Clients) -> None:
+async def fill(target: Target, clients: Clients) -> None:
     """Push every client once, outside any measurement."""
-    target = (
-        import_target(peer, clients, 4, BATCH)
-        if peer.page.startswith("/federate")
-        else push_target(peer, clients, 32)
-    )
     work = target.work(clients.size)
     await Driver(target.address, work, target.connections).run()
     await work.check()

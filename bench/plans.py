@@ -50,7 +50,7 @@ def _exporter(clients: int, rows: int) -> tuple[str, ...]:
 
 WHOLE = Plan(
     rounds=4,
-    singles=12_000,
+    singles=10_000,
     batched=250_000,
     clients=10_000,
     headends=1_000,

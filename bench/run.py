@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from bench import end_to_end, growth, scrapes
+from bench.collector import build_collector, collector, otlp_target
 from bench.edge import edge
 from bench.fleet import Clients
 from bench.floor import floor, floor_target
@@ -61,10 +62,13 @@ async def _gateway(plan: Plan, folder: Path) -> list[Figures]:
             if plan.checking_pushgateway:
                 checked = await stack.enter_async_context(pushgateway(ours.folder, checks=True))
                 few = Clients(CHECKED_GROUPS)
-                await fill(checked, few)
+                await fill(push_target(checked, few, 32), few)
                 targets.append(push_target(checked, few, 32, CHECKED_PUSHES / plan.singles))
             stored = await stack.enter_async_context(victoria(ours.folder))
             targets += [import_target(stored, clients, number) for number in (32, 256)]
+            if (program := build_collector()) is not None:
+                collected = await stack.enter_async_context(collector(program, ours.folder))
+                targets += [otlp_target(collected, clients, number) for number in (32, 256)]
         return await compete("Gateway", targets, plan.singles, plan.rounds)
 
 
@@ -80,6 +84,9 @@ async def _batches(plan: Plan, folder: Path) -> list[Figures]:
         if plan.peers:
             stored = await stack.enter_async_context(victoria(ours.folder))
             targets.append(import_target(stored, clients, 4, BATCH))
+            if (program := build_collector()) is not None:
+                collected = await stack.enter_async_context(collector(program, ours.folder))
+                targets.append(otlp_target(collected, clients, 4, BATCH))
         return await compete("Gateway, batches", targets, plan.batched, plan.rounds)
 
 

@@ -1,6 +1,6 @@
 """A scrape of everything: how long it takes, and the CPU time and memory it costs.
 
-The exporter, a Pushgateway and VictoriaMetrics hold the same clients and are scraped in turn. Each
+The exporter and the systems beside it hold the same clients and are scraped in turn. Each
 body is compared with what was pushed.
 """
 
@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 from aiokafka import AIOKafkaProducer
 
+from bench.collector import build_collector, collector, otlp_target
 from bench.fleet import Clients
-from bench.peers import fill, pushgateway, victoria
+from bench.peers import fill, import_target, push_target, pushgateway, victoria
 from bench.pipeline import Pipeline
 from bench.processes import Meter, cores, resident_bytes
 from bench.scraping import check_scrape, fetch
+from bench.submitting import BATCH
 from bench.trials import Figures
 from contract.frame import entity_key, partition_of
 from contract.kinds import CLIENT
@@ -89,10 +91,19 @@ async def measure(
             _Page(ours[0], True, *ours[1:], headers=packed),
         ]
         if peers:
-            for each in (pushgateway(pipeline.folder, checks=False), victoria(pipeline.folder)):
-                peer = await stack.enter_async_context(each)
-                await fill(peer, clients)
-                pages.append(_Page(peer.name, False, peer.pid, peer.port, peer.page, {}))
+            folder, enter = pipeline.folder, stack.enter_async_context
+            pushed = await enter(pushgateway(folder, checks=False))
+            await fill(push_target(pushed, clients, 32), clients)
+            stored = await enter(victoria(folder))
+            await fill(import_target(stored, clients, 4, BATCH), clients)
+            others = [pushed, stored]
+            if (program := build_collector()) is not None:
+                collected = await enter(collector(program, folder))
+                await fill(otlp_target(collected, clients, 4, BATCH), clients)
+                others.append(collected)
+            pages += [
+                _Page(each.name, False, each.pid, each.page_port, each.page, {}) for each in others
+            ]
         size = f"{clients.size:,} clients"
         found = [
             Figures(SUBJECT, page.system, f"{size}, gzip" if page.packed else size)

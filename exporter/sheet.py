@@ -40,10 +40,11 @@ class Sheet:
         self._cards: list[str | bytes] = []
         self._gaps = array("B")
         self._all_gaps = 0
+        self._shown = 0
 
     def __len__(self) -> int:
         """Number of entities with series."""
-        return len(self._cards) - self._cards.count(NO_SERIES)
+        return self._shown
 
     @property
     def series(self) -> int:
@@ -138,6 +139,7 @@ class Sheet:
         if gaps != self._gaps[slot]:
             self._all_gaps += gaps - self._gaps[slot]
             self._gaps[slot] = gaps
+        self._shown += (card != NO_SERIES) - (self._cards[slot] != NO_SERIES)
         self._cards[slot] = card
 
     def _new_slot(self, key: bytes) -> int:

@@ -1,11 +1,13 @@
 """`tobogganing gateway`: a gateway alone on its port, in one process or several."""
 
 import asyncio
+import os
 import sys
 
 from gateway.settings import GatewaySettings
 from service.logs import configure_logs
 from service.settings import SettingsError, load_settings
+from service.shared_metrics import FOLDER_VARIABLE
 from service.tasks import EXIT_MISCONFIGURED
 from service.workers import Place, Workers
 
@@ -14,7 +16,7 @@ def main(workers: int = 1) -> None:
     """Serve until SIGTERM or SIGINT; exit with status 2 if the environment is not right."""
     try:
         settings = load_settings(GatewaySettings)
-        if workers > 1:
+        if workers > 1 or FOLDER_VARIABLE in os.environ:  # which the parent keeps clean
             configure_logs(settings, "gateway")
             kept = Workers("gateway", workers, settings, settings.grace_seconds)
             sys.exit(asyncio.run(kept.run()))

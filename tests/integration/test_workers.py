@@ -13,8 +13,9 @@ import httpx
 import pytest
 
 from service.settings import KafkaSettings
-from tests.integration.processes import ADMIN_TOKEN, METRICS_TOKEN, Service
+from tests.integration.processes import ADMIN_TOKEN, METRICS_TOKEN, Service, freeze
 from tests.integration.test_gateway import registered
+from tobogganing.local.cluster import Cluster
 
 WORKERS = 3
 RECEIVED = 'tobogganing_gateway_submissions_total{kind="client",result="received"}'
@@ -27,18 +28,23 @@ FRAMES = "tobogganing_gateway_frame_submissions_sum"
 WAITING = "tobogganing_gateway_waiting_submissions"
 
 
-@pytest.fixture
-async def service(
-    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
-) -> AsyncIterator[Service]:
+def gateway(
+    workers: int, kafka: KafkaSettings, folder: Path, signing_keys: str, **extra: str
+) -> Service:
     environ = {
         "ADMIN_TOKEN": ADMIN_TOKEN,
         "SIGNING_KEYS_DIR": signing_keys,
         "RATE_LIMIT_PER_MINUTE": "0",
-        "TMPDIR": str(tmp_path),
+        "TMPDIR": str(folder),
     }
-    module = f"tobogganing gateway --workers {WORKERS}"
-    async with Service(module, kafka_settings, tmp_path, **environ) as service:
+    return Service(f"tobogganing gateway --workers {workers}", kafka, folder, **environ, **extra)
+
+
+@pytest.fixture
+async def service(
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
+) -> AsyncIterator[Service]:
+    async with gateway(WORKERS, kafka_settings, tmp_path, signing_keys) as service:
         await service.ready()
         yield service
 
@@ -91,19 +97,54 @@ async def test_metrics_add_up_whoever_is_asked(service: Service) -> None:
         assert not any("pid=" in name for name in samples)
 
 
-async def test_waiting_submissions_add_up(service: Service) -> None:
-    """A gauge: of those that live."""
-    headers = await registered(service, "c")
-    assert await submit(service, headers, 30) == [200] * 30
-    samples = await scrape(service)
-    assert WAITING in samples
-    for pid in workers_of(service):
-        os.kill(pid, signal.SIGSTOP)
-    flying = asyncio.create_task(submit(service, headers, 40))
-    for pid in workers_of(service):
-        os.kill(pid, signal.SIGCONT)
-    assert await flying == [200] * 40
-    await until(service, WAITING, 0)
+async def test_waiting_submissions_add_up(
+    own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
+) -> None:
+    """A gauge: what waits in each while Kafka stands still."""
+    kafka = KafkaSettings(
+        kafka_bootstrap_servers=own_kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
+    )
+    broker = own_kafka.brokers[0].process
+    assert broker is not None
+    async with gateway(WORKERS, kafka, tmp_path, signing_keys) as service:
+        await service.ready()
+        headers = await registered(service, "c")
+        assert await submit(service, headers, 30) == [200] * 30
+        freeze(broker.pid)
+        try:
+            flying = asyncio.create_task(submit(service, headers, 40))
+            await until(service, WAITING, 40)
+        finally:
+            os.kill(broker.pid, signal.SIGCONT)
+        assert await flying == [200] * 40
+        await until(service, WAITING, 0)
+
+
+@pytest.mark.parametrize("workers", [1, WORKERS])
+async def test_what_an_earlier_run_has_counted_is_not_counted(
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str, workers: int
+) -> None:
+    """In a folder that somebody chose, which is there after a kill."""
+    folder = tmp_path / "metrics"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("not ours")
+    chosen = {"PROMETHEUS_MULTIPROC_DIR": str(folder)}
+    async with gateway(workers, kafka_settings, tmp_path, signing_keys, **chosen) as service:
+        await service.ready()
+        headers = await registered(service, "c")
+        assert await submit(service, headers, 20) == [200] * 20
+        pids = workers_of(service)
+        assert len(pids) == workers
+        await service.end(signal.SIGKILL)
+        async with asyncio.timeout(15):
+            while any(is_running(pid) for pid in pids):
+                await asyncio.to_thread(os.sched_yield)
+        assert list(folder.glob("*.db"))
+        await service.start()
+        await service.ready()
+        assert await submit(service, headers, 10) == [200] * 10
+        await until(service, RECEIVED, 10)
+        assert (folder / "notes.txt").exists()
 
 
 async def test_a_worker_that_is_killed_is_replaced_and_nothing_uncounted(service: Service) -> None:
