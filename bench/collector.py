@@ -16,6 +16,7 @@ from bench.fleet import Clients
 from bench.load import post
 from bench.peers import Peer, Pushes, shown_values
 from bench.processes import cores, running
+from bench.scraping import TIMEOUT
 from bench.trials import Target
 from contract.kinds import CLIENT
 from tobogganing.local.cache import cache_folder
@@ -91,6 +92,7 @@ async def collector(program: Path, folder: Path) -> AsyncIterator[Peer]:
                     "prometheus": {
                         "endpoint": f"{LOOPBACK}:{showing}",
                         "metric_expiration": "24h",
+                        "write_timeout": f"{TIMEOUT}s",  # else it gives up a large scrape
                         "add_metric_suffixes": False,
                     }
                 },
@@ -111,7 +113,9 @@ async def collector(program: Path, folder: Path) -> AsyncIterator[Peer]:
         yield Peer(NAME, taking, pid, "/metrics", showing=showing)
 
 
-def otlp_target(peer: Peer, clients: Clients, connections: int, size: int = 1) -> Target:
+def otlp_target(
+    peer: Peer, clients: Clients, connections: int, size: int = 1, share: float = 0.3
+) -> Target:
     """Pushes of OTLP in JSON, of so many clients each."""
 
     def request(first: int, last: int) -> bytes:
@@ -121,7 +125,9 @@ def otlp_target(peer: Peer, clients: Clients, connections: int, size: int = 1) -
         return Pushes(peer, clients, peer.numbers.take(count), count, request, size)
 
     case = f"{connections} connections"
-    return Target(peer.name, case, peer.address, {peer.name: peer.pid}, work, connections)
+    return Target(
+        peer.name, case, peer.address, {peer.name: peer.pid}, work, connections, share=share
+    )
 
 
 _JSON = "application/json"

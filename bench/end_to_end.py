@@ -21,7 +21,7 @@ from bench.processes import Meter
 from bench.scraping import find_values
 from bench.submitting import BATCH, Batches
 from bench.trials import Figures, percentile
-from bench.whole import Whole, newest, whole
+from bench.whole import Whole, whole
 from bench.wrong import WrongResultError
 from contract.position import Receipt
 from tobogganing.local.ports import LOOPBACK
@@ -120,9 +120,8 @@ class Run:
         now = time.perf_counter()
         channels.put_nowait(channel)
         self.answers.append(now - began)
-        receipts = self._work.receipts(first, status, body)
-        self.everything.take(receipts, first)
-        self._newest = _Answered(first, newest(receipts), now)
+        receipts = self.everything.take(self._work.receipts(first, status, body), first)
+        self._newest = _Answered(first, receipts, now)
 
     async def _scrape(self) -> None:
         """Scrape on time until all was sent, and then what has begun to its end."""

@@ -49,9 +49,9 @@ def _exporter(clients: int, rows: int) -> tuple[str, ...]:
 
 
 WHOLE = Plan(
-    rounds=4,
-    singles=10_000,
-    batched=250_000,
+    rounds=5,
+    singles=6_000,
+    batched=150_000,
     clients=10_000,
     headends=1_000,
     scraped_clients=100_000,

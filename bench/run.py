@@ -86,7 +86,7 @@ async def _batches(plan: Plan, folder: Path) -> list[Figures]:
             targets.append(import_target(stored, clients, 4, BATCH))
             if (program := build_collector()) is not None:
                 collected = await stack.enter_async_context(collector(program, ours.folder))
-                targets.append(otlp_target(collected, clients, 4, BATCH))
+                targets.append(otlp_target(collected, clients, 4, BATCH, share=0.1))
         return await compete("Gateway, batches", targets, plan.batched, plan.rounds)
 
 

@@ -39,21 +39,23 @@ class Whole:
     last: dict[int, Receipt] = field(default_factory=dict)
     """The last receipt of each partition."""
 
-    def take(self, receipts: Sequence[str], first: int) -> None:
-        """Note what a batch was answered."""
+    def take(self, receipts: Sequence[str], first: int) -> list[Receipt]:
+        """Note what a batch was answered; return the last receipt of each partition."""
         self.acknowledged.take(receipts, first)
-        self._note(receipts)
+        return self._note(receipts)
 
     def take_beside(self, receipt: str, id: str, metrics: dict[str, int | float]) -> None:
         """Note what was answered to somebody who is not of the fleet."""
         self.acknowledged.beside[receipt] = (id, metrics)
         self._note([receipt])
 
-    def _note(self, receipts: Sequence[str]) -> None:
+    def _note(self, receipts: Sequence[str]) -> list[Receipt]:
         self.sent += len(receipts)
-        for receipt in newest(receipts):
+        found = newest(receipts)
+        for receipt in found:
             if receipt > self.last.get(receipt.partition, receipt._replace(offset=-1)):
                 self.last[receipt.partition] = receipt
+        return found
 
     async def packed_scrape(self, after: Sequence[Receipt]) -> Page:
         """What the exporter shows once it shows these submissions, asked as Prometheus asks: gzip.
@@ -94,13 +96,9 @@ class Whole:
 
 
 def newest(receipts: Sequence[str]) -> list[Receipt]:
-    """The last receipt of each partition."""
-    found: dict[int, Receipt] = {}
-    for text in receipts:
-        receipt = Receipt.parse(text)
-        if receipt > found.get(receipt.partition, receipt._replace(offset=-1)):
-            found[receipt.partition] = receipt
-    return list(found.values())
+    """The last receipt of each partition: an answer has them in the order of its log."""
+    last = {text.partition("-")[0]: text for text in receipts}
+    return [Receipt.parse(text) for text in last.values()]
 
 
 @contextlib.asynccontextmanager

@@ -85,7 +85,7 @@ class Batches:
             except FullError as error:
                 raise crowded() from error
             items = await self._decode(type, content, deadline)
-            self._limits.admit(relay, request.scope, len(items))
+            self._limits.admit(relay, PATH, len(items))
             cargo = Cargo(items, scope_of(relay), self._envelopes)
             await cargo.sort()
             async with asyncio.TaskGroup() as publishing:

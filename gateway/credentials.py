@@ -26,7 +26,7 @@ from service.bearer import TokenCheck, bearer_credential
 from service.http import ApiError, unavailable
 from service.reader import UnreachableError
 from service.refusals import Refusals
-from service.requests import RequestMetrics
+from service.requests import RequestMetrics, endpoint_of
 
 
 class Credentials:
@@ -120,7 +120,7 @@ class Credentials:
             record = await self._check_token(kind, id, credential, request.scope, deadline)
         else:
             record = await self.check_api_key(kind, id, credential, request.scope, deadline)
-        self._limits.admit_change(record, request.scope)
+        self._limits.admit_change(record, endpoint_of(request.scope))
         return f"{kind}:{id}"
 
     async def check_token_owner(

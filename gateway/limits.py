@@ -7,8 +7,6 @@ import math
 import time
 from collections.abc import Callable
 
-from starlette.types import Scope
-
 from contract.registry import RELAY, RegistryRecord
 from gateway.settings import GatewaySettings
 from service.buckets import TokenBuckets
@@ -31,8 +29,8 @@ class Limits:
         self._metrics = metrics
         self._now = now
 
-    def admit(self, record: RegistryRecord, scope: Scope, items: int = 1) -> None:
-        """Count a request of an entity, or the items of a relay's.
+    def admit(self, record: RegistryRecord, endpoint: str, items: int = 1) -> None:
+        """Count a request of an entity, or the items of a relay's, to the route `endpoint`.
 
         Raises:
             ApiError: 429 with the seconds after which the same would pass.
@@ -40,9 +38,9 @@ class Limits:
         buckets = self._relays if record.kind == RELAY else self._entities
         wait = buckets.take(record.key, self._now(), items)
         if wait:
-            raise self._refusal("submissions", record, scope, wait)
+            raise self._refusal("submissions", record, endpoint, wait)
 
-    def admit_change(self, record: RegistryRecord, scope: Scope) -> None:
+    def admit_change(self, record: RegistryRecord, endpoint: str) -> None:
         """Count a change that somebody makes for himself: each of them every gateway must keep.
 
         Raises:
@@ -50,8 +48,8 @@ class Limits:
         """
         wait = self._changes.take(record.key, self._now())
         if wait:
-            raise self._refusal("changes", record, scope, wait)
+            raise self._refusal("changes", record, endpoint, wait)
 
-    def _refusal(self, what: str, record: RegistryRecord, scope: Scope, wait: float) -> ApiError:
-        self._metrics.count_limited(scope, record.attributes.get("type", record.kind))
+    def _refusal(self, what: str, record: RegistryRecord, endpoint: str, wait: float) -> ApiError:
+        self._metrics.count_limited(endpoint, record.attributes.get("type", record.kind))
         return too_many(f"Too many {what}: wait before the next", math.ceil(wait))

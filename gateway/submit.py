@@ -16,7 +16,6 @@ import structlog
 from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Scope
 
 from contract.kinds import EntityKind
 from contract.position import Receipt
@@ -121,7 +120,7 @@ class Submissions:
         waiting = _Waiting(self, exchange)
         deadline = time.monotonic() + self._answer_within
         try:
-            self._limits.admit(record, self._scope(exchange))
+            self._limits.admit(record, self.template)
             report = self._read(record, content)
             waiting.ignored = report.ignored
             self._publisher.queue(report.partition, report.pieces[0], deadline, waiting)
@@ -147,7 +146,7 @@ class Submissions:
         id = request.path_params[self._kind.id_label]
         credential = bearer_credential(request)
         record = await self._credentials.check(self._kind, id, credential, request.scope, deadline)
-        self._limits.admit(record, request.scope)
+        self._limits.admit(record, self.template)
         with self._room.holding() as held:
             _, content = await read_packed(request, self._max_body, deadline, held=held)
             return self._read(record, content)
@@ -200,9 +199,6 @@ class Submissions:
     def _count_ignored(self, count: int) -> None:
         if count:
             self._ignored.inc(count)
-
-    def _scope(self, exchange: Exchange) -> Scope:
-        return {"endpoint_template": self.template, "client": (exchange.address, 0)}
 
 
 class _Report(NamedTuple):

@@ -42,12 +42,6 @@ class Exchange:
         self.message_event = _NO_EVENT
         self.began = time.perf_counter()
 
-    @property
-    def address(self) -> str:
-        """Where the request came from."""
-        client = self._protocol.client
-        return client[0] if client else "unknown"
-
     def answer(self, status: int, body: bytes, headers: bytes = b"") -> None:
         """Send the one answer; nothing where the caller has gone. `headers` are whole lines."""
         if self.response_complete:

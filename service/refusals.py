@@ -9,7 +9,7 @@ from starlette.types import Scope
 
 from service.buckets import TokenBuckets
 from service.http import ApiError, too_many, unauthorized
-from service.requests import Credential, RequestMetrics, address_of
+from service.requests import Credential, RequestMetrics, address_of, endpoint_of
 
 
 class Refusals:
@@ -35,7 +35,7 @@ class Refusals:
         wait = self._failures.take(_network_of(address_of(scope)), self._now())
         if not wait:
             return unauthorized()
-        self._metrics.count_limited(scope, "unknown")
+        self._metrics.count_limited(endpoint_of(scope), "unknown")
         return too_many("Too many failed attempts from this address", math.ceil(wait))
 
 

@@ -91,10 +91,10 @@ class RequestMetrics:
     def count_attempt(self, credential: Credential, succeeded: bool) -> None:
         self._results[credential, succeeded].inc()
 
-    def count_limited(self, scope: Scope, client_type: str) -> None:
-        """Count a 429; `client_type` is the client's type, the kind of another entity, or
+    def count_limited(self, endpoint: str, client_type: str) -> None:
+        """Count a 429 of a route; `client_type` is the client's type, another entity's kind, or
         `unknown` where nobody has proved who they are."""
-        self._limited.labels(endpoint_of(scope), client_type).inc()
+        self._limited.labels(endpoint, client_type).inc()
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
         """Wrap an application so that each of its answers is counted once."""

@@ -5,12 +5,13 @@ import gzip
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from backports import zstd
 
 from contract.frame import entity_key, partition_of
 from service.settings import KafkaSettings
@@ -95,6 +96,43 @@ async def test_bombs_and_truncated_streams(service: Service, kafka_settings: Kaf
         for submission in frame.submissions
     ]
     assert len(counted) == 1
+
+
+async def test_lines_a_scope_and_limits(service: Service) -> None:
+    """What a relay with a scope may post, as lines and packed; and the most that it may."""
+    await Relay.of(service)
+    answer = await register(service, "relays", name="S", scope=["c-1", "c-2"])
+    relay = Relay(service, answer.json()["api_key"])
+    lines = b"\n".join(json.dumps(item(number, number)).encode() for number in range(4))
+    ndjson = {"content-type": "application/x-ndjson"}
+    for content, coding in ((lines, {}), (zstd.compress(lines), {"content-encoding": "zstd"})):
+        body = (await relay.post(content, **ndjson, **coding)).json()
+        assert body["accepted"] == len(body["receipts"]) == 2
+        assert [each["id"] for each in body["rejected"]] == ["c-0", "c-3"]
+    assert (await relay.post([item(1, 1)] * 10_000)).json()["accepted"] == 10_000
+    assert (await relay.post([item(1, 1)] * 10_001)).status_code == 413
+    assert (await relay.post(b" " * (8 << 20) + b"[]")).status_code == 413
+
+
+async def test_one_submission_may_be_packed(
+    service: Service, kafka_settings: KafkaSettings
+) -> None:
+    answer = await register(service, "clients", name="P", type="native", client_id="packed")
+    headers = JSON | {"authorization": f"Bearer {answer.json()['api_key']}"}
+    path, receipts = "/api/v1/clients/packed/metrics", []
+    packs: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "zstd": zstd.compress}
+    for number, (coding, pack) in enumerate(packs.items()):
+        packed = pack(json.dumps({"metrics": {"bytes_sent": number}}).encode())
+        coded = headers | {"content-encoding": coding}
+        answer = await service.http.post(path, content=packed, headers=coded)
+        assert answer.status_code == 200, answer.text
+        receipts.append(answer.json()["receipt"])
+        answer = await service.http.post(path, content=packed[:-1], headers=coded)
+        assert answer.status_code == 400
+        bomb = pack(bytes(1 << 20))
+        assert (await service.http.post(path, content=bomb, headers=coded)).status_code == 413
+    frames = await frames_of(kafka_settings)
+    assert [find(frames, each).metrics["bytes_sent"] for each in receipts] == [0, 1]
 
 
 async def test_items_of_a_partition_that_fails_may_be_sent_again(

@@ -50,7 +50,7 @@ def row(metric: Metric) -> Row:
 def manager_families() -> list[Row]:
     requests = RequestMetrics(CollectorRegistry())
     requests.count_request("GET", "/", 200, 0.1)
-    requests.count_limited({}, "unknown")
+    requests.count_limited("", "unknown")
     gateway = GatewayMetrics()
     gateway.tokens_revoked.labels("node")
     gateway.registrations.labels("native", "success")

@@ -179,6 +179,18 @@ async def test_items_of_one_entity_keep_their_order(api: Api, post: Post) -> Non
     assert got == list(range(1200))
 
 
+async def test_a_relays_attempts_are_counted(api: Api, post: Post) -> None:
+    def attempts(result: str) -> float:
+        labels = {"type": "api_key", "result": result}
+        return api.sample("tobogganing_manager_auth_attempts_total", **labels)
+
+    good, bad = attempts("success"), attempts("failure")
+    assert (await post([item("c1")])).status_code == 200
+    assert (attempts("success"), attempts("failure")) == (good + 1, bad)
+    assert (await post([item("c1")], "not-a-key")).status_code == 401
+    assert (attempts("success"), attempts("failure")) == (good + 1, bad + 1)
+
+
 async def test_a_scope_is_kept_to(api: Api, post: Post) -> None:
     relay = await api.register("relays", name="R", scope=["c1", "h"], relay_id="r.1-a")
     assert relay["relay_id"] == "r.1-a"
@@ -448,6 +460,34 @@ async def test_a_backlog_is_one_request(api: Api, fleet: list[str], coding: str 
     assert [at(api, receipt).timestamp for receipt in body["receipts"]] == list(range(600))
     assert [submission.timestamp for submission in sent(api)] == list(range(600))
     assert api.sample(SUBMISSIONS, kind="client", result="received") == 600
+
+
+async def test_a_backlog_of_which_a_frame_fails_is_to_be_sent_again(
+    api: Api, fleet: list[str]
+) -> None:
+    client = await api.register("clients", name="L", type="native", client_id="late")
+    samples = [{"timestamp": n, "metrics": {"bytes_sent": n}} for n in range(600)]
+    send, sent = api.submissions.send, 0
+
+    async def fails_once(topic: str, value: bytes, *, partition: int) -> Appended:
+        nonlocal sent
+        sent += 1
+        if sent == 2:
+            raise SendError("lost")
+        return await send(topic, value, partition=partition)
+
+    api.submissions.send = fails_once  # type: ignore[method-assign]
+    statuses = []
+    for _ in range(2):
+        answer = await api.http.post(
+            "/api/v1/clients/late/metrics",
+            content=gzip.compress(json.dumps({"samples": samples}).encode()),
+            headers=bearer(client["api_key"])
+            | {"Content-Type": "application/json", "Content-Encoding": "gzip"},
+        )
+        statuses.append(answer.status_code)
+    assert statuses == [503, 200]
+    assert len(answer.json()["receipts"]) == 600
 
 
 async def test_a_backlog_is_all_or_nothing(api: Api, fleet: list[str]) -> None:

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
-from starlette.types import Scope
 
 from contract.registry import RELAY, RegistryRecord
 from gateway.limits import Limits
@@ -12,7 +11,7 @@ from gateway.settings import GatewaySettings
 from service.http import ApiError
 from service.requests import RequestMetrics
 
-SCOPE: Scope = {"type": "http", "endpoint_template": "/api/v1/clients/{client_id}/metrics"}
+ENDPOINT = "/api/v1/clients/{client_id}/metrics"
 
 
 def record(id: str, kind: str = "client", **attributes: str) -> RegistryRecord:
@@ -35,7 +34,7 @@ class Gate:
     def admit(self, record: RegistryRecord, items: int = 1) -> int:
         """The Retry-After of the 429, or 0."""
         try:
-            self.limits.admit(record, SCOPE, items)
+            self.limits.admit(record, ENDPOINT, items)
         except ApiError as error:
             return int((error.headers or {})["Retry-After"]) if error.status == 429 else -1
         return 0
@@ -43,7 +42,7 @@ class Gate:
     def hits(self, client_type: str) -> float | None:
         return self.metrics.registry.get_sample_value(
             "tobogganing_manager_api_rate_limit_hits_total",
-            {"endpoint": SCOPE["endpoint_template"], "client_type": client_type},
+            {"endpoint": ENDPOINT, "client_type": client_type},
         )
 
 
