@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 from aiokafka.errors import KafkaError
 
-from contract.row import RowError, decode_entity_row
+from contract.row import RowError, decode_entity_row, decode_heard_at
 from processor.batch import PartitionBatch, Tombstone
 from processor.metrics import ProcessorMetrics
 from processor.state import PartitionState
@@ -23,7 +23,10 @@ Ends = Callable[[list[int]], Awaitable[dict[int, int]]]
 
 WATCH_INTERVAL = 5.0
 """Seconds between two looks at the changelog's ends."""
-_SLICE = 2_000
+SLICE = 1_000
+"""Rows that are looked at in one go: about a millisecond."""
+REST = 0.01
+"""Seconds after each, in which batches go on: nobody waits for a sweep."""
 
 
 class Sweeper:
@@ -106,13 +109,13 @@ async def _heard_before(state: PartitionState, time: int) -> list[bytes]:
     found = []
     unreadable: list[bytes] = []
     for number, key in enumerate(list(state.rows)):
-        if number % _SLICE == 0:
-            await asyncio.sleep(0)
+        if number % SLICE == 0:
+            await asyncio.sleep(REST)
         value = state.rows.get(key)
         if value is None:
             continue
         try:
-            if decode_entity_row(value).heard_at < time:
+            if decode_heard_at(value) < time:
                 found.append(key)
         except RowError:
             unreadable.append(key)

@@ -61,6 +61,8 @@ def server_properties(
         "num.io.threads": 4,
         "background.threads": 2,
         "log.cleaner.dedupe.buffer.size": 16 << 20,
+        # Compaction takes turns with everything else, instead of half a core for seconds.
+        "log.cleaner.io.max.bytes.per.second": 16 << 20,
         **_timeouts(len(nodes)),
         **(other or {}),
     }
