@@ -88,19 +88,13 @@ class _Held(msgspec.Struct):
     index: int
 
 
-class _Heard(msgspec.Struct):
-    version: int
-    heard_at: int
-
-
-_Row = TypeVar("_Row", EntityRow, LedgerRow, _Heard)
+_Row = TypeVar("_Row", EntityRow, LedgerRow)
 
 _encoder = msgspec.json.Encoder()
 _entity_decoder = msgspec.json.Decoder(EntityRow)
 _version_decoder = msgspec.json.Decoder(_Versioned)
 _offset_decoder = msgspec.json.Decoder(_Offset)
 _position_decoder = msgspec.json.Decoder(_Held)
-_heard_decoder = msgspec.json.Decoder(_Heard)
 _ledger_decoder = msgspec.json.Decoder(LedgerRow)
 
 
@@ -124,16 +118,6 @@ def decode_entity_row(value: bytes) -> EntityRow:
         RowError: it is no row.
     """
     return _decode(_entity_decoder, value)
-
-
-def decode_heard_at(value: bytes) -> int:
-    """Read only when an entity was heard of (see EntityRow), in half the time of a row's decoding.
-
-    Raises:
-        RowVersionError: it is a row of a version that this code does not know.
-        RowError: it is no row.
-    """
-    return _decode(_heard_decoder, value).heard_at
 
 
 def decode_ledger_row(value: bytes) -> LedgerRow:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 from aiokafka.errors import KafkaError
 
-from contract.row import RowError, decode_entity_row, decode_heard_at
+from contract.row import RowError, decode_entity_row
 from processor.batch import PartitionBatch, Tombstone
 from processor.metrics import ProcessorMetrics
 from processor.state import PartitionState
@@ -23,7 +23,7 @@ Ends = Callable[[list[int]], Awaitable[dict[int, int]]]
 
 WATCH_INTERVAL = 5.0
 """Seconds between two looks at the changelog's ends."""
-SLICE = 1_000
+SLICE = 500
 """Rows that are looked at in one go: about a millisecond."""
 REST = 0.01
 """Seconds after each, in which batches go on: nobody waits for a sweep."""
@@ -115,7 +115,7 @@ async def _heard_before(state: PartitionState, time: int) -> list[bytes]:
         if value is None:
             continue
         try:
-            if decode_heard_at(value) < time:
+            if decode_entity_row(value).heard_at < time:
                 found.append(key)
         except RowError:
             unreadable.append(key)

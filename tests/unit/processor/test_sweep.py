@@ -8,6 +8,7 @@ from aiokafka.errors import KafkaConnectionError
 from prometheus_client import CollectorRegistry
 
 from contract.row import EntityRow, encode_row
+from processor import sweep as module
 from processor.batch import PartitionBatch
 from processor.metrics import ProcessorMetrics
 from processor.state import PartitionState, Span
@@ -86,6 +87,26 @@ async def test_rows_that_cannot_be_read_are_counted_and_left(table: Table) -> No
     del table.state.rows[b"client:odd"]
     await sweep.sweep(0)
     assert table.state.unreadable == 1
+
+
+async def test_a_sweep_rests_so_that_batches_go_on(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SLICE", 10)
+    for number in range(98):
+        table.state.rows[b"client:%d" % number] = table.state.rows[NEW]
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(module.REST / 10)
+            turns += 1
+
+    running = asyncio.create_task(others())
+    assert await sweeper(table).sweep(0) == 1
+    running.cancel()
+    assert turns >= 10, "one of a tenth of a rest, at the least, in each of ten"
 
 
 async def test_nothing_is_removed_while_there_is_lag(table: Table) -> None:
