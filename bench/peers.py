@@ -217,11 +217,12 @@ def import_target(peer: Peer, clients: Clients, connections: int, size: int = 1)
     return Target(peer.name, case, peer.address, {peer.name: peer.pid}, work, connections)
 
 
-async def fill(target: Target, clients: Clients) -> None:
+async def fill(target: Target, clients: Clients, *, check: bool = True) -> None:
     """Push every client once, outside any measurement."""
     work = target.work(clients.size)
     await Driver(target.address, work, target.connections).run()
-    await work.check()
+    if check:
+        await work.check()
 
 
 def versions() -> dict[str, str]:

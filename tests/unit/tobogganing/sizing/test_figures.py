@@ -62,15 +62,9 @@ def shown(source: Source) -> float | None:
 def test_a_figure_is_that_of_its_table(name: str) -> None:
     figure: Figure = FIGURES[name]
     value = shown(figure.source)
-    if value is None:
-        assert name in OWN_RUN, "it is in no table"
-        return
+    assert value is not None, "it is in no table"
     low, high = value * (1 - TOLERANCE), value * (1 + TOLERANCE)
     assert low <= figure.value <= high, f"{name} = Figure({value:.4g}, …) says docs/performance.md"
-
-
-OWN_RUN = {"PROCESSOR_FRAME"}
-"""Measured by a run of its own, which docs/capacity.md names, until a whole run shows it."""
 
 
 @pytest.mark.parametrize("service", ["gateway", "processor", "exporter"])
