@@ -157,12 +157,14 @@ async def running_exporter(
 
 
 async def measure_shard(
-    exporter: Exporter, fleet: Fleet, newest: dict[int, int], empty: Exporter
+    exporter: Exporter, fleet: Fleet, newest: dict[int, int], empty: Exporter, start: float
 ) -> Figures:
-    """Scrape one shard of the fleet that has just caught up; `newest` are its clients."""
+    """Scrape one shard of the fleet that has just caught up; `newest` are its clients, `start` the
+    CPU time in seconds that an `empty` exporter takes to start.
+    """
     empty_megabytes = empty.megabytes()
     rows = fleet.rows * len(newest) // fleet.clients
-    cpu = exporter.cpu_seconds() - empty.cpu_seconds()
+    cpu = exporter.cpu_seconds() - start
     figures = {
         "clients": len(newest),
         "rows": rows,
@@ -215,6 +217,7 @@ async def measure(fleet: Fleet, shards: int, folder: Path) -> dict[str, Figures]
         figures, all_newest = {}, fleet.newest()
         nothing = environ | {"KAFKA_TOPIC_PREFIX": "empty."}
         async with running_exporter(nothing, "1/1", folder) as empty:
+            start = empty.cpu_seconds()
             for number in range(1, shards + 1):
                 newest = {
                     client: position
@@ -223,7 +226,7 @@ async def measure(fleet: Fleet, shards: int, folder: Path) -> dict[str, Figures]
                 }
                 shard = f"{number}/{shards}"
                 async with running_exporter(environ, shard, folder) as exporter:
-                    figures[shard] = await measure_shard(exporter, fleet, newest, empty)
+                    figures[shard] = await measure_shard(exporter, fleet, newest, empty, start)
                 print(f"shard {shard}: {figures[shard]}", file=sys.stderr)
         return figures
     finally:
