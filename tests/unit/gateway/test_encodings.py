@@ -7,6 +7,7 @@ import threading
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from unittest.mock import patch
 
 import pytest
 from backports import zstd
@@ -41,6 +42,33 @@ def test_any_number_of_members_comes_back(coding: bytes, parts: list[bytes], rep
             unpack_now(coding, packed, LIMIT)
     else:
         assert unpack_now(coding, packed, LIMIT) == content
+
+
+@given(
+    codings,
+    st.lists(st.binary(max_size=60), min_size=1, max_size=4),
+    st.integers(1, 60),
+    st.binary(max_size=3) | st.just(b"\x50\x2a\x4d\x18\x02\x00\x00\x00ab"),
+    st.integers(0, 400),
+)
+def test_in_how_many_pieces_a_body_is_unpacked_makes_no_difference(
+    coding: bytes, parts: list[bytes], piece: int, behind: bytes, length: int
+) -> None:
+    """Whole, cut off, or with something behind it: a frame that zstd skips, or rubbish."""
+    body = (b"".join(map(PACK[coding], parts)) + behind)[: length or None]
+
+    def outcome() -> bytes | str:
+        try:
+            return unpack_now(coding, body, LIMIT)
+        except BodyError as error:
+            return str(error)
+
+    with patch.object(encodings, "_PIECE", len(body) + 1):
+        at_once = outcome()
+    with patch.object(encodings, "_PIECE", piece):
+        assert outcome() == at_once
+    if length == 0 and not behind:
+        assert at_once == b"".join(parts)
 
 
 @pytest.mark.parametrize("coding", [b"gzip", b"zstd"])
