@@ -4,6 +4,7 @@ Its own builder makes it of two parts: what takes OTLP over HTTP, and what Prome
 """
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -37,11 +38,11 @@ exporters:
 BUILD_WITHIN = 900
 
 
+@functools.cache
 def build_collector() -> Path | None:
-    """The collector's program, built where it is missing: a few minutes. None: there is no Go.
+    """The collector's program, built where it is missing: a few minutes.
 
-    Raises:
-        LocalError: it could not be built.
+    None: there is no Go here, or it could not build it, which is said.
     """
     go = shutil.which("go")
     folder = cache_folder() / "collector" / VERSION
@@ -49,8 +50,12 @@ def build_collector() -> Path | None:
     if go is None:
         return None
     with exclusive(folder.parent / "lock"):
-        if not built.exists():
-            _build(go, folder)
+        try:
+            if not built.exists():
+                _build(go, folder)
+        except (LocalError, subprocess.TimeoutExpired) as error:
+            print(f"Without the OpenTelemetry Collector: {error}", file=sys.stderr, flush=True)
+            return None
     return built
 
 

@@ -24,6 +24,7 @@ from bench.trials import Figures, percentile
 from bench.whole import Whole, whole
 from bench.wrong import WrongResultError
 from contract.position import Receipt
+from service.tasks import first_error
 from tobogganing.local.ports import LOOPBACK
 
 SUBJECT = "End to end"
@@ -93,19 +94,19 @@ class Run:
             channels.put_nowait(channel)
         began = time.perf_counter()
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._scrape())
-                weighing = tasks.create_task(self._weigh())
-                async with asyncio.TaskGroup() as sending:
-                    for number in range(self.batches):
-                        await asyncio.sleep(began + number * self.interval - time.perf_counter())
-                        channel = await channels.get()
-                        sending.create_task(self._send(channel, channels))
-                seconds = time.perf_counter() - began
-                weighing.cancel()
-                self._over.set()
-        except* WrongResultError as errors:
-            raise _first(errors) from None
+            with first_error(WrongResultError):
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._scrape())
+                    weighing = tasks.create_task(self._weigh())
+                    async with asyncio.TaskGroup() as sending:
+                        for number in range(self.batches):
+                            due = began + number * self.interval
+                            await asyncio.sleep(due - time.perf_counter())
+                            channel = await channels.get()
+                            sending.create_task(self._send(channel, channels))
+                    seconds = time.perf_counter() - began
+                    weighing.cancel()
+                    self._over.set()
         finally:
             for channel in opened:
                 channel.close()
@@ -158,13 +159,6 @@ class Run:
         while True:
             self.memory.append(self.everything.memory())
             await asyncio.sleep(1)
-
-
-def _first(error: BaseException) -> BaseException:
-    """What is wrong, out of the groups that tasks have put around it."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def growth(memory: Sequence[dict[str, float]]) -> dict[str, float]:

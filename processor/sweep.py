@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 from aiokafka.errors import KafkaError
 
-from contract.row import RowError, decode_entity_row
+from contract.row import EntityRow, RowError, decode_entity_row
 from processor.batch import PartitionBatch, Tombstone
 from processor.metrics import ProcessorMetrics
 from processor.state import PartitionState
@@ -85,7 +85,7 @@ class Sweeper:
             if state is None or store.owned(partition) is not state:
                 return 0
             now = (await self._table.flush({partition: PartitionBatch(state)}))[partition]
-        expired = await _heard_before(state, now - self._retention_ms)
+        expired = await self._heard_before(partition, state, now - self._retention_ms)
         if not expired:
             return 0
         async with self._table.lock:
@@ -95,35 +95,46 @@ class Sweeper:
                 return 0
             batch = PartitionBatch(state)
             for key in expired:
-                row = decode_entity_row(state.rows[key])
-                if row.heard_at < now - self._retention_ms:
+                row = _readable(state.rows.get(key))  # which may have been loaded anew meanwhile
+                if row is not None and row.heard_at < now - self._retention_ms:
                     batch.changes[key] = Tombstone(row.position)
             await self._table.flush({partition: batch})
         log.info("swept", partition=partition, entities=len(batch.changes))
         self._metrics.swept.inc(len(batch.changes))
         return len(batch.changes)
 
+    async def _heard_before(self, partition: int, state: PartitionState, time: int) -> list[bytes]:
+        """Keys of rows that were last heard of before `time`, looked for in slices: batches go on.
 
-async def _heard_before(state: PartitionState, time: int) -> list[bytes]:
-    """Keys of rows that were last heard of before `time`, looked for in slices: batches go on."""
-    found = []
-    unreadable: list[bytes] = []
-    for number, key in enumerate(list(state.rows)):
-        if number % SLICE == 0:
-            await asyncio.sleep(REST)
-        value = state.rows.get(key)
-        if value is None:
-            continue
-        try:
-            if decode_entity_row(value).heard_at < time:
+        None where the partition is lost meanwhile.
+        """
+        found = []
+        unreadable: list[bytes] = []
+        for number, key in enumerate(list(state.rows)):
+            if number % SLICE == 0:
+                await asyncio.sleep(REST)
+                if self._table.store.owned(partition) is not state:
+                    return []
+            value = state.rows.get(key)
+            if value is None:
+                continue
+            row = _readable(value)
+            if row is None:
+                unreadable.append(key)
+            elif row.heard_at < time:
                 found.append(key)
-        except RowError:
-            unreadable.append(key)
-    if len(unreadable) != state.unreadable:  # said once, not at every sweep
-        example = unreadable[0].decode(errors="replace") if unreadable else None
-        log.error("rows that cannot be read", number=len(unreadable), example=example)
-        state.unreadable = len(unreadable)
-    return found
+        if len(unreadable) != state.unreadable:  # said once, not at every sweep
+            example = unreadable[0].decode(errors="replace") if unreadable else None
+            log.error("rows that cannot be read", number=len(unreadable), example=example)
+            state.unreadable = len(unreadable)
+        return found
+
+
+def _readable(value: bytes | None) -> EntityRow | None:
+    try:
+        return None if value is None else decode_entity_row(value)
+    except RowError:
+        return None
 
 
 async def _asked(ends: Ends, partitions: list[int]) -> dict[int, int]:

@@ -1,8 +1,9 @@
-"""Tasks that a service cannot live without."""
+"""Tasks: those that a service cannot live without, and what went wrong in several of them."""
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any, NoReturn
 
 import structlog
@@ -46,6 +47,25 @@ def vital(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]
     task = asyncio.create_task(coroutine, name=name)
     task.add_done_callback(ended)
     return task
+
+
+@contextlib.contextmanager
+def first_error(*kinds: type[Exception]) -> Iterator[None]:
+    """Raise the first error of these kinds without the groups that tasks have put around it.
+
+    `except*` would do it, but Python before 3.11.4 puts what is raised in it into a group again.
+    """
+    error: BaseException | None = None
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error = group.subgroup(kinds)
+        if error is None:
+            raise
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if error is not None:
+        raise error from None
 
 
 async def cancel(*tasks: asyncio.Task[None]) -> None:

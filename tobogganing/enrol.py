@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from service.tasks import first_error
 from tobogganing.fleet import Agent, Body, Cluster, Fleet
 from tobogganing.manager_api import Answer, ManagerApi, UnreachableError
 from tobogganing.pace import backoff, stopped_before
@@ -38,12 +39,10 @@ class Enrolment:
         Raises:
             EnrolmentError: an answer was neither success nor 409 nor a moment's refusal.
         """
-        try:
+        with first_error(EnrolmentError):
             await self._each(fleet.clusters, self._add_cluster)
             agents: list[Agent] = [*fleet.headends, *fleet.clients]
             await self._each(agents, self._add_agent)
-        except* EnrolmentError as errors:
-            raise EnrolmentError(str(errors.exceptions[0])) from None
 
     async def _each(self, things: Sequence[T], do: Callable[[T], Awaitable[None]]) -> None:
         left = iter(things)

@@ -7,6 +7,7 @@ from collections import deque
 from bench.end_to_end import Channel
 from bench.submitting import Singles
 from bench.wrong import WrongResultError
+from service.tasks import first_error
 
 RATE = 100
 """Submissions a second."""
@@ -37,14 +38,16 @@ class Healthy:
             WrongResultError: an answer was not 200, or did not come.
         """
         began = time.perf_counter()
+        faults = WrongResultError, OSError, TimeoutError
         try:
-            async with asyncio.TaskGroup() as tasks:
-                for number in range(round(seconds * RATE)):
-                    due = began + number / RATE
-                    await asyncio.sleep(due - time.perf_counter())
-                    tasks.create_task(self._submit(due, fresh=number % FRESH == 0))
-        except* (WrongResultError, OSError, TimeoutError) as errors:
-            raise WrongResultError(f"a healthy agent: {errors.exceptions[0]!r}") from errors
+            with first_error(*faults):
+                async with asyncio.TaskGroup() as tasks:
+                    for number in range(round(seconds * RATE)):
+                        due = began + number / RATE
+                        await asyncio.sleep(due - time.perf_counter())
+                        tasks.create_task(self._submit(due, fresh=number % FRESH == 0))
+        except faults as error:
+            raise WrongResultError(f"a healthy agent: {error!r}") from error
 
     def close(self) -> None:
         while self._kept:

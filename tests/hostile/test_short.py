@@ -7,7 +7,16 @@ from tests.hostile.attacks import Attack, Seen, Victim, under
 from tests.hostile.trials import HEAD, MAX_GROWTH, MAX_IN_ALL, Line, Trials, attacked
 
 SECONDS = 1.0
-NAMES = ["idle", "slow-bodies", "unfinished-bodies", "pipelined-unread", "zstd-bombs", "tiny-items"]
+NAMES = [
+    "idle",
+    "slow-bodies",
+    "unfinished-bodies",
+    "pipelined-unread",
+    "zstd-bombs",
+    "empty-members",
+    "empty-blocks",
+    "tiny-items",
+]
 
 
 async def test_whoever_attacks_the_healthy_are_served(tmp_path: Path) -> None:

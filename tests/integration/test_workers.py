@@ -106,17 +106,18 @@ async def test_waiting_submissions_add_up(
     )
     broker = own_kafka.brokers[0].process
     assert broker is not None
-    async with gateway(WORKERS, kafka, tmp_path, signing_keys) as service:
+    patient = {"ANSWER_WITHIN_SECONDS": "9.9"}
+    async with gateway(WORKERS, kafka, tmp_path, signing_keys, **patient) as service:
         await service.ready()
         headers = await registered(service, "c")
         assert await submit(service, headers, 30) == [200] * 30
         freeze(broker.pid)
         try:
-            flying = asyncio.create_task(submit(service, headers, 40))
-            await until(service, WAITING, 40)
+            flying = asyncio.create_task(submit(service, headers, 12))
+            await until(service, WAITING, 12)
         finally:
             os.kill(broker.pid, signal.SIGCONT)
-        assert await flying == [200] * 40
+        assert await flying == [200] * 12
         await until(service, WAITING, 0)
 
 

@@ -109,6 +109,34 @@ async def test_a_sweep_rests_so_that_batches_go_on(
     assert turns >= 10, "one of a tenth of a rest, at the least, in each of ten"
 
 
+@pytest.mark.parametrize("meanwhile", [None, b'{"version":2}', b"rubbish"])
+async def test_a_row_that_another_worker_has_removed_or_written_is_left_alone(
+    table: Table, meanwhile: bytes | None
+) -> None:
+    """The partition was away and is back: its state is the same object, with other rows."""
+
+    async def ends(partitions: list[int]) -> dict[int, int]:
+        if meanwhile is None:
+            del table.state.rows[OLD]
+        else:
+            table.state.rows[OLD] = meanwhile
+        return dict.fromkeys(partitions, 6)
+
+    late = sweeper(table)
+    late._source_ends = ends
+    assert await late.sweep(0) == 0
+    assert table.state.rows.get(OLD) == meanwhile
+
+
+async def test_a_sweep_ends_with_the_ownership(table: Table) -> None:
+    table.state.rows[b"client:odd"] = b"rubbish"
+    sweep = asyncio.create_task(sweeper(table).sweep(0))
+    await asyncio.sleep(module.REST / 2)
+    table.partitions.clear()
+    assert await sweep == 0
+    assert table.state.unreadable == 0
+
+
 async def test_nothing_is_removed_while_there_is_lag(table: Table) -> None:
     assert await sweeper(table, source_end=7).sweep(0) == 0
     assert table.state.rows.keys() == {OLD, NEW}
