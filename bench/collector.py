@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.fleet import Clients
 from bench.load import post
-from bench.peers import Peer, Pushes, shown_values
+from bench.peers import Peer, peer_target, shown_values
 from bench.processes import cores, running
 from bench.scraping import TIMEOUT
 from bench.trials import Target
@@ -124,18 +124,10 @@ def otlp_target(
     """Pushes of OTLP in JSON, of so many clients each."""
 
     def request(first: int, last: int) -> bytes:
-        return post("/v1/metrics", _otlp(clients, range(first, last)), Content_Type=_JSON)
+        content = _otlp(clients, range(first, last))
+        return post("/v1/metrics", content, Content_Type="application/json")
 
-    def work(count: int) -> Pushes:
-        return Pushes(peer, clients, peer.numbers.take(count), count, request, size)
-
-    case = f"{connections} connections"
-    return Target(
-        peer.name, case, peer.address, {peer.name: peer.pid}, work, connections, share=share
-    )
-
-
-_JSON = "application/json"
+    return peer_target(peer, clients, connections, request, size, share)
 
 
 def _otlp(clients: Clients, numbers: Sequence[int]) -> bytes:

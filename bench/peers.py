@@ -187,6 +187,25 @@ async def victoria(folder: Path) -> AsyncIterator[Peer]:
         yield Peer("VictoriaMetrics", port, pid, page)
 
 
+def peer_target(
+    peer: Peer,
+    clients: Clients,
+    connections: int,
+    request: Callable[[int, int], bytes],
+    size: int = 1,
+    share: float = 1.0,
+    case: str = "",
+) -> Target:
+    """Pushes of so many clients each; `request` as in Pushes."""
+
+    def work(count: int) -> Pushes:
+        return Pushes(peer, clients, peer.numbers.take(count), count, request, size)
+
+    case = f"{connections} connections{case}"
+    pids = {peer.name: peer.pid}
+    return Target(peer.name, case, peer.address, pids, work, connections, share=share)
+
+
 def push_target(peer: Peer, clients: Clients, connections: int, share: float = 1.0) -> Target:
     """One client a push into a Pushgateway, each client a group."""
 
@@ -194,13 +213,8 @@ def push_target(peer: Peer, clients: Clients, connections: int, share: float = 1
         path = f"/metrics/job/bench/{CLIENT.id_label}/{clients.id(first)}"
         return post(path, gauges(clients, first, with_id=False, typed=True))
 
-    def work(count: int) -> Pushes:
-        return Pushes(peer, clients, peer.numbers.take(count), count, request)
-
-    case = f"{connections} connections, {clients.size:,} groups"
-    return Target(
-        peer.name, case, peer.address, {peer.name: peer.pid}, work, connections, share=share
-    )
+    groups = f", {clients.size:,} groups"
+    return peer_target(peer, clients, connections, request, share=share, case=groups)
 
 
 def import_target(peer: Peer, clients: Clients, connections: int, size: int = 1) -> Target:
@@ -210,11 +224,7 @@ def import_target(peer: Peer, clients: Clients, connections: int, size: int = 1)
         lines = [gauges(clients, n, with_id=True, typed=False) for n in range(first, last)]
         return post("/api/v1/import/prometheus", b"".join(lines))
 
-    def work(count: int) -> Pushes:
-        return Pushes(peer, clients, peer.numbers.take(count), count, request, size)
-
-    case = f"{connections} connections"
-    return Target(peer.name, case, peer.address, {peer.name: peer.pid}, work, connections)
+    return peer_target(peer, clients, connections, request, size)
 
 
 async def fill(target: Target, clients: Clients, *, check: bool = True) -> None:

@@ -98,9 +98,6 @@ def unpack_now(coding: bytes, body: bytes, limit: int) -> bytes:
 
 
 def _pieces(body: bytes) -> Iterator[bytes | memoryview]:
-    if len(body) <= _PIECE:
-        yield body
-        return
     view = memoryview(body)
     for start in range(0, len(body), _PIECE):
         yield view[start : start + _PIECE]

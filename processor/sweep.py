@@ -106,7 +106,7 @@ class Sweeper:
     async def _heard_before(self, partition: int, state: PartitionState, time: int) -> list[bytes]:
         """Keys of rows that were last heard of before `time`, looked for in slices: batches go on.
 
-        None where the partition is lost meanwhile.
+        There are none where the partition is lost meanwhile.
         """
         found = []
         unreadable: list[bytes] = []

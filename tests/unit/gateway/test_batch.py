@@ -87,6 +87,19 @@ def lines(items: list[Any]) -> bytes:
     return b"\n".join(json.dumps(each).encode() for each in items)
 
 
+def lose_the_second_frame(api: Api) -> None:
+    send, sent = api.submissions.send, 0
+
+    async def fails_once(topic: str, value: bytes, *, partition: int) -> Appended:
+        nonlocal sent
+        sent += 1
+        if sent == 2:
+            raise SendError("lost")
+        return await send(topic, value, partition=partition)
+
+    api.submissions.send = fails_once  # type: ignore[method-assign]
+
+
 async def test_every_item_has_its_receipt(api: Api, post: Post, fleet: list[str]) -> None:
     items = [item(id, metrics={"bytes_sent": n}) for n, id in enumerate(fleet)]
     items.append(item("h", "headend", metrics={"cpu_usage": 1.5}, headend_name="mine"))
@@ -324,16 +337,7 @@ async def test_behind_what_is_lost_or_finds_no_room_no_other_goes(api: Api, post
     assert api.submissions.frames == []
 
     api.publisher.max_waiting = 20_000
-    send, sent = api.submissions.send, 0
-
-    async def fails_once(topic: str, value: bytes, *, partition: int) -> Appended:
-        nonlocal sent
-        sent += 1
-        if sent == 2:
-            raise SendError("lost")
-        return await send(topic, value, partition=partition)
-
-    api.submissions.send = fails_once  # type: ignore[method-assign]
+    lose_the_second_frame(api)
     body = (await post(items)).json()
     assert body["accepted"] == 500
     assert [each["index"] for each in body["rejected"]] == list(range(500, 1_200))
@@ -472,16 +476,7 @@ async def test_a_backlog_of_which_a_frame_is_lost_is_to_be_sent_again(
 ) -> None:
     client = await api.register("clients", name="L", type="native", client_id="late")
     samples = [{"timestamp": n, "metrics": {"bytes_sent": n}} for n in range(600)]
-    send, sent = api.submissions.send, 0
-
-    async def fails_once(topic: str, value: bytes, *, partition: int) -> Appended:
-        nonlocal sent
-        sent += 1
-        if sent == 2:
-            raise SendError("lost")
-        return await send(topic, value, partition=partition)
-
-    api.submissions.send = fails_once  # type: ignore[method-assign]
+    lose_the_second_frame(api)
     statuses = []
     for _ in range(2):
         answer = await api.http.post(
