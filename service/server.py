@@ -23,6 +23,10 @@ BACKLOG = 2048
 SPARE_FILES = 200
 """Open files that are kept for everything but connections: for Kafka above all."""
 EXIT_INTERRUPTED = 130
+MANAGER_HEADER = ("tobogganing-service", "manager")
+"""Every response of an application carries this header. Agents discard a sample only on a response
+that has it: a 400 or 413 of a proxy, a firewall or a captive portal says nothing about the sample.
+Responses to bytes that are not a valid HTTP request do not have it, for the same reason."""
 
 
 class _Server(uvicorn.Server):
@@ -61,6 +65,7 @@ def server_config(app: ASGIApp, settings: HttpSettings, grace: int = GRACE) -> u
         log_config=None,
         access_log=False,
         server_header=False,
+        headers=[MANAGER_HEADER],
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
         backlog=BACKLOG,

@@ -12,7 +12,9 @@ import http.client
 import json
 import os
 import random
+import re
 import signal
+import ssl
 import sys
 import threading
 import time
@@ -29,6 +31,11 @@ GZIP_FROM = 1 << 10
 """A single sample is smaller: it would hardly shrink, and the manager takes it at less cost."""
 TIMEOUT = 10.0
 LONGEST_WAIT = 3600
+MANAGER_HEADER, MANAGER_VALUE = "Tobogganing-Service", "manager"
+"""In every response of the manager. One without it comes from a proxy, a firewall or a captive
+portal."""
+KEY = re.compile(r"[!-~]+")
+"""An API key: visible ASCII characters."""
 COUNTERS = {
     "bytes_sent": "tx_bytes",
     "bytes_received": "rx_bytes",
@@ -38,12 +45,24 @@ COUNTERS = {
 
 
 class ManagerError(Exception):
-    """Why a request did not succeed; `status` is 0 where there was no answer."""
+    """Why a request did not succeed.
 
-    def __init__(self, reason: str, status: int = 0, retry_after: int = 0) -> None:
+    `status` is 0 where there was no response, `retry_after` is in seconds, and `from_manager` tells
+    whether the response is certainly the manager's own.
+    """
+
+    def __init__(
+        self, reason: str, status: int = 0, retry_after: int = 0, from_manager: bool = False
+    ) -> None:
         super().__init__(reason)
         self.status = status
         self.retry_after = retry_after
+        self.from_manager = from_manager
+
+    @property
+    def is_rejection(self) -> bool:
+        """True if the manager will never accept these samples, which only the manager can say."""
+        return self.from_manager and self.status in (400, 413)
 
 
 class Queue:
@@ -152,11 +171,47 @@ class Queue:
             os.close(folder)
 
 
-class _Stay(urllib.request.HTTPRedirectHandler):
-    """Follows no redirection: it would carry the key along."""
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows no redirection, which would carry the key along."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
+
+
+class _ResumingHandler(urllib.request.HTTPSHandler):
+    """Resumes the TLS session of the last connection, which saves most of the cost of a new one."""
+
+    def __init__(self) -> None:
+        self.tls = ssl.create_default_context()
+        super().__init__(context=self.tls)
+        self.session: ssl.SSLSession | None = None
+
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(self._connection, request)
+
+    def _connection(self, host: str, **options: Any) -> http.client.HTTPSConnection:
+        return _ResumingConnection(host, handler=self, context=self.tls, **options)
+
+
+class _ResumingConnection(http.client.HTTPSConnection):
+    """A connection that begins with its handler's TLS session, and leaves it a newer one."""
+
+    def __init__(self, host: str, *, handler: _ResumingHandler, **options: Any) -> None:
+        super().__init__(host, **options)
+        self._handler = handler
+
+    def connect(self) -> None:
+        http.client.HTTPConnection.connect(self)  # with the tunnel through a proxy, if there is one
+        host = self._tunnel_host or self.host  # type: ignore[attr-defined]
+        self.sock = self._handler.tls.wrap_socket(
+            self.sock, server_hostname=host, session=self._handler.session
+        )
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        connection = self.sock
+        response = super().getresponse()
+        self._handler.session = connection.session  # TLS 1.3 sends it after the handshake
+        return response
 
 
 class Client:
@@ -176,7 +231,7 @@ class Client:
         self._interval = float(environ.get("INTERVAL_SECONDS", "60"))
         self._most_pause = float(environ.get("MAX_PAUSE_SECONDS", "60"))
         self._queue = Queue(Path(environ["QUEUE_DIR"]), int(environ.get("QUEUE_MAX", "1440")))
-        self._opener = urllib.request.build_opener(_Stay)
+        self._opener = urllib.request.build_opener(_NoRedirects, _ResumingHandler())
         self._most = MAX_SAMPLES
         self._failures = 0
         self._trouble = ""
@@ -220,15 +275,23 @@ class Client:
             due = max(due + self._interval, time.monotonic())
             try:
                 self._take()
-            except (OSError, ValueError) as error:
-                say(f"nothing to report: {error}")
+            except OSError as error:
+                say(str(error))
             self._awake.set()
 
     def _take(self) -> None:
-        metrics: dict[str, float] = {
-            name: int((self._net / file).read_text()) for name, file in COUNTERS.items()
-        }
-        metrics["connection_uptime"] = float(self._uptime.read_text().split()[0])
+        """Put a sample on the queue.
+
+        Raises:
+            OSError: there is nothing to measure.
+        """
+        try:
+            metrics: dict[str, float] = {
+                name: _counter(self._net / file) for name, file in COUNTERS.items()
+            }
+            metrics["connection_uptime"] = float(self._uptime.read_text().split()[0])
+        except (OSError, ValueError, IndexError) as error:
+            raise OSError(f"nothing to report: {error}") from error
         sample = {"timestamp": round(time.time(), 3), "metrics": metrics}
         self._queue.put(json.dumps(sample).encode())
 
@@ -240,10 +303,11 @@ class Client:
         try:
             self._send([*batch.values()])
         except ManagerError as failure:
-            if failure.status not in (400, 413):
+            if len(batch) > 1 and (failure.is_rejection or failure.status == 413):
+                self._most = len(batch) // 2  # also where a proxy takes less than the manager
+            if not failure.is_rejection:
                 raise
             if len(batch) > 1:
-                self._most = len(batch) // 2
                 return
             ((number, sample),) = batch.items()
             self._queue.reject(number, sample, str(failure))
@@ -271,10 +335,7 @@ class Client:
             body = label + samples[0].strip()[1:]
         else:
             body = label + b'"samples":[' + b",".join(samples) + b"]}"
-        headers = {
-            "Authorization": f"Bearer {self._key_file.read_text().strip()}",
-            "Content-Type": "application/json",
-        }
+        headers = {"Authorization": f"Bearer {self._key()}", "Content-Type": "application/json"}
         if len(body) >= GZIP_FROM:
             body, headers["Content-Encoding"] = gzip.compress(body), "gzip"
         request = urllib.request.Request(self._url, body, headers)
@@ -283,16 +344,61 @@ class Client:
                 content = answer.read(1 << 20)
         except urllib.error.HTTPError as error:
             with error:
-                after = error.headers.get("Retry-After", "")
-                said = error.read(200).decode(errors="replace")
-                reason = f"the manager answers {error.code}: {said}"
-                raise ManagerError(
-                    reason, error.code, int(after) if after.isdigit() else 0
-                ) from None
+                raise _failure(error) from None
         except (OSError, http.client.HTTPException) as error:
-            raise ManagerError(f"no answer: {error}") from error
-        if b'"metrics_received"' not in content:  # such as a hotel's page
-            raise ManagerError("the answer is not the manager's", 200)
+            raise ManagerError(f"no response: {error}") from error
+        if not _is_receipt(content):
+            raise ManagerError("the response is not the manager's", 200)
+
+    def _key(self) -> str:
+        """Read the key each time: a new one needs no restart.
+
+        Raises:
+            OSError: the file cannot be read, or does not hold one API key.
+        """
+        key = self._key_file.read_bytes().decode("utf-8-sig", errors="replace").strip()
+        if not KEY.fullmatch(key):
+            raise OSError(f"{self._key_file} does not hold one API key")
+        return key
+
+
+def _counter(path: Path) -> int:
+    """Read a counter of the kernel.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it does not hold a counter.
+    """
+    text = path.read_text().strip()
+    if not re.fullmatch("[0-9]+", text):
+        raise ValueError(f"{path} holds no counter: {text!r}")
+    return int(text)
+
+
+def _failure(error: urllib.error.HTTPError) -> ManagerError:
+    """What a response that is not 200 means."""
+    after = error.headers.get("Retry-After", "")
+    from_manager = error.headers.get(MANAGER_HEADER) == MANAGER_VALUE
+    try:
+        content = error.read(200).decode(errors="replace")
+    except (OSError, http.client.HTTPException) as broken:
+        content = f"(the rest is missing: {broken})"
+    sender = "the manager" if from_manager else "something before the manager"
+    return ManagerError(
+        f"{sender} responds {error.code}: {' '.join(content.split())}",
+        error.code,
+        int(after) if re.fullmatch("[0-9]{1,9}", after) else 0,
+        from_manager,
+    )
+
+
+def _is_receipt(content: bytes) -> bool:
+    """Tell whether the body of a 200 is the manager's, and not that of a captive portal."""
+    try:
+        document = json.loads(content)
+    except ValueError:
+        return False
+    return isinstance(document, dict) and document.get("status") == "metrics_received"
 
 
 def say(text: str) -> None:
@@ -314,7 +420,7 @@ def main() -> int:
         return 0
     try:
         client.once()
-    except (ManagerError, OSError, ValueError) as error:
+    except (ManagerError, OSError) as error:
         say(str(error))
         return 1
     return 0

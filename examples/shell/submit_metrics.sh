@@ -39,13 +39,16 @@ count() { echo $(($(number "$1") + $2)) | replace "$1"; }
 # random N: a whole number from 0 to N.
 random() { echo $(($(od -An -N4 -tu4 /dev/urandom) % ($1 + 1))); }
 
+# measure: prints a sample; fails where a counter cannot be read or is not a number.
 measure() {
     interface=${SYSTEM_ROOT:-}/sys/class/net/${INTERFACE:-wg0}/statistics
     read -r uptime _ <"${SYSTEM_ROOT:-}/proc/uptime" || return 1
+    case $uptime in '' | .* | *. | *[!0-9.]* | *.*.*) return 1 ;; esac
     printf '{"timestamp":%s,"metrics":{' "$(now)"
     for pair in bytes_sent:tx_bytes bytes_received:rx_bytes \
         packets_sent:tx_packets packets_received:rx_packets; do
         read -r value <"$interface/${pair#*:}" || return 1
+        case $value in '' | *[!0-9]* | 0?*) return 1 ;; esac
         printf '"%s":%s,' "${pair%:*}" "$value"
     done
     printf '"connection_uptime":%s}}\n' "$uptime"
@@ -53,7 +56,7 @@ measure() {
 
 # take: puts a sample on the queue, under a number above all that wait.
 take() {
-    sample=$(measure) || { say "nothing to report: no ${INTERFACE:-wg0} here"; return 1; }
+    sample=$(measure) || { say "nothing to report: no counters of ${INTERFACE:-wg0} here"; return 1; }
     next=1$(printf '%010d000' "$(now)")
     for last in waiting/*.json; do :; done
     last=${last##*/}
@@ -76,10 +79,21 @@ shorten() {
     say "the queue is full: dropped the oldest, $(number dropped) so far"
 }
 
-# request FILE...: makes one request for these samples; sets status, after, and answer.
+# read_key: sets key, without a byte order mark and the blanks of a line's end; fails unless
+# API_KEY_FILE holds one key, of visible ASCII characters.
+read_key() {
+    key=$(tr -s '\000\r\n\t ' '\n' <"$API_KEY_FILE") || return 1
+    key=${key#"$(printf '\357\273\277')"}
+    key=${key#"
+"}
+    case $key in '' | *[!!-~]*) return 1 ;; esac
+}
+
+# request FILE...: makes one request for these samples; sets status, after, answer, and service,
+# which is "manager" in a response of the manager's own.
 request() {
     rm -f answer
-    status=000 after='' key=''
+    status=000 after='' service=''
     if [ $# -eq 1 ]; then
         sed "s/^{/{\"headless\":$HEADLESS,/" "$1" >body
         set -- --data-binary @body
@@ -91,19 +105,21 @@ request() {
         } | gzip -c >body
         set -- --data-binary @body --header "Content-Encoding: gzip"
     fi
-    read -r key <"$API_KEY_FILE" || [ -n "$key" ] || { answer="no key in $API_KEY_FILE"; return 0; }
-    # The key goes through a pipe: what is in a command line, everybody on the machine can read.
-    said=$(printf 'header = "Authorization: Bearer %s"\n' "$key" |
+    read_key || { answer="$API_KEY_FILE does not hold one API key"; return 0; }
+    # The key goes through a pipe: everybody on the machine can read command lines. In curl's
+    # configuration a quote and a backslash need a backslash.
+    said=$(printf 'header = "Authorization: Bearer %s"\n' "$(printf %s "$key" | sed 's/["\\]/\\&/g')" |
         curl --config - --silent --show-error --max-time 10 --output answer \
-            --write-out '%{http_code} %header{retry-after}' \
+            --write-out '%{http_code}|%header{tobogganing-service}|%header{retry-after}' \
             --header "Content-Type: application/json" "$@" \
             "${MANAGER_URL%/}/api/v1/clients/$CLIENT_ID/metrics" 2>trouble 9>&-) || :
-    status=${said%% *} after=${said#* }
+    status=${said%%|*} said=${said#*|}
+    service=${said%%|*} after=${said#*|}
     [ -f answer ] || cp trouble answer
     answer=$(head -c 200 answer | tr '\n' ' ')
     case $status$answer in
     200*'"status":"metrics_received"'*) ;;
-    200*) status="not the manager" ;; # such as a hotel's page
+    200*) status="not the manager's 200:" ;; # such as the page of a captive portal
     esac
 }
 
@@ -116,28 +132,38 @@ reject() {
     [ $# -le "${QUEUE_MAX:-1440}" ] || rm -f "$1"
 }
 
-# deliver: one request for the oldest samples. A rejected one is found by halves, and set aside.
+# rejected: the manager, and not something before it, says that it will never take these samples.
+rejected() {
+    case $service:$status in manager:400 | manager:413) ;; *) return 1 ;; esac
+}
+
+# deliver: makes one request for the oldest samples. A sample that the manager rejects is found by
+# halving, and set aside.
 most=250
 deliver() {
     # shellcheck disable=SC2046 # a list of names without blanks
     set -- $(printf '%s\n' waiting/*.json | head -n "$most")
     request "$@"
-    case $status in
-    200)
+    if [ "$status" = 200 ]; then
         rm -f "$@"
         count sent $#
         rm -f pause
         failures=0
         [ "$most" -ge 250 ] || most=$((most * 2))
-        ;;
-    400 | 413)
-        if [ $# -eq 1 ]; then reject "$1"; else most=$(($# / 2)); fi
-        ;;
-    *)
-        say "samples wait: $status $answer"
-        back_off
-        ;;
-    esac
+    elif rejected && [ $# -eq 1 ]; then
+        reject "$1"
+    else
+        # A proxy before the manager may take less than it.
+        if [ $# -gt 1 ] && { rejected || [ "$status" = 413 ]; }; then most=$(($# / 2)); fi
+        if ! rejected; then
+            case $service:$status in
+            :000) say "samples wait: $answer" ;;
+            manager:*) say "samples wait: the manager responds $status $answer" ;;
+            *) say "samples wait: something before the manager responds $status $answer" ;;
+            esac
+            back_off
+        fi
+    fi
 }
 
 # back_off: notes, for later runs too, until when to wait: as long as the manager asks, and a
@@ -157,20 +183,22 @@ back_off() {
     echo "$until $failures" | replace pause
 }
 
-end=$(($(now) + ${RUN_SECONDS:-45}))
-failures=0 until=0
+start=$(now)
+end=$((start + ${RUN_SECONDS:-45}))
+failures=0 until=0 tried=no
 [ ! -s pause ] || read -r until failures <pause
-[ "$until" -le $(($(now) + 7200)) ] || until=0 # the clock was set back
-spread=$(($(now) + $(random "${SPREAD_SECONDS:-20}")))
+[ "$until" -le $((start + 7200)) ] || until=0 # the clock was set back
+spread=$((start + $(random "${SPREAD_SECONDS:-20}")))
 [ "$until" -ge "$spread" ] || until=$spread
 take || exit 1
 shorten
 while [ -e "$(printf '%s\n' waiting/*.json | head -n 1)" ]; do
     left=$((until - $(now)))
-    if [ "$until" -gt "$end" ] || [ "$(now)" -gt "$end" ]; then
+    if [ "$until" -gt "$end" ] || { [ $tried = yes ] && [ "$(now)" -gt "$end" ]; }; then
         say "samples wait for a later run"
         exit 1
     fi
     [ "$left" -le 0 ] || sleep "$left" 9>&-
     deliver
+    tried=yes
 done

@@ -136,6 +136,9 @@ func (a *Agent) deliver() error {
 		a.most = len(batch) / 2
 		return nil
 	default:
+		if errors.As(err, &failure) && failure.TooLarge() && len(batch) > 1 {
+			a.most = len(batch) / 2 // a proxy before the manager may take less than it
+		}
 		if a.trouble != err.Error() {
 			a.trouble = err.Error()
 			a.Log.Printf("%d samples wait: %v", a.Queue.Len(), err)

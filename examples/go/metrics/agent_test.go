@@ -48,7 +48,7 @@ func rejects(bad string) func(context.Context, [][]byte) error {
 	return func(_ context.Context, samples [][]byte) error {
 		for _, sample := range samples {
 			if string(sample) == bad {
-				return &Failure{Status: 400, Reason: "it is bad"}
+				return &Failure{Status: 400, Reason: "it is bad", FromManager: true}
 			}
 		}
 		return nil
@@ -91,7 +91,8 @@ func TestTheOneThatIsRejectedIsFoundAndTheOthersAreSent(t *testing.T) {
 }
 
 func TestAfterARejectionBatchesGrowAgain(t *testing.T) {
-	s := &sends{failures: []error{&Failure{Status: 413}, &Failure{Status: 413}}}
+	tooLarge := &Failure{Status: 413, FromManager: true}
+	s := &sends{failures: []error{tooLarge, tooLarge}}
 	agent, _ := agent(t, s)
 	put(t, agent.Queue, "1", "2", "3", "4", "5", "6", "7")
 	if err := agent.Once(); err != nil {
@@ -102,6 +103,18 @@ func TestAfterARejectionBatchesGrowAgain(t *testing.T) {
 		sizes = append(sizes, len(strings.Fields(batch)))
 	}
 	expect(t, "sizes", fmt.Sprint(sizes), "[8 4 2 4 2]")
+}
+
+func TestAProxyThatTakesLessGetsLessAndDiscardsNothing(t *testing.T) {
+	tooLarge := &Failure{Status: 413}
+	s := &sends{failures: []error{tooLarge, tooLarge, tooLarge}}
+	agent, _ := agent(t, s)
+	put(t, agent.Queue, "1", "2", "3")
+	for n := 0; n < 3; n++ {
+		expect(t, "failure", agent.deliver() == tooLarge, true)
+	}
+	expect(t, "waiting", agent.Queue.Len(), 3)
+	expect(t, "batches", fmt.Sprintf("%q", s.batches), `["1 2 3" "1" "1"]`)
 }
 
 func TestNothingMeasuredIsAnError(t *testing.T) {

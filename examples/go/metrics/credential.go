@@ -22,12 +22,18 @@ func (k KeyFile) Bearer(context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	key := strings.TrimSpace(string(content))
-	if key == "" || strings.ContainsAny(key, " \t\r\n") {
+	key := strings.TrimSpace(strings.TrimPrefix(string(content), byteOrderMark))
+	if key == "" || strings.IndexFunc(key, notInKeys) >= 0 {
 		return "", fmt.Errorf("%s does not hold one API key", string(k))
 	}
 	return key, nil
 }
+
+// byteOrderMark is what some editors put before the first character of a file.
+const byteOrderMark = "\ufeff"
+
+// notInKeys tells whether a character cannot be part of a key: only visible ASCII can.
+func notInKeys(r rune) bool { return r <= ' ' || r > '~' }
 
 // Refused tells that there is no other key.
 func (k KeyFile) Refused() bool { return false }
@@ -89,9 +95,7 @@ func (t *Tokens) get(ctx context.Context) (string, time.Duration, error) {
 		var failure *Failure
 		if errors.As(err, &failure) {
 			failure.Reason = "no token: " + failure.Reason
-			if failure.Rejected() { // it is not the samples that are at fault
-				failure.Status = http.StatusUnauthorized
-			}
+			failure.FromManager = false // whatever it says is not about the samples
 		}
 		return "", 0, err
 	}

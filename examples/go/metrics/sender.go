@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -22,8 +23,13 @@ const (
 	// hardly shrink, and the manager takes plain ones at less cost.
 	gzipFrom = 1 << 10
 
-	timeout   = 10 * time.Second // the manager answers within 8
+	timeout   = 10 * time.Second // the manager responds within 8
 	maxAnswer = 1 << 20
+
+	// managerHeader is in every response of the manager, with the value managerValue. A response
+	// without it comes from a proxy, a firewall or a captive portal.
+	managerHeader = "Tobogganing-Service"
+	managerValue  = "manager"
 )
 
 // Failure is why a request did not succeed.
@@ -34,14 +40,20 @@ type Failure struct {
 	Reason string
 	// RetryAfter is how long the manager asks to wait.
 	RetryAfter time.Duration
+	// FromManager tells whether the response is certainly the manager's own.
+	FromManager bool
 }
 
 func (f *Failure) Error() string { return f.Reason }
 
-// Rejected tells whether what was sent is at fault, so that sending it again is in vain.
+// Rejected tells whether the manager will never accept these samples. Only the manager can say so:
+// a proxy's 400 or 413 is about the connection, or about a limit of its own.
 func (f *Failure) Rejected() bool {
-	return f.Status == http.StatusBadRequest || f.Status == http.StatusRequestEntityTooLarge
+	return f.FromManager && (f.Status == http.StatusBadRequest || f.TooLarge())
 }
+
+// TooLarge tells whether the manager, or a proxy before it, takes only smaller requests.
+func (f *Failure) TooLarge() bool { return f.Status == http.StatusRequestEntityTooLarge }
 
 // Credential is what a sender proves itself with.
 type Credential interface {
@@ -61,10 +73,16 @@ type Sender struct {
 	HTTP       *http.Client
 }
 
-// NewHTTP returns a client that follows no redirection: it would carry the credential along.
+// NewHTTP returns a client that follows no redirection, which would carry the credential along, and
+// that resumes TLS sessions, which saves the manager most of the cost of a new connection.
 func NewHTTP() *http.Client {
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &http.Client{Timeout: timeout, CheckRedirect: stay}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		ClientSessionCache: tls.NewLRUClientSessionCache(0),
+	}
+	return &http.Client{Timeout: timeout, CheckRedirect: stay, Transport: transport}
 }
 
 // Send submits samples, oldest first, each a JSON object with timestamp and metrics. Without an
@@ -88,7 +106,11 @@ func (s *Sender) body(samples [][]byte) ([]byte, error) {
 	document := map[string]any{}
 	if len(samples) == 1 {
 		if err := json.Unmarshal(samples[0], &document); err != nil {
-			return nil, &Failure{Status: http.StatusBadRequest, Reason: "not a sample: " + err.Error()}
+			return nil, &Failure{
+				Status:      http.StatusBadRequest,
+				Reason:      "not a sample: " + err.Error(),
+				FromManager: true, // as the manager would respond
+			}
 		}
 	} else {
 		list := make([]json.RawMessage, len(samples))
@@ -113,7 +135,7 @@ func (s *Sender) post(ctx context.Context, body []byte) error {
 		return err
 	}
 	if answer.Status != "metrics_received" { // such as a hotel's page
-		return &Failure{Status: http.StatusOK, Reason: "the answer is not the manager's"}
+		return &Failure{Status: http.StatusOK, Reason: "the response is not the manager's"}
 	}
 	return nil
 }
@@ -135,14 +157,20 @@ func post(ctx context.Context, client *http.Client, url, bearer string, body []b
 	}
 	if response.StatusCode != http.StatusOK {
 		seconds, _ := strconv.ParseUint(response.Header.Get("Retry-After"), 10, 31)
+		fromManager := response.Header.Get(managerHeader) == managerValue
+		sender := "the manager"
+		if !fromManager {
+			sender = "something before the manager"
+		}
 		return &Failure{
-			Status:     response.StatusCode,
-			Reason:     fmt.Sprintf("the manager answers %s: %s", response.Status, shown(content)),
-			RetryAfter: time.Duration(seconds) * time.Second,
+			Status:      response.StatusCode,
+			Reason:      fmt.Sprintf("%s responds %s: %s", sender, response.Status, shown(content)),
+			RetryAfter:  time.Duration(seconds) * time.Second,
+			FromManager: fromManager,
 		}
 	}
 	if err := json.Unmarshal(content, answer); err != nil {
-		return &Failure{Status: http.StatusOK, Reason: "the answer is not the manager's"}
+		return &Failure{Status: http.StatusOK, Reason: "the response is not the manager's"}
 	}
 	return nil
 }

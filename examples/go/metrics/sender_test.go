@@ -3,8 +3,10 @@ package metrics
 import (
 	"compress/gzip"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -140,12 +142,14 @@ func TestAnAnswerThatIsNot200SaysWhyAndWhen(t *testing.T) {
 	}
 }
 
-func TestWhoseFaultItIs(t *testing.T) {
+func TestOnlyTheManagerRejectsSamples(t *testing.T) {
 	for status, rejected := range map[int]bool{
 		400: true, 413: true, 401: false, 404: false, 408: false, 415: false, 429: false, 500: false,
 	} {
-		server, _ := manager(t, says(status, "{}"))
-		expect(t, "rejected", failure(t, send(sender(t, server), `{}`)).Rejected(), rejected)
+		server, _ := manager(t, says(status, "{}", managerHeader, managerValue), says(status, "{}"))
+		s := sender(t, server)
+		expect(t, "rejected", failure(t, send(s, `{}`)).Rejected(), rejected)
+		expect(t, "rejected by a proxy", failure(t, send(s, `{}`)).Rejected(), false)
 	}
 }
 
@@ -159,7 +163,7 @@ func TestAHotelsPageIsNotTheManager(t *testing.T) {
 	for _, page := range []string{"<html>Welcome</html>", `{"status":"ok"}`} {
 		server, _ := manager(t, says(200, page))
 		found := failure(t, send(sender(t, server), `{}`))
-		expect(t, "reason", found.Reason, "the answer is not the manager's")
+		expect(t, "reason", found.Reason, "the response is not the manager's")
 		expect(t, "rejected", found.Rejected(), false)
 	}
 }
@@ -185,9 +189,39 @@ func TestAnotherKeyNeedsNoRestart(t *testing.T) {
 }
 
 func TestAFileWithoutAKeyIsSaid(t *testing.T) {
-	for _, content := range []string{"", " \n", "two keys\n"} {
+	for _, content := range []string{"", " \n", "two keys\n", "a\nkey", "a\x00key", "schlüssel"} {
 		if _, err := keyFile(t, content).Bearer(context.Background()); err == nil {
 			t.Errorf("%q is no key", content)
 		}
 	}
+}
+
+func TestABlankAtTheEndOfTheKeyFileIsNoPartOfTheKey(t *testing.T) {
+	for _, content := range []string{"key", "key\n", "key\r\n", " \tkey \r\n\n", "\ufeffkey\r\n"} {
+		key, err := keyFile(t, content).Bearer(context.Background())
+		if err != nil || key != "key" {
+			t.Errorf("%q holds %q (%v)", content, key, err)
+		}
+	}
+}
+
+func TestTheNextConnectionResumesTheTLSSession(t *testing.T) {
+	var resumed []bool
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		resumed = append(resumed, r.TLS.DidResume)
+		w.Header().Set("Connection", "close")
+		received(w, r)
+	}))
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	s := sender(t, server)
+	authorities := x509.NewCertPool()
+	authorities.AddCert(server.Certificate())
+	s.HTTP.Transport.(*http.Transport).TLSClientConfig.RootCAs = authorities
+	for n := 0; n < 2; n++ {
+		if err := send(s, `{}`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(t, "resumed", fmt.Sprint(resumed), "[false true]")
 }

@@ -143,7 +143,11 @@ func (s System) counter(name string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return strconv.ParseUint(strings.TrimSpace(string(content)), 10, 64)
+	value, err := strconv.ParseUint(strings.TrimSpace(string(content)), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%s holds no counter: %w", path, err)
+	}
+	return value, nil
 }
 
 // fields returns what follows the word `first` in its line of a file; without a word, the first

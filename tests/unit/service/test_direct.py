@@ -106,6 +106,24 @@ def post(body: bytes = b"hello", *headers: bytes) -> bytes:
 DIRECT = (200, {"direct": True})
 
 
+@pytest.mark.parametrize(
+    ("request_bytes", "has_it"),
+    [
+        (post(), True),  # the fast path
+        (GET, True),  # ASGI
+        (GET.replace(b"/quick", b"/nowhere"), True),
+        (b"nonsense\r\n\r\n", False),  # it says nothing about a sample
+    ],
+)
+async def test_every_response_of_the_application_says_whose_it_is(
+    site: Site, request_bytes: bytes, has_it: bool
+) -> None:
+    async with site.connect() as connection:
+        await connection.send(request_bytes)
+        head = await connection.reader.readuntil(b"\r\n\r\n")
+    assert (b"\r\ntobogganing-service: manager\r\n" in head) is has_it
+
+
 async def test_a_whole_request_is_answered_directly(site: Site, double: Double) -> None:
     async with site.connect() as connection:
         for body in (b"hello", b"", b"x" * 60_000):
