@@ -15,12 +15,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from contract.registry import RELAY, RegistryRecord
-from gateway.bodies import MAX_IGNORED_NAMES
-from gateway.cargo import AT_A_TIME, Cargo, Rejected
+from gateway.arrays import TooManyElementsError
+from gateway.cargo import Cargo, Rejected
 from gateway.credentials import Credentials
 from gateway.decoding import BodyError
 from gateway.envelopes import Envelopes
-from gateway.items import MAX_ITEMS, Item, ItemsDecoder, TooManyItemsError
+from gateway.items import MAX_ITEMS, Item, ItemsDecoder
 from gateway.limits import Limits
 from gateway.metrics import GatewayMetrics
 from gateway.publish import Publisher
@@ -31,6 +31,7 @@ from gateway.room import FullError, Room
 from gateway.settings import GatewaySettings
 from service.bearer import bearer_credential
 from service.http import ApiError, TemplateRoute, route, unavailable
+from service.slices import in_slices
 
 PATH = "/api/v1/metrics"
 MAX_BYTES = 8 * 1024 * 1024
@@ -111,20 +112,19 @@ class Batches:
             return await self._decode_each(decoded, deadline)
         except BodyError as error:
             raise invalid(error) from error
-        except TooManyItemsError as error:
+        except TooManyElementsError as error:
             raise ApiError(413, f"The batch has more than {MAX_ITEMS} items") from error
 
     async def _decode_each(self, decoded: Iterator[Item], deadline: float) -> list[Item]:
-        """Decode the items of one batch after the other: others wait for a part of one only.
+        """Decode the items of one batch after the other, so that others wait for one slice of one.
 
-        After one that is none, those who do not send such things have their turn for as long as it
-        took.
+        A batch that is invalid is followed by a pause of the time it took: its sender cannot keep
+        the gateway busy with such batches.
 
         Raises:
-            BodyError, TooManyItemsError: it is none.
-            ApiError: 503, its turn did not come in time.
+            BodyError, TooManyElementsError: the batch is invalid.
+            ApiError: 503, other batches took until the deadline.
         """
-        items: list[Item] = []
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 await self._turn.acquire()
@@ -132,16 +132,12 @@ class Batches:
             raise unavailable("Other batches come before this one: try again") from error
         began = time.perf_counter()
         try:
-            for item in decoded:
-                items.append(item)
-                if len(items) % AT_A_TIME == 0:
-                    await asyncio.sleep(0)
+            return [item async for item in in_slices(decoded)]
         except ValueError:
             await asyncio.sleep(time.perf_counter() - began)
             raise
         finally:
             self._turn.release()
-        return items
 
     async def _look_again(self, cargo: Cargo, deadline: float) -> None:
         """Look for entities that are not known here in all that the registry holds now."""
@@ -150,7 +146,7 @@ class Batches:
         except ApiError as error:
             cargo.leave_unknown(str(error))
         else:
-            cargo.look_again()
+            await cargo.look_again()
 
     def _answer(self, cargo: Cargo) -> Response:
         for (kind, result), number in cargo.counts().items():
@@ -168,6 +164,5 @@ class Batches:
                 rejected=msgspec.to_builtins(rejected),
                 receipts=receipts,
             )
-        ignored = sorted(cargo.ignored)[:MAX_IGNORED_NAMES]
-        answer = BatchReceived(len(receipts), rejected, receipts, ignored or UNSET)
+        answer = BatchReceived(len(receipts), rejected, receipts, sorted(cargo.ignored) or UNSET)
         return Response(_encoder.encode(answer), media_type="application/json")

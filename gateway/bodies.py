@@ -1,6 +1,7 @@
 """Submission bodies: what agents may send, derived from the declaration of their kind."""
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple, Protocol, TypeVar, cast
 
@@ -8,10 +9,14 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from contract.kinds import MAX_METRIC_VALUE, TEXT_PATTERN, EntityKind, Label, Metric, is_text
-from gateway.decoding import BodyError, JsonDecoder
+from gateway.decoding import BODY, BodyError, JsonDecoder
 
 MAX_AHEAD = 300
 """Seconds that an agent's timestamp may be ahead of our clock."""
+MAX_SUBMISSION_BYTES = 65_536
+"""Size of one submission, whether it comes by itself, in a batch or in a backlog."""
+MAX_NAMES = 1_000
+"""Metrics that a submission may name, known or not."""
 MAX_IGNORED_NAMES = 20
 MAX_IGNORED_LENGTH = 64
 """How many unknown metric names an answer gives back, and how many characters of each."""
@@ -91,6 +96,7 @@ class BodyDecoder:
         Raises:
             BodyError: with the field that is at fault.
         """
+        require_size(body)
         plain = plainly(self._plain.decode, body)
         return self.decode(body, now) if plain is None else plain
 
@@ -100,14 +106,18 @@ class BodyDecoder:
         Raises:
             BodyError: with the field that is at fault.
         """
+        require_size(body)
         declared = self._decoder.decode(body)
-        ignored = sorted(self._names.decode(body).metrics.keys() - self._known)
+        names = self._names.decode(body).metrics
+        if len(names) > MAX_NAMES:
+            raise BodyError("metrics", f"has more than {MAX_NAMES:,} names")
+        unknown = (name[:MAX_IGNORED_LENGTH] for name in names if name not in self._known)
         return Body(
             self._metrics(declared),
             labels_of(self._submitted, declared),
             timestamp_of(declared, now),
-            [name[:MAX_IGNORED_LENGTH] for name in ignored[:MAX_IGNORED_NAMES]],
-            len(ignored),
+            sorted(itertools.islice(unknown, MAX_IGNORED_NAMES)),
+            len(names) - sum(name in names for name in self._known),
         )
 
     def _metrics(self, declared: _Declared) -> dict[str, int | float]:
@@ -137,6 +147,16 @@ def labels_of(submitted: Sequence[Label], declared: Any) -> dict[str, str]:
         else:
             raise BodyError(label.field, "has a control character")
     return labels
+
+
+def require_size(body: bytes, limit: int = MAX_SUBMISSION_BYTES) -> None:
+    """Refuse a submission that would take long to decode.
+
+    Raises:
+        BodyError: it has more than `limit` bytes.
+    """
+    if len(body) > limit:
+        raise BodyError(BODY, f"is larger than {MAX_SUBMISSION_BYTES} bytes")
 
 
 def plainly(decode: Callable[[bytes], T], body: bytes) -> T | None:

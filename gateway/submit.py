@@ -8,7 +8,7 @@ nearly every one, and what a submission costs.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -21,10 +21,10 @@ from contract.kinds import EntityKind
 from contract.position import Receipt
 from contract.registry import RegistryRecord
 from gateway.backlogs import BacklogDecoder, may_be_backlog
-from gateway.bodies import MAX_IGNORED_NAMES, Body, Received
+from gateway.bodies import MAX_IGNORED_NAMES, Body, Plain, Received
 from gateway.credentials import Credentials
 from gateway.decoding import BodyError
-from gateway.envelopes import Envelopes
+from gateway.envelopes import Envelope, Envelopes
 from gateway.lane import grouped
 from gateway.limits import Limits
 from gateway.metrics import GatewayMetrics, Result
@@ -36,6 +36,7 @@ from service.bearer import bearer_credential, parse_bearer
 from service.direct import Exchange, RawHeaders
 from service.http import ApiError, TemplateRoute, route, unavailable
 from service.requests import RequestMetrics
+from service.slices import in_slices
 
 log = structlog.get_logger(__name__)
 
@@ -139,8 +140,8 @@ class Submissions:
         self._requests.count_request("POST", self.template, status, seconds)
         exchange.answer(status, body, headers)
 
-    def count(self, result: Result) -> None:
-        self.results[result].inc()
+    def count(self, result: Result, submissions: int = 1) -> None:
+        self.results[result].inc(submissions)
 
     async def _admit(self, request: Request, deadline: float) -> "_Report":
         id = request.path_params[self._kind.id_label]
@@ -149,28 +150,54 @@ class Submissions:
         self._limits.admit(record, self.template)
         with self._room.holding() as held:
             _, content = await read_packed(request, self._max_body, deadline, held=held)
-            return self._read(record, content)
+            return await self._read_slowly(record, content)
 
-    def _read(self, record: RegistryRecord, content: bytes) -> "_Report":
-        """Decode a body.
+    async def _read_slowly(self, record: RegistryRecord, content: bytes) -> "_Report":
+        """Decode a body; other requests run between the samples of a backlog.
 
         Raises:
             ApiError: 400.
         """
-        envelope, now = self._envelopes.of(record), time.time()
+        if not may_be_backlog(content):
+            return self._read(record, content)
+        envelope, ignored, ignored_count = self._envelopes.of(record), dict[str, None](), 0
+        pieces: list[bytes] = []
         try:
-            body = self._decoder.read(content, now)
-            if isinstance(body, list):
-                pieces = [envelope.around(each) for each in body]
-                ignored = list(dict.fromkeys(name for each in body for name in each.ignored))
-                self._count_ignored(sum(each.ignored_count for each in body))
-                return _Report(envelope.partition, pieces, ignored[:MAX_IGNORED_NAMES], True)
-            if isinstance(body, Body):
-                self._count_ignored(body.ignored_count)
-                return _Report(envelope.partition, [envelope.around(body)], body.ignored)
-            return _Report(envelope.partition, [envelope.around_plain(body, now)])
+            body = self._decoder.read(content, time.time())
+            if not isinstance(body, Iterator):
+                return self._report(envelope, body, time.time())
+            async for sample in in_slices(body):
+                pieces.append(envelope.around(sample))
+                ignored_count += sample.ignored_count
+                if sample.ignored and len(ignored) < MAX_IGNORED_NAMES:
+                    ignored.update(dict.fromkeys(sample.ignored))
         except BodyError as error:
             raise invalid(error) from error
+        self._count_ignored(ignored_count)
+        return _Report(envelope.partition, pieces, [*ignored][:MAX_IGNORED_NAMES], True)
+
+    def _read(self, record: RegistryRecord, content: bytes) -> "_Report":
+        """Decode a body that is surely no backlog.
+
+        Raises:
+            ApiError: 400.
+        """
+        now = time.time()
+        try:
+            body = self._decoder.read_one(content, now)
+            return self._report(self._envelopes.of(record), body, now)
+        except BodyError as error:
+            raise invalid(error) from error
+
+    def _report(self, envelope: Envelope, body: Body | Plain, now: float) -> "_Report":
+        """
+        Raises:
+            BodyError: what the types of a plain body cannot tell.
+        """
+        if isinstance(body, Body):
+            self._count_ignored(body.ignored_count)
+            return _Report(envelope.partition, [envelope.around(body)], body.ignored)
+        return _Report(envelope.partition, [envelope.around_plain(body, now)])
 
     async def _publish(self, report: "_Report", deadline: float) -> list[Receipt]:
         """Publish submissions of one entity, in order; all are confirmed, or the answer is 503."""
@@ -181,7 +208,7 @@ class Submissions:
         try:
             self._publisher.require_room(count, sum(len(pieces) for pieces, _ in groups))
         except OverloadedError as error:
-            self.count("overloaded")
+            self.count("overloaded", count)
             raise _overloaded(error) from error
         for (pieces, number), answer in zip(groups, answers, strict=True):
             self._publisher.queue(report.partition, pieces, deadline, answer, number)
@@ -191,9 +218,9 @@ class Submissions:
             if first is not None:
                 receipts += [first.behind(place) for place in range(number)]
         if len(receipts) < count:
-            self.count("unconfirmed")
+            self.count("unconfirmed", count)
             raise _unconfirmed()
-        self.results["received"].inc(count)
+        self.count("received", count)
         return receipts
 
     def _count_ignored(self, count: int) -> None:

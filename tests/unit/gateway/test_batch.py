@@ -379,7 +379,7 @@ async def test_who_becomes_known_in_the_middle_of_a_batch_keeps_the_order() -> N
     state.apply(0, record.key, encode_record(record))
     await sorting
     assert cargo.unknown == list(range(600))
-    cargo.look_again()
+    await cargo.look_again()
     assert cargo.unknown == []
 
 
