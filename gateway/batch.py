@@ -6,7 +6,6 @@ or whose frame failed, is rejected alone.
 
 import asyncio
 import time
-from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
@@ -31,7 +30,7 @@ from gateway.room import FullError, Room
 from gateway.settings import GatewaySettings
 from service.bearer import bearer_credential
 from service.http import ApiError, TemplateRoute, route, unavailable
-from service.slices import in_slices
+from service.slices import Slices
 
 PATH = "/api/v1/metrics"
 MAX_BYTES = 8 * 1024 * 1024
@@ -61,6 +60,7 @@ class Batches:
         metrics: GatewayMetrics,
         limits: Limits,
         envelopes: Envelopes,
+        slices: Slices,
     ) -> None:
         self._answer_within = settings.answer_within_seconds
         self._registry = registry
@@ -69,9 +69,9 @@ class Batches:
         self._metrics = metrics
         self._limits = limits
         self._envelopes = envelopes
+        self._slices = slices
         self._decoder = ItemsDecoder()
         self._room = Room(MAX_HELD)
-        self._turn = asyncio.Lock()
 
     def route(self) -> TemplateRoute:
         return route(PATH, self.take, "POST")
@@ -109,35 +109,13 @@ class Batches:
             decoded = decode(content, time.time())
             if isinstance(decoded, list):
                 return decoded
-            return await self._decode_each(decoded, deadline)
+            return await self._slices.run(decoded, deadline)
+        except TimeoutError as error:
+            raise unavailable("Other batches are decoded before this one: try again") from error
         except BodyError as error:
             raise invalid(error) from error
         except TooManyElementsError as error:
             raise ApiError(413, f"The batch has more than {MAX_ITEMS} items") from error
-
-    async def _decode_each(self, decoded: Iterator[Item], deadline: float) -> list[Item]:
-        """Decode the items of one batch after the other, so that others wait for one slice of one.
-
-        A batch that is invalid is followed by a pause of the time it took: its sender cannot keep
-        the gateway busy with such batches.
-
-        Raises:
-            BodyError, TooManyElementsError: the batch is invalid.
-            ApiError: 503, other batches took until the deadline.
-        """
-        try:
-            async with asyncio.timeout(deadline - time.monotonic()):
-                await self._turn.acquire()
-        except TimeoutError as error:
-            raise unavailable("Other batches come before this one: try again") from error
-        began = time.perf_counter()
-        try:
-            return [item async for item in in_slices(decoded)]
-        except ValueError:
-            await asyncio.sleep(time.perf_counter() - began)
-            raise
-        finally:
-            self._turn.release()
 
     async def _look_again(self, cargo: Cargo, deadline: float) -> None:
         """Look for entities that are not known here in all that the registry holds now."""

@@ -36,7 +36,7 @@ from service.bearer import bearer_credential, parse_bearer
 from service.direct import Exchange, RawHeaders
 from service.http import ApiError, TemplateRoute, route, unavailable
 from service.requests import RequestMetrics
-from service.slices import in_slices
+from service.slices import Slices
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +59,7 @@ class Submissions:
         limits: Limits,
         requests: RequestMetrics,
         envelopes: Envelopes,
+        slices: Slices,
     ) -> None:
         self._kind = kind
         self._answer_within = settings.answer_within_seconds
@@ -73,6 +74,7 @@ class Submissions:
         self._limits = limits
         self._requests = requests
         self._envelopes = envelopes
+        self._slices = slices
         self._decoder = BacklogDecoder(kind)
         self._room = Room(MAX_HELD)
         self.template = f"/api/v1/{kind.collection}/{{{kind.id_label}}}/metrics"
@@ -150,30 +152,34 @@ class Submissions:
         self._limits.admit(record, self.template)
         with self._room.holding() as held:
             _, content = await read_packed(request, self._max_body, deadline, held=held)
-            return await self._read_slowly(record, content)
+            return await self._read_slowly(record, content, deadline)
 
-    async def _read_slowly(self, record: RegistryRecord, content: bytes) -> "_Report":
-        """Decode a body; other requests run between the samples of a backlog.
+    async def _read_slowly(
+        self, record: RegistryRecord, content: bytes, deadline: float
+    ) -> "_Report":
+        """Decode a body; other requests are served between the samples of a backlog.
 
         Raises:
-            ApiError: 400.
+            ApiError: 400; 503 if it takes until the deadline.
         """
         if not may_be_backlog(content):
             return self._read(record, content)
-        envelope, ignored, ignored_count = self._envelopes.of(record), dict[str, None](), 0
-        pieces: list[bytes] = []
+        envelope, now = self._envelopes.of(record), time.time()
         try:
-            body = self._decoder.read(content, time.time())
+            body = self._decoder.read(content, now)
             if not isinstance(body, Iterator):
-                return self._report(envelope, body, time.time())
-            async for sample in in_slices(body):
-                pieces.append(envelope.around(sample))
-                ignored_count += sample.ignored_count
-                if sample.ignored and len(ignored) < MAX_IGNORED_NAMES:
-                    ignored.update(dict.fromkeys(sample.ignored))
+                return self._report(envelope, body, now)
+            samples = await self._slices.run(_encoded(body, envelope), deadline)
         except BodyError as error:
             raise invalid(error) from error
-        self._count_ignored(ignored_count)
+        except TimeoutError as error:
+            raise unavailable("Other backlogs are decoded before this one: try again") from error
+        self._count_ignored(sum(sample.ignored_count for sample in samples))
+        ignored: dict[str, None] = {}
+        for sample in samples:
+            if len(ignored) < MAX_IGNORED_NAMES:
+                ignored.update(dict.fromkeys(sample.ignored))
+        pieces = [sample.piece for sample in samples]
         return _Report(envelope.partition, pieces, [*ignored][:MAX_IGNORED_NAMES], True)
 
     def _read(self, record: RegistryRecord, content: bytes) -> "_Report":
@@ -226,6 +232,19 @@ class Submissions:
     def _count_ignored(self, count: int) -> None:
         if count:
             self._ignored.inc(count)
+
+
+class _Sample(NamedTuple):
+    """A sample of a backlog, encoded."""
+
+    piece: bytes
+    ignored: Sequence[str]
+    ignored_count: int
+
+
+def _encoded(samples: Iterator[Body], envelope: Envelope) -> Iterator[_Sample]:
+    for sample in samples:
+        yield _Sample(envelope.around(sample), sample.ignored, sample.ignored_count)
 
 
 class _Report(NamedTuple):
