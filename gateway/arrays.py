@@ -14,6 +14,9 @@ from gateway.decoding import JsonDecoder
 MAX_ELEMENTS = 10_000
 """Elements that an array may have."""
 
+_SMALL = 65_536
+"""Bytes of an array whose elements are not too many to count them when they are there."""
+
 _list = JsonDecoder(list[Raw])
 
 
@@ -28,12 +31,14 @@ def split_array(content: bytes) -> Sequence[Raw]:
         BodyError: it is not an array.
         TooManyElementsError: it has more than MAX_ELEMENTS elements.
     """
-    if content.count(b",") < MAX_ELEMENTS:
-        return _list.decode(content)
-    elements = astuple(_bounded().decode(content))
-    if elements[MAX_ELEMENTS] is not None:
+    if len(content) <= _SMALL:
+        elements: Sequence[Raw] = _list.decode(content)
+    else:
+        fields = astuple(_bounded().decode(content))
+        elements = list(itertools.takewhile(lambda element: element is not None, fields))
+    if len(elements) > MAX_ELEMENTS:
         raise TooManyElementsError
-    return list(itertools.takewhile(lambda element: element is not None, elements))
+    return elements
 
 
 @functools.cache
