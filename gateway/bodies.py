@@ -116,17 +116,19 @@ class BodyDecoder:
         Raises:
             BodyError: with the field that is at fault.
         """
-        require_size(body)
-        _require_few_names(body)
+        if len(body) > MAX_NAMES:  # in a smaller one there is no room for as many names
+            require_size(body)
+            _require_few_names(body)
         declared = self._decoder.decode(body)
         names = self._names.decode(body).metrics
+        ignored_count = len(names.keys() - self._known)
         unknown = (name[:MAX_IGNORED_LENGTH] for name in names if name not in self._known)
         return Body(
             self._metrics(declared),
             labels_of(self._submitted, declared),
             timestamp_of(declared, now),
-            sorted(itertools.islice(unknown, MAX_IGNORED_NAMES)),
-            len(names) - sum(name in names for name in self._known),
+            sorted(itertools.islice(unknown, MAX_IGNORED_NAMES)) if ignored_count else [],
+            ignored_count,
         )
 
     def _metrics(self, declared: _Declared) -> dict[str, int | float]:

@@ -8,7 +8,7 @@ Both ways accept the same items.
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any, NamedTuple, Protocol, cast
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Meta
@@ -87,8 +87,7 @@ class ItemsDecoder:
             BodyError: it is not an array; raised by the iterator, with its first item.
             TooManyElementsError: it has more than MAX_ITEMS items; in the same way.
         """
-        is_small = _has_small_items(content, b"},{") or _has_small_items(content, b"}, {")
-        plain = plainly(self._array.decode, content) if is_small else None
+        plain = plainly(self._array.decode, content) if _has_small_items(content) else None
         if plain is not None and len(plain) <= MAX_ITEMS:
             return plain
         return self.decode_each(split_array, content, now)
@@ -99,13 +98,21 @@ class ItemsDecoder:
         Raises:
             TooManyElementsError: there are more than MAX_ITEMS; raised by the iterator.
         """
-        count = _count_documents(content) if _has_small_items(content, b"\n") else 0
-        if count:
-            decode = cast(Callable[[bytes], list[Item]], self._item.decode_lines)
-            plain = plainly(decode, content)
-            if plain is not None and len(plain) == count <= MAX_ITEMS:
-                return plain
+        plain = plainly(self._decode_plain_lines, content) if len(content) <= MAX_WHOLE else None
+        if plain is not None and len(plain) <= MAX_ITEMS:
+            return plain
         return self.decode_each(split_lines, content, now)
+
+    def _decode_plain_lines(self, content: bytes) -> list[Item]:
+        """
+        Raises:
+            msgspec.MsgspecError: a line is empty, or is not a plain item.
+            BodyError: a line is too large.
+        """
+        # Not by decode_lines: msgspec takes any white space for a line end.
+        lines = content.removesuffix(b"\n").split(b"\n")
+        require_size(max(lines, key=len))
+        return list(map(self._item.decode, lines))
 
     def decode_each(
         self, split: Callable[[bytes], Sequence[Any]], content: bytes, now: float
@@ -134,15 +141,15 @@ class ItemsDecoder:
             return Decoded(kind, id, None, str(error).removeprefix(f"{BODY}: "))
 
 
-def _has_small_items(content: bytes, between: bytes) -> bool:
-    """Tell whether a batch may be decoded in one call: it is small, and so is each of its items.
+def _has_small_items(content: bytes) -> bool:
+    """Tell whether an array may be decoded in one call: it is small, and so are its items.
 
-    What stands `between` two items is in each block of an item's size or less.
+    Where an item ends is found in each block of half of an item's largest size.
     """
     if len(content) <= MAX_SUBMISSION_BYTES:
         return True
     return len(content) <= MAX_WHOLE and all(
-        content.find(between, start, start + _BLOCK) >= 0
+        content.find(b"},", start, start + _BLOCK) >= 0
         for start in range(0, len(content) - _BLOCK, _BLOCK)
     )
 
@@ -157,21 +164,6 @@ def split_lines(content: bytes) -> list[bytes]:
     if len(lines) > MAX_ITEMS:
         raise TooManyElementsError
     return lines
-
-
-def _count_documents(content: bytes) -> int:
-    """Number of documents, if each line is certainly one; 0 if that takes a closer look.
-
-    msgspec takes any white space for a line end: it would accept two documents in one line, and
-    one over two lines. Within a document no `}` is followed by a `{`, and no string has a line end
-    in it. So a line end between these two is between two documents; and if there is one document
-    more than such line ends, and no other line end, then each document has a line of its own.
-    """
-    ends = content.count(b"\n") - content.endswith(b"\n")
-    between = content.count(b"}\n{")
-    if between != ends:
-        between += content.count(b"}\r\n{")
-    return ends + 1 if between == ends else 0
 
 
 def _declare_plain_item(kind: EntityKind) -> type[Any]:
