@@ -12,10 +12,14 @@ MAX_METRIC_VALUE = 2**63
 
 ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 _ID = re.compile(ID_PATTERN)
-TEXT_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]*$"
+_REFUSED = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
+"""Control characters, and the separators at which line-based readers split: all of those at which
+Python's str.splitlines does are among them."""
+TEXT_PATTERN = rf"^[^{_REFUSED}]*$"
 """What is_text says of characters, for documents; JSON has no surrogates by themselves."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}")
+_CHARACTER = re.compile(rf"[{_REFUSED}\ud800-\udfff]")
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+"""Stands for a refused character in a name that was registered when it was not refused yet."""
 
 
 def is_id(text: str) -> bool:
@@ -24,13 +28,31 @@ def is_id(text: str) -> bool:
 
 
 def is_text(text: str) -> bool:
-    """Tell whether `text` may be a name or label value: 1-255 characters, no control character."""
-    return _TEXT.fullmatch(text) is not None
+    """Tell whether `text` may be a name or label value."""
+    return text_fault(text) is None
 
 
-def has_control_character(text: str) -> bool:
-    """Tell whether there is one in a text of any length; half a surrogate pair counts as one."""
-    return _CONTROL.search(text) is not None
+def text_fault(text: str) -> str | None:
+    """Say what is wrong with a name or label value, as the rest of a sentence."""
+    if not 1 <= len(text) <= 255:
+        return "must have 1 to 255 characters"
+    return character_fault(text)
+
+
+def character_fault(text: str) -> str | None:
+    """The same for a text of any length; half a surrogate pair is refused, too."""
+    found = _CHARACTER.search(text)
+    if found is None:
+        return None
+    return (
+        f"must not contain U+{ord(found[0]):04X}: remove it "
+        "(control characters and line separators are refused)"
+    )
+
+
+def replace_refused(text: str) -> str:
+    """Put REPLACEMENT in the place of each character that `character_fault` would name."""
+    return _CHARACTER.sub(REPLACEMENT, text)
 
 
 Nature = Literal["gauge", "counter", "uptime"]

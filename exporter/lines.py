@@ -9,6 +9,9 @@ the value. An entity's labels are the same in all of its lines, so its card hold
 
 Labels are written as prometheus-client writes them, numbers as the row has them: it would turn
 1048576 into 1.048576e+06, which says the same in more characters and takes five times as long.
+Characters that names may not have (they once could, and anybody can write a row by hand) are
+replaced, so that each line is one line to every reader. Series stay different from each other, as
+their ids are: an id has none of these characters.
 
 Cards are written in str, a character for each byte of the UTF-8 text (Latin-1): str.join takes
 half the time of bytes.join, which makes a buffer object of each part.
@@ -20,7 +23,7 @@ from itertools import compress
 from msgspec import UNSET
 from msgspec.structs import astuple
 
-from contract.kinds import EntityKind, Metric
+from contract.kinds import EntityKind, Metric, replace_refused
 from exporter.rows import ShownRow
 
 NO_SERIES = ""
@@ -45,8 +48,8 @@ def family_header(metric: Metric) -> bytes:
 
 
 def escape(value: str) -> str:
-    """Escape a label value."""
-    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    """Escape a label value that has no line end in it."""
+    return value.replace("\\", r"\\").replace('"', r"\"")
 
 
 def gaps_of(card: str) -> int:
@@ -73,10 +76,10 @@ class CardWriter:
         if UNSET in values:
             values = tuple(NO_VALUE if value is UNSET else value for value in values)
         text = "".join(labels)
-        if '"' in text or "\\" in text or "\n" in text:
-            labels = list(map(escape, labels))
+        if '"' in text or "\\" in text or not text.isprintable():
+            labels = [escape(replace_refused(label)) for label in labels]
         card = self._template % (*labels, *values, row.last_check_in)
-        return card if text.isascii() else in_place_of_bytes(card.encode())
+        return card if card.isascii() else in_place_of_bytes(card.encode())
 
 
 class LineMaker:

@@ -4,7 +4,7 @@ from array import array
 from collections.abc import Iterator
 from typing import cast
 
-from contract.kinds import EntityKind
+from contract.kinds import EntityKind, is_id
 from contract.position import Position
 from contract.row import RowError
 from exporter.fates import Held
@@ -158,9 +158,9 @@ class Sheet:
 def _text(id: bytes) -> str:
     """
     Raises:
-        RowError: the id is no text.
+        RowError: it is not an id.
     """
-    try:
-        return id.decode()
-    except UnicodeDecodeError as error:
-        raise RowError(f"not a row: {error}") from error
+    text = id.decode("utf-8", "replace")
+    if not is_id(text):
+        raise RowError(f"not an entity's id: {id!r}")
+    return text

@@ -46,6 +46,7 @@ from service.kafka import ensure_topics, topics_of
 from service.refusals import Refusals
 from service.requests import RequestMetrics
 from service.shared_metrics import FollowedGauges, shown
+from service.slices import Slices
 from service.tasks import cancel, vital
 
 
@@ -96,6 +97,7 @@ class Gateway:
             settings.max_queued_submissions,
             settings.max_queued_bytes,
         )
+        slices = Slices()
         self._submissions = {
             kind: Submissions(
                 kind,
@@ -106,6 +108,7 @@ class Gateway:
                 self._limits,
                 requests,
                 envelopes,
+                slices,
             )
             for kind in KINDS.values()
         }
@@ -117,6 +120,7 @@ class Gateway:
             self.metrics,
             self._limits,
             envelopes,
+            slices,
         )
         self.direct = DirectSubmissions(self._submissions.items())
         self._gauges = FollowedGauges()

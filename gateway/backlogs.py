@@ -4,12 +4,14 @@ Each sample is a submission of its own with a `timestamp`. They keep their order
 entity, so they go down one partition, next to each other.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from contract.kinds import EntityKind
+from gateway.arrays import MAX_ELEMENTS, TooManyElementsError, split_array
 from gateway.bodies import Body, BodyDecoder, Plain, declare, label_fields
 from gateway.decoding import BodyError, JsonDecoder
 
@@ -27,16 +29,20 @@ class BacklogDecoder:
 
     def __init__(self, kind: EntityKind) -> None:
         self._one = BodyDecoder(kind)
+        self.read_one = self._one.read
         self._probe = JsonDecoder(_Probe)
-        samples = ("samples", Annotated[list[Raw], Meta(min_length=1)])
-        self._decoder = JsonDecoder(msgspec.defstruct("Backlog", [samples, *label_fields(kind)]))
+        self._decoder = JsonDecoder(
+            msgspec.defstruct("Backlog", [("samples", Raw), *label_fields(kind)])
+        )
         self._shared = [label.field for label in kind.labels if label.submitted]
 
-    def read(self, body: bytes, now: float) -> Body | Plain | list[Body]:
-        """Decode a body; a backlog is a list. `now` is in seconds since the epoch.
+    def read(self, body: bytes, now: float) -> Body | Plain | Iterator[Body]:
+        """Decode a body; of a backlog, an iterator that decodes one sample after the other.
+
+        `now` is in seconds since the epoch.
 
         Raises:
-            BodyError: with the field that is at fault.
+            BodyError: with the field that is at fault; also raised by the iterator.
         """
         if not may_be_backlog(body):
             return self._one.read(body, now)
@@ -46,11 +52,14 @@ class BacklogDecoder:
         if probe.metrics is not UNSET:
             raise BodyError("metrics", "cannot stand beside samples")
         backlog: Any = self._decoder.decode(body)
-        labels = self._labels(backlog, now)
-        return [
-            self._sample(place, bytes(sample), labels, now)
-            for place, sample in enumerate(backlog.samples)
-        ]
+        samples = _split_samples(bytes(backlog.samples))
+        return self._samples(samples, self._labels(backlog, now), now)
+
+    def _samples(
+        self, samples: Sequence[Raw], labels: dict[str, str], now: float
+    ) -> Iterator[Body]:
+        for place, sample in enumerate(samples):
+            yield self._sample(place, bytes(sample), labels, now)
 
     def _labels(self, backlog: Any, now: float) -> dict[str, str]:
         """Labels that hold for all samples without their own."""
@@ -66,6 +75,18 @@ class BacklogDecoder:
         except BodyError as error:
             raise error.within(f"samples[{place}]") from error
         return body._replace(labels=labels | body.labels)
+
+
+def _split_samples(content: bytes) -> Sequence[Raw]:
+    try:
+        samples = split_array(content)
+    except BodyError as error:
+        raise error.within("samples") from error
+    except TooManyElementsError as error:
+        raise BodyError("samples", f"has more than {MAX_ELEMENTS:,} elements") from error
+    if not samples:
+        raise BodyError("samples", "must have at least one element")
+    return samples
 
 
 def may_be_backlog(body: bytes) -> bool:

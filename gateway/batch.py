@@ -6,7 +6,6 @@ or whose frame failed, is rejected alone.
 
 import asyncio
 import time
-from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
@@ -15,12 +14,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from contract.registry import RELAY, RegistryRecord
-from gateway.bodies import MAX_IGNORED_NAMES
-from gateway.cargo import AT_A_TIME, Cargo, Rejected
+from gateway.arrays import TooManyElementsError
+from gateway.cargo import Cargo, Rejected
 from gateway.credentials import Credentials
 from gateway.decoding import BodyError
 from gateway.envelopes import Envelopes
-from gateway.items import MAX_ITEMS, Item, ItemsDecoder, TooManyItemsError
+from gateway.items import MAX_ITEMS, Item, ItemsDecoder
 from gateway.limits import Limits
 from gateway.metrics import GatewayMetrics
 from gateway.publish import Publisher
@@ -31,6 +30,7 @@ from gateway.room import FullError, Room
 from gateway.settings import GatewaySettings
 from service.bearer import bearer_credential
 from service.http import ApiError, TemplateRoute, route, unavailable
+from service.slices import Slices
 
 PATH = "/api/v1/metrics"
 MAX_BYTES = 8 * 1024 * 1024
@@ -60,6 +60,7 @@ class Batches:
         metrics: GatewayMetrics,
         limits: Limits,
         envelopes: Envelopes,
+        slices: Slices,
     ) -> None:
         self._answer_within = settings.answer_within_seconds
         self._registry = registry
@@ -68,9 +69,9 @@ class Batches:
         self._metrics = metrics
         self._limits = limits
         self._envelopes = envelopes
+        self._slices = slices
         self._decoder = ItemsDecoder()
         self._room = Room(MAX_HELD)
-        self._turn = asyncio.Lock()
 
     def route(self) -> TemplateRoute:
         return route(PATH, self.take, "POST")
@@ -108,40 +109,13 @@ class Batches:
             decoded = decode(content, time.time())
             if isinstance(decoded, list):
                 return decoded
-            return await self._decode_each(decoded, deadline)
+            return await self._slices.run(decoded, deadline)
+        except TimeoutError as error:
+            raise unavailable("Other batches are decoded before this one: try again") from error
         except BodyError as error:
             raise invalid(error) from error
-        except TooManyItemsError as error:
+        except TooManyElementsError as error:
             raise ApiError(413, f"The batch has more than {MAX_ITEMS} items") from error
-
-    async def _decode_each(self, decoded: Iterator[Item], deadline: float) -> list[Item]:
-        """Decode the items of one batch after the other: others wait for a part of one only.
-
-        After one that is none, those who do not send such things have their turn for as long as it
-        took.
-
-        Raises:
-            BodyError, TooManyItemsError: it is none.
-            ApiError: 503, its turn did not come in time.
-        """
-        items: list[Item] = []
-        try:
-            async with asyncio.timeout(deadline - time.monotonic()):
-                await self._turn.acquire()
-        except TimeoutError as error:
-            raise unavailable("Other batches come before this one: try again") from error
-        began = time.perf_counter()
-        try:
-            for item in decoded:
-                items.append(item)
-                if len(items) % AT_A_TIME == 0:
-                    await asyncio.sleep(0)
-        except ValueError:
-            await asyncio.sleep(time.perf_counter() - began)
-            raise
-        finally:
-            self._turn.release()
-        return items
 
     async def _look_again(self, cargo: Cargo, deadline: float) -> None:
         """Look for entities that are not known here in all that the registry holds now."""
@@ -150,7 +124,7 @@ class Batches:
         except ApiError as error:
             cargo.leave_unknown(str(error))
         else:
-            cargo.look_again()
+            await cargo.look_again()
 
     def _answer(self, cargo: Cargo) -> Response:
         for (kind, result), number in cargo.counts().items():
@@ -168,6 +142,5 @@ class Batches:
                 rejected=msgspec.to_builtins(rejected),
                 receipts=receipts,
             )
-        ignored = sorted(cargo.ignored)[:MAX_IGNORED_NAMES]
-        answer = BatchReceived(len(receipts), rejected, receipts, ignored or UNSET)
+        answer = BatchReceived(len(receipts), rejected, receipts, sorted(cargo.ignored) or UNSET)
         return Response(_encoder.encode(answer), media_type="application/json")

@@ -1,22 +1,37 @@
 """Submission bodies: what agents may send, derived from the declaration of their kind."""
 
 import functools
+import itertools
+import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from contract.kinds import MAX_METRIC_VALUE, TEXT_PATTERN, EntityKind, Label, Metric, is_text
-from gateway.decoding import BodyError, JsonDecoder
+from contract.kinds import (
+    MAX_METRIC_VALUE,
+    TEXT_PATTERN,
+    EntityKind,
+    Label,
+    Metric,
+    character_fault,
+)
+from gateway.decoding import BODY, BodyError, JsonDecoder
 
 MAX_AHEAD = 300
 """Seconds that an agent's timestamp may be ahead of our clock."""
+MAX_SUBMISSION_BYTES = 65_536
+"""Size of one submission, whether it comes by itself, in a batch or in a backlog."""
+MAX_NAMES = 1_000
+"""Names in the objects of a submission, at any depth, known or not."""
 MAX_IGNORED_NAMES = 20
 MAX_IGNORED_LENGTH = 64
 """How many unknown metric names an answer gives back, and how many characters of each."""
 MAX_INT = 2**63 - 1
 """Largest integer that msgspec compares with by itself."""
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 T = TypeVar("T")
 
@@ -91,6 +106,7 @@ class BodyDecoder:
         Raises:
             BodyError: with the field that is at fault.
         """
+        require_size(body)
         plain = plainly(self._plain.decode, body)
         return self.decode(body, now) if plain is None else plain
 
@@ -100,14 +116,19 @@ class BodyDecoder:
         Raises:
             BodyError: with the field that is at fault.
         """
+        if len(body) > MAX_NAMES:  # in a smaller one there is no room for as many names
+            require_size(body)
+            _require_few_names(body)
         declared = self._decoder.decode(body)
-        ignored = sorted(self._names.decode(body).metrics.keys() - self._known)
+        names = self._names.decode(body).metrics
+        ignored_count = len(names.keys() - self._known)
+        unknown = (name[:MAX_IGNORED_LENGTH] for name in names if name not in self._known)
         return Body(
             self._metrics(declared),
             labels_of(self._submitted, declared),
             timestamp_of(declared, now),
-            [name[:MAX_IGNORED_LENGTH] for name in ignored[:MAX_IGNORED_NAMES]],
-            len(ignored),
+            sorted(itertools.islice(unknown, MAX_IGNORED_NAMES)) if ignored_count else [],
+            ignored_count,
         )
 
     def _metrics(self, declared: _Declared) -> dict[str, int | float]:
@@ -123,7 +144,7 @@ def labels_of(submitted: Sequence[Label], declared: Any) -> dict[str, str]:
     """Return the labels that a body sets.
 
     Raises:
-        BodyError: one has a control character.
+        BodyError: one has a character that is refused.
     """
     labels: dict[str, str] = {}
     for label in submitted:
@@ -132,11 +153,32 @@ def labels_of(submitted: Sequence[Label], declared: Any) -> dict[str, str]:
             continue
         if label.submitted == "boolean":
             labels[label.name] = "true" if value else "false"
-        elif is_text(value):
-            labels[label.name] = value
+        elif fault := character_fault(value):
+            raise BodyError(label.field, fault)
         else:
-            raise BodyError(label.field, "has a control character")
+            labels[label.name] = value
     return labels
+
+
+def require_size(body: bytes) -> None:
+    """Refuse a submission that would take long to decode.
+
+    Raises:
+        BodyError: it has more than MAX_SUBMISSION_BYTES.
+    """
+    if len(body) > MAX_SUBMISSION_BYTES:
+        raise BodyError(BODY, f"is larger than {MAX_SUBMISSION_BYTES} bytes")
+
+
+def _require_few_names(body: bytes) -> None:
+    """Refuse a submission with many names before an object is made of each.
+
+    Raises:
+        BodyError: it has more than MAX_NAMES.
+    """
+    # Behind each name is a colon, and few bodies have as many, even with those in their texts.
+    if body.count(b":") > MAX_NAMES and _STRING.sub(b"", body).count(b":") > MAX_NAMES:
+        raise BodyError(BODY, f"has more than {MAX_NAMES:,} names")
 
 
 def plainly(decode: Callable[[bytes], T], body: bytes) -> T | None:

@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from contract.kinds import KINDS
 from contract.position import Receipt
+from gateway.bodies import MAX_IGNORED_NAMES, Body
 from gateway.decoding import BodyError
 from gateway.envelopes import Envelopes
 from gateway.items import Item
@@ -66,17 +67,21 @@ class Cargo:
         self._strangers: set[tuple[str, str | None]] = set()
         """Those entities: what comes of one later in the batch does not go before that."""
         self.receipts: list[str | None] = [None] * len(items)
-        self.ignored: set[str] = set()
+        self.ignored: dict[str, None] = {}
+        """Names of unknown metrics, at most MAX_IGNORED_NAMES of them."""
         self.ignored_count = 0
         self.retry_after = 1
         """Seconds after which those that are to be sent again may be."""
 
     async def sort(self) -> None:
         """Find out where each item belongs."""
-        for start in range(0, len(self._items), AT_A_TIME):
+        await self._sort_all(range(len(self._items)))
+
+    async def _sort_all(self, places: Sequence[int]) -> None:
+        for start in range(0, len(places), AT_A_TIME):
             if start:
                 await asyncio.sleep(0)
-            self._sort(range(start, min(start + AT_A_TIME, len(self._items))))
+            self._sort(places[start : start + AT_A_TIME])
 
     def _sort(self, places: Iterable[int]) -> None:
         """The same for the items in some places. It runs a million times a minute."""
@@ -101,8 +106,8 @@ class Cargo:
                     piece = envelope.around_plain(item, now)
                 else:
                     piece = envelope.around(body)
-                    self.ignored.update(body.ignored)
-                    self.ignored_count += body.ignored_count
+                    if body.ignored_count:
+                        self._ignore(body)
             except BodyError as error:
                 self._reject(place, str(error))
                 continue
@@ -110,11 +115,18 @@ class Cargo:
             load.places.append(place)
             load.pieces.append(piece)
 
-    def look_again(self) -> None:
+    def _ignore(self, body: Body) -> None:
+        self.ignored_count += body.ignored_count
+        for name in body.ignored:
+            if len(self.ignored) >= MAX_IGNORED_NAMES:
+                break
+            self.ignored[name] = None
+
+    async def look_again(self) -> None:
         """Sort what was unknown, now that the registry has been read to its end."""
         unknown, self.unknown = self.unknown, []
         self._strangers.clear()
-        self._sort(unknown)
+        await self._sort_all(unknown)
         for place in self.unknown:
             self._reject(place, f"the {self._items[place].kind} is not registered")
 

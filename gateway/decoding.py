@@ -51,8 +51,8 @@ class JsonDecoder(Generic[T]):
             BodyError: it is no JSON, or not of the declared type.
         """
         try:
-            # msgspec does not look at the text of what it skips.
-            body.decode()
+            if not body.isascii():
+                body.decode()  # msgspec does not look at the text of what it skips
             return self._decoder.decode(body)
         except msgspec.ValidationError as error:
             raise _fault(str(error)) from error

@@ -137,7 +137,7 @@ def read_key(file: Path) -> SigningKey:
         KeyFileError: it holds no key for us.
     """
     if not is_text(file.stem):
-        raise KeyFileError("its name is too long or has a control character")
+        raise KeyFileError("its name is too long, or has a control character or line separator")
     try:
         key = load_pem_private_key(file.read_bytes(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:

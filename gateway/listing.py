@@ -1,7 +1,7 @@
 """A page of what is registered: of one kind, by id, filtered."""
 
 import asyncio
-import itertools
+import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -9,10 +9,11 @@ from contract.kinds import TYPE_ALIASES
 from contract.registry import RegistryRecord, RegistryState
 from gateway.collection import Collection
 from gateway.decoding import BodyError
+from service.slices import SLICE_SECONDS
 
 MAX_PAGE = 1000
-_SCANNED = 1000
-"""Records that are looked at before others get their turn: about 2 ms."""
+MAX_PAGE_SIZE = 1024 * 1024
+"""Characters of attributes after which a page ends: it is encoded in one piece."""
 
 
 class Query(NamedTuple):
@@ -52,16 +53,23 @@ class Query(NamedTuple):
 
 
 async def page(state: RegistryState, query: Query) -> tuple[list[RegistryRecord], str | None]:
-    """Return what fits the query, and the id behind which there is more, if there is."""
+    """Return what fits the query, and the id after which there may be more, None if there is none.
+
+    A page also ends when it is large: relays may have long scopes.
+    """
     found: list[RegistryRecord] = []
-    after = query.after
+    size, after = 0, query.after
     while True:
-        chunk = [*itertools.islice(state.registered(query.kind, after), _SCANNED)]
-        for record in filter(query.fits, chunk):
-            if len(found) == query.limit:
-                return found, found[-1].id
-            found.append(record)
-        if len(chunk) < _SCANNED:
+        began = time.perf_counter()
+        for record in state.registered(query.kind, after):
+            after = record.id
+            if query.fits(record):
+                if len(found) == query.limit or size > MAX_PAGE_SIZE:
+                    return found, found[-1].id
+                found.append(record)
+                size += sum(map(len, record.attributes.values()))
+            if time.perf_counter() - began > SLICE_SECONDS:
+                break
+        else:
             return found, None
-        after = chunk[-1].id
         await asyncio.sleep(0)

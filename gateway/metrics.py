@@ -108,8 +108,9 @@ class GatewayMetrics:
         )
         submissions = Counter(
             "tobogganing_gateway_submissions",
-            "Submissions by what was answered: received (200), refused (4xx), "
-            "unconfirmed (503 at the deadline), overloaded (503 at once)",
+            "Submissions and samples of backlogs by what was answered: received (200), "
+            "unconfirmed (503 at the deadline), overloaded (503 at once), refused (4xx); "
+            "a body that was not read or is refused counts once",
             ["kind", "result"],
             registry=self.registry,
         )

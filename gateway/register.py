@@ -9,7 +9,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from contract.kinds import CLIENT, HEADEND, has_control_character, is_id
+from contract.kinds import CLIENT, HEADEND, character_fault, is_id
 from contract.registry import CLUSTER, RECORD_VERSION, RELAY, RegistryRecord, hash_api_key
 from gateway.audit import ADMIN, Audit, Change
 from gateway.capacity import Capacity, LimitError
@@ -116,8 +116,8 @@ class Registrations:
         id = body.cluster_id or _new_id(CLUSTER)
         attributes = {"region": body.region, "datacenter": body.datacenter}
         if body.headend_url:
-            if has_control_character(body.headend_url):
-                raise BodyError("headend_url", "has a control character")
+            if fault := character_fault(body.headend_url):
+                raise BodyError("headend_url", fault)
             attributes["headend_url"] = body.headend_url
         await self._add(_record(CLUSTER, id, body.name, attributes), asked)
         return ClusterRegistered(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from contract.kinds import CLIENT, ID_PATTERN, KINDS, TEXT_PATTERN, TYPE_ALIASES, is_id, is_text
+from contract.kinds import CLIENT, ID_PATTERN, KINDS, TEXT_PATTERN, TYPE_ALIASES, is_id, text_fault
 from contract.registry import RELAY
 from gateway.csr import MAX_REQUEST
 from gateway.decoding import BodyError
@@ -29,7 +29,7 @@ Text = Annotated[
     Meta(
         min_length=1,
         max_length=255,
-        description="Any characters but control characters.",
+        description="Any characters but control characters and line separators.",
         extra_json_schema={"pattern": TEXT_PATTERN},
     ),
 ]
@@ -179,14 +179,14 @@ def rfc3339(seconds: float) -> str:
 
 
 def require_text(body: msgspec.Struct, *fields: str) -> None:
-    """Refuse names that hold control characters.
+    """Refuse names with characters that must not be in labels.
 
     Raises:
         BodyError: a field is none that is_text accepts.
     """
     for field in fields:
-        if not is_text(getattr(body, field)):
-            raise BodyError(field, "has a control character")
+        if fault := text_fault(getattr(body, field)):
+            raise BodyError(field, fault)
 
 
 def require_id(body: msgspec.Struct, *fields: str) -> None:

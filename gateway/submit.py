@@ -8,7 +8,7 @@ nearly every one, and what a submission costs.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -21,10 +21,10 @@ from contract.kinds import EntityKind
 from contract.position import Receipt
 from contract.registry import RegistryRecord
 from gateway.backlogs import BacklogDecoder, may_be_backlog
-from gateway.bodies import MAX_IGNORED_NAMES, Body, Received
+from gateway.bodies import MAX_IGNORED_NAMES, Body, Plain, Received
 from gateway.credentials import Credentials
 from gateway.decoding import BodyError
-from gateway.envelopes import Envelopes
+from gateway.envelopes import Envelope, Envelopes
 from gateway.lane import grouped
 from gateway.limits import Limits
 from gateway.metrics import GatewayMetrics, Result
@@ -36,6 +36,7 @@ from service.bearer import bearer_credential, parse_bearer
 from service.direct import Exchange, RawHeaders
 from service.http import ApiError, TemplateRoute, route, unavailable
 from service.requests import RequestMetrics
+from service.slices import Slices
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +59,7 @@ class Submissions:
         limits: Limits,
         requests: RequestMetrics,
         envelopes: Envelopes,
+        slices: Slices,
     ) -> None:
         self._kind = kind
         self._answer_within = settings.answer_within_seconds
@@ -72,6 +74,7 @@ class Submissions:
         self._limits = limits
         self._requests = requests
         self._envelopes = envelopes
+        self._slices = slices
         self._decoder = BacklogDecoder(kind)
         self._room = Room(MAX_HELD)
         self.template = f"/api/v1/{kind.collection}/{{{kind.id_label}}}/metrics"
@@ -139,8 +142,8 @@ class Submissions:
         self._requests.count_request("POST", self.template, status, seconds)
         exchange.answer(status, body, headers)
 
-    def count(self, result: Result) -> None:
-        self.results[result].inc()
+    def count(self, result: Result, submissions: int = 1) -> None:
+        self.results[result].inc(submissions)
 
     async def _admit(self, request: Request, deadline: float) -> "_Report":
         id = request.path_params[self._kind.id_label]
@@ -149,28 +152,58 @@ class Submissions:
         self._limits.admit(record, self.template)
         with self._room.holding() as held:
             _, content = await read_packed(request, self._max_body, deadline, held=held)
+            return await self._read_slowly(record, content, deadline)
+
+    async def _read_slowly(
+        self, record: RegistryRecord, content: bytes, deadline: float
+    ) -> "_Report":
+        """Decode a body; other requests are served between the samples of a backlog.
+
+        Raises:
+            ApiError: 400; 503 if it takes until the deadline.
+        """
+        if not may_be_backlog(content):
             return self._read(record, content)
+        envelope, now = self._envelopes.of(record), time.time()
+        try:
+            body = self._decoder.read(content, now)
+            if not isinstance(body, Iterator):
+                return self._report(envelope, body, now)
+            samples = await self._slices.run(_encoded(body, envelope), deadline)
+        except BodyError as error:
+            raise invalid(error) from error
+        except TimeoutError as error:
+            raise unavailable("Other backlogs are decoded before this one: try again") from error
+        self._count_ignored(sum(sample.ignored_count for sample in samples))
+        ignored: dict[str, None] = {}
+        for sample in samples:
+            if len(ignored) < MAX_IGNORED_NAMES:
+                ignored.update(dict.fromkeys(sample.ignored))
+        pieces = [sample.piece for sample in samples]
+        return _Report(envelope.partition, pieces, [*ignored][:MAX_IGNORED_NAMES], True)
 
     def _read(self, record: RegistryRecord, content: bytes) -> "_Report":
-        """Decode a body.
+        """Decode a body that is surely no backlog.
 
         Raises:
             ApiError: 400.
         """
-        envelope, now = self._envelopes.of(record), time.time()
+        now = time.time()
         try:
-            body = self._decoder.read(content, now)
-            if isinstance(body, list):
-                pieces = [envelope.around(each) for each in body]
-                ignored = list(dict.fromkeys(name for each in body for name in each.ignored))
-                self._count_ignored(sum(each.ignored_count for each in body))
-                return _Report(envelope.partition, pieces, ignored[:MAX_IGNORED_NAMES], True)
-            if isinstance(body, Body):
-                self._count_ignored(body.ignored_count)
-                return _Report(envelope.partition, [envelope.around(body)], body.ignored)
-            return _Report(envelope.partition, [envelope.around_plain(body, now)])
+            body = self._decoder.read_one(content, now)
+            return self._report(self._envelopes.of(record), body, now)
         except BodyError as error:
             raise invalid(error) from error
+
+    def _report(self, envelope: Envelope, body: Body | Plain, now: float) -> "_Report":
+        """
+        Raises:
+            BodyError: what the types of a plain body cannot tell.
+        """
+        if isinstance(body, Body):
+            self._count_ignored(body.ignored_count)
+            return _Report(envelope.partition, [envelope.around(body)], body.ignored)
+        return _Report(envelope.partition, [envelope.around_plain(body, now)])
 
     async def _publish(self, report: "_Report", deadline: float) -> list[Receipt]:
         """Publish submissions of one entity, in order; all are confirmed, or the answer is 503."""
@@ -181,7 +214,7 @@ class Submissions:
         try:
             self._publisher.require_room(count, sum(len(pieces) for pieces, _ in groups))
         except OverloadedError as error:
-            self.count("overloaded")
+            self.count("overloaded", count)
             raise _overloaded(error) from error
         for (pieces, number), answer in zip(groups, answers, strict=True):
             self._publisher.queue(report.partition, pieces, deadline, answer, number)
@@ -191,14 +224,27 @@ class Submissions:
             if first is not None:
                 receipts += [first.behind(place) for place in range(number)]
         if len(receipts) < count:
-            self.count("unconfirmed")
+            self.count("unconfirmed", count)
             raise _unconfirmed()
-        self.results["received"].inc(count)
+        self.count("received", count)
         return receipts
 
     def _count_ignored(self, count: int) -> None:
         if count:
             self._ignored.inc(count)
+
+
+class _Sample(NamedTuple):
+    """A sample of a backlog, encoded."""
+
+    piece: bytes
+    ignored: Sequence[str]
+    ignored_count: int
+
+
+def _encoded(samples: Iterator[Body], envelope: Envelope) -> Iterator[_Sample]:
+    for sample in samples:
+        yield _Sample(envelope.around(sample), sample.ignored, sample.ignored_count)
 
 
 class _Report(NamedTuple):

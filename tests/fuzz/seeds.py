@@ -74,6 +74,9 @@ def submissions() -> Iterator[bytes]:
         yield json.dumps(body).encode()
         yield json.dumps({"samples": [body, body]}).encode()
         yield json.dumps({"metrics": {"unknown": {"a": [1, {}]}}, "other": None}).encode()
+        yield json.dumps({"metrics": dict.fromkeys(map(str, range(1_001)), 1)}).encode()
+        yield json.dumps(body | {"headend_name": "a\u2028b"}, ensure_ascii=False).encode()
+        yield b'{"samples":[%b1]}' % (b"1," * 10_001)
         for number in _NUMBERS:
             yield json.dumps(body).encode().replace(b": 7", b": " + number)
 
@@ -88,6 +91,14 @@ def batches() -> Iterator[bytes]:
     yield b"\n".join(items)
     yield b"[1,{},%b,[[]]]" % items[0]
     yield b'\n\n{"kind":"x","id":""}\n%b\n' % items[1]
+    yield b"\r\n".join(items)
+    yield b" ".join(items)
+    yield b"\r".join(items) + b"\n\x0c" + items[0]
+    yield b"\n".join(items).replace(b",", b",\n")
+    yield b"\n".join(items).replace(b", ", b"\n,") + b"\n" + b"".join(items)
+    names = json.dumps({str(number): number for number in range(1_001)}).encode()
+    yield b'[{"kind":"client","id":"c","metrics":%b}]' % names
+    yield b"[%b%b]" % (items[0], b"," * 11_000)
 
 
 def packed() -> Iterator[bytes]:

@@ -6,7 +6,7 @@ A function that returns has found nothing; only what is documented to be raised 
 import contextlib
 import functools
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,13 @@ from contract.row import (
     encode_row,
 )
 from exporter.store import StateStore
+from gateway.arrays import TooManyElementsError, split_array
 from gateway.backlogs import BacklogDecoder
 from gateway.bodies import Body, BodyDecoder
 from gateway.decoding import BodyError
 from gateway.encodings import CODINGS, BombError, unpack_now
 from gateway.envelopes import Envelope, Envelopes
-from gateway.items import ItemsDecoder, TooManyItemsError
+from gateway.items import Item, ItemsDecoder, split_lines
 from processor.batch import PartitionBatch, Record
 from processor.fold import fold
 from processor.state import PartitionState
@@ -141,7 +142,7 @@ def submission(data: bytes) -> None:
         envelope = _envelope(kind.name)
         try:
             found = _backlogs(kind.name).read(data, NOW)
-            bodies = found if isinstance(found, list) else [found]
+            bodies = list(found) if isinstance(found, Iterator) else [found]
             pieces = [_piece(envelope, body) for body in bodies]
         except BodyError:
             pieces = []
@@ -159,19 +160,32 @@ def submission(data: bytes) -> None:
 
 
 def batch(data: bytes) -> None:
-    """A batch, as an array and as lines: each item is taken, or says what is wrong with it."""
+    """A batch, as an array and as lines: each item is accepted, or says what is wrong with it.
+
+    Decoding it in one call and decoding it item by item accept the same items.
+    """
     decoder = _items()
-    for decode in (decoder.decode_array, decoder.decode_lines):
+    for decode, split in (
+        (decoder.decode_array, split_array),
+        (decoder.decode_lines, split_lines),
+    ):
         try:
             items = [*decode(data, NOW)]
-        except (BodyError, TooManyItemsError):
+        except (BodyError, TooManyElementsError):
             continue
-        for item in items:
-            if item.fault:
-                continue
-            assert item.id is not None
-            with contextlib.suppress(BodyError):
-                _framed(_piece(_envelope(item.kind), item.body or item))
+        for item, alone in zip(items, decoder.decode_each(split, data, NOW), strict=True):
+            assert (item.kind, item.id, item.fault) == (alone.kind, alone.id, alone.fault)
+            if not item.fault:
+                assert item.id is not None
+                assert _encoded(item) == _encoded(alone), "the two ways differ"
+
+
+def _encoded(item: Item) -> Frame | None:
+    """The submission that an item makes, None where its types cannot tell that it is invalid."""
+    try:
+        return _framed(_piece(_envelope(item.kind), item.body or item))
+    except BodyError:
+        return None
 
 
 def packed(data: bytes) -> None:

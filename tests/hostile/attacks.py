@@ -5,6 +5,7 @@ Each connection is opened again when the server ends it, so an attack lasts as l
 
 import asyncio
 import contextlib
+import functools
 import gzip
 import zlib
 from collections import Counter
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 from backports import zstd
 
+from tests.hostile.bodies import HOSTILE_ITEMS, large_backlog, submission_of_names
 from tobogganing.local.ports import LOOPBACK
 
 DRIP = 0.25
@@ -107,17 +109,49 @@ async def _endless_chunks(writer: asyncio.StreamWriter, victim: Victim) -> None:
         await _write(writer, chunk)
 
 
-def _batch(coding: bytes, body: bytes) -> Send:
+def _batch(coding: bytes, make: Callable[[], bytes]) -> Send:
     """Posts the same batch again and again."""
 
     async def send(writer: asyncio.StreamWriter, victim: Victim) -> None:
+        body = made()
         length = b"Content-Encoding: %b\r\nContent-Length: %d" % (coding, len(body))
         request = _head("/api/v1/metrics", victim.relay_key, length) + body
         while True:
             await _write(writer, request)
             await asyncio.sleep(DRIP)
 
+    made = functools.cache(make)
     return send
+
+
+def _items(items: Callable[[], bytes]) -> Send:
+    return _batch(b"gzip", lambda: gzip.compress(b"[%b]" % items(), compresslevel=1))
+
+
+def _submission(body: bytes) -> Send:
+    """Posts the same invalid submission again and again."""
+
+    async def send(writer: asyncio.StreamWriter, victim: Victim) -> None:
+        length = b"Content-Length: %d" % len(body)
+        request = _head(victim.path, victim.key, length) + body
+        while True:
+            await _write(writer, request)
+            await asyncio.sleep(DRIP)
+
+    return send
+
+
+async def _many_headers(writer: asyncio.StreamWriter, victim: Victim) -> None:
+    while True:
+        await _write(writer, b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a:b\r\n" * 12_000 + b"\r\n")
+
+
+async def _long_tokens(writer: asyncio.StreamWriter, victim: Victim) -> None:
+    token = "eyJhbGciOiJFZERTQSIsImtpZCI6IngifQ." + "e30" * 20_000 + ".x"
+    request = _head("/api/v1/headends/h/metrics", token, b"Content-Length: 2") + b"{}"
+    while True:
+        await _write(writer, request)
+        await asyncio.sleep(DRIP / 10)
 
 
 def _empty_blocks(size: int) -> bytes:
@@ -156,12 +190,18 @@ def attacks() -> Iterator[tuple[str, Attack]]:
     yield "pipelined", Attack(20, _pipelined)
     yield "pipelined-unread", Attack(200, _pipelined, reads=False)
     yield "endless-chunks", Attack(20, _endless_chunks)
-    yield "gzip-bombs", Attack(20, _batch(b"gzip", gzip.compress(bytes(BOMB))))
-    yield "zstd-bombs", Attack(20, _batch(b"zstd", zstd.compress(bytes(BOMB))))
-    yield "empty-members", Attack(4, _batch(b"gzip", gzip.compress(b"") * (LARGEST // 20)))
-    yield "empty-blocks", Attack(4, _batch(b"gzip", _empty_blocks(LARGEST - 100)))
-    tiny = b"[" + b"1," * (TINY - 1_000) + b"1]"
-    yield "tiny-items", Attack(4, _batch(b"gzip", gzip.compress(tiny)))
+    yield "many-headers", Attack(20, _many_headers)
+    yield "long-tokens", Attack(20, _long_tokens)
+    yield "gzip-bombs", Attack(20, _batch(b"gzip", lambda: gzip.compress(bytes(BOMB))))
+    yield "zstd-bombs", Attack(20, _batch(b"zstd", lambda: zstd.compress(bytes(BOMB))))
+    members = gzip.compress(b"") * (LARGEST // 20)
+    yield "empty-members", Attack(4, _batch(b"gzip", lambda: members))
+    yield "empty-blocks", Attack(4, _batch(b"gzip", lambda: _empty_blocks(LARGEST - 100)))
+    yield "tiny-items", Attack(4, _items(lambda: b"1," * (TINY - 1_000) + b"1"))
+    for name, items in HOSTILE_ITEMS.items():
+        yield name, Attack(4, _items(items))
+    yield "large-backlogs", Attack(20, _submission(large_backlog()))
+    yield "submissions-of-names", Attack(20, _submission(submission_of_names()))
 
 
 ATTACKS = dict(attacks())

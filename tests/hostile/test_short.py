@@ -1,10 +1,27 @@
 """The short form of `make test-hostile`: those attacks that were not bounded, for a moment each."""
 
 import asyncio
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+
 from tests.hostile.attacks import Attack, Seen, Victim, under
-from tests.hostile.trials import HEAD, MAX_GROWTH, MAX_IN_ALL, Line, Trials, attacked
+from tests.hostile.busy import BUSY
+from tests.hostile.callbacks import VARIABLE, CallbackFile, Slowest
+from tests.hostile.trials import (
+    HEAD,
+    MAX_CALLBACK,
+    MAX_GROWTH,
+    MAX_IN_ALL,
+    STARTUP,
+    Line,
+    Trials,
+    attacked,
+)
+from tobogganing.local.place import CHECKOUT
 
 SECONDS = 1.0
 NAMES = [
@@ -16,18 +33,23 @@ NAMES = [
     "empty-members",
     "empty-blocks",
     "tiny-items",
+    "many-names",
+    "huge-integers",
+    "refused-items",
+    "large-backlogs",
 ]
 
 
 async def test_whoever_attacks_the_healthy_are_served(tmp_path: Path) -> None:
     told: list[str] = []
-    async with attacked(tmp_path) as running:
-        lines = await Trials(running, SECONDS, told.append).run(NAMES)
+    async with attacked(tmp_path) as (running, callbacks):
+        lines = await Trials(running, callbacks, SECONDS, told.append).run(NAMES)
         await running.acknowledged.check(running.clients)
     assert [line.attack for line in lines[1:-1]] == NAMES
     assert len(told) == len(NAMES)
     for line in lines:
-        assert line.is_good, f"{line.attack}: +{line.grown} bytes, +{line.in_all} in all"
+        assert not line.faults, f"{line.attack}: {line.faults}"
+        assert line.slowest.seconds > 0
         assert line.seconds
         assert len(line.row()) == len(HEAD)
 
@@ -57,10 +79,28 @@ def test_statuses_are_seen() -> None:
     assert seen.statuses == {200: 2, 401: 1}
 
 
-def test_growth_is_judged() -> None:
-    def line(grown: int, in_all: int) -> Line:
-        return Line("idle", 1, 0, {}, grown, in_all, [0.1])
+def test_what_is_not_bounded_is_said() -> None:
+    def faults(grown: int, in_all: int, seconds: float) -> list[str]:
+        return Line("idle", 1, 0, {}, grown, in_all, Slowest(seconds, "decode"), [0.1]).faults
 
-    assert line(MAX_GROWTH, MAX_IN_ALL).is_good
-    assert not line(MAX_GROWTH + 1, MAX_IN_ALL).is_good
-    assert not line(MAX_GROWTH, MAX_IN_ALL + 1).is_good
+    assert faults(MAX_GROWTH, MAX_IN_ALL, MAX_CALLBACK) == []
+    assert len(faults(MAX_GROWTH + 1, MAX_IN_ALL, MAX_CALLBACK)) == 1
+    assert len(faults(MAX_GROWTH, MAX_IN_ALL + 1, MAX_CALLBACK)) == 1
+    assert faults(0, 0, 0.0512) == ["a callback used 51 ms of CPU (decode)"]
+
+
+@pytest.mark.parametrize("where", ["task", "call_soon", "call_later", "thread", "protocol"])
+def test_the_slowest_callback_is_seen_wherever_it_runs(tmp_path: Path, where: str) -> None:
+    """As the gateway under attack: a process of its own, on uvloop."""
+    file = CallbackFile(tmp_path / "callbacks")
+    environ = os.environ | {
+        VARIABLE: str(tmp_path / "callbacks"),
+        "PYTHONPATH": f"{STARTUP}{os.pathsep}{CHECKOUT}",
+    }
+    program = [sys.executable, "-m", "tests.hostile.busy", where]
+    subprocess.run(program, check=True, env=environ, cwd=CHECKOUT, timeout=60)
+    seen = file.read()
+    assert BUSY <= seen.seconds < 3 * BUSY
+    assert "busy" in seen.name.lower()
+    file.reset()
+    assert file.read() == Slowest(0, "")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from bench.submitting import Singles, request_heads
 from bench.trials import percentile
 from bench.wrong import WrongResultError
 from tests.hostile.attacks import ATTACKS, Victim
+from tests.hostile.callbacks import VARIABLE, CallbackFile, Slowest
 from tests.hostile.healthy import RATE, Healthy
 from tobogganing.local.place import CHECKOUT
 
@@ -23,6 +25,9 @@ MAX_GROWTH = 256 * 2**20
 MAX_IN_ALL = 400 * 2**20
 """Bytes that it may grow by in all, since what was freed is not always given back: then it stays
 below 512 MiB, the least that deploy/ gives a gateway."""
+MAX_CALLBACK = 0.05
+"""Seconds of CPU time that one callback of the gateway's event loop may use: all others wait."""
+STARTUP = CHECKOUT / "tests/hostile/startup"
 PARTITIONS = 4
 CLIENTS = 100
 LOOK = 0.1
@@ -40,6 +45,7 @@ HEAD = (
     "answers",
     "memory",
     "in all",
+    "callback",
     "healthy",
     "p50",
     "p99",
@@ -58,11 +64,22 @@ class Line:
     grown: int
     in_all: int
     """By how much the gateway has grown since before the first attack."""
+    slowest: Slowest
+    """The callback of the gateway's event loop that used the most CPU time."""
     seconds: list[float]
 
     @property
-    def is_good(self) -> bool:
-        return self.grown <= MAX_GROWTH and self.in_all <= MAX_IN_ALL
+    def faults(self) -> list[str]:
+        """What was not bounded."""
+        bounds = (
+            (f"grew by {self.grown / 1e6:.0f} MB", self.grown <= MAX_GROWTH),
+            (f"grew by {self.in_all / 1e6:.0f} MB in all", self.in_all <= MAX_IN_ALL),
+            (
+                f"a callback used {self.slowest.seconds * 1e3:.0f} ms of CPU ({self.slowest.name})",
+                self.slowest.seconds <= MAX_CALLBACK,
+            ),
+        )
+        return [fault for fault, holds in bounds if not holds]
 
     def row(self) -> tuple[str, ...]:
         answers = ", ".join(f"{count:,} x {status}" for status, count in self.statuses.items())
@@ -75,6 +92,7 @@ class Line:
             answers or "-",
             f"+{self.grown / 1e6:.0f} MB",
             f"+{self.in_all / 1e6:.0f} MB",
+            f"{self.slowest.seconds * 1e3:.0f} ms",
             f"{len(ordered):,} x 200",
             *(f"{each * 1e3:.0f} ms" for each in times),
         )
@@ -83,8 +101,15 @@ class Line:
 class Trials:
     """Attacks one gateway for `seconds` each."""
 
-    def __init__(self, running: Gateway, seconds: float, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        running: Gateway,
+        callbacks: CallbackFile,
+        seconds: float,
+        tell: Callable[[str], None],
+    ) -> None:
         self._running = running
+        self._callbacks = callbacks
         self._seconds = seconds
         self._tell = tell
         clients = running.clients
@@ -105,16 +130,18 @@ class Trials:
         lines = [await self._calm("nobody")]
         for name in names:
             lines.append(await self._under(name))
-            self._tell(" ".join(lines[-1].row()))
+            self._tell(" ".join((*lines[-1].row(), lines[-1].slowest.name)))
         lines.append(await self._calm("nobody any more"))
         return lines
 
     async def _calm(self, name: str) -> Line:
+        self._callbacks.reset()
         healthy, grown, in_all = await self._watch(resident_bytes(self._pid))
-        return Line(name, 0, 0, {}, grown, in_all, healthy.seconds)
+        return Line(name, 0, 0, {}, grown, in_all, self._callbacks.read(), healthy.seconds)
 
     async def _under(self, name: str) -> Line:
         before = resident_bytes(self._pid)
+        self._callbacks.reset()
         attacker = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.hostile.attacker", name, json.dumps(self._victim)),
             cwd=CHECKOUT,
@@ -147,6 +174,7 @@ class Trials:
             seen["statuses"],
             grown,
             in_all,
+            self._callbacks.read(),
             healthy.seconds,
         )
 
@@ -183,10 +211,13 @@ class Trials:
 
 
 @contextlib.asynccontextmanager
-async def attacked(folder: Path) -> AsyncIterator[Gateway]:
-    """Run a broker and a gateway."""
+async def attacked(folder: Path) -> AsyncIterator[tuple[Gateway, CallbackFile]]:
+    """Run a broker, and a gateway whose callbacks are measured."""
+    file = folder / "callbacks"
+    callbacks = CallbackFile(file)
+    environ = {VARIABLE: str(file), "PYTHONPATH": f"{STARTUP}{os.pathsep}{CHECKOUT}"}
     async with (
         pipeline(folder) as parts,
-        gateway(parts, PARTITIONS, CLIENTS, headends=0) as running,
+        gateway(parts, PARTITIONS, CLIENTS, headends=0, **environ) as running,
     ):
-        yield running
+        yield running, callbacks

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from contract.kinds import CLIENT, HEADEND, TYPE_ALIASES, is_id, is_text
+from contract.kinds import CLIENT, HEADEND, TYPE_ALIASES, is_id, text_fault
 from contract.registry import CLUSTER
 
 MAX_URL = 2048
@@ -71,7 +71,7 @@ def _problem(column: str, value: str) -> str | None:
         return None if is_id(value) else "is no id"
     if column == "headend_url":
         return None if len(value) <= MAX_URL and value.isprintable() else "is too long, or no URL"
-    return None if is_text(value) else "must be 1-255 characters of UTF-8, no control characters"
+    return text_fault(value)
 
 
 def registration(entry: Entry) -> dict[str, str]:

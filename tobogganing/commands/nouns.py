@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import click
 
-from contract.kinds import CLIENT, HEADEND, is_id, is_text
+from contract.kinds import CLIENT, HEADEND, is_id, text_fault
 from contract.registry import CLUSTER, RELAY
 
 Option = Callable[[Callable[..., None]], Callable[..., None]]
@@ -20,8 +20,8 @@ def id_of(_: click.Context, __: click.Parameter, value: str | None) -> str | Non
 
 
 def text_of(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not is_text(value):
-        raise click.BadParameter("1-255 characters, and no control characters")
+    if value is not None and (fault := text_fault(value)):
+        raise click.BadParameter(fault)
     return value
 
 

@@ -9,7 +9,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 
-from contract.kinds import KINDS
+from contract.kinds import KINDS, replace_refused
 from contract.row import ROW_VERSION, EntityRow
 from exporter.body import make_body
 from exporter.store import StateStore
@@ -42,7 +42,9 @@ class RowCollector(Collector):
                     kind_name, _, id = key.partition(":")
                     values = row.metrics | {kind.last_check_in.field: row.last_check_in}
                     if kind_name == kind.name and not row.removed and metric.field in values:
-                        labels = [row.labels.get(label.name, "") for label in kind.labels]
+                        labels = [
+                            replace_refused(row.labels.get(label.name, "")) for label in kind.labels
+                        ]
                         family.add_metric([id, *labels], values[metric.field])
                 yield family
 

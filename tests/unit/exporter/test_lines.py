@@ -9,6 +9,8 @@ from contract.kinds import CLIENT, HEADEND, EntityKind
 from contract.row import EntityRow, RowError, encode_row
 from exporter.lines import CardWriter, LineMaker
 from exporter.rows import RowReader
+from exporter.sheet import Sheet
+from tests.awkward import REFUSED
 from tests.unit.exporter.model import make_row
 
 
@@ -22,10 +24,10 @@ def lines(kind: EntityKind, *cards: str) -> list[str]:
 
 def test_a_clients_lines() -> None:
     row = make_row(
-        labels={"name": 'Ann\'s "box"\\\n', "type": "docker", "headless": "true"},
+        labels={"name": 'Ann\'s "box"\\', "type": "docker", "headless": "true"},
         metrics={"bytes_sent": 10_000_000, "connection_uptime": 60.25},
     )
-    shown = '{client_id="c-1",headless="true",name="Ann\'s \\"box\\"\\\\\\n",type="docker"}'
+    shown = '{client_id="c-1",headless="true",name="Ann\'s \\"box\\"\\\\",type="docker"}'
     assert lines(CLIENT, card(CLIENT, "c-1", row)) == [
         f"\ntobogganing_client_bytes_sent{shown} 10000000",
         "",
@@ -34,6 +36,24 @@ def test_a_clients_lines() -> None:
         f"\ntobogganing_client_connection_uptime_seconds{shown} 60.25",
         f"\ntobogganing_client_last_check_in_timestamp{shown} 1.5",
     ]
+
+
+@pytest.mark.parametrize("separator", REFUSED)
+@pytest.mark.parametrize("rest", ["", "ü", '"'])
+def test_a_character_that_breaks_readers_is_replaced(separator: str, rest: str) -> None:
+    text = "".join(
+        lines(CLIENT, card(CLIENT, "c-1", make_row(labels={"name": f"a{separator}b{rest}"})))
+    )
+    (line,) = text.strip("\n").splitlines()
+    (family,) = text_string_to_metric_families(line + "\n")
+    assert family.samples[0].labels["name"] == f"a\ufffdb{rest}"
+
+
+@pytest.mark.parametrize("id", [b"a\xe2\x80\xa8", b"a b", b"\xff", b"a\n", b"-"])
+def test_a_key_without_an_id_is_no_row(id: bytes) -> None:
+    """Its series could be the same as another one's, once characters are replaced."""
+    with pytest.raises(RowError):
+        Sheet(CLIENT).apply_row(b"client:" + id, id, encode_row(make_row()))
 
 
 def test_a_label_that_the_row_lacks_is_empty() -> None:

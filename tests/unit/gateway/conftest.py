@@ -48,6 +48,7 @@ from service.refusals import Refusals
 from service.requests import RequestMetrics
 from service.rotating import RotatingTokens
 from service.settings import Secret
+from service.slices import Slices
 from tests.unit.gateway.clocks import taught_clock
 from tests.unit.gateway.raw_http import listening
 from tobogganing.certificate import authority
@@ -248,16 +249,18 @@ async def api(
     audit = Audit("audit", audit_topic)
     capacity = Capacity(settings, registry, credentials.catch_up)
     certificates = Certificates(load_authority(settings), registry, metrics)
-    envelopes = Envelopes(registry.state, 4)
+    envelopes, slices = Envelopes(registry.state, 4), Slices()
     endpoints = {
         kind: Submissions(
-            kind, settings, credentials, publisher, metrics, limits, requests, envelopes
+            kind, settings, credentials, publisher, metrics, limits, requests, envelopes, slices
         )
         for kind in KINDS.values()
     }
     routes = [
         *(endpoint.route() for endpoint in endpoints.values()),
-        Batches(settings, registry, credentials, publisher, metrics, limits, envelopes).route(),
+        Batches(
+            settings, registry, credentials, publisher, metrics, limits, envelopes, slices
+        ).route(),
         *Registrations(
             settings, registry, credentials, certificates, capacity, audit, metrics
         ).routes(),

@@ -133,7 +133,12 @@ BAD: list[tuple[Any, str | None, str]] = [
     ({"kind": "client", "id": "c1"}, "c1", "metrics: is missing"),
     ({"kind": "client", "id": 7, "metrics": {}}, None, "id: expected a string"),
     (item("x" * 129), None, "id: "),
-    (item("h", "headend", headend_name="a\nb"), "h", "headend_name: has a control character"),
+    (
+        item("h", "headend", headend_name="a\nb"),
+        "h",
+        "headend_name: must not contain U+000A: remove it "
+        "(control characters and line separators are refused)",
+    ),
     (7, None, "expected an object"),
     (None, None, "expected an object"),
     ([], None, "expected an object"),
@@ -379,7 +384,7 @@ async def test_who_becomes_known_in_the_middle_of_a_batch_keeps_the_order() -> N
     state.apply(0, record.key, encode_record(record))
     await sorting
     assert cargo.unknown == list(range(600))
-    cargo.look_again()
+    await cargo.look_again()
     assert cargo.unknown == []
 
 

@@ -273,11 +273,11 @@ async def pages(api: Api, collection: str, **query: Any) -> list[list[dict[str, 
     return found
 
 
-@pytest.mark.parametrize("scanned", [1, 3, 1000])
+@pytest.mark.parametrize("slice_seconds", [-1, 60])
 async def test_pages_hold_everything_once_by_id(
-    api: Api, monkeypatch: pytest.MonkeyPatch, scanned: int
+    api: Api, monkeypatch: pytest.MonkeyPatch, slice_seconds: float
 ) -> None:
-    monkeypatch.setattr(listing, "_SCANNED", scanned)
+    monkeypatch.setattr(listing, "SLICE_SECONDS", slice_seconds)
     ids = ["a", "B", "a.b", "a-b", "z9", "0", "a0", "register"]
     for number, id in enumerate(ids):
         await client(api, id, name=f"Client {number}", type=["native", "docker"][number % 2])
@@ -296,6 +296,15 @@ async def test_pages_hold_everything_once_by_id(
     assert await pages(api, "clients", name="nobody") == [[]]
     total = (await api.http.get("/api/v1/clients", headers=ADMIN)).json()["total"]
     assert total == len(ids)
+
+
+async def test_a_page_of_long_scopes_is_short(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "MAX_PAGE_SIZE", 100)
+    for id in ("a", "b", "c"):
+        scope = [f"{id}-{number}" for number in range(25)]
+        await api.register("relays", name=id, relay_id=id, scope=scope)
+    found = await pages(api, "relays", limit=1000)
+    assert [[one["relay_id"] for one in page] for page in found] == [["a"], ["b"], ["c"]]
 
 
 @pytest.mark.parametrize(

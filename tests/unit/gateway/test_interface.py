@@ -19,6 +19,8 @@ from contract.registry import (
     encode_record,
     hash_api_key,
 )
+from gateway.metrics import RESULTS
+from service.slices import Slices
 from tests.unit.gateway.conftest import Api
 
 UNAUTHORIZED = {"error": "Unauthorized"}
@@ -520,6 +522,36 @@ async def test_too_many_at_once_are_503_right_away(api: Api, client: dict[str, A
     results = "tobogganing_gateway_submissions_total"
     assert api.sample(results, kind="client", result="overloaded") == 2
     assert api.sample(results, kind="client", result="unconfirmed") == 3
+
+
+@pytest.mark.parametrize(("count", "result"), [(3, "unconfirmed"), (4, "overloaded")])
+async def test_each_sample_of_a_backlog_is_counted(
+    api: Api, client: dict[str, Any], count: int, result: str
+) -> None:
+    api.submissions.fails = True  # three submissions may wait
+    samples = [{"timestamp": number, "metrics": {}} for number in range(count)]
+    answer = await api.http.post(
+        "/api/v1/clients/c-1/metrics", headers=bearer(client["api_key"]), json={"samples": samples}
+    )
+    assert answer.status_code == 503
+    results = "tobogganing_gateway_submissions_total"
+    counted = {each: api.sample(results, kind="client", result=each) for each in RESULTS}
+    assert counted == dict.fromkeys(RESULTS, 0) | {result: count}
+
+
+async def test_a_backlog_that_waits_for_others_until_the_deadline_is_503(
+    api: Api, client: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run(self: Slices, steps: object, deadline: float) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(Slices, "run", run)
+    answer = await api.http.post(
+        "/api/v1/clients/c-1/metrics",
+        headers=bearer(client["api_key"]),
+        json={"samples": [{"timestamp": 1, "metrics": {}}]},
+    )
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
 
 
 async def test_registering_a_client(api: Api) -> None:

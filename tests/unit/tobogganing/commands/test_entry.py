@@ -92,7 +92,13 @@ def test_what_a_gateway_shows_is_the_entry_again(entry: Entry) -> None:
         ),
         (
             Entry("client", "c", "\udcff", type="native"),
-            "name: must be 1-255 characters of UTF-8, no control characters",
+            "name: must not contain U+DCFF: remove it "
+            "(control characters and line separators are refused)",
+        ),
+        (
+            Entry("cluster", "k", "K", region="eu\u2028", datacenter="d"),
+            "region: must not contain U+2028: remove it "
+            "(control characters and line separators are refused)",
         ),
     ],
 )

@@ -1,0 +1,107 @@
+"""Bodies that take as much CPU time to decode as their size allows."""
+
+from collections.abc import Callable
+
+from gateway.batch import MAX_BYTES
+from gateway.bodies import MAX_SUBMISSION_BYTES
+from gateway.items import MAX_ITEMS, MAX_WHOLE
+
+_HARD = b'"connection_uptime":9007199254740993.0000000000000000001'
+"""A number halfway between two floats: the slowest to decode."""
+
+
+def _item(metrics: bytes, more: bytes = b"", id: bytes = b"a") -> bytes:
+    return b'{"kind":"client","id":"%b","metrics":{%b}%b}' % (id, metrics, more)
+
+
+def _filled(piece: bytes, size: int) -> bytes:
+    """As many pieces as there is room for, with commas between them."""
+    return b",".join([piece] * (size // (len(piece) + 1)))
+
+
+def _names(size: int) -> bytes:
+    return b",".join(b'"%d":1' % number for number in range(size // 11))
+
+
+def one_item_of_names() -> bytes:
+    return _item(_names(MAX_BYTES - 200))
+
+
+def items_of_names() -> bytes:
+    """As many items as there is room for, each with as many names as one can have."""
+    return _filled(_item(_names(MAX_SUBMISSION_BYTES - 200)), MAX_BYTES)
+
+
+def small_items() -> bytes:
+    return _filled(_item(b""), MAX_BYTES)
+
+
+def hard_numbers() -> bytes:
+    return _filled(_item(_filled(_HARD, MAX_SUBMISSION_BYTES - 200)), MAX_BYTES)
+
+
+def whole_hard_numbers() -> bytes:
+    """The same in one call: an item with nothing else in it is decoded so up to a MiB."""
+    return _filled(_item(_filled(_HARD, MAX_WHOLE - 500)), MAX_BYTES)
+
+
+def huge_integers() -> bytes:
+    """Integers of as many digits as Python converts."""
+    digits = b'"connection_uptime":' + b"1" * 4_299
+    return _filled(_item(_filled(digits, MAX_SUBMISSION_BYTES - 200)), MAX_BYTES)
+
+
+def one_huge_integer() -> bytes:
+    return _item(b'"bytes_sent":' + b"1" * (MAX_BYTES - 200))
+
+
+def same_name() -> bytes:
+    return _item(_filled(b'"bytes_sent":1', MAX_BYTES - 200))
+
+
+def ignored_values() -> bytes:
+    return _item(b"", b',"x":[%b]' % _filled(b"[]", MAX_BYTES - 200))
+
+
+def text() -> bytes:
+    return _item(b"", b',"x":"%b"' % ("\U0001f600" * (MAX_BYTES // 4 - 100)).encode())
+
+
+def deep() -> bytes:
+    return _item(b"", b',"x":' + b"[" * (MAX_BYTES - 200))
+
+
+def refused_items() -> bytes:
+    return b",".join([_item(b'"bytes_sent":-1')] * MAX_ITEMS)
+
+
+def unregistered_items() -> bytes:
+    return b",".join(_item(b"", id=b"stranger-%d" % number) for number in range(MAX_ITEMS))
+
+
+HOSTILE_ITEMS: dict[str, Callable[[], bytes]] = {
+    "many-names": one_item_of_names,
+    "items-of-names": items_of_names,
+    "small-items": small_items,
+    "hard-numbers": hard_numbers,
+    "whole-hard-numbers": whole_hard_numbers,
+    "huge-integers": huge_integers,
+    "huge-integer": one_huge_integer,
+    "same-name": same_name,
+    "ignored-values": ignored_values,
+    "text": text,
+    "deep-nesting": deep,
+    "refused-items": refused_items,
+    "unregistered-items": unregistered_items,
+}
+"""Items of batches, without the brackets around them."""
+
+
+def large_backlog() -> bytes:
+    """As many samples as there is room for, of which the last is invalid."""
+    sample = b'{"timestamp":1,"metrics":{"x":1}}'
+    return b'{"samples":[%b,1]}' % _filled(sample, MAX_SUBMISSION_BYTES - 100)
+
+
+def submission_of_names() -> bytes:
+    return b'{"metrics":{%b}}' % _names(MAX_SUBMISSION_BYTES - 100)
