@@ -54,7 +54,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.parser: RequestParser = RequestParser(self, self.max_header_bytes)
+        self.parser: RequestParser = RequestParser(  # type: ignore[assignment]
+            self, self.max_header_bytes
+        )
         # Of the application itself, whatever uvicorn has put around it.
         self._direct: Direct | None = getattr(self.config.app, "direct", None)
         self._request: Request | None = None
@@ -122,7 +124,7 @@ class LimitedProtocol(HttpToolsProtocol):
         elif not self._countdown.runs:
             self._countdown.set(self.header_within)
 
-    def eof_received(self) -> bool:
+    def eof_received(self) -> bool:  # type: ignore[override]
         """Answer what has come whole; its sender sends nothing more, but may read."""
         return self._end_input()
 

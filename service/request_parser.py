@@ -24,7 +24,7 @@ _HEAD = re.compile(
 )
 _FIELD = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")
 _BEGINNING = re.compile(
-    rb"[A-Z]{0,7}+(?: [!\"$-~]*+(?: [HTP/1.0]*+(?:\r(?:\n[^ \t].*+)?)?)?)?", re.S
+    rb"[A-Z]{0,7}+(?: [!\"$-~]*+(?: [HTP/1.0]*+(?:\r(?:\n(?:[^ \t].*+)?)?)?)?)?|\r", re.S
 )
 """What a header that is not yet whole may be: what can never become one is refused at once."""
 _TRAILERS = re.compile(rb"%b\r\n" % _FIELD_LINES)
@@ -133,9 +133,12 @@ class RequestParser:
     def _read_head(self, data: bytes, at: int) -> int:
         match = None if self._searched else _HEAD.match(data, at)
         if match is None:
+            if data.startswith(b"\r\n", at):
+                self._searched = 0
+                return at + 2  # an empty line before a request is ignored (RFC 9112, 2.2)
             match = self._find_head(data, at)
             if match is None:
-                return at + 2 if data.startswith(b"\r\n", at) else at
+                return at
         self._searched = 0
         method, target, minor, lines = match.groups()
         count = lines.count(b"\r\n")
@@ -176,15 +179,11 @@ class RequestParser:
         return match.end()
 
     def _find_head(self, data: bytes, at: int) -> re.Match[bytes] | None:
-        """Return the head of a request, None where it has not come whole or is an empty line.
-
-        An empty line before a request is ignored (RFC 9112, 2.2).
+        """Return the head of a request, None where it has not come whole.
 
         Raises:
             RequestError: it is no head, or can no longer become one.
         """
-        if data.startswith(b"\r\n", at):
-            return None
         end = data.find(b"\r\n\r\n", max(at, self._searched))
         if end < 0:
             if not self._searched and _BEGINNING.fullmatch(data, at) is None:

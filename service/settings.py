@@ -132,6 +132,6 @@ class HttpSettings(LogSettings):
     host: str = "0.0.0.0"
     port: Port = 8000
     keep_alive_seconds: Annotated[int, Meta(ge=1, le=3600)] = 75
-    """How long an idle connection is kept: longer than proxies and HTTP clients keep theirs (60)."""
+    """How long an idle connection is kept; proxies and HTTP clients keep theirs for up to 60."""
     trusted_proxies: Networks = dataclasses.field(default_factory=Networks)
     """Whose X-Forwarded-For is believed: nobody's, unless named here."""

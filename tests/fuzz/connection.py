@@ -34,12 +34,18 @@ class Transport(asyncio.Transport):
         self._protocol = protocol
         self._closing = self._paused = False
         self._fed: deque[bytes] = deque()
+        self._ends = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return {"peername": ("192.0.2.1", 1), "sockname": ("192.0.2.2", 2)}.get(name, default)
 
     def feed(self, data: bytes) -> None:
         self._fed.append(data)
+        self._deliver()
+
+    def end(self) -> None:
+        """Let the sender end: what was fed is delivered first."""
+        self._ends = True
         self._deliver()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -66,6 +72,10 @@ class Transport(asyncio.Transport):
     def _deliver(self) -> None:
         while self._fed and not (self._paused or self._closing):
             self._protocol.data_received(self._fed.popleft())
+        if self._ends and not (self._fed or self._paused or self._closing):
+            self._ends = False
+            if not self._protocol.eof_received():
+                self.close()
 
     def _lose(self) -> None:
         self.is_lost = True

@@ -18,7 +18,7 @@ from service.requests import RequestMetrics
 from service.rotating import RotatingTokens
 from service.server import serving
 from service.settings import HttpSettings
-from tests.unit.service.test_protocol import GET, KEEP_ALIVE, Site, nothing_is_counted
+from tests.unit.service.test_protocol import CHUNKED, GET, KEEP_ALIVE, Site, nothing_is_counted
 from tobogganing.local.ports import free_ports
 
 
@@ -146,7 +146,7 @@ async def test_it_may_come_in_pieces(
     "request_",
     [
         post(b"declined"),
-        b"POST /take HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n8\r\ndeclined\r\n0\r\n\r\n",
+        CHUNKED + b"8\r\ndeclined\r\n0\r\n\r\n",
         post(b"declined", b"X-A: again"),
         post(b"declined", b"Expect: 100-continue"),
         b"POST /take HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 8\r\n\r\ndeclined",

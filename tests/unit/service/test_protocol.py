@@ -30,6 +30,7 @@ from tobogganing.local.ports import free_ports
 KEEP_ALIVE = 2
 """Seconds for which a site keeps an idle connection."""
 GET = b"GET /quick HTTP/1.1\r\nHost: x\r\n\r\n"
+CHUNKED = b"POST /take HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 SLOW = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -57,7 +58,8 @@ class Connection:
     async def reset(self) -> None:
         """Break the connection, not only end what is sent on it."""
         at_once = struct.pack("ii", 1, 0)
-        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        its_socket = self.writer.get_extra_info("socket")
+        its_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
         self.writer.transport.abort()
 
     async def rest(self) -> bytes:
@@ -166,7 +168,7 @@ MANY = b"".join(b"X-%d: b\r\n" % number for number in range(5_000))
         b"GET /quick HTTP/1.1\r\nHost: x\r\nX: " + LARGE,
         b"GET /quick HTTP/1.1\r\nHost: x\r\n" + MANY + b"\r\n",
         b"GET /quick?" + LARGE + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"POST /take HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: " + 5 * LARGE,
+        CHUNKED + b"1\r\na\r\n0\r\nX: " + 5 * LARGE,
     ],
     ids=["a header", "one without an end", "many", "the path", "after the body"],
 )
@@ -240,7 +242,7 @@ async def test_an_answer_may_take_longer_than_a_header(site: Site, hurried: floa
         b"\x16\x03\x01\x02\x00\x01\x00",
         b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
         b"POST /take HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na",
-        b"POST /take HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        CHUNKED + b"zz\r\n",
     ],
     ids=["method", "TLS", "path", "lengths", "chunk"],
 )
@@ -293,7 +295,7 @@ async def test_connections_are_bounded(site: Site, two_at_most: None) -> None:
             assert await another.answer() == (200, {"quick": True})
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET /quick HTTP/1.1\r\nHost: x\r\nX: y"], ids=["idle", "half"])
+@pytest.mark.parametrize("sent", [b"", GET[:-4]], ids=["idle", "half"])
 async def test_of_too_many_connections_the_longest_without_an_answer_goes(
     site: Site, two_at_most: None, sent: bytes
 ) -> None:
@@ -332,7 +334,8 @@ async def test_only_so_much_is_pipelined(site: Site, monkeypatch: pytest.MonkeyP
 async def test_what_is_pipelined_is_read_when_its_turn_comes(site: Site) -> None:
     """However much that is: each answer lets in what comes next."""
     body = b"b" * 300_000
-    posts = 20 * (b"POST /take HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    head = b"POST /take HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    posts = 20 * (head + body)
     async with site.connect() as connection:
         sending = asyncio.create_task(connection.send(posts))
         for _ in range(20):
@@ -345,9 +348,8 @@ async def test_an_upgrade_is_passed_over_without_a_word(
 ) -> None:
     async with site.connect() as connection:
         with caplog.at_level(logging.DEBUG):
-            await connection.send(
-                b"GET /quick HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-            )
+            offer = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+            await connection.send(GET[:-2] + offer + b"\r\n")
             assert await connection.answer() == (200, {"quick": True})
         assert "pgrade" not in caplog.text
 
