@@ -11,7 +11,6 @@ import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import h11
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -24,19 +23,11 @@ from service.rotating import RotatingTokens
 from service.server import server_config
 from service.settings import HttpSettings
 from tests.fuzz.connection import Transport, answers
+from tests.fuzz.reference import Seen, reference
 from tests.fuzz.virtual import VirtualLoop
 
 OVER = 200.0
 """Seconds after which any connection has ended."""
-
-
-class Seen(NamedTuple):
-    """A request that came whole."""
-
-    method: bytes
-    target: bytes
-    headers: tuple[tuple[bytes, bytes], ...]
-    body: bytes
 
 
 class Result(NamedTuple):
@@ -121,37 +112,6 @@ def ours(directly: bool) -> Ours:
     return Ours(directly=directly)
 
 
-def reference(data: bytes) -> list[Seen]:
-    """What h11 sees, with empty lines before a request ignored (RFC 9112, 2.2)."""
-    seen = []
-    while True:
-        while data.startswith(b"\r\n"):
-            data = data[2:]
-        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=2**20)
-        connection.receive_data(data)
-        request, body = None, b""
-        try:
-            while not isinstance(event := connection.next_event(), h11.EndOfMessage):
-                if event is h11.NEED_DATA:
-                    return seen
-                if isinstance(event, h11.Request):
-                    request = event
-                elif isinstance(event, h11.Data):
-                    body += bytes(event.data)
-                else:
-                    return seen
-        except h11.RemoteProtocolError:
-            return seen
-        assert request is not None
-        headers = tuple((bytes(name), bytes(value)) for name, value in request.headers)
-        seen.append(Seen(bytes(request.method), bytes(request.target), headers, body))
-        connection.send(h11.Response(status_code=405, headers=[(b"content-length", b"0")]))
-        connection.send(h11.EndOfMessage())
-        if connection.their_state is not h11.DONE:
-            return seen
-        data = connection.trailing_data[0]
-
-
 def alike(request: Seen) -> Seen:
     """A request as both can say it: where it goes to, and its headers without what is obsolete."""
     target = request.target
@@ -196,6 +156,11 @@ UPGRADES = (
     (b"Upgrade: x", b"Connection: upgrade"),
 )
 
+
+def one_chunk(*offer: bytes) -> bytes:
+    return chunked(*offer, chunks=b"%x\r\n%b\r\n0\r\n\r\n" % (len(INNER), INNER))
+
+
 GOOD: dict[str, bytes] = {
     "get": GET + GET,
     "post": post() + GET,
@@ -221,14 +186,12 @@ GOOD: dict[str, bytes] = {
     "obs-text": post(b"X: \xe9\xff") + GET,
     "empty host": b"GET / HTTP/1.1\r\nHost:\r\n\r\n" + GET,
     **{
-        f"upgrade {number}, {name}": make(offer) + GET
+        f"upgrade {number}, {name}": request + GET
         for number, offer in enumerate(UPGRADES)
-        for name, make in {
-            "no body": lambda offer: GET[:-2] + b"\r\n".join(offer) + b"\r\n\r\n",
-            "length": lambda offer: post(*offer, body=INNER),
-            "chunked": lambda offer: chunked(
-                *offer, chunks=b"%x\r\n%b\r\n0\r\n\r\n" % (len(INNER), INNER)
-            ),
+        for name, request in {
+            "no body": GET[:-2] + b"\r\n".join(offer) + b"\r\n\r\n",
+            "length": post(*offer, body=INNER),
+            "chunked": one_chunk(*offer),
         }.items()
     },
 }
