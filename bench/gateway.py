@@ -38,15 +38,15 @@ class Gateway:
 
 @contextlib.asynccontextmanager
 async def gateway(
-    pipeline: Pipeline, partitions: int, clients: int, headends: int
+    pipeline: Pipeline, partitions: int, clients: int, headends: int, **extra: str
 ) -> AsyncIterator[Gateway]:
-    """Run a gateway with topics of its own on the servers' core."""
+    """Run a gateway with topics of its own on the servers' core; `extra` are more settings."""
     kafka = await pipeline.topics(partitions)
     fleet = Clients(clients)
     await register(kafka, fleet.records())
     if headends:
         await register(kafka, Headends(headends).records())
-    async with pipeline.service("gateway", kafka, core=cores()[0]) as service:
+    async with pipeline.service("gateway", kafka, core=cores()[0], **extra) as service:
         async with httpx.AsyncClient(base_url=service.url, trust_env=False, timeout=30) as http:
             tokens = [await _token(http, Headends(headends), each) for each in range(headends)]
             relay_key = await register_relay(http, pipeline)

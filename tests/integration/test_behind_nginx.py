@@ -27,8 +27,10 @@ SMUGGLED = (
     # The beginning of a request, which takes the next one's header for its own.
     f"DELETE /api/v1/clients/{VICTIM} HTTP/1.1\r\nHost: x\r\nX: ".encode(),
     # A whole one, whose answer would be taken for the next one's.
-    b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nX: y\r\n\r\n",
 )
+PADDING = b"Y: " + 20_000 * b"y" + b"\r\nX: "
+"""nginx sends what it could not keep in memory in packets of its own, after the header."""
 HEAD = (
     b"POST /api/v1/clients/nobody/metrics HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 )
@@ -42,7 +44,8 @@ OFFERS = (
 def hostile() -> list[tuple[bytes, bytes]]:
     """Requests in two parts, with a pause between them."""
     requests = []
-    for offer, body in itertools.product(OFFERS, SMUGGLED):
+    bodies = [*SMUGGLED, *(smuggled.replace(b"X: ", PADDING) for smuggled in SMUGGLED)]
+    for offer, body in itertools.product(OFFERS, bodies):
         with_length = HEAD + offer + b"Content-Length: %d\r\n\r\n" % len(body)
         requests.append((with_length, body))
         requests.append((with_length + body[:7], body[7:]))
@@ -58,14 +61,13 @@ def hostile() -> list[tuple[bytes, bytes]]:
 async def attack(port: int, first: bytes, second: bytes) -> None:
     """Send a request in two parts, and take whatever comes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
         writer.write(first)
         await writer.drain()
         await asyncio.sleep(0.005)
         writer.write(second)
-        writer.write_eof()
         async with asyncio.timeout(0.1):
-            await reader.read()
+            await reader.readuntil(b"}")
     writer.transport.abort()
 
 
