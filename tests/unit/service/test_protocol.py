@@ -354,6 +354,33 @@ async def test_an_upgrade_is_passed_over_without_a_word(
         assert "pgrade" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    "path", ["/%71uick", "//quick", "/x/../quick", "/QUICK", "/quick/", "/quick%2F"]
+)
+async def test_a_path_has_one_spelling(site: Site, path: str) -> None:
+    """Else what a proxy routes or denies by path could be reached by another."""
+    async with site.connect() as connection:
+        for prefix in ("", "http://x"):
+            await connection.send(GET.replace(b"/quick", prefix.encode() + path.encode()))
+            assert (await connection.answer())[0] == 404
+
+
+@pytest.mark.parametrize("target", ["http://x/quick", "HTTP://x:80/quick", "https://[::1]/quick?y"])
+async def test_an_absolute_target_is_its_path(site: Site, target: str) -> None:
+    async with site.connect() as connection:
+        await connection.send(GET.replace(b"/quick", target.encode()))
+        assert await connection.answer() == (200, {"quick": True})
+
+
+async def test_an_idle_connection_outlives_the_time_of_a_header(site: Site, hurried: float) -> None:
+    async with site.connect() as connection:
+        await connection.send(GET)
+        await connection.answer()
+        began = time.monotonic()
+        assert await connection.rest() == b""
+        assert KEEP_ALIVE - 0.2 < time.monotonic() - began < KEEP_ALIVE + 2
+
+
 async def until_it_does_not_listen(site: Site) -> None:
     async with asyncio.timeout(5):
         with contextlib.suppress(ConnectionError):
