@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import grp
+import os
+import pwd
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,6 +17,7 @@ POLL = 0.02
 
 CONFIG = """
 daemon off;
+user {user};
 worker_processes 1;
 pid {folder}/nginx.pid;
 error_log {folder}/nginx-error.log;
@@ -57,6 +61,7 @@ async def nginx(
     config.write_text(
         CONFIG.format(
             folder=folder,
+            user=f"{pwd.getpwuid(os.geteuid()).pw_name} {grp.getgrgid(os.getegid()).gr_name}",
             upstream=upstream,
             port=port,
             connection=connection,

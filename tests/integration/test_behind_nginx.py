@@ -48,6 +48,7 @@ def hostile() -> list[tuple[bytes, bytes]]:
     for offer, body in itertools.product(OFFERS, bodies):
         with_length = HEAD + offer + b"Content-Length: %d\r\n\r\n" % len(body)
         requests.append((with_length, body))
+        requests.append((with_length + body, b""))
         requests.append((with_length + body[:7], body[7:]))
         chunked = HEAD + offer + b"Transfer-Encoding: chunked\r\n\r\n"
         requests.append((chunked, b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)))
