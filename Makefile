@@ -2,7 +2,7 @@
 # Variables given to make reach the programs: make run PORT=9000 STATE_DIR=/tmp/other
 
 .DEFAULT_GOAL := help
-.PHONY: help run env test test-deploy test-chaos test-fuzz test-hostile soak bench bench-quick lint format lock clean runtime dev fuzz
+.PHONY: help run env test test-deploy test-long test-chaos test-fuzz test-hostile soak bench bench-quick lint format lock clean runtime dev fuzz
 
 BIN := .venv/bin
 
@@ -20,6 +20,9 @@ test: dev  ## run all tests, on a real Kafka that they start (ARGS='-k name' for
 
 test-deploy: dev  ## run the tests of docker-compose.yml and deploy/ alone, with the real programs; list what they started
 	@CI=true $(BIN)/python -m pytest tests/deploy $(ARGS)
+
+test-long: dev  ## run the longer forms of tests: 2,000 tries behind nginx, the JDK itself (5 minutes)
+	@CI=true LONG=1 $(BIN)/python -m pytest tests/integration/test_behind_nginx.py tests/integration/test_http_clients.py $(ARGS)
 
 test-chaos: dev  ## cause every fault twice under load and compare exactly (20 minutes; ROUNDS=200 FAULTS=name,name SEED=n)
 	@$(BIN)/python -m tests.chaos

@@ -21,6 +21,15 @@ class Crowd:
         """What the bodies of all requests that are held come to when they are whole."""
         self.unread_bytes = 0
         """What has come of the other bodies and was not taken by their applications."""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._header_lines = b""
+
+    def header_lines(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """The headers of every answer as lines; uvicorn makes a new list each second."""
+        if headers is not self._headers:
+            self._header_lines = b"".join([b"%b: %b\r\n" % each for each in headers])
+            self._headers = headers
+        return self._header_lines
 
     def join(self, connection: Closeable) -> None:
         """Wait from now on, if it does not wait already."""

@@ -67,7 +67,7 @@ class Direct(Protocol):
     """Takes a request and answers by the exchange, now or later; or returns False at once.
 
     The request is a POST of HTTP/1.1 that came whole, with no header twice. `target` is as it was
-    sent, the names of headers are in lower case.
+    sent, or the path of an absolute URL; the names of headers are in lower case.
     """
 
     def __call__(

@@ -5,10 +5,10 @@ goes the ordinary way, where its credential is looked at before its body.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from service.crowd import Crowd
-from service.direct import RawHeaders
+from service.request_parser import Request
 
 MAX_BODY = 64 * 1024
 """Longest body, in bytes."""
@@ -21,7 +21,7 @@ WITHIN = 0.25
 class Held:
     """The one request that a connection may hold."""
 
-    __slots__ = ("_crowd", "_loop", "_pieces", "_release", "_size", "_timer", "headers", "is_there")
+    __slots__ = ("_crowd", "_loop", "_pieces", "_release", "_size", "_timer", "is_there")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, crowd: Crowd, release: Callable[[], None]
@@ -33,27 +33,20 @@ class Held:
         self._pieces: list[bytes] = []
         self._size = 0
         """Length of the body, as it was announced."""
-        self.headers: RawHeaders = {}
         self.is_there = False
 
-    def take(self, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bool:
-        """Hold a request from its header on; False: it is not for this.
-
-        Whatever is wrong with the target is found at once where a request is not held.
-        """
-        by_name = dict(headers)
-        length = by_name.get(b"content-length", b"")
+    def take(self, request: Request) -> bool:
+        """Hold a request from its header on; False: it is not for this."""
+        size = request.length
         if (
-            target.startswith(b"/")
-            and target.isascii()
-            and len(by_name) == len(headers)
-            and b"transfer-encoding" not in by_name
-            and b"expect" not in by_name
-            and length.isdigit()
-            and len(length) <= 5
-            and (size := int(length)) <= min(MAX_BODY, MAX_HELD - self._crowd.held_bytes)
+            size is not None
+            and size <= MAX_BODY
+            and size <= MAX_HELD - self._crowd.held_bytes
+            and request.is_single
+            and b"content-length" in request.fields
+            and b"expect" not in request.fields
+            and request.version == "1.1"
         ):
-            self.headers = by_name
             self.is_there = True
             self._size = size
             self._crowd.held_bytes += size

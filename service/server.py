@@ -69,6 +69,7 @@ def server_config(app: ASGIApp, settings: HttpSettings, grace: int = GRACE) -> u
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
         backlog=BACKLOG,
+        timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=grace,
     )
 

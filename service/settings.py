@@ -131,5 +131,7 @@ class HttpSettings(LogSettings):
     metrics_token: RotatingTokens
     host: str = "0.0.0.0"
     port: Port = 8000
+    keep_alive_seconds: Annotated[int, Meta(ge=1, le=3600)] = 75
+    """How long an idle connection is kept; proxies and HTTP clients keep theirs for up to 60."""
     trusted_proxies: Networks = dataclasses.field(default_factory=Networks)
     """Whose X-Forwarded-For is believed: nobody's, unless named here."""

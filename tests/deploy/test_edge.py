@@ -220,6 +220,17 @@ async def test_a_client_cannot_pretend_another_address(edge: Edge) -> None:
     assert edge.backends[who].forwarded == "127.0.0.1"
 
 
+@pytest.mark.parametrize("path", ["/%6detrics", "//metrics", "/x/../metrics", "/METRICS"])
+async def test_another_spelling_of_a_path_is_a_gateways(edge: Edge, path: str) -> None:
+    """A gateway compares paths as they are sent, too (service.protocol): there they are 404."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    assert answer.endswith((b"gateway-1", b"gateway-2")), answer
+
+
 async def test_own_metrics_are_for_inside(edge: Edge) -> None:
     assert (await edge.get("/-/metrics")).status_code == 404
     async with httpx.AsyncClient(trust_env=False) as http:

@@ -12,13 +12,17 @@ from service.rotating import RotatingTokens
 from service.server import server_config
 from service.settings import HttpSettings
 from tests.fuzz.gateway import Offline
+from tests.fuzz.reference import Seen, reference
 from tests.fuzz.virtual import VirtualLoop
 
 PAUSE = b"~~"
 """Where the sender waits, within what it sends."""
 PAUSE_SECONDS = 1.0
-SETTLED_SECONDS = 60.0
+END = b"^^"
+"""Where the sender ends, and only reads: at the end of what it sends."""
+SETTLED_SECONDS = 120.0
 """Nothing may be left of a connection after so long without a byte from its sender."""
+TOO_SLOW = 408
 _HEAD = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r\n]*\r\n((?:[^\r\n]+\r\n)*)\r\n")
 _LENGTH = re.compile(rb"^content-length: (\d+)\r$", re.MULTILINE)
 
@@ -34,12 +38,18 @@ class Transport(asyncio.Transport):
         self._protocol = protocol
         self._closing = self._paused = False
         self._fed: deque[bytes] = deque()
+        self._ends = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return {"peername": ("192.0.2.1", 1), "sockname": ("192.0.2.2", 2)}.get(name, default)
 
     def feed(self, data: bytes) -> None:
         self._fed.append(data)
+        self._deliver()
+
+    def end(self) -> None:
+        """Let the sender end: what was fed is delivered first."""
+        self._ends = True
         self._deliver()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -66,6 +76,10 @@ class Transport(asyncio.Transport):
     def _deliver(self) -> None:
         while self._fed and not (self._paused or self._closing):
             self._protocol.data_received(self._fed.popleft())
+        if self._ends and not (self._fed or self._paused or self._closing):
+            self._ends = False
+            if not self._protocol.eof_received():
+                self.close()
 
     def _lose(self) -> None:
         self.is_lost = True
@@ -93,9 +107,20 @@ class Server:
         """Send something on a connection of its own, and nothing after it; return all answers.
 
         Raises:
-            AssertionError: a callback failed, an answer is a 5xx or malformed, or something is
-                left of the connection when it should be over.
+            AssertionError: a callback failed, an answer is a 5xx or malformed, there are more
+                answers than requests or in another order, or something is left of the connection
+                when it should be over.
         """
+        found = self._connect(data)
+        sent = reference(data.removesuffix(END).replace(PAUSE, b""))
+        assert len(found) <= len(sent) + 1, "more answers than requests"
+        if len(sent) > 1:
+            for answer, request in zip(found, sent, strict=False):
+                alone = self._connect(as_sent(request))
+                assert not alone or answer.status in (alone[0].status, TOO_SLOW), "another order"
+        return found
+
+    def _connect(self, data: bytes) -> list[Answer]:
         transport = self.loop.run_until_complete(self._send(data))
         faults, self.loop.faults = self.loop.faults, []
         assert not faults, faults
@@ -112,13 +137,23 @@ class Server:
         protocol = LimitedProtocol(self._config, self._state, {}, self.loop)
         transport = Transport(self.loop, protocol)
         protocol.connection_made(transport)
-        for number, piece in enumerate(data.split(PAUSE)):
+        for number, piece in enumerate(data.removesuffix(END).split(PAUSE)):
             if number:
                 await asyncio.sleep(PAUSE_SECONDS)
             if piece:
                 transport.feed(piece)
+        if data.endswith(END):
+            transport.end()
         await asyncio.sleep(SETTLED_SECONDS)
         return transport
+
+
+def as_sent(request: Seen) -> bytes:
+    """A request by itself, with its body in one piece."""
+    framing = (b"content-length", b"transfer-encoding", b"trailer")
+    lines = [b"%b: %b\r\n" % each for each in request.headers if each[0] not in framing]
+    head = b"%b %b HTTP/1.1\r\n%b" % (request.method, request.target, b"".join(lines))
+    return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(request.body), request.body)
 
 
 def answers(written: bytes) -> list[Answer]:

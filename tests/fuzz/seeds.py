@@ -13,7 +13,7 @@ from contract.kinds import KINDS
 from contract.position import Position, Receipt
 from contract.registry import RegistryRecord, encode_record
 from contract.row import ROW_VERSION, EntityRow, LedgerRow, encode_position, encode_row
-from tests.fuzz.connection import PAUSE
+from tests.fuzz.connection import END, PAUSE
 from tests.fuzz.gateway import API_KEY, RELAY_KEY, records
 from tests.fuzz.targets import NOW
 
@@ -137,11 +137,24 @@ def requests() -> Iterator[bytes]:
         yield whole.replace(b"Host", b"Content-Encoding: gzip\r\nHost")
         yield whole.replace(b"HTTP/1.1", b"HTTP/1.0")
         yield whole.replace(b"Bearer", b"Bearer ey..")
+        yield whole + END
+        yield whole * 2 + whole[:-5] + END
+        yield whole + b"rubbish\r\n\r\n"
+        inner = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
+        for offer in (b"Connection: Upgrade", b"Connection: Upgrade, HTTP2-Settings"):
+            upgrade = offer + b"\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nHost"
+            yield whole.replace(b"Host", upgrade) + inner
+            yield (chunked + b"0\r\n\r\n").replace(b"Host", upgrade) + inner
+            yield b"%bContent-Length: %d\r\n\r\n" % (head, len(inner)) + PAUSE + inner + inner
+        yield chunked + b"0\r\nAuthorization: Bearer %b\r\nX: y\r\n\r\n" % key.encode() + inner
     for method in (b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"CONNECT", b"FOO"):
         for path in (b"/api/v1/openapi.json", b"/", b"*", b"x:1", b"/api/v1/clients?limit=1"):
-            yield b"%b %b HTTP/1.1\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n" % (method, path)
-    yield b"GET / HTTP/1.1\r\nX: " + b"a" * 70_000 + b"\r\n\r\n"
-    yield b"GET / HTTP/1.1\r\n\r\n" * 200
+            yield b"%b %b HTTP/1.1\r\nHost: x\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n" % (
+                method,
+                path,
+            )
+    yield b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 70_000 + b"\r\n\r\n"
+    yield b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 200
     yield b"GET / HTTP/1.1\r\nCookie"
     yield b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
     yield b"\x16\x03\x01\x02\x00\x01\x00"
@@ -178,8 +191,9 @@ def words() -> Iterator[bytes]:
         b"\\ud800",
         *_NUMBERS,
     )
-    yield from (b"samples", b"client", b"headend", b"\r\n", b"\r\n\r\n", PAUSE, b"0\r\n\r\n")
+    yield from (b"samples", b"client", b"headend", b"\r\n", b"\r\n\r\n", PAUSE, END, b"0\r\n\r\n")
     yield from (b"GET ", b"POST ", b"HEAD ", b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", b"/api/v1/")
     yield from (b"Content-Length: ", b"Transfer-Encoding: chunked", b"Content-Encoding: zstd")
     yield from (b"Authorization: Bearer ", b"Connection: close", b"Expect: 100-continue")
+    yield from (b"Connection: upgrade\r\nUpgrade: x\r\n", b"Host: x\r\n", b"CONNECT ", b"http://x")
     yield from (b"Content-Type: application/x-ndjson", b"Content-Type: application/json")

@@ -196,7 +196,7 @@ def packed(data: bytes) -> None:
 
 
 def request(data: bytes) -> None:
-    """Whatever comes down a connection: each answer is whole and no 5xx, and then it is over."""
+    """Whatever comes down a connection: each request has one answer in its turn, and no 5xx."""
     _server().connect(data)
 
 

@@ -69,7 +69,7 @@ async def _nothing(writer: asyncio.StreamWriter, victim: Victim) -> None:
 
 
 async def _slow_header(writer: asyncio.StreamWriter, victim: Victim) -> None:
-    await _drip(writer, b"GET / HTTP/1.1\r\nX: " + b"x" * 10_000)
+    await _drip(writer, b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 10_000)
 
 
 async def _slow_body(writer: asyncio.StreamWriter, victim: Victim) -> None:
@@ -92,7 +92,7 @@ async def _unfinished(writer: asyncio.StreamWriter, path: str, key: str) -> None
 
 
 async def _huge_header(writer: asyncio.StreamWriter, victim: Victim) -> None:
-    await _write(writer, b"GET / HTTP/1.1\r\nX: ")
+    await _write(writer, b"GET / HTTP/1.1\r\nHost: x\r\nX: ")
     while True:
         await _write(writer, b"x" * 65_536)
 

@@ -33,7 +33,9 @@ CLIENTS = 100
 LOOK = 0.1
 """Seconds between two looks at memory."""
 PATIENCE = 120.0
-GONE_WITHIN = 45.0
+KEEP_ALIVE = 5
+"""Seconds for which the gateway keeps an idle connection here."""
+GONE_WITHIN = KEEP_ALIVE + 10.0
 """Seconds after an attack in which every connection of it must be gone."""
 SPARE = 20
 """Open files by which a gateway may differ from itself before an attack."""
@@ -215,7 +217,11 @@ async def attacked(folder: Path) -> AsyncIterator[tuple[Gateway, CallbackFile]]:
     """Run a broker, and a gateway whose callbacks are measured."""
     file = folder / "callbacks"
     callbacks = CallbackFile(file)
-    environ = {VARIABLE: str(file), "PYTHONPATH": f"{STARTUP}{os.pathsep}{CHECKOUT}"}
+    environ = {
+        VARIABLE: str(file),
+        "PYTHONPATH": f"{STARTUP}{os.pathsep}{CHECKOUT}",
+        "KEEP_ALIVE_SECONDS": str(KEEP_ALIVE),
+    }
     async with (
         pipeline(folder) as parts,
         gateway(parts, PARTITIONS, CLIENTS, headends=0, **environ) as running,

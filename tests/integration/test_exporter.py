@@ -331,7 +331,9 @@ async def test_one_who_does_not_read_is_cut_off_and_disturbs_nobody(
         await exporter.ready()
         with socket.create_connection(("127.0.0.1", exporter.port)) as idler:
             token = exporter.authorized["authorization"].encode()
-            idler.sendall(b"GET /metrics HTTP/1.1\r\nAuthorization: " + token + b"\r\n\r\n")
+            idler.sendall(
+                b"GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: " + token + b"\r\n\r\n"
+            )
             name = "tobogganing_exporter_scrapes_cut_off_total"
             async with asyncio.timeout(20):
                 while await own_metric(exporter, name) == 0:

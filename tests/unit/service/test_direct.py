@@ -18,7 +18,7 @@ from service.requests import RequestMetrics
 from service.rotating import RotatingTokens
 from service.server import serving
 from service.settings import HttpSettings
-from tests.unit.service.test_protocol import GET, Site, nothing_is_counted
+from tests.unit.service.test_protocol import CHUNKED, GET, KEEP_ALIVE, Site, nothing_is_counted
 from tobogganing.local.ports import free_ports
 
 
@@ -77,6 +77,7 @@ async def site(double: Double) -> AsyncIterator[Site]:
         metrics_token=RotatingTokens("m"),
         host="127.0.0.1",
         port=free_ports(1)[0],
+        keep_alive_seconds=KEEP_ALIVE,
         log_level="WARNING",
     )
     app = build_app(routes, RequestMetrics(CollectorRegistry()), direct=double)
@@ -96,7 +97,7 @@ async def site(double: Double) -> AsyncIterator[Site]:
 
 def post(body: bytes = b"hello", *headers: bytes) -> bytes:
     more = b"".join(b"%b\r\n" % header for header in headers)
-    return b"POST /take HTTP/1.1\r\nX-A: b\r\nContent-Length: %d\r\n%b\r\n%b" % (
+    return b"POST /take HTTP/1.1\r\nHost: x\r\nX-A: b\r\nContent-Length: %d\r\n%b\r\n%b" % (
         len(body),
         more,
         body,
@@ -131,7 +132,7 @@ async def test_a_whole_request_is_answered_directly(site: Site, double: Double) 
             assert await connection.answer() == DIRECT
             assert double.taken[-1] == (
                 body,
-                {b"x-a": b"b", b"content-length": str(len(body)).encode()},
+                {b"host": b"x", b"x-a": b"b", b"content-length": str(len(body)).encode()},
             )
         await connection.send(GET)
         assert await connection.answer() == (200, {"quick": True})
@@ -163,7 +164,7 @@ async def test_it_may_come_in_pieces(
     "request_",
     [
         post(b"declined"),
-        b"POST /take HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n8\r\ndeclined\r\n0\r\n\r\n",
+        CHUNKED + b"8\r\ndeclined\r\n0\r\n\r\n",
         post(b"declined", b"X-A: again"),
         post(b"declined", b"Expect: 100-continue"),
         b"POST /take HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 8\r\n\r\ndeclined",
@@ -215,7 +216,7 @@ async def test_a_request_behind_one_that_is_being_answered_waits(
     site: Site, double: Double
 ) -> None:
     async with site.connect() as connection:
-        await connection.send(b"GET /slow HTTP/1.1\r\n\r\n" + post(b"behind"))
+        await connection.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" + post(b"behind"))
         await site.entered.acquire()
         site.go_on.set()
         assert await connection.answer() == (200, {"slow": True})
@@ -254,6 +255,7 @@ async def test_a_caller_may_go_before_the_answer(
     async with site.connect() as connection:
         await connection.send(post())
         await double.came.acquire()
+        await connection.reset()
     async with asyncio.timeout(5):
         await gone.wait()
     assert double.waiting[0].disconnected

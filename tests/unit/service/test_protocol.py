@@ -6,6 +6,7 @@ import json
 import logging
 import resource
 import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
@@ -26,7 +27,11 @@ from service.server import SPARE_FILES, limit_connections, raise_file_limit, ser
 from service.settings import HttpSettings
 from tobogganing.local.ports import free_ports
 
+KEEP_ALIVE = 2
+"""Seconds for which a site keeps an idle connection."""
 GET = b"GET /quick HTTP/1.1\r\nHost: x\r\n\r\n"
+CHUNKED = b"POST /take HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+SLOW = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @dataclass
@@ -50,8 +55,15 @@ class Connection:
             body = await self.reader.readexactly(int(length))
         return int(header.split()[1]), json.loads(body)
 
+    async def reset(self) -> None:
+        """Break the connection, not only end what is sent on it."""
+        at_once = struct.pack("ii", 1, 0)
+        its_socket = self.writer.get_extra_info("socket")
+        its_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        self.writer.transport.abort()
+
     async def rest(self) -> bytes:
-        """Read until the server closes; between requests that is uvicorn's keep-alive of 5 s."""
+        """Read until the server closes; between requests that is after KEEP_ALIVE."""
         async with asyncio.timeout(10):
             with contextlib.suppress(ConnectionError):
                 return await self.reader.read()
@@ -111,6 +123,7 @@ async def start(stack: contextlib.AsyncExitStack, direct: Direct | None = None) 
         metrics_token=RotatingTokens("m"),
         host="127.0.0.1",
         port=free_ports(1)[0],
+        keep_alive_seconds=KEEP_ALIVE,
         log_level="WARNING",
     )
     app = build_app(routes, RequestMetrics(CollectorRegistry()), direct=direct)
@@ -151,11 +164,11 @@ MANY = b"".join(b"X-%d: b\r\n" % number for number in range(5_000))
 @pytest.mark.parametrize(
     "request_",
     [
-        b"GET /quick HTTP/1.1\r\nX: " + LARGE + b"\r\n\r\n",
-        b"GET /quick HTTP/1.1\r\nX: " + LARGE,
-        b"GET /quick HTTP/1.1\r\n" + MANY + b"\r\n",
-        b"GET /quick?" + LARGE + b" HTTP/1.1\r\n\r\n",
-        b"POST /take HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: " + 5 * LARGE,
+        b"GET /quick HTTP/1.1\r\nHost: x\r\nX: " + LARGE + b"\r\n\r\n",
+        b"GET /quick HTTP/1.1\r\nHost: x\r\nX: " + LARGE,
+        b"GET /quick HTTP/1.1\r\nHost: x\r\n" + MANY + b"\r\n",
+        b"GET /quick?" + LARGE + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        CHUNKED + b"1\r\na\r\n0\r\nX: " + 5 * LARGE,
     ],
     ids=["a header", "one without an end", "many", "the path", "after the body"],
 )
@@ -169,9 +182,9 @@ async def test_a_large_header_is_431(site: Site, request_: bytes, size: int) -> 
 
 
 async def test_what_fits_is_taken_however_it_comes(site: Site) -> None:
-    header = b"GET /quick HTTP/1.1\r\nX: " + b"a" * 60_000 + b"\r\n\r\n"
+    header = b"GET /quick HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 60_000 + b"\r\n\r\n"
     body = b"b" * 500_000
-    post = b"POST /take HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    post = b"POST /take HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     async with site.connect() as connection:
         for size in (10_000, 1_000_000):
             for piece in pieces(header + post + GET, size):
@@ -188,7 +201,7 @@ async def test_what_fits_is_taken_however_it_comes(site: Site) -> None:
         (b"", b"\r\n"),
         (b"GET /quick HTTP/1.1\r\nHost:", b""),
         (b"GET /quick HTTP/1.1\r\nHost:", b"x"),
-        (b"GET /quick HTTP/1.1\r\n", b"X: y\r\n"),
+        (b"GET /quick HTTP/1.1\r\nHost: x\r\n", b"X: y\r\n"),
     ],
     ids=["silence", "empty lines", "half", "letters", "headers"],
 )
@@ -204,7 +217,7 @@ async def test_a_header_that_never_ends_ends_the_connection(
         await connection.send(begin)
         ended = asyncio.create_task(connection.rest())
         while not ended.done():
-            assert time.monotonic() - began < hurried + 6, "it goes on and on"
+            assert time.monotonic() - began < hurried + KEEP_ALIVE + 1, "it goes on and on"
             if drip:
                 await connection.send(drip)
             await asyncio.wait([ended], timeout=0.05)
@@ -214,7 +227,7 @@ async def test_a_header_that_never_ends_ends_the_connection(
 
 async def test_an_answer_may_take_longer_than_a_header(site: Site, hurried: float) -> None:
     async with site.connect() as connection:
-        await connection.send(b"GET /slow HTTP/1.1\r\n\r\n")
+        await connection.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
         await site.entered.acquire()
         asyncio.get_running_loop().call_later(2 * hurried, site.go_on.set)
         assert await connection.answer() == (200, {"slow": True})
@@ -225,11 +238,11 @@ async def test_an_answer_may_take_longer_than_a_header(site: Site, hurried: floa
 @pytest.mark.parametrize(
     "request_",
     [
-        b"FOO /quick HTTP/1.1\r\n\r\n",
+        b"FOO /quick HTTP/1.1\r\nHost: x\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00",
-        b"GET /\xff HTTP/1.1\r\n\r\n",
-        b"POST /take HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na",
-        b"POST /take HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /take HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na",
+        CHUNKED + b"zz\r\n",
     ],
     ids=["method", "TLS", "path", "lengths", "chunk"],
 )
@@ -243,13 +256,20 @@ async def test_what_is_no_http_is_400_in_json(site: Site, request_: bytes) -> No
         assert await connection.rest() == b""
 
 
-async def test_rubbish_behind_a_request_is_not_taken_for_its_answer(site: Site) -> None:
+@pytest.mark.parametrize("rubbish", [b"FOO\r\n\r\n", b"POST /take HTTP/1.1\r\nHost: x\r\n", b""])
+async def test_rubbish_and_an_end_cost_no_complete_request_its_answer(
+    site: Site, rubbish: bytes
+) -> None:
     async with site.connect() as connection:
-        await connection.send(b"GET /slow HTTP/1.1\r\n\r\n")
+        await connection.send(SLOW + 2 * GET + rubbish)
+        connection.writer.write_eof()
         await site.entered.acquire()
-        await connection.send(b"FOO\r\n\r\n")
-        assert await connection.rest() == b""
         site.go_on.set()
+        assert await connection.answer() == (200, {"slow": True})
+        assert await connection.answer() == (200, {"quick": True})
+        last = await connection.rest()
+        assert last.startswith(b"HTTP/1.1 200 ")
+        assert last.count(b"HTTP/1.1 ") == 1
 
 
 @pytest.fixture
@@ -260,7 +280,7 @@ def two_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_connections_are_bounded(site: Site, two_at_most: None) -> None:
     async with site.connect() as first, site.connect() as second:
         for connection in (first, second):
-            await connection.send(b"GET /slow HTTP/1.1\r\n\r\n")
+            await connection.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
             await site.entered.acquire()
         async with site.connect() as third:
             answer = await third.rest()
@@ -275,7 +295,7 @@ async def test_connections_are_bounded(site: Site, two_at_most: None) -> None:
             assert await another.answer() == (200, {"quick": True})
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET /quick HTTP/1.1\r\nX: y"], ids=["idle", "half"])
+@pytest.mark.parametrize("sent", [b"", GET[:-4]], ids=["idle", "half"])
 async def test_of_too_many_connections_the_longest_without_an_answer_goes(
     site: Site, two_at_most: None, sent: bytes
 ) -> None:
@@ -297,8 +317,8 @@ async def test_of_too_many_connections_the_longest_without_an_answer_goes(
 async def test_only_so_much_is_pipelined(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LimitedProtocol, "max_pipelined", 3)
     async with site.connect() as connection:
-        post = b"POST /take HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"
-        slow = b"GET /slow HTTP/1.1\r\n\r\n"
+        post = b"POST /take HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
+        slow = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
         await connection.send(slow + 2 * post + GET + 5_000 * post + b"rubbish")
         await site.entered.acquire()
         site.go_on.set()
@@ -314,7 +334,8 @@ async def test_only_so_much_is_pipelined(site: Site, monkeypatch: pytest.MonkeyP
 async def test_what_is_pipelined_is_read_when_its_turn_comes(site: Site) -> None:
     """However much that is: each answer lets in what comes next."""
     body = b"b" * 300_000
-    posts = 20 * (b"POST /take HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    head = b"POST /take HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    posts = 20 * (head + body)
     async with site.connect() as connection:
         sending = asyncio.create_task(connection.send(posts))
         for _ in range(20):
@@ -327,11 +348,37 @@ async def test_an_upgrade_is_passed_over_without_a_word(
 ) -> None:
     async with site.connect() as connection:
         with caplog.at_level(logging.DEBUG):
-            await connection.send(
-                b"GET /quick HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-            )
+            offer = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+            await connection.send(GET[:-2] + offer + b"\r\n")
             assert await connection.answer() == (200, {"quick": True})
         assert "pgrade" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/%71uick", "//quick", "/x/../quick", "/QUICK", "/quick/", "/quick%2F"]
+)
+async def test_a_path_has_one_spelling(site: Site, path: str) -> None:
+    """Else what a proxy routes or denies by path could be reached by another."""
+    async with site.connect() as connection:
+        for prefix in ("", "http://x"):
+            await connection.send(GET.replace(b"/quick", prefix.encode() + path.encode()))
+            assert (await connection.answer())[0] == 404
+
+
+@pytest.mark.parametrize("target", ["http://x/quick", "HTTP://x:80/quick", "https://[::1]/quick?y"])
+async def test_an_absolute_target_is_its_path(site: Site, target: str) -> None:
+    async with site.connect() as connection:
+        await connection.send(GET.replace(b"/quick", target.encode()))
+        assert await connection.answer() == (200, {"quick": True})
+
+
+async def test_an_idle_connection_outlives_the_time_of_a_header(site: Site, hurried: float) -> None:
+    async with site.connect() as connection:
+        await connection.send(GET)
+        await connection.answer()
+        began = time.monotonic()
+        assert await connection.rest() == b""
+        assert KEEP_ALIVE - 0.2 < time.monotonic() - began < KEEP_ALIVE + 2
 
 
 async def until_it_does_not_listen(site: Site) -> None:
@@ -375,7 +422,7 @@ async def test_a_stop_waits_only_so_long_for_what_may_be_on_its_way(site: Site) 
 
 async def test_a_stop_answers_what_has_begun_and_nothing_behind_it(site: Site) -> None:
     async with site.connect() as connection:
-        await connection.send(b"GET /slow HTTP/1.1\r\n\r\n" * 2)
+        await connection.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
         await site.entered.acquire()
         stopping = asyncio.create_task(site.stop())
         await until_it_does_not_listen(site)
@@ -404,7 +451,7 @@ async def test_an_answer_that_nobody_reads_ends_the_connection(
     async with contextlib.AsyncExitStack() as stack:
         other = await start(stack)
         with socket.create_connection(("127.0.0.1", other.port)) as idler:
-            idler.sendall(b"GET /large HTTP/1.1\r\n\r\n")
+            idler.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
             async with asyncio.timeout(10):
                 while await lost.get() != idler.getsockname():
                     pass

@@ -84,3 +84,9 @@ def test_only_secrets_have_files(tmp_path: Path) -> None:
     environ = {"METRICS_TOKEN": "x", "PORT_FILE": str(tmp_path / "none")}
     assert load_settings(HttpSettings, environ).port == 8000
     assert load_settings(HttpSettings, environ).metrics_token.current() == ("x",)
+
+
+def test_idle_connections_outlive_those_of_proxies() -> None:
+    assert load_settings(HttpSettings, {"METRICS_TOKEN": "x"}).keep_alive_seconds == 75
+    with pytest.raises(SettingsError, match="KEEP_ALIVE_SECONDS"):
+        load_settings(HttpSettings, {"METRICS_TOKEN": "x", "KEEP_ALIVE_SECONDS": "0"})

@@ -73,6 +73,7 @@ async def test_what_is_too_much_is_503_and_closed(site: Site, method: str) -> No
 async def test_who_has_gone_leaves_room(site: Site) -> None:
     async with site.connect() as first:
         await enter(site, first)
+        await first.reset()
     await until_there_is_room(site)
 
 

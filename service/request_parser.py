@@ -1,0 +1,313 @@
+"""A strict parser of HTTP/1 requests (RFC 9112).
+
+Where one request ends and the next begins is always certain: a message is framed in exactly one
+way, or it is an error, after which nothing on the connection counts. Hence no leniency, no
+optional whitespace, no guess. An offer to upgrade is an ordinary header: it frames nothing.
+"""
+
+import functools
+import re
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+Headers = list[tuple[bytes, bytes]]
+
+HEADER_OVERHEAD = 32
+"""Bytes that each header counts for in addition to its own: it costs memory, however short."""
+MAX_CHUNK_EXTENSION = 1024
+"""Bytes of the extensions of one chunk; they are ignored."""
+
+_FIELD_LINES = rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n)*+"
+_HEAD = re.compile(
+    rb"(GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH|TRACE) ([!\"$-~]++) HTTP/1\.([01])\r\n"
+    rb"(%b)\r\n" % _FIELD_LINES
+)
+_FIELD = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")
+_BEGINNING = re.compile(
+    rb"[A-Z]{0,7}+(?: [!\"$-~]*+(?: [HTP/1.0]*+(?:\r(?:\n(?:[^ \t].*+)?)?)?)?)?|\r", re.S
+)
+"""What a header that is not yet whole may be: what can never become one is refused at once."""
+_TRAILERS = re.compile(rb"%b\r\n" % _FIELD_LINES)
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[\t -~\x80-\xff]{0,%d}+)?\r\n" % MAX_CHUNK_EXTENSION)
+_MAX_CHUNK_LINE = 16 + 1 + MAX_CHUNK_EXTENSION + 2
+_AUTHORITY = (
+    rb"(?:[0-9A-Za-z.~!$&'()*+,;=_-]+|\[[0-9A-Fa-f:.]+\])"
+    rb"(?::(?:[0-5]?[0-9]{0,4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
+)
+_HOST = re.compile(rb"(?:%b)?" % _AUTHORITY)
+_ABSOLUTE = re.compile(rb"(?i:https?)://%b(?![^/?])" % _AUTHORITY)
+_ONCE = (b"host", b"content-length", b"transfer-encoding")
+MAX_LENGTH_DIGITS = 18
+_SLASH = ord("/")
+_new = tuple.__new__
+
+
+class RequestError(Exception):
+    """A request that is refused; nothing after this point on the connection counts."""
+
+    def __init__(self, status: int, error: str, headers: bytes = b"") -> None:
+        super().__init__(error)
+        self.status = status
+        self.error = error
+        self.headers = headers
+        """Whole lines."""
+
+
+class Request(NamedTuple):
+    """The head of a request."""
+
+    method: bytes
+    target: bytes
+    """In origin form: it begins with `/`, whatever form was sent, or is `*`."""
+    version: str
+    fields: dict[bytes, bytes]
+    """Headers by their names in lower case; of several with one name the last."""
+    is_single: bool
+    """Whether no header came twice."""
+    length: int | None
+    """Bytes of the body; None where it comes in chunks."""
+    keep_alive: bool
+    """Whether another request may follow on the connection."""
+    lines: bytes
+    """The headers as they were sent."""
+
+    def headers(self) -> Headers:
+        """Headers in the order in which they were sent, with their names in lower case."""
+        return _headers(self.lines)
+
+
+class RequestHandler(Protocol):
+    """Receives what was parsed; what it raises ends the parser."""
+
+    def on_request(self, request: Request, /) -> None: ...
+
+    def on_body(self, body: bytes, /) -> None: ...
+
+    def on_message_complete(self) -> None: ...
+
+
+class RequestParser:
+    """Parses what comes on one connection."""
+
+    def __init__(self, handler: RequestHandler, max_head: int) -> None:
+        self._handler = handler
+        self._max_head = max_head
+        self._step: Callable[[bytes, int], int] = self._read_head
+        self._rest = b""
+        """What has come of a part that is not yet whole."""
+        self._searched = 0
+        """Bytes of the rest that hold no end of a header."""
+        self._left = 0
+        """Bytes of a body or chunk that are still to come."""
+        self._at_chunk_end = False
+        self._keep_alive = True
+        self.in_body = False
+        """Whether a request has begun whose body is still to come."""
+
+    @property
+    def is_between(self) -> bool:
+        """Whether nothing of another request has come."""
+        return not (self.in_body or self._rest)
+
+    def feed(self, data: bytes) -> None:
+        """Parse what has come.
+
+        Raises:
+            RequestError: it is no request. Nothing may be fed after that.
+        """
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        at, end = 0, len(data)
+        while at < end:
+            began, at = at, self._step(data, at)
+            if at == began:
+                self._keep(data[at:] if at else data)
+                return
+
+    def _keep(self, rest: bytes) -> None:
+        if len(rest) > self._max_head:
+            raise self._too_large()
+        self._rest = rest
+
+    def _read_head(self, data: bytes, at: int) -> int:
+        match = None if self._searched else _HEAD.match(data, at)
+        if match is None:
+            if data.startswith(b"\r\n", at):
+                self._searched = 0
+                return at + 2  # an empty line before a request is ignored (RFC 9112, 2.2)
+            match = self._find_head(data, at)
+            if match is None:
+                return at
+        self._searched = 0
+        method, target, minor, lines = match.groups()
+        count = lines.count(b"\r\n")
+        if len(lines) + len(target) + HEADER_OVERHEAD * count > self._max_head:
+            raise self._too_large()
+        fields = dict(_headers(lines))
+        if len(fields) != count:
+            _require_single(lines)
+        version, keep_alive = ("1.1", True) if minor == b"1" else ("1.0", False)
+        if b"connection" in fields and b"close" in _tokens(lines, b"connection"):
+            keep_alive = False
+        host = fields.get(b"host")
+        if host is None:
+            if minor == b"1":
+                raise RequestError(400, "A request of HTTP/1.1 needs a Host header")
+        elif not _is_host(host):
+            raise RequestError(400, "The Host header is not valid")
+        length: int | None
+        if b"transfer-encoding" in fields:
+            _require_chunked(fields, version)
+            length, self._left, self._step = None, 0, self._read_chunks
+        else:
+            digits = fields.get(b"content-length", b"0")
+            if not digits.isdigit() or len(digits) > MAX_LENGTH_DIGITS:
+                raise RequestError(400, "The Content-Length header is not valid")
+            length = self._left = int(digits)
+            self._step = self._read_body
+        if target[0] != _SLASH:
+            target = _origin_form(target, method)
+        self._keep_alive = keep_alive
+        is_single = len(fields) == count
+        self._handler.on_request(
+            _new(Request, (method, target, version, fields, is_single, length, keep_alive, lines))
+        )
+        self.in_body = True
+        if length == 0:
+            self._complete()
+        return match.end()
+
+    def _find_head(self, data: bytes, at: int) -> re.Match[bytes] | None:
+        """Return the head of a request, None where it has not come whole.
+
+        Raises:
+            RequestError: it is no head, or can no longer become one.
+        """
+        end = data.find(b"\r\n\r\n", max(at, self._searched))
+        if end < 0:
+            if not self._searched and _BEGINNING.fullmatch(data, at) is None:
+                raise _bad_request()
+            self._searched = max(len(data) - at - 3, 1)
+            return None
+        match = _HEAD.match(data, at)
+        if match is None:
+            raise _bad_request()
+        return match
+
+    def _read_body(self, data: bytes, at: int) -> int:
+        body = data[at : at + self._left] if at or len(data) > self._left else data
+        self._left -= len(body)
+        self._handler.on_body(body)
+        if not self._left:
+            self._complete()
+        return at + len(body)
+
+    def _read_chunks(self, data: bytes, at: int) -> int:
+        """Read chunks as far as they have come; their data is handed on in one piece."""
+        pieces = []
+        while at < len(data):
+            if self._left:
+                piece = data[at : at + self._left]
+                pieces.append(piece)
+                at += len(piece)
+                self._left -= len(piece)
+                self._at_chunk_end = not self._left
+            elif self._at_chunk_end:
+                if not data.startswith(b"\r\n", at):
+                    if data[at:] == b"\r":
+                        break
+                    raise _bad_chunk()
+                at += 2
+                self._at_chunk_end = False
+            else:
+                match = _CHUNK.match(data, at)
+                if match is None:
+                    if data.find(b"\n", at) >= 0 or len(data) - at > _MAX_CHUNK_LINE:
+                        raise _bad_chunk()
+                    break
+                at = match.end()
+                self._left = int(match[1], 16)
+                if not self._left:
+                    self._step = self._read_trailers
+                    break
+        if pieces:
+            self._handler.on_body(b"".join(pieces))
+        return at
+
+    def _read_trailers(self, data: bytes, at: int) -> int:
+        """Skip trailers: whoever decides by headers has done so before they come."""
+        if data.startswith(b"\r\n", at):
+            self._complete()
+            return at + 2
+        end = data.find(b"\r\n\r\n", max(at, self._searched))
+        if end < 0:
+            self._searched = max(len(data) - at - 3, 0)
+            return at
+        self._searched = 0
+        match = _TRAILERS.match(data, at)
+        if match is None or match.end() != end + 4:
+            raise _bad_request()
+        self._complete()
+        return match.end()
+
+    def _complete(self) -> None:
+        self.in_body = False
+        self._step = self._read_head if self._keep_alive else self._discard
+        self._handler.on_message_complete()
+
+    def _discard(self, data: bytes, at: int) -> int:
+        """Nothing counts after a request that was to be the last."""
+        return len(data)
+
+    def _too_large(self) -> RequestError:
+        return RequestError(431, f"The header is larger than {self._max_head} bytes")
+
+
+def _bad_request() -> RequestError:
+    return RequestError(400, "This is no valid HTTP request, or its method is unknown")
+
+
+def _bad_chunk() -> RequestError:
+    return RequestError(400, "A chunk of the body is not valid")
+
+
+def _headers(lines: bytes) -> Headers:
+    return [(name.lower(), value.rstrip(b" \t")) for name, value in _FIELD.findall(lines)]
+
+
+def _tokens(lines: bytes, name: bytes) -> set[bytes]:
+    """The members of a list header (RFC 9110, 5.6.1), in lower case."""
+    values = b",".join([value for each, value in _headers(lines) if each == name])
+    return {token.strip(b" \t").lower() for token in values.split(b",")}
+
+
+def _require_single(lines: bytes) -> None:
+    """Refuse a request that says twice whose it is, or where it ends."""
+    names = [name for name, _ in _headers(lines)]
+    for name in _ONCE:
+        if names.count(name) > 1:
+            raise RequestError(400, f"A request has one {name.decode().title()} header")
+
+
+def _require_chunked(fields: dict[bytes, bytes], version: str) -> None:
+    if b"content-length" in fields:
+        raise RequestError(400, "A request has Content-Length or Transfer-Encoding, not both")
+    if version == "1.0" or fields[b"transfer-encoding"].lower() != b"chunked":
+        raise RequestError(400, "The only Transfer-Encoding is chunked, in HTTP/1.1")
+
+
+@functools.lru_cache(256)
+def _is_host(value: bytes) -> bool:
+    return _HOST.fullmatch(value) is not None
+
+
+def _origin_form(target: bytes, method: bytes) -> bytes:
+    """The path and query of an absolute URL (RFC 9112, 3.2.2); `*` is for OPTIONS alone."""
+    match = _ABSOLUTE.match(target)
+    if match is not None:
+        rest = target[match.end() :]
+        return rest if rest.startswith(b"/") else b"/" + rest
+    if target == b"*" and method == b"OPTIONS":
+        return target
+    raise RequestError(400, "The target of the request is not valid")

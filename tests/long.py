@@ -1,0 +1,5 @@
+"""The long forms of tests: `make test-long` runs them."""
+
+import os
+
+IS_LONG = os.environ.get("LONG") == "1"

@@ -1,0 +1,351 @@
+"""What a connection sees is what h11, a strict reference, sees in the same bytes, or less.
+
+Never more requests and never others, however the bytes are cut: then nobody can make one request
+of what is a part of another. Where a connection sees less, it ends.
+"""
+
+import asyncio
+import functools
+import itertools
+import re
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
+
+from service.direct import Exchange, RawHeaders
+from service.protocol import LimitedProtocol
+from service.rotating import RotatingTokens
+from service.server import server_config
+from service.settings import HttpSettings
+from tests.fuzz.connection import Transport, answers
+from tests.fuzz.reference import Seen, reference
+from tests.fuzz.virtual import VirtualLoop
+
+OVER = 200.0
+"""Seconds after which any connection has ended."""
+
+
+class Result(NamedTuple):
+    seen: list[Seen]
+    statuses: list[int]
+    refusals: int
+    """How many of the answers say that no request was read."""
+
+
+class Recorder:
+    """Answers everything with 200, directly or through ASGI, and notes what it was asked."""
+
+    def __init__(self, *, directly: bool) -> None:
+        self.seen: list[Seen] = []
+        self._paths: dict[str, int] = {}
+        if directly:
+            self.direct = self._take
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = b""
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        query = scope["query_string"]
+        assert scope["path"].encode() == scope["raw_path"]
+        target = scope["raw_path"] + (b"?" + query if query else b"")
+        self.seen.append(Seen(scope["method"].encode(), target, tuple(scope["headers"]), body))
+        length = [(b"content-length", b"0")]
+        await send({"type": "http.response.start", "status": 200, "headers": length})
+        await send({"type": "http.response.body"})
+
+    def _take(self, target: bytes, fields: RawHeaders, body: bytes, exchange: Exchange) -> bool:
+        self.seen.append(Seen(b"POST", target.removesuffix(b"?"), tuple(fields.items()), body))
+        exchange.answer(200, b"")
+        return True
+
+
+class Ours:
+    """Our protocol, on one connection after the other."""
+
+    def __init__(self, *, directly: bool) -> None:
+        self.loop = VirtualLoop()
+        asyncio.set_event_loop(self.loop)
+        self._recorder = Recorder(directly=directly)
+        self._config = server_config(
+            self._recorder, HttpSettings(metrics_token=RotatingTokens("m"))
+        )
+        self._config.load()
+        self._state = ServerState()
+
+    def see(self, *pieces: bytes, ends: bool = False) -> Result:
+        """What is seen of these pieces, and how it is answered; in the end it is over."""
+        self._recorder.seen.clear()
+        transport = self.loop.run_until_complete(self._send(pieces, ends))
+        assert not self.loop.faults, self.loop.faults
+        assert transport.is_lost
+        assert not self._state.connections
+        assert not self._state.tasks
+        statuses = [answer.status for answer in answers(bytes(transport.written))]
+        return Result([*self._recorder.seen], statuses, sum(each != 200 for each in statuses))
+
+    async def _send(self, pieces: tuple[bytes, ...], ends: bool) -> Transport:
+        protocol = LimitedProtocol(self._config, self._state, {}, self.loop)
+        transport = Transport(self.loop, protocol)
+        protocol.connection_made(transport)
+        for piece in pieces:
+            transport.feed(piece)
+            await asyncio.sleep(0.001)
+        if not ends:
+            await asyncio.sleep(OVER)
+        transport.end()  # of the body that was announced more may be missing than anybody sends
+        await asyncio.sleep(OVER)
+        return transport
+
+
+@functools.cache
+def ours(directly: bool) -> Ours:
+    return Ours(directly=directly)
+
+
+def alike(request: Seen) -> Seen:
+    """A request as both can say it: where it goes to, and its headers without what is obsolete."""
+    target = request.target
+    if re.match(rb"(?i)https?://", target):
+        parts = urlsplit(target)
+        target = (parts.path or b"/") + (b"?" + parts.query if parts.query else b"")
+    target = target.removesuffix(b"?") if target.count(b"?") == 1 else target
+    lower = (b"transfer-encoding",)
+    headers = [(n, v.lower() if n in lower else v) for n, v in request.headers]
+    return Seen(request.method, target, tuple(headers), request.body)
+
+
+def require_no_more(result: Result, data: bytes) -> None:
+    """Ours saw the same requests, or the first of them; each has its answer, and nothing else."""
+    expected = [alike(each) for each in reference(data)]
+    seen = [alike(each) for each in result.seen]
+    assert seen == expected[: len(seen)], (data, seen, expected)
+    assert result.statuses[: len(seen)] == [200] * len(seen)
+    assert len(result.statuses) - len(seen) <= 1, "more answers than requests"
+    assert result.refusals == len(result.statuses) - len(seen)
+
+
+def post(*headers: bytes, body: bytes = b'{"a":1}', target: bytes = b"/take") -> bytes:
+    lines = b"".join(header + b"\r\n" for header in headers)
+    length = b"Content-Length: %d\r\n" % len(body)
+    return b"POST %b HTTP/1.1\r\nHost: x\r\n%b%b\r\n%b" % (target, lines, length, body)
+
+
+def chunked(*headers: bytes, chunks: bytes = b"3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\n\r\n") -> bytes:
+    lines = b"".join(header + b"\r\n" for header in (*headers, b"Transfer-Encoding: chunked"))
+    return b"POST /take HTTP/1.1\r\nHost: x\r\n%b\r\n%b" % (lines, chunks)
+
+
+GET = b"GET /quick HTTP/1.1\r\nHost: x\r\n\r\n"
+INNER = b"GET /-/inner HTTP/1.1\r\nHost: inner\r\n\r\n"
+JDK = b"HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA"
+UPGRADES = (
+    (b"Connection: Upgrade", b"Upgrade: websocket"),
+    (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", JDK),
+    (b"Connection: Upgrade", b"Upgrade: TLS/1.2"),
+    (b"Connection: keep-alive, upgrade", b"Upgrade: x, y"),
+    (b"Upgrade: x", b"Connection: upgrade"),
+)
+
+
+def one_chunk(*offer: bytes) -> bytes:
+    return chunked(*offer, chunks=b"%x\r\n%b\r\n0\r\n\r\n" % (len(INNER), INNER))
+
+
+GOOD: dict[str, bytes] = {
+    "get": GET + GET,
+    "post": post() + GET,
+    "no body": post(body=b"") + GET,
+    "chunked": chunked() + GET,
+    "empty lines": b"\r\n\r\n" + GET + b"\r\n" + post() + b"\r\n",
+    "odd spaces": post(b"X:y", b"Y: \t z \t", b"Z:", b"W: a  b") + GET,
+    "the same header twice": post(b"X: 1", b"X: 2") + GET,
+    "absolute": GET.replace(b"/quick", b"http://x/quick?y")
+    + GET.replace(b"/quick", b"http://x:80"),
+    "asterisk": b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n" + GET,
+    "expect": post(b"Expect: 100-continue") + GET,
+    "one that is to be the last": post(b"Connection: close") + GET,
+    "HTTP/1.0": b"GET / HTTP/1.0\r\n\r\n" + GET,
+    "trailers": chunked(
+        chunks=b"1\r\na\r\n0\r\nAuthorization: Bearer x\r\nConnection: close\r\n\r\n"
+    )
+    + GET,
+    "a body that is a request": post(body=INNER) + GET,
+    "chunks that are requests": chunked(chunks=b"%x\r\n%b\r\n0\r\n\r\n" % (len(INNER), INNER))
+    + GET,
+    "large chunk size": chunked(chunks=b"000000000000001\r\na\r\n0000\r\n\r\n") + GET,
+    "obs-text": post(b"X: \xe9\xff") + GET,
+    "empty host": b"GET / HTTP/1.1\r\nHost:\r\n\r\n" + GET,
+    **{
+        f"upgrade {number}, {name}": request + GET
+        for number, offer in enumerate(UPGRADES)
+        for name, request in {
+            "no body": GET[:-2] + b"\r\n".join(offer) + b"\r\n\r\n",
+            "length": post(*offer, body=INNER),
+            "chunked": one_chunk(*offer),
+        }.items()
+    },
+}
+
+BAD: dict[str, bytes] = {
+    "two lengths": post(b"Content-Length: 3"),
+    "the same length twice": post(b"Content-Length: 7"),
+    "a list of lengths": post().replace(b": 7", b": 7, 7"),
+    "a signed length": post().replace(b": 7", b": +7"),
+    "a negative length": post().replace(b": 7", b": -7"),
+    "a length in hex": post().replace(b": 7", b": 0x7"),
+    "an empty length": post().replace(b": 7", b": "),
+    "a length beyond all": post().replace(b": 7", b": 18446744073709551623"),
+    "length and chunked": chunked(b"Content-Length: 3"),
+    "chunked and length": post(b"Transfer-Encoding: chunked"),
+    "gzip, chunked": chunked().replace(b": chunked", b": gzip, chunked"),
+    "chunked, gzip": chunked().replace(b": chunked", b": chunked, gzip"),
+    "chunked twice": chunked(b"Transfer-Encoding: chunked"),
+    "identity": chunked().replace(b": chunked", b": identity"),
+    "xchunked": chunked().replace(b": chunked", b": xchunked"),
+    "chunked in HTTP/1.0": chunked().replace(b"HTTP/1.1", b"HTTP/1.0"),
+    "a space before the colon": chunked().replace(b"Encoding:", b"Encoding :"),
+    "a folded header": chunked(b"X: y\r\n z"),
+    "a folded coding": chunked().replace(b": chunked", b":\r\n chunked"),
+    "a space before the first header": GET.replace(b"\r\nHost", b"\r\n Host"),
+    "a line without a colon": GET.replace(b"Host: x", b"Host: x\r\nX"),
+    "an empty name": GET.replace(b"Host: x", b"Host: x\r\n: y"),
+    "bare LF": GET.replace(b"\r\n", b"\n"),
+    "bare LF after a header": post(b"X: y\nZ: w"),
+    "bare CR in a header": post(b"X: y\rZ: w"),
+    "NUL in a header": post(b"X: y\x00"),
+    "NUL in a name": post(b"X\x00: y"),
+    "NUL in the target": post(target=b"/a\x00b"),
+    "a control character": post(b"X: \x0b"),
+    "two spaces": GET.replace(b"GET ", b"GET  "),
+    "a tab": GET.replace(b"GET ", b"GET\t"),
+    "a space in the target": GET.replace(b"/quick", b"/qui ck"),
+    "a fragment": GET.replace(b"/quick", b"/quick#x"),
+    "RTSP": GET.replace(b"HTTP/1.1", b"RTSP/1.0"),
+    "HTTP/1.2": GET.replace(b"HTTP/1.1", b"HTTP/1.2"),
+    "HTTP/2.0": GET.replace(b"HTTP/1.1", b"HTTP/2.0"),
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "no version": b"GET /quick\r\n\r\n",
+    "a method in lower case": GET.replace(b"GET", b"get"),
+    "CONNECT": b"CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\n\r\n" + INNER,
+    "CONNECT of a path": b"CONNECT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc" + INNER,
+    "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "two hosts": post(b"Host: y"),
+    "a host with a path": GET.replace(b"Host: x", b"Host: x/y"),
+    "a host with a user": GET.replace(b"Host: x", b"Host: u@x"),
+    "two hosts in one": GET.replace(b"Host: x", b"Host: x, y"),
+    "a target with a user": GET.replace(b"/quick", b"http://u@x/"),
+    "a target without a scheme": GET.replace(b"/quick", b"x"),
+    "a chunk size beyond all": chunked(chunks=b"ffffffffffffffffff\r\n"),
+    "a chunk size that is none": chunked(chunks=b"zz\r\n"),
+    "a chunk size with a sign": chunked(chunks=b"+3\r\nabc\r\n0\r\n\r\n"),
+    "a chunk size with 0x": chunked(chunks=b"0x3\r\nabc\r\n0\r\n\r\n"),
+    "a chunk size with a space": chunked(chunks=b"3 \r\nabc\r\n0\r\n\r\n"),
+    "a chunk size with LF": chunked(chunks=b"3\nabc\r\n0\r\n\r\n"),
+    "a chunk extension with LF": chunked(chunks=b"3;x\nabc\r\n0\r\n\r\n"),
+    "a chunk without its end": chunked(chunks=b"3\r\nabcd\r\n0\r\n\r\n"),
+    "a chunk that ends in LF": chunked(chunks=b"3\r\nabc\n0\r\n\r\n"),
+    "a trailer that is none": chunked(chunks=b"0\r\nX y\r\n\r\n"),
+    "a folded trailer": chunked(chunks=b"0\r\nX: y\r\n z\r\n\r\n"),
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    "words": b"hello\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("directly", [False, True], ids=["ASGI", "directly"])
+@pytest.mark.parametrize("data", GOOD.values(), ids=GOOD)
+def test_what_is_good_is_seen_as_the_reference_sees_it_wherever_it_is_cut(
+    data: bytes, directly: bool
+) -> None:
+    expected = [alike(each) for each in reference(data)]
+    assert expected
+    for cut in range(len(data)):
+        result = ours(directly).see(data[:cut], data[cut:])
+        assert [alike(each) for each in result.seen] == expected, cut
+        assert result.statuses == [200] * len(expected), cut
+
+
+@pytest.mark.parametrize("directly", [False, True], ids=["ASGI", "directly"])
+@pytest.mark.parametrize("data", BAD.values(), ids=BAD)
+def test_what_is_bad_is_refused_and_nothing_after_it_counts(data: bytes, directly: bool) -> None:
+    for cut in range(len(data)):
+        result = ours(directly).see(data[:cut], data[cut:] + INNER)
+        assert result.seen == [], cut
+        assert result.statuses == [400], cut
+    before = ours(directly).see(post() + data + INNER)
+    assert [each.body for each in before.seen] == [b'{"a":1}']
+    assert before.statuses[0] == 200
+    assert before.statuses[1:] in ([], [400])
+
+
+@pytest.mark.parametrize("data", GOOD.values(), ids=GOOD)
+def test_a_sender_that_ends_gets_the_answers_to_what_came_whole(data: bytes) -> None:
+    for directly in (False, True):
+        for cut in range(1, len(data) + 1):
+            expected = reference(data[:cut])
+            result = ours(directly).see(data[:cut], ends=True)
+            assert len(result.seen) == len(expected), cut
+            assert result.statuses == [200] * len(expected), cut
+
+
+PARTS = st.sampled_from(
+    [
+        *GOOD.values(), *BAD.values(), b"\r\n", b"\n", b"\r", b" ", b"\t", b"0\r\n\r\n", b"\x00",
+        b"#", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Upgrade: x\r\n",
+        b"Connection: upgrade\r\n", b"Connection: close\r\n", b"Host: y\r\n", b"HTTP/1.1",
+        b"HTTP/1.0",        b"GET ", b"POST ", b"CONNECT ", b":", b";", b"5\r\n", b"http://",
+    ]
+)  # fmt: skip
+EDITS = st.lists(
+    st.tuples(st.integers(0, 2_000), st.integers(0, 12), PARTS | st.binary(max_size=3)), max_size=3
+)
+
+
+@settings(max_examples=1_500, derandomize=True, database=None, deadline=None)
+@given(
+    st.lists(PARTS, min_size=1, max_size=3),
+    EDITS,
+    st.lists(st.integers(0, 2_000), max_size=4),
+    st.booleans(),
+    st.booleans(),
+)
+@example([GET], [], [], False, False)
+def test_no_bytes_make_more_of_it_than_the_reference_sees(
+    parts: list[bytes],
+    edits: list[tuple[int, int, bytes]],
+    cuts: list[int],
+    directly: bool,
+    ends: bool,
+) -> None:
+    data = b"".join(parts)
+    for place, length, piece in edits:
+        at = place % (len(data) + 1)
+        data = data[:at] + piece + data[at + length :]
+    places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    pieces = [data[a:b] for a, b in itertools.pairwise(places)]
+    whole = ours(directly).see(data, ends=ends)
+    require_no_more(whole, data)
+    assert ours(directly).see(*pieces, ends=ends).seen == whole.seen
+
+
+def test_the_reference_is_strict() -> None:
+    """What is compared with knows what is bad, save where it is known to be lenient."""
+    lenient = {
+        *("the same length twice", "a list of lengths", "length and chunked"),
+        *("chunked in HTTP/1.0", "a folded header", "a folded coding", "a folded trailer"),
+        *("bare LF", "bare LF after a header", "a chunk size with a space", "a fragment"),
+        *("HTTP/1.2", "HTTP/2.0", "HTTP/2", "a method in lower case", "CONNECT"),
+        *("CONNECT of a path", "a host with a path", "a host with a user", "two hosts in one"),
+        *("a target with a user", "a target without a scheme"),
+    }
+    for name, data in BAD.items():
+        assert (reference(data) == []) == (name not in lenient), name
