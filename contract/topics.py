@@ -1,5 +1,6 @@
 """Topics: names, keys, settings."""
 
+import re
 from dataclasses import dataclass
 
 DAY_MS = 24 * 60 * 60 * 1000
@@ -35,6 +36,10 @@ class Topics:
             self.audit,
         )
 
+
+LONGEST_NAME = 249
+"""Longest name of a topic, in characters (org.apache.kafka.common.internals.Topic)."""
+_CHARACTERS = re.compile(r"[a-zA-Z0-9._-]*")
 
 SEGMENT_BYTES = 8 << 20
 """Kafka compacts what is behind the segment that it writes, and whoever starts reads all that it
@@ -73,6 +78,22 @@ def declare_topics(prefix: str, partitions: int) -> Topics:
         anomalies=topic("anomalies", partitions, kept(days=7)),
         audit=topic("audit", 1, kept(days=90)),
     )
+
+
+def check_prefix(prefix: str) -> None:
+    """Check the start of the topics' names against Kafka's rules for the whole names.
+
+    Raises:
+        ValueError: a topic could not have that name; the text says why.
+    """
+    if not _CHARACTERS.fullmatch(prefix):
+        raise ValueError("Kafka's topic names have letters, digits and . _ - only")
+    longest = max(len(topic.name) for topic in declare_topics("", 1).all())
+    if len(prefix) + longest > LONGEST_NAME:
+        raise ValueError(
+            f"it has {len(prefix)} characters: {LONGEST_NAME - longest} at most, since Kafka's "
+            f"topic names have {LONGEST_NAME}"
+        )
 
 
 def processor_group(prefix: str) -> str:

@@ -196,6 +196,16 @@ class Gateway:
             tasks.create_task(self._keys.run())
 
 
+def check_files(settings: GatewaySettings) -> None:
+    """Check the files that a gateway needs, as its start does.
+
+    Raises:
+        SettingsError: there is no signing key, or CA_PEM is not valid.
+    """
+    require_keys(KeyFolder(Path(settings.signing_keys_dir)))
+    load_authority(settings)
+
+
 def build_gateway(settings: GatewaySettings) -> Starlette:
     """Make the application of a gateway that runs alone, with its metrics and health pages.
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import socket
 from typing import Any
 
 import faust
@@ -33,16 +34,17 @@ class Ground(mode.Service):
 
     logger = logging.getLogger("mode")  # where Faust tells of starts and stops
 
-    def __init__(self, processor: Processor, app: Starlette) -> None:
+    def __init__(self, processor: Processor, app: Starlette, port: socket.socket) -> None:
         super().__init__()
         self._processor = processor
         self._app = app
+        self._port = port
         self._stack = contextlib.AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def on_start(self) -> None:
         processor = self._processor
-        await self._stack.enter_async_context(serving(self._app, processor.settings))
+        await self._stack.enter_async_context(serving(self._app, processor.settings, self._port))
         if (await self.wait(self._prepare())).stopped:
             return
         self._tasks = [
