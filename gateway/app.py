@@ -153,7 +153,7 @@ class Gateway:
                 metrics,
             ).routes(),
             *(route for endpoints in entities for route in endpoints.routes()),
-            TokenEndpoint(settings, credentials, self.tokens, metrics).route(),
+            TokenEndpoint(settings, credentials, self.tokens, self._limits, metrics).route(),
             RevokeEndpoint(settings, self.registry, credentials, audit, metrics).route(),
             *KeyEndpoints(settings, self._keys, self.registry, credentials, audit).routes(),
             *CertificateEndpoints(
