@@ -37,6 +37,11 @@ class Topics:
         )
 
 
+TOMBSTONE_RETENTION_MS = DAY_MS
+"""How long a reader that was away can still see that something was removed."""
+BATCH_BYTES = 1_048_588
+"""Kafka's own default, above the largest batch that a service sends (1 MiB)."""
+
 LONGEST_NAME = 249
 """Longest name of a topic, in characters (org.apache.kafka.common.internals.Topic)."""
 _CHARACTERS = re.compile(r"[a-zA-Z0-9._-]*")
@@ -56,17 +61,24 @@ def declare_topics(prefix: str, partitions: int) -> Topics:
     """
 
     def topic(name: str, partitions: int, settings: dict[str, str]) -> Topic:
-        return Topic(
-            prefix + name, partitions, {"message.timestamp.type": "LogAppendTime"} | settings
-        )
+        everywhere = {
+            "message.timestamp.type": "LogAppendTime",
+            "max.message.bytes": str(BATCH_BYTES),
+        }
+        return Topic(prefix + name, partitions, everywhere | settings)
 
     def kept(days: int) -> dict[str, str]:
-        return {"cleanup.policy": "delete", "retention.ms": str(days * DAY_MS)}
+        return {
+            "cleanup.policy": "delete",
+            "retention.ms": str(days * DAY_MS),
+            "retention.bytes": "-1",
+        }
 
     def compacted(lag_ms: int) -> dict[str, str]:
         return {
             "cleanup.policy": "compact",
             "min.compaction.lag.ms": str(lag_ms),
+            "delete.retention.ms": str(TOMBSTONE_RETENTION_MS),
             "segment.bytes": str(SEGMENT_BYTES),
         }
 

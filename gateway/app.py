@@ -42,7 +42,7 @@ from service.bearer import TokenCheck
 from service.exposition import exposition
 from service.health import health_routes
 from service.http import TemplateRoute, build_app, route
-from service.kafka import ensure_topics, topics_of
+from service.kafka import ensure_topics, topics_of, watch_topics
 from service.refusals import Refusals
 from service.requests import RequestMetrics
 from service.shared_metrics import FollowedGauges, shown
@@ -194,6 +194,7 @@ class Gateway:
             tasks.create_task(pulse(self._link.silence, self._publisher.ask))
             tasks.create_task(self.registry.run())
             tasks.create_task(self._keys.run())
+            tasks.create_task(watch_topics(self._settings))
 
 
 def check_files(settings: GatewaySettings) -> None:

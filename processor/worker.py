@@ -20,6 +20,7 @@ from service.bearer import TokenCheck
 from service.exposition import exposition
 from service.health import health_routes
 from service.http import build_app, route
+from service.kafka import watch_topics
 from service.requests import RequestMetrics
 from service.server import serving
 from service.settings import SettingsError
@@ -54,6 +55,7 @@ class Ground(mode.Service):
             vital(processor.anomalies.run(), "anomalies"),
             vital(processor.stops.run(), "stops"),
             vital(processor.liveness.run(), "liveness"),
+            vital(watch_topics(processor.settings), "topics"),
         ]
 
     async def _prepare(self) -> None:
