@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from typing import NamedTuple
 
-SIMILAR = 0.85
+SIMILAR = 0.87
 """Least similarity, of 1: RETENTION_HOUR is RETENTION_HOURS, and HOSTNAME is not HOST."""
 SHORTEST = 6
 """Shorter names resemble too many others, such as HOST and HOME."""
