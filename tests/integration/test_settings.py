@@ -161,7 +161,6 @@ CASES = (
     Case(
         {"PROMETHEUS_MULTIPROC_DIR": "{here}/text"}, "PROMETHEUS_MULTIPROC_DIR={here}", (WORKERS,)
     ),
-    Case({"TMPDIR": "{here}/text"}, "TMPDIR", (WORKERS,)),
 )
 
 
