@@ -37,7 +37,7 @@ from tobogganing.local.cluster import Cluster
 from tobogganing.local.install import install_kafka
 from tobogganing.local.ports import free_ports
 
-TOKEN = "bench"
+TOKEN = "metrics-token-of-the-benchmark"
 REPEATS = 5
 
 Figures = dict[str, float]

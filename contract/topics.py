@@ -1,5 +1,6 @@
 """Topics: names, keys, settings."""
 
+import re
 from dataclasses import dataclass
 
 DAY_MS = 24 * 60 * 60 * 1000
@@ -36,6 +37,15 @@ class Topics:
         )
 
 
+TOMBSTONE_RETENTION_MS = DAY_MS
+"""How long a reader that was away can still see that something was removed."""
+BATCH_BYTES = 1_048_588
+"""Kafka's own default, above the largest batch that a service sends (1 MiB)."""
+
+LONGEST_NAME = 249
+"""Longest name of a topic, in characters (org.apache.kafka.common.internals.Topic)."""
+_CHARACTERS = re.compile(r"[a-zA-Z0-9._-]*")
+
 SEGMENT_BYTES = 8 << 20
 """Kafka compacts what is behind the segment that it writes, and whoever starts reads all that it
 has not compacted. One of Kafka's own segments, of 1 GiB, holds 2,700,000 rows, of however few
@@ -51,17 +61,24 @@ def declare_topics(prefix: str, partitions: int) -> Topics:
     """
 
     def topic(name: str, partitions: int, settings: dict[str, str]) -> Topic:
-        return Topic(
-            prefix + name, partitions, {"message.timestamp.type": "LogAppendTime"} | settings
-        )
+        everywhere = {
+            "message.timestamp.type": "LogAppendTime",
+            "max.message.bytes": str(BATCH_BYTES),
+        }
+        return Topic(prefix + name, partitions, everywhere | settings)
 
     def kept(days: int) -> dict[str, str]:
-        return {"cleanup.policy": "delete", "retention.ms": str(days * DAY_MS)}
+        return {
+            "cleanup.policy": "delete",
+            "retention.ms": str(days * DAY_MS),
+            "retention.bytes": "-1",
+        }
 
     def compacted(lag_ms: int) -> dict[str, str]:
         return {
             "cleanup.policy": "compact",
             "min.compaction.lag.ms": str(lag_ms),
+            "delete.retention.ms": str(TOMBSTONE_RETENTION_MS),
             "segment.bytes": str(SEGMENT_BYTES),
         }
 
@@ -73,6 +90,22 @@ def declare_topics(prefix: str, partitions: int) -> Topics:
         anomalies=topic("anomalies", partitions, kept(days=7)),
         audit=topic("audit", 1, kept(days=90)),
     )
+
+
+def check_prefix(prefix: str) -> None:
+    """Check the start of the topics' names against Kafka's rules for the whole names.
+
+    Raises:
+        ValueError: a topic could not have that name; the text says why.
+    """
+    if not _CHARACTERS.fullmatch(prefix):
+        raise ValueError("Kafka's topic names have letters, digits and . _ - only")
+    longest = max(len(topic.name) for topic in declare_topics("", 1).all())
+    if len(prefix) + longest > LONGEST_NAME:
+        raise ValueError(
+            f"it has {len(prefix)} characters: {LONGEST_NAME - longest} at most, since Kafka's "
+            f"topic names have {LONGEST_NAME}"
+        )
 
 
 def processor_group(prefix: str) -> str:

@@ -1,22 +1,36 @@
 #!/bin/sh
 # env.sh [laptop]: write .env for docker compose, with new secrets, readable by its owner only. What is there stays.
+# What containers read of deploy/ becomes readable to their users, whatever the umask of the checkout was.
 set -eu
 cd "$(dirname "$0")/.."
 umask 077
 new=''
+mark=$(printf '\357\273\277') # the byte order mark that some editors begin a file with
 
 random() {
     od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n'
 }
 
+# has NAME: whether .env gives the variable a value, in any spelling that docker compose reads.
+has() {
+    [ -e .env ] || return 1
+    tr -d '\r' <.env | sed "1s/^$mark//" | grep -Eq \
+        "^[[:space:]]*(export[[:space:]]+)?$1[[:space:]]*[=:]([[:space:]]*(\"[^\"]|'[^'])|[^\"'[:space:]]|[[:space:]]+[^\"'#[:space:]])"
+}
+
 # provide NAME VALUE: add the variable unless it is there.
 provide() {
-    grep -q "^$1=." .env 2>/dev/null && return
+    if has "$1"; then return; fi
+    # A last line without a line end would swallow the new one.
+    if [ -s .env ] && [ -n "$(tail -c 1 .env)" ]; then echo >>.env; fi
     printf '%s=%s\n' "$1" "$2" >>.env
     new="$new $1"
 }
 
 [ ! -e .env ] || chmod 600 .env
+if [ -d deploy ] && ! chmod -R go+rX deploy; then
+    echo "deploy/ has files of another owner: let containers read them (chmod go+r)" >&2
+fi
 provide METRICS_TOKEN "$(random)"
 provide ADMIN_TOKEN "$(random)"
 [ "${1:-}" != laptop ] || provide COMPOSE_FILE docker-compose.yml:docker-compose.laptop.yml

@@ -30,7 +30,7 @@ from service.bearer import TokenCheck
 from service.exposition import EOF, exposition, head_response, negotiate, render
 from service.health import Reasons, health_routes
 from service.http import JSON, TemplateRoute, build_app, route, unavailable
-from service.kafka import ensure_topics, topics_of
+from service.kafka import ensure_topics, topics_of, watch_topics
 from service.reader import TopicFollower
 from service.registry import RegistryReader
 from service.requests import RequestMetrics
@@ -95,6 +95,7 @@ class Exporter:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.state.run())
             tasks.create_task(self.source.run())
+            tasks.create_task(watch_topics(self._settings))
             if self._own_registry:
                 tasks.create_task(self._own_registry.follower.run())
 

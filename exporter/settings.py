@@ -1,12 +1,14 @@
 """Settings of the exporter."""
 
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Annotated
 
 from msgspec import Meta
 
 from exporter.shard import SHARD_PATTERN, Shard
-from service.settings import HttpSettings, KafkaSettings, Port, SettingsError
+from service.settings import Check, HttpSettings, KafkaSettings, Port
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,21 +22,13 @@ class ExporterSettings(KafkaSettings, HttpSettings):
     """Seconds in which a scraper must have read its answer; then it is cut off."""
     max_series: Annotated[int, Meta(ge=0)] = 10_000_000
     """Series of clients and headends that may be shown; with more, no scrape is. 0: no limit."""
-    exporter_shard: Annotated[str, Meta(pattern=SHARD_PATTERN)] = "1/1"
+    exporter_shard: Annotated[str, Meta(pattern=SHARD_PATTERN), Check(Shard.parse)] = "1/1"
     """`2/10`: this is the second of ten exporters that share the partitions."""
 
-    def __post_init__(self) -> None:
-        """Refuse a shard that has nothing to show.
-
-        Raises:
-            SettingsError: it is none, or has no partition.
-        """
-        try:
-            shard = self.shard
-        except ValueError as error:
-            raise SettingsError(f"EXPORTER_SHARD={self.exporter_shard}: {error}") from error
-        if not shard.partitions(self.kafka_partitions):
-            raise SettingsError(
+    def conflicts(self, given: AbstractSet[str]) -> Iterator[str]:
+        yield from super().conflicts(given)
+        if not self.shard.partitions(self.kafka_partitions):
+            yield (
                 f"EXPORTER_SHARD={self.exporter_shard} has none of the {self.kafka_partitions} "
                 "partitions: let there be at most as many shards as KAFKA_PARTITIONS"
             )

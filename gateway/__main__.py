@@ -6,24 +6,23 @@ import sys
 
 from gateway.settings import GatewaySettings
 from service.logs import configure_logs
-from service.settings import SettingsError, load_settings
+from service.settings import load_settings
 from service.shared_metrics import FOLDER_VARIABLE
-from service.tasks import EXIT_MISCONFIGURED
+from service.startup import exit_if_misconfigured, start
 from service.workers import Place, Workers
 
 
 def main(workers: int = 1) -> None:
-    """Serve until SIGTERM or SIGINT; exit with status 2 if the environment is not right."""
-    try:
-        settings = load_settings(GatewaySettings)
+    """Serve until SIGTERM or SIGINT; exit with status 2 if a setting is wrong."""
+    with exit_if_misconfigured():
+        settings = start(GatewaySettings, "gateway")
         if workers > 1 or FOLDER_VARIABLE in os.environ:  # which the parent keeps clean
-            configure_logs(settings, "gateway")
-            kept = Workers("gateway", workers, settings, settings.grace_seconds)
-            sys.exit(asyncio.run(kept.run()))
+            from gateway.app import check_files
+
+            check_files(settings)  # once, and not in each worker
+            parent = Workers("gateway", workers, settings, settings.grace_seconds)
+            sys.exit(asyncio.run(parent.run()))
         serve(settings)
-    except SettingsError as error:
-        print(error, file=sys.stderr)
-        sys.exit(EXIT_MISCONFIGURED)
 
 
 def serve(settings: GatewaySettings, place: Place | None = None) -> None:
@@ -37,8 +36,7 @@ def serve(settings: GatewaySettings, place: Place | None = None) -> None:
     from service.server import run
 
     app = build_gateway(settings)
-    configure_logs(settings, "gateway")
-    run(app, settings, settings.grace_seconds, [place.listen()] if place else None)
+    run(app, settings, settings.grace_seconds, place.listen() if place else None)
 
 
 if __name__ == "__main__":
@@ -46,8 +44,7 @@ if __name__ == "__main__":
     if place is None:
         main()
     else:
-        try:
-            serve(load_settings(GatewaySettings), place)
-        except SettingsError as error:
-            print(error, file=sys.stderr)
-            sys.exit(EXIT_MISCONFIGURED)
+        with exit_if_misconfigured():
+            settings = load_settings(GatewaySettings)
+            configure_logs(settings, "gateway")
+            serve(settings, place)

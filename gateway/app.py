@@ -42,7 +42,7 @@ from service.bearer import TokenCheck
 from service.exposition import exposition
 from service.health import health_routes
 from service.http import TemplateRoute, build_app, route
-from service.kafka import ensure_topics, topics_of
+from service.kafka import ensure_topics, topics_of, watch_topics
 from service.refusals import Refusals
 from service.requests import RequestMetrics
 from service.shared_metrics import FollowedGauges, shown
@@ -157,7 +157,7 @@ class Gateway:
                 metrics,
             ).routes(),
             *(route for endpoints in entities for route in endpoints.routes()),
-            TokenEndpoint(settings, credentials, self.tokens, metrics).route(),
+            TokenEndpoint(settings, credentials, self.tokens, self._limits, metrics).route(),
             RevokeEndpoint(settings, self.registry, credentials, audit, metrics).route(),
             *KeyEndpoints(settings, self._keys, self.registry, credentials, audit).routes(),
             *CertificateEndpoints(
@@ -198,6 +198,17 @@ class Gateway:
             tasks.create_task(pulse(self._link.silence, self._publisher.ask))
             tasks.create_task(self.registry.run())
             tasks.create_task(self._keys.run())
+            tasks.create_task(watch_topics(self._settings))
+
+
+def check_files(settings: GatewaySettings) -> None:
+    """Check the files that a gateway needs, as its start does.
+
+    Raises:
+        SettingsError: there is no signing key, or CA_PEM is not valid.
+    """
+    require_keys(KeyFolder(Path(settings.signing_keys_dir)))
+    load_authority(settings)
 
 
 def build_gateway(settings: GatewaySettings) -> Starlette:

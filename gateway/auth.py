@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from gateway.credentials import Credentials
 from gateway.decoding import BodyError, JsonDecoder
+from gateway.limits import Limits
 from gateway.metrics import GatewayMetrics
 from gateway.reading import invalid, read_body
 from gateway.registrations import (
@@ -21,6 +22,7 @@ from gateway.registrations import (
 from gateway.settings import GatewaySettings
 from gateway.tokens import NoKeyError, Tokens
 from service.http import JSON, TemplateRoute, route, unavailable
+from service.requests import endpoint_of
 
 
 class TokenEndpoint:
@@ -31,12 +33,14 @@ class TokenEndpoint:
         settings: GatewaySettings,
         credentials: Credentials,
         tokens: Tokens,
+        limits: Limits,
         metrics: GatewayMetrics,
     ) -> None:
         self._answer_within = settings.answer_within_seconds
         self._max_body = settings.max_body_bytes
         self._credentials = credentials
         self._tokens = tokens
+        self._limits = limits
         self._metrics = metrics
         self._decoder = JsonDecoder(TokenRequest)
 
@@ -55,6 +59,7 @@ class TokenEndpoint:
         node = await self._credentials.check_api_key(
             kind, body.node_id, body.api_key, request.scope, deadline
         )
+        self._limits.admit_token(node, endpoint_of(request.scope))
         try:
             token = self._tokens.issue(node)
         except NoKeyError as error:

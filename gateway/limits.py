@@ -26,6 +26,7 @@ class Limits:
         self._entities = TokenBuckets(settings.rate_limit_per_minute)
         self._relays = TokenBuckets(settings.relay_rate_limit_per_minute)
         self._changes = TokenBuckets(settings.rate_limit_per_minute)
+        self._tokens = TokenBuckets(settings.rate_limit_per_minute)
         self._metrics = metrics
         self._now = now
 
@@ -49,6 +50,16 @@ class Limits:
         wait = self._changes.take(record.key, self._now())
         if wait:
             raise self._refusal("changes", record, endpoint, wait)
+
+    def admit_token(self, record: RegistryRecord, endpoint: str) -> None:
+        """Count a token that a node requests: each costs a signature.
+
+        Raises:
+            ApiError: 429 with the seconds after which the same would pass.
+        """
+        wait = self._tokens.take(record.key, self._now())
+        if wait:
+            raise self._refusal("tokens", record, endpoint, wait)
 
     def _refusal(self, what: str, record: RegistryRecord, endpoint: str, wait: float) -> ApiError:
         self._metrics.count_limited(endpoint, record.attributes.get("type", record.kind))

@@ -1,6 +1,8 @@
 """Settings of the gateway."""
 
 import math
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -43,6 +45,14 @@ class GatewaySettings(KafkaSettings, HttpSettings):
     max_relays: Annotated[int, Meta(ge=0)] = 10_000
     max_label_values: Annotated[int, Meta(ge=0)] = 1_000
     """Regions, and datacenters, that clusters may have; more are refused. 0: no limit."""
+
+    def conflicts(self, given: AbstractSet[str]) -> Iterator[str]:
+        yield from super().conflicts(given)
+        if {*self.admin_token.current()} & {*self.metrics_token.current()}:
+            yield (
+                "ADMIN_TOKEN and METRICS_TOKEN are the same: whoever may read metrics could change "
+                "everything. Replace one with `openssl rand -hex 32` (docs/secrets.md)"
+            )
 
     @property
     def token_lifetime(self) -> float:

@@ -12,6 +12,7 @@ from processor.agent import Agent
 from processor.anomaly_log import AnomalyLog
 from processor.changelog import Writer
 from processor.consumer import LedgerTransport
+from processor.fencing import NameGuard, instance_id
 from processor.heartbeat import Heartbeat
 from processor.lease import Lease
 from processor.liveness import Liveness
@@ -58,7 +59,10 @@ class Processor:
         self.app = faust_app(settings)
         self.table = self._table()
         self.app.transport = LedgerTransport(
-            self.app.conf.broker_consumer, self.app, next_offsets=self._next_offsets
+            self.app.conf.broker_consumer,
+            self.app,
+            next_offsets=self._next_offsets,
+            on_coordinator=NameGuard(settings).watch,
         )
         self.ownership = Ownership(
             self.app, self.table, self.heartbeat, topics.submissions.name, metrics
@@ -186,7 +190,7 @@ def faust_app(settings: ProcessorSettings) -> faust.App:
         consumer_auto_offset_reset="earliest",
         consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
         producer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
-        consumer_group_instance_id=f"{settings.group}-{settings.worker_name}",
+        consumer_group_instance_id=instance_id(settings),
         broker_session_timeout=SESSION,
         broker_heartbeat_interval=HEARTBEAT_INTERVAL,
         broker_rebalance_timeout=REBALANCE_TIMEOUT,
@@ -227,7 +231,7 @@ async def prepare(settings: ProcessorSettings) -> None:
     async with administration(settings) as admin:
         while True:
             try:
-                await admin.find_coordinator(settings.group)
+                await NameGuard(settings).warn_of_predecessor(admin)
                 return
             except KafkaError as error:
                 log.info("waiting for the group coordinator", reason=repr(error))

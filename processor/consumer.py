@@ -38,6 +38,13 @@ class _Thread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: driver.Transport) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # Faust has no setting for it
+        start = consumer.start
+
+        async def started() -> None:
+            await start()
+            transport.on_coordinator(consumer._coordinator)  # before it joins the group
+
+        consumer.start = started
         return consumer
 
 
@@ -92,6 +99,13 @@ class LedgerTransport(driver.Transport):
 
     Consumer = LedgerConsumer
 
-    def __init__(self, *args: Any, next_offsets: NextOffsets, **options: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        next_offsets: NextOffsets,
+        on_coordinator: Callable[[Any], None],
+        **options: Any,
+    ) -> None:
         super().__init__(*args, **options)
         self.next_offsets = next_offsets
+        self.on_coordinator = on_coordinator

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import socket
 from typing import Any
 
 import faust
@@ -19,6 +20,7 @@ from service.bearer import TokenCheck
 from service.exposition import exposition
 from service.health import health_routes
 from service.http import build_app, route
+from service.kafka import watch_topics
 from service.requests import RequestMetrics
 from service.server import serving
 from service.settings import SettingsError
@@ -33,16 +35,17 @@ class Ground(mode.Service):
 
     logger = logging.getLogger("mode")  # where Faust tells of starts and stops
 
-    def __init__(self, processor: Processor, app: Starlette) -> None:
+    def __init__(self, processor: Processor, app: Starlette, port: socket.socket) -> None:
         super().__init__()
         self._processor = processor
         self._app = app
+        self._port = port
         self._stack = contextlib.AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def on_start(self) -> None:
         processor = self._processor
-        await self._stack.enter_async_context(serving(self._app, processor.settings))
+        await self._stack.enter_async_context(serving(self._app, processor.settings, self._port))
         if (await self.wait(self._prepare())).stopped:
             return
         self._tasks = [
@@ -52,6 +55,7 @@ class Ground(mode.Service):
             vital(processor.anomalies.run(), "anomalies"),
             vital(processor.stops.run(), "stops"),
             vital(processor.liveness.run(), "liveness"),
+            vital(watch_topics(processor.settings), "topics"),
         ]
 
     async def _prepare(self) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     InvalidReplicationFactorError,
     KafkaError,
@@ -18,8 +17,16 @@ from aiokafka.errors import (
 )
 from aiokafka.helpers import create_ssl_context
 
+from contract.topic_policy import IN_SYNC
 from contract.topics import Topic, Topics, declare_topics
-from service.settings import KafkaSettings, SettingsError
+from service.settings import KafkaSettings
+from service.topic_settings import (
+    TopicMismatchError,
+    check_partitions,
+    check_topic_settings,
+    fewest_replicas,
+    in_sync_replicas,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -30,12 +37,11 @@ METADATA_MAX_AGE_MS = 10_000
 """A client asks only the brokers that it knows where the others are. One that learnt in an outage
 of a single broker must soon learn of the rest: else it waits for that one, whoever else is up."""
 
+LOOK_INTERVAL = 300.0
+"""Seconds between two checks of the topics of a service that runs."""
+
 STOP_WITHIN = 1.0
 """Seconds that a client which only reads gets to close its connections."""
-
-
-class TopicMismatchError(SettingsError):
-    """A topic exists, but not as this installation declares it."""
 
 
 def topics_of(settings: KafkaSettings) -> Topics:
@@ -113,7 +119,7 @@ async def ensure_topics(settings: KafkaSettings, *, patience: float = 60.0) -> T
     Waits up to `patience` seconds for brokers that are still starting.
 
     Raises:
-        TopicMismatchError: a topic has other partitions or other timestamps than declared.
+        TopicMismatchError: a topic is not as declared, so that a promise would not hold.
         KafkaError: the brokers were not to be reached, or refused.
     """
     topics = topics_of(settings)
@@ -142,29 +148,57 @@ class _NotThereYetError(KafkaError):
 
 async def _ensure(settings: KafkaSettings, topics: Topics) -> None:
     async with administration(settings) as admin:
-        existing = await _partitions(admin, topics)
+        existing = await _described(admin, topics)
         missing = [topic for topic in topics.all() if topic.name not in existing]
         if missing:
             await _create(admin, missing, settings.kafka_replication)
-            existing = await _partitions(admin, topics)
-        for topic in topics.all():
-            if topic.name not in existing:
-                raise _NotThereYetError(topic.name)
-            _check_partitions(topic, existing[topic.name])
-        await _check_settings(admin, topics)
+        await _check(admin, settings, topics)
 
 
-async def _partitions(admin: AIOKafkaAdminClient, topics: Topics) -> dict[str, int]:
+async def _check(admin: AIOKafkaAdminClient, settings: KafkaSettings, topics: Topics) -> None:
+    existing = await _described(admin, topics)
+    for topic in topics.all():
+        if topic.name not in existing:
+            raise _NotThereYetError(topic.name)
+        check_partitions(topic, existing[topic.name], settings.kafka_replication)
+    replicas = {name: fewest_replicas(partitions) for name, partitions in existing.items()}
+    await check_topic_settings(admin, settings, topics, replicas)
+
+
+async def watch_topics(settings: KafkaSettings, interval: float = LOOK_INTERVAL) -> None:
+    """Log, for ever, when somebody changes a topic so that a promise does not hold any more.
+
+    The service runs on: at its next start it would refuse.
+    """
+    topics = topics_of(settings)
+    said = ""
+    while True:
+        await asyncio.sleep(interval)
+        try:
+            async with administration(settings) as admin:
+                await _check(admin, settings, topics)
+            fault = ""
+        except TopicMismatchError as error:
+            fault = str(error)
+        except (KafkaError, OSError):  # others say so
+            continue
+        if fault and fault != said:
+            log.error("a topic was changed: the next start will refuse it", reason=fault)
+        said = fault
+
+
+async def _described(admin: AIOKafkaAdminClient, topics: Topics) -> dict[str, list[dict[str, Any]]]:
+    """Partitions of the topics that are there and have leaders."""
     described = await admin.describe_topics([topic.name for topic in topics.all()])
-    ready = {}
-    for topic in described:
-        if topic["error_code"] == 0 and all(p["leader"] >= 0 for p in topic["partitions"]):
-            ready[topic["topic"]] = len(topic["partitions"])
-    return ready
+    return {
+        topic["topic"]: topic["partitions"]
+        for topic in described
+        if topic["error_code"] == 0 and all(p["leader"] >= 0 for p in topic["partitions"])
+    }
 
 
 async def _create(admin: AIOKafkaAdminClient, missing: list[Topic], replication: int) -> None:
-    in_sync = {"min.insync.replicas": "2"} if replication >= 3 else {}
+    in_sync = {IN_SYNC: str(in_sync_replicas(replication))}
     answer = await admin.create_topics(
         [
             NewTopic(
@@ -178,39 +212,3 @@ async def _create(admin: AIOKafkaAdminClient, missing: list[Topic], replication:
         if code and error is not TopicAlreadyExistsError:
             raise error(f"topic {name} could not be created: {message}")
         log.info("topic created" if not code else "topic exists", topic=name)
-
-
-def _check_partitions(topic: Topic, partitions: int) -> None:
-    if partitions != topic.partitions:
-        raise TopicMismatchError(
-            f"topic {topic.name} has {partitions} partitions, but KAFKA_PARTITIONS asks for "
-            f"{topic.partitions}. The number is fixed when an installation starts: set "
-            f"KAFKA_PARTITIONS={partitions}, or move to another KAFKA_TOPIC_PREFIX: docs/moving.md."
-        )
-
-
-async def _check_settings(admin: AIOKafkaAdminClient, topics: Topics) -> None:
-    """Refuse a topic that breaks promises, and warn of one that makes every start slow.
-
-    Deadlines are compared with append times, so a topic must not have its producers' times.
-    """
-    segments = {topic.name: topic.settings.get("segment.bytes") for topic in topics.all()}
-    resources = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in topics.all()]
-    for answer in await admin.describe_configs(resources):
-        for code, message, _, name, entries in answer.resources:
-            if code:
-                raise for_code(code)(f"topic {name}: {message}")
-            settings = {entry[0]: entry[1] for entry in entries}
-            if settings.get("message.timestamp.type") != "LogAppendTime":
-                raise TopicMismatchError(
-                    f"topic {name} must have message.timestamp.type=LogAppendTime: "
-                    f"set it with kafka-configs, or let this program create the topic."
-                )
-            wanted, found = segments[name], settings.get("segment.bytes")
-            if wanted and found and int(found) > int(wanted):
-                log.warning(
-                    f"whoever starts reads all of a segment: set segment.bytes={wanted} with "
-                    "kafka-configs",
-                    topic=name,
-                    segment_bytes=int(found),
-                )

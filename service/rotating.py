@@ -11,6 +11,8 @@ log = structlog.get_logger(__name__)
 
 MAX_SECRET = 64 * 1024
 """Longest secret in a file, in bytes."""
+MIN_TOKEN = 16
+"""Shortest token, in characters: what is shorter can be guessed."""
 MAX_CREDENTIAL = 4096
 """Longest credential that a request may bring, in characters: a JWT of ours has about 900."""
 LOOK_AFTER = 1.0
@@ -30,7 +32,7 @@ def read_secret(file: Path) -> str:
     try:
         with file.open("rb") as opened:
             content = opened.read(MAX_SECRET + 1)
-        text = content.decode().strip()
+        text = content.decode("utf-8-sig").strip()
     except OSError as error:
         raise SecretError(f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -57,6 +59,22 @@ def split_tokens(text: str) -> tuple[str, ...]:
                 f"holds a token that no header can: up to {MAX_CREDENTIAL} printable ASCII "
                 "characters each"
             )
+    return tokens
+
+
+def strong_tokens(text: str) -> tuple[str, ...]:
+    """Return the tokens of a list, as `split_tokens` does, if each is long enough for us.
+
+    Raises:
+        SecretError: there is none, or one that no request could bring, or that could be guessed.
+    """
+    tokens = split_tokens(text)
+    shortest = min(map(len, tokens))
+    if shortest < MIN_TOKEN:
+        raise SecretError(
+            f"holds a token of {shortest} characters: at least {MIN_TOKEN} are needed. Make one "
+            "with `openssl rand -hex 32` (docs/secrets.md)"
+        )
     return tokens
 
 
@@ -95,7 +113,7 @@ class RotatingTokens:
             seen = _fingerprint(file)
             if seen is None or seen == self._seen:
                 return
-            tokens = split_tokens(read_secret(file))
+            tokens = strong_tokens(read_secret(file))
         except SecretError as error:
             self._keep(file, str(error))
             return

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import resource
 import signal
@@ -14,7 +15,7 @@ from starlette.types import ASGIApp
 
 from service.collector import spare_collector
 from service.protocol import LimitedProtocol
-from service.settings import HttpSettings
+from service.settings import HttpSettings, SettingsError
 
 GRACE = 4
 """Seconds that requests in flight get at a stop, where none of them needs more."""
@@ -78,14 +79,47 @@ def run(
     app: ASGIApp,
     settings: HttpSettings,
     grace: int = GRACE,
-    sockets: list[socket.socket] | None = None,
+    port: socket.socket | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, on sockets that listen already if any are given.
+    """Serve until SIGTERM or SIGINT, on `port` if it is open already. The process's main call.
 
-    The process's main call.
+    Raises:
+        SettingsError: the port cannot be opened.
     """
     limit_connections(LimitedProtocol)
-    _MainServer(server_config(app, settings, grace)).run(sockets)
+    with port or listen(settings) as opened:
+        _MainServer(server_config(app, settings, grace)).run([opened])
+
+
+def listen(settings: HttpSettings) -> socket.socket:
+    """Open the port. Connections wait until they are accepted.
+
+    Raises:
+        SettingsError: it cannot be opened; the text says why.
+    """
+    host, port = settings.host, settings.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise SettingsError(listen_fault(host, port, error)) from error
+
+
+def listen_fault(host: str, port: int, error: OSError) -> str:
+    """Say which setting is wrong when a port cannot be opened."""
+    if error.errno is not None and error.errno < 0:  # of getaddrinfo
+        return f"HOST={host} is not known here"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return (
+                f"PORT={port} is taken on {host}: stop the program that listens there, or choose "
+                "another PORT"
+            )
+        case errno.EACCES | errno.EPERM:
+            return f"PORT={port} may not be opened by this user: choose one from 1024 up"
+        case errno.EADDRNOTAVAIL:
+            return f"HOST={host} is not an address of this machine"
+    return f"HOST={host} PORT={port} cannot be opened: {os.strerror(error.errno or 0)}"
 
 
 def limit_connections(protocol: type[LimitedProtocol]) -> None:
@@ -105,10 +139,16 @@ def raise_file_limit(wanted: int) -> int:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp, settings: HttpSettings) -> AsyncIterator[None]:
-    """Serve within a running event loop, for as long as the context lasts."""
+async def serving(
+    app: ASGIApp, settings: HttpSettings, port: socket.socket | None = None
+) -> AsyncIterator[None]:
+    """Serve within a running event loop, on `port` if it is open already, until the context ends.
+
+    Raises:
+        SettingsError: the port cannot be opened.
+    """
     server = _Server(server_config(app, settings))
-    task = asyncio.create_task(server.serve(), name="http")
+    task = asyncio.create_task(server.serve([port or listen(settings)]), name="http")
     try:
         yield
     finally:

@@ -26,9 +26,9 @@ def die(what: str, /, **details: Any) -> NoReturn:
     os._exit(EXIT_BROKEN)
 
 
-def misconfigured(error: SettingsError) -> NoReturn:
-    """End the process: starting it again would not help, somebody must mend its settings."""
-    log.critical("cannot start", reason=str(error))
+def misconfigured(error: SettingsError, what: str = "cannot start") -> NoReturn:
+    """End the process: starting it again would not help, somebody must repair its settings."""
+    log.critical(what, reason=str(error))
     os._exit(EXIT_MISCONFIGURED)
 
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import structlog
 from prometheus_client.multiprocess import mark_process_dead
 
-from service.server import BACKLOG, EXIT_INTERRUPTED
+from service.server import EXIT_INTERRUPTED, listen
 from service.settings import HttpSettings, SettingsError
 from service.shared_metrics import FOLDER_VARIABLE
 from service.tasks import EXIT_MISCONFIGURED
@@ -31,6 +31,8 @@ log = structlog.get_logger(__name__)
 
 STEADY = 10.0
 """Seconds after which a worker that ends is started again at once."""
+ATTEMPTS = 5
+"""Starts of a worker in a row, none of which lasted STEADY seconds, before the parent gives up."""
 MAX_PAUSE = 5.0
 """Longest pause, in seconds, before a worker that ends again and again is started."""
 PATIENCE = 5.0
@@ -72,6 +74,8 @@ class Workers:
         self._grace = grace
         self._stop = asyncio.Event()
         self._status = 0
+        self._proven = False
+        """Whether any worker has run for STEADY seconds: then another start may help."""
         self._processes: set[asyncio.subprocess.Process] = set()
 
     async def run(self) -> int:
@@ -84,7 +88,7 @@ class Workers:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
         leash, held = os.pipe()
-        with _listening(self._settings) as port, _metrics_folder() as folder:
+        with listen(self._settings) as port, _metrics_folder() as folder:
             place = Place(port.fileno(), leash)
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(self._number):
@@ -104,6 +108,7 @@ class Workers:
 
     async def _keep(self, place: Place, folder: Path) -> None:
         pause = 0.0
+        attempts = 0
         while not self._stop.is_set():
             began = time.monotonic()
             process = await self._start(place, folder)
@@ -119,8 +124,22 @@ class Workers:
                 return
             log.error("worker ended", pid=process.pid, status=process.returncode)
             steady = time.monotonic() - began > STEADY
+            self._proven |= steady
+            attempts = 0 if steady else attempts + 1
+            if attempts == ATTEMPTS and not self._proven:
+                self._give_up(process.returncode)
+                return
             pause = 0.0 if steady else min(MAX_PAUSE, 2 * pause + 0.1)
             await self._stopped_within(pause)
+
+    def _give_up(self, status: int | None) -> None:
+        log.critical(
+            "cannot start",
+            reason=f"--workers {self._number}: each of {ATTEMPTS} starts of a worker ended within "
+            f"{STEADY:g} s, the last with status {status}: the lines above say why",
+        )
+        self._status = EXIT_MISCONFIGURED
+        self._stop.set()
 
     async def _start(self, place: Place, folder: Path) -> asyncio.subprocess.Process:
         command = (sys.executable, "-m", self._module, "--worker", *map(str, place))
@@ -154,29 +173,35 @@ class Workers:
 
 
 @contextmanager
-def _listening(settings: HttpSettings) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        port = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise SettingsError(f"HOST={settings.host} PORT={settings.port}: {error}") from error
-    with port:
-        yield port
-
-
-@contextmanager
 def _metrics_folder() -> Iterator[Path]:
-    """An empty folder for the workers' metrics: what an earlier run has counted is not theirs."""
+    """An empty folder for the workers' metrics: what an earlier run has counted is not theirs.
+
+    Nothing of it is left behind.
+
+    Raises:
+        SettingsError: it cannot be written.
+    """
     given = os.environ.get(FOLDER_VARIABLE)
-    if given:
-        folder = Path(given)
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in folder.glob("*.db"):
-            file.unlink()
-        yield folder
-        return
-    folder = Path(tempfile.mkdtemp(prefix="tobogganing-metrics-"))
+    try:
+        if given:
+            folder = Path(given)
+            folder.mkdir(parents=True, exist_ok=True)
+            _remove_values(folder)
+            tempfile.TemporaryFile(dir=folder).close()
+        else:
+            folder = Path(tempfile.mkdtemp(prefix="tobogganing-metrics-"))
+    except OSError as error:
+        variable = f"{FOLDER_VARIABLE}={given}" if given else "TMPDIR"
+        raise SettingsError(f"{variable} cannot be written: {error.strerror}") from error
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if given:
+            _remove_values(folder)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_values(folder: Path) -> None:
+    for file in folder.glob("*.db"):
+        file.unlink(missing_ok=True)

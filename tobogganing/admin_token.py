@@ -25,7 +25,7 @@ def read_token(name: str, file: str | None, environ: Mapping[str, str]) -> str:
     local = read_place(environ).state / "secrets" / name
     path = Path(file or environ.get(f"{name}_FILE") or local)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise LocalError(
             f"no {name}: {path} cannot be read ({error}). Set {name}, or name the file "

@@ -21,13 +21,15 @@ from tobogganing.local.errors import LocalError
 
 
 class _Mendable(click.Group):
-    """Shows what the user can mend as one line; the exit status is 1."""
+    """Shows what the user can repair as one line, without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except LocalError as error:
-            raise click.ClickException(str(error)) from None
+            shown = click.ClickException(str(error))
+            shown.exit_code = error.status
+            raise shown from None
 
 
 @click.group(cls=_Mendable, context_settings={"help_option_names": ["-h", "--help"]})

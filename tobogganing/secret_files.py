@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from service.rotating import SecretError, split_tokens
+from service.rotating import SecretError, read_secret, strong_tokens
 from tobogganing.certificate import self_signed
-from tobogganing.local.errors import LocalError
+from tobogganing.local.errors import LocalError, WrongSettingError
 from tobogganing.local.secrets import provide_secrets, provide_signing_keys
 
 GROUP_READABLE = 0o640
@@ -24,22 +24,32 @@ def main(
     Of several tokens it gets the first. A certificate that is there stays, whoever made it.
 
     Raises:
-        LocalError: a folder cannot be written; the text says which.
+        LocalError: a folder cannot be written, or a token is not fit; the text says which.
     """
     environ = os.environ if environ is None else environ
     try:
         sources = {source.name: source.file for source in provide_secrets(folder, environ)}
         provide_signing_keys(folder, environ)
+        admin = _tokens("ADMIN_TOKEN", sources, environ)
+        metrics = _tokens("METRICS_TOKEN", sources, environ)
+        if {*admin} & {*metrics}:
+            raise WrongSettingError("ADMIN_TOKEN and METRICS_TOKEN are the same: replace one")
         if metrics_token_file is not None:
-            file = sources["METRICS_TOKEN"]
-            tokens = environ["METRICS_TOKEN"] if file is None else file.read_text("utf-8")
-            _replace(metrics_token_file, split_tokens(tokens)[0])
+            _replace(metrics_token_file, metrics[0])
         if certificate_file is not None and not certificate_file.exists():
             _replace(certificate_file, self_signed(datetime.now(UTC)))
     except OSError as error:
         raise LocalError(f"{error.filename} cannot be written or read: {error.strerror}") from error
+
+
+def _tokens(
+    name: str, sources: Mapping[str, Path | None], environ: Mapping[str, str]
+) -> tuple[str, ...]:
+    file = sources[name]
+    try:
+        return strong_tokens(environ[name] if file is None else read_secret(file))
     except SecretError as error:
-        raise LocalError(f"METRICS_TOKEN {error}") from error
+        raise WrongSettingError(f"{name}{f'_FILE={file}' if file else ''} {error}") from error
 
 
 def _replace(file: Path, text: str) -> None:

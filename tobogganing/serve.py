@@ -3,10 +3,10 @@
 It is what the product's guide calls the manager: submissions come in, and /metrics shows all.
 """
 
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from typing import Annotated
 
 import aiohttp
 from prometheus_client import CollectorRegistry
@@ -19,10 +19,11 @@ from gateway.app import Gateway
 from gateway.settings import GatewaySettings
 from service.health import Reasons, health_routes
 from service.http import build_app
-from service.logs import configure_logs
 from service.requests import RequestMetrics
 from service.server import run
-from service.settings import Port, SettingsError, load_settings
+from service.setting_checks import check_url
+from service.settings import Check, Port
+from service.startup import exit_if_misconfigured, start
 
 PROCESSOR_TIMEOUT = 2.0
 """Seconds that the processor may take to say whether it is ready."""
@@ -38,7 +39,7 @@ LINKS = (
 @dataclass(frozen=True, kw_only=True)
 class ServeSettings(GatewaySettings, ExporterSettings):
     port: Port = 8000
-    processor_ready_url: str | None = None
+    processor_ready_url: Annotated[str | None, Check(check_url)] = None
     """Asked too before this is ready: for an installation with one processor beside it."""
 
 
@@ -109,15 +110,10 @@ def all_of(*parts: Reasons) -> Reasons:
 
 
 def main() -> None:
-    """Serve until SIGTERM or SIGINT; the exit status is 2 where the environment is not enough."""
-    try:
-        settings = load_settings(ServeSettings)
-        app = build_manager(settings)
-    except SettingsError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    configure_logs(settings, "serve")
-    run(app, settings, settings.grace_seconds)
+    """Serve until SIGTERM or SIGINT; the exit status is 2 where a setting is wrong."""
+    with exit_if_misconfigured():
+        settings = start(ServeSettings, "serve")
+        run(build_manager(settings), settings, settings.grace_seconds)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """`tobogganing topics`: make the topics before any service starts, where services may not."""
 
 import asyncio
-import sys
 from dataclasses import dataclass
 
 from aiokafka.errors import KafkaError
 
-from service.kafka import TopicMismatchError, ensure_topics
-from service.logs import configure_logs
-from service.settings import KafkaSettings, LogSettings, SettingsError, load_settings
+from service.kafka import ensure_topics
+from service.settings import KafkaSettings, LogSettings, SettingsError
+from service.startup import exit_if_misconfigured, start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,12 +16,11 @@ class TopicsSettings(KafkaSettings, LogSettings):
 
 
 def main() -> None:
-    try:
-        settings = load_settings(TopicsSettings)
-        configure_logs(settings, "topics")
-        topics = asyncio.run(ensure_topics(settings))
-    except (SettingsError, TopicMismatchError, KafkaError) as error:
-        print(f"topics: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    with exit_if_misconfigured():
+        settings = start(TopicsSettings, "topics")
+        try:
+            topics = asyncio.run(ensure_topics(settings))
+        except KafkaError as error:
+            raise SettingsError(f"topics: {error}") from error
     for topic in topics.all():
         print(f"{topic.name}  {topic.partitions} partitions")

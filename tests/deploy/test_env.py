@@ -56,6 +56,74 @@ def test_what_is_there_stays(checkout: Path) -> None:
     assert stat.S_IMODE((checkout / ".env").stat().st_mode) == 0o600
 
 
+MINE = "mine-of-sixteen-characters"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"METRICS_TOKEN={MINE}",
+        f"METRICS_TOKEN={MINE}\r\nOTHER=1",
+        f"export METRICS_TOKEN={MINE}",
+        f"  export   METRICS_TOKEN={MINE}\n",
+        f"METRICS_TOKEN = {MINE}\n",
+        f"METRICS_TOKEN={MINE} # ours",
+        f"METRICS_TOKEN='{MINE}'",
+        f'METRICS_TOKEN="{MINE}"\n',
+        f"\ufeffMETRICS_TOKEN={MINE}\n",
+    ],
+)
+def test_every_spelling_that_docker_compose_knows_is_known(
+    checkout: Path, docker_compose: DockerCompose, line: str
+) -> None:
+    (checkout / ".env").write_bytes(line.encode())
+    said = make_env(checkout)
+    assert "METRICS_TOKEN" not in said
+    content = (checkout / ".env").read_bytes().decode()
+    assert content.startswith(line)
+    assert content.count("METRICS_TOKEN") == 1
+    assert re.fullmatch(r"\r?\n?ADMIN_TOKEN=[0-9a-f]{64}\n", content.removeprefix(line))
+    if "=" + MINE in line and "export" not in line and "\ufeff" not in line:
+        tokens = docker_compose.services(checkout)["exporter"].environment
+        assert tokens["METRICS_TOKEN"] == MINE
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("METRICS_TOKEN=", "METRICS_TOKEN=\r\n", "METRICS_TOKEN=''", 'METRICS_TOKEN=""\n'),
+        *(
+            "METRICS_TOKEN= # later",
+            "# METRICS_TOKEN=mine",
+            "OLD_METRICS_TOKEN=mine",
+            "METRICS_TOKEN",
+        ),
+    ],
+)
+def test_a_variable_without_a_value_gets_one(
+    checkout: Path, docker_compose: DockerCompose, line: str
+) -> None:
+    (checkout / ".env").write_bytes(line.encode())
+    assert "METRICS_TOKEN" in make_env(checkout)
+    content = (checkout / ".env").read_bytes().decode()
+    assert content.startswith(line)
+    assert len(re.findall(r"^METRICS_TOKEN=[0-9a-f]{64}$", content, re.MULTILINE)) == 1
+    token = docker_compose.services(checkout)["exporter"].environment["METRICS_TOKEN"]
+    assert re.fullmatch(r"[0-9a-f]{64}", token)
+
+
+def test_containers_can_read_what_they_must_and_no_secret(checkout: Path) -> None:
+    """A checkout that was made with umask 077."""
+    for path in (checkout / "deploy").rglob("*"):
+        path.chmod(path.stat().st_mode & 0o700)
+    make_env(checkout)
+    for path in (checkout / "deploy").rglob("*"):
+        wanted = 0o055 if path.is_dir() else 0o044
+        assert path.stat().st_mode & wanted == wanted, path
+        assert not path.stat().st_mode & 0o022
+    assert stat.S_IMODE((checkout / ".env").stat().st_mode) == 0o600
+
+
 def test_nothing_else_is_needed(checkout: Path, docker_compose: DockerCompose) -> None:
     make_env(checkout)
     shown = docker_compose.config(checkout)

@@ -148,8 +148,8 @@ def test_a_taken_port_is_named_before_anything_is_started(state: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with LocalRun(state, port) as run:
-            assert run.process.wait(20) == 1
-            run.until_said(f"port {port} is taken")
+            assert run.process.wait(20) == 2
+            run.until_said(f"PORT={port}: port {port} is taken")
             assert len(run.output.splitlines()) == 1
     assert not (state / "kafka").exists()
 

@@ -57,7 +57,7 @@ class CommandLine:
     async def bad(self, *words: str, stdin: str = "") -> str:
         """Run a command that fails with one line; return the line."""
         ended = await self(*words, stdin=stdin)
-        assert ended.status == 1, ended
+        assert ended.status in (1, 2), ended
         assert ended.err.startswith("Error: "), ended
         assert ended.err.count("\n") == 1, ended
         return ended.err.strip()

@@ -134,3 +134,26 @@ async def test_addresses_behind_a_trusted_proxy_are_told_apart(
             )
             (audited,) = [line for line in service.log().splitlines() if '"event":"audit"' in line]
             assert f'"address":"{address}"' in audited
+
+
+async def test_tokens_are_limited_for_each_node(
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
+) -> None:
+    extra = {"RATE_LIMIT_PER_MINUTE": "3"}
+    async with gateway(kafka_settings, tmp_path, signing_keys, **extra) as service:
+        await service.ready()
+
+        async def token(id: str, headers: dict[str, str]) -> httpx.Response:
+            key = headers["authorization"].removeprefix("Bearer ")
+            body = {"node_id": id, "node_type": "client", "api_key": key}
+            return await service.http.post("/api/v1/auth/token", json=body)
+
+        headers, other = await registered(service, "c"), await registered(service, "d")
+        answers = [await token("c", headers) for _ in range(5)]
+        assert [answer.status_code for answer in answers] == [200] * 3 + [429] * 2
+        assert 1 <= int(answers[-1].headers["retry-after"]) <= 20
+        assert answers[-1].json() == {"error": "Too many tokens: wait before the next"}
+        assert (await token("d", other)).status_code == 200
+        assert (await submit(service, "c", headers, 1)).status_code == 200
+        wrong = await token("c", {"authorization": "Bearer wrong"})
+        assert wrong.status_code == 401, "only a right key learns of the limit"

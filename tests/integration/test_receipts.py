@@ -18,7 +18,7 @@ from tests.integration.frames import (
     frame_writer,
     ids_of,
 )
-from tests.integration.processes import METRICS_TOKEN, RowWriter, Service, row_writer
+from tests.integration.processes import ADMIN_TOKEN, METRICS_TOKEN, RowWriter, Service, row_writer
 from tests.integration.workers import a_worker
 from tobogganing.local.cluster import Cluster
 from tobogganing.local.install import Install
@@ -202,7 +202,7 @@ async def test_the_command_shows_the_ledger(
 async def test_a_gateway_has_no_ledger(
     settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
-    extra = {"ADMIN_TOKEN": "admin", "SIGNING_KEYS_DIR": signing_keys}
+    extra = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": signing_keys}
     async with Service("gateway", settings, tmp_path, **extra) as gateway:
         await gateway.ready()
         command = CommandLine(gateway.url, METRICS_TOKEN=METRICS_TOKEN)

@@ -1,15 +1,25 @@
-"""Topics on a real Kafka that is not complete yet."""
+"""Topics on a real Kafka: one that is not complete yet, and topics that somebody else made."""
 
 import asyncio
+import contextlib
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import InvalidReplicationFactorError
+from aiokafka.errors import InvalidReplicationFactorError, TopicAuthorizationFailedError
+from aiokafka.protocol.admin import CreateAclsRequest
 from structlog.testing import capture_logs
 
-from service.kafka import administration, ensure_topics
-from service.settings import KafkaSettings
+from contract.topics import Topic
+from service.kafka import administration, ensure_topics, watch_topics
+from service.settings import KafkaSettings, Secret
+from service.topic_settings import TopicMismatchError
+from tests.integration.processes import Service
 from tobogganing.local.cluster import Cluster
+from tobogganing.local.install import Install
+from tobogganing.local.kafka_config import Node
+from tobogganing.local.ports import free_ports
 
 
 async def test_brokers_that_are_still_missing_are_waited_for(
@@ -42,3 +52,193 @@ async def test_a_topic_of_large_segments_is_warned_of(kafka_settings: KafkaSetti
     assert warning["log_level"] == "warning"
     assert (warning["topic"], warning["segment_bytes"]) == (rows.name, 2**30)
     assert f"segment.bytes={rows.settings['segment.bytes']}" in warning["event"]
+
+
+WRONG = (
+    ("registry", "cleanup.policy", "delete", "compact"),
+    ("entity_state", "cleanup.policy", "delete", "compact"),
+    ("entity_state", "cleanup.policy", "compact,delete", "compact"),
+    ("submissions", "cleanup.policy", "compact", "delete"),
+    ("submissions", "retention.ms", "3600000", "604800000"),
+    ("audit", "retention.ms", "604800000", "7776000000"),
+    ("submissions", "retention.bytes", "1073741824", "-1"),
+    ("registry", "delete.retention.ms", "3600000", "86400000"),
+    ("registry", "min.compaction.lag.ms", "0", "3600000"),
+    ("submissions", "max.message.bytes", "100000", "1048588"),
+    ("submissions", "message.timestamp.type", "CreateTime", "LogAppendTime"),
+    ("submissions", "min.insync.replicas", "2", "1"),
+)
+FINE = (
+    ("submissions", "retention.ms", "-1"),
+    ("submissions", "retention.ms", "6048000000"),
+    ("registry", "delete.retention.ms", "864000000"),
+    ("registry", "min.compaction.lag.ms", "7200000"),
+    ("entity_state", "max.message.bytes", "8388608"),
+    ("dead_letter", "cleanup.policy", ""),
+)
+
+
+async def change(settings: KafkaSettings, topic: Topic, **changed: str) -> None:
+    """Set these over what is declared, and wait until the broker says so."""
+    values = topic.settings | {name.replace("_", "."): value for name, value in changed.items()}
+    async with administration(settings) as admin, asyncio.timeout(20):
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name, values)])
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic.name)
+        while True:
+            (answer,) = await admin.describe_configs([resource])
+            found = {entry[0]: entry[1] for entry in answer.resources[0][4]}
+            if all(found[name] == value for name, value in values.items()):
+                return
+
+
+def dotted(setting: str) -> str:
+    return setting.replace(".", "_")
+
+
+async def test_topics_that_break_a_promise_are_refused(kafka_settings: KafkaSettings) -> None:
+    topics = await ensure_topics(kafka_settings)
+    for name, setting, found, wanted in WRONG:
+        topic: Topic = getattr(topics, name)
+        await change(kafka_settings, topic, **{dotted(setting): found})
+        with pytest.raises(TopicMismatchError) as refused:
+            await ensure_topics(kafka_settings)
+        (line,) = str(refused.value).splitlines()
+        assert f"topic {topic.name} has {setting}={found}, wanted is {wanted}" in line
+        assert f"--entity-name {topic.name} --add-config {setting}={wanted}" in line
+        await change(kafka_settings, topic)
+    await ensure_topics(kafka_settings)
+
+
+async def test_more_than_is_wanted_is_fine(kafka_settings: KafkaSettings) -> None:
+    topics = await ensure_topics(kafka_settings)
+    for name, setting, found in FINE:
+        await change(kafka_settings, getattr(topics, name), **{dotted(setting): found})
+        await ensure_topics(kafka_settings)
+
+
+async def test_three_brokers_have_each_record_twice(
+    three_brokers: Cluster, topic_prefix: str
+) -> None:
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=three_brokers.bootstrap_servers,
+        kafka_topic_prefix=topic_prefix,
+        kafka_replication=3,
+    )
+    topics = await ensure_topics(settings)
+    await ensure_topics(settings)
+    for setting, found, wanted in (
+        ("min.insync.replicas", "1", "2"),
+        ("min.insync.replicas", "4", "2"),
+        ("unclean.leader.election.enable", "true", "false"),
+    ):
+        right = {"min_insync_replicas": "2", "unclean_leader_election_enable": "false"}
+        await change(settings, topics.registry, **right | {dotted(setting): found})
+        with pytest.raises(TopicMismatchError, match=f"{setting}={found}, wanted is {wanted}"):
+            await ensure_topics(settings)
+        await change(settings, topics.registry, **right)
+    await ensure_topics(settings)
+    await ensure_topics(replace(settings, kafka_replication=1))
+    single = replace(settings, kafka_replication=1, kafka_topic_prefix=f"single-{topic_prefix}")
+    await ensure_topics(single)
+    with pytest.raises(TopicMismatchError, match="has 1 replica, but KAFKA_REPLICATION=3"):
+        await ensure_topics(replace(single, kafka_replication=3))
+
+
+async def test_a_service_ends_with_the_command_that_repairs_its_topic(
+    kafka_settings: KafkaSettings, tmp_path: Path
+) -> None:
+    topics = await ensure_topics(kafka_settings)
+    await change(kafka_settings, topics.registry, cleanup_policy="delete")
+    for name in ("exporter", "processor"):
+        async with Service(name, kafka_settings, tmp_path) as service:
+            assert await service.ended(60) == 2
+            (line,) = service.faults()
+            assert f"topic {topics.registry.name} has cleanup.policy=delete" in line
+            assert "--add-config cleanup.policy=compact" in line
+
+
+async def test_a_change_while_a_service_runs_is_said_once(kafka_settings: KafkaSettings) -> None:
+    topics = await ensure_topics(kafka_settings)
+    with capture_logs() as said:
+        task = asyncio.create_task(watch_topics(kafka_settings, interval=0.1))
+        try:
+            await change(kafka_settings, topics.entity_state, cleanup_policy="delete")
+            async with asyncio.timeout(20):
+                while not said:  # noqa: ASYNC110 (a log has no event)
+                    await asyncio.sleep(0.05)
+            await change(kafka_settings, topics.entity_state)
+            await change(kafka_settings, topics.registry, cleanup_policy="delete")
+            async with asyncio.timeout(20):
+                while len(said) < 2:  # noqa: ASYNC110 (as above)
+                    await asyncio.sleep(0.05)
+        finally:
+            task.cancel()
+    assert [line["log_level"] for line in said] == ["error"] * 2
+    assert topics.entity_state.name in said[0]["reason"]
+    assert topics.registry.name in said[-1]["reason"]
+
+
+async def test_settings_that_may_not_be_read_are_warned_of(
+    kafka_install: Install, tmp_path: Path, topic_prefix: str
+) -> None:
+    """Brokers with ACLs, and a user that may do all but DescribeConfigs."""
+    (port,) = free_ports(1)
+
+    def with_acls(node: Node) -> dict[str, object]:
+        return {
+            "listeners": f"BROKER://{node.broker},CONTROLLER://{node.controller},"
+            f"LIMITED://127.0.0.1:{port}",
+            "advertised.listeners": f"BROKER://{node.broker},LIMITED://127.0.0.1:{port}",
+            "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT,"
+            "LIMITED:SASL_PLAINTEXT",
+            "listener.name.limited.sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.limited.plain.sasl.jaas.config": "org.apache.kafka.common.security."
+            'plain.PlainLoginModule required user_limited="password";',
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:ANONYMOUS",
+        }
+
+    cluster = Cluster(tmp_path / "kafka", kafka_install, properties=with_acls)
+    await cluster.start()
+    try:
+        await ensure_topics(
+            KafkaSettings(
+                kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_topic_prefix=topic_prefix
+            )
+        )
+        await allow(cluster, topic_prefix)
+        limited = KafkaSettings(
+            kafka_bootstrap_servers=f"127.0.0.1:{port}",
+            kafka_topic_prefix=topic_prefix,
+            kafka_security_protocol="SASL_PLAINTEXT",
+            kafka_sasl_username="limited",
+            kafka_sasl_password=Secret("password"),
+        )
+        async with asyncio.timeout(20):
+            await until_allowed(limited)
+        with capture_logs() as said:
+            topics = await ensure_topics(limited)
+        (warning,) = said
+        assert warning["log_level"] == "warning"
+        assert "allow DescribeConfigs" in warning["event"]
+        assert warning["topics"] == sorted(topic.name for topic in topics.all())
+    finally:
+        await cluster.stop()
+
+
+async def until_allowed(settings: KafkaSettings) -> None:
+    """Wait until the broker has heard of the ACLs."""
+    while True:
+        with contextlib.suppress(TopicAuthorizationFailedError):
+            await ensure_topics(settings)
+            return
+
+
+async def allow(cluster: Cluster, topic_prefix: str) -> None:
+    """Let the user read, write and describe the topics, and no more."""
+    settings = KafkaSettings(kafka_bootstrap_servers=cluster.bootstrap_servers)
+    async with administration(settings) as admin:
+        for operation in (3, 4, 8):  # read, write, describe; before them codes of the protocol, too
+            request = CreateAclsRequest(2, topic_prefix, 4, "User:limited", "*", operation, 3)
+            answer = await admin._send_to_controller(request)
+            assert answer.creation_responses[0][0] == 0, answer

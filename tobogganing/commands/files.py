@@ -1,11 +1,13 @@
 """Fleets in files: CSV with a heading, or NDJSON, line by line."""
 
+import codecs
 import csv
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from io import TextIOWrapper
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, TextIO
 
@@ -17,6 +19,7 @@ from tobogganing.local.errors import LocalError
 Format = Literal["csv", "ndjson"]
 FORMATS: tuple[Format, ...] = ("csv", "ndjson")
 STDIO = "-"
+DELIMITERS = ",;\t"
 
 _EXTENSIONS: dict[str, Format] = {
     ".csv": "csv",
@@ -94,7 +97,16 @@ def _read_csv(source: BinaryIO) -> Iterator[Line]:
 
 
 def _read_table(text: TextIO) -> Iterator[Line]:
-    rows = csv.reader(text, strict=True)
+    skipped: list[str] = []  # what spreadsheets write before a table; lines keep their numbers
+    for first in text:
+        if first.strip(DELIMITERS + " \r\n") and not first.lower().startswith("sep="):
+            break
+        skipped.append("\n")
+    else:
+        return
+    # Spreadsheets write semicolons where the decimal point is a comma.
+    delimiter = max(DELIMITERS, key=first.count)
+    rows = csv.reader(chain(skipped, [first], text), strict=True, delimiter=delimiter)
     heading: list[str] | None = None
     while True:
         try:
@@ -106,15 +118,22 @@ def _read_table(text: TextIO) -> Iterator[Line]:
             continue
         if row is None:
             return
-        if not row:
+        if not any(cell.strip() for cell in row):
             continue
         if heading is not None:
             yield _entry(rows.line_num, heading, row)
             continue
-        heading = [column.strip().lower() for column in row]
+        heading = _without_empty_end([column.strip().lower() for column in row], 0)
         if problem := _heading_fault(heading):
             yield BadLine(rows.line_num, problem)
             return
+
+
+def _without_empty_end(row: list[str], length: int) -> list[str]:
+    """Leave out empty cells beyond `length`, which spreadsheets write beside a table."""
+    while len(row) > length and not row[-1].strip():
+        row = row[:-1]
+    return row
 
 
 def _heading_fault(heading: list[str]) -> str | None:
@@ -127,6 +146,7 @@ def _heading_fault(heading: list[str]) -> str | None:
 
 
 def _entry(number: int, heading: list[str], row: list[str]) -> Line:
+    row = _without_empty_end(row, len(heading))
     if len(row) != len(heading):
         return BadLine(number, f"has {len(row)} columns instead of {len(heading)}")
     return number, Entry(**dict(zip(heading, row, strict=True)))
@@ -135,7 +155,8 @@ def _entry(number: int, heading: list[str], row: list[str]) -> Line:
 def _read_ndjson(source: BinaryIO) -> Iterator[Line]:
     decoder = msgspec.json.Decoder(Entry)
     for number, line in enumerate(source, 1):
-        if line.isspace():
+        line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        if not line.strip():
             continue
         try:
             yield number, decoder.decode(line)

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from service.kafka import administration, ensure_topics, topics_of
 from service.logs import configure_logs
 from service.settings import KafkaSettings, LogSettings, SettingsError, load_settings
-from tobogganing.local.errors import LocalError
+from tobogganing.local.errors import LocalError, WrongSettingError
 from tobogganing.local.place import read_place
 
 Result = TypeVar("Result")
@@ -35,14 +35,14 @@ def on_kafka(
     try:
         settings = load_settings(KafkaSettings, _environ(os.environ))
     except SettingsError as error:
-        raise LocalError(str(error)) from None
+        raise WrongSettingError(str(error)) from None
     configure_logs(LogSettings(log_level="ERROR"), "command")
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # its errors are raised, too
     servers = settings.kafka_bootstrap_servers
     try:
         return asyncio.run(_run(settings, ask, make_topics))
     except SettingsError as error:
-        raise LocalError(str(error)) from None
+        raise WrongSettingError(str(error)) from None
     except (KafkaError, TimeoutError, OSError) as error:
         raise LocalError(f"Kafka at {servers} did not answer as it should: {error!r}") from None
 

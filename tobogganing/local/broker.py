@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tobogganing.local import process
 from tobogganing.local.class_data import ClassData
+from tobogganing.local.disk import full
 from tobogganing.local.errors import LocalError
 from tobogganing.local.install import Install
 from tobogganing.local.kafka_config import LOG4J_PROPERTIES, Node, server_properties
@@ -96,6 +97,8 @@ class Broker:
     def check_running(self) -> None:
         """Raises: BrokerExitedError: the process has ended."""
         if not self.is_running:
+            if reason := full(self.folder):
+                raise BrokerExitedError(f"Kafka (node {self.node.id}) ended: {reason}")
             code = self.process.poll() if self.process else None
             how = process.describe_exit(code) if code is not None else "it was not started"
             raise BrokerExitedError(
@@ -126,6 +129,8 @@ class Broker:
             command, cwd=self.folder, env=_environ(), capture_output=True, text=True, check=False
         )
         if result.returncode:
+            if reason := full(self.folder):
+                raise LocalError(reason)
             raise LocalError(
                 f"the storage in {self.folder} could not be made:\n{result.stdout}{result.stderr}"
             )

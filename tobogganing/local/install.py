@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tobogganing.local.cache import cache_folder
 from tobogganing.local.class_data import archive_path
+from tobogganing.local.disk import disk_faults
 from tobogganing.local.jars import fetch_jars
 from tobogganing.local.java import Java, find_java
 
@@ -42,6 +43,7 @@ def install_kafka(environ: Mapping[str, str] | None = None) -> Install:
         LocalError: something is missing and could not be fetched; the text says what to do.
     """
     cache = cache_folder(environ)
-    java = find_java(cache, environ)
-    jars = tuple(fetch_jars(cache, environ))
+    with disk_faults(cache, "TOBOGGANING_CACHE"):
+        java = find_java(cache, environ)
+        jars = tuple(fetch_jars(cache, environ))
     return Install(java, jars, archive_path(cache, java, jars))

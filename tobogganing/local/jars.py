@@ -1,5 +1,6 @@
 """Kafka's jars: the pinned list, downloaded once into the cache and verified at each start."""
 
+import errno
 import hashlib
 import os
 import sys
@@ -24,6 +25,11 @@ ATTEMPTS = 4
 TIMEOUT = 30
 """Seconds that a server may keep silent."""
 CHUNK = 1 << 16
+DISK_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EIO, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EFBIG),
+)
+"""Numbers of errors of the disk: another attempt does not help. urllib's own errors have none."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,8 @@ def _download(
             found = _save(url, jar, part, progress, stop)
             break
         except (OSError, HTTPException) as error:
+            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+                raise
             gone = isinstance(error, urllib.error.HTTPError) and error.code in (401, 403, 404)
             if gone or attempt == ATTEMPTS:
                 raise LocalError(

@@ -24,11 +24,16 @@ class _LogFile(logging.handlers.RotatingFileHandler):
 
 
 class Output:
-    """A terminal that nothing has to wait for: stopping works even while it is held or gone."""
+    """A terminal that nothing has to wait for: stopping works even while it is held or gone.
+
+    Raises:
+        OSError: the folder `logs` cannot be made.
+    """
 
     def __init__(self, terminal: IO[bytes], logs: Path) -> None:
         self._terminal = terminal
         self._logs = logs
+        logs.mkdir(parents=True, exist_ok=True)
         self._lines: queue.Queue[bytes | None] = queue.Queue(WAITING)
         self._pumps: list[threading.Thread] = []
         self._writer = threading.Thread(target=self._write, daemon=True)
@@ -72,9 +77,12 @@ class Output:
                 is_there = False
 
     def _pump(self, name: str, pipe: IO[bytes]) -> None:
-        self._logs.mkdir(parents=True, exist_ok=True)
         file = _LogFile(
-            self._logs / f"{name}.log", maxBytes=FILE_BYTES, backupCount=OLD_FILES, encoding="utf-8"
+            self._logs / f"{name}.log",
+            maxBytes=FILE_BYTES,
+            backupCount=OLD_FILES,
+            encoding="utf-8",
+            delay=True,  # until the first line: then errors are handled
         )
         with contextlib.closing(file), pipe:
             while line := pipe.readline(LONGEST_LINE):

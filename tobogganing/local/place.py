@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tobogganing.local.errors import LocalError
+from tobogganing.local.errors import WrongSettingError
 from tobogganing.local.ports import LOOPBACK
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -37,11 +37,11 @@ def read_place(environ: Mapping[str, str]) -> Place:
     Without STATE_DIR the state is in the checkout, wherever the command is called from.
 
     Raises:
-        LocalError: PORT is no port.
+        WrongSettingError: PORT is not a port.
     """
     port = environ.get("PORT") or "8000"
     if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise LocalError(f"PORT={port} is not a port: choose a number from 1 to 65535")
+        raise WrongSettingError(f"PORT={port} is not a port: choose a number from 1 to 65535")
     base = CHECKOUT if (CHECKOUT / "pyproject.toml").exists() else Path.cwd()
     return Place(
         state=Path(environ.get("STATE_DIR") or base / ".state").expanduser().absolute(),

@@ -1,25 +1,30 @@
 """`tobogganing run`: Kafka and every service on this machine, until Ctrl-C or SIGTERM."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
-from typing import TypeVar
 
 from aiokafka.errors import KafkaError
 
-from service.kafka import TopicMismatchError, ensure_topics
+from gateway.app import check_files
+from processor.settings import ProcessorSettings
+from service.kafka import ensure_topics
 from service.logs import configure_logs
+from service.server import listen_fault
+from service.setting_checks import check_host
 from service.settings import KafkaSettings, LogSettings, SettingsError, load_settings
 from tobogganing.local import process
 from tobogganing.local.banner import banner
 from tobogganing.local.cluster import Cluster
-from tobogganing.local.errors import LocalError
+from tobogganing.local.disk import disk_faults, full
+from tobogganing.local.errors import LocalError, WrongSettingError
 from tobogganing.local.install import Install, install_kafka
 from tobogganing.local.locks import LockedError, acquire
 from tobogganing.local.output import Output
@@ -28,13 +33,11 @@ from tobogganing.local.ports import LOOPBACK, free_ports, is_free
 from tobogganing.local.process import Process
 from tobogganing.local.secrets import Source, provide_secrets, provide_signing_keys
 from tobogganing.local.supervisor import Part, Supervisor
+from tobogganing.serve import ServeSettings
 
 READY_POLL = 0.1
 REMIND = 20.0
 """Seconds between two lines about what is still not ready."""
-
-
-SettingsT = TypeVar("SettingsT")
 
 
 def run(environ: Mapping[str, str] | None = None) -> int:
@@ -47,14 +50,15 @@ def run(environ: Mapping[str, str] | None = None) -> int:
     place = read_place(environ)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with acquire(place.state / "lock", wait=False):
+        with disk_faults(place.state, "STATE_DIR"), acquire(place.state / "lock", wait=False):
             _check_port(place)
             _configure_own_logs(environ)
-            install = None if place.bootstrap_servers else install_kafka(environ)
             folder = place.state / "secrets"
             sources = provide_secrets(folder, environ)
             keys = provide_signing_keys(folder, environ)
             environ = {**environ, "SIGNING_KEYS_DIR": str(keys)}
+            _check_services(place, environ, sources)
+            install = None if place.bootstrap_servers else install_kafka(environ)
             output = Output(sys.stdout.buffer, place.state / "logs")
             try:
                 asyncio.run(Run(place, environ, install, sources, output).until_stopped())
@@ -78,28 +82,45 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _configure_own_logs(environ: Mapping[str, str]) -> None:
     """Readable lines, as the rest of what this program says, unless LOG_FORMAT asks for others."""
-    settings = _load(LogSettings, {"LOG_FORMAT": "console", **environ})
+    with _wrong_settings():
+        settings = load_settings(LogSettings, {"LOG_FORMAT": "console", **environ})
     configure_logs(settings, "run")
 
 
+def _check_services(place: Place, environ: Mapping[str, str], sources: list[Source]) -> None:
+    """Refuse, before anything is started, what a service would refuse."""
+    environ = {"KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:1", **environ}
+    environ |= _secret_files(sources) | {"HOST": place.host, "PORT": str(place.port)}
+    with _wrong_settings():
+        check_files(load_settings(ServeSettings, environ))
+        load_settings(ProcessorSettings, environ)
+
+
 def _check_port(place: Place) -> None:
-    where = f"{place.host}:{place.port}"
     try:
+        check_host(place.host)
         if is_free(place.port, place.host):
             return
+    except ValueError as error:
+        raise WrongSettingError(f"HOST={place.host} is not valid: {error}") from None
     except OSError as error:
-        raise LocalError(f"cannot listen on {where}: {error.strerror}") from None
-    raise LocalError(
-        f"port {place.port} is taken on {place.host}: stop the program that listens there, "
-        f"or choose another port: make run PORT={place.port + 1}"
+        raise WrongSettingError(listen_fault(place.host, place.port, error)) from None
+    raise WrongSettingError(
+        f"PORT={place.port}: port {place.port} is taken on {place.host}: stop the program that "
+        f"listens there, or choose another port: make run PORT={place.port + 1}"
     )
 
 
-def _load(cls: type[SettingsT], environ: Mapping[str, str]) -> SettingsT:
+@contextlib.contextmanager
+def _wrong_settings() -> Iterator[None]:
     try:
-        return load_settings(cls, environ)
+        yield
     except SettingsError as error:
-        raise LocalError(str(error)) from None
+        raise WrongSettingError(str(error)) from None
+
+
+def _secret_files(sources: list[Source]) -> dict[str, str]:
+    return {f"{source.name}_FILE": str(source.file) for source in sources if source.file}
 
 
 class Run:
@@ -151,8 +172,9 @@ class Run:
         bootstrap_servers = self._place.bootstrap_servers or await self._start_kafka()
         self._environ["KAFKA_BOOTSTRAP_SERVERS"] = bootstrap_servers
         try:
-            await ensure_topics(_load(KafkaSettings, self._environ))
-        except (TopicMismatchError, KafkaError, OSError) as error:
+            with _wrong_settings():
+                await ensure_topics(load_settings(KafkaSettings, self._environ))
+        except (KafkaError, OSError) as error:
             raise LocalError(f"Kafka at {bootstrap_servers}: {error}") from error
         tell("starting processor and gateway")
         (health_port,) = free_ports(1)
@@ -176,14 +198,20 @@ class Run:
         cluster = Cluster(self._place.state / "kafka", self._install)
         await cluster.start()
         (broker,) = cluster.brokers
-        self._supervisor.start(Part("kafka", broker.launch, broker.ended), broker.process)
+
+        def ended(code: int) -> None:
+            broker.ended(code)
+            if reason := full(self._place.state):
+                self._output.tell(reason)
+
+        self._supervisor.start(Part("kafka", broker.launch, ended), broker.process)
         file = self._place.bootstrap_servers_file
         file.write_text(f"{cluster.bootstrap_servers}\n", encoding="ascii")
         return cluster.bootstrap_servers
 
     def _start(self, name: str, **settings: str) -> None:
         environ = self._environ | settings | {"PYTHONUNBUFFERED": "1"}
-        environ |= {f"{s.name}_FILE": str(s.file) for s in self._sources if s.file}
+        environ |= _secret_files(self._sources)
         if sys.stdout.isatty():
             environ.setdefault("LOG_FORMAT", "console")
         self._supervisor.start(Part(name, self._launcher(name, environ)))

@@ -8,7 +8,11 @@ from exporter.settings import ExporterSettings
 from exporter.shard import Shard
 from service.settings import SettingsError, load_settings
 
-ENVIRON = {"KAFKA_BOOTSTRAP_SERVERS": "localhost:1", "METRICS_TOKEN": "t", "KAFKA_PARTITIONS": "12"}
+ENVIRON = {
+    "KAFKA_BOOTSTRAP_SERVERS": "localhost:1",
+    "METRICS_TOKEN": "t" * 16,
+    "KAFKA_PARTITIONS": "12",
+}
 
 
 def test_the_second_of_ten() -> None:
@@ -31,9 +35,7 @@ def test_without_a_setting_everything_is_served() -> None:
     assert settings.shard.partitions(settings.kafka_partitions) == tuple(range(12))
 
 
-@pytest.mark.parametrize(
-    "text", ["0/2", "3/2", "2", "1/0", "a/b", "-1/2", "1/2/3", " 1/2", "13/13"]
-)
+@pytest.mark.parametrize("text", ["0/2", "3/2", "2", "1/0", "a/b", "-1/2", "1/2/3", "13/13"])
 def test_a_shard_that_cannot_be_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="EXPORTER_SHARD"):
         load_settings(ExporterSettings, ENVIRON | {"EXPORTER_SHARD": text})

@@ -271,7 +271,7 @@ async def api(
                 collection, settings, registry, credentials, audit, publisher, metrics
             ).routes()
         ),
-        TokenEndpoint(settings, credentials, tokens, metrics).route(),
+        TokenEndpoint(settings, credentials, tokens, limits, metrics).route(),
         RevokeEndpoint(settings, registry, credentials, audit, metrics).route(),
         *KeyEndpoints(settings, keys, registry, credentials, audit).routes(),
         *CertificateEndpoints(settings, registry, credentials, certificates, audit).routes(),

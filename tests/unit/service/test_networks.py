@@ -7,12 +7,12 @@ from service.settings import HttpSettings, SettingsError, load_settings
 
 
 def networks(text: str) -> list[str]:
-    settings = load_settings(HttpSettings, {"METRICS_TOKEN": "m", "TRUSTED_PROXIES": text})
+    settings = load_settings(HttpSettings, {"METRICS_TOKEN": "t" * 16, "TRUSTED_PROXIES": text})
     return [str(network) for network in settings.trusted_proxies]
 
 
 def test_nobody_is_trusted_by_default() -> None:
-    settings = load_settings(HttpSettings, {"METRICS_TOKEN": "m"})
+    settings = load_settings(HttpSettings, {"METRICS_TOKEN": "t" * 16})
     assert not settings.trusted_proxies
     assert networks("") == []
     assert networks(" , ") == []

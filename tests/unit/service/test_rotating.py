@@ -30,6 +30,12 @@ class Clock:
         self.now += LOOK_AFTER
 
 
+@pytest.fixture(autouse=True)
+def short_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tokens have readable names here."""
+    monkeypatch.setattr(rotating, "MIN_TOKEN", 1)
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -243,3 +249,23 @@ def test_no_token_is_shown(tokens: RotatingTokens) -> None:
         assert "one" not in shown
     settings = load_settings(HttpSettings, {"METRICS_TOKEN": "very-secret"})
     assert "very-secret" not in repr(settings)
+
+
+def test_a_short_token_is_refused_at_the_start_and_in_a_file_that_changes(
+    file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    strong, short = "a-token-of-the-tests", "fifteen-letters"
+    for text in (short, f"{strong},{short}"):
+        with pytest.raises(SettingsError, match="METRICS_TOKEN holds a token of 15 characters"):
+            load_settings(HttpSettings, {"METRICS_TOKEN": text})
+    replace(file, f"\ufeff{strong}\r\n")  # a byte order mark, as editors on Windows write it
+    tokens = load_settings(HttpSettings, {"METRICS_TOKEN_FILE": str(file)}).metrics_token
+    assert tokens.current() == (strong,)
+    tokens = RotatingTokens(strong, file, clock)
+    replace(file, f"{strong},{short}")
+    with capture_logs() as said:
+        clock.tick()
+        assert tokens.current() == (strong,)
+    assert "15 characters" in said[0]["why"]
+    assert short not in str(said)

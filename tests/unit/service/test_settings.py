@@ -12,8 +12,8 @@ from service.settings import HttpSettings, SettingsError, load_settings
 
 GOOD = {
     "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9092",
-    "METRICS_TOKEN": "m-secret",
-    "ADMIN_TOKEN": "a-secret",
+    "METRICS_TOKEN": "m-secret-of-the-tests",
+    "ADMIN_TOKEN": "a-secret-of-the-tests",
     "SIGNING_KEYS_DIR": "keys",
 }
 
@@ -24,7 +24,7 @@ def test_defaults() -> None:
     assert settings.answer_within_seconds == 8
     assert settings.max_body_bytes == 65_536
     assert settings.kafka_topic_prefix == "tobogganing."
-    assert settings.admin_token.current() == ("a-secret",)
+    assert settings.admin_token.current() == ("a-secret-of-the-tests",)
 
 
 def test_every_fault_is_named_at_once() -> None:
@@ -57,10 +57,10 @@ def test_no_secret_is_shown() -> None:
 
 def test_secrets_from_files(tmp_path: Path) -> None:
     file = tmp_path / "token"
-    file.write_text("from-file\n")
+    file.write_text("token-from-a-file\n")
     environ = {key: value for key, value in GOOD.items() if key != "ADMIN_TOKEN"}
     settings = load_settings(GatewaySettings, environ | {"ADMIN_TOKEN_FILE": str(file)})
-    assert settings.admin_token.current() == ("from-file",)
+    assert settings.admin_token.current() == ("token-from-a-file",)
     with pytest.raises(SettingsError, match="both set"):
         load_settings(GatewaySettings, GOOD | {"ADMIN_TOKEN_FILE": str(file)})
     file.write_text("\n")
@@ -81,12 +81,13 @@ def test_constraints_hold() -> None:
 
 
 def test_only_secrets_have_files(tmp_path: Path) -> None:
-    environ = {"METRICS_TOKEN": "x", "PORT_FILE": str(tmp_path / "none")}
+    environ = {"METRICS_TOKEN": "x" * 16, "PORT_FILE": str(tmp_path / "none")}
     assert load_settings(HttpSettings, environ).port == 8000
-    assert load_settings(HttpSettings, environ).metrics_token.current() == ("x",)
+    assert load_settings(HttpSettings, environ).metrics_token.current() == ("x" * 16,)
 
 
 def test_idle_connections_outlive_those_of_proxies() -> None:
-    assert load_settings(HttpSettings, {"METRICS_TOKEN": "x"}).keep_alive_seconds == 75
+    token = {"METRICS_TOKEN": "x" * 16}
+    assert load_settings(HttpSettings, token).keep_alive_seconds == 75
     with pytest.raises(SettingsError, match="KEEP_ALIVE_SECONDS"):
-        load_settings(HttpSettings, {"METRICS_TOKEN": "x", "KEEP_ALIVE_SECONDS": "0"})
+        load_settings(HttpSettings, token | {"KEEP_ALIVE_SECONDS": "0"})

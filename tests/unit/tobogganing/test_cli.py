@@ -67,5 +67,5 @@ def test_the_command_line_itself_imports_no_service() -> None:
 def test_what_a_user_can_mend_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", "none")
     result = CliRunner().invoke(main, ["run"])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.output == "Error: PORT=none is not a port: choose a number from 1 to 65535\n"

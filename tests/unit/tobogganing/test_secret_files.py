@@ -13,7 +13,9 @@ from tobogganing.cli import main
 from tobogganing.local.errors import LocalError
 from tobogganing.secret_files import main as write_secrets
 
-TOKENS = {"METRICS_TOKEN": "scrape-me", "ADMIN_TOKEN": "register-me"}
+TOKENS = {"METRICS_TOKEN": "scrape-me-with-this", "ADMIN_TOKEN": "register-with-this"}
+
+NEW, OLD = "new" * 8, "old" * 8
 
 
 @pytest.fixture
@@ -39,13 +41,28 @@ def test_signing_key_and_authority_are_made_once(tmp_path: Path) -> None:
 def test_the_scraper_gets_the_token_that_holds_now(tmp_path: Path) -> None:
     file = tmp_path / "metrics-token"
     write_secrets(tmp_path / "secrets", file, environ=TOKENS)
-    assert file.read_text() == "scrape-me"
-    write_secrets(tmp_path / "secrets", file, environ=TOKENS | {"METRICS_TOKEN": "changed"})
-    assert file.read_text() == "changed"
-    write_secrets(tmp_path / "secrets", file, environ=TOKENS | {"METRICS_TOKEN": "new, old"})
-    assert file.read_text() == "new"
+    assert file.read_text() == TOKENS["METRICS_TOKEN"]
+    write_secrets(tmp_path / "secrets", file, environ=TOKENS | {"METRICS_TOKEN": "changed" * 3})
+    assert file.read_text() == "changed" * 3
+    write_secrets(tmp_path / "secrets", file, environ=TOKENS | {"METRICS_TOKEN": f"{NEW}, {OLD}"})
+    assert file.read_text() == NEW
     with pytest.raises(LocalError, match="METRICS_TOKEN holds no token"):
         write_secrets(tmp_path / "secrets", file, environ=TOKENS | {"METRICS_TOKEN": " , "})
+
+
+@pytest.mark.parametrize(
+    ("other", "fault"),
+    [
+        ({"ADMIN_TOKEN": "short"}, "ADMIN_TOKEN holds a token of 5 characters"),
+        ({"METRICS_TOKEN": TOKENS["ADMIN_TOKEN"]}, "are the same"),
+    ],
+)
+def test_tokens_that_no_service_takes_are_refused(
+    tmp_path: Path, other: dict[str, str], fault: str
+) -> None:
+    with pytest.raises(LocalError, match=fault):
+        write_secrets(tmp_path / "secrets", tmp_path / "token", environ=TOKENS | other)
+    assert not (tmp_path / "token").exists()
 
 
 def test_the_scraper_gets_a_token_that_was_made(tmp_path: Path) -> None:

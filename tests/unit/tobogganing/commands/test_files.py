@@ -1,6 +1,7 @@
 import io
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,13 +24,17 @@ values = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r
 """Any text but one that no registration has, and that CSV would have to quote."""
 
 
+def is_filled(entry: Entry) -> bool:
+    return any(value.strip() for value in msgspec.structs.astuple(entry))
+
+
 def read(text: str | bytes, format: Format) -> list[Line]:
     content = text.encode() if isinstance(text, str) else text
     return list(read_fleet(io.BytesIO(content), format))
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@given(entries=st.lists(st.builds(Entry, *[values] * len(COLUMNS)), max_size=5))
+@given(entries=st.lists(st.builds(Entry, *[values] * len(COLUMNS)).filter(is_filled), max_size=5))
 def test_what_is_written_is_read_again(format: Format, entries: list[Entry]) -> None:
     stream = io.StringIO(newline="")
     writer = FleetWriter(stream, format)
@@ -50,8 +55,37 @@ def test_columns_may_be_fewer_and_in_another_order() -> None:
     assert lines == [(2, Entry("client", "anna", "Anna", type="native"))]
 
 
+ANNA = Entry("client", "anna", "Anna", type="native")
+
+
 @pytest.mark.parametrize(
-    "heading", ["kind;id;name", "kind,id", "kind,id,name,colour", "a,anna,Anna"]
+    ("text", "number"),
+    [
+        ("kind,id,name,type\r\nclient,anna,Anna,native\r\n,,,\r\n , ,,\r\n", 2),
+        ("kind,id,name,type,,\nclient,anna,Anna,native,,\n", 2),
+        ("kind,id,name,type\nclient,anna,Anna,native,,,\n,\n", 2),
+        (",,,\n\nkind,id,name,type\nclient,anna,Anna,native\n", 4),
+        ("\ufeffkind;id;name;type\r\nclient;anna;Anna;native\r\n;;;\r\n", 2),
+        ("\ufeffsep=;\r\nkind;id;name;type\r\nclient;anna;Anna;native\r\n", 3),
+        ("kind\tid\tname\ttype\nclient\tanna\tAnna\tnative\n\t\t\t\n", 2),
+    ],
+)
+def test_what_spreadsheets_write_around_a_table(text: str, number: int) -> None:
+    assert read(text, "csv") == [(number, ANNA)]
+
+
+def test_ndjson_of_windows() -> None:
+    line = '{"kind":"client","id":"anna","name":"Anna","type":"native"}'
+    assert read(f"\ufeff{line}\r\n\r\n  \r\n{line}", "ndjson") == [(1, ANNA), (4, ANNA)]
+
+
+@pytest.mark.parametrize("content", ["", "\n", ",,\n", "sep=;\n"])
+def test_a_file_without_a_table_has_no_lines(content: str) -> None:
+    assert read(content, "csv") == []
+
+
+@pytest.mark.parametrize(
+    "heading", ["kind|id|name", "kind,id", "kind,id,name,colour", "a,anna,Anna"]
 )
 def test_a_heading_that_is_none(heading: str) -> None:
     (line,) = read(f"{heading}\nclient,anna,Anna\n", "csv")

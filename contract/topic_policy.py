@@ -1,0 +1,92 @@
+"""What a topic's settings must be for the promises to hold. Pure."""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from contract.topics import Topic
+
+IN_SYNC = "min.insync.replicas"
+UNCLEAN = "unclean.leader.election.enable"
+
+_EXACT = ("message.timestamp.type",)
+_AT_LEAST = (
+    *("retention.ms", "retention.bytes", "delete.retention.ms"),
+    *("min.compaction.lag.ms", "max.message.bytes"),
+)
+_UNLIMITED = -1
+
+
+class Deviation(NamedTuple):
+    """A setting with which a topic does not hold what it must."""
+
+    topic: str
+    setting: str
+    found: str
+    wanted: str
+    why: str
+
+    def text(self, servers: str) -> str:
+        """Say what is wrong, and which command repairs it on these brokers."""
+        return (
+            f"topic {self.topic} has {self.setting}={self.found}, wanted is {self.wanted}: "
+            f"{self.why}. Repair it: kafka-configs.sh --bootstrap-server {servers} --alter "
+            f"--entity-type topics --entity-name {self.topic} "
+            f"--add-config {self.setting}={self.wanted}"
+        )
+
+
+_WHY = {
+    "message.timestamp.type": "deadlines are compared with the brokers' append times",
+    "cleanup.policy": "records that are needed would be deleted",
+    "retention.ms": "records would be deleted before they may be",
+    "retention.bytes": "records would be deleted before they may be",
+    "delete.retention.ms": "readers would not see that something was removed",
+    "min.compaction.lag.ms": "readers would not see every record",
+    "max.message.bytes": "batches would be refused",
+    IN_SYNC: "what one broker acknowledged could be lost with it",
+    UNCLEAN: "a broker that lacks acknowledged records could become the leader",
+}
+
+
+def deviations(
+    topic: Topic, found: Mapping[str, str], replicas: int, in_sync: int
+) -> Iterator[Deviation]:
+    """Compare what Kafka says of a topic with what is wanted; more retention is fine.
+
+    `replicas` are the fewest of its partitions; `in_sync` is how many must have a record before it
+    is acknowledged.
+    """
+
+    def deviation(setting: str, wanted: str, why: str | None = None) -> Deviation:
+        return Deviation(topic.name, setting, found[setting], wanted, why or _WHY[setting])
+
+    for setting, wanted in topic.settings.items():
+        if setting in found and not _fits(setting, found[setting], wanted):
+            yield deviation(setting, wanted)
+    if IN_SYNC in found:
+        if int(found[IN_SYNC]) < in_sync:
+            yield deviation(IN_SYNC, str(in_sync))
+        elif int(found[IN_SYNC]) > replicas:
+            why = f"with {replicas} replica{'s' * (replicas > 1)} nothing can be written"
+            yield deviation(IN_SYNC, str(in_sync), why)
+    if found.get(UNCLEAN) == "true" and replicas > 1:
+        yield deviation(UNCLEAN, "false")
+
+
+def _fits(setting: str, found: str, wanted: str) -> bool:
+    if setting in _EXACT:
+        return found == wanted
+    if setting in _AT_LEAST:
+        return _limit(found) >= _limit(wanted)
+    return setting != "cleanup.policy" or _keeps(found, wanted)
+
+
+def _limit(value: str) -> float:
+    number = int(value)
+    return float("inf") if number == _UNLIMITED else number
+
+
+def _keeps(found: str, wanted: str) -> bool:
+    """Tell whether a policy keeps what the wanted one keeps; without any, everything stays."""
+    policies = {policy.strip() for policy in found.split(",")} - {""}
+    return policies == {wanted} or (wanted == "delete" and not policies)

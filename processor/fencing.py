@@ -1,0 +1,113 @@
+"""Two workers of one name: noticed, said on both sides, and ended by the older one.
+
+Kafka lets the newest worker of a name take the place of the one before it, at once and without a
+rebalance. aiokafka joins again when its member id is not known any more, and takes the place back:
+the two would fence each other for ever. Kafka says FENCED_INSTANCE_ID (KIP-345) where a request
+names the instance, and UNKNOWN_MEMBER_ID where it does not, as aiokafka's heartbeats do not.
+"""
+
+from typing import Any, ClassVar
+
+import structlog
+from aiokafka import errors
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.protocol.group import HeartbeatRequest
+
+from processor.settings import ProcessorSettings
+from service.kafka import administration
+from service.settings import SettingsError
+from service.tasks import misconfigured
+
+UUID_LENGTH = len("-00000000-0000-0000-0000-000000000000")
+
+log = structlog.get_logger(__name__)
+
+
+class FencedInstanceIdError(errors.BrokerResponseError):
+    """Another worker has the same WORKER_NAME."""
+
+    errno = 82
+    message = "FENCED_INSTANCE_ID"
+    description = "Another member of the group has the same group.instance.id."
+
+
+errors.kafka_errors[FencedInstanceIdError.errno] = FencedInstanceIdError  # aiokafka knows none
+
+
+class NameGuard:
+    """Watches what the group's coordinator answers, and asks it who else has this name."""
+
+    FENCED: ClassVar = FencedInstanceIdError.errno
+    UNKNOWN: ClassVar = errors.UnknownMemberIdError.errno
+
+    def __init__(self, settings: ProcessorSettings) -> None:
+        self._settings = settings
+
+    async def warn_of_predecessor(self, admin: AIOKafkaAdminClient) -> None:
+        """Say at the start that the group has a member of this name: killed, or still running."""
+        if host := await self._host_of_another(admin, ""):
+            log.warning(
+                "a worker of this name is in the group, and this one takes its place: if that one "
+                "still runs, it ends; give each its own WORKER_NAME",
+                worker_name=self._settings.worker_name,
+                host=host,
+            )
+
+    def watch(self, coordinator: Any) -> None:
+        """Look at each response that aiokafka's coordinator gets."""
+        send = coordinator._send_req
+
+        async def watched(request: Any) -> Any:
+            member = coordinator.member_id
+            response = await send(request)
+            code = getattr(response, "error_code", 0)
+            if code == self.FENCED:
+                self._end(await self._ask(member) or "a host that Kafka did not name")
+            elif code == self.UNKNOWN and isinstance(request, HeartbeatRequest):
+                await self._end_if_replaced(member)
+            return response
+
+        coordinator._send_req = watched
+
+    async def _end_if_replaced(self, member: str) -> None:
+        if host := await self._ask(member):
+            self._end(host)
+
+    async def _ask(self, member: str) -> str:
+        try:
+            async with administration(self._settings) as admin:
+                return await self._host_of_another(admin, member)
+        except (errors.KafkaError, OSError):
+            return ""
+
+    def _end(self, host: str) -> None:
+        name = self._settings.worker_name
+        misconfigured(
+            SettingsError(
+                f"WORKER_NAME={name}: another worker of this name has joined, on {host}, and has "
+                "this one's partitions now. Give each worker a name of its own, or all of one "
+                "machine a WORKER_NAMES_FOLDER"
+            ),
+            "this worker was replaced",
+        )
+
+    async def _host_of_another(self, admin: AIOKafkaAdminClient, member: str) -> str:
+        """Where a member of our name but with another id is; empty if there is none.
+
+        Kafka begins a static member's id with its instance id.
+        """
+        instance = instance_id(self._settings)
+        (response,) = await admin.describe_consumer_groups([self._settings.group])
+        (group,) = response.to_object()["groups"]
+        if group["error_code"]:
+            raise errors.for_code(group["error_code"])()
+        for each in group["members"]:
+            id = each["member_id"]
+            if id != member and id[:-UUID_LENGTH] == instance:
+                return str(each["client_host"]).lstrip("/")
+        return ""
+
+
+def instance_id(settings: ProcessorSettings) -> str:
+    """What the group calls this worker, over its restarts."""
+    return f"{settings.group}-{settings.worker_name}"

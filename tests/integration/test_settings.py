@@ -1,0 +1,297 @@
+"""Wrong settings end every service with status 2 and one line that names the setting."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+
+from service.settings import KafkaSettings
+from tests.integration.processes import ADMIN_TOKEN, METRICS_TOKEN, Service
+from tests.integration.test_secured_kafka import certificate
+from tobogganing.local.ports import free_ports
+from tobogganing.local.secrets import provide_signing_keys
+
+GATEWAY, PROCESSOR, EXPORTER, SERVE = "gateway", "processor", "exporter", "tobogganing serve"
+WORKERS = "tobogganing gateway --workers 2"
+RUN = "tobogganing run"
+ALL = (GATEWAY, WORKERS, PROCESSOR, EXPORTER, SERVE, RUN)
+ADMINISTERED = (GATEWAY, WORKERS, SERVE, RUN)
+"""Those with ADMIN_TOKEN."""
+
+SSL = {"KAFKA_SECURITY_PROTOCOL": "SSL"}
+SASL = {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"}
+USER = {"KAFKA_SASL_USERNAME": "me"}
+PASSWORD = {"KAFKA_SASL_PASSWORD": "mine"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """Settings beside good ones, and what the one line says. `{here}` is the folder of files."""
+
+    wrong: dict[str, str]
+    said: str
+    services: tuple[str, ...] = ALL
+    everywhere: bool = False
+    """Run by each of them; else by one, since processes take their time."""
+
+
+def servers(value: str) -> dict[str, str]:
+    return {"KAFKA_BOOTSTRAP_SERVERS": value}
+
+
+BROKERS = "KAFKA_BOOTSTRAP_SERVERS="
+CASES = (
+    Case(servers("a:b"), f"{BROKERS}'a:b' is not valid: a:b is not host:port", everywhere=True),
+    Case(servers("a:1,"), f"{BROKERS}'a:1,' is not valid: an entry is empty"),
+    Case(servers(","), "an entry is empty"),
+    Case(servers("a:65536"), "a port is a number from 1 to 65535"),
+    Case(servers("a:0"), "a port is a number from 1 to 65535"),
+    Case(servers("::1"), "as in [::1]:9092"),
+    Case(servers("[a]:1"), "[a] is not a host name or an address"),
+    Case(servers(":9092"), "nothing is not a host name"),
+    Case(servers("kafka://a:1"), "leave kafka:// out"),
+    Case(servers("a b:1"), "a b is not a host name"),
+    Case(servers("  "), "KAFKA_BOOTSTRAP_SERVERS is not set", ALL[:-1], everywhere=True),
+    Case(
+        {"KAFKA_TOPIC_PREFIX": "a b."},
+        "KAFKA_TOPIC_PREFIX='a b.' is not valid: Kafka's topic",
+        everywhere=True,
+    ),
+    Case({"KAFKA_TOPIC_PREFIX": "größe."}, "letters, digits and . _ - only"),
+    Case({"KAFKA_TOPIC_PREFIX": "x" * 238}, "it has 238 characters: 237 at most"),
+    Case({"KAFKA_PARTITIONS": "0"}, "KAFKA_PARTITIONS='0' is not valid"),
+    Case({"KAFKA_PARTITIONS": "4.5"}, "KAFKA_PARTITIONS='4.5' is not valid"),
+    Case({"KAFKA_REPLICATION": "many"}, "KAFKA_REPLICATION='many' is not valid"),
+    Case({"KAFKA_SECURITY_PROTOCOL": "ssl"}, "KAFKA_SECURITY_PROTOCOL='ssl' is not valid"),
+    Case({"KAFKA_SASL_MECHANISM": "GSSAPI"}, "KAFKA_SASL_MECHANISM='GSSAPI' is not valid"),
+    Case(
+        SASL | PASSWORD,
+        "KAFKA_SASL_USERNAME is not set: KAFKA_SECURITY_PROTOCOL=SASL_PLAINTEXT",
+        everywhere=True,
+    ),
+    Case(SASL | USER, "KAFKA_SASL_PASSWORD is not set"),
+    Case(
+        USER,
+        "KAFKA_SASL_USERNAME: not used with KAFKA_SECURITY_PROTOCOL=PLAINTEXT",
+        everywhere=True,
+    ),
+    Case(USER | PASSWORD, "KAFKA_SASL_PASSWORD, KAFKA_SASL_USERNAME: not used with"),
+    Case({"KAFKA_SASL_MECHANISM": "PLAIN"}, "KAFKA_SASL_MECHANISM: not used with"),
+    Case(SSL | USER, "set that to SASL_SSL, or unset it"),
+    Case({"KAFKA_SSL_CAFILE": "{here}/ca.pem"}, "KAFKA_SSL_CAFILE: not used with"),
+    Case(
+        SSL | {"KAFKA_SSL_CAFILE": "{here}/none"},
+        "none cannot be read: No such file",
+        everywhere=True,
+    ),
+    Case(SSL | {"KAFKA_SSL_CAFILE": "{here}"}, "KAFKA_SSL_CAFILE={here} cannot be read: Is a dir"),
+    Case(SSL | {"KAFKA_SSL_CAFILE": "{here}/text"}, "/text holds no certificate in PEM"),
+    Case(SSL | {"KAFKA_SSL_CAFILE": "{here}/empty"}, "/empty holds no certificate in PEM"),
+    Case(SSL | {"KAFKA_SSL_CERTFILE": "{here}/none"}, "KAFKA_SSL_CERTFILE={here}/none cannot be"),
+    Case(SSL | {"KAFKA_SSL_CERTFILE": "{here}/text"}, "KAFKA_SSL_CERTFILE={here}/text holds no"),
+    Case(
+        SSL | {"KAFKA_SSL_CERTFILE": "{here}/ca.pem"}, "private key in PEM: set KAFKA_SSL_KEYFILE"
+    ),
+    Case(SSL | {"KAFKA_SSL_KEYFILE": "{here}/other.pem"}, "is set without KAFKA_SSL_CERTFILE"),
+    Case(
+        SSL | {"KAFKA_SSL_CERTFILE": "{here}/ca.pem", "KAFKA_SSL_KEYFILE": "{here}/other.pem"},
+        "KAFKA_SSL_KEYFILE={here}/other.pem is not the key of KAFKA_SSL_CERTFILE",
+    ),
+    Case(
+        SSL | {"KAFKA_SSL_CERTFILE": "{here}/ca.pem", "KAFKA_SSL_KEYFILE": "{here}/locked.pem"},
+        "KAFKA_SSL_KEYFILE={here}/locked.pem is encrypted",
+    ),
+    Case(
+        SSL | {"KAFKA_SSL_CERTFILE": "{here}/ca.pem", "KAFKA_SSL_KEYFILE": "{here}/none"},
+        "KAFKA_SSL_KEYFILE={here}/none cannot be read",
+    ),
+    Case(
+        {"METRICS_TOKEN": "fifteen-letters"},
+        "METRICS_TOKEN holds a token of 15 characters",
+        everywhere=True,
+    ),
+    Case({"METRICS_TOKEN": "töken-of-the-tests"}, "METRICS_TOKEN holds a token that no header"),
+    Case({"METRICS_TOKEN": "", "METRICS_TOKEN_FILE": "{here}/none"}, "METRICS_TOKEN_FILE={here}"),
+    Case({"METRICS_TOKEN": "", "METRICS_TOKEN_FILE": "{here}/empty"}, "/empty is empty"),
+    Case({"METRICS_TOKEN": "", "METRICS_TOKEN_FILE": "{here}"}, "Is a directory"),
+    Case({"METRICS_TOKEN": "", "METRICS_TOKEN_FILE": "{here}/utf16"}, "is not UTF-8"),
+    Case({"METRICS_TOKEN_FILE": "{here}/text"}, "METRICS_TOKEN_FILE are both set"),
+    Case(
+        {"ADMIN_TOKEN": METRICS_TOKEN},
+        "ADMIN_TOKEN and METRICS_TOKEN are the same",
+        ADMINISTERED,
+        everywhere=True,
+    ),
+    Case({"ADMIN_TOKEN": "short"}, "ADMIN_TOKEN holds a token of 5 characters", ADMINISTERED),
+    Case({"CA_PEM": "nonsense"}, "CA_PEM", ADMINISTERED, everywhere=True),
+    Case({"CA_PEM_FILE": "{here}/none"}, "CA_PEM_FILE={here}/none cannot be read", ADMINISTERED),
+    Case({"SIGNING_KEYS_DIR": "{here}/none"}, "SIGNING_KEYS_DIR={here}/none", ADMINISTERED[:-1]),
+    Case({"HOST": "[::1]"}, "write ::1, without the brackets", everywhere=True),
+    Case({"HOST": "127.0.0.1:8000"}, "a port belongs in PORT"),
+    Case({"HOST": "192.0.2.1"}, "HOST=192.0.2.1 is not an address of this machine"),
+    Case({"HOST": "none.invalid"}, "HOST=none.invalid is not known here"),
+    Case({"PORT": "99999"}, "PORT=", everywhere=True),
+    Case({"PORT": "http"}, "PORT="),
+    Case({"PORT": "{taken}"}, "PORT={taken}", everywhere=True),
+    Case({"TRUSTED_PROXIES": "10.0.0.1/8"}, "TRUSTED_PROXIES='10.0.0.1/8' is not valid"),
+    Case({"LOG_LEVEL": "TRACE"}, "LOG_LEVEL='TRACE' is not valid"),
+    Case({"RATE_LIMIT_PER_MINUTE": "nan"}, "RATE_LIMIT_PER_MINUTE='nan' is not", ADMINISTERED),
+    Case({"TOKEN_EXPIRY_HOURS": "-1"}, "TOKEN_EXPIRY_HOURS='-1' is not valid", ADMINISTERED),
+    Case({"MAX_BODY_BYTES": "64k"}, "MAX_BODY_BYTES='64k' is not valid", ADMINISTERED),
+    Case({"RETENTION_HOURS": "inf"}, "RETENTION_HOURS='inf' is not", (PROCESSOR, RUN)),
+    Case({"RETENTION_HOURS": "0"}, "RETENTION_HOURS='0' is not valid", (PROCESSOR, RUN)),
+    Case({"WORKER_NAMES_FOLDER": "{here}/text"}, "WORKER_NAMES_FOLDER={here}/text", (PROCESSOR,)),
+    Case({"EXPORTER_SHARD": "3/2"}, "EXPORTER_SHARD='3/2' is not valid", (EXPORTER, SERVE, RUN)),
+    Case({"EXPORTER_SHARD": "5/5"}, "EXPORTER_SHARD=5/5 has none of the 4", (EXPORTER, SERVE, RUN)),
+    Case({"PROCESSOR_READY_URL": "here"}, "PROCESSOR_READY_URL='here' is not valid", (SERVE,)),
+    Case(
+        {"PROMETHEUS_MULTIPROC_DIR": "{here}/text"}, "PROMETHEUS_MULTIPROC_DIR={here}", (WORKERS,)
+    ),
+)
+
+
+@dataclass
+class Bench:
+    """Files that settings may name, a port that is taken, and good settings."""
+
+    folder: Path
+    taken: int
+    good: dict[str, str] = field(default_factory=dict)
+
+    def run(self, service: str, wrong: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        filled = {name: self.fill(value) for name, value in wrong.items()}
+        return subprocess.run(
+            [sys.executable, "-m", *service.split()],
+            env=self.good | filled,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def fill(self, text: str) -> str:
+        return text.replace("{here}", str(self.folder)).replace("{taken}", str(self.taken))
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    folder = tmp_path_factory.mktemp("files")
+    _, trusted = certificate(folder)
+    trusted.rename(folder / "ca.pem")
+    key = generate_private_key(public_exponent=65537, key_size=2048)
+    for name, encryption in (
+        ("other", NoEncryption()),
+        ("locked", BestAvailableEncryption(b"passphrase")),
+    ):
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+        (folder / f"{name}.pem").write_bytes(pem)
+    (folder / "text").write_text("no PEM", encoding="ascii")
+    (folder / "empty").touch()
+    (folder / "utf16").write_text(METRICS_TOKEN, encoding="utf-16")
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        bench = Bench(folder, listener.getsockname()[1])
+        bench.good = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "STATE_DIR": str(folder / "state"),
+            "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+            "METRICS_TOKEN": METRICS_TOKEN,
+            "ADMIN_TOKEN": ADMIN_TOKEN,
+            "SIGNING_KEYS_DIR": str(provide_signing_keys(folder, {})),
+            "HOST": "127.0.0.1",
+            "PORT": str(free_ports(1)[0]),
+        }
+        yield bench
+
+
+@pytest.mark.parametrize("service", ALL)
+def test_a_wrong_setting_is_named_in_one_line(bench: Bench, service: str) -> None:
+    wrong = []
+    for number, case in enumerate(CASES):
+        chosen = case.services[number % len(case.services)]
+        if service not in case.services or not (case.everywhere or service == chosen):
+            continue
+        ended = bench.run(service, case.wrong)
+        lines = ended.stderr.splitlines()
+        if (
+            ended.returncode != 2
+            or len(lines) != 1
+            or bench.fill(case.said) not in lines[0]
+            or not any(name in lines[0] for name in case.wrong)
+        ):
+            wrong.append((case.wrong, ended.returncode, ended.stderr[-500:]))
+    assert not wrong
+    assert not list(bench.folder.glob("**/tobogganing-metrics-*"))
+
+
+@pytest.mark.parametrize("service", [GATEWAY, PROCESSOR])
+def test_a_port_that_needs_a_privilege(bench: Bench, service: str) -> None:
+    command = ["setpriv", "--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service"]
+    ended = subprocess.run(
+        [*command, sys.executable, "-m", service],
+        env=bench.good | {"PORT": "81"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr == "PORT=81 may not be opened by this user: choose one from 1024 up\n"
+
+
+@pytest.mark.parametrize("service", [GATEWAY, PROCESSOR])
+async def test_an_ipv6_address_is_written_without_brackets(
+    service: str, kafka_settings: KafkaSettings, tmp_path: Path, bench: Bench
+) -> None:
+    keys = bench.good["SIGNING_KEYS_DIR"]
+    secrets = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": keys}
+    started = Service(service, kafka_settings, tmp_path, HOST="::1", **secrets)
+    started.url = f"http://[::1]:{started.port}"
+    async with started:
+        await started.ready()
+        assert await started.end() == 0
+
+
+async def test_a_variable_that_looks_misspelled_is_warned_of(
+    kafka_settings: KafkaSettings, tmp_path: Path
+) -> None:
+    async with Service("exporter", kafka_settings, tmp_path, EXPORTER_SHARDS="1/1") as exporter:
+        async with asyncio.timeout(30):
+            while "not known" not in exporter.log():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        (line,) = [line for line in exporter.log().splitlines() if "not known" in line]
+        assert "EXPORTER_SHARDS (EXPORTER_SHARD?)" in line
+        assert '"level":"warning"' in line
+
+
+async def test_workers_that_fail_at_once_are_not_started_for_ever(
+    kafka_settings: KafkaSettings, tmp_path: Path, bench: Bench
+) -> None:
+    """A module on their path that each fails to import, as after a broken upgrade."""
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "uvloop.py").write_text("raise MemoryError\n", encoding="ascii")
+    files = tmp_path / "tmp"
+    files.mkdir()
+    extra = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": bench.good["SIGNING_KEYS_DIR"]}
+    extra |= {"PYTHONPATH": str(broken), "TMPDIR": str(files)}
+    async with Service(WORKERS, kafka_settings, tmp_path, **extra) as service:
+        assert await service.ended(120) == 2
+        (line,) = service.faults()
+        assert "--workers 2: each of 5 starts of a worker ended" in line
+        assert list(files.iterdir()) == []
