@@ -77,7 +77,10 @@ class Batches:
 
     async def take(self, request: Request) -> Response:
         deadline = time.monotonic() + self._answer_within
-        relay = await self._check(request, deadline)
+        credential = bearer_credential(request)
+        relay = await self._credentials.check_api_key(
+            RELAY, relay_of(credential), credential, request.scope, deadline
+        )
         with self._room.holding() as held:
             types = (JSON, NDJSON)
             try:
@@ -85,22 +88,16 @@ class Batches:
             except FullError as error:
                 raise crowded() from error
             items = await self._decode(type, content, deadline)
+            relay = await self._credentials.check_again(relay, credential, request.scope, deadline)
             self._limits.admit(relay, PATH, len(items))
             cargo = Cargo(items, scope_of(relay), self._envelopes)
             await cargo.sort()
             async with asyncio.TaskGroup() as publishing:
                 cargo.publish(self._publisher, deadline, publishing)
                 if cargo.unknown:  # the others do not wait for them
-                    await self._look_again(cargo, deadline)
+                    await self._look_again(cargo, relay, request, deadline)
                     cargo.publish(self._publisher, deadline, publishing)
             return self._answer(cargo)
-
-    async def _check(self, request: Request, deadline: float) -> RegistryRecord:
-        """Return the relay whose key this is. The key names it, as no path does."""
-        credential = bearer_credential(request)
-        return await self._credentials.check_api_key(
-            RELAY, relay_of(credential), credential, request.scope, deadline
-        )
 
     async def _decode(self, type: bytes, content: bytes, deadline: float) -> list[Item]:
         decode = self._decoder.decode_array if type == JSON else self._decoder.decode_lines
@@ -143,12 +140,19 @@ class Batches:
             self._turn.release()
         return items
 
-    async def _look_again(self, cargo: Cargo, deadline: float) -> None:
-        """Look for entities that are not known here in all that the registry holds now."""
+    async def _look_again(
+        self, cargo: Cargo, relay: RegistryRecord, request: Request, deadline: float
+    ) -> None:
+        """Look for entities that are not known here in all that the registry holds now.
+
+        That takes time, so the relay is checked again as well.
+        """
+        credential = bearer_credential(request)
         try:
             await self._credentials.catch_up(deadline)
+            await self._credentials.check_again(relay, credential, request.scope, deadline)
         except ApiError as error:
-            cargo.leave_unknown(str(error))
+            cargo.leave_unknown(str(error), "refused" if error.status < 500 else "unconfirmed")
         else:
             cargo.look_again()
 

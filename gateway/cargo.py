@@ -118,10 +118,10 @@ class Cargo:
         for place in self.unknown:
             self._reject(place, f"the {self._items[place].kind} is not registered")
 
-    def leave_unknown(self, error: str) -> None:
-        """Reject what is unknown, since the registry could not be read."""
+    def leave_unknown(self, error: str, result: Result) -> None:
+        """Reject what is unknown: the registry cannot be read, or the relay is refused since."""
         for place in self.unknown:
-            self._reject(place, error, "unconfirmed")
+            self._reject(place, error, result)
 
     def publish(self, publisher: Publisher, deadline: float, publishing: asyncio.TaskGroup) -> None:
         """Publish what was sorted since; what became of it is known when `publishing` has ended."""

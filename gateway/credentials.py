@@ -67,6 +67,25 @@ class Credentials:
             return await self._check_token(kind.name, id, credential, scope, deadline)
         return await self.check_api_key(kind.name, id, credential, scope, deadline)
 
+    async def check_again(
+        self, held: RegistryRecord, credential: str | None, scope: Scope, deadline: float
+    ) -> RegistryRecord:
+        """Return the current record of `held`, which a check returned before the body arrived.
+
+        A body may take seconds. A removal, rotation or revocation that is known by its end counts.
+
+        Raises:
+            ApiError: 401 or 429 where the credential no longer fits, or fits another incarnation of
+                the registration; 404 and 503 as `check`.
+        """
+        if is_token(credential or ""):
+            record = await self._find_by_token(held.kind, held.id, credential, scope, deadline)
+        else:
+            record = await self._find_by_key(held.kind, held.id, credential, scope, deadline)
+        if record.generation != held.generation:
+            raise self._refusals.refuse("api_key", scope)
+        return record
+
     def known(self, kind: EntityKind, id: str, credential: str) -> RegistryRecord | None:
         """What `check` returns, where that can be told without asking Kafka; else None.
 
@@ -89,15 +108,7 @@ class Credentials:
         Raises:
             ApiError: 401 or 429, or 503 where the registry could not be asked.
         """
-        if api_key is None:
-            raise self._refusals.refuse("api_key", scope)
-        key, digest = entity_key(kind, id), hash_api_key(api_key)
-        record = self._holder(key, digest) if self._registry.follower.caught_up else None
-        if record is None:
-            await self.catch_up(deadline)
-            record = self._holder(key, digest)
-        if record is None:
-            raise self._refusals.refuse("api_key", scope)
+        record = await self._find_by_key(kind, id, api_key, scope, deadline)
         self._requests.count_attempt("api_key", True)
         return record
 
@@ -122,6 +133,18 @@ class Credentials:
             record = await self.check_api_key(kind, id, credential, request.scope, deadline)
         self._limits.admit_change(record, endpoint_of(request.scope))
         return f"{kind}:{id}"
+
+    async def check_actor_again(
+        self, request: Request, held: RegistryRecord, deadline: float
+    ) -> None:
+        """Check the actor of a change to `held` again, once the body has arrived.
+
+        Raises:
+            ApiError: as `check_again`.
+        """
+        credential = bearer_credential(request)
+        if not self._check_admin.fits(credential):
+            await self.check_again(held, credential, request.scope, deadline)
 
     async def check_token_owner(
         self, request: Request, kind: str | None, id: str | None, jti: str | None, deadline: float
@@ -174,6 +197,15 @@ class Credentials:
         """
         self._check_admin(request)
 
+    def check_admin_again(self, request: Request) -> None:
+        """Check the ADMIN_TOKEN again, once the body has arrived: it may have been replaced.
+
+        Raises:
+            ApiError: 401 or 429.
+        """
+        if not self._check_admin.fits(bearer_credential(request)):
+            raise self._refusals.refuse("admin", request.scope)
+
     async def catch_up(self, deadline: float) -> None:
         """Read the registry to where it ends now.
 
@@ -185,7 +217,28 @@ class Credentials:
         except UnreachableError as error:
             raise unavailable("The registry cannot be read at the moment: try again") from error
 
+    async def _find_by_key(
+        self, kind: str, id: str, api_key: str | None, scope: Scope, deadline: float
+    ) -> RegistryRecord:
+        if api_key is None:
+            raise self._refusals.refuse("api_key", scope)
+        key, digest = entity_key(kind, id), hash_api_key(api_key)
+        record = self._holder(key, digest) if self._registry.follower.caught_up else None
+        if record is None:
+            await self.catch_up(deadline)
+            record = self._holder(key, digest)
+        if record is None:
+            raise self._refusals.refuse("api_key", scope)
+        return record
+
     async def _check_token(
+        self, kind: str, id: str, token: str | None, scope: Scope, deadline: float
+    ) -> RegistryRecord:
+        record = await self._find_by_token(kind, id, token, scope, deadline)
+        self._count_token("success")
+        return record
+
+    async def _find_by_token(
         self, kind: str, id: str, token: str | None, scope: Scope, deadline: float
     ) -> RegistryRecord:
         bearer = self._bearer(kind, id, token, scope)
@@ -200,7 +253,6 @@ class Credentials:
             raise ApiError(404, f"{kind.capitalize()} not found")
         if bearer is None or record is None or not self._stands(bearer, record):
             raise self._refuse_token("failure", scope)
-        self._count_token("success")
         return record
 
     def _known_by_token(self, kind: str, id: str, token: str) -> RegistryRecord | None:

@@ -99,6 +99,7 @@ class Entities:
         actor = await self._credentials.check_actor(request, kind, id, deadline, key_only=True)
         base = self._require(id)  # at once: whoever changes it from here on wins
         body = await self._read_rotation(request, deadline)
+        await self._credentials.check_actor_again(request, base, deadline)
         now = now_ms()
         old = _old_keys(base, now, int(body.overlap_seconds * 1000))
         if len(old) > MAX_OLD_KEYS:

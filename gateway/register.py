@@ -92,6 +92,7 @@ class Registrations:
             asked = Asked(time.monotonic() + self._answer_within, address_of(request.scope))
             self._credentials.check_admin(request)
             content = await read_body(request, self._max_body, asked.deadline)
+            self._credentials.check_admin_again(request)
             try:
                 answer = await register(decoder.decode(content), asked)
             except BodyError as error:

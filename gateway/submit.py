@@ -149,6 +149,9 @@ class Submissions:
         self._limits.admit(record, self.template)
         with self._room.holding() as held:
             _, content = await read_packed(request, self._max_body, deadline, held=held)
+            record = await self._credentials.check_again(
+                record, credential, request.scope, deadline
+            )
             return self._read(record, content)
 
     def _read(self, record: RegistryRecord, content: bytes) -> "_Report":
