@@ -129,6 +129,23 @@ async def ensure_topics(settings: KafkaSettings, *, patience: float = 60.0) -> T
             await asyncio.sleep(0.5)
 
 
+async def milliseconds_setting(settings: KafkaSettings, topic: str, name: str) -> int:
+    """Read a setting of a topic that is a time in milliseconds.
+
+    Raises:
+        KafkaError: Kafka does not answer, or refuses.
+    """
+    async with administration(settings) as admin:
+        (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    for code, message, _, name_of, entries in answer.resources:
+        if code:
+            raise for_code(code)(f"topic {name_of}: {message}")
+        for entry in entries:
+            if entry[0] == name:
+                return int(entry[1])
+    raise KafkaError(f"topic {topic} has no setting {name}")
+
+
 def _may_pass(error: KafkaError) -> bool:
     """Whether waiting may help: too few brokers for the replicas is also how a cluster starts."""
     return bool(error.retriable) or isinstance(error, InvalidReplicationFactorError)

@@ -9,8 +9,9 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from service.kafka import client_options, stopped
+from service.kafka import client_options, milliseconds_setting, stopped
 from service.settings import KafkaSettings
+from service.tombstones import TombstoneDeadline, uptime
 
 log = structlog.get_logger(__name__)
 
@@ -175,14 +176,16 @@ class TopicFollower:
         """Follow the topic until cancelled.
 
         Raises:
-            Exception: `apply` failed, or an offset is gone; what was read is then worth nothing.
+            Exception: `apply` failed, an offset is gone, or tombstones may have been missed; what
+                was read is then worth nothing.
         """
         where = (self._settings, self.topic, self.partitions)
         async with TopicReader(*where) as reader, TopicEnds(*where) as ends:
-            await self._seek_to_beginnings(reader)
+            kept = await self._seek_to_beginnings(reader)
+            deadline = TombstoneDeadline(kept, uptime())
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read(reader))
-                tasks.create_task(self._ask(ends))
+                tasks.create_task(self._ask(ends, deadline))
 
     async def catch_up(self, timeout: float) -> None:
         """Wait until everything has been read that was in the topic when this was called.
@@ -207,11 +210,13 @@ class TopicFollower:
     def _has_read(self, ends: Mapping[int, int]) -> bool:
         return all(self._next.get(p, 0) >= end for p, end in ends.items())
 
-    async def _seek_to_beginnings(self, reader: TopicReader) -> None:
+    async def _seek_to_beginnings(self, reader: TopicReader) -> float:
+        """Seek once Kafka can be reached; return for how many seconds it keeps tombstones."""
         while True:
             try:
+                kept = await milliseconds_setting(self._settings, self.topic, "delete.retention.ms")
                 reader.seek(await reader.beginnings())
-                return
+                return kept / 1000
             except KafkaError as error:
                 log.warning("waiting for Kafka", topic=self.topic, reason=repr(error))
                 await asyncio.sleep(self.question_interval)
@@ -224,7 +229,7 @@ class TopicFollower:
                     self._next[partition] = await reader.position(partition)
                 self._progress.notify_all()
 
-    async def _ask(self, topic: TopicEnds) -> None:
+    async def _ask(self, topic: TopicEnds, deadline: TombstoneDeadline) -> None:
         while True:
             self._asked.clear()
             askers, self._askers = self._askers, []
@@ -235,6 +240,7 @@ class TopicFollower:
                 log.warning("Kafka does not answer", topic=self.topic, reason=repr(error))
                 _answer(askers, UnreachableError(f"Kafka does not answer: {error!r}"))
             else:
+                deadline.check(uptime(), ends, self._next)
                 self._answered_at = time.monotonic()
                 self._ends = ends
                 _answer(askers, ends)
