@@ -162,6 +162,17 @@ class RegistryState:
     def __init__(self) -> None:
         self.changed: Callable[[bytes], None] | None = None
         """Is told the key of each record that is no longer as it was."""
+        self._begin()
+
+    def clear(self) -> None:
+        """Forget all records."""
+        keys = list(self._values)
+        self._begin()
+        if self.changed is not None:
+            for key in keys:
+                self.changed(key)
+
+    def _begin(self) -> None:
         self._values: dict[bytes, bytes] = {}
         self._decoded: dict[bytes, RegistryRecord] = {}
         self._registered: SortedList[bytes] = SortedList()

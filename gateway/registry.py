@@ -119,6 +119,10 @@ class RegistryWriter(RegistryReader):
         finally:
             await cancel(*keeping)
 
+    def clear(self) -> None:
+        super().clear()
+        self._superseded.clear()
+
     def on_applied(self, record: ConsumerRecord, applied: Applied) -> None:
         change = self._change_of(record)
         if change is not None and not change.done():

@@ -7,10 +7,12 @@ that was cut off for longer never sees it, and would keep what it removed for ev
 import time
 from collections.abc import Mapping
 
+from service.topic_history import OutdatedStateError
+
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
-class MissedTombstonesError(Exception):
+class MissedTombstonesError(OutdatedStateError):
     """Tombstones may have been dropped unread: the topic must be read from its beginning."""
 
 
