@@ -6,7 +6,7 @@ or whose frame failed, is rejected alone.
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import msgspec
@@ -49,7 +49,7 @@ class BatchReceived(msgspec.Struct):
 
 
 class Batches:
-    """Takes batches."""
+    """Takes batches; `now` is in seconds since the epoch."""
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class Batches:
         metrics: GatewayMetrics,
         limits: Limits,
         envelopes: Envelopes,
+        now: Callable[[], float],
     ) -> None:
         self._answer_within = settings.answer_within_seconds
         self._registry = registry
@@ -68,6 +69,7 @@ class Batches:
         self._metrics = metrics
         self._limits = limits
         self._envelopes = envelopes
+        self._now = now
         self._decoder = ItemsDecoder()
         self._room = Room(MAX_HELD)
         self._turn = asyncio.Lock()
@@ -90,7 +92,7 @@ class Batches:
             items = await self._decode(type, content, deadline)
             relay = await self._credentials.check_again(relay, credential, request.scope, deadline)
             self._limits.admit(relay, PATH, len(items))
-            cargo = Cargo(items, scope_of(relay), self._envelopes)
+            cargo = Cargo(items, scope_of(relay), self._envelopes, self._now)
             await cargo.sort()
             async with asyncio.TaskGroup() as publishing:
                 cargo.publish(self._publisher, deadline, publishing)
@@ -102,7 +104,7 @@ class Batches:
     async def _decode(self, type: bytes, content: bytes, deadline: float) -> list[Item]:
         decode = self._decoder.decode_array if type == JSON else self._decoder.decode_lines
         try:
-            decoded = decode(content, time.time())
+            decoded = decode(content, self._now())
             if isinstance(decoded, list):
                 return decoded
             return await self._decode_each(decoded, deadline)

@@ -2,9 +2,8 @@
 
 import asyncio
 import operator
-import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -54,10 +53,12 @@ class Cargo:
         items: Sequence[Item],
         scope: frozenset[str] | None,
         envelopes: Envelopes,
+        now: Callable[[], float],
     ) -> None:
         self._items = items
         self._scope = scope
         self._envelopes = envelopes
+        self._now = now
         self._loaded: dict[int, _Loaded] = defaultdict(_Loaded)
         self._rejected: list[Rejected] = []
         self._failed: Counter[tuple[str, Result]] = Counter()
@@ -80,7 +81,7 @@ class Cargo:
 
     def _sort(self, places: Iterable[int]) -> None:
         """The same for the items in some places. It runs a million times a minute."""
-        items, scope, now = self._items, self._scope, time.time()
+        items, scope, now = self._items, self._scope, self._now()
         find, loaded, strangers = self._envelopes.find, self._loaded, self._strangers
         for place in places:
             item: Any = items[place]

@@ -7,6 +7,7 @@ registry as a whole, nothing is accepted either without reading to its end: what
 older than the rotation, removal or revocation behind it.
 """
 
+import asyncio
 import hmac
 import secrets
 import time
@@ -20,7 +21,7 @@ from contract.registry import REVOCATION, RegistryRecord, hash_api_key
 from gateway.audit import ADMIN
 from gateway.limits import Limits
 from gateway.metrics import GatewayMetrics, TokenResult
-from gateway.registry import RegistryWriter, now_ms
+from gateway.registry import RegistryWriter
 from gateway.tokens import Bearer, ExpiredError, TokenError, Tokens, UnknownKeyError, is_token
 from service.bearer import TokenCheck, bearer_credential
 from service.http import ApiError, unavailable
@@ -91,7 +92,7 @@ class Credentials:
 
         Counts an attempt only where it returns a record.
         """
-        if not self._registry.follower.caught_up:
+        if not self._registry.is_current:
             return None
         if kind.credential == "jwt":
             return self._known_by_token(kind.name, id, credential)
@@ -207,14 +208,17 @@ class Credentials:
             raise self._refusals.refuse("admin", request.scope)
 
     async def catch_up(self, deadline: float) -> None:
-        """Read the registry to where it ends now.
+        """Read the registry to where it ends now, and learn the cluster's time.
 
         Raises:
             ApiError: 503 where Kafka could not be asked.
         """
         try:
             await self._registry.follower.catch_up(deadline - time.monotonic())
-        except UnreachableError as error:
+            if not self._registry.time.is_known:
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await self._registry.time.wait_until_known()
+        except (UnreachableError, TimeoutError) as error:
             raise unavailable("The registry cannot be read at the moment: try again") from error
 
     async def _find_by_key(
@@ -223,7 +227,7 @@ class Credentials:
         if api_key is None:
             raise self._refusals.refuse("api_key", scope)
         key, digest = entity_key(kind, id), hash_api_key(api_key)
-        record = self._holder(key, digest) if self._registry.follower.caught_up else None
+        record = self._holder(key, digest) if self._registry.is_current else None
         if record is None:
             await self.catch_up(deadline)
             record = self._holder(key, digest)
@@ -243,8 +247,7 @@ class Credentials:
     ) -> RegistryRecord:
         bearer = self._bearer(kind, id, token, scope)
         record = self._registry.get(kind, id)
-        caught_up = self._registry.follower.caught_up
-        if not caught_up or bearer is None or not self._stands(bearer, record):
+        if not self._registry.is_current or bearer is None or not self._stands(bearer, record):
             await self.catch_up(deadline)
             bearer = self._bearer(kind, id, token, scope)
             record = self._registry.get(kind, id)
@@ -299,6 +302,6 @@ class Credentials:
 
     def _holder(self, key: bytes, digest: str) -> RegistryRecord | None:
         record = self._registry.state.get(key)
-        hashes = record.valid_keys(now_ms()) if record is not None else None
+        hashes = record.valid_keys(self._registry.time.earliest_ms()) if record else None
         fits = [hmac.compare_digest(known, digest) for known in hashes or [self._no_hash]]
         return record if any(fits) else None

@@ -86,14 +86,14 @@ class RevokeEndpoint:
         return _answer(node_id=body.node_id, node_type=kind)
 
     async def _revoke_token(self, jti: str, deadline: float) -> None:
-        end = time.time() + self._lifetime + 2 * LEEWAY
+        kept_ms = int((self._lifetime + 2 * LEEWAY) * 1000)
         record = RegistryRecord(
             version=RECORD_VERSION,
             kind=REVOCATION,
             id=jti,
             revision=1,
             name=jti,
-            until=int(end * 1000),
+            until=self._registry.time.latest_ms() + kept_ms,
         )
         try:
             added = await self._registry.add(record, deadline)

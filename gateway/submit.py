@@ -8,7 +8,7 @@ nearly every one, and what a submission costs.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -46,7 +46,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class Submissions:
-    """Takes the submissions of one kind of entity."""
+    """Takes the submissions of one kind of entity; `now` is in seconds since the epoch."""
 
     def __init__(
         self,
@@ -58,6 +58,7 @@ class Submissions:
         limits: Limits,
         requests: RequestMetrics,
         envelopes: Envelopes,
+        now: Callable[[], float],
     ) -> None:
         self._kind = kind
         self._answer_within = settings.answer_within_seconds
@@ -72,6 +73,7 @@ class Submissions:
         self._limits = limits
         self._requests = requests
         self._envelopes = envelopes
+        self._now = now
         self._decoder = BacklogDecoder(kind)
         self._room = Room(MAX_HELD)
         self.template = f"/api/v1/{kind.collection}/{{{kind.id_label}}}/metrics"
@@ -160,7 +162,7 @@ class Submissions:
         Raises:
             ApiError: 400.
         """
-        envelope, now = self._envelopes.of(record), time.time()
+        envelope, now = self._envelopes.of(record), self._now()
         try:
             body = self._decoder.read(content, now)
             if isinstance(body, list):

@@ -3,15 +3,19 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 from aiokafka.errors import KafkaError
 
-from service.kafka import administration, client_options, ensure_topics
+from service.kafka import administration, client_options, ensure_topics, topics_of
 from service.reader import TopicFollower, UnreachableError
 from service.settings import KafkaSettings
 from service.topic_history import HistoryChangedError
+from tests.integration.processes import Service
+from tests.integration.test_gateway import frames_of, gateway, registered, submit
+from tests.integration.test_tokens import until_true
 
 PATIENCE = 30.0
 
@@ -135,3 +139,46 @@ async def test_a_follower_without_a_way_to_forget_ends(kafka_settings: KafkaSett
     with pytest.raises((HistoryChangedError, KafkaError)):
         async with asyncio.timeout(PATIENCE):
             await running
+
+
+async def test_gateways_read_a_registry_again_that_was_created_again(
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
+) -> None:
+    """An offset that is used again is the incarnation of no other registration."""
+    topic = topics_of(kafka_settings).registry.name
+    async with contextlib.AsyncExitStack() as stack:
+        services = [
+            await stack.enter_async_context(gateway(kafka_settings, tmp_path, signing_keys))
+            for _ in range(2)
+        ]
+        for service in services:
+            await service.ready()
+        old = await registered(services[0], "c")
+        other = await registered(services[0], "other")
+        assert (await submit(services[1], "c", old, 1)).status_code == 200
+        await delete(kafka_settings, topic)
+        await ensure_topics(kafka_settings)
+        for service in services:
+
+            async def has_forgotten(service: Service = service) -> bool:
+                statuses = [
+                    (await submit(service, id, headers, 2)).status_code
+                    for id, headers in (("c", old), ("other", other))
+                ]
+                return statuses == [401, 401]
+
+            await until_true(has_forgotten)
+            await service.ready()
+        new = await registered(services[0], "c")
+        for service in services:
+            assert (await submit(service, "c", new, 3)).status_code == 200
+            assert (await submit(service, "c", old, 4)).status_code == 401
+            assert "reading the topic again" in service.log()
+            assert not service.faults(), "it did not end"
+    incarnations = {1: set[int](), 3: set[int]()}
+    for frame, _ in (await frames_of(kafka_settings)).values():
+        for each in frame.submissions:
+            incarnations.setdefault(int(each.metrics["bytes_sent"]), set()).add(each.generation)
+    assert 4 not in incarnations
+    (first,), (second,) = incarnations[1], incarnations[3]
+    assert second > first
