@@ -88,7 +88,7 @@ async def test_the_attempts_of_a_command_are_one_registration(
 
             async def is_repeated() -> bool:
                 lines = logged(service)
-                return sum(line["outcome"] == "attempted" for line in lines) >= 2
+                return [line["outcome"] for line in lines].count("attempted") >= 2
 
             await until_true(is_repeated)
         finally:
