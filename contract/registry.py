@@ -46,12 +46,16 @@ REVISION_HEADER = "revision"
 class RegistryRecord(msgspec.Struct, omit_defaults=True, gc=False):
     """One registered client, headend, cluster or relay; one signing key; one revoked token.
 
-    `generation` is the offset of the first record of this registration; that first record does
-    not know it yet. `api_keys` are hexadecimal SHA-256 digests; `retiring` are such digests with
-    the time at which each ends to be valid. `tokens` counts how often all tokens of the node were
-    revoked: a token names the count at which it was issued. `attributes` holds what else the kind
-    has: `type` of a client; `cluster_id`, `region`, `datacenter` of a headend. A record with
-    `until` may be dropped from then on. Times are in milliseconds since the epoch.
+    `generation` is the incarnation: a number that no other registration has, greater than those of
+    the same id before it. Its writer makes it of the cluster's time. (An offset would be given
+    again where the topic loses its tail or is created again.) A record that lacks it is the first
+    one of a registration by an older version, whose incarnation is the offset of that record.
+
+    `api_keys` are hexadecimal SHA-256 digests; `retiring` are such digests with the time at which
+    each ends to be valid. `tokens` counts how often all tokens of the node were revoked: a token
+    names the count at which it was issued. `attributes` holds what else the kind has: `type` of a
+    client; `cluster_id`, `region`, `datacenter` of a headend. A record with `until` may be dropped
+    from then on. Times are in milliseconds since the epoch, by the brokers' clocks.
     """
 
     version: int
@@ -162,6 +166,17 @@ class RegistryState:
     def __init__(self) -> None:
         self.changed: Callable[[bytes], None] | None = None
         """Is told the key of each record that is no longer as it was."""
+        self._begin()
+
+    def clear(self) -> None:
+        """Forget all records."""
+        keys = list(self._values)
+        self._begin()
+        if self.changed is not None:
+            for key in keys:
+                self.changed(key)
+
+    def _begin(self) -> None:
         self._values: dict[bytes, bytes] = {}
         self._decoded: dict[bytes, RegistryRecord] = {}
         self._registered: SortedList[bytes] = SortedList()

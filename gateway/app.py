@@ -18,6 +18,7 @@ from gateway.batch import Batches
 from gateway.capacity import Capacity
 from gateway.certificates import CertificateEndpoints, Certificates, load_authority
 from gateway.clock import BrokerClock
+from gateway.cluster_time import ASK_AFTER as TIME_AFTER
 from gateway.collection import COLLECTIONS
 from gateway.credentials import Credentials
 from gateway.direct import DirectSubmissions
@@ -31,7 +32,7 @@ from gateway.link import Link
 from gateway.metrics import GatewayMetrics
 from gateway.openapi import openapi_route
 from gateway.publish import Publisher
-from gateway.pulse import SILENT_AFTER, pulse
+from gateway.pulse import ASK_AFTER, SILENT_AFTER, pulse
 from gateway.register import Registrations
 from gateway.registry import RegistryWriter
 from gateway.revoke import RevokeEndpoint
@@ -69,7 +70,10 @@ class Gateway:
         folder = KeyFolder(Path(settings.signing_keys_dir))
         require_keys(folder)
         self._keys = SigningKeys(folder, self.registry, lifetime + 2 * LEEWAY)
-        self.tokens = Tokens(self._keys, settings.token_issuer, settings.token_audience, lifetime)
+        now = self._link.time.seconds
+        self.tokens = Tokens(
+            self._keys, settings.token_issuer, settings.token_audience, lifetime, now
+        )
         self._certificates = Certificates(load_authority(settings), self.registry, self.metrics)
         refusals = Refusals(requests, settings.auth_failures_per_minute)
         check_admin = TokenCheck(settings.admin_token, "admin", requests, refusals)
@@ -109,6 +113,7 @@ class Gateway:
                 requests,
                 envelopes,
                 slices,
+                now,
             )
             for kind in KINDS.values()
         }
@@ -121,6 +126,7 @@ class Gateway:
             self._limits,
             envelopes,
             slices,
+            now,
         )
         self.direct = DirectSubmissions(self._submissions.items())
         self._gauges = FollowedGauges()
@@ -179,6 +185,10 @@ class Gateway:
             reasons.append("signing key")
         return reasons
 
+    def _is_silent(self) -> bool:
+        """Whether Kafka is to be asked, since nothing that is sent tells what it confirms."""
+        return self._link.silence.seconds() >= ASK_AFTER or self._link.time.age() >= TIME_AFTER
+
     async def __aenter__(self) -> Self:
         self._tasks = [
             vital(self._follow(), "registry"),
@@ -195,7 +205,7 @@ class Gateway:
         await ensure_topics(self._settings, patience=float("inf"))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._link.run())
-            tasks.create_task(pulse(self._link.silence, self._publisher.ask))
+            tasks.create_task(pulse(self._is_silent, self._publisher.ask))
             tasks.create_task(self.registry.run())
             tasks.create_task(self._keys.run())
             tasks.create_task(watch_topics(self._settings))

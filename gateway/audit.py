@@ -1,7 +1,8 @@
-"""The audit: every administrative change is written down before it is made.
+"""The audit: every administrative change is written to a topic before it is made.
 
-So there is no change without a record, whenever a gateway dies. A change that then did not come
-about, or may not have, gets a second record that says so.
+So there is no change without a record, whenever a gateway dies. A change that was then not made, or
+may not have been, gets a second record that says so. The log has two lines of each change: it is
+attempted, and what became of it.
 """
 
 import asyncio
@@ -60,38 +61,51 @@ class Audit:
             outcome=Outcome.ALLOWED,
             **change._asdict(),
         )
+        _log(record, "attempted")
         try:
             await self._write(record, deadline)
         except (SendError, TimeoutError) as error:
-            raise unavailable("Kafka did not confirm the audit record: nothing was done") from error
+            # Kafka may have the record nevertheless, or get it later.
+            reason = "Kafka did not confirm the audit record: nothing was done"
+            self._amend_later(record, Outcome.REFUSED, reason)
+            raise unavailable(reason) from error
         try:
             yield
         except ApiError as error:
             if error.status < 500:
                 await self._amend(record, Outcome.REFUSED, str(error), deadline)
             else:
-                # The deadline has passed with the change, so this one has its own.
-                later = time.monotonic() + AMEND_WITHIN
-                task = asyncio.create_task(
-                    self._amend(record, Outcome.UNCONFIRMED, str(error), later), name="audit"
-                )
-                self._amending.add(task)
-                task.add_done_callback(self._amending.discard)
+                self._amend_later(record, Outcome.UNCONFIRMED, str(error))
             raise
+        except Exception as error:
+            self._amend_later(record, Outcome.UNCONFIRMED, repr(error))
+            raise
+        _log(record, "done")
+
+    def _amend_later(self, record: AuditRecord, outcome: Outcome, reason: str) -> None:
+        """Amend a record in the background: the deadline has passed with the change."""
+        later = time.monotonic() + AMEND_WITHIN
+        task = asyncio.create_task(self._amend(record, outcome, reason, later), name="audit")
+        self._amending.add(task)
+        task.add_done_callback(self._amending.discard)
 
     async def _amend(
         self, record: AuditRecord, outcome: Outcome, reason: str, deadline: float
     ) -> None:
         amended = msgspec.structs.replace(record, outcome=outcome, reason=reason)
+        _log(amended, outcome.value)
         try:
             await self._write(amended, deadline)
         except (SendError, TimeoutError) as error:
             log.warning("audit record not confirmed", request=record.request, reason=repr(error))
 
     async def _write(self, record: AuditRecord, deadline: float) -> None:
-        log.info("audit", **msgspec.to_builtins(record))
         async with asyncio.timeout(deadline - time.monotonic()):
             await self._sender.ready()
             await self._sender.send(
                 self._topic, encode_audit(record), partition=0, key=record.target.encode()
             )
+
+
+def _log(record: AuditRecord, outcome: str) -> None:
+    log.info("audit", **(msgspec.to_builtins(record) | {"outcome": outcome}))

@@ -6,6 +6,7 @@ or whose frame failed, is rejected alone.
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
@@ -49,7 +50,7 @@ class BatchReceived(msgspec.Struct):
 
 
 class Batches:
-    """Takes batches."""
+    """Takes batches; `now` is in seconds since the epoch."""
 
     def __init__(
         self,
@@ -61,6 +62,7 @@ class Batches:
         limits: Limits,
         envelopes: Envelopes,
         slices: Slices,
+        now: Callable[[], float],
     ) -> None:
         self._answer_within = settings.answer_within_seconds
         self._registry = registry
@@ -70,6 +72,7 @@ class Batches:
         self._limits = limits
         self._envelopes = envelopes
         self._slices = slices
+        self._now = now
         self._decoder = ItemsDecoder()
         self._room = Room(MAX_HELD)
 
@@ -78,7 +81,10 @@ class Batches:
 
     async def take(self, request: Request) -> Response:
         deadline = time.monotonic() + self._answer_within
-        relay = await self._check(request, deadline)
+        credential = bearer_credential(request)
+        relay = await self._credentials.check_api_key(
+            RELAY, relay_of(credential), credential, request.scope, deadline
+        )
         with self._room.holding() as held:
             types = (JSON, NDJSON)
             try:
@@ -86,27 +92,21 @@ class Batches:
             except FullError as error:
                 raise crowded() from error
             items = await self._decode(type, content, deadline)
+            relay = await self._credentials.check_again(relay, credential, request.scope, deadline)
             self._limits.admit(relay, PATH, len(items))
-            cargo = Cargo(items, scope_of(relay), self._envelopes)
+            cargo = Cargo(items, scope_of(relay), self._envelopes, self._now)
             await cargo.sort()
             async with asyncio.TaskGroup() as publishing:
                 cargo.publish(self._publisher, deadline, publishing)
                 if cargo.unknown:  # the others do not wait for them
-                    await self._look_again(cargo, deadline)
+                    await self._look_again(cargo, relay, request, deadline)
                     cargo.publish(self._publisher, deadline, publishing)
             return self._answer(cargo)
-
-    async def _check(self, request: Request, deadline: float) -> RegistryRecord:
-        """Return the relay whose key this is. The key names it, as no path does."""
-        credential = bearer_credential(request)
-        return await self._credentials.check_api_key(
-            RELAY, relay_of(credential), credential, request.scope, deadline
-        )
 
     async def _decode(self, type: bytes, content: bytes, deadline: float) -> list[Item]:
         decode = self._decoder.decode_array if type == JSON else self._decoder.decode_lines
         try:
-            decoded = decode(content, time.time())
+            decoded = decode(content, self._now())
             if isinstance(decoded, list):
                 return decoded
             return await self._slices.run(decoded, deadline)
@@ -117,12 +117,19 @@ class Batches:
         except TooManyElementsError as error:
             raise ApiError(413, f"The batch has more than {MAX_ITEMS} items") from error
 
-    async def _look_again(self, cargo: Cargo, deadline: float) -> None:
-        """Look for entities that are not known here in all that the registry holds now."""
+    async def _look_again(
+        self, cargo: Cargo, relay: RegistryRecord, request: Request, deadline: float
+    ) -> None:
+        """Look for entities that are not known here in all that the registry holds now.
+
+        That takes time, so the relay is checked again as well.
+        """
+        credential = bearer_credential(request)
         try:
             await self._credentials.catch_up(deadline)
+            await self._credentials.check_again(relay, credential, request.scope, deadline)
         except ApiError as error:
-            cargo.leave_unknown(str(error))
+            cargo.leave_unknown(str(error), "refused" if error.status < 500 else "unconfirmed")
         else:
             await cargo.look_again()
 

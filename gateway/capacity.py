@@ -59,8 +59,7 @@ class Capacity:
             LimitError: a limit is reached.
             ApiError: 503, the registry cannot be read.
         """
-        caught_up = self._registry.follower.caught_up
-        if not caught_up or self._lacking(record) is not None:
+        if not self._registry.is_current or self._lacking(record) is not None:
             await self._catch_up(deadline)
         if (reason := self._lacking(record)) is not None:
             raise LimitError(reason)

@@ -2,9 +2,8 @@
 
 import asyncio
 import operator
-import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -55,10 +54,12 @@ class Cargo:
         items: Sequence[Item],
         scope: frozenset[str] | None,
         envelopes: Envelopes,
+        now: Callable[[], float],
     ) -> None:
         self._items = items
         self._scope = scope
         self._envelopes = envelopes
+        self._now = now
         self._loaded: dict[int, _Loaded] = defaultdict(_Loaded)
         self._rejected: list[Rejected] = []
         self._failed: Counter[tuple[str, Result]] = Counter()
@@ -85,7 +86,7 @@ class Cargo:
 
     def _sort(self, places: Iterable[int]) -> None:
         """The same for the items in some places. It runs a million times a minute."""
-        items, scope, now = self._items, self._scope, time.time()
+        items, scope, now = self._items, self._scope, self._now()
         find, loaded, strangers = self._envelopes.find, self._loaded, self._strangers
         for place in places:
             item: Any = items[place]
@@ -130,10 +131,10 @@ class Cargo:
         for place in self.unknown:
             self._reject(place, f"the {self._items[place].kind} is not registered")
 
-    def leave_unknown(self, error: str) -> None:
-        """Reject what is unknown, since the registry could not be read."""
+    def leave_unknown(self, error: str, result: Result) -> None:
+        """Reject what is unknown: the registry cannot be read, or the relay is refused since."""
         for place in self.unknown:
-            self._reject(place, error, "unconfirmed")
+            self._reject(place, error, result)
 
     def publish(self, publisher: Publisher, deadline: float, publishing: asyncio.TaskGroup) -> None:
         """Publish what was sorted since; what became of it is known when `publishing` has ended."""

@@ -16,6 +16,7 @@ Moments are in seconds of the monotonic clock, broker times in milliseconds sinc
 """
 
 import math
+from collections.abc import Hashable
 from typing import NamedTuple
 
 DRIFT = 0.0002
@@ -40,9 +41,9 @@ class BrokerClock:
     """The clocks of the partitions' leaders."""
 
     def __init__(self) -> None:
-        self._leaders: dict[int, _Bounds] = {}
+        self._leaders: dict[Hashable, _Bounds] = {}
 
-    def learn(self, partition: int, appended: int, sent: float, acknowledged: float) -> None:
+    def learn(self, partition: Hashable, appended: int, sent: float, acknowledged: float) -> None:
         """Take the append time of a record that was sent and acknowledged at these moments."""
         heard = _Bounds(
             low=appended - acknowledged * 1000,
@@ -57,16 +58,29 @@ class BrokerClock:
                 heard = _Bounds(low, high, acknowledged)
         self._leaders[partition] = heard
 
-    def knows(self, partition: int, now: float) -> bool:
+    def differences(self, moment: float) -> tuple[float, float]:
+        """Least and greatest difference between a broker's clock and ours, in milliseconds.
+
+        Of the leaders that were heard as lately as the newest one, or MAX_AGE before it.
+        """
+        newest = max(known.at for known in self._leaders.values())
+        heard = [
+            known.widened(moment)
+            for known in self._leaders.values()
+            if known.at >= newest - MAX_AGE
+        ]
+        return min(known.low for known in heard), max(known.high for known in heard)
+
+    def knows(self, partition: Hashable, now: float) -> bool:
         """Tell whether the partition's leader has said its time, and lately enough."""
         known = self._leaders.get(partition)
         return known is not None and now - known.at <= MAX_AGE
 
-    def at_least(self, partition: int, moment: float) -> float:
+    def at_least(self, partition: Hashable, moment: float) -> float:
         """Earliest broker time that it may be at `moment`; the partition must be known."""
         return self._leaders[partition].widened(moment).low + moment * 1000
 
-    def answer_by(self, partition: int, deadline: float) -> int:
+    def answer_by(self, partition: Hashable, deadline: float) -> int:
         """Return the last append time that is surely before `deadline`.
 
         One millisecond less than the bound: append times are whole milliseconds, and one that is

@@ -7,6 +7,7 @@ registry as a whole, nothing is accepted either without reading to its end: what
 older than the rotation, removal or revocation behind it.
 """
 
+import asyncio
 import hmac
 import secrets
 import time
@@ -20,7 +21,7 @@ from contract.registry import REVOCATION, RegistryRecord, hash_api_key
 from gateway.audit import ADMIN
 from gateway.limits import Limits
 from gateway.metrics import GatewayMetrics, TokenResult
-from gateway.registry import RegistryWriter, now_ms
+from gateway.registry import RegistryWriter
 from gateway.tokens import Bearer, ExpiredError, TokenError, Tokens, UnknownKeyError, is_token
 from service.bearer import TokenCheck, bearer_credential
 from service.http import ApiError, unavailable
@@ -67,12 +68,31 @@ class Credentials:
             return await self._check_token(kind.name, id, credential, scope, deadline)
         return await self.check_api_key(kind.name, id, credential, scope, deadline)
 
+    async def check_again(
+        self, held: RegistryRecord, credential: str | None, scope: Scope, deadline: float
+    ) -> RegistryRecord:
+        """Return the current record of `held`, which a check returned before the body arrived.
+
+        A body may take seconds. A removal, rotation or revocation that is known by its end counts.
+
+        Raises:
+            ApiError: 401 or 429 where the credential no longer fits, or fits another incarnation of
+                the registration; 404 and 503 as `check`.
+        """
+        if is_token(credential or ""):
+            record = await self._find_by_token(held.kind, held.id, credential, scope, deadline)
+        else:
+            record = await self._find_by_key(held.kind, held.id, credential, scope, deadline)
+        if record.generation != held.generation:
+            raise self._refusals.refuse("api_key", scope)
+        return record
+
     def known(self, kind: EntityKind, id: str, credential: str) -> RegistryRecord | None:
         """What `check` returns, where that can be told without asking Kafka; else None.
 
         Counts an attempt only where it returns a record.
         """
-        if not self._registry.follower.caught_up:
+        if not self._registry.is_current:
             return None
         if kind.credential == "jwt":
             return self._known_by_token(kind.name, id, credential)
@@ -89,15 +109,7 @@ class Credentials:
         Raises:
             ApiError: 401 or 429, or 503 where the registry could not be asked.
         """
-        if api_key is None:
-            raise self._refusals.refuse("api_key", scope)
-        key, digest = entity_key(kind, id), hash_api_key(api_key)
-        record = self._holder(key, digest) if self._registry.follower.caught_up else None
-        if record is None:
-            await self.catch_up(deadline)
-            record = self._holder(key, digest)
-        if record is None:
-            raise self._refusals.refuse("api_key", scope)
+        record = await self._find_by_key(kind, id, api_key, scope, deadline)
         self._requests.count_attempt("api_key", True)
         return record
 
@@ -122,6 +134,18 @@ class Credentials:
             record = await self.check_api_key(kind, id, credential, request.scope, deadline)
         self._limits.admit_change(record, endpoint_of(request.scope))
         return f"{kind}:{id}"
+
+    async def check_actor_again(
+        self, request: Request, held: RegistryRecord, deadline: float
+    ) -> None:
+        """Check the actor of a change to `held` again, once the body has arrived.
+
+        Raises:
+            ApiError: as `check_again`.
+        """
+        credential = bearer_credential(request)
+        if not self._check_admin.fits(credential):
+            await self.check_again(held, credential, request.scope, deadline)
 
     async def check_token_owner(
         self, request: Request, kind: str | None, id: str | None, jti: str | None, deadline: float
@@ -174,24 +198,56 @@ class Credentials:
         """
         self._check_admin(request)
 
+    def check_admin_again(self, request: Request) -> None:
+        """Check the ADMIN_TOKEN again, once the body has arrived: it may have been replaced.
+
+        Raises:
+            ApiError: 401 or 429.
+        """
+        if not self._check_admin.fits(bearer_credential(request)):
+            raise self._refusals.refuse("admin", request.scope)
+
     async def catch_up(self, deadline: float) -> None:
-        """Read the registry to where it ends now.
+        """Read the registry to where it ends now, and learn the cluster's time.
 
         Raises:
             ApiError: 503 where Kafka could not be asked.
         """
         try:
             await self._registry.follower.catch_up(deadline - time.monotonic())
-        except UnreachableError as error:
+            if not self._registry.time.is_known:
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await self._registry.time.wait_until_known()
+        except (UnreachableError, TimeoutError) as error:
             raise unavailable("The registry cannot be read at the moment: try again") from error
+
+    async def _find_by_key(
+        self, kind: str, id: str, api_key: str | None, scope: Scope, deadline: float
+    ) -> RegistryRecord:
+        if api_key is None:
+            raise self._refusals.refuse("api_key", scope)
+        key, digest = entity_key(kind, id), hash_api_key(api_key)
+        record = self._holder(key, digest) if self._registry.is_current else None
+        if record is None:
+            await self.catch_up(deadline)
+            record = self._holder(key, digest)
+        if record is None:
+            raise self._refusals.refuse("api_key", scope)
+        return record
 
     async def _check_token(
         self, kind: str, id: str, token: str | None, scope: Scope, deadline: float
     ) -> RegistryRecord:
+        record = await self._find_by_token(kind, id, token, scope, deadline)
+        self._count_token("success")
+        return record
+
+    async def _find_by_token(
+        self, kind: str, id: str, token: str | None, scope: Scope, deadline: float
+    ) -> RegistryRecord:
         bearer = self._bearer(kind, id, token, scope)
         record = self._registry.get(kind, id)
-        caught_up = self._registry.follower.caught_up
-        if not caught_up or bearer is None or not self._stands(bearer, record):
+        if not self._registry.is_current or bearer is None or not self._stands(bearer, record):
             await self.catch_up(deadline)
             bearer = self._bearer(kind, id, token, scope)
             record = self._registry.get(kind, id)
@@ -200,7 +256,6 @@ class Credentials:
             raise ApiError(404, f"{kind.capitalize()} not found")
         if bearer is None or record is None or not self._stands(bearer, record):
             raise self._refuse_token("failure", scope)
-        self._count_token("success")
         return record
 
     def _known_by_token(self, kind: str, id: str, token: str) -> RegistryRecord | None:
@@ -247,6 +302,6 @@ class Credentials:
 
     def _holder(self, key: bytes, digest: str) -> RegistryRecord | None:
         record = self._registry.state.get(key)
-        hashes = record.valid_keys(now_ms()) if record is not None else None
+        hashes = record.valid_keys(self._registry.time.earliest_ms()) if record else None
         fits = [hmac.compare_digest(known, digest) for known in hashes or [self._no_hash]]
         return record if any(fits) else None

@@ -22,7 +22,7 @@ from gateway.metrics import GatewayMetrics
 from gateway.publish import OverloadedError, Publisher
 from gateway.reading import has_body, invalid, read_body
 from gateway.registrations import KeyRotation, new_api_key, rfc3339
-from gateway.registry import REMOVED_KEPT, RegistryWriter, UnconfirmedError, now_ms
+from gateway.registry import REMOVED_KEPT, RegistryWriter, UnconfirmedError
 from gateway.relays import shown_scope
 from gateway.settings import GatewaySettings
 from service.http import JSON, ApiError, Handler, TemplateRoute, route, unavailable
@@ -99,7 +99,8 @@ class Entities:
         actor = await self._credentials.check_actor(request, kind, id, deadline, key_only=True)
         base = self._require(id)  # at once: whoever changes it from here on wins
         body = await self._read_rotation(request, deadline)
-        now = now_ms()
+        await self._credentials.check_actor_again(request, base, deadline)
+        now = self._registry.time.earliest_ms()
         old = _old_keys(base, now, int(body.overlap_seconds * 1000))
         if len(old) > MAX_OLD_KEYS:
             raise ApiError(
@@ -133,7 +134,8 @@ class Entities:
         change = Change(ADMIN, "remove", f"{kind}:{id}", address_of(request.scope))
         async with self._audit.of(change, deadline):
             if not base.removed:
-                await self._change(base, removed(base), deadline)
+                ended = self._registry.time.latest_ms() + REMOVED_KEPT
+                await self._change(base, removed(base, ended), deadline)
                 if kind == CLUSTER:
                     await self._keep_for_headends(base, deadline)
             answer = {self._collection.id_field: id}
@@ -199,7 +201,7 @@ class Entities:
             shown["scope"] = shown_scope(record)
         if record.kind == CLUSTER:
             shown["headends"] = self._registry.state.headends_of(record.id)
-        now = now_ms()
+        now = self._registry.time.earliest_ms()
         if old := [end for end in record.retiring.values() if now < end]:
             shown["old_keys_valid_until"] = [rfc3339(end // 1000) for end in sorted(old)]
         return shown
@@ -229,12 +231,12 @@ def _old_keys(base: RegistryRecord, now: int, overlap: int) -> dict[str, int]:
     return still | dict.fromkeys(base.api_keys, now + overlap)
 
 
-def removed(base: RegistryRecord) -> RegistryRecord:
-    """The record that follows where something is removed."""
+def removed(base: RegistryRecord, until: int) -> RegistryRecord:
+    """The record that follows where something is removed; it stays until then (milliseconds)."""
     return msgspec.structs.replace(
         base,
         removed=True,
-        until=now_ms() + REMOVED_KEPT,
+        until=until,
         attributes={},
         api_keys=[],
         retiring={},

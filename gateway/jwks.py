@@ -13,7 +13,7 @@ from gateway.credentials import Credentials
 from gateway.keys import SigningKeys
 from gateway.public_keys import PUBLIC_KEY
 from gateway.registrations import PublicKey, SigningKeyCreated, rfc3339
-from gateway.registry import REMOVED_KEPT, RegistryWriter, UnconfirmedError, now_ms
+from gateway.registry import REMOVED_KEPT, RegistryWriter, UnconfirmedError
 from gateway.settings import GatewaySettings
 from gateway.thumbprint import public_jwk
 from gateway.tokens import ALGORITHM
@@ -120,7 +120,8 @@ class KeyEndpoints:
             raise ApiError(404, "Signing key not found")
         if base.until is None:
             raise ApiError(409, "Tokens are signed with this key: rotate first")
-        removed = msgspec.structs.replace(base, removed=True, until=now_ms() + REMOVED_KEPT)
+        until = self._registry.time.latest_ms() + REMOVED_KEPT
+        removed = msgspec.structs.replace(base, removed=True, until=until)
         target = f"{SIGNING_KEY}:{kid}"
         change = Change(ADMIN, "remove-signing-key", target, address_of(request.scope))
         async with self._audit.of(change, deadline):

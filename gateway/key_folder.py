@@ -69,8 +69,10 @@ class KeyFolder:
         self._read = read
         return [key for _, key in read.values() if key is not None]
 
-    def create(self, after: str) -> str:
+    def create(self, after: str, now: float) -> str:
         """Make a key whose name sorts behind `after`; return its name.
+
+        `now` is in seconds since the epoch.
 
         Raises:
             OSError: the folder cannot be written.
@@ -85,7 +87,7 @@ class KeyFolder:
                 out.write(pem)
                 out.flush()
                 os.fsync(descriptor)
-            return self._place(part, after)
+            return self._place(part, after, now)
         finally:
             part.unlink()
 
@@ -98,9 +100,9 @@ class KeyFolder:
         else:
             log.info("old signing key deleted", name=name)
 
-    def _place(self, part: Path, after: str) -> str:
+    def _place(self, part: Path, after: str, now: float) -> str:
         """Give a whole file its name, which nobody else has taken."""
-        name = time.strftime(NAME_FORMAT, time.gmtime())
+        name = time.strftime(NAME_FORMAT, time.gmtime(now))
         while True:
             if name <= after:
                 name = f"{after}-1"

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from contract.registry import RECORD_VERSION, SIGNING_KEY, RegistryRecord
 from gateway.key_folder import MIN_KEY_BITS, NAME_FORMAT, KeyFolder, SigningKey
 from gateway.public_keys import PUBLIC_KEY, PublicKeys, is_valid
-from gateway.registry import RegistryWriter, UnconfirmedError, now_ms
+from gateway.registry import RegistryWriter, UnconfirmedError
 from service.settings import SettingsError
 
 log = structlog.get_logger(__name__)
@@ -47,7 +47,7 @@ class SigningKeys:
 
         One that has an end is returned only where the folder lacks the newer key.
         """
-        now = now_ms()
+        now = self._registry.time.earliest_ms()
         for key in reversed(self._keys):
             record = self._registry.get(SIGNING_KEY, key.kid)
             if record is not None and is_valid(record, now):
@@ -65,7 +65,7 @@ class SigningKeys:
     async def run(self) -> None:
         """Keep folder and registry in step until cancelled."""
         while True:
-            if self._registry.follower.caught_up:
+            if self._registry.is_current:
                 try:
                     await self.refresh(time.monotonic() + self.publish_within)
                 except (OSError, UnconfirmedError) as error:
@@ -98,7 +98,8 @@ class SigningKeys:
         async with self._turn(deadline):
             names = [record.name for record in self.published()]
             names += [key.name for key in self._keys]
-            name = await asyncio.to_thread(self._folder.create, max(names, default=""))
+            newest, now = max(names, default=""), self._registry.time.seconds()
+            name = await asyncio.to_thread(self._folder.create, newest, now)
             await self._refresh(deadline)
             signer = self.signer()
             if signer is None or signer[0].name < name:
@@ -133,7 +134,7 @@ class SigningKeys:
             published = self.published()
         for record in published[:-1]:
             if record.until is None:
-                end = now_ms() + int(self._lifetime * 1000)
+                end = self._registry.time.latest_ms() + int(self._lifetime * 1000)
                 ending = msgspec.structs.replace(record, until=end)
                 if await self._registry.change(record, ending, deadline):
                     log.info("signing key has an end", kid=record.id, name=record.name)

@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import ProducerClosed
 from prometheus_client import Counter
 
+from gateway.cluster_time import ClusterTime
 from gateway.pulse import Silence
 from service.kafka import client_options
 from service.settings import KafkaSettings
@@ -56,6 +57,7 @@ class Link:
         self._settings = settings
         self._failures = failures
         self.silence = Silence()
+        self.time = ClusterTime()
         self._producer: AIOKafkaProducer | None = None
         self._connected = asyncio.Event()
         self._broken = asyncio.Event()
@@ -119,10 +121,12 @@ class Link:
             log.warning("producer failed", topic=topic, partition=partition, reason=repr(error))
             self._fail(producer)
             raise SendError(f"Kafka did not confirm: {error!r}") from error
-        self.silence.confirmed(time.monotonic())
+        acknowledged = time.monotonic()
+        self.silence.confirmed(acknowledged)
         if metadata.offset < 0 or metadata.timestamp_type != 1:
             # The broker knew the record as a duplicate of one that it has forgotten.
             raise SendError("Kafka confirmed the record, but not where and when it appended it")
+        self.time.observe((topic, partition), metadata.timestamp, acknowledged - began)
         return Appended(metadata.offset, metadata.timestamp)
 
     async def _connect(self) -> AIOKafkaProducer:

@@ -10,8 +10,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from contract.frame import entity_key
 from contract.registry import SIGNING_KEY, RegistryRecord
-from gateway.registry import now_ms
-from service.registry import RegistryReader
+from gateway.registry import RegistryWriter
 
 PUBLIC_KEY = "public_key"
 """Attribute of a record: the public key in PEM."""
@@ -28,7 +27,7 @@ class _Loaded(NamedTuple):
 class PublicKeys:
     """The public keys that the registry, as far as it was read, holds."""
 
-    def __init__(self, registry: RegistryReader) -> None:
+    def __init__(self, registry: RegistryWriter) -> None:
         self._registry = registry
         self._loaded: dict[str, _Loaded] = {}
 
@@ -39,16 +38,19 @@ class PublicKeys:
         loaded = self._loaded.get(kid)
         if loaded is None or loaded.value is not value:
             loaded = self._load(kid, record_key, value)
-        if loaded is None or (loaded.until is not None and loaded.until <= now_ms()):
+        if loaded is None or (loaded.until is not None and loaded.until <= self._now()):
             return None
         return loaded.key
 
     def all(self) -> list[RegistryRecord]:
         """Records of all keys that are valid now, by name."""
-        now = now_ms()
+        now = self._now()
         records = self._registry.state.registered(SIGNING_KEY)
         valid = [record for record in records if is_valid(record, now)]
         return sorted(valid, key=lambda record: record.name)
+
+    def _now(self) -> int:
+        return self._registry.time.earliest_ms()
 
     def _load(self, kid: str, record_key: bytes, value: bytes | None) -> _Loaded | None:
         record = self._registry.state.get(record_key)

@@ -53,9 +53,9 @@ class Silence:
         return (time.monotonic() if now is None else now) - self._since
 
 
-async def pulse(silence: Silence, ask: Callable[[], None]) -> None:
+async def pulse(is_silent: Callable[[], bool], ask: Callable[[], None]) -> None:
     """Let `ask` send something for as long as there is silence. Runs until cancelled."""
     while True:
-        if silence.seconds() >= ASK_AFTER:
+        if is_silent():
             ask()
         await asyncio.sleep(PAUSE)

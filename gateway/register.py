@@ -34,7 +34,7 @@ from gateway.registrations import (
     require_one_of,
     require_text,
 )
-from gateway.registry import RegistryWriter, UnconfirmedError
+from gateway.registry import REMOVED_KEPT, RegistryWriter, UnconfirmedError
 from gateway.relays import encode_scope
 from gateway.settings import GatewaySettings
 from service.http import JSON, ApiError, TemplateRoute, route, unavailable
@@ -92,6 +92,7 @@ class Registrations:
             asked = Asked(time.monotonic() + self._answer_within, address_of(request.scope))
             self._credentials.check_admin(request)
             content = await read_body(request, self._max_body, asked.deadline)
+            self._credentials.check_admin_again(request)
             try:
                 answer = await register(decoder.decode(content), asked)
             except BodyError as error:
@@ -226,7 +227,8 @@ class Registrations:
         if base is None or base.api_keys != record.api_keys:
             return
         try:
-            await self._registry.change(base, removed(base), deadline)
+            until = self._registry.time.latest_ms() + REMOVED_KEPT
+            await self._registry.change(base, removed(base, until), deadline)
         except UnconfirmedError as error:
             raise unavailable(
                 f"The cluster has been removed meanwhile, but the {record.kind} may be registered: "

@@ -6,6 +6,7 @@ meets it there and tells its writer what became of it, so any number of changes 
 
 import asyncio
 import itertools
+import secrets
 import time
 import uuid
 from typing import Protocol
@@ -24,6 +25,7 @@ from contract.registry import (
     encode_revision,
 )
 from contract.topics import DAY_MS
+from gateway.cluster_time import ClusterTime
 from gateway.link import Appended, Headers, SendError
 from service.kafka import topics_of
 from service.registry import RegistryReader
@@ -36,10 +38,15 @@ REMOVED_KEPT = 7 * DAY_MS
 """How long the record of a removal stays, in milliseconds: as long as the submissions topic keeps
 what was submitted before it."""
 WRITER_HEADER = "writer"
+RANDOM_BITS = 11
+"""Lowest bits of an incarnation, above which it has the milliseconds since the epoch: they tell
+registrations of one millisecond apart. So it is exact in a double until the year 2109."""
 
 
 class Sender(Protocol):
     """What a writer needs of gateway.link.Link."""
+
+    time: ClusterTime
 
     async def ready(self) -> None: ...
 
@@ -72,11 +79,19 @@ class RegistryWriter(RegistryReader):
         super().__init__(settings)
         self._topic = topics_of(settings).registry.name
         self._sender = sender
+        self.time = sender.time
         self._name = uuid.uuid4().hex[:12]
         self._numbers = itertools.count()
+        self._incarnation = 0
         self._changes: dict[bytes, asyncio.Future[Applied]] = {}
         self._superseded: dict[bytes, float] = {}
         self._to_heal = asyncio.Event()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether what a record allows can be told: all of the registry was read once, and the
+        time is known."""
+        return self.follower.caught_up and self.time.is_known
 
     def get(self, kind: str, id: str) -> RegistryRecord | None:
         return self.state.get(entity_key(kind, id))
@@ -84,7 +99,7 @@ class RegistryWriter(RegistryReader):
     async def add(self, record: RegistryRecord, deadline: float) -> bool:
         """Register something new; return False if its id is taken.
 
-        `deadline` is on the monotonic clock.
+        `record` gets an incarnation of its own. `deadline` is on the monotonic clock.
 
         Raises:
             UnconfirmedError: Kafka did not confirm it by the deadline.
@@ -92,6 +107,7 @@ class RegistryWriter(RegistryReader):
         base = self.state.current(record.key)
         if base is not None and not base.removed:
             return False
+        record = msgspec.structs.replace(record, generation=self._next_incarnation(base))
         return await self.change(base, record, deadline)
 
     async def change(
@@ -119,6 +135,10 @@ class RegistryWriter(RegistryReader):
         finally:
             await cancel(*keeping)
 
+    def clear(self) -> None:
+        super().clear()
+        self._superseded.clear()
+
     def on_applied(self, record: ConsumerRecord, applied: Applied) -> None:
         change = self._change_of(record)
         if change is not None and not change.done():
@@ -129,6 +149,14 @@ class RegistryWriter(RegistryReader):
             delay = self.heal_after if change is None else 0.0
             self._superseded[record.key] = time.monotonic() + delay
             self._to_heal.set()
+
+    def _next_incarnation(self, base: RegistryRecord | None) -> int:
+        """A number that no registration has, greater than those of this id before it."""
+        made = self.time.latest_ms() << RANDOM_BITS | secrets.randbits(RANDOM_BITS)
+        if base is not None and base.generation is not None:
+            made = max(made, base.generation + 1)
+        self._incarnation = max(made, self._incarnation + 1)
+        return self._incarnation
 
     def _change_of(self, record: ConsumerRecord) -> asyncio.Future[Applied] | None:
         if not self._changes:
@@ -196,21 +224,16 @@ class RegistryWriter(RegistryReader):
         """Drop what may be dropped. Every gateway does, and a second tombstone changes nothing."""
         while True:
             await asyncio.sleep(self.sweep_interval)
-            if self.follower.caught_up:
-                for key in self.state.ended(now_ms()):
+            if self.is_current:
+                for key in self.state.ended(self.time.earliest_ms()):
                     await self._tombstone(key)
 
     async def _tombstone(self, key: bytes) -> None:
         current = self.state.current(key)
-        if current is None or current.until is None or current.until > now_ms():
+        if current is None or current.until is None or current.until > self.time.earliest_ms():
             return  # while others were dropped, another gateway was faster, or it came back
         headers = [(REVISION_HEADER, encode_revision(current.revision))]
         try:
             await self._write(key, None, headers, time.monotonic() + self.heal_within)
         except UnconfirmedError as error:
             log.warning("ended registry record not dropped yet", reason=str(error))
-
-
-def now_ms() -> int:
-    """The time as registry records have it: milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000

@@ -63,7 +63,9 @@ class RevokeEndpoint:
             raise invalid(error) from error
         await self._credentials.catch_up(deadline)
         actor = ADMIN
-        if not is_admin:
+        if is_admin:
+            self._credentials.check_admin_again(request)
+        else:
             actor = await self._credentials.check_token_owner(
                 request, kind, body.node_id, body.jti, deadline
             )
@@ -76,19 +78,22 @@ class RevokeEndpoint:
         assert kind is not None, "one of both is required"
         assert body.node_id is not None, "one of both is required"
         change = Change(actor, "revoke-tokens", f"{kind}:{body.node_id}", address)
+        held = self._registry.get(kind, body.node_id)  # at once: it is what was checked
         async with self._audit.of(change, deadline):
-            await self._revoke_all(kind, body.node_id, deadline)
+            if held is None:
+                raise ApiError(404, f"{kind.capitalize()} not found")
+            await self._revoke_all(held, deadline)
         return _answer(node_id=body.node_id, node_type=kind)
 
     async def _revoke_token(self, jti: str, deadline: float) -> None:
-        end = time.time() + self._lifetime + 2 * LEEWAY
+        kept_ms = int((self._lifetime + 2 * LEEWAY) * 1000)
         record = RegistryRecord(
             version=RECORD_VERSION,
             kind=REVOCATION,
             id=jti,
             revision=1,
             name=jti,
-            until=int(end * 1000),
+            until=self._registry.time.latest_ms() + kept_ms,
         )
         try:
             added = await self._registry.add(record, deadline)
@@ -97,10 +102,12 @@ class RevokeEndpoint:
         if added:
             self._metrics.tokens_revoked.labels("jti").inc()
 
-    async def _revoke_all(self, kind: str, id: str, deadline: float) -> None:
+    async def _revoke_all(self, held: RegistryRecord, deadline: float) -> None:
+        """Revoke all tokens of a registration, and of no later one with the same id."""
+        kind, id = held.kind, held.id
         for _ in range(ATTEMPTS):
             base = self._registry.get(kind, id)
-            if base is None:
+            if base is None or base.generation != held.generation:
                 raise ApiError(404, f"{kind.capitalize()} not found")
             revoked = msgspec.structs.replace(base, tokens=base.tokens + 1)
             try:

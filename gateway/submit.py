@@ -8,7 +8,7 @@ nearly every one, and what a submission costs.
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -47,7 +47,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class Submissions:
-    """Takes the submissions of one kind of entity."""
+    """Takes the submissions of one kind of entity; `now` is in seconds since the epoch."""
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class Submissions:
         requests: RequestMetrics,
         envelopes: Envelopes,
         slices: Slices,
+        now: Callable[[], float],
     ) -> None:
         self._kind = kind
         self._answer_within = settings.answer_within_seconds
@@ -75,6 +76,7 @@ class Submissions:
         self._requests = requests
         self._envelopes = envelopes
         self._slices = slices
+        self._now = now
         self._decoder = BacklogDecoder(kind)
         self._room = Room(MAX_HELD)
         self.template = f"/api/v1/{kind.collection}/{{{kind.id_label}}}/metrics"
@@ -152,7 +154,13 @@ class Submissions:
         self._limits.admit(record, self.template)
         with self._room.holding() as held:
             _, content = await read_packed(request, self._max_body, deadline, held=held)
-            return await self._read_slowly(record, content, deadline)
+            record = await self._credentials.check_again(
+                record, credential, request.scope, deadline
+            )
+            report = await self._read_slowly(record, content, deadline)
+            if report.is_backlog:  # decoding it let other requests in between
+                await self._credentials.check_again(record, credential, request.scope, deadline)
+            return report
 
     async def _read_slowly(
         self, record: RegistryRecord, content: bytes, deadline: float
@@ -164,7 +172,7 @@ class Submissions:
         """
         if not may_be_backlog(content):
             return self._read(record, content)
-        envelope, now = self._envelopes.of(record), time.time()
+        envelope, now = self._envelopes.of(record), self._now()
         try:
             body = self._decoder.read(content, now)
             if not isinstance(body, Iterator):
@@ -188,7 +196,7 @@ class Submissions:
         Raises:
             ApiError: 400.
         """
-        now = time.time()
+        now = self._now()
         try:
             body = self._decoder.read_one(content, now)
             return self._report(self._envelopes.of(record), body, now)

@@ -24,6 +24,7 @@ from service.topic_settings import (
     TopicMismatchError,
     check_partitions,
     check_topic_settings,
+    describe_topic,
     fewest_replicas,
     in_sync_replicas,
 )
@@ -133,6 +134,16 @@ async def ensure_topics(settings: KafkaSettings, *, patience: float = 60.0) -> T
                 raise
             log.info("waiting for Kafka", reason=repr(error))
             await asyncio.sleep(0.5)
+
+
+async def milliseconds_setting(settings: KafkaSettings, topic: str, name: str) -> int:
+    """Read a setting of a topic that is a time in milliseconds.
+
+    Raises:
+        KafkaError: Kafka does not answer, or refuses.
+    """
+    async with administration(settings) as admin:
+        return int((await describe_topic(admin, topic))[name])
 
 
 def _may_pass(error: KafkaError) -> bool:

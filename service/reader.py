@@ -7,10 +7,20 @@ from typing import Any, Self
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from service.kafka import client_options, stopped
+from service.kafka import client_options, milliseconds_setting, stopped
 from service.settings import KafkaSettings
+from service.tasks import first_error
+from service.tombstones import TombstoneDeadline, uptime
+from service.topic_history import (
+    HistoryChangedError,
+    Marker,
+    OutdatedStateError,
+    TopicHistory,
+    find_cut,
+    find_difference,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +70,15 @@ class TopicEnds:
         offsets = await self._consumer.end_offsets(list(self._partitions.values()))
         return {tp.partition: offset for tp, offset in offsets.items()}
 
+    async def first_since(self, times: Mapping[int, int]) -> dict[int, Marker | None]:
+        """First record of each partition that was appended at its time (milliseconds) or later."""
+        wanted = {self._partitions[p]: max(0, time) for p, time in times.items()}
+        found = await self._consumer.offsets_for_times(wanted) if wanted else {}
+        return {
+            tp.partition: None if first is None else Marker(first.offset, first.timestamp)
+            for tp, first in found.items()
+        }
+
     def _options(self) -> dict[str, Any]:
         """What the consumer is made with besides."""
         return {}
@@ -75,9 +94,8 @@ class TopicReader(TopicEnds):
 
     async def offset_at(self, partition: int, time: int) -> int | None:
         """First offset appended at `time` (milliseconds) or later; None if there is none."""
-        tp = self._partitions[partition]
-        found = (await self._consumer.offsets_for_times({tp: max(0, time)}))[tp]
-        return None if found is None else int(found.offset)
+        found = (await self.first_since({partition: time}))[partition]
+        return None if found is None else found.offset
 
     def seek(self, starts: Mapping[int, int]) -> None:
         """Continue each partition at its offset."""
@@ -111,8 +129,7 @@ class TopicReader(TopicEnds):
 
     def _options(self) -> dict[str, Any]:
         return {
-            # An offset that no longer exists means that the log is another one than we read:
-            # the error ends the process, and the next one reads it from the beginning.
+            # An offset that no longer exists means that the log is another one than we read.
             "auto_offset_reset": "none",
             "max_partition_fetch_bytes": _FETCH_BYTES,
             "fetch_max_wait_ms": 500,
@@ -122,8 +139,10 @@ class TopicReader(TopicEnds):
 class TopicFollower:
     """Reads partitions of a topic from the beginning and for ever, in tasks of its own.
 
-    `apply` runs on the event loop. Whoever needs to have read what was there a moment ago asks
-    `catch_up`; many askers share one question to the brokers.
+    `apply` runs on the event loop. `catch_up` waits until everything has been read that was there
+    when it was called; many callers share one request to the brokers. If the topic turns out to
+    hold other records than were read, or tombstones may have been missed, `clear` forgets what was
+    read, and the topic is read again from its beginning.
     """
 
     question_interval: float = 1.0
@@ -133,6 +152,9 @@ class TopicFollower:
     question_timeout: float = 4.0
     reachable_within: float = 6.0
     """Seconds since Kafka's last answer after which it counts as unreachable."""
+    confirm_within: float = 3.0
+    """Seconds for which Kafka must say nothing else before the topic counts as another one: a
+    broker that was frozen answers for a moment as if it still led the partition."""
 
     def __init__(
         self,
@@ -141,6 +163,7 @@ class TopicFollower:
         partitions: Iterable[int],
         apply: Apply,
         finish: Finish | None = None,
+        clear: Callable[[], None] | None = None,
     ) -> None:
         self.topic = topic
         self.partitions = tuple(partitions)
@@ -149,6 +172,9 @@ class TopicFollower:
         self._settings = settings
         self._apply = apply
         self._finish = finish
+        self._clear = clear
+        self._history = TopicHistory()
+        self._compared_at = self._doubted_at = float("-inf")
         self._asked = asyncio.Event()
         self._askers: list[asyncio.Future[dict[int, int]]] = []
         self._progress = asyncio.Condition()
@@ -175,14 +201,30 @@ class TopicFollower:
         """Follow the topic until cancelled.
 
         Raises:
-            Exception: `apply` failed, or an offset is gone; what was read is then worth nothing.
+            OutdatedStateError: the topic must be read from its beginning, and there is no `clear`.
+            Exception: `apply` failed; what was read is then worth nothing.
         """
+        while True:
+            try:
+                with first_error(OutdatedStateError):
+                    await self._follow()
+            except OutdatedStateError as error:
+                if self._clear is None:
+                    raise
+                log.error("reading the topic again", topic=self.topic, reason=str(error))
+                self.caught_up = False
+                self._next, self._ends_at_start = {}, {}
+                self._history = TopicHistory()
+                self._clear()
+
+    async def _follow(self) -> None:
         where = (self._settings, self.topic, self.partitions)
         async with TopicReader(*where) as reader, TopicEnds(*where) as ends:
-            await self._seek_to_beginnings(reader)
+            kept = await self._seek_to_beginnings(reader)
+            deadline = TombstoneDeadline(kept, uptime())
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read(reader))
-                tasks.create_task(self._ask(ends))
+                tasks.create_task(self._ask(ends, deadline))
 
     async def catch_up(self, timeout: float) -> None:
         """Wait until everything has been read that was in the topic when this was called.
@@ -207,34 +249,47 @@ class TopicFollower:
     def _has_read(self, ends: Mapping[int, int]) -> bool:
         return all(self._next.get(p, 0) >= end for p, end in ends.items())
 
-    async def _seek_to_beginnings(self, reader: TopicReader) -> None:
+    async def _seek_to_beginnings(self, reader: TopicReader) -> float:
+        """Seek once Kafka can be reached; return for how many seconds it keeps tombstones."""
         while True:
             try:
+                kept = await milliseconds_setting(self._settings, self.topic, "delete.retention.ms")
                 reader.seek(await reader.beginnings())
-                return
+                return kept / 1000
             except KafkaError as error:
                 log.warning("waiting for Kafka", topic=self.topic, reason=repr(error))
                 await asyncio.sleep(self.question_interval)
 
     async def _read(self, reader: TopicReader) -> None:
         while True:
-            await reader.poll(self._apply)
+            try:
+                await reader.poll(self._apply_next)
+            except OffsetOutOfRangeError as error:
+                raise HistoryChangedError(f"an offset is gone: {error!r}") from error
             async with self._progress:
                 for partition in self.partitions:
                     self._next[partition] = await reader.position(partition)
                 self._progress.notify_all()
 
-    async def _ask(self, topic: TopicEnds) -> None:
+    def _apply_next(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
+        self._apply(partition, records)
+        self._history.observe(partition, records)
+
+    async def _ask(self, topic: TopicEnds, deadline: TombstoneDeadline) -> None:
         while True:
             self._asked.clear()
             askers, self._askers = self._askers, []
             try:
                 async with asyncio.timeout(self.question_timeout):
-                    ends = await topic.ends()
+                    ends = await self._ask_ends(topic)
             except (KafkaError, TimeoutError) as error:
                 log.warning("Kafka does not answer", topic=self.topic, reason=repr(error))
                 _answer(askers, UnreachableError(f"Kafka does not answer: {error!r}"))
+            except UnreachableError as error:
+                log.warning("this is not what was read", topic=self.topic, reason=str(error))
+                _answer(askers, error)
             else:
+                deadline.check(uptime(), ends, self._next)
                 self._answered_at = time.monotonic()
                 self._ends = ends
                 _answer(askers, ends)
@@ -247,8 +302,36 @@ class TopicFollower:
                     self.caught_up = True
                     log.info("caught up", topic=self.topic, offsets=ends)
             await asyncio.sleep(self.question_pause)
-            if self.caught_up:
+            if self.caught_up and self._doubted_at == float("-inf"):
                 await self._wait_for_askers()
+
+    async def _ask_ends(self, topic: TopicEnds) -> dict[int, int]:
+        """Ask where the topic ends, and now and then whether it is still the one that was read.
+
+        Raises:
+            KafkaError: Kafka does not answer.
+            UnreachableError: the answer does not agree with what was read.
+            HistoryChangedError: it has not done so for some time.
+        """
+        positions, markers = dict(self._next), dict(self._history.markers)
+        ends = await topic.ends()
+        now = time.monotonic()
+        doubt = find_cut(positions, ends)
+        if doubt is None and (
+            now >= self._compared_at + self.question_interval or self._doubted_at > float("-inf")
+        ):
+            times = {partition: marker.timestamp for partition, marker in markers.items()}
+            doubt = find_difference(markers, await topic.first_since(times))
+            self._compared_at = now
+        if doubt is None:
+            self._doubted_at = float("-inf")
+            return ends
+        if self._doubted_at == float("-inf"):
+            self._doubted_at = now
+        elif now >= self._doubted_at + self.confirm_within:
+            self._doubted_at = float("-inf")
+            raise HistoryChangedError(doubt)
+        raise UnreachableError(doubt)
 
     async def _wait_for_askers(self) -> None:
         try:

@@ -24,7 +24,9 @@ class RegistryReader:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self.state = RegistryState()
-        self.follower = TopicFollower(settings, topics_of(settings).registry.name, [0], self.apply)
+        self.follower = TopicFollower(
+            settings, topics_of(settings).registry.name, [0], self.apply, clear=self.clear
+        )
 
     def apply(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
         for record in records:
@@ -36,6 +38,10 @@ class RegistryReader:
                 log.error("registry record skipped", offset=record.offset, reason=str(error))
             else:
                 self.on_applied(record, applied)
+
+    def clear(self) -> None:
+        """Forget everything that was read: it is read again."""
+        self.state.clear()
 
     def on_applied(self, record: ConsumerRecord, applied: Applied) -> None:
         """Called after each record; a writer learns here what became of its own."""

@@ -57,6 +57,19 @@ def fewest_replicas(partitions: Sequence[Mapping[str, Any]]) -> int:
     return min(len(partition["replicas"]) for partition in partitions)
 
 
+async def describe_topic(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]:
+    """Read the settings of a topic.
+
+    Raises:
+        KafkaError: Kafka does not respond, or refuses.
+    """
+    (response,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    ((code, message, _, _, entries),) = response.resources
+    if code:
+        raise for_code(code)(f"topic {topic}: {message}")
+    return {entry[0]: entry[1] for entry in entries}
+
+
 async def check_topic_settings(
     admin: AIOKafkaAdminClient,
     settings: KafkaSettings,
@@ -71,24 +84,20 @@ async def check_topic_settings(
         TopicMismatchError: with a line for each setting that breaks a promise.
     """
     declared = {topic.name: topic for topic in topics.all()}
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in declared]
     in_sync = in_sync_replicas(settings.kafka_replication)
     faults: list[str] = []
     unknown: list[str] = []
-    for response in await admin.describe_configs(resources):
-        for code, message, _, name, entries in response.resources:
-            error = for_code(code)
-            if error in _NOT_AUTHORIZED:
-                unknown.append(name)
-                continue
-            if code:
-                raise error(f"topic {name}: {message}")
-            found = {entry[0]: entry[1] for entry in entries}
-            faults += [
-                deviation.text(settings.kafka_bootstrap_servers)
-                for deviation in deviations(declared[name], found, replicas[name], in_sync)
-            ]
-            _warn_of_large_segments(declared[name], found)
+    for name, topic in declared.items():
+        try:
+            found = await describe_topic(admin, name)
+        except _NOT_AUTHORIZED:
+            unknown.append(name)
+            continue
+        faults += [
+            deviation.text(settings.kafka_bootstrap_servers)
+            for deviation in deviations(topic, found, replicas[name], in_sync)
+        ]
+        _warn_of_large_segments(topic, found)
     if unknown:
         log.warning(
             "topic settings cannot be checked: allow DescribeConfigs, or compare them with "

@@ -2,13 +2,14 @@
 
 import asyncio
 import email.utils
+import itertools
 import signal
 import time
 
 import aiohttp
 
+from tests.chaos.credentials import Keeper
 from tests.chaos.installation import Service
-from tests.chaos.load import ALLOWED
 from tests.chaos.stage import NotHereError, Stage
 from tobogganing.local import debian
 from tobogganing.local.errors import LocalError
@@ -16,6 +17,8 @@ from tobogganing.local.errors import LocalError
 JUMP = (600.0, 200_000.0)
 """Seconds: at least and at most. Beyond a day, tokens end."""
 STAY = 3.0
+SWEPT = 62.0
+"""Seconds after which a gateway has looked for registry records that have ended."""
 CLOCK_READ = 1
 """Seconds after which libfaketime looks again."""
 PATIENCE = 10.0
@@ -24,9 +27,11 @@ PATIENCE = 10.0
 async def gateway_clock_jumps(stage: Stage) -> None:
     """A gateway's clock goes far ahead, then far back, then right again.
 
-    Samples may then seem to come from the future (400), and tokens not to be valid (401).
+    No answer may change by that, and no credential: tokens are revoked and keys rotated at both
+    gateways meanwhile, and checked at both.
     """
     gateway = stage.chance.choice(stage.installation.gateways)
+    urls = [each.url for each in stage.installation.gateways]
     offset = gateway.folder / "clock"
     offset.write_text("+0")
     gateway.extra = {
@@ -39,16 +44,24 @@ async def gateway_clock_jumps(stage: Stage) -> None:
     try:
         await gateway.member.restart(signal.SIGTERM)
         await stage.installation.until_ready(gateway)
-        stage.load.allowed = ALLOWED | {400, 401}
         ahead, behind = stage.chance.uniform(*JUMP), stage.chance.uniform(*JUMP)
-        for seconds in (ahead, -behind, 0.0):
-            offset.write_text(f"{seconds:+.0f}")
-            await _shows(gateway, seconds)
-            stage.tell(f"{gateway.member.name} is {seconds:+.0f} s off")
-            await asyncio.sleep(STAY)
+        async with aiohttp.ClientSession() as http:
+            keeper = Keeper(stage.model.credentials, http)
+            for seconds, stay in ((ahead, SWEPT), (-behind, STAY), (0.0, STAY)):
+                offset.write_text(f"{seconds:+.0f}")
+                await _shows(gateway, seconds)
+                stage.tell(f"{gateway.member.name} is {seconds:+.0f} s off")
+                for here, there in itertools.permutations(urls):
+                    await keeper.change(here, there)
+                await keeper.check(urls)
+                await asyncio.sleep(stay)
+                await keeper.check(urls)
     finally:
         gateway.extra = {}
     await gateway.member.restart(signal.SIGTERM)
+    await stage.installation.until_ready(gateway)
+    async with aiohttp.ClientSession() as http:
+        await Keeper(stage.model.credentials, http).check(urls)
 
 
 def _library() -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from contract.frame import partition_of
+from tests.chaos.credential_model import CredentialModel
 from tests.chaos.scrape import Ledger, Scrape
 
 
@@ -69,6 +70,8 @@ class Model:
         """Submissions that may have reached Kafka, by partition, each attempt for itself."""
         self.bad_frames: Counter[int] = Counter()
         """Frames that cannot be read, put there by a fault, by partition."""
+        self.credentials = CredentialModel()
+        """Credentials that no agent reports with."""
         self._partitions = partitions
         self._seen: dict[str, dict[str, int]] = {}
         self._counted: dict[str, dict[int, Ledger]] = {}

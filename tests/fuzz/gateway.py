@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from contract.kinds import CLIENT, HEADEND
 from contract.registry import RECORD_VERSION, RELAY, RegistryRecord, encode_record, hash_api_key
 from gateway.app import Gateway
+from gateway.cluster_time import ClusterTime
 from gateway.link import Appended
 from gateway.settings import GatewaySettings
 from service.http import Application, build_app
@@ -36,6 +37,8 @@ class _Confirming:
 
     def __init__(self, *_: Any) -> None:
         self._offsets = itertools.count()
+        self.time = ClusterTime()
+        self.time.observe("broker", time.time_ns() // 1_000_000, 0.0)
 
     async def ready(self) -> None:
         return

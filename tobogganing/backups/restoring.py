@@ -3,6 +3,7 @@
 Every step may be done again: what is there already is left alone.
 """
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +14,8 @@ from service.settings import KafkaSettings
 from tobogganing.backups.file import Backup
 from tobogganing.backups.known import KnownRegistry, KnownRows
 from tobogganing.backups.standing import Tally, begun, of_record, of_row
-from tobogganing.backups.target import look, require_no_processor
-from tobogganing.backups.writing import now_ms, write_registry, write_rows
+from tobogganing.backups.target import require_no_processor
+from tobogganing.backups.writing import write_registry, write_rows
 from tobogganing.local.progress import Progress
 
 
@@ -54,12 +55,9 @@ async def restore(
     """
     done = Restored()
     if not only_check:
-        found = await look(settings)
         if rows:
-            await require_no_processor(settings, found)
-        done.records_written = await write_registry(
-            settings, backup, found.generations_end, progress
-        )
+            await require_no_processor(settings)
+        done.records_written = await write_registry(settings, backup, progress)
         if rows:
             done.rows_written = await write_rows(settings, backup, progress)
     await _compare_registry(settings, backup, done.records, progress)
@@ -71,11 +69,11 @@ async def restore(
 async def _compare_registry(
     settings: KafkaSettings, backup: Backup, tally: Tally, progress: Progress
 ) -> None:
-    known = await KnownRegistry.of(settings)
+    known, now = await KnownRegistry.of(settings), time.time_ns() // 1_000_000
     for entry in backup.records():
         record = decode_record(bytes(entry.value))
         held = known.held(entry.key.encode())
-        tally.add(entry.key, of_record(record, held, now_ms()))
+        tally.add(entry.key, of_record(record, held, now))
         progress.add(1)
 
 

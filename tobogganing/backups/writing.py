@@ -1,7 +1,5 @@
 """Writing what is missing."""
 
-import itertools
-import time
 from collections.abc import Callable, Iterable, Iterator
 
 from contract.frame import partition_of
@@ -18,34 +16,26 @@ from tobogganing.local.progress import Progress
 
 CHUNK = 5_000
 """Records that are acknowledged before more are sent."""
-PADDING = b"padding"
-"""Key of tombstones that only take offsets of the registry topic; they remove nothing."""
 
 
-async def write_registry(
-    settings: KafkaSettings, backup: Backup, generations_end: int, progress: Progress
-) -> int:
-    """Write the records that are missing, at offsets behind every generation that is known.
+async def write_registry(settings: KafkaSettings, backup: Backup, progress: Progress) -> int:
+    """Write the records that are missing, also those whose time is over.
 
-    A generation is the offset of a registration's first record, and the higher one is the later
-    one: a registration that is made here afterwards must not seem older than what it replaces.
-    The installation's rows know some, up to `generations_end`.
+    That is for gateways to decide, by the cluster's time: by this machine's clock a revoked token
+    might come back.
     """
     known = await KnownRegistry.of(settings)
-    end = max(backup.heading.registry_end, generations_end)
-    padding = itertools.repeat((PADDING, None, NO_HEADERS), max(0, end - known.end))
 
     def missing() -> Iterator[ChangelogRecord]:
         for entry in backup.records():
             record, key = decode_record(bytes(entry.value)), entry.key.encode()
             held = known.held(key)
-            if of_record(record, held, now_ms()) is Standing.MISSING:
+            if of_record(record, held, now=0) is Standing.MISSING:
                 yield key, encode_record(succeeding(record, held)), NO_HEADERS
             else:
                 progress.add(1)
 
     async with _Topic(settings, topics_of(settings).registry.name) as topic:
-        await topic.write(padding, lambda _: 0)
         return await topic.write(missing(), lambda _: 0, progress)
 
 
@@ -103,8 +93,3 @@ def _chunks(records: Iterable[ChangelogRecord]) -> Iterator[list[ChangelogRecord
             chunk = []
     if chunk:
         yield chunk
-
-
-def now_ms() -> int:
-    """The time as records have it: milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000

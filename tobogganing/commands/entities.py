@@ -1,5 +1,6 @@
 """`tobogganing clients|headends|clusters|relays …`: what is registered, one by one."""
 
+import secrets
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from tobogganing.commands.access import Access, with_admin
 from tobogganing.commands.answers import note, show
 from tobogganing.commands.nouns import NOUNS, Noun, Option, id_of, option, text_of
 from tobogganing.commands.tables import Table
+from tobogganing.local.errors import LocalError
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
@@ -25,9 +27,14 @@ def _with(options: tuple[Option, ...], command: Callable[..., None]) -> Callable
 
 def _add(noun: Noun) -> click.Command:
     def add(access: Access, as_json: bool, name: str, id: str | None, **options: Any) -> None:
-        body = _given({"name": name, noun.id_field: id, **options})
+        # Made up here, and once: an attempt that is repeated registers nothing twice.
+        known = id or f"{noun.kind}-{secrets.token_hex(8)}"
+        body = _given({"name": name, noun.id_field: known, **options})
         with access.manager() as manager:
-            answer = manager.ask("POST", f"{noun.path}/register", body=body)
+            try:
+                answer = manager.ask("POST", f"{noun.path}/register", body=body)
+            except LocalError as error:
+                raise LocalError(f"{error}. The id was {known}") from None
         show(answer, as_json)
         if noun.has_key and sys.stdout.isatty():
             note("The key is shown this once.")

@@ -1,9 +1,17 @@
-"""Broker clocks for tests that are about something else."""
+"""Clocks of brokers for tests that are about something else."""
 
 import time
 from collections.abc import Iterable
 
 from gateway.clock import BrokerClock
+from gateway.cluster_time import ClusterTime
+
+
+def cluster_time() -> ClusterTime:
+    """A cluster whose brokers have the time of this machine."""
+    made = ClusterTime()
+    made.observe("broker", time.time_ns() // 1_000_000, 0.0)
+    return made
 
 
 def taught_clock(partitions: Iterable[int]) -> BrokerClock:

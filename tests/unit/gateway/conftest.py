@@ -22,6 +22,7 @@ from gateway.auth import TokenEndpoint
 from gateway.batch import Batches
 from gateway.capacity import Capacity
 from gateway.certificates import CertificateEndpoints, Certificates, load_authority
+from gateway.cluster_time import ClusterTime
 from gateway.collection import COLLECTIONS
 from gateway.credentials import Credentials
 from gateway.direct import DirectSubmissions
@@ -49,7 +50,7 @@ from service.requests import RequestMetrics
 from service.rotating import RotatingTokens
 from service.settings import Secret
 from service.slices import Slices
-from tests.unit.gateway.clocks import taught_clock
+from tests.unit.gateway.clocks import cluster_time, taught_clock
 from tests.unit.gateway.raw_http import listening
 from tobogganing.certificate import authority
 from tobogganing.local.secrets import provide_signing_keys
@@ -88,6 +89,7 @@ class MemoryTopic:
     at_once: bool = True
     loses: bool = False
     grown: asyncio.Event = field(default_factory=asyncio.Event)
+    time: ClusterTime = field(default_factory=cluster_time)
 
     async def until(self, count: int) -> None:
         """Wait until the topic has so many records."""
@@ -231,7 +233,8 @@ async def api(
     shutil.copytree(settings.signing_keys_dir, tmp_path / "keys")
     keys = SigningKeys(KeyFolder(tmp_path / "keys"), registry, settings.token_lifetime)
     await keys.refresh(time.monotonic() + 5)
-    tokens = Tokens(keys, settings.token_issuer, settings.token_audience, settings.token_lifetime)
+    now, lifetime = registry.time.seconds, settings.token_lifetime
+    tokens = Tokens(keys, settings.token_issuer, settings.token_audience, lifetime, now)
     submissions = MemorySubmissions()
     publisher = Publisher(
         "submissions",
@@ -252,14 +255,23 @@ async def api(
     envelopes, slices = Envelopes(registry.state, 4), Slices()
     endpoints = {
         kind: Submissions(
-            kind, settings, credentials, publisher, metrics, limits, requests, envelopes, slices
+            kind,
+            settings,
+            credentials,
+            publisher,
+            metrics,
+            limits,
+            requests,
+            envelopes,
+            slices,
+            now,
         )
         for kind in KINDS.values()
     }
     routes = [
         *(endpoint.route() for endpoint in endpoints.values()),
         Batches(
-            settings, registry, credentials, publisher, metrics, limits, envelopes, slices
+            settings, registry, credentials, publisher, metrics, limits, envelopes, slices, now
         ).route(),
         *Registrations(
             settings, registry, credentials, certificates, capacity, audit, metrics

@@ -377,7 +377,7 @@ async def test_who_becomes_known_in_the_middle_of_a_batch_keeps_the_order() -> N
         json.dumps([item("x-1", metrics={"bytes_sent": n}) for n in range(600)]).encode(), 0.0
     )
     assert isinstance(items, list)
-    cargo = Cargo(items, None, envelopes)
+    cargo = Cargo(items, None, envelopes, lambda: 0.0)
     sorting = asyncio.create_task(cargo.sort())
     await asyncio.sleep(0)
     record = record_of(CLIENT)

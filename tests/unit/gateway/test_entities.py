@@ -226,7 +226,7 @@ async def test_no_headend_comes_into_a_cluster_whose_removal_was_not_read_yet(ap
     cluster = api.registry.get("cluster", "k-1")
     assert cluster is not None
     api.topic.at_once = False
-    gone = replace(removed(cluster), revision=2)
+    gone = replace(removed(cluster, 2**50), revision=2)
     await api.topic.send("registry", encode_record(gone), partition=0, key=gone.key)
     written = len(api.topic.records)
     body = {"name": "h", "cluster_id": "k-1", "headend_id": "h-1"}

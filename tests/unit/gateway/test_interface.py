@@ -97,7 +97,10 @@ async def test_a_submission_is_in_a_frame_of_its_partition(
         "ignored": ["zulu"],
     }
     (submission,) = frame.submissions
-    assert (submission.kind, submission.id, submission.generation) == ("client", "c-1", 1)
+    record = api.registry.get("client", "c-1")
+    assert record is not None
+    registered = ("client", "c-1", record.generation)
+    assert (submission.kind, submission.id, submission.generation) == registered
     assert submission.labels == {"type": "docker", "name": "Laptop", "headless": "true"}
     assert submission.metrics == {"bytes_sent": 1000}
     assert submission.timestamp == 5

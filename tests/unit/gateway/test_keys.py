@@ -50,7 +50,7 @@ def soon() -> float:
 @pytest.fixture
 def folder(tmp_path: Path) -> KeyFolder:
     keys = KeyFolder(tmp_path / "keys")
-    keys.create(after="")
+    keys.create(after="", now=time.time())
     return keys
 
 
@@ -109,7 +109,7 @@ async def test_a_key_is_published_before_it_is_used(
 async def test_of_several_new_keys_the_last_by_name_is_published(
     settings: GatewaySettings, registry_topic: MemoryTopic, folder: KeyFolder
 ) -> None:
-    last = folder.create(after="3000")
+    last = folder.create(after="3000", now=time.time())
     assert last > "3000"
     keys = gateway(settings, registry_topic, folder)
     await keys.refresh(soon())
@@ -161,7 +161,7 @@ async def test_a_gateway_without_the_newer_key_signs_until_the_old_one_ends(
     behind = gateway(settings, registry_topic, folder)
     await behind.refresh(soon())
     other = KeyFolder(tmp_path / "other")
-    other.create(after=folder.load()[-1].name)
+    other.create(after=folder.load()[-1].name, now=time.time())
     await gateway(settings, registry_topic, other).refresh(soon())
     await behind.refresh(soon())
     signer = behind.signer()
@@ -218,12 +218,12 @@ async def test_where_all_files_are_gone_it_goes_on(
 
 def test_names_go_on_whatever_the_clock_says(folder: KeyFolder) -> None:
     (first,) = (key.name for key in folder.load())
-    later = [folder.create(after="9999")]
+    later = [folder.create(after="9999", now=time.time())]
     for _ in range(3):
-        later.append(folder.create(after=later[-1]))
+        later.append(folder.create(after=later[-1], now=time.time()))
     assert [first, *later] == sorted({first, *later})
     assert [key.name for key in folder.load()] == [first, *later]
-    assert folder.create(after=first) != first
+    assert folder.create(after=first, now=time.time()) != first
     modes = {stat.S_IMODE(file.stat().st_mode) for file in folder.folder.iterdir()}
     assert modes == {0o600}
 
@@ -502,13 +502,13 @@ async def test_a_rotation_that_came_too_late_says_so(
     await keys.refresh(soon())
     before = signing(keys)
     other = KeyFolder(tmp_path / "other")
-    other.create(after="9999")
+    other.create(after="9999", now=time.time())
     newer = gateway(settings, registry_topic, other)
     create, loop = folder.create, asyncio.get_running_loop()
 
-    def create_late(after: str) -> str:
+    def create_late(after: str, now: float) -> str:
         asyncio.run_coroutine_threadsafe(newer.refresh(soon()), loop).result(5)
-        return create(after)
+        return create(after, now)
 
     folder.create = create_late  # type: ignore[method-assign]
     assert await keys.create(soon()) is None

@@ -72,7 +72,7 @@ async def test_it_is_asked_for_as_long_as_it_lasts(
     monkeypatch.setattr(module, "PAUSE", 0.01)
     monkeypatch.setattr(module, "ASK_AFTER", 0.05)
     asked = asyncio.Semaphore(0)
-    task = asyncio.create_task(pulse(silence, asked.release))
+    task = asyncio.create_task(pulse(lambda: silence.seconds() >= module.ASK_AFTER, asked.release))
     async with asyncio.timeout(5):
         silence.sent(asyncio.get_running_loop().time() - 1.0)
         for _ in range(3):
@@ -82,7 +82,7 @@ async def test_it_is_asked_for_as_long_as_it_lasts(
 
 async def test_it_is_asked_for_at_once_at_a_start() -> None:
     asked = asyncio.Event()
-    task = asyncio.create_task(pulse(Silence(), asked.set))
+    task = asyncio.create_task(pulse(lambda: Silence().seconds() >= module.ASK_AFTER, asked.set))
     async with asyncio.timeout(module.PAUSE / 2):
         await asked.wait()
     task.cancel()

@@ -42,9 +42,31 @@ async def test_an_addition_is_there_once_it_returns(
     assert await registry.add(client("one"), soon())
     record = registry.get("client", "c")
     assert record is not None
-    assert (record.name, record.generation) == ("one", 0)
+    assert record.name == "one"
     assert not await registry.add(client("two"), soon())
     assert len(registry_topic.records) == 1
+
+
+async def test_every_registration_has_an_incarnation_of_its_own_and_a_later_one_a_greater(
+    settings: GatewaySettings, registry_topic: MemoryTopic
+) -> None:
+    """Whatever the brokers' clocks say, and also within one millisecond."""
+    registry, given = writer(settings, registry_topic), []
+    for number in range(300):
+        assert await registry.add(replace(client("x"), id=f"c-{number}"), soon())
+        record = registry.get("client", f"c-{number}")
+        assert record is not None
+        given.append(record.generation)
+    assert len(set(given)) == 300
+    assert max(filter(None, given)) < 2**53, "a double holds it"
+    registry_topic.time.earliest_ms = registry_topic.time.latest_ms = lambda: 5  # type: ignore[method-assign]
+    base = registry.get("client", "c-0")
+    assert base is not None
+    assert await registry.change(base, replace(base, removed=True), soon())
+    assert await registry.add(replace(client("again"), id="c-0"), soon())
+    again = registry.get("client", "c-0")
+    assert again is not None
+    assert (again.generation or 0) > (base.generation or 0)
 
 
 async def test_thousands_at_once(settings: GatewaySettings, registry_topic: MemoryTopic) -> None:
@@ -82,7 +104,7 @@ async def test_of_two_writers_one_wins_and_its_record_stays_the_last(
     await until_covered(registry_topic)
     assert [record.revision for record in decoded(registry_topic)] == [1, 1, 2]
     assert decoded(registry_topic)[-1].name == "a"
-    assert decoded(registry_topic)[-1].generation == 0
+    assert decoded(registry_topic)[-1].generation == decoded(registry_topic)[0].generation
     for task in healing:
         task.cancel()
 

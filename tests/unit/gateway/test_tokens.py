@@ -62,7 +62,7 @@ def key_is_known(keys: OneKey) -> None:
 @pytest.fixture(scope="module")
 def remembering(keys: OneKey) -> Tokens:
     """Tokens for tests that draw many examples."""
-    return Tokens(keys, "tobogganing", "tobogganing-manager", lifetime=HOUR)
+    return Tokens(keys, "tobogganing", "tobogganing-manager", lifetime=HOUR, now=time.time)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def signing_key(keys: OneKey) -> RSAPrivateKey:
 
 @pytest.fixture
 def tokens(keys: OneKey) -> Tokens:
-    return Tokens(keys, "tobogganing", "tobogganing-manager", lifetime=HOUR)
+    return Tokens(keys, "tobogganing", "tobogganing-manager", lifetime=HOUR, now=time.time)
 
 
 def node(id: str, kind: str = "headend") -> RegistryRecord:
@@ -250,8 +250,8 @@ def test_what_is_refused_is_not_remembered(tokens: Tokens, keys: OneKey) -> None
 
 def test_a_shorter_lifetime_holds_for_tokens_that_are_out(keys: OneKey) -> None:
     now = time.time()
-    text = Tokens(keys, "i", "a", 24 * HOUR).issue(node("h"), now).text
-    shorter = Tokens(keys, "i", "a", HOUR)
+    text = Tokens(keys, "i", "a", 24 * HOUR, time.time).issue(node("h"), now).text
+    shorter = Tokens(keys, "i", "a", HOUR, time.time)
     shorter.verify(text, now + HOUR - 1)
     with pytest.raises(ExpiredError):
         shorter.verify(text, now + HOUR + LEEWAY + 1)

@@ -1,0 +1,10 @@
+"""A gateway that looks for records to drop more often than once a minute: for `python -m`."""
+
+import runpy
+
+from gateway.registry import RegistryWriter
+
+RegistryWriter.sweep_interval = 0.2
+
+if __name__ == "__main__":
+    runpy.run_module("gateway", run_name="__main__", alter_sys=True)

@@ -1,0 +1,100 @@
+"""The audit is true, also where Kafka confirms nothing: on a real broker that is frozen."""
+
+import asyncio
+import json
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from contract.audit import AuditRecord, decode_audit
+from service.kafka import topics_of
+from service.reader import TopicReader
+from service.settings import KafkaSettings
+from tests.integration.command_line import CommandLine
+from tests.integration.processes import Service, freeze
+from tests.integration.test_gateway import gateway, register, registered
+from tests.integration.test_tokens import until_true
+from tobogganing.local.cluster import Cluster
+
+
+def logged(service: Service) -> list[dict[str, Any]]:
+    """The audit lines of a gateway's log."""
+    lines = [json.loads(line) for line in service.log().splitlines()]
+    return [line for line in lines if line["event"] == "audit"]
+
+
+async def recorded(settings: KafkaSettings) -> list[AuditRecord]:
+    records: list[AuditRecord] = []
+    async with TopicReader(settings, topics_of(settings).audit.name, [0]) as reader:
+        await reader.read_to_end(
+            lambda _, found: records.extend(decode_audit(each.value) for each in found), {}
+        )
+    return records
+
+
+def process_of(cluster: Cluster) -> int:
+    process = cluster.brokers[0].process
+    assert process is not None
+    return process.pid
+
+
+async def test_a_change_that_never_was_is_not_said_to_be_done(
+    own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
+) -> None:
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=own_kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
+    )
+    async with gateway(settings, tmp_path, signing_keys, ANSWER_WITHIN_SECONDS="1") as service:
+        await service.ready()
+        await registered(service, "there")
+        assert [line["outcome"] for line in logged(service)] == ["attempted", "done"]
+        await asyncio.to_thread(freeze, process_of(own_kafka))
+        try:
+            answers = await asyncio.gather(
+                *(
+                    register(service, "clients", name="n", type="native", client_id=f"n-{n}")
+                    for n in range(5)
+                )
+            )
+        finally:
+            os.kill(process_of(own_kafka), signal.SIGCONT)
+        assert [answer.status_code for answer in answers] == [503] * 5
+        outcomes = Counter(line["outcome"] for line in logged(service)[2:])
+        assert outcomes == {"attempted": 5, "refused": 5}
+
+        async def is_amended() -> bool:
+            said: dict[str, list[str]] = {}
+            for record in (await recorded(settings))[1:]:
+                said.setdefault(record.request, []).append(record.outcome.value)
+            return len(said) == 5 and all(each[-1] == "refused" for each in said.values())
+
+        await until_true(is_amended)
+
+
+async def test_the_attempts_of_a_command_are_one_registration(
+    own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
+) -> None:
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=own_kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
+    )
+    async with gateway(settings, tmp_path, signing_keys, ANSWER_WITHIN_SECONDS="1") as service:
+        await service.ready()
+        await asyncio.to_thread(freeze, process_of(own_kafka))
+        try:
+            command = CommandLine(service.url)
+            adding = asyncio.create_task(command("clients", "add", "A", "--type", "native"))
+
+            async def is_repeated() -> bool:
+                lines = logged(service)
+                return [line["outcome"] for line in lines].count("attempted") >= 2
+
+            await until_true(is_repeated)
+        finally:
+            os.kill(process_of(own_kafka), signal.SIGCONT)
+        ended = await adding
+        targets = {line["target"] for line in logged(service)}
+        assert len(targets) == 1
+        (target,) = targets
+        assert target.removeprefix("client:") in ended.out + ended.err

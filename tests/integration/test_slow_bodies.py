@@ -1,0 +1,349 @@
+"""A credential that ends while a body arrives opens nothing: real gateways, raw connections.
+
+Each test sends the head of a request and a part of its body, changes what the credential rests on,
+and sends the rest.
+"""
+
+import asyncio
+import contextlib
+import gzip
+import itertools
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.settings import KafkaSettings
+from tests.integration.processes import ADMIN_TOKEN, Service
+from tests.integration.test_gateway import ADMIN, frames_of, gateway, register, registered, submit
+from tests.integration.test_identity import bearer, rotate
+from tests.integration.test_tokens import headend, jti_of, revoke, token, until_true
+from tests.integration.test_tokens import submit as submit_by_token
+
+PATIENCE = 20.0
+ACCEPTED = re.compile(
+    r'^tobogganing_manager_auth_attempts_total\{(.*result="success".*)\} (\S+)$', re.M
+)
+OLD, NEW = 4711, 4712
+"""Values that only one submission of a test has."""
+
+
+class SlowRequest:
+    """A POST whose body is held back, but for its first half; a context manager."""
+
+    def __init__(
+        self,
+        service: Service,
+        path: str,
+        headers: dict[str, str],
+        body: bytes,
+        type: str = "application/json",
+        coding: str | None = None,
+        chunked: bool = False,
+    ) -> None:
+        self._service, self._path, self._body, self._chunked = service, path, body, chunked
+        self._headers = {"host": "gateway", "content-type": type, "connection": "close", **headers}
+        if coding is not None:
+            self._headers["content-encoding"] = coding
+        if chunked:
+            self._headers["transfer-encoding"] = "chunked"
+        else:
+            self._headers["content-length"] = str(len(body))
+
+    async def __aenter__(self) -> "SlowRequest":
+        checked = await self._checked()
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._service.port)
+        lines = [f"POST {self._path} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in self._headers.items()]
+        self._writer.write("\r\n".join([*lines, "", ""]).encode())
+        self._half = len(self._body) // 2
+        self._write(self._body[: self._half])
+
+        async def is_checked() -> bool:
+            return await self._checked() > checked
+
+        await until_true(is_checked)
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        self._writer.close()
+
+    async def answer(self) -> tuple[int, dict[str, Any]]:
+        """Send the rest of the body; return the status and the JSON of the response."""
+        self._write(self._body[self._half :])
+        if self._chunked:
+            self._writer.write(b"0\r\n\r\n")
+        async with asyncio.timeout(PATIENCE):
+            response = await self._reader.read()
+        head, _, content = response.partition(b"\r\n\r\n")
+        return int(head.split()[1]), json.loads(content)
+
+    def _write(self, piece: bytes) -> None:
+        self._writer.write(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece)
+
+    async def _checked(self) -> float:
+        """Number of credentials that the gateway has accepted, but for its scrapes'."""
+        scrape = (await self._service.scrape()).text
+        found = ACCEPTED.findall(scrape)
+        return sum(float(value) for labels, value in found if "metrics_token" not in labels)
+
+
+@pytest.fixture
+async def pair(
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
+) -> AsyncIterator[list[Service]]:
+    """Two gateways on one Kafka, which read their ADMIN_TOKEN from a file."""
+    (tmp_path / "admin").write_text(ADMIN_TOKEN)
+    extra = {"ADMIN_TOKEN": "", "ADMIN_TOKEN_FILE": str(tmp_path / "admin")}
+    async with contextlib.AsyncExitStack() as stack:
+        services = [
+            await stack.enter_async_context(
+                gateway(kafka_settings, tmp_path, signing_keys, **extra)
+            )
+            for _ in range(2)
+        ]
+        for service in services:
+            await service.ready()
+        yield services
+
+
+def one(value: int) -> bytes:
+    return json.dumps({"metrics": {"bytes_sent": value}}).encode()
+
+
+def backlog(value: int) -> bytes:
+    samples = [{"metrics": {"bytes_sent": value}, "timestamp": 1_700_000_000.5}]
+    return json.dumps({"samples": samples}).encode()
+
+
+FORMS: dict[str, dict[str, Any]] = {
+    "plain": {"body": one(OLD)},
+    "chunked": {"body": one(OLD), "chunked": True},
+    "gzip": {"body": gzip.compress(one(OLD)), "coding": "gzip"},
+    "backlog": {"body": backlog(OLD)},
+}
+"""Submissions that go past the fast path."""
+
+
+def item(id: str, value: int) -> dict[str, Any]:
+    return {"client_id": id, "metrics": {"bytes_sent": value}}
+
+
+def batch_forms(id: str) -> dict[str, dict[str, Any]]:
+    items = [item(id, OLD)]
+    return {
+        "array": {"body": json.dumps(items).encode()},
+        "lines": {"body": json.dumps(items[0]).encode() + b"\n", "type": "application/x-ndjson"},
+        "gzip": {"body": gzip.compress(json.dumps(items).encode()), "coding": "gzip"},
+    }
+
+
+async def until_refused(service: Service, id: str, headers: dict[str, str]) -> None:
+    async def is_refused() -> bool:
+        return (await submit(service, id, headers, 1)).status_code == 401
+
+    await until_true(is_refused)
+
+
+async def until_known(service: Service, id: str, headers: dict[str, str], value: int) -> None:
+    async def is_known() -> bool:
+        return (await submit(service, id, headers, value)).status_code == 200
+
+    await until_true(is_known)
+
+
+async def until_token_refused(service: Service, id: str, text: str) -> None:
+    async def is_refused() -> bool:
+        return await submit_by_token(service, id, text) == 401
+
+    await until_true(is_refused)
+
+
+async def submitted(settings: KafkaSettings) -> set[float]:
+    """Every value that any submission of the topic has."""
+    frames = (await frames_of(settings)).values()
+    return {
+        value
+        for frame, _ in frames
+        for each in frame.submissions
+        for value in each.metrics.values()
+    }
+
+
+def metrics_path(id: str, collection: str = "clients") -> str:
+    return f"/api/v1/{collection}/{id}/metrics"
+
+
+async def test_a_key_that_is_rotated_while_the_body_arrives_is_refused(
+    pair: list[Service], kafka_settings: KafkaSettings
+) -> None:
+    for form, there in itertools.product(FORMS, pair):
+        id = f"c-{form}-{there.port}"
+        old = await registered(pair[0], id)
+        async with SlowRequest(pair[0], metrics_path(id), old, **FORMS[form]) as request:
+            assert (await rotate(there, id, old)).status_code == 200
+            await until_refused(pair[0], id, old)
+            assert (await request.answer())[0] == 401
+    assert OLD not in await submitted(kafka_settings)
+
+
+async def test_a_key_that_stays_valid_for_a_while_is_accepted(pair: list[Service]) -> None:
+    """A check by the record as it is now must not refuse what that record still allows."""
+    for form in FORMS:
+        id = f"c-{form}"
+        old = await registered(pair[0], id)
+        async with SlowRequest(pair[0], metrics_path(id), old, **FORMS[form]) as request:
+            answer = await rotate(pair[1], id, old, overlap_seconds=600)
+            await until_known(pair[0], id, bearer(answer.json()["new_api_key"]), 1)
+            assert (await request.answer())[0] == 200
+
+
+async def test_a_key_whose_overlap_ends_while_the_body_arrives_is_refused(
+    pair: list[Service], kafka_settings: KafkaSettings
+) -> None:
+    old = await registered(pair[0], "c")
+    assert (await rotate(pair[0], "c", old, overlap_seconds=1)).status_code == 200
+    async with SlowRequest(pair[0], metrics_path("c"), old, one(OLD)) as request:
+        await until_refused(pair[0], "c", old)
+        assert (await request.answer())[0] == 401
+    assert OLD not in await submitted(kafka_settings)
+
+
+async def test_the_key_of_a_removed_client_never_writes_into_the_next_one_of_its_id(
+    pair: list[Service], kafka_settings: KafkaSettings
+) -> None:
+    for form, there in itertools.product(FORMS, pair):
+        id = f"c-{form}-{there.port}"
+        old = await registered(pair[0], id)
+        async with SlowRequest(pair[0], metrics_path(id), old, **FORMS[form]) as request:
+            answer = await there.http.delete(f"/api/v1/clients/{id}", headers=ADMIN)
+            assert answer.status_code == 200
+            new = await registered(there, id)
+            await until_known(pair[0], id, new, NEW)
+            assert (await request.answer())[0] == 401
+    values = await submitted(kafka_settings)
+    assert NEW in values
+    assert OLD not in values
+
+
+async def test_a_body_that_ends_before_the_removal_is_known_stays_with_its_own_registration(
+    pair: list[Service], kafka_settings: KafkaSettings
+) -> None:
+    """Whatever the answer, of a gateway that has or has not heard of the removal yet."""
+    for number in range(10):
+        id = f"c-{number}"
+        old = await registered(pair[0], id)
+        async with SlowRequest(pair[0], metrics_path(id), old, one(OLD)) as request:
+            await pair[1].http.delete(f"/api/v1/clients/{id}", headers=ADMIN)
+            new = await registered(pair[1], id)
+            assert (await request.answer())[0] in (200, 401)
+        assert (await submit(pair[1], id, new, NEW)).status_code == 200
+    incarnations: dict[float, dict[str, int]] = {OLD: {}, NEW: {}}
+    for frame, _ in (await frames_of(kafka_settings)).values():
+        for each in frame.submissions:
+            if not each.removed:
+                incarnations[each.metrics["bytes_sent"]][each.id] = each.generation
+    assert all(old < incarnations[NEW][id] for id, old in incarnations[OLD].items())
+
+
+async def test_a_relay_that_is_removed_or_rotated_while_its_batch_arrives_is_refused(
+    pair: list[Service], kafka_settings: KafkaSettings
+) -> None:
+    await registered(pair[0], "c")
+    for form, change in itertools.product(batch_forms("c"), ("removed", "rotated")):
+        id = f"ey.{form}.{change}"  # it has the dots of a token
+        answer = await register(pair[0], "relays", name="R", relay_id=id, scope="all")
+        relay = bearer(answer.json()["api_key"])
+        good = json.dumps([item("c", NEW)]).encode()
+        async with SlowRequest(pair[0], "/api/v1/metrics", relay, good) as request:
+            assert (await request.answer())[0] == 200
+        slow = SlowRequest(pair[0], "/api/v1/metrics", relay, **batch_forms("c")[form])
+        async with slow as request:
+            if change == "removed":
+                answer = await pair[0].http.delete(f"/api/v1/relays/{id}", headers=ADMIN)
+            else:
+                answer = await pair[0].http.post(f"/api/v1/relays/{id}/rotate-key", headers=ADMIN)
+            assert answer.status_code == 200
+            assert (await request.answer())[0] == 401
+    assert OLD not in await submitted(kafka_settings)
+
+
+async def test_a_token_that_is_revoked_while_the_body_arrives_is_refused(
+    pair: list[Service], kafka_settings: KafkaSettings
+) -> None:
+    for id in ("by-jti", "by-node", "by-key"):
+        text = await token(pair[0], id, await headend(pair[0], id))
+        body = json.dumps({"metrics": {"cpu_usage": OLD}}).encode()
+        path = metrics_path(id, "headends")
+        async with SlowRequest(pair[0], path, bearer(text), body) as request:
+            if id == "by-jti":
+                answer = await revoke(pair[1], ADMIN, jti=jti_of(text))
+            elif id == "by-node":
+                answer = await revoke(pair[1], ADMIN, node_id=id, node_type="headend")
+            else:
+                answer = await pair[1].http.post(f"/api/v1/headends/{id}/rotate-key", headers=ADMIN)
+            assert answer.status_code == 200
+            await until_token_refused(pair[0], id, text)
+            assert (await request.answer())[0] == 401
+    assert OLD not in await submitted(kafka_settings)
+
+
+async def test_a_token_that_expires_while_the_body_arrives_is_refused(
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
+) -> None:
+    extra = {"TOKEN_EXPIRY_HOURS": str(2 / 3600)}
+    async with gateway(kafka_settings, tmp_path, signing_keys, **extra) as service:
+        await service.ready()
+        text = await token(service, "h", await headend(service, "h"))
+        body = json.dumps({"metrics": {"cpu_usage": OLD}}).encode()
+        async with SlowRequest(
+            service, metrics_path("h", "headends"), bearer(text), body
+        ) as request:
+            await until_token_refused(service, "h", text)
+            assert (await request.answer())[0] == 401
+
+
+async def test_an_admin_token_that_is_replaced_while_the_body_arrives_changes_nothing(
+    pair: list[Service], tmp_path: Path
+) -> None:
+    await registered(pair[0], "c")
+    bodies = {
+        "/api/v1/clients/register": {"name": "n", "type": "native", "client_id": "n"},
+        "/api/v1/clients/c/rotate-key": {"overlap_seconds": 60},
+        "/api/v1/auth/revoke": {"node_id": "c", "node_type": "client"},
+    }
+    async with contextlib.AsyncExitStack() as stack:
+        requests = [
+            await stack.enter_async_context(
+                SlowRequest(pair[0], path, ADMIN, json.dumps(body).encode())
+            )
+            for path, body in bodies.items()
+        ]
+        (tmp_path / "admin").write_text("another-admin-token-of-the-tests")
+
+        async def is_replaced() -> bool:
+            return (await pair[0].http.get("/api/v1/clients/c", headers=ADMIN)).status_code == 401
+
+        await until_true(is_replaced)
+        answers = [(await request.answer())[0] for request in requests]
+    assert answers == [401, 401, 401]
+    fresh = bearer("another-admin-token-of-the-tests")
+    assert (await pair[0].http.get("/api/v1/clients/n", headers=fresh)).status_code == 404
+    shown = (await pair[0].http.get("/api/v1/clients/c", headers=fresh)).json()
+    assert "old_keys_valid_until" not in shown
+
+
+async def test_a_key_whose_overlap_ends_does_not_rotate_its_successor(
+    pair: list[Service],
+) -> None:
+    old = await registered(pair[0], "c")
+    answer = await rotate(pair[0], "c", old, overlap_seconds=1)
+    new = bearer(answer.json()["new_api_key"])
+    body = json.dumps({"overlap_seconds": 0}).encode()
+    async with SlowRequest(pair[0], "/api/v1/clients/c/rotate-key", old, body) as request:
+        await until_refused(pair[0], "c", old)
+        assert (await request.answer())[0] == 401
+    assert (await submit(pair[0], "c", new, 1)).status_code == 200

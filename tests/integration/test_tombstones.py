@@ -1,0 +1,76 @@
+"""A follower that was cut off while Kafka dropped a tombstone reads its topic from the start."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+from aiokafka import ConsumerRecord
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from contract.position import Position
+from service.kafka import administration, ensure_topics, topics_of
+from service.reader import TopicReader
+from service.settings import KafkaSettings
+from tests.integration.processes import Service, freeze, row_writer
+from tobogganing.local.cluster import Cluster
+from tobogganing.local.install import Install
+
+REMOVED, OTHER = "client:c-1", "client:c-2"
+KEPT = 10
+"""Seconds that tombstones stay; a follower has half of it."""
+COMPACTED_AT_ONCE = {
+    "delete.retention.ms": str(KEPT * 1000),
+    "min.compaction.lag.ms": "0",
+    "min.cleanable.dirty.ratio": "0",
+    "segment.ms": "100",
+}
+
+
+async def test_an_exporter_that_slept_through_a_tombstone_shows_nothing_that_is_gone(
+    kafka_install: Install, tmp_path: Path
+) -> None:
+    cluster = Cluster(
+        tmp_path / "kafka", kafka_install, properties=lambda _: {"log.cleaner.backoff.ms": 100}
+    )
+    await cluster.start()
+    settings = KafkaSettings(kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_partitions=1)
+    declared = topics_of(settings).entity_state
+    topic = declared.name
+    try:
+        await ensure_topics(settings)
+        values = declared.settings | COMPACTED_AT_ONCE
+        async with administration(settings) as admin:
+            await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, values)])
+        exporter = Service("exporter", settings, tmp_path)
+        async with exporter, row_writer(settings) as rows:
+            await rows.row(REMOVED, 0, labels={"name": "gone"}, metrics={"bytes_sent": 1})
+            await rows.ledger(0, 0, read=1, applied=1)
+            await exporter.ready()
+            assert 'client_id="c-1"' in (await exporter.scrape("0-0-0")).text
+
+            await asyncio.to_thread(freeze, exporter.pid)
+            await rows.tombstone(REMOVED, Position(0, 0))
+            async with asyncio.timeout(90):
+                offset = 0
+                while any(record.key == REMOVED.encode() for record in await _all(settings, topic)):
+                    offset += 1  # what is written last is never compacted
+                    await rows.row(OTHER, offset, metrics={"bytes_sent": 1})
+            await rows.ledger(0, offset, read=offset + 1, applied=offset + 1)
+            exporter.send(signal.SIGCONT)
+            assert await exporter.ended(30) == 70
+            assert "Kafka keeps tombstones for 10 s" in exporter.faults()[-1]
+
+            await exporter.start()
+            await exporter.ready()
+            shown = (await exporter.scrape(f"0-{offset}-0")).text
+            assert 'client_id="c-2"' in shown
+            assert 'client_id="c-1"' not in shown
+    finally:
+        await cluster.stop()
+
+
+async def _all(settings: KafkaSettings, topic: str) -> list[ConsumerRecord]:
+    found: list[ConsumerRecord] = []
+    async with TopicReader(settings, topic, [0]) as reader:
+        await reader.read_to_end(lambda _, records: found.extend(records), {})
+    return found
