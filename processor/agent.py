@@ -17,7 +17,7 @@ from processor.anomaly_log import AnomalyLog
 from processor.batch import PartitionBatch, Record
 from processor.fold import fold
 from processor.heartbeat import Heartbeat
-from processor.holes import FirstOffset, check_hole
+from processor.holes import LookAhead, check_hole
 from processor.metrics import ProcessorMetrics
 from processor.ownership import Ownership
 from processor.stops import Stops
@@ -40,7 +40,7 @@ class Agent:
         table: StateTable,
         ownership: Ownership,
         heartbeat: Heartbeat,
-        first_offset: FirstOffset,
+        look_ahead: LookAhead,
         stops: Stops,
         anomalies: AnomalyLog,
         metrics: ProcessorMetrics,
@@ -48,7 +48,7 @@ class Agent:
         self._table = table
         self._ownership = ownership
         self._heartbeat = heartbeat
-        self._first_offset = first_offset
+        self._look_ahead = look_ahead
         self._stops = stops
         self._anomalies = anomalies
         self._metrics = metrics
@@ -111,7 +111,7 @@ class Agent:
         if batch is None:
             batch = PartitionBatch(self._table.store.partitions[record.partition])
             batches[record.partition] = batch
-        await check_hole(batch.ledger, record.partition, record.offset, self._first_offset)
+        await check_hole(batch.ledger, record.partition, record.offset, self._look_ahead)
         letters = len(batch.dead_letters)
         fold(batch, record, self._table.settings.kafka_partitions)
         if len(batch.dead_letters) > letters:
