@@ -28,6 +28,8 @@ TAKE = 200
 """Most frames in a batch."""
 WITHIN = 0.02
 """Seconds that a batch waits for more frames."""
+LETTERS = 1_000
+"""Dead letters that are written within one deadline: a frame may bring any number."""
 TURN = 0.005
 """Seconds of folding after which others get their turn; each turn costs about 20 us."""
 
@@ -121,8 +123,9 @@ class Agent:
         letters = [letter for batch in batches.values() for letter in batch.dead_letters]
         if letters:
             self._metrics.dead_letters.inc(len(letters))
-            async with asyncio.timeout(FLUSH_DEADLINE):
-                await self._table.writer.write_dead_letters(letters)
+            for start in range(0, len(letters), LETTERS):
+                async with asyncio.timeout(FLUSH_DEADLINE):
+                    await self._table.writer.write_dead_letters(letters[start : start + LETTERS])
 
 
 def _record(event: EventT[Any]) -> Record:

@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 Headers = Sequence[tuple[str, bytes]]
 Span = tuple[int, int]
 """Offsets [from, to) of the changelog."""
+MAX_RECORD_BYTES = 1024 * 1024
+"""A row that is larger came in a compressed record, from no worker: none could write it again."""
 
 
 class PartitionState:
@@ -52,6 +54,9 @@ class PartitionState:
         """
         if is_ledger_key(key):
             self._apply_ledger(value)
+            return
+        if value is not None and len(value) > MAX_RECORD_BYTES:
+            log.error("row skipped: it is too large", key=key[:100], size=len(value))
             return
         position = record_position(value, headers)
         if position < self._held(key):
