@@ -66,7 +66,7 @@ class Processor:
         self.gap_skipper = GapSkipper(
             self.table,
             beginnings=self._source_beginnings,
-            ends=self._source_ends,
+            submissions=topics.submissions.name,
             look_ahead=self._look_ahead,
             is_active=self._is_active,
         )

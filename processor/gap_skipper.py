@@ -14,21 +14,23 @@ from aiokafka.errors import KafkaError
 from processor.batch import PartitionBatch
 from processor.holes import LookAhead, count_lost
 from processor.table import StateTable
+from service.reader import TopicEnds
 
 log = structlog.get_logger(__name__)
 
 INTERVAL = 2.0
 """Seconds between two checks."""
+REQUEST_TIMEOUT = 9.0
 
 Offsets = Callable[[list[int]], Awaitable[dict[int, int]]]
-"""Asks Kafka for an offset of each of some source partitions."""
+"""Asks Kafka for the first offsets of some source partitions."""
 
 
 class GapSkipper:
     """Advances the ledgers of partitions that have lag and do not move.
 
-    `beginnings` and `ends` are the first offset of a source partition and the one after its last;
-    `is_active` tells whether a partition is being read now.
+    `beginnings` are the first offsets of source partitions; `is_active` tells whether a partition
+    is being read now.
     """
 
     def __init__(
@@ -36,28 +38,37 @@ class GapSkipper:
         table: StateTable,
         *,
         beginnings: Offsets,
-        ends: Offsets,
+        submissions: str,
         look_ahead: LookAhead,
         is_active: Callable[[int], bool],
     ) -> None:
         self._table = table
         self._beginnings = beginnings
-        self._ends = ends
+        self._submissions = submissions
         self._look_ahead = look_ahead
         self._is_active = is_active
         self._seen: dict[int, int] = {}
         """Ledgers' offsets at the last check."""
 
     async def run(self) -> None:
-        """Check periodically, for ever."""
+        """Check periodically, for ever, by a connection of its own.
+
+        While Kafka is away, requests through Faust's consumer would delay what that has to do.
+        """
+        settings = self._table.settings
         while True:
-            await asyncio.sleep(INTERVAL)
             try:
-                await self.check()
+                async with TopicEnds(
+                    settings, self._submissions, range(settings.kafka_partitions)
+                ) as topic:
+                    while True:
+                        await asyncio.sleep(INTERVAL)
+                        await self.check(topic)
             except (KafkaError, TimeoutError) as error:
                 log.info("Kafka does not answer", reason=repr(error))
+            await asyncio.sleep(INTERVAL)
 
-    async def check(self) -> None:
+    async def check(self, topic: TopicEnds) -> None:
         """Advance the ledgers that have not moved since the last check.
 
         Raises:
@@ -65,7 +76,8 @@ class GapSkipper:
         """
         seen, self._seen = self._seen, self._offsets()
         idle = [p for p, offset in self._seen.items() if seen.get(p) == offset]
-        ends = await self._ends(idle)
+        async with asyncio.timeout(REQUEST_TIMEOUT):
+            ends = await topic.ends()
         for partition in idle:
             if ends[partition] > self._seen[partition] + 1:
                 await self._advance(partition, self._seen[partition])
