@@ -55,7 +55,7 @@ async def find_record(settings: KafkaSettings, partition: int, offset: int) -> S
         if first <= offset < end:
             reader.seek({partition: offset})
             try:
-                while not found:
+                while not found and await reader.position(partition) < end:
                     await reader.poll(take)
             except OffsetOutOfRangeError:  # retention has just deleted it
                 first = offset + 1

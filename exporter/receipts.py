@@ -66,9 +66,9 @@ class Receipts:
         if receipt.offset >= end:
             raise ApiError(404, f"Partition {receipt.partition} ends at {end}, before this receipt")
         if record is None:
-            raise ApiError(
-                404, f"Retention has deleted this submission: what is left begins at {first}"
-            )
+            gone = f"Retention has deleted this submission: what is left begins at {first}"
+            missing = f"Partition {receipt.partition} has no record at {receipt.offset}"
+            raise ApiError(404, gone if receipt.offset < first else missing)
         frame = _frame_of(record)
         if frame is not None and receipt.index >= len(frame.submissions):
             count = len(frame.submissions)

@@ -28,8 +28,8 @@ class StateStore:
     def __init__(self, partitions: Iterable[int], *, cards_later: bool = False) -> None:
         self.ledgers: dict[int, LedgerRow] = {p: empty_ledger() for p in partitions}
         """Newest ledger row of each partition that is served."""
-        self.unreadable: set[bytes] = set()
-        """Keys whose newest record cannot be read; what was held before stands."""
+        self.unreadable: set[tuple[int, bytes]] = set()
+        """Partitions and keys whose newest record cannot be read; what was held before stands."""
         self._sheets = {
             name.encode(): Sheet(kind, cards_later=cards_later) for name, kind in KINDS.items()
         }
@@ -50,16 +50,18 @@ class StateStore:
             applied = self._apply(partition, key, value, position)
         except RowError:
             if not self._is_older(key, value):
-                self.unreadable.add(key)
+                self.unreadable.add((partition, key))
             raise
         if self.unreadable and (applied or value is None):
-            self.unreadable.discard(key)
+            self.unreadable.discard((partition, key))
         return applied
 
     def find(self, kind: str, id: str) -> Held | None:
         """What is known of an entity's row; None where there is none that can be read."""
         sheet, key = self._sheets.get(kind.encode()), entity_key(kind, id)
-        return None if sheet is None or key in self.unreadable else sheet.find(key)
+        if sheet is None or any(key == unreadable for _, unreadable in self.unreadable):
+            return None
+        return sheet.find(key)
 
     def _apply(
         self, partition: int, key: bytes, value: bytes | None, position: bytes | None
@@ -67,8 +69,12 @@ class StateStore:
         kind, _, id = key.partition(b":")
         sheet = self._sheets.get(kind)
         if sheet is None or not id:
+            if key == ledger_key(partition):
+                return self._apply_ledger(partition, value)
+            if value is None:
+                return False
             if is_ledger_key(key):
-                return self._apply_ledger(partition, key, value)
+                raise RowError(f"a ledger that is not partition {partition}'s: {key!r}")
             raise RowError(f"not an entity of a kind known here: {key!r}")
         if value is None:
             removed_at = decode_position(position) if position is not None else None
@@ -104,9 +110,7 @@ class StateStore:
         """
         return [sheet.snapshot() for sheet in self._sheets.values()]
 
-    def _apply_ledger(self, partition: int, key: bytes, value: bytes | None) -> bool:
-        if key != ledger_key(partition):
-            raise RowError(f"a ledger that is not partition {partition}'s: {key!r}")
+    def _apply_ledger(self, partition: int, value: bytes | None) -> bool:
         if value is None:
             raise RowError("a ledger row without a value")
         row = decode_ledger_row(value)

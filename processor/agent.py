@@ -17,7 +17,7 @@ from processor.anomaly_log import AnomalyLog
 from processor.batch import PartitionBatch, Record
 from processor.fold import fold
 from processor.heartbeat import Heartbeat
-from processor.holes import FirstOffset, check_hole
+from processor.holes import LookAhead, check_hole
 from processor.metrics import ProcessorMetrics
 from processor.ownership import Ownership
 from processor.stops import Stops
@@ -28,6 +28,8 @@ TAKE = 200
 """Most frames in a batch."""
 WITHIN = 0.02
 """Seconds that a batch waits for more frames."""
+LETTERS = 1_000
+"""Dead letters that are written within one deadline: a frame may bring any number."""
 TURN = 0.005
 """Seconds of folding after which others get their turn; each turn costs about 20 us."""
 
@@ -40,7 +42,7 @@ class Agent:
         table: StateTable,
         ownership: Ownership,
         heartbeat: Heartbeat,
-        first_offset: FirstOffset,
+        look_ahead: LookAhead,
         stops: Stops,
         anomalies: AnomalyLog,
         metrics: ProcessorMetrics,
@@ -48,7 +50,7 @@ class Agent:
         self._table = table
         self._ownership = ownership
         self._heartbeat = heartbeat
-        self._first_offset = first_offset
+        self._look_ahead = look_ahead
         self._stops = stops
         self._anomalies = anomalies
         self._metrics = metrics
@@ -111,7 +113,7 @@ class Agent:
         if batch is None:
             batch = PartitionBatch(self._table.store.partitions[record.partition])
             batches[record.partition] = batch
-        await check_hole(batch.ledger, record.partition, record.offset, self._first_offset)
+        await check_hole(batch.ledger, record.partition, record.offset, self._look_ahead)
         letters = len(batch.dead_letters)
         fold(batch, record, self._table.settings.kafka_partitions)
         if len(batch.dead_letters) > letters:
@@ -121,8 +123,9 @@ class Agent:
         letters = [letter for batch in batches.values() for letter in batch.dead_letters]
         if letters:
             self._metrics.dead_letters.inc(len(letters))
-            async with asyncio.timeout(FLUSH_DEADLINE):
-                await self._table.writer.write_dead_letters(letters)
+            for start in range(0, len(letters), LETTERS):
+                async with asyncio.timeout(FLUSH_DEADLINE):
+                    await self._table.writer.write_dead_letters(letters[start : start + LETTERS])
 
 
 def _record(event: EventT[Any]) -> Record:

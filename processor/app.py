@@ -5,7 +5,7 @@ from typing import Any
 
 import faust
 import structlog
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from faust.types import TP
 
 from processor.agent import Agent
@@ -13,7 +13,9 @@ from processor.anomaly_log import AnomalyLog
 from processor.changelog import Writer
 from processor.consumer import LedgerTransport
 from processor.fencing import NameGuard, instance_id
+from processor.gap_skipper import GapSkipper
 from processor.heartbeat import Heartbeat
+from processor.holes import Ahead
 from processor.lease import Lease
 from processor.liveness import Liveness
 from processor.metrics import ProcessorMetrics
@@ -30,6 +32,7 @@ from service.kafka import (
     ssl_context,
     topics_of,
 )
+from service.reader import TopicReader
 
 log = structlog.get_logger(__name__)
 
@@ -64,14 +67,26 @@ class Processor:
             next_offsets=self._next_offsets,
             on_coordinator=NameGuard(settings).watch,
         )
+        self.gap_skipper = GapSkipper(
+            self.table,
+            beginnings=self._source_beginnings,
+            submissions=topics.submissions.name,
+            look_ahead=self._look_ahead,
+            is_active=self._is_active,
+        )
         self.ownership = Ownership(
-            self.app, self.table, self.heartbeat, topics.submissions.name, metrics
+            self.app,
+            self.table,
+            self.heartbeat,
+            topics.submissions.name,
+            self.gap_skipper.count_lost,
+            metrics,
         )
         self.stops = Stops(
             self.app,
             self.table,
             topics.submissions.name,
-            self._first_source_offset,
+            self._look_ahead,
             PoisonCap(settings.dead_letters_per_minute),
         )
         self.liveness = Liveness(
@@ -79,14 +94,14 @@ class Processor:
             settings.group,
             topics.submissions.name,
             self.table.store,
-            lambda partition: self.ownership.settled and partition not in self.stops.stopped,
+            self._is_active,
             settings.stuck_after_seconds,
         )
         self.agent = Agent(
             self.table,
             self.ownership,
             self.heartbeat,
-            self._first_source_offset,
+            self._look_ahead,
             self.stops,
             self.anomalies,
             metrics,
@@ -140,6 +155,10 @@ class Processor:
         table.lease = self.lease
         return table
 
+    def _is_active(self, partition: int) -> bool:
+        """Tell whether an owned partition is being read."""
+        return self.ownership.settled and partition not in self.stops.stopped
+
     def _next_offsets(self) -> dict[TP, int]:
         return {
             TP(self.topics.submissions.name, partition): state.ledger.offset + 1
@@ -160,12 +179,25 @@ class Processor:
             ends = await self.app.consumer.highwaters(*(TP(topic, p) for p in partitions))
         return {tp.partition: end for tp, end in ends.items()}
 
-    async def _first_source_offset(self, partition: int) -> int:
-        tp = TP(self.topics.submissions.name, partition)
+    async def _source_beginnings(self, partitions: list[int]) -> dict[int, int]:
+        tps = [TP(self.topics.submissions.name, partition) for partition in partitions]
         async with asyncio.timeout(REQUEST_TIMEOUT):
-            offsets = await self.app.consumer.earliest_offsets(tp)
-        first: int = next(iter(offsets.values()))
-        return first
+            beginnings = await self.app.consumer.earliest_offsets(*tps) if tps else {}
+        return {tp.partition: first for tp, first in beginnings.items()}
+
+    async def _look_ahead(self, partition: int, offset: int) -> Ahead:
+        topic = self.topics.submissions.name
+        async with (
+            asyncio.timeout(REQUEST_TIMEOUT),
+            TopicReader(self.settings, topic, [partition]) as reader,
+        ):
+            while True:
+                first = (await reader.beginnings())[partition]
+                try:
+                    record, end = await reader.next_record(partition, max(first, offset))
+                except OffsetOutOfRangeError:
+                    continue  # retention has just deleted it
+                return Ahead(first, record, end)
 
 
 class FolderlessApp(faust.App):

@@ -21,6 +21,10 @@ from contract.row import (
 )
 from processor.state import PartitionState
 
+MAX_ROW_BYTES = 512 * 1024
+"""Most that an encoded row may have. Kafka takes about 1 MiB in one piece, key and ledger included;
+a usual row has 500 bytes."""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -105,11 +109,20 @@ class PartitionBatch:
         """Change a row; `seal` must follow."""
         self._open[key] = row
 
-    def seal(self) -> None:
-        """Encode what was put. At the end of each frame: later it is no more in the CPU's cache."""
+    def seal(self) -> dict[bytes, int]:
+        """Encode what was put, at the end of each frame, while it is in the CPU's cache.
+
+        Rows that are too large to write stay as they were; returns their keys and sizes.
+        """
+        too_large = {}
         for key, row in self._open.items():
-            self.changes[key] = encode_row(row)
+            encoded = encode_row(row)
+            if len(encoded) > MAX_ROW_BYTES:
+                too_large[key] = len(encoded)
+            else:
+                self.changes[key] = encoded
         self._open.clear()
+        return too_large
 
     def records(self) -> Iterator[ChangelogRecord]:
         """Yield what is to be written to the changelog."""

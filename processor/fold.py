@@ -10,13 +10,15 @@ from contract.frame import Frame, FrameError, Submission, decode_frame, entity_k
 from contract.kinds import KINDS, is_id
 from contract.row import RowError, RowVersionError
 from processor.anomalies import notice
-from processor.batch import DeadLetter, PartitionBatch, Record
+from processor.batch import MAX_ROW_BYTES, DeadLetter, PartitionBatch, Record
 from processor.reduce import Outcome, reduce
 
 _PREFIXES = {kind: entity_key(kind, "") for kind in KINDS}
 
 MAX_ANOMALIES = 100
-"""Most anomalies that a batch keeps of a partition to tell of; it counts all."""
+"""Most anomalies that a batch keeps of a partition to report; it counts all."""
+MAX_DETAIL = 1_000
+"""Characters of an anomaly's detail: it may quote a label of any length."""
 
 
 def fold(batch: PartitionBatch, record: Record, partitions: int) -> None:
@@ -43,20 +45,48 @@ def fold(batch: PartitionBatch, record: Record, partitions: int) -> None:
 
 
 def _fold_submissions(batch: PartitionBatch, record: Record, frame: Frame, partitions: int) -> None:
-    ledger = batch.ledger
+    outcomes: list[Outcome | None] = []
     for index, submission in enumerate(frame.submissions):
         try:
-            outcome = _fold_submission(batch, record, index, submission, partitions)
+            outcomes.append(_fold_submission(batch, record, index, submission, partitions))
         except RowError as error:
-            ledger.dead_lettered += 1
-            value = msgspec.json.encode(submission)
-            batch.dead_letters.append(DeadLetter(record, index, value, str(error)))
-            continue
-        if outcome is Outcome.APPLIED:
-            ledger.applied += 1
-        else:
-            ledger.stale += 1
-    batch.seal()
+            outcomes.append(None)
+            _refuse(batch, record, index, submission, str(error))
+    if too_large := batch.seal():
+        _undo(batch, record, frame, outcomes, too_large)
+    ledger = batch.ledger
+    ledger.applied += outcomes.count(Outcome.APPLIED)
+    ledger.stale += outcomes.count(Outcome.STALE)
+    ledger.dead_lettered += outcomes.count(None)
+
+
+def _undo(
+    batch: PartitionBatch,
+    record: Record,
+    frame: Frame,
+    outcomes: list[Outcome | None],
+    too_large: dict[bytes, int],
+) -> None:
+    """Refuse what this frame applied to rows that would be too large to write.
+
+    All of it, for each such row: which submission was one too many is not worth the time.
+    """
+    for index, submission in enumerate(frame.submissions):
+        key = entity_key(submission.kind, submission.id)
+        if outcomes[index] is Outcome.APPLIED and key in too_large:
+            outcomes[index] = None
+            reason = (
+                f"the row of {submission.kind}:{submission.id} would have {too_large[key]} bytes, "
+                f"and at most {MAX_ROW_BYTES} can be written"
+            )
+            _refuse(batch, record, index, submission, reason)
+
+
+def _refuse(
+    batch: PartitionBatch, record: Record, index: int, submission: Submission, reason: str
+) -> None:
+    value = msgspec.json.encode(submission)
+    batch.dead_letters.append(DeadLetter(record, index, value, reason))
 
 
 def _fold_submission(
@@ -118,7 +148,7 @@ def _note_anomaly(
                 kind=submission.kind,
                 id=submission.id,
                 reason=reason,
-                detail=detail,
+                detail=detail[:MAX_DETAIL],
                 partition=record.partition,
                 offset=record.offset,
                 index=index,

@@ -8,9 +8,11 @@ Rule 5, drop foreign events: events of an older generation stay in the take buff
 rebalance. They are neither folded nor acknowledged: whoever owns the partition reads them again.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
+from aiokafka.errors import KafkaError
 from faust.types import TP, AppT, EventT
 
 from processor.batch import Changes, PartitionBatch, Tombstone
@@ -36,9 +38,11 @@ class Ownership:
         table: StateTable,
         heartbeat: Heartbeat,
         submissions: str,
+        count_lost: Callable[[], Awaitable[None]],
         metrics: ProcessorMetrics,
     ) -> None:
         self._app = app
+        self._count_lost = count_lost
         self._table = table
         self._heartbeat = heartbeat
         self._submissions = submissions
@@ -90,6 +94,10 @@ class Ownership:
         if batches:
             log.warning("rows stepped back", keys=sum(len(b.changes) for b in batches.values()))
             await self._table.flush(batches)
+        try:
+            await self._count_lost()
+        except (KafkaError, TimeoutError) as error:
+            log.info("deleted records are counted later", reason=repr(error))
 
     async def _check_source(self) -> None:
         """Compare each ledger with its source: no replay may be taken for a new topic's records.

@@ -5,6 +5,11 @@ from enum import Enum
 from contract.frame import Submission
 from contract.row import ROW_VERSION, EntityRow
 
+MAX_AHEAD_MS = 300_000
+"""How far a row's times may be ahead of an append time, as agents' timestamps may be.
+
+More comes of a clock that was wrong: then the times of the next submission replace them."""
+
 
 class Outcome(Enum):
     """What the ledger counts a submission as."""
@@ -34,7 +39,7 @@ def reduce(
         return _removed(row, submission, position, appended), Outcome.APPLIED
     if row is None:
         return _updated(_blank(submission), submission, position, appended), Outcome.APPLIED
-    if submission.timestamp is not None and submission.timestamp < row.last_check_in:
+    if submission.timestamp is not None and submission.timestamp < _last_check_in(row, appended):
         return row, Outcome.STALE
     return _updated(row, submission, position, appended), Outcome.APPLIED
 
@@ -50,16 +55,23 @@ def _blank(submission: Submission) -> EntityRow:
     )
 
 
+def _last_check_in(row: EntityRow, appended: int) -> float:
+    """The row's last check-in; 0 if it is too far ahead of `appended` to be true."""
+    is_true = row.last_check_in * 1000 <= appended + MAX_AHEAD_MS
+    return row.last_check_in if is_true else 0.0
+
+
 def _updated(
     row: EntityRow, submission: Submission, position: tuple[int, int], appended: int
 ) -> EntityRow:
     checked_in = appended / 1000 if submission.timestamp is None else submission.timestamp
+    last = _last_check_in(row, appended)
     return EntityRow(  # by position: this is made for every submission, and names cost 0.4 us
         ROW_VERSION,
         *position,
         row.generation,
-        appended if appended > row.heard_at else row.heard_at,
-        checked_in if checked_in > row.last_check_in else row.last_check_in,
+        row.heard_at if appended < row.heard_at <= appended + MAX_AHEAD_MS else appended,
+        checked_in if checked_in > last else last,
         {**submission.fallback, **row.labels, **submission.labels},
         {**row.metrics, **submission.metrics},
     )

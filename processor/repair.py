@@ -11,7 +11,7 @@ import structlog
 from aiokafka import ConsumerRecord
 
 from contract.position import BEFORE_ALL
-from contract.row import decode_ledger_row, is_ledger_key
+from contract.row import RowError, decode_ledger_row, decode_row_position
 from processor.batch import Changes, Tombstone
 from processor.state import PartitionState, Span, record_position
 from service.reader import TopicReader
@@ -57,7 +57,7 @@ async def repair(
 
 def answer(state: PartitionState, record: ConsumerRecord) -> bytes | Tombstone | None:
     """Return what to write over a foreign record, if anything."""
-    if is_ledger_key(record.key):
+    if record.key == state.ledger_key:
         if (
             record.value is not None
             and decode_ledger_row(record.value).offset > state.ledger.offset
@@ -75,6 +75,16 @@ def answer(state: PartitionState, record: ConsumerRecord) -> bytes | Tombstone |
     ours = record_position(held, ())
     if theirs > ours and theirs != BEFORE_ALL:
         raise OvertakenError(f"row at offset {record.offset} is newer")
+    if record.value is None and not _has_position(held):
+        return Tombstone(theirs)  # somebody removed what nobody can read
     if record.value is None or theirs < ours:
         return held
     return None
+
+
+def _has_position(row: bytes) -> bool:
+    try:
+        decode_row_position(row)
+    except RowError:
+        return False
+    return True

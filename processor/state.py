@@ -14,7 +14,7 @@ from contract.row import (
     decode_position,
     decode_row_position,
     empty_ledger,
-    is_ledger_key,
+    ledger_key,
 )
 from processor.anomalies import Memory
 
@@ -23,12 +23,15 @@ log = structlog.get_logger(__name__)
 Headers = Sequence[tuple[str, bytes]]
 Span = tuple[int, int]
 """Offsets [from, to) of the changelog."""
+MAX_RECORD_BYTES = 1024 * 1024
+"""A row that is larger came in a compressed record, from no worker: none could write it again."""
 
 
 class PartitionState:
     """Rows by key (encoded), the ledger row, and the changelog offset expected next."""
 
-    def __init__(self) -> None:
+    def __init__(self, partition: int = 0) -> None:
+        self.ledger_key = ledger_key(partition)
         self.rows: dict[bytes, bytes] = {}
         self.ledger: LedgerRow = empty_ledger()
         self.next_offset = 0
@@ -50,8 +53,11 @@ class PartitionState:
         The last record of a key need not be the newest, if a worker wrote that had lost the
         partition. Compaction will keep the last one, so such keys are remembered.
         """
-        if is_ledger_key(key):
+        if key == self.ledger_key:  # that of another partition is a row that cannot be read
             self._apply_ledger(value)
+            return
+        if value is not None and len(value) > MAX_RECORD_BYTES:
+            log.error("row skipped: it is too large", key=key[:100], size=len(value))
             return
         position = record_position(value, headers)
         if position < self._held(key):

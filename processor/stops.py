@@ -14,7 +14,7 @@ import structlog
 from aiokafka.errors import IllegalStateError, KafkaError
 from faust.types import TP, AppT
 
-from processor.holes import FirstOffset
+from processor.holes import LookAhead
 from processor.poison import PoisonCap
 from processor.table import StateTable
 
@@ -46,14 +46,14 @@ class Stops:
         app: AppT[Any],
         table: StateTable,
         submissions: str,
-        first_offset: FirstOffset,
+        look_ahead: LookAhead,
         cap: PoisonCap,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
         self._table = table
         self._submissions = submissions
-        self._first_offset = first_offset
+        self._look_ahead = look_ahead
         self._cap = cap
         self._clock = clock
         self._generations: dict[int, int] = {}
@@ -112,9 +112,9 @@ class Stops:
         ]
 
     async def resume(self, partition: int) -> None:
-        """Go on behind the ledger. The table's lock must be held.
+        """Continue after the ledger. The table's lock must be held.
 
-        Where a rebalance comes in between, the partition goes on with that.
+        Where a rebalance comes in between, the partition continues with that.
         """
         generation = self._app.consumer_generation_id
         state = self._table.store.owned(partition)
@@ -122,16 +122,18 @@ class Stops:
             return
         tp = self._tp(partition)
         try:
-            target = max(state.ledger.offset + 1, await self._first_offset(partition))
-            await self._app.consumer.seek_wait({tp: target})
+            ahead = await self._look_ahead(partition, state.ledger.offset + 1)
+            await self._app.consumer.seek_wait({tp: ahead.next})
         except (KafkaError, IllegalStateError, TimeoutError) as error:
             log.warning("partition cannot go on yet", partition=partition, reason=repr(error))
             return
         if generation != self._app.consumer_generation_id:
             return
-        self._sought[partition] = _Sought(generation, target, self._clock())
+        self._sought.pop(partition, None)
+        if ahead.record is not None:  # else nothing of it can have been fetched before
+            self._sought[partition] = _Sought(generation, ahead.record, self._clock())
         if self._generations.pop(partition, None) is not None:
-            log.info("partition goes on", partition=partition, offset=target)
+            log.info("partition continues", partition=partition, offset=ahead.next)
         self._app.consumer.resume_partitions({tp})
 
     def _tp(self, partition: int) -> TP:

@@ -63,7 +63,8 @@ class PartitionedStore(memory.Store[bytes, bytes]):
     async def _take_over(self, assigned: set[TP]) -> None:
         mine = {tp.partition for tp in assigned if tp.topic == self.changelog}
         self.partitions = {
-            partition: self.partitions.get(partition) or PartitionState() for partition in mine
+            partition: self.partitions.get(partition) or PartitionState(partition)
+            for partition in mine
         }
         for state in self.partitions.values():
             # After a freeze Faust calls nothing newly assigned although another worker wrote.

@@ -5,6 +5,7 @@ a look at where the changelog ends.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -14,6 +15,7 @@ from contract.row import EntityRow, RowError, decode_entity_row
 from processor.batch import PartitionBatch, Tombstone
 from processor.metrics import ProcessorMetrics
 from processor.state import PartitionState
+from processor.sweep_clock import SweepClock
 from processor.table import StateTable
 
 log = structlog.get_logger(__name__)
@@ -23,6 +25,8 @@ Ends = Callable[[list[int]], Awaitable[dict[int, int]]]
 
 WATCH_INTERVAL = 5.0
 """Seconds between two looks at the changelog's ends."""
+AHEAD_MS = 60_000
+"""Difference between the brokers' time and the confirmed one that is logged, in milliseconds."""
 SLICE = 500
 """Rows that are looked at in one go: about a millisecond."""
 REST = 0.01
@@ -48,6 +52,7 @@ class Sweeper:
         self._source_ends = source_ends
         self._changelog_ends = changelog_ends
         self._metrics = metrics
+        self._clock = SweepClock()
 
     async def run(self) -> None:
         """Sweep every `interval` seconds, for ever."""
@@ -76,15 +81,24 @@ class Sweeper:
     async def sweep(self, partition: int) -> int:
         """Remove the partition's expired rows, unless it has lag; return how many.
 
-        Time is the brokers': the append time of a ledger row that is written for it. A clock of
-        this machine that is ahead would sweep entities that live.
+        Time is the brokers': the append time of a ledger row that is written for it, as far as the
+        clocks of this machine confirm it. A clock that is ahead would sweep entities that live.
         """
         store = self._table.store
         state = store.owned(partition)
         async with self._table.lock:
             if state is None or store.owned(partition) is not state:
                 return 0
-            now = (await self._table.flush({partition: PartitionBatch(state)}))[partition]
+            broker = (await self._table.flush({partition: PartitionBatch(state)}))[partition]
+        now = self._clock.observe(
+            partition, broker, time.monotonic() * 1000, wall=time.time() * 1000
+        )
+        if broker - now > AHEAD_MS:
+            log.warning(
+                "broker's clock is ahead, entities are swept later",
+                partition=partition,
+                seconds=round((broker - now) / 1000),
+            )
         expired = await self._heard_before(partition, state, now - self._retention_ms)
         if not expired:
             return 0
@@ -103,8 +117,8 @@ class Sweeper:
         self._metrics.swept.inc(len(batch.changes))
         return len(batch.changes)
 
-    async def _heard_before(self, partition: int, state: PartitionState, time: int) -> list[bytes]:
-        """Keys of rows that were last heard of before `time`, looked for in slices: batches go on.
+    async def _heard_before(self, partition: int, state: PartitionState, limit: int) -> list[bytes]:
+        """Keys of rows that were last heard of before `limit`, looked for in slices: batches go on.
 
         There are none where the partition is lost meanwhile.
         """
@@ -121,7 +135,7 @@ class Sweeper:
             row = _readable(value)
             if row is None:
                 unreadable.append(key)
-            elif row.heard_at < time:
+            elif row.heard_at < limit:
                 found.append(key)
         if len(unreadable) != state.unreadable:  # said once, not at every sweep
             example = unreadable[0].decode(errors="replace") if unreadable else None

@@ -51,6 +51,7 @@ class Ground(mode.Service):
         self._tasks = [
             vital(processor.lease.run(), "lease"),
             vital(processor.sweeper.run(), "sweep"),
+            vital(processor.gap_skipper.run(), "gaps"),
             vital(processor.sweeper.watch(), "watch"),
             vital(processor.anomalies.run(), "anomalies"),
             vital(processor.stops.run(), "stops"),

@@ -114,6 +114,21 @@ class TopicReader(TopicEnds):
         for tp, records in batches.items():
             apply(tp.partition, records)
 
+    async def next_record(self, partition: int, offset: int) -> tuple[int | None, int]:
+        """Find the first record at or after `offset`; return its offset and the partition's end.
+
+        The offset is None if there is no such record yet. A transaction's marker is no record.
+
+        Raises:
+            OffsetOutOfRangeError: Kafka does not have `offset` any more.
+        """
+        end = (await self.ends())[partition]
+        found: list[ConsumerRecord] = []
+        self.seek({partition: offset})
+        while not found and await self.position(partition) < end:
+            await self.poll(lambda _, records: found.extend(records[:1]), [partition])
+        return (found[0].offset if found else None), end
+
     async def read_to_end(self, apply: Apply, starts: Mapping[int, int]) -> dict[int, int]:
         """Read from `starts` up to where each partition ends now; return those ends.
 

@@ -223,7 +223,7 @@ async def test_ten_thousand_clients_offline_are_one_notification(
         assert (await receiver.next())["groupLabels"] == {"alertname": "DeadLetters"}
 
 
-@pytest.mark.parametrize("cause", ["ScrapeStale", "MetricsMissing", "PipelineStuck"])
+@pytest.mark.parametrize("cause", ["ScrapeStale", "MetricsMissing"])
 async def test_nobody_is_told_that_entities_are_silent_when_it_is_us(
     alertmanager: Alertmanager, cause: str
 ) -> None:
@@ -240,3 +240,72 @@ async def test_nobody_is_told_that_entities_are_silent_when_it_is_us(
             await asyncio.sleep(POLL)
     await alertmanager.send(alert("DeadLetters", "warning"))
     assert (await alertmanager.receiver.next())["groupLabels"] == {"alertname": "DeadLetters"}
+
+
+async def states_of(alertmanager: Alertmanager, wanted: dict[str, str]) -> None:
+    """Wait until each alert, by name and whose it is, is in its state."""
+    found: dict[str, str] = {}
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while found != wanted:
+                await asyncio.sleep(POLL)
+                found = {}
+                for one in (await alertmanager.http.get("/api/v2/alerts")).json():
+                    labels = one["labels"]
+                    whose = labels.get("client_id") or labels.get("headend_id") or ""
+                    found[f"{labels['alertname']} {whose}"] = one["status"]["state"]
+    except TimeoutError:
+        raise AssertionError(f"the alerts are {found}") from None
+
+
+async def test_a_stuck_partition_mutes_only_those_whom_it_could_hide(
+    alertmanager: Alertmanager,
+) -> None:
+    await alertmanager.send(
+        alert("PipelineStuck", "critical", partition="0"),
+        alert("ClientSilenceExplained", "none", client_id="stuck"),
+        alert("HeadendSilenceExplained", "none", headend_id="stuck"),
+    )
+    assert (await alertmanager.receiver.next())["groupLabels"] == {"alertname": "PipelineStuck"}
+    await alertmanager.send(
+        alert("ClientOffline", "warning", client_id="stuck"),
+        alert("ClientOffline", "warning", client_id="off"),
+        alert("HeadendDown", "critical", headend_id="stuck"),
+        alert("HeadendDown", "critical", headend_id="down"),
+    )
+    await states_of(
+        alertmanager,
+        {
+            "PipelineStuck ": "active",
+            "ClientSilenceExplained stuck": "active",
+            "HeadendSilenceExplained stuck": "active",
+            "ClientOffline stuck": "suppressed",
+            "ClientOffline off": "active",
+            "HeadendDown stuck": "suppressed",
+            "HeadendDown down": "active",
+        },
+    )
+    told = [await alertmanager.receiver.next() for _ in range(2)]
+    whose = {each["groupLabels"]["alertname"]: each["alerts"] for each in told}
+    assert whose.keys() == {"ClientOffline", "HeadendDown"}
+    assert [one["labels"]["client_id"] for one in whose["ClientOffline"]] == ["off"]
+    assert [one["labels"]["headend_id"] for one in whose["HeadendDown"]] == ["down"]
+
+
+async def test_a_headend_that_is_down_is_not_said_to_be_busy(alertmanager: Alertmanager) -> None:
+    await alertmanager.send(alert("HeadendDown", "critical", headend_id="down"))
+    assert (await alertmanager.receiver.next())["groupLabels"] == {"alertname": "HeadendDown"}
+    await alertmanager.send(
+        alert("HeadendHighCPU", "critical", headend_id="down"),
+        alert("HeadendHighCPU", "critical", headend_id="busy"),
+    )
+    await states_of(
+        alertmanager,
+        {
+            "HeadendDown down": "active",
+            "HeadendHighCPU down": "suppressed",
+            "HeadendHighCPU busy": "active",
+        },
+    )
+    (busy,) = (await alertmanager.receiver.next())["alerts"]
+    assert busy["labels"]["headend_id"] == "busy"

@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
+from contract.kinds import HEADEND
 from service.settings import KafkaSettings
 from tests.deploy import started
 from tests.deploy.compose import Service as Container
@@ -95,6 +96,20 @@ def test_totals_that_reset_are_only_shown_by_functions_that_know_it() -> None:
             bare = re.sub(r"(?:rate|increase)\(" + counted.pattern + r"[^\]]*\]\)", "", query.expr)
             assert not counted.search(bare) or query.instant, query
             assert not re.search(r"\b(?:i?delta|deriv|irate)\(", query.expr), query
+
+
+def test_gauges_are_of_those_that_checked_in_lately() -> None:
+    """/metrics shows the last values of a silent entity for 24 hours."""
+    gauges = [metric.name for metric in HEADEND.metrics]
+    gauges.append("tobogganing_client_connection_uptime_seconds")
+    for dashboard in dashboards():
+        for query in dashboard.queries():
+            bare = re.sub(r"(?:rate|resets)\([^)]*\)", "", query.expr)
+            for gauge in (gauge for gauge in gauges if gauge in bare):
+                kind, limit = ("headend", 300) if "headend" in gauge else ("client", 900)
+                check_in = rf"tobogganing_{kind}_last_check_in_timestamp(\{{.*?\}})?"
+                lately = rf"and {check_in} > time\(\) - {limit}"
+                assert re.search(lately, query.expr), query
 
 
 def test_provisioning_names_what_is_there(services: dict[str, Container]) -> None:

@@ -48,6 +48,32 @@ def frames() -> Iterator[bytes]:
     yield encode_frame(0, [])
 
 
+def large_frames() -> Iterator[bytes]:
+    """Frames that come to rows and dead letters beyond what Kafka takes in one record."""
+
+    def frame(*submissions: Submission) -> bytes:
+        return encode_frame(2**53, submissions)
+
+    def client(id: str, **labels: str) -> Submission:
+        return Submission("client", id, 3, labels, metrics={"bytes_sent": 7})
+
+    yield frame(client("one", name="x" * 2_000_000))
+    yield frame(client("one", name="\x01" * 150_000))
+    for number in range(3):  # each fits, together they do not
+        yield frame(client("merged", **{f"label-{number}": "x" * 200_000}))
+    yield frame(*[client("together", **{f"label-{n}": "x" * 150_000}) for n in range(5)])
+    numbers = {f"m{n}": 7 for n in range(60_000)}
+    yield frame(Submission("client", "numbers", 3, metrics={**numbers})).replace(b":7", b":1e15")
+    for kind, id in (("x" * 600_000, "a"), ("client", "x" * 600_000), ("client", "")):
+        yield frame(Submission(kind, id, 3, {"name": "x" * 600_000}))
+    yield frame(*[Submission("nothing", "known", 3)] * 3_000)
+    yield frame(*[client("many", name="x" * (n % 2 * 1_000_000)) for n in range(20)])
+    yield frame(client("flaps", name="x" * 300_000), client("flaps", name="y" * 300_000))
+    yield frame(client("flaps", name="x" * 300_000), client("flaps", name="y" * 300_000))
+    yield b"[" * 600_000
+    yield frame(client("one")).replace(b":7", b":" + b"9" * 4_300)
+
+
 def rows() -> Iterator[bytes]:
     """Rows, ledgers, positions, registry records."""
     for metrics in _METRICS.values():

@@ -156,7 +156,7 @@ async def test_unreadable_rows_are_counted_and_logged(rows: RowWriter, exporter:
     await rows.row(CLIENT, 0, labels=LABELS)
     await rows.send(partition, CLIENT.encode(), b"{")
     await rows.send(partition, b"gadget:g-1", b"{}")
-    await rows.send(partition, b"nonsense", None)
+    await rows.send(partition, b"nonsense", b"{}")
     await rows.ledger(partition, 1, read=1, applied=1)
     response = await exporter.scrape(f"{partition}-1-0")
     assert len(samples(response.text, "tobogganing_client_last_check_in_timestamp")) == 1

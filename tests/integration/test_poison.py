@@ -207,3 +207,34 @@ async def test_a_ledger_that_cannot_be_read_stops_its_partition_until_it_can(
     found = await Found.of(settings)
     assert decode_entity_row(found.rows[entity_key("client", a)]).metrics == {"bytes_sent": 2}
     assert (found.ledgers[0].read, found.ledgers[0].applied) == (2, 2)
+
+
+async def test_a_ledger_in_another_partition_is_none_and_a_tombstone_ends_what_was_unreadable(
+    settings: KafkaSettings, rows: RowWriter, frames: FrameWriter, tmp_path: Path
+) -> None:
+    (a,) = ids_of(0, PARTITIONS, 1)
+    misplaced = b'{"version":1,"offset":1000000,"read":7,"applied":7}'
+    await frames.frame(0, client(a, bytes_sent=1))
+    for key in (ledger_key(1), b"ledger:x", b"gizmo:g"):
+        await rows.send(0, key, misplaced)
+    exporter = Service("exporter", settings, tmp_path)
+    async with running(worker := a_worker(settings, "w1", tmp_path)), exporter:
+        await settled(settings)
+        await until_metric(worker, "unreadable_rows", 3.0)
+        await exporter.ready()
+        assert await unreadable_entities(exporter) == 3
+        for key in (ledger_key(1), b"ledger:x", b"gizmo:g"):
+            await rows.send(0, key, None)
+        await until_metric(worker, "unreadable_rows", 0.0)
+        async with asyncio.timeout(30):
+            while await unreadable_entities(exporter):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+    assert worker.faults() == []
+    found = await Found.of(settings)
+    assert (found.ledgers[0].offset, found.ledgers[0].applied) == (0, 1)
+
+
+async def unreadable_entities(exporter: Service) -> float:
+    own = await exporter.http.get("/-/metrics", headers=exporter.authorized)
+    (value,) = re.findall(r"^tobogganing_exporter_unreadable_entities (\S+)$", own.text, re.M)
+    return float(value)

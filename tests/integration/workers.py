@@ -11,7 +11,7 @@ from pathlib import Path
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from contract.frame import Submission, encode_frame, entity_key, partition_of
-from contract.row import LedgerRow, RowError, decode_ledger_row, is_ledger_key
+from contract.row import LedgerRow, RowError, decode_ledger_row, ledger_key
 from contract.topics import Topics
 from processor.batch import PartitionBatch, Record
 from processor.fold import fold
@@ -144,7 +144,7 @@ class Model:
     @classmethod
     async def of(cls, settings: KafkaSettings) -> "Model":
         partitions = range(settings.kafka_partitions)
-        states = {p: PartitionState() for p in partitions}
+        states = {p: PartitionState(p) for p in partitions}
 
         def apply(partition: int, records: Sequence[ConsumerRecord]) -> None:
             batch = PartitionBatch(states[partition])
@@ -177,7 +177,7 @@ class Found:
                 stall = (record.timestamp - newest.get(partition, record.timestamp)) / 1000
                 found.longest_stall = max(found.longest_stall, stall)
                 newest[partition] = record.timestamp
-                if is_ledger_key(record.key):
+                if record.key == ledger_key(partition):
                     assert record.value is not None
                     with contextlib.suppress(RowError):  # what a test wrote to see it refused
                         found.ledgers[partition] = decode_ledger_row(record.value)
@@ -205,7 +205,7 @@ async def settled(settings: KafkaSettings, patience: float = 60.0) -> None:
 
     def apply(partition: int, records: Sequence[ConsumerRecord]) -> None:
         for record in records:
-            if is_ledger_key(record.key) and record.value is not None:
+            if record.key == ledger_key(partition) and record.value is not None:
                 with contextlib.suppress(RowError):
                     ledgers[partition] = decode_ledger_row(record.value).offset
 

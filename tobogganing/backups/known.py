@@ -64,7 +64,7 @@ class KnownRows:
     """Reads partitions of `entity-state`: an async context manager."""
 
     def __init__(self, settings: KafkaSettings, partitions: Iterable[int]) -> None:
-        self.states = {partition: PartitionState() for partition in partitions}
+        self.states = {partition: PartitionState(partition) for partition in partitions}
         topic = topics_of(settings).entity_state.name
         self._reader = TopicReader(settings, topic, self.states)
         self._next: dict[int, int] = {}

@@ -128,7 +128,6 @@ ROW = encode_row(make_row(offset=9))
         (None, ROW, None),
         (b"", ROW, None),
         (b"gadget:g-1", ROW, None),
-        (b"client", None, None),
         (b"cluster:c-1", ROW, None),
         (b"client:\xff", ROW, None),
         (KEY, b"", None),
@@ -281,7 +280,7 @@ def test_what_cannot_be_read_is_known_until_something_newer_is(store: StateStore
     put(store, offset=5, metrics={"bytes_sent": 5})
     with pytest.raises(RowError):
         store.apply(0, KEY, newer)
-    assert store.unreadable == {KEY}
+    assert store.unreadable == {(0, KEY)}
     assert store.find("client", "c-1") is None, "what is held is not the newest"
     assert " 5\n" in shown(store)
     assert put(store, offset=8, metrics={"bytes_sent": 8})
@@ -297,11 +296,20 @@ def test_rows_that_cannot_be_read_are_counted_by_key(store: StateStore, key: byt
     for _ in range(2):
         with pytest.raises(RowError):
             store.apply(0, key, b"rubbish")
-    assert store.unreadable == {key}
+    assert store.unreadable == {(0, key)}
 
 
 def test_a_tombstone_ends_what_could_not_be_read(store: StateStore) -> None:
     with pytest.raises(RowError):
         store.apply(0, KEY, b"rubbish")
     assert not store.apply(0, KEY, None, encode_position(Position(1, 0)))
+    assert store.unreadable == set()
+
+
+@pytest.mark.parametrize("key", [b"gizmo:g-1", b"client:", b"ledger:7", b"ledger:x"])
+def test_a_tombstone_ends_a_key_that_is_not_known_here(store: StateStore, key: bytes) -> None:
+    with pytest.raises(RowError):
+        store.apply(0, key, encode_row(make_row(offset=1)))
+    assert store.unreadable == {(0, key)}
+    assert not store.apply(0, key, None)
     assert store.unreadable == set()

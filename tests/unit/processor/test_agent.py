@@ -12,6 +12,7 @@ from contract.anomaly import Anomaly
 from contract.frame import Submission, encode_frame
 from processor.agent import Agent
 from processor.batch import DeadLetter, PartitionBatch
+from processor.holes import Ahead
 from processor.metrics import ProcessorMetrics
 from processor.state import PartitionState
 
@@ -116,11 +117,11 @@ def ownership() -> Ownership:
 
 
 def an_agent(table: Table, ownership: Ownership, stops: Stops | None = None) -> Agent:
-    async def first_offset(partition: int) -> int:
-        return 0
+    async def look_ahead(partition: int, offset: int) -> Ahead:
+        return Ahead(0, 0, 0)
 
     metrics = ProcessorMetrics(CollectorRegistry())
-    parts = (table, ownership, Fresh(), first_offset, stops or Stops(), Log(table), metrics)
+    parts = (table, ownership, Fresh(), look_ahead, stops or Stops(), Log(table), metrics)
     return Agent(*cast(Any, parts))
 
 

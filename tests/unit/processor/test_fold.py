@@ -198,3 +198,24 @@ def test_a_crash_between_rows_and_ledger_is_healed_by_the_replay(
     assert restarted.rows == whole.state.rows
     assert restarted.ledger.balances
     assert restarted.ledger.read == whole.ledger.read
+
+
+def test_a_row_that_would_be_too_large_stays_and_its_submissions_are_dead_letters() -> None:
+    def labelled(name: str, size: int) -> Submission:
+        return Submission("client", "a", 1, {name: "x" * size})
+
+    batch = PartitionBatch(PartitionState())
+    fold(batch, record(0, labelled("first", 300_000), client("b", a=1)), PARTITIONS)
+    fold(batch, record(1, client("b", a=2), labelled("second", 300_000)), PARTITIONS)
+    fold(batch, record(2, labelled("third", 10)), PARTITIONS)
+    row = batch.row(b"client:a")
+    assert row is not None
+    assert row.labels.keys() == {"first", "third"}
+    other = batch.row(b"client:b")
+    assert other is not None
+    assert other.metrics == {"a": 2}
+    (letter,) = batch.dead_letters
+    assert (letter.record.offset, letter.index) == (1, 1)
+    assert letter.reason.startswith("the row of client:a would have 600")
+    assert (batch.ledger.applied, batch.ledger.dead_lettered) == (4, 1)
+    assert batch.ledger.balances

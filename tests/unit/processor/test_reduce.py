@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from contract.frame import Submission
 from contract.position import Position
 from contract.row import EntityRow
-from processor.reduce import Outcome, reduce
+from processor.reduce import MAX_AHEAD_MS, Outcome, reduce
 
 NOW = 1_700_000_000_000
 
@@ -106,6 +106,26 @@ some = st.builds(
 )
 
 
+def test_times_of_a_clock_that_was_ahead_are_corrected_by_the_next_submission() -> None:
+    ahead, _ = reduce(None, submission(), Position(0, 0), NOW + MAX_AHEAD_MS + 2)
+    assert ahead is not None
+    for timestamp, expected in ((None, (NOW + 1) / 1000), (NOW / 1000 - 50, NOW / 1000 - 50)):
+        after, result = reduce(ahead, submission(timestamp=timestamp), Position(1, 0), NOW + 1)
+        assert after is not None
+        assert result is Outcome.APPLIED
+        assert (after.last_check_in, after.heard_at) == (expected, NOW + 1)
+
+
+def test_times_that_are_ahead_by_less_than_five_minutes_never_go_back() -> None:
+    ahead, _ = reduce(None, submission(), Position(0, 0), NOW + MAX_AHEAD_MS)
+    assert ahead is not None
+    after, _ = reduce(ahead, submission(), Position(1, 0), NOW)
+    assert after is not None
+    assert (after.last_check_in, after.heard_at) == (ahead.last_check_in, ahead.heard_at)
+    late = submission(timestamp=NOW / 1000)
+    assert reduce(ahead, late, Position(1, 0), NOW)[1] is Outcome.STALE
+
+
 @given(st.lists(some, min_size=1, max_size=12))
 def test_a_row_never_goes_back(submissions: list[Submission]) -> None:
     row: EntityRow | None = None
@@ -116,7 +136,8 @@ def test_a_row_never_goes_back(submissions: list[Submission]) -> None:
             assert after.position >= row.position
             assert after.generation >= row.generation
             if after.generation == row.generation:
-                assert after.last_check_in >= row.last_check_in
+                if row.last_check_in * 1000 <= NOW + number + MAX_AHEAD_MS:
+                    assert after.last_check_in >= row.last_check_in
                 assert after.heard_at >= row.heard_at
         row = after
 

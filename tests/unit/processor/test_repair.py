@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from contract.position import Position
+from contract.position import BEFORE_ALL, Position
 from contract.row import ROW_VERSION, LedgerRow, encode_row, ledger_key
 from processor.batch import Tombstone
 from processor.repair import OvertakenError, answer
@@ -73,3 +73,14 @@ def test_a_newer_ledger_ends_the_worker(offset: int, ends: bool) -> None:
             answer(holding(5, ledger=9), foreign)
     else:
         assert answer(holding(5, ledger=9), foreign) is None
+
+
+def test_the_ledger_of_another_partition_is_removed() -> None:
+    foreign = Foreign(encode_row(LedgerRow(ROW_VERSION, 10**6)), key=ledger_key(1))
+    assert answer(holding(5, ledger=9), foreign) == Tombstone(BEFORE_ALL)
+
+
+def test_a_tombstone_of_what_nobody_can_read_stands() -> None:
+    state = holding(None)
+    state.rows[KEY] = b"rubbish"
+    assert answer(state, Foreign(None)) == Tombstone(BEFORE_ALL)

@@ -154,3 +154,16 @@ def test_gaps_and_own_offsets_cover_all(own: set[int], known: int) -> None:
     gaps = state.claim([(offset, offset + 1) for offset in own])
     foreign = {offset for start, end in gaps for offset in range(start, end)}
     assert foreign == set(range(known, max(own, default=0))) - own
+
+
+@pytest.mark.parametrize("key", [b"ledger:0", b"ledger:2", b"ledger:01", b"ledger:", b"ledger:x"])
+def test_only_its_own_ledger_is_a_partitions_ledger(key: bytes) -> None:
+    state = PartitionState(1)
+    state.apply(ledger_key(1), ledger(3), [])
+    state.apply(key, ledger(10**6), [])
+    assert state.ledger.offset == 3
+    assert state.rows.keys() == {key}, "the sweep reports it as a row that cannot be read"
+    state.apply(key, None, [])
+    assert state.rows == {}
+    state.finish_loading(3)
+    assert state.loaded

@@ -8,6 +8,7 @@ import pytest
 from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
+from processor.holes import Ahead
 from processor.poison import PoisonCap
 from processor.state import PartitionState
 from processor.stops import PATIENCE, Stops
@@ -46,16 +47,17 @@ class Place:
         self.state.ledger.offset = 9
         self.owned: dict[int, PartitionState] = {0: self.state}
         self.first = 0
+        self.record: int | None = None
         table = SimpleNamespace(
             lock=asyncio.Lock(), store=SimpleNamespace(owned=lambda p: self.owned.get(p))
         )
 
-        async def first_offset(partition: int) -> int:
-            return self.first
+        async def look_ahead(partition: int, offset: int) -> Ahead:
+            return Ahead(self.first, self.record or max(self.first, offset), 100)
 
         self.now = 1000.0
         cap = PoisonCap(10)
-        parts = (self.app, table, "submissions", first_offset, cap, lambda: self.now)
+        parts = (self.app, table, "submissions", look_ahead, cap, lambda: self.now)
         self.stops = Stops(*cast(Any, parts))
 
 
@@ -98,6 +100,15 @@ async def test_what_retention_has_deleted_meanwhile_is_not_waited_for(place: Pla
     assert place.consumer.sought == [{P0: 30}]
     assert not place.stops.admits(0, 10)
     assert place.stops.admits(0, 30)
+
+
+async def test_a_marker_is_not_waited_for(place: Place) -> None:
+    place.stops.charge(0, 10)
+    place.record = 12
+    await place.stops.resume(0)
+    assert place.consumer.sought == [{P0: 12}]
+    assert not place.stops.admits(0, 13)
+    assert place.stops.admits(0, 12)
 
 
 async def test_a_rebalance_ends_it(place: Place) -> None:

@@ -1,0 +1,103 @@
+"""No content of the submissions topic ends a worker: the fuzzers' frames through a real flush."""
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer, ConsumerRecord
+
+from contract.dead_letter import decode_origin
+from contract.frame import encode_frame, entity_key
+from contract.row import decode_entity_row
+from processor.batch import MAX_ROW_BYTES
+from service.kafka import client_options, ensure_topics, topics_of
+from service.reader import TopicReader
+from service.settings import KafkaSettings
+from tests.fuzz import seeds
+from tests.integration.frames import client
+from tests.integration.processes import Service, row_writer
+from tests.integration.workers import NEVER_LATE, Found, a_worker, running, settled
+from tobogganing.local.cluster import Cluster
+
+
+@pytest.fixture
+def settings(kafka: Cluster, topic_prefix: str) -> KafkaSettings:
+    return KafkaSettings(
+        kafka_bootstrap_servers=kafka.bootstrap_servers,
+        kafka_topic_prefix=topic_prefix,
+        kafka_partitions=1,
+    )
+
+
+@pytest.fixture
+async def producer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
+    """Compresses: what is small on the wire may be larger than what can be written."""
+    await ensure_topics(settings)
+    async with AIOKafkaProducer(
+        **client_options(settings), compression_type="gzip", max_request_size=2**26
+    ) as producer:
+        yield producer
+
+
+async def letters_of(settings: KafkaSettings) -> list[ConsumerRecord]:
+    found: list[ConsumerRecord] = []
+
+    def take(_: int, records: Sequence[ConsumerRecord]) -> None:
+        found.extend(records)
+
+    async with TopicReader(settings, topics_of(settings).dead_letter.name, [0]) as reader:
+        await reader.read_to_end(take, {})
+    return found
+
+
+async def test_every_frame_that_fuzzers_begin_with_is_flushed(
+    settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
+) -> None:
+    topic = topics_of(settings).submissions.name
+    worker = a_worker(settings, "w1", tmp_path, DEAD_LETTERS_PER_MINUTE="0")
+    exporter = Service("exporter", settings, tmp_path)
+    async with running(worker), exporter:
+        for frame in (*seeds.frames(), *seeds.large_frames()):
+            await producer.send_and_wait(topic, frame, partition=0)
+        last = await producer.send_and_wait(
+            topic, encode_frame(NEVER_LATE, [client("good", bytes_sent=1)]), partition=0
+        )
+        await settled(settings)
+        await exporter.ready()
+        assert 'client_id="good"' in (await exporter.scrape(f"0-{last.offset}-0")).text
+    assert worker.faults() == []
+    found = await Found.of(settings)
+    assert found.ledgers[0].balances
+    assert found.ledgers[0].offset == last.offset
+    assert max(map(len, found.rows.values())) <= MAX_ROW_BYTES
+    merged = decode_entity_row(found.rows[entity_key("client", "merged")])
+    assert merged.labels.keys() == {"label-0", "label-1"}, "the third would be too much"
+    assert entity_key("client", "together") not in found.rows
+    reasons = [decode_origin(letter.headers).reason for letter in await letters_of(settings)]
+    too_large = [reason for reason in reasons if "bytes, and at most" in reason]
+    assert any(reason.startswith("the row of client:merged would have 6") for reason in too_large)
+    assert found.ledgers[0].dead_lettered == len(reasons)
+
+
+async def test_a_row_of_others_that_is_too_large_to_write_again_ends_no_worker(
+    settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
+) -> None:
+    """As the last record but one of a key, behind which somebody has written an older row."""
+    topics = topics_of(settings)
+    row = b'{"version":1,"offset":%d,"index":0,"generation":1,"heard_at":1,"last_check_in":1.0,'
+    huge = row % 5 + b'"labels":{"name":"%b"}}' % (b"x" * 3_000_000)
+    async with row_writer(settings) as rows:
+        for value in (huge, row % 4 + b'"labels":{}}'):
+            await producer.send_and_wait(
+                topics.entity_state.name, value, key=b"client:good", partition=0
+            )
+        await rows.ledger(0, -1)
+    worker = a_worker(settings, "w1", tmp_path)
+    async with running(worker):
+        await producer.send_and_wait(
+            topics.submissions.name,
+            encode_frame(NEVER_LATE, [client("good", bytes_sent=1)]),
+            partition=0,
+        )
+        await settled(settings)
+    assert worker.faults() == []
