@@ -19,6 +19,7 @@ from processor.metrics import ProcessorMetrics
 from processor.ownership import Ownership
 from processor.poison import PoisonCap
 from processor.settings import ProcessorSettings
+from processor.source_check import SourceCheck
 from processor.stops import Stops
 from processor.sweep import Sweeper
 from processor.table import StateTable
@@ -29,8 +30,11 @@ from service.kafka import (
     ssl_context,
     topics_of,
 )
+from service.kafka_compat import tag_leader_epochs
 
 log = structlog.get_logger(__name__)
+
+tag_leader_epochs()
 
 # Rule 8, static membership and short waits: a killed worker is back in its partitions in 2-3 s;
 # one that stops in order leaves (farewell.py).
@@ -60,9 +64,8 @@ class Processor:
         self.app.transport = LedgerTransport(
             self.app.conf.broker_consumer, self.app, next_offsets=self._next_offsets
         )
-        self.ownership = Ownership(
-            self.app, self.table, self.heartbeat, topics.submissions.name, metrics
-        )
+        self.source = SourceCheck(self.table, topics.submissions.name, metrics)
+        self.ownership = Ownership(self.app, self.table, self.heartbeat, self.source, metrics)
         self.stops = Stops(
             self.app,
             self.table,
@@ -84,6 +87,7 @@ class Processor:
             self.heartbeat,
             self._first_source_offset,
             self.stops,
+            self.source,
             self.anomalies,
             metrics,
         )
@@ -108,7 +112,12 @@ class Processor:
         reasons = [] if self.ownership.settled else ["its partitions"]
         if self.heartbeat.age() > SESSION:
             reasons.append("kafka")
-        return reasons
+        return reasons + [
+            f"an operator's decision about partition {partition}: {state.source_fault} "
+            "(docs/runbook.md)"
+            for partition, state in sorted(self.table.store.partitions.items())
+            if state.source_fault is not None
+        ]
 
     def _topic(self, name: str, **options: Any) -> Any:
         return self.app.topic(
@@ -138,13 +147,16 @@ class Processor:
 
     def _next_offsets(self) -> dict[TP, int]:
         return {
-            TP(self.topics.submissions.name, partition): state.ledger.offset + 1
+            TP(self.topics.submissions.name, partition): state.ledger.next_offset
             for partition, state in self.table.store.partitions.items()
             if state.loaded
         }
 
     async def _source_ends(self, partitions: list[int]) -> dict[int, int]:
-        return await self._ends(self.topics.submissions.name, partitions)
+        """Logical offsets at which partitions of the source end."""
+        ends = await self._ends(self.topics.submissions.name, partitions)
+        states = self.table.store.partitions
+        return {p: end + states[p].ledger.shift for p, end in ends.items() if p in states}
 
     async def _changelog_ends(self, partitions: list[int]) -> dict[int, int]:
         return await self._ends(self.topics.entity_state.name, partitions)

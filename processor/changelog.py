@@ -139,5 +139,6 @@ def _headers(letter: DeadLetter) -> list[tuple[str, bytes]]:
             index=letter.index,
             appended=letter.record.appended,
             truncated_from=size if size > DEAD_LETTER_BYTES else None,
+            shift=letter.record.shift,
         )
     )

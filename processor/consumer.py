@@ -76,6 +76,22 @@ class LedgerConsumer(driver.Consumer):
         self._committed_offset.update(offsets)
         await self._thread.call_thread(self._let_commit_follow, offsets)
 
+    async def rewind(self, tp: TP, offset: int) -> None:
+        """Seek a partition whose fetching goes on, also to before what was acknowledged of it.
+
+        Raises:
+            IllegalStateError: it is not this worker's any more.
+            KafkaError, TimeoutError: the position could not be set.
+        """
+        await self.seek_wait({tp: offset})
+        committed = self._committed_offset[tp]
+        if committed is not None and committed > offset:
+            self._acked[tp].clear()
+            self._acked_index[tp].clear()
+            self._gap[tp].clear()
+            self._committed_offset[tp] = offset
+            await self._thread.call_thread(self._let_commit_follow, {tp: offset})
+
     async def _let_commit_follow(self, offsets: dict[TP, int]) -> None:
         commits = {
             TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, "")

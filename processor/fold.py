@@ -24,7 +24,7 @@ def fold(batch: PartitionBatch, record: Record, partitions: int) -> None:
     ledger = batch.ledger
     if record.offset <= ledger.offset:
         return
-    ledger.offset = record.offset
+    ledger.count_record(record.offset, record.mark, record.appended)
     try:
         frame = decode_frame(record.value)
     except FrameError as error:
@@ -120,7 +120,7 @@ def _note_anomaly(
                 reason=reason,
                 detail=detail,
                 partition=record.partition,
-                offset=record.offset,
+                offset=record.source_offset,
                 index=index,
                 appended=record.appended,
             )

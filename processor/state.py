@@ -40,6 +40,13 @@ class PartitionState:
         self.fault: str | None = None
         """Why the newest ledger cannot be read. Without it nothing can be counted: nothing is read
         of the partition until there is a newer one that can."""
+        self.source_fault: str | None = None
+        """Why it is not certain which records of the source are counted. Nothing is read of the
+        partition until an operator has decided."""
+        self.source_topic: str | None = None
+        """Id of the submissions topic that the ledger was last compared with."""
+        self.source_epoch = -1
+        """Leader epoch of the source when that was."""
         self._fault_offset = -1
         self._graves: dict[bytes, Position] = {}
         self._stepped_back: set[bytes] = set()
@@ -71,12 +78,30 @@ class PartitionState:
         read the state is not loaded, and the next load reads everything again.
         """
         self.loaded = self.fault is None
+        self.source_fault = None  # it is compared anew
         self.next_offset = max(self.next_offset, next_offset) if self.loaded else 0
         self.memories.clear()  # another worker may have gone on
         stepped_back = {key: self._held(key) for key in self._stepped_back}
         self._stepped_back.clear()
         self._graves.clear()
         return stepped_back if self.loaded else {}
+
+    def stop_for_source(self, reason: str) -> None:
+        """Read nothing of the partition: see `source_fault`."""
+        self.source_fault = reason
+        self.loaded = False
+
+    def is_doubtful(self, ledger: LedgerRow, source_offset: int, epoch: int | None) -> bool:
+        """Tell whether the ledger must be compared with the source before a record is folded.
+
+        So it is for a record at or below the ledger, and for one of a leader epoch that did not
+        exist at the last comparison, or that came before that of the last record.
+        """
+        if source_offset < ledger.next_offset:
+            return True
+        if epoch is None:
+            return False
+        return epoch > self.source_epoch or (ledger.mark is not None and epoch < ledger.mark.epoch)
 
     def claim(self, own: Iterable[Span]) -> list[Span]:
         """Take note of the offsets that own records were given; return what lies between them."""

@@ -122,8 +122,8 @@ class Stops:
             return
         tp = self._tp(partition)
         try:
-            target = max(state.ledger.offset + 1, await self._first_offset(partition))
-            await self._app.consumer.seek_wait({tp: target})
+            target = max(state.ledger.next_offset, await self._first_offset(partition))
+            await self._app.consumer.rewind(tp, target)
         except (KafkaError, IllegalStateError, TimeoutError) as error:
             log.warning("partition cannot go on yet", partition=partition, reason=repr(error))
             return

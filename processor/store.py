@@ -95,7 +95,11 @@ class PartitionedStore(memory.Store[bytes, bytes]):
 
         Returns for each partition the keys whose last record is not their newest.
         """
-        loading = dict(self.partitions)
+        return await self.load_partitions(self.partitions)
+
+    async def load_partitions(self, partitions: Iterable[int]) -> dict[int, dict[bytes, Position]]:
+        """Load some of the owned partitions, as `load` does."""
+        loading = {partition: self.partitions[partition] for partition in partitions}
         if not loading:
             return {}
         started = asyncio.get_running_loop().time()

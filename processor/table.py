@@ -11,7 +11,7 @@ from typing import Any
 
 import faust
 
-from contract.row import encode_row, ledger_key
+from contract.row import ledger_key
 from processor.batch import NO_HEADERS, PartitionBatch
 from processor.changelog import Writer
 from processor.lease import Lease
@@ -90,7 +90,7 @@ class StateTable(faust.Table[bytes, bytes]):
             rows = await self.writer.write({p: batch.records() for p, batch in batches.items()})
             ledgers = await self.writer.write(
                 {
-                    p: [(ledger_key(p), encode_row(batch.ledger), NO_HEADERS)]
+                    p: [(ledger_key(p), batch.encoded_ledger(), NO_HEADERS)]
                     for p, batch in batches.items()
                 }
             )

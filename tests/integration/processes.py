@@ -209,7 +209,7 @@ class RowWriter:
         headers = [(POSITION_HEADER, encode_position(position))]
         await self.send(self.partition(key), key.encode(), None, headers)
 
-    async def ledger(self, partition: int, offset: int, **counts: int) -> None:
+    async def ledger(self, partition: int, offset: int, **counts: Any) -> None:
         row = LedgerRow(version=ROW_VERSION, offset=offset, **counts)
         await self.send(partition, ledger_key(partition), encode_row(row))
 
