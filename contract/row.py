@@ -88,10 +88,11 @@ class LedgerRow(msgspec.Struct):
         self.offset = logical
         self.mark = mark
         self.newest = max(self.newest, appended)
-        newest = self.histories[-1] if self.histories else None
-        if newest is not None and newest.appended is None:
-            begun = msgspec.structs.replace(newest, appended=appended)
-            self.histories = (*self.histories[:-1], begun)
+        if self.histories:
+            history = self.histories[-1]
+            if history.appended is None or appended < history.appended:
+                begun = msgspec.structs.replace(history, appended=appended)
+                self.histories = (*self.histories[:-1], begun)
 
     def begin_history(self, start: int, epoch: int, topic: str) -> None:
         """Let the record at Kafka's offset `start` be the next one, in a history of its own.

@@ -39,7 +39,14 @@ class SourceEnds:
     def lag(self, ledgers: Mapping[int, LedgerRow]) -> dict[int, int]:
         """Records behind each partition's ledger; nothing before Kafka's first answer."""
         return {
-            partition: max(0, end - ledgers[partition].offset - 1)
+            partition: max(0, end - ledgers[partition].next_offset)
+            for partition, end in self._ends.items()
+        }
+
+    def missing(self, ledgers: Mapping[int, LedgerRow]) -> dict[int, int]:
+        """Records that each ledger covers after the end of its partition: the source went back."""
+        return {
+            partition: max(0, ledgers[partition].next_offset - end)
             for partition, end in self._ends.items()
         }
 

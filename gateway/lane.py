@@ -222,8 +222,8 @@ class Lane:
         index = 0
         for place, member in enumerate(members):
             if place >= answered:
-                receipt = Receipt(self._partition, appended.offset, index) if in_time else None
-                self._answer(member, receipt)
+                receipt = Receipt(self._partition, appended.offset, index, appended.timestamp)
+                self._answer(member, receipt if in_time else None)
             index += member.number
 
     def _answer(self, member: _Member, receipt: Receipt | None) -> None:

@@ -232,7 +232,7 @@ class _Waiting:
                 return
             endpoint.count("received")
             ignored = b',"ignored":' + _encoder.encode(self.ignored) if self.ignored else b""
-            body = b'{"status":"metrics_received","receipt":"%d-%d-%d"%b}' % (*receipt, ignored)
+            body = b'{"status":"metrics_received","receipt":"%d-%d-%d-%d"%b}' % (*receipt, ignored)
             endpoint.answer(self._exchange, 200, body)
         except Exception as error:  # the lane, which tells us, must go on
             log.error("request failed", path=endpoint.template, exc_info=error)

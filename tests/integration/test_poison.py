@@ -186,7 +186,7 @@ async def test_a_ledger_that_cannot_be_read_stops_its_partition_until_it_can(
     """As an older worker finds it, that was started by mistake beside newer ones."""
     (a,), (b,) = ids_of(0, PARTITIONS, 1), ids_of(1, PARTITIONS, 1)
     await frames.frame(0, client(a, bytes_sent=1))
-    await rows.send(0, ledger_key(0), b'{"version":2,"offset":0,"counts":[1]}')
+    await rows.send(0, ledger_key(0), b'{"version":9,"offset":0,"counts":[1]}')
     stopped = 'partition_stopped{partition="0",reason="ledger"}'
     worker = a_worker(settings, "w1", tmp_path)
     async with running(worker):

@@ -102,14 +102,19 @@ async def _rows(
     async with KnownRows(settings, [partition]) as known:
         state = known.states[partition]
         await known.read()
-        while state.ledger.offset + 1 < end:
+        while state.ledger.next_offset < end:
             if time.monotonic() > deadline:
                 raise LocalError(
-                    f"{end - state.ledger.offset - 1:,} records of partition {partition} wait for "
+                    f"{end - state.ledger.next_offset:,} records of partition {partition} wait for "
                     "a processor: let the processors run until `tobogganing ledger` shows no lag"
                 )
             await asyncio.sleep(POLL)
             await known.read()
+        if end and state.ledger.next_offset > end:
+            raise LocalError(
+                f"the ledger of partition {partition} covers more than Kafka has: the topic went "
+                "back, and a processor must compare them first"
+            )
     taken.count(state.ledger)
     for key, value in state.rows.items():
         try:
