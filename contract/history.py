@@ -13,6 +13,10 @@ import msgspec
 MAX_HISTORIES = 8
 """Histories that a ledger keeps. Receipts of older ones are older than most retention."""
 
+STOPPED_METADATA = "stopped: "
+"""How the metadata of a committed offset begins if the processor has stopped the partition, since
+it is not certain which records are new. The reason follows."""
+
 
 class SourceMark(msgspec.Struct, frozen=True, gc=False):
     """Identifies one record of the submissions topic.

@@ -179,7 +179,9 @@ class Submissions:
         groups = [*grouped(report.pieces)]
         answers: list[asyncio.Future[Receipt | None]] = [loop.create_future() for _ in groups]
         try:
-            self._publisher.require_room(count, sum(len(pieces) for pieces, _ in groups))
+            self._publisher.require_room(
+                count, sum(len(pieces) for pieces, _ in groups), report.partition
+            )
         except OverloadedError as error:
             self.count("overloaded")
             raise _overloaded(error) from error
@@ -247,4 +249,4 @@ def _unconfirmed() -> ApiError:
 
 
 def _overloaded(error: OverloadedError) -> ApiError:
-    return unavailable("Too many submissions wait for Kafka: try again", error.retry_after)
+    return unavailable(error.reason, error.retry_after)

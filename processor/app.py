@@ -64,7 +64,9 @@ class Processor:
         self.app.transport = LedgerTransport(
             self.app.conf.broker_consumer, self.app, next_offsets=self._next_offsets
         )
-        self.source = SourceCheck(self.table, topics.submissions.name, metrics)
+        self.source = SourceCheck(
+            self.table, topics.submissions.name, self._announce_stopped, metrics
+        )
         self.ownership = Ownership(self.app, self.table, self.heartbeat, self.source, metrics)
         self.stops = Stops(
             self.app,
@@ -167,6 +169,10 @@ class Processor:
         async with asyncio.timeout(REQUEST_TIMEOUT):
             ends = await self.app.consumer.highwaters(*(TP(topic, p) for p in partitions))
         return {tp.partition: end for tp, end in ends.items()}
+
+    async def _announce_stopped(self, partition: int, offset: int, reason: str) -> None:
+        tp = TP(self.topics.submissions.name, partition)
+        await self.app.consumer.commit_stopped(tp, offset, reason)
 
     async def _first_source_offset(self, partition: int) -> int:
         tp = TP(self.topics.submissions.name, partition)

@@ -38,13 +38,18 @@ RELOAD_INTERVAL = 5.0
 
 Resume = Callable[[int], Awaitable[None]]
 """Continues a partition after its ledger; the table's lock is held."""
+Announce = Callable[[int, int, str], Awaitable[None]]
+"""Tells gateways that a partition is stopped: partition, Kafka's next offset, reason."""
 
 
 class SourceCheck:
     """Compares the ledgers of this worker's partitions with the submissions topic."""
 
-    def __init__(self, table: StateTable, submissions: str, metrics: ProcessorMetrics) -> None:
+    def __init__(
+        self, table: StateTable, submissions: str, announce: Announce, metrics: ProcessorMetrics
+    ) -> None:
         self._table = table
+        self._announce = announce
         self._submissions = submissions
         self._metrics = metrics
         self._reload_at = 0.0
@@ -78,6 +83,7 @@ class SourceCheck:
                         command=f"tobogganing history begin {partition} --at OFFSET",
                     )
                     state.stop_for_source(reason)
+                    await self._announce(partition, state.ledger.next_offset, reason)
                     continue
                 case Parted(start, reason):
                     batch = PartitionBatch(state)

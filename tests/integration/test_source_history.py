@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from contract.row import LedgerRow, decode_entity_row
+from contract.row import LedgerRow, decode_entity_row, ledger_key
 from service.kafka import administration, ensure_topics, topics_of
 from service.settings import KafkaSettings
+from tests.integration.command_line import CommandLine
 from tests.integration.frames import PARTITIONS, client, frame_writer, ids_of
+from tests.integration.processes import ADMIN_TOKEN, RowWriter, Service, row_writer
 from tests.integration.workers import Found, a_worker, running
 from tests.power_cut import power_cut
 from tobogganing.local.cluster import Cluster
@@ -26,6 +29,19 @@ def broken(own_kafka: Cluster, topic_prefix: str) -> KafkaSettings:
         kafka_topic_prefix=topic_prefix,
         kafka_partitions=PARTITIONS,
     )
+
+
+@pytest.fixture
+async def rows(settings: KafkaSettings) -> AsyncIterator[RowWriter]:
+    async with row_writer(settings) as writer:
+        yield writer
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until a condition holds."""
+    async with asyncio.timeout(40):
+        while not await holds():  # noqa: ASYNC110 (asked from other processes)
+            await asyncio.sleep(0.1)
 
 
 async def send(settings: KafkaSettings, id: str, *values: int) -> list[int]:
@@ -118,3 +134,181 @@ async def test_a_recreated_topic_is_read_from_its_beginning(
 async def recreated(settings: KafkaSettings) -> None:
     """Create the topics again once the deletion has taken effect."""
     await ensure_topics(settings)
+
+
+async def receipt_of(settings: KafkaSettings, id: str, value: int) -> str:
+    """Write a frame as a gateway does; return the receipt of its submission."""
+    async with frame_writer(settings) as frames:
+        answer = await frames.appended(0, client(id, bytes_sent=value))
+    return f"0-{answer.offset}-0-{answer.timestamp}"
+
+
+async def ask(exporter: Service, receipt: str) -> tuple[int, dict[str, Any]]:
+    answer = await exporter.http.get(f"/api/v1/receipts/{receipt}", headers=exporter.authorized)
+    return answer.status_code, answer.json()
+
+
+async def state(exporter: Service, receipt: str) -> tuple[str, str | None]:
+    status, body = await ask(exporter, receipt)
+    assert status == 200, body
+    return body["state"], body.get("result")
+
+
+def without_time(receipt: str) -> str:
+    return receipt.rpartition("-")[0]
+
+
+async def test_no_receipt_lies_after_a_lost_end(
+    own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
+) -> None:
+    worker = a_worker(broken, "w", tmp_path)
+    topic = topics_of(broken).submissions.name
+    extra = {"AFTER_TIMEOUT_SECONDS": "2"}
+    await ensure_topics(broken)
+    async with running(worker), Service("exporter", broken, tmp_path, **extra) as exporter:
+        await exporter.ready()
+        applied = [await receipt_of(broken, A, value) for value in (1, 2, 3)]
+        assert (await exporter.scrape(*applied)).status_code == 200
+        await worker.end()
+        unread = [await receipt_of(broken, A, value) for value in (4, 5)]
+        await power_cut(own_kafka, topic, 0, 2)
+        fresh = [await receipt_of(broken, A, value) for value in (6, 7)]
+        assert [without_time(each) for each in fresh] == [
+            without_time(applied[2]),
+            without_time(unread[0]),
+        ]
+
+        # No worker has compared yet.
+        assert await state(exporter, applied[1]) == ("processed", "applied")
+        assert await state(exporter, applied[2]) == ("processed", None)
+        assert [await state(exporter, each) for each in unread] == [("lost", None)] * 2
+        assert [await state(exporter, each) for each in fresh] == [("queued", None)] * 2
+        assert await state(exporter, without_time(fresh[0])) == ("ambiguous", None)
+        assert (await exporter.scrape(*fresh)).status_code == 504
+
+        await worker.start()
+        await until(broken, applied=5)
+        assert 'client_bytes_sent{client_id="' + A in (await exporter.scrape(*fresh)).text
+        for again in (False, True):
+            if again:
+                await exporter.end()
+                await exporter.start()
+                await exporter.ready()
+            assert await state(exporter, applied[1]) == ("processed", "applied")
+            assert await state(exporter, applied[2]) == ("processed", None)
+            assert [await state(exporter, each) for each in unread] == [("lost", None)] * 2
+            assert [await state(exporter, each) for each in fresh] == [("processed", "applied")] * 2
+            for each in (applied[2], *fresh):
+                assert await state(exporter, without_time(each)) == ("ambiguous", None)
+            assert await state(exporter, without_time(applied[1])) == ("processed", "applied")
+            assert (await exporter.scrape(applied[2], *fresh)).status_code == 200
+            gone = await exporter.scrape(unread[0])
+            assert gone.status_code == 410
+        shown = (await exporter.scrape()).text
+        assert '\ntobogganing_pipeline_histories_total{partition="0"} 1.0\n' in shown
+        assert '\ntobogganing_pipeline_missing_records{partition="0"} 0.0\n' in shown
+    assert worker.faults() == []
+
+
+async def test_an_exporter_shows_a_ledger_beyond_the_end(
+    own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
+) -> None:
+    worker = a_worker(broken, "w", tmp_path)
+    topic = topics_of(broken).submissions.name
+    await ensure_topics(broken)
+    async with running(worker), Service("exporter", broken, tmp_path) as exporter:
+        await exporter.ready()
+        applied = [await receipt_of(broken, A, value) for value in (1, 2, 3)]
+        assert (await exporter.scrape(*applied)).status_code == 200
+        await worker.end()
+        await power_cut(own_kafka, topic, 0, 1)
+        wanted = '\ntobogganing_pipeline_missing_records{partition="0"} 2.0\n'
+
+        async def is_shown() -> bool:
+            return wanted in (await exporter.scrape()).text
+
+        await eventually(is_shown)
+        assert (await exporter.scrape(without_time(applied[2]))).status_code == 503
+
+
+async def test_a_ledger_of_the_last_version_is_taken_and_completed(
+    settings: KafkaSettings, rows: RowWriter, tmp_path: Path
+) -> None:
+    await send(settings, A, 1, 2)
+    old = b'{"version":1,"offset":1,"read":2,"applied":2,"stale":0,"late":0,"dead_lettered":0,'
+    await rows.send(0, ledger_key(0), old + b'"lost":0}')
+    worker = a_worker(settings, "w", tmp_path)
+    async with running(worker):
+        await send(settings, A, 3)
+        ledger = await until(settings, applied=3)
+    assert worker.faults() == []
+    assert ledger.version == 1
+    assert ledger.mark is not None
+    assert (ledger.mark.offset, ledger.mark.epoch, ledger.parted) == (2, 0, 0)
+    assert ledger.newest == ledger.mark.appended > 0
+
+
+async def test_what_is_not_certain_stops_visibly_until_an_operator_decides(
+    settings: KafkaSettings, rows: RowWriter, tmp_path: Path, signing_keys: str
+) -> None:
+    """A ledger of an older version does not say of which history it is."""
+    await send(settings, A, 1, 2, 3)
+    await rows.ledger(0, 9, read=10, applied=10)
+    worker = a_worker(settings, "w", tmp_path)
+    command = CommandLine(
+        "http://127.0.0.1:1",
+        KAFKA_BOOTSTRAP_SERVERS=settings.kafka_bootstrap_servers,
+        KAFKA_TOPIC_PREFIX=settings.kafka_topic_prefix,
+    )
+    extra = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": signing_keys}
+    async with worker, Service("gateway", settings, tmp_path, **extra) as gateway:
+        await gateway.ready()
+        keys = {id: await register(gateway, id) for id in (A, *ids_of(1, PARTITIONS, 1))}
+        reasons = (await worker.until("/-/ready", 503)).text
+
+        async def waits_for_operator() -> bool:
+            nonlocal reasons
+            reasons = (await worker.http.get("/-/ready")).text
+            return "operator" in reasons
+
+        await eventually(waits_for_operator)
+        assert "partition 0" in reasons
+        assert "but its ledger is at 9 and was written by an older version" in reasons
+
+        accepted = 0
+
+        async def answers(status: int) -> bool:
+            nonlocal accepted
+            found = await submit(gateway, A, keys[A])
+            accepted += found == 200
+            return found == status
+
+        await eventually(lambda: answers(503))
+        (other,) = keys.keys() - {A}
+        assert await submit(gateway, other, keys[other]) == 200, "other partitions go on"
+        listing = (await command("history", "show", "--json")).document["partitions"]
+        assert [each["verdict"] for each in listing] == ["uncertain", "same"]
+        assert "needs no decision" in await command.bad("history", "begin", "1", "--at", "end")
+
+        found = (await command.good("history", "begin", "0", "--at", "1")).out
+        assert "a history begins at offset 1, logical 10" in found
+        await worker.ready()
+        await eventually(lambda: answers(200))
+        assert (await until(settings, read=10 + 2 + accepted)).parted == 1
+    assert worker.faults() == []
+
+
+async def register(gateway: Service, id: str) -> dict[str, str]:
+    answer = await gateway.http.post(
+        "/api/v1/clients/register",
+        json={"name": id, "type": "native", "client_id": id},
+        headers={"authorization": f"Bearer {ADMIN_TOKEN}"},
+    )
+    assert answer.status_code == 200, answer.text
+    return {"authorization": f"Bearer {answer.json()['api_key']}"}
+
+
+async def submit(gateway: Service, id: str, headers: dict[str, str]) -> int:
+    body = {"metrics": {"bytes_sent": 7}}
+    answer = await gateway.http.post(f"/api/v1/clients/{id}/metrics", json=body, headers=headers)
+    return int(answer.status_code)

@@ -118,7 +118,7 @@ def test_the_ledger_only_goes_forward(store: StateStore) -> None:
     assert store.ledgers[0].read == 0
 
 
-NEWER_VERSION = make_row(version=ROW_VERSION + 1)
+NEWER_VERSION = make_row(version=ROW_VERSION + 8)
 ROW = encode_row(make_row(offset=9))
 
 
