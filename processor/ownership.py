@@ -13,9 +13,10 @@ from typing import Any
 import structlog
 from faust.types import TP, AppT, EventT
 
-from processor.batch import Changes, PartitionBatch, Tombstone
+from processor.batch import PartitionBatch
 from processor.heartbeat import Heartbeat
 from processor.metrics import ProcessorMetrics
+from processor.repair import changes_to
 from processor.source_check import SourceCheck
 from processor.table import StateTable
 from service.tasks import die
@@ -78,11 +79,7 @@ class Ownership:
         for partition, positions in stepped_back.items():
             state = store.partitions[partition]
             if positions and state.loaded:
-                changes: Changes = {
-                    key: state.rows.get(key) or Tombstone(position)
-                    for key, position in positions.items()
-                }
-                batches[partition] = PartitionBatch(state, changes)
+                batches[partition] = PartitionBatch(state, changes_to(state, positions))
         if batches:
             log.warning("rows stepped back", keys=sum(len(b.changes) for b in batches.values()))
             await self._table.flush(batches)

@@ -16,8 +16,10 @@ from processor.batch import PartitionBatch
 from processor.metrics import ProcessorMetrics
 from processor.source_history import (
     Parted,
+    Same,
     SourceEvidence,
     Uncertain,
+    Verdict,
     judge,
     known_epoch,
     known_topic,
@@ -33,6 +35,8 @@ INTERVAL = 2.0
 """Seconds between two checks whether the topic, or the leader of a partition, is another one."""
 TIMEOUT = 9.0
 """Seconds that Kafka gets to say what a comparison needs."""
+CONFIRMATIONS, CONFIRM_INTERVAL = 3, 1.0
+"""Comparisons in a row that must find another history, and the seconds between them."""
 RELOAD_INTERVAL = 5.0
 """Seconds after which a stopped partition is loaded again: an operator may have decided."""
 
@@ -66,15 +70,10 @@ class SourceCheck:
         states = self._loaded(partitions)
         if not states:
             return
-        async with (
-            asyncio.timeout(TIMEOUT),
-            SourceReader(self._table.settings, self._submissions, states) as reader,
-        ):
-            found = await collect(reader, {p: state.ledger for p, state in states.items()})
         begun = {}
-        for partition, state in states.items():
-            evidence = found[partition]
-            match judge(state.ledger, evidence):
+        for partition, (evidence, verdict) in (await self._compare(states)).items():
+            state = states[partition]
+            match verdict:
                 case Uncertain(reason):
                     log.error(
                         "partition stopped: its source is not certain",
@@ -101,6 +100,29 @@ class SourceCheck:
             state.source_epoch = evidence.leader_epoch
         if begun:
             await self._table.flush(begun)
+
+    async def _compare(
+        self, states: dict[int, PartitionState]
+    ) -> dict[int, tuple[SourceEvidence, Verdict]]:
+        """Compare ledgers with the source; what is not the same must be so several times in a row.
+
+        A broker that was frozen answers for a moment as if it still led its partitions.
+        """
+        ledgers = {partition: state.ledger for partition, state in states.items()}
+        found: dict[int, tuple[SourceEvidence, Verdict]] = {}
+        async with (
+            asyncio.timeout(TIMEOUT),
+            SourceReader(self._table.settings, self._submissions, states) as reader,
+        ):
+            for attempt in range(CONFIRMATIONS):
+                if attempt:
+                    await asyncio.sleep(CONFIRM_INTERVAL)
+                evidence = await collect(reader, ledgers)
+                found |= {p: (each, judge(ledgers[p], each)) for p, each in evidence.items()}
+                ledgers = {p: ledgers[p] for p in evidence if not isinstance(found[p][1], Same)}
+                if not ledgers:
+                    break
+        return found
 
     async def run(self, resume: Resume) -> None:
         """Check again and again, for ever; `resume` continues partitions that were sought."""

@@ -1,6 +1,7 @@
 """State of one partition: its rows, its ledger, and how far its changelog is known."""
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import structlog
 
@@ -25,6 +26,13 @@ Span = tuple[int, int]
 """Offsets [from, to) of the changelog."""
 
 
+class ChangelogMark(NamedTuple):
+    """Id of the changelog topic, and its partition's leader epoch."""
+
+    topic: str
+    epoch: int
+
+
 class PartitionState:
     """Rows by key (encoded), the ledger row, and the changelog offset expected next."""
 
@@ -47,6 +55,8 @@ class PartitionState:
         """Id of the submissions topic that the ledger was last compared with."""
         self.source_epoch = -1
         """Leader epoch of the source when that was."""
+        self.changelog: ChangelogMark | None = None
+        """Which log the state was last loaded from."""
         self._fault_offset = -1
         self._graves: dict[bytes, Position] = {}
         self._stepped_back: set[bytes] = set()
@@ -102,6 +112,31 @@ class PartitionState:
         if epoch is None:
             return False
         return epoch > self.source_epoch or (ledger.mark is not None and epoch < ledger.mark.epoch)
+
+    def adopt(self, kept: "PartitionState", next_offset: int) -> dict[bytes, Position]:
+        """Finish loading from a changelog that has lost its end, or was recreated.
+
+        `kept` is all that it holds. What is newer, this state or that, becomes the state. Returns
+        what has to be written, as `finish_loading` does.
+        """
+        self.next_offset = 0
+        if kept.ledger.offset > self.ledger.offset or kept.fault is not None:
+            self.rows, self.ledger, self.fault = kept.rows, kept.ledger, kept.fault
+            self._stepped_back, self._graves = kept._stepped_back, kept._graves
+            self._fault_offset = kept._fault_offset
+            return self.finish_loading(next_offset)
+        lost = {
+            key: record_position(row, ())
+            for key, row in self.rows.items()
+            if kept.rows.get(key) != row
+        }
+        gone = kept.rows.keys() - self.rows.keys()
+        self.finish_loading(next_offset)
+        return lost | {key: record_position(kept.rows[key], ()) for key in gone}
+
+    def went_back(self, own: Iterable[Span]) -> bool:
+        """Tell whether own records were given offsets that the changelog had given before."""
+        return any(start < self.next_offset for start, _ in own)
 
     def claim(self, own: Iterable[Span]) -> list[Span]:
         """Take note of the offsets that own records were given; return what lies between them."""

@@ -5,6 +5,7 @@ write leaves it, within a batch. Kafka drops a torn batch when it recovers the l
 """
 
 import struct
+from collections.abc import Mapping
 
 from tobogganing.local.broker import Broker
 from tobogganing.local.cluster import Cluster
@@ -52,11 +53,12 @@ def _place(data: bytes, end: int) -> tuple[int, int | None]:
     return place, None
 
 
-async def power_cut(cluster: Cluster, topic: str, partition: int, end: int, torn: int = 0) -> int:
-    """Cut the power of a cluster's only broker; return where the partition ends afterwards."""
+async def power_cut(cluster: Cluster, ends: Mapping[str, int], partition: int = 0) -> None:
+    """Cut the power of a cluster's only broker: of these topics, a partition ends there then."""
     (broker,) = cluster.brokers
     await broker.kill()
-    ended = cut_tail(broker, topic, partition, end, torn=torn)
+    for topic, end in ends.items():
+        ended = cut_tail(broker, topic, partition, end)
+        assert ended == end, f"a batch of {topic} begins at {ended}: it goes whole"
     broker.launch()
     await cluster.wait_until_ready()
-    return ended

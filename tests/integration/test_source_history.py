@@ -10,6 +10,7 @@ import pytest
 
 from contract.row import LedgerRow, decode_entity_row, ledger_key
 from service.kafka import administration, ensure_topics, topics_of
+from service.reader import TopicReader
 from service.settings import KafkaSettings
 from tests.integration.command_line import CommandLine
 from tests.integration.frames import PARTITIONS, client, frame_writer, ids_of
@@ -87,7 +88,7 @@ async def test_what_comes_after_a_lost_end_is_applied(
         await until(broken, offset=5, applied=6)
         if not alive:
             await worker.end()
-        assert await power_cut(own_kafka, topic, 0, 2) == 2
+        await power_cut(own_kafka, {topic: 2})
         assert await send(broken, A, 4) == [2]
         if not alive:
             await worker.start()
@@ -171,7 +172,7 @@ async def test_no_receipt_lies_after_a_lost_end(
         assert (await exporter.scrape(*applied)).status_code == 200
         await worker.end()
         unread = [await receipt_of(broken, A, value) for value in (4, 5)]
-        await power_cut(own_kafka, topic, 0, 2)
+        await power_cut(own_kafka, {topic: 2})
         fresh = [await receipt_of(broken, A, value) for value in (6, 7)]
         assert [without_time(each) for each in fresh] == [
             without_time(applied[2]),
@@ -221,7 +222,7 @@ async def test_an_exporter_shows_a_ledger_beyond_the_end(
         applied = [await receipt_of(broken, A, value) for value in (1, 2, 3)]
         assert (await exporter.scrape(*applied)).status_code == 200
         await worker.end()
-        await power_cut(own_kafka, topic, 0, 1)
+        await power_cut(own_kafka, {topic: 1})
         wanted = '\ntobogganing_pipeline_missing_records{partition="0"} 2.0\n'
 
         async def is_shown() -> bool:
@@ -312,3 +313,65 @@ async def submit(gateway: Service, id: str, headers: dict[str, str]) -> int:
     body = {"metrics": {"bytes_sent": 7}}
     answer = await gateway.http.post(f"/api/v1/clients/{id}/metrics", json=body, headers=headers)
     return int(answer.status_code)
+
+
+async def end_of(settings: KafkaSettings, topic: str) -> int:
+    async with TopicReader(settings, topic, [0]) as reader:
+        return (await reader.ends())[0]
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["changelog", "changelog-and-source"])
+async def test_a_worker_writes_again_what_the_changelog_has_lost(
+    own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path, both: bool
+) -> None:
+    """Nothing that was applied is gone, though Kafka has lost it."""
+    topics = topics_of(broken)
+    worker = a_worker(broken, "w", tmp_path, SWEEP_INTERVAL_SECONDS="3600")
+    await ensure_topics(broken)
+    async with running(worker):
+        await send(broken, A, 1, 2)
+        await until(broken, applied=2)
+        kept = await end_of(broken, topics.entity_state.name)
+        await send(broken, A, 3)
+        await send(broken, B, 4)
+        before = await until(broken, applied=4)
+        cut = {topics.entity_state.name: kept}
+        await power_cut(own_kafka, cut | ({topics.submissions.name: 3} if both else {}))
+
+        async def is_back() -> bool:
+            return await shown(broken) == {A: 3, B: 4}
+
+        await eventually(is_back)
+        after = await until(broken, applied=4, parted=int(both))
+        assert after.offset == before.offset
+        await send(broken, C, 5)
+        await until(broken, applied=5)
+        await worker.end()
+        await worker.start()
+        await send(broken, C, 6)
+        await until(broken, applied=6)
+        assert await shown(broken) == {A: 3, B: 4, C: 6}
+    assert worker.faults() == []
+
+
+async def test_what_both_topics_have_lost_is_read_as_new(
+    own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
+) -> None:
+    """No worker remembers it: what is appended afterwards still counts."""
+    topics = topics_of(broken)
+    worker = a_worker(broken, "w", tmp_path, SWEEP_INTERVAL_SECONDS="3600")
+    await ensure_topics(broken)
+    async with running(worker):
+        await send(broken, A, 1, 2)
+        await until(broken, applied=2)
+        kept = await end_of(broken, topics.entity_state.name)
+        await send(broken, A, 3, 4, 5)
+        await until(broken, applied=5)
+        await worker.end()
+        await power_cut(own_kafka, {topics.entity_state.name: kept, topics.submissions.name: 1})
+        await send(broken, B, 7, 8, 9)
+        await worker.start()
+        ledger = await until(broken, applied=5)
+        assert ledger.parted == 1
+        assert await shown(broken) == {A: 2, B: 9}
+    assert worker.faults() == []
