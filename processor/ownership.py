@@ -74,6 +74,8 @@ class Ownership:
     async def _load(self) -> None:
         store = self._table.store
         stepped_back = await store.load()
+        if store.went_back:
+            await self._table.writer.renew()
         await self._source.check(store.loaded())
         batches = {}
         for partition, positions in stepped_back.items():

@@ -38,6 +38,8 @@ class PartitionedStore(memory.Store[bytes, bytes]):
         super().__post_init__()
         self.partitions: dict[int, PartitionState] = {}
         self._offsets: dict[TP, int] = {}
+        self.went_back = False
+        """Whether the last load found a changelog that has lost its end, or was recreated."""
 
     def owned(self, partition: int) -> PartitionState | None:
         """State of a partition that this worker owns and has loaded."""
@@ -129,6 +131,7 @@ class PartitionedStore(memory.Store[bytes, bytes]):
             else:
                 stepped_back[partition] = state.finish_loading(ends[partition])
         loading |= held
+        self.went_back = bool(held)
         for partition, state in loading.items():
             state.changelog = marks[partition]
             if partition in held:

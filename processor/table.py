@@ -13,7 +13,7 @@ import faust
 
 from contract.row import ledger_key
 from processor.batch import NO_HEADERS, PartitionBatch
-from processor.changelog import Writer
+from processor.changelog import FORGOTTEN, Writer
 from processor.lease import Lease
 from processor.repair import OvertakenError, changes_to, repair
 from processor.state import PartitionState, Span
@@ -80,7 +80,13 @@ class StateTable(faust.Table[bytes, bytes]):
         longer known: the process ends.
         """
         try:
-            return await self._flush(batches)
+            try:
+                return await self._flush(batches)
+            except FORGOTTEN:  # the changelog has lost what this producer wrote last
+                for partition, batch in batches.items():
+                    if self.is_owned(partition, batch.state):
+                        await self.write_again(partition)
+                return await self._flush(batches)
         except Exception as error:  # whatever it is, part of it may have been written
             die("a flush failed", reason=repr(error), exc_info=error)
 
@@ -112,6 +118,7 @@ class StateTable(faust.Table[bytes, bytes]):
         state = self.store.partitions[partition]
         ledger = state.ledger
         try:
+            await self.writer.renew()
             positions = (await self.store.load_partitions([partition]))[partition]
             if state.ledger is not ledger:
                 raise OvertakenError("the changelog's ledger is newer")

@@ -44,7 +44,11 @@ class TopicEnds:
         self._consumer = AIOKafkaConsumer(
             **client_options(self._settings), enable_auto_commit=False, **self._options()
         )
-        await self._consumer.start()
+        try:
+            await self._consumer.start()
+        except BaseException:
+            await stopped(self._consumer.stop())
+            raise
         return self
 
     async def __aexit__(self, *exception: Any) -> None:
