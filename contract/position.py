@@ -18,7 +18,7 @@ BEFORE_ALL = Position(-1, -1)
 """Position of what was there before the topic: a restored row, an empty ledger."""
 
 NO_TIME = -1
-"""Append time of a receipt that does not say it: gateways before 1.13 gave none."""
+"""Append time of a receipt that does not say it: gateways of the version before gave none."""
 
 _RECEIPT = re.compile(r"(\d{1,9})-(\d{1,18})-(\d{1,9})(?:-(\d{1,18}))?", re.ASCII)
 

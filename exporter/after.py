@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
-from contract.position import NO_TIME, Receipt
+from contract.position import Receipt
 from contract.row import LedgerRow, empty_ledger
 from exporter.coverage import Coverage, coverage
 from service.http import ApiError, unavailable
@@ -87,8 +87,3 @@ def parse_receipts(texts: Sequence[str]) -> list[Receipt]:
         return [Receipt.parse(text) for text in texts]
     except ValueError as error:
         raise ApiError(400, str(error), field="after") from error
-
-
-def partitions_without_time(receipts: Iterable[Receipt]) -> set[int]:
-    """Partitions of receipts that do not say which of two records of an offset they mean."""
-    return {receipt.partition for receipt in receipts if receipt.appended == NO_TIME}

@@ -15,8 +15,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
-from contract.position import Receipt
-from exporter.after import ReadBarrier, parse_receipts, partitions_without_time
+from contract.position import NO_TIME, Receipt
+from exporter.after import ReadBarrier, parse_receipts
 from exporter.follow import Intake
 from exporter.lag import SourceEnds
 from exporter.ledger import ledger_document
@@ -70,7 +70,7 @@ class Exporter:
         self.state = TopicFollower(
             settings, topics.entity_state.name, served, intake.take, self._write_cards
         )
-        self.source = SourceEnds(settings, topics.submissions.name, served)
+        self.source = SourceEnds(settings, topics.submissions.name, self.store.ledgers)
         followed = registry is None and shard.is_first
         self._own_registry = RegistryReader(settings) if followed else None
         self.registry = (registry or self._own_registry) if shard.is_first else None
@@ -150,14 +150,16 @@ class Exporter:
             raise unavailable("Not ready: waiting for " + ", ".join(missing))
 
     def _check_source(self, receipts: Sequence[Receipt]) -> None:
-        """Refuse receipts that say no time while their partition's topic has just gone back.
+        """Refuse receipts that the ledger cannot tell apart after the partition went back.
 
         Raises:
             ApiError: 503, the offset of one may name two submissions.
         """
-        missing = self.source.missing(self.store.ledgers)
-        for partition in partitions_without_time(receipts):
-            if missing.get(partition):
+        missing = self.source.missing()
+        for receipt in receipts:
+            partition, ledger = receipt.partition, self.store.ledgers.get(receipt.partition)
+            has_no_time = receipt.appended == NO_TIME or ledger is None or ledger.mark is None
+            if has_no_time and missing.get(partition):
                 raise unavailable(
                     f"Partition {partition} of the submissions topic has lost its end: which "
                     "submission the receipt means is not known yet"
@@ -185,9 +187,7 @@ class Exporter:
             self._check_token(request)
             self._check_caught_up()
             ledgers = self.store.ledgers
-            return JSON(
-                ledger_document(ledgers, self.source.lag(ledgers), self.source.missing(ledgers))
-            )
+            return JSON(ledger_document(ledgers, self.source.lag(ledgers), self.source.missing()))
 
         async def receipt(request: Request) -> Response:
             self._check_token(request)

@@ -67,7 +67,7 @@ class PipelineCollector(Collector):
             "back; as of Kafka's last answer",
             labels=["partition"],
         )
-        for partition, records in sorted(self._source.missing(self._ledgers).items()):
+        for partition, records in sorted(self._source.missing().items()):
             missing.add_metric([str(partition)], records)
         yield missing
 

@@ -71,7 +71,7 @@ class Receipts:
         has_time = receipt.appended != NO_TIME
         if record is None or (has_time and record.timestamp != receipt.appended):
             return _absent(receipt, sought, ledger)
-        place = _place(ledger, sought.topic, record)
+        place = _place(ledger, sought, record)
         if not has_time and place.is_reused:
             return {
                 "state": "ambiguous",
@@ -123,11 +123,14 @@ class _Place(NamedTuple):
     is_reused: bool
 
 
-def _place(ledger: LedgerRow, topic: str, record: ConsumerRecord) -> _Place:
+def _place(ledger: LedgerRow, sought: Sought, record: ConsumerRecord) -> _Place:
     """Compare a record with the ledger, which may not know yet that the source went back."""
     logical = place_in_log(ledger.histories, record.offset)
     mark, epoch = ledger.mark, leader_epoch(record)
-    is_newer = mark is not None and (topic != mark.topic or (epoch or 0) > mark.epoch)
+    if mark is None:
+        is_newer = ledger.next_offset > sought.end
+    else:
+        is_newer = sought.topic != mark.topic or (epoch or 0) > mark.epoch
     is_covered = logical <= ledger.offset
     return _Place(
         logical,

@@ -197,7 +197,7 @@ async def test_a_ledger_that_cannot_be_read_stops_its_partition_until_it_can(
             while entity_key("client", b) not in (await Found.of(settings)).rows:
                 pass
         assert entity_key("client", a) not in (await Found.of(settings)).rows
-        await rows.ledger(0, 0, read=1, applied=1)
+        await rows.ledger(0, 0, fills=False, read=1, applied=1)
         await worker.end(signal.SIGTERM)
         await worker.start()
         await worker.ready()

@@ -254,7 +254,7 @@ async def test_what_is_not_certain_stops_visibly_until_an_operator_decides(
 ) -> None:
     """A ledger of an older version does not say of which history it is."""
     await send(settings, A, 1, 2, 3)
-    await rows.ledger(0, 9, read=10, applied=10)
+    await rows.ledger(0, 9, fills=False, read=10, applied=10)
     worker = a_worker(settings, "w", tmp_path)
     command = CommandLine(
         "http://127.0.0.1:1",
