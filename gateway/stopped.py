@@ -5,6 +5,7 @@ committed offset (contract.history). A 200 for what may be skipped would break t
 """
 
 import asyncio
+from collections.abc import Mapping
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -39,10 +40,9 @@ class StoppedPartitions:
                         offsets = await admin.list_consumer_group_offsets(self._group)
                         self._take(
                             {
-                                tp.partition
+                                tp.partition: committed.metadata or ""
                                 for tp, committed in offsets.items()
                                 if tp.topic == self._topic
-                                and (committed.metadata or "").startswith(STOPPED_METADATA)
                             }
                         )
                         await asyncio.sleep(INTERVAL)
@@ -50,7 +50,13 @@ class StoppedPartitions:
                 log.info("the processors' group could not be read", reason=repr(error))
             await asyncio.sleep(INTERVAL)
 
-    def _take(self, stopped: set[int]) -> None:
+    def _take(self, metadata: Mapping[int, str]) -> None:
+        """Compare the metadata of committed offsets.
+
+        A partition that is not named stays as it was: aiokafka hides an error of the whole group.
+        """
+        stopped = {p for p, text in metadata.items() if text.startswith(STOPPED_METADATA)}
+        stopped |= self._publisher.stopped - metadata.keys()
         for partition in sorted(stopped - self._publisher.stopped):
             log.error("partition stopped by its processor", partition=partition)
         for partition in sorted(self._publisher.stopped - stopped):

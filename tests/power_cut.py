@@ -53,12 +53,17 @@ def _place(data: bytes, end: int) -> tuple[int, int | None]:
     return place, None
 
 
-async def power_cut(cluster: Cluster, ends: Mapping[str, int], partition: int = 0) -> None:
-    """Cut the power of a cluster's only broker: of these topics, a partition ends there then."""
+async def power_cut(
+    cluster: Cluster, ends: Mapping[str, int], partition: int = 0, *, torn: int = 0
+) -> None:
+    """Cut the power of a cluster's only broker: of these topics, a partition ends there then.
+
+    `torn`: bytes of the batch that follows, as a write leaves them that was not finished.
+    """
     (broker,) = cluster.brokers
     await broker.kill()
     for topic, end in ends.items():
-        ended = cut_tail(broker, topic, partition, end)
+        ended = cut_tail(broker, topic, partition, end, torn=torn)
         assert ended == end, f"a batch of {topic} begins at {ended}: it goes whole"
     broker.launch()
     await cluster.wait_until_ready()

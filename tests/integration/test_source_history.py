@@ -107,6 +107,24 @@ async def test_what_comes_after_a_lost_end_is_applied(
     assert worker.faults() == []
 
 
+async def test_a_lost_end_stays_a_fault_however_far_the_topic_grows(
+    own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
+) -> None:
+    worker = a_worker(broken, "w", tmp_path)
+    await ensure_topics(broken)
+    async with running(worker):
+        await send(broken, A, 1, 2, 3, 4)
+        await until(broken, applied=4)
+        await worker.end()
+        await power_cut(own_kafka, {topics_of(broken).submissions.name: 1}, torn=40)
+        assert await send(broken, B, *range(20, 30)) == list(range(1, 11))
+        await worker.start()
+        ledger = await until(broken, applied=14)
+        assert (ledger.offset, ledger.next_offset, ledger.read) == (13, 11, 14)
+        assert await shown(broken) == {A: 4, B: 29}
+    assert worker.faults() == []
+
+
 @pytest.mark.parametrize("alive", [True, False], ids=["worker-alive", "worker-down"])
 async def test_a_recreated_topic_is_read_from_its_beginning(
     settings: KafkaSettings, tmp_path: Path, alive: bool

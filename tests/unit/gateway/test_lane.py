@@ -519,3 +519,16 @@ async def test_the_end_answers_what_still_waits(
 
 def test_a_piece_is_what_the_frame_holds() -> None:
     assert json.loads(bytes(piece(1)))["id"] == "c1"
+
+
+async def test_an_offset_that_is_given_again_is_counted(sender: HandSender) -> None:
+    metrics = FrameMetrics(CollectorRegistry())
+    lane = Lane(2, "submissions", sender, taught_clock([2]), metrics)
+    async with running(lane):
+        for offset in (5, 6, 6, 7, 3):
+            sender.next_offset = offset
+            answer = lane.submit(piece(1), soon())
+            _, sent = await sender.frame()
+            sender.append(sent)
+            assert await result(answer) == Receipt(2, offset, 0)
+    assert metrics.reused_offsets._value.get() == 2
