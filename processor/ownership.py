@@ -76,7 +76,7 @@ class Ownership:
         stepped_back = await store.load()
         if store.went_back:
             await self._table.writer.renew()
-        await self._source.check(store.loaded())
+        await self._source.check(store.partitions)
         batches = {}
         for partition, positions in stepped_back.items():
             state = store.partitions[partition]

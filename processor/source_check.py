@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from contract.row import LedgerRow
 from processor.batch import PartitionBatch
 from processor.metrics import ProcessorMetrics
+from processor.repair import changes_to
 from processor.source_history import (
     Parted,
     Same,
@@ -59,15 +60,21 @@ class SourceCheck:
         self._reload_at = 0.0
 
     async def check(self, partitions: Iterable[int]) -> None:
-        """Compare the ledgers of loaded partitions, which must be this worker's own.
+        """Compare the ledgers of partitions that are loaded, or stopped for their source.
 
-        The table's lock must be held. Afterwards the ledger of a partition that is still loaded
-        says which record comes next.
+        The table's lock must be held. Afterwards the ledger of a partition that is loaded says
+        which record comes next.
 
         Raises:
             KafkaError, TimeoutError: Kafka did not say enough.
         """
-        states = self._loaded(partitions)
+        store = self._table.store
+        states = {
+            partition: state
+            for partition in partitions
+            if (state := store.partitions.get(partition)) is not None
+            and (state.loaded or state.source_fault is not None)
+        }
         if not states:
             return
         begun = {}
@@ -75,12 +82,13 @@ class SourceCheck:
             state = states[partition]
             match verdict:
                 case Uncertain(reason):
-                    log.error(
-                        "partition stopped: its source is not certain",
-                        partition=partition,
-                        reason=reason,
-                        command=f"tobogganing history begin {partition} --at OFFSET",
-                    )
+                    if state.source_fault != reason:
+                        log.error(
+                            "partition stopped: its source is not certain",
+                            partition=partition,
+                            reason=reason,
+                            command=f"tobogganing history begin {partition} --at OFFSET",
+                        )
                     state.stop_for_source(reason)
                     await self._announce(partition, state.ledger.next_offset, reason)
                     continue
@@ -96,8 +104,7 @@ class SourceCheck:
                         logical_offset=batch.ledger.offset + 1,
                     )
                     self._metrics.histories.inc()
-            state.source_topic = evidence.topic
-            state.source_epoch = evidence.leader_epoch
+            state.go_on_from_source(evidence.topic, evidence.leader_epoch)
         if begun:
             await self._table.flush(begun)
 
@@ -178,8 +185,14 @@ class SourceCheck:
         await store.load_partitions(stopped)
         await self.check(stopped)
         for partition in stopped:
-            if store.owned(partition) is not None:
+            state = store.owned(partition)
+            if state is not None:
                 log.info("partition continues", partition=partition)
+                state.next_offset = 0  # what has to be written again is found in all of it
+                positions = (await store.load_partitions([partition]))[partition]
+                await self._table.flush(
+                    {partition: PartitionBatch(state, changes_to(state, positions))}
+                )
                 await resume(partition)
 
     def _loaded(self, partitions: Iterable[int]) -> dict[int, PartitionState]:

@@ -87,9 +87,8 @@ class PartitionState:
         A key that is not among the rows was deleted at that position. Without a ledger that can be
         read the state is not loaded, and the next load reads everything again.
         """
-        self.loaded = self.fault is None
-        self.source_fault = None  # it is compared anew
-        self.next_offset = max(self.next_offset, next_offset) if self.loaded else 0
+        self.loaded = self.fault is None and self.source_fault is None
+        self.next_offset = max(self.next_offset, next_offset) if self.fault is None else 0
         self.memories.clear()  # another worker may have gone on
         stepped_back = {key: self._held(key) for key in self._stepped_back}
         self._stepped_back.clear()
@@ -100,6 +99,13 @@ class PartitionState:
         """Read nothing of the partition: see `source_fault`."""
         self.source_fault = reason
         self.loaded = False
+
+    def go_on_from_source(self, topic: str, epoch: int) -> None:
+        """Take note that the ledger was compared with this topic, led in this epoch."""
+        self.source_topic, self.source_epoch = topic, epoch
+        if self.source_fault is not None:
+            self.source_fault = None
+            self.loaded = self.fault is None
 
     def is_doubtful(self, ledger: LedgerRow, source_offset: int, epoch: int | None) -> bool:
         """Tell whether the ledger must be compared with the source before a record is folded.
