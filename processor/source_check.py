@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 INTERVAL = 2.0
 """Seconds between two checks whether the topic, or the leader of a partition, is another one."""
-TIMEOUT = 9.0
+TIMEOUT = 20.0
 """Seconds that Kafka gets to say what a comparison needs."""
 CONFIRMATIONS, CONFIRM_INTERVAL = 3, 1.0
 """Comparisons in a row that must find another history, and the seconds between them."""

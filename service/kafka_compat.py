@@ -89,6 +89,10 @@ async def epoch_ends(
         by_node.setdefault(leader.node, []).append((partition, -1, epoch))
     ends = {}
     for node, partitions in by_node.items():
+        if client.cluster.broker_metadata(node) is None:  # it has come since: `send` would assert
+            await client.force_metadata_update()
+            if client.cluster.broker_metadata(node) is None:
+                raise LeaderNotAvailableError(f"node {node}")
         response = await client.send(node, _EpochRequest(topic, partitions))
         for _, found in response.topics:
             for error, partition, epoch, offset in found:

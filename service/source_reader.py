@@ -1,11 +1,21 @@
 """A topic reader that also knows what identifies a log: topic id, leader epochs, single records."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
 
 from aiokafka import ConsumerRecord
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from service.kafka_compat import EpochEnd, TopicDetails, describe_topic, epoch_ends
 from service.reader import TopicReader
+
+PATIENCE = 6.0
+"""Seconds that a partition gets to have a leader which answers."""
+RETRY_INTERVAL = 0.1
+
+Result = TypeVar("Result")
 
 
 class SourceReader(TopicReader):
@@ -17,7 +27,7 @@ class SourceReader(TopicReader):
         Raises:
             KafkaError: no broker answers, or there is no such topic.
         """
-        return await describe_topic(self._consumer._client, self._topic)
+        return await _patiently(lambda: describe_topic(self._consumer._client, self._topic))
 
     async def epoch_ends(
         self, details: TopicDetails, epochs: Mapping[int, int]
@@ -27,7 +37,17 @@ class SourceReader(TopicReader):
         Raises:
             KafkaError: a partition has no leader, or its leader does not answer.
         """
-        return await epoch_ends(self._consumer._client, self._topic, details.leaders, epochs)
+        known = details
+
+        async def ask() -> dict[int, EpochEnd]:
+            nonlocal known
+            try:
+                return await epoch_ends(self._consumer._client, self._topic, known.leaders, epochs)
+            except KafkaError:
+                known = await describe_topic(self._consumer._client, self._topic)
+                raise
+
+        return await _patiently(ask)
 
     async def record_from(
         self, partition: int, offset: int, end: int
@@ -51,3 +71,21 @@ class SourceReader(TopicReader):
     @property
     def _topic(self) -> str:
         return str(next(iter(self._partitions.values())).topic)
+
+
+async def _patiently(ask: Callable[[], Awaitable[Result]]) -> Result:
+    """Ask again while a leader is elected.
+
+    Raises:
+        KafkaError: there is no such topic, or the patience is over.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return await ask()
+        except UnknownTopicOrPartitionError:
+            raise
+        except KafkaError:
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(RETRY_INTERVAL)
