@@ -30,6 +30,8 @@ OURS = [
     "RecordsLost",
     "ScrapeStale",
     "ServiceDown",
+    "SourceMissing",
+    "SourceWentBack",
     "SubmissionAnomalies",
     "UnreadableRows",
 ]

@@ -144,7 +144,7 @@ ROW = encode_row(make_row(offset=9))
         (b"ledger:x", encode_row(LedgerRow(ROW_VERSION, 1)), None),
         (ledger_key(0), None, None),
         (ledger_key(0), b"{}", None),
-        (ledger_key(0), encode_row(LedgerRow(ROW_VERSION + 1, 1)), None),
+        (ledger_key(0), encode_row(LedgerRow(ROW_VERSION + 8, 1)), None),
     ],
 )
 def test_what_cannot_be_read_changes_nothing(
