@@ -78,7 +78,7 @@ class Acknowledged:
             if frame.submissions and frame.is_late(record.timestamp):
                 raise WrongResultError(f"the frame {partition}-{record.offset} is late")
             for index, submission in enumerate(frame.submissions):
-                receipt = str(Receipt(partition, record.offset, index))
+                receipt = str(Receipt(partition, record.offset, index, record.timestamp))
                 number = self.numbers.pop(receipt, None)
                 if number is not None:
                     expected = fleet.id(number), fleet.metrics(number)

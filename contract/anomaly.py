@@ -25,7 +25,7 @@ class Reason(Enum):
 class Anomaly(msgspec.Struct):
     """One odd submission: where it is in the submissions topic, and what is odd about it.
 
-    `appended` is in milliseconds since the epoch, in the broker's time.
+    `offset` is Kafka's own, `appended` in milliseconds since the epoch, in the broker's time.
     """
 
     version: int

@@ -18,9 +18,10 @@ class DeadLetterError(ValueError):
 class Origin(msgspec.Struct, frozen=True):
     """Why a letter was written, and where its data was found.
 
-    `offset` and `index` are those of a submission in the submissions topic, in the partition of
-    the letter's own number; `appended` is when that was appended, in milliseconds.
-    `truncated_from` is the size of the data where the letter holds only its beginning.
+    `offset` and `index` are the position of a submission, in the partition of the letter's own
+    number; `appended` is when that was appended, in milliseconds. `shift` is what Kafka's offset
+    differs by (contract.history). `truncated_from` is the size of the data where the letter holds
+    only its beginning.
     """
 
     reason: str
@@ -28,6 +29,12 @@ class Origin(msgspec.Struct, frozen=True):
     index: int
     appended: int
     truncated_from: int | None = None
+    shift: int = 0
+
+    @property
+    def source_offset(self) -> int:
+        """Kafka's offset of the record."""
+        return self.offset - self.shift
 
 
 def encode_origin(origin: Origin) -> list[tuple[str, bytes]]:
@@ -40,6 +47,8 @@ def encode_origin(origin: Origin) -> list[tuple[str, bytes]]:
     }
     if origin.truncated_from is not None:
         headers["truncated-from"] = str(origin.truncated_from)
+    if origin.shift:
+        headers["shift"] = str(origin.shift)
     return [(name, text.encode("utf-8", "replace")) for name, text in headers.items()]
 
 
@@ -58,6 +67,7 @@ def decode_origin(headers: Iterable[tuple[str, bytes]]) -> Origin:
             index=int(found["index"]),
             appended=int(found["appended"]),
             truncated_from=None if truncated is None else int(truncated),
+            shift=int(found.get("shift", 0)),
         )
     except (KeyError, ValueError) as error:
         raise DeadLetterError(f"not a dead letter's headers: {error!r}") from error

@@ -17,22 +17,31 @@ class Position(NamedTuple):
 BEFORE_ALL = Position(-1, -1)
 """Position of what was there before the topic: a restored row, an empty ledger."""
 
-_RECEIPT = re.compile(r"(\d{1,9})-(\d{1,18})-(\d{1,9})", re.ASCII)
+NO_TIME = -1
+"""Append time of a receipt that does not say it: gateways of the version before gave none."""
+
+_RECEIPT = re.compile(r"(\d{1,9})-(\d{1,18})-(\d{1,9})(?:-(\d{1,18}))?", re.ASCII)
 
 
 class Receipt(NamedTuple):
-    """What a 200 answer names: `partition-offset-index` of the submission."""
+    """What a 200 response names: `partition-offset-index-appended` of the submission.
+
+    `offset` is Kafka's own. It may be used twice, if Kafka loses the end of its log: so the append
+    time of the frame, in milliseconds, says which of two records is meant.
+    """
 
     partition: int
     offset: int
     index: int  # type: ignore[assignment]  # tuple.index is not what anybody wants here
+    appended: int = NO_TIME
 
     def __str__(self) -> str:
-        return f"{self.partition}-{self.offset}-{self.index}"
+        place = f"{self.partition}-{self.offset}-{self.index}"
+        return place if self.appended == NO_TIME else f"{place}-{self.appended}"
 
     def behind(self, count: int) -> "Receipt":
         """Receipt of the submission so many places behind, in the same frame."""
-        return Receipt(self.partition, self.offset, self.index + count)
+        return self._replace(index=self.index + count)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -43,5 +52,5 @@ class Receipt(NamedTuple):
         """
         match = _RECEIPT.fullmatch(text)
         if match is None:
-            raise ValueError(f"{text!r} is not a receipt: expected partition-offset-index")
-        return cls(*(int(number) for number in match.groups()))
+            raise ValueError(f"{text!r} is not a receipt: expected partition-offset-index-appended")
+        return cls(*(NO_TIME if number is None else int(number) for number in match.groups()))

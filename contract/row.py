@@ -5,10 +5,15 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta
 
+from contract.history import MAX_HISTORIES, History, SourceMark
 from contract.position import BEFORE_ALL, Position
 
 ROW_VERSION = 1
 """What is written here. Read is every version up to it: a new one must take in those before it."""
+SHIFTED_LEDGER_VERSION = ROW_VERSION + 1
+"""Version of a ledger whose offsets are not Kafka's own. Programs that know only the version before
+it would look for its records at wrong offsets, so they must not read it. All other ledgers are of
+ROW_VERSION, which those programs read, without the fields that they do not know."""
 LEDGER_PREFIX = b"ledger:"
 POSITION_HEADER = "position"
 """Header of a tombstone: the position that the removal happened at, as `offset:index`."""
@@ -42,10 +47,13 @@ Count = Annotated[int, Meta(ge=0)]
 
 
 class LedgerRow(msgspec.Struct):
-    """What became of a source partition's submissions up to and including `offset`.
+    """A checkpoint with counters: what became of a source partition's submissions up to `offset`.
 
     read = applied + stale + late + dead_lettered, always; `lost` counts records that Kafka
-    dropped before they were read.
+    dropped before they were read. `offset` is logical (contract.history) and itself included.
+    `mark` identifies the last record that was counted, None where an older version counted it;
+    `newest` is the newest append time of all that were. `histories` are the newest after the first
+    one, `parted` is how many there were.
     """
 
     version: int
@@ -56,10 +64,47 @@ class LedgerRow(msgspec.Struct):
     late: Count = 0
     dead_lettered: Count = 0
     lost: Count = 0
+    mark: SourceMark | None = None
+    newest: int = 0
+    histories: tuple[History, ...] = ()
+    parted: Count = 0
 
     @property
     def balances(self) -> bool:
         return self.read == self.applied + self.stale + self.late + self.dead_lettered
+
+    @property
+    def shift(self) -> int:
+        """What is added to Kafka's offsets now."""
+        return self.histories[-1].shift if self.histories else 0
+
+    @property
+    def next_offset(self) -> int:
+        """Kafka's offset of the next record to count."""
+        return self.offset + 1 - self.shift
+
+    def count_record(self, logical: int, mark: SourceMark | None, appended: int) -> None:
+        """Go on to a record: its logical offset, what identifies it, its append time (ms)."""
+        self.offset = logical
+        self.mark = mark
+        self.newest = max(self.newest, appended)
+        if self.histories:
+            history = self.histories[-1]
+            if history.appended is None or appended < history.appended:
+                begun = msgspec.structs.replace(history, appended=appended)
+                self.histories = (*self.histories[:-1], begun)
+
+    def begin_history(self, start: int, epoch: int, topic: str) -> None:
+        """Let the record at Kafka's offset `start` be the next one, in a history of its own.
+
+        A history of which nothing was counted is replaced.
+        """
+        first = self.offset + 1
+        kept = [each for each in self.histories if each.first < first]
+        begun = History(first, first - start, epoch, topic)
+        self.histories = (*kept, begun)[-MAX_HISTORIES:]
+        self.parted += 1
+        self.mark = None
 
 
 def empty_ledger() -> LedgerRow:
@@ -102,6 +147,11 @@ def encode_row(row: EntityRow | LedgerRow) -> bytes:
     return _encoder.encode(row)
 
 
+def ledger_version(row: LedgerRow) -> int:
+    """The version that a ledger is written in: the oldest whose readers understand it."""
+    return SHIFTED_LEDGER_VERSION if row.histories else ROW_VERSION
+
+
 def ledger_key(partition: int) -> bytes:
     return LEDGER_PREFIX + str(partition).encode()
 
@@ -127,7 +177,7 @@ def decode_ledger_row(value: bytes) -> LedgerRow:
         RowVersionError: it is one of a version that this code does not know.
         RowError: it is no ledger row.
     """
-    return _decode(_ledger_decoder, value)
+    return _decode(_ledger_decoder, value, SHIFTED_LEDGER_VERSION)
 
 
 def decode_row_position(value: bytes) -> Position:
@@ -143,28 +193,29 @@ def decode_row_position(value: bytes) -> Position:
     return Position(held.offset, held.index)
 
 
-def _decode(decoder: msgspec.json.Decoder[_Row], value: bytes) -> _Row:
+def _decode(decoder: msgspec.json.Decoder[_Row], value: bytes, newest: int = ROW_VERSION) -> _Row:
     try:
         row = decoder.decode(value)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise row_fault(value, error) from error
-    if not is_readable(row.version):
+        raise row_fault(value, error, newest) from error
+    if not is_readable(row.version, newest):
         raise unknown_version(row.version)
     return row
 
 
-def row_fault(value: bytes, error: Exception) -> RowError:
+def row_fault(value: bytes, error: Exception, newest: int = ROW_VERSION) -> RowError:
     """Say what is wrong with a row that could not be decoded."""
     try:
         version = _version_decoder.decode(value).version
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         version = ROW_VERSION
-    return RowError(f"not a row: {error}") if is_readable(version) else unknown_version(version)
+    known = is_readable(version, newest)
+    return RowError(f"not a row: {error}") if known else unknown_version(version)
 
 
-def is_readable(version: int) -> bool:
-    """Tell whether rows of a version are known here."""
-    return 1 <= version <= ROW_VERSION
+def is_readable(version: int, newest: int = ROW_VERSION) -> bool:
+    """Tell whether rows of a version are known here, up to the `newest`."""
+    return 1 <= version <= newest
 
 
 def unknown_version(version: int) -> RowVersionError:

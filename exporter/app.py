@@ -15,7 +15,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
-from exporter.after import Coverage, parse_receipts
+from contract.position import NO_TIME, Receipt
+from exporter.after import ReadBarrier, parse_receipts
 from exporter.follow import Intake
 from exporter.lag import SourceEnds
 from exporter.ledger import ledger_document
@@ -31,10 +32,13 @@ from service.exposition import EOF, exposition, head_response, negotiate, render
 from service.health import Reasons, health_routes
 from service.http import JSON, TemplateRoute, build_app, route, unavailable
 from service.kafka import ensure_topics, topics_of, watch_topics
+from service.kafka_compat import tag_leader_epochs
 from service.reader import TopicFollower
 from service.registry import RegistryReader
 from service.requests import RequestMetrics
 from service.tasks import cancel, vital
+
+tag_leader_epochs()
 
 
 class Exporter:
@@ -60,13 +64,13 @@ class Exporter:
 
         self.store = StateStore(served, cards_later=True)
         self._receipts = Receipts(settings, self.store)
-        self._coverage = Coverage(served, settings.max_after_waiters)
-        intake = Intake(self.store, self._coverage, self.metrics, lambda: self.state.caught_up)
+        self._barrier = ReadBarrier(served, settings.max_after_waiters)
+        intake = Intake(self.store, self._barrier, self.metrics, lambda: self.state.caught_up)
         topics = topics_of(settings)
         self.state = TopicFollower(
             settings, topics.entity_state.name, served, intake.take, self._write_cards
         )
-        self.source = SourceEnds(settings, topics.submissions.name, served)
+        self.source = SourceEnds(settings, topics.submissions.name, self.store.ledgers)
         followed = registry is None and shard.is_first
         self._own_registry = RegistryReader(settings) if followed else None
         self.registry = (registry or self._own_registry) if shard.is_first else None
@@ -126,7 +130,8 @@ class Exporter:
         async def metrics(request: Request) -> Response:
             self._check_token(request)
             receipts = parse_receipts(request.query_params.getlist("after"))
-            await self._coverage.reach(receipts, self._settings.after_timeout_seconds)
+            self._check_source(receipts)
+            await self._barrier.reach(receipts, self._settings.after_timeout_seconds)
             self._check_caught_up()
             wanted = negotiate(request)
             self._check_series()
@@ -144,6 +149,22 @@ class Exporter:
         """
         if missing := self.not_caught_up():
             raise unavailable("Not ready: waiting for " + ", ".join(missing))
+
+    def _check_source(self, receipts: Sequence[Receipt]) -> None:
+        """Refuse receipts that the ledger cannot tell apart after the partition went back.
+
+        Raises:
+            ApiError: 503, the offset of one may name two submissions.
+        """
+        missing = self.source.missing()
+        for receipt in receipts:
+            partition, ledger = receipt.partition, self.store.ledgers.get(receipt.partition)
+            has_no_time = receipt.appended == NO_TIME or ledger is None or ledger.mark is None
+            if has_no_time and missing.get(partition):
+                raise unavailable(
+                    f"Partition {partition} of the submissions topic has lost its end: which "
+                    "submission the receipt means is not known yet"
+                )
 
     def _check_series(self) -> None:
         """Refuse the whole of a scrape: a part of it would look like entities that are gone.
@@ -166,8 +187,8 @@ class Exporter:
         async def ledger(request: Request) -> Response:
             self._check_token(request)
             self._check_caught_up()
-            lag = self.source.lag(self.store.ledgers)
-            return JSON(ledger_document(self.store.ledgers, lag))
+            ledgers = self.store.ledgers
+            return JSON(ledger_document(ledgers, self.source.lag(ledgers), self.source.missing()))
 
         async def receipt(request: Request) -> Response:
             self._check_token(request)

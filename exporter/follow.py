@@ -7,7 +7,7 @@ import structlog
 from aiokafka import ConsumerRecord
 
 from contract.row import POSITION_HEADER, RowError
-from exporter.after import Coverage
+from exporter.after import ReadBarrier
 from exporter.metrics import ExporterMetrics
 from exporter.store import StateStore
 
@@ -20,12 +20,12 @@ class Intake:
     def __init__(
         self,
         store: StateStore,
-        coverage: Coverage,
+        barrier: ReadBarrier,
         metrics: ExporterMetrics,
         is_caught_up: Callable[[], bool],
     ) -> None:
         self._store = store
-        self._coverage = coverage
+        self._barrier = barrier
         self._metrics = metrics
         self._is_caught_up = is_caught_up
 
@@ -47,7 +47,7 @@ class Intake:
         self._metrics.rows_applied.inc(applied)
         self._metrics.unreadable_rows.inc(unreadable)
         self._metrics.rows_superseded.inc(len(records) - applied - unreadable)
-        self._coverage.advance({partition: self._store.ledgers[partition].offset})
+        self._barrier.advance({partition: self._store.ledgers[partition]})
         if records and self._is_caught_up():
             delay = time.time() - records[0].timestamp / 1000
             self._metrics.row_delay.observe(max(0.0, delay))

@@ -6,7 +6,7 @@ has no metrics, and its committed offset says nothing of what a flush still hold
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -25,10 +25,13 @@ QUESTION_TIMEOUT = 4.0
 class SourceEnds:
     """Where the partitions of the submissions topic end, as of Kafka's last answer."""
 
-    def __init__(self, settings: KafkaSettings, topic: str, partitions: Iterable[int]) -> None:
+    def __init__(
+        self, settings: KafkaSettings, topic: str, ledgers: Mapping[int, LedgerRow]
+    ) -> None:
         self.topic = topic
         self._settings = settings
-        self._partitions = tuple(partitions)
+        self._ledgers = ledgers
+        self._missing: dict[int, int] = {}
         self._ends: dict[int, int] = {}
         self._answered_at: float | None = None
 
@@ -39,22 +42,29 @@ class SourceEnds:
     def lag(self, ledgers: Mapping[int, LedgerRow]) -> dict[int, int]:
         """Records behind each partition's ledger; nothing before Kafka's first answer."""
         return {
-            partition: max(0, end - ledgers[partition].offset - 1)
+            partition: max(0, end - ledgers[partition].next_offset)
             for partition, end in self._ends.items()
         }
 
-    def answered(self, ends: Mapping[int, int]) -> None:
-        """Take Kafka's answer."""
+    def missing(self) -> dict[int, int]:
+        """Records that each ledger covers after the end of its partition: the source went back."""
+        return self._missing
+
+    def answered(self, ends: Mapping[int, int], covered: Mapping[int, int] | None = None) -> None:
+        """Take Kafka's answer; `covered` is where the ledgers were when it was asked."""
         self._ends = dict(ends)
+        covered = covered or {}
+        self._missing = {p: max(0, covered.get(p, 0) - end) for p, end in ends.items()}
         self._answered_at = time.monotonic()
 
     async def run(self) -> None:
         """Ask until cancelled."""
-        async with TopicEnds(self._settings, self.topic, self._partitions) as topic:
+        async with TopicEnds(self._settings, self.topic, self._ledgers) as topic:
             while True:
                 try:
+                    covered = {p: ledger.next_offset for p, ledger in self._ledgers.items()}
                     async with asyncio.timeout(QUESTION_TIMEOUT):
-                        self.answered(await topic.ends())
+                        self.answered(await topic.ends(), covered)
                 except (KafkaError, TimeoutError) as error:
                     log.warning("Kafka does not answer", topic=self.topic, reason=repr(error))
                 await asyncio.sleep(INTERVAL)

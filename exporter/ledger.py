@@ -7,16 +7,24 @@ from contract.row import LedgerRow
 from exporter.metrics import PIPELINE_FAMILIES
 
 
-def ledger_document(ledgers: Mapping[int, LedgerRow], lag: Mapping[int, int]) -> dict[str, Any]:
-    """What `/api/v1/ledger` answers; `lag` is in records, and lacks what Kafka has not told yet."""
+def ledger_document(
+    ledgers: Mapping[int, LedgerRow], lag: Mapping[int, int], missing: Mapping[int, int]
+) -> dict[str, Any]:
+    """The response of `/api/v1/ledger`.
+
+    `lag` and `missing` are in records, and lack partitions that Kafka has not told of yet.
+    """
     return {
         "balances": all(row.balances for row in ledgers.values()),
         "partitions": [
             {
                 "partition": partition,
-                "offset": row.offset,
+                "offset": row.next_offset - 1,
+                "logical_offset": row.offset,
                 **{field: getattr(row, field) for field in PIPELINE_FAMILIES},
                 "lag_records": lag.get(partition),
+                "missing_records": missing.get(partition),
+                "histories": row.parted + 1,
                 "balances": row.balances,
             }
             for partition, row in sorted(ledgers.items())

@@ -7,10 +7,11 @@ from aiokafka import ConsumerRecord
 from aiokafka.errors import OffsetOutOfRangeError
 
 from contract.dead_letter import WHOLE_FRAME, DeadLetterError, Origin, decode_origin
-from contract.position import Receipt
+from contract.position import Position
 from service.kafka import topics_of
 from service.reader import TopicReader
 from service.settings import KafkaSettings
+from service.source_reader import SourceReader
 
 CLOCKS = 60_000
 """Milliseconds by which the brokers' clocks may differ."""
@@ -23,11 +24,12 @@ class TooManyError(Exception):
 
 
 class Sought(NamedTuple):
-    """A record of the submissions topic, and where its partition begins and ends."""
+    """A record of the submissions topic, where its partition begins and ends, the topic's id."""
 
     first: int
     end: int
     record: ConsumerRecord | None
+    topic: str
 
 
 class Letters(NamedTuple):
@@ -43,27 +45,25 @@ async def find_record(settings: KafkaSettings, partition: int, offset: int) -> S
     Raises:
         KafkaError: Kafka does not answer.
     """
-    found: list[ConsumerRecord] = []
-
-    def take(_: int, records: Sequence[ConsumerRecord]) -> None:
-        found.extend(records[:1])
-
+    record = None
     topic = topics_of(settings).submissions.name
-    async with TopicReader(settings, topic, [partition]) as reader:
+    async with SourceReader(settings, topic, [partition]) as reader:
+        details = await reader.describe()
         first = (await reader.beginnings())[partition]
         end = (await reader.ends())[partition]
         if first <= offset < end:
-            reader.seek({partition: offset})
             try:
-                while not found and await reader.position(partition) < end:
-                    await reader.poll(take)
+                record = await reader.record_from(partition, offset, end)
             except OffsetOutOfRangeError:  # retention has just deleted it
                 first = offset + 1
-    record = found[0] if found and found[0].offset == offset else None
-    return Sought(first, end, record)
+    if record is not None and record.offset != offset:
+        record = None
+    return Sought(first, end, record, details.id)
 
 
-async def find_letter(settings: KafkaSettings, receipt: Receipt, appended: int) -> Letters:
+async def find_letter(
+    settings: KafkaSettings, partition: int, position: Position, appended: int
+) -> Letters:
     """Look for the dead letter of a submission, whose frame was appended at `appended` (ms).
 
     A partition's frames are processed in order, so the letters are in the order of their offsets:
@@ -73,8 +73,7 @@ async def find_letter(settings: KafkaSettings, receipt: Receipt, appended: int) 
         KafkaError: Kafka does not answer.
         TooManyError: the search was given up.
     """
-    partition = receipt.partition
-    search = _Search(receipt)
+    search = _Search(position)
     topic = topics_of(settings).dead_letter.name
     async with TopicReader(settings, topic, [partition]) as reader:
         first = (await reader.beginnings())[partition]
@@ -89,8 +88,8 @@ async def find_letter(settings: KafkaSettings, receipt: Receipt, appended: int) 
 
 
 class _Search:
-    def __init__(self, receipt: Receipt) -> None:
-        self._receipt = receipt
+    def __init__(self, position: Position) -> None:
+        self._position = position
         self._seen = 0
         self.found: Origin | None = None
         self.ended = False
@@ -103,13 +102,13 @@ class _Search:
                 origin = decode_origin(record.headers)
             except DeadLetterError:
                 continue
-            if origin.offset > self._receipt.offset:
+            if origin.offset > self._position.offset:
                 self.ended = True
                 return
-            self.before = self.before or origin.offset < self._receipt.offset
-            if origin.offset == self._receipt.offset and origin.index in (
+            self.before = self.before or origin.offset < self._position.offset
+            if origin.offset == self._position.offset and origin.index in (
                 WHOLE_FRAME,
-                self._receipt.index,
+                self._position.index,
             ):
                 self.found = origin
                 self.ended = True

@@ -53,6 +53,23 @@ class PipelineCollector(Collector):
         for partition, records in sorted(self._source.lag(self._ledgers).items()):
             lag.add_metric([str(partition)], records)
         yield lag
+        histories = CounterMetricFamily(
+            "tobogganing_pipeline_histories",
+            "Times that the submissions topic went back: it lost its end, or was recreated",
+            labels=["partition"],
+        )
+        for partition, row in sorted(self._ledgers.items()):
+            histories.add_metric([str(partition)], row.parted)
+        yield histories
+        missing = GaugeMetricFamily(
+            "tobogganing_pipeline_missing_records",
+            "Records that the ledger covers after the end of the submissions topic, which went "
+            "back; as of Kafka's last answer",
+            labels=["partition"],
+        )
+        for partition, records in sorted(self._source.missing().items()):
+            missing.add_metric([str(partition)], records)
+        yield missing
 
 
 class RegisteredCollector(Collector):

@@ -1,17 +1,21 @@
 """Receipts: what became of one submission that was answered 200."""
 
 import asyncio
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 
 from contract.frame import Frame, FrameError, decode_frame
-from contract.position import Position, Receipt
+from contract.history import is_reused, place_in_log
+from contract.position import NO_TIME, Position, Receipt
+from contract.row import LedgerRow
+from exporter.coverage import Coverage, coverage
 from exporter.fates import Held, fate
-from exporter.lookup import TooManyError, find_letter, find_record
+from exporter.lookup import Sought, TooManyError, find_letter, find_record
 from exporter.store import StateStore
 from service.http import ApiError, unavailable
+from service.kafka_compat import leader_epoch
 from service.settings import KafkaSettings
 
 ANSWER_WITHIN = 8.0
@@ -62,31 +66,38 @@ class Receipts:
             raise unavailable("Kafka does not answer") from error
 
     async def _state(self, receipt: Receipt) -> Document:
-        first, end, record = await find_record(self._settings, receipt.partition, receipt.offset)
-        if receipt.offset >= end:
-            raise ApiError(404, f"Partition {receipt.partition} ends at {end}, before this receipt")
-        if record is None:
-            gone = f"Retention has deleted this submission: what is left begins at {first}"
-            missing = f"Partition {receipt.partition} has no record at {receipt.offset}"
-            raise ApiError(404, gone if receipt.offset < first else missing)
+        sought = await find_record(self._settings, receipt.partition, receipt.offset)
+        ledger, record = self._store.ledgers[receipt.partition], sought.record
+        has_time = receipt.appended != NO_TIME
+        if record is None or (has_time and record.timestamp != receipt.appended):
+            return _absent(receipt, sought, ledger)
+        place = _place(ledger, sought, record)
+        if not has_time and place.is_reused:
+            return {
+                "state": "ambiguous",
+                "note": "Kafka has given this offset twice; receipts that end in a time say which "
+                "submission they mean",
+            }
         frame = _frame_of(record)
         if frame is not None and receipt.index >= len(frame.submissions):
             count = len(frame.submissions)
             raise ApiError(404, f"The frame of this receipt has only {count} submissions")
-        if self._store.ledgers[receipt.partition].offset < receipt.offset:
+        if not place.is_counted:
             return {"state": "queued"}
-        return await self._processed(receipt, record, frame)
+        position = Position(place.logical, receipt.index)
+        return await self._processed(receipt, position, record, frame)
 
     async def _processed(
-        self, receipt: Receipt, record: ConsumerRecord, frame: Frame | None
+        self, receipt: Receipt, position: Position, record: ConsumerRecord, frame: Frame | None
     ) -> Document:
         """What the ledger covers: a dead letter, else applied, stale or late."""
-        position = Position(receipt.offset, receipt.index)
         row = self._row(frame, receipt)
         if row is not None and row.position == position:
             return _processed("applied")
         if self._store.ledgers[receipt.partition].dead_lettered:
-            letter, complete = await find_letter(self._settings, receipt, record.timestamp)
+            letter, complete = await find_letter(
+                self._settings, receipt.partition, position, record.timestamp
+            )
             if letter is not None:
                 return {"state": "dead_lettered", "reason": letter.reason}
             if not complete:
@@ -102,6 +113,54 @@ class Receipts:
             return None
         submission = frame.submissions[receipt.index]
         return self._store.find(submission.kind, submission.id)
+
+
+class _Place(NamedTuple):
+    """Where a record that the log holds stands to the ledger."""
+
+    logical: int
+    is_counted: bool
+    is_reused: bool
+
+
+def _place(ledger: LedgerRow, sought: Sought, record: ConsumerRecord) -> _Place:
+    """Compare a record with the ledger, which may not know yet that the source went back."""
+    logical = place_in_log(ledger.histories, record.offset)
+    mark, epoch = ledger.mark, leader_epoch(record)
+    if mark is None:
+        is_newer = ledger.next_offset > sought.end
+    else:
+        is_newer = sought.topic != mark.topic or (epoch or 0) > mark.epoch
+    is_covered = logical <= ledger.offset
+    return _Place(
+        logical,
+        is_covered and not is_newer,
+        is_reused(ledger.histories, record.offset) or (is_covered and is_newer),
+    )
+
+
+def _absent(receipt: Receipt, sought: Sought, ledger: LedgerRow) -> Document:
+    """What is known of a submission that the log does not hold (any more).
+
+    Raises:
+        ApiError: 404, nothing is.
+    """
+    found = coverage(ledger, receipt)
+    if found is Coverage.LOST:
+        return _lost()
+    if receipt.offset < sought.first:
+        raise ApiError(
+            404, f"Retention has deleted this submission: what is left begins at {sought.first}"
+        )
+    if found is Coverage.COUNTED:
+        return _processed(None, "Kafka has lost the record since")
+    if receipt.appended != NO_TIME:
+        return _lost()
+    raise ApiError(404, f"Partition {receipt.partition} ends at {sought.end}, before this receipt")
+
+
+def _lost() -> Document:
+    return {"state": "lost", "note": "Kafka acknowledged it, and lost it before it was processed"}
 
 
 def _frame_of(record: ConsumerRecord) -> Frame | None:

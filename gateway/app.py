@@ -37,6 +37,7 @@ from gateway.register import Registrations
 from gateway.registry import RegistryWriter
 from gateway.revoke import RevokeEndpoint
 from gateway.settings import GatewaySettings
+from gateway.stopped import StoppedPartitions
 from gateway.submit import Submissions
 from gateway.tokens import LEEWAY, Tokens
 from service.bearer import TokenCheck
@@ -194,6 +195,7 @@ class Gateway:
             vital(self._follow(), "registry"),
             vital(self._publisher.run(), "publisher"),
             vital(self._gauges.run(), "gauges"),
+            vital(StoppedPartitions(self._settings, self._publisher).run(), "stopped partitions"),
         ]
         return self
 

@@ -180,9 +180,9 @@ class Cargo:
                     self._reject(place, "Kafka did not confirm it in time", "unconfirmed")
                 return
             end = start + count
-            receipt = f"{first.partition}-{first.offset}-"
+            before, after = f"{first.partition}-{first.offset}-", f"-{first.appended}"
             for index, place in enumerate(load.places[start:end], first.index):
-                receipts[place] = f"{receipt}{index}"
+                receipts[place] = f"{before}{index}{after}"
             start = end
 
     def _reject(self, place: int, error: str, result: Result = "refused") -> None:

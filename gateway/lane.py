@@ -93,6 +93,7 @@ class Lane:
         self._asks = False
         self._timer: asyncio.TimerHandle | None = None
         self._wake_at = math.inf
+        self._newest_offset = -1
         self._count = 0
         self.size = 0
         """Bytes of the submissions that wait."""
@@ -209,6 +210,7 @@ class Lane:
             return
         acknowledged = self._now()
         self._clock.learn(self._partition, appended.timestamp, sent, acknowledged)
+        self._note_offset(appended.offset)
         count = sum(member.number for member in members)
         self._drain.add(count, acknowledged)
         self._metrics.frame(count, len(frame), acknowledged - sent)
@@ -222,9 +224,20 @@ class Lane:
         index = 0
         for place, member in enumerate(members):
             if place >= answered:
-                receipt = Receipt(self._partition, appended.offset, index) if in_time else None
-                self._answer(member, receipt)
+                receipt = Receipt(self._partition, appended.offset, index, appended.timestamp)
+                self._answer(member, receipt if in_time else None)
             index += member.number
+
+    def _note_offset(self, offset: int) -> None:
+        if offset <= self._newest_offset:
+            self._metrics.reused_offsets.inc()
+            log.error(
+                "Kafka has lost the end of the submissions topic",
+                partition=self._partition,
+                offset=offset,
+                newest_before=self._newest_offset,
+            )
+        self._newest_offset = offset
 
     def _answer(self, member: _Member, receipt: Receipt | None) -> None:
         """Tell whoever waits what became of a member that is leaving."""

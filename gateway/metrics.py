@@ -49,6 +49,12 @@ class FrameMetrics:
             "Frames that Kafka did not acknowledge",
             registry=registry,
         )
+        self.reused_offsets = Counter(
+            "tobogganing_gateway_reused_offsets",
+            "Frames acknowledged at an offset at or before that of an earlier frame of the "
+            "partition: Kafka has lost the end of the topic",
+            registry=registry,
+        )
 
     def frame(self, submissions: int, size: int, seconds: float) -> None:
         self._submissions.observe(submissions)

@@ -15,9 +15,20 @@ from gateway.metrics import FrameMetrics
 class OverloadedError(Exception):
     """As much waits for Kafka as may wait; `retry_after` is in seconds."""
 
+    reason = "Too many submissions wait for Kafka: try again"
+
     def __init__(self, retry_after: int) -> None:
         super().__init__(f"too much waits for Kafka: room in about {retry_after} s")
         self.retry_after = retry_after
+
+
+class PartitionStoppedError(OverloadedError):
+    """The processor of a partition waits for an operator: see gateway.stopped."""
+
+    reason = "The pipeline has stopped this entity's partition, and waits for an operator"
+
+    def __init__(self) -> None:
+        super().__init__(30)
 
 
 class Publisher:
@@ -38,6 +49,8 @@ class Publisher:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.partitions = partitions
+        self.stopped: set[int] = set()
+        """Partitions whose submissions are refused."""
         self._drain = DrainRate()
         self._now = now
         self._lanes = [
@@ -71,17 +84,19 @@ class Publisher:
         Raises:
             OverloadedError: too many wait already.
         """
-        self.require_room(count, len(pieces))
+        self.require_room(count, len(pieces), partition)
         self._room -= count
         self._room_bytes -= len(pieces)
         self._lanes[partition].queue(pieces, deadline, answer, count)
 
-    def require_room(self, count: int, size: int) -> None:
+    def require_room(self, count: int, size: int, partition: int) -> None:
         """Make sure that `count` more submissions may wait, of `size` bytes together.
 
         Raises:
-            OverloadedError: too much waits already.
+            OverloadedError: too much waits already, or the partition is stopped.
         """
+        if partition in self.stopped:
+            raise PartitionStoppedError
         if count <= self._room and size <= self._room_bytes:
             return
         waiting = self.waiting

@@ -220,7 +220,9 @@ class Submissions:
         groups = [*grouped(report.pieces)]
         answers: list[asyncio.Future[Receipt | None]] = [loop.create_future() for _ in groups]
         try:
-            self._publisher.require_room(count, sum(len(pieces) for pieces, _ in groups))
+            self._publisher.require_room(
+                count, sum(len(pieces) for pieces, _ in groups), report.partition
+            )
         except OverloadedError as error:
             self.count("overloaded", count)
             raise _overloaded(error) from error
@@ -286,7 +288,7 @@ class _Waiting:
                 return
             endpoint.count("received")
             ignored = b',"ignored":' + _encoder.encode(self.ignored) if self.ignored else b""
-            body = b'{"status":"metrics_received","receipt":"%d-%d-%d"%b}' % (*receipt, ignored)
+            body = b'{"status":"metrics_received","receipt":"%d-%d-%d-%d"%b}' % (*receipt, ignored)
             endpoint.answer(self._exchange, 200, body)
         except Exception as error:  # the lane, which tells us, must go on
             log.error("request failed", path=endpoint.template, exc_info=error)
@@ -301,4 +303,4 @@ def _unconfirmed() -> ApiError:
 
 
 def _overloaded(error: OverloadedError) -> ApiError:
-    return unavailable("Too many submissions wait for Kafka: try again", error.retry_after)
+    return unavailable(error.reason, error.retry_after)

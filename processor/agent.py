@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import structlog
+from aiokafka.errors import KafkaError
 from faust.types import EventT, StreamT
 
 from processor.anomaly_log import AnomalyLog
@@ -20,9 +22,13 @@ from processor.heartbeat import Heartbeat
 from processor.holes import LookAhead, check_hole
 from processor.metrics import ProcessorMetrics
 from processor.ownership import Ownership
+from processor.source_check import SourceCheck
 from processor.stops import Stops
 from processor.table import FLUSH_DEADLINE, StateTable
+from service.kafka_compat import leader_epoch
 from service.tasks import die
+
+log = structlog.get_logger(__name__)
 
 TAKE = 200
 """Most frames in a batch."""
@@ -32,6 +38,8 @@ LETTERS = 1_000
 """Dead letters that are written within one deadline: a frame may bring any number."""
 TURN = 0.005
 """Seconds of folding after which others get their turn; each turn costs about 20 us."""
+RETRY_INTERVAL = 0.5
+"""Seconds between two attempts to compare ledgers with their source."""
 
 
 class Agent:
@@ -44,6 +52,7 @@ class Agent:
         heartbeat: Heartbeat,
         look_ahead: LookAhead,
         stops: Stops,
+        source: SourceCheck,
         anomalies: AnomalyLog,
         metrics: ProcessorMetrics,
     ) -> None:
@@ -52,6 +61,7 @@ class Agent:
         self._heartbeat = heartbeat
         self._look_ahead = look_ahead
         self._stops = stops
+        self._source = source
         self._anomalies = anomalies
         self._metrics = metrics
 
@@ -72,14 +82,21 @@ class Agent:
         taken_at = time.time()
         batches: dict[int, PartitionBatch] = {}
         folded: list[EventT[bytes]] = []
+        doubtful: set[int] = set()
+        """Partitions whose ledger is to be compared with the source before they go on."""
         turn = time.monotonic() + TURN
         with self._metrics.fold_seconds.time():
             for event in events:
                 if self._ownership.is_current(event):
-                    record = _record(event)
-                    if not self._stops.admits(record.partition, record.offset):
+                    message = event.message
+                    partition, offset = message.partition, message.offset
+                    if partition in doubtful or not self._stops.admits(partition, offset):
                         continue
-                    await self._fold(batches, record)
+                    batch = self._batch(batches, partition)
+                    if batch.state.is_doubtful(batch.ledger, offset, leader_epoch(message)):
+                        doubtful.add(partition)
+                        continue
+                    await self._fold(batch, _record(event, batch))
                     folded.append(event)
                     if time.monotonic() > turn:  # the lease's ticker runs in between
                         await asyncio.sleep(0)
@@ -97,6 +114,8 @@ class Agent:
             if self._ownership.is_current(event):
                 await stream.ack(event)
                 self._metrics.frames.inc()
+        if doubtful:
+            await self._settle(doubtful)
         oldest = min((event.message.timestamp for event in events), default=taken_at)
         self._metrics.queue_seconds.observe(max(0.0, taken_at - oldest))
         self._metrics.batch_frames.observe(len(events))
@@ -108,16 +127,32 @@ class Agent:
             self._metrics.count_anomalies(batch.noticed)
             self._anomalies.tell(batch.anomalies)
 
-    async def _fold(self, batches: dict[int, PartitionBatch], record: Record) -> None:
-        batch = batches.get(record.partition)
+    def _batch(self, batches: dict[int, PartitionBatch], partition: int) -> PartitionBatch:
+        batch = batches.get(partition)
         if batch is None:
-            batch = PartitionBatch(self._table.store.partitions[record.partition])
-            batches[record.partition] = batch
+            batch = PartitionBatch(self._table.store.partitions[partition])
+            batches[partition] = batch
+        return batch
+
+    async def _fold(self, batch: PartitionBatch, record: Record) -> None:
         await check_hole(batch.ledger, record.partition, record.offset, self._look_ahead)
         letters = len(batch.dead_letters)
         fold(batch, record, self._table.settings.kafka_partitions)
         if len(batch.dead_letters) > letters:
             self._stops.charge(record.partition, len(batch.dead_letters) - letters)
+
+    async def _settle(self, doubtful: set[int]) -> None:
+        """Compare ledgers with the source, and continue the partitions after them."""
+        while True:
+            try:
+                await self._source.check(doubtful)
+                break
+            except (KafkaError, TimeoutError) as error:
+                log.warning("the source could not be checked", reason=repr(error))
+                await asyncio.sleep(RETRY_INTERVAL)
+                await self._heartbeat.fresh()
+        for partition in doubtful:
+            await self._stops.resume(partition)
 
     async def _write_dead_letters(self, batches: dict[int, PartitionBatch]) -> None:
         letters = [letter for batch in batches.values() for letter in batch.dead_letters]
@@ -128,6 +163,15 @@ class Agent:
                     await self._table.writer.write_dead_letters(letters[start : start + LETTERS])
 
 
-def _record(event: EventT[Any]) -> Record:
+def _record(event: EventT[Any], batch: PartitionBatch) -> Record:
     message = event.message
-    return Record(message.partition, message.offset, round(message.timestamp * 1000), message.value)
+    shift = batch.ledger.shift
+    return Record(
+        message.partition,
+        message.offset + shift,
+        round(message.timestamp * 1000),
+        message.value,
+        shift,
+        leader_epoch(message),
+        batch.state.source_topic,
+    )

@@ -22,6 +22,7 @@ from processor.metrics import ProcessorMetrics
 from processor.ownership import Ownership
 from processor.poison import PoisonCap
 from processor.settings import ProcessorSettings
+from processor.source_check import SourceCheck
 from processor.stops import Stops
 from processor.sweep import Sweeper
 from processor.table import StateTable
@@ -32,9 +33,12 @@ from service.kafka import (
     ssl_context,
     topics_of,
 )
+from service.kafka_compat import tag_leader_epochs
 from service.reader import TopicReader
 
 log = structlog.get_logger(__name__)
+
+tag_leader_epochs()
 
 # Rule 8, static membership and short waits: a killed worker is back in its partitions in 2-3 s;
 # one that stops in order leaves (farewell.py).
@@ -74,11 +78,14 @@ class Processor:
             look_ahead=self._look_ahead,
             is_active=self._is_active,
         )
+        self.source = SourceCheck(
+            self.table, topics.submissions.name, self._announce_stopped, metrics
+        )
         self.ownership = Ownership(
             self.app,
             self.table,
             self.heartbeat,
-            topics.submissions.name,
+            self.source,
             self.gap_skipper.count_lost,
             metrics,
         )
@@ -103,6 +110,7 @@ class Processor:
             self.heartbeat,
             self._look_ahead,
             self.stops,
+            self.source,
             self.anomalies,
             metrics,
         )
@@ -127,7 +135,12 @@ class Processor:
         reasons = [] if self.ownership.settled else ["its partitions"]
         if self.heartbeat.age() > SESSION:
             reasons.append("kafka")
-        return reasons
+        return reasons + [
+            f"an operator's decision about partition {partition}: {state.source_fault} "
+            "(docs/runbook.md)"
+            for partition, state in sorted(self.table.store.partitions.items())
+            if state.source_fault is not None
+        ]
 
     def _topic(self, name: str, **options: Any) -> Any:
         return self.app.topic(
@@ -161,13 +174,16 @@ class Processor:
 
     def _next_offsets(self) -> dict[TP, int]:
         return {
-            TP(self.topics.submissions.name, partition): state.ledger.offset + 1
+            TP(self.topics.submissions.name, partition): state.ledger.next_offset
             for partition, state in self.table.store.partitions.items()
             if state.loaded
         }
 
     async def _source_ends(self, partitions: list[int]) -> dict[int, int]:
-        return await self._ends(self.topics.submissions.name, partitions)
+        """Logical offsets at which partitions of the source end."""
+        ends = await self._ends(self.topics.submissions.name, partitions)
+        states = self.table.store.partitions
+        return {p: end + states[p].ledger.shift for p, end in ends.items() if p in states}
 
     async def _changelog_ends(self, partitions: list[int]) -> dict[int, int]:
         return await self._ends(self.topics.entity_state.name, partitions)
@@ -178,6 +194,10 @@ class Processor:
         async with asyncio.timeout(REQUEST_TIMEOUT):
             ends = await self.app.consumer.highwaters(*(TP(topic, p) for p in partitions))
         return {tp.partition: end for tp, end in ends.items()}
+
+    async def _announce_stopped(self, partition: int, offset: int, reason: str) -> None:
+        tp = TP(self.topics.submissions.name, partition)
+        await self.app.consumer.commit_stopped(tp, offset, reason)
 
     async def _source_beginnings(self, partitions: list[int]) -> dict[int, int]:
         tps = [TP(self.topics.submissions.name, partition) for partition in partitions]
@@ -193,11 +213,12 @@ class Processor:
         ):
             while True:
                 first = (await reader.beginnings())[partition]
+                end = (await reader.ends())[partition]
                 try:
-                    record, end = await reader.next_record(partition, max(first, offset))
+                    record = await reader.record_from(partition, max(first, offset), end)
                 except OffsetOutOfRangeError:
                     continue  # retention has just deleted it
-                return Ahead(first, record, end)
+                return Ahead(first, None if record is None else record.offset, end)
 
 
 class FolderlessApp(faust.App):

@@ -9,15 +9,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from contract.anomaly import Anomaly, Reason
+from contract.history import SourceMark
 from contract.position import Position
 from contract.row import (
     POSITION_HEADER,
-    ROW_VERSION,
     EntityRow,
     LedgerRow,
     decode_entity_row,
     encode_position,
     encode_row,
+    ledger_version,
 )
 from processor.state import PartitionState
 
@@ -28,12 +29,30 @@ a usual row has 500 bytes."""
 
 @dataclass(frozen=True)
 class Record:
-    """A record of the submissions topic; `appended` is in milliseconds since the epoch."""
+    """A record of the submissions topic; `appended` is in milliseconds since the epoch.
+
+    `offset` is logical (contract.history); `shift` is what was added to Kafka's. `epoch` is the
+    leader epoch of its batch and `topic` the topic's id, None where they are not known.
+    """
 
     partition: int
     offset: int
     appended: int
     value: bytes | None
+    shift: int = 0
+    epoch: int | None = None
+    topic: str | None = None
+
+    @property
+    def source_offset(self) -> int:
+        """Its offset in Kafka."""
+        return self.offset - self.shift
+
+    @property
+    def mark(self) -> SourceMark | None:
+        if self.epoch is None or self.topic is None:
+            return None
+        return SourceMark(self.source_offset, self.epoch, self.appended, self.topic)
 
 
 @dataclass(frozen=True)
@@ -85,7 +104,6 @@ class PartitionBatch:
 
     def __post_init__(self) -> None:
         self.ledger = copy.copy(self.state.ledger)
-        self.ledger.version = ROW_VERSION  # an older worker may have written it
 
     def row(self, key: bytes) -> EntityRow | None:
         """The row as this batch leaves it.
@@ -123,6 +141,11 @@ class PartitionBatch:
                 self.changes[key] = encoded
         self._open.clear()
         return too_large
+
+    def encoded_ledger(self) -> bytes:
+        """The ledger as it is to be written; an older worker may have written it before."""
+        self.ledger.version = ledger_version(self.ledger)
+        return encode_row(self.ledger)
 
     def records(self) -> Iterator[ChangelogRecord]:
         """Yield what is to be written to the changelog."""

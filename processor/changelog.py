@@ -4,6 +4,7 @@ Faust's producer is idempotent only under exactly_once, and acknowledges to nobo
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,13 @@ from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
+from aiokafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    OutOfOrderSequenceNumber,
+    UnknownProducerId,
+)
 
 from contract.dead_letter import Origin, encode_origin
 from processor.batch import ChangelogRecord, DeadLetter
@@ -24,6 +31,11 @@ log = structlog.get_logger(__name__)
 DEAD_LETTER_BYTES = 512 * 1024
 """What is kept of a dead letter: a compressed record may be larger than any that may be written.
 Its offset names the original, which stays in the submissions topic for as long."""
+
+STOP_WITHIN = 2.0
+"""Seconds that a producer which is replaced gets to stop."""
+FORGOTTEN = (OutOfOrderSequenceNumber, UnknownProducerId)
+"""How brokers refuse a producer whose last records they have lost."""
 
 _BATCH_BYTES = 1024 * 1024
 """Size of a batch of records: about what brokers take at most."""
@@ -62,6 +74,13 @@ class Writer:
     async def stop(self) -> None:
         if self._producer is not None:
             await self._producer.stop()
+
+    async def renew(self) -> None:
+        """Continue with a new producer: the brokers know nothing of this one's records any more."""
+        with contextlib.suppress(KafkaError, TimeoutError):
+            async with asyncio.timeout(STOP_WITHIN):
+                await self.stop()
+        await self.start()
 
     async def write(self, records: Mapping[int, Iterable[ChangelogRecord]]) -> dict[int, Written]:
         """Write the records of all partitions at once and await every acknowledgement.
@@ -139,5 +158,6 @@ def _headers(letter: DeadLetter) -> list[tuple[str, bytes]]:
             index=letter.index,
             appended=letter.record.appended,
             truncated_from=size if size > DEAD_LETTER_BYTES else None,
+            shift=letter.record.shift,
         )
     )

@@ -17,6 +17,7 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from contract.history import STOPPED_METADATA
 from service.tasks import die
 
 log = structlog.get_logger(__name__)
@@ -27,6 +28,9 @@ FETCH_WAIT_MS = 300
 A partition that was sought is not in the fetch that is under way, and waits for its end: the first
 submission after a rebalance would not be seen for so long.
 """
+
+MAX_METADATA = 1_000
+"""Characters of a committed offset's metadata; brokers refuse more than 4,096 bytes."""
 
 NextOffsets = Callable[[], dict[TP, int]]
 """Returns the next source offset of each partition whose state is loaded."""
@@ -83,9 +87,28 @@ class LedgerConsumer(driver.Consumer):
         self._committed_offset.update(offsets)
         await self._thread.call_thread(self._let_commit_follow, offsets)
 
-    async def _let_commit_follow(self, offsets: dict[TP, int]) -> None:
+    async def rewind(self, tp: TP, offset: int) -> None:
+        """Seek a partition whose fetching goes on, also to before what was acknowledged of it.
+
+        Raises:
+            IllegalStateError: it is not this worker's any more.
+            KafkaError, TimeoutError: the position could not be set.
+        """
+        await self.seek_wait({tp: offset})
+        self._acked[tp].clear()
+        self._acked_index[tp].clear()
+        self._gap[tp].clear()
+        self._committed_offset[tp] = offset
+        await self._thread.call_thread(self._let_commit_follow, {tp: offset})
+
+    async def commit_stopped(self, tp: TP, offset: int, reason: str) -> None:
+        """Tell gateways that a partition is stopped: see gateway.stopped."""
+        metadata = (STOPPED_METADATA + reason)[:MAX_METADATA]
+        await self._thread.call_thread(self._let_commit_follow, {tp: offset}, metadata)
+
+    async def _let_commit_follow(self, offsets: dict[TP, int], metadata: str = "") -> None:
         commits = {
-            TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, "")
+            TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, metadata)
             for tp, offset in offsets.items()
         }
         try:

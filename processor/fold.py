@@ -26,7 +26,7 @@ def fold(batch: PartitionBatch, record: Record, partitions: int) -> None:
     ledger = batch.ledger
     if record.offset <= ledger.offset:
         return
-    ledger.offset = record.offset
+    ledger.count_record(record.offset, record.mark, record.appended)
     try:
         frame = decode_frame(record.value)
     except FrameError as error:
@@ -150,7 +150,7 @@ def _note_anomaly(
                 reason=reason,
                 detail=detail[:MAX_DETAIL],
                 partition=record.partition,
-                offset=record.offset,
+                offset=record.source_offset,
                 index=index,
                 appended=record.appended,
             )

@@ -48,7 +48,7 @@ class GapSkipper:
         self._look_ahead = look_ahead
         self._is_active = is_active
         self._seen: dict[int, int] = {}
-        """Ledgers' offsets at the last check."""
+        """The next offsets of ledgers at the last check, Kafka's own."""
 
     async def run(self) -> None:
         """Check periodically, for ever, by a connection of its own.
@@ -79,7 +79,7 @@ class GapSkipper:
         async with asyncio.timeout(REQUEST_TIMEOUT):
             ends = await topic.ends()
         for partition in idle:
-            if ends[partition] > self._seen[partition] + 1:
+            if ends[partition] > self._seen[partition]:
                 await self._advance(partition, self._seen[partition])
 
     async def count_lost(self) -> None:
@@ -91,7 +91,7 @@ class GapSkipper:
         batches = {}
         for partition, first in (await self._beginnings(store.loaded())).items():
             state = store.owned(partition)
-            if state is not None and first > state.ledger.offset + 1:
+            if state is not None and first > state.ledger.next_offset:
                 batches[partition] = batch = PartitionBatch(state)
                 count_lost(batch.ledger, partition, first)
         if batches:
@@ -100,16 +100,16 @@ class GapSkipper:
     def _offsets(self) -> dict[int, int]:
         partitions = self._table.store.partitions
         return {
-            partition: partitions[partition].ledger.offset
+            partition: partitions[partition].ledger.next_offset
             for partition in self._table.store.loaded()
             if self._is_active(partition)
         }
 
     async def _advance(self, partition: int, offset: int) -> None:
-        """Move a ledger from `offset` to before the next record that exists."""
+        """Move a ledger from its next `offset`, Kafka's own, to the next record that exists."""
         state = self._table.store.owned(partition)
-        ahead = await self._look_ahead(partition, offset + 1)
-        if ahead.next <= offset + 1:
+        ahead = await self._look_ahead(partition, offset)
+        if ahead.next <= offset:
             return
         async with self._table.lock:
             if self._offsets().get(partition) != offset:
@@ -118,6 +118,6 @@ class GapSkipper:
                 return
             batch = PartitionBatch(state)
             count_lost(batch.ledger, partition, ahead.first)
-            batch.ledger.offset = max(batch.ledger.offset, ahead.next - 1)
+            batch.ledger.offset += max(0, ahead.next - batch.ledger.next_offset)
             await self._table.flush({partition: batch})
         log.info("skipped offsets without records", partition=partition, offset=ahead.next)

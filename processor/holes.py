@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 
 class Ahead(NamedTuple):
-    """What Kafka has of a partition from some offset on."""
+    """What Kafka has of a partition from some offset on. All offsets are Kafka's own."""
 
     first: int
     """First offset that retention has not deleted."""
@@ -33,7 +33,7 @@ class Ahead(NamedTuple):
 
 
 LookAhead = Callable[[int, int], Awaitable[Ahead]]
-"""Asks Kafka what a source partition has from an offset on."""
+"""Asks Kafka what a source partition has from an offset of its own on."""
 
 
 class HoleError(RuntimeError):
@@ -41,25 +41,27 @@ class HoleError(RuntimeError):
 
 
 async def check_hole(ledger: LedgerRow, partition: int, offset: int, look_ahead: LookAhead) -> None:
-    """Pass if no record lies between the ledger and `offset`, counting what Kafka deleted.
+    """Pass if no record lies between the ledger and the logical offset `offset`.
+
+    Counts what Kafka deleted in between.
 
     Raises:
         HoleError: records before `offset` exist and were not handed over.
     """
-    expected = ledger.offset + 1
-    if offset <= expected:
+    if offset <= ledger.offset + 1:
         return
-    ahead = await look_ahead(partition, expected)
-    count_lost(ledger, partition, min(ahead.first, offset))
-    if ahead.next < offset:
-        raise HoleError(f"partition {partition}: expected {ahead.next}, was given {offset}")
+    given = offset - ledger.shift
+    ahead = await look_ahead(partition, ledger.next_offset)
+    count_lost(ledger, partition, min(ahead.first, given))
+    if ahead.next < given:
+        raise HoleError(f"partition {partition}: expected {ahead.next}, was given {given}")
     ledger.offset = offset - 1
 
 
 def count_lost(ledger: LedgerRow, partition: int, first: int) -> None:
-    """Count what the ledger does not cover and Kafka has deleted: records before `first`."""
-    lost = first - (ledger.offset + 1)
+    """Count what the ledger does not cover and Kafka has deleted: records before its `first`."""
+    lost = first - ledger.next_offset
     if lost > 0:
         log.error("Kafka dropped records before they were read", partition=partition, records=lost)
         ledger.lost += lost
-        ledger.offset = first - 1
+        ledger.offset += lost

@@ -90,8 +90,9 @@ class Liveness:
         return {partition: (beginnings[partition], end) for partition, end in ends.items()}
 
     def _ledgers(self) -> dict[int, int]:
+        """Kafka's offsets that ledgers cover."""
         return {
-            partition: state.ledger.offset
+            partition: state.ledger.next_offset - 1
             for partition, state in self._store.partitions.items()
             if state.loaded and self._moving(partition)
         }

@@ -34,6 +34,9 @@ class ProcessorMetrics:
         )
         self.dead_letters = counter("dead_letters", "Dead letters written")
         self.swept = counter("swept_entities", "Entities removed after the retention time")
+        self.histories = counter(
+            "histories", "Histories begun because the submissions topic had lost its end, or its id"
+        )
         self.rebalances = counter("rebalances", "Assignments received from the group")
         self._anomalies = Counter(
             "tobogganing_processor_anomalies",
@@ -125,4 +128,5 @@ class StoppedCollector(Collector):
         for partition, state in sorted(self._store.partitions.items()):
             family.add_metric([str(partition), "dead_letters"], partition in stopped)
             family.add_metric([str(partition), "ledger"], state.fault is not None)
+            family.add_metric([str(partition), "source"], state.source_fault is not None)
         yield family

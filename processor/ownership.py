@@ -15,18 +15,15 @@ import structlog
 from aiokafka.errors import KafkaError
 from faust.types import TP, AppT, EventT
 
-from processor.batch import Changes, PartitionBatch, Tombstone
+from processor.batch import PartitionBatch
 from processor.heartbeat import Heartbeat
 from processor.metrics import ProcessorMetrics
+from processor.repair import changes_to
+from processor.source_check import SourceCheck
 from processor.table import StateTable
-from service.reader import TopicReader
 from service.tasks import die
 
 log = structlog.get_logger(__name__)
-
-
-class ForeignTopicError(RuntimeError):
-    """The submissions topic is not the one that the state was made from."""
 
 
 class Ownership:
@@ -37,7 +34,7 @@ class Ownership:
         app: AppT[Any],
         table: StateTable,
         heartbeat: Heartbeat,
-        submissions: str,
+        source: SourceCheck,
         count_lost: Callable[[], Awaitable[None]],
         metrics: ProcessorMetrics,
     ) -> None:
@@ -45,7 +42,7 @@ class Ownership:
         self._count_lost = count_lost
         self._table = table
         self._heartbeat = heartbeat
-        self._submissions = submissions
+        self._source = source
         self._metrics = metrics
         self.settled = False
         """True while this worker is a member of its group and has loaded what it owns."""
@@ -81,16 +78,14 @@ class Ownership:
     async def _load(self) -> None:
         store = self._table.store
         stepped_back = await store.load()
-        await self._check_source()
+        if store.went_back:
+            await self._table.writer.renew()
+        await self._source.check(store.partitions)
         batches = {}
         for partition, positions in stepped_back.items():
-            if positions:
-                state = store.partitions[partition]
-                changes: Changes = {
-                    key: state.rows.get(key) or Tombstone(position)
-                    for key, position in positions.items()
-                }
-                batches[partition] = PartitionBatch(state, changes)
+            state = store.partitions[partition]
+            if positions and state.loaded:
+                batches[partition] = PartitionBatch(state, changes_to(state, positions))
         if batches:
             log.warning("rows stepped back", keys=sum(len(b.changes) for b in batches.values()))
             await self._table.flush(batches)
@@ -98,22 +93,3 @@ class Ownership:
             await self._count_lost()
         except (KafkaError, TimeoutError) as error:
             log.info("deleted records are counted later", reason=repr(error))
-
-    async def _check_source(self) -> None:
-        """Compare each ledger with its source: no replay may be taken for a new topic's records.
-
-        Raises:
-            ForeignTopicError: the topic ends before what the ledger has counted.
-        """
-        partitions = self._table.store.partitions
-        if not partitions:
-            return
-        async with TopicReader(self._table.settings, self._submissions, partitions) as reader:
-            ends = await reader.ends()
-        for partition, state in partitions.items():
-            if ends[partition] <= state.ledger.offset:
-                raise ForeignTopicError(
-                    f"{self._submissions} partition {partition} ends at {ends[partition]}, but its "
-                    f"ledger is at {state.ledger.offset}: the topic was made anew or has lost "
-                    f"records. Restore it, or choose another KAFKA_TOPIC_PREFIX."
-                )

@@ -5,12 +5,12 @@ ignore lower positions, but compaction keeps the last record of a key. The owner
 the offsets that its own records are given are not consecutive.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 from aiokafka import ConsumerRecord
 
-from contract.position import BEFORE_ALL
+from contract.position import BEFORE_ALL, Position
 from contract.row import RowError, decode_ledger_row, decode_row_position
 from processor.batch import Changes, Tombstone
 from processor.state import PartitionState, Span, record_position
@@ -53,6 +53,11 @@ async def repair(
         written_again=len(changes),
     )
     return changes
+
+
+def changes_to(state: PartitionState, positions: Mapping[bytes, Position]) -> Changes:
+    """What has to be written so that the last record of each key is the newest."""
+    return {key: state.rows.get(key) or Tombstone(position) for key, position in positions.items()}
 
 
 def answer(state: PartitionState, record: ConsumerRecord) -> bytes | Tombstone | None:

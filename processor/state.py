@@ -1,6 +1,7 @@
 """State of one partition: its rows, its ledger, and how far its changelog is known."""
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import structlog
 
@@ -27,6 +28,13 @@ MAX_RECORD_BYTES = 1024 * 1024
 """A row that is larger came in a compressed record, from no worker: none could write it again."""
 
 
+class ChangelogMark(NamedTuple):
+    """Id of the changelog topic, and its partition's leader epoch."""
+
+    topic: str
+    epoch: int
+
+
 class PartitionState:
     """Rows by key (encoded), the ledger row, and the changelog offset expected next."""
 
@@ -43,6 +51,15 @@ class PartitionState:
         self.fault: str | None = None
         """Why the newest ledger cannot be read. Without it nothing can be counted: nothing is read
         of the partition until there is a newer one that can."""
+        self.source_fault: str | None = None
+        """Why it is not certain which records of the source are counted. Nothing is read of the
+        partition until an operator has decided."""
+        self.source_topic: str | None = None
+        """Id of the submissions topic that the ledger was last compared with."""
+        self.source_epoch = -1
+        """Leader epoch of the source when that was."""
+        self.changelog: ChangelogMark | None = None
+        """Which log the state was last loaded from."""
         self._fault_offset = -1
         self._graves: dict[bytes, Position] = {}
         self._stepped_back: set[bytes] = set()
@@ -76,13 +93,62 @@ class PartitionState:
         A key that is not among the rows was deleted at that position. Without a ledger that can be
         read the state is not loaded, and the next load reads everything again.
         """
-        self.loaded = self.fault is None
-        self.next_offset = max(self.next_offset, next_offset) if self.loaded else 0
+        self.loaded = self.fault is None and self.source_fault is None
+        self.next_offset = max(self.next_offset, next_offset) if self.fault is None else 0
         self.memories.clear()  # another worker may have gone on
         stepped_back = {key: self._held(key) for key in self._stepped_back}
         self._stepped_back.clear()
         self._graves.clear()
         return stepped_back if self.loaded else {}
+
+    def stop_for_source(self, reason: str) -> None:
+        """Read nothing of the partition: see `source_fault`."""
+        self.source_fault = reason
+        self.loaded = False
+
+    def go_on_from_source(self, topic: str, epoch: int) -> None:
+        """Take note that the ledger was compared with this topic, led in this epoch."""
+        self.source_topic, self.source_epoch = topic, epoch
+        if self.source_fault is not None:
+            self.source_fault = None
+            self.loaded = self.fault is None
+
+    def is_doubtful(self, ledger: LedgerRow, source_offset: int, epoch: int | None) -> bool:
+        """Tell whether the ledger must be compared with the source before a record is folded.
+
+        So it is for a record at or below the ledger, and for one of a leader epoch that did not
+        exist at the last comparison, or that came before that of the last record.
+        """
+        if source_offset < ledger.next_offset:
+            return True
+        if epoch is None:
+            return False
+        return epoch > self.source_epoch or (ledger.mark is not None and epoch < ledger.mark.epoch)
+
+    def adopt(self, kept: "PartitionState", next_offset: int) -> dict[bytes, Position]:
+        """Finish loading from a changelog that has lost its end, or was recreated.
+
+        `kept` is all that it holds. What is newer, this state or that, becomes the state. Returns
+        what has to be written, as `finish_loading` does.
+        """
+        self.next_offset = 0
+        if kept.ledger.offset > self.ledger.offset or kept.fault is not None:
+            self.rows, self.ledger, self.fault = kept.rows, kept.ledger, kept.fault
+            self._stepped_back, self._graves = kept._stepped_back, kept._graves
+            self._fault_offset = kept._fault_offset
+            return self.finish_loading(next_offset)
+        lost = {
+            key: record_position(row, ())
+            for key, row in self.rows.items()
+            if kept.rows.get(key) != row
+        }
+        gone = kept.rows.keys() - self.rows.keys()
+        self.finish_loading(next_offset)
+        return lost | {key: record_position(kept.rows[key], ()) for key in gone}
+
+    def went_back(self, own: Iterable[Span]) -> bool:
+        """Tell whether own records were given offsets that the changelog had given before."""
+        return any(start < self.next_offset for start, _ in own)
 
     def claim(self, own: Iterable[Span]) -> list[Span]:
         """Take note of the offsets that own records were given; return what lies between them."""

@@ -122,8 +122,8 @@ class Stops:
             return
         tp = self._tp(partition)
         try:
-            ahead = await self._look_ahead(partition, state.ledger.offset + 1)
-            await self._app.consumer.seek_wait({tp: ahead.next})
+            ahead = await self._look_ahead(partition, state.ledger.next_offset)
+            await self._app.consumer.rewind(tp, ahead.next)
         except (KafkaError, IllegalStateError, TimeoutError) as error:
             log.warning("partition cannot go on yet", partition=partition, reason=repr(error))
             return

@@ -17,9 +17,10 @@ from faust.stores import memory
 from faust.types import TP, EventT
 
 from contract.position import Position
-from processor.state import PartitionState
+from processor.state import ChangelogMark, PartitionState
 from service.reader import TopicReader
 from service.settings import KafkaSettings
+from service.source_reader import SourceReader
 from service.tasks import die
 
 log = structlog.get_logger(__name__)
@@ -37,6 +38,8 @@ class PartitionedStore(memory.Store[bytes, bytes]):
         super().__post_init__()
         self.partitions: dict[int, PartitionState] = {}
         self._offsets: dict[TP, int] = {}
+        self.went_back = False
+        """Whether the last load found a changelog that has lost its end, or was recreated."""
 
     def owned(self, partition: int) -> PartitionState | None:
         """State of a partition that this worker owns and has loaded."""
@@ -96,7 +99,11 @@ class PartitionedStore(memory.Store[bytes, bytes]):
 
         Returns for each partition the keys whose last record is not their newest.
         """
-        loading = dict(self.partitions)
+        return await self.load_partitions(self.partitions)
+
+    async def load_partitions(self, partitions: Iterable[int]) -> dict[int, dict[bytes, Position]]:
+        """Load some of the owned partitions, as `load` does."""
+        loading = {partition: self.partitions[partition] for partition in partitions}
         if not loading:
             return {}
         started = asyncio.get_running_loop().time()
@@ -106,7 +113,10 @@ class PartitionedStore(memory.Store[bytes, bytes]):
             for record in records:
                 state.apply(record.key, record.value, record.headers)
 
-        async with TopicReader(self.settings, self.changelog, loading) as reader:
+        async with SourceReader(self.settings, self.changelog, loading) as reader:
+            marks, parted = await _compare(reader, loading)
+            held = {partition: loading[partition] for partition in parted}
+            loading |= {partition: PartitionState() for partition in parted}
             starts = {partition: state.next_offset for partition, state in loading.items()}
             ends = await reader.read_to_end(apply, starts)
         log.info(
@@ -115,10 +125,22 @@ class PartitionedStore(memory.Store[bytes, bytes]):
             rows=sum(len(state.rows) for state in loading.values()),
             seconds=round(asyncio.get_running_loop().time() - started, 3),
         )
-        stepped_back = {
-            partition: state.finish_loading(ends[partition]) for partition, state in loading.items()
-        }
+        stepped_back = {}
         for partition, state in loading.items():
+            if partition in held:
+                stepped_back[partition] = held[partition].adopt(state, ends[partition])
+            else:
+                stepped_back[partition] = state.finish_loading(ends[partition])
+        loading |= held
+        self.went_back = bool(held)
+        for partition, state in loading.items():
+            state.changelog = marks[partition]
+            if partition in held:
+                log.error(
+                    "the changelog went back",
+                    partition=partition,
+                    written_again=len(stepped_back[partition]),
+                )
             if state.fault is not None:
                 log.error(
                     "partition stopped: its ledger cannot be read",
@@ -126,3 +148,19 @@ class PartitionedStore(memory.Store[bytes, bytes]):
                     reason=state.fault,
                 )
         return stepped_back
+
+
+async def _compare(
+    reader: SourceReader, states: dict[int, PartitionState]
+) -> tuple[dict[int, ChangelogMark], list[int]]:
+    """Compare states with the log that they were loaded from.
+
+    Returns the log as it is now, and the partitions of which a state knows more than the log has.
+    """
+    details = await reader.describe()
+    marks = {p: ChangelogMark(details.id, details.leaders[p].epoch) for p in states}
+    known = {p: state.changelog for p, state in states.items() if state.changelog is not None}
+    same = {p: mark.epoch for p, mark in known.items() if mark.topic == details.id}
+    ends = await reader.epoch_ends(details, same)
+    parted = [p for p in known if p not in ends or ends[p].offset < states[p].next_offset]
+    return marks, parted

@@ -73,7 +73,9 @@ class Sweeper:
         store = self._table.store
         for partition, end in (await _asked(self._changelog_ends, store.loaded())).items():
             state = store.owned(partition)
-            if state is not None and end > state.next_offset:
+            if state is not None and end < state.next_offset:
+                await self._table.write_again(partition)
+            elif state is not None and end > state.next_offset:
                 gap = (state.next_offset, end)
                 state.next_offset = end
                 await self._table.heal(partition, state, [gap])

@@ -11,11 +11,11 @@ from typing import Any
 
 import faust
 
-from contract.row import encode_row, ledger_key
+from contract.row import ledger_key
 from processor.batch import NO_HEADERS, PartitionBatch
-from processor.changelog import Writer
+from processor.changelog import FORGOTTEN, Writer
 from processor.lease import Lease
-from processor.repair import repair
+from processor.repair import OvertakenError, changes_to, repair
 from processor.state import PartitionState, Span
 from processor.store import PartitionedStore
 from service.settings import KafkaSettings
@@ -80,7 +80,13 @@ class StateTable(faust.Table[bytes, bytes]):
         longer known: the process ends.
         """
         try:
-            return await self._flush(batches)
+            try:
+                return await self._flush(batches)
+            except FORGOTTEN:  # the changelog has lost what this producer wrote last
+                for partition, batch in batches.items():
+                    if self.is_owned(partition, batch.state):
+                        await self.write_again(partition)
+                return await self._flush(batches)
         except Exception as error:  # whatever it is, part of it may have been written
             die("a flush failed", reason=repr(error), exc_info=error)
 
@@ -90,17 +96,35 @@ class StateTable(faust.Table[bytes, bytes]):
             rows = await self.writer.write({p: batch.records() for p, batch in batches.items()})
             ledgers = await self.writer.write(
                 {
-                    p: [(ledger_key(p), encode_row(batch.ledger), NO_HEADERS)]
+                    p: [(ledger_key(p), batch.encoded_ledger(), NO_HEADERS)]
                     for p, batch in batches.items()
                 }
             )
         for partition, batch in batches.items():
             if self.is_owned(partition, batch.state):
                 batch.settle()
-                gaps = batch.state.claim(rows[partition].offsets + ledgers[partition].offsets)
-                if gaps:
+                own = rows[partition].offsets + ledgers[partition].offsets
+                if batch.state.went_back(own):
+                    await self.write_again(partition)
+                elif gaps := batch.state.claim(own):
                     await self.heal(partition, batch.state, gaps)
         return {partition: written.appended for partition, written in ledgers.items()}
+
+    async def write_again(self, partition: int) -> None:
+        """Compare the state with a changelog that has lost its end; write what it has no more.
+
+        If it cannot be read, or has something newer, the process ends.
+        """
+        state = self.store.partitions[partition]
+        ledger = state.ledger
+        try:
+            await self.writer.renew()
+            positions = (await self.store.load_partitions([partition]))[partition]
+            if state.ledger is not ledger:
+                raise OvertakenError("the changelog's ledger is newer")
+        except Exception as error:  # what Kafka has is not known
+            die("the changelog could not be written again", reason=repr(error), exc_info=error)
+        await self.flush({partition: PartitionBatch(state, changes_to(state, positions))})
 
     async def heal(self, partition: int, state: PartitionState, gaps: list[Span]) -> None:
         """Read what someone else wrote into the changelog, and write again what was newer.

@@ -55,6 +55,7 @@ class Ground(mode.Service):
             vital(processor.sweeper.watch(), "watch"),
             vital(processor.anomalies.run(), "anomalies"),
             vital(processor.stops.run(), "stops"),
+            vital(processor.source.run(processor.stops.resume), "source"),
             vital(processor.liveness.run(), "liveness"),
             vital(watch_topics(processor.settings), "topics"),
         ]

@@ -54,7 +54,11 @@ class TopicEnds:
         self._consumer = AIOKafkaConsumer(
             **client_options(self._settings), enable_auto_commit=False, **self._options()
         )
-        await self._consumer.start()
+        try:
+            await self._consumer.start()
+        except BaseException:
+            await stopped(self._consumer.stop())
+            raise
         return self
 
     async def __aexit__(self, *exception: Any) -> None:
@@ -114,20 +118,24 @@ class TopicReader(TopicEnds):
         for tp, records in batches.items():
             apply(tp.partition, records)
 
-    async def next_record(self, partition: int, offset: int) -> tuple[int | None, int]:
-        """Find the first record at or after `offset`; return its offset and the partition's end.
+    async def record_from(self, partition: int, offset: int, end: int) -> ConsumerRecord | None:
+        """The first record at `offset` or after it, before `end`; None where there is none.
 
-        The offset is None if there is no such record yet. A transaction's marker is no record.
+        A transaction's marker is no record.
 
         Raises:
-            OffsetOutOfRangeError: Kafka does not have `offset` any more.
+            OffsetOutOfRangeError: retention has just deleted the offset.
+            KafkaError: Kafka does not answer.
         """
-        end = (await self.ends())[partition]
         found: list[ConsumerRecord] = []
+
+        def take(_: int, records: Sequence[ConsumerRecord]) -> None:
+            found.extend(records[:1])
+
         self.seek({partition: offset})
         while not found and await self.position(partition) < end:
-            await self.poll(lambda _, records: found.extend(records[:1]), [partition])
-        return (found[0].offset if found else None), end
+            await self.poll(take, [partition])
+        return found[0] if found and found[0].offset < end else None
 
     async def read_to_end(self, apply: Apply, starts: Mapping[int, int]) -> dict[int, int]:
         """Read from `starts` up to where each partition ends now; return those ends.

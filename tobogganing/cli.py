@@ -13,6 +13,7 @@ from tobogganing.commands.certs import certs
 from tobogganing.commands.dead_letters import dead_letters
 from tobogganing.commands.entities import ENTITY_GROUPS
 from tobogganing.commands.fleet import fleet
+from tobogganing.commands.history import history
 from tobogganing.commands.keys import keys
 from tobogganing.commands.ledger import ledger
 from tobogganing.commands.plan import plan
@@ -166,6 +167,7 @@ for group in (
     certs,
     fleet,
     ledger,
+    history,
     dead_letters,
     backup,
     restore,

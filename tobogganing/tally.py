@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
-from contract.position import Position, Receipt
+from contract.position import Receipt
 
 EXPECTED = frozenset({200, 429, 503})
 """Answers that a gateway may give to a correct report: taken, or later."""
@@ -50,7 +50,7 @@ class Tally:
     unexpected_count: int = 0
     latencies: Latencies = field(default_factory=Latencies)
     """Of all answers."""
-    receipts: dict[int, Position] = field(default_factory=dict)
+    receipts: dict[int, Receipt] = field(default_factory=dict)
     """Partition -> last submission that was accepted."""
 
     @property
@@ -77,9 +77,8 @@ class Tally:
             self.unexpected.append(what)
 
     def accepted_as(self, receipt: Receipt) -> None:
-        position = Position(receipt.offset, receipt.index)
-        held = self.receipts.get(receipt.partition, position)
-        self.receipts[receipt.partition] = max(held, position)
+        held = self.receipts.get(receipt.partition, receipt)
+        self.receipts[receipt.partition] = max(held, receipt, key=_age)
 
     def line(self, before: int, seconds: float, latencies: Latencies) -> str:
         """One line of progress: the rate since `before` were accepted, the latencies since then."""
@@ -97,10 +96,7 @@ class Tally:
             f"p{100 * share:g} {self.latencies.quantile(share) * 1000:.1f} ms"
             for share in (0.5, 0.9, 0.99)
         )
-        receipts = " ".join(
-            str(Receipt(partition, *position))
-            for partition, position in sorted(self.receipts.items())
-        )
+        receipts = " ".join(str(receipt) for _, receipt in sorted(self.receipts.items()))
         lines = [
             f"accepted       {self.accepted:,} in {seconds:.1f} s"
             f" ({self.accepted / max(seconds, 0.001):,.1f}/s)",
@@ -114,3 +110,7 @@ class Tally:
             lines.append(f"unexpected     {self.unexpected_count:,}, the first of them:")
             lines += [f"  {what}" for what in self.unexpected]
         return "\n".join(lines)
+
+
+def _age(receipt: Receipt) -> tuple[int, int, int]:
+    return receipt.appended, receipt.offset, receipt.index

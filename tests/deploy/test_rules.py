@@ -32,6 +32,8 @@ OURS = [
     "RecordsLost",
     "ScrapeStale",
     "ServiceDown",
+    "SourceMissing",
+    "SourceWentBack",
     "SubmissionAnomalies",
     "UnreadableRows",
 ]

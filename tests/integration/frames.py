@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterable
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin.records_to_delete import RecordsToDelete
+from aiokafka.structs import RecordMetadata
 
 from contract.frame import Submission, encode_frame, entity_key, partition_of
 from service.kafka import administration, client_options, ensure_topics, topics_of
@@ -41,6 +42,12 @@ class FrameWriter:
     ) -> int:
         """Write a frame; return its offset."""
         return await self.raw(partition, encode_frame(answer_by, submissions))
+
+    async def appended(self, partition: int, *submissions: Submission) -> RecordMetadata:
+        """Write a frame; return where and when it was appended."""
+        return await self._producer.send_and_wait(
+            self._topic, encode_frame(NEVER_LATE, submissions), partition=partition
+        )
 
     async def raw(self, partition: int, value: bytes | None) -> int:
         """Write what need not be a frame; return its offset."""

@@ -193,6 +193,8 @@ class RowWriter:
 
     def __init__(self, settings: KafkaSettings, producer: AIOKafkaProducer) -> None:
         self._topic = topics_of(settings).entity_state.name
+        self._source = topics_of(settings).submissions.name
+        self._filled: dict[int, int] = {}
         self._partitions = settings.kafka_partitions
         self._producer = producer
 
@@ -209,7 +211,13 @@ class RowWriter:
         headers = [(POSITION_HEADER, encode_position(position))]
         await self.send(self.partition(key), key.encode(), None, headers)
 
-    async def ledger(self, partition: int, offset: int, **counts: int) -> None:
+    async def ledger(
+        self, partition: int, offset: int, *, fills: bool = True, **counts: Any
+    ) -> None:
+        """Write a ledger; with `fills`, the submissions topic gets the records that it covers."""
+        while fills and self._filled.get(partition, -1) < offset:
+            sent = await self._producer.send_and_wait(self._source, b"-", partition=partition)
+            self._filled[partition] = sent.offset
         row = LedgerRow(version=ROW_VERSION, offset=offset, **counts)
         await self.send(partition, ledger_key(partition), encode_row(row))
 

@@ -94,8 +94,9 @@ async def in_time(settings: KafkaSettings) -> set[float]:
 
 
 def find(frames: dict[tuple[int, int], tuple[Frame, int]], receipt: str) -> Submission:
-    partition, offset, index = Receipt.parse(receipt)
+    partition, offset, index, at = Receipt.parse(receipt)
     frame, appended = frames[partition, offset]
+    assert at == appended
     assert not frame.is_late(appended)
     return frame.submissions[index]
 

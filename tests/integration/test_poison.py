@@ -186,7 +186,7 @@ async def test_a_ledger_that_cannot_be_read_stops_its_partition_until_it_can(
     """As an older worker finds it, that was started by mistake beside newer ones."""
     (a,), (b,) = ids_of(0, PARTITIONS, 1), ids_of(1, PARTITIONS, 1)
     await frames.frame(0, client(a, bytes_sent=1))
-    await rows.send(0, ledger_key(0), b'{"version":2,"offset":0,"counts":[1]}')
+    await rows.send(0, ledger_key(0), b'{"version":9,"offset":0,"counts":[1]}')
     stopped = 'partition_stopped{partition="0",reason="ledger"}'
     worker = a_worker(settings, "w1", tmp_path)
     async with running(worker):
@@ -197,7 +197,7 @@ async def test_a_ledger_that_cannot_be_read_stops_its_partition_until_it_can(
             while entity_key("client", b) not in (await Found.of(settings)).rows:
                 pass
         assert entity_key("client", a) not in (await Found.of(settings)).rows
-        await rows.ledger(0, 0, read=1, applied=1)
+        await rows.ledger(0, 0, fills=False, read=1, applied=1)
         await worker.end(signal.SIGTERM)
         await worker.start()
         await worker.ready()

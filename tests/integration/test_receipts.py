@@ -91,7 +91,7 @@ async def test_receipts_of_nothing(frames: FrameWriter, exporter: Service) -> No
     await frames.frame(0, client(a))
     path = "/api/v1/receipts/0-0-0"
     assert (await exporter.http.get(path)).status_code == 401
-    for text in ("x", "0-0", "0-0-0-0", "-1-0-0", "0-0-x"):
+    for text in ("x", "0-0", "0-0-0-0-0", "-1-0-0", "0-0-x"):
         status, body = await ask(exporter, text)
         assert (status, body["field"]) == (400, "receipt")
     assert await ask(exporter, "0-1-0") == (
@@ -166,7 +166,7 @@ async def rows(settings: KafkaSettings) -> AsyncIterator[RowWriter]:
 async def test_the_command_shows_the_ledger(
     settings: KafkaSettings, rows: RowWriter, tmp_path: Path
 ) -> None:
-    counts = {"read": 9, "applied": 5, "stale": 2, "late": 1, "dead_lettered": 1}
+    counts: dict[str, Any] = {"read": 9, "applied": 5, "stale": 2, "late": 1, "dead_lettered": 1}
     await rows.ledger(0, 4, **counts)
     await rows.ledger(1, 0, read=1, applied=1)
     async with Service("exporter", settings, tmp_path) as exporter:
@@ -191,7 +191,8 @@ async def test_the_command_shows_the_ledger(
         assert ended.document["balances"] is False
         shown = {each["partition"]: each for each in ended.document["partitions"]}
         assert shown[0] == counts | {
-            "partition": 0, "offset": 4, "lost": 0, "lag_records": 0, "balances": True,
+            "partition": 0, "offset": 4, "logical_offset": 4, "lost": 0, "lag_records": 0,
+            "missing_records": 0, "histories": 1, "balances": True,
         }  # fmt: skip
         assert shown[1]["balances"] is False
 

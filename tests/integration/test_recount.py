@@ -71,8 +71,8 @@ async def test_a_ledger_that_the_topic_contradicts(
         await frames.frame(0, client(a), client(a))
     await frames.frame(1, client(b))
     async with row_writer(settings) as rows, Service("exporter", settings, tmp_path) as exporter:
-        await rows.ledger(0, 2, read=5, applied=5)
-        await rows.ledger(1, 7, read=1, applied=1)
+        await rows.ledger(0, 2, fills=False, read=5, applied=5)
+        await rows.ledger(1, 7, fills=False, read=1, applied=1)
         await exporter.ready()
         command = command_of(settings, exporter)
         assert (await command.good("ledger")).err == ""

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from contract.frame import Submission, encode_frame, entity_key, partition_of
@@ -233,7 +234,8 @@ async def assert_nothing_lost(settings: KafkaSettings, load: Load) -> Found:
     examples = [(key, expected_rows.get(key), found.rows.get(key)) for key in wrong[:3]]
     assert not wrong, f"{len(wrong)} of {len(expected_rows)} rows are wrong, e.g. {examples}"
     for partition, state in model.states.items():
-        assert found.ledgers[partition] == state.ledger
+        # The model does not know of Kafka's leader epochs.
+        assert msgspec.structs.replace(found.ledgers[partition], mark=None) == state.ledger
         assert found.ledgers[partition].balances
     assert sum(ledger.read for ledger in found.ledgers.values()) == load.sent
     return found

@@ -89,7 +89,7 @@ def exporter_families() -> list[Row]:
 def source_ends() -> SourceEnds:
     """The source's ends after Kafka's first answer."""
     settings = KafkaSettings(kafka_bootstrap_servers="localhost:1")
-    source = SourceEnds(settings, "submissions", [0])
+    source = SourceEnds(settings, "submissions", {0: empty_ledger()})
     source.answered({0: 0})
     return source
 

@@ -28,6 +28,8 @@ class Taken:
         self.unreadable = {"records": 0, "rows": 0}
         self.ledger = dict.fromkeys(COUNTS, 0)
         """What had become of all submissions, of all partitions."""
+        self.covered: dict[int, int] = {}
+        """Kafka's offset after the last record that each ledger covers."""
 
     def count(self, ledger: LedgerRow) -> None:
         for name in COUNTS:
@@ -86,6 +88,12 @@ async def take(settings: KafkaSettings, file: Path, *, rows: bool, drained: floa
                         progress.add(1)
             if ends and await source.ends() != ends:
                 raise LocalError("a gateway still writes: stop all of them, and try again")
+            for partition, end in ends.items():
+                if taken.covered.get(partition, end) > end:
+                    raise LocalError(
+                        f"the ledger of partition {partition} covers more than Kafka has: the "
+                        "topic went back, and a processor must compare them first"
+                    )
             taken.end = writer.end()
     return taken
 
@@ -102,15 +110,16 @@ async def _rows(
     async with KnownRows(settings, [partition]) as known:
         state = known.states[partition]
         await known.read()
-        while state.ledger.offset + 1 < end:
+        while state.ledger.next_offset < end:
             if time.monotonic() > deadline:
                 raise LocalError(
-                    f"{end - state.ledger.offset - 1:,} records of partition {partition} wait for "
+                    f"{end - state.ledger.next_offset:,} records of partition {partition} wait for "
                     "a processor: let the processors run until `tobogganing ledger` shows no lag"
                 )
             await asyncio.sleep(POLL)
             await known.read()
     taken.count(state.ledger)
+    taken.covered[partition] = state.ledger.next_offset
     for key, value in state.rows.items():
         try:
             decode_entity_row(value)

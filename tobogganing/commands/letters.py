@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple, Self
 
 from contract.dead_letter import A_ROW, WHOLE_FRAME, DeadLetterError, Origin, decode_origin
+from contract.position import Receipt
 from tobogganing.commands.moments import show_moment
 
 _ID = re.compile(r"(\d{1,9})-(\d{1,18})", re.ASCII)
@@ -45,10 +46,11 @@ class Letter(NamedTuple):
     @property
     def source(self) -> str:
         """What it was: the receipt of a submission, or the offset of a frame."""
-        place = f"{self.id.partition}-{self.origin.offset}"
+        place = f"{self.id.partition}-{self.origin.source_offset}"
         match self.origin.index:
             case index if index >= 0:
-                return f"{place}-{index}"
+                origin = self.origin
+                return str(Receipt(self.id.partition, origin.source_offset, index, origin.appended))
             case index if index == WHOLE_FRAME:
                 return f"frame {place}"
             case index if index == A_ROW:
@@ -62,7 +64,7 @@ class Letter(NamedTuple):
             "written_at": show_moment(self.written),
             "reason": self.origin.reason,
             "partition": self.id.partition,
-            "offset": self.origin.offset,
+            "offset": self.origin.source_offset,
             "index": self.origin.index,
             "appended_at": show_moment(self.origin.appended),
             "size": self.origin.truncated_from or len(self.value),

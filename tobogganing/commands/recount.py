@@ -17,7 +17,9 @@ class Recount:
     first: int
     end: int
     missing: bool = False
-    """The topic ends before its ledger does: it is not the one that was read."""
+    """The topic ends before its ledger does: it went back."""
+    histories: int = 1
+    """How often the topic's offsets began anew, and once more: what was cut off is not there."""
     records: int = 0
     submissions: int = 0
     late: int = 0
@@ -40,7 +42,7 @@ class Recount:
     @property
     def is_whole(self) -> bool:
         """Whether nothing has been deleted, so that every count can be compared."""
-        return self.first == 0
+        return self.first == 0 and self.histories == 1
 
     def differences(self, ledger: Mapping[str, Any]) -> list[str]:
         """What does not agree with the ledger, in words.

@@ -37,7 +37,13 @@ async def recount(
             partition, covered = each["partition"], each["offset"] + 1
             missing = covered > ends[partition]
             end = min(covered, ends[partition])
-            recounts[partition] = Recount(partition, min(firsts[partition], end), end, missing)
+            recounts[partition] = Recount(
+                partition,
+                min(firsts[partition], end),
+                end,
+                missing,
+                histories=each.get("histories", 1),
+            )
         total = sum(each.end - each.first for each in recounts.values())
         with Progress("records", total, sys.stderr, counted) as progress:
             await _read(reader, recounts, progress)

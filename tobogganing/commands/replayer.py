@@ -140,7 +140,7 @@ class _Sender:
         for count, future in self._sent:
             answer = await future
             self._done.submissions += count
-            first = Receipt(answer.partition, answer.offset, 0)
+            first = Receipt(answer.partition, answer.offset, 0, answer.timestamp)
             room = max(0, SHOWN - len(self._done.receipts))
             self._done.receipts += [str(first.behind(n)) for n in range(min(count, room))]
         self._sent.clear()
@@ -149,9 +149,10 @@ class _Sender:
 async def _taken_apart(settings: KafkaSettings, letter: Letter) -> list[Submission]:
     value = letter.value
     if letter.origin.truncated_from is not None and letter.origin.index == WHOLE_FRAME:
-        sought = await find_record(settings, letter.id.partition, letter.origin.offset)
-        if sought.record is None:
-            raise StaysError("it holds only the beginning of a frame, which retention has deleted")
+        origin = letter.origin
+        sought = await find_record(settings, letter.id.partition, origin.source_offset)
+        if sought.record is None or sought.record.timestamp != origin.appended:
+            raise StaysError("it holds only the beginning of a frame, which Kafka has no more")
         value = sought.record.value or b""
     return submissions_of(letter, value)
 

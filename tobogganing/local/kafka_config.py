@@ -7,6 +7,10 @@ from tobogganing.local.ports import LOOPBACK
 
 OFFSETS_PARTITIONS = 4
 
+FLUSH_EACH_APPEND: Mapping[str, object] = {"log.flush.interval.messages": 1}
+"""For a broker whose records no other one has: it acknowledges what is on its disk. Otherwise a
+power cut takes what was acknowledged within the seconds before."""
+
 
 @dataclass(frozen=True)
 class Node:

@@ -26,6 +26,7 @@ from tobogganing.local.cluster import Cluster
 from tobogganing.local.disk import disk_faults, full
 from tobogganing.local.errors import LocalError, WrongSettingError
 from tobogganing.local.install import Install, install_kafka
+from tobogganing.local.kafka_config import FLUSH_EACH_APPEND
 from tobogganing.local.locks import LockedError, acquire
 from tobogganing.local.output import Output
 from tobogganing.local.place import Place, read_place
@@ -195,7 +196,9 @@ class Run:
     async def _start_kafka(self) -> str:
         assert self._install is not None
         self._output.tell("starting Kafka")
-        cluster = Cluster(self._place.state / "kafka", self._install)
+        cluster = Cluster(
+            self._place.state / "kafka", self._install, properties=lambda _: FLUSH_EACH_APPEND
+        )
         await cluster.start()
         (broker,) = cluster.brokers
 

@@ -5,11 +5,16 @@ import asyncio
 import pytest
 
 from contract.position import Receipt
-from exporter.after import Coverage, parse_receipts
+from contract.row import LedgerRow
+from exporter.after import ReadBarrier, parse_receipts
 from service.http import ApiError
 
 SOON = 0.01
 NEVER = 60.0
+
+
+def ledgers(offsets: dict[int, int]) -> dict[int, LedgerRow]:
+    return {p: LedgerRow(version=1, offset=offset) for p, offset in offsets.items()}
 
 
 async def settle() -> None:
@@ -19,53 +24,53 @@ async def settle() -> None:
 
 
 async def test_what_is_covered_is_not_waited_for() -> None:
-    coverage = Coverage([0, 1], max_waiters=0)
-    coverage.advance({0: 7})
+    coverage = ReadBarrier([0, 1], max_waiters=0)
+    coverage.advance(ledgers({0: 7}))
     await coverage.reach([], SOON)
     await coverage.reach([Receipt(0, 7, 3), Receipt(0, 2, 0)], SOON)
 
 
 async def test_all_receipts_are_waited_for() -> None:
-    coverage = Coverage([0, 1], max_waiters=10)
+    coverage = ReadBarrier([0, 1], max_waiters=10)
     receipts = [Receipt(0, 7, 0), Receipt(1, 4, 0), Receipt(0, 9, 0)]
     waiting = asyncio.create_task(coverage.reach(receipts, NEVER))
     for offsets in ({0: 7}, {1: 4}, {0: 8}):
-        coverage.advance(offsets)
+        coverage.advance(ledgers(offsets))
         await settle()
         assert not waiting.done()
-    coverage.advance({0: 9})
+    coverage.advance(ledgers({0: 9}))
     await waiting
 
 
 async def test_every_waiter_goes_when_its_own_receipt_is_covered() -> None:
-    coverage = Coverage([0], max_waiters=10)
+    coverage = ReadBarrier([0], max_waiters=10)
     tasks = [asyncio.create_task(coverage.reach([Receipt(0, n, 0)], NEVER)) for n in range(5)]
     await settle()
-    coverage.advance({0: 2})
+    coverage.advance(ledgers({0: 2}))
     await settle()
     assert [task.done() for task in tasks] == [True, True, True, False, False]
-    coverage.advance({0: 4})
+    coverage.advance(ledgers({0: 4}))
     await asyncio.gather(*tasks)
 
 
 async def test_too_long_is_504() -> None:
-    coverage = Coverage([0], max_waiters=1)
+    coverage = ReadBarrier([0], max_waiters=1)
     with pytest.raises(ApiError) as raised:
         await coverage.reach([Receipt(0, 0, 0)], SOON)
     assert raised.value.status == 504
-    coverage.advance({0: 0})  # nobody is left to be told
+    coverage.advance(ledgers({0: 0}))  # nobody is left to be told
     await coverage.reach([Receipt(0, 0, 0)], SOON)
 
 
 async def test_a_partition_not_served_is_421_at_once() -> None:
-    coverage = Coverage([1], max_waiters=1)
+    coverage = ReadBarrier([1], max_waiters=1)
     with pytest.raises(ApiError) as raised:
         await coverage.reach([Receipt(1, 9, 0), Receipt(0, 0, 0)], NEVER)
     assert raised.value.status == 421
 
 
 async def test_waiters_are_bounded_and_leave_room_when_they_go() -> None:
-    coverage = Coverage([0], max_waiters=1)
+    coverage = ReadBarrier([0], max_waiters=1)
     first = asyncio.create_task(coverage.reach([Receipt(0, 0, 0)], NEVER))
     await settle()
     with pytest.raises(ApiError) as raised:
@@ -80,7 +85,7 @@ async def test_waiters_are_bounded_and_leave_room_when_they_go() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1", "1-2", "1-2-3-4", "a-b-c", "-1-2-3", "1-2-3 ", "\u0661-2-3"]
+    "text", ["", "1", "1-2", "1-2-3-4-5", "a-b-c", "-1-2-3", "1-2-3 ", "\u0661-2-3"]
 )
 def test_a_malformed_receipt_is_400(text: str) -> None:
     with pytest.raises(ApiError) as raised:

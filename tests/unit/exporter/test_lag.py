@@ -6,7 +6,8 @@ from service.settings import KafkaSettings
 
 
 def source(ends: dict[int, int]) -> SourceEnds:
-    found = SourceEnds(KafkaSettings(kafka_bootstrap_servers="localhost:1"), "submissions", ends)
+    ledgers = {partition: empty_ledger() for partition in ends}
+    found = SourceEnds(KafkaSettings(kafka_bootstrap_servers="localhost:1"), "submissions", ledgers)
     found.answered(ends)
     return found
 
@@ -21,7 +22,13 @@ def test_a_ledger_that_is_newer_than_the_answer_has_no_lag() -> None:
 
 
 def test_before_the_first_answer_there_is_none() -> None:
-    unasked = SourceEnds(KafkaSettings(kafka_bootstrap_servers="localhost:1"), "s", [0])
+    unasked = SourceEnds(KafkaSettings(kafka_bootstrap_servers="localhost:1"), "s", {})
     assert unasked.lag({0: empty_ledger()}) == {}
     assert unasked.silence() == float("inf")
     assert source({0: 1}).silence() < 60
+
+
+def test_what_a_ledger_covers_after_the_end_is_missing() -> None:
+    found = source({0: 10, 1: 10})
+    found.answered({0: 4, 1: 10}, covered={0: 6, 1: 9})
+    assert found.missing() == {0: 2, 1: 0}

@@ -118,7 +118,7 @@ def test_the_ledger_only_goes_forward(store: StateStore) -> None:
     assert store.ledgers[0].read == 0
 
 
-NEWER_VERSION = make_row(version=ROW_VERSION + 1)
+NEWER_VERSION = make_row(version=ROW_VERSION + 8)
 ROW = encode_row(make_row(offset=9))
 
 
@@ -143,7 +143,7 @@ ROW = encode_row(make_row(offset=9))
         (b"ledger:x", encode_row(LedgerRow(ROW_VERSION, 1)), None),
         (ledger_key(0), None, None),
         (ledger_key(0), b"{}", None),
-        (ledger_key(0), encode_row(LedgerRow(ROW_VERSION + 1, 1)), None),
+        (ledger_key(0), encode_row(LedgerRow(ROW_VERSION + 8, 1)), None),
     ],
 )
 def test_what_cannot_be_read_changes_nothing(

@@ -155,7 +155,7 @@ async def test_a_removal_goes_down_the_submissions_topic(api: Api) -> None:
     answer = await api.http.delete("/api/v1/clients/c-1", headers=ADMIN)
     assert answer.status_code == 200
     assert answer.json().keys() == {"client_id", "receipt"}
-    partition, offset, index = map(int, answer.json()["receipt"].split("-"))
+    partition, offset, index, _ = map(int, answer.json()["receipt"].split("-"))
     frames = [frame for number, frame in api.submissions.frames if number == partition]
     removal = frames[offset].submissions[index]
     assert (removal.kind, removal.id, removal.removed) == ("client", "c-1", True)

@@ -80,6 +80,7 @@ class Stops:
 
     def __init__(self) -> None:
         self.letters = 0
+        self.resumed: list[int] = []
         self.allowed = 10**9
 
     def admits(self, partition: int, offset: int) -> bool:
@@ -88,13 +89,28 @@ class Stops:
     def charge(self, partition: int, letters: int) -> None:
         self.letters += letters
 
+    async def resume(self, partition: int) -> None:
+        self.resumed.append(partition)
+
+
+class Source:
+    """What the agent needs of the comparison with the source."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    async def check(self, partitions: set[int]) -> None:
+        self._table.events.append(f"check {sorted(partitions)}")
+
 
 class Fresh:
     async def fresh(self) -> None:
         pass
 
 
-def event(offset: int, generation: int = CURRENT, value: bytes | None = None) -> Any:
+def event(
+    offset: int, generation: int = CURRENT, value: bytes | None = None, epoch: int | None = None
+) -> Any:
     frame = encode_frame(2**53, [Submission("client", "a", 1, metrics={"n": offset})])
     message = SimpleNamespace(
         partition=0,
@@ -102,6 +118,7 @@ def event(offset: int, generation: int = CURRENT, value: bytes | None = None) ->
         timestamp=1.7e9,
         value=frame if value is None else value,
         generation_id=generation,
+        checksum=epoch,
     )
     return SimpleNamespace(message=message)
 
@@ -121,7 +138,9 @@ def an_agent(table: Table, ownership: Ownership, stops: Stops | None = None) -> 
         return Ahead(0, 0, 0)
 
     metrics = ProcessorMetrics(CollectorRegistry())
-    parts = (table, ownership, Fresh(), look_ahead, stops or Stops(), Log(table), metrics)
+    stops = stops or Stops()
+    source = Source(table)
+    parts = (table, ownership, Fresh(), look_ahead, stops, source, Log(table), metrics)
     return Agent(*cast(Any, parts))
 
 
@@ -170,14 +189,23 @@ async def test_events_of_an_older_generation_are_dropped_unacknowledged(
     assert await process(table, ownership, event(0, OLD), event(1, OLD)) == []
 
 
-async def test_replays_are_acknowledged_and_change_nothing(
+async def test_what_the_ledger_covers_is_compared_with_the_source_and_changes_nothing(
     table: Table, ownership: Ownership
 ) -> None:
     await process(table, ownership, event(0))
     before = dict(table.store.partitions[0].rows)
     table.events.clear()
-    assert await process(table, ownership, event(0)) == ["flush up to 0", "ack 0"]
+    assert await process(table, ownership, event(0), event(1)) == ["flush up to 0", "check [0]"]
     assert table.store.partitions[0].rows == before
+
+
+async def test_a_record_of_another_leader_epoch_waits_for_the_comparison(
+    table: Table, ownership: Ownership
+) -> None:
+    table.store.partitions[0].source_epoch = 3
+    events = [event(0, epoch=2), event(1, epoch=3), event(2, epoch=5), event(3, epoch=5)]
+    happened = await process(table, ownership, *events)
+    assert happened == ["flush up to 1", "ack 0", "ack 1", "check [0]"]
 
 
 async def test_a_partition_lost_during_the_flush_is_not_acknowledged(

@@ -85,9 +85,9 @@ def ledgers(*values: bytes) -> PartitionState:
     [
         [b"{}"],
         [ledger(3), b"rubbish"],
-        [ledger(3), ledger(7, version=2)],
-        [ledger(7, version=2), ledger(3)],
-        [ledger(3), b'{"version":2,"offset":7,"else":[]}'],
+        [ledger(3), ledger(7, version=9)],
+        [ledger(7, version=9), ledger(3)],
+        [ledger(3), b'{"version":9,"offset":7,"else":[]}'],
     ],
 )
 def test_without_its_newest_ledger_a_partition_is_not_loaded(values: list[bytes]) -> None:
@@ -102,8 +102,8 @@ def test_without_its_newest_ledger_a_partition_is_not_loaded(values: list[bytes]
     "values",
     [
         [b"rubbish", ledger(0)],
-        [ledger(3), ledger(7, version=2), ledger(7)],
-        [ledger(7), ledger(5, version=2)],
+        [ledger(3), ledger(7, version=9), ledger(7)],
+        [ledger(7), ledger(5, version=9)],
         [ledger(3), b"rubbish", ledger(4)],
     ],
 )

@@ -30,10 +30,10 @@ class Consumer:
     def resume_partitions(self, tps: set[TP]) -> None:
         self.paused -= tps
 
-    async def seek_wait(self, offsets: dict[TP, int]) -> None:
+    async def rewind(self, tp: TP, offset: int) -> None:
         if self.error is not None:
             raise self.error
-        self.sought.append(offsets)
+        self.sought.append({tp: offset})
 
 
 class Place:

@@ -16,7 +16,12 @@ def letter(index: int = 0, reason: str = "not a frame: x", written: int = 5) -> 
 
 @pytest.mark.parametrize(
     ("index", "source"),
-    [(0, "2-17-0"), (3, "2-17-3"), (WHOLE_FRAME, "frame 2-17"), (A_ROW, "a row, found by 2-17")],
+    [
+        (0, "2-17-0-4"),
+        (3, "2-17-3-4"),
+        (WHOLE_FRAME, "frame 2-17"),
+        (A_ROW, "a row, found by 2-17"),
+    ],
 )
 def test_where_a_letter_comes_from(index: int, source: str) -> None:
     assert letter(index).source == source

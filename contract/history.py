@@ -1,0 +1,69 @@
+"""Histories of a source partition: which records its offsets have named.
+
+Kafka may lose the end of a log (a power cut), or the topic may be deleted and recreated. Its
+offsets are then used a second time. Rows and ledgers therefore count logical offsets, which only
+grow: logical = Kafka's offset + the shift of the history that the record belongs to. An
+installation to which none of this has happened has one history, with shift 0.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+MAX_HISTORIES = 8
+"""Histories that a ledger keeps. Receipts of older ones are older than most retention."""
+
+STOPPED_METADATA = "stopped: "
+"""How the metadata of a committed offset begins if the processor has stopped the partition, since
+it is not certain which records are new. The reason follows."""
+
+
+class SourceMark(msgspec.Struct, frozen=True, gc=False):
+    """Identifies one record of the submissions topic.
+
+    `offset` is Kafka's own; `epoch` the leader epoch of its batch; `appended` its append time in
+    milliseconds; `topic` the topic's id, as hex digits.
+    """
+
+    offset: int
+    epoch: int
+    appended: int
+    topic: str
+
+
+class History(msgspec.Struct, frozen=True, gc=False):
+    """One history: from logical offset `first` on, logical = Kafka's offset + `shift`.
+
+    `appended` is the oldest append time of its records in milliseconds, None until one was counted.
+    """
+
+    first: int
+    shift: int
+    epoch: int
+    topic: str
+    appended: int | None = None
+
+    @property
+    def start(self) -> int:
+        """Kafka's offset of its first record."""
+        return self.first - self.shift
+
+
+FIRST = History(first=0, shift=0, epoch=-1, topic="")
+"""The history that every partition begins with. It is not written down."""
+
+
+def place_in_log(later: Sequence[History], offset: int) -> int:
+    """Logical offset of a record that the log holds at `offset`.
+
+    `later` are the histories after the first, in order.
+    """
+    for history in reversed(later):
+        if history.start <= offset:
+            return offset + history.shift
+    return offset
+
+
+def is_reused(later: Sequence[History], offset: int) -> bool:
+    """Tell whether `offset` may have named two records."""
+    return any(history.start <= offset for history in later)

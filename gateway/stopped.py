@@ -1,0 +1,64 @@
+"""Partitions that their processor has stopped: a submission to one of them is not confirmed.
+
+A processor that is not certain which records are new says so in the metadata of its group's
+committed offset (contract.history). A 200 for what may be skipped would break the promise.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from contract.history import STOPPED_METADATA
+from contract.topics import processor_group
+from gateway.publish import Publisher
+from service.kafka import administration, topics_of
+from service.settings import KafkaSettings
+
+log = structlog.get_logger(__name__)
+
+INTERVAL = 2.0
+"""Seconds between two requests."""
+
+
+class StoppedPartitions:
+    """Tells the publisher which partitions are stopped, while `run` runs."""
+
+    def __init__(self, settings: KafkaSettings, publisher: Publisher) -> None:
+        self._settings = settings
+        self._publisher = publisher
+        self._group = processor_group(settings.kafka_topic_prefix)
+        self._topic = topics_of(settings).submissions.name
+
+    async def run(self) -> None:
+        """Ask for ever; while Kafka does not respond, what it said last holds."""
+        while True:
+            try:
+                async with administration(self._settings) as admin:
+                    while True:
+                        offsets = await admin.list_consumer_group_offsets(self._group)
+                        self._take(
+                            {
+                                tp.partition: committed.metadata or ""
+                                for tp, committed in offsets.items()
+                                if tp.topic == self._topic
+                            }
+                        )
+                        await asyncio.sleep(INTERVAL)
+            except (KafkaError, TimeoutError, OSError) as error:
+                log.info("the processors' group could not be read", reason=repr(error))
+            await asyncio.sleep(INTERVAL)
+
+    def _take(self, metadata: Mapping[int, str]) -> None:
+        """Compare the metadata of committed offsets.
+
+        A partition that is not named stays as it was: aiokafka hides an error of the whole group.
+        """
+        stopped = {p for p, text in metadata.items() if text.startswith(STOPPED_METADATA)}
+        stopped |= self._publisher.stopped - metadata.keys()
+        for partition in sorted(stopped - self._publisher.stopped):
+            log.error("partition stopped by its processor", partition=partition)
+        for partition in sorted(self._publisher.stopped - stopped):
+            log.info("partition continues", partition=partition)
+        self._publisher.stopped = stopped

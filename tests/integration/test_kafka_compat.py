@@ -1,0 +1,41 @@
+"""What service.kafka_compat relies on in aiokafka, and the kind of broker that it talks to."""
+
+from importlib.metadata import version
+
+import pytest
+from aiokafka.errors import UnknownTopicOrPartitionError
+
+from service.kafka import topics_of
+from service.kafka_compat import EpochEnd, leader_epoch, tag_leader_epochs
+from service.settings import KafkaSettings
+from service.source_reader import SourceReader
+from tests.integration.frames import FrameWriter, client, ids_of
+
+
+def test_the_version_that_it_was_written_for() -> None:
+    assert version("aiokafka") == "0.14.0"
+
+
+async def test_topic_ids_epochs_and_tags(settings: KafkaSettings, frames: FrameWriter) -> None:
+    tag_leader_epochs()
+    (id,) = ids_of(0, settings.kafka_partitions, 1)
+    for value in range(3):
+        await frames.frame(0, client(id, bytes_sent=value))
+    topic = topics_of(settings).submissions.name
+    async with SourceReader(settings, topic, range(settings.kafka_partitions)) as reader:
+        details = await reader.describe()
+        assert len(bytes.fromhex(details.id)) == 16
+        assert details.leaders.keys() == set(range(settings.kafka_partitions))
+        assert {leader.epoch for leader in details.leaders.values()} == {0}
+        assert await reader.epoch_ends(details, {0: 0, 1: 0}) == {
+            0: EpochEnd(0, 3),
+            1: EpochEnd(0, 0),
+        }
+        assert await reader.epoch_ends(details, {0: 7}) == {0: EpochEnd(-1, -1)}
+        record = await reader.record_from(0, 1, 3)
+        assert record is not None
+        assert (record.offset, leader_epoch(record)) == (1, 0)
+        assert await reader.record_from(0, 3, 3) is None
+    async with SourceReader(settings, topic + "-none", [0]) as reader:
+        with pytest.raises(UnknownTopicOrPartitionError):
+            await reader.describe()

@@ -1,0 +1,395 @@
+"""The submissions topic went back: its end is lost, or it was deleted and recreated."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contract.row import LedgerRow, decode_entity_row, ledger_key
+from service.kafka import administration, ensure_topics, topics_of
+from service.reader import TopicReader
+from service.settings import KafkaSettings
+from tests.integration.command_line import CommandLine
+from tests.integration.frames import PARTITIONS, client, frame_writer, ids_of
+from tests.integration.processes import ADMIN_TOKEN, RowWriter, Service, row_writer
+from tests.integration.workers import Found, a_worker, running
+from tests.power_cut import power_cut
+from tobogganing.local.cluster import Cluster
+
+A, B, C = ids_of(0, PARTITIONS, 3)
+
+
+@pytest.fixture
+def broken(own_kafka: Cluster, topic_prefix: str) -> KafkaSettings:
+    """An installation on a broker whose power may be cut."""
+    return KafkaSettings(
+        kafka_bootstrap_servers=own_kafka.bootstrap_servers,
+        kafka_topic_prefix=topic_prefix,
+        kafka_partitions=PARTITIONS,
+    )
+
+
+@pytest.fixture
+async def rows(settings: KafkaSettings) -> AsyncIterator[RowWriter]:
+    async with row_writer(settings) as writer:
+        yield writer
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until a condition holds."""
+    async with asyncio.timeout(40):
+        while not await holds():  # noqa: ASYNC110 (asked from other processes)
+            await asyncio.sleep(0.1)
+
+
+async def send(settings: KafkaSettings, id: str, *values: int) -> list[int]:
+    """Write frames of one submission each; return their offsets."""
+    async with frame_writer(settings) as frames:
+        return [await frames.frame(0, client(id, bytes_sent=value)) for value in values]
+
+
+async def until(settings: KafkaSettings, **wanted: int) -> LedgerRow:
+    """Wait until partition 0's ledger has these values."""
+    found: LedgerRow | None = None
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(40):
+            while True:
+                found = (await Found.of(settings)).ledgers.get(0)
+                if found and all(getattr(found, name) == value for name, value in wanted.items()):
+                    assert found.balances
+                    return found
+                await asyncio.sleep(0.1)
+    raise AssertionError(f"the ledger never had {wanted}: {found}")
+
+
+async def shown(settings: KafkaSettings) -> dict[str, Any]:
+    """The newest value of each client."""
+    rows = (await Found.of(settings)).rows
+    return {
+        key.decode().partition(":")[2]: decode_entity_row(row).metrics["bytes_sent"]
+        for key, row in rows.items()
+    }
+
+
+@pytest.mark.parametrize("alive", [True, False], ids=["worker-alive", "worker-down"])
+async def test_what_comes_after_a_lost_end_is_applied(
+    own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path, alive: bool
+) -> None:
+    worker = a_worker(broken, "w", tmp_path)
+    topic = topics_of(broken).submissions.name
+    async with contextlib.AsyncExitStack() as stack:
+        await ensure_topics(broken)
+        await stack.enter_async_context(running(worker))
+        await send(broken, A, 1, 2, 3)
+        await send(broken, B, 10, 11, 12)
+        await until(broken, offset=5, applied=6)
+        if not alive:
+            await worker.end()
+        await power_cut(own_kafka, {topic: 2})
+        assert await send(broken, A, 4) == [2]
+        if not alive:
+            await worker.start()
+        ledger = await until(broken, applied=7)
+        assert (ledger.offset, ledger.shift, ledger.read, ledger.lost) == (6, 4, 7, 0)
+        assert ledger.version == 2
+        assert await shown(broken) == {A: 4, B: 12}
+        await send(broken, B, 13, 14, 15, 16, 17, 18)
+        ledger = await until(broken, applied=13)
+        assert (ledger.offset, ledger.parted) == (12, 1)
+        assert await shown(broken) == {A: 4, B: 18}
+        await worker.end()
+        await worker.start()
+        await send(broken, C, 1)
+        assert (await until(broken, applied=14)).read == 14
+    assert worker.faults() == []
+
+
+async def test_a_lost_end_stays_a_fault_however_far_the_topic_grows(
+    own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
+) -> None:
+    worker = a_worker(broken, "w", tmp_path)
+    await ensure_topics(broken)
+    async with running(worker):
+        await send(broken, A, 1, 2, 3, 4)
+        await until(broken, applied=4)
+        await worker.end()
+        await power_cut(own_kafka, {topics_of(broken).submissions.name: 1}, torn=40)
+        assert await send(broken, B, *range(20, 30)) == list(range(1, 11))
+        await worker.start()
+        ledger = await until(broken, applied=14)
+        assert (ledger.offset, ledger.next_offset, ledger.read) == (13, 11, 14)
+        assert await shown(broken) == {A: 4, B: 29}
+    assert worker.faults() == []
+
+
+@pytest.mark.parametrize("alive", [True, False], ids=["worker-alive", "worker-down"])
+async def test_a_recreated_topic_is_read_from_its_beginning(
+    settings: KafkaSettings, tmp_path: Path, alive: bool
+) -> None:
+    worker = a_worker(settings, "w", tmp_path)
+    topic = topics_of(settings).submissions.name
+    await ensure_topics(settings)
+    async with running(worker):
+        await send(settings, A, 1, 2, 3)
+        await until(settings, applied=3)
+        if not alive:
+            await worker.end()
+        async with administration(settings) as admin:
+            await admin.delete_topics([topic])
+        await recreated(settings)
+        assert await send(settings, A, 4, 5) == [0, 1]
+        if not alive:
+            await worker.start()
+        ledger = await until(settings, applied=5)
+        assert (ledger.offset, ledger.shift, ledger.read) == (4, 3, 5)
+        assert await shown(settings) == {A: 5}
+        await send(settings, B, 1, 2, 3, 4, 5)
+        assert (await until(settings, applied=10)).parted == 1
+
+
+async def recreated(settings: KafkaSettings) -> None:
+    """Create the topics again once the deletion has taken effect."""
+    await ensure_topics(settings)
+
+
+async def receipt_of(settings: KafkaSettings, id: str, value: int) -> str:
+    """Write a frame as a gateway does; return the receipt of its submission."""
+    async with frame_writer(settings) as frames:
+        answer = await frames.appended(0, client(id, bytes_sent=value))
+    return f"0-{answer.offset}-0-{answer.timestamp}"
+
+
+async def ask(exporter: Service, receipt: str) -> tuple[int, dict[str, Any]]:
+    answer = await exporter.http.get(f"/api/v1/receipts/{receipt}", headers=exporter.authorized)
+    return answer.status_code, answer.json()
+
+
+async def state(exporter: Service, receipt: str) -> tuple[str, str | None]:
+    status, body = await ask(exporter, receipt)
+    assert status == 200, body
+    return body["state"], body.get("result")
+
+
+def without_time(receipt: str) -> str:
+    return receipt.rpartition("-")[0]
+
+
+async def test_no_receipt_lies_after_a_lost_end(
+    own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
+) -> None:
+    worker = a_worker(broken, "w", tmp_path)
+    topic = topics_of(broken).submissions.name
+    extra = {"AFTER_TIMEOUT_SECONDS": "2"}
+    await ensure_topics(broken)
+    async with running(worker), Service("exporter", broken, tmp_path, **extra) as exporter:
+        await exporter.ready()
+        applied = [await receipt_of(broken, A, value) for value in (1, 2, 3)]
+        assert (await exporter.scrape(*applied)).status_code == 200
+        await worker.end()
+        unread = [await receipt_of(broken, A, value) for value in (4, 5)]
+        await power_cut(own_kafka, {topic: 2})
+        fresh = [await receipt_of(broken, A, value) for value in (6, 7)]
+        assert [without_time(each) for each in fresh] == [
+            without_time(applied[2]),
+            without_time(unread[0]),
+        ]
+
+        # No worker has compared yet.
+        assert await state(exporter, applied[1]) == ("processed", "applied")
+        assert await state(exporter, applied[2]) == ("processed", None)
+        assert [await state(exporter, each) for each in unread] == [("lost", None)] * 2
+        assert [await state(exporter, each) for each in fresh] == [("queued", None)] * 2
+        assert await state(exporter, without_time(fresh[0])) == ("ambiguous", None)
+        assert (await exporter.scrape(*fresh)).status_code == 504
+
+        await worker.start()
+        await until(broken, applied=5)
+        assert 'client_bytes_sent{client_id="' + A in (await exporter.scrape(*fresh)).text
+        for again in (False, True):
+            if again:
+                await exporter.end()
+                await exporter.start()
+                await exporter.ready()
+            assert await state(exporter, applied[1]) == ("processed", "applied")
+            assert await state(exporter, applied[2]) == ("processed", None)
+            assert [await state(exporter, each) for each in unread] == [("lost", None)] * 2
+            assert [await state(exporter, each) for each in fresh] == [("processed", "applied")] * 2
+            for each in (applied[2], *fresh):
+                assert await state(exporter, without_time(each)) == ("ambiguous", None)
+            assert await state(exporter, without_time(applied[1])) == ("processed", "applied")
+            assert (await exporter.scrape(applied[2], *fresh)).status_code == 200
+            gone = await exporter.scrape(unread[0])
+            assert gone.status_code == 410
+        shown = (await exporter.scrape()).text
+        assert '\ntobogganing_pipeline_histories_total{partition="0"} 1.0\n' in shown
+        assert '\ntobogganing_pipeline_missing_records{partition="0"} 0.0\n' in shown
+    assert worker.faults() == []
+
+
+async def test_an_exporter_shows_a_ledger_beyond_the_end(
+    own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
+) -> None:
+    worker = a_worker(broken, "w", tmp_path)
+    topic = topics_of(broken).submissions.name
+    await ensure_topics(broken)
+    async with running(worker), Service("exporter", broken, tmp_path) as exporter:
+        await exporter.ready()
+        applied = [await receipt_of(broken, A, value) for value in (1, 2, 3)]
+        assert (await exporter.scrape(*applied)).status_code == 200
+        await worker.end()
+        await power_cut(own_kafka, {topic: 1})
+        wanted = '\ntobogganing_pipeline_missing_records{partition="0"} 2.0\n'
+
+        async def is_shown() -> bool:
+            return wanted in (await exporter.scrape()).text
+
+        await eventually(is_shown)
+        assert (await exporter.scrape(without_time(applied[2]))).status_code == 503
+
+
+async def test_a_ledger_of_the_last_version_is_taken_and_completed(
+    settings: KafkaSettings, rows: RowWriter, tmp_path: Path
+) -> None:
+    await send(settings, A, 1, 2)
+    old = b'{"version":1,"offset":1,"read":2,"applied":2,"stale":0,"late":0,"dead_lettered":0,'
+    await rows.send(0, ledger_key(0), old + b'"lost":0}')
+    worker = a_worker(settings, "w", tmp_path)
+    async with running(worker):
+        await send(settings, A, 3)
+        ledger = await until(settings, applied=3)
+    assert worker.faults() == []
+    assert ledger.version == 1
+    assert ledger.mark is not None
+    assert (ledger.mark.offset, ledger.mark.epoch, ledger.parted) == (2, 0, 0)
+    assert ledger.newest == ledger.mark.appended > 0
+
+
+async def test_what_is_not_certain_stops_visibly_until_an_operator_decides(
+    settings: KafkaSettings, rows: RowWriter, tmp_path: Path, signing_keys: str
+) -> None:
+    """A ledger of an older version does not say of which history it is."""
+    await send(settings, A, 1, 2, 3)
+    await rows.ledger(0, 9, fills=False, read=10, applied=10)
+    worker = a_worker(settings, "w", tmp_path)
+    command = CommandLine(
+        "http://127.0.0.1:1",
+        KAFKA_BOOTSTRAP_SERVERS=settings.kafka_bootstrap_servers,
+        KAFKA_TOPIC_PREFIX=settings.kafka_topic_prefix,
+    )
+    extra = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": signing_keys}
+    async with worker, Service("gateway", settings, tmp_path, **extra) as gateway:
+        await gateway.ready()
+        keys = {id: await register(gateway, id) for id in (A, *ids_of(1, PARTITIONS, 1))}
+        reasons = (await worker.until("/-/ready", 503)).text
+
+        async def waits_for_operator() -> bool:
+            nonlocal reasons
+            reasons = (await worker.http.get("/-/ready")).text
+            return "operator" in reasons
+
+        await eventually(waits_for_operator)
+        assert "partition 0" in reasons
+        assert "but its ledger is at 9 and was written by an older version" in reasons
+
+        accepted = 0
+
+        async def answers(status: int) -> bool:
+            nonlocal accepted
+            found = await submit(gateway, A, keys[A])
+            accepted += found == 200
+            return found == status
+
+        await eventually(lambda: answers(503))
+        (other,) = keys.keys() - {A}
+        assert await submit(gateway, other, keys[other]) == 200, "other partitions go on"
+        listing = (await command("history", "show", "--json")).document["partitions"]
+        assert [each["verdict"] for each in listing] == ["uncertain", "same"]
+        assert "needs no decision" in await command.bad("history", "begin", "1", "--at", "end")
+
+        found = (await command.good("history", "begin", "0", "--at", "1")).out
+        assert "a history begins at offset 1, logical 10" in found
+        await worker.ready()
+        await eventually(lambda: answers(200))
+        assert (await until(settings, read=10 + 2 + accepted)).parted == 1
+    assert worker.faults() == []
+
+
+async def register(gateway: Service, id: str) -> dict[str, str]:
+    answer = await gateway.http.post(
+        "/api/v1/clients/register",
+        json={"name": id, "type": "native", "client_id": id},
+        headers={"authorization": f"Bearer {ADMIN_TOKEN}"},
+    )
+    assert answer.status_code == 200, answer.text
+    return {"authorization": f"Bearer {answer.json()['api_key']}"}
+
+
+async def submit(gateway: Service, id: str, headers: dict[str, str]) -> int:
+    body = {"metrics": {"bytes_sent": 7}}
+    answer = await gateway.http.post(f"/api/v1/clients/{id}/metrics", json=body, headers=headers)
+    return int(answer.status_code)
+
+
+async def end_of(settings: KafkaSettings, topic: str) -> int:
+    async with TopicReader(settings, topic, [0]) as reader:
+        return (await reader.ends())[0]
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["changelog", "changelog-and-source"])
+async def test_a_worker_writes_again_what_the_changelog_has_lost(
+    own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path, both: bool
+) -> None:
+    """Nothing that was applied is gone, though Kafka has lost it."""
+    topics = topics_of(broken)
+    worker = a_worker(broken, "w", tmp_path, SWEEP_INTERVAL_SECONDS="3600")
+    await ensure_topics(broken)
+    async with running(worker):
+        await send(broken, A, 1, 2)
+        await until(broken, applied=2)
+        kept = await end_of(broken, topics.entity_state.name)
+        await send(broken, A, 3)
+        await send(broken, B, 4)
+        before = await until(broken, applied=4)
+        cut = {topics.entity_state.name: kept}
+        await power_cut(own_kafka, cut | ({topics.submissions.name: 3} if both else {}))
+
+        async def is_back() -> bool:
+            return await shown(broken) == {A: 3, B: 4}
+
+        await eventually(is_back)
+        after = await until(broken, applied=4, parted=int(both))
+        assert after.offset == before.offset
+        await send(broken, C, 5)
+        await until(broken, applied=5)
+        await worker.end()
+        await worker.start()
+        await send(broken, C, 6)
+        await until(broken, applied=6)
+        assert await shown(broken) == {A: 3, B: 4, C: 6}
+    assert worker.faults() == []
+
+
+async def test_what_both_topics_have_lost_is_read_as_new(
+    own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
+) -> None:
+    """No worker remembers it: what is appended afterwards still counts."""
+    topics = topics_of(broken)
+    worker = a_worker(broken, "w", tmp_path, SWEEP_INTERVAL_SECONDS="3600")
+    await ensure_topics(broken)
+    async with running(worker):
+        await send(broken, A, 1, 2)
+        await until(broken, applied=2)
+        kept = await end_of(broken, topics.entity_state.name)
+        await send(broken, A, 3, 4, 5)
+        await until(broken, applied=5)
+        await worker.end()
+        await power_cut(own_kafka, {topics.entity_state.name: kept, topics.submissions.name: 1})
+        await send(broken, B, 7, 8, 9)
+        await worker.start()
+        ledger = await until(broken, applied=5)
+        assert ledger.parted == 1
+        assert await shown(broken) == {A: 2, B: 9}
+    assert worker.faults() == []

@@ -1,0 +1,69 @@
+"""A power cut of a broker: killed, and the log's tail gone that was not on the disk yet.
+
+A record batch is what a disk has or has not: a tail is cut at a batch's beginning or, as a torn
+write leaves it, within a batch. Kafka drops a torn batch when it recovers the log.
+"""
+
+import struct
+from collections.abc import Mapping
+
+from tobogganing.local.broker import Broker
+from tobogganing.local.cluster import Cluster
+
+_HEADER = struct.Struct(">qi")
+_LENGTH_FROM = 12
+_DELTA_AT = 23
+"""Place of a batch's last offset delta."""
+
+
+def cut_tail(broker: Broker, topic: str, partition: int, end: int, *, torn: int = 0) -> int:
+    """Cut a partition's log off before offset `end`, while the broker does not run.
+
+    Returns where the log ends now: `end`, or the beginning of the batch that holds it. `torn`:
+    bytes of the batch after it that stay, as a torn write leaves them.
+    """
+    assert not broker.is_running, "the broker still writes"
+    folder = broker.folder / "data" / f"{topic}-{partition}"
+    segments = sorted(folder.glob("*.log"))
+    for segment in reversed(segments):
+        if int(segment.stem) < end or segment is segments[0]:
+            place, ended = _place(segment.read_bytes(), end)
+            with segment.open("r+b") as file:
+                file.truncate(place + torn)
+            break
+        for part in folder.glob(f"{segment.stem}.*"):
+            part.unlink()
+    for pattern in ("*.index", "*.timeindex", "*.txnindex", "*.snapshot"):
+        for part in folder.glob(pattern):
+            part.unlink()
+    return ended if ended is not None else end
+
+
+def _place(data: bytes, end: int) -> tuple[int, int | None]:
+    """Where the batch begins that holds offset `end`, in bytes, and its first offset."""
+    place = 0
+    while place + _HEADER.size <= len(data):
+        base, length = _HEADER.unpack_from(data, place)
+        if length == 0:
+            break
+        (delta,) = struct.unpack_from(">i", data, place + _DELTA_AT)
+        if base + delta >= end:
+            return place, base
+        place += _LENGTH_FROM + length
+    return place, None
+
+
+async def power_cut(
+    cluster: Cluster, ends: Mapping[str, int], partition: int = 0, *, torn: int = 0
+) -> None:
+    """Cut the power of a cluster's only broker: of these topics, a partition ends there then.
+
+    `torn`: bytes of the batch that follows, as a write leaves them that was not finished.
+    """
+    (broker,) = cluster.brokers
+    await broker.kill()
+    for topic, end in ends.items():
+        ended = cut_tail(broker, topic, partition, end, torn=torn)
+        assert ended == end, f"a batch of {topic} begins at {ended}: it goes whole"
+    broker.launch()
+    await cluster.wait_until_ready()

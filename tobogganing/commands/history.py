@@ -1,0 +1,134 @@
+"""`tobogganing history`: which records of the submissions topic the ledgers cover."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tobogganing.commands.answers import show
+from tobogganing.commands.tables import Table
+from tobogganing.local.errors import LocalError
+
+if TYPE_CHECKING:  # The command line starts without it.
+    from service.settings import KafkaSettings
+
+COLUMNS = ("partition", "offset", "shift", "histories", "kafka_first", "kafka_end", "verdict")
+
+
+@click.group()
+def history() -> None:
+    """Show and decide which records of the submissions topic the ledgers cover.
+
+    Needs KAFKA_… as the services do.
+    """
+
+
+@history.command("show")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show_histories(as_json: bool) -> None:
+    """Compare each ledger with Kafka.
+
+    The exit status is 1 where an operator must decide.
+    """
+    from tobogganing.commands.kafka import on_kafka
+
+    found = on_kafka(_compare)
+    if as_json:
+        show({"partitions": found}, as_json)
+    else:
+        click.echo("\n".join(Table(COLUMNS).lines(found)))
+        for each in found:
+            if each["reason"]:
+                click.echo(f"partition {each['partition']}: {each['reason']}")
+    if any(each["verdict"] == "uncertain" for each in found):
+        sys.exit(1)
+
+
+@history.command("begin")
+@click.argument("partition", type=click.IntRange(min=0))
+@click.option(
+    "--at",
+    required=True,
+    help="Kafka's offset of the first record to count: a number, `earliest` or `end`.",
+)
+def begin(partition: int, at: str) -> None:
+    """Begin a new history of a partition whose processor has stopped.
+
+    Every record from --at on counts as new, every one before it as counted. The processor continues
+    within seconds.
+    """
+    from tobogganing.commands.kafka import on_kafka
+
+    start, logical = on_kafka(lambda settings: _begin(settings, partition, at))
+    click.echo(f"partition {partition}: a history begins at offset {start}, logical {logical}")
+
+
+async def _compare(settings: "KafkaSettings") -> list[dict[str, Any]]:
+    from processor.source_check import collect
+    from processor.source_history import judge
+    from service.kafka import topics_of
+    from service.source_reader import SourceReader
+    from tobogganing.backups.known import KnownRows
+
+    partitions = range(settings.kafka_partitions)
+    async with KnownRows(settings, partitions) as known:
+        await known.read()
+    ledgers = {partition: state.ledger for partition, state in known.states.items()}
+    async with SourceReader(settings, topics_of(settings).submissions.name, partitions) as reader:
+        found = await collect(reader, ledgers)
+    shown = []
+    for partition, ledger in ledgers.items():
+        verdict = judge(ledger, found[partition])
+        shown.append(
+            {
+                "partition": partition,
+                "offset": ledger.next_offset - 1,
+                "shift": ledger.shift,
+                "histories": ledger.parted + 1,
+                "kafka_first": found[partition].first,
+                "kafka_end": found[partition].end,
+                "verdict": type(verdict).__name__.lower(),
+                "reason": getattr(verdict, "reason", None),
+            }
+        )
+    return shown
+
+
+async def _begin(settings: "KafkaSettings", partition: int, at: str) -> tuple[int, int]:
+    from contract.row import encode_row, ledger_key, ledger_version
+    from processor.batch import NO_HEADERS
+    from processor.changelog import Writer
+    from processor.source_check import collect
+    from processor.source_history import Uncertain, judge
+    from service.kafka import topics_of
+    from service.source_reader import SourceReader
+    from tobogganing.backups.known import KnownRows
+
+    if partition >= settings.kafka_partitions:
+        raise LocalError(f"there is no partition {partition}")
+    async with KnownRows(settings, [partition]) as known:
+        await known.read()
+    ledger = known.states[partition].ledger
+    topics = topics_of(settings)
+    async with SourceReader(settings, topics.submissions.name, [partition]) as reader:
+        found = (await collect(reader, {partition: ledger}))[partition]
+    if not isinstance(judge(ledger, found), Uncertain):
+        raise LocalError(
+            f"partition {partition} needs no decision: its processor continues by itself"
+        )
+    start = {"earliest": found.first, "end": found.end}.get(at)
+    if start is None:
+        if not at.isdigit():
+            raise LocalError(f"--at {at}: not an offset, earliest or end")
+        start = int(at)
+    if not found.first <= start <= found.end:
+        raise LocalError(f"--at {start}: Kafka has offsets {found.first} to {found.end}")
+    ledger.begin_history(start, found.leader_epoch, found.topic)
+    ledger.version = ledger_version(ledger)
+    writer = Writer(settings, topics.entity_state.name, topics.dead_letter.name)
+    await writer.start()
+    try:
+        await writer.write({partition: [(ledger_key(partition), encode_row(ledger), NO_HEADERS)]})
+    finally:
+        await writer.stop()
+    return start, ledger.offset + 1
