@@ -9,12 +9,15 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from processor.agent import Agent
+from processor.aiokafka_compat import ConsumerTasks, register_error_codes
 from processor.anomaly_log import AnomalyLog
 from processor.changelog import Writer
 from processor.consumer import LedgerTransport
+from processor.faust_compat import consumer_loop, kafka_consumer
 from processor.heartbeat import Heartbeat
 from processor.lease import Lease
 from processor.liveness import Liveness
+from processor.membership_monitor import MembershipMonitor
 from processor.metrics import ProcessorMetrics
 from processor.ownership import Ownership
 from processor.poison import PoisonCap
@@ -29,6 +32,8 @@ from service.kafka import (
     ssl_context,
     topics_of,
 )
+from service.stacks import log_stacks
+from service.tasks import die
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +54,7 @@ class Processor:
     """All parts of one worker."""
 
     def __init__(self, settings: ProcessorSettings, metrics: ProcessorMetrics) -> None:
+        register_error_codes()
         self.settings = settings
         self.topics = topics = topics_of(settings)
         self.lease = Lease(SESSION)
@@ -76,7 +82,16 @@ class Processor:
             topics.submissions.name,
             self.table.store,
             lambda partition: self.ownership.settled and partition not in self.stops.stopped,
+            # Faust seeks, and lets records flow, after the load.
+            lambda: self.ownership.settled and not self.app.rebalancing,
             settings.stuck_after_seconds,
+            self._log_stacks,
+        )
+        self.membership = MembershipMonitor(
+            self._consumer_tasks,
+            lambda: consumer_loop(self.app),
+            metrics.group_error_retries.inc,
+            settings.worker_name,
         )
         self.agent = Agent(
             self.table,
@@ -109,6 +124,14 @@ class Processor:
         if self.heartbeat.age() > SESSION:
             reasons.append("kafka")
         return reasons
+
+    def _consumer_tasks(self) -> ConsumerTasks | None:
+        consumer = kafka_consumer(self.app)
+        return None if consumer is None else ConsumerTasks(consumer)
+
+    def _log_stacks(self) -> None:
+        thread = consumer_loop(self.app)
+        log_stacks([asyncio.get_running_loop(), *([] if thread is None else [thread])])
 
     def _topic(self, name: str, **options: Any) -> Any:
         return self.app.topic(
@@ -166,10 +189,16 @@ class Processor:
 
 class FolderlessApp(faust.App):
     """Faust's application without its folders: rows are in memory, and a container's disk is
-    read-only."""
+    read-only. A crash of any of its services ends the process."""
 
     def _create_directories(self) -> None:
         pass
+
+    def _crash(self, reason: BaseException) -> None:
+        """Faust marks all parents of a service that has crashed, and may hang as it stops them."""
+        if not self.should_stop:
+            die("Faust has crashed", reason=repr(reason), exc_info=reason)
+        super()._crash(reason)
 
 
 def faust_app(settings: ProcessorSettings) -> faust.App:

@@ -6,9 +6,11 @@ ahead of a restored state would be passed over too. The ledger is written with t
 covers, so its next offset is right by definition, and the group's commit merely follows it.
 """
 
+import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -17,6 +19,7 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from processor.aiokafka_compat import set_fetch_max_wait
 from service.tasks import die
 
 log = structlog.get_logger(__name__)
@@ -28,6 +31,13 @@ A partition that was sought is not in the fetch that is under way, and waits for
 submission after a rebalance would not be seen for so long.
 """
 
+SEEK_TIMEOUT = 6.0
+"""Seconds. After its request timeout Faust would continue without the seek."""
+COMMIT_TIMEOUT = 2.0
+"""Seconds; a seek and this commit together must take less than Faust's request timeout of 9 s."""
+RETRY_PAUSE = 0.2
+"""Seconds before a failed fetch is repeated."""
+
 NextOffsets = Callable[[], dict[TP, int]]
 """Returns the next source offset of each partition whose state is loaded."""
 
@@ -37,8 +47,29 @@ class _Thread(driver.AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: driver.Transport) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # Faust has no setting for it
+        set_fetch_max_wait(consumer, FETCH_WAIT_MS)
         return consumer
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit, or leave it to a later commit.
+
+        The group's commit only follows the ledger, and nothing continues from it. Faust's own
+        method crashes the worker on an error, and waits for ever for a coordinator that is away.
+        """
+        assigned = self.assignment()
+        commits = {
+            TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, "")
+            for tp, offset in offsets.items()
+            if tp in assigned
+        }
+        try:
+            async with asyncio.timeout(COMMIT_TIMEOUT):
+                await self._ensure_consumer().commit(commits)
+        except (KafkaError, IllegalStateError, TimeoutError) as error:
+            log.info("commit follows later", reason=repr(error))
+            return False
+        self.tp_last_committed_at.update(dict.fromkeys(offsets, time.monotonic()))
+        return True
 
 
 class LedgerConsumer(driver.Consumer):
@@ -68,23 +99,23 @@ class LedgerConsumer(driver.Consumer):
         if not offsets:
             return
         try:
-            await self.seek_wait(offsets)
+            async with asyncio.timeout(SEEK_TIMEOUT):
+                await self.seek_wait(offsets)
         except IllegalStateError:
             raise
-        except Exception as error:  # going on from elsewhere would pass over frames
+        except Exception as error:  # continuing from elsewhere would pass over frames
             die("could not seek to the ledger", reason=repr(error), exc_info=error)
         self._committed_offset.update(offsets)
-        await self._thread.call_thread(self._let_commit_follow, offsets)
+        await self._thread.commit(offsets)
 
-    async def _let_commit_follow(self, offsets: dict[TP, int]) -> None:
-        commits = {
-            TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, "")
-            for tp, offset in offsets.items()
-        }
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
+        """Fetch, or fetch later: an error of the group ends no worker (see membership_monitor)."""
         try:
-            await self._thread._consumer.commit(commits)
-        except (KafkaError, IllegalStateError) as error:
-            log.info("commit follows later", reason=repr(error))
+            return await super()._getmany(active_partitions, timeout)
+        except KafkaError as error:
+            log.warning("fetch failed: retrying", reason=repr(error))
+            await asyncio.sleep(RETRY_PAUSE)
+            return {}
 
 
 class LedgerTransport(driver.Transport):

@@ -35,6 +35,9 @@ class ProcessorMetrics:
         self.dead_letters = counter("dead_letters", "Dead letters written")
         self.swept = counter("swept_entities", "Entities removed after the retention time")
         self.rebalances = counter("rebalances", "Assignments received from the group")
+        self.group_error_retries = counter(
+            "group_error_retries", "Errors of the group coordinator that were retried"
+        )
         self._anomalies = Counter(
             "tobogganing_processor_anomalies",
             "Submissions that are odd, by what is odd about them",

@@ -8,12 +8,17 @@ Rule 5, drop foreign events: events of an older generation stay in the take buff
 rebalance. They are neither folded nor acknowledged: whoever owns the partition reads them again.
 """
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import structlog
+from aiokafka.errors import KafkaError
 from faust.types import TP, AppT, EventT
 
+from contract.position import Position
 from processor.batch import Changes, PartitionBatch, Tombstone
+from processor.faust_compat import group_coordinator
 from processor.heartbeat import Heartbeat
 from processor.metrics import ProcessorMetrics
 from processor.table import StateTable
@@ -21,6 +26,11 @@ from service.reader import TopicReader
 from service.tasks import die
 
 log = structlog.get_logger(__name__)
+
+LOAD_TIMEOUT = 15.0
+"""Seconds that a load may take without reading a record."""
+RETRY_PAUSE = 0.2
+"""Seconds before a load continues after an error that may pass."""
 
 
 class ForeignTopicError(RuntimeError):
@@ -61,7 +71,7 @@ class Ownership:
 
     async def _on_assigned(self, app: AppT[Any], assigned: set[TP], **_: Any) -> None:
         self._metrics.rebalances.inc()
-        self._heartbeat.joined(app.consumer._thread._consumer._coordinator)
+        self._heartbeat.joined(group_coordinator(app))
 
     async def _on_rebalance_complete(self, app: AppT[Any], **_: Any) -> None:
         app.consumer.stop_flow()
@@ -76,8 +86,12 @@ class Ownership:
 
     async def _load(self) -> None:
         store = self._table.store
-        stepped_back = await store.load()
-        await self._check_source()
+        async with asyncio.timeout(LOAD_TIMEOUT) as timeout:
+            loop = asyncio.get_running_loop()
+            stepped_back = await self._load_rows(
+                lambda: timeout.reschedule(loop.time() + LOAD_TIMEOUT)
+            )
+            await self._check_source()
         batches = {}
         for partition, positions in stepped_back.items():
             if positions:
@@ -90,6 +104,16 @@ class Ownership:
         if batches:
             log.warning("rows stepped back", keys=sum(len(b.changes) for b in batches.values()))
             await self._table.flush(batches)
+
+    async def _load_rows(self, on_records: Callable[[], None]) -> dict[int, dict[bytes, Position]]:
+        while True:
+            try:
+                return await self._table.store.load(on_records)
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+                log.warning("the state is not loaded yet: retrying", reason=repr(error))
+                await asyncio.sleep(RETRY_PAUSE)
 
     async def _check_source(self) -> None:
         """Compare each ledger with its source: no replay may be taken for a new topic's records.

@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 from aiokafka import ConsumerRecord
+from aiokafka.errors import KafkaError
 from faust.stores import memory
 from faust.types import TP, EventT
 
@@ -23,6 +24,11 @@ from service.settings import KafkaSettings
 from service.tasks import die
 
 log = structlog.get_logger(__name__)
+
+TAKE_OVER_TIMEOUT = 6.0
+"""Seconds; no heartbeat goes out meanwhile, and a session has 8."""
+RETRY_PAUSE = 0.2
+"""Seconds before a request is repeated after an error that may pass."""
 
 
 class PartitionedStore(memory.Store[bytes, bytes]):
@@ -37,6 +43,8 @@ class PartitionedStore(memory.Store[bytes, bytes]):
         super().__post_init__()
         self.partitions: dict[int, PartitionState] = {}
         self._offsets: dict[TP, int] = {}
+        self.records_read = 0
+        """Records that `load` has read since the start: how one sees that a load is in progress."""
 
     def owned(self, partition: int) -> PartitionState | None:
         """State of a partition that this worker owns and has loaded."""
@@ -70,9 +78,21 @@ class PartitionedStore(memory.Store[bytes, bytes]):
             state.loaded = False
         self._offsets.clear()
         if mine:
-            async with TopicReader(self.settings, self.changelog, mine) as reader:
-                for partition, end in (await reader.ends()).items():
-                    self._offsets[TP(self.changelog, partition)] = end - 1
+            async with asyncio.timeout(TAKE_OVER_TIMEOUT):
+                await self._find_ends(mine)
+
+    async def _find_ends(self, partitions: set[int]) -> None:
+        while True:
+            try:
+                async with TopicReader(self.settings, self.changelog, partitions) as reader:
+                    for partition, end in (await reader.ends()).items():
+                        self._offsets[TP(self.changelog, partition)] = end - 1
+                return
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+                log.warning("partitions are not taken over yet: retrying", reason=repr(error))
+                await asyncio.sleep(RETRY_PAUSE)
 
     def persisted_offset(self, tp: TP) -> int | None:
         return self._offsets.get(tp)
@@ -90,8 +110,12 @@ class PartitionedStore(memory.Store[bytes, bytes]):
         for event in batch:
             self._offsets[event.message.tp] = event.message.offset
 
-    async def load(self) -> dict[int, dict[bytes, Position]]:
+    async def load(
+        self, on_records: Callable[[], None] = lambda: None
+    ) -> dict[int, dict[bytes, Position]]:
         """Load all owned partitions from where they are known up to their ends.
+
+        Calls `on_records` whenever some were read. After an error another call continues.
 
         Returns for each partition the keys whose last record is not their newest.
         """
@@ -102,6 +126,8 @@ class PartitionedStore(memory.Store[bytes, bytes]):
 
         def apply(partition: int, records: Sequence[ConsumerRecord]) -> None:
             state = loading[partition]
+            self.records_read += len(records)
+            on_records()
             for record in records:
                 state.apply(record.key, record.value, record.headers)
 

@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
+from processor import hang_watchdog
 from processor.app import Processor, prepare
 from processor.farewell import leave
 from processor.settings import ProcessorSettings
@@ -52,6 +53,8 @@ class Ground(mode.Service):
             vital(processor.anomalies.run(), "anomalies"),
             vital(processor.stops.run(), "stops"),
             vital(processor.liveness.run(), "liveness"),
+            vital(processor.membership.run(), "membership"),
+            vital(hang_watchdog.run(), "hang watchdog"),
         ]
 
     async def _prepare(self) -> None:
