@@ -21,7 +21,7 @@ test: dev  ## run all tests, on a real Kafka that they start (ARGS='-k name' for
 test-deploy: dev  ## run the tests of docker-compose.yml and deploy/ alone, with the real programs; list what they started
 	@CI=true $(BIN)/python -m pytest tests/deploy $(ARGS)
 
-test-chaos: dev  ## cause every fault twice under load and compare exactly (20 minutes; ROUNDS=200 FAULTS=name,name SEED=n)
+test-chaos: dev  ## cause every fault twice under load and compare exactly (20 minutes; ROUNDS=200 FAULTS=name,name PAIRS=200 SEED=n)
 	@$(BIN)/python -m tests.chaos
 
 test-fuzz: dev fuzz  ## feed every decoder, every connection and both APIs rubbish (SECONDS=60 for each; TARGETS=name,name SEED=n)
