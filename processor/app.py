@@ -9,7 +9,6 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from processor.agent import Agent
-from processor.aiokafka_compat import ConsumerTasks, register_error_codes
 from processor.anomaly_log import AnomalyLog
 from processor.changelog import Writer
 from processor.consumer import LedgerTransport
@@ -25,6 +24,7 @@ from processor.settings import ProcessorSettings
 from processor.stops import Stops
 from processor.sweep import Sweeper
 from processor.table import StateTable
+from service.aiokafka_compat import ConsumerTasks, register_error_codes
 from service.kafka import (
     METADATA_MAX_AGE_MS,
     administration,

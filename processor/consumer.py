@@ -14,12 +14,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from processor.aiokafka_compat import set_fetch_max_wait
+from service.aiokafka_compat import set_fetch_max_wait
 from service.tasks import die
 
 log = structlog.get_logger(__name__)
@@ -53,23 +54,13 @@ class _Thread(driver.AIOKafkaConsumerThread):
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Commit, or leave it to a later commit.
 
-        The group's commit only follows the ledger, and nothing continues from it. Faust's own
-        method crashes the worker on an error, and waits for ever for a coordinator that is away.
+        Faust's own method crashes the worker on an error, and waits for ever for a coordinator that
+        is away.
         """
         assigned = self.assignment()
-        commits = {
-            TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, "")
-            for tp, offset in offsets.items()
-            if tp in assigned
-        }
-        try:
-            async with asyncio.timeout(COMMIT_TIMEOUT):
-                await self._ensure_consumer().commit(commits)
-        except (KafkaError, IllegalStateError, TimeoutError) as error:
-            log.info("commit follows later", reason=repr(error))
-            return False
-        self.tp_last_committed_at.update(dict.fromkeys(offsets, time.monotonic()))
-        return True
+        own = {tp: offset for tp, offset in offsets.items() if tp in assigned}
+        self.tp_last_committed_at.update(dict.fromkeys(own, time.monotonic()))
+        return await _commit_or_later(self._ensure_consumer(), own)
 
 
 class LedgerConsumer(driver.Consumer):
@@ -106,7 +97,10 @@ class LedgerConsumer(driver.Consumer):
         except Exception as error:  # continuing from elsewhere would pass over frames
             die("could not seek to the ledger", reason=repr(error), exc_info=error)
         self._committed_offset.update(offsets)
-        await self._thread.commit(offsets)
+        await self._thread.call_thread(self._let_commit_follow, offsets)
+
+    async def _let_commit_follow(self, offsets: dict[TP, int]) -> None:
+        await _commit_or_later(self._thread._consumer, offsets)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         """Fetch, or fetch later: an error of the group ends no worker (see membership_monitor)."""
@@ -116,6 +110,23 @@ class LedgerConsumer(driver.Consumer):
             log.warning("fetch failed: retrying", reason=repr(error))
             await asyncio.sleep(RETRY_PAUSE)
             return {}
+
+
+async def _commit_or_later(
+    consumer: AIOKafkaConsumer, offsets: Mapping[TP, int], metadata: str = ""
+) -> bool:
+    """Commit, or leave it to a later commit: the commit only follows, nothing continues from it."""
+    commits = {
+        TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, metadata)
+        for tp, offset in offsets.items()
+    }
+    try:
+        async with asyncio.timeout(COMMIT_TIMEOUT):
+            await consumer.commit(commits)
+    except (KafkaError, IllegalStateError, TimeoutError) as error:
+        log.info("commit follows later", reason=repr(error))
+        return False
+    return True
 
 
 class LedgerTransport(driver.Transport):

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from processor.aiokafka_compat import wrap_heartbeat
+from service.aiokafka_compat import wrap_heartbeat
 
 POLL = 0.05
 FRESH = 0.6

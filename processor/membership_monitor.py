@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
-from processor.aiokafka_compat import ConsumerTasks
+from service.aiokafka_compat import ConsumerTasks
 from service.tasks import die
 
 log = structlog.get_logger(__name__)

@@ -6,8 +6,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, errors
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
-from processor import aiokafka_compat, faust_compat
-from processor.aiokafka_compat import ConsumerTasks, FencedInstanceIdError
+from processor import faust_compat
+from service import aiokafka_compat
+from service.aiokafka_compat import ConsumerTasks, FencedInstanceIdError
 
 
 def test_the_versions_are_those_written_for() -> None:

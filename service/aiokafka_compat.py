@@ -1,4 +1,4 @@
-"""Private parts of aiokafka that the processor uses. Written for aiokafka 0.14.0, which is pinned.
+"""Private parts of aiokafka's consumer that we use. Written for aiokafka 0.14.0, which is pinned.
 
 Each entry names the test that fails when the part no longer exists or behaves otherwise.
 `tests/unit/processor/test_compat.py::test_the_versions_are_those_written_for` fails first.
@@ -52,7 +52,7 @@ class EndedTask(NamedTuple):
 
 
 class ConsumerTasks:
-    """The background tasks of a consumer in a group, and the errors that they hold.
+    """Errors that background tasks of a consumer in a group hold.
 
     aiokafka hands an error of its coordination to the caller of `getmany`, and its coordination
     waits until that caller has taken it. Faust calls the fetcher beneath `getmany`, so nobody takes
@@ -65,6 +65,10 @@ class ConsumerTasks:
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
         self._consumer = consumer
         self._coordinator = consumer._coordinator
+
+    def ended(self) -> list[EndedTask]:
+        """Tasks that have ended, though the consumer is open."""
+        return [*ended_tasks(self._consumer)]
 
     @property
     def is_open(self) -> bool:
@@ -101,16 +105,22 @@ class ConsumerTasks:
         if consumed is not None and not consumed.done():
             consumed.set_result(None)
 
-    def ended(self) -> Iterator[EndedTask]:
-        """Tasks that nothing starts again."""
-        tasks: dict[str, asyncio.Task[Any] | None] = {
-            "coordination": self._coordinator._coordination_task,
-            "fetcher": self._consumer._fetcher._fetch_task,
-            "metadata": self._consumer._client._sync_task,
-        }
-        for name, task in tasks.items():
-            if task is not None and task.done():
-                yield EndedTask(name, None if task.cancelled() else task.exception())
+
+def ended_tasks(consumer: AIOKafkaConsumer) -> Iterator[EndedTask]:
+    """Tasks of an open consumer that have ended. Nothing starts them again, or says so.
+
+    `test_compat.py`, `test_reader.py`.
+    """
+    if consumer._closed:
+        return
+    tasks: dict[str, asyncio.Task[Any] | None] = {
+        "coordination": getattr(consumer._coordinator, "_coordination_task", None),
+        "fetcher": consumer._fetcher._fetch_task,
+        "metadata": consumer._client._sync_task,
+    }
+    for name, task in tasks.items():
+        if task is not None and task.done():
+            yield EndedTask(name, None if task.cancelled() else task.exception())
 
 
 def _failure(task: "asyncio.Task[Any] | None") -> BaseException | None:
