@@ -9,19 +9,19 @@ rebalance. They are neither folded nor acknowledged: whoever owns the partition 
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import structlog
 from aiokafka.errors import KafkaError
 from faust.types import TP, AppT, EventT
 
-from contract.position import Position
 from processor.batch import Changes, PartitionBatch, Tombstone
 from processor.faust_compat import group_coordinator
 from processor.heartbeat import Heartbeat
 from processor.metrics import ProcessorMetrics
 from processor.table import StateTable
+from service.kafka import is_temporary
 from service.reader import TopicReader
 from service.tasks import die
 
@@ -31,6 +31,9 @@ LOAD_TIMEOUT = 15.0
 """Seconds that a load may take without reading a record."""
 RETRY_PAUSE = 0.2
 """Seconds before a load continues after an error that may pass."""
+
+
+T = TypeVar("T")
 
 
 class ForeignTopicError(RuntimeError):
@@ -88,10 +91,12 @@ class Ownership:
         store = self._table.store
         async with asyncio.timeout(LOAD_TIMEOUT) as timeout:
             loop = asyncio.get_running_loop()
-            stepped_back = await self._load_rows(
-                lambda: timeout.reschedule(loop.time() + LOAD_TIMEOUT)
-            )
-            await self._check_source()
+
+            def on_records() -> None:
+                timeout.reschedule(loop.time() + LOAD_TIMEOUT)
+
+            stepped_back = await _retrying(lambda: store.load(on_records))
+            await _retrying(self._check_source)
         batches = {}
         for partition, positions in stepped_back.items():
             if positions:
@@ -104,16 +109,6 @@ class Ownership:
         if batches:
             log.warning("rows stepped back", keys=sum(len(b.changes) for b in batches.values()))
             await self._table.flush(batches)
-
-    async def _load_rows(self, on_records: Callable[[], None]) -> dict[int, dict[bytes, Position]]:
-        while True:
-            try:
-                return await self._table.store.load(on_records)
-            except KafkaError as error:
-                if not error.retriable:
-                    raise
-                log.warning("the state is not loaded yet: retrying", reason=repr(error))
-                await asyncio.sleep(RETRY_PAUSE)
 
     async def _check_source(self) -> None:
         """Compare each ledger with its source: no replay may be taken for a new topic's records.
@@ -133,3 +128,15 @@ class Ownership:
                     f"ledger is at {state.ledger.offset}: the topic was made anew or has lost "
                     f"records. Restore it, or choose another KAFKA_TOPIC_PREFIX."
                 )
+
+
+async def _retrying(read: Callable[[], Awaitable[T]]) -> T:
+    """Repeat what Kafka does not answer for the moment; the caller has a deadline."""
+    while True:
+        try:
+            return await read()
+        except KafkaError as error:
+            if not is_temporary(error):
+                raise
+            log.warning("the state is not loaded yet: retrying", reason=repr(error))
+            await asyncio.sleep(RETRY_PAUSE)

@@ -19,6 +19,7 @@ from faust.types import TP, EventT
 
 from contract.position import Position
 from processor.state import PartitionState
+from service.kafka import is_temporary
 from service.reader import TopicReader
 from service.settings import KafkaSettings
 from service.tasks import die
@@ -89,7 +90,7 @@ class PartitionedStore(memory.Store[bytes, bytes]):
                         self._offsets[TP(self.changelog, partition)] = end - 1
                 return
             except KafkaError as error:
-                if not error.retriable:
+                if not is_temporary(error):
                     raise
                 log.warning("partitions are not taken over yet: retrying", reason=repr(error))
                 await asyncio.sleep(RETRY_PAUSE)

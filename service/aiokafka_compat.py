@@ -66,13 +66,14 @@ class ConsumerTasks:
         self._consumer = consumer
         self._coordinator = consumer._coordinator
 
+    @property
+    def is_open(self) -> bool:
+        """False before `start` has returned, and once it is stopped."""
+        return self._consumer._fetcher is not None and not self._consumer._closed
+
     def ended(self) -> list[EndedTask]:
         """Tasks that have ended, though the consumer is open."""
         return [*ended_tasks(self._consumer)]
-
-    @property
-    def is_open(self) -> bool:
-        return not self._consumer._closed
 
     def pending_error(self) -> BaseException | None:
         """The error that coordination waits with, or with which a restartable task has ended."""
@@ -111,7 +112,7 @@ def ended_tasks(consumer: AIOKafkaConsumer) -> Iterator[EndedTask]:
 
     `test_compat.py`, `test_reader.py`.
     """
-    if consumer._closed:
+    if consumer._closed or consumer._fetcher is None:  # `start` may wait for a broker
         return
     tasks: dict[str, asyncio.Task[Any] | None] = {
         "coordination": getattr(consumer._coordinator, "_coordination_task", None),

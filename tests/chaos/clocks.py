@@ -86,7 +86,7 @@ async def _appends_ahead(stage: Stage, ahead: float) -> None:
     settings = stage.installation.settings
     topic, partitions = topics_of(settings).submissions.name, range(settings.kafka_partitions)
     async with (
-        asyncio.timeout(2 * PATIENCE),
+        asyncio.timeout(6 * PATIENCE),
         TopicReader(settings, topic, partitions) as reader,
     ):
         while True:

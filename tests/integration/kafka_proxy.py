@@ -22,7 +22,7 @@ from tobogganing.local.install import Install
 from tobogganing.local.kafka_config import Node
 from tobogganing.local.ports import LOOPBACK, free_ports
 
-FETCH = 1
+FETCH, LIST_OFFSETS = 1, 2
 REQUESTS = {
     "JoinGroup": JoinGroupRequest,
     "SyncGroup": SyncGroupRequest,
@@ -46,7 +46,7 @@ class KafkaProxy:
         """Responses that were changed, by the name of the request."""
         self._near, self._far = near, far
         self._faults: dict[str, tuple[Rewrite, int]] = {}
-        self._held: asyncio.Event | None = None
+        self._held: dict[int, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
@@ -79,14 +79,21 @@ class KafkaProxy:
         self._faults[request] = (rewrite, times)
 
     @contextlib.contextmanager
-    def holding_our_fetches(self) -> Iterator[None]:
-        """Hold back the responses to fetches of all clients but Faust's."""
-        self._held = held = asyncio.Event()
-        try:
-            yield
-        finally:
-            self._held = None
+    def holding(self, key: int) -> Iterator[Callable[[], None]]:
+        """Hold back the responses to requests of this API key, of all clients but Faust's.
+
+        What is yielded lets them go earlier.
+        """
+        self._held[key] = held = asyncio.Event()
+
+        def release() -> None:
+            self._held.pop(key, None)
             held.set()
+
+        try:
+            yield release
+        finally:
+            release()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -133,8 +140,8 @@ class KafkaProxy:
             (correlation,) = struct.unpack_from(">i", body)
             key, version, client = sent.pop(correlation)
             is_of_faust = client.startswith(b"faust")
-            if key == FETCH and self._held is not None and not is_of_faust:
-                await self._held.wait()
+            if key in self._held and not is_of_faust:
+                await self._held[key].wait()
             if is_of_faust:
                 body = self._rewritten(key, version, body)
             writer.write(struct.pack(">i", len(body)) + body)

@@ -14,7 +14,7 @@ import pytest
 
 from service.settings import KafkaSettings
 from tests.integration.frames import PARTITIONS, FrameWriter, client, frame_writer, ids_of
-from tests.integration.kafka_proxy import KafkaProxy, ProxiedCluster
+from tests.integration.kafka_proxy import FETCH, LIST_OFFSETS, KafkaProxy, ProxiedCluster
 from tests.integration.processes import Service
 from tests.integration.workers import a_worker, running, settled
 from tobogganing.local.install import Install
@@ -203,7 +203,7 @@ async def test_a_load_that_hangs_ends_the_worker(
     async with running(worker):
         await applies(frames, settings, 1)
         await worker.end()
-        with proxy.holding_our_fetches():
+        with proxy.holding(FETCH):
             await worker.start()
             assert await worker.ended(BOUND) == 70
         (line,) = criticals(worker)
@@ -212,6 +212,21 @@ async def test_a_load_that_hangs_ends_the_worker(
         await worker.start()
         await worker.until("/-/ready", 200, BOUND)
         await applies(frames, settings, 2)
+
+
+async def test_a_broker_that_is_slow_while_partitions_are_taken_over_ends_nothing(
+    proxy: KafkaProxy, worker: Service, settings: KafkaSettings, frames: FrameWriter
+) -> None:
+    """A request that times out is repeated, as the leader of a partition may have moved."""
+    with proxy.holding(LIST_OFFSETS) as release:
+        async with worker:
+            async with asyncio.timeout(BOUND):
+                while "partitions are not taken over yet: retrying" not in worker.log():  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            release()
+            await worker.until("/-/ready", 200, BOUND)
+            await applies(frames, settings, 1)
+            assert worker.faults() == []
 
 
 HANGS = {

@@ -8,7 +8,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
 from processor import faust_compat
 from service import aiokafka_compat
-from service.aiokafka_compat import ConsumerTasks, FencedInstanceIdError
+from service.aiokafka_compat import ConsumerTasks, FencedInstanceIdError, ended_tasks
 
 
 def test_the_versions_are_those_written_for() -> None:
@@ -35,6 +35,8 @@ async def test_a_consumer_has_the_parts_that_are_used(consumer: AIOKafkaConsumer
     from aiokafka.consumer.fetcher import Fetcher
     from aiokafka.consumer.group_coordinator import GroupCoordinator
 
+    assert not ConsumerTasks(consumer).is_open
+    assert [*ended_tasks(consumer)] == []
     client, subscription = consumer._client, consumer._subscription
     consumer._coordinator = GroupCoordinator(client, subscription, group_id="g")
     consumer._fetcher = Fetcher(client, subscription)
