@@ -107,7 +107,7 @@ class Brokers:
             "NEAR:PLAINTEXT",
             "log.segment.bytes": SEGMENT_BYTES,
             "log.cleaner.backoff.ms": 5_000,
-            # A broker that is back soon leads again: the faults of one that leads nothing show nothing.
+            # A broker that is back soon leads again: faults of one that leads nothing test nothing.
             "leader.imbalance.check.interval.seconds": 5,
             "leader.imbalance.per.broker.percentage": 0,
         }
