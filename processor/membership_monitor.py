@@ -17,7 +17,7 @@ from service.tasks import die
 log = structlog.get_logger(__name__)
 
 INTERVAL = 0.5
-"""Seconds between two looks, and so the pause before a retry."""
+"""Seconds between two checks, and so the pause before a retry."""
 
 FENCED = "FencedInstanceIdError"
 FATAL = (
