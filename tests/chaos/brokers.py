@@ -22,7 +22,7 @@ from tobogganing.local.process import Process
 
 NODES = 3
 PATIENCE = 90.0
-POLL = 0.1
+POLL = 1.0
 SEGMENT_BYTES = 1 << 20
 """Small, so that topics are compacted while a run lasts."""
 
