@@ -5,6 +5,7 @@ name+name is a pair; PAIRS draws that many pairs of them instead. SEED repeats a
 not judge how long a partition stood still during a fault: for a machine that has other work.
 """
 
+import logging
 import os
 import random
 import resource
@@ -55,4 +56,5 @@ def main() -> int:
 
 if __name__ == "__main__":
     confined()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers that are away are the point
     sys.exit(main())
