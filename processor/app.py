@@ -12,12 +12,14 @@ from processor.agent import Agent
 from processor.anomaly_log import AnomalyLog
 from processor.changelog import Writer
 from processor.consumer import LedgerTransport
+from processor.faust_compat import consumer_loop, kafka_consumer
 from processor.fencing import NameGuard, instance_id
 from processor.gap_skipper import GapSkipper
 from processor.heartbeat import Heartbeat
 from processor.holes import Ahead
 from processor.lease import Lease
 from processor.liveness import Liveness
+from processor.membership_monitor import MembershipMonitor
 from processor.metrics import ProcessorMetrics
 from processor.ownership import Ownership
 from processor.poison import PoisonCap
@@ -26,6 +28,7 @@ from processor.source_check import SourceCheck
 from processor.stops import Stops
 from processor.sweep import Sweeper
 from processor.table import StateTable
+from service.aiokafka_compat import ConsumerTasks, register_error_codes
 from service.kafka import (
     METADATA_MAX_AGE_MS,
     administration,
@@ -35,6 +38,8 @@ from service.kafka import (
 )
 from service.kafka_compat import tag_leader_epochs
 from service.reader import TopicReader
+from service.stacks import log_stacks
+from service.tasks import die
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +62,7 @@ class Processor:
     """All parts of one worker."""
 
     def __init__(self, settings: ProcessorSettings, metrics: ProcessorMetrics) -> None:
+        register_error_codes()
         self.settings = settings
         self.topics = topics = topics_of(settings)
         self.lease = Lease(SESSION)
@@ -102,7 +108,15 @@ class Processor:
             topics.submissions.name,
             self.table.store,
             self._is_active,
+            # Faust seeks, and lets records flow, after the load.
+            lambda: self.ownership.settled and not self.app.rebalancing,
             settings.stuck_after_seconds,
+            self._log_stacks,
+        )
+        self.membership = MembershipMonitor(
+            self._consumer_tasks,
+            lambda: consumer_loop(self.app),
+            metrics.group_error_retries.inc,
         )
         self.agent = Agent(
             self.table,
@@ -141,6 +155,14 @@ class Processor:
             for partition, state in sorted(self.table.store.partitions.items())
             if state.source_fault is not None
         ]
+
+    def _consumer_tasks(self) -> ConsumerTasks | None:
+        consumer = kafka_consumer(self.app)
+        return None if consumer is None else ConsumerTasks(consumer)
+
+    def _log_stacks(self) -> None:
+        thread = consumer_loop(self.app)
+        log_stacks([asyncio.get_running_loop(), *([] if thread is None else [thread])])
 
     def _topic(self, name: str, **options: Any) -> Any:
         return self.app.topic(
@@ -223,10 +245,16 @@ class Processor:
 
 class FolderlessApp(faust.App):
     """Faust's application without its folders: rows are in memory, and a container's disk is
-    read-only."""
+    read-only. A crash of any of its services ends the process."""
 
     def _create_directories(self) -> None:
         pass
+
+    def _crash(self, reason: BaseException) -> None:
+        """Faust marks all parents of a service that has crashed, and may hang as it stops them."""
+        if not self.should_stop:
+            die("Faust has crashed", reason=repr(reason), exc_info=reason)
+        super()._crash(reason)
 
 
 def faust_app(settings: ProcessorSettings) -> faust.App:

@@ -6,18 +6,22 @@ ahead of a restored state would be passed over too. The ledger is written with t
 covers, so its next offset is right by definition, and the group's commit merely follows it.
 """
 
+import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from contract.history import STOPPED_METADATA
+from service.aiokafka_compat import set_fetch_max_wait
 from service.tasks import die
 
 log = structlog.get_logger(__name__)
@@ -31,6 +35,12 @@ submission after a rebalance would not be seen for so long.
 
 MAX_METADATA = 1_000
 """Characters of a committed offset's metadata; brokers refuse more than 4,096 bytes."""
+SEEK_TIMEOUT = 6.0
+"""Seconds. After its request timeout Faust would continue without the seek."""
+COMMIT_TIMEOUT = 2.0
+"""Seconds; a seek and this commit together must take less than Faust's request timeout of 9 s."""
+RETRY_PAUSE = 0.2
+"""Seconds before a failed fetch is repeated."""
 
 NextOffsets = Callable[[], dict[TP, int]]
 """Returns the next source offset of each partition whose state is loaded."""
@@ -41,7 +51,7 @@ class _Thread(driver.AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: driver.Transport) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # Faust has no setting for it
+        set_fetch_max_wait(consumer, FETCH_WAIT_MS)
         start = consumer.start
 
         async def started() -> None:
@@ -50,6 +60,17 @@ class _Thread(driver.AIOKafkaConsumerThread):
 
         consumer.start = started
         return consumer
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit, or leave it to a later commit.
+
+        Faust's own method crashes the worker on an error, and waits for ever for a coordinator that
+        is away.
+        """
+        assigned = self.assignment()
+        own = {tp: offset for tp, offset in offsets.items() if tp in assigned}
+        self.tp_last_committed_at.update(dict.fromkeys(own, time.monotonic()))
+        return await _commit_or_later(self._ensure_consumer(), own)
 
 
 class LedgerConsumer(driver.Consumer):
@@ -79,10 +100,11 @@ class LedgerConsumer(driver.Consumer):
         if not offsets:
             return
         try:
-            await self.seek_wait(offsets)
+            async with asyncio.timeout(SEEK_TIMEOUT):
+                await self.seek_wait(offsets)
         except IllegalStateError:
             raise
-        except Exception as error:  # going on from elsewhere would pass over frames
+        except Exception as error:  # continuing from elsewhere would pass over frames
             die("could not seek to the ledger", reason=repr(error), exc_info=error)
         self._committed_offset.update(offsets)
         await self._thread.call_thread(self._let_commit_follow, offsets)
@@ -107,14 +129,33 @@ class LedgerConsumer(driver.Consumer):
         await self._thread.call_thread(self._let_commit_follow, {tp: offset}, metadata)
 
     async def _let_commit_follow(self, offsets: dict[TP, int], metadata: str = "") -> None:
-        commits = {
-            TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, metadata)
-            for tp, offset in offsets.items()
-        }
+        await _commit_or_later(self._thread._consumer, offsets, metadata)
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
+        """Fetch, or fetch later: an error of the group ends no worker (see membership_monitor)."""
         try:
-            await self._thread._consumer.commit(commits)
-        except (KafkaError, IllegalStateError) as error:
-            log.info("commit follows later", reason=repr(error))
+            return await super()._getmany(active_partitions, timeout)
+        except KafkaError as error:
+            log.warning("fetch failed: retrying", reason=repr(error))
+            await asyncio.sleep(RETRY_PAUSE)
+            return {}
+
+
+async def _commit_or_later(
+    consumer: AIOKafkaConsumer, offsets: Mapping[TP, int], metadata: str = ""
+) -> bool:
+    """Commit, or leave it to a later commit: the commit only follows, nothing continues from it."""
+    commits = {
+        TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, metadata)
+        for tp, offset in offsets.items()
+    }
+    try:
+        async with asyncio.timeout(COMMIT_TIMEOUT):
+            await consumer.commit(commits)
+    except (KafkaError, IllegalStateError, TimeoutError) as error:
+        log.info("commit follows later", reason=repr(error))
+        return False
+    return True
 
 
 class LedgerTransport(driver.Transport):

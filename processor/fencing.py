@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.group import HeartbeatRequest
 
 from processor.settings import ProcessorSettings
+from service.aiokafka_compat import FencedInstanceIdError, watch_responses
 from service.kafka import administration
 from service.settings import SettingsError
 from service.tasks import misconfigured
@@ -21,17 +22,6 @@ from service.tasks import misconfigured
 UUID_LENGTH = len("-00000000-0000-0000-0000-000000000000")
 
 log = structlog.get_logger(__name__)
-
-
-class FencedInstanceIdError(errors.BrokerResponseError):
-    """Another worker has the same WORKER_NAME."""
-
-    errno = 82
-    message = "FENCED_INSTANCE_ID"
-    description = "Another member of the group has the same group.instance.id."
-
-
-errors.kafka_errors[FencedInstanceIdError.errno] = FencedInstanceIdError  # aiokafka knows none
 
 
 class NameGuard:
@@ -54,20 +44,16 @@ class NameGuard:
             )
 
     def watch(self, coordinator: Any) -> None:
-        """Look at each response that aiokafka's coordinator gets."""
-        send = coordinator._send_req
+        """Check each response that aiokafka's coordinator gets."""
 
-        async def watched(request: Any) -> Any:
-            member = coordinator.member_id
-            response = await send(request)
+        async def check(request: Any, member: str, response: Any) -> None:
             code = getattr(response, "error_code", 0)
             if code == self.FENCED:
                 self._end(await self._ask(member) or "a host that Kafka did not name")
             elif code == self.UNKNOWN and isinstance(request, HeartbeatRequest):
                 await self._end_if_replaced(member)
-            return response
 
-        coordinator._send_req = watched
+        watch_responses(coordinator, check)
 
     async def _end_if_replaced(self, member: str) -> None:
         if host := await self._ask(member):

@@ -6,7 +6,10 @@ was answered, counted from when it was sent, tells.
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
+
+from service.aiokafka_compat import wrap_heartbeat
 
 POLL = 0.05
 FRESH = 0.6
@@ -34,16 +37,17 @@ class Heartbeat:
         if coordinator is self._watched:
             return
         self._watched = coordinator
-        send = coordinator._do_heartbeat
+        wrap_heartbeat(coordinator, self._recording)
 
+    def _recording(self, send: Callable[[], Awaitable[bool]]) -> Callable[[], Awaitable[bool]]:
         async def watched() -> bool:
             sent = time.monotonic()
-            succeeded: bool = await send()
+            succeeded = await send()
             if succeeded:
                 self._answered = max(self._answered, sent)
             return succeeded
 
-        coordinator._do_heartbeat = watched
+        return watched
 
     async def fresh(self) -> None:
         """Wait until the group has lately said that this worker is a member."""

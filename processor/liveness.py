@@ -9,6 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from processor.progress import Progress
+from processor.settling_detector import SettlingDetector
 from processor.store import PartitionedStore
 from service.kafka import administration, members_of
 from service.reader import TopicEnds
@@ -21,6 +22,9 @@ INTERVAL = 2.0
 """Seconds between two looks."""
 QUESTION_TIMEOUT = 9.0
 """Seconds that a look may take; then Kafka counts as away."""
+SETTLING_LIMIT = 15.0
+"""Seconds that a worker may wait for its partitions, besides the time in which it loads rows; the
+longest orderly rebalance waits for a session (8 s) of a member that is gone."""
 
 
 class Liveness:
@@ -37,18 +41,24 @@ class Liveness:
         submissions: str,
         store: PartitionedStore,
         moving: Callable[[int], bool],
+        settled: Callable[[], bool],
         limit: float,
+        before_exit: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._group = group
         self._submissions = submissions
         self._store = store
         self._moving = moving
+        self._settled = settled
+        self._before_exit = before_exit
         self._progress = Progress(limit)
+        self._settling = SettlingDetector(SETTLING_LIMIT, longest_step=2 * INTERVAL)
 
     def faults(self, now: float | None = None) -> list[str]:
         """Why this worker is not healthy; nothing while it is."""
-        return self._progress.stuck(time.monotonic() if now is None else now)
+        stuck = self._progress.stuck(time.monotonic() if now is None else now)
+        return stuck + self._settling.faults()
 
     async def run(self) -> None:
         """Look for ever."""
@@ -69,7 +79,14 @@ class Liveness:
             spans = await self._ask(admin, topic)
             now = time.monotonic()
             self._progress.look(now, self._ledgers(), spans)
-            if reasons := self._progress.stuck(now, times=2):
+            self._settling.observe(
+                now,
+                settled=self._settled(),
+                rows=self._store.records_read,
+                kafka_answers=spans is not None,
+            )
+            if reasons := self._progress.stuck(now, times=2) + self._settling.faults(times=1.2):
+                self._before_exit()
                 die("this worker is stuck", reason="; ".join(reasons))
             await asyncio.sleep(INTERVAL)
 

@@ -38,6 +38,9 @@ class ProcessorMetrics:
             "histories", "Histories begun because the submissions topic had lost its end, or its id"
         )
         self.rebalances = counter("rebalances", "Assignments received from the group")
+        self.group_error_retries = counter(
+            "group_error_retries", "Errors of the group coordinator that were retried"
+        )
         self._anomalies = Counter(
             "tobogganing_processor_anomalies",
             "Submissions that are odd, by what is odd about them",

@@ -8,22 +8,33 @@ Rule 5, drop foreign events: events of an older generation stay in the take buff
 rebalance. They are neither folded nor acknowledged: whoever owns the partition reads them again.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from aiokafka.errors import KafkaError
 from faust.types import TP, AppT, EventT
 
 from processor.batch import PartitionBatch
+from processor.faust_compat import group_coordinator
 from processor.heartbeat import Heartbeat
 from processor.metrics import ProcessorMetrics
 from processor.repair import changes_to
 from processor.source_check import SourceCheck
 from processor.table import StateTable
+from service.kafka import is_temporary
 from service.tasks import die
 
 log = structlog.get_logger(__name__)
+
+LOAD_TIMEOUT = 15.0
+"""Seconds that a load may take without reading a record."""
+RETRY_PAUSE = 0.2
+"""Seconds before a load continues after an error that may pass."""
+
+
+T = TypeVar("T")
 
 
 class Ownership:
@@ -62,7 +73,7 @@ class Ownership:
 
     async def _on_assigned(self, app: AppT[Any], assigned: set[TP], **_: Any) -> None:
         self._metrics.rebalances.inc()
-        self._heartbeat.joined(app.consumer._thread._consumer._coordinator)
+        self._heartbeat.joined(group_coordinator(app))
 
     async def _on_rebalance_complete(self, app: AppT[Any], **_: Any) -> None:
         app.consumer.stop_flow()
@@ -77,10 +88,17 @@ class Ownership:
 
     async def _load(self) -> None:
         store = self._table.store
-        stepped_back = await store.load()
-        if store.went_back:
-            await self._table.writer.renew()
-        await self._source.check(store.partitions)
+        async with asyncio.timeout(LOAD_TIMEOUT) as timeout:
+            loop = asyncio.get_running_loop()
+
+            def extend() -> None:
+                timeout.reschedule(loop.time() + LOAD_TIMEOUT)
+
+            stepped_back = await _retrying(lambda: store.load(extend))
+            extend()
+            if store.went_back:
+                await self._table.writer.renew()
+            await _retrying(lambda: self._source.check(store.partitions))
         batches = {}
         for partition, positions in stepped_back.items():
             state = store.partitions[partition]
@@ -93,3 +111,15 @@ class Ownership:
             await self._count_lost()
         except (KafkaError, TimeoutError) as error:
             log.info("deleted records are counted later", reason=repr(error))
+
+
+async def _retrying(read: Callable[[], Awaitable[T]]) -> T:
+    """Repeat what Kafka does not answer for the moment; the caller has a deadline."""
+    while True:
+        try:
+            return await read()
+        except KafkaError as error:
+            if not is_temporary(error):
+                raise
+            log.warning("the state is not loaded yet: retrying", reason=repr(error))
+            await asyncio.sleep(RETRY_PAUSE)

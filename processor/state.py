@@ -38,7 +38,7 @@ class ChangelogMark(NamedTuple):
 class PartitionState:
     """Rows by key (encoded), the ledger row, and the changelog offset expected next."""
 
-    def __init__(self, partition: int = 0) -> None:
+    def __init__(self, partition: int) -> None:
         self.ledger_key = ledger_key(partition)
         self.rows: dict[bytes, bytes] = {}
         self.ledger: LedgerRow = empty_ledger()

@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 INTERVAL = 0.5
 """Seconds between two looks whether a partition may go on."""
+SEEK_TIMEOUT = 9.0
+"""Seconds; batches and loads wait meanwhile."""
 PATIENCE = 5.0
 """Seconds after which a partition that was sought, and has not come, is sought again."""
 
@@ -123,7 +125,8 @@ class Stops:
         tp = self._tp(partition)
         try:
             ahead = await self._look_ahead(partition, state.ledger.next_offset)
-            await self._app.consumer.rewind(tp, ahead.next)
+            async with asyncio.timeout(SEEK_TIMEOUT):
+                await self._app.consumer.rewind(tp, ahead.next)
         except (KafkaError, IllegalStateError, TimeoutError) as error:
             log.warning("partition cannot go on yet", partition=partition, reason=repr(error))
             return

@@ -13,17 +13,24 @@ from typing import Any
 
 import structlog
 from aiokafka import ConsumerRecord
+from aiokafka.errors import KafkaError
 from faust.stores import memory
 from faust.types import TP, EventT
 
 from contract.position import Position
 from processor.state import ChangelogMark, PartitionState
+from service.kafka import is_temporary
 from service.reader import TopicReader
 from service.settings import KafkaSettings
 from service.source_reader import SourceReader
 from service.tasks import die
 
 log = structlog.get_logger(__name__)
+
+TAKE_OVER_TIMEOUT = 6.0
+"""Seconds; no heartbeat goes out meanwhile, and a session has 8."""
+RETRY_PAUSE = 0.2
+"""Seconds before a request is repeated after an error that may pass."""
 
 
 class PartitionedStore(memory.Store[bytes, bytes]):
@@ -40,6 +47,8 @@ class PartitionedStore(memory.Store[bytes, bytes]):
         self._offsets: dict[TP, int] = {}
         self.went_back = False
         """Whether the last load found a changelog that has lost its end, or was recreated."""
+        self.records_read = 0
+        """Records that `load` has read since the start: how one sees that a load is in progress."""
 
     def owned(self, partition: int) -> PartitionState | None:
         """State of a partition that this worker owns and has loaded."""
@@ -74,9 +83,21 @@ class PartitionedStore(memory.Store[bytes, bytes]):
             state.loaded = False
         self._offsets.clear()
         if mine:
-            async with TopicReader(self.settings, self.changelog, mine) as reader:
-                for partition, end in (await reader.ends()).items():
-                    self._offsets[TP(self.changelog, partition)] = end - 1
+            async with asyncio.timeout(TAKE_OVER_TIMEOUT):
+                await self._find_ends(mine)
+
+    async def _find_ends(self, partitions: set[int]) -> None:
+        while True:
+            try:
+                async with TopicReader(self.settings, self.changelog, partitions) as reader:
+                    for partition, end in (await reader.ends()).items():
+                        self._offsets[TP(self.changelog, partition)] = end - 1
+                return
+            except KafkaError as error:
+                if not is_temporary(error):
+                    raise
+                log.warning("partitions are not taken over yet: retrying", reason=repr(error))
+                await asyncio.sleep(RETRY_PAUSE)
 
     def persisted_offset(self, tp: TP) -> int | None:
         return self._offsets.get(tp)
@@ -94,14 +115,20 @@ class PartitionedStore(memory.Store[bytes, bytes]):
         for event in batch:
             self._offsets[event.message.tp] = event.message.offset
 
-    async def load(self) -> dict[int, dict[bytes, Position]]:
+    async def load(
+        self, on_records: Callable[[], None] = lambda: None
+    ) -> dict[int, dict[bytes, Position]]:
         """Load all owned partitions from where they are known up to their ends.
+
+        Calls `on_records` whenever some were read. After an error another call continues.
 
         Returns for each partition the keys whose last record is not their newest.
         """
-        return await self.load_partitions(self.partitions)
+        return await self.load_partitions(self.partitions, on_records)
 
-    async def load_partitions(self, partitions: Iterable[int]) -> dict[int, dict[bytes, Position]]:
+    async def load_partitions(
+        self, partitions: Iterable[int], on_records: Callable[[], None] = lambda: None
+    ) -> dict[int, dict[bytes, Position]]:
         """Load some of the owned partitions, as `load` does."""
         loading = {partition: self.partitions[partition] for partition in partitions}
         if not loading:
@@ -110,13 +137,15 @@ class PartitionedStore(memory.Store[bytes, bytes]):
 
         def apply(partition: int, records: Sequence[ConsumerRecord]) -> None:
             state = loading[partition]
+            self.records_read += len(records)
+            on_records()
             for record in records:
                 state.apply(record.key, record.value, record.headers)
 
         async with SourceReader(self.settings, self.changelog, loading) as reader:
             marks, parted = await _compare(reader, loading)
             held = {partition: loading[partition] for partition in parted}
-            loading |= {partition: PartitionState() for partition in parted}
+            loading |= {partition: PartitionState(partition) for partition in parted}
             starts = {partition: state.next_offset for partition, state in loading.items()}
             ends = await reader.read_to_end(apply, starts)
         log.info(

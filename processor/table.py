@@ -25,6 +25,10 @@ FLUSH_DEADLINE = 30.0
 """Seconds for a flush: one session is shorter than a leader's failover, and makes restart loops."""
 
 
+REPAIR_TIMEOUT = 30.0
+"""Seconds to read what another writer wrote; batches and loads wait meanwhile."""
+
+
 class StateTable(faust.Table[bytes, bytes]):
     """The table of all rows. Changes go through batches, not through its dict interface."""
 
@@ -132,7 +136,10 @@ class StateTable(faust.Table[bytes, bytes]):
         If they wrote something newer than is held here, or it cannot be read, the process ends.
         """
         try:
-            changes = await repair(self.settings, self.changelog_topic_name, partition, state, gaps)
+            async with asyncio.timeout(REPAIR_TIMEOUT):
+                changes = await repair(
+                    self.settings, self.changelog_topic_name, partition, state, gaps
+                )
         except Exception as error:  # a gap that was not read must not be forgotten
             die("a foreign write was not repaired", reason=repr(error), exc_info=error)
         await self.flush({partition: PartitionBatch(state, changes)})

@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
+from processor import hang_watchdog
 from processor.app import Processor, prepare
 from processor.farewell import leave
 from processor.settings import ProcessorSettings
@@ -58,6 +59,8 @@ class Ground(mode.Service):
             vital(processor.source.run(processor.stops.resume), "source"),
             vital(processor.liveness.run(), "liveness"),
             vital(watch_topics(processor.settings), "topics"),
+            vital(processor.membership.run(), "membership"),
+            vital(hang_watchdog.run(), "hang watchdog"),
         ]
 
     async def _prepare(self) -> None:

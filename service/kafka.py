@@ -12,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
     InvalidReplicationFactorError,
     KafkaError,
+    KafkaTimeoutError,
     TopicAlreadyExistsError,
     for_code,
 )
@@ -114,6 +115,11 @@ async def members_of(admin: AIOKafkaAdminClient, group: str) -> int:
     return len(described["members"])
 
 
+def is_temporary(error: KafkaError) -> bool:
+    """Tell whether the same request may succeed later; aiokafka calls no timeout retriable."""
+    return bool(error.retriable) or isinstance(error, KafkaTimeoutError)
+
+
 async def ensure_topics(settings: KafkaSettings, *, patience: float = 60.0) -> Topics:
     """Create the topics that are missing, wait until their metadata is known, check the others.
 
@@ -148,7 +154,7 @@ async def milliseconds_setting(settings: KafkaSettings, topic: str, name: str) -
 
 def _may_pass(error: KafkaError) -> bool:
     """Whether waiting may help: too few brokers for the replicas is also how a cluster starts."""
-    return bool(error.retriable) or isinstance(error, InvalidReplicationFactorError)
+    return is_temporary(error) or isinstance(error, InvalidReplicationFactorError)
 
 
 class _NotThereYetError(KafkaError):

@@ -307,9 +307,9 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._end_input():
             return
         if begun is None or not (begun.response_started or begun.response_complete):
-            self.write_answer(
-                error.status, orjson.dumps({"error": error.error}), error.headers, False
-            )
+            # Without the application's headers: what is refused here says nothing about a sample.
+            body = orjson.dumps({"error": error.error})
+            self.transport.write(response(error.status, body, error.headers, b"", False))
         self.transport.close()
 
     def _end_input(self) -> bool:

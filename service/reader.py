@@ -9,6 +9,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
+from service.aiokafka_compat import ended_tasks
 from service.kafka import client_options, milliseconds_setting, stopped
 from service.settings import KafkaSettings
 from service.tasks import first_error
@@ -37,6 +38,10 @@ _POLL_MS = 200
 
 class UnreachableError(Exception):
     """Kafka did not say in time where the topic ends."""
+
+
+class ReaderError(Exception):
+    """A reader does not read any more."""
 
 
 class TopicEnds:
@@ -112,7 +117,13 @@ class TopicReader(TopicEnds):
         return position
 
     async def poll(self, apply: Apply, partitions: Iterable[int] | None = None) -> None:
-        """Hand the next records to `apply`; returns empty-handed after 200 ms without any."""
+        """Hand the next records to `apply`; returns empty-handed after 200 ms without any.
+
+        Raises:
+            ReaderError: nothing will ever come, as a background task of the consumer has ended.
+        """
+        for task in ended_tasks(self._consumer):
+            raise ReaderError(f"the {task.name} of a reader has ended: {task.error!r}")
         wanted = [self._partitions[number] for number in partitions or self._partitions]
         batches = await self._consumer.getmany(*wanted, timeout_ms=_POLL_MS)
         for tp, records in batches.items():

@@ -1,10 +1,11 @@
 """`python -m tests.chaos`: faults under load, on real processes; see docs/guarantees.md.
 
-ROUNDS says how many there are in all (two of each fault), FAULTS=name,name of which faults; SEED
-repeats a run. STALLS=no does not judge how long a partition stood still: for a machine that has
-other work.
+ROUNDS says how many there are in all (two of each fault), FAULTS=name,name of which faults, where
+name+name is a pair; PAIRS draws that many pairs of them instead. SEED repeats a run. STALLS=no does
+not judge how long a partition stood still during a fault: for a machine that has other work.
 """
 
+import logging
 import os
 import random
 import resource
@@ -16,7 +17,8 @@ from pathlib import Path
 import uvloop
 
 from tests.chaos.disks import confined
-from tests.chaos.faults import FAULTS
+from tests.chaos.faults import FAULTS, unknown
+from tests.chaos.pairs import draw
 from tests.chaos.report import faults, summary, table
 from tests.chaos.rounds import Rounds
 
@@ -24,11 +26,13 @@ from tests.chaos.rounds import Rounds
 def main() -> int:
     """Run; the exit status is 1 if anything was lost, wrong, too slow, or not tried."""
     names = os.environ.get("FAULTS", "").replace(",", " ").split() or list(FAULTS)
-    if unknown := set(names) - FAULTS.keys():
-        print(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(FAULTS)}")
+    if strangers := unknown(names):
+        print(f"no such fault: {', '.join(strangers)}; there are {', '.join(FAULTS)}")
         return 2
-    rounds = int(os.environ.get("ROUNDS") or 2 * len(names))
     seed = int(os.environ.get("SEED") or random.randrange(2**32))
+    if number := int(os.environ.get("PAIRS") or 0):
+        names = draw(names, number, random.Random(seed))
+    rounds = int(os.environ.get("ROUNDS") or (number or 2 * len(names)))
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     print(f"{folder} SEED={seed} ROUNDS={rounds} FAULTS={','.join(names)}", flush=True)
 
@@ -52,4 +56,5 @@ def main() -> int:
 
 if __name__ == "__main__":
     confined()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers that are away are the point
     sys.exit(main())

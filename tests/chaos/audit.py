@@ -1,54 +1,90 @@
 """The audit at the end: every answer of 200 against the topic of submissions, and that whole topic,
-folded anew, against rows and ledgers.
+reduced anew, against rows and ledgers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from aiokafka import ConsumerRecord
 
 from contract.row import LedgerRow
+from processor.batch import PartitionBatch, Record
+from processor.fold import fold
+from processor.state import PartitionState
 from service.kafka import topics_of
 from service.reader import TopicReader
 from service.settings import KafkaSettings
 from tests.chaos.answered import Answered
 from tests.chaos.model import Verdict
-from tests.integration.workers import Found, Model
+from tests.integration.workers import Found
 
 
-async def audit(settings: KafkaSettings, answered: Answered) -> Verdict:
-    """Look for all that was answered 200, fold all that was ever submitted, and compare it exactly
-    with the rows that are there.
+class Recount:
+    """The topic of submissions, reduced anew by the pure functions, from its first record on.
+
+    It is read at the end of a run, and before a fault deletes records.
+    """
+
+    def __init__(self, settings: KafkaSettings, answered: Answered) -> None:
+        self.states = {p: PartitionState(0) for p in range(settings.kafka_partitions)}
+        self.unread: dict[int, list[bytes]] = {}
+        """Frames that `read` has left out."""
+        self._settings = settings
+        self._answered = answered
+        self._next = dict.fromkeys(self.states, 0)
+
+    async def read(self, up_to: Mapping[int, int] | None = None) -> dict[int, int]:
+        """Read to the end, and look for what was answered 200; return where partitions end.
+
+        `up_to` are the last offsets that count: what comes after them is put into `unread`.
+        """
+        self.unread = {partition: [] for partition in self.states}
+
+        def take(partition: int, records: Sequence[ConsumerRecord]) -> None:
+            batch = PartitionBatch(self.states[partition])
+            for each in records:
+                self._answered.look(partition, each.offset, each.timestamp, each.value)
+                if up_to is not None and each.offset > up_to.get(partition, -1):
+                    self.unread[partition].append(each.value)
+                else:
+                    record = Record(partition, each.offset, each.timestamp, each.value)
+                    fold(batch, record, self._settings.kafka_partitions)
+            batch.settle()
+
+        topic = topics_of(self._settings).submissions.name
+        async with TopicReader(self._settings, topic, self.states) as reader:
+            self._next = await reader.read_to_end(take, self._next)
+        return self._next
+
+    def skip_unread(self) -> None:
+        """Count what `read` has left out as lost."""
+        for partition, frames in self.unread.items():
+            self.states[partition].ledger.lost += len(frames)
+
+
+async def audit(settings: KafkaSettings, recount: Recount, answered: Answered) -> Verdict:
+    """Look for all that was answered 200, reduce all that was ever submitted, and compare it
+    exactly with the rows that are there.
 
     What must be there is the last record of each key: what compaction keeps.
     """
-    expected, found = await Model.of(settings), await Found.of(settings)
-    await _look(settings, answered)
+    await recount.read()
+    found = await Found.of(settings)
     verdict = Verdict(lost=answered.missing(), wrong=[*answered.wrong])
-    for partition, state in expected.states.items():
+    for partition, state in recount.states.items():
         ledger = found.ledgers.get(partition)
         if ledger is None or _counts(ledger) != _counts(state.ledger):
             verdict.wrong.append(f"the ledger is {ledger}, and {state.ledger} by recounting")
-    rows = {key: row for state in expected.states.values() for key, row in state.rows.items()}
+    rows = {key: row for state in recount.states.values() for key, row in state.rows.items()}
     for key in rows.keys() | found.rows.keys():
         if rows.get(key) != found.rows.get(key):
             verdict.wrong.append(f"{key!r} is {found.rows.get(key)!r}, not {rows.get(key)!r}")
     return verdict
 
 
-async def _look(settings: KafkaSettings, answered: Answered) -> None:
-    def take(partition: int, records: Sequence[ConsumerRecord]) -> None:
-        for record in records:
-            answered.look(partition, record.offset, record.timestamp, record.value)
-
-    topic, partitions = topics_of(settings).submissions.name, range(settings.kafka_partitions)
-    async with TopicReader(settings, topic, partitions) as reader:
-        await reader.read_to_end(take, {})
-
-
 def _counts(ledger: LedgerRow) -> tuple[int, ...]:
     """What must be the same however often a batch was begun.
 
-    One whose rows were written, and its ledger not, is folded again: a submission that was stale
+    One whose rows were written, and its ledger not, is reduced again: a submission that was stale
     then counts as applied if its row is newer by now.
     """
     settled = ledger.applied + ledger.stale

@@ -1,11 +1,13 @@
 """Three real brokers, with a second way to each that goes through a network of ours."""
 
+import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError
 
 from service.kafka import administration, topics_of
 from service.settings import KafkaSettings
@@ -19,6 +21,8 @@ from tobogganing.local.ports import LOOPBACK, free_ports
 from tobogganing.local.process import Process
 
 NODES = 3
+PATIENCE = 90.0
+POLL = 1.0
 SEGMENT_BYTES = 1 << 20
 """Small, so that topics are compacted while a run lasts."""
 
@@ -55,29 +59,42 @@ class Brokers:
         async with administration(settings) as admin:
             await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, rows.name, values)])
 
-    async def leader(self, topic: str, partition: int) -> Member:
-        """The broker that leads a partition."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.servers)
-        await admin.start()
-        try:
-            (described,) = await admin.describe_topics([topic])
-        finally:
-            await admin.close()
-        leaders: dict[int, int] = {
-            each["partition"]: each["leader"] for each in described["partitions"]
-        }
-        return self.members[leaders[partition] - 1]
+    async def leader(self, settings: KafkaSettings, topic: str, partition: int) -> Member:
+        """The broker that leads a partition; waits for one.
 
-    def controller(self) -> Member:
-        """The broker that leads the controllers, as the newest election says."""
+        Raises:
+            TimeoutError: there is none.
+        """
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                with contextlib.suppress(KafkaError):
+                    async with administration(settings) as admin:
+                        (described,) = await admin.describe_topics([topic])
+                    for each in described["partitions"]:
+                        if each["partition"] == partition and each["leader"] > 0:
+                            return self.members[int(each["leader"]) - 1]
+                await asyncio.sleep(POLL)
+
+    async def controller(self) -> Member:
+        """The broker that leads the controllers, as the newest election says; waits for one.
+
+        Raises:
+            TimeoutError: there is none.
+        """
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                leader = self._elected()
+                if leader > 0:
+                    return self.members[leader - 1]
+                await asyncio.sleep(POLL)
+
+    def _elected(self) -> int:
         states = []
         for broker in self.cluster.brokers:
             file = broker.folder / "data" / "__cluster_metadata-0" / "quorum-state"
             state = json.loads(file.read_text(encoding="utf-8"))
             states.append((int(state["leaderEpoch"]), int(state["leaderId"])))
-        epoch, leader = max(states)
-        assert leader > 0, f"nobody leads in epoch {epoch}"
-        return self.members[leader - 1]
+        return max(states)[1]
 
     def _properties(self, node: Node) -> dict[str, object]:
         place = node.id - 1
@@ -90,6 +107,9 @@ class Brokers:
             "NEAR:PLAINTEXT",
             "log.segment.bytes": SEGMENT_BYTES,
             "log.cleaner.backoff.ms": 5_000,
+            # A broker that is back soon leads again: faults of one that leads nothing test nothing.
+            "leader.imbalance.check.interval.seconds": 5,
+            "leader.imbalance.per.broker.percentage": 0,
         }
 
 

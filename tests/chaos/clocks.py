@@ -1,21 +1,27 @@
-"""Clocks that are set while a gateway runs, by libfaketime from Debian's package."""
+"""Clocks that are set while a gateway or a broker runs, by libfaketime from Debian's package."""
 
 import asyncio
 import email.utils
 import itertools
 import signal
 import time
+from pathlib import Path
 
 import aiohttp
 
+from service.kafka import topics_of
+from service.reader import TopicReader
 from tests.chaos.credentials import Keeper
 from tests.chaos.installation import Service
+from tests.chaos.member import holding
 from tests.chaos.stage import NotHereError, Stage
 from tobogganing.local import debian
 from tobogganing.local.errors import LocalError
 
 JUMP = (600.0, 200_000.0)
 """Seconds: at least and at most. Beyond a day, tokens end."""
+MINUTES = (120.0, 600.0)
+"""Seconds by which a broker's clock is ahead: at least and at most."""
 STAY = 3.0
 SWEPT = 62.0
 """Seconds after which a gateway has looked for registry records that have ended."""
@@ -31,16 +37,14 @@ async def gateway_clock_jumps(stage: Stage) -> None:
     gateways meanwhile, and checked at both.
     """
     gateway = stage.chance.choice(stage.installation.gateways)
+    async with holding(gateway.member):
+        await _gateway_clock(stage, gateway)
+
+
+async def _gateway_clock(stage: Stage, gateway: Service) -> None:
     urls = [each.url for each in stage.installation.gateways]
     offset = gateway.folder / "clock"
-    offset.write_text("+0")
-    gateway.extra = {
-        "LD_PRELOAD": _library(),
-        "FAKETIME_TIMESTAMP_FILE": str(offset),
-        "FAKETIME_CACHE_DURATION": str(CLOCK_READ),
-        "DONT_FAKE_MONOTONIC": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
+    gateway.extra = _faked_by(offset)
     try:
         await gateway.member.restart(signal.SIGTERM)
         await stage.installation.until_ready(gateway)
@@ -62,6 +66,61 @@ async def gateway_clock_jumps(stage: Stage) -> None:
     await stage.installation.until_ready(gateway)
     async with aiohttp.ClientSession() as http:
         await Keeper(stage.model.credentials, http).check(urls)
+
+
+async def broker_clock_jumps(stage: Stage) -> None:
+    """A broker's clock goes minutes ahead, and back: its append times do.
+
+    Frames that it appends seem to be late, and are answered 503, until gateways know its clock.
+    """
+    leader = await stage.installation.some_leader(stage.chance)
+    brokers = stage.installation.brokers
+    broker = brokers.cluster.brokers[brokers.members.index(leader)]
+    async with holding(leader):
+        offset = broker.folder / "clock"
+        # With libfaketime's fix for waits a JVM spins, and a broker does not start.
+        broker.extra_environ = _faked_by(offset) | {"FAKETIME_FORCE_MONOTONIC_FIX": "0"}
+        try:
+            await leader.restart(signal.SIGTERM)
+            await stage.installation.whole()
+            ahead = stage.chance.uniform(*MINUTES)
+            offset.write_text(f"{ahead:+.0f}")
+            await _appends_ahead(stage, ahead)
+            stage.tell(f"{leader.name} is {ahead:+.0f} s off")
+            await asyncio.sleep(STAY)
+            offset.write_text("+0")
+            await asyncio.sleep(STAY)
+        finally:
+            broker.extra_environ = {}
+            await leader.restart(signal.SIGTERM)
+
+
+async def _appends_ahead(stage: Stage, ahead: float) -> None:
+    """Wait until a record has an append time that far in the future."""
+    settings = stage.installation.settings
+    topic, partitions = topics_of(settings).submissions.name, range(settings.kafka_partitions)
+    async with (
+        asyncio.timeout(6 * PATIENCE),
+        TopicReader(settings, topic, partitions) as reader,
+    ):
+        while True:
+            soon = round(1000 * (time.time() + ahead / 2))
+            for partition in partitions:
+                if await reader.offset_at(partition, soon) is not None:
+                    return
+            await asyncio.sleep(0.1)
+
+
+def _faked_by(offset: Path) -> dict[str, str]:
+    """The environment of a process whose clock is off by what a file says, at first by nothing."""
+    offset.write_text("+0")
+    return {
+        "LD_PRELOAD": _library(),
+        "FAKETIME_TIMESTAMP_FILE": str(offset),
+        "FAKETIME_CACHE_DURATION": str(CLOCK_READ),
+        "DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
 
 
 def _library() -> str:

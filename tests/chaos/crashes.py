@@ -4,6 +4,7 @@ import asyncio
 import signal
 
 from tests.chaos.installation import Service
+from tests.chaos.member import holding
 from tests.chaos.stage import Fault, Stage
 
 STAY = (2.0, 4.0)
@@ -15,7 +16,9 @@ def ends(kind: str, how: signal.Signals) -> Fault:
 
     async def fault(stage: Stage) -> None:
         services: list[Service] = getattr(stage.installation, kind)
-        await stage.chance.choice(services).member.restart(how)
+        member = stage.chance.choice(services).member
+        async with holding(member):
+            await member.restart(how)
 
     return fault
 
@@ -26,8 +29,9 @@ def rolls(*kinds: str) -> Fault:
     async def fault(stage: Stage) -> None:
         for kind in kinds:
             for service in getattr(stage.installation, kind):
-                await service.member.restart(signal.SIGTERM)
-                await stage.installation.until_ready(service)
+                async with holding(service.member):
+                    await service.member.restart(signal.SIGTERM)
+                    await stage.installation.until_ready(service)
 
     return fault
 
@@ -36,16 +40,17 @@ async def worker_joins_and_leaves(stage: Stage) -> None:
     """A third worker gets partitions, and goes: in order, or killed."""
     installation = stage.installation
     worker = installation.add("processor", 3)
+    installation.workers.remove(worker)  # other faults do not choose it
     keeping = installation.keep(worker.member)
     await installation.until_ready(worker)
     await asyncio.sleep(stage.chance.uniform(*STAY))
     await worker.member.down(stage.chance.choice([signal.SIGTERM, signal.SIGKILL]))
     keeping.cancel()
-    installation.workers.remove(worker)
 
 
 async def worker_and_leader(stage: Stage) -> None:
     """A worker and the leader of a partition are killed together."""
     leader = await stage.installation.some_leader(stage.chance)
     worker = stage.chance.choice(stage.installation.workers)
-    await asyncio.gather(leader.restart(), worker.member.restart())
+    async with holding(leader, worker.member):
+        await asyncio.gather(leader.restart(), worker.member.restart())

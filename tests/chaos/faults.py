@@ -5,9 +5,12 @@ import signal
 from tests.chaos import (
     clocks,
     crashes,
+    deletions,
     freezes,
     outages,
+    pairs,
     poison,
+    power_cuts,
     raises,
     removals,
     shortages,
@@ -44,6 +47,20 @@ FAULTS: dict[str, Fault] = {
     "client-resets": weather.resets,
     "corrupt-frames": poison.corrupt_frames,
     "zombie-rows": poison.zombie_rows,
+    "broker-power-cut": power_cuts.broker_power_cut,
+    "broker-clock": clocks.broker_clock_jumps,
+    "records-deleted": deletions.records_deleted_unread,
     "entities-removed": removals.entities_removed,
     "agent-raises": raises.agent_raises,
 }
+
+
+def named(name: str) -> Fault:
+    """The fault of this name, or a pair such as `cut-network+broker-freeze`."""
+    return pairs.named(name, FAULTS.__getitem__)
+
+
+def unknown(names: list[str]) -> list[str]:
+    """Those names that no fault has, alone or in a pair."""
+    known = FAULTS.keys()
+    return sorted({part for name in names for part in name.split(pairs.SIGN)} - known)

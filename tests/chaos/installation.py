@@ -136,7 +136,7 @@ class Installation:
     async def some_leader(self, chance: random.Random) -> Member:
         """The leader of some partition of the submissions."""
         topic = topics_of(self.settings).submissions.name
-        return await self.brokers.leader(topic, chance.randrange(PARTITIONS))
+        return await self.brokers.leader(self.settings, topic, chance.randrange(PARTITIONS))
 
     def members(self) -> list[Member]:
         return [*self.brokers.members, *(service.member for service in self.services)]

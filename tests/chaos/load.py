@@ -54,7 +54,7 @@ class Load:
         self.longest_stall = 0.0
         """Longest time without an acknowledgement since `begin`, in seconds."""
         self.statuses: Counter[int] = Counter()
-        self.allowed = ALLOWED
+        self.allowed: frozenset[int] = ALLOWED
         self.wrong: list[str] = []
         self.slowest = 0.0
         """Longest time that an answer took, in seconds."""
@@ -96,6 +96,10 @@ class Load:
             await asyncio.wait(self._tasks)
         until = max(agent.rests_until for agent in self._fleet.agents)
         await asyncio.sleep(max(0.0, until - time.monotonic()))
+
+    def resume(self) -> None:
+        """Go on after a pause of a fault; what is measured goes on too."""
+        self._going.set()
 
     def note_stall(self) -> None:
         now = time.monotonic()

@@ -1,9 +1,10 @@
 """Members of the installation: real processes, each restarted as a supervisor would."""
 
 import asyncio
+import contextlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 
 from tobogganing.local import process
@@ -11,7 +12,7 @@ from tobogganing.local.errors import LocalError
 from tobogganing.local.process import Process, describe_exit
 from tobogganing.local.supervisor import Backoff
 
-PATIENCE = 20.0
+PATIENCE = 30.0
 """Seconds that an end in order may take."""
 
 
@@ -37,6 +38,8 @@ class Member:
         """Number of the running process: another one is another life."""
         self.exits: list[Exit] = []
         self.launch = launch
+        self.lock = asyncio.Lock()
+        """Held by a fault for as long as it has this process in its hands."""
         self._ended = ended
         self._tell = tell
         self._process: Process | None = None
@@ -130,3 +133,12 @@ class Member:
         """End it; it is started again at once."""
         await self.down(how)
         self.up()
+
+
+@contextlib.asynccontextmanager
+async def holding(*members: Member) -> AsyncIterator[None]:
+    """Wait until no other fault has these members, and keep others from them."""
+    async with contextlib.AsyncExitStack() as stack:
+        for member in sorted(set(members), key=lambda member: member.name):  # so none deadlocks
+            await stack.enter_async_context(member.lock)
+        yield

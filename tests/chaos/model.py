@@ -72,6 +72,10 @@ class Model:
         """Frames that cannot be read, put there by a fault, by partition."""
         self.credentials = CredentialModel()
         """Credentials that no agent reports with."""
+        self.lost: Counter[int] = Counter()
+        """Frames that a fault has deleted unread, by partition: what their ledgers must say."""
+        self.deleted: Counter[int] = Counter()
+        """Submissions in them that may have been answered 200, by partition."""
         self._partitions = partitions
         self._seen: dict[str, dict[str, int]] = {}
         self._counted: dict[str, dict[int, Ledger]] = {}
@@ -114,6 +118,17 @@ class Model:
         self.entities[key].gone = True
         self.acknowledged[self.partition(key)] += 1
 
+    def delete(self, partition: int, key: str, numbers: set[int], applied: int) -> None:
+        """Take note that submissions of an entity were deleted before anybody has read them.
+
+        `applied` is the newest number that was applied before; none of the others may show.
+        """
+        entity = self.entities[key]
+        self.deleted[partition] += len(numbers)
+        entity.never |= {number for number in numbers if number > applied}
+        entity.unknown = {number for number in entity.unknown if number not in numbers}
+        entity.acknowledged = min(entity.acknowledged, applied)
+
     def see(self, exporter: str, scrape: Scrape, *, covered: Mapping[str, int]) -> list[str]:
         """Look at a scrape under load; return what is wrong with it.
 
@@ -122,16 +137,19 @@ class Model:
         seen = self._seen.setdefault(exporter, {})
         wrong = [*scrape.faults, *self._stepped_back(exporter, scrape.ledgers)]
         for key, number in scrape.numbers.items():
-            entity = self.entities.get(key)
+            sender = self.entities.get(key)
             before = seen.get(key, 0)
-            if entity is None or not 0 < number <= entity.sent or number in entity.never:
+            if sender is None or not 0 < number <= sender.sent or number in sender.never:
                 wrong.append(f"{key} shows {number}, which was never sent or may not show")
             elif before < 0:
                 wrong.append(f"{key} shows {number} after its removal had shown")
             elif number < before:
                 wrong.append(f"{key} went back from {before} to {number}")
         for key, number in covered.items():
-            if scrape.numbers.get(key, 0) < number and not self.entities[key].leaving:
+            entity = self.entities[key]
+            if number in entity.never or entity.leaving:  # deleted, or removed, since then
+                continue
+            if scrape.numbers.get(key, 0) < number:
                 wrong.append(f"{key} shows {scrape.numbers.get(key)} behind a receipt of {number}")
         for key in seen.keys() - scrape.numbers.keys():
             if self.entities[key].leaving:
@@ -182,12 +200,13 @@ class Model:
         """Compare a ledger with what was sent: counts that only grow, each attempt once."""
         verdict, bad = Verdict(), self.bad_frames[partition]
         acknowledged, sent = self.acknowledged[partition], self.sent[partition]
-        if ledger.applied + ledger.stale < acknowledged:
+        if ledger.applied + ledger.stale < acknowledged - self.deleted[partition]:
             verdict.lost.append(f"{ledger} of {acknowledged} acknowledged")
         if ledger.read > sent + bad:
             verdict.wrong.append(f"{ledger} of {sent} sent: counted twice")
-        if ledger.dead_lettered != bad or ledger.lost:
-            verdict.wrong.append(f"{ledger}, but {bad} bad frames")
+        if (ledger.dead_lettered, ledger.lost) != (bad, self.lost[partition]):
+            lost = self.lost[partition]
+            verdict.wrong.append(f"{ledger}, but {bad} bad frames, and {lost} were deleted unread")
         return verdict
 
     def _stepped_back(self, exporter: str, ledgers: Mapping[int, Ledger]) -> Iterator[str]:

@@ -7,7 +7,7 @@ import signal
 import aiohttp
 
 from tests.chaos.installation import ANSWER_WITHIN, METRICS_TOKEN, Service
-from tests.chaos.member import Member
+from tests.chaos.member import Member, holding
 from tests.chaos.stage import Stage
 
 DEADLINE = ANSWER_WITHIN + 1.0
@@ -18,17 +18,22 @@ _CONTACT = re.compile(r"^tobogganing_exporter_last_contact_seconds\{.*\} (\S+)$"
 
 
 async def leader_killed(stage: Stage) -> None:
-    await (await stage.installation.some_leader(stage.chance)).restart()
+    leader = await stage.installation.some_leader(stage.chance)
+    async with holding(leader):
+        await leader.restart()
 
 
 async def controller_killed(stage: Stage) -> None:
-    await stage.installation.brokers.controller().restart()
+    controller = await stage.installation.brokers.controller()
+    async with holding(controller):
+        await controller.restart()
 
 
 async def brokers_roll(stage: Stage) -> None:
     """Every broker is restarted in order, the next when all are in sync again."""
     for member in stage.installation.brokers.members:
-        await member.restart(signal.SIGTERM)
+        async with holding(member):
+            await member.restart(signal.SIGTERM)
         await stage.installation.whole()
 
 
@@ -42,6 +47,11 @@ async def all_brokers_down(stage: Stage) -> None:
 
 async def _down(stage: Stage, members: list[Member]) -> None:
     """Kill brokers and keep them down: nothing may be accepted meanwhile."""
+    async with holding(*members):
+        await _down_alone(stage, members)
+
+
+async def _down_alone(stage: Stage, members: list[Member]) -> None:
     await asyncio.gather(*(member.down() for member in members))
     try:
         await asyncio.sleep(DEADLINE)

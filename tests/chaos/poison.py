@@ -5,6 +5,7 @@ from aiokafka import AIOKafkaProducer
 from contract.frame import FRAME_VERSION
 from contract.row import ROW_VERSION, EntityRow, encode_row
 from service.kafka import client_options, topics_of
+from service.settings import KafkaSettings
 from tests.chaos.installation import PARTITIONS
 from tests.chaos.stage import Stage
 
@@ -19,11 +20,16 @@ FRAMES = (
 ZOMBIE_ROWS = 20
 
 
+def _producer(settings: KafkaSettings) -> AIOKafkaProducer:
+    """A producer that goes on until it knows that a record is there, once."""
+    return AIOKafkaProducer(**client_options(settings), acks="all", enable_idempotence=True)
+
+
 async def corrupt_frames(stage: Stage) -> None:
     """Frames that cannot be read, among those of the load."""
     settings = stage.installation.settings
     topic = topics_of(settings).submissions.name
-    async with AIOKafkaProducer(**client_options(settings), acks="all") as producer:
+    async with _producer(settings) as producer:
         for frame in FRAMES:
             partition = stage.chance.randrange(PARTITIONS)
             await producer.send_and_wait(topic, frame, partition=partition)
@@ -35,7 +41,7 @@ async def zombie_rows(stage: Stage) -> None:
     settings = stage.installation.settings
     topic = topics_of(settings).entity_state.name
     entities = [key for key, entity in stage.model.entities.items() if not entity.leaving]
-    async with AIOKafkaProducer(**client_options(settings), acks="all") as producer:
+    async with _producer(settings) as producer:
         for key in stage.chance.sample(entities, ZOMBIE_ROWS):
             row = EntityRow(
                 version=ROW_VERSION,

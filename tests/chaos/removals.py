@@ -3,7 +3,7 @@
 import asyncio
 
 from tests.chaos.fleet import Agent
-from tests.chaos.load import ALLOWED
+from tests.chaos.member import holding
 from tests.chaos.stage import Stage
 
 REMOVED = 8
@@ -15,9 +15,10 @@ async def entities_removed(stage: Stage) -> None:
     plain = [a for a in stage.fleet.agents if a.kind == "client" and not (a.relayed or a.sampler)]
     chosen = stage.chance.sample(plain, REMOVED)
     # From its removal on, the credential of a client is refused.
-    stage.load.allowed = ALLOWED | {401}
+    stage.load.allowed |= {401}
     worker = stage.chance.choice(stage.installation.workers)
-    await asyncio.gather(*(_remove(stage, agent) for agent in chosen), worker.member.restart())
+    async with holding(worker.member):
+        await asyncio.gather(*(_remove(stage, agent) for agent in chosen), worker.member.restart())
     for _ in chosen:
         await stage.fleet.add_client(stage.installation.gateways[0].url)
 

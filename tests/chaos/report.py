@@ -17,6 +17,7 @@ HEAD = (
     "wrong",
     "longest stall: answers",
     "longest stall: scrapes",
+    "after the fault",
     "exits",
 )
 
@@ -39,6 +40,7 @@ def _row(line: "Line") -> tuple[str, ...]:
         f"{len(line.verdict.wrong)}",
         f"{line.answer_stall:.1f} s",
         f"{line.scrape_stall:.1f} s",
+        f"{line.stuck:.1f} s",
         f"{line.exits}",
     )
 

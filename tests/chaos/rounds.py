@@ -9,8 +9,8 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.chaos.audit import audit
-from tests.chaos.faults import FAULTS
+from tests.chaos.audit import Recount, audit
+from tests.chaos.faults import named
 from tests.chaos.fleet import Fleet
 from tests.chaos.installation import PARTITIONS, Installation
 from tests.chaos.load import Load
@@ -23,6 +23,9 @@ STALLS = {"worker-rolling": 10.0, "service-rolling": 10.0, "worker-kill": 12.0}
 """Seconds that the ledger of a partition may stand still under some faults."""
 SETTLING = 200
 """Submissions that must be acknowledged after a fault is over."""
+SETTLING_TIMEOUT = 90.0
+STUCK = 45.0
+"""Seconds after the end of the last fault in which the ledger of every partition must move."""
 
 
 @dataclass
@@ -36,6 +39,8 @@ class Line:
     verdict: Verdict = field(default_factory=Verdict)
     answer_stall: float = 0.0
     scrape_stall: float = 0.0
+    stuck: float = 0.0
+    """Longest time after the end of the fault in which the ledger of a partition stood still."""
     exits: int = 0
     seconds: float = 0.0
     refused: str = ""
@@ -83,13 +88,14 @@ class Rounds:
                 random.Random(self._chance.random()),
             )
             watcher = Watcher(installation, self._model, load, random.Random(self._chance.random()))
-            stage = Stage(installation, fleet, load, self._model, self._chance)
+            recount = Recount(installation.settings, load.answered)
+            stage = Stage(installation, fleet, load, self._model, self._chance, recount)
             async with load.running(), watcher.running():
                 load.begin()
                 await load.acknowledges(SETTLING)
                 for line in self._turns():
                     await self._round(line, stage, watcher)
-            self.audit = await audit(installation.settings, load.answered)
+            self.audit = await audit(installation.settings, recount, load.answered)
         return [*self.lines.values()]
 
     def _turns(self) -> list[Line]:
@@ -109,9 +115,11 @@ class Rounds:
             await asyncio.sleep(self._chance.uniform(0.3, 1.5))
             stage.installation.tell(f"fault: {line.fault}")
             stage.turn = line.rounds
-            await FAULTS[line.fault](stage)
+            await named(line.fault)(stage)
+            watcher.fault_is_over()
             await stage.installation.whole()
-            await load.acknowledges(SETTLING)
+            async with asyncio.timeout(SETTLING_TIMEOUT):
+                await load.acknowledges(SETTLING)
         except NotHereError as error:
             line.refused = str(error)
         except (LocalError, TimeoutError, AssertionError) as error:
@@ -119,10 +127,15 @@ class Rounds:
         stage.installation.tell("whole again")
         watcher.end()
         await load.pause()
+        paused = time.monotonic()
         try:
             verdict += self._model.compare(await watcher.drained())
         except TimeoutError:
             verdict.lost.append("what was acknowledged is not shown: the pipeline stands still")
+        stuck = max(watcher.longest_stuck, time.monotonic() - paused)
+        if stuck > STUCK:
+            verdict.wrong.append(f"a partition was stuck for {stuck:.0f} s after the fault")
+        line.stuck = max(line.stuck, stuck)
         verdict.wrong += [*load.wrong, *watcher.wrong]
         load.wrong, watcher.wrong = [], []
         self._take_exits(line, verdict)
@@ -149,7 +162,8 @@ class Rounds:
             f"{line.fault} {line.rounds}: {line.submissions:,} sent, "
             f"{line.acknowledged:,} acknowledged, lost {len(verdict.lost)}, "
             f"wrong {len(verdict.wrong)}, longest stall {load.longest_stall:.1f} s (answers), "
-            f"{watcher.longest_stall:.1f} s (scrapes), {line.seconds:.0f} s in all; "
+            f"{watcher.longest_stall:.1f} s (scrapes), {line.stuck:.1f} s after the fault, "
+            f"{line.seconds:.0f} s in all; "
             f"slowest answer {load.slowest:.1f} s, {dict(load.statuses)}"
         )
         for what in [*verdict.lost, *verdict.wrong][:10]:

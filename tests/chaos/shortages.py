@@ -2,6 +2,7 @@
 
 import asyncio
 
+from tests.chaos.member import holding
 from tests.chaos.poison import corrupt_frames
 from tests.chaos.stage import Stage
 
@@ -13,21 +14,23 @@ PATIENCE = 30.0
 async def broker_disk_full(stage: Stage) -> None:
     """A broker has no room: it ends, and is started again until it has."""
     broker = stage.installation.brokers.members[-1]
-    before = len(broker.exits)
-    with stage.installation.broker_disk.full():
-        async with asyncio.timeout(PATIENCE):
-            while len(broker.exits) == before:  # noqa: ASYNC110
-                await asyncio.sleep(0.1)
-        await asyncio.sleep(FULL / 2)
-    broker.forgive()
+    async with holding(broker):
+        before = len(broker.exits)
+        with stage.installation.broker_disk.full():
+            async with asyncio.timeout(PATIENCE):
+                while len(broker.exits) == before:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+            await asyncio.sleep(FULL / 2)
+        broker.forgive()
 
 
 async def worker_disk_full(stage: Stage) -> None:
     """A worker has no room: for its log and its temporary files (it keeps no state on disk)."""
     worker = stage.installation.workers[0]
-    with stage.installation.worker_disk.full():
-        await corrupt_frames(stage)
-        await asyncio.sleep(FULL / 2)
-        await worker.member.restart()
-        await stage.installation.until_ready(worker)
-        await corrupt_frames(stage)
+    async with holding(worker.member):
+        with stage.installation.worker_disk.full():
+            await corrupt_frames(stage)
+            await asyncio.sleep(FULL / 2)
+            await worker.member.restart()
+            await stage.installation.until_ready(worker)
+            await corrupt_frames(stage)

@@ -4,6 +4,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from tests.chaos.audit import Recount
 from tests.chaos.disks import NotHereError
 from tests.chaos.fleet import Fleet
 from tests.chaos.installation import Installation
@@ -20,8 +21,11 @@ class Stage:
     load: Load
     model: Model
     chance: random.Random
+    recount: Recount
     turn: int = 0
     """How many rounds of the fault came before."""
+    is_paired: bool = False
+    """Another fault happens at about the same time."""
 
     def tell(self, what: str) -> None:
         self.installation.tell(what)

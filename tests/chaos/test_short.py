@@ -2,8 +2,14 @@
 
 from tests.modules import run_module
 
-FAULTS = ("worker-kill", "exporter-term", "leader-kill", "corrupt-frames")
-PATIENCE = 200.0
+FAULTS = (
+    "worker-kill",
+    "exporter-term",
+    "leader-kill",
+    "corrupt-frames",
+    "cut-network+broker-freeze",
+)
+PATIENCE = 260.0
 
 
 async def test_a_few_faults_lose_nothing() -> None:

@@ -36,6 +36,9 @@ class Watcher:
         self.scrapes = 0
         self.longest_stall = 0.0
         """Longest time since `begin` that a partition's ledger stood still in every exporter."""
+        self.longest_stuck = 0.0
+        """The part of the longest such time that is after the end of the fault."""
+        self._over_at: float | None = None
         self._installation = installation
         self._model = model
         self._load = load
@@ -66,8 +69,13 @@ class Watcher:
         """Measure stalls from now."""
         now = time.monotonic()
         self._moved = {p: (read, now) for p, (read, _) in self._moved.items()}
-        self.longest_stall = 0.0
+        self.longest_stall = self.longest_stuck = 0.0
+        self._over_at = None
         self._measures = True
+
+    def fault_is_over(self) -> None:
+        """Measure from now how long it takes until every partition moves."""
+        self._over_at = time.monotonic()
 
     def end(self) -> None:
         """Measure stalls no more: the load pauses."""
@@ -140,5 +148,7 @@ class Watcher:
             before, at = self._moved.get(partition, (0, now))
             if self._measures and now - at > self.longest_stall:
                 self.longest_stall, self.stalled = now - at, partition
+            if self._measures and self._over_at is not None:
+                self.longest_stuck = max(self.longest_stuck, now - max(at, self._over_at))
             if read.get(partition, 0) > before:
                 self._moved[partition] = (read[partition], now)

@@ -88,7 +88,7 @@ def frame(data: bytes) -> None:
 
 def folded(data: bytes) -> None:
     """Whatever is in the topic, the fold goes on, the ledger balances, and every row is shown."""
-    state = PartitionState()
+    state = PartitionState(0)
     batch = PartitionBatch(state)
     for offset in range(2):
         fold(batch, Record(0, offset, NOW * 1000, data), PARTITIONS)

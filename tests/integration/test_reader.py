@@ -11,7 +11,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from service.kafka import client_options, ensure_topics
-from service.reader import TopicFollower, TopicReader, UnreachableError
+from service.reader import ReaderError, TopicFollower, TopicReader, UnreachableError
 from service.settings import KafkaSettings
 from tobogganing.local.cluster import Cluster
 from tobogganing.local.install import Install
@@ -145,3 +145,16 @@ async def test_reading_to_the_end_from_given_starts(kafka_settings: KafkaSetting
         ends = await reader.read_to_end(seen.apply, {1: 6})
     assert ends == {0: 0, 1: 10, 2: 0, 3: 0}
     assert seen.values == {1: [6, 7, 8, 9]}
+
+
+async def test_a_reader_whose_fetcher_has_ended_says_so(kafka_settings: KafkaSettings) -> None:
+    """aiokafka's `getmany` would return nothing for ever."""
+    topic = (await ensure_topics(kafka_settings)).entity_state.name
+    async with TopicReader(kafka_settings, topic, [0]) as reader:
+        reader.seek({0: 0})
+        await reader.poll(Seen().apply)
+        fetcher = reader._consumer._fetcher._fetch_task
+        fetcher.cancel()
+        await asyncio.wait([fetcher])
+        with pytest.raises(ReaderError, match="fetcher"):
+            await reader.poll(Seen().apply)

@@ -97,7 +97,7 @@ def source_ends() -> SourceEnds:
 def processor_families() -> list[Row]:
     metrics = ProcessorMetrics(CollectorRegistry())
     store = PartitionedStore.__new__(PartitionedStore)
-    store.partitions = {0: PartitionState()}
+    store.partitions = {0: PartitionState(0)}
     metrics.watch(store, Heartbeat(1.0), lambda: True, set)
     return families(metrics.registry)
 

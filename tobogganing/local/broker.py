@@ -35,6 +35,8 @@ class Broker:
         self.node = node
         self.folder = folder.absolute()
         self.process: Process | None = None
+        self.extra_environ: dict[str, str] = {}
+        """What the next start has in its environment besides: tests set its clock."""
         self._install = install
         self._nodes = tuple(nodes)
         self._cluster_id = cluster_id
@@ -70,7 +72,7 @@ class Broker:
         with (self.folder / "jvm.log").open("wb") as output:
             self.process = process.start(
                 [*self._install.command(*flags, self._mark), "kafka.Kafka", "server.properties"],
-                environ=_environ(),
+                environ=_environ() | self.extra_environ,
                 output=output,
                 folder=self.folder,
             )

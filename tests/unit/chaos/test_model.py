@@ -177,3 +177,18 @@ def test_a_ledger_that_is_not_shown_any_more_is_wrong(model: Model) -> None:
     without = scrape(1, 1)
     del without.ledgers[PARTITION]
     assert model.see("e", without, covered={}) != []
+
+
+def test_what_was_deleted_unread_may_not_show_and_is_counted_as_lost(model: Model) -> None:
+    sent(model, Fate.ACKNOWLEDGED, Fate.ACKNOWLEDGED, Fate.ACKNOWLEDGED)
+    model.delete(PARTITION, KEY, {2, 3}, applied=1)
+    model.lost[PARTITION] += 2
+    right = scrape(1, 1, lost=2)
+    assert compared(model, right, right) == ([], [])
+    assert compared(model, scrape(3, 3, lost=2), scrape(3, 3, lost=2))[1]
+    assert compared(model, scrape(1, 1), scrape(1, 1))[1]
+    assert compared(model, scrape(None, 1, lost=2), scrape(None, 1, lost=2))[0]
+    assert model.see("e", scrape(1, 1, lost=2), covered={KEY: 3}) == []
+    sent(model, Fate.ACKNOWLEDGED)
+    assert compared(model, scrape(4, 2, lost=2), scrape(4, 2, lost=2)) == ([], [])
+    assert model.see("e", scrape(1, 1, lost=2), covered={KEY: 4})

@@ -24,7 +24,7 @@ class Table:
 
     def __init__(self) -> None:
         self.events: list[str] = []
-        self.store = SimpleNamespace(partitions={0: PartitionState()})
+        self.store = SimpleNamespace(partitions={0: PartitionState(0)})
         self.settings = SimpleNamespace(kafka_partitions=1)
         self.writer = self
         self.lock = asyncio.Lock()

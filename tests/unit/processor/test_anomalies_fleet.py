@@ -75,7 +75,7 @@ def spoken(agent: Agent, body: dict[str, object], timestamp: float | None) -> Su
 
 
 def folded(sent: list[Sent]) -> PartitionBatch:
-    batch = PartitionBatch(PartitionState())
+    batch = PartitionBatch(PartitionState(0))
     for offset, each in enumerate(sorted(sent, key=lambda sent: sent.at)):
         frame = encode_frame(2**53, [each.submission])
         fold(batch, Record(0, offset, round(each.at * 1000), frame), partitions=1)

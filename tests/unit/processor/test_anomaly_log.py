@@ -28,7 +28,7 @@ def falling(offset: int) -> Record:
 
 
 def test_all_are_counted_and_some_kept() -> None:
-    batch = PartitionBatch(PartitionState())
+    batch = PartitionBatch(PartitionState(0))
     for offset in range(MAX_ANOMALIES + 50):
         fold(batch, falling(offset), partitions=1)
     assert batch.noticed == {("client", Reason.BACKWARDS): MAX_ANOMALIES + 49}
@@ -39,7 +39,7 @@ def test_all_are_counted_and_some_kept() -> None:
 
 
 def test_a_replay_is_not_noticed_again() -> None:
-    batch = PartitionBatch(PartitionState())
+    batch = PartitionBatch(PartitionState(0))
     for offset in (0, 1, 0, 1):
         fold(batch, falling(offset), partitions=1)
     assert batch.noticed == {("client", Reason.BACKWARDS): 1}
@@ -47,7 +47,7 @@ def test_a_replay_is_not_noticed_again() -> None:
 
 
 def test_a_number_beyond_all_bounds_stops_nothing() -> None:
-    batch = PartitionBatch(PartitionState())
+    batch = PartitionBatch(PartitionState(0))
     fold(batch, falling(0), partitions=1)
     wild: dict[str, int | float] = {"bytes_sent": 10**400, "connection_uptime": 10**400}
     frame = encode_frame(2**53, [Submission("client", "a", 1, metrics=wild)])
@@ -85,7 +85,7 @@ async def test_without_kafka_it_goes_on_trying(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_what_is_remembered_goes_with_the_row_and_with_the_partition() -> None:
-    state = PartitionState()
+    state = PartitionState(0)
     fold(PartitionBatch(state), falling(0), partitions=1)
     assert list(state.memories) == [b"client:a"]
     removing = PartitionBatch(state)

@@ -26,7 +26,7 @@ def client(id: str = "a", **metrics: int) -> Submission:
 
 
 def test_a_frame_is_folded_in_order() -> None:
-    batch = PartitionBatch(PartitionState())
+    batch = PartitionBatch(PartitionState(0))
     fold(batch, record(0, client(a=1), client(a=2)), PARTITIONS)
     row = batch.row(b"client:a")
     assert row is not None
@@ -36,7 +36,7 @@ def test_a_frame_is_folded_in_order() -> None:
 
 
 def test_until_it_is_settled_a_batch_leaves_the_state_as_it_was() -> None:
-    state = PartitionState()
+    state = PartitionState(0)
     batch = PartitionBatch(state)
     fold(batch, record(0, client(a=1)), PARTITIONS)
     assert (state.rows, state.ledger.offset) == ({}, -1)
@@ -46,7 +46,7 @@ def test_until_it_is_settled_a_batch_leaves_the_state_as_it_was() -> None:
 
 @pytest.mark.parametrize(("kind", "id"), [("ledger", "0"), ("router", "a"), ("client", "a:b")])
 def test_what_is_no_entity_known_here_is_a_dead_letter(kind: str, id: str) -> None:
-    batch = PartitionBatch(PartitionState())
+    batch = PartitionBatch(PartitionState(0))
     fold(batch, record(0, Submission(kind, id, 1)), PARTITIONS)
     assert batch.changes == {}
     assert "no entity known here" in batch.dead_letters[0].reason
@@ -54,14 +54,14 @@ def test_what_is_no_entity_known_here_is_a_dead_letter(kind: str, id: str) -> No
 
 
 def test_nothing_of_a_late_frame_is_applied() -> None:
-    batch = PartitionBatch(PartitionState())
+    batch = PartitionBatch(PartitionState(0))
     fold(batch, record(0, client(a=1), client(a=2), answer_by=NOW - 1), PARTITIONS)
     assert batch.changes == {}
     assert (batch.ledger.read, batch.ledger.late) == (2, 2)
 
 
 def test_a_record_that_the_ledger_covers_is_a_replay() -> None:
-    batch = PartitionBatch(PartitionState())
+    batch = PartitionBatch(PartitionState(0))
     fold(batch, record(0, client(a=1)), PARTITIONS)
     before = msgspec.structs.replace(batch.ledger)
     fold(batch, record(0, client(a=5)), PARTITIONS)
@@ -70,7 +70,7 @@ def test_a_record_that_the_ledger_covers_is_a_replay() -> None:
 
 @pytest.mark.parametrize("value", [None, b"", b"rubbish", b'{"version":99}'])
 def test_an_undecodable_frame_is_one_dead_letter(value: bytes | None) -> None:
-    batch = PartitionBatch(PartitionState())
+    batch = PartitionBatch(PartitionState(0))
     fold(batch, Record(0, 7, NOW, value), PARTITIONS)
     ledger = batch.ledger
     assert (ledger.read, ledger.dead_lettered, ledger.offset) == (1, 1, 7)
@@ -83,7 +83,7 @@ def test_a_submission_in_a_foreign_partition_is_a_dead_letter() -> None:
     """It would give one entity two rows, and so two series."""
     key = entity_key("client", "a")
     foreign = 1 - partition_of(key, 2)
-    batch = PartitionBatch(PartitionState())
+    batch = PartitionBatch(PartitionState(0))
     fold(batch, Record(foreign, 0, NOW, encode_frame(2**53, [client(a=1)])), 2)
     assert batch.changes == {}
     assert [letter.index for letter in batch.dead_letters] == [0]
@@ -91,7 +91,7 @@ def test_a_submission_in_a_foreign_partition_is_a_dead_letter() -> None:
 
 
 def test_a_row_of_a_newer_version_is_left_as_it_is() -> None:
-    batch = PartitionBatch(PartitionState())
+    batch = PartitionBatch(PartitionState(0))
     fold(batch, record(0, client(a=1)), PARTITIONS)
     batch.settle()
     newer = batch.state.rows[b"client:a"].replace(b'"version":1', b'"version":2')
@@ -105,7 +105,7 @@ def test_a_row_of_a_newer_version_is_left_as_it_is() -> None:
 
 def test_a_newer_row_of_another_shape_is_left_as_it_is() -> None:
     newer = b'{"version":2,"offset":0,"index":0,"values":[1,2]}'
-    state = PartitionState()
+    state = PartitionState(0)
     state.rows[b"client:a"] = newer
     batch = PartitionBatch(state)
     fold(batch, record(1, client(a=2)), PARTITIONS)
@@ -114,7 +114,7 @@ def test_a_newer_row_of_another_shape_is_left_as_it_is() -> None:
 
 
 def test_a_row_that_nobody_can_read_is_begun_anew_and_kept() -> None:
-    state = PartitionState()
+    state = PartitionState(0)
     state.rows[b"client:a"] = b"\xffrubbish"
     batch = PartitionBatch(state)
     fold(batch, record(1, client(a=2), client(a=3)), PARTITIONS)
@@ -153,7 +153,7 @@ def records(drawn: list[tuple[list[tuple[Submission, str]], int]]) -> list[Recor
 def test_the_ledger_balances_and_counts_all(
     drawn: list[tuple[list[tuple[Submission, str]], int]],
 ) -> None:
-    batch = PartitionBatch(PartitionState())
+    batch = PartitionBatch(PartitionState(0))
     for number, each in enumerate(records(drawn)):
         fold(batch, each, PARTITIONS)
         assert batch.ledger.balances
@@ -166,12 +166,12 @@ def test_a_crash_between_rows_and_ledger_is_healed_by_the_replay(
 ) -> None:
     """Any part of a batch's rows may have been written when the ledger was not."""
     log = records(drawn)
-    whole = PartitionBatch(PartitionState())
+    whole = PartitionBatch(PartitionState(0))
     for each in log:
         fold(whole, each, PARTITIONS)
 
     flushed = data.draw(st.integers(0, len(log)))
-    crashed = PartitionBatch(PartitionState())
+    crashed = PartitionBatch(PartitionState(0))
     for each in log[:flushed]:
         fold(crashed, each, PARTITIONS)
     crashed.settle()
@@ -179,7 +179,7 @@ def test_a_crash_between_rows_and_ledger_is_healed_by_the_replay(
     for each in log[flushed:]:
         fold(batch, each, PARTITIONS)
 
-    restarted = PartitionState()
+    restarted = PartitionState(0)
     restarted.ledger = msgspec.structs.replace(crashed.state.ledger)
     restarted.rows |= crashed.state.rows
     written = data.draw(st.sets(st.sampled_from(["a", "b", "c"])))
@@ -204,7 +204,7 @@ def test_a_row_that_would_be_too_large_stays_and_its_submissions_are_dead_letter
     def labelled(name: str, size: int) -> Submission:
         return Submission("client", "a", 1, {name: "x" * size})
 
-    batch = PartitionBatch(PartitionState())
+    batch = PartitionBatch(PartitionState(0))
     fold(batch, record(0, labelled("first", 300_000), client("b", a=1)), PARTITIONS)
     fold(batch, record(1, client("b", a=2), labelled("second", 300_000)), PARTITIONS)
     fold(batch, record(2, labelled("third", 10)), PARTITIONS)

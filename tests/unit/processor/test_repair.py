@@ -20,7 +20,7 @@ class Foreign:
 
 
 def holding(offset: int | None, ledger: int = 9) -> PartitionState:
-    state = PartitionState()
+    state = PartitionState(0)
     if offset is not None:
         state.apply(KEY, row(offset), [])
     state.ledger.offset = ledger

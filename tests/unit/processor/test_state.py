@@ -33,20 +33,20 @@ def load(state: PartitionState, *records: tuple[bytes | None, list[tuple[str, by
 
 
 def test_a_lower_position_is_ignored_and_remembered() -> None:
-    state = PartitionState()
+    state = PartitionState(0)
     load(state, (row(5), []), (row(3), []))
     assert state.rows[KEY] == row(5)
     assert state.finish_loading(2) == {KEY: Position(5, 0)}
 
 
 def test_a_key_that_came_right_again_is_forgotten() -> None:
-    state = PartitionState()
+    state = PartitionState(0)
     load(state, (row(5), []), (row(3), []), (row(5), []))
     assert state.finish_loading(3) == {}
 
 
 def test_a_tombstone_removes_what_it_names_and_nothing_newer() -> None:
-    state = PartitionState()
+    state = PartitionState(0)
     load(state, (row(5), []), (None, header(5)))
     assert state.rows == {}
     load(state, (row(8), []), (None, header(5)))
@@ -55,14 +55,14 @@ def test_a_tombstone_removes_what_it_names_and_nothing_newer() -> None:
 
 
 def test_a_row_older_than_its_tombstone_stays_dead() -> None:
-    state = PartitionState()
+    state = PartitionState(0)
     load(state, (row(5), []), (None, header(5)), (row(4), []))
     assert state.rows == {}
     assert state.finish_loading(3) == {KEY: Position(5, 0)}
 
 
 def test_the_ledger_only_goes_forward() -> None:
-    state = PartitionState()
+    state = PartitionState(0)
     for offset in (4, 9, 7):
         state.apply(ledger_key(0), encode_row(LedgerRow(ROW_VERSION, offset)), [])
     assert state.ledger.offset == 9
@@ -73,7 +73,7 @@ def ledger(offset: int, version: int = ROW_VERSION) -> bytes:
 
 
 def ledgers(*values: bytes) -> PartitionState:
-    state = PartitionState()
+    state = PartitionState(0)
     for value in values:
         state.apply(ledger_key(0), value, [])
     state.finish_loading(len(values))
@@ -114,34 +114,34 @@ def test_a_newer_ledger_mends_it(values: list[bytes]) -> None:
 
 
 def test_nothing_is_written_again_where_the_ledger_is_not_known() -> None:
-    state = PartitionState()
+    state = PartitionState(0)
     load(state, (row(5), []), (row(3), []))
     state.apply(ledger_key(0), b"rubbish", [])
     assert state.finish_loading(3) == {}
 
 
 def test_an_unreadable_row_never_replaces_a_readable_one() -> None:
-    state = PartitionState()
+    state = PartitionState(0)
     load(state, (row(5), []), (b"rubbish", []))
     assert state.rows[KEY] == row(5)
 
 
 def test_a_row_of_a_newer_version_is_kept() -> None:
     newer = b'{"version":2,"offset":9,"index":0,"else":{}}'
-    state = PartitionState()
+    state = PartitionState(0)
     load(state, (row(5), []), (newer, []))
     assert state.rows[KEY] == newer
 
 
 def test_own_offsets_in_a_row_leave_no_gap() -> None:
-    state = PartitionState()
+    state = PartitionState(0)
     state.finish_loading(10)
     assert state.claim([(11, 13), (10, 11)]) == []
     assert state.next_offset == 13
 
 
 def test_foreign_offsets_between_are_gaps() -> None:
-    state = PartitionState()
+    state = PartitionState(0)
     state.finish_loading(10)
     assert state.claim([(12, 13), (15, 18)]) == [(10, 12), (13, 15)]
     assert state.next_offset == 18
@@ -149,7 +149,7 @@ def test_foreign_offsets_between_are_gaps() -> None:
 
 @given(st.sets(st.integers(0, 60), min_size=1), st.integers(0, 60))
 def test_gaps_and_own_offsets_cover_all(own: set[int], known: int) -> None:
-    state = PartitionState()
+    state = PartitionState(0)
     state.finish_loading(known)
     gaps = state.claim([(offset, offset + 1) for offset in own])
     foreign = {offset for start, end in gaps for offset in range(start, end)}

@@ -42,7 +42,7 @@ class Place:
     def __init__(self) -> None:
         self.consumer = Consumer()
         self.app = SimpleNamespace(consumer=self.consumer, consumer_generation_id=1)
-        self.state = PartitionState()
+        self.state = PartitionState(0)
         self.state.loaded = True
         self.state.ledger.offset = 9
         self.owned: dict[int, PartitionState] = {0: self.state}

@@ -23,7 +23,7 @@ class Table:
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
-        self.state = PartitionState()
+        self.state = PartitionState(0)
         self.state.finish_loading(10)
         self.state.ledger.offset = 5
         for key, heard_at in ((OLD, NOW - 2_000), (NEW, NOW - 500)):

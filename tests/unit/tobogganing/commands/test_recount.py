@@ -35,7 +35,7 @@ values = st.one_of(
 
 @given(st.lists(values, max_size=12))
 def test_it_counts_as_the_processor_does(log: list[bytes | None]) -> None:
-    batch = PartitionBatch(PartitionState())
+    batch = PartitionBatch(PartitionState(0))
     counted = Recount(0, first=0, end=len(log))
     for offset, value in enumerate(log):
         fold(batch, Record(0, offset, NOW, value), 1)

@@ -1,0 +1,146 @@
+"""Private parts of aiokafka's consumer that we use. Written for aiokafka 0.14.0, which is pinned.
+
+Each entry names the test that fails when the part no longer exists or behaves otherwise.
+`tests/unit/processor/test_compat.py::test_the_versions_are_those_written_for` fails first.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, errors
+
+WRITTEN_FOR = "0.14.0"
+
+
+class FencedInstanceIdError(errors.BrokerResponseError):
+    """Another member has joined the group under the same static name (KIP-345)."""
+
+    errno = 82
+    message = "FENCED_INSTANCE_ID"
+    description = "Another member has joined under the same group.instance.id."
+
+
+def register_error_codes() -> None:
+    """Give aiokafka the error that it takes for UnknownError.
+
+    `test_compat.py::test_a_fenced_name_has_an_error_of_its_own`.
+    """
+    errors.kafka_errors[FencedInstanceIdError.errno] = FencedInstanceIdError
+
+
+def set_fetch_max_wait(consumer: AIOKafkaConsumer, milliseconds: int) -> None:
+    """Set how long a broker may hold a fetch back; Faust has no setting for it.
+
+    `test_compat.py::test_a_consumer_has_the_parts_that_are_used`.
+    """
+    consumer._fetch_max_wait_ms = milliseconds
+
+
+def wrap_heartbeat(
+    coordinator: Any, wrap: Callable[[Callable[[], Awaitable[bool]]], Callable[[], Awaitable[bool]]]
+) -> None:
+    """Replace a coordinator's heartbeat request. `test_fences.py`."""
+    coordinator._do_heartbeat = wrap(coordinator._do_heartbeat)
+
+
+def watch_responses(coordinator: Any, check: Callable[[Any, str, Any], Awaitable[None]]) -> None:
+    """Call `check` with each request of a coordinator, its member id then, and the response.
+
+    `test_fencing.py`.
+    """
+    send = coordinator._send_req
+
+    async def watched(request: Any) -> Any:
+        member = coordinator.member_id
+        response = await send(request)
+        await check(request, member, response)
+        return response
+
+    coordinator._send_req = watched
+
+
+class EndedTask(NamedTuple):
+    """A background task of a consumer that has ended, though the consumer is open."""
+
+    name: str
+    error: BaseException | None
+
+
+class ConsumerTasks:
+    """Errors that background tasks of a consumer in a group hold.
+
+    aiokafka hands an error of its coordination to the caller of `getmany`, and its coordination
+    waits until that caller has taken it. Faust calls the fetcher beneath `getmany`, so nobody takes
+    the error: a rebalance never ends, and a heartbeat never beats again.
+
+    Reading is safe from any thread; `retry` must run on the consumer's event loop.
+    `test_compat.py::test_a_consumer_has_the_parts_that_are_used`, `test_group_errors.py`.
+    """
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+        self._coordinator = consumer._coordinator
+
+    @property
+    def is_open(self) -> bool:
+        """False before `start` has returned, and once it is stopped."""
+        return self._consumer._fetcher is not None and not self._consumer._closed
+
+    def ended(self) -> list[EndedTask]:
+        """Tasks that have ended, though the consumer is open."""
+        return [*ended_tasks(self._consumer)]
+
+    def pending_error(self) -> BaseException | None:
+        """The error that coordination waits with, or with which a restartable task has ended."""
+        pending: BaseException | None = self._coordinator._pending_exception
+        if pending is not None:
+            return pending
+        for task in (self._coordinator._heartbeat_task, self._coordinator._commit_refresh_task):
+            if (error := _failure(task)) is not None:
+                return error
+        return None
+
+    def retry(self) -> None:
+        """Take the pending error, so that coordination continues, and restart what it has ended.
+
+        Coordination starts a new heartbeat and a new refresh of commits only after a rejoin, and
+        until then reports the old error again and again.
+        """
+        coordinator = self._coordinator
+        if _failure(coordinator._heartbeat_task) is not None:
+            coordinator._heartbeat_task = None
+            coordinator._start_heartbeat_task()
+        if _failure(coordinator._commit_refresh_task) is not None:
+            coordinator._commit_refresh_task = None
+            subscription = self._consumer._subscription.subscription
+            assignment = subscription.assignment if subscription is not None else None
+            if assignment is not None and assignment.active:
+                coordinator.start_commit_offsets_refresh_task(assignment)
+        consumed, coordinator._error_consumed_fut = coordinator._error_consumed_fut, None
+        coordinator._pending_exception = None
+        if consumed is not None and not consumed.done():
+            consumed.set_result(None)
+
+
+def ended_tasks(consumer: AIOKafkaConsumer) -> Iterator[EndedTask]:
+    """Tasks of an open consumer that have ended. Nothing starts them again, or says so.
+
+    `test_compat.py`, `test_reader.py`.
+    """
+    if consumer._closed or consumer._fetcher is None:  # `start` may wait for a broker
+        return
+    tasks: dict[str, asyncio.Task[Any] | None] = {
+        "coordination": getattr(consumer._coordinator, "_coordination_task", None),
+        "fetcher": consumer._fetcher._fetch_task,
+        "metadata": consumer._client._sync_task,
+    }
+    for name, task in tasks.items():
+        if task is not None and task.done():
+            yield EndedTask(name, None if task.cancelled() else task.exception())
+
+
+def _failure(task: "asyncio.Task[Any] | None") -> BaseException | None:
+    if task is None or not task.done() or task.cancelled():
+        return None
+    return task.exception()

@@ -1,0 +1,52 @@
+"""Power cuts: a broker is killed, and what its disk had not been told to keep is gone."""
+
+import random
+import signal
+from pathlib import Path
+
+from contract.topics import Topics
+from service.kafka import topics_of
+from tests.chaos.member import holding
+from tests.chaos.stage import Stage
+
+TAIL = 64 * 1024
+"""Bytes that may be cut off a partition: about a second of this load."""
+SHARE = 0.7
+"""Of partitions that lose their tail."""
+
+
+async def broker_power_cut(stage: Stage) -> None:
+    """The leader of a partition is killed, and the ends of its logs are cut off.
+
+    Two of three brokers have each record that was acknowledged, so nothing may be lost.
+    """
+    leader = await stage.installation.some_leader(stage.chance)
+    brokers = stage.installation.brokers
+    broker = brokers.cluster.brokers[brokers.members.index(leader)]
+    async with holding(leader):
+        await leader.down(signal.SIGKILL)
+        try:
+            topics = topics_of(stage.installation.settings)
+            cut = cut_tails(broker.folder / "data", topics, stage.chance)
+            stage.tell(f"{leader.name} lost the tails of {cut}")
+        finally:
+            leader.up()
+    assert cut, f"{leader.name} had no tail to lose"
+
+
+def cut_tails(data: Path, topics: Topics, chance: random.Random) -> dict[str, int]:
+    """Cut bytes off the newest segments of some partitions; return how many, by partition."""
+    cut = {}
+    for topic in topics.all():
+        for folder in sorted(data.glob(f"{topic.name}-*")):
+            segments = sorted(folder.glob("*.log"))
+            if not segments or chance.random() > SHARE:
+                continue
+            size = segments[-1].stat().st_size
+            if size == 0:
+                continue
+            lost = chance.randint(1, min(size, TAIL))
+            with segments[-1].open("r+b") as segment:
+                segment.truncate(size - lost)
+            cut[folder.name] = lost
+    return cut

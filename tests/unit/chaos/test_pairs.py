@@ -1,0 +1,58 @@
+"""Pairs of faults: which there are, and that both happen."""
+
+import asyncio
+import random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.chaos import pairs
+from tests.chaos.faults import FAULTS, unknown
+from tests.chaos.stage import Stage
+
+
+def test_every_excluded_fault_exists_and_every_exclusion_has_a_reason() -> None:
+    for faults, others, reason in pairs.EXCLUSIONS:
+        assert (faults | others) <= FAULTS.keys()
+        assert reason
+    assert FAULTS.keys() >= pairs.OUTAGES
+
+
+def test_the_pair_that_a_run_has_found_is_possible() -> None:
+    assert pairs.excluded("cut-network", "broker-freeze") == ""
+    assert pairs.excluded("agent-raises", "worker-kill")
+    assert pairs.excluded("worker-kill", "agent-raises")
+    assert pairs.excluded("worker-kill", "worker-kill")
+
+
+def test_a_seed_draws_the_same_pairs_and_each_once_before_one_comes_again() -> None:
+    drawn = pairs.draw([*FAULTS], 200, random.Random(7))
+    assert drawn == pairs.draw([*FAULTS], 200, random.Random(7))
+    assert len(set(drawn)) == 200
+    assert unknown(drawn) == []
+    assert unknown(["worker-kill+nonsense"]) == ["nonsense"]
+    assert pairs.draw(["worker-kill", "worker-term"], 3, random.Random(1))[2:]
+    with pytest.raises(ValueError, match="agent-raises"):
+        pairs.draw(["agent-raises", "worker-kill"], 1, random.Random(1))
+
+
+async def test_both_happen_and_the_error_of_one_does_not_cut_the_other_short(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pairs, "WITHIN", 0.01)
+    ended = []
+
+    async def wrong(stage: Stage) -> None:
+        assert stage.is_paired
+        raise AssertionError("wrong")
+
+    async def late(stage: Stage) -> None:
+        await asyncio.sleep(0.05)
+        ended.append(stage.chance.random())
+
+    parts: Any = SimpleNamespace(tell=lambda what: None)
+    stage = Stage(parts, parts, parts, parts, random.Random(3), parts)
+    with pytest.raises(AssertionError, match="wrong"):
+        await pairs.named("wrong+late", {"wrong": wrong, "late": late}.__getitem__)(stage)
+    assert len(ended) == 1
