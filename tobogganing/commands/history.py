@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tobogganing.commands.access import json_option
 from tobogganing.commands.answers import show
 from tobogganing.commands.tables import Table
 from tobogganing.local.errors import LocalError
@@ -24,7 +25,7 @@ def history() -> None:
 
 
 @history.command("show")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def show_histories(as_json: bool) -> None:
     """Compare each ledger with Kafka.
 
@@ -51,7 +52,8 @@ def show_histories(as_json: bool) -> None:
     required=True,
     help="Kafka's offset of the first record to count: a number, `earliest` or `end`.",
 )
-def begin(partition: int, at: str) -> None:
+@json_option
+def begin(as_json: bool, partition: int, at: str) -> None:
     """Begin a new history of a partition whose processor has stopped.
 
     Every record from --at on counts as new, every one before it as counted. The processor continues
@@ -60,7 +62,8 @@ def begin(partition: int, at: str) -> None:
     from tobogganing.commands.kafka import on_kafka
 
     start, logical = on_kafka(lambda settings: _begin(settings, partition, at))
-    click.echo(f"partition {partition}: a history begins at offset {start}, logical {logical}")
+    begun = {"partition": partition, "offset": start, "logical_offset": logical}
+    show({"status": "history_begun", **begun}, as_json)
 
 
 async def _compare(settings: "KafkaSettings") -> list[dict[str, Any]]:
