@@ -20,13 +20,14 @@ MAX_CHUNK_EXTENSION = 1024
 """Bytes of the extensions of one chunk; they are ignored."""
 
 _FIELD_LINES = rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n)*+"
+# The application decides which methods exist. CONNECT would turn the connection into a tunnel.
 _HEAD = re.compile(
-    rb"(GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH|TRACE) ([!\"$-~]++) HTTP/1\.([01])\r\n"
+    rb"((?!CONNECT )[A-Z-]{1,20}+) ([!\"$-~]++) HTTP/1\.([01])\r\n"
     rb"(%b)\r\n" % _FIELD_LINES
 )
 _FIELD = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")
 _BEGINNING = re.compile(
-    rb"[A-Z]{0,7}+(?: [!\"$-~]*+(?: [HTP/1.0]*+(?:\r(?:\n(?:[^ \t].*+)?)?)?)?)?|\r", re.S
+    rb"[A-Z-]{0,20}+(?: [!\"$-~]*+(?: [HTP/1.0]*+(?:\r(?:\n(?:[^ \t].*+)?)?)?)?)?|\r", re.S
 )
 """What a header that is not yet whole may be: what can never become one is refused at once."""
 _TRAILERS = re.compile(rb"%b\r\n" % _FIELD_LINES)
@@ -307,7 +308,7 @@ def _too_large(max_head: int) -> RequestError:
 
 
 def _bad_request() -> RequestError:
-    return RequestError(400, "This is no valid HTTP request, or its method is unknown")
+    return RequestError(400, "This is not a valid HTTP request")
 
 
 def _bad_chunk() -> RequestError:
