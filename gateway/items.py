@@ -7,7 +7,7 @@ Both ways accept the same items.
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any, NamedTuple, Protocol
 
 import msgspec
@@ -80,11 +80,11 @@ class ItemsDecoder:
         self._array = msgspec.json.Decoder(list[item])
         self._head = JsonDecoder(_Head)
 
-    def decode_array(self, content: bytes, now: float) -> list[Item] | Iterator[Item]:
+    def decode_array(self, content: bytes, now: float) -> list[Item] | Iterator[Item | None]:
         """Decode a JSON array. It is one document: if it is invalid, none of its items is accepted.
 
         Raises:
-            BodyError: it is not an array; raised by the iterator, with its first item.
+            BodyError: it is not an array; raised by the iterator, before its first item.
             TooManyElementsError: it has more than MAX_ITEMS items; in the same way.
         """
         plain = plainly(self._array.decode, content) if _has_small_items(content) else None
@@ -92,7 +92,7 @@ class ItemsDecoder:
             return plain
         return self.decode_each(split_array, content, now)
 
-    def decode_lines(self, content: bytes, now: float) -> list[Item] | Iterator[Item]:
+    def decode_lines(self, content: bytes, now: float) -> list[Item] | Iterator[Item | None]:
         """Decode lines, each of them one JSON document; empty lines are skipped.
 
         Raises:
@@ -115,14 +115,20 @@ class ItemsDecoder:
         return list(map(self._item.decode, lines))
 
     def decode_each(
-        self, split: Callable[[bytes], Sequence[Any]], content: bytes, now: float
-    ) -> Iterator[Item]:
-        """Decode item by item what `split` makes of a batch.
+        self, split: Callable[[bytes], Iterable[Sequence[Any]]], content: bytes, now: float
+    ) -> Iterator[Item | None]:
+        """Decode item by item what `split` makes of a batch, block by block.
+
+        Yields None for each block, before the first item.
 
         Raises:
             BodyError, TooManyElementsError: as `split` does.
         """
-        for part in split(content):
+        parts: list[Any] = []
+        for block in split(content):
+            parts.extend(block)
+            yield None
+        for part in parts:
             yield self._decode_one(bytes(part), now)
 
     def _decode_one(self, content: bytes, now: float) -> Item:
@@ -154,16 +160,24 @@ def _has_small_items(content: bytes) -> bool:
     )
 
 
-def split_lines(content: bytes) -> list[bytes]:
-    """Split a batch into its lines that are not empty.
+def split_lines(content: bytes) -> Iterator[list[bytes]]:
+    """Split a batch into its lines that are not empty, block by block.
 
     Raises:
         TooManyElementsError: there are more than MAX_ITEMS lines that are not empty.
     """
-    lines = [line[0] for line in itertools.islice(_LINE.finditer(content), MAX_ITEMS + 1)]
-    if len(lines) > MAX_ITEMS:
-        raise TooManyElementsError
-    return lines
+    at, count = 0, 0
+    while at < len(content):
+        end = content.find(b"\n", at + MAX_WHOLE)
+        if end < 0:
+            end = len(content)
+        lines = itertools.islice(_LINE.finditer(content, at, end), MAX_ITEMS + 1 - count)
+        block = [line[0] for line in lines]
+        count += len(block)
+        if count > MAX_ITEMS:
+            raise TooManyElementsError
+        yield block
+        at = end + 1
 
 
 def _declare_plain_item(kind: EntityKind) -> type[Any]:

@@ -1,7 +1,8 @@
 """The request that is held: kept until it has come whole, to be answered directly (service.direct).
 
-That is for what is plain and short. Whatever is unusual, slow, or beyond the room that there is
-goes the ordinary way, where its credential is looked at before its body.
+Only requests that are plain and short, and that did not come in one piece, are held. All others,
+and those that are slow or beyond the capacity, take the ordinary way, where the credential is
+checked before the body.
 """
 
 import asyncio
@@ -16,6 +17,19 @@ MAX_HELD = 16 * 1024 * 1024
 """Bytes that the bodies of all requests which are held may come to."""
 WITHIN = 0.25
 """Seconds after which a request that is held and still not whole is no longer waited for."""
+
+
+def is_plain(request: Request) -> bool:
+    """Tell whether a request is plain and short enough to be answered directly."""
+    size = request.length
+    return (
+        size is not None
+        and size <= MAX_BODY
+        and request.is_single
+        and b"content-length" in request.fields
+        and b"expect" not in request.fields
+        and request.version == "1.1"
+    )
 
 
 class Held:
@@ -36,22 +50,15 @@ class Held:
         self.is_there = False
 
     def take(self, request: Request) -> bool:
-        """Hold a request from its header on; False: it is not for this."""
+        """Hold a plain request from its header on; False: there is no room for it."""
         size = request.length
-        if (
-            size is not None
-            and size <= MAX_BODY
-            and size <= MAX_HELD - self._crowd.held_bytes
-            and request.is_single
-            and b"content-length" in request.fields
-            and b"expect" not in request.fields
-            and request.version == "1.1"
-        ):
-            self.is_there = True
-            self._size = size
-            self._crowd.held_bytes += size
-            return True
-        return False
+        assert size is not None
+        if size > MAX_HELD - self._crowd.held_bytes:
+            return False
+        self.is_there = True
+        self._size = size
+        self._crowd.held_bytes += size
+        return True
 
     def add(self, piece: bytes) -> None:
         """Keep what has come of the body."""

@@ -3,8 +3,8 @@
 What comes before a handler is called is a stranger's: without limits a header that grows, or one
 that never ends, takes memory and connections that nobody gave it.
 
-A request that an application can answer directly (service.direct) is held until it has come whole,
-and then goes there; ASGI is entered only where it must.
+A request that an application can answer directly (service.direct) goes there as soon as it has come
+whole, until which it is held; ASGI is entered only where it must.
 
 Every request that has come whole is answered, in order, and once. Where nothing more can be read
 for certain (the sender has closed its side, asked for the end, or sent what is no request), the
@@ -25,7 +25,7 @@ from uvicorn.protocols.http.httptools_impl import (
 from service.countdown import Countdown
 from service.crowd import crowd_of
 from service.direct import Direct, Exchange, response
-from service.held import Held
+from service.held import Held, is_plain
 from service.request_parser import Request, RequestError, RequestParser
 from service.unread import Unread
 
@@ -107,9 +107,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._input_ended:
             return
-        if self._is_idle and not self._stopping:
-            self._is_idle = False
-            self._countdown.set(self.header_within)
+        was_idle, self._is_idle = self._is_idle, False
         try:
             self.parser.feed(data)
         except RequestError as error:
@@ -121,7 +119,12 @@ class LimitedProtocol(HttpToolsProtocol):
         elif self._is_answering():
             self._countdown.stop()
             self._crowd.leave(self)
-        elif not self._countdown.runs:
+        elif self._is_idle:
+            # All was answered at once; of the next request a part may have come.
+            if not self.parser.is_between:
+                self._is_idle = False
+                self._countdown.set(self.header_within)
+        elif (was_idle and not self._stopping) or not self._countdown.runs:
             self._countdown.set(self.header_within)
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -162,7 +165,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._is_idle = self.parser.is_between
         self._countdown.set(self.timeout_keep_alive if self._is_idle else self.header_within)
 
-    def on_request(self, request: Request) -> None:
+    def on_request(self, request: Request, body: bytes | None) -> bool:
         if len(self.pipeline) >= self.max_pipelined:
             raise RequestError(503, "Too many requests wait on this connection")
         self._request = request
@@ -171,10 +174,15 @@ class LimitedProtocol(HttpToolsProtocol):
             and request.method == b"POST"
             and not self._is_answering()
             and not self._stopping
-            and self._held.take(request)
+            and is_plain(request)
         ):
-            return
+            if body is None:
+                if self._held.take(request):
+                    return False
+            elif self._answer_directly(request, body):
+                return True
         self._begin_cycle(request)
+        return False
 
     def on_body(self, body: bytes) -> None:
         if self._held.is_there:
@@ -187,7 +195,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         assert self._request is not None
         if self._held.is_there:
-            if self._answer_directly(self._request):
+            if self._answer_directly(self._request, self._held.body()):
+                self._held.end()
                 return
             self._enter_asgi()
         cycle = self.cycle
@@ -204,12 +213,12 @@ class LimitedProtocol(HttpToolsProtocol):
         if not keep_alive:
             self.transport.close()
 
-    def _answer_directly(self, request: Request) -> bool:
+    def _answer_directly(self, request: Request, body: bytes) -> bool:
         assert self._direct is not None
         exchange = Exchange(self, request.keep_alive)
         before, self._active = self._active, exchange
         try:
-            taken = self._direct(request.target, request.fields, self._held.body(), exchange)
+            taken = self._direct(request.target, request.fields, body, exchange)
         except Exception as error:
             log.error(
                 "request failed", path=request.target.decode(errors="replace"), exc_info=error
@@ -220,7 +229,6 @@ class LimitedProtocol(HttpToolsProtocol):
             self._active = before
             return False
         self.cycle = exchange  # type: ignore[assignment]
-        self._held.end()
         self._input_ended = not request.keep_alive
         return True
 

@@ -309,8 +309,8 @@ async def test_what_is_not_certain_stops_visibly_until_an_operator_decides(
         assert [each["verdict"] for each in listing] == ["uncertain", "same"]
         assert "needs no decision" in await command.bad("history", "begin", "1", "--at", "end")
 
-        found = (await command.good("history", "begin", "0", "--at", "1")).out
-        assert "a history begins at offset 1, logical 10" in found
+        begun = (await command.good("history", "begin", "0", "--at", "1", "--json")).document
+        assert (begun["offset"], begun["logical_offset"]) == (1, 10)
         await worker.ready()
         await eventually(lambda: answers(200))
         assert (await until(settings, read=10 + 2 + accepted)).parted == 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -123,6 +124,19 @@ async def test_every_response_of_the_application_says_whose_it_is(
         await connection.send(request_bytes)
         head = await connection.reader.readuntil(b"\r\n\r\n")
     assert (b"\r\ntobogganing-service: manager\r\n" in head) is has_it
+
+
+async def test_a_header_that_came_with_an_answered_request_has_the_time_of_a_header(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not the time of an idle connection, which is much longer."""
+    monkeypatch.setattr(LimitedProtocol, "header_within", KEEP_ALIVE / 4)
+    async with site.connect() as connection:
+        began = time.monotonic()
+        await connection.send(post() + b"GET /qui")
+        assert await connection.answer() == DIRECT
+        assert await connection.rest() == b""
+        assert time.monotonic() - began < KEEP_ALIVE
 
 
 async def test_a_whole_request_is_answered_directly(site: Site, double: Double) -> None:

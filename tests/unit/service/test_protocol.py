@@ -238,13 +238,13 @@ async def test_an_answer_may_take_longer_than_a_header(site: Site, hurried: floa
 @pytest.mark.parametrize(
     "request_",
     [
-        b"FOO /quick HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"CONNECT /quick HTTP/1.1\r\nHost: x\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00",
         b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
         b"POST /take HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na",
         CHUNKED + b"zz\r\n",
     ],
-    ids=["method", "TLS", "path", "lengths", "chunk"],
+    ids=["tunnel", "TLS", "path", "lengths", "chunk"],
 )
 async def test_what_is_no_http_is_400_in_json(site: Site, request_: bytes) -> None:
     async with site.connect() as connection:
