@@ -80,8 +80,9 @@ class _Verified(NamedTuple):
 class Tokens:
     """Issues and verifies tokens. `lifetime` is in seconds, and also holds for what is out.
 
-    `now` is in seconds since the epoch, the same for all gateways: a token that another one has
-    issued must not seem to come from the future, nor live on here.
+    `now` and `highest` are in seconds since the epoch, of the cluster's time (gateway.cluster_time):
+    expiry is judged by the earliest clock of the brokers, the begin of validity by the highest time
+    that one of them has ever shown. So a broker that is behind, or is set back, refuses no token.
     """
 
     def __init__(
@@ -91,12 +92,14 @@ class Tokens:
         audience: str,
         lifetime: float,
         now: Callable[[], float],
+        highest: Callable[[], float],
     ) -> None:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience
         self.lifetime = lifetime
         self._now = now
+        self._highest = highest
         # Two generations, so that what is used stays without a list of uses.
         self._young: dict[str, _Verified] = {}
         self._old: dict[str, _Verified] = {}
@@ -139,6 +142,7 @@ class Tokens:
             ExpiredError: it was valid.
             TokenError: it is not one of ours, not for this use, or not valid yet.
         """
+        highest = self._highest if now is None else lambda: now
         now = self._now() if now is None else now
         verified = self._young.get(text) or self._old.get(text)
         if verified is None:
@@ -147,7 +151,8 @@ class Tokens:
             raise UnknownKeyError("signed with a key that is not valid any more")
         if now >= verified.expires_at + LEEWAY:
             raise ExpiredError("its time is over")
-        if now < verified.not_before - LEEWAY:
+        begin = verified.not_before - LEEWAY
+        if now < begin and highest() < begin:
             raise TokenError("its time has not come")
         self._remember(text, verified)
         return verified.bearer
