@@ -80,9 +80,10 @@ class _Verified(NamedTuple):
 class Tokens:
     """Issues and verifies tokens. `lifetime` is in seconds, and also holds for what is out.
 
-    `now` and `highest` are in seconds since the epoch, of the cluster's time (gateway.cluster_time):
-    expiry is judged by the earliest clock of the brokers, the begin of validity by the highest time
-    that one of them has ever shown. So a broker that is behind, or is set back, refuses no token.
+    `now` and `highest` are in seconds since the epoch, both of the cluster's time
+    (gateway.cluster_time). Expiry is judged by the earliest of the brokers' clocks, the start of
+    validity by the highest time that one of them has ever shown. So no token is refused because a
+    broker's clock is behind, or was set back.
     """
 
     def __init__(
@@ -151,8 +152,8 @@ class Tokens:
             raise UnknownKeyError("signed with a key that is not valid any more")
         if now >= verified.expires_at + LEEWAY:
             raise ExpiredError("its time is over")
-        begin = verified.not_before - LEEWAY
-        if now < begin and highest() < begin:
+        start = verified.not_before - LEEWAY
+        if now < start and highest() < start:
             raise TokenError("its time has not come")
         self._remember(text, verified)
         return verified.bearer
