@@ -22,7 +22,7 @@ def pumps(pattern: "re.Pattern[AnyStr]") -> Iterator[tuple[str, str, str]]:
     """Yield (prefix, pump, end) for inputs `prefix + n * pump + end`."""
     text = pattern.pattern
     source = text if isinstance(text, str) else text.decode("latin-1")
-    tree = parser.parse(source, pattern.flags & ~re.UNICODE)
+    tree: Any = parser.parse(source, pattern.flags & ~re.UNICODE)
     prefixes = {"", *_prefixes(tree, "")}
     repeated = {piece for piece in _pieces(tree) if piece}
     yield from itertools.product(sorted(prefixes), sorted(repeated), ENDS)

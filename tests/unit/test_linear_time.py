@@ -212,8 +212,8 @@ class _Handler:
     def on_message_complete(self) -> None: ...
 
 
-def parse(data: bytes) -> object:
-    return RequestParser(_Handler(), 2 * LARGE).feed(data)
+def parse(data: bytes) -> None:
+    RequestParser(_Handler(), 2 * LARGE).feed(data)
 
 
 SCANS: dict[str, Scan] = {
