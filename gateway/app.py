@@ -71,9 +71,14 @@ class Gateway:
         folder = KeyFolder(Path(settings.signing_keys_dir))
         require_keys(folder)
         self._keys = SigningKeys(folder, self.registry, lifetime + 2 * LEEWAY)
-        now = self._link.time.seconds
+        cluster_time = self._link.time
         self.tokens = Tokens(
-            self._keys, settings.token_issuer, settings.token_audience, lifetime, now
+            self._keys,
+            settings.token_issuer,
+            settings.token_audience,
+            lifetime,
+            now=cluster_time.earliest_seconds,
+            highest=cluster_time.highest_seconds,
         )
         self._certificates = Certificates(load_authority(settings), self.registry, self.metrics)
         refusals = Refusals(requests, settings.auth_failures_per_minute)
@@ -114,7 +119,7 @@ class Gateway:
                 requests,
                 envelopes,
                 slices,
-                now,
+                cluster_time.latest_seconds,
             )
             for kind in KINDS.values()
         }
@@ -127,7 +132,7 @@ class Gateway:
             self._limits,
             envelopes,
             slices,
-            now,
+            cluster_time.latest_seconds,
         )
         self.direct = DirectSubmissions(self._submissions.items())
         self._gauges = FollowedGauges()

@@ -37,6 +37,10 @@ NAMES = [
     "huge-integers",
     "refused-items",
     "large-backlogs",
+    "long-types",
+    "items-of-unclosed-quotes",
+    "unclosed-quotes",
+    "backlogs-of-quotes",
 ]
 
 

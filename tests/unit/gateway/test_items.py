@@ -11,6 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gateway import bodies as bodies_module
+from gateway import items as module
 from gateway.arrays import TooManyElementsError, split_array
 from gateway.batch import MAX_BYTES
 from gateway.bodies import MAX_NAMES, MAX_SUBMISSION_BYTES
@@ -98,6 +100,50 @@ def test_both_ways_of_decoding_an_array_agree(content: bytes) -> None:
     array = b"[%b]" % content
     each = told(lambda: decoder.decode_each(split_array, array, NOW))
     assert told(lambda: decoder.decode_array(array, NOW)) == each
+
+
+MEMBERS = [
+    b'"id":"a"',
+    b'"id":"},{"',
+    b'"id":"},{\\"k"',
+    b'"metrics":{"bytes_sent":1}',
+    b'"metrics":{}',
+    b'"headless":true',
+    b'"name":"}, {"',
+    b'"x":[{},{"k":1}]',
+    b'"x":{"k":{}}',
+    b'"x":"' + 60 * b"x" + b'"',
+    b'"timestamp":' + 40 * b" " + b"1",
+]
+members = st.lists(st.sampled_from(MEMBERS), max_size=20)
+FIRST = b'{"kind":"client","id":"a","metrics":{}'
+REPEATED = FIRST + 20 * b',"metrics":{"bytes_sent":1}' + b"}"
+"""An item with a name that comes again and again: valid JSON, the last value counts."""
+
+
+@given(
+    st.lists(members.map(lambda more: b",".join([FIRST, *more]) + b"}"), max_size=8),
+    st.sampled_from([b",", b" , ", b",\n"]),
+)
+@example([REPEATED], b",")
+@example([REPEATED.replace(b'"metrics"', b'"x"')], b",")
+@example([FIRST + 30 * b',"id":"},{"' + b"}"], b",")
+@example([FIRST + b',"x":[%b]}' % b",".join(60 * [b'{"k":1}'])], b",")
+def test_both_ways_of_decoding_an_array_agree_about_sizes(items: list[bytes], comma: bytes) -> None:
+    """With limits that are small, so that arrays of a few hundred bytes are large."""
+    array = b"[%b]" % comma.join(items)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "MAX_SUBMISSION_BYTES", 200)
+        patch.setattr(module, "_BLOCK", 100)
+        patch.setattr(bodies_module, "MAX_SUBMISSION_BYTES", 200)
+        each = told(lambda: decoder.decode_each(split_array, array, NOW))
+        assert told(lambda: decoder.decode_array(array, NOW)) == each
+
+
+def test_an_item_that_repeats_a_name_is_as_large_as_any_other() -> None:
+    item = FIRST + 8_000 * b',"metrics":{"bytes_sent":1}' + b"}"
+    told_of_it = told(lambda: decoder.decode_array(b"[%b]" % item, NOW))
+    assert told_of_it == [("", None, "is larger than 65536 bytes")]
 
 
 @pytest.mark.parametrize(
