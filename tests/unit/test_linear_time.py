@@ -205,7 +205,8 @@ def sample(body: bytes) -> object:
 class _Handler:
     """Receives requests and does nothing with them."""
 
-    def on_request(self, request: object, /) -> None: ...
+    def on_request(self, request: object, body: bytes | None, /) -> bool:
+        return body is not None
 
     def on_body(self, body: bytes, /) -> None: ...
 
