@@ -135,7 +135,7 @@ class LimitedProtocol(asyncio.Protocol):
         self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._server_state.connections.discard(self)  # type: ignore[arg-type]
+        self._server_state.connections.discard(self)
         self._end_wait_for_reader()
         self._crowd.leave(self)
         self._held.end()

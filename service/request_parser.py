@@ -13,8 +13,8 @@ from typing import NamedTuple, Protocol
 Headers = list[tuple[bytes, bytes]]
 
 HEADER_OVERHEAD = 256
-"""Bytes that each header counts for in addition to its own: Python keeps a short one as objects of
-about 400 bytes."""
+"""Bytes that each header counts for in addition to its own: a short one takes about 250 bytes of
+memory."""
 MAX_REPEATED_HEAD = 2048
 """Longest head, in bytes, that a connection keeps to recognize it when it comes again."""
 MAX_REPEATED_SIZE = 8192

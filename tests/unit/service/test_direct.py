@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gc
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -14,6 +16,7 @@ from service import held
 from service.direct import Exchange, RawHeaders
 from service.http import JSON, build_app, route
 from service.protocol import LimitedProtocol
+from service.request_parser import MAX_STEPS, RequestParser
 from service.requests import RequestMetrics
 from service.rotating import RotatingTokens
 from service.server import serving
@@ -105,6 +108,12 @@ def post(body: bytes = b"hello", *headers: bytes) -> bytes:
 
 
 DIRECT = (200, {"direct": True})
+
+
+def _connections() -> list[LimitedProtocol]:
+    """Connections that are open at the server."""
+    objects = [each for each in gc.get_objects() if isinstance(each, LimitedProtocol)]
+    return [each for each in objects if not each._input_ended]
 
 
 @pytest.mark.parametrize(
@@ -207,9 +216,11 @@ async def test_answers_keep_the_order_of_requests(site: Site, double: Double) ->
         double.answer()
         assert await connection.answer() == DIRECT
         assert await connection.answer() == (200, {"quick": True})
-        # Behind an answer that is owed requests wait as they do in uvicorn, for ASGI.
-        assert await connection.answer() == (200, {"taken": "2"})
-        assert await connection.answer() == (200, {"taken": "3"})
+        for body in (b"2", b"3"):
+            await double.came.acquire()
+            assert double.taken[-1][0] == body
+            double.answer()
+            assert await connection.answer() == DIRECT
 
 
 async def test_a_request_behind_one_that_is_being_answered_waits(
@@ -220,7 +231,7 @@ async def test_a_request_behind_one_that_is_being_answered_waits(
         await site.entered.acquire()
         site.go_on.set()
         assert await connection.answer() == (200, {"slow": True})
-        assert await connection.answer() == (200, {"taken": "behind"})
+        assert await connection.answer() == DIRECT
 
 
 async def test_a_stop_waits_for_a_direct_answer(site: Site, double: Double) -> None:
@@ -289,6 +300,87 @@ async def test_a_fault_is_a_500(
     async with site.connect() as connection:
         await connection.send(post())
         assert await connection.answer() == (500, {"error": "Internal server error"})
+
+
+@pytest.mark.parametrize("first", [b"", GET], ids=["first request", "second request"])
+async def test_a_held_request_without_capacity_for_its_body_is_503(
+    site: Site, first: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held, "WITHIN", 0.02)
+    monkeypatch.setattr("service.unread.MAX_UNREAD", 1)
+    async with site.connect() as connection:
+        if first:
+            await connection.send(first)
+            assert await connection.answer() == (200, {"quick": True})
+        await connection.send(post(b"late")[:-2])
+        status, body = await connection.answer()
+        assert (status, body) == (503, {"error": "Too much is being received: try again"})
+        assert await connection.rest() == b""
+
+
+async def test_a_client_that_does_not_read_is_not_read_either(
+    site: Site, double: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that sends on and reads nothing made a gateway grow by megabytes a second."""
+    pauses = asyncio.Semaphore(0)
+    pause = LimitedProtocol.pause_writing
+
+    def noting(self: LimitedProtocol) -> None:
+        pause(self)
+        pauses.release()
+
+    monkeypatch.setattr(LimitedProtocol, "pause_writing", noting)
+    count = 50_000
+    async with site.connect() as connection:
+        connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        sending = asyncio.create_task(connection.send(post() * count))
+        async with asyncio.timeout(10):
+            await pauses.acquire()
+        taken = -1
+        while taken != len(double.taken):  # until nothing more is taken
+            taken = len(double.taken)
+            await asyncio.sleep(0.2)
+        assert taken < count
+        (protocol,) = _connections()
+        assert protocol.transport.get_write_buffer_size() < 256 * 1024
+        connection.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        for _ in range(count):
+            assert await connection.answer() == DIRECT
+        await sending
+
+
+async def test_many_requests_at_once_leave_time_for_others(site: Site, double: Double) -> None:
+    async with site.connect() as many, site.connect() as other:
+        await other.send(GET)
+        assert await other.answer() == (200, {"quick": True})
+        calls: list[int] = []
+        feed = RequestParser.feed
+
+        def noting(self: RequestParser, data: bytes) -> bool:
+            before = len(double.taken)
+            more = feed(self, data)
+            calls.append(len(double.taken) - before)
+            return more
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(RequestParser, "feed", noting)
+            await many.send(post() * 1_000)
+            for _ in range(1_000):
+                assert await many.answer() == DIRECT
+        assert max(calls) <= MAX_STEPS
+        assert sum(calls) == 1_000
+
+
+async def test_a_begun_header_after_a_direct_answer_has_the_time_of_a_header(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LimitedProtocol, "header_within", 0.4)
+    async with site.connect() as connection:
+        await connection.send(post() + GET[:10])
+        assert await connection.answer() == DIRECT
+        began = time.monotonic()
+        assert await connection.rest() == b""
+        assert time.monotonic() - began < KEEP_ALIVE - 0.5
 
 
 @pytest.mark.parametrize("target", [b"http://x:99999/take", b"x:1"])

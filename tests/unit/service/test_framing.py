@@ -166,7 +166,7 @@ GOOD: dict[str, bytes] = {
     "post": post() + GET,
     "no body": post(body=b"") + GET,
     "chunked": chunked() + GET,
-    "empty lines": b"\r\n\r\n" + GET + b"\r\n" + post() + b"\r\n",
+    "empty lines": b"\r\n" + GET + b"\r\n" + post() + b"\r\n",
     "odd spaces": post(b"X:y", b"Y: \t z \t", b"Z:", b"W: a  b") + GET,
     "the same header twice": post(b"X: 1", b"X: 2") + GET,
     "absolute": GET.replace(b"/quick", b"http://x/quick?y")
@@ -197,6 +197,8 @@ GOOD: dict[str, bytes] = {
 }
 
 BAD: dict[str, bytes] = {
+    "two empty lines": b"\r\n\r\n" + GET,
+    "a long host": GET.replace(b"Host: x", b"Host: " + b"x" * 271),
     "two lengths": post(b"Content-Length: 3"),
     "the same length twice": post(b"Content-Length: 7"),
     "a list of lengths": post().replace(b": 7", b": 7, 7"),
