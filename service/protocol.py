@@ -61,6 +61,9 @@ class LimitedProtocol(asyncio.Protocol):
     between two requests the keep-alive time of the settings comes before it."""
     max_connections = 10_000
     """For one more, the one goes on which nothing has been answered for the longest time."""
+    max_pipelined = 32
+    """Requests in a row that a client may send before it has the response to the one before. The
+    connection ends with the response to the last of them: each client gets its share of the CPU."""
     read_within = 30.0
     """Seconds in which a client must have read what was written, so far that more may be; whoever
     does not is gone, and a connection that waits to be closed is no exception."""
@@ -102,6 +105,8 @@ class LimitedProtocol(asyncio.Protocol):
         self._at_eof = False
         """The client has closed its side; what came before that may not be parsed yet."""
         self._lingers = False
+        self._pipelined = 0
+        """Requests since the client has last waited for a response."""
         self._is_parsing = False
         self._continues = False
         """Whether parsing continues in the next iteration of the event loop."""
@@ -192,7 +197,7 @@ class LimitedProtocol(asyncio.Protocol):
         self._active = None
         if self._stopping or self._input_ended:
             self.finish()
-        if self.transport.is_closing():
+        if self._lingers or self.transport.is_closing():
             return
         self._was_answered = True
         self._parser.is_paused = self.flow.write_paused
@@ -203,12 +208,15 @@ class LimitedProtocol(asyncio.Protocol):
 
     def finish(self) -> None:
         """Close after what was written; input that is still coming is read for a moment."""
-        if self._parser.in_body or self._lingers:
+        if self._parser.in_body or self._pipelined > self.max_pipelined or self._lingers:
             self._linger()
         else:
             self.transport.close()
 
     def on_request(self, request: Request, body: bytes | None) -> bool:
+        self._pipelined += 1
+        if self._pipelined > self.max_pipelined:
+            request = request._replace(keep_alive=False)
         if (
             self._direct is not None
             and request.method == b"POST"
@@ -251,7 +259,7 @@ class LimitedProtocol(asyncio.Protocol):
         default = self._crowd.header_lines(self._server_state.default_headers)
         self.transport.write(response(status, body, headers, default, keep_alive))
         if not keep_alive:
-            self.transport.close()
+            self.finish()
 
     def _parse(self, data: bytes) -> None:
         """Parse what was left and `data`, as far as its requests may begin."""
@@ -288,6 +296,8 @@ class LimitedProtocol(asyncio.Protocol):
         elif self._was_answered:
             self._crowd.join(self)
             self._is_idle = self._parser.is_between
+            if self._is_idle:
+                self._pipelined = 0
             self._countdown.set(
                 self._config.timeout_keep_alive if self._is_idle else self.header_within
             )

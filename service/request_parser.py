@@ -19,9 +19,9 @@ MAX_REPEATED_HEAD = 2048
 """Longest head, in bytes, that a connection keeps to recognize it when it comes again."""
 MAX_REPEATED_SIZE = 8192
 """Largest size of such a head: see Request.size."""
-MAX_STEPS = 64
+MAX_STEPS = 16
 """Requests, or pieces of a body, that one call parses: other connections need the event loop."""
-MAX_CHUNKS = 64
+MAX_CHUNKS = 128
 """Chunks in one piece of a body."""
 MAX_CHUNK_EXTENSION = 1024
 """Bytes of the extensions of one chunk; they are ignored."""
@@ -174,7 +174,7 @@ class RequestParser:
         """Ignore what is not parsed, and what comes from now on."""
         self._rest = b""
         self._step = self._discard
-        self.in_body = False
+        self._keep_alive = self.in_body = False
 
     def _keep(self, rest: bytes) -> None:
         self._rest = rest

@@ -16,12 +16,18 @@ from service import held
 from service.direct import Exchange, RawHeaders
 from service.http import JSON, build_app, route
 from service.protocol import LimitedProtocol
-from service.request_parser import MAX_STEPS, RequestParser
 from service.requests import RequestMetrics
 from service.rotating import RotatingTokens
 from service.server import serving
 from service.settings import HttpSettings
-from tests.unit.service.test_protocol import CHUNKED, GET, KEEP_ALIVE, Site, nothing_is_counted
+from tests.unit.service.test_protocol import (
+    CHUNKED,
+    GET,
+    KEEP_ALIVE,
+    Site,
+    nothing_is_counted,
+    until,
+)
 from tobogganing.local.ports import free_ports
 
 
@@ -330,45 +336,40 @@ async def test_a_client_that_does_not_read_is_not_read_either(
         pauses.release()
 
     monkeypatch.setattr(LimitedProtocol, "pause_writing", noting)
-    count = 50_000
     async with site.connect() as connection:
         connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        sending = asyncio.create_task(connection.send(post() * count))
-        async with asyncio.timeout(10):
-            await pauses.acquire()
-        taken = -1
-        while taken != len(double.taken):  # until nothing more is taken
-            taken = len(double.taken)
-            await asyncio.sleep(0.2)
-        assert taken < count
+        sent = 0
+        while pauses.locked():
+            await connection.send(post() * 20)
+            sent += 20
+            await until(lambda n=sent: len(double.taken) >= n or not pauses.locked())  # type: ignore[misc]
         (protocol,) = _connections()
-        assert protocol.transport.get_write_buffer_size() < 256 * 1024
+        for _ in range(20):
+            await connection.send(post() * 20)
+            sent += 20
+        await until(lambda: protocol.flow.read_paused)
+        assert len(double.taken) < sent
+        assert protocol.transport.get_write_buffer_size() < 128 * 1024
         connection.writer.transport.resume_reading()  # type: ignore[attr-defined]
-        for _ in range(count):
+        for _ in range(len(double.taken)):
             assert await connection.answer() == DIRECT
-        await sending
+        await until(lambda: not protocol.flow.read_paused)
 
 
-async def test_many_requests_at_once_leave_time_for_others(site: Site, double: Double) -> None:
-    async with site.connect() as many, site.connect() as other:
-        await other.send(GET)
-        assert await other.answer() == (200, {"quick": True})
-        calls: list[int] = []
-        feed = RequestParser.feed
-
-        def noting(self: RequestParser, data: bytes) -> bool:
-            before = len(double.taken)
-            more = feed(self, data)
-            calls.append(len(double.taken) - before)
-            return more
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(RequestParser, "feed", noting)
-            await many.send(post() * 1_000)
-            for _ in range(1_000):
-                assert await many.answer() == DIRECT
-        assert max(calls) <= MAX_STEPS
-        assert sum(calls) == 1_000
+async def test_requests_in_a_row_are_limited(site: Site, double: Double) -> None:
+    """A client that does not wait for responses gets 33 of them, and may come again."""
+    count = LimitedProtocol.max_pipelined + 1
+    for last in (b"", b"x"):
+        async with site.connect() as connection:
+            await connection.send(post() * 5_000 + last)
+            for _ in range(count):
+                assert await connection.answer() == DIRECT
+            assert await connection.rest() == b""
+    async with site.connect() as connection:
+        for _ in range(3):
+            await connection.send(post() * (count - 1))
+            for _ in range(count - 1):
+                assert await connection.answer() == DIRECT
 
 
 async def test_a_begun_header_after_a_direct_answer_has_the_time_of_a_header(
