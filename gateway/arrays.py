@@ -5,7 +5,6 @@ of an array is valid once it is closed, it ends where an element ends. So a bloc
 element probably ends, and decoding the block proves it.
 """
 
-import functools
 import itertools
 import re
 from collections import deque
@@ -37,6 +36,16 @@ _BEGIN = re.compile(rb"[ \t\r\n]*+\[")
 _BETWEEN_OBJECTS = re.compile(rb"\}[ \t\r\n]*+(,)[ \t\r\n]*+\{")
 
 _list = JsonDecoder(list[Raw])
+_bounded: JsonDecoder[Any] = JsonDecoder(
+    msgspec.defstruct(
+        "Elements",
+        [(f"element{place}", Raw, None) for place in range(MAX_ELEMENTS + 1)],
+        array_like=True,
+        gc=False,
+    )
+)
+"""Keeps one element more than are allowed, and skips the rest: a list would have an object of 60
+bytes for every `1,` of a body. It takes 20 ms to make, so it is made at the start."""
 
 
 class TooManyElementsError(ValueError):
@@ -127,7 +136,7 @@ def _decode(array: bytes) -> Sequence[Raw]:
     if len(array) <= _SMALL:
         elements: Sequence[Raw] = _list.decode(array)
         return elements
-    fields = astuple(_bounded().decode(array))
+    fields = astuple(_bounded.decode(array))
     return list(itertools.takewhile(lambda element: element is not None, fields))
 
 
@@ -137,13 +146,3 @@ def _decode_valid(array: bytes) -> Sequence[Raw]:
         return _decode(array)
     except BodyError:
         return ()
-
-
-@functools.cache
-def _bounded() -> JsonDecoder[Any]:
-    """Decoder of an array that keeps one element more than are allowed, and skips the rest.
-
-    A list would have an object of 60 bytes for every `1,` of a body.
-    """
-    fields = [(f"element{place}", Raw, None) for place in range(MAX_ELEMENTS + 1)]
-    return JsonDecoder(msgspec.defstruct("Elements", fields, array_like=True, gc=False))

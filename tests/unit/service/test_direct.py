@@ -140,6 +140,19 @@ async def test_every_response_of_the_application_says_whose_it_is(
     assert (b"\r\ntobogganing-service: manager\r\n" in head) is has_it
 
 
+async def test_a_header_that_came_with_an_answered_request_has_the_time_of_a_header(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not the time of an idle connection, which is much longer."""
+    monkeypatch.setattr(LimitedProtocol, "header_within", KEEP_ALIVE / 4)
+    async with site.connect() as connection:
+        began = time.monotonic()
+        await connection.send(post() + b"GET /qui")
+        assert await connection.answer() == DIRECT
+        assert await connection.rest() == b""
+        assert time.monotonic() - began < KEEP_ALIVE
+
+
 async def test_a_whole_request_is_answered_directly(site: Site, double: Double) -> None:
     async with site.connect() as connection:
         for body in (b"hello", b"", b"x" * 60_000):

@@ -163,6 +163,8 @@ def one_chunk(*offer: bytes) -> bytes:
 
 GOOD: dict[str, bytes] = {
     "get": GET + GET,
+    "the same head again": post() + post(body=b'{"b":2}') + post(),
+    "the same head again after another": chunked() + chunked() + GET + chunked() + GET,
     "post": post() + GET,
     "no body": post(body=b"") + GET,
     "chunked": chunked() + GET,
