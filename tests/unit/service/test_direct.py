@@ -385,18 +385,6 @@ async def test_requests_in_a_row_are_limited(site: Site, double: Double) -> None
                 assert await connection.answer() == DIRECT
 
 
-async def test_a_begun_header_after_a_direct_answer_has_the_time_of_a_header(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(LimitedProtocol, "header_within", 0.4)
-    async with site.connect() as connection:
-        await connection.send(post() + GET[:10])
-        assert await connection.answer() == DIRECT
-        began = time.monotonic()
-        assert await connection.rest() == b""
-        assert time.monotonic() - began < KEEP_ALIVE - 0.5
-
-
 @pytest.mark.parametrize("target", [b"http://x:99999/take", b"x:1"])
 async def test_a_target_that_is_none_is_refused_before_its_body_comes(
     site: Site, target: bytes

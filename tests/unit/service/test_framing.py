@@ -350,6 +350,7 @@ def test_the_reference_is_strict() -> None:
         *("HTTP/1.2", "HTTP/2.0", "HTTP/2", "a method in lower case", "CONNECT"),
         *("CONNECT of a path", "a host with a path", "a host with a user", "two hosts in one"),
         *("a target with a user", "a target without a scheme"),
+        *("two empty lines", "a long host"),
     }
     for name, data in BAD.items():
         assert (reference(data) == []) == (name not in lenient), name
