@@ -76,6 +76,9 @@ class LimitedProtocol(asyncio.Protocol):
     request. If unread input is left, the system resets the connection, and the client may lose the
     response."""
 
+    linger_bytes = 1024 * 1024
+    """Bytes of input that are ignored in that time at most."""
+
     transport: asyncio.Transport
     flow: FlowControl
 
@@ -105,6 +108,8 @@ class LimitedProtocol(asyncio.Protocol):
         self._at_eof = False
         """The client has closed its side; what came before that may not be parsed yet."""
         self._lingers = False
+        self._ignored = 0
+        """Bytes that have come since the connection lingers."""
         self._pipelined = 0
         """Requests since the client has last waited for a response."""
         self._is_parsing = False
@@ -171,6 +176,10 @@ class LimitedProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if not self._input_ended:
             self._parse(data)
+        elif self._lingers:
+            self._ignored += len(data)
+            if self._ignored > self.linger_bytes:
+                self.transport.close()
 
     def eof_received(self) -> bool:
         """Answer what has come whole; its sender sends nothing more, but may read."""
