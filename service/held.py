@@ -14,7 +14,7 @@ from service.request_parser import Request
 MAX_BODY = 64 * 1024
 """Longest body, in bytes."""
 MAX_HELD = 16 * 1024 * 1024
-"""Bytes that the bodies of all requests which are held may come to."""
+"""Bytes that all requests which are held may come to, heads and bodies."""
 WITHIN = 0.25
 """Seconds after which a request that is held and still not whole is no longer waited for."""
 
@@ -35,7 +35,7 @@ def is_plain(request: Request) -> bool:
 class Held:
     """The one request that a connection may hold."""
 
-    __slots__ = ("_crowd", "_loop", "_pieces", "_release", "_size", "_timer", "is_there")
+    __slots__ = ("_crowd", "_loop", "_pieces", "_release", "_size", "_timer", "request")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, crowd: Crowd, release: Callable[[], None]
@@ -46,16 +46,16 @@ class Held:
         self._timer: asyncio.TimerHandle | None = None
         self._pieces: list[bytes] = []
         self._size = 0
-        """Length of the body, as it was announced."""
-        self.is_there = False
+        """Bytes that the request counts for when it is complete."""
+        self.request: Request | None = None
 
     def take(self, request: Request) -> bool:
         """Hold a plain request from its header on; False: there is no room for it."""
-        size = request.length
-        assert size is not None
+        assert request.length is not None
+        size = request.length + request.size
         if size > MAX_HELD - self._crowd.held_bytes:
             return False
-        self.is_there = True
+        self.request = request
         self._size = size
         self._crowd.held_bytes += size
         return True
@@ -63,6 +63,11 @@ class Held:
     def add(self, piece: bytes) -> None:
         """Keep what has come of the body."""
         self._pieces.append(piece)
+
+    @property
+    def received(self) -> int:
+        """Bytes that have come of the body."""
+        return sum(map(len, self._pieces))
 
     def body(self) -> bytes:
         """All that has come of the body."""
@@ -77,7 +82,7 @@ class Held:
     def end(self) -> list[bytes]:
         """Hold it no more; return the pieces of its body."""
         pieces, self._pieces = self._pieces, []
-        self.is_there = False
+        self.request = None
         self._crowd.held_bytes -= self._size
         self._size = 0
         if self._timer is not None:

@@ -12,10 +12,17 @@ from typing import NamedTuple, Protocol
 
 Headers = list[tuple[bytes, bytes]]
 
-HEADER_OVERHEAD = 32
-"""Bytes that each header counts for in addition to its own: it costs memory, however short."""
+HEADER_OVERHEAD = 256
+"""Bytes that each header counts for in addition to its own: a short one takes about 250 bytes of
+memory."""
 MAX_REPEATED_HEAD = 2048
-"""Bytes of the longest head that a connection keeps to recognize it when it comes again."""
+"""Longest head, in bytes, that a connection keeps to recognize it when it comes again."""
+MAX_REPEATED_SIZE = 8192
+"""Largest size of such a head: see Request.size."""
+MAX_STEPS = 16
+"""Requests, or pieces of a body, that one call parses: other connections need the event loop."""
+MAX_CHUNKS = 128
+"""Chunks in one piece of a body."""
 MAX_CHUNK_EXTENSION = 1024
 """Bytes of the extensions of one chunk; they are ignored."""
 
@@ -29,7 +36,8 @@ _FIELD = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")
 _BEGINNING = re.compile(
     rb"[A-Z-]{0,20}+(?: [!\"$-~]*+(?: [HTP/1.0]*+(?:\r(?:\n(?:[^ \t].*+)?)?)?)?)?|\r", re.S
 )
-"""What a header that is not yet whole may be: what can never become one is refused at once."""
+"""What the first segment of a head may be, where it is incomplete: other bytes are refused at once.
+Later segments are checked when the head is complete."""
 _TRAILERS = re.compile(rb"%b\r\n" % _FIELD_LINES)
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[\t -~\x80-\xff]{0,%d}+)?\r\n" % MAX_CHUNK_EXTENSION)
 _MAX_CHUNK_LINE = 16 + 1 + MAX_CHUNK_EXTENSION + 2
@@ -41,6 +49,8 @@ _HOST = re.compile(rb"(?:%b)?" % _AUTHORITY)
 _ABSOLUTE = re.compile(rb"(?i:https?)://%b(?![^/?])" % _AUTHORITY)
 _ONCE = (b"host", b"content-length", b"transfer-encoding")
 MAX_LENGTH_DIGITS = 18
+MAX_HOST = 270
+"""Bytes of the longest Host header: a domain name has 253 at most."""
 _SLASH = ord("/")
 _new = tuple.__new__
 
@@ -73,6 +83,11 @@ class Request(NamedTuple):
     """Whether another request may follow on the connection."""
     lines: bytes
     """The headers as they were sent."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory that the head counts for."""
+        return _size(self.target, self.lines)
 
     def headers(self) -> Headers:
         """Headers in the order in which they were sent, with their names in lower case."""
@@ -114,34 +129,61 @@ class RequestParser:
         self._keep_alive = True
         self.in_body = False
         """Whether a request has begun whose body is still to come."""
+        self.is_paused = False
+        """Whether no further request may begin; the handler sets this. A body is still parsed."""
 
     @property
     def is_between(self) -> bool:
         """Whether nothing of another request has come."""
         return not (self.in_body or self._rest)
 
-    def feed(self, data: bytes) -> None:
-        """Parse what has come.
+    @property
+    def unparsed(self) -> int:
+        """Bytes that have come and are not parsed."""
+        return len(self._rest)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether bytes of another request have come that are not parsed because of `is_paused`."""
+        return self.is_paused and not self.in_body and bool(self._rest)
+
+    def feed(self, data: bytes) -> bool:
+        """Parse what was left, and `data`.
+
+        Return whether more can be parsed at once: one call takes MAX_STEPS steps at most.
 
         Raises:
-            RequestError: it is no request. Nothing may be fed after that.
+            RequestError: it is not a valid request. Nothing may be fed after that.
         """
         if self._rest:
             data = self._rest + data
             self._rest = b""
-        at, end = 0, len(data)
+        at, end, steps = 0, len(data), 0
         while at < end:
             began, at = at, self._step(data, at)
             if at == began:
                 self._keep(data[at:] if at else data)
-                return
+                return False
+            steps += 1
+            if steps == MAX_STEPS:
+                self._rest = data[at:]
+                return at < end
+        return False
+
+    def discard(self) -> None:
+        """Ignore what is not parsed, and what comes from now on."""
+        self._rest = b""
+        self._step = self._discard
+        self._keep_alive = self.in_body = False
 
     def _keep(self, rest: bytes) -> None:
-        if len(rest) > self._max_head:
-            raise _too_large(self._max_head)
         self._rest = rest
+        if len(rest) > self._max_head and not self.is_waiting:
+            raise _too_large(self._max_head)
 
     def _read_head(self, data: bytes, at: int) -> int:
+        if self.is_paused:
+            return at
         # A client repeats its head, and the meaning of a head depends on nothing but its bytes.
         if data.startswith(self._head, at) and self._request is not None:
             request, end = self._request, at + len(self._head)
@@ -150,14 +192,15 @@ class RequestParser:
             if match is None:
                 if data.startswith(b"\r\n", at):
                     self._searched = 0
-                    return at + 2  # an empty line before a request is ignored (RFC 9112, 2.2)
+                    self._step = self._read_head_after_line
+                    return at + 2
                 match = self._find_head(data, at)
                 if match is None:
                     return at
             method, target, minor, lines = match.groups()
             request = _request(method, target, minor, lines, self._max_head)
             end = match.end()
-            if end - at <= MAX_REPEATED_HEAD:
+            if end - at <= MAX_REPEATED_HEAD and request.size <= MAX_REPEATED_SIZE:
                 self._head, self._request = match[0], request
         self._searched = 0
         self._keep_alive = request.keep_alive
@@ -180,6 +223,13 @@ class RequestParser:
             self._handler.on_request(request, None)
             self.in_body = True
         return end
+
+    def _read_head_after_line(self, data: bytes, at: int) -> int:
+        """One empty line before a request is ignored (RFC 9112, 2.2), a second one is refused."""
+        if data.startswith(b"\r", at):
+            raise _bad_request()
+        self._step = self._read_head
+        return self._read_head(data, at)
 
     def _find_head(self, data: bytes, at: int) -> re.Match[bytes] | None:
         """Return the head of a request, None where it has not come whole.
@@ -207,9 +257,9 @@ class RequestParser:
         return at + len(body)
 
     def _read_chunks(self, data: bytes, at: int) -> int:
-        """Read chunks as far as they have come; their data is handed on in one piece."""
-        pieces = []
-        while at < len(data):
+        """Read chunks as far as they have come, MAX_CHUNKS at most, into one piece of the body."""
+        pieces: list[bytes] = []
+        while at < len(data) and len(pieces) < MAX_CHUNKS:
             if self._left:
                 piece = data[at : at + self._left]
                 pieces.append(piece)
@@ -273,11 +323,11 @@ def _request(method: bytes, target: bytes, minor: bytes, lines: bytes, max_head:
     Raises:
         RequestError: it is larger than `max_head`, or is ambiguous or unknown in what counts.
     """
-    count = lines.count(b"\r\n")
-    if len(lines) + len(target) + HEADER_OVERHEAD * count > max_head:
+    if _size(target, lines) > max_head:
         raise _too_large(max_head)
     fields = dict(_headers(lines))
-    if len(fields) != count:
+    is_single = len(fields) == lines.count(b"\r\n")
+    if not is_single:
         _require_single(lines)
     version, keep_alive = ("1.1", True) if minor == b"1" else ("1.0", False)
     if b"connection" in fields and b"close" in _tokens(lines, b"connection"):
@@ -286,7 +336,7 @@ def _request(method: bytes, target: bytes, minor: bytes, lines: bytes, max_head:
     if host is None:
         if minor == b"1":
             raise RequestError(400, "A request of HTTP/1.1 needs a Host header")
-    elif not _is_host(host):
+    elif len(host) > MAX_HOST or not _is_host(host):
         raise RequestError(400, "The Host header is not valid")
     length: int | None = None
     if b"transfer-encoding" in fields:
@@ -298,9 +348,12 @@ def _request(method: bytes, target: bytes, minor: bytes, lines: bytes, max_head:
         length = int(digits)
     if target[0] != _SLASH:
         target = _origin_form(target, method)
-    is_single = len(fields) == count
     # Without the check of its arguments, which would take a tenth of the time.
     return _new(Request, (method, target, version, fields, is_single, length, keep_alive, lines))
+
+
+def _size(target: bytes, lines: bytes) -> int:
+    return len(target) + len(lines) + HEADER_OVERHEAD * lines.count(b"\r\n")
 
 
 def _too_large(max_head: int) -> RequestError:

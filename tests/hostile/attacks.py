@@ -110,6 +110,31 @@ async def _pipelined(writer: asyncio.StreamWriter, victim: Victim) -> None:
         await _write(writer, b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n" * 5_000)
 
 
+async def _direct(writer: asyncio.StreamWriter, victim: Victim) -> None:
+    """Posts what is answered at once, without ASGI."""
+    request = _head(victim.path, victim.key, b"Content-Length: 2") + b"{}"
+    while True:
+        await _write(writer, request * 1_000)
+
+
+async def _kept_headers(writer: asyncio.StreamWriter, victim: Victim) -> None:
+    """Leaves a large header that was answered, and a part of another one."""
+    large = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 60_000
+    await _write(writer, large + b"\r\n\r\n" + large)
+    await writer.wait_closed()
+
+
+async def _empty_lines(writer: asyncio.StreamWriter, victim: Victim) -> None:
+    while True:
+        await _write(writer, b"\r\n" * 100_000)
+
+
+async def _tiny_chunks(writer: asyncio.StreamWriter, victim: Victim) -> None:
+    await _write(writer, _head("/api/v1/metrics", victim.relay_key, b"Transfer-Encoding: chunked"))
+    while True:
+        await _write(writer, b"1\r\n \r\n" * 40_000)
+
+
 async def _endless_chunks(writer: asyncio.StreamWriter, victim: Victim) -> None:
     await _write(writer, _head(victim.path, victim.key, b"Transfer-Encoding: chunked"))
     chunk = b"4000\r\n" + b" " * 0x4000 + b"\r\n"
@@ -210,6 +235,10 @@ def attacks() -> Iterator[tuple[str, Attack]]:
     yield "huge-headers", Attack(50, _huge_header)
     yield "pipelined", Attack(20, _pipelined)
     yield "pipelined-unread", Attack(200, _pipelined, reads=False)
+    yield "direct-unread", Attack(20, _direct, reads=False)
+    yield "kept-headers", Attack(4_000, _kept_headers)
+    yield "empty-lines", Attack(20, _empty_lines)
+    yield "tiny-chunks", Attack(4, _tiny_chunks)
     yield "endless-chunks", Attack(20, _endless_chunks)
     yield "many-headers", Attack(20, _many_headers)
     yield "long-tokens", Attack(20, _long_tokens)
