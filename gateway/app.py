@@ -137,6 +137,8 @@ class Gateway:
         self.direct = DirectSubmissions(self._submissions.items())
         self._gauges = FollowedGauges()
         self._gauges.follow(self.metrics.waiting, lambda: self._publisher.waiting)
+        self._stopped = StoppedPartitions(settings, self._publisher)
+        self._gauges.follow(self.metrics.stops_refused, lambda: self._stopped.is_refused)
         self._capacity.show(self._gauges, self.metrics)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -189,6 +191,8 @@ class Gateway:
             reasons.append("registry")
         elif self._keys.signer() is None:
             reasons.append("signing key")
+        if self._stopped.was_never_allowed:
+            reasons.append("permission to describe the processors' group")
         return reasons
 
     def _is_silent(self) -> bool:
@@ -200,7 +204,7 @@ class Gateway:
             vital(self._follow(), "registry"),
             vital(self._publisher.run(), "publisher"),
             vital(self._gauges.run(), "gauges"),
-            vital(StoppedPartitions(self._settings, self._publisher).run(), "stopped partitions"),
+            vital(self._stopped.run(), "stopped partitions"),
         ]
         return self
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from contract.row import LedgerRow, RowError, RowVersionError, decode_entity_row
+from processor.source_history import Same
 from service.kafka import topics_of
 from service.reader import TopicEnds
 from service.settings import KafkaSettings
 from tobogganing.backups.file import VERSION, BackupWriter, End, Heading
 from tobogganing.backups.known import KnownRegistry, KnownRows
+from tobogganing.backups.source import compare_with_source
 from tobogganing.local.errors import LocalError
 from tobogganing.local.progress import Progress, counted
 
@@ -28,8 +30,7 @@ class Taken:
         self.unreadable = {"records": 0, "rows": 0}
         self.ledger = dict.fromkeys(COUNTS, 0)
         """What had become of all submissions, of all partitions."""
-        self.covered: dict[int, int] = {}
-        """Kafka's offset after the last record that each ledger covers."""
+        self.ledgers: dict[int, LedgerRow] = {}
 
     def count(self, ledger: LedgerRow) -> None:
         for name in COUNTS:
@@ -88,14 +89,25 @@ async def take(settings: KafkaSettings, file: Path, *, rows: bool, drained: floa
                         progress.add(1)
             if ends and await source.ends() != ends:
                 raise LocalError("a gateway still writes: stop all of them, and try again")
-            for partition, end in ends.items():
-                if taken.covered.get(partition, end) > end:
-                    raise LocalError(
-                        f"the ledger of partition {partition} covers more than Kafka has: the "
-                        "topic went back, and a processor must compare them first"
-                    )
+            if ends and taken.ledgers:
+                await _require_same_source(settings, taken.ledgers)
             taken.end = writer.end()
     return taken
+
+
+async def _require_same_source(settings: KafkaSettings, ledgers: dict[int, LedgerRow]) -> None:
+    """Make sure that the ledgers were made from the topic as it is.
+
+    Raises:
+        LocalError: one may cover records that the topic does not have.
+        KafkaError: Kafka does not respond.
+    """
+    for partition, (_, verdict) in (await compare_with_source(settings, ledgers)).items():
+        if not isinstance(verdict, Same):
+            raise LocalError(
+                f"partition {partition}: {verdict.reason}: a processor must compare them first "
+                "(`tobogganing history show`)"
+            )
 
 
 async def _rows(
@@ -119,7 +131,7 @@ async def _rows(
             await asyncio.sleep(POLL)
             await known.read()
     taken.count(state.ledger)
-    taken.covered[partition] = state.ledger.next_offset
+    taken.ledgers[partition] = state.ledger
     for key, value in state.rows.items():
         try:
             decode_entity_row(value)
