@@ -217,9 +217,8 @@ class Processor:
             ends = await self.app.consumer.highwaters(*(TP(topic, p) for p in partitions))
         return {tp.partition: end for tp, end in ends.items()}
 
-    async def _announce_stopped(self, partition: int, offset: int, reason: str) -> None:
-        tp = TP(self.topics.submissions.name, partition)
-        await self.app.consumer.commit_stopped(tp, offset, reason)
+    def _announce_stopped(self, partition: int, offset: int, reason: str) -> None:
+        self.app.consumer.wanted.stop(TP(self.topics.submissions.name, partition), offset, reason)
 
     async def _source_beginnings(self, partitions: list[int]) -> dict[int, int]:
         tps = [TP(self.topics.submissions.name, partition) for partition in partitions]
