@@ -5,7 +5,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta
 
-from contract.history import MAX_HISTORIES, History, SourceMark
+from contract.history import MAX_HISTORIES, NOT_A_RECORD, History, SourceMark
 from contract.position import BEFORE_ALL, Position
 
 ROW_VERSION = 1
@@ -51,7 +51,7 @@ class LedgerRow(msgspec.Struct):
 
     read = applied + stale + late + dead_lettered, always; `lost` counts records that Kafka
     dropped before they were read. `offset` is logical (contract.history) and itself included.
-    `mark` identifies the last record that was counted, None where an older version counted it;
+    `mark` identifies the last offset that was counted or skipped, None where an older version did;
     `newest` is the newest append time of all that were. `histories` are the newest after the first
     one, `parted` is how many there were.
     """
@@ -93,6 +93,15 @@ class LedgerRow(msgspec.Struct):
             if history.appended is None or appended < history.appended:
                 begun = msgspec.structs.replace(history, appended=appended)
                 self.histories = (*self.histories[:-1], begun)
+
+    def skip_to(self, start: int, lost: int, epoch: int, topic: str) -> None:
+        """Let Kafka's offset `start` be the next one: nothing is left to read before it.
+
+        `lost` records before it were deleted unread. `epoch` is that of the partition's leader.
+        """
+        self.offset = start - 1 + self.shift
+        self.lost += lost
+        self.mark = SourceMark(start - 1, epoch, NOT_A_RECORD, topic)
 
     def begin_history(self, start: int, epoch: int, topic: str) -> None:
         """Let the record at Kafka's offset `start` be the next one, in a history of its own.

@@ -111,7 +111,10 @@ class LedgerConsumer(driver.Consumer):
         """What the group's commits should say."""
         return WantedCommits()
 
-    @driver.Consumer.task
+    async def on_start(self) -> None:
+        await super().on_start()
+        self.add_future(self._commit_wanted())
+
     async def _commit_wanted(self) -> None:
         """Repeat commits that did not succeed, and make those that nobody waits for."""
         while not self.should_stop:

@@ -64,7 +64,7 @@ def begin(partition: int, at: str) -> None:
 
 
 async def _compare(settings: "KafkaSettings") -> list[dict[str, Any]]:
-    from processor.source_check import collect
+    from processor.source_evidence import collect
     from processor.source_history import judge
     from service.kafka import topics_of
     from service.source_reader import SourceReader
@@ -98,7 +98,7 @@ async def _begin(settings: "KafkaSettings", partition: int, at: str) -> tuple[in
     from contract.row import encode_row, ledger_key, ledger_version
     from processor.batch import NO_HEADERS
     from processor.changelog import Writer
-    from processor.source_check import collect
+    from processor.source_evidence import collect
     from processor.source_history import Uncertain, judge
     from service.kafka import topics_of
     from service.source_reader import SourceReader
