@@ -49,7 +49,7 @@ async def settings(three_brokers: Cluster, topic_prefix: str) -> KafkaSettings:
                     topics.submissions.name,
                     -1,
                     -1,
-                    replica_assignments={0: [3], 1: [1, 2, 3]},
+                    replica_assignments={0: [3], 1: [1, 2]},
                     topic_configs=topics.submissions.settings | {"min.insync.replicas": "1"},
                 )
             ]
