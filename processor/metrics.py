@@ -131,5 +131,5 @@ class StoppedCollector(Collector):
         for partition, state in sorted(self._store.partitions.items()):
             family.add_metric([str(partition), "dead_letters"], partition in stopped)
             family.add_metric([str(partition), "ledger"], state.fault is not None)
-            family.add_metric([str(partition), "source"], state.is_held)
+            family.add_metric([str(partition), "source"], state.source_fault is not None)
         yield family
