@@ -13,7 +13,7 @@ from processor.anomaly_log import AnomalyLog
 from processor.changelog import Writer
 from processor.consumer import LedgerTransport
 from processor.faust_compat import consumer_loop, kafka_consumer
-from processor.fencing import NameGuard, client_id, instance_id
+from processor.fencing import NameGuard, instance_id
 from processor.gap_skipper import GapSkipper
 from processor.heartbeat import Heartbeat
 from processor.holes import Ahead
@@ -270,7 +270,6 @@ def faust_app(settings: ProcessorSettings) -> faust.App:
         consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
         producer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
         consumer_group_instance_id=instance_id(settings),
-        broker_client_id=client_id(settings),
         broker_session_timeout=SESSION,
         broker_heartbeat_interval=HEARTBEAT_INTERVAL,
         broker_rebalance_timeout=REBALANCE_TIMEOUT,

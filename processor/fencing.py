@@ -6,20 +6,24 @@ the two would fence each other for ever. Kafka says FENCED_INSTANCE_ID (KIP-345)
 names the instance, and UNKNOWN_MEMBER_ID where it does not, as aiokafka's heartbeats do not.
 """
 
-import uuid
+import asyncio
+import contextlib
+from collections.abc import Collection
 from typing import Any, ClassVar
 
 import structlog
 from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.protocol.group import HeartbeatRequest
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
 
 from processor.settings import ProcessorSettings
-from service.aiokafka_compat import FencedInstanceIdError, watch_responses
+from service.aiokafka_compat import FencedInstanceIdError, Send, wrap_requests
 from service.kafka import administration
 from service.settings import SettingsError
 from service.tasks import misconfigured
 
+JOIN_TIMEOUT = 10.0
+"""Seconds that a join of this worker's own gets to say which member it is now."""
 UUID_LENGTH = len("-00000000-0000-0000-0000-000000000000")
 
 log = structlog.get_logger(__name__)
@@ -36,7 +40,7 @@ class NameGuard:
 
     async def warn_of_predecessor(self, admin: AIOKafkaAdminClient) -> None:
         """Say at the start that the group has a member of this name: killed, or still running."""
-        if host := await self._host_of_another(admin, ""):
+        if host := await self._host_of_another(admin, ()):
             log.warning(
                 "a worker of this name is in the group, and this one takes its place: if that one "
                 "still runs, it ends; give each its own WORKER_NAME",
@@ -46,24 +50,52 @@ class NameGuard:
 
     def watch(self, coordinator: Any) -> None:
         """Check each response that aiokafka's coordinator gets."""
+        wrap_requests(coordinator, lambda send: self._watched(coordinator, send))
 
-        async def check(request: Any, member: str, response: Any) -> None:
+    def _watched(self, coordinator: Any, send: Send) -> Send:
+        own: set[str] = set()
+        """Each member that this worker has been: after a freeze, a response to the one before it
+        may come when the group has it under a new id already."""
+        joined = asyncio.Event()
+        joined.set()
+
+        async def watched(request: Any) -> Any:
+            member = coordinator.member_id
+            is_join = isinstance(request, JoinGroupRequest)
+            if is_join:
+                joined.clear()
+            try:
+                response = await send(request)
+            finally:
+                if is_join:
+                    joined.set()
+            own.update((member, coordinator.member_id))
+            if is_join:
+                own.add(response.member_id)
             code = getattr(response, "error_code", 0)
-            if code == self.FENCED:
-                self._end(await self._ask(member) or "a host that Kafka did not name")
-            elif code == self.UNKNOWN and isinstance(request, HeartbeatRequest):
-                await self._end_if_replaced(member)
+            if code == self.FENCED and member == coordinator.member_id:
+                self._end(await self._ask(own) or "a host that Kafka did not name")
+            elif code == self.FENCED or (
+                code == self.UNKNOWN and isinstance(request, HeartbeatRequest)
+            ):
+                await self._end_if_replaced(own, joined)
+            return response
 
-        watch_responses(coordinator, check)
+        return watched
 
-    async def _end_if_replaced(self, member: str) -> None:
-        if host := await self._ask(member):
+    async def _end_if_replaced(self, own: Collection[str], joined: asyncio.Event) -> None:
+        if not await self._ask(own):
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(JOIN_TIMEOUT):
+                await joined.wait()  # the group may have let this worker join, and not said so yet
+        if host := await self._ask(own):
             self._end(host)
 
-    async def _ask(self, member: str) -> str:
+    async def _ask(self, own: Collection[str]) -> str:
         try:
             async with administration(self._settings) as admin:
-                return await self._host_of_another(admin, member)
+                return await self._host_of_another(admin, own)
         except (errors.KafkaError, OSError):
             return ""
 
@@ -78,11 +110,10 @@ class NameGuard:
             "this worker was replaced",
         )
 
-    async def _host_of_another(self, admin: AIOKafkaAdminClient, member: str) -> str:
-        """Where a member of our name is that is another process; empty if there is none.
+    async def _host_of_another(self, admin: AIOKafkaAdminClient, own: Collection[str]) -> str:
+        """Where a member of our name is that has none of our `own` ids; empty if there is none.
 
-        Kafka begins a static member's id with its instance id. A member with our client id is this
-        process: it may have joined again since its id was `member`.
+        Kafka begins a static member's id with its instance id.
         """
         instance = instance_id(self._settings)
         (response,) = await admin.describe_consumer_groups([self._settings.group])
@@ -91,18 +122,9 @@ class NameGuard:
             raise errors.for_code(group["error_code"])()
         for each in group["members"]:
             id = each["member_id"]
-            is_other = id != member and each["client_id"] != client_id(self._settings)
-            if is_other and id[:-UUID_LENGTH] == instance:
+            if id not in own and id[:-UUID_LENGTH] == instance:
                 return str(each["client_host"]).lstrip("/")
         return ""
-
-
-_PROCESS = uuid.uuid4().hex[:12]
-
-
-def client_id(settings: ProcessorSettings) -> str:
-    """What this process calls itself to Kafka: no other one has the same, of whatever name."""
-    return f"{instance_id(settings)}-{_PROCESS}"
 
 
 def instance_id(settings: ProcessorSettings) -> str:

@@ -44,20 +44,13 @@ def wrap_heartbeat(
     coordinator._do_heartbeat = wrap(coordinator._do_heartbeat)
 
 
-def watch_responses(coordinator: Any, check: Callable[[Any, str, Any], Awaitable[None]]) -> None:
-    """Call `check` with each request of a coordinator, its member id then, and the response.
+Send = Callable[[Any], Awaitable[Any]]
+"""Sends a request; returns its response."""
 
-    `test_fencing.py`.
-    """
-    send = coordinator._send_req
 
-    async def watched(request: Any) -> Any:
-        member = coordinator.member_id
-        response = await send(request)
-        await check(request, member, response)
-        return response
-
-    coordinator._send_req = watched
+def wrap_requests(coordinator: Any, wrap: Callable[[Send], Send]) -> None:
+    """Replace how a coordinator sends its requests. `test_fencing.py`, `test_name_guard.py`."""
+    coordinator._send_req = wrap(coordinator._send_req)
 
 
 class EndedTask(NamedTuple):

@@ -3,7 +3,7 @@
 from importlib.metadata import version
 
 import pytest
-from aiokafka.errors import UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from service.kafka import topics_of
 from service.kafka_compat import EpochEnd, leader_epoch, tag_leader_epochs
@@ -16,7 +16,10 @@ def test_the_version_that_it_was_written_for() -> None:
     assert version("aiokafka") == "0.14.0"
 
 
-async def test_topic_ids_epochs_and_tags(settings: KafkaSettings, frames: FrameWriter) -> None:
+async def test_topic_ids_epochs_and_tags(
+    settings: KafkaSettings, frames: FrameWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.source_reader.PATIENCE", 0.5)
     tag_leader_epochs()
     (id,) = ids_of(0, settings.kafka_partitions, 1)
     for value in range(3):
@@ -32,6 +35,9 @@ async def test_topic_ids_epochs_and_tags(settings: KafkaSettings, frames: FrameW
             1: EpochEnd(0, 0),
         }
         assert await reader.epoch_ends(details, {0: 7}) == {0: EpochEnd(-1, -1)}
+        with pytest.raises(KafkaError):  # it leads in epoch 0: another one has led since
+            await reader.epoch_ends(details, {0: 0}, {0: 9})
+        assert await reader.spans(3) == {0: (0, 3), 1: (0, 0)}
         record = await reader.record_from(0, 1, 3)
         assert record is not None
         assert (record.offset, leader_epoch(record)) == (1, 0)

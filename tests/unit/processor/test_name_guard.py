@@ -1,43 +1,108 @@
-"""Which member of the group is another worker of our name."""
+"""Which member of the group is another worker of our name, and which is this one."""
 
+import asyncio
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
 
-from processor.fencing import NameGuard, client_id, instance_id
+from processor.fencing import NameGuard, instance_id
 from processor.settings import ProcessorSettings
 from service.rotating import RotatingTokens
 
 SETTINGS = ProcessorSettings(
-    kafka_bootstrap_servers="localhost:1", worker_name="w1", metrics_token=RotatingTokens("token")
+    kafka_bootstrap_servers="localhost:1", worker_name="w1", metrics_token=RotatingTokens("t")
 )
-FORMER, NEW = (f"{instance_id(SETTINGS)}-{'0' * 8}-0000-0000-0000-{n:012}" for n in (1, 2))
+FORMER, NEW, ANOTHER = (
+    f"{instance_id(SETTINGS)}-00000000-0000-0000-0000-{n:012}" for n in range(3)
+)
 
 
-class Admin:
-    """The group as its coordinator describes it, with one member of our name."""
+class Place:
+    """A guarded coordinator, and the member of our name that its group has."""
 
-    def __init__(self, member: str, client: str) -> None:
-        self._member = {"member_id": member, "client_id": client, "client_host": "/10.0.0.7"}
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.member = FORMER
+        self.asked = asyncio.Event()
+        self.ended: list[str] = []
+        self.responses: dict[type, asyncio.Future[Any]] = {}
+        self.coordinator = SimpleNamespace(member_id=FORMER, _send_req=self._send)
+        self.guard = NameGuard(SETTINGS)
+        monkeypatch.setattr("processor.fencing.administration", lambda _: self)
+        monkeypatch.setattr(self.guard, "_end", self.ended.append)
+        self.guard.watch(self.coordinator)
+
+    async def __aenter__(self) -> Any:
+        return self
+
+    async def __aexit__(self, *_: Any) -> None:
+        pass
 
     async def describe_consumer_groups(self, groups: list[str]) -> list[Any]:
-        document = {"groups": [{"error_code": 0, "members": [self._member]}]}
+        self.asked.set()
+        members = [{"member_id": self.member, "client_host": "/10.0.0.7"}]
+        document = {"groups": [{"error_code": 0, "members": members}]}
         return [SimpleNamespace(to_object=lambda: document)]
 
+    async def _send(self, request: Any) -> Any:
+        future = asyncio.get_running_loop().create_future()
+        self.responses[type(request)] = future
+        return await future
 
-@pytest.mark.parametrize(
-    ("member", "client", "host"),
-    [
-        (FORMER, client_id(SETTINGS), ""),
-        (NEW, client_id(SETTINGS), ""),
-        (NEW, f"{instance_id(SETTINGS)}-of-another", "10.0.0.7"),
-        (NEW, "aiokafka-0.14.0", "10.0.0.7"),
-    ],
-    ids=["unchanged", "joined again", "another process", "of an older version"],
-)
-async def test_a_member_id_of_our_own_is_no_other_worker(
-    member: str, client: str, host: str
-) -> None:
-    admin = cast(Any, Admin(member, client))
-    assert await NameGuard(SETTINGS)._host_of_another(admin, FORMER) == host
+    async def send(self, kind: Any) -> asyncio.Task[Any]:
+        sending = asyncio.create_task(self.coordinator._send_req(kind.__new__(kind)))
+        await asyncio.sleep(0)
+        return sending
+
+    def answer(self, kind: Any, **response: Any) -> None:
+        self.responses[kind].set_result(SimpleNamespace(**response))
+
+
+@pytest.fixture
+async def place(monkeypatch: pytest.MonkeyPatch) -> Place:
+    return Place(monkeypatch)
+
+
+async def test_another_worker_in_its_place_ends_this_one(place: Place) -> None:
+    beating = await place.send(HeartbeatRequest)
+    place.member = ANOTHER
+    place.answer(HeartbeatRequest, error_code=NameGuard.UNKNOWN)
+    await beating
+    assert place.ended == ["10.0.0.7"]
+
+
+async def test_a_new_member_id_of_its_own_is_no_other_worker(place: Place) -> None:
+    beating, joining = await place.send(HeartbeatRequest), await place.send(JoinGroupRequest)
+    place.member = NEW
+    place.answer(JoinGroupRequest, error_code=0, member_id=NEW)
+    place.coordinator.member_id = NEW
+    await joining
+    place.answer(HeartbeatRequest, error_code=NameGuard.UNKNOWN)
+    await beating
+    assert place.ended == []
+
+
+async def test_a_join_that_is_under_way_may_be_the_new_member(place: Place) -> None:
+    beating, joining = await place.send(HeartbeatRequest), await place.send(JoinGroupRequest)
+    place.member = NEW
+    place.answer(HeartbeatRequest, error_code=NameGuard.UNKNOWN)
+    await place.asked.wait()
+    place.answer(JoinGroupRequest, error_code=0, member_id=NEW)
+    await asyncio.gather(beating, joining)
+    assert place.ended == []
+
+
+async def test_a_fenced_request_of_an_older_member_id_is_no_fence(place: Place) -> None:
+    beating = await place.send(HeartbeatRequest)
+    place.coordinator.member_id = place.member = NEW
+    place.answer(HeartbeatRequest, error_code=NameGuard.FENCED)
+    await beating
+    assert place.ended == []
+
+
+async def test_a_fence_ends_it(place: Place) -> None:
+    beating = await place.send(HeartbeatRequest)
+    place.answer(HeartbeatRequest, error_code=NameGuard.FENCED)
+    await beating
+    assert place.ended == ["a host that Kafka did not name"]
