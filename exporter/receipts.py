@@ -73,11 +73,7 @@ class Receipts:
             return _absent(receipt, sought, ledger)
         place = _place(ledger, sought, record)
         if not has_time and place.is_reused:
-            return {
-                "state": "ambiguous",
-                "note": "Kafka has given this offset twice; receipts that end in a time say which "
-                "submission they mean",
-            }
+            return _ambiguous()
         frame = _frame_of(record)
         if frame is not None and receipt.index >= len(frame.submissions):
             count = len(frame.submissions)
@@ -152,11 +148,24 @@ def _absent(receipt: Receipt, sought: Sought, ledger: LedgerRow) -> Document:
         raise ApiError(
             404, f"Retention has deleted this submission: what is left begins at {sought.first}"
         )
+    if receipt.appended == NO_TIME and receipt.offset < sought.end:
+        # A transaction's marker, or what compaction has removed: never a frame of this history.
+        if is_reused(ledger.histories, receipt.offset):
+            return _ambiguous()
+        raise ApiError(404, f"Partition {receipt.partition} has no record at {receipt.offset}")
     if found is Coverage.COUNTED:
         return _processed(None, "Kafka has lost the record since")
     if receipt.appended != NO_TIME:
         return _lost()
     raise ApiError(404, f"Partition {receipt.partition} ends at {sought.end}, before this receipt")
+
+
+def _ambiguous() -> Document:
+    return {
+        "state": "ambiguous",
+        "note": "Kafka has given this offset twice; receipts that end in a time say which "
+        "submission they mean",
+    }
 
 
 def _lost() -> Document:

@@ -18,6 +18,7 @@ from contract.row import (
     ledger_key,
 )
 from processor.anomalies import Memory
+from service.tombstones import uptime
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +61,8 @@ class PartitionState:
         """Leader epoch of the source when that was."""
         self.changelog: ChangelogMark | None = None
         """Which log the state was last loaded from."""
+        self.current_at = uptime()
+        """When the state last held all of its changelog; of a new one, when reading began."""
         self._fault_offset = -1
         self._graves: dict[bytes, Position] = {}
         self._stepped_back: set[bytes] = set()

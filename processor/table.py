@@ -20,6 +20,7 @@ from processor.state import PartitionState, Span
 from processor.store import PartitionedStore
 from service.settings import KafkaSettings
 from service.tasks import die
+from service.tombstones import uptime
 
 FLUSH_DEADLINE = 30.0
 """Seconds for a flush: one session is shorter than a leader's failover, and makes restart loops."""
@@ -96,6 +97,7 @@ class StateTable(faust.Table[bytes, bytes]):
 
     async def _flush(self, batches: dict[int, PartitionBatch]) -> dict[int, int]:
         self.lease.check()
+        began = uptime()
         async with asyncio.timeout(FLUSH_DEADLINE):
             rows = await self.writer.write({p: batch.records() for p, batch in batches.items()})
             ledgers = await self.writer.write(
@@ -107,6 +109,7 @@ class StateTable(faust.Table[bytes, bytes]):
         for partition, batch in batches.items():
             if self.is_owned(partition, batch.state):
                 batch.settle()
+                batch.state.current_at = began  # nobody else wrote before, or it is repaired below
                 own = rows[partition].offsets + ledgers[partition].offsets
                 if batch.state.went_back(own):
                     await self.write_again(partition)

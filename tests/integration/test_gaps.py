@@ -237,7 +237,7 @@ async def compacting_broker(install: Install, folder: Path) -> AsyncIterator[Kaf
 async def test_a_compacted_batch_is_no_hole_and_no_loss(
     kafka_install: Install, tmp_path: Path
 ) -> None:
-    """As a topic of submissions that somebody has made with the policy of the others."""
+    """As a topic of submissions that had the policy of the others, until a worker refused it."""
     async with compacting_broker(kafka_install, tmp_path) as settings:
         topic = (await ensure_topics(settings)).submissions
         values = topic.settings | {
@@ -264,6 +264,10 @@ async def test_a_compacted_batch_is_no_hole_and_no_loss(
             async with asyncio.timeout(90):
                 while 1 in await _offsets(settings, topic.name):
                     await send()
+        async with administration(settings) as admin:
+            await admin.alter_configs(
+                [ConfigResource(ConfigResourceType.TOPIC, topic.name, topic.settings)]
+            )
         offsets = await _offsets(settings, topic.name)
         assert offsets[0] == 0
         assert len(offsets) < sent

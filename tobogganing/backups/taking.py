@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from contract.row import LedgerRow, RowError, RowVersionError, decode_entity_row
+from processor.source_check import compare
+from processor.source_history import Same
 from service.kafka import topics_of
 from service.reader import TopicEnds
 from service.settings import KafkaSettings
@@ -28,10 +30,10 @@ class Taken:
         self.unreadable = {"records": 0, "rows": 0}
         self.ledger = dict.fromkeys(COUNTS, 0)
         """What had become of all submissions, of all partitions."""
-        self.covered: dict[int, int] = {}
-        """Kafka's offset after the last record that each ledger covers."""
+        self.ledgers: dict[int, LedgerRow] = {}
 
-    def count(self, ledger: LedgerRow) -> None:
+    def count(self, partition: int, ledger: LedgerRow) -> None:
+        self.ledgers[partition] = ledger
         for name in COUNTS:
             self.ledger[name] += getattr(ledger, name)
 
@@ -88,14 +90,24 @@ async def take(settings: KafkaSettings, file: Path, *, rows: bool, drained: floa
                         progress.add(1)
             if ends and await source.ends() != ends:
                 raise LocalError("a gateway still writes: stop all of them, and try again")
-            for partition, end in ends.items():
-                if taken.covered.get(partition, end) > end:
-                    raise LocalError(
-                        f"the ledger of partition {partition} covers more than Kafka has: the "
-                        "topic went back, and a processor must compare them first"
-                    )
+            if ends:
+                await _require_same_source(settings, taken.ledgers)
             taken.end = writer.end()
     return taken
+
+
+async def _require_same_source(settings: KafkaSettings, ledgers: dict[int, LedgerRow]) -> None:
+    """
+    Raises:
+        LocalError: the submissions topic is not the one that a ledger was made from: what the
+            ledger seems to cover may never have been read.
+    """
+    for partition, (_, verdict) in (await compare(settings, ledgers)).items():
+        if not isinstance(verdict, Same):
+            raise LocalError(
+                f"the source of partition {partition} went back ({verdict.reason}): let the "
+                "processors run until `tobogganing history show` finds it the same"
+            )
 
 
 async def _rows(
@@ -118,8 +130,7 @@ async def _rows(
                 )
             await asyncio.sleep(POLL)
             await known.read()
-    taken.count(state.ledger)
-    taken.covered[partition] = state.ledger.next_offset
+    taken.count(partition, state.ledger)
     for key, value in state.rows.items():
         try:
             decode_entity_row(value)

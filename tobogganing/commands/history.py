@@ -64,29 +64,24 @@ def begin(partition: int, at: str) -> None:
 
 
 async def _compare(settings: "KafkaSettings") -> list[dict[str, Any]]:
-    from processor.source_check import collect
-    from processor.source_history import judge
-    from service.kafka import topics_of
-    from service.source_reader import SourceReader
+    from processor.source_check import compare
     from tobogganing.backups.known import KnownRows
 
     partitions = range(settings.kafka_partitions)
     async with KnownRows(settings, partitions) as known:
         await known.read()
     ledgers = {partition: state.ledger for partition, state in known.states.items()}
-    async with SourceReader(settings, topics_of(settings).submissions.name, partitions) as reader:
-        found = await collect(reader, ledgers)
     shown = []
-    for partition, ledger in ledgers.items():
-        verdict = judge(ledger, found[partition])
+    for partition, (found, verdict) in (await compare(settings, ledgers)).items():
+        ledger = ledgers[partition]
         shown.append(
             {
                 "partition": partition,
                 "offset": ledger.next_offset - 1,
                 "shift": ledger.shift,
                 "histories": ledger.parted + 1,
-                "kafka_first": found[partition].first,
-                "kafka_end": found[partition].end,
+                "kafka_first": found.first,
+                "kafka_end": found.end,
                 "verdict": type(verdict).__name__.lower(),
                 "reason": getattr(verdict, "reason", None),
             }
@@ -98,10 +93,9 @@ async def _begin(settings: "KafkaSettings", partition: int, at: str) -> tuple[in
     from contract.row import encode_row, ledger_key, ledger_version
     from processor.batch import NO_HEADERS
     from processor.changelog import Writer
-    from processor.source_check import collect
-    from processor.source_history import Uncertain, judge
+    from processor.source_check import compare
+    from processor.source_history import Uncertain
     from service.kafka import topics_of
-    from service.source_reader import SourceReader
     from tobogganing.backups.known import KnownRows
 
     if partition >= settings.kafka_partitions:
@@ -110,9 +104,8 @@ async def _begin(settings: "KafkaSettings", partition: int, at: str) -> tuple[in
         await known.read()
     ledger = known.states[partition].ledger
     topics = topics_of(settings)
-    async with SourceReader(settings, topics.submissions.name, [partition]) as reader:
-        found = (await collect(reader, {partition: ledger}))[partition]
-    if not isinstance(judge(ledger, found), Uncertain):
+    found, verdict = (await compare(settings, {partition: ledger}))[partition]
+    if not isinstance(verdict, Uncertain):
         raise LocalError(
             f"partition {partition} needs no decision: its processor continues by itself"
         )
