@@ -13,7 +13,7 @@ from tests.unsynced import SyncedJava
 
 __all__ = ["http"]
 
-CUTS = 3
+CUTS = 2
 
 
 async def test_a_local_run_survives_power_cuts(tmp_path: Path, http: aiohttp.ClientSession) -> None:
