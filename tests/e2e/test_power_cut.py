@@ -33,7 +33,8 @@ async def test_a_local_run_survives_power_cuts(tmp_path: Path, http: aiohttp.Cli
             async with fleet.posting(http):
                 await fleet.some_acknowledged(random.randint(40, 200))
                 cut_power(run)
-        java.drop_unsynced(data)
+        cut = java.drop_unsynced(data)
+        assert any(name.startswith("tobogganing.entity-state-") for name in cut), "not flushed"
     assert fleet is not None
     with LocalRun(state, environ=environ) as run:
         run.until_ready()

@@ -167,7 +167,9 @@ async def test_letters_of_both_histories_are_replayed(
         await register(settings, producer, id)
     worker = a_worker(settings, "w", tmp_path)
     command = command_of(settings)
-    large = encode_frame(NEVER_LATE, [client(A, timestamp=float(n)) for n in range(8000)])
+    large = encode_frame(
+        NEVER_LATE, [client(A, timestamp=float(n), bytes_sent=n) for n in range(8000)]
+    )
     assert len(large) > DEAD_LETTER_BYTES
     large = large.replace(b'"version":1', b'"version":9', 1)
     async with running(worker), frame_writer(settings) as frames:

@@ -1,4 +1,7 @@
-"""What one broker acknowledged is on its disk if it flushes each append, and only then."""
+"""What one broker acknowledged is on its disk if it flushes each append, and only then.
+
+That the rows, which are not flushed, come back is shown by `tests/e2e/test_power_cut.py`.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
