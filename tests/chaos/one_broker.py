@@ -38,7 +38,7 @@ PARTITIONS = 3
 CLIENTS = 30
 PAUSE = 0.15
 """Seconds between a client's submissions."""
-SETTLING = 100
+SETTLING = 60
 """Submissions that must be acknowledged after a fault."""
 PATIENCE = 60.0
 """Seconds in which all that the topic holds must be shown after a fault."""
