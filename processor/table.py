@@ -88,10 +88,13 @@ class StateTable(faust.Table[bytes, bytes]):
             try:
                 return await self._flush(batches)
             except FORGOTTEN:  # the changelog has lost what this producer wrote last
+                appended: dict[int, int] = {}
                 for partition, batch in batches.items():
                     if self.is_owned(partition, batch.state):
-                        await self.write_again(partition)
-                return await self._flush(batches)
+                        # Part of the batch may be written: as a part of the state it is compared.
+                        batch.settle()
+                        appended |= await self.write_again(partition)
+                return appended
         except Exception as error:  # whatever it is, part of it may have been written
             die("a flush failed", reason=repr(error), exc_info=error)
 
@@ -117,9 +120,10 @@ class StateTable(faust.Table[bytes, bytes]):
                     await self.heal(partition, batch.state, gaps)
         return {partition: written.appended for partition, written in ledgers.items()}
 
-    async def write_again(self, partition: int) -> None:
+    async def write_again(self, partition: int) -> dict[int, int]:
         """Compare the state with a changelog that has lost its end; write what it has no more.
 
+        Returns the append time of the ledger row, as `flush` does.
         If it cannot be read, or has something newer, the process ends.
         """
         state = self.store.partitions[partition]
@@ -131,7 +135,7 @@ class StateTable(faust.Table[bytes, bytes]):
                 raise OvertakenError("the changelog's ledger is newer")
         except Exception as error:  # what Kafka has is not known
             die("the changelog could not be written again", reason=repr(error), exc_info=error)
-        await self.flush({partition: PartitionBatch(state, changes_to(state, positions))})
+        return await self.flush({partition: PartitionBatch(state, changes_to(state, positions))})
 
     async def heal(self, partition: int, state: PartitionState, gaps: list[Span]) -> None:
         """Read what someone else wrote into the changelog, and write again what was newer.

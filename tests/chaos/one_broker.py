@@ -114,6 +114,8 @@ class Rounds:
         self._going = asyncio.Event()
         self._flying = 0
         self._keys: dict[str, str] = {}
+        self.rows_cut = 0
+        """How often `entity-state` has lost its ends: an exporter begins anew then."""
 
     async def enrol(self) -> None:
         """Register the clients, once the gateway is ready."""
@@ -177,6 +179,7 @@ class Rounds:
         losing = [topics.submissions]
         if is_alive and self._chance.random() < 0.5:
             losing.append(topics.entity_state)
+            self.rows_cut += 1
         self.model.begin_fault()
         await self.run.broker.down(signal.SIGKILL)
         cut = cut_tails(self.run.data, losing, self._chance)
@@ -328,8 +331,11 @@ async def run(folder: Path, rounds: int, seed: int, names: Sequence[str]) -> lis
                 print(f"{text}, wrong {len(runner.wrong) - before}, {seconds:.0f} s", flush=True)
                 for line in runner.wrong[before:][:10]:
                     print(f"    {line}", flush=True)
-    exits = one.exporter.member.exits + one.gateway.member.exits
-    return runner.wrong + [f"{each.member} ended by itself: {each.how}" for each in exits]
+    # Workers may end themselves rather than go on half-done.
+    exits = one.exporter.member.exits[runner.rows_cut :] + one.gateway.member.exits
+    ended = [f"{each.member} ended by itself: {each.how}" for each in exits]
+    print(*ended, sep="\n", end="\n" if ended else "")
+    return runner.wrong + ended
 
 
 def main() -> int:
