@@ -96,6 +96,7 @@ class SourceCheck:
                     continue
                 case Parted(start, reason):
                     batch = PartitionBatch(state)
+                    batch.ledger.offset = state.newest_offset()
                     batch.ledger.begin_history(start, evidence.leader_epoch, evidence.topic)
                     begun[partition] = batch
                     log.error(

@@ -116,6 +116,14 @@ class PartitionState:
             self.source_fault = None
             self.loaded = self.fault is None
 
+    def newest_offset(self) -> int:
+        """The newest logical offset that the ledger or a row is of.
+
+        Rows are written before their ledger: a worker that was killed in between leaves newer ones.
+        """
+        rows = (record_position(row, ()).offset for row in self.rows.values())
+        return max(self.ledger.offset, max(rows, default=BEFORE_ALL.offset))
+
     def is_doubtful(self, ledger: LedgerRow, source_offset: int, epoch: int | None) -> bool:
         """Tell whether the ledger must be compared with the source before a record is folded.
 
