@@ -21,8 +21,8 @@ test: dev  ## run all tests, on a real Kafka that they start (ARGS='-k name' for
 test-deploy: dev  ## run the tests of docker-compose.yml and deploy/ alone, with the real programs; list what they started
 	@CI=true $(BIN)/python -m pytest tests/deploy $(ARGS)
 
-test-long: dev  ## run the longer forms of tests: 2,000 tries behind nginx, the JDK itself (5 minutes)
-	@CI=true LONG=1 $(BIN)/python -m pytest tests/integration/test_behind_nginx.py tests/integration/test_http_clients.py $(ARGS)
+test-long: dev  ## run the longer forms of tests: 2,000 tries behind nginx and HAProxy, the JDK itself (5 minutes)
+	@CI=true LONG=1 $(BIN)/python -m pytest tests/integration/test_behind_proxies.py tests/integration/test_http_clients.py $(ARGS)
 
 test-chaos: dev  ## cause every fault twice under load and compare exactly (20 minutes; ROUNDS=200 FAULTS=name,name PAIRS=200 SEED=n BROKERS=1)
 	@$(BIN)/python -m tests.chaos

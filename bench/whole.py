@@ -85,6 +85,7 @@ class Whole:
             counts[name.decode()] = counts.get(name.decode(), 0) + int(float(value))
         expected = dict.fromkeys(("stale", "late", "dead_lettered", "lost"), 0)
         expected |= {"read": self.sent, "applied": self.sent}
+        expected["histories"] = 0
         if counts != expected:
             raise WrongResultError(f"the ledger has {counts}, not {expected}")
         await self.acknowledged.check(clients)

@@ -13,6 +13,9 @@ import msgspec
 MAX_HISTORIES = 8
 """Histories that a ledger keeps. Receipts of older ones are older than most retention."""
 
+MAX_EPOCHS = 8
+"""Leader epochs that a ledger keeps."""
+
 STOPPED_METADATA = "stopped: "
 """How the metadata of a committed offset begins if the processor has stopped the partition, since
 it is not certain which records are new. The reason follows."""
@@ -35,6 +38,7 @@ class History(msgspec.Struct, frozen=True, gc=False):
     """One history: from logical offset `first` on, logical = Kafka's offset + `shift`.
 
     `appended` is the oldest append time of its records in milliseconds, None until one was counted.
+    `newest` is the newest append time of all records counted before it; 0 if it is not known.
     """
 
     first: int
@@ -42,11 +46,27 @@ class History(msgspec.Struct, frozen=True, gc=False):
     epoch: int
     topic: str
     appended: int | None = None
+    newest: int = 0
 
     @property
     def start(self) -> int:
         """Kafka's offset of its first record."""
         return self.first - self.shift
+
+
+class LeaderEpoch(msgspec.Struct, frozen=True, gc=False):
+    """The records that were counted in one leader epoch: from logical offset `first` on.
+
+    A log may lose its end between two epochs before a worker has read it. No history begins then,
+    but records acknowledged in the older epoch may have had offsets from `first` on. `shift`,
+    `appended` and `newest` mean the same as in a history.
+    """
+
+    epoch: int
+    first: int
+    shift: int
+    appended: int
+    newest: int
 
 
 FIRST = History(first=0, shift=0, epoch=-1, topic="")

@@ -5,7 +5,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta
 
-from contract.history import MAX_HISTORIES, History, SourceMark
+from contract.history import MAX_EPOCHS, MAX_HISTORIES, History, LeaderEpoch, SourceMark
 from contract.position import BEFORE_ALL, Position
 
 ROW_VERSION = 1
@@ -53,7 +53,7 @@ class LedgerRow(msgspec.Struct):
     dropped before they were read. `offset` is logical (contract.history) and itself included.
     `mark` identifies the last record that was counted, None where an older version counted it;
     `newest` is the newest append time of all that were. `histories` are the newest after the first
-    one, `parted` is how many there were.
+    one, `parted` is how many there were. `epochs` are the newest leader epochs of counted records.
     """
 
     version: int
@@ -68,6 +68,7 @@ class LedgerRow(msgspec.Struct):
     newest: int = 0
     histories: tuple[History, ...] = ()
     parted: Count = 0
+    epochs: tuple[LeaderEpoch, ...] = ()
 
     @property
     def balances(self) -> bool:
@@ -85,6 +86,8 @@ class LedgerRow(msgspec.Struct):
 
     def count_record(self, logical: int, mark: SourceMark | None, appended: int) -> None:
         """Go on to a record: its logical offset, what identifies it, its append time (ms)."""
+        if mark is not None:
+            self._count_in_epoch(mark.epoch, appended)
         self.offset = logical
         self.mark = mark
         self.newest = max(self.newest, appended)
@@ -94,6 +97,16 @@ class LedgerRow(msgspec.Struct):
                 begun = msgspec.structs.replace(history, appended=appended)
                 self.histories = (*self.histories[:-1], begun)
 
+    def _count_in_epoch(self, epoch: int, appended: int) -> None:
+        current = self.epochs[-1] if self.epochs else None
+        first_of_history = self.histories[-1].first if self.histories else 0
+        if current is None or current.epoch != epoch or current.first < first_of_history:
+            begun = LeaderEpoch(epoch, self.offset + 1, self.shift, appended, self.newest)
+            self.epochs = (*self.epochs, begun)[-MAX_EPOCHS:]
+        elif appended < current.appended:
+            begun = msgspec.structs.replace(current, appended=appended)
+            self.epochs = (*self.epochs[:-1], begun)
+
     def begin_history(self, start: int, epoch: int, topic: str) -> None:
         """Let the record at Kafka's offset `start` be the next one, in a history of its own.
 
@@ -101,7 +114,7 @@ class LedgerRow(msgspec.Struct):
         """
         first = self.offset + 1
         kept = [each for each in self.histories if each.first < first]
-        begun = History(first, first - start, epoch, topic)
+        begun = History(first, first - start, epoch, topic, newest=self.newest)
         self.histories = (*kept, begun)[-MAX_HISTORIES:]
         self.parted += 1
         self.mark = None

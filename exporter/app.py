@@ -64,7 +64,7 @@ class Exporter:
 
         self.store = StateStore(served, cards_later=True)
         self._receipts = Receipts(settings, self.store)
-        self._barrier = ReadBarrier(served, settings.max_after_waiters)
+        self._barrier = ReadBarrier(served, settings.max_after_waiters, self._receipts.find)
         intake = Intake(self.store, self._barrier, self.metrics, lambda: self.state.caught_up)
         topics = topics_of(settings)
         self.state = TopicFollower(

@@ -7,14 +7,16 @@ from aiokafka import ConsumerRecord
 from aiokafka.errors import OffsetOutOfRangeError
 
 from contract.dead_letter import WHOLE_FRAME, DeadLetterError, Origin, decode_origin
-from contract.position import Position
+from contract.history import place_in_log
+from contract.position import Position, Receipt
+from contract.row import LedgerRow
+from exporter.coverage import MAX_CLOCK_SKEW_MS, LogPlace
 from service.kafka import topics_of
+from service.kafka_compat import leader_epoch
 from service.reader import TopicReader
 from service.settings import KafkaSettings
 from service.source_reader import SourceReader
 
-CLOCKS = 60_000
-"""Milliseconds by which the brokers' clocks may differ."""
 MOST_LETTERS = 10_000
 """Dead letters that are looked through for one receipt."""
 
@@ -61,6 +63,32 @@ async def find_record(settings: KafkaSettings, partition: int, offset: int) -> S
     return Sought(first, end, record, details.id)
 
 
+def place_in_ledger(ledger: LedgerRow, receipt: Receipt, sought: Sought) -> LogPlace:
+    """Compare what the log holds at a receipt's offset with the ledger."""
+    record = sought.record
+    return LogPlace(
+        appended=None if record is None else record.timestamp,
+        is_counted=(
+            record is not None and is_covered(ledger, receipt) and not is_newer_than(ledger, sought)
+        ),
+        is_deleted=receipt.offset < sought.first,
+    )
+
+
+def is_covered(ledger: LedgerRow, receipt: Receipt) -> bool:
+    """Tell whether the ledger covers the offset of a receipt, in its newest history there."""
+    return place_in_log(ledger.histories, receipt.offset) <= ledger.offset
+
+
+def is_newer_than(ledger: LedgerRow, sought: Sought) -> bool:
+    """Tell whether a record is of a history that the ledger does not know yet."""
+    if ledger.mark is None:
+        return ledger.next_offset > sought.end
+    if sought.record is None or sought.topic != ledger.mark.topic:
+        return True
+    return (leader_epoch(sought.record) or 0) > ledger.mark.epoch
+
+
 async def find_letter(
     settings: KafkaSettings, partition: int, position: Position, appended: int
 ) -> Letters:
@@ -78,7 +106,7 @@ async def find_letter(
     async with TopicReader(settings, topic, [partition]) as reader:
         first = (await reader.beginnings())[partition]
         end = (await reader.ends())[partition]
-        start = await reader.offset_at(partition, appended - CLOCKS)
+        start = await reader.offset_at(partition, appended - MAX_CLOCK_SKEW_MS)
         complete = first == 0 or first < (end if start is None else start)
         if start is not None:
             reader.seek({partition: start})

@@ -1,7 +1,7 @@
 """Receipts: what became of one submission that was answered 200."""
 
 import asyncio
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
@@ -10,12 +10,19 @@ from contract.frame import Frame, FrameError, decode_frame
 from contract.history import is_reused, place_in_log
 from contract.position import NO_TIME, Position, Receipt
 from contract.row import LedgerRow
-from exporter.coverage import Coverage, coverage
+from exporter.coverage import Coverage, coverage, coverage_in_log
 from exporter.fates import Held, fate
-from exporter.lookup import Sought, TooManyError, find_letter, find_record
+from exporter.lookup import (
+    Sought,
+    TooManyError,
+    find_letter,
+    find_record,
+    is_covered,
+    is_newer_than,
+    place_in_ledger,
+)
 from exporter.store import StateStore
 from service.http import ApiError, unavailable
-from service.kafka_compat import leader_epoch
 from service.settings import KafkaSettings
 
 ANSWER_WITHIN = 8.0
@@ -65,22 +72,34 @@ class Receipts:
         except (KafkaError, TimeoutError) as error:
             raise unavailable("Kafka does not answer") from error
 
+    async def find(self, receipt: Receipt) -> Sought:
+        """Read what the log holds at a receipt's offset.
+
+        Raises:
+            KafkaError: Kafka does not respond.
+        """
+        async with self._turn:
+            return await find_record(self._settings, receipt.partition, receipt.offset)
+
     async def _state(self, receipt: Receipt) -> Document:
         sought = await find_record(self._settings, receipt.partition, receipt.offset)
         ledger, record = self._store.ledgers[receipt.partition], sought.record
         has_time = receipt.appended != NO_TIME
         if record is None or (has_time and record.timestamp != receipt.appended):
             return _absent(receipt, sought, ledger)
-        place = _place(ledger, sought, record)
-        if not has_time and place.is_reused:
-            return _ambiguous()
+        covered, is_newer = is_covered(ledger, receipt), is_newer_than(ledger, sought)
+        if not has_time and (is_reused(ledger.histories, record.offset) or (covered and is_newer)):
+            return _ambiguous(
+                "Kafka has given this offset twice; receipts that end in a time say which "
+                "submission they mean"
+            )
         frame = _frame_of(record)
         if frame is not None and receipt.index >= len(frame.submissions):
             count = len(frame.submissions)
             raise ApiError(404, f"The frame of this receipt has only {count} submissions")
-        if not place.is_counted:
+        if not covered or is_newer:
             return {"state": "queued"}
-        position = Position(place.logical, receipt.index)
+        position = Position(place_in_log(ledger.histories, record.offset), receipt.index)
         return await self._processed(receipt, position, record, frame)
 
     async def _processed(
@@ -111,65 +130,37 @@ class Receipts:
         return self._store.find(submission.kind, submission.id)
 
 
-class _Place(NamedTuple):
-    """Where a record that the log holds stands to the ledger."""
-
-    logical: int
-    is_counted: bool
-    is_reused: bool
-
-
-def _place(ledger: LedgerRow, sought: Sought, record: ConsumerRecord) -> _Place:
-    """Compare a record with the ledger, which may not know yet that the source went back."""
-    logical = place_in_log(ledger.histories, record.offset)
-    mark, epoch = ledger.mark, leader_epoch(record)
-    if mark is None:
-        is_newer = ledger.next_offset > sought.end
-    else:
-        is_newer = sought.topic != mark.topic or (epoch or 0) > mark.epoch
-    is_covered = logical <= ledger.offset
-    return _Place(
-        logical,
-        is_covered and not is_newer,
-        is_reused(ledger.histories, record.offset) or (is_covered and is_newer),
-    )
-
-
 def _absent(receipt: Receipt, sought: Sought, ledger: LedgerRow) -> Document:
     """What is known of a submission that the log does not hold (any more).
 
     Raises:
         ApiError: 404, nothing is.
     """
-    found = coverage(ledger, receipt)
+    if receipt.appended == NO_TIME:
+        found = coverage(ledger, receipt)
+    else:
+        found = coverage_in_log(ledger, receipt, place_in_ledger(ledger, receipt, sought))
     if found is Coverage.LOST:
-        return _lost()
+        return {
+            "state": "lost",
+            "note": "Kafka acknowledged it, and lost it before it was processed",
+        }
     if receipt.offset < sought.first:
         raise ApiError(
             404, f"Retention has deleted this submission: what is left begins at {sought.first}"
         )
-    if receipt.appended == NO_TIME and receipt.offset < sought.end:
-        # A transaction's marker, or what compaction has removed: never a frame of this history.
-        if is_reused(ledger.histories, receipt.offset):
-            return _ambiguous()
-        raise ApiError(404, f"Partition {receipt.partition} has no record at {receipt.offset}")
-    if found is Coverage.COUNTED:
-        return _processed(None, "Kafka has lost the record since")
-    if receipt.appended != NO_TIME:
-        return _lost()
+    match found:
+        case Coverage.COUNTED:
+            return _processed(None, "Kafka has lost the record since")
+        case Coverage.UNKNOWN:
+            return _ambiguous(
+                "Kafka has lost the record, and nothing that is left says whether it was processed"
+            )
     raise ApiError(404, f"Partition {receipt.partition} ends at {sought.end}, before this receipt")
 
 
-def _ambiguous() -> Document:
-    return {
-        "state": "ambiguous",
-        "note": "Kafka has given this offset twice; receipts that end in a time say which "
-        "submission they mean",
-    }
-
-
-def _lost() -> Document:
-    return {"state": "lost", "note": "Kafka acknowledged it, and lost it before it was processed"}
+def _ambiguous(note: str) -> Document:
+    return {"state": "ambiguous", "note": note}
 
 
 def _frame_of(record: ConsumerRecord) -> Frame | None:

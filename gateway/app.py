@@ -71,9 +71,14 @@ class Gateway:
         folder = KeyFolder(Path(settings.signing_keys_dir))
         require_keys(folder)
         self._keys = SigningKeys(folder, self.registry, lifetime + 2 * LEEWAY)
-        now = self._link.time.seconds
+        cluster_time = self._link.time
         self.tokens = Tokens(
-            self._keys, settings.token_issuer, settings.token_audience, lifetime, now
+            self._keys,
+            settings.token_issuer,
+            settings.token_audience,
+            lifetime,
+            now=cluster_time.earliest_seconds,
+            highest=cluster_time.highest_seconds,
         )
         self._certificates = Certificates(load_authority(settings), self.registry, self.metrics)
         refusals = Refusals(requests, settings.auth_failures_per_minute)
@@ -114,7 +119,7 @@ class Gateway:
                 requests,
                 envelopes,
                 slices,
-                now,
+                cluster_time.latest_seconds,
             )
             for kind in KINDS.values()
         }
@@ -127,11 +132,13 @@ class Gateway:
             self._limits,
             envelopes,
             slices,
-            now,
+            cluster_time.latest_seconds,
         )
         self.direct = DirectSubmissions(self._submissions.items())
         self._gauges = FollowedGauges()
         self._gauges.follow(self.metrics.waiting, lambda: self._publisher.waiting)
+        self._stopped = StoppedPartitions(settings, self._publisher)
+        self._gauges.follow(self.metrics.stops_refused, lambda: self._stopped.is_refused)
         self._capacity.show(self._gauges, self.metrics)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -184,6 +191,8 @@ class Gateway:
             reasons.append("registry")
         elif self._keys.signer() is None:
             reasons.append("signing key")
+        if self._stopped.was_never_allowed:
+            reasons.append("permission to describe the processors' group")
         return reasons
 
     def _is_silent(self) -> bool:
@@ -195,7 +204,7 @@ class Gateway:
             vital(self._follow(), "registry"),
             vital(self._publisher.run(), "publisher"),
             vital(self._gauges.run(), "gauges"),
-            vital(StoppedPartitions(self._settings, self._publisher).run(), "stopped partitions"),
+            vital(self._stopped.run(), "stopped partitions"),
         ]
         return self
 

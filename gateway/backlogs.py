@@ -4,6 +4,7 @@ Each sample is a submission of its own with a `timestamp`. They keep their order
 entity, so they go down one partition, next to each other.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
@@ -79,7 +80,7 @@ class BacklogDecoder:
 
 def _split_samples(content: bytes) -> Sequence[Raw]:
     try:
-        samples = split_array(content)
+        samples = [*itertools.chain.from_iterable(split_array(content))]
     except BodyError as error:
         raise error.within("samples") from error
     except TooManyElementsError as error:

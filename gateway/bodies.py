@@ -31,7 +31,8 @@ MAX_IGNORED_LENGTH = 64
 MAX_INT = 2**63 - 1
 """Largest integer that msgspec compares with by itself."""
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?+', re.DOTALL)
+"""A string. One that never ends reaches the end of the body: what matches is never read again."""
 
 T = TypeVar("T")
 

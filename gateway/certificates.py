@@ -89,7 +89,7 @@ class Certificates:
         address = self._address(record) if is_server else None
         identity = Identity(record.kind, record.id, address, is_server)
         try:
-            return authority.issue(key, identity, moment(self._registry.time.seconds()))
+            return authority.issue(key, identity, moment(self._registry.time.earliest_seconds()))
         except ExpiredAuthorityError as error:
             raise ApiError(501, f"No certificates are issued at the moment: {error}") from error
 

@@ -43,8 +43,13 @@ class BrokerClock:
     def __init__(self) -> None:
         self._leaders: dict[Hashable, _Bounds] = {}
 
-    def learn(self, partition: Hashable, appended: int, sent: float, acknowledged: float) -> None:
-        """Take the append time of a record that was sent and acknowledged at these moments."""
+    def learn(
+        self, partition: Hashable, appended: int, sent: float, acknowledged: float
+    ) -> tuple[float, float]:
+        """Take the append time of a record that was sent and acknowledged at these moments.
+
+        Returns the bounds of the difference between the leader's clock and ours, in milliseconds.
+        """
         heard = _Bounds(
             low=appended - acknowledged * 1000,
             high=appended + 1 - sent * 1000,
@@ -57,6 +62,7 @@ class BrokerClock:
             if low <= high:
                 heard = _Bounds(low, high, acknowledged)
         self._leaders[partition] = heard
+        return heard.low, heard.high
 
     def differences(self, moment: float) -> tuple[float, float]:
         """Least and greatest difference between a broker's clock and ours, in milliseconds.

@@ -29,8 +29,9 @@ class ClusterTime:
         self._uptime = uptime
         self._leaders = BrokerClock()
         self._observed: dict[Hashable, float] = {}
-        self._observed_at = float("-inf")
+        self._observed_at = self._compared_at = float("-inf")
         self._earliest = self._latest = 0.0
+        self._highest = 0.0
         self._known = asyncio.Event()
 
     @property
@@ -53,9 +54,15 @@ class ClusterTime:
         now = self._uptime()
         if now < self._observed.get(leader, float("-inf")) + OBSERVE_EVERY:
             return
+        self._highest = self.highest_seconds()
         self._observed[leader] = self._observed_at = now
-        self._leaders.learn(leader, appended, now - seconds, now)
-        self._earliest, self._latest = self._leaders.differences(now)
+        low, high = self._leaders.learn(leader, appended, now - seconds, now)
+        # Wider bounds take effect at once; narrower ones, which need all leaders, once a second.
+        if now >= self._compared_at + OBSERVE_EVERY:
+            self._compared_at = now
+            self._earliest, self._latest = self._leaders.differences(now)
+        else:
+            self._earliest, self._latest = min(self._earliest, low), max(self._latest, high)
         self._known.set()
 
     def earliest_ms(self) -> int:
@@ -66,6 +73,17 @@ class ClusterTime:
         """Milliseconds since the epoch: no broker's clock says more."""
         return int(self._uptime() * 1000 + self._latest) + 1
 
-    def seconds(self) -> float:
+    def earliest_seconds(self) -> float:
         """Seconds since the epoch: no broker's clock says less."""
         return self._uptime() + self._earliest / 1000
+
+    def latest_seconds(self) -> float:
+        """Seconds since the epoch: no broker's clock says more."""
+        return self._uptime() + self._latest / 1000
+
+    def highest_seconds(self) -> float:
+        """Seconds since the epoch: no broker's clock has ever said more, as far as is known here.
+
+        Brokers' clocks may be set back; what has begun by this time has begun.
+        """
+        return max(self._highest, self.latest_seconds() if self.is_known else 0.0)

@@ -37,7 +37,7 @@ def read_request(text: str) -> PublicKey:
     Raises:
         ValueError: what is wrong with it, as the rest of a sentence.
     """
-    if _PEM.fullmatch(text) is None or len(text) > MAX_REQUEST:
+    if len(text) > MAX_REQUEST or _PEM.fullmatch(text) is None:
         raise ValueError("must be one certificate request in PEM, and nothing else")
     # A request is a stranger's text: whatever reading it raises, it cannot be signed.
     try:

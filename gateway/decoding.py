@@ -10,7 +10,8 @@ BODY = "body"
 
 T = TypeVar("T")
 
-_PATH = re.compile(r"^(?P<fault>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
+_AT = " - at `$"
+"""Precedes the path of a fault in msgspec's messages."""
 _MISSING = re.compile(r"Object missing required field `(.+)`")
 _QUOTED = re.compile(r"`([^`]*)`")
 _WORDS = {
@@ -66,11 +67,10 @@ class JsonDecoder(Generic[T]):
 
 
 def _fault(message: str) -> BodyError:
-    match = _PATH.match(message)
-    assert match is not None
-    path = match["path"] or ""
-    missing = _MISSING.fullmatch(match["fault"])
+    fault, _, path = message.rpartition(_AT) if _AT in message else (message, "", "")
+    path = path.removeprefix(".").removesuffix("`")
+    missing = _MISSING.fullmatch(fault)
     if missing is not None:
         return BodyError(".".join(filter(None, (path, missing[1]))), "is missing")
-    fault = _QUOTED.sub(lambda quoted: _WORDS.get(quoted[1], quoted[1]), match["fault"])
+    fault = _QUOTED.sub(lambda quoted: _WORDS.get(quoted[1], quoted[1]), fault)
     return BodyError(path or BODY, fault[0].lower() + fault[1:])

@@ -5,9 +5,11 @@ is decoded item by item, which tells the bad ones, and lets the caller yield bet
 Both ways accept the same items.
 """
 
+import functools
 import itertools
+import operator
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any, NamedTuple, Protocol
 
 import msgspec
@@ -35,6 +37,9 @@ _BLOCK = MAX_SUBMISSION_BYTES // 2
 Id = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
+_SEPARATOR = re.compile(rb'\}[ \t\r\n]*+,[ \t\r\n]*+\{[ \t\r\n]*+"[a-z]')
+"""Between two items; within one that is plain and has no unknown fields, nothing matches. Such an
+item has no arrays, and no string has a quote in it, followed by a letter."""
 _LINE = re.compile(rb"[^ \t\r\n][^\n]*")
 """A line that is not empty. It begins after the characters that are white space to JSON."""
 
@@ -72,27 +77,30 @@ class ItemsDecoder:
 
     def __init__(self) -> None:
         self._bodies = {name: BodyDecoder(kind) for name, kind in KINDS.items()}
-        item: Any = None
-        for kind in KINDS.values():
-            struct = _declare_plain_item(kind)
-            item = struct if item is None else item | struct
+        item: Any = _plain_item_type()
+        strict: Any = _plain_item_type(forbid_unknown_fields=True)
         self._item = msgspec.json.Decoder(item)
         self._array = msgspec.json.Decoder(list[item])
+        self._large_array = msgspec.json.Decoder(list[strict])
         self._head = JsonDecoder(_Head)
 
-    def decode_array(self, content: bytes, now: float) -> list[Item] | Iterator[Item]:
+    def decode_array(self, content: bytes, now: float) -> list[Item] | Iterator[Item | None]:
         """Decode a JSON array. It is one document: if it is invalid, none of its items is accepted.
 
         Raises:
-            BodyError: it is not an array; raised by the iterator, with its first item.
+            BodyError: it is not an array; raised by the iterator, before its first item.
             TooManyElementsError: it has more than MAX_ITEMS items; in the same way.
         """
-        plain = plainly(self._array.decode, content) if _has_small_items(content) else None
+        plain: list[Item] | None = None
+        if len(content) <= MAX_SUBMISSION_BYTES:
+            plain = plainly(self._array.decode, content)
+        elif len(content) <= MAX_WHOLE and _has_small_items(content):
+            plain = plainly(self._large_array.decode, content)
         if plain is not None and len(plain) <= MAX_ITEMS:
             return plain
         return self.decode_each(split_array, content, now)
 
-    def decode_lines(self, content: bytes, now: float) -> list[Item] | Iterator[Item]:
+    def decode_lines(self, content: bytes, now: float) -> list[Item] | Iterator[Item | None]:
         """Decode lines, each of them one JSON document; empty lines are skipped.
 
         Raises:
@@ -115,14 +123,20 @@ class ItemsDecoder:
         return list(map(self._item.decode, lines))
 
     def decode_each(
-        self, split: Callable[[bytes], Sequence[Any]], content: bytes, now: float
-    ) -> Iterator[Item]:
-        """Decode item by item what `split` makes of a batch.
+        self, split: Callable[[bytes], Iterable[Sequence[Any]]], content: bytes, now: float
+    ) -> Iterator[Item | None]:
+        """Decode item by item what `split` makes of a batch, block by block.
+
+        Yields None for each block, before the first item.
 
         Raises:
             BodyError, TooManyElementsError: as `split` does.
         """
-        for part in split(content):
+        parts: list[Any] = []
+        for block in split(content):
+            parts.extend(block)
+            yield None
+        for part in parts:
             yield self._decode_one(bytes(part), now)
 
     def _decode_one(self, content: bytes, now: float) -> Item:
@@ -142,33 +156,46 @@ class ItemsDecoder:
 
 
 def _has_small_items(content: bytes) -> bool:
-    """Tell whether an array may be decoded in one call: it is small, and so are its items.
+    """Tell whether each item of an array is small enough, if all are plain without unknown fields.
 
-    Where an item ends is found in each block of half of an item's largest size.
+    There must be a separator in each block of half of an item's largest size.
     """
-    if len(content) <= MAX_SUBMISSION_BYTES:
-        return True
-    return len(content) <= MAX_WHOLE and all(
-        content.find(b"},", start, start + _BLOCK) >= 0
+    return all(
+        _SEPARATOR.search(content, start, start + _BLOCK)
         for start in range(0, len(content) - _BLOCK, _BLOCK)
     )
 
 
-def split_lines(content: bytes) -> list[bytes]:
-    """Split a batch into its lines that are not empty.
+def split_lines(content: bytes) -> Iterator[list[bytes]]:
+    """Split a batch into its lines that are not empty, block by block.
 
     Raises:
         TooManyElementsError: there are more than MAX_ITEMS lines that are not empty.
     """
-    lines = [line[0] for line in itertools.islice(_LINE.finditer(content), MAX_ITEMS + 1)]
-    if len(lines) > MAX_ITEMS:
-        raise TooManyElementsError
-    return lines
+    at, count = 0, 0
+    while at < len(content):
+        end = content.find(b"\n", at + MAX_WHOLE)
+        if end < 0:
+            end = len(content)
+        lines = itertools.islice(_LINE.finditer(content, at, end), MAX_ITEMS + 1 - count)
+        block = [line[0] for line in lines]
+        count += len(block)
+        if count > MAX_ITEMS:
+            raise TooManyElementsError
+        yield block
+        at = end + 1
 
 
-def _declare_plain_item(kind: EntityKind) -> type[Any]:
+def _plain_item_type(**options: Any) -> Any:
+    """Make the union of the structs of all kinds' plain items."""
+    structs = (_declare_plain_item(kind, options) for kind in KINDS.values())
+    return functools.reduce(operator.or_, structs)
+
+
+def _declare_plain_item(kind: EntityKind, options: dict[str, Any]) -> Any:
     more = {"kind": kind.name, "body": None, "fault": ""}
-    return declare_plain(kind, [("id", Id)], tag_field="kind", tag=kind.name, namespace=more)
+    tag = {"tag_field": "kind", "tag": kind.name}
+    return declare_plain(kind, [("id", Id)], namespace=more, **tag, **options)
 
 
 def declare_item(kind: EntityKind) -> type[Any]:

@@ -98,7 +98,7 @@ class SigningKeys:
         async with self._turn(deadline):
             names = [record.name for record in self.published()]
             names += [key.name for key in self._keys]
-            newest, now = max(names, default=""), self._registry.time.seconds()
+            newest, now = max(names, default=""), self._registry.time.earliest_seconds()
             name = await asyncio.to_thread(self._folder.create, newest, now)
             await self._refresh(deadline)
             signer = self.signer()

@@ -84,6 +84,13 @@ class GatewayMetrics:
             registry=self.registry,
             multiprocess_mode="livesum",
         )
+        self.stops_refused = Gauge(
+            "tobogganing_gateway_stops_refused",
+            "1 while Kafka refuses to tell this gateway which partitions are stopped: it may not "
+            "describe the processors' group",
+            registry=self.registry,
+            multiprocess_mode="livemax",
+        )
         self.registered = Gauge(
             "tobogganing_gateway_registered",
             "What is registered, by kind, as far as this gateway has read",

@@ -93,7 +93,7 @@ class RevokeEndpoint:
             id=jti,
             revision=1,
             name=jti,
-            until=self._registry.time.latest_ms() + kept_ms,
+            until=int(self._registry.time.highest_seconds() * 1000) + kept_ms,
         )
         try:
             added = await self._registry.add(record, deadline)

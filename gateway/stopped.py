@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Mapping
 
 import structlog
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 
 from contract.history import STOPPED_METADATA
 from contract.topics import processor_group
@@ -30,14 +30,23 @@ class StoppedPartitions:
         self._publisher = publisher
         self._group = processor_group(settings.kafka_topic_prefix)
         self._topic = topics_of(settings).submissions.name
+        self._was_read = False
+        self.is_refused = False
+        """Whether Kafka refuses to describe the group, so that a stop would not be known."""
+
+    @property
+    def was_never_allowed(self) -> bool:
+        """Whether Kafka has refused ever since the start."""
+        return self.is_refused and not self._was_read
 
     async def run(self) -> None:
-        """Ask for ever; while Kafka does not respond, what it said last holds."""
+        """Read for ever; while Kafka does not respond, what it said last holds."""
         while True:
             try:
                 async with administration(self._settings) as admin:
                     while True:
                         offsets = await admin.list_consumer_group_offsets(self._group)
+                        self._was_read, self.is_refused = True, False
                         self._take(
                             {
                                 tp.partition: committed.metadata or ""
@@ -46,6 +55,14 @@ class StoppedPartitions:
                             }
                         )
                         await asyncio.sleep(INTERVAL)
+            except GroupAuthorizationFailedError:
+                if not self.is_refused:
+                    log.error(
+                        "Kafka refuses to describe the processors' group: allow this gateway "
+                        "Describe, or it confirms submissions that a stopped partition may skip",
+                        group=self._group,
+                    )
+                self.is_refused = True
             except (KafkaError, TimeoutError, OSError) as error:
                 log.info("the processors' group could not be read", reason=repr(error))
             await asyncio.sleep(INTERVAL)

@@ -80,8 +80,10 @@ class _Verified(NamedTuple):
 class Tokens:
     """Issues and verifies tokens. `lifetime` is in seconds, and also holds for what is out.
 
-    `now` is in seconds since the epoch, the same for all gateways: a token that another one has
-    issued must not seem to come from the future, nor live on here.
+    `now` and `highest` are in seconds since the epoch, both of the cluster's time
+    (gateway.cluster_time). Expiry is judged by the earliest of the brokers' clocks, the start of
+    validity by the highest time that one of them has ever shown. So no token is refused because a
+    broker's clock is behind, or was set back.
     """
 
     def __init__(
@@ -91,12 +93,14 @@ class Tokens:
         audience: str,
         lifetime: float,
         now: Callable[[], float],
+        highest: Callable[[], float],
     ) -> None:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience
         self.lifetime = lifetime
         self._now = now
+        self._highest = highest
         # Two generations, so that what is used stays without a list of uses.
         self._young: dict[str, _Verified] = {}
         self._old: dict[str, _Verified] = {}
@@ -139,6 +143,7 @@ class Tokens:
             ExpiredError: it was valid.
             TokenError: it is not one of ours, not for this use, or not valid yet.
         """
+        given = now
         now = self._now() if now is None else now
         verified = self._young.get(text) or self._old.get(text)
         if verified is None:
@@ -147,7 +152,8 @@ class Tokens:
             raise UnknownKeyError("signed with a key that is not valid any more")
         if now >= verified.expires_at + LEEWAY:
             raise ExpiredError("its time is over")
-        if now < verified.not_before - LEEWAY:
+        start = verified.not_before - LEEWAY
+        if now < start and (given is not None or self._highest() < start):
             raise TokenError("its time has not come")
         self._remember(text, verified)
         return verified.bearer

@@ -27,9 +27,7 @@ from processor.source_history import (
 )
 from processor.state import PartitionState
 from processor.table import StateTable
-from service.kafka import topics_of
 from service.kafka_compat import EpochEnd, TopicDetails
-from service.settings import KafkaSettings
 from service.source_reader import SourceReader
 
 log = structlog.get_logger(__name__)
@@ -201,20 +199,6 @@ class SourceCheck:
     def _loaded(self, partitions: Iterable[int]) -> dict[int, PartitionState]:
         found = {partition: self._table.store.owned(partition) for partition in partitions}
         return {partition: state for partition, state in found.items() if state is not None}
-
-
-async def compare(
-    settings: KafkaSettings, ledgers: dict[int, LedgerRow]
-) -> dict[int, tuple[SourceEvidence, Verdict]]:
-    """Compare ledgers with the source once, as commands do.
-
-    Raises:
-        KafkaError: Kafka did not say enough.
-    """
-    submissions = topics_of(settings).submissions.name
-    async with SourceReader(settings, submissions, ledgers) as reader:
-        found = await collect(reader, ledgers)
-    return {p: (evidence, judge(ledgers[p], evidence)) for p, evidence in found.items()}
 
 
 async def collect(reader: SourceReader, ledgers: dict[int, LedgerRow]) -> dict[int, SourceEvidence]:

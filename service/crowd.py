@@ -18,7 +18,9 @@ class Crowd:
     def __init__(self) -> None:
         self._waiting: OrderedDict[Closeable, None] = OrderedDict()
         self.held_bytes = 0
-        """What the bodies of all requests that are held come to when they are whole."""
+        """Bytes of all requests that are held, as they will be when they are complete."""
+        self.head_bytes = 0
+        """Bytes of heads, and of what is not parsed yet (service.heads)."""
         self.unread_bytes = 0
         """What has come of the other bodies and was not taken by their applications."""
         self._headers: list[tuple[bytes, bytes]] = []

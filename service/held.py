@@ -1,7 +1,8 @@
 """The request that is held: kept until it has come whole, to be answered directly (service.direct).
 
-That is for what is plain and short. Whatever is unusual, slow, or beyond the room that there is
-goes the ordinary way, where its credential is looked at before its body.
+Only requests that are plain and short, and that did not come in one piece, are held. All others,
+and those that are slow or beyond the capacity, take the ordinary way, where the credential is
+checked before the body.
 """
 
 import asyncio
@@ -13,15 +14,28 @@ from service.request_parser import Request
 MAX_BODY = 64 * 1024
 """Longest body, in bytes."""
 MAX_HELD = 16 * 1024 * 1024
-"""Bytes that the bodies of all requests which are held may come to."""
+"""Bytes that all requests which are held may come to, heads and bodies."""
 WITHIN = 0.25
 """Seconds after which a request that is held and still not whole is no longer waited for."""
+
+
+def is_plain(request: Request) -> bool:
+    """Tell whether a request is plain and short enough to be answered directly."""
+    size = request.length
+    return (
+        size is not None
+        and size <= MAX_BODY
+        and request.is_single
+        and b"content-length" in request.fields
+        and b"expect" not in request.fields
+        and request.version == "1.1"
+    )
 
 
 class Held:
     """The one request that a connection may hold."""
 
-    __slots__ = ("_crowd", "_loop", "_pieces", "_release", "_size", "_timer", "is_there")
+    __slots__ = ("_crowd", "_loop", "_pieces", "_release", "_size", "_timer", "request")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, crowd: Crowd, release: Callable[[], None]
@@ -32,30 +46,28 @@ class Held:
         self._timer: asyncio.TimerHandle | None = None
         self._pieces: list[bytes] = []
         self._size = 0
-        """Length of the body, as it was announced."""
-        self.is_there = False
+        """Bytes that the request counts for when it is complete."""
+        self.request: Request | None = None
 
     def take(self, request: Request) -> bool:
-        """Hold a request from its header on; False: it is not for this."""
-        size = request.length
-        if (
-            size is not None
-            and size <= MAX_BODY
-            and size <= MAX_HELD - self._crowd.held_bytes
-            and request.is_single
-            and b"content-length" in request.fields
-            and b"expect" not in request.fields
-            and request.version == "1.1"
-        ):
-            self.is_there = True
-            self._size = size
-            self._crowd.held_bytes += size
-            return True
-        return False
+        """Hold a plain request from its header on; False: there is no room for it."""
+        assert request.length is not None
+        size = request.length + request.size
+        if size > MAX_HELD - self._crowd.held_bytes:
+            return False
+        self.request = request
+        self._size = size
+        self._crowd.held_bytes += size
+        return True
 
     def add(self, piece: bytes) -> None:
         """Keep what has come of the body."""
         self._pieces.append(piece)
+
+    @property
+    def received(self) -> int:
+        """Bytes that have come of the body."""
+        return sum(map(len, self._pieces))
 
     def body(self) -> bytes:
         """All that has come of the body."""
@@ -70,7 +82,7 @@ class Held:
     def end(self) -> list[bytes]:
         """Hold it no more; return the pieces of its body."""
         pieces, self._pieces = self._pieces, []
-        self.is_there = False
+        self.request = None
         self._crowd.held_bytes -= self._size
         self._size = 0
         if self._timer is not None:

@@ -21,6 +21,7 @@ from service.topic_history import (
     TopicHistory,
     find_cut,
     find_difference,
+    find_unread,
 )
 
 log = structlog.get_logger(__name__)
@@ -356,6 +357,8 @@ class TopicFollower:
         ):
             times = {partition: marker.timestamp for partition, marker in markers.items()}
             doubt = find_difference(markers, await topic.first_since(times))
+            later = {partition: time + 1 for partition, time in times.items()}
+            doubt = doubt or find_unread(positions, await topic.first_since(later))
             self._compared_at = now
         if doubt is None:
             self._doubted_at = float("-inf")

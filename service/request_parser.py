@@ -12,21 +12,32 @@ from typing import NamedTuple, Protocol
 
 Headers = list[tuple[bytes, bytes]]
 
-HEADER_OVERHEAD = 32
-"""Bytes that each header counts for in addition to its own: it costs memory, however short."""
+HEADER_OVERHEAD = 256
+"""Bytes that each header counts for in addition to its own: a short one takes about 250 bytes of
+memory."""
+MAX_REPEATED_HEAD = 2048
+"""Longest head, in bytes, that a connection keeps to recognize it when it comes again."""
+MAX_REPEATED_SIZE = 8192
+"""Largest size of such a head: see Request.size."""
+MAX_STEPS = 16
+"""Requests, or pieces of a body, that one call parses: other connections need the event loop."""
+MAX_CHUNKS = 128
+"""Chunks in one piece of a body."""
 MAX_CHUNK_EXTENSION = 1024
 """Bytes of the extensions of one chunk; they are ignored."""
 
 _FIELD_LINES = rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n)*+"
+# The application decides which methods exist. CONNECT would turn the connection into a tunnel.
 _HEAD = re.compile(
-    rb"(GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH|TRACE) ([!\"$-~]++) HTTP/1\.([01])\r\n"
+    rb"((?!CONNECT )[A-Z-]{1,20}+) ([!\"$-~]++) HTTP/1\.([01])\r\n"
     rb"(%b)\r\n" % _FIELD_LINES
 )
 _FIELD = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")
 _BEGINNING = re.compile(
-    rb"[A-Z]{0,7}+(?: [!\"$-~]*+(?: [HTP/1.0]*+(?:\r(?:\n(?:[^ \t].*+)?)?)?)?)?|\r", re.S
+    rb"[A-Z-]{0,20}+(?: [!\"$-~]*+(?: [HTP/1.0]*+(?:\r(?:\n(?:[^ \t].*+)?)?)?)?)?|\r", re.S
 )
-"""What a header that is not yet whole may be: what can never become one is refused at once."""
+"""What the first segment of a head may be, where it is incomplete: other bytes are refused at once.
+Later segments are checked when the head is complete."""
 _TRAILERS = re.compile(rb"%b\r\n" % _FIELD_LINES)
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[\t -~\x80-\xff]{0,%d}+)?\r\n" % MAX_CHUNK_EXTENSION)
 _MAX_CHUNK_LINE = 16 + 1 + MAX_CHUNK_EXTENSION + 2
@@ -38,6 +49,8 @@ _HOST = re.compile(rb"(?:%b)?" % _AUTHORITY)
 _ABSOLUTE = re.compile(rb"(?i:https?)://%b(?![^/?])" % _AUTHORITY)
 _ONCE = (b"host", b"content-length", b"transfer-encoding")
 MAX_LENGTH_DIGITS = 18
+MAX_HOST = 270
+"""Bytes of the longest Host header: a domain name has 253 at most."""
 _SLASH = ord("/")
 _new = tuple.__new__
 
@@ -71,6 +84,11 @@ class Request(NamedTuple):
     lines: bytes
     """The headers as they were sent."""
 
+    @property
+    def size(self) -> int:
+        """Bytes of memory that the head counts for."""
+        return _size(self.target, self.lines)
+
     def headers(self) -> Headers:
         """Headers in the order in which they were sent, with their names in lower case."""
         return _headers(self.lines)
@@ -79,7 +97,11 @@ class Request(NamedTuple):
 class RequestHandler(Protocol):
     """Receives what was parsed; what it raises ends the parser."""
 
-    def on_request(self, request: Request, /) -> None: ...
+    def on_request(self, request: Request, body: bytes | None, /) -> bool:
+        """Receive the head of a request, with its whole body where that is already there.
+
+        Return whether the request is complete with that; otherwise its body follows, in pieces.
+        """
 
     def on_body(self, body: bytes, /) -> None: ...
 
@@ -100,83 +122,114 @@ class RequestParser:
         self._left = 0
         """Bytes of a body or chunk that are still to come."""
         self._at_chunk_end = False
+        self._head = b"\0"
+        """The previous head as it was sent, if it was short; it cannot be the default."""
+        self._request: Request | None = None
+        """What that head means."""
         self._keep_alive = True
         self.in_body = False
         """Whether a request has begun whose body is still to come."""
+        self.is_paused = False
+        """Whether no further request may begin; the handler sets this. A body is still parsed."""
 
     @property
     def is_between(self) -> bool:
         """Whether nothing of another request has come."""
         return not (self.in_body or self._rest)
 
-    def feed(self, data: bytes) -> None:
-        """Parse what has come.
+    @property
+    def unparsed(self) -> int:
+        """Bytes that have come and are not parsed."""
+        return len(self._rest)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether bytes of another request have come that are not parsed because of `is_paused`."""
+        return self.is_paused and not self.in_body and bool(self._rest)
+
+    def feed(self, data: bytes) -> bool:
+        """Parse what was left, and `data`.
+
+        Return whether more can be parsed at once: one call takes MAX_STEPS steps at most.
 
         Raises:
-            RequestError: it is no request. Nothing may be fed after that.
+            RequestError: it is not a valid request. Nothing may be fed after that.
         """
         if self._rest:
             data = self._rest + data
             self._rest = b""
-        at, end = 0, len(data)
+        at, end, steps = 0, len(data), 0
         while at < end:
             began, at = at, self._step(data, at)
             if at == began:
                 self._keep(data[at:] if at else data)
-                return
+                return False
+            steps += 1
+            if steps == MAX_STEPS:
+                self._rest = data[at:]
+                return at < end
+        return False
+
+    def discard(self) -> None:
+        """Ignore what is not parsed, and what comes from now on."""
+        self._rest = b""
+        self._step = self._discard
+        self._keep_alive = self.in_body = False
 
     def _keep(self, rest: bytes) -> None:
-        if len(rest) > self._max_head:
-            raise self._too_large()
         self._rest = rest
+        if len(rest) > self._max_head and not self.is_waiting:
+            raise _too_large(self._max_head)
 
     def _read_head(self, data: bytes, at: int) -> int:
-        match = None if self._searched else _HEAD.match(data, at)
-        if match is None:
-            if data.startswith(b"\r\n", at):
-                self._searched = 0
-                return at + 2  # an empty line before a request is ignored (RFC 9112, 2.2)
-            match = self._find_head(data, at)
-            if match is None:
-                return at
-        self._searched = 0
-        method, target, minor, lines = match.groups()
-        count = lines.count(b"\r\n")
-        if len(lines) + len(target) + HEADER_OVERHEAD * count > self._max_head:
-            raise self._too_large()
-        fields = dict(_headers(lines))
-        if len(fields) != count:
-            _require_single(lines)
-        version, keep_alive = ("1.1", True) if minor == b"1" else ("1.0", False)
-        if b"connection" in fields and b"close" in _tokens(lines, b"connection"):
-            keep_alive = False
-        host = fields.get(b"host")
-        if host is None:
-            if minor == b"1":
-                raise RequestError(400, "A request of HTTP/1.1 needs a Host header")
-        elif not _is_host(host):
-            raise RequestError(400, "The Host header is not valid")
-        length: int | None
-        if b"transfer-encoding" in fields:
-            _require_chunked(fields, version)
-            length, self._left, self._step = None, 0, self._read_chunks
+        if self.is_paused:
+            return at
+        # A client repeats its head, and the meaning of a head depends on nothing but its bytes.
+        if data.startswith(self._head, at) and self._request is not None:
+            request, end = self._request, at + len(self._head)
         else:
-            digits = fields.get(b"content-length", b"0")
-            if not digits.isdigit() or len(digits) > MAX_LENGTH_DIGITS:
-                raise RequestError(400, "The Content-Length header is not valid")
-            length = self._left = int(digits)
-            self._step = self._read_body
-        if target[0] != _SLASH:
-            target = _origin_form(target, method)
-        self._keep_alive = keep_alive
-        is_single = len(fields) == count
-        self._handler.on_request(
-            _new(Request, (method, target, version, fields, is_single, length, keep_alive, lines))
-        )
-        self.in_body = True
-        if length == 0:
+            match = None if self._searched else _HEAD.match(data, at)
+            if match is None:
+                if data.startswith(b"\r\n", at):
+                    self._searched = 0
+                    self._step = self._read_head_after_line
+                    return at + 2
+                match = self._find_head(data, at)
+                if match is None:
+                    return at
+            method, target, minor, lines = match.groups()
+            request = _request(method, target, minor, lines, self._max_head)
+            end = match.end()
+            if end - at <= MAX_REPEATED_HEAD and request.size <= MAX_REPEATED_SIZE:
+                self._head, self._request = match[0], request
+        self._searched = 0
+        self._keep_alive = request.keep_alive
+        length = request.length
+        if length is None:
+            self._left, self._step = 0, self._read_chunks
+            self._handler.on_request(request, None)
+            self.in_body = True
+        elif length <= len(data) - end:
+            if self._handler.on_request(request, data[end : end + length]):
+                self._expect_next()
+                return end + length
+            self.in_body = True
+            if length:
+                self._handler.on_body(data[end : end + length])
             self._complete()
-        return match.end()
+            return end + length
+        else:
+            self._left, self._step = length, self._read_body
+            self._handler.on_request(request, None)
+            self.in_body = True
+        return end
+
+    def _read_head_after_line(self, data: bytes, at: int) -> int:
+        """One empty line before a request is ignored (RFC 9112, 2.2), a second one is refused."""
+        if data.startswith(b"\r", at):
+            raise _bad_request()
+        self._step = self._read_head
+        return self._read_head(data, at)
 
     def _find_head(self, data: bytes, at: int) -> re.Match[bytes] | None:
         """Return the head of a request, None where it has not come whole.
@@ -204,9 +257,9 @@ class RequestParser:
         return at + len(body)
 
     def _read_chunks(self, data: bytes, at: int) -> int:
-        """Read chunks as far as they have come; their data is handed on in one piece."""
-        pieces = []
-        while at < len(data):
+        """Read chunks as far as they have come, MAX_CHUNKS at most, into one piece of the body."""
+        pieces: list[bytes] = []
+        while at < len(data) and len(pieces) < MAX_CHUNKS:
             if self._left:
                 piece = data[at : at + self._left]
                 pieces.append(piece)
@@ -253,19 +306,62 @@ class RequestParser:
 
     def _complete(self) -> None:
         self.in_body = False
-        self._step = self._read_head if self._keep_alive else self._discard
+        self._expect_next()
         self._handler.on_message_complete()
+
+    def _expect_next(self) -> None:
+        self._step = self._read_head if self._keep_alive else self._discard
 
     def _discard(self, data: bytes, at: int) -> int:
         """Nothing counts after a request that was to be the last."""
         return len(data)
 
-    def _too_large(self) -> RequestError:
-        return RequestError(431, f"The header is larger than {self._max_head} bytes")
+
+def _request(method: bytes, target: bytes, minor: bytes, lines: bytes, max_head: int) -> Request:
+    """What a head means.
+
+    Raises:
+        RequestError: it is larger than `max_head`, or is ambiguous or unknown in what counts.
+    """
+    if _size(target, lines) > max_head:
+        raise _too_large(max_head)
+    fields = dict(_headers(lines))
+    is_single = len(fields) == lines.count(b"\r\n")
+    if not is_single:
+        _require_single(lines)
+    version, keep_alive = ("1.1", True) if minor == b"1" else ("1.0", False)
+    if b"connection" in fields and b"close" in _tokens(lines, b"connection"):
+        keep_alive = False
+    host = fields.get(b"host")
+    if host is None:
+        if minor == b"1":
+            raise RequestError(400, "A request of HTTP/1.1 needs a Host header")
+    elif len(host) > MAX_HOST or not _is_host(host):
+        raise RequestError(400, "The Host header is not valid")
+    length: int | None = None
+    if b"transfer-encoding" in fields:
+        _require_chunked(fields, version)
+    else:
+        digits = fields.get(b"content-length", b"0")
+        if not digits.isdigit() or len(digits) > MAX_LENGTH_DIGITS:
+            raise RequestError(400, "The Content-Length header is not valid")
+        length = int(digits)
+    if target[0] != _SLASH:
+        target = _origin_form(target, method)
+    # Without the check of its arguments, which would take a tenth of the time.
+    return _new(Request, (method, target, version, fields, is_single, length, keep_alive, lines))
+
+
+def _size(target: bytes, lines: bytes) -> int:
+    return len(target) + len(lines) + HEADER_OVERHEAD * lines.count(b"\r\n")
+
+
+def _too_large(max_head: int) -> RequestError:
+    return RequestError(431, f"The header is larger than {max_head} bytes")
 
 
 def _bad_request() -> RequestError:
-    return RequestError(400, "This is no valid HTTP request, or its method is unknown")
+    return RequestError(400, "This is not a valid HTTP request")
 
 
 def _bad_chunk() -> RequestError:

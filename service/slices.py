@@ -21,8 +21,10 @@ class Slices:
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
 
-    async def run(self, steps: Iterable[T], deadline: float) -> list[T]:
-        """Return all `steps`, each of which is made by going on to it.
+    async def run(self, steps: Iterable[T | None], deadline: float) -> list[T]:
+        """Return all `steps`, each of which is made by advancing to it.
+
+        A step that is None is left out: it has taken time, and made nothing yet.
 
         Raises:
             TimeoutError: it took until the deadline, which is on the monotonic clock.
@@ -34,13 +36,14 @@ class Slices:
                 pass
         return made
 
-    async def _run_slice(self, remaining: Iterable[T], made: list[T]) -> bool:
+    async def _run_slice(self, remaining: Iterable[T | None], made: list[T]) -> bool:
         """Run one slice; tell whether it was the last one."""
         async with self._lock:
             began = time.perf_counter()
             try:
                 for step in remaining:
-                    made.append(step)
+                    if step is not None:
+                        made.append(step)
                     if time.perf_counter() - began > SLICE_SECONDS:
                         return False
                 return True

@@ -1,9 +1,9 @@
 """Topic history: whether a topic still holds the records that its reader has read.
 
 A topic that lost its tail in a power cut, or that was deleted and created again, gives offsets to
-other records. Two things show it: the topic ends before the reader's position, or the first record
-with the highest append time that was read is now another one. A record that compaction has removed
-shows nothing.
+other records. Three things show it: the topic ends before the reader's position, the first record
+with the highest append time that was read is now another one, or a record before the reader's
+position is newer than all that it has read. A record that compaction has removed shows nothing.
 """
 
 import operator
@@ -68,5 +68,21 @@ def find_difference(
             return (
                 f"partition {partition} has a record of {first.timestamp} at {first.offset}, but "
                 f"that of {marker.timestamp} at {marker.offset} was read"
+            )
+    return None
+
+
+def find_unread(positions: Mapping[int, int], later: Mapping[int, Marker | None]) -> str | None:
+    """Say which partition has a record before the reader's position that it cannot have read.
+
+    `later` is the first record of each partition that is newer than its marker, which is at least
+    as new as all records before the position.
+    """
+    for partition, first in later.items():
+        position = positions.get(partition, 0)
+        if first is not None and first.offset < position:
+            return (
+                f"partition {partition} has a record of {first.timestamp} at {first.offset}, but "
+                f"was read up to {position}, and nothing as new was there"
             )
     return None

@@ -1,4 +1,4 @@
-"""Debian's nginx before one of our services, with connections to it that it keeps and shares."""
+"""Debian's nginx before one of our services, with one connection to it that all clients share."""
 
 import asyncio
 import contextlib
@@ -24,13 +24,14 @@ error_log {folder}/nginx-error.log;
 events {{ }}
 http {{
     access_log off;
+    sendfile on;
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
     map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
-    upstream gateway {{ server 127.0.0.1:{upstream}; keepalive 2; }}
+    upstream gateway {{ server 127.0.0.1:{upstream}; keepalive 1; }}
     server {{
         listen 127.0.0.1:{port};
         location / {{
@@ -76,7 +77,7 @@ async def nginx(
         )
     try:
         async with asyncio.timeout(PATIENCE):
-            while not await _listens(port):
+            while not await listens(port):
                 assert child.poll() is None, (folder / "nginx.log").read_text()
                 await asyncio.sleep(POLL)
         yield port
@@ -84,7 +85,7 @@ async def nginx(
         await process.stop(child, 5)
 
 
-async def _listens(port: int) -> bool:
+async def listens(port: int) -> bool:
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:

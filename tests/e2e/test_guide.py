@@ -185,4 +185,4 @@ def test_the_readmes_commands_work_as_they_stand(run: LocalRun) -> None:
     assert result.returncode == 0, result.stderr
     assert result.stdout.count('"status":"metrics_received"') == 2
     assert '"status":"revoked"' in result.stdout
-    assert re.search(r'"client_id":"anna","receipt":"\d+-\d+-\d+"', result.stdout)
+    assert re.search(r'"client_id":"anna","receipt":"\d+-\d+-\d+-\d+"', result.stdout)

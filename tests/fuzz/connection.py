@@ -38,7 +38,7 @@ class Transport(asyncio.Transport):
         self._protocol = protocol
         self._closing = self._paused = False
         self._fed: deque[bytes] = deque()
-        self._ends = False
+        self._ends = self._wrote_eof = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return {"peername": ("192.0.2.1", 1), "sockname": ("192.0.2.2", 2)}.get(name, default)
@@ -53,8 +53,12 @@ class Transport(asyncio.Transport):
         self._deliver()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self._wrote_eof
         if not self._closing:
             self.written += data
+
+    def write_eof(self) -> None:
+        self._wrote_eof = True
 
     def is_closing(self) -> bool:
         return self._closing

@@ -15,12 +15,14 @@ _STATES: dict[str, dict[str, Any]] = {
         "note": {"type": "string"},
     },
     "dead_lettered": {"reason": {"type": "string"}},
+    "lost": {"note": {"type": "string"}},
+    "ambiguous": {"note": {"type": "string"}},
 }
 
 
 def document(known: str) -> dict[str, Any]:
     """An OpenAPI document of receipts, of which one is `known`, and the ledger."""
-    receipt = {"type": "string", "pattern": r"^[0-9]{1,9}-[0-9]{1,18}-[0-9]{1,9}$"}
+    receipt = {"type": "string", "pattern": r"^[0-9]{1,9}-[0-9]{1,18}-[0-9]{1,9}(-[0-9]{1,18})?$"}
     parameter = {
         "name": "receipt",
         "in": "path",
@@ -64,7 +66,10 @@ def _ledger() -> dict[str, Any]:
     partition: dict[str, Any] = {
         "partition": _COUNT,
         "offset": {"type": "integer", "minimum": -1},
+        "logical_offset": {"type": "integer", "minimum": -1},
         "lag_records": {"type": ["integer", "null"], "minimum": 0},
+        "missing_records": {"type": ["integer", "null"], "minimum": 0},
+        "histories": {"type": "integer", "minimum": 1},
         "balances": {"const": True},
         **dict.fromkeys(_COUNTS, _COUNT),
     }

@@ -170,10 +170,11 @@ def batch(data: bytes) -> None:
         (decoder.decode_lines, split_lines),
     ):
         try:
-            items = [*decode(data, NOW)]
+            items = [item for item in decode(data, NOW) if item is not None]
         except (BodyError, TooManyElementsError):
             continue
-        for item, alone in zip(items, decoder.decode_each(split, data, NOW), strict=True):
+        each = [item for item in decoder.decode_each(split, data, NOW) if item is not None]
+        for item, alone in zip(items, each, strict=True):
             assert (item.kind, item.id, item.fault) == (alone.kind, alone.id, alone.fault)
             if not item.fault:
                 assert item.id is not None

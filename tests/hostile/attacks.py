@@ -15,7 +15,15 @@ from typing import Any, NamedTuple
 
 from backports import zstd
 
-from tests.hostile.bodies import HOSTILE_ITEMS, large_backlog, submission_of_names
+from gateway.reading import JSON, NDJSON
+from tests.hostile.bodies import (
+    HOSTILE_ITEMS,
+    HOSTILE_LINES,
+    backlog_of_unclosed_quotes,
+    large_backlog,
+    submission_of_names,
+    submission_of_unclosed_quotes,
+)
 from tobogganing.local.ports import LOOPBACK
 
 DRIP = 0.25
@@ -102,6 +110,31 @@ async def _pipelined(writer: asyncio.StreamWriter, victim: Victim) -> None:
         await _write(writer, b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n" * 5_000)
 
 
+async def _direct(writer: asyncio.StreamWriter, victim: Victim) -> None:
+    """Posts what is answered at once, without ASGI."""
+    request = _head(victim.path, victim.key, b"Content-Length: 2") + b"{}"
+    while True:
+        await _write(writer, request * 1_000)
+
+
+async def _kept_headers(writer: asyncio.StreamWriter, victim: Victim) -> None:
+    """Leaves a large header that was answered, and a part of another one."""
+    large = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 60_000
+    await _write(writer, large + b"\r\n\r\n" + large)
+    await writer.wait_closed()
+
+
+async def _empty_lines(writer: asyncio.StreamWriter, victim: Victim) -> None:
+    while True:
+        await _write(writer, b"\r\n" * 100_000)
+
+
+async def _tiny_chunks(writer: asyncio.StreamWriter, victim: Victim) -> None:
+    await _write(writer, _head("/api/v1/metrics", victim.relay_key, b"Transfer-Encoding: chunked"))
+    while True:
+        await _write(writer, b"1\r\n \r\n" * 40_000)
+
+
 async def _endless_chunks(writer: asyncio.StreamWriter, victim: Victim) -> None:
     await _write(writer, _head(victim.path, victim.key, b"Transfer-Encoding: chunked"))
     chunk = b"4000\r\n" + b" " * 0x4000 + b"\r\n"
@@ -109,19 +142,23 @@ async def _endless_chunks(writer: asyncio.StreamWriter, victim: Victim) -> None:
         await _write(writer, chunk)
 
 
-def _batch(coding: bytes, make: Callable[[], bytes]) -> Send:
+def _batch(coding: bytes, make: Callable[[], bytes], type: bytes = JSON) -> Send:
     """Posts the same batch again and again."""
 
     async def send(writer: asyncio.StreamWriter, victim: Victim) -> None:
         body = made()
         length = b"Content-Encoding: %b\r\nContent-Length: %d" % (coding, len(body))
-        request = _head("/api/v1/metrics", victim.relay_key, length) + body
+        request = _head("/api/v1/metrics", victim.relay_key, length, type) + body
         while True:
             await _write(writer, request)
             await asyncio.sleep(DRIP)
 
     made = functools.cache(make)
     return send
+
+
+def _lines(lines: Callable[[], bytes]) -> Send:
+    return _batch(b"gzip", lambda: gzip.compress(lines(), compresslevel=1), NDJSON)
 
 
 def _items(items: Callable[[], bytes]) -> Send:
@@ -161,10 +198,19 @@ def _empty_blocks(size: int) -> bytes:
     return begin + b"\x00\x00\x00\xff\xff" * (size // 5) + packer.flush()
 
 
-def _head(path: str, key: str, length: bytes) -> bytes:
+async def _long_types(writer: asyncio.StreamWriter, victim: Victim) -> None:
+    """No credential: a content type that is nearly one."""
+    type = JSON + b"; charset=utf-8" + b" " * 60_000 + b"x"
+    request = _head("/api/v1/auth/token", "", b"Content-Length: 2", type) + b"{}"
+    while True:
+        await _write(writer, request)
+        await asyncio.sleep(DRIP)
+
+
+def _head(path: str, key: str, length: bytes, type: bytes = JSON) -> bytes:
     return (
         b"POST %b HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n"
-        b"Content-Type: application/json\r\n%b\r\n\r\n" % (path.encode(), key.encode(), length)
+        b"Content-Type: %b\r\n%b\r\n\r\n" % (path.encode(), key.encode(), type, length)
     )
 
 
@@ -189,9 +235,14 @@ def attacks() -> Iterator[tuple[str, Attack]]:
     yield "huge-headers", Attack(50, _huge_header)
     yield "pipelined", Attack(20, _pipelined)
     yield "pipelined-unread", Attack(200, _pipelined, reads=False)
+    yield "direct-unread", Attack(20, _direct, reads=False)
+    yield "kept-headers", Attack(4_000, _kept_headers)
+    yield "empty-lines", Attack(20, _empty_lines)
+    yield "tiny-chunks", Attack(4, _tiny_chunks)
     yield "endless-chunks", Attack(20, _endless_chunks)
     yield "many-headers", Attack(20, _many_headers)
     yield "long-tokens", Attack(20, _long_tokens)
+    yield "long-types", Attack(20, _long_types)
     yield "gzip-bombs", Attack(20, _batch(b"gzip", lambda: gzip.compress(bytes(BOMB))))
     yield "zstd-bombs", Attack(20, _batch(b"zstd", lambda: zstd.compress(bytes(BOMB))))
     members = gzip.compress(b"") * (LARGEST // 20)
@@ -201,7 +252,11 @@ def attacks() -> Iterator[tuple[str, Attack]]:
     for name, items in HOSTILE_ITEMS.items():
         yield name, Attack(4, _items(items))
     yield "large-backlogs", Attack(20, _submission(large_backlog()))
+    for name, lines in HOSTILE_LINES.items():
+        yield name, Attack(4, _lines(lines))
     yield "submissions-of-names", Attack(20, _submission(submission_of_names()))
+    yield "unclosed-quotes", Attack(20, _submission(submission_of_unclosed_quotes()))
+    yield "backlogs-of-quotes", Attack(20, _submission(backlog_of_unclosed_quotes()))
 
 
 ATTACKS = dict(attacks())

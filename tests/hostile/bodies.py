@@ -67,6 +67,18 @@ def text() -> bytes:
     return _item(b"", b',"x":"%b"' % ("\U0001f600" * (MAX_BYTES // 4 - 100)).encode())
 
 
+def unclosed_quotes(size: int) -> bytes:
+    """More colons than names are allowed, and a text of quotes that does not end."""
+    colons = b'":' * 1_001
+    return colons + b'\\"' * ((size - len(colons)) // 2)
+
+
+def items_of_unclosed_quotes() -> bytes:
+    """Lines, as an array would not be one: each item reaches the check of its names."""
+    item = b'{"kind":"client","id":"a","metrics":{' + unclosed_quotes(MAX_SUBMISSION_BYTES - 200)
+    return b"\n".join([item] * (MAX_BYTES // (len(item) + 1)))
+
+
 def deep() -> bytes:
     return _item(b"", b',"x":' + b"[" * (MAX_BYTES - 200))
 
@@ -79,6 +91,10 @@ def unregistered_items() -> bytes:
     return b",".join(_item(b"", id=b"stranger-%d" % number) for number in range(MAX_ITEMS))
 
 
+HOSTILE_LINES: dict[str, Callable[[], bytes]] = {
+    "items-of-unclosed-quotes": items_of_unclosed_quotes,
+}
+"""Batches of lines that would not be arrays."""
 HOSTILE_ITEMS: dict[str, Callable[[], bytes]] = {
     "many-names": one_item_of_names,
     "items-of-names": items_of_names,
@@ -105,3 +121,14 @@ def large_backlog() -> bytes:
 
 def submission_of_names() -> bytes:
     return b'{"metrics":{%b}}' % _names(MAX_SUBMISSION_BYTES - 100)
+
+
+def submission_of_unclosed_quotes() -> bytes:
+    return b'{"metrics":{' + unclosed_quotes(MAX_SUBMISSION_BYTES - 100)
+
+
+def backlog_of_unclosed_quotes() -> bytes:
+    """A sample that is valid JSON: its quotes are in a text, and its text is long."""
+    names = b",".join(b'"%d":1' % number for number in range(1_001))
+    text = b'\\"' * ((MAX_SUBMISSION_BYTES - 20_000) // 2)
+    return b'{"samples":[{"timestamp":1,"metrics":{"x":"%b",%b}}]}' % (text, names)

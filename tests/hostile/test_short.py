@@ -29,6 +29,10 @@ NAMES = [
     "slow-bodies",
     "unfinished-bodies",
     "pipelined-unread",
+    "direct-unread",
+    "kept-headers",
+    "empty-lines",
+    "tiny-chunks",
     "zstd-bombs",
     "empty-members",
     "empty-blocks",
@@ -37,6 +41,10 @@ NAMES = [
     "huge-integers",
     "refused-items",
     "large-backlogs",
+    "long-types",
+    "items-of-unclosed-quotes",
+    "unclosed-quotes",
+    "backlogs-of-quotes",
 ]
 
 

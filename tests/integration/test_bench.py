@@ -37,7 +37,7 @@ async def send(settings: KafkaSettings, answer_by: int, submissions: list[Submis
         sent = await producer.send_and_wait(topic, value, partition=0)
     finally:
         await producer.stop()
-    return Receipt(0, sent.offset, 0)
+    return Receipt(0, sent.offset, 0, sent.timestamp)
 
 
 def receipts(first: Receipt, count: int) -> list[str]:

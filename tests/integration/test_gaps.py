@@ -237,18 +237,17 @@ async def compacting_broker(install: Install, folder: Path) -> AsyncIterator[Kaf
 async def test_a_compacted_batch_is_no_hole_and_no_loss(
     kafka_install: Install, tmp_path: Path
 ) -> None:
-    """As a topic of submissions that had the policy of the others, until a worker refused it."""
+    """As in a topic of submissions that had the policy of the others for a while."""
     async with compacting_broker(kafka_install, tmp_path) as settings:
         topic = (await ensure_topics(settings)).submissions
-        values = topic.settings | {
-            "cleanup.policy": "compact",
-            "min.cleanable.dirty.ratio": "0",
-            "segment.ms": "100",
-        }
-        async with administration(settings) as admin:
-            await admin.alter_configs(
-                [ConfigResource(ConfigResourceType.TOPIC, topic.name, values)]
-            )
+
+        async def configure(**values: str) -> None:
+            resource = ConfigResource(ConfigResourceType.TOPIC, topic.name, topic.settings | values)
+            async with administration(settings) as admin:
+                await admin.alter_configs([resource])
+
+        compacting = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0"}
+        await configure(**compacting, **{"segment.ms": "100"})
         async with AIOKafkaProducer(**client_options(settings)) as producer:
             sent = 0
 
@@ -264,13 +263,10 @@ async def test_a_compacted_batch_is_no_hole_and_no_loss(
             async with asyncio.timeout(90):
                 while 1 in await _offsets(settings, topic.name):
                     await send()
-        async with administration(settings) as admin:
-            await admin.alter_configs(
-                [ConfigResource(ConfigResourceType.TOPIC, topic.name, topic.settings)]
-            )
         offsets = await _offsets(settings, topic.name)
         assert offsets[0] == 0
         assert len(offsets) < sent
+        await configure()  # a worker refuses to start on a topic that is compacted
         async with running(worker := a_worker(settings, "w1", tmp_path)):
             await settled(settings)
         assert worker.faults() == []

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from contract.row import LedgerRow, decode_entity_row, ledger_key
+from contract.row import LedgerRow, decode_entity_row, encode_row, ledger_key
 from service.kafka import administration, ensure_topics, topics_of
 from service.reader import TopicReader
 from service.settings import KafkaSettings
@@ -250,6 +251,90 @@ async def test_no_receipt_lies_after_a_lost_end(
     assert worker.faults() == []
 
 
+async def test_what_was_cut_above_the_ledger_is_lost_when_the_topic_has_outgrown_it(
+    own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
+) -> None:
+    """The ledger is of the same history, so none begins."""
+    worker = a_worker(broken, "w", tmp_path)
+    topic = topics_of(broken).submissions.name
+    extra = {"AFTER_TIMEOUT_SECONDS": "10"}
+    await ensure_topics(broken)
+    async with running(worker), Service("exporter", broken, tmp_path, **extra) as exporter:
+        await exporter.ready()
+        read = [await receipt_of(broken, A, value) for value in (1, 2)]
+        assert (await exporter.scrape(*read)).status_code == 200
+        await worker.end()
+        kept, *lost = [await receipt_of(broken, A, value) for value in (3, 4, 5, 6)]
+        await power_cut(own_kafka, {topic: 3})
+        fresh = [await receipt_of(broken, B, value) for value in (7, 8)]
+        assert [await state(exporter, each) for each in lost] == [("lost", None)] * 3
+        gone = asyncio.create_task(exporter.scrape(lost[0]))
+        await worker.start()
+        assert (await gone).status_code == 410, "it was asked for before a worker had read so far"
+        fresh += [await receipt_of(broken, B, value) for value in (9, 10)]
+        assert (await exporter.scrape(kept, *fresh)).status_code == 200
+        ledger = await until(broken, applied=7)
+        assert (ledger.parted, len(ledger.epochs)) == (0, 2)
+        for again in (False, True):
+            if again:
+                await exporter.end()
+                await exporter.start()
+                await exporter.ready()
+            for each in lost:
+                assert await state(exporter, each) == ("lost", None)
+                answer = await exporter.scrape(each)
+                assert (answer.status_code, "has lost" in answer.text) == (410, True)
+            for each in (*read, kept, *fresh):
+                assert (await state(exporter, each))[0] == "processed"
+                assert (await exporter.scrape(each)).status_code == 200
+    assert worker.faults() == []
+
+
+async def test_a_clock_that_went_back_makes_no_receipt_lie(
+    own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
+) -> None:
+    """The times of what was counted before the cut are those of what came after it."""
+    worker = a_worker(broken, "w", tmp_path)
+    topic = topics_of(broken).submissions.name
+    await ensure_topics(broken)
+    async with running(worker), Service("exporter", broken, tmp_path) as exporter:
+        await exporter.ready()
+        counted = [await receipt_of(broken, A, value) for value in (1, 2, 3)]
+        assert (await exporter.scrape(*counted)).status_code == 200
+        await worker.end()
+        await power_cut(own_kafka, {topic: 1})
+        fresh = [await receipt_of(broken, A, value) for value in (4, 5, 6)]
+        await worker.start()
+        ledger = await until(broken, applied=6, parted=1)
+        await worker.end()
+
+        # As if the clock had been an hour ahead before the cut.
+        ahead = 3_600_000
+        ledger.newest += ahead
+        ledger.histories = tuple(
+            msgspec.structs.replace(each, newest=each.newest + ahead) for each in ledger.histories
+        )
+        first, *later = ledger.epochs
+        ledger.epochs = (
+            msgspec.structs.replace(first, appended=first.appended + ahead),
+            *(msgspec.structs.replace(each, newest=each.newest + ahead) for each in later),
+        )
+        async with row_writer(broken) as rows:
+            await rows.send(0, ledger_key(0), encode_row(ledger))
+        partition, offset, index, appended = counted[2].split("-")
+        of_then = f"{partition}-{offset}-{index}-{int(appended) + ahead}"
+        # Two that were cut off unread: the second history counts another record at the first one's
+        # offset, and none at the second one's.
+        never_read = [f"{partition}-{n}-{index}-{int(appended) + ahead}" for n in (3, 9)]
+        assert (await exporter.scrape(of_then, *fresh)).status_code == 200
+        assert await state(exporter, of_then) == ("processed", None)
+        for each in never_read:
+            assert await state(exporter, each) == ("lost", None)
+            assert (await exporter.scrape(each)).status_code == 410
+        assert [(await state(exporter, each))[0] for each in fresh] == ["processed"] * 3
+    assert worker.faults() == []
+
+
 async def test_an_exporter_shows_a_ledger_beyond_the_end(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
 ) -> None:
@@ -330,11 +415,43 @@ async def test_what_is_not_certain_stops_visibly_until_an_operator_decides(
         assert [each["verdict"] for each in listing] == ["uncertain", "same"]
         assert "needs no decision" in await command.bad("history", "begin", "1", "--at", "end")
 
-        found = (await command.good("history", "begin", "0", "--at", "1")).out
-        assert "a history begins at offset 1, logical 10" in found
+        begun = (await command.good("history", "begin", "0", "--at", "1", "--json")).document
+        assert (begun["offset"], begun["logical_offset"]) == (1, 10)
         await worker.ready()
         await eventually(lambda: answers(200))
         assert (await until(settings, read=10 + 2 + accepted)).parted == 1
+    assert worker.faults() == []
+
+
+async def test_a_drained_backup_refuses_a_topic_that_is_not_its_ledgers(
+    own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
+) -> None:
+    """The topic has grown to just where the ledger was before the cut: there is no lag."""
+    worker = a_worker(broken, "w", tmp_path)
+    command = CommandLine(
+        "http://127.0.0.1:1",
+        KAFKA_BOOTSTRAP_SERVERS=broken.kafka_bootstrap_servers,
+        KAFKA_TOPIC_PREFIX=broken.kafka_topic_prefix,
+        KAFKA_PARTITIONS=str(PARTITIONS),
+    )
+    file = tmp_path / "all.ndjson.gz"
+    backup = ("backup", str(file), "--drained", "--wait", "0")
+    await ensure_topics(broken)
+    async with running(worker):
+        await send(broken, A, 1, 2, 3)
+        await until(broken, applied=3)
+        await worker.end()
+        await command.good(*backup)
+        file.unlink()
+        await power_cut(own_kafka, {topics_of(broken).submissions.name: 1})
+        assert await send(broken, B, 4, 5) == [1, 2]
+        refused = await command(*backup)
+        assert refused.status == 1
+        assert "Error: partition 0: the log has lost its end" in refused.err
+        assert not file.exists()
+        await worker.start()
+        await until(broken, applied=5)
+        assert (await command.good(*backup, "--json")).document["rows"] == 2
     assert worker.faults() == []
 
 

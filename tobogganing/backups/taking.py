@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from contract.row import LedgerRow, RowError, RowVersionError, decode_entity_row
-from processor.source_check import compare
 from processor.source_history import Same
 from service.kafka import topics_of
 from service.reader import TopicEnds
 from service.settings import KafkaSettings
 from tobogganing.backups.file import VERSION, BackupWriter, End, Heading
 from tobogganing.backups.known import KnownRegistry, KnownRows
+from tobogganing.backups.source import compare_with_source
 from tobogganing.local.errors import LocalError
 from tobogganing.local.progress import Progress, counted
 
@@ -32,8 +32,7 @@ class Taken:
         """What had become of all submissions, of all partitions."""
         self.ledgers: dict[int, LedgerRow] = {}
 
-    def count(self, partition: int, ledger: LedgerRow) -> None:
-        self.ledgers[partition] = ledger
+    def count(self, ledger: LedgerRow) -> None:
         for name in COUNTS:
             self.ledger[name] += getattr(ledger, name)
 
@@ -90,23 +89,24 @@ async def take(settings: KafkaSettings, file: Path, *, rows: bool, drained: floa
                         progress.add(1)
             if ends and await source.ends() != ends:
                 raise LocalError("a gateway still writes: stop all of them, and try again")
-            if ends:
+            if ends and taken.ledgers:
                 await _require_same_source(settings, taken.ledgers)
             taken.end = writer.end()
     return taken
 
 
 async def _require_same_source(settings: KafkaSettings, ledgers: dict[int, LedgerRow]) -> None:
-    """
+    """Make sure that the ledgers were made from the topic as it is.
+
     Raises:
-        LocalError: the submissions topic is not the one that a ledger was made from: what the
-            ledger seems to cover may never have been read.
+        LocalError: one may cover records that the topic does not have.
+        KafkaError: Kafka does not respond.
     """
-    for partition, (_, verdict) in (await compare(settings, ledgers)).items():
+    for partition, (_, verdict) in (await compare_with_source(settings, ledgers)).items():
         if not isinstance(verdict, Same):
             raise LocalError(
-                f"the source of partition {partition} went back ({verdict.reason}): let the "
-                "processors run until `tobogganing history show` finds it the same"
+                f"partition {partition}: {verdict.reason}: a processor must compare them first "
+                "(`tobogganing history show`)"
             )
 
 
@@ -130,7 +130,8 @@ async def _rows(
                 )
             await asyncio.sleep(POLL)
             await known.read()
-    taken.count(partition, state.ledger)
+    taken.count(state.ledger)
+    taken.ledgers[partition] = state.ledger
     for key, value in state.rows.items():
         try:
             decode_entity_row(value)

@@ -27,13 +27,15 @@ def _with(options: tuple[Option, ...], command: Callable[..., None]) -> Callable
 
 def _add(noun: Noun) -> click.Command:
     def add(access: Access, as_json: bool, name: str, id: str | None, **options: Any) -> None:
-        # Made up here, and once: an attempt that is repeated registers nothing twice.
+        # Chosen here, once, so that a retry of the request registers nothing twice.
         known = id or f"{noun.kind}-{secrets.token_hex(8)}"
         body = _given({"name": name, noun.id_field: known, **options})
         with access.manager() as manager:
             try:
                 answer = manager.ask("POST", f"{noun.path}/register", body=body)
             except LocalError as error:
+                if id:
+                    raise
                 raise LocalError(f"{error}. The id was {known}") from None
         show(answer, as_json)
         if noun.has_key and sys.stdout.isatty():

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tobogganing.commands.access import json_option
 from tobogganing.commands.answers import show
 from tobogganing.commands.tables import Table
 from tobogganing.local.errors import LocalError
@@ -24,7 +25,7 @@ def history() -> None:
 
 
 @history.command("show")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def show_histories(as_json: bool) -> None:
     """Compare each ledger with Kafka.
 
@@ -51,7 +52,8 @@ def show_histories(as_json: bool) -> None:
     required=True,
     help="Kafka's offset of the first record to count: a number, `earliest` or `end`.",
 )
-def begin(partition: int, at: str) -> None:
+@json_option
+def begin(as_json: bool, partition: int, at: str) -> None:
     """Begin a new history of a partition whose processor has stopped.
 
     Every record from --at on counts as new, every one before it as counted. The processor continues
@@ -60,19 +62,19 @@ def begin(partition: int, at: str) -> None:
     from tobogganing.commands.kafka import on_kafka
 
     start, logical = on_kafka(lambda settings: _begin(settings, partition, at))
-    click.echo(f"partition {partition}: a history begins at offset {start}, logical {logical}")
+    begun = {"partition": partition, "offset": start, "logical_offset": logical}
+    show({"status": "history_begun", **begun}, as_json)
 
 
 async def _compare(settings: "KafkaSettings") -> list[dict[str, Any]]:
-    from processor.source_check import compare
     from tobogganing.backups.known import KnownRows
+    from tobogganing.backups.source import compare_with_source
 
-    partitions = range(settings.kafka_partitions)
-    async with KnownRows(settings, partitions) as known:
+    async with KnownRows(settings, range(settings.kafka_partitions)) as known:
         await known.read()
     ledgers = {partition: state.ledger for partition, state in known.states.items()}
     shown = []
-    for partition, (found, verdict) in (await compare(settings, ledgers)).items():
+    for partition, (found, verdict) in (await compare_with_source(settings, ledgers)).items():
         ledger = ledgers[partition]
         shown.append(
             {
@@ -93,10 +95,10 @@ async def _begin(settings: "KafkaSettings", partition: int, at: str) -> tuple[in
     from contract.row import encode_row, ledger_key, ledger_version
     from processor.batch import NO_HEADERS
     from processor.changelog import Writer
-    from processor.source_check import compare
     from processor.source_history import Uncertain
     from service.kafka import topics_of
     from tobogganing.backups.known import KnownRows
+    from tobogganing.backups.source import compare_with_source
 
     if partition >= settings.kafka_partitions:
         raise LocalError(f"there is no partition {partition}")
@@ -105,7 +107,7 @@ async def _begin(settings: "KafkaSettings", partition: int, at: str) -> tuple[in
     state = known.states[partition]
     ledger = state.ledger
     topics = topics_of(settings)
-    found, verdict = (await compare(settings, {partition: ledger}))[partition]
+    found, verdict = (await compare_with_source(settings, {partition: ledger}))[partition]
     if not isinstance(verdict, Uncertain):
         raise LocalError(
             f"partition {partition} needs no decision: its processor continues by itself"

@@ -1,12 +1,17 @@
 """Waiting for a submission ends when the ledger covers it, and never waits for ever."""
 
 import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from aiokafka.errors import KafkaConnectionError
 
+from contract.history import SourceMark
 from contract.position import Receipt
 from contract.row import LedgerRow
 from exporter.after import ReadBarrier, parse_receipts
+from exporter.lookup import Sought
 from service.http import ApiError
 
 SOON = 0.01
@@ -17,6 +22,11 @@ def ledgers(offsets: dict[int, int]) -> dict[int, LedgerRow]:
     return {p: LedgerRow(version=1, offset=offset) for p, offset in offsets.items()}
 
 
+async def nowhere(receipt: Receipt) -> Sought:
+    """The ledger says enough: nothing is looked up."""
+    raise AssertionError(receipt)
+
+
 async def settle() -> None:
     """Let every task run until it waits."""
     for _ in range(5):
@@ -24,14 +34,14 @@ async def settle() -> None:
 
 
 async def test_what_is_covered_is_not_waited_for() -> None:
-    coverage = ReadBarrier([0, 1], max_waiters=0)
+    coverage = ReadBarrier([0, 1], 0, nowhere)
     coverage.advance(ledgers({0: 7}))
     await coverage.reach([], SOON)
     await coverage.reach([Receipt(0, 7, 3), Receipt(0, 2, 0)], SOON)
 
 
 async def test_all_receipts_are_waited_for() -> None:
-    coverage = ReadBarrier([0, 1], max_waiters=10)
+    coverage = ReadBarrier([0, 1], 10, nowhere)
     receipts = [Receipt(0, 7, 0), Receipt(1, 4, 0), Receipt(0, 9, 0)]
     waiting = asyncio.create_task(coverage.reach(receipts, NEVER))
     for offsets in ({0: 7}, {1: 4}, {0: 8}):
@@ -43,7 +53,7 @@ async def test_all_receipts_are_waited_for() -> None:
 
 
 async def test_every_waiter_goes_when_its_own_receipt_is_covered() -> None:
-    coverage = ReadBarrier([0], max_waiters=10)
+    coverage = ReadBarrier([0], 10, nowhere)
     tasks = [asyncio.create_task(coverage.reach([Receipt(0, n, 0)], NEVER)) for n in range(5)]
     await settle()
     coverage.advance(ledgers({0: 2}))
@@ -54,7 +64,7 @@ async def test_every_waiter_goes_when_its_own_receipt_is_covered() -> None:
 
 
 async def test_too_long_is_504() -> None:
-    coverage = ReadBarrier([0], max_waiters=1)
+    coverage = ReadBarrier([0], 1, nowhere)
     with pytest.raises(ApiError) as raised:
         await coverage.reach([Receipt(0, 0, 0)], SOON)
     assert raised.value.status == 504
@@ -63,14 +73,60 @@ async def test_too_long_is_504() -> None:
 
 
 async def test_a_partition_not_served_is_421_at_once() -> None:
-    coverage = ReadBarrier([1], max_waiters=1)
+    coverage = ReadBarrier([1], 1, nowhere)
     with pytest.raises(ApiError) as raised:
         await coverage.reach([Receipt(1, 9, 0), Receipt(0, 0, 0)], NEVER)
     assert raised.value.status == 421
 
 
+def two_epochs(offset: int) -> LedgerRow:
+    """The log lost its end from offset 5 on while the ledger was at 3; `offset` is counted now."""
+    row = LedgerRow(version=1, offset=-1)
+    for number in range(offset + 1):
+        epoch, appended = (0, number) if number < 5 else (2, 1000 + number)
+        row.count_record(number, SourceMark(number, epoch, appended, "a" * 32), appended)
+    return row
+
+
+async def test_near_the_beginning_of_an_epoch_the_record_in_kafka_decides() -> None:
+    looked_up = []
+
+    async def find(receipt: Receipt) -> Sought:
+        looked_up.append(receipt)
+        held = SimpleNamespace(timestamp=1000 + receipt.offset, checksum=2)
+        return Sought(0, 20, cast(Any, held), "a" * 32)
+
+    barrier = ReadBarrier([0], 10, find)
+    barrier.advance({0: two_epochs(4)})
+    fresh, lost = Receipt(0, 7, 0, 1007), Receipt(0, 7, 0, 7)
+    tasks = [asyncio.create_task(barrier.reach([each], NEVER)) for each in (fresh, lost)]
+    await settle()
+    assert not any(task.done() for task in tasks)
+    barrier.advance({0: two_epochs(5)})
+    await settle()
+    assert not tasks[0].done()
+    with pytest.raises(ApiError) as raised:
+        await tasks[1]
+    assert raised.value.status == 410
+    assert looked_up == [fresh, lost]
+    barrier.advance({0: two_epochs(6)})
+    await settle()
+    assert len(looked_up) == 2, "a record that the ledger does not cover is not looked up again"
+    barrier.advance({0: two_epochs(7)})
+    await tasks[0]
+
+    async def no_answer(receipt: Receipt) -> Sought:
+        raise KafkaConnectionError
+
+    barrier = ReadBarrier([0], 10, no_answer)
+    barrier.advance({0: two_epochs(7)})
+    with pytest.raises(ApiError) as raised:
+        await barrier.reach([lost], NEVER)
+    assert raised.value.status == 503
+
+
 async def test_waiters_are_bounded_and_leave_room_when_they_go() -> None:
-    coverage = ReadBarrier([0], max_waiters=1)
+    coverage = ReadBarrier([0], 1, nowhere)
     first = asyncio.create_task(coverage.reach([Receipt(0, 0, 0)], NEVER))
     await settle()
     with pytest.raises(ApiError) as raised:

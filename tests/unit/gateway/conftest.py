@@ -233,8 +233,15 @@ async def api(
     shutil.copytree(settings.signing_keys_dir, tmp_path / "keys")
     keys = SigningKeys(KeyFolder(tmp_path / "keys"), registry, settings.token_lifetime)
     await keys.refresh(time.monotonic() + 5)
-    now, lifetime = registry.time.seconds, settings.token_lifetime
-    tokens = Tokens(keys, settings.token_issuer, settings.token_audience, lifetime, now)
+    now, latest = registry.time.earliest_seconds, registry.time.latest_seconds
+    tokens = Tokens(
+        keys,
+        settings.token_issuer,
+        settings.token_audience,
+        settings.token_lifetime,
+        now,
+        registry.time.highest_seconds,
+    )
     submissions = MemorySubmissions()
     publisher = Publisher(
         "submissions",
@@ -264,14 +271,14 @@ async def api(
             requests,
             envelopes,
             slices,
-            now,
+            latest,
         )
         for kind in KINDS.values()
     }
     routes = [
         *(endpoint.route() for endpoint in endpoints.values()),
         Batches(
-            settings, registry, credentials, publisher, metrics, limits, envelopes, slices, now
+            settings, registry, credentials, publisher, metrics, limits, envelopes, slices, latest
         ).route(),
         *Registrations(
             settings, registry, credentials, certificates, capacity, audit, metrics

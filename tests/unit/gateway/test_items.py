@@ -5,12 +5,14 @@ import itertools
 import json
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gateway import bodies as bodies_module
+from gateway import items as module
 from gateway.arrays import TooManyElementsError, split_array
 from gateway.batch import MAX_BYTES
 from gateway.bodies import MAX_NAMES, MAX_SUBMISSION_BYTES
@@ -32,7 +34,7 @@ def test_a_batch_of_millions_of_tiny_items_takes_little_memory(piece: bytes, lin
     tracemalloc.start()
     try:
         with pytest.raises(TooManyElementsError):
-            next(iter(decode(content, NOW)))
+            list(decode(content, NOW))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -45,15 +47,20 @@ OVER_TWO_LINES = ITEM.replace(b',"id"', b'\n,"id"')
 Told = list[tuple[str, str | None, str]] | str
 
 
-def told(decode: Callable[[], list[Item] | Iterator[Item]]) -> Told:
+def told(decode: Callable[[], Iterable[Item | None]]) -> Told:
     try:
-        return [(item.kind, item.id, item.fault) for item in decode()]
+        return [(item.kind, item.id, item.fault) for item in decode() if item is not None]
     except (BodyError, TooManyElementsError) as error:
         return repr(error)
 
 
+def faults(decode: Callable[[], Iterable[Item | None]]) -> list[str]:
+    return [item.fault for item in decode() if item is not None]
+
+
 def told_of_line(line: bytes) -> tuple[str, str | None, str]:
-    (item,) = decoder.decode_each(lambda line: [line], line, NOW)
+    (_, item) = decoder.decode_each(lambda line: [[line]], line, NOW)
+    assert item is not None
     return item.kind, item.id, item.fault
 
 
@@ -95,11 +102,55 @@ def test_both_ways_of_decoding_an_array_agree(content: bytes) -> None:
     assert told(lambda: decoder.decode_array(array, NOW)) == each
 
 
+MEMBERS = [
+    b'"id":"a"',
+    b'"id":"},{"',
+    b'"id":"},{\\"k"',
+    b'"metrics":{"bytes_sent":1}',
+    b'"metrics":{}',
+    b'"headless":true',
+    b'"name":"}, {"',
+    b'"x":[{},{"k":1}]',
+    b'"x":{"k":{}}',
+    b'"x":"' + 60 * b"x" + b'"',
+    b'"timestamp":' + 40 * b" " + b"1",
+]
+members = st.lists(st.sampled_from(MEMBERS), max_size=20)
+FIRST = b'{"kind":"client","id":"a","metrics":{}'
+REPEATED = FIRST + 20 * b',"metrics":{"bytes_sent":1}' + b"}"
+"""An item with a name that comes again and again: valid JSON, the last value counts."""
+
+
+@given(
+    st.lists(members.map(lambda more: b",".join([FIRST, *more]) + b"}"), max_size=8),
+    st.sampled_from([b",", b" , ", b",\n"]),
+)
+@example([REPEATED], b",")
+@example([REPEATED.replace(b'"metrics"', b'"x"')], b",")
+@example([FIRST + 30 * b',"id":"},{"' + b"}"], b",")
+@example([FIRST + b',"x":[%b]}' % b",".join(60 * [b'{"k":1}'])], b",")
+def test_both_ways_of_decoding_an_array_agree_about_sizes(items: list[bytes], comma: bytes) -> None:
+    """With limits that are small, so that arrays of a few hundred bytes are large."""
+    array = b"[%b]" % comma.join(items)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "MAX_SUBMISSION_BYTES", 200)
+        patch.setattr(module, "_BLOCK", 100)
+        patch.setattr(bodies_module, "MAX_SUBMISSION_BYTES", 200)
+        each = told(lambda: decoder.decode_each(split_array, array, NOW))
+        assert told(lambda: decoder.decode_array(array, NOW)) == each
+
+
+def test_an_item_that_repeats_a_name_is_as_large_as_any_other() -> None:
+    item = FIRST + 8_000 * b',"metrics":{"bytes_sent":1}' + b"}"
+    told_of_it = told(lambda: decoder.decode_array(b"[%b]" % item, NOW))
+    assert told_of_it == [("", None, "is larger than 65536 bytes")]
+
+
 @pytest.mark.parametrize(
     "content", [ITEM + ITEM, ITEM + b" " + ITEM, ITEM + b"\r" + ITEM, OVER_TWO_LINES]
 )
 def test_a_line_is_one_item_and_an_item_one_line(content: bytes) -> None:
-    assert all(item.fault for item in decoder.decode_lines(content, NOW))
+    assert all(faults(lambda: decoder.decode_lines(content, NOW)))
 
 
 def test_plain_lines_are_decoded_in_one_call() -> None:
@@ -119,8 +170,7 @@ def test_plain_lines_are_decoded_in_one_call() -> None:
 )
 def test_an_item_has_at_most_so_many_names(metrics: dict[str, object], fault: str) -> None:
     item = {"kind": "client", "id": "a", "metrics": metrics}
-    (decoded,) = decoder.decode_array(json.dumps([item]).encode(), NOW)
-    assert decoded.fault == fault
+    assert faults(lambda: decoder.decode_array(json.dumps([item]).encode(), NOW)) == [fault]
 
 
 @pytest.mark.parametrize("size", [MAX_SUBMISSION_BYTES + 1, MAX_WHOLE + 1])
@@ -128,13 +178,10 @@ def test_an_item_has_at_most_so_many_names(metrics: dict[str, object], fault: st
 def test_an_item_is_as_large_as_a_submission_at_most(size: int, is_plain: bool) -> None:
     padding = b" " * size if is_plain else b'"unknown":"%b",' % (b"x" * size)
     item = ITEM.replace(b'"bytes_sent":1', padding + b'"bytes_sent":1')
-    for decode, content in (
-        (decoder.decode_array, b"[%b,%b]" % (item, ITEM)),
-        (decoder.decode_lines, b"%b\n%b" % (item, ITEM)),
-    ):
-        decoded, good = decode(content, NOW)
-        assert decoded.fault == "is larger than 65536 bytes"
-        assert not good.fault
+    fault = "is larger than 65536 bytes"
+    assert faults(lambda: decoder.decode_array(b"[%b,%b]" % (item, ITEM), NOW)) == [fault, ""]
+    assert faults(lambda: decoder.decode_array(b"[%b,%b]" % (ITEM, item), NOW)) == ["", fault]
+    assert faults(lambda: decoder.decode_lines(b"%b\n%b" % (item, ITEM), NOW)) == [fault, ""]
 
 
 def test_a_batch_of_many_plain_items_is_decoded_in_one_call() -> None:

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jwt
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from contract.registry import RECORD_VERSION, RegistryRecord
 from gateway import tokens as module
+from gateway.cluster_time import ClusterTime
 from gateway.key_folder import SigningKey
 from gateway.thumbprint import thumbprint
 from gateway.tokens import (
@@ -30,6 +32,7 @@ from gateway.tokens import (
 )
 
 HOUR = 3600
+NOW = 1_700_000_000.0
 
 
 class OneKey:
@@ -49,6 +52,15 @@ class OneKey:
         return self.key.private.public_key() if known else None
 
 
+def tokens_of(
+    keys: OneKey,
+    lifetime: float = HOUR,
+    now: Callable[[], float] = time.time,
+    highest: Callable[[], float] = time.time,
+) -> Tokens:
+    return Tokens(keys, "tobogganing", "tobogganing-manager", lifetime, now, highest)
+
+
 @pytest.fixture(scope="module")
 def keys() -> OneKey:
     return OneKey()
@@ -62,7 +74,7 @@ def key_is_known(keys: OneKey) -> None:
 @pytest.fixture(scope="module")
 def remembering(keys: OneKey) -> Tokens:
     """Tokens for tests that draw many examples."""
-    return Tokens(keys, "tobogganing", "tobogganing-manager", lifetime=HOUR, now=time.time)
+    return tokens_of(keys)
 
 
 @pytest.fixture
@@ -72,7 +84,7 @@ def signing_key(keys: OneKey) -> RSAPrivateKey:
 
 @pytest.fixture
 def tokens(keys: OneKey) -> Tokens:
-    return Tokens(keys, "tobogganing", "tobogganing-manager", lifetime=HOUR, now=time.time)
+    return tokens_of(keys)
 
 
 def node(id: str, kind: str = "headend") -> RegistryRecord:
@@ -116,6 +128,43 @@ def test_expired_and_not_yet_valid(tokens: Tokens, keys: OneKey) -> None:
     for issued in (now - HOUR - LEEWAY - 2, now + LEEWAY + 60, 0):
         with pytest.raises(TokenError):
             tokens.verify(tokens.issue(node("h"), issued).text)
+
+
+def test_a_broker_whose_clock_is_behind_refuses_no_token(keys: OneKey) -> None:
+    uptime = 1_000.0
+    cluster = ClusterTime(lambda: uptime)
+
+    def observe(broker: str, ahead: float) -> None:
+        nonlocal uptime
+        uptime += 1.5
+        cluster.observe(broker, int((NOW + uptime + ahead) * 1000), 0.01)
+
+    tokens = tokens_of(keys, HOUR, cluster.earliest_seconds, cluster.highest_seconds)
+    for broker in ("a", "b"):
+        observe(broker, 0)
+    old = tokens.issue(node("h")).text
+    observe("b", -HOUR)
+    new = tokens.issue(node("h")).text
+    for broker in ("a", "b"):
+        for text in (old, new):
+            tokens.verify(text)  # while one clock is behind, and then both
+        observe(broker, -HOUR)
+    for text in (old, new):
+        tokens.verify(text)
+    uptime += 2 * HOUR + LEEWAY
+    with pytest.raises(ExpiredError):
+        tokens.verify(old)
+
+
+def test_a_token_of_the_future_is_not_valid_before_a_clock_has_reached_it(keys: OneKey) -> None:
+    now, highest = NOW - 10, NOW
+    tokens = tokens_of(keys, HOUR, lambda: now, lambda: highest)
+    text = tokens.issue(node("h"), NOW + 60).text
+    for _ in range(2):
+        with pytest.raises(TokenError, match="not come"):
+            tokens.verify(text)
+    highest += 60
+    tokens.verify(text)
 
 
 @pytest.mark.parametrize(
@@ -250,8 +299,8 @@ def test_what_is_refused_is_not_remembered(tokens: Tokens, keys: OneKey) -> None
 
 def test_a_shorter_lifetime_holds_for_tokens_that_are_out(keys: OneKey) -> None:
     now = time.time()
-    text = Tokens(keys, "i", "a", 24 * HOUR, time.time).issue(node("h"), now).text
-    shorter = Tokens(keys, "i", "a", HOUR, time.time)
+    text = tokens_of(keys, 24 * HOUR).issue(node("h"), now).text
+    shorter = tokens_of(keys)
     shorter.verify(text, now + HOUR - 1)
     with pytest.raises(ExpiredError):
         shorter.verify(text, now + HOUR + LEEWAY + 1)

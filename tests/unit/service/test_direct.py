@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gc
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -18,7 +20,14 @@ from service.requests import RequestMetrics
 from service.rotating import RotatingTokens
 from service.server import serving
 from service.settings import HttpSettings
-from tests.unit.service.test_protocol import CHUNKED, GET, KEEP_ALIVE, Site, nothing_is_counted
+from tests.unit.service.test_protocol import (
+    CHUNKED,
+    GET,
+    KEEP_ALIVE,
+    Site,
+    nothing_is_counted,
+    until,
+)
 from tobogganing.local.ports import free_ports
 
 
@@ -107,6 +116,12 @@ def post(body: bytes = b"hello", *headers: bytes) -> bytes:
 DIRECT = (200, {"direct": True})
 
 
+def _connections() -> list[LimitedProtocol]:
+    """Connections that are open at the server."""
+    objects = [each for each in gc.get_objects() if isinstance(each, LimitedProtocol)]
+    return [each for each in objects if not each._input_ended]
+
+
 @pytest.mark.parametrize(
     ("request_bytes", "has_it"),
     [
@@ -123,6 +138,19 @@ async def test_every_response_of_the_application_says_whose_it_is(
         await connection.send(request_bytes)
         head = await connection.reader.readuntil(b"\r\n\r\n")
     assert (b"\r\ntobogganing-service: manager\r\n" in head) is has_it
+
+
+async def test_a_header_that_came_with_an_answered_request_has_the_time_of_a_header(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not the time of an idle connection, which is much longer."""
+    monkeypatch.setattr(LimitedProtocol, "header_within", KEEP_ALIVE / 4)
+    async with site.connect() as connection:
+        began = time.monotonic()
+        await connection.send(post() + b"GET /qui")
+        assert await connection.answer() == DIRECT
+        assert await connection.rest() == b""
+        assert time.monotonic() - began < KEEP_ALIVE
 
 
 async def test_a_whole_request_is_answered_directly(site: Site, double: Double) -> None:
@@ -207,9 +235,11 @@ async def test_answers_keep_the_order_of_requests(site: Site, double: Double) ->
         double.answer()
         assert await connection.answer() == DIRECT
         assert await connection.answer() == (200, {"quick": True})
-        # Behind an answer that is owed requests wait as they do in uvicorn, for ASGI.
-        assert await connection.answer() == (200, {"taken": "2"})
-        assert await connection.answer() == (200, {"taken": "3"})
+        for body in (b"2", b"3"):
+            await double.came.acquire()
+            assert double.taken[-1][0] == body
+            double.answer()
+            assert await connection.answer() == DIRECT
 
 
 async def test_a_request_behind_one_that_is_being_answered_waits(
@@ -220,7 +250,7 @@ async def test_a_request_behind_one_that_is_being_answered_waits(
         await site.entered.acquire()
         site.go_on.set()
         assert await connection.answer() == (200, {"slow": True})
-        assert await connection.answer() == (200, {"taken": "behind"})
+        assert await connection.answer() == DIRECT
 
 
 async def test_a_stop_waits_for_a_direct_answer(site: Site, double: Double) -> None:
@@ -289,6 +319,70 @@ async def test_a_fault_is_a_500(
     async with site.connect() as connection:
         await connection.send(post())
         assert await connection.answer() == (500, {"error": "Internal server error"})
+
+
+@pytest.mark.parametrize("first", [b"", GET], ids=["first request", "second request"])
+async def test_a_held_request_without_capacity_for_its_body_is_503(
+    site: Site, first: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held, "WITHIN", 0.02)
+    monkeypatch.setattr("service.unread.MAX_UNREAD", 1)
+    async with site.connect() as connection:
+        if first:
+            await connection.send(first)
+            assert await connection.answer() == (200, {"quick": True})
+        await connection.send(post(b"late")[:-2])
+        status, body = await connection.answer()
+        assert (status, body) == (503, {"error": "Too much is being received: try again"})
+        assert await connection.rest() == b""
+
+
+async def test_a_client_that_does_not_read_is_not_read_either(
+    site: Site, double: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that sends on and reads nothing made a gateway grow by megabytes a second."""
+    pauses = asyncio.Semaphore(0)
+    pause = LimitedProtocol.pause_writing
+
+    def noting(self: LimitedProtocol) -> None:
+        pause(self)
+        pauses.release()
+
+    monkeypatch.setattr(LimitedProtocol, "pause_writing", noting)
+    async with site.connect() as connection:
+        connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        sent = 0
+        while pauses.locked():
+            await connection.send(post() * 20)
+            sent += 20
+            await until(lambda n=sent: len(double.taken) >= n or not pauses.locked())  # type: ignore[misc]
+        (protocol,) = _connections()
+        for _ in range(20):
+            await connection.send(post() * 20)
+            sent += 20
+        await until(lambda: protocol.flow.read_paused)
+        assert len(double.taken) < sent
+        assert protocol.transport.get_write_buffer_size() < 128 * 1024
+        connection.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        for _ in range(len(double.taken)):
+            assert await connection.answer() == DIRECT
+        await until(lambda: not protocol.flow.read_paused)
+
+
+async def test_requests_in_a_row_are_limited(site: Site, double: Double) -> None:
+    """A client that does not wait for responses gets 33 of them, and may come again."""
+    count = LimitedProtocol.max_pipelined + 1
+    for last in (b"", b"x"):
+        async with site.connect() as connection:
+            await connection.send(post() * 5_000 + last)
+            for _ in range(count):
+                assert await connection.answer() == DIRECT
+            assert await connection.rest() == b""
+    async with site.connect() as connection:
+        for _ in range(3):
+            await connection.send(post() * (count - 1))
+            for _ in range(count - 1):
+                assert await connection.answer() == DIRECT
 
 
 @pytest.mark.parametrize("target", [b"http://x:99999/take", b"x:1"])

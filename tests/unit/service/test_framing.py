@@ -163,10 +163,12 @@ def one_chunk(*offer: bytes) -> bytes:
 
 GOOD: dict[str, bytes] = {
     "get": GET + GET,
+    "the same head again": post() + post(body=b'{"b":2}') + post(),
+    "the same head again after another": chunked() + chunked() + GET + chunked() + GET,
     "post": post() + GET,
     "no body": post(body=b"") + GET,
     "chunked": chunked() + GET,
-    "empty lines": b"\r\n\r\n" + GET + b"\r\n" + post() + b"\r\n",
+    "empty lines": b"\r\n" + GET + b"\r\n" + post() + b"\r\n",
     "odd spaces": post(b"X:y", b"Y: \t z \t", b"Z:", b"W: a  b") + GET,
     "the same header twice": post(b"X: 1", b"X: 2") + GET,
     "absolute": GET.replace(b"/quick", b"http://x/quick?y")
@@ -197,6 +199,8 @@ GOOD: dict[str, bytes] = {
 }
 
 BAD: dict[str, bytes] = {
+    "two empty lines": b"\r\n\r\n" + GET,
+    "a long host": GET.replace(b"Host: x", b"Host: " + b"x" * 271),
     "two lengths": post(b"Content-Length: 3"),
     "the same length twice": post(b"Content-Length: 7"),
     "a list of lengths": post().replace(b": 7", b": 7, 7"),
@@ -346,6 +350,7 @@ def test_the_reference_is_strict() -> None:
         *("HTTP/1.2", "HTTP/2.0", "HTTP/2", "a method in lower case", "CONNECT"),
         *("CONNECT of a path", "a host with a path", "a host with a user", "two hosts in one"),
         *("a target with a user", "a target without a scheme"),
+        *("two empty lines", "a long host"),
     }
     for name, data in BAD.items():
         assert (reference(data) == []) == (name not in lenient), name

@@ -2,7 +2,7 @@
 
 from aiokafka import ConsumerRecord
 
-from service.topic_history import Marker, TopicHistory, find_cut, find_difference
+from service.topic_history import Marker, TopicHistory, find_cut, find_difference, find_unread
 
 
 def record(offset: int, timestamp: int) -> ConsumerRecord[bytes, bytes]:
@@ -39,3 +39,14 @@ def test_a_marker_that_compaction_has_removed_is_no_difference() -> None:
     assert find_difference(markers, {0: Marker(11, 30)}) is None
     assert find_difference(markers, {0: None}) is None
     assert find_difference(markers, {}) is None
+
+
+def test_a_cut_between_two_batches_of_one_millisecond_leaves_a_record_that_was_not_read() -> None:
+    """The marker stays: it is the first of the two."""
+    history = TopicHistory()
+    history.observe(0, [record(8, 21), record(9, 21)])
+    assert find_difference(history.markers, {0: Marker(8, 21)}) is None
+    assert find_unread({0: 10}, {0: Marker(9, 30)}) is not None
+    assert find_unread({0: 10}, {0: Marker(10, 30)}) is None
+    assert find_unread({0: 10}, {0: None}) is None
+    assert find_unread({}, {0: Marker(0, 30)}) is None, "nothing was read"

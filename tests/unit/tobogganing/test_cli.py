@@ -25,6 +25,7 @@ COMMANDS = {
     "certs": ("issue", "ca"),
     "fleet": ("import", "export"),
     "ledger": (),
+    "history": ("show", "begin"),
     "dead-letters": ("list", "show", "replay", "purge"),
     "backup": (),
     "restore": (),

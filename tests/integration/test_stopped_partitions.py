@@ -1,0 +1,125 @@
+"""A gateway that may not describe the processors' group does not learn which partitions stop."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from aiokafka.protocol.admin import CreateAclsRequest
+
+from contract.topics import processor_group
+from service.kafka import administration, ensure_topics
+from service.settings import KafkaSettings, Secret
+from tests.integration.processes import ADMIN_TOKEN, Service
+from tobogganing.local.cluster import Cluster
+from tobogganing.local.install import Install
+from tobogganing.local.kafka_config import Node
+from tobogganing.local.ports import free_ports
+
+PASSWORD = "a password of the tests"
+GROUP, LITERAL, DESCRIBE, DENY, ALLOW = 3, 3, 8, 2, 3
+"""Numbers of Kafka's ACLs: resource type, pattern type, operation, permissions."""
+METRIC = "tobogganing_gateway_stops_refused"
+
+
+class Guarded(NamedTuple):
+    """Addresses of a broker: one without a password allows everything, one asks for it."""
+
+    superuser: str
+    users: str
+
+
+@pytest.fixture
+async def guarded(kafka_install: Install, tmp_path: Path) -> AsyncIterator[Guarded]:
+    """A broker with ACLs."""
+    (port,) = free_ports(1)
+    login = "org.apache.kafka.common.security.plain.PlainLoginModule"
+
+    def with_acls(node: Node) -> dict[str, object]:
+        return {
+            "listeners": f"BROKER://{node.broker},CONTROLLER://{node.controller},"
+            f"USERS://127.0.0.1:{port}",
+            "advertised.listeners": f"BROKER://{node.broker},USERS://127.0.0.1:{port}",
+            "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT,"
+            "USERS:SASL_PLAINTEXT",
+            "listener.name.users.sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.users.plain.sasl.jaas.config": f"{login} required "
+            f'user_tobogganing="{PASSWORD}";',
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:ANONYMOUS",
+            "allow.everyone.if.no.acl.found": "true",
+        }
+
+    cluster = Cluster(tmp_path / "kafka", kafka_install, properties=with_acls)
+    await cluster.start()
+    yield Guarded(cluster.bootstrap_servers, f"127.0.0.1:{port}")
+    await cluster.stop()
+
+
+async def allow(settings: KafkaSettings, user: str, permission: int) -> None:
+    """Allow or deny a user to describe the processors' group."""
+    group = processor_group(settings.kafka_topic_prefix)
+    async with administration(settings) as admin:
+        request = CreateAclsRequest(
+            GROUP, group, LITERAL, f"User:{user}", "*", DESCRIBE, permission
+        )
+        response = await admin._send_request(request)
+    assert "error_code=0" in str(response), response
+
+
+async def shown(gateway: Service) -> float:
+    text = (await gateway.http.get("/metrics", headers=gateway.authorized)).text
+    (line,) = (line for line in text.splitlines() if line.startswith(f"{METRIC} "))
+    return float(line.rpartition(" ")[2])
+
+
+async def test_a_gateway_that_may_not_learn_of_stops_is_not_ready(
+    guarded: Guarded, topic_prefix: str, tmp_path: Path, signing_keys: str
+) -> None:
+    everything = KafkaSettings(
+        kafka_bootstrap_servers=guarded.superuser, kafka_topic_prefix=topic_prefix
+    )
+    settings = replace(
+        everything,
+        kafka_bootstrap_servers=guarded.users,
+        kafka_security_protocol="SASL_PLAINTEXT",
+        kafka_sasl_username="tobogganing",
+        kafka_sasl_password=Secret(PASSWORD),
+    )
+    await ensure_topics(everything)
+    await allow(everything, "somebody", ALLOW)  # so nobody else may
+    extra = {
+        "ADMIN_TOKEN": ADMIN_TOKEN,
+        "SIGNING_KEYS_DIR": signing_keys,
+        "KAFKA_SECURITY_PROTOCOL": settings.kafka_security_protocol,
+        "KAFKA_SASL_USERNAME": "tobogganing",
+        "KAFKA_SASL_PASSWORD": PASSWORD,
+    }
+    async with Service("gateway", settings, tmp_path, **extra) as gateway:
+
+        async def until_refused(value: float) -> None:
+            async with asyncio.timeout(30):
+                while await shown(gateway) != value:  # noqa: ASYNC110 (another process)
+                    await asyncio.sleep(0.1)
+
+        await gateway.until("/-/healthy", 200)
+        await until_refused(1)
+        reason = "permission to describe the processors' group"
+        async with asyncio.timeout(30):
+            while True:
+                not_ready = await gateway.until("/-/ready", 503)
+                if not_ready.json()["waiting_for"] == [reason]:
+                    break
+        (line,) = gateway.errors()
+        assert "Kafka refuses to describe the processors' group" in line
+
+        await allow(everything, "tobogganing", ALLOW)
+        await gateway.ready()
+        await until_refused(0)
+
+        await allow(everything, "tobogganing", DENY)
+        await until_refused(1)
+        assert len(gateway.errors()) == 2
+        assert (await gateway.http.get("/-/ready")).status_code == 200, "what was read holds"
