@@ -21,11 +21,16 @@ STOPPED_METADATA = "stopped: "
 it is not certain which records are new. The reason follows."""
 
 
+NOT_A_RECORD = 0
+"""Append time in the mark of an offset that was skipped."""
+
+
 class SourceMark(msgspec.Struct, frozen=True, gc=False):
     """Identifies one record of the submissions topic.
 
     `offset` is Kafka's own; `epoch` the leader epoch of its batch; `appended` its append time in
-    milliseconds; `topic` the topic's id, as hex digits.
+    milliseconds; `topic` the topic's id, as hex digits. Of a skipped offset, where no record is,
+    `epoch` is that of the leader that said so, and `appended` is NOT_A_RECORD.
     """
 
     offset: int

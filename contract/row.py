@@ -5,7 +5,14 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta
 
-from contract.history import MAX_EPOCHS, MAX_HISTORIES, History, LeaderEpoch, SourceMark
+from contract.history import (
+    MAX_EPOCHS,
+    MAX_HISTORIES,
+    NOT_A_RECORD,
+    History,
+    LeaderEpoch,
+    SourceMark,
+)
 from contract.position import BEFORE_ALL, Position
 
 ROW_VERSION = 1
@@ -51,7 +58,7 @@ class LedgerRow(msgspec.Struct):
 
     read = applied + stale + late + dead_lettered, always; `lost` counts records that Kafka
     dropped before they were read. `offset` is logical (contract.history) and itself included.
-    `mark` identifies the last record that was counted, None where an older version counted it;
+    `mark` identifies the last offset that was counted or skipped, None where an older version did;
     `newest` is the newest append time of all that were. `histories` are the newest after the first
     one, `parted` is how many there were. `epochs` are the newest leader epochs of counted records.
     """
@@ -106,6 +113,15 @@ class LedgerRow(msgspec.Struct):
         elif appended < current.appended:
             begun = msgspec.structs.replace(current, appended=appended)
             self.epochs = (*self.epochs[:-1], begun)
+
+    def skip_to(self, start: int, lost: int, epoch: int, topic: str) -> None:
+        """Let Kafka's offset `start` be the next one: nothing is left to read before it.
+
+        `lost` records before it were deleted unread. `epoch` is that of the partition's leader.
+        """
+        self.offset = start - 1 + self.shift
+        self.lost += lost
+        self.mark = SourceMark(start - 1, epoch, NOT_A_RECORD, topic)
 
     def begin_history(self, start: int, epoch: int, topic: str) -> None:
         """Let the record at Kafka's offset `start` be the next one, in a history of its own.

@@ -19,7 +19,7 @@ from processor.anomaly_log import AnomalyLog
 from processor.batch import PartitionBatch, Record
 from processor.fold import fold
 from processor.heartbeat import Heartbeat
-from processor.holes import LookAhead, check_hole
+from processor.holes import LookAhead, is_hole, skip_hole
 from processor.metrics import ProcessorMetrics
 from processor.ownership import Ownership
 from processor.source_check import SourceCheck
@@ -34,12 +34,12 @@ TAKE = 200
 """Most frames in a batch."""
 WITHIN = 0.02
 """Seconds that a batch waits for more frames."""
+HOLE_TIMEOUT = 3.0
+"""Seconds in which Kafka must explain a hole; other partitions wait meanwhile."""
 LETTERS = 1_000
 """Dead letters that are written within one deadline: a frame may bring any number."""
 TURN = 0.005
 """Seconds of folding after which others get their turn; each turn costs about 20 us."""
-RETRY_INTERVAL = 0.5
-"""Seconds between two attempts to compare ledgers with their source."""
 
 
 class Agent:
@@ -96,7 +96,9 @@ class Agent:
                     if batch.state.is_doubtful(batch.ledger, offset, leader_epoch(message)):
                         doubtful.add(partition)
                         continue
-                    await self._fold(batch, _record(event, batch))
+                    if not await self._fold(batch, _record(event, batch)):
+                        doubtful.add(partition)
+                        continue
                     folded.append(event)
                     if time.monotonic() > turn:  # the lease's ticker runs in between
                         await asyncio.sleep(0)
@@ -115,7 +117,9 @@ class Agent:
                 await stream.ack(event)
                 self._metrics.frames.inc()
         if doubtful:
-            await self._settle(doubtful)
+            for partition in doubtful:
+                self._stops.await_source(partition)
+            self._source.request(doubtful)
         oldest = min((event.message.timestamp for event in events), default=taken_at)
         self._metrics.queue_seconds.observe(max(0.0, taken_at - oldest))
         self._metrics.batch_frames.observe(len(events))
@@ -134,25 +138,23 @@ class Agent:
             batches[partition] = batch
         return batch
 
-    async def _fold(self, batch: PartitionBatch, record: Record) -> None:
-        await check_hole(batch.ledger, record.partition, record.offset, self._look_ahead)
+    async def _fold(self, batch: PartitionBatch, record: Record) -> bool:
+        """Fold a record, unless its ledger is to be compared with the source first."""
+        if is_hole(batch.ledger, record.offset):
+            try:
+                async with asyncio.timeout(HOLE_TIMEOUT):
+                    ahead = await self._look_ahead(record.partition, batch.ledger.next_offset)
+            except (KafkaError, TimeoutError) as error:
+                log.warning("Kafka does not explain a hole", reason=repr(error))
+                return False
+            if not ahead.is_of(batch.state.source_topic, batch.state.source_epoch):
+                return False
+            skip_hole(batch.ledger, record.partition, record.offset, ahead)
         letters = len(batch.dead_letters)
         fold(batch, record, self._table.settings.kafka_partitions)
         if len(batch.dead_letters) > letters:
             self._stops.charge(record.partition, len(batch.dead_letters) - letters)
-
-    async def _settle(self, doubtful: set[int]) -> None:
-        """Compare ledgers with the source, and continue the partitions after them."""
-        while True:
-            try:
-                await self._source.check(doubtful)
-                break
-            except (KafkaError, TimeoutError) as error:
-                log.warning("the source could not be checked", reason=repr(error))
-                await asyncio.sleep(RETRY_INTERVAL)
-                await self._heartbeat.fresh()
-        for partition in doubtful:
-            await self._stops.resume(partition)
+        return True
 
     async def _write_dead_letters(self, batches: dict[int, PartitionBatch]) -> None:
         letters = [letter for batch in batches.values() for letter in batch.dead_letters]

@@ -13,7 +13,7 @@ from processor.anomaly_log import AnomalyLog
 from processor.changelog import Writer
 from processor.consumer import LedgerTransport
 from processor.faust_compat import consumer_loop, kafka_consumer
-from processor.fencing import NameGuard, instance_id
+from processor.fencing import NameGuard, client_id, instance_id
 from processor.gap_skipper import GapSkipper
 from processor.heartbeat import Heartbeat
 from processor.holes import Ahead
@@ -37,7 +37,7 @@ from service.kafka import (
     topics_of,
 )
 from service.kafka_compat import tag_leader_epochs
-from service.reader import TopicReader
+from service.source_reader import SourceReader
 from service.stacks import log_stacks
 from service.tasks import die
 
@@ -79,21 +79,9 @@ class Processor:
         )
         self.gap_skipper = GapSkipper(
             self.table,
-            beginnings=self._source_beginnings,
             submissions=topics.submissions.name,
             look_ahead=self._look_ahead,
             is_active=self._is_active,
-        )
-        self.source = SourceCheck(
-            self.table, topics.submissions.name, self._announce_stopped, metrics
-        )
-        self.ownership = Ownership(
-            self.app,
-            self.table,
-            self.heartbeat,
-            self.source,
-            self.gap_skipper.count_lost,
-            metrics,
         )
         self.stops = Stops(
             self.app,
@@ -102,6 +90,14 @@ class Processor:
             self._look_ahead,
             PoisonCap(settings.dead_letters_per_minute),
         )
+        self.source = SourceCheck(
+            self.table,
+            topics.submissions.name,
+            self._announce_stopped,
+            self.stops.resume,
+            metrics,
+        )
+        self.ownership = Ownership(self.app, self.table, self.heartbeat, self.source, metrics)
         self.liveness = Liveness(
             settings,
             settings.group,
@@ -141,7 +137,7 @@ class Processor:
             self.table.store,
             self.heartbeat,
             lambda: self.ownership.settled,
-            lambda: self.stops.stopped,
+            lambda: self.stops.flooded,
         )
 
     def waiting_for(self) -> list[str]:
@@ -149,6 +145,11 @@ class Processor:
         reasons = [] if self.ownership.settled else ["its partitions"]
         if self.heartbeat.age() > SESSION:
             reasons.append("kafka")
+        reasons += [
+            f"partition {partition} to be compared with its source, of which Kafka says too little"
+            for partition, state in sorted(self.table.store.partitions.items())
+            if state.awaits_source
+        ]
         return reasons + [
             f"an operator's decision about partition {partition}: {state.source_fault} "
             "(docs/runbook.md)"
@@ -217,30 +218,27 @@ class Processor:
             ends = await self.app.consumer.highwaters(*(TP(topic, p) for p in partitions))
         return {tp.partition: end for tp, end in ends.items()}
 
-    async def _announce_stopped(self, partition: int, offset: int, reason: str) -> None:
-        tp = TP(self.topics.submissions.name, partition)
-        await self.app.consumer.commit_stopped(tp, offset, reason)
-
-    async def _source_beginnings(self, partitions: list[int]) -> dict[int, int]:
-        tps = [TP(self.topics.submissions.name, partition) for partition in partitions]
-        async with asyncio.timeout(REQUEST_TIMEOUT):
-            beginnings = await self.app.consumer.earliest_offsets(*tps) if tps else {}
-        return {tp.partition: first for tp, first in beginnings.items()}
+    def _announce_stopped(self, partition: int, offset: int, reason: str) -> None:
+        self.app.consumer.wanted.stop(TP(self.topics.submissions.name, partition), offset, reason)
 
     async def _look_ahead(self, partition: int, offset: int) -> Ahead:
         topic = self.topics.submissions.name
         async with (
             asyncio.timeout(REQUEST_TIMEOUT),
-            TopicReader(self.settings, topic, [partition]) as reader,
+            SourceReader(self.settings, topic, [partition]) as reader,
         ):
             while True:
-                first = (await reader.beginnings())[partition]
-                end = (await reader.ends())[partition]
+                before = await reader.describe()
+                first, end = await reader.span(partition)
                 try:
                     record = await reader.record_from(partition, max(first, offset), end)
                 except OffsetOutOfRangeError:
                     continue  # retention has just deleted it
-                return Ahead(first, None if record is None else record.offset, end)
+                after = await reader.describe()
+                leader = after.leader(partition)
+                if (after.id, leader) == (before.id, before.leader(partition)):
+                    found = None if record is None else record.offset
+                    return Ahead(first, found, end, after.id, leader.epoch)
 
 
 class FolderlessApp(faust.App):
@@ -272,6 +270,7 @@ def faust_app(settings: ProcessorSettings) -> faust.App:
         consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
         producer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
         consumer_group_instance_id=instance_id(settings),
+        broker_client_id=client_id(settings),
         broker_session_timeout=SESSION,
         broker_heartbeat_interval=HEARTBEAT_INTERVAL,
         broker_rebalance_timeout=REBALANCE_TIMEOUT,

@@ -11,16 +11,16 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import IllegalStateError, KafkaError
-from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from contract.history import STOPPED_METADATA
+from processor.wanted_commits import WantedCommits
 from service.aiokafka_compat import set_fetch_max_wait
 from service.tasks import die
 
@@ -33,12 +33,12 @@ A partition that was sought is not in the fetch that is under way, and waits for
 submission after a rebalance would not be seen for so long.
 """
 
-MAX_METADATA = 1_000
-"""Characters of a committed offset's metadata; brokers refuse more than 4,096 bytes."""
 SEEK_TIMEOUT = 6.0
 """Seconds. After its request timeout Faust would continue without the seek."""
 COMMIT_TIMEOUT = 2.0
-"""Seconds; a seek and this commit together must take less than Faust's request timeout of 9 s."""
+"""Seconds that a commit may take before it is left to the next attempt."""
+COMMIT_INTERVAL = 0.5
+"""Seconds between two attempts to commit what is wanted."""
 RETRY_PAUSE = 0.2
 """Seconds before a failed fetch is repeated."""
 
@@ -62,21 +62,65 @@ class _Thread(driver.AIOKafkaConsumerThread):
         return consumer
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        """Commit, or leave it to a later commit.
+        """Commit what Faust has acknowledged, or leave it to a later commit.
 
-        Faust's own method crashes the worker on an error, and waits for ever for a coordinator that
-        is away.
+        Faust's own method crashes the worker on an error, waits for ever for a coordinator that is
+        away, and clears the metadata that tells gateways of a stopped partition.
         """
-        assigned = self.assignment()
-        own = {tp: offset for tp, offset in offsets.items() if tp in assigned}
+        own = {tp: offset for tp, offset in offsets.items() if tp in self.assignment()}
         self.tp_last_committed_at.update(dict.fromkeys(own, time.monotonic()))
-        return await _commit_or_later(self._ensure_consumer(), own)
+        self.wanted.acknowledge(own)
+        return await self.commit_wanted()
+
+    @cached_property
+    def wanted(self) -> WantedCommits:
+        wanted: WantedCommits = self.consumer.wanted
+        return wanted
+
+    @cached_property
+    def _committing(self) -> asyncio.Lock:
+        return asyncio.Lock()
+
+    async def commit_wanted(self) -> bool:
+        """Try to commit all that is wanted, one attempt at a time; return whether nothing is left.
+
+        Runs in the consumer's thread.
+        """
+        consumer = self._ensure_consumer()
+        try:
+            async with asyncio.timeout(COMMIT_TIMEOUT), self._committing:
+                commits = self.wanted.pending(self.assignment())
+                if commits:
+                    await consumer.commit(
+                        {TopicPartition(tp.topic, tp.partition): c for tp, c in commits.items()}
+                    )
+                    self.wanted.committed(commits)
+        except (KafkaError, IllegalStateError, TimeoutError) as error:
+            log.info("commit follows later", reason=repr(error))
+            return False
+        return True
 
 
 class LedgerConsumer(driver.Consumer):
     """Faust's consumer, seeking by the ledger."""
 
     logger = logging.getLogger("mode")  # where Faust tells of starts and stops
+
+    @cached_property
+    def wanted(self) -> WantedCommits:
+        """What the group's commits should say."""
+        return WantedCommits()
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        self.add_future(self._commit_wanted())
+
+    async def _commit_wanted(self) -> None:
+        """Repeat commits that did not succeed, and make those that nobody waits for."""
+        while not self.should_stop:
+            await self.sleep(COMMIT_INTERVAL)
+            if self.wanted:
+                await self._thread.call_thread(self._thread.commit_wanted)
 
     def _new_consumer_thread(self) -> _Thread:
         return _Thread(self, loop=self.loop, beacon=self.beacon)
@@ -107,7 +151,7 @@ class LedgerConsumer(driver.Consumer):
         except Exception as error:  # continuing from elsewhere would pass over frames
             die("could not seek to the ledger", reason=repr(error), exc_info=error)
         self._committed_offset.update(offsets)
-        await self._thread.call_thread(self._let_commit_follow, offsets)
+        self.wanted.resume(offsets)
 
     async def rewind(self, tp: TP, offset: int) -> None:
         """Seek a partition whose fetching goes on, also to before what was acknowledged of it.
@@ -121,15 +165,7 @@ class LedgerConsumer(driver.Consumer):
         self._acked_index[tp].clear()
         self._gap[tp].clear()
         self._committed_offset[tp] = offset
-        await self._thread.call_thread(self._let_commit_follow, {tp: offset})
-
-    async def commit_stopped(self, tp: TP, offset: int, reason: str) -> None:
-        """Tell gateways that a partition is stopped: see gateway.stopped."""
-        metadata = (STOPPED_METADATA + reason)[:MAX_METADATA]
-        await self._thread.call_thread(self._let_commit_follow, {tp: offset}, metadata)
-
-    async def _let_commit_follow(self, offsets: dict[TP, int], metadata: str = "") -> None:
-        await _commit_or_later(self._thread._consumer, offsets, metadata)
+        self.wanted.resume({tp: offset})
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         """Fetch, or fetch later: an error of the group ends no worker (see membership_monitor)."""
@@ -139,23 +175,6 @@ class LedgerConsumer(driver.Consumer):
             log.warning("fetch failed: retrying", reason=repr(error))
             await asyncio.sleep(RETRY_PAUSE)
             return {}
-
-
-async def _commit_or_later(
-    consumer: AIOKafkaConsumer, offsets: Mapping[TP, int], metadata: str = ""
-) -> bool:
-    """Commit, or leave it to a later commit: the commit only follows, nothing continues from it."""
-    commits = {
-        TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, metadata)
-        for tp, offset in offsets.items()
-    }
-    try:
-        async with asyncio.timeout(COMMIT_TIMEOUT):
-            await consumer.commit(commits)
-    except (KafkaError, IllegalStateError, TimeoutError) as error:
-        log.info("commit follows later", reason=repr(error))
-        return False
-    return True
 
 
 class LedgerTransport(driver.Transport):

@@ -6,6 +6,7 @@ the two would fence each other for ever. Kafka says FENCED_INSTANCE_ID (KIP-345)
 names the instance, and UNKNOWN_MEMBER_ID where it does not, as aiokafka's heartbeats do not.
 """
 
+import uuid
 from typing import Any, ClassVar
 
 import structlog
@@ -78,9 +79,10 @@ class NameGuard:
         )
 
     async def _host_of_another(self, admin: AIOKafkaAdminClient, member: str) -> str:
-        """Where a member of our name but with another id is; empty if there is none.
+        """Where a member of our name is that is another process; empty if there is none.
 
-        Kafka begins a static member's id with its instance id.
+        Kafka begins a static member's id with its instance id. A member with our client id is this
+        process: it may have joined again since its id was `member`.
         """
         instance = instance_id(self._settings)
         (response,) = await admin.describe_consumer_groups([self._settings.group])
@@ -89,9 +91,18 @@ class NameGuard:
             raise errors.for_code(group["error_code"])()
         for each in group["members"]:
             id = each["member_id"]
-            if id != member and id[:-UUID_LENGTH] == instance:
+            is_other = id != member and each["client_id"] != client_id(self._settings)
+            if is_other and id[:-UUID_LENGTH] == instance:
                 return str(each["client_host"]).lstrip("/")
         return ""
+
+
+_PROCESS = uuid.uuid4().hex[:12]
+
+
+def client_id(settings: ProcessorSettings) -> str:
+    """What this process calls itself to Kafka: no other one has the same, of whatever name."""
+    return f"{instance_id(settings)}-{_PROCESS}"
 
 
 def instance_id(settings: ProcessorSettings) -> str:

@@ -6,7 +6,7 @@ and the worker would look stuck.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -14,36 +14,31 @@ from aiokafka.errors import KafkaError
 from processor.batch import PartitionBatch
 from processor.holes import LookAhead, count_lost
 from processor.table import StateTable
-from service.reader import TopicEnds
+from service.source_reader import SourceReader
 
 log = structlog.get_logger(__name__)
 
 INTERVAL = 2.0
 """Seconds between two checks."""
-REQUEST_TIMEOUT = 9.0
-
-Offsets = Callable[[list[int]], Awaitable[dict[int, int]]]
-"""Asks Kafka for the first offsets of some source partitions."""
+SPAN_TIMEOUT = 3.0
+"""Seconds that a broker gets to say where its partitions end."""
 
 
 class GapSkipper:
     """Advances the ledgers of partitions that have lag and do not move.
 
-    `beginnings` are the first offsets of source partitions; `is_active` tells whether a partition
-    is being read now.
+    `is_active` tells whether a partition is being read now.
     """
 
     def __init__(
         self,
         table: StateTable,
         *,
-        beginnings: Offsets,
         submissions: str,
         look_ahead: LookAhead,
         is_active: Callable[[int], bool],
     ) -> None:
         self._table = table
-        self._beginnings = beginnings
         self._submissions = submissions
         self._look_ahead = look_ahead
         self._is_active = is_active
@@ -58,7 +53,7 @@ class GapSkipper:
         settings = self._table.settings
         while True:
             try:
-                async with TopicEnds(
+                async with SourceReader(
                     settings, self._submissions, range(settings.kafka_partitions)
                 ) as topic:
                     while True:
@@ -68,7 +63,7 @@ class GapSkipper:
                 log.info("Kafka does not answer", reason=repr(error))
             await asyncio.sleep(INTERVAL)
 
-    async def check(self, topic: TopicEnds) -> None:
+    async def check(self, topic: SourceReader) -> None:
         """Advance the ledgers that have not moved since the last check.
 
         Raises:
@@ -76,26 +71,14 @@ class GapSkipper:
         """
         seen, self._seen = self._seen, self._offsets()
         idle = [p for p, offset in self._seen.items() if seen.get(p) == offset]
-        async with asyncio.timeout(REQUEST_TIMEOUT):
-            ends = await topic.ends()
+        spans = await topic.spans(SPAN_TIMEOUT)
         for partition in idle:
-            if ends[partition] > self._seen[partition]:
-                await self._advance(partition, self._seen[partition])
-
-    async def count_lost(self) -> None:
-        """Count what retention deleted unread of all loaded partitions.
-
-        The table's lock must be held, and nothing that was fetched before may be folded later.
-        """
-        store = self._table.store
-        batches = {}
-        for partition, first in (await self._beginnings(store.loaded())).items():
-            state = store.owned(partition)
-            if state is not None and first > state.ledger.next_offset:
-                batches[partition] = batch = PartitionBatch(state)
-                count_lost(batch.ledger, partition, first)
-        if batches:
-            await self._table.flush(batches)
+            offset = self._seen[partition]
+            if partition in spans and spans[partition][1] > offset:
+                try:
+                    await self._advance(partition, offset)
+                except (KafkaError, TimeoutError) as error:  # others may answer
+                    log.info("offsets are not skipped yet", partition=partition, reason=repr(error))
 
     def _offsets(self) -> dict[int, int]:
         partitions = self._table.store.partitions
@@ -116,8 +99,11 @@ class GapSkipper:
                 return  # an event has come since, or the partition is gone
             if state is None or self._table.store.owned(partition) is not state:
                 return
+            if not ahead.is_of(state.source_topic, state.source_epoch):
+                return  # the ledger is compared with that log first
             batch = PartitionBatch(state)
-            count_lost(batch.ledger, partition, ahead.first)
-            batch.ledger.offset += max(0, ahead.next - batch.ledger.next_offset)
+            count_lost(batch.ledger, partition, ahead.first, ahead)
+            if ahead.next > batch.ledger.next_offset:
+                batch.ledger.skip_to(ahead.next, 0, ahead.epoch, ahead.topic)
             await self._table.flush({partition: batch})
         log.info("skipped offsets without records", partition=partition, offset=ahead.next)

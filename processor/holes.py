@@ -25,11 +25,22 @@ class Ahead(NamedTuple):
     """Offset of the next record; None if there is none yet."""
     end: int
     """Offset that the next append gets."""
+    topic: str
+    """Id of the topic."""
+    epoch: int
+    """Epoch of the leader that said so."""
 
     @property
     def next(self) -> int:
         """Where to continue: nothing is at the offsets before it."""
         return self.end if self.record is None else self.record
+
+    def is_of(self, topic: str | None, epoch: int) -> bool:
+        """Tell whether it is of the log that a ledger was compared with last.
+
+        In another one, an offset without a record says nothing about what the ledger expects.
+        """
+        return (self.topic, self.epoch) == (topic, epoch)
 
 
 LookAhead = Callable[[int, int], Awaitable[Ahead]]
@@ -40,28 +51,34 @@ class HoleError(RuntimeError):
     """Frames were passed over."""
 
 
-async def check_hole(ledger: LedgerRow, partition: int, offset: int, look_ahead: LookAhead) -> None:
-    """Pass if no record lies between the ledger and the logical offset `offset`.
+def is_hole(ledger: LedgerRow, offset: int) -> bool:
+    """Tell whether the logical offset is above the one that the ledger expects."""
+    return offset > ledger.offset + 1
+
+
+def skip_hole(ledger: LedgerRow, partition: int, offset: int, ahead: Ahead) -> None:
+    """Skip what lies between the ledger and the logical `offset`: there is no record.
 
     Counts what Kafka deleted in between.
 
     Raises:
         HoleError: records before `offset` exist and were not handed over.
     """
-    if offset <= ledger.offset + 1:
-        return
     given = offset - ledger.shift
-    ahead = await look_ahead(partition, ledger.next_offset)
-    count_lost(ledger, partition, min(ahead.first, given))
+    count_lost(ledger, partition, min(ahead.first, given), ahead)
     if ahead.next < given:
         raise HoleError(f"partition {partition}: expected {ahead.next}, was given {given}")
-    ledger.offset = offset - 1
+    if ledger.next_offset < given:
+        ledger.skip_to(given, 0, ahead.epoch, ahead.topic)
 
 
-def count_lost(ledger: LedgerRow, partition: int, first: int) -> None:
+def count_lost(ledger: LedgerRow, partition: int, first: int, ahead: Ahead) -> None:
     """Count what the ledger does not cover and Kafka has deleted: records before its `first`."""
     lost = first - ledger.next_offset
     if lost > 0:
-        log.error("Kafka dropped records before they were read", partition=partition, records=lost)
-        ledger.lost += lost
-        ledger.offset += lost
+        log_lost(partition, lost)
+        ledger.skip_to(first, lost, ahead.epoch, ahead.topic)
+
+
+def log_lost(partition: int, records: int) -> None:
+    log.error("Kafka dropped records before they were read", partition=partition, records=records)

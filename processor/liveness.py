@@ -12,8 +12,8 @@ from processor.progress import Progress
 from processor.settling_detector import SettlingDetector
 from processor.store import PartitionedStore
 from service.kafka import administration, members_of
-from service.reader import TopicEnds
 from service.settings import KafkaSettings
+from service.source_reader import SourceReader, Span
 from service.tasks import die
 
 log = structlog.get_logger(__name__)
@@ -22,6 +22,8 @@ INTERVAL = 2.0
 """Seconds between two looks."""
 QUESTION_TIMEOUT = 9.0
 """Seconds that a look may take; then Kafka counts as away."""
+SPAN_TIMEOUT = 3.0
+"""Seconds that a broker gets to say where its partitions begin and end."""
 SETTLING_LIMIT = 15.0
 """Seconds that a worker may wait for its partitions, besides the time in which it loads rows; the
 longest orderly rebalance waits for a session (8 s) of a member that is gone."""
@@ -67,14 +69,14 @@ class Liveness:
             try:
                 async with (
                     administration(self._settings) as admin,
-                    TopicEnds(self._settings, self._submissions, partitions) as topic,
+                    SourceReader(self._settings, self._submissions, partitions) as topic,
                 ):
                     await self._watch(admin, topic)
             except KafkaError as error:  # it could not be reached at first
                 log.info("Kafka does not answer", reason=repr(error))
             await asyncio.sleep(INTERVAL)
 
-    async def _watch(self, admin: AIOKafkaAdminClient, topic: TopicEnds) -> None:
+    async def _watch(self, admin: AIOKafkaAdminClient, topic: SourceReader) -> None:
         while True:
             spans = await self._ask(admin, topic)
             now = time.monotonic()
@@ -90,21 +92,21 @@ class Liveness:
                 die("this worker is stuck", reason="; ".join(reasons))
             await asyncio.sleep(INTERVAL)
 
-    async def _ask(
-        self, admin: AIOKafkaAdminClient, topic: TopicEnds
-    ) -> dict[int, tuple[int, int]] | None:
-        """Where partitions begin and end; None where Kafka, or the group's coordinator, is away."""
+    async def _ask(self, admin: AIOKafkaAdminClient, topic: SourceReader) -> dict[int, Span] | None:
+        """Where partitions begin and end, of those whose leader answers.
+
+        None where no leader does, or the group's coordinator is away.
+        """
         try:
             async with asyncio.timeout(QUESTION_TIMEOUT):
-                ends = await topic.ends()
-                beginnings = await topic.beginnings()
+                spans = await topic.spans(SPAN_TIMEOUT)
                 # Without its coordinator a worker waits, and rightly: so that must answer, too, and
                 # must have read what it knows of the group.
                 await members_of(admin, self._group)
         except (KafkaError, TimeoutError, OSError) as error:
             log.info("Kafka does not answer", reason=repr(error))
             return None
-        return {partition: (beginnings[partition], end) for partition, end in ends.items()}
+        return spans or None
 
     def _ledgers(self) -> dict[int, int]:
         """Kafka's offsets that ledgers cover."""

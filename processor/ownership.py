@@ -16,20 +16,20 @@ import structlog
 from aiokafka.errors import KafkaError
 from faust.types import TP, AppT, EventT
 
-from processor.batch import PartitionBatch
 from processor.faust_compat import group_coordinator
 from processor.heartbeat import Heartbeat
 from processor.metrics import ProcessorMetrics
-from processor.repair import changes_to
 from processor.source_check import SourceCheck
 from processor.table import StateTable
 from service.kafka import is_temporary
-from service.tasks import die
+from service.tasks import die, extend
 
 log = structlog.get_logger(__name__)
 
 LOAD_TIMEOUT = 15.0
 """Seconds that a load may take without reading a record."""
+LOCK_TIMEOUT = 45.0
+"""Seconds to wait for a flush (30 s at most), with what it writes again."""
 RETRY_PAUSE = 0.2
 """Seconds before a load continues after an error that may pass."""
 
@@ -46,11 +46,9 @@ class Ownership:
         table: StateTable,
         heartbeat: Heartbeat,
         source: SourceCheck,
-        count_lost: Callable[[], Awaitable[None]],
         metrics: ProcessorMetrics,
     ) -> None:
         self._app = app
-        self._count_lost = count_lost
         self._table = table
         self._heartbeat = heartbeat
         self._source = source
@@ -79,38 +77,29 @@ class Ownership:
         app.consumer.stop_flow()
         app.flow_control.suspend()
         try:
-            async with self._table.lock:
-                with self._metrics.load_seconds.time():
-                    await self._load()
+            await self._load()
         except Exception as error:  # whatever it is, the state is not known
             die("the state could not be loaded", reason=repr(error), exc_info=error)
         self.settled = True
 
     async def _load(self) -> None:
+        lock = self._table.lock
+        async with asyncio.timeout(LOCK_TIMEOUT):
+            await lock.acquire()
+        try:
+            with self._metrics.load_seconds.time():
+                await self._load_rows()
+                await self._source.check_loaded()
+                await self._table.write_stepped_back(self._table.store.loaded())
+        finally:
+            lock.release()
+
+    async def _load_rows(self) -> None:
         store = self._table.store
         async with asyncio.timeout(LOAD_TIMEOUT) as timeout:
-            loop = asyncio.get_running_loop()
-
-            def extend() -> None:
-                timeout.reschedule(loop.time() + LOAD_TIMEOUT)
-
-            stepped_back = await _retrying(lambda: store.load(extend))
-            extend()
+            await _retrying(lambda: store.load(lambda: extend(timeout, LOAD_TIMEOUT)))
             if store.went_back:
                 await self._table.writer.renew()
-            await _retrying(lambda: self._source.check(store.partitions))
-        batches = {}
-        for partition, positions in stepped_back.items():
-            state = store.partitions[partition]
-            if positions and state.loaded:
-                batches[partition] = PartitionBatch(state, changes_to(state, positions))
-        if batches:
-            log.warning("rows stepped back", keys=sum(len(b.changes) for b in batches.values()))
-            await self._table.flush(batches)
-        try:
-            await self._count_lost()
-        except (KafkaError, TimeoutError) as error:
-            log.info("deleted records are counted later", reason=repr(error))
 
 
 async def _retrying(read: Callable[[], Awaitable[T]]) -> T:

@@ -1,139 +1,99 @@
-"""Compares ledgers with their source, and begins a new history where it is certain which one.
+"""Keeps ledgers and their source together: begins a new history, or stops a partition.
 
 At every load, when a record of another leader epoch comes, and every few seconds: a topic that is
-recreated, or whose end is lost, must not go on under offsets that the ledger covers already.
+recreated, or whose end is lost, must not go on under offsets that the ledger covers already. Kafka
+is asked without the table's lock, and partition by partition: one that it says too little of holds
+up no other.
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import KafkaError
 
-from contract.row import LedgerRow
+from processor import source_comparison
 from processor.batch import PartitionBatch
+from processor.holes import log_lost
 from processor.metrics import ProcessorMetrics
-from processor.repair import changes_to
-from processor.source_history import (
-    Parted,
-    Same,
-    SourceEvidence,
-    Uncertain,
-    Verdict,
-    judge,
-    known_epoch,
-    known_topic,
-)
+from processor.source_comparison import compare
+from processor.source_history import Finding, Parted, Uncertain
 from processor.state import PartitionState
+from processor.stopped_ledgers import StoppedLedgers
 from processor.table import StateTable
-from service.kafka_compat import EpochEnd, TopicDetails
+from service.kafka_compat import TopicDetails
 from service.source_reader import SourceReader
 
 log = structlog.get_logger(__name__)
 
 INTERVAL = 2.0
 """Seconds between two checks whether the topic, or the leader of a partition, is another one."""
-TIMEOUT = 20.0
-"""Seconds that Kafka gets to say what a comparison needs."""
-CONFIRMATIONS, CONFIRM_INTERVAL = 3, 1.0
-"""Comparisons in a row that must find another history, and the seconds between them."""
-RELOAD_INTERVAL = 5.0
-"""Seconds after which a stopped partition is loaded again: an operator may have decided."""
+LOADED_TIMEOUT = source_comparison.TIMEOUT + 1
+"""Seconds for the comparison of what was loaded, with its connection. Below that of a load."""
+STOPPED_INTERVAL = 5.0
+"""Seconds between two checks of stopped partitions: an operator may have decided."""
 
-Resume = Callable[[int], Awaitable[None]]
-"""Continues a partition after its ledger; the table's lock is held."""
-Announce = Callable[[int, int, str], Awaitable[None]]
+Announce = Callable[[int, int, str], None]
 """Tells gateways that a partition is stopped: partition, Kafka's next offset, reason."""
+Resume = Callable[[int], None]
+"""Lets a partition continue after its ledger."""
 
 
 class SourceCheck:
     """Compares the ledgers of this worker's partitions with the submissions topic."""
 
     def __init__(
-        self, table: StateTable, submissions: str, announce: Announce, metrics: ProcessorMetrics
+        self,
+        table: StateTable,
+        submissions: str,
+        announce: Announce,
+        resume: Resume,
+        metrics: ProcessorMetrics,
     ) -> None:
         self._table = table
-        self._announce = announce
         self._submissions = submissions
+        self._announce = announce
+        self._resume = resume
         self._metrics = metrics
-        self._reload_at = 0.0
+        self._stopped = StoppedLedgers(table)
+        self._stopped_at = 0.0
+        self._requested: set[int] = set()
+        self._request = asyncio.Event()
 
-    async def check(self, partitions: Iterable[int]) -> None:
-        """Compare the ledgers of partitions that are loaded, or stopped for their source.
+    def request(self, partitions: Iterable[int]) -> None:
+        """Compare partitions of which nothing is folded meanwhile; each is resumed afterwards."""
+        self._requested.update(partitions)
+        self._request.set()
 
-        The table's lock must be held. Afterwards the ledger of a partition that is loaded says
-        which record comes next.
+    async def check_loaded(self) -> None:
+        """Compare the ledgers that a load has just read. The table's lock must be held.
 
-        Raises:
-            KafkaError, TimeoutError: Kafka did not say enough.
+        A partition that Kafka says too little of is not loaded until it says more.
         """
-        store = self._table.store
-        states = {
-            partition: state
-            for partition in partitions
-            if (state := store.partitions.get(partition)) is not None
-            and (state.loaded or state.source_fault is not None)
-        }
+        partitions = self._table.store.partitions
+        states = {p: state for p, state in partitions.items() if state.loaded or state.is_held}
         if not states:
             return
-        begun = {}
-        for partition, (evidence, verdict) in (await self._compare(states)).items():
-            state = states[partition]
-            match verdict:
-                case Uncertain(reason):
-                    if state.source_fault != reason:
-                        log.error(
-                            "partition stopped: its source is not certain",
-                            partition=partition,
-                            reason=reason,
-                            command=f"tobogganing history begin {partition} --at OFFSET",
-                        )
-                    state.stop_for_source(reason)
-                    await self._announce(partition, state.ledger.next_offset, reason)
-                    continue
-                case Parted(start, reason):
-                    batch = PartitionBatch(state)
-                    batch.ledger.offset = state.newest_offset()
-                    batch.ledger.begin_history(start, evidence.leader_epoch, evidence.topic)
-                    begun[partition] = batch
-                    log.error(
-                        "the source went back: a new history begins",
-                        partition=partition,
-                        reason=reason,
-                        offset=start,
-                        logical_offset=batch.ledger.offset + 1,
-                    )
-                    self._metrics.histories.inc()
-            state.go_on_from_source(evidence.topic, evidence.leader_epoch)
-        if begun:
-            await self._table.flush(begun)
+        self._requested.clear()
+        found: dict[int, Finding] = {}
+        try:
+            async with (
+                asyncio.timeout(LOADED_TIMEOUT),
+                SourceReader(self._table.settings, self._submissions, states) as reader,
+            ):
+                found = await compare(reader, states)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("the source could not be compared", reason=repr(error))
+        for partition, state in states.items():
+            if partition not in found and state.source_fault is None:
+                log.warning("partition waits to be compared with its source", partition=partition)
+                state.await_source()
+        await self._apply(states, found, at_rest=states.keys())
 
-    async def _compare(
-        self, states: dict[int, PartitionState]
-    ) -> dict[int, tuple[SourceEvidence, Verdict]]:
-        """Compare ledgers with the source; what is not the same must be so several times in a row.
-
-        A broker that was frozen answers for a moment as if it still led its partitions.
-        """
-        ledgers = {partition: state.ledger for partition, state in states.items()}
-        found: dict[int, tuple[SourceEvidence, Verdict]] = {}
-        async with (
-            asyncio.timeout(TIMEOUT),
-            SourceReader(self._table.settings, self._submissions, states) as reader,
-        ):
-            for attempt in range(CONFIRMATIONS):
-                if attempt:
-                    await asyncio.sleep(CONFIRM_INTERVAL)
-                evidence = await collect(reader, ledgers)
-                found |= {p: (each, judge(ledgers[p], each)) for p, each in evidence.items()}
-                ledgers = {p: ledgers[p] for p in evidence if not isinstance(found[p][1], Same)}
-                if not ledgers:
-                    break
-        return found
-
-    async def run(self, resume: Resume) -> None:
-        """Check again and again, for ever; `resume` continues partitions that were sought."""
+    async def run(self) -> None:
+        """Check again and again, for ever."""
         partitions = range(self._table.settings.kafka_partitions)
         while True:
             try:
@@ -141,126 +101,115 @@ class SourceCheck:
                     self._table.settings, self._submissions, partitions
                 ) as reader:
                     while True:
-                        await self._watch(reader, resume)
-                        await asyncio.sleep(INTERVAL)
+                        await self._watch(reader)
+                        with contextlib.suppress(TimeoutError):
+                            async with asyncio.timeout(INTERVAL):
+                                await self._request.wait()
             except (KafkaError, TimeoutError) as error:
                 log.warning("the source could not be checked", reason=repr(error))
             await asyncio.sleep(INTERVAL)
 
-    async def _watch(self, reader: SourceReader, resume: Resume) -> None:
-        async with asyncio.timeout(TIMEOUT):
-            details = await reader.describe()
-        async with self._table.lock:
-            await self.settle(self._suspects(details), resume)
-            if time.monotonic() > self._reload_at:
-                self._reload_at = time.monotonic() + RELOAD_INTERVAL
-                await self._reload_stopped(resume)
-
-    def _suspects(self, details: TopicDetails) -> list[int]:
-        """Partitions whose topic, or leader epoch, is not the one of the last comparison."""
-        return [
-            partition
-            for partition, state in self._loaded(self._table.store.loaded()).items()
-            if details.id != state.source_topic
-            or details.leaders[partition].epoch > state.source_epoch
-        ]
-
-    async def settle(self, partitions: Iterable[int], resume: Resume) -> None:
-        """Check partitions, and continue each where a new history begins. The lock is held.
-
-        Raises:
-            KafkaError, TimeoutError: Kafka did not say enough.
-        """
-        before = {p: state.ledger for p, state in self._loaded(partitions).items()}
-        await self.check(before)
-        for partition, ledger in before.items():
-            state = self._table.store.owned(partition)
-            if state is not None and state.ledger.next_offset != ledger.next_offset:
-                await resume(partition)
-
-    async def _reload_stopped(self, resume: Resume) -> None:
-        store = self._table.store
-        stopped = [p for p, state in store.partitions.items() if state.source_fault is not None]
-        if not stopped:
+    async def _watch(self, reader: SourceReader) -> None:
+        self._request.clear()
+        states = self._suspects(await reader.describe())
+        if time.monotonic() > self._stopped_at:
+            await self._stopped.reload()
+            states |= self._stopped.states()
+            self._stopped_at = time.monotonic() + STOPPED_INTERVAL
+        if not states:
             return
-        await store.load_partitions(stopped)
-        await self.check(stopped)
-        for partition in stopped:
-            state = store.owned(partition)
-            if state is not None:
-                log.info("partition continues", partition=partition)
-                state.next_offset = 0  # what has to be written again is found in all of it
-                positions = (await store.load_partitions([partition]))[partition]
-                await self._table.flush(
-                    {partition: PartitionBatch(state, changes_to(state, positions))}
+        found = await compare(reader, states)
+        async with self._table.lock:
+            at_rest = {p for p, state in states.items() if state.is_held or p in self._requested}
+            continued = await self._apply(states, found, at_rest)
+        for partition in continued:
+            self._resume(partition)
+
+    def _suspects(self, details: TopicDetails) -> dict[int, PartitionState]:
+        """Partitions that wait for a comparison, or whose topic or leader epoch is another one now.
+
+        Nothing can be compared of a partition without a leader.
+        """
+
+        def is_suspect(partition: int, state: PartitionState) -> bool:
+            return state.awaits_source or (
+                state.loaded
+                and (
+                    partition in self._requested
+                    or details.id != state.source_topic
+                    or details.leader(partition).epoch > state.source_epoch
                 )
-                await resume(partition)
+            )
 
-    def _loaded(self, partitions: Iterable[int]) -> dict[int, PartitionState]:
-        found = {partition: self._table.store.owned(partition) for partition in partitions}
-        return {partition: state for partition, state in found.items() if state is not None}
+        return {
+            partition: state
+            for partition, state in self._table.store.partitions.items()
+            if details.leader(partition).exists and is_suspect(partition, state)
+        }
 
+    async def _apply(
+        self,
+        states: Mapping[int, PartitionState],
+        found: Mapping[int, Finding],
+        at_rest: Iterable[int],
+    ) -> list[int]:
+        """Let partitions continue or stop; return those to be sought. The lock must be held.
 
-async def collect(reader: SourceReader, ledgers: dict[int, LedgerRow]) -> dict[int, SourceEvidence]:
-    """Ask Kafka for what comparing these ledgers needs.
+        What a batch, a load or another worker has changed meanwhile is left for the next check.
+        Nothing that was fetched of the partitions `at_rest` is folded later, so what is deleted of
+        them can be counted.
+        """
+        batches: dict[int, PartitionBatch] = {}
+        continued = []
+        for partition, finding in found.items():
+            state = states[partition]
+            is_current = self._table.is_owned(partition, state) and state.ledger == finding.ledger
+            if not is_current or not (state.loaded or state.is_held):
+                continue
+            is_at_rest = partition in at_rest
+            self._requested.discard(partition)
+            if isinstance(finding.verdict, Uncertain):
+                self._stop(partition, state, finding.verdict.reason)
+                continue
+            batch, evidence = PartitionBatch(state), finding.evidence
+            if isinstance(finding.verdict, Parted):
+                self._begin_history(partition, batch, finding, finding.verdict)
+                batches[partition] = batch
+            state.go_on_from_source(evidence.topic, evidence.leader_epoch)
+            lost = evidence.first - batch.ledger.next_offset
+            if is_at_rest and lost > 0:
+                log_lost(partition, lost)
+                batch.ledger.skip_to(evidence.first, lost, evidence.leader_epoch, evidence.topic)
+                batches[partition] = batch
+            if is_at_rest or partition in batches:
+                continued.append(partition)
+        if batches:
+            await self._table.flush(batches)
+        await self._table.write_stepped_back(continued)
+        return continued
 
-    Raises:
-        KafkaError: Kafka did not say enough.
-    """
-    details = await reader.describe()
-    firsts, ends = await reader.beginnings(), await reader.ends()
-    asked = {
-        partition: known_epoch(ledger)
-        for partition, ledger in ledgers.items()
-        if known_topic(ledger) == details.id and known_epoch(ledger) >= 0
-    }
-    epochs = await reader.epoch_ends(details, asked)
-    return {
-        partition: await _evidence(
-            reader,
-            partition,
-            ledger,
-            details,
-            firsts[partition],
-            ends[partition],
-            epochs.get(partition, EpochEnd(-1, -1)),
+    def _stop(self, partition: int, state: PartitionState, reason: str) -> None:
+        if state.source_fault != reason:
+            log.error(
+                "partition stopped: its source is not certain",
+                partition=partition,
+                reason=reason,
+                command=f"tobogganing history begin {partition} --at OFFSET",
+            )
+        state.stop_for_source(reason)
+        self._announce(partition, state.ledger.next_offset, reason)
+
+    def _begin_history(
+        self, partition: int, batch: PartitionBatch, finding: Finding, parted: Parted
+    ) -> None:
+        evidence = finding.evidence
+        batch.ledger.offset = batch.state.newest_offset()
+        batch.ledger.begin_history(parted.start, evidence.leader_epoch, evidence.topic)
+        log.error(
+            "the source went back: a new history begins",
+            partition=partition,
+            reason=parted.reason,
+            offset=parted.start,
+            logical_offset=batch.ledger.offset + 1,
         )
-        for partition, ledger in ledgers.items()
-    }
-
-
-async def _evidence(
-    reader: SourceReader,
-    partition: int,
-    ledger: LedgerRow,
-    details: TopicDetails,
-    first: int,
-    end: int,
-    epoch: EpochEnd,
-) -> SourceEvidence:
-    async def appended(offset: int, *, exactly: bool = True) -> int | None:
-        if not first <= offset < end:
-            return None
-        try:
-            record = await reader.record_from(partition, offset, end)
-        except OffsetOutOfRangeError:
-            return None
-        if record is None or (exactly and record.offset != offset):
-            return None
-        return int(record.timestamp)
-
-    mark = ledger.mark
-    is_other_topic = known_topic(ledger) not in (None, details.id)
-    return SourceEvidence(
-        topic=details.id,
-        first=first,
-        end=end,
-        leader_epoch=details.leaders[partition].epoch,
-        epoch=epoch.epoch,
-        epoch_end=epoch.offset,
-        marked=await appended(mark.offset) if mark and epoch.offset > mark.offset else None,
-        newest_kept=(
-            await appended(epoch.offset - 1) if mark and 0 < epoch.offset <= mark.offset else None
-        ),
-        oldest=await appended(first, exactly=False) if is_other_topic else None,
-    )
+        self._metrics.histories.inc()

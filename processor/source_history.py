@@ -7,6 +7,7 @@ ledger's leader epoch goes (OffsetForLeaderEpoch). Append times only confirm.
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from contract.history import NOT_A_RECORD, SourceMark
 from contract.row import LedgerRow
 
 MAX_CLOCK_SKEW_MS = 60_000
@@ -31,6 +32,8 @@ class SourceEvidence:
     """Append time of the last record before the two histories part."""
     oldest: int | None = None
     """Append time of the first record that the log holds."""
+    stopped: str = ""
+    """Why the partition was stopped before, for a ledger that does not say of which topic it is."""
 
 
 class Same(NamedTuple):
@@ -67,13 +70,6 @@ def known_epoch(ledger: LedgerRow) -> int:
     return ledger.histories[-1].epoch if ledger.histories else -1
 
 
-def limit_of(ledger: LedgerRow) -> int:
-    """Kafka's offset up to which the log must be the one that the ledger was made from."""
-    if ledger.mark is not None:
-        return ledger.mark.offset + 1
-    return ledger.next_offset
-
-
 def judge(ledger: LedgerRow, found: SourceEvidence) -> Verdict:
     """Compare a ledger with its source."""
     topic = known_topic(ledger)
@@ -83,7 +79,8 @@ def judge(ledger: LedgerRow, found: SourceEvidence) -> Verdict:
                 f"the topic ends at {found.end}, but its ledger is at {ledger.next_offset - 1} and "
                 "was written by an older version, which did not say of which history"
             )
-        return Same()
+        # That the topic has grown past the ledger since says nothing about its records.
+        return Uncertain(found.stopped) if found.stopped else Same()
     if topic != found.topic:
         if found.oldest is not None and found.oldest < ledger.newest - MAX_CLOCK_SKEW_MS:
             return Uncertain(
@@ -96,7 +93,7 @@ def judge(ledger: LedgerRow, found: SourceEvidence) -> Verdict:
             f"the ledger is of leader epoch {known_epoch(ledger)}, but Kafka's newest is "
             f"{found.leader_epoch}: its disk may be an older copy"
         )
-    if found.epoch_end < limit_of(ledger):
+    if found.epoch_end < ledger.next_offset:
         if found.newest_kept is not None and found.newest_kept > ledger.newest:
             return Uncertain(
                 f"the histories part at offset {found.epoch_end}, but the record before that is "
@@ -104,11 +101,50 @@ def judge(ledger: LedgerRow, found: SourceEvidence) -> Verdict:
             )
         return Parted(found.epoch_end, "the log has lost its end")
     mark = ledger.mark
-    if mark is not None and mark.offset >= found.first and found.marked != mark.appended:
-        return Uncertain(
-            f"the record at offset {mark.offset} is not the one that was counted: it is "
-            + ("missing" if found.marked is None else "of another time")
-        )
-    if max(found.end, found.epoch_end) < ledger.next_offset:
-        return Parted(found.epoch_end, "the log has lost its end, of which nothing was counted")
+    if mark is not None and is_record(mark) and mark.offset >= found.first:
+        if found.marked is None:
+            return Uncertain(f"the record at offset {mark.offset}, which was counted, is missing")
+        if found.marked != mark.appended:
+            return Uncertain(
+                f"the record at offset {mark.offset} is of another time than the one counted there"
+            )
     return Same()
+
+
+def is_record(mark: SourceMark) -> bool:
+    """Tell whether a record was counted at the mark, else the offset was skipped."""
+    return mark.appended != NOT_A_RECORD
+
+
+class Finding(NamedTuple):
+    """A ledger, what Kafka says of its source, and what follows."""
+
+    ledger: LedgerRow
+    evidence: SourceEvidence
+    verdict: Verdict
+
+    def agrees(self, other: "Finding") -> bool:
+        """Tell whether two comparisons have found the same; reasons may be worded otherwise."""
+        mine, theirs = self.verdict, other.verdict
+        return (
+            type(mine) is type(theirs)
+            and self.evidence.topic == other.evidence.topic
+            and getattr(mine, "start", None) == getattr(theirs, "start", None)
+        )
+
+
+class Confirmation:
+    """Comparisons of one ledger: another history must be found several times in a row, the same."""
+
+    def __init__(self, wanted: int) -> None:
+        self._wanted = wanted
+        self._last: Finding | None = None
+        self._times = 0
+
+    def add(self, finding: Finding) -> bool:
+        """Take note of the newest finding; tell whether it is confirmed."""
+        if self._last is None or not finding.agrees(self._last):
+            self._times = 0
+        self._last = finding
+        self._times += 1
+        return isinstance(finding.verdict, Same) or self._times >= self._wanted

@@ -55,6 +55,9 @@ class PartitionState:
         self.source_fault: str | None = None
         """Why it is not certain which records of the source are counted. Nothing is read of the
         partition until an operator has decided."""
+        self.awaits_source = False
+        """Whether Kafka has not said enough yet to compare the ledger with the source. Nothing is
+        read of the partition until it has."""
         self.source_topic: str | None = None
         """Id of the submissions topic that the ledger was last compared with."""
         self.source_epoch = -1
@@ -94,27 +97,49 @@ class PartitionState:
         """Mark as loaded; return the keys whose last record is not the newest, with what is newest.
 
         A key that is not among the rows was deleted at that position. Without a ledger that can be
-        read the state is not loaded, and the next load reads everything again.
+        read the state is not loaded, and the next load reads everything again. Keys of a state that
+        is not loaded are kept for when it is.
         """
-        self.loaded = self.fault is None and self.source_fault is None
         self.next_offset = max(self.next_offset, next_offset) if self.fault is None else 0
         self.memories.clear()  # another worker may have gone on
-        stepped_back = {key: self._held(key) for key in self._stepped_back}
+        self._update_loaded()
+        if self.loaded and not self._stepped_back:
+            self._graves.clear()
+        return self.stepped_back() if self.loaded else {}
+
+    def stepped_back(self) -> dict[bytes, Position]:
+        """What `finish_loading` returns; it stays so until `forget_stepped_back`."""
+        return {key: self._held(key) for key in self._stepped_back}
+
+    def forget_stepped_back(self) -> None:
+        """Take note that the newest of every key is its last record now."""
         self._stepped_back.clear()
         self._graves.clear()
-        return stepped_back if self.loaded else {}
 
     def stop_for_source(self, reason: str) -> None:
         """Read nothing of the partition: see `source_fault`."""
-        self.source_fault = reason
-        self.loaded = False
+        self.source_fault, self.awaits_source = reason, False
+        self._update_loaded()
+
+    def await_source(self) -> None:
+        """Read nothing of the partition: see `awaits_source`."""
+        self.awaits_source = True
+        self._update_loaded()
 
     def go_on_from_source(self, topic: str, epoch: int) -> None:
         """Take note that the ledger was compared with this topic, led in this epoch."""
         self.source_topic, self.source_epoch = topic, epoch
-        if self.source_fault is not None:
-            self.source_fault = None
-            self.loaded = self.fault is None
+        if self.is_held:
+            self.source_fault, self.awaits_source = None, False
+            self._update_loaded()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing is read of the partition because of its source."""
+        return self.source_fault is not None or self.awaits_source
+
+    def _update_loaded(self) -> None:
+        self.loaded = self.fault is None and not self.is_held
 
     def newest_offset(self) -> int:
         """The newest logical offset that the ledger or a row is of.
@@ -148,14 +173,11 @@ class PartitionState:
             self._stepped_back, self._graves = kept._stepped_back, kept._graves
             self._fault_offset = kept._fault_offset
             return self.finish_loading(next_offset)
-        lost = {
-            key: record_position(row, ())
-            for key, row in self.rows.items()
-            if kept.rows.get(key) != row
-        }
-        gone = kept.rows.keys() - self.rows.keys()
-        self.finish_loading(next_offset)
-        return lost | {key: record_position(kept.rows[key], ()) for key in gone}
+        self._stepped_back |= {key for key, row in self.rows.items() if kept.rows.get(key) != row}
+        for key in kept.rows.keys() - self.rows.keys():
+            self._stepped_back.add(key)
+            self._graves[key] = record_position(kept.rows[key], ())
+        return self.finish_loading(next_offset)
 
     def went_back(self, own: Iterable[Span]) -> bool:
         """Tell whether own records were given offsets that the changelog had given before."""

@@ -1,11 +1,14 @@
-"""Partitions that stand still for a while, as others go on: the flood of dead letters.
+"""Partitions that stand still for a while, as others go on.
 
-A stopped partition is paused in Faust's consumer, and what was fetched of it is dropped,
-unacknowledged; when it goes on it is sought to where its ledger ends. Events that were fetched
-before may still come after the seek: they are dropped until the one that was sought has come.
+Too many dead letters stop a partition for a time; a ledger that is to be compared with its source,
+until it is; a new history, until the partition is sought to its beginning. Such a partition is
+paused in Faust's consumer, and what was fetched of it is dropped, unacknowledged; when it goes on
+it is sought to where its ledger ends. Events that were fetched before may still come after the
+seek: they are dropped until the one that was sought has come.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,7 +17,7 @@ import structlog
 from aiokafka.errors import IllegalStateError, KafkaError
 from faust.types import TP, AppT
 
-from processor.holes import LookAhead
+from processor.holes import Ahead, LookAhead
 from processor.poison import PoisonCap
 from processor.table import StateTable
 
@@ -22,8 +25,8 @@ log = structlog.get_logger(__name__)
 
 INTERVAL = 0.5
 """Seconds between two looks whether a partition may go on."""
-SEEK_TIMEOUT = 9.0
-"""Seconds; batches and loads wait meanwhile."""
+SEEK_TIMEOUT = 3.0
+"""Seconds; batches and loads wait meanwhile. No broker is asked."""
 PATIENCE = 5.0
 """Seconds after which a partition that was sought, and has not come, is sought again."""
 
@@ -36,8 +39,16 @@ class _Sought(NamedTuple):
     at: float
 
 
+class _Pause(NamedTuple):
+    """Why a partition stands still: the dead letters, else its source, else it is to be sought."""
+
+    generation: int
+    is_flooded: bool = False
+    awaits_source: bool = False
+
+
 class Stops:
-    """Stops partitions beyond the cap, and lets them go on.
+    """Stops partitions, and lets them go on.
 
     All of it is of one generation of the group: with the next one Faust resumes every partition and
     seeks it to its ledger.
@@ -58,24 +69,29 @@ class Stops:
         self._look_ahead = look_ahead
         self._cap = cap
         self._clock = clock
-        self._generations: dict[int, int] = {}
+        self._paused: dict[int, _Pause] = {}
         self._sought: dict[int, _Sought] = {}
+        self._wake = asyncio.Event()
 
     @property
     def stopped(self) -> frozenset[int]:
-        """Partitions that stand still now."""
-        now = self._app.consumer_generation_id
-        return frozenset(p for p, generation in self._generations.items() if generation == now)
+        """Partitions that stand still on purpose now."""
+        paused = self._current().items()
+        return frozenset(p for p, each in paused if each.is_flooded or each.awaits_source)
+
+    @property
+    def flooded(self) -> frozenset[int]:
+        """Partitions that stand still because of their dead letters."""
+        return frozenset(p for p, each in self._current().items() if each.is_flooded)
 
     def admits(self, partition: int, offset: int) -> bool:
         """Tell whether an event of this generation is to be folded; else it will come again."""
-        if not (self._generations or self._sought):
+        if not (self._paused or self._sought):
             return True
-        generation = self._app.consumer_generation_id
-        if self._generations.get(partition) == generation:
+        if partition in self._current():
             return False
         sought = self._sought.get(partition)
-        if sought is not None and sought.generation == generation:
+        if sought is not None and sought.generation == self._app.consumer_generation_id:
             if offset != sought.offset:
                 return False
             del self._sought[partition]
@@ -88,33 +104,53 @@ class Stops:
         """
         now = self._clock()
         if self._cap.charge(partition, letters, now):
-            self._generations[partition] = self._app.consumer_generation_id
-            self._app.consumer.pause_partitions({self._tp(partition)})
+            self._pause(partition, is_flooded=True)
             log.error(
                 "partition stopped: too many dead letters",
                 partition=partition,
                 seconds=round(self._cap.wait(partition, now), 1),
             )
 
+    def await_source(self, partition: int) -> None:
+        """Fold nothing more of a partition until `resume`: its ledger is to be compared."""
+        self._pause(partition, is_flooded=partition in self.flooded, awaits_source=True)
+
+    def resume(self, partition: int) -> None:
+        """Let a partition continue after its ledger, as soon as it can be sought.
+
+        One with too many dead letters stands still for as long as it should.
+        """
+        self._pause(partition, is_flooded=partition in self.flooded)
+        self._wake.set()
+
     async def run(self) -> None:
         """Let partitions go on when they may, for ever."""
         while True:
-            await asyncio.sleep(INTERVAL)
-            for partition in self._due(self._clock()):
-                async with self._table.lock:
-                    await self.resume(partition)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(INTERVAL):
+                    await self._wake.wait()
+            self._wake.clear()
+            due = self._due(self._clock())
+            await asyncio.gather(*(self.seek(partition) for partition in due))
 
     def _due(self, now: float) -> list[int]:
         """Partitions that may go on, and those that should have and have not."""
-        generation = self._app.consumer_generation_id
-        return [p for p in self.stopped if not self._cap.wait(p, now)] + [
+        paused = self._current()
+        may = [
+            partition
+            for partition, each in paused.items()
+            if not each.awaits_source and not (each.is_flooded and self._cap.wait(partition, now))
+        ]
+        return may + [
             partition
             for partition, sought in self._sought.items()
-            if sought.generation == generation and now > sought.at + PATIENCE
+            if sought.generation == self._app.consumer_generation_id
+            and partition not in paused
+            and now > sought.at + PATIENCE
         ]
 
-    async def resume(self, partition: int) -> None:
-        """Continue after the ledger. The table's lock must be held.
+    async def seek(self, partition: int) -> None:
+        """Continue a partition after its ledger; where that fails, it stays due.
 
         Where a rebalance comes in between, the partition continues with that.
         """
@@ -122,22 +158,42 @@ class Stops:
         state = self._table.store.owned(partition)
         if state is None:
             return
-        tp = self._tp(partition)
+        offset = state.ledger.next_offset
         try:
-            ahead = await self._look_ahead(partition, state.ledger.next_offset)
-            async with asyncio.timeout(SEEK_TIMEOUT):
-                await self._app.consumer.rewind(tp, ahead.next)
+            ahead = await self._look_ahead(partition, offset)
+            async with self._table.lock:
+                if generation != self._app.consumer_generation_id:
+                    return
+                if self._table.store.owned(partition) is state and (
+                    state.ledger.next_offset == offset
+                ):
+                    await self._seek(partition, ahead, generation)
         except (KafkaError, IllegalStateError, TimeoutError) as error:
             log.warning("partition cannot go on yet", partition=partition, reason=repr(error))
-            return
+
+    async def _seek(self, partition: int, ahead: Ahead, generation: int) -> None:
+        tp = self._tp(partition)
+        async with asyncio.timeout(SEEK_TIMEOUT):
+            await self._app.consumer.rewind(tp, ahead.next)
         if generation != self._app.consumer_generation_id:
             return
         self._sought.pop(partition, None)
         if ahead.record is not None:  # else nothing of it can have been fetched before
             self._sought[partition] = _Sought(generation, ahead.record, self._clock())
-        if self._generations.pop(partition, None) is not None:
+        if self._paused.pop(partition, None) is not None:
             log.info("partition continues", partition=partition, offset=ahead.next)
         self._app.consumer.resume_partitions({tp})
+
+    def _pause(
+        self, partition: int, *, is_flooded: bool = False, awaits_source: bool = False
+    ) -> None:
+        generation = self._app.consumer_generation_id
+        self._paused[partition] = _Pause(generation, is_flooded, awaits_source)
+        self._app.consumer.pause_partitions({self._tp(partition)})
+
+    def _current(self) -> dict[int, _Pause]:
+        generation = self._app.consumer_generation_id
+        return {p: each for p, each in self._paused.items() if each.generation == generation}
 
     def _tp(self, partition: int) -> TP:
         return TP(self._submissions, partition)

@@ -65,20 +65,24 @@ class Sweeper:
         """Look every few seconds whether someone else wrote to an owned changelog partition."""
         while True:
             await asyncio.sleep(WATCH_INTERVAL)
-            async with self._table.lock:
-                await self.look()
+            await self.look()
 
     async def look(self) -> None:
-        """Put right what someone else wrote. The table's lock must be held."""
+        """Put right what someone else wrote. Kafka is asked without the table's lock."""
         store = self._table.store
-        for partition, end in (await _asked(self._changelog_ends, store.loaded())).items():
-            state = store.owned(partition)
-            if state is not None and end < state.next_offset:
-                await self._table.write_again(partition)
-            elif state is not None and end > state.next_offset:
-                gap = (state.next_offset, end)
-                state.next_offset = end
-                await self._table.heal(partition, state, [gap])
+        before = {p: (store.partitions[p], store.partitions[p].next_offset) for p in store.loaded()}
+        ends = await _asked(self._changelog_ends, [*before])
+        async with self._table.lock:
+            for partition, end in ends.items():
+                state, known = before[partition]
+                if store.owned(partition) is not state:
+                    continue
+                if end < known <= state.next_offset:
+                    await self._table.write_again(partition)
+                elif end > state.next_offset:
+                    gap = (state.next_offset, end)
+                    state.next_offset = end
+                    await self._table.heal(partition, state, [gap])
 
     async def sweep(self, partition: int) -> int:
         """Remove the partition's expired rows, unless it has lag; return how many.
@@ -107,8 +111,8 @@ class Sweeper:
         expired = await self._heard_before(partition, state, now - self._retention_ms)
         if not expired:
             return 0
+        ends = await _asked(self._source_ends, [partition])
         async with self._table.lock:
-            ends = await _asked(self._source_ends, [partition])
             has_lag = ends.get(partition) != state.ledger.offset + 1
             if has_lag or store.owned(partition) is not state:
                 return 0

@@ -7,9 +7,11 @@ all of those rows, and a restart neither loses nor counts twice.
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 import faust
+import structlog
 
 from contract.row import ledger_key
 from processor.batch import NO_HEADERS, PartitionBatch
@@ -19,15 +21,18 @@ from processor.repair import OvertakenError, changes_to, repair
 from processor.state import PartitionState, Span
 from processor.store import PartitionedStore
 from service.settings import KafkaSettings
-from service.tasks import die
+from service.tasks import die, extend
 from service.tombstones import uptime
+
+log = structlog.get_logger(__name__)
 
 FLUSH_DEADLINE = 30.0
 """Seconds for a flush: one session is shorter than a leader's failover, and makes restart loops."""
 
 
 REPAIR_TIMEOUT = 30.0
-"""Seconds to read what another writer wrote; batches and loads wait meanwhile."""
+"""Seconds without a record in which what was written to the changelog is read; batches and loads
+wait meanwhile."""
 
 
 class StateTable(faust.Table[bytes, bytes]):
@@ -129,13 +134,34 @@ class StateTable(faust.Table[bytes, bytes]):
         state = self.store.partitions[partition]
         ledger = state.ledger
         try:
-            await self.writer.renew()
-            positions = (await self.store.load_partitions([partition]))[partition]
+            async with asyncio.timeout(REPAIR_TIMEOUT) as timeout:
+                await self.writer.renew()
+                await self.store.load_partitions(
+                    [partition], lambda: extend(timeout, REPAIR_TIMEOUT)
+                )
             if state.ledger is not ledger:
                 raise OvertakenError("the changelog's ledger is newer")
         except Exception as error:  # what Kafka has is not known
             die("the changelog could not be written again", reason=repr(error), exc_info=error)
-        return await self.flush({partition: PartitionBatch(state, changes_to(state, positions))})
+        appended = await self.flush(
+            {partition: PartitionBatch(state, changes_to(state, state.stepped_back()))}
+        )
+        state.forget_stepped_back()
+        return appended
+
+    async def write_stepped_back(self, partitions: Iterable[int]) -> None:
+        """Write rows of loaded partitions again whose last record is not the newest."""
+        states = {p: state for p in partitions if (state := self.store.owned(p)) is not None}
+        batches = {
+            partition: PartitionBatch(state, changes_to(state, positions))
+            for partition, state in states.items()
+            if (positions := state.stepped_back())
+        }
+        if batches:
+            log.warning("rows stepped back", keys=sum(len(b.changes) for b in batches.values()))
+            await self.flush(batches)
+        for state in states.values():
+            state.forget_stepped_back()
 
     async def heal(self, partition: int, state: PartitionState, gaps: list[Span]) -> None:
         """Read what someone else wrote into the changelog, and write again what was newer.

@@ -56,7 +56,7 @@ class Ground(mode.Service):
             vital(processor.sweeper.watch(), "watch"),
             vital(processor.anomalies.run(), "anomalies"),
             vital(processor.stops.run(), "stops"),
-            vital(processor.source.run(processor.stops.resume), "source"),
+            vital(processor.source.run(), "source"),
             vital(processor.liveness.run(), "liveness"),
             vital(watch_topics(processor.settings), "topics"),
             vital(processor.membership.run(), "membership"),

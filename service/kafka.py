@@ -205,12 +205,15 @@ async def watch_topics(settings: KafkaSettings, interval: float = LOOK_INTERVAL)
 
 
 async def _described(admin: AIOKafkaAdminClient, topics: Topics) -> dict[str, list[dict[str, Any]]]:
-    """Partitions of the topics that are there and have leaders."""
+    """Partitions of the topics that are there and have leaders.
+
+    One that has lost its leader keeps no service from its start: the others serve.
+    """
     described = await admin.describe_topics([topic.name for topic in topics.all()])
     return {
         topic["topic"]: topic["partitions"]
         for topic in described
-        if topic["error_code"] == 0 and all(p["leader"] >= 0 for p in topic["partitions"])
+        if topic["error_code"] == 0 and any(p["leader"] >= 0 for p in topic["partitions"])
     }
 
 

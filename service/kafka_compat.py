@@ -40,12 +40,21 @@ class Leader(NamedTuple):
     node: int
     epoch: int
 
+    @property
+    def exists(self) -> bool:
+        """False while no broker leads the partition."""
+        return self.node >= 0
+
 
 class TopicDetails(NamedTuple):
     """A topic's id (as hex digits), and the leaders of its partitions."""
 
     id: str
     leaders: dict[int, Leader]
+
+    def leader(self, partition: int) -> Leader:
+        """The partition's leader; one that does not exist where there is no such partition."""
+        return self.leaders.get(partition, Leader(-1, -1))
 
 
 class EpochEnd(NamedTuple):
@@ -79,14 +88,15 @@ async def epoch_ends(
     """Ask each partition's leader where the history with that leader epoch ends (KIP-101, KIP-320).
 
     Raises:
-        KafkaError: a partition has no leader, or its leader does not answer.
+        KafkaError: a partition has no leader, its leader does not answer, or it does not lead in
+            the epoch that `leaders` says.
     """
     by_node: dict[int, list[tuple[int, int, int]]] = {}
     for partition, epoch in epochs.items():
         leader = leaders.get(partition)
-        if leader is None or leader.node < 0:
+        if leader is None or not leader.exists:
             raise LeaderNotAvailableError(f"{topic} partition {partition}")
-        by_node.setdefault(leader.node, []).append((partition, -1, epoch))
+        by_node.setdefault(leader.node, []).append((partition, leader.epoch, epoch))
     ends = {}
     for node, partitions in by_node.items():
         if client.cluster.broker_metadata(node) is None:  # it has come since: `send` would assert

@@ -54,11 +54,11 @@ class TopicEnds:
 
     def __init__(self, settings: KafkaSettings, topic: str, partitions: Iterable[int]) -> None:
         self._partitions = {number: TopicPartition(topic, number) for number in partitions}
-        self._settings = settings
+        self.settings = settings
 
     async def __aenter__(self) -> Self:
         self._consumer = AIOKafkaConsumer(
-            **client_options(self._settings), enable_auto_commit=False, **self._options()
+            **client_options(self.settings), enable_auto_commit=False, **self._options()
         )
         try:
             await self._consumer.start()

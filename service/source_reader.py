@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from service.kafka_compat import EpochEnd, TopicDetails, describe_topic, epoch_ends
@@ -12,9 +13,13 @@ from service.reader import TopicReader
 
 PATIENCE = 6.0
 """Seconds that a partition gets to have a leader which answers."""
+ATTEMPT_TIMEOUT = 2.0
+"""Seconds for one request for a topic's leaders: a broker that is frozen is asked no longer."""
 RETRY_INTERVAL = 0.1
 
 Result = TypeVar("Result")
+Span = tuple[int, int]
+"""First offset that exists, and the one after the last."""
 
 
 class SourceReader(TopicReader):
@@ -24,29 +29,75 @@ class SourceReader(TopicReader):
         """The topic's id, and the leaders of all its partitions.
 
         Raises:
-            KafkaError: no broker answers, or there is no such topic.
+            KafkaError, TimeoutError: no broker answers, or there is no such topic.
         """
-        return await _patiently(lambda: describe_topic(self._consumer._client, self._topic))
+        return await _patiently(self._describe)
 
     async def epoch_ends(
-        self, details: TopicDetails, epochs: Mapping[int, int]
+        self, details: TopicDetails, epochs: Mapping[int, int], known: Mapping[int, int] = {}
     ) -> dict[int, EpochEnd]:
         """Where the history with each partition's leader epoch ends.
 
+        `known` are the newest epochs of leaders that were seen before: an older leader is refused.
+
         Raises:
-            KafkaError: a partition has no leader, or its leader does not answer.
+            KafkaError, TimeoutError: a partition has no leader, or its leader does not answer.
         """
-        known = details
 
         async def ask() -> dict[int, EpochEnd]:
-            nonlocal known
+            nonlocal details
+            leaders = {
+                partition: leader._replace(epoch=max(leader.epoch, known.get(partition, -1)))
+                for partition, leader in details.leaders.items()
+            }
             try:
-                return await epoch_ends(self._consumer._client, self._topic, known.leaders, epochs)
+                return await epoch_ends(self._consumer._client, self._topic, leaders, epochs)
             except KafkaError:
-                known = await describe_topic(self._consumer._client, self._topic)
+                details = await self._describe()
                 raise
 
         return await _patiently(ask)
+
+    async def spans(self, timeout: float) -> dict[int, Span]:
+        """Where partitions begin and end. Those whose leader does not answer in time are left out.
+
+        Raises:
+            KafkaError, TimeoutError: no broker answers, or there is no such topic.
+        """
+        details = await self.describe()
+        by_node: dict[int, list[TopicPartition]] = {}
+        for partition, tp in self._partitions.items():
+            leader = details.leader(partition)
+            if leader.exists:
+                by_node.setdefault(leader.node, []).append(tp)
+        found: dict[int, Span] = {}
+
+        async def ask(tps: list[TopicPartition]) -> None:
+            try:
+                async with asyncio.timeout(timeout):
+                    ends = await self._consumer.end_offsets(tps)
+                    beginnings = await self._consumer.beginning_offsets(tps)
+            except (KafkaError, TimeoutError):
+                return
+            found.update({tp.partition: (beginnings[tp], ends[tp]) for tp in tps})
+
+        await asyncio.gather(*map(ask, by_node.values()))
+        return found
+
+    async def span(self, partition: int) -> Span:
+        """Where a partition begins and ends.
+
+        Raises:
+            KafkaError: its leader does not answer.
+        """
+        tp = self._partitions[partition]
+        beginnings = await self._consumer.beginning_offsets([tp])
+        ends = await self._consumer.end_offsets([tp])
+        return beginnings[tp], ends[tp]
+
+    async def _describe(self) -> TopicDetails:
+        async with asyncio.timeout(ATTEMPT_TIMEOUT):
+            return await describe_topic(self._consumer._client, self._topic)
 
     @property
     def _topic(self) -> str:
@@ -57,7 +108,7 @@ async def _patiently(ask: Callable[[], Awaitable[Result]]) -> Result:
     """Ask again while a leader is elected.
 
     Raises:
-        KafkaError: there is no such topic, or the patience is over.
+        KafkaError, TimeoutError: there is no such topic, or the patience is over.
     """
     deadline = time.monotonic() + PATIENCE
     while True:
@@ -65,7 +116,7 @@ async def _patiently(ask: Callable[[], Awaitable[Result]]) -> Result:
             return await ask()
         except UnknownTopicOrPartitionError:
             raise
-        except KafkaError:
+        except (KafkaError, TimeoutError):
             if time.monotonic() > deadline:
                 raise
         await asyncio.sleep(RETRY_INTERVAL)

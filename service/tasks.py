@@ -49,6 +49,11 @@ def vital(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]
     return task
 
 
+def extend(timeout: asyncio.Timeout, seconds: float) -> None:
+    """Let a timeout end this many seconds from now."""
+    timeout.reschedule(asyncio.get_running_loop().time() + seconds)
+
+
 @contextlib.contextmanager
 def first_error(*kinds: type[Exception]) -> Iterator[None]:
     """Raise the first error of these kinds without the groups that tasks have put around it.

@@ -1,7 +1,7 @@
 """How the ledgers of an installation compare with its submissions topic."""
 
 from contract.row import LedgerRow
-from processor.source_check import collect
+from processor.source_evidence import collect
 from processor.source_history import SourceEvidence, Verdict, judge
 from service.kafka import topics_of
 from service.settings import KafkaSettings

@@ -17,6 +17,7 @@ from processor.metrics import ProcessorMetrics
 from processor.state import PartitionState
 
 CURRENT, OLD = 2, 1
+AHEAD_EPOCH = 3
 
 
 class Table:
@@ -80,7 +81,7 @@ class Stops:
 
     def __init__(self) -> None:
         self.letters = 0
-        self.resumed: list[int] = []
+        self.awaiting: list[int] = []
         self.allowed = 10**9
 
     def admits(self, partition: int, offset: int) -> bool:
@@ -89,8 +90,8 @@ class Stops:
     def charge(self, partition: int, letters: int) -> None:
         self.letters += letters
 
-    async def resume(self, partition: int) -> None:
-        self.resumed.append(partition)
+    def await_source(self, partition: int) -> None:
+        self.awaiting.append(partition)
 
 
 class Source:
@@ -99,8 +100,8 @@ class Source:
     def __init__(self, table: Table) -> None:
         self._table = table
 
-    async def check(self, partitions: set[int]) -> None:
-        self._table.events.append(f"check {sorted(partitions)}")
+    def request(self, partitions: set[int]) -> None:
+        self._table.events.append(f"compare {sorted(partitions)}")
 
 
 class Fresh:
@@ -135,7 +136,7 @@ def ownership() -> Ownership:
 
 def an_agent(table: Table, ownership: Ownership, stops: Stops | None = None) -> Agent:
     async def look_ahead(partition: int, offset: int) -> Ahead:
-        return Ahead(0, 0, 0)
+        return Ahead(0, 2, 2, "t", AHEAD_EPOCH)
 
     metrics = ProcessorMetrics(CollectorRegistry())
     stops = stops or Stops()
@@ -195,7 +196,7 @@ async def test_what_the_ledger_covers_is_compared_with_the_source_and_changes_no
     await process(table, ownership, event(0))
     before = dict(table.store.partitions[0].rows)
     table.events.clear()
-    assert await process(table, ownership, event(0), event(1)) == ["flush up to 0", "check [0]"]
+    assert await process(table, ownership, event(0), event(1)) == ["flush up to 0", "compare [0]"]
     assert table.store.partitions[0].rows == before
 
 
@@ -205,7 +206,7 @@ async def test_a_record_of_another_leader_epoch_waits_for_the_comparison(
     table.store.partitions[0].source_epoch = 3
     events = [event(0, epoch=2), event(1, epoch=3), event(2, epoch=5), event(3, epoch=5)]
     happened = await process(table, ownership, *events)
-    assert happened == ["flush up to 1", "ack 0", "ack 1", "check [0]"]
+    assert happened == ["flush up to 1", "ack 0", "ack 1", "compare [0]"]
 
 
 async def test_a_partition_lost_during_the_flush_is_not_acknowledged(
@@ -232,3 +233,13 @@ async def test_a_stop_in_the_middle_of_a_batch_leaves_nothing_to_write(
     assert (state.rows, state.ledger.offset) == ({}, -1)
     assert table.store.partitions == {}
     assert table.events == []
+
+
+async def test_a_hole_is_skipped_only_in_the_log_that_was_compared(
+    table: Table, ownership: Ownership
+) -> None:
+    assert await process(table, ownership, event(2)) == ["flush up to -1", "compare [0]"]
+    state = table.store.partitions[0]
+    table.events.clear()
+    state.source_topic, state.source_epoch = "t", AHEAD_EPOCH
+    assert await process(table, ownership, event(2)) == ["flush up to 2", "ack 2"]

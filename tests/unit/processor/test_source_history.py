@@ -7,7 +7,17 @@ import pytest
 
 from contract.history import SourceMark
 from contract.row import LedgerRow, empty_ledger
-from processor.source_history import Parted, Same, SourceEvidence, Uncertain, judge
+from processor.source_comparison import assess, remains_stopped
+from processor.source_history import (
+    Confirmation,
+    Finding,
+    Parted,
+    Same,
+    SourceEvidence,
+    Uncertain,
+    judge,
+)
+from processor.state import PartitionState
 
 TOPIC, OTHER = "a" * 32, "b" * 32
 MARK = SourceMark(offset=9, epoch=2, appended=1000, topic=TOPIC)
@@ -101,3 +111,71 @@ def test_a_second_cut_before_anything_was_counted_replaces_the_history() -> None
     row.begin_history(verdict.start, epoch=6, topic=TOPIC)
     assert [(each.first, each.start) for each in row.histories] == [(10, 5)]
     assert (row.next_offset, row.parted) == (5, 2)
+
+
+def test_a_ledger_that_was_not_certain_stays_so_when_the_topic_outgrows_it() -> None:
+    """Its group's commit says so: what was appended since was never read."""
+    old = ledger(mark=None, newest=0)
+    grown = intact(epoch=-1, epoch_end=-1, end=30, stopped="the topic ends at 4")
+    assert judge(old, grown) == Uncertain("the topic ends at 4")
+    old.begin_history(4, epoch=2, topic=TOPIC)
+    assert judge(old, intact(end=30, epoch_end=30, marked=None, stopped="was")) == Same()
+
+
+def test_a_stop_that_is_not_committed_yet_is_remembered() -> None:
+    state = PartitionState(0)
+    state.ledger = ledger(mark=None, newest=0)
+    state.stop_for_source("the topic ends at 4")
+    found = assess(state, state.ledger, intact(epoch=-1, epoch_end=-1, end=30))
+    assert found.verdict == Uncertain("the topic ends at 4")
+    assert remains_stopped(state, found)
+
+
+def test_a_cut_below_what_was_skipped_is_found_however_far_the_topic_grows() -> None:
+    """The mark is at 9; offsets 10 to 14 had no records. Of the new ones none may be skipped."""
+    row = ledger()
+    row.skip_to(15, 0, 2, TOPIC)
+    cut = intact(end=21, leader_epoch=4, epoch_end=12, marked=None, newest_kept=None)
+    verdict = judge(row, cut)
+    assert isinstance(verdict, Parted)
+    assert verdict.start == 12
+    assert judge(row, intact(marked=None)) == Same(), "no record is looked for at what was skipped"
+    assert judge(row, intact(leader_epoch=4, epoch_end=15, marked=None)) == Same()
+
+
+@pytest.mark.parametrize("lost", [0, 3])
+def test_a_mark_before_the_next_offset_is_no_limit(lost: int) -> None:
+    """As ledgers have it that skipped offsets without a mark."""
+    row = ledger(offset=14, lost=lost)
+    verdict = judge(row, intact(end=30, leader_epoch=4, epoch_end=12, marked=1000))
+    assert isinstance(verdict, Parted)
+    assert verdict.start == 12
+
+
+def finding(found: SourceEvidence) -> Finding:
+    return Finding(ledger(), found, judge(ledger(), found))
+
+
+def cut_at(offset: int, leader_epoch: int = 4) -> Finding:
+    return finding(intact(end=offset, leader_epoch=leader_epoch, epoch_end=offset, marked=None))
+
+
+def test_another_history_must_be_found_three_times_the_same() -> None:
+    run = Confirmation(3)
+    assert [run.add(each) for each in (cut_at(7), cut_at(7), cut_at(7))] == [False, False, True]
+    run = Confirmation(3)
+    findings = [cut_at(5), cut_at(7), cut_at(7), cut_at(5), cut_at(5), cut_at(5)]
+    assert [run.add(each) for each in findings] == [*[False] * 5, True]
+
+
+def test_findings_of_other_kinds_start_over() -> None:
+    run = Confirmation(2)
+    uncertain = finding(intact(marked=1001))
+    recreated = finding(intact(topic=OTHER, end=0, epoch=-1, epoch_end=-1, marked=None))
+    again = finding(intact(topic="c" * 32, end=0, epoch=-1, epoch_end=-1, marked=None))
+    findings = [cut_at(7), uncertain, cut_at(7), recreated, again, again]
+    assert [run.add(each) for each in findings] == [*[False] * 5, True]
+
+
+def test_the_same_history_needs_no_confirmation() -> None:
+    assert Confirmation(3).add(finding(intact()))

@@ -167,3 +167,40 @@ def test_only_its_own_ledger_is_a_partitions_ledger(key: bytes) -> None:
     assert state.rows == {}
     state.finish_loading(3)
     assert state.loaded
+
+
+def test_what_a_stopped_partition_has_to_write_again_is_kept_until_it_continues() -> None:
+    state = PartitionState(0)
+    state.stop_for_source("not certain")
+    load(state, (row(5), []), (row(3), []))
+    assert state.finish_loading(2) == {}
+    state.go_on_from_source("t", 0)
+    assert state.loaded
+    assert state.stepped_back() == {KEY: Position(5, 0)}
+    state.forget_stepped_back()
+    assert state.stepped_back() == {}
+
+
+def test_what_a_changelog_has_lost_is_kept_for_a_stopped_partition() -> None:
+    gone = b"client:gone"
+    state, kept = PartitionState(0), PartitionState(0)
+    state.apply(ledger_key(0), ledger(9), [])
+    load(state, (row(5), []))
+    state.finish_loading(2)
+    state.stop_for_source("not certain")
+    kept.apply(gone, row(2), [])
+    assert state.adopt(kept, 1) == {}
+    state.finish_loading(1)
+    state.go_on_from_source("t", 0)
+    assert state.stepped_back() == {KEY: Position(5, 0), gone: Position(2, 0)}
+
+
+def test_a_partition_that_awaits_its_source_is_not_loaded() -> None:
+    state = PartitionState(0)
+    state.finish_loading(1)
+    state.await_source()
+    assert not state.loaded
+    state.finish_loading(2)
+    assert not state.loaded
+    state.go_on_from_source("t", 0)
+    assert state.loaded

@@ -48,12 +48,15 @@ class Place:
         self.owned: dict[int, PartitionState] = {0: self.state}
         self.first = 0
         self.record: int | None = None
+        self.lock = asyncio.Lock()
+        self.asked = asyncio.Event()
         table = SimpleNamespace(
-            lock=asyncio.Lock(), store=SimpleNamespace(owned=lambda p: self.owned.get(p))
+            lock=self.lock, store=SimpleNamespace(owned=lambda p: self.owned.get(p))
         )
 
         async def look_ahead(partition: int, offset: int) -> Ahead:
-            return Ahead(self.first, self.record or max(self.first, offset), 100)
+            self.asked.set()
+            return Ahead(self.first, self.record or max(self.first, offset), 100, "t", 0)
 
         self.now = 1000.0
         cap = PoisonCap(10)
@@ -83,7 +86,7 @@ def test_beyond_it_the_partition_alone_is_stopped(place: Place) -> None:
 
 async def test_it_goes_on_behind_its_ledger_with_the_event_that_was_sought(place: Place) -> None:
     place.stops.charge(0, 10)
-    await place.stops.resume(0)
+    await place.stops.seek(0)
     assert place.consumer.sought == [{P0: 10}]
     assert place.consumer.paused == set()
     assert place.stops.stopped == frozenset()
@@ -96,7 +99,7 @@ async def test_it_goes_on_behind_its_ledger_with_the_event_that_was_sought(place
 async def test_what_retention_has_deleted_meanwhile_is_not_waited_for(place: Place) -> None:
     place.stops.charge(0, 10)
     place.first = 30
-    await place.stops.resume(0)
+    await place.stops.seek(0)
     assert place.consumer.sought == [{P0: 30}]
     assert not place.stops.admits(0, 10)
     assert place.stops.admits(0, 30)
@@ -105,7 +108,7 @@ async def test_what_retention_has_deleted_meanwhile_is_not_waited_for(place: Pla
 async def test_a_marker_is_not_waited_for(place: Place) -> None:
     place.stops.charge(0, 10)
     place.record = 12
-    await place.stops.resume(0)
+    await place.stops.seek(0)
     assert place.consumer.sought == [{P0: 12}]
     assert not place.stops.admits(0, 13)
     assert place.stops.admits(0, 12)
@@ -119,7 +122,7 @@ async def test_a_rebalance_ends_it(place: Place) -> None:
     assert place.stops.admits(0, 10)
     place.stops.charge(0, 1)
     assert place.stops.stopped == {0}, "the flood goes on, and so does the cap"
-    await place.stops.resume(0)
+    await place.stops.seek(0)
     place.app.consumer_generation_id = 3
     assert place.stops.admits(0, 17), "nothing is waited for that another generation sought"
 
@@ -128,11 +131,11 @@ async def test_a_rebalance_ends_it(place: Place) -> None:
 async def test_a_seek_that_fails_is_tried_again(place: Place, error: Exception) -> None:
     place.stops.charge(0, 10)
     place.consumer.error = error
-    await place.stops.resume(0)
+    await place.stops.seek(0)
     assert place.stops.stopped == {0}
     assert place.consumer.paused == {P0}
     place.consumer.error = None
-    await place.stops.resume(0)
+    await place.stops.seek(0)
     assert place.stops.stopped == frozenset()
 
 
@@ -141,12 +144,69 @@ async def test_what_was_sought_and_did_not_come_is_sought_again(place: Place) ->
     assert place.stops._due(place.now) == []
     place.now += 6.1
     assert place.stops._due(place.now) == [0]
-    await place.stops.resume(0)
+    await place.stops.seek(0)
     assert place.stops._due(place.now) == []
     place.now += PATIENCE + 0.1
     assert place.stops._due(place.now) == [0]
-    await place.stops.resume(0)
+    await place.stops.seek(0)
     assert place.consumer.sought == [{P0: 10}, {P0: 10}]
     assert place.stops.admits(0, 10)
     place.now += PATIENCE + 0.1
+    assert place.stops._due(place.now) == []
+
+
+async def test_a_partition_that_is_compared_stands_still_until_it_is_resumed(place: Place) -> None:
+    place.stops.await_source(0)
+    assert not place.stops.admits(0, 10)
+    assert place.stops.stopped == {0}
+    assert place.stops.flooded == frozenset()
+    assert place.stops._due(place.now) == []
+    place.stops.resume(0)
+    assert place.stops._due(place.now) == [0]
+    await place.stops.seek(0)
+    assert place.stops.admits(0, 10)
+
+
+async def test_a_resume_that_fails_is_due_at_once(place: Place) -> None:
+    """A partition that nothing has stopped before: its source went back."""
+    place.stops.resume(0)
+    place.consumer.error = TimeoutError()
+    await place.stops.seek(0)
+    assert place.stops._due(place.now) == [0]
+    assert not place.stops.admits(0, 10), "it would pass over what comes before"
+    assert place.stops.stopped == frozenset(), "liveness sees it if it never succeeds"
+    place.consumer.error = None
+    await place.stops.seek(0)
+    assert place.stops._due(place.now) == []
+    assert place.consumer.paused == set()
+    assert place.stops.admits(0, 10)
+
+
+async def test_kafka_is_asked_without_the_lock(place: Place) -> None:
+    place.stops.resume(0)
+    async with place.lock:
+        seeking = asyncio.create_task(place.stops.seek(0))
+        await place.asked.wait()
+        assert place.consumer.sought == []
+    await seeking
+    assert place.consumer.sought == [{P0: 10}]
+
+
+async def test_a_ledger_that_moves_meanwhile_is_sought_again(place: Place) -> None:
+    place.stops.resume(0)
+    async with place.lock:
+        seeking = asyncio.create_task(place.stops.seek(0))
+        await place.asked.wait()
+        place.state.ledger.offset = 12
+    await seeking
+    assert place.stops._due(place.now) == [0]
+    await place.stops.seek(0)
+    assert place.consumer.sought == [{P0: 13}]
+
+
+async def test_a_comparison_does_not_end_the_wait_for_dead_letters(place: Place) -> None:
+    place.stops.charge(0, 10)
+    place.stops.await_source(0)
+    place.stops.resume(0)
+    assert place.stops.flooded == {0}
     assert place.stops._due(place.now) == []
