@@ -24,7 +24,7 @@ test-deploy: dev  ## run the tests of docker-compose.yml and deploy/ alone, with
 test-long: dev  ## run the longer forms of tests: 2,000 tries behind nginx and HAProxy, the JDK itself (5 minutes)
 	@CI=true LONG=1 $(BIN)/python -m pytest tests/integration/test_behind_proxies.py tests/integration/test_http_clients.py $(ARGS)
 
-test-chaos: dev  ## cause every fault twice under load and compare exactly (20 minutes; ROUNDS=200 FAULTS=name,name PAIRS=200 SEED=n)
+test-chaos: dev  ## cause every fault twice under load and compare exactly (20 minutes; ROUNDS=200 FAULTS=name,name PAIRS=200 SEED=n BROKERS=1)
 	@$(BIN)/python -m tests.chaos
 
 test-fuzz: dev fuzz  ## feed every decoder, every connection and both APIs rubbish (SECONDS=60 for each; TARGETS=name,name SEED=n)

@@ -46,6 +46,11 @@ LONGEST_NAME = 249
 """Longest name of a topic, in characters (org.apache.kafka.common.internals.Topic)."""
 _CHARACTERS = re.compile(r"[a-zA-Z0-9._-]*")
 
+NOT_FLUSHED = {"flush.messages": str(2**63 - 1)}
+"""Of topics that follow from `submissions`: the system writes them to the disk in its own time,
+also on a broker that flushes each append. After a power cut workers read on from the older ledger
+and write the rest again."""
+
 SEGMENT_BYTES = 8 << 20
 """Kafka compacts what is behind the segment that it writes, and whoever starts reads all that it
 has not compacted. One of Kafka's own segments, of 1 GiB, holds 2,700,000 rows, of however few
@@ -84,10 +89,10 @@ def declare_topics(prefix: str, partitions: int) -> Topics:
 
     return Topics(
         submissions=topic("submissions", partitions, kept(days=7)),
-        entity_state=topic("entity-state", partitions, compacted(lag_ms=60_000)),
+        entity_state=topic("entity-state", partitions, compacted(lag_ms=60_000) | NOT_FLUSHED),
         registry=topic("registry", 1, compacted(lag_ms=3_600_000)),
         dead_letter=topic("dead-letter", partitions, kept(days=7)),
-        anomalies=topic("anomalies", partitions, kept(days=7)),
+        anomalies=topic("anomalies", partitions, kept(days=7) | NOT_FLUSHED),
         audit=topic("audit", 1, kept(days=90)),
     )
 

@@ -89,10 +89,7 @@ class Receipts:
             return _absent(receipt, sought, ledger)
         covered, is_newer = is_covered(ledger, receipt), is_newer_than(ledger, sought)
         if not has_time and (is_reused(ledger.histories, record.offset) or (covered and is_newer)):
-            return _ambiguous(
-                "Kafka has given this offset twice; receipts that end in a time say which "
-                "submission they mean"
-            )
+            return _ambiguous(_GIVEN_TWICE)
         frame = _frame_of(record)
         if frame is not None and receipt.index >= len(frame.submissions):
             count = len(frame.submissions)
@@ -149,6 +146,11 @@ def _absent(receipt: Receipt, sought: Sought, ledger: LedgerRow) -> Document:
         raise ApiError(
             404, f"Retention has deleted this submission: what is left begins at {sought.first}"
         )
+    if receipt.appended == NO_TIME and receipt.offset < sought.end:
+        # A transaction's marker, or what compaction has removed: never a frame of this history.
+        if is_reused(ledger.histories, receipt.offset):
+            return _ambiguous(_GIVEN_TWICE)
+        raise ApiError(404, f"Partition {receipt.partition} has no record at {receipt.offset}")
     match found:
         case Coverage.COUNTED:
             return _processed(None, "Kafka has lost the record since")
@@ -157,6 +159,11 @@ def _absent(receipt: Receipt, sought: Sought, ledger: LedgerRow) -> Document:
                 "Kafka has lost the record, and nothing that is left says whether it was processed"
             )
     raise ApiError(404, f"Partition {receipt.partition} ends at {sought.end}, before this receipt")
+
+
+_GIVEN_TWICE = (
+    "Kafka has given this offset twice; receipts that end in a time say which submission they mean"
+)
 
 
 def _ambiguous(note: str) -> Document:

@@ -203,6 +203,7 @@ class SourceCheck:
         self, partition: int, batch: PartitionBatch, finding: Finding, parted: Parted
     ) -> None:
         evidence = finding.evidence
+        batch.ledger.offset = batch.state.newest_offset()
         batch.ledger.begin_history(parted.start, evidence.leader_epoch, evidence.topic)
         log.error(
             "the source went back: a new history begins",

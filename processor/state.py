@@ -18,6 +18,7 @@ from contract.row import (
     ledger_key,
 )
 from processor.anomalies import Memory
+from service.tombstones import uptime
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +64,8 @@ class PartitionState:
         """Leader epoch of the source when that was."""
         self.changelog: ChangelogMark | None = None
         """Which log the state was last loaded from."""
+        self.current_at = uptime()
+        """When the state last held all of its changelog; of a new one, when reading began."""
         self._fault_offset = -1
         self._graves: dict[bytes, Position] = {}
         self._stepped_back: set[bytes] = set()
@@ -137,6 +140,14 @@ class PartitionState:
 
     def _update_loaded(self) -> None:
         self.loaded = self.fault is None and not self.is_held
+
+    def newest_offset(self) -> int:
+        """The newest logical offset that the ledger or a row is of.
+
+        Rows are written before their ledger: a worker that was killed in between leaves newer ones.
+        """
+        rows = (record_position(row, ()).offset for row in self.rows.values())
+        return max(self.ledger.offset, max(rows, default=BEFORE_ALL.offset))
 
     def is_doubtful(self, ledger: LedgerRow, source_offset: int, epoch: int | None) -> bool:
         """Tell whether the ledger must be compared with the source before a record is folded.

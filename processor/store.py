@@ -19,11 +19,12 @@ from faust.types import TP, EventT
 
 from contract.position import Position
 from processor.state import ChangelogMark, PartitionState
-from service.kafka import is_temporary
+from service.kafka import is_temporary, milliseconds_setting
 from service.reader import TopicReader
 from service.settings import KafkaSettings
 from service.source_reader import SourceReader
 from service.tasks import die
+from service.tombstones import may_have_missed, uptime
 
 log = structlog.get_logger(__name__)
 
@@ -124,7 +125,24 @@ class PartitionedStore(memory.Store[bytes, bytes]):
 
         Returns for each partition the keys whose last record is not their newest.
         """
+        await self._drop_outdated()
         return await self.load_partitions(self.partitions, on_records)
+
+    async def _drop_outdated(self) -> None:
+        """Begin anew where tombstones may be gone that other workers wrote in the meantime."""
+        known = {p: s for p, s in self.partitions.items() if s.changelog is not None}
+        if not known:
+            return
+        kept = await milliseconds_setting(self.settings, self.changelog, "delete.retention.ms")
+        for partition, state in known.items():
+            behind = uptime() - state.current_at
+            if may_have_missed(behind, kept / 1000):
+                log.warning(
+                    "state read from the beginning: tombstones may be gone",
+                    partition=partition,
+                    seconds_behind=round(behind),
+                )
+                self.partitions[partition] = PartitionState(partition)
 
     async def load_partitions(
         self, partitions: Iterable[int], on_records: Callable[[], None] = lambda: None
@@ -133,7 +151,7 @@ class PartitionedStore(memory.Store[bytes, bytes]):
         loading = {partition: self.partitions[partition] for partition in partitions}
         if not loading:
             return {}
-        started = asyncio.get_running_loop().time()
+        started, current_at = asyncio.get_running_loop().time(), uptime()
 
         def apply(partition: int, records: Sequence[ConsumerRecord]) -> None:
             state = loading[partition]
@@ -163,7 +181,7 @@ class PartitionedStore(memory.Store[bytes, bytes]):
         loading |= held
         self.went_back = bool(held)
         for partition, state in loading.items():
-            state.changelog = marks[partition]
+            state.changelog, state.current_at = marks[partition], current_at
             if partition in held:
                 log.error(
                     "the changelog went back",

@@ -95,7 +95,10 @@ class Sweeper:
         async with self._table.lock:
             if state is None or store.owned(partition) is not state:
                 return 0
-            broker = (await self._table.flush({partition: PartitionBatch(state)}))[partition]
+            flushed = await self._table.flush({partition: PartitionBatch(state)})
+        broker = flushed.get(partition)
+        if broker is None:  # it was lost meanwhile
+            return 0
         now = self._clock.observe(
             partition, broker, time.monotonic() * 1000, wall=time.time() * 1000
         )

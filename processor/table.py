@@ -22,6 +22,7 @@ from processor.state import PartitionState, Span
 from processor.store import PartitionedStore
 from service.settings import KafkaSettings
 from service.tasks import die, extend
+from service.tombstones import uptime
 
 log = structlog.get_logger(__name__)
 
@@ -92,15 +93,19 @@ class StateTable(faust.Table[bytes, bytes]):
             try:
                 return await self._flush(batches)
             except FORGOTTEN:  # the changelog has lost what this producer wrote last
+                appended: dict[int, int] = {}
                 for partition, batch in batches.items():
                     if self.is_owned(partition, batch.state):
-                        await self.write_again(partition)
-                return await self._flush(batches)
+                        # Part of the batch may be written: as a part of the state it is compared.
+                        batch.settle()
+                        appended |= await self.write_again(partition)
+                return appended
         except Exception as error:  # whatever it is, part of it may have been written
             die("a flush failed", reason=repr(error), exc_info=error)
 
     async def _flush(self, batches: dict[int, PartitionBatch]) -> dict[int, int]:
         self.lease.check()
+        began = uptime()
         async with asyncio.timeout(FLUSH_DEADLINE):
             rows = await self.writer.write({p: batch.records() for p, batch in batches.items()})
             ledgers = await self.writer.write(
@@ -112,6 +117,7 @@ class StateTable(faust.Table[bytes, bytes]):
         for partition, batch in batches.items():
             if self.is_owned(partition, batch.state):
                 batch.settle()
+                batch.state.current_at = began  # nobody else wrote before, or it is repaired below
                 own = rows[partition].offsets + ledgers[partition].offsets
                 if batch.state.went_back(own):
                     await self.write_again(partition)
@@ -119,9 +125,10 @@ class StateTable(faust.Table[bytes, bytes]):
                     await self.heal(partition, batch.state, gaps)
         return {partition: written.appended for partition, written in ledgers.items()}
 
-    async def write_again(self, partition: int) -> None:
+    async def write_again(self, partition: int) -> dict[int, int]:
         """Compare the state with a changelog that has lost its end; write what it has no more.
 
+        Returns the append time of the ledger row, as `flush` does.
         If it cannot be read, or has something newer, the process ends.
         """
         state = self.store.partitions[partition]
@@ -136,10 +143,11 @@ class StateTable(faust.Table[bytes, bytes]):
                 raise OvertakenError("the changelog's ledger is newer")
         except Exception as error:  # what Kafka has is not known
             die("the changelog could not be written again", reason=repr(error), exc_info=error)
-        await self.flush(
+        appended = await self.flush(
             {partition: PartitionBatch(state, changes_to(state, state.stepped_back()))}
         )
         state.forget_stepped_back()
+        return appended
 
     async def write_stepped_back(self, partitions: Iterable[int]) -> None:
         """Write rows of loaded partitions again whose last record is not the newest."""

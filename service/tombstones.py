@@ -24,7 +24,7 @@ class TombstoneDeadline:
     """
 
     def __init__(self, kept: float, now: float) -> None:
-        self._limit = kept / 2
+        self._kept = kept
         self._current_at = now
         self._pending: tuple[float, Mapping[int, int]] = (now, {})
 
@@ -39,11 +39,19 @@ class TombstoneDeadline:
             self._current_at = asked_at
             self._pending = (now, ends)
         behind = now - self._current_at
-        if behind > self._limit:
+        if may_have_missed(behind, self._kept):
             raise MissedTombstonesError(
                 f"the end was last reached {behind:.0f} s ago, and Kafka keeps tombstones for "
-                f"{2 * self._limit:.0f} s: the topic must be read from its beginning"
+                f"{self._kept:.0f} s: the topic must be read from its beginning"
             )
+
+
+def may_have_missed(behind: float, kept: float) -> bool:
+    """Tell whether tombstones may be gone unread by a reader that is `behind` seconds behind.
+
+    `kept` is `delete.retention.ms` in seconds.
+    """
+    return behind > kept / 2
 
 
 def uptime() -> float:

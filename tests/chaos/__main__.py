@@ -1,5 +1,6 @@
 """`python -m tests.chaos`: faults under load, on real processes; see docs/guarantees.md.
 
+BROKERS=1 is another installation, whose only broker loses what it has acknowledged: one_broker.py.
 ROUNDS says how many there are in all (two of each fault), FAULTS=name,name of which faults, where
 name+name is a pair; PAIRS draws that many pairs of them instead. SEED repeats a run. STALLS=no does
 not judge how long a partition stood still during a fault: for a machine that has other work.
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import uvloop
 
+from tests.chaos import one_broker
 from tests.chaos.disks import confined
 from tests.chaos.faults import FAULTS, unknown
 from tests.chaos.pairs import draw
@@ -25,6 +27,8 @@ from tests.chaos.rounds import Rounds
 
 def main() -> int:
     """Run; the exit status is 1 if anything was lost, wrong, too slow, or not tried."""
+    if os.environ.get("BROKERS") == "1":
+        return one_broker.main()
     names = os.environ.get("FAULTS", "").replace(",", " ").split() or list(FAULTS)
     if strangers := unknown(names):
         print(f"no such fault: {', '.join(strangers)}; there are {', '.join(FAULTS)}")

@@ -50,7 +50,7 @@ class Brokers:
     async def start(self) -> None:
         """Start them for the first time, and hand each to a member that keeps it running."""
         await self.cluster.start()
-        self.members = [_member(broker, self._tell) for broker in self.cluster.brokers]
+        self.members = [member_of(broker, self._tell) for broker in self.cluster.brokers]
 
     async def compact_early(self, settings: KafkaSettings) -> None:
         """Let the rows' topic, which exists, be compacted while a run lasts."""
@@ -113,7 +113,7 @@ class Brokers:
         }
 
 
-def _member(broker: Broker, tell: Callable[[str], None]) -> Member:
+def member_of(broker: Broker, tell: Callable[[str], None]) -> Member:
     """A member for a broker that runs already."""
     running = broker.process
 

@@ -2,9 +2,10 @@
 
 import random
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 
-from contract.topics import Topics
+from contract.topics import Topic
 from service.kafka import topics_of
 from tests.chaos.member import holding
 from tests.chaos.stage import Stage
@@ -27,20 +28,21 @@ async def broker_power_cut(stage: Stage) -> None:
         await leader.down(signal.SIGKILL)
         try:
             topics = topics_of(stage.installation.settings)
-            cut = cut_tails(broker.folder / "data", topics, stage.chance)
+            cut = cut_tails(broker.folder / "data", topics.all(), stage.chance)
             stage.tell(f"{leader.name} lost the tails of {cut}")
         finally:
             leader.up()
     assert cut, f"{leader.name} had no tail to lose"
 
 
-def cut_tails(data: Path, topics: Topics, chance: random.Random) -> dict[str, int]:
+def cut_tails(data: Path, topics: Iterable[Topic], chance: random.Random) -> dict[str, int]:
     """Cut bytes off the newest segments of some partitions; return how many, by partition."""
     cut = {}
-    for topic in topics.all():
+    for topic in topics:
         for folder in sorted(data.glob(f"{topic.name}-*")):
             segments = sorted(folder.glob("*.log"))
-            if not segments or chance.random() > SHARE:
+            is_deleted = not folder.name.rpartition("-")[2].isdigit()
+            if is_deleted or not segments or chance.random() > SHARE:
                 continue
             size = segments[-1].stat().st_size
             if size == 0:

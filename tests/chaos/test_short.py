@@ -17,3 +17,9 @@ async def test_a_few_faults_lose_nothing() -> None:
     code, text = await run_module("tests.chaos", patience=PATIENCE, **wanted)
     print(text)
     assert code == 0
+
+
+async def test_one_broker_that_loses_what_it_acknowledged_skips_nothing() -> None:
+    code, text = await run_module("tests.chaos", patience=150, BROKERS="1", ROUNDS="2")
+    print(text)
+    assert code == 0

@@ -126,6 +126,27 @@ async def test_a_lost_end_stays_a_fault_however_far_the_topic_grows(
     assert worker.faults() == []
 
 
+async def test_rows_that_were_written_before_their_ledger_are_not_newer_than_what_comes(
+    own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
+) -> None:
+    """A worker was killed between the two, and the source has lost what they were made from."""
+    worker = a_worker(broken, "w", tmp_path)
+    await ensure_topics(broken)
+    async with running(worker), row_writer(broken) as rows:
+        await send(broken, A, 1, 2)
+        await until(broken, applied=2)
+        await worker.end()
+        await send(broken, B, 7, 8)
+        await rows.row(f"client:{B}", 3, generation=1, metrics={"bytes_sent": 8})
+        await power_cut(own_kafka, {topics_of(broken).submissions.name: 1})
+        await send(broken, B, 9)
+        await worker.start()
+        ledger = await until(broken, applied=3)
+        assert (ledger.offset, ledger.stale, ledger.parted) == (4, 0, 1)
+        assert await shown(broken) == {A: 2, B: 9}
+    assert worker.faults() == []
+
+
 @pytest.mark.parametrize("alive", [True, False], ids=["worker-alive", "worker-down"])
 async def test_a_recreated_topic_is_read_from_its_beginning(
     settings: KafkaSettings, tmp_path: Path, alive: bool

@@ -104,7 +104,8 @@ async def _begin(settings: "KafkaSettings", partition: int, at: str) -> tuple[in
         raise LocalError(f"there is no partition {partition}")
     async with KnownRows(settings, [partition]) as known:
         await known.read()
-    ledger = known.states[partition].ledger
+    state = known.states[partition]
+    ledger = state.ledger
     topics = topics_of(settings)
     found, verdict = (await compare_with_source(settings, {partition: ledger}))[partition]
     if not isinstance(verdict, Uncertain):
@@ -118,6 +119,7 @@ async def _begin(settings: "KafkaSettings", partition: int, at: str) -> tuple[in
         start = int(at)
     if not found.first <= start <= found.end:
         raise LocalError(f"--at {start}: Kafka has offsets {found.first} to {found.end}")
+    ledger.offset = state.newest_offset()
     ledger.begin_history(start, found.leader_epoch, found.topic)
     ledger.version = ledger_version(ledger)
     writer = Writer(settings, topics.entity_state.name, topics.dead_letter.name)

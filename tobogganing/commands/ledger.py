@@ -76,7 +76,12 @@ def audit_remarks(shown: Mapping[str, Any], recounts: Mapping[int, "Recount"]) -
             continue
         where = f"partition {counted.partition}"
         lines += [f"{where} does not agree: {what}" for what in counted.differences(each)]
-        if not (counted.is_whole or counted.missing):
+        if counted.histories > 1 and not counted.missing:
+            lines.append(
+                f"{where} has {counted.histories} histories: what was cut off is not there any "
+                "more, so only too much would be seen"
+            )
+        elif not (counted.is_whole or counted.missing):
             lines.append(
                 f"{where} can be compared from offset {counted.first} on: what was before it is "
                 "deleted, so only too much would be seen"

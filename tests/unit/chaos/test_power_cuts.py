@@ -16,7 +16,7 @@ def test_only_the_newest_segments_of_our_topics_lose_bytes(tmp_path: Path) -> No
             file = tmp_path / name / segment
             file.write_bytes(bytes(2 * TAIL))
             sizes[file] = 2 * TAIL
-    cut = cut_tails(tmp_path, topics, random.Random(1))
+    cut = cut_tails(tmp_path, topics.all(), random.Random(1))
     assert cut
     assert set(cut) <= {f"t.submissions-{p}" for p in range(4)}
     for file, size in sizes.items():

@@ -1,0 +1,353 @@
+"""One broker that loses what it has acknowledged: power cuts and recreated topics under load.
+
+After each fault the topic itself is read. What it still holds must be applied; of what it lost, a
+receipt says `processed` or `lost`, and which of the two is compared with what was shown before.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import uvloop
+from aiokafka import ConsumerRecord
+
+from service.kafka import administration, ensure_topics, topics_of
+from service.reader import TopicReader
+from service.settings import KafkaSettings
+from tests.chaos.brokers import member_of
+from tests.chaos.history_model import Ack, HistoryModel
+from tests.chaos.installation import ADMIN_TOKEN, ANSWER_WITHIN, METRICS_TOKEN, Service, Tell
+from tests.chaos.member import Member
+from tests.chaos.power_cuts import cut_tails
+from tests.chaos.scrape import Scrape, parse
+from tobogganing.local.cluster import Cluster
+from tobogganing.local.install import install_kafka
+from tobogganing.local.place import CHECKOUT
+from tobogganing.local.ports import LOOPBACK
+from tobogganing.local.secrets import provide_signing_keys
+
+PARTITIONS = 3
+CLIENTS = 30
+PAUSE = 0.15
+"""Seconds between a client's submissions."""
+SETTLING = 60
+"""Submissions that must be acknowledged after a fault."""
+PATIENCE = 60.0
+"""Seconds in which all that the topic holds must be shown after a fault."""
+RECEIPTS = 25
+"""Receipts of each kind that are looked up after a fault."""
+
+
+class OneBroker:
+    """One broker, gateway, worker and exporter, each kept running."""
+
+    def __init__(self, folder: Path, tell: Tell) -> None:
+        self.tell = tell
+        self.folder = folder
+        self.cluster = Cluster(folder / "kafka", install_kafka())
+        self._keeping: list[asyncio.Task[None]] = []
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        await self.cluster.start()
+        self.settings = KafkaSettings(
+            kafka_bootstrap_servers=self.cluster.bootstrap_servers, kafka_partitions=PARTITIONS
+        )
+        (broker,) = self.cluster.brokers
+        self.data = broker.folder / "data"
+        self.broker = member_of(broker, self.tell)
+        try:
+            await ensure_topics(self.settings)
+            environ = self._environ()
+            kinds = ("gateway", "processor", "exporter")
+            self.gateway, self.worker, self.exporter = services = [
+                Service(kind, 1, self.folder, environ, self.tell) for kind in kinds
+            ]
+            for member in (self.broker, *(service.member for service in services)):
+                self._keep(member)
+            yield
+        finally:
+            for task in reversed(self._keeping):
+                task.cancel()
+            await asyncio.gather(*self._keeping, return_exceptions=True)
+
+    def _keep(self, member: Member) -> None:
+        member.up()
+        self._keeping.append(asyncio.create_task(member.keep(), name=member.name))
+
+    def _environ(self) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(CHECKOUT),
+            "HOME": os.environ.get("HOME", "/"),
+            "KAFKA_BOOTSTRAP_SERVERS": self.settings.kafka_bootstrap_servers,
+            "KAFKA_PARTITIONS": str(PARTITIONS),
+            "METRICS_TOKEN": METRICS_TOKEN,
+            "ADMIN_TOKEN": ADMIN_TOKEN,
+            "SIGNING_KEYS_DIR": str(provide_signing_keys(self.folder, {})),
+            "ANSWER_WITHIN_SECONDS": str(ANSWER_WITHIN),
+            "HOST": LOOPBACK,
+            "LOG_FORMAT": "json",
+            "RATE_LIMIT_PER_MINUTE": "0",
+            "AUTH_FAILURES_PER_MINUTE": "0",
+            "SWEEP_INTERVAL_SECONDS": "2",
+        }
+
+
+class Rounds:
+    """Faults at random moments, and a comparison after each."""
+
+    def __init__(self, run: OneBroker, chance: random.Random, http: aiohttp.ClientSession) -> None:
+        self.run = run
+        self.model = HistoryModel(PARTITIONS)
+        self.wrong: list[str] = []
+        self._chance = chance
+        self._http = http
+        self._going = asyncio.Event()
+        self._flying = 0
+        self._keys: dict[str, str] = {}
+        self.rows_cut = 0
+        """How often `entity-state` has lost its ends: an exporter begins anew then."""
+
+    async def enrol(self) -> None:
+        """Register the clients, once the gateway is ready."""
+        headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+        url = f"{self.run.gateway.url}/api/v1/clients/register"
+        await self._until_ready(self.run.gateway, self.run.worker, self.run.exporter)
+        for number in range(CLIENTS):
+            body = {"name": f"c-{number}", "type": "native", "client_id": f"c-{number}"}
+            async with self._http.post(url, json=body, headers=headers) as answer:
+                assert answer.status == 200, await answer.text()
+                self._keys[f"client:c-{number}"] = (await answer.json())["api_key"]
+
+    @contextlib.asynccontextmanager
+    async def load(self) -> AsyncIterator[None]:
+        """All clients submit, and the exporter is scraped, while the context lasts."""
+        self._going.set()
+        tasks = [asyncio.create_task(self._submit(key)) for key in self._keys]
+        tasks.append(asyncio.create_task(self._watch()))
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            for found in await asyncio.gather(*tasks, return_exceptions=True):
+                if not isinstance(found, asyncio.CancelledError):
+                    self.wrong.append(f"the load failed: {found!r}")
+
+    async def round(self, fault: str) -> str:
+        """Cause one fault, and compare; return what there is to say about it."""
+        self._going.set()
+        await self._acknowledges(self._chance.randint(SETTLING // 2, 2 * SETTLING))
+        life = self.run.worker.member.starts
+        what = await FAULTS[fault](self)
+        remembers = "entity-state" not in what or self.run.worker.member.starts == life
+        await self._until_ready(self.run.gateway, self.run.worker, self.run.exporter)
+        await self._acknowledges(SETTLING)
+        remembers = remembers and (
+            "entity-state" not in what or self.run.worker.member.starts == life
+        )
+        self._going.clear()
+        async with asyncio.timeout(ANSWER_WITHIN + 5):
+            while self._flying:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        log = await self._log()
+        kept, gone = self.model.sort(log)
+        scrape = await self._shows(kept)
+        if scrape is not None:
+            self.wrong += self.model.compare(scrape, kept, remembers=remembers)
+            await self._look_up(kept, gone)
+        text = f"{fault} ({what}): {len(kept)} kept, {len(gone)} gone"
+        self.model.end_round()
+        return text + ("" if remembers else ", no worker remembered the rows")
+
+    async def power_cut(self) -> str:
+        """Kill the broker and cut the ends of its logs, with the worker alive or down."""
+        is_alive = self._chance.random() < 0.5
+        if not is_alive:
+            await self.run.worker.member.down(signal.SIGKILL)
+            await self._acknowledges(self._chance.randint(1, SETTLING // 2))
+        topics = topics_of(self.run.settings)
+        losing = [topics.submissions]
+        if is_alive and self._chance.random() < 0.5:
+            losing.append(topics.entity_state)
+            self.rows_cut += 1
+        self.model.begin_fault()
+        await self.run.broker.down(signal.SIGKILL)
+        cut = cut_tails(self.run.data, losing, self._chance)
+        self.run.tell(f"cut: {cut}")
+        self.run.broker.up()
+        if not is_alive:
+            self.run.worker.member.up()
+        names = " and ".join(sorted({name.partition(".")[2].rpartition("-")[0] for name in cut}))
+        return f"worker {'alive' if is_alive else 'down'}, lost ends of {names or 'nothing'}"
+
+    async def recreate(self) -> str:
+        """Delete the submissions topic, and make it again."""
+        topic = topics_of(self.run.settings).submissions.name
+        is_alive = self._chance.random() < 0.5
+        if not is_alive:
+            await self.run.worker.member.down(signal.SIGKILL)
+        self.model.begin_fault()
+        async with administration(self.run.settings) as admin:
+            await admin.delete_topics([topic])
+        await ensure_topics(self.run.settings)
+        if not is_alive:
+            await self._acknowledges(self._chance.randint(1, SETTLING // 2))
+            self.run.worker.member.up()
+        return f"worker {'alive' if is_alive else 'down'}"
+
+    async def _acknowledges(self, number: int) -> None:
+        target = self.model.acknowledged + number
+        async with asyncio.timeout(PATIENCE):
+            while self.model.acknowledged < target:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+    async def _submit(self, key: str) -> None:
+        url = f"{self.run.gateway.url}/api/v1/clients/{key.partition(':')[2]}/metrics"
+        headers = {"Authorization": f"Bearer {self._keys[key]}"}
+        while True:
+            await self._going.wait()
+            self._flying += 1
+            number = self.model.send(key)
+            try:
+                body = {"metrics": dict.fromkeys(METRICS, number)}
+                async with self._http.post(url, json=body, headers=headers) as answer:
+                    document = await answer.json()
+                    if answer.status == 200:
+                        self.model.acknowledge(key, number, document["receipt"])
+                    elif answer.status != 503:
+                        self.wrong.append(f"{key} was answered {answer.status}: {document}")
+            except (aiohttp.ClientError, OSError, TimeoutError):
+                pass  # what became of it is not known
+            finally:
+                self._flying -= 1
+            await asyncio.sleep(PAUSE * self._chance.uniform(0.5, 1.5))
+
+    async def _watch(self) -> None:
+        while True:
+            scrape = await self._scrape([])
+            if scrape is not None:
+                self.wrong += self.model.see(scrape)
+            await asyncio.sleep(0.3)
+
+    async def _scrape(self, receipts: Sequence[str]) -> Scrape | None:
+        """What the exporter shows; None while it does not."""
+        parameters = [("after", receipt) for receipt in receipts]
+        with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+            url = f"{self.run.exporter.url}/metrics"
+            async with self._http.get(url, params=parameters, headers=READING) as answer:
+                if answer.status == 200:
+                    return parse(await answer.text())
+                if answer.status not in (503, 504):
+                    self.wrong.append(f"{receipts}: {answer.status} {await answer.text()}")
+        return None
+
+    async def _shows(self, kept: Sequence[Ack]) -> Scrape | None:
+        """A scrape after the newest of what the topic holds, of each partition."""
+        newest: dict[int, Ack] = {}
+        for ack in kept:
+            held = newest.get(ack.receipt.partition)
+            if held is None or ack.receipt.offset >= held.receipt.offset:
+                newest[ack.receipt.partition] = ack
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    receipts = [str(ack.receipt) for ack in newest.values()]
+                    if (scrape := await self._scrape(receipts)) is not None:
+                        return scrape
+                    await asyncio.sleep(0.2)
+        async with self._http.get(f"{self.run.worker.url}/-/ready") as answer:
+            self.wrong.append(f"the pipeline stands still: {await answer.text()}")
+        return None
+
+    async def _look_up(self, kept: Sequence[Ack], gone: Sequence[Ack]) -> None:
+        for acks, compare in ((kept, self.model.check_kept), (gone, self.model.check_gone)):
+            for ack in self._chance.sample(acks, min(len(acks), RECEIPTS)):
+                url = f"{self.run.exporter.url}/api/v1/receipts/{ack.receipt}"
+                async with self._http.get(url, headers=READING) as answer:
+                    self.wrong += compare(ack, answer.status, await answer.json())
+
+    async def _log(self) -> dict[tuple[int, int], int]:
+        """Append times of all records of the topic, by partition and offset."""
+        found: dict[tuple[int, int], int] = {}
+
+        def take(partition: int, records: Sequence[ConsumerRecord]) -> None:
+            found.update({(partition, each.offset): each.timestamp for each in records})
+
+        topic = topics_of(self.run.settings).submissions.name
+        async with TopicReader(self.run.settings, topic, range(PARTITIONS)) as reader:
+            await reader.read_to_end(take, {})
+        return found
+
+    async def _until_ready(self, *services: Service) -> None:
+        async with asyncio.timeout(PATIENCE):
+            for service in services:
+                while not await self._is_ready(service):  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+
+    async def _is_ready(self, service: Service) -> bool:
+        with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+            async with self._http.get(f"{service.url}/-/ready") as answer:
+                return answer.status == 200
+        return False
+
+
+READING = {"Authorization": f"Bearer {METRICS_TOKEN}"}
+METRICS = HistoryModel.METRICS
+FAULTS: dict[str, Callable[[Rounds], Any]] = {
+    "power-cut": Rounds.power_cut,
+    "topic-recreated": Rounds.recreate,
+}
+
+
+async def run(folder: Path, rounds: int, seed: int, names: Sequence[str]) -> list[str]:
+    """Run; return all that was wrong."""
+    started = time.monotonic()
+
+    def tell(line: str) -> None:
+        with (folder / "journal").open("a", encoding="utf-8") as journal:
+            journal.write(f"{time.monotonic() - started:.2f} {line}\n")
+
+    chance = random.Random(seed)
+    one = OneBroker(folder, tell)
+    timeout = aiohttp.ClientTimeout(total=ANSWER_WITHIN + 4)
+    async with one.running(), aiohttp.ClientSession(timeout=timeout) as http:
+        runner = Rounds(one, chance, http)
+        await runner.enrol()
+        async with runner.load():
+            for number in range(rounds):
+                began, before = time.monotonic(), len(runner.wrong)
+                text = await runner.round(names[number % len(names)])
+                seconds = time.monotonic() - began
+                print(f"{text}, wrong {len(runner.wrong) - before}, {seconds:.0f} s", flush=True)
+                for line in runner.wrong[before:][:10]:
+                    print(f"    {line}", flush=True)
+    # Workers may end themselves rather than go on half-done.
+    exits = one.exporter.member.exits[runner.rows_cut :] + one.gateway.member.exits
+    ended = [f"{each.member} ended by itself: {each.how}" for each in exits]
+    print(*ended, sep="\n", end="\n" if ended else "")
+    return runner.wrong + ended
+
+
+def main() -> int:
+    """Run as the environment says; the exit status is 1 if anything was wrong."""
+    rounds = int(os.environ.get("ROUNDS") or 10)
+    seed = int(os.environ.get("SEED") or random.randrange(2**32))
+    names = os.environ.get("FAULTS", "").replace(",", " ").split() or list(FAULTS)
+    if strangers := [name for name in names if name not in FAULTS]:
+        print(f"no such fault of one broker: {', '.join(strangers)}; there are {', '.join(FAULTS)}")
+        return 2
+    folder = Path(tempfile.mkdtemp(prefix="chaos-one-"))
+    print(f"{folder} SEED={seed} ROUNDS={rounds} FAULTS={','.join(names)}", flush=True)
+    wrong = uvloop.run(run(folder, rounds, seed, names))
+    print(f"{rounds} rounds, wrong {len(wrong)}; the logs are in {folder}")
+    return 1 if wrong else 0

@@ -1,0 +1,70 @@
+"""A local run whose power is cut under load: everything that was answered 200 is there again."""
+
+import os
+import random
+import signal
+from pathlib import Path
+
+import aiohttp
+
+from tests.e2e.local_run import LocalRun, processes, wait_for
+from tests.e2e.test_restart import Fleet, http
+from tests.unsynced import SyncedJava
+
+__all__ = ["http"]
+
+CUTS = 2
+
+
+async def test_a_local_run_survives_power_cuts(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    (tmp_path / "java").mkdir()
+    java = SyncedJava.make(tmp_path / "java")
+    environ = {"JAVA_HOME": str(java.home)}
+    state = tmp_path / "state"
+    data = state / "kafka" / "node-1" / "data"
+    fleet: Fleet | None = None
+    for _ in range(CUTS):
+        with LocalRun(state, environ=environ) as run:
+            run.until_ready()
+            if fleet is None:
+                fleet = Fleet(run)
+                await fleet.register(http)
+            fleet.run = run
+            async with fleet.posting(http):
+                await fleet.some_acknowledged(random.randint(40, 200))
+                cut_power(run)
+        cut = java.drop_unsynced(data)
+        assert any(name.startswith("tobogganing.entity-state-") for name in cut), "not flushed"
+    assert fleet is not None
+    with LocalRun(state, environ=environ) as run:
+        run.until_ready()
+        fleet.run = run
+        shown = await fleet.shown(http)
+        for client in fleet.clients:
+            assert await became_of(run, http, client.receipt) == ("processed", "applied")
+        assert "went back" not in run.output
+        assert run.end(signal.SIGTERM) == 0
+    for client in fleet.clients:
+        assert client.acknowledged > 0
+        assert client.acknowledged <= shown[client.id] <= client.sent
+
+
+def cut_power(run: LocalRun) -> None:
+    """Kill everything at once, without a last word."""
+    parts = {pid for pid, (parent, _) in processes().items() if parent == run.process.pid}
+    kafka = run.part("kafka")
+    assert kafka is not None
+    run.process.send_signal(signal.SIGSTOP)  # it would start another broker
+    os.kill(kafka, signal.SIGKILL)
+    run.process.kill()
+    wait_for(lambda: not parts & processes().keys(), "all parts are gone")
+
+
+async def became_of(
+    run: LocalRun, http: aiohttp.ClientSession, receipt: str
+) -> tuple[str, str | None]:
+    headers = {"Authorization": f"Bearer {run.secret('METRICS_TOKEN')}"}
+    async with http.get(f"{run.url}/api/v1/receipts/{receipt}", headers=headers) as answer:
+        document = await answer.json()
+        assert answer.status == 200, document
+        return document["state"], document.get("result")

@@ -1,0 +1,209 @@
+"""Commands that compare the topic with ledgers, after its end is lost or it was recreated."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from contract.frame import encode_frame, entity_key
+from contract.row import decode_entity_row
+from processor.changelog import DEAD_LETTER_BYTES
+from service.kafka import administration, client_options, ensure_topics, topics_of
+from service.settings import KafkaSettings
+from tests.integration.command_line import CommandLine
+from tests.integration.frames import (
+    NEVER_LATE,
+    PARTITIONS,
+    FrameWriter,
+    client,
+    frame_writer,
+    ids_of,
+)
+from tests.integration.processes import METRICS_TOKEN, Service
+from tests.integration.test_dead_letters import register
+from tests.integration.test_source_history import send, shown, until
+from tests.integration.workers import Found, a_worker, running
+from tests.power_cut import power_cut
+from tobogganing.local.cluster import Cluster
+
+A, B = ids_of(0, PARTITIONS, 2)
+(FOREIGN,) = ids_of(1, PARTITIONS, 1)
+
+GoBack = Callable[[int], Awaitable[None]]
+"""Lets the source lose everything from an offset of partition 0 on, or everything."""
+
+
+@pytest.fixture
+def settings(own_kafka: Cluster, topic_prefix: str) -> KafkaSettings:
+    return KafkaSettings(
+        kafka_bootstrap_servers=own_kafka.bootstrap_servers,
+        kafka_topic_prefix=topic_prefix,
+        kafka_partitions=PARTITIONS,
+    )
+
+
+@pytest.fixture(params=["lost-end", "recreated"])
+def go_back(request: pytest.FixtureRequest, own_kafka: Cluster, settings: KafkaSettings) -> GoBack:
+    topic = topics_of(settings).submissions.name
+
+    async def lose_end(end: int) -> None:
+        await power_cut(own_kafka, {topic: end})
+
+    async def recreate(_: int) -> None:
+        async with administration(settings) as admin:
+            await admin.delete_topics([topic])
+        await ensure_topics(settings)
+
+    return lose_end if request.param == "lost-end" else recreate
+
+
+@pytest.fixture
+async def producer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
+    async with AIOKafkaProducer(**client_options(settings), acks="all") as producer:
+        yield producer
+
+
+def command_of(settings: KafkaSettings, url: str = "http://127.0.0.1:1") -> CommandLine:
+    return CommandLine(
+        url,
+        METRICS_TOKEN=METRICS_TOKEN,
+        KAFKA_BOOTSTRAP_SERVERS=settings.kafka_bootstrap_servers,
+        KAFKA_TOPIC_PREFIX=settings.kafka_topic_prefix,
+        KAFKA_PARTITIONS=str(settings.kafka_partitions),
+    )
+
+
+async def test_an_audit_counts_what_the_topic_still_holds(
+    settings: KafkaSettings, go_back: GoBack, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    kept = 2 if "lost-end" in request.node.name else 0
+    worker = a_worker(settings, "w", tmp_path)
+    await ensure_topics(settings)
+    async with running(worker), Service("exporter", settings, tmp_path) as exporter:
+        await exporter.ready()
+        command = command_of(settings, exporter.url)
+        await send(settings, A, 1, 2, 3, 4)
+        await until(settings, applied=4)
+        await worker.end()
+        await go_back(2)
+        if kept:
+            ended = await command("ledger", "--audit")
+            assert ended.status == 1
+            assert "the topic ends before offset 3, which the ledger covers" in ended.err
+        await worker.start()
+        await worker.ready()
+        receipts = await send(settings, B, *range(10, 17))
+        await until(settings, applied=11)
+        assert (await exporter.scrape(f"0-{receipts[-1]}-0")).status_code == 200
+        ended = await command.good("ledger", "--audit", "--json")
+        assert ended.document["balances"] is True
+        assert ended.document["audit"][0] == {
+            "partition": 0, "from": 0, "records": kept + 7, "submissions": kept + 7, "late": 0,
+            "undecodable": 0, "whole": False, "agrees": True,
+        }  # fmt: skip
+        text = (await command.good("ledger", "--audit")).err
+        assert "partition 0 has 2 histories" in text
+        assert "is deleted" not in text
+
+
+async def test_a_drained_backup_is_of_the_newest_history_and_is_restored(
+    settings: KafkaSettings, go_back: GoBack, tmp_path: Path
+) -> None:
+    worker = a_worker(settings, "w", tmp_path)
+    command, file = command_of(settings), str(tmp_path / "all.ndjson.gz")
+    drained = ("backup", file, "--drained", "--json")
+    await ensure_topics(settings)
+    async with running(worker):
+        await send(settings, A, 1, 2, 3, 4)
+        await until(settings, applied=4)
+        await worker.end()
+        await go_back(2)
+        # As far as offsets say, the ledger covers everything again.
+        while (await send(settings, B, 7))[-1] < 3:
+            pass
+        refused = await command(*drained)
+        assert refused.status == 1
+        assert "a processor must compare them first" in refused.err
+        await worker.start()
+        await settled_again(settings)
+        before = await shown(settings)
+        assert before == {A: 4, B: 7}
+        taken = (await command.good(*drained)).document
+        ledger = (await Found.of(settings)).ledgers[0]
+        assert taken["ledger"]["applied"] == ledger.applied > 4
+        assert taken["rows"] == 2
+
+    other = replace(settings, kafka_topic_prefix=settings.kafka_topic_prefix + "other.")
+    await command_of(other).good("restore", file)
+    assert await shown(other) == before
+    async with running(fresh := a_worker(other, "w", tmp_path)):
+        await send(other, A, 5)
+        await until(other, applied=1)
+        assert await shown(other) == {A: 5, B: 7}
+        await command_of(other).good("backup", file, "--drained")
+    assert [*worker.faults(), *fresh.faults()] == []
+
+
+async def settled_again(settings: KafkaSettings) -> None:
+    """Wait until `history show` finds every partition the same, and the ledgers at the end."""
+    command = command_of(settings)
+    async with asyncio.timeout(60):
+        while any(
+            each["verdict"] != "same" or each["offset"] + 1 < each["kafka_end"]
+            for each in (await command("history", "show", "--json")).document["partitions"]
+        ):
+            pass
+
+
+async def test_letters_of_both_histories_are_replayed(
+    settings: KafkaSettings, go_back: GoBack, producer: AIOKafkaProducer, tmp_path: Path
+) -> None:
+    """A letter whose frame is only in the topic is not taken from another history's record."""
+    await ensure_topics(settings)
+    for id in (A, FOREIGN):
+        await register(settings, producer, id)
+    worker = a_worker(settings, "w", tmp_path)
+    command = command_of(settings)
+    large = encode_frame(
+        NEVER_LATE, [client(A, timestamp=float(n), bytes_sent=n) for n in range(8000)]
+    )
+    assert len(large) > DEAD_LETTER_BYTES
+    large = large.replace(b'"version":1', b'"version":9', 1)
+    async with running(worker), frame_writer(settings) as frames:
+        await send(settings, A, 1)
+        await frames.frame(0, client(FOREIGN, timestamp=1.0, bytes_sent=1))
+        assert await frames.raw(0, large) == 2
+        await until(settings, read=3)
+        await worker.end()
+        await go_back(1)
+        await _until_offset(frames, 2)
+        await worker.start()
+        await worker.ready()
+        await frames.frame(0, client(FOREIGN, timestamp=2.0, bytes_sent=2))
+        await settled_again(settings)
+        listed = (await command.good("dead-letters", "list", "--json")).documents
+        assert len(listed) == 3
+        by_size = {each["size"] for each in listed}
+        assert len(large) in by_size
+        ended = await command("dead-letters", "replay", "--all", "--json")
+        assert ended.status == 1
+        done = ended.document
+        assert (done["letters"], done["submissions"], done["staying"]) == (2, 2, 1)
+        assert "which Kafka has no more" in done["stay"][0]["why"]
+        await settled_again(settings)
+        rows = (await Found.of(settings)).rows
+        row = decode_entity_row(rows[entity_key("client", FOREIGN)])
+        assert row.metrics == {"bytes_sent": 2}
+        ledgers = (await Found.of(settings)).ledgers
+        assert ledgers[1].applied == 2
+        assert all(ledger.balances for ledger in ledgers.values())
+    assert worker.faults() == []
+
+
+async def _until_offset(frames: FrameWriter, wanted: int) -> None:
+    """Write frames until an offset is used once more."""
+    while await frames.frame(0, client(A, bytes_sent=5)) < wanted:
+        pass

@@ -1,0 +1,47 @@
+"""What one broker acknowledged is on its disk if it flushes each append, and only then.
+
+That the rows, which are not flushed, come back is shown by `tests/e2e/test_power_cut.py`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from service.kafka import ensure_topics, topics_of
+from service.settings import KafkaSettings
+from tests.integration.frames import client, frame_writer
+from tests.integration.test_source_history import end_of
+from tests.unsynced import SyncedJava
+from tobogganing.local.cluster import Cluster
+from tobogganing.local.install import Install
+from tobogganing.local.kafka_config import FLUSH_EACH_APPEND
+
+NUMBER = 50
+
+
+@pytest.mark.parametrize(
+    ("properties", "kept"), [(FLUSH_EACH_APPEND, NUMBER), ({}, 0)], ids=["flushed", "usual"]
+)
+async def test_what_was_acknowledged_after_a_power_cut(
+    kafka_install: Install, tmp_path: Path, properties: Mapping[str, object], kept: int
+) -> None:
+    java = SyncedJava.make(tmp_path)
+    cluster = Cluster(tmp_path / "kafka", java.of(kafka_install), properties=lambda _: properties)
+    await cluster.start()
+    settings = KafkaSettings(kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_partitions=1)
+    topic = topics_of(settings).submissions.name
+    try:
+        await ensure_topics(settings)
+        async with frame_writer(settings) as frames:
+            for number in range(NUMBER):
+                assert await frames.frame(0, client("c-1", bytes_sent=number)) == number
+        (broker,) = cluster.brokers
+        await broker.kill()
+        cut = java.drop_unsynced(broker.folder / "data")
+        assert any(name.startswith(f"{topic}-0/") for name in cut) == (kept == 0)
+        broker.launch()
+        await cluster.wait_until_ready()
+        assert await end_of(settings, topic) == kept
+    finally:
+        await cluster.stop()

@@ -1,0 +1,80 @@
+"""A worker that was cut off while Kafka dropped a tombstone loads its partition anew."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+from aiokafka import ConsumerRecord
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from contract.position import Position
+from processor.state import PartitionState
+from processor.store import PartitionedStore
+from service.kafka import administration, ensure_topics, topics_of
+from service.reader import TopicReader
+from service.settings import KafkaSettings
+from tests.integration.processes import row_writer
+from tests.integration.test_tombstones import COMPACTED_AT_ONCE
+from tobogganing.local.cluster import Cluster
+from tobogganing.local.install import Install
+
+EXPIRED, OTHER = "client:c-1", "client:c-2"
+
+
+@pytest.fixture
+async def settings(kafka_install: Install, tmp_path: Path) -> AsyncIterator[KafkaSettings]:
+    cluster = Cluster(
+        tmp_path / "kafka", kafka_install, properties=lambda _: {"log.cleaner.backoff.ms": 100}
+    )
+    await cluster.start()
+    try:
+        yield KafkaSettings(kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_partitions=1)
+    finally:
+        await cluster.stop()
+
+
+async def test_a_state_that_missed_a_tombstone_keeps_nothing_of_what_was_swept(
+    settings: KafkaSettings,
+) -> None:
+    await ensure_topics(settings)
+    topic = topics_of(settings).entity_state
+    values = topic.settings | COMPACTED_AT_ONCE
+    async with administration(settings) as admin:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name, values)])
+    store = PartitionedStore.__new__(PartitionedStore)
+    store.settings, store.changelog, store.records_read = settings, topic.name, 0
+    store.partitions = {0: PartitionState(0)}
+    async with row_writer(settings) as rows:
+        await rows.row(EXPIRED, 0, metrics={"bytes_sent": 1})
+        await store.load()
+        first = store.partitions[0]
+        assert EXPIRED.encode() in first.rows
+
+        # Another worker owns the partition, sweeps the entity, and Kafka drops the tombstone.
+        await rows.tombstone(EXPIRED, Position(0, 0))
+        async with asyncio.timeout(120):
+            offset = 0
+            while EXPIRED.encode() in await keys(settings, topic.name):
+                offset += 1  # what is written last is never compacted
+                await rows.row(OTHER, offset, metrics={"bytes_sent": 1})
+
+        await store.load()
+        second = store.partitions[0]
+        assert second is not first
+        assert second.rows.keys() == {OTHER.encode()}
+        await rows.row(OTHER, offset + 1, metrics={"bytes_sent": 2})
+        await store.load()
+        assert store.partitions[0] is second, "only what is new was read"
+
+
+async def keys(settings: KafkaSettings, topic: str) -> set[bytes]:
+    """Keys that the topic holds a record of."""
+    found: set[bytes] = set()
+
+    def take(_: int, records: Sequence[ConsumerRecord]) -> None:
+        found.update(record.key or b"" for record in records)
+
+    async with TopicReader(settings, topic, [0]) as reader:
+        await reader.read_to_end(take, {})
+    return found
