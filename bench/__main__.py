@@ -12,13 +12,13 @@ import click
 import uvloop
 
 from bench import machine, report
+from bench.errors import WrongResultError
+from bench.goals import missing, reached
 from bench.logs import quiet
 from bench.plans import QUICK, SMALLEST, WHOLE
 from bench.run import SUBJECTS, measure
-from bench.targets import missing, reached
-from bench.wrong import WrongResultError
-from tobogganing.local.errors import LocalError
-from tobogganing.local.place import CHECKOUT
+from tobogganing.devstack.run_config import CHECKOUT
+from tobogganing.errors import LocalError
 
 DOCS = CHECKOUT / "docs"
 RESULTS = CHECKOUT / "build" / "bench"

@@ -17,13 +17,13 @@ from bench.fleet import Clients
 from bench.load import post
 from bench.peers import Peer, peer_target, shown_values
 from bench.processes import cores, running
+from bench.rounds import MeasuredTarget
 from bench.scraping import TIMEOUT
-from bench.trials import Target
 from contract.kinds import CLIENT
-from tobogganing.local.cache import cache_folder
-from tobogganing.local.errors import LocalError
-from tobogganing.local.locks import exclusive
-from tobogganing.local.ports import LOOPBACK, free_ports
+from tobogganing.devstack.cache import cache_folder
+from tobogganing.devstack.locks import exclusive
+from tobogganing.devstack.ports import LOOPBACK, free_ports
+from tobogganing.errors import LocalError
 
 VERSION = "0.155.0"
 NAME = "OpenTelemetry Collector"
@@ -120,7 +120,7 @@ async def collector(program: Path, folder: Path) -> AsyncIterator[Peer]:
 
 def otlp_target(
     peer: Peer, clients: Clients, connections: int, size: int = 1, share: float = 0.3
-) -> Target:
+) -> MeasuredTarget:
     """Pushes of OTLP in JSON, of so many clients each."""
 
     def request(first: int, last: int) -> bytes:

@@ -9,16 +9,16 @@ import ssl
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
-from bench.gateway import Gateway
+from bench.gateway import MeasuredGateway
 from bench.load import Address
-from bench.pipeline import Pipeline
+from bench.pipeline import MeasuredPipeline
 from bench.processes import cores, running
-from bench.submitting import Singles, request_heads
-from bench.trials import Target
-from tobogganing.certificate import self_signed
-from tobogganing.local.debian import haproxy
-from tobogganing.local.place import CHECKOUT
-from tobogganing.local.ports import LOOPBACK, free_ports
+from bench.rounds import MeasuredTarget
+from bench.workloads import SingleWorkload, request_heads
+from tobogganing.devstack.certificate import self_signed
+from tobogganing.devstack.debian import haproxy
+from tobogganing.devstack.ports import LOOPBACK, free_ports
+from tobogganing.devstack.run_config import CHECKOUT
 
 SYSTEM = "Tobogganing edge and gateway"
 _COPIES = re.compile(r'server-template (\w+) \d+ "\w+:\$\{\w+-\d+\}"')
@@ -32,7 +32,9 @@ def configuration(text: str, gateway_port: int) -> str:
 
 
 @contextlib.asynccontextmanager
-async def edge(gateway: Gateway, pipeline: Pipeline) -> AsyncIterator[list[Target]]:
+async def edge(
+    gateway: MeasuredGateway, pipeline: MeasuredPipeline
+) -> AsyncIterator[list[MeasuredTarget]]:
     """Run the edge; yields what is to be measured through it.
 
     Raises:
@@ -63,11 +65,11 @@ async def edge(gateway: Gateway, pipeline: Pipeline) -> AsyncIterator[list[Targe
         address = Address(LOOPBACK, https, trusting)
         heads = request_heads(gateway.clients)
 
-        def work(count: int) -> Singles:
-            return Singles(gateway.acknowledged, gateway.clients, count, heads)
+        def work(count: int) -> SingleWorkload:
+            return SingleWorkload(gateway.acknowledged, gateway.clients, count, heads)
 
-        kept = Target(SYSTEM, "TLS, 32 connections, API keys", address, pids, work, 32)
-        fresh = Target(
+        kept = MeasuredTarget(SYSTEM, "TLS, 32 connections, API keys", address, pids, work, 32)
+        fresh = MeasuredTarget(
             SYSTEM,
             "TLS, a new connection for each, API keys",
             address,

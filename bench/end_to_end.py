@@ -14,18 +14,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.errors import WrongResultError
 from bench.fleet import Clients
 from bench.load import split_answer
-from bench.pipeline import Pipeline
+from bench.pipeline import MeasuredPipeline
 from bench.processes import Meter
+from bench.rounds import Measurements, percentile
+from bench.running_stack import RunningStack, running_stack
 from bench.scraping import find_values
-from bench.submitting import BATCH, Batches
-from bench.trials import Figures, percentile
-from bench.whole import Whole, whole
-from bench.wrong import WrongResultError
+from bench.workloads import BATCH, BatchWorkload
 from contract.position import Receipt
 from service.tasks import first_error
-from tobogganing.local.ports import LOOPBACK
+from tobogganing.devstack.ports import LOOPBACK
 
 SUBJECT = "End to end"
 CHANNELS = 16
@@ -38,7 +38,7 @@ LOOKED_AT = 5
 
 
 @dataclass(frozen=True)
-class _Answered:
+class _Acknowledgement:
     first: int
     receipts: Sequence[Receipt]
     at: float
@@ -70,7 +70,7 @@ class Channel:
 class Run:
     """One run at a rate, in submissions a second."""
 
-    def __init__(self, everything: Whole, clients: Clients, rate: int, seconds: int) -> None:
+    def __init__(self, everything: RunningStack, clients: Clients, rate: int, seconds: int) -> None:
         self.everything = everything
         self.clients = clients
         self.batches = rate * seconds // BATCH
@@ -78,10 +78,10 @@ class Run:
         self.freshness: list[float] = []
         self.answers: list[float] = []
         self.memory: list[dict[str, float]] = []
-        self._newest: _Answered | None = None
+        self._newest: _Acknowledgement | None = None
         self._over = asyncio.Event()
         self._places = asyncio.Semaphore(AT_ONCE)
-        self._work = Batches(
+        self._work = BatchWorkload(
             everything.acknowledged, clients, self.batches * BATCH, everything.relay_key
         )
 
@@ -121,8 +121,8 @@ class Run:
         now = time.perf_counter()
         channels.put_nowait(channel)
         self.answers.append(now - began)
-        receipts = self.everything.take(self._work.receipts(first, status, body), first)
-        self._newest = _Answered(first, receipts, now)
+        receipts = self.everything.note_batch(self._work.receipts(first, status, body), first)
+        self._newest = _Acknowledgement(first, receipts, now)
 
     async def _scrape(self) -> None:
         """Scrape on time until all was sent, and then what has begun to its end."""
@@ -138,7 +138,7 @@ class Run:
                 if self._over.is_set():
                     return
 
-    async def _look(self, batch: _Answered) -> None:
+    async def _look(self, batch: _Acknowledgement) -> None:
         """Wait for a scrape that shows a batch, and see whether it does."""
         async with self._places:
             page = await self.everything.packed_scrape(batch.receipts)
@@ -172,13 +172,15 @@ def growth(memory: Sequence[dict[str, float]]) -> dict[str, float]:
     }
 
 
-async def measure(pipeline: Pipeline, clients: Clients, rate: int, seconds: int) -> Figures:
+async def measure(
+    pipeline: MeasuredPipeline, clients: Clients, rate: int, seconds: int
+) -> Measurements:
     """Run the pipeline at a rate, or as near to it as this machine comes.
 
     Raises:
         WrongResultError: anything was lost or wrong.
     """
-    async with whole(pipeline, clients) as everything:
+    async with running_stack(pipeline, clients) as everything:
         warm = Run(everything, clients, rate, -(-clients.size // rate) or 1)
         await warm.run()
         run = Run(everything, clients, rate, seconds)
@@ -189,7 +191,7 @@ async def measure(pipeline: Pipeline, clients: Clients, rate: int, seconds: int)
         last = everything.acknowledged.next
         await everything.check(clients, latest(clients, last))
     fresh, answers = sorted(run.freshness), sorted(run.answers)
-    figures = Figures(SUBJECT, "Tobogganing", f"{rate:,} a second, {clients.size:,} clients")
+    figures = Measurements(SUBJECT, "Tobogganing", f"{rate:,} a second, {clients.size:,} clients")
     figures.add(
         **{f"cpu {name}": spent / sent * 1e6 for name, spent in used.cpu.items()},
         **{f"MB {name}": value for name, value in run.memory[-1].items()},

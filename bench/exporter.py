@@ -21,21 +21,21 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from bench.errors import WrongResultError
 from bench.fleet import Clients, register
 from bench.logs import quiet
 from bench.processes import cpu_seconds, running
-from bench.rows import Fleet, write_rows
-from bench.wrong import WrongResultError
+from bench.rows import RowFleet, write_rows
 from contract.frame import partition_of
 from contract.kinds import CLIENT
 from contract.row import encode_row
-from exporter.body import make_body
-from exporter.store import StateStore
-from service.kafka import ensure_topics
-from service.settings import KafkaSettings
-from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import install_kafka
-from tobogganing.local.ports import free_ports
+from exporter.scrape.exposition import render_exposition
+from exporter.state.store import StateStore
+from service.config.settings import KafkaSettings
+from service.kafka.topics import ensure_topics
+from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.install import install_kafka
+from tobogganing.devstack.ports import free_ports
 
 TOKEN = "metrics-token-of-the-benchmark"
 REPEATS = 5
@@ -47,7 +47,7 @@ def fail(reason: str) -> WrongResultError:
     return WrongResultError(f"the exporter answered wrongly: {reason}")
 
 
-def measure_store(fleet: Fleet) -> Figures:
+def measure_store(fleet: RowFleet) -> Figures:
     """Time the store by itself, without Kafka and HTTP, in processor time."""
     store = StateStore([0])
     apply_us = []
@@ -71,10 +71,10 @@ def measure_store(fleet: Fleet) -> Figures:
         size = sum(len(piece) for steps in sheets for pieces in steps for piece in pieces)
         renders.append(time.process_time() - began)
         began = time.process_time()
-        body = make_body(store.snapshot(), b"")
+        exposition = render_exposition(store.snapshot(), b"")
         bodies.append(time.process_time() - began)
-        if body.size != size:
-            raise fail(f"a body of {body.size} bytes of {size} that were rendered")
+        if exposition.size != size:
+            raise fail(f"a body of {exposition.size} bytes of {size} that were rendered")
     return {
         "apply_first_cpu_us": round(apply_us[0], 2),
         "apply_again_cpu_us": round(statistics.median(apply_us[1:]), 2),
@@ -82,11 +82,11 @@ def measure_store(fleet: Fleet) -> Figures:
         "render_cpu_seconds": round(statistics.median(renders), 3),
         "render_and_gzip_cpu_seconds": round(statistics.median(bodies), 3),
         "body_megabytes": round(size / 1e6, 1),
-        "gzip_megabytes": round(body.packed_size / 1e6, 1),
+        "gzip_megabytes": round(exposition.compressed_size / 1e6, 1),
     }
 
 
-class Exporter:
+class MeasuredExporter:
     """A running exporter."""
 
     def __init__(self, pid: int, port: int, ready_seconds: float) -> None:
@@ -120,7 +120,7 @@ class Exporter:
         return seconds, text
 
 
-def check(text: bytes, fleet: Fleet, newest: dict[int, int]) -> None:
+def check(text: bytes, fleet: RowFleet, newest: dict[int, int]) -> None:
     """Fail unless an exposition shows exactly these clients, each line with its newest value."""
     families = {metric.name: metric.field for metric in CLIENT.families}
     expected = {
@@ -143,7 +143,7 @@ def check(text: bytes, fleet: Fleet, newest: dict[int, int]) -> None:
 @contextlib.asynccontextmanager
 async def running_exporter(
     environ: dict[str, str], shard: str, folder: Path
-) -> AsyncIterator[Exporter]:
+) -> AsyncIterator[MeasuredExporter]:
     port = free_ports(1)[0]
     began = time.monotonic()
     async with running(
@@ -153,11 +153,15 @@ async def running_exporter(
         ready=f"http://127.0.0.1:{port}/-/ready",
         core=None,
     ) as pid:
-        yield Exporter(pid, port, time.monotonic() - began)
+        yield MeasuredExporter(pid, port, time.monotonic() - began)
 
 
 async def measure_shard(
-    exporter: Exporter, fleet: Fleet, newest: dict[int, int], empty: Exporter, start: float
+    exporter: MeasuredExporter,
+    fleet: RowFleet,
+    newest: dict[int, int],
+    empty: MeasuredExporter,
+    start: float,
 ) -> Figures:
     """Scrape one shard of the fleet that has just caught up; `newest` are its clients, `start` the
     CPU time in seconds that an `empty` exporter takes to start.
@@ -193,7 +197,7 @@ def _per_client(megabytes: float, newest: dict[int, int]) -> int:
     return round(megabytes * 1024 * 1024 / len(newest))
 
 
-async def measure(fleet: Fleet, shards: int, folder: Path) -> dict[str, Figures]:
+async def measure(fleet: RowFleet, shards: int, folder: Path) -> dict[str, Figures]:
     cluster = Cluster(folder / "kafka", install_kafka())
     await cluster.start()
     try:
@@ -240,9 +244,9 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=1)
     wanted = parser.parse_args()
     quiet()
-    fleet = Fleet(wanted.clients, wanted.rows)
+    fleet = RowFleet(wanted.clients, wanted.rows)
     try:
-        figures = {"store": measure_store(Fleet(wanted.clients // wanted.shards, 0))}
+        figures = {"store": measure_store(RowFleet(wanted.clients // wanted.shards, 0))}
         with tempfile.TemporaryDirectory() as folder:
             figures |= asyncio.run(measure(fleet, wanted.shards, Path(folder)))
     except WrongResultError as error:

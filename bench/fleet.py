@@ -11,8 +11,9 @@ from aiokafka import AIOKafkaProducer
 
 from contract.kinds import CLIENT, HEADEND
 from contract.registry import RECORD_VERSION, RegistryRecord, encode_record, hash_api_key
-from service.kafka import client_options, topics_of
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
+from service.kafka.clients import client_options
+from service.kafka.topics import topics_from
 
 BATCH_BYTES = 900_000
 UPTIME = 3600.5
@@ -135,7 +136,7 @@ def _record(
 
 async def register(settings: KafkaSettings, records: Iterator[RegistryRecord]) -> None:
     """Write registrations as a gateway would have, in large batches: over HTTP it takes minutes."""
-    topic = topics_of(settings).registry.name
+    topic = topics_from(settings).registry.name
     options = client_options(settings) | {"request_timeout_ms": 30_000}
     producer = AIOKafkaProducer(**options, max_batch_size=BATCH_BYTES, enable_idempotence=True)
     await producer.start()

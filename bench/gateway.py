@@ -11,24 +11,24 @@ from dataclasses import dataclass
 
 import httpx
 
+from bench.errors import WrongResultError
 from bench.fleet import Clients, Headends, register
 from bench.load import Address
-from bench.pipeline import Pipeline, Service
+from bench.pipeline import MeasuredPipeline, MeasuredService
 from bench.processes import cores
-from bench.submitting import Acknowledged, Batches, Singles, request_heads
-from bench.trials import Target
-from bench.wrong import WrongResultError
-from service.settings import KafkaSettings
-from tobogganing.local.ports import LOOPBACK
+from bench.rounds import MeasuredTarget
+from bench.workloads import Acknowledged, BatchWorkload, SingleWorkload, request_heads
+from service.config.settings import KafkaSettings
+from tobogganing.devstack.ports import LOOPBACK
 
 SYSTEM = "Tobogganing gateway"
 
 
 @dataclass(frozen=True)
-class Gateway:
+class MeasuredGateway:
     """A gateway under test, and whom it knows."""
 
-    service: Service
+    service: MeasuredService
     kafka: KafkaSettings
     clients: Clients
     headends: Headends
@@ -38,8 +38,8 @@ class Gateway:
 
 @contextlib.asynccontextmanager
 async def gateway(
-    pipeline: Pipeline, partitions: int, clients: int, headends: int, **environ: str
-) -> AsyncIterator[Gateway]:
+    pipeline: MeasuredPipeline, partitions: int, clients: int, headends: int, **environ: str
+) -> AsyncIterator[MeasuredGateway]:
     """Run a gateway with topics of its own on the servers' core; `environ` adds settings."""
     kafka = await pipeline.topics(partitions)
     fleet = Clients(clients)
@@ -52,7 +52,7 @@ async def gateway(
             relay_key = await register_relay(http, pipeline)
             await refuse(http, fleet)
         nodes = Headends(headends, tuple(tokens))
-        yield Gateway(service, kafka, fleet, nodes, relay_key, Acknowledged(kafka))
+        yield MeasuredGateway(service, kafka, fleet, nodes, relay_key, Acknowledged(kafka))
 
 
 async def _token(http: httpx.AsyncClient, headends: Headends, number: int) -> str:
@@ -69,7 +69,7 @@ async def _token(http: httpx.AsyncClient, headends: Headends, number: int) -> st
     return str(answer.json()["access_token"])
 
 
-async def register_relay(http: httpx.AsyncClient, pipeline: Pipeline) -> str:
+async def register_relay(http: httpx.AsyncClient, pipeline: MeasuredPipeline) -> str:
     """Register a relay for everybody; return its API key."""
     answer = await http.post(
         "/api/v1/relays/register",
@@ -93,7 +93,7 @@ async def refuse(http: httpx.AsyncClient, fleet: Clients) -> None:
         raise WrongResultError(f"another client's key was answered {answer.status_code}")
 
 
-def singles(gateway: Gateway, pipeline: Pipeline) -> list[Target]:
+def singles(gateway: MeasuredGateway, pipeline: MeasuredPipeline) -> list[MeasuredTarget]:
     """One submission a request."""
     clients, headends = gateway.clients, gateway.headends
     partitions = gateway.kafka.kafka_partitions
@@ -102,22 +102,24 @@ def singles(gateway: Gateway, pipeline: Pipeline) -> list[Target]:
     address = Address(LOOPBACK, gateway.service.port)
     pids = gateway.service.pids | pipeline.broker
 
-    def with_key(count: int) -> Singles:
-        return Singles(gateway.acknowledged, clients, count, key_heads)
+    def with_key(count: int) -> SingleWorkload:
+        return SingleWorkload(gateway.acknowledged, clients, count, key_heads)
 
-    def with_token(count: int) -> Singles:
-        return Singles(gateway.acknowledged, headends, count, token_heads)
+    def with_token(count: int) -> SingleWorkload:
+        return SingleWorkload(gateway.acknowledged, headends, count, token_heads)
 
     targets = [
-        Target(SYSTEM, f"{number} connections, API keys, {where}", address, pids, with_key, number)
+        MeasuredTarget(
+            SYSTEM, f"{number} connections, API keys, {where}", address, pids, with_key, number
+        )
         for number in (32, 256)
     ]
     if headends.size:
         targets.append(
-            Target(SYSTEM, f"32 connections, JWTs, {where}", address, pids, with_token, 32)
+            MeasuredTarget(SYSTEM, f"32 connections, JWTs, {where}", address, pids, with_token, 32)
         )
         targets.append(
-            Target(
+            MeasuredTarget(
                 SYSTEM,
                 f"a new connection for each, API keys, {where}",
                 address,
@@ -131,12 +133,15 @@ def singles(gateway: Gateway, pipeline: Pipeline) -> list[Target]:
     return targets
 
 
-def batches(gateway: Gateway, pipeline: Pipeline) -> list[Target]:
+def batches(gateway: MeasuredGateway, pipeline: MeasuredPipeline) -> list[MeasuredTarget]:
     """Batches of a relay."""
     pids = gateway.service.pids | pipeline.broker
 
-    def work(count: int) -> Batches:
-        return Batches(gateway.acknowledged, gateway.clients, count, gateway.relay_key)
+    def work(count: int) -> BatchWorkload:
+        return BatchWorkload(gateway.acknowledged, gateway.clients, count, gateway.relay_key)
 
     address = Address(LOOPBACK, gateway.service.port)
-    return [Target(SYSTEM, f"{number} connections", address, pids, work, number) for number in (4,)]
+    return [
+        MeasuredTarget(SYSTEM, f"{number} connections", address, pids, work, number)
+        for number in (4,)
+    ]

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
-from bench.wrong import WrongResultError
+from bench.errors import WrongResultError
 
 END = b"\r\n\r\n"
 LENGTH = b"content-length:"

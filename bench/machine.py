@@ -12,8 +12,8 @@ from pathlib import Path
 
 from bench import peers
 from bench.collector import VERSION, build_collector
-from tobogganing.local.install import install_kafka
-from tobogganing.local.place import CHECKOUT
+from tobogganing.devstack.install import install_kafka
+from tobogganing.devstack.run_config import CHECKOUT
 
 LIBRARIES = ("aiokafka", "faust-streaming", "msgspec", "orjson", "starlette", "uvicorn", "uvloop")
 

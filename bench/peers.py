@@ -12,15 +12,15 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.errors import WrongResultError
 from bench.fleet import UNIT, Clients
 from bench.load import Address, Driver, post
 from bench.processes import cores, running
+from bench.rounds import MeasuredTarget
 from bench.scraping import fetch
-from bench.trials import Target
-from bench.wrong import WrongResultError
 from contract.kinds import CLIENT
-from tobogganing.local.debian import unpacked, victoria_metrics
-from tobogganing.local.ports import LOOPBACK, free_ports
+from tobogganing.devstack.debian import unpacked, victoria_metrics
+from tobogganing.devstack.ports import LOOPBACK, free_ports
 
 CHECK_IN = 1_700_000_000
 SHOWN_WITHIN = 30.0
@@ -31,7 +31,7 @@ _SHOWN = re.compile(
 )
 
 
-class _Numbers:
+class _PushNumbers:
     """Numbers of pushes that go on over rounds."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Peer:
     pid: int
     page: str
     """Path that shows everything as Prometheus reads it."""
-    numbers: _Numbers = field(default_factory=_Numbers)
+    numbers: _PushNumbers = field(default_factory=_PushNumbers)
     showing: int | None = None
     """Port of that page, where it is another one."""
 
@@ -195,7 +195,7 @@ def peer_target(
     size: int = 1,
     share: float = 1.0,
     case: str = "",
-) -> Target:
+) -> MeasuredTarget:
     """Pushes of so many clients each; `request` as in Pushes."""
 
     def work(count: int) -> Pushes:
@@ -203,10 +203,12 @@ def peer_target(
 
     case = f"{connections} connections{case}"
     pids = {peer.name: peer.pid}
-    return Target(peer.name, case, peer.address, pids, work, connections, share=share)
+    return MeasuredTarget(peer.name, case, peer.address, pids, work, connections, share=share)
 
 
-def push_target(peer: Peer, clients: Clients, connections: int, share: float = 1.0) -> Target:
+def push_target(
+    peer: Peer, clients: Clients, connections: int, share: float = 1.0
+) -> MeasuredTarget:
     """One client a push into a Pushgateway, each client a group."""
 
     def request(first: int, _: int) -> bytes:
@@ -217,7 +219,7 @@ def push_target(peer: Peer, clients: Clients, connections: int, share: float = 1
     return peer_target(peer, clients, connections, request, share=share, case=groups)
 
 
-def import_target(peer: Peer, clients: Clients, connections: int, size: int = 1) -> Target:
+def import_target(peer: Peer, clients: Clients, connections: int, size: int = 1) -> MeasuredTarget:
     """Imports into VictoriaMetrics, of so many clients each."""
 
     def request(first: int, last: int) -> bytes:
@@ -227,7 +229,7 @@ def import_target(peer: Peer, clients: Clients, connections: int, size: int = 1)
     return peer_target(peer, clients, connections, request, size)
 
 
-async def fill(target: Target, clients: Clients, *, check: bool = True) -> None:
+async def fill(target: MeasuredTarget, clients: Clients, *, check: bool = True) -> None:
     """Push every client once, outside any measurement."""
     work = target.work(clients.size)
     await Driver(target.address, work, target.connections).run()

@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.processes import pinned, running
-from service.kafka import ensure_topics
-from service.settings import KafkaSettings
-from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import install_kafka
-from tobogganing.local.place import CHECKOUT
-from tobogganing.local.ports import LOOPBACK, free_ports
-from tobogganing.local.secrets import provide_secrets, provide_signing_keys
+from service.config.settings import KafkaSettings
+from service.kafka.topics import ensure_topics
+from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.install import install_kafka
+from tobogganing.devstack.ports import LOOPBACK, free_ports
+from tobogganing.devstack.run_config import CHECKOUT
+from tobogganing.devstack.secrets import provide_secrets, provide_signing_keys
 
 
 @dataclass(frozen=True)
-class Service:
+class MeasuredService:
     """A running service: its port, and its processes by name."""
 
     port: int
@@ -47,7 +47,7 @@ class Secrets:
         return {"authorization": f"Bearer {(self.folder / name).read_text().strip()}"}
 
 
-class Pipeline:
+class MeasuredPipeline:
     """A broker and whatever services are asked for."""
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
@@ -76,7 +76,7 @@ class Pipeline:
     @contextlib.asynccontextmanager
     async def service(
         self, name: str, kafka: KafkaSettings, core: int | None = None, **extra: str
-    ) -> AsyncIterator[Service]:
+    ) -> AsyncIterator[MeasuredService]:
         """Run `python -m <name>` until the context ends; yields once it is ready."""
         port = free_ports(1)[0]
         environ = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
@@ -103,16 +103,16 @@ class Pipeline:
             ready=f"http://{LOOPBACK}:{port}/-/ready",
             core=core,
         ) as pid:
-            yield Service(port, {name: pid})
+            yield MeasuredService(port, {name: pid})
 
 
 @contextlib.asynccontextmanager
-async def pipeline(folder: Path, core: int | None = None) -> AsyncIterator[Pipeline]:
+async def pipeline(folder: Path, core: int | None = None) -> AsyncIterator[MeasuredPipeline]:
     """Run a broker in `folder`, on a core if one is given, until the context ends."""
     cluster = Cluster(folder / "kafka", install_kafka())
     with pinned(core):
         await cluster.start()
     try:
-        yield Pipeline(cluster, folder)
+        yield MeasuredPipeline(cluster, folder)
     finally:
         await cluster.stop()

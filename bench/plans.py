@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchPlan:
     """Sizes of one run. Counts are submissions, unless they say otherwise."""
 
     rounds: int
@@ -48,7 +48,7 @@ def _exporter(clients: int, rows: int) -> tuple[str, ...]:
     return (f"--clients={clients}", f"--rows={rows}")
 
 
-WHOLE = Plan(
+WHOLE = BenchPlan(
     rounds=5,
     singles=6_000,
     batched=150_000,
@@ -69,7 +69,7 @@ WHOLE = Plan(
     recovered=500_000,
     checking_pushgateway=True,
 )
-QUICK = Plan(
+QUICK = BenchPlan(
     rounds=2,
     singles=6_000,
     batched=100_000,
@@ -84,7 +84,7 @@ QUICK = Plan(
     exporter=(_exporter(10_000, 50_000),),
     more_partitions=False,
 )
-SMALLEST = Plan(
+SMALLEST = BenchPlan(
     rounds=1,
     singles=300,
     batched=1_000,

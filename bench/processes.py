@@ -13,8 +13,8 @@ from pathlib import Path
 
 import httpx
 
-from bench.wrong import WrongResultError
-from tobogganing.local import process
+from bench.errors import WrongResultError
+from tobogganing.devstack import process
 
 POLL = 0.05
 PATIENCE = 300.0

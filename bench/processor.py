@@ -24,15 +24,15 @@ from typing import Any, NamedTuple, Self
 import click
 import httpx
 
+from bench.errors import WrongResultError
 from bench.logs import quiet
-from bench.processor_load import Load
-from bench.wrong import WrongResultError
-from service.kafka import ensure_topics
-from service.settings import KafkaSettings
-from tobogganing.local import process
-from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import install_kafka
-from tobogganing.local.ports import free_ports
+from bench.processor_load import FrameLoad
+from service.config.settings import KafkaSettings
+from service.kafka.topics import ensure_topics
+from tobogganing.devstack import process
+from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.install import install_kafka
+from tobogganing.devstack.ports import free_ports
 
 TOKEN = "metrics-token-of-the-benchmark"
 POLL = 0.25
@@ -43,7 +43,7 @@ _BATCHES = re.compile(r"^tobogganing_processor_batch_submissions_count (\S+)", r
 _PARTITIONS = re.compile(r"^tobogganing_processor_partitions (\S+)", re.MULTILINE)
 
 
-class Worker:
+class MeasuredWorker:
     """One processor in a process of its own; an async context manager."""
 
     def __init__(self, number: int, kafka: KafkaSettings, folder: Path) -> None:
@@ -97,13 +97,13 @@ class Worker:
             self._check_alive()
             await asyncio.sleep(POLL)
 
-    async def measure(self) -> "Sample":
+    async def measure(self) -> "WorkerSample":
         """Read what it has done so far, and at what cost."""
         self._check_alive()
         text = (await self._http.get("/metrics")).text
         submissions, batches = _found(_SUBMISSIONS, text), _found(_BATCHES, text)
         cpu, resident = _cost(self._process.pid)
-        return Sample(time.monotonic(), cpu, submissions, batches, resident)
+        return WorkerSample(time.monotonic(), cpu, submissions, batches, resident)
 
     async def _figure(self, pattern: re.Pattern[str]) -> float:
         return _found(pattern, (await self._http.get("/metrics")).text)
@@ -113,7 +113,7 @@ class Worker:
             raise WrongResultError(f"the worker ended with {self._process.returncode}")
 
 
-class Sample(NamedTuple):
+class WorkerSample(NamedTuple):
     """What a worker had done at a time: CPU in seconds, memory in bytes."""
 
     time: float
@@ -138,11 +138,14 @@ def _found(pattern: re.Pattern[str], text: str) -> float:
 
 
 @contextlib.asynccontextmanager
-async def _workers(number: int, kafka: KafkaSettings, folder: Path) -> AsyncIterator[list[Worker]]:
+async def _workers(
+    number: int, kafka: KafkaSettings, folder: Path
+) -> AsyncIterator[list[MeasuredWorker]]:
     """Start workers and wait until each has its share of the partitions."""
     async with contextlib.AsyncExitStack() as stack:
         workers = [
-            await stack.enter_async_context(Worker(each, kafka, folder)) for each in range(number)
+            await stack.enter_async_context(MeasuredWorker(each, kafka, folder))
+            for each in range(number)
         ]
         async with asyncio.timeout(PATIENCE):
             for each in workers:
@@ -150,7 +153,7 @@ async def _workers(number: int, kafka: KafkaSettings, folder: Path) -> AsyncIter
         yield workers
 
 
-async def until_done(workers: Sequence[Worker], submissions: float) -> list[Sample]:
+async def until_done(workers: Sequence[MeasuredWorker], submissions: float) -> list[WorkerSample]:
     """Wait until the workers have gone through so many submissions in all."""
     async with asyncio.timeout(PATIENCE):
         while True:
@@ -169,7 +172,7 @@ async def run(
         WrongResultError: a row or a ledger is not what it must be.
     """
     await ensure_topics(kafka)
-    load = Load(kafka, entities, size)
+    load = FrameLoad(kafka, entities, size)
     await load.write(entities)
     async with _workers(1, kafka, folder) as alone:
         await until_done(alone, load.submissions)

@@ -13,13 +13,14 @@ import msgspec
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 from aiokafka.structs import RecordMetadata
 
-from bench.wrong import WrongResultError
+from bench.errors import WrongResultError
 from contract.frame import Submission, encode_frame, entity_key, partition_of
 from contract.kinds import CLIENT
 from contract.row import is_ledger_key
-from service.kafka import client_options, topics_of
-from service.reader import TopicReader
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
+from service.kafka.clients import client_options
+from service.kafka.reader import TopicReader
+from service.kafka.topics import topics_from
 
 NEVER_LATE = 2**53
 ON_THE_WAY = 64
@@ -31,7 +32,7 @@ Row = dict[str, Any]
 
 
 @dataclass
-class Load:
+class FrameLoad:
     """Submissions of `entities` clients, each heard of once a round, in frames of `size`."""
 
     settings: KafkaSettings
@@ -51,7 +52,7 @@ class Load:
 
     async def write(self, submissions: int) -> None:
         """Append so many submissions to Kafka, as fast as it takes them."""
-        topic = topics_of(self.settings).submissions.name
+        topic = topics_from(self.settings).submissions.name
         producer = AIOKafkaProducer(
             **client_options(self.settings), acks="all", enable_idempotence=True
         )
@@ -100,9 +101,9 @@ class Load:
         return Submission(
             kind=CLIENT.name,
             id=name,
-            generation=1,
+            incarnation=1,
             labels={"name": f"{name}.example", "type": "native"},
-            fallback={"headless": "false"},
+            default_labels={"headless": "false"},
             metrics=metrics,
         )
 
@@ -119,7 +120,7 @@ class Load:
                 "version": 1,
                 "offset": sent.offset,
                 "index": index,
-                "generation": each.generation,
+                "generation": each.incarnation,
                 "heard_at": sent.timestamp,
                 "last_check_in": sent.timestamp / 1000,
                 "labels": {"headless": "false"} | each.labels,
@@ -138,7 +139,7 @@ class Load:
             for record in records:
                 found[record.key] = record.value
 
-        topic = topics_of(self.settings).entity_state.name
+        topic = topics_from(self.settings).entity_state.name
         async with TopicReader(
             self.settings, topic, range(self.settings.kafka_partitions)
         ) as reader:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import click
 
+from bench.errors import WrongResultError
 from bench.logs import quiet
 from bench.pipeline import pipeline
-from bench.processor import PATIENCE, Worker, until_done
-from bench.processor_load import Load
-from bench.wrong import WrongResultError
+from bench.processor import PATIENCE, MeasuredWorker, until_done
+from bench.processor_load import FrameLoad
 
 FRAME = 50
 MEANWHILE = 10_000
@@ -33,16 +33,16 @@ async def measure(rows: int, folder: Path) -> dict[str, float]:
     """
     async with pipeline(folder) as ours:
         kafka = await ours.topics()
-        load = Load(kafka, rows, FRAME)
+        load = FrameLoad(kafka, rows, FRAME)
         await load.write(rows)
         async with asyncio.timeout(PATIENCE):
-            async with Worker(0, kafka, folder) as worker:
+            async with MeasuredWorker(0, kafka, folder) as worker:
                 await worker.owns(kafka.kafka_partitions)
                 await until_done([worker], load.submissions)
                 worker.kill()
             await load.write(MEANWHILE)
             began = time.monotonic()
-            async with Worker(0, kafka, folder) as worker:
+            async with MeasuredWorker(0, kafka, folder) as worker:
                 await worker.owns(kafka.kafka_partitions)
                 loaded = time.monotonic()
                 sample = (await until_done([worker], MEANWHILE))[0]

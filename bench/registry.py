@@ -15,11 +15,11 @@ from pathlib import Path
 
 import httpx
 
+from bench.errors import WrongResultError
 from bench.fleet import Clients, register
 from bench.logs import quiet
 from bench.pipeline import pipeline
 from bench.processes import resident_bytes
-from bench.wrong import WrongResultError
 
 
 async def check(http: httpx.AsyncClient, clients: Clients) -> None:

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from bench.goals import reached
 from bench.plot import log_plot
-from bench.targets import reached
-from bench.trials import Figures
+from bench.rounds import Measurements
 
 MARK = "<!-- bench: {} -->"
 END = "<!-- end -->"
 
 
-def write(folder: Path, machine: list[tuple[str, str]], figures: Sequence[Figures]) -> Path:
+def write(folder: Path, machine: list[tuple[str, str]], figures: Sequence[Measurements]) -> Path:
     """Write `bench.json`, `bench.md` and the plots into a folder; return the tables' file."""
     folder.mkdir(parents=True, exist_ok=True)
     everything = {"machine": dict(machine), "figures": [asdict(each) for each in figures]}
@@ -43,7 +43,7 @@ def publish(page: Path, sections: dict[str, str]) -> None:
     page.write_text(text, encoding="utf-8")
 
 
-def sections(machine: list[tuple[str, str]], figures: Sequence[Figures]) -> dict[str, str]:
+def sections(machine: list[tuple[str, str]], figures: Sequence[Measurements]) -> dict[str, str]:
     """Tables by the names of their places."""
     found = {"Machine": _table(["", ""], [list(line) for line in machine])}
     aims = [[each.text, each.value, "yes" if each.met else "**no**"] for each in reached(figures)]
@@ -55,7 +55,7 @@ def sections(machine: list[tuple[str, str]], figures: Sequence[Figures]) -> dict
     return found
 
 
-def plots(figures: Sequence[Figures]) -> dict[str, str]:
+def plots(figures: Sequence[Measurements]) -> dict[str, str]:
     """Plots by the names of their files, of what the growing pipeline gave."""
     grown = [each for each in figures if each.subject == "Growth"]
     if not grown:
@@ -77,7 +77,7 @@ def plots(figures: Sequence[Figures]) -> dict[str, str]:
     }
 
 
-def _submissions(figures: Sequence[Figures]) -> str:
+def _submissions(figures: Sequence[Measurements]) -> str:
     """Cost and speed of submissions, and each cost as a multiple of the first line's."""
     rows = []
     for each in figures:
@@ -99,7 +99,7 @@ def _submissions(figures: Sequence[Figures]) -> str:
     return _table([*heads, "p50 ms", "p99 ms"], rows)
 
 
-def _plain(figures: Sequence[Figures]) -> str:
+def _plain(figures: Sequence[Measurements]) -> str:
     """Every figure's median, one column a case."""
     names = list(dict.fromkeys(name for each in figures for name in each.figures))
     heads = ["", *(f"{each.system}, {each.case}" for each in figures)]

@@ -9,14 +9,15 @@ from aiokafka import AIOKafkaProducer
 from bench.fleet import BATCH_BYTES
 from contract.frame import partition_of
 from contract.row import ROW_VERSION, EntityRow, LedgerRow, encode_row, ledger_key
-from service.kafka import client_options, topics_of
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
+from service.kafka.clients import client_options
+from service.kafka.topics import topics_from
 
 NOW_MS = 1_764_120_000_123
 
 
 @dataclass(frozen=True)
-class Fleet:
+class RowFleet:
     """Clients and the rows that they had, in an order that has nothing to do with their ids."""
 
     clients: int
@@ -58,9 +59,9 @@ class Fleet:
         return dict(self.history())
 
 
-async def write_rows(settings: KafkaSettings, fleet: Fleet) -> None:
+async def write_rows(settings: KafkaSettings, fleet: RowFleet) -> None:
     """Write the rows as processors would have, each partition's ledger last."""
-    topic = topics_of(settings).entity_state.name
+    topic = topics_from(settings).entity_state.name
     partitions = settings.kafka_partitions
     options = client_options(settings) | {"request_timeout_ms": 30_000}
     producer = AIOKafkaProducer(**options, max_batch_size=BATCH_BYTES, enable_idempotence=True)

@@ -10,39 +10,39 @@ from typing import Any
 
 import msgspec
 
-from bench import end_to_end, growth, scrapes
+from bench import end_to_end, scaling, scrapes
+from bench.baseline import floor, floor_target
 from bench.collector import build_collector, collector, otlp_target
 from bench.edge import edge
+from bench.errors import WrongResultError
 from bench.fleet import Clients
-from bench.floor import floor, floor_target
 from bench.gateway import batches, gateway, singles
 from bench.peers import fill, import_target, push_target, pushgateway, victoria
 from bench.pipeline import pipeline
-from bench.plans import Plan
+from bench.plans import BenchPlan
 from bench.processes import cores
-from bench.submitting import BATCH
-from bench.trials import Figures, compete
-from bench.wrong import WrongResultError
+from bench.rounds import Measurements, run_rounds
+from bench.workloads import BATCH
 
 CHECKED_GROUPS, CHECKED_PUSHES = 1_000, 100
 """A Pushgateway that checks each push against all others takes a few dozen a second."""
 
 
-async def measure(plan: Plan, folder: Path, subjects: Sequence[str]) -> list[Figures]:
+async def measure(plan: BenchPlan, folder: Path, subjects: Sequence[str]) -> list[Measurements]:
     """Measure what a plan asks for of these subjects.
 
     Raises:
         WrongResultError: something was lost, or answered or shown wrongly.
         LocalError: Kafka or a peer could not be had.
     """
-    found: list[Figures] = []
+    found: list[Measurements] = []
     for name in subjects:
         print(f"{time.strftime('%H:%M:%S')} {name}", file=sys.stderr, flush=True)
         found += await SUBJECTS[name](plan, folder / name)
     return found
 
 
-async def _gateway(plan: Plan, folder: Path) -> list[Figures]:
+async def _gateway(plan: BenchPlan, folder: Path) -> list[Measurements]:
     """One submission a request, beside a plain function, a Pushgateway and VictoriaMetrics."""
     clients = Clients(plan.clients)
     async with contextlib.AsyncExitStack() as stack:
@@ -69,10 +69,10 @@ async def _gateway(plan: Plan, folder: Path) -> list[Figures]:
             if (program := build_collector()) is not None:
                 collected = await stack.enter_async_context(collector(program, ours.folder))
                 targets += [otlp_target(collected, clients, number) for number in (32, 256)]
-        return await compete("Gateway", targets, plan.singles, plan.rounds)
+        return await run_rounds("Gateway", targets, plan.singles, plan.rounds)
 
 
-async def _batches(plan: Plan, folder: Path) -> list[Figures]:
+async def _batches(plan: BenchPlan, folder: Path) -> list[Measurements]:
     """Batches of 500, beside VictoriaMetrics."""
     async with contextlib.AsyncExitStack() as stack:
         ours = await stack.enter_async_context(pipeline(folder, cores()[1]))
@@ -87,17 +87,17 @@ async def _batches(plan: Plan, folder: Path) -> list[Figures]:
             if (program := build_collector()) is not None:
                 collected = await stack.enter_async_context(collector(program, ours.folder))
                 targets.append(otlp_target(collected, clients, 4, BATCH, share=0.1))
-        return await compete("Gateway, batches", targets, plan.batched, plan.rounds)
+        return await run_rounds("Gateway, batches", targets, plan.batched, plan.rounds)
 
 
-async def _scrapes(plan: Plan, folder: Path) -> list[Figures]:
+async def _scrapes(plan: BenchPlan, folder: Path) -> list[Measurements]:
     """A scrape of everything, beside a Pushgateway and VictoriaMetrics."""
     clients = Clients(plan.scraped_clients)
     async with pipeline(folder, cores()[1]) as ours:
         return await scrapes.measure(ours, clients, plan.rounds, peers=plan.peers)
 
 
-async def _processor(plan: Plan, _: Path) -> list[Figures]:
+async def _processor(plan: BenchPlan, _: Path) -> list[Measurements]:
     found = []
     for arguments in plan.processor:
         told = await _run("bench.processor", arguments)
@@ -106,7 +106,7 @@ async def _processor(plan: Plan, _: Path) -> list[Figures]:
             f"{workers} worker{'s' if workers > 1 else ''}, frames of {told['frame']}, "
             f"{told['entities']:,} entities"
         )
-        figures = Figures("Processor", "Tobogganing processor", case)
+        figures = Measurements("Processor", "Tobogganing processor", case)
         figures.add(
             **{
                 "cpu processor": told["cpu_us_per_submission"],
@@ -119,39 +119,39 @@ async def _processor(plan: Plan, _: Path) -> list[Figures]:
     return found
 
 
-async def _recovery(plan: Plan, _: Path) -> list[Figures]:
+async def _recovery(plan: BenchPlan, _: Path) -> list[Measurements]:
     if not plan.recovered:
         return []
     told = await _run("bench.recovery", [f"--rows={plan.recovered}"])
-    figures = Figures("Recovery", "Tobogganing processor", f"killed, {plan.recovered:,} rows")
+    figures = Measurements("Recovery", "Tobogganing processor", f"killed, {plan.recovered:,} rows")
     figures.add(**told)
     return [figures]
 
 
-async def _exporter(plan: Plan, _: Path) -> list[Figures]:
+async def _exporter(plan: BenchPlan, _: Path) -> list[Measurements]:
     found = []
     for arguments in plan.exporter:
         clients = int(arguments[0].partition("=")[2])
         for name, told in (await _run("bench.exporter", arguments)).items():
             case = "the store" if name == "store" else f"shard {name}"
             case = f"{case} of {clients:,} clients"
-            figures = Figures("Exporter", "Tobogganing exporter", case)
+            figures = Measurements("Exporter", "Tobogganing exporter", case)
             figures.add(**told)
             found.append(figures)
     return found
 
 
-async def _end_to_end(plan: Plan, folder: Path) -> list[Figures]:
+async def _end_to_end(plan: BenchPlan, folder: Path) -> list[Measurements]:
     clients = Clients(plan.end_to_end_clients)
     async with pipeline(folder) as ours:
         return [await end_to_end.measure(ours, clients, plan.rate, plan.seconds)]
 
 
-async def _growth(plan: Plan, folder: Path) -> list[Figures]:
+async def _growth(plan: BenchPlan, folder: Path) -> list[Measurements]:
     if not plan.sizes:
         return []
     async with pipeline(folder) as ours:
-        return await growth.measure(ours, list(plan.sizes))
+        return await scaling.measure(ours, list(plan.sizes))
 
 
 async def _run(module: str, arguments: Sequence[str]) -> dict[str, Any]:
@@ -175,7 +175,7 @@ async def _run(module: str, arguments: Sequence[str]) -> dict[str, Any]:
     return msgspec.json.decode(output, type=dict[str, Any])
 
 
-Subject = Callable[[Plan, Path], Awaitable[list[Figures]]]
+Subject = Callable[[BenchPlan, Path], Awaitable[list[Measurements]]]
 SUBJECTS: dict[str, Subject] = {
     "gateway": _gateway,
     "batches": _batches,

@@ -13,16 +13,17 @@ from aiokafka import AIOKafkaProducer
 from bench.collector import build_collector, collector, otlp_target
 from bench.fleet import Clients
 from bench.peers import fill, import_target, push_target, pushgateway, victoria
-from bench.pipeline import Pipeline
+from bench.pipeline import MeasuredPipeline
 from bench.processes import Meter, cores, resident_bytes
+from bench.rounds import Measurements
 from bench.scraping import check_scrape, fetch
-from bench.submitting import BATCH
-from bench.trials import Figures
+from bench.workloads import BATCH
 from contract.frame import entity_key, partition_of
 from contract.kinds import CLIENT
 from contract.row import ROW_VERSION, EntityRow, LedgerRow, encode_row, ledger_key
-from service.kafka import client_options, topics_of
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
+from service.kafka.clients import client_options
+from service.kafka.topics import topics_from
 
 SUBJECT = "Scrape"
 PEER_ROUNDS = 1
@@ -43,7 +44,7 @@ class _Page:
 
 async def write_rows(settings: KafkaSettings, clients: Clients) -> None:
     """Write a row of every client, each its first, as a processor would have; then the ledgers."""
-    topic = topics_of(settings).entity_state.name
+    topic = topics_from(settings).entity_state.name
     producer = AIOKafkaProducer(**client_options(settings), enable_idempotence=True, linger_ms=5)
     await producer.start()
     counts = dict.fromkeys(range(settings.kafka_partitions), 0)
@@ -55,8 +56,8 @@ async def write_rows(settings: KafkaSettings, clients: Clients) -> None:
                 version=ROW_VERSION,
                 offset=counts[partition],
                 index=0,
-                generation=0,
-                heard_at=0,
+                incarnation=0,
+                last_appended_ms=0,
                 last_check_in=1_700_000_000.0,
                 labels=clients.labels(number),
                 metrics=clients.metrics(number),
@@ -74,8 +75,8 @@ async def write_rows(settings: KafkaSettings, clients: Clients) -> None:
 
 
 async def measure(
-    pipeline: Pipeline, clients: Clients, rounds: int, *, peers: bool
-) -> list[Figures]:
+    pipeline: MeasuredPipeline, clients: Clients, rounds: int, *, peers: bool
+) -> list[Measurements]:
     """Scrape the exporter so often, and peers a few times.
 
     Raises:
@@ -112,7 +113,7 @@ async def measure(
             ]
         size = f"{clients.size:,} clients"
         found = [
-            Figures(SUBJECT, page.system, f"{size}, gzip" if page.packed else size)
+            Measurements(SUBJECT, page.system, f"{size}, gzip" if page.packed else size)
             for page in pages
         ]
         for number in range(rounds + 1):

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from isal import isal_zlib
 
+from bench.errors import WrongResultError
 from bench.fleet import UNIT, Clients
-from bench.wrong import WrongResultError
 from contract.kinds import CLIENT
-from tobogganing.local.ports import LOOPBACK
+from tobogganing.devstack.ports import LOOPBACK
 
 _SAMPLE = re.compile(
     rb'^(tobogganing_client_\w+)\{[^}]*client_id="client-(\d+)"[^}]*\} (\S+)', re.MULTILINE

@@ -25,7 +25,7 @@ class Reason(Enum):
 class Anomaly(msgspec.Struct):
     """One odd submission: where it is in the submissions topic, and what is odd about it.
 
-    `offset` is Kafka's own, `appended` in milliseconds since the epoch, in the broker's time.
+    `offset` is Kafka's own, `appended_ms` in milliseconds since the epoch, in the broker's time.
     """
 
     version: int
@@ -36,7 +36,7 @@ class Anomaly(msgspec.Struct):
     partition: int
     offset: int
     index: int
-    appended: int
+    appended_ms: int = msgspec.field(name="appended")
 
 
 _encoder = msgspec.json.Encoder()

@@ -7,7 +7,7 @@ import msgspec
 AUDIT_VERSION = 1
 
 
-class Outcome(Enum):
+class ChangeOutcome(Enum):
     """How far a change has come."""
 
     ALLOWED = "allowed"
@@ -31,7 +31,7 @@ class AuditRecord(msgspec.Struct, omit_defaults=True):
     action: str
     target: str
     address: str
-    outcome: Outcome
+    outcome: ChangeOutcome
     details: dict[str, str] = {}
     reason: str = ""
 

@@ -6,7 +6,7 @@ import msgspec
 
 WHOLE_FRAME = -1
 """Index of a letter that holds a whole record: it could not be taken apart."""
-A_ROW = -2
+CORRUPT_ROW = -2
 """Index of a letter that holds a row: it could not be read, and was begun anew."""
 MAX_REASON = 1000
 
@@ -15,7 +15,7 @@ class DeadLetterError(ValueError):
     """A record of the dead-letter topic without its headers."""
 
 
-class Origin(msgspec.Struct, frozen=True):
+class DeadLetterSource(msgspec.Struct, frozen=True):
     """Why a letter was written, and where its data was found.
 
     `offset` and `index` are the position of a submission, in the partition of the letter's own
@@ -37,22 +37,22 @@ class Origin(msgspec.Struct, frozen=True):
         return self.offset - self.shift
 
 
-def encode_origin(origin: Origin) -> list[tuple[str, bytes]]:
+def encode_source(source: DeadLetterSource) -> list[tuple[str, bytes]]:
     """Encode a letter's headers."""
     headers = {
-        "reason": origin.reason[:MAX_REASON],
-        "offset": str(origin.offset),
-        "index": str(origin.index),
-        "appended": str(origin.appended),
+        "reason": source.reason[:MAX_REASON],
+        "offset": str(source.offset),
+        "index": str(source.index),
+        "appended": str(source.appended),
     }
-    if origin.truncated_from is not None:
-        headers["truncated-from"] = str(origin.truncated_from)
-    if origin.shift:
-        headers["shift"] = str(origin.shift)
+    if source.truncated_from is not None:
+        headers["truncated-from"] = str(source.truncated_from)
+    if source.shift:
+        headers["shift"] = str(source.shift)
     return [(name, text.encode("utf-8", "replace")) for name, text in headers.items()]
 
 
-def decode_origin(headers: Iterable[tuple[str, bytes]]) -> Origin:
+def decode_source(headers: Iterable[tuple[str, bytes]]) -> DeadLetterSource:
     """Decode a letter's headers.
 
     Raises:
@@ -61,7 +61,7 @@ def decode_origin(headers: Iterable[tuple[str, bytes]]) -> Origin:
     found = {name: value.decode("utf-8", "replace") for name, value in headers}
     try:
         truncated = found.get("truncated-from")
-        return Origin(
+        return DeadLetterSource(
             reason=found["reason"],
             offset=int(found["offset"]),
             index=int(found["index"]),

@@ -1,6 +1,6 @@
 """The frame: what one record of the submissions topic holds.
 
-A frame carries submissions of one partition, in order, and `answer_by`: the earliest deadline of
+A frame carries submissions of one partition, in order, and `deadline_ms`: the earliest deadline of
 its members in the broker's time. The gateway answers 200 only if Kafka appended the frame by then,
 and the processor applies nothing of a frame that was appended later. Both compare the same two
 numbers, so they agree whatever the clocks say.
@@ -18,61 +18,61 @@ FRAME_VERSION = 1
 class Submission(msgspec.Struct, omit_defaults=True, gc=False):
     """One report of one entity, or (with `removed`) the word that the entity is gone.
 
-    `labels` are those that hold from now on; `fallback` those that hold where the row has none.
-    `timestamp` is the agent's own, in seconds since the epoch.
+    `labels` are those that hold from now on; `default_labels` those that hold where the row has
+    none. `timestamp` is the agent's own, in seconds since the epoch.
     """
 
     kind: str
     id: str
-    generation: int
+    incarnation: int = msgspec.field(name="generation")
     labels: dict[str, str] = {}
-    fallback: dict[str, str] = {}
+    default_labels: dict[str, str] = msgspec.field(name="fallback", default_factory=dict)
     metrics: dict[str, int | float] = {}
     timestamp: float | None = None
     removed: bool = False
 
 
 class Frame(msgspec.Struct):
-    """`answer_by` is in milliseconds since the epoch, in the broker's time."""
+    """`deadline_ms` is in milliseconds since the epoch, in the broker's time."""
 
     version: int
-    answer_by: int
+    deadline_ms: int = msgspec.field(name="answer_by")
     submissions: list[Submission]
 
-    def is_late(self, appended: int) -> bool:
+    def is_late(self, appended_ms: int) -> bool:
         """Tell whether Kafka appended it (milliseconds) after the deadline of its members."""
-        return appended > self.answer_by
+        return appended_ms > self.deadline_ms
 
 
 class FrameError(ValueError):
     """A record of the submissions topic that is not a frame of a version known here."""
 
 
-class _Versioned(msgspec.Struct):
+class _VersionedFrame(msgspec.Struct):
     version: int
 
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Frame)
-_version_decoder = msgspec.json.Decoder(_Versioned)
+_version_decoder = msgspec.json.Decoder(_VersionedFrame)
 
 
 def encode_submission(submission: Submission) -> bytes:
-    """Encode a submission once, as `join_frame` takes it."""
+    """Encode a submission once, as `encode_frame_parts` takes it."""
     return _encoder.encode(submission)
 
 
-def encode_frame(answer_by: int, submissions: Iterable[Submission]) -> bytes:
+def encode_frame(deadline_ms: int, submissions: Iterable[Submission]) -> bytes:
     """Encode a frame."""
-    return join_frame(answer_by, map(encode_submission, submissions))
+    return encode_frame_parts(deadline_ms, map(encode_submission, submissions))
 
 
-def join_frame(answer_by: int, pieces: Iterable[bytes]) -> bytes:
+def encode_frame_parts(deadline_ms: int, payloads: Iterable[bytes]) -> bytes:
     """Encode a frame of submissions that are encoded already, one or more (with commas) a piece."""
     return b'{"version":%d,"answer_by":%d,"submissions":[%b]}' % (
         FRAME_VERSION,
-        answer_by,
-        b",".join(pieces),
+        deadline_ms,
+        b",".join(payloads),
     )
 
 

@@ -55,7 +55,7 @@ def replace_refused(text: str) -> str:
     return _CHARACTER.sub(REPLACEMENT, text)
 
 
-Nature = Literal["gauge", "counter", "uptime"]
+Semantic = Literal["gauge", "counter", "uptime"]
 
 BYTES_PER_SECOND = 12.5e9
 """100 Gbit/s: more than any client's or headend's link carries."""
@@ -67,17 +67,17 @@ PACKETS_PER_SECOND = 150e6
 class Metric:
     """One gauge that an entity reports: `field` in a submission, `name` on /metrics.
 
-    All are gauges to Prometheus. `nature` says how the agent means it: a counter grows, at most by
-    `most` a second, and starts at 0 with the agent; an uptime, in seconds, says when that was; of
-    a gauge, `most` is the largest value that can be true.
+    All are gauges to Prometheus. `semantic` says how the agent means it: a counter grows, at most
+    by `max_value` a second, and starts at 0 with the agent; an uptime, in seconds, says when that
+    was; of a gauge, `max_value` is the largest value that can be true.
     """
 
     field: str
     name: str
     help: str
     type: Literal["integer", "float"] = "integer"
-    nature: Nature = "gauge"
-    most: float = float("inf")
+    semantic: Semantic = "gauge"
+    max_value: float = float("inf")
 
 
 @dataclass(frozen=True)
@@ -134,36 +134,36 @@ CLIENT = EntityKind(
             "bytes_sent",
             "tobogganing_client_bytes_sent",
             "Bytes sent by client",
-            nature="counter",
-            most=BYTES_PER_SECOND,
+            semantic="counter",
+            max_value=BYTES_PER_SECOND,
         ),
         Metric(
             "bytes_received",
             "tobogganing_client_bytes_received",
             "Bytes received by client",
-            nature="counter",
-            most=BYTES_PER_SECOND,
+            semantic="counter",
+            max_value=BYTES_PER_SECOND,
         ),
         Metric(
             "packets_sent",
             "tobogganing_client_packets_sent",
             "Packets sent by client",
-            nature="counter",
-            most=PACKETS_PER_SECOND,
+            semantic="counter",
+            max_value=PACKETS_PER_SECOND,
         ),
         Metric(
             "packets_received",
             "tobogganing_client_packets_received",
             "Packets received by client",
-            nature="counter",
-            most=PACKETS_PER_SECOND,
+            semantic="counter",
+            max_value=PACKETS_PER_SECOND,
         ),
         Metric(
             "connection_uptime",
             "tobogganing_client_connection_uptime_seconds",
             "Connection uptime",
             type="float",
-            nature="uptime",
+            semantic="uptime",
         ),
     ),
     last_check_in=Metric(
@@ -193,13 +193,13 @@ HEADEND = EntityKind(
             "bandwidth_in",
             "tobogganing_headend_bandwidth_in_bytes",
             "Incoming bandwidth",
-            most=BYTES_PER_SECOND,
+            max_value=BYTES_PER_SECOND,
         ),
         Metric(
             "bandwidth_out",
             "tobogganing_headend_bandwidth_out_bytes",
             "Outgoing bandwidth",
-            most=BYTES_PER_SECOND,
+            max_value=BYTES_PER_SECOND,
         ),
         Metric(
             "cpu_usage",

@@ -14,7 +14,7 @@ class Position(NamedTuple):
     index: int  # type: ignore[assignment]  # tuple.index is not what anybody wants here
 
 
-BEFORE_ALL = Position(-1, -1)
+NO_POSITION = Position(-1, -1)
 """Position of what was there before the topic: a restored row, an empty ledger."""
 
 NO_TIME = -1
@@ -39,7 +39,7 @@ class Receipt(NamedTuple):
         place = f"{self.partition}-{self.offset}-{self.index}"
         return place if self.appended == NO_TIME else f"{place}-{self.appended}"
 
-    def behind(self, count: int) -> "Receipt":
+    def advance(self, count: int) -> "Receipt":
         """Receipt of the submission so many places behind, in the same frame."""
         return self._replace(index=self.index + count)
 

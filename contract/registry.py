@@ -46,16 +46,18 @@ REVISION_HEADER = "revision"
 class RegistryRecord(msgspec.Struct, omit_defaults=True, gc=False):
     """One registered client, headend, cluster or relay; one signing key; one revoked token.
 
-    `generation` is the incarnation: a number that no other registration has, greater than those of
+    `incarnation` is the incarnation: a number that no other registration has, greater than those of
     the same id before it. Its writer makes it of the cluster's time. (An offset would be given
     again where the topic loses its tail or is created again.) A record that lacks it is the first
     one of a registration by an older version, whose incarnation is the offset of that record.
 
-    `api_keys` are hexadecimal SHA-256 digests; `retiring` are such digests with the time at which
-    each ends to be valid. `tokens` counts how often all tokens of the node were revoked: a token
+    `api_keys` are hexadecimal SHA-256 digests; `expiring_keys` are such digests with the time at
+    which
+    each ends to be valid. `token_epoch` counts how often all tokens of the node were revoked: a
+    token
     names the count at which it was issued. `attributes` holds what else the kind has: `type` of a
-    client; `cluster_id`, `region`, `datacenter` of a headend. A record with `until` may be dropped
-    from then on. Times are in milliseconds since the epoch, by the brokers' clocks.
+    client; `cluster_id`, `region`, `datacenter` of a headend. A record with `expires_at_ms` may be
+    dropped from then on. Times are in milliseconds since the epoch, by the brokers' clocks.
     """
 
     version: int
@@ -65,11 +67,11 @@ class RegistryRecord(msgspec.Struct, omit_defaults=True, gc=False):
     name: str
     attributes: dict[str, str] = {}
     api_keys: list[str] = []
-    generation: int | None = None
-    retiring: dict[str, int] = {}
-    tokens: int = 0
+    incarnation: int | None = msgspec.field(name="generation", default=None)
+    expiring_keys: dict[str, int] = msgspec.field(name="retiring", default_factory=dict)
+    token_epoch: int = msgspec.field(name="tokens", default=0)
     removed: bool = False
-    until: int | None = None
+    expires_at_ms: int | None = msgspec.field(name="until", default=None)
 
     @property
     def key(self) -> bytes:
@@ -81,9 +83,9 @@ class RegistryRecord(msgspec.Struct, omit_defaults=True, gc=False):
 
     def valid_keys(self, now: int) -> list[str]:
         """Digests of the API keys that are valid at `now`."""
-        if not self.retiring:
+        if not self.expiring_keys:
             return self.api_keys
-        return self.api_keys + [digest for digest, end in self.retiring.items() if now < end]
+        return self.api_keys + [digest for digest, end in self.expiring_keys.items() if now < end]
 
 
 def registered_labels(
@@ -149,7 +151,7 @@ def decode_revision(header: bytes) -> int:
     return int(header)
 
 
-class Applied(Enum):
+class ApplyResult(Enum):
     """What became of a registry record."""
 
     CURRENT = "current"
@@ -164,7 +166,7 @@ class RegistryState:
     """
 
     def __init__(self) -> None:
-        self.changed: Callable[[bytes], None] | None = None
+        self.on_changed: Callable[[bytes], None] | None = None
         """Is told the key of each record that is no longer as it was."""
         self._begin()
 
@@ -172,28 +174,29 @@ class RegistryState:
         """Forget all records."""
         keys = list(self._values)
         self._begin()
-        if self.changed is not None:
+        if self.on_changed is not None:
             for key in keys:
-                self.changed(key)
+                self.on_changed(key)
 
     def _begin(self) -> None:
         self._values: dict[bytes, bytes] = {}
         self._decoded: dict[bytes, RegistryRecord] = {}
         self._registered: SortedList[bytes] = SortedList()
-        self._ends: dict[bytes, int] = {}
+        self._expires_at_ms: dict[bytes, int] = {}
         self._counts: Counter[str] = Counter()
         self._client_types: Counter[str] = Counter()
-        self._members: Counter[str] = Counter()
+        self._cluster_sizes: Counter[str] = Counter()
         self._label_values: dict[str, Counter[str]] = {name: Counter() for name in CLUSTER_LABELS}
 
     def apply(
         self, offset: int, key: bytes, value: bytes | None, revision: int | None = None
-    ) -> Applied:
+    ) -> ApplyResult:
         """Take the next record of the topic, in the topic's order.
 
         A reader that comes after compaction may not find the record that a change was made from,
         so a revision counts when it is higher, not only when it is the next one. `revision` is
-        that of a tombstone, which removes nothing but what has an `until`: a late one may meet a
+        that of a tombstone, which removes nothing but what has an `expires_at_ms`: a late one may
+        meet a
         registration that began anew and has come to the same revision. One without (nobody here
         writes such) removes whatever there is.
 
@@ -202,17 +205,17 @@ class RegistryState:
         """
         current = self.current(key)
         if value is None:
-            return self._drop(key, current, revision)
+            return self._apply_tombstone(key, current, revision)
         record = decode_record(value)
         if current is not None and record.revision <= current.revision:
-            return Applied.SUPERSEDED
-        if record.generation is None:
-            record.generation = offset
+            return ApplyResult.SUPERSEDED
+        if record.incarnation is None:
+            record.incarnation = offset
             value = encode_record(record)
         self._values[key] = value
         self._decoded.pop(key, None)
-        self._count(key, current, record)
-        return Applied.CURRENT
+        self._update_counts(key, current, record)
+        return ApplyResult.CURRENT
 
     def encoded(self, key: bytes) -> bytes | None:
         """Return the current record of a key as it is kept: the same object until it changes."""
@@ -245,7 +248,7 @@ class RegistryState:
         for key in self._registered.irange(first, last, inclusive=(False, False)):
             yield _decoder.decode(self._values[key])
 
-    def all(self) -> Iterator[tuple[bytes, bytes]]:
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Iterate over the key and the encoded record of everything, also of what was removed.
 
         The state must not change meanwhile.
@@ -256,15 +259,15 @@ class RegistryState:
         """Number of what is registered of a kind."""
         return self._counts[kind]
 
-    def clients_of(self, type: str) -> int:
+    def count_clients(self, type: str) -> int:
         """Number of registered clients of a type."""
         return self._client_types[type]
 
-    def headends_of(self, cluster_id: str) -> int:
+    def count_headends(self, cluster_id: str) -> int:
         """Number of registered headends of a cluster."""
-        return self._members[cluster_id]
+        return self._cluster_sizes[cluster_id]
 
-    def label_values(self, label: str) -> int:
+    def count_label_values(self, label: str) -> int:
         """Number of different values that one of CLUSTER_LABELS has among the clusters."""
         return len(self._label_values[label])
 
@@ -272,21 +275,23 @@ class RegistryState:
         """Whether a registered cluster has this value for one of CLUSTER_LABELS."""
         return value in self._label_values[label]
 
-    def ended(self, now: int) -> list[bytes]:
+    def expired_keys(self, now: int) -> list[bytes]:
         """Keys whose records may be dropped at `now`, in milliseconds since the epoch."""
-        return [key for key, end in self._ends.items() if end <= now]
+        return [key for key, end in self._expires_at_ms.items() if end <= now]
 
-    def _drop(self, key: bytes, current: RegistryRecord | None, revision: int | None) -> Applied:
+    def _apply_tombstone(
+        self, key: bytes, current: RegistryRecord | None, revision: int | None
+    ) -> ApplyResult:
         if current is None:
-            return Applied.CURRENT
-        if revision is not None and (revision != current.revision or current.until is None):
-            return Applied.SUPERSEDED
+            return ApplyResult.CURRENT
+        if revision is not None and (revision != current.revision or current.expires_at_ms is None):
+            return ApplyResult.SUPERSEDED
         del self._values[key]
         self._decoded.pop(key, None)
-        self._count(key, current, None)
-        return Applied.CURRENT
+        self._update_counts(key, current, None)
+        return ApplyResult.CURRENT
 
-    def _count(
+    def _update_counts(
         self, key: bytes, before: RegistryRecord | None, after: RegistryRecord | None
     ) -> None:
         was = before is not None and not before.removed
@@ -296,22 +301,22 @@ class RegistryState:
         elif is_ and not was:
             self._registered.add(key)
         if before is not None and was:
-            self._tally(before, -1)
+            self._add_to_counts(before, -1)
         if after is not None and is_:
-            self._tally(after, +1)
-        if after is not None and after.until is not None:
-            self._ends[key] = after.until
+            self._add_to_counts(after, +1)
+        if after is not None and after.expires_at_ms is not None:
+            self._expires_at_ms[key] = after.expires_at_ms
         else:
-            self._ends.pop(key, None)
-        if self.changed is not None:
-            self.changed(key)
+            self._expires_at_ms.pop(key, None)
+        if self.on_changed is not None:
+            self.on_changed(key)
 
-    def _tally(self, record: RegistryRecord, step: int) -> None:
+    def _add_to_counts(self, record: RegistryRecord, step: int) -> None:
         self._counts[record.kind] += step
         if record.kind == CLIENT.name:
             self._client_types[record.attributes.get("type", "")] += step
         elif record.kind == HEADEND.name:
-            self._members[record.attributes.get("cluster_id", "")] += step
+            self._cluster_sizes[record.attributes.get("cluster_id", "")] += step
         elif record.kind == CLUSTER:
             for label, values in self._label_values.items():
                 value = record.attributes.get(label, "")

@@ -13,7 +13,7 @@ from contract.history import (
     LeaderEpoch,
     SourceMark,
 )
-from contract.position import BEFORE_ALL, Position
+from contract.position import NO_POSITION, Position
 
 ROW_VERSION = 1
 """What is written here. Read is every version up to it: a new one must take in those before it."""
@@ -29,8 +29,8 @@ POSITION_HEADER = "position"
 class EntityRow(msgspec.Struct, omit_defaults=True, gc=False):
     """The newest known state of one entity.
 
-    `offset` and `index` are the position of what it holds, `generation` that of the registration.
-    `last_check_in` is in seconds since the epoch; `heard_at`, the append time of the newest
+    `offset` and `index` are the position of what it holds, `incarnation` that of the registration.
+    `last_check_in` is in seconds since the epoch; `last_appended_ms`, the append time of the newest
     submission that was applied, in milliseconds. A `removed` row has no series: it stands until
     retention ends, so that a late submission cannot bring the entity back.
     """
@@ -38,8 +38,8 @@ class EntityRow(msgspec.Struct, omit_defaults=True, gc=False):
     version: int
     offset: int
     index: int
-    generation: int
-    heard_at: int
+    incarnation: int = msgspec.field(name="generation")
+    last_appended_ms: int = msgspec.field(name="heard_at")
     last_check_in: float
     labels: dict[str, str] = {}
     metrics: dict[str, int | float] = {}
@@ -138,7 +138,7 @@ class LedgerRow(msgspec.Struct):
 
 def empty_ledger() -> LedgerRow:
     """Ledger of a partition of which nothing was read yet."""
-    return LedgerRow(version=ROW_VERSION, offset=BEFORE_ALL.offset)
+    return LedgerRow(version=ROW_VERSION, offset=NO_POSITION.offset)
 
 
 class RowError(ValueError):
@@ -149,7 +149,7 @@ class RowVersionError(RowError):
     """It is of a version that is not known here: whoever wrote it can read it."""
 
 
-class _Versioned(msgspec.Struct):
+class _VersionedRow(msgspec.Struct):
     version: int
 
 
@@ -157,7 +157,7 @@ class _Offset(msgspec.Struct):
     offset: int
 
 
-class _Held(msgspec.Struct):
+class _RowPosition(msgspec.Struct):
     offset: int
     index: int
 
@@ -166,9 +166,9 @@ _Row = TypeVar("_Row", EntityRow, LedgerRow)
 
 _encoder = msgspec.json.Encoder()
 _entity_decoder = msgspec.json.Decoder(EntityRow)
-_version_decoder = msgspec.json.Decoder(_Versioned)
+_version_decoder = msgspec.json.Decoder(_VersionedRow)
 _offset_decoder = msgspec.json.Decoder(_Offset)
-_position_decoder = msgspec.json.Decoder(_Held)
+_position_decoder = msgspec.json.Decoder(_RowPosition)
 _ledger_decoder = msgspec.json.Decoder(LedgerRow)
 
 
@@ -226,20 +226,20 @@ def _decode(decoder: msgspec.json.Decoder[_Row], value: bytes, newest: int = ROW
     try:
         row = decoder.decode(value)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise row_fault(value, error, newest) from error
+        raise decode_error(value, error, newest) from error
     if not is_readable(row.version, newest):
-        raise unknown_version(row.version)
+        raise unknown_version_error(row.version)
     return row
 
 
-def row_fault(value: bytes, error: Exception, newest: int = ROW_VERSION) -> RowError:
+def decode_error(value: bytes, error: Exception, newest: int = ROW_VERSION) -> RowError:
     """Say what is wrong with a row that could not be decoded."""
     try:
         version = _version_decoder.decode(value).version
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         version = ROW_VERSION
     known = is_readable(version, newest)
-    return RowError(f"not a row: {error}") if known else unknown_version(version)
+    return RowError(f"not a row: {error}") if known else unknown_version_error(version)
 
 
 def is_readable(version: int, newest: int = ROW_VERSION) -> bool:
@@ -247,7 +247,7 @@ def is_readable(version: int, newest: int = ROW_VERSION) -> bool:
     return 1 <= version <= newest
 
 
-def unknown_version(version: int) -> RowVersionError:
+def unknown_version_error(version: int) -> RowVersionError:
     return RowVersionError(f"row version {version} is not known here")
 
 

@@ -10,7 +10,7 @@ def main() -> None:
         settings = start(ExporterSettings, "exporter")
 
         from exporter.app import Exporter
-        from service.server import run
+        from service.http.server import run
 
         run(Exporter(settings).app(), settings)
 

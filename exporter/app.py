@@ -16,27 +16,28 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from contract.position import NO_TIME, Receipt
-from exporter.after import ReadBarrier, parse_receipts
-from exporter.follow import Intake
-from exporter.lag import SourceEnds
 from exporter.ledger import ledger_document
 from exporter.metrics import ExporterMetrics, PipelineCollector, RegisteredCollector, StateCollector
-from exporter.pages import Link, front_page, is_loopback, numbers
-from exporter.receipts import Receipts, parse_receipt
-from exporter.scrapes import Moment, Scrapes
-from exporter.sending import Sender
+from exporter.receipts.status import ReceiptStatus, parse_receipt
+from exporter.row_consumer import RowConsumer
+from exporter.scrape.read_barrier import ReadBarrier, parse_receipts
+from exporter.scrape.response import SlowReaderLimiter
+from exporter.scrape.single_flight import ScrapeSingleFlight, Snapshot
 from exporter.settings import ExporterSettings
-from exporter.store import StateStore
-from service.bearer import TokenCheck
-from service.exposition import EOF, exposition, head_response, negotiate, render
-from service.health import Reasons, health_routes
-from service.http import JSON, TemplateRoute, build_app, route, unavailable
-from service.kafka import ensure_topics, topics_of, watch_topics
-from service.kafka_compat import tag_leader_epochs
-from service.reader import TopicFollower
-from service.registry import RegistryReader
-from service.requests import RequestMetrics
-from service.tasks import cancel, vital
+from exporter.state.source_lag import SourceLagMonitor
+from exporter.state.store import StateStore
+from exporter.status_page import Link, figures_table, is_loopback, status_page
+from service.http.application import TemplateRoute, build_app, route
+from service.http.bearer_auth import StaticTokenAuth
+from service.http.errors import JSON, unavailable
+from service.http.health import ReadinessCheck, health_routes
+from service.kafka.kafka_compat import tag_leader_epochs
+from service.kafka.registry import RegistryReader
+from service.kafka.tailer import TopicTailer
+from service.kafka.topics import ensure_topics, topics_from, watch_topics
+from service.metrics.exposition import EOF, exposition, head_response, negotiate, render
+from service.metrics.requests import RequestMetrics
+from service.tasks import cancel, critical_task
 
 tag_leader_epochs()
 
@@ -62,32 +63,36 @@ class Exporter:
         self.requests = requests or RequestMetrics(CollectorRegistry())
         self.metrics = ExporterMetrics(CollectorRegistry())
 
-        self.store = StateStore(served, cards_later=True)
-        self._receipts = Receipts(settings, self.store)
+        self.store = StateStore(served, defer_rendering=True)
+        self._receipts = ReceiptStatus(settings, self.store)
         self._barrier = ReadBarrier(served, settings.max_after_waiters, self._receipts.find)
-        intake = Intake(self.store, self._barrier, self.metrics, lambda: self.state.caught_up)
-        topics = topics_of(settings)
-        self.state = TopicFollower(
-            settings, topics.entity_state.name, served, intake.take, self._write_cards
+        consumer = RowConsumer(
+            self.store, self._barrier, self.metrics, lambda: self.state.caught_up
         )
-        self.source = SourceEnds(settings, topics.submissions.name, self.store.ledgers)
+        topics = topics_from(settings)
+        self.state = TopicTailer(
+            settings, topics.entity_state.name, served, consumer.apply, self._render_deferred
+        )
+        self.source = SourceLagMonitor(settings, topics.submissions.name, self.store.ledgers)
         followed = registry is None and shard.is_first
         self._own_registry = RegistryReader(settings) if followed else None
         self.registry = (registry or self._own_registry) if shard.is_first else None
 
-        self._counts = CollectorRegistry()
-        self._counts.register(PipelineCollector(self.store.ledgers, self.source))
+        self._pipeline_registry = CollectorRegistry()
+        self._pipeline_registry.register(PipelineCollector(self.store.ledgers, self.source))
         if self.registry:
-            self._counts.register(RegisteredCollector(self.registry.state))
-        asked: list[TopicFollower | SourceEnds] = [*self._followers().values(), self.source]
+            self._pipeline_registry.register(RegisteredCollector(self.registry.state))
+        sources: list[TopicTailer | SourceLagMonitor] = [*self._tailers().values(), self.source]
         self.metrics.registry.register(
-            StateCollector(self.store, settings.max_series, self.state, asked)
+            StateCollector(self.store, settings.max_series, self.state, sources)
         )
-        self._sender = Sender(settings.send_within_seconds, self.metrics.scrapes_cut_off.inc)
-        self._check_token = TokenCheck(settings.metrics_token, "metrics_token", self.requests)
+        self._slow_readers = SlowReaderLimiter(
+            settings.send_within_seconds, self.metrics.scrapes_cut_off.inc
+        )
+        self._check_token = StaticTokenAuth(settings.metrics_token, "metrics_token", self.requests)
 
     async def __aenter__(self) -> Self:
-        self._task = vital(self._run(), "exporter")
+        self._task = critical_task(self._run(), "exporter")
         return self
 
     async def __aexit__(self, *exception: Any) -> None:
@@ -95,50 +100,51 @@ class Exporter:
 
     async def _run(self) -> None:
         # Health is answered while Kafka is away, so a start waits for ever.
-        await ensure_topics(self._settings, patience=float("inf"))
+        await ensure_topics(self._settings, timeout=float("inf"))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.state.run())
             tasks.create_task(self.source.run())
             tasks.create_task(watch_topics(self._settings))
             if self._own_registry:
-                tasks.create_task(self._own_registry.follower.run())
+                tasks.create_task(self._own_registry.tailer.run())
 
-    async def _write_cards(self) -> None:
-        for _ in self.store.write_cards():
+    async def _render_deferred(self) -> None:
+        for _ in self.store.render_deferred():
             await asyncio.sleep(0)  # health is answered meanwhile
 
-    def _followers(self) -> dict[str, TopicFollower]:
+    def _tailers(self) -> dict[str, TopicTailer]:
         """Followers of what is shown, by name."""
-        followers = {"entity-state": self.state}
-        return followers | ({"registry": self.registry.follower} if self.registry else {})
+        tailers = {"entity-state": self.state}
+        return tailers | ({"registry": self.registry.tailer} if self.registry else {})
 
     def not_caught_up(self) -> list[str]:
         """Name what has not been read to where it ended when the exporter started."""
-        return [name for name, follower in self._followers().items() if not follower.caught_up]
+        return [name for name, tailer in self._tailers().items() if not tailer.caught_up]
 
-    async def waiting_for(self) -> list[str]:
+    async def not_ready_reasons(self) -> list[str]:
         """Name what keeps the exporter from being ready; a scrape is served without "kafka"."""
-        reachable = all(follower.is_reachable() for follower in self._followers().values())
+        reachable = all(tailer.is_reachable() for tailer in self._tailers().values())
         return ([] if reachable else ["kafka"]) + self.not_caught_up()
 
-    def metrics_route(self, beside: Sequence[CollectorRegistry] = ()) -> TemplateRoute:
-        """`/metrics`: entities, pipeline, counts, and the registries `beside` them."""
-        scrapes = Scrapes(
-            lambda openmetrics: self._look(openmetrics, beside), self.metrics.scrape_made
+    def metrics_route(self, extra_registries: Sequence[CollectorRegistry] = ()) -> TemplateRoute:
+        """`/metrics`: entities, pipeline, counts, and the registries `extra_registries` them."""
+        single_flight = ScrapeSingleFlight(
+            lambda openmetrics: self._take_snapshot(openmetrics, extra_registries),
+            self.metrics.observe_scrape,
         )
 
         async def metrics(request: Request) -> Response:
             self._check_token(request)
             receipts = parse_receipts(request.query_params.getlist("after"))
             self._check_source(receipts)
-            await self._barrier.reach(receipts, self._settings.after_timeout_seconds)
+            await self._barrier.wait_for(receipts, self._settings.after_timeout_seconds)
             self._check_caught_up()
-            wanted = negotiate(request)
+            negotiated = negotiate(request)
             self._check_series()
             if request.method == "HEAD":
-                return head_response(wanted)
-            body = await scrapes.body(openmetrics=wanted.openmetrics)
-            return self._sender.response(body, wanted)
+                return head_response(negotiated)
+            exposition = await single_flight.exposition(openmetrics=negotiated.openmetrics)
+            return self._slow_readers.response(exposition, negotiated)
 
         return route("/metrics", metrics, "GET")
 
@@ -194,7 +200,7 @@ class Exporter:
             self._check_token(request)
             wanted = parse_receipt(request.path_params["receipt"])
             self._check_caught_up()
-            return JSON(await self._receipts.state(wanted))
+            return JSON(await self._receipts.lookup(wanted))
 
         return [
             route("/api/v1/ledger", ledger, "GET"),
@@ -211,14 +217,14 @@ class Exporter:
 
         return route("/-/metrics", own_metrics, "GET")
 
-    def front_route(self, reasons: Reasons, links: Sequence[Link]) -> TemplateRoute:
+    def status_route(self, reasons: ReadinessCheck, links: Sequence[Link]) -> TemplateRoute:
         """`/`: the page with links; with live numbers where only this machine can ask."""
         is_local = is_loopback(self._settings.host)
         registered = self.registry.state if self.registry else None
 
         async def front(_: Request) -> Response:
-            figures = numbers(self.store, registered, self.state) if is_local else ""
-            return front_page(await reasons(), figures, links)
+            figures = figures_table(self.store, registered, self.state) if is_local else ""
+            return status_page(await reasons(), figures, links)
 
         return route("/", front, "GET")
 
@@ -235,17 +241,21 @@ class Exporter:
                 self.metrics_route(),
                 *self.api_routes(),
                 self.own_metrics_route(),
-                self.front_route(self.waiting_for, LINKS),
-                *health_routes(self.waiting_for),
+                self.status_route(self.not_ready_reasons, LINKS),
+                *health_routes(self.not_ready_reasons),
             ],
             self.requests,
             lifespan,
         )
 
-    def _look(self, openmetrics: bool, beside: Sequence[CollectorRegistry]) -> Moment:
+    def _take_snapshot(
+        self, openmetrics: bool, extra_registries: Sequence[CollectorRegistry]
+    ) -> Snapshot:
         """Look at everything without an await in between, so that a scrape is one moment."""
-        rest = render(openmetrics, (self._counts, *beside)) + (EOF if openmetrics else b"")
-        return Moment(self.store.snapshot(), rest)
+        rest = render(openmetrics, (self._pipeline_registry, *extra_registries)) + (
+            EOF if openmetrics else b""
+        )
+        return Snapshot(self.store.snapshot(), rest)
 
 
 LINKS = (

@@ -9,10 +9,10 @@ from prometheus_client.registry import Collector
 from contract.kinds import CLIENT, KINDS
 from contract.registry import CLUSTER, RegistryState
 from contract.row import LedgerRow
-from exporter.body import Body
-from exporter.lag import SourceEnds
-from exporter.store import StateStore
-from service.reader import TopicFollower
+from exporter.scrape.exposition import CompressedExposition
+from exporter.state.source_lag import SourceLagMonitor
+from exporter.state.store import StateStore
+from service.kafka.tailer import TopicTailer
 
 PIPELINE_FAMILIES = {
     "read": "Submissions read from the partition",
@@ -32,7 +32,7 @@ DELAY_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 1
 class PipelineCollector(Collector):
     """What became of each partition's submissions, as its ledger row says."""
 
-    def __init__(self, ledgers: Mapping[int, LedgerRow], source: SourceEnds) -> None:
+    def __init__(self, ledgers: Mapping[int, LedgerRow], source: SourceLagMonitor) -> None:
         self._ledgers = ledgers
         self._source = source
 
@@ -94,7 +94,7 @@ class RegisteredCollector(Collector):
             "tobogganing_manager_clients_by_type", "Registered clients by type", labels=["type"]
         )
         for type in CLIENT.types:
-            by_type.add_metric([type], self._registered.clients_of(type))
+            by_type.add_metric([type], self._registered.count_clients(type))
         yield by_type
 
 
@@ -105,13 +105,13 @@ class StateCollector(Collector):
         self,
         store: StateStore,
         max_series: int,
-        state: TopicFollower,
-        asked: Iterable[TopicFollower | SourceEnds],
+        state: TopicTailer,
+        sources: Iterable[TopicTailer | SourceLagMonitor],
     ) -> None:
         self._store = store
         self._max_series = max_series
         self._state = state
-        self._asked = tuple(asked)
+        self._sources = tuple(sources)
 
     def collect(self) -> Iterator[Metric]:
         entities = GaugeMetricFamily(
@@ -148,8 +148,8 @@ class StateCollector(Collector):
             "Time since Kafka last said where the topic ends",
             labels=["topic"],
         )
-        for asked in self._asked:
-            contact.add_metric([asked.topic], asked.silence())
+        for asked in self._sources:
+            contact.add_metric([asked.topic], asked.seconds_since_response())
         yield contact
 
 
@@ -203,7 +203,7 @@ class ExporterMetrics:
             registry=registry,
         )
 
-    def scrape_made(self, seconds: float, body: Body) -> None:
+    def observe_scrape(self, seconds: float, exposition: CompressedExposition) -> None:
         """Count what a scrape took."""
         self.scrape_duration.observe(seconds)
-        self.scrape_size.set(body.size)
+        self.scrape_size.set(exposition.size)

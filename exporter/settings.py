@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from exporter.shard import SHARD_PATTERN, Shard
-from service.settings import Check, HttpSettings, KafkaSettings, Port
+from service.config.settings import Check, HttpSettings, KafkaSettings, Port
 
 
 @dataclass(frozen=True, kw_only=True)

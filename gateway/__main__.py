@@ -5,11 +5,11 @@ import os
 import sys
 
 from gateway.settings import GatewaySettings
+from service.config.settings import load_settings
+from service.http.prefork import PreforkSupervisor, WorkerFds
 from service.logs import configure_logs
-from service.settings import load_settings
-from service.shared_metrics import FOLDER_VARIABLE
+from service.metrics.multiprocess import FOLDER_VARIABLE
 from service.startup import exit_if_misconfigured, start
-from service.workers import Place, Workers
 
 
 def main(workers: int = 1) -> None:
@@ -20,12 +20,12 @@ def main(workers: int = 1) -> None:
             from gateway.app import check_files
 
             check_files(settings)  # once, and not in each worker
-            parent = Workers("gateway", workers, settings, settings.grace_seconds)
+            parent = PreforkSupervisor("gateway", workers, settings, settings.grace_seconds)
             sys.exit(asyncio.run(parent.run()))
         serve(settings)
 
 
-def serve(settings: GatewaySettings, place: Place | None = None) -> None:
+def serve(settings: GatewaySettings, fds: WorkerFds | None = None) -> None:
     """Serve in this process.
 
     Raises:
@@ -33,18 +33,18 @@ def serve(settings: GatewaySettings, place: Place | None = None) -> None:
     """
     # Not before: it imports prometheus-client, which looks once for where values are kept.
     from gateway.app import build_gateway
-    from service.server import run
+    from service.http.server import run
 
     app = build_gateway(settings)
-    run(app, settings, settings.grace_seconds, place.listen() if place else None)
+    run(app, settings, settings.grace_seconds, fds.listen() if fds else None)
 
 
 if __name__ == "__main__":
-    place = Place.from_arguments()
-    if place is None:
+    fds = WorkerFds.from_arguments()
+    if fds is None:
         main()
     else:
         with exit_if_misconfigured():
             settings = load_settings(GatewaySettings)
             configure_logs(settings, "gateway")
-            serve(settings, place)
+            serve(settings, fds)

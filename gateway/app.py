@@ -12,44 +12,44 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from contract.kinds import KINDS
-from gateway.audit import Audit
-from gateway.auth import TokenEndpoint
-from gateway.batch import Batches
-from gateway.capacity import Capacity
-from gateway.certificates import CertificateEndpoints, Certificates, load_authority
-from gateway.clock import BrokerClock
-from gateway.cluster_time import ASK_AFTER as TIME_AFTER
-from gateway.collection import COLLECTIONS
-from gateway.credentials import Credentials
-from gateway.direct import DirectSubmissions
-from gateway.entities import Entities
-from gateway.envelopes import Envelopes
-from gateway.jwks import KeyEndpoints
-from gateway.key_folder import KeyFolder
-from gateway.keys import SigningKeys, require_keys
-from gateway.limits import Limits
-from gateway.link import Link
+from gateway.api.certificates import CertificateEndpoints, CertificateIssuer, load_ca
+from gateway.api.openapi import openapi_route
+from gateway.api.registration import RegistrationEndpoints
+from gateway.api.resource_types import RESOURCES
+from gateway.api.resources import ResourceEndpoints
+from gateway.api.revoke import RevokeEndpoint
+from gateway.api.signing_keys import KeyEndpoints
+from gateway.api.token import TokenEndpoint
+from gateway.auth.authenticator import Authenticator
+from gateway.auth.jwt import LEEWAY, JwtService
+from gateway.auth.key_store import FileKeyStore
+from gateway.auth.rate_limits import RateLimits
+from gateway.auth.signing_keys import SigningKeyManager, require_keys
+from gateway.ingest.batch import BatchEndpoint
+from gateway.ingest.encoder import TemplateCache
+from gateway.ingest.fast_path import FastPathSubmissions
+from gateway.ingest.submission import SubmissionEndpoint
 from gateway.metrics import GatewayMetrics
-from gateway.openapi import openapi_route
-from gateway.publish import Publisher
-from gateway.pulse import ASK_AFTER, SILENT_AFTER, pulse
-from gateway.register import Registrations
-from gateway.registry import RegistryWriter
-from gateway.revoke import RevokeEndpoint
+from gateway.produce.ack_monitor import NOT_READY_AFTER, PROBE_AFTER, probe_when_silent
+from gateway.produce.batcher import SubmissionBatcher
+from gateway.produce.broker_clock import BrokerClock
+from gateway.produce.cluster_time import ASK_AFTER as TIME_AFTER
+from gateway.produce.producer import ResilientProducer
+from gateway.produce.stopped import StoppedPartitions
+from gateway.registry.audit_log import AuditLog
+from gateway.registry.quotas import RegistrationQuotas
+from gateway.registry.writer import RegistryWriter
 from gateway.settings import GatewaySettings
-from gateway.stopped import StoppedPartitions
-from gateway.submit import Submissions
-from gateway.tokens import LEEWAY, Tokens
-from service.bearer import TokenCheck
-from service.exposition import exposition
-from service.health import health_routes
-from service.http import TemplateRoute, build_app, route
-from service.kafka import ensure_topics, topics_of, watch_topics
-from service.refusals import Refusals
-from service.requests import RequestMetrics
-from service.shared_metrics import FollowedGauges, shown
+from service.http.application import TemplateRoute, build_app, route
+from service.http.auth_failures import AuthFailureLimiter
+from service.http.bearer_auth import StaticTokenAuth
+from service.http.health import health_routes
+from service.kafka.topics import ensure_topics, topics_from, watch_topics
+from service.metrics.exposition import exposition
+from service.metrics.multiprocess import CallbackGauges, scrape_registries
+from service.metrics.requests import RequestMetrics
 from service.slices import Slices
-from service.tasks import cancel, vital
+from service.tasks import cancel, critical_task
 
 
 class Gateway:
@@ -65,14 +65,14 @@ class Gateway:
         self.metrics = GatewayMetrics()
 
         # A request comes with a credential, which the registry knows …
-        self._link = Link(settings, self.metrics.producer_failures)
-        self.registry = RegistryWriter(settings, self._link)
+        self._producer = ResilientProducer(settings, self.metrics.producer_failures)
+        self.registry = RegistryWriter(settings, self._producer)
         lifetime = settings.token_lifetime
-        folder = KeyFolder(Path(settings.signing_keys_dir))
+        folder = FileKeyStore(Path(settings.signing_keys_dir))
         require_keys(folder)
-        self._keys = SigningKeys(folder, self.registry, lifetime + 2 * LEEWAY)
-        cluster_time = self._link.time
-        self.tokens = Tokens(
+        self._keys = SigningKeyManager(folder, self.registry, lifetime + 2 * LEEWAY)
+        cluster_time = self._producer.time
+        self.jwt_service = JwtService(
             self._keys,
             settings.token_issuer,
             settings.token_audience,
@@ -80,28 +80,28 @@ class Gateway:
             now=cluster_time.earliest_seconds,
             highest=cluster_time.highest_seconds,
         )
-        self._certificates = Certificates(load_authority(settings), self.registry, self.metrics)
-        refusals = Refusals(requests, settings.auth_failures_per_minute)
-        check_admin = TokenCheck(settings.admin_token, "admin", requests, refusals)
-        self._limits = Limits(settings, requests)
-        self._credentials = Credentials(
+        self._issuer = CertificateIssuer(load_ca(settings), self.registry, self.metrics)
+        auth_failures = AuthFailureLimiter(requests, settings.auth_failures_per_minute)
+        check_admin = StaticTokenAuth(settings.admin_token, "admin", requests, auth_failures)
+        self._rate_limits = RateLimits(settings, requests)
+        self._authenticator = Authenticator(
             self.registry,
-            self.tokens,
+            self.jwt_service,
             requests,
             self.metrics,
-            refusals,
+            auth_failures,
             check_admin,
-            self._limits,
+            self._rate_limits,
         )
 
-        self._capacity = Capacity(settings, self.registry, self._credentials.catch_up)
+        self._quotas = RegistrationQuotas(settings, self.registry, self._authenticator.catch_up)
 
         # … and a submission, which leaves in a frame of its partition.
-        envelopes = Envelopes(self.registry.state, settings.kafka_partitions)
-        self._publisher = Publisher(
-            topics_of(settings).submissions.name,
+        templates = TemplateCache(self.registry.state, settings.kafka_partitions)
+        self._batcher = SubmissionBatcher(
+            topics_from(settings).submissions.name,
             settings.kafka_partitions,
-            self._link,
+            self._producer,
             BrokerClock(),
             self.metrics.frames,
             settings.max_queued_submissions,
@@ -109,87 +109,89 @@ class Gateway:
         )
         slices = Slices()
         self._submissions = {
-            kind: Submissions(
+            kind: SubmissionEndpoint(
                 kind,
                 settings,
-                self._credentials,
-                self._publisher,
+                self._authenticator,
+                self._batcher,
                 self.metrics,
-                self._limits,
+                self._rate_limits,
                 requests,
-                envelopes,
+                templates,
                 slices,
                 cluster_time.latest_seconds,
             )
             for kind in KINDS.values()
         }
-        self._batches = Batches(
+        self._batches = BatchEndpoint(
             settings,
             self.registry,
-            self._credentials,
-            self._publisher,
+            self._authenticator,
+            self._batcher,
             self.metrics,
-            self._limits,
-            envelopes,
+            self._rate_limits,
+            templates,
             slices,
             cluster_time.latest_seconds,
         )
-        self.direct = DirectSubmissions(self._submissions.items())
-        self._gauges = FollowedGauges()
-        self._gauges.follow(self.metrics.waiting, lambda: self._publisher.waiting)
-        self._stopped = StoppedPartitions(settings, self._publisher)
-        self._gauges.follow(self.metrics.stops_refused, lambda: self._stopped.is_refused)
-        self._capacity.show(self._gauges, self.metrics)
+        self.fast_path = FastPathSubmissions(self._submissions.items())
+        self._gauges = CallbackGauges()
+        self._gauges.set_function(self.metrics.waiting, lambda: self._batcher.pending)
+        self._stopped = StoppedPartitions(settings, self._batcher)
+        self._gauges.set_function(self.metrics.stops_refused, lambda: self._stopped.is_refused)
+        self._quotas.export_gauges(self._gauges, self.metrics)
         self._tasks: list[asyncio.Task[None]] = []
 
     def routes(self) -> list[TemplateRoute]:
         """Everything under /api/v1."""
-        settings, credentials, metrics = self._settings, self._credentials, self.metrics
-        audit = Audit(topics_of(settings).audit.name, self._link)
+        settings, authenticator, metrics = self._settings, self._authenticator, self.metrics
+        audit_log = AuditLog(topics_from(settings).audit.name, self._producer)
         entities = [
-            Entities(
-                collection,
+            ResourceEndpoints(
+                resource,
                 settings,
                 self.registry,
-                credentials,
-                audit,
-                self._publisher,
+                authenticator,
+                audit_log,
+                self._batcher,
                 metrics,
             )
-            for collection in COLLECTIONS
+            for resource in RESOURCES
         ]
         return [
             *(endpoint.route() for endpoint in self._submissions.values()),
             self._batches.route(),
-            *Registrations(
+            *RegistrationEndpoints(
                 settings,
                 self.registry,
-                credentials,
-                self._certificates,
-                self._capacity,
-                audit,
+                authenticator,
+                self._issuer,
+                self._quotas,
+                audit_log,
                 metrics,
             ).routes(),
             *(route for endpoints in entities for route in endpoints.routes()),
-            TokenEndpoint(settings, credentials, self.tokens, self._limits, metrics).route(),
-            RevokeEndpoint(settings, self.registry, credentials, audit, metrics).route(),
-            *KeyEndpoints(settings, self._keys, self.registry, credentials, audit).routes(),
+            TokenEndpoint(
+                settings, authenticator, self.jwt_service, self._rate_limits, metrics
+            ).route(),
+            RevokeEndpoint(settings, self.registry, authenticator, audit_log, metrics).route(),
+            *KeyEndpoints(settings, self._keys, self.registry, authenticator, audit_log).routes(),
             *CertificateEndpoints(
-                settings, self.registry, credentials, self._certificates, audit
+                settings, self.registry, authenticator, self._issuer, audit_log
             ).routes(),
             openapi_route(),
         ]
 
-    async def waiting_for(self) -> list[str]:
+    async def not_ready_reasons(self) -> list[str]:
         """Return what a ready gateway would have and this one has not."""
         reasons = []
-        link = self._link
-        confirms = link.connected and link.silence.seconds() < SILENT_AFTER
-        if not (confirms and self.registry.follower.is_reachable()):
+        producer = self._producer
+        confirms = producer.connected and producer.ack_monitor.seconds_silent() < NOT_READY_AFTER
+        if not (confirms and self.registry.tailer.is_reachable()):
             reasons.append("kafka")
-        if not self.registry.follower.caught_up:
+        if not self.registry.tailer.caught_up:
             reasons.append("registry")
-        elif self._keys.signer() is None:
+        elif self._keys.signing_key() is None:
             reasons.append("signing key")
         if self._stopped.was_never_allowed:
             reasons.append("permission to describe the processors' group")
@@ -197,26 +199,29 @@ class Gateway:
 
     def _is_silent(self) -> bool:
         """Whether Kafka is to be asked, since nothing that is sent tells what it confirms."""
-        return self._link.silence.seconds() >= ASK_AFTER or self._link.time.age() >= TIME_AFTER
+        return (
+            self._producer.ack_monitor.seconds_silent() >= PROBE_AFTER
+            or self._producer.time.age() >= TIME_AFTER
+        )
 
     async def __aenter__(self) -> Self:
         self._tasks = [
-            vital(self._follow(), "registry"),
-            vital(self._publisher.run(), "publisher"),
-            vital(self._gauges.run(), "gauges"),
-            vital(self._stopped.run(), "stopped partitions"),
+            critical_task(self._run_on_kafka(), "registry"),
+            critical_task(self._batcher.run(), "publisher"),
+            critical_task(self._gauges.run(), "gauges"),
+            critical_task(self._stopped.run(), "stopped partitions"),
         ]
         return self
 
     async def __aexit__(self, *exception: object) -> None:
         await cancel(*reversed(self._tasks))
 
-    async def _follow(self) -> None:
+    async def _run_on_kafka(self) -> None:
         # Requests are taken (and answered 503) while Kafka is away, so a start waits for ever.
-        await ensure_topics(self._settings, patience=float("inf"))
+        await ensure_topics(self._settings, timeout=float("inf"))
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._link.run())
-            tasks.create_task(pulse(self._is_silent, self._publisher.ask))
+            tasks.create_task(self._producer.run())
+            tasks.create_task(probe_when_silent(self._is_silent, self._batcher.request_probes))
             tasks.create_task(self.registry.run())
             tasks.create_task(self._keys.run())
             tasks.create_task(watch_topics(self._settings))
@@ -228,8 +233,8 @@ def check_files(settings: GatewaySettings) -> None:
     Raises:
         SettingsError: there is no signing key, or CA_PEM is not valid.
     """
-    require_keys(KeyFolder(Path(settings.signing_keys_dir)))
-    load_authority(settings)
+    require_keys(FileKeyStore(Path(settings.signing_keys_dir)))
+    load_ca(settings)
 
 
 def build_gateway(settings: GatewaySettings) -> Starlette:
@@ -240,11 +245,11 @@ def build_gateway(settings: GatewaySettings) -> Starlette:
     """
     requests = RequestMetrics(CollectorRegistry())
     gateway = Gateway(settings, requests)
-    check_scraper = TokenCheck(settings.metrics_token, "metrics_token", requests)
+    check_scraper = StaticTokenAuth(settings.metrics_token, "metrics_token", requests)
 
     async def metrics(request: Request) -> Response:
         check_scraper(request)
-        return exposition(request, shown([requests.registry, gateway.metrics.registry]))
+        return exposition(request, scrape_registries([requests.registry, gateway.metrics.registry]))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -253,7 +258,7 @@ def build_gateway(settings: GatewaySettings) -> Starlette:
 
     routes = [
         *gateway.routes(),
-        *health_routes(gateway.waiting_for),
+        *health_routes(gateway.not_ready_reasons),
         route("/metrics", metrics, "GET"),
     ]
-    return build_app(routes, requests, lifespan, gateway.direct)
+    return build_app(routes, requests, lifespan, gateway.fast_path)

@@ -63,7 +63,7 @@ class FrameMetrics:
 
 
 class GatewayMetrics:
-    """Everything that a gateway counts except requests (service.requests)."""
+    """Everything that a gateway counts except requests (service.metrics.requests)."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

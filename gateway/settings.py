@@ -8,13 +8,13 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from service.rotating import RotatingTokens
-from service.settings import HttpSettings, KafkaSettings, Secret
+from service.config.secrets import ReloadableTokens
+from service.config.settings import HttpSettings, KafkaSettings, Secret
 
 
 @dataclass(frozen=True, kw_only=True)
 class GatewaySettings(KafkaSettings, HttpSettings):
-    admin_token: RotatingTokens
+    admin_token: ReloadableTokens
     signing_keys_dir: str
     """Folder of RSA private keys, `*.pem`: tokens are signed with the last one by name."""
     ca_pem: Secret | None = None

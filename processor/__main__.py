@@ -6,11 +6,11 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from processor.names import claim_name
+from processor.membership.worker_name import acquire_worker_name
 from processor.settings import ProcessorSettings
-from service.collector import spare_collector
-from service.server import listen
-from service.settings import SettingsError
+from service.config.settings import SettingsError
+from service.gc_tuning import freeze_startup_objects
+from service.http.server import listen
 from service.startup import exit_if_misconfigured, start
 
 
@@ -23,14 +23,14 @@ def main() -> None:
     # Not before: Faust takes longer to import than settings to be refused.
     from processor.app import Processor
     from processor.metrics import ProcessorMetrics
-    from processor.worker import Ground, Worker, http_app
+    from processor.worker import RuntimeService, Worker, http_app
 
     registry = CollectorRegistry()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     processor = Processor(settings, ProcessorMetrics(registry))
-    ground = Ground(processor, http_app(processor, settings, registry), port)
-    spare_collector()
+    ground = RuntimeService(processor, http_app(processor, settings, registry), port)
+    freeze_startup_objects()
     Worker(processor.app, ground, loop=loop).execute_from_commandline()
 
 
@@ -44,7 +44,7 @@ def with_name(settings: ProcessorSettings) -> ProcessorSettings:
     if folder is None:
         return settings
     try:
-        return replace(settings, worker_name=claim_name(Path(folder)))
+        return replace(settings, worker_name=acquire_worker_name(Path(folder)))
     except OSError as error:
         reason = error.strerror or error
         raise SettingsError(f"WORKER_NAMES_FOLDER={folder} cannot be used: {reason}") from error

@@ -8,38 +8,33 @@ import structlog
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from faust.types import TP
 
-from processor.agent import Agent
-from processor.anomaly_log import AnomalyLog
-from processor.changelog import Writer
-from processor.consumer import LedgerTransport
-from processor.faust_compat import consumer_loop, kafka_consumer
-from processor.fencing import NameGuard, instance_id
-from processor.gap_skipper import GapSkipper
-from processor.heartbeat import Heartbeat
-from processor.holes import Ahead
-from processor.lease import Lease
-from processor.liveness import Liveness
-from processor.membership_monitor import MembershipMonitor
+from processor.changelog.anomaly_producer import AnomalyProducer
+from processor.changelog.producer import ChangelogProducer
+from processor.core.dead_letter_limit import DeadLetterLimit
+from processor.membership.fencing import NameGuard, instance_id
+from processor.membership.heartbeat import HeartbeatMonitor
+from processor.membership.membership_monitor import MembershipMonitor
+from processor.membership.stall_watchdog import StallWatchdog
 from processor.metrics import ProcessorMetrics
-from processor.ownership import Ownership
-from processor.poison import PoisonCap
+from processor.runtime.agent import Agent
+from processor.runtime.assignment import PartitionAssignment
+from processor.runtime.consumer import LedgerTransport
+from processor.runtime.expiry import ExpiryTask
+from processor.runtime.faust_compat import consumer_loop, kafka_consumer
+from processor.runtime.gap_check import Ahead
+from processor.runtime.gap_skipper import GapSkipper
+from processor.runtime.pauser import PartitionPauser
+from processor.runtime.source_check import SourceCheck
+from processor.runtime.stuck_monitor import StuckMonitor
+from processor.runtime.table import StateTable
 from processor.settings import ProcessorSettings
-from processor.source_check import SourceCheck
-from processor.stops import Stops
-from processor.sweep import Sweeper
-from processor.table import StateTable
-from service.aiokafka_compat import ConsumerTasks, register_error_codes
-from service.kafka import (
-    METADATA_MAX_AGE_MS,
-    administration,
-    ensure_topics,
-    ssl_context,
-    topics_of,
-)
-from service.kafka_compat import tag_leader_epochs
-from service.source_reader import SourceReader
+from service.kafka.aiokafka_compat import ConsumerTasks, register_error_codes
+from service.kafka.clients import METADATA_MAX_AGE_MS, admin_client, ssl_context
+from service.kafka.kafka_compat import tag_leader_epochs
+from service.kafka.source_reader import SourceReader
+from service.kafka.topics import ensure_topics, topics_from
 from service.stacks import log_stacks
-from service.tasks import die
+from service.tasks import abort
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +42,7 @@ tag_leader_epochs()
 
 # Rule 8, static membership and short waits: a killed worker is back in its partitions in 2-3 s;
 # one that stops in order leaves (farewell.py).
-SESSION = 8.0
+SESSION_TIMEOUT = 8.0
 HEARTBEAT_INTERVAL = 1.0
 """By a heartbeat a worker learns that others come or go."""
 REBALANCE_TIMEOUT = 10.0
@@ -64,11 +59,13 @@ class Processor:
     def __init__(self, settings: ProcessorSettings, metrics: ProcessorMetrics) -> None:
         register_error_codes()
         self.settings = settings
-        self.topics = topics = topics_of(settings)
-        self.lease = Lease(SESSION)
-        self.heartbeat = Heartbeat(SESSION)
-        self.writer = Writer(settings, topics.entity_state.name, topics.dead_letter.name)
-        self.anomalies = AnomalyLog(settings, topics.anomalies.name, metrics)
+        self.topics = topics = topics_from(settings)
+        self.watchdog = StallWatchdog(SESSION_TIMEOUT)
+        self.heartbeat = HeartbeatMonitor(SESSION_TIMEOUT)
+        self.changelog = ChangelogProducer(
+            settings, topics.entity_state.name, topics.dead_letter.name
+        )
+        self.anomalies = AnomalyProducer(settings, topics.anomalies.name, metrics)
         self.app = faust_app(settings)
         self.table = self._table()
         self.app.transport = LedgerTransport(
@@ -83,29 +80,31 @@ class Processor:
             look_ahead=self._look_ahead,
             is_active=self._is_active,
         )
-        self.stops = Stops(
+        self.pauser = PartitionPauser(
             self.app,
             self.table,
             topics.submissions.name,
             self._look_ahead,
-            PoisonCap(settings.dead_letters_per_minute),
+            DeadLetterLimit(settings.dead_letters_per_minute),
         )
         self.source = SourceCheck(
             self.table,
             topics.submissions.name,
             self._announce_stopped,
-            self.stops.resume,
+            self.pauser.resume,
             metrics,
         )
-        self.ownership = Ownership(self.app, self.table, self.heartbeat, self.source, metrics)
-        self.liveness = Liveness(
+        self.assignment = PartitionAssignment(
+            self.app, self.table, self.heartbeat, self.source, metrics
+        )
+        self.stuck_monitor = StuckMonitor(
             settings,
             settings.group,
             topics.submissions.name,
             self.table.store,
             self._is_active,
             # Faust seeks, and lets records flow, after the load.
-            lambda: self.ownership.settled and not self.app.rebalancing,
+            lambda: self.assignment.is_ready and not self.app.rebalancing,
             settings.stuck_after_seconds,
             self._log_stacks,
         )
@@ -116,15 +115,15 @@ class Processor:
         )
         self.agent = Agent(
             self.table,
-            self.ownership,
+            self.assignment,
             self.heartbeat,
             self._look_ahead,
-            self.stops,
+            self.pauser,
             self.source,
             self.anomalies,
             metrics,
         )
-        self.sweeper = Sweeper(
+        self.expiry = ExpiryTask(
             self.table,
             retention=settings.retention_hours * 3600,
             interval=settings.sweep_interval_seconds,
@@ -136,14 +135,14 @@ class Processor:
         metrics.watch(
             self.table.store,
             self.heartbeat,
-            lambda: self.ownership.settled,
-            lambda: self.stops.flooded,
+            lambda: self.assignment.is_ready,
+            lambda: self.pauser.flooded,
         )
 
-    def waiting_for(self) -> list[str]:
+    def not_ready_reasons(self) -> list[str]:
         """Return what this worker still waits for, in words."""
-        reasons = [] if self.ownership.settled else ["its partitions"]
-        if self.heartbeat.age() > SESSION:
+        reasons = [] if self.assignment.is_ready else ["its partitions"]
+        if self.heartbeat.age() > SESSION_TIMEOUT:
             reasons.append("kafka")
         reasons += [
             f"partition {partition} to be compared with its source, of which Kafka says too little"
@@ -187,13 +186,13 @@ class Processor:
             changelog_topic=changelog,
             settings=self.settings,
         )
-        table.writer = self.writer
-        table.lease = self.lease
+        table.changelog = self.changelog
+        table.watchdog = self.watchdog
         return table
 
     def _is_active(self, partition: int) -> bool:
         """Tell whether an owned partition is being read."""
-        return self.ownership.settled and partition not in self.stops.stopped
+        return self.assignment.is_ready and partition not in self.pauser.paused
 
     def _next_offsets(self) -> dict[TP, int]:
         return {
@@ -241,7 +240,7 @@ class Processor:
                     return Ahead(first, found, end, after.id, leader.epoch)
 
 
-class FolderlessApp(faust.App):
+class DisklessApp(faust.App):
     """Faust's application without its folders: rows are in memory, and a container's disk is
     read-only. A crash of any of its services ends the process."""
 
@@ -251,13 +250,13 @@ class FolderlessApp(faust.App):
     def _crash(self, reason: BaseException) -> None:
         """Faust marks all parents of a service that has crashed, and may hang as it stops them."""
         if not self.should_stop:
-            die("Faust has crashed", reason=repr(reason), exc_info=reason)
+            abort("Faust has crashed", reason=repr(reason), exc_info=reason)
         super()._crash(reason)
 
 
 def faust_app(settings: ProcessorSettings) -> faust.App:
     servers = settings.kafka_bootstrap_servers.split(",")
-    return FolderlessApp(
+    return DisklessApp(
         settings.group,
         broker=[f"kafka://{server.strip()}" for server in servers],
         broker_credentials=_credentials(settings),
@@ -270,7 +269,7 @@ def faust_app(settings: ProcessorSettings) -> faust.App:
         consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
         producer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
         consumer_group_instance_id=instance_id(settings),
-        broker_session_timeout=SESSION,
+        broker_session_timeout=SESSION_TIMEOUT,
         broker_heartbeat_interval=HEARTBEAT_INTERVAL,
         broker_rebalance_timeout=REBALANCE_TIMEOUT,
         broker_request_timeout=REQUEST_TIMEOUT,
@@ -306,8 +305,8 @@ def _credentials(settings: ProcessorSettings) -> Any:
 
 async def prepare(settings: ProcessorSettings) -> None:
     """Wait for the topics and for the group's coordinator, which a fresh broker lacks at first."""
-    await ensure_topics(settings, patience=float("inf"))
-    async with administration(settings) as admin:
+    await ensure_topics(settings, timeout=float("inf"))
+    async with admin_client(settings) as admin:
         while True:
             try:
                 await NameGuard(settings).warn_of_predecessor(admin)

@@ -1,6 +1,7 @@
 """The processor's own metrics."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -8,12 +9,37 @@ from prometheus_client.registry import Collector
 
 from contract.anomaly import Reason
 from contract.kinds import KINDS
-from processor.heartbeat import Heartbeat
-from processor.store import PartitionedStore
+from processor.core.partition_state import PartitionState
+from processor.membership.heartbeat import HeartbeatMonitor
 
-SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
-FRAMES = (1, 2, 5, 10, 20, 50, 100, 200)
-SUBMISSIONS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 50_000, 100_000)
+SECONDS_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+FRAMES_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200)
+SUBMISSIONS_BUCKETS = (
+    1,
+    2,
+    5,
+    10,
+    20,
+    50,
+    100,
+    200,
+    500,
+    1_000,
+    2_000,
+    5_000,
+    10_000,
+    50_000,
+    100_000,
+)
+
+
+class LoadedPartitions(Protocol):
+    """Partitions of this worker, as the metrics read them."""
+
+    @property
+    def partitions(self) -> Mapping[int, PartitionState]: ...
+
+    def loaded(self) -> Collection[int]: ...
 
 
 class ProcessorMetrics:
@@ -33,7 +59,7 @@ class ProcessorMetrics:
             "foreign_frames", "Frames dropped because another generation reads them"
         )
         self.dead_letters = counter("dead_letters", "Dead letters written")
-        self.swept = counter("swept_entities", "Entities removed after the retention time")
+        self.expired_rows = counter("swept_entities", "Entities removed after the retention time")
         self.histories = counter(
             "histories", "Histories begun because the submissions topic had lost its end, or its id"
         )
@@ -53,19 +79,21 @@ class ProcessorMetrics:
         self.dropped_anomalies = counter(
             "dropped_anomalies", "Anomalies that were counted but are not in the anomalies topic"
         )
-        self.batch_frames = histogram("batch_frames", "Frames in a batch", FRAMES)
+        self.batch_frames = histogram("batch_frames", "Frames in a batch", FRAMES_BUCKETS)
         self.batch_submissions = histogram(
-            "batch_submissions", "Submissions in a batch", SUBMISSIONS
+            "batch_submissions", "Submissions in a batch", SUBMISSIONS_BUCKETS
         )
         self.queue_seconds = histogram(
             "queue_seconds",
             "Time from Kafka's append of a batch's oldest frame to its being taken, by this "
             "machine's clock",
-            SECONDS,
+            SECONDS_BUCKETS,
         )
-        self.fold_seconds = histogram("fold_seconds", "Time to fold a batch", SECONDS)
+        self.reduce_seconds = histogram("fold_seconds", "Time to fold a batch", SECONDS_BUCKETS)
         self.flush_seconds = histogram(
-            "flush_seconds", "Time from a batch's first write to its last acknowledgement", SECONDS
+            "flush_seconds",
+            "Time from a batch's first write to its last acknowledgement",
+            SECONDS_BUCKETS,
         )
         self.load_seconds = Gauge(
             "tobogganing_processor_load_seconds",
@@ -79,8 +107,8 @@ class ProcessorMetrics:
 
     def watch(
         self,
-        store: PartitionedStore,
-        heartbeat: Heartbeat,
+        store: LoadedPartitions,
+        heartbeat: HeartbeatMonitor,
         is_settled: Callable[[], bool],
         stopped: Callable[[], Collection[int]],
     ) -> None:
@@ -111,13 +139,13 @@ class ProcessorMetrics:
             "Rows held that cannot be read, as of the last sweep",
             lambda: sum(state.unreadable for state in store.partitions.values()),
         )
-        self.registry.register(StoppedCollector(store, stopped))
+        self.registry.register(PausedCollector(store, stopped))
 
 
-class StoppedCollector(Collector):
+class PausedCollector(Collector):
     """Which partitions of this worker stand still, by why."""
 
-    def __init__(self, store: PartitionedStore, stopped: Callable[[], Collection[int]]) -> None:
+    def __init__(self, store: LoadedPartitions, stopped: Callable[[], Collection[int]]) -> None:
         self._store = store
         self._stopped = stopped
 
@@ -130,6 +158,6 @@ class StoppedCollector(Collector):
         stopped = self._stopped()
         for partition, state in sorted(self._store.partitions.items()):
             family.add_metric([str(partition), "dead_letters"], partition in stopped)
-            family.add_metric([str(partition), "ledger"], state.fault is not None)
+            family.add_metric([str(partition), "ledger"], state.ledger_error is not None)
             family.add_metric([str(partition), "source"], state.source_fault is not None)
         yield family

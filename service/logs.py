@@ -9,12 +9,12 @@ import orjson
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
-from service.settings import LogSettings
+from service.config.settings import LogSettings
 
 _NOISY = ("aiokafka", "kafka", "faust", "mode", "uvicorn", "asyncio")
 
 
-QUIET_SECONDS = 10.0
+THROTTLE_SECONDS = 10.0
 """Seconds for which a library does not repeat itself: aiokafka tells of an absent broker 20 times
 a second."""
 
@@ -24,17 +24,17 @@ class _Throttle(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: dict[tuple[str, str], float] = {}
+        self._last_logged: dict[tuple[str, str], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.name.partition(".")[0] not in _NOISY:
             return True
         message = (record.name, str(record.msg))
-        if record.created - self._said.get(message, 0.0) < QUIET_SECONDS:
+        if record.created - self._last_logged.get(message, 0.0) < THROTTLE_SECONDS:
             return False
-        if len(self._said) > 1000:  # messages that were put together before they were logged
-            self._said.clear()
-        self._said[message] = record.created
+        if len(self._last_logged) > 1000:  # messages that were put together before they were logged
+            self._last_logged.clear()
+        self._last_logged[message] = record.created
         return True
 
 
@@ -54,7 +54,7 @@ def configure_logs(settings: LogSettings, service: str) -> None:
     last: list[structlog.types.Processor] = (
         [
             structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
-            _for_reading(service),
+            _ordered_keys(service),
             structlog.processors.JSONRenderer(_to_json),
         ]
         if as_json
@@ -96,7 +96,7 @@ def _to_json(event: dict[str, Any], default: Any) -> str:
         return json.dumps(event, default=default)
 
 
-def _for_reading(service: str) -> structlog.types.Processor:
+def _ordered_keys(service: str) -> structlog.types.Processor:
     """Put what a reader looks for first, and the service's name into every line."""
 
     def ordered(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:

@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import structlog
 
+from service.config.settings import LogSettings, SettingsError, load_settings, variables
+from service.config.spelling import misspellings
 from service.logs import configure_logs
-from service.settings import LogSettings, SettingsError, load_settings, variables
-from service.spelling import misspellings
 from service.tasks import EXIT_MISCONFIGURED
 
 log = structlog.get_logger(__name__)

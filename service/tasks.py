@@ -8,11 +8,11 @@ from typing import Any, NoReturn
 
 import structlog
 
-from service.settings import SettingsError
+from service.config.settings import SettingsError
 
 log = structlog.get_logger(__name__)
 
-EXIT_BROKEN = 70
+EXIT_SOFTWARE_ERROR = 70
 """Exit status (EX_SOFTWARE) after which a supervisor should start the process again."""
 
 
@@ -20,19 +20,19 @@ EXIT_MISCONFIGURED = 2
 """Exit status of a service whose settings do not fit, be it the environment or the topics."""
 
 
-def die(what: str, /, **details: Any) -> NoReturn:
+def abort(message: str, /, **details: Any) -> NoReturn:
     """End the process at once: what is half done is neither acknowledged nor finished."""
-    log.critical(what, **details)
-    os._exit(EXIT_BROKEN)
+    log.critical(message, **details)
+    os._exit(EXIT_SOFTWARE_ERROR)
 
 
-def misconfigured(error: SettingsError, what: str = "cannot start") -> NoReturn:
+def abort_misconfigured(error: SettingsError, what: str = "cannot start") -> NoReturn:
     """End the process: starting it again would not help, somebody must repair its settings."""
     log.critical(what, reason=str(error))
     os._exit(EXIT_MISCONFIGURED)
 
 
-def vital(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+def critical_task(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
     """Run a coroutine for the life of the process; if it ends by itself, so does the process."""
 
     def ended(task: asyncio.Task[None]) -> None:
@@ -41,8 +41,8 @@ def vital(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]
         error = task.exception()
         for cause in error.exceptions if isinstance(error, BaseExceptionGroup) else [error]:
             if isinstance(cause, SettingsError):
-                misconfigured(cause)
-        die("a vital task ended", task=name, reason=repr(error), exc_info=error)
+                abort_misconfigured(cause)
+        abort("a vital task ended", task=name, reason=repr(error), exc_info=error)
 
     task = asyncio.create_task(coroutine, name=name)
     task.add_done_callback(ended)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from tobogganing.cli import main
+from tobogganing.cli.main import main
 
 PAGE = Path(__file__).parents[1] / "docs" / "capacity.md"
 _EXAMPLE = re.compile(r"<!-- plan: (.+?) -->\n.*?<!-- end -->", re.DOTALL)

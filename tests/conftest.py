@@ -9,8 +9,8 @@ import hypothesis
 import pytest
 
 from tests import figures
-from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import Install, install_kafka
+from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.install import Install, install_kafka
 
 # A machine that is busy makes no example wrong.
 hypothesis.settings.register_profile("no deadline", deadline=None)

@@ -7,8 +7,8 @@ from typing import NoReturn, TypeVar
 
 import pytest
 
-from tobogganing.local import debian
-from tobogganing.local.errors import LocalError
+from tobogganing.devstack import debian
+from tobogganing.errors import LocalError
 
 T = TypeVar("T")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tests.debian import or_give_up
 from tests.nginx import PATIENCE, POLL, listens
-from tobogganing.local import debian, process
-from tobogganing.local.ports import free_ports
+from tobogganing.devstack import debian, process
+from tobogganing.devstack.ports import free_ports
 
 CONFIG = """
 global

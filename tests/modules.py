@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 
-from tobogganing.local.place import CHECKOUT
+from tobogganing.devstack.run_config import CHECKOUT
 
 
 async def run_module(

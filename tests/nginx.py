@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from tests.debian import or_give_up
-from tobogganing.local import debian, process
-from tobogganing.local.ports import free_ports
+from tobogganing.devstack import debian, process
+from tobogganing.devstack.ports import free_ports
 
 PATIENCE = 30
 POLL = 0.02

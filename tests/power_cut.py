@@ -7,8 +7,8 @@ write leaves it, within a batch. Kafka drops a torn batch when it recovers the l
 import struct
 from collections.abc import Mapping
 
-from tobogganing.local.broker import Broker
-from tobogganing.local.cluster import Cluster
+from tobogganing.devstack.broker import Broker
+from tobogganing.devstack.cluster import Cluster
 
 _HEADER = struct.Struct(">qi")
 _LENGTH_FROM = 12

@@ -8,9 +8,9 @@ import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tobogganing.local.cache import cache_folder
-from tobogganing.local.install import Install
-from tobogganing.local.java import find_java
+from tobogganing.devstack.cache import cache_folder
+from tobogganing.devstack.install import Install
+from tobogganing.devstack.java import find_java
 
 SOURCE = Path(__file__).with_name("file_syncs.c")
 

@@ -1,6 +1,6 @@
 """`python -m tobogganing`: the command line."""
 
-from tobogganing.cli import main
+from tobogganing.cli.main import main
 
 if __name__ == "__main__":
     main()

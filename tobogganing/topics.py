@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from aiokafka.errors import KafkaError
 
-from service.kafka import ensure_topics
-from service.settings import KafkaSettings, LogSettings, SettingsError
+from service.config.settings import KafkaSettings, LogSettings, SettingsError
+from service.kafka.topics import ensure_topics
 from service.startup import exit_if_misconfigured, start
 
 

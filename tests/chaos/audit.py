@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from aiokafka import ConsumerRecord
 
 from contract.row import LedgerRow
-from processor.batch import PartitionBatch, Record
-from processor.fold import fold
-from processor.state import PartitionState
-from service.kafka import topics_of
-from service.reader import TopicReader
-from service.settings import KafkaSettings
-from tests.chaos.answered import Answered
+from processor.core.frame_reducer import reduce_frame
+from processor.core.partition_state import PartitionState
+from processor.core.write_batch import Record, WriteBatch
+from service.config.settings import KafkaSettings
+from service.kafka.reader import TopicReader
+from service.kafka.topics import topics_from
+from tests.chaos.ack_checker import AckChecker
 from tests.chaos.model import Verdict
 from tests.integration.workers import Found
 
@@ -24,7 +24,7 @@ class Recount:
     It is read at the end of a run, and before a fault deletes records.
     """
 
-    def __init__(self, settings: KafkaSettings, answered: Answered) -> None:
+    def __init__(self, settings: KafkaSettings, answered: AckChecker) -> None:
         self.states = {p: PartitionState(0) for p in range(settings.kafka_partitions)}
         self.unread: dict[int, list[bytes]] = {}
         """Frames that `read` has left out."""
@@ -40,17 +40,17 @@ class Recount:
         self.unread = {partition: [] for partition in self.states}
 
         def take(partition: int, records: Sequence[ConsumerRecord]) -> None:
-            batch = PartitionBatch(self.states[partition])
+            batch = WriteBatch(self.states[partition])
             for each in records:
-                self._answered.look(partition, each.offset, each.timestamp, each.value)
+                self._answered.check(partition, each.offset, each.timestamp, each.value)
                 if up_to is not None and each.offset > up_to.get(partition, -1):
                     self.unread[partition].append(each.value)
                 else:
                     record = Record(partition, each.offset, each.timestamp, each.value)
-                    fold(batch, record, self._settings.kafka_partitions)
-            batch.settle()
+                    reduce_frame(batch, record, self._settings.kafka_partitions)
+            batch.commit()
 
-        topic = topics_of(self._settings).submissions.name
+        topic = topics_from(self._settings).submissions.name
         async with TopicReader(self._settings, topic, self.states) as reader:
             self._next = await reader.read_to_end(take, self._next)
         return self._next
@@ -61,7 +61,7 @@ class Recount:
             self.states[partition].ledger.lost += len(frames)
 
 
-async def audit(settings: KafkaSettings, recount: Recount, answered: Answered) -> Verdict:
+async def audit(settings: KafkaSettings, recount: Recount, answered: AckChecker) -> Verdict:
     """Look for all that was answered 200, reduce all that was ever submitted, and compare it
     exactly with the rows that are there.
 

@@ -9,16 +9,17 @@ from pathlib import Path
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
-from service.kafka import administration, topics_of
-from service.settings import KafkaSettings
-from tests.chaos.member import Member
+from service.config.settings import KafkaSettings
+from service.kafka.clients import admin_client
+from service.kafka.topics import topics_from
 from tests.chaos.network import Network
-from tobogganing.local.broker import Broker
-from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import Install
-from tobogganing.local.kafka_config import Node
-from tobogganing.local.ports import LOOPBACK, free_ports
-from tobogganing.local.process import Process
+from tests.chaos.supervised_process import SupervisedProcess
+from tobogganing.devstack.broker import Broker
+from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.install import Install
+from tobogganing.devstack.kafka_config import Node
+from tobogganing.devstack.ports import LOOPBACK, free_ports
+from tobogganing.devstack.process import Process
 
 NODES = 3
 PATIENCE = 90.0
@@ -35,7 +36,7 @@ class Brokers:
         self._listening, self._near = ports[:NODES], ports[NODES:]
         self.network = Network(dict(zip(self._near, self._listening, strict=True)))
         self.cluster = Cluster(folder, install, nodes=NODES, properties=self._properties)
-        self.members: list[Member] = []
+        self.members: list[SupervisedProcess] = []
         self._tell = tell
 
     @property
@@ -54,12 +55,14 @@ class Brokers:
 
     async def compact_early(self, settings: KafkaSettings) -> None:
         """Let the rows' topic, which exists, be compacted while a run lasts."""
-        rows = topics_of(settings).entity_state
+        rows = topics_from(settings).entity_state
         values = rows.settings | {"segment.bytes": str(SEGMENT_BYTES), "min.insync.replicas": "2"}
-        async with administration(settings) as admin:
+        async with admin_client(settings) as admin:
             await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, rows.name, values)])
 
-    async def leader(self, settings: KafkaSettings, topic: str, partition: int) -> Member:
+    async def leader(
+        self, settings: KafkaSettings, topic: str, partition: int
+    ) -> SupervisedProcess:
         """The broker that leads a partition; waits for one.
 
         Raises:
@@ -68,14 +71,14 @@ class Brokers:
         async with asyncio.timeout(PATIENCE):
             while True:
                 with contextlib.suppress(KafkaError):
-                    async with administration(settings) as admin:
+                    async with admin_client(settings) as admin:
                         (described,) = await admin.describe_topics([topic])
                     for each in described["partitions"]:
                         if each["partition"] == partition and each["leader"] > 0:
                             return self.members[int(each["leader"]) - 1]
                 await asyncio.sleep(POLL)
 
-    async def controller(self) -> Member:
+    async def controller(self) -> SupervisedProcess:
         """The broker that leads the controllers, as the newest election says; waits for one.
 
         Raises:
@@ -113,7 +116,7 @@ class Brokers:
         }
 
 
-def member_of(broker: Broker, tell: Callable[[str], None]) -> Member:
+def member_of(broker: Broker, tell: Callable[[str], None]) -> SupervisedProcess:
     """A member for a broker that runs already."""
     running = broker.process
 
@@ -122,4 +125,4 @@ def member_of(broker: Broker, tell: Callable[[str], None]) -> Member:
         process, running = running or broker.launch(), None
         return process
 
-    return Member(f"broker-{broker.node.id}", launch, broker.ended, tell)
+    return SupervisedProcess(f"broker-{broker.node.id}", launch, broker.ended, tell)

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import aiohttp
 
-from service.kafka import topics_of
-from service.reader import TopicReader
+from service.kafka.reader import TopicReader
+from service.kafka.topics import topics_from
+from tests.chaos.context import ChaosContext, NotHereError
 from tests.chaos.credentials import Keeper
-from tests.chaos.installation import Service
-from tests.chaos.member import holding
-from tests.chaos.stage import NotHereError, Stage
-from tobogganing.local import debian
-from tobogganing.local.errors import LocalError
+from tests.chaos.installation import ChaosService
+from tests.chaos.supervised_process import holding
+from tobogganing.devstack import debian
+from tobogganing.errors import LocalError
 
 JUMP = (600.0, 200_000.0)
 """Seconds: at least and at most. Beyond a day, tokens end."""
@@ -30,31 +30,31 @@ CLOCK_READ = 1
 PATIENCE = 10.0
 
 
-async def gateway_clock_jumps(stage: Stage) -> None:
+async def gateway_clock_jumps(context: ChaosContext) -> None:
     """A gateway's clock goes far ahead, then far back, then right again.
 
     No answer may change by that, and no credential: tokens are revoked and keys rotated at both
     gateways meanwhile, and checked at both.
     """
-    gateway = stage.chance.choice(stage.installation.gateways)
+    gateway = context.chance.choice(context.installation.gateways)
     async with holding(gateway.member):
-        await _gateway_clock(stage, gateway)
+        await _gateway_clock(context, gateway)
 
 
-async def _gateway_clock(stage: Stage, gateway: Service) -> None:
-    urls = [each.url for each in stage.installation.gateways]
+async def _gateway_clock(context: ChaosContext, gateway: ChaosService) -> None:
+    urls = [each.url for each in context.installation.gateways]
     offset = gateway.folder / "clock"
     gateway.extra = _faked_by(offset)
     try:
         await gateway.member.restart(signal.SIGTERM)
-        await stage.installation.until_ready(gateway)
-        ahead, behind = stage.chance.uniform(*JUMP), stage.chance.uniform(*JUMP)
+        await context.installation.until_ready(gateway)
+        ahead, behind = context.chance.uniform(*JUMP), context.chance.uniform(*JUMP)
         async with aiohttp.ClientSession() as http:
-            keeper = Keeper(stage.model.credentials, http)
+            keeper = Keeper(context.model.credentials, http)
             for seconds, stay in ((ahead, SWEPT), (-behind, STAY), (0.0, STAY)):
                 offset.write_text(f"{seconds:+.0f}")
                 await _shows(gateway, seconds)
-                stage.tell(f"{gateway.member.name} is {seconds:+.0f} s off")
+                context.tell(f"{gateway.member.name} is {seconds:+.0f} s off")
                 for here, there in itertools.permutations(urls):
                     await keeper.change(here, there)
                 await keeper.check(urls)
@@ -63,18 +63,18 @@ async def _gateway_clock(stage: Stage, gateway: Service) -> None:
     finally:
         gateway.extra = {}
     await gateway.member.restart(signal.SIGTERM)
-    await stage.installation.until_ready(gateway)
+    await context.installation.until_ready(gateway)
     async with aiohttp.ClientSession() as http:
-        await Keeper(stage.model.credentials, http).check(urls)
+        await Keeper(context.model.credentials, http).check(urls)
 
 
-async def broker_clock_jumps(stage: Stage) -> None:
+async def broker_clock_jumps(context: ChaosContext) -> None:
     """A broker's clock goes minutes ahead, and back: its append times do.
 
     Frames that it appends seem to be late, and are answered 503, until gateways know its clock.
     """
-    leader = await stage.installation.some_leader(stage.chance)
-    brokers = stage.installation.brokers
+    leader = await context.installation.some_leader(context.chance)
+    brokers = context.installation.brokers
     broker = brokers.cluster.brokers[brokers.members.index(leader)]
     async with holding(leader):
         offset = broker.folder / "clock"
@@ -82,11 +82,11 @@ async def broker_clock_jumps(stage: Stage) -> None:
         broker.extra_environ = _faked_by(offset) | {"FAKETIME_FORCE_MONOTONIC_FIX": "0"}
         try:
             await leader.restart(signal.SIGTERM)
-            await stage.installation.whole()
-            ahead = stage.chance.uniform(*MINUTES)
+            await context.installation.whole()
+            ahead = context.chance.uniform(*MINUTES)
             offset.write_text(f"{ahead:+.0f}")
-            await _appends_ahead(stage, ahead)
-            stage.tell(f"{leader.name} is {ahead:+.0f} s off")
+            await _appends_ahead(context, ahead)
+            context.tell(f"{leader.name} is {ahead:+.0f} s off")
             await asyncio.sleep(STAY)
             offset.write_text("+0")
             await asyncio.sleep(STAY)
@@ -95,10 +95,10 @@ async def broker_clock_jumps(stage: Stage) -> None:
             await leader.restart(signal.SIGTERM)
 
 
-async def _appends_ahead(stage: Stage, ahead: float) -> None:
+async def _appends_ahead(context: ChaosContext, ahead: float) -> None:
     """Wait until a record has an append time that far in the future."""
-    settings = stage.installation.settings
-    topic, partitions = topics_of(settings).submissions.name, range(settings.kafka_partitions)
+    settings = context.installation.settings
+    topic, partitions = topics_from(settings).submissions.name, range(settings.kafka_partitions)
     async with (
         asyncio.timeout(6 * PATIENCE),
         TopicReader(settings, topic, partitions) as reader,
@@ -136,7 +136,7 @@ def _library() -> str:
     return str(next(folder.rglob("libfaketime.so.1")))
 
 
-async def _shows(gateway: Service, ahead: float) -> None:
+async def _shows(gateway: ChaosService, ahead: float) -> None:
     """Wait until a gateway's own clock, as its answers say, is so far ahead."""
     async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as http:
         while True:

@@ -3,9 +3,9 @@
 import asyncio
 import signal
 
-from tests.chaos.installation import Service
-from tests.chaos.member import holding
-from tests.chaos.stage import Fault, Stage
+from tests.chaos.context import ChaosContext, Fault
+from tests.chaos.installation import ChaosService
+from tests.chaos.supervised_process import holding
 
 STAY = (2.0, 4.0)
 """Seconds that a worker stays: at least and at most."""
@@ -14,9 +14,9 @@ STAY = (2.0, 4.0)
 def ends(kind: str, how: signal.Signals) -> Fault:
     """One service of a kind ends, and is started again at once."""
 
-    async def fault(stage: Stage) -> None:
-        services: list[Service] = getattr(stage.installation, kind)
-        member = stage.chance.choice(services).member
+    async def fault(context: ChaosContext) -> None:
+        services: list[ChaosService] = getattr(context.installation, kind)
+        member = context.chance.choice(services).member
         async with holding(member):
             await member.restart(how)
 
@@ -26,31 +26,31 @@ def ends(kind: str, how: signal.Signals) -> Fault:
 def rolls(*kinds: str) -> Fault:
     """Every service of some kinds is restarted, the next when the one before is ready."""
 
-    async def fault(stage: Stage) -> None:
+    async def fault(context: ChaosContext) -> None:
         for kind in kinds:
-            for service in getattr(stage.installation, kind):
+            for service in getattr(context.installation, kind):
                 async with holding(service.member):
                     await service.member.restart(signal.SIGTERM)
-                    await stage.installation.until_ready(service)
+                    await context.installation.until_ready(service)
 
     return fault
 
 
-async def worker_joins_and_leaves(stage: Stage) -> None:
+async def worker_joins_and_leaves(context: ChaosContext) -> None:
     """A third worker gets partitions, and goes: in order, or killed."""
-    installation = stage.installation
+    installation = context.installation
     worker = installation.add("processor", 3)
     installation.workers.remove(worker)  # other faults do not choose it
     keeping = installation.keep(worker.member)
     await installation.until_ready(worker)
-    await asyncio.sleep(stage.chance.uniform(*STAY))
-    await worker.member.down(stage.chance.choice([signal.SIGTERM, signal.SIGKILL]))
+    await asyncio.sleep(context.chance.uniform(*STAY))
+    await worker.member.down(context.chance.choice([signal.SIGTERM, signal.SIGKILL]))
     keeping.cancel()
 
 
-async def worker_and_leader(stage: Stage) -> None:
+async def worker_and_leader(context: ChaosContext) -> None:
     """A worker and the leader of a partition are killed together."""
-    leader = await stage.installation.some_leader(stage.chance)
-    worker = stage.chance.choice(stage.installation.workers)
+    leader = await context.installation.some_leader(context.chance)
+    worker = context.chance.choice(context.installation.workers)
     async with holding(leader, worker.member):
         await asyncio.gather(leader.restart(), worker.member.restart())

@@ -5,9 +5,9 @@ import signal
 
 from contract.frame import FrameError, decode_frame, entity_key
 from contract.row import decode_entity_row
-from service.kafka import topics_of
-from tests.chaos.member import holding
-from tests.chaos.stage import Stage
+from service.kafka.topics import topics_from
+from tests.chaos.context import ChaosContext
+from tests.chaos.supervised_process import holding
 from tests.integration.frames import delete_records
 from tests.integration.workers import Found
 
@@ -15,54 +15,54 @@ BACKLOG = 2.0
 """Seconds in which frames come that nobody reads."""
 
 
-async def records_deleted_unread(stage: Stage) -> None:
+async def records_deleted_unread(context: ChaosContext) -> None:
     """All workers are down, and everything that waits for them is deleted, as retention does.
 
     What was answered 200 and is in it cannot be applied: ledgers must count it as lost, and no
     entity may show it.
     """
-    members = [worker.member for worker in stage.installation.workers]
+    members = [worker.member for worker in context.installation.workers]
     async with holding(*members):
         await asyncio.gather(*(member.down(signal.SIGKILL) for member in members))
         try:
             await asyncio.sleep(BACKLOG)
-            await stage.load.pause()
-            await _delete_unread(stage)
+            await context.load.pause()
+            await _delete_unread(context)
         finally:
-            stage.load.resume()
+            context.load.resume()
             for member in members:
                 member.up()
 
 
-async def _delete_unread(stage: Stage) -> None:
-    settings = stage.installation.settings
+async def _delete_unread(context: ChaosContext) -> None:
+    settings = context.installation.settings
     found = await Found.of(settings)
     ledgers = {partition: ledger.offset for partition, ledger in found.ledgers.items()}
-    ends = await stage.recount.read(up_to=ledgers)
-    stage.recount.skip_unread()
-    stage.load.recent.clear()
-    for partition, frames in stage.recount.unread.items():
+    ends = await context.recount.read(up_to=ledgers)
+    context.recount.skip_unread()
+    context.load.recent.clear()
+    for partition, frames in context.recount.unread.items():
         if not frames:
             continue
         await delete_records(
-            settings, topics_of(settings).submissions.name, partition, ends[partition]
+            settings, topics_from(settings).submissions.name, partition, ends[partition]
         )
-        stage.tell(f"{len(frames)} records of partition {partition} are deleted unread")
-        stage.model.lost[partition] += len(frames)
-        for key, numbers in _submitted(stage, partition, frames).items():
+        context.tell(f"{len(frames)} records of partition {partition} are deleted unread")
+        context.model.lost[partition] += len(frames)
+        for key, numbers in _submitted(context, partition, frames).items():
             row = found.rows.get(key.encode())
             applied = 0 if row is None else max(decode_entity_row(row).metrics.values(), default=0)
-            stage.model.delete(partition, key, numbers, int(applied))
+            context.model.delete(partition, key, numbers, int(applied))
 
 
-def _submitted(stage: Stage, partition: int, frames: list[bytes]) -> dict[str, set[int]]:
+def _submitted(context: ChaosContext, partition: int, frames: list[bytes]) -> dict[str, set[int]]:
     """Numbers in these frames, by entity."""
     numbers: dict[str, set[int]] = {}
     for value in frames:
         try:
             frame = decode_frame(value)
         except FrameError:
-            stage.model.bad_frames[partition] -= 1
+            context.model.bad_frames[partition] -= 1
             continue
         for each in frame.submissions:
             key = entity_key(each.kind, each.id).decode()

@@ -6,17 +6,17 @@ from tests.chaos import (
     clocks,
     crashes,
     deletions,
+    disk_faults,
     freezes,
+    network_faults,
     outages,
     pairs,
     poison,
     power_cuts,
-    raises,
+    raise_rounds,
     removals,
-    shortages,
-    weather,
 )
-from tests.chaos.stage import Fault
+from tests.chaos.context import Fault
 
 FAULTS: dict[str, Fault] = {
     "gateway-kill": crashes.ends("gateways", signal.SIGKILL),
@@ -38,20 +38,20 @@ FAULTS: dict[str, Fault] = {
     "broker-freeze": freezes.broker_frozen,
     "gateway-freeze": freezes.gateway_frozen,
     "exporter-freeze": freezes.exporter_frozen,
-    "worker-disk-full": shortages.worker_disk_full,
-    "broker-disk-full": shortages.broker_disk_full,
+    "worker-disk-full": disk_faults.worker_disk_full,
+    "broker-disk-full": disk_faults.broker_disk_full,
     "gateway-clock": clocks.gateway_clock_jumps,
-    "slow-network": weather.slow_network,
-    "held-network": weather.held_network,
-    "cut-network": weather.cut_network,
-    "client-resets": weather.resets,
+    "slow-network": network_faults.slow_network,
+    "held-network": network_faults.held_network,
+    "cut-network": network_faults.cut_network,
+    "client-resets": network_faults.resets,
     "corrupt-frames": poison.corrupt_frames,
     "zombie-rows": poison.zombie_rows,
     "broker-power-cut": power_cuts.broker_power_cut,
     "broker-clock": clocks.broker_clock_jumps,
     "records-deleted": deletions.records_deleted_unread,
     "entities-removed": removals.entities_removed,
-    "agent-raises": raises.agent_raises,
+    "agent-raises": raise_rounds.agent_raises,
 }
 
 

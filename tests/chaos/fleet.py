@@ -23,7 +23,7 @@ OLD = 3_600.0
 
 
 @dataclass(eq=False)
-class Agent:
+class ChaosAgent:
     """One client or headend. `relayed`: a relay reports for it; `sampler`: it sends timestamps."""
 
     kind: str
@@ -58,22 +58,22 @@ class Agent:
         return self.newest_sample
 
 
-def _agents() -> Iterator[Agent]:
+def _agents() -> Iterator[ChaosAgent]:
     for number in range(CLIENTS):
-        yield Agent("client", f"c-{number}")
+        yield ChaosAgent("client", f"c-{number}")
     for number in range(HEADENDS):
-        yield Agent("headend", f"h-{number}")
+        yield ChaosAgent("headend", f"h-{number}")
     for number in range(RELAYED):
-        yield Agent("client", f"r-{number}", relayed=True)
+        yield ChaosAgent("client", f"r-{number}", relayed=True)
     for number in range(SAMPLERS):
-        yield Agent("client", f"s-{number}", sampler=True)
+        yield ChaosAgent("client", f"s-{number}", sampler=True)
 
 
 class Fleet:
     """All agents, and the key of the relay that reports for some."""
 
     def __init__(self, http: aiohttp.ClientSession) -> None:
-        self.agents: list[Agent] = []
+        self.agents: list[ChaosAgent] = []
         self.relay_key = ""
         self._http = http
         self._names = itertools.count(CLIENTS)
@@ -98,9 +98,9 @@ class Fleet:
 
     async def add_client(self, url: str) -> None:
         """Register one more client, which reports from now on."""
-        await self._register(url, Agent("client", f"c-{next(self._names)}"))
+        await self._register(url, ChaosAgent("client", f"c-{next(self._names)}"))
 
-    async def remove(self, url: str, agent: Agent) -> bool:
+    async def remove(self, url: str, agent: ChaosAgent) -> bool:
         """Ask a gateway to remove an agent; tell whether it says that it did."""
         path = f"{url}/api/v1/{KINDS[agent.kind].collection}/{agent.id}"
         headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
@@ -111,7 +111,7 @@ class Fleet:
         except (aiohttp.ClientError, OSError, TimeoutError):
             return False
 
-    async def _register(self, url: str, agent: Agent) -> None:
+    async def _register(self, url: str, agent: ChaosAgent) -> None:
         if agent.kind == CLIENT.name:
             body = {"name": agent.id, "type": "native", "client_id": agent.id}
             agent.credential = (await self._post(url, "clients/register", body))["api_key"]

@@ -13,18 +13,18 @@ from pathlib import Path
 
 import aiohttp
 
-from service.kafka import topics_of
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
+from service.kafka.topics import topics_from
 from tests.chaos.brokers import Brokers
 from tests.chaos.disks import Disk
-from tests.chaos.member import Exit, Member
-from tobogganing.local import process
-from tobogganing.local.errors import LocalError
-from tobogganing.local.install import install_kafka
-from tobogganing.local.place import CHECKOUT
-from tobogganing.local.ports import LOOPBACK, free_ports
-from tobogganing.local.process import Process
-from tobogganing.local.secrets import provide_signing_keys
+from tests.chaos.supervised_process import Exit, SupervisedProcess
+from tobogganing.devstack import process
+from tobogganing.devstack.install import install_kafka
+from tobogganing.devstack.ports import LOOPBACK, free_ports
+from tobogganing.devstack.process import Process
+from tobogganing.devstack.run_config import CHECKOUT
+from tobogganing.devstack.secrets import provide_signing_keys
+from tobogganing.errors import LocalError
 
 PARTITIONS = 6
 METRICS_TOKEN = "metrics-token-of-the-chaos"
@@ -36,7 +36,7 @@ ANSWER_WITHIN = 5.0
 Tell = Callable[[str], None]
 
 
-class Service:
+class ChaosService:
     """A gateway, worker or exporter: a member with a port."""
 
     def __init__(
@@ -54,7 +54,7 @@ class Service:
             "WORKER_NAME": f"w{number}",
             "TMPDIR": str(self.folder),
         }
-        self.member = Member(f"{kind}-{number}", self._launch, tell=tell)
+        self.member = SupervisedProcess(f"{kind}-{number}", self._launch, tell=tell)
 
     @property
     def log(self) -> Path:
@@ -76,15 +76,15 @@ class Installation:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.brokers = Brokers(folder / "kafka", install_kafka(), self.tell)
-        self.gateways: list[Service] = []
-        self.workers: list[Service] = []
-        self.exporters: list[Service] = []
+        self.gateways: list[ChaosService] = []
+        self.workers: list[ChaosService] = []
+        self.exporters: list[ChaosService] = []
         self.broker_disk = Disk(folder / "kafka" / "node-3" / "data")
         self.worker_disk = Disk(folder / "processor-1")
         self._keeping: list[asyncio.Task[None]] = []
 
     @property
-    def services(self) -> list[Service]:
+    def services(self) -> list[ChaosService]:
         return [*self.gateways, *self.workers, *self.exporters]
 
     @property
@@ -116,29 +116,29 @@ class Installation:
                 await asyncio.gather(*self._keeping, return_exceptions=True)
                 self._keep_logs()
 
-    def add(self, kind: str, number: int) -> Service:
+    def add(self, kind: str, number: int) -> ChaosService:
         """Make another service. The second of each kind is behind the network."""
         near = number == 2
         servers = self.brokers.near_servers if near else self.brokers.servers
-        service = Service(kind, number, self.folder, self._environ(servers), self.tell)
+        service = ChaosService(kind, number, self.folder, self._environ(servers), self.tell)
         {"gateway": self.gateways, "processor": self.workers, "exporter": self.exporters}[
             kind
         ].append(service)
         return service
 
-    def keep(self, member: Member) -> asyncio.Task[None]:
+    def keep(self, member: SupervisedProcess) -> asyncio.Task[None]:
         """Start a member, and see to it that it goes on, until the task is cancelled."""
         member.up()
         task = asyncio.create_task(member.keep(), name=member.name)
         self._keeping.append(task)
         return task
 
-    async def some_leader(self, chance: random.Random) -> Member:
+    async def some_leader(self, chance: random.Random) -> SupervisedProcess:
         """The leader of some partition of the submissions."""
-        topic = topics_of(self.settings).submissions.name
+        topic = topics_from(self.settings).submissions.name
         return await self.brokers.leader(self.settings, topic, chance.randrange(PARTITIONS))
 
-    def members(self) -> list[Member]:
+    def members(self) -> list[SupervisedProcess]:
         return [*self.brokers.members, *(service.member for service in self.services)]
 
     def exits(self) -> list[Exit]:
@@ -161,7 +161,7 @@ class Installation:
         except TimeoutError:
             raise LocalError(f"not whole after {patience:g} s: waiting for {waiting}") from None
 
-    async def until_ready(self, service: Service, patience: float = 60.0) -> None:
+    async def until_ready(self, service: ChaosService, patience: float = 60.0) -> None:
         """Wait until a service is ready.
 
         Raises:
@@ -182,7 +182,7 @@ class Installation:
                     return await cluster.wait_until_ready()
             await asyncio.sleep(POLL)
 
-    async def ready(self, service: Service) -> bool:
+    async def ready(self, service: ChaosService) -> bool:
         try:
             async with self._http.get(
                 service.url + "/-/ready", timeout=aiohttp.ClientTimeout(total=2)

@@ -19,10 +19,10 @@ from typing import Any
 import aiohttp
 
 from contract.position import Receipt
-from tests.chaos.answered import Answered
-from tests.chaos.fleet import OLD, Agent, Fleet
+from tests.chaos.ack_checker import AckChecker
+from tests.chaos.fleet import OLD, ChaosAgent, Fleet
 from tests.chaos.installation import ANSWER_WITHIN
-from tests.chaos.model import Fate, Model
+from tests.chaos.model import Fate, PipelineModel
 from tests.chaos.resets import reset
 
 RATE = 150
@@ -39,14 +39,18 @@ PAUSE = 0.2
 ALLOWED = frozenset({200, 408, 429, 503})
 """Answers that a submission may have whatever happens."""
 
-Attempt = tuple[Agent, int]
+Attempt = tuple[ChaosAgent, int]
 
 
-class Load:
+class ChaosLoad:
     """Sends until told to pause. `urls` are the gateways."""
 
     def __init__(
-        self, fleet: Fleet, model: Model, urls: Callable[[], Sequence[str]], chance: random.Random
+        self,
+        fleet: Fleet,
+        model: PipelineModel,
+        urls: Callable[[], Sequence[str]],
+        chance: random.Random,
     ) -> None:
         self.model = model
         self.submissions = self.acknowledged = 0
@@ -61,7 +65,7 @@ class Load:
         self.rest = REST
         self.resets = 0.0
         """Share of requests whose connection is reset before there is an answer."""
-        self.answered = Answered()
+        self.answered = AckChecker()
         self.recent: deque[tuple[str, int, Receipt]] = deque(maxlen=50)
         self._fleet = fleet
         self._urls = urls
@@ -122,7 +126,7 @@ class Load:
                 budget -= self._start(free)
             await asyncio.sleep(TICK)
 
-    def _free(self) -> list[Agent]:
+    def _free(self) -> list[ChaosAgent]:
         """Agents that may send, in random order."""
         now = time.monotonic()
         free = [
@@ -133,7 +137,7 @@ class Load:
         self._chance.shuffle(free)
         return free
 
-    def _start(self, free: list[Agent]) -> int:
+    def _start(self, free: list[ChaosAgent]) -> int:
         """Let one agent, or the relay for several, send; return how many submissions."""
         agent = free.pop()
         if not agent.relayed:
@@ -159,7 +163,7 @@ class Load:
         if not task.cancelled() and (error := task.exception()):
             self.wrong.append(f"the load failed: {error!r}")
 
-    async def _report(self, agent: Agent, samples: int) -> None:
+    async def _report(self, agent: ChaosAgent, samples: int) -> None:
         """Send one report of an agent, or a backlog."""
         agent.is_busy = True
         entity = self.model.entities.get(agent.key)
@@ -188,10 +192,10 @@ class Load:
         finally:
             agent.is_busy = False
 
-    def _sample_time(self, agent: Agent) -> float:
+    def _sample_time(self, agent: ChaosAgent) -> float:
         return agent.newest_sample if agent.repeats else agent.next_sample_time()
 
-    async def _relay(self, agents: list[Agent]) -> None:
+    async def _relay(self, agents: list[ChaosAgent]) -> None:
         """Send a batch of one report each."""
         for agent in agents:
             agent.is_busy = True
@@ -268,11 +272,11 @@ class Load:
         is_hidden = number in self.model.entities[agent.key].never
         agent.repeats = fate is Fate.UNKNOWN and not is_hidden and self._chance.random() < 0.5
 
-    def _acknowledge(self, agent: Agent, number: int, receipt: Receipt) -> None:
+    def _acknowledge(self, agent: ChaosAgent, number: int, receipt: Receipt) -> None:
         self.note_stall()
         self.acknowledged_at = time.monotonic()
         self.acknowledged += 1
         self.model.settle(agent.key, number, Fate.ACKNOWLEDGED)
-        self.answered.take(receipt, agent.key, number)
+        self.answered.add(receipt, agent.key, number)
         if number not in self.model.entities[agent.key].never:
             self.recent.append((agent.key, number, receipt))

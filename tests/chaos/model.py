@@ -27,7 +27,7 @@ class Fate(Enum):
 
 
 @dataclass
-class Entity:
+class ModelEntity:
     """What was sent of one entity."""
 
     sent: int = 0
@@ -59,11 +59,11 @@ class Verdict:
         return Verdict(self.lost + other.lost, self.wrong + other.wrong)
 
 
-class Model:
+class PipelineModel:
     """All entities by key, such as `client:c-1`, and what ledgers must count."""
 
     def __init__(self, partitions: int) -> None:
-        self.entities: dict[str, Entity] = {}
+        self.entities: dict[str, ModelEntity] = {}
         self.acknowledged: Counter[int] = Counter()
         """Submissions that were answered 200, by partition."""
         self.sent: Counter[int] = Counter()
@@ -85,7 +85,7 @@ class Model:
 
         One that is not `visible` changes nothing: its sample is older than what was applied.
         """
-        entity = self.entities.setdefault(key, Entity())
+        entity = self.entities.setdefault(key, ModelEntity())
         self.sent[self.partition(key)] += 1
         if not repeat:
             entity.sent += 1
@@ -110,7 +110,9 @@ class Model:
 
     def remove(self, key: str) -> None:
         """Take note of an attempt to remove an entity, which is a submission too."""
-        self.entities.setdefault(key, Entity()).leaving = True  # it may have reported nothing yet
+        self.entities.setdefault(
+            key, ModelEntity()
+        ).leaving = True  # it may have reported nothing yet
         self.sent[self.partition(key)] += 1
 
     def removed(self, key: str) -> None:

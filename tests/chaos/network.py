@@ -7,7 +7,7 @@ import asyncio
 import functools
 from typing import cast
 
-from tobogganing.local.ports import LOOPBACK
+from tobogganing.devstack.ports import LOOPBACK
 
 
 class Network:

@@ -19,20 +19,21 @@ import aiohttp
 import uvloop
 from aiokafka import ConsumerRecord
 
-from service.kafka import administration, ensure_topics, topics_of
-from service.reader import TopicReader
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
+from service.kafka.clients import admin_client
+from service.kafka.reader import TopicReader
+from service.kafka.topics import ensure_topics, topics_from
 from tests.chaos.brokers import member_of
 from tests.chaos.history_model import Ack, HistoryModel
-from tests.chaos.installation import ADMIN_TOKEN, ANSWER_WITHIN, METRICS_TOKEN, Service, Tell
-from tests.chaos.member import Member
+from tests.chaos.installation import ADMIN_TOKEN, ANSWER_WITHIN, METRICS_TOKEN, ChaosService, Tell
 from tests.chaos.power_cuts import cut_tails
 from tests.chaos.scrape import Scrape, parse
-from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import install_kafka
-from tobogganing.local.place import CHECKOUT
-from tobogganing.local.ports import LOOPBACK
-from tobogganing.local.secrets import provide_signing_keys
+from tests.chaos.supervised_process import SupervisedProcess
+from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.install import install_kafka
+from tobogganing.devstack.ports import LOOPBACK
+from tobogganing.devstack.run_config import CHECKOUT
+from tobogganing.devstack.secrets import provide_signing_keys
 
 PARTITIONS = 3
 CLIENTS = 30
@@ -69,7 +70,7 @@ class OneBroker:
             environ = self._environ()
             kinds = ("gateway", "processor", "exporter")
             self.gateway, self.worker, self.exporter = services = [
-                Service(kind, 1, self.folder, environ, self.tell) for kind in kinds
+                ChaosService(kind, 1, self.folder, environ, self.tell) for kind in kinds
             ]
             for member in (self.broker, *(service.member for service in services)):
                 self._keep(member)
@@ -79,7 +80,7 @@ class OneBroker:
                 task.cancel()
             await asyncio.gather(*self._keeping, return_exceptions=True)
 
-    def _keep(self, member: Member) -> None:
+    def _keep(self, member: SupervisedProcess) -> None:
         member.up()
         self._keeping.append(asyncio.create_task(member.keep(), name=member.name))
 
@@ -175,7 +176,7 @@ class Rounds:
         if not is_alive:
             await self.run.worker.member.down(signal.SIGKILL)
             await self._acknowledges(self._chance.randint(1, SETTLING // 2))
-        topics = topics_of(self.run.settings)
+        topics = topics_from(self.run.settings)
         losing = [topics.submissions]
         if is_alive and self._chance.random() < 0.5:
             losing.append(topics.entity_state)
@@ -192,12 +193,12 @@ class Rounds:
 
     async def recreate(self) -> str:
         """Delete the submissions topic, and make it again."""
-        topic = topics_of(self.run.settings).submissions.name
+        topic = topics_from(self.run.settings).submissions.name
         is_alive = self._chance.random() < 0.5
         if not is_alive:
             await self.run.worker.member.down(signal.SIGKILL)
         self.model.begin_fault()
-        async with administration(self.run.settings) as admin:
+        async with admin_client(self.run.settings) as admin:
             await admin.delete_topics([topic])
         await ensure_topics(self.run.settings)
         if not is_alive:
@@ -283,18 +284,18 @@ class Rounds:
         def take(partition: int, records: Sequence[ConsumerRecord]) -> None:
             found.update({(partition, each.offset): each.timestamp for each in records})
 
-        topic = topics_of(self.run.settings).submissions.name
+        topic = topics_from(self.run.settings).submissions.name
         async with TopicReader(self.run.settings, topic, range(PARTITIONS)) as reader:
             await reader.read_to_end(take, {})
         return found
 
-    async def _until_ready(self, *services: Service) -> None:
+    async def _until_ready(self, *services: ChaosService) -> None:
         async with asyncio.timeout(PATIENCE):
             for service in services:
                 while not await self._is_ready(service):  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
 
-    async def _is_ready(self, service: Service) -> bool:
+    async def _is_ready(self, service: ChaosService) -> bool:
         with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
             async with self._http.get(f"{service.url}/-/ready") as answer:
                 return answer.status == 200

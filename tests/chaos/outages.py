@@ -6,9 +6,9 @@ import signal
 
 import aiohttp
 
-from tests.chaos.installation import ANSWER_WITHIN, METRICS_TOKEN, Service
-from tests.chaos.member import Member, holding
-from tests.chaos.stage import Stage
+from tests.chaos.context import ChaosContext
+from tests.chaos.installation import ANSWER_WITHIN, METRICS_TOKEN, ChaosService
+from tests.chaos.supervised_process import SupervisedProcess, holding
 
 DEADLINE = ANSWER_WITHIN + 1.0
 """Seconds after which nothing that was sent before can be acknowledged."""
@@ -17,63 +17,65 @@ OUTAGE = 4.0
 _CONTACT = re.compile(r"^tobogganing_exporter_last_contact_seconds\{.*\} (\S+)$", re.M)
 
 
-async def leader_killed(stage: Stage) -> None:
-    leader = await stage.installation.some_leader(stage.chance)
+async def leader_killed(context: ChaosContext) -> None:
+    leader = await context.installation.some_leader(context.chance)
     async with holding(leader):
         await leader.restart()
 
 
-async def controller_killed(stage: Stage) -> None:
-    controller = await stage.installation.brokers.controller()
+async def controller_killed(context: ChaosContext) -> None:
+    controller = await context.installation.brokers.controller()
     async with holding(controller):
         await controller.restart()
 
 
-async def brokers_roll(stage: Stage) -> None:
+async def brokers_roll(context: ChaosContext) -> None:
     """Every broker is restarted in order, the next when all are in sync again."""
-    for member in stage.installation.brokers.members:
+    for member in context.installation.brokers.members:
         async with holding(member):
             await member.restart(signal.SIGTERM)
-        await stage.installation.whole()
+        await context.installation.whole()
 
 
-async def two_brokers_down(stage: Stage) -> None:
-    await _down(stage, stage.chance.sample(stage.installation.brokers.members, 2))
+async def two_brokers_down(context: ChaosContext) -> None:
+    await _down(context, context.chance.sample(context.installation.brokers.members, 2))
 
 
-async def all_brokers_down(stage: Stage) -> None:
-    await _down(stage, stage.installation.brokers.members)
+async def all_brokers_down(context: ChaosContext) -> None:
+    await _down(context, context.installation.brokers.members)
 
 
-async def _down(stage: Stage, members: list[Member]) -> None:
+async def _down(context: ChaosContext, members: list[SupervisedProcess]) -> None:
     """Kill brokers and keep them down: nothing may be accepted meanwhile."""
     async with holding(*members):
-        await _down_alone(stage, members)
+        await _down_alone(context, members)
 
 
-async def _down_alone(stage: Stage, members: list[Member]) -> None:
+async def _down_alone(context: ChaosContext, members: list[SupervisedProcess]) -> None:
     await asyncio.gather(*(member.down() for member in members))
     try:
         await asyncio.sleep(DEADLINE)
-        before = stage.load.acknowledged
+        before = context.load.acknowledged
         await asyncio.sleep(OUTAGE)
-        after = stage.load.acknowledged
-        ready = [s.member.name for s in stage.installation.gateways if await _is_ready(stage, s)]
-        ages = [await _age(exporter) for exporter in stage.installation.exporters]
+        after = context.load.acknowledged
+        ready = [
+            s.member.name for s in context.installation.gateways if await _is_ready(context, s)
+        ]
+        ages = [await _age(exporter) for exporter in context.installation.exporters]
     finally:
         for member in members:
             member.up()
     assert after == before, f"{after - before} submissions were accepted without enough brokers"
     assert not ready, f"{ready} were ready without enough brokers"
-    if len(members) == len(stage.installation.brokers.members):
+    if len(members) == len(context.installation.brokers.members):
         assert min(ages) > OUTAGE, f"exporters say they heard of Kafka {min(ages)} s ago"
 
 
-async def _is_ready(stage: Stage, service: Service) -> bool:
-    return await stage.installation.ready(service)
+async def _is_ready(context: ChaosContext, service: ChaosService) -> bool:
+    return await context.installation.ready(service)
 
 
-async def _age(exporter: Service) -> float:
+async def _age(exporter: ChaosService) -> float:
     """Seconds since an exporter has last heard of Kafka, as it shows it."""
     headers = {"Authorization": f"Bearer {METRICS_TOKEN}"}
     async with (

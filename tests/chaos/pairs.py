@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import permutations
 from typing import NamedTuple
 
-from tests.chaos.stage import Fault, Stage
+from tests.chaos.context import ChaosContext, Fault
 
 WITHIN = 10.0
 """Seconds after the begin of the first fault in which the second one begins."""
@@ -101,14 +101,14 @@ def draw(names: Sequence[str], number: int, chance: random.Random) -> list[str]:
 def both(first: Fault, second: Fault, name: str) -> Fault:
     """A fault that consists of two."""
 
-    async def fault(stage: Stage) -> None:
-        delay = stage.chance.uniform(0, WITHIN)
-        chances = [random.Random(stage.chance.random()) for _ in range(2)]
-        stages = [replace(stage, chance=chance, is_paired=True) for chance in chances]
+    async def fault(context: ChaosContext) -> None:
+        delay = context.chance.uniform(0, WITHIN)
+        chances = [random.Random(context.chance.random()) for _ in range(2)]
+        stages = [replace(context, chance=chance, is_paired=True) for chance in chances]
 
         async def later() -> None:
             await asyncio.sleep(delay)
-            stage.tell(f"the second of {name}, after {delay:.1f} s")
+            context.tell(f"the second of {name}, after {delay:.1f} s")
             await second(stages[1])
 
         # Each must come to its own end, whatever becomes of the other.

@@ -4,10 +4,11 @@ from aiokafka import AIOKafkaProducer
 
 from contract.frame import FRAME_VERSION
 from contract.row import ROW_VERSION, EntityRow, encode_row
-from service.kafka import client_options, topics_of
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
+from service.kafka.clients import client_options
+from service.kafka.topics import topics_from
+from tests.chaos.context import ChaosContext
 from tests.chaos.installation import PARTITIONS
-from tests.chaos.stage import Stage
 
 FRAMES = (
     b"",
@@ -25,35 +26,35 @@ def _producer(settings: KafkaSettings) -> AIOKafkaProducer:
     return AIOKafkaProducer(**client_options(settings), acks="all", enable_idempotence=True)
 
 
-async def corrupt_frames(stage: Stage) -> None:
+async def corrupt_frames(context: ChaosContext) -> None:
     """Frames that cannot be read, among those of the load."""
-    settings = stage.installation.settings
-    topic = topics_of(settings).submissions.name
+    settings = context.installation.settings
+    topic = topics_from(settings).submissions.name
     async with _producer(settings) as producer:
         for frame in FRAMES:
-            partition = stage.chance.randrange(PARTITIONS)
+            partition = context.chance.randrange(PARTITIONS)
             await producer.send_and_wait(topic, frame, partition=partition)
-            stage.model.bad_frames[partition] += 1
+            context.model.bad_frames[partition] += 1
 
 
-async def zombie_rows(stage: Stage) -> None:
+async def zombie_rows(context: ChaosContext) -> None:
     """Rows older than those that are held, as a worker writes that has lost its partition."""
-    settings = stage.installation.settings
-    topic = topics_of(settings).entity_state.name
-    entities = [key for key, entity in stage.model.entities.items() if not entity.leaving]
+    settings = context.installation.settings
+    topic = topics_from(settings).entity_state.name
+    entities = [key for key, entity in context.model.entities.items() if not entity.leaving]
     async with _producer(settings) as producer:
-        for key in stage.chance.sample(entities, ZOMBIE_ROWS):
+        for key in context.chance.sample(entities, ZOMBIE_ROWS):
             row = EntityRow(
                 version=ROW_VERSION,
                 offset=0,
                 index=0,
-                generation=0,
-                heard_at=1,
+                incarnation=0,
+                last_appended_ms=1,
                 last_check_in=1.0,
                 labels={"name": "zombie"},
                 metrics={"bytes_sent": 0},
             )
-            partition = stage.model.partition(key)
+            partition = context.model.partition(key)
             await producer.send_and_wait(
                 topic, encode_row(row), key=key.encode(), partition=partition
             )

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from contract.topics import Topic
-from service.kafka import topics_of
-from tests.chaos.member import holding
-from tests.chaos.stage import Stage
+from service.kafka.topics import topics_from
+from tests.chaos.context import ChaosContext
+from tests.chaos.supervised_process import holding
 
 TAIL = 64 * 1024
 """Bytes that may be cut off a partition: about a second of this load."""
@@ -16,20 +16,20 @@ SHARE = 0.7
 """Of partitions that lose their tail."""
 
 
-async def broker_power_cut(stage: Stage) -> None:
+async def broker_power_cut(context: ChaosContext) -> None:
     """The leader of a partition is killed, and the ends of its logs are cut off.
 
     Two of three brokers have each record that was acknowledged, so nothing may be lost.
     """
-    leader = await stage.installation.some_leader(stage.chance)
-    brokers = stage.installation.brokers
+    leader = await context.installation.some_leader(context.chance)
+    brokers = context.installation.brokers
     broker = brokers.cluster.brokers[brokers.members.index(leader)]
     async with holding(leader):
         await leader.down(signal.SIGKILL)
         try:
-            topics = topics_of(stage.installation.settings)
-            cut = cut_tails(broker.folder / "data", topics.all(), stage.chance)
-            stage.tell(f"{leader.name} lost the tails of {cut}")
+            topics = topics_from(context.installation.settings)
+            cut = cut_tails(broker.folder / "data", topics.all(), context.chance)
+            context.tell(f"{leader.name} lost the tails of {cut}")
         finally:
             leader.up()
     assert cut, f"{leader.name} had no tail to lose"

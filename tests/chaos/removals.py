@@ -2,33 +2,35 @@
 
 import asyncio
 
-from tests.chaos.fleet import Agent
-from tests.chaos.member import holding
-from tests.chaos.stage import Stage
+from tests.chaos.context import ChaosContext
+from tests.chaos.fleet import ChaosAgent
+from tests.chaos.supervised_process import holding
 
 REMOVED = 8
 PAUSE = 0.2
 
 
-async def entities_removed(stage: Stage) -> None:
+async def entities_removed(context: ChaosContext) -> None:
     """Some clients are removed, and others registered in their place."""
-    plain = [a for a in stage.fleet.agents if a.kind == "client" and not (a.relayed or a.sampler)]
-    chosen = stage.chance.sample(plain, REMOVED)
+    plain = [a for a in context.fleet.agents if a.kind == "client" and not (a.relayed or a.sampler)]
+    chosen = context.chance.sample(plain, REMOVED)
     # From its removal on, the credential of a client is refused.
-    stage.load.allowed |= {401}
-    worker = stage.chance.choice(stage.installation.workers)
+    context.load.allowed |= {401}
+    worker = context.chance.choice(context.installation.workers)
     async with holding(worker.member):
-        await asyncio.gather(*(_remove(stage, agent) for agent in chosen), worker.member.restart())
+        await asyncio.gather(
+            *(_remove(context, agent) for agent in chosen), worker.member.restart()
+        )
     for _ in chosen:
-        await stage.fleet.add_client(stage.installation.gateways[0].url)
+        await context.fleet.add_client(context.installation.gateways[0].url)
 
 
-async def _remove(stage: Stage, agent: Agent) -> None:
+async def _remove(context: ChaosContext, agent: ChaosAgent) -> None:
     while True:
-        stage.model.remove(agent.key)
-        url = stage.chance.choice(stage.installation.gateways).url
-        if await stage.fleet.remove(url, agent):
+        context.model.remove(agent.key)
+        url = context.chance.choice(context.installation.gateways).url
+        if await context.fleet.remove(url, agent):
             break
         await asyncio.sleep(PAUSE)
-    stage.fleet.agents.remove(agent)
-    stage.model.removed(agent.key)
+    context.fleet.agents.remove(agent)
+    context.model.removed(agent.key)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from tests.chaos.model import Verdict
 
 if TYPE_CHECKING:
-    from tests.chaos.rounds import Line
+    from tests.chaos.rounds import RoundLine
 
 HEAD = (
     "fault",
@@ -22,13 +22,13 @@ HEAD = (
 )
 
 
-def table(lines: "Sequence[Line]") -> str:
+def table(lines: "Sequence[RoundLine]") -> str:
     """A table in Markdown, as docs/guarantees.md shows it."""
     rows = [HEAD, tuple("---" for _ in HEAD), *(_row(line) for line in lines)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _row(line: "Line") -> tuple[str, ...]:
+def _row(line: "RoundLine") -> tuple[str, ...]:
     if line.refused:
         return (line.fault, f"not here: {line.refused}", *("-" for _ in HEAD[2:]))
     return (
@@ -45,7 +45,7 @@ def _row(line: "Line") -> tuple[str, ...]:
     )
 
 
-def faults(lines: "Sequence[Line]", audit: Verdict, *, judge_stalls: bool) -> list[str]:
+def faults(lines: "Sequence[RoundLine]", audit: Verdict, *, judge_stalls: bool) -> list[str]:
     """What was lost, wrong, too slow, or could not be tried at all."""
     found = [
         f"{line.fault}: {what}"
@@ -62,7 +62,7 @@ def faults(lines: "Sequence[Line]", audit: Verdict, *, judge_stalls: bool) -> li
     return found + [f"{line.fault}: not here: {line.refused}" for line in lines if line.refused]
 
 
-def summary(lines: "Sequence[Line]", found: Sequence[str], seed: int) -> str:
+def summary(lines: "Sequence[RoundLine]", found: Sequence[str], seed: int) -> str:
     """What was found, or that nothing was."""
     seconds = sum(line.seconds for line in lines)
     if not found:

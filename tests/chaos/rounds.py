@@ -10,14 +10,14 @@ from pathlib import Path
 import aiohttp
 
 from tests.chaos.audit import Recount, audit
+from tests.chaos.context import ChaosContext, NotHereError
 from tests.chaos.faults import named
 from tests.chaos.fleet import Fleet
 from tests.chaos.installation import PARTITIONS, Installation
-from tests.chaos.load import Load
-from tests.chaos.model import Model, Verdict
-from tests.chaos.stage import NotHereError, Stage
-from tests.chaos.watcher import Watcher
-from tobogganing.local.errors import LocalError
+from tests.chaos.load import ChaosLoad
+from tests.chaos.model import PipelineModel, Verdict
+from tests.chaos.scrape_monitor import ScrapeMonitor
+from tobogganing.errors import LocalError
 
 STALLS = {"worker-rolling": 10.0, "service-rolling": 10.0, "worker-kill": 12.0}
 """Seconds that the ledger of a partition may stand still under some faults."""
@@ -29,7 +29,7 @@ STUCK = 45.0
 
 
 @dataclass
-class Line:
+class RoundLine:
     """What the rounds of one fault came to; times are in seconds."""
 
     fault: str
@@ -61,17 +61,17 @@ class Rounds:
     def __init__(
         self, folder: Path, names: Sequence[str], rounds: int, seed: int, tell: Tell
     ) -> None:
-        self.lines = {name: Line(name) for name in names}
+        self.lines = {name: RoundLine(name) for name in names}
         self._rounds = rounds
         self._tell = tell
         self._chance = random.Random(seed)
         self._installation = Installation(folder)
-        self._model = Model(PARTITIONS)
+        self._model = PipelineModel(PARTITIONS)
         self._exits = 0
         self.audit = Verdict()
         """What recounting everything at the end has found."""
 
-    async def run(self) -> list[Line]:
+    async def run(self) -> list[RoundLine]:
         """Run all rounds.
 
         Raises:
@@ -81,74 +81,76 @@ class Rounds:
         async with installation.running(), aiohttp.ClientSession() as http:
             fleet = Fleet(http)
             await fleet.enrol(installation.gateways[0].url)
-            load = Load(
+            load = ChaosLoad(
                 fleet,
                 self._model,
                 lambda: [gateway.url for gateway in installation.gateways],
                 random.Random(self._chance.random()),
             )
-            watcher = Watcher(installation, self._model, load, random.Random(self._chance.random()))
+            monitor = ScrapeMonitor(
+                installation, self._model, load, random.Random(self._chance.random())
+            )
             recount = Recount(installation.settings, load.answered)
-            stage = Stage(installation, fleet, load, self._model, self._chance, recount)
-            async with load.running(), watcher.running():
+            context = ChaosContext(installation, fleet, load, self._model, self._chance, recount)
+            async with load.running(), monitor.running():
                 load.begin()
                 await load.acknowledges(SETTLING)
                 for line in self._turns():
-                    await self._round(line, stage, watcher)
+                    await self._round(line, context, monitor)
             self.audit = await audit(installation.settings, recount, load.answered)
         return [*self.lines.values()]
 
-    def _turns(self) -> list[Line]:
+    def _turns(self) -> list[RoundLine]:
         """Every fault comes before one comes again, each time in another order."""
-        turns: list[Line] = []
+        turns: list[RoundLine] = []
         while len(turns) < self._rounds:
             turns += self._chance.sample([*self.lines.values()], len(self.lines))
         return turns[: self._rounds]
 
-    async def _round(self, line: Line, stage: Stage, watcher: Watcher) -> None:
-        load = stage.load
+    async def _round(self, line: RoundLine, context: ChaosContext, monitor: ScrapeMonitor) -> None:
+        load = context.load
         began, before = time.monotonic(), (load.submissions, load.acknowledged)
         load.begin()
-        watcher.begin()
+        monitor.begin()
         verdict = Verdict()
         try:
             await asyncio.sleep(self._chance.uniform(0.3, 1.5))
-            stage.installation.tell(f"fault: {line.fault}")
-            stage.turn = line.rounds
-            await named(line.fault)(stage)
-            watcher.fault_is_over()
-            await stage.installation.whole()
+            context.installation.tell(f"fault: {line.fault}")
+            context.turn = line.rounds
+            await named(line.fault)(context)
+            monitor.fault_is_over()
+            await context.installation.whole()
             async with asyncio.timeout(SETTLING_TIMEOUT):
                 await load.acknowledges(SETTLING)
         except NotHereError as error:
             line.refused = str(error)
         except (LocalError, TimeoutError, AssertionError) as error:
             verdict.wrong.append(f"{error!r}")
-        stage.installation.tell("whole again")
-        watcher.end()
+        context.installation.tell("whole again")
+        monitor.end()
         await load.pause()
         paused = time.monotonic()
         try:
-            verdict += self._model.compare(await watcher.drained())
+            verdict += self._model.compare(await monitor.drained())
         except TimeoutError:
             verdict.lost.append("what was acknowledged is not shown: the pipeline stands still")
-        stuck = max(watcher.longest_stuck, time.monotonic() - paused)
+        stuck = max(monitor.longest_stuck, time.monotonic() - paused)
         if stuck > STUCK:
             verdict.wrong.append(f"a partition was stuck for {stuck:.0f} s after the fault")
         line.stuck = max(line.stuck, stuck)
-        verdict.wrong += [*load.wrong, *watcher.wrong]
-        load.wrong, watcher.wrong = [], []
+        verdict.wrong += [*load.wrong, *monitor.wrong]
+        load.wrong, monitor.wrong = [], []
         self._take_exits(line, verdict)
         line.rounds += 1
         line.seconds += time.monotonic() - began
         line.submissions += load.submissions - before[0]
         line.acknowledged += load.acknowledged - before[1]
         line.answer_stall = max(line.answer_stall, load.longest_stall)
-        line.scrape_stall = max(line.scrape_stall, watcher.longest_stall)
+        line.scrape_stall = max(line.scrape_stall, monitor.longest_stall)
         line.verdict += verdict
-        self._tell_of(line, verdict, load, watcher)
+        self._tell_of(line, verdict, load, monitor)
 
-    def _take_exits(self, line: Line, verdict: Verdict) -> None:
+    def _take_exits(self, line: RoundLine, verdict: Verdict) -> None:
         """Count ends that no fault asked for; only workers and brokers may end themselves."""
         exits = self._installation.exits()[self._exits :]
         self._exits += len(exits)
@@ -157,12 +159,14 @@ class Rounds:
             if not each.member.startswith(("processor", "broker")):
                 verdict.wrong.append(f"{each.member} ended by itself: {each.how}")
 
-    def _tell_of(self, line: Line, verdict: Verdict, load: Load, watcher: Watcher) -> None:
+    def _tell_of(
+        self, line: RoundLine, verdict: Verdict, load: ChaosLoad, monitor: ScrapeMonitor
+    ) -> None:
         self._tell(
             f"{line.fault} {line.rounds}: {line.submissions:,} sent, "
             f"{line.acknowledged:,} acknowledged, lost {len(verdict.lost)}, "
             f"wrong {len(verdict.wrong)}, longest stall {load.longest_stall:.1f} s (answers), "
-            f"{watcher.longest_stall:.1f} s (scrapes), {line.stuck:.1f} s after the fault, "
+            f"{monitor.longest_stall:.1f} s (scrapes), {line.stuck:.1f} s after the fault, "
             f"{line.seconds:.0f} s in all; "
             f"slowest answer {load.slowest:.1f} s, {dict(load.statuses)}"
         )

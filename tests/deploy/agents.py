@@ -9,23 +9,25 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.deploy import started
+from tests.deploy import program_log
 
 POLL = 0.02
 PATIENCE = 60
 INTERVAL = 0.2
 
 
-class Sample(NamedTuple):
+class AgentSample(NamedTuple):
     """What was measured at a moment; both are made comparable."""
 
     timestamp: float
     metrics: frozenset[tuple[str, float]]
 
 
-def sample(timestamp: float | None, metrics: Mapping[str, float]) -> Sample:
+def sample(timestamp: float | None, metrics: Mapping[str, float]) -> AgentSample:
     assert timestamp is not None
-    return Sample(timestamp, frozenset((name, float(value)) for name, value in metrics.items()))
+    return AgentSample(
+        timestamp, frozenset((name, float(value)) for name, value in metrics.items())
+    )
 
 
 class Machine:
@@ -58,7 +60,7 @@ class Machine:
             scratch.replace(path)
 
 
-class Agent:
+class ExampleAgent:
     """One example that runs until it is stopped."""
 
     def __init__(
@@ -119,7 +121,7 @@ class Agent:
                 await asyncio.sleep(POLL)
         assert not self.waiting()
 
-    def waiting(self) -> set[Sample]:
+    def waiting(self) -> set[AgentSample]:
         """The samples on the disk; what is removed meanwhile is none."""
         found = set()
         for file in (self.folder / "queue/waiting").glob("*.json"):
@@ -141,7 +143,7 @@ class Agent:
     async def until_waiting(self, least: int) -> None:
         await self._until(lambda: len(self.waiting()) >= least)
 
-    async def until_gone(self, samples: set[Sample]) -> None:
+    async def until_gone(self, samples: set[AgentSample]) -> None:
         """Wait until none of these is on the disk any more."""
         await self._until(lambda: not self.waiting() & samples)
 
@@ -161,7 +163,7 @@ class Agent:
             raise AssertionError(f"{self.id} did not go on:\n{self.log()}") from None
 
     async def _run(self, *words: str) -> asyncio.subprocess.Process:
-        started.note(Path(self._command[-1]).name)
+        program_log.note(Path(self._command[-1]).name)
         with (self.folder / "log").open("ab") as log:
             return await asyncio.create_subprocess_exec(
                 *self._command,
@@ -181,7 +183,7 @@ class Agent:
             await self._process.wait()
 
 
-class Repeated(Agent):
+class Repeated(ExampleAgent):
     """An example that measures once a run: cron starts it again and again, though not so fast."""
 
     _runs: asyncio.Task[None] | None = None

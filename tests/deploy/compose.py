@@ -47,7 +47,7 @@ class Mount(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Service:
+class ComposeService:
     """One service as docker-compose would start it."""
 
     name: str
@@ -101,12 +101,12 @@ class DockerCompose:
             check=False,
         )
 
-    def services(self, folder: Path, **variables: str) -> dict[str, Service]:
+    def services(self, folder: Path, **variables: str) -> dict[str, ComposeService]:
         """The services that `config` shows."""
         shown = self.config(folder, **variables)
         assert shown.returncode == 0, shown.stderr
         services = self.load_yaml(shown.stdout)["services"]
-        return {name: Service(name, config) for name, config in services.items()}
+        return {name: ComposeService(name, config) for name, config in services.items()}
 
     def load_yaml(self, text: str) -> dict[str, Any]:
         """A YAML document, read by the library that docker-compose has."""

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.debian import give_up
-from tests.deploy import fleet, started
-from tests.deploy.compose import ROOT, DockerCompose, Service
+from tests.deploy import fleet, program_log
+from tests.deploy.compose import ROOT, ComposeService, DockerCompose
 from tests.deploy.manifests import OVERLAYS, Manifests
 from tests.e2e.prometheus import NoPrometheusError, Programs, find_programs
 
@@ -31,7 +31,7 @@ def clone(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def services(docker_compose: DockerCompose, clone: Path) -> dict[str, Service]:
+def services(docker_compose: DockerCompose, clone: Path) -> dict[str, ComposeService]:
     return docker_compose.services(clone, **TOKENS)
 
 
@@ -60,7 +60,7 @@ def go_binaries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if started.programs:
+    if program_log.programs:
         terminalreporter.section("started by the tests of the deployment, and stopped again")
-        for line in started.lines():
+        for line in program_log.lines():
             terminalreporter.write_line(line)

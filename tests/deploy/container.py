@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.deploy import started
+from tests.deploy import program_log
 from tests.deploy.image import instructions
 
 USERS = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n"
@@ -73,7 +73,7 @@ class Image:
                 self._put(Path(source), self.root / target.strip("/"))
         if given.network == "host":
             self._see(Path("/"))
-        started.note(self.command[0])
+        program_log.note(self.command[0])
         with output.open("wb") as log:
             return subprocess.Popen(
                 self._inside(*self.command),

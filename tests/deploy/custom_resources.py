@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.debian import or_give_up
-from tests.deploy import programs, started
+from tests.deploy import program_log, programs
 from tests.deploy.kubectl import Object, load_yaml, schema_folders
-from tobogganing.local.cache import cache_folder
-from tobogganing.local.errors import LocalError
+from tobogganing.devstack.cache import cache_folder
+from tobogganing.errors import LocalError
 
 
 class Module(NamedTuple):
@@ -65,7 +65,7 @@ def _fetch(module: Module) -> Path:
     Raises:
         LocalError: it could not be fetched, or is not what was pinned.
     """
-    started.note("go")
+    program_log.note("go")
     folder = cache_folder()
     environ = programs.go_environ()
     del environ["GOPROXY"]  # the agents of examples/ are built without one

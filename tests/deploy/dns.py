@@ -6,7 +6,7 @@ import socket
 import struct
 from typing import Self
 
-from tobogganing.local.ports import LOOPBACK
+from tobogganing.devstack.ports import LOOPBACK
 
 HEADER = struct.Struct("!HHHHHH")
 ADDRESS = struct.Struct("!HHHLH4s")

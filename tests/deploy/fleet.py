@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.deploy import programs, started
-from tests.deploy.agents import Agent, Repeated
+from tests.deploy import program_log, programs
+from tests.deploy.agents import ExampleAgent, Repeated
 from tests.deploy.compose import ROOT
 
 EXAMPLES = ROOT / "examples"
@@ -16,7 +16,7 @@ ONE_RUN = {"RUN_SECONDS": "0", "SPREAD_SECONDS": "0"}
 
 def go(*words: str) -> str:
     """Run a command of Go in the module; return what it says."""
-    started.note("go")
+    program_log.note("go")
     done = subprocess.run(
         [programs.go().path, *words],
         cwd=EXAMPLES / "go",
@@ -38,7 +38,7 @@ def build(folder: Path) -> Path:
 
 def agent(
     name: str, binaries: Path, folder: Path, manager: str, id: str = "a", key: str = "a-key"
-) -> Agent:
+) -> ExampleAgent:
     """The example of this name, with a folder of its own."""
     folder = folder / name
     folder.mkdir()
@@ -46,12 +46,12 @@ def agent(
     environ = {"MANAGER_URL": manager}
     match name:
         case "go-client":
-            return Agent("client", id, [binaries / "client"], "-once", folder, environ)
+            return ExampleAgent("client", id, [binaries / "client"], "-once", folder, environ)
         case "go-headend":
-            return Agent("headend", id, [binaries / "headend"], "-once", folder, environ)
+            return ExampleAgent("headend", id, [binaries / "headend"], "-once", folder, environ)
         case "python-client":
             python = [sys.executable, "-I", str(EXAMPLES / "python/submit_metrics.py")]
-            return Agent("client", id, python, "--once", folder, environ)
+            return ExampleAgent("client", id, python, "--once", folder, environ)
         case _:
             shell = [str(programs.busybox()), "sh", str(EXAMPLES / "shell/submit_metrics.sh")]
             return Repeated("client", id, shell, "", folder, ONE_RUN | environ)

@@ -16,7 +16,7 @@ LABEL_VALUES = re.compile(r"label_values\((.+), (\w+)\)")
 
 
 @dataclass(frozen=True)
-class Query:
+class PanelQuery:
     """One query of one panel."""
 
     panel: str
@@ -50,10 +50,10 @@ class Dashboard:
         """All but the headings."""
         return [panel for panel in self.json["panels"] if panel["type"] != "row"]
 
-    def queries(self) -> Iterator[Query]:
+    def queries(self) -> Iterator[PanelQuery]:
         for panel in self.panels:
             for target in panel["targets"]:
-                yield Query(panel["title"], target["expr"], target.get("instant", False))
+                yield PanelQuery(panel["title"], target["expr"], target.get("instant", False))
 
     def variables(self) -> Iterator[Variable]:
         for each in self.json["templating"]["list"]:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.debian import give_up, or_give_up
-from tests.deploy import started
+from tests.deploy import program_log
 from tests.deploy.compose import ROOT
-from tobogganing.local.cache import cache_folder
-from tobogganing.local.errors import LocalError
-from tobogganing.local.locks import exclusive
+from tobogganing.devstack.cache import cache_folder
+from tobogganing.devstack.locks import exclusive
+from tobogganing.errors import LocalError
 
 PINNED = ROOT / "requirements/kubernetes.txt"
 VERSIONS = ("1.31", "1.37")
@@ -56,7 +56,7 @@ def _install() -> Path:
 
 def kubectl(*words: str | Path, stdin: str = "", folder: Path = ROOT) -> str:
     """Run kubectl, which knows no cluster here; return what it prints."""
-    started.note("kubectl")
+    program_log.note("kubectl")
     done = subprocess.run(
         [tools() / "bin/kubectl", *words],
         input=stdin,
@@ -86,7 +86,7 @@ def load_yaml(text: str) -> list[Object]:
 
 def faults(objects: Iterable[Object], version: str) -> list[str]:
     """What is wrong with these objects by the schemas of a version; unknown fields are, too."""
-    started.note("kubernetes-validate")
+    program_log.note("kubernetes-validate")
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         # Each document of JSON is one of YAML.
         file.write("\n---\n".join(map(json.dumps, objects)))

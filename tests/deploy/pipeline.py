@@ -11,19 +11,19 @@ from aiokafka import ConsumerRecord
 
 from contract.frame import decode_frame
 from contract.position import Receipt
-from service.kafka import topics_of
-from service.reader import TopicReader
-from service.settings import KafkaSettings
-from tests.deploy import started
-from tests.deploy.agents import Sample, sample
+from service.config.settings import KafkaSettings
+from service.kafka.reader import TopicReader
+from service.kafka.topics import topics_from
+from tests.deploy import program_log
+from tests.deploy.agents import AgentSample, sample
 from tests.integration.processes import ADMIN_TOKEN, Service
-from tobogganing.local.secrets import provide_signing_keys
+from tobogganing.devstack.secrets import provide_signing_keys
 
 
 class Submitted(NamedTuple):
     """All that Kafka was given: the samples of each entity (`kind:id`), and the last receipts."""
 
-    samples: dict[str, list[Sample]]
+    samples: dict[str, list[AgentSample]]
     receipts: list[str]
 
     @property
@@ -35,7 +35,7 @@ class Submitted(NamedTuple):
         return sum(len(set(samples)) for samples in self.samples.values())
 
 
-class Pipeline:
+class DeployedPipeline:
     """The services; a context manager, see `running`."""
 
     def __init__(self, kafka: KafkaSettings, folder: Path) -> None:
@@ -53,15 +53,15 @@ class Pipeline:
         self.exporter = Service("exporter", kafka, folder)
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator["Pipeline"]:
+    async def running(self) -> AsyncIterator["DeployedPipeline"]:
         """Start all of it, and wait until it is ready."""
         services = (self.gateway, self.processor, self.exporter)
         async with contextlib.AsyncExitStack() as stack:
             for service in services:
-                started.note(f"tobogganing {service.module}")
+                program_log.note(f"tobogganing {service.module}")
                 await stack.enter_async_context(service)
             for service in services:
-                await service.ready()
+                await service.wait_until_ready()
             yield self
 
     async def admin(self, path: str, **body: Any) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class Pipeline:
 
     async def submitted(self) -> Submitted:
         """Read the topic of submissions from its beginning to its end."""
-        samples: dict[str, list[Sample]] = defaultdict(list)
+        samples: dict[str, list[AgentSample]] = defaultdict(list)
         last: dict[int, Receipt] = {}
 
         def collect(partition: int, records: Sequence[ConsumerRecord]) -> None:
@@ -98,7 +98,7 @@ class Pipeline:
                 if submissions:  # a gateway's pulse has none, and no receipt
                     last[partition] = Receipt(partition, record.offset, len(submissions) - 1)
 
-        topic = topics_of(self._kafka).submissions.name
+        topic = topics_from(self._kafka).submissions.name
         async with TopicReader(self._kafka, topic, range(self._kafka.kafka_partitions)) as reader:
             await reader.read_to_end(collect, {})
         return Submitted(samples, [str(receipt) for receipt in last.values()])

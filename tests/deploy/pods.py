@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.deploy import started
+from tests.deploy import program_log
 from tests.deploy.kubectl import Object
 from tests.deploy.manifests import (
     Manifests,
@@ -24,7 +24,7 @@ from tests.deploy.manifests import (
     port,
     template,
 )
-from tobogganing.local.ports import free_ports
+from tobogganing.devstack.ports import free_ports
 
 POLL = 0.05
 IMAGE = {"PATH": "/usr/bin:/bin", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -84,7 +84,7 @@ class Pod:
         work = self.folder / "work"
         work.mkdir(exist_ok=True)
         arguments = container(self.workload)["args"]
-        started.note(f"tobogganing {arguments[0]}")
+        program_log.note(f"tobogganing {arguments[0]}")
         self._process = await asyncio.create_subprocess_exec(
             *("prlimit", "--fsize=0", sys.executable, "-m", "tobogganing", *arguments),
             cwd=work,

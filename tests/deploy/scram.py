@@ -5,10 +5,10 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import Install
-from tobogganing.local.kafka_config import Node
-from tobogganing.local.ports import free_ports
+from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.install import Install
+from tobogganing.devstack.kafka_config import Node
+from tobogganing.devstack.ports import free_ports
 
 LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule"
 

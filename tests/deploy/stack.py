@@ -16,16 +16,16 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
-from tests.deploy import started
-from tests.deploy.compose import Service, kafka_properties
+from tests.deploy import program_log
+from tests.deploy.compose import ComposeService, kafka_properties
 from tests.deploy.dns import NameServer
-from tobogganing.local import process
-from tobogganing.local.debian import Program
-from tobogganing.local.install import Install
-from tobogganing.local.kafka_config import LOG4J_PROPERTIES, Node
-from tobogganing.local.ports import free_ports
-from tobogganing.local.probe import is_ready
-from tobogganing.local.process import Process
+from tobogganing.devstack import process
+from tobogganing.devstack.debian import Program
+from tobogganing.devstack.install import Install
+from tobogganing.devstack.kafka_config import LOG4J_PROPERTIES, Node
+from tobogganing.devstack.ports import free_ports
+from tobogganing.devstack.process import Process
+from tobogganing.devstack.readiness import is_ready
 
 POLL = 0.1
 PATIENCE = 120
@@ -37,7 +37,7 @@ class Stack:
     """The services of the file on this machine: free ports on loopback, folders as volumes."""
 
     def __init__(
-        self, services: Mapping[str, Service], site: Path, folder: Path, names: NameServer
+        self, services: Mapping[str, ComposeService], site: Path, folder: Path, names: NameServer
     ) -> None:
         self.services = services
         self.folder = folder
@@ -92,7 +92,7 @@ class Stack:
 
         return ADDRESS.sub(here, text)
 
-    def here(self, service: Service, text: str) -> str:
+    def here(self, service: ComposeService, text: str) -> str:
         """What a service's setting or argument is on this machine."""
         if node := self.brokers.get(service.name):
             text = text.replace("//:9092", f"//{node.broker}").replace(
@@ -109,7 +109,7 @@ class Stack:
             text = option + equals + path
         return text
 
-    def environ(self, service: Service, copy: str = "") -> dict[str, str]:
+    def environ(self, service: ComposeService, copy: str = "") -> dict[str, str]:
         """All that a service's process finds in its environment."""
         environ = {name: self.here(service, value) for name, value in service.environment.items()}
         if service.name in OURS:
@@ -118,7 +118,7 @@ class Stack:
         path = f"{self._site}:{sysconfig.get_path('purelib')}"
         return environ | {"PATH": "/usr/bin:/bin", "PYTHONPATH": path}
 
-    def command(self, service: Service) -> list[str]:
+    def command(self, service: ComposeService) -> list[str]:
         arguments = [self.here(service, argument) for argument in service.command]
         # -S: the checkout, installed as editable, must not stand in for what the image lacks.
         return [sys.executable, "-S", "-m", "tobogganing", *arguments]
@@ -127,7 +127,7 @@ class Stack:
         """Run a service that ends by itself."""
         service = self.services[name]
         command, environ = self.command(service), self.environ(service)
-        started.note(f"tobogganing {name}")
+        program_log.note(f"tobogganing {name}")
         subprocess.run(command, cwd=self.folder, env=environ, check=True, timeout=60)
 
     def start(self, copy: str) -> None:
@@ -230,7 +230,7 @@ class Stack:
         what: str,
         folder: Path | None = None,
     ) -> None:
-        started.note(what)
+        program_log.note(what)
         with (self.folder / f"{name}.log").open("ab") as log:
             self.running[name] = process.start(
                 command, environ=environ, output=log, folder=folder or self.folder

@@ -14,12 +14,12 @@ import httpx
 import pytest
 
 from tests.deploy import programs
-from tests.deploy.compose import Service
+from tests.deploy.compose import ComposeService
 from tests.deploy.config import folder_of, scrape_here
 from tests.deploy.dns import NameServer
 from tests.deploy.stack import POLL, Stack
 from tests.e2e.prometheus import Programs
-from tobogganing.local.debian import Program
+from tobogganing.devstack.debian import Program
 
 CLIENTS = 10_000
 HEADENDS = 500
@@ -89,7 +89,9 @@ class Alertmanager:
 
 
 @pytest.fixture
-async def alertmanager(services: dict[str, Service], tmp_path: Path) -> AsyncIterator[Alertmanager]:
+async def alertmanager(
+    services: dict[str, ComposeService], tmp_path: Path
+) -> AsyncIterator[Alertmanager]:
     folder = tmp_path / "stack"
     folder.mkdir()
     stack = Stack(services, folder, folder, NameServer())
@@ -128,7 +130,7 @@ def alert(alertname: str, severity: str, **labels: str) -> Alert:
     return {"labels": {"alertname": alertname, "severity": severity, **labels}}
 
 
-class Fleet:
+class AlertingFleet:
     """What `/metrics` shows of clients and headends."""
 
     def __init__(self) -> None:
@@ -158,7 +160,7 @@ def metrics(silent_clients: int, silent_headends: int) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def scraped_fleet(stack: Stack, found: Programs) -> AsyncIterator[Fleet]:
+async def scraped_fleet(stack: Stack, found: Programs) -> AsyncIterator[AlertingFleet]:
     """A fleet that is well, and the file's Prometheus, which sees it and its Alertmanager."""
     (stack.volume("scraper") / "metrics-token").write_text("none", encoding="ascii")
     scrape_here(stack)
@@ -171,7 +173,7 @@ async def scraped_fleet(stack: Stack, found: Programs) -> AsyncIterator[Fleet]:
     text, number = re.subn(r"for: \w+", "for: 0s", guide.read_text(encoding="utf-8"))
     assert number == 3
     guide.write_text(text, encoding="utf-8")
-    fleet = Fleet()
+    fleet = AlertingFleet()
     server = await asyncio.start_server(fleet.serve, "127.0.0.1", stack.port("edge", "8000"))
     address = f"127.0.0.1:{stack.port('prometheus', '9090')}"
     stack.start_program("prometheus", Program(found.prometheus), f"--web.listen-address={address}")

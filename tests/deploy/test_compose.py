@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.compose import ROOT, DockerCompose, Service
+from tests.deploy.compose import ROOT, ComposeService, DockerCompose
 from tests.deploy.conftest import TOKENS
-from tests.deploy.exercised import assert_all_exercised
+from tests.deploy.coverage_check import assert_all_exercised
 from tests.deploy.image import copied, instructions
 
 EXERCISED = {
@@ -63,14 +63,14 @@ def test_it_has_no_version_which_compose_2_warns_of() -> None:
     assert not re.search(r"^version:", text, re.MULTILINE)
 
 
-def test_it_has_every_part(services: dict[str, Service]) -> None:
+def test_it_has_every_part(services: dict[str, ComposeService]) -> None:
     assert set(services) == OURS | BROKERS | OTHERS
     for name in ("gateway", "processor", "exporter"):
         assert services[name].config["scale"] == 2
 
 
 def test_what_is_scaled_has_neither_a_fixed_name_nor_a_fixed_port(
-    services: dict[str, Service],
+    services: dict[str, ComposeService],
 ) -> None:
     for name in ("gateway", "processor", "exporter"):
         config = services[name].config
@@ -78,7 +78,7 @@ def test_what_is_scaled_has_neither_a_fixed_name_nor_a_fixed_port(
         assert "WORKER_NAME" not in services[name].environment
 
 
-def test_three_brokers_may_lose_one(services: dict[str, Service]) -> None:
+def test_three_brokers_may_lose_one(services: dict[str, ComposeService]) -> None:
     for name in BROKERS:
         environment = services[name].environment
         copies = {k: v for k, v in environment.items() if k.endswith("REPLICATION_FACTOR")}
@@ -90,19 +90,19 @@ def test_three_brokers_may_lose_one(services: dict[str, Service]) -> None:
     assert len({services[name].environment["KAFKA_NODE_ID"] for name in BROKERS}) == 3
 
 
-def test_every_service_has_a_health_check(services: dict[str, Service]) -> None:
+def test_every_service_has_a_health_check(services: dict[str, ComposeService]) -> None:
     for name, service in services.items():
         disabled = service.config["healthcheck"]["test"] == ["NONE"]
         assert disabled == (name == "secrets")
 
 
-def test_the_stores_keep_what_the_guide_says(services: dict[str, Service]) -> None:
+def test_the_stores_keep_what_the_guide_says(services: dict[str, ComposeService]) -> None:
     assert "--storage.tsdb.retention.time=24h" in services["prometheus"].command
     assert "-retentionPeriod=7d" in services["victoria-week"].command
     assert "-retentionPeriod=10y" in services["victoria-long"].command
 
 
-def test_every_image_is_pinned(services: dict[str, Service]) -> None:
+def test_every_image_is_pinned(services: dict[str, ComposeService]) -> None:
     images = {service.config["image"] for service in services.values()}
     bases = [line.words[0] for line in instructions(ROOT / "Dockerfile") if line.name == "FROM"]
     for image in [*images, *bases]:
@@ -110,7 +110,7 @@ def test_every_image_is_pinned(services: dict[str, Service]) -> None:
     assert {services[name].config["image"] for name in BROKERS} == {"apache/kafka:4.3.1"}
 
 
-def test_no_container_may_do_more_than_it_must(services: dict[str, Service]) -> None:
+def test_no_container_may_do_more_than_it_must(services: dict[str, ComposeService]) -> None:
     for service in services.values():
         assert service.config["cap_drop"] == ["ALL"]
         assert service.config["security_opt"] == ["no-new-privileges:true"]
@@ -123,7 +123,7 @@ def test_the_image_does_not_run_as_root() -> None:
 
 
 def test_prometheus_may_read_the_token_and_nothing_else_of_ours(
-    services: dict[str, Service],
+    services: dict[str, ComposeService],
 ) -> None:
     prometheus = services["prometheus"]
     assert prometheus.config["group_add"] == ["10001"]
@@ -131,7 +131,7 @@ def test_prometheus_may_read_the_token_and_nothing_else_of_ours(
     assert "secrets" not in {mount.source for mount in prometheus.mounts}
 
 
-def test_only_who_needs_a_secret_has_it(services: dict[str, Service]) -> None:
+def test_only_who_needs_a_secret_has_it(services: dict[str, ComposeService]) -> None:
     holders = {
         name
         for name, service in services.items()
@@ -141,7 +141,7 @@ def test_only_who_needs_a_secret_has_it(services: dict[str, Service]) -> None:
     assert holders == {"secrets", "gateway"}
 
 
-def test_nothing_unprotected_is_open_to_the_network(services: dict[str, Service]) -> None:
+def test_nothing_unprotected_is_open_to_the_network(services: dict[str, ComposeService]) -> None:
     published = {
         name: [str(port) for port in service.config["ports"]]
         for name, service in services.items()
@@ -153,7 +153,7 @@ def test_nothing_unprotected_is_open_to_the_network(services: dict[str, Service]
         assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
-def test_data_outlives_the_containers(services: dict[str, Service]) -> None:
+def test_data_outlives_the_containers(services: dict[str, ComposeService]) -> None:
     for name in BROKERS:
         kafka = services[name]
         assert kafka.environment["KAFKA_LOG_DIRS"] in {mount.target for mount in kafka.mounts}
@@ -161,7 +161,7 @@ def test_data_outlives_the_containers(services: dict[str, Service]) -> None:
     assert {"prometheus", "alertmanager", "victoria-week", "victoria-long", "grafana"} <= kept
 
 
-def test_every_file_that_is_mounted_is_there(services: dict[str, Service]) -> None:
+def test_every_file_that_is_mounted_is_there(services: dict[str, ComposeService]) -> None:
     mounted = [Path(m.source) for s in services.values() for m in s.mounts if "/" in m.source]
     assert len(mounted) == 6
     for folder in mounted:

@@ -19,16 +19,16 @@ import httpx
 import pytest
 
 from contract.kinds import HEADEND
-from service.settings import KafkaSettings
-from tests.deploy import started
-from tests.deploy.compose import Service as Container
-from tests.deploy.grafana import DATA_SOURCE, GRAFANA, Dashboard, Query, dashboards, fill
+from service.config.settings import KafkaSettings
+from tests.deploy import program_log
+from tests.deploy.compose import ComposeService as Container
+from tests.deploy.grafana import DATA_SOURCE, GRAFANA, Dashboard, PanelQuery, dashboards, fill
 from tests.e2e.prometheus import Programs, Prometheus, running_prometheus
 from tests.figures import tell
 from tests.integration.processes import ADMIN_TOKEN, METRICS_TOKEN, Service
 from tests.unit.families import SECTIONS
-from tobogganing.local.cluster import Cluster
-from tobogganing.local.secrets import provide_signing_keys
+from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.secrets import provide_signing_keys
 
 PROMETHEUS_OWN = {"up", "scrape_duration_seconds", "scrape_samples_scraped", "scrape_series_added"}
 GUIDE_PANELS = ["Active Clients by Type", "Total Bandwidth Usage", "Headend CPU Usage"]
@@ -180,14 +180,14 @@ async def scraped_pipeline(
         Service("exporter", kafka, folder) as exporter,
     ):
         for service in (processor, gateway, exporter):
-            await service.ready()
+            await service.wait_until_ready()
         config = scrape_config(gateway, processor, exporter)
         async with (
             simulated_fleet(gateway.url),
             running_prometheus(programs, config, folder) as prometheus,
         ):
             for program in ("kafka", "processor", "gateway", "exporter", "simulate", "prometheus"):
-                started.note(program)
+                program_log.note(program)
             yield prometheus
 
 
@@ -205,7 +205,7 @@ async def values_of_variables(prometheus: Prometheus, dashboard: Dashboard) -> d
     return values
 
 
-async def shows(prometheus: Prometheus, query: Query, values: dict[str, str]) -> str | None:
+async def shows(prometheus: Prometheus, query: PanelQuery, values: dict[str, str]) -> str | None:
     """Ask as Grafana does; say what is wrong with the answer, if anything is."""
     expr, now = query.filled(values), time.time()
     path, times = "/api/v1/query_range", {"start": str(now - 10), "end": str(now), "step": "1"}

@@ -12,13 +12,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.deploy import programs, started
+from tests.deploy import program_log, programs
 from tests.deploy.compose import ROOT
 from tests.deploy.dns import NameServer
 from tests.deploy.stack import POLL
-from tobogganing.certificate import self_signed
-from tobogganing.local import process
-from tobogganing.local.ports import free_ports
+from tobogganing.devstack import process
+from tobogganing.devstack.certificate import self_signed
+from tobogganing.devstack.ports import free_ports
 
 CONFIG = ROOT / "deploy" / "edge" / "haproxy.cfg"
 PATIENCE = 30
@@ -118,7 +118,7 @@ async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
         for name, backend in edge.backends.items():
             await backend.start(edge.backend_port(name))
         edge.announce(*edge.backends)
-        started.note("haproxy")
+        program_log.note("haproxy")
         with (tmp_path / "haproxy.log").open("wb") as log:
             child = process.start(
                 [haproxy.path, "-W", "-db", "-f", CONFIG],
@@ -222,7 +222,8 @@ async def test_a_client_cannot_pretend_another_address(edge: Edge) -> None:
 
 @pytest.mark.parametrize("path", ["/%6detrics", "//metrics", "/x/../metrics", "/METRICS"])
 async def test_another_spelling_of_a_path_is_a_gateways(edge: Edge, path: str) -> None:
-    """A gateway compares paths as they are sent, too (service.protocol): there they are 404."""
+    """A gateway compares paths as they are sent, too (service.http.protocol): there they are
+    404."""
     reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
     async with asyncio.timeout(10):

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy import programs, started
-from tests.deploy.agents import Agent
-from tests.deploy.exercised import assert_all_exercised
+from tests.deploy import program_log, programs
+from tests.deploy.agents import ExampleAgent
+from tests.deploy.coverage_check import assert_all_exercised
 from tests.deploy.fleet import EXAMPLES, NAMES, agent, go
-from tobogganing.local.ports import free_ports
+from tobogganing.devstack.ports import free_ports
 
 BOTH = "test_example_agents.py, test_examples.py"
 EXERCISED = {
@@ -53,7 +53,7 @@ def test_what_is_in_go_is_formatted_and_needs_nothing_else() -> None:
 
 def test_the_shell_script_has_no_fault_that_shellcheck_knows() -> None:
     program = programs.shellcheck()
-    started.note("shellcheck")
+    program_log.note("shellcheck")
     done = subprocess.run(
         [
             program.path,
@@ -74,13 +74,13 @@ def test_the_python_client_is_of_python_3_9() -> None:
 
 
 @pytest.fixture(params=NAMES)
-def away(request: pytest.FixtureRequest, go_binaries: Path, tmp_path: Path) -> Agent:
+def away(request: pytest.FixtureRequest, go_binaries: Path, tmp_path: Path) -> ExampleAgent:
     """Each of them, while there is no manager."""
     manager = f"http://127.0.0.1:{free_ports(1)[0]}"
     return agent(request.param, go_binaries, tmp_path, manager)
 
 
-async def test_a_full_queue_drops_the_oldest_and_counts(away: Agent) -> None:
+async def test_a_full_queue_drops_the_oldest_and_counts(away: ExampleAgent) -> None:
     away.environ["QUEUE_MAX"] = "3"
     assert await away.once() == 1
     (oldest,) = away.waiting()
@@ -95,7 +95,7 @@ async def test_a_full_queue_drops_the_oldest_and_counts(away: Agent) -> None:
     assert "dropped" in away.log()
 
 
-async def test_without_its_settings_it_says_which_and_ends(away: Agent) -> None:
+async def test_without_its_settings_it_says_which_and_ends(away: ExampleAgent) -> None:
     for name in ("MANAGER_URL", f"{away.kind.upper()}_ID", "API_KEY_FILE", "QUEUE_DIR"):
         value = away.environ.pop(name)
         assert await away.once() == 2
@@ -103,21 +103,21 @@ async def test_without_its_settings_it_says_which_and_ends(away: Agent) -> None:
         away.environ[name] = value
 
 
-async def test_a_label_that_is_none_is_said(away: Agent) -> None:
+async def test_a_label_that_is_none_is_said(away: ExampleAgent) -> None:
     away.environ["HEADLESS"] = "yes"
     headend = away.kind == "headend"  # which has no such label
     assert await away.once() == (1 if headend else 2)
     assert headend or "HEADLESS is neither true nor false" in away.log()
 
 
-async def test_without_its_interface_it_says_so(away: Agent) -> None:
+async def test_without_its_interface_it_says_so(away: ExampleAgent) -> None:
     away.environ["INTERFACE"] = "wg7"
     assert await away.once() == 1
     assert "wg7" in away.log()
     assert not away.waiting()
 
 
-async def test_what_a_kill_left_half_written_is_no_sample(away: Agent) -> None:
+async def test_what_a_kill_left_half_written_is_no_sample(away: ExampleAgent) -> None:
     assert await away.once() == 1
     (file,) = (away.folder / "queue/waiting").iterdir()
     scratch = file.with_name(file.name + ".new")

@@ -16,15 +16,15 @@ from typing import NamedTuple
 import pytest
 import pytest_asyncio
 
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
 from tests.debian import give_up
 from tests.deploy import fleet, programs
-from tests.deploy.agents import POLL, Agent
+from tests.deploy.agents import POLL, ExampleAgent
 from tests.deploy.container import Image
 from tests.deploy.fleet import EXAMPLES, NAMES
-from tests.deploy.pipeline import Pipeline, shown, total
+from tests.deploy.pipeline import DeployedPipeline, shown, total
 from tests.deploy.readme import commands
-from tobogganing.local.cluster import Cluster
+from tobogganing.devstack.cluster import Cluster
 
 README = commands(EXAMPLES / "README.md")
 UID = 10001
@@ -38,19 +38,21 @@ on_the_pipeline = pytest.mark.asyncio(loop_scope="module")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def pipeline(
     kafka: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Pipeline]:
+) -> AsyncIterator[DeployedPipeline]:
     settings = KafkaSettings(
         kafka_bootstrap_servers=kafka.bootstrap_servers,
         kafka_topic_prefix=f"test-{uuid.uuid4().hex[:12]}.",
     )
-    async with Pipeline(settings, tmp_path_factory.mktemp("pipeline")).running() as pipeline:
+    async with DeployedPipeline(
+        settings, tmp_path_factory.mktemp("pipeline")
+    ).running() as pipeline:
         yield pipeline
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def agents(
-    pipeline: Pipeline, go_binaries: Path, tmp_path: Path
-) -> AsyncIterator[list[Agent]]:
+    pipeline: DeployedPipeline, go_binaries: Path, tmp_path: Path
+) -> AsyncIterator[list[ExampleAgent]]:
     """One of each, registered."""
     made = []
     for name in NAMES:
@@ -76,7 +78,7 @@ class Container(NamedTuple):
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
 async def container(
-    pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory
+    pipeline: DeployedPipeline, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Container | None]:
     """What the README says to docker; it starts before all tests here: cron is in no hurry."""
     if os.geteuid():  # as Docker, which nobody else may use
@@ -113,9 +115,9 @@ async def container(
 
 @on_the_pipeline
 async def test_nothing_that_was_queued_is_lost_by_an_outage_or_a_kill(
-    pipeline: Pipeline, agents: list[Agent]
+    pipeline: DeployedPipeline, agents: list[ExampleAgent]
 ) -> None:
-    async def all_of(step: Callable[[Agent], Awaitable[None]]) -> None:
+    async def all_of(step: Callable[[ExampleAgent], Awaitable[None]]) -> None:
         await asyncio.gather(*map(step, agents))
 
     await all_of(lambda each: each.start())
@@ -130,7 +132,7 @@ async def test_nothing_that_was_queued_is_lost_by_an_outage_or_a_kill(
     await all_of(lambda each: each.until_waiting(6))
     queued = [samples | each.waiting() for samples, each in zip(queued, agents, strict=True)]
     await pipeline.gateway.start()
-    await asyncio.gather(*map(Agent.until_gone, agents, queued))
+    await asyncio.gather(*map(ExampleAgent.until_gone, agents, queued))
     await pipeline.admin("auth/revoke", node_id=agents[1].id, node_type="headend")
     await all_of(lambda each: each.until_sent(2))
     await all_of(lambda each: each.stop())
@@ -157,7 +159,7 @@ async def test_nothing_that_was_queued_is_lost_by_an_outage_or_a_kill(
     assert any(dict(sample.metrics).get("bandwidth_out", 0) > 0 for sample in headend)
 
 
-def sees_what_its_machine_shows(scrape: str, agent: Agent) -> None:
+def sees_what_its_machine_shows(scrape: str, agent: ExampleAgent) -> None:
     """The last values are those of the last sample."""
     sent = agent.machine.sent
     values: dict[str, float] = {
@@ -180,7 +182,9 @@ def sees_what_its_machine_shows(scrape: str, agent: Agent) -> None:
 
 
 @on_the_pipeline
-async def test_a_refused_key_is_told_and_the_samples_wait_for_another(agents: list[Agent]) -> None:
+async def test_a_refused_key_is_told_and_the_samples_wait_for_another(
+    agents: list[ExampleAgent],
+) -> None:
     for each in agents:
         key = (each.folder / "key").read_text()
         (each.folder / "key").write_text("another")
@@ -195,7 +199,7 @@ async def test_a_refused_key_is_told_and_the_samples_wait_for_another(agents: li
 
 @on_the_pipeline
 async def test_a_sample_that_is_never_taken_is_set_aside_and_the_others_arrive(
-    pipeline: Pipeline, agents: list[Agent]
+    pipeline: DeployedPipeline, agents: list[ExampleAgent]
 ) -> None:
     for each in agents:
         url, each.environ["MANAGER_URL"] = each.environ["MANAGER_URL"], "http://127.0.0.1:1"
@@ -237,7 +241,7 @@ def newcomer(go_binaries: Path, tmp_path: Path) -> dict[str, str]:
 @on_the_pipeline
 @pytest.mark.parametrize("heading", README)
 async def test_the_commands_of_the_readme_do_what_it_says(
-    heading: str, pipeline: Pipeline, newcomer: dict[str, str], tmp_path: Path
+    heading: str, pipeline: DeployedPipeline, newcomer: dict[str, str], tmp_path: Path
 ) -> None:
     kind = heading.split()[0].lower()
     id = f"{kind}-{uuid.uuid4().hex[:6]}"
@@ -267,7 +271,7 @@ async def test_the_commands_of_the_readme_do_what_it_says(
 
 @on_the_pipeline
 async def test_the_containers_cron_submits_and_not_as_root(
-    pipeline: Pipeline, container: Container | None
+    pipeline: DeployedPipeline, container: Container | None
 ) -> None:
     if container is None:
         give_up("only root may start a process below another root folder")

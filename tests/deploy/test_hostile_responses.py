@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import pytest
 
-from service.server import MANAGER_HEADER
-from tests.deploy.agents import Agent
+from service.http.server import MANAGER_HEADER
+from tests.deploy.agents import ExampleAgent
 from tests.deploy.fleet import NAMES, agent
-from tobogganing.certificate import self_signed
+from tobogganing.devstack.certificate import self_signed
 
 JSON = {"Content-Type": "application/json"}
 MANAGER = JSON | {MANAGER_HEADER[0]: MANAGER_HEADER[1]}
@@ -26,7 +26,7 @@ RECEIPT = b'{"status":"metrics_received","receipt":"0-1-0"}'
 TOKEN = b'{"access_token":"e30.eyJpYXQiOjEsImV4cCI6OTl9.x"}'
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     """A response, and what a sample is afterwards: sent, waiting or rejected."""
 
     name: str
@@ -37,45 +37,45 @@ class Answer(NamedTuple):
 
 
 ANSWERS = [
-    Answer("received", 200, MANAGER, RECEIPT, "sent"),
-    Answer("rejected", 400, MANAGER, b'{"error":"timestamp is ahead"}', "rejected"),
-    Answer("too large", 413, MANAGER, b'{"error":"too large"}', "rejected"),
-    Answer("wrong key", 401, MANAGER, b'{"error":"Unauthorized"}', "waiting"),
-    Answer("removed", 404, MANAGER, b'{"error":"Client not found"}', "waiting"),
-    Answer("limit", 429, MANAGER | {"Retry-After": "1"}, b'{"error":"Too many"}', "waiting"),
-    Answer("overload", 503, MANAGER | {"Retry-After": "1"}, b'{"error":"try again"}', "waiting"),
-    Answer("fault", 500, MANAGER, b'{"error":"Internal server error"}', "waiting"),
-    Answer(
+    Reply("received", 200, MANAGER, RECEIPT, "sent"),
+    Reply("rejected", 400, MANAGER, b'{"error":"timestamp is ahead"}', "rejected"),
+    Reply("too large", 413, MANAGER, b'{"error":"too large"}', "rejected"),
+    Reply("wrong key", 401, MANAGER, b'{"error":"Unauthorized"}', "waiting"),
+    Reply("removed", 404, MANAGER, b'{"error":"Client not found"}', "waiting"),
+    Reply("limit", 429, MANAGER | {"Retry-After": "1"}, b'{"error":"Too many"}', "waiting"),
+    Reply("overload", 503, MANAGER | {"Retry-After": "1"}, b'{"error":"try again"}', "waiting"),
+    Reply("fault", 500, MANAGER, b'{"error":"Internal server error"}', "waiting"),
+    Reply(
         "nginx: plain HTTP to a TLS port",
         400,
         HTML | {"Server": "nginx"},
         b"<html><title>400 The plain HTTP request was sent to HTTPS port</title></html>",
         "waiting",
     ),
-    Answer("nginx: client_max_body_size", 413, HTML, b"<h1>413 Too Large</h1>", "waiting"),
-    Answer("API gateway", 400, JSON, b'{"message":"Bad Request"}', "waiting"),
-    Answer("firewall with our field", 400, JSON, b'{"error":"blocked"}', "waiting"),
-    Answer("invalid HTTP request", 400, JSON, b'{"error":"not a valid request"}', "waiting"),
-    Answer("empty 400", 400, {}, b"", "waiting"),
-    Answer("another product's header", 400, {"Tobogganing-Service": "waf"}, b"", "waiting"),
-    Answer("captive portal", 200, HTML, b"<html>Welcome</html>", "waiting"),
-    Answer("captive portal in JSON", 200, JSON, b'{"status":"ok"}', "waiting"),
-    Answer("empty 200", 200, {}, b"", "waiting"),
-    Answer("no content", 204, {}, b"", "waiting"),
-    Answer("redirection", 302, {"Location": "http://127.0.0.1:9/login"}, b"", "waiting"),
-    Answer("proxy login", 407, HTML, b"<html>Log in</html>", "waiting"),
-    Answer("date to retry", 503, {"Retry-After": "Fri, 31 Dec 1999 23:59:59 GMT"}, b"", "waiting"),
-    Answer("bad gateway", 502, HTML, b"<html>Bad gateway</html>", "waiting"),
-    Answer("cut short", 400, {"Content-Length": "1000"}, b"<html>", "waiting"),
-    Answer("not HTTP", 0, {}, b"SSH-2.0-OpenSSH_9.2\r\n", "waiting"),
-    Answer("closed", 0, {}, b"", "waiting"),
+    Reply("nginx: client_max_body_size", 413, HTML, b"<h1>413 Too Large</h1>", "waiting"),
+    Reply("API gateway", 400, JSON, b'{"message":"Bad Request"}', "waiting"),
+    Reply("firewall with our field", 400, JSON, b'{"error":"blocked"}', "waiting"),
+    Reply("invalid HTTP request", 400, JSON, b'{"error":"not a valid request"}', "waiting"),
+    Reply("empty 400", 400, {}, b"", "waiting"),
+    Reply("another product's header", 400, {"Tobogganing-Service": "waf"}, b"", "waiting"),
+    Reply("captive portal", 200, HTML, b"<html>Welcome</html>", "waiting"),
+    Reply("captive portal in JSON", 200, JSON, b'{"status":"ok"}', "waiting"),
+    Reply("empty 200", 200, {}, b"", "waiting"),
+    Reply("no content", 204, {}, b"", "waiting"),
+    Reply("redirection", 302, {"Location": "http://127.0.0.1:9/login"}, b"", "waiting"),
+    Reply("proxy login", 407, HTML, b"<html>Log in</html>", "waiting"),
+    Reply("date to retry", 503, {"Retry-After": "Fri, 31 Dec 1999 23:59:59 GMT"}, b"", "waiting"),
+    Reply("bad gateway", 502, HTML, b"<html>Bad gateway</html>", "waiting"),
+    Reply("cut short", 400, {"Content-Length": "1000"}, b"<html>", "waiting"),
+    Reply("not HTTP", 0, {}, b"SSH-2.0-OpenSSH_9.2\r\n", "waiting"),
+    Reply("closed", 0, {}, b"", "waiting"),
 ]  # fmt: skip
 
 
 class Responder(http.server.BaseHTTPRequestHandler):
     """Gives tokens, and one answer to everything else."""
 
-    answer: Answer
+    answer: Reply
     bearers: list[str | None]
     sizes: list[int]
 
@@ -107,16 +107,16 @@ class Responder(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-class Server(http.server.ThreadingHTTPServer):
+class ScriptedServer(http.server.ThreadingHTTPServer):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
+def server() -> Iterator[ScriptedServer]:
     Responder.answer, Responder.bearers, Responder.sizes = ANSWERS[0], [], []
-    with Server(("127.0.0.1", 0), Responder) as server:
+    with ScriptedServer(("127.0.0.1", 0), Responder) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         yield server
@@ -126,12 +126,12 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(params=NAMES)
 def reporter(
-    request: pytest.FixtureRequest, server: Server, go_binaries: Path, tmp_path: Path
-) -> Agent:
+    request: pytest.FixtureRequest, server: ScriptedServer, go_binaries: Path, tmp_path: Path
+) -> ExampleAgent:
     return agent(request.param, go_binaries, tmp_path, server.url)
 
 
-def outcome(reporter: Agent) -> str:
+def outcome(reporter: ExampleAgent) -> str:
     """What became of the one sample in the queue."""
     queue = Path(reporter.environ["QUEUE_DIR"])
     found = [file.parent.name for file in queue.glob("*/*.json")]
@@ -139,7 +139,7 @@ def outcome(reporter: Agent) -> str:
     return found[0] if found else "sent"
 
 
-async def test_a_sample_is_discarded_only_on_the_managers_word(reporter: Agent) -> None:
+async def test_a_sample_is_discarded_only_on_the_managers_word(reporter: ExampleAgent) -> None:
     """One agent after the other, each answer once, with a queue of its own."""
     for number, answer in enumerate(ANSWERS):
         reporter.environ["QUEUE_DIR"] = str(reporter.folder / f"queues/{number}")
@@ -161,7 +161,7 @@ async def test_a_sample_is_discarded_only_on_the_managers_word(reporter: Agent) 
 
 
 async def test_a_proxy_that_takes_less_gets_smaller_requests(
-    reporter: Agent, monkeypatch: pytest.MonkeyPatch
+    reporter: ExampleAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Everything that waits arrives, though no request of several samples does."""
     too_large = next(each for each in ANSWERS if each.name == "nginx: client_max_body_size")
@@ -201,7 +201,7 @@ async def test_the_python_client_resumes_its_tls_session(tmp_path: Path) -> None
             reused.append(self.connection.session_reused)
             super().do_POST()
 
-    with Server(("127.0.0.1", 0), TLSResponder) as server:
+    with ScriptedServer(("127.0.0.1", 0), TLSResponder) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
@@ -233,7 +233,7 @@ KEYS = {
 }
 
 
-async def test_a_faulty_key_file_is_no_fault_of_the_samples(reporter: Agent) -> None:
+async def test_a_faulty_key_file_is_no_fault_of_the_samples(reporter: ExampleAgent) -> None:
     token = json.loads(TOKEN)["access_token"]
     for number, (content, valid) in enumerate(KEYS.values()):
         reporter.environ["QUEUE_DIR"] = str(reporter.folder / f"queues/{number}")
@@ -252,7 +252,7 @@ async def test_a_faulty_key_file_is_no_fault_of_the_samples(reporter: Agent) -> 
             assert not Responder.bearers
 
 
-async def test_without_a_key_file_samples_wait(reporter: Agent) -> None:
+async def test_without_a_key_file_samples_wait(reporter: ExampleAgent) -> None:
     (reporter.folder / "key").unlink()
     assert await reporter.once() == 1
     assert len(reporter.waiting()) == 1
@@ -261,7 +261,7 @@ async def test_without_a_key_file_samples_wait(reporter: Agent) -> None:
 
 @pytest.mark.parametrize("content", ["\n", "", "-1\n", "0x10\n", "none\n", "1.5\n"])
 async def test_a_counter_that_is_no_number_is_not_reported(
-    content: str, reporter: Agent, monkeypatch: pytest.MonkeyPatch
+    content: str, reporter: ExampleAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counter = reporter.machine.root / "sys/class/net/wg0/statistics/tx_bytes"
     monkeypatch.setattr(reporter.machine, "go_on", lambda: counter.write_text(content))

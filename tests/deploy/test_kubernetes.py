@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.compose import ROOT, Service
+from tests.deploy.compose import ROOT, ComposeService
+from tests.deploy.coverage_check import assert_all_exercised
 from tests.deploy.custom_resources import add_schemas
-from tests.deploy.exercised import assert_all_exercised
 from tests.deploy.image import instructions
 from tests.deploy.kubectl import VERSIONS, faults, load_yaml
 from tests.deploy.manifests import (
@@ -151,7 +151,7 @@ def test_no_secret_is_in_it_and_only_who_needs_one_has_it(manifests: Manifests) 
 
 
 def test_the_image_is_that_of_docker_compose(
-    manifests: Manifests, services: dict[str, Service]
+    manifests: Manifests, services: dict[str, ComposeService]
 ) -> None:
     assert last("ENTRYPOINT") == '["tobogganing"]'
     for workload in manifests.workloads():

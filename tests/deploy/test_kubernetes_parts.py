@@ -4,7 +4,7 @@ import re
 
 from contract.topics import declare_topics
 from processor.settings import ProcessorSettings
-from service.rotating import RotatingTokens
+from service.config.secrets import ReloadableTokens
 from tests.deploy.custom_resources import KEDA, fetched
 from tests.deploy.kubectl import Object
 from tests.deploy.manifests import COMPONENT, Manifests, container, port, template
@@ -48,7 +48,7 @@ def test_every_reference_has_its_object(production: Manifests) -> None:
 
 def test_keda_asks_for_what_the_processors_read(production: Manifests) -> None:
     settings = ProcessorSettings(
-        kafka_bootstrap_servers="a:1", metrics_token=RotatingTokens("token")
+        kafka_bootstrap_servers="a:1", metrics_token=ReloadableTokens("token")
     )
     (scaled,) = production.every("ScaledObject")
     (lag,) = (one["metadata"] for one in scaled["spec"]["triggers"] if one["type"] == "kafka")

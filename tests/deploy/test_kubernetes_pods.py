@@ -12,19 +12,19 @@ import pytest
 
 from exporter.settings import ExporterSettings
 from processor.settings import ProcessorSettings
-from service.kafka import administration
-from service.reader import TopicEnds
-from service.settings import load_settings
+from service.config.settings import load_settings
+from service.kafka.clients import admin_client
+from service.kafka.reader import TopicOffsets
 from tests.deploy.kubectl import built
 from tests.deploy.manifests import Manifests, ordinals
 from tests.deploy.operator import configuration
 from tests.deploy.pods import Pod
+from tests.deploy.readme_runner import PASSWORD, USER, Walk
 from tests.deploy.scram import scram_listener
-from tests.deploy.walked import PASSWORD, USER, Walk
 from tests.e2e.prometheus import Programs, Prometheus, running_prometheus
 from tests.integration.test_secured_kafka import certificate
-from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import Install
+from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.install import Install
 
 POLL = 0.1
 PATIENCE = 60
@@ -145,9 +145,9 @@ async def keda_sees_no_lag(manifests: Manifests, processor: Pod) -> None:
     lag = scaled["spec"]["triggers"][0]["metadata"]
     settings = load_settings(ProcessorSettings, processor.environ)
     partitions = range(settings.kafka_partitions)
-    async with administration(settings) as admin:
-        async with TopicEnds(settings, lag["topic"], partitions) as topic:
-            ends = await topic.ends()
+    async with admin_client(settings) as admin:
+        async with TopicOffsets(settings, lag["topic"], partitions) as topic:
+            ends = await topic.end_offsets()
         assert any(ends.values())
         committed: dict[int, int] = {}
         async with asyncio.timeout(PATIENCE):

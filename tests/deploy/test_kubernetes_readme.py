@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from service.rotating import split_tokens
+from service.config.secrets import split_tokens
 from tests.deploy.kubectl import VERSIONS, faults
 from tests.deploy.manifests import Manifests, content
-from tests.deploy.walked import TOP, Walk
+from tests.deploy.readme_runner import TOP, Walk
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ import httpx
 import pytest
 
 from tests.deploy import programs
-from tests.deploy.compose import Service
+from tests.deploy.compose import ComposeService
 from tests.deploy.config import scrape_here
 from tests.deploy.dns import NameServer
 from tests.deploy.stack import PATIENCE, POLL, Stack
 from tests.e2e.prometheus import Programs
-from tobogganing.local.debian import Program
+from tobogganing.devstack.debian import Program
 
 LABELS = 'client_id="c1",name="n",type="docker",headless="true"'
 HOUR = timedelta(hours=1)
@@ -27,7 +27,7 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture
-def stack(services: dict[str, Service], tmp_path: Path) -> Iterator[Stack]:
+def stack(services: dict[str, ComposeService], tmp_path: Path) -> Iterator[Stack]:
     folder = tmp_path / "stack"
     folder.mkdir()
     stack = Stack(services, folder, folder, NameServer())

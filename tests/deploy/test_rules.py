@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from contract.kinds import CLIENT, HEADEND, KINDS
-from tests.deploy import programs, started
+from tests.deploy import program_log, programs
 from tests.deploy.compose import ROOT, DockerCompose
 from tests.e2e.prometheus import Programs
 
@@ -45,7 +45,7 @@ Rule = dict[str, Any]
 
 
 def promtool(found: Programs, *arguments: str | Path) -> None:
-    started.note("promtool")
+    program_log.note("promtool")
     done = subprocess.run(
         [found.promtool, *arguments],
         cwd=PROMETHEUS,

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.deploy import programs
-from tests.deploy.compose import ROOT, DockerCompose, Service, kafka_properties
+from tests.deploy.compose import ROOT, ComposeService, DockerCompose, kafka_properties
 from tests.deploy.conftest import TOKENS
 from tests.deploy.dns import NameServer
 from tests.deploy.image import install_as_image
@@ -24,15 +24,15 @@ from tests.deploy.monitoring import (
 )
 from tests.deploy.stack import OURS, Stack
 from tests.e2e.prometheus import Programs
-from tobogganing.local import process
-from tobogganing.local.install import Install
+from tobogganing.devstack import process
+from tobogganing.devstack.install import Install
 
 GRACE = 15
 """Seconds that the file gives a container to stop."""
 
 
 @pytest.fixture
-async def stack(services: dict[str, Service], tmp_path: Path) -> AsyncIterator[Stack]:
+async def stack(services: dict[str, ComposeService], tmp_path: Path) -> AsyncIterator[Stack]:
     async with stack_of(services, tmp_path) as stack:
         yield stack
 
@@ -49,7 +49,7 @@ async def laptop(
 
 
 @contextlib.asynccontextmanager
-async def stack_of(services: dict[str, Service], folder: Path) -> AsyncIterator[Stack]:
+async def stack_of(services: dict[str, ComposeService], folder: Path) -> AsyncIterator[Stack]:
     (folder / "stack").mkdir()
     async with NameServer() as names:
         site = install_as_image(ROOT, folder / "image")

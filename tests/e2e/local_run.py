@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tobogganing.local.ports import free_ports
+from tobogganing.devstack.ports import free_ports
 
 PATIENCE = 60.0
 PARTS = {

@@ -13,8 +13,8 @@ from typing import Any
 
 import httpx
 
-from tobogganing.local.cache import cache_folder
-from tobogganing.local.ports import free_ports
+from tobogganing.devstack.cache import cache_folder
+from tobogganing.devstack.ports import free_ports
 
 POLL = 0.1
 

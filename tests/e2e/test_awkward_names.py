@@ -17,13 +17,13 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from contract.frame import Submission, entity_key, partition_of
 from contract.kinds import CLIENT, HEADEND
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
 from tests.awkward import ALLOWED, LINE_SEPARATORS, REFUSED
 from tests.e2e.prometheus import Programs, lint, running_prometheus
 from tests.e2e.test_prometheus import GUIDE_CONFIG, GUIDE_LINTS, post, programs
 from tests.integration.frames import frame_writer
 from tests.integration.processes import ADMIN_TOKEN, METRICS_TOKEN, Service
-from tobogganing.local.place import CHECKOUT
+from tobogganing.devstack.run_config import CHECKOUT
 
 __all__ = ["programs"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 
 from tests.e2e.local_run import LocalRun, processes, wait_for
-from tests.e2e.test_restart import Fleet, http
+from tests.e2e.test_restart import RestartFleet, http
 from tests.unsynced import SyncedJava
 
 __all__ = ["http"]
@@ -22,12 +22,12 @@ async def test_a_local_run_survives_power_cuts(tmp_path: Path, http: aiohttp.Cli
     environ = {"JAVA_HOME": str(java.home)}
     state = tmp_path / "state"
     data = state / "kafka" / "node-1" / "data"
-    fleet: Fleet | None = None
+    fleet: RestartFleet | None = None
     for _ in range(CUTS):
         with LocalRun(state, environ=environ) as run:
             run.until_ready()
             if fleet is None:
-                fleet = Fleet(run)
+                fleet = RestartFleet(run)
                 await fleet.register(http)
             fleet.run = run
             async with fleet.posting(http):

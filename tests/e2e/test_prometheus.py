@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from contract.kinds import CLIENT, HEADEND, EntityKind
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
 from tests.e2e.prometheus import (
     NoPrometheusError,
     Programs,
@@ -180,7 +180,7 @@ async def test_promtool_has_nothing_against_an_exporter_alone(
     kafka_settings: KafkaSettings, reported: Service, programs: Programs, tmp_path: Path
 ) -> None:
     async with Service("exporter", kafka_settings, tmp_path) as exporter:
-        await exporter.ready()
+        await exporter.wait_until_ready()
         own = await exporter.http.get("/-/metrics", headers=exporter.authorized)
         assert lint(programs, own.content) == []
         assert lint(programs, (await exporter.scrape()).content) == GUIDE_LINTS

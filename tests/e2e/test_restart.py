@@ -30,7 +30,7 @@ class Client:
 
 
 @dataclass
-class Fleet:
+class RestartFleet:
     run: LocalRun
     clients: list[Client] = field(default_factory=list)
     refused: set[int] = field(default_factory=set)
@@ -108,7 +108,7 @@ async def test_no_acknowledged_submission_is_lost_whatever_dies(
 ) -> None:
     with LocalRun(tmp_path / "state") as run:
         run.until_ready()
-        fleet = Fleet(run)
+        fleet = RestartFleet(run)
         await fleet.register(http)
         async with fleet.posting(http):
             for part, number in FAULTS:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.local_run import PARTS, LocalRun, processes, wait_for
-from tobogganing.local.cluster import Cluster
-from tobogganing.local.process import command_line
+from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.process import command_line
 
 SECRETS = ("METRICS_TOKEN", "ADMIN_TOKEN", "CA_PEM")
 SHOWN = re.compile(r'tobogganing_client_bytes_sent\{client_id="(test-client-\d+)".*\} 1000')

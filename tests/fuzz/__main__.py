@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from tests.fuzz import api
 from tests.fuzz.targets import TARGETS
-from tobogganing.local.place import CHECKOUT
+from tobogganing.devstack.run_config import CHECKOUT
 
 API = "api"
 HEAD = ("target", "seconds", "inputs", "coverage (edges)", "peak memory", "found")
@@ -32,7 +32,7 @@ _STATISTICS = {
 }
 
 
-class Result(NamedTuple):
+class FuzzResult(NamedTuple):
     """What came of a target."""
 
     target: str
@@ -54,15 +54,15 @@ class Result(NamedTuple):
         )
 
 
-def parse(target: str, seconds: int, log: str, code: int) -> Result:
+def parse(target: str, seconds: int, log: str, code: int) -> FuzzResult:
     """Read what a fuzzer printed; without its figures it has failed."""
     figures = {name: pattern.findall(log) for name, pattern in _STATISTICS.items()}
     last = {name: int(found[-1]) if found else 0 for name, found in figures.items()}
     is_good = code == 0 and all(last.values())
-    return Result(target, seconds, last["inputs"], last["coverage"], last["memory"], is_good)
+    return FuzzResult(target, seconds, last["inputs"], last["coverage"], last["memory"], is_good)
 
 
-def fuzz(target: str, seconds: int, seed: int, folder: Path) -> Result:
+def fuzz(target: str, seconds: int, seed: int, folder: Path) -> FuzzResult:
     """Run the fuzzer of a target."""
     folder.mkdir()
     arguments = (target, str(seconds), str(seed), str(folder))
@@ -84,7 +84,7 @@ def fuzz(target: str, seconds: int, seed: int, folder: Path) -> Result:
     return result
 
 
-def fuzz_all(targets: list[str], seconds: int, seed: int, folder: Path) -> list[Result]:
+def fuzz_all(targets: list[str], seconds: int, seed: int, folder: Path) -> list[FuzzResult]:
     """Run as many fuzzers at a time as there are processors."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return [*pool.map(lambda name: fuzz(name, seconds, seed, folder / name), targets)]

@@ -14,7 +14,7 @@ import httpx
 
 from bench.fleet import Clients, Headends, register
 from bench.gateway import register_relay
-from bench.pipeline import Pipeline, pipeline
+from bench.pipeline import MeasuredPipeline, pipeline
 from tests.fuzz.exporter_api import document
 
 CHECKS = (
@@ -122,7 +122,7 @@ async def services(folder: Path) -> AsyncIterator[list[Asked]]:
         ]
 
 
-def _token(parts: Pipeline, name: str) -> str:
+def _token(parts: MeasuredPipeline, name: str) -> str:
     return parts.secrets.bearer(name)["authorization"].removeprefix("Bearer ")
 
 

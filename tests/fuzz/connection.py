@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 from uvicorn.server import ServerState
 
-from service.protocol import LimitedProtocol
-from service.rotating import RotatingTokens
-from service.server import server_config
-from service.settings import HttpSettings
+from service.config.secrets import ReloadableTokens
+from service.config.settings import HttpSettings
+from service.http.protocol import LimitedProtocol
+from service.http.server import server_config
 from tests.fuzz.gateway import Offline
-from tests.fuzz.reference import Seen, reference
+from tests.fuzz.reference import ReferenceResult, reference
 from tests.fuzz.virtual import VirtualLoop
 
 PAUSE = b"~~"
@@ -90,24 +90,24 @@ class Transport(asyncio.Transport):
         self._protocol.connection_lost(None)
 
 
-class Answer(NamedTuple):
+class ReceivedResponse(NamedTuple):
     status: int
     body: bytes
 
 
-class Server:
+class FuzzedServer:
     """Serves one connection after the other."""
 
     def __init__(self, offline: Offline) -> None:
         self.loop = VirtualLoop()
         asyncio.set_event_loop(self.loop)
-        self._config = server_config(offline.app, HttpSettings(metrics_token=RotatingTokens("m")))
+        self._config = server_config(offline.app, HttpSettings(metrics_token=ReloadableTokens("m")))
         self._config.load()
         self._state = ServerState()
-        self._publisher = self.loop.create_task(offline.gateway._publisher.run())
+        self._publisher = self.loop.create_task(offline.gateway._batcher.run())
         self.loop.pass_time(1)
 
-    def connect(self, data: bytes) -> list[Answer]:
+    def connect(self, data: bytes) -> list[ReceivedResponse]:
         """Send something on a connection of its own, and nothing after it; return all answers.
 
         Raises:
@@ -124,7 +124,7 @@ class Server:
                 assert not alone or answer.status in (alone[0].status, TOO_SLOW), "another order"
         return found
 
-    def _connect(self, data: bytes) -> list[Answer]:
+    def _connect(self, data: bytes) -> list[ReceivedResponse]:
         transport = self.loop.run_until_complete(self._send(data))
         faults, self.loop.faults = self.loop.faults, []
         assert not faults, faults
@@ -152,7 +152,7 @@ class Server:
         return transport
 
 
-def as_sent(request: Seen) -> bytes:
+def as_sent(request: ReferenceResult) -> bytes:
     """A request by itself, with its body in one piece."""
     framing = (b"content-length", b"transfer-encoding", b"trailer")
     lines = [b"%b: %b\r\n" % each for each in request.headers if each[0] not in framing]
@@ -160,7 +160,7 @@ def as_sent(request: Seen) -> bytes:
     return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(request.body), request.body)
 
 
-def answers(written: bytes) -> list[Answer]:
+def answers(written: bytes) -> list[ReceivedResponse]:
     """Take apart what a server has written; an answer to HEAD has no body.
 
     Raises:
@@ -179,6 +179,6 @@ def answers(written: bytes) -> list[Answer]:
         is_head = written.startswith(b"HTTP/1.1 ", at) or at == len(written)
         end = at if is_head else at + int(length[1])
         assert end <= len(written), f"an answer ends early: {written[at:]!r}"
-        found.append(Answer(status, written[at:end]))
+        found.append(ReceivedResponse(status, written[at:end]))
         at = end
     return found

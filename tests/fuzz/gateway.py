@@ -18,13 +18,13 @@ from prometheus_client import CollectorRegistry
 from contract.kinds import CLIENT, HEADEND
 from contract.registry import RECORD_VERSION, RELAY, RegistryRecord, encode_record, hash_api_key
 from gateway.app import Gateway
-from gateway.cluster_time import ClusterTime
-from gateway.link import Appended
+from gateway.produce.cluster_time import ClusterTime
+from gateway.produce.producer import RecordMetadata
 from gateway.settings import GatewaySettings
-from service.http import Application, build_app
-from service.requests import RequestMetrics
-from service.rotating import RotatingTokens
-from tobogganing.local.secrets import provide_signing_keys
+from service.config.secrets import ReloadableTokens
+from service.http.application import Application, build_app
+from service.metrics.requests import RequestMetrics
+from tobogganing.devstack.secrets import provide_signing_keys
 
 API_KEY = "k" * 43
 RELAY_KEY = f"r.{API_KEY}"
@@ -40,11 +40,11 @@ class _Confirming:
         self.time = ClusterTime()
         self.time.observe("broker", time.time_ns() // 1_000_000, 0.0)
 
-    async def ready(self) -> None:
+    async def wait_until_ready(self) -> None:
         return
 
-    async def send(self, *_: Any, **__: Any) -> Appended:
-        return Appended(next(self._offsets), time.time_ns() // 1_000_000)
+    async def send(self, *_: Any, **__: Any) -> RecordMetadata:
+        return RecordMetadata(next(self._offsets), time.time_ns() // 1_000_000)
 
 
 def records() -> Iterator[RegistryRecord]:
@@ -73,8 +73,8 @@ class Offline:
     def __init__(self, folder: Path) -> None:
         settings = GatewaySettings(
             kafka_bootstrap_servers="127.0.0.1:1",
-            metrics_token=RotatingTokens(secrets.token_hex()),
-            admin_token=RotatingTokens(secrets.token_hex()),
+            metrics_token=ReloadableTokens(secrets.token_hex()),
+            admin_token=ReloadableTokens(secrets.token_hex()),
             signing_keys_dir=str(provide_signing_keys(folder, {})),
             rate_limit_per_minute=0,
             auth_failures_per_minute=0,
@@ -83,12 +83,12 @@ class Offline:
         with mock.patch("gateway.app.Link", _Confirming):
             self.gateway = Gateway(settings, requests)
         self.app: Application = build_app(
-            self.gateway.routes(), requests, None, self.gateway.direct
+            self.gateway.routes(), requests, None, self.gateway.fast_path
         )
         self.registry = self.gateway.registry
         self._know([*records()])
-        self.registry.follower.caught_up = True
-        self.registry.follower.catch_up = self._catch_up  # type: ignore[method-assign]
+        self.registry.tailer.caught_up = True
+        self.registry.tailer.catch_up = self._catch_up  # type: ignore[method-assign]
 
     async def _catch_up(self, timeout: float) -> None:
         return

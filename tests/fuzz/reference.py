@@ -5,7 +5,7 @@ from typing import NamedTuple
 import h11
 
 
-class Seen(NamedTuple):
+class ReferenceResult(NamedTuple):
     """A request that came whole."""
 
     method: bytes
@@ -14,9 +14,9 @@ class Seen(NamedTuple):
     body: bytes
 
 
-def reference(data: bytes) -> list[Seen]:
+def reference(data: bytes) -> list[ReferenceResult]:
     """What h11 sees, with empty lines before a request ignored (RFC 9112, 2.2)."""
-    seen: list[Seen] = []
+    seen: list[ReferenceResult] = []
     while True:
         while data.startswith(b"\r\n"):
             data = data[2:]
@@ -37,7 +37,7 @@ def reference(data: bytes) -> list[Seen]:
             return seen
         assert request is not None
         headers = tuple((bytes(name), bytes(value)) for name, value in request.headers)
-        seen.append(Seen(bytes(request.method), bytes(request.target), headers, body))
+        seen.append(ReferenceResult(bytes(request.method), bytes(request.target), headers, body))
         connection.send(h11.Response(status_code=405, headers=[(b"content-length", b"0")]))
         connection.send(h11.EndOfMessage())
         if connection.their_state is not h11.DONE:

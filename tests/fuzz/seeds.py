@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from backports import zstd
 
-from contract.dead_letter import Origin, encode_origin
+from contract.dead_letter import DeadLetterSource, encode_source
 from contract.frame import Frame, Submission, encode_frame
 from contract.kinds import KINDS
 from contract.position import Position, Receipt
@@ -87,7 +87,7 @@ def rows() -> Iterator[bytes]:
 
 def headers() -> Iterator[bytes]:
     """Headers of dead letters, a line each, and receipts."""
-    yield b"\n".join(value for _, value in encode_origin(Origin("no frame", 1, 2, 3, 4)))
+    yield b"\n".join(value for _, value in encode_source(DeadLetterSource("no frame", 1, 2, 3, 4)))
     yield str(Receipt(1, 22, 333)).encode()
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from contract.dead_letter import DeadLetterError, decode_origin, encode_origin
-from contract.frame import Frame, FrameError, decode_frame, encode_frame, join_frame
+from contract.dead_letter import DeadLetterError, decode_source, encode_source
+from contract.frame import Frame, FrameError, decode_frame, encode_frame, encode_frame_parts
 from contract.kinds import KINDS
 from contract.position import Receipt
 from contract.registry import RegistryError, decode_record, encode_record
@@ -25,18 +25,18 @@ from contract.row import (
     encode_position,
     encode_row,
 )
-from exporter.store import StateStore
-from gateway.arrays import TooManyElementsError, split_array
-from gateway.backlogs import BacklogDecoder
-from gateway.bodies import Body, BodyDecoder
-from gateway.decoding import BodyError
-from gateway.encodings import CODINGS, BombError, unpack_now
-from gateway.envelopes import Envelope, Envelopes
-from gateway.items import Item, ItemsDecoder, split_lines
-from processor.batch import PartitionBatch, Record
-from processor.fold import fold
-from processor.state import PartitionState
-from tests.fuzz.connection import Server
+from exporter.state.store import StateStore
+from gateway.body.arrays import TooManyElementsError, split_array
+from gateway.body.compression import CODINGS, DecompressedTooLargeError, decompress_sync
+from gateway.body.json import BodyError
+from gateway.ingest.backfill import BackfillDecoder
+from gateway.ingest.batch_decoder import BatchDecoder, Item, split_lines
+from gateway.ingest.decoder import BodyDecoder, ParsedBody
+from gateway.ingest.encoder import SubmissionTemplate, TemplateCache
+from processor.core.frame_reducer import reduce_frame
+from processor.core.partition_state import PartitionState
+from processor.core.write_batch import Record, WriteBatch
+from tests.fuzz.connection import FuzzedServer
 from tests.fuzz.gateway import Offline
 
 Target = Callable[[bytes], None]
@@ -53,13 +53,13 @@ def _offline() -> Offline:
 
 
 @functools.cache
-def _server() -> Server:
-    return Server(_offline())
+def _server() -> FuzzedServer:
+    return FuzzedServer(_offline())
 
 
 @functools.cache
-def _backlogs(kind: str) -> BacklogDecoder:
-    return BacklogDecoder(KINDS[kind])
+def _backlogs(kind: str) -> BackfillDecoder:
+    return BackfillDecoder(KINDS[kind])
 
 
 @functools.cache
@@ -68,13 +68,13 @@ def _bodies(kind: str) -> BodyDecoder:
 
 
 @functools.cache
-def _items() -> ItemsDecoder:
-    return ItemsDecoder()
+def _items() -> BatchDecoder:
+    return BatchDecoder()
 
 
 @functools.cache
-def _envelopes() -> Envelopes:
-    return Envelopes(_offline().registry.state, PARTITIONS)
+def _envelopes() -> TemplateCache:
+    return TemplateCache(_offline().registry.state, PARTITIONS)
 
 
 def frame(data: bytes) -> None:
@@ -83,18 +83,18 @@ def frame(data: bytes) -> None:
         found = decode_frame(data)
     except FrameError:
         return
-    assert decode_frame(encode_frame(found.answer_by, found.submissions)) == found
+    assert decode_frame(encode_frame(found.deadline_ms, found.submissions)) == found
 
 
 def folded(data: bytes) -> None:
     """Whatever is in the topic, the fold goes on, the ledger balances, and every row is shown."""
     state = PartitionState(0)
-    batch = PartitionBatch(state)
+    batch = WriteBatch(state)
     for offset in range(2):
-        fold(batch, Record(0, offset, NOW * 1000, data), PARTITIONS)
+        reduce_frame(batch, Record(0, offset, NOW * 1000, data), PARTITIONS)
     assert batch.ledger.balances
     assert batch.ledger.offset == 1
-    batch.settle()
+    batch.commit()
     store = StateStore(range(PARTITIONS))
     for key, value in state.rows.items():
         with contextlib.suppress(RowError):
@@ -125,8 +125,8 @@ def header(data: bytes) -> None:
     """Headers of dead letters, and receipts."""
     names = ("reason", "offset", "index", "appended", "truncated-from")
     with contextlib.suppress(DeadLetterError):
-        origin = decode_origin(zip(names, data.split(b"\n"), strict=False))
-        assert decode_origin(encode_origin(origin)) == origin
+        source = decode_source(zip(names, data.split(b"\n"), strict=False))
+        assert decode_source(encode_source(source)) == source
     text = data.decode("latin-1")
     with contextlib.suppress(ValueError):
         receipt = Receipt.parse(text)
@@ -139,11 +139,11 @@ def submission(data: bytes) -> None:
     The quick way and the one that looks at each field come to the same.
     """
     for kind in KINDS.values():
-        envelope = _envelope(kind.name)
+        template = _envelope(kind.name)
         try:
-            found = _backlogs(kind.name).read(data, NOW)
+            found = _backlogs(kind.name).decode(data, NOW)
             bodies = list(found) if isinstance(found, Iterator) else [found]
-            pieces = [_piece(envelope, body) for body in bodies]
+            pieces = [_piece(template, body) for body in bodies]
         except BodyError:
             pieces = []
         for piece in pieces:
@@ -153,7 +153,7 @@ def submission(data: bytes) -> None:
             assert all(0 <= value <= 2**63 for value in sent.metrics.values())
         if b'"samples"' not in data:
             with contextlib.suppress(BodyError):
-                slow = envelope.around(_bodies(kind.name).decode(data, NOW))
+                slow = template.encode(_bodies(kind.name).decode_field_by_field(data, NOW))
                 assert _framed(slow) == _framed(*pieces), "the two ways differ"
                 continue
             assert not pieces, "the quick way takes what the other refuses"
@@ -192,8 +192,8 @@ def _encoded(item: Item) -> Frame | None:
 def packed(data: bytes) -> None:
     """A compressed body never unpacks to more than it may, and is damaged or not."""
     for coding in CODINGS:
-        with contextlib.suppress(BodyError, BombError):
-            assert len(unpack_now(coding, data, LIMIT)) <= LIMIT
+        with contextlib.suppress(BodyError, DecompressedTooLargeError):
+            assert len(decompress_sync(coding, data, LIMIT)) <= LIMIT
 
 
 def request(data: bytes) -> None:
@@ -201,18 +201,22 @@ def request(data: bytes) -> None:
     _server().connect(data)
 
 
-def _piece(envelope: Envelope, body: Any) -> bytes:
-    return envelope.around(body) if isinstance(body, Body) else envelope.around_plain(body, NOW)
+def _piece(template: SubmissionTemplate, body: Any) -> bytes:
+    return (
+        template.encode(body)
+        if isinstance(body, ParsedBody)
+        else template.encode_canonical(body, NOW)
+    )
 
 
 def _framed(*pieces: bytes) -> Frame:
-    return decode_frame(join_frame(NOW, pieces))
+    return decode_frame(encode_frame_parts(NOW, pieces))
 
 
-def _envelope(kind: str) -> Envelope:
-    envelope = _envelopes().find(kind, kind[0])
-    assert envelope is not None
-    return envelope
+def _envelope(kind: str) -> SubmissionTemplate:
+    template = _envelopes().find(kind, kind[0])
+    assert template is not None
+    return template
 
 
 TARGETS: dict[str, Target] = {

@@ -10,23 +10,23 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.wrong import WrongResultError
+from bench.errors import WrongResultError
 from tests.hostile.attacks import ATTACKS
-from tests.hostile.trials import HEAD, Line, Trials, attacked
+from tests.hostile.runner import HEAD, AttackLine, AttackRunner, attacked
 
 
 def tell(line: str) -> None:
     print(line, flush=True)
 
 
-async def run(names: Sequence[str], seconds: float, folder: Path) -> list[Line]:
+async def run(names: Sequence[str], seconds: float, folder: Path) -> list[AttackLine]:
     """Run the named attacks, and compare in the end what is in Kafka with what was answered.
 
     Raises:
         WrongResultError: somebody healthy was not served, or what was served is not there.
     """
     async with attacked(folder) as (running, callbacks):
-        lines = await Trials(running, callbacks, seconds, tell).run(names)
+        lines = await AttackRunner(running, callbacks, seconds, tell).run(names)
         await running.acknowledged.check(running.clients)
     return lines
 

@@ -12,13 +12,13 @@ import sys
 
 import uvloop
 
-from service.server import SPARE_FILES, raise_file_limit
+from service.http.server import RESERVED_FILES, raise_file_limit
 from tests.hostile.attacks import ATTACKS, Victim, under
 
 
 async def main(name: str, victim: Victim) -> None:
     attack = ATTACKS[name]
-    raise_file_limit(attack.connections + SPARE_FILES)
+    raise_file_limit(attack.connections + RESERVED_FILES)
     async with under(attack, victim) as seen:
         print("begun", flush=True)
         await asyncio.to_thread(sys.stdin.read)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from backports import zstd
 
-from gateway.reading import JSON, NDJSON
+from gateway.body.reader import JSON, NDJSON
 from tests.hostile.bodies import (
     HOSTILE_ITEMS,
     HOSTILE_LINES,
@@ -24,7 +24,7 @@ from tests.hostile.bodies import (
     submission_of_names,
     submission_of_unclosed_quotes,
 )
-from tobogganing.local.ports import LOOPBACK
+from tobogganing.devstack.ports import LOOPBACK
 
 DRIP = 0.25
 """Seconds between two bytes of who is slow."""
@@ -48,7 +48,7 @@ class Victim(NamedTuple):
 
 
 @dataclass
-class Seen:
+class AttackResult:
     """What the attackers have seen: answers by their status, and how often connections ended."""
 
     opened: int = 0
@@ -263,12 +263,12 @@ ATTACKS = dict(attacks())
 
 
 @contextlib.asynccontextmanager
-async def under(attack: Attack, victim: Victim) -> AsyncIterator[Seen]:
+async def under(attack: Attack, victim: Victim) -> AsyncIterator[AttackResult]:
     """Attack until the context ends; it begins when as many connections are open as there can be.
 
     What the server refuses or ends is opened again.
     """
-    seen = Seen()
+    seen = AttackResult()
     whole = asyncio.Event()
 
     async def one(number: int) -> None:
@@ -290,7 +290,7 @@ async def under(attack: Attack, victim: Victim) -> AsyncIterator[Seen]:
 
 
 async def _connection(
-    attack: Attack, victim: Victim, seen: Seen, whole: asyncio.Event, number: int
+    attack: Attack, victim: Victim, seen: AttackResult, whole: asyncio.Event, number: int
 ) -> None:
     # An address has a few ten thousand ports, and each is blocked for a minute after its use.
     address = f"127.0.0.{2 + number % 200}"

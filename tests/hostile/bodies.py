@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from gateway.batch import MAX_BYTES
-from gateway.bodies import MAX_SUBMISSION_BYTES
-from gateway.items import MAX_ITEMS, MAX_WHOLE
+from gateway.ingest.batch import MAX_BATCH_BYTES
+from gateway.ingest.batch_decoder import MAX_ITEMS, MAX_WHOLE
+from gateway.ingest.decoder import MAX_SUBMISSION_BYTES
 
 _HARD = b'"connection_uptime":9007199254740993.0000000000000000001'
 """A number halfway between two floats: the slowest to decode."""
@@ -24,47 +24,47 @@ def _names(size: int) -> bytes:
 
 
 def one_item_of_names() -> bytes:
-    return _item(_names(MAX_BYTES - 200))
+    return _item(_names(MAX_BATCH_BYTES - 200))
 
 
 def items_of_names() -> bytes:
     """As many items as there is room for, each with as many names as one can have."""
-    return _filled(_item(_names(MAX_SUBMISSION_BYTES - 200)), MAX_BYTES)
+    return _filled(_item(_names(MAX_SUBMISSION_BYTES - 200)), MAX_BATCH_BYTES)
 
 
 def small_items() -> bytes:
-    return _filled(_item(b""), MAX_BYTES)
+    return _filled(_item(b""), MAX_BATCH_BYTES)
 
 
 def hard_numbers() -> bytes:
-    return _filled(_item(_filled(_HARD, MAX_SUBMISSION_BYTES - 200)), MAX_BYTES)
+    return _filled(_item(_filled(_HARD, MAX_SUBMISSION_BYTES - 200)), MAX_BATCH_BYTES)
 
 
 def whole_hard_numbers() -> bytes:
     """The same in one call: an item with nothing else in it is decoded so up to a MiB."""
-    return _filled(_item(_filled(_HARD, MAX_WHOLE - 500)), MAX_BYTES)
+    return _filled(_item(_filled(_HARD, MAX_WHOLE - 500)), MAX_BATCH_BYTES)
 
 
 def huge_integers() -> bytes:
     """Integers of as many digits as Python converts."""
     digits = b'"connection_uptime":' + b"1" * 4_299
-    return _filled(_item(_filled(digits, MAX_SUBMISSION_BYTES - 200)), MAX_BYTES)
+    return _filled(_item(_filled(digits, MAX_SUBMISSION_BYTES - 200)), MAX_BATCH_BYTES)
 
 
 def one_huge_integer() -> bytes:
-    return _item(b'"bytes_sent":' + b"1" * (MAX_BYTES - 200))
+    return _item(b'"bytes_sent":' + b"1" * (MAX_BATCH_BYTES - 200))
 
 
 def same_name() -> bytes:
-    return _item(_filled(b'"bytes_sent":1', MAX_BYTES - 200))
+    return _item(_filled(b'"bytes_sent":1', MAX_BATCH_BYTES - 200))
 
 
 def ignored_values() -> bytes:
-    return _item(b"", b',"x":[%b]' % _filled(b"[]", MAX_BYTES - 200))
+    return _item(b"", b',"x":[%b]' % _filled(b"[]", MAX_BATCH_BYTES - 200))
 
 
 def text() -> bytes:
-    return _item(b"", b',"x":"%b"' % ("\U0001f600" * (MAX_BYTES // 4 - 100)).encode())
+    return _item(b"", b',"x":"%b"' % ("\U0001f600" * (MAX_BATCH_BYTES // 4 - 100)).encode())
 
 
 def unclosed_quotes(size: int) -> bytes:
@@ -76,11 +76,11 @@ def unclosed_quotes(size: int) -> bytes:
 def items_of_unclosed_quotes() -> bytes:
     """Lines, as an array would not be one: each item reaches the check of its names."""
     item = b'{"kind":"client","id":"a","metrics":{' + unclosed_quotes(MAX_SUBMISSION_BYTES - 200)
-    return b"\n".join([item] * (MAX_BYTES // (len(item) + 1)))
+    return b"\n".join([item] * (MAX_BATCH_BYTES // (len(item) + 1)))
 
 
 def deep() -> bytes:
-    return _item(b"", b',"x":' + b"[" * (MAX_BYTES - 200))
+    return _item(b"", b',"x":' + b"[" * (MAX_BATCH_BYTES - 200))
 
 
 def refused_items() -> bytes:

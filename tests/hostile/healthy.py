@@ -5,8 +5,8 @@ import time
 from collections import deque
 
 from bench.end_to_end import Channel
-from bench.submitting import Singles
-from bench.wrong import WrongResultError
+from bench.errors import WrongResultError
+from bench.workloads import SingleWorkload
 from service.tasks import first_error
 
 RATE = 100
@@ -24,7 +24,7 @@ class Healthy:
     A connection that has ended while nothing was asked on it is opened again, as every agent does.
     """
 
-    def __init__(self, port: int, work: Singles) -> None:
+    def __init__(self, port: int, work: SingleWorkload) -> None:
         self.seconds: list[float] = []
         self.reopened = 0
         self._port = port

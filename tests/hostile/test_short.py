@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.attacks import Attack, Seen, Victim, under
+from tests.hostile.attacks import Attack, AttackResult, Victim, under
 from tests.hostile.busy import BUSY
 from tests.hostile.callbacks import VARIABLE, CallbackFile, Slowest
-from tests.hostile.trials import (
+from tests.hostile.runner import (
     HEAD,
     MAX_CALLBACK,
     MAX_GROWTH,
     MAX_IN_ALL,
     STARTUP,
-    Line,
-    Trials,
+    AttackLine,
+    AttackRunner,
     attacked,
 )
-from tobogganing.local.place import CHECKOUT
+from tobogganing.devstack.run_config import CHECKOUT
 
 SECONDS = 1.0
 NAMES = [
@@ -51,7 +51,7 @@ NAMES = [
 async def test_whoever_attacks_the_healthy_are_served(tmp_path: Path) -> None:
     told: list[str] = []
     async with attacked(tmp_path) as (running, callbacks):
-        lines = await Trials(running, callbacks, SECONDS, told.append).run(NAMES)
+        lines = await AttackRunner(running, callbacks, SECONDS, told.append).run(NAMES)
         await running.acknowledged.check(running.clients)
     assert [line.attack for line in lines[1:-1]] == NAMES
     assert len(told) == len(NAMES)
@@ -82,14 +82,14 @@ async def test_attackers_are_many_and_come_again() -> None:
 
 
 def test_statuses_are_seen() -> None:
-    seen = Seen()
+    seen = AttackResult()
     seen.look(b"HTTP/1.1 200 OK\r\n\r\n{}HTTP/1.1 401 No\r\n\r\nHTTP/1.1 200 OK\r\n\r\n")
     assert seen.statuses == {200: 2, 401: 1}
 
 
 def test_what_is_not_bounded_is_said() -> None:
     def faults(grown: int, in_all: int, seconds: float) -> list[str]:
-        return Line("idle", 1, 0, {}, grown, in_all, Slowest(seconds, "decode"), [0.1]).faults
+        return AttackLine("idle", 1, 0, {}, grown, in_all, Slowest(seconds, "decode"), [0.1]).faults
 
     assert faults(MAX_GROWTH, MAX_IN_ALL, MAX_CALLBACK) == []
     assert len(faults(MAX_GROWTH + 1, MAX_IN_ALL, MAX_CALLBACK)) == 1

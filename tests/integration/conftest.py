@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
 from tests.integration.frames import PARTITIONS, FrameWriter, frame_writer
 from tests.integration.processes import ADMIN_TOKEN, Service
-from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import Install
-from tobogganing.local.secrets import provide_signing_keys
+from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.install import Install
+from tobogganing.devstack.secrets import provide_signing_keys
 
 
 @pytest.fixture
@@ -76,6 +76,6 @@ async def manager(
         "SIGNING_KEYS_DIR": signing_keys,
         "PROCESSOR_READY_URL": processor.url + "/-/ready",
     }
-    async with Service("tobogganing.serve", kafka_settings, tmp_path, **extra) as service:
-        await service.ready()
+    async with Service("tobogganing.manager", kafka_settings, tmp_path, **extra) as service:
+        await service.wait_until_ready()
         yield service

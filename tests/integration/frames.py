@@ -8,8 +8,9 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.structs import RecordMetadata
 
 from contract.frame import Submission, encode_frame, entity_key, partition_of
-from service.kafka import administration, client_options, ensure_topics, topics_of
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
+from service.kafka.clients import admin_client, client_options
+from service.kafka.topics import ensure_topics, topics_from
 
 NEVER_LATE = 2**53
 
@@ -25,16 +26,16 @@ def ids_of(partition: int, partitions: int, count: int) -> list[str]:
 
 
 def client(
-    id: str, generation: int = 1, timestamp: float | None = None, **metrics: int
+    id: str, incarnation: int = 1, timestamp: float | None = None, **metrics: int
 ) -> Submission:
-    return Submission("client", id, generation, metrics={**metrics}, timestamp=timestamp)
+    return Submission("client", id, incarnation, metrics={**metrics}, timestamp=timestamp)
 
 
 class FrameWriter:
     """Writes records to the submissions topic."""
 
     def __init__(self, settings: KafkaSettings, producer: AIOKafkaProducer) -> None:
-        self._topic = topics_of(settings).submissions.name
+        self._topic = topics_from(settings).submissions.name
         self._producer = producer
 
     async def frame(
@@ -80,5 +81,5 @@ async def delete_records(
     settings: KafkaSettings, topic: str, partition: int, before: int = -1
 ) -> None:
     """Delete a partition's records before an offset, as retention does; by default all."""
-    async with administration(settings) as admin:
+    async with admin_client(settings) as admin:
         await admin.delete_records({TopicPartition(topic, partition): RecordsToDelete(before)})

@@ -17,10 +17,10 @@ from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 
-from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import Install
-from tobogganing.local.kafka_config import Node
-from tobogganing.local.ports import LOOPBACK, free_ports
+from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.install import Install
+from tobogganing.devstack.kafka_config import Node
+from tobogganing.devstack.ports import LOOPBACK, free_ports
 
 FETCH, LIST_OFFSETS = 1, 2
 REQUESTS = {

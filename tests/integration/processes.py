@@ -27,14 +27,15 @@ from contract.row import (
     encode_row,
     ledger_key,
 )
-from service.kafka import client_options, ensure_topics, topics_of
-from service.settings import KafkaSettings
-from tobogganing.certificate import authority
-from tobogganing.local.ports import free_ports
+from service.config.settings import KafkaSettings
+from service.kafka.clients import client_options
+from service.kafka.topics import ensure_topics, topics_from
+from tobogganing.devstack.certificate import self_signed_ca
+from tobogganing.devstack.ports import free_ports
 
 METRICS_TOKEN = "metrics-token-of-the-tests"
 ADMIN_TOKEN = "admin-token-of-the-tests"
-CA_PEM = authority(datetime.now(UTC))
+CA_PEM = self_signed_ca(datetime.now(UTC))
 POLL = 0.02
 
 
@@ -151,7 +152,7 @@ class Service:
                     await asyncio.sleep(POLL)
         raise AssertionError(f"{self.module} never answered {path} with {status}; last: {last}")
 
-    async def ready(self) -> None:
+    async def wait_until_ready(self) -> None:
         await self.until("/-/ready", 200)
 
     async def scrape(self, *receipts: str, **headers: str) -> httpx.Response:
@@ -192,8 +193,8 @@ class RowWriter:
     """Writes to the entity-state topic as a processor does."""
 
     def __init__(self, settings: KafkaSettings, producer: AIOKafkaProducer) -> None:
-        self._topic = topics_of(settings).entity_state.name
-        self._source = topics_of(settings).submissions.name
+        self._topic = topics_from(settings).entity_state.name
+        self._source = topics_from(settings).submissions.name
         self._filled: dict[int, int] = {}
         self._partitions = settings.kafka_partitions
         self._producer = producer
@@ -203,7 +204,7 @@ class RowWriter:
 
     async def row(self, key: str, offset: int, index: int = 0, **values: Any) -> None:
         """Write an entity's row of that position."""
-        values = {"generation": 0, "heard_at": 0, "last_check_in": 1.5} | values
+        values = {"incarnation": 0, "last_appended_ms": 0, "last_check_in": 1.5} | values
         row = EntityRow(version=ROW_VERSION, offset=offset, index=index, **values)
         await self.send(self.partition(key), key.encode(), encode_row(row))
 

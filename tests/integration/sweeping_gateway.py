@@ -2,9 +2,9 @@
 
 import runpy
 
-from gateway.registry import RegistryWriter
+from gateway.registry.writer import RegistryWriter
 
-RegistryWriter.sweep_interval = 0.2
+RegistryWriter.expiry_interval = 0.2
 
 if __name__ == "__main__":
     runpy.run_module("gateway", run_name="__main__", alter_sys=True)

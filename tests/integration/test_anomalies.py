@@ -10,9 +10,10 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from contract.anomaly import Reason, decode_anomaly
 from contract.frame import Submission, encode_frame, entity_key, partition_of
-from service.kafka import client_options, ensure_topics, topics_of
-from service.reader import TopicReader
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
+from service.kafka.clients import client_options
+from service.kafka.reader import TopicReader
+from service.kafka.topics import ensure_topics, topics_from
 from tests.integration.processes import POLL, Service
 from tests.integration.workers import NEVER_LATE, a_worker, running, settled
 
@@ -32,7 +33,7 @@ async def report(producer: AIOKafkaProducer, settings: KafkaSettings, sent: int)
     metrics: dict[str, int | float] = {"bytes_sent": sent, "connection_uptime": 3600.0}
     frame = encode_frame(NEVER_LATE, [Submission("client", "a", 1, metrics=metrics)])
     partition = partition_of(KEY, settings.kafka_partitions)
-    await producer.send_and_wait(topics_of(settings).submissions.name, frame, partition=partition)
+    await producer.send_and_wait(topics_from(settings).submissions.name, frame, partition=partition)
 
 
 async def metric(service: Service, sample: str) -> float:
@@ -58,7 +59,7 @@ async def until(service: Service, sample: str, value: float) -> None:
 async def test_an_anomaly_is_counted_and_told_of(
     kafka_settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
-    topic = topics_of(kafka_settings).anomalies.name
+    topic = topics_from(kafka_settings).anomalies.name
     told: list[ConsumerRecord] = []
 
     def collect(_: int, records: Sequence[ConsumerRecord]) -> None:
@@ -74,7 +75,7 @@ async def test_an_anomaly_is_counted_and_told_of(
             asyncio.timeout(30),
             TopicReader(kafka_settings, topic, range(kafka_settings.kafka_partitions)) as reader,
         ):
-            reader.seek(await reader.beginnings())
+            reader.seek(await reader.beginning_offsets())
             while not told:
                 await reader.poll(collect)
         # The three may come in more than one batch; the last has no anomaly to wait for.
@@ -96,7 +97,7 @@ async def test_lag_grows_without_a_processor_and_goes_with_one(
 ) -> None:
     lag = "tobogganing_pipeline_lag_records"
     async with Service("exporter", kafka_settings, tmp_path) as exporter:
-        await exporter.ready()
+        await exporter.wait_until_ready()
         await until(exporter, lag, 0)
         for sent in range(3):
             await report(producer, kafka_settings, sent)

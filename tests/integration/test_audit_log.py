@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from contract.audit import AuditRecord, decode_audit
-from service.kafka import topics_of
-from service.reader import TopicReader
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
+from service.kafka.reader import TopicReader
+from service.kafka.topics import topics_from
 from tests.integration.command_line import CommandLine
 from tests.integration.processes import Service, freeze
 from tests.integration.test_gateway import gateway, register, registered
 from tests.integration.test_tokens import until_true
-from tobogganing.local.cluster import Cluster
+from tobogganing.devstack.cluster import Cluster
 
 
 def logged(service: Service) -> list[dict[str, Any]]:
@@ -27,7 +27,7 @@ def logged(service: Service) -> list[dict[str, Any]]:
 
 async def recorded(settings: KafkaSettings) -> list[AuditRecord]:
     records: list[AuditRecord] = []
-    async with TopicReader(settings, topics_of(settings).audit.name, [0]) as reader:
+    async with TopicReader(settings, topics_from(settings).audit.name, [0]) as reader:
         await reader.read_to_end(
             lambda _, found: records.extend(decode_audit(each.value) for each in found), {}
         )
@@ -47,7 +47,7 @@ async def test_a_change_that_never_was_is_not_said_to_be_done(
         kafka_bootstrap_servers=own_kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
     )
     async with gateway(settings, tmp_path, signing_keys, ANSWER_WITHIN_SECONDS="1") as service:
-        await service.ready()
+        await service.wait_until_ready()
         await registered(service, "there")
         assert [line["outcome"] for line in logged(service)] == ["attempted", "done"]
         await asyncio.to_thread(freeze, process_of(own_kafka))
@@ -80,7 +80,7 @@ async def test_the_attempts_of_a_command_are_one_registration(
         kafka_bootstrap_servers=own_kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
     )
     async with gateway(settings, tmp_path, signing_keys, ANSWER_WITHIN_SECONDS="1") as service:
-        await service.ready()
+        await service.wait_until_ready()
         await asyncio.to_thread(freeze, process_of(own_kafka))
         try:
             command = CommandLine(service.url)

@@ -8,14 +8,15 @@ from aiokafka import AIOKafkaProducer
 
 from contract.frame import entity_key
 from contract.row import ROW_VERSION
-from service.kafka import administration, client_options, ensure_topics, topics_of
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
+from service.kafka.clients import admin_client, client_options
+from service.kafka.topics import ensure_topics, topics_from
 from tests.integration.command_line import CommandLine, submits
 from tests.integration.frames import FrameWriter, client, ids_of
 from tests.integration.processes import Service, row_writer
 from tests.integration.test_commands import status_of, token_of
-from tests.integration.workers import Load, a_worker, running, settled
-from tobogganing.backups.known import KnownRegistry
+from tests.integration.workers import WorkerLoad, a_worker, running, settled
+from tobogganing.backup.topic_snapshot import RegistrySnapshot
 
 
 def command_of(settings: KafkaSettings, url: str = "http://127.0.0.1:1") -> CommandLine:
@@ -29,7 +30,7 @@ def command_of(settings: KafkaSettings, url: str = "http://127.0.0.1:1") -> Comm
 
 async def lose(settings: KafkaSettings, topic: str) -> None:
     """Delete a topic, and wait until it is gone."""
-    async with administration(settings) as admin:
+    async with admin_client(settings) as admin:
         await admin.delete_topics([topic])
         async with asyncio.timeout(30):
             topics = [topic]
@@ -74,32 +75,32 @@ async def test_a_registry_that_was_lost_comes_back(
     file = str(tmp_path / "registry.ndjson")
     await command.good("backup", file, "--registry")
     assert (tmp_path / "registry.ndjson").stat().st_mode & 0o777 == 0o600
-    before = await KnownRegistry.of(kafka_settings)
+    before = await RegistrySnapshot.load(kafka_settings)
     # What the backup does not know of: the rows do.
     await rotated(manager, "again", again_key)
     assert await submits(manager, "since", await add("since")) == 200
     await manager.end()
-    await lose(kafka_settings, topics_of(kafka_settings).registry.name)
+    await lose(kafka_settings, topics_from(kafka_settings).registry.name)
 
     restored = (await command.good("restore", file, "--registry", "--json")).document
     assert restored["records"]["there"] == restored["written"]["records"]
     await command.good("restore", file, "--registry", "--check")
-    after = await KnownRegistry.of(kafka_settings)
-    known = dict(before.state.all())
-    assert dict(after.state.all()) == known, "revisions, generations, hashes, removals"
+    after = await RegistrySnapshot.load(kafka_settings)
+    known = dict(before.state.items())
+    assert dict(after.state.items()) == known, "revisions, generations, hashes, removals"
 
     await manager.start()
-    await manager.ready()
+    await manager.wait_until_ready()
     assert await submits(manager, "a", key) == 200
     assert await submits(manager, "a", old_key) == 401
     assert await submits(manager, "removed", removed_key) == 401
     assert await status_of(manager, token) == 200, "a token that was issued before"
     await command.good("clients", "rotate", "a")
-    record = (await KnownRegistry.of(kafka_settings)).state.get(entity_key("client", "a"))
+    record = (await RegistrySnapshot.load(kafka_settings)).state.get(entity_key("client", "a"))
     held = before.state.get(entity_key("client", "a"))
     assert record is not None
     assert held is not None
-    assert (record.revision, record.generation) == (held.revision + 1, held.generation)
+    assert (record.revision, record.incarnation) == (held.revision + 1, held.incarnation)
 
     # What is registered anew is later than what was: its submissions are not stale.
     await command.good("clients", "remove", "again")
@@ -130,7 +131,7 @@ async def test_rows_are_for_an_installation_without_processors(
     async with running(worker):
         await settled(settings)
         assert (await command.good("backup", file, "--drained", "--json")).document["rows"] == 1
-        load = Load(settings)
+        load = WorkerLoad(settings)
         async with load.running():
             ended = await command("backup", file, "--drained")
         assert ended.status == 1

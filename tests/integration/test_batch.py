@@ -14,10 +14,10 @@ import pytest
 from backports import zstd
 
 from contract.frame import entity_key, partition_of
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
 from tests.integration.processes import Service, freeze
 from tests.integration.test_gateway import DEADLINE, find, frames_of, gateway, register
-from tobogganing.local.cluster import Cluster
+from tobogganing.devstack.cluster import Cluster
 
 JSON = {"content-type": "application/json"}
 COUNT = 40
@@ -57,7 +57,7 @@ async def service(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> AsyncIterator[Service]:
     async with gateway(kafka_settings, tmp_path, signing_keys) as service:
-        await service.ready()
+        await service.wait_until_ready()
         yield service
 
 
@@ -144,7 +144,7 @@ async def test_items_of_a_partition_that_fails_may_be_sent_again(
     )
     extra = {"ANSWER_WITHIN_SECONDS": str(DEADLINE), "KAFKA_REPLICATION": "1"}
     async with gateway(settings, tmp_path, signing_keys, **extra) as service:
-        await service.ready()
+        await service.wait_until_ready()
         relay = await Relay.of(service)
         items = [item(number, number) for number in range(COUNT)]
         assert (await relay.post(items)).json()["accepted"] == COUNT
@@ -183,7 +183,7 @@ async def test_nothing_of_a_batch_that_was_answered_503_counts_later(
     )
     extra = {"ANSWER_WITHIN_SECONDS": str(DEADLINE)}
     async with gateway(settings, tmp_path, signing_keys, **extra) as service:
-        await service.ready()
+        await service.wait_until_ready()
         relay = await Relay.of(service)
         items = [item(number, 1) for number in range(COUNT)]
         assert (await relay.post(items)).json()["accepted"] == COUNT

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
 from tests.haproxy import haproxy
 from tests.integration.processes import ADMIN_TOKEN, Service
 from tests.integration.test_gateway import gateway, registered
@@ -95,7 +95,7 @@ async def test_a_stranger_touches_nobody_elses_requests(
         # One connection, and so one at the proxy: it takes what the attacker left.
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http,
     ):
-        await service.ready()
+        await service.wait_until_ready()
         key = await registered(service, VICTIM)
         for number, parts in zip(range(TRIES), itertools.cycle(attacks())):
             await attack(port, *parts)

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from bench.errors import WrongResultError
 from bench.fleet import Clients
-from bench.submitting import Acknowledged
-from bench.wrong import WrongResultError
+from bench.workloads import Acknowledged
 from contract.frame import Submission, encode_frame
 from contract.position import Receipt
-from service.kafka import client_options, ensure_topics, topics_of
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
+from service.kafka.clients import client_options
+from service.kafka.topics import ensure_topics, topics_from
 from tests.modules import run_module
 
 CLIENTS = Clients(4)
@@ -32,7 +33,7 @@ async def send(settings: KafkaSettings, answer_by: int, submissions: list[Submis
     producer = AIOKafkaProducer(**client_options(settings))
     await producer.start()
     try:
-        topic = topics_of(settings).submissions.name
+        topic = topics_from(settings).submissions.name
         value = encode_frame(answer_by, submissions)
         sent = await producer.send_and_wait(topic, value, partition=0)
     finally:

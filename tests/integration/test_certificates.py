@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from contract.audit import decode_audit
-from service.kafka import topics_of
-from service.reader import TopicReader
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
+from service.kafka.reader import TopicReader
+from service.kafka.topics import topics_from
 from tests.integration.processes import CA_PEM, Service
 from tests.integration.test_gateway import ADMIN, gateway, pair, register
 
@@ -140,7 +140,7 @@ async def test_every_certificate_is_in_the_audit_topic_by_its_serial_number(
     def take(_: int, batch: Any) -> None:
         records.extend(decode_audit(record.value) for record in batch)
 
-    async with TopicReader(kafka_settings, topics_of(kafka_settings).audit.name, [0]) as reader:
+    async with TopicReader(kafka_settings, topics_from(kafka_settings).audit.name, [0]) as reader:
         await reader.read_to_end(take, {})
     told = [(each.action, each.actor, each.target) for each in records if "serial" in each.details]
     assert sorted(told) == [

@@ -11,26 +11,26 @@ from aiokafka.errors import MessageSizeTooLargeError
 
 from contract.position import Position
 from contract.row import POSITION_HEADER
-from processor.batch import NO_HEADERS, ChangelogRecord, Tombstone
-from processor.changelog import Writer
-from service.kafka import ensure_topics, topics_of
-from service.reader import TopicReader
-from service.settings import KafkaSettings
+from processor.changelog.producer import ChangelogProducer
+from processor.core.write_batch import NO_HEADERS, ChangelogRecord, Tombstone
+from service.config.settings import KafkaSettings
+from service.kafka.reader import TopicReader
+from service.kafka.topics import ensure_topics, topics_from
 from tests.integration.processes import freeze
-from tobogganing.local.cluster import Cluster
+from tobogganing.devstack.cluster import Cluster
 
 MANY = 3_000
 """Records of a kilobyte each: more than one batch, and more than may be queued at once."""
 
 
 @pytest.fixture
-async def writer(kafka_settings: KafkaSettings) -> AsyncIterator[Writer]:
-    topics = topics_of(kafka_settings)
+async def writer(kafka_settings: KafkaSettings) -> AsyncIterator[ChangelogProducer]:
+    topics = topics_from(kafka_settings)
     await ensure_topics(kafka_settings)
-    writer = Writer(kafka_settings, topics.entity_state.name, topics.dead_letter.name)
-    await writer.start()
-    yield writer
-    await writer.stop()
+    changelog = ChangelogProducer(kafka_settings, topics.entity_state.name, topics.dead_letter.name)
+    await changelog.start()
+    yield changelog
+    await changelog.stop()
 
 
 def many(partition: int) -> list[ChangelogRecord]:
@@ -44,13 +44,13 @@ async def found(settings: KafkaSettings) -> dict[int, list[ConsumerRecord]]:
     def collect(partition: int, batch: Sequence[ConsumerRecord]) -> None:
         records[partition].extend(batch)
 
-    async with TopicReader(settings, topics_of(settings).entity_state.name, records) as reader:
+    async with TopicReader(settings, topics_from(settings).entity_state.name, records) as reader:
         await reader.read_to_end(collect, {})
     return records
 
 
 async def test_each_record_has_the_offset_that_the_writer_is_told(
-    writer: Writer, kafka_settings: KafkaSettings
+    writer: ChangelogProducer, kafka_settings: KafkaSettings
 ) -> None:
     records = {p: many(p) for p in range(kafka_settings.kafka_partitions)}
     written = await writer.write(records)
@@ -59,11 +59,11 @@ async def test_each_record_has_the_offset_that_the_writer_is_told(
         spans = written[partition].offsets
         assert len(spans) > 1
         assert [o for start, end in spans for o in range(start, end)] == [r.offset for r in there]
-        assert written[partition].appended == max(each.timestamp for each in there)
+        assert written[partition].appended_ms == max(each.timestamp for each in there)
 
 
 async def test_what_a_frozen_broker_is_sent_again_is_written_once(
-    writer: Writer,
+    writer: ChangelogProducer,
     kafka: Cluster,
     kafka_settings: KafkaSettings,
     caplog: pytest.LogCaptureFixture,
@@ -89,7 +89,7 @@ async def test_what_a_frozen_broker_is_sent_again_is_written_once(
 
 
 async def test_a_tombstone_has_its_position_in_a_header(
-    writer: Writer, kafka_settings: KafkaSettings
+    writer: ChangelogProducer, kafka_settings: KafkaSettings
 ) -> None:
     tombstone = Tombstone(Position(5, 7))
     written = await writer.write({1: [(b"client:a", None, tombstone.headers)], 2: []})
@@ -99,6 +99,6 @@ async def test_a_tombstone_has_its_position_in_a_header(
     assert written[2].offsets == []
 
 
-async def test_what_no_broker_takes_is_an_error(writer: Writer) -> None:
+async def test_what_no_broker_takes_is_an_error(writer: ChangelogProducer) -> None:
     with pytest.raises(MessageSizeTooLargeError):
         await writer.write({0: [(b"client:a", b"x" * 2_000_000, NO_HEADERS)]})

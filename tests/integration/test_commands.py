@@ -11,11 +11,11 @@ import jwt
 import pytest
 from cryptography import x509
 
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
 from tests.integration.command_line import CommandLine, submits
 from tests.integration.processes import ADMIN_TOKEN, CA_PEM, Service
 from tests.integration.test_certificates import request_of
-from tobogganing.local.ports import free_ports
+from tobogganing.devstack.ports import free_ports
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ async def gateway(
 ) -> AsyncIterator[Service]:
     secrets = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": signing_keys, "CA_PEM": CA_PEM}
     async with Service("gateway", kafka_settings, tmp_path, **secrets) as service:
-        await service.ready()
+        await service.wait_until_ready()
         yield service
 
 

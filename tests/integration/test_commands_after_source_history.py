@@ -10,9 +10,10 @@ from aiokafka import AIOKafkaProducer
 
 from contract.frame import encode_frame, entity_key
 from contract.row import decode_entity_row
-from processor.changelog import DEAD_LETTER_BYTES
-from service.kafka import administration, client_options, ensure_topics, topics_of
-from service.settings import KafkaSettings
+from processor.changelog.producer import DEAD_LETTER_BYTES
+from service.config.settings import KafkaSettings
+from service.kafka.clients import admin_client, client_options
+from service.kafka.topics import ensure_topics, topics_from
 from tests.integration.command_line import CommandLine
 from tests.integration.frames import (
     NEVER_LATE,
@@ -27,7 +28,7 @@ from tests.integration.test_dead_letters import register
 from tests.integration.test_source_history import send, shown, until
 from tests.integration.workers import Found, a_worker, running
 from tests.power_cut import power_cut
-from tobogganing.local.cluster import Cluster
+from tobogganing.devstack.cluster import Cluster
 
 A, B = ids_of(0, PARTITIONS, 2)
 (FOREIGN,) = ids_of(1, PARTITIONS, 1)
@@ -47,13 +48,13 @@ def settings(own_kafka: Cluster, topic_prefix: str) -> KafkaSettings:
 
 @pytest.fixture(params=["lost-end", "recreated"])
 def go_back(request: pytest.FixtureRequest, own_kafka: Cluster, settings: KafkaSettings) -> GoBack:
-    topic = topics_of(settings).submissions.name
+    topic = topics_from(settings).submissions.name
 
     async def lose_end(end: int) -> None:
         await power_cut(own_kafka, {topic: end})
 
     async def recreate(_: int) -> None:
-        async with administration(settings) as admin:
+        async with admin_client(settings) as admin:
             await admin.delete_topics([topic])
         await ensure_topics(settings)
 
@@ -83,7 +84,7 @@ async def test_an_audit_counts_what_the_topic_still_holds(
     worker = a_worker(settings, "w", tmp_path)
     await ensure_topics(settings)
     async with running(worker), Service("exporter", settings, tmp_path) as exporter:
-        await exporter.ready()
+        await exporter.wait_until_ready()
         command = command_of(settings, exporter.url)
         await send(settings, A, 1, 2, 3, 4)
         await until(settings, applied=4)
@@ -94,7 +95,7 @@ async def test_an_audit_counts_what_the_topic_still_holds(
             assert ended.status == 1
             assert "the topic ends before offset 3, which the ledger covers" in ended.err
         await worker.start()
-        await worker.ready()
+        await worker.wait_until_ready()
         receipts = await send(settings, B, *range(10, 17))
         await until(settings, applied=11)
         assert (await exporter.scrape(f"0-{receipts[-1]}-0")).status_code == 200
@@ -181,7 +182,7 @@ async def test_letters_of_both_histories_are_replayed(
         await go_back(1)
         await _until_offset(frames, 2)
         await worker.start()
-        await worker.ready()
+        await worker.wait_until_ready()
         await frames.frame(0, client(FOREIGN, timestamp=2.0, bytes_sent=2))
         await settled_again(settings)
         listed = (await command.good("dead-letters", "list", "--json")).documents

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from contract.dead_letter import WHOLE_FRAME, Origin, encode_origin
+from contract.dead_letter import WHOLE_FRAME, DeadLetterSource, encode_source
 from contract.frame import encode_frame, entity_key
 from contract.registry import RECORD_VERSION, RegistryRecord, encode_record
 from contract.row import EntityRow, decode_entity_row
-from processor.changelog import DEAD_LETTER_BYTES
-from service.kafka import client_options, topics_of
-from service.settings import KafkaSettings
+from processor.changelog.producer import DEAD_LETTER_BYTES
+from service.config.settings import KafkaSettings
+from service.kafka.clients import client_options
+from service.kafka.topics import topics_from
 from tests.integration.command_line import CommandLine
 from tests.integration.frames import PARTITIONS, FrameWriter, client, ids_of
 from tests.integration.workers import Found, a_worker, running, settled
@@ -53,9 +54,9 @@ async def register(
         revision,
         id,
         {"type": "native"},
-        **({"generation": 1} | values),
+        **({"incarnation": 1} | values),
     )
-    topic = topics_of(settings).registry.name
+    topic = topics_from(settings).registry.name
     await producer.send_and_wait(topic, encode_record(record), key=record.key, partition=0)
 
 
@@ -152,7 +153,7 @@ async def test_what_can_be_processed_now_is_and_twice_is_once(
     await register(settings, producer, b)
     await register(settings, producer, gone)
     await register(settings, producer, gone, revision=2, removed=True)
-    await register(settings, producer, anew, generation=2)
+    await register(settings, producer, anew, incarnation=2)
     await frames.frame(0, client(a, bytes_sent=1), client(b, bytes_sent=1))
     await frames.frame(0, client(gone, bytes_sent=1), client(anew, bytes_sent=1))
     await frames.frame(0, client(anew, timestamp=77.0), client("nobody", bytes_sent=1))
@@ -217,12 +218,12 @@ async def test_a_frame_that_was_cut_is_taken_from_where_it_came(
     frame = encode_frame(2**53, members)
     assert len(frame) > DEAD_LETTER_BYTES
     sent = await frames.appended(0, *members)
-    topic = topics_of(settings).dead_letter.name
+    topic = topics_from(settings).dead_letter.name
     for lost in (sent.offset, sent.offset + 1):
         reason, at = "frame version 1 is not known here", sent.timestamp
-        origin = Origin(reason, lost, WHOLE_FRAME, at, len(frame))
+        source = DeadLetterSource(reason, lost, WHOLE_FRAME, at, len(frame))
         await producer.send_and_wait(
-            topic, frame[:DEAD_LETTER_BYTES], partition=0, headers=encode_origin(origin)
+            topic, frame[:DEAD_LETTER_BYTES], partition=0, headers=encode_source(source)
         )
     shown = (await command.good("dead-letters", "list", "--json")).documents[0]
     assert (shown["size"], shown["kept"]) == (len(frame), DEAD_LETTER_BYTES)
@@ -241,11 +242,11 @@ async def test_letters_that_stay_do_not_multiply(
     """Each replay in vain leaves a letter more with the same submission; it is sent once."""
     (a,) = ids_of(0, PARTITIONS, 1)
     await register(settings, producer, a)
-    topic = topics_of(settings).dead_letter.name
+    topic = topics_from(settings).dead_letter.name
     value = encode_frame(2**53, [client(a, timestamp=5.0)])
     for offset in range(3):
-        origin = Origin("for some reason", offset, WHOLE_FRAME, 5)
-        await producer.send_and_wait(topic, value, partition=0, headers=encode_origin(origin))
+        source = DeadLetterSource("for some reason", offset, WHOLE_FRAME, 5)
+        await producer.send_and_wait(topic, value, partition=0, headers=encode_source(source))
     done = (await command.good("dead-letters", "replay", "--all", "--json")).document
     assert (done["letters"], done["submissions"], done["repeated"]) == (1, 1, 2)
 
@@ -253,9 +254,9 @@ async def test_letters_that_stay_do_not_multiply(
 async def test_late_frames_and_foreign_records_stay(
     settings: KafkaSettings, producer: AIOKafkaProducer, frames: FrameWriter, command: CommandLine
 ) -> None:
-    topic = topics_of(settings).dead_letter.name
+    topic = topics_from(settings).dead_letter.name
     value = encode_frame(4, [client("a")])
-    origin = encode_origin(Origin("frame version 1 is not known here", 0, WHOLE_FRAME, 5))
+    origin = encode_source(DeadLetterSource("frame version 1 is not known here", 0, WHOLE_FRAME, 5))
     await producer.send_and_wait(topic, value, partition=0, headers=origin)
     await producer.send_and_wait(topic, b"something else", partition=0)
     ended = await command("dead-letters", "replay", "--all")

@@ -13,10 +13,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from contract.position import Position
 from contract.row import ROW_VERSION, EntityRow, encode_row
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
 from tests.integration.processes import RowWriter, Service, row_writer
-from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import Install
+from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.install import Install
 
 CLIENT = "client:c-1"
 LABELS = {"name": "Ann's box", "type": "docker", "headless": "false"}
@@ -31,7 +31,7 @@ async def rows(kafka_settings: KafkaSettings) -> AsyncIterator[RowWriter]:
 @pytest.fixture
 async def exporter(kafka_settings: KafkaSettings, tmp_path: Path) -> AsyncIterator[Service]:
     async with Service("exporter", kafka_settings, tmp_path) as service:
-        await service.ready()
+        await service.wait_until_ready()
         yield service
 
 
@@ -118,7 +118,7 @@ async def test_after_is_refused(kafka_settings: KafkaSettings, tmp_path: Path) -
     async with Service(
         "exporter", kafka_settings, tmp_path, AFTER_TIMEOUT_SECONDS="0.2"
     ) as exporter:
-        await exporter.ready()
+        await exporter.wait_until_ready()
         for receipt, status in (("1-2", 400), ("4-0-0", 421), ("0-0-0", 504)):
             response = await exporter.scrape(receipt)
             assert response.status_code == status
@@ -143,7 +143,7 @@ async def test_labels_change_and_entities_go(rows: RowWriter, exporter: Service)
     assert 'name="new"' in await scraped_at(2)
     await rows.row(CLIENT, 3, removed=True)
     assert samples(await scraped_at(3), name) == []
-    await rows.row(CLIENT, 4, generation=9, labels=LABELS)
+    await rows.row(CLIENT, 4, incarnation=9, labels=LABELS)
     assert len(samples(await scraped_at(4), name)) == 1
     await rows.tombstone(CLIENT, Position(3, 0))
     assert len(samples(await scraped_at(5), name)) == 1
@@ -191,7 +191,7 @@ async def test_more_series_than_the_limit_are_no_scrape_at_all(
     for partition in range(kafka_settings.kafka_partitions):
         await rows.ledger(partition, 0, read=1, applied=1)
     async with Service("exporter", kafka_settings, tmp_path, MAX_SERIES="4") as exporter:
-        await exporter.ready()
+        await exporter.wait_until_ready()
         refused = await exporter.scrape()
         assert refused.status_code == 503
         assert refused.json()["error"] == (
@@ -231,7 +231,7 @@ async def test_without_kafka(kafka_install: Install, tmp_path: Path) -> None:
             assert not_ready.json()["waiting_for"] == ["kafka", "entity-state", "registry"]
             assert (await exporter.scrape()).status_code == 503
             broker.launch()
-            await exporter.ready()
+            await exporter.wait_until_ready()
             scraped = (await exporter.scrape(f"{partition}-0-0")).text
 
             await broker.kill()
@@ -245,7 +245,7 @@ async def test_without_kafka(kafka_install: Install, tmp_path: Path) -> None:
             async with row_writer(settings) as rows:
                 await rows.row(CLIENT, 1, metrics={"bytes_sent": 1})
                 await rows.ledger(partition, 1, read=2, applied=2)
-            await exporter.ready()
+            await exporter.wait_until_ready()
             response = await exporter.scrape(f"{partition}-1-0")
             assert len(samples(response.text, "tobogganing_client_bytes_sent")) == 1
 
@@ -328,7 +328,7 @@ async def test_one_who_does_not_read_is_cut_off_and_disturbs_nobody(
     row = encode_row(EntityRow(ROW_VERSION, 0, 0, 0, 0, 1.5, labels, {"bytes_sent": 1}))
     await rows.send_all({f"client:c-{n}": row for n in range(50_000)})
     async with Service("exporter", kafka_settings, tmp_path, SEND_WITHIN_SECONDS="1") as exporter:
-        await exporter.ready()
+        await exporter.wait_until_ready()
         with socket.create_connection(("127.0.0.1", exporter.port)) as idler:
             token = exporter.authorized["authorization"].encode()
             idler.sendall(
@@ -356,7 +356,7 @@ async def test_shards_share_the_partitions(
     for number in (1, 2):
         shard = f"{number}/2"
         async with Service("exporter", kafka_settings, tmp_path, EXPORTER_SHARD=shard) as exporter:
-            await exporter.ready()
+            await exporter.wait_until_ready()
             own = [partition for partition in range(4) if partition % 2 == number - 1]
             for partition in range(4):
                 status = 200 if partition in own else 421

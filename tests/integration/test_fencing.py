@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
 from tests.integration.frames import PARTITIONS, FrameWriter, client, ids_of
 from tests.integration.workers import Found, a_worker, running, settled
 
@@ -29,7 +29,7 @@ async def test_the_older_of_two_workers_of_one_name_ends_and_says_why(
                 sum(ledger.applied for ledger in (await Found.of(settings)).ledgers.values()) == 2
             )
             assert newer.faults() == []
-            await newer.ready()
+            await newer.wait_until_ready()
 
 
 async def test_of_two_that_start_at_once_one_ends(
@@ -46,6 +46,6 @@ async def test_of_two_that_start_at_once_one_ends(
         assert "WORKER_NAME=twin: another worker of this name has joined" in ended.log()
         for task in others:
             task.cancel()
-        await stays.ready()
+        await stays.wait_until_ready()
         await frames.frame(0, client(id, bytes_sent=1))
         await settled(settings)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
 from tests.integration.command_line import (
     CommandLine,
     all_of,
@@ -43,7 +43,7 @@ async def gateway(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> AsyncIterator[Service]:
     async with gateway_of(kafka_settings, tmp_path, signing_keys) as service:
-        await service.ready()
+        await service.wait_until_ready()
         yield service
 
 
@@ -116,7 +116,7 @@ async def test_an_export_is_an_import(
         kafka_topic_prefix=f"{kafka_settings.kafka_topic_prefix}other.",
     )
     async with gateway_of(other, tmp_path, signing_keys) as second:
-        await second.ready()
+        await second.wait_until_ready()
         there = CommandLine(second.url)
         await there.good("fleet", "import", str(out), "--credentials", str(tmp_path / "k.ndjson"))
         again = (await there.good("fleet", "export", "-", "--format", format)).out

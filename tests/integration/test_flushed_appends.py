@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from service.kafka import ensure_topics, topics_of
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
+from service.kafka.topics import ensure_topics, topics_from
 from tests.integration.frames import client, frame_writer
 from tests.integration.test_source_history import end_of
 from tests.unsynced import SyncedJava
-from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import Install
-from tobogganing.local.kafka_config import FLUSH_EACH_APPEND
+from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.install import Install
+from tobogganing.devstack.kafka_config import FLUSH_EACH_APPEND
 
 NUMBER = 50
 
@@ -30,7 +30,7 @@ async def test_what_was_acknowledged_after_a_power_cut(
     cluster = Cluster(tmp_path / "kafka", java.of(kafka_install), properties=lambda _: properties)
     await cluster.start()
     settings = KafkaSettings(kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_partitions=1)
-    topic = topics_of(settings).submissions.name
+    topic = topics_from(settings).submissions.name
     try:
         await ensure_topics(settings)
         async with frame_writer(settings) as frames:

@@ -6,18 +6,19 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
-from contract.dead_letter import decode_origin
+from contract.dead_letter import decode_source
 from contract.frame import encode_frame, entity_key
 from contract.row import decode_entity_row
-from processor.batch import MAX_ROW_BYTES
-from service.kafka import client_options, ensure_topics, topics_of
-from service.reader import TopicReader
-from service.settings import KafkaSettings
+from processor.core.write_batch import MAX_ROW_BYTES
+from service.config.settings import KafkaSettings
+from service.kafka.clients import client_options
+from service.kafka.reader import TopicReader
+from service.kafka.topics import ensure_topics, topics_from
 from tests.fuzz import seeds
 from tests.integration.frames import client
 from tests.integration.processes import Service, row_writer
 from tests.integration.workers import NEVER_LATE, Found, a_worker, running, settled
-from tobogganing.local.cluster import Cluster
+from tobogganing.devstack.cluster import Cluster
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ async def letters_of(settings: KafkaSettings) -> list[ConsumerRecord]:
     def take(_: int, records: Sequence[ConsumerRecord]) -> None:
         found.extend(records)
 
-    async with TopicReader(settings, topics_of(settings).dead_letter.name, [0]) as reader:
+    async with TopicReader(settings, topics_from(settings).dead_letter.name, [0]) as reader:
         await reader.read_to_end(take, {})
     return found
 
@@ -53,7 +54,7 @@ async def letters_of(settings: KafkaSettings) -> list[ConsumerRecord]:
 async def test_every_frame_that_fuzzers_begin_with_is_flushed(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
-    topic = topics_of(settings).submissions.name
+    topic = topics_from(settings).submissions.name
     worker = a_worker(settings, "w1", tmp_path, DEAD_LETTERS_PER_MINUTE="0")
     exporter = Service("exporter", settings, tmp_path)
     async with running(worker), exporter:
@@ -63,7 +64,7 @@ async def test_every_frame_that_fuzzers_begin_with_is_flushed(
             topic, encode_frame(NEVER_LATE, [client("good", bytes_sent=1)]), partition=0
         )
         await settled(settings)
-        await exporter.ready()
+        await exporter.wait_until_ready()
         assert 'client_id="good"' in (await exporter.scrape(f"0-{last.offset}-0")).text
     assert worker.faults() == []
     found = await Found.of(settings)
@@ -73,7 +74,7 @@ async def test_every_frame_that_fuzzers_begin_with_is_flushed(
     merged = decode_entity_row(found.rows[entity_key("client", "merged")])
     assert merged.labels.keys() == {"label-0", "label-1"}, "the third would be too much"
     assert entity_key("client", "together") not in found.rows
-    reasons = [decode_origin(letter.headers).reason for letter in await letters_of(settings)]
+    reasons = [decode_source(letter.headers).reason for letter in await letters_of(settings)]
     too_large = [reason for reason in reasons if "bytes, and at most" in reason]
     assert any(reason.startswith("the row of client:merged would have 6") for reason in too_large)
     assert found.ledgers[0].dead_lettered == len(reasons)
@@ -83,7 +84,7 @@ async def test_a_row_of_others_that_is_too_large_to_write_again_ends_no_worker(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
     """As the last record but one of a key, behind which somebody has written an older row."""
-    topics = topics_of(settings)
+    topics = topics_from(settings)
     row = b'{"version":1,"offset":%d,"index":0,"generation":1,"heard_at":1,"last_check_in":1.0,'
     huge = row % 5 + b'"labels":{"name":"%b"}}' % (b"x" * 3_000_000)
     async with row_writer(settings) as rows:

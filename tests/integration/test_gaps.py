@@ -15,9 +15,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from contract.frame import Submission, encode_frame, entity_key
-from service.kafka import administration, client_options, ensure_topics, topics_of
-from service.reader import TopicReader
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
+from service.kafka.clients import admin_client, client_options
+from service.kafka.reader import TopicReader
+from service.kafka.topics import ensure_topics, topics_from
 from tests.integration.command_line import CommandLine
 from tests.integration.frames import (
     NEVER_LATE,
@@ -29,8 +30,8 @@ from tests.integration.frames import (
 )
 from tests.integration.processes import Service
 from tests.integration.workers import Found, a_worker, running, settled
-from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import Install
+from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.install import Install
 
 CAP = 60
 """Dead letters a minute."""
@@ -43,7 +44,7 @@ class Transactions:
     """Writes frames to the submissions topic as a transactional producer, e.g. a mirror, does."""
 
     def __init__(self, settings: KafkaSettings, producer: AIOKafkaProducer) -> None:
-        self._topic = topics_of(settings).submissions.name
+        self._topic = topics_from(settings).submissions.name
         self._producer = producer
 
     async def write(self, partition: int, *values: bytes, commit: bool = True) -> list[int]:
@@ -94,7 +95,7 @@ async def test_markers_of_transactions_end_no_worker_and_leave_no_lag(
         running(worker),
         Service("exporter", settings, tmp_path) as exporter,
     ):
-        await exporter.ready()
+        await exporter.wait_until_ready()
         await transactions.write(0, frame(id, 1))
         await frames.frame(0, client(id, bytes_sent=2))
         await transactions.write(0, frame(id, 3), commit=False)
@@ -184,10 +185,10 @@ async def test_records_deleted_unread_in_a_partition_that_stays_silent_are_lost_
     for number in range(5):
         await frames.frame(0, client(id, bytes_sent=number))
         await frames.frame(1, client(other, bytes_sent=number))
-    await delete_records(settings, topics_of(settings).submissions.name, 0)
+    await delete_records(settings, topics_from(settings).submissions.name, 0)
     async with running(worker), Service("exporter", settings, tmp_path) as exporter:
         assert (await Found.of(settings)).ledgers[0].lost == 5, "counted before it is ready"
-        await exporter.ready()
+        await exporter.wait_until_ready()
         await until_no_lag(exporter)
     assert worker.faults() == []
     ledgers = (await Found.of(settings)).ledgers
@@ -204,7 +205,7 @@ async def test_records_deleted_unread_while_the_worker_runs_are_lost_not_lag(
     async with running(worker):
         await frames.raw_all(0, [FLOOD, *[frame(id, 1)] * 20])
         await until_stopped(worker)
-        await delete_records(settings, topics_of(settings).submissions.name, 0)
+        await delete_records(settings, topics_from(settings).submissions.name, 0)
         await settled(settings)
         await frames.frame(0, client(id, bytes_sent=1))
         await settled(settings)
@@ -243,7 +244,7 @@ async def test_a_compacted_batch_is_no_hole_and_no_loss(
 
         async def configure(**values: str) -> None:
             resource = ConfigResource(ConfigResourceType.TOPIC, topic.name, topic.settings | values)
-            async with administration(settings) as admin:
+            async with admin_client(settings) as admin:
                 await admin.alter_configs([resource])
 
         compacting = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0"}

@@ -16,14 +16,15 @@ from aiokafka import ConsumerRecord
 
 from contract.frame import Frame, Submission, decode_frame, entity_key
 from contract.position import Receipt
-from gateway.link import Link
-from gateway.pulse import SILENT_AFTER
-from service.kafka import administration, topics_of
-from service.reader import TopicReader
-from service.registry import RegistryReader
-from service.settings import KafkaSettings
+from gateway.produce.ack_monitor import NOT_READY_AFTER
+from gateway.produce.producer import ResilientProducer
+from service.config.settings import KafkaSettings
+from service.kafka.clients import admin_client
+from service.kafka.reader import TopicReader
+from service.kafka.registry import RegistryReader
+from service.kafka.topics import topics_from
 from tests.integration.processes import ADMIN_TOKEN, CA_PEM, Service, freeze
-from tobogganing.local.cluster import Cluster
+from tobogganing.devstack.cluster import Cluster
 
 ADMIN = {"authorization": f"Bearer {ADMIN_TOKEN}"}
 DEADLINE = 3.0
@@ -45,8 +46,8 @@ async def pair(
         gateway(kafka_settings, tmp_path, signing_keys) as a,
         gateway(kafka_settings, tmp_path, signing_keys) as b,
     ):
-        await a.ready()
-        await b.ready()
+        await a.wait_until_ready()
+        await b.wait_until_ready()
         yield a, b
 
 
@@ -78,7 +79,7 @@ async def frames_of(settings: KafkaSettings) -> dict[tuple[int, int], tuple[Fram
             frames[partition, record.offset] = decode_frame(record.value), record.timestamp
 
     partitions = range(settings.kafka_partitions)
-    async with TopicReader(settings, topics_of(settings).submissions.name, partitions) as reader:
+    async with TopicReader(settings, topics_from(settings).submissions.name, partitions) as reader:
         await reader.read_to_end(take, {})
     return frames
 
@@ -128,8 +129,8 @@ async def test_of_two_registrations_of_one_id_one_wins_everywhere(
         winners[id] = first.json() if first.status_code == 200 else second.json()
 
     fresh = RegistryReader(kafka_settings)
-    following = asyncio.create_task(fresh.follower.run())
-    await fresh.follower.catch_up(10)
+    following = asyncio.create_task(fresh.tailer.run())
+    await fresh.tailer.catch_up(10)
     for id, winner in winners.items():
         record = fresh.state.get(entity_key("client", id))
         assert record is not None
@@ -222,7 +223,7 @@ async def test_an_outage_is_503_in_time_and_nothing_of_it_counts_later(
     )
     extra = {"ANSWER_WITHIN_SECONDS": str(DEADLINE)}
     async with gateway(settings, tmp_path, signing_keys, **extra) as service:
-        await service.ready()
+        await service.wait_until_ready()
         headers = await registered(service, "c")
         before = (await submit(service, "c", headers, 1)).json()["receipt"]
         broker = own_kafka.brokers[0]
@@ -248,7 +249,7 @@ async def test_an_outage_is_503_in_time_and_nothing_of_it_counts_later(
         else:
             os.kill(broker.process.pid, signal.SIGCONT)
         after = await until_accepted(service, headers, 2)
-        await service.ready()
+        await service.wait_until_ready()
 
         frames = await frames_of(settings)
         assert find(frames, before).metrics == {"bytes_sent": 1}
@@ -265,7 +266,7 @@ async def test_a_partition_without_a_leader_heals_when_its_broker_returns(
     )
     extra = {"ANSWER_WITHIN_SECONDS": str(DEADLINE), "KAFKA_REPLICATION": "1"}
     async with gateway(settings, tmp_path, signing_keys, **extra) as service:
-        await service.ready()
+        await service.wait_until_ready()
         ids = [f"c-{number}" for number in range(24)]
         headers = {id: await registered(service, id) for id in ids}
 
@@ -296,11 +297,11 @@ async def test_without_brokers_in_sync_it_is_not_ready_and_finds_out_when_there_
     )
     extra = {"ANSWER_WITHIN_SECONDS": str(DEADLINE), "KAFKA_REPLICATION": "3"}
     async with gateway(settings, tmp_path, signing_keys, **extra) as service:
-        await service.ready()
+        await service.wait_until_ready()
         headers = await registered(service, "c")
         assert (await submit(service, "c", headers, 0)).status_code == 200
-        async with administration(settings) as admin:
-            (registry,) = await admin.describe_topics([topics_of(settings).registry.name])
+        async with admin_client(settings) as admin:
+            (registry,) = await admin.describe_topics([topics_from(settings).registry.name])
         leader = registry["partitions"][0]["leader"]
         others = [broker for broker in three_brokers.brokers if broker.node.id != leader]
         await asyncio.gather(*(broker.kill() for broker in others))
@@ -308,15 +309,15 @@ async def test_without_brokers_in_sync_it_is_not_ready_and_finds_out_when_there_
         assert (await submit(service, "c", headers, 1)).status_code == 503
         answer = await service.until("/-/ready", 503)
         assert "kafka" in answer.json()["waiting_for"]
-        assert time.monotonic() - began < SILENT_AFTER + PATIENCE
-        while (passed := time.monotonic() - began) < Link.patience + PATIENCE:
+        assert time.monotonic() - began < NOT_READY_AFTER + PATIENCE
+        while (passed := time.monotonic() - began) < ResilientProducer.send_timeout + PATIENCE:
             answer = await service.http.get("/-/ready")
-            if passed > SILENT_AFTER + 1:
+            if passed > NOT_READY_AFTER + 1:
                 assert answer.status_code == 503, "another producer confirms nothing either"
         for broker in others:
             broker.launch()
         await three_brokers.wait_until_ready()
-        await service.ready()
+        await service.wait_until_ready()
         assert (await submit(service, "c", headers, 2)).status_code == 200
         # The one that was not confirmed may be there: its leader had taken it, in time.
         assert await in_time(settings) - {1} == {0, 2}
@@ -369,7 +370,7 @@ async def stopping(
     )
     extra = {"ANSWER_WITHIN_SECONDS": "6"}
     async with gateway(settings, tmp_path, signing_keys, **extra) as service:
-        await service.ready()
+        await service.wait_until_ready()
         headers = await registered(service, "c")
         assert (await submit(service, "c", headers, 0)).status_code == 200
         yield Stopping(service, own_kafka, settings, headers)
@@ -464,7 +465,7 @@ async def test_it_takes_requests_before_kafka_is_there(
         answer = await submit(service, "c", {"authorization": "Bearer x"}, 1)
         assert answer.status_code == 503
         broker.launch()
-        await service.ready()
+        await service.wait_until_ready()
         headers = await registered(service, "c")
         assert (await submit(service, "c", headers, 1)).status_code == 200
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
 from tests.integration.frames import PARTITIONS, FrameWriter, client, frame_writer, ids_of
 from tests.integration.kafka_proxy import FETCH, LIST_OFFSETS, KafkaProxy, ProxiedCluster
 from tests.integration.processes import Service
 from tests.integration.workers import a_worker, running, settled
-from tobogganing.local.install import Install
+from tobogganing.devstack.install import Install
 
 UNKNOWN, UNASSIGNED, NOT_AUTHORIZED = -1, 31_000, 30
 """Error codes: an unknown error, one that nobody has given a meaning, and two that stay."""

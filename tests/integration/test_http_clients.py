@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
 from tests.debian import unpacked
 from tests.integration.processes import ADMIN_TOKEN, Service
 from tests.integration.test_gateway import gateway
@@ -55,7 +55,7 @@ async def test_what_the_jdk_sends_is_read(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     async with gateway(kafka_settings, tmp_path, signing_keys) as service:
-        await service.ready()
+        await service.wait_until_ready()
         client = json.dumps({"client_id": "c", "name": "c", "type": "native"})
         made = await _as_jdk(service, "/api/v1/clients/register", ADMIN_TOKEN, client)
         sample = json.dumps({"metrics": {"bytes_sent": 1}})
@@ -100,7 +100,7 @@ async def test_curl_that_offers_http_2(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str, more: list[str]
 ) -> None:
     async with gateway(kafka_settings, tmp_path, signing_keys) as service:
-        await service.ready()
+        await service.wait_until_ready()
 
         async def curl(path: str, token: str, body: object) -> dict[str, object]:
             answer = await _curl(service, path, token, body, *more)
@@ -125,6 +125,6 @@ async def test_the_jdk_itself(
     java = unpacked("openjdk-17-jre-headless", "openjdk-17-jdk-headless")[0]
     home = java / "usr/lib/jvm/java-17-openjdk-amd64"
     async with gateway(kafka_settings, tmp_path, signing_keys) as service:
-        await service.ready()
+        await service.wait_until_ready()
         said = await _run(home / "bin/java", JAVA, service.url, ADMIN_TOKEN)
         assert said.count(b"200") == 5 * 4

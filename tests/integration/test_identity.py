@@ -15,11 +15,17 @@ import httpx
 import pytest
 from aiokafka import ConsumerRecord
 
-from contract.audit import AuditRecord, Outcome, decode_audit
-from contract.registry import Applied, RegistryRecord, RegistryState, decode_record, hash_api_key
-from service.kafka import topics_of
-from service.reader import TopicReader
-from service.settings import KafkaSettings
+from contract.audit import AuditRecord, ChangeOutcome, decode_audit
+from contract.registry import (
+    ApplyResult,
+    RegistryRecord,
+    RegistryState,
+    decode_record,
+    hash_api_key,
+)
+from service.config.settings import KafkaSettings
+from service.kafka.reader import TopicReader
+from service.kafka.topics import topics_from
 from tests.integration.processes import Service
 from tests.integration.test_gateway import ADMIN, gateway, register, registered, submit
 
@@ -38,7 +44,7 @@ async def three(
             for _ in range(3)
         ]
         for service in services:
-            await service.ready()
+            await service.wait_until_ready()
         yield services
 
 
@@ -98,7 +104,7 @@ async def test_everything_survives_a_restart(three: list[Service]) -> None:
     await three[0].http.delete("/api/v1/clients/gone", headers=ADMIN)
     await three[2].end()
     await three[2].start()
-    await three[2].ready()
+    await three[2].wait_until_ready()
     statuses = [
         (await submit(three[2], id, headers, 1)).status_code
         for id, headers in (("kept", kept), ("kept", new), ("gone", gone))
@@ -141,7 +147,7 @@ async def play(services: list[Service], id: str, turns: int, dice: random.Random
 
 async def registry_log(settings: KafkaSettings) -> list[ConsumerRecord]:
     log: list[ConsumerRecord] = []
-    topic = topics_of(settings).registry.name
+    topic = topics_from(settings).registry.name
     async with TopicReader(settings, topic, [0]) as reader:
         await reader.read_to_end(lambda _, records: log.extend(records), {})
     return log
@@ -153,7 +159,7 @@ def changes_of(log: list[ConsumerRecord]) -> dict[str, list[tuple[int, RegistryR
     found: dict[str, list[tuple[int, RegistryRecord]]] = defaultdict(list)
     for record in log:
         before = state.current(record.key)
-        if state.apply(record.offset, record.key, record.value) is Applied.CURRENT:
+        if state.apply(record.offset, record.key, record.value) is ApplyResult.CURRENT:
             after = decode_record(record.value)
             is_copy = before is not None and (before.api_keys, before.removed) == (
                 after.api_keys,
@@ -270,14 +276,14 @@ async def test_who_changed_what_is_in_the_audit_topic(
         values.extend(record.value for record in batch)
         records.extend(decode_audit(record.value) for record in batch)
 
-    async with TopicReader(kafka_settings, topics_of(kafka_settings).audit.name, [0]) as reader:
+    async with TopicReader(kafka_settings, topics_from(kafka_settings).audit.name, [0]) as reader:
         await reader.read_to_end(take, {})
     assert [(each.actor, each.action, each.outcome) for each in records] == [
-        ("admin", "register", Outcome.ALLOWED),
-        ("client:c", "rotate-key", Outcome.ALLOWED),
-        ("admin", "register", Outcome.ALLOWED),
-        ("admin", "register", Outcome.REFUSED),
-        ("admin", "remove", Outcome.ALLOWED),
+        ("admin", "register", ChangeOutcome.ALLOWED),
+        ("client:c", "rotate-key", ChangeOutcome.ALLOWED),
+        ("admin", "register", ChangeOutcome.ALLOWED),
+        ("admin", "register", ChangeOutcome.REFUSED),
+        ("admin", "remove", ChangeOutcome.ALLOWED),
     ]
     assert {each.target for each in records} == {"client:c"}
     assert {each.address for each in records} == {"127.0.0.1"}
@@ -293,7 +299,7 @@ async def test_a_removed_client_has_no_series_from_its_receipt_on(
 ) -> None:
     """Also where another gateway still takes submissions while it is removed."""
     async with gateway(kafka_settings, tmp_path, signing_keys) as other:
-        await other.ready()
+        await other.wait_until_ready()
         headers = await registered(manager, "gone")
         stays = await registered(manager, "stays")
         receipts = [

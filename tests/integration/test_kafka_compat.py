@@ -1,14 +1,15 @@
-"""What service.kafka_compat relies on in aiokafka, and the kind of broker that it talks to."""
+"""What service.kafka.kafka_compat relies on in aiokafka, and the kind of broker that it talks
+to."""
 
 from importlib.metadata import version
 
 import pytest
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
-from service.kafka import topics_of
-from service.kafka_compat import EpochEnd, leader_epoch, tag_leader_epochs
-from service.settings import KafkaSettings
-from service.source_reader import SourceReader
+from service.config.settings import KafkaSettings
+from service.kafka.kafka_compat import EpochEnd, leader_epoch, tag_leader_epochs
+from service.kafka.source_reader import SourceReader
+from service.kafka.topics import topics_from
 from tests.integration.frames import FrameWriter, client, ids_of
 
 
@@ -19,12 +20,12 @@ def test_the_version_that_it_was_written_for() -> None:
 async def test_topic_ids_epochs_and_tags(
     settings: KafkaSettings, frames: FrameWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.source_reader.PATIENCE", 0.5)
+    monkeypatch.setattr("service.kafka.source_reader.PATIENCE", 0.5)
     tag_leader_epochs()
     (id,) = ids_of(0, settings.kafka_partitions, 1)
     for value in range(3):
         await frames.frame(0, client(id, bytes_sent=value))
-    topic = topics_of(settings).submissions.name
+    topic = topics_from(settings).submissions.name
     async with SourceReader(settings, topic, range(settings.kafka_partitions)) as reader:
         details = await reader.describe()
         assert len(bytes.fromhex(details.id)) == 16

@@ -10,12 +10,13 @@ import pytest
 from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaError
 
-from service.kafka import administration, topics_of
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
+from service.kafka.clients import admin_client
+from service.kafka.topics import topics_from
 from tests.integration.frames import PARTITIONS, FrameWriter, client, frame_writer, ids_of
 from tests.integration.processes import freeze
 from tests.integration.workers import Found, a_worker, running
-from tobogganing.local.cluster import Cluster
+from tobogganing.devstack.cluster import Cluster
 
 (LED,) = ids_of(1, PARTITIONS, 1)
 (LEADERLESS,) = ids_of(0, PARTITIONS, 1)
@@ -31,8 +32,8 @@ async def settings(three_brokers: Cluster, topic_prefix: str) -> KafkaSettings:
         kafka_topic_prefix=topic_prefix,
         kafka_partitions=PARTITIONS,
     )
-    topics = topics_of(settings)
-    async with administration(settings) as admin:
+    topics = topics_from(settings)
+    async with admin_client(settings) as admin:
         await admin.create_topics(
             [
                 NewTopic(
@@ -117,7 +118,7 @@ async def test_a_partition_without_a_leader_holds_up_no_other(
         await three_brokers.wait_until_ready()
         second = await frames.frame(0, client(LEADERLESS, bytes_sent=2))
         await until_applied(settings, 0, second)
-        await worker.ready()
+        await worker.wait_until_ready()
     assert worker.faults() == []
     ledger = (await Found.of(settings)).ledgers[0]
     assert (ledger.applied, ledger.lost, ledger.parted) == (2, 0, 0)
@@ -141,5 +142,5 @@ async def test_a_frozen_leader_holds_up_no_other_at_a_start(
             assert worker.faults() == []
         finally:
             process.send_signal(signal.SIGCONT)
-        await worker.ready()
+        await worker.wait_until_ready()
     assert worker.faults() == []

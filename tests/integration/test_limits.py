@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
 from tests.integration.processes import Service
 from tests.integration.test_gateway import gateway, register, registered, submit
 
@@ -35,7 +35,7 @@ async def test_too_eager_an_entity_waits_as_long_as_it_is_told(
 ) -> None:
     extra = {"RATE_LIMIT_PER_MINUTE": "20"}
     async with gateway(kafka_settings, tmp_path, signing_keys, **extra) as service:
-        await service.ready()
+        await service.wait_until_ready()
         headers, other = await registered(service, "c"), await registered(service, "d")
         began = time.monotonic()
         answers = [await submit(service, "c", headers, number) for number in range(25)]
@@ -62,7 +62,7 @@ async def test_zero_turns_the_limit_off(
 ) -> None:
     extra = {"RATE_LIMIT_PER_MINUTE": "0", "AUTH_FAILURES_PER_MINUTE": "0"}
     async with gateway(kafka_settings, tmp_path, signing_keys, **extra) as service:
-        await service.ready()
+        await service.wait_until_ready()
         headers = await registered(service, "c")
         sent = await asyncio.gather(*(submit(service, "c", headers, n) for n in range(200)))
         assert {answer.status_code for answer in sent} == {200}
@@ -75,7 +75,7 @@ async def test_a_right_credential_passes_beside_any_number_of_wrong_ones(
 ) -> None:
     extra = {"AUTH_FAILURES_PER_MINUTE": "10"}
     async with gateway(kafka_settings, tmp_path, signing_keys, **extra) as service:
-        await service.ready()
+        await service.wait_until_ready()
         headers = await registered(service, "c")
         answers = []
         for number in range(30):
@@ -120,8 +120,8 @@ async def test_addresses_behind_a_trusted_proxy_are_told_apart(
         gateway(kafka_settings, tmp_path, signing_keys, **trusting) as behind,
         gateway(kafka_settings, tmp_path, signing_keys, **limit) as open_,
     ):
-        await behind.ready()
-        await open_.ready()
+        await behind.wait_until_ready()
+        await open_.wait_until_ready()
         addresses = ("192.0.2.1", "192.0.2.2", "192.0.2.1")
         assert await fail(behind, *addresses) == [401, 401, 429]
         assert await fail(open_, *addresses) == [401, 429, 429]
@@ -142,7 +142,7 @@ async def test_tokens_are_limited_for_each_node(
 ) -> None:
     extra = {"RATE_LIMIT_PER_MINUTE": "3"}
     async with gateway(kafka_settings, tmp_path, signing_keys, **extra) as service:
-        await service.ready()
+        await service.wait_until_ready()
 
         async def token(id: str, headers: dict[str, str]) -> httpx.Response:
             key = headers["authorization"].removeprefix("Bearer ")

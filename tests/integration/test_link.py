@@ -11,28 +11,30 @@ from typing import Any
 import pytest
 from prometheus_client import Counter
 
-from gateway.link import Link, SendError
-from service.kafka import ensure_topics, topics_of
-from service.settings import KafkaSettings
+from gateway.produce.producer import ResilientProducer, SendError
+from service.config.settings import KafkaSettings
+from service.kafka.topics import ensure_topics, topics_from
 from tests.integration.processes import freeze
-from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import Install
+from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.install import Install
 
 
-async def until_sent(link: Link, topic: str) -> None:
+async def until_sent(producer: ResilientProducer, topic: str) -> None:
     """Send until Kafka confirms: a topic that is new takes longer than the test's patience."""
     async with asyncio.timeout(30):
         while True:
-            await link.ready()
+            await producer.wait_until_ready()
             with contextlib.suppress(SendError):
-                await link.send(topic, b"before", partition=0)
+                await producer.send(topic, b"before", partition=0)
                 return
 
 
 async def test_a_producer_is_abandoned_without_a_word_whatever_it_was_at(
     kafka_install: Install, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.kafka.REQUEST_TIMEOUT_MS", 300)  # so that retries come soon
+    monkeypatch.setattr(
+        "service.kafka.clients.REQUEST_TIMEOUT_MS", 300
+    )  # so that retries come soon
     said: list[str] = []
 
     def note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -44,20 +46,20 @@ async def test_a_producer_is_abandoned_without_a_word_whatever_it_was_at(
         kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_topic_prefix=topic_prefix
     )
     failures = Counter("failures", "Failures", registry=None)
-    links = [Link(settings, failures) for _ in range(12)]
-    running = [asyncio.create_task(link.run()) for link in links]
+    links = [ResilientProducer(settings, failures) for _ in range(12)]
+    running = [asyncio.create_task(producer.run()) for producer in links]
     process = cluster.brokers[0].process
     assert process is not None
     try:
         await ensure_topics(settings)
-        topic = topics_of(settings).submissions.name
-        await asyncio.gather(*(until_sent(link, topic) for link in links))
+        topic = topics_from(settings).submissions.name
+        await asyncio.gather(*(until_sent(producer, topic) for producer in links))
         freeze(process.pid)
         asyncio.get_running_loop().set_exception_handler(note)
-        for number, link in enumerate(links):
-            link.patience = 0.05 + 0.1 * number
-            link.retire_within = link.stop_within = 0.05
-        sent = [link.send(topic, b"lost", partition=0) for link in links for _ in range(2)]
+        for number, producer in enumerate(links):
+            producer.send_timeout = 0.05 + 0.1 * number
+            producer.retire_timeout = producer.stop_timeout = 0.05
+        sent = [producer.send(topic, b"lost", partition=0) for producer in links for _ in range(2)]
         results = await asyncio.gather(*sent, return_exceptions=True)
         assert {type(result) for result in results} == {SendError}
         for task in running:

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 from contract.frame import entity_key
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
 from tests.integration.frames import PARTITIONS, FrameWriter, client, ids_of
 from tests.integration.workers import Found, a_worker, running, settled
-from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import Install
+from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.install import Install
 
 STUCK_AFTER = "4"
 
@@ -24,15 +24,15 @@ def hanging(folder: Path) -> dict[str, str]:
         textwrap.dedent(f"""
             import asyncio, pathlib, sys
             if "processor" in sys.orig_argv:
-                from processor.heartbeat import Heartbeat
-                fresh = Heartbeat.fresh
+                from processor.membership.heartbeat import HeartbeatMonitor
+                fresh = HeartbeatMonitor.fresh
 
                 async def hanging(self):
                     if pathlib.Path({str(folder / "hang")!r}).exists():
                         await asyncio.Event().wait()
                     await fresh(self)
 
-                Heartbeat.fresh = hanging
+                HeartbeatMonitor.fresh = hanging
         """)
     )
     root = str(Path(__file__).resolve().parents[2])
@@ -60,7 +60,7 @@ async def test_a_worker_that_hangs_is_unhealthy_then_ends_and_goes_on_anew(
         assert await worker.ended(30) == 70
         (tmp_path / "hang").unlink()
         await worker.start()
-        await worker.ready()
+        await worker.wait_until_ready()
         await settled(settings)
         assert (await worker.http.get("/-/healthy")).status_code == 200
     assert (await Found.of(settings)).ledgers[0].applied == 2
@@ -83,7 +83,7 @@ async def test_while_kafka_is_away_a_worker_is_healthy(
             while asyncio.get_running_loop().time() < deadline:
                 assert (await worker.http.get("/-/healthy")).status_code == 200
             broker.launch()
-            await worker.ready()
+            await worker.wait_until_ready()
             assert (await worker.http.get("/-/healthy")).status_code == 200
         assert worker.faults() == []
     finally:

@@ -10,10 +10,10 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from tobogganing.local.broker import BrokerExitedError
-from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import Install, install_kafka
-from tobogganing.local.process import command_line
+from tobogganing.devstack.broker import BrokerExitedError
+from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.install import Install, install_kafka
+from tobogganing.devstack.process import command_line
 
 TOPIC = "kept"
 

@@ -9,15 +9,16 @@ from aiokafka import ConsumerRecord
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from contract.position import Position
-from processor.state import PartitionState
-from processor.store import PartitionedStore
-from service.kafka import administration, ensure_topics, topics_of
-from service.reader import TopicReader
-from service.settings import KafkaSettings
+from processor.core.partition_state import PartitionState
+from processor.runtime.store import PartitionedStore
+from service.config.settings import KafkaSettings
+from service.kafka.clients import admin_client
+from service.kafka.reader import TopicReader
+from service.kafka.topics import ensure_topics, topics_from
 from tests.integration.processes import row_writer
 from tests.integration.test_tombstones import COMPACTED_AT_ONCE
-from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import Install
+from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.install import Install
 
 EXPIRED, OTHER = "client:c-1", "client:c-2"
 
@@ -38,9 +39,9 @@ async def test_a_state_that_missed_a_tombstone_keeps_nothing_of_what_was_swept(
     settings: KafkaSettings,
 ) -> None:
     await ensure_topics(settings)
-    topic = topics_of(settings).entity_state
+    topic = topics_from(settings).entity_state
     values = topic.settings | COMPACTED_AT_ONCE
-    async with administration(settings) as admin:
+    async with admin_client(settings) as admin:
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name, values)])
     store = PartitionedStore.__new__(PartitionedStore)
     store.settings, store.changelog, store.records_read = settings, topic.name, 0

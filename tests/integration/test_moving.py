@@ -17,13 +17,13 @@ import pytest
 
 from contract.position import Receipt
 from contract.row import LedgerRow
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
 from tests.integration.command_line import CommandLine, clients, csv, submits, until_line
 from tests.integration.processes import ADMIN_TOKEN, Service
-from tests.integration.workers import Load, settled
-from tobogganing.backups.known import KnownRows
-from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import Install
+from tests.integration.workers import WorkerLoad, settled
+from tobogganing.backup.topic_snapshot import RowSnapshot
+from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.install import Install
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "moving.md"
 CLIENTS = 20
@@ -33,7 +33,7 @@ _SHOWN = re.compile(r'^tobogganing_client_(\w+)\{client_id="([\w-]+)".*\} (\S+)$
 
 
 @dataclass
-class Fleet:
+class MovingFleet:
     """Clients that report growing totals, each until it is answered 200, to where `url` is."""
 
     url: str
@@ -198,7 +198,7 @@ async def test_a_move_loses_nothing_and_doubles_nothing(
         )
         steps = Document(tmp_path, old, new)
         for service in (old_gateway, old_processor, old_exporter):
-            await service.ready()
+            await service.wait_until_ready()
         at_old = CommandLine(old_gateway.url)
 
         async def register(id: str) -> str:
@@ -207,19 +207,19 @@ async def test_a_move_loses_nothing_and_doubles_nothing(
             )
             return str(added.document["api_key"])
 
-        load = Load(old)
+        load = WorkerLoad(old)
         await load.backlog(SILENT // 500, 500)
         keys = tmp_path / "keys.csv"
         words = ("fleet", "import", "-", "--format", "csv", "--credentials", str(keys))
         await at_old.good(*words, stdin=csv(clients(CLIENTS)))
-        fleet = Fleet(old_gateway.url, keys_of(keys))
+        fleet = MovingFleet(old_gateway.url, keys_of(keys))
         assert await submits(old_gateway, "gone", await register("gone")) == 200
         rows = SILENT + CLIENTS + 1
         async with AsyncExitStack() as stack, fleet.reporting():
             await fleet.heard(2)
             assert f"{CLIENTS + 2} written" in await steps.next(), "clients and the signing key"
             new_gateway = await stack.enter_async_context(gateway(new))
-            await new_gateway.ready()
+            await new_gateway.wait_until_ready()
             assert "registry: 0 written" in await steps.next()
             late = await register("late")  # of whom the new gateways learn at the end
 
@@ -239,9 +239,9 @@ async def test_a_move_loses_nothing_and_doubles_nothing(
                 processor(new) as new_processor,
                 Service("exporter", new, tmp_path) as new_exporter,
             ):
-                await new_exporter.ready()
+                await new_exporter.wait_until_ready()
                 first_of_new = values(await new_exporter.scrape())
-                await new_processor.ready()
+                await new_processor.wait_until_ready()
                 await fleet.heard(2)
                 assert await submits(new_gateway, "late", late) == 200
                 fleet.stop.set()
@@ -285,13 +285,13 @@ async def killed_in_the_middle(new: KafkaSettings, file: Path, rows: int) -> Non
         await until_line(process, "entries")
         process.send_signal(signal.SIGKILL)
         await process.wait()
-    async with KnownRows(new, range(new.kafka_partitions)) as known:
+    async with RowSnapshot(new, range(new.kafka_partitions)) as known:
         await known.read()
     assert 0 < sum(len(state.rows) for state in known.states.values()) < rows
 
 
 async def ledgers_of(settings: KafkaSettings) -> list[LedgerRow]:
-    async with KnownRows(settings, range(settings.kafka_partitions)) as known:
+    async with RowSnapshot(settings, range(settings.kafka_partitions)) as known:
         await known.read()
     return [state.ledger for state in known.states.values()]
 

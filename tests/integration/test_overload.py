@@ -8,10 +8,10 @@ from pathlib import Path
 
 import httpx
 
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
 from tests.integration.processes import freeze
 from tests.integration.test_gateway import gateway, in_time, registered, submit
-from tobogganing.local.cluster import Cluster
+from tobogganing.devstack.cluster import Cluster
 
 ROOM = 20
 TOO_MANY = 60
@@ -35,7 +35,7 @@ async def test_what_is_too_much_is_refused_at_once_and_what_was_taken_counts(
         async with gateway(
             settings, tmp_path, signing_keys, ANSWER_WITHIN_SECONDS="9", **limits
         ) as service:
-            await service.ready()
+            await service.wait_until_ready()
             headers = await registered(service, "c")
 
             async def send(number: int) -> tuple[float, httpx.Response]:

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from contract.dead_letter import A_ROW, WHOLE_FRAME, decode_origin
+from contract.dead_letter import CORRUPT_ROW, WHOLE_FRAME, decode_source
 from contract.frame import entity_key
 from contract.row import decode_entity_row, ledger_key
-from service.kafka import topics_of
-from service.reader import TopicReader
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
+from service.kafka.reader import TopicReader
+from service.kafka.topics import topics_from
 from tests.integration.frames import PARTITIONS, FrameWriter, client, ids_of
 from tests.integration.processes import RowWriter, Service, row_writer
 from tests.integration.workers import (
     Found,
-    Load,
+    WorkerLoad,
     a_worker,
     assert_nothing_lost,
     running,
@@ -49,10 +49,10 @@ async def letters_of(settings: KafkaSettings) -> dict[int, list[tuple[int, int]]
 
     def take(partition: int, records: object) -> None:
         for record in records:  # type: ignore[attr-defined]
-            origin = decode_origin(record.headers)
-            found[partition].append((origin.offset, origin.index))
+            source = decode_source(record.headers)
+            found[partition].append((source.offset, source.index))
 
-    name = topics_of(settings).dead_letter.name
+    name = topics_from(settings).dead_letter.name
     async with TopicReader(settings, name, range(PARTITIONS)) as reader:
         await reader.read_to_end(take, {})
     return found
@@ -87,7 +87,7 @@ async def test_a_flood_stops_its_partition_for_a_while_and_no_other(
         if restarted:
             await worker.end(signal.SIGTERM)
             await worker.start()
-            await worker.ready()
+            await worker.wait_until_ready()
         await settled(settings)
         if not restarted:
             assert time.monotonic() - stopped_at > 6
@@ -105,7 +105,7 @@ async def test_stops_under_load_lose_nothing(
     settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
 ) -> None:
     """Good frames around the rubbish; a worker joins, and another goes, in the middle of it."""
-    load = Load(settings)
+    load = WorkerLoad(settings)
     first, second = (
         a_worker(settings, name, tmp_path, DEAD_LETTERS_PER_MINUTE=str(CAP))
         for name in ("w1", "w2")
@@ -124,7 +124,7 @@ async def test_stops_under_load_lose_nothing(
                 await settled_but(settings, 0)
                 await first.end(signal.SIGTERM)
         await first.start()
-        await first.ready()
+        await first.wait_until_ready()
         await settled(settings, patience=90)
     found = await assert_nothing_lost(settings, load)
     assert found.ledgers[0].dead_lettered == 1500
@@ -135,8 +135,8 @@ async def test_stops_under_load_lose_nothing(
 async def settled_but(settings: KafkaSettings, partition: int) -> None:
     """Wait until every other partition was read as far as it goes now."""
     others = [each for each in range(PARTITIONS) if each != partition]
-    async with TopicReader(settings, topics_of(settings).submissions.name, others) as reader:
-        ends = await reader.ends()
+    async with TopicReader(settings, topics_from(settings).submissions.name, others) as reader:
+        ends = await reader.end_offsets()
     async with asyncio.timeout(60):
         while True:
             ledgers = (await Found.of(settings)).ledgers
@@ -169,10 +169,10 @@ async def test_rows_that_cannot_be_read_stop_nobody_and_are_seen(
     assert decode_entity_row(found.rows[entity_key("client", odd)]).metrics == {"bytes_sent": 2}
     assert entity_key("client", good) in found.rows
     assert found.ledgers[0].balances
-    assert (await letters_of(settings))[0] == [(0, 0), (1, A_ROW)]
+    assert (await letters_of(settings))[0] == [(0, 0), (1, CORRUPT_ROW)]
 
     async with Service("exporter", settings, tmp_path) as exporter:
-        await exporter.ready()
+        await exporter.wait_until_ready()
         text = (await exporter.scrape()).text
         shown = re.findall(r'^tobogganing_client_bytes_sent\{client_id="([^"]+)"', text, re.M)
         assert set(shown) == {odd, good}
@@ -200,7 +200,7 @@ async def test_a_ledger_that_cannot_be_read_stops_its_partition_until_it_can(
         await rows.ledger(0, 0, fills=False, read=1, applied=1)
         await worker.end(signal.SIGTERM)
         await worker.start()
-        await worker.ready()
+        await worker.wait_until_ready()
         await settled(settings)
         await until_metric(worker, stopped, 0.0)
     assert worker.faults() == []
@@ -221,7 +221,7 @@ async def test_a_ledger_in_another_partition_is_none_and_a_tombstone_ends_what_w
     async with running(worker := a_worker(settings, "w1", tmp_path)), exporter:
         await settled(settings)
         await until_metric(worker, "unreadable_rows", 3.0)
-        await exporter.ready()
+        await exporter.wait_until_ready()
         assert await unreadable_entities(exporter) == 3
         for key in (ledger_key(1), b"ledger:x", b"gizmo:g"):
             await rows.send(0, key, None)

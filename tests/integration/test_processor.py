@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from service.kafka import administration, ensure_topics, members_of
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
+from service.kafka.clients import admin_client, group_member_count
+from service.kafka.topics import ensure_topics
 from tests.integration.processes import Service
-from tests.integration.workers import Load, a_worker, assert_nothing_lost, running, settled
-from tobogganing.local.cluster import Cluster
+from tests.integration.workers import WorkerLoad, a_worker, assert_nothing_lost, running, settled
+from tobogganing.devstack.cluster import Cluster
 
 ROUNDS = int(os.environ.get("ROUNDS", "2"))
 """Faults of each kind; a long run takes more."""
@@ -34,7 +35,7 @@ async def settings(kafka: Cluster, topic_prefix: str) -> KafkaSettings:
     return settings
 
 
-async def some_load(load: Load, chance: random.Random) -> None:
+async def some_load(load: WorkerLoad, chance: random.Random) -> None:
     """Wait until a random number of further submissions has been sent."""
     target = load.sent + chance.randrange(load.rate // 2, load.rate * 2)
     while load.sent < target:  # noqa: ASYNC110
@@ -43,8 +44,8 @@ async def some_load(load: Load, chance: random.Random) -> None:
 
 async def members(settings: KafkaSettings) -> int:
     """Members of the processors' group, as its coordinator says."""
-    async with administration(settings) as admin:
-        return await members_of(admin, f"{settings.kafka_topic_prefix}processor")
+    async with admin_client(settings) as admin:
+        return await group_member_count(admin, f"{settings.kafka_topic_prefix}processor")
 
 
 async def owns(worker: Service, partitions: int) -> None:
@@ -71,14 +72,14 @@ async def test_who_stops_in_order_has_left_the_group_and_who_is_killed_is_waited
 async def test_one_worker_restarted_under_load(
     settings: KafkaSettings, tmp_path: Path, chance: random.Random, sent: signal.Signals
 ) -> None:
-    worker, load = a_worker(settings, "w1", tmp_path), Load(settings)
+    worker, load = a_worker(settings, "w1", tmp_path), WorkerLoad(settings)
     async with running(worker):
         async with load.running():
             for _ in range(ROUNDS):
                 await some_load(load, chance)
                 await worker.end(sent)
                 await worker.start()
-                await worker.ready()
+                await worker.wait_until_ready()
             await some_load(load, chance)
         await settled(settings)
     await assert_nothing_lost(settings, load)
@@ -90,7 +91,7 @@ async def test_stopped_in_the_middle_of_a_backlog(
     settings: KafkaSettings, tmp_path: Path, chance: random.Random, sent: signal.Signals
 ) -> None:
     """Batches are large and every entity is heard of once: what a stop cuts off shows."""
-    load = Load(settings)
+    load = WorkerLoad(settings)
     await load.backlog(frames=200, submissions=300)
     worker = a_worker(settings, "w1", tmp_path)
     async with running(worker):
@@ -98,7 +99,7 @@ async def test_stopped_in_the_middle_of_a_backlog(
             await asyncio.sleep(chance.uniform(0, 0.3))  # a moment at random, not a wait
             await worker.end(sent)
             await worker.start()
-            await worker.ready()
+            await worker.wait_until_ready()
         await settled(settings)
     await assert_nothing_lost(settings, load)
     assert worker.faults() == []
@@ -109,7 +110,7 @@ async def test_one_of_two_workers_restarted_under_load(
     settings: KafkaSettings, tmp_path: Path, chance: random.Random, sent: signal.Signals
 ) -> None:
     workers = [a_worker(settings, f"w{number}", tmp_path) for number in (1, 2)]
-    load = Load(settings)
+    load = WorkerLoad(settings)
     async with running(*workers):
         async with load.running():
             for _ in range(ROUNDS):
@@ -117,7 +118,7 @@ async def test_one_of_two_workers_restarted_under_load(
                 worker = chance.choice(workers)
                 await worker.end(sent)
                 await worker.start()
-                await worker.ready()
+                await worker.wait_until_ready()
             await some_load(load, chance)
         await settled(settings)
     await assert_nothing_lost(settings, load)
@@ -128,7 +129,7 @@ async def test_a_worker_joins_and_is_killed_under_load(
     settings: KafkaSettings, tmp_path: Path, chance: random.Random
 ) -> None:
     first, second = (a_worker(settings, f"w{number}", tmp_path) for number in (1, 2))
-    load = Load(settings)
+    load = WorkerLoad(settings)
     async with running(first):
         async with load.running(), running(second):
             await some_load(load, chance)
@@ -143,7 +144,7 @@ async def test_a_frozen_worker_ends_itself_and_harms_nothing(
     settings: KafkaSettings, tmp_path: Path, chance: random.Random
 ) -> None:
     workers = [a_worker(settings, f"w{number}", tmp_path) for number in (1, 2)]
-    load = Load(settings)
+    load = WorkerLoad(settings)
     async with running(*workers):
         async with load.running():
             await some_load(load, chance)
@@ -153,7 +154,7 @@ async def test_a_frozen_worker_ends_itself_and_harms_nothing(
             frozen.send(signal.SIGCONT)
             assert await frozen.ended() == 70
             await frozen.start()
-            await frozen.ready()
+            await frozen.wait_until_ready()
             await some_load(load, chance)
         await settled(settings)
     await assert_nothing_lost(settings, load)

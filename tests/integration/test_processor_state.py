@@ -10,12 +10,13 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from contract.frame import Submission, encode_frame, entity_key, partition_of
 from contract.row import EntityRow, encode_row
-from service.kafka import client_options, ensure_topics, topics_of
-from service.reader import TopicReader
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
+from service.kafka.clients import client_options
+from service.kafka.reader import TopicReader
+from service.kafka.topics import ensure_topics, topics_from
 from tests.integration.frames import delete_records
 from tests.integration.workers import NEVER_LATE, Found, a_worker, running, settled
-from tobogganing.local.cluster import Cluster
+from tobogganing.devstack.cluster import Cluster
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ async def submit(producer: AIOKafkaProducer, settings: KafkaSettings, name: str,
     """Send one submission as a gateway would; return its partition."""
     _, partition = place(settings, name)
     frame = encode_frame(NEVER_LATE, [Submission("client", name, 1, metrics={"n": value})])
-    await producer.send_and_wait(topics_of(settings).submissions.name, frame, partition=partition)
+    await producer.send_and_wait(topics_from(settings).submissions.name, frame, partition=partition)
     return partition
 
 
@@ -61,7 +62,7 @@ async def write_row(
     key, partition = place(settings, name)
     row = EntityRow(1, offset, 0, 1, 0, 0.0, metrics={"zombie": 1})
     await producer.send_and_wait(
-        topics_of(settings).entity_state.name, encode_row(row), key=key, partition=partition
+        topics_from(settings).entity_state.name, encode_row(row), key=key, partition=partition
     )
 
 
@@ -160,7 +161,7 @@ async def test_an_owner_that_was_overtaken_ends_itself(
 async def test_rubbish_is_found_in_the_dead_letters_with_its_reason(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
-    topics = topics_of(settings)
+    topics = topics_from(settings)
     async with running(a_worker(settings, "w", tmp_path)):
         await producer.send_and_wait(topics.submissions.name, b"rubbish", partition=2)
         await producer.send_and_wait(topics.submissions.name, b'{"version":9}', partition=2)
@@ -191,7 +192,7 @@ async def test_records_that_kafka_dropped_unread_are_counted_lost(
         await settled(settings)
     for value in range(2, 8):
         await submit(producer, settings, "a", value)
-    await delete_records(settings, topics_of(settings).submissions.name, partition, before=4)
+    await delete_records(settings, topics_from(settings).submissions.name, partition, before=4)
     async with running(worker):
         await settled(settings)
     ledger = (await Found.of(settings)).ledgers[partition]
@@ -203,7 +204,7 @@ async def test_a_compressed_giant_is_a_dead_letter_too(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
     """It is small on the wire, and larger than what may be written to the dead letters."""
-    topics = topics_of(settings)
+    topics = topics_from(settings)
     async with AIOKafkaProducer(
         **client_options(settings), compression_type="gzip", max_request_size=8_000_000
     ) as foreign:

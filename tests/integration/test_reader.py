@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
-from service.kafka import client_options, ensure_topics
-from service.reader import ReaderError, TopicFollower, TopicReader, UnreachableError
-from service.settings import KafkaSettings
-from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import Install
+from service.config.settings import KafkaSettings
+from service.kafka.clients import client_options
+from service.kafka.reader import ReaderError, TopicReader
+from service.kafka.tailer import KafkaUnreachableError, TopicTailer
+from service.kafka.topics import ensure_topics
+from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.install import Install
 
 
-class Seen:
+class SeenRecords:
     """A follower's `apply`: the values of each partition, in order."""
 
     def __init__(self) -> None:
@@ -40,12 +42,12 @@ async def producing(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
 
 @contextlib.asynccontextmanager
 async def following(
-    settings: KafkaSettings, topic: str, seen: Seen
-) -> AsyncIterator[TopicFollower]:
-    follower = TopicFollower(settings, topic, range(settings.kafka_partitions), seen.apply)
-    running = asyncio.create_task(follower.run())
+    settings: KafkaSettings, topic: str, seen: SeenRecords
+) -> AsyncIterator[TopicTailer]:
+    tailer = TopicTailer(settings, topic, range(settings.kafka_partitions), seen.apply)
+    running = asyncio.create_task(tailer.run())
     try:
-        yield follower
+        yield tailer
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -53,17 +55,17 @@ async def following(
 
 async def test_what_was_acknowledged_has_been_read(kafka_settings: KafkaSettings) -> None:
     topic = (await ensure_topics(kafka_settings)).entity_state.name
-    seen = Seen()
+    seen = SeenRecords()
     async with (
         producing(kafka_settings) as producer,
-        following(kafka_settings, topic, seen) as follower,
+        following(kafka_settings, topic, seen) as tailer,
     ):
         for number in range(40):
             partition = number % kafka_settings.kafka_partitions
             await producer.send_and_wait(
                 topic, b"%d" % number, key=b"k%d" % number, partition=partition
             )
-            await follower.catch_up(10)
+            await tailer.catch_up(10)
             assert seen.values[partition][-1] == number
     assert sorted(itertools.chain.from_iterable(seen.values.values())) == list(range(40))
 
@@ -78,27 +80,27 @@ async def test_what_was_there_before_is_read_before_it_is_caught_up(
             for number in range(5_000)
         ]
         await asyncio.gather(*sent)
-    seen = Seen()
-    async with following(kafka_settings, topic, seen) as follower:
-        assert not follower.caught_up
+    seen = SeenRecords()
+    async with following(kafka_settings, topic, seen) as tailer:
+        assert not tailer.caught_up
         async with asyncio.timeout(20):
-            while not follower.caught_up:
-                await follower.catch_up(10)
+            while not tailer.caught_up:
+                await tailer.catch_up(10)
         assert sum(map(len, seen.values.values())) == 5_000
-        assert not any(follower.lag().values())
-        assert follower.is_reachable()
+        assert not any(tailer.lag().values())
+        assert tailer.is_reachable()
 
 
 async def test_many_askers_share_questions_and_none_waits_for_a_long_poll(
     kafka_settings: KafkaSettings,
 ) -> None:
     topic = (await ensure_topics(kafka_settings)).entity_state.name
-    async with following(kafka_settings, topic, Seen()) as follower:
-        await follower.catch_up(10)
+    async with following(kafka_settings, topic, SeenRecords()) as tailer:
+        await tailer.catch_up(10)
         quickest = float("inf")
         for _ in range(5):
             began = time.monotonic()
-            await asyncio.gather(*(follower.catch_up(10) for _ in range(500)))
+            await asyncio.gather(*(tailer.catch_up(10) for _ in range(500)))
             quickest = min(quickest, time.monotonic() - began)
         assert quickest < 0.3, "the reader's fetch waits for half a second where nothing is new"
 
@@ -112,14 +114,14 @@ async def test_while_kafka_is_away_nobody_is_told_that_all_was_read(
         kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_topic_prefix=topic_prefix
     )
     topic = (await ensure_topics(settings)).entity_state.name
-    seen = Seen()
+    seen = SeenRecords()
     try:
-        async with following(settings, topic, seen) as follower:
-            await follower.catch_up(10)
+        async with following(settings, topic, seen) as tailer:
+            await tailer.catch_up(10)
             await cluster.brokers[0].kill()
             began = time.monotonic()
-            with pytest.raises(UnreachableError):
-                await follower.catch_up(2)
+            with pytest.raises(KafkaUnreachableError):
+                await tailer.catch_up(2)
             assert time.monotonic() - began < 6
             cluster.brokers[0].launch()
             await cluster.wait_until_ready()
@@ -127,8 +129,8 @@ async def test_while_kafka_is_away_nobody_is_told_that_all_was_read(
                 await producer.send_and_wait(topic, b"7", key=b"k", partition=0)
             async with asyncio.timeout(30):
                 while True:
-                    with contextlib.suppress(UnreachableError):
-                        await follower.catch_up(5)
+                    with contextlib.suppress(KafkaUnreachableError):
+                        await tailer.catch_up(5)
                         break
             assert seen.values == {0: [7]}
     finally:
@@ -140,7 +142,7 @@ async def test_reading_to_the_end_from_given_starts(kafka_settings: KafkaSetting
     async with producing(kafka_settings) as producer:
         for number in range(10):
             await producer.send_and_wait(topic, b"%d" % number, key=b"k", partition=1)
-    seen = Seen()
+    seen = SeenRecords()
     async with TopicReader(kafka_settings, topic, range(4)) as reader:
         ends = await reader.read_to_end(seen.apply, {1: 6})
     assert ends == {0: 0, 1: 10, 2: 0, 3: 0}
@@ -152,9 +154,9 @@ async def test_a_reader_whose_fetcher_has_ended_says_so(kafka_settings: KafkaSet
     topic = (await ensure_topics(kafka_settings)).entity_state.name
     async with TopicReader(kafka_settings, topic, [0]) as reader:
         reader.seek({0: 0})
-        await reader.poll(Seen().apply)
+        await reader.poll(SeenRecords().apply)
         fetcher = reader._consumer._fetcher._fetch_task
         fetcher.cancel()
         await asyncio.wait([fetcher])
         with pytest.raises(ReaderError, match="fetcher"):
-            await reader.poll(Seen().apply)
+            await reader.poll(SeenRecords().apply)

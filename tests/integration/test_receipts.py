@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from service.kafka import topics_of
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
+from service.kafka.topics import topics_from
 from tests.integration.command_line import CommandLine
 from tests.integration.frames import (
     PARTITIONS,
@@ -20,8 +20,8 @@ from tests.integration.frames import (
 )
 from tests.integration.processes import ADMIN_TOKEN, METRICS_TOKEN, RowWriter, Service, row_writer
 from tests.integration.workers import a_worker
-from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import Install
+from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.install import Install
 
 OTHER = 1
 """The partition that the exporter of these tests does not serve."""
@@ -30,7 +30,7 @@ OTHER = 1
 @pytest.fixture
 async def exporter(settings: KafkaSettings, tmp_path: Path) -> AsyncIterator[Service]:
     async with Service("exporter", settings, tmp_path, EXPORTER_SHARD="1/2") as service:
-        await service.ready()
+        await service.wait_until_ready()
         yield service
 
 
@@ -57,13 +57,13 @@ async def test_what_became_of_every_submission(
     await frames.frame(0, client(a, bytes_sent=2), client(b), answer_by=1)
     await frames.raw(0, b"rubbish")
     await frames.raw(0, b'{"version":2,"answer_by":1,"something":[]}')
-    await frames.frame(0, client(a, generation=0), client(b, generation=7), client(b))
-    await frames.frame(0, client(b, generation=7, bytes_sent=3, timestamp=5e9))
+    await frames.frame(0, client(a, incarnation=0), client(b, incarnation=7), client(b))
+    await frames.frame(0, client(b, incarnation=7, bytes_sent=3, timestamp=5e9))
 
     assert await state(exporter, "0-0-0") == {"state": "queued"}
     assert await state(exporter, "0-5-0") == {"state": "queued"}
     async with a_worker(settings, "w1", tmp_path) as worker:
-        await worker.ready()
+        await worker.wait_until_ready()
         assert (await exporter.scrape("0-5-0")).status_code == 200
 
     assert await state(exporter, "0-0-0") == {"state": "processed", "result": "applied"}
@@ -114,9 +114,9 @@ async def test_what_is_deleted_is_not_guessed_at(
     await frames.frame(0, client(a))
     await frames.frame(0, client(foreign), client(b))
     async with a_worker(settings, "w1", tmp_path) as worker:
-        await worker.ready()
+        await worker.wait_until_ready()
         assert (await exporter.scrape("0-1-1")).status_code == 200
-    topics = topics_of(settings)
+    topics = topics_from(settings)
     await delete_records(settings, topics.submissions.name, 0, before=1)
     assert await ask(exporter, "0-0-0") == (
         404,
@@ -144,7 +144,7 @@ async def test_without_kafka_nobody_knows(
             frame_writer(settings) as frames,
             Service("exporter", settings, tmp_path) as exporter,
         ):
-            await exporter.ready()
+            await exporter.wait_until_ready()
             await frames.frame(0, client("a"))
             assert await state(exporter, "0-0-0") == {"state": "queued"}
             await cluster.brokers[0].kill()
@@ -170,7 +170,7 @@ async def test_the_command_shows_the_ledger(
     await rows.ledger(0, 4, **counts)
     await rows.ledger(1, 0, read=1, applied=1)
     async with Service("exporter", settings, tmp_path) as exporter:
-        await exporter.ready()
+        await exporter.wait_until_ready()
         command = CommandLine(exporter.url, METRICS_TOKEN=METRICS_TOKEN)
         lines = (await command.good("ledger")).out.splitlines()
         assert lines[0].split()[:3] == ["PARTITION", "READ", "APPLIED"]
@@ -205,6 +205,6 @@ async def test_a_gateway_has_no_ledger(
 ) -> None:
     extra = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": signing_keys}
     async with Service("gateway", settings, tmp_path, **extra) as gateway:
-        await gateway.ready()
+        await gateway.wait_until_ready()
         command = CommandLine(gateway.url, METRICS_TOKEN=METRICS_TOKEN)
         assert "check --url" in await command.bad("ledger")

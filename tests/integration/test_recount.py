@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from service.kafka import topics_of
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
+from service.kafka.topics import topics_from
 from tests.integration.command_line import CommandLine
 from tests.integration.frames import PARTITIONS, FrameWriter, client, delete_records, ids_of
 from tests.integration.processes import METRICS_TOKEN, Service, row_writer
@@ -31,7 +31,7 @@ async def test_counted_again(settings: KafkaSettings, frames: FrameWriter, tmp_p
     await frames.frame(1, client(foreign))
     worker = a_worker(settings, "w1", tmp_path)
     async with running(worker), Service("exporter", settings, tmp_path) as exporter:
-        await exporter.ready()
+        await exporter.wait_until_ready()
         await settled(settings)
         assert (await exporter.scrape("0-45-0", "1-0-0")).status_code == 200
         await worker.end()
@@ -56,7 +56,7 @@ async def test_counted_again(settings: KafkaSettings, frames: FrameWriter, tmp_p
         ]
         assert lines[6].split() == ["0", "0", "46", "127", "2", "5", "yes"]
 
-        await delete_records(settings, topics_of(settings).submissions.name, 0, before=41)
+        await delete_records(settings, topics_from(settings).submissions.name, 0, before=41)
         ended = await command.good("ledger", "--audit")
         assert "partition 0 can be compared from offset 41 on" in ended.err
         assert ended.out.splitlines()[6].split() == ["0", "41", "5", "5", "0", "5", "yes"]
@@ -73,7 +73,7 @@ async def test_a_ledger_that_the_topic_contradicts(
     async with row_writer(settings) as rows, Service("exporter", settings, tmp_path) as exporter:
         await rows.ledger(0, 2, fills=False, read=5, applied=5)
         await rows.ledger(1, 7, fills=False, read=1, applied=1)
-        await exporter.ready()
+        await exporter.wait_until_ready()
         command = command_of(settings, exporter)
         assert (await command.good("ledger")).err == ""
         ended = await command("ledger", "--audit")

@@ -11,12 +11,12 @@ from prometheus_client import Counter
 
 from contract.frame import entity_key
 from contract.registry import RECORD_VERSION, RegistryRecord, decode_record
-from gateway.link import Link
-from gateway.registry import RegistryWriter
-from service.kafka import ensure_topics, topics_of
-from service.reader import TopicReader
-from service.registry import RegistryReader
-from service.settings import KafkaSettings
+from gateway.produce.producer import ResilientProducer
+from gateway.registry.writer import RegistryWriter
+from service.config.settings import KafkaSettings
+from service.kafka.reader import TopicReader
+from service.kafka.registry import RegistryReader
+from service.kafka.topics import ensure_topics, topics_from
 
 
 def client(id: str, name: str = "x") -> RegistryRecord:
@@ -32,15 +32,15 @@ async def writer(
     settings: KafkaSettings, heal_after: float = 60.0
 ) -> AsyncIterator[RegistryWriter]:
     await ensure_topics(settings)
-    link = Link(settings, Counter("failures", "Failures", registry=None))
-    registry = RegistryWriter(settings, link)
-    registry.heal_after = heal_after
-    registry.heal_interval = 0.05
-    running = [asyncio.create_task(link.run()), asyncio.create_task(registry.run())]
+    producer = ResilientProducer(settings, Counter("failures", "Failures", registry=None))
+    registry = RegistryWriter(settings, producer)
+    registry.repair_delay = heal_after
+    registry.repair_interval = 0.05
+    running = [asyncio.create_task(producer.run()), asyncio.create_task(registry.run())]
     try:
         async with asyncio.timeout(30):
-            await link.ready()
-            await registry.follower.catch_up(30)
+            await producer.wait_until_ready()
+            await registry.tailer.catch_up(30)
         yield registry
     finally:
         for task in running:
@@ -56,7 +56,7 @@ async def last_records(settings: KafkaSettings) -> dict[bytes, RegistryRecord]:
         for record in records:
             last[record.key] = decode_record(record.value)
 
-    async with TopicReader(settings, topics_of(settings).registry.name, [0]) as reader:
+    async with TopicReader(settings, topics_from(settings).registry.name, [0]) as reader:
         await reader.read_to_end(take, {})
     return last
 
@@ -68,8 +68,8 @@ async def test_thousands_of_registrations_go_side_by_side(kafka_settings: KafkaS
         assert all(added)
         assert time.monotonic() - began < 20
         fresh = RegistryReader(kafka_settings)
-        following = asyncio.create_task(fresh.follower.run())
-        await fresh.follower.catch_up(20)
+        following = asyncio.create_task(fresh.tailer.run())
+        await fresh.tailer.catch_up(20)
         assert fresh.state.count("client") == 5000
         for number in (0, 17, 4999):
             key = entity_key("client", f"c{number}")
@@ -96,7 +96,7 @@ async def test_writers_that_meet_leave_the_current_record_last(
             while await last_records(kafka_settings) != {
                 entity_key("client", f"c{n}"): a.get("client", f"c{n}") for n in range(count)
             }:
-                await a.follower.catch_up(10)
+                await a.tailer.catch_up(10)
         for number, (a_won, _) in enumerate(pairs):
             record = a.get("client", f"c{number}")
             assert record is not None
@@ -111,7 +111,7 @@ async def test_what_a_dead_writer_left_is_covered_by_whoever_lives(
         assert await dead.add(client("c", "current"), soon())
         # As if it had written at the same moment, and died before it saw what became of it.
         await dead._sender.send(
-            topics_of(kafka_settings).registry.name,
+            topics_from(kafka_settings).registry.name,
             b'{"version":1,"kind":"client","id":"c","revision":1,"name":"superseded"}',
             partition=0,
             key=entity_key("client", "c"),
@@ -119,7 +119,7 @@ async def test_what_a_dead_writer_left_is_covered_by_whoever_lives(
     async with writer(kafka_settings, heal_after=0.1) as living:
         async with asyncio.timeout(20):
             while (await last_records(kafka_settings))[b"client:c"].name != "current":
-                await living.follower.catch_up(10)
+                await living.tailer.catch_up(10)
         record = living.get("client", "c")
         assert record is not None
         assert record.name == "current"

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
 from tests.integration.processes import Service
 from tests.integration.test_gateway import gateway
 
@@ -46,7 +46,7 @@ async def test_scrapes_and_administration_never_see_a_gap(
     environ = {f"{name}_FILE": str(file) for name, file in names.items()}
     unset = dict.fromkeys(names, "")
     async with gateway(kafka_settings, tmp_path, signing_keys, **unset, **environ) as service:
-        await service.ready()
+        await service.wait_until_ready()
         for path, file in files.items():
             assert [await status(service, path, token) for token in (old(path), new(path))] == [
                 200,
@@ -83,7 +83,7 @@ async def test_several_tokens_in_the_environment(
         "ADMIN_TOKEN": f"{new(admin)} {old(admin)}",
     }
     async with gateway(kafka_settings, tmp_path, signing_keys, **several) as service:
-        await service.ready()
+        await service.wait_until_ready()
         for path, other in ((metrics, admin), (admin, metrics)):
             assert await status(service, path, new(path)) == 200
             assert await status(service, path, old(path)) == 200

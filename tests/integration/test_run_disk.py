@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tobogganing.local.ports import free_ports
+from tobogganing.devstack.ports import free_ports
 
 
 @contextlib.contextmanager

@@ -12,13 +12,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from service.settings import KafkaSettings, Secret
+from service.config.settings import KafkaSettings, Secret
 from tests.integration.processes import ADMIN_TOKEN, Service
 from tests.integration.test_serve import register_client
-from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import Install
-from tobogganing.local.kafka_config import Node
-from tobogganing.local.ports import free_ports
+from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.install import Install
+from tobogganing.devstack.kafka_config import Node
+from tobogganing.devstack.ports import free_ports
 
 PASSWORD = "a password of the tests"
 
@@ -104,10 +104,10 @@ async def test_every_service_reaches_a_secured_kafka(
     own = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": signing_keys}
     async with (
         Service("processor", secured, tmp_path, **environment(secured)) as processor,
-        Service("tobogganing.serve", secured, tmp_path, **environment(secured), **own) as manager,
+        Service("tobogganing.manager", secured, tmp_path, **environment(secured), **own) as manager,
     ):
-        await processor.ready()
-        await manager.ready()
+        await processor.wait_until_ready()
+        await manager.wait_until_ready()
         credential = await register_client(manager, "c")
         response = await manager.http.post(
             "/api/v1/clients/c/metrics", json={"metrics": {"bytes_sent": 7}}, headers=credential
@@ -125,5 +125,5 @@ async def test_none_is_let_in_without_the_password(secured: KafkaSettings, tmp_p
         not_ready = await exporter.until("/-/ready", 503)
         assert "kafka" in not_ready.json()["waiting_for"]
         async with Service("exporter", secured, tmp_path, **environment(secured)) as right:
-            await right.ready()
+            await right.wait_until_ready()
         assert (await exporter.http.get("/-/ready")).status_code == 503

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from contract.kinds import KINDS
 from exporter.metrics import PIPELINE_FAMILIES
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
 from tests.integration.processes import ADMIN_TOKEN, Service
 
 MANAGER_FAMILIES = {
@@ -66,8 +66,8 @@ async def test_a_shard_serves_its_partitions(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str, processor: Service
 ) -> None:
     extra = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": signing_keys, "EXPORTER_SHARD": "2/2"}
-    async with Service("tobogganing.serve", kafka_settings, tmp_path, **extra) as manager:
-        await manager.ready()
+    async with Service("tobogganing.manager", kafka_settings, tmp_path, **extra) as manager:
+        await manager.wait_until_ready()
         for n in range(8):
             credential = await register_client(manager, f"c-{n}")
             response = await manager.http.post(
@@ -91,7 +91,7 @@ async def test_readiness_asks_the_processor_too(manager: Service, processor: Ser
     assert response.json()["waiting_for"] == ["processor"]
     assert (await manager.scrape()).status_code == 200
     await processor.start()
-    await manager.ready()
+    await manager.wait_until_ready()
 
 
 async def test_pages(manager: Service) -> None:
@@ -109,7 +109,7 @@ async def test_it_stops_in_order(manager: Service) -> None:
 async def test_every_missing_setting_is_named(
     kafka_settings: KafkaSettings, tmp_path: Path
 ) -> None:
-    service = Service("tobogganing.serve", kafka_settings, tmp_path, METRICS_TOKEN="")
+    service = Service("tobogganing.manager", kafka_settings, tmp_path, METRICS_TOKEN="")
     await service.start()
     assert await service.ended() == 2
     for name in ("METRICS_TOKEN", "ADMIN_TOKEN"):

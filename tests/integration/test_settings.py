@@ -19,11 +19,11 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
 from tests.integration.processes import ADMIN_TOKEN, METRICS_TOKEN, Service
 from tests.integration.test_secured_kafka import certificate
-from tobogganing.local.ports import free_ports
-from tobogganing.local.secrets import provide_signing_keys
+from tobogganing.devstack.ports import free_ports
+from tobogganing.devstack.secrets import provide_signing_keys
 
 GATEWAY, PROCESSOR, EXPORTER, SERVE = "gateway", "processor", "exporter", "tobogganing serve"
 WORKERS = "tobogganing gateway --workers 2"
@@ -39,7 +39,7 @@ PASSWORD = {"KAFKA_SASL_PASSWORD": "mine"}
 
 
 @dataclass(frozen=True)
-class Case:
+class SettingCase:
     """Settings beside good ones, and what the one line says. `{here}` is the folder of files."""
 
     wrong: dict[str, str]
@@ -55,110 +55,140 @@ def servers(value: str) -> dict[str, str]:
 
 BROKERS = "KAFKA_BOOTSTRAP_SERVERS="
 CASES = (
-    Case(servers("a:b"), f"{BROKERS}'a:b' is not valid: a:b is not host:port", everywhere=True),
-    Case(servers("a:1,"), f"{BROKERS}'a:1,' is not valid: an entry is empty"),
-    Case(servers(","), "an entry is empty"),
-    Case(servers("a:65536"), "a port is a number from 1 to 65535"),
-    Case(servers("a:0"), "a port is a number from 1 to 65535"),
-    Case(servers("::1"), "as in [::1]:9092"),
-    Case(servers("[a]:1"), "[a] is not a host name or an address"),
-    Case(servers(":9092"), "nothing is not a host name"),
-    Case(servers("kafka://a:1"), "leave kafka:// out"),
-    Case(servers("a b:1"), "a b is not a host name"),
-    Case(servers("  "), "KAFKA_BOOTSTRAP_SERVERS is not set", ALL[:-1], everywhere=True),
-    Case(
+    SettingCase(
+        servers("a:b"), f"{BROKERS}'a:b' is not valid: a:b is not host:port", everywhere=True
+    ),
+    SettingCase(servers("a:1,"), f"{BROKERS}'a:1,' is not valid: an entry is empty"),
+    SettingCase(servers(","), "an entry is empty"),
+    SettingCase(servers("a:65536"), "a port is a number from 1 to 65535"),
+    SettingCase(servers("a:0"), "a port is a number from 1 to 65535"),
+    SettingCase(servers("::1"), "as in [::1]:9092"),
+    SettingCase(servers("[a]:1"), "[a] is not a host name or an address"),
+    SettingCase(servers(":9092"), "nothing is not a host name"),
+    SettingCase(servers("kafka://a:1"), "leave kafka:// out"),
+    SettingCase(servers("a b:1"), "a b is not a host name"),
+    SettingCase(servers("  "), "KAFKA_BOOTSTRAP_SERVERS is not set", ALL[:-1], everywhere=True),
+    SettingCase(
         {"KAFKA_TOPIC_PREFIX": "a b."},
         "KAFKA_TOPIC_PREFIX='a b.' is not valid: Kafka's topic",
         everywhere=True,
     ),
-    Case({"KAFKA_TOPIC_PREFIX": "größe."}, "letters, digits and . _ - only"),
-    Case({"KAFKA_TOPIC_PREFIX": "x" * 238}, "it has 238 characters: 237 at most"),
-    Case({"KAFKA_PARTITIONS": "0"}, "KAFKA_PARTITIONS='0' is not valid"),
-    Case({"KAFKA_PARTITIONS": "4.5"}, "KAFKA_PARTITIONS='4.5' is not valid"),
-    Case({"KAFKA_REPLICATION": "many"}, "KAFKA_REPLICATION='many' is not valid"),
-    Case({"KAFKA_SECURITY_PROTOCOL": "ssl"}, "KAFKA_SECURITY_PROTOCOL='ssl' is not valid"),
-    Case({"KAFKA_SASL_MECHANISM": "GSSAPI"}, "KAFKA_SASL_MECHANISM='GSSAPI' is not valid"),
-    Case(
+    SettingCase({"KAFKA_TOPIC_PREFIX": "größe."}, "letters, digits and . _ - only"),
+    SettingCase({"KAFKA_TOPIC_PREFIX": "x" * 238}, "it has 238 characters: 237 at most"),
+    SettingCase({"KAFKA_PARTITIONS": "0"}, "KAFKA_PARTITIONS='0' is not valid"),
+    SettingCase({"KAFKA_PARTITIONS": "4.5"}, "KAFKA_PARTITIONS='4.5' is not valid"),
+    SettingCase({"KAFKA_REPLICATION": "many"}, "KAFKA_REPLICATION='many' is not valid"),
+    SettingCase({"KAFKA_SECURITY_PROTOCOL": "ssl"}, "KAFKA_SECURITY_PROTOCOL='ssl' is not valid"),
+    SettingCase({"KAFKA_SASL_MECHANISM": "GSSAPI"}, "KAFKA_SASL_MECHANISM='GSSAPI' is not valid"),
+    SettingCase(
         SASL | PASSWORD,
         "KAFKA_SASL_USERNAME is not set: KAFKA_SECURITY_PROTOCOL=SASL_PLAINTEXT",
         everywhere=True,
     ),
-    Case(SASL | USER, "KAFKA_SASL_PASSWORD is not set"),
-    Case(
+    SettingCase(SASL | USER, "KAFKA_SASL_PASSWORD is not set"),
+    SettingCase(
         USER,
         "KAFKA_SASL_USERNAME: not used with KAFKA_SECURITY_PROTOCOL=PLAINTEXT",
         everywhere=True,
     ),
-    Case(USER | PASSWORD, "KAFKA_SASL_PASSWORD, KAFKA_SASL_USERNAME: not used with"),
-    Case({"KAFKA_SASL_MECHANISM": "PLAIN"}, "KAFKA_SASL_MECHANISM: not used with"),
-    Case(SSL | USER, "set that to SASL_SSL, or unset it"),
-    Case({"KAFKA_SSL_CAFILE": "{here}/ca.pem"}, "KAFKA_SSL_CAFILE: not used with"),
-    Case(
+    SettingCase(USER | PASSWORD, "KAFKA_SASL_PASSWORD, KAFKA_SASL_USERNAME: not used with"),
+    SettingCase({"KAFKA_SASL_MECHANISM": "PLAIN"}, "KAFKA_SASL_MECHANISM: not used with"),
+    SettingCase(SSL | USER, "set that to SASL_SSL, or unset it"),
+    SettingCase({"KAFKA_SSL_CAFILE": "{here}/ca.pem"}, "KAFKA_SSL_CAFILE: not used with"),
+    SettingCase(
         SSL | {"KAFKA_SSL_CAFILE": "{here}/none"},
         "none cannot be read: No such file",
         everywhere=True,
     ),
-    Case(SSL | {"KAFKA_SSL_CAFILE": "{here}"}, "KAFKA_SSL_CAFILE={here} cannot be read: Is a dir"),
-    Case(SSL | {"KAFKA_SSL_CAFILE": "{here}/text"}, "/text holds no certificate in PEM"),
-    Case(SSL | {"KAFKA_SSL_CAFILE": "{here}/empty"}, "/empty holds no certificate in PEM"),
-    Case(SSL | {"KAFKA_SSL_CERTFILE": "{here}/none"}, "KAFKA_SSL_CERTFILE={here}/none cannot be"),
-    Case(SSL | {"KAFKA_SSL_CERTFILE": "{here}/text"}, "KAFKA_SSL_CERTFILE={here}/text holds no"),
-    Case(
+    SettingCase(
+        SSL | {"KAFKA_SSL_CAFILE": "{here}"}, "KAFKA_SSL_CAFILE={here} cannot be read: Is a dir"
+    ),
+    SettingCase(SSL | {"KAFKA_SSL_CAFILE": "{here}/text"}, "/text holds no certificate in PEM"),
+    SettingCase(SSL | {"KAFKA_SSL_CAFILE": "{here}/empty"}, "/empty holds no certificate in PEM"),
+    SettingCase(
+        SSL | {"KAFKA_SSL_CERTFILE": "{here}/none"}, "KAFKA_SSL_CERTFILE={here}/none cannot be"
+    ),
+    SettingCase(
+        SSL | {"KAFKA_SSL_CERTFILE": "{here}/text"}, "KAFKA_SSL_CERTFILE={here}/text holds no"
+    ),
+    SettingCase(
         SSL | {"KAFKA_SSL_CERTFILE": "{here}/ca.pem"}, "private key in PEM: set KAFKA_SSL_KEYFILE"
     ),
-    Case(SSL | {"KAFKA_SSL_KEYFILE": "{here}/other.pem"}, "is set without KAFKA_SSL_CERTFILE"),
-    Case(
+    SettingCase(
+        SSL | {"KAFKA_SSL_KEYFILE": "{here}/other.pem"}, "is set without KAFKA_SSL_CERTFILE"
+    ),
+    SettingCase(
         SSL | {"KAFKA_SSL_CERTFILE": "{here}/ca.pem", "KAFKA_SSL_KEYFILE": "{here}/other.pem"},
         "KAFKA_SSL_KEYFILE={here}/other.pem is not the key of KAFKA_SSL_CERTFILE",
     ),
-    Case(
+    SettingCase(
         SSL | {"KAFKA_SSL_CERTFILE": "{here}/ca.pem", "KAFKA_SSL_KEYFILE": "{here}/locked.pem"},
         "KAFKA_SSL_KEYFILE={here}/locked.pem is encrypted",
     ),
-    Case(
+    SettingCase(
         SSL | {"KAFKA_SSL_CERTFILE": "{here}/ca.pem", "KAFKA_SSL_KEYFILE": "{here}/none"},
         "KAFKA_SSL_KEYFILE={here}/none cannot be read",
     ),
-    Case(
+    SettingCase(
         {"METRICS_TOKEN": "fifteen-letters"},
         "METRICS_TOKEN holds a token of 15 characters",
         everywhere=True,
     ),
-    Case({"METRICS_TOKEN": "töken-of-the-tests"}, "METRICS_TOKEN holds a token that no header"),
-    Case({"METRICS_TOKEN": "", "METRICS_TOKEN_FILE": "{here}/none"}, "METRICS_TOKEN_FILE={here}"),
-    Case({"METRICS_TOKEN": "", "METRICS_TOKEN_FILE": "{here}/empty"}, "/empty is empty"),
-    Case({"METRICS_TOKEN": "", "METRICS_TOKEN_FILE": "{here}"}, "Is a directory"),
-    Case({"METRICS_TOKEN": "", "METRICS_TOKEN_FILE": "{here}/utf16"}, "is not UTF-8"),
-    Case({"METRICS_TOKEN_FILE": "{here}/text"}, "METRICS_TOKEN_FILE are both set"),
-    Case(
+    SettingCase(
+        {"METRICS_TOKEN": "töken-of-the-tests"}, "METRICS_TOKEN holds a token that no header"
+    ),
+    SettingCase(
+        {"METRICS_TOKEN": "", "METRICS_TOKEN_FILE": "{here}/none"}, "METRICS_TOKEN_FILE={here}"
+    ),
+    SettingCase({"METRICS_TOKEN": "", "METRICS_TOKEN_FILE": "{here}/empty"}, "/empty is empty"),
+    SettingCase({"METRICS_TOKEN": "", "METRICS_TOKEN_FILE": "{here}"}, "Is a directory"),
+    SettingCase({"METRICS_TOKEN": "", "METRICS_TOKEN_FILE": "{here}/utf16"}, "is not UTF-8"),
+    SettingCase({"METRICS_TOKEN_FILE": "{here}/text"}, "METRICS_TOKEN_FILE are both set"),
+    SettingCase(
         {"ADMIN_TOKEN": METRICS_TOKEN},
         "ADMIN_TOKEN and METRICS_TOKEN are the same",
         ADMINISTERED,
         everywhere=True,
     ),
-    Case({"ADMIN_TOKEN": "short"}, "ADMIN_TOKEN holds a token of 5 characters", ADMINISTERED),
-    Case({"CA_PEM": "nonsense"}, "CA_PEM", ADMINISTERED, everywhere=True),
-    Case({"CA_PEM_FILE": "{here}/none"}, "CA_PEM_FILE={here}/none cannot be read", ADMINISTERED),
-    Case({"SIGNING_KEYS_DIR": "{here}/none"}, "SIGNING_KEYS_DIR={here}/none", ADMINISTERED[:-1]),
-    Case({"HOST": "[::1]"}, "write ::1, without the brackets", everywhere=True),
-    Case({"HOST": "127.0.0.1:8000"}, "a port belongs in PORT"),
-    Case({"HOST": "192.0.2.1"}, "HOST=192.0.2.1 is not an address of this machine"),
-    Case({"HOST": "none.invalid"}, "HOST=none.invalid is not known here"),
-    Case({"PORT": "99999"}, "PORT=", everywhere=True),
-    Case({"PORT": "http"}, "PORT="),
-    Case({"PORT": "{taken}"}, "PORT={taken}", everywhere=True),
-    Case({"TRUSTED_PROXIES": "10.0.0.1/8"}, "TRUSTED_PROXIES='10.0.0.1/8' is not valid"),
-    Case({"LOG_LEVEL": "TRACE"}, "LOG_LEVEL='TRACE' is not valid"),
-    Case({"RATE_LIMIT_PER_MINUTE": "nan"}, "RATE_LIMIT_PER_MINUTE='nan' is not", ADMINISTERED),
-    Case({"TOKEN_EXPIRY_HOURS": "-1"}, "TOKEN_EXPIRY_HOURS='-1' is not valid", ADMINISTERED),
-    Case({"MAX_BODY_BYTES": "64k"}, "MAX_BODY_BYTES='64k' is not valid", ADMINISTERED),
-    Case({"RETENTION_HOURS": "inf"}, "RETENTION_HOURS='inf' is not", (PROCESSOR, RUN)),
-    Case({"RETENTION_HOURS": "0"}, "RETENTION_HOURS='0' is not valid", (PROCESSOR, RUN)),
-    Case({"WORKER_NAMES_FOLDER": "{here}/text"}, "WORKER_NAMES_FOLDER={here}/text", (PROCESSOR,)),
-    Case({"EXPORTER_SHARD": "3/2"}, "EXPORTER_SHARD='3/2' is not valid", (EXPORTER, SERVE, RUN)),
-    Case({"EXPORTER_SHARD": "5/5"}, "EXPORTER_SHARD=5/5 has none of the 4", (EXPORTER, SERVE, RUN)),
-    Case({"PROCESSOR_READY_URL": "here"}, "PROCESSOR_READY_URL='here' is not valid", (SERVE,)),
-    Case(
+    SettingCase(
+        {"ADMIN_TOKEN": "short"}, "ADMIN_TOKEN holds a token of 5 characters", ADMINISTERED
+    ),
+    SettingCase({"CA_PEM": "nonsense"}, "CA_PEM", ADMINISTERED, everywhere=True),
+    SettingCase(
+        {"CA_PEM_FILE": "{here}/none"}, "CA_PEM_FILE={here}/none cannot be read", ADMINISTERED
+    ),
+    SettingCase(
+        {"SIGNING_KEYS_DIR": "{here}/none"}, "SIGNING_KEYS_DIR={here}/none", ADMINISTERED[:-1]
+    ),
+    SettingCase({"HOST": "[::1]"}, "write ::1, without the brackets", everywhere=True),
+    SettingCase({"HOST": "127.0.0.1:8000"}, "a port belongs in PORT"),
+    SettingCase({"HOST": "192.0.2.1"}, "HOST=192.0.2.1 is not an address of this machine"),
+    SettingCase({"HOST": "none.invalid"}, "HOST=none.invalid is not known here"),
+    SettingCase({"PORT": "99999"}, "PORT=", everywhere=True),
+    SettingCase({"PORT": "http"}, "PORT="),
+    SettingCase({"PORT": "{taken}"}, "PORT={taken}", everywhere=True),
+    SettingCase({"TRUSTED_PROXIES": "10.0.0.1/8"}, "TRUSTED_PROXIES='10.0.0.1/8' is not valid"),
+    SettingCase({"LOG_LEVEL": "TRACE"}, "LOG_LEVEL='TRACE' is not valid"),
+    SettingCase(
+        {"RATE_LIMIT_PER_MINUTE": "nan"}, "RATE_LIMIT_PER_MINUTE='nan' is not", ADMINISTERED
+    ),
+    SettingCase({"TOKEN_EXPIRY_HOURS": "-1"}, "TOKEN_EXPIRY_HOURS='-1' is not valid", ADMINISTERED),
+    SettingCase({"MAX_BODY_BYTES": "64k"}, "MAX_BODY_BYTES='64k' is not valid", ADMINISTERED),
+    SettingCase({"RETENTION_HOURS": "inf"}, "RETENTION_HOURS='inf' is not", (PROCESSOR, RUN)),
+    SettingCase({"RETENTION_HOURS": "0"}, "RETENTION_HOURS='0' is not valid", (PROCESSOR, RUN)),
+    SettingCase(
+        {"WORKER_NAMES_FOLDER": "{here}/text"}, "WORKER_NAMES_FOLDER={here}/text", (PROCESSOR,)
+    ),
+    SettingCase(
+        {"EXPORTER_SHARD": "3/2"}, "EXPORTER_SHARD='3/2' is not valid", (EXPORTER, SERVE, RUN)
+    ),
+    SettingCase(
+        {"EXPORTER_SHARD": "5/5"}, "EXPORTER_SHARD=5/5 has none of the 4", (EXPORTER, SERVE, RUN)
+    ),
+    SettingCase(
+        {"PROCESSOR_READY_URL": "here"}, "PROCESSOR_READY_URL='here' is not valid", (SERVE,)
+    ),
+    SettingCase(
         {"PROMETHEUS_MULTIPROC_DIR": "{here}/text"}, "PROMETHEUS_MULTIPROC_DIR={here}", (WORKERS,)
     ),
 )
@@ -263,7 +293,7 @@ async def test_an_ipv6_address_is_written_without_brackets(
     started = Service(service, kafka_settings, tmp_path, HOST="::1", **secrets)
     started.url = f"http://[::1]:{started.port}"
     async with started:
-        await started.ready()
+        await started.wait_until_ready()
         assert await started.end() == 0
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
 from tests.integration.processes import ADMIN_TOKEN, Service
 from tests.integration.test_gateway import ADMIN, frames_of, gateway, register, registered, submit
 from tests.integration.test_identity import bearer, rotate
@@ -106,7 +106,7 @@ async def pair(
             for _ in range(2)
         ]
         for service in services:
-            await service.ready()
+            await service.wait_until_ready()
         yield services
 
 
@@ -245,7 +245,7 @@ async def test_a_body_that_ends_before_the_removal_is_known_stays_with_its_own_r
     for frame, _ in (await frames_of(kafka_settings)).values():
         for each in frame.submissions:
             if not each.removed:
-                incarnations[each.metrics["bytes_sent"]][each.id] = each.generation
+                incarnations[each.metrics["bytes_sent"]][each.id] = each.incarnation
     assert all(old < incarnations[NEW][id] for id, old in incarnations[OLD].items())
 
 
@@ -296,7 +296,7 @@ async def test_a_token_that_expires_while_the_body_arrives_is_refused(
 ) -> None:
     extra = {"TOKEN_EXPIRY_HOURS": str(2 / 3600)}
     async with gateway(kafka_settings, tmp_path, signing_keys, **extra) as service:
-        await service.ready()
+        await service.wait_until_ready()
         text = await token(service, "h", await headend(service, "h"))
         body = json.dumps({"metrics": {"cpu_usage": OLD}}).encode()
         async with SlowRequest(

@@ -10,15 +10,16 @@ import msgspec
 import pytest
 
 from contract.row import LedgerRow, decode_entity_row, encode_row, ledger_key
-from service.kafka import administration, ensure_topics, topics_of
-from service.reader import TopicReader
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
+from service.kafka.clients import admin_client
+from service.kafka.reader import TopicReader
+from service.kafka.topics import ensure_topics, topics_from
 from tests.integration.command_line import CommandLine
 from tests.integration.frames import PARTITIONS, client, frame_writer, ids_of
 from tests.integration.processes import ADMIN_TOKEN, RowWriter, Service, row_writer
 from tests.integration.workers import Found, a_worker, running
 from tests.power_cut import power_cut
-from tobogganing.local.cluster import Cluster
+from tobogganing.devstack.cluster import Cluster
 
 A, B, C = ids_of(0, PARTITIONS, 3)
 
@@ -80,7 +81,7 @@ async def test_what_comes_after_a_lost_end_is_applied(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path, alive: bool
 ) -> None:
     worker = a_worker(broken, "w", tmp_path)
-    topic = topics_of(broken).submissions.name
+    topic = topics_from(broken).submissions.name
     async with contextlib.AsyncExitStack() as stack:
         await ensure_topics(broken)
         await stack.enter_async_context(running(worker))
@@ -117,7 +118,7 @@ async def test_a_lost_end_stays_a_fault_however_far_the_topic_grows(
         await send(broken, A, 1, 2, 3, 4)
         await until(broken, applied=4)
         await worker.end()
-        await power_cut(own_kafka, {topics_of(broken).submissions.name: 1}, torn=40)
+        await power_cut(own_kafka, {topics_from(broken).submissions.name: 1}, torn=40)
         assert await send(broken, B, *range(20, 30)) == list(range(1, 11))
         await worker.start()
         ledger = await until(broken, applied=14)
@@ -137,8 +138,8 @@ async def test_rows_that_were_written_before_their_ledger_are_not_newer_than_wha
         await until(broken, applied=2)
         await worker.end()
         await send(broken, B, 7, 8)
-        await rows.row(f"client:{B}", 3, generation=1, metrics={"bytes_sent": 8})
-        await power_cut(own_kafka, {topics_of(broken).submissions.name: 1})
+        await rows.row(f"client:{B}", 3, incarnation=1, metrics={"bytes_sent": 8})
+        await power_cut(own_kafka, {topics_from(broken).submissions.name: 1})
         await send(broken, B, 9)
         await worker.start()
         ledger = await until(broken, applied=3)
@@ -152,14 +153,14 @@ async def test_a_recreated_topic_is_read_from_its_beginning(
     settings: KafkaSettings, tmp_path: Path, alive: bool
 ) -> None:
     worker = a_worker(settings, "w", tmp_path)
-    topic = topics_of(settings).submissions.name
+    topic = topics_from(settings).submissions.name
     await ensure_topics(settings)
     async with running(worker):
         await send(settings, A, 1, 2, 3)
         await until(settings, applied=3)
         if not alive:
             await worker.end()
-        async with administration(settings) as admin:
+        async with admin_client(settings) as admin:
             await admin.delete_topics([topic])
         await recreated(settings)
         assert await send(settings, A, 4, 5) == [0, 1]
@@ -203,11 +204,11 @@ async def test_no_receipt_lies_after_a_lost_end(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
 ) -> None:
     worker = a_worker(broken, "w", tmp_path)
-    topic = topics_of(broken).submissions.name
+    topic = topics_from(broken).submissions.name
     extra = {"AFTER_TIMEOUT_SECONDS": "2"}
     await ensure_topics(broken)
     async with running(worker), Service("exporter", broken, tmp_path, **extra) as exporter:
-        await exporter.ready()
+        await exporter.wait_until_ready()
         applied = [await receipt_of(broken, A, value) for value in (1, 2, 3)]
         assert (await exporter.scrape(*applied)).status_code == 200
         await worker.end()
@@ -234,7 +235,7 @@ async def test_no_receipt_lies_after_a_lost_end(
             if again:
                 await exporter.end()
                 await exporter.start()
-                await exporter.ready()
+                await exporter.wait_until_ready()
             assert await state(exporter, applied[1]) == ("processed", "applied")
             assert await state(exporter, applied[2]) == ("processed", None)
             assert [await state(exporter, each) for each in unread] == [("lost", None)] * 2
@@ -256,11 +257,11 @@ async def test_what_was_cut_above_the_ledger_is_lost_when_the_topic_has_outgrown
 ) -> None:
     """The ledger is of the same history, so none begins."""
     worker = a_worker(broken, "w", tmp_path)
-    topic = topics_of(broken).submissions.name
+    topic = topics_from(broken).submissions.name
     extra = {"AFTER_TIMEOUT_SECONDS": "10"}
     await ensure_topics(broken)
     async with running(worker), Service("exporter", broken, tmp_path, **extra) as exporter:
-        await exporter.ready()
+        await exporter.wait_until_ready()
         read = [await receipt_of(broken, A, value) for value in (1, 2)]
         assert (await exporter.scrape(*read)).status_code == 200
         await worker.end()
@@ -279,7 +280,7 @@ async def test_what_was_cut_above_the_ledger_is_lost_when_the_topic_has_outgrown
             if again:
                 await exporter.end()
                 await exporter.start()
-                await exporter.ready()
+                await exporter.wait_until_ready()
             for each in lost:
                 assert await state(exporter, each) == ("lost", None)
                 answer = await exporter.scrape(each)
@@ -295,10 +296,10 @@ async def test_a_clock_that_went_back_makes_no_receipt_lie(
 ) -> None:
     """The times of what was counted before the cut are those of what came after it."""
     worker = a_worker(broken, "w", tmp_path)
-    topic = topics_of(broken).submissions.name
+    topic = topics_from(broken).submissions.name
     await ensure_topics(broken)
     async with running(worker), Service("exporter", broken, tmp_path) as exporter:
-        await exporter.ready()
+        await exporter.wait_until_ready()
         counted = [await receipt_of(broken, A, value) for value in (1, 2, 3)]
         assert (await exporter.scrape(*counted)).status_code == 200
         await worker.end()
@@ -339,10 +340,10 @@ async def test_an_exporter_shows_a_ledger_beyond_the_end(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
 ) -> None:
     worker = a_worker(broken, "w", tmp_path)
-    topic = topics_of(broken).submissions.name
+    topic = topics_from(broken).submissions.name
     await ensure_topics(broken)
     async with running(worker), Service("exporter", broken, tmp_path) as exporter:
-        await exporter.ready()
+        await exporter.wait_until_ready()
         applied = [await receipt_of(broken, A, value) for value in (1, 2, 3)]
         assert (await exporter.scrape(*applied)).status_code == 200
         await worker.end()
@@ -387,7 +388,7 @@ async def test_what_is_not_certain_stops_visibly_until_an_operator_decides(
     )
     extra = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": signing_keys}
     async with worker, Service("gateway", settings, tmp_path, **extra) as gateway:
-        await gateway.ready()
+        await gateway.wait_until_ready()
         keys = {id: await register(gateway, id) for id in (A, *ids_of(1, PARTITIONS, 1))}
         reasons = (await worker.until("/-/ready", 503)).text
 
@@ -417,7 +418,7 @@ async def test_what_is_not_certain_stops_visibly_until_an_operator_decides(
 
         begun = (await command.good("history", "begin", "0", "--at", "1", "--json")).document
         assert (begun["offset"], begun["logical_offset"]) == (1, 10)
-        await worker.ready()
+        await worker.wait_until_ready()
         await eventually(lambda: answers(200))
         assert (await until(settings, read=10 + 2 + accepted)).parted == 1
     assert worker.faults() == []
@@ -443,7 +444,7 @@ async def test_a_drained_backup_refuses_a_topic_that_is_not_its_ledgers(
         await worker.end()
         await command.good(*backup)
         file.unlink()
-        await power_cut(own_kafka, {topics_of(broken).submissions.name: 1})
+        await power_cut(own_kafka, {topics_from(broken).submissions.name: 1})
         assert await send(broken, B, 4, 5) == [1, 2]
         refused = await command(*backup)
         assert refused.status == 1
@@ -473,7 +474,7 @@ async def submit(gateway: Service, id: str, headers: dict[str, str]) -> int:
 
 async def end_of(settings: KafkaSettings, topic: str) -> int:
     async with TopicReader(settings, topic, [0]) as reader:
-        return (await reader.ends())[0]
+        return (await reader.end_offsets())[0]
 
 
 @pytest.mark.parametrize("both", [False, True], ids=["changelog", "changelog-and-source"])
@@ -481,7 +482,7 @@ async def test_a_worker_writes_again_what_the_changelog_has_lost(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path, both: bool
 ) -> None:
     """Nothing that was applied is gone, though Kafka has lost it."""
-    topics = topics_of(broken)
+    topics = topics_from(broken)
     worker = a_worker(broken, "w", tmp_path, SWEEP_INTERVAL_SECONDS="3600")
     await ensure_topics(broken)
     async with running(worker):
@@ -514,7 +515,7 @@ async def test_what_both_topics_have_lost_is_read_as_new(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
 ) -> None:
     """No worker remembers it: what is appended afterwards still counts."""
-    topics = topics_of(broken)
+    topics = topics_from(broken)
     worker = a_worker(broken, "w", tmp_path, SWEEP_INTERVAL_SECONDS="3600")
     await ensure_topics(broken)
     async with running(worker):

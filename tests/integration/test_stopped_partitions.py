@@ -10,13 +10,14 @@ import pytest
 from aiokafka.protocol.admin import CreateAclsRequest
 
 from contract.topics import processor_group
-from service.kafka import administration, ensure_topics
-from service.settings import KafkaSettings, Secret
+from service.config.settings import KafkaSettings, Secret
+from service.kafka.clients import admin_client
+from service.kafka.topics import ensure_topics
 from tests.integration.processes import ADMIN_TOKEN, Service
-from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import Install
-from tobogganing.local.kafka_config import Node
-from tobogganing.local.ports import free_ports
+from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.install import Install
+from tobogganing.devstack.kafka_config import Node
+from tobogganing.devstack.ports import free_ports
 
 PASSWORD = "a password of the tests"
 GROUP, LITERAL, DESCRIBE, DENY, ALLOW = 3, 3, 8, 2, 3
@@ -61,7 +62,7 @@ async def guarded(kafka_install: Install, tmp_path: Path) -> AsyncIterator[Guard
 async def allow(settings: KafkaSettings, user: str, permission: int) -> None:
     """Allow or deny a user to describe the processors' group."""
     group = processor_group(settings.kafka_topic_prefix)
-    async with administration(settings) as admin:
+    async with admin_client(settings) as admin:
         request = CreateAclsRequest(
             GROUP, group, LITERAL, f"User:{user}", "*", DESCRIBE, permission
         )
@@ -116,7 +117,7 @@ async def test_a_gateway_that_may_not_learn_of_stops_is_not_ready(
         assert "Kafka refuses to describe the processors' group" in line
 
         await allow(everything, "tobogganing", ALLOW)
-        await gateway.ready()
+        await gateway.wait_until_ready()
         await until_refused(0)
 
         await allow(everything, "tobogganing", DENY)

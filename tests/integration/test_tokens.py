@@ -15,11 +15,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from contract.audit import AuditRecord, Outcome, decode_audit
+from contract.audit import AuditRecord, ChangeOutcome, decode_audit
 from contract.registry import SIGNING_KEY, decode_record
-from service.kafka import topics_of
-from service.reader import TopicReader
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
+from service.kafka.reader import TopicReader
+from service.kafka.topics import topics_from
 from tests.integration.processes import POLL, Service
 from tests.integration.test_gateway import ADMIN, gateway, register
 from tests.integration.test_identity import SOON, bearer, registry_log, three
@@ -42,7 +42,7 @@ async def pair(
             service = gateway(kafka_settings, tmp_path, str(tmp_path / name))
             services.append(await stack.enter_async_context(service))
         for service in services:
-            await service.ready()
+            await service.wait_until_ready()
         yield services
 
 
@@ -178,7 +178,7 @@ async def test_an_old_key_ends_and_its_file_does_not_raise_it(
     async with gateway(
         kafka_settings, tmp_path, signing_keys, TOKEN_EXPIRY_HOURS=str(3 / 3600)
     ) as service:
-        await service.ready()
+        await service.wait_until_ready()
         api_key = await headend(service, "h")
         old = await token(service, "h", api_key)
         kid = (await rotate(service)).json()["kid"]
@@ -190,7 +190,7 @@ async def test_an_old_key_ends_and_its_file_does_not_raise_it(
         assert await submit(service, "h", old) == 401
         await service.end()
         await service.start()
-        await service.ready()
+        await service.wait_until_ready()
         assert len(key_files(signing_keys)) == 2
         assert [key["kid"] for key in await listed(service)] == [kid]
         assert kid_of(await token(service, "h", api_key)) == kid
@@ -230,7 +230,7 @@ async def test_a_removed_key_is_refused_within_a_second_and_for_ever(
     assert await until_refused(three, "h", stolen) < SOON
     await three[0].end()
     await three[0].start()
-    await three[0].ready()
+    await three[0].wait_until_ready()
     assert len(key_files(signing_keys)) == 2, "its file is still there"
     for service in three:
         assert [key["kid"] for key in await listed(service)] == [kid]
@@ -250,7 +250,7 @@ async def test_everything_survives_a_restart_of_all(three: list[Service]) -> Non
     for service in three:
         await service.start()
     for service in three:
-        await service.ready()
+        await service.wait_until_ready()
         assert await listed(service) == before
         statuses = [await submit(service, "h", text) for text in (revoked, old, new)]
         assert statuses == [401, 200, 200]
@@ -312,7 +312,7 @@ async def test_what_is_no_key_disturbs_nobody(three: list[Service], signing_keys
 
     await until_true(is_seen)
     for service in three:
-        await service.ready()
+        await service.wait_until_ready()
         text = await token(service, "h", api_key)
         assert kid_of(text) == kid
         assert await submit(service, "h", text) == 200
@@ -326,7 +326,7 @@ async def test_a_folder_of_files_that_cannot_be_written(
     folder.mkdir()
     put_key(folder, "z" * 250)
     async with gateway(kafka_settings, tmp_path, str(folder)) as service:
-        await service.ready()
+        await service.wait_until_ready()
         answer = await rotate(service)
         assert answer.status_code == 409
         assert "put a key there yourself" in answer.json()["error"]
@@ -374,14 +374,14 @@ async def test_changes_of_keys_and_tokens_are_audited(
     def take(_: int, batch: Any) -> None:
         records.extend(decode_audit(record.value) for record in batch)
 
-    async with TopicReader(kafka_settings, topics_of(kafka_settings).audit.name, [0]) as reader:
+    async with TopicReader(kafka_settings, topics_from(kafka_settings).audit.name, [0]) as reader:
         await reader.read_to_end(take, {})
     key, node = f"{SIGNING_KEY}:{kid_of(text)}", "headend:h"
     assert [(each.actor, each.action, each.target, each.outcome) for each in records[2:]] == [
-        ("admin", "rotate-signing-key", SIGNING_KEY, Outcome.ALLOWED),
-        (node, "revoke-token", f"revocation:{jti_of(text)}", Outcome.ALLOWED),
-        ("admin", "revoke-tokens", node, Outcome.ALLOWED),
-        ("admin", "remove-signing-key", key, Outcome.ALLOWED),
+        ("admin", "rotate-signing-key", SIGNING_KEY, ChangeOutcome.ALLOWED),
+        (node, "revoke-token", f"revocation:{jti_of(text)}", ChangeOutcome.ALLOWED),
+        ("admin", "revoke-tokens", node, ChangeOutcome.ALLOWED),
+        ("admin", "remove-signing-key", key, ChangeOutcome.ALLOWED),
     ]
     for service in three:
         assert text not in service.log()

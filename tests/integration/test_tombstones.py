@@ -8,12 +8,13 @@ from aiokafka import ConsumerRecord
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from contract.position import Position
-from service.kafka import administration, ensure_topics, topics_of
-from service.reader import TopicReader
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
+from service.kafka.clients import admin_client
+from service.kafka.reader import TopicReader
+from service.kafka.topics import ensure_topics, topics_from
 from tests.integration.processes import Service, freeze, row_writer
-from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import Install
+from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.install import Install
 
 REMOVED, OTHER = "client:c-1", "client:c-2"
 KEPT = 10
@@ -34,18 +35,18 @@ async def test_an_exporter_that_slept_through_a_tombstone_shows_nothing_that_is_
     )
     await cluster.start()
     settings = KafkaSettings(kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_partitions=1)
-    declared = topics_of(settings).entity_state
+    declared = topics_from(settings).entity_state
     topic = declared.name
     try:
         await ensure_topics(settings)
         values = declared.settings | COMPACTED_AT_ONCE
-        async with administration(settings) as admin:
+        async with admin_client(settings) as admin:
             await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, values)])
         exporter = Service("exporter", settings, tmp_path)
         async with exporter, row_writer(settings) as rows:
             await rows.row(REMOVED, 0, labels={"name": "gone"}, metrics={"bytes_sent": 1})
             await rows.ledger(0, 0, read=1, applied=1)
-            await exporter.ready()
+            await exporter.wait_until_ready()
             assert 'client_id="c-1"' in (await exporter.scrape("0-0-0")).text
 
             await asyncio.to_thread(freeze, exporter.pid)
@@ -61,7 +62,7 @@ async def test_an_exporter_that_slept_through_a_tombstone_shows_nothing_that_is_
             assert "Kafka keeps tombstones for 10 s" in exporter.faults()[-1]
 
             await exporter.start()
-            await exporter.ready()
+            await exporter.wait_until_ready()
             shown = (await exporter.scrape(f"0-{offset}-0")).text
             assert 'client_id="c-2"' in shown
             assert 'client_id="c-1"' not in shown

@@ -9,10 +9,11 @@ import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 from aiokafka.errors import KafkaError
 
-from service.kafka import administration, client_options, ensure_topics, topics_of
-from service.reader import TopicFollower, UnreachableError
-from service.settings import KafkaSettings
-from service.topic_history import HistoryChangedError
+from service.config.settings import KafkaSettings
+from service.kafka.clients import admin_client, client_options
+from service.kafka.tailer import KafkaUnreachableError, TopicTailer
+from service.kafka.topic_history import HistoryChangedError
+from service.kafka.topics import ensure_topics, topics_from
 from tests.integration.processes import Service
 from tests.integration.test_gateway import frames_of, gateway, registered, submit
 from tests.integration.test_tokens import until_true
@@ -26,14 +27,14 @@ class Values:
     def __init__(self) -> None:
         self.read: list[bytes] = []
         self.cleared = 0
-        self.follower: TopicFollower | None = None
+        self.tailer: TopicTailer | None = None
 
     def apply(self, _: int, records: Sequence[ConsumerRecord]) -> None:
         self.read += [record.value for record in records]
 
     def clear(self) -> None:
-        assert self.follower is not None
-        assert not self.follower.caught_up
+        assert self.tailer is not None
+        assert not self.tailer.caught_up
         self.cleared += 1
         self.read = []
 
@@ -41,8 +42,8 @@ class Values:
 @contextlib.asynccontextmanager
 async def following(settings: KafkaSettings, topic: str) -> AsyncIterator[Values]:
     values = Values()
-    values.follower = TopicFollower(settings, topic, [0], values.apply, clear=values.clear)
-    running = asyncio.create_task(values.follower.run())
+    values.tailer = TopicTailer(settings, topic, [0], values.apply, clear=values.clear)
+    running = asyncio.create_task(values.tailer.run())
     try:
         yield values
     finally:
@@ -61,7 +62,7 @@ async def write(settings: KafkaSettings, topic: str, *values: bytes) -> None:
 
 
 async def delete(settings: KafkaSettings, topic: str) -> None:
-    async with administration(settings) as admin:
+    async with admin_client(settings) as admin:
         await admin.delete_topics([topic])
         async with asyncio.timeout(PATIENCE):
             while (await admin.describe_topics([topic]))[0]["error_code"] == 0:  # noqa: ASYNC110
@@ -69,16 +70,16 @@ async def delete(settings: KafkaSettings, topic: str) -> None:
 
 
 async def caught_up(values: Values) -> None:
-    assert values.follower is not None
+    assert values.tailer is not None
     async with asyncio.timeout(PATIENCE):
-        while not values.follower.caught_up:  # noqa: ASYNC110
+        while not values.tailer.caught_up:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
 async def until_read(values: Values, wanted: list[bytes]) -> None:
-    assert values.follower is not None
+    assert values.tailer is not None
     async with asyncio.timeout(PATIENCE):
-        while not (values.follower.caught_up and values.read == wanted):  # noqa: ASYNC110
+        while not (values.tailer.caught_up and values.read == wanted):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
@@ -98,8 +99,8 @@ async def test_a_topic_that_was_created_again_is_read_from_its_beginning(
         await until_read(values, new)
         assert values.cleared == 1
         await write(kafka_settings, topic, b"later")
-        assert values.follower is not None
-        await values.follower.catch_up(10)
+        assert values.tailer is not None
+        await values.tailer.catch_up(10)
         assert values.read == [*new, b"later"]
         assert values.cleared == 1
 
@@ -111,14 +112,14 @@ async def test_nobody_is_told_that_a_topic_was_read_to_its_end_which_is_another_
     await write(kafka_settings, topic, b"a", b"b", b"c")
     async with following(kafka_settings, topic) as values:
         await caught_up(values)
-        assert values.follower is not None
+        assert values.tailer is not None
         await delete(kafka_settings, topic)
         await ensure_topics(kafka_settings)
         await write(kafka_settings, topic, b"x")
         async with asyncio.timeout(PATIENCE):
             while values.read != [b"x"]:
-                with contextlib.suppress(UnreachableError):
-                    await values.follower.catch_up(1)
+                with contextlib.suppress(KafkaUnreachableError):
+                    await values.tailer.catch_up(1)
                     assert values.read == [b"x"]
 
 
@@ -127,12 +128,12 @@ async def test_a_follower_without_a_way_to_forget_ends(kafka_settings: KafkaSett
     topic = (await ensure_topics(kafka_settings)).registry.name
     await write(kafka_settings, topic, b"a", b"b", b"c")
     read: list[bytes] = []
-    follower = TopicFollower(
+    tailer = TopicTailer(
         kafka_settings, topic, [0], lambda _, records: read.extend(r.value for r in records)
     )
-    running = asyncio.create_task(follower.run())
+    running = asyncio.create_task(tailer.run())
     async with asyncio.timeout(PATIENCE):
-        while not follower.caught_up:  # noqa: ASYNC110
+        while not tailer.caught_up:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     await delete(kafka_settings, topic)
     await ensure_topics(kafka_settings)
@@ -145,14 +146,14 @@ async def test_gateways_read_a_registry_again_that_was_created_again(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     """An offset that is used again is the incarnation of no other registration."""
-    topic = topics_of(kafka_settings).registry.name
+    topic = topics_from(kafka_settings).registry.name
     async with contextlib.AsyncExitStack() as stack:
         services = [
             await stack.enter_async_context(gateway(kafka_settings, tmp_path, signing_keys))
             for _ in range(2)
         ]
         for service in services:
-            await service.ready()
+            await service.wait_until_ready()
         old = await registered(services[0], "c")
         other = await registered(services[0], "other")
         assert (await submit(services[1], "c", old, 1)).status_code == 200
@@ -168,7 +169,7 @@ async def test_gateways_read_a_registry_again_that_was_created_again(
                 return statuses == [401, 401]
 
             await until_true(has_forgotten)
-            await service.ready()
+            await service.wait_until_ready()
         new = await registered(services[0], "c")
         for service in services:
             assert (await submit(service, "c", new, 3)).status_code == 200
@@ -178,7 +179,7 @@ async def test_gateways_read_a_registry_again_that_was_created_again(
     incarnations = {1: set[int](), 3: set[int]()}
     for frame, _ in (await frames_of(kafka_settings)).values():
         for each in frame.submissions:
-            incarnations.setdefault(int(each.metrics["bytes_sent"]), set()).add(each.generation)
+            incarnations.setdefault(int(each.metrics["bytes_sent"]), set()).add(each.incarnation)
     assert 4 not in incarnations
     (first,), (second,) = incarnations[1], incarnations[3]
     assert second > first

@@ -12,14 +12,15 @@ from aiokafka.protocol.admin import CreateAclsRequest
 from structlog.testing import capture_logs
 
 from contract.topics import Topic
-from service.kafka import administration, ensure_topics, watch_topics
-from service.settings import KafkaSettings, Secret
-from service.topic_settings import TopicMismatchError
+from service.config.settings import KafkaSettings, Secret
+from service.kafka.clients import admin_client
+from service.kafka.topic_settings import TopicMismatchError
+from service.kafka.topics import ensure_topics, watch_topics
 from tests.integration.processes import Service
-from tobogganing.local.cluster import Cluster
-from tobogganing.local.install import Install
-from tobogganing.local.kafka_config import Node
-from tobogganing.local.ports import free_ports
+from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.install import Install
+from tobogganing.devstack.kafka_config import Node
+from tobogganing.devstack.ports import free_ports
 
 
 async def test_brokers_that_are_still_missing_are_waited_for(
@@ -31,7 +32,7 @@ async def test_brokers_that_are_still_missing_are_waited_for(
         kafka_replication=3,
     )
     with capture_logs() as said, pytest.raises(InvalidReplicationFactorError):
-        await ensure_topics(settings, patience=1.2)
+        await ensure_topics(settings, timeout=1.2)
     assert [line["event"] for line in said].count("waiting for Kafka") >= 2
 
 
@@ -41,7 +42,7 @@ async def test_a_topic_of_large_segments_is_warned_of(kafka_settings: KafkaSetti
         await ensure_topics(kafka_settings)
     assert {line["log_level"] for line in said} == {"info"}
     values = rows.settings | {"segment.bytes": str(2**30)}
-    async with administration(kafka_settings) as admin:
+    async with admin_client(kafka_settings) as admin:
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, rows.name, values)])
     said = []
     async with asyncio.timeout(10):
@@ -81,7 +82,7 @@ FINE = (
 async def change(settings: KafkaSettings, topic: Topic, **changed: str) -> None:
     """Set these over what is declared, and wait until the broker says so."""
     values = topic.settings | {name.replace("_", "."): value for name, value in changed.items()}
-    async with administration(settings) as admin, asyncio.timeout(20):
+    async with admin_client(settings) as admin, asyncio.timeout(20):
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name, values)])
         resource = ConfigResource(ConfigResourceType.TOPIC, topic.name)
         while True:
@@ -237,7 +238,7 @@ async def until_allowed(settings: KafkaSettings) -> None:
 async def allow(cluster: Cluster, topic_prefix: str) -> None:
     """Let the user read, write and describe the topics, and no more."""
     settings = KafkaSettings(kafka_bootstrap_servers=cluster.bootstrap_servers)
-    async with administration(settings) as admin:
+    async with admin_client(settings) as admin:
         for operation in (3, 4, 8):  # read, write, describe; before them codes of the protocol, too
             request = CreateAclsRequest(2, topic_prefix, 4, "User:limited", "*", operation, 3)
             answer = await admin._send_to_controller(request)

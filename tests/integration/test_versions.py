@@ -14,9 +14,9 @@ import msgspec
 import pytest
 
 from contract.row import is_ledger_key
-from service.kafka import topics_of
-from service.reader import TopicReader
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
+from service.kafka.reader import TopicReader
+from service.kafka.topics import topics_from
 from tests.integration.command_line import CommandLine
 from tests.integration.processes import ADMIN_TOKEN, Service
 from tests.integration.versions import next_version
@@ -33,7 +33,7 @@ def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @dataclass
-class Fleet:
+class MixedVersionFleet:
     """Clients that count what was acknowledged of each."""
 
     keys: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -127,20 +127,20 @@ async def upgrade(service: Service, code: Path) -> None:
     await service.end(signal.SIGTERM, patience=30)
     service.code = code
     await service.start()
-    await service.ready()
+    await service.wait_until_ready()
 
 
 async def test_an_upgrade_in_the_documented_order(
     settings: KafkaSettings, tmp_path: Path, signing_keys: str, newer: Path
 ) -> None:
     """Exporters, processors, gateways, one after the other, while the fleet reports."""
-    parts, fleet = Parts.of(settings, tmp_path, signing_keys), Fleet()
+    parts, fleet = Parts.of(settings, tmp_path, signing_keys), MixedVersionFleet()
     async with contextlib.AsyncExitStack() as stack:
         everybody = [*parts.gateways, *parts.workers, *parts.exporters]
         for service in everybody:
             await stack.enter_async_context(service)
         for service in everybody:
-            await service.ready()
+            await service.wait_until_ready()
         await fleet.join(parts.gateways[0], 12)
         await fleet.report(*parts.gateways)
         for service in [*parts.exporters, *parts.workers, *parts.gateways]:
@@ -166,7 +166,7 @@ async def newest_ledger_versions(settings: KafkaSettings) -> set[int]:
                 found[partition] = msgspec.json.decode(record.value)["version"]
 
     partitions = range(settings.kafka_partitions)
-    async with TopicReader(settings, topics_of(settings).entity_state.name, partitions) as reader:
+    async with TopicReader(settings, topics_from(settings).entity_state.name, partitions) as reader:
         await reader.read_to_end(take, {})
     return set(found.values())
 
@@ -174,7 +174,7 @@ async def newest_ledger_versions(settings: KafkaSettings) -> set[int]:
 async def test_gateways_before_processors_are_dead_letters_until_they_are_replayed(
     settings: KafkaSettings, tmp_path: Path, signing_keys: str, newer: Path
 ) -> None:
-    parts, fleet = Parts.of(settings, tmp_path, signing_keys), Fleet()
+    parts, fleet = Parts.of(settings, tmp_path, signing_keys), MixedVersionFleet()
     gateway, worker, exporter = parts.gateways[0], parts.workers[0], parts.exporters[0]
     command = CommandLine(
         "http://127.0.0.1:1",
@@ -183,7 +183,7 @@ async def test_gateways_before_processors_are_dead_letters_until_they_are_replay
     )
     async with gateway, worker, exporter:
         for service in (gateway, worker, exporter):
-            await service.ready()
+            await service.wait_until_ready()
         await fleet.join(gateway, 4)
         await fleet.report(gateway)
         before = dict(fleet.acknowledged)
@@ -218,11 +218,11 @@ async def test_gateways_before_processors_are_dead_letters_until_they_are_replay
 async def test_processors_before_exporters_show_old_values_until_those_follow(
     settings: KafkaSettings, tmp_path: Path, signing_keys: str, newer: Path
 ) -> None:
-    parts, fleet = Parts.of(settings, tmp_path, signing_keys), Fleet()
+    parts, fleet = Parts.of(settings, tmp_path, signing_keys), MixedVersionFleet()
     gateway, worker, (exporter, upgraded) = parts.gateways[0], parts.workers[0], parts.exporters
     async with gateway, worker, exporter, upgraded:
         for service in (gateway, worker, exporter, upgraded):
-            await service.ready()
+            await service.wait_until_ready()
         await fleet.join(gateway, 4)
         await fleet.report(gateway)
         before = dict(fleet.acknowledged)

@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
 from tests.integration.processes import ADMIN_TOKEN, METRICS_TOKEN, Service, freeze
 from tests.integration.test_gateway import registered
-from tobogganing.local.cluster import Cluster
+from tobogganing.devstack.cluster import Cluster
 
 WORKERS = 3
 RECEIVED = 'tobogganing_gateway_submissions_total{kind="client",result="received"}'
@@ -45,7 +45,7 @@ async def service(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> AsyncIterator[Service]:
     async with gateway(WORKERS, kafka_settings, tmp_path, signing_keys) as service:
-        await service.ready()
+        await service.wait_until_ready()
         yield service
 
 
@@ -108,7 +108,7 @@ async def test_waiting_submissions_add_up(
     assert broker is not None
     patient = {"ANSWER_WITHIN_SECONDS": "9.9"}
     async with gateway(WORKERS, kafka, tmp_path, signing_keys, **patient) as service:
-        await service.ready()
+        await service.wait_until_ready()
         headers = await registered(service, "c")
         assert await submit(service, headers, 30) == [200] * 30
         freeze(broker.pid)
@@ -131,7 +131,7 @@ async def test_what_an_earlier_run_has_counted_is_not_counted(
     (folder / "notes.txt").write_text("not ours")
     chosen = {"PROMETHEUS_MULTIPROC_DIR": str(folder)}
     async with gateway(workers, kafka_settings, tmp_path, signing_keys, **chosen) as service:
-        await service.ready()
+        await service.wait_until_ready()
         headers = await registered(service, "c")
         assert await submit(service, headers, 20) == [200] * 20
         pids = workers_of(service)
@@ -142,7 +142,7 @@ async def test_what_an_earlier_run_has_counted_is_not_counted(
                 await asyncio.to_thread(os.sched_yield)
         assert list(folder.glob("*.db"))
         await service.start()
-        await service.ready()
+        await service.wait_until_ready()
         assert await submit(service, headers, 10) == [200] * 10
         await until(service, RECEIVED, 10)
         assert (folder / "notes.txt").exists()

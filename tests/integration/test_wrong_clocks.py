@@ -12,15 +12,16 @@ from aiokafka import AIOKafkaProducer
 
 from contract.frame import entity_key
 from contract.registry import RECORD_VERSION, REVOCATION, RegistryRecord, encode_record
-from service.kafka import client_options, topics_of
-from service.settings import KafkaSettings
+from service.config.settings import KafkaSettings
+from service.kafka.clients import client_options
+from service.kafka.topics import topics_from
 from tests.integration.processes import ADMIN_TOKEN, Service
 from tests.integration.test_gateway import ADMIN, registered
 from tests.integration.test_gateway import submit as submit_by_key
 from tests.integration.test_identity import registry_log, rotate
 from tests.integration.test_tokens import headend, jti_of, revoke, submit, token, until_true
 from tests.integration.test_tokens import rotate as rotate_signing_key
-from tobogganing.local import debian
+from tobogganing.devstack import debian
 
 OFF = 25 * 3600.0
 """Seconds: longer than a token lives."""
@@ -37,11 +38,11 @@ class Pair:
     async def sweep(self) -> None:
         """Wait until what has ended was dropped, by writing such a record."""
         id = f"over-{time.monotonic_ns()}"
-        record = RegistryRecord(RECORD_VERSION, REVOCATION, id, 1, id, until=1)
+        record = RegistryRecord(RECORD_VERSION, REVOCATION, id, 1, id, expires_at_ms=1)
         producer = AIOKafkaProducer(**client_options(self.settings), acks="all")
         await producer.start()
         try:
-            topic = topics_of(self.settings).registry.name
+            topic = topics_from(self.settings).registry.name
             await producer.send_and_wait(topic, encode_record(record), key=record.key, partition=0)
         finally:
             await producer.stop()
@@ -93,7 +94,7 @@ async def pair(
             for extra in ({}, faked)
         ]
         for service in services:
-            await service.ready()
+            await service.wait_until_ready()
         yield Pair(kafka_settings, *services)
 
 

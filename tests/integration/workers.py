@@ -14,12 +14,13 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 from contract.frame import Submission, encode_frame, entity_key, partition_of
 from contract.row import LedgerRow, RowError, decode_ledger_row, ledger_key
 from contract.topics import Topics
-from processor.batch import PartitionBatch, Record
-from processor.fold import fold
-from processor.state import PartitionState
-from service.kafka import client_options, topics_of
-from service.reader import TopicReader
-from service.settings import KafkaSettings
+from processor.core.frame_reducer import reduce_frame
+from processor.core.partition_state import PartitionState
+from processor.core.write_batch import Record, WriteBatch
+from service.config.settings import KafkaSettings
+from service.kafka.clients import client_options
+from service.kafka.reader import TopicReader
+from service.kafka.topics import topics_from
 from tests.integration.processes import Service
 
 NEVER_LATE = 2**53
@@ -38,12 +39,12 @@ async def running(*workers: Service) -> AsyncIterator[None]:
         for each in workers:
             await stack.enter_async_context(each)
         for each in workers:
-            await each.ready()
+            await each.wait_until_ready()
         yield
 
 
 @dataclass
-class Load:
+class WorkerLoad:
     """Frames with growing counters of many entities, sent until told to stop."""
 
     settings: KafkaSettings
@@ -68,7 +69,7 @@ class Load:
 
     async def backlog(self, frames: int, submissions: int) -> None:
         """Send frames of entities that are heard of once, before anybody reads them."""
-        topic = topics_of(self.settings).submissions.name
+        topic = topics_from(self.settings).submissions.name
         async with self._producer() as producer:
             for _ in range(frames):
                 by_partition: dict[int, list[Submission]] = {}
@@ -95,7 +96,7 @@ class Load:
 
     async def _run(self, stop: asyncio.Event) -> None:
         chance = random.Random(self.seed)
-        topic = topics_of(self.settings).submissions.name
+        topic = topics_from(self.settings).submissions.name
         async with self._producer() as producer:
             while not stop.is_set():
                 for partition, members in self._next(chance, self.rate // 50).items():
@@ -127,9 +128,9 @@ class Load:
         submission = Submission(
             kind="client",
             id=name,
-            generation=1,
+            incarnation=1,
             labels={"name": name, "type": "native"},
-            fallback={"headless": "false"},
+            default_labels={"headless": "false"},
             metrics=metrics,
         )
         partition = partition_of(entity_key("client", name), self.settings.kafka_partitions)
@@ -137,22 +138,22 @@ class Load:
 
 
 @dataclass
-class Model:
+class RowModel:
     """What the state must be: the source topic folded from its beginning, by the pure fold."""
 
     states: dict[int, PartitionState]
 
     @classmethod
-    async def of(cls, settings: KafkaSettings) -> "Model":
+    async def of(cls, settings: KafkaSettings) -> "RowModel":
         partitions = range(settings.kafka_partitions)
         states = {p: PartitionState(p) for p in partitions}
 
         def apply(partition: int, records: Sequence[ConsumerRecord]) -> None:
-            batch = PartitionBatch(states[partition])
+            batch = WriteBatch(states[partition])
             for record in records:
                 found = Record(partition, record.offset, record.timestamp, record.value)
-                fold(batch, found, settings.kafka_partitions)
-            batch.settle()
+                reduce_frame(batch, found, settings.kafka_partitions)
+            batch.commit()
 
         async with TopicReader(settings, _topics(settings).submissions.name, partitions) as reader:
             await reader.read_to_end(apply, {})
@@ -201,7 +202,7 @@ async def settled(settings: KafkaSettings, patience: float = 60.0) -> None:
     """
     partitions = range(settings.kafka_partitions)
     async with TopicReader(settings, _topics(settings).submissions.name, partitions) as reader:
-        ends = await reader.ends()
+        ends = await reader.end_offsets()
     ledgers: dict[int, int] = dict.fromkeys(partitions, -1)
 
     def apply(partition: int, records: Sequence[ConsumerRecord]) -> None:
@@ -215,16 +216,16 @@ async def settled(settings: KafkaSettings, patience: float = 60.0) -> None:
             asyncio.timeout(patience),
             TopicReader(settings, _topics(settings).entity_state.name, partitions) as reader,
         ):
-            reader.seek(await reader.beginnings())
+            reader.seek(await reader.beginning_offsets())
             while any(ledgers[p] < ends[p] - 1 for p in partitions):
                 await reader.poll(apply)
     except TimeoutError:
         raise TimeoutError(f"ledgers {ledgers} did not reach the ends {ends}") from None
 
 
-async def assert_nothing_lost(settings: KafkaSettings, load: Load) -> Found:
+async def assert_nothing_lost(settings: KafkaSettings, load: WorkerLoad) -> Found:
     """Compare state, ledgers and model exactly."""
-    model, found = await Model.of(settings), await Found.of(settings)
+    model, found = await RowModel.of(settings), await Found.of(settings)
     expected_rows = {key: row for s in model.states.values() for key, row in s.rows.items()}
     wrong = [
         key
@@ -242,4 +243,4 @@ async def assert_nothing_lost(settings: KafkaSettings, load: Load) -> Found:
 
 
 def _topics(settings: KafkaSettings) -> Topics:
-    return topics_of(settings)
+    return topics_from(settings)

@@ -14,13 +14,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from bench.end_to_end import Run, latest
+from bench.errors import WrongResultError
 from bench.fleet import Clients
-from bench.pipeline import Pipeline, pipeline
+from bench.pipeline import MeasuredPipeline, pipeline
 from bench.processes import descriptors, resident_bytes
-from bench.whole import Whole, whole
-from bench.wrong import WrongResultError
+from bench.running_stack import RunningStack, running_stack
 from tests.soak.churn import Churn
-from tests.soak.flat import HEAD, Sample, trends
+from tests.soak.flat import HEAD, SoakSample, trends
 
 CLIENTS = 2_000
 PERIOD = 60
@@ -36,8 +36,8 @@ def tell(line: str) -> None:
 class Soak:
     """Runs everything at a rate, in submissions a second; `samples` is what it took."""
 
-    def __init__(self, pipeline: Pipeline, everything: Whole, rate: int) -> None:
-        self.samples: list[Sample] = []
+    def __init__(self, pipeline: MeasuredPipeline, everything: RunningStack, rate: int) -> None:
+        self.samples: list[SoakSample] = []
         self._pipeline = pipeline
         self._everything = everything
         self._rate = rate
@@ -91,17 +91,17 @@ class Soak:
         while True:
             memory = {name: resident_bytes(pid) / 1e6 for name, pid in pids.items()}
             files = {name: descriptors(pid) for name, pid in pids.items()}
-            self.samples.append(Sample(time.monotonic() - began, memory, files))
+            self.samples.append(SoakSample(time.monotonic() - began, memory, files))
             await asyncio.sleep(SAMPLE_INTERVAL)
 
 
-async def soak(folder: Path, seconds: int, rate: int) -> list[Sample]:
+async def soak(folder: Path, seconds: int, rate: int) -> list[SoakSample]:
     """Run everything for so long; return what each process took.
 
     Raises:
         WrongResultError: something was lost, or is wrong.
     """
-    async with pipeline(folder) as parts, whole(parts, Clients(CLIENTS)) as everything:
+    async with pipeline(folder) as parts, running_stack(parts, Clients(CLIENTS)) as everything:
         run = Soak(parts, everything, rate)
         await run.run(seconds)
     return run.samples

@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx
 
-from bench.whole import Whole
-from bench.wrong import WrongResultError
+from bench.errors import WrongResultError
+from bench.running_stack import RunningStack
 from contract.position import Receipt
 
 INTERVAL = 1.0
@@ -20,7 +20,7 @@ LOOKED_AT = 5
 class Churn:
     """Lets one client after the other come and go; what they were answered is the model's."""
 
-    def __init__(self, everything: Whole, admin: dict[str, str]) -> None:
+    def __init__(self, everything: RunningStack, admin: dict[str, str]) -> None:
         self.clients = 0
         """Clients that have come and gone."""
         self._everything = everything
@@ -56,7 +56,7 @@ class Churn:
         if is_looked_at and await self._shown(id, last) != [b"3"]:
             raise WrongResultError(f"{id} is not shown as it was acknowledged")
         removed = await self._ask(200, path, self._admin, method="DELETE")
-        self._everything.take_beside(removed["receipt"], id, {})
+        self._everything.note_single(removed["receipt"], id, {})
         await self._ask(401, f"{path}/metrics", _bearer(key), {"metrics": {}})
         if is_looked_at and await self._shown(id, removed["receipt"]):
             raise WrongResultError(f"{id} is shown after it was removed")
@@ -66,7 +66,7 @@ class Churn:
         path = f"/api/v1/clients/{id}/metrics"
         answer = await self._ask(200, path, _bearer(key), {"metrics": metrics})
         receipt: str = answer["receipt"]
-        self._everything.take_beside(receipt, id, metrics)
+        self._everything.note_single(receipt, id, metrics)
         return receipt
 
     async def _shown(self, id: str, receipt: str) -> list[bytes]:

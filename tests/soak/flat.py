@@ -14,7 +14,7 @@ BOUNDED = "Kafka"
 """Its memory is not judged: Java's heap grows until it is full, and its size is set."""
 
 
-class Sample(NamedTuple):
+class SoakSample(NamedTuple):
     """What each process used `at` some second: megabytes of memory, open files."""
 
     at: float
@@ -50,7 +50,7 @@ class Trend(NamedTuple):
 HEAD = ("process", "what", "mean", "slope an hour", "rise", "may rise", "verdict")
 
 
-def trends(samples: Sequence[Sample]) -> Iterator[Trend]:
+def trends(samples: Sequence[SoakSample]) -> Iterator[Trend]:
     """Memory and open files of every process, after the warm-up.
 
     Raises:

@@ -10,22 +10,22 @@ from contract.kinds import CLIENT, HEADEND, EntityKind
 from contract.registry import RegistryState
 from contract.row import empty_ledger
 from contract.topics import declare_topics
-from exporter.lag import SourceEnds
 from exporter.metrics import (
     ExporterMetrics,
     PipelineCollector,
     RegisteredCollector,
     StateCollector,
 )
-from exporter.store import StateStore
+from exporter.state.source_lag import SourceLagMonitor
+from exporter.state.store import StateStore
 from gateway.metrics import GatewayMetrics
-from processor.heartbeat import Heartbeat
+from processor.core.partition_state import PartitionState
+from processor.membership.heartbeat import HeartbeatMonitor
 from processor.metrics import ProcessorMetrics
-from processor.state import PartitionState
-from processor.store import PartitionedStore
-from service.reader import TopicFollower
-from service.requests import RequestMetrics
-from service.settings import KafkaSettings
+from processor.runtime.store import PartitionedStore
+from service.config.settings import KafkaSettings
+from service.kafka.tailer import TopicTailer
+from service.metrics.requests import RequestMetrics
 
 Row = tuple[str, str, str, str]
 """Name, type, labels and help text of a family."""
@@ -69,7 +69,7 @@ def gateway_families() -> list[Row]:
     return [row for row in rows if row[0].startswith("tobogganing_gateway_")]
 
 
-class _Answered(TopicFollower):
+class _Answered(TopicTailer):
     """A follower after Kafka's first answer."""
 
     def lag(self) -> dict[int, int]:
@@ -80,17 +80,17 @@ def exporter_families() -> list[Row]:
     settings = KafkaSettings(kafka_bootstrap_servers="localhost:1")
     topics = declare_topics("", 1)
     state = _Answered(settings, topics.entity_state.name, [0], lambda *_: None)
-    registry = TopicFollower(settings, topics.registry.name, [0], lambda *_: None)
+    registry = TopicTailer(settings, topics.registry.name, [0], lambda *_: None)
     own = ExporterMetrics(CollectorRegistry())
     asked = (state, registry, source_ends())
     return families(own.registry, StateCollector(StateStore([0]), 0, state, asked))
 
 
-def source_ends() -> SourceEnds:
+def source_ends() -> SourceLagMonitor:
     """The source's ends after Kafka's first answer."""
     settings = KafkaSettings(kafka_bootstrap_servers="localhost:1")
-    source = SourceEnds(settings, "submissions", {0: empty_ledger()})
-    source.answered({0: 0})
+    source = SourceLagMonitor(settings, "submissions", {0: empty_ledger()})
+    source.update({0: 0})
     return source
 
 
@@ -98,7 +98,7 @@ def processor_families() -> list[Row]:
     metrics = ProcessorMetrics(CollectorRegistry())
     store = PartitionedStore.__new__(PartitionedStore)
     store.partitions = {0: PartitionState(0)}
-    metrics.watch(store, Heartbeat(1.0), lambda: True, set)
+    metrics.watch(store, HeartbeatMonitor(1.0), lambda: True, set)
     return families(metrics.registry)
 
 

@@ -25,19 +25,19 @@ import service
 import tobogganing
 from contract.kinds import KINDS, character_fault, replace_refused
 from contract.position import Receipt
-from exporter.receipts import parse_receipt
-from gateway.arrays import split_array
-from gateway.backlogs import BacklogDecoder
-from gateway.bodies import BodyDecoder
-from gateway.certificates import address_in
-from gateway.csr import read_request
-from gateway.decoding import _fault
-from gateway.items import ItemsDecoder, split_lines
-from gateway.reading import read_body
-from gateway.tokens import is_token
-from service.bearer import parse_bearer
-from service.exposition import negotiate
-from service.request_parser import RequestParser
+from exporter.receipts.status import parse_receipt
+from gateway.api.certificates import host_of
+from gateway.auth.csr import read_request
+from gateway.auth.jwt import is_token
+from gateway.body.arrays import split_array
+from gateway.body.json import _fault
+from gateway.body.reader import read_body
+from gateway.ingest.backfill import BackfillDecoder
+from gateway.ingest.batch_decoder import BatchDecoder, split_lines
+from gateway.ingest.decoder import BodyDecoder
+from service.http.bearer_auth import parse_bearer
+from service.http.request_parser import RequestParser
+from service.metrics.exposition import negotiate
 from tests.pumps import pumps
 
 LARGE = 65_536
@@ -91,9 +91,9 @@ def modules(package: ModuleType) -> Iterator[ModuleType]:
 
 
 EXEMPT = {
-    "gateway.authority._BLOCK": "CA_PEM: the operator's own",
-    "service.spelling._OF_OTHERS": "names of environment variables: the operator's own",
-    "service.request_parser._FIELD": "lines that _HEAD has matched: each has a colon",
+    "gateway.auth.ca._BLOCK": "CA_PEM: the operator's own",
+    "service.config.spelling._OF_OTHERS": "names of environment variables: the operator's own",
+    "service.http.request_parser._FIELD": "lines that _HEAD has matched: each has a colon",
 }
 """Patterns that never read arbitrary bytes, and what they read."""
 
@@ -111,12 +111,12 @@ def patterns() -> dict[str, "re.Pattern[Any]"]:
 
 SEARCHED = {
     "contract.kinds._CHARACTER",
-    "gateway.arrays._BETWEEN_OBJECTS",
-    "gateway.bodies._STRING",
-    "gateway.decoding._QUOTED",
-    "gateway.items._LINE",
-    "gateway.items._SEPARATOR",
-    "gateway.openapi._PATH_PARAMETER",
+    "gateway.body.arrays._BETWEEN_OBJECTS",
+    "gateway.ingest.decoder._STRING",
+    "gateway.body.json._QUOTED",
+    "gateway.ingest.batch_decoder._LINE",
+    "gateway.ingest.batch_decoder._SEPARATOR",
+    "gateway.api.openapi._PATH_PARAMETER",
 }
 """Patterns that are searched for from every position; all others are matched from one."""
 
@@ -176,8 +176,8 @@ def quiet(scan: Scan) -> Scan:
 CLIENT = KINDS["client"]
 body_decoder, backlog_decoder, items_decoder = (
     BodyDecoder(CLIENT),
-    BacklogDecoder(CLIENT),
-    ItemsDecoder(),
+    BackfillDecoder(CLIENT),
+    BatchDecoder(),
 )
 
 
@@ -198,7 +198,7 @@ def negotiated(value: bytes) -> object:
 
 
 def sample(body: bytes) -> object:
-    read = backlog_decoder.read(b'{"samples":[%b]}' % body, 0.0)
+    read = backlog_decoder.decode(b'{"samples":[%b]}' % body, 0.0)
     return list(read)  # type: ignore[arg-type]
 
 
@@ -219,8 +219,8 @@ def parse(data: bytes) -> None:
 
 SCANS: dict[str, Scan] = {
     "request": parse,
-    "submission": lambda body: body_decoder.read(body, 0.0),
-    "backlog": lambda body: list(backlog_decoder.read(body, 0.0)),  # type: ignore[arg-type]
+    "submission": lambda body: body_decoder.decode(body, 0.0),
+    "backlog": lambda body: list(backlog_decoder.decode(body, 0.0)),  # type: ignore[arg-type]
     "sample": sample,
     "array": lambda body: list(items_decoder.decode_array(body, 0.0)),
     "lines": lambda body: list(items_decoder.decode_lines(body, 0.0)),
@@ -230,7 +230,7 @@ SCANS: dict[str, Scan] = {
     "accept": negotiated,
     "bearer": parse_bearer,
     "token": lambda text: is_token(text.decode("latin-1")),
-    "address": lambda text: address_in(text.decode("latin-1")),
+    "address": lambda text: host_of(text.decode("latin-1")),
     "certificate request": lambda text: read_request(text.decode("latin-1")),
     "receipt": lambda text: parse_receipt(text.decode("latin-1")),
     "position": lambda text: Receipt.parse(text.decode("latin-1")),

@@ -9,8 +9,8 @@ import pytest
 from exporter.settings import ExporterSettings
 from gateway.settings import GatewaySettings
 from processor.settings import ProcessorSettings
-from service.settings import SettingsError, load_settings
-from tobogganing.serve import ServeSettings
+from service.config.settings import SettingsError, load_settings
+from tobogganing.manager import ServeSettings
 
 ALL: list[type[Any]] = [GatewaySettings, ExporterSettings, ProcessorSettings, ServeSettings]
 OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"

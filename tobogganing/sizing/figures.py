@@ -7,7 +7,7 @@ and says what to write here when the table has changed.
 from typing import NamedTuple
 
 
-class Source(NamedTuple):
+class TableCell(NamedTuple):
     """A cell of docs/performance.md.
 
     `row` is how the row begins, cells joined by ` | `; `column` is in the column's heading, of
@@ -26,7 +26,7 @@ class Figure(NamedTuple):
     """`value` is in microseconds of CPU time, or what the name says."""
 
     value: float
-    source: Source
+    source: TableCell
 
 
 _COST = "µs CPU a submission"
@@ -36,28 +36,28 @@ _ALONE = "Tobogganing edge and gateway | TLS, a new connection for each"
 _KEPT = "Tobogganing edge and gateway | TLS, 32 connections"
 
 # An agent that posts itself, seldom enough that its connection is a new one each time.
-EDGE_ALONE = Figure(1167.0, Source("Gateway", _ALONE, _COST, "HAProxy"))
-GATEWAY_ALONE = Figure(900.0, Source("Gateway", _ALONE, _COST, "gateway"))
+EDGE_ALONE = Figure(1167.0, TableCell("Gateway", _ALONE, _COST, "HAProxy"))
+GATEWAY_ALONE = Figure(900.0, TableCell("Gateway", _ALONE, _COST, "gateway"))
 
 # A batch of a relay, which keeps its connection: once a batch, and for each submission in it.
-EDGE_BATCH = Figure(110.0, Source("Gateway", _KEPT, _COST, "HAProxy"))
-GATEWAY_BATCH = Figure(196.7, Source("Gateway", _KEPT, _COST, "gateway"))
+EDGE_BATCH = Figure(110.0, TableCell("Gateway", _KEPT, _COST, "HAProxy"))
+GATEWAY_BATCH = Figure(196.7, TableCell("Gateway", _KEPT, _COST, "gateway"))
 GATEWAY_ITEM = Figure(
-    10.0, Source("Gateway, batches", "Tobogganing gateway | 4 connections", _COST, "gateway")
+    10.0, TableCell("Gateway, batches", "Tobogganing gateway | 4 connections", _COST, "gateway")
 )
 
 # Kafka and the processor: once a frame, and for each submission in it.
 _BY_ONE = "Tobogganing gateway | a new connection for each, API keys, 4"
-KAFKA_FRAME = Figure(111.1, Source("Gateway", _BY_ONE, _COST, "Kafka"))
-KAFKA_ITEM = Figure(7.69, Source("Growth", "Kafka, µs", _LARGEST))
-PROCESSOR_FRAME = Figure(205.0, Source("Processor", "processor, µs", "1 worker, frames of 1,"))
-PROCESSOR_ITEM = Figure(25.1, Source("Processor", "processor, µs", "1 worker, frames of 50,"))
+KAFKA_FRAME = Figure(111.1, TableCell("Gateway", _BY_ONE, _COST, "Kafka"))
+KAFKA_ITEM = Figure(7.69, TableCell("Growth", "Kafka, µs", _LARGEST))
+PROCESSOR_FRAME = Figure(205.0, TableCell("Processor", "processor, µs", "1 worker, frames of 1,"))
+PROCESSOR_ITEM = Figure(25.1, TableCell("Processor", "processor, µs", "1 worker, frames of 50,"))
 
 # The exporter: for each submission that changes a row, and for each client that a scrape shows.
-EXPORTER_ITEM = Figure(11.4, Source("Growth", "exporter, µs", _LARGEST))
-EXPORTER_SHOWN = Figure(1.59, Source("Growth", "scrape CPU seconds", _LARGEST, each=True))
+EXPORTER_ITEM = Figure(11.4, TableCell("Growth", "exporter, µs", _LARGEST))
+EXPORTER_SHOWN = Figure(1.59, TableCell("Growth", "scrape CPU seconds", _LARGEST, each=True))
 
-SCRAPE_BYTES = Figure(49.7, Source("Scrape", "megabytes", "clients, gzip", each=True))
+SCRAPE_BYTES = Figure(49.7, TableCell("Scrape", "megabytes", "clients, gzip", each=True))
 """Bytes that a client takes in a scrape, compressed."""
 
 FIGURES = {name: each for name, each in globals().items() if isinstance(each, Figure)}

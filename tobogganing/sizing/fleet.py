@@ -6,7 +6,7 @@ from contract.kinds import CLIENT, HEADEND
 
 
 @dataclass(frozen=True)
-class Fleet:
+class PlannedFleet:
     """Intervals are in seconds; `batch` is the size of relays' batches, 1: each posts itself."""
 
     clients: int

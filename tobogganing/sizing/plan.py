@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from contract.topics import DAY_MS, SEGMENT_BYTES, declare_topics
 from tobogganing.sizing import figures as f
-from tobogganing.sizing.fleet import Fleet
+from tobogganing.sizing.fleet import PlannedFleet
 
 BUSY = 0.5
 """Share of its cores that an instance uses at most, with one instance of its kind lost."""
@@ -39,7 +39,7 @@ CACHED_SECONDS = 300
 
 
 @dataclass(frozen=True)
-class Part:
+class PlannedComponent:
     """`number` instances of `cores` cores, `memory` and `disk` bytes each.
 
     `load` is what all of them have to do, in cores, while `working` of them do it: those that are
@@ -62,13 +62,13 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CapacityPlan:
     """Rates are a second; bytes are bytes."""
 
-    fleet: Fleet
+    fleet: PlannedFleet
     partitions: int
     shards: int
-    parts: tuple[Part, ...] = field(repr=False)
+    parts: tuple[PlannedComponent, ...] = field(repr=False)
     agent_bytes: float
     broker_bytes: float
     """What each broker takes in, from gateways, processors and the others."""
@@ -76,7 +76,7 @@ class Plan:
     """A scrape of the whole fleet, compressed."""
     why_partitions: str = ""
 
-    def part(self, name: str) -> Part:
+    def part(self, name: str) -> PlannedComponent:
         return next(part for part in self.parts if part.name == name)
 
     @property
@@ -92,7 +92,7 @@ class Plan:
         return sum(part.number * part.disk for part in self.parts)
 
 
-def plan(fleet: Fleet) -> Plan:
+def plan(fleet: PlannedFleet) -> CapacityPlan:
     """What a fleet needs. More clients, or more reports, never need less."""
     shards = _shards(fleet)
     partitions = FEWEST_PARTITIONS
@@ -102,7 +102,7 @@ def plan(fleet: Fleet) -> Plan:
     stored = fleet.rate * f.SUBMISSION_BYTES + frames * f.FRAME_BYTES
     changed = fleet.rate * f.ROW_BYTES
     brokers = _brokers(fleet, partitions, stored, changed)
-    return Plan(
+    return CapacityPlan(
         fleet=fleet,
         partitions=partitions,
         shards=shards,
@@ -126,16 +126,16 @@ def _instances(load: float, cores: int = 1) -> int:
     return max(1, math.ceil(load / (BUSY * cores)))
 
 
-def _edges(fleet: Fleet) -> Part:
+def _edges(fleet: PlannedFleet) -> PlannedComponent:
     cost = f.EDGE_ALONE.value if fleet.batch == 1 else f.EDGE_BATCH.value
     load = fleet.requests * cost / 1e6
     cores = min(EDGE_CORES, _instances(load))
     working = _instances(load, cores)
     why = f"{_number(fleet.requests)} requests/s x {cost:,.0f} µs{_new(fleet)}, TLS"
-    return Part("edge", working + 1, cores, EDGE_MEMORY, load, working, why)
+    return PlannedComponent("edge", working + 1, cores, EDGE_MEMORY, load, working, why)
 
 
-def _gateways(fleet: Fleet) -> Part:
+def _gateways(fleet: PlannedFleet) -> PlannedComponent:
     if fleet.batch == 1:
         load = fleet.rate * f.GATEWAY_ALONE.value / 1e6
         cost = f"{_number(fleet.rate)} requests/s x {f.GATEWAY_ALONE.value:,.0f} µs{_new(fleet)}"
@@ -149,7 +149,7 @@ def _gateways(fleet: Fleet) -> Part:
     memory = ROOM * (f.GATEWAY_BASE + fleet.entities * f.GATEWAY_ENTITY)
     working = _instances(load)
     why = f"{cost}; each knows the whole registry"
-    return Part("gateway", working + 1, 1, memory, load, working, why)
+    return PlannedComponent("gateway", working + 1, 1, memory, load, working, why)
 
 
 def _number(value: float) -> str:
@@ -157,11 +157,11 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _new(fleet: Fleet) -> str:
+def _new(fleet: PlannedFleet) -> str:
     return ", each a new connection" if fleet.batch == 1 else ""
 
 
-def _processors(fleet: Fleet, partitions: int) -> Part:
+def _processors(fleet: PlannedFleet, partitions: int) -> PlannedComponent:
     frame = fleet.frame(partitions)
     cost = f.PROCESSOR_FRAME.value / frame + f.PROCESSOR_ITEM.value
     load = UNEVEN * fleet.rate * cost / 1e6
@@ -172,10 +172,10 @@ def _processors(fleet: Fleet, partitions: int) -> Part:
         f"{_number(fleet.rate)} submissions/s x {cost:,.0f} µs in frames of {_number(frame)}, "
         f"a quarter more for the fullest"
     )
-    return Part("processor", working + 1, 1, memory, load, working, why)
+    return PlannedComponent("processor", working + 1, 1, memory, load, working, why)
 
 
-def _exporters(fleet: Fleet, shards: int) -> Part:
+def _exporters(fleet: PlannedFleet, shards: int) -> PlannedComponent:
     shown = fleet.entities / shards
     load = (
         fleet.rate * f.EXPORTER_ITEM.value
@@ -189,10 +189,10 @@ def _exporters(fleet: Fleet, shards: int) -> Part:
         f"{SHARD_ENTITIES:,}"
     )
     cores = math.ceil(load / shards / BUSY)
-    return Part("exporter", 2 * shards, max(1, cores), memory, load, shards, why)
+    return PlannedComponent("exporter", 2 * shards, max(1, cores), memory, load, shards, why)
 
 
-def _shards(fleet: Fleet) -> int:
+def _shards(fleet: PlannedFleet) -> int:
     """Shards, by entities and by changed rows; of numbers that divide any number of partitions."""
     load = (
         fleet.rate * f.EXPORTER_ITEM.value
@@ -207,7 +207,9 @@ def _shards(fleet: Fleet) -> int:
         power *= 2
 
 
-def _brokers(fleet: Fleet, partitions: int, stored: float, changed: float) -> Part:
+def _brokers(
+    fleet: PlannedFleet, partitions: int, stored: float, changed: float
+) -> PlannedComponent:
     frame = fleet.frame(partitions)
     cost = f.KAFKA_FRAME.value / frame + f.KAFKA_ITEM.value
     load = fleet.rate * cost / 1e6 * REPLICATION
@@ -227,7 +229,7 @@ def _brokers(fleet: Fleet, partitions: int, stored: float, changed: float) -> Pa
         f"{seconds * 1000 / DAY_MS:.0f} days of {stored * seconds / 1e9:,.0f} GB x {REPLICATION}, "
         f"disks {DISK_FULL:.0%} full"
     )
-    return Part(
+    return PlannedComponent(
         "broker",
         number,
         max(1, cores),

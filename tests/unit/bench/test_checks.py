@@ -5,13 +5,13 @@ from collections.abc import Callable
 import pytest
 
 from bench.end_to_end import growth, latest
+from bench.errors import WrongResultError
 from bench.fleet import Clients
 from bench.load import split_answer
 from bench.peers import gauges
 from bench.scraping import check_scrape
-from bench.submitting import Acknowledged, Batches, Singles, request_heads
-from bench.wrong import WrongResultError
-from service.settings import KafkaSettings
+from bench.workloads import Acknowledged, BatchWorkload, SingleWorkload, request_heads
+from service.config.settings import KafkaSettings
 
 CLIENTS = Clients(3)
 KAFKA = KafkaSettings(kafka_bootstrap_servers="127.0.0.1:1")
@@ -43,7 +43,7 @@ def test_a_wrong_scrape_is_noticed(spoil: Callable[[bytes], bytes]) -> None:
 
 
 def test_each_request_is_the_clients_own() -> None:
-    work = Singles(Acknowledged(KAFKA), CLIENTS, 4, request_heads(CLIENTS))
+    work = SingleWorkload(Acknowledged(KAFKA), CLIENTS, 4, request_heads(CLIENTS))
     for number in range(4):
         request = work.next()
         assert request is not None
@@ -65,7 +65,7 @@ def test_each_request_is_the_clients_own() -> None:
     ids=["refused", "a receipt twice", "another status"],
 )
 def test_a_wrong_answer_is_noticed(status: int, body: bytes) -> None:
-    work = Singles(Acknowledged(KAFKA), CLIENTS, 2, request_heads(CLIENTS))
+    work = SingleWorkload(Acknowledged(KAFKA), CLIENTS, 2, request_heads(CLIENTS))
     work.answered(0, 200, b'{"status":"metrics_received","receipt":"0-1-0"}')
     with pytest.raises(WrongResultError):
         work.answered(1, status, body)
@@ -80,7 +80,7 @@ def test_a_wrong_answer_is_noticed(status: int, body: bytes) -> None:
     ],
 )
 def test_a_batch_that_is_not_whole_is_noticed(body: bytes) -> None:
-    work = Batches(Acknowledged(KAFKA), CLIENTS, 2, "key")
+    work = BatchWorkload(Acknowledged(KAFKA), CLIENTS, 2, "key")
     with pytest.raises(WrongResultError):
         work.answered(0, 200, body)
 

@@ -7,26 +7,26 @@ import pytest
 
 from bench import report
 from bench.edge import configuration
+from bench.goals import reached
 from bench.plans import WHOLE
-from bench.targets import reached
-from bench.trials import Figures
-from tobogganing.local.place import CHECKOUT
+from bench.rounds import Measurements
+from tobogganing.devstack.run_config import CHECKOUT
 
 PAGE = CHECKOUT / "docs" / "performance.md"
 
 
-def measured() -> list[Figures]:
-    ours = Figures("Gateway", "Tobogganing gateway", "32 connections, API keys, 4 partitions")
+def measured() -> list[Measurements]:
+    ours = Measurements("Gateway", "Tobogganing gateway", "32 connections, API keys, 4 partitions")
     ours.add(**{"cpu gateway": 50.0, "cpu Kafka": 10.0, "per second": 15_000.0})
     ours.add(**{"cpu gateway": 70.0, "cpu Kafka": 10.0, "per second": 13_000.0})
     ours.add(**{"cpu gateway": 52.0, "cpu Kafka": 12.0, "per second": 14_000.0})
     ours.add(**{"p50 ms": 1.0, "p99 ms": 2.0})
-    peer = Figures("Gateway", "Peer", "32 connections")
+    peer = Measurements("Gateway", "Peer", "32 connections")
     for spent in (120.0, 160.0, 300.0):  # 2, 2 and 4.7 times ours of the same round
         peer.add(**{"cpu Peer": spent, "per second": 7_000.0, "p50 ms": 1.0, "p99 ms": 2.0})
     grown = []
     for size in WHOLE.sizes:
-        each = Figures("Growth", "Tobogganing", f"{size:,}")
+        each = Measurements("Growth", "Tobogganing", f"{size:,}")
         each.add(**{"cpu gateway": 3.0, "entities": size, "scrape CPU seconds": size / 1e6})
         each.add(**{f"MB {name}": 50 + size / 1e3 for name in ("gateway", "processor", "exporter")})
         grown.append(each)

@@ -3,7 +3,7 @@
 import pytest
 
 from contract.frame import partition_of
-from tests.chaos.model import Fate, Model
+from tests.chaos.model import Fate, PipelineModel
 from tests.chaos.scrape import Ledger, Scrape
 
 KEY = "client:c-1"
@@ -11,11 +11,11 @@ PARTITION = partition_of(KEY.encode(), 2)
 
 
 @pytest.fixture
-def model() -> Model:
-    return Model(partitions=2)
+def model() -> PipelineModel:
+    return PipelineModel(partitions=2)
 
 
-def sent(model: Model, *fates: Fate) -> None:
+def sent(model: PipelineModel, *fates: Fate) -> None:
     for fate in fates:
         model.settle(KEY, model.send(KEY), fate)
 
@@ -28,38 +28,40 @@ def scrape(number: int | None, read: int = 0, **counts: int) -> Scrape:
     return Scrape(numbers, dict.fromkeys(numbers, 1.0), ledgers)
 
 
-def compared(model: Model, *scrapes: Scrape) -> tuple[list[str], list[str]]:
+def compared(model: PipelineModel, *scrapes: Scrape) -> tuple[list[str], list[str]]:
     verdict = model.compare({f"e{n}": each for n, each in enumerate(scrapes)})
     return verdict.lost, verdict.wrong
 
 
-def test_the_last_acknowledged_number_is_right(model: Model) -> None:
+def test_the_last_acknowledged_number_is_right(model: PipelineModel) -> None:
     sent(model, Fate.ACKNOWLEDGED, Fate.ACKNOWLEDGED)
     assert compared(model, scrape(2, 2), scrape(2, 2)) == ([], [])
 
 
 @pytest.mark.parametrize("shown", [None, 1])
-def test_an_acknowledged_number_that_is_not_shown_is_lost(model: Model, shown: int | None) -> None:
+def test_an_acknowledged_number_that_is_not_shown_is_lost(
+    model: PipelineModel, shown: int | None
+) -> None:
     sent(model, Fate.ACKNOWLEDGED, Fate.ACKNOWLEDGED)
     lost, wrong = compared(model, scrape(shown, 2))
     assert len(lost) == 1
     assert wrong == []
 
 
-def test_an_unknown_fate_may_be_either(model: Model) -> None:
+def test_an_unknown_fate_may_be_either(model: PipelineModel) -> None:
     sent(model, Fate.ACKNOWLEDGED, Fate.UNKNOWN)
     assert compared(model, scrape(1, 1)) == ([], [])
     assert compared(model, scrape(2, 2)) == ([], [])
 
 
-def test_an_unknown_fate_is_over_when_something_newer_is_acknowledged(model: Model) -> None:
+def test_an_unknown_fate_is_over_when_something_newer_is_acknowledged(model: PipelineModel) -> None:
     sent(model, Fate.UNKNOWN, Fate.ACKNOWLEDGED)
     assert compared(model, scrape(1, 2))[0] != []
     assert compared(model, scrape(2, 2)) == ([], [])
 
 
 def test_a_repeated_number_counts_once_for_its_entity_and_twice_for_its_partition(
-    model: Model,
+    model: PipelineModel,
 ) -> None:
     sent(model, Fate.UNKNOWN)
     model.settle(KEY, model.send(KEY, repeat=True), Fate.ACKNOWLEDGED)
@@ -69,37 +71,41 @@ def test_a_repeated_number_counts_once_for_its_entity_and_twice_for_its_partitio
 
 
 @pytest.mark.parametrize("number", [2, 3])
-def test_a_number_that_was_refused_or_never_sent_is_wrong(model: Model, number: int) -> None:
+def test_a_number_that_was_refused_or_never_sent_is_wrong(
+    model: PipelineModel, number: int
+) -> None:
     sent(model, Fate.ACKNOWLEDGED, Fate.REFUSED)
     assert compared(model, scrape(number, 1))[1] != []
     assert model.see("e", scrape(number, 1), covered={}) != []
 
 
-def test_a_sample_that_is_older_than_what_was_applied_never_shows(model: Model) -> None:
+def test_a_sample_that_is_older_than_what_was_applied_never_shows(model: PipelineModel) -> None:
     sent(model, Fate.ACKNOWLEDGED)
     model.settle(KEY, model.send(KEY, visible=False), Fate.ACKNOWLEDGED)
     assert compared(model, scrape(1, 2, applied=1, stale=1)) == ([], [])
     assert compared(model, scrape(2, 2))[1] != []
 
 
-def test_exporters_that_differ_are_wrong(model: Model) -> None:
+def test_exporters_that_differ_are_wrong(model: PipelineModel) -> None:
     sent(model, Fate.ACKNOWLEDGED, Fate.UNKNOWN)
     assert compared(model, scrape(1, 1), scrape(2, 1))[1] != []
     assert compared(model, scrape(1, 1), scrape(1, 2))[1] != []
 
 
-def test_a_ledger_that_counts_fewer_than_were_acknowledged_has_lost_some(model: Model) -> None:
+def test_a_ledger_that_counts_fewer_than_were_acknowledged_has_lost_some(
+    model: PipelineModel,
+) -> None:
     sent(model, Fate.ACKNOWLEDGED, Fate.ACKNOWLEDGED)
     assert compared(model, scrape(2, 1))[0] != []
     assert compared(model, scrape(2, 2, applied=1, late=1))[0] != []
 
 
-def test_a_ledger_that_counts_more_than_was_sent_has_counted_twice(model: Model) -> None:
+def test_a_ledger_that_counts_more_than_was_sent_has_counted_twice(model: PipelineModel) -> None:
     sent(model, Fate.ACKNOWLEDGED)
     assert compared(model, scrape(1, 2))[1] != []
 
 
-def test_dead_letters_are_exactly_the_bad_frames(model: Model) -> None:
+def test_dead_letters_are_exactly_the_bad_frames(model: PipelineModel) -> None:
     sent(model, Fate.ACKNOWLEDGED)
     assert compared(model, scrape(1, 2, applied=1, dead_lettered=1))[1] != []
     model.bad_frames[PARTITION] += 1
@@ -107,44 +113,44 @@ def test_dead_letters_are_exactly_the_bad_frames(model: Model) -> None:
     assert compared(model, scrape(1, 1))[1] != []
 
 
-def test_records_that_kafka_dropped_are_wrong(model: Model) -> None:
+def test_records_that_kafka_dropped_are_wrong(model: PipelineModel) -> None:
     sent(model, Fate.ACKNOWLEDGED)
     assert compared(model, scrape(1, 1, lost=1))[1] != []
 
 
-def test_a_partition_without_a_ledger_is_wrong(model: Model) -> None:
+def test_a_partition_without_a_ledger_is_wrong(model: PipelineModel) -> None:
     sent(model, Fate.ACKNOWLEDGED)
     shown = scrape(1, 1)
     del shown.ledgers[1 - PARTITION]
     assert compared(model, shown)[1] != []
 
 
-def test_a_series_that_goes_back_is_wrong(model: Model) -> None:
+def test_a_series_that_goes_back_is_wrong(model: PipelineModel) -> None:
     sent(model, Fate.ACKNOWLEDGED, Fate.ACKNOWLEDGED)
     assert model.see("e", scrape(2, 2), covered={}) == []
     assert model.see("another", scrape(1, 1), covered={}) == []
     assert model.see("e", scrape(1, 2), covered={}) != []
 
 
-def test_a_count_that_goes_back_is_wrong(model: Model) -> None:
+def test_a_count_that_goes_back_is_wrong(model: PipelineModel) -> None:
     sent(model, Fate.ACKNOWLEDGED, Fate.ACKNOWLEDGED)
     assert model.see("e", scrape(2, 2), covered={}) == []
     assert model.see("e", scrape(2, 1), covered={}) != []
 
 
-def test_a_series_that_vanishes_is_wrong(model: Model) -> None:
+def test_a_series_that_vanishes_is_wrong(model: PipelineModel) -> None:
     sent(model, Fate.ACKNOWLEDGED)
     assert model.see("e", scrape(1, 1), covered={}) == []
     assert model.see("e", scrape(None, 1), covered={}) != []
 
 
-def test_a_scrape_behind_a_receipt_has_what_it_names(model: Model) -> None:
+def test_a_scrape_behind_a_receipt_has_what_it_names(model: PipelineModel) -> None:
     sent(model, Fate.ACKNOWLEDGED, Fate.ACKNOWLEDGED)
     assert model.see("e", scrape(2, 2), covered={KEY: 2}) == []
     assert model.see("another", scrape(1, 1), covered={KEY: 2}) != []
 
 
-def test_a_removed_entity_goes_and_does_not_come_back(model: Model) -> None:
+def test_a_removed_entity_goes_and_does_not_come_back(model: PipelineModel) -> None:
     sent(model, Fate.ACKNOWLEDGED)
     assert model.see("e", scrape(1, 1), covered={}) == []
     model.remove(KEY)
@@ -156,14 +162,14 @@ def test_a_removed_entity_goes_and_does_not_come_back(model: Model) -> None:
     assert compared(model, scrape(None, 2)) == ([], [])
 
 
-def test_an_entity_may_be_removed_before_it_has_reported(model: Model) -> None:
+def test_an_entity_may_be_removed_before_it_has_reported(model: PipelineModel) -> None:
     model.remove(KEY)
     model.removed(KEY)
     assert compared(model, scrape(None, 1)) == ([], [])
     assert compared(model, scrape(None, 0))[0], "the removal was acknowledged"
 
 
-def test_faults_of_a_scrape_itself_are_wrong(model: Model) -> None:
+def test_faults_of_a_scrape_itself_are_wrong(model: PipelineModel) -> None:
     sent(model, Fate.ACKNOWLEDGED)
     shown = scrape(1, 1)
     shown.faults.append("two series")
@@ -171,7 +177,7 @@ def test_faults_of_a_scrape_itself_are_wrong(model: Model) -> None:
     assert compared(model, shown)[1] != []
 
 
-def test_a_ledger_that_is_not_shown_any_more_is_wrong(model: Model) -> None:
+def test_a_ledger_that_is_not_shown_any_more_is_wrong(model: PipelineModel) -> None:
     sent(model, Fate.ACKNOWLEDGED)
     assert model.see("e", scrape(1, 1), covered={}) == []
     without = scrape(1, 1)
@@ -179,7 +185,7 @@ def test_a_ledger_that_is_not_shown_any_more_is_wrong(model: Model) -> None:
     assert model.see("e", without, covered={}) != []
 
 
-def test_what_was_deleted_unread_may_not_show_and_is_counted_as_lost(model: Model) -> None:
+def test_what_was_deleted_unread_may_not_show_and_is_counted_as_lost(model: PipelineModel) -> None:
     sent(model, Fate.ACKNOWLEDGED, Fate.ACKNOWLEDGED, Fate.ACKNOWLEDGED)
     model.delete(PARTITION, KEY, {2, 3}, applied=1)
     model.lost[PARTITION] += 2

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.chaos import pairs
+from tests.chaos.context import ChaosContext
 from tests.chaos.faults import FAULTS, unknown
-from tests.chaos.stage import Stage
 
 
 def test_every_excluded_fault_exists_and_every_exclusion_has_a_reason() -> None:
@@ -43,16 +43,16 @@ async def test_both_happen_and_the_error_of_one_does_not_cut_the_other_short(
     monkeypatch.setattr(pairs, "WITHIN", 0.01)
     ended = []
 
-    async def wrong(stage: Stage) -> None:
-        assert stage.is_paired
+    async def wrong(context: ChaosContext) -> None:
+        assert context.is_paired
         raise AssertionError("wrong")
 
-    async def late(stage: Stage) -> None:
+    async def late(context: ChaosContext) -> None:
         await asyncio.sleep(0.05)
-        ended.append(stage.chance.random())
+        ended.append(context.chance.random())
 
     parts: Any = SimpleNamespace(tell=lambda what: None)
-    stage = Stage(parts, parts, parts, parts, random.Random(3), parts)
+    context = ChaosContext(parts, parts, parts, parts, random.Random(3), parts)
     with pytest.raises(AssertionError, match="wrong"):
-        await pairs.named("wrong+late", {"wrong": wrong, "late": late}.__getitem__)(stage)
+        await pairs.named("wrong+late", {"wrong": wrong, "late": late}.__getitem__)(context)
     assert len(ended) == 1

@@ -2,7 +2,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.dead_letter import MAX_REASON, DeadLetterError, Origin, decode_origin, encode_origin
+from contract.dead_letter import (
+    MAX_REASON,
+    DeadLetterError,
+    DeadLetterSource,
+    decode_source,
+    encode_source,
+)
 
 numbers = st.integers(0, 2**63 - 1)
 
@@ -11,8 +17,8 @@ numbers = st.integers(0, 2**63 - 1)
 def test_headers_come_back(
     reason: str, offset: int, index: int, appended: int, size: int | None
 ) -> None:
-    origin = Origin(reason, offset, index, appended, size)
-    found = decode_origin(encode_origin(origin))
+    source = DeadLetterSource(reason, offset, index, appended, size)
+    found = decode_source(encode_source(source))
     assert (found.offset, found.index, found.appended) == (offset, index, appended)
     assert found.truncated_from == size
     cut = reason[:MAX_REASON]
@@ -30,4 +36,4 @@ def test_headers_come_back(
 )
 def test_what_is_no_dead_letter(headers: list[tuple[str, bytes]]) -> None:
     with pytest.raises(DeadLetterError):
-        decode_origin(headers)
+        decode_source(headers)

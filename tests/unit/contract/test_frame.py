@@ -14,9 +14,9 @@ from contract.frame import (
     Submission,
     decode_frame,
     encode_frame,
+    encode_frame_parts,
     encode_submission,
     entity_key,
-    join_frame,
     partition_of,
 )
 
@@ -26,9 +26,9 @@ submissions = st.builds(
     Submission,
     kind=st.sampled_from(["client", "headend", "another"]),
     id=texts,
-    generation=st.integers(-1, 2**62),
+    incarnation=st.integers(-1, 2**62),
     labels=st.dictionaries(texts, texts, max_size=3),
-    fallback=st.dictionaries(texts, texts, max_size=3),
+    default_labels=st.dictionaries(texts, texts, max_size=3),
     metrics=st.dictionaries(texts, numbers, max_size=5),
     timestamp=st.none() | st.floats(0, 1e11),
     removed=st.booleans(),
@@ -43,7 +43,7 @@ def test_what_is_encoded_comes_back(answer_by: int, sent: list[Submission]) -> N
 @given(st.lists(submissions, max_size=4))
 def test_encoding_piece_by_piece_is_the_same(sent: list[Submission]) -> None:
     pieces = [encode_submission(submission) for submission in sent]
-    assert join_frame(7, pieces) == encode_frame(7, sent)
+    assert encode_frame_parts(7, pieces) == encode_frame(7, sent)
 
 
 @given(st.binary(max_size=60))

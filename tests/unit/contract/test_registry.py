@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from contract.kinds import CLIENT, HEADEND
 from contract.registry import (
     RECORD_VERSION,
-    Applied,
+    ApplyResult,
     RegistryError,
     RegistryRecord,
     RegistryState,
@@ -21,7 +21,7 @@ from contract.registry import (
 KEY = b"client:a"
 
 
-def record(name: str, revision: int = 1, generation: int | None = None, **more: Any) -> bytes:
+def record(name: str, revision: int = 1, incarnation: int | None = None, **more: Any) -> bytes:
     return encode_record(
         RegistryRecord(
             version=RECORD_VERSION,
@@ -30,7 +30,7 @@ def record(name: str, revision: int = 1, generation: int | None = None, **more: 
             revision=revision,
             name=name,
             attributes={"type": "native"},
-            generation=generation,
+            incarnation=incarnation,
             **more,
         )
     )
@@ -43,8 +43,8 @@ def name_of(state: RegistryState) -> str | None:
 
 def test_the_first_of_two_with_one_revision_is_the_change() -> None:
     state = RegistryState()
-    assert state.apply(4, KEY, record("first")) is Applied.CURRENT
-    assert state.apply(5, KEY, record("second")) is Applied.SUPERSEDED
+    assert state.apply(4, KEY, record("first")) is ApplyResult.CURRENT
+    assert state.apply(5, KEY, record("second")) is ApplyResult.SUPERSEDED
     assert name_of(state) == "first"
     assert state.count("client") == 1
 
@@ -52,19 +52,19 @@ def test_the_first_of_two_with_one_revision_is_the_change() -> None:
 def test_a_generation_is_the_offset_of_the_first_record() -> None:
     state = RegistryState()
     state.apply(4, KEY, record("first"))
-    state.apply(9, KEY, record("renamed", revision=2, generation=4))
+    state.apply(9, KEY, record("renamed", revision=2, incarnation=4))
     current = state.get(KEY)
     assert current is not None
-    assert current.generation == 4
+    assert current.incarnation == 4
 
 
 @pytest.mark.parametrize("kept", range(3))
 def test_readers_after_compaction_agree_with_those_before(kept: int) -> None:
     """A change, one that was too late, and the copy that its writer appended for compaction."""
     log = [
-        (4, record("current", revision=2, generation=1)),
-        (5, record("too late", revision=2, generation=1)),
-        (6, record("current", revision=3, generation=1)),
+        (4, record("current", revision=2, incarnation=1)),
+        (5, record("too late", revision=2, incarnation=1)),
+        (6, record("current", revision=3, incarnation=1)),
     ]
     state = RegistryState()
     for offset, value in log[kept:]:
@@ -84,35 +84,37 @@ def test_a_tombstone_forgets() -> None:
 
 def test_a_tombstone_removes_only_the_revision_that_it_names() -> None:
     state = RegistryState()
-    state.apply(4, KEY, record("gone", revision=3, removed=True, until=7))
+    state.apply(4, KEY, record("gone", revision=3, removed=True, expires_at_ms=7))
     state.apply(5, KEY, record("back again", revision=4))
-    assert state.apply(6, KEY, None, revision=3) is Applied.SUPERSEDED
+    assert state.apply(6, KEY, None, revision=3) is ApplyResult.SUPERSEDED
     assert name_of(state) == "back again"
-    state.apply(7, KEY, record("gone again", revision=5, removed=True, until=9))
-    assert state.apply(8, KEY, None, revision=5) is Applied.CURRENT
+    state.apply(7, KEY, record("gone again", revision=5, removed=True, expires_at_ms=9))
+    assert state.apply(8, KEY, None, revision=5) is ApplyResult.CURRENT
     assert state.current(KEY) is None
-    assert state.apply(9, KEY, None, revision=5) is Applied.CURRENT
+    assert state.apply(9, KEY, None, revision=5) is ApplyResult.CURRENT
 
 
 def test_a_late_tombstone_does_not_remove_who_came_back_and_has_the_same_revision() -> None:
     state = RegistryState()
-    state.apply(4, KEY, record("gone", revision=2, removed=True, until=7))
+    state.apply(4, KEY, record("gone", revision=2, removed=True, expires_at_ms=7))
     state.apply(5, KEY, None, revision=2)
     state.apply(6, KEY, record("back again"))
-    state.apply(7, KEY, record("rotated", revision=2, generation=6))
-    assert state.apply(8, KEY, None, revision=2) is Applied.SUPERSEDED
+    state.apply(7, KEY, record("rotated", revision=2, incarnation=6))
+    assert state.apply(8, KEY, None, revision=2) is ApplyResult.SUPERSEDED
     assert name_of(state) == "rotated"
 
 
 def test_a_removal_is_a_change_that_an_old_one_does_not_undo() -> None:
     state = RegistryState()
     state.apply(4, KEY, record("first"))
-    state.apply(5, KEY, record("gone", revision=2, removed=True, until=70))
-    assert state.apply(6, KEY, record("rotated", revision=2, generation=4)) is Applied.SUPERSEDED
+    state.apply(5, KEY, record("gone", revision=2, removed=True, expires_at_ms=70))
+    assert (
+        state.apply(6, KEY, record("rotated", revision=2, incarnation=4)) is ApplyResult.SUPERSEDED
+    )
     assert name_of(state) is None
     assert state.count("client") == 0
     assert list(state.registered("client")) == []
-    assert (state.ended(69), state.ended(70)) == ([], [KEY])
+    assert (state.expired_keys(69), state.expired_keys(70)) == ([], [KEY])
 
 
 Step = tuple[int, str]
@@ -131,7 +133,7 @@ def test_a_compacted_log_says_what_the_whole_one_says(steps: list[Step], data: A
 
     def write(value: bytes | None, revision: int | None = None) -> None:
         log.append((len(log), value, revision))
-        if state.apply(len(log) - 1, KEY, value, revision) is Applied.SUPERSEDED:
+        if state.apply(len(log) - 1, KEY, value, revision) is ApplyResult.SUPERSEDED:
             current = state.current(KEY)
             assert current is not None
             write(encode_record(replace(current, revision=current.revision + 1)))
@@ -149,7 +151,7 @@ def test_a_compacted_log_says_what_the_whole_one_says(steps: list[Step], data: A
         elif base is not None and not base.removed:
             changed = replace(base, revision=base.revision + 1, name=f"n{number}")
             if what == "remove":
-                changed = replace(changed, removed=True, until=number)
+                changed = replace(changed, removed=True, expires_at_ms=number)
             write(encode_record(changed))
         known.append(state.current(KEY))
 
@@ -168,12 +170,12 @@ def test_counts_by_type_and_cluster() -> None:
         state.apply(number, client.key, encode_record(client))
     headend = RegistryRecord(RECORD_VERSION, "headend", "h", 1, "h", {"cluster_id": "k"})
     state.apply(3, headend.key, encode_record(headend))
-    assert (state.clients_of("native"), state.clients_of("mobile")) == (1, 2)
-    assert state.headends_of("k") == 1
+    assert (state.count_clients("native"), state.count_clients("mobile")) == (1, 2)
+    assert state.count_headends("k") == 1
     state.apply(4, headend.key, encode_record(replace(headend, revision=2, removed=True)))
     state.apply(5, b"client:b", None)
-    assert state.clients_of("mobile") == 1
-    assert state.headends_of("k") == 0
+    assert state.count_clients("mobile") == 1
+    assert state.count_headends("k") == 0
     assert [each.id for each in state.registered("client")] == ["a", "c"]
     assert [each.id for each in state.registered("client", after="a")] == ["c"]
 

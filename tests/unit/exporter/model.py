@@ -11,8 +11,8 @@ from prometheus_client.registry import Collector
 
 from contract.kinds import KINDS, replace_refused
 from contract.row import ROW_VERSION, EntityRow
-from exporter.body import make_body
-from exporter.store import StateStore
+from exporter.scrape.exposition import render_exposition
+from exporter.state.store import StateStore
 
 
 def make_row(**values: Any) -> EntityRow:
@@ -21,8 +21,8 @@ def make_row(**values: Any) -> EntityRow:
         "version": ROW_VERSION,
         "offset": 0,
         "index": 0,
-        "generation": 0,
-        "heard_at": 0,
+        "incarnation": 0,
+        "last_appended_ms": 0,
         "last_check_in": 1.5,
     }
     return EntityRow(**(plain | values))
@@ -59,7 +59,7 @@ def rendered(rows: Mapping[str, EntityRow]) -> tuple[bytes, bytes]:
 
 def exposition(store: StateStore) -> bytes:
     """What the store shows at this moment."""
-    return b"".join(make_body(store.snapshot(), b"").opened())
+    return b"".join(render_exposition(store.snapshot(), b"").decompressed())
 
 
 def in_order(exposition: bytes) -> list[bytes]:

@@ -19,14 +19,14 @@ def test_registered_clients_are_counted_by_type() -> None:
 
     for number, type in enumerate(("native", "docker", "docker")):
         client = RegistryRecord(
-            RECORD_VERSION, "client", f"c-{number}", 1, "n", {"type": type}, generation=number
+            RECORD_VERSION, "client", f"c-{number}", 1, "n", {"type": type}, incarnation=number
         )
         state.apply(number, client.key, encode_record(client))
     counted = {type: count(type=type) for type in ("native", "docker", "mobile")}
     assert counted == {"native": 1, "docker": 2, "mobile": 0}
     assert count() == 3
     gone = RegistryRecord(
-        RECORD_VERSION, "client", "c-1", 2, "n", generation=1, removed=True, until=1
+        RECORD_VERSION, "client", "c-1", 2, "n", incarnation=1, removed=True, expires_at_ms=1
     )
     state.apply(3, gone.key, encode_record(gone))
     assert (count(type="docker"), count()) == (1, 2)

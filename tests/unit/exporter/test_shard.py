@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from exporter.settings import ExporterSettings
 from exporter.shard import Shard
-from service.settings import SettingsError, load_settings
+from service.config.settings import SettingsError, load_settings
 
 ENVIRON = {
     "KAFKA_BOOTSTRAP_SERVERS": "localhost:1",

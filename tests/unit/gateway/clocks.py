@@ -3,8 +3,8 @@
 import time
 from collections.abc import Iterable
 
-from gateway.clock import BrokerClock
-from gateway.cluster_time import ClusterTime
+from gateway.produce.broker_clock import BrokerClock
+from gateway.produce.cluster_time import ClusterTime
 
 
 def cluster_time() -> ClusterTime:
@@ -19,5 +19,5 @@ def taught_clock(partitions: Iterable[int]) -> BrokerClock:
     clock = BrokerClock()
     for partition in partitions:
         sent, appended = time.monotonic(), time.time_ns() // 1_000_000
-        clock.learn(partition, appended, sent, time.monotonic())
+        clock.observe(partition, appended, sent, time.monotonic())
     return clock

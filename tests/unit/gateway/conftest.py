@@ -17,43 +17,43 @@ from prometheus_client import CollectorRegistry
 
 from contract.frame import Frame, decode_frame
 from contract.kinds import KINDS
-from gateway.audit import Audit
-from gateway.auth import TokenEndpoint
-from gateway.batch import Batches
-from gateway.capacity import Capacity
-from gateway.certificates import CertificateEndpoints, Certificates, load_authority
-from gateway.cluster_time import ClusterTime
-from gateway.collection import COLLECTIONS
-from gateway.credentials import Credentials
-from gateway.direct import DirectSubmissions
-from gateway.entities import Entities
-from gateway.envelopes import Envelopes
-from gateway.jwks import KeyEndpoints
-from gateway.key_folder import KeyFolder
-from gateway.keys import SigningKeys
-from gateway.limits import Limits
-from gateway.link import Appended, SendError
+from gateway.api.certificates import CertificateEndpoints, CertificateIssuer, load_ca
+from gateway.api.openapi import openapi_route
+from gateway.api.registration import RegistrationEndpoints
+from gateway.api.resource_types import RESOURCES
+from gateway.api.resources import ResourceEndpoints
+from gateway.api.revoke import RevokeEndpoint
+from gateway.api.signing_keys import KeyEndpoints
+from gateway.api.token import TokenEndpoint
+from gateway.auth.authenticator import Authenticator
+from gateway.auth.jwt import JwtService
+from gateway.auth.key_store import FileKeyStore
+from gateway.auth.rate_limits import RateLimits
+from gateway.auth.signing_keys import SigningKeyManager
+from gateway.ingest.batch import BatchEndpoint
+from gateway.ingest.encoder import TemplateCache
+from gateway.ingest.fast_path import FastPathSubmissions
+from gateway.ingest.submission import SubmissionEndpoint
 from gateway.metrics import GatewayMetrics
-from gateway.openapi import openapi_route
-from gateway.publish import Publisher
-from gateway.register import Registrations
-from gateway.registry import RegistryWriter
-from gateway.revoke import RevokeEndpoint
+from gateway.produce.batcher import SubmissionBatcher
+from gateway.produce.cluster_time import ClusterTime
+from gateway.produce.producer import RecordMetadata, SendError
+from gateway.registry.audit_log import AuditLog
+from gateway.registry.quotas import RegistrationQuotas
+from gateway.registry.writer import RegistryWriter
 from gateway.settings import GatewaySettings
-from gateway.submit import Submissions
-from gateway.tokens import Tokens
-from service.bearer import TokenCheck
-from service.http import Application, build_app
-from service.reader import UnreachableError
-from service.refusals import Refusals
-from service.requests import RequestMetrics
-from service.rotating import RotatingTokens
-from service.settings import Secret
+from service.config.secrets import ReloadableTokens
+from service.config.settings import Secret
+from service.http.application import Application, build_app
+from service.http.auth_failures import AuthFailureLimiter
+from service.http.bearer_auth import StaticTokenAuth
+from service.kafka.tailer import KafkaUnreachableError
+from service.metrics.requests import RequestMetrics
 from service.slices import Slices
 from tests.unit.gateway.clocks import cluster_time, taught_clock
 from tests.unit.gateway.raw_http import listening
-from tobogganing.certificate import authority
-from tobogganing.local.secrets import provide_signing_keys
+from tobogganing.devstack.certificate import self_signed_ca
+from tobogganing.devstack.secrets import provide_signing_keys
 
 
 @pytest.fixture(scope="session")
@@ -64,15 +64,15 @@ def signing_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def ca_pem() -> Secret:
-    return Secret(authority(datetime.now(UTC)))
+    return Secret(self_signed_ca(datetime.now(UTC)))
 
 
 @pytest.fixture
 def settings(signing_keys: Path, ca_pem: Secret) -> GatewaySettings:
     return GatewaySettings(
         kafka_bootstrap_servers="127.0.0.1:1",
-        metrics_token=RotatingTokens("scrape"),
-        admin_token=RotatingTokens("admin"),
+        metrics_token=ReloadableTokens("scrape"),
+        admin_token=ReloadableTokens("admin"),
         signing_keys_dir=str(signing_keys),
         ca_pem=ca_pem,
         answer_within_seconds=1.0,
@@ -80,7 +80,7 @@ def settings(signing_keys: Path, ca_pem: Secret) -> GatewaySettings:
 
 
 @dataclass
-class MemoryTopic:
+class InMemoryTopic:
     """A topic with one partition that its followers read at once, or when `deliver` is called."""
 
     records: list[ConsumerRecord] = field(default_factory=list)
@@ -98,7 +98,7 @@ class MemoryTopic:
                 self.grown.clear()
                 await self.grown.wait()
 
-    async def ready(self) -> None:
+    async def wait_until_ready(self) -> None:
         return
 
     async def send(
@@ -109,7 +109,7 @@ class MemoryTopic:
         partition: int,
         key: bytes | None = None,
         headers: Sequence[tuple[str, bytes]] = (),
-    ) -> Appended:
+    ) -> RecordMetadata:
         if self.loses:
             raise SendError("lost")
         offset, now = len(self.records), time.time_ns() // 1_000_000
@@ -133,7 +133,7 @@ class MemoryTopic:
             for follower in self.followers:
                 self.deliver(follower)
         await asyncio.sleep(0)
-        return Appended(offset, now)
+        return RecordMetadata(offset, now)
 
     def deliver(self, follower: RegistryWriter) -> None:
         start = self.delivered.get(id(follower), 0)
@@ -142,28 +142,28 @@ class MemoryTopic:
 
 
 @pytest.fixture
-def registry_topic() -> MemoryTopic:
-    return MemoryTopic()
+def registry_topic() -> InMemoryTopic:
+    return InMemoryTopic()
 
 
 @dataclass
-class MemorySubmissions:
+class InMemorySubmissions:
     """The submissions topic, in memory."""
 
     frames: list[tuple[int, Frame]] = field(default_factory=list)
     fails: bool = False
     failing: set[int] = field(default_factory=set)
 
-    async def ready(self) -> None:
+    async def wait_until_ready(self) -> None:
         return
 
-    async def send(self, topic: str, value: bytes, *, partition: int) -> Appended:
+    async def send(self, topic: str, value: bytes, *, partition: int) -> RecordMetadata:
         if self.fails or partition in self.failing:
             raise SendError("lost")
         self.frames.append((partition, decode_frame(value)))
         await asyncio.sleep(0)
         offset = sum(1 for number, _ in self.frames if number == partition) - 1
-        return Appended(offset, time.time_ns() // 1_000_000)
+        return RecordMetadata(offset, time.time_ns() // 1_000_000)
 
 
 @dataclass
@@ -172,16 +172,16 @@ class Api:
 
     http: httpx.AsyncClient
     registry: RegistryWriter
-    topic: MemoryTopic
-    submissions: MemorySubmissions
+    topic: InMemoryTopic
+    submissions: InMemorySubmissions
     requests: RequestMetrics
     metrics: GatewayMetrics
-    tokens: Tokens
-    keys: SigningKeys
+    jwt_service: JwtService
+    keys: SigningKeyManager
     key_folder: Path
-    audit: MemoryTopic
-    publisher: Publisher
-    capacity: Capacity
+    audit: InMemoryTopic
+    batcher: SubmissionBatcher
+    quotas: RegistrationQuotas
     catch_ups: list[float]
     registry_is_away: bool = False
 
@@ -217,7 +217,7 @@ async def asking(app: Application, way: str) -> AsyncIterator[httpx.AsyncClient]
 async def api(
     request: pytest.FixtureRequest,
     settings: GatewaySettings,
-    registry_topic: MemoryTopic,
+    registry_topic: InMemoryTopic,
     tmp_path: Path,
 ) -> AsyncIterator[Api]:
     """The interface, asked as an ASGI application and through a socket.
@@ -229,12 +229,12 @@ async def api(
     metrics = GatewayMetrics()
     registry = RegistryWriter(settings, registry_topic)
     registry_topic.followers.append(registry)
-    audit_topic = MemoryTopic()
+    audit_topic = InMemoryTopic()
     shutil.copytree(settings.signing_keys_dir, tmp_path / "keys")
-    keys = SigningKeys(KeyFolder(tmp_path / "keys"), registry, settings.token_lifetime)
+    keys = SigningKeyManager(FileKeyStore(tmp_path / "keys"), registry, settings.token_lifetime)
     await keys.refresh(time.monotonic() + 5)
     now, latest = registry.time.earliest_seconds, registry.time.latest_seconds
-    tokens = Tokens(
+    jwt_service = JwtService(
         keys,
         settings.token_issuer,
         settings.token_audience,
@@ -242,34 +242,36 @@ async def api(
         now,
         registry.time.highest_seconds,
     )
-    submissions = MemorySubmissions()
-    publisher = Publisher(
+    submissions = InMemorySubmissions()
+    batcher = SubmissionBatcher(
         "submissions",
         4,
         submissions,
         taught_clock(range(4)),
         metrics.frames,
-        max_waiting=3,
+        max_pending=3,
         max_bytes=10**8,
     )
-    refusals = Refusals(requests, settings.auth_failures_per_minute)
-    check_admin = TokenCheck(settings.admin_token, "admin", requests, refusals)
-    limits = Limits(settings, requests)
-    credentials = Credentials(registry, tokens, requests, metrics, refusals, check_admin, limits)
-    audit = Audit("audit", audit_topic)
-    capacity = Capacity(settings, registry, credentials.catch_up)
-    certificates = Certificates(load_authority(settings), registry, metrics)
-    envelopes, slices = Envelopes(registry.state, 4), Slices()
+    auth_failures = AuthFailureLimiter(requests, settings.auth_failures_per_minute)
+    check_admin = StaticTokenAuth(settings.admin_token, "admin", requests, auth_failures)
+    rate_limits = RateLimits(settings, requests)
+    authenticator = Authenticator(
+        registry, jwt_service, requests, metrics, auth_failures, check_admin, rate_limits
+    )
+    audit_log = AuditLog("audit", audit_topic)
+    quotas = RegistrationQuotas(settings, registry, authenticator.catch_up)
+    issuer = CertificateIssuer(load_ca(settings), registry, metrics)
+    templates, slices = TemplateCache(registry.state, 4), Slices()
     endpoints = {
-        kind: Submissions(
+        kind: SubmissionEndpoint(
             kind,
             settings,
-            credentials,
-            publisher,
+            authenticator,
+            batcher,
             metrics,
-            limits,
+            rate_limits,
             requests,
-            envelopes,
+            templates,
             slices,
             latest,
         )
@@ -277,27 +279,35 @@ async def api(
     }
     routes = [
         *(endpoint.route() for endpoint in endpoints.values()),
-        Batches(
-            settings, registry, credentials, publisher, metrics, limits, envelopes, slices, latest
+        BatchEndpoint(
+            settings,
+            registry,
+            authenticator,
+            batcher,
+            metrics,
+            rate_limits,
+            templates,
+            slices,
+            latest,
         ).route(),
-        *Registrations(
-            settings, registry, credentials, certificates, capacity, audit, metrics
+        *RegistrationEndpoints(
+            settings, registry, authenticator, issuer, quotas, audit_log, metrics
         ).routes(),
         *(
             route
-            for collection in COLLECTIONS
-            for route in Entities(
-                collection, settings, registry, credentials, audit, publisher, metrics
+            for resource in RESOURCES
+            for route in ResourceEndpoints(
+                resource, settings, registry, authenticator, audit_log, batcher, metrics
             ).routes()
         ),
-        TokenEndpoint(settings, credentials, tokens, limits, metrics).route(),
-        RevokeEndpoint(settings, registry, credentials, audit, metrics).route(),
-        *KeyEndpoints(settings, keys, registry, credentials, audit).routes(),
-        *CertificateEndpoints(settings, registry, credentials, certificates, audit).routes(),
+        TokenEndpoint(settings, authenticator, jwt_service, rate_limits, metrics).route(),
+        RevokeEndpoint(settings, registry, authenticator, audit_log, metrics).route(),
+        *KeyEndpoints(settings, keys, registry, authenticator, audit_log).routes(),
+        *CertificateEndpoints(settings, registry, authenticator, issuer, audit_log).routes(),
         openapi_route(),
     ]
-    app = build_app(routes, requests, direct=DirectSubmissions(endpoints.items()))
-    running = asyncio.create_task(publisher.run())
+    app = build_app(routes, requests, fast_path=FastPathSubmissions(endpoints.items()))
+    running = asyncio.create_task(batcher.run())
     async with asking(app, request.param) as http:
         api = Api(
             http,
@@ -306,23 +316,23 @@ async def api(
             submissions,
             requests,
             metrics,
-            tokens,
+            jwt_service,
             keys,
             tmp_path / "keys",
             audit_topic,
-            publisher,
-            capacity,
+            batcher,
+            quotas,
             [],
         )
 
         async def catch_up(timeout: float) -> None:
             api.catch_ups.append(timeout)
             if api.registry_is_away:
-                raise UnreachableError("away")
+                raise KafkaUnreachableError("away")
             registry_topic.deliver(registry)
 
-        registry.follower.catch_up = catch_up  # type: ignore[method-assign]
-        registry.follower.caught_up = True
+        registry.tailer.catch_up = catch_up  # type: ignore[method-assign]
+        registry.tailer.caught_up = True
         yield api
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

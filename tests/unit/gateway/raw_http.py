@@ -8,16 +8,16 @@ import httpx
 from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
-from service.protocol import LimitedProtocol
-from service.rotating import RotatingTokens
-from service.server import server_config
-from service.settings import HttpSettings
+from service.config.secrets import ReloadableTokens
+from service.config.settings import HttpSettings
+from service.http.protocol import LimitedProtocol
+from service.http.server import server_config
 
 
 @contextlib.asynccontextmanager
 async def listening(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
     """Serve an application, without uvicorn's start and stop, which take a while; ask it."""
-    config = server_config(app, HttpSettings(metrics_token=RotatingTokens("m")))
+    config = server_config(app, HttpSettings(metrics_token=ReloadableTokens("m")))
     config.load()
     loop, state = asyncio.get_running_loop(), ServerState()
     server = await loop.create_server(

@@ -6,9 +6,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, errors
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
-from processor import faust_compat
-from service import aiokafka_compat
-from service.aiokafka_compat import ConsumerTasks, FencedInstanceIdError, ended_tasks
+from processor.runtime import faust_compat
+from service.kafka import aiokafka_compat
+from service.kafka.aiokafka_compat import ConsumerTasks, FencedInstanceIdError, ended_tasks
 
 
 def test_the_versions_are_those_written_for() -> None:

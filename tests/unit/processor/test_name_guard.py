@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
 
-from processor.fencing import NameGuard, instance_id
+from processor.membership.fencing import NameGuard, instance_id
 from processor.settings import ProcessorSettings
-from service.rotating import RotatingTokens
+from service.config.secrets import ReloadableTokens
 
 SETTINGS = ProcessorSettings(
-    kafka_bootstrap_servers="localhost:1", worker_name="w1", metrics_token=RotatingTokens("t")
+    kafka_bootstrap_servers="localhost:1", worker_name="w1", metrics_token=ReloadableTokens("t")
 )
 FORMER, NEW, ANOTHER = (
     f"{instance_id(SETTINGS)}-00000000-0000-0000-0000-{n:012}" for n in range(3)
@@ -29,7 +29,7 @@ class Place:
         self.responses: dict[type, asyncio.Future[Any]] = {}
         self.coordinator = SimpleNamespace(member_id=FORMER, _send_req=self._send)
         self.guard = NameGuard(SETTINGS)
-        monkeypatch.setattr("processor.fencing.administration", lambda _: self)
+        monkeypatch.setattr("processor.membership.fencing.administration", lambda _: self)
         monkeypatch.setattr(self.guard, "_end", self.ended.append)
         self.guard.watch(self.coordinator)
 

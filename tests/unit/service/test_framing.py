@@ -17,21 +17,21 @@ from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from service.direct import Exchange, RawHeaders
-from service.protocol import LimitedProtocol
-from service.rotating import RotatingTokens
-from service.server import server_config
-from service.settings import HttpSettings
+from service.config.secrets import ReloadableTokens
+from service.config.settings import HttpSettings
+from service.http.fast_path import FastPathExchange, RawHeaders
+from service.http.protocol import LimitedProtocol
+from service.http.server import server_config
 from tests.fuzz.connection import Transport, answers
-from tests.fuzz.reference import Seen, reference
+from tests.fuzz.reference import ReferenceResult, reference
 from tests.fuzz.virtual import VirtualLoop
 
 OVER = 200.0
 """Seconds after which any connection has ended."""
 
 
-class Result(NamedTuple):
-    seen: list[Seen]
+class FramingResult(NamedTuple):
+    seen: list[ReferenceResult]
     statuses: list[int]
     refusals: int
     """How many of the answers say that no request was read."""
@@ -41,7 +41,7 @@ class Recorder:
     """Answers everything with 200, directly or through ASGI, and notes what it was asked."""
 
     def __init__(self, *, directly: bool) -> None:
-        self.seen: list[Seen] = []
+        self.seen: list[ReferenceResult] = []
         self._paths: dict[str, int] = {}
         if directly:
             self.direct = self._take
@@ -58,14 +58,20 @@ class Recorder:
         query = scope["query_string"]
         assert scope["path"].encode() == scope["raw_path"]
         target = scope["raw_path"] + (b"?" + query if query else b"")
-        self.seen.append(Seen(scope["method"].encode(), target, tuple(scope["headers"]), body))
+        self.seen.append(
+            ReferenceResult(scope["method"].encode(), target, tuple(scope["headers"]), body)
+        )
         length = [(b"content-length", b"0")]
         await send({"type": "http.response.start", "status": 200, "headers": length})
         await send({"type": "http.response.body"})
 
-    def _take(self, target: bytes, fields: RawHeaders, body: bytes, exchange: Exchange) -> bool:
-        self.seen.append(Seen(b"POST", target.removesuffix(b"?"), tuple(fields.items()), body))
-        exchange.answer(200, b"")
+    def _take(
+        self, target: bytes, fields: RawHeaders, body: bytes, exchange: FastPathExchange
+    ) -> bool:
+        self.seen.append(
+            ReferenceResult(b"POST", target.removesuffix(b"?"), tuple(fields.items()), body)
+        )
+        exchange.respond(200, b"")
         return True
 
 
@@ -77,12 +83,12 @@ class Ours:
         asyncio.set_event_loop(self.loop)
         self._recorder = Recorder(directly=directly)
         self._config = server_config(
-            self._recorder, HttpSettings(metrics_token=RotatingTokens("m"))
+            self._recorder, HttpSettings(metrics_token=ReloadableTokens("m"))
         )
         self._config.load()
         self._state = ServerState()
 
-    def see(self, *pieces: bytes, ends: bool = False) -> Result:
+    def see(self, *pieces: bytes, ends: bool = False) -> FramingResult:
         """What is seen of these pieces, and how it is answered; in the end it is over."""
         self._recorder.seen.clear()
         transport = self.loop.run_until_complete(self._send(pieces, ends))
@@ -91,7 +97,9 @@ class Ours:
         assert not self._state.connections
         assert not self._state.tasks
         statuses = [answer.status for answer in answers(bytes(transport.written))]
-        return Result([*self._recorder.seen], statuses, sum(each != 200 for each in statuses))
+        return FramingResult(
+            [*self._recorder.seen], statuses, sum(each != 200 for each in statuses)
+        )
 
     async def _send(self, pieces: tuple[bytes, ...], ends: bool) -> Transport:
         protocol = LimitedProtocol(self._config, self._state, {}, self.loop)
@@ -112,7 +120,7 @@ def ours(directly: bool) -> Ours:
     return Ours(directly=directly)
 
 
-def alike(request: Seen) -> Seen:
+def alike(request: ReferenceResult) -> ReferenceResult:
     """A request as both can say it: where it goes to, and its headers without what is obsolete."""
     target = request.target
     if re.match(rb"(?i)https?://", target):
@@ -121,10 +129,10 @@ def alike(request: Seen) -> Seen:
     target = target.removesuffix(b"?") if target.count(b"?") == 1 else target
     lower = (b"transfer-encoding",)
     headers = [(n, v.lower() if n in lower else v) for n, v in request.headers]
-    return Seen(request.method, target, tuple(headers), request.body)
+    return ReferenceResult(request.method, target, tuple(headers), request.body)
 
 
-def require_no_more(result: Result, data: bytes) -> None:
+def require_no_more(result: FramingResult, data: bytes) -> None:
     """Ours saw the same requests, or the first of them; each has its answer, and nothing else."""
     expected = [alike(each) for each in reference(data)]
     seen = [alike(each) for each in result.seen]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import structlog
 
+from service.config.settings import LogSettings
 from service.logs import configure_logs
-from service.settings import LogSettings
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,10 @@ def test_what_is_no_json_at_first_is_shown_all_the_same(capsys: pytest.CaptureFi
 
 def test_libraries_do_not_repeat_themselves(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs(LogSettings(log_format="json"), "gateway")
-    library, ours = logging.getLogger("aiokafka.conn"), logging.getLogger("gateway.lane")
+    library, ours = (
+        logging.getLogger("aiokafka.conn"),
+        logging.getLogger("gateway.produce.partition_batcher"),
+    )
     for number in range(5):
         library.warning("Unable to connect to node %s", number)
         library.warning("Another message")

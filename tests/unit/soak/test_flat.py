@@ -4,14 +4,14 @@ import random
 
 import pytest
 
-from tests.soak.flat import FILES_RISE, HEAD, MEMORY_RISE, Sample, Trend, trends
+from tests.soak.flat import FILES_RISE, HEAD, MEMORY_RISE, SoakSample, Trend, trends
 
 
-def samples(leak: float = 0.0, files: float = 0.0, warm: float = 40.0) -> list[Sample]:
+def samples(leak: float = 0.0, files: float = 0.0, warm: float = 40.0) -> list[SoakSample]:
     """Half an hour of a process that takes `leak` MB and opens `files` files an hour."""
     chance = random.Random(1)
     return [
-        Sample(
+        SoakSample(
             at,
             {
                 "gateway": 100 + min(1, at / 300) * warm + leak * at / 3600 + chance.gauss(0, 3),
@@ -23,7 +23,7 @@ def samples(leak: float = 0.0, files: float = 0.0, warm: float = 40.0) -> list[S
     ]
 
 
-def of(found: list[Sample], process: str, what: str) -> Trend:
+def of(found: list[SoakSample], process: str, what: str) -> Trend:
     (trend,) = [t for t in trends(found) if t.process == process and t.what.startswith(what)]
     return trend
 

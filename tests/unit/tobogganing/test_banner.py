@@ -3,19 +3,19 @@ from pathlib import Path
 
 import pytest
 
-from tobogganing.local.banner import banner, value_of
-from tobogganing.local.secrets import Source
+from tobogganing.devstack.banner import banner, value_of
+from tobogganing.devstack.secrets import SecretSource
 
 
-def sources(file: Path | None) -> list[Source]:
-    return [Source(name, file) for name in ("METRICS_TOKEN", "ADMIN_TOKEN")]
+def sources(file: Path | None) -> list[SecretSource]:
+    return [SecretSource(name, file) for name in ("METRICS_TOKEN", "ADMIN_TOKEN")]
 
 
 @pytest.mark.parametrize("name", ["token", "with space", "it's", 'a"b', "$HOME", "naïve"])
 def test_a_secret_in_any_file_is_read_by_the_shell(tmp_path: Path, name: str) -> None:
     file = tmp_path / name
     file.write_text("secret")
-    command = f'printf %s "Bearer {value_of(Source("ADMIN_TOKEN", file))}"'
+    command = f'printf %s "Bearer {value_of(SecretSource("ADMIN_TOKEN", file))}"'
     shown = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     assert shown.stdout == "Bearer secret"
 
@@ -26,7 +26,10 @@ def test_a_secret_in_any_file_is_read_by_the_shell(tmp_path: Path, name: str) ->
 def test_of_several_tokens_the_first_is_sent(tmp_path: Path, held: str) -> None:
     file = tmp_path / "token"
     file.write_text(held)
-    for source in (Source("ADMIN_TOKEN", file, True), Source("ADMIN_TOKEN", None, True)):
+    for source in (
+        SecretSource("ADMIN_TOKEN", file, True),
+        SecretSource("ADMIN_TOKEN", None, True),
+    ):
         command = f'printf %s "Bearer {value_of(source)}"'
         shown = subprocess.run(
             ["sh", "-c", command], capture_output=True, check=True, env={"ADMIN_TOKEN": held}

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tobogganing.local.cache import cache_folder
+from tobogganing.devstack.cache import cache_folder
 
 
 @pytest.mark.parametrize(

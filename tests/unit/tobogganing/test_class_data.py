@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from tobogganing.local.class_data import ClassData, archive_path
-from tobogganing.local.java import Java
+from tobogganing.devstack.cds_archive import CdsArchive, archive_path
+from tobogganing.devstack.java import Java
 
 JAVA = Java(Path("/java"), 17, 'version "17.0.1"')
 JARS = [Path("/cache/a.jar"), Path("/cache/b.jar")]
@@ -15,9 +15,9 @@ def archive(tmp_path: Path) -> Path:
     return archive_path(tmp_path, JAVA, JARS)
 
 
-def record(archive: Path, class_data: ClassData) -> None:
+def record(archive: Path, cds_archive: CdsArchive) -> None:
     """Write what a JVM would that was started with these flags."""
-    (flag,) = class_data.flags()
+    (flag,) = cds_archive.flags()
     name, _, file = flag.partition("=")
     assert name == "-XX:ArchiveClassesAtExit"
     assert Path(file) != archive
@@ -32,14 +32,14 @@ def test_another_java_or_class_path_has_another_archive(tmp_path: Path, archive:
 
 
 def test_the_first_records_and_the_next_use_it(archive: Path) -> None:
-    first = ClassData(archive)
+    first = CdsArchive(archive)
     record(archive, first)
     first.ended(143)
-    assert ClassData(archive).flags() == [f"-XX:SharedArchiveFile={archive}"]
+    assert CdsArchive(archive).flags() == [f"-XX:SharedArchiveFile={archive}"]
 
 
 def test_only_one_records_at_a_time(archive: Path) -> None:
-    first, second = ClassData(archive), ClassData(archive)
+    first, second = CdsArchive(archive), CdsArchive(archive)
     record(archive, first)
     assert second.flags() == []
     second.ended(143)
@@ -49,8 +49,8 @@ def test_only_one_records_at_a_time(archive: Path) -> None:
 
 @pytest.mark.parametrize("code", [-9, 1])
 def test_what_a_jvm_left_that_did_not_end_in_order_is_not_used(archive: Path, code: int) -> None:
-    class_data = ClassData(archive)
-    record(archive, class_data)
-    class_data.ended(code)
+    cds_archive = CdsArchive(archive)
+    record(archive, cds_archive)
+    cds_archive.ended(code)
     assert not archive.exists()
-    record(archive, ClassData(archive))
+    record(archive, CdsArchive(archive))

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tobogganing.local import jars
-from tobogganing.local.errors import LocalError
-from tobogganing.local.jars import LOCK_FILE, Jar, download_missing, read_lock
+from tobogganing.devstack import jars
+from tobogganing.devstack.jars import LOCK_FILE, Jar, download_missing, read_lock
+from tobogganing.errors import LocalError
 
 
 class Mirror:

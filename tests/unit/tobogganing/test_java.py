@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from tobogganing.local.errors import LocalError
-from tobogganing.local.java import find_java, parse_major, probe
+from tobogganing.devstack.java import find_java, parse_major, probe
+from tobogganing.errors import LocalError
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tobogganing.local.locks import LockedError, acquire, exclusive
+from tobogganing.devstack.locks import LockedError, acquire, exclusive
 
 HOLD = """
 import sys
 from pathlib import Path
-from tobogganing.local.locks import acquire
+from tobogganing.devstack.locks import acquire
 lock = acquire(Path(sys.argv[1]), wait=False)
 print("held", flush=True)
 sys.stdin.read()

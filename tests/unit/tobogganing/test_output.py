@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tobogganing.local import output
-from tobogganing.local.output import Output
+from tobogganing.devstack import log_mux
+from tobogganing.devstack.log_mux import LogMux
 
 
-def send(out: Output, name: str, data: bytes) -> None:
+def send(out: LogMux, name: str, data: bytes) -> None:
     """Let a part called `name` write `data`."""
     reader, writer = os.pipe()
     out.attach(name, os.fdopen(reader, "rb"))
@@ -19,7 +19,7 @@ def send(out: Output, name: str, data: bytes) -> None:
 
 def test_lines_have_the_name_of_their_part_and_go_to_its_file(tmp_path: Path) -> None:
     terminal = io.BytesIO()
-    out = Output(terminal, tmp_path)
+    out = LogMux(terminal, tmp_path)
     send(out, "serve", "one\nzwölf\nwithout an end".encode())
     out.close()
     assert terminal.getvalue().decode() == (
@@ -29,20 +29,20 @@ def test_lines_have_the_name_of_their_part_and_go_to_its_file(tmp_path: Path) ->
 
 
 def test_bytes_that_are_no_text_and_percent_signs_harm_nothing(tmp_path: Path) -> None:
-    out = Output(io.BytesIO(), tmp_path)
+    out = LogMux(io.BytesIO(), tmp_path)
     send(out, "serve", b"100 %s \xff\n")
     out.close()
     assert (tmp_path / "serve.log").read_text() == "100 %s \ufffd\n"
 
 
 def test_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "FILE_BYTES", 1000)
-    out = Output(io.BytesIO(), tmp_path)
+    monkeypatch.setattr(log_mux, "FILE_BYTES", 1000)
+    out = LogMux(io.BytesIO(), tmp_path)
     send(out, "serve", b"x" * 99 + b"\n")
     send(out, "processor", (b"x" * 99 + b"\n") * 100)
     out.close()
     sizes = [file.stat().st_size for file in tmp_path.glob("processor.log*")]
-    assert len(sizes) == 1 + output.OLD_FILES
+    assert len(sizes) == 1 + log_mux.OLD_FILES
     assert max(sizes) <= 1000
 
 
@@ -50,7 +50,7 @@ def test_a_terminal_that_is_gone_stops_nothing(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "wb", buffering=0) as terminal:
-        out = Output(terminal, tmp_path)
+        out = LogMux(terminal, tmp_path)
         send(out, "serve", b"one\ntwo\n")
         out.close()
     assert (tmp_path / "serve.log").read_text() == "one\ntwo\n"
@@ -59,12 +59,12 @@ def test_a_terminal_that_is_gone_stops_nothing(tmp_path: Path) -> None:
 def test_a_terminal_that_is_held_stops_nothing(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as other_end, os.fdopen(writer, "wb", buffering=0) as terminal:
-        out = Output(terminal, tmp_path)
-        lines = output.WAITING + 5_000
+        out = LogMux(terminal, tmp_path)
+        lines = log_mux.WAITING + 5_000
         send_all = threading.Thread(target=send, args=(out, "serve", b"x" * 50 + b"\n"))
         send_all.start()
         for _ in range(lines):
-            out.tell("y" * 50)
+            out.write_line("y" * 50)
         send_all.join()
         out.close(patience=0.1)
         assert (tmp_path / "serve.log").read_text() == "x" * 50 + "\n"
@@ -80,7 +80,7 @@ def test_a_terminal_that_is_held_stops_nothing(tmp_path: Path) -> None:
 def test_a_full_disk_silences_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "serve.log").symlink_to("/dev/full")
     terminal = io.BytesIO()
-    out = Output(terminal, tmp_path)
+    out = LogMux(terminal, tmp_path)
     send(out, "serve", b"one\n")
     out.close()
     assert terminal.getvalue() == b"serve     | one\n"

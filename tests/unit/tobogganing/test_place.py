@@ -2,28 +2,28 @@ from pathlib import Path
 
 import pytest
 
-from tobogganing.local.errors import LocalError
-from tobogganing.local.place import CHECKOUT, read_place
+from tobogganing.devstack.run_config import CHECKOUT, read_run_config
+from tobogganing.errors import LocalError
 
 
 def test_by_default_it_is_in_the_checkout_on_port_8000(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    place = read_place({"PORT": "", "STATE_DIR": ""})
-    assert place.state == CHECKOUT / ".state"
-    assert place.url == "http://127.0.0.1:8000"
-    assert place.bootstrap_servers is None
+    config = read_run_config({"PORT": "", "STATE_DIR": ""})
+    assert config.state == CHECKOUT / ".state"
+    assert config.url == "http://127.0.0.1:8000"
+    assert config.bootstrap_servers is None
 
 
 def test_the_environment_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    place = read_place(
+    config = read_run_config(
         {"STATE_DIR": "other", "PORT": "9000", "KAFKA_BOOTSTRAP_SERVERS": "kafka.example:9092"}
     )
-    assert place.state == tmp_path / "other"
-    assert place.port == 9000
-    assert place.bootstrap_servers == "kafka.example:9092"
+    assert config.state == tmp_path / "other"
+    assert config.port == 9000
+    assert config.bootstrap_servers == "kafka.example:9092"
 
 
 @pytest.mark.parametrize(
@@ -36,10 +36,10 @@ def test_the_environment_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_the_url_is_how_this_machine_reaches_it(host: str, url: str) -> None:
-    assert read_place({"HOST": host}).url == url
+    assert read_run_config({"HOST": host}).url == url
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "http", "8000.5", "²"])
 def test_what_is_no_port_is_said(port: str) -> None:
     with pytest.raises(LocalError, match=f"PORT={port} is not a port"):
-        read_place({"PORT": port})
+        read_run_config({"PORT": port})

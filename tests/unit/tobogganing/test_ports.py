@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from tobogganing.local.ports import LOOPBACK, RANGE, free_ports, is_free
+from tobogganing.devstack.ports import LOOPBACK, RANGE, free_ports, is_free
 
 
 def test_a_listening_port_is_not_free() -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tobogganing.local import process
+from tobogganing.devstack import process
 
 FOREVER = ["sleep", "600"]
 PARENT = """
 import os, subprocess, sys
-from tobogganing.local import process
+from tobogganing.devstack import process
 child = process.start(["sleep", "600"], environ=os.environ, output=subprocess.DEVNULL)
 print(child.pid, flush=True)
 sys.stdin.read()

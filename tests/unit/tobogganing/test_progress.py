@@ -1,6 +1,6 @@
 import io
 
-from tobogganing.local.progress import Progress, counted
+from tobogganing.progress import Progress, counted
 
 
 class Terminal(io.StringIO):

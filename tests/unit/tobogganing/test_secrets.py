@@ -8,9 +8,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import BasicConstraints, load_pem_x509_certificate
 
-from gateway.authority import Authority
-from service.settings import Secret
-from tobogganing.local.secrets import MAKERS, provide_secrets, provide_signing_keys
+from gateway.auth.ca import CertificateAuthority
+from service.config.settings import Secret
+from tobogganing.devstack.secrets import MAKERS, provide_secrets, provide_signing_keys
 
 
 def mode(path: Path) -> int:
@@ -81,7 +81,9 @@ def test_the_authority_may_sign_nodes_certificates_and_no_other_authority(folder
     provide_secrets(folder, {})
     pem = (folder / "CA_PEM").read_text()
     now = datetime.now(UTC)
-    Authority(Secret(pem), timedelta(days=90), now).check_validity(now + timedelta(days=3650))
+    CertificateAuthority(Secret(pem), timedelta(days=90), now).check_validity(
+        now + timedelta(days=3650)
+    )
     certificate = load_pem_x509_certificate(pem.encode())
     constraints = certificate.extensions.get_extension_for_class(BasicConstraints)
     assert constraints.critical

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tobogganing.local import process
-from tobogganing.local.supervisor import Backoff, Part, Supervisor
+from tobogganing.devstack import process
+from tobogganing.devstack.supervisor import RestartBackoff, SupervisedPart, Supervisor
 
 
 class Script:
@@ -20,7 +20,7 @@ class Script:
         self.launched: list[process.Process] = []
         self.codes: list[int] = []
         script = body.replace("TELL", f"echo {name} $$ >>'{self.told}'")
-        self.part = Part(name, lambda: self._launch(script), self.codes.append)
+        self.part = SupervisedPart(name, lambda: self._launch(script), self.codes.append)
 
     def _launch(self, script: str) -> process.Process:
         child = process.start(["sh", "-c", script], environ=os.environ, output=subprocess.DEVNULL)
@@ -88,7 +88,7 @@ async def test_a_launch_that_fails_is_tried_again(
             raise OSError("no memory")
         return script.part.launch()
 
-    supervisor.start(Part("worker", launch))
+    supervisor.start(SupervisedPart("worker", launch))
     await script.until_told(1)
     script.launched[0].kill()
     await script.until_told(2)
@@ -145,15 +145,15 @@ async def test_kill_ends_everything_at_once(tmp_path: Path, supervisor: Supervis
 
 
 def test_backoff_grows_to_its_limit() -> None:
-    backoff = Backoff()
+    backoff = RestartBackoff()
     assert [backoff.delay(0.1) for _ in range(8)] == [0, 1, 2, 3, 4, 5, 5, 5]
 
 
 @given(st.lists(st.floats(0, 1000)))
 def test_backoff_is_bounded_and_nothing_after_a_long_life(lives: list[float]) -> None:
-    backoff = Backoff()
+    backoff = RestartBackoff()
     for lived in lives:
         delay = backoff.delay(lived)
-        assert 0 <= delay <= Backoff.LONGEST
-        if lived >= Backoff.STABLE:
+        assert 0 <= delay <= RestartBackoff.LONGEST
+        if lived >= RestartBackoff.STABLE:
             assert delay == 0

@@ -10,7 +10,7 @@ from contract.frame import Submission, encode_frame, encode_submission
 from contract.registry import RECORD_VERSION, RegistryRecord, encode_record
 from contract.row import ROW_VERSION, EntityRow, encode_row
 from tobogganing.sizing import figures
-from tobogganing.sizing.figures import FIGURES, Figure, Source
+from tobogganing.sizing.figures import FIGURES, Figure, TableCell
 
 PAGE = Path(__file__).parents[4] / "docs" / "performance.md"
 TOLERANCE = 0.3
@@ -39,7 +39,7 @@ def number(text: str) -> float:
     return float(found[0].replace(",", ""))
 
 
-def shown(source: Source) -> float | None:
+def shown(source: TableCell) -> float | None:
     """What the page shows; None where a smaller run has left it out."""
     for heads, row in table(source.table):
         if not " | ".join(row).startswith(source.row):

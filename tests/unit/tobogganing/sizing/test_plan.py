@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from contract.kinds import CLIENT, HEADEND
 from exporter.shard import Shard
 from tobogganing.sizing import figures as f
-from tobogganing.sizing.fleet import Fleet
-from tobogganing.sizing.plan import BUSY, SHARD_ENTITIES, Plan, plan
+from tobogganing.sizing.fleet import PlannedFleet
+from tobogganing.sizing.plan import BUSY, SHARD_ENTITIES, CapacityPlan, plan
 
 fleets = st.builds(
-    Fleet,
+    PlannedFleet,
     clients=st.integers(1, 5_000_000),
     interval=st.floats(1, 86_400),
     headends=st.integers(0, 20_000),
@@ -23,7 +23,7 @@ fleets = st.builds(
 factors = st.floats(1, 10)
 
 
-def sizes(found: Plan) -> list[float]:
+def sizes(found: CapacityPlan) -> list[float]:
     """Everything that must not shrink as a fleet grows."""
     return [
         found.partitions,
@@ -35,7 +35,7 @@ def sizes(found: Plan) -> list[float]:
 
 
 @given(fleets)
-def test_every_instance_fits_its_limits_with_one_lost(fleet: Fleet) -> None:
+def test_every_instance_fits_its_limits_with_one_lost(fleet: PlannedFleet) -> None:
     found = plan(fleet)
     for part in found.parts:
         assert part.number >= 2, "one of one cannot be lost"
@@ -48,7 +48,7 @@ def test_every_instance_fits_its_limits_with_one_lost(fleet: Fleet) -> None:
 
 
 @given(fleets)
-def test_partitions_are_enough_for_everybody(fleet: Fleet) -> None:
+def test_partitions_are_enough_for_everybody(fleet: PlannedFleet) -> None:
     found = plan(fleet)
     assert found.part("processor").number <= found.partitions
     assert found.shards <= found.partitions
@@ -59,7 +59,7 @@ def test_partitions_are_enough_for_everybody(fleet: Fleet) -> None:
 
 
 @given(fleets)
-def test_the_fullest_processor_carries_its_partitions(fleet: Fleet) -> None:
+def test_the_fullest_processor_carries_its_partitions(fleet: PlannedFleet) -> None:
     """Counted anew: so many whole partitions, each with its share of the submissions."""
     found = plan(fleet)
     left = found.part("processor").number - 1
@@ -73,7 +73,7 @@ def test_the_fullest_processor_carries_its_partitions(fleet: Fleet) -> None:
 
 
 @given(fleets)
-def test_gateways_carry_every_request(fleet: Fleet) -> None:
+def test_gateways_carry_every_request(fleet: PlannedFleet) -> None:
     gateways = plan(fleet).part("gateway")
     needed = f.GATEWAY_BASE + fleet.entities * f.GATEWAY_ENTITY
     assert needed <= gateways.memory, "each knows all of them"
@@ -82,13 +82,15 @@ def test_gateways_carry_every_request(fleet: Fleet) -> None:
 
 
 @given(fleets)
-def test_brokers_keep_seven_days(fleet: Fleet) -> None:
+def test_brokers_keep_seven_days(fleet: PlannedFleet) -> None:
     brokers = plan(fleet).part("broker")
     assert brokers.number * brokers.disk >= 3 * 7 * 86_400 * fleet.rate * f.SUBMISSION_BYTES
 
 
 @given(fleets, factors, factors)
-def test_more_clients_or_reports_never_need_less(fleet: Fleet, clients: float, rate: float) -> None:
+def test_more_clients_or_reports_never_need_less(
+    fleet: PlannedFleet, clients: float, rate: float
+) -> None:
     larger = replace(fleet, clients=math.ceil(fleet.clients * clients))
     faster = replace(fleet, interval=fleet.interval / rate)
     for more in (larger, faster):
@@ -97,12 +99,12 @@ def test_more_clients_or_reports_never_need_less(fleet: Fleet, clients: float, r
 
 
 @given(fleets)
-def test_relays_never_need_more_than_agents_alone(fleet: Fleet) -> None:
+def test_relays_never_need_more_than_agents_alone(fleet: PlannedFleet) -> None:
     alone, relayed = plan(replace(fleet, batch=1)), plan(replace(fleet, batch=500))
     assert relayed.cores <= alone.cores
 
 
 def test_series_are_those_of_the_kinds() -> None:
-    found = plan(Fleet(clients=10, interval=60, headends=3, headend_interval=30))
+    found = plan(PlannedFleet(clients=10, interval=60, headends=3, headend_interval=30))
     assert found.fleet.series == 10 * len(CLIENT.families) + 3 * len(HEADEND.families)
     assert found.fleet.series == 78

@@ -1,0 +1,1 @@
+"""Receipts: the outcome of one submission."""

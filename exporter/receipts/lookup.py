@@ -1,0 +1,146 @@
+"""Looking up for one receipt: a record by its offset, a dead letter by its source."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from aiokafka import ConsumerRecord
+from aiokafka.errors import OffsetOutOfRangeError
+
+from contract.dead_letter import WHOLE_FRAME, DeadLetterError, DeadLetterSource, decode_source
+from contract.history import place_in_log
+from contract.position import Position, Receipt
+from contract.row import LedgerRow
+from exporter.state.coverage import MAX_CLOCK_SKEW_MS, LogPlace
+from service.config.settings import KafkaSettings
+from service.kafka.kafka_compat import leader_epoch
+from service.kafka.reader import TopicReader
+from service.kafka.source_reader import SourceReader
+from service.kafka.topics import topics_from
+
+MAX_DEAD_LETTERS = 10_000
+"""Dead letters that are looked through for one receipt."""
+
+
+class TooManyDeadLettersError(Exception):
+    """There are more dead letters around that time than are looked through."""
+
+
+class RecordLookup(NamedTuple):
+    """A record of the submissions topic, where its partition begins and ends, the topic's id."""
+
+    first: int
+    end: int
+    record: ConsumerRecord | None
+    topic: str
+
+
+class DeadLetterLookup(NamedTuple):
+    """The dead letter of a submission, if there is one; `complete`: nothing can be missing."""
+
+    dead_letter: DeadLetterSource | None
+    complete: bool
+
+
+async def find_record(settings: KafkaSettings, partition: int, offset: int) -> RecordLookup:
+    """Read one record of the submissions topic.
+
+    Raises:
+        KafkaError: Kafka does not answer.
+    """
+    record = None
+    topic = topics_from(settings).submissions.name
+    async with SourceReader(settings, topic, [partition]) as reader:
+        details = await reader.describe()
+        first = (await reader.beginning_offsets())[partition]
+        end = (await reader.end_offsets())[partition]
+        if first <= offset < end:
+            try:
+                record = await reader.record_from(partition, offset, end)
+            except OffsetOutOfRangeError:  # retention has just deleted it
+                first = offset + 1
+    if record is not None and record.offset != offset:
+        record = None
+    return RecordLookup(first, end, record, details.id)
+
+
+def place_in_ledger(ledger: LedgerRow, receipt: Receipt, sought: RecordLookup) -> LogPlace:
+    """Compare what the log holds at a receipt's offset with the ledger."""
+    record = sought.record
+    return LogPlace(
+        appended=None if record is None else record.timestamp,
+        is_counted=(
+            record is not None and is_covered(ledger, receipt) and not is_newer_than(ledger, sought)
+        ),
+        is_deleted=receipt.offset < sought.first,
+    )
+
+
+def is_covered(ledger: LedgerRow, receipt: Receipt) -> bool:
+    """Tell whether the ledger covers the offset of a receipt, in its newest history there."""
+    return place_in_log(ledger.histories, receipt.offset) <= ledger.offset
+
+
+def is_newer_than(ledger: LedgerRow, sought: RecordLookup) -> bool:
+    """Tell whether a record is of a history that the ledger does not know yet."""
+    if ledger.mark is None:
+        return ledger.next_offset > sought.end
+    if sought.record is None or sought.topic != ledger.mark.topic:
+        return True
+    return (leader_epoch(sought.record) or 0) > ledger.mark.epoch
+
+
+async def find_dead_letter(
+    settings: KafkaSettings, partition: int, position: Position, appended_ms: int
+) -> DeadLetterLookup:
+    """Look for the dead letter of a submission, whose frame was appended at `appended_ms` (ms).
+
+    A partition's frames are processed in order, so the letters are in the order of their offsets:
+    the search ends at the first of a later one.
+
+    Raises:
+        KafkaError: Kafka does not answer.
+        TooManyError: the search was given up.
+    """
+    search = _DeadLetterSearch(position)
+    topic = topics_from(settings).dead_letter.name
+    async with TopicReader(settings, topic, [partition]) as reader:
+        first = (await reader.beginning_offsets())[partition]
+        end = (await reader.end_offsets())[partition]
+        start = await reader.offset_at(partition, appended_ms - MAX_CLOCK_SKEW_MS)
+        complete = first == 0 or first < (end if start is None else start)
+        if start is not None:
+            reader.seek({partition: start})
+            while not search.ended and await reader.position(partition) < end:
+                await reader.poll(search.apply)
+    return DeadLetterLookup(search.found, complete or search.before)
+
+
+class _DeadLetterSearch:
+    def __init__(self, position: Position) -> None:
+        self._position = position
+        self._seen = 0
+        self.found: DeadLetterSource | None = None
+        self.ended = False
+        self.before = False
+        """Whether there was a letter of an earlier frame: those of this one cannot be purged."""
+
+    def apply(self, _: int, records: Sequence[ConsumerRecord]) -> None:
+        for record in records:
+            try:
+                source = decode_source(record.headers)
+            except DeadLetterError:
+                continue
+            if source.offset > self._position.offset:
+                self.ended = True
+                return
+            self.before = self.before or source.offset < self._position.offset
+            if source.offset == self._position.offset and source.index in (
+                WHOLE_FRAME,
+                self._position.index,
+            ):
+                self.found = source
+                self.ended = True
+                return
+        self._seen += len(records)
+        if self._seen > MAX_DEAD_LETTERS:
+            raise TooManyDeadLettersError

@@ -1,0 +1,183 @@
+"""Receipts: what became of one submission that was answered 200."""
+
+import asyncio
+from typing import Any
+
+from aiokafka import ConsumerRecord
+from aiokafka.errors import KafkaError
+
+from contract.frame import Frame, FrameError, decode_frame
+from contract.history import is_reused, place_in_log
+from contract.position import NO_TIME, Position, Receipt
+from contract.row import LedgerRow
+from exporter.receipts.lookup import (
+    RecordLookup,
+    TooManyDeadLettersError,
+    find_dead_letter,
+    find_record,
+    is_covered,
+    is_newer_than,
+    place_in_ledger,
+)
+from exporter.state.coverage import ReceiptCoverage, coverage, coverage_in_log
+from exporter.state.outcome import RowVersion, infer_outcome
+from exporter.state.store import StateStore
+from service.config.settings import KafkaSettings
+from service.http.errors import ApiError, unavailable
+
+LOOKUP_TIMEOUT = 8.0
+"""Seconds that an answer may take."""
+MAX_CONCURRENT = 4
+"""Receipts that are looked up at a time: each costs two connections to a broker."""
+
+Document = dict[str, Any]
+
+
+def parse_receipt(text: str) -> Receipt:
+    """Read the receipt of a path.
+
+    Raises:
+        ApiError: 400, it is none.
+    """
+    try:
+        return Receipt.parse(text)
+    except ValueError as error:
+        raise ApiError(400, str(error), field="receipt") from error
+
+
+class ReceiptStatus:
+    """Answers for the partitions that `store` serves."""
+
+    def __init__(self, settings: KafkaSettings, store: StateStore) -> None:
+        self._settings = settings
+        self._store = store
+        self._concurrency = asyncio.Semaphore(MAX_CONCURRENT)
+
+    async def lookup(self, receipt: Receipt) -> Document:
+        """Say what became of a submission.
+
+        Raises:
+            ApiError: 404 where nothing (any more) stands behind the receipt, 421 for a partition
+                that is not served here, 503 when Kafka does not answer.
+        """
+        if receipt.partition >= self._settings.kafka_partitions:
+            raise ApiError(404, f"There is no partition {receipt.partition}")
+        if receipt.partition not in self._store.ledgers:
+            raise ApiError(421, f"Partition {receipt.partition} is not served by this exporter")
+        try:
+            async with asyncio.timeout(LOOKUP_TIMEOUT), self._concurrency:
+                return {"receipt": str(receipt)} | await self._lookup(receipt)
+        except TooManyDeadLettersError:
+            raise unavailable("There are too many dead letters to look through", 60) from None
+        except (KafkaError, TimeoutError) as error:
+            raise unavailable("Kafka does not answer") from error
+
+    async def find(self, receipt: Receipt) -> RecordLookup:
+        """Read what the log holds at a receipt's offset.
+
+        Raises:
+            KafkaError: Kafka does not respond.
+        """
+        async with self._concurrency:
+            return await find_record(self._settings, receipt.partition, receipt.offset)
+
+    async def _lookup(self, receipt: Receipt) -> Document:
+        sought = await find_record(self._settings, receipt.partition, receipt.offset)
+        ledger, record = self._store.ledgers[receipt.partition], sought.record
+        has_time = receipt.appended != NO_TIME
+        if record is None or (has_time and record.timestamp != receipt.appended):
+            return _absent(receipt, sought, ledger)
+        covered, is_newer = is_covered(ledger, receipt), is_newer_than(ledger, sought)
+        if not has_time and (is_reused(ledger.histories, record.offset) or (covered and is_newer)):
+            return _ambiguous(_GIVEN_TWICE)
+        frame = _frame_of(record)
+        if frame is not None and receipt.index >= len(frame.submissions):
+            count = len(frame.submissions)
+            raise ApiError(404, f"The frame of this receipt has only {count} submissions")
+        if not covered or is_newer:
+            return {"state": "queued"}
+        position = Position(place_in_log(ledger.histories, record.offset), receipt.index)
+        return await self._processed(receipt, position, record, frame)
+
+    async def _processed(
+        self, receipt: Receipt, position: Position, record: ConsumerRecord, frame: Frame | None
+    ) -> Document:
+        """What the ledger covers: a dead letter, else applied, stale or late."""
+        row = self._row(frame, receipt)
+        if row is not None and row.position == position:
+            return _processed("applied")
+        if self._store.ledgers[receipt.partition].dead_lettered:
+            letter, complete = await find_dead_letter(
+                self._settings, receipt.partition, position, record.timestamp
+            )
+            if letter is not None:
+                return {"state": "dead_lettered", "reason": letter.reason}
+            if not complete:
+                return _processed(None, "or dead-lettered: the dead letters of then are deleted")
+        if frame is None:
+            return _processed(None)
+        if frame.is_late(record.timestamp):
+            return _processed("late")
+        return _processed(infer_outcome(frame.submissions[receipt.index], position, row))
+
+    def _row(self, frame: Frame | None, receipt: Receipt) -> RowVersion | None:
+        if frame is None:
+            return None
+        submission = frame.submissions[receipt.index]
+        return self._store.find(submission.kind, submission.id)
+
+
+def _absent(receipt: Receipt, sought: RecordLookup, ledger: LedgerRow) -> Document:
+    """What is known of a submission that the log does not hold (any more).
+
+    Raises:
+        ApiError: 404, nothing is.
+    """
+    if receipt.appended == NO_TIME:
+        found = coverage(ledger, receipt)
+    else:
+        found = coverage_in_log(ledger, receipt, place_in_ledger(ledger, receipt, sought))
+    if found is ReceiptCoverage.LOST:
+        return {
+            "state": "lost",
+            "note": "Kafka acknowledged it, and lost it before it was processed",
+        }
+    if receipt.offset < sought.first:
+        raise ApiError(
+            404, f"Retention has deleted this submission: what is left begins at {sought.first}"
+        )
+    if receipt.appended == NO_TIME and receipt.offset < sought.end:
+        # A transaction's marker, or what compaction has removed: never a frame of this history.
+        if is_reused(ledger.histories, receipt.offset):
+            return _ambiguous(_GIVEN_TWICE)
+        raise ApiError(404, f"Partition {receipt.partition} has no record at {receipt.offset}")
+    match found:
+        case ReceiptCoverage.COUNTED:
+            return _processed(None, "Kafka has lost the record since")
+        case ReceiptCoverage.UNKNOWN:
+            return _ambiguous(
+                "Kafka has lost the record, and nothing that is left says whether it was processed"
+            )
+    raise ApiError(404, f"Partition {receipt.partition} ends at {sought.end}, before this receipt")
+
+
+_GIVEN_TWICE = (
+    "Kafka has given this offset twice; receipts that end in a time say which submission they mean"
+)
+
+
+def _ambiguous(note: str) -> Document:
+    return {"state": "ambiguous", "note": note}
+
+
+def _frame_of(record: ConsumerRecord) -> Frame | None:
+    """The frame, if this code can read it: a processor of another version may have."""
+    try:
+        return decode_frame(record.value)
+    except FrameError:
+        return None
+
+
+def _processed(result: str | None, note: str | None = None) -> Document:
+    answer = {"state": "processed", "result": result, "note": note}
+    return {name: value for name, value in answer.items() if value is not None}

@@ -1,0 +1,1 @@
+"""A scrape: one snapshot, shared by the requests that wait for it."""

@@ -1,0 +1,168 @@
+"""Sheets: the cards of all entities of one kind."""
+
+from array import array
+from collections.abc import Iterator
+from typing import cast
+
+from contract.kinds import EntityKind, is_id
+from contract.position import Position
+from contract.row import RowError
+from exporter.state.outcome import RowVersion
+from exporter.state.row_decoder import RowDecoder
+from exporter.state.text_format import NO_SERIES, EntityRenderer, FamilyAssembler, missing_series
+
+ENTITIES_PER_STEP = 512
+"""Entities whose lines are made at a time: so few that their cards stay in the processor's cache
+while each family takes its part of them."""
+
+
+class EntityTable:
+    """One slot per entity that is known: how new it is, and its card.
+
+    An entity that was removed keeps its slot until its tombstone comes.
+
+    While the topic is read from its beginning most rows are followed by a newer one of the same
+    entity, and a card takes longer to write than all the rest. So a sheet may begin with rows in
+    the place of cards; `render_deferred` writes those of the rows that are left.
+    """
+
+    def __init__(self, kind: EntityKind, *, defer_rendering: bool = False) -> None:
+        self._assembler = FamilyAssembler(kind)
+        self._decode = RowDecoder(kind).decode
+        self._render = EntityRenderer(kind).render
+
+        self._slots: dict[bytes, int] = {}
+        self._free: list[int] = []
+        self._offsets = array("q")
+        self._indexes = array("q")
+        self._incarnations = array("q")
+        self._defer_rendering = defer_rendering
+        self._rendered: list[str | bytes] = []
+        self._missing = array("B")
+        self._missing_total = 0
+        self._shown_count = 0
+
+    def __len__(self) -> int:
+        """Number of entities with series."""
+        return self._shown_count
+
+    @property
+    def series(self) -> int:
+        """Number of lines that a snapshot of this moment makes."""
+        return len(self) * len(self._assembler.headers) - self._missing_total
+
+    def apply_row(self, key: bytes, id: bytes, value: bytes) -> bool:
+        """Take a row, unless what is held is newer; tell whether it was taken.
+
+        Raises:
+            RowError: it cannot be read; nothing has changed.
+        """
+        row = self._decode(value)
+        text = _decode_id(id)
+        offset, index, incarnation = row.offset, row.index, row.incarnation
+        slot = self._slots.get(key)
+        if slot is not None:
+            held = self._offsets[slot]
+            if offset < held or (offset == held and index < self._indexes[slot]):
+                return False
+            if incarnation < self._incarnations[slot]:
+                return False
+        rendered: str | bytes = NO_SERIES
+        if not row.removed:
+            rendered = value if self._defer_rendering else self._render(text, row)
+        if slot is None:
+            slot = self._new_slot(key)
+        self._offsets[slot] = offset
+        self._indexes[slot] = index
+        self._incarnations[slot] = incarnation
+        self._set_rendered(slot, rendered)
+        return True
+
+    def apply_tombstone(self, key: bytes, removed_at: Position | None) -> bool:
+        """Forget an entity, unless what is held is newer; tell whether it was forgotten."""
+        slot = self._slots.get(key)
+        if slot is None:
+            return False
+        held = (self._offsets[slot], self._indexes[slot])
+        if removed_at is not None and removed_at < held:
+            return False
+        del self._slots[key]
+        self._set_rendered(slot, NO_SERIES)
+        self._free.append(slot)
+        return True
+
+    def find(self, key: bytes) -> RowVersion | None:
+        """What is known of a row."""
+        slot = self._slots.get(key)
+        if slot is None:
+            return None
+        return RowVersion(
+            Position(self._offsets[slot], self._indexes[slot]),
+            self._incarnations[slot],
+            self._rendered[slot] == NO_SERIES,
+        )
+
+    def render_deferred(self) -> Iterator[None]:
+        """Write, in steps, the cards that were left for later; new rows are written at once again.
+
+        Rows may be applied between two steps.
+        """
+        self._defer_rendering = False
+        for number, key in enumerate(list(self._slots)):
+            slot = self._slots.get(key)
+            row = NO_SERIES if slot is None else self._rendered[slot]
+            if slot is not None and isinstance(row, bytes):
+                id = _decode_id(key.partition(b":")[2])
+                self._set_rendered(slot, self._render(id, self._decode(row)))
+            if number % ENTITIES_PER_STEP == 0:
+                yield
+
+    def snapshot(self) -> Iterator[list[bytes]]:
+        """All families with all their lines as of this moment: in steps, a piece of each family.
+
+        What is applied later changes nothing of it, so the steps may be taken in a thread. No card
+        may be left to be written.
+        """
+        return self._steps(cast("list[str]", list(filter(None, self._rendered))))
+
+    def _steps(self, shown: list[str]) -> Iterator[list[bytes]]:
+        yield self._assembler.headers
+        shown.reverse()
+        while shown:
+            rendered = shown[-ENTITIES_PER_STEP:]
+            del shown[
+                -ENTITIES_PER_STEP:
+            ]  # what has changed since is not kept for longer than it is needed
+            yield self._assembler.assemble(rendered)
+        yield [b"\n"] * len(self._assembler.headers)
+
+    def _set_rendered(self, slot: int, rendered: str | bytes) -> None:
+        missing = missing_series(rendered) if isinstance(rendered, str) else 0
+        if missing != self._missing[slot]:
+            self._missing_total += missing - self._missing[slot]
+            self._missing[slot] = missing
+        self._shown_count += (rendered != NO_SERIES) - (self._rendered[slot] != NO_SERIES)
+        self._rendered[slot] = rendered
+
+    def _new_slot(self, key: bytes) -> int:
+        if self._free:
+            slot = self._free.pop()
+        else:
+            slot = len(self._rendered)
+            for numbers in (self._offsets, self._indexes, self._incarnations):
+                numbers.append(0)
+            self._rendered.append(NO_SERIES)
+            self._missing.append(0)
+        self._slots[key] = slot
+        return slot
+
+
+def _decode_id(id: bytes) -> str:
+    """
+    Raises:
+        RowError: it is not an id.
+    """
+    text = id.decode("utf-8", "replace")
+    if not is_id(text):
+        raise RowError(f"not an entity's id: {id!r}")
+    return text

@@ -1,0 +1,88 @@
+"""Rows as /metrics needs them: what a kind of entity shows, decoded in one pass."""
+
+import contextlib
+from collections.abc import Iterable
+from typing import Annotated, Any, Protocol
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType, defstruct
+from msgspec.structs import astuple
+
+from contract.kinds import MAX_METRIC_VALUE, EntityKind
+from contract.row import decode_error, is_readable, unknown_version_error
+
+Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+
+
+class RenderRow(Protocol):
+    """A decoded row; `contract.row.EntityRow` says what its fields mean.
+
+    `labels` has a text for each of the kind's labels (but the id's), in the order of their names;
+    `metrics` a number or UNSET for each of the kind's metrics, in their order.
+    """
+
+    version: int
+    offset: int
+    index: int
+    incarnation: int
+    last_check_in: float
+    labels: msgspec.Struct
+    metrics: msgspec.Struct
+    removed: bool
+
+
+class RowDecoder:
+    """Decodes the rows of one kind."""
+
+    def __init__(self, kind: EntityKind) -> None:
+        self._decoder = msgspec.json.Decoder(_row_struct(kind, Int64))
+        self._decoder_for_large_integers = msgspec.json.Decoder(_row_struct(kind, int))
+
+    def decode(self, value: bytes) -> RenderRow:
+        """Decode a row.
+
+        Raises:
+            RowVersionError: it is one of a version that this code does not know.
+            RowError: it is no row.
+        """
+        try:
+            row: RenderRow = self._decoder.decode(value)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            row = self._decode_large(value, error)
+        if not is_readable(row.version):
+            raise unknown_version_error(row.version)
+        return row
+
+    def _decode_large(self, value: bytes, error: Exception) -> RenderRow:
+        """Decode a row with an integer that is no int64: gateways take one more, 2**63."""
+        with contextlib.suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            row: RenderRow = self._decoder_for_large_integers.decode(value)
+            numbers = [number for number in astuple(row.metrics) if type(number) is int]
+            if all(abs(number) <= MAX_METRIC_VALUE for number in numbers):
+                return row
+        raise decode_error(value, error) from error
+
+
+def _row_struct(kind: EntityKind, integer: Any) -> Any:
+    """Make the type of a kind's rows."""
+    fields = [metric.field for metric in kind.metrics]
+    labels = _struct("Labels", str, "", sorted(label.name for label in kind.labels))
+    metrics = _struct("Metrics", integer | float | UnsetType, UNSET, fields)
+    return defstruct(
+        "Row",
+        [
+            ("version", int),
+            ("offset", Int64),
+            ("index", Int64),
+            ("incarnation", Int64, msgspec.field(name="generation")),
+            ("last_check_in", float),
+            ("labels", labels, msgspec.field(default_factory=labels)),
+            ("metrics", metrics, msgspec.field(default_factory=metrics)),
+            ("removed", bool, False),
+        ],
+        gc=False,
+    )
+
+
+def _struct(name: str, type: Any, default: Any, fields: Iterable[str]) -> Any:
+    return defstruct(name, [(field, type, default) for field in fields], gc=False)

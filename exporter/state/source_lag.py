@@ -1,0 +1,72 @@
+"""Lag: how many records of the submissions topic the ledgers do not cover yet.
+
+Asked from Kafka about once a second, so it also shows what nobody reads: a processor that is gone
+has no metrics, and its committed offset says nothing of what a flush still holds.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from contract.row import LedgerRow
+from service.config.settings import KafkaSettings
+from service.kafka.reader import TopicOffsets
+
+log = structlog.get_logger(__name__)
+
+POLL_INTERVAL = 1.0
+"""Seconds between questions."""
+POLL_TIMEOUT = 4.0
+
+
+class SourceLagMonitor:
+    """Where the partitions of the submissions topic end, as of Kafka's last answer."""
+
+    def __init__(
+        self, settings: KafkaSettings, topic: str, ledgers: Mapping[int, LedgerRow]
+    ) -> None:
+        self.topic = topic
+        self._settings = settings
+        self._ledgers = ledgers
+        self._missing: dict[int, int] = {}
+        self._ends: dict[int, int] = {}
+        self._last_response: float | None = None
+
+    def seconds_since_response(self) -> float:
+        """Seconds since Kafka's last answer; infinite before the first."""
+        return (
+            float("inf") if self._last_response is None else time.monotonic() - self._last_response
+        )
+
+    def lag(self, ledgers: Mapping[int, LedgerRow]) -> dict[int, int]:
+        """Records behind each partition's ledger; nothing before Kafka's first answer."""
+        return {
+            partition: max(0, end - ledgers[partition].next_offset)
+            for partition, end in self._ends.items()
+        }
+
+    def missing(self) -> dict[int, int]:
+        """Records that each ledger covers after the end of its partition: the source went back."""
+        return self._missing
+
+    def update(self, ends: Mapping[int, int], covered: Mapping[int, int] | None = None) -> None:
+        """Take Kafka's answer; `covered` is where the ledgers were when it was asked."""
+        self._ends = dict(ends)
+        covered = covered or {}
+        self._missing = {p: max(0, covered.get(p, 0) - end) for p, end in ends.items()}
+        self._last_response = time.monotonic()
+
+    async def run(self) -> None:
+        """Ask until cancelled."""
+        async with TopicOffsets(self._settings, self.topic, self._ledgers) as topic:
+            while True:
+                try:
+                    covered = {p: ledger.next_offset for p, ledger in self._ledgers.items()}
+                    async with asyncio.timeout(POLL_TIMEOUT):
+                        self.update(await topic.end_offsets(), covered)
+                except (KafkaError, TimeoutError) as error:
+                    log.warning("Kafka does not answer", topic=self.topic, reason=repr(error))
+                await asyncio.sleep(POLL_INTERVAL)

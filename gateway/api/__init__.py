@@ -1,0 +1,1 @@
+"""The management API: registration, resources, tokens, keys, certificates, OpenAPI."""

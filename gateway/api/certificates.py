@@ -1,0 +1,191 @@
+"""Certificates: `POST /api/v1/certs/generate`, and what a registration with a `csr` gets."""
+
+import ipaddress
+import re
+import time
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import msgspec
+from cryptography import x509
+from starlette.requests import Request
+from starlette.responses import Response
+
+from contract.kinds import HEADEND
+from contract.registry import CLUSTER, RegistryRecord
+from gateway.api.schemas import (
+    NODE_KINDS,
+    CaCertificate,
+    CertificateIssued,
+    CertificateRequest,
+    require_id,
+    require_one_of,
+    rfc3339,
+)
+from gateway.auth.authenticator import Authenticator
+from gateway.auth.ca import (
+    CertificateAuthority,
+    CertificateIdentity,
+    ExpiredAuthorityError,
+    IssuedCertificate,
+    utc_datetime,
+)
+from gateway.auth.csr import read_request
+from gateway.body.json import BodyError, JsonDecoder
+from gateway.body.reader import bad_request, read_body
+from gateway.metrics import GatewayMetrics
+from gateway.registry.audit_log import AuditedChange, AuditLog
+from gateway.registry.writer import RegistryWriter
+from gateway.settings import GatewaySettings
+from service.http.application import TemplateRoute, route
+from service.http.errors import JSON, ApiError
+from service.metrics.requests import address_of
+
+_HOST = re.compile(
+    r"(?=.{1,253}\Z)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*"
+    r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+)
+
+
+def load_ca(settings: GatewaySettings) -> CertificateAuthority | None:
+    """Load the CA of the settings, if they have one.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    if settings.ca_pem is None:
+        return None
+    lifetime = timedelta(days=settings.certificate_days)
+    return CertificateAuthority(settings.ca_pem, lifetime, utc_datetime(time.time()))
+
+
+class CertificateIssuer:
+    """Signs certificates under the names that the registry has, and counts those given out."""
+
+    def __init__(
+        self, ca: CertificateAuthority | None, registry: RegistryWriter, metrics: GatewayMetrics
+    ) -> None:
+        self._ca = ca
+        self._registry = registry
+        self._metrics = metrics
+
+    @property
+    def ca(self) -> CertificateAuthority:
+        """The CA.
+
+        Raises:
+            ApiError: 501: there is none.
+        """
+        if self._ca is None:
+            raise ApiError(501, "No certificates are issued here: set CA_PEM or CA_PEM_FILE")
+        return self._ca
+
+    def sign(self, csr: str, record: RegistryRecord) -> IssuedCertificate:
+        """Sign what a node asks for.
+
+        Raises:
+            BodyError: the request is not one that is signed here.
+            ApiError: 501: there is no CA, or its own certificate is not valid now.
+        """
+        ca = self.ca
+        try:
+            key = read_request(csr)
+        except ValueError as error:
+            raise BodyError("csr", str(error)) from error
+        is_server = record.kind == HEADEND.name
+        address = self._address(record) if is_server else None
+        identity = CertificateIdentity(record.kind, record.id, address, is_server)
+        try:
+            return ca.issue(key, identity, utc_datetime(self._registry.time.earliest_seconds()))
+        except ExpiredAuthorityError as error:
+            raise ApiError(501, f"No certificates are issued at the moment: {error}") from error
+
+    def to_response(self, issued: IssuedCertificate, kind: str) -> CertificateIssued:
+        """Count a certificate; return what the answer says of it."""
+        self._metrics.certificates[kind].inc()
+        return CertificateIssued(
+            certificate=issued.certificate,
+            ca_certificate=self.ca.certificate,
+            expires_at=rfc3339(issued.expires_at),
+        )
+
+    def _address(self, headend: RegistryRecord) -> x509.DNSName | x509.IPAddress | None:
+        cluster = self._registry.get(CLUSTER, headend.attributes["cluster_id"])
+        return host_of(cluster.attributes.get("headend_url", "")) if cluster else None
+
+
+class CertificateEndpoints:
+    """Gives certificates to nodes that prove themselves, and the CA's own to everybody."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        registry: RegistryWriter,
+        authenticator: Authenticator,
+        issuer: CertificateIssuer,
+        audit_log: AuditLog,
+    ) -> None:
+        self._answer_within = settings.answer_within_seconds
+        self._max_body = settings.max_body_bytes
+        self._registry = registry
+        self._authenticator = authenticator
+        self._issuer = issuer
+        self._audit_log = audit_log
+        self._decoder = JsonDecoder(CertificateRequest)
+
+    def routes(self) -> list[TemplateRoute]:
+        return [
+            route("/api/v1/certs/generate", self.generate, "POST"),
+            route("/api/v1/certs/ca", self.show_ca, "GET"),
+        ]
+
+    async def show_ca(self, _: Request) -> Response:
+        certificate = self._issuer.ca.certificate
+        return JSON(msgspec.to_builtins(CaCertificate(ca_certificate=certificate)))
+
+    async def generate(self, request: Request) -> Response:
+        """Sign a request of the node that the body names, by its own wish or ADMIN's."""
+        deadline = time.monotonic() + self._answer_within
+        content = await read_body(request, self._max_body, deadline)
+        try:
+            body = self._decoder.decode(content)
+            require_id(body, "node_id")
+            kind, id = require_one_of("node_type", body.node_type, NODE_KINDS), body.node_id
+        except BodyError as error:
+            raise bad_request(error) from error
+        # Before the check: a key that was replaced elsewhere must not get what outlives it.
+        await self._authenticator.catch_up(deadline)
+        actor = await self._authenticator.check_actor(request, kind, id, deadline)
+        record = self._registry.get(kind, id)
+        if record is None:
+            raise ApiError(404, f"{kind.capitalize()} not found")
+        try:
+            issued = self._issuer.sign(body.csr, record)
+        except BodyError as error:
+            raise bad_request(error) from error
+        address = address_of(request.scope)
+        change = AuditedChange(
+            actor, "issue-certificate", f"{kind}:{id}", address, audit_details(issued)
+        )
+        async with self._audit_log.recording(change, deadline):
+            answer = self._issuer.to_response(issued, kind)
+        return JSON(msgspec.to_builtins(answer))
+
+
+def audit_details(issued: IssuedCertificate) -> dict[str, str]:
+    """What an audit record says of a certificate."""
+    return {"serial": issued.serial, "expires_at": rfc3339(issued.expires_at)}
+
+
+def host_of(url: str) -> x509.DNSName | x509.IPAddress | None:
+    """The DNS name or IP address that a URL (or `host:port`) names, if it names one."""
+    try:
+        host = urlsplit(url if "//" in url else f"//{url}").hostname or ""
+    except ValueError:
+        return None
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        pass
+    host = host.removesuffix(".")
+    return x509.DNSName(host) if _HOST.fullmatch(host) else None

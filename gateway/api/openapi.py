@@ -1,0 +1,159 @@
+"""The API's description (OpenAPI 3.1), made of the declarations that validate."""
+
+import re
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from contract.kinds import ID_PATTERN
+from gateway.api.operations import Operation, operations
+from gateway.api.schemas import Revocation
+from gateway.ingest.batch_decoder import MAX_ITEMS
+from service.http.application import TemplateRoute, route
+from service.http.errors import JSON
+
+PATH = "/api/v1/openapi.json"
+_SCHEMAS = "#/components/schemas/{name}"
+_RETRY_AFTER = {
+    "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}}
+}
+_CONTENT_ENCODING = {
+    "name": "Content-Encoding",
+    "in": "header",
+    "description": "How the body is compressed, if it is",
+    "schema": {"type": "string", "enum": ["gzip", "zstd"]},
+}
+_ERRORS = {
+    400: "The body or the query is not valid; nothing has changed",
+    401: "The credential is missing, malformed, unknown, expired or someone else's",
+    404: "There is nothing registered under this id",
+    405: "Another method is allowed here",
+    408: "The body did not arrive in time",
+    403: "As many are registered as the installation allows",
+    409: "The id is registered already, or somebody else made another change meanwhile",
+    413: "The body is too large",
+    415: "The body is of another type, or compressed in another way, than is taken here",
+    429: "More than a limit allows",
+    501: "There is no CA here, or its certificate is not valid now",
+    503: "Kafka did not confirm in time",
+}
+_REVOCATION = [
+    {
+        "required": ["jti"],
+        "properties": {
+            "jti": {"type": "string"},
+            "node_id": {"type": "null"},
+            "node_type": {"type": "null"},
+        },
+    },
+    {
+        "required": ["node_id", "node_type"],
+        "properties": {"node_id": {"type": "string"}, "node_type": {"type": "string"}},
+    },
+]
+"""A token, or a node with its type."""
+_PATH_PARAMETER = re.compile(r"{(\w+)}")
+
+
+class Error(msgspec.Struct):
+    """Every answer that is an error."""
+
+    error: str
+    field: str | msgspec.UnsetType = msgspec.UNSET
+
+
+def openapi_route() -> TemplateRoute:
+    document = build_document()
+
+    async def show(_: Request) -> Response:
+        return JSON(document)
+
+    return route(PATH, show, "GET")
+
+
+def build_document() -> dict[str, Any]:
+    """Describe every path and answer under /api/v1."""
+    described = operations()
+    structs = {type for each in described for type in (*each.bodies, each.answer) if type}
+    ordered = sorted(structs | {Error}, key=lambda struct: struct.__name__)
+    _, schemas = msgspec.json.schema_components(ordered, ref_template=_SCHEMAS)
+    schemas[Revocation.__name__]["anyOf"] = _REVOCATION
+    paths: dict[str, dict[str, Any]] = {}
+    for each in described:
+        item = paths.setdefault(each.path, _path_item(each.path))
+        item[each.method.lower()] = _operation(each)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Tobogganing metrics", "version": "1"},
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "api_key": {"type": "http", "scheme": "bearer"},
+                "jwt": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "admin": {"type": "http", "scheme": "bearer"},
+                "relay": {"type": "http", "scheme": "bearer"},
+            },
+        },
+    }
+
+
+def _path_item(path: str) -> dict[str, Any]:
+    schema = {"type": "string", "pattern": f"^{ID_PATTERN}$"}
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": schema}
+        for name in _PATH_PARAMETER.findall(path)
+    ]
+    return {"parameters": parameters} if parameters else {}
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": "Done", "content": _content(operation.answer)}
+    described: dict[str, Any] = {
+        "summary": operation.summary,
+        "security": [{credential: []} for credential in operation.credentials],
+        "responses": {"200": answer}
+        | {str(status): _error(status) for status in sorted(operation.errors)},
+    }
+    if operation.bodies:
+        described["requestBody"] = {
+            "required": operation.body_required,
+            "content": _body_content(operation),
+        }
+    parameters = [
+        {
+            "name": parameter.name,
+            "in": "query",
+            "description": parameter.description,
+            "schema": parameter.schema,
+        }
+        for parameter in operation.parameters
+    ]
+    if operation.is_packed:
+        parameters.append(_CONTENT_ENCODING)
+    if parameters:
+        described["parameters"] = parameters
+    return described
+
+
+def _body_content(operation: Operation) -> dict[str, Any]:
+    references = [{"$ref": _SCHEMAS.format(name=body.__name__)} for body in operation.bodies]
+    schema: dict[str, Any] = references[0] if len(references) == 1 else {"oneOf": references}
+    if not operation.is_batch:
+        return {"application/json": {"schema": schema}}
+    array = {"type": "array", "maxItems": MAX_ITEMS, "items": schema}
+    return {"application/json": {"schema": array}, "application/x-ndjson": {"schema": schema}}
+
+
+def _error(status: int) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": _ERRORS[status], "content": _content(Error)}
+    if status in (429, 503):
+        answer["headers"] = _RETRY_AFTER
+    return answer
+
+
+def _content(struct: type[msgspec.Struct] | None) -> dict[str, Any]:
+    schema = {"$ref": _SCHEMAS.format(name=struct.__name__)} if struct else {}
+    return {"application/json": {"schema": schema}}

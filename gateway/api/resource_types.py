@@ -1,0 +1,38 @@
+"""The collections of what can be registered, as the API shows them."""
+
+from typing import NamedTuple
+
+from contract.kinds import CLIENT, HEADEND
+from contract.registry import CLUSTER, RELAY
+
+
+class Resource(NamedTuple):
+    """A kind of what is registered; `response_fields` are the attributes that an answer has."""
+
+    kind: str
+    path: str
+    id_field: str
+    response_fields: tuple[str, ...]
+    filters: tuple[str, ...]
+    has_key: bool = True
+
+
+RESOURCES = (
+    Resource(CLIENT.name, CLIENT.collection, CLIENT.id_label, ("type",), ("type",)),
+    Resource(
+        HEADEND.name,
+        HEADEND.collection,
+        HEADEND.id_label,
+        ("cluster_id", "region", "datacenter"),
+        ("cluster_id", "region", "datacenter"),
+    ),
+    Resource(
+        CLUSTER,
+        "clusters",
+        "cluster_id",
+        ("region", "datacenter", "headend_url"),
+        ("region", "datacenter"),
+        has_key=False,
+    ),
+    Resource(RELAY, "relays", "relay_id", (), ()),
+)

@@ -1,0 +1,256 @@
+"""What is registered: listed, shown, removed, and given new API keys.
+
+Every answer about a change rests on the registry as it was when the request came or later: it is
+read to its end first, so who was refused anywhere is refused here.
+"""
+
+import time
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from contract.frame import Submission, encode_submission, entity_key
+from contract.kinds import KINDS
+from contract.registry import CLUSTER, RELAY, RegistryRecord, hash_api_key
+from gateway.api.listing import ListingQuery, page
+from gateway.api.resource_types import Resource
+from gateway.api.schemas import KeyRotation, new_api_key, rfc3339
+from gateway.auth.authenticator import Authenticator
+from gateway.body.json import BodyError, JsonDecoder
+from gateway.body.reader import bad_request, has_body, read_body
+from gateway.metrics import GatewayMetrics
+from gateway.produce.batcher import OverloadedError, SubmissionBatcher
+from gateway.registry.audit_log import ADMIN, AuditedChange, AuditLog
+from gateway.registry.relay_scope import scope_for_response
+from gateway.registry.writer import TOMBSTONE_DELAY_MS, RegistryWriter, UnconfirmedError
+from gateway.settings import GatewaySettings
+from service.http.application import Handler, TemplateRoute, route
+from service.http.errors import JSON, ApiError, unavailable
+from service.metrics.requests import address_of
+
+MAX_OLD_KEYS = 5
+"""Old API keys of one entity that may be valid at a time."""
+
+
+class ResourceEndpoints:
+    """The endpoints of one collection, but for registration."""
+
+    def __init__(
+        self,
+        resource: Resource,
+        settings: GatewaySettings,
+        registry: RegistryWriter,
+        authenticator: Authenticator,
+        audit_log: AuditLog,
+        batcher: SubmissionBatcher,
+        metrics: GatewayMetrics,
+    ) -> None:
+        self._resource = resource
+        self._answer_within = settings.answer_within_seconds
+        self._max_body = settings.max_body_bytes
+        self._registry = registry
+        self._authenticator = authenticator
+        self._audit_log = audit_log
+        self._batcher = batcher
+        self._metrics = metrics
+        self._rotation = JsonDecoder(KeyRotation)
+
+    def routes(self) -> list[TemplateRoute]:
+        base = f"/api/v1/{self._resource.path}"
+        one = f"{base}/{{{self._resource.id_field}:id}}"
+        routes = [
+            route(base, self.list_all, "GET"),
+            route(one, _by_method(GET=self.show, DELETE=self.remove), "GET", "DELETE"),
+        ]
+        if self._resource.has_key:
+            routes.append(route(f"{one}/rotate-key", self.rotate_key, "POST"))
+        return routes
+
+    async def list_all(self, request: Request) -> Response:
+        """A page, by id: `limit` of them behind the id `after`, filtered."""
+        deadline = self._deadline()
+        self._authenticator.check_admin(request)
+        try:
+            query = ListingQuery.parse(request.query_params, self._resource)
+        except BodyError as error:
+            raise bad_request(error) from error
+        await self._authenticator.catch_up(deadline)
+        records, following = await page(self._registry.state, query)
+        return JSON(
+            {
+                self._resource.path: [self._to_response(record) for record in records],
+                "total": self._registry.state.count(self._resource.kind),
+                "next": following,
+            }
+        )
+
+    async def show(self, request: Request) -> Response:
+        deadline = self._deadline()
+        self._authenticator.check_admin(request)
+        await self._authenticator.catch_up(deadline)
+        return JSON(self._to_response(self._get_or_404(self._id(request))))
+
+    async def rotate_key(self, request: Request) -> Response:
+        """Give the entity a new API key, by its own wish or ADMIN's."""
+        deadline, kind, id = self._deadline(), self._resource.kind, self._id(request)
+        # Before the check: a key that was replaced elsewhere must not replace its successor.
+        await self._authenticator.catch_up(deadline)
+        # Not by a token: it would turn what ends within hours into what stays.
+        actor = await self._authenticator.check_actor(request, kind, id, deadline, key_only=True)
+        base = self._get_or_404(id)  # at once: whoever changes it from here on wins
+        body = await self._read_rotation(request, deadline)
+        await self._authenticator.check_actor_again(request, base, deadline)
+        now = self._registry.time.earliest_ms()
+        old = _expiring_keys(base, now, int(body.overlap_seconds * 1000))
+        if len(old) > MAX_OLD_KEYS:
+            raise ApiError(
+                409, f"{len(old) - 1} old keys are still valid: wait, or rotate without an overlap"
+            )
+        new_key = new_api_key(kind, id)
+        record = msgspec.structs.replace(
+            base,
+            api_keys=[hash_api_key(new_key)],
+            expiring_keys=old,
+            token_epoch=base.token_epoch if old else base.token_epoch + 1,
+        )
+        details = {"overlap_seconds": f"{body.overlap_seconds:g}"}
+        change = AuditedChange(
+            actor, "rotate-key", f"{kind}:{id}", address_of(request.scope), details
+        )
+        async with self._audit_log.recording(change, deadline):
+            await self._change(base, record, deadline)
+        if record.token_epoch > base.token_epoch:
+            self._metrics.tokens_revoked.labels("key").inc()
+        return JSON({self._resource.id_field: id, "new_api_key": new_key})
+
+    async def remove(self, request: Request) -> Response:
+        """Remove the entity and its series; doing so again is harmless."""
+        deadline, kind, id = self._deadline(), self._resource.kind, self._id(request)
+        self._authenticator.check_admin(request)
+        await self._authenticator.catch_up(deadline)
+        base = self._registry.state.current(entity_key(kind, id))
+        if base is None:
+            raise self._not_found()
+        if headends := self._registry.state.count_headends(id) if kind == CLUSTER else 0:
+            raise ApiError(409, f"The cluster has headends ({headends}): remove them first")
+        change = AuditedChange(ADMIN, "remove", f"{kind}:{id}", address_of(request.scope))
+        async with self._audit_log.recording(change, deadline):
+            if not base.removed:
+                ended = self._registry.time.latest_ms() + TOMBSTONE_DELAY_MS
+                await self._change(base, as_removed(base, ended), deadline)
+                if kind == CLUSTER:
+                    await self._restore_cluster_in_use(base, deadline)
+            answer = {self._resource.id_field: id}
+            if kind in KINDS:
+                answer["receipt"] = await self._remove_series(base, deadline)
+        return JSON(answer)
+
+    async def _read_rotation(self, request: Request, deadline: float) -> KeyRotation:
+        if not has_body(request):
+            return KeyRotation()
+        content = await read_body(request, self._max_body, deadline)
+        try:
+            return self._rotation.decode(content)
+        except BodyError as error:
+            raise bad_request(error) from error
+
+    async def _change(self, base: RegistryRecord, record: RegistryRecord, deadline: float) -> None:
+        try:
+            changed = await self._registry.change(base, record, deadline)
+        except UnconfirmedError as error:
+            raise unavailable(
+                "Kafka did not confirm the change in time: it may still come to be"
+            ) from error
+        if not changed:
+            raise ApiError(409, f"The {base.kind} {base.id} was changed by somebody else meanwhile")
+
+    async def _restore_cluster_in_use(self, base: RegistryRecord, deadline: float) -> None:
+        """Undo the removal of a cluster that got a headend after it was looked at.
+
+        Here everything has been read that came before the removal; what comes behind it is taken
+        back by whoever registers it.
+
+        Raises:
+            ApiError: 409: it did get one.
+        """
+        gone = self._registry.state.current(base.key)
+        if not self._registry.state.count_headends(base.id) or gone is None or not gone.removed:
+            return
+        await self._change(gone, base, deadline)
+        raise ApiError(409, "The cluster has got a headend meanwhile: remove that first")
+
+    async def _remove_series(self, base: RegistryRecord, deadline: float) -> str:
+        """Send the removal down the submissions topic, where it is ordered with submissions."""
+        assert base.incarnation is not None, "a record that was read has a generation"
+        removal = Submission(base.kind, base.id, base.incarnation, removed=True)
+        try:
+            receipt = await self._batcher.submit(base.key, encode_submission(removal), deadline)
+        except OverloadedError:
+            receipt = None
+        if receipt is None:
+            raise unavailable(
+                f"The {base.kind} is no longer registered, but its series stay until Kafka takes "
+                "their removal: send this again"
+            )
+        return str(receipt)
+
+    def _to_response(self, record: RegistryRecord) -> dict[str, object]:
+        shown: dict[str, object] = {self._resource.id_field: record.id, "name": record.name}
+        for attribute in self._resource.response_fields:
+            if attribute in record.attributes:
+                shown[attribute] = record.attributes[attribute]
+        if record.kind == RELAY:
+            shown["scope"] = scope_for_response(record)
+        if record.kind == CLUSTER:
+            shown["headends"] = self._registry.state.count_headends(record.id)
+        now = self._registry.time.earliest_ms()
+        if old := [end for end in record.expiring_keys.values() if now < end]:
+            shown["old_keys_valid_until"] = [rfc3339(end // 1000) for end in sorted(old)]
+        return shown
+
+    def _get_or_404(self, id: str) -> RegistryRecord:
+        record = self._registry.get(self._resource.kind, id)
+        if record is None:
+            raise self._not_found()
+        return record
+
+    def _not_found(self) -> ApiError:
+        return ApiError(404, f"{self._resource.kind.capitalize()} not found")
+
+    def _id(self, request: Request) -> str:
+        id: str = request.path_params[self._resource.id_field]
+        return id
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self._answer_within
+
+
+def _expiring_keys(base: RegistryRecord, now: int, overlap: int) -> dict[str, int]:
+    """Keys that stay valid for a while after a rotation; none without an overlap."""
+    if not overlap:
+        return {}
+    still = {digest: end for digest, end in base.expiring_keys.items() if now < end}
+    return still | dict.fromkeys(base.api_keys, now + overlap)
+
+
+def as_removed(base: RegistryRecord, until: int) -> RegistryRecord:
+    """The record that follows where something is removed; it stays until then (milliseconds)."""
+    return msgspec.structs.replace(
+        base,
+        removed=True,
+        expires_at_ms=until,
+        attributes={},
+        api_keys=[],
+        expiring_keys={},
+    )
+
+
+def _by_method(**handlers: Handler) -> Handler:
+    """One handler for the methods of a path, so that a 405 can name them all."""
+    handlers["HEAD"] = handlers["GET"]
+
+    async def handle(request: Request) -> Response:
+        return await handlers[request.method](request)
+
+    return handle

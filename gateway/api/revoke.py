@@ -1,0 +1,144 @@
+"""`POST /api/v1/auth/revoke`: one token, or all tokens of a node, are worth nothing any more.
+
+A revoked token has a record of its own until it would have expired. A node's record counts how
+often all its tokens were revoked, and a token names the count at which it was issued.
+"""
+
+import time
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from contract.registry import RECORD_VERSION, REVOCATION, RegistryRecord
+from gateway.api.schemas import NODE_KINDS, Revocation, Revoked, require_id, require_one_of
+from gateway.auth.authenticator import Authenticator
+from gateway.auth.jwt import LEEWAY
+from gateway.body.json import BODY, BodyError, JsonDecoder
+from gateway.body.reader import bad_request, read_body
+from gateway.metrics import GatewayMetrics
+from gateway.registry.audit_log import ADMIN, AuditedChange, AuditLog
+from gateway.registry.writer import RegistryWriter, UnconfirmedError
+from gateway.settings import GatewaySettings
+from service.http.application import TemplateRoute, route
+from service.http.errors import JSON, ApiError, unavailable
+from service.metrics.requests import address_of
+
+ATTEMPTS = 3
+"""Changes that are tried where others change the same node at the same time."""
+
+
+class RevokeEndpoint:
+    """Revokes tokens, for ADMIN or for the node itself."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        registry: RegistryWriter,
+        authenticator: Authenticator,
+        audit_log: AuditLog,
+        metrics: GatewayMetrics,
+    ) -> None:
+        self._answer_within = settings.answer_within_seconds
+        self._max_body = settings.max_body_bytes
+        self._lifetime = settings.token_lifetime
+        self._registry = registry
+        self._authenticator = authenticator
+        self._audit_log = audit_log
+        self._metrics = metrics
+        self._decoder = JsonDecoder(Revocation)
+
+    def route(self) -> TemplateRoute:
+        return route("/api/v1/auth/revoke", self.handle, "POST")
+
+    async def handle(self, request: Request) -> Response:
+        deadline = time.monotonic() + self._answer_within
+        is_admin = self._authenticator.is_admin(request)
+        if not is_admin:
+            self._authenticator.require_credential(request)
+        content = await read_body(request, self._max_body, deadline)
+        try:
+            body = self._decoder.decode(content)
+            kind = _kind_of(body)
+        except BodyError as error:
+            raise bad_request(error) from error
+        await self._authenticator.catch_up(deadline)
+        actor = ADMIN
+        if is_admin:
+            self._authenticator.check_admin_again(request)
+        else:
+            actor = await self._authenticator.check_token_owner(
+                request, kind, body.node_id, body.jti, deadline
+            )
+        address = address_of(request.scope)
+        if body.jti is not None:
+            change = AuditedChange(actor, "revoke-token", f"{REVOCATION}:{body.jti}", address)
+            async with self._audit_log.recording(change, deadline):
+                await self._revoke_token(body.jti, deadline)
+            return _response(jti=body.jti)
+        assert kind is not None, "one of both is required"
+        assert body.node_id is not None, "one of both is required"
+        change = AuditedChange(actor, "revoke-tokens", f"{kind}:{body.node_id}", address)
+        held = self._registry.get(kind, body.node_id)  # at once: it is what was checked
+        async with self._audit_log.recording(change, deadline):
+            if held is None:
+                raise ApiError(404, f"{kind.capitalize()} not found")
+            await self._revoke_all(held, deadline)
+        return _response(node_id=body.node_id, node_type=kind)
+
+    async def _revoke_token(self, jti: str, deadline: float) -> None:
+        kept_ms = int((self._lifetime + 2 * LEEWAY) * 1000)
+        record = RegistryRecord(
+            version=RECORD_VERSION,
+            kind=REVOCATION,
+            id=jti,
+            revision=1,
+            name=jti,
+            expires_at_ms=int(self._registry.time.highest_seconds() * 1000) + kept_ms,
+        )
+        try:
+            added = await self._registry.add(record, deadline)
+        except UnconfirmedError as error:
+            raise _unconfirmed_error() from error
+        if added:
+            self._metrics.tokens_revoked.labels("jti").inc()
+
+    async def _revoke_all(self, held: RegistryRecord, deadline: float) -> None:
+        """Revoke all tokens of a registration, and of no later one with the same id."""
+        kind, id = held.kind, held.id
+        for _ in range(ATTEMPTS):
+            base = self._registry.get(kind, id)
+            if base is None or base.incarnation != held.incarnation:
+                raise ApiError(404, f"{kind.capitalize()} not found")
+            revoked = msgspec.structs.replace(base, token_epoch=base.token_epoch + 1)
+            try:
+                if await self._registry.change(base, revoked, deadline):
+                    self._metrics.tokens_revoked.labels("node").inc()
+                    return
+            except UnconfirmedError as error:
+                raise _unconfirmed_error() from error
+        raise ApiError(409, f"The {kind} {id} is changed by others at the moment: try again")
+
+
+def _kind_of(body: Revocation) -> str | None:
+    """Check the fields; return the kind of node, if the body names one.
+
+    Raises:
+        BodyError: it names nothing, or a node by half.
+    """
+    require_id(body, "jti", "node_id")
+    if body.jti is None and body.node_id is None:
+        raise BodyError(BODY, "must have `jti`, or `node_id` and `node_type`")
+    if (body.node_id is None) is not (body.node_type is None):
+        raise BodyError("node_type" if body.node_type is None else "node_id", "is missing")
+    if body.node_type is None:
+        return None
+    return require_one_of("node_type", body.node_type, NODE_KINDS)
+
+
+def _response(**revoked: str) -> Response:
+    return JSON(msgspec.to_builtins(Revoked("revoked", **revoked)))
+
+
+def _unconfirmed_error() -> ApiError:
+    return unavailable("Kafka did not confirm the revocation in time: send it again")

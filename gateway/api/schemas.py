@@ -1,0 +1,214 @@
+"""Bodies and answers of registration: one declaration for validation and for the document."""
+
+import datetime
+import secrets
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from contract.kinds import CLIENT, ID_PATTERN, KINDS, TEXT_PATTERN, TYPE_ALIASES, is_id, text_fault
+from contract.registry import RELAY
+from gateway.auth.csr import MAX_REQUEST
+from gateway.body.json import BodyError
+from gateway.registry.relay_scope import relay_key
+
+CLIENT_TYPES = {name: name for name in CLIENT.types} | TYPE_ALIASES
+"""What a registration may say, and the type that it then is."""
+NODE_KINDS = {name: name for name in KINDS} | dict.fromkeys(TYPE_ALIASES, CLIENT.name)
+"""What a request of a node may say, and the kind of entity that it then is."""
+
+MAX_OVERLAP = 7 * 86_400
+"""Seconds that an API key may stay valid beside its successor."""
+
+Id = Annotated[
+    str, Meta(min_length=1, max_length=128, extra_json_schema={"pattern": f"^{ID_PATTERN}$"})
+]
+Text = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=255,
+        description="Any characters but control characters and line separators.",
+        extra_json_schema={"pattern": TEXT_PATTERN},
+    ),
+]
+Url = Annotated[str, Meta(max_length=2048, extra_json_schema={"pattern": TEXT_PATTERN})]
+Csr = Annotated[
+    str,
+    Meta(
+        max_length=MAX_REQUEST,
+        description="Certificate request (PKCS #10, PEM); its names are not used.",
+    ),
+]
+Certificate = Annotated[str, Meta(description="PEM")]
+DateTime = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+ApiKey = Annotated[str, Meta(description="Shown this once: only its hash is kept.")]
+
+
+class ClientRegistration(msgspec.Struct):
+    name: Text
+    type: Annotated[str, Meta(extra_json_schema={"enum": list(CLIENT_TYPES)})]
+    client_id: Id | None = None
+    csr: Csr | None = None
+
+
+class ClientRegistered(msgspec.Struct):
+    client_id: str
+    api_key: ApiKey
+    name: str
+    type: str
+    certificate: Certificate | UnsetType = UNSET
+    ca_certificate: Certificate | UnsetType = UNSET
+    expires_at: DateTime | UnsetType = UNSET
+
+
+class ClusterRegistration(msgspec.Struct):
+    name: Text
+    region: Text
+    datacenter: Text
+    headend_url: Url | None = None
+    cluster_id: Id | None = None
+
+
+class ClusterRegistered(msgspec.Struct):
+    cluster_id: str
+    name: str
+    region: str
+    datacenter: str
+
+
+class HeadendRegistration(msgspec.Struct):
+    name: Text
+    cluster_id: Id
+    headend_id: Id | None = None
+    csr: Csr | None = None
+
+
+class HeadendRegistered(msgspec.Struct):
+    headend_id: str
+    api_key: ApiKey
+    certificate: Certificate | UnsetType = UNSET
+    ca_certificate: Certificate | UnsetType = UNSET
+    expires_at: DateTime | UnsetType = UNSET
+
+
+class RelayRegistration(msgspec.Struct):
+    name: Text
+    scope: Annotated[
+        Literal["all"] | Annotated[list[Id], Meta(min_length=1)],
+        Meta(description="`all`, or the ids of the clients and headends that it submits for."),
+    ]
+    relay_id: Id | None = None
+
+
+class RelayRegistered(msgspec.Struct):
+    relay_id: str
+    api_key: ApiKey
+
+
+class TokenRequest(msgspec.Struct):
+    node_id: Id
+    node_type: Annotated[str, Meta(extra_json_schema={"enum": list(NODE_KINDS)})]
+    api_key: Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
+class TokenIssued(msgspec.Struct):
+    access_token: str
+    token_type: str
+    expires_at: DateTime
+
+
+class CertificateRequest(msgspec.Struct):
+    node_id: Id
+    node_type: Annotated[str, Meta(extra_json_schema={"enum": list(NODE_KINDS)})]
+    csr: Csr
+
+
+class CertificateIssued(msgspec.Struct):
+    certificate: Certificate
+    ca_certificate: Certificate
+    expires_at: DateTime
+
+
+class CaCertificate(msgspec.Struct):
+    ca_certificate: Certificate
+
+
+class Revocation(msgspec.Struct, omit_defaults=True):
+    """One token by its `jti`, or all of a node's."""
+
+    jti: Id | None = None
+    node_id: Id | None = None
+    node_type: Annotated[str, Meta(extra_json_schema={"enum": list(NODE_KINDS)})] | None = None
+
+
+class Revoked(msgspec.Struct, omit_defaults=True):
+    status: str
+    jti: str | None = None
+    node_id: str | None = None
+    node_type: str | None = None
+
+
+class PublicKey(msgspec.Struct):
+    public_key: Annotated[str, Meta(description="PEM")]
+    kid: str
+
+
+class SigningKeyCreated(msgspec.Struct):
+    kid: str
+
+
+class KeyRotation(msgspec.Struct):
+    overlap_seconds: Annotated[
+        float,
+        Meta(ge=0, le=MAX_OVERLAP, description="How long the old key stays valid; 0: not at all."),
+    ] = 0.0
+
+
+def new_api_key(kind: str, id: str) -> str:
+    """Make an API key: 256 random bits, with its owner's id where no path names that."""
+    secret = secrets.token_urlsafe(32)
+    return relay_key(id, secret) if kind == RELAY else secret
+
+
+def rfc3339(seconds: float) -> str:
+    """A moment, in seconds since the epoch, as answers show it."""
+    moment = datetime.datetime.fromtimestamp(int(seconds), tz=datetime.UTC)
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def require_text(body: msgspec.Struct, *fields: str) -> None:
+    """Refuse names with characters that must not be in labels.
+
+    Raises:
+        BodyError: a field is none that is_text accepts.
+    """
+    for field in fields:
+        if fault := text_fault(getattr(body, field)):
+            raise BodyError(field, fault)
+
+
+def require_id(body: msgspec.Struct, *fields: str) -> None:
+    """Refuse malformed ids; one that was left out is None and passes.
+
+    Raises:
+        BodyError: a field is none that is_id accepts.
+    """
+    for field in fields:
+        id = getattr(body, field)
+        if id is not None and not is_id(id):
+            raise BodyError(
+                field, "must begin with a letter or digit and go on with those or . _ - only"
+            )
+
+
+def require_one_of(field: str, value: str, choices: dict[str, str]) -> str:
+    """Return what `value` stands for.
+
+    Raises:
+        BodyError: it is none of the choices.
+    """
+    if value not in choices:
+        raise BodyError(field, "must be one of " + ", ".join(choices))
+    return choices[value]

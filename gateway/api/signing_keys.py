@@ -1,0 +1,144 @@
+"""Signing keys as others see them: public ones for everybody, all of them for ADMIN."""
+
+import time
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from contract.registry import SIGNING_KEY, RegistryRecord
+from gateway.api.schemas import PublicKey, SigningKeyCreated, rfc3339
+from gateway.auth.authenticator import Authenticator
+from gateway.auth.jwt import ALGORITHM
+from gateway.auth.public_keys import PUBLIC_KEY
+from gateway.auth.signing_keys import SigningKeyManager
+from gateway.auth.thumbprint import public_jwk
+from gateway.registry.audit_log import ADMIN, AuditedChange, AuditLog
+from gateway.registry.writer import TOMBSTONE_DELAY_MS, RegistryWriter, UnconfirmedError
+from gateway.settings import GatewaySettings
+from service.http.application import TemplateRoute, route
+from service.http.errors import JSON, ApiError, unavailable
+from service.metrics.requests import address_of
+
+
+class KeyEndpoints:
+    """`/api/v1/auth/public-key`, `/.well-known/jwks.json`, and `/api/v1/auth/keys`."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        keys: SigningKeyManager,
+        registry: RegistryWriter,
+        authenticator: Authenticator,
+        audit_log: AuditLog,
+    ) -> None:
+        self._answer_within = settings.answer_within_seconds
+        self._keys = keys
+        self._registry = registry
+        self._authenticator = authenticator
+        self._audit_log = audit_log
+
+    def routes(self) -> list[TemplateRoute]:
+        return [
+            route("/api/v1/auth/public-key", self.public_key, "GET"),
+            route("/.well-known/jwks.json", self.jwks, "GET"),
+            route("/api/v1/auth/keys", self.list_all, "GET"),
+            route("/api/v1/auth/keys/rotate", self.rotate, "POST"),
+            route("/api/v1/auth/keys/{kid:id}", self.remove, "DELETE"),
+        ]
+
+    async def public_key(self, _: Request) -> Response:
+        """The key that tokens are signed with now."""
+        signing = self._signing()
+        if signing is None:
+            raise unavailable("No signing key is published yet")
+        answer = PublicKey(public_key=signing.attributes[PUBLIC_KEY], kid=signing.id)
+        return JSON(msgspec.structs.asdict(answer))
+
+    async def jwks(self, _: Request) -> Response:
+        """All keys that valid tokens may be signed with (RFC 7517)."""
+        keys: list[dict[str, Any]] = []
+        for record in self._keys.published():
+            public = self._keys.public_key(record.id)
+            if public is not None:
+                use = {"kid": record.id, "use": "sig", "alg": ALGORITHM}
+                keys.append(public_jwk(public) | use)
+        return JSON({"keys": keys})
+
+    async def list_all(self, request: Request) -> Response:
+        self._authenticator.check_admin(request)
+        await self._authenticator.catch_up(time.monotonic() + self._answer_within)
+        signing = self._signing()
+        return JSON(
+            {
+                "keys": [
+                    {
+                        "kid": record.id,
+                        "name": record.name,
+                        "signing": signing is not None and record.id == signing.id,
+                        "valid_until": rfc3339(record.expires_at_ms / 1000)
+                        if record.expires_at_ms
+                        else None,
+                    }
+                    for record in self._keys.published()
+                ]
+            }
+        )
+
+    async def rotate(self, request: Request) -> Response:
+        """Make a key in the folder, and sign with it from now on."""
+        deadline = time.monotonic() + self._answer_within
+        self._authenticator.check_admin(request)
+        await self._authenticator.catch_up(deadline)
+        change = AuditedChange(ADMIN, "rotate-signing-key", SIGNING_KEY, address_of(request.scope))
+        async with self._audit_log.recording(change, deadline):
+            try:
+                kid = await self._keys.create(deadline)
+            except OSError as error:
+                raise ApiError(
+                    409,
+                    f"This gateway cannot write into its folder of signing keys ({error.strerror}):"
+                    " put a key there yourself, under a name that sorts behind the others",
+                ) from error
+            except UnconfirmedError as error:
+                raise unavailable(
+                    "Kafka did not confirm the new key in time: a key that is in the folder will"
+                    " be published when it can be"
+                ) from error
+            if kid is None:
+                raise ApiError(
+                    409, "Another gateway, with a folder of its own, has published a newer key"
+                )
+        return JSON(msgspec.structs.asdict(SigningKeyCreated(kid)))
+
+    async def remove(self, request: Request) -> Response:
+        """Let tokens of a key be worth nothing; it is never used or published again."""
+        deadline = time.monotonic() + self._answer_within
+        self._authenticator.check_admin(request)
+        await self._authenticator.catch_up(deadline)
+        kid = request.path_params["kid"]
+        base = self._registry.get(SIGNING_KEY, kid)
+        if base is None:
+            raise ApiError(404, "Signing key not found")
+        if base.expires_at_ms is None:
+            raise ApiError(409, "Tokens are signed with this key: rotate first")
+        until = self._registry.time.latest_ms() + TOMBSTONE_DELAY_MS
+        removed = msgspec.structs.replace(base, removed=True, expires_at_ms=until)
+        target = f"{SIGNING_KEY}:{kid}"
+        change = AuditedChange(ADMIN, "remove-signing-key", target, address_of(request.scope))
+        async with self._audit_log.recording(change, deadline):
+            try:
+                changed = await self._registry.change(base, removed, deadline)
+            except UnconfirmedError as error:
+                raise unavailable(
+                    "Kafka did not confirm the removal in time: send it again"
+                ) from error
+            if not changed:
+                raise ApiError(409, "Somebody else changed this key meanwhile: try again")
+        return JSON({"kid": kid})
+
+    def _signing(self) -> RegistryRecord | None:
+        """The newest published key: what every gateway signs with that has it."""
+        published = self._keys.published()
+        return published[-1] if published else None

@@ -1,0 +1,72 @@
+"""`POST /api/v1/auth/token`: a node's API key for a token."""
+
+import time
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.api.schemas import (
+    NODE_KINDS,
+    TokenIssued,
+    TokenRequest,
+    require_id,
+    require_one_of,
+    rfc3339,
+)
+from gateway.auth.authenticator import Authenticator
+from gateway.auth.jwt import JwtService, NoKeyError
+from gateway.auth.rate_limits import RateLimits
+from gateway.body.json import BodyError, JsonDecoder
+from gateway.body.reader import bad_request, read_body
+from gateway.metrics import GatewayMetrics
+from gateway.settings import GatewaySettings
+from service.http.application import TemplateRoute, route
+from service.http.errors import JSON, unavailable
+from service.metrics.requests import endpoint_of
+
+
+class TokenEndpoint:
+    """Issues tokens to nodes that prove themselves by their API key, which is in the body."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        authenticator: Authenticator,
+        jwt_service: JwtService,
+        rate_limits: RateLimits,
+        metrics: GatewayMetrics,
+    ) -> None:
+        self._answer_within = settings.answer_within_seconds
+        self._max_body = settings.max_body_bytes
+        self._authenticator = authenticator
+        self._jwt_service = jwt_service
+        self._rate_limits = rate_limits
+        self._metrics = metrics
+        self._decoder = JsonDecoder(TokenRequest)
+
+    def route(self) -> TemplateRoute:
+        return route("/api/v1/auth/token", self.handle, "POST")
+
+    async def handle(self, request: Request) -> Response:
+        deadline = time.monotonic() + self._answer_within
+        content = await read_body(request, self._max_body, deadline)
+        try:
+            body = self._decoder.decode(content)
+            require_id(body, "node_id")
+            kind = require_one_of("node_type", body.node_type, NODE_KINDS)
+        except BodyError as error:
+            raise bad_request(error) from error
+        node = await self._authenticator.check_api_key(
+            kind, body.node_id, body.api_key, request.scope, deadline
+        )
+        self._rate_limits.admit_token(node, endpoint_of(request.scope))
+        try:
+            token = self._jwt_service.issue(node)
+        except NoKeyError as error:
+            raise unavailable(f"This gateway cannot sign tokens: {error}") from error
+        self._metrics.tokens_issued[kind].inc()
+        answer = TokenIssued(
+            access_token=token.text, token_type="Bearer", expires_at=rfc3339(token.expires_at)
+        )
+        return JSON(msgspec.structs.asdict(answer))

@@ -1,0 +1,323 @@
+"""Credentials: who may do what.
+
+A credential is refused only after the registry has been read to the end that it had when the
+request came, so one that was given out by another gateway works here at once. The answer, and the
+way to it, is the same whether or not the entity exists. Until a gateway that starts has read the
+registry as a whole, nothing is accepted either without reading to its end: what it has read may be
+older than the rotation, removal or revocation behind it.
+"""
+
+import asyncio
+import hmac
+import secrets
+import time
+
+from starlette.requests import Request
+from starlette.types import Scope
+
+from contract.frame import entity_key
+from contract.kinds import EntityKind
+from contract.registry import REVOCATION, RegistryRecord, hash_api_key
+from gateway.auth.jwt import (
+    ExpiredError,
+    JwtService,
+    TokenError,
+    TokenIdentity,
+    UnknownKeyError,
+    is_token,
+)
+from gateway.auth.rate_limits import RateLimits
+from gateway.metrics import GatewayMetrics, TokenResult
+from gateway.registry.audit_log import ADMIN
+from gateway.registry.writer import RegistryWriter
+from service.http.auth_failures import AuthFailureLimiter
+from service.http.bearer_auth import StaticTokenAuth, bearer_credential
+from service.http.errors import ApiError, unavailable
+from service.kafka.tailer import KafkaUnreachableError
+from service.metrics.requests import RequestMetrics, endpoint_of
+
+
+class Authenticator:
+    """Checks what callers present; counts each attempt once that was decided."""
+
+    def __init__(
+        self,
+        registry: RegistryWriter,
+        jwt_service: JwtService,
+        requests: RequestMetrics,
+        metrics: GatewayMetrics,
+        auth_failures: AuthFailureLimiter,
+        admin_auth: StaticTokenAuth,
+        rate_limits: RateLimits,
+    ) -> None:
+        self._registry = registry
+        self._jwt_service = jwt_service
+        self._requests = requests
+        self._metrics = metrics
+        self._auth_failures = auth_failures
+        self._admin_auth = admin_auth
+        self._rate_limits = rate_limits
+        # Stands in where there is none: no key hashes to it that anybody has.
+        self._dummy_hash = hash_api_key(secrets.token_urlsafe(32))
+
+    async def check(
+        self, kind: EntityKind, id: str, credential: str | None, scope: Scope, deadline: float
+    ) -> RegistryRecord:
+        """Return the record of the entity `id` if `credential` is the one that it submits with.
+
+        `deadline` is on the monotonic clock.
+
+        Raises:
+            ApiError: 401 or 429; 404 where a headend's own token is right but its record is gone;
+                503 where the registry could not be asked.
+        """
+        if kind.credential == "jwt":
+            return await self._check_token(kind.name, id, credential, scope, deadline)
+        return await self.check_api_key(kind.name, id, credential, scope, deadline)
+
+    async def check_again(
+        self, held: RegistryRecord, credential: str | None, scope: Scope, deadline: float
+    ) -> RegistryRecord:
+        """Return the current record of `held`, which a check returned before the body arrived.
+
+        A body may take seconds. A removal, rotation or revocation that is known by its end counts.
+
+        Raises:
+            ApiError: 401 or 429 where the credential no longer fits, or fits another incarnation of
+                the registration; 404 and 503 as `check`.
+        """
+        if is_token(credential or ""):
+            record = await self._find_by_token(held.kind, held.id, credential, scope, deadline)
+        else:
+            record = await self._find_by_key(held.kind, held.id, credential, scope, deadline)
+        if record.incarnation != held.incarnation:
+            raise self._auth_failures.failure("api_key", scope)
+        return record
+
+    def check_cached(self, kind: EntityKind, id: str, credential: str) -> RegistryRecord | None:
+        """What `check` returns, where that can be told without asking Kafka; else None.
+
+        Counts an attempt only where it returns a record.
+        """
+        if not self._registry.is_current:
+            return None
+        if kind.credential == "jwt":
+            return self._check_cached_token(kind.name, id, credential)
+        record = self._match_key(entity_key(kind.name, id), hash_api_key(credential))
+        if record is not None:
+            self._requests.count_attempt("api_key", True)
+        return record
+
+    async def check_api_key(
+        self, kind: str, id: str, api_key: str | None, scope: Scope, deadline: float
+    ) -> RegistryRecord:
+        """Return the record of the entity whose key this is.
+
+        Raises:
+            ApiError: 401 or 429, or 503 where the registry could not be asked.
+        """
+        record = await self._find_by_key(kind, id, api_key, scope, deadline)
+        self._requests.count_attempt("api_key", True)
+        return record
+
+    async def check_actor(
+        self, request: Request, kind: str, id: str, deadline: float, *, key_only: bool = False
+    ) -> str:
+        """Return the actor of a change that an entity may make for itself, and ADMIN for all.
+
+        An entity proves itself by its API key or, unless `key_only`, by a token of its own.
+
+        Raises:
+            ApiError: 401; 429, also where an entity makes too many changes; 503 where the registry
+                could not be asked.
+        """
+        credential = bearer_credential(request)
+        if self._admin_auth.matches(credential):
+            self._requests.count_attempt("admin", True)
+            return ADMIN
+        if credential is not None and not key_only and is_token(credential):
+            record = await self._check_token(kind, id, credential, request.scope, deadline)
+        else:
+            record = await self.check_api_key(kind, id, credential, request.scope, deadline)
+        self._rate_limits.admit_change(record, endpoint_of(request.scope))
+        return f"{kind}:{id}"
+
+    async def check_actor_again(
+        self, request: Request, held: RegistryRecord, deadline: float
+    ) -> None:
+        """Check the actor of a change to `held` again, once the body has arrived.
+
+        Raises:
+            ApiError: as `check_again`.
+        """
+        credential = bearer_credential(request)
+        if not self._admin_auth.matches(credential):
+            await self.check_again(held, credential, request.scope, deadline)
+
+    async def check_token_owner(
+        self, request: Request, kind: str | None, id: str | None, jti: str | None, deadline: float
+    ) -> str:
+        """Return the actor that revokes its own token `jti`, or (without) all its tokens.
+
+        A node that is not named by `kind` and `id` names itself, by the token it comes with.
+
+        Raises:
+            ApiError: 401 or 429; 404 where the token's node is not registered; 503 where the
+                registry could not be asked.
+        """
+        if kind is None or id is None:
+            credential = bearer_credential(request) or ""
+            try:
+                identity = self._jwt_service.verify(credential)
+            except ExpiredError:
+                raise self._token_failure("expired", request.scope) from None
+            except TokenError:
+                raise self._token_failure("failure", request.scope) from None
+            kind, id = identity.node_type, identity.id
+        actor = await self.check_actor(request, kind, id, deadline)
+        record = self._registry.get(kind, id)
+        own = record is not None and (jti is None or jti.startswith(f"{record.incarnation}."))
+        if not own:
+            raise self._auth_failures.failure("jwt", request.scope)
+        return actor
+
+    def is_admin(self, request: Request) -> bool:
+        """Tell whether the request comes with the ADMIN_TOKEN; count the attempt only if so."""
+        fits = self._admin_auth.matches(bearer_credential(request))
+        if fits:
+            self._requests.count_attempt("admin", True)
+        return fits
+
+    def require_credential(self, request: Request) -> None:
+        """Refuse a request without any credential.
+
+        Raises:
+            ApiError: 401 or 429.
+        """
+        if bearer_credential(request) is None:
+            raise self._auth_failures.failure("api_key", request.scope)
+
+    def check_admin(self, request: Request) -> None:
+        """Pass with the installation's ADMIN_TOKEN only.
+
+        Raises:
+            ApiError: 401 or 429.
+        """
+        self._admin_auth(request)
+
+    def check_admin_again(self, request: Request) -> None:
+        """Check the ADMIN_TOKEN again, once the body has arrived: it may have been replaced.
+
+        Raises:
+            ApiError: 401 or 429.
+        """
+        if not self._admin_auth.matches(bearer_credential(request)):
+            raise self._auth_failures.failure("admin", request.scope)
+
+    async def catch_up(self, deadline: float) -> None:
+        """Read the registry to where it ends now, and learn the cluster's time.
+
+        Raises:
+            ApiError: 503 where Kafka could not be asked.
+        """
+        try:
+            await self._registry.tailer.catch_up(deadline - time.monotonic())
+            if not self._registry.time.is_known:
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await self._registry.time.wait_until_known()
+        except (KafkaUnreachableError, TimeoutError) as error:
+            raise unavailable("The registry cannot be read at the moment: try again") from error
+
+    async def _find_by_key(
+        self, kind: str, id: str, api_key: str | None, scope: Scope, deadline: float
+    ) -> RegistryRecord:
+        if api_key is None:
+            raise self._auth_failures.failure("api_key", scope)
+        key, digest = entity_key(kind, id), hash_api_key(api_key)
+        record = self._match_key(key, digest) if self._registry.is_current else None
+        if record is None:
+            await self.catch_up(deadline)
+            record = self._match_key(key, digest)
+        if record is None:
+            raise self._auth_failures.failure("api_key", scope)
+        return record
+
+    async def _check_token(
+        self, kind: str, id: str, token: str | None, scope: Scope, deadline: float
+    ) -> RegistryRecord:
+        record = await self._find_by_token(kind, id, token, scope, deadline)
+        self._count_token("success")
+        return record
+
+    async def _find_by_token(
+        self, kind: str, id: str, token: str | None, scope: Scope, deadline: float
+    ) -> RegistryRecord:
+        identity = self._verify_token(kind, id, token, scope)
+        record = self._registry.get(kind, id)
+        if (
+            not self._registry.is_current
+            or identity is None
+            or not self._is_current(identity, record)
+        ):
+            await self.catch_up(deadline)
+            identity = self._verify_token(kind, id, token, scope)
+            record = self._registry.get(kind, id)
+        if identity is not None and record is None:
+            self._count_token("success")
+            raise ApiError(404, f"{kind.capitalize()} not found")
+        if identity is None or record is None or not self._is_current(identity, record):
+            raise self._token_failure("failure", scope)
+        return record
+
+    def _check_cached_token(self, kind: str, id: str, token: str) -> RegistryRecord | None:
+        try:
+            identity = self._jwt_service.verify(token)
+        except TokenError:
+            return None
+        record = self._registry.get(kind, id)
+        if (identity.node_type, identity.id) != (kind, id) or not self._is_current(
+            identity, record
+        ):
+            return None
+        self._count_token("success")
+        return record
+
+    def _verify_token(
+        self, kind: str, id: str, token: str | None, scope: Scope
+    ) -> TokenIdentity | None:
+        """Whom a token names; None where its key is not known here (yet)."""
+        try:
+            identity = self._jwt_service.verify(token or "")
+        except UnknownKeyError:
+            return None
+        except ExpiredError:
+            raise self._token_failure("expired", scope) from None
+        except TokenError:
+            raise self._token_failure("failure", scope) from None
+        if (identity.node_type, identity.id) != (kind, id):
+            raise self._token_failure("failure", scope)
+        return identity
+
+    def _is_current(self, identity: TokenIdentity, record: RegistryRecord | None) -> bool:
+        """Tell whether a token is of this registration, and has not been revoked."""
+        return (
+            record is not None
+            and (identity.incarnation, identity.token_epoch)
+            == (record.incarnation, record.token_epoch)
+            and self._registry.get(REVOCATION, identity.jti) is None
+        )
+
+    def _count_token(self, result: TokenResult) -> None:
+        self._metrics.tokens_validated[result].inc()
+        if result == "success":
+            self._requests.count_attempt("jwt", True)
+
+    def _token_failure(self, result: TokenResult, scope: Scope) -> ApiError:
+        self._count_token(result)
+        return self._auth_failures.failure("jwt", scope)
+
+    def _match_key(self, key: bytes, digest: str) -> RegistryRecord | None:
+        record = self._registry.state.get(key)
+        hashes = record.valid_keys(self._registry.time.earliest_ms()) if record else None
+        fits = [hmac.compare_digest(known, digest) for known in hashes or [self._dummy_hash]]
+        return record if any(fits) else None

@@ -1,0 +1,220 @@
+"""The authority: a small CA that signs what nodes ask for, under the names that the registry has.
+
+It signs requests (PKCS #10) only, so a node's private key never leaves the node. Of a request it
+takes the public key and nothing else.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, TypeGuard
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from gateway.auth.csr import PublicKey, check_public_key
+from service.config.settings import Secret, SettingsError
+
+CLOCK_SKEW = timedelta(minutes=5)
+"""How far the clock of whoever checks a certificate may be behind ours."""
+MAX_COMMON_NAME = 64
+"""Longest common name that X.509 allows, in characters; an id may have twice as many."""
+
+_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----\n?", re.DOTALL)
+
+PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
+SigningHash = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
+
+
+class CertificateIdentity(NamedTuple):
+    """Whom a certificate names, as the registry knows it.
+
+    `address` is the DNS name or IP address under which a server of this kind is reached.
+    """
+
+    kind: str
+    id: str
+    address: x509.DNSName | x509.IPAddress | None = None
+    is_server: bool = False
+
+
+class IssuedCertificate(NamedTuple):
+    """A signed certificate in PEM; `serial` is hexadecimal, `expires_at` in seconds since the
+    epoch."""
+
+    certificate: str
+    serial: str
+    expires_at: int
+
+
+class ExpiredAuthorityError(Exception):
+    """The CA's own certificate is not valid now: it can sign nothing."""
+
+
+class CertificateAuthority:
+    """Signs with the CA's key.
+
+    Raises:
+        SettingsError: `pem` is not one CA certificate, valid `now`, and its unencrypted key.
+    """
+
+    def __init__(self, pem: Secret, lifetime: timedelta, now: datetime) -> None:
+        self._certificate, self._key = _load(pem.reveal())
+        self._lifetime = lifetime
+        self._check_certificate(now)
+        self.certificate = self._certificate.public_bytes(Encoding.PEM).decode("ascii")
+
+    def check_validity(self, now: datetime) -> None:
+        """Pass while the CA's certificate is valid.
+
+        Raises:
+            ExpiredAuthorityError: it is not.
+        """
+        first, last = self._certificate.not_valid_before_utc, self._certificate.not_valid_after_utc
+        if not first <= now < last:
+            raise ExpiredAuthorityError(
+                f"the CA's certificate is valid from {first:%Y-%m-%d %H:%M} to "
+                f"{last:%Y-%m-%d %H:%M} UTC only"
+            )
+
+    def issue(
+        self, key: PublicKey, identity: CertificateIdentity, now: datetime
+    ) -> IssuedCertificate:
+        """Sign a certificate for a key that `gateway.auth.csr` has accepted.
+
+        It ends after the configured lifetime, or with the CA's own certificate.
+
+        Raises:
+            ExpiredAuthorityError: the CA's certificate is not valid now.
+        """
+        self.check_validity(now)
+        serial = x509.random_serial_number()
+        ends = min(now + self._lifetime, self._certificate.not_valid_after_utc)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(_subject(identity))
+            .issuer_name(self._certificate.subject)
+            .public_key(key)
+            .serial_number(serial)
+            .not_valid_before(max(now - CLOCK_SKEW, self._certificate.not_valid_before_utc))
+            .not_valid_after(ends)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(isinstance(key, RSAPublicKey)), critical=True)
+            .add_extension(_extended_key_usage(identity), critical=False)
+            .add_extension(x509.SubjectAlternativeName(_names(identity)), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(self._key_identifier(), critical=False)
+        )
+        certificate = builder.sign(self._key, _signing_hash(self._key))
+        return IssuedCertificate(
+            certificate.public_bytes(Encoding.PEM).decode("ascii"),
+            f"{serial:x}",
+            int(ends.timestamp()),
+        )
+
+    def _check_certificate(self, now: datetime) -> None:
+        try:
+            extensions = self._certificate.extensions
+            is_ca = extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        except (x509.ExtensionNotFound, ValueError):
+            is_ca = False
+        if not is_ca:
+            raise SettingsError("CA_PEM: its certificate is not that of a CA (basicConstraints)")
+        try:
+            usage = extensions.get_extension_for_class(x509.KeyUsage).value
+        except x509.ExtensionNotFound:
+            usage = None
+        if usage is not None and not usage.key_cert_sign:
+            raise SettingsError("CA_PEM: its certificate may not sign others (keyUsage)")
+        if self._certificate.public_key() != self._key.public_key():
+            raise SettingsError("CA_PEM: the private key is not that of the certificate")
+        try:
+            self.check_validity(now)
+        except ExpiredAuthorityError as error:
+            raise SettingsError(f"CA_PEM: {error}") from error
+
+    def _key_identifier(self) -> x509.AuthorityKeyIdentifier:
+        try:
+            own = self._certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+        except x509.ExtensionNotFound:
+            return x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own.value)
+
+
+def utc_datetime(seconds: float) -> datetime:
+    """A moment in seconds since the epoch, as certificates know it: in whole seconds."""
+    return datetime.fromtimestamp(int(seconds), tz=UTC)
+
+
+def _load(text: str) -> tuple[x509.Certificate, PrivateKey]:
+    blocks = {match[1]: match[0] for match in _BLOCK.finditer(text)}
+    labels = [match[1] for match in _BLOCK.finditer(text) if match[1] != "EC PARAMETERS"]
+    keys = [label for label in labels if label.endswith("PRIVATE KEY")]
+    if len(keys) != 1 or sorted(labels) != sorted(["CERTIFICATE", *keys]):
+        held = ", ".join(labels) or "no PEM at all"
+        raise SettingsError(
+            f"CA_PEM must be one PEM text with one certificate and its private key; it is: {held}"
+        )
+    try:
+        certificate = x509.load_pem_x509_certificate(blocks["CERTIFICATE"].encode())
+        certificate.public_key()
+        key = load_pem_private_key(blocks[keys[0]].encode(), password=None)
+    except TypeError as error:
+        raise SettingsError("CA_PEM: the private key has a passphrase: take it off") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise SettingsError(f"CA_PEM cannot be read: {error}") from error
+    try:
+        check_public_key(key.public_key())
+    except ValueError as error:
+        raise SettingsError(f"CA_PEM {error}") from error
+    assert _is_signing_key(key), "a private key has the type of its public key"
+    return certificate, key
+
+
+def _is_signing_key(key: object) -> TypeGuard[PrivateKey]:
+    return isinstance(key, RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey)
+
+
+def _signing_hash(key: PrivateKey) -> SigningHash | None:
+    """The hash that fits a key's strength; Ed25519 has its own."""
+    if isinstance(key, Ed25519PrivateKey):
+        return None
+    if isinstance(key, RSAPrivateKey) or key.key_size <= 256:
+        return hashes.SHA256()
+    return hashes.SHA384() if key.key_size <= 384 else hashes.SHA512()
+
+
+def _subject(identity: CertificateIdentity) -> x509.Name:
+    names = [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, identity.kind)]
+    if len(identity.id) <= MAX_COMMON_NAME:
+        names.append(x509.NameAttribute(NameOID.COMMON_NAME, identity.id))
+    return x509.Name(names)
+
+
+def _names(identity: CertificateIdentity) -> list[x509.GeneralName]:
+    urn = x509.UniformResourceIdentifier(f"urn:tobogganing:{identity.kind}:{identity.id}")
+    return [urn] if identity.address is None else [urn, identity.address]
+
+
+def _extended_key_usage(identity: CertificateIdentity) -> x509.ExtendedKeyUsage:
+    client, server = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
+    return x509.ExtendedKeyUsage([server, client] if identity.is_server else [client])
+
+
+def _key_usage(is_rsa: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=is_rsa,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )

@@ -1,0 +1,66 @@
+"""Limits: how often who is known may submit, or change his own credentials.
+
+Each gateway counts for itself.
+"""
+
+import math
+import time
+from collections.abc import Callable
+
+from contract.registry import RELAY, RegistryRecord
+from gateway.settings import GatewaySettings
+from service.http.errors import ApiError, too_many
+from service.metrics.requests import RequestMetrics
+from service.rate_limiter import RateLimiter
+
+
+class RateLimits:
+    """Refuses what is more than the settings allow."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        metrics: RequestMetrics,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._entities = RateLimiter(settings.rate_limit_per_minute)
+        self._relays = RateLimiter(settings.relay_rate_limit_per_minute)
+        self._changes = RateLimiter(settings.rate_limit_per_minute)
+        self._tokens = RateLimiter(settings.rate_limit_per_minute)
+        self._metrics = metrics
+        self._now = now
+
+    def admit(self, record: RegistryRecord, endpoint: str, items: int = 1) -> None:
+        """Count a request of an entity, or the items of a relay's, to the route `endpoint`.
+
+        Raises:
+            ApiError: 429 with the seconds after which the same would pass.
+        """
+        buckets = self._relays if record.kind == RELAY else self._entities
+        wait = buckets.acquire(record.key, self._now(), items)
+        if wait:
+            raise self._too_many("submissions", record, endpoint, wait)
+
+    def admit_change(self, record: RegistryRecord, endpoint: str) -> None:
+        """Count a change that somebody makes for himself: each of them every gateway must keep.
+
+        Raises:
+            ApiError: 429 with the seconds after which the same would pass.
+        """
+        wait = self._changes.acquire(record.key, self._now())
+        if wait:
+            raise self._too_many("changes", record, endpoint, wait)
+
+    def admit_token(self, record: RegistryRecord, endpoint: str) -> None:
+        """Count a token that a node requests: each costs a signature.
+
+        Raises:
+            ApiError: 429 with the seconds after which the same would pass.
+        """
+        wait = self._tokens.acquire(record.key, self._now())
+        if wait:
+            raise self._too_many("tokens", record, endpoint, wait)
+
+    def _too_many(self, what: str, record: RegistryRecord, endpoint: str, wait: float) -> ApiError:
+        self._metrics.count_limited(endpoint, record.attributes.get("type", record.kind))
+        return too_many(f"Too many {what}: wait before the next", math.ceil(wait))

@@ -1,0 +1,192 @@
+"""Signing keys: private ones in a folder, public ones in the registry, on every gateway alike.
+
+A key is published before its first use: a gateway signs only with what it has read back from the
+registry, and verifies with nothing else. The last key by name is the one to sign with. Once it is
+published, older ones get an end: the moment at which the last token that they signed has expired.
+Any gateway does any of this whenever it sees that it is not done, so whoever dies in between leaves
+nothing undone.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+import msgspec
+import structlog
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from contract.registry import RECORD_VERSION, SIGNING_KEY, RegistryRecord
+from gateway.auth.key_store import MIN_KEY_BITS, NAME_FORMAT, FileKeyStore, SigningKey
+from gateway.auth.public_keys import PUBLIC_KEY, PublicKeys, is_valid
+from gateway.registry.writer import RegistryWriter, UnconfirmedError
+from service.config.settings import SettingsError
+
+log = structlog.get_logger(__name__)
+
+
+class SigningKeyManager:
+    """What tokens are signed with, and verified."""
+
+    interval: float = 1.0
+    """Seconds between two looks into the folder."""
+    publish_timeout: float = 8.0
+
+    def __init__(self, folder: FileKeyStore, registry: RegistryWriter, lifetime: float) -> None:
+        self._folder = folder
+        self._registry = registry
+        self._lifetime = lifetime
+        self._keys: list[SigningKey] = []
+        self._public = PublicKeys(registry)
+        self._lock = asyncio.Lock()
+        self._warned_about = ""
+
+    def signing_key(self) -> tuple[SigningKey, int | None] | None:
+        """The newest published key of the folder, and its end in milliseconds since the epoch.
+
+        One that has an end is returned only where the folder lacks the newer key.
+        """
+        now = self._registry.time.earliest_ms()
+        for key in reversed(self._keys):
+            record = self._registry.get(SIGNING_KEY, key.kid)
+            if record is not None and is_valid(record, now):
+                return key, record.expires_at_ms
+        return None
+
+    def public_key(self, kid: str) -> RSAPublicKey | None:
+        """The public key of this name, if tokens signed with it are valid now."""
+        return self._public.get(kid)
+
+    def published(self) -> list[RegistryRecord]:
+        """Records of all keys that are valid now, by name."""
+        return self._public.records()
+
+    async def run(self) -> None:
+        """Keep folder and registry in step until cancelled."""
+        while True:
+            if self._registry.is_current:
+                try:
+                    await self.refresh(time.monotonic() + self.publish_timeout)
+                except (OSError, UnconfirmedError) as error:
+                    log.warning("signing keys not refreshed", reason=str(error))
+            await asyncio.sleep(self.interval)
+
+    async def refresh(self, deadline: float) -> None:
+        """Read the folder, publish its newest key where that is new, give older ones an end.
+
+        `deadline` is on the monotonic clock.
+
+        Raises:
+            OSError: the folder cannot be read.
+            UnconfirmedError: Kafka did not confirm a change by the deadline.
+        """
+        async with self._exclusive(deadline):
+            await self._refresh(deadline)
+
+    async def create(self, deadline: float) -> str | None:
+        """Make a key, publish it, and delete keys that nothing needs any more.
+
+        Returns the kid of what is signed with from now on: this key, or a newer one of another
+        gateway; None where that newer one is not in this gateway's folder.
+
+        Raises:
+            OSError: the folder cannot be written.
+            UnconfirmedError: Kafka did not confirm the key by the deadline; if it is in the
+                folder, it will be published.
+        """
+        async with self._exclusive(deadline):
+            names = [record.name for record in self.published()]
+            names += [key.name for key in self._keys]
+            newest, now = max(names, default=""), self._registry.time.earliest_seconds()
+            name = await asyncio.to_thread(self._folder.create, newest, now)
+            await self._refresh(deadline)
+            signer = self.signing_key()
+            if signer is None or signer[0].name < name:
+                return None
+            for key in self._keys[:-1]:
+                if self.public_key(key.kid) is None:
+                    await asyncio.to_thread(self._folder.delete, key.name)
+            return signer[0].kid
+
+    @contextlib.asynccontextmanager
+    async def _exclusive(self, deadline: float) -> AsyncIterator[None]:
+        """One at a time: an older look into the folder must not replace a newer one."""
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await self._lock.acquire()
+        except TimeoutError as error:
+            raise UnconfirmedError("the folder is still being read, or keys published") from error
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    async def _refresh(self, deadline: float) -> None:
+        found = await asyncio.to_thread(self._folder.load)
+        if not found and self._keys:
+            log.warning("no signing key in the folder: going on with the last ones")
+        self._keys = found or self._keys
+        published = self.published()
+        newest = published[-1].name if published else ""
+        if self._keys and self._keys[-1].name > newest:
+            await self._publish(self._keys[-1], deadline)
+            published = self.published()
+        for record in published[:-1]:
+            if record.expires_at_ms is None:
+                end = self._registry.time.latest_ms() + int(self._lifetime * 1000)
+                ending = msgspec.structs.replace(record, expires_at_ms=end)
+                if await self._registry.change(record, ending, deadline):
+                    log.info("signing key has an end", kid=record.id, name=record.name)
+        self._warn_no_usable_key(newest)
+
+    def _warn_no_usable_key(self, newest: str) -> None:
+        """Say once that no key of the folder can sign, which nobody would guess."""
+        if (
+            self.signing_key() is not None
+            or not self._keys
+            or self._keys[-1].kid == self._warned_about
+        ):
+            return
+        self._warned_about = self._keys[-1].kid
+        log.error(
+            "no key of the folder signs: put one there whose name sorts behind the newest",
+            name=self._keys[-1].name,
+            newest=newest,
+        )
+
+    async def _publish(self, key: SigningKey, deadline: float) -> None:
+        if self._registry.state.current(_key_record(key).key) is not None:
+            return  # it has been removed
+        if await self._registry.add(_key_record(key), deadline):
+            log.info("signing key published", kid=key.kid, name=key.name)
+
+
+def require_keys(folder: FileKeyStore) -> None:
+    """Refuse a folder without a key.
+
+    Raises:
+        SettingsError: there is none; the text says what to do.
+    """
+    try:
+        found = folder.load()
+    except OSError as error:
+        raise SettingsError(f"SIGNING_KEYS_DIR={folder.folder}: {error.strerror}") from error
+    if not found:
+        raise SettingsError(
+            f"SIGNING_KEYS_DIR={folder.folder} has no usable key: make one with `openssl genpkey "
+            f"-algorithm RSA -pkeyopt rsa_keygen_bits:{MIN_KEY_BITS} "
+            f"-out {folder.folder}/$(date -u +{NAME_FORMAT}).pem`"
+        )
+
+
+def _key_record(key: SigningKey) -> RegistryRecord:
+    pem = key.private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return RegistryRecord(
+        version=RECORD_VERSION,
+        kind=SIGNING_KEY,
+        id=key.kid,
+        revision=1,
+        name=key.name,
+        attributes={PUBLIC_KEY: pem.decode()},
+    )

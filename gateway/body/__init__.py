@@ -1,0 +1,1 @@
+"""Request bodies: read within limits, decompressed, decoded as JSON."""

@@ -1,0 +1,1 @@
+"""Ingestion: a submission or batch from its body to its partition."""

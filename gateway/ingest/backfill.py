@@ -1,0 +1,107 @@
+"""Backlogs: `{"samples": […]}`, what an agent could not submit while it was offline.
+
+Each sample is a submission of its own with a `timestamp`. They keep their order: all are of one
+entity, so they go down one partition, next to each other.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+from contract.kinds import EntityKind
+from gateway.body.arrays import MAX_ELEMENTS, TooManyElementsError, split_array
+from gateway.body.json import BodyError, JsonDecoder
+from gateway.ingest.decoder import BodyDecoder, ParsedBody
+from gateway.ingest.schema import CanonicalBody, build_struct, label_fields
+
+_SAMPLES_KEY = b'"samples"'
+"""What a backlog surely contains."""
+
+
+class _Probe(msgspec.Struct):
+    samples: Raw | UnsetType = UNSET
+    metrics: Raw | UnsetType = UNSET
+
+
+class BackfillDecoder:
+    """Decodes what agents of one kind send: one submission, or a backlog."""
+
+    def __init__(self, kind: EntityKind) -> None:
+        self._single_decoder = BodyDecoder(kind)
+        self.read_one = self._single_decoder.decode
+        self._probe = JsonDecoder(_Probe)
+        self._decoder = JsonDecoder(
+            msgspec.defstruct("Backlog", [("samples", Raw), *label_fields(kind)])
+        )
+        self._label_decoder = [label.field for label in kind.labels if label.submitted]
+
+    def decode(self, body: bytes, now: float) -> ParsedBody | CanonicalBody | Iterator[ParsedBody]:
+        """Decode a body; of a backlog, an iterator that decodes one sample after the other.
+
+        `now` is in seconds since the epoch.
+
+        Raises:
+            BodyError: with the field that is at fault; also raised by the iterator.
+        """
+        if not may_be_backfill(body):
+            return self._single_decoder.decode(body, now)
+        probe = self._probe.decode(body)
+        if probe.samples is UNSET:
+            return self._single_decoder.decode(body, now)
+        if probe.metrics is not UNSET:
+            raise BodyError("metrics", "cannot stand beside samples")
+        backlog: Any = self._decoder.decode(body)
+        samples = _split_samples(bytes(backlog.samples))
+        return self._samples(samples, self._labels(backlog, now), now)
+
+    def _samples(
+        self, samples: Sequence[Raw], labels: dict[str, str], now: float
+    ) -> Iterator[ParsedBody]:
+        for place, sample in enumerate(samples):
+            yield self._sample(place, bytes(sample), labels, now)
+
+    def _labels(self, backlog: Any, now: float) -> dict[str, str]:
+        """Labels that hold for all samples without their own."""
+        given = {field: getattr(backlog, field) for field in self._label_decoder}
+        fields = {field: value for field, value in given.items() if value is not UNSET}
+        return self._single_decoder.decode_field_by_field(
+            msgspec.json.encode({"metrics": {}} | fields), now
+        ).labels
+
+    def _sample(self, place: int, sample: bytes, labels: dict[str, str], now: float) -> ParsedBody:
+        try:
+            body = self._single_decoder.decode_field_by_field(sample, now)
+            if body.timestamp is None:
+                raise BodyError("timestamp", "is missing")
+        except BodyError as error:
+            raise error.within(f"samples[{place}]") from error
+        return body._replace(labels=labels | body.labels)
+
+
+def _split_samples(content: bytes) -> Sequence[Raw]:
+    try:
+        samples = [*itertools.chain.from_iterable(split_array(content))]
+    except BodyError as error:
+        raise error.within("samples") from error
+    except TooManyElementsError as error:
+        raise BodyError("samples", f"has more than {MAX_ELEMENTS:,} elements") from error
+    if not samples:
+        raise BodyError("samples", "must have at least one element")
+    return samples
+
+
+def may_be_backfill(body: bytes) -> bool:
+    """Tell, at next to no cost, what is surely none."""
+    return _SAMPLES_KEY in body
+
+
+def build_backfill_struct(kind: EntityKind) -> type[msgspec.Struct]:
+    """Make the struct of a kind's backlogs, for the API's description."""
+    sample = build_struct(kind, "Sample", timestamp_required=True)
+    samples = Annotated[list[sample], Meta(min_length=1)]  # type: ignore[valid-type]
+    return msgspec.defstruct(
+        f"{kind.name.capitalize()}Backlog", [("samples", samples), *label_fields(kind)]
+    )

@@ -1,0 +1,160 @@
+"""Batches: `POST /api/v1/metrics`, with which a relay submits for many entities at once.
+
+An item is accepted once the brokers have it in time, like a submission by itself; one that is bad,
+or whose frame failed, is rejected alone.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+from starlette.requests import Request
+from starlette.responses import Response
+
+from contract.registry import RELAY, RegistryRecord
+from gateway.auth.authenticator import Authenticator
+from gateway.auth.rate_limits import RateLimits
+from gateway.body.arrays import TooManyElementsError
+from gateway.body.json import BodyError
+from gateway.body.memory_budget import BudgetExceededError, MemoryBudget
+from gateway.body.reader import JSON, NDJSON, bad_request, overloaded, read_compressible_body
+from gateway.ingest.batch_decoder import MAX_ITEMS, BatchDecoder, Item
+from gateway.ingest.encoder import TemplateCache
+from gateway.ingest.routed_batch import RejectedItem, RoutedBatch
+from gateway.metrics import GatewayMetrics
+from gateway.produce.batcher import SubmissionBatcher
+from gateway.registry.relay_scope import relay_of, scope_of
+from gateway.registry.writer import RegistryWriter
+from gateway.settings import GatewaySettings
+from service.http.application import TemplateRoute, route
+from service.http.bearer_auth import bearer_credential
+from service.http.errors import ApiError, unavailable
+from service.slices import Slices
+
+PATH = "/api/v1/metrics"
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+MEMORY_BUDGET = 16 * MAX_BATCH_BYTES
+"""Bytes of all batches that are being taken at a time."""
+_encoder = msgspec.json.Encoder()
+
+
+class BatchResponse(msgspec.Struct):
+    """The answer to a batch."""
+
+    accepted: int
+    rejected: list[RejectedItem]
+    receipts: Annotated[list[str], Meta(description="One for each accepted item, in their order.")]
+    ignored: list[str] | UnsetType = UNSET
+
+
+class BatchEndpoint:
+    """Takes batches; `now` is in seconds since the epoch."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        registry: RegistryWriter,
+        authenticator: Authenticator,
+        batcher: SubmissionBatcher,
+        metrics: GatewayMetrics,
+        rate_limits: RateLimits,
+        templates: TemplateCache,
+        slices: Slices,
+        now: Callable[[], float],
+    ) -> None:
+        self._answer_within = settings.answer_within_seconds
+        self._registry = registry
+        self._authenticator = authenticator
+        self._batcher = batcher
+        self._metrics = metrics
+        self._rate_limits = rate_limits
+        self._templates = templates
+        self._slices = slices
+        self._now = now
+        self._decoder = BatchDecoder()
+        self._memory = MemoryBudget(MEMORY_BUDGET)
+
+    def route(self) -> TemplateRoute:
+        return route(PATH, self.handle, "POST")
+
+    async def handle(self, request: Request) -> Response:
+        deadline = time.monotonic() + self._answer_within
+        credential = bearer_credential(request)
+        relay = await self._authenticator.check_api_key(
+            RELAY, relay_of(credential), credential, request.scope, deadline
+        )
+        with self._memory.reserve() as reservation:
+            types = (JSON, NDJSON)
+            try:
+                type, content = await read_compressible_body(
+                    request, MAX_BATCH_BYTES, deadline, types, reservation=reservation
+                )
+            except BudgetExceededError as error:
+                raise overloaded() from error
+            items = await self._decode(type, content, deadline)
+            relay = await self._authenticator.check_again(
+                relay, credential, request.scope, deadline
+            )
+            self._rate_limits.admit(relay, PATH, len(items))
+            routed = RoutedBatch(items, scope_of(relay), self._templates, self._now)
+            await routed.route()
+            async with asyncio.TaskGroup() as publishing:
+                routed.publish(self._batcher, deadline, publishing)
+                if routed.unregistered:  # the others do not wait for them
+                    await self._retry_unregistered(routed, relay, request, deadline)
+                    routed.publish(self._batcher, deadline, publishing)
+            return self._response(routed)
+
+    async def _decode(self, type: bytes, content: bytes, deadline: float) -> list[Item]:
+        decode = self._decoder.decode_array if type == JSON else self._decoder.decode_lines
+        try:
+            decoded = decode(content, self._now())
+            if isinstance(decoded, list):
+                return decoded
+            return await self._slices.run(decoded, deadline)
+        except TimeoutError as error:
+            raise unavailable("Other batches are decoded before this one: try again") from error
+        except BodyError as error:
+            raise bad_request(error) from error
+        except TooManyElementsError as error:
+            raise ApiError(413, f"The batch has more than {MAX_ITEMS} items") from error
+
+    async def _retry_unregistered(
+        self, routed: RoutedBatch, relay: RegistryRecord, request: Request, deadline: float
+    ) -> None:
+        """Look for entities that are not known here in all that the registry holds now.
+
+        That takes time, so the relay is checked again as well.
+        """
+        credential = bearer_credential(request)
+        try:
+            await self._authenticator.catch_up(deadline)
+            await self._authenticator.check_again(relay, credential, request.scope, deadline)
+        except ApiError as error:
+            routed.reject_unregistered(
+                str(error), "refused" if error.status < 500 else "unconfirmed"
+            )
+        else:
+            await routed.retry_unregistered()
+
+    def _response(self, routed: RoutedBatch) -> Response:
+        for (kind, result), number in routed.result_counts().items():
+            self._metrics.submissions[kind, result].inc(number)
+        if routed.ignored_count:
+            self._metrics.ignored.inc(routed.ignored_count)
+        receipts = [receipt for receipt in routed.receipts if receipt is not None]
+        rejected = routed.rejected()
+        if not receipts and any(each.retry for each in rejected):
+            raise ApiError(
+                503,
+                "Nothing of the batch was accepted: send it again",
+                headers={"Retry-After": str(routed.retry_after)},
+                accepted=0,
+                rejected=msgspec.to_builtins(rejected),
+                receipts=receipts,
+            )
+        answer = BatchResponse(len(receipts), rejected, receipts, sorted(routed.ignored) or UNSET)
+        return Response(_encoder.encode(answer), media_type="application/json")

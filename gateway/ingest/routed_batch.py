@@ -1,0 +1,201 @@
+"""Cargo: the items of one batch, on their way to their partitions."""
+
+import asyncio
+import operator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from contract.kinds import KINDS
+from contract.position import Receipt
+from gateway.body.json import BodyError
+from gateway.ingest.batch_decoder import Item
+from gateway.ingest.decoder import MAX_IGNORED_NAMES, ParsedBody
+from gateway.ingest.encoder import TemplateCache
+from gateway.metrics import Result
+from gateway.produce.batcher import OverloadedError, SubmissionBatcher
+from gateway.produce.partition_batcher import chunk_for_frames
+
+ITEMS_PER_SLICE = 500
+"""Items that are looked at before other requests get their turn: a few ms."""
+
+
+class RejectedItem(msgspec.Struct, omit_defaults=True):
+    """An item that was not accepted; with `retry`, sending it again may help."""
+
+    index: Annotated[int, Meta(description="Its place in the batch, from 0.")]
+    id: str | None
+    error: str
+    retry: bool = False
+
+
+class PartitionGroup:
+    """What goes to one partition: the places of items, and their submissions."""
+
+    __slots__ = ("item_indexes", "payloads")
+
+    def __init__(self) -> None:
+        self.item_indexes: list[int] = []
+        self.payloads: list[bytes] = []
+
+
+class RoutedBatch:
+    """Sorts items by partition, publishes them, and knows what became of each.
+
+    `scope` holds the ids that may be submitted for, None if all may. `receipts` are in the order of
+    the items, None for those that were not accepted.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        scope: frozenset[str] | None,
+        templates: TemplateCache,
+        now: Callable[[], float],
+    ) -> None:
+        self._items = items
+        self._scope = scope
+        self._templates = templates
+        self._now = now
+        self._groups: dict[int, PartitionGroup] = defaultdict(PartitionGroup)
+        self._rejected: list[RejectedItem] = []
+        self._failed: Counter[tuple[str, Result]] = Counter()
+        self.unregistered: list[int] = []
+        """Places of items whose entities are not registered, as far as is known here."""
+        self._unregistered_entities: set[tuple[str, str | None]] = set()
+        """Those entities: what comes of one later in the batch does not go before that."""
+        self.receipts: list[str | None] = [None] * len(items)
+        self.ignored: dict[str, None] = {}
+        """Names of unknown metrics, at most MAX_IGNORED_NAMES of them."""
+        self.ignored_count = 0
+        self.retry_after = 1
+        """Seconds after which those that are to be sent again may be."""
+
+    async def route(self) -> None:
+        """Find out where each item belongs."""
+        await self._sort_all(range(len(self._items)))
+
+    async def _sort_all(self, indexes: Sequence[int]) -> None:
+        for start in range(0, len(indexes), ITEMS_PER_SLICE):
+            if start:
+                await asyncio.sleep(0)
+            self._route(indexes[start : start + ITEMS_PER_SLICE])
+
+    def _route(self, indexes: Iterable[int]) -> None:
+        """The same for the items in some places. It runs a million times a minute."""
+        items, scope, now = self._items, self._scope, self._now()
+        find, groups, unregistered = self._templates.find, self._groups, self._unregistered_entities
+        for place in indexes:
+            item: Any = items[place]
+            if item.fault:
+                self._reject(place, item.fault)
+                continue
+            if scope is not None and item.id not in scope:
+                self._reject(place, f"the {item.kind} is not in the scope of this relay")
+                continue
+            template = find(item.kind, item.id)
+            if template is None or (unregistered and (item.kind, item.id) in unregistered):
+                unregistered.add((item.kind, item.id))
+                self.unregistered.append(place)
+                continue
+            body = item.body
+            try:
+                if body is None:
+                    payload = template.encode_canonical(item, now)
+                else:
+                    payload = template.encode(body)
+                    if body.ignored_count:
+                        self._ignore(body)
+            except BodyError as error:
+                self._reject(place, str(error))
+                continue
+            group = groups[template.partition]
+            group.item_indexes.append(place)
+            group.payloads.append(payload)
+
+    def _ignore(self, body: ParsedBody) -> None:
+        self.ignored_count += body.ignored_count
+        for name in body.ignored:
+            if len(self.ignored) >= MAX_IGNORED_NAMES:
+                break
+            self.ignored[name] = None
+
+    async def retry_unregistered(self) -> None:
+        """Sort what was unknown, now that the registry has been read to its end."""
+        unregistered, self.unregistered = self.unregistered, []
+        self._unregistered_entities.clear()
+        await self._sort_all(unregistered)
+        for place in self.unregistered:
+            self._reject(place, f"the {self._items[place].kind} is not registered")
+
+    def reject_unregistered(self, error: str, result: Result) -> None:
+        """Reject what is unknown: the registry cannot be read, or the relay is refused since."""
+        for place in self.unregistered:
+            self._reject(place, error, result)
+
+    def publish(
+        self, batcher: SubmissionBatcher, deadline: float, tasks: asyncio.TaskGroup
+    ) -> None:
+        """Publish what was sorted since; what became of it is known when `tasks` has ended."""
+        groups, self._groups = self._groups, defaultdict(PartitionGroup)
+        for partition, group in groups.items():
+            tasks.create_task(self._publish(batcher, partition, group, deadline))
+
+    def rejected(self) -> list[RejectedItem]:
+        """What was not accepted, in the order of the items."""
+        return sorted(self._rejected, key=_index)
+
+    def result_counts(self) -> dict[tuple[str, Result], int]:
+        """How many items of each kind came to what."""
+        counts: dict[tuple[str, Result], int] = dict(self._failed)
+        items = Counter(map(_kind, self._items))
+        for kind in KINDS:
+            failed = sum(count for (name, _), count in self._failed.items() if name == kind)
+            counts[kind, "received"] = items[kind] - failed
+        return counts
+
+    async def _publish(
+        self, batcher: SubmissionBatcher, partition: int, group: PartitionGroup, deadline: float
+    ) -> None:
+        """Publish the submissions of one partition, in groups that fit frames.
+
+        Each waits for the one before it. Behind one that was not confirmed nothing is sent: who
+        sends that again would otherwise put older values behind newer ones.
+        """
+        loop, receipts = asyncio.get_running_loop(), self.receipts
+        start = 0
+        for pieces, count in chunk_for_frames(group.payloads):
+            answer: asyncio.Future[Receipt | None] = loop.create_future()
+            try:
+                batcher.enqueue(partition, pieces, deadline, answer, count)
+            except OverloadedError as error:
+                self.retry_after = error.retry_after
+                for place in group.item_indexes[start:]:
+                    self._reject(place, "too many submissions wait for Kafka", "overloaded")
+                return
+            first = await answer
+            if first is None:
+                for place in group.item_indexes[start:]:
+                    self._reject(place, "Kafka did not confirm it in time", "unconfirmed")
+                return
+            end = start + count
+            before, after = f"{first.partition}-{first.offset}-", f"-{first.appended}"
+            for index, place in enumerate(group.item_indexes[start:end], first.index):
+                receipts[place] = f"{before}{index}{after}"
+            start = end
+
+    def _reject(self, index: int, error: str, result: Result = "refused") -> None:
+        item = self._items[index]
+        self._rejected.append(RejectedItem(index, item.id, error, retry=result != "refused"))
+        if item.kind in KINDS:
+            self._failed[item.kind, result] += 1
+
+
+_kind = operator.attrgetter("kind")
+
+
+def _index(rejected: RejectedItem) -> int:
+    return rejected.index

@@ -1,0 +1,316 @@
+"""Submissions: `POST /api/v1/<collection>/{id}/metrics`.
+
+The checks come in the order that docs/api.md promises: path and method (the router), credential,
+limit, size, content type, body. `handle` is the endpoint; `handle_fast` does the same for a request
+that came whole and whose credential is known here, without a task, a request or a route: that is
+nearly every one, and what a submission costs.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+import structlog
+from msgspec import UNSET
+from starlette.requests import Request
+from starlette.responses import Response
+
+from contract.kinds import EntityKind
+from contract.position import Receipt
+from contract.registry import RegistryRecord
+from gateway.auth.authenticator import Authenticator
+from gateway.auth.rate_limits import RateLimits
+from gateway.body.json import BodyError
+from gateway.body.memory_budget import BudgetExceededError, MemoryBudget
+from gateway.body.reader import JSON, bad_request, overloaded, read_compressible_body
+from gateway.ingest.backfill import BackfillDecoder, may_be_backfill
+from gateway.ingest.decoder import MAX_IGNORED_NAMES, ParsedBody, SubmissionResponse
+from gateway.ingest.encoder import SubmissionTemplate, TemplateCache
+from gateway.ingest.schema import CanonicalBody
+from gateway.metrics import GatewayMetrics, Result
+from gateway.produce.batcher import OverloadedError, SubmissionBatcher
+from gateway.produce.partition_batcher import chunk_for_frames
+from gateway.settings import GatewaySettings
+from service.http.application import TemplateRoute, route
+from service.http.bearer_auth import bearer_credential, parse_bearer
+from service.http.errors import ApiError, unavailable
+from service.http.fast_path import FastPathExchange, RawHeaders
+from service.metrics.requests import RequestMetrics
+from service.slices import Slices
+
+log = structlog.get_logger(__name__)
+
+MEMORY_BUDGET = 32 * 1024 * 1024
+"""Bytes of all bodies of one kind that come slowly, or are unpacked, at a time."""
+
+_encoder = msgspec.json.Encoder()
+
+
+class SubmissionEndpoint:
+    """Takes the submissions of one kind of entity; `now` is in seconds since the epoch."""
+
+    def __init__(
+        self,
+        kind: EntityKind,
+        settings: GatewaySettings,
+        authenticator: Authenticator,
+        batcher: SubmissionBatcher,
+        metrics: GatewayMetrics,
+        rate_limits: RateLimits,
+        requests: RequestMetrics,
+        templates: TemplateCache,
+        slices: Slices,
+        now: Callable[[], float],
+    ) -> None:
+        self._kind = kind
+        self._answer_within = settings.answer_within_seconds
+        self._max_body = settings.max_body_bytes
+        self._authenticator = authenticator
+        self._batcher = batcher
+        self._ignored = metrics.ignored
+        self.results = {
+            result: metrics.submissions[kind.name, result]
+            for result in ("received", "refused", "unconfirmed", "overloaded")
+        }
+        self._rate_limits = rate_limits
+        self._requests = requests
+        self._templates = templates
+        self._slices = slices
+        self._now = now
+        self._decoder = BackfillDecoder(kind)
+        self._memory = MemoryBudget(MEMORY_BUDGET)
+        self.template = f"/api/v1/{kind.collection}/{{{kind.id_label}}}/metrics"
+
+    def route(self) -> TemplateRoute:
+        id_label = self._kind.id_label
+        return route(self.template.replace(id_label, f"{id_label}:id"), self.handle, "POST")
+
+    async def handle(self, request: Request) -> Response:
+        deadline = time.monotonic() + self._answer_within
+        try:
+            parsed = await self._admit(request, deadline)
+        except BudgetExceededError as error:
+            self.count("overloaded")
+            raise overloaded() from error
+        except ApiError as error:
+            self.count("refused" if error.status < 500 else "unconfirmed")
+            raise
+        receipts = await self._publish(parsed, deadline)
+        answer = SubmissionResponse(
+            "metrics_received",
+            str(receipts[-1]),
+            list(map(str, receipts)) if parsed.is_backfill else UNSET,
+            list(parsed.ignored) or UNSET,
+        )
+        return Response(_encoder.encode(answer), media_type="application/json")
+
+    def handle_fast(
+        self, id: str, headers: RawHeaders, content: bytes, exchange: FastPathExchange
+    ) -> bool:
+        """Take a request whose checks pass without waiting; leave all others to `handle`.
+
+        From the credential on, every answer is given here: what was counted is not counted again.
+        """
+        if (
+            headers.get(b"content-type") != JSON
+            or b"content-encoding" in headers
+            or len(content) > self._max_body
+            or may_be_backfill(content)
+        ):
+            return False
+        credential = parse_bearer(headers.get(b"authorization", b""))
+        record = credential and self._authenticator.check_cached(self._kind, id, credential)
+        if not record:
+            return False
+        pending = PendingResponse(self, exchange)
+        deadline = time.monotonic() + self._answer_within
+        try:
+            self._rate_limits.admit(record, self.template)
+            parsed = self._parse(record, content)
+            pending.ignored = parsed.ignored
+            self._batcher.enqueue(parsed.partition, parsed.payloads[0], deadline, pending)
+        except OverloadedError as error:
+            pending.refuse(_overloaded_error(error), "overloaded")
+        except ApiError as error:
+            pending.refuse(error, "refused")
+        except Exception as error:
+            log.error("request failed", path=self.template, exc_info=error)
+            self.respond(exchange, 500, b'{"error":"Internal server error"}')
+        return True
+
+    def respond(
+        self, exchange: FastPathExchange, status: int, body: bytes, headers: bytes = b""
+    ) -> None:
+        """Answer a request that was taken directly, and count it."""
+        seconds = time.perf_counter() - exchange.started_at
+        self._requests.count_request("POST", self.template, status, seconds)
+        exchange.respond(status, body, headers)
+
+    def count(self, result: Result, submissions: int = 1) -> None:
+        self.results[result].inc(submissions)
+
+    async def _admit(self, request: Request, deadline: float) -> "ParsedSubmission":
+        id = request.path_params[self._kind.id_label]
+        credential = bearer_credential(request)
+        record = await self._authenticator.check(
+            self._kind, id, credential, request.scope, deadline
+        )
+        self._rate_limits.admit(record, self.template)
+        with self._memory.reserve() as reservation:
+            _, content = await read_compressible_body(
+                request, self._max_body, deadline, reservation=reservation
+            )
+            record = await self._authenticator.check_again(
+                record, credential, request.scope, deadline
+            )
+            parsed = await self._read_slowly(record, content, deadline)
+            if parsed.is_backfill:  # decoding it let other requests in between
+                await self._authenticator.check_again(record, credential, request.scope, deadline)
+            return parsed
+
+    async def _read_slowly(
+        self, record: RegistryRecord, content: bytes, deadline: float
+    ) -> "ParsedSubmission":
+        """Decode a body; other requests are served between the samples of a backlog.
+
+        Raises:
+            ApiError: 400; 503 if it takes until the deadline.
+        """
+        if not may_be_backfill(content):
+            return self._parse(record, content)
+        template, now = self._templates.get_or_build(record), self._now()
+        try:
+            body = self._decoder.decode(content, now)
+            if not isinstance(body, Iterator):
+                return self._report(template, body, now)
+            samples = await self._slices.run(_encoded(body, template), deadline)
+        except BodyError as error:
+            raise bad_request(error) from error
+        except TimeoutError as error:
+            raise unavailable("Other backlogs are decoded before this one: try again") from error
+        self._count_ignored(sum(sample.ignored_count for sample in samples))
+        ignored: dict[str, None] = {}
+        for sample in samples:
+            if len(ignored) < MAX_IGNORED_NAMES:
+                ignored.update(dict.fromkeys(sample.ignored))
+        payloads = [sample.piece for sample in samples]
+        return ParsedSubmission(template.partition, payloads, [*ignored][:MAX_IGNORED_NAMES], True)
+
+    def _parse(self, record: RegistryRecord, content: bytes) -> "ParsedSubmission":
+        """Decode a body that is surely no backlog.
+
+        Raises:
+            ApiError: 400.
+        """
+        now = self._now()
+        try:
+            body = self._decoder.read_one(content, now)
+            return self._report(self._templates.get_or_build(record), body, now)
+        except BodyError as error:
+            raise bad_request(error) from error
+
+    def _report(
+        self, template: SubmissionTemplate, body: ParsedBody | CanonicalBody, now: float
+    ) -> "ParsedSubmission":
+        """
+        Raises:
+            BodyError: what the types of a plain body cannot tell.
+        """
+        if isinstance(body, ParsedBody):
+            self._count_ignored(body.ignored_count)
+            return ParsedSubmission(template.partition, [template.encode(body)], body.ignored)
+        return ParsedSubmission(template.partition, [template.encode_canonical(body, now)])
+
+    async def _publish(self, parsed: "ParsedSubmission", deadline: float) -> list[Receipt]:
+        """Publish submissions of one entity, in order; all are confirmed, or the answer is 503."""
+        count = len(parsed.payloads)
+        loop = asyncio.get_running_loop()
+        groups = [*chunk_for_frames(parsed.payloads)]
+        completions: list[asyncio.Future[Receipt | None]] = [loop.create_future() for _ in groups]
+        try:
+            self._batcher.check_capacity(
+                count, sum(len(payloads) for payloads, _ in groups), parsed.partition
+            )
+        except OverloadedError as error:
+            self.count("overloaded", count)
+            raise _overloaded_error(error) from error
+        for (payloads, number), answer in zip(groups, completions, strict=True):
+            self._batcher.enqueue(parsed.partition, payloads, deadline, answer, number)
+        receipts: list[Receipt] = []
+        for (_, number), answer in zip(groups, completions, strict=True):
+            first = await answer
+            if first is not None:
+                receipts += [first.advance(place) for place in range(number)]
+        if len(receipts) < count:
+            self.count("unconfirmed", count)
+            raise _unconfirmed_error()
+        self.count("received", count)
+        return receipts
+
+    def _count_ignored(self, count: int) -> None:
+        if count:
+            self._ignored.inc(count)
+
+
+class _Sample(NamedTuple):
+    """A sample of a backlog, encoded."""
+
+    piece: bytes
+    ignored: Sequence[str]
+    ignored_count: int
+
+
+def _encoded(samples: Iterator[ParsedBody], template: SubmissionTemplate) -> Iterator[_Sample]:
+    for sample in samples:
+        yield _Sample(template.encode(sample), sample.ignored, sample.ignored_count)
+
+
+class ParsedSubmission(NamedTuple):
+    """What was submitted, as it goes to its partition."""
+
+    partition: int
+    payloads: list[bytes]
+    ignored: Sequence[str] = ()
+    is_backfill: bool = False
+
+
+class PendingResponse:
+    """A request that was taken directly and waits for the fate of its submission."""
+
+    __slots__ = ("_endpoint", "_exchange", "ignored")
+
+    def __init__(self, endpoint: SubmissionEndpoint, exchange: FastPathExchange) -> None:
+        self._endpoint = endpoint
+        self._exchange = exchange
+        self.ignored: Sequence[str] = ()
+
+    def done(self) -> bool:
+        return self._exchange.response_complete
+
+    def set_result(self, receipt: Receipt | None) -> None:
+        endpoint = self._endpoint
+        try:
+            if receipt is None:
+                endpoint.count("unconfirmed")
+                endpoint.respond(self._exchange, *_unconfirmed_error().fast_path_response())
+                return
+            endpoint.count("received")
+            ignored = b',"ignored":' + _encoder.encode(self.ignored) if self.ignored else b""
+            body = b'{"status":"metrics_received","receipt":"%d-%d-%d-%d"%b}' % (*receipt, ignored)
+            endpoint.respond(self._exchange, 200, body)
+        except Exception as error:  # the lane, which tells us, must go on
+            log.error("request failed", path=endpoint.template, exc_info=error)
+
+    def refuse(self, error: ApiError, result: Result) -> None:
+        self._endpoint.count(result)
+        self._endpoint.respond(self._exchange, *error.fast_path_response())
+
+
+def _unconfirmed_error() -> ApiError:
+    return unavailable("Kafka did not confirm the submission in time: send it again")
+
+
+def _overloaded_error(error: OverloadedError) -> ApiError:
+    return unavailable(error.reason, error.retry_after)

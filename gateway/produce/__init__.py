@@ -1,0 +1,1 @@
+"""Producing to Kafka: batches per partition, deadlines in the broker's time, acknowledgements."""

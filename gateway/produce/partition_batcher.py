@@ -1,0 +1,307 @@
+"""Lanes: the submissions of one partition leave as frames, one after the other.
+
+While a frame is on its way, its lane gathers; when the frame is acknowledged, what has been
+gathered is the next one. Under light load a frame holds one submission and waits for nothing;
+under heavy load frames grow.
+
+A submission is answered 200 only if Kafka appended its frame by the frame's deadline, which
+travels with it (see contract.frame). One whose fate is unknown is answered 503 at its deadline, not
+before: until then its frame may still count, and who is told 503 may send again at once.
+"""
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import structlog
+
+from contract.frame import encode_frame_parts
+from contract.position import Receipt
+from gateway.metrics import FrameMetrics
+from gateway.produce.broker_clock import BrokerClock
+from gateway.produce.producer import RecordMetadata, SendError
+from gateway.produce.throughput import ThroughputEstimator
+
+log = structlog.get_logger(__name__)
+
+MAX_FRAME_SUBMISSIONS = 500
+MAX_FRAME_BYTES = 256 * 1024
+FRAME_OVERHEAD = 100
+"""Room for what a frame holds besides submissions and the commas between them."""
+MIN_TIME_TO_DEADLINE = 0.25
+"""Seconds before its deadline at which a submission is withdrawn: a frame must be there by the
+deadline of its oldest member, so one in its last moments would take the others with it."""
+LINGER_SECONDS = 0.005
+"""Seconds that a lane under load gathers, on average, before its next frame: after a frame of more
+than one submission. Few large frames cost the gateway, Kafka and the processor far less than many
+small ones; a submission that comes alone never waits."""
+
+
+class Completion(Protocol):
+    """Whoever waits for the fate of submissions: a future, or what an answer is written by.
+
+    It gets the receipt of the first of them, or None: not confirmed in time. Once it is `done`,
+    nobody waits any more, and what has not left yet is withdrawn.
+    """
+
+    def done(self) -> bool: ...
+
+    def set_result(self, receipt: Receipt | None, /) -> None: ...
+
+
+class FrameSender(Protocol):
+    """What a lane needs of gateway.produce.producer.ResilientProducer."""
+
+    async def wait_until_ready(self) -> None: ...
+
+    async def send(self, topic: str, value: bytes, *, partition: int) -> RecordMetadata: ...
+
+
+class PendingEntry(NamedTuple):
+    """Submissions that leave in one frame, next to each other: most often a single one."""
+
+    payload: bytes
+    submission_count: int
+    deadline: float
+    completion: Completion
+
+
+class PartitionBatcher:
+    """The way of one partition. `run` is its one task; a timer answers what is overdue."""
+
+    def __init__(
+        self,
+        partition: int,
+        topic: str,
+        sender: FrameSender,
+        clock: BrokerClock,
+        metrics: FrameMetrics,
+        now: Callable[[], float] = time.monotonic,
+        throughput: ThroughputEstimator | None = None,
+    ) -> None:
+        self._throughput = throughput if throughput is not None else ThroughputEstimator()
+        self._partition = partition
+        self._topic = topic
+        self._sender = sender
+        self._clock = clock
+        self._metrics = metrics
+        self._now = now
+        self._not_empty = asyncio.Event()
+        self._probe_requested = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._next_expiry = math.inf
+        self._newest_offset = -1
+        self._count = 0
+        self.size_bytes = 0
+        """Bytes of the submissions that wait."""
+        # Each in the order of deadlines.
+        self._queue: deque[PendingEntry] = deque()
+        self._in_flight: deque[PendingEntry] = deque()
+        self._unconfirmed: deque[PendingEntry] = deque()
+
+    def __len__(self) -> int:
+        """Number of submissions that wait: for their frame, for Kafka, or for their deadline."""
+        return self._count
+
+    def submit(self, payload: bytes, deadline: float) -> asyncio.Future[Receipt | None]:
+        """Queue a submission; return what will hold its fate."""
+        answer: asyncio.Future[Receipt | None] = asyncio.get_running_loop().create_future()
+        self.enqueue(payload, deadline, answer)
+        return answer
+
+    def enqueue(
+        self, payload: bytes, deadline: float, completion: Completion, count: int = 1
+    ) -> None:
+        """Queue a submission, or `count` of them with commas between; they stay together.
+
+        Together they must fit a frame. `deadline` is on the clock `now`.
+        """
+        queue = self._queue
+        entry = PendingEntry(payload, count, deadline, completion)
+        if not queue or queue[-1].deadline <= deadline:
+            queue.append(entry)
+        else:
+            position = len(queue)
+            while position and queue[position - 1].deadline > deadline:
+                position -= 1  # it comes later than others that began later: its body was slow
+            queue.insert(position, entry)
+        self._count += count
+        self.size_bytes += len(payload)
+        self._not_empty.set()
+        if deadline < self._next_expiry:
+            self._schedule_expiry(deadline)
+
+    async def run(self) -> None:
+        """Send frames until cancelled."""
+        while True:
+            await self._not_empty.wait()
+            await self._sender.wait_until_ready()
+            probe = self._probe_requested and not self._queue
+            if probe or not self._clock.is_fresh(self._partition, self._now()):
+                await self._send_probe()
+                self._probe_requested = False
+                continue
+            self._probe_requested = False
+            entries = self._collect()
+            if entries:
+                await self._send(entries)
+            if len(entries) > 1:
+                await asyncio.sleep(next_flush_delay(self._now()))
+
+    def request_probe(self) -> None:
+        """Send a frame that holds nothing, if nothing else leaves: that would ask as well."""
+        self._probe_requested = True
+        self._not_empty.set()
+
+    def fail_pending(self) -> None:
+        """Answer everything that waits: not confirmed."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for entries in self._queues():
+            while entries:
+                self._complete(entries.popleft(), None)
+
+    async def _send_probe(self) -> None:
+        """Learn the leader's time from a frame that holds nothing."""
+        sent = self._now()
+        try:
+            metadata = await self._sender.send(
+                self._topic, encode_frame_parts(0, []), partition=self._partition
+            )
+        except SendError:
+            self._metrics.failed.inc()
+            await asyncio.sleep(LINGER_SECONDS)
+        else:
+            self._clock.observe(self._partition, metadata.timestamp, sent, self._now())
+
+    def _collect(self) -> list[PendingEntry]:
+        cutoff = self._now() + MIN_TIME_TO_DEADLINE
+        entries: list[PendingEntry] = []
+        size, count = FRAME_OVERHEAD, 0
+        while self._queue:
+            entry = self._queue[0]
+            if entry.deadline < cutoff:
+                self._complete(entry, None)
+            elif entry.completion.done():
+                self._release(entry)
+            else:
+                size += len(entry.payload) + 1
+                count += entry.submission_count
+                if entries and (size > MAX_FRAME_BYTES or count > MAX_FRAME_SUBMISSIONS):
+                    break
+                entries.append(entry)
+            self._queue.popleft()
+        if not self._queue:
+            self._not_empty.clear()
+        return entries
+
+    async def _send(self, entries: list[PendingEntry]) -> None:
+        sent = self._now()
+        deadline_ms = self._clock.latest_append_time(self._partition, entries[0].deadline)
+        frame = encode_frame_parts(deadline_ms, [entry.payload for entry in entries])
+        self._in_flight.extend(entries)
+        try:
+            metadata = await self._sender.send(self._topic, frame, partition=self._partition)
+        except SendError:
+            self._unconfirmed = deque(sorted([*self._unconfirmed, *self._in_flight], key=_deadline))
+            self._in_flight.clear()
+            self._metrics.failed.inc()
+            return
+        acknowledged = self._now()
+        self._clock.observe(self._partition, metadata.timestamp, sent, acknowledged)
+        self._note_offset(metadata.offset)
+        count = sum(entry.submission_count for entry in entries)
+        self._throughput.add(count, acknowledged)
+        self._metrics.frame(count, len(frame), acknowledged - sent)
+        in_time = metadata.timestamp <= deadline_ms
+        if not in_time:
+            self._metrics.late.inc()
+            log.warning("frame came late", partition=self._partition, submissions=count)
+        # Those whose deadline has passed meanwhile have had their answer, and are not in
+        # `_in_flight`.
+        expired = len(entries) - len(self._in_flight)
+        self._in_flight.clear()
+        index = 0
+        for position, entry in enumerate(entries):
+            if position >= expired:
+                receipt = Receipt(self._partition, metadata.offset, index, metadata.timestamp)
+                self._complete(entry, receipt if in_time else None)
+            index += entry.submission_count
+
+    def _note_offset(self, offset: int) -> None:
+        if offset <= self._newest_offset:
+            self._metrics.reused_offsets.inc()
+            log.error(
+                "Kafka has lost the end of the submissions topic",
+                partition=self._partition,
+                offset=offset,
+                newest_before=self._newest_offset,
+            )
+        self._newest_offset = offset
+
+    def _complete(self, entry: PendingEntry, receipt: Receipt | None) -> None:
+        """Tell whoever waits what became of a member that is leaving."""
+        self._release(entry)
+        if not entry.completion.done():
+            entry.completion.set_result(receipt)
+
+    def _release(self, entry: PendingEntry) -> None:
+        self._count -= entry.submission_count
+        self.size_bytes -= len(entry.payload)
+
+    def _queues(self) -> Iterator[deque[PendingEntry]]:
+        yield from (self._unconfirmed, self._in_flight, self._queue)
+
+    def _schedule_expiry(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._next_expiry = when
+        # A loop's timers are as coarse as milliseconds and may fire early.
+        delay = max(0.001, when - self._now())
+        self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
+
+    def _expire(self) -> None:
+        self._timer, self._next_expiry = None, math.inf
+        now = self._now()
+        for entries in self._queues():
+            while entries and (entries[0].deadline <= now or entries[0].completion.done()):
+                self._complete(entries.popleft(), None)
+        first = min((entries[0].deadline for entries in self._queues() if entries), default=None)
+        if first is not None:
+            self._schedule_expiry(first)
+
+
+def next_flush_delay(now: float) -> float:
+    """Seconds that a lane gathers from `now` on: to a beat that all lanes have in common.
+
+    Frames of several partitions that are ready at the same time leave in one request to their
+    broker, and it is requests that cost.
+    """
+    tick = math.ceil(now / LINGER_SECONDS + 0.5) * LINGER_SECONDS
+    return tick - now
+
+
+def chunk_for_frames(payloads: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Join submissions to as few groups as fit frames, in order; with the number in each."""
+    if len(payloads) <= MAX_FRAME_SUBMISSIONS:
+        joined = b",".join(payloads)
+        if len(joined) <= MAX_FRAME_BYTES - FRAME_OVERHEAD:
+            yield joined, len(payloads)
+            return
+    group: list[bytes] = []
+    size = FRAME_OVERHEAD
+    for payload in payloads:
+        size += len(payload) + 1
+        if group and (size > MAX_FRAME_BYTES or len(group) == MAX_FRAME_SUBMISSIONS):
+            yield b",".join(group), len(group)
+            group, size = [], FRAME_OVERHEAD + len(payload) + 1
+        group.append(payload)
+    if group:
+        yield b",".join(group), len(group)
+
+
+def _deadline(entry: PendingEntry) -> float:
+    return entry.deadline

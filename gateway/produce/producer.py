@@ -1,0 +1,199 @@
+"""The link: the one Kafka producer of the process, replaced whenever it fails.
+
+aiokafka's idempotent producer can end in states that it never leaves: a batch that failed without
+being sent leaves a hole in the sequence numbers, and the broker refuses all that follow; a fenced
+or dead sender refuses everything. It also retries for ever, towards brokers that may be gone. So
+any failure, and any send that takes longer than its frame's deadline can be away, retires the
+producer: a new one, with a new producer id, starts from nothing.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import ProducerClosed
+from prometheus_client import Counter
+
+from gateway.produce.ack_monitor import AckMonitor
+from gateway.produce.cluster_time import ClusterTime
+from service.config.settings import KafkaSettings
+from service.kafka.clients import client_options
+
+log = structlog.get_logger(__name__)
+
+MAX_BATCH_BYTES = 512 * 1024
+"""Whoever does not fit into aiokafka's current batch waits, and is woken with everybody else for
+each batch that leaves: with its 16 KiB, thousands of registrations at once take quadratic time."""
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class RecordMetadata(NamedTuple):
+    """Where and when Kafka appended a record: `timestamp` in milliseconds of the broker's clock."""
+
+    offset: int
+    timestamp: int
+
+
+class SendError(Exception):
+    """Kafka did not confirm a record. It may have it, or get it later."""
+
+
+class ResilientProducer:
+    """Sends records. `run` keeps a producer connected."""
+
+    send_timeout: float = 12.0
+    """Seconds after which a send is given up: longer than any deadline, so that nothing is lost."""
+    reconnect_delay: float = 0.5
+    """Seconds between two attempts to connect."""
+    retire_timeout: float = 5.0
+    """Seconds that a failed producer gets to end what others have sent with it."""
+    stop_timeout: float = 1.0
+
+    def __init__(self, settings: KafkaSettings, failures: Counter) -> None:
+        self._settings = settings
+        self._failures = failures
+        self.ack_monitor = AckMonitor()
+        self.time = ClusterTime()
+        self._producer: AIOKafkaProducer | None = None
+        self._connected = asyncio.Event()
+        self._broken = asyncio.Event()
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    @property
+    def connected(self) -> bool:
+        return self._producer is not None
+
+    async def wait_until_ready(self) -> None:
+        """Wait until there is a producer that works as far as we know."""
+        while self._producer is None:
+            await self._connected.wait()
+
+    async def run(self) -> None:
+        """Keep a producer connected until cancelled."""
+        try:
+            while True:
+                self._broken.clear()
+                self._producer = await self._connect()
+                self._connected.set()
+                await self._broken.wait()
+                self._failures.inc()
+                await asyncio.sleep(self.reconnect_delay)
+        finally:
+            if self._producer is not None:
+                self._retire(self._producer, self.stop_timeout)
+            await asyncio.gather(*self._retiring, return_exceptions=True)
+
+    async def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        partition: int,
+        key: bytes | None = None,
+        headers: Headers = (),
+    ) -> RecordMetadata:
+        """Send a record and wait until all in-sync replicas have it.
+
+        Raises:
+            SendError: Kafka did not confirm it.
+        """
+        producer = self._producer
+        if producer is None:
+            raise SendError("there is no connection to Kafka")
+        began = time.monotonic()
+        self.ack_monitor.on_sent(began)
+        try:
+            async with asyncio.timeout(self.send_timeout):
+                sent = await producer.send(
+                    topic, value, key=key, partition=partition, headers=list(headers)
+                )
+                metadata = await sent
+        except asyncio.CancelledError:
+            self.ack_monitor.on_failed(began)
+            raise
+        # aiokafka raises errors of its own, and asserts where metadata lacks a partition.
+        except Exception as error:
+            self.ack_monitor.on_failed(began)
+            log.warning("producer failed", topic=topic, partition=partition, reason=repr(error))
+            self._fail(producer)
+            raise SendError(f"Kafka did not confirm: {error!r}") from error
+        acknowledged = time.monotonic()
+        self.ack_monitor.on_acknowledged(acknowledged)
+        if metadata.offset < 0 or metadata.timestamp_type != 1:
+            # The broker knew the record as a duplicate of one that it has forgotten.
+            raise SendError("Kafka confirmed the record, but not where and when it appended it")
+        self.time.observe((topic, partition), metadata.timestamp, acknowledged - began)
+        return RecordMetadata(metadata.offset, metadata.timestamp)
+
+    async def _connect(self) -> AIOKafkaProducer:
+        while True:
+            producer = AIOKafkaProducer(
+                **client_options(self._settings),
+                enable_idempotence=True,
+                acks="all",
+                linger_ms=0,
+                max_batch_size=MAX_BATCH_BYTES,
+            )
+            try:
+                # Unbounded, it would ask for a producer id for ever.
+                async with asyncio.timeout(self.send_timeout):
+                    await producer.start()
+                return producer
+            except BaseException as error:
+                await self._stop(producer, self.stop_timeout)
+                if not isinstance(error, Exception):
+                    raise
+                log.warning("waiting for Kafka", reason=repr(error))
+            await asyncio.sleep(self.reconnect_delay)
+
+    def _fail(self, producer: AIOKafkaProducer) -> None:
+        if producer is self._producer:
+            self._retire(producer, self.retire_timeout)
+            self._broken.set()
+
+    def _retire(self, producer: AIOKafkaProducer, timeout: float) -> None:
+        """Stop a producer in the background: what others have sent with it may still end well."""
+        self._producer = None
+        self._connected.clear()
+        task = asyncio.create_task(self._stop(producer, timeout), name="retire producer")
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    async def _stop(self, producer: AIOKafkaProducer, timeout: float) -> None:
+        try:
+            async with asyncio.timeout(timeout):
+                await producer.stop()
+        except Exception as error:
+            log.info("producer abandoned", reason=repr(error))
+            _abandon(producer)
+            await producer.client.close()
+
+
+def _abandon(producer: AIOKafkaProducer) -> None:
+    """Do what `stop` does after its flush, which waits for brokers that may be gone.
+
+    aiokafka has no way to ask for this; its version is pinned.
+    """
+    sender: asyncio.Task[None] | None = producer._sender.sender_task
+    if sender is not None:
+        sender.cancel()
+    accumulator = producer._message_accumulator
+    # It removes a batch that failed while it waited for a retry from where that is no longer.
+    accumulator._pending_batches = _LenientSet(accumulator._pending_batches)
+    waiting = [batch for queue in accumulator._batches.values() for batch in queue]
+    accumulator.fail_all(ProducerClosed())
+    for batch in (*waiting, *accumulator._pending_batches):
+        # Nobody asks for it, which asyncio would report as an error.
+        if batch._drain_waiter.done():
+            batch._drain_waiter.exception()
+
+
+class _LenientSet(set[Any]):
+    """A set that need not hold what is removed."""
+
+    def remove(self, element: Any) -> None:
+        self.discard(element)

@@ -1,0 +1,1 @@
+"""The registry as a gateway writes it: records, quotas, the audit log."""

@@ -1,0 +1,113 @@
+"""The audit: every administrative change is written to a topic before it is made.
+
+So there is no change without a record, whenever a gateway dies. A change that was then not made, or
+may not have been, gets a second record that says so. The log has two lines of each change: it is
+attempted, and what became of it.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import msgspec
+import structlog
+
+from contract.audit import AUDIT_VERSION, AuditRecord, ChangeOutcome, encode_audit
+from gateway.produce.producer import SendError
+from gateway.registry.writer import RecordSender
+from service.http.errors import ApiError, unavailable
+
+log = structlog.get_logger(__name__)
+
+ADMIN = "admin"
+"""Actor of a change that was made with the installation's ADMIN_TOKEN."""
+
+OUTCOME_TIMEOUT = 60.0
+"""Seconds for which it is tried to write down that a change was not confirmed."""
+
+
+class AuditedChange(NamedTuple):
+    """What somebody who may is about to do; see contract.audit for the fields."""
+
+    actor: str
+    action: str
+    target: str
+    address: str
+    details: dict[str, str] = {}  # noqa: RUF012
+
+
+class AuditLog:
+    """Writes to the audit topic and to the log."""
+
+    def __init__(self, topic: str, sender: RecordSender) -> None:
+        self._topic = topic
+        self._sender = sender
+        self._outcome_tasks: set[asyncio.Task[None]] = set()
+
+    @contextlib.asynccontextmanager
+    async def recording(self, change: AuditedChange, deadline: float) -> AsyncIterator[None]:
+        """Make a change within this context; `deadline` is on the monotonic clock.
+
+        Raises:
+            ApiError: 503: the record was not confirmed, so the change was not begun; or whatever
+                the change raised.
+        """
+        record = AuditRecord(
+            version=AUDIT_VERSION,
+            request=secrets.token_hex(8),
+            outcome=ChangeOutcome.ALLOWED,
+            **change._asdict(),
+        )
+        _log(record, "attempted")
+        try:
+            await self._write(record, deadline)
+        except (SendError, TimeoutError) as error:
+            # Kafka may have the record nevertheless, or get it later.
+            reason = "Kafka did not confirm the audit record: nothing was done"
+            self._amend_later(record, ChangeOutcome.REFUSED, reason)
+            raise unavailable(reason) from error
+        try:
+            yield
+        except ApiError as error:
+            if error.status < 500:
+                await self._record_outcome(record, ChangeOutcome.REFUSED, str(error), deadline)
+            else:
+                self._amend_later(record, ChangeOutcome.UNCONFIRMED, str(error))
+            raise
+        except Exception as error:
+            self._amend_later(record, ChangeOutcome.UNCONFIRMED, repr(error))
+            raise
+        _log(record, "done")
+
+    def _amend_later(self, record: AuditRecord, outcome: ChangeOutcome, reason: str) -> None:
+        """Amend a record in the background: the deadline has passed with the change."""
+        later = time.monotonic() + OUTCOME_TIMEOUT
+        task = asyncio.create_task(
+            self._record_outcome(record, outcome, reason, later), name="audit"
+        )
+        self._outcome_tasks.add(task)
+        task.add_done_callback(self._outcome_tasks.discard)
+
+    async def _record_outcome(
+        self, record: AuditRecord, outcome: ChangeOutcome, reason: str, deadline: float
+    ) -> None:
+        amended = msgspec.structs.replace(record, outcome=outcome, reason=reason)
+        _log(amended, outcome.value)
+        try:
+            await self._write(amended, deadline)
+        except (SendError, TimeoutError) as error:
+            log.warning("audit record not confirmed", request=record.request, reason=repr(error))
+
+    async def _write(self, record: AuditRecord, deadline: float) -> None:
+        async with asyncio.timeout(deadline - time.monotonic()):
+            await self._sender.wait_until_ready()
+            await self._sender.send(
+                self._topic, encode_audit(record), partition=0, key=record.target.encode()
+            )
+
+
+def _log(record: AuditRecord, outcome: str) -> None:
+    log.info("audit", **(msgspec.to_builtins(record) | {"outcome": outcome}))

@@ -1,0 +1,243 @@
+"""The registry as a gateway writes it: optimistically, by the rules of contract.registry.
+
+Each record that we write carries a token of ours in a header. The follower that reads the topic
+meets it there and tells its writer what became of it, so any number of changes may be under way.
+"""
+
+import asyncio
+import itertools
+import secrets
+import time
+import uuid
+from typing import Protocol
+
+import msgspec
+import structlog
+from aiokafka import ConsumerRecord
+
+from contract.frame import entity_key
+from contract.registry import (
+    REVISION_HEADER,
+    ApplyResult,
+    RegistryRecord,
+    decode_record,
+    encode_record,
+    encode_revision,
+)
+from contract.topics import DAY_MS
+from gateway.produce.cluster_time import ClusterTime
+from gateway.produce.producer import Headers, RecordMetadata, SendError
+from service.config.settings import KafkaSettings
+from service.kafka.registry import RegistryReader
+from service.kafka.topics import topics_from
+from service.tasks import cancel
+
+log = structlog.get_logger(__name__)
+
+TOMBSTONE_DELAY_MS = 7 * DAY_MS
+"""How long the record of a removal stays, in milliseconds: as long as the submissions topic keeps
+what was submitted before it."""
+WRITER_HEADER = "writer"
+RANDOM_BITS = 11
+"""Lowest bits of an incarnation, above which it has the milliseconds since the epoch: they tell
+registrations of one millisecond apart. So it is exact in a double until the year 2109."""
+
+
+class RecordSender(Protocol):
+    """What a writer needs of gateway.produce.producer.ResilientProducer."""
+
+    time: ClusterTime
+
+    async def wait_until_ready(self) -> None: ...
+
+    async def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        partition: int,
+        key: bytes | None = None,
+        headers: Headers = (),
+    ) -> RecordMetadata: ...
+
+
+class UnconfirmedError(Exception):
+    """Kafka did not confirm a change in time: it may still come to be."""
+
+
+class RegistryWriter(RegistryReader):
+    """Follows the registry, adds to it, and keeps the current record of each key the last one."""
+
+    repair_delay: float = 60.0
+    """Seconds after which another writer's superseded record is covered: it may be gone."""
+    repair_interval: float = 1.0
+    repair_timeout: float = 10.0
+    expiry_interval: float = 60.0
+    """Seconds between two looks for records that may be dropped."""
+
+    def __init__(self, settings: KafkaSettings, sender: RecordSender) -> None:
+        super().__init__(settings)
+        self._topic = topics_from(settings).registry.name
+        self._sender = sender
+        self.time = sender.time
+        self._name = uuid.uuid4().hex[:12]
+        self._numbers = itertools.count()
+        self._incarnation = 0
+        self._pending_changes: dict[bytes, asyncio.Future[ApplyResult]] = {}
+        self._superseded: dict[bytes, float] = {}
+        self._repair_needed = asyncio.Event()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether what a record allows can be told: all of the registry was read once, and the
+        time is known."""
+        return self.tailer.caught_up and self.time.is_known
+
+    def get(self, kind: str, id: str) -> RegistryRecord | None:
+        return self.state.get(entity_key(kind, id))
+
+    async def add(self, record: RegistryRecord, deadline: float) -> bool:
+        """Register something new; return False if its id is taken.
+
+        `record` gets an incarnation of its own. `deadline` is on the monotonic clock.
+
+        Raises:
+            UnconfirmedError: Kafka did not confirm it by the deadline.
+        """
+        base = self.state.current(record.key)
+        if base is not None and not base.removed:
+            return False
+        record = msgspec.structs.replace(record, incarnation=self._next_incarnation(base))
+        return await self.change(base, record, deadline)
+
+    async def change(
+        self, base: RegistryRecord | None, record: RegistryRecord, deadline: float
+    ) -> bool:
+        """Replace the record `base` by its successor; return False if another change came first.
+
+        `record` gets the revision that follows from `base`.
+
+        Raises:
+            UnconfirmedError: Kafka did not confirm it by the deadline.
+        """
+        record = msgspec.structs.replace(record, revision=base.revision + 1 if base else 1)
+        value = encode_record(record)
+        return await self._write(record.key, value, (), deadline) is ApplyResult.CURRENT
+
+    async def run(self) -> None:
+        """Follow the topic, and keep it in order, until cancelled."""
+        tasks = [
+            asyncio.create_task(self._repair_superseded(), name="registry healing"),
+            asyncio.create_task(self._drop_expired(), name="registry sweep"),
+        ]
+        try:
+            await self.tailer.run()
+        finally:
+            await cancel(*tasks)
+
+    def clear(self) -> None:
+        super().clear()
+        self._superseded.clear()
+
+    def on_applied(self, record: ConsumerRecord, result: ApplyResult) -> None:
+        change = self._pending_change(record)
+        if change is not None and not change.done():
+            change.set_result(result)
+        if result is ApplyResult.CURRENT or self._is_copy(record):
+            self._superseded.pop(record.key, None)
+        else:
+            delay = self.repair_delay if change is None else 0.0
+            self._superseded[record.key] = time.monotonic() + delay
+            self._repair_needed.set()
+
+    def _next_incarnation(self, base: RegistryRecord | None) -> int:
+        """A number that no registration has, greater than those of this id before it."""
+        made = self.time.latest_ms() << RANDOM_BITS | secrets.randbits(RANDOM_BITS)
+        if base is not None and base.incarnation is not None:
+            made = max(made, base.incarnation + 1)
+        self._incarnation = max(made, self._incarnation + 1)
+        return self._incarnation
+
+    def _pending_change(self, record: ConsumerRecord) -> asyncio.Future[ApplyResult] | None:
+        if not self._pending_changes:
+            return None
+        return self._pending_changes.get(dict(record.headers).get(WRITER_HEADER, b""))
+
+    def _is_copy(self, record: ConsumerRecord) -> bool:
+        """Tell whether a superseded record equals the current one: compaction may keep either."""
+        if record.value is None:
+            return False
+        return decode_record(record.value) == self.state.current(record.key)
+
+    async def _write(
+        self, key: bytes, value: bytes | None, headers: Headers, deadline: float
+    ) -> ApplyResult:
+        token = f"{self._name}-{next(self._numbers)}".encode()
+        change: asyncio.Future[ApplyResult] = asyncio.get_running_loop().create_future()
+        self._pending_changes[token] = change
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await self._sender.wait_until_ready()
+                try:
+                    await self._sender.send(
+                        self._topic,
+                        value,
+                        partition=0,
+                        key=key,
+                        headers=[(WRITER_HEADER, token), *headers],
+                    )
+                except SendError as error:
+                    # The follower may still meet it, so wait and see.
+                    log.warning("registry record not confirmed", reason=str(error))
+                return await change
+        except TimeoutError as error:
+            raise UnconfirmedError("Kafka did not confirm the change in time") from error
+        finally:
+            del self._pending_changes[token]
+
+    async def _repair_superseded(self) -> None:
+        while True:
+            await self._repair_needed.wait()
+            if self.tailer.caught_up:
+                now = time.monotonic()
+                for key in [key for key, due in self._superseded.items() if due <= now]:
+                    await self._rewrite_current(key)
+            if self._superseded:
+                await asyncio.sleep(self.repair_interval)
+            else:
+                self._repair_needed.clear()
+
+    async def _rewrite_current(self, key: bytes) -> None:
+        """Write a copy of the current record after the superseded one."""
+        current = self.state.current(key)
+        if current is None:
+            self._superseded.pop(key, None)
+            return
+        try:
+            await self.change(current, current, time.monotonic() + self.repair_timeout)
+        except UnconfirmedError as error:
+            log.warning("superseded registry record not covered yet", reason=str(error))
+        else:
+            log.info("superseded registry record covered", key=key.decode())
+
+    async def _drop_expired(self) -> None:
+        """Drop what may be dropped. Every gateway does, and a second tombstone changes nothing."""
+        while True:
+            await asyncio.sleep(self.expiry_interval)
+            if self.is_current:
+                for key in self.state.expired_keys(self.time.earliest_ms()):
+                    await self._tombstone(key)
+
+    async def _tombstone(self, key: bytes) -> None:
+        current = self.state.current(key)
+        if (
+            current is None
+            or current.expires_at_ms is None
+            or current.expires_at_ms > self.time.earliest_ms()
+        ):
+            return  # while others were dropped, another gateway was faster, or it came back
+        headers = [(REVISION_HEADER, encode_revision(current.revision))]
+        try:
+            await self._write(key, None, headers, time.monotonic() + self.repair_timeout)
+        except UnconfirmedError as error:
+            log.warning("ended registry record not dropped yet", reason=str(error))

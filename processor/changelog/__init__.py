@@ -1,0 +1,1 @@
+"""The changelog: written in acknowledged batches, repaired after a foreign write."""

@@ -1,0 +1,1 @@
+"""What a submission does to its row. Pure: no I/O, no clock."""

@@ -1,0 +1,159 @@
+"""The fold: what one record of the submissions topic does to a batch. Pure, so that tests can
+replay anything; nothing here waits, and bad data raises nothing.
+"""
+
+import msgspec
+
+from contract.anomaly import ANOMALY_VERSION, Anomaly, Reason
+from contract.dead_letter import CORRUPT_ROW, WHOLE_FRAME
+from contract.frame import Frame, FrameError, Submission, decode_frame, entity_key, partition_of
+from contract.kinds import KINDS, is_id
+from contract.row import RowError, RowVersionError
+from processor.core.anomaly_detector import detect
+from processor.core.row_reducer import ReduceOutcome, reduce_row
+from processor.core.write_batch import MAX_ROW_BYTES, DeadLetter, Record, WriteBatch
+
+_PREFIXES = {kind: entity_key(kind, "") for kind in KINDS}
+
+MAX_ANOMALIES = 100
+"""Most anomalies that a batch keeps of a partition to report; it counts all."""
+MAX_DETAIL = 1_000
+"""Characters of an anomaly's detail: it may quote a label of any length."""
+
+
+def reduce_frame(batch: WriteBatch, record: Record, partitions: int) -> None:
+    """Fold a record into a batch of its partition; one that the ledger covers is a replay."""
+    ledger = batch.ledger
+    if record.offset <= ledger.offset:
+        return
+    ledger.count_record(record.offset, record.mark, record.appended_ms)
+    try:
+        frame = decode_frame(record.value)
+    except FrameError as error:
+        # How many submissions it held cannot be known: it counts as one.
+        ledger.read += 1
+        ledger.dead_lettered += 1
+        batch.submissions += 1
+        batch.dead_letters.append(DeadLetter(record, WHOLE_FRAME, record.value or b"", str(error)))
+        return
+    ledger.read += len(frame.submissions)
+    batch.submissions += len(frame.submissions)
+    if frame.is_late(record.appended_ms):
+        ledger.late += len(frame.submissions)
+        return
+    _reduce_submissions(batch, record, frame, partitions)
+
+
+def _reduce_submissions(batch: WriteBatch, record: Record, frame: Frame, partitions: int) -> None:
+    outcomes: list[ReduceOutcome | None] = []
+    for index, submission in enumerate(frame.submissions):
+        try:
+            outcomes.append(_reduce_submission(batch, record, index, submission, partitions))
+        except RowError as error:
+            outcomes.append(None)
+            _refuse(batch, record, index, submission, str(error))
+    if too_large := batch.encode_staged():
+        _undo(batch, record, frame, outcomes, too_large)
+    ledger = batch.ledger
+    ledger.applied += outcomes.count(ReduceOutcome.APPLIED)
+    ledger.stale += outcomes.count(ReduceOutcome.STALE)
+    ledger.dead_lettered += outcomes.count(None)
+
+
+def _undo(
+    batch: WriteBatch,
+    record: Record,
+    frame: Frame,
+    outcomes: list[ReduceOutcome | None],
+    too_large: dict[bytes, int],
+) -> None:
+    """Refuse what this frame applied to rows that would be too large to write.
+
+    All of it, for each such row: which submission was one too many is not worth the time.
+    """
+    for index, submission in enumerate(frame.submissions):
+        key = entity_key(submission.kind, submission.id)
+        if outcomes[index] is ReduceOutcome.APPLIED and key in too_large:
+            outcomes[index] = None
+            reason = (
+                f"the row of {submission.kind}:{submission.id} would have {too_large[key]} bytes, "
+                f"and at most {MAX_ROW_BYTES} can be written"
+            )
+            _refuse(batch, record, index, submission, reason)
+
+
+def _refuse(
+    batch: WriteBatch, record: Record, index: int, submission: Submission, reason: str
+) -> None:
+    value = msgspec.json.encode(submission)
+    batch.dead_letters.append(DeadLetter(record, index, value, reason))
+
+
+def _reduce_submission(
+    batch: WriteBatch, record: Record, index: int, submission: Submission, partitions: int
+) -> ReduceOutcome:
+    prefix = _PREFIXES.get(submission.kind)
+    if prefix is None:
+        raise _unknown_fields(submission)
+    key = prefix + submission.id.encode()
+    try:
+        row = batch.row(key)
+    except RowVersionError:  # a newer worker wrote it: it is not for this one to touch
+        raise
+    except RowError as error:
+        _dead_letter_row(batch, record, key, error)
+        row = None
+    if row is None:  # what has a row here was checked when it came to it
+        if not is_id(submission.id):
+            raise _unknown_fields(submission)
+        if partition_of(key, partitions) != record.partition:
+            raise RowError(f"{key!r} does not belong into partition {record.partition}")
+    reduced, outcome = reduce_row(row, submission, (record.offset, index), record.appended_ms)
+    if reduced is not row and reduced is not None:
+        try:
+            found = detect(batch.state.histories, key, row, submission, record.appended_ms)
+        except ArithmeticError:  # a number beyond all bounds, which no gateway lets pass
+            found = ()
+        for reason, detail in found:
+            _note_anomaly(batch, record, index, submission, reason, detail)
+        batch.stage(key, reduced)
+    return outcome
+
+
+def _dead_letter_row(batch: WriteBatch, record: Record, key: bytes, error: RowError) -> None:
+    """Keep what is left of a row that nobody can read: the entity's reports make it whole again."""
+    name = key.decode(errors="replace")
+    reason = f"the row of {name} cannot be read, and was begun anew: {error}"
+    batch.dead_letters.append(
+        DeadLetter(record, CORRUPT_ROW, batch.encoded_row(key) or b"", reason)
+    )
+
+
+def _unknown_fields(submission: Submission) -> RowError:
+    return RowError(f"{submission.kind}:{submission.id} is no entity known here")
+
+
+def _note_anomaly(
+    batch: WriteBatch,
+    record: Record,
+    index: int,
+    submission: Submission,
+    reason: Reason,
+    detail: str,
+) -> None:
+    counted = (submission.kind, reason)
+    batch.anomaly_counts[counted] = batch.anomaly_counts.get(counted, 0) + 1
+    if len(batch.anomalies) < MAX_ANOMALIES:
+        batch.anomalies.append(
+            Anomaly(
+                version=ANOMALY_VERSION,
+                kind=submission.kind,
+                id=submission.id,
+                reason=reason,
+                detail=detail[:MAX_DETAIL],
+                partition=record.partition,
+                offset=record.source_offset,
+                index=index,
+                appended_ms=record.appended_ms,
+            )
+        )

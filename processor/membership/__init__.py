@@ -1,0 +1,1 @@
+"""Membership in the consumer group: heartbeats, stalls, names, leaving."""

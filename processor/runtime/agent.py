@@ -1,0 +1,179 @@
+"""Rules 1 and 2: flush, then acknowledge; nothing escapes the batch, nothing half-done goes on.
+
+Faust's `take` acknowledges in a `finally`, on exceptions and on a SIGTERM too, and an exception
+lets it restart the agent while later frames overtake the failed one. So events are taken without
+acknowledgement, acknowledged in order when Kafka has their flush, and any error but bad data ends
+the process: nothing unflushed was acknowledged, and the supervisor starts it again.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from aiokafka.errors import KafkaError
+from faust.types import EventT, StreamT
+
+from processor.changelog.anomaly_producer import AnomalyProducer
+from processor.core.frame_reducer import reduce_frame
+from processor.core.write_batch import Record, WriteBatch
+from processor.membership.heartbeat import HeartbeatMonitor
+from processor.metrics import ProcessorMetrics
+from processor.runtime.assignment import PartitionAssignment
+from processor.runtime.gap_check import LookAhead, is_hole, skip_hole
+from processor.runtime.pauser import PartitionPauser
+from processor.runtime.source_check import SourceCheck
+from processor.runtime.table import FLUSH_DEADLINE, StateTable
+from service.kafka.kafka_compat import leader_epoch
+from service.tasks import abort
+
+log = structlog.get_logger(__name__)
+
+MAX_BATCH_FRAMES = 200
+"""Most frames in a batch."""
+BATCH_TIMEOUT = 0.02
+"""Seconds that a batch waits for more frames."""
+HOLE_TIMEOUT = 3.0
+"""Seconds in which Kafka must explain a hole; other partitions wait meanwhile."""
+LETTERS = 1_000
+"""Dead letters that are written within one deadline: a frame may bring any number."""
+YIELD_INTERVAL = 0.005
+"""Seconds of folding after which others get their turn; each turn costs about 20 us."""
+
+
+class Agent:
+    """Folds batches of frames into the table."""
+
+    def __init__(
+        self,
+        table: StateTable,
+        assignment: PartitionAssignment,
+        heartbeat: HeartbeatMonitor,
+        look_ahead: LookAhead,
+        pauser: PartitionPauser,
+        source: SourceCheck,
+        anomalies: AnomalyProducer,
+        metrics: ProcessorMetrics,
+    ) -> None:
+        self._table = table
+        self._assignment = assignment
+        self._heartbeat = heartbeat
+        self._look_ahead = look_ahead
+        self._pauser = pauser
+        self._source = source
+        self._anomalies = anomalies
+        self._metrics = metrics
+
+    async def run(self, stream: StreamT[bytes]) -> None:
+        """Take batches for ever, one at a time."""
+        try:
+            async for events in stream.noack_take(MAX_BATCH_FRAMES, within=BATCH_TIMEOUT):
+                async with self._table.lock:
+                    await self._process_batch(stream, events)
+        except Exception as error:  # whatever it is, going on would pass over a batch
+            abort("a batch failed", reason=repr(error), exc_info=error)
+        finally:
+            # At a stop a flush may be under way: a sweep after it would not know what Kafka has.
+            self._table.release_partitions()
+
+    async def _process_batch(self, stream: StreamT[bytes], events: Sequence[EventT[bytes]]) -> None:
+        await self._heartbeat.wait_until_fresh()
+        taken_at = time.time()
+        batches: dict[int, WriteBatch] = {}
+        processed: list[EventT[bytes]] = []
+        doubtful: set[int] = set()
+        """Partitions whose ledger is to be compared with the source before they go on."""
+        yield_at = time.monotonic() + YIELD_INTERVAL
+        with self._metrics.reduce_seconds.time():
+            for event in events:
+                if self._assignment.is_current(event):
+                    message = event.message
+                    partition, offset = message.partition, message.offset
+                    if partition in doubtful or not self._pauser.should_process(partition, offset):
+                        continue
+                    batch = self._batch(batches, partition)
+                    if batch.state.is_doubtful(batch.ledger, offset, leader_epoch(message)):
+                        doubtful.add(partition)
+                        continue
+                    if not await self._reduce(batch, _record(event, batch)):
+                        doubtful.add(partition)
+                        continue
+                    processed.append(event)
+                    if time.monotonic() > yield_at:  # the lease's ticker runs in between
+                        await asyncio.sleep(0)
+                        yield_at = time.monotonic() + YIELD_INTERVAL
+                else:
+                    self._metrics.foreign_frames.inc()
+        batches = {p: b for p, b in batches.items() if self._table.is_owned(p, b.state)}
+        await self._write_dead_letters(batches)
+        if batches:
+            with self._metrics.flush_seconds.time():
+                await self._table.flush(batches)
+            self._report_anomalies(batches)
+        for event in processed:
+            # A generation may have ended during the flush: then another reads this event again.
+            if self._assignment.is_current(event):
+                await stream.ack(event)
+                self._metrics.frames.inc()
+        if doubtful:
+            for partition in doubtful:
+                self._pauser.await_source(partition)
+            self._source.request(doubtful)
+        oldest = min((event.message.timestamp for event in events), default=taken_at)
+        self._metrics.queue_seconds.observe(max(0.0, taken_at - oldest))
+        self._metrics.batch_frames.observe(len(events))
+
+    def _report_anomalies(self, batches: dict[int, WriteBatch]) -> None:
+        """Count and tell what was noticed, once it is certain that the batch counts."""
+        self._metrics.batch_submissions.observe(sum(b.submissions for b in batches.values()))
+        for batch in batches.values():
+            self._metrics.count_anomalies(batch.anomaly_counts)
+            self._anomalies.enqueue(batch.anomalies)
+
+    def _batch(self, batches: dict[int, WriteBatch], partition: int) -> WriteBatch:
+        batch = batches.get(partition)
+        if batch is None:
+            batch = WriteBatch(self._table.store.partitions[partition])
+            batches[partition] = batch
+        return batch
+
+    async def _reduce(self, batch: WriteBatch, record: Record) -> bool:
+        """Fold a record, unless its ledger is to be compared with the source first."""
+        if is_hole(batch.ledger, record.offset):
+            try:
+                async with asyncio.timeout(HOLE_TIMEOUT):
+                    ahead = await self._look_ahead(record.partition, batch.ledger.next_offset)
+            except (KafkaError, TimeoutError) as error:
+                log.warning("Kafka does not explain a hole", reason=repr(error))
+                return False
+            if not ahead.is_of(batch.state.source_topic, batch.state.source_epoch):
+                return False
+            skip_hole(batch.ledger, record.partition, record.offset, ahead)
+        letters = len(batch.dead_letters)
+        reduce_frame(batch, record, self._table.settings.kafka_partitions)
+        if len(batch.dead_letters) > letters:
+            self._pauser.count_dead_letters(record.partition, len(batch.dead_letters) - letters)
+        return True
+
+    async def _write_dead_letters(self, batches: dict[int, WriteBatch]) -> None:
+        letters = [letter for batch in batches.values() for letter in batch.dead_letters]
+        if letters:
+            self._metrics.dead_letters.inc(len(letters))
+            for start in range(0, len(letters), LETTERS):
+                async with asyncio.timeout(FLUSH_DEADLINE):
+                    await self._table.changelog.write_dead_letters(letters[start : start + LETTERS])
+
+
+def _record(event: EventT[Any], batch: WriteBatch) -> Record:
+    message = event.message
+    shift = batch.ledger.shift
+    return Record(
+        message.partition,
+        message.offset + shift,
+        round(message.timestamp * 1000),
+        message.value,
+        shift,
+        leader_epoch(message),
+        batch.state.source_topic,
+    )

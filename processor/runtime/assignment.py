@@ -1,0 +1,114 @@
+"""Rules 3 and 5: which partitions are this worker's, and which events are of its present time.
+
+Rule 3, hold until the seek is done: at the end of each recovery Faust resumes the source
+partitions, then seeks, then clears the stream's queue; frames fetched in between vanish. So flow
+is stopped again before Faust resumes it, and Faust opens it after its seek (see consumer.py).
+
+Rule 5, drop foreign events: events of an older generation stay in the take buffer over a
+rebalance. They are neither folded nor acknowledged: whoever owns the partition reads them again.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import structlog
+from aiokafka.errors import KafkaError
+from faust.types import TP, AppT, EventT
+
+from processor.membership.heartbeat import HeartbeatMonitor
+from processor.metrics import ProcessorMetrics
+from processor.runtime.faust_compat import group_coordinator
+from processor.runtime.source_check import SourceCheck
+from processor.runtime.table import StateTable
+from service.kafka.clients import is_temporary
+from service.tasks import abort, extend
+
+log = structlog.get_logger(__name__)
+
+LOAD_TIMEOUT = 15.0
+"""Seconds that a load may take without reading a record."""
+LOCK_TIMEOUT = 45.0
+"""Seconds to wait for a flush (30 s at most), with what it writes again."""
+RETRY_PAUSE = 0.2
+"""Seconds before a load continues after an error that may pass."""
+
+
+T = TypeVar("T")
+
+
+class PartitionAssignment:
+    """Loads the state of newly assigned partitions, and tells own events from foreign ones."""
+
+    def __init__(
+        self,
+        app: AppT[Any],
+        table: StateTable,
+        heartbeat: HeartbeatMonitor,
+        source: SourceCheck,
+        metrics: ProcessorMetrics,
+    ) -> None:
+        self._app = app
+        self._table = table
+        self._heartbeat = heartbeat
+        self._source = source
+        self._metrics = metrics
+        self.is_ready = False
+        """True while this worker is a member of its group and has loaded what it owns."""
+        app.on_partitions_revoked.connect(self._on_revoked)
+        app.on_partitions_assigned.connect(self._on_assigned)
+        app.on_rebalance_complete.connect(self._on_rebalance_complete)
+
+    def is_current(self, event: EventT[Any]) -> bool:
+        message = event.message
+        return (
+            message.generation_id == self._app.consumer_generation_id
+            and self._table.store.owned(message.partition) is not None
+        )
+
+    async def _on_revoked(self, app: AppT[Any], revoked: set[TP], **_: Any) -> None:
+        self.is_ready = False
+
+    async def _on_assigned(self, app: AppT[Any], assigned: set[TP], **_: Any) -> None:
+        self._metrics.rebalances.inc()
+        self._heartbeat.on_joined(group_coordinator(app))
+
+    async def _on_rebalance_complete(self, app: AppT[Any], **_: Any) -> None:
+        app.consumer.stop_flow()
+        app.flow_control.suspend()
+        try:
+            await self._load()
+        except Exception as error:  # whatever it is, the state is not known
+            abort("the state could not be loaded", reason=repr(error), exc_info=error)
+        self.is_ready = True
+
+    async def _load(self) -> None:
+        lock = self._table.lock
+        async with asyncio.timeout(LOCK_TIMEOUT):
+            await lock.acquire()
+        try:
+            with self._metrics.load_seconds.time():
+                await self._load_rows()
+                await self._source.check_loaded()
+                await self._table.write_stepped_back(self._table.store.loaded())
+        finally:
+            lock.release()
+
+    async def _load_rows(self) -> None:
+        store = self._table.store
+        async with asyncio.timeout(LOAD_TIMEOUT) as timeout:
+            await _retrying(lambda: store.load(lambda: extend(timeout, LOAD_TIMEOUT)))
+            if store.went_back:
+                await self._table.changelog.renew()
+
+
+async def _retrying(read: Callable[[], Awaitable[T]]) -> T:
+    """Repeat what Kafka does not answer for the moment; the caller has a deadline."""
+    while True:
+        try:
+            return await read()
+        except KafkaError as error:
+            if not is_temporary(error):
+                raise
+            log.warning("the state is not loaded yet: retrying", reason=repr(error))
+            await asyncio.sleep(RETRY_PAUSE)

@@ -1,0 +1,200 @@
+"""Partitions that stand still for a while, as others go on.
+
+Too many dead letters stop a partition for a time; a ledger that is to be compared with its source,
+until it is; a new history, until the partition is sought to its beginning. Such a partition is
+paused in Faust's consumer, and what was fetched of it is dropped, unacknowledged; when it goes on
+it is sought to where its ledger ends. Events that were fetched before may still come after the
+seek: they are dropped until the one that was sought has come.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import structlog
+from aiokafka.errors import IllegalStateError, KafkaError
+from faust.types import TP, AppT
+
+from processor.core.dead_letter_limit import DeadLetterLimit
+from processor.runtime.gap_check import Ahead, LookAhead
+from processor.runtime.table import StateTable
+
+log = structlog.get_logger(__name__)
+
+CHECK_INTERVAL = 0.5
+"""Seconds between two looks whether a partition may go on."""
+SEEK_TIMEOUT = 3.0
+"""Seconds; batches and loads wait meanwhile. No broker is asked."""
+SEEK_TIMEOUT = 5.0
+"""Seconds after which a partition that was sought, and has not come, is sought again."""
+
+
+class PendingSeek(NamedTuple):
+    """The event that a partition goes on with."""
+
+    generation: int
+    offset: int
+    requested_at: float
+
+
+class _Pause(NamedTuple):
+    """Why a partition stands still: the dead letters, else its source, else it is to be sought."""
+
+    generation: int
+    is_flooded: bool = False
+    awaits_source: bool = False
+
+
+class PartitionPauser:
+    """Stops partitions, and lets them go on.
+
+    All of it is of one generation of the group: with the next one Faust resumes every partition and
+    seeks it to its ledger.
+    """
+
+    def __init__(
+        self,
+        app: AppT[Any],
+        table: StateTable,
+        submissions: str,
+        look_ahead: LookAhead,
+        limit: DeadLetterLimit,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._app = app
+        self._table = table
+        self._submissions = submissions
+        self._look_ahead = look_ahead
+        self._limit = limit
+        self._clock = clock
+        self._paused: dict[int, _Pause] = {}
+        self._pending_seeks: dict[int, PendingSeek] = {}
+        self._wake = asyncio.Event()
+
+    @property
+    def paused(self) -> frozenset[int]:
+        """Partitions that stand still on purpose now."""
+        paused = self._current().items()
+        return frozenset(p for p, each in paused if each.is_flooded or each.awaits_source)
+
+    @property
+    def flooded(self) -> frozenset[int]:
+        """Partitions that stand still because of their dead letters."""
+        return frozenset(p for p, each in self._current().items() if each.is_flooded)
+
+    def should_process(self, partition: int, offset: int) -> bool:
+        """Tell whether an event of this generation is to be folded; else it will come again."""
+        if not (self._paused or self._pending_seeks):
+            return True
+        if partition in self._current():
+            return False
+        seek = self._pending_seeks.get(partition)
+        if seek is not None and seek.generation == self._app.consumer_generation_id:
+            if offset != seek.offset:
+                return False
+            del self._pending_seeks[partition]
+        return True
+
+    def count_dead_letters(self, partition: int, letters: int) -> None:
+        """Count dead letters of a frame that was just folded; stop the partition if they are many.
+
+        The frame itself is flushed and acknowledged like all others.
+        """
+        now = self._clock()
+        if self._limit.add(partition, letters, now):
+            self._pause(partition, is_flooded=True)
+            log.error(
+                "partition stopped: too many dead letters",
+                partition=partition,
+                seconds=round(self._limit.seconds_to_wait(partition, now), 1),
+            )
+
+    def await_source(self, partition: int) -> None:
+        """Fold nothing more of a partition until `resume`: its ledger is to be compared."""
+        self._pause(partition, is_flooded=partition in self.flooded, awaits_source=True)
+
+    def resume(self, partition: int) -> None:
+        """Let a partition continue after its ledger, as soon as it can be sought.
+
+        One with too many dead letters stands still for as long as it should.
+        """
+        self._pause(partition, is_flooded=partition in self.flooded)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Let partitions go on when they may, for ever."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_INTERVAL):
+                    await self._wake.wait()
+            self._wake.clear()
+            due = self._resumable(self._clock())
+            await asyncio.gather(*(self.seek(partition) for partition in due))
+
+    def _resumable(self, now: float) -> list[int]:
+        """Partitions that may go on, and those that should have and have not."""
+        paused = self._current()
+        may = [
+            partition
+            for partition, each in paused.items()
+            if not each.awaits_source
+            and not (each.is_flooded and self._limit.seconds_to_wait(partition, now))
+        ]
+        return may + [
+            partition
+            for partition, seek in self._pending_seeks.items()
+            if seek.generation == self._app.consumer_generation_id
+            and partition not in paused
+            and now > seek.requested_at + SEEK_TIMEOUT
+        ]
+
+    async def seek(self, partition: int) -> None:
+        """Continue a partition after its ledger; where that fails, it stays due.
+
+        Where a rebalance comes in between, the partition continues with that.
+        """
+        generation = self._app.consumer_generation_id
+        state = self._table.store.owned(partition)
+        if state is None:
+            return
+        offset = state.ledger.next_offset
+        try:
+            ahead = await self._look_ahead(partition, offset)
+            async with self._table.lock:
+                if generation != self._app.consumer_generation_id:
+                    return
+                if self._table.store.owned(partition) is state and (
+                    state.ledger.next_offset == offset
+                ):
+                    await self._seek(partition, ahead, generation)
+        except (KafkaError, IllegalStateError, TimeoutError) as error:
+            log.warning("partition cannot go on yet", partition=partition, reason=repr(error))
+
+    async def _seek(self, partition: int, ahead: Ahead, generation: int) -> None:
+        tp = self._tp(partition)
+        async with asyncio.timeout(SEEK_TIMEOUT):
+            await self._app.consumer.rewind(tp, ahead.next)
+        if generation != self._app.consumer_generation_id:
+            return
+        self._pending_seeks.pop(partition, None)
+        if ahead.record is not None:  # else nothing of it can have been fetched before
+            self._pending_seeks[partition] = PendingSeek(generation, ahead.record, self._clock())
+        if self._paused.pop(partition, None) is not None:
+            log.info("partition continues", partition=partition, offset=ahead.next)
+        self._app.consumer.resume_partitions({tp})
+
+    def _pause(
+        self, partition: int, *, is_flooded: bool = False, awaits_source: bool = False
+    ) -> None:
+        generation = self._app.consumer_generation_id
+        self._paused[partition] = _Pause(generation, is_flooded, awaits_source)
+        self._app.consumer.pause_partitions({self._tp(partition)})
+
+    def _current(self) -> dict[int, _Pause]:
+        generation = self._app.consumer_generation_id
+        return {p: each for p, each in self._paused.items() if each.generation == generation}
+
+    def _tp(self, partition: int) -> TP:
+        return TP(self._submissions, partition)

@@ -1,0 +1,143 @@
+"""Asks Kafka for what comparing ledgers with their source needs (source_history judges it)."""
+
+import asyncio
+from collections.abc import Mapping
+
+import structlog
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from contract.history import STOPPED_METADATA
+from contract.row import LedgerRow
+from contract.topics import processor_group
+from processor.core.source_history import SourceEvidence, is_record, known_epoch, known_topic
+from service.config.settings import KafkaSettings
+from service.kafka.clients import admin_client
+from service.kafka.kafka_compat import EpochEnd, TopicDetails
+from service.kafka.source_reader import SourceReader
+from service.kafka.topics import topics_from
+
+log = structlog.get_logger(__name__)
+
+PARTITION_TIMEOUT = 5.0
+"""Seconds that a partition's leader gets to say what a comparison needs."""
+
+
+async def collect(reader: SourceReader, ledgers: dict[int, LedgerRow]) -> dict[int, SourceEvidence]:
+    """Ask for the evidence of all these partitions.
+
+    Raises:
+        KafkaError: Kafka did not say enough of one of them.
+    """
+    found = await collect_each(reader, ledgers, {})
+    if missing := sorted(ledgers.keys() - found.keys()):
+        raise KafkaError(f"Kafka did not say enough of partitions {missing}")
+    return found
+
+
+async def collect_each(
+    reader: SourceReader, ledgers: Mapping[int, LedgerRow], epochs: Mapping[int, int]
+) -> dict[int, SourceEvidence]:
+    """Ask for the evidence of each partition; those that Kafka says too little of are left out.
+
+    `epochs` are the newest leader epochs that were seen before.
+    """
+    found: dict[int, SourceEvidence] = {}
+    try:
+        details = await reader.describe()
+        stopped = await _stopped(reader.settings, ledgers)
+    except (KafkaError, TimeoutError, OSError) as error:
+        log.info("the source could not be compared", reason=repr(error))
+        return {}
+
+    async def ask(partition: int) -> None:
+        try:
+            async with asyncio.timeout(PARTITION_TIMEOUT):
+                found[partition] = await _evidence(
+                    reader,
+                    partition,
+                    ledgers[partition],
+                    details,
+                    epochs.get(partition, -1),
+                    stopped.get(partition, ""),
+                )
+        except (KafkaError, TimeoutError) as error:
+            log.info("a partition could not be compared", partition=partition, reason=repr(error))
+
+    await asyncio.gather(*(ask(p) for p in ledgers if details.leader(p).exists))
+    if not found:
+        return {}
+    try:
+        after = await reader.describe()
+    except (KafkaError, TimeoutError) as error:
+        log.info("the source could not be compared", reason=repr(error))
+        return {}
+    if after.id != details.id:
+        return {}
+    # A leader that has changed meanwhile may have answered in part.
+    return {p: each for p, each in found.items() if after.leader(p) == details.leader(p)}
+
+
+async def _stopped(settings: KafkaSettings, ledgers: Mapping[int, LedgerRow]) -> dict[int, str]:
+    """Why partitions are stopped, as their group's commits say.
+
+    It matters to ledgers that an older version wrote: nothing else tells that one of them was not
+    certain before the topic grew past it.
+    """
+    doubtful = {p for p, each in ledgers.items() if known_topic(each) is None and each.offset >= 0}
+    if not doubtful:
+        return {}
+    topic = topics_from(settings).submissions.name
+    async with admin_client(settings) as admin:
+        offsets = await admin.list_consumer_group_offsets(
+            processor_group(settings.kafka_topic_prefix)
+        )
+    return {
+        tp.partition: committed.metadata.removeprefix(STOPPED_METADATA)
+        for tp, committed in offsets.items()
+        if tp.topic == topic
+        and tp.partition in doubtful
+        and (committed.metadata or "").startswith(STOPPED_METADATA)
+    }
+
+
+async def _evidence(
+    reader: SourceReader,
+    partition: int,
+    ledger: LedgerRow,
+    details: TopicDetails,
+    known: int,
+    stopped: str,
+) -> SourceEvidence:
+    epoch = EpochEnd(-1, -1)
+    if known_topic(ledger) == details.id and known_epoch(ledger) >= 0:
+        asked = {partition: known_epoch(ledger)}
+        epoch = (await reader.epoch_ends(details, asked, {partition: known}))[partition]
+    first, end = await reader.span(partition)
+
+    async def appended(offset: int, *, exactly: bool = True) -> int | None:
+        if not first <= offset < end:
+            return None
+        try:
+            record = await reader.record_from(partition, offset, end)
+        except OffsetOutOfRangeError:
+            return None
+        if record is None or (exactly and record.offset != offset):
+            return None
+        return int(record.timestamp)
+
+    mark = ledger.mark
+    has_mark = mark is not None and epoch.offset > mark.offset and is_record(mark)
+    is_cut = mark is not None and 0 < epoch.offset < ledger.next_offset
+    is_other_topic = known_topic(ledger) not in (None, details.id)
+    return SourceEvidence(
+        topic=details.id,
+        first=first,
+        end=end,
+        leader_epoch=details.leaders[partition].epoch,
+        epoch=epoch.epoch,
+        epoch_end=epoch.offset,
+        marked=await appended(mark.offset) if mark and has_mark else None,
+        newest_kept=await appended(epoch.offset - 1) if is_cut else None,
+        oldest=await appended(first, exactly=False) if is_other_topic else None,
+        stopped=stopped,
+    )

@@ -1,0 +1,204 @@
+"""Settings from the environment: one dataclass per service, all errors reported at once."""
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from contract.topics import check_prefix
+from service.config.checks import check_host, check_servers, tls_faults
+from service.config.networks import Networks
+from service.config.secrets import ReloadableTokens, SecretError, read_secret, strong_tokens
+
+
+class SettingsError(ValueError):
+    """The environment does not configure the service; the text names every fault."""
+
+
+class Secret:
+    """A secret value: never shown by repr, str or a log."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+
+_SECRET = (Secret, Secret | None, ReloadableTokens)
+
+
+@dataclass(frozen=True)
+class Check:
+    """Metadata of a setting: `accept` raises a ValueError for a text that is not valid."""
+
+    accept: Callable[[str], object]
+
+
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+
+SettingsT = TypeVar("SettingsT")
+
+
+def load_settings(cls: type[SettingsT], environ: Mapping[str, str] | None = None) -> SettingsT:
+    """Build the dataclass `cls` from the environment: `kafka_partitions` from KAFKA_PARTITIONS.
+
+    A `Secret`, and `ReloadableTokens`, may also be in a file that `<NAME>_FILE` names. A blank
+    variable counts as unset.
+
+    Raises:
+        SettingsError: with one line for each variable that is missing or malformed.
+    """
+    environ = os.environ if environ is None else environ
+    types = get_type_hints(cls, include_extras=True)
+    values: dict[str, Any] = {}
+    faults: list[str] = []  # of single settings, and then of how they fit together
+    for field in fields(cls):  # type: ignore[arg-type]
+        variable = field.name.upper()
+        is_secret = types[field.name] in _SECRET
+        try:
+            text, file = _read(variable, is_secret, environ)
+            if text is not None:
+                values[field.name] = _convert(text, file, types[field.name])
+            elif field.default is MISSING and field.default_factory is MISSING:
+                hint = f" (or {variable}_FILE)" if is_secret else ""
+                raise SettingsError(f"{variable}{hint} is not set")
+        except SettingsError as error:
+            faults.append(str(error))
+        except SecretError as error:
+            faults.append(f"{variable}{f'_FILE={file}' if file else ''} {error}")
+        except msgspec.ValidationError as error:
+            faults.append(f"{variable}={environ[variable]!r} is not valid: {error}")
+    if faults:
+        raise SettingsError("\n".join(faults))
+    settings = cls(**values)
+    if isinstance(settings, Settings):
+        faults += settings.conflicts(values.keys())
+    if faults:
+        raise SettingsError("\n".join(faults))
+    return settings
+
+
+def variables(cls: type[Any]) -> set[str]:
+    """Return the name of every variable that `load_settings` reads for the dataclass `cls`."""
+    types = get_type_hints(cls, include_extras=True)
+    names = {field.name.upper() for field in fields(cls)}
+    return names | {f"{n.upper()}_FILE" for n, type in types.items() if type in _SECRET}
+
+
+def _read(
+    variable: str, is_secret: bool, environ: Mapping[str, str]
+) -> tuple[str | None, Path | None]:
+    """Return what a variable is set to, and the file that this came from."""
+    # A file with Windows' line ends leaves a CR at the end of each value.
+    text = environ.get(variable, "").strip("\r\n" if is_secret else None) or None
+    name = environ.get(f"{variable}_FILE", "").strip() if is_secret else None
+    if not name:
+        return text, None
+    if text is not None:
+        raise SettingsError(f"{variable} and {variable}_FILE are both set: unset one")
+    file = Path(name)
+    try:
+        return read_secret(file), file
+    except SecretError as error:
+        raise SettingsError(f"{variable}_FILE={file} {error}") from error
+
+
+def _convert(text: str, file: Path | None, type: Any) -> Any:
+    if type is ReloadableTokens:
+        strong_tokens(text)
+        return ReloadableTokens(text, file)
+    if type in _SECRET:
+        return Secret(text)
+    value = msgspec.convert(text, type, strict=False, dec_hook=_construct)
+    for check in getattr(type, "__metadata__", ()):
+        if isinstance(check, Check):
+            _accept(check, text)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise msgspec.ValidationError("Expected a finite number")
+    return value
+
+
+def _accept(check: Check, text: str) -> None:
+    try:
+        check.accept(text)
+    except ValueError as error:
+        raise msgspec.ValidationError(str(error)) from error
+
+
+def _construct(type: type[Any], text: str) -> Any:
+    """Let a type of ours read its own text; its ValueError becomes the fault."""
+    return type(text)
+
+
+class Settings:
+    """What the settings of all services share."""
+
+    def conflicts(self, given: AbstractSet[str]) -> Iterator[str]:
+        """Describe settings that do not fit together; `given` are those that are not defaults."""
+        yield from ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogSettings(Settings):
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """`auto`: readable lines on a terminal, else one JSON object a line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KafkaSettings(Settings):
+    kafka_bootstrap_servers: Annotated[str, Check(check_servers)]
+    kafka_topic_prefix: Annotated[str, Check(check_prefix)] = "tobogganing."
+    kafka_partitions: Annotated[int, Meta(ge=1, le=10_000)] = 4
+    """Partitions of submissions and rows: fixed when an installation starts."""
+    kafka_replication: Annotated[int, Meta(ge=1, le=9)] = 1
+    """Replicas of topics that are made; with 3 or more, a write needs 2 of them."""
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: Secret | None = None
+    kafka_ssl_cafile: str | None = None
+    kafka_ssl_certfile: str | None = None
+    kafka_ssl_keyfile: str | None = None
+
+    def conflicts(self, given: AbstractSet[str]) -> Iterator[str]:
+        yield from super().conflicts(given)
+        protocol = self.kafka_security_protocol
+        if "SASL" in protocol:
+            for name in ("kafka_sasl_username", "kafka_sasl_password"):
+                if getattr(self, name) is None:
+                    yield f"{name.upper()} is not set: KAFKA_SECURITY_PROTOCOL={protocol} needs it"
+        for part in ("SASL", "SSL"):
+            unused = sorted(n.upper() for n in given if n.startswith(f"kafka_{part.lower()}_"))
+            if unused and part not in protocol:
+                yield (
+                    f"{', '.join(unused)}: not used with KAFKA_SECURITY_PROTOCOL={protocol}; "
+                    f"set that to SASL_SSL{' or SSL' if part == 'SSL' else ''}, or unset "
+                    f"{'it' if len(unused) == 1 else 'them'}"
+                )
+        if "SSL" in protocol:
+            yield from tls_faults(
+                self.kafka_ssl_cafile, self.kafka_ssl_certfile, self.kafka_ssl_keyfile
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpSettings(LogSettings):
+    metrics_token: ReloadableTokens
+    host: Annotated[str, Check(check_host)] = "0.0.0.0"
+    port: Port = 8000
+    keep_alive_seconds: Annotated[int, Meta(ge=1, le=3600)] = 75
+    """How long an idle connection is kept; proxies and HTTP clients keep theirs for up to 60."""
+    trusted_proxies: Networks = dataclasses.field(default_factory=Networks)
+    """Whose X-Forwarded-For is believed: nobody's, unless named here."""

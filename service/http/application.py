@@ -1,0 +1,124 @@
+"""The HTTP shell of every service: JSON answers, errors, routes that know their template."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
+
+from contract.kinds import ID_PATTERN
+from service.http.errors import JSON, ApiError, unavailable
+from service.http.fast_path import FastPathHandler
+from service.metrics.requests import RequestMetrics
+
+log = structlog.get_logger(__name__)
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class _IdConvertor(Convertor[str]):
+    regex = ID_PATTERN
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("id", _IdConvertor())
+
+
+class TemplateRoute(Route):
+    """A route that leaves its template in the scope: request metrics name it, never a raw path."""
+
+    def __init__(self, path: str, endpoint: Handler, *, methods: list[str]) -> None:
+        super().__init__(path, endpoint, methods=methods)
+        # Starlette ends the pattern with `$`, which also matches before a newline at the end.
+        self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z")
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["endpoint_template"] = self.path_format
+        await super().handle(scope, receive, send)
+
+
+def route(path: str, handler: Handler, *methods: str) -> TemplateRoute:
+    return TemplateRoute(path, handler, methods=list(methods))
+
+
+async def _on_api_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return error.response()
+
+
+async def _on_http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSON({"error": error.detail}, error.status_code, headers=dict(error.headers or {}))
+
+
+async def _on_unhandled_error(request: Request, error: Exception) -> Response:
+    log.error("request failed", path=request.url.path, exc_info=error)
+    return JSON({"error": "Internal server error"}, 500)
+
+
+def shutdown_503(app: ASGIApp) -> ASGIApp:
+    """Answer 503 to what a stopping server cancels, where nothing has been answered yet."""
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def noting_send(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await app(scope, receive, noting_send)
+        except asyncio.CancelledError:
+            if scope["type"] != "http" or started:
+                raise
+            # The task ends here in any case; raised on, uvicorn would make a 500 of it.
+            await unavailable("The service is stopping: try again").response()(scope, receive, send)
+
+    return answering
+
+
+class Application(Starlette):
+    """An application that service.http.protocol also asks to answer directly, if `fast_path` is
+    set."""
+
+    fast_path: FastPathHandler | None = None
+
+
+def build_app(
+    routes: Sequence[BaseRoute],
+    metrics: RequestMetrics,
+    lifespan: Lifespan[Starlette] | None = None,
+    fast_path: FastPathHandler | None = None,
+) -> Application:
+    """Put routes into the shell: JSON errors, counted requests, no redirects.
+
+    What `fast_path` takes does not come through here: it counts its requests itself.
+    """
+    app = Application(
+        routes=routes,
+        lifespan=lifespan,
+        exception_handlers={
+            ApiError: _on_api_error,
+            HTTPException: _on_http_error,
+            Exception: _on_unhandled_error,
+        },
+    )
+    app.fast_path = fast_path
+    app.router.redirect_slashes = False
+    app.add_middleware(shutdown_503)
+    app.add_middleware(metrics.middleware)
+    return app

@@ -1,0 +1,487 @@
+"""HTTP on one connection: a strict parser, limits, and errors in JSON.
+
+What comes before a handler is called is a stranger's: without limits a header that grows, or one
+that never ends, takes memory and connections that nobody gave it.
+
+A connection handles one request at a time. While a request is being answered, and while the client
+does not read, what comes next stays unparsed, and reading is paused. A request that an application
+can answer directly (service.http.fast_path) goes there as soon as it has come whole, until which
+it is held; ASGI is entered only where it must.
+
+Every request that has come whole is answered, in order, and once. Where nothing more can be read
+for certain (the sender has closed its side, asked for the end, or sent what is no request), the
+connection ends with the last of these answers.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+import orjson
+import structlog
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.server import ServerState
+
+from service.http.fast_path import FastPathExchange, FastPathHandler, encode_response
+from service.http.head_memory import FREE, Heads
+from service.http.idle_connections import idle_connections_of
+from service.http.idle_timer import IdleTimer
+from service.http.pending_bodies import PendingBodyLimit
+from service.http.request_buffer import RequestBuffer, is_plain
+from service.http.request_cycles import make_cycle
+from service.http.request_parser import Request, RequestError, RequestParser
+
+log = structlog.get_logger(__name__)
+_uvicorn_log = logging.getLogger("uvicorn.error")
+
+
+class _Output:
+    """The transport of a request cycle: to close it leaves the client time to read."""
+
+    __slots__ = ("_protocol", "is_closing", "write")
+
+    def __init__(self, protocol: "LimitedProtocol", transport: asyncio.Transport) -> None:
+        self._protocol = protocol
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+
+    def close(self) -> None:
+        self._protocol.finish()
+
+
+class LimitedProtocol(asyncio.Protocol):
+    """One connection, with limits. uvicorn.Server makes it, and calls `shutdown` at a stop."""
+
+    max_header_bytes = 64 * 1024
+    header_timeout = 10.0
+    """Seconds in which a connection must bring a whole header whenever nothing is being answered;
+    between two requests the keep-alive time of the settings comes before it."""
+    max_connections = 10_000
+    """For one more, the one goes on which nothing has been answered for the longest time."""
+    max_pipelined = 32
+    """Requests in a row that a client may send before it has the response to the one before. The
+    connection ends with the response to the last of them: each client gets its share of the CPU."""
+    write_timeout = 30.0
+    """Seconds in which a client must have read what was written, so far that more may be; whoever
+    does not is gone, and a connection that waits to be closed is no exception."""
+
+    shutdown_timeout = 0.5
+    """Seconds after a stop has begun in which a connection may bring one more request: it was on
+    its way when the stop began, and its client could not know what became of it."""
+    linger = 1.0
+    """Seconds for which input is read and ignored after a response that comes before the end of its
+    request. If unread input is left, the system resets the connection, and the client may lose the
+    response."""
+
+    linger_bytes = 1024 * 1024
+    """Bytes of input that are ignored in that time at most."""
+
+    transport: asyncio.Transport
+    flow: FlowControl
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self.client: tuple[str, int] | None = None
+        self._config = config
+        self._server_state = server_state
+        self._app_state = app_state
+        self._loop = _loop or asyncio.get_running_loop()
+        # Of the application itself, whatever uvicorn has put around it.
+        self._fast_path: FastPathHandler | None = getattr(config.app, "fast_path", None)
+        self._parser = RequestParser(self, self.max_header_bytes)
+        self._active: RequestResponseCycle | FastPathExchange | None = None
+        """The request that is being answered."""
+        self._incoming: RequestResponseCycle | None = None
+        """The request whose body is coming, unless it is held."""
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._stopping = False
+        self._input_ended = False
+        """Nothing that comes counts any more."""
+        self._at_eof = False
+        """The client has closed its side; what came before that may not be parsed yet."""
+        self._lingers = False
+        self._ignored = 0
+        """Bytes that have come since the connection lingers."""
+        self._pipelined = 0
+        """Requests since the client has last waited for a response."""
+        self._is_parsing = False
+        self._continues = False
+        """Whether parsing continues in the next iteration of the event loop."""
+        self._was_answered = False
+        """Whether a request was completed since the countdown was set."""
+        self._idle_connections = idle_connections_of(server_state)
+        self._heads = Heads(self._idle_connections)
+        self._head_size = 0
+        """Bytes that the head of the active request counts for."""
+        self._pending_bodies = PendingBodyLimit(self._idle_connections)
+        self._buffer = RequestBuffer(self._loop, self._idle_connections, self._release_buffer)
+        self._is_idle = False
+        self._idle_timer = IdleTimer(self._loop, self._on_idle_timeout)
+        """To the end of the connection, unless something comes or is being answered."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        connections = self._server_state.connections
+        connections.add(self)  # type: ignore[arg-type]
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.client = get_remote_addr(transport)
+        if len(connections) > self.max_connections and not self._idle_connections.evict_oldest():
+            full = "Too many connections: try again"
+            self._refuse(RequestError(503, full, b"retry-after: 1\r\n"))
+        else:
+            self._idle_connections.mark_idle(self)
+            self._idle_timer.start(self.header_timeout)
+
+    def evict(self) -> None:
+        """Give way to a new connection: nothing is being answered on this one."""
+        self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server_state.connections.discard(self)
+        self._cancel_write_timeout()
+        self._idle_connections.mark_busy(self)
+        self._buffer.release()
+        self._pending_bodies.clear()
+        self._heads.hold(0)
+        self._idle_timer.cancel()
+        self._input_ended = True
+        self._parser.discard()
+        if self._active is not None:
+            self._active.disconnected = True
+            self._active.message_event.set()
+        self.flow.resume_writing()
+
+    def pause_writing(self) -> None:
+        self.flow.pause_writing()
+        self._parser.is_paused = True
+        if self._write_timer is None:
+            self._write_timer = self._loop.call_later(self.write_timeout, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._cancel_write_timeout()
+        self.flow.resume_writing()
+        if self._active is None:
+            self._parser.is_paused = False
+            self._was_answered = True
+            self._continue()
+
+    def data_received(self, data: bytes) -> None:
+        if not self._input_ended:
+            self._parse(data)
+        elif self._lingers:
+            self._ignored += len(data)
+            if self._ignored > self.linger_bytes:
+                self.transport.close()
+
+    def eof_received(self) -> bool:
+        """Answer what has come whole; its sender sends nothing more, but may read."""
+        self._at_eof = True
+        return self._continues or self._parser.is_waiting or self._end_input()
+
+    def shutdown(self) -> None:
+        """Finish what is being answered, or what comes at once, and nothing else.
+
+        A pipelined request that has not begun would get its whole time only then: a stop would
+        have to cut it off with its fate undecided.
+        """
+        self._stopping = True
+        if self._buffer.request is not None:
+            self._release_buffer()
+        if self._active is not None:
+            self._active.keep_alive = False
+        else:
+            self._idle_timer.start(self.shutdown_timeout)
+
+    def on_response_complete(self) -> None:
+        """Continue with the next request."""
+        self._server_state.total_requests += 1
+        self._active = None
+        if self._stopping or self._input_ended:
+            self.finish()
+        if self._lingers or self.transport.is_closing():
+            return
+        self._was_answered = True
+        self._parser.is_paused = self.flow.write_paused
+        if not self._is_parsing:
+            self._pending_bodies.drop_completed()
+            self._head_size = 0
+            self._continue()
+
+    def finish(self) -> None:
+        """Close after what was written; input that is still coming is read for a moment."""
+        if self._parser.in_body or self._pipelined > self.max_pipelined or self._lingers:
+            self._linger()
+        else:
+            self.transport.close()
+
+    def on_request(self, request: Request, body: bytes | None) -> bool:
+        self._pipelined += 1
+        if self._pipelined > self.max_pipelined:
+            request = request._replace(keep_alive=False)
+        if (
+            self._fast_path is not None
+            and request.method == b"POST"
+            and not self._stopping
+            and is_plain(request)
+        ):
+            if body is None:
+                if self._buffer.try_start(request):
+                    return False
+            elif self._try_fast_path(request, body):
+                return True
+        self._begin_cycle(request)
+        return False
+
+    def on_body(self, body: bytes) -> None:
+        if self._buffer.request is not None:
+            self._buffer.add(body)
+        elif self._incoming is not None and not self._incoming.response_complete:
+            if not self._pending_bodies.has_room(len(body)):
+                raise _no_room()
+            self._take_body(self._incoming, body)
+
+    def on_message_complete(self) -> None:
+        if self._buffer.request is not None:
+            if self._try_fast_path(self._buffer.request, self._buffer.body()):
+                self._buffer.release()
+                return
+            self._enter_asgi()
+        cycle, self._incoming = self._incoming, None
+        if cycle is None:
+            return
+        if cycle.response_complete:
+            self._was_answered = True
+        else:
+            cycle.more_body = False
+            cycle.message_event.set()
+
+    def write_response(self, status: int, body: bytes, headers: bytes, keep_alive: bool) -> None:
+        """Write an answer as one piece, and close where nothing may follow it."""
+        default = self._idle_connections.header_lines(self._server_state.default_headers)
+        self.transport.write(encode_response(status, body, headers, default, keep_alive))
+        if not keep_alive:
+            self.finish()
+
+    def _parse(self, data: bytes) -> None:
+        """Parse what was left and `data`, as far as its requests may begin."""
+        self._is_parsing = True
+        try:
+            more = self._parser.feed(data)
+        except RequestError as error:
+            more = False
+            self._refuse(error)
+        self._is_parsing = False
+        parser = self._parser
+        if more and not self._continues:
+            self._continues = True
+            self._loop.call_soon(self._continue_later)
+        if more or parser.is_waiting:
+            self.flow.pause_reading()
+        size = parser.unparsed + self._head_size
+        if (size > FREE or self._heads.counted) and not self._heads.hold(size):
+            self._refuse(_no_room())
+        self._set_countdown()
+        if self._at_eof and not (more or parser.is_waiting or self._end_input()):
+            self.transport.close()
+
+    def _set_countdown(self) -> None:
+        if self._buffer.request is not None:
+            self._idle_timer.pause()
+            self._idle_connections.mark_busy(self)
+            self._buffer.start_timer()
+        elif self._active is not None:
+            self._idle_timer.pause()
+            self._idle_connections.mark_busy(self)
+        elif self._input_ended:
+            return
+        elif self._was_answered:
+            self._idle_connections.mark_idle(self)
+            self._is_idle = self._parser.is_between
+            if self._is_idle:
+                self._pipelined = 0
+            self._idle_timer.start(
+                self._config.timeout_keep_alive if self._is_idle else self.header_timeout
+            )
+        elif (self._is_idle and not self._stopping) or not self._idle_timer.is_running:
+            self._is_idle = False
+            self._idle_timer.start(self.header_timeout)
+        self._was_answered = False
+
+    def _continue_later(self) -> None:
+        self._continues = False
+        self._continue()
+
+    def _continue(self) -> None:
+        """Parse what is left, and read on."""
+        if self._is_parsing or self._input_ended or self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        self._parse(b"")
+
+    def _try_fast_path(self, request: Request, body: bytes) -> bool:
+        assert self._fast_path is not None
+        self._active = exchange = FastPathExchange(self, request.keep_alive)
+        try:
+            taken = self._fast_path(request.target, request.fields, body, exchange)
+        except Exception as error:
+            log.error(
+                "request failed", path=request.target.decode(errors="replace"), exc_info=error
+            )
+            exchange.respond(500, b'{"error":"Internal server error"}')
+            taken = True
+        if not taken:
+            self._active = None
+        elif not exchange.response_complete:
+            self._parser.is_paused = True
+        return taken
+
+    def _release_buffer(self) -> None:
+        try:
+            self._enter_asgi()
+        except RequestError as error:
+            self._refuse(error)
+
+    def _enter_asgi(self) -> None:
+        """Let the request that is held go the ordinary way, with as much as has come of it.
+
+        Raises:
+            RequestError: there is no room for that; it is held still.
+        """
+        request = self._buffer.request
+        assert request is not None
+        if not self._pending_bodies.has_room(self._buffer.received):
+            raise _no_room()
+        self._begin_cycle(request)
+        assert self._incoming is not None
+        for piece in self._buffer.release():
+            self._take_body(self._incoming, piece)
+
+    def _take_body(self, cycle: RequestResponseCycle, piece: bytes) -> None:
+        cycle.body += piece
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
+        self._pending_bodies.add(cycle, len(piece))
+
+    def _begin_cycle(self, request: Request) -> None:
+        """Call the application.
+
+        Raises:
+            RequestError: there is no room for the head of the request.
+        """
+        size = request.size
+        if size > FREE and not self._heads.hold(size):
+            raise _no_room()
+        self._head_size = size
+        raw_path, _, query = request.target.partition(b"?")
+        path = raw_path.decode("ascii")
+        scope = {
+            "type": "http",
+            "asgi": {"version": self._config.asgi_version, "spec_version": "2.3"},
+            "http_version": request.version,
+            "server": get_local_addr(self.transport),
+            "client": self.client,
+            "scheme": "https" if is_ssl(self.transport) else "http",
+            "method": request.method.decode("ascii"),
+            "root_path": "",
+            # Never decoded: proxies route by the path as it was sent, so this does, too.
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "headers": request.headers(),
+            "state": self._app_state.copy(),
+        }
+        cycle = make_cycle(
+            request,
+            scope=scope,
+            transport=_Output(self, self.transport),
+            flow=self.flow,
+            logger=_uvicorn_log,
+            access_logger=_uvicorn_log,
+            access_log=False,
+            default_headers=self._server_state.default_headers,
+            keep_alive=request.keep_alive and not self._stopping,
+            on_response=self.on_response_complete,
+        )
+        self._active = self._incoming = cycle
+        self._parser.is_paused = True
+        app = self._pending_bodies.track(cycle, self._config.loaded_app)
+        task = self._loop.create_task(cycle.run_asgi(app))
+        tasks = self._server_state.tasks
+        task.add_done_callback(tasks.discard)
+        tasks.add(task)
+
+    def _refuse(self, error: RequestError) -> None:
+        """Read no further: answer what has come whole, else say what is wrong, and close.
+
+        Nothing is said where that would be taken for the answer to another request, or follow
+        the beginning of an answer to the same one.
+        """
+        begun = self._incoming
+        if self._end_input():
+            return
+        if begun is None or not (begun.response_started or begun.response_complete):
+            # Without the application's headers: what is refused here says nothing about a sample.
+            body = orjson.dumps({"error": error.error})
+            self.transport.write(encode_response(error.status, body, error.headers, b"", False))
+        self._linger()
+
+    def _linger(self) -> None:
+        """End the output; ignore input until the client has closed its side, or for a moment."""
+        if self._lingers or self.transport.is_closing():
+            return
+        self._lingers = self._input_ended = True
+        if self._active is not None:
+            self._active.disconnected = True
+            self._active.message_event.set()
+            self._active = None
+        self._parser.discard()
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._idle_connections.mark_idle(self)
+        self._idle_timer.start(self.linger)
+
+    def _end_input(self) -> bool:
+        """Read no further, and give up the request that has not come whole.
+
+        Return whether an answer is still owed: the connection ends with the last one.
+        """
+        self._input_ended = True
+        self._parser.discard()
+        if self._buffer.request is not None:
+            self._buffer.release()
+        cycle, self._incoming = self._incoming, None
+        if cycle is not None and not cycle.response_complete:
+            self._pending_bodies.drop(cycle)
+            cycle.disconnected = True
+            cycle.message_event.set()
+            self._active = None
+        if self._active is None:
+            return False
+        self._active.keep_alive = False
+        # What comes is thrown away, not left: else the system resets the connection at its end,
+        # and the last answer may never be read.
+        self.flow.resume_reading()
+        return True
+
+    def _cancel_write_timeout(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    def _on_idle_timeout(self) -> None:
+        # Whoever does not read has `write_timeout`.
+        if self._buffer.request is None and self._active is None and not self.flow.write_paused:
+            self.transport.close()
+
+
+def _no_room() -> RequestError:
+    return RequestError(503, "Too much is being received: try again", b"retry-after: 1\r\n")

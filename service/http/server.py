@@ -1,0 +1,158 @@
+"""Running an application on uvicorn."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import resource
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from types import FrameType
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from service.config.settings import HttpSettings, SettingsError
+from service.gc_tuning import freeze_startup_objects
+from service.http.protocol import LimitedProtocol
+
+GRACE_SECONDS = 4
+"""Seconds that requests in flight get at a stop, where none of them needs more."""
+BACKLOG = 2048
+"""Connections that may wait to be accepted."""
+RESERVED_FILES = 200
+"""Open files that are kept for everything but connections: for Kafka above all."""
+EXIT_INTERRUPTED = 130
+MANAGER_HEADER = ("tobogganing-service", "manager")
+"""Every response of an application carries this header. Agents discard a sample only on a response
+that has it: a 400 or 413 of a proxy, a firewall or a captive portal says nothing about the sample.
+Responses to bytes that are not a valid HTTP request do not have it, for the same reason."""
+
+
+class _EmbeddedServer(uvicorn.Server):
+    """A server inside a process that handles signals itself."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _ProcessServer(uvicorn.Server):
+    """A server whose process ends with status 0 when a signal stops it: that is no failure."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        freeze_startup_objects()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit and sig == signal.SIGINT:
+            # The second Ctrl-C. What is in flight may still count, so any answer could be untrue.
+            os._exit(EXIT_INTERRUPTED)
+        super().handle_exit(sig, frame)
+        self._captured_signals.clear()  # uvicorn would raise them again at the end
+
+
+def server_config(
+    app: ASGIApp, settings: HttpSettings, grace: int = GRACE_SECONDS
+) -> uvicorn.Config:
+    """Configure a server; `grace` is how long a stop waits for what is in flight, in seconds."""
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http=LimitedProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        headers=[MANAGER_HEADER],
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
+        backlog=BACKLOG,
+        timeout_keep_alive=settings.keep_alive_seconds,
+        timeout_graceful_shutdown=grace,
+    )
+
+
+def run(
+    app: ASGIApp,
+    settings: HttpSettings,
+    grace: int = GRACE_SECONDS,
+    port: socket.socket | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, on `port` if it is open already. The process's main call.
+
+    Raises:
+        SettingsError: the port cannot be opened.
+    """
+    limit_connections(LimitedProtocol)
+    with port or listen(settings) as opened:
+        _ProcessServer(server_config(app, settings, grace)).run([opened])
+
+
+def listen(settings: HttpSettings) -> socket.socket:
+    """Open the port. Connections wait until they are accepted.
+
+    Raises:
+        SettingsError: it cannot be opened; the text says why.
+    """
+    host, port = settings.host, settings.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise SettingsError(listen_fault(host, port, error)) from error
+
+
+def listen_fault(host: str, port: int, error: OSError) -> str:
+    """Say which setting is wrong when a port cannot be opened."""
+    if error.errno is not None and error.errno < 0:  # of getaddrinfo
+        return f"HOST={host} is not known here"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return (
+                f"PORT={port} is taken on {host}: stop the program that listens there, or choose "
+                "another PORT"
+            )
+        case errno.EACCES | errno.EPERM:
+            return f"PORT={port} may not be opened by this user: choose one from 1024 up"
+        case errno.EADDRNOTAVAIL:
+            return f"HOST={host} is not an address of this machine"
+    return f"HOST={host} PORT={port} cannot be opened: {os.strerror(error.errno or 0)}"
+
+
+def limit_connections(protocol: type[LimitedProtocol]) -> None:
+    """Let there be as many connections as there can be files, with some to spare."""
+    files = raise_file_limit(protocol.max_connections + RESERVED_FILES)
+    protocol.max_connections = max(1, min(protocol.max_connections, files - RESERVED_FILES))
+
+
+def raise_file_limit(wanted: int) -> int:
+    """Let this process open `wanted` files, or as many as the system lets it; return how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        return most
+    return wanted if soft == resource.RLIM_INFINITY else soft
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    app: ASGIApp, settings: HttpSettings, port: socket.socket | None = None
+) -> AsyncIterator[None]:
+    """Serve within a running event loop, on `port` if it is open already, until the context ends.
+
+    Raises:
+        SettingsError: the port cannot be opened.
+    """
+    server = _EmbeddedServer(server_config(app, settings))
+    task = asyncio.create_task(server.serve([port or listen(settings)]), name="http")
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task

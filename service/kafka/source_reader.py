@@ -1,0 +1,122 @@
+"""A topic reader that also knows what identifies a log: topic id, leader epochs, single records."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+
+from service.kafka.kafka_compat import EpochEnd, TopicDetails, describe_topic, epoch_ends
+from service.kafka.reader import TopicReader
+
+PATIENCE = 6.0
+"""Seconds that a partition gets to have a leader which answers."""
+ATTEMPT_TIMEOUT = 2.0
+"""Seconds for one request for a topic's leaders: a broker that is frozen is asked no longer."""
+RETRY_INTERVAL = 0.1
+
+Result = TypeVar("Result")
+Span = tuple[int, int]
+"""First offset that exists, and the one after the last."""
+
+
+class SourceReader(TopicReader):
+    """Also asks for what tells one history of a log from another."""
+
+    async def describe(self) -> TopicDetails:
+        """The topic's id, and the leaders of all its partitions.
+
+        Raises:
+            KafkaError, TimeoutError: no broker answers, or there is no such topic.
+        """
+        return await _patiently(self._describe)
+
+    async def epoch_ends(
+        self, details: TopicDetails, epochs: Mapping[int, int], known: Mapping[int, int] = {}
+    ) -> dict[int, EpochEnd]:
+        """Where the history with each partition's leader epoch ends.
+
+        `known` are the newest epochs of leaders that were seen before: an older leader is refused.
+
+        Raises:
+            KafkaError, TimeoutError: a partition has no leader, or its leader does not answer.
+        """
+
+        async def ask() -> dict[int, EpochEnd]:
+            nonlocal details
+            leaders = {
+                partition: leader._replace(epoch=max(leader.epoch, known.get(partition, -1)))
+                for partition, leader in details.leaders.items()
+            }
+            try:
+                return await epoch_ends(self._consumer._client, self._topic, leaders, epochs)
+            except KafkaError:
+                details = await self._describe()
+                raise
+
+        return await _patiently(ask)
+
+    async def spans(self, timeout: float) -> dict[int, Span]:
+        """Where partitions begin and end. Those whose leader does not answer in time are left out.
+
+        Raises:
+            KafkaError, TimeoutError: no broker answers, or there is no such topic.
+        """
+        details = await self.describe()
+        by_node: dict[int, list[TopicPartition]] = {}
+        for partition, tp in self._partitions.items():
+            leader = details.leader(partition)
+            if leader.exists:
+                by_node.setdefault(leader.node, []).append(tp)
+        found: dict[int, Span] = {}
+
+        async def ask(tps: list[TopicPartition]) -> None:
+            try:
+                async with asyncio.timeout(timeout):
+                    ends = await self._consumer.end_offsets(tps)
+                    beginnings = await self._consumer.beginning_offsets(tps)
+            except (KafkaError, TimeoutError):
+                return
+            found.update({tp.partition: (beginnings[tp], ends[tp]) for tp in tps})
+
+        await asyncio.gather(*map(ask, by_node.values()))
+        return found
+
+    async def span(self, partition: int) -> Span:
+        """Where a partition begins and ends.
+
+        Raises:
+            KafkaError: its leader does not answer.
+        """
+        tp = self._partitions[partition]
+        beginnings = await self._consumer.beginning_offsets([tp])
+        ends = await self._consumer.end_offsets([tp])
+        return beginnings[tp], ends[tp]
+
+    async def _describe(self) -> TopicDetails:
+        async with asyncio.timeout(ATTEMPT_TIMEOUT):
+            return await describe_topic(self._consumer._client, self._topic)
+
+    @property
+    def _topic(self) -> str:
+        return str(next(iter(self._partitions.values())).topic)
+
+
+async def _patiently(ask: Callable[[], Awaitable[Result]]) -> Result:
+    """Ask again while a leader is elected.
+
+    Raises:
+        KafkaError, TimeoutError: there is no such topic, or the patience is over.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return await ask()
+        except UnknownTopicOrPartitionError:
+            raise
+        except (KafkaError, TimeoutError):
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(RETRY_INTERVAL)

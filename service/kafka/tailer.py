@@ -1,0 +1,252 @@
+"""Topic readers: partitions of a topic read without a group, once to the end or for ever."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+import structlog
+from aiokafka import ConsumerRecord
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from service.config.settings import KafkaSettings
+from service.kafka.reader import Apply, TopicOffsets, TopicReader
+from service.kafka.tombstones import TombstoneDeadline, uptime
+from service.kafka.topic_history import (
+    HistoryChangedError,
+    OutdatedStateError,
+    TopicHistory,
+    find_cut,
+    find_difference,
+    find_unread,
+)
+from service.kafka.topics import milliseconds_setting
+from service.tasks import first_error
+
+log = structlog.get_logger(__name__)
+
+
+OnCaughtUp = Callable[[], Awaitable[None]]
+"""Finishes what `Apply` left for the time when everything older has been read."""
+
+
+class KafkaUnreachableError(Exception):
+    """Kafka did not say in time where the topic ends."""
+
+
+class TopicTailer:
+    """Reads partitions of a topic from the beginning and for ever, in tasks of its own.
+
+    `apply` runs on the event loop. `catch_up` waits until everything has been read that was there
+    when it was called; many callers share one request to the brokers. If the topic turns out to
+    hold other records than were read, or tombstones may have been missed, `clear` forgets what was
+    read, and the topic is read again from its beginning.
+    """
+
+    poll_interval: float = 1.0
+    """Seconds between questions where the topic ends, when nobody asks."""
+    min_poll_interval: float = 0.05
+    """Least seconds between two questions, whoever asks: at most 20 a second."""
+    poll_timeout: float = 4.0
+    unreachable_after: float = 6.0
+    """Seconds since Kafka's last answer after which it counts as unreachable."""
+    confirm_within: float = 3.0
+    """Seconds for which Kafka must say nothing else before the topic counts as another one: a
+    broker that was frozen answers for a moment as if it still led the partition."""
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topic: str,
+        partitions: Iterable[int],
+        apply: Apply,
+        on_caught_up: OnCaughtUp | None = None,
+        clear: Callable[[], None] | None = None,
+    ) -> None:
+        self.topic = topic
+        self.partitions = tuple(partitions)
+        self.caught_up = False
+        """True once everything that was there at the start has been read, and finished."""
+        self._settings = settings
+        self._apply = apply
+        self._on_caught_up = on_caught_up
+        self._clear = clear
+        self._history = TopicHistory()
+        self._compared_at = self._doubted_at = float("-inf")
+        self._requested = asyncio.Event()
+        self._waiters: list[asyncio.Future[dict[int, int]]] = []
+        self._progress = asyncio.Condition()
+        self._positions: dict[int, int] = {}
+        self._ends: dict[int, int] = {}
+        self._ends_at_start: dict[int, int] = {}
+        self._last_response: float | None = None
+
+    def is_reachable(self, now: float | None = None) -> bool:
+        """Tell whether Kafka has answered lately; `now` is on the monotonic clock."""
+        return self.seconds_since_response(now) < self.unreachable_after
+
+    def seconds_since_response(self, now: float | None = None) -> float:
+        """Seconds since Kafka last said where the topic ends; infinite before it first did."""
+        if self._last_response is None:
+            return float("inf")
+        return (time.monotonic() if now is None else now) - self._last_response
+
+    def lag(self) -> dict[int, int]:
+        """Offsets still to read of each partition, as of Kafka's last answer."""
+        return {p: max(0, end - self._positions.get(p, 0)) for p, end in self._ends.items()}
+
+    async def run(self) -> None:
+        """Follow the topic until cancelled.
+
+        Raises:
+            OutdatedStateError: the topic must be read from its beginning, and there is no `clear`.
+            Exception: `apply` failed; what was read is then worth nothing.
+        """
+        while True:
+            try:
+                with first_error(OutdatedStateError):
+                    await self._follow()
+            except OutdatedStateError as error:
+                if self._clear is None:
+                    raise
+                log.error("reading the topic again", topic=self.topic, reason=str(error))
+                self.caught_up = False
+                self._positions, self._ends_at_start = {}, {}
+                self._history = TopicHistory()
+                self._clear()
+
+    async def _follow(self) -> None:
+        where = (self._settings, self.topic, self.partitions)
+        async with TopicReader(*where) as reader, TopicOffsets(*where) as ends:
+            kept = await self._seek_to_beginnings(reader)
+            deadline = TombstoneDeadline(kept, uptime())
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._read(reader))
+                tasks.create_task(self._poll_end_offsets(ends, deadline))
+
+    async def catch_up(self, timeout: float) -> None:
+        """Wait until everything has been read that was in the topic when this was called.
+
+        Raises:
+            UnreachableError: Kafka could not be asked, or reading took over `timeout` seconds.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                answer: asyncio.Future[dict[int, int]] = asyncio.get_running_loop().create_future()
+                self._waiters.append(answer)
+                self._requested.set()
+                await self.wait_for_offsets(await answer)
+        except TimeoutError as error:
+            raise KafkaUnreachableError(f"{self.topic} was not read to its end in time") from error
+
+    async def wait_for_offsets(self, ends: Mapping[int, int]) -> None:
+        """Wait until each partition has been read up to its offset in `end_offsets`."""
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._has_read(ends))
+
+    def _has_read(self, ends: Mapping[int, int]) -> bool:
+        return all(self._positions.get(p, 0) >= end for p, end in ends.items())
+
+    async def _seek_to_beginnings(self, reader: TopicReader) -> float:
+        """Seek once Kafka can be reached; return for how many seconds it keeps tombstones."""
+        while True:
+            try:
+                kept = await milliseconds_setting(self._settings, self.topic, "delete.retention.ms")
+                reader.seek(await reader.beginning_offsets())
+                return kept / 1000
+            except KafkaError as error:
+                log.warning("waiting for Kafka", topic=self.topic, reason=repr(error))
+                await asyncio.sleep(self.poll_interval)
+
+    async def _read(self, reader: TopicReader) -> None:
+        while True:
+            try:
+                await reader.poll(self._apply_next)
+            except OffsetOutOfRangeError as error:
+                raise HistoryChangedError(f"an offset is gone: {error!r}") from error
+            async with self._progress:
+                for partition in self.partitions:
+                    self._positions[partition] = await reader.position(partition)
+                self._progress.notify_all()
+
+    def _apply_next(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
+        self._apply(partition, records)
+        self._history.observe(partition, records)
+
+    async def _poll_end_offsets(self, topic: TopicOffsets, deadline: TombstoneDeadline) -> None:
+        while True:
+            self._requested.clear()
+            waiters, self._waiters = self._waiters, []
+            try:
+                async with asyncio.timeout(self.poll_timeout):
+                    ends = await self._ask_ends(topic)
+            except (KafkaError, TimeoutError) as error:
+                log.warning("Kafka does not answer", topic=self.topic, reason=repr(error))
+                _resolve(waiters, KafkaUnreachableError(f"Kafka does not answer: {error!r}"))
+            except KafkaUnreachableError as error:
+                log.warning("this is not what was read", topic=self.topic, reason=str(error))
+                _resolve(waiters, error)
+            else:
+                deadline.check(uptime(), ends, self._positions)
+                self._last_response = time.monotonic()
+                self._ends = ends
+                _resolve(waiters, ends)
+                self._ends_at_start = self._ends_at_start or ends
+                if not self.caught_up and self._has_read(self._ends_at_start):
+                    if self._on_caught_up:
+                        await self._on_caught_up()
+                        self._on_caught_up = None
+                        continue  # the answer is old by now
+                    self.caught_up = True
+                    log.info("caught up", topic=self.topic, offsets=ends)
+            await asyncio.sleep(self.min_poll_interval)
+            if self.caught_up and self._doubted_at == float("-inf"):
+                await self._wait_for_request()
+
+    async def _ask_ends(self, topic: TopicOffsets) -> dict[int, int]:
+        """Ask where the topic ends, and now and then whether it is still the one that was read.
+
+        Raises:
+            KafkaError: Kafka does not answer.
+            UnreachableError: the answer does not agree with what was read.
+            HistoryChangedError: it has not done so for some time.
+        """
+        positions, markers = dict(self._positions), dict(self._history.markers)
+        ends = await topic.end_offsets()
+        now = time.monotonic()
+        doubt = find_cut(positions, ends)
+        if doubt is None and (
+            now >= self._compared_at + self.poll_interval or self._doubted_at > float("-inf")
+        ):
+            times = {partition: marker.timestamp for partition, marker in markers.items()}
+            doubt = find_difference(markers, await topic.first_since(times))
+            later = {partition: time + 1 for partition, time in times.items()}
+            doubt = doubt or find_unread(positions, await topic.first_since(later))
+            self._compared_at = now
+        if doubt is None:
+            self._doubted_at = float("-inf")
+            return ends
+        if self._doubted_at == float("-inf"):
+            self._doubted_at = now
+        elif now >= self._doubted_at + self.confirm_within:
+            self._doubted_at = float("-inf")
+            raise HistoryChangedError(doubt)
+        raise KafkaUnreachableError(doubt)
+
+    async def _wait_for_request(self) -> None:
+        try:
+            async with asyncio.timeout(self.poll_interval - self.min_poll_interval):
+                await self._requested.wait()
+        except TimeoutError:
+            pass
+
+
+def _resolve(
+    waiters: list[asyncio.Future[dict[int, int]]], result: dict[int, int] | KafkaUnreachableError
+) -> None:
+    for waiter in waiters:
+        if waiter.done():
+            continue
+        if isinstance(result, KafkaUnreachableError):
+            waiter.set_exception(result)
+        else:
+            waiter.set_result(result)

@@ -1,0 +1,118 @@
+"""Checks that topics are as declared: partitions, and the settings that promises rest on."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
+
+from contract.topic_policy import deviations
+from contract.topics import Topic, Topics
+from service.config.settings import KafkaSettings, SettingsError
+
+log = structlog.get_logger(__name__)
+
+_NOT_AUTHORIZED = (TopicAuthorizationFailedError, ClusterAuthorizationFailedError)
+
+
+class TopicMismatchError(SettingsError):
+    """A topic exists, but not as this installation declares it."""
+
+
+def in_sync_replicas(replication: int) -> int:
+    """How many replicas must have a record before it is acknowledged."""
+    return 2 if replication >= 3 else 1
+
+
+def check_partitions(
+    topic: Topic, partitions: Sequence[Mapping[str, Any]], replication: int
+) -> None:
+    """
+    Raises:
+        TopicMismatchError: there are more or fewer partitions, or too few replicas.
+    """
+    if len(partitions) != topic.partitions:
+        raise TopicMismatchError(
+            f"topic {topic.name} has {len(partitions)} partitions, but KAFKA_PARTITIONS asks for "
+            f"{topic.partitions}. The number is fixed when an installation starts: set "
+            f"KAFKA_PARTITIONS={len(partitions)}, or move to another KAFKA_TOPIC_PREFIX: "
+            "docs/moving.md."
+        )
+    replicas = fewest_replicas(partitions)
+    if replicas < in_sync_replicas(replication):
+        raise TopicMismatchError(
+            f"topic {topic.name} has {replicas} replica, but KAFKA_REPLICATION={replication} needs "
+            f"{in_sync_replicas(replication)} for each write: add some with "
+            "kafka-reassign-partitions.sh, or set KAFKA_REPLICATION=1"
+        )
+
+
+def fewest_replicas(partitions: Sequence[Mapping[str, Any]]) -> int:
+    return min(len(partition["replicas"]) for partition in partitions)
+
+
+async def describe_topic(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]:
+    """Read the settings of a topic.
+
+    Raises:
+        KafkaError: Kafka does not respond, or refuses.
+    """
+    (response,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    ((code, message, _, _, entries),) = response.resources
+    if code:
+        raise for_code(code)(f"topic {topic}: {message}")
+    return {entry[0]: entry[1] for entry in entries}
+
+
+async def check_topic_settings(
+    admin: AIOKafkaAdminClient,
+    settings: KafkaSettings,
+    topics: Topics,
+    replicas: Mapping[str, int],
+) -> None:
+    """Refuse topics that break promises, and warn of those that make every start slow.
+
+    Settings that this user may not read are warned of: whoever made the topics must know them.
+
+    Raises:
+        TopicMismatchError: with a line for each setting that breaks a promise.
+    """
+    declared = {topic.name: topic for topic in topics.all()}
+    in_sync = in_sync_replicas(settings.kafka_replication)
+    faults: list[str] = []
+    unknown: list[str] = []
+    for name, topic in declared.items():
+        try:
+            found = await describe_topic(admin, name)
+        except _NOT_AUTHORIZED:
+            unknown.append(name)
+            continue
+        faults += [
+            deviation.text(settings.kafka_bootstrap_servers)
+            for deviation in deviations(topic, found, replicas[name], in_sync)
+        ]
+        _warn_of_large_segments(topic, found)
+    if unknown:
+        log.warning(
+            "topic settings cannot be checked: allow DescribeConfigs, or compare them with "
+            "docs/operations.md",
+            topics=sorted(unknown),
+        )
+    if faults:
+        raise TopicMismatchError("\n".join(faults))
+
+
+def _warn_of_large_segments(topic: Topic, found: Mapping[str, str]) -> None:
+    wanted, size = topic.settings.get("segment.bytes"), found.get("segment.bytes")
+    if wanted and size and int(size) > int(wanted):
+        log.warning(
+            f"each start reads all of a segment: set segment.bytes={wanted} with kafka-configs.sh",
+            topic=topic.name,
+            segment_bytes=int(size),
+        )

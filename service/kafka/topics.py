@@ -1,0 +1,151 @@
+"""Topics: created where they are missing, checked where they exist."""
+
+import asyncio
+import time
+from typing import Any
+
+import structlog
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import (
+    InvalidReplicationFactorError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    for_code,
+)
+
+from contract.topic_policy import IN_SYNC
+from contract.topics import Topic, Topics, declare_topics
+from service.config.settings import KafkaSettings
+from service.kafka.clients import admin_client, is_temporary
+from service.kafka.topic_settings import (
+    TopicMismatchError,
+    check_partitions,
+    check_topic_settings,
+    describe_topic,
+    fewest_replicas,
+    in_sync_replicas,
+)
+
+log = structlog.get_logger(__name__)
+
+
+LOOK_INTERVAL = 300.0
+"""Seconds between two checks of the topics of a service that runs."""
+
+
+def topics_from(settings: KafkaSettings) -> Topics:
+    return declare_topics(settings.kafka_topic_prefix, settings.kafka_partitions)
+
+
+async def ensure_topics(settings: KafkaSettings, *, timeout: float = 60.0) -> Topics:
+    """Create the topics that are missing, wait until their metadata is known, check the others.
+
+    Waits up to `timeout` seconds for brokers that are still starting.
+
+    Raises:
+        TopicMismatchError: a topic is not as declared, so that a promise would not hold.
+        KafkaError: the brokers were not to be reached, or refused.
+    """
+    topics = topics_from(settings)
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            await _ensure(settings, topics)
+            return topics
+        except KafkaError as error:
+            if time.monotonic() > deadline or not _is_transient(error):
+                raise
+            log.info("waiting for Kafka", reason=repr(error))
+            await asyncio.sleep(0.5)
+
+
+async def milliseconds_setting(settings: KafkaSettings, topic: str, name: str) -> int:
+    """Read a setting of a topic that is a time in milliseconds.
+
+    Raises:
+        KafkaError: Kafka does not answer, or refuses.
+    """
+    async with admin_client(settings) as admin:
+        return int((await describe_topic(admin, topic))[name])
+
+
+def _is_transient(error: KafkaError) -> bool:
+    """Whether waiting may help: too few brokers for the replicas is also how a cluster starts."""
+    return is_temporary(error) or isinstance(error, InvalidReplicationFactorError)
+
+
+class _TopicNotReadyError(KafkaError):
+    """Metadata does not know a topic that was just created."""
+
+    retriable = True
+
+
+async def _ensure(settings: KafkaSettings, topics: Topics) -> None:
+    async with admin_client(settings) as admin:
+        existing = await _described(admin, topics)
+        missing = [topic for topic in topics.all() if topic.name not in existing]
+        if missing:
+            await _create(admin, missing, settings.kafka_replication)
+        await _check(admin, settings, topics)
+
+
+async def _check(admin: AIOKafkaAdminClient, settings: KafkaSettings, topics: Topics) -> None:
+    existing = await _described(admin, topics)
+    for topic in topics.all():
+        if topic.name not in existing:
+            raise _TopicNotReadyError(topic.name)
+        check_partitions(topic, existing[topic.name], settings.kafka_replication)
+    replicas = {name: fewest_replicas(partitions) for name, partitions in existing.items()}
+    await check_topic_settings(admin, settings, topics, replicas)
+
+
+async def watch_topics(settings: KafkaSettings, interval: float = LOOK_INTERVAL) -> None:
+    """Log, for ever, when somebody changes a topic so that a promise does not hold any more.
+
+    The service runs on: at its next start it would refuse.
+    """
+    topics = topics_from(settings)
+    said = ""
+    while True:
+        await asyncio.sleep(interval)
+        try:
+            async with admin_client(settings) as admin:
+                await _check(admin, settings, topics)
+            fault = ""
+        except TopicMismatchError as error:
+            fault = str(error)
+        except (KafkaError, OSError):  # others say so
+            continue
+        if fault and fault != said:
+            log.error("a topic was changed: the next start will refuse it", reason=fault)
+        said = fault
+
+
+async def _described(admin: AIOKafkaAdminClient, topics: Topics) -> dict[str, list[dict[str, Any]]]:
+    """Partitions of the topics that are there and have leaders.
+
+    One that has lost its leader keeps no service from its start: the others serve.
+    """
+    described = await admin.describe_topics([topic.name for topic in topics.all()])
+    return {
+        topic["topic"]: topic["partitions"]
+        for topic in described
+        if topic["error_code"] == 0 and any(p["leader"] >= 0 for p in topic["partitions"])
+    }
+
+
+async def _create(admin: AIOKafkaAdminClient, missing: list[Topic], replication: int) -> None:
+    in_sync = {IN_SYNC: str(in_sync_replicas(replication))}
+    answer = await admin.create_topics(
+        [
+            NewTopic(
+                topic.name, topic.partitions, replication, topic_configs=topic.settings | in_sync
+            )
+            for topic in missing
+        ]
+    )
+    for name, code, *message in answer.topic_errors:
+        error = for_code(code)
+        if code and error is not TopicAlreadyExistsError:
+            raise error(f"topic {name} could not be created: {message}")
+        log.info("topic created" if not code else "topic exists", topic=name)

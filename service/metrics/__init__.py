@@ -1,0 +1,1 @@
+"""Metrics: what every HTTP service counts, and the exposition formats."""

@@ -1,0 +1,97 @@
+"""Exposition: metrics in the format and the encoding that the scraper asks for."""
+
+import gzip
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import prometheus_client
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE_OPENMETRICS
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from starlette.requests import Request
+from starlette.responses import Response
+
+# A `_created` series beside each counter doubles them for nothing here.
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+
+EOF = b"# EOF\n"
+
+_OPENMETRICS_VERSIONS = ("", "0.0.1", "1.0.0")
+
+
+class NegotiatedFormat(NamedTuple):
+    """What a scraper asked for: OpenMetrics 1.0 or else text 0.0.4, compressed or not."""
+
+    openmetrics: bool
+    gzip: bool
+
+
+def negotiate(request: Request) -> NegotiatedFormat:
+    """Read what the scraper asks for; OpenMetrics wins a tie, as a real Prometheus prefers it."""
+    openmetrics = text = 0.0
+    for name, parameters, weight in _parts(request.headers.get("accept", "")):
+        version = parameters.get("version", "")
+        if name == "application/openmetrics-text" and version in _OPENMETRICS_VERSIONS:
+            openmetrics = max(openmetrics, weight)
+        elif name == "text/plain":
+            text = max(text, weight)
+    codings = _parts(request.headers.get("accept-encoding", ""))
+    return NegotiatedFormat(
+        openmetrics=0 < openmetrics >= text,
+        gzip=any(name == "gzip" and weight > 0 for name, _, weight in codings),
+    )
+
+
+def _parts(header: str) -> Iterator[tuple[str, dict[str, str], float]]:
+    for part in header.lower().split(","):
+        name, *rest = (piece.strip() for piece in part.split(";"))
+        parameters = {}
+        for piece in rest:
+            key, _, value = piece.partition("=")
+            parameters[key.strip()] = value.strip()
+        try:
+            weight = float(parameters.get("q", "1"))
+        except ValueError:
+            weight = 0.0
+        yield name, parameters, weight
+
+
+def render(openmetrics: bool, registries: Iterable[CollectorRegistry]) -> bytes:
+    """Render registries one after the other, without OpenMetrics' end mark."""
+    generate = generate_openmetrics if openmetrics else generate_latest
+    return b"".join(generate(registry).removesuffix(EOF) for registry in registries)
+
+
+def finalize(negotiated: NegotiatedFormat, body: bytes) -> bytes:
+    """Finish what was rendered: the end mark where it belongs, compression where it is wanted."""
+    if negotiated.openmetrics:
+        body += EOF
+    return gzip.compress(body, compresslevel=1, mtime=0) if negotiated.gzip else body
+
+
+def exposition_headers(negotiated: NegotiatedFormat) -> dict[str, str]:
+    """Headers of an answer with what was asked for."""
+    headers = {
+        "content-type": CONTENT_TYPE_OPENMETRICS
+        if negotiated.openmetrics
+        else CONTENT_TYPE_PLAIN_0_0_4,
+        "vary": "Accept, Accept-Encoding",
+    }
+    if negotiated.gzip:
+        headers["content-encoding"] = "gzip"
+    return headers
+
+
+def exposition(request: Request, registries: Iterable[CollectorRegistry]) -> Response:
+    """Answer a scrape of ordinary size with registries, in the format asked for."""
+    negotiated = negotiate(request)
+    body = finalize(negotiated, render(negotiated.openmetrics, registries))
+    return Response(body, headers=exposition_headers(negotiated))
+
+
+def head_response(negotiated: NegotiatedFormat) -> Response:
+    """Answer HEAD without a body to measure: all headers but its length."""
+    response = Response(headers=exposition_headers(negotiated))
+    del response.headers["content-length"]
+    return response

@@ -1,0 +1,54 @@
+"""Weather of the network: slow, standing still, cut, and clients that break off."""
+
+import asyncio
+
+from tests.chaos.context import ChaosContext
+from tests.chaos.installation import ANSWER_WITHIN
+
+DELAY = (0.05, 0.4)
+SLOW, CUT, RESETS = 10.0, 10.0, 6.0
+"""Seconds."""
+HELD = ANSWER_WITHIN + 3.0
+"""Seconds: what the network holds for so long arrives after its deadline."""
+SHARE = 0.3
+"""Of requests that are reset."""
+
+
+async def slow_network(context: ChaosContext) -> None:
+    """The second of each kind is far from the brokers."""
+    network = context.installation.brokers.network
+    network.delay = context.chance.uniform(*DELAY)
+    context.tell(f"the network takes {network.delay:.3f} s each way")
+    try:
+        await asyncio.sleep(SLOW)
+    finally:
+        network.delay = 0.0
+
+
+async def held_network(context: ChaosContext) -> None:
+    """Between the second of each kind and the brokers nothing passes; then all arrives, late."""
+    network = context.installation.brokers.network
+    network.hold()
+    try:
+        await asyncio.sleep(HELD)
+    finally:
+        network.release()
+
+
+async def cut_network(context: ChaosContext) -> None:
+    """The second of each kind loses all brokers, and every connection to them."""
+    network = context.installation.brokers.network
+    network.cut()
+    try:
+        await asyncio.sleep(CUT)
+    finally:
+        network.mend()
+
+
+async def resets(context: ChaosContext) -> None:
+    """Clients reset connections, some with half a request, some with a whole one."""
+    context.load.resets = SHARE
+    try:
+        await asyncio.sleep(RESETS)
+    finally:
+        context.load.resets = 0.0

@@ -1,0 +1,86 @@
+"""A raise at each await of the agent: the worker ends itself, and nothing half-done stays."""
+
+import asyncio
+import os
+from collections import deque
+from pathlib import Path
+
+from tests.chaos.context import ChaosContext
+from tests.chaos.exception_injection import Point, points, raising
+from tests.chaos.installation import ChaosService
+from tests.chaos.poison import corrupt_frames, zombie_rows
+from tobogganing.devstack.run_config import CHECKOUT
+
+TIMES = 20
+"""A raise comes when its await is reached for the nth time, n up to so many."""
+SELDOM = frozenset({"start", "stop", "repair", "write_dead_letters", "_write_dead_letters"})
+"""Functions that are called so seldom that the first time is the one."""
+UNREACHED = 6
+"""Awaits that a round may not reach: those of a writer's stop and of a batch that is too large for
+one request, and what never returns while it is served."""
+REACHED = 6.0
+"""Seconds after which an await counts as one that this load does not reach."""
+STARTUP = Path(__file__).with_name("startup")
+POLL = 0.05
+BROKEN = "exit code 70"
+
+
+async def agent_raises(context: ChaosContext) -> None:
+    """Every await in turn, before it in one round and after it in the next; both workers share
+    them.
+    """
+    left = deque(points(CHECKOUT))
+    context.chance.shuffle(left)
+    when = ("before", "after")[context.turn % 2]
+    reached: list[Point] = []
+
+    async def work(worker: ChaosService) -> None:
+        while left:
+            point = left.popleft()
+            times = 1 if _is_seldom(point) else context.chance.randint(1, TIMES)
+            if await _raised(context, worker, point, when, times) or (
+                times > 1 and await _raised(context, worker, point, when, 1)
+            ):
+                reached.append(point)
+
+    total = len(left)
+    workers = context.installation.workers
+    await asyncio.gather(*(work(worker) for worker in workers))
+    context.tell(f"{len(reached)} of {total} awaits raised {when}")
+    for worker in workers:
+        worker.extra = {}
+        await worker.member.restart()
+    assert len(reached) >= total - UNREACHED, f"only {reached} of {total} awaits were reached"
+
+
+def _is_seldom(point: Point) -> bool:
+    return point.module == "processor.changelog.producer" or point.function in SELDOM
+
+
+async def _raised(
+    context: ChaosContext, worker: ChaosService, point: Point, when: str, times: int
+) -> bool:
+    """Let a worker raise at an await; tell whether that has ended it, as it must."""
+    path = f"{STARTUP}{os.pathsep}{CHECKOUT}"
+    worker.extra = {"PYTHONPATH": path, **raising(point, when, times)}
+    member = worker.member
+    member.forgive()
+    before, life = len(member.exits), member.starts
+    await member.restart()
+    while member.starts == life:  # noqa: ASYNC110
+        await asyncio.sleep(POLL)
+    worker.extra = {}
+    context.tell(f"{member.name} is to raise {when} {point}")
+    await corrupt_frames(context)
+    try:
+        await context.installation.until_ready(worker)
+        await zombie_rows(context)
+        async with asyncio.timeout(REACHED):
+            while len(member.exits) == before:  # noqa: ASYNC110
+                await asyncio.sleep(POLL)
+    except TimeoutError:
+        context.tell(f"{member.name} did not reach {point}")
+        return False
+    how = member.exits[-1].how
+    assert how == BROKEN, f"a raise {when} {point} ended in {how}"
+    return True

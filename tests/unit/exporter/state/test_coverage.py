@@ -1,0 +1,188 @@
+"""What ledger and log say of receipts, once offsets were given twice. Times here are in minutes."""
+
+import msgspec
+import pytest
+
+from contract.history import MAX_HISTORIES, SourceMark
+from contract.position import NO_TIME, Receipt
+from contract.row import LedgerRow, decode_ledger_row, encode_row
+from exporter.state.coverage import LogPlace, ReceiptCoverage, coverage, coverage_in_log
+
+COUNTED, WAITING, LOST = ReceiptCoverage.COUNTED, ReceiptCoverage.WAITING, ReceiptCoverage.LOST
+UNKNOWN = ReceiptCoverage.UNKNOWN
+TOPIC = "a" * 32
+NOTHING = LogPlace(None, is_counted=False, is_deleted=False)
+DELETED = LogPlace(None, is_counted=False, is_deleted=True)
+
+
+def minutes(count: float) -> int:
+    return int(count * 60_000)
+
+
+def receipt(offset: int, appended: float) -> Receipt:
+    return Receipt(0, offset, 0, minutes(appended))
+
+
+def other(appended: float, *, is_counted: bool = True) -> LogPlace:
+    return LogPlace(minutes(appended), is_counted, is_deleted=False)
+
+
+def count(row: LedgerRow, logical: int, epoch: int, appended: float) -> None:
+    time = minutes(appended)
+    row.count_record(logical, SourceMark(logical - row.shift, epoch, time, TOPIC), time)
+
+
+def cut_ledger(*, counted: bool = True, begun: float = 2000) -> LedgerRow:
+    """Offsets 0 to 9 were counted until time 1000, then the log was cut before 7."""
+    row = LedgerRow(version=1, offset=-1)
+    for logical in range(10):
+        count(row, logical, 2, 991 + logical)
+    row.begin_history(7, epoch=4, topic=TOPIC)
+    if counted:
+        count(row, 10, 4, begun)
+        count(row, 11, 4, begun + 100)
+    return row
+
+
+def outgrown_ledger(*, begun: float = 2000) -> LedgerRow:
+    """Offsets to 4 were counted, those to 9 acknowledged; the log was cut before 7, and grew."""
+    row = LedgerRow(version=1, offset=-1)
+    for logical in range(7):
+        count(row, logical, 2, 991 + logical)
+    for logical in range(7, 20):
+        count(row, logical, 4, begun + logical - 7)
+    return row
+
+
+def of_the_last_version(row: LedgerRow) -> LedgerRow:
+    """The same ledger, without what that version did not write."""
+    row.epochs = ()
+    return decode_ledger_row(encode_row(row).replace(b',"newest":60000000}]', b"}]"))
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+@pytest.mark.parametrize(
+    ("offset", "appended", "expected"),
+    [
+        (3, 500, COUNTED),
+        (8, 950, COUNTED),
+        (9, 1000, COUNTED),
+        (10, 1000, UNKNOWN),
+        (12, 1500, UNKNOWN),
+        (7, 2000, COUNTED),
+        (8, 2100, COUNTED),
+        (9, 2200, WAITING),
+    ],
+)
+def test_receipts_with_a_time(
+    offset: int, appended: int, expected: ReceiptCoverage, is_old: bool
+) -> None:
+    row = of_the_last_version(cut_ledger()) if is_old else cut_ledger()
+    assert (row.epochs == ()) is is_old
+    assert coverage(row, receipt(offset, appended)) is expected
+    if expected is UNKNOWN:
+        assert coverage_in_log(row, receipt(offset, appended), NOTHING) is LOST
+
+
+@pytest.mark.parametrize(
+    ("offset", "appended", "expected"),
+    [(8, 950, COUNTED), (7, 2000, WAITING), (8, 2100, WAITING), (10, 1000, LOST)],
+)
+def test_before_the_new_history_has_a_record(
+    offset: int, appended: int, expected: ReceiptCoverage
+) -> None:
+    found = coverage(cut_ledger(counted=False), receipt(offset, appended))
+    if found is UNKNOWN:
+        found = coverage_in_log(cut_ledger(counted=False), receipt(offset, appended), NOTHING)
+    assert found is expected
+
+
+@pytest.mark.parametrize(("offset", "expected"), [(3, COUNTED), (8, COUNTED), (9, WAITING)])
+def test_a_receipt_without_a_time_means_the_newest(offset: int, expected: ReceiptCoverage) -> None:
+    assert coverage(cut_ledger(), Receipt(0, offset, 0, NO_TIME)) is expected
+
+
+def test_what_is_newer_than_all_that_was_counted_is_not_covered_by_an_offset() -> None:
+    """The source went back, and no worker has compared it yet."""
+    row = LedgerRow(version=1, offset=-1)
+    for logical in range(10):
+        count(row, logical, 2, 991 + logical)
+    assert coverage(row, receipt(8, 1000)) is COUNTED
+    assert coverage(row, receipt(8, 1001)) is WAITING
+    assert coverage_in_log(row, receipt(8, 999), other(1001, is_counted=False)) is COUNTED
+    assert coverage_in_log(row, receipt(8, 1001), NOTHING) is LOST
+
+
+def test_a_ledger_without_times_goes_by_offsets() -> None:
+    row = LedgerRow(version=1, offset=9)
+    assert coverage(row, receipt(9, 1000)) is COUNTED
+    assert coverage(row, receipt(10, 1000)) is WAITING
+
+
+def test_a_cut_above_the_ledger_is_lost_when_the_topic_has_outgrown_it() -> None:
+    row = outgrown_ledger()
+    assert row.parted == 0
+    for offset in (7, 8, 9):
+        old = receipt(offset, 991 + offset)
+        assert coverage(row, old) is UNKNOWN
+        assert coverage_in_log(row, old, other(1993 + offset)) is LOST
+    assert coverage(row, receipt(6, 997)) is COUNTED
+    new = receipt(8, 2000.5)
+    assert coverage(row, new) is UNKNOWN, "the clocks of two brokers may differ as much"
+    assert coverage_in_log(row, new, other(2000.5)) is COUNTED
+    assert coverage(row, receipt(15, 2008)) is COUNTED
+
+
+def test_a_cut_above_the_ledger_stays_lost_after_a_second_cut() -> None:
+    row = outgrown_ledger()
+    row.begin_history(6, epoch=6, topic=TOPIC)
+    for logical in range(20, 26):
+        count(row, logical, 6, 3000 + logical)
+    assert coverage_in_log(row, receipt(8, 999), other(3022)) is LOST
+    assert coverage_in_log(row, receipt(8, 2001), other(3022)) is COUNTED
+    assert coverage_in_log(row, receipt(8, 3022), other(3022)) is COUNTED
+
+
+def test_a_clock_that_is_behind_does_not_make_a_new_record_lost() -> None:
+    """The next leader's clock is behind: by their times, its records are of the epoch before."""
+    row = outgrown_ledger(begun=996.5)
+    new = receipt(7, 996.4)
+    assert coverage(row, new) is UNKNOWN
+    assert coverage_in_log(row, new, other(996.4)) is COUNTED
+    assert coverage_in_log(row, receipt(7, 996.8), other(996.5)) is LOST
+
+
+def test_a_clock_that_went_back_makes_times_ambiguous() -> None:
+    """Of the histories before and after the cut, both have records of these times."""
+    row = cut_ledger(begun=900)
+    for offset, place, expected in (
+        (8, other(999), COUNTED),
+        (8, other(1000), COUNTED),  # the older one: in an epoch, an offset names one record
+        (9, other(999, is_counted=False), WAITING),
+        (9, NOTHING, UNKNOWN),
+        (12, NOTHING, LOST),
+    ):
+        assert coverage_in_log(row, receipt(offset, 999), place) is expected
+    assert coverage(row, receipt(9, 999)) is UNKNOWN
+    assert coverage(row, receipt(9, 800)) is COUNTED
+    old = of_the_last_version(row)
+    old.histories = (msgspec.structs.replace(old.histories[0], newest=minutes(1000)),)
+    assert coverage_in_log(old, receipt(8, 999), other(1000)) is UNKNOWN
+
+
+def test_what_retention_has_deleted_is_not_told_by_its_time_alone() -> None:
+    row = outgrown_ledger()
+    assert coverage_in_log(row, receipt(7, 1999.5), DELETED) is UNKNOWN
+    assert coverage_in_log(row, receipt(7, 998), DELETED) is LOST
+    assert coverage_in_log(row, receipt(6, 997), DELETED) is COUNTED
+
+
+def test_of_histories_that_are_not_kept_nothing_is_told() -> None:
+    row = LedgerRow(version=1, offset=-1)
+    for number in range(MAX_HISTORIES + 2):
+        if number:
+            row.begin_history(0, epoch=number, topic=TOPIC)
+        count(row, row.offset + 1, number, 1000 * (number + 1))
+    assert coverage(row, receipt(0, 1000)) is UNKNOWN
+    assert coverage_in_log(row, receipt(0, 1000), other(10_000)) is UNKNOWN
+    assert coverage_in_log(row, receipt(0, 9000), other(10_000)) is COUNTED

@@ -1,0 +1,67 @@
+"""The front page: nothing from elsewhere, nothing unescaped, live numbers."""
+
+import base64
+import hashlib
+import re
+
+from contract.registry import RECORD_VERSION, RegistryRecord, RegistryState, encode_record
+from contract.row import ROW_VERSION, LedgerRow, encode_row, ledger_key
+from exporter.state.store import StateStore
+from exporter.status_page import Link, figures_table, is_loopback, status_page
+from service.config.settings import KafkaSettings
+from service.kafka.tailer import TopicTailer
+from tests.unit.exporter.model import make_row
+
+
+def build(waiting_for: list[str], links: list[Link]) -> tuple[str, dict[str, str]]:
+    store = StateStore([0, 1])
+    for n in range(1234):
+        store.apply(0, f"client:c-{n}".encode(), encode_row(make_row()))
+    ledger = LedgerRow(ROW_VERSION, 9, read=5678, applied=5678)
+    store.apply(1, ledger_key(1), encode_row(ledger))
+    registered = RegistryState()
+    record = RegistryRecord(RECORD_VERSION, "cluster", "eu", revision=0, name="eu")
+    registered.apply(0, b"cluster:eu", encode_record(record))
+    settings = KafkaSettings(kafka_bootstrap_servers="localhost:1")
+    tailer = TopicTailer(settings, "entity-state", [0, 1], lambda *_: None)
+    response = status_page(waiting_for, figures_table(store, registered, tailer), links)
+    return bytes(response.body).decode(), dict(response.headers)
+
+
+def test_live_numbers() -> None:
+    html, _ = build([], [])
+    assert "<b>1,234</b><span>clients shown</span>" in html
+    assert "<b>1</b><span>clusters registered</span>" in html
+    assert "<td>5,678</td>" in html
+    assert "Ready" in html
+
+
+def test_what_is_waited_for_is_said() -> None:
+    html, _ = build(["kafka", "registry"], [])
+    assert "Waiting for kafka, registry" in html
+    assert "Ready" not in html
+
+
+def test_everything_is_escaped() -> None:
+    html, _ = build(["<b>"], [Link('/"><script>', "a & <i>")])
+    assert "&lt;b&gt;" in html
+    assert 'href="/&quot;&gt;&lt;script&gt;"' in html
+    assert "a &amp; &lt;i&gt;" in html
+    assert "<script" not in html
+
+
+def test_nothing_comes_from_elsewhere() -> None:
+    html, headers = build([], [Link("/metrics", "")])
+    assert re.findall(r'(?:href|src)="([^"]*)"', html) == ["/metrics"]
+    assert "url(" not in html
+    assert "://" not in html
+    style = html.partition("<style>")[2].partition("</style>")[0]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = headers["content-security-policy"]
+    assert policy.startswith("default-src 'none';")
+    assert f"style-src 'sha256-{digest}'" in policy
+
+
+def test_numbers_are_for_a_listener_that_only_this_machine_reaches() -> None:
+    assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost")] == [True] * 3
+    assert [is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "example")] == [False] * 4

@@ -1,0 +1,80 @@
+"""The API's description says what is there: paths, methods, fields, answers."""
+
+import re
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from starlette.routing import Route
+
+from contract.kinds import KINDS
+from gateway.api.openapi import build_document
+from gateway.app import Gateway
+from gateway.settings import GatewaySettings
+from service.metrics.requests import RequestMetrics
+from tests.unit.gateway.conftest import Api
+
+
+async def test_it_is_served(api: Api) -> None:
+    answer = await api.http.get("/api/v1/openapi.json")
+    assert answer.status_code == 200
+    assert answer.json() == build_document()
+    assert answer.json()["openapi"].startswith("3.1")
+
+
+def test_it_has_every_route_and_no_other(settings: GatewaySettings) -> None:
+    gateway = Gateway(settings, RequestMetrics(CollectorRegistry()))
+    routes = {
+        (route.path_format, method)
+        for route in gateway.routes()
+        if isinstance(route, Route)
+        for method in (route.methods or set()) - {"HEAD"}
+    }
+    described = {
+        (path, method.upper())
+        for path, item in build_document()["paths"].items()
+        for method in item
+        if method != "parameters"
+    }
+    assert described == routes
+
+
+def test_bodies_have_the_declared_fields() -> None:
+    schemas = build_document()["components"]["schemas"]
+    for kind in KINDS.values():
+        title = kind.name.capitalize()
+        metrics = schemas[f"{title}Metrics"]
+        assert metrics["properties"].keys() == {metric.field for metric in kind.metrics}
+        submission = schemas[f"{title}Submission"]
+        assert submission["required"] == ["metrics"]
+        submitted = {label.field for label in kind.labels if label.submitted}
+        assert submission["properties"].keys() == {"metrics", "timestamp"} | submitted
+
+
+def test_every_reference_leads_somewhere() -> None:
+    document = build_document()
+    names = set(references(document))
+    assert names
+    assert names <= document["components"]["schemas"].keys()
+
+
+def test_a_503_says_when_to_try_again() -> None:
+    answers = [
+        operation["responses"]
+        for item in build_document()["paths"].values()
+        for method, operation in item.items()
+        if method == "post" and operation.get("requestBody", {}).get("required")
+    ]
+    assert len(answers) >= 6
+    for responses in answers:
+        assert {"200", "400", "401", "413", "415", "503"} <= responses.keys()
+        assert "Retry-After" in responses["503"]["headers"]
+
+
+def references(part: Any) -> list[str]:
+    if isinstance(part, dict):
+        own = [part["$ref"]] if isinstance(part.get("$ref"), str) else []
+        found = [re.sub(r"^#/components/schemas/", "", reference) for reference in own]
+        return found + [name for value in part.values() for name in references(value)]
+    if isinstance(part, list):
+        return [name for value in part for name in references(value)]
+    return []

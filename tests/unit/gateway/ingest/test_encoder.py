@@ -1,0 +1,213 @@
+"""Envelopes: a submission says the same however it was decoded and put together."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contract.frame import Submission, decode_frame, encode_frame_parts, partition_of
+from contract.kinds import CLIENT, HEADEND, EntityKind
+from contract.registry import RECORD_VERSION, RegistryRecord, RegistryState, encode_record
+from gateway.body.json import BodyError
+from gateway.ingest import encoder as module
+from gateway.ingest.backfill import BackfillDecoder
+from gateway.ingest.decoder import BodyDecoder, ParsedBody
+from gateway.ingest.encoder import SubmissionTemplate, TemplateCache
+
+NOW = 1_800_000_000.0
+texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)
+
+
+def record_of(kind: EntityKind, name: str = "Ada", revision: int = 1) -> RegistryRecord:
+    attributes = {"type": "native"} if kind is CLIENT else {"region": "eu", "datacenter": "f"}
+    return RegistryRecord(RECORD_VERSION, kind.name, "x-1", revision, name, attributes, [], 7)
+
+
+def knowing(*records: RegistryRecord) -> tuple[RegistryState, TemplateCache]:
+    """A registry with these records, in their order, and the envelopes for it."""
+    state = RegistryState()
+    templates = TemplateCache(state, 4)
+    for offset, record in enumerate(records):
+        state.apply(offset, record.key, encode_record(record))
+    return state, templates
+
+
+def envelope_of(record: RegistryRecord) -> SubmissionTemplate:
+    return knowing(record)[1].get_or_build(record)
+
+
+def submission_of(piece: bytes) -> Submission:
+    (submission,) = decode_frame(encode_frame_parts(0, [piece])).submissions
+    return submission
+
+
+def both_ways(template: SubmissionTemplate, decoder: BodyDecoder, body: bytes) -> Submission:
+    """What the envelope makes of a body, which is plain."""
+    plain = decoder.decode(body, NOW)
+    assert not isinstance(plain, ParsedBody), "it is not plain"
+    quick = submission_of(template.encode_canonical(plain, NOW))
+    assert quick == submission_of(template.encode(decoder.decode_field_by_field(body, NOW)))
+    return quick
+
+
+numbers = st.integers(0, 2**63 - 1)
+exact = st.integers(0, 2**53)  # what a float holds exactly
+floats = st.floats(0, 2.0**63) | st.just(-0.0) | exact
+
+
+@given(
+    texts,
+    st.lists(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "headless": st.booleans(),
+                "timestamp": st.floats(0, NOW),
+                "bytes_sent": numbers,
+                "packets_sent": numbers,
+                "connection_uptime": floats,
+            },
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+)
+def test_a_client_says_the_same_both_ways(name: str, sent: list[dict[str, Any]]) -> None:
+    """One envelope for several submissions, whose labels come and go."""
+    template = envelope_of(record_of(CLIENT, name))
+    decoder = BodyDecoder(CLIENT)
+    for fields in sent:
+        around = {key: fields[key] for key in ("headless", "timestamp") if key in fields}
+        metrics = {key: value for key, value in fields.items() if key not in around}
+        got = both_ways(template, decoder, json.dumps({"metrics": metrics} | around).encode())
+        assert got.metrics == metrics
+        assert "-0.0" not in str(got.metrics)
+        headless = {"headless": str(fields["headless"]).lower()} if "headless" in fields else {}
+        assert got.labels == {"name": name, "type": "native"} | headless
+        assert got.default_labels == ({} if headless else {"headless": "false"})
+        assert got.timestamp == fields.get("timestamp")
+
+
+@given(st.lists(st.none() | texts, min_size=1, max_size=4))
+def test_a_headend_says_the_same_both_ways(names: list[str | None]) -> None:
+    template = envelope_of(record_of(HEADEND))
+    decoder = BodyDecoder(HEADEND)
+    for name in names:
+        body = {"metrics": {"cpu_usage": 1}} | ({"headend_name": name} if name else {})
+        got = both_ways(template, decoder, json.dumps(body).encode())
+        assert got.labels == {"region": "eu", "datacenter": "f"} | ({"name": name} if name else {})
+        assert got.default_labels == ({} if name else {"name": "Ada"})
+
+
+def test_what_types_cannot_tell_is_refused_both_ways() -> None:
+    template, decoder = envelope_of(record_of(HEADEND)), BodyDecoder(HEADEND)
+    good, bad = b'{"metrics":{},"headend_name":"a"}', b'{"metrics":{},"headend_name":"a\\u0001"}'
+    late = b'{"metrics":{},"timestamp":%d}' % (NOW + 301)
+    for body, field in ((bad, "headend_name"), (late, "timestamp")):
+        plain = decoder.decode(body, NOW)
+        assert not isinstance(plain, ParsedBody)
+        with pytest.raises(BodyError) as error:
+            template.encode_canonical(plain, NOW)
+        assert error.value.field == field
+        both_ways(template, decoder, good)
+
+
+def test_an_envelope_holds_until_the_registry_says_otherwise() -> None:
+    first, second = record_of(CLIENT), record_of(CLIENT, "Grace", 2)
+    state, templates = knowing(first)
+    before = templates.find("client", "x-1")
+    assert before is not None
+    assert templates.find("client", "x-1") is before is templates.get_or_build(first)
+    assert before.partition == partition_of(first.key, 4)
+
+    state.apply(1, second.key, encode_record(second))
+    piece = templates.get_or_build(second).encode(ParsedBody({}, {}, None))
+    assert submission_of(piece).labels["name"] == "Grace"
+
+
+def test_who_is_not_registered_has_no_envelope() -> None:
+    registered = record_of(CLIENT)
+    removed = record_of(CLIENT, revision=2)
+    removed.removed = True
+    state, templates = knowing(registered)
+    assert templates.find("client", "x-2") is None
+    assert templates.find("headend", "x-1") is None
+    assert templates.find("client", "x-1") is not None
+
+    state.apply(1, removed.key, encode_record(removed))
+    assert templates.find("client", "x-1") is None
+    # Whose request came before goes on with what it was given, of its own generation.
+    piece = templates.get_or_build(registered).encode(ParsedBody({}, {}, None))
+    assert submission_of(piece).incarnation == registered.incarnation
+    assert templates.find("client", "x-1") is None
+
+
+def test_envelopes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_TEMPLATES", 3)
+    records = [record_of(CLIENT) for _ in range(5)]
+    for number, record in enumerate(records):
+        record.id = f"x-{number}"
+    _, templates = knowing(*records)
+    for _ in range(2):
+        for record in records:
+            found = templates.find("client", record.id)
+            assert found is not None
+            assert submission_of(found.encode(ParsedBody({}, {}, None))).id == record.id
+    assert len(templates._templates["client"]) == 3
+
+
+client = BackfillDecoder(CLIENT)
+
+
+def read_backlog(body: str) -> list[ParsedBody]:
+    samples = client.decode(body.encode(), NOW)
+    assert isinstance(samples, Iterator)
+    return list(samples)
+
+
+def test_a_backlog_keeps_its_order() -> None:
+    samples = [{"timestamp": 5 - n, "metrics": {"bytes_sent": n}} for n in range(5)]
+    got = read_backlog(json.dumps({"samples": samples}))
+    assert [body.metrics["bytes_sent"] for body in got] == [0, 1, 2, 3, 4]
+    assert [body.timestamp for body in got] == [5, 4, 3, 2, 1]
+
+
+def test_labels_beside_samples_hold_for_those_without() -> None:
+    samples = [{"timestamp": 1, "metrics": {}}, {"timestamp": 2, "metrics": {}, "headless": False}]
+    got = read_backlog(json.dumps({"samples": samples, "headless": True}))
+    assert [body.labels["headless"] for body in got] == ["true", "false"]
+
+
+def test_samples_may_be_the_name_of_something_else() -> None:
+    got = client.decode(b'{"metrics":{"samples":1,"bytes_sent":2}}', NOW)
+    assert isinstance(got, ParsedBody)
+    assert (got.metrics, list(got.ignored)) == ({"bytes_sent": 2}, ["samples"])
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ('{"samples":[]}', "samples"),
+        ('{"samples":{}}', "samples"),
+        ('{"samples":null}', "samples"),
+        ('{"samples":[1]}', "samples[0]"),
+        ('{"samples":[' + "1," * 10_000 + "1]}", "samples"),
+        ('{"samples":[{"metrics":{}}]}', "samples[0].timestamp"),
+        ('{"samples":[{"timestamp":1}]}', "samples[0].metrics"),
+        ('{"samples":[{"timestamp":1,"metrics":{}}],"metrics":{}}', "metrics"),
+        ('{"samples":[{"timestamp":1,"metrics":{}}],"headless":3}', "headless"),
+        (
+            '{"samples":[{"timestamp":1,"metrics":{}},{"timestamp":1,"metrics":{"bytes_sent":-1}}]}',
+            "samples[1].metrics.bytes_sent",
+        ),
+        ('{"samples":[{"timestamp":9e9,"metrics":{}}]}', "samples[0].timestamp"),
+        ('{"samples":[{"timestamp":1,"metrics":{}}', "body"),
+    ],
+)
+def test_bad_backlogs(body: str, field: str) -> None:
+    with pytest.raises(BodyError) as error:
+        read_backlog(body)
+    assert error.value.field == field

@@ -1,0 +1,563 @@
+"""Lanes: order, limits, deadlines. The sender is a double that each test answers itself."""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from contract.frame import Frame, Submission, decode_frame, encode_submission
+from contract.position import NO_TIME, Receipt
+from gateway.metrics import FrameMetrics
+from gateway.produce.batcher import OverloadedError, SubmissionBatcher
+from gateway.produce.broker_clock import MAX_AGE, BrokerClock
+from gateway.produce.partition_batcher import (
+    MAX_FRAME_BYTES,
+    MAX_FRAME_SUBMISSIONS,
+    MIN_TIME_TO_DEADLINE,
+    PartitionBatcher,
+)
+from gateway.produce.producer import RecordMetadata, SendError
+from gateway.produce.throughput import AVERAGING_SECONDS, MAX_RETRY_AFTER
+from tests.unit.gateway.clocks import taught_clock
+
+
+def piece(number: int, size: int = 0) -> bytes:
+    return encode_submission(Submission("client", f"c{number}", 0, labels={"x": "y" * size}))
+
+
+@dataclass
+class ManualProducer:
+    """Sends nothing by itself: a test takes frames with `frame` and answers them."""
+
+    taken: asyncio.Queue[tuple[bytes, asyncio.Future[RecordMetadata]]] = field(
+        default_factory=asyncio.Queue
+    )
+    connected: asyncio.Event = field(default_factory=asyncio.Event)
+    next_offset: int = 0
+
+    async def wait_until_ready(self) -> None:
+        await self.connected.wait()
+
+    async def send(self, topic: str, value: bytes, *, partition: int) -> RecordMetadata:
+        answer: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
+        self.taken.put_nowait((value, answer))
+        return await answer
+
+    async def frame(self) -> tuple[Frame, asyncio.Future[RecordMetadata]]:
+        async with asyncio.timeout(5):
+            value, answer = await self.taken.get()
+        return decode_frame(value), answer
+
+    def append(self, answer: asyncio.Future[RecordMetadata], at: int | None = None) -> None:
+        now = time.time_ns() // 1_000_000
+        answer.set_result(RecordMetadata(self.next_offset, now if at is None else at))
+        self.next_offset += 1
+
+
+def ids(frame: Frame) -> list[str]:
+    return [submission.id for submission in frame.submissions]
+
+
+@pytest.fixture
+async def sender() -> ManualProducer:
+    sender = ManualProducer()
+    sender.connected.set()
+    return sender
+
+
+@contextlib.asynccontextmanager
+async def running(batcher: PartitionBatcher) -> AsyncIterator[PartitionBatcher]:
+    task = asyncio.create_task(batcher.run())
+    yield batcher
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    batcher.fail_pending()
+
+
+def lane_of(sender: ManualProducer, clock: BrokerClock) -> PartitionBatcher:
+    return PartitionBatcher(2, "submissions", sender, clock, FrameMetrics(CollectorRegistry()))
+
+
+@pytest.fixture
+async def lane(sender: ManualProducer) -> AsyncIterator[PartitionBatcher]:
+    """A lane that knows its leader's time."""
+    async with running(lane_of(sender, taught_clock([2]))) as batcher:
+        yield batcher
+
+
+@pytest.fixture
+async def new_lane(sender: ManualProducer) -> AsyncIterator[PartitionBatcher]:
+    """A lane of a gateway that has just started."""
+    async with running(lane_of(sender, BrokerClock())) as batcher:
+        yield batcher
+
+
+def soon(seconds: float = 5.0) -> float:
+    return time.monotonic() + seconds
+
+
+async def result(answer: asyncio.Future[Receipt | None]) -> Receipt | None:
+    """The receipt, without its time."""
+    async with asyncio.timeout(5):
+        receipt = await answer
+    if receipt is not None:
+        assert receipt.appended > 0
+        receipt = receipt._replace(appended=NO_TIME)
+    return receipt
+
+
+async def test_a_lane_that_is_told_to_asks_with_a_frame_that_holds_nothing(
+    lane: PartitionBatcher, sender: ManualProducer
+) -> None:
+    lane.request_probe()
+    frame, sent = await sender.frame()
+    assert ids(frame) == []
+    answer = lane.submit(piece(1), soon())
+    sender.append(sent)
+    frame, sent = await sender.frame()
+    assert ids(frame) == ["c1"], "once, not before each frame"
+    sender.append(sent)
+    assert await result(answer) == Receipt(2, 1, 0)
+
+
+async def test_what_waits_is_the_question_itself(
+    lane: PartitionBatcher, sender: ManualProducer
+) -> None:
+    """However slowly Kafka confirms, and however often a lane is told to ask."""
+    lane.submit(piece(0), soon())
+    for number in range(3):
+        _, sent = await sender.frame()
+        lane.request_probe()
+        lane.submit(piece(number + 1), soon())
+        sender.append(sent)
+    frame, sent = await sender.frame()
+    assert ids(frame) == ["c3"]
+    lane.request_probe()
+    sender.append(sent)
+    frame, _ = await sender.frame()
+    assert ids(frame) == [], "nothing waited"
+
+
+async def test_one_submission_leaves_at_once_as_a_frame(
+    lane: PartitionBatcher, sender: ManualProducer
+) -> None:
+    answer = lane.submit(piece(1), soon())
+    frame, sent = await sender.frame()
+    assert ids(frame) == ["c1"]
+    assert not answer.done()
+    sender.append(sent)
+    assert await result(answer) == Receipt(2, 0, 0)
+    assert len(lane) == 0
+
+
+async def test_what_comes_meanwhile_leaves_in_order_as_the_next_frame(
+    lane: PartitionBatcher, sender: ManualProducer
+) -> None:
+    deadline = soon()
+    first = lane.submit(piece(0), deadline)
+    _, sent = await sender.frame()
+    others = [lane.submit(piece(number), deadline) for number in range(1, 20)]
+    assert sender.taken.empty()
+    sender.append(sent)
+    frame, sent = await sender.frame()
+    assert ids(frame) == [f"c{number}" for number in range(1, 20)]
+    sender.append(sent)
+    assert await result(first) == Receipt(2, 0, 0)
+    assert [await result(answer) for answer in others] == [
+        Receipt(2, 1, index) for index in range(19)
+    ]
+
+
+async def test_frames_hold_at_most_so_many_submissions(
+    lane: PartitionBatcher, sender: ManualProducer
+) -> None:
+    deadline = soon()
+    answers = [
+        lane.submit(piece(number), deadline) for number in range(2 * MAX_FRAME_SUBMISSIONS + 1)
+    ]
+    sizes = []
+    for _ in range(3):
+        frame, sent = await sender.frame()
+        sizes.append(len(frame.submissions))
+        sender.append(sent)
+    assert sizes == [MAX_FRAME_SUBMISSIONS, MAX_FRAME_SUBMISSIONS, 1]
+    assert [await result(answer) for answer in answers] == [
+        Receipt(2, number // MAX_FRAME_SUBMISSIONS, number % MAX_FRAME_SUBMISSIONS)
+        for number in range(len(answers))
+    ]
+
+
+async def test_frames_hold_at_most_so_many_bytes(
+    lane: PartitionBatcher, sender: ManualProducer
+) -> None:
+    deadline = soon()
+    for number in range(20):
+        lane.submit(piece(number, size=50_000), deadline)
+    seen: list[str] = []
+    while len(seen) < 20:
+        async with asyncio.timeout(5):
+            value, sent = await sender.taken.get()
+        assert len(value) <= MAX_FRAME_BYTES
+        assert len(value) > MAX_FRAME_BYTES / 2 or len(seen) + 5 > 20
+        seen += ids(decode_frame(value))
+        sender.append(sent)
+    assert seen == [f"c{number}" for number in range(20)]
+
+
+async def test_one_submission_that_is_too_large_still_leaves(
+    lane: PartitionBatcher, sender: ManualProducer
+) -> None:
+    lane.submit(piece(0, size=MAX_FRAME_BYTES), soon())
+    frame, _ = await sender.frame()
+    assert ids(frame) == ["c0"]
+
+
+async def test_the_frame_carries_its_earliest_deadline(
+    lane: PartitionBatcher, sender: ManualProducer
+) -> None:
+    first = lane.submit(piece(0), soon())
+    _, sent = await sender.frame()
+    deadline = soon(3)
+    for number, later in enumerate([2.0, 0.0, 1.0]):
+        lane.submit(piece(number), deadline + later)
+    sender.append(sent)
+    await result(first)
+    frame, _ = await sender.frame()
+    in_broker_time = (deadline + time.time() - time.monotonic()) * 1000
+    assert in_broker_time - 50 < frame.deadline_ms < in_broker_time
+
+
+async def test_appended_by_the_deadline_is_a_receipt_and_later_is_not(
+    lane: PartitionBatcher, sender: ManualProducer
+) -> None:
+    for late, expected in ((0, True), (1, False)):
+        answer = lane.submit(piece(0), soon())
+        frame, sent = await sender.frame()
+        sender.append(sent, at=frame.deadline_ms + late)
+        assert (await result(answer) is not None) is expected
+        assert frame.is_late(frame.deadline_ms + late) is not expected
+
+
+async def test_a_late_frame_teaches_the_clock_so_that_the_next_is_in_time(
+    lane: PartitionBatcher, sender: ManualProducer
+) -> None:
+    """The broker's clock is set an hour ahead."""
+    hour = 3_600_000
+    answer = lane.submit(piece(0), soon())
+    _, sent = await sender.frame()
+    sender.append(sent, at=time.time_ns() // 1_000_000 + hour)
+    assert await result(answer) is None
+    answer = lane.submit(piece(1), soon())
+    _, sent = await sender.frame()
+    sender.append(sent, at=time.time_ns() // 1_000_000 + hour)
+    assert await result(answer) == Receipt(2, 1, 0)
+
+
+HOUR = 3_600_000
+
+
+async def test_a_gateway_whose_own_clock_is_wrong_asks_the_leader_first(
+    new_lane: PartitionBatcher, sender: ManualProducer
+) -> None:
+    """Our clock is an hour ahead; by it a frame could count an hour after its 503."""
+    answer = new_lane.submit(piece(0), soon())
+    question, asked = await sender.frame()
+    assert question.submissions == []
+    behind = time.time_ns() // 1_000_000 - HOUR
+    assert question.is_late(behind), "whoever reads it applies nothing of it"
+    sender.append(asked, at=behind)
+    frame, sent = await sender.frame()
+    assert ids(frame) == ["c0"]
+    assert 0 < behind + 5_000 - frame.deadline_ms < 1_000
+    sender.append(sent, at=time.time_ns() // 1_000_000 - HOUR)
+    assert await result(answer) == Receipt(2, 1, 0)
+
+
+async def test_it_asks_until_the_leader_answers(
+    new_lane: PartitionBatcher, sender: ManualProducer
+) -> None:
+    answer = new_lane.submit(piece(0), soon())
+    for _ in range(3):
+        question, asked = await sender.frame()
+        assert question.submissions == []
+        asked.set_exception(SendError("broken"))
+    _, asked = await sender.frame()
+    sender.append(asked)
+    frame, sent = await sender.frame()
+    assert ids(frame) == ["c0"]
+    sender.append(sent)
+    assert await result(answer) is not None
+
+
+async def test_it_asks_again_after_a_long_silence(sender: ManualProducer) -> None:
+    passed = 0.0
+    metrics = FrameMetrics(CollectorRegistry())
+    clock = taught_clock([2])
+    batcher = PartitionBatcher(
+        2, "submissions", sender, clock, metrics, lambda: time.monotonic() + passed
+    )
+    async with running(batcher):
+        for passed, held in ((0.0, [["c0"]]), (MAX_AGE + 10, [[], ["c0"]])):
+            answer = batcher.submit(piece(0), soon() + passed)
+            for expected in held:
+                frame, sent = await sender.frame()
+                assert ids(frame) == expected
+                sender.append(sent, at=time.time_ns() // 1_000_000 + int(passed * 1000))
+            assert await result(answer) is not None
+
+
+async def test_what_is_in_flight_is_answered_at_its_own_deadline(
+    lane: PartitionBatcher, sender: ManualProducer
+) -> None:
+    early, late = lane.submit(piece(0), soon(0.3)), lane.submit(piece(1), soon(1.0))
+    _, sent = await sender.frame()
+    began = time.monotonic()
+    assert await result(early) is None
+    assert 0.25 < time.monotonic() - began < 0.95
+    assert not late.done()
+    assert await result(late) is None
+    assert 0.95 < time.monotonic() - began < 3
+    sender.append(sent)  # it goes on, and nothing waits for it
+    answer = lane.submit(piece(2), soon())
+    frame, sent = await sender.frame()
+    assert ids(frame) == ["c2"]
+    sender.append(sent)
+    assert await result(answer) is not None
+
+
+async def test_what_is_still_queued_at_its_deadline_is_withdrawn(
+    lane: PartitionBatcher, sender: ManualProducer
+) -> None:
+    lane.submit(piece(0), soon())
+    _, sent = await sender.frame()
+    withdrawn = lane.submit(piece(1), soon(0.4))
+    kept = lane.submit(piece(2), soon(5))
+    assert await result(withdrawn) is None
+    assert len(lane) == 2  # the one in flight and the one kept: no dead one
+    sender.append(sent)
+    frame, sent = await sender.frame()
+    assert ids(frame) == ["c2"]
+    sender.append(sent)
+    assert await result(kept) == Receipt(2, 1, 0)
+
+
+async def test_nothing_is_sent_in_its_last_moments(
+    lane: PartitionBatcher, sender: ManualProducer
+) -> None:
+    first = lane.submit(piece(0), soon())
+    _, sent = await sender.frame()
+    doomed = lane.submit(piece(1), soon(MIN_TIME_TO_DEADLINE * 0.9))
+    kept = lane.submit(piece(2), soon(5))
+    sender.append(sent)
+    await result(first)
+    assert await result(doomed) is None
+    frame, _ = await sender.frame()
+    assert ids(frame) == ["c2"]
+    assert not kept.done()
+
+
+async def test_nothing_is_gathered_before_there_is_a_connection(
+    lane: PartitionBatcher, sender: ManualProducer
+) -> None:
+    sender.connected.clear()
+    dead = lane.submit(piece(0), soon(0.3))
+    assert await result(dead) is None
+    kept = lane.submit(piece(1), soon(5))
+    assert sender.taken.empty()
+    sender.connected.set()
+    frame, sent = await sender.frame()
+    assert ids(frame) == ["c1"]
+    sender.append(sent)
+    assert await result(kept) is not None
+
+
+async def test_a_failed_frame_is_answered_at_the_deadline_since_its_fate_is_unknown(
+    lane: PartitionBatcher, sender: ManualProducer
+) -> None:
+    began = time.monotonic()
+    unknown = lane.submit(piece(0), soon(0.6))
+    _, sent = await sender.frame()
+    sent.set_exception(SendError("broken"))
+    after = lane.submit(piece(1), soon(5))
+    frame, sent = await sender.frame()
+    assert ids(frame) == ["c1"]
+    sender.append(sent)
+    assert await result(after) is not None
+    assert not unknown.done()
+    assert len(lane) == 1
+    assert await result(unknown) is None
+    assert 0.55 < time.monotonic() - began < 3
+    assert len(lane) == 0
+
+
+async def test_deadlines_need_not_come_in_order(
+    lane: PartitionBatcher, sender: ManualProducer
+) -> None:
+    """A slow body arrives late, with a deadline before those of quicker requests."""
+    _blocker = lane.submit(piece(0), soon(5))
+    await sender.frame()
+    began = time.monotonic()
+    answers = {delay: lane.submit(piece(1), began + delay) for delay in (1.7, 0.3, 1.3, 0.8)}
+    for delay in sorted(answers):
+        assert await result(answers[delay]) is None
+        assert delay - 0.05 < time.monotonic() - began < delay + 0.35
+
+
+async def test_a_caller_that_went_away_is_not_sent(
+    lane: PartitionBatcher, sender: ManualProducer
+) -> None:
+    first = lane.submit(piece(0), soon())
+    _, sent = await sender.frame()
+    gone, kept = lane.submit(piece(1), soon()), lane.submit(piece(2), soon())
+    gone.cancel()
+    sender.append(sent)
+    await result(first)
+    frame, sent = await sender.frame()
+    assert ids(frame) == ["c2"]
+    sender.append(sent)
+    assert await result(kept) == Receipt(2, 1, 0)
+
+
+async def test_giving_up_answers_everything(lane: PartitionBatcher, sender: ManualProducer) -> None:
+    answers = [lane.submit(piece(0), soon())]
+    await sender.frame()
+    answers += [lane.submit(piece(number), soon()) for number in range(1, 5)]
+    lane.fail_pending()
+    assert [await result(answer) for answer in answers] == [None] * 5
+    assert len(lane) == 0
+
+
+PublisherOf = Callable[..., SubmissionBatcher]
+
+
+@pytest.fixture
+async def publisher_of(sender: ManualProducer) -> PublisherOf:
+    def make(
+        max_waiting: int, max_bytes: int = 10**6, now: Callable[[], float] = time.monotonic
+    ) -> SubmissionBatcher:
+        clock = taught_clock(range(4))
+        metrics = FrameMetrics(CollectorRegistry())
+        return SubmissionBatcher(
+            "submissions", 4, sender, clock, metrics, max_waiting, max_bytes, now
+        )
+
+    return make
+
+
+async def test_the_number_that_waits_is_bounded_over_all_lanes(
+    publisher_of: PublisherOf, sender: ManualProducer
+) -> None:
+    batcher = publisher_of(10)
+    for number in range(10):
+        batcher.submit(f"client:c{number}".encode(), piece(number), soon())
+    with pytest.raises(OverloadedError):
+        batcher.submit(b"client:c10", piece(10), soon())
+    assert batcher.pending == 10
+
+
+async def test_the_bytes_that_wait_are_bounded_over_all_lanes(
+    publisher_of: PublisherOf, sender: ManualProducer
+) -> None:
+    large = piece(0, 1000)
+    batcher = publisher_of(100, 3 * len(large))
+    for number in range(3):
+        batcher.submit(f"client:c{number}".encode(), large, soon())
+    with pytest.raises(OverloadedError):
+        batcher.submit(b"client:c3", piece(3), soon())
+    sender.connected.set()
+    task = asyncio.create_task(batcher.run())
+    for _ in range(await frames_waiting(batcher, sender)):
+        batcher.submit(b"client:c3", large, soon())
+    task.cancel()
+
+
+async def frames_waiting(batcher: SubmissionBatcher, sender: ManualProducer) -> int:
+    """Answer one frame; return how many submissions it held, which no longer wait."""
+    waiting = batcher.pending
+    _, answer = await sender.frame()
+    sender.append(answer)
+    async with asyncio.timeout(5):
+        while batcher.pending == waiting:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    return waiting - batcher.pending
+
+
+async def test_who_is_refused_is_told_when_there_will_be_room(
+    publisher_of: PublisherOf, sender: ManualProducer
+) -> None:
+    batcher = publisher_of(40)
+    refused = pytest.raises(OverloadedError)
+    for number in range(40):
+        batcher.submit(f"client:c{number}".encode(), piece(number), soon())
+    with refused as nothing_leaves:
+        batcher.submit(b"client:x", piece(0), soon())
+    assert nothing_leaves.value.retry_after == MAX_RETRY_AFTER
+
+    sender.connected.set()
+    task = asyncio.create_task(batcher.run())
+    await frames_waiting(batcher, sender)
+    number = batcher.pending
+    for more in range(40 - number):
+        batcher.submit(f"client:d{more}".encode(), piece(more), soon())
+    with pytest.raises(OverloadedError) as some_left:
+        batcher.submit(b"client:x", piece(0), soon())
+    rate = (40 - number) / AVERAGING_SECONDS
+    assert some_left.value.retry_after == pytest.approx(min(MAX_RETRY_AFTER, 40 / rate), abs=1.5)
+    task.cancel()
+
+
+async def test_an_entity_always_takes_the_same_lane_and_lanes_do_not_wait_for_each_other(
+    publisher_of: PublisherOf, sender: ManualProducer
+) -> None:
+    batcher = publisher_of(100)
+    task = asyncio.create_task(batcher.run())
+    answers = [batcher.submit(f"client:c{n}".encode(), piece(n), soon()) for n in range(16)]
+    frames = [await sender.frame() for _ in range(4)]
+    assert sorted(id for frame, _ in frames for id in ids(frame)) == sorted(
+        f"c{n}" for n in range(16)
+    )
+    for _, sent in frames[1:]:
+        sender.append(sent)
+    stuck = {submission.id for submission in frames[0][0].submissions}
+    for number, answer in enumerate(answers):
+        if f"c{number}" not in stuck:
+            assert await result(answer) is not None
+    sender.append(frames[0][1])
+    receipts = [await result(answer) for answer in answers]
+    assert all(receipt is not None for receipt in receipts)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_the_end_answers_what_still_waits(
+    publisher_of: PublisherOf, sender: ManualProducer
+) -> None:
+    batcher = publisher_of(100)
+    task = asyncio.create_task(batcher.run())
+    lost = batcher.submit(b"client:a", piece(1), soon())
+    await sender.frame()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert await result(lost) is None
+
+
+def test_a_piece_is_what_the_frame_holds() -> None:
+    assert json.loads(bytes(piece(1)))["id"] == "c1"
+
+
+async def test_an_offset_that_is_given_again_is_counted(sender: ManualProducer) -> None:
+    metrics = FrameMetrics(CollectorRegistry())
+    batcher = PartitionBatcher(2, "submissions", sender, taught_clock([2]), metrics)
+    async with running(batcher):
+        for offset in (5, 6, 6, 7, 3):
+            sender.next_offset = offset
+            answer = batcher.submit(piece(1), soon())
+            _, sent = await sender.frame()
+            sender.append(sent)
+            assert await result(answer) == Receipt(2, offset, 0)
+    assert metrics.reused_offsets._value.get() == 2

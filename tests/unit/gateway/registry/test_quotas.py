@@ -1,0 +1,148 @@
+"""Limits of what may be registered."""
+
+import asyncio
+import time
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from gateway.api.resources import as_removed
+from gateway.registry.writer import RegistryWriter
+from gateway.settings import GatewaySettings
+from service.metrics.multiprocess import CallbackGauges
+from tests.unit.gateway.conftest import Api
+
+ADMIN = {"Authorization": "Bearer admin"}
+CLIENT = {"name": "n", "type": "native"}
+
+
+@pytest.fixture
+def settings(settings: GatewaySettings) -> GatewaySettings:
+    return replace(
+        settings, max_clients=2, max_headends=1, max_clusters=3, max_relays=1, max_label_values=2
+    )
+
+
+async def register(api: Api, collection: str, **body: object) -> httpx.Response:
+    return await api.http.post(f"/api/v1/{collection}/register", headers=ADMIN, json=body)
+
+
+async def cluster(api: Api, region: str, datacenter: str = "d", **body: object) -> int:
+    answer = await register(api, "clusters", name="k", region=region, datacenter=datacenter, **body)
+    return answer.status_code
+
+
+async def test_one_more_than_the_limit_is_refused_and_counted(api: Api) -> None:
+    for _ in range(2):
+        assert (await register(api, "clients", **CLIENT)).status_code == 200
+    audited, recorded = len(api.audit.records), len(api.topic.records)
+    refused = await register(api, "clients", **CLIENT)
+    assert refused.status_code == 403
+    assert refused.json() == {
+        "error": "There are 2 clients, as many as MAX_CLIENTS allows: raise it, or remove some"
+    }
+    assert len(api.topic.records) == recorded
+    assert len(api.audit.records) == audited
+    name = "tobogganing_manager_client_registrations_total"
+    assert api.sample(name, type="native", result="limited") == 1
+    assert api.sample(name, type="native", result="success") == 2
+
+
+async def test_kinds_have_limits_of_their_own(api: Api) -> None:
+    assert await cluster(api, "eu", cluster_id="k-1") == 200
+    for collection, body in (
+        ("headends", {"name": "h", "cluster_id": "k-1"}),
+        ("relays", {"name": "r", "scope": "all"}),
+        ("clients", CLIENT),
+    ):
+        assert (await register(api, collection, **body)).status_code == 200
+    for collection, body in (
+        ("headends", {"name": "h", "cluster_id": "k-1"}),
+        ("relays", {"name": "r", "scope": "all"}),
+    ):
+        assert (await register(api, collection, **body)).status_code == 403
+    assert (await register(api, "clients", **CLIENT)).status_code == 200
+
+
+async def test_what_is_registered_already_is_a_conflict_as_ever(api: Api) -> None:
+    for id in ("c-1", "c-2"):
+        await register(api, "clients", **CLIENT, client_id=id)
+    assert (await register(api, "clients", **CLIENT, client_id="c-1")).status_code == 409
+
+
+async def test_a_removal_at_another_gateway_makes_room(api: Api, settings: GatewaySettings) -> None:
+    for id in ("c-1", "c-2"):
+        await register(api, "clients", **CLIENT, client_id=id)
+    other = RegistryWriter(settings, api.topic)
+    api.topic.followers = [other]  # this gateway reads only when it asks
+    api.topic.deliver(other)
+    base = other.get("client", "c-1")
+    assert base is not None
+    assert await other.change(base, as_removed(base, 2**50), time.monotonic() + 5)
+    recorded = len(api.topic.records)
+    adding = asyncio.create_task(register(api, "clients", **CLIENT))
+    await api.topic.until(recorded + 1)
+    api.topic.deliver(api.registry)
+    assert (await adding).status_code == 200
+
+
+async def test_room_for_what_is_under_way_is_kept(api: Api) -> None:
+    """None of many at once may think that it is the last one that fits."""
+    answers = await asyncio.gather(*(register(api, "clients", **CLIENT) for _ in range(8)))
+    assert sorted(answer.status_code for answer in answers) == [200] * 2 + [403] * 6
+    assert api.registry.state.count("client") == 2
+
+
+async def test_a_registration_that_fails_gives_its_room_back(api: Api) -> None:
+    await register(api, "clients", **CLIENT)
+    api.topic.loses = True
+    assert (await register(api, "clients", **CLIENT)).status_code == 503
+    api.topic.loses = False
+    assert (await register(api, "clients", **CLIENT)).status_code == 200
+
+
+async def test_a_label_may_have_so_many_values_and_no_more(api: Api) -> None:
+    assert await cluster(api, "eu", "d1", cluster_id="k-1") == 200
+    assert await cluster(api, "us", "d1", cluster_id="k-2") == 200
+    refused = await register(api, "clusters", name="k", region="asia", datacenter="d1")
+    assert refused.status_code == 403
+    assert refused.json()["error"] == (
+        "There are 2 values of region, as many as MAX_LABEL_VALUES allows: use one of them, or "
+        "raise it"
+    )
+    assert await cluster(api, "us", "d2", cluster_id="k-3") == 200
+    await api.http.delete("/api/v1/clusters/k-1", headers=ADMIN)
+    assert await cluster(api, "asia", "d3") == 403, "d1 is still k-2's"
+    assert await cluster(api, "asia", "d2") == 200, "nobody is in eu any more"
+
+
+async def test_values_under_way_count(api: Api) -> None:
+    answers = await asyncio.gather(*(cluster(api, f"r-{number}") for number in range(5)))
+    assert sorted(answers) == [200, 200, 403, 403, 403]
+    assert api.registry.state.count_label_values("region") == 2
+
+
+async def test_before_it_has_read_the_registry_nobody_can_say(api: Api) -> None:
+    api.registry.tailer.caught_up = False
+    api.registry_is_away = True
+    recorded = len(api.topic.records)
+    assert (await register(api, "clients", **CLIENT)).status_code == 503
+    assert len(api.topic.records) == recorded
+
+
+async def test_no_limit(api: Api) -> None:
+    api.quotas.limits["client"] = 0
+    for _ in range(5):
+        assert (await register(api, "clients", **CLIENT)).status_code == 200
+
+
+async def test_gauges_say_how_much_there_is(api: Api) -> None:
+    api.quotas.export_gauges(CallbackGauges(), api.metrics)
+    await register(api, "clients", **CLIENT)
+    await cluster(api, "eu")
+    assert api.sample("tobogganing_gateway_registered", kind="client") == 1
+    assert api.sample("tobogganing_gateway_registered_limit", kind="client") == 2
+    assert api.sample("tobogganing_gateway_registered", kind="headend") == 0
+    assert api.sample("tobogganing_gateway_label_values", label="region") == 1
+    assert api.sample("tobogganing_gateway_label_values_limit", label="datacenter") == 2

@@ -1,0 +1,51 @@
+"""Settling: how long a worker may wait for its partitions."""
+
+from processor.membership.settling_detector import SettlingDetector
+
+
+def waited(detector: SettlingDetector, seconds: int, start: int = 0, **state: bool | int) -> bool:
+    """Observe the same state each second; tell whether it has become a fault."""
+    for second in range(start, start + seconds + 1):
+        known = {"settled": False, "rows": 0, "kafka_answers": True} | state
+        detector.observe(
+            float(second),
+            settled=bool(known["settled"]),
+            rows=int(known["rows"]),
+            kafka_answers=bool(known["kafka_answers"]),
+        )
+    return bool(detector.faults())
+
+
+def test_a_wait_longer_than_the_limit_is_a_fault() -> None:
+    detector = SettlingDetector(15, longest_step=4)
+    assert not waited(detector, 15)
+    assert waited(detector, 1, start=15)
+    assert detector.faults() == [
+        "the worker has been waiting for its partitions for 16 s, though Kafka answers and no row "
+        "is being loaded"
+    ]
+    assert detector.faults(times=1.2) == []
+
+
+def test_a_settled_worker_and_an_outage_of_kafka_are_none() -> None:
+    for state in ({"settled": True}, {"kafka_answers": False}):
+        detector = SettlingDetector(15, longest_step=4)
+        assert not waited(detector, 100, **state)
+        waited(detector, 14, start=100)
+        waited(detector, 0, start=115, **state)
+        assert not waited(detector, 14, start=116)
+
+
+def test_the_time_in_which_rows_are_loaded_does_not_count() -> None:
+    detector = SettlingDetector(15, longest_step=4)
+    for second in range(100):
+        detector.observe(second, settled=False, rows=1_000 * second, kafka_answers=True)
+    assert detector.faults() == []
+    assert waited(detector, 16, start=100, rows=99_000)
+
+
+def test_a_process_without_cpu_time_is_not_blamed_for_all_of_it() -> None:
+    detector = SettlingDetector(15, longest_step=4)
+    for moment in (0.0, 60.0, 120.0, 180.0):
+        detector.observe(moment, settled=False, rows=0, kafka_answers=True)
+    assert detector.faults() == []

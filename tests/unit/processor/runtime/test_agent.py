@@ -1,0 +1,260 @@
+"""The batch: flushed before it is acknowledged, and nothing foreign is touched."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from contract.anomaly import Anomaly
+from contract.frame import Submission, encode_frame
+from processor.core.partition_state import PartitionState
+from processor.core.write_batch import DeadLetter, WriteBatch
+from processor.metrics import ProcessorMetrics
+from processor.runtime.agent import Agent
+from processor.runtime.gap_check import Ahead
+
+CURRENT, OLD = 2, 1
+AHEAD_EPOCH = 3
+
+
+class FakeTable:
+    """What the agent needs of the table, writing down what happens in which order."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.store = SimpleNamespace(partitions={0: PartitionState(0)})
+        self.settings = SimpleNamespace(kafka_partitions=1)
+        self.changelog = self
+        self.lock = asyncio.Lock()
+        self.on_flush: Callable[[], None] = lambda: None
+
+    def is_owned(self, partition: int, state: PartitionState) -> bool:
+        return self.store.partitions.get(partition) is state
+
+    async def flush(self, batches: dict[int, WriteBatch]) -> None:
+        self.on_flush()
+        for batch in batches.values():
+            batch.commit()
+            self.events.append(f"flush up to {batch.ledger.offset}")
+
+    def release_partitions(self) -> None:
+        self.store.partitions.clear()
+
+    async def write_dead_letters(self, letters: list[DeadLetter]) -> None:
+        self.events.append(f"{len(letters)} dead letters")
+
+
+class Stream:
+    def __init__(self, table: FakeTable) -> None:
+        self._table = table
+
+    async def noack_take(self, most: int, within: float) -> AsyncIterator[list[Any]]:
+        yield [event(0), event(1)]
+
+    async def ack(self, event: Any) -> None:
+        self._table.events.append(f"ack {event.message.offset}")
+
+
+class FakeAssignment:
+    generation = CURRENT
+
+    def is_current(self, event: Any) -> bool:
+        return bool(event.message.generation_id == self.generation)
+
+
+class FakeAnomalyProducer:
+    """What the agent needs of the anomaly log."""
+
+    def __init__(self, table: FakeTable) -> None:
+        self._table = table
+
+    def enqueue(self, anomalies: list[Anomaly]) -> None:
+        if anomalies:
+            self._table.events.append(f"{len(anomalies)} anomalies")
+
+
+class FakePauser:
+    """What the agent needs of the stops."""
+
+    def __init__(self) -> None:
+        self.letters = 0
+        self.awaiting: list[int] = []
+        self.allowed = 10**9
+
+    def should_process(self, partition: int, offset: int) -> bool:
+        return self.letters < self.allowed
+
+    def count_dead_letters(self, partition: int, letters: int) -> None:
+        self.letters += letters
+
+    def await_source(self, partition: int) -> None:
+        self.awaiting.append(partition)
+
+
+class Source:
+    """What the agent needs of the comparison with the source."""
+
+    def __init__(self, table: FakeTable) -> None:
+        self._table = table
+
+    def request(self, partitions: set[int]) -> None:
+        self._table.events.append(f"compare {sorted(partitions)}")
+
+
+class AlwaysFresh:
+    async def wait_until_fresh(self) -> None:
+        pass
+
+
+def event(
+    offset: int, generation: int = CURRENT, value: bytes | None = None, epoch: int | None = None
+) -> Any:
+    frame = encode_frame(2**53, [Submission("client", "a", 1, metrics={"n": offset})])
+    message = SimpleNamespace(
+        partition=0,
+        offset=offset,
+        timestamp=1.7e9,
+        value=frame if value is None else value,
+        generation_id=generation,
+        checksum=epoch,
+    )
+    return SimpleNamespace(message=message)
+
+
+@pytest.fixture
+def table() -> FakeTable:
+    return FakeTable()
+
+
+@pytest.fixture
+def ownership() -> FakeAssignment:
+    return FakeAssignment()
+
+
+def an_agent(table: FakeTable, ownership: FakeAssignment, stops: FakePauser | None = None) -> Agent:
+    async def look_ahead(partition: int, offset: int) -> Ahead:
+        return Ahead(0, 2, 2, "t", AHEAD_EPOCH)
+
+    metrics = ProcessorMetrics(CollectorRegistry())
+    stops = stops or FakePauser()
+    source = Source(table)
+    parts = (
+        table,
+        ownership,
+        AlwaysFresh(),
+        look_ahead,
+        stops,
+        source,
+        FakeAnomalyProducer(table),
+        metrics,
+    )
+    return Agent(*cast(Any, parts))
+
+
+async def process(table: FakeTable, ownership: FakeAssignment, *events: Any) -> list[str]:
+    await an_agent(table, ownership)._process_batch(cast(Any, Stream(table)), events)
+    return table.events
+
+
+async def test_flushed_then_acknowledged_in_order(
+    table: FakeTable, ownership: FakeAssignment
+) -> None:
+    happened = await process(table, ownership, event(0), event(1))
+    assert happened == ["flush up to 1", "ack 0", "ack 1"]
+
+
+async def test_dead_letters_are_written_before_the_ledger_counts_them(
+    table: FakeTable, ownership: FakeAssignment
+) -> None:
+    happened = await process(table, ownership, event(0), event(1, value=b"rubbish"))
+    assert happened == ["1 dead letters", "flush up to 1", "ack 0", "ack 1"]
+
+
+async def test_what_comes_behind_the_cap_is_neither_folded_nor_acknowledged(
+    table: FakeTable, ownership: FakeAssignment
+) -> None:
+    stops = FakePauser()
+    stops.allowed = 1
+    events = [event(0), event(1, value=b"rubbish"), event(2), event(3, value=b"rubbish")]
+    agent = an_agent(table, ownership, stops)
+    await agent._process_batch(cast(Any, Stream(table)), events)
+    assert table.events == ["1 dead letters", "flush up to 1", "ack 0", "ack 1"]
+    assert stops.letters == 1
+
+
+async def test_a_failed_flush_acknowledges_nothing(
+    table: FakeTable, ownership: FakeAssignment
+) -> None:
+    def fail() -> None:
+        raise TimeoutError
+
+    table.on_flush = fail
+    with pytest.raises(TimeoutError):
+        await process(table, ownership, event(0))
+    assert table.events == []
+
+
+async def test_events_of_an_older_generation_are_dropped_unacknowledged(
+    table: FakeTable, ownership: FakeAssignment
+) -> None:
+    assert await process(table, ownership, event(0, OLD), event(1, OLD)) == []
+
+
+async def test_what_the_ledger_covers_is_compared_with_the_source_and_changes_nothing(
+    table: FakeTable, ownership: FakeAssignment
+) -> None:
+    await process(table, ownership, event(0))
+    before = dict(table.store.partitions[0].rows)
+    table.events.clear()
+    assert await process(table, ownership, event(0), event(1)) == ["flush up to 0", "compare [0]"]
+    assert table.store.partitions[0].rows == before
+
+
+async def test_a_record_of_another_leader_epoch_waits_for_the_comparison(
+    table: FakeTable, ownership: FakeAssignment
+) -> None:
+    table.store.partitions[0].source_epoch = 3
+    events = [event(0, epoch=2), event(1, epoch=3), event(2, epoch=5), event(3, epoch=5)]
+    happened = await process(table, ownership, *events)
+    assert happened == ["flush up to 1", "ack 0", "ack 1", "compare [0]"]
+
+
+async def test_a_partition_lost_during_the_flush_is_not_acknowledged(
+    table: FakeTable, ownership: FakeAssignment
+) -> None:
+    def rebalance() -> None:
+        ownership.generation = CURRENT + 1
+
+    table.on_flush = rebalance
+    assert await process(table, ownership, event(0)) == ["flush up to 0"]
+
+
+async def test_a_stop_in_the_middle_of_a_batch_leaves_nothing_to_write(
+    table: FakeTable, ownership: FakeAssignment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep that waits for the lock must not write a ledger over rows that were not written."""
+    monkeypatch.setattr(
+        "processor.runtime.agent.YIELD_INTERVAL", -1.0
+    )  # others have their turn after each frame
+    state = table.store.partitions[0]
+    running = asyncio.create_task(an_agent(table, ownership).run(cast(Any, Stream(table))))
+    await asyncio.sleep(0)
+    assert table.lock.locked()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert (state.rows, state.ledger.offset) == ({}, -1)
+    assert table.store.partitions == {}
+    assert table.events == []
+
+
+async def test_a_hole_is_skipped_only_in_the_log_that_was_compared(
+    table: FakeTable, ownership: FakeAssignment
+) -> None:
+    assert await process(table, ownership, event(2)) == ["flush up to -1", "compare [0]"]
+    state = table.store.partitions[0]
+    table.events.clear()
+    state.source_topic, state.source_epoch = "t", AHEAD_EPOCH
+    assert await process(table, ownership, event(2)) == ["flush up to 2", "ack 2"]

@@ -1,0 +1,179 @@
+"""The sweep: what is written and removed, and what is left alone."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+from aiokafka.errors import KafkaConnectionError
+from prometheus_client import CollectorRegistry
+
+from contract.row import EntityRow, encode_row
+from processor.core.partition_state import OffsetRange, PartitionState
+from processor.core.write_batch import WriteBatch
+from processor.metrics import ProcessorMetrics
+from processor.runtime import expiry as module
+from processor.runtime.expiry import ExpiryTask
+
+NOW = 10**12
+OLD, NEW = b"client:old", b"client:new"
+
+
+class FakeStateTable:
+    """What a sweep needs of the table; it writes down what is flushed and healed."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.state = PartitionState(0)
+        self.state.finish_loading(10)
+        self.state.ledger.offset = 5
+        for key, heard_at in ((OLD, NOW - 2_000), (NEW, NOW - 500)):
+            self.state.rows[key] = encode_row(EntityRow(1, 5, 0, 1, heard_at, 0.0))
+        self.partitions = {0: self.state}
+        self.store = self
+        self.removed: list[set[bytes]] = []
+        self.healed: list[OffsetRange] = []
+
+    def loaded(self) -> list[int]:
+        return list(self.partitions)
+
+    def owned(self, partition: int) -> PartitionState | None:
+        return self.partitions.get(partition)
+
+    async def flush(self, batches: dict[int, WriteBatch]) -> dict[int, int]:
+        for batch in batches.values():
+            self.removed.append(set(batch.changes))
+            batch.commit()
+        return dict.fromkeys(batches, NOW)
+
+    async def repair(self, partition: int, state: PartitionState, gaps: list[OffsetRange]) -> None:
+        self.healed += gaps
+
+
+@pytest.fixture
+def table() -> FakeStateTable:
+    return FakeStateTable()
+
+
+def sweeper(table: FakeStateTable, *, source_end: int = 6, changelog_end: int = 10) -> ExpiryTask:
+    async def source_ends(partitions: list[int]) -> dict[int, int]:
+        return dict.fromkeys(partitions, source_end)
+
+    async def changelog_ends(partitions: list[int]) -> dict[int, int]:
+        return dict.fromkeys(partitions, changelog_end)
+
+    return ExpiryTask(
+        cast(Any, table),
+        retention=1,
+        interval=1,
+        source_ends=source_ends,
+        changelog_ends=changelog_ends,
+        metrics=ProcessorMetrics(CollectorRegistry()),
+    )
+
+
+async def test_only_what_was_not_heard_of_for_the_retention_is_removed(
+    table: FakeStateTable,
+) -> None:
+    assert await sweeper(table).expire(0) == 1
+    assert table.removed == [set(), {OLD}]
+    assert table.state.rows.keys() == {NEW}
+
+
+async def test_rows_that_cannot_be_read_are_counted_and_left(table: FakeStateTable) -> None:
+    table.state.rows[b"client:odd"] = b"rubbish"
+    table.state.rows[b"client:newer"] = b'{"version":2}'
+    sweep = sweeper(table)
+    assert await sweep.expire(0) == 1
+    assert table.state.unreadable == 2
+    assert table.state.rows.keys() == {NEW, b"client:odd", b"client:newer"}
+    del table.state.rows[b"client:odd"]
+    await sweep.expire(0)
+    assert table.state.unreadable == 1
+
+
+async def test_a_sweep_rests_so_that_batches_go_on(
+    table: FakeStateTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SLICE_ROWS", 10)
+    for number in range(98):
+        table.state.rows[b"client:%d" % number] = table.state.rows[NEW]
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(module.SLICE_PAUSE / 10)
+            turns += 1
+
+    running = asyncio.create_task(others())
+    assert await sweeper(table).expire(0) == 1
+    running.cancel()
+    assert turns >= 10, "one of a tenth of a rest, at the least, in each of ten"
+
+
+@pytest.mark.parametrize("meanwhile", [None, b'{"version":2}', b"rubbish"])
+async def test_a_row_that_another_worker_has_removed_or_written_is_left_alone(
+    table: FakeStateTable, meanwhile: bytes | None
+) -> None:
+    """The partition was away and is back: its state is the same object, with other rows."""
+
+    async def ends(partitions: list[int]) -> dict[int, int]:
+        if meanwhile is None:
+            del table.state.rows[OLD]
+        else:
+            table.state.rows[OLD] = meanwhile
+        return dict.fromkeys(partitions, 6)
+
+    late = sweeper(table)
+    late._source_ends = ends
+    assert await late.expire(0) == 0
+    assert table.state.rows.get(OLD) == meanwhile
+
+
+async def test_a_sweep_ends_with_the_ownership(table: FakeStateTable) -> None:
+    table.state.rows[b"client:odd"] = b"rubbish"
+    sweep = asyncio.create_task(sweeper(table).expire(0))
+    await asyncio.sleep(module.SLICE_PAUSE / 2)
+    table.partitions.clear()
+    assert await sweep == 0
+    assert table.state.unreadable == 0
+
+
+async def test_nothing_is_removed_while_there_is_lag(table: FakeStateTable) -> None:
+    assert await sweeper(table, source_end=7).expire(0) == 0
+    assert table.state.rows.keys() == {OLD, NEW}
+
+
+async def test_nothing_is_removed_when_kafka_does_not_say_where_the_source_ends(
+    table: FakeStateTable,
+) -> None:
+    async def away(partitions: list[int]) -> dict[int, int]:
+        raise KafkaConnectionError("away")
+
+    kept = sweeper(table)
+    kept._source_ends = away
+    assert await kept.expire(0) == 0
+    assert table.state.rows.keys() == {OLD, NEW}
+
+
+async def test_nothing_is_written_for_a_partition_that_was_lost_while_waiting(
+    table: FakeStateTable,
+) -> None:
+    async with table.lock:
+        sweep = asyncio.create_task(sweeper(table).expire(0))
+        await asyncio.sleep(0)
+        table.partitions.clear()
+    assert await sweep == 0
+    assert table.removed == []
+
+
+async def test_what_someone_else_wrote_is_healed_once(table: FakeStateTable) -> None:
+    looker = sweeper(table, changelog_end=12)
+    await looker.check_foreign_writes()
+    await looker.check_foreign_writes()
+    assert table.healed == [(10, 12)]
+
+
+async def test_own_records_need_no_healing(table: FakeStateTable) -> None:
+    await sweeper(table, changelog_end=10).check_foreign_writes()
+    assert table.healed == []

@@ -1,0 +1,397 @@
+"""Direct answers on a connection: which requests go past ASGI, and that nobody can tell."""
+
+import asyncio
+import contextlib
+import gc
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+from prometheus_client import CollectorRegistry
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.config.secrets import ReloadableTokens
+from service.config.settings import HttpSettings
+from service.http import request_buffer
+from service.http.application import build_app, route
+from service.http.errors import JSON
+from service.http.fast_path import FastPathExchange, RawHeaders
+from service.http.protocol import LimitedProtocol
+from service.http.server import serving
+from service.metrics.requests import RequestMetrics
+from tests.unit.service.http.test_protocol import (
+    CHUNKED,
+    GET,
+    KEEP_ALIVE,
+    Site,
+    nothing_is_counted,
+    until,
+)
+from tobogganing.devstack.ports import free_ports
+
+
+@dataclass
+class Double:
+    """Takes what goes to /take, and answers when told to, or at once."""
+
+    at_once: bool = True
+    taken: list[tuple[bytes, RawHeaders]] = field(default_factory=list)
+    pending: list[FastPathExchange] = field(default_factory=list)
+    came: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
+
+    def __call__(
+        self, target: bytes, headers: RawHeaders, body: bytes, exchange: FastPathExchange, /
+    ) -> bool:
+        if target != b"/take" or body == b"declined":
+            return False
+        self.taken.append((body, headers))
+        self.pending.append(exchange)
+        if self.at_once:
+            self.answer()
+        self.came.release()
+        return True
+
+    def answer(self) -> None:
+        self.pending.pop(0).respond(200, b'{"direct":true}', b"x-more: 1\r\n")
+
+
+@pytest.fixture
+def double() -> Double:
+    return Double()
+
+
+@pytest.fixture
+async def site(double: Double) -> AsyncIterator[Site]:
+    entered, go_on = asyncio.Semaphore(0), asyncio.Event()
+
+    async def take(request: Request) -> Response:
+        entered.release()
+        return JSON({"taken": (await request.body()).decode()})
+
+    async def quick(_: Request) -> Response:
+        return JSON({"quick": True})
+
+    async def slow(_: Request) -> Response:
+        entered.release()
+        await go_on.wait()
+        return JSON({"slow": True})
+
+    routes = [
+        route("/take", take, "POST"),
+        route("/quick", quick, "GET"),
+        route("/slow", slow, "GET"),
+    ]
+    settings = HttpSettings(
+        metrics_token=ReloadableTokens("m"),
+        host="127.0.0.1",
+        port=free_ports(1)[0],
+        keep_alive_seconds=KEEP_ALIVE,
+        log_level="WARNING",
+    )
+    app = build_app(routes, RequestMetrics(CollectorRegistry()), fast_path=double)
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(serving(app, settings))
+        site = Site(settings.port, entered, go_on, stack.aclose)
+        async with asyncio.timeout(5):
+            while True:
+                with contextlib.suppress(ConnectionError):
+                    async with site.connect() as connection:
+                        await connection.send(GET)
+                        await connection.answer()
+                        break
+        yield site
+    assert nothing_is_counted()
+
+
+def post(body: bytes = b"hello", *headers: bytes) -> bytes:
+    more = b"".join(b"%b\r\n" % header for header in headers)
+    return b"POST /take HTTP/1.1\r\nHost: x\r\nX-A: b\r\nContent-Length: %d\r\n%b\r\n%b" % (
+        len(body),
+        more,
+        body,
+    )
+
+
+DIRECT = (200, {"direct": True})
+
+
+def _connections() -> list[LimitedProtocol]:
+    """Connections that are open at the server."""
+    objects = [each for each in gc.get_objects() if isinstance(each, LimitedProtocol)]
+    return [each for each in objects if not each._input_ended]
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "has_it"),
+    [
+        (post(), True),  # the fast path
+        (GET, True),  # ASGI
+        (GET.replace(b"/quick", b"/nowhere"), True),
+        (b"nonsense\r\n\r\n", False),  # it says nothing about a sample
+    ],
+)
+async def test_every_response_of_the_application_says_whose_it_is(
+    site: Site, request_bytes: bytes, has_it: bool
+) -> None:
+    async with site.connect() as connection:
+        await connection.send(request_bytes)
+        head = await connection.reader.readuntil(b"\r\n\r\n")
+    assert (b"\r\ntobogganing-service: manager\r\n" in head) is has_it
+
+
+async def test_a_header_that_came_with_an_answered_request_has_the_time_of_a_header(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not the time of an idle connection, which is much longer."""
+    monkeypatch.setattr(LimitedProtocol, "header_timeout", KEEP_ALIVE / 4)
+    async with site.connect() as connection:
+        began = time.monotonic()
+        await connection.send(post() + b"GET /qui")
+        assert await connection.answer() == DIRECT
+        assert await connection.rest() == b""
+        assert time.monotonic() - began < KEEP_ALIVE
+
+
+async def test_a_whole_request_is_answered_directly(site: Site, double: Double) -> None:
+    async with site.connect() as connection:
+        for body in (b"hello", b"", b"x" * 60_000):
+            await connection.send(post(body))
+            assert await connection.answer() == DIRECT
+            assert double.taken[-1] == (
+                body,
+                {b"host": b"x", b"x-a": b"b", b"content-length": str(len(body)).encode()},
+            )
+        await connection.send(GET)
+        assert await connection.answer() == (200, {"quick": True})
+
+
+@pytest.mark.parametrize("cuts", [(10,), (45,), (50,), (52,), (20, 50, 53)])
+async def test_it_may_come_in_pieces(
+    site: Site, double: Double, cuts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, read = post(), asyncio.Semaphore(0)
+    receive = LimitedProtocol.data_received
+
+    def noting(self: LimitedProtocol, data: bytes) -> None:
+        receive(self, data)
+        read.release()
+
+    monkeypatch.setattr(LimitedProtocol, "data_received", noting)
+    async with site.connect() as connection:
+        start = 0
+        for cut in (*cuts, len(request)):
+            await connection.send(request[start:cut])
+            await read.acquire()
+            start = cut
+        assert await connection.answer() == DIRECT
+    assert [body for body, _ in double.taken] == [b"hello"]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        post(b"declined"),
+        CHUNKED + b"8\r\ndeclined\r\n0\r\n\r\n",
+        post(b"declined", b"X-A: again"),
+        post(b"declined", b"Expect: 100-continue"),
+        b"POST /take HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 8\r\n\r\ndeclined",
+    ],
+    ids=["declined", "chunked", "a header twice", "expect", "1.0"],
+)
+async def test_what_is_not_taken_goes_the_ordinary_way(
+    site: Site, double: Double, request_: bytes
+) -> None:
+    async with site.connect() as connection:
+        await connection.send(request_)
+        if b"100-continue" in request_:
+            go_on = await connection.reader.readuntil(b"\r\n\r\n")
+            assert go_on == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert await connection.answer() == (200, {"taken": "declined"})
+        assert double.taken == []
+
+
+async def test_what_stops_to_come_goes_the_ordinary_way(
+    site: Site, double: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_buffer, "BUFFER_TIMEOUT", 0.02)
+    request = post(b"late")
+    async with site.connect() as connection:
+        await connection.send(request[:-2])
+        await site.entered.acquire()
+        await connection.send(request[-2:])
+        assert await connection.answer() == (200, {"taken": "late"})
+        assert double.taken == []
+        await connection.send(post())
+        assert await connection.answer() == DIRECT
+
+
+async def test_answers_keep_the_order_of_requests(site: Site, double: Double) -> None:
+    double.at_once = False
+    async with site.connect() as connection:
+        await connection.send(post(b"1") + GET + post(b"2") + post(b"3"))
+        await double.came.acquire()
+        assert [body for body, _ in double.taken] == [b"1"]
+        double.answer()
+        assert await connection.answer() == DIRECT
+        assert await connection.answer() == (200, {"quick": True})
+        for body in (b"2", b"3"):
+            await double.came.acquire()
+            assert double.taken[-1][0] == body
+            double.answer()
+            assert await connection.answer() == DIRECT
+
+
+async def test_a_request_behind_one_that_is_being_answered_waits(
+    site: Site, double: Double
+) -> None:
+    async with site.connect() as connection:
+        await connection.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" + post(b"behind"))
+        await site.entered.acquire()
+        site.go_on.set()
+        assert await connection.answer() == (200, {"slow": True})
+        assert await connection.answer() == DIRECT
+
+
+async def test_a_stop_waits_for_a_direct_answer(site: Site, double: Double) -> None:
+    double.at_once = False
+    async with site.connect() as connection:
+        await connection.send(post())
+        await double.came.acquire()
+        stopping = asyncio.create_task(site.stop())
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionError):
+                while True:  # until it has stopped to listen, which it does first
+                    async with site.connect():
+                        await asyncio.sleep(0)
+        assert not stopping.done()
+        double.answer()
+        assert await connection.answer() == DIRECT
+        assert await connection.rest() == b""
+        await stopping
+
+
+async def test_a_caller_may_go_before_the_answer(
+    site: Site, double: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    double.at_once, gone = False, asyncio.Event()
+    lose = LimitedProtocol.connection_lost
+
+    def noting(self: LimitedProtocol, error: Exception | None) -> None:
+        lose(self, error)
+        gone.set()
+
+    monkeypatch.setattr(LimitedProtocol, "connection_lost", noting)
+    async with site.connect() as connection:
+        await connection.send(post())
+        await double.came.acquire()
+        await connection.reset()
+    async with asyncio.timeout(5):
+        await gone.wait()
+    assert double.pending[0].disconnected
+    double.answer()
+    async with site.connect() as connection:
+        await connection.send(GET)
+        assert await connection.answer() == (200, {"quick": True})
+
+
+@pytest.mark.parametrize("wish", [b"Connection: close", b"Connection: keep-alive"])
+async def test_a_connection_ends_if_that_is_wished(site: Site, double: Double, wish: bytes) -> None:
+    async with site.connect() as connection:
+        await connection.send(post(b"x", wish))
+        async with asyncio.timeout(5):
+            header = await connection.reader.readuntil(b"\r\n\r\n")
+            await connection.reader.readexactly(15)
+        assert b"x-more: 1\r\n" in header
+        assert b"\r\ndate: " in header
+        assert (b"connection: close" in header) == (wish == b"Connection: close")
+        if wish == b"Connection: close":
+            assert await connection.rest() == b""
+
+
+async def test_a_fault_is_a_500(
+    site: Site, double: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Double, *_: object) -> bool:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(Double, "__call__", fail)
+    async with site.connect() as connection:
+        await connection.send(post())
+        assert await connection.answer() == (500, {"error": "Internal server error"})
+
+
+@pytest.mark.parametrize("first", [b"", GET], ids=["first request", "second request"])
+async def test_a_held_request_without_capacity_for_its_body_is_503(
+    site: Site, first: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_buffer, "BUFFER_TIMEOUT", 0.02)
+    monkeypatch.setattr("service.http.pending_bodies.MAX_PENDING_BYTES", 1)
+    async with site.connect() as connection:
+        if first:
+            await connection.send(first)
+            assert await connection.answer() == (200, {"quick": True})
+        await connection.send(post(b"late")[:-2])
+        status, body = await connection.answer()
+        assert (status, body) == (503, {"error": "Too much is being received: try again"})
+        assert await connection.rest() == b""
+
+
+async def test_a_client_that_does_not_read_is_not_read_either(
+    site: Site, double: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that sends on and reads nothing made a gateway grow by megabytes a second."""
+    pauses = asyncio.Semaphore(0)
+    pause = LimitedProtocol.pause_writing
+
+    def noting(self: LimitedProtocol) -> None:
+        pause(self)
+        pauses.release()
+
+    monkeypatch.setattr(LimitedProtocol, "pause_writing", noting)
+    async with site.connect() as connection:
+        connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        sent = 0
+        while pauses.locked():
+            await connection.send(post() * 20)
+            sent += 20
+            await until(lambda n=sent: len(double.taken) >= n or not pauses.locked())  # type: ignore[misc]
+        (protocol,) = _connections()
+        for _ in range(20):
+            await connection.send(post() * 20)
+            sent += 20
+        await until(lambda: protocol.flow.read_paused)
+        assert len(double.taken) < sent
+        assert protocol.transport.get_write_buffer_size() < 128 * 1024
+        connection.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        for _ in range(len(double.taken)):
+            assert await connection.answer() == DIRECT
+        await until(lambda: not protocol.flow.read_paused)
+
+
+async def test_requests_in_a_row_are_limited(site: Site, double: Double) -> None:
+    """A client that does not wait for responses gets 33 of them, and may come again."""
+    count = LimitedProtocol.max_pipelined + 1
+    for last in (b"", b"x"):
+        async with site.connect() as connection:
+            await connection.send(post() * 5_000 + last)
+            for _ in range(count):
+                assert await connection.answer() == DIRECT
+            assert await connection.rest() == b""
+    async with site.connect() as connection:
+        for _ in range(3):
+            await connection.send(post() * (count - 1))
+            for _ in range(count - 1):
+                assert await connection.answer() == DIRECT
+
+
+@pytest.mark.parametrize("target", [b"http://x:99999/take", b"x:1"])
+async def test_a_target_that_is_none_is_refused_before_its_body_comes(
+    site: Site, target: bytes
+) -> None:
+    async with site.connect() as connection:
+        await connection.send(post(b"late").replace(b"/take", target)[:-2])
+        status, _ = await connection.answer()
+        assert status == 400
+        assert await connection.rest() == b""

@@ -1,0 +1,156 @@
+"""Token buckets: never too much, never an untrue wait, and no memory of who behaves."""
+
+import math
+
+import hypothesis.strategies as st
+from hypothesis import given
+from hypothesis.stateful import RuleBasedStateMachine, rule
+
+from service.rate_limiter import TOLERANCE, RateLimiter
+
+STARTS = st.sampled_from([0.0, 1_000.0, 1e5, 3e7])
+"""What a monotonic clock may say at first: seconds since the machine started, up to a year."""
+RATES = st.sampled_from([0.5, 1, 7, 60, 1000, 1e6]) | st.floats(0.1, 1e6)
+PAUSES = st.floats(0, 5) | st.floats(0, 300) | st.just(0.0)
+
+
+@given(start=STARTS, rate=RATES, pauses=st.lists(PAUSES, max_size=60), burst=st.floats(1, 100))
+def test_never_more_than_the_burst_and_what_flows_in(
+    start: float, rate: float, pauses: list[float], burst: float
+) -> None:
+    buckets = RateLimiter(rate, burst)
+    now = start
+    taken: list[float] = []
+    for pause in pauses:
+        now += pause
+        taken += [now for _ in range(3) if buckets.acquire("a", now) == 0]
+    for first, begin in enumerate(taken):
+        for count, end in enumerate(taken[first:], 1):
+            assert count <= burst + rate / 60 * (end - begin + TOLERANCE) + 1e-6
+
+
+@given(
+    start=STARTS,
+    rate=RATES,
+    asked=st.lists(st.tuples(PAUSES, st.integers(1, 50)), min_size=1, max_size=60),
+)
+def test_a_wait_is_honest(start: float, rate: float, asked: list[tuple[float, int]]) -> None:
+    """What was refused passes after the wait and not before; having asked costs nothing."""
+    buckets = RateLimiter(rate)
+    now = start
+    for pause, cost in asked:
+        now += pause
+        wait = buckets.acquire("a", now, cost)
+        if wait:
+            assert wait == buckets.acquire("a", now, cost)
+            assert buckets.acquire("a", now + wait / 2, cost) > 0 or wait < 4 * TOLERANCE
+            # As an agent waits: whole seconds, as Retry-After says.
+            retry_after = math.ceil(wait)
+            assert retry_after >= 1
+            now += wait if cost % 2 else retry_after
+            assert buckets.acquire("a", now, cost) == 0
+
+
+@given(start=STARTS, burst=st.integers(1, 100))
+def test_a_full_bucket_gives_its_burst_at_once_and_then_one_at_a_time(
+    start: float, burst: int
+) -> None:
+    buckets = RateLimiter(60, burst)
+    assert [buckets.acquire("a", start) for _ in range(burst)] == [0] * burst
+    assert math.isclose(buckets.acquire("a", start), 1, abs_tol=2 * TOLERANCE)
+    assert buckets.acquire("a", start + 0.9) > 0
+    assert buckets.acquire("a", start + 1) == 0
+    assert buckets.acquire("a", start + 1) > 0
+
+
+def test_by_default_a_bucket_holds_a_minute() -> None:
+    buckets = RateLimiter(60)
+    assert sum(buckets.acquire("a", 0.0) == 0 for _ in range(100)) == 60
+    assert sum(buckets.acquire("a", 30.0) == 0 for _ in range(100)) == 30
+    assert sum(buckets.acquire("a", 1000.0) == 0 for _ in range(100)) == 60
+
+
+def test_keys_are_apart() -> None:
+    buckets = RateLimiter(1)
+    assert buckets.acquire("a", 0.0) == 0
+    assert buckets.acquire("a", 0.0) == 60
+    assert buckets.acquire("b", 0.0) == 0
+
+
+def test_whoever_wants_more_than_a_bucket_holds_pays_for_it_later() -> None:
+    buckets = RateLimiter(60, 10)
+    assert buckets.acquire("a", 0.0, 100) == 0
+    assert buckets.acquire("a", 0.0) == 91  # of the 10 that it will hold, one must be there
+    assert buckets.acquire("a", 90.0) > 0
+    assert buckets.acquire("a", 91.0) == 0
+    assert buckets.acquire("a", 91.0, 100) > 0
+
+
+def test_a_debt_is_not_forgotten_with_the_generations() -> None:
+    buckets = RateLimiter(60, 10)
+    assert buckets.acquire("debtor", 0.0, 1000) == 0
+    for second in range(0, 990, 5):
+        assert buckets.acquire("other", float(second)) == 0
+        assert buckets.acquire("debtor", float(second)) > 0
+    assert buckets.acquire("debtor", 991.0) == 0
+
+
+@given(st.floats(0, 1e9), st.integers(1, 10**6))
+def test_zero_is_no_limit(now: float, cost: int) -> None:
+    buckets = RateLimiter(0)
+    assert [buckets.acquire("a", now, cost) for _ in range(100)] == [0] * 100
+
+
+class Forgetting(RuleBasedStateMachine):
+    """Beside buckets of which none is ever forgotten: the same answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1e5
+        self.buckets = RateLimiter(6, 3)
+        self.remembering: dict[int, RateLimiter] = {}
+
+    @rule(pause=st.floats(0, 100))
+    def wait(self, pause: float) -> None:
+        self.now += pause
+
+    @rule(key=st.integers(0, 5), cost=st.integers(1, 5))
+    def acquire(self, key: int, cost: int) -> None:
+        own = self.remembering.setdefault(key, RateLimiter(6, 3))
+        own._rotate_at = float("inf")
+        assert self.buckets.acquire(key, self.now, cost) == own.acquire(key, self.now, cost)
+
+
+TestForgetting = Forgetting.TestCase
+
+
+def held(buckets: RateLimiter) -> int:
+    return len(buckets._recent.keys() | buckets._older.keys())
+
+
+def test_who_was_there_two_minutes_ago_is_forgotten() -> None:
+    buckets = RateLimiter(60)
+    for second in range(1000):
+        for visitor in range(10):
+            assert buckets.acquire((second, visitor), float(second)) == 0
+        assert held(buckets) <= 10 * 121
+
+
+def test_after_a_quiet_while_nobody_is_remembered() -> None:
+    buckets = RateLimiter(60)
+    for key in range(1000):
+        assert buckets.acquire(key, 0.0) == 0
+    assert held(buckets) == 1000
+    assert buckets.acquire("a", 60.0) == 0
+    assert held(buckets) <= 1001
+    assert buckets.acquire("a", 600.0) == 0
+    assert held(buckets) == 1
+
+
+def test_who_is_refused_is_not_remembered_for_it() -> None:
+    buckets = RateLimiter(60)
+    for _ in range(60):
+        buckets.acquire("a", 0.0)
+    before = dict(buckets._recent)
+    assert [buckets.acquire("a", 0.0) > 0 for _ in range(1000)] == [True] * 1000
+    assert buckets._recent == before

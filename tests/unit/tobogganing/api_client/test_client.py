@@ -1,0 +1,47 @@
+"""Faults become one sentence that tells what to do."""
+
+from typing import Any
+
+import pytest
+
+from tobogganing.api_client.client import error_message
+from tobogganing.api_client.session import ApiResponse
+
+WHERE = "http://gw/api/v1/clients/anna"
+
+
+def answer(status: int, retry_after: float = 0.0, **body: Any) -> ApiResponse:
+    return ApiResponse(status, body, retry_after, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (answer(401, error="Unauthorized"), "--admin-token-file"),
+        (answer(404, error="Client not found"), "there is no client anna (404)"),
+        (answer(404, error="Not Found"), "unknown to what answers there: check --url"),
+        (answer(404), "check --url"),
+        (answer(405, error="Method Not Allowed"), "update the gateway"),
+        (answer(409, error="The client anna is registered already"), "registered already (409)"),
+        (answer(429, 30.0, error="Too many attempts"), "try again in 30 s"),
+        (answer(503, error="Kafka did not confirm"), "503: Kafka did not confirm"),
+        (answer(400, error="name: is missing", field="name"), "answered 400: name: is missing"),
+        (answer(200), "does not answer as a gateway does"),
+        (answer(500), "answered 500: nothing more"),
+    ],
+)
+def test_a_fault_is_one_line(given: ApiResponse, expected: str) -> None:
+    text = error_message(given, WHERE, "client anna")
+    assert expected in text
+    assert "\n" not in text
+
+
+def test_a_conflict_after_an_attempt_that_was_not_confirmed() -> None:
+    text = error_message(answer(409, error="It is registered already"), WHERE, "", unconfirmed=True)
+    assert "`rotate`" in text
+
+
+def test_another_machine_cannot_write_to_the_terminal() -> None:
+    text = error_message(answer(400, error="a\x1b[2J\nb" + "x" * 10_000), WHERE, "")
+    assert text.isprintable()
+    assert len(text) < 500

@@ -1,0 +1,72 @@
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from tobogganing.cli.main import main
+
+COMMANDS = {
+    "run": (),
+    "secrets": (),
+    "serve": (),
+    "gateway": (),
+    "processor": (),
+    "exporter": (),
+    "topics": (),
+    "simulate": (),
+    "clients": ("add", "list", "show", "rotate", "remove"),
+    "headends": ("add", "list", "show", "rotate", "remove"),
+    "clusters": ("add", "list", "show", "remove"),
+    "relays": ("add", "list", "show", "rotate", "remove"),
+    "tokens": ("issue", "revoke"),
+    "keys": ("list", "rotate", "remove"),
+    "certs": ("issue", "ca"),
+    "fleet": ("import", "export"),
+    "ledger": (),
+    "history": ("show", "begin"),
+    "dead-letters": ("list", "show", "replay", "purge"),
+    "backup": (),
+    "restore": (),
+    "plan": (),
+}
+CALLS = [
+    [command, *sub] for command, subs in COMMANDS.items() for sub in ([], *([s] for s in subs))
+]
+
+
+def test_every_command_is_there() -> None:
+    found = {
+        name: set(command.commands) if isinstance(command, click.Group) else set()
+        for name, command in main.commands.items()
+    }
+    assert found == {name: set(subs) for name, subs in COMMANDS.items()}
+
+
+@pytest.mark.parametrize("call", CALLS, ids=" ".join)
+def test_every_command_explains_itself(call: list[str]) -> None:
+    result = CliRunner().invoke(main, [*call, "--help"])
+    assert result.exit_code == 0
+    command: click.Command = main
+    for name in call:
+        assert isinstance(command, click.Group)
+        command = command.commands[name]
+    assert command.help
+    assert "--json" in result.output or len(call) == 1
+
+
+def test_the_command_line_itself_imports_no_service() -> None:
+    script = (
+        "import sys, tobogganing.cli.main;"
+        "print([m for m in ('faust', 'aiokafka', 'starlette', 'aiohttp') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert found.stdout == b"[]\n"
+
+
+def test_what_a_user_can_mend_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "none")
+    result = CliRunner().invoke(main, ["run"])
+    assert result.exit_code == 2
+    assert result.output == "Error: PORT=none is not a port: choose a number from 1 to 65535\n"

@@ -1,0 +1,41 @@
+"""`tobogganing plan` as it is typed."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from tobogganing.cli.main import main
+from tobogganing.cli.plan import rate, size
+
+
+def test_json_says_what_the_table_says() -> None:
+    words = ["plan", "--clients", "1000000", "--headends", "50", "--interval", "300"]
+    found = json.loads(CliRunner().invoke(main, [*words, "--json"]).output)
+    assert [part["part"] for part in found["parts"]] == [
+        *("edge", "gateway", "processor", "exporter", "broker"),
+    ]
+    assert found["submissions_a_second"] == pytest.approx(1_000_000 / 300 + 50 / 30)
+    assert found["series"] == 6 * 1_000_050
+    shown = CliRunner().invoke(main, words).output
+    for part in found["parts"]:
+        (line,) = [line for line in shown.splitlines() if line.startswith(f"{part['part']} ")]
+        assert line.split()[1:3] == [str(part["number"]), str(part["cores"])]
+        assert line.endswith(part["why"])
+
+
+def test_headends_follow_from_clients() -> None:
+    assert "2 headends every 30 s" in CliRunner().invoke(main, ["plan", "--clients", "1001"]).output
+
+
+@pytest.mark.parametrize("words", [["--clients", "0"], ["--interval", "0.5"], ["--batch", "0"]])
+def test_a_fleet_that_cannot_be_is_refused(words: list[str]) -> None:
+    assert CliRunner().invoke(main, ["plan", *words]).exit_code == 2
+
+
+def test_sizes_have_units() -> None:
+    assert [size(n) for n in (5e2, 1.26e6, 45e6, 3.2e9, 18e12)] == [
+        *("0.5 kB", "1.3 MB", "45 MB", "3.2 GB", "18 TB"),
+    ]
+    assert rate(45_000) == "0.4 Mbit/s"
+    assert rate(5e6) == "40 Mbit/s"

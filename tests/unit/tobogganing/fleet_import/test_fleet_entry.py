@@ -1,0 +1,116 @@
+"""What an import refuses is exactly what a gateway would refuse."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.api.schemas import (
+    CLIENT_TYPES,
+    ClientRegistration,
+    ClusterRegistration,
+    HeadendRegistration,
+    require_id,
+    require_one_of,
+    require_text,
+)
+from gateway.body.json import BodyError, JsonDecoder
+from tobogganing.fleet_import.fleet_entry import (
+    COLUMNS,
+    FleetEntry,
+    from_response,
+    registration_body,
+    validation_error,
+)
+
+BODIES: dict[str, tuple[type[msgspec.Struct], tuple[str, ...], tuple[str, ...]]] = {
+    "client": (ClientRegistration, ("name",), ("client_id",)),
+    "headend": (HeadendRegistration, ("name",), ("headend_id", "cluster_id")),
+    "cluster": (ClusterRegistration, ("name", "region", "datacenter"), ("cluster_id",)),
+}
+
+
+def gateway_takes(kind: str, body: dict[str, str]) -> bool:
+    """Do what the gateway's endpoint does before it asks the registry."""
+    struct, texts, ids = BODIES[kind]
+    try:
+        decoded: Any = JsonDecoder(struct).decode(msgspec.json.encode(body))
+        require_text(decoded, *texts)
+        require_id(decoded, *ids)
+        if kind == "client":
+            require_one_of("type", decoded.type, CLIENT_TYPES)
+    except BodyError:
+        return False
+    return True
+
+
+texts = st.one_of(
+    st.sampled_from(["Anna", "Zürich", "a" * 255, "a" * 256, "tab\t", "\x7f", "\u0085", "a\nb"]),
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20),
+)
+ids = st.one_of(
+    st.sampled_from(["a", "a" * 128, "a" * 129, "-a", ".a", "a.b_c-d", "ä", "a/b", "a b", "a\n"]),
+    texts,
+)
+clients = st.builds(
+    FleetEntry,
+    kind=st.just("client"),
+    id=ids,
+    name=texts,
+    type=st.sampled_from(["native", "docker", "mobile", "client_native", "NATIVE", "phone"]),
+)
+headends = st.builds(FleetEntry, kind=st.just("headend"), id=ids, name=texts, cluster_id=ids)
+clusters = st.builds(
+    FleetEntry,
+    kind=st.just("cluster"),
+    id=ids,
+    name=texts,
+    region=texts,
+    datacenter=texts,
+    headend_url=st.sampled_from(["", "https://h.example", "u" * 2048, "u" * 2049]),
+)
+
+
+@given(st.one_of(clients, headends, clusters))
+def test_an_entry_is_good_exactly_if_a_gateway_takes_it(entry: FleetEntry) -> None:
+    assert (validation_error(entry) is None) == gateway_takes(entry.kind, registration_body(entry))
+
+
+@given(st.one_of(clients, headends, clusters))
+def test_what_a_gateway_shows_is_the_entry_again(entry: FleetEntry) -> None:
+    shown = registration_body(entry) | {"headends": 3, "old_keys_valid_until": []}
+    assert from_response(entry.kind, shown) == entry
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        (FleetEntry("relay", "r", "R"), "kind: must be one of cluster, headend, client"),
+        (FleetEntry("client", "c", "", type="native"), "name: is missing"),
+        (FleetEntry("client", "c", "C"), "type: is missing"),
+        (FleetEntry("headend", "h", "H"), "cluster_id: is missing"),
+        (FleetEntry("cluster", "k", "K", region="eu"), "datacenter: is missing"),
+        (
+            FleetEntry("headend", "h", "H", cluster_id="k", region="eu"),
+            "region: a headend has none of its own, leave it empty",
+        ),
+        (
+            FleetEntry("client", "c", "\udcff", type="native"),
+            "name: must not contain U+DCFF: remove it "
+            "(control characters and line separators are refused)",
+        ),
+        (
+            FleetEntry("cluster", "k", "K", region="eu\u2028", datacenter="d"),
+            "region: must not contain U+2028: remove it "
+            "(control characters and line separators are refused)",
+        ),
+    ],
+)
+def test_a_fault_names_its_column(entry: FleetEntry, expected: str) -> None:
+    assert validation_error(entry) == expected
+
+
+def test_the_columns_are_those_of_the_documentation() -> None:
+    assert ",".join(COLUMNS) == "kind,id,name,type,cluster_id,region,datacenter,headend_url"

@@ -1,0 +1,71 @@
+import stat
+from pathlib import Path
+
+import pytest
+
+from tobogganing.errors import LocalError
+from tobogganing.fleet_import.fleet_entry import FleetEntry
+from tobogganing.fleet_import.fleet_file import FORMATS, Format
+from tobogganing.fleet_import.key_file import KeyFile
+
+ANNA = FleetEntry("client", "anna", "Anna", type="native")
+BERT = FleetEntry("client", "bert", "Bert", type="native")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_later_import_appends_and_knows_who_has_a_key(tmp_path: Path, format: Format) -> None:
+    file = tmp_path / "keys"
+    with KeyFile(file, format) as keys:
+        keys.write(ANNA, "key-1")
+        assert "key-1" in file.read_text(), "it is there before the next is asked for"
+    with KeyFile(file, format) as keys:
+        assert keys.holders() >= {"client:anna"}
+        keys.write(BERT, "key-2")
+        assert keys.holders() >= {"client:anna", "client:bert"}
+    lines = file.read_text().splitlines()
+    if format == "csv":
+        assert lines == ["kind,id,api_key", "client,anna,key-1", "client,bert,key-2"]
+    else:
+        assert lines == [
+            '{"kind":"client","id":"anna","api_key":"key-1"}',
+            '{"kind":"client","id":"bert","api_key":"key-2"}',
+        ]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_line_that_was_cut_off_spoils_no_other(tmp_path: Path, format: Format) -> None:
+    file = tmp_path / "keys"
+    with KeyFile(file, format) as keys:
+        keys.write(ANNA, "key-1")
+    whole = file.read_bytes()
+    file.write_bytes(whole + b'{"kind' if format == "ndjson" else whole + b"client,ca")
+    with KeyFile(file, format) as keys:
+        keys.write(BERT, "key-2")
+        assert keys.holders() >= {"client:anna", "client:bert"}
+        assert not any("ca" in key for key in keys.holders())
+
+
+def test_only_its_owner_reads_it(tmp_path: Path) -> None:
+    file = tmp_path / "keys.csv"
+    with KeyFile(file, "csv"):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_file_that_others_read_gets_no_key(tmp_path: Path) -> None:
+    file = tmp_path / "keys.csv"
+    file.touch(0o644)
+    file.chmod(0o644)
+    with pytest.raises(LocalError, match="chmod 600"):
+        KeyFile(file, "csv")
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(LocalError, match="cannot be written: No such file"):
+        KeyFile(tmp_path / "no" / "keys.csv", "csv")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_an_error() -> None:
+    keys = KeyFile(Path("/dev/full"), "csv")
+    with pytest.raises(OSError, match="No space left"):
+        keys.write(ANNA, "key-1")

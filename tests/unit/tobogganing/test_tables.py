@@ -1,0 +1,37 @@
+from tobogganing.tables import ColumnTable, cell, fields, width
+
+
+def test_columns_are_aligned_and_the_heading_comes_once() -> None:
+    table = ColumnTable(["id", "name"])
+    assert list(table.lines([{"id": "a", "name": "Anna"}, {"id": "long-id"}])) == [
+        "ID       NAME",
+        "a        Anna",
+        "long-id",
+    ]
+    assert list(table.lines([{"id": "b", "name": "Bert"}])) == ["b        Bert"]
+
+
+def test_an_empty_table_has_its_heading() -> None:
+    assert list(ColumnTable(["id", "name"]).lines([])) == ["ID  NAME"]
+
+
+def test_a_column_takes_what_the_terminal_takes() -> None:
+    assert width("Zürich") == 6
+    assert width("Zu\u0308rich") == 6, "an accent of its own takes no column"
+    assert width("東京") == 4
+    lines = ColumnTable(["name", "type"]).lines(
+        [{"name": "東京", "type": "x"}, {"name": "ab", "type": "y"}]
+    )
+    assert list(lines) == ["NAME  TYPE", "東京  x", "ab    y"]
+
+
+def test_nothing_in_a_cell_moves_the_cursor() -> None:
+    assert cell("a\x1b[2Jb\r\nc") == "a\ufffd[2Jb\ufffd\ufffdc"
+    assert cell(["2030-01-01", "2030-01-02"]) == "2030-01-01, 2030-01-02"
+    assert cell(None) == ""
+    assert cell(0) == "0"
+    assert cell(True) == "yes"
+
+
+def test_fields_are_one_a_line() -> None:
+    assert fields({"client_id": "a", "name": "Anna"}) == "client_id  a\nname       Anna"

@@ -1,0 +1,122 @@
+"""The manager's API, as a fleet and its operators use it."""
+
+import datetime
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+TIMEOUT = 15.0
+"""Seconds; a gateway answers within 10."""
+KEEP_ALIVE = 4.0
+"""Seconds that a connection may idle: below what the server allows, so that none breaks in use."""
+RENEW_AFTER = 0.8
+"""Share of a token's life after which it is renewed."""
+
+
+class ManagerUnreachableError(Exception):
+    """There was no answer; the request may have arrived all the same."""
+
+
+class NotConnectedError(ManagerUnreachableError):
+    """There was no connection, so the request has not arrived."""
+
+
+@dataclass(frozen=True)
+class ApiResponse:
+    status: int
+    body: dict[str, Any]
+    """Empty where it was no JSON object."""
+    retry_after: float
+    """Seconds that the server asked to wait; 0 if it did not."""
+    seconds: float
+    """How long it took."""
+
+    def __str__(self) -> str:
+        return f"{self.status} {json.dumps(self.body, ensure_ascii=False)[:300]}"
+
+
+class ManagerApi:
+    """Asks over kept connections; an async context manager."""
+
+    def __init__(self, url: str, connections: int) -> None:
+        self._url = url.rstrip("/")
+        self._connections = connections
+
+    async def __aenter__(self) -> "ManagerApi":
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=self._connections, keepalive_timeout=KEEP_ALIVE, ttl_dns_cache=60
+            ),
+            timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+            headers={"User-Agent": "tobogganing"},
+        )
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._session.close()
+
+    async def post(
+        self, path: str, body: dict[str, Any], credential: str | None = None
+    ) -> ApiResponse:
+        """Send JSON; see `request`."""
+        return await self.request("POST", path, credential, body=body)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        credential: str | None = None,
+        *,
+        body: dict[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> ApiResponse:
+        """Send one request.
+
+        Raises:
+            UnreachableError: nobody answered, or not in time.
+        """
+        headers = {"Authorization": f"Bearer {credential}"} if credential else {}
+        started = time.perf_counter()
+        try:
+            async with self._session.request(
+                method, self._url + path, json=body, params=query, headers=headers
+            ) as response:
+                text = await response.text(errors="replace")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ManagerUnreachableError(f"{self._url}{path}: {error!r}") from error
+        return ApiResponse(
+            status=response.status,
+            body=parse_json_object(text),
+            retry_after=parse_retry_after(response.headers.get("Retry-After")),
+            seconds=time.perf_counter() - started,
+        )
+
+
+def renewal_time(expires_at: str, now: float) -> float:
+    """When to renew a token that expires then (RFC 3339); in seconds since the epoch, like `now`.
+
+    Raises:
+        ValueError: `expires_at` is no such time.
+    """
+    expiry = datetime.datetime.fromisoformat(expires_at)
+    if expiry.tzinfo is None:
+        raise ValueError(f"{expires_at!r} has no time zone")
+    return now + (expiry.timestamp() - now) * RENEW_AFTER
+
+
+def parse_json_object(text: str | bytes) -> dict[str, Any]:
+    """What an answer's text says; nothing where it is no JSON object."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def parse_retry_after(text: str | None) -> float:
+    """What `Retry-After` says; 0 where it is not a number of seconds."""
+    return float(text) if text and text.isascii() and text.isdigit() else 0.0

@@ -1,0 +1,95 @@
+"""What an installation knows now: its registry, and the rows of each partition."""
+
+from collections.abc import Iterable, Sequence
+
+from aiokafka import ConsumerRecord
+
+from contract.registry import (
+    REVISION_HEADER,
+    RegistryError,
+    RegistryRecord,
+    RegistryState,
+    RegistryVersionError,
+    decode_record,
+    decode_revision,
+)
+from processor.core.partition_state import PartitionState
+from service.config.settings import KafkaSettings
+from service.kafka.reader import TopicReader
+from service.kafka.topics import topics_from
+from tobogganing.errors import LocalError
+
+
+class RegistrySnapshot:
+    """The registry topic, read to its end; `end` is where that was."""
+
+    def __init__(self) -> None:
+        self.state = RegistryState()
+        self.end = 0
+        self.unreadable = 0
+        """Records that nobody can read; gateways pass over them, too."""
+
+    @classmethod
+    async def load(cls, settings: KafkaSettings) -> "RegistrySnapshot":
+        """
+        Raises:
+            LocalError: a record is of a version that is not known here.
+            KafkaError: Kafka does not answer.
+        """
+        known = cls()
+        async with TopicReader(settings, topics_from(settings).registry.name, [0]) as reader:
+            known.end = (await reader.read_to_end(known._apply, {}))[0]
+        return known
+
+    def current(self, key: bytes) -> RegistryRecord | None:
+        """The current record of a key, decoded for this one look."""
+        value = self.state.encoded(key)
+        return None if value is None else decode_record(value)
+
+    def _apply(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
+        for record in records:
+            try:
+                revision = None
+                if record.value is None:
+                    header = dict(record.headers).get(REVISION_HEADER)
+                    revision = None if header is None else decode_revision(header)
+                self.state.apply(record.offset, record.key or b"", record.value, revision)
+            except RegistryVersionError as error:
+                raise LocalError(f"{error}: use the command of the version that wrote it") from None
+            except RegistryError:
+                self.unreadable += 1
+
+
+class RowSnapshot:
+    """Reads partitions of `entity-state`: an async context manager."""
+
+    def __init__(self, settings: KafkaSettings, partitions: Iterable[int]) -> None:
+        self.states = {partition: PartitionState(partition) for partition in partitions}
+        topic = topics_from(settings).entity_state.name
+        self._reader = TopicReader(settings, topic, self.states)
+        self._next: dict[int, int] = {}
+
+    async def __aenter__(self) -> "RowSnapshot":
+        await self._reader.__aenter__()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._reader.__aexit__(*exception)
+
+    async def read(self) -> None:
+        """Read on to where the partitions end now.
+
+        Raises:
+            LocalError: a ledger cannot be read.
+            KafkaError: Kafka does not answer.
+        """
+        self._next = await self._reader.read_to_end(self._apply, self._next)
+        for partition, state in self.states.items():
+            if state.ledger_error is not None:
+                raise LocalError(
+                    f"the ledger of partition {partition} cannot be read: {state.ledger_error}"
+                )
+
+    def _apply(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
+        for record in records:
+            self.states[partition].apply(record.key or b"", record.value, record.headers)

@@ -1,0 +1,133 @@
+"""`tobogganing history`: which records of the submissions topic the ledgers cover."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tobogganing.cli.options import json_option
+from tobogganing.errors import LocalError
+from tobogganing.output import write_document
+from tobogganing.tables import ColumnTable
+
+if TYPE_CHECKING:  # The command line starts without it.
+    from service.config.settings import KafkaSettings
+
+COLUMNS = ("partition", "offset", "shift", "histories", "kafka_first", "kafka_end", "verdict")
+
+
+@click.group()
+def history() -> None:
+    """Show and decide which records of the submissions topic the ledgers cover.
+
+    Needs KAFKA_… as the services do.
+    """
+
+
+@history.command("show")
+@json_option
+def show_histories(as_json: bool) -> None:
+    """Compare each ledger with Kafka.
+
+    The exit status is 1 where an operator must decide.
+    """
+    from tobogganing.cli.kafka import on_kafka
+
+    found = on_kafka(_compare)
+    if as_json:
+        write_document({"partitions": found}, as_json)
+    else:
+        click.echo("\n".join(ColumnTable(COLUMNS).lines(found)))
+        for each in found:
+            if each["reason"]:
+                click.echo(f"partition {each['partition']}: {each['reason']}")
+    if any(each["verdict"] == "uncertain" for each in found):
+        sys.exit(1)
+
+
+@history.command("begin")
+@click.argument("partition", type=click.IntRange(min=0))
+@click.option(
+    "--at",
+    required=True,
+    help="Kafka's offset of the first record to count: a number, `earliest` or `end`.",
+)
+@json_option
+def begin(as_json: bool, partition: int, at: str) -> None:
+    """Begin a new history of a partition whose processor has stopped.
+
+    Every record from --at on counts as new, every one before it as counted. The processor continues
+    within seconds.
+    """
+    from tobogganing.cli.kafka import on_kafka
+
+    start, logical = on_kafka(lambda settings: _begin(settings, partition, at))
+    begun = {"partition": partition, "offset": start, "logical_offset": logical}
+    write_document({"status": "history_begun", **begun}, as_json)
+
+
+async def _compare(settings: "KafkaSettings") -> list[dict[str, Any]]:
+    from tobogganing.backup.source import compare_with_source
+    from tobogganing.backup.topic_snapshot import RowSnapshot
+
+    async with RowSnapshot(settings, range(settings.kafka_partitions)) as known:
+        await known.read()
+    ledgers = {partition: state.ledger for partition, state in known.states.items()}
+    shown = []
+    for partition, (found, verdict) in (await compare_with_source(settings, ledgers)).items():
+        ledger = ledgers[partition]
+        shown.append(
+            {
+                "partition": partition,
+                "offset": ledger.next_offset - 1,
+                "shift": ledger.shift,
+                "histories": ledger.parted + 1,
+                "kafka_first": found.first,
+                "kafka_end": found.end,
+                "verdict": type(verdict).__name__.lower(),
+                "reason": getattr(verdict, "reason", None),
+            }
+        )
+    return shown
+
+
+async def _begin(settings: "KafkaSettings", partition: int, at: str) -> tuple[int, int]:
+    from contract.row import encode_row, ledger_key, ledger_version
+    from processor.changelog.producer import ChangelogProducer
+    from processor.core.source_history import Uncertain
+    from processor.core.write_batch import NO_HEADERS
+    from service.kafka.topics import topics_from
+    from tobogganing.backup.source import compare_with_source
+    from tobogganing.backup.topic_snapshot import RowSnapshot
+
+    if partition >= settings.kafka_partitions:
+        raise LocalError(f"there is no partition {partition}")
+    async with RowSnapshot(settings, [partition]) as known:
+        await known.read()
+    state = known.states[partition]
+    ledger = state.ledger
+    topics = topics_from(settings)
+    found, verdict = (await compare_with_source(settings, {partition: ledger}))[partition]
+    if not isinstance(verdict, Uncertain):
+        raise LocalError(
+            f"partition {partition} needs no decision: its processor continues by itself"
+        )
+    start = {"earliest": found.first, "end": found.end}.get(at)
+    if start is None:
+        if not at.isdigit():
+            raise LocalError(f"--at {at}: not an offset, earliest or end")
+        start = int(at)
+    if not found.first <= start <= found.end:
+        raise LocalError(f"--at {start}: Kafka has offsets {found.first} to {found.end}")
+    ledger.offset = state.newest_offset()
+    ledger.begin_history(start, found.leader_epoch, found.topic)
+    ledger.version = ledger_version(ledger)
+    changelog = ChangelogProducer(settings, topics.entity_state.name, topics.dead_letter.name)
+    await changelog.start()
+    try:
+        await changelog.write(
+            {partition: [(ledger_key(partition), encode_row(ledger), NO_HEADERS)]}
+        )
+    finally:
+        await changelog.stop()
+    return start, ledger.offset + 1

@@ -1,0 +1,140 @@
+"""`tobogganing plan`: what a fleet needs, from measured figures."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tobogganing.cli.options import json_option
+from tobogganing.output import write_document
+from tobogganing.tables import ColumnTable
+
+if TYPE_CHECKING:  # The command line starts without it.
+    from tobogganing.sizing.plan import CapacityPlan, PlannedComponent
+
+COLUMNS = ("part", "number", "cores", "memory", "disk", "busy", "why")
+CLIENTS_OF_A_HEADEND = 1000
+_SECONDS = click.FloatRange(min=1)
+
+
+@click.command()
+@click.option("--clients", default=10_000, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--interval",
+    default=60.0,
+    show_default=True,
+    type=_SECONDS,
+    help="Seconds between two reports of a client.",
+)
+@click.option(
+    "--headends",
+    type=click.IntRange(min=0),
+    help=f"Default: one for {CLIENTS_OF_A_HEADEND:,} clients.",
+)
+@click.option("--headend-interval", default=30.0, show_default=True, type=_SECONDS)
+@click.option(
+    "--batch",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 10_000),
+    help="Reports in a request of a relay; 1: each client and headend posts itself.",
+)
+@json_option
+def plan(
+    as_json: bool,
+    clients: int,
+    interval: float,
+    headends: int | None,
+    headend_interval: float,
+    batch: int,
+) -> None:
+    """Say what a fleet needs, and why.
+
+    The figures were measured on the machine of docs/performance.md; docs/capacity.md has the
+    formula.
+    """
+    from tobogganing.sizing.fleet import PlannedFleet
+    from tobogganing.sizing.plan import plan
+
+    if headends is None:
+        headends = -(-clients // CLIENTS_OF_A_HEADEND)
+    found = plan(PlannedFleet(clients, interval, headends, headend_interval, batch))
+    if as_json:
+        write_document(document(found), as_json)
+    else:
+        click.echo("\n".join(lines(found)))
+
+
+def document(found: "CapacityPlan") -> dict[str, Any]:
+    """What `--json` answers; memory, disk and rates in bytes."""
+    return {
+        "submissions_a_second": found.fleet.rate,
+        "partitions": found.partitions,
+        "shards": found.shards,
+        "parts": [
+            {
+                "part": part.name,
+                "number": part.number,
+                "cores": part.cores,
+                "memory": round(part.memory),
+                "disk": round(part.disk),
+                "busy": round(part.busy, 3),
+                "why": part.why,
+            }
+            for part in found.parts
+        ],
+        "cores": found.cores,
+        "memory": round(found.memory),
+        "disk": round(found.disk),
+        "agents_bytes_a_second": round(found.agent_bytes),
+        "broker_bytes_a_second": round(found.broker_bytes),
+        "scrape_bytes": round(found.scrape_bytes),
+        "series": found.fleet.series,
+    }
+
+
+def lines(found: "CapacityPlan") -> list[str]:
+    """The same for people."""
+    fleet = found.fleet
+    posts = "each posts itself" if fleet.batch == 1 else f"in batches of {fleet.batch:,}"
+    return [
+        f"{fleet.clients:,} clients every {fleet.interval:g} s, {fleet.headends:,} headends every "
+        f"{fleet.headend_interval:g} s: {fleet.rate:,.0f} submissions a second, {posts}",
+        "",
+        *ColumnTable(COLUMNS).lines([_row(part) for part in found.parts]),
+        "",
+        f"all together   {found.cores:,} cores, {size(found.memory)} of memory, "
+        f"{size(found.disk)} of disk",
+        f"partitions     {found.partitions}: {found.why_partitions}",
+        f"shards         {found.shards}: EXPORTER_SHARD=1/{found.shards} and so on",
+        f"network        {rate(found.agent_bytes)} of submissions from agents, "
+        f"{rate(found.broker_bytes)} into each broker, a scrape of {size(found.scrape_bytes)}",
+        f"Prometheus     {fleet.series:,} series of the fleet",
+        "",
+        "Busy: the share of its cores that each uses when one of its kind is lost. One core is one "
+        "of the machine of docs/performance.md.",
+    ]
+
+
+def _row(part: "PlannedComponent") -> dict[str, Any]:
+    return {
+        "part": part.name,
+        "number": part.number,
+        "cores": part.cores,
+        "memory": size(part.memory),
+        "disk": size(part.disk) if part.disk else "-",
+        "busy": f"{part.busy:.0%}",
+        "why": part.why,
+    }
+
+
+def size(count: float) -> str:
+    """Bytes as people read them, with two digits."""
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= factor:
+            return f"{count / factor:.{0 if count >= 10 * factor else 1}f} {unit}"
+    return f"{count / 1e3:.1f} kB"
+
+
+def rate(count: float) -> str:
+    """Bytes a second as bits."""
+    return f"{count * 8 / 1e6:,.{0 if count * 8 >= 1e7 else 1}f} Mbit/s"

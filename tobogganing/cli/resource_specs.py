@@ -1,0 +1,120 @@
+"""What the commands over the API may name: kinds of what is registered, and their options."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import click
+
+from contract.kinds import CLIENT, HEADEND, is_id, text_fault
+from contract.registry import CLUSTER, RELAY
+
+Option = Callable[[Callable[..., None]], Callable[..., None]]
+
+
+def id_of(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not is_id(value):
+        raise click.BadParameter(
+            "an id begins with a letter or digit and goes on with those or . _ - (128 at most)"
+        )
+    return value
+
+
+def text_of(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None and (fault := text_fault(value)):
+        raise click.BadParameter(fault)
+    return value
+
+
+def option(name: str, help: str, *, required: bool = False, id: bool = False) -> Option:
+    return click.option(
+        f"--{name}", required=required, default=None, callback=id_of if id else text_of, help=help
+    )
+
+
+def scope_of(
+    _: click.Context | None, __: click.Parameter | None, values: Sequence[str]
+) -> str | list[str]:
+    """What a relay may submit for, as the API has it."""
+    return "all" if list(values) == ["all"] else list(values)
+
+
+@dataclass(frozen=True)
+class ResourceSpec:
+    """A kind of what is registered. `columns` are a listing's; the id comes first."""
+
+    kind: str
+    collection: str
+    columns: tuple[str, ...]
+    add: tuple[Option, ...]
+    filters: tuple[Option, ...]
+    has_key: bool = True
+
+    @property
+    def id_field(self) -> str:
+        return self.columns[0]
+
+    @property
+    def path(self) -> str:
+        return f"/api/v1/{self.collection}"
+
+
+_TYPES = click.Choice(CLIENT.types)
+
+RESOURCE_SPECS = (
+    ResourceSpec(
+        CLIENT.name,
+        CLIENT.collection,
+        (CLIENT.id_label, "name", "type", "old_keys_valid_until"),
+        add=(click.option("--type", required=True, type=_TYPES, help="What it runs on."),),
+        filters=(click.option("--type", default=None, type=_TYPES, help="Those of this type."),),
+    ),
+    ResourceSpec(
+        HEADEND.name,
+        HEADEND.collection,
+        (
+            HEADEND.id_label,
+            "name",
+            "cluster_id",
+            "region",
+            "datacenter",
+            "old_keys_valid_until",
+        ),
+        add=(option("cluster-id", "The cluster that it belongs to.", required=True, id=True),),
+        filters=(
+            option("cluster-id", "Those of this cluster.", id=True),
+            option("region", "Those of this region."),
+            option("datacenter", "Those of this datacenter."),
+        ),
+    ),
+    ResourceSpec(
+        CLUSTER,
+        "clusters",
+        ("cluster_id", "name", "region", "datacenter", "headends", "headend_url"),
+        add=(
+            option("region", "Label of its headends.", required=True),
+            option("datacenter", "Label of its headends.", required=True),
+            click.option("--headend-url", default=None, help="Where its headends are reached."),
+        ),
+        filters=(
+            option("region", "Those of this region."),
+            option("datacenter", "Those of this datacenter."),
+        ),
+        has_key=False,
+    ),
+    ResourceSpec(
+        RELAY,
+        "relays",
+        ("relay_id", "name", "scope", "old_keys_valid_until"),
+        add=(
+            click.option(
+                "--scope",
+                required=True,
+                multiple=True,
+                callback=scope_of,
+                metavar="ID",
+                help="Whom it submits for; again for each, or `all`.",
+            ),
+        ),
+        filters=(),
+    ),
+)

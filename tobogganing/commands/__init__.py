@@ -1,1 +1,0 @@
-"""Commands over a gateway's API: what is registered, credentials, whole fleets."""

@@ -1,0 +1,1 @@
+"""The local run: Kafka and all services on this machine, without Docker."""

@@ -1,0 +1,110 @@
+"""Child processes: started so that they cannot outlive us, ended within a time."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+PARENT_DEATH_SIGNAL = Path(__file__).with_name("parent_death_signal.py")
+POLL = 0.02
+"""Seconds between two looks at a process that should end or start."""
+
+Process = subprocess.Popen[bytes]
+
+
+def start(
+    command: Sequence[str | Path],
+    *,
+    environ: Mapping[str, str],
+    output: IO[bytes] | int,
+    folder: Path | None = None,
+) -> Process:
+    """Start `command` in a process group of its own, so that a terminal's Ctrl-C is ours to handle.
+
+    On Linux it is killed when the calling *thread* ends: call this from the main thread.
+    """
+    leash: list[str | Path] = []
+    if sys.platform == "linux":
+        leash = [sys.executable, "-I", "-S", PARENT_DEATH_SIGNAL, str(os.getpid())]
+    return subprocess.Popen(
+        [*leash, *command],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env=dict(environ),
+        cwd=folder,
+        process_group=0,
+    )
+
+
+def send(process: Process, number: int) -> None:
+    """Send a signal to the whole group of `process`, which may have ended already."""
+    if process.poll() is None:
+        os.killpg(process.pid, number)
+
+
+async def ended(process: Process) -> int:
+    """Wait for the end; the exit code, negative for a signal."""
+    while (code := process.poll()) is None:  # noqa: ASYNC110  (Popen offers no event)
+        await asyncio.sleep(POLL)
+    return code
+
+
+async def stop(process: Process, patience: float) -> int:
+    """SIGTERM, and SIGKILL for what still runs after `patience` seconds; the exit code."""
+    send(process, signal.SIGTERM)
+    try:
+        async with asyncio.timeout(patience):
+            return await ended(process)
+    except TimeoutError:
+        send(process, signal.SIGKILL)
+        return await ended(process)
+
+
+def describe_exit(code: int) -> str:
+    """`exit code 3` or `signal SIGKILL`."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"
+
+
+def end_stale(pid_file: Path, proof: str) -> None:
+    """Kill the process that `pid_file` names if its command line holds `proof`; forget the file.
+
+    For systems without a leash: a process that a killed supervisor left behind. Without proof that
+    it is ours nothing is ended; the number may belong to somebody else by now.
+    """
+    try:
+        pid = int(pid_file.read_text(encoding="ascii"))
+    except (FileNotFoundError, ValueError):
+        return
+    if proof in command_line(pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 5
+        while proof in command_line(pid) and time.monotonic() < deadline:
+            time.sleep(POLL)
+    pid_file.unlink(missing_ok=True)
+
+
+def command_line(pid: int) -> str:
+    """The command line of a process; empty when there is no such process."""
+    if sys.platform == "linux":
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):
+            return ""
+        return b" ".join(words).decode(errors="replace").strip()
+    listing = subprocess.run(
+        ["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return listing.stdout.strip()

@@ -1,0 +1,1 @@
+"""Registering a whole fleet from a file, and exporting it."""

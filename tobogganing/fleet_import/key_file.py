@@ -1,0 +1,102 @@
+"""Where an import keeps the API keys that it is given: each is written before the next is used."""
+
+import csv
+import io
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+from tobogganing.errors import LocalError
+from tobogganing.fleet_import.fleet_entry import FleetEntry
+from tobogganing.fleet_import.fleet_file import Format
+
+COLUMNS = ("kind", "id", "api_key")
+_SHARED = stat.S_IRWXG | stat.S_IRWXO
+
+
+class KeyFile:
+    """Appends keys to a file that only its owner reads, or to stdout; a context manager.
+
+    Raises:
+        LocalError: the file cannot be written, or others can read it.
+    """
+
+    def __init__(self, file: Path | None, format: Format) -> None:
+        self._format = format
+        self._file = file
+        self._is_regular = False
+        self._is_empty = True
+        self._is_torn = False
+        if file is None:
+            self._descriptor = os.dup(1)
+            return
+        try:
+            self._descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+            self._look(file)
+        except OSError as error:
+            raise LocalError(f"{file} cannot be written: {error.strerror}") from None
+
+    def _look(self, file: Path) -> None:
+        status = os.fstat(self._descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return
+        if status.st_mode & _SHARED:
+            raise LocalError(f"{file} will hold API keys, but others can read it: chmod 600 {file}")
+        self._is_regular = True
+        self._is_empty = status.st_size == 0
+        if not self._is_empty:
+            self._is_torn = os.pread(self._descriptor, 1, status.st_size - 1) != b"\n"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        try:
+            if self._is_regular:
+                os.fsync(self._descriptor)
+        finally:
+            os.close(self._descriptor)
+
+    def write(self, entry: FleetEntry, api_key: str) -> None:
+        """Append a key; when this returns, the end of this process loses it no more.
+
+        Raises:
+            OSError: it is not written, or only in part.
+        """
+        line = self._line((entry.kind, entry.id, api_key))
+        if self._is_empty:
+            self._is_empty = False
+            if self._format == "csv":
+                line = self._line(COLUMNS) + line
+        if self._is_torn:  # The machine, or the disk, stopped in the middle of the last line.
+            self._is_torn = False
+            line = b"\n" + line
+        while line:
+            line = line[os.write(self._descriptor, line) :]
+
+    def holders(self) -> set[str]:
+        """Whose keys the file holds, as `kind:id`."""
+        if self._file is None or not self._is_regular:
+            return set()
+        with self._file.open(encoding="utf-8", errors="replace", newline="") as stream:
+            rows = csv.reader(stream) if self._format == "csv" else _read_lines(stream)
+            return {f"{row[0]}:{row[1]}" for row in rows if len(row) == len(COLUMNS) and row[2]}
+
+    def _line(self, row: tuple[str, ...]) -> bytes:
+        if self._format == "ndjson":
+            return msgspec.json.encode(dict(zip(COLUMNS, row, strict=True))) + b"\n"
+        # Ids and keys hold no character that CSV would quote.
+        return ",".join(row).encode() + b"\n"
+
+
+def _read_lines(stream: io.TextIOBase) -> Iterator[list[Any]]:
+    for line in stream:
+        try:
+            document = msgspec.json.decode(line)
+            yield [document[column] for column in COLUMNS]
+        except (msgspec.MsgspecError, KeyError, TypeError):
+            continue

@@ -1,1 +1,0 @@
-"""Real Kafka and all services on this machine: no Docker, no Java to install."""

@@ -1,0 +1,122 @@
+"""`tobogganing serve`: gateway and exporter in one process, on one port.
+
+It is what the product's guide calls the manager: submissions come in, and /metrics shows all.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+import aiohttp
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+
+from exporter.app import Exporter
+from exporter.settings import ExporterSettings
+from exporter.status_page import Link
+from gateway.app import Gateway
+from gateway.settings import GatewaySettings
+from service.config.checks import check_url
+from service.config.settings import Check, Port
+from service.http.application import build_app
+from service.http.health import ReadinessCheck, health_routes
+from service.http.server import run
+from service.metrics.requests import RequestMetrics
+from service.startup import exit_if_misconfigured, start
+
+PROCESSOR_TIMEOUT = 2.0
+"""Seconds that the processor may take to say whether it is ready."""
+
+LINKS = (
+    Link("/metrics", "every client and headend, for Prometheus (needs METRICS_TOKEN)"),
+    Link("/api/v1/openapi.json", "the API, as an OpenAPI document"),
+    Link("/-/ready", "ready, or what is waited for"),
+    Link("/-/healthy", "alive"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeSettings(GatewaySettings, ExporterSettings):
+    port: Port = 8000
+    processor_ready_url: Annotated[str | None, Check(check_url)] = None
+    """Asked too before this is ready: for an installation with one processor beside it."""
+
+
+class ProcessorProbe:
+    """Asks the processor whether it is ready."""
+
+    def __init__(self, url: str | None) -> None:
+        self._url = url
+
+    async def not_ready_reasons(self) -> list[str]:
+        if self._url is None:
+            return []
+        timeout = aiohttp.ClientTimeout(total=PROCESSOR_TIMEOUT)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.get(self._url) as response,
+            ):
+                ready = response.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            ready = False
+        return [] if ready else ["processor"]
+
+
+def build_manager(settings: ServeSettings) -> Starlette:
+    """Make the one application of both services.
+
+    Raises:
+        SettingsError: the signing key is none.
+    """
+    requests = RequestMetrics(CollectorRegistry())
+    gateway = Gateway(settings, requests)
+    exporter = Exporter(settings, requests=requests, registry=gateway.registry)
+    processor = ProcessorProbe(settings.processor_ready_url)
+    waiting_for = all_reasons(
+        gateway.not_ready_reasons, exporter.not_ready_reasons, processor.not_ready_reasons
+    )
+    families = (requests.registry, gateway.metrics.registry, exporter.metrics.registry)
+    routes = [
+        *gateway.routes(),
+        exporter.metrics_route(extra_registries=families),
+        *exporter.api_routes(),
+        exporter.status_route(waiting_for, LINKS),
+        *health_routes(waiting_for),
+    ]
+    return build_app(routes, requests, combined_lifespan(gateway, exporter), gateway.fast_path)
+
+
+def combined_lifespan(
+    gateway: Gateway, exporter: Exporter
+) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    """The application's lifespan: both services run."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with gateway, exporter:
+            yield
+
+    return lifespan
+
+
+def all_reasons(*parts: ReadinessCheck) -> ReadinessCheck:
+    """What any of the parts waits for, each once."""
+
+    async def waiting_for() -> list[str]:
+        reasons = [reason for part in parts for reason in await part()]
+        return list(dict.fromkeys(reasons))
+
+    return waiting_for
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT; the exit status is 2 where a setting is wrong."""
+    with exit_if_misconfigured():
+        settings = start(ServeSettings, "serve")
+        run(build_manager(settings), settings, settings.grace_seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""A simulated fleet that submits to a gateway."""

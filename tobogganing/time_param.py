@@ -1,0 +1,45 @@
+"""Moments as a command takes and shows them: `15m` ago, or a date and time. Pure."""
+
+import re
+from datetime import UTC, datetime
+
+import click
+
+_AGO = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_time(text: str, now: float) -> int:
+    """Milliseconds since the epoch of `90s`, `15m`, `2h` or `3d` before `now`, or of RFC 3339.
+
+    A time without a zone is UTC.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if match := _AGO.fullmatch(text):
+        return round((now - int(match[1]) * _SECONDS[match[2]]) * 1000)
+    moment = datetime.fromisoformat(text)
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def format_time(milliseconds: int) -> str:
+    """RFC 3339 in UTC, to the millisecond."""
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class TimeParam(click.ParamType):
+    """The type of an option that takes a moment."""
+
+    name = "TIME"
+
+    def convert(
+        self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_time(value, datetime.now(UTC).timestamp())
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no time: write 15m, 2h, 3d or 2030-01-31T12:00:00Z")
