@@ -18,7 +18,7 @@ from faust.types import TP, AppT, EventT
 
 from processor.membership.heartbeat import HeartbeatMonitor
 from processor.metrics import ProcessorMetrics
-from processor.runtime.faust_compat import group_coordinator
+from processor.runtime.faust_compat import group_coordinator, request_rejoin
 from processor.runtime.source_check import SourceCheck
 from processor.runtime.table import StateTable
 from service.kafka.clients import is_temporary
@@ -32,6 +32,8 @@ LOCK_TIMEOUT = 45.0
 """Seconds to wait for a flush (30 s at most), with what it writes again."""
 RETRY_PAUSE = 0.2
 """Seconds before a load continues after an error that may pass."""
+REJOIN_DELAY = 2.0
+"""Seconds after which a worker that was assigned nothing joins again."""
 
 
 T = TypeVar("T")
@@ -55,6 +57,7 @@ class PartitionAssignment:
         self._metrics = metrics
         self.is_ready = False
         """True while this worker is a member of its group and has loaded what it owns."""
+        self._has_rejoined = False
         app.on_partitions_revoked.connect(self._on_revoked)
         app.on_partitions_assigned.connect(self._on_assigned)
         app.on_rebalance_complete.connect(self._on_rebalance_complete)
@@ -72,6 +75,12 @@ class PartitionAssignment:
     async def _on_assigned(self, app: AppT[Any], assigned: set[TP], **_: Any) -> None:
         self._metrics.rebalances.inc()
         self._heartbeat.on_joined(group_coordinator(app))
+        if not assigned and not self._has_rejoined:
+            # A static member that starts again inherits the assignment of its predecessor. That is
+            # empty if Kafka did not know the topic yet, and nobody else would rebalance the group.
+            self._has_rejoined = True
+            log.warning("no partitions assigned: joining the group once more")
+            request_rejoin(app, REJOIN_DELAY)
 
     async def _on_rebalance_complete(self, app: AppT[Any], **_: Any) -> None:
         app.consumer.stop_flow()

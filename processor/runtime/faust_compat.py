@@ -27,6 +27,12 @@ def group_coordinator(app: AppT[Any]) -> Any:
     return app.consumer._thread._consumer._coordinator
 
 
+def request_rejoin(app: AppT[Any], delay: float) -> None:
+    """Join the group again, `delay` seconds from now."""
+    loop = app.consumer._thread.thread_loop
+    loop.call_soon_threadsafe(loop.call_later, delay, group_coordinator(app).request_rejoin)
+
+
 def consumer_loop(app: AppT[Any]) -> asyncio.AbstractEventLoop | None:
     """The event loop of Faust's consumer thread; None before it has been made."""
     consumer = app._consumer

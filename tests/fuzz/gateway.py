@@ -80,7 +80,7 @@ class Offline:
             auth_failures_per_minute=0,
         )
         requests = RequestMetrics(CollectorRegistry())
-        with mock.patch("gateway.app.Link", _Confirming):
+        with mock.patch("gateway.app.ResilientProducer", _Confirming):
             self.gateway = Gateway(settings, requests)
         self.app: Application = build_app(
             self.gateway.routes(), requests, None, self.gateway.fast_path
