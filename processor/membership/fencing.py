@@ -24,6 +24,9 @@ from service.tasks import abort_misconfigured
 
 JOIN_TIMEOUT = 10.0
 """Seconds that a join of this worker's own gets to say which member it is now."""
+MAX_REPLACEMENTS = 2
+"""Joins after which a worker may find another one in its place and join again; after one more it
+ends, or two workers of one name would take the place from each other forever."""
 UUID_LENGTH = len("-00000000-0000-0000-0000-000000000000")
 
 log = structlog.get_logger(__name__)
@@ -37,6 +40,8 @@ class NameGuard:
 
     def __init__(self, settings: ProcessorSettings) -> None:
         self._settings = settings
+        self._replaced: set[int] = set()
+        """Numbers of the joins after which another worker was found in this one's place."""
 
     async def warn_of_predecessor(self, admin: AIOKafkaAdminClient) -> None:
         """Say at the start that the group has a member of this name: killed, or still running."""
@@ -58,9 +63,11 @@ class NameGuard:
         may come when the group has it under a new id already."""
         joined = asyncio.Event()
         joined.set()
+        joins = 0
 
         async def watched(request: Any) -> Any:
-            member = coordinator.member_id
+            nonlocal joins
+            member, joined_before = coordinator.member_id, joins
             is_join = isinstance(request, JoinGroupRequest)
             if is_join:
                 joined.clear()
@@ -72,20 +79,26 @@ class NameGuard:
             own.update((member, coordinator.member_id))
             if is_join:
                 own.add(response.member_id)
+                joins += 1
             code = getattr(response, "error_code", 0)
             if code == self.FENCED and member == coordinator.member_id:
                 self._end(await self._ask(own) or "a host that Kafka did not name")
             elif code == self.FENCED or (
                 code == self.UNKNOWN and isinstance(request, HeartbeatRequest)
             ):
-                await self._end_if_replaced(own, joined)
+                await self._end_if_replaced(own, joined, joined_before)
             return response
 
         return watched
 
-    async def _end_if_replaced(self, own: Collection[str], joined: asyncio.Event) -> None:
-        if not await self._ask(own):
+    async def _end_if_replaced(
+        self, own: Collection[str], joined: asyncio.Event, joins: int
+    ) -> None:
+        if not (host := await self._ask(own)):
             return
+        self._replaced.add(joins)
+        if len(self._replaced) > MAX_REPLACEMENTS:
+            self._end(host)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(JOIN_TIMEOUT):
                 await joined.wait()  # the group may have let this worker join, and not said so yet

@@ -25,14 +25,14 @@ def hanging(folder: Path) -> dict[str, str]:
             import asyncio, pathlib, sys
             if "processor" in sys.orig_argv:
                 from processor.membership.heartbeat import HeartbeatMonitor
-                fresh = HeartbeatMonitor.fresh
+                wait = HeartbeatMonitor.wait_until_fresh
 
                 async def hanging(self):
                     if pathlib.Path({str(folder / "hang")!r}).exists():
                         await asyncio.Event().wait()
-                    await fresh(self)
+                    await wait(self)
 
-                HeartbeatMonitor.fresh = hanging
+                HeartbeatMonitor.wait_until_fresh = hanging
         """)
     )
     root = str(Path(__file__).resolve().parents[2])

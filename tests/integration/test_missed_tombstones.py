@@ -41,12 +41,13 @@ async def test_a_state_that_missed_a_tombstone_keeps_nothing_of_what_was_swept(
     await ensure_topics(settings)
     topic = topics_from(settings).entity_state
     values = topic.settings | COMPACTED_AT_ONCE
-    async with admin_client(settings) as admin:
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name, values)])
     store = PartitionedStore.__new__(PartitionedStore)
     store.settings, store.changelog, store.records_read = settings, topic.name, 0
     store.partitions = {0: PartitionState(0)}
     async with row_writer(settings) as rows:
+        async with admin_client(settings) as admin:  # no service would start on such a topic
+            resource = ConfigResource(ConfigResourceType.TOPIC, topic.name, values)
+            await admin.alter_configs([resource])
         await rows.row(EXPIRED, 0, metrics={"bytes_sent": 1})
         await store.load()
         first = store.partitions[0]
