@@ -236,7 +236,8 @@ async def assert_nothing_lost(settings: KafkaSettings, load: WorkerLoad) -> Foun
     assert not wrong, f"{len(wrong)} of {len(expected_rows)} rows are wrong, e.g. {examples}"
     for partition, state in model.states.items():
         # The model does not know of Kafka's leader epochs.
-        assert msgspec.structs.replace(found.ledgers[partition], mark=None) == state.ledger
+        counted = msgspec.structs.replace(found.ledgers[partition], mark=None, epochs=())
+        assert counted == msgspec.structs.replace(state.ledger, mark=None, epochs=())
         assert found.ledgers[partition].balances
     assert sum(ledger.read for ledger in found.ledgers.values()) == load.sent
     return found

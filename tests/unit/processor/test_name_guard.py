@@ -29,7 +29,7 @@ class Place:
         self.responses: dict[type, asyncio.Future[Any]] = {}
         self.coordinator = SimpleNamespace(member_id=FORMER, _send_req=self._send)
         self.guard = NameGuard(SETTINGS)
-        monkeypatch.setattr("processor.membership.fencing.administration", lambda _: self)
+        monkeypatch.setattr("processor.membership.fencing.admin_client", lambda _: self)
         monkeypatch.setattr(self.guard, "_end", self.ended.append)
         self.guard.watch(self.coordinator)
 
