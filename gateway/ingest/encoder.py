@@ -1,4 +1,4 @@
-"""Envelopes: what stands around the metrics in every submission of a registered entity.
+"""Submission templates: what surrounds the metrics in every submission of a registered entity.
 
 Who it is, of which registration, and its labels: the same bytes each time, until the registry or
 the agent says otherwise. They are kept for those that submit, so that a submission costs joining
@@ -25,7 +25,7 @@ from gateway.ingest.decoder import ParsedBody, submitted_labels, validated_times
 from gateway.ingest.schema import CanonicalBody
 
 MAX_TEMPLATES = 1_000_000
-"""Envelopes that are kept: about 440 MB, if so many submit to one gateway."""
+"""Templates that are kept: about 440 MB, if that many entities submit to one gateway."""
 
 _encode_json = msgspec.json.Encoder().encode
 

@@ -1,4 +1,4 @@
-"""Cargo: the items of one batch, on their way to their partitions."""
+"""Routed batch: the items of one batch, grouped by partition."""
 
 import asyncio
 import operator

@@ -84,7 +84,7 @@ class SubmissionBatcher:
         completion: Completion,
         count: int = 1,
     ) -> None:
-        """Queue a submission, or `count` of them (see Lane.queue), for a partition.
+        """Queue a submission, or `count` of them (see PartitionBatcher.queue), for a partition.
 
         Raises:
             OverloadedError: too many wait already.

@@ -1,4 +1,4 @@
-"""Refusals: what whoever comes with a wrong credential is told."""
+"""Responses to failed authentication."""
 
 import ipaddress
 import math

@@ -1,4 +1,4 @@
-"""Weather of the network: slow, standing still, cut, and clients that break off."""
+"""Network faults: slow, held and cut connections, and clients that reset theirs."""
 
 import asyncio
 
