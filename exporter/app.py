@@ -37,7 +37,7 @@ from service.kafka.tailer import TopicTailer
 from service.kafka.topics import ensure_topics, topics_from, watch_topics
 from service.metrics.exposition import EOF, exposition, head_response, negotiate, render
 from service.metrics.requests import RequestMetrics
-from service.tasks import cancel, critical_task
+from service.tasks import cancel, critical_task, run_together
 
 tag_leader_epochs()
 
@@ -101,12 +101,10 @@ class Exporter:
     async def _run(self) -> None:
         # Health is answered while Kafka is away, so a start waits for ever.
         await ensure_topics(self._settings, timeout=float("inf"))
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.state.run())
-            tasks.create_task(self.source.run())
-            tasks.create_task(watch_topics(self._settings))
-            if self._own_registry:
-                tasks.create_task(self._own_registry.tailer.run())
+        own_registry = [self._own_registry.tailer.run()] if self._own_registry else []
+        await run_together(
+            self.state.run(), self.source.run(), watch_topics(self._settings), *own_registry
+        )
 
     async def _render_deferred(self) -> None:
         for _ in self.store.render_deferred():

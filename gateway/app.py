@@ -49,7 +49,7 @@ from service.metrics.exposition import exposition
 from service.metrics.multiprocess import CallbackGauges, scrape_registries
 from service.metrics.requests import RequestMetrics
 from service.slices import Slices
-from service.tasks import cancel, critical_task
+from service.tasks import cancel, critical_task, run_together
 
 
 class Gateway:
@@ -219,12 +219,13 @@ class Gateway:
     async def _run_on_kafka(self) -> None:
         # Requests are taken (and answered 503) while Kafka is away, so a start waits for ever.
         await ensure_topics(self._settings, timeout=float("inf"))
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._producer.run())
-            tasks.create_task(probe_when_silent(self._is_silent, self._batcher.request_probes))
-            tasks.create_task(self.registry.run())
-            tasks.create_task(self._keys.run())
-            tasks.create_task(watch_topics(self._settings))
+        await run_together(
+            self._producer.run(),
+            probe_when_silent(self._is_silent, self._batcher.request_probes),
+            self.registry.run(),
+            self._keys.run(),
+            watch_topics(self._settings),
+        )
 
 
 def check_files(settings: GatewaySettings) -> None:

@@ -39,14 +39,38 @@ def critical_task(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Ta
         if task.cancelled():
             return
         error = task.exception()
-        for cause in error.exceptions if isinstance(error, BaseExceptionGroup) else [error]:
-            if isinstance(cause, SettingsError):
-                abort_misconfigured(cause)
+        if isinstance(error, SettingsError):
+            abort_misconfigured(error)
         abort("a vital task ended", task=name, reason=repr(error), exc_info=error)
 
     task = asyncio.create_task(coroutine, name=name)
     task.add_done_callback(ended)
     return task
+
+
+class TaskEndedError(RuntimeError):
+    """A task that must run for as long as its group has returned, or was cancelled."""
+
+
+async def run_together(*coroutines: Coroutine[Any, Any, None]) -> NoReturn:
+    """Run tasks that must not end; when the first one ends, cancel the others.
+
+    A TaskGroup takes a task that was cancelled from inside for one that has finished: aiokafka's
+    `stop`, for example, raises CancelledError, and the group continues without that task.
+
+    Raises:
+        TaskEndedError: the first task returned, or raised CancelledError.
+        Exception: what the first task raised, without an exception group around it.
+    """
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await cancel(*tasks)
+    for task in done:
+        if not task.cancelled():
+            task.result()
+    raise TaskEndedError(f"tasks have ended: {[task.get_coro() for task in done]}")
 
 
 def extend(timeout: asyncio.Timeout, seconds: float) -> None:

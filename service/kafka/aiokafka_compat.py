@@ -37,6 +37,22 @@ def set_fetch_max_wait(consumer: AIOKafkaConsumer, milliseconds: int) -> None:
     consumer._fetch_max_wait_ms = milliseconds
 
 
+async def stop_and_close(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer and close its connections, whatever it waits for.
+
+    `stop` cancels a fetch that is under way and awaits it, so it raises CancelledError into its
+    caller and leaves the connections open. `test_reader.py`, a stop while a fetch is under way.
+    """
+    stopping = asyncio.create_task(consumer.stop())
+    try:
+        await asyncio.wait([stopping])
+    finally:
+        stopping.cancel()
+        await consumer._client.close()
+    if not stopping.cancelled():
+        stopping.result()
+
+
 def wrap_heartbeat(
     coordinator: Any, wrap: Callable[[Callable[[], Awaitable[bool]]], Callable[[], Awaitable[bool]]]
 ) -> None:

@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
     KafkaError,
@@ -15,6 +16,7 @@ from aiokafka.errors import (
 from aiokafka.helpers import create_ssl_context
 
 from service.config.settings import KafkaSettings
+from service.kafka.aiokafka_compat import stop_and_close
 
 REQUEST_TIMEOUT_MS = 4_000
 """How long a broker may take to answer: aiokafka's 40 s would wait out a frozen broker."""
@@ -58,14 +60,14 @@ def ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
     return context
 
 
-async def stop_with_timeout(stopping: Awaitable[None]) -> None:
-    """Wait until a client that only reads has stopped, or for STOP_WITHIN.
+async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer that only reads; returns after STOP_TIMEOUT at the latest.
 
-    With TLS each side tells the other of the end, and may wait 30 s to be told.
+    With TLS each side tells the other of the end, and may wait 30 s for that.
     """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(STOP_TIMEOUT):
-            await stopping
+            await stop_and_close(consumer)
 
 
 @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from service.config.settings import KafkaSettings
 from service.kafka.aiokafka_compat import ended_tasks
-from service.kafka.clients import client_options, stop_with_timeout
+from service.kafka.clients import client_options, stop_consumer
 from service.kafka.topic_history import (
     Marker,
 )
@@ -44,12 +44,12 @@ class TopicOffsets:
         try:
             await self._consumer.start()
         except BaseException:
-            await stop_with_timeout(self._consumer.stop())
+            await stop_consumer(self._consumer)
             raise
         return self
 
     async def __aexit__(self, *exception: Any) -> None:
-        await stop_with_timeout(self._consumer.stop())
+        await stop_consumer(self._consumer)
 
     async def beginning_offsets(self) -> dict[int, int]:
         """First offset that exists of each partition."""

@@ -20,7 +20,7 @@ from service.kafka.topic_history import (
     find_unread,
 )
 from service.kafka.topics import milliseconds_setting
-from service.tasks import first_error
+from service.tasks import run_together
 
 log = structlog.get_logger(__name__)
 
@@ -72,6 +72,7 @@ class TopicTailer:
         self._clear = clear
         self._history = TopicHistory()
         self._compared_at = self._doubted_at = float("-inf")
+        self._retention = self._retention_read_at = float("-inf")
         self._requested = asyncio.Event()
         self._waiters: list[asyncio.Future[dict[int, int]]] = []
         self._progress = asyncio.Condition()
@@ -103,8 +104,7 @@ class TopicTailer:
         """
         while True:
             try:
-                with first_error(OutdatedStateError):
-                    await self._follow()
+                await self._follow()
             except OutdatedStateError as error:
                 if self._clear is None:
                     raise
@@ -117,11 +117,9 @@ class TopicTailer:
     async def _follow(self) -> None:
         where = (self._settings, self.topic, self.partitions)
         async with TopicReader(*where) as reader, TopicOffsets(*where) as ends:
-            kept = await self._seek_to_beginnings(reader)
-            deadline = TombstoneDeadline(kept, uptime())
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._read(reader))
-                tasks.create_task(self._poll_end_offsets(ends, deadline))
+            await self._seek_to_beginnings(reader)
+            deadline = TombstoneDeadline(uptime())
+            await run_together(self._read(reader), self._poll_end_offsets(ends, deadline))
 
     async def catch_up(self, timeout: float) -> None:
         """Wait until everything has been read that was in the topic when this was called.
@@ -146,13 +144,12 @@ class TopicTailer:
     def _has_read(self, ends: Mapping[int, int]) -> bool:
         return all(self._positions.get(p, 0) >= end for p, end in ends.items())
 
-    async def _seek_to_beginnings(self, reader: TopicReader) -> float:
-        """Seek once Kafka can be reached; return for how many seconds it keeps tombstones."""
+    async def _seek_to_beginnings(self, reader: TopicReader) -> None:
+        """Seek once Kafka can be reached."""
         while True:
             try:
-                kept = await milliseconds_setting(self._settings, self.topic, "delete.retention.ms")
                 reader.seek(await reader.beginning_offsets())
-                return kept / 1000
+                return
             except KafkaError as error:
                 log.warning("waiting for Kafka", topic=self.topic, reason=repr(error))
                 await asyncio.sleep(self.poll_interval)
@@ -179,6 +176,7 @@ class TopicTailer:
             try:
                 async with asyncio.timeout(self.poll_timeout):
                     ends = await self._ask_ends(topic)
+                    kept = await self._tombstone_retention(deadline)
             except (KafkaError, TimeoutError) as error:
                 log.warning("Kafka does not answer", topic=self.topic, reason=repr(error))
                 _resolve(waiters, KafkaUnreachableError(f"Kafka does not answer: {error!r}"))
@@ -186,7 +184,7 @@ class TopicTailer:
                 log.warning("this is not what was read", topic=self.topic, reason=str(error))
                 _resolve(waiters, error)
             else:
-                deadline.check(uptime(), ends, self._positions)
+                deadline.check(uptime(), kept, ends, self._positions)
                 self._last_response = time.monotonic()
                 self._ends = ends
                 _resolve(waiters, ends)
@@ -201,6 +199,20 @@ class TopicTailer:
             await asyncio.sleep(self.min_poll_interval)
             if self.caught_up and self._doubted_at == float("-inf"):
                 await self._wait_for_request()
+
+    async def _tombstone_retention(self, deadline: TombstoneDeadline) -> float:
+        """Seconds for which Kafka keeps tombstones, read where the reader is behind.
+
+        An operator may shorten them while this runs. A failure leaves the deadline as it is.
+        """
+        now = uptime()
+        if deadline.seconds_behind(now) < self.unreachable_after:
+            return float("inf")
+        if now >= self._retention_read_at + self.poll_interval:
+            setting = "delete.retention.ms"
+            self._retention = await milliseconds_setting(self._settings, self.topic, setting) / 1000
+            self._retention_read_at = now
+        return self._retention
 
     async def _ask_ends(self, topic: TopicOffsets) -> dict[int, int]:
         """Ask where the topic ends, and now and then whether it is still the one that was read.

@@ -19,16 +19,21 @@ class MissedTombstonesError(OutdatedStateError):
 class TombstoneDeadline:
     """Checks how long ago a reader had read everything that its topic held.
 
-    `kept` is `delete.retention.ms` in seconds; a reader may use half of it. `now` is in seconds of
-    a clock that goes on while the machine sleeps.
+    `now` is in seconds of a clock that continues while the machine sleeps. `kept` is the topic's
+    `delete.retention.ms` in seconds, of which a reader may use half.
     """
 
-    def __init__(self, kept: float, now: float) -> None:
-        self._kept = kept
+    def __init__(self, now: float) -> None:
         self._current_at = now
         self._pending: tuple[float, Mapping[int, int]] = (now, {})
 
-    def check(self, now: float, ends: Mapping[int, int], positions: Mapping[int, int]) -> None:
+    def seconds_behind(self, now: float) -> float:
+        """Seconds since the reader was last known to be at the end."""
+        return now - self._current_at
+
+    def check(
+        self, now: float, kept: float, ends: Mapping[int, int], positions: Mapping[int, int]
+    ) -> None:
         """Compare where partitions end now with the reader's positions.
 
         Raises:
@@ -38,11 +43,11 @@ class TombstoneDeadline:
         if all(positions.get(partition, 0) >= end for partition, end in pending.items()):
             self._current_at = asked_at
             self._pending = (now, ends)
-        behind = now - self._current_at
-        if may_have_missed(behind, self._kept):
+        behind = self.seconds_behind(now)
+        if may_have_missed(behind, kept):
             raise MissedTombstonesError(
                 f"the end was last reached {behind:.0f} s ago, and Kafka keeps tombstones for "
-                f"{self._kept:.0f} s: the topic must be read from its beginning"
+                f"{kept:.0f} s: the topic must be read from its beginning"
             )
 
 

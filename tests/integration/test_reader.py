@@ -14,7 +14,7 @@ from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options
 from service.kafka.reader import ReaderError, TopicReader
 from service.kafka.tailer import KafkaUnreachableError, TopicTailer
-from service.kafka.topics import ensure_topics
+from service.kafka.topics import ensure_topics, topics_from
 from tobogganing.devstack.cluster import Cluster
 from tobogganing.devstack.install import Install
 
@@ -160,3 +160,16 @@ async def test_a_reader_whose_fetcher_has_ended_says_so(kafka_settings: KafkaSet
         await asyncio.wait([fetcher])
         with pytest.raises(ReaderError, match="fetcher"):
             await reader.poll(SeenRecords().apply)
+
+
+async def test_a_stop_while_a_fetch_is_under_way(kafka_settings: KafkaSettings) -> None:
+    """aiokafka's `stop` raises CancelledError then, and leaves its connections open."""
+    await ensure_topics(kafka_settings)
+    async with TopicReader(kafka_settings, topics_from(kafka_settings).audit.name, [0]) as reader:
+        reader.seek(await reader.end_offsets())
+        await reader.poll(lambda *_: None)
+        consumer = reader._consumer
+        assert consumer._fetcher._pending_tasks
+    assert not consumer._client._conns or not any(
+        connection.connected() for connection in consumer._client._conns.values()
+    )

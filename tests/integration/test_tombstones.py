@@ -11,7 +11,7 @@ from contract.position import Position
 from service.config.settings import KafkaSettings
 from service.kafka.clients import admin_client
 from service.kafka.reader import TopicReader
-from service.kafka.topics import ensure_topics, topics_from
+from service.kafka.topics import topics_from
 from tests.integration.processes import Service, freeze, row_writer
 from tobogganing.devstack.cluster import Cluster
 from tobogganing.devstack.install import Install
@@ -38,15 +38,12 @@ async def test_an_exporter_that_slept_through_a_tombstone_shows_nothing_that_is_
     declared = topics_from(settings).entity_state
     topic = declared.name
     try:
-        await ensure_topics(settings)
-        values = declared.settings | COMPACTED_AT_ONCE
-        async with admin_client(settings) as admin:
-            await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, values)])
         exporter = Service("exporter", settings, tmp_path)
-        async with exporter, row_writer(settings) as rows:
+        async with row_writer(settings) as rows, exporter:
+            await exporter.wait_until_ready()
+            await _alter(settings, topic, declared.settings | COMPACTED_AT_ONCE)
             await rows.row(REMOVED, 0, labels={"name": "gone"}, metrics={"bytes_sent": 1})
             await rows.ledger(0, 0, read=1, applied=1)
-            await exporter.wait_until_ready()
             assert 'client_id="c-1"' in (await exporter.scrape("0-0-0")).text
 
             await asyncio.to_thread(freeze, exporter.pid)
@@ -58,9 +55,10 @@ async def test_an_exporter_that_slept_through_a_tombstone_shows_nothing_that_is_
                     await rows.row(OTHER, offset, metrics={"bytes_sent": 1})
             await rows.ledger(0, offset, read=offset + 1, applied=offset + 1)
             exporter.send(signal.SIGCONT)
-            assert await exporter.ended(30) == 70
+            assert await exporter.ended(10) == 70
             assert "Kafka keeps tombstones for 10 s" in exporter.faults()[-1]
 
+            await _alter(settings, topic, declared.settings)
             await exporter.start()
             await exporter.wait_until_ready()
             shown = (await exporter.scrape(f"0-{offset}-0")).text
@@ -68,6 +66,11 @@ async def test_an_exporter_that_slept_through_a_tombstone_shows_nothing_that_is_
             assert 'client_id="c-1"' not in shown
     finally:
         await cluster.stop()
+
+
+async def _alter(settings: KafkaSettings, topic: str, values: dict[str, str]) -> None:
+    async with admin_client(settings) as admin:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, values)])
 
 
 async def _all(settings: KafkaSettings, topic: str) -> list[ConsumerRecord]:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.tasks import first_error
+from service.tasks import TaskEndedError, first_error, run_together
 
 
 async def fail(error: Exception) -> None:
@@ -33,3 +33,41 @@ async def test_errors_of_other_kinds_stay_as_they_are() -> None:
         raise ValueError("alone")
     with first_error(KeyError):
         await in_groups()
+
+
+async def forever(ended: list[str]) -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        ended.append("cancelled")
+
+
+async def test_the_first_error_of_tasks_that_run_together_ends_them_all() -> None:
+    error, ended = KeyError("it"), list[str]()
+    with pytest.raises(KeyError) as raised:
+        await run_together(forever(ended), fail(error))
+    assert raised.value is error
+    assert ended == ["cancelled"]
+
+
+@pytest.mark.parametrize("error", [None, asyncio.CancelledError()])
+async def test_a_task_that_ends_without_an_error_is_an_error(error: BaseException | None) -> None:
+    async def end() -> None:
+        await asyncio.sleep(0)
+        if error is not None:
+            raise error
+
+    ended: list[str] = []
+    with pytest.raises(TaskEndedError, match="end"):
+        await run_together(forever(ended), end())
+    assert ended == ["cancelled"]
+
+
+async def test_who_cancels_tasks_that_run_together_cancels_each() -> None:
+    ended: list[str] = []
+    running = asyncio.create_task(run_together(forever(ended), forever(ended)))
+    await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert ended == ["cancelled"] * 2

@@ -4,31 +4,33 @@ import pytest
 
 from service.kafka.tombstones import MissedTombstonesError, TombstoneDeadline
 
+KEPT = 100.0
+
 
 def test_a_reader_that_keeps_up_is_never_too_late() -> None:
-    deadline = TombstoneDeadline(kept=100, now=0)
+    deadline = TombstoneDeadline(now=0)
     for second in range(1000):
-        deadline.check(second, {0: second, 1: 5}, {0: second, 1: 5})
+        deadline.check(second, KEPT, {0: second, 1: 5}, {0: second, 1: 5})
 
 
 def test_a_reader_that_was_cut_off_for_half_of_the_time_must_start_anew() -> None:
-    deadline = TombstoneDeadline(kept=100, now=0)
-    deadline.check(1, {0: 5}, {0: 5})
-    deadline.check(50, {0: 5}, {0: 5})
+    deadline = TombstoneDeadline(now=0)
+    deadline.check(1, KEPT, {0: 5}, {0: 5})
+    deadline.check(50, KEPT, {0: 5}, {0: 5})
     with pytest.raises(MissedTombstonesError, match="51 s ago"):
-        deadline.check(101, {0: 9}, {0: 5, 1: 0})
+        deadline.check(101, KEPT, {0: 9}, {0: 5, 1: 0})
 
 
 def test_a_reader_that_never_comes_to_the_end_must_start_anew() -> None:
-    deadline = TombstoneDeadline(kept=100, now=0)
+    deadline = TombstoneDeadline(now=0)
     for second in range(1, 51):
-        deadline.check(second, {0: 10 * second}, {0: 3})
+        deadline.check(second, KEPT, {0: 10 * second}, {0: 3})
     with pytest.raises(MissedTombstonesError):
-        deadline.check(52, {0: 520}, {0: 9})
+        deadline.check(52, KEPT, {0: 520}, {0: 9})
 
 
 def test_a_reader_that_is_always_a_little_behind_keeps_up() -> None:
     """The end that was asked for first counts, not the latest: records come all the time."""
-    deadline = TombstoneDeadline(kept=100, now=0)
+    deadline = TombstoneDeadline(now=0)
     for second in range(1, 1000):
-        deadline.check(second, {0: 10 * second}, {0: 10 * (second - 5)})
+        deadline.check(second, KEPT, {0: 10 * second}, {0: 10 * (second - 5)})
