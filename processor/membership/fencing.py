@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 import structlog
 from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
+from aiokafka.protocol.commit import OffsetCommitRequest
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 
 from processor.settings import ProcessorSettings
 from service.config.settings import SettingsError
@@ -27,6 +28,9 @@ JOIN_TIMEOUT = 10.0
 MAX_REPLACEMENTS = 2
 """Joins after which a worker may find another one in its place and join again; after one more it
 ends, or two workers of one name would take the place from each other forever."""
+MEMBER_REQUESTS = (HeartbeatRequest, SyncGroupRequest, OffsetCommitRequest)
+"""Requests that name the member. Two workers that replace each other several times a second send no
+heartbeat in between."""
 UUID_LENGTH = len("-00000000-0000-0000-0000-000000000000")
 
 log = structlog.get_logger(__name__)
@@ -80,11 +84,11 @@ class NameGuard:
             if is_join:
                 own.add(response.member_id)
                 joins += 1
-            code = getattr(response, "error_code", 0)
-            if code == self.FENCED and member == coordinator.member_id:
+            codes = _error_codes(request, response)
+            if self.FENCED in codes and member == coordinator.member_id:
                 self._end(await self._ask(own) or "a host that Kafka did not name")
-            elif code == self.FENCED or (
-                code == self.UNKNOWN and isinstance(request, HeartbeatRequest)
+            elif self.FENCED in codes or (
+                self.UNKNOWN in codes and isinstance(request, MEMBER_REQUESTS)
             ):
                 await self._end_if_replaced(own, joined, joined_before)
             return response
@@ -138,6 +142,12 @@ class NameGuard:
             if id not in own and id[:-UUID_LENGTH] == instance:
                 return str(each["client_host"]).lstrip("/")
         return ""
+
+
+def _error_codes(request: Any, response: Any) -> Collection[int]:
+    if isinstance(request, OffsetCommitRequest):
+        return {code for _, partitions in response.topics for _, code in partitions}
+    return (getattr(response, "error_code", 0),)
 
 
 def instance_id(settings: ProcessorSettings) -> str:

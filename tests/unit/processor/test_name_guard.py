@@ -5,7 +5,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
+from aiokafka.protocol.commit import OffsetCommitRequest
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 
 from processor.membership.fencing import NameGuard, instance_id
 from processor.settings import ProcessorSettings
@@ -69,6 +70,25 @@ async def test_another_worker_in_its_place_ends_this_one(place: Place) -> None:
     place.member = ANOTHER
     place.answer(HeartbeatRequest, error_code=NameGuard.UNKNOWN)
     await beating
+    assert place.ended == ["10.0.0.7"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "response"),
+    [
+        (SyncGroupRequest, {"error_code": NameGuard.UNKNOWN}),
+        (OffsetCommitRequest, {"topics": [("t", [(0, 0), (1, NameGuard.UNKNOWN)])]}),
+        (OffsetCommitRequest, {"topics": [("t", [(0, NameGuard.FENCED)])]}),
+    ],
+)
+async def test_every_request_that_names_the_member_tells_of_another_worker(
+    place: Place, kind: Any, response: dict[str, Any]
+) -> None:
+    """Two workers that replace each other several times a second send no heartbeat in between."""
+    sending = await place.send(kind)
+    place.member = ANOTHER
+    place.answer(kind, **response)
+    await sending
     assert place.ended == ["10.0.0.7"]
 
 
