@@ -363,7 +363,7 @@ async def test_a_client_that_does_not_read_is_not_read_either(
             sent += 20
         await until(lambda: protocol.flow.read_paused)
         assert len(double.taken) < sent
-        assert protocol.transport.get_write_buffer_size() < 128 * 1024
+        assert 0 < protocol.transport.get_write_buffer_size() < 1024, "more than one response"
         connection.writer.transport.resume_reading()  # type: ignore[attr-defined]
         for _ in range(len(double.taken)):
             assert await connection.answer() == DIRECT

@@ -96,15 +96,22 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+def unread() -> list[int]:
+    """The sizes of the responses that clients do not read, on all servers."""
+    servers = service.http.idle_connections._by_server.values()
+    return [size for each in servers for size in each.unread._sizes.values()]
+
+
 def nothing_is_counted() -> bool:
-    """Tell whether no server thinks that bodies are held or wait, as it must when it has ended."""
+    """Tell whether no server counts any bytes, as it must be when it has ended."""
     return all(
         (
             idle_connections.buffered_bytes,
             idle_connections.pending_bytes,
             idle_connections.head_bytes,
+            idle_connections.unread.size,
         )
-        == (0, 0, 0)
+        == (0, 0, 0, 0)
         for idle_connections in service.http.idle_connections._by_server.values()
     )
 
@@ -617,6 +624,53 @@ async def test_an_answer_that_nobody_reads_ends_the_connection(
             async with asyncio.timeout(10):
                 while await lost.get() != idler.getsockname():
                     pass
+
+
+LARGE_RESPONSE = 32 * 1024 * 1024
+GET_LARGE = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def test_of_too_many_unread_responses_the_oldest_is_cut_off(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.http.unread_responses.MAX_UNREAD_BYTES", 2 * LARGE_RESPONSE)
+    async with site.connect() as oldest, site.connect() as older, site.connect() as newest:
+        for count, connection in enumerate((oldest, older), 1):
+            connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await connection.send(GET_LARGE)
+            await until(lambda n=count: len(unread()) == n)  # type: ignore[misc]
+        await newest.send(GET_LARGE)
+        assert len(await newest.rest()) > LARGE_RESPONSE
+        for connection in (oldest, older):
+            connection.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert len(await oldest.rest()) < LARGE_RESPONSE
+        assert len(await older.rest()) > LARGE_RESPONSE
+
+
+async def test_a_large_response_is_sent_though_it_exceeds_the_limit(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.http.unread_responses.MAX_UNREAD_BYTES", 1)
+    async with site.connect() as connection:
+        await connection.send(GET_LARGE)
+        assert len(await connection.rest()) > LARGE_RESPONSE
+
+
+async def test_an_evicted_connection_ends_though_its_response_is_unread(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its file stays open for as long as the client does not read."""
+    monkeypatch.setattr(LimitedProtocol, "max_connections", 1)
+    async with site.connect() as idler:
+        idler.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await idler.send(GET_LARGE)
+        await until(lambda: bool(unread()))
+        async with site.connect() as connection:
+            await connection.send(GET)
+            assert await connection.answer() == (200, {"quick": True})
+            await until(lambda: not unread())
+        idler.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert len(await idler.rest()) < LARGE_RESPONSE
 
 
 def test_the_limit_of_open_files_is_raised_as_far_as_it_goes() -> None:
