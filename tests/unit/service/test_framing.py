@@ -99,9 +99,7 @@ class Ours:
         assert not self._state.connections
         assert not self._state.tasks
         statuses = [answer.status for answer in answers(bytes(transport.written))]
-        return FramingResult(
-            [*self.recorder.seen], statuses, sum(each != 200 for each in statuses)
-        )
+        return FramingResult([*self.recorder.seen], statuses, sum(each != 200 for each in statuses))
 
     async def _send(self, pieces: tuple[bytes, ...], ends: bool) -> Transport:
         protocol = LimitedProtocol(self._config, self._state, {}, self.loop)
