@@ -16,6 +16,9 @@ MAX_HISTORIES = 8
 MAX_EPOCHS = 8
 """Leader epochs that a ledger keeps."""
 
+MAX_DELETED_RANGES = 8
+"""Ranges of records deleted unread that a ledger tells apart."""
+
 STOPPED_METADATA = "stopped: "
 """How the metadata of a committed offset begins if the processor has stopped the partition, since
 it is not certain which records are new. The reason follows."""
@@ -72,6 +75,35 @@ class LeaderEpoch(msgspec.Struct, frozen=True, gc=False):
     shift: int
     appended: int
     newest: int
+
+
+class DeletedRange(msgspec.Struct, frozen=True, gc=False):
+    """`lost` records of the logical offsets [first, end) were deleted before they were read.
+
+    If they are fewer than the offsets, the range is several in one: which of its records were
+    deleted is not known any more.
+    """
+
+    first: int
+    end: int
+    lost: int
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether each of its records was deleted."""
+        return self.lost == self.end - self.first
+
+
+def add_deleted(ranges: Sequence[DeletedRange], added: DeletedRange) -> tuple[DeletedRange, ...]:
+    """Append a range; join it to the last, or the two oldest if there are too many."""
+    kept = [*ranges, added]
+    if ranges and ranges[-1].end == added.first:
+        last = ranges[-1]
+        kept[-2:] = [DeletedRange(last.first, added.end, last.lost + added.lost)]
+    if len(kept) > MAX_DELETED_RANGES:
+        one, two, *rest = kept
+        kept = [DeletedRange(one.first, two.end, one.lost + two.lost), *rest]
+    return tuple(kept)
 
 
 FIRST = History(first=0, shift=0, epoch=-1, topic="")

@@ -9,9 +9,11 @@ from contract.history import (
     MAX_EPOCHS,
     MAX_HISTORIES,
     NOT_A_RECORD,
+    DeletedRange,
     History,
     LeaderEpoch,
     SourceMark,
+    add_deleted,
 )
 from contract.position import NO_POSITION, Position
 
@@ -60,7 +62,8 @@ class LedgerRow(msgspec.Struct):
     dropped before they were read. `offset` is logical (contract.history) and itself included.
     `mark` identifies the last offset that was counted or skipped, None where an older version did;
     `newest` is the newest append time of all that were. `histories` are the newest after the first
-    one, `parted` is how many there were. `epochs` are the newest leader epochs of counted records.
+    one, `parted` is how many there were. `epochs` are the newest leader epochs of counted records,
+    `deleted` where the lost records were; an older version wrote none.
     """
 
     version: int
@@ -76,6 +79,7 @@ class LedgerRow(msgspec.Struct):
     histories: tuple[History, ...] = ()
     parted: Count = 0
     epochs: tuple[LeaderEpoch, ...] = ()
+    deleted: tuple[DeletedRange, ...] = ()
 
     @property
     def balances(self) -> bool:
@@ -119,6 +123,9 @@ class LedgerRow(msgspec.Struct):
 
         `lost` records before it were deleted unread. `epoch` is that of the partition's leader.
         """
+        if lost:
+            first = self.offset + 1
+            self.deleted = add_deleted(self.deleted, DeletedRange(first, first + lost, lost))
         self.offset = start - 1 + self.shift
         self.lost += lost
         self.mark = SourceMark(start - 1, epoch, NOT_A_RECORD, topic)

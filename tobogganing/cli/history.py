@@ -68,11 +68,9 @@ def begin(as_json: bool, partition: int, at: str) -> None:
 
 async def _compare(settings: "KafkaSettings") -> list[dict[str, Any]]:
     from tobogganing.backup.source import compare_with_source
-    from tobogganing.backup.topic_snapshot import RowSnapshot
+    from tobogganing.backup.topic_snapshot import read_ledgers
 
-    async with RowSnapshot(settings, range(settings.kafka_partitions)) as known:
-        await known.read()
-    ledgers = {partition: state.ledger for partition, state in known.states.items()}
+    ledgers = await read_ledgers(settings, range(settings.kafka_partitions))
     shown = []
     for partition, (found, verdict) in (await compare_with_source(settings, ledgers)).items():
         ledger = ledgers[partition]
