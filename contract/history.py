@@ -16,8 +16,8 @@ MAX_HISTORIES = 8
 MAX_EPOCHS = 8
 """Leader epochs that a ledger keeps."""
 
-MAX_DELETED_RANGES = 8
-"""Ranges of records deleted unread that a ledger tells apart."""
+MAX_UNCOUNTED_RANGES = 8
+"""Ranges of offsets covered without a count that a ledger tells apart."""
 
 STOPPED_METADATA = "stopped: "
 """How the metadata of a committed offset begins if the processor has stopped the partition, since
@@ -77,11 +77,12 @@ class LeaderEpoch(msgspec.Struct, frozen=True, gc=False):
     newest: int
 
 
-class DeletedRange(msgspec.Struct, frozen=True, gc=False):
-    """`lost` records of the logical offsets [first, end) were deleted before they were read.
+class UncountedRange(msgspec.Struct, frozen=True, gc=False):
+    """The ledger covers the logical offsets [first, end), and has not counted their records.
 
-    If they are fewer than the offsets, the range is several in one: which of its records were
-    deleted is not known any more.
+    `lost` of them were deleted before they were read. If that is not all, it is not known which
+    were: several ranges were joined, or rows were written of some of the records, and their source
+    was lost before the ledger counted them.
     """
 
     first: int
@@ -94,15 +95,17 @@ class DeletedRange(msgspec.Struct, frozen=True, gc=False):
         return self.lost == self.end - self.first
 
 
-def add_deleted(ranges: Sequence[DeletedRange], added: DeletedRange) -> tuple[DeletedRange, ...]:
+def add_uncounted(
+    ranges: Sequence[UncountedRange], added: UncountedRange
+) -> tuple[UncountedRange, ...]:
     """Append a range; join it to the last, or the two oldest if there are too many."""
     kept = [*ranges, added]
     if ranges and ranges[-1].end == added.first:
         last = ranges[-1]
-        kept[-2:] = [DeletedRange(last.first, added.end, last.lost + added.lost)]
-    if len(kept) > MAX_DELETED_RANGES:
+        kept[-2:] = [UncountedRange(last.first, added.end, last.lost + added.lost)]
+    if len(kept) > MAX_UNCOUNTED_RANGES:
         one, two, *rest = kept
-        kept = [DeletedRange(one.first, two.end, one.lost + two.lost), *rest]
+        kept = [UncountedRange(one.first, two.end, one.lost + two.lost), *rest]
     return tuple(kept)
 
 

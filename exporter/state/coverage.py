@@ -135,7 +135,7 @@ def _coverage(ledger: LedgerRow, stretch: _Stretch, receipt: Receipt) -> Receipt
 
 def _covered(ledger: LedgerRow, logical: int) -> ReceiptCoverage:
     """Tell what became of a record at or below the ledger: counted, or deleted before."""
-    for each in ledger.deleted:
+    for each in ledger.uncounted:
         if each.first <= logical < each.end:
             return ReceiptCoverage.LOST if each.is_exact else ReceiptCoverage.UNKNOWN
     return ReceiptCoverage.COUNTED

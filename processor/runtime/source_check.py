@@ -236,7 +236,7 @@ class SourceCheck:
         self, partition: int, batch: WriteBatch, finding: Finding, parted: Parted
     ) -> None:
         evidence = finding.evidence
-        batch.ledger.offset = batch.state.newest_offset()
+        batch.ledger.cover_uncounted(batch.state.newest_offset())
         batch.ledger.begin_history(parted.start, evidence.leader_epoch, evidence.topic)
         log.error(
             "the source went back: a new history begins",

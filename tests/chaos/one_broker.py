@@ -175,7 +175,7 @@ class Rounds:
             counted = await self._look_up(gone, self.model.check_gone, len(gone))
             read = await self._read_to_the_end()
             self.wrong += self.model.sum_up(read, log, counted, remembers=remembers)
-            text += f" ({len(gone) - len(counted)} lost)"
+            text += f" ({len(counted)} of them counted)"
         self.model.end_round()
         return text + ("" if remembers else ", no worker remembered the rows")
 
@@ -190,7 +190,7 @@ class Rounds:
         if is_alive and self._chance.random() < 0.5:
             losing.append(topics.entity_state)
             self.rows_cut += 1
-        self.model.begin_fault()
+        self.model.begin_fault(worker_killed=not is_alive)
         await self.run.broker.down(signal.SIGKILL)
         cut = cut_tails(self.run.data, losing, self._chance)
         self.run.tell(f"cut: {cut}")
@@ -206,7 +206,7 @@ class Rounds:
         is_alive = self._chance.random() < 0.5
         if not is_alive:
             await self.run.worker.member.down(signal.SIGKILL)
-        self.model.begin_fault()
+        self.model.begin_fault(worker_killed=not is_alive)
         async with admin_client(self.run.settings) as admin:
             await admin.delete_topics([topic])
         await ensure_topics(self.run.settings)

@@ -114,7 +114,7 @@ class ZstdBatch:
 
     def __init__(self, batch: BatchBuilder) -> None:
         batch.close()
-        packed = bytearray(batch._buffer)
+        packed = bytearray(batch._build())
         records = zstd.compress(bytes(packed[HEADER_BYTES:]))
         packed[HEADER_BYTES:] = records
         struct.pack_into(">i", packed, 8, len(packed) - 12)

@@ -46,9 +46,9 @@ async def settings(on_three: KafkaSettings) -> KafkaSettings:
 
 async def create_topics(settings: KafkaSettings, on_last: Topic) -> None:
     """Create the topics; of partition 0 of one of them only the last broker has a replica."""
-    assigned = {"replica_assignments": {0: [3], 1: [1, 2]}}
+    assigned = {"replica_assignments": {0: [3], 1: [2]}}
     async with admin_client(settings) as admin:
-        await admin.create_topics(
+        response = await admin.create_topics(
             [
                 NewTopic(
                     topic.name,
@@ -59,6 +59,8 @@ async def create_topics(settings: KafkaSettings, on_last: Topic) -> None:
                 for topic in topics_from(settings).all()
             ]
         )
+    errors = [each for each in response.topic_errors if each[1]]
+    assert errors == []
 
 
 @pytest.fixture

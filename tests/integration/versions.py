@@ -29,7 +29,7 @@ CHANGES_TO_OLDER = (
         "    return _decode(_ledger_decoder, value, SHIFTED_LEDGER_VERSION)\n",
         """    row = _decode(_ledger_decoder, value)
     row.mark, row.newest, row.histories, row.parted = None, 0, (), 0
-    row.epochs, row.deleted = (), ()
+    row.epochs, row.uncounted = (), ()
     return row
 """,
     ),

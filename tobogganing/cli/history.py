@@ -117,7 +117,7 @@ async def _begin(settings: "KafkaSettings", partition: int, at: str) -> tuple[in
         start = int(at)
     if not found.first <= start <= found.end:
         raise LocalError(f"--at {start}: Kafka has offsets {found.first} to {found.end}")
-    ledger.offset = state.newest_offset()
+    ledger.cover_uncounted(state.newest_offset())
     ledger.begin_history(start, found.leader_epoch, found.topic)
     ledger.version = ledger_version(ledger)
     changelog = ChangelogProducer(settings, topics.entity_state.name, topics.dead_letter.name)

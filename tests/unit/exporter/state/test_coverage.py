@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from contract.history import MAX_DELETED_RANGES, MAX_EPOCHS, MAX_HISTORIES, SourceMark
+from contract.history import MAX_EPOCHS, MAX_HISTORIES, MAX_UNCOUNTED_RANGES, SourceMark
 from contract.position import NO_TIME, Receipt
 from contract.row import LedgerRow, decode_ledger_row, encode_row
 from exporter.state.coverage import LogPlace, ReceiptCoverage, coverage, coverage_in_log
@@ -222,11 +222,11 @@ def test_what_was_deleted_unread_and_is_newer_than_all_counted_is_lost() -> None
 
 def test_of_ranges_that_are_several_in_one_nothing_is_said() -> None:
     row = LedgerRow(version=1, offset=-1)
-    for number in range(MAX_DELETED_RANGES + 1):
+    for number in range(MAX_UNCOUNTED_RANGES + 1):
         count(row, 3 * number, 2, 991 + number)
         row.skip_to(3 * number + 3, 2, 2, TOPIC)
     count(row, row.offset + 1, 2, 2000)
-    assert sum(each.lost for each in row.deleted) == row.lost
+    assert sum(each.lost for each in row.uncounted) == row.lost
     for offset in range(1, 6):
         assert coverage(row, receipt(offset, 991)) is UNKNOWN
         assert coverage_in_log(row, receipt(offset, 991), DELETED) is UNKNOWN
@@ -251,3 +251,17 @@ def test_before_the_epochs_that_are_kept_only_the_log_tells() -> None:
     assert coverage(row, receipt(7, 110)) is UNKNOWN, "it is LOST, once the log is read"
     assert coverage_in_log(row, receipt(7, 110), DELETED) is LOST
     assert coverage(row, receipt(10, 6500)) is COUNTED
+
+
+def test_of_rows_written_before_their_ledger_nothing_is_said_once_their_source_is_lost() -> None:
+    row = LedgerRow(version=1, offset=-1)
+    count(row, 0, 2, 991)
+    row.cover_uncounted(2)
+    row.begin_history(1, epoch=4, topic=TOPIC)
+    count(row, 3, 4, 2000)
+    assert coverage(row, receipt(0, 991)) is COUNTED
+    for offset in (1, 2):
+        assert coverage(row, receipt(offset, 992)) is UNKNOWN
+        assert coverage_in_log(row, receipt(offset, 992), NOTHING) is UNKNOWN
+    assert coverage(row, receipt(1, 2000)) is UNKNOWN
+    assert coverage_in_log(row, receipt(1, 2000), other(2000)) is COUNTED
