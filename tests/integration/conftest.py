@@ -55,6 +55,19 @@ def broken(own_kafka: Cluster, topic_prefix: str) -> KafkaSettings:
 
 
 @pytest.fixture
+async def compacting(kafka_install: Install, tmp_path: Path) -> AsyncIterator[KafkaSettings]:
+    """An installation of one partition on a broker that compacts at once."""
+    cluster = Cluster(
+        tmp_path / "kafka", kafka_install, properties=lambda _: {"log.cleaner.backoff.ms": 100}
+    )
+    await cluster.start()
+    try:
+        yield KafkaSettings(kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_partitions=1)
+    finally:
+        await cluster.stop()
+
+
+@pytest.fixture
 async def three_brokers(kafka_install: Install, tmp_path: Path) -> AsyncIterator[Cluster]:
     """Brokers that a test may break."""
     cluster = Cluster(tmp_path / "kafka", kafka_install, nodes=3)
