@@ -155,9 +155,9 @@ async def test_a_listing_goes_through_all_pages(command: CommandLine, tmp_path: 
 async def test_what_a_user_can_mend_is_one_line(gateway: Service, command: CommandLine) -> None:
     await command.good("clients", "add", "A", "--type", "native", "--id", "a")
     again = await command.bad("clients", "add", "A", "--type", "native", "--id", "a")
-    assert again == "Error: The client a is registered already (409)"
+    assert again == "Error: The client a is already registered (409)"
     unknown = await command.bad("headends", "add", "H", "--cluster-id", "nowhere")
-    assert "cluster_id: no such cluster is registered" in unknown
+    assert "cluster_id: is not a registered cluster" in unknown
     stranger = CommandLine(gateway.url, ADMIN_TOKEN="wrong")
     assert "check ADMIN_TOKEN" in await stranger.bad("clients", "list")
     assert "check ADMIN_TOKEN" in await stranger.bad("fleet", "export", "-", "--format", "csv")

@@ -329,7 +329,7 @@ async def test_a_folder_of_files_that_cannot_be_written(
         await service.wait_until_ready()
         answer = await rotate(service)
         assert answer.status_code == 409
-        assert "put a key there yourself" in answer.json()["error"]
+        assert "add a key yourself" in answer.json()["error"]
         api_key = await headend(service, "h")
         assert await submit(service, "h", await token(service, "h", api_key)) == 200
         assert len(list(folder.iterdir())) == 1

@@ -268,7 +268,7 @@ async def test_an_authority_that_has_ended_signs_nothing(
     )
     answer = await generate(api, registered["api_key"])
     assert answer.status_code == 501
-    assert "the CA's certificate is valid from" in answer.json()["error"]
+    assert "the CA certificate is valid only from" in answer.json()["error"]
     assert issued(api) == (0, 0)
 
 

@@ -308,7 +308,7 @@ async def test_a_folder_that_cannot_be_written_is_said(api: Api) -> None:
     api.key_folder.write_text("a file is no folder, not even for root")
     answer = await api.http.post("/api/v1/auth/keys/rotate", headers=ADMIN)
     assert answer.status_code == 409
-    assert "put a key there yourself" in answer.json()["error"]
+    assert "add a key yourself" in answer.json()["error"]
 
 
 @pytest.mark.parametrize(

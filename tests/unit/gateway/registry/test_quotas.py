@@ -40,7 +40,7 @@ async def test_one_more_than_the_limit_is_refused_and_counted(api: Api) -> None:
     refused = await register(api, "clients", **CLIENT)
     assert refused.status_code == 403
     assert refused.json() == {
-        "error": "There are 2 clients, as many as MAX_CLIENTS allows: raise it, or remove some"
+        "error": "The limit of 2 clients is reached: raise MAX_CLIENTS, or remove some"
     }
     assert len(api.topic.records) == recorded
     assert len(api.audit.records) == audited
@@ -108,8 +108,8 @@ async def test_a_label_may_have_so_many_values_and_no_more(api: Api) -> None:
     refused = await register(api, "clusters", name="k", region="asia", datacenter="d1")
     assert refused.status_code == 403
     assert refused.json()["error"] == (
-        "There are 2 values of region, as many as MAX_LABEL_VALUES allows: use one of them, or "
-        "raise it"
+        "The limit of 2 values of region is reached: use an existing value, or "
+        "raise MAX_LABEL_VALUES"
     )
     assert await cluster(api, "us", "d2", cluster_id="k-3") == 200
     await api.http.delete("/api/v1/clusters/k-1", headers=ADMIN)
