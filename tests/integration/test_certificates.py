@@ -171,7 +171,7 @@ async def test_after_a_rotation_or_a_removal_there_are_no_more(
 @pytest.mark.parametrize(
     ("pem", "why"),
     [
-        ("rubbish", "no PEM at all"),
+        ("rubbish", "no PEM block"),
         (CA_PEM[: CA_PEM.index("-----BEGIN CERT")], "it is: PRIVATE KEY"),
         (CA_PEM + CA_PEM, "it is: PRIVATE KEY, CERTIFICATE, PRIVATE KEY, CERTIFICATE"),
     ],
@@ -181,7 +181,7 @@ async def test_a_broken_authority_refuses_to_start(
 ) -> None:
     async with gateway(kafka_settings, tmp_path, signing_keys, CA_PEM=pem) as service:
         assert await service.ended(30) == 2
-        assert service.log().startswith("CA_PEM must be one PEM text")
+        assert service.log().startswith("CA_PEM must contain one certificate")
         assert why in service.log()
         assert "-----" not in service.log()
 

@@ -43,7 +43,7 @@ async def test_too_eager_an_entity_waits_as_long_as_it_is_told(
         assert 20 <= passed <= 20 + 1 + (time.monotonic() - began) / 3
         refused = answers[-1]
         assert refused.status_code == 429
-        assert refused.json() == {"error": "Too many submissions: wait before the next"}
+        assert refused.json() == {"error": "Too many submissions: wait before the next request"}
         wait = int(refused.headers["retry-after"])
         assert 1 <= wait <= 3
         assert (await submit(service, "d", other, 1)).status_code == 200
@@ -153,7 +153,7 @@ async def test_tokens_are_limited_for_each_node(
         answers = [await token("c", headers) for _ in range(5)]
         assert [answer.status_code for answer in answers] == [200] * 3 + [429] * 2
         assert 1 <= int(answers[-1].headers["retry-after"]) <= 20
-        assert answers[-1].json() == {"error": "Too many tokens: wait before the next"}
+        assert answers[-1].json() == {"error": "Too many tokens: wait before the next request"}
         assert (await token("d", other)).status_code == 200
         assert (await submit(service, "c", headers, 1)).status_code == 200
         wrong = await token("c", {"authorization": "Bearer wrong"})

@@ -160,7 +160,7 @@ def test_it_never_outlives_the_authority(ca: CertificateAuthority) -> None:
     late = load(ca.certificate).not_valid_after_utc - timedelta(days=1)
     issued = ca.issue(read_request(csr()), CLIENT, late)
     assert load(issued.certificate).not_valid_after_utc == late + timedelta(days=1)
-    with pytest.raises(ExpiredAuthorityError, match="is valid from"):
+    with pytest.raises(ExpiredAuthorityError, match="is valid only from"):
         ca.issue(read_request(csr()), CLIENT, late + timedelta(days=1))
     with pytest.raises(ExpiredAuthorityError):
         ca.issue(read_request(csr()), CLIENT, NOW - timedelta(days=1))
@@ -252,20 +252,20 @@ ENCRYPTED = P256.private_bytes(
 @pytest.mark.parametrize(
     ("pem", "why"),
     [
-        ("", "no PEM at all"),
-        ("rubbish", "no PEM at all"),
-        (GOOD_CERTIFICATE, "it is: CERTIFICATE"),
-        (GOOD_KEY, "it is: PRIVATE KEY"),
-        (GOOD + OTHER_CERTIFICATE, "it is: PRIVATE KEY, CERTIFICATE, CERTIFICATE"),
-        (GOOD + OTHER_KEY, "it is: PRIVATE KEY, CERTIFICATE, PRIVATE KEY"),
+        ("", "no PEM block"),
+        ("rubbish", "no PEM block"),
+        (GOOD_CERTIFICATE, "it contains: CERTIFICATE"),
+        (GOOD_KEY, "it contains: PRIVATE KEY"),
+        (GOOD + OTHER_CERTIFICATE, "it contains: PRIVATE KEY, CERTIFICATE, CERTIFICATE"),
+        (GOOD + OTHER_KEY, "it contains: PRIVATE KEY, CERTIFICATE, PRIVATE KEY"),
         (GOOD.replace("MI", "MJ"), "cannot be read"),
         (ENCRYPTED + GOOD_CERTIFICATE, "has a passphrase"),
-        (OTHER_KEY + GOOD_CERTIFICATE, "the private key is not that of the certificate"),
-        (ca_pem(P256, hashes.SHA256(), ca=False), "not that of a CA"),
-        (ca_pem(P256, hashes.SHA256(), (MAY_NOT_SIGN, True)), "may not sign others"),
+        (OTHER_KEY + GOOD_CERTIFICATE, "the private key does not belong to the certificate"),
+        (ca_pem(P256, hashes.SHA256(), ca=False), "not one of a CA"),
+        (ca_pem(P256, hashes.SHA256(), (MAY_NOT_SIGN, True)), "may not sign certificates"),
         (ca_pem(rsa_key(1024), hashes.SHA256()), "has an RSA key of 1024 bits"),
-        (self_signed_ca(NOW - timedelta(days=3653)), "is valid from 2020-"),
-        (self_signed_ca(NOW + timedelta(days=1)), "is valid from 2030-"),
+        (self_signed_ca(NOW - timedelta(days=3653)), "is valid only from 2020-"),
+        (self_signed_ca(NOW + timedelta(days=1)), "is valid only from 2030-"),
     ],
 )
 def test_a_broken_authority_is_refused_with_the_reason(pem: str, why: str) -> None:

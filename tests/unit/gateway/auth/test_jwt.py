@@ -163,7 +163,7 @@ def test_a_token_of_the_future_is_not_valid_before_a_clock_has_reached_it(keys: 
     jwt_service = tokens_of(keys, HOUR, lambda: now, lambda: highest)
     text = jwt_service.issue(node("h"), NOW + 60).text
     for _ in range(2):
-        with pytest.raises(TokenError, match="not come"):
+        with pytest.raises(TokenError, match="not valid yet"):
             jwt_service.verify(text)
     highest += 60
     jwt_service.verify(text)
