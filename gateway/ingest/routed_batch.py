@@ -1,4 +1,4 @@
-"""Routed batch: the items of one batch, grouped by partition."""
+"""Routes the items of one batch to their partitions, and collects the results."""
 
 import asyncio
 import operator
@@ -20,11 +20,11 @@ from gateway.produce.batcher import OverloadedError, SubmissionBatcher
 from gateway.produce.partition_batcher import chunk_for_frames
 
 ITEMS_PER_SLICE = 500
-"""Items that are looked at before other requests get their turn: a few ms."""
+"""Items that are routed before other requests are served: a few milliseconds."""
 
 
 class RejectedItem(msgspec.Struct, omit_defaults=True):
-    """An item that was not accepted; with `retry`, sending it again may help."""
+    """A rejected item; with `retry`, the same item may be accepted later."""
 
     index: Annotated[int, Meta(description="Its place in the batch, from 0.")]
     id: str | None
@@ -33,7 +33,7 @@ class RejectedItem(msgspec.Struct, omit_defaults=True):
 
 
 class PartitionGroup:
-    """What goes to one partition: the places of items, and their submissions."""
+    """The items for one partition: their indexes and encoded submissions."""
 
     __slots__ = ("item_indexes", "payloads")
 
@@ -43,10 +43,10 @@ class PartitionGroup:
 
 
 class RoutedBatch:
-    """Sorts items by partition, publishes them, and knows what became of each.
+    """Routes items to partitions, publishes them, and keeps the result of each.
 
-    `scope` holds the ids that may be submitted for, None if all may. `receipts` are in the order of
-    the items, None for those that were not accepted.
+    `scope` contains the ids that the relay may submit for; None means all. `receipts` are in the
+    order of the items, with None for rejected items.
     """
 
     def __init__(
@@ -64,18 +64,19 @@ class RoutedBatch:
         self._rejected: list[RejectedItem] = []
         self._failed: Counter[tuple[str, Result]] = Counter()
         self.unregistered: list[int] = []
-        """Places of items whose entities are not registered, as far as is known here."""
+        """Indexes of items whose entities are not registered, as read so far."""
         self._unregistered_entities: set[tuple[str, str | None]] = set()
-        """Those entities: what comes of one later in the batch does not go before that."""
+        """The entities of those items; a later item of such an entity must not overtake an earlier
+        one."""
         self.receipts: list[str | None] = [None] * len(items)
         self.ignored: dict[str, None] = {}
-        """Names of unknown metrics, at most MAX_IGNORED_NAMES of them."""
+        """Names of unknown metrics, at most MAX_IGNORED_NAMES."""
         self.ignored_count = 0
         self.retry_after = 1
-        """Seconds after which those that are to be sent again may be."""
+        """Seconds after which rejected items may be sent again."""
 
     async def route(self) -> None:
-        """Find out where each item belongs."""
+        """Route all items."""
         await self._sort_all(range(len(self._items)))
 
     async def _sort_all(self, indexes: Sequence[int]) -> None:
@@ -85,7 +86,7 @@ class RoutedBatch:
             self._route(indexes[start : start + ITEMS_PER_SLICE])
 
     def _route(self, indexes: Iterable[int]) -> None:
-        """The same for the items in some places. It runs a million times a minute."""
+        """Route the items at some indexes. Runs up to a million times a minute."""
         items, scope, now = self._items, self._scope, self._now()
         find, groups, unregistered = self._templates.find, self._groups, self._unregistered_entities
         for place in indexes:
@@ -124,7 +125,7 @@ class RoutedBatch:
             self.ignored[name] = None
 
     async def retry_unregistered(self) -> None:
-        """Sort what was unknown, now that the registry has been read to its end."""
+        """Route the unregistered items again, after the registry was read to its end."""
         unregistered, self.unregistered = self.unregistered, []
         self._unregistered_entities.clear()
         await self._sort_all(unregistered)
@@ -132,24 +133,25 @@ class RoutedBatch:
             self._reject(place, f"the {self._items[place].kind} is not registered")
 
     def reject_unregistered(self, error: str, result: Result) -> None:
-        """Reject what is unknown: the registry cannot be read, or the relay is refused since."""
+        """Reject the unregistered items: the registry cannot be read, or the relay is no longer
+        valid."""
         for place in self.unregistered:
             self._reject(place, error, result)
 
     def publish(
         self, batcher: SubmissionBatcher, deadline: float, tasks: asyncio.TaskGroup
     ) -> None:
-        """Publish what was sorted since; what became of it is known when `tasks` has ended."""
+        """Publish the routed items; the results are complete when `tasks` has ended."""
         groups, self._groups = self._groups, defaultdict(PartitionGroup)
         for partition, group in groups.items():
             tasks.create_task(self._publish(batcher, partition, group, deadline))
 
     def rejected(self) -> list[RejectedItem]:
-        """What was not accepted, in the order of the items."""
+        """Return the rejected items, in the order of the batch."""
         return sorted(self._rejected, key=_index)
 
     def result_counts(self) -> dict[tuple[str, Result], int]:
-        """How many items of each kind came to what."""
+        """Return the number of items by kind and result."""
         counts: dict[tuple[str, Result], int] = dict(self._failed)
         items = Counter(map(_kind, self._items))
         for kind in KINDS:
@@ -162,8 +164,8 @@ class RoutedBatch:
     ) -> None:
         """Publish the submissions of one partition, in groups that fit frames.
 
-        Each waits for the one before it. Behind one that was not confirmed nothing is sent: who
-        sends that again would otherwise put older values behind newer ones.
+        Each group waits for the group before it. After an unconfirmed group nothing more is sent,
+        so that sending the unconfirmed items again cannot put older values after newer ones.
         """
         loop, receipts = asyncio.get_running_loop(), self.receipts
         start = 0
@@ -174,12 +176,12 @@ class RoutedBatch:
             except OverloadedError as error:
                 self.retry_after = error.retry_after
                 for place in group.item_indexes[start:]:
-                    self._reject(place, "too many submissions wait for Kafka", "overloaded")
+                    self._reject(place, "too many submissions are waiting for Kafka", "overloaded")
                 return
             first = await answer
             if first is None:
                 for place in group.item_indexes[start:]:
-                    self._reject(place, "Kafka did not confirm it in time", "unconfirmed")
+                    self._reject(place, "Kafka did not confirm the item in time", "unconfirmed")
                 return
             end = start + count
             before, after = f"{first.partition}-{first.offset}-", f"-{first.appended}"

@@ -126,7 +126,7 @@ BAD: list[tuple[Any, str | None, str]] = [
     (item("c1", "headend"), "c1", "the headend is not registered"),
     (item("c1", metrics={"bytes_sent": "x"}), "c1", "metrics.bytes_sent: expected a number"),
     (item("c1", metrics={"bytes_sent": 1.5}), "c1", "metrics.bytes_sent: must be a whole number"),
-    (item("c1", timestamp=9e12), "c1", "timestamp: is more than 5 minutes ahead"),
+    (item("c1", timestamp=9e12), "c1", "timestamp: is more than 5 minutes in the future"),
     (item("c1", kind="cluster"), "c1", "kind: must be one of client, headend"),
     ({"kind": "client", "metrics": {}}, None, "id: is missing"),
     ({"id": "c1", "metrics": {}}, None, "kind: is missing"),

@@ -163,8 +163,8 @@ def test_plain_lines_are_decoded_in_one_call() -> None:
     ("metrics", "fault"),
     [
         ({str(number): 1 for number in range(MAX_NAMES - 3)}, ""),
-        ({str(number): 1 for number in range(MAX_NAMES - 2)}, "has more than 1,000 names"),
-        ({"x": {str(number): 1 for number in range(MAX_NAMES)}}, "has more than 1,000 names"),
+        ({str(number): 1 for number in range(MAX_NAMES - 2)}, "contains more than 1,000 names"),
+        ({"x": {str(number): 1 for number in range(MAX_NAMES)}}, "contains more than 1,000 names"),
         ({"x": ':"\\":' * MAX_NAMES}, ""),
     ],
 )
