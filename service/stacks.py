@@ -1,4 +1,4 @@
-"""Stacks of all threads and tasks, for the log of a process that hangs."""
+"""Logs the stacks of all threads and tasks of a hanging process."""
 
 import asyncio
 import sys
@@ -22,7 +22,7 @@ def log_stacks(loops: Iterable[asyncio.AbstractEventLoop]) -> None:
 
 
 def thread_stacks() -> Iterator[tuple[str, list[str]]]:
-    """Name and stack of each thread, outermost call first."""
+    """Yield the name and stack of each thread, outermost call first."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     for ident, innermost in sys._current_frames().items():
         stack = []
@@ -34,9 +34,9 @@ def thread_stacks() -> Iterator[tuple[str, list[str]]]:
 
 
 def task_stack(task: asyncio.Task[Any]) -> list[str]:
-    """Where a task waits, outermost call first, and last what it waits for.
+    """Return the stack of a waiting task, outermost call first, ending with what it waits for.
 
-    `Task.get_stack` has only the outermost frame of a task that waits.
+    `Task.get_stack` returns only the outermost frame of a waiting task.
     """
     stack = []
     awaitable: Any = task.get_coro()
@@ -53,7 +53,7 @@ def task_stack(task: asyncio.Task[Any]) -> list[str]:
 def _tasks(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
     try:
         return list(asyncio.all_tasks(loop))
-    except RuntimeError:  # another thread's tasks have changed too often to be listed
+    except RuntimeError:  # the set of tasks changed too often in another thread
         return []
 
 

@@ -1,4 +1,4 @@
-"""A topic reader that also knows what identifies a log: topic id, leader epochs, single records."""
+"""A topic reader that also reads what identifies a log: topic id, leader epochs, single records."""
 
 import asyncio
 import time
@@ -12,36 +12,36 @@ from service.kafka.kafka_compat import EpochEnd, TopicDetails, describe_topic, e
 from service.kafka.reader import TopicReader
 
 PATIENCE = 6.0
-"""Seconds that a partition gets to have a leader which answers."""
+"""Seconds for which a request is retried until a partition has a responding leader."""
 ATTEMPT_TIMEOUT = 2.0
-"""Seconds for one request for a topic's leaders: a broker that is frozen is asked no longer."""
+"""Timeout in seconds of one metadata request, which may go to a frozen broker."""
 RETRY_INTERVAL = 0.1
 
 Result = TypeVar("Result")
 Span = tuple[int, int]
-"""First offset that exists, and the one after the last."""
+"""First existing offset, and the offset after the last record."""
 
 
 class SourceReader(TopicReader):
-    """Also asks for what tells one history of a log from another."""
+    """Reads records, and the properties that distinguish histories of a log."""
 
     async def describe(self) -> TopicDetails:
-        """The topic's id, and the leaders of all its partitions.
+        """Return the topic's id and the leaders of its partitions.
 
         Raises:
-            KafkaError, TimeoutError: no broker answers, or there is no such topic.
+            KafkaError, TimeoutError: no broker responds, or the topic does not exist.
         """
         return await _patiently(self._describe)
 
     async def epoch_ends(
         self, details: TopicDetails, epochs: Mapping[int, int], known: Mapping[int, int] = {}
     ) -> dict[int, EpochEnd]:
-        """Where the history with each partition's leader epoch ends.
+        """Return where the history with each partition's leader epoch ends.
 
-        `known` are the newest epochs of leaders that were seen before: an older leader is refused.
+        `known` are the newest known leader epochs; a response of an older leader is refused.
 
         Raises:
-            KafkaError, TimeoutError: a partition has no leader, or its leader does not answer.
+            KafkaError, TimeoutError: a partition has no leader, or its leader does not respond.
         """
 
         async def ask() -> dict[int, EpochEnd]:
@@ -59,10 +59,10 @@ class SourceReader(TopicReader):
         return await _patiently(ask)
 
     async def spans(self, timeout: float) -> dict[int, Span]:
-        """Where partitions begin and end. Those whose leader does not answer in time are left out.
+        """Return the span of each partition; omit partitions whose leader does not respond in time.
 
         Raises:
-            KafkaError, TimeoutError: no broker answers, or there is no such topic.
+            KafkaError, TimeoutError: no broker responds, or the topic does not exist.
         """
         details = await self.describe()
         by_node: dict[int, list[TopicPartition]] = {}
@@ -85,10 +85,10 @@ class SourceReader(TopicReader):
         return found
 
     async def span(self, partition: int) -> Span:
-        """Where a partition begins and ends.
+        """Return the span of a partition.
 
         Raises:
-            KafkaError: its leader does not answer.
+            KafkaError: its leader does not respond.
         """
         tp = self._partitions[partition]
         beginnings = await self._consumer.beginning_offsets([tp])
@@ -105,10 +105,10 @@ class SourceReader(TopicReader):
 
 
 async def _patiently(ask: Callable[[], Awaitable[Result]]) -> Result:
-    """Ask again while a leader is elected.
+    """Retry while a leader is elected.
 
     Raises:
-        KafkaError, TimeoutError: there is no such topic, or the patience is over.
+        KafkaError, TimeoutError: the topic does not exist, or PATIENCE has elapsed.
     """
     deadline = time.monotonic() + PATIENCE
     while True:

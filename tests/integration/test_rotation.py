@@ -59,7 +59,7 @@ async def test_scrapes_and_administration_never_see_a_gap(
             await until(service, path, old(path), 401)
             assert await status(service, path, new(path)) == 200
             file.unlink()
-            await until_logged(service, "tokens are kept", path)
+            await until_logged(service, "cannot reload tokens", path)
             both = (old(path), new(path))
             assert [await status(service, path, token) for token in both] == [401, 200]
             assert new(path) not in service.log()

@@ -58,14 +58,14 @@ CASES = (
     SettingCase(
         servers("a:b"), f"{BROKERS}'a:b' is not valid: a:b is not host:port", everywhere=True
     ),
-    SettingCase(servers("a:1,"), f"{BROKERS}'a:1,' is not valid: an entry is empty"),
-    SettingCase(servers(","), "an entry is empty"),
-    SettingCase(servers("a:65536"), "a port is a number from 1 to 65535"),
-    SettingCase(servers("a:0"), "a port is a number from 1 to 65535"),
+    SettingCase(servers("a:1,"), f"{BROKERS}'a:1,' is not valid: contains an empty entry"),
+    SettingCase(servers(","), "contains an empty entry"),
+    SettingCase(servers("a:65536"), "the port must be a number from 1 to 65535"),
+    SettingCase(servers("a:0"), "the port must be a number from 1 to 65535"),
     SettingCase(servers("::1"), "as in [::1]:9092"),
     SettingCase(servers("[a]:1"), "[a] is not a host name or an address"),
     SettingCase(servers(":9092"), "nothing is not a host name"),
-    SettingCase(servers("kafka://a:1"), "leave kafka:// out"),
+    SettingCase(servers("kafka://a:1"), "write host:port, without kafka://"),
     SettingCase(servers("a b:1"), "a b is not a host name"),
     SettingCase(servers("  "), "KAFKA_BOOTSTRAP_SERVERS is not set", ALL[:-1], everywhere=True),
     SettingCase(
@@ -103,13 +103,15 @@ CASES = (
     SettingCase(
         SSL | {"KAFKA_SSL_CAFILE": "{here}"}, "KAFKA_SSL_CAFILE={here} cannot be read: Is a dir"
     ),
-    SettingCase(SSL | {"KAFKA_SSL_CAFILE": "{here}/text"}, "/text holds no certificate in PEM"),
-    SettingCase(SSL | {"KAFKA_SSL_CAFILE": "{here}/empty"}, "/empty holds no certificate in PEM"),
+    SettingCase(SSL | {"KAFKA_SSL_CAFILE": "{here}/text"}, "/text contains no certificate in PEM"),
+    SettingCase(
+        SSL | {"KAFKA_SSL_CAFILE": "{here}/empty"}, "/empty contains no certificate in PEM"
+    ),
     SettingCase(
         SSL | {"KAFKA_SSL_CERTFILE": "{here}/none"}, "KAFKA_SSL_CERTFILE={here}/none cannot be"
     ),
     SettingCase(
-        SSL | {"KAFKA_SSL_CERTFILE": "{here}/text"}, "KAFKA_SSL_CERTFILE={here}/text holds no"
+        SSL | {"KAFKA_SSL_CERTFILE": "{here}/text"}, "KAFKA_SSL_CERTFILE={here}/text contains no"
     ),
     SettingCase(
         SSL | {"KAFKA_SSL_CERTFILE": "{here}/ca.pem"}, "private key in PEM: set KAFKA_SSL_KEYFILE"
@@ -119,7 +121,7 @@ CASES = (
     ),
     SettingCase(
         SSL | {"KAFKA_SSL_CERTFILE": "{here}/ca.pem", "KAFKA_SSL_KEYFILE": "{here}/other.pem"},
-        "KAFKA_SSL_KEYFILE={here}/other.pem is not the key of KAFKA_SSL_CERTFILE",
+        "KAFKA_SSL_KEYFILE={here}/other.pem does not belong to KAFKA_SSL_CERTFILE",
     ),
     SettingCase(
         SSL | {"KAFKA_SSL_CERTFILE": "{here}/ca.pem", "KAFKA_SSL_KEYFILE": "{here}/locked.pem"},
@@ -131,11 +133,11 @@ CASES = (
     ),
     SettingCase(
         {"METRICS_TOKEN": "fifteen-letters"},
-        "METRICS_TOKEN holds a token of 15 characters",
+        "METRICS_TOKEN contains a token of 15 characters",
         everywhere=True,
     ),
     SettingCase(
-        {"METRICS_TOKEN": "töken-of-the-tests"}, "METRICS_TOKEN holds a token that no header"
+        {"METRICS_TOKEN": "töken-of-the-tests"}, "METRICS_TOKEN contains a token that is not"
     ),
     SettingCase(
         {"METRICS_TOKEN": "", "METRICS_TOKEN_FILE": "{here}/none"}, "METRICS_TOKEN_FILE={here}"
@@ -146,12 +148,12 @@ CASES = (
     SettingCase({"METRICS_TOKEN_FILE": "{here}/text"}, "METRICS_TOKEN_FILE are both set"),
     SettingCase(
         {"ADMIN_TOKEN": METRICS_TOKEN},
-        "ADMIN_TOKEN and METRICS_TOKEN are the same",
+        "ADMIN_TOKEN and METRICS_TOKEN are equal",
         ADMINISTERED,
         everywhere=True,
     ),
     SettingCase(
-        {"ADMIN_TOKEN": "short"}, "ADMIN_TOKEN holds a token of 5 characters", ADMINISTERED
+        {"ADMIN_TOKEN": "short"}, "ADMIN_TOKEN contains a token of 5 characters", ADMINISTERED
     ),
     SettingCase({"CA_PEM": "nonsense"}, "CA_PEM", ADMINISTERED, everywhere=True),
     SettingCase(
@@ -163,7 +165,7 @@ CASES = (
     SettingCase({"HOST": "[::1]"}, "write ::1, without the brackets", everywhere=True),
     SettingCase({"HOST": "127.0.0.1:8000"}, "a port belongs in PORT"),
     SettingCase({"HOST": "192.0.2.1"}, "HOST=192.0.2.1 is not an address of this machine"),
-    SettingCase({"HOST": "none.invalid"}, "HOST=none.invalid is not known here"),
+    SettingCase({"HOST": "none.invalid"}, "HOST=none.invalid cannot be resolved"),
     SettingCase({"PORT": "99999"}, "PORT=", everywhere=True),
     SettingCase({"PORT": "http"}, "PORT="),
     SettingCase({"PORT": "{taken}"}, "PORT={taken}", everywhere=True),

@@ -95,7 +95,7 @@ def test_no_token_or_one_that_cannot_be_sent_is_refused(text: str) -> None:
 
 def test_a_file_without_tokens_refuses_to_start(file: Path) -> None:
     replace(file, " ,\n")
-    with pytest.raises(SettingsError, match=r"METRICS_TOKEN_FILE=.*token holds no token"):
+    with pytest.raises(SettingsError, match=r"METRICS_TOKEN_FILE=.*token contains no token"):
         load_settings(HttpSettings, {"METRICS_TOKEN_FILE": str(file)})
     replace(file, "x" * (MAX_SECRET + 1))
     with pytest.raises(SettingsError, match=r"METRICS_TOKEN_FILE=.*token is larger than"):
@@ -263,7 +263,7 @@ def test_a_short_token_is_refused_at_the_start_and_in_a_file_that_changes(
     monkeypatch.undo()
     strong, short = "a-token-of-the-tests", "fifteen-letters"
     for text in (short, f"{strong},{short}"):
-        with pytest.raises(SettingsError, match="METRICS_TOKEN holds a token of 15 characters"):
+        with pytest.raises(SettingsError, match="METRICS_TOKEN contains a token of 15 characters"):
             load_settings(HttpSettings, {"METRICS_TOKEN": text})
     replace(file, f"\ufeff{strong}\r\n")  # a byte order mark, as editors on Windows write it
     tokens = load_settings(HttpSettings, {"METRICS_TOKEN_FILE": str(file)}).metrics_token

@@ -334,7 +334,7 @@ async def test_a_held_request_without_capacity_for_its_body_is_503(
             assert await connection.answer() == (200, {"quick": True})
         await connection.send(post(b"late")[:-2])
         status, body = await connection.answer()
-        assert (status, body) == (503, {"error": "Too much is being received: try again"})
+        assert (status, body) == (503, {"error": "Too much data is being received: try again"})
         assert await connection.rest() == b""
 
 

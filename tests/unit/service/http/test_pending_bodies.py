@@ -16,7 +16,7 @@ from tests.unit.service.http.test_protocol import (
 )
 
 BODY = 60_000
-FULL = 503, {"error": "Too much is being received: try again"}
+FULL = 503, {"error": "Too much data is being received: try again"}
 SLOW = 200, {"slow": True}
 TAKEN = 200, {"taken": BODY}
 

@@ -352,7 +352,7 @@ async def test_only_so_much_is_pipelined(site: Site, monkeypatch: pytest.MonkeyP
 
 
 LONG = b"GET /slow HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 60_000 + b"\r\n\r\n"
-FULL = (503, {"error": "Too much is being received: try again"})
+FULL = (503, {"error": "Too much data is being received: try again"})
 
 
 @pytest.mark.parametrize(
