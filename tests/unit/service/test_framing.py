@@ -1,7 +1,8 @@
-"""What a connection sees is what h11, a strict reference, sees in the same bytes, or less.
+"""The request parser, compared with h11 as a strict reference, on the same bytes.
 
-Never more requests and never others, however the bytes are cut: then nobody can make one request
-of what is a part of another. Where a connection sees less, it ends.
+The parser must never see more or other requests than h11, however the bytes are segmented:
+otherwise part of one request could be taken for another one. Where it sees less, the connection is
+closed.
 """
 
 import asyncio
@@ -27,18 +28,18 @@ from tests.fuzz.reference import ReferenceResult, reference
 from tests.fuzz.virtual import VirtualLoop
 
 OVER = 200.0
-"""Seconds after which any connection has ended."""
+"""Seconds after which any connection must have ended."""
 
 
 class FramingResult(NamedTuple):
     seen: list[ReferenceResult]
     statuses: list[int]
     refusals: int
-    """How many of the answers say that no request was read."""
+    """Number of responses which show that no request was read."""
 
 
 class Recorder:
-    """Answers everything with 200, directly or through ASGI, and notes what it was asked."""
+    """Responds with 200 to all requests, through the fast path or ASGI, and records them."""
 
     def __init__(self, *, directly: bool) -> None:
         self.seen: list[ReferenceResult] = []
@@ -76,7 +77,7 @@ class Recorder:
 
 
 class Ours:
-    """Our protocol, on one connection after the other."""
+    """The protocol under test, on one connection after the other."""
 
     def __init__(self, *, directly: bool) -> None:
         self.loop = VirtualLoop()
@@ -89,7 +90,7 @@ class Ours:
         self._state = ServerState()
 
     def see(self, *pieces: bytes, ends: bool = False) -> FramingResult:
-        """What is seen of these pieces, and how it is answered; in the end it is over."""
+        """Return the requests and responses for this input, after the connection has ended."""
         self._recorder.seen.clear()
         transport = self.loop.run_until_complete(self._send(pieces, ends))
         assert not self.loop.faults, self.loop.faults
@@ -110,7 +111,7 @@ class Ours:
             await asyncio.sleep(0.001)
         if not ends:
             await asyncio.sleep(OVER)
-        transport.end()  # of the body that was announced more may be missing than anybody sends
+        transport.end()  # more than any test sends, so a body may be incomplete
         await asyncio.sleep(OVER)
         return transport
 
@@ -121,7 +122,7 @@ def ours(directly: bool) -> Ours:
 
 
 def alike(request: ReferenceResult) -> ReferenceResult:
-    """A request as both can say it: where it goes to, and its headers without what is obsolete."""
+    """A request in a form common to both parsers, without obsolete header folding."""
     target = request.target
     if re.match(rb"(?i)https?://", target):
         parts = urlsplit(target)
@@ -133,12 +134,12 @@ def alike(request: ReferenceResult) -> ReferenceResult:
 
 
 def require_no_more(result: FramingResult, data: bytes) -> None:
-    """Ours saw the same requests, or the first of them; each has its answer, and nothing else."""
+    """The protocol saw the same requests, or the first of them, and sent one response to each."""
     expected = [alike(each) for each in reference(data)]
     seen = [alike(each) for each in result.seen]
     assert seen == expected[: len(seen)], (data, seen, expected)
     assert result.statuses[: len(seen)] == [200] * len(seen)
-    assert len(result.statuses) - len(seen) <= 1, "more answers than requests"
+    assert len(result.statuses) - len(seen) <= 1, "more responses than requests"
     assert result.refusals == len(result.statuses) - len(seen)
 
 
@@ -275,7 +276,7 @@ BAD: dict[str, bytes] = {
 
 @pytest.mark.parametrize("directly", [False, True], ids=["ASGI", "directly"])
 @pytest.mark.parametrize("data", GOOD.values(), ids=GOOD)
-def test_what_is_good_is_seen_as_the_reference_sees_it_wherever_it_is_cut(
+def test_valid_requests_are_parsed_like_the_reference_in_any_segmentation(
     data: bytes, directly: bool
 ) -> None:
     expected = [alike(each) for each in reference(data)]
@@ -288,7 +289,9 @@ def test_what_is_good_is_seen_as_the_reference_sees_it_wherever_it_is_cut(
 
 @pytest.mark.parametrize("directly", [False, True], ids=["ASGI", "directly"])
 @pytest.mark.parametrize("data", BAD.values(), ids=BAD)
-def test_what_is_bad_is_refused_and_nothing_after_it_counts(data: bytes, directly: bool) -> None:
+def test_invalid_requests_are_refused_and_later_input_is_ignored(
+    data: bytes, directly: bool
+) -> None:
     for cut in range(len(data)):
         result = ours(directly).see(data[:cut], data[cut:] + INNER)
         assert result.seen == [], cut
@@ -300,7 +303,7 @@ def test_what_is_bad_is_refused_and_nothing_after_it_counts(data: bytes, directl
 
 
 @pytest.mark.parametrize("data", GOOD.values(), ids=GOOD)
-def test_a_sender_that_ends_gets_the_answers_to_what_came_whole(data: bytes) -> None:
+def test_complete_requests_are_answered_after_eof(data: bytes) -> None:
     for directly in (False, True):
         for cut in range(1, len(data) + 1):
             expected = reference(data[:cut])
@@ -331,7 +334,7 @@ EDITS = st.lists(
     st.booleans(),
 )
 @example([GET], [], [], False, False)
-def test_no_bytes_make_more_of_it_than_the_reference_sees(
+def test_no_input_yields_more_requests_than_the_reference(
     parts: list[bytes],
     edits: list[tuple[int, int, bytes]],
     cuts: list[int],
@@ -350,7 +353,7 @@ def test_no_bytes_make_more_of_it_than_the_reference_sees(
 
 
 def test_the_reference_is_strict() -> None:
-    """What is compared with knows what is bad, save where it is known to be lenient."""
+    """The reference rejects invalid input, except where it is known to be lenient."""
     lenient = {
         *("the same length twice", "a list of lengths", "length and chunked"),
         *("chunked in HTTP/1.0", "a folded header", "a folded coding", "a folded trailer"),

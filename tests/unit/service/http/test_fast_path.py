@@ -1,4 +1,4 @@
-"""Direct answers on a connection: which requests go past ASGI, and that nobody can tell."""
+"""The fast path: which requests bypass ASGI, with the same behaviour as through ASGI."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ from tobogganing.devstack.ports import free_ports
 
 @dataclass
 class Double:
-    """Takes what goes to /take, and answers when told to, or at once."""
+    """Accepts requests to /take, and responds at once or when `answer` is called."""
 
     at_once: bool = True
     taken: list[tuple[bytes, RawHeaders]] = field(default_factory=list)
@@ -118,7 +118,7 @@ DIRECT = (200, {"direct": True})
 
 
 def _connections() -> list[LimitedProtocol]:
-    """Connections that are open at the server."""
+    """Open connections of the server."""
     objects = [each for each in gc.get_objects() if isinstance(each, LimitedProtocol)]
     return [each for each in objects if not each._input_ended]
 
@@ -129,10 +129,10 @@ def _connections() -> list[LimitedProtocol]:
         (post(), True),  # the fast path
         (GET, True),  # ASGI
         (GET.replace(b"/quick", b"/nowhere"), True),
-        (b"nonsense\r\n\r\n", False),  # it says nothing about a sample
+        (b"nonsense\r\n\r\n", False),  # makes no statement about a sample
     ],
 )
-async def test_every_response_of_the_application_says_whose_it_is(
+async def test_every_response_of_the_application_has_the_manager_header(
     site: Site, request_bytes: bytes, has_it: bool
 ) -> None:
     async with site.connect() as connection:
@@ -141,10 +141,10 @@ async def test_every_response_of_the_application_says_whose_it_is(
     assert (b"\r\ntobogganing-service: manager\r\n" in head) is has_it
 
 
-async def test_a_header_that_came_with_an_answered_request_has_the_time_of_a_header(
+async def test_a_partial_header_after_a_request_has_the_header_timeout(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And not the time of an idle connection, which is much longer."""
+    """Instead of the much longer timeout of an idle connection."""
     monkeypatch.setattr(LimitedProtocol, "header_timeout", KEEP_ALIVE / 4)
     async with site.connect() as connection:
         began = time.monotonic()
@@ -154,7 +154,7 @@ async def test_a_header_that_came_with_an_answered_request_has_the_time_of_a_hea
         assert time.monotonic() - began < KEEP_ALIVE
 
 
-async def test_a_whole_request_is_answered_directly(site: Site, double: Double) -> None:
+async def test_a_complete_request_uses_the_fast_path(site: Site, double: Double) -> None:
     async with site.connect() as connection:
         for body in (b"hello", b"", b"x" * 60_000):
             await connection.send(post(body))
@@ -168,7 +168,7 @@ async def test_a_whole_request_is_answered_directly(site: Site, double: Double) 
 
 
 @pytest.mark.parametrize("cuts", [(10,), (45,), (50,), (52,), (20, 50, 53)])
-async def test_it_may_come_in_pieces(
+async def test_a_fast_path_request_may_arrive_in_parts(
     site: Site, double: Double, cuts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request, read = post(), asyncio.Semaphore(0)
@@ -200,7 +200,7 @@ async def test_it_may_come_in_pieces(
     ],
     ids=["declined", "chunked", "a header twice", "expect", "1.0"],
 )
-async def test_what_is_not_taken_goes_the_ordinary_way(
+async def test_declined_requests_are_passed_to_asgi(
     site: Site, double: Double, request_: bytes
 ) -> None:
     async with site.connect() as connection:
@@ -212,7 +212,7 @@ async def test_what_is_not_taken_goes_the_ordinary_way(
         assert double.taken == []
 
 
-async def test_what_stops_to_come_goes_the_ordinary_way(
+async def test_an_incomplete_request_is_passed_to_asgi_after_the_timeout(
     site: Site, double: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_buffer, "BUFFER_TIMEOUT", 0.02)
@@ -227,7 +227,7 @@ async def test_what_stops_to_come_goes_the_ordinary_way(
         assert await connection.answer() == DIRECT
 
 
-async def test_answers_keep_the_order_of_requests(site: Site, double: Double) -> None:
+async def test_responses_have_the_order_of_requests(site: Site, double: Double) -> None:
     double.at_once = False
     async with site.connect() as connection:
         await connection.send(post(b"1") + GET + post(b"2") + post(b"3"))
@@ -243,9 +243,7 @@ async def test_answers_keep_the_order_of_requests(site: Site, double: Double) ->
             assert await connection.answer() == DIRECT
 
 
-async def test_a_request_behind_one_that_is_being_answered_waits(
-    site: Site, double: Double
-) -> None:
+async def test_a_pipelined_request_waits_for_the_active_one(site: Site, double: Double) -> None:
     async with site.connect() as connection:
         await connection.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" + post(b"behind"))
         await site.entered.acquire()
@@ -254,7 +252,7 @@ async def test_a_request_behind_one_that_is_being_answered_waits(
         assert await connection.answer() == DIRECT
 
 
-async def test_a_stop_waits_for_a_direct_answer(site: Site, double: Double) -> None:
+async def test_a_stop_waits_for_a_fast_path_response(site: Site, double: Double) -> None:
     double.at_once = False
     async with site.connect() as connection:
         await connection.send(post())
@@ -262,7 +260,7 @@ async def test_a_stop_waits_for_a_direct_answer(site: Site, double: Double) -> N
         stopping = asyncio.create_task(site.stop())
         async with asyncio.timeout(5):
             with contextlib.suppress(ConnectionError):
-                while True:  # until it has stopped to listen, which it does first
+                while True:  # until it has closed its port, which is the first step
                     async with site.connect():
                         await asyncio.sleep(0)
         assert not stopping.done()
@@ -272,7 +270,7 @@ async def test_a_stop_waits_for_a_direct_answer(site: Site, double: Double) -> N
         await stopping
 
 
-async def test_a_caller_may_go_before_the_answer(
+async def test_a_client_may_disconnect_before_the_response(
     site: Site, double: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     double.at_once, gone = False, asyncio.Event()
@@ -297,7 +295,7 @@ async def test_a_caller_may_go_before_the_answer(
 
 
 @pytest.mark.parametrize("wish", [b"Connection: close", b"Connection: keep-alive"])
-async def test_a_connection_ends_if_that_is_wished(site: Site, double: Double, wish: bytes) -> None:
+async def test_a_connection_is_closed_on_request(site: Site, double: Double, wish: bytes) -> None:
     async with site.connect() as connection:
         await connection.send(post(b"x", wish))
         async with asyncio.timeout(5):
@@ -310,7 +308,7 @@ async def test_a_connection_ends_if_that_is_wished(site: Site, double: Double, w
             assert await connection.rest() == b""
 
 
-async def test_a_fault_is_a_500(
+async def test_an_exception_in_the_handler_is_a_500(
     site: Site, double: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(self: Double, *_: object) -> bool:
@@ -323,7 +321,7 @@ async def test_a_fault_is_a_500(
 
 
 @pytest.mark.parametrize("first", [b"", GET], ids=["first request", "second request"])
-async def test_a_held_request_without_capacity_for_its_body_is_503(
+async def test_a_buffered_request_without_capacity_for_its_body_is_503(
     site: Site, first: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_buffer, "BUFFER_TIMEOUT", 0.02)
@@ -338,10 +336,10 @@ async def test_a_held_request_without_capacity_for_its_body_is_503(
         assert await connection.rest() == b""
 
 
-async def test_a_client_that_does_not_read_is_not_read_either(
+async def test_reading_is_paused_while_the_client_does_not_read(
     site: Site, double: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that sends on and reads nothing made a gateway grow by megabytes a second."""
+    """A client that sends without reading must not make the server's memory grow."""
     pauses = asyncio.Semaphore(0)
     pause = LimitedProtocol.pause_writing
 
@@ -370,8 +368,8 @@ async def test_a_client_that_does_not_read_is_not_read_either(
         await until(lambda: not protocol.flow.read_paused)
 
 
-async def test_requests_in_a_row_are_limited(site: Site, double: Double) -> None:
-    """A client that does not wait for responses gets 33 of them, and may come again."""
+async def test_pipelined_fast_path_requests_are_limited(site: Site, double: Double) -> None:
+    """A client that does not wait for responses gets 33 of them, and may reconnect."""
     count = LimitedProtocol.max_pipelined + 1
     for last in (b"", b"x"):
         async with site.connect() as connection:
@@ -387,7 +385,7 @@ async def test_requests_in_a_row_are_limited(site: Site, double: Double) -> None
 
 
 @pytest.mark.parametrize("target", [b"http://x:99999/take", b"x:1"])
-async def test_a_target_that_is_none_is_refused_before_its_body_comes(
+async def test_an_invalid_target_is_refused_before_the_body_arrives(
     site: Site, target: bytes
 ) -> None:
     async with site.connect() as connection:

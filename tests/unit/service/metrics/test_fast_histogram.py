@@ -1,11 +1,11 @@
-"""The histogram of durations says the same as the library's own."""
+"""The fast histogram renders the same output as the library's."""
 
 import hypothesis.strategies as st
 from hypothesis import given
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-# Without a `_created` series beside each, as every service shows them.
+# without `_created` series, as all services
 import service.metrics.exposition
 from service.metrics.fast_histogram import FastHistogramFamily
 
@@ -16,7 +16,7 @@ assert service.metrics.exposition
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), SECONDS)))
-def test_it_is_shown_as_the_librarys(observed: list[tuple[str, float]]) -> None:
+def test_the_output_equals_that_of_the_library(observed: list[tuple[str, float]]) -> None:
     ours = FastHistogramFamily("some_seconds", "Some help", ["path", "method"], BOUNDS)
     theirs = Histogram(
         "some_seconds", "Some help", ["path", "method"], buckets=BOUNDS, registry=None
