@@ -33,7 +33,7 @@ from gateway.metrics import GatewayMetrics
 from gateway.produce.ack_monitor import NOT_READY_AFTER, PROBE_AFTER, probe_when_silent
 from gateway.produce.batcher import SubmissionBatcher
 from gateway.produce.broker_clock import BrokerClock
-from gateway.produce.cluster_time import ASK_AFTER as TIME_AFTER
+from gateway.produce.cluster_time import PROBE_AFTER as TIME_PROBE_AFTER
 from gateway.produce.producer import ResilientProducer
 from gateway.produce.stopped import StoppedPartitions
 from gateway.registry.audit_log import AuditLog
@@ -198,11 +198,11 @@ class Gateway:
             reasons.append("permission to describe the processors' group")
         return reasons
 
-    def _is_silent(self) -> bool:
+    def _needs_probe(self) -> bool:
         """Whether a probe is needed, because no recent acknowledgement shows the state of Kafka."""
         return (
             self._producer.ack_monitor.seconds_silent() >= PROBE_AFTER
-            or self._producer.time.age() >= TIME_AFTER
+            or self._producer.time.age() >= TIME_PROBE_AFTER
         )
 
     async def __aenter__(self) -> Self:
@@ -223,7 +223,7 @@ class Gateway:
         await ensure_topics(self._settings, timeout=float("inf"))
         await run_together(
             self._producer.run(),
-            probe_when_silent(self._is_silent, self._batcher.request_probes),
+            probe_when_silent(self._needs_probe, self._batcher.request_probes),
             self.registry.run(),
             self._keys.run(),
             watch_topics(self._settings),

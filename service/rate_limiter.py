@@ -49,12 +49,12 @@ class RateLimiter:
 
     def _rotate(self, now: float) -> None:
         """Drop buckets that were last used longer ago than a bucket takes to refill."""
-        owing = {}
+        not_full = {}
         if self._older_full_at > now:  # a cost above the capacity was taken
-            owing = {key: full_at for key, full_at in self._older.items() if full_at > now}
-        young = self._recent if self._recent_full_at > now else {}
+            not_full = {key: full_at for key, full_at in self._older.items() if full_at > now}
+        current = self._recent if self._recent_full_at > now else {}
         # Not copied: copying a million buckets would block the event loop.
-        self._older, self._recent = (owing | young if owing else young), {}
+        self._older, self._recent = (not_full | current if not_full else current), {}
         self._older_full_at, self._recent_full_at = (
             max(self._older_full_at, self._recent_full_at),
             now,

@@ -29,21 +29,21 @@ class Slices:
         Raises:
             TimeoutError: it was not finished by the deadline, which is on the monotonic clock.
         """
-        made: list[T] = []
+        results: list[T] = []
         remaining = iter(steps)
         async with asyncio.timeout(deadline - time.monotonic()):
-            while not await self._run_slice(remaining, made):
+            while not await self._run_slice(remaining, results):
                 pass
-        return made
+        return results
 
-    async def _run_slice(self, remaining: Iterable[T | None], made: list[T]) -> bool:
+    async def _run_slice(self, remaining: Iterable[T | None], results: list[T]) -> bool:
         """Run one slice; return whether the work is finished."""
         async with self._lock:
             began = time.perf_counter()
             try:
                 for step in remaining:
                     if step is not None:
-                        made.append(step)
+                        results.append(step)
                     if time.perf_counter() - began > SLICE_SECONDS:
                         return False
                 return True

@@ -28,7 +28,7 @@ def thread_stacks() -> Iterator[tuple[str, list[str]]]:
         stack = []
         frame: FrameType | None = innermost
         while frame is not None:
-            stack.append(_place(frame))
+            stack.append(_location(frame))
             frame = frame.f_back
         yield names.get(ident, str(ident)), stack[::-1]
 
@@ -45,7 +45,7 @@ def task_stack(task: asyncio.Task[Any]) -> list[str]:
         if frame is None:
             stack.append(repr(awaitable))
             break
-        stack.append(_place(frame))
+        stack.append(_location(frame))
         awaitable = _first(awaitable, "cr_await", "gi_yieldfrom", "ag_await")
     return stack
 
@@ -61,5 +61,5 @@ def _first(awaitable: object, *names: str) -> Any:
     return next((found for n in names if (found := getattr(awaitable, n, None)) is not None), None)
 
 
-def _place(frame: FrameType) -> str:
+def _location(frame: FrameType) -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_qualname}"

@@ -169,8 +169,8 @@ class CertificateEndpoints:
             actor, "issue-certificate", f"{kind}:{id}", address, audit_details(issued)
         )
         async with self._audit_log.recording(change, deadline):
-            answer = self._issuer.to_response(issued, kind)
-        return JSON(msgspec.to_builtins(answer))
+            response = self._issuer.to_response(issued, kind)
+        return JSON(msgspec.to_builtins(response))
 
 
 def audit_details(issued: IssuedCertificate) -> dict[str, str]:

@@ -79,11 +79,11 @@ class RevokeEndpoint:
         assert kind is not None, "jti or node_id is required"
         assert body.node_id is not None, "jti or node_id is required"
         change = AuditedChange(actor, "revoke-tokens", f"{kind}:{body.node_id}", address)
-        held = self._registry.get(kind, body.node_id)  # no await since the check
+        checked = self._registry.get(kind, body.node_id)  # no await since the check
         async with self._audit_log.recording(change, deadline):
-            if held is None:
+            if checked is None:
                 raise ApiError(404, f"{kind.capitalize()} not found")
-            await self._revoke_all(held, deadline)
+            await self._revoke_all(checked, deadline)
         return _response(node_id=body.node_id, node_type=kind)
 
     async def _revoke_token(self, jti: str, deadline: float) -> None:
@@ -103,12 +103,12 @@ class RevokeEndpoint:
         if added:
             self._metrics.tokens_revoked.labels("jti").inc()
 
-    async def _revoke_all(self, held: RegistryRecord, deadline: float) -> None:
+    async def _revoke_all(self, checked: RegistryRecord, deadline: float) -> None:
         """Revoke all tokens of this registration, but not of a later one with the same id."""
-        kind, id = held.kind, held.id
+        kind, id = checked.kind, checked.id
         for _ in range(ATTEMPTS):
             base = self._registry.get(kind, id)
-            if base is None or base.incarnation != held.incarnation:
+            if base is None or base.incarnation != checked.incarnation:
                 raise ApiError(404, f"{kind.capitalize()} not found")
             revoked = msgspec.structs.replace(base, token_epoch=base.token_epoch + 1)
             try:

@@ -53,8 +53,8 @@ class KeyEndpoints:
         signing = self._signing()
         if signing is None:
             raise unavailable("No signing key has been published yet")
-        answer = PublicKey(public_key=signing.attributes[PUBLIC_KEY], kid=signing.id)
-        return JSON(msgspec.structs.asdict(answer))
+        response = PublicKey(public_key=signing.attributes[PUBLIC_KEY], kid=signing.id)
+        return JSON(msgspec.structs.asdict(response))
 
     async def jwks(self, _: Request) -> Response:
         """Return all public keys that verify valid tokens, as a JWK Set (RFC 7517)."""

@@ -66,7 +66,7 @@ class TokenEndpoint:
         except NoKeyError as error:
             raise unavailable(f"This gateway cannot sign tokens: {error}") from error
         self._metrics.tokens_issued[kind].inc()
-        answer = TokenIssued(
+        response = TokenIssued(
             access_token=token.text, token_type="Bearer", expires_at=rfc3339(token.expires_at)
         )
-        return JSON(msgspec.structs.asdict(answer))
+        return JSON(msgspec.structs.asdict(response))

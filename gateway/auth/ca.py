@@ -157,9 +157,9 @@ def _load(text: str) -> tuple[x509.Certificate, PrivateKey]:
     labels = [match[1] for match in _BLOCK.finditer(text) if match[1] != "EC PARAMETERS"]
     keys = [label for label in labels if label.endswith("PRIVATE KEY")]
     if len(keys) != 1 or sorted(labels) != sorted(["CERTIFICATE", *keys]):
-        held = ", ".join(labels) or "no PEM block"
+        found = ", ".join(labels) or "no PEM block"
         raise SettingsError(
-            f"CA_PEM must contain one certificate and its private key in PEM; it contains: {held}"
+            f"CA_PEM must contain one certificate and its private key in PEM; it contains: {found}"
         )
     try:
         certificate = x509.load_pem_x509_certificate(blocks["CERTIFICATE"].encode())

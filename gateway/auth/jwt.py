@@ -203,8 +203,8 @@ class JwtService:
         if SCOPE not in scope.split():
             raise TokenError("the token has another scope")
         issued_at, not_before, expires_at = (float(claims[name]) for name in ("iat", "nbf", "exp"))
-        generation, tokens, _ = claims["jti"].split(".")
-        identity = TokenIdentity(node_type, id, int(generation), int(tokens), claims["jti"])
+        incarnation, token_epoch, _ = claims["jti"].split(".")
+        identity = TokenIdentity(node_type, id, int(incarnation), int(token_epoch), claims["jti"])
         # Records of revocations and old keys are kept for one lifetime, so no token may last
         # longer.
         expires_at = min(expires_at, issued_at + self.lifetime)

@@ -39,7 +39,7 @@ _list = JsonDecoder(list[Raw])
 _bounded: JsonDecoder[Any] = JsonDecoder(
     msgspec.defstruct(
         "Elements",
-        [(f"element{place}", Raw, None) for place in range(MAX_ELEMENTS + 1)],
+        [(f"element{index}", Raw, None) for index in range(MAX_ELEMENTS + 1)],
         array_like=True,
         gc=False,
     )

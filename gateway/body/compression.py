@@ -19,7 +19,7 @@ MAX_WINDOW_LOG = 23
 """Maximum zstd window of 8 MiB, as RFC 8878 recommends; the window is kept in memory."""
 _GZIP = 31
 """`wbits` for a gzip stream."""
-_Damage: Any = isal_zlib.error  # declared as an instance in its type stubs
+_GzipError: Any = isal_zlib.error  # declared as an instance in its type stubs
 MAX_MEMBERS = 256
 """Maximum number of gzip members or zstd frames. An empty member takes 9 bytes and costs about 20
 us. Block gzip makes half this number from the largest body."""
@@ -27,7 +27,7 @@ _OUTPUT_CHUNK = 256 * 1024
 """Maximum bytes of output per call; other threads run between two calls."""
 _INPUT_CHUNK = 64 * 1024
 """Maximum bytes of input per call; unused input is copied for the next one."""
-_THREAD = ThreadPoolExecutor(1, "unpacking")
+_THREAD = ThreadPoolExecutor(1, "decompression")
 """The one thread for large bodies, so that decompression bombs use at most one core."""
 
 
@@ -62,37 +62,37 @@ async def decompress(coding: bytes, body: bytes, limit: int, reservation: Reserv
     """
     if len(body) <= _INPUT_CHUNK:
         try:
-            unpacked = decompress_sync(coding, body, min(limit, _OUTPUT_CHUNK))
+            decompressed = decompress_sync(coding, body, min(limit, _OUTPUT_CHUNK))
         except DecompressedTooLargeError:
             if limit <= _OUTPUT_CHUNK:
                 raise
         else:
-            reservation.add(len(unpacked))
-            return unpacked
+            reservation.add(len(decompressed))
+            return decompressed
     async with reservation.budget.lock:
         reservation.add(limit)
         loop = asyncio.get_running_loop()
-        unpacked = await loop.run_in_executor(_THREAD, decompress_sync, coding, body, limit)
-        reservation.add(len(unpacked) - limit)
-        return unpacked
+        decompressed = await loop.run_in_executor(_THREAD, decompress_sync, coding, body, limit)
+        reservation.add(len(decompressed) - limit)
+        return decompressed
 
 
 def decompress_sync(coding: bytes, body: bytes, limit: int) -> bytes:
     """Decompress a body in the calling thread; see `decompress`."""
     start = CODINGS[coding]
-    unpacked = bytearray()
+    decompressed = bytearray()
     chunks = _chunks(body)
     rest = next(chunks, b"")
     try:
         for _ in range(MAX_MEMBERS):
             stream = start()
-            _decompress_member(stream, rest, chunks, unpacked, limit)
+            _decompress_member(stream, rest, chunks, decompressed, limit)
             if not stream.eof:
                 raise BodyError(BODY, f"ends in the middle of a {coding.decode()} stream")
             rest = stream.unused_data or next(chunks, b"")
             if not rest:
-                return bytes(unpacked)
-    except (_Damage, zstd.ZstdError, EOFError) as error:
+                return bytes(decompressed)
+    except (_GzipError, zstd.ZstdError, EOFError) as error:
         raise BodyError(BODY, f"is not a valid {coding.decode()} stream") from error
     raise BodyError(BODY, f"contains more than {MAX_MEMBERS} {coding.decode()} streams")
 
@@ -107,15 +107,15 @@ def _decompress_member(
     stream: Any,
     data: bytes | memoryview,
     chunks: Iterator[bytes | memoryview],
-    unpacked: bytearray,
+    decompressed: bytearray,
     limit: int,
 ) -> None:
     """Append the output of one member or frame, whose input is `data` and `chunks`."""
     while True:
-        room = limit + 1 - len(unpacked)
-        chunk = stream.decompress(data, min(room, _OUTPUT_CHUNK))
-        unpacked += chunk
-        if len(unpacked) > limit:
+        remaining = limit + 1 - len(decompressed)
+        chunk = stream.decompress(data, min(remaining, _OUTPUT_CHUNK))
+        decompressed += chunk
+        if len(decompressed) > limit:
             raise DecompressedTooLargeError
         if stream.eof:
             return

@@ -35,9 +35,9 @@ class BodyError(ValueError):
         self.field = field
         self._fault = fault
 
-    def within(self, place: str) -> "BodyError":
-        """Return the same error for a part of the body at the path `place`."""
-        return BodyError(place if self.field == BODY else f"{place}.{self.field}", self._fault)
+    def within(self, path: str) -> "BodyError":
+        """Return the same error for a part of the body at `path`."""
+        return BodyError(path if self.field == BODY else f"{path}.{self.field}", self._fault)
 
 
 class JsonDecoder(Generic[T]):

@@ -160,9 +160,9 @@ async def _read_all(request: Request, limit: int, reservation: Reservation) -> b
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise bad_request(BodyError(BODY, "is truncated"))
-        piece = message.get("body", b"")
-        reservation.add(len(piece))
-        body += piece
+        chunk = message.get("body", b"")
+        reservation.add(len(chunk))
+        body += chunk
         if len(body) > limit:
             raise _too_large(limit)
         if not message.get("more_body", False):

@@ -60,8 +60,8 @@ class BackfillDecoder:
     def _samples(
         self, samples: Sequence[Raw], labels: dict[str, str], now: float
     ) -> Iterator[ParsedBody]:
-        for place, sample in enumerate(samples):
-            yield self._sample(place, bytes(sample), labels, now)
+        for index, sample in enumerate(samples):
+            yield self._sample(index, bytes(sample), labels, now)
 
     def _labels(self, backlog: Any, now: float) -> dict[str, str]:
         """Return the labels of samples that do not set their own."""
@@ -71,13 +71,13 @@ class BackfillDecoder:
             msgspec.json.encode({"metrics": {}} | fields), now
         ).labels
 
-    def _sample(self, place: int, sample: bytes, labels: dict[str, str], now: float) -> ParsedBody:
+    def _sample(self, index: int, sample: bytes, labels: dict[str, str], now: float) -> ParsedBody:
         try:
             body = self._single_decoder.decode_field_by_field(sample, now)
             if body.timestamp is None:
                 raise BodyError("timestamp", "is missing")
         except BodyError as error:
-            raise error.within(f"samples[{place}]") from error
+            raise error.within(f"samples[{index}]") from error
         return body._replace(labels=labels | body.labels)
 
 

@@ -156,5 +156,5 @@ class BatchEndpoint:
                 rejected=msgspec.to_builtins(rejected),
                 receipts=receipts,
             )
-        answer = BatchResponse(len(receipts), rejected, receipts, sorted(routed.ignored) or UNSET)
-        return Response(_encoder.encode(answer), media_type="application/json")
+        response = BatchResponse(len(receipts), rejected, receipts, sorted(routed.ignored) or UNSET)
+        return Response(_encoder.encode(response), media_type="application/json")

@@ -26,7 +26,7 @@ ITEMS_PER_SLICE = 500
 class RejectedItem(msgspec.Struct, omit_defaults=True):
     """A rejected item; with `retry`, the same item may be accepted later."""
 
-    index: Annotated[int, Meta(description="Its place in the batch, from 0.")]
+    index: Annotated[int, Meta(description="Its index in the batch, from 0.")]
     id: str | None
     error: str
     retry: bool = False
@@ -77,9 +77,9 @@ class RoutedBatch:
 
     async def route(self) -> None:
         """Route all items."""
-        await self._sort_all(range(len(self._items)))
+        await self._route_all(range(len(self._items)))
 
-    async def _sort_all(self, indexes: Sequence[int]) -> None:
+    async def _route_all(self, indexes: Sequence[int]) -> None:
         for start in range(0, len(indexes), ITEMS_PER_SLICE):
             if start:
                 await asyncio.sleep(0)
@@ -89,18 +89,18 @@ class RoutedBatch:
         """Route the items at some indexes. Runs up to a million times a minute."""
         items, scope, now = self._items, self._scope, self._now()
         find, groups, unregistered = self._templates.find, self._groups, self._unregistered_entities
-        for place in indexes:
-            item: Any = items[place]
+        for index in indexes:
+            item: Any = items[index]
             if item.fault:
-                self._reject(place, item.fault)
+                self._reject(index, item.fault)
                 continue
             if scope is not None and item.id not in scope:
-                self._reject(place, f"the {item.kind} is not in the scope of this relay")
+                self._reject(index, f"the {item.kind} is not in the scope of this relay")
                 continue
             template = find(item.kind, item.id)
             if template is None or (unregistered and (item.kind, item.id) in unregistered):
                 unregistered.add((item.kind, item.id))
-                self.unregistered.append(place)
+                self.unregistered.append(index)
                 continue
             body = item.body
             try:
@@ -111,10 +111,10 @@ class RoutedBatch:
                     if body.ignored_count:
                         self._ignore(body)
             except BodyError as error:
-                self._reject(place, str(error))
+                self._reject(index, str(error))
                 continue
             group = groups[template.partition]
-            group.item_indexes.append(place)
+            group.item_indexes.append(index)
             group.payloads.append(payload)
 
     def _ignore(self, body: ParsedBody) -> None:
@@ -128,15 +128,15 @@ class RoutedBatch:
         """Route the unregistered items again, after the registry was read to its end."""
         unregistered, self.unregistered = self.unregistered, []
         self._unregistered_entities.clear()
-        await self._sort_all(unregistered)
-        for place in self.unregistered:
-            self._reject(place, f"the {self._items[place].kind} is not registered")
+        await self._route_all(unregistered)
+        for index in self.unregistered:
+            self._reject(index, f"the {self._items[index].kind} is not registered")
 
     def reject_unregistered(self, error: str, result: Result) -> None:
         """Reject the unregistered items: the registry cannot be read, or the relay is no longer
         valid."""
-        for place in self.unregistered:
-            self._reject(place, error, result)
+        for index in self.unregistered:
+            self._reject(index, error, result)
 
     def publish(
         self, batcher: SubmissionBatcher, deadline: float, tasks: asyncio.TaskGroup
@@ -169,24 +169,24 @@ class RoutedBatch:
         """
         loop, receipts = asyncio.get_running_loop(), self.receipts
         start = 0
-        for pieces, count in chunk_for_frames(group.payloads):
-            answer: asyncio.Future[Receipt | None] = loop.create_future()
+        for payloads, count in chunk_for_frames(group.payloads):
+            completion: asyncio.Future[Receipt | None] = loop.create_future()
             try:
-                batcher.enqueue(partition, pieces, deadline, answer, count)
+                batcher.enqueue(partition, payloads, deadline, completion, count)
             except OverloadedError as error:
                 self.retry_after = error.retry_after
-                for place in group.item_indexes[start:]:
-                    self._reject(place, "too many submissions are waiting for Kafka", "overloaded")
+                for index in group.item_indexes[start:]:
+                    self._reject(index, "too many submissions are waiting for Kafka", "overloaded")
                 return
-            first = await answer
+            first = await completion
             if first is None:
-                for place in group.item_indexes[start:]:
-                    self._reject(place, "Kafka did not confirm the item in time", "unconfirmed")
+                for index in group.item_indexes[start:]:
+                    self._reject(index, "Kafka did not confirm the item in time", "unconfirmed")
                 return
             end = start + count
             before, after = f"{first.partition}-{first.offset}-", f"-{first.appended}"
-            for index, place in enumerate(group.item_indexes[start:end], first.index):
-                receipts[place] = f"{before}{index}{after}"
+            for frame_index, index in enumerate(group.item_indexes[start:end], first.index):
+                receipts[index] = f"{before}{frame_index}{after}"
             start = end
 
     def _reject(self, index: int, error: str, result: Result = "refused") -> None:

@@ -99,13 +99,13 @@ class SubmissionEndpoint:
             self.count("refused" if error.status < 500 else "unconfirmed")
             raise
         receipts = await self._publish(parsed, deadline)
-        answer = SubmissionResponse(
+        response = SubmissionResponse(
             "metrics_received",
             str(receipts[-1]),
             list(map(str, receipts)) if parsed.is_backfill else UNSET,
             list(parsed.ignored) or UNSET,
         )
-        return Response(_encoder.encode(answer), media_type="application/json")
+        return Response(_encoder.encode(response), media_type="application/json")
 
     def handle_fast(
         self, id: str, headers: RawHeaders, content: bytes, exchange: FastPathExchange
@@ -168,12 +168,12 @@ class SubmissionEndpoint:
             record = await self._authenticator.check_again(
                 record, credential, request.scope, deadline
             )
-            parsed = await self._read_slowly(record, content, deadline)
+            parsed = await self._decode_in_slices(record, content, deadline)
             if parsed.is_backfill:  # other requests were served while it was decoded
                 await self._authenticator.check_again(record, credential, request.scope, deadline)
             return parsed
 
-    async def _read_slowly(
+    async def _decode_in_slices(
         self, record: RegistryRecord, content: bytes, deadline: float
     ) -> "ParsedSubmission":
         """Decode a body; other requests are served between the samples of a backlog.
@@ -187,7 +187,7 @@ class SubmissionEndpoint:
         try:
             body = self._decoder.decode(content, now)
             if not isinstance(body, Iterator):
-                return self._report(template, body, now)
+                return self._encode(template, body, now)
             samples = await self._slices.run(_encoded(body, template), deadline)
         except BodyError as error:
             raise bad_request(error) from error
@@ -198,7 +198,7 @@ class SubmissionEndpoint:
         for sample in samples:
             if len(ignored) < MAX_IGNORED_NAMES:
                 ignored.update(dict.fromkeys(sample.ignored))
-        payloads = [sample.piece for sample in samples]
+        payloads = [sample.payload for sample in samples]
         return ParsedSubmission(template.partition, payloads, [*ignored][:MAX_IGNORED_NAMES], True)
 
     def _parse(self, record: RegistryRecord, content: bytes) -> "ParsedSubmission":
@@ -210,11 +210,11 @@ class SubmissionEndpoint:
         now = self._now()
         try:
             body = self._decoder.read_one(content, now)
-            return self._report(self._templates.get_or_build(record), body, now)
+            return self._encode(self._templates.get_or_build(record), body, now)
         except BodyError as error:
             raise bad_request(error) from error
 
-    def _report(
+    def _encode(
         self, template: SubmissionTemplate, body: ParsedBody | CanonicalBody, now: float
     ) -> "ParsedSubmission":
         """Encode a decoded body, and count its ignored metrics.
@@ -241,13 +241,13 @@ class SubmissionEndpoint:
         except OverloadedError as error:
             self.count("overloaded", count)
             raise _overloaded_error(error) from error
-        for (payloads, number), answer in zip(groups, completions, strict=True):
-            self._batcher.enqueue(parsed.partition, payloads, deadline, answer, number)
+        for (payloads, number), completion in zip(groups, completions, strict=True):
+            self._batcher.enqueue(parsed.partition, payloads, deadline, completion, number)
         receipts: list[Receipt] = []
-        for (_, number), answer in zip(groups, completions, strict=True):
-            first = await answer
+        for (_, number), completion in zip(groups, completions, strict=True):
+            first = await completion
             if first is not None:
-                receipts += [first.advance(place) for place in range(number)]
+                receipts += [first.advance(index) for index in range(number)]
         if len(receipts) < count:
             self.count("unconfirmed", count)
             raise _unconfirmed_error()
@@ -262,7 +262,7 @@ class SubmissionEndpoint:
 class _Sample(NamedTuple):
     """An encoded sample of a backlog."""
 
-    piece: bytes
+    payload: bytes
     ignored: Sequence[str]
     ignored_count: int
 

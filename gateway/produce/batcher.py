@@ -74,9 +74,9 @@ class SubmissionBatcher:
         Raises:
             OverloadedError: too many submissions are waiting.
         """
-        answer: asyncio.Future[Receipt | None] = asyncio.get_running_loop().create_future()
-        self.enqueue(partition_of(key, self.partitions), payload, deadline, answer)
-        return answer
+        completion: asyncio.Future[Receipt | None] = asyncio.get_running_loop().create_future()
+        self.enqueue(partition_of(key, self.partitions), payload, deadline, completion)
+        return completion
 
     def enqueue(
         self,

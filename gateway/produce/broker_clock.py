@@ -53,7 +53,7 @@ class BrokerClock:
 
         Returns the bounds of the difference between the leader's clock and ours, in milliseconds.
         """
-        heard = _OffsetBounds(
+        bounds = _OffsetBounds(
             low=appended_ms - acknowledged_at * 1000,
             high=appended_ms + 1 - sent_at * 1000,
             at=acknowledged_at,
@@ -61,11 +61,11 @@ class BrokerClock:
         known = self._leaders.get(partition)
         if known is not None:
             known = known.widened(acknowledged_at)
-            low, high = max(known.low, heard.low), min(known.high, heard.high)
+            low, high = max(known.low, bounds.low), min(known.high, bounds.high)
             if low <= high:
-                heard = _OffsetBounds(low, high, acknowledged_at)
-        self._leaders[partition] = heard
-        return heard.low, heard.high
+                bounds = _OffsetBounds(low, high, acknowledged_at)
+        self._leaders[partition] = bounds
+        return bounds.low, bounds.high
 
     def differences(self, moment: float) -> tuple[float, float]:
         """Return the least and greatest difference between the brokers' clocks and ours, in
@@ -75,12 +75,12 @@ class BrokerClock:
         ignored.
         """
         newest = max(known.at for known in self._leaders.values())
-        heard = [
+        bounds = [
             known.widened(moment)
             for known in self._leaders.values()
             if known.at >= newest - MAX_AGE
         ]
-        return min(known.low for known in heard), max(known.high for known in heard)
+        return min(known.low for known in bounds), max(known.high for known in bounds)
 
     def is_fresh(self, partition: Hashable, now: float) -> bool:
         """Return whether the time of the partition's leader is known and not older than MAX_AGE."""

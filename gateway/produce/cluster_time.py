@@ -14,7 +14,7 @@ from service.kafka.tombstones import uptime
 
 OBSERVE_EVERY = 1.0
 """Minimum seconds between two acknowledgements of a leader that are evaluated."""
-ASK_AFTER = 60.0
+PROBE_AFTER = 60.0
 """Age in seconds of the newest acknowledgement after which a probe is sent."""
 
 

@@ -110,9 +110,9 @@ class PartitionBatcher:
 
     def submit(self, payload: bytes, deadline: float) -> asyncio.Future[Receipt | None]:
         """Queue a submission; return a future of its receipt, or of None if unconfirmed."""
-        answer: asyncio.Future[Receipt | None] = asyncio.get_running_loop().create_future()
-        self.enqueue(payload, deadline, answer)
-        return answer
+        completion: asyncio.Future[Receipt | None] = asyncio.get_running_loop().create_future()
+        self.enqueue(payload, deadline, completion)
+        return completion
 
     def enqueue(
         self, payload: bytes, deadline: float, completion: Completion, count: int = 1

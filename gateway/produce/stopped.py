@@ -49,7 +49,7 @@ class StoppedPartitions:
                     while True:
                         offsets = await admin.list_consumer_group_offsets(self._group)
                         self._was_read, self.is_refused = True, False
-                        self._take(
+                        self._update(
                             {
                                 tp.partition: committed.metadata or ""
                                 for tp, committed in offsets.items()
@@ -70,7 +70,7 @@ class StoppedPartitions:
                 log.info("cannot read the processors' group", reason=repr(error))
             await asyncio.sleep(INTERVAL)
 
-    def _take(self, metadata: Mapping[int, str]) -> None:
+    def _update(self, metadata: Mapping[int, str]) -> None:
         """Update the stopped partitions from the metadata of committed offsets.
 
         A partition without metadata keeps its state, because aiokafka hides errors that concern the

@@ -64,12 +64,12 @@ class RegistrationQuotas:
             await self._catch_up(deadline)
         if (reason := self._exceeded(record)) is not None:
             raise QuotaExceededError(reason)
-        under_way = self._reserved[record.kind]
-        under_way.append(record)
+        in_progress = self._reserved[record.kind]
+        in_progress.append(record)
         try:
             yield
         finally:
-            under_way.remove(record)
+            in_progress.remove(record)
 
     def export_gauges(self, gauges: CallbackGauges, metrics: GatewayMetrics) -> None:
         """Export the number of registered entities, the limits and the label values as gauges."""
@@ -105,19 +105,19 @@ class RegistrationQuotas:
 
     def _count(self, kind: str, limit: int) -> int:
         """Count registered and reserved records; exact only if the result reaches the limit."""
-        count, under_way = self._registry.state.count(kind), self._reserved[kind]
-        if count + len(under_way) < limit:
-            return count + len(under_way)
-        return count + sum(map(self._is_new, under_way))
+        count, in_progress = self._registry.state.count(kind), self._reserved[kind]
+        if count + len(in_progress) < limit:
+            return count + len(in_progress)
+        return count + sum(map(self._is_new, in_progress))
 
     def _values_with(self, record: RegistryRecord, label: str) -> int:
         """Count the values of a label with this cluster; 0 if it adds none."""
         state = self._registry.state
         if state.has_label_value(label, record.attributes[label]):
             return 0
-        coming = {each.attributes[label] for each in (*self._reserved[CLUSTER], record)}
+        values = {each.attributes[label] for each in (*self._reserved[CLUSTER], record)}
         return state.count_label_values(label) + sum(
-            not state.has_label_value(label, value) for value in coming
+            not state.has_label_value(label, value) for value in values
         )
 
     def _is_new(self, record: RegistryRecord) -> bool:

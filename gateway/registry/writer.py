@@ -41,7 +41,7 @@ WRITER_HEADER = "writer"
 RANDOM_BITS = 11
 """Random low bits of an incarnation; the bits above are milliseconds since the epoch.
 
-They distinguish registrations made in the same millisecond. With 11 bits an incarnation is exact in
+They distinguish registrations of the same millisecond. With 11 bits an incarnation is exact in
 a double until the year 2109.
 """
 
@@ -132,8 +132,8 @@ class RegistryWriter(RegistryReader):
     async def run(self) -> None:
         """Tail and maintain the topic until cancelled."""
         tasks = [
-            asyncio.create_task(self._repair_superseded(), name="registry healing"),
-            asyncio.create_task(self._drop_expired(), name="registry sweep"),
+            asyncio.create_task(self._repair_superseded(), name="registry repair"),
+            asyncio.create_task(self._drop_expired(), name="registry expiry"),
         ]
         try:
             await self.tailer.run()
@@ -157,10 +157,10 @@ class RegistryWriter(RegistryReader):
 
     def _next_incarnation(self, base: RegistryRecord | None) -> int:
         """Return a unique incarnation, greater than all earlier ones of this id."""
-        made = self.time.latest_ms() << RANDOM_BITS | secrets.randbits(RANDOM_BITS)
+        candidate = self.time.latest_ms() << RANDOM_BITS | secrets.randbits(RANDOM_BITS)
         if base is not None and base.incarnation is not None:
-            made = max(made, base.incarnation + 1)
-        self._incarnation = max(made, self._incarnation + 1)
+            candidate = max(candidate, base.incarnation + 1)
+        self._incarnation = max(candidate, self._incarnation + 1)
         return self._incarnation
 
     def _pending_change(self, record: ConsumerRecord) -> asyncio.Future[ApplyResult] | None:

@@ -74,16 +74,16 @@ def shutdown_503(app: ASGIApp) -> ASGIApp:
     """Respond with 503 to requests that a stopping server cancels, unless a response was
     started."""
 
-    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         started = False
 
-        async def noting_send(message: Message) -> None:
+        async def recording_send(message: Message) -> None:
             nonlocal started
             started = True
             await send(message)
 
         try:
-            await app(scope, receive, noting_send)
+            await app(scope, receive, recording_send)
         except asyncio.CancelledError:
             if scope["type"] != "http" or started:
                 raise
@@ -91,7 +91,7 @@ def shutdown_503(app: ASGIApp) -> ASGIApp:
             # anyway.
             await unavailable("The service is stopping: try again").response()(scope, receive, send)
 
-    return answering
+    return wrapped
 
 
 class Application(Starlette):

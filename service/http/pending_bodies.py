@@ -22,7 +22,7 @@ class PendingBodyLimit:
         self._idle_connections = idle_connections
         self._sizes: dict[RequestResponseCycle, int] = {}
 
-    def has_room(self, size: int) -> bool:
+    def has_capacity(self, size: int) -> bool:
         """Return whether `size` more bytes may be stored."""
         return self._idle_connections.pending_bytes + size <= MAX_PENDING_BYTES
 
@@ -30,12 +30,12 @@ class PendingBodyLimit:
         """Wrap an application so that a body counts as read when the application receives it."""
 
         async def run(scope: Scope, receive: Receive, send: Send) -> None:
-            async def take() -> Message:
+            async def receive_and_release() -> Message:
                 message = await receive()
                 self._release(cycle)
                 return message
 
-            await app(scope, take, send)
+            await app(scope, receive_and_release, send)
 
         return run
 

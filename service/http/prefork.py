@@ -49,7 +49,7 @@ class WorkerFds(NamedTuple):
     def from_arguments(cls) -> "WorkerFds | None":
         """Parse the command line of this process; return None if it is not a worker."""
         parser = argparse.ArgumentParser()
-        parser.add_argument("--worker", nargs=2, type=int, metavar=("PORT", "LEASH"))
+        parser.add_argument("--worker", nargs=2, type=int, metavar=("PORT", "PARENT_PIPE"))
         numbers = parser.parse_args().worker
         return None if numbers is None else cls(*numbers)
 
@@ -86,16 +86,16 @@ class PreforkSupervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
-        leash, held = os.pipe()
+        parent_pipe, write_end = os.pipe()
         with listen(self._settings) as port, _metrics_folder() as folder:
-            fds = WorkerFds(port.fileno(), leash)
+            fds = WorkerFds(port.fileno(), parent_pipe)
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(self._number):
                     tasks.create_task(self._supervise(fds, folder))
                 await self._stop.wait()
                 port.close()  # the port closes when the last worker closes it
-        os.close(leash)
-        os.close(held)
+        os.close(parent_pipe)
+        os.close(write_end)
         return self._status
 
     def _on_signal(self, number: int) -> None:
@@ -122,13 +122,13 @@ class PreforkSupervisor:
                 self._stop.set()
                 return
             log.error("worker exited", pid=process.pid, status=process.returncode)
-            steady = time.monotonic() - began > STABLE_AFTER
-            self._proven |= steady
-            attempts = 0 if steady else attempts + 1
+            stable = time.monotonic() - began > STABLE_AFTER
+            self._proven |= stable
+            attempts = 0 if stable else attempts + 1
             if attempts == ATTEMPTS and not self._proven:
                 self._give_up(process.returncode)
                 return
-            pause = 0.0 if steady else min(MAX_RESTART_DELAY, 2 * pause + 0.1)
+            pause = 0.0 if stable else min(MAX_RESTART_DELAY, 2 * pause + 0.1)
             await self._wait_for_stop(pause)
 
     def _give_up(self, status: int | None) -> None:

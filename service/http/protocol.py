@@ -245,9 +245,9 @@ class LimitedProtocol(asyncio.Protocol):
         if self._buffer.request is not None:
             self._buffer.add(body)
         elif self._incoming is not None and not self._incoming.response_complete:
-            if not self._pending_bodies.has_room(len(body)):
-                raise _no_room()
-            self._take_body(self._incoming, body)
+            if not self._pending_bodies.has_capacity(len(body)):
+                raise _overloaded()
+            self._append_body(self._incoming, body)
 
     def on_message_complete(self) -> None:
         if self._buffer.request is not None:
@@ -288,7 +288,7 @@ class LimitedProtocol(asyncio.Protocol):
             self.flow.pause_reading()
         size = parser.unparsed + self._head_size
         if (size > FREE or self._heads.counted) and not self._heads.hold(size):
-            self._refuse(_no_room())
+            self._refuse(_overloaded())
         self._set_countdown()
         if self._at_eof and not (more or parser.is_waiting or self._end_input()):
             self.transport.close()
@@ -358,19 +358,19 @@ class LimitedProtocol(asyncio.Protocol):
         """
         request = self._buffer.request
         assert request is not None
-        if not self._pending_bodies.has_room(self._buffer.received):
-            raise _no_room()
+        if not self._pending_bodies.has_capacity(self._buffer.received):
+            raise _overloaded()
         self._begin_cycle(request)
         assert self._incoming is not None
-        for piece in self._buffer.release():
-            self._take_body(self._incoming, piece)
+        for chunk in self._buffer.release():
+            self._append_body(self._incoming, chunk)
 
-    def _take_body(self, cycle: RequestResponseCycle, piece: bytes) -> None:
-        cycle.body += piece
+    def _append_body(self, cycle: RequestResponseCycle, chunk: bytes) -> None:
+        cycle.body += chunk
         if len(cycle.body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
         cycle.message_event.set()
-        self._pending_bodies.add(cycle, len(piece))
+        self._pending_bodies.add(cycle, len(chunk))
 
     def _begin_cycle(self, request: Request) -> None:
         """Start the application's task for a request.
@@ -380,7 +380,7 @@ class LimitedProtocol(asyncio.Protocol):
         """
         size = request.size
         if size > FREE and not self._heads.hold(size):
-            raise _no_room()
+            raise _overloaded()
         self._head_size = size
         raw_path, _, query = request.target.partition(b"?")
         path = raw_path.decode("ascii")
@@ -486,5 +486,5 @@ class LimitedProtocol(asyncio.Protocol):
             self.transport.close()
 
 
-def _no_room() -> RequestError:
+def _overloaded() -> RequestError:
     return RequestError(503, "Too much data is being received: try again", b"retry-after: 1\r\n")

@@ -258,13 +258,13 @@ class RequestParser:
 
     def _read_chunks(self, data: bytes, at: int) -> int:
         """Join up to MAX_CHUNKS received chunks to one part of the body."""
-        pieces: list[bytes] = []
-        while at < len(data) and len(pieces) < MAX_CHUNKS:
+        chunks: list[bytes] = []
+        while at < len(data) and len(chunks) < MAX_CHUNKS:
             if self._left:
-                piece = data[at : at + self._left]
-                pieces.append(piece)
-                at += len(piece)
-                self._left -= len(piece)
+                chunk = data[at : at + self._left]
+                chunks.append(chunk)
+                at += len(chunk)
+                self._left -= len(chunk)
                 self._at_chunk_end = not self._left
             elif self._at_chunk_end:
                 if not data.startswith(b"\r\n", at):
@@ -284,8 +284,8 @@ class RequestParser:
                 if not self._left:
                     self._step = self._read_trailers
                     break
-        if pieces:
-            self._handler.on_body(b"".join(pieces))
+        if chunks:
+            self._handler.on_body(b"".join(chunks))
         return at
 
     def _read_trailers(self, data: bytes, at: int) -> int:

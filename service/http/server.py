@@ -135,10 +135,10 @@ def limit_connections(protocol: type[LimitedProtocol]) -> None:
 def raise_file_limit(wanted: int) -> int:
     """Raise the limit of open files to `wanted`, or as far as permitted; return the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-        return most
+    permitted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < permitted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (permitted, hard))
+        return permitted
     return wanted if soft == resource.RLIM_INFINITY else soft
 
 

@@ -88,8 +88,8 @@ async def group_member_count(admin: AIOKafkaAdminClient, group: str) -> int:
     Raises:
         KafkaError: there is no coordinator, or it has not loaded the group yet.
     """
-    (answer,) = await admin.describe_consumer_groups([group])
-    (described,) = answer.to_object()["groups"]
+    (response,) = await admin.describe_consumer_groups([group])
+    (described,) = response.to_object()["groups"]
     if described["error_code"]:
         raise for_code(described["error_code"])()
     return len(described["members"])

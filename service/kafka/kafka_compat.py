@@ -134,11 +134,11 @@ def leader_epoch(message: Any) -> int | None:
 def leader_epochs(data: bytes) -> list[int]:
     """Return the leader epochs of fetched record batches; the last batch may be truncated."""
     epochs = []
-    place = 0
-    while place + _BATCH_HEADER.size <= len(data):
-        _, length, epoch = _BATCH_HEADER.unpack_from(data, place)
+    position = 0
+    while position + _BATCH_HEADER.size <= len(data):
+        _, length, epoch = _BATCH_HEADER.unpack_from(data, position)
         epochs.append(epoch)
-        place += _LENGTH_FROM + length
+        position += _LENGTH_FROM + length
     return epochs
 
 

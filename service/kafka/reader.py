@@ -123,12 +123,12 @@ class TopicReader(TopicOffsets):
         """
         found: list[ConsumerRecord] = []
 
-        def take(_: int, records: Sequence[ConsumerRecord]) -> None:
+        def append_first(_: int, records: Sequence[ConsumerRecord]) -> None:
             found.extend(records[:1])
 
         self.seek({partition: offset})
         while not found and await self.position(partition) < end:
-            await self.poll(take, [partition])
+            await self.poll(append_first, [partition])
         return found[0] if found and found[0].offset < end else None
 
     async def read_to_end(self, apply: Apply, starts: Mapping[int, int]) -> dict[int, int]:

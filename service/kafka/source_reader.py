@@ -31,7 +31,7 @@ class SourceReader(TopicReader):
         Raises:
             KafkaError, TimeoutError: no broker responds, or the topic does not exist.
         """
-        return await _patiently(self._describe)
+        return await _retry(self._describe)
 
     async def epoch_ends(
         self, details: TopicDetails, epochs: Mapping[int, int], known: Mapping[int, int] = {}
@@ -44,7 +44,7 @@ class SourceReader(TopicReader):
             KafkaError, TimeoutError: a partition has no leader, or its leader does not respond.
         """
 
-        async def ask() -> dict[int, EpochEnd]:
+        async def request() -> dict[int, EpochEnd]:
             nonlocal details
             leaders = {
                 partition: leader._replace(epoch=max(leader.epoch, known.get(partition, -1)))
@@ -56,7 +56,7 @@ class SourceReader(TopicReader):
                 details = await self._describe()
                 raise
 
-        return await _patiently(ask)
+        return await _retry(request)
 
     async def spans(self, timeout: float) -> dict[int, Span]:
         """Return the span of each partition; omit partitions whose leader does not respond in time.
@@ -72,7 +72,7 @@ class SourceReader(TopicReader):
                 by_node.setdefault(leader.node, []).append(tp)
         found: dict[int, Span] = {}
 
-        async def ask(tps: list[TopicPartition]) -> None:
+        async def request(tps: list[TopicPartition]) -> None:
             try:
                 async with asyncio.timeout(timeout):
                     ends = await self._consumer.end_offsets(tps)
@@ -81,7 +81,7 @@ class SourceReader(TopicReader):
                 return
             found.update({tp.partition: (beginnings[tp], ends[tp]) for tp in tps})
 
-        await asyncio.gather(*map(ask, by_node.values()))
+        await asyncio.gather(*map(request, by_node.values()))
         return found
 
     async def span(self, partition: int) -> Span:
@@ -104,7 +104,7 @@ class SourceReader(TopicReader):
         return str(next(iter(self._partitions.values())).topic)
 
 
-async def _patiently(ask: Callable[[], Awaitable[Result]]) -> Result:
+async def _retry(request: Callable[[], Awaitable[Result]]) -> Result:
     """Retry while a leader is elected.
 
     Raises:
@@ -113,7 +113,7 @@ async def _patiently(ask: Callable[[], Awaitable[Result]]) -> Result:
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            return await ask()
+            return await request()
         except UnknownTopicOrPartitionError:
             raise
         except (KafkaError, TimeoutError):

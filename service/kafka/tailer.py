@@ -120,8 +120,8 @@ class TopicTailer:
                 self._clear()
 
     async def _follow(self) -> None:
-        where = (self._settings, self.topic, self.partitions)
-        async with TopicReader(*where) as reader, TopicOffsets(*where) as ends:
+        source = (self._settings, self.topic, self.partitions)
+        async with TopicReader(*source) as reader, TopicOffsets(*source) as ends:
             await self._seek_to_beginnings(reader)
             deadline = TombstoneDeadline(uptime())
             await run_together(self._read(reader), self._poll_end_offsets(ends, deadline))
@@ -135,10 +135,10 @@ class TopicTailer:
         """
         try:
             async with asyncio.timeout(timeout):
-                answer: asyncio.Future[dict[int, int]] = asyncio.get_running_loop().create_future()
-                self._waiters.append(answer)
+                ends: asyncio.Future[dict[int, int]] = asyncio.get_running_loop().create_future()
+                self._waiters.append(ends)
                 self._requested.set()
-                await self.wait_for_offsets(await answer)
+                await self.wait_for_offsets(await ends)
         except TimeoutError as error:
             raise KafkaUnreachableError(f"{self.topic} was not read to its end in time") from error
 
@@ -181,8 +181,8 @@ class TopicTailer:
             waiters, self._waiters = self._waiters, []
             try:
                 async with asyncio.timeout(self.poll_timeout):
-                    ends = await self._ask_ends(topic)
-                    kept = await self._tombstone_retention(deadline)
+                    ends = await self._request_end_offsets(topic)
+                    retention = await self._tombstone_retention(deadline)
             except (KafkaError, TimeoutError) as error:
                 log.warning("Kafka does not respond", topic=self.topic, reason=repr(error))
                 _resolve(waiters, KafkaUnreachableError(f"Kafka does not respond: {error!r}"))
@@ -192,7 +192,7 @@ class TopicTailer:
                 )
                 _resolve(waiters, error)
             else:
-                deadline.check(uptime(), kept, ends, self._positions)
+                deadline.check(uptime(), retention, ends, self._positions)
                 self._last_response = time.monotonic()
                 self._ends = ends
                 _resolve(waiters, ends)
@@ -222,7 +222,7 @@ class TopicTailer:
             self._retention_read_at = now
         return self._retention
 
-    async def _ask_ends(self, topic: TopicOffsets) -> dict[int, int]:
+    async def _request_end_offsets(self, topic: TopicOffsets) -> dict[int, int]:
         """Request the end offsets, and check from time to time that the topic still contains the
         records read.
 

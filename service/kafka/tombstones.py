@@ -21,8 +21,8 @@ class MissedTombstonesError(OutdatedStateError):
 class TombstoneDeadline:
     """Checks how long ago a reader had read its topic to the end.
 
-    `now` is in seconds of a clock that continues while the machine sleeps. `kept` is the topic's
-    `delete.retention.ms` in seconds; a reader may lag by half of it.
+    `now` is in seconds of a clock that continues while the machine sleeps. `retention` is the
+    topic's `delete.retention.ms` in seconds; a reader may lag by half of it.
     """
 
     def __init__(self, now: float) -> None:
@@ -34,31 +34,31 @@ class TombstoneDeadline:
         return now - self._current_at
 
     def check(
-        self, now: float, kept: float, ends: Mapping[int, int], positions: Mapping[int, int]
+        self, now: float, retention: float, ends: Mapping[int, int], positions: Mapping[int, int]
     ) -> None:
         """Compare the current end offsets with the reader's positions.
 
         Raises:
             MissedTombstonesError: the reader was at the end too long ago.
         """
-        asked_at, pending = self._pending
+        requested_at, pending = self._pending
         if all(positions.get(partition, 0) >= end for partition, end in pending.items()):
-            self._current_at = asked_at
+            self._current_at = requested_at
             self._pending = (now, ends)
         behind = self.seconds_behind(now)
-        if may_have_missed(behind, kept):
+        if may_have_missed(behind, retention):
             raise MissedTombstonesError(
                 f"the end was last reached {behind:.0f} s ago, and Kafka keeps tombstones for "
-                f"{kept:.0f} s: the topic must be read from its beginning"
+                f"{retention:.0f} s: the topic must be read from its beginning"
             )
 
 
-def may_have_missed(behind: float, kept: float) -> bool:
+def may_have_missed(behind: float, retention: float) -> bool:
     """Return whether a reader that is `behind` seconds behind may have missed tombstones.
 
-    `kept` is `delete.retention.ms` in seconds.
+    `retention` is `delete.retention.ms` in seconds.
     """
-    return behind > kept / 2
+    return behind > retention / 2
 
 
 def uptime() -> float:

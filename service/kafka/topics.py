@@ -29,7 +29,7 @@ from service.kafka.topic_settings import (
 log = structlog.get_logger(__name__)
 
 
-LOOK_INTERVAL = 300.0
+CHECK_INTERVAL = 300.0
 """Seconds between two checks of the topics by a running service."""
 
 
@@ -101,14 +101,14 @@ async def _check(admin: AIOKafkaAdminClient, settings: KafkaSettings, topics: To
     await check_topic_settings(admin, settings, topics, replicas)
 
 
-async def watch_topics(settings: KafkaSettings, interval: float = LOOK_INTERVAL) -> None:
+async def watch_topics(settings: KafkaSettings, interval: float = CHECK_INTERVAL) -> None:
     """Log when a topic setting is changed so that a guarantee no longer holds. Runs until
     cancelled.
 
     The service continues to run; at its next start it would refuse the topic.
     """
     topics = topics_from(settings)
-    said = ""
+    last_fault = ""
     while True:
         await asyncio.sleep(interval)
         try:
@@ -119,9 +119,9 @@ async def watch_topics(settings: KafkaSettings, interval: float = LOOK_INTERVAL)
             fault = str(error)
         except (KafkaError, OSError):  # logged elsewhere
             continue
-        if fault and fault != said:
+        if fault and fault != last_fault:
             log.error("a topic was changed and will be refused at the next start", reason=fault)
-        said = fault
+        last_fault = fault
 
 
 async def _described(admin: AIOKafkaAdminClient, topics: Topics) -> dict[str, list[dict[str, Any]]]:
@@ -139,7 +139,7 @@ async def _described(admin: AIOKafkaAdminClient, topics: Topics) -> dict[str, li
 
 async def _create(admin: AIOKafkaAdminClient, missing: list[Topic], replication: int) -> None:
     in_sync = {IN_SYNC: str(in_sync_replicas(replication))}
-    answer = await admin.create_topics(
+    response = await admin.create_topics(
         [
             NewTopic(
                 topic.name, topic.partitions, replication, topic_configs=topic.settings | in_sync
@@ -147,7 +147,7 @@ async def _create(admin: AIOKafkaAdminClient, missing: list[Topic], replication:
             for topic in missing
         ]
     )
-    for name, code, *message in answer.topic_errors:
+    for name, code, *message in response.topic_errors:
         error = for_code(code)
         if code and error is not TopicAlreadyExistsError:
             raise error(f"cannot create topic {name}: {message}")

@@ -24,9 +24,9 @@ def scrape_registries(registries: Sequence[CollectorRegistry]) -> Sequence[Colle
     """Return the registries for a scrape: these, or one that combines all processes."""
     if not is_multiprocess():
         return registries
-    everybody = CollectorRegistry()
-    MultiProcessCollector(everybody)  # type: ignore[no-untyped-call]
-    return [everybody]
+    combined = CollectorRegistry()
+    MultiProcessCollector(combined)  # type: ignore[no-untyped-call]
+    return [combined]
 
 
 class CallbackGauges:

@@ -108,14 +108,14 @@ class RequestMetrics:
             started = time.perf_counter()
             status = 500  # for an exception, which is handled outside this middleware
 
-            async def noting_send(message: Message) -> None:
+            async def recording_send(message: Message) -> None:
                 nonlocal status
                 if message["type"] == "http.response.start":
                     status = message["status"]
                 await send(message)
 
             try:
-                await app(scope, receive, noting_send)
+                await app(scope, receive, recording_send)
             finally:
                 seconds = time.perf_counter() - started
                 self.count_request(scope["method"], endpoint_of(scope), status, seconds)
