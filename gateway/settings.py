@@ -46,6 +46,10 @@ class GatewaySettings(KafkaSettings, HttpSettings):
     max_label_values: Annotated[int, Meta(ge=0)] = 1_000
     """Maximum number of regions, and of datacenters, among the clusters; 0 means no limit."""
 
+    def __post_init__(self) -> None:
+        self.admin_token.exclude(self.metrics_token, "METRICS_TOKEN")
+        self.metrics_token.exclude(self.admin_token, "ADMIN_TOKEN")
+
     def conflicts(self, given: AbstractSet[str]) -> Iterator[str]:
         yield from super().conflicts(given)
         if {*self.admin_token.current()} & {*self.metrics_token.current()}:

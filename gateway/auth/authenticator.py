@@ -198,22 +198,17 @@ class Authenticator:
         if bearer_credential(request) is None:
             raise self._auth_failures.failure("api_key", request.scope)
 
-    def check_admin(self, request: Request) -> None:
+    def check_admin(self, request: Request, *, again: bool = False) -> None:
         """Require ADMIN_TOKEN.
 
-        Raises:
-            ApiError: 401 or 429.
-        """
-        self._admin_auth(request)
-
-    def check_admin_again(self, request: Request) -> None:
-        """Check ADMIN_TOKEN again after the body has arrived, because it may have been replaced.
+        With `again`, the check is repeated after the body has arrived, because the token may have
+        been replaced; a success is not counted a second time.
 
         Raises:
             ApiError: 401 or 429.
         """
-        if not self._admin_auth.matches(bearer_credential(request)):
-            raise self._auth_failures.failure("admin", request.scope)
+        if not (again and self._admin_auth.matches(bearer_credential(request))):
+            self._admin_auth(request)
 
     async def catch_up(self, deadline: float) -> None:
         """Read the registry to its current end, and wait until the cluster time is known.

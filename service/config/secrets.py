@@ -83,7 +83,8 @@ class ReloadableTokens:
     removed.
 
     With a `file`, `current` checks the file at most once a second, and reloads it if it has
-    changed. While the file cannot be read or contains no tokens, the last tokens stay valid.
+    changed. While the file contains no valid tokens, the last ones stay valid and the error is
+    logged.
 
     Raises:
         SecretError: `text` contains no tokens.
@@ -98,6 +99,12 @@ class ReloadableTokens:
         self._check_at = float("-inf")
         self._fingerprint: tuple[int, ...] | None = None
         self._last_error = ""
+        self._excluded: list[tuple[ReloadableTokens, str]] = []
+
+    def exclude(self, others: "ReloadableTokens", variable: str) -> None:
+        """Never reload a token of `others`, which `variable` sets, because it has other
+        permissions."""
+        self._excluded.append((others, variable))
 
     def current(self) -> tuple[str, ...]:
         """Return the tokens that are valid now."""
@@ -115,8 +122,14 @@ class ReloadableTokens:
             if seen is None or seen == self._fingerprint:
                 return
             tokens = strong_tokens(read_secret(file))
+            for others, variable in self._excluded:
+                if {*tokens} & {*others.current()}:
+                    raise SecretError(
+                        f"contains a token of {variable}: replace one of them with "
+                        "`openssl rand -hex 32` (docs/secrets.md)"
+                    )
         except SecretError as error:
-            self._warn(file, str(error))
+            self._report(file, str(error))
             return
         self._fingerprint = seen
         self._last_error = ""
@@ -124,10 +137,14 @@ class ReloadableTokens:
             self._tokens = tokens
             log.info("tokens changed", file=str(file), tokens=len(tokens))
 
-    def _warn(self, file: Path, fault: str) -> None:
+    def _report(self, file: Path, fault: str) -> None:
         self._fingerprint = None
         if fault != self._last_error:
-            log.warning("cannot reload tokens, the last ones stay valid", file=str(file), why=fault)
+            log.error(
+                "tokens not reloaded: repair the file; the last tokens stay valid",
+                file=str(file),
+                why=fault,
+            )
         self._last_error = fault
 
 

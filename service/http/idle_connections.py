@@ -4,6 +4,8 @@ from collections import OrderedDict
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
+from service.http.unread_responses import UnreadResponses
+
 
 class Closeable(Protocol):
     def evict(self) -> None: ...
@@ -20,6 +22,7 @@ class IdleConnections:
         """Bytes of request heads and unparsed input (service.http.head_memory)."""
         self.pending_bytes = 0
         """Bytes of other bodies that were received but not yet read by their applications."""
+        self.unread = UnreadResponses()
         self._headers: list[tuple[bytes, bytes]] = []
         self._header_lines = b""
 
