@@ -209,9 +209,7 @@ async def test_a_removal_asks_on_a_terminal(command: CommandLine, answer: str) -
     assert left == "" if answer == "y" else "anna" in left
 
 
-async def test_the_examples_of_the_document_work_as_they_stand(
-    gateway: Service, tmp_path: Path
-) -> None:
+async def test_the_documented_examples_work_unchanged(gateway: Service, tmp_path: Path) -> None:
     document = (Path(__file__).parents[2] / "docs" / "cli.md").read_text("utf-8")
     # What comes behind is asked of an exporter and of Kafka: tests/e2e/ has a run with both.
     document, heading, _ = document.partition("## The ledger")

@@ -1,4 +1,4 @@
-"""Wrong settings end every service with status 2 and one line that names the setting."""
+"""Invalid settings end every service with status 2 and one line that names the setting."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ WORKERS = "tobogganing gateway --workers 2"
 RUN = "tobogganing run"
 ALL = (GATEWAY, WORKERS, PROCESSOR, EXPORTER, SERVE, RUN)
 ADMINISTERED = (GATEWAY, WORKERS, SERVE, RUN)
-"""Those with ADMIN_TOKEN."""
+"""The programs with ADMIN_TOKEN."""
 
 SSL = {"KAFKA_SECURITY_PROTOCOL": "SSL"}
 SASL = {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"}
@@ -40,13 +40,13 @@ PASSWORD = {"KAFKA_SASL_PASSWORD": "mine"}
 
 @dataclass(frozen=True)
 class SettingCase:
-    """Settings beside good ones, and what the one line says. `{here}` is the folder of files."""
+    """Invalid settings among valid ones, and the expected line. `{here}` is the folder of files."""
 
     wrong: dict[str, str]
     said: str
     services: tuple[str, ...] = ALL
     everywhere: bool = False
-    """Run by each of them; else by one, since processes take their time."""
+    """The programs to run; by default one, because processes take time to start."""
 
 
 def servers(value: str) -> dict[str, str]:
@@ -198,7 +198,7 @@ CASES = (
 
 @dataclass
 class Bench:
-    """Files that settings may name, a port that is taken, and good settings."""
+    """Files that settings refer to, a port in use, and valid settings."""
 
     folder: Path
     taken: int
@@ -252,7 +252,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 
 @pytest.mark.parametrize("service", ALL)
-def test_a_wrong_setting_is_named_in_one_line(bench: Bench, service: str) -> None:
+def test_an_invalid_setting_is_reported_in_one_line(bench: Bench, service: str) -> None:
     wrong = []
     for number, case in enumerate(CASES):
         chosen = case.services[number % len(case.services)]
@@ -272,7 +272,7 @@ def test_a_wrong_setting_is_named_in_one_line(bench: Bench, service: str) -> Non
 
 
 @pytest.mark.parametrize("service", [GATEWAY, PROCESSOR])
-def test_a_port_that_needs_a_privilege(bench: Bench, service: str) -> None:
+def test_a_privileged_port_is_refused(bench: Bench, service: str) -> None:
     command = ["setpriv", "--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service"]
     ended = subprocess.run(
         [*command, sys.executable, "-m", service],
@@ -299,7 +299,7 @@ async def test_an_ipv6_address_is_written_without_brackets(
         assert await started.end() == 0
 
 
-async def test_a_variable_that_looks_misspelled_is_warned_of(
+async def test_a_misspelled_variable_causes_a_warning(
     kafka_settings: KafkaSettings, tmp_path: Path
 ) -> None:
     async with Service("exporter", kafka_settings, tmp_path, EXPORTER_SHARDS="1/1") as exporter:
@@ -311,10 +311,10 @@ async def test_a_variable_that_looks_misspelled_is_warned_of(
         assert '"level":"warning"' in line
 
 
-async def test_workers_that_fail_at_once_are_not_started_for_ever(
+async def test_workers_that_fail_at_once_are_not_restarted_forever(
     kafka_settings: KafkaSettings, tmp_path: Path, bench: Bench
 ) -> None:
-    """A module on their path that each fails to import, as after a broken upgrade."""
+    """Each worker fails to import a module on its path, as after a broken upgrade."""
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "uvloop.py").write_text("raise MemoryError\n", encoding="ascii")
