@@ -32,11 +32,11 @@ class GatewaySettings(KafkaSettings, HttpSettings):
     max_queued_bytes: Annotated[int, Meta(ge=2**20)] = 64 * 2**20
     """Maximum number of bytes of the submissions that wait for Kafka."""
     rate_limit_per_minute: Annotated[float, Meta(ge=0)] = 60
-    """Maximum number of submissions of one entity; 0 means no limit."""
+    """Maximum number of submissions of one entity per minute; 0 means no limit."""
     relay_rate_limit_per_minute: Annotated[float, Meta(ge=0)] = 0
-    """Maximum number of items of one relay; 0 means no limit."""
+    """Maximum number of items of one relay per minute; 0 means no limit."""
     auth_failures_per_minute: Annotated[float, Meta(ge=0)] = 60
-    """Failed attempts per client address that get 401; further ones get 429. 0 means no limit."""
+    """Failed attempts per minute and address that get 401; further ones get 429. 0: no limit."""
 
     max_clients: Annotated[int, Meta(ge=0)] = 1_000_000
     """Maximum number of registered clients; 0 means no limit."""

@@ -27,7 +27,7 @@ from typing import Any
 
 MAX_SAMPLES = 500
 MAX_BYTES = 60 << 10
-"""Maximum total size of the samples in a request: a body may have 64 KiB, including the rest."""
+"""Maximum total size of the samples in a request; labels and punctuation fit the other 4 KiB."""
 GZIP_FROM = 1 << 10
 """Smallest body that is compressed. A single sample is smaller; compressing it would save little,
 and the manager handles uncompressed bodies at less cost."""
@@ -388,7 +388,7 @@ def _failure(error: urllib.error.HTTPError) -> ManagerError:
         content = error.read(200).decode(errors="replace")
     except (OSError, http.client.HTTPException) as broken:
         content = f"(the rest is missing: {broken})"
-    sender = "the manager" if from_manager else "a device before the manager"
+    sender = "the manager" if from_manager else "an intermediary"
     return ManagerError(
         f"{sender} responds {error.code}: {' '.join(content.split())}",
         error.code,

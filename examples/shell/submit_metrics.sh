@@ -160,7 +160,7 @@ deliver() {
             case $service:$status in
             :000) say "samples wait: $answer" ;;
             manager:*) say "samples wait: the manager responds $status $answer" ;;
-            *) say "samples wait: a device before the manager responds $status $answer" ;;
+            *) say "samples wait: an intermediary responds $status $answer" ;;
             esac
             back_off
         fi

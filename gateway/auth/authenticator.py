@@ -77,9 +77,9 @@ class Authenticator:
         return await self.check_api_key(kind.name, id, credential, scope, deadline)
 
     async def check_again(
-        self, held: RegistryRecord, credential: str | None, scope: Scope, deadline: float
+        self, previous: RegistryRecord, credential: str | None, scope: Scope, deadline: float
     ) -> RegistryRecord:
-        """Return the current record of `held`, which a check returned before the body arrived.
+        """Return the current record of `previous`, which a check returned before the body arrived.
 
         A body may take seconds to arrive; removals, rotations and revocations in that time apply.
 
@@ -88,10 +88,14 @@ class Authenticator:
                 incarnation of the registration; 404 and 503 as `check`.
         """
         if is_token(credential or ""):
-            record = await self._find_by_token(held.kind, held.id, credential, scope, deadline)
+            record = await self._find_by_token(
+                previous.kind, previous.id, credential, scope, deadline
+            )
         else:
-            record = await self._find_by_key(held.kind, held.id, credential, scope, deadline)
-        if record.incarnation != held.incarnation:
+            record = await self._find_by_key(
+                previous.kind, previous.id, credential, scope, deadline
+            )
+        if record.incarnation != previous.incarnation:
             raise self._auth_failures.failure("api_key", scope)
         return record
 
@@ -144,16 +148,16 @@ class Authenticator:
         return f"{kind}:{id}"
 
     async def check_actor_again(
-        self, request: Request, held: RegistryRecord, deadline: float
+        self, request: Request, previous: RegistryRecord, deadline: float
     ) -> None:
-        """Check the actor of a change to `held` again after the body has arrived.
+        """Check the actor of a change to `previous` again after the body has arrived.
 
         Raises:
             ApiError: as `check_again`.
         """
         credential = bearer_credential(request)
         if not self._admin_auth.matches(credential):
-            await self.check_again(held, credential, request.scope, deadline)
+            await self.check_again(previous, credential, request.scope, deadline)
 
     async def check_token_owner(
         self, request: Request, kind: str | None, id: str | None, jti: str | None, deadline: float

@@ -2,7 +2,7 @@
 
 Skipping JSON takes up to 3 ns per byte, which is too long for 8 MiB in one call. But a prefix of an
 array that is valid once it is closed ends at the end of an element. So a block is cut where an
-element probably ends, and decoding the block proves it.
+element probably ends, and decoding the block confirms it.
 """
 
 import itertools

@@ -1,7 +1,8 @@
 """Bounded decompression of request bodies.
 
 A body may consist of several gzip members or zstd frames, as both formats allow. Output is bounded
-whatever sizes a stream declares. Large bodies are decompressed in a thread, outside the event loop.
+regardless of the sizes that a stream declares. Large bodies are decompressed in a thread, outside
+the event loop.
 """
 
 import asyncio

@@ -103,7 +103,7 @@ class BatchEndpoint:
             await routed.route()
             async with asyncio.TaskGroup() as publishing:
                 routed.publish(self._batcher, deadline, publishing)
-                if routed.unregistered:  # the registered items are sent meanwhile
+                if routed.unregistered:  # the registered items do not wait for these
                     await self._retry_unregistered(routed, relay, request, deadline)
                     routed.publish(self._batcher, deadline, publishing)
             return self._response(routed)

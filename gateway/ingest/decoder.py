@@ -32,8 +32,8 @@ MAX_IGNORED_LENGTH = 64
 """Maximum number of unknown metric names in a response, and of characters of each."""
 
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?+', re.DOTALL)
-"""A string, or an unterminated string up to the end of the body; linear, because nothing matched is
-read again."""
+"""A string, or an unterminated string up to the end of the body. Possessive quantifiers keep it
+linear."""
 
 
 class ParsedBody(NamedTuple):

@@ -84,7 +84,7 @@ class RegistrationQuotas:
             metrics.label_values_limit.labels(label).set(self.label_values)
 
     def _exceeded(self, record: RegistryRecord) -> str | None:
-        """Return the error if a limit is reached; an id that is already registered exceeds none."""
+        """Return the error if a limit is reached; registered ids are not limited."""
         if self._registry.get(record.kind, record.id) is not None:
             return None
         limit = self.limits[record.kind]

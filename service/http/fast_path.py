@@ -55,7 +55,7 @@ class FastPathExchange:
 
 
 class _NoEvent:
-    """The event of a complete request, for which nothing waits."""
+    """An event without effect: nothing waits for the body of a complete request."""
 
     def set(self) -> None:
         return

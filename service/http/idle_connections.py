@@ -1,4 +1,4 @@
-"""State shared by the connections of one server: idle connections, and the memory that all hold."""
+"""State shared by the connections of one server: which are idle, and how much memory they use."""
 
 from collections import OrderedDict
 from typing import Protocol

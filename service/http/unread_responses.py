@@ -1,8 +1,8 @@
 """Bounds the unread responses of all connections of a server.
 
 Output that the socket's buffer does not accept is kept in this process. A connection keeps at most
-one response, because no further request is parsed meanwhile (service.http.protocol), but there may
-be thousands of connections.
+one response, because no further request is parsed (service.http.protocol), but there may be
+thousands of connections.
 """
 
 from typing import Protocol

@@ -172,8 +172,8 @@ async def test_no_certificate_is_issued_after_a_rotation_or_removal(
     ("pem", "why"),
     [
         ("rubbish", "no PEM block"),
-        (CA_PEM[: CA_PEM.index("-----BEGIN CERT")], "it is: PRIVATE KEY"),
-        (CA_PEM + CA_PEM, "it is: PRIVATE KEY, CERTIFICATE, PRIVATE KEY, CERTIFICATE"),
+        (CA_PEM[: CA_PEM.index("-----BEGIN CERT")], "it contains: PRIVATE KEY"),
+        (CA_PEM + CA_PEM, "it contains: PRIVATE KEY, CERTIFICATE, PRIVATE KEY, CERTIFICATE"),
     ],
 )
 async def test_an_invalid_ca_prevents_start_up(

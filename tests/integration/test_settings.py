@@ -63,8 +63,8 @@ CASES = (
     SettingCase(servers("a:65536"), "the port must be a number from 1 to 65535"),
     SettingCase(servers("a:0"), "the port must be a number from 1 to 65535"),
     SettingCase(servers("::1"), "as in [::1]:9092"),
-    SettingCase(servers("[a]:1"), "[a] is not a host name or an address"),
-    SettingCase(servers(":9092"), "nothing is not a host name"),
+    SettingCase(servers("[a]:1"), "[a] is not a host name or address"),
+    SettingCase(servers(":9092"), "the empty host is not a host name"),
     SettingCase(servers("kafka://a:1"), "write host:port, without kafka://"),
     SettingCase(servers("a b:1"), "a b is not a host name"),
     SettingCase(servers("  "), "KAFKA_BOOTSTRAP_SERVERS is not set", ALL[:-1], everywhere=True),
@@ -163,7 +163,7 @@ CASES = (
         {"SIGNING_KEYS_DIR": "{here}/none"}, "SIGNING_KEYS_DIR={here}/none", ADMINISTERED[:-1]
     ),
     SettingCase({"HOST": "[::1]"}, "write ::1, without the brackets", everywhere=True),
-    SettingCase({"HOST": "127.0.0.1:8000"}, "a port belongs in PORT"),
+    SettingCase({"HOST": "127.0.0.1:8000"}, "set the port in PORT"),
     SettingCase({"HOST": "192.0.2.1"}, "HOST=192.0.2.1 is not an address of this machine"),
     SettingCase({"HOST": "none.invalid"}, "HOST=none.invalid cannot be resolved"),
     SettingCase({"PORT": "99999"}, "PORT=", everywhere=True),
@@ -283,7 +283,7 @@ def test_a_privileged_port_is_refused(bench: Bench, service: str) -> None:
         check=False,
     )
     assert ended.returncode == 2
-    assert ended.stderr == "PORT=81 may not be opened by this user: choose one from 1024 up\n"
+    assert ended.stderr == "PORT=81 may not be opened by this user: choose a port from 1024\n"
 
 
 @pytest.mark.parametrize("service", [GATEWAY, PROCESSOR])
@@ -304,9 +304,9 @@ async def test_a_misspelled_variable_causes_a_warning(
 ) -> None:
     async with Service("exporter", kafka_settings, tmp_path, EXPORTER_SHARDS="1/1") as exporter:
         async with asyncio.timeout(30):
-            while "not known" not in exporter.log():  # noqa: ASYNC110
+            while "unknown variables" not in exporter.log():  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-        (line,) = [line for line in exporter.log().splitlines() if "not known" in line]
+        (line,) = [line for line in exporter.log().splitlines() if "unknown variables" in line]
         assert "EXPORTER_SHARDS (EXPORTER_SHARD?)" in line
         assert '"level":"warning"' in line
 

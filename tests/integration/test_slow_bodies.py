@@ -29,7 +29,7 @@ ACCEPTED = re.compile(
     r'^tobogganing_manager_auth_attempts_total\{(.*result="success".*)\} (\S+)$', re.M
 )
 OLD, NEW = 4711, 4712
-"""Values that only one submission of a test has."""
+"""Metric values that identify a single submission of a test."""
 
 
 class SlowRequest:

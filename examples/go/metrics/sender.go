@@ -17,7 +17,7 @@ import (
 const (
 	// MaxSamples is the maximum number of samples in one request; it is that of a frame.
 	MaxSamples = 500
-	// MaxBytes is their maximum total size: a body may have 64 KiB, including the rest.
+	// MaxBytes is their maximum total size; labels and punctuation fit the other 4 KiB of a body.
 	MaxBytes = 60 << 10
 	// gzipFrom is the smallest body that is compressed. A single sample is smaller; compressing
 	// it would save little, and the manager handles uncompressed bodies at less cost.
@@ -161,7 +161,7 @@ func post(ctx context.Context, client *http.Client, url, bearer string, body []b
 		fromManager := response.Header.Get(managerHeader) == managerValue
 		sender := "the manager"
 		if !fromManager {
-			sender = "a device before the manager"
+			sender = "an intermediary"
 		}
 		return &Failure{
 			Status:      response.StatusCode,

@@ -1,4 +1,4 @@
-"""Batches and backlogs over HTTP: independent items, order by entity."""
+"""Batches and backlogs over HTTP: items are independent, and keep their order for each entity."""
 
 import asyncio
 import dataclasses

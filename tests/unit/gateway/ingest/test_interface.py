@@ -318,7 +318,7 @@ async def test_a_headends_api_key_is_not_accepted_as_a_token(api: Api, token: st
 
 
 async def test_checks_are_made_in_the_documented_order(api: Api, client: dict[str, Any]) -> None:
-    """Each request has all faults from one check on; the first one determines the response."""
+    """Each request violates one check and all later ones, and gets the error of the first."""
     good = bearer(client["api_key"])
     large = b"[" * 70_000
     path = "/api/v1/clients/c-1/metrics"

@@ -27,7 +27,7 @@ async def show(request: Request) -> Response:
 
 
 async def fail(_: Request) -> Response:
-    raise RuntimeError("a fault of ours, with a secret in it")
+    raise RuntimeError("an internal error with a secret")
 
 
 async def refuse(_: Request) -> Response:

@@ -267,7 +267,7 @@ async def test_an_exception_in_the_handler_is_a_500(
     site: Site, double: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(self: Double, *_: object) -> bool:
-        raise RuntimeError("a fault of ours")
+        raise RuntimeError("an internal error")
 
     monkeypatch.setattr(Double, "__call__", fail)
     async with site.connect() as connection:

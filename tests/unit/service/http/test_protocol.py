@@ -325,7 +325,7 @@ async def test_a_client_of_http_1_0_gets_neither_100_nor_chunks(site: Site) -> N
         (b"POST /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
          b"Content-Length: 700000\r\n\r\n" + 700_000 * b"a", b"405"),
     ],
-    ids=["431", "400", "chunk", "an answer before the body"],
+    ids=["431", "400", "chunk", "a response before the body"],
 )  # fmt: skip
 async def test_the_client_gets_the_response_despite_unread_input(
     site: Site, request_: bytes, status: bytes
