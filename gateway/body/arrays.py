@@ -85,7 +85,7 @@ def split_array(content: bytes) -> Iterator[Sequence[Raw]]:
 
 
 def _beginnings(content: bytes, at: int) -> Iterator[tuple[bytes, int]]:
-    """Yield candidates for the next block, as an array, with the position after it.
+    """Yield candidates for the next block: an array, and the position after it.
 
     The first element starts at `at`. The last candidate is the rest of the content, if it is short.
     """
@@ -110,7 +110,7 @@ def _cuts(content: bytes, at: int, end: int) -> Iterator[int]:
 def _outermost(content: bytes, start: int, end: int) -> Iterator[int]:
     """Yield the last commas between the least nested objects in a part of the content.
 
-    Text inside strings is not distinguished from JSON, so several candidates are tried.
+    The search does not recognise strings, so several candidates are tried.
     """
     depth, lowest, previous = 0, 0, start
     commas: deque[int] = deque(maxlen=_COMMAS)

@@ -131,7 +131,7 @@ class LimitedProtocol(asyncio.Protocol):
         connections = self._server_state.connections
         connections.add(self)  # type: ignore[arg-type]
         self.transport = transport
-        # Every byte that the socket does not take pauses the connection: it is counted and timed.
+        # Writing pauses as soon as the socket accepts no more, so all unread bytes are counted.
         transport.set_write_buffer_limits(0)
         self.flow = FlowControl(transport)
         self.client = get_remote_addr(transport)

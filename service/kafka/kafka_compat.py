@@ -86,7 +86,7 @@ async def describe_topic(client: AIOKafkaClient, topic: str) -> TopicDetails:
 async def epoch_ends(
     client: AIOKafkaClient, topic: str, leaders: Mapping[int, Leader], epochs: Mapping[int, int]
 ) -> dict[int, EpochEnd]:
-    """Request from each partition's leader where a leader epoch's history ends (KIP-101, KIP-320).
+    """Request the end offset of a leader epoch from each partition's leader (KIP-101, KIP-320).
 
     Raises:
         KafkaError: a partition has no leader, its leader does not respond, or its epoch differs

@@ -36,7 +36,7 @@ class SourceReader(TopicReader):
     async def epoch_ends(
         self, details: TopicDetails, epochs: Mapping[int, int], known: Mapping[int, int] = {}
     ) -> dict[int, EpochEnd]:
-        """Return where the history with each partition's leader epoch ends.
+        """Return the end offset of a leader epoch for each partition.
 
         `known` are the newest known leader epochs; a response of an older leader is refused.
 

@@ -73,7 +73,7 @@ def find_difference(
 
 
 def find_unread(positions: Mapping[int, int], later: Mapping[int, Marker | None]) -> str | None:
-    """Report a partition with a record before the reader's position that was not read.
+    """Report a partition that contains an unread record before the reader's position.
 
     `later` is the first record of each partition that is newer than its marker, and so newer than
     all records that were read.

@@ -175,8 +175,8 @@ async def test_changes_through_three_gateways_have_one_order(
 ) -> None:
     """Each change with response 200 is in the order of the topic, and no other change is.
 
-    A change requested after a response comes after it, and the final state is that of the last
-    change.
+    A change that was requested after the response to another one has a later offset. The final
+    state is that of the last change.
     """
     seed = random.randrange(2**32)
     print("seed", seed)

@@ -89,7 +89,7 @@ async def test_a_valid_credential_is_accepted_despite_any_number_of_failures(
             assert 1 <= int(answer.headers["retry-after"]) <= 6
             assert answer.json() == {"error": "Too many failed attempts from this address"}
         assert await hits(service, "unknown") == len(limited)
-        # For any endpoint the address has failed too often, but ADMIN_TOKEN is accepted.
+        # Failures of the address count for all endpoints; ADMIN_TOKEN is still accepted.
         token = {"node_type": "client", "node_id": "c", "api_key": "wrong"}
         assert (await service.http.post("/api/v1/auth/token", json=token)).status_code == 429
         wrong = await service.http.get("/api/v1/clients", headers={"authorization": "Bearer x"})

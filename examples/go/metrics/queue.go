@@ -55,8 +55,8 @@ func OpenQueue(folder string, limit int) (*Queue, error) {
 	return q, nil
 }
 
-// Put adds a sample and drops the oldest ones beyond the limit; it returns their number. The sample
-// is queued even if there is an error, which gives the reason why it is not on disk.
+// Put adds a sample and drops the oldest ones beyond the limit; it returns the number of dropped
+// samples. The sample is queued even if there is an error, which gives the reason why it is not on disk.
 func (q *Queue) Put(sample []byte) (int, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
