@@ -1,12 +1,12 @@
 """Kafka features that aiokafka lacks: topic ids, OffsetForLeaderEpoch, and leader epochs of
-records.
+records. Also keeps aiokafka from decompressing batches that it cannot.
 
 Written for aiokafka 0.14.0. `tests/integration/test_kafka_compat.py` fails when an entry no longer
 holds.
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from typing import Any, NamedTuple
 
@@ -28,6 +28,8 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 from aiokafka.structs import ConsumerRecord
+
+from service.kafka.compressed_batch import readable
 
 _BATCH_HEADER = struct.Struct(">qii")
 """Base offset, length of the rest, partition leader epoch."""
@@ -115,8 +117,9 @@ async def epoch_ends(
     return ends
 
 
-def tag_leader_epochs() -> None:
-    """Make every consumer of this process tag records with their batch's leader epoch.
+def patch_record_batches() -> None:
+    """Make every consumer of this process tag records with their batch's leader epoch, and
+    decompress batches in bounded memory.
 
     The epoch is stored in `checksum`, which is None for the record format used since Kafka 0.11.
     """
@@ -131,15 +134,22 @@ def leader_epoch(message: Any) -> int | None:
     return epoch
 
 
-def leader_epochs(data: bytes) -> list[int]:
-    """Return the leader epochs of fetched record batches; the last batch may be truncated."""
-    epochs = []
+class PackedBatch(NamedTuple):
+    """An encoded record batch, which may be compressed."""
+
+    epoch: int
+    data: memoryview
+
+
+def packed_batches(data: bytes) -> Iterator[PackedBatch]:
+    """Yield the record batches in fetched data; the last batch may be truncated."""
+    view = memoryview(data)
     position = 0
     while position + _BATCH_HEADER.size <= len(data):
         _, length, epoch = _BATCH_HEADER.unpack_from(data, position)
-        epochs.append(epoch)
-        position += _LENGTH_FROM + length
-    return epochs
+        end = position + _LENGTH_FROM + length
+        yield PackedBatch(epoch, view[position:end])
+        position = end
 
 
 class _EpochRecords(fetcher.MemoryRecords):
@@ -147,14 +157,15 @@ class _EpochRecords(fetcher.MemoryRecords):
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
-        self._epochs = iter(leader_epochs(data))
+        self._packed = packed_batches(data)
         self.epoch = -1
 
     def next_batch(self) -> Any:
         batch = super().next_batch()
-        if batch is not None:
-            self.epoch = next(self._epochs)
-        return batch
+        if batch is None:
+            return None
+        self.epoch, packed = next(self._packed)
+        return readable(batch, packed)
 
 
 class _TaggedRecords(fetcher.PartitionRecords):
