@@ -1,6 +1,6 @@
 """Endpoints that list, show and remove registered entities, and rotate their API keys.
 
-Every change reads the registry to its end first, so a credential that any gateway has refused is
+Every change reads the registry to its end first, so a credential revoked at another gateway is
 refused here too.
 """
 

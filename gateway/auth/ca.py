@@ -125,7 +125,9 @@ class CertificateAuthority:
         except (x509.ExtensionNotFound, ValueError):
             is_ca = False
         if not is_ca:
-            raise SettingsError("CA_PEM: the certificate is not one of a CA (basicConstraints)")
+            raise SettingsError(
+                "CA_PEM: the certificate is not a CA certificate (basicConstraints)"
+            )
         try:
             usage = extensions.get_extension_for_class(x509.KeyUsage).value
         except x509.ExtensionNotFound:

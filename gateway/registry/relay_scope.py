@@ -32,6 +32,6 @@ def relay_key(id: str, secret: str) -> str:
 
 
 def relay_of(api_key: str | None) -> str:
-    """Return the relay id in a key; an empty string, which is never an id, if it contains none."""
+    """Return the relay id in a key, or an empty string, which is not a valid id."""
     id, separator, _ = (api_key or "").partition(_SEPARATOR)
     return id if separator and is_id(id) else ""

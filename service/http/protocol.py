@@ -201,8 +201,7 @@ class LimitedProtocol(asyncio.Protocol):
     def shutdown(self) -> None:
         """Complete the active request and any that arrives at once, and start no other.
 
-        A pipelined request that starts now would need its whole time, and the stop might cancel it
-        with an unknown result.
+        A pipelined request that is started during a stop might be cancelled with an unknown result.
         """
         self._stopping = True
         if self._buffer.request is not None:

@@ -264,7 +264,7 @@ ENCRYPTED = P256.private_bytes(
         (GOOD.replace("MI", "MJ"), "cannot be read"),
         (ENCRYPTED + GOOD_CERTIFICATE, "has a passphrase"),
         (OTHER_KEY + GOOD_CERTIFICATE, "the private key does not belong to the certificate"),
-        (ca_pem(P256, hashes.SHA256(), ca=False), "not one of a CA"),
+        (ca_pem(P256, hashes.SHA256(), ca=False), "not a CA certificate"),
         (ca_pem(P256, hashes.SHA256(), (MAY_NOT_SIGN, True)), "may not sign certificates"),
         (ca_pem(rsa_key(1024), hashes.SHA256()), "has an RSA key of 1024 bits"),
         (self_signed_ca(NOW - timedelta(days=3653)), "is valid only from 2020-"),
