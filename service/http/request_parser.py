@@ -83,11 +83,8 @@ class Request(NamedTuple):
     """Whether another request may follow on the connection."""
     lines: bytes
     """The header lines as sent."""
-
-    @property
-    def size(self) -> int:
-        """Bytes of memory that are counted for the head."""
-        return _size(self.target, self.lines)
+    size: int
+    """Bytes of memory that are counted for the head."""
 
     def headers(self) -> Headers:
         """Return the headers in the order in which they were sent, with lower-case names."""
@@ -323,10 +320,12 @@ def _request(method: bytes, target: bytes, minor: bytes, lines: bytes, max_head:
     Raises:
         RequestError: it is larger than `max_head`, ambiguous, or not supported.
     """
-    if _size(target, lines) > max_head:
+    count = lines.count(b"\r\n")
+    size = len(target) + len(lines) + HEADER_OVERHEAD * count
+    if size > max_head:
         raise _too_large(max_head)
     fields = dict(_headers(lines))
-    is_single = len(fields) == lines.count(b"\r\n")
+    is_single = len(fields) == count
     if not is_single:
         _require_single(lines)
     version, keep_alive = ("1.1", True) if minor == b"1" else ("1.0", False)
@@ -349,11 +348,9 @@ def _request(method: bytes, target: bytes, minor: bytes, lines: bytes, max_head:
     if target[0] != _SLASH:
         target = _origin_form(target, method)
     # Bypasses the check of its arguments, which takes a tenth of the parser's time.
-    return _new(Request, (method, target, version, fields, is_single, length, keep_alive, lines))
-
-
-def _size(target: bytes, lines: bytes) -> int:
-    return len(target) + len(lines) + HEADER_OVERHEAD * lines.count(b"\r\n")
+    return _new(
+        Request, (method, target, version, fields, is_single, length, keep_alive, lines, size)
+    )
 
 
 def _too_large(max_head: int) -> RequestError:
