@@ -305,7 +305,7 @@ async def test_a_read_only_folder_is_reported(api: Api) -> None:
     for file in api.key_folder.iterdir():
         file.unlink()
     api.key_folder.rmdir()
-    api.key_folder.write_text("a file is no folder, not even for root")
+    api.key_folder.write_text("a file is not a folder, not even for root")
     answer = await api.http.post("/api/v1/auth/keys/rotate", headers=ADMIN)
     assert answer.status_code == 409
     assert "add a key yourself" in answer.json()["error"]
