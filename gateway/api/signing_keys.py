@@ -1,4 +1,4 @@
-"""Endpoints of the signing keys: public ones without authentication, management with ADMIN_TOKEN."""
+"""Endpoints of the signing keys: public ones without authentication, others for ADMIN_TOKEN."""
 
 import time
 from typing import Any
