@@ -2,7 +2,7 @@
 
 prometheus-client locks and checks at each observation, which takes 4 us for a histogram and 1 us
 for a counter. A submission updates one histogram and three counters, a tenth of the gateway's CPU.
-If several processes share their metrics, the library's classes are used, which keep values in files.
+If several processes share their metrics, the library's classes are used: their values are in files.
 """
 
 from bisect import bisect_left
