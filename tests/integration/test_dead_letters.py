@@ -89,7 +89,7 @@ async def test_listed_shown_and_purged(
         (0, 1, 0),
         (1, 0, WHOLE_FRAME),
     ]
-    assert listed[0]["reason"] == "frame version 2 is not known here"
+    assert listed[0]["reason"] == "frame version 2 is not supported"
     lines = (await command.good("dead-letters", "list")).out.splitlines()
     assert lines[0].split() == ["ID", "WRITTEN_AT", "SOURCE", "SIZE", "REASON"]
     assert [line.split()[0] for line in lines[1:]] == ["0-0", "0-1", "1-0"]
@@ -220,7 +220,7 @@ async def test_a_frame_that_was_cut_is_taken_from_where_it_came(
     sent = await frames.appended(0, *members)
     topic = topics_from(settings).dead_letter.name
     for lost in (sent.offset, sent.offset + 1):
-        reason, at = "frame version 1 is not known here", sent.timestamp
+        reason, at = "frame version 1 is not supported", sent.timestamp
         source = DeadLetterSource(reason, lost, WHOLE_FRAME, at, len(frame))
         await producer.send_and_wait(
             topic, frame[:DEAD_LETTER_BYTES], partition=0, headers=encode_source(source)
@@ -256,7 +256,7 @@ async def test_late_frames_and_foreign_records_stay(
 ) -> None:
     topic = topics_from(settings).dead_letter.name
     value = encode_frame(4, [client("a")])
-    origin = encode_source(DeadLetterSource("frame version 1 is not known here", 0, WHOLE_FRAME, 5))
+    origin = encode_source(DeadLetterSource("frame version 1 is not supported", 0, WHOLE_FRAME, 5))
     await producer.send_and_wait(topic, value, partition=0, headers=origin)
     await producer.send_and_wait(topic, b"something else", partition=0)
     ended = await command("dead-letters", "replay", "--all")
@@ -264,7 +264,7 @@ async def test_late_frames_and_foreign_records_stay(
     assert "0-0 stays: it came after its deadline" in ended.err
     assert "0-1 stays: it does not say where it comes from" in ended.err
     listed = (await command.good("dead-letters", "list", "--json")).documents
-    assert "not a dead letter's headers" in listed[1]["reason"]
+    assert "invalid dead-letter headers" in listed[1]["reason"]
 
 
 async def test_where_kafka_is(

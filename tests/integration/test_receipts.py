@@ -79,7 +79,7 @@ async def test_what_became_of_every_submission(
         dead = await state(exporter, f"0-2-{index}")
         assert dead["state"] == "dead_lettered"
         assert dead["reason"].startswith("not a frame")
-    assert (await state(exporter, "0-3-0"))["reason"] == "frame version 2 is not known here"
+    assert (await state(exporter, "0-3-0"))["reason"] == "frame version 2 is not supported"
     assert await state(exporter, "0-4-0") == stale
     assert await state(exporter, "0-4-1") == {"state": "processed", "result": "applied"}
     assert await state(exporter, "0-4-2") == {"state": "processed"}, "by another generation's rules"

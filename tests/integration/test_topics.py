@@ -104,7 +104,7 @@ async def test_topics_that_break_a_promise_are_refused(kafka_settings: KafkaSett
         with pytest.raises(TopicMismatchError) as refused:
             await ensure_topics(kafka_settings)
         (line,) = str(refused.value).splitlines()
-        assert f"topic {topic.name} has {setting}={found}, wanted is {wanted}" in line
+        assert f"topic {topic.name} has {setting}={found} but requires {wanted}" in line
         assert f"--entity-name {topic.name} --add-config {setting}={wanted}" in line
         await change(kafka_settings, topic)
     await ensure_topics(kafka_settings)
@@ -134,7 +134,7 @@ async def test_three_brokers_have_each_record_twice(
     ):
         right = {"min_insync_replicas": "2", "unclean_leader_election_enable": "false"}
         await change(settings, topics.registry, **right | {dotted(setting): found})
-        with pytest.raises(TopicMismatchError, match=f"{setting}={found}, wanted is {wanted}"):
+        with pytest.raises(TopicMismatchError, match=f"{setting}={found} but requires {wanted}"):
             await ensure_topics(settings)
         await change(settings, topics.registry, **right)
     await ensure_topics(settings)

@@ -197,7 +197,7 @@ async def test_gateways_before_processors_are_dead_letters_until_they_are_replay
                 f"/api/v1/receipts/{receipt}", headers=exporter.authorized
             )
             assert found.json()["state"] == "dead_lettered"
-            assert found.json()["reason"] == "frame version 2 is not known here"
+            assert found.json()["reason"] == "frame version 2 is not supported"
 
         await upgrade(exporter, newer)
         await upgrade(worker, newer)

@@ -30,7 +30,7 @@ def test_awkward_names_are_accepted_and_shown_as_they_are(name: str) -> None:
 def test_characters_that_break_readers_are_named(character: str) -> None:
     assert text_fault(f"a{character}b") == (
         f"must not contain U+{ord(character):04X}: remove it "
-        "(control characters and line separators are refused)"
+        "(control characters and line separators are not allowed)"
     )
     assert replace_refused(f"a{character}b") == "a\ufffdb"
     assert re.search(TEXT_PATTERN, f"a{character}b") is None
