@@ -1,4 +1,4 @@
-"""Waiting for a submission: `/metrics?after=<receipt>` responds once the scrape includes it."""
+"""The read barrier: `/metrics?after=<receipt>` responds once the scrape includes the submission."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -12,14 +12,14 @@ from exporter.state.coverage import ReceiptCoverage, coverage, coverage_in_log
 from service.http.errors import ApiError, unavailable
 
 Find = Callable[[Receipt], Awaitable[RecordLookup]]
-"""Reads what the log holds at a receipt's offset."""
+"""Reads the record at a receipt's offset."""
 
 
 class ReadBarrier:
-    """How far each partition's ledger row has come, for requests that wait for it.
+    """Lets requests wait until the partition's ledger covers their receipts.
 
-    A ledger row is the last record of its flush: a reader of it has every row that it covers. Where
-    the log may have lost its end near a receipt, its record in Kafka decides.
+    A ledger row is the last record of its flush, so a reader of it has all rows that it covers. If
+    the log may have lost its end near a receipt, the record in Kafka decides.
     """
 
     def __init__(self, partitions: Iterable[int], max_waiters: int, find: Find) -> None:
@@ -30,7 +30,7 @@ class ReadBarrier:
         self._max_waiters = max_waiters
 
     def advance(self, ledgers: Mapping[int, LedgerRow]) -> None:
-        """Take the ledger rows as they are now; wake the requests for which they may say more."""
+        """Set the current ledger rows and wake the requests that they may complete."""
         before = self._ledgers
         self._ledgers = {**before, **ledgers}
         for waiter, receipts in self._waiters.items():
@@ -45,9 +45,9 @@ class ReadBarrier:
         """Return once every receipt is covered.
 
         Raises:
-            ApiError: 410 for a submission that Kafka has lost, 421 for a partition that is not
-                served here, 503 when too many wait already or Kafka does not respond, 504 when
-                `timeout` seconds have passed.
+            ApiError: 410 if Kafka has lost a submission, 421 if this exporter does not serve a
+            partition, 503 if too many requests wait or Kafka does not respond, 504 after `timeout`
+            seconds.
         """
         wanted: dict[tuple[int, int, int], Receipt] = {}
         for receipt in receipts:
@@ -90,15 +90,15 @@ class ReadBarrier:
                 del self._waiters[waiter]
 
     def _has_moved(self, seen: Mapping[int, LedgerRow], receipt: Receipt) -> bool:
-        """Tell whether the ledger has said more of a receipt since `seen`."""
+        """Return whether the ledger has progressed for a receipt since `seen`."""
         before, now = seen[receipt.partition], self._ledgers[receipt.partition]
         return now is not before and _says_more(before, now, receipt)
 
     async def _is_waiting(self, receipt: Receipt) -> bool:
-        """Tell whether a receipt is not covered yet.
+        """Return whether a receipt is not covered yet.
 
         Raises:
-            ApiError: 410, its submission is lost, or nothing says whether it is.
+            ApiError: 410, the submission is lost, or its outcome is unknown.
             KafkaError: Kafka does not respond.
         """
         found = coverage(self._ledgers[receipt.partition], receipt)
@@ -112,14 +112,14 @@ class ReadBarrier:
             case ReceiptCoverage.UNKNOWN:
                 raise ApiError(
                     410,
-                    f"Kafka does not hold the submission of receipt {receipt} any more, and "
-                    "nothing that is left says whether it was processed",
+                    f"Kafka no longer has the submission of receipt {receipt}, and it is unknown "
+                    "whether it was processed",
                 )
         return found is ReceiptCoverage.WAITING
 
 
 def _says_more(before: LedgerRow, now: LedgerRow, receipt: Receipt) -> bool:
-    """Tell whether a ledger says more of a receipt than the one before it said."""
+    """Return whether the newer ledger may change the coverage of a receipt."""
     return (
         is_covered(now, receipt)
         or now.parted != before.parted
@@ -128,10 +128,10 @@ def _says_more(before: LedgerRow, now: LedgerRow, receipt: Receipt) -> bool:
 
 
 def parse_receipts(texts: Sequence[str]) -> list[Receipt]:
-    """Read the receipts of a query.
+    """Parse the receipts of a query.
 
     Raises:
-        ApiError: 400, one of them is malformed.
+        ApiError: 400, a receipt is malformed.
     """
     try:
         return [Receipt.parse(text) for text in texts]

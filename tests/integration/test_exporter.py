@@ -195,7 +195,7 @@ async def test_more_series_than_the_limit_are_no_scrape_at_all(
         refused = await exporter.scrape()
         assert refused.status_code == 503
         assert refused.json()["error"] == (
-            "There are 5 series, more than MAX_SERIES=4: raise it, or shard the exporters"
+            "There are 5 series, more than MAX_SERIES=4; increase it, or shard the exporters"
         )
         assert "Retry-After" in refused.headers
         assert await own_metric(exporter, "tobogganing_exporter_series ") == 5
@@ -383,7 +383,7 @@ async def test_a_shard_without_partitions_is_refused(
     exporter = Service("exporter", kafka_settings, tmp_path, EXPORTER_SHARD="5/5")
     await exporter.start()
     assert await exporter.ended() == 2
-    assert "EXPORTER_SHARD=5/5 has none of the 4 partitions" in exporter.log()
+    assert "EXPORTER_SHARD=5/5 has no partition: there are 4" in exporter.log()
 
 
 async def test_settings_that_are_missing_are_named(tmp_path: Path) -> None:

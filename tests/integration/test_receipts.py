@@ -120,7 +120,7 @@ async def test_what_is_deleted_is_not_guessed_at(
     await delete_records(settings, topics.submissions.name, 0, before=1)
     assert await ask(exporter, "0-0-0") == (
         404,
-        {"error": "Retention has deleted this submission: what is left begins at 1"},
+        {"error": "Retention has deleted this submission: the log starts at 1"},
     )
     assert (await state(exporter, "0-1-0"))["state"] == "dead_lettered"
     await delete_records(settings, topics.dead_letter.name, 0)

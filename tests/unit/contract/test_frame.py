@@ -86,5 +86,5 @@ def test_older_versions_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert decode_frame(older).version == 1
     assert decode_frame(b'{"version":2,"answer_by":1,"submissions":[]}').version == 2
     for version in (0, -1, 4):
-        with pytest.raises(FrameError, match=f"frame version {version} is not known here"):
+        with pytest.raises(FrameError, match=f"frame version {version} is not supported"):
             decode_frame(b'{"version":%d,"answer_by":1,"submissions":[]}' % version)

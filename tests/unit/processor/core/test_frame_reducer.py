@@ -99,7 +99,7 @@ def test_a_row_of_a_newer_version_is_left_as_it_is() -> None:
     batch = WriteBatch(batch.state)
     reduce_frame(batch, record(1, client(a=2)), PARTITIONS)
     assert batch.changes == {}
-    assert [letter.reason for letter in batch.dead_letters] == ["row version 2 is not known here"]
+    assert [letter.reason for letter in batch.dead_letters] == ["row version 2 is not supported"]
     assert batch.ledger.balances
 
 
@@ -110,7 +110,7 @@ def test_a_newer_row_of_another_shape_is_left_as_it_is() -> None:
     batch = WriteBatch(state)
     reduce_frame(batch, record(1, client(a=2)), PARTITIONS)
     assert batch.changes == {}
-    assert [letter.reason for letter in batch.dead_letters] == ["row version 2 is not known here"]
+    assert [letter.reason for letter in batch.dead_letters] == ["row version 2 is not supported"]
 
 
 def test_a_row_that_nobody_can_read_is_begun_anew_and_kept() -> None:
