@@ -1,4 +1,4 @@
-"""The processor, put together: submissions → agent → fold → table → entity-state."""
+"""The processor's composition root: submissions → agent → reducer → table → entity-state."""
 
 import asyncio
 from typing import Any
@@ -40,21 +40,22 @@ log = structlog.get_logger(__name__)
 
 tag_leader_epochs()
 
-# Rule 8, static membership and short waits: a killed worker is back in its partitions in 2-3 s;
-# one that stops in order leaves (farewell.py).
+# Rule 8, static membership and short timeouts: a killed worker gets its partitions back in 2-3 s;
+# one that stops normally leaves the group (leave_group.py).
 SESSION_TIMEOUT = 8.0
 HEARTBEAT_INTERVAL = 1.0
-"""By a heartbeat a worker learns that others come or go."""
+"""Seconds; workers learn of a rebalance from a heartbeat response."""
 REBALANCE_TIMEOUT = 10.0
 REQUEST_TIMEOUT = 9.0
-"""Faust's default of 90 s waits out a dead broker; Faust demands more than a session."""
+"""Seconds. Faust's default of 90 s would wait for a dead broker; Faust requires more than a
+session."""
 COMMIT_INTERVAL = 0.5
 QUEUED_FRAMES = 512
-"""Frames of up to 256 KiB that wait in memory."""
+"""Maximum number of frames in memory; a frame has up to 256 KiB."""
 
 
 class Processor:
-    """All parts of one worker."""
+    """All components of one worker."""
 
     def __init__(self, settings: ProcessorSettings, metrics: ProcessorMetrics) -> None:
         register_error_codes()
@@ -103,7 +104,7 @@ class Processor:
             topics.submissions.name,
             self.table.store,
             self._is_active,
-            # Faust seeks, and lets records flow, after the load.
+            # Faust seeks, and delivers records, only after the load.
             lambda: self.assignment.is_ready and not self.app.rebalancing,
             settings.stuck_after_seconds,
             self._log_stacks,
@@ -140,12 +141,12 @@ class Processor:
         )
 
     def not_ready_reasons(self) -> list[str]:
-        """Return what this worker still waits for, in words."""
+        """Return what the worker is waiting for, as text for the readiness response."""
         reasons = [] if self.assignment.is_ready else ["its partitions"]
         if self.heartbeat.age() > SESSION_TIMEOUT:
             reasons.append("kafka")
         reasons += [
-            f"partition {partition} to be compared with its source, of which Kafka says too little"
+            f"partition {partition} to be compared with its source: Kafka's data is incomplete"
             for partition, state in sorted(self.table.store.partitions.items())
             if state.awaits_source
         ]
@@ -191,7 +192,6 @@ class Processor:
         return table
 
     def _is_active(self, partition: int) -> bool:
-        """Tell whether an owned partition is being read."""
         return self.assignment.is_ready and partition not in self.pauser.paused
 
     def _next_offsets(self) -> dict[TP, int]:
@@ -202,7 +202,6 @@ class Processor:
         }
 
     async def _source_ends(self, partitions: list[int]) -> dict[int, int]:
-        """Logical offsets at which partitions of the source end."""
         ends = await self._ends(self.topics.submissions.name, partitions)
         states = self.table.store.partitions
         return {p: end + states[p].ledger.shift for p, end in ends.items() if p in states}
@@ -241,14 +240,16 @@ class Processor:
 
 
 class DisklessApp(faust.App):
-    """Faust's application without its folders: rows are in memory, and a container's disk is
-    read-only. A crash of any of its services ends the process."""
+    """A Faust application without directories, whose crash ends the process.
+
+    Rows are in memory, and a container's file system is read-only.
+    """
 
     def _create_directories(self) -> None:
         pass
 
     def _crash(self, reason: BaseException) -> None:
-        """Faust marks all parents of a service that has crashed, and may hang as it stops them."""
+        """End the process. Faust would mark all parents of the crashed service and may hang."""
         if not self.should_stop:
             abort("Faust has crashed", reason=repr(reason), exc_info=reason)
         super()._crash(reason)
@@ -304,7 +305,7 @@ def _credentials(settings: ProcessorSettings) -> Any:
 
 
 async def prepare(settings: ProcessorSettings) -> None:
-    """Wait for the topics and for the group's coordinator, which a fresh broker lacks at first."""
+    """Wait for the topics and for the group coordinator, which a new broker lacks at first."""
     await ensure_topics(settings, timeout=float("inf"))
     async with admin_client(settings) as admin:
         while True:

@@ -109,7 +109,7 @@ async def test_listed_shown_and_purged(
     assert "no partition 2" in await command.bad("dead-letters", "list", "--partition", "2")
 
     shown = (await command.good("dead-letters", "show", "0-1")).out
-    assert "does not belong into partition 0" in shown
+    assert "does not belong to partition 0" in shown
     assert '\n  "metrics": {\n    "bytes_sent": 7\n  }' in shown
     odd = (await command.good("dead-letters", "show", "1-0")).out
     assert "\\xff\\x00 no \\x1b[2J frame" in odd

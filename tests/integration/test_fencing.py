@@ -19,9 +19,11 @@ async def test_the_older_of_two_workers_of_one_name_ends_and_says_why(
         async with running(newer):
             assert await older.ended(30) == 2
             (line,) = older.faults()
-            assert "WORKER_NAME=twin: another worker of this name has joined, on 127.0.0.1" in line
+            assert "WORKER_NAME=twin: another worker of this name has joined on 127.0.0.1" in line
             assert "WORKER_NAMES_FOLDER" in line
-            (warning,) = [line for line in newer.log().splitlines() if "takes its place" in line]
+            (warning,) = [
+                line for line in newer.log().splitlines() if "which this one replaces" in line
+            ]
             assert '"worker_name":"twin"' in warning
             await frames.frame(0, client(id, bytes_sent=2))
             await settled(settings)

@@ -75,7 +75,7 @@ async def test_every_frame_that_fuzzers_begin_with_is_flushed(
     assert merged.labels.keys() == {"label-0", "label-1"}, "the third would be too much"
     assert entity_key("client", "together") not in found.rows
     reasons = [decode_source(letter.headers).reason for letter in await letters_of(settings)]
-    too_large = [reason for reason in reasons if "bytes, and at most" in reason]
+    too_large = [reason for reason in reasons if "bytes; the maximum is" in reason]
     assert any(reason.startswith("the row of client:merged would have 6") for reason in too_large)
     assert found.ledgers[0].dead_lettered == len(reasons)
 

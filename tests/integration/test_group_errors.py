@@ -149,7 +149,7 @@ async def test_an_error_that_stays_ends_the_worker_with_its_cause(
     async with worker:
         assert await worker.ended(BOUND) == 70
         (line,) = criticals(worker)
-        assert line["event"] == "the group refuses this worker"
+        assert line["event"] == "the group rejects this worker"
 
 
 async def test_a_rebalance_that_never_ends_is_unhealthy_then_ends_the_worker_with_its_stacks(
@@ -161,7 +161,7 @@ async def test_a_rebalance_that_never_ends_is_unhealthy_then_ends_the_worker_wit
         fault = await worker.until("/-/healthy", 503, BOUND)
         assert time.monotonic() - started > 15
         (reason,) = fault.json()["faults"]
-        assert reason.startswith("the worker has been waiting for its partitions for 1")
+        assert reason.startswith("the worker has waited for its partitions for 1")
         assert await worker.ended(BOUND) == 70
         (line,) = criticals(worker)
         assert line["event"] == "this worker is stuck"

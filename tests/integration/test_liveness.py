@@ -55,8 +55,8 @@ async def test_a_worker_that_hangs_is_unhealthy_then_ends_and_goes_on_anew(
         fault = await worker.until("/-/healthy", 503)
         assert time.monotonic() - sent > float(STUCK_AFTER)
         (reason,) = fault.json()["faults"]
-        assert reason.startswith("partition 0 has stood behind offset 0 for ")
-        assert reason.endswith(" s, and 1 records wait")
+        assert reason.startswith("partition 0 has not advanced past offset 0 for ")
+        assert reason.endswith(" s, with 1 records waiting")
         assert await worker.ended(30) == 70
         (tmp_path / "hang").unlink()
         await worker.start()

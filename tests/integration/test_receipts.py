@@ -69,7 +69,7 @@ async def test_what_became_of_every_submission(
     assert await state(exporter, "0-0-0") == {"state": "processed", "result": "applied"}
     dead = await state(exporter, "0-0-1")
     assert dead["state"] == "dead_lettered"
-    assert "does not belong into partition 0" in dead["reason"]
+    assert "does not belong to partition 0" in dead["reason"]
     stale = {"state": "processed", "result": "stale"}
     assert await state(exporter, "0-0-2") == stale
     for index in (0, 1):

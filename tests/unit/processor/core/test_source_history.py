@@ -73,7 +73,7 @@ def test_two_histories_part_at_an_offset(found: SourceEvidence, start: int) -> N
 @pytest.mark.parametrize(
     ("found", "why"),
     [
-        (intact(marked=1001), "another time"),
+        (intact(marked=1001), "another append time"),
         (intact(marked=None), "missing"),
         (intact(leader_epoch=1, epoch=-1, epoch_end=-1, marked=None), "older copy"),
         (intact(leader_epoch=4, epoch_end=7, marked=None, newest_kept=1001), "newer than"),

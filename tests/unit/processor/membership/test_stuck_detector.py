@@ -19,7 +19,7 @@ def test_frames_wait_and_the_ledger_stands_still(progress: StuckDetector) -> Non
     assert progress.stuck(1120.0) == []
     progress.update(1121.0, {0: 4, 1: 9}, {0: (0, 9), 1: (0, 10)})
     assert progress.stuck(1121.0) == [
-        "partition 0 has stood behind offset 4 for 121 s, and 4 records wait"
+        "partition 0 has not advanced past offset 4 for 121 s, with 4 records waiting"
     ]
 
 
@@ -57,5 +57,5 @@ def test_what_kafka_has_deleted_waits_for_nobody(progress: StuckDetector) -> Non
     progress.update(5000.0, {0: 4}, {0: (8, 9)})
     progress.update(5121.0, {0: 4}, {0: (8, 9)})
     assert progress.stuck(5121.0) == [
-        "partition 0 has stood behind offset 4 for 121 s, and 1 records wait"
+        "partition 0 has not advanced past offset 4 for 121 s, with 1 records waiting"
     ]
