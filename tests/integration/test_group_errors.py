@@ -214,7 +214,7 @@ async def test_a_broker_that_is_slow_while_partitions_are_taken_over_ends_nothin
     with proxy.holding(LIST_OFFSETS) as release:
         async with worker:
             async with asyncio.timeout(BOUND):
-                while "partitions are not taken over yet: retrying" not in worker.log():  # noqa: ASYNC110
+                while "could not take over partitions: retrying" not in worker.log():  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
             release()
             await worker.until("/-/ready", 200, BOUND)

@@ -49,7 +49,7 @@ def test_what_is_no_entity_known_here_is_a_dead_letter(kind: str, id: str) -> No
     batch = WriteBatch(PartitionState(0))
     reduce_frame(batch, record(0, Submission(kind, id, 1)), PARTITIONS)
     assert batch.changes == {}
-    assert "no entity known here" in batch.dead_letters[0].reason
+    assert "not a known entity" in batch.dead_letters[0].reason
     assert batch.ledger.balances
 
 
@@ -120,7 +120,7 @@ def test_a_row_that_nobody_can_read_is_begun_anew_and_kept() -> None:
     reduce_frame(batch, record(1, client(a=2), client(a=3)), PARTITIONS)
     [letter] = batch.dead_letters
     assert (letter.index, letter.value) == (CORRUPT_ROW, b"\xffrubbish")
-    assert "client:a cannot be read, and was begun anew" in letter.reason
+    assert "client:a cannot be decoded and was reset" in letter.reason
     change = batch.changes[b"client:a"]
     assert isinstance(change, bytes)
     assert decode_entity_row(change).metrics == {"a": 3}

@@ -21,7 +21,7 @@ def test_a_wait_longer_than_the_limit_is_a_fault() -> None:
     assert not waited(detector, 15)
     assert waited(detector, 1, start=15)
     assert detector.faults() == [
-        "the worker has waited for its partitions for 16 s, although Kafka responds and no row "
+        "the worker has waited for its partitions for 16 s although Kafka responds and no row "
         "is being loaded"
     ]
     assert detector.faults(times=1.2) == []

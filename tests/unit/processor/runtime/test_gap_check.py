@@ -29,7 +29,7 @@ def test_the_next_and_replays_pass(ledger: LedgerRow, offset: int) -> None:
 
 
 def test_records_that_exist_were_passed_over(ledger: LedgerRow) -> None:
-    with pytest.raises(OffsetGapError, match="expected 10, was given 12"):
+    with pytest.raises(OffsetGapError, match="expected offset 10, got 12"):
         check(ledger, 12, first=0, record=10)
     assert ledger.lost == 0
 
@@ -40,7 +40,7 @@ def test_offsets_at_which_no_record_is_are_no_loss(ledger: LedgerRow) -> None:
 
 
 def test_a_record_behind_a_marker_was_passed_over(ledger: LedgerRow) -> None:
-    with pytest.raises(OffsetGapError, match="expected 11, was given 12"):
+    with pytest.raises(OffsetGapError, match="expected offset 11, got 12"):
         check(ledger, 12, first=0, record=11)
 
 
@@ -58,7 +58,7 @@ def test_an_event_that_kafka_has_deleted_since_is_not_lost(
 
 
 def test_some_dropped_and_some_passed_over(ledger: LedgerRow) -> None:
-    with pytest.raises(OffsetGapError, match="expected 12, was given 15"):
+    with pytest.raises(OffsetGapError, match="expected offset 12, got 15"):
         check(ledger, 15, first=12, record=12)
     assert ledger.lost == 2
 

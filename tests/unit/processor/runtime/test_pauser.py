@@ -11,7 +11,7 @@ from faust.types import TP
 from processor.core.dead_letter_limit import DeadLetterLimit
 from processor.core.partition_state import PartitionState
 from processor.runtime.gap_check import Ahead
-from processor.runtime.pauser import SEEK_TIMEOUT, PartitionPauser
+from processor.runtime.pauser import RESEEK_DELAY, PartitionPauser
 
 P0 = TP("submissions", 0)
 
@@ -148,12 +148,12 @@ async def test_what_was_sought_and_did_not_come_is_sought_again(place: Place) ->
     assert place.pauser._resumable(place.now) == [0]
     await place.pauser.seek(0)
     assert place.pauser._resumable(place.now) == []
-    place.now += SEEK_TIMEOUT + 0.1
+    place.now += RESEEK_DELAY + 0.1
     assert place.pauser._resumable(place.now) == [0]
     await place.pauser.seek(0)
     assert place.consumer.sought == [{P0: 10}, {P0: 10}]
     assert place.pauser.should_process(0, 10)
-    place.now += SEEK_TIMEOUT + 0.1
+    place.now += RESEEK_DELAY + 0.1
     assert place.pauser._resumable(place.now) == []
 
 
