@@ -1,4 +1,4 @@
-"""No content of the submissions topic ends a worker: the fuzzers' frames through a real flush."""
+"""No record of the submissions topic ends a worker: the fuzzers' frames through a real flush."""
 
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -32,7 +32,7 @@ def settings(kafka: Cluster, topic_prefix: str) -> KafkaSettings:
 
 @pytest.fixture
 async def producer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
-    """Compresses: what is small on the wire may be larger than what can be written."""
+    """Compresses: a small request may contain records larger than can be written."""
     await ensure_topics(settings)
     async with AIOKafkaProducer(
         **client_options(settings), compression_type="gzip", max_request_size=2**26
@@ -51,7 +51,7 @@ async def letters_of(settings: KafkaSettings) -> list[ConsumerRecord]:
     return found
 
 
-async def test_every_frame_that_fuzzers_begin_with_is_flushed(
+async def test_every_seed_frame_of_the_fuzzers_is_flushed(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
     topic = topics_from(settings).submissions.name
@@ -72,7 +72,7 @@ async def test_every_frame_that_fuzzers_begin_with_is_flushed(
     assert found.ledgers[0].offset == last.offset
     assert max(map(len, found.rows.values())) <= MAX_ROW_BYTES
     merged = decode_entity_row(found.rows[entity_key("client", "merged")])
-    assert merged.labels.keys() == {"label-0", "label-1"}, "the third would be too much"
+    assert merged.labels.keys() == {"label-0", "label-1"}, "the third would exceed the limit"
     assert entity_key("client", "together") not in found.rows
     reasons = [decode_source(letter.headers).reason for letter in await letters_of(settings)]
     too_large = [reason for reason in reasons if "bytes; the maximum is" in reason]
@@ -80,10 +80,10 @@ async def test_every_frame_that_fuzzers_begin_with_is_flushed(
     assert found.ledgers[0].dead_lettered == len(reasons)
 
 
-async def test_a_row_of_others_that_is_too_large_to_write_again_ends_no_worker(
+async def test_a_foreign_row_too_large_to_rewrite_ends_no_worker(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
-    """As the last record but one of a key, behind which somebody has written an older row."""
+    """It is the last record but one of a key, followed by an older row from another producer."""
     topics = topics_from(settings)
     row = b'{"version":1,"offset":%d,"index":0,"generation":1,"heard_at":1,"last_check_in":1.0,'
     huge = row % 5 + b'"labels":{"name":"%b"}}' % (b"x" * 3_000_000)

@@ -1,6 +1,6 @@
-"""Offsets without a record: markers of transactions, compacted batches, records deleted unread.
+"""Offsets without a record: transaction markers, compacted batches, records deleted unread.
 
-None of them ends a worker or stays lag for ever, and only what was deleted counts as lost.
+None of them ends a worker or remains as lag, and only deleted records count as lost.
 """
 
 import asyncio
@@ -34,21 +34,21 @@ from tobogganing.devstack.cluster import Cluster
 from tobogganing.devstack.install import Install
 
 CAP = 60
-"""Dead letters a minute."""
+"""Dead letters per minute."""
 FLOOD = encode_frame(NEVER_LATE, [Submission("nothing", "known", 1)] * CAP)
-"""Stops its partition."""
+"""Pauses its partition."""
 STUCK_AFTER = 6.0
 
 
 class Transactions:
-    """Writes frames to the submissions topic as a transactional producer, e.g. a mirror, does."""
+    """Writes frames to the submissions topic in transactions, as a mirror may do."""
 
     def __init__(self, settings: KafkaSettings, producer: AIOKafkaProducer) -> None:
         self._topic = topics_from(settings).submissions.name
         self._producer = producer
 
     async def write(self, partition: int, *values: bytes, commit: bool = True) -> list[int]:
-        """Write records in one transaction; return their offsets. Its marker comes after them."""
+        """Write records in one transaction; return their offsets. Its marker follows them."""
         await self._producer.begin_transaction()
         offsets = [
             (await self._producer.send_and_wait(self._topic, value, partition=partition)).offset
@@ -86,7 +86,7 @@ async def until_no_lag(exporter: Service) -> None:
             await asyncio.sleep(0.1)
 
 
-async def test_markers_of_transactions_end_no_worker_and_leave_no_lag(
+async def test_transaction_markers_end_no_worker_and_leave_no_lag(
     settings: KafkaSettings, frames: FrameWriter, transactions: Transactions, tmp_path: Path
 ) -> None:
     (id,) = ids_of(0, PARTITIONS, 1)
@@ -127,7 +127,7 @@ async def test_markers_of_transactions_end_no_worker_and_leave_no_lag(
     assert (ledger.offset, ledger.read, ledger.applied, ledger.lost) == (7, 5, 5, 0)
 
 
-async def test_a_partition_that_ends_in_a_marker_is_swept(
+async def test_entities_expire_in_a_partition_that_ends_with_a_marker(
     settings: KafkaSettings, transactions: Transactions, tmp_path: Path
 ) -> None:
     (id,) = ids_of(0, PARTITIONS, 1)
@@ -141,7 +141,7 @@ async def test_a_partition_that_ends_in_a_marker_is_swept(
     assert worker.faults() == []
 
 
-async def test_markers_written_while_no_worker_runs_are_passed_at_the_start(
+async def test_markers_written_without_a_worker_are_skipped_at_its_start(
     settings: KafkaSettings, frames: FrameWriter, transactions: Transactions, tmp_path: Path
 ) -> None:
     (id,) = ids_of(0, PARTITIONS, 1)
@@ -159,7 +159,7 @@ async def test_markers_written_while_no_worker_runs_are_passed_at_the_start(
     assert (ledger.applied, ledger.lost) == (23, 0)
 
 
-async def test_a_stopped_partition_continues_behind_a_marker(
+async def test_a_paused_partition_resumes_after_a_marker(
     settings: KafkaSettings, frames: FrameWriter, transactions: Transactions, tmp_path: Path
 ) -> None:
     (id,) = ids_of(0, PARTITIONS, 1)
@@ -175,7 +175,7 @@ async def test_a_stopped_partition_continues_behind_a_marker(
     assert (ledger.read, ledger.dead_lettered, ledger.applied) == (CAP + 1, CAP, 1)
 
 
-async def test_records_deleted_unread_in_a_partition_that_stays_silent_are_lost_not_lag(
+async def test_records_deleted_unread_in_an_idle_partition_are_lost_not_lag(
     settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
 ) -> None:
     (id,), (other,) = ids_of(0, PARTITIONS, 1), ids_of(1, PARTITIONS, 1)
@@ -199,7 +199,7 @@ async def test_records_deleted_unread_in_a_partition_that_stays_silent_are_lost_
 async def test_records_deleted_unread_while_the_worker_runs_are_lost_not_lag(
     settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
 ) -> None:
-    """The partition stands still on purpose while they are deleted, and stays silent."""
+    """The partition is paused while they are deleted, and idle afterwards."""
     (id,) = ids_of(0, PARTITIONS, 1)
     worker = a_worker(settings, "w1", tmp_path, DEAD_LETTERS_PER_MINUTE=str(CAP))
     async with running(worker):
@@ -235,10 +235,10 @@ async def compacting_broker(install: Install, folder: Path) -> AsyncIterator[Kaf
         await cluster.stop()
 
 
-async def test_a_compacted_batch_is_no_hole_and_no_loss(
+async def test_a_compacted_batch_is_neither_an_error_nor_a_loss(
     kafka_install: Install, tmp_path: Path
 ) -> None:
-    """As in a topic of submissions that had the policy of the others for a while."""
+    """As in a submissions topic that was compacted for a while."""
     async with compacting_broker(kafka_install, tmp_path) as settings:
         topic = (await ensure_topics(settings)).submissions
 
@@ -267,7 +267,7 @@ async def test_a_compacted_batch_is_no_hole_and_no_loss(
         offsets = await _offsets(settings, topic.name)
         assert offsets[0] == 0
         assert len(offsets) < sent
-        await configure()  # a worker refuses to start on a topic that is compacted
+        await configure()  # a worker refuses to start on a compacted topic
         async with running(worker := a_worker(settings, "w1", tmp_path)):
             await settled(settings)
         assert worker.faults() == []

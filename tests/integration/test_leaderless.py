@@ -1,4 +1,4 @@
-"""A source partition without a leader: it waits, and all others go on."""
+"""A source partition without a leader: it waits, and all others continue."""
 
 import asyncio
 import signal
@@ -21,12 +21,12 @@ from tobogganing.devstack.cluster import Cluster
 (LED,) = ids_of(1, PARTITIONS, 1)
 (LEADERLESS,) = ids_of(0, PARTITIONS, 1)
 STALL = 5.0
-"""Seconds within which a submission to another partition counts."""
+"""Seconds within which a submission to another partition must be applied."""
 
 
 @pytest.fixture
 async def settings(three_brokers: Cluster, topic_prefix: str) -> KafkaSettings:
-    """Three brokers; of partition 0 of the submissions only the last has a replica."""
+    """Three brokers; only the last one has a replica of partition 0 of the submissions topic."""
     settings = KafkaSettings(
         kafka_bootstrap_servers=three_brokers.bootstrap_servers,
         kafka_topic_prefix=topic_prefix,
@@ -73,7 +73,7 @@ async def applied(settings: KafkaSettings, partition: int) -> int:
 
 
 async def until_applied(settings: KafkaSettings, partition: int, offset: int) -> float:
-    """Wait until the ledger covers an offset; return how many seconds it took."""
+    """Wait until the ledger covers an offset; return the seconds that it took."""
     started = time.monotonic()
     async with asyncio.timeout(60):
         while await applied(settings, partition) < offset:  # noqa: ASYNC110
@@ -81,8 +81,8 @@ async def until_applied(settings: KafkaSettings, partition: int, offset: int) ->
     return time.monotonic() - started
 
 
-async def others_go_on(settings: KafkaSettings, frames: FrameWriter, seconds: float) -> None:
-    """Submit to the other partition for some time: none of it waits."""
+async def others_continue(settings: KafkaSettings, frames: FrameWriter, seconds: float) -> None:
+    """Submit to the other partition for some time; no submission may wait."""
     end = time.monotonic() + seconds
     waits = []
     while time.monotonic() < end:
@@ -91,7 +91,7 @@ async def others_go_on(settings: KafkaSettings, frames: FrameWriter, seconds: fl
     assert max(waits) < STALL, waits
 
 
-async def test_a_partition_without_a_leader_holds_up_no_other(
+async def test_a_partition_without_a_leader_delays_no_other(
     three_brokers: Cluster, settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
 ) -> None:
     broker = three_brokers.brokers[-1]
@@ -101,14 +101,14 @@ async def test_a_partition_without_a_leader_holds_up_no_other(
         await until_applied(settings, 0, first)
         await broker.kill()
         await until_applied(settings, 1, await frames.frame(1, client(LED, bytes_sent=1)))
-        await others_go_on(settings, frames, 15)
+        await others_continue(settings, frames, 15)
         assert worker.faults() == []
         assert (await worker.http.get("/-/healthy")).status_code == 200
 
         await worker.end()
         await worker.start()
         await until_applied(settings, 1, await frames.frame(1, client(LED, bytes_sent=2)))
-        await others_go_on(settings, frames, 15)
+        await others_continue(settings, frames, 15)
         reasons = (await worker.until("/-/ready", 503)).text
         assert "partition 0 to be compared with its source" in reasons
         assert (await worker.http.get("/-/healthy")).status_code == 200
@@ -124,10 +124,10 @@ async def test_a_partition_without_a_leader_holds_up_no_other(
     assert (ledger.applied, ledger.lost, ledger.parted) == (2, 0, 0)
 
 
-async def test_a_frozen_leader_holds_up_no_other_at_a_start(
+async def test_a_frozen_leader_delays_no_other_at_startup(
     three_brokers: Cluster, settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
 ) -> None:
-    """It leads its partition for some seconds more, and answers nothing."""
+    """It still leads its partition for some seconds, and does not respond."""
     worker = a_worker(settings, "w1", tmp_path)
     async with running(worker):
         first = await frames.frame(0, client(LEADERLESS, bytes_sent=1))

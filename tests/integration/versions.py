@@ -1,4 +1,4 @@
-"""The next version of our packages: this one with other version numbers, and a field more each."""
+"""Creates the next version of our packages: other version numbers and one more field each."""
 
 import shutil
 from pathlib import Path
@@ -11,11 +11,11 @@ CHANGES = (
     ("contract/row.py", "\nROW_VERSION = 1\n", "\nROW_VERSION = 2\n"),
     ("contract/row.py", "    lost: Count = 0\n", "    lost: Count = 0\n    checked: Count = 7\n"),
 )
-"""File, what stands there, and what the next version has there."""
+"""File, its current text, and the text of the next version."""
 
 
 def next_version(folder: Path) -> Path:
-    """Make the next version in a folder; return where it is."""
+    """Create the next version in a folder; return its path."""
     code = folder / "next"
     for package in PACKAGES:
         shutil.copytree(
