@@ -1,4 +1,4 @@
-"""Freezes: processes that stand still (SIGSTOP) and wake without knowing of it."""
+"""Freezes: processes that are stopped (SIGSTOP) and continued."""
 
 import asyncio
 
@@ -8,9 +8,9 @@ from tests.chaos.supervised_process import SupervisedProcess, holding
 
 LONG = 30.0
 SESSION = (9.0, 16.0)
-"""Seconds: around the end of a broker's session and of a request."""
+"""Seconds, around a broker's session timeout and a request timeout."""
 GATEWAY = 10.0
-"""Seconds that a gateway stands still: longer than its deadline."""
+"""Seconds that a gateway is frozen: longer than its deadline."""
 
 
 async def worker_frozen(context: ChaosContext) -> None:
@@ -22,7 +22,7 @@ async def broker_frozen(context: ChaosContext) -> None:
 
 
 def _seconds(context: ChaosContext) -> float:
-    """In a pair about as long as sessions are: what has just been given up comes back."""
+    """Return a duration; in a pair it is close to a session, so that evicted members return."""
     return context.chance.uniform(*SESSION) if context.is_paired else LONG
 
 
@@ -31,7 +31,7 @@ async def exporter_frozen(context: ChaosContext) -> None:
 
 
 async def gateway_frozen(context: ChaosContext) -> None:
-    """What it had sent arrives late; what it had not read is read, and begins, when it wakes."""
+    """Data that it had sent arrives late; requests that it had not read start when it continues."""
     context.load.rest = REST + GATEWAY
     await _freeze(context.chance.choice(context.installation.gateways).member, GATEWAY)
 

@@ -1,4 +1,4 @@
-"""What must be shown after a source lost its end: what is kept counts, no receipt lies. Pure."""
+"""The model for a source that loses its end: kept records count, receipts are correct. Pure."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from tests.chaos.scrape import Scrape
 
 
 class Ack(NamedTuple):
-    """A submission that was answered 200."""
+    """An acknowledged submission."""
 
     key: str
     number: int
@@ -19,7 +19,7 @@ class Ack(NamedTuple):
 
 
 class HistoryModel:
-    """Each client submits 1, 2, 3 …, one at a time."""
+    """The expected state; each client submits 1, 2, 3 … one at a time."""
 
     METRICS: ClassVar = [metric.field for metric in CLIENT.metrics]
 
@@ -30,13 +30,13 @@ class HistoryModel:
         self._attempts: Counter[int] = Counter()
         self._acks: list[Ack] = []
         self._older: list[Ack] = []
-        """Of the round before."""
+        """The acknowledgements of the previous round."""
         self._seen: dict[str, int] = {}
-        """The newest number that was shown."""
+        """The newest number shown per client."""
         self._before: dict[str, int] = {}
-        """The newest number that was shown before the fault."""
+        """The newest number shown before the fault."""
         self._gone: dict[Ack, int] = {}
-        """The newest number of the client that was shown before the fault that took it."""
+        """The newest number of a client shown before the fault that lost it."""
 
     def send(self, key: str) -> int:
         self._sent[key] += 1
@@ -54,7 +54,7 @@ class HistoryModel:
         self._older, self._acks = self._acks, []
 
     def see(self, scrape: Scrape) -> list[str]:
-        """Look at a scrape under load; return what is wrong with it."""
+        """Check a scrape under load; return what is wrong."""
         for key, number in scrape.numbers.items():
             self._seen[key] = max(number, self._seen.get(key, 0))
         return scrape.faults + [
@@ -64,7 +64,7 @@ class HistoryModel:
         ]
 
     def sort(self, log: Mapping[tuple[int, int], int]) -> tuple[list[Ack], list[Ack]]:
-        """What was acknowledged since the round before, and the topic holds, or has lost."""
+        """Split the acknowledgements since the previous round into kept and lost ones."""
         kept: list[Ack] = []
         gone: list[Ack] = []
         for ack in self._older + self._acks:
@@ -76,17 +76,19 @@ class HistoryModel:
         return kept, gone
 
     def compare(self, scrape: Scrape, kept: Sequence[Ack], *, remembers: bool) -> list[str]:
-        """Compare what is shown once everything is processed.
+        """Compare the scrape after everything has been processed; return what is wrong.
 
         `remembers`: the rows are not those of an older end of their topic.
         """
         wrong = self.see(scrape)
         for ack in kept:
             if scrape.numbers.get(ack.key, 0) < ack.number:
-                wrong.append(f"skipped: {ack} is kept, but {scrape.numbers.get(ack.key)} is shown")
+                wrong.append(
+                    f"skipped: the topic has {ack}, but {scrape.numbers.get(ack.key)} is shown"
+                )
         for key, number in self._seen.items():
             if remembers and scrape.numbers.get(key, 0) < number:
-                wrong.append(f"gone: {key} showed {number}, and {scrape.numbers.get(key)} now")
+                wrong.append(f"regressed: {key} showed {number}, now {scrape.numbers.get(key)}")
         if not remembers:
             self._seen = dict(scrape.numbers)
         for ledger in scrape.ledgers.values():
@@ -97,13 +99,13 @@ class HistoryModel:
         return wrong
 
     def check_kept(self, ack: Ack, status: int, document: Mapping[str, Any]) -> list[str]:
-        """Compare what a receipt says of a submission that the topic holds."""
+        """Compare the receipt status of a submission that the topic has."""
         if (status, document.get("state"), document.get("result")) == (200, "processed", "applied"):
             return []
         return [f"{ack} is kept: {status} {document}"]
 
     def check_gone(self, ack: Ack, status: int, document: Mapping[str, Any]) -> list[str]:
-        """Compare what a receipt says of a submission that the topic has lost."""
+        """Compare the receipt status of a submission that the topic has lost."""
         state, before = document.get("state"), self._gone[ack]
         if status == 200 and state == "lost" and ack.number > before:
             return []

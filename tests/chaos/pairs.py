@@ -1,4 +1,5 @@
-"""Pairs of faults: the second begins within ten seconds of the first, and may overlap with it."""
+"""Pairs of faults: the second one begins within ten seconds of the first, and may
+overlap with it."""
 
 import asyncio
 import random
@@ -10,9 +11,9 @@ from typing import NamedTuple
 from tests.chaos.context import ChaosContext, Fault
 
 WITHIN = 10.0
-"""Seconds after the begin of the first fault in which the second one begins."""
+"""Maximum seconds between the starts of the two faults."""
 SIGN = "+"
-"""Between the names of a pair, as in `cut-network+broker-freeze`."""
+"""Separates the names of a pair, as in `cut-network+broker-freeze`."""
 
 OUTAGES = frozenset(
     {
@@ -28,11 +29,11 @@ OUTAGES = frozenset(
         "broker-clock",
     }
 )
-"""Faults that take brokers away for a while."""
+"""Faults that make brokers unavailable for a while."""
 
 
 class Exclusion(NamedTuple):
-    """Faults that cannot overlap with others (with any, if `others` is empty), and why."""
+    """Faults that cannot overlap with `others` (any fault if that is empty), and the reason."""
 
     faults: frozenset[str]
     others: frozenset[str]
@@ -73,7 +74,7 @@ EXCLUSIONS = (
 
 
 def excluded(first: str, second: str) -> str:
-    """Why two faults cannot be a pair; empty if they can."""
+    """Return why two faults cannot be a pair; empty if they can."""
     if first == second:
         return "a fault has one switch, which the first to end would turn off for both"
     for faults, others, reason in EXCLUSIONS:
@@ -84,7 +85,7 @@ def excluded(first: str, second: str) -> str:
 
 
 def draw(names: Sequence[str], number: int, chance: random.Random) -> list[str]:
-    """Names of pairs of these faults, in random order; all of them before one comes again.
+    """Draw pairs of these faults in random order; each pair once before any repeats.
 
     Raises:
         ValueError: no two of them can be a pair.
@@ -99,7 +100,7 @@ def draw(names: Sequence[str], number: int, chance: random.Random) -> list[str]:
 
 
 def both(first: Fault, second: Fault, name: str) -> Fault:
-    """A fault that consists of two."""
+    """Return a fault that consists of two."""
 
     async def fault(context: ChaosContext) -> None:
         delay = context.chance.uniform(0, WITHIN)
@@ -111,7 +112,7 @@ def both(first: Fault, second: Fault, name: str) -> Fault:
             context.tell(f"the second of {name}, after {delay:.1f} s")
             await second(stages[1])
 
-        # Each must come to its own end, whatever becomes of the other.
+        # Each fault must finish, whatever happens to the other one.
         ends = await asyncio.gather(first(stages[0]), later(), return_exceptions=True)
         for error in ends:
             if error is not None:
@@ -121,6 +122,6 @@ def both(first: Fault, second: Fault, name: str) -> Fault:
 
 
 def named(name: str, fault: Callable[[str], Fault]) -> Fault:
-    """The fault of this name, which may be a pair's; `fault` returns those of single names."""
+    """Return the fault of this name or pair; `fault` returns single faults."""
     first, _, second = name.partition(SIGN)
     return both(fault(first), fault(second), name) if second else fault(first)

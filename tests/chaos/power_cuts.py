@@ -1,4 +1,4 @@
-"""Power cuts: a broker is killed, and what its disk had not been told to keep is gone."""
+"""Power cuts: a broker is killed, and data that was not flushed to its disk is lost."""
 
 import random
 import signal
@@ -13,13 +13,13 @@ from tests.chaos.supervised_process import holding
 TAIL = 64 * 1024
 """Bytes that may be cut off a partition: about a second of this load."""
 SHARE = 0.7
-"""Of partitions that lose their tail."""
+"""Fraction of partitions that lose their end."""
 
 
 async def broker_power_cut(context: ChaosContext) -> None:
-    """The leader of a partition is killed, and the ends of its logs are cut off.
+    """Kill the leader of a partition and cut the ends of its logs.
 
-    Two of three brokers have each record that was acknowledged, so nothing may be lost.
+    Two of three brokers have each acknowledged record, so nothing may be lost.
     """
     leader = await context.installation.some_leader(context.chance)
     brokers = context.installation.brokers
@@ -36,7 +36,7 @@ async def broker_power_cut(context: ChaosContext) -> None:
 
 
 def cut_tails(data: Path, topics: Iterable[Topic], chance: random.Random) -> dict[str, int]:
-    """Cut bytes off the newest segments of some partitions; return how many, by partition."""
+    """Cut bytes off the newest segments of some partitions; return their number by partition."""
     cut = {}
     for topic in topics:
         for folder in sorted(data.glob(f"{topic.name}-*")):

@@ -11,10 +11,10 @@ PAUSE = 0.2
 
 
 async def entities_removed(context: ChaosContext) -> None:
-    """Some clients are removed, and others registered in their place."""
+    """Remove some clients and register others in their place."""
     plain = [a for a in context.fleet.agents if a.kind == "client" and not (a.relayed or a.sampler)]
     chosen = context.chance.sample(plain, REMOVED)
-    # From its removal on, the credential of a client is refused.
+    # After its removal, a client's credential is rejected.
     context.load.allowed |= {401}
     worker = context.chance.choice(context.installation.workers)
     async with holding(worker.member):

@@ -1,4 +1,4 @@
-"""Rounds: load, one fault, recovery, and an exact comparison; then the next."""
+"""Rounds: load, one fault, recovery, and an exact comparison."""
 
 import asyncio
 import random
@@ -20,17 +20,17 @@ from tests.chaos.scrape_monitor import ScrapeMonitor
 from tobogganing.errors import LocalError
 
 STALLS = {"worker-rolling": 10.0, "service-rolling": 10.0, "worker-kill": 12.0}
-"""Seconds that the ledger of a partition may stand still under some faults."""
+"""Seconds that a partition's ledger may make no progress under some faults."""
 SETTLING = 200
 """Submissions that must be acknowledged after a fault is over."""
 SETTLING_TIMEOUT = 90.0
 STUCK = 45.0
-"""Seconds after the end of the last fault in which the ledger of every partition must move."""
+"""Seconds after the end of the last fault in which the ledger of every partition must advance."""
 
 
 @dataclass
 class RoundLine:
-    """What the rounds of one fault came to; times are in seconds."""
+    """The results of the rounds of one fault; times are in seconds."""
 
     fault: str
     rounds: int = 0
@@ -40,15 +40,15 @@ class RoundLine:
     answer_stall: float = 0.0
     scrape_stall: float = 0.0
     stuck: float = 0.0
-    """Longest time after the end of the fault in which the ledger of a partition stood still."""
+    """Longest time after the end of the fault without progress of a partition's ledger."""
     exits: int = 0
     seconds: float = 0.0
     refused: str = ""
-    """Why the fault could not be caused here."""
+    """Why the fault could not be caused on this machine."""
 
     @property
     def longest_allowed(self) -> float:
-        """Seconds that the ledger of a partition may stand still."""
+        """Return the seconds that a partition's ledger may make no progress."""
         return STALLS.get(self.fault, float("inf"))
 
 
@@ -56,7 +56,7 @@ Tell = Callable[[str], None]
 
 
 class Rounds:
-    """Runs `rounds` rounds of these faults, in turn, on one installation in `folder`."""
+    """Runs `rounds` rounds of these faults in turn, on one installation in `folder`."""
 
     def __init__(
         self, folder: Path, names: Sequence[str], rounds: int, seed: int, tell: Tell
@@ -69,7 +69,7 @@ class Rounds:
         self._model = PipelineModel(PARTITIONS)
         self._exits = 0
         self.audit = Verdict()
-        """What recounting everything at the end has found."""
+        """The result of the recount at the end."""
 
     async def run(self) -> list[RoundLine]:
         """Run all rounds.
@@ -101,7 +101,7 @@ class Rounds:
         return [*self.lines.values()]
 
     def _turns(self) -> list[RoundLine]:
-        """Every fault comes before one comes again, each time in another order."""
+        """Return the order of faults: each once, in random order, before any repeats."""
         turns: list[RoundLine] = []
         while len(turns) < self._rounds:
             turns += self._chance.sample([*self.lines.values()], len(self.lines))
@@ -133,7 +133,9 @@ class Rounds:
         try:
             verdict += self._model.compare(await monitor.drained())
         except TimeoutError:
-            verdict.lost.append("what was acknowledged is not shown: the pipeline stands still")
+            verdict.lost.append(
+                "acknowledged submissions are not shown: the pipeline makes no progress"
+            )
         stuck = max(monitor.longest_stuck, time.monotonic() - paused)
         if stuck > STUCK:
             verdict.wrong.append(f"a partition was stuck for {stuck:.0f} s after the fault")
@@ -151,7 +153,7 @@ class Rounds:
         self._tell_of(line, verdict, load, monitor)
 
     def _take_exits(self, line: RoundLine, verdict: Verdict) -> None:
-        """Count ends that no fault asked for; only workers and brokers may end themselves."""
+        """Count unexpected ends; only workers and brokers may end themselves."""
         exits = self._installation.exits()[self._exits :]
         self._exits += len(exits)
         line.exits += len(exits)

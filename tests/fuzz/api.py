@@ -1,6 +1,4 @@
-"""The APIs: schemathesis asks a gateway and an exporter on a real Kafka whatever their documents
-allow, and what they forbid.
-"""
+"""Tests the APIs of a gateway and an exporter on a real Kafka with schemathesis."""
 
 import asyncio
 import contextlib
@@ -52,24 +50,24 @@ include-path = ["/api/v1/clients/register", "/api/v1/headends/register", "/api/v
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "404", "409"]
 """
 PATIENCE = 240.0
-"""Seconds beyond its time that a run may take."""
+"""Seconds that a run may exceed its time."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A service: its document's URL or file, the credentials of its document's schemes."""
+    """A service: the URL or file of its document, and credentials for the document's schemes."""
 
     name: str
     url: str
     document: str
     credentials: Mapping[str, str]
     operations: str = ""
-    """What is known of some operations, as schemathesis is configured."""
+    """Known values of some operations, as schemathesis is configured."""
 
 
 @contextlib.asynccontextmanager
 async def services(folder: Path) -> AsyncIterator[list[Asked]]:
-    """Run everything; a client, a headend and a relay are known, and the client has submitted."""
+    """Run all services, with a registered client that has submitted, a headend and a relay."""
     async with pipeline(folder) as parts, contextlib.AsyncExitStack() as stack:
         kafka = await parts.topics()
         clients, headends = Clients(1), Headends(1)
@@ -127,7 +125,7 @@ def _token(parts: MeasuredPipeline, name: str) -> str:
 
 
 def configuration(asked: Asked) -> str:
-    """The configuration of schemathesis, which takes credentials from nowhere else."""
+    """Return the configuration of schemathesis, which reads credentials only from there."""
     lines = [
         "[checks.negative_data_rejection]",
         'expected-statuses = ["400", "401", "404", "405", "409", "413", "415", "421"]',
@@ -138,7 +136,7 @@ def configuration(asked: Asked) -> str:
 
 
 async def ask(asked: Asked, seconds: int, seed: int, folder: Path) -> bool:
-    """Ask a service for so long; tell whether all was as its document says."""
+    """Test a service for this time; return whether it conforms to its document."""
     config = folder / f"{asked.name}.toml"
     config.write_text(configuration(asked))
     options = {
@@ -165,6 +163,6 @@ async def ask(asked: Asked, seconds: int, seed: int, folder: Path) -> bool:
 
 
 async def run(seconds: int, seed: int, folder: Path) -> bool:
-    """Ask both."""
+    """Test both services."""
     async with services(folder) as found:
         return all([await ask(each, seconds, seed, folder) for each in found])

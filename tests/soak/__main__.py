@@ -1,7 +1,7 @@
-"""`python -m tests.soak`: everything at a steady rate for long; does any process grow?
+"""`python -m tests.soak`: runs everything at a constant rate, and checks that no process grows.
 
-SECONDS (1800) is how long, RATE (5000) how many submissions a second. In periods of a minute; after
-each, all that was answered is compared with topics, ledger and scrape.
+SECONDS (1800) is the duration, RATE (5000) the submissions per second. After each period of a
+minute, the acknowledgements are compared with topics, ledger and scrape.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from tests.soak.flat import HEAD, SoakSample, trends
 CLIENTS = 2_000
 PERIOD = 60
 GUEST_EACH = 3
-"""In each so-many'th period a second worker comes, and goes."""
+"""In every nth period a second worker joins and leaves."""
 SAMPLE_INTERVAL = 0.5
 
 
@@ -34,7 +34,7 @@ def tell(line: str) -> None:
 
 
 class Soak:
-    """Runs everything at a rate, in submissions a second; `samples` is what it took."""
+    """Runs everything at a rate in submissions per second; `samples` are the measurements."""
 
     def __init__(self, pipeline: MeasuredPipeline, everything: RunningStack, rate: int) -> None:
         self.samples: list[SoakSample] = []
@@ -45,10 +45,10 @@ class Soak:
         self._churn = Churn(everything, pipeline.secrets.bearer("ADMIN_TOKEN"))
 
     async def run(self, seconds: int) -> None:
-        """Run for so long, and check at the end of each period.
+        """Run for this time, with a check at the end of each period.
 
         Raises:
-            WrongResultError: something was lost, or is wrong.
+            WrongResultError: a submission was lost, or a result is wrong.
         """
         sampling = asyncio.create_task(self._sample())
         try:
@@ -80,7 +80,7 @@ class Soak:
 
     @contextlib.asynccontextmanager
     async def _guest(self) -> AsyncIterator[None]:
-        """A second worker, which gets half of the partitions, and goes."""
+        """Run a second worker, which gets half of the partitions, during the context."""
         kafka = self._everything.kafka
         async with self._pipeline.service("processor", kafka, WORKER_NAME="guest"):
             yield
@@ -96,10 +96,10 @@ class Soak:
 
 
 async def soak(folder: Path, seconds: int, rate: int) -> list[SoakSample]:
-    """Run everything for so long; return what each process took.
+    """Run everything for this time; return the measurements of each process.
 
     Raises:
-        WrongResultError: something was lost, or is wrong.
+        WrongResultError: a submission was lost, or a result is wrong.
     """
     async with pipeline(folder) as parts, running_stack(parts, Clients(CLIENTS)) as everything:
         run = Soak(parts, everything, rate)
@@ -108,7 +108,8 @@ async def soak(folder: Path, seconds: int, rate: int) -> list[SoakSample]:
 
 
 def main() -> int:
-    """Run; the exit status is 1 if something was lost or wrong, or a process has grown."""
+    """Run; the exit status is 1 if a submission was lost, a result is wrong, or a process has
+    grown."""
     seconds = int(os.environ.get("SECONDS") or 1800)
     rate = int(os.environ.get("RATE") or 5000)
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:

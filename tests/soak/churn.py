@@ -1,4 +1,4 @@
-"""Churn: clients that register, report, get new keys, and are removed, each on new connections."""
+"""Churn: clients that register, report, rotate keys and are removed, each on new connections."""
 
 import asyncio
 import contextlib
@@ -12,25 +12,25 @@ from bench.running_stack import RunningStack
 from contract.position import Receipt
 
 INTERVAL = 1.0
-"""Seconds between two clients."""
+"""Seconds between clients."""
 LOOKED_AT = 5
-"""Of so many clients one is looked for in scrapes."""
+"""Every nth client is checked in scrapes."""
 
 
 class Churn:
-    """Lets one client after the other come and go; what they were answered is the model's."""
+    """Registers and removes one client after the other; the model records their responses."""
 
     def __init__(self, everything: RunningStack, admin: dict[str, str]) -> None:
         self.clients = 0
-        """Clients that have come and gone."""
+        """Number of clients that were registered and removed."""
         self._everything = everything
         self._admin = admin
 
     async def run(self, over: asyncio.Event) -> None:
-        """Go on until it is over; the last client goes before this returns.
+        """Run until `over` is set; the last client is removed before this returns.
 
         Raises:
-            WrongResultError: an answer or a scrape is not what it must be.
+            WrongResultError: a response or a scrape is wrong.
         """
         none_kept = httpx.Limits(max_keepalive_connections=0)
         url = self._everything.gateway.url
@@ -54,7 +54,7 @@ class Churn:
         key = rotated["new_api_key"]
         last = await self._submit(id, key, 3)
         if is_looked_at and await self._shown(id, last) != [b"3"]:
-            raise WrongResultError(f"{id} is not shown as it was acknowledged")
+            raise WrongResultError(f"{id} is not shown with the acknowledged values")
         removed = await self._ask(200, path, self._admin, method="DELETE")
         self._everything.note_single(removed["receipt"], id, {})
         await self._ask(401, f"{path}/metrics", _bearer(key), {"metrics": {}})
@@ -70,7 +70,7 @@ class Churn:
         return receipt
 
     async def _shown(self, id: str, receipt: str) -> list[bytes]:
-        """What a scrape behind this receipt says that the client has sent."""
+        """Return the client's samples in a scrape that includes this receipt."""
         page = await self._everything.scrape([Receipt.parse(receipt)])
         line = rb'^tobogganing_client_bytes_sent{client_id="%b",[^}]*} (\S+)$' % id.encode()
         return re.findall(line, page.body, re.MULTILINE)
@@ -85,7 +85,7 @@ class Churn:
     ) -> dict[str, Any]:
         answer = await self._http.request(method, path, json=body, headers=headers)
         if answer.status_code != status:
-            raise WrongResultError(f"{method} {path} was answered {answer.status_code}")
+            raise WrongResultError(f"{method} {path} got the status {answer.status_code}")
         found: dict[str, Any] = answer.json()
         return found
 

@@ -1,4 +1,4 @@
-"""What the model of credentials finds wrong."""
+"""The credential model finds wrong responses."""
 
 from tests.chaos.credential_model import Credential, CredentialModel
 
@@ -6,7 +6,7 @@ GOOD = Credential("clients/c/metrics", "good", "the new key of c")
 BAD = Credential("clients/c/metrics", "bad", "the old key of c")
 
 
-def test_valid_ones_are_let_in_and_others_are_not() -> None:
+def test_only_valid_credentials_are_accepted() -> None:
     model = CredentialModel()
     model.valid = {GOOD: True, BAD: False}
     assert model.faults("g", {GOOD: 400, BAD: 401}) == []

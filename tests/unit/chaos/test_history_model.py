@@ -1,4 +1,4 @@
-"""The model of one broker's chaos finds what it must find."""
+"""The history model finds all violations."""
 
 from contract.position import Receipt
 from tests.chaos.history_model import Ack, HistoryModel
@@ -23,26 +23,26 @@ def ack(number: int) -> Ack:
     return Ack(KEY, number, Receipt(0, number, 0, 100 + number))
 
 
-def test_acknowledged_submissions_are_kept_or_gone() -> None:
+def test_acknowledged_submissions_are_kept_or_lost() -> None:
     assert model().sort({(0, 1): 101, (0, 2): 102, (0, 3): 999}) == (
         [ack(1), ack(2)],
         [ack(3), ack(4)],
     )
 
 
-def test_what_is_kept_must_be_shown() -> None:
+def test_kept_submissions_must_be_shown() -> None:
     assert model().compare(Scrape(numbers={KEY: 4}), [ack(4)], remembers=True) == []
     (wrong,) = model().compare(Scrape(numbers={KEY: 3}), [ack(4)], remembers=True)
     assert wrong.startswith("skipped")
 
 
-def test_what_was_shown_must_not_go() -> None:
+def test_shown_values_must_not_regress() -> None:
     (wrong,) = model().compare(Scrape(numbers={KEY: 1}), [], remembers=True)
-    assert wrong.startswith("gone")
+    assert wrong.startswith("regressed")
     assert model().compare(Scrape(numbers={KEY: 1}), [], remembers=False) == []
 
 
-def test_a_receipt_must_not_lie() -> None:
+def test_a_wrong_receipt_status_is_found() -> None:
     found = model()
     found.sort({(0, 1): 101})
     assert found.check_kept(ack(1), 200, PROCESSED) == []

@@ -1,4 +1,4 @@
-"""The model of the fault harness can fail: each thing that it looks for is found."""
+"""The chaos model can fail: it finds each kind of violation."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def sent(model: PipelineModel, *fates: Fate) -> None:
 
 
 def scrape(number: int | None, read: int = 0, **counts: int) -> Scrape:
-    """A scrape that shows one entity, and the ledger of its partition."""
+    """Return a scrape with one entity and the ledger of its partition."""
     numbers = {} if number is None else {KEY: number}
     counts = {"applied": read} | counts
     ledgers = {0: Ledger(0), 1: Ledger(1), PARTITION: Ledger(PARTITION, read, **counts)}
@@ -48,13 +48,13 @@ def test_an_acknowledged_number_that_is_not_shown_is_lost(
     assert wrong == []
 
 
-def test_an_unknown_fate_may_be_either(model: PipelineModel) -> None:
+def test_a_submission_with_an_unknown_outcome_may_show_or_not(model: PipelineModel) -> None:
     sent(model, Fate.ACKNOWLEDGED, Fate.UNKNOWN)
     assert compared(model, scrape(1, 1)) == ([], [])
     assert compared(model, scrape(2, 2)) == ([], [])
 
 
-def test_an_unknown_fate_is_over_when_something_newer_is_acknowledged(model: PipelineModel) -> None:
+def test_an_unknown_outcome_is_resolved_by_a_newer_acknowledgement(model: PipelineModel) -> None:
     sent(model, Fate.UNKNOWN, Fate.ACKNOWLEDGED)
     assert compared(model, scrape(1, 2))[0] != []
     assert compared(model, scrape(2, 2)) == ([], [])
@@ -71,15 +71,13 @@ def test_a_repeated_number_counts_once_for_its_entity_and_twice_for_its_partitio
 
 
 @pytest.mark.parametrize("number", [2, 3])
-def test_a_number_that_was_refused_or_never_sent_is_wrong(
-    model: PipelineModel, number: int
-) -> None:
+def test_a_rejected_or_unsent_number_is_wrong(model: PipelineModel, number: int) -> None:
     sent(model, Fate.ACKNOWLEDGED, Fate.REFUSED)
     assert compared(model, scrape(number, 1))[1] != []
     assert model.see("e", scrape(number, 1), covered={}) != []
 
 
-def test_a_sample_that_is_older_than_what_was_applied_never_shows(model: PipelineModel) -> None:
+def test_a_sample_older_than_an_applied_one_never_shows(model: PipelineModel) -> None:
     sent(model, Fate.ACKNOWLEDGED)
     model.settle(KEY, model.send(KEY, visible=False), Fate.ACKNOWLEDGED)
     assert compared(model, scrape(1, 2, applied=1, stale=1)) == ([], [])
@@ -92,7 +90,7 @@ def test_exporters_that_differ_are_wrong(model: PipelineModel) -> None:
     assert compared(model, scrape(1, 1), scrape(1, 2))[1] != []
 
 
-def test_a_ledger_that_counts_fewer_than_were_acknowledged_has_lost_some(
+def test_a_ledger_with_fewer_than_the_acknowledged_submissions_has_lost_some(
     model: PipelineModel,
 ) -> None:
     sent(model, Fate.ACKNOWLEDGED, Fate.ACKNOWLEDGED)
@@ -100,12 +98,14 @@ def test_a_ledger_that_counts_fewer_than_were_acknowledged_has_lost_some(
     assert compared(model, scrape(2, 2, applied=1, late=1))[0] != []
 
 
-def test_a_ledger_that_counts_more_than_was_sent_has_counted_twice(model: PipelineModel) -> None:
+def test_a_ledger_with_more_than_the_sent_submissions_has_counted_twice(
+    model: PipelineModel,
+) -> None:
     sent(model, Fate.ACKNOWLEDGED)
     assert compared(model, scrape(1, 2))[1] != []
 
 
-def test_dead_letters_are_exactly_the_bad_frames(model: PipelineModel) -> None:
+def test_dead_letters_must_equal_the_bad_frames(model: PipelineModel) -> None:
     sent(model, Fate.ACKNOWLEDGED)
     assert compared(model, scrape(1, 2, applied=1, dead_lettered=1))[1] != []
     model.bad_frames[PARTITION] += 1
@@ -113,7 +113,7 @@ def test_dead_letters_are_exactly_the_bad_frames(model: PipelineModel) -> None:
     assert compared(model, scrape(1, 1))[1] != []
 
 
-def test_records_that_kafka_dropped_are_wrong(model: PipelineModel) -> None:
+def test_unexpected_lost_records_are_wrong(model: PipelineModel) -> None:
     sent(model, Fate.ACKNOWLEDGED)
     assert compared(model, scrape(1, 1, lost=1))[1] != []
 
@@ -138,19 +138,19 @@ def test_a_count_that_goes_back_is_wrong(model: PipelineModel) -> None:
     assert model.see("e", scrape(2, 1), covered={}) != []
 
 
-def test_a_series_that_vanishes_is_wrong(model: PipelineModel) -> None:
+def test_a_series_that_disappears_is_wrong(model: PipelineModel) -> None:
     sent(model, Fate.ACKNOWLEDGED)
     assert model.see("e", scrape(1, 1), covered={}) == []
     assert model.see("e", scrape(None, 1), covered={}) != []
 
 
-def test_a_scrape_behind_a_receipt_has_what_it_names(model: PipelineModel) -> None:
+def test_a_scrape_after_a_receipt_includes_its_submission(model: PipelineModel) -> None:
     sent(model, Fate.ACKNOWLEDGED, Fate.ACKNOWLEDGED)
     assert model.see("e", scrape(2, 2), covered={KEY: 2}) == []
     assert model.see("another", scrape(1, 1), covered={KEY: 2}) != []
 
 
-def test_a_removed_entity_goes_and_does_not_come_back(model: PipelineModel) -> None:
+def test_a_removed_entity_disappears_and_does_not_return(model: PipelineModel) -> None:
     sent(model, Fate.ACKNOWLEDGED)
     assert model.see("e", scrape(1, 1), covered={}) == []
     model.remove(KEY)
@@ -177,7 +177,7 @@ def test_faults_of_a_scrape_itself_are_wrong(model: PipelineModel) -> None:
     assert compared(model, shown)[1] != []
 
 
-def test_a_ledger_that_is_not_shown_any_more_is_wrong(model: PipelineModel) -> None:
+def test_a_ledger_that_disappears_is_wrong(model: PipelineModel) -> None:
     sent(model, Fate.ACKNOWLEDGED)
     assert model.see("e", scrape(1, 1), covered={}) == []
     without = scrape(1, 1)
@@ -185,7 +185,9 @@ def test_a_ledger_that_is_not_shown_any_more_is_wrong(model: PipelineModel) -> N
     assert model.see("e", without, covered={}) != []
 
 
-def test_what_was_deleted_unread_may_not_show_and_is_counted_as_lost(model: PipelineModel) -> None:
+def test_submissions_deleted_unread_may_not_show_and_are_counted_as_lost(
+    model: PipelineModel,
+) -> None:
     sent(model, Fate.ACKNOWLEDGED, Fate.ACKNOWLEDGED, Fate.ACKNOWLEDGED)
     model.delete(PARTITION, KEY, {2, 3}, applied=1)
     model.lost[PARTITION] += 2
