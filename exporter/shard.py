@@ -31,5 +31,5 @@ class Shard:
         return self.number == 1
 
     def partitions(self, total: int) -> tuple[int, ...]:
-        """Return the shard's partitions, of `total`."""
+        """Return this shard's share of `total` partitions."""
         return tuple(range(self.number - 1, total, self.count))

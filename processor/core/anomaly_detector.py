@@ -1,6 +1,7 @@
 """Detects anomalies: compares a submission with its entity's row. Pure.
 
-In doubt there is no anomaly: restarts, backlogs, retries and outages explain many differences.
+Doubtful cases are not reported: restarts, backlogs, retries and outages explain many
+differences.
 State beyond the row is small and in memory only, so it is lost when the worker restarts. An
 entity's first submission initialises the state and is not checked.
 """

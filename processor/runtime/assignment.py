@@ -79,7 +79,7 @@ class PartitionAssignment:
             # A restarted static member inherits its predecessor's assignment. That is empty if
             # Kafka did not know the topic then, and no other event would rebalance the group.
             self._has_rejoined = True
-            log.warning("no partitions assigned: joining the group once more")
+            log.warning("no partitions assigned: joining the group again")
             request_rejoin(app, REJOIN_DELAY)
 
     async def _on_rebalance_complete(self, app: AppT[Any], **_: Any) -> None:

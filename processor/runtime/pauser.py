@@ -40,7 +40,7 @@ class PendingSeek(NamedTuple):
 
 
 class _Pause(NamedTuple):
-    """Why a partition is paused: dead letters, a source comparison, else a pending seek."""
+    """Why a partition is paused; without a flag, it waits for a seek."""
 
     generation: int
     is_flooded: bool = False

@@ -139,7 +139,7 @@ class PartitionedStore(memory.Store[bytes, bytes]):
             behind = uptime() - state.current_at
             if may_have_missed(behind, kept / 1000):
                 log.warning(
-                    "state read from the beginning: tombstones may be gone",
+                    "state reloaded: tombstones may have been removed",
                     partition=partition,
                     seconds_behind=round(behind),
                 )

@@ -1,7 +1,7 @@
 """Private parts of aiokafka's consumer that we use. Written for aiokafka 0.14.0, which is pinned.
 
 Each entry names the test that fails when the part no longer exists or behaves otherwise.
-`tests/unit/processor/test_compat.py::test_the_installed_versions_are_those_that_compat_was_written_for` fails first.
+`tests/unit/processor/test_compat.py::test_versions_are_the_pinned_ones` fails first.
 """
 
 import asyncio

@@ -38,7 +38,7 @@ async def gateway_clock_jumps(context: ChaosContext) -> None:
     No response and no credential may be affected: tokens are revoked and keys rotated at both
     gateways during the fault, and checked at both.
     """
-    gateway = context.chance.choice(context.installation.gateways)
+    gateway = context.rng.choice(context.installation.gateways)
     async with holding(gateway.member):
         await _gateway_clock(context, gateway)
 
@@ -50,7 +50,7 @@ async def _gateway_clock(context: ChaosContext, gateway: ChaosService) -> None:
     try:
         await gateway.member.restart(signal.SIGTERM)
         await context.installation.until_ready(gateway)
-        ahead, behind = context.chance.uniform(*JUMP), context.chance.uniform(*JUMP)
+        ahead, behind = context.rng.uniform(*JUMP), context.rng.uniform(*JUMP)
         async with aiohttp.ClientSession() as http:
             keeper = Keeper(context.model.credentials, http)
             for seconds, stay in ((ahead, SWEPT), (-behind, STAY), (0.0, STAY)):
@@ -75,7 +75,7 @@ async def broker_clock_jumps(context: ChaosContext) -> None:
 
     Frames that it appends seem to be late and get a 503 until the gateways know its clock.
     """
-    leader = await context.installation.some_leader(context.chance)
+    leader = await context.installation.some_leader(context.rng)
     brokers = context.installation.brokers
     broker = brokers.cluster.brokers[brokers.members.index(leader)]
     async with holding(leader):
@@ -84,8 +84,8 @@ async def broker_clock_jumps(context: ChaosContext) -> None:
         broker.extra_environ = _faked_by(offset) | {"FAKETIME_FORCE_MONOTONIC_FIX": "0"}
         try:
             await leader.restart(signal.SIGTERM)
-            await context.installation.whole()
-            ahead = context.chance.uniform(*MINUTES)
+            await context.installation.wait_until_ready()
+            ahead = context.rng.uniform(*MINUTES)
             offset.write_text(f"{ahead:+.0f}")
             await _appends_ahead(context, ahead)
             context.tell(f"{leader.name} is {ahead:+.0f} s off")

@@ -20,7 +20,7 @@ class ChaosContext:
     fleet: Fleet
     load: ChaosLoad
     model: PipelineModel
-    chance: random.Random
+    rng: random.Random
     recount: Recount
     turn: int = 0
     """Number of earlier rounds of the fault."""

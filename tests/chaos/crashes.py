@@ -16,7 +16,7 @@ def ends(kind: str, how: signal.Signals) -> Fault:
 
     async def fault(context: ChaosContext) -> None:
         services: list[ChaosService] = getattr(context.installation, kind)
-        member = context.chance.choice(services).member
+        member = context.rng.choice(services).member
         async with holding(member):
             await member.restart(how)
 
@@ -43,14 +43,14 @@ async def worker_joins_and_leaves(context: ChaosContext) -> None:
     installation.workers.remove(worker)  # other faults do not select it
     keeping = installation.keep(worker.member)
     await installation.until_ready(worker)
-    await asyncio.sleep(context.chance.uniform(*STAY))
-    await worker.member.down(context.chance.choice([signal.SIGTERM, signal.SIGKILL]))
+    await asyncio.sleep(context.rng.uniform(*STAY))
+    await worker.member.down(context.rng.choice([signal.SIGTERM, signal.SIGKILL]))
     keeping.cancel()
 
 
 async def worker_and_leader(context: ChaosContext) -> None:
     """Kill a worker and the leader of a partition together."""
-    leader = await context.installation.some_leader(context.chance)
-    worker = context.chance.choice(context.installation.workers)
+    leader = await context.installation.some_leader(context.rng)
+    worker = context.rng.choice(context.installation.workers)
     async with holding(leader, worker.member):
         await asyncio.gather(leader.restart(), worker.member.restart())

@@ -26,10 +26,10 @@ class CredentialModel:
         """Return the status that every gateway must return for an invalid body."""
         return 400 if self.valid[credential] else 401
 
-    def faults(self, gateway: str, answered: dict[Credential, int]) -> list[str]:
+    def faults(self, gateway: str, statuses: dict[Credential, int]) -> list[str]:
         """Return which responses of a gateway are wrong."""
         return [
-            f"{gateway} answers {status} to {each.what}, not {self.expected(each)}"
-            for each, status in answered.items()
+            f"{gateway} returns {status} for {each.what}, not {self.expected(each)}"
+            for each, status in statuses.items()
             if status != self.expected(each)
         ]

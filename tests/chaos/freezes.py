@@ -14,26 +14,26 @@ GATEWAY = 10.0
 
 
 async def worker_frozen(context: ChaosContext) -> None:
-    await _freeze(context.chance.choice(context.installation.workers).member, _seconds(context))
+    await _freeze(context.rng.choice(context.installation.workers).member, _seconds(context))
 
 
 async def broker_frozen(context: ChaosContext) -> None:
-    await _freeze(await context.installation.some_leader(context.chance), _seconds(context))
+    await _freeze(await context.installation.some_leader(context.rng), _seconds(context))
 
 
 def _seconds(context: ChaosContext) -> float:
     """Return a duration; in a pair it is close to a session, so that evicted members return."""
-    return context.chance.uniform(*SESSION) if context.is_paired else LONG
+    return context.rng.uniform(*SESSION) if context.is_paired else LONG
 
 
 async def exporter_frozen(context: ChaosContext) -> None:
-    await _freeze(context.chance.choice(context.installation.exporters).member, GATEWAY)
+    await _freeze(context.rng.choice(context.installation.exporters).member, GATEWAY)
 
 
 async def gateway_frozen(context: ChaosContext) -> None:
     """Data that it had sent arrives late; requests that it had not read start when it continues."""
     context.load.rest = REST + GATEWAY
-    await _freeze(context.chance.choice(context.installation.gateways).member, GATEWAY)
+    await _freeze(context.rng.choice(context.installation.gateways).member, GATEWAY)
 
 
 async def _freeze(member: SupervisedProcess, seconds: float) -> None:

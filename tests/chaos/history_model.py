@@ -78,7 +78,7 @@ class HistoryModel:
     def compare(self, scrape: Scrape, kept: Sequence[Ack], *, remembers: bool) -> list[str]:
         """Compare the scrape after everything has been processed; return what is wrong.
 
-        `remembers`: the rows are not those of an older end of their topic.
+        `remembers`: the entity-state topic has not lost its end.
         """
         wrong = self.see(scrape)
         for ack in kept:

@@ -108,7 +108,7 @@ class Installation:
                         self.add(kind, number)
                 for member in self.members():
                     self.keep(member)
-                await self.whole()
+                await self.wait_until_ready()
                 yield
             finally:
                 for task in self._keeping:
@@ -133,10 +133,10 @@ class Installation:
         self._keeping.append(task)
         return task
 
-    async def some_leader(self, chance: random.Random) -> SupervisedProcess:
+    async def some_leader(self, rng: random.Random) -> SupervisedProcess:
         """Return the leader of a random partition of the submissions topic."""
         topic = topics_from(self.settings).submissions.name
-        return await self.brokers.leader(self.settings, topic, chance.randrange(PARTITIONS))
+        return await self.brokers.leader(self.settings, topic, rng.randrange(PARTITIONS))
 
     def members(self) -> list[SupervisedProcess]:
         return [*self.brokers.members, *(service.member for service in self.services)]
@@ -145,7 +145,7 @@ class Installation:
         """Return the processes that ended unexpectedly."""
         return [each for member in self.members() for each in member.exits]
 
-    async def whole(self, patience: float = 90.0) -> None:
+    async def wait_until_ready(self, patience: float = 90.0) -> None:
         """Wait until every broker is in sync and every service is ready.
 
         Raises:
@@ -154,7 +154,7 @@ class Installation:
         waiting = ["brokers"]
         try:
             async with asyncio.timeout(patience):
-                await self._whole_brokers()
+                await self._wait_for_brokers()
                 for service in self.services:
                     waiting = [service.member.name]
                     await self.until_ready(service, patience)
@@ -174,7 +174,7 @@ class Installation:
         except TimeoutError:
             raise LocalError(f"{service.member.name} not ready after {patience:g} s") from None
 
-    async def _whole_brokers(self) -> None:
+    async def _wait_for_brokers(self) -> None:
         cluster = self.brokers.cluster
         while True:
             if all(broker.is_running for broker in cluster.brokers):

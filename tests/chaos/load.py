@@ -22,7 +22,7 @@ from contract.position import Receipt
 from tests.chaos.ack_checker import AckChecker
 from tests.chaos.fleet import OLD, ChaosAgent, Fleet
 from tests.chaos.installation import ANSWER_WITHIN
-from tests.chaos.model import Fate, PipelineModel
+from tests.chaos.model import Outcome, PipelineModel
 from tests.chaos.resets import reset
 
 RATE = 150
@@ -50,7 +50,7 @@ class ChaosLoad:
         fleet: Fleet,
         model: PipelineModel,
         urls: Callable[[], Sequence[str]],
-        chance: random.Random,
+        rng: random.Random,
     ) -> None:
         self.model = model
         self.submissions = self.acknowledged = 0
@@ -69,7 +69,7 @@ class ChaosLoad:
         self.recent: deque[tuple[str, int, Receipt]] = deque(maxlen=50)
         self._fleet = fleet
         self._urls = urls
-        self._chance = chance
+        self._rng = rng
         self._going = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._flying: Counter[str] = Counter()
@@ -134,7 +134,7 @@ class ChaosLoad:
             for agent in self._fleet.agents
             if not agent.is_busy and (agent.repeats or agent.rests_until <= now)
         ]
-        self._chance.shuffle(free)
+        self._rng.shuffle(free)
         return free
 
     def _start(self, free: list[ChaosAgent]) -> int:
@@ -142,11 +142,11 @@ class ChaosLoad:
         agent = free.pop()
         if not agent.relayed:
             number = 1
-            if agent.sampler and not agent.repeats and self._chance.random() < 0.3:
-                number = self._chance.randint(*BACKLOG)
+            if agent.sampler and not agent.repeats and self._rng.random() < 0.3:
+                number = self._rng.randint(*BACKLOG)
             self._spawn(self._report(agent, number))
             return number
-        wanted = self._chance.randint(*BATCH)
+        wanted = self._rng.randint(*BATCH)
         others = [each for each in free if each.relayed][: wanted - 1]
         for each in others:
             free.remove(each)
@@ -171,7 +171,7 @@ class ChaosLoad:
             not (agent.sampler or agent.repeats)
             and entity is not None
             and entity.acknowledged > 0
-            and self._chance.random() < 0.05
+            and self._rng.random() < 0.05
         )
         attempts = [
             (agent, self.model.send(agent.key, repeat=agent.repeats, visible=not is_old))
@@ -230,8 +230,8 @@ class ChaosLoad:
         for url in self._nearest():
             self._flying[url] += 1
             try:
-                if self._chance.random() < self.resets:
-                    whole = self._chance.random() < 0.5
+                if self._rng.random() < self.resets:
+                    whole = self._rng.random() < 0.5
                     return await reset(url, path, headers, body, whole=whole), {}
                 async with self._http.post(url + path, json=body, headers=headers) as answer:
                     content = await answer.json()
@@ -249,7 +249,7 @@ class ChaosLoad:
         """Return the gateways, that with the fewest pending requests first, as a load balancer
         would."""
         urls = list(self._urls())
-        self._chance.shuffle(urls)
+        self._rng.shuffle(urls)
         return sorted(urls, key=lambda url: self._flying[url])
 
     def _settle(self, attempt: Attempt, status: int, receipt: str | None, sent: float) -> None:
@@ -264,20 +264,20 @@ class ChaosLoad:
             agent.rests_until = agent.rests_until if agent.rests_until > now else 0.0
             return
         unanswered = status == -1
-        fate = Fate.UNKNOWN if unanswered or status == 503 else Fate.REFUSED
+        outcome = Outcome.UNKNOWN if unanswered or status == 503 else Outcome.REFUSED
         if status > 0 and status not in self.allowed:
             self.wrong.append(f"{agent.key} got the status {status}")
-        self.model.settle(agent.key, number, fate)
+        self.model.settle(agent.key, number, outcome)
         pause = self.rest if unanswered and not agent.sampler else PAUSE
         agent.rests_until = max(agent.rests_until, (sent if unanswered else now) + pause)
         is_hidden = number in self.model.entities[agent.key].never
-        agent.repeats = fate is Fate.UNKNOWN and not is_hidden and self._chance.random() < 0.5
+        agent.repeats = outcome is Outcome.UNKNOWN and not is_hidden and self._rng.random() < 0.5
 
     def _acknowledge(self, agent: ChaosAgent, number: int, receipt: Receipt) -> None:
         self.note_stall()
         self.acknowledged_at = time.monotonic()
         self.acknowledged += 1
-        self.model.settle(agent.key, number, Fate.ACKNOWLEDGED)
+        self.model.settle(agent.key, number, Outcome.ACKNOWLEDGED)
         self.answered.add(receipt, agent.key, number)
         if number not in self.model.entities[agent.key].never:
             self.recent.append((agent.key, number, receipt))

@@ -16,7 +16,7 @@ from tests.chaos.credential_model import CredentialModel
 from tests.chaos.scrape import Ledger, Scrape
 
 
-class Fate(Enum):
+class Outcome(Enum):
     """What its sender knows of a submission's outcome."""
 
     ACKNOWLEDGED = "acknowledged"
@@ -93,15 +93,15 @@ class PipelineModel:
                 entity.never.add(entity.sent)
         return entity.sent
 
-    def settle(self, key: str, number: int, fate: Fate) -> None:
+    def settle(self, key: str, number: int, outcome: Outcome) -> None:
         """Record the outcome of an attempt."""
         entity = self.entities[key]
-        if fate is Fate.ACKNOWLEDGED:
+        if outcome is Outcome.ACKNOWLEDGED:
             self.acknowledged[self.partition(key)] += 1
             if number not in entity.never:
                 entity.acknowledged = max(entity.acknowledged, number)
                 entity.unknown = {each for each in entity.unknown if each > number}
-        elif fate is Fate.REFUSED:
+        elif outcome is Outcome.REFUSED:
             self.sent[self.partition(key)] -= 1
             if number not in entity.unknown and number != entity.acknowledged:
                 entity.never.add(number)

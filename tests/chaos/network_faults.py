@@ -17,7 +17,7 @@ SHARE = 0.3
 async def slow_network(context: ChaosContext) -> None:
     """Delay the traffic between the second service of each kind and the brokers."""
     network = context.installation.brokers.network
-    network.delay = context.chance.uniform(*DELAY)
+    network.delay = context.rng.uniform(*DELAY)
     context.tell(f"the network takes {network.delay:.3f} s each way")
     try:
         await asyncio.sleep(SLOW)

@@ -106,11 +106,11 @@ class OneBroker:
 class Rounds:
     """Causes faults at random times, and compares the result after each."""
 
-    def __init__(self, run: OneBroker, chance: random.Random, http: aiohttp.ClientSession) -> None:
+    def __init__(self, run: OneBroker, rng: random.Random, http: aiohttp.ClientSession) -> None:
         self.run = run
         self.model = HistoryModel(PARTITIONS)
         self.wrong: list[str] = []
-        self._chance = chance
+        self._rng = rng
         self._http = http
         self._going = asyncio.Event()
         self._flying = 0
@@ -147,7 +147,7 @@ class Rounds:
     async def round(self, fault: str) -> str:
         """Cause one fault and compare; return a description."""
         self._going.set()
-        await self._acknowledges(self._chance.randint(SETTLING // 2, 2 * SETTLING))
+        await self._acknowledges(self._rng.randint(SETTLING // 2, 2 * SETTLING))
         life = self.run.worker.member.starts
         what = await FAULTS[fault](self)
         remembers = "entity-state" not in what or self.run.worker.member.starts == life
@@ -172,18 +172,18 @@ class Rounds:
 
     async def power_cut(self) -> str:
         """Kill the broker and cut the ends of its logs, with the worker running or stopped."""
-        is_alive = self._chance.random() < 0.5
+        is_alive = self._rng.random() < 0.5
         if not is_alive:
             await self.run.worker.member.down(signal.SIGKILL)
-            await self._acknowledges(self._chance.randint(1, SETTLING // 2))
+            await self._acknowledges(self._rng.randint(1, SETTLING // 2))
         topics = topics_from(self.run.settings)
         losing = [topics.submissions]
-        if is_alive and self._chance.random() < 0.5:
+        if is_alive and self._rng.random() < 0.5:
             losing.append(topics.entity_state)
             self.rows_cut += 1
         self.model.begin_fault()
         await self.run.broker.down(signal.SIGKILL)
-        cut = cut_tails(self.run.data, losing, self._chance)
+        cut = cut_tails(self.run.data, losing, self._rng)
         self.run.tell(f"cut: {cut}")
         self.run.broker.up()
         if not is_alive:
@@ -194,7 +194,7 @@ class Rounds:
     async def recreate(self) -> str:
         """Delete and recreate the submissions topic."""
         topic = topics_from(self.run.settings).submissions.name
-        is_alive = self._chance.random() < 0.5
+        is_alive = self._rng.random() < 0.5
         if not is_alive:
             await self.run.worker.member.down(signal.SIGKILL)
         self.model.begin_fault()
@@ -202,7 +202,7 @@ class Rounds:
             await admin.delete_topics([topic])
         await ensure_topics(self.run.settings)
         if not is_alive:
-            await self._acknowledges(self._chance.randint(1, SETTLING // 2))
+            await self._acknowledges(self._rng.randint(1, SETTLING // 2))
             self.run.worker.member.up()
         return f"worker {'alive' if is_alive else 'down'}"
 
@@ -231,7 +231,7 @@ class Rounds:
                 pass  # its outcome is unknown
             finally:
                 self._flying -= 1
-            await asyncio.sleep(PAUSE * self._chance.uniform(0.5, 1.5))
+            await asyncio.sleep(PAUSE * self._rng.uniform(0.5, 1.5))
 
     async def _watch(self) -> None:
         while True:
@@ -272,7 +272,7 @@ class Rounds:
 
     async def _look_up(self, kept: Sequence[Ack], gone: Sequence[Ack]) -> None:
         for acks, compare in ((kept, self.model.check_kept), (gone, self.model.check_gone)):
-            for ack in self._chance.sample(acks, min(len(acks), RECEIPTS)):
+            for ack in self._rng.sample(acks, min(len(acks), RECEIPTS)):
                 url = f"{self.run.exporter.url}/api/v1/receipts/{ack.receipt}"
                 async with self._http.get(url, headers=READING) as answer:
                     self.wrong += compare(ack, answer.status, await answer.json())
@@ -318,11 +318,11 @@ async def run(folder: Path, rounds: int, seed: int, names: Sequence[str]) -> lis
         with (folder / "journal").open("a", encoding="utf-8") as journal:
             journal.write(f"{time.monotonic() - started:.2f} {line}\n")
 
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     one = OneBroker(folder, tell)
     timeout = aiohttp.ClientTimeout(total=ANSWER_WITHIN + 4)
     async with one.running(), aiohttp.ClientSession(timeout=timeout) as http:
-        runner = Rounds(one, chance, http)
+        runner = Rounds(one, rng, http)
         await runner.enrol()
         async with runner.load():
             for number in range(rounds):

@@ -18,7 +18,7 @@ _CONTACT = re.compile(r"^tobogganing_exporter_last_contact_seconds\{.*\} (\S+)$"
 
 
 async def leader_killed(context: ChaosContext) -> None:
-    leader = await context.installation.some_leader(context.chance)
+    leader = await context.installation.some_leader(context.rng)
     async with holding(leader):
         await leader.restart()
 
@@ -34,11 +34,11 @@ async def brokers_roll(context: ChaosContext) -> None:
     for member in context.installation.brokers.members:
         async with holding(member):
             await member.restart(signal.SIGTERM)
-        await context.installation.whole()
+        await context.installation.wait_until_ready()
 
 
 async def two_brokers_down(context: ChaosContext) -> None:
-    await _down(context, context.chance.sample(context.installation.brokers.members, 2))
+    await _down(context, context.rng.sample(context.installation.brokers.members, 2))
 
 
 async def all_brokers_down(context: ChaosContext) -> None:

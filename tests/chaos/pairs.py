@@ -44,19 +44,19 @@ EXCLUSIONS = (
     Exclusion(
         frozenset({"agent-raises"}),
         frozenset(),
-        "it restarts both workers a hundred times and judges each exit: another fault would be "
-        "judged as one of its own",
+        "it restarts both workers a hundred times and checks each exit; it cannot distinguish the "
+        "exits of another fault",
     ),
     Exclusion(
         frozenset({"records-deleted"}),
         OUTAGES | {"worker-joins", "entities-removed"},
-        "the model must know exactly what was deleted unread: no worker runs, the harness itself "
-        "reads Kafka to the end, and no removal of an entity may be among it",
+        "the model must know exactly which records were deleted unread: no worker may run, the "
+        "harness must be able to read Kafka, and no entity may be removed",
     ),
     Exclusion(
         frozenset({"all-brokers-down"}),
         frozenset({"exporter-kill", "exporter-term", "exporter-freeze", "service-rolling"}),
-        "it looks at the age that exporters which have seen Kafka show",
+        "it checks a metric that an exporter has only after a response from Kafka",
     ),
     Exclusion(
         frozenset({"entities-removed"}),
@@ -68,7 +68,7 @@ EXCLUSIONS = (
     Exclusion(
         frozenset({"broker-disk-full"}),
         OUTAGES - {"broker-disk-full"},
-        "a broker that is down or frozen does not notice that its disk is full",
+        "a broker that is down or frozen does not detect that its disk is full",
     ),
 )
 
@@ -76,7 +76,7 @@ EXCLUSIONS = (
 def excluded(first: str, second: str) -> str:
     """Return why two faults cannot be a pair; empty if they can."""
     if first == second:
-        return "a fault has one switch, which the first to end would turn off for both"
+        return "a fault cannot be active twice: the first one to end would end both"
     for faults, others, reason in EXCLUSIONS:
         for one, other in ((first, second), (second, first)):
             if one in faults and (not others or other in others):
@@ -84,7 +84,7 @@ def excluded(first: str, second: str) -> str:
     return ""
 
 
-def draw(names: Sequence[str], number: int, chance: random.Random) -> list[str]:
+def draw(names: Sequence[str], number: int, rng: random.Random) -> list[str]:
     """Draw pairs of these faults in random order; each pair once before any repeats.
 
     Raises:
@@ -95,7 +95,7 @@ def draw(names: Sequence[str], number: int, chance: random.Random) -> list[str]:
         raise ValueError(f"no two of {', '.join(names)} can be a pair")
     drawn: list[str] = []
     while len(drawn) < number:
-        drawn += chance.sample(possible, len(possible))
+        drawn += rng.sample(possible, len(possible))
     return drawn[:number]
 
 
@@ -103,9 +103,9 @@ def both(first: Fault, second: Fault, name: str) -> Fault:
     """Return a fault that consists of two."""
 
     async def fault(context: ChaosContext) -> None:
-        delay = context.chance.uniform(0, WITHIN)
-        chances = [random.Random(context.chance.random()) for _ in range(2)]
-        stages = [replace(context, chance=chance, is_paired=True) for chance in chances]
+        delay = context.rng.uniform(0, WITHIN)
+        chances = [random.Random(context.rng.random()) for _ in range(2)]
+        stages = [replace(context, rng=rng, is_paired=True) for rng in chances]
 
         async def later() -> None:
             await asyncio.sleep(delay)

@@ -51,7 +51,7 @@ async def corrupt_frames(context: ChaosContext) -> None:
     topic = topics_from(settings).submissions.name
     async with _producer(settings) as producer:
         for frame in FRAMES:
-            partition = context.chance.randrange(PARTITIONS)
+            partition = context.rng.randrange(PARTITIONS)
             await producer.send_and_wait(topic, frame, partition=partition)
             context.model.bad_frames[partition] += 1
 
@@ -62,7 +62,7 @@ async def zombie_rows(context: ChaosContext) -> None:
     topic = topics_from(settings).entity_state.name
     entities = [key for key, entity in context.model.entities.items() if not entity.leaving]
     async with _producer(settings) as producer:
-        for key in context.chance.sample(entities, ZOMBIE_ROWS):
+        for key in context.rng.sample(entities, ZOMBIE_ROWS):
             row = EntityRow(
                 version=ROW_VERSION,
                 offset=0,

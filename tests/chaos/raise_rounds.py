@@ -32,14 +32,14 @@ async def agent_raises(context: ChaosContext) -> None:
     Both workers share the awaits.
     """
     left = deque(points(CHECKOUT))
-    context.chance.shuffle(left)
+    context.rng.shuffle(left)
     when = ("before", "after")[context.turn % 2]
     reached: list[Point] = []
 
     async def work(worker: ChaosService) -> None:
         while left:
             point = left.popleft()
-            times = 1 if _is_seldom(point) else context.chance.randint(1, TIMES)
+            times = 1 if _is_seldom(point) else context.rng.randint(1, TIMES)
             if await _raised(context, worker, point, when, times) or (
                 times > 1 and await _raised(context, worker, point, when, 1)
             ):
@@ -84,5 +84,5 @@ async def _raised(
         context.tell(f"{member.name} did not reach {point}")
         return False
     how = member.exits[-1].how
-    assert how == BROKEN, f"a raise {when} {point} ended in {how}"
+    assert how == BROKEN, f"an exception {when} {point} ended with {how}"
     return True

@@ -64,7 +64,7 @@ class Rounds:
         self.lines = {name: RoundLine(name) for name in names}
         self._rounds = rounds
         self._tell = tell
-        self._chance = random.Random(seed)
+        self._rng = random.Random(seed)
         self._installation = Installation(folder)
         self._model = PipelineModel(PARTITIONS)
         self._exits = 0
@@ -85,26 +85,26 @@ class Rounds:
                 fleet,
                 self._model,
                 lambda: [gateway.url for gateway in installation.gateways],
-                random.Random(self._chance.random()),
+                random.Random(self._rng.random()),
             )
             monitor = ScrapeMonitor(
-                installation, self._model, load, random.Random(self._chance.random())
+                installation, self._model, load, random.Random(self._rng.random())
             )
             recount = Recount(installation.settings, load.answered)
-            context = ChaosContext(installation, fleet, load, self._model, self._chance, recount)
+            context = ChaosContext(installation, fleet, load, self._model, self._rng, recount)
             async with load.running(), monitor.running():
                 load.begin()
                 await load.acknowledges(SETTLING)
-                for line in self._turns():
+                for line in self._order():
                     await self._round(line, context, monitor)
             self.audit = await audit(installation.settings, recount, load.answered)
         return [*self.lines.values()]
 
-    def _turns(self) -> list[RoundLine]:
+    def _order(self) -> list[RoundLine]:
         """Return the order of faults: each once, in random order, before any repeats."""
         turns: list[RoundLine] = []
         while len(turns) < self._rounds:
-            turns += self._chance.sample([*self.lines.values()], len(self.lines))
+            turns += self._rng.sample([*self.lines.values()], len(self.lines))
         return turns[: self._rounds]
 
     async def _round(self, line: RoundLine, context: ChaosContext, monitor: ScrapeMonitor) -> None:
@@ -114,19 +114,19 @@ class Rounds:
         monitor.begin()
         verdict = Verdict()
         try:
-            await asyncio.sleep(self._chance.uniform(0.3, 1.5))
+            await asyncio.sleep(self._rng.uniform(0.3, 1.5))
             context.installation.tell(f"fault: {line.fault}")
             context.turn = line.rounds
             await named(line.fault)(context)
             monitor.fault_is_over()
-            await context.installation.whole()
+            await context.installation.wait_until_ready()
             async with asyncio.timeout(SETTLING_TIMEOUT):
                 await load.acknowledges(SETTLING)
         except NotHereError as error:
             line.refused = str(error)
         except (LocalError, TimeoutError, AssertionError) as error:
             verdict.wrong.append(f"{error!r}")
-        context.installation.tell("whole again")
+        context.installation.tell("ready again")
         monitor.end()
         await load.pause()
         paused = time.monotonic()
@@ -142,7 +142,7 @@ class Rounds:
         line.stuck = max(line.stuck, stuck)
         verdict.wrong += [*load.wrong, *monitor.wrong]
         load.wrong, monitor.wrong = [], []
-        self._take_exits(line, verdict)
+        self._count_exits(line, verdict)
         line.rounds += 1
         line.seconds += time.monotonic() - began
         line.submissions += load.submissions - before[0]
@@ -150,9 +150,9 @@ class Rounds:
         line.answer_stall = max(line.answer_stall, load.longest_stall)
         line.scrape_stall = max(line.scrape_stall, monitor.longest_stall)
         line.verdict += verdict
-        self._tell_of(line, verdict, load, monitor)
+        self._describe(line, verdict, load, monitor)
 
-    def _take_exits(self, line: RoundLine, verdict: Verdict) -> None:
+    def _count_exits(self, line: RoundLine, verdict: Verdict) -> None:
         """Count unexpected ends; only workers and brokers may end themselves."""
         exits = self._installation.exits()[self._exits :]
         self._exits += len(exits)
@@ -161,7 +161,7 @@ class Rounds:
             if not each.member.startswith(("processor", "broker")):
                 verdict.wrong.append(f"{each.member} ended by itself: {each.how}")
 
-    def _tell_of(
+    def _describe(
         self, line: RoundLine, verdict: Verdict, load: ChaosLoad, monitor: ScrapeMonitor
     ) -> None:
         self._tell(

@@ -34,7 +34,7 @@ class ScrapeMonitor:
         installation: Installation,
         model: PipelineModel,
         load: ChaosLoad,
-        chance: random.Random,
+        rng: random.Random,
     ) -> None:
         self.wrong: list[str] = []
         self.scrapes = 0
@@ -47,7 +47,7 @@ class ScrapeMonitor:
         self._installation = installation
         self._model = model
         self._load = load
-        self._chance = chance
+        self._rng = rng
         self._served: dict[str, int] = {}
         """The process incarnation in which each exporter has responded to a scrape."""
         self._moved: dict[int, tuple[int, float]] = {}
@@ -118,8 +118,8 @@ class ScrapeMonitor:
             began = time.monotonic()
             covered: Mapping[str, int] = {}
             receipts: list[Receipt] = []
-            if self._load.recent and self._chance.random() < WITH_RECEIPT:
-                key, number, receipt = self._chance.choice(self._load.recent)
+            if self._load.recent and self._rng.random() < WITH_RECEIPT:
+                key, number, receipt = self._rng.choice(self._load.recent)
                 covered, receipts = {key: number}, [receipt]
             text = await self._scrape(exporter, receipts)
             same = wanted and member.is_wanted and life == member.starts

@@ -54,7 +54,7 @@ PATIENCE = 240.0
 
 
 @dataclass(frozen=True)
-class Asked:
+class ApiUnderTest:
     """A service: the URL or file of its document, and credentials for the document's schemes."""
 
     name: str
@@ -66,7 +66,7 @@ class Asked:
 
 
 @contextlib.asynccontextmanager
-async def services(folder: Path) -> AsyncIterator[list[Asked]]:
+async def services(folder: Path) -> AsyncIterator[list[ApiUnderTest]]:
     """Run all services, with a registered client that has submitted, a headend and a relay."""
     async with pipeline(folder) as parts, contextlib.AsyncExitStack() as stack:
         kafka = await parts.topics()
@@ -90,16 +90,16 @@ async def services(folder: Path) -> AsyncIterator[list[Asked]]:
                     "content-type": "application/json",
                 },
             )
-            asked = {
+            api = {
                 "node_id": headends.id(0),
                 "node_type": "headend",
                 "api_key": headends.api_key(0),
             }
-            token = await http.post("/api/v1/auth/token", json=asked)
+            token = await http.post("/api/v1/auth/token", json=api)
         described = folder / "exporter.json"
         described.write_text(json.dumps(document(submitted.json()["receipt"])))
         yield [
-            Asked(
+            ApiUnderTest(
                 "gateway",
                 url,
                 f"{url}/api/v1/openapi.json",
@@ -111,7 +111,7 @@ async def services(folder: Path) -> AsyncIterator[list[Asked]]:
                 },
                 OPERATIONS.format(client=clients.id(0), headend=headends.id(0)),
             ),
-            Asked(
+            ApiUnderTest(
                 "exporter",
                 running["exporter"].url,
                 str(described),
@@ -124,23 +124,23 @@ def _token(parts: MeasuredPipeline, name: str) -> str:
     return parts.secrets.bearer(name)["authorization"].removeprefix("Bearer ")
 
 
-def configuration(asked: Asked) -> str:
+def configuration(api: ApiUnderTest) -> str:
     """Return the configuration of schemathesis, which reads credentials only from there."""
     lines = [
         "[checks.negative_data_rejection]",
         'expected-statuses = ["400", "401", "404", "405", "409", "413", "415", "421"]',
     ]
-    for scheme, credential in asked.credentials.items():
+    for scheme, credential in api.credentials.items():
         lines += [f"[auth.openapi.{scheme}]", f"bearer = {json.dumps(credential)}"]
-    return "\n".join([*lines, asked.operations])
+    return "\n".join([*lines, api.operations])
 
 
-async def ask(asked: Asked, seconds: int, seed: int, folder: Path) -> bool:
+async def check(api: ApiUnderTest, seconds: int, seed: int, folder: Path) -> bool:
     """Test a service for this time; return whether it conforms to its document."""
-    config = folder / f"{asked.name}.toml"
-    config.write_text(configuration(asked))
+    config = folder / f"{api.name}.toml"
+    config.write_text(configuration(api))
     options = {
-        "url": asked.url,
+        "url": api.url,
         "checks": ",".join(CHECKS),
         "seed": seed,
         "max-time": seconds,
@@ -150,7 +150,7 @@ async def ask(asked: Asked, seconds: int, seed: int, folder: Path) -> bool:
     arguments = [f"--{name}={value}" for name, value in options.items()]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", f"--config-file={config}"),
-        *("run", asked.document, *arguments, "--continue-on-failure", "--no-shrink"),
+        *("run", api.document, *arguments, "--continue-on-failure", "--no-shrink"),
         cwd=folder,
     )
     try:
@@ -165,4 +165,4 @@ async def ask(asked: Asked, seconds: int, seed: int, folder: Path) -> bool:
 async def run(seconds: int, seed: int, folder: Path) -> bool:
     """Test both services."""
     async with services(folder) as found:
-        return all([await ask(each, seconds, seed, folder) for each in found])
+        return all([await check(each, seconds, seed, folder) for each in found])

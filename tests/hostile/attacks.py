@@ -55,7 +55,7 @@ class AttackResult:
     ended: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
 
-    def look(self, data: bytes) -> None:
+    def count(self, data: bytes) -> None:
         for part in data.split(b"HTTP/1.1 ")[1:]:
             if part[:3].isdigit():
                 self.statuses[int(part[:3])] += 1
@@ -269,19 +269,19 @@ async def under(attack: Attack, victim: Victim) -> AsyncIterator[AttackResult]:
     Connections that the server rejects or closes are reopened.
     """
     seen = AttackResult()
-    whole = asyncio.Event()
+    all_open = asyncio.Event()
 
     async def one(number: int) -> None:
         while True:
             with contextlib.suppress(OSError):
-                await _connection(attack, victim, seen, whole, number)
+                await _connection(attack, victim, seen, all_open, number)
             seen.ended += 1
             await asyncio.sleep(REOPEN)
 
     tasks = [asyncio.create_task(one(number)) for number in range(attack.connections)]
     try:
         async with asyncio.timeout(60):
-            await whole.wait()
+            await all_open.wait()
         yield seen
     finally:
         for task in tasks:
@@ -290,7 +290,7 @@ async def under(attack: Attack, victim: Victim) -> AsyncIterator[AttackResult]:
 
 
 async def _connection(
-    attack: Attack, victim: Victim, seen: AttackResult, whole: asyncio.Event, number: int
+    attack: Attack, victim: Victim, seen: AttackResult, all_open: asyncio.Event, number: int
 ) -> None:
     # An address has some ten thousand ports, and each is blocked for a minute after its use.
     address = f"127.0.0.{2 + number % 200}"
@@ -299,12 +299,12 @@ async def _connection(
     )
     seen.opened += 1
     if seen.opened >= attack.connections:
-        whole.set()
+        all_open.set()
     try:
         sending = asyncio.create_task(attack.send(writer, victim))
         if attack.reads:
             while data := await reader.read(2**16):
-                seen.look(data)
+                seen.count(data)
         else:
             with contextlib.suppress(OSError):
                 await sending

@@ -130,14 +130,14 @@ class AttackRunner:
             WrongResultError: a healthy agent was not served, or an acknowledged submission is
             missing.
         """
-        lines = [await self._calm("nobody")]
+        lines = [await self._without_attack("nobody")]
         for name in names:
             lines.append(await self._under(name))
             self._tell(" ".join((*lines[-1].row(), lines[-1].slowest.name)))
-        lines.append(await self._calm("nobody any more"))
+        lines.append(await self._without_attack("nobody any more"))
         return lines
 
-    async def _calm(self, name: str) -> AttackLine:
+    async def _without_attack(self, name: str) -> AttackLine:
         self._callbacks.reset()
         healthy, grown, in_all = await self._watch(resident_bytes(self._pid))
         return AttackLine(name, 0, 0, {}, grown, in_all, self._callbacks.read(), healthy.seconds)
@@ -169,7 +169,7 @@ class AttackRunner:
             with contextlib.suppress(ProcessLookupError):
                 attacker.kill()
             await attacker.wait()
-        await self._over(name)
+        await self._wait_until_closed(name)
         return AttackLine(
             name,
             ATTACKS[name].connections,
@@ -181,7 +181,7 @@ class AttackRunner:
             healthy.seconds,
         )
 
-    async def _over(self, name: str) -> None:
+    async def _wait_until_closed(self, name: str) -> None:
         """Wait until all connections of the attack are closed."""
         try:
             async with asyncio.timeout(GONE_WITHIN):

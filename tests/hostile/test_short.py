@@ -84,7 +84,7 @@ async def test_attackers_reopen_closed_connections() -> None:
 
 def test_response_statuses_are_counted() -> None:
     seen = AttackResult()
-    seen.look(b"HTTP/1.1 200 OK\r\n\r\n{}HTTP/1.1 401 No\r\n\r\nHTTP/1.1 200 OK\r\n\r\n")
+    seen.count(b"HTTP/1.1 200 OK\r\n\r\n{}HTTP/1.1 401 No\r\n\r\nHTTP/1.1 200 OK\r\n\r\n")
     assert seen.statuses == {200: 2, 401: 1}
 
 

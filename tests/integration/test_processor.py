@@ -20,7 +20,7 @@ ROUNDS = int(os.environ.get("ROUNDS", "2"))
 
 
 @pytest.fixture
-def chance() -> random.Random:
+def rng() -> random.Random:
     seed = int(os.environ.get("SEED") or random.randrange(2**32))
     print(f"repeat with SEED={seed}")
     return random.Random(seed)
@@ -35,9 +35,9 @@ async def settings(kafka: Cluster, topic_prefix: str) -> KafkaSettings:
     return settings
 
 
-async def some_load(load: WorkerLoad, chance: random.Random) -> None:
+async def some_load(load: WorkerLoad, rng: random.Random) -> None:
     """Wait until a random number of further submissions has been sent."""
-    target = load.sent + chance.randrange(load.rate // 2, load.rate * 2)
+    target = load.sent + rng.randrange(load.rate // 2, load.rate * 2)
     while load.sent < target:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
 
@@ -70,17 +70,17 @@ async def test_a_worker_that_stops_normally_leaves_the_group_and_a_killed_one_is
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
 async def test_one_worker_restarted_under_load(
-    settings: KafkaSettings, tmp_path: Path, chance: random.Random, sent: signal.Signals
+    settings: KafkaSettings, tmp_path: Path, rng: random.Random, sent: signal.Signals
 ) -> None:
     worker, load = a_worker(settings, "w1", tmp_path), WorkerLoad(settings)
     async with running(worker):
         async with load.running():
             for _ in range(ROUNDS):
-                await some_load(load, chance)
+                await some_load(load, rng)
                 await worker.end(sent)
                 await worker.start()
                 await worker.wait_until_ready()
-            await some_load(load, chance)
+            await some_load(load, rng)
         await settled(settings)
     await assert_nothing_lost(settings, load)
     assert worker.faults() == []
@@ -88,7 +88,7 @@ async def test_one_worker_restarted_under_load(
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
 async def test_stopped_during_a_backlog(
-    settings: KafkaSettings, tmp_path: Path, chance: random.Random, sent: signal.Signals
+    settings: KafkaSettings, tmp_path: Path, rng: random.Random, sent: signal.Signals
 ) -> None:
     """Batches are large and every entity has one submission, so any loss at a stop is visible."""
     load = WorkerLoad(settings)
@@ -96,7 +96,7 @@ async def test_stopped_during_a_backlog(
     worker = a_worker(settings, "w1", tmp_path)
     async with running(worker):
         for _ in range(ROUNDS):
-            await asyncio.sleep(chance.uniform(0, 0.3))  # a random moment, not a wait
+            await asyncio.sleep(rng.uniform(0, 0.3))  # a random moment, not a wait
             await worker.end(sent)
             await worker.start()
             await worker.wait_until_ready()
@@ -107,54 +107,54 @@ async def test_stopped_during_a_backlog(
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
 async def test_one_of_two_workers_restarted_under_load(
-    settings: KafkaSettings, tmp_path: Path, chance: random.Random, sent: signal.Signals
+    settings: KafkaSettings, tmp_path: Path, rng: random.Random, sent: signal.Signals
 ) -> None:
     workers = [a_worker(settings, f"w{number}", tmp_path) for number in (1, 2)]
     load = WorkerLoad(settings)
     async with running(*workers):
         async with load.running():
             for _ in range(ROUNDS):
-                await some_load(load, chance)
-                worker = chance.choice(workers)
+                await some_load(load, rng)
+                worker = rng.choice(workers)
                 await worker.end(sent)
                 await worker.start()
                 await worker.wait_until_ready()
-            await some_load(load, chance)
+            await some_load(load, rng)
         await settled(settings)
     await assert_nothing_lost(settings, load)
     assert [worker.faults() for worker in workers] == [[], []]
 
 
 async def test_a_worker_joins_and_is_killed_under_load(
-    settings: KafkaSettings, tmp_path: Path, chance: random.Random
+    settings: KafkaSettings, tmp_path: Path, rng: random.Random
 ) -> None:
     first, second = (a_worker(settings, f"w{number}", tmp_path) for number in (1, 2))
     load = WorkerLoad(settings)
     async with running(first):
         async with load.running(), running(second):
-            await some_load(load, chance)
+            await some_load(load, rng)
             await second.end(signal.SIGKILL)
-            await some_load(load, chance)
+            await some_load(load, rng)
         await settled(settings)
     await assert_nothing_lost(settings, load)
     assert first.faults() == second.faults() == []
 
 
 async def test_a_frozen_worker_ends_itself_and_does_no_harm(
-    settings: KafkaSettings, tmp_path: Path, chance: random.Random
+    settings: KafkaSettings, tmp_path: Path, rng: random.Random
 ) -> None:
     workers = [a_worker(settings, f"w{number}", tmp_path) for number in (1, 2)]
     load = WorkerLoad(settings)
     async with running(*workers):
         async with load.running():
-            await some_load(load, chance)
-            frozen, other = chance.sample(workers, 2)
+            await some_load(load, rng)
+            frozen, other = rng.sample(workers, 2)
             frozen.send(signal.SIGSTOP)
             await owns(other, settings.kafka_partitions)
             frozen.send(signal.SIGCONT)
             assert await frozen.ended() == 70
             await frozen.start()
             await frozen.wait_until_ready()
-            await some_load(load, chance)
+            await some_load(load, rng)
         await settled(settings)
     await assert_nothing_lost(settings, load)

@@ -96,26 +96,26 @@ class WorkerLoad:
             await producer.stop()
 
     async def _run(self, stop: asyncio.Event) -> None:
-        chance = random.Random(self.seed)
+        rng = random.Random(self.seed)
         topic = topics_from(self.settings).submissions.name
         async with self._producer() as producer:
             while not stop.is_set():
-                for partition, members in self._next(chance, self.rate // 50).items():
+                for partition, members in self._next(rng, self.rate // 50).items():
                     value = encode_frame(NEVER_LATE, members)
                     await producer.send(topic, value, partition=partition)
                     self.sent += len(members)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), 0.02)
 
-    def _next(self, chance: random.Random, number: int) -> dict[int, list[Submission]]:
+    def _next(self, rng: random.Random, number: int) -> dict[int, list[Submission]]:
         by_partition: dict[int, list[Submission]] = {}
         for _ in range(number):
             # Some entities have one submission only, so that no later one hides a loss.
-            once = chance.random() < 0.2
-            name = f"once-{next(self._names)}" if once else f"c{chance.randrange(self.entities)}"
+            once = rng.random() < 0.2
+            name = f"once-{next(self._names)}" if once else f"c{rng.randrange(self.entities)}"
             counter = self._counters[name] = self._counters.get(name, 0) + 1
             metrics: dict[str, int | float] = {"bytes_sent": counter}
-            if chance.random() < 0.1:  # a lost partial submission is visible in the row
+            if rng.random() < 0.1:  # a lost partial submission is visible in the row
                 metrics["packets_sent"] = counter
             self._submit(by_partition, name, metrics)
         return by_partition

@@ -16,7 +16,7 @@ async def test_it_runs_and_judges_every_process() -> None:
     )
     print(text)
     assert "LOST OR WRONG" not in text
-    assert re.search(r"^8,\d{3} answered, shown and in the topic", text, re.MULTILINE)
+    assert re.search(r"^8,\d{3} acknowledged, shown and in the topic", text, re.MULTILINE)
     table = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
     assert table[0] == [*HEAD]
     assert [row[0] for row in table[2:]] == [name for name in PROCESSES for _ in range(2)]

@@ -11,7 +11,7 @@ def test_only_valid_credentials_are_accepted() -> None:
     model.valid = {GOOD: True, BAD: False}
     assert model.faults("g", {GOOD: 400, BAD: 401}) == []
     assert model.faults("g", {GOOD: 401, BAD: 400}) == [
-        "g answers 401 to the new key of c, not 400",
-        "g answers 400 to the old key of c, not 401",
+        "g returns 401 for the new key of c, not 400",
+        "g returns 400 for the old key of c, not 401",
     ]
-    assert model.faults("g", {GOOD: 503}) == ["g answers 503 to the new key of c, not 400"]
+    assert model.faults("g", {GOOD: 503}) == ["g returns 503 for the new key of c, not 400"]

@@ -49,7 +49,7 @@ async def test_both_faults_happen_and_an_error_of_one_does_not_interrupt_the_oth
 
     async def late(context: ChaosContext) -> None:
         await asyncio.sleep(0.05)
-        ended.append(context.chance.random())
+        ended.append(context.rng.random())
 
     parts: Any = SimpleNamespace(tell=lambda what: None)
     context = ChaosContext(parts, parts, parts, parts, random.Random(3), parts)

@@ -11,7 +11,7 @@ from service.kafka import aiokafka_compat
 from service.kafka.aiokafka_compat import ConsumerTasks, FencedInstanceIdError, ended_tasks
 
 
-def test_the_installed_versions_are_those_that_compat_was_written_for() -> None:
+def test_versions_are_the_pinned_ones() -> None:
     assert importlib.metadata.version("aiokafka") == aiokafka_compat.WRITTEN_FOR
     assert importlib.metadata.version("faust-streaming") == faust_compat.WRITTEN_FOR
 

@@ -10,15 +10,15 @@ from tests.soak.flat import FILES_RISE, HEAD, MEMORY_RISE, SoakSample, Trend, tr
 def samples(leak: float = 0.0, files: float = 0.0, warm: float = 40.0) -> list[SoakSample]:
     """Return half an hour of samples of a process that leaks `leak` MB and `files`
     files per hour."""
-    chance = random.Random(1)
+    rng = random.Random(1)
     return [
         SoakSample(
             at,
             {
-                "gateway": 100 + min(1, at / 300) * warm + leak * at / 3600 + chance.gauss(0, 3),
+                "gateway": 100 + min(1, at / 300) * warm + leak * at / 3600 + rng.gauss(0, 3),
                 "Kafka": 300 + at / 10,
             },
-            {"gateway": round(50 + files * at / 3600 + chance.gauss(0, 5)), "Kafka": 99},
+            {"gateway": round(50 + files * at / 3600 + rng.gauss(0, 5)), "Kafka": 99},
         )
         for at in range(1800)
     ]
