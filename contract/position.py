@@ -18,7 +18,7 @@ NO_POSITION = Position(-1, -1)
 """Position before the start of the topic: of a restored row, or of an empty ledger."""
 
 NO_TIME = -1
-"""Append time of a receipt without one, as gateways of the previous version wrote them."""
+"""Append time of a receipt that has none, as issued by gateways of the previous version."""
 
 _RECEIPT = re.compile(r"(\d{1,9})-(\d{1,18})-(\d{1,9})(?:-(\d{1,18}))?", re.ASCII)
 

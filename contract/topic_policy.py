@@ -87,6 +87,6 @@ def _limit(value: str) -> float:
 
 
 def _keeps(found: str, wanted: str) -> bool:
-    """Return whether a policy keeps the records that the wanted one keeps; no policy keeps all."""
+    """Return whether a policy keeps what the wanted one keeps; an empty policy keeps everything."""
     policies = {policy.strip() for policy in found.split(",")} - {""}
     return policies == {wanted} or (wanted == "delete" and not policies)

@@ -48,8 +48,8 @@ _CHARACTERS = re.compile(r"[a-zA-Z0-9._-]*")
 
 NOT_FLUSHED = {"flush.messages": str(2**63 - 1)}
 """For topics derived from `submissions`: the operating system decides when to write to disk, even
-on a broker that flushes every append. After a power cut, workers resume from the older ledger and
-write the rest again."""
+on a broker that flushes every append. After a power cut, workers resume from an older ledger and
+write the lost records again."""
 
 SEGMENT_BYTES = 8 << 20
 """Kafka compacts only closed segments, and a starting reader reads everything that is not

@@ -103,7 +103,7 @@ def status_page(waiting_for: Sequence[str], figures: str, links: Sequence[Link])
 def figures_table(store: StateStore, registered: RegistryState | None, state: TopicTailer) -> str:
     """Render current figures as HTML, those of the registry only if it is available.
 
-    The figures need authentication on /metrics, so show them on a loopback address only.
+    /metrics serves the same figures only with a token, so show them only on loopback addresses.
     """
     figures = {
         "clients shown": store.entities(CLIENT.name),

@@ -1,6 +1,7 @@
 """The processor: reduces submissions to one row per entity without losing any.
 
-Faust used as its guide shows loses data on an ordinary restart. Eight rules prevent this:
+A Faust application written as in Faust's guide loses data on an ordinary restart. Eight rules
+prevent this:
 
 1. flush, commit, then acknowledge       core/write_batch.py, runtime/table.py, runtime/agent.py
 2. any failed batch ends the process     runtime/agent.py

@@ -47,8 +47,8 @@ HEARTBEAT_INTERVAL = 1.0
 """Seconds; workers learn of a rebalance from a heartbeat response."""
 REBALANCE_TIMEOUT = 10.0
 REQUEST_TIMEOUT = 9.0
-"""Seconds. Faust's default of 90 s would wait for a dead broker; Faust requires more than a
-session."""
+"""Seconds. Faust's default of 90 s would wait for a dead broker; Faust requires more than
+the session timeout."""
 COMMIT_INTERVAL = 0.5
 QUEUED_FRAMES = 512
 """Maximum number of frames in memory; a frame has up to 256 KiB."""

@@ -56,7 +56,7 @@ class ProcessorMetrics:
         self.registry = registry
         self.frames = counter("frames", "Frames reduced, flushed and acknowledged")
         self.foreign_frames = counter(
-            "foreign_frames", "Frames dropped because another group generation reads them"
+            "foreign_frames", "Frames of an older group generation, which were dropped"
         )
         self.dead_letters = counter("dead_letters", "Dead letters written")
         self.expired_rows = counter("swept_entities", "Entities removed after the retention time")

@@ -122,8 +122,7 @@ class _DeadLetterSearch:
         self.found: DeadLetterSource | None = None
         self.ended = False
         self.before = False
-        """Whether a letter of an earlier frame was found, so those of this frame are
-        not deleted."""
+        """Whether a letter of an earlier frame was found; then none of this frame is deleted."""
 
     def apply(self, _: int, records: Sequence[ConsumerRecord]) -> None:
         for record in records:

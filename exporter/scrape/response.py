@@ -18,8 +18,8 @@ class SlowReaderLimiter:
     """Limits the time and the number of expositions that are being sent."""
 
     max_expositions = 4
-    """Expositions of different snapshots being sent at a time. One more cuts off the readers of the
-    oldest one, whose values are outdated by then."""
+    """Maximum number of snapshots being sent at a time. Another one cuts off the readers of the
+    oldest, which is outdated by then."""
 
     def __init__(self, timeout: float, on_cut_off: Callable[[], None]) -> None:
         self._timeout = timeout

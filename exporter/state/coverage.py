@@ -122,7 +122,7 @@ def _coverage(ledger: LedgerRow, span: _RecordRange, receipt: Receipt) -> Receip
     logical = receipt.offset + span.shift
     if span.end is not None:
         return ReceiptCoverage.COUNTED if logical < span.end else ReceiptCoverage.LOST
-    # A receipt newer than all counted records, at a covered offset: the source went back.
+    # A receipt newer than all counted records, at a covered offset: the source lost records.
     is_known = receipt.appended <= ledger.newest or ledger.newest == 0
     return (
         ReceiptCoverage.COUNTED

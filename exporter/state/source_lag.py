@@ -49,8 +49,8 @@ class SourceLagMonitor:
         }
 
     def missing(self) -> dict[int, int]:
-        """Return the records that each ledger covers beyond the end of its partition, which went
-        back."""
+        """Return the records that each ledger covers beyond the end of its partition,
+        which lost them."""
         return self._missing
 
     def update(self, ends: Mapping[int, int], covered: Mapping[int, int] | None = None) -> None:

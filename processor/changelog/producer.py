@@ -30,8 +30,8 @@ log = structlog.get_logger(__name__)
 
 DEAD_LETTER_BYTES = 512 * 1024
 """Maximum size of a dead letter's value; a compressed record may exceed the size that can be
-written. The letter's offset identifies the original, which the submissions topic retains for as
-long."""
+written. The letter's offset identifies the original, which the submissions topic retains for the
+same time."""
 
 STOP_WITHIN = 2.0
 """Seconds that a replaced producer may take to stop."""

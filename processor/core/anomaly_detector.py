@@ -30,8 +30,8 @@ STEADY, STEADY_LAGS = 0.1, 3
 """Lags within 10% of the interval count as equal; three equal lags mean clock skew, not
 a backlog."""
 FLAP, FLAPPING = 5, 15
-"""A label change adds FLAP to a counter, a report without one subtracts 1; at FLAPPING the labels
-flap."""
+"""A label change adds FLAP to a counter, a report without one subtracts 1; from FLAPPING
+on it is an anomaly."""
 LEARNT = 8
 """Consecutive gaps within a factor of AGREES that establish an entity's cadence."""
 AGREES, FAR_OFF = 4.0, 5.0

@@ -14,7 +14,7 @@ from processor.core.write_batch import MAX_ROW_BYTES, DeadLetter, Record, WriteB
 _PREFIXES = {kind: entity_key(kind, "") for kind in KINDS}
 
 MAX_ANOMALIES = 100
-"""Maximum number of anomalies per batch and partition that are written; all are kind_and_reason."""
+"""Maximum number of anomalies per batch and partition that are written; all are counted."""
 MAX_DETAIL = 1_000
 """Maximum length of an anomaly's detail in characters, as it may quote a label."""
 

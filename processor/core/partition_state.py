@@ -95,8 +95,8 @@ class PartitionState:
             self.rows[key] = value
 
     def finish_loading(self, next_offset: int) -> dict[bytes, Position]:
-        """Finish loading; return the keys whose last record is not the newest, and the newest
-        position.
+        """Finish loading; return the newest position of each key whose last record is not the
+        newest.
 
         A returned key that is not among the rows was deleted at that position. If the ledger cannot
         be decoded, the state is not loaded, and the next load reads everything again. The keys of a

@@ -6,7 +6,7 @@ from contract.frame import Submission
 from contract.row import ROW_VERSION, EntityRow
 
 MAX_AHEAD_MS = 300_000
-"""Milliseconds by which a row's times may exceed an append time, as for agents' timestamps.
+"""Milliseconds by which a row's times may exceed an append time: the limit for agents' timestamps.
 
 Larger differences come from a wrong clock; the next submission's times then replace the row's.
 """

@@ -1,4 +1,4 @@
-"""Expiry: removes entities without a submission for the retention time, and so their series.
+"""Expiry: removes entities, and so their series, after the retention time without a submission.
 
 Also a part of rule 7: an idle partition has no flush that would detect a zombie's writes, so the
 changelog's end offsets are polled.

@@ -1,10 +1,10 @@
 """Pauses single partitions while others continue.
 
-Too many dead letters pause a partition for some time; a ledger to be compared with its source,
-until it is; a new history, until the partition is sought to its start. Such a partition is paused
-in Faust's consumer, and its fetched events are dropped without acknowledgement. To resume, it is
-sought to its ledger's next offset. Events fetched earlier may still arrive after the seek; they are
-dropped until the sought event arrives.
+A partition is paused for some time after too many dead letters, during a comparison of its ledger
+with the source, and at the start of a new history until it is sought there. Such a partition is
+paused in Faust's consumer, and its fetched events are dropped without acknowledgement. To resume,
+it is sought to its ledger's next offset. Events fetched earlier may still arrive after the seek;
+they are dropped until the sought event arrives.
 """
 
 import asyncio

@@ -31,7 +31,8 @@ log = structlog.get_logger(__name__)
 INTERVAL = 2.0
 """Seconds between checks for another topic id or leader epoch."""
 LOADED_TIMEOUT = source_comparison.TIMEOUT + 1
-"""Seconds for the comparison after a load, including its connection. Less than a load's limit."""
+"""Seconds for the comparison after a load, including its connection. It must be less than
+that of a load."""
 STOPPED_INTERVAL = 5.0
 """Seconds between checks of stopped partitions, for which an operator may have decided."""
 

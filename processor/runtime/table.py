@@ -151,7 +151,7 @@ class StateTable(faust.Table[bytes, bytes]):
         return appended
 
     async def write_stepped_back(self, partitions: Iterable[int]) -> None:
-        """Write the rows of loaded partitions again whose last record is not the newest."""
+        """Rewrite rows of loaded partitions whose last record is not the newest."""
         states = {p: state for p in partitions if (state := self.store.owned(p)) is not None}
         batches = {
             partition: WriteBatch(state, changes_to(state, positions))
