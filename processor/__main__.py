@@ -29,9 +29,9 @@ def main() -> None:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     processor = Processor(settings, ProcessorMetrics(registry))
-    ground = RuntimeService(processor, http_app(processor, settings, registry), port)
+    runtime_service = RuntimeService(processor, http_app(processor, settings, registry), port)
     freeze_startup_objects()
-    Worker(processor.app, ground, loop=loop).execute_from_commandline()
+    Worker(processor.app, runtime_service, loop=loop).execute_from_commandline()
 
 
 def with_name(settings: ProcessorSettings) -> ProcessorSettings:

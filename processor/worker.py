@@ -102,12 +102,12 @@ def http_app(
     requests = RequestMetrics(registry)
     check_token = StaticTokenAuth(settings.metrics_token, "metrics_token", requests)
 
-    async def waiting_for() -> list[str]:
+    async def not_ready_reasons() -> list[str]:
         return processor.not_ready_reasons()
 
     async def metrics(request: Request) -> Response:
         check_token(request)
         return exposition(request, [registry])
 
-    routes = health_routes(waiting_for, processor.stuck_monitor.faults)
+    routes = health_routes(not_ready_reasons, processor.stuck_monitor.faults)
     return build_app([*routes, route("/metrics", metrics, "GET")], requests)

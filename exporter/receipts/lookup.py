@@ -63,15 +63,15 @@ async def find_record(settings: KafkaSettings, partition: int, offset: int) -> R
     return RecordLookup(first, end, record, details.id)
 
 
-def place_in_ledger(ledger: LedgerRow, receipt: Receipt, sought: RecordLookup) -> LogPlace:
+def place_in_ledger(ledger: LedgerRow, receipt: Receipt, lookup: RecordLookup) -> LogPlace:
     """Compare the record at a receipt's offset with the ledger."""
-    record = sought.record
+    record = lookup.record
     return LogPlace(
         appended=None if record is None else record.timestamp,
         is_counted=(
-            record is not None and is_covered(ledger, receipt) and not is_newer_than(ledger, sought)
+            record is not None and is_covered(ledger, receipt) and not is_newer_than(ledger, lookup)
         ),
-        is_deleted=receipt.offset < sought.first,
+        is_deleted=receipt.offset < lookup.first,
     )
 
 
@@ -80,13 +80,13 @@ def is_covered(ledger: LedgerRow, receipt: Receipt) -> bool:
     return place_in_log(ledger.histories, receipt.offset) <= ledger.offset
 
 
-def is_newer_than(ledger: LedgerRow, sought: RecordLookup) -> bool:
+def is_newer_than(ledger: LedgerRow, lookup: RecordLookup) -> bool:
     """Return whether a record belongs to a history that the ledger does not have yet."""
     if ledger.mark is None:
-        return ledger.next_offset > sought.end
-    if sought.record is None or sought.topic != ledger.mark.topic:
+        return ledger.next_offset > lookup.end
+    if lookup.record is None or lookup.topic != ledger.mark.topic:
         return True
-    return (leader_epoch(sought.record) or 0) > ledger.mark.epoch
+    return (leader_epoch(lookup.record) or 0) > ledger.mark.epoch
 
 
 async def find_dead_letter(

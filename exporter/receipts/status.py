@@ -82,14 +82,14 @@ class ReceiptStatus:
             return await find_record(self._settings, receipt.partition, receipt.offset)
 
     async def _lookup(self, receipt: Receipt) -> Document:
-        sought = await find_record(self._settings, receipt.partition, receipt.offset)
-        ledger, record = self._store.ledgers[receipt.partition], sought.record
+        lookup = await find_record(self._settings, receipt.partition, receipt.offset)
+        ledger, record = self._store.ledgers[receipt.partition], lookup.record
         has_time = receipt.appended != NO_TIME
         if record is None or (has_time and record.timestamp != receipt.appended):
-            return _absent(receipt, sought, ledger)
-        covered, is_newer = is_covered(ledger, receipt), is_newer_than(ledger, sought)
+            return _absent(receipt, lookup, ledger)
+        covered, is_newer = is_covered(ledger, receipt), is_newer_than(ledger, lookup)
         if not has_time and (is_reused(ledger.histories, record.offset) or (covered and is_newer)):
-            return _ambiguous(_GIVEN_TWICE)
+            return _ambiguous(_OFFSET_REUSED)
         frame = _frame_of(record)
         if frame is not None and receipt.index >= len(frame.submissions):
             count = len(frame.submissions)
@@ -129,7 +129,7 @@ class ReceiptStatus:
         return self._store.find(submission.kind, submission.id)
 
 
-def _absent(receipt: Receipt, sought: RecordLookup, ledger: LedgerRow) -> Document:
+def _absent(receipt: Receipt, lookup: RecordLookup, ledger: LedgerRow) -> Document:
     """Return the outcome of a submission that is not in the log.
 
     Raises:
@@ -138,30 +138,32 @@ def _absent(receipt: Receipt, sought: RecordLookup, ledger: LedgerRow) -> Docume
     if receipt.appended == NO_TIME:
         found = coverage(ledger, receipt)
     else:
-        found = coverage_in_log(ledger, receipt, place_in_ledger(ledger, receipt, sought))
+        found = coverage_in_log(ledger, receipt, place_in_ledger(ledger, receipt, lookup))
     if found is ReceiptCoverage.LOST:
         return {
             "state": "lost",
             "note": "Kafka acknowledged the submission and lost it before it was processed",
         }
-    if receipt.offset < sought.first:
+    if receipt.offset < lookup.first:
         raise ApiError(
-            404, f"Retention has deleted this submission: the log starts at {sought.first}"
+            404, f"Retention has deleted this submission: the log starts at {lookup.first}"
         )
-    if receipt.appended == NO_TIME and receipt.offset < sought.end:
+    if receipt.appended == NO_TIME and receipt.offset < lookup.end:
         # A transaction marker, or an offset removed by compaction: never a frame of this history.
         if is_reused(ledger.histories, receipt.offset):
-            return _ambiguous(_GIVEN_TWICE)
+            return _ambiguous(_OFFSET_REUSED)
         raise ApiError(404, f"Partition {receipt.partition} has no record at {receipt.offset}")
     match found:
         case ReceiptCoverage.COUNTED:
             return _processed(None, "Kafka has lost the record since")
         case ReceiptCoverage.UNKNOWN:
             return _ambiguous("Kafka has lost the record; it is unknown whether it was processed")
-    raise ApiError(404, f"Partition {receipt.partition} ends at {sought.end}, before this receipt")
+    raise ApiError(404, f"Partition {receipt.partition} ends at {lookup.end}, before this receipt")
 
 
-_GIVEN_TWICE = "Kafka has used this offset twice; only a receipt with an append time is unambiguous"
+_OFFSET_REUSED = (
+    "Kafka has used this offset twice; only a receipt with an append time is unambiguous"
+)
 
 
 def _ambiguous(note: str) -> Document:
@@ -177,5 +179,5 @@ def _frame_of(record: ConsumerRecord) -> Frame | None:
 
 
 def _processed(result: str | None, note: str | None = None) -> Document:
-    answer = {"state": "processed", "result": result, "note": note}
-    return {name: value for name, value in answer.items() if value is not None}
+    document = {"state": "processed", "result": result, "note": note}
+    return {name: value for name, value in document.items() if value is not None}

@@ -35,7 +35,7 @@ class ReadBarrier:
         self._ledgers = {**before, **ledgers}
         for waiter, receipts in self._waiters.items():
             if not waiter.done() and any(
-                _says_more(before[receipt.partition], ledgers[receipt.partition], receipt)
+                _may_progress(before[receipt.partition], ledgers[receipt.partition], receipt)
                 for receipt in receipts
                 if receipt.partition in ledgers
             ):
@@ -66,7 +66,7 @@ class ReadBarrier:
         self._requests += 1
         try:
             async with asyncio.timeout(timeout):
-                await self._reach(uncovered)
+                await self._wait_until_covered(uncovered)
         except TimeoutError:
             raise ApiError(504, f"The submission was not processed within {timeout:g} s") from None
         except KafkaError as error:
@@ -74,13 +74,13 @@ class ReadBarrier:
         finally:
             self._requests -= 1
 
-    async def _reach(self, receipts: list[Receipt]) -> None:
+    async def _wait_until_covered(self, receipts: list[Receipt]) -> None:
         while True:
             seen = self._ledgers
             receipts = [receipt for receipt in receipts if await self._is_waiting(receipt)]
             if not receipts:
                 return
-            if any(self._has_moved(seen, receipt) for receipt in receipts):
+            if any(self._has_progressed(seen, receipt) for receipt in receipts):
                 continue
             waiter = asyncio.get_running_loop().create_future()
             self._waiters[waiter] = receipts
@@ -89,10 +89,10 @@ class ReadBarrier:
             finally:
                 del self._waiters[waiter]
 
-    def _has_moved(self, seen: Mapping[int, LedgerRow], receipt: Receipt) -> bool:
+    def _has_progressed(self, seen: Mapping[int, LedgerRow], receipt: Receipt) -> bool:
         """Return whether the ledger has progressed for a receipt since `seen`."""
         before, now = seen[receipt.partition], self._ledgers[receipt.partition]
-        return now is not before and _says_more(before, now, receipt)
+        return now is not before and _may_progress(before, now, receipt)
 
     async def _is_waiting(self, receipt: Receipt) -> bool:
         """Return whether a receipt is not covered yet.
@@ -103,9 +103,9 @@ class ReadBarrier:
         """
         found = coverage(self._ledgers[receipt.partition], receipt)
         if found is ReceiptCoverage.UNKNOWN:
-            sought = await self._find(receipt)
+            lookup = await self._find(receipt)
             ledger = self._ledgers[receipt.partition]
-            found = coverage_in_log(ledger, receipt, place_in_ledger(ledger, receipt, sought))
+            found = coverage_in_log(ledger, receipt, place_in_ledger(ledger, receipt, lookup))
         match found:
             case ReceiptCoverage.LOST:
                 raise ApiError(410, f"Kafka has lost the submission of receipt {receipt}")
@@ -118,7 +118,7 @@ class ReadBarrier:
         return found is ReceiptCoverage.WAITING
 
 
-def _says_more(before: LedgerRow, now: LedgerRow, receipt: Receipt) -> bool:
+def _may_progress(before: LedgerRow, now: LedgerRow, receipt: Receipt) -> bool:
     """Return whether the newer ledger may change the coverage of a receipt."""
     return (
         is_covered(now, receipt)

@@ -83,14 +83,14 @@ def coverage_in_log(ledger: LedgerRow, receipt: Receipt, place: LogPlace) -> Rec
     if place.appended == receipt.appended:
         return ReceiptCoverage.COUNTED if place.is_counted else ReceiptCoverage.WAITING
     if place.is_deleted:
-        return _only(_coverages(ledger, receipt, MAX_CLOCK_SKEW_MS))
+        return _single(_coverages(ledger, receipt, MAX_CLOCK_SKEW_MS))
     found = _coverages(ledger, receipt, 0, is_replaced=place.is_counted)
-    return _only(
+    return _single(
         {ReceiptCoverage.LOST if each is ReceiptCoverage.WAITING else each for each in found}
     )
 
 
-def _only(found: set[ReceiptCoverage]) -> ReceiptCoverage:
+def _single(found: set[ReceiptCoverage]) -> ReceiptCoverage:
     return found.pop() if len(found) == 1 else ReceiptCoverage.UNKNOWN
 
 

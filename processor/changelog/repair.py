@@ -74,20 +74,20 @@ def resolve(state: PartitionState, record: ConsumerRecord) -> bytes | Tombstone 
             raise FencedError(f"ledger at offset {record.offset} is newer")
         return None  # every flush writes the ledger row
     theirs = record_position(record.value, record.headers)
-    held = state.rows.get(record.key)
-    if held is None:
+    stored = state.rows.get(record.key)
+    if stored is None:
         if record.value is None:
             return None
         if theirs.offset > state.ledger.offset:
             raise FencedError(f"row at offset {record.offset} is newer than the ledger")
         return Tombstone(theirs)
-    ours = record_position(held, ())
+    ours = record_position(stored, ())
     if theirs > ours and theirs != NO_POSITION:
         raise FencedError(f"row at offset {record.offset} is newer")
-    if record.value is None and not _has_position(held):
+    if record.value is None and not _has_position(stored):
         return Tombstone(theirs)  # a foreign tombstone of a row that cannot be decoded
     if record.value is None or theirs < ours:
-        return held
+        return stored
     return None
 
 

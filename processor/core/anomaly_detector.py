@@ -18,7 +18,7 @@ from contract.row import EntityRow
 Finding = tuple[Reason, str]
 """The reason and a detail text."""
 
-YOUNG = 5.0
+RESTART_TOLERANCE = 5.0
 """Seconds by which an uptime may exceed the time since the last report and still mean a restart."""
 UPTIME_AHEAD = 300.0
 """Seconds by which an uptime may grow faster than time: the previous report may have been late."""
@@ -26,19 +26,19 @@ CLOCK_AHEAD = 60.0
 """Seconds that a timestamp may be in the future (the gateway rejects more than 5 minutes)."""
 CLOCK_BEHIND = 300.0
 """Seconds that a timestamp may be in the past, even by a constant time."""
-STEADY, STEADY_LAGS = 0.1, 3
+LAG_TOLERANCE, EQUAL_LAGS = 0.1, 3
 """Lags within 10% of the interval count as equal; three equal lags mean clock skew, not
 a backlog."""
-FLAP, FLAPPING = 5, 15
-"""A label change adds FLAP to a counter, a report without one subtracts 1; from FLAPPING
+FLAP_STEP, FLAP_LIMIT = 5, 15
+"""A label change adds FLAP_STEP to a counter, a report without one subtracts 1; from FLAP_LIMIT
 on it is an anomaly."""
-LEARNT = 8
-"""Consecutive gaps within a factor of AGREES that establish an entity's cadence."""
-AGREES, FAR_OFF = 4.0, 5.0
+GAPS_TO_LEARN = 8
+"""Consecutive gaps within a factor of CADENCE_FACTOR that establish an entity's cadence."""
+CADENCE_FACTOR, DEVIATION_FACTOR = 4.0, 5.0
 SHORT_GAPS, LONG_GAPS = 5, 3
 """Consecutive deviating gaps that count as an anomaly. One long gap does not: offline alerts cover
 it."""
-ACCEPTED = 10
+GAPS_TO_RELEARN = 10
 """Consecutive deviating gaps after which the cadence is learnt again."""
 
 
@@ -48,14 +48,14 @@ class EntityHistory(msgspec.Struct, gc=False):
     checked_in: float
     uptime_at: float
     """When the row's uptime was reported."""
-    unsettled: tuple[str, ...]
+    outdated_counters: tuple[str, ...]
     """Counters whose value in the row is from before the agent's last start."""
     lag: float = 0.0
     lags: int = 0
     flaps: int = 0
     gap: float = 0.0
     gaps: int = 0
-    off: int = 0
+    deviating: int = 0
     """Consecutive gaps that are too short (positive) or too long (negative)."""
 
 
@@ -99,14 +99,16 @@ def detect(
         or row.incarnation != submission.incarnation
         or submission.removed
     ):
-        unsettled = _missing_counters(kind, submission)
-        histories[key] = EntityHistory(checked_in=time, uptime_at=time, unsettled=unsettled)
+        outdated_counters = _missing_counters(kind, submission)
+        histories[key] = EntityHistory(
+            checked_in=time, uptime_at=time, outdated_counters=outdated_counters
+        )
         return ()
     found: list[Finding] = []
     elapsed = time - history.checked_in
     if kind.counters:
         seconds = elapsed if elapsed > 1.0 else 1.0
-        if not history.unsettled and _is_plain(
+        if not history.outdated_counters and _is_plausible(
             kind, row.metrics, submission.metrics, time - history.uptime_at, seconds
         ):
             history.uptime_at = time
@@ -143,19 +145,19 @@ def _check_counters(
     if uptime is not None:
         before = previous.get(kind.uptime)
         since = time - history.uptime_at
-        if before is None or uptime < before or uptime <= since + YOUNG:
+        if before is None or uptime < before or uptime <= since + RESTART_TOLERANCE:
             restarted = True
         elif uptime - before > since + UPTIME_AHEAD:
             detail = f"{kind.uptime} grew by {uptime - before:g} in {since:g} s"
             found.append((Reason.RATE, detail))
         history.uptime_at = time
-    unsettled = history.unsettled
+    outdated_counters = history.outdated_counters
     for field, max_rate in kind.counters:
         value = metrics.get(field)
         if value is None:
             continue
         before = previous.get(field)
-        if before is None or (unsettled and field in unsettled):
+        if before is None or (outdated_counters and field in outdated_counters):
             continue
         if value < before:
             if uptime is None:  # the agent may have restarted without reporting it
@@ -167,12 +169,14 @@ def _check_counters(
             detail = f"{field} grew by {value - before:g} in {seconds:g} s"
             found.append((Reason.RATE, detail))
     if restarted:
-        history.unsettled = _missing_counters(kind, submission)
-    elif unsettled:
-        history.unsettled = tuple([field for field in unsettled if field not in metrics])
+        history.outdated_counters = _missing_counters(kind, submission)
+    elif outdated_counters:
+        history.outdated_counters = tuple(
+            [field for field in outdated_counters if field not in metrics]
+        )
 
 
-def _is_plain(
+def _is_plausible(
     kind: _KindRules,
     previous: dict[str, int | float],
     metrics: dict[str, int | float],
@@ -187,16 +191,16 @@ def _is_plain(
         uptime, before = metrics[kind.uptime], previous[kind.uptime]
     except KeyError:
         return False
-    return since + YOUNG < uptime >= before >= uptime - since - UPTIME_AHEAD
+    return since + RESTART_TOLERANCE < uptime >= before >= uptime - since - UPTIME_AHEAD
 
 
 def _check_clock(history: EntityHistory, lag: float, elapsed: float, found: list[Finding]) -> None:
-    steady = abs(lag - history.lag) < STEADY * elapsed
-    history.lags = history.lags + 1 if steady and lag > CLOCK_BEHIND else 0
+    is_equal = abs(lag - history.lag) < LAG_TOLERANCE * elapsed
+    history.lags = history.lags + 1 if is_equal and lag > CLOCK_BEHIND else 0
     history.lag = lag
     if lag < -CLOCK_AHEAD:
         found.append((Reason.CLOCK, f"the clock is {-lag:.0f} s ahead"))
-    elif history.lags >= STEADY_LAGS:
+    elif history.lags >= EQUAL_LAGS:
         found.append((Reason.CLOCK, f"the clock is {lag:.0f} s behind"))
 
 
@@ -205,8 +209,8 @@ def _check_labels(
 ) -> None:
     for name, value in sent.items():
         if previous.get(name, value) != value:
-            history.flaps = min(history.flaps + FLAP, FLAPPING + FLAP)
-            if history.flaps >= FLAPPING:
+            history.flaps = min(history.flaps + FLAP_STEP, FLAP_LIMIT + FLAP_STEP)
+            if history.flaps >= FLAP_LIMIT:
                 detail = f"{name} changed again, from {previous[name]!r} to {value!r}"
                 found.append((Reason.LABELS, detail))
             return
@@ -216,24 +220,24 @@ def _check_labels(
 
 def _check_cadence(history: EntityHistory, gap: float, found: list[Finding]) -> None:
     usual = history.gap
-    if history.gaps < LEARNT:
-        if gap * AGREES < usual or gap > usual * AGREES:
+    if history.gaps < GAPS_TO_LEARN:
+        if gap * CADENCE_FACTOR < usual or gap > usual * CADENCE_FACTOR:
             history.gap, history.gaps = gap, 1
         else:
             history.gaps += 1
             history.gap = usual + (gap - usual) / history.gaps
         return
-    if gap * FAR_OFF < usual:
-        history.off = off = history.off + 1 if history.off > 0 else 1
-        is_anomaly = off >= SHORT_GAPS
-    elif gap > usual * FAR_OFF:
-        history.off = off = history.off - 1 if history.off < 0 else -1
-        is_anomaly = off <= -LONG_GAPS
+    if gap * DEVIATION_FACTOR < usual:
+        history.deviating = deviating = history.deviating + 1 if history.deviating > 0 else 1
+        is_anomaly = deviating >= SHORT_GAPS
+    elif gap > usual * DEVIATION_FACTOR:
+        history.deviating = deviating = history.deviating - 1 if history.deviating < 0 else -1
+        is_anomaly = deviating <= -LONG_GAPS
     else:
-        history.off = 0
+        history.deviating = 0
         history.gap = usual + (gap - usual) / 16
         return
     if is_anomaly:
         found.append((Reason.CADENCE, f"{gap:.1f} s after the previous one, usually {usual:.1f} s"))
-    if abs(off) >= ACCEPTED:
-        history.gaps = history.off = 0
+    if abs(deviating) >= GAPS_TO_RELEARN:
+        history.gaps = history.deviating = 0

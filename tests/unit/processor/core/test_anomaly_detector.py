@@ -8,7 +8,7 @@ from contract.anomaly import Reason
 from contract.frame import Submission
 from contract.position import Position
 from contract.row import EntityRow
-from processor.core.anomaly_detector import ACCEPTED, LEARNT, EntityHistory, detect
+from processor.core.anomaly_detector import GAPS_TO_LEARN, GAPS_TO_RELEARN, EntityHistory, detect
 from processor.core.row_reducer import reduce_row
 
 START = 1_700_000_000.0
@@ -43,7 +43,7 @@ class ReportingEntity:
 
     def learn(self) -> None:
         """Report at the usual interval until the cadence is learnt."""
-        for _ in range(LEARNT + 2):
+        for _ in range(GAPS_TO_LEARN + 2):
             assert self.submit() == []
 
 
@@ -146,7 +146,7 @@ def test_a_clock_behind(client: ReportingEntity) -> None:
 def test_a_backlog_is_neither_a_wrong_clock_nor_a_flood(
     client: ReportingEntity, step: float
 ) -> None:
-    for _ in range(LEARNT + 2):
+    for _ in range(GAPS_TO_LEARN + 2):
         client.submit(step, timestamp=client.time + step)
     first = client.time
     client.time += 4 * 3600
@@ -171,8 +171,8 @@ def test_a_flood_is_an_anomaly_until_it_is_the_new_cadence(client: ReportingEnti
     client.learn()
     found = [client.submit(wait=2) for _ in range(60)]
     assert found[:4] == [[]] * 4
-    assert found[4:ACCEPTED] == [[Reason.CADENCE]] * (ACCEPTED - 4)
-    assert found[ACCEPTED:] == [[]] * (60 - ACCEPTED)
+    assert found[4:GAPS_TO_RELEARN] == [[Reason.CADENCE]] * (GAPS_TO_RELEARN - 4)
+    assert found[GAPS_TO_RELEARN:] == [[]] * (60 - GAPS_TO_RELEARN)
 
 
 def test_reports_that_become_rare(client: ReportingEntity) -> None:
