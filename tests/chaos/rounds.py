@@ -167,10 +167,10 @@ class Rounds:
         self._tell(
             f"{line.fault} {line.rounds}: {line.submissions:,} sent, "
             f"{line.acknowledged:,} acknowledged, lost {len(verdict.lost)}, "
-            f"wrong {len(verdict.wrong)}, longest stall {load.longest_stall:.1f} s (answers), "
+            f"wrong {len(verdict.wrong)}, longest stall {load.longest_stall:.1f} s (responses), "
             f"{monitor.longest_stall:.1f} s (scrapes), {line.stuck:.1f} s after the fault, "
             f"{line.seconds:.0f} s in all; "
-            f"slowest answer {load.slowest:.1f} s, {dict(load.statuses)}"
+            f"slowest response {load.slowest:.1f} s, {dict(load.statuses)}"
         )
         for what in [*verdict.lost, *verdict.wrong][:10]:
             self._tell(f"    {what}")

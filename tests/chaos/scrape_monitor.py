@@ -21,7 +21,7 @@ INTERVAL = 0.4
 WITH_RECEIPT = 0.25
 """Fraction of scrapes that wait for a submission acknowledged just before."""
 SCRAPE_TIMEOUT = 5.0
-"""Seconds in which a scrape must be answered, whatever else is down."""
+"""Seconds in which a scrape must get a response, whatever else is down."""
 AFTER_TIMEOUT = 15.0
 PATIENCE = 90.0
 
