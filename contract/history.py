@@ -16,6 +16,9 @@ MAX_HISTORIES = 8
 MAX_EPOCHS = 8
 """Maximum number of leader epochs in a ledger."""
 
+MAX_UNCOUNTED_RANGES = 8
+"""Maximum number of separate uncounted ranges in a ledger."""
+
 STOPPED_METADATA = "stopped: "
 """Prefix of a committed offset's metadata if the processor has stopped the partition because it
 cannot tell which records are new. The reason follows."""
@@ -72,6 +75,38 @@ class LeaderEpoch(msgspec.Struct, frozen=True, gc=False):
     shift: int
     appended: int
     newest: int
+
+
+class UncountedRange(msgspec.Struct, frozen=True, gc=False):
+    """The ledger covers the logical offsets [first, end) without having counted their records.
+
+    `lost` of them were deleted before they were read. If that is not all of them, it is unknown
+    which ones: ranges were joined, or rows of some of the records were written and the source lost
+    the records before the ledger counted them.
+    """
+
+    first: int
+    end: int
+    lost: int
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether all of its records were deleted."""
+        return self.lost == self.end - self.first
+
+
+def add_uncounted(
+    ranges: Sequence[UncountedRange], added: UncountedRange
+) -> tuple[UncountedRange, ...]:
+    """Append a range; join it to the last one, or the two oldest if there are too many."""
+    kept = [*ranges, added]
+    if ranges and ranges[-1].end == added.first:
+        last = ranges[-1]
+        kept[-2:] = [UncountedRange(last.first, added.end, last.lost + added.lost)]
+    if len(kept) > MAX_UNCOUNTED_RANGES:
+        one, two, *rest = kept
+        kept = [UncountedRange(one.first, two.end, one.lost + two.lost), *rest]
+    return tuple(kept)
 
 
 FIRST = History(first=0, shift=0, epoch=-1, topic="")

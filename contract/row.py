@@ -12,6 +12,8 @@ from contract.history import (
     History,
     LeaderEpoch,
     SourceMark,
+    UncountedRange,
+    add_uncounted,
 )
 from contract.position import NO_POSITION, Position
 
@@ -62,6 +64,8 @@ class LedgerRow(msgspec.Struct):
     the last offset that was counted or skipped, None if an older version wrote it. `newest` is the
     newest append time of all counted records. `histories` are the newest histories except the
     first, `parted` is their total number. `epochs` are the newest leader epochs of counted records.
+    `uncounted` are the offsets that the ledger covers without having counted their records; older
+    versions did not write them.
     """
 
     version: int
@@ -77,6 +81,7 @@ class LedgerRow(msgspec.Struct):
     histories: tuple[History, ...] = ()
     parted: Count = 0
     epochs: tuple[LeaderEpoch, ...] = ()
+    uncounted: tuple[UncountedRange, ...] = ()
 
     @property
     def balances(self) -> bool:
@@ -103,8 +108,8 @@ class LedgerRow(msgspec.Struct):
         if self.histories:
             history = self.histories[-1]
             if history.appended is None or appended < history.appended:
-                updated = msgspec.structs.replace(history, appended=appended)
-                self.histories = (*self.histories[:-1], updated)
+                started = msgspec.structs.replace(history, appended=appended)
+                self.histories = (*self.histories[:-1], started)
 
     def _count_in_epoch(self, epoch: int, appended: int) -> None:
         current = self.epochs[-1] if self.epochs else None
@@ -113,17 +118,33 @@ class LedgerRow(msgspec.Struct):
             started = LeaderEpoch(epoch, self.offset + 1, self.shift, appended, self.newest)
             self.epochs = (*self.epochs, started)[-MAX_EPOCHS:]
         elif appended < current.appended:
-            updated = msgspec.structs.replace(current, appended=appended)
-            self.epochs = (*self.epochs[:-1], updated)
+            started = msgspec.structs.replace(current, appended=appended)
+            self.epochs = (*self.epochs[:-1], started)
 
     def skip_to(self, start: int, lost: int, epoch: int, topic: str) -> None:
         """Set the next record to Kafka's offset `start`, because nothing before it can be read.
 
         `lost` records before it were deleted unread. `epoch` is that of the partition's leader.
         """
+        if lost:
+            first = self.offset + 1
+            self.uncounted = add_uncounted(
+                self.uncounted, UncountedRange(first, first + lost, lost)
+            )
         self.offset = start - 1 + self.shift
         self.lost += lost
         self.mark = SourceMark(start - 1, epoch, NOT_A_RECORD, topic)
+
+    def cover_uncounted(self, offset: int) -> None:
+        """Cover a logical offset that rows have, without counting its records.
+
+        A worker that was killed between its rows and their ledger leaves such rows; which earlier
+        records were applied is unknown.
+        """
+        if offset > self.offset:
+            started = UncountedRange(self.offset + 1, offset + 1, lost=0)
+            self.uncounted = add_uncounted(self.uncounted, started)
+            self.offset = offset
 
     def begin_history(self, start: int, epoch: int, topic: str) -> None:
         """Start a new history at Kafka's offset `start`, the next record to count.

@@ -1,6 +1,7 @@
 """The processor's composition root: submissions → agent → reducer → table → entity-state."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import faust
@@ -30,7 +31,8 @@ from processor.runtime.table import StateTable
 from processor.settings import ProcessorSettings
 from service.kafka.aiokafka_compat import ConsumerTasks, register_error_codes
 from service.kafka.clients import METADATA_MAX_AGE_MS, admin_client, ssl_context
-from service.kafka.kafka_compat import tag_leader_epochs
+from service.kafka.kafka_compat import patch_record_batches
+from service.kafka.leaders import wait_for_leaders
 from service.kafka.source_reader import SourceReader
 from service.kafka.topics import ensure_topics, topics_from
 from service.stacks import log_stacks
@@ -38,7 +40,7 @@ from service.tasks import abort
 
 log = structlog.get_logger(__name__)
 
-tag_leader_epochs()
+patch_record_batches()
 
 # Rule 8, static membership and short timeouts: a killed worker gets its partitions back in 2-3 s;
 # one that stops normally leaves the group (leave_group.py).
@@ -61,6 +63,8 @@ class Processor:
         register_error_codes()
         self.settings = settings
         self.topics = topics = topics_from(settings)
+        self.without_leader: list[int] = []
+        """Partitions of the changelog without a leader, while the start waits for one."""
         self.watchdog = StallWatchdog(SESSION_TIMEOUT)
         self.heartbeat = HeartbeatMonitor(SESSION_TIMEOUT)
         self.changelog = ChangelogProducer(
@@ -143,6 +147,10 @@ class Processor:
     def not_ready_reasons(self) -> list[str]:
         """Return what the worker is waiting for, as text for the readiness response."""
         reasons = [] if self.assignment.is_ready else ["its partitions"]
+        reasons += [
+            f"a leader of partition {partition} of {self.topics.entity_state.name}"
+            for partition in self.without_leader
+        ]
         if self.heartbeat.age() > SESSION_TIMEOUT:
             reasons.append("kafka")
         reasons += [
@@ -304,9 +312,16 @@ def _credentials(settings: ProcessorSettings) -> Any:
     return faust.SSLCredentials(context=context) if context else None
 
 
-async def prepare(settings: ProcessorSettings) -> None:
-    """Wait for the topics and for the group coordinator, which a new broker lacks at first."""
-    await ensure_topics(settings, timeout=float("inf"))
+async def prepare(settings: ProcessorSettings, on_leaderless: Callable[[list[int]], None]) -> None:
+    """Wait for everything that a worker needs before it joins its group.
+
+    These are the topics; a leader of every changelog partition, since any may be assigned; and the
+    group coordinator, which a new broker lacks at first.
+    """
+    topics = await ensure_topics(settings, timeout=float("inf"))
+    await wait_for_leaders(
+        settings, topics.entity_state.name, range(settings.kafka_partitions), on_leaderless
+    )
     async with admin_client(settings) as admin:
         while True:
             try:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
 
-from contract.history import FIRST, MAX_HISTORIES, History, LeaderEpoch, place_in_log
+from contract.history import FIRST, MAX_EPOCHS, MAX_HISTORIES, History, LeaderEpoch, place_in_log
 from contract.position import NO_TIME, Receipt
 from contract.row import LedgerRow
 
@@ -22,7 +22,7 @@ class ReceiptCoverage(Enum):
     COUNTED = "counted"
     WAITING = "waiting"
     LOST = "lost"
-    """It was acknowledged, and lost with the end of the log before it was counted."""
+    """It was acknowledged, and lost or deleted before it was counted."""
     UNKNOWN = "unknown"
     """The ledger is not sufficient; the record at the offset may be."""
 
@@ -65,8 +65,8 @@ def coverage(ledger: LedgerRow, receipt: Receipt) -> ReceiptCoverage:
     `coverage_in_log`.
     """
     if receipt.appended == NO_TIME:
-        is_counted = place_in_log(ledger.histories, receipt.offset) <= ledger.offset
-        return ReceiptCoverage.COUNTED if is_counted else ReceiptCoverage.WAITING
+        logical = place_in_log(ledger.histories, receipt.offset)
+        return _covered(ledger, logical) if logical <= ledger.offset else ReceiptCoverage.WAITING
     found = _coverages(ledger, receipt, MAX_CLOCK_SKEW_MS)
     return (
         found.pop()
@@ -121,14 +121,33 @@ def _coverages(
 def _coverage(ledger: LedgerRow, span: _RecordRange, receipt: Receipt) -> ReceiptCoverage:
     logical = receipt.offset + span.shift
     if span.end is not None:
-        return ReceiptCoverage.COUNTED if logical < span.end else ReceiptCoverage.LOST
+        if logical >= span.end:
+            return ReceiptCoverage.LOST
+        if _is_before_kept_epochs(ledger, span):
+            return ReceiptCoverage.UNKNOWN
+        return _covered(ledger, logical)
     # A receipt newer than all counted records, at a covered offset: the source lost records.
     is_known = receipt.appended <= ledger.newest or ledger.newest == 0
-    return (
-        ReceiptCoverage.COUNTED
-        if logical <= ledger.offset and is_known
-        else ReceiptCoverage.WAITING
-    )
+    found = _covered(ledger, logical)
+    if logical <= ledger.offset and (is_known or found is not ReceiptCoverage.COUNTED):
+        return found
+    return ReceiptCoverage.WAITING
+
+
+def _covered(ledger: LedgerRow, logical: int) -> ReceiptCoverage:
+    """Return the coverage of a record at or below the ledger: counted, lost or unknown."""
+    for each in ledger.uncounted:
+        if each.first <= logical < each.end:
+            return ReceiptCoverage.LOST if each.is_exact else ReceiptCoverage.UNKNOWN
+    return ReceiptCoverage.COUNTED
+
+
+def _is_before_kept_epochs(ledger: LedgerRow, span: _RecordRange) -> bool:
+    """Return whether a range may include leader epochs that the ledger no longer has.
+
+    Whether a record acknowledged in one of them was lost is known only from the log.
+    """
+    return len(ledger.epochs) == MAX_EPOCHS and span.first < ledger.epochs[0].first
 
 
 def _record_ranges(ledger: LedgerRow) -> Iterator[_RecordRange]:

@@ -135,6 +135,10 @@ class PartitionState:
             self.source_fault, self.awaits_source = None, False
             self._update_loaded()
 
+    def forget_source_epoch(self) -> None:
+        """Force a comparison with the source at the next record and at the next check."""
+        self.source_epoch = -1
+
     @property
     def is_held(self) -> bool:
         """Whether the partition is not read because of its source."""

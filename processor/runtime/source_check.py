@@ -36,6 +36,11 @@ that of a load."""
 STOPPED_INTERVAL = 5.0
 """Seconds between checks of stopped partitions, for which an operator may have decided."""
 
+OLDER_EPOCHS = 3
+"""Consecutive checks after which a leader epoch below the newest one seen is accepted. A broker
+that was frozen or disconnected reports one for a moment; a broker that was restored from an older
+copy of its disk, permanently."""
+
 Announce = Callable[[int, int, str], None]
 """Marks a partition as stopped for gateways: partition, Kafka's next offset, reason."""
 Resume = Callable[[int], None]
@@ -61,6 +66,8 @@ class SourceCheck:
         self._stopped = StoppedLedgers(table)
         self._stopped_at = 0.0
         self._requested: set[int] = set()
+        self._older: dict[int, int] = {}
+        """Consecutive checks in which a partition's leader epoch was below the newest one seen."""
         self._request = asyncio.Event()
 
     def request(self, partitions: Iterable[int]) -> None:
@@ -114,7 +121,9 @@ class SourceCheck:
 
     async def _watch(self, reader: SourceReader) -> None:
         self._request.clear()
-        states = self._suspects(await reader.describe())
+        details = await reader.describe()
+        self._accept_older_epochs(details)
+        states = self._suspects(details)
         if time.monotonic() > self._stopped_at:
             await self._stopped.reload()
             states |= self._stopped.states()
@@ -127,6 +136,30 @@ class SourceCheck:
             continued = await self._apply(states, found, at_rest)
         for partition in continued:
             self._resume(partition)
+
+    def _accept_older_epochs(self, details: TopicDetails) -> None:
+        """Forget the newest leader epoch of partitions whose leaders stay below it.
+
+        Kafka would reject every comparison with that epoch.
+        """
+        older = {
+            partition: self._older.get(partition, 0) + 1
+            for partition, state in self._table.store.partitions.items()
+            if details.leader(partition).exists
+            and details.id == state.source_topic
+            and details.leader(partition).epoch < state.source_epoch
+        }
+        for partition in [p for p, times in older.items() if times >= OLDER_EPOCHS]:
+            del older[partition]
+            state = self._table.store.partitions[partition]
+            log.warning(
+                "the leader epoch decreased",
+                partition=partition,
+                epoch=details.leader(partition).epoch,
+                newest_seen=state.source_epoch,
+            )
+            state.forget_source_epoch()
+        self._older = older
 
     def _suspects(self, details: TopicDetails) -> dict[int, PartitionState]:
         """Return the partitions that wait for a comparison, or whose topic id or leader epoch
@@ -207,7 +240,7 @@ class SourceCheck:
         self, partition: int, batch: WriteBatch, finding: Finding, parted: Parted
     ) -> None:
         evidence = finding.evidence
-        batch.ledger.offset = batch.state.newest_offset()
+        batch.ledger.cover_uncounted(batch.state.newest_offset())
         batch.ledger.begin_history(parted.start, evidence.leader_epoch, evidence.topic)
         log.error(
             "the source lost records: a new history begins",

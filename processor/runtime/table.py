@@ -101,7 +101,12 @@ class StateTable(faust.Table[bytes, bytes]):
                         appended |= await self.write_again(partition)
                 return appended
         except Exception as error:  # after any error, a part may have been written
-            abort("a flush failed", reason=repr(error), exc_info=error)
+            abort(
+                "a flush failed",
+                reason=repr(error),
+                without_leader=await self.store.without_leader(),
+                exc_info=error,
+            )
 
     async def _flush(self, batches: dict[int, WriteBatch]) -> dict[int, int]:
         self.watchdog.check()
@@ -117,8 +122,9 @@ class StateTable(faust.Table[bytes, bytes]):
         for partition, batch in batches.items():
             if self.is_owned(partition, batch.state):
                 batch.commit()
-                # no other worker wrote before, or it is repaired below
-                batch.state.current_at = began
+                batch.state.current_at = (
+                    began  # no other worker wrote before, or it is repaired below
+                )
                 own = rows[partition].offsets + ledgers[partition].offsets
                 if batch.state.went_back(own):
                     await self.write_again(partition)

@@ -1,6 +1,7 @@
-"""Creates the next version of our packages: other version numbers and one more field each."""
+"""Creates other versions of our packages: the next one, and the one before histories."""
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -13,15 +14,52 @@ CHANGES = (
 )
 """File, its current text, and the text of the next version."""
 
+CHANGES_TO_OLDER = (
+    (
+        "contract/row.py",
+        "def encode_row(row: EntityRow | LedgerRow) -> bytes:\n",
+        """def encode_row(row: EntityRow | LedgerRow) -> bytes:
+    if isinstance(row, LedgerRow):
+        kept = ("version", "offset", "read", "applied", "stale", "late", "dead_lettered", "lost")
+        return _encoder.encode({name: getattr(row, name) for name in kept})
+""",
+    ),
+    (
+        "contract/row.py",
+        "    return _decode(_ledger_decoder, value, SHIFTED_LEDGER_VERSION)\n",
+        """    row = _decode(_ledger_decoder, value)
+    row.mark, row.newest, row.histories, row.parted = None, 0, (), 0
+    row.epochs, row.uncounted = (), ()
+    return row
+""",
+    ),
+    (
+        "processor/core/source_history.py",
+        "    topic = known_topic(ledger)\n    if topic is None:\n",
+        "    topic = known_topic(ledger)\n    return Same()\n    if topic is None:\n",
+    ),
+)
+"""The same for the version before histories."""
+
 
 def next_version(folder: Path) -> Path:
     """Create the next version in a folder; return its path."""
-    code = folder / "next"
+    return changed_version(folder / "next", CHANGES)
+
+
+def older_version(folder: Path) -> Path:
+    """Create the version before histories: no marks in ledgers, and no comparison with
+    the source."""
+    return changed_version(folder / "older", CHANGES_TO_OLDER)
+
+
+def changed_version(code: Path, changes: Iterable[tuple[str, str, str]]) -> Path:
+    """Copy our packages and change them; return the directory."""
     for package in PACKAGES:
         shutil.copytree(
             ROOT / package, code / package, ignore=shutil.ignore_patterns("__pycache__")
         )
-    for name, before, after in CHANGES:
+    for name, before, after in changes:
         file = code / name
         text = file.read_text(encoding="utf-8")
         assert text.count(before) == 1, f"{name} has no longer one {before!r}"
