@@ -146,7 +146,7 @@ class HistoryModel:
                     wrong.append(
                         f"partition {partition}: {now - self._read[partition]} were counted, "
                         f"{new} are in the log ({kept[partition]} acknowledged), {cut[partition]} "
-                        f"were cut off after it; {self._open[partition]} unanswered are left"
+                        f"were counted and lost; {self._open[partition]} without a response remain"
                     )
                     self._open[partition] = 0
         self._read, self._log = Counter(read), dict(log)

@@ -168,7 +168,7 @@ class Rounds:
         log = await self._log()
         kept, gone = self.model.sort(log)
         scrape = await self._shows(kept)
-        text = f"{fault} ({what}): {len(kept)} kept, {len(gone)} gone"
+        text = f"{fault} ({what}): {len(kept)} kept, {len(gone)} lost"
         if scrape is not None:
             self.wrong += self.model.compare(scrape, kept, remembers=remembers)
             await self._look_up(kept, self.model.check_kept, RECEIPTS)

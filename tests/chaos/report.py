@@ -54,8 +54,8 @@ def faults(lines: "Sequence[RoundLine]", audit: Verdict, *, judge_stalls: bool) 
     ]
     found += [f"audit: {what}" for what in [*audit.lost, *audit.wrong]]
     found += [
-        f"{line.fault}: a ledger stood for {line.scrape_stall:.1f} s, "
-        f"and may for {line.longest_allowed:.0f} s"
+        f"{line.fault}: a ledger made no progress for {line.scrape_stall:.1f} s, "
+        f"the limit is {line.longest_allowed:.0f} s"
         for line in lines
         if judge_stalls and line.scrape_stall > line.longest_allowed
     ]

@@ -88,7 +88,7 @@ async def test_every_seed_frame_of_the_fuzzers_is_flushed(
 async def test_a_foreign_row_too_large_to_rewrite_ends_no_worker(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
-    """It is the last record but one of a key, followed by an older row from another producer."""
+    """It is the second-last record of a key, followed by an older row from another producer."""
     topics = topics_from(settings)
     row = b'{"version":1,"offset":%d,"index":0,"generation":1,"heard_at":1,"last_check_in":1.0,'
     huge = row % 5 + b'"labels":{"name":"%b"}}' % (b"x" * 3_000_000)

@@ -65,7 +65,7 @@ def test_the_ledgers_must_count_the_kept_records_and_the_processed_lost_ones() -
     assert model().sum_up({0: 3}, held, [ack(3)], remembers=True) == []
     for read in (2, 4):
         (wrong,) = model().sum_up({0: read}, held, [ack(3)], remembers=True)
-        assert "2 are in the log (2 acknowledged), 1 were cut off" in wrong
+        assert "2 are in the log (2 acknowledged), 1 were counted and lost" in wrong
     assert model().sum_up({0: 9}, held, [], remembers=False) == []
 
 
