@@ -1,7 +1,7 @@
 """Private parts of aiokafka's consumer that this project uses. Written for aiokafka 0.14.0, pinned.
 
 Each entry names the test that fails if the part no longer exists or behaves differently.
-`tests/unit/processor/test_compat.py::test_the_versions_are_those_written_for` fails first.
+`tests/unit/processor/test_compat.py::test_versions_are_the_pinned_ones` fails first.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ class FencedInstanceIdError(errors.BrokerResponseError):
 def register_error_codes() -> None:
     """Register the error code that aiokafka would report as UnknownError.
 
-    `test_compat.py::test_a_fenced_name_has_an_error_of_its_own`.
+    `test_compat.py::test_a_fenced_instance_id_has_its_own_error`.
     """
     errors.kafka_errors[FencedInstanceIdError.errno] = FencedInstanceIdError
 
@@ -32,7 +32,7 @@ def register_error_codes() -> None:
 def set_fetch_max_wait(consumer: AIOKafkaConsumer, milliseconds: int) -> None:
     """Set how long a broker may delay a fetch response; Faust has no setting for it.
 
-    `test_compat.py::test_a_consumer_has_the_parts_that_are_used`.
+    `test_compat.py::test_a_consumer_has_the_private_parts_that_are_used`.
     """
     consumer._fetch_max_wait_ms = milliseconds
 
@@ -85,7 +85,7 @@ class ConsumerTasks:
     rebalance never ends, and no more heartbeats are sent.
 
     Reading is safe from any thread; `retry` must run on the consumer's event loop.
-    `test_compat.py::test_a_consumer_has_the_parts_that_are_used`, `test_group_errors.py`.
+    `test_compat.py::test_a_consumer_has_the_private_parts_that_are_used`, `test_group_errors.py`.
     """
 
     def __init__(self, consumer: AIOKafkaConsumer) -> None:

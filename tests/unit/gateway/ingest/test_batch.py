@@ -137,7 +137,7 @@ BAD: list[tuple[Any, str | None, str]] = [
         item("h", "headend", headend_name="a\nb"),
         "h",
         "headend_name: must not contain U+000A: remove it "
-        "(control characters and line separators are refused)",
+        "(control characters and line separators are not allowed)",
     ),
     (7, None, "expected an object"),
     (None, None, "expected an object"),
