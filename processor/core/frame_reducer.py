@@ -1,6 +1,4 @@
-"""The fold: what one record of the submissions topic does to a batch. Pure, so that tests can
-replay anything; nothing here waits, and bad data raises nothing.
-"""
+"""Applies one record of the submissions topic to a batch. Pure; invalid data raises nothing."""
 
 import msgspec
 
@@ -16,13 +14,13 @@ from processor.core.write_batch import MAX_ROW_BYTES, DeadLetter, Record, WriteB
 _PREFIXES = {kind: entity_key(kind, "") for kind in KINDS}
 
 MAX_ANOMALIES = 100
-"""Most anomalies that a batch keeps of a partition to report; it counts all."""
+"""Maximum number of anomalies per batch and partition that are written; all are counted."""
 MAX_DETAIL = 1_000
-"""Characters of an anomaly's detail: it may quote a label of any length."""
+"""Maximum length of an anomaly's detail in characters, as it may quote a label."""
 
 
 def reduce_frame(batch: WriteBatch, record: Record, partitions: int) -> None:
-    """Fold a record into a batch of its partition; one that the ledger covers is a replay."""
+    """Apply a record to a batch of its partition, unless the ledger already covers it."""
     ledger = batch.ledger
     if record.offset <= ledger.offset:
         return
@@ -30,7 +28,7 @@ def reduce_frame(batch: WriteBatch, record: Record, partitions: int) -> None:
     try:
         frame = decode_frame(record.value)
     except FrameError as error:
-        # How many submissions it held cannot be known: it counts as one.
+        # The number of submissions is unknown, so the frame counts as one.
         ledger.read += 1
         ledger.dead_lettered += 1
         batch.submissions += 1
@@ -51,7 +49,7 @@ def _reduce_submissions(batch: WriteBatch, record: Record, frame: Frame, partiti
             outcomes.append(_reduce_submission(batch, record, index, submission, partitions))
         except RowError as error:
             outcomes.append(None)
-            _refuse(batch, record, index, submission, str(error))
+            _dead_letter(batch, record, index, submission, str(error))
     if too_large := batch.encode_staged():
         _undo(batch, record, frame, outcomes, too_large)
     ledger = batch.ledger
@@ -67,22 +65,23 @@ def _undo(
     outcomes: list[ReduceOutcome | None],
     too_large: dict[bytes, int],
 ) -> None:
-    """Refuse what this frame applied to rows that would be too large to write.
+    """Reject the submissions of this frame that changed rows which became too large.
 
-    All of it, for each such row: which submission was one too many is not worth the time.
+    All submissions of such a row are rejected: finding the one that exceeded the limit is not worth
+    the time.
     """
     for index, submission in enumerate(frame.submissions):
         key = entity_key(submission.kind, submission.id)
         if outcomes[index] is ReduceOutcome.APPLIED and key in too_large:
             outcomes[index] = None
             reason = (
-                f"the row of {submission.kind}:{submission.id} would have {too_large[key]} bytes, "
-                f"and at most {MAX_ROW_BYTES} can be written"
+                f"the row of {submission.kind}:{submission.id} would have {too_large[key]} bytes; "
+                f"the maximum is {MAX_ROW_BYTES}"
             )
-            _refuse(batch, record, index, submission, reason)
+            _dead_letter(batch, record, index, submission, reason)
 
 
-def _refuse(
+def _dead_letter(
     batch: WriteBatch, record: Record, index: int, submission: Submission, reason: str
 ) -> None:
     value = msgspec.json.encode(submission)
@@ -94,46 +93,46 @@ def _reduce_submission(
 ) -> ReduceOutcome:
     prefix = _PREFIXES.get(submission.kind)
     if prefix is None:
-        raise _unknown_fields(submission)
+        raise _unknown_entity(submission)
     key = prefix + submission.id.encode()
     try:
         row = batch.row(key)
-    except RowVersionError:  # a newer worker wrote it: it is not for this one to touch
+    except RowVersionError:  # a newer worker wrote it, so this one must not change it
         raise
     except RowError as error:
         _dead_letter_row(batch, record, key, error)
         row = None
-    if row is None:  # what has a row here was checked when it came to it
+    if row is None:  # an existing row's key has been checked before
         if not is_id(submission.id):
-            raise _unknown_fields(submission)
+            raise _unknown_entity(submission)
         if partition_of(key, partitions) != record.partition:
-            raise RowError(f"{key!r} does not belong into partition {record.partition}")
+            raise RowError(f"{key!r} does not belong to partition {record.partition}")
     reduced, outcome = reduce_row(row, submission, (record.offset, index), record.appended_ms)
     if reduced is not row and reduced is not None:
         try:
-            found = detect(batch.state.histories, key, row, submission, record.appended_ms)
-        except ArithmeticError:  # a number beyond all bounds, which no gateway lets pass
-            found = ()
-        for reason, detail in found:
-            _note_anomaly(batch, record, index, submission, reason, detail)
+            findings = detect(batch.state.histories, key, row, submission, record.appended_ms)
+        except ArithmeticError:  # an absurdly large number, which gateways reject
+            findings = ()
+        for reason, detail in findings:
+            _record_anomaly(batch, record, index, submission, reason, detail)
         batch.stage(key, reduced)
     return outcome
 
 
 def _dead_letter_row(batch: WriteBatch, record: Record, key: bytes, error: RowError) -> None:
-    """Keep what is left of a row that nobody can read: the entity's reports make it whole again."""
+    """Keep a row that cannot be decoded; the entity's next reports rebuild it."""
     name = key.decode(errors="replace")
-    reason = f"the row of {name} cannot be read, and was begun anew: {error}"
+    reason = f"the row of {name} cannot be decoded and was reset: {error}"
     batch.dead_letters.append(
         DeadLetter(record, CORRUPT_ROW, batch.encoded_row(key) or b"", reason)
     )
 
 
-def _unknown_fields(submission: Submission) -> RowError:
-    return RowError(f"{submission.kind}:{submission.id} is no entity known here")
+def _unknown_entity(submission: Submission) -> RowError:
+    return RowError(f"{submission.kind}:{submission.id} is not a known entity")
 
 
-def _note_anomaly(
+def _record_anomaly(
     batch: WriteBatch,
     record: Record,
     index: int,
@@ -141,8 +140,8 @@ def _note_anomaly(
     reason: Reason,
     detail: str,
 ) -> None:
-    counted = (submission.kind, reason)
-    batch.anomaly_counts[counted] = batch.anomaly_counts.get(counted, 0) + 1
+    kind_and_reason = (submission.kind, reason)
+    batch.anomaly_counts[kind_and_reason] = batch.anomaly_counts.get(kind_and_reason, 0) + 1
     if len(batch.anomalies) < MAX_ANOMALIES:
         batch.anomalies.append(
             Anomaly(

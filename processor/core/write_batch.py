@@ -1,7 +1,7 @@
-"""A batch: what some records do to one partition, apart from its state.
+"""A write batch: the changes of some records to one partition, separate from its state.
 
-It becomes part of the state when Kafka has acknowledged it: whatever happens to a half-done batch,
-the state is what Kafka has. A row that changes often in a frame is decoded and encoded once.
+It becomes part of the state after Kafka has acknowledged it, so the state always equals the
+changelog. A row that changes several times in a frame is decoded and encoded once.
 """
 
 import copy
@@ -23,16 +23,16 @@ from contract.row import (
 from processor.core.partition_state import PartitionState
 
 MAX_ROW_BYTES = 512 * 1024
-"""Most that an encoded row may have. Kafka takes about 1 MiB in one piece, key and ledger included;
-a usual row has 500 bytes."""
+"""Maximum size of an encoded row. Kafka's limit for a batch is about 1 MiB, including key and
+ledger; a usual row has 500 bytes."""
 
 
 @dataclass(frozen=True)
 class Record:
     """A record of the submissions topic; `appended_ms` is in milliseconds since the epoch.
 
-    `offset` is logical (contract.history); `shift` is what was added to Kafka's. `epoch` is the
-    leader epoch of its batch and `topic` the topic's id, None where they are not known.
+    `offset` is logical (contract.history); `shift` is the logical offset minus Kafka's offset.
+    `epoch` is the leader epoch of the batch and `topic` the topic's id, None if unknown.
     """
 
     partition: int
@@ -45,7 +45,7 @@ class Record:
 
     @property
     def source_offset(self) -> int:
-        """Its offset in Kafka."""
+        """Kafka's offset of the record."""
         return self.offset - self.shift
 
     @property
@@ -57,10 +57,10 @@ class Record:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """What could not be processed: a whole record, a submission of a frame, or a row.
+    """Data that could not be processed: a whole record, a submission of a frame, or a row.
 
-    `record` is where it is from, or what found it; contract.dead_letter has the indexes of what is
-    no submission.
+    `record` is its source, or the record that led to it. contract.dead_letter defines the indexes
+    of data other than submissions.
     """
 
     record: Record
@@ -71,7 +71,7 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class Tombstone:
-    """Removes a row; it says which position of it was removed."""
+    """Removes a row as of a position."""
 
     position: Position
 
@@ -81,7 +81,7 @@ class Tombstone:
 
 
 Changes = dict[bytes, bytes | Tombstone]
-"""What becomes of rows, by key: another row, encoded, or none."""
+"""New values of rows by key: an encoded row, or a tombstone."""
 ChangelogRecord = tuple[bytes, bytes | None, list[tuple[str, bytes]]]
 """Key, value and headers."""
 NO_HEADERS: list[tuple[str, bytes]] = []
@@ -89,7 +89,7 @@ NO_HEADERS: list[tuple[str, bytes]] = []
 
 @dataclass
 class WriteBatch:
-    """What one batch does to one partition."""
+    """The changes of one batch to one partition."""
 
     state: PartitionState
     changes: Changes = field(default_factory=dict)
@@ -98,7 +98,7 @@ class WriteBatch:
     anomaly_counts: dict[tuple[str, Reason], int] = field(default_factory=dict)
     """Number of anomalies by kind and reason."""
     submissions: int = 0
-    """Submissions that were read."""
+    """Number of submissions read."""
     ledger: LedgerRow = field(init=False)
     _staged: dict[bytes, EntityRow] = field(default_factory=dict)
 
@@ -106,31 +106,31 @@ class WriteBatch:
         self.ledger = copy.copy(self.state.ledger)
 
     def row(self, key: bytes) -> EntityRow | None:
-        """The row as this batch leaves it.
+        """Return the row including this batch's changes, None if there is none.
 
         Raises:
-            RowVersionError: there is one of a version that this code does not know.
-            RowError: there is one that nobody can read.
+            RowVersionError: the row's version is not supported.
+            RowError: the row cannot be decoded.
         """
         row = self._staged.get(key)
         if row is not None:
             return row
-        held = self.changes.get(key) or self.state.rows.get(key)
-        return decode_entity_row(held) if isinstance(held, bytes) else None
+        encoded = self.changes.get(key) or self.state.rows.get(key)
+        return decode_entity_row(encoded) if isinstance(encoded, bytes) else None
 
     def encoded_row(self, key: bytes) -> bytes | None:
-        """The row, encoded, as it was before the frame."""
-        held = self.changes.get(key) or self.state.rows.get(key)
-        return held if isinstance(held, bytes) else None
+        """Return the encoded row as it was before the current frame."""
+        encoded = self.changes.get(key) or self.state.rows.get(key)
+        return encoded if isinstance(encoded, bytes) else None
 
     def stage(self, key: bytes, row: EntityRow) -> None:
-        """Change a row; `encode_staged` must follow."""
+        """Change a row; call `encode_staged` afterwards."""
         self._staged[key] = row
 
     def encode_staged(self) -> dict[bytes, int]:
-        """Encode what was put, at the end of each frame, while it is in the CPU's cache.
+        """Encode the staged rows; called after each frame, while they are in the CPU cache.
 
-        Rows that are too large to write stay as they were; returns their keys and sizes.
+        Rows that are too large to write stay unchanged; returns their keys and sizes.
         """
         too_large = {}
         for key, row in self._staged.items():
@@ -143,12 +143,12 @@ class WriteBatch:
         return too_large
 
     def encoded_ledger(self) -> bytes:
-        """The ledger as it is to be written; an older worker may have written it before."""
+        """Encode the ledger, in the oldest version that is sufficient."""
         self.ledger.version = ledger_version(self.ledger)
         return encode_row(self.ledger)
 
     def records(self) -> Iterator[ChangelogRecord]:
-        """Yield what is to be written to the changelog."""
+        """Yield the changelog records of the changes."""
         for key, change in self.changes.items():
             if isinstance(change, bytes):
                 yield key, change, NO_HEADERS
@@ -156,7 +156,7 @@ class WriteBatch:
                 yield key, None, change.headers
 
     def commit(self) -> None:
-        """Make it part of the state: Kafka has acknowledged all of it."""
+        """Apply the changes to the state, after Kafka has acknowledged all of them."""
         rows = {key: each for key, each in self.changes.items() if isinstance(each, bytes)}
         self.state.rows.update(rows)
         if len(rows) < len(self.changes):

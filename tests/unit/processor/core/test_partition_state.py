@@ -1,4 +1,4 @@
-"""Loading: whatever order a zombie's records stand in, the newest position wins."""
+"""Loading: the newest position wins, in whatever order a zombie's records are."""
 
 import pytest
 from hypothesis import given
@@ -39,13 +39,13 @@ def test_a_lower_position_is_ignored_and_remembered() -> None:
     assert state.finish_loading(2) == {KEY: Position(5, 0)}
 
 
-def test_a_key_that_came_right_again_is_forgotten() -> None:
+def test_a_key_whose_last_record_is_newest_again_is_forgotten() -> None:
     state = PartitionState(0)
     load(state, (row(5), []), (row(3), []), (row(5), []))
     assert state.finish_loading(3) == {}
 
 
-def test_a_tombstone_removes_what_it_names_and_nothing_newer() -> None:
+def test_a_tombstone_removes_only_its_position_and_older_ones() -> None:
     state = PartitionState(0)
     load(state, (row(5), []), (None, header(5)))
     assert state.rows == {}
@@ -54,14 +54,14 @@ def test_a_tombstone_removes_what_it_names_and_nothing_newer() -> None:
     assert state.finish_loading(4) == {KEY: Position(8, 0)}
 
 
-def test_a_row_older_than_its_tombstone_stays_dead() -> None:
+def test_a_row_older_than_its_tombstone_stays_removed() -> None:
     state = PartitionState(0)
     load(state, (row(5), []), (None, header(5)), (row(4), []))
     assert state.rows == {}
     assert state.finish_loading(3) == {KEY: Position(5, 0)}
 
 
-def test_the_ledger_only_goes_forward() -> None:
+def test_the_ledger_never_goes_back() -> None:
     state = PartitionState(0)
     for offset in (4, 9, 7):
         state.apply(ledger_key(0), encode_row(LedgerRow(ROW_VERSION, offset)), [])
@@ -90,8 +90,8 @@ def ledgers(*values: bytes) -> PartitionState:
         [ledger(3), b'{"version":9,"offset":7,"else":[]}'],
     ],
 )
-def test_without_its_newest_ledger_a_partition_is_not_loaded(values: list[bytes]) -> None:
-    """Going on from an older one would count again what it has counted."""
+def test_a_partition_without_its_newest_ledger_is_not_loaded(values: list[bytes]) -> None:
+    """Continuing from an older one would count submissions twice."""
     state = ledgers(*values)
     assert state.ledger_error
     assert not state.loaded
@@ -107,20 +107,20 @@ def test_without_its_newest_ledger_a_partition_is_not_loaded(values: list[bytes]
         [ledger(3), b"rubbish", ledger(4)],
     ],
 )
-def test_a_newer_ledger_mends_it(values: list[bytes]) -> None:
+def test_a_newer_ledger_replaces_an_undecodable_one(values: list[bytes]) -> None:
     state = ledgers(*values)
     assert state.ledger_error is None
     assert state.loaded
 
 
-def test_nothing_is_written_again_where_the_ledger_is_not_known() -> None:
+def test_nothing_is_rewritten_without_the_ledger() -> None:
     state = PartitionState(0)
     load(state, (row(5), []), (row(3), []))
     state.apply(ledger_key(0), b"rubbish", [])
     assert state.finish_loading(3) == {}
 
 
-def test_an_unreadable_row_never_replaces_a_readable_one() -> None:
+def test_an_undecodable_row_never_replaces_a_decodable_one() -> None:
     state = PartitionState(0)
     load(state, (row(5), []), (b"rubbish", []))
     assert state.rows[KEY] == row(5)
@@ -140,7 +140,7 @@ def test_own_offsets_in_a_row_leave_no_gap() -> None:
     assert state.next_offset == 13
 
 
-def test_foreign_offsets_between_are_gaps() -> None:
+def test_foreign_offsets_are_gaps() -> None:
     state = PartitionState(0)
     state.finish_loading(10)
     assert state.find_gaps([(12, 13), (15, 18)]) == [(10, 12), (13, 15)]
@@ -148,7 +148,7 @@ def test_foreign_offsets_between_are_gaps() -> None:
 
 
 @given(st.sets(st.integers(0, 60), min_size=1), st.integers(0, 60))
-def test_gaps_and_own_offsets_cover_all(own: set[int], known: int) -> None:
+def test_gaps_and_own_offsets_cover_all_offsets(own: set[int], known: int) -> None:
     state = PartitionState(0)
     state.finish_loading(known)
     gaps = state.find_gaps([(offset, offset + 1) for offset in own])
@@ -162,14 +162,14 @@ def test_only_its_own_ledger_is_a_partitions_ledger(key: bytes) -> None:
     state.apply(ledger_key(1), ledger(3), [])
     state.apply(key, ledger(10**6), [])
     assert state.ledger.offset == 3
-    assert state.rows.keys() == {key}, "the sweep reports it as a row that cannot be read"
+    assert state.rows.keys() == {key}, "the expiry run reports it as undecodable"
     state.apply(key, None, [])
     assert state.rows == {}
     state.finish_loading(3)
     assert state.loaded
 
 
-def test_what_a_stopped_partition_has_to_write_again_is_kept_until_it_continues() -> None:
+def test_changes_of_a_stopped_partition_are_kept_until_it_continues() -> None:
     state = PartitionState(0)
     state.stop_for_source("not certain")
     load(state, (row(5), []), (row(3), []))
@@ -181,7 +181,7 @@ def test_what_a_stopped_partition_has_to_write_again_is_kept_until_it_continues(
     assert state.stepped_back() == {}
 
 
-def test_what_a_changelog_has_lost_is_kept_for_a_stopped_partition() -> None:
+def test_rows_lost_by_the_changelog_are_kept_for_a_stopped_partition() -> None:
     gone = b"client:gone"
     state, kept = PartitionState(0), PartitionState(0)
     state.apply(ledger_key(0), ledger(9), [])

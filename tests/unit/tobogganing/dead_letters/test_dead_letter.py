@@ -37,7 +37,7 @@ def test_where_a_letter_comes_from(index: int, source: str) -> None:
 def test_a_record_that_is_no_letter_is_shown_all_the_same() -> None:
     odd = to_dead_letter(DeadLetterId(2, 9), 5, [], None)
     assert odd.source == "unknown"
-    assert odd.document()["reason"].startswith("not a dead letter's headers")
+    assert odd.document()["reason"].startswith("invalid dead-letter headers")
     assert odd.value == b""
 
 
