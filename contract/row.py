@@ -21,6 +21,10 @@ SHIFTED_LEDGER_VERSION = ROW_VERSION + 1
 """Version of a ledger whose offsets are not Kafka's own. Programs that know only the version before
 it would look for its records at wrong offsets, so they must not read it. All other ledgers are of
 ROW_VERSION, which those programs read, without the fields that they do not know."""
+CUT_LEDGER_VERSION = ROW_VERSION + 2
+"""Version of a ledger that counts a part of a record. Programs that do not know it would count that
+part a second time, so they must not read it. Its offset is written as that of this record: to such
+programs it is newer than the ledger before it, so they stop."""
 LEDGER_PREFIX = b"ledger:"
 POSITION_HEADER = "position"
 """Header of a tombstone: the position that the removal happened at, as `offset:index`."""
@@ -53,6 +57,18 @@ class EntityRow(msgspec.Struct, omit_defaults=True, gc=False):
 Count = Annotated[int, Meta(ge=0)]
 
 
+class RecordCut(msgspec.Struct, frozen=True, gc=False):
+    """The counted part of the record after a ledger's offset: its first `count` submissions.
+
+    `epoch` and `appended` identify the record: its leader epoch, -1 if that was not known, and its
+    append time in milliseconds.
+    """
+
+    count: Count
+    epoch: int
+    appended: int
+
+
 class LedgerRow(msgspec.Struct):
     """A checkpoint with counters: what became of a source partition's submissions up to `offset`.
 
@@ -61,6 +77,8 @@ class LedgerRow(msgspec.Struct):
     `mark` identifies the last offset that was counted or skipped, None where an older version did;
     `newest` is the newest append time of all that were. `histories` are the newest after the first
     one, `parted` is how many there were. `epochs` are the newest leader epochs of counted records.
+    The counts include those of `cut`, a part of the next record: its rows are more than one record
+    batch of Kafka takes.
     """
 
     version: int
@@ -76,6 +94,13 @@ class LedgerRow(msgspec.Struct):
     histories: tuple[History, ...] = ()
     parted: Count = 0
     epochs: tuple[LeaderEpoch, ...] = ()
+    cut: RecordCut | None = None
+
+    @property
+    def progress(self) -> Position:
+        """Position of the last submission that may be counted; of two ledgers, the newer has the
+        greater."""
+        return Position(self.offset, self.cut.count if self.cut is not None else 0)
 
     @property
     def balances(self) -> bool:
@@ -96,6 +121,7 @@ class LedgerRow(msgspec.Struct):
         if mark is not None:
             self._count_in_epoch(mark.epoch, appended)
         self.offset = logical
+        self.cut = None
         self.mark = mark
         self.newest = max(self.newest, appended)
         if self.histories:
@@ -119,7 +145,10 @@ class LedgerRow(msgspec.Struct):
 
         `lost` records before it were deleted unread. `epoch` is that of the partition's leader.
         """
-        self.offset = start - 1 + self.shift
+        offset = start - 1 + self.shift
+        if offset > self.offset:
+            self.cut = None
+        self.offset = offset
         self.lost += lost
         self.mark = SourceMark(start - 1, epoch, NOT_A_RECORD, topic)
 
@@ -133,7 +162,7 @@ class LedgerRow(msgspec.Struct):
         begun = History(first, first - start, epoch, topic, newest=self.newest)
         self.histories = (*kept, begun)[-MAX_HISTORIES:]
         self.parted += 1
-        self.mark = None
+        self.mark = self.cut = None
 
 
 def empty_ledger() -> LedgerRow:
@@ -172,13 +201,17 @@ _position_decoder = msgspec.json.Decoder(_RowPosition)
 _ledger_decoder = msgspec.json.Decoder(LedgerRow)
 
 
-def encode_row(row: EntityRow | LedgerRow) -> bytes:
+def encode_row(row: EntityRow) -> bytes:
     return _encoder.encode(row)
 
 
-def ledger_version(row: LedgerRow) -> int:
-    """The version that a ledger is written in: the oldest whose readers understand it."""
-    return SHIFTED_LEDGER_VERSION if row.histories else ROW_VERSION
+def encode_ledger_row(row: LedgerRow) -> bytes:
+    """Encode a ledger, in the oldest version whose readers understand it."""
+    if row.cut is not None:
+        written = msgspec.structs.replace(row, version=CUT_LEDGER_VERSION, offset=row.offset + 1)
+        return _encoder.encode(written)
+    row.version = SHIFTED_LEDGER_VERSION if row.histories else ROW_VERSION
+    return _encoder.encode(row)
 
 
 def ledger_key(partition: int) -> bytes:
@@ -206,7 +239,10 @@ def decode_ledger_row(value: bytes) -> LedgerRow:
         RowVersionError: it is one of a version that this code does not know.
         RowError: it is no ledger row.
     """
-    return _decode(_ledger_decoder, value, SHIFTED_LEDGER_VERSION)
+    row = _decode(_ledger_decoder, value, CUT_LEDGER_VERSION)
+    if row.cut is not None:
+        row.offset -= 1
+    return row
 
 
 def decode_row_position(value: bytes) -> Position:

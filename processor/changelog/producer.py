@@ -8,7 +8,6 @@ import contextlib
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -19,10 +18,12 @@ from aiokafka.errors import (
     OutOfOrderSequenceNumber,
     UnknownProducerId,
 )
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.structs import RecordMetadata
 
 from contract.dead_letter import DeadLetterSource, encode_source
 from processor.core.partition_state import OffsetRange
-from processor.core.write_batch import ChangelogRecord, DeadLetter
+from processor.core.write_batch import DeadLetter, Piece
 from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options
 
@@ -82,54 +83,53 @@ class ChangelogProducer:
                 await self.stop()
         await self.start()
 
-    async def write(
-        self, records: Mapping[int, Iterable[ChangelogRecord]]
-    ) -> dict[int, WriteResult]:
-        """Write the records of all partitions at once and await every acknowledgement.
+    async def write(self, pieces: Mapping[int, Iterable[Piece]]) -> dict[int, WriteResult]:
+        """Write the pieces of all partitions at once and await every acknowledgement.
 
-        Waits for brokers as long as it takes: the caller has a deadline.
+        Kafka appends a piece, one record batch, whole or not at all. A partition's next piece is
+        sent when the one before it is acknowledged. Waits for brokers as long as it takes: the
+        caller has a deadline.
 
         Raises:
             KafkaError: some of it may not have been written.
         """
-        written = await asyncio.gather(*(self._write(p, each) for p, each in records.items()))
-        return dict(zip(records, written, strict=True))
+        written = await asyncio.gather(*(self._write(p, each) for p, each in pieces.items()))
+        return dict(zip(pieces, written, strict=True))
 
-    async def _write(self, partition: int, records: Iterable[ChangelogRecord]) -> WriteResult:
-        """Write whole batches of records: handed over one by one each costs aiokafka 15 us."""
-        assert self._producer is not None, "the writer has not been started"
-        now = round(time.time() * 1000)
-        sent = []
-        batch = self._producer.create_batch()
-        for key, value, headers in records:
-            if batch.append(timestamp=now, key=key, value=value, headers=headers) is None:
-                sent.append((batch, await self._send(batch, partition)))
-                batch = self._producer.create_batch()
-                if batch.append(timestamp=now, key=key, value=value, headers=headers) is None:
-                    raise MessageSizeTooLargeError(f"{key!r} has {len(value or b'')} bytes")
-        if batch.record_count():
-            sent.append((batch, await self._send(batch, partition)))
+    async def _write(self, partition: int, pieces: Iterable[Piece]) -> WriteResult:
         offsets, appended = [], 0
-        for batch, future in sent:
-            answer = await future
+        for piece in pieces:
+            answer = await (await self._send(self._batch(piece), partition))
             appended = max(appended, answer.timestamp)
             if answer.offset >= 0:  # else a broker that has it does not remember where
-                offsets.append((answer.offset, answer.offset + batch.record_count()))
+                offsets.append((answer.offset, answer.offset + len(piece)))
         return WriteResult(offsets, appended)
 
-    async def _send(self, batch: Any, partition: int) -> asyncio.Future[Any]:
+    def _batch(self, piece: Piece) -> BatchBuilder:
+        """Make a record batch: records handed over one by one cost aiokafka 15 us each."""
+        assert self._producer is not None, "the writer has not been started"
+        now = round(time.time() * 1000)
+        batch = self._producer.create_batch()
+        for key, value, headers in piece:
+            if batch.append(timestamp=now, key=key, value=value, headers=headers) is None:
+                raise MessageSizeTooLargeError(
+                    f"{len(piece)} records do not fit a batch, e.g. {key!r} of "
+                    f"{len(value or b'')} bytes"
+                )
+        batch.close()
+        return batch
+
+    async def _send(self, batch: BatchBuilder, partition: int) -> asyncio.Future[RecordMetadata]:
         """Queue a batch behind those of its partition, and let the producer begin with it."""
         assert self._producer is not None
-        batch.close()
         while True:
             try:
-                future: asyncio.Future[Any] = await self._producer.send_batch(
+                future: asyncio.Future[RecordMetadata] = await self._producer.send_batch(
                     batch, self._changelog, partition=partition
                 )
             except KafkaTimeoutError:  # it is not queued; the one before it waits for its leader
                 log.warning("a batch waits for the one before it", partition=partition)
                 continue
-            await asyncio.sleep(0)
             return future
 
     async def write_dead_letters(self, dead_letters: list[DeadLetter]) -> None:

@@ -2,10 +2,13 @@
 
 It becomes part of the state when Kafka has acknowledged it: whatever happens to a half-done batch,
 the state is what Kafka has. A row that changes often in a frame is decoded and encoded once.
+
+It is written in pieces. Kafka appends a piece, one record batch, whole or not at all, so a piece
+that has rows of submissions ends in the ledger that counts exactly these and all before.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from contract.anomaly import Anomaly, Reason
@@ -16,15 +19,21 @@ from contract.row import (
     EntityRow,
     LedgerRow,
     decode_entity_row,
+    encode_ledger_row,
     encode_position,
     encode_row,
-    ledger_version,
 )
 from processor.core.partition_state import PartitionState
 
 MAX_ROW_BYTES = 512 * 1024
 """Most that an encoded row may have. Kafka takes about 1 MiB in one piece, key and ledger included;
 a usual row has 500 bytes."""
+
+
+PIECE_BYTES = 1_000_000
+"""Most bytes of a piece's rows. A record batch may have 1 MiB; the rest is for the ledger."""
+RECORD_OVERHEAD = 40
+"""Most bytes that a record adds to its key and value in a record batch."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,16 @@ Changes = dict[bytes, bytes | Tombstone]
 ChangelogRecord = tuple[bytes, bytes | None, list[tuple[str, bytes]]]
 """Key, value and headers."""
 NO_HEADERS: list[tuple[str, bytes]] = []
+Piece = list[ChangelogRecord]
+"""Records that are appended whole or not at all."""
+
+
+@dataclass(frozen=True)
+class _Sealed:
+    """A part of a batch that is a piece of its own, with the ledger that ends it, encoded."""
+
+    changes: Changes
+    ledger: bytes
 
 
 @dataclass
@@ -93,6 +112,7 @@ class WriteBatch:
 
     state: PartitionState
     changes: Changes = field(default_factory=dict)
+    """What belongs to the piece that is not sealed yet."""
     dead_letters: list[DeadLetter] = field(default_factory=list)
     anomalies: list[Anomaly] = field(default_factory=list)
     anomaly_counts: dict[tuple[str, Reason], int] = field(default_factory=dict)
@@ -101,6 +121,10 @@ class WriteBatch:
     """Submissions that were read."""
     ledger: LedgerRow = field(init=False)
     _staged: dict[bytes, EntityRow] = field(default_factory=dict)
+    _size: int = 0
+    """At most so many bytes are the rows of `changes`, as records."""
+    _sealed: list[_Sealed] = field(default_factory=list)
+    _sealed_changes: Changes = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.ledger = copy.copy(self.state.ledger)
@@ -115,52 +139,94 @@ class WriteBatch:
         row = self._staged.get(key)
         if row is not None:
             return row
-        held = self.changes.get(key) or self.state.rows.get(key)
-        return decode_entity_row(held) if isinstance(held, bytes) else None
+        held = self.encoded_row(key)
+        return None if held is None else decode_entity_row(held)
 
     def encoded_row(self, key: bytes) -> bytes | None:
-        """The row, encoded, as it was before the frame."""
-        held = self.changes.get(key) or self.state.rows.get(key)
+        """The row, encoded, as it was before what is staged."""
+        held = self.changes.get(key) or self._sealed_changes.get(key) or self.state.rows.get(key)
         return held if isinstance(held, bytes) else None
 
     def stage(self, key: bytes, row: EntityRow) -> None:
         """Change a row; `encode_staged` must follow."""
         self._staged[key] = row
 
-    def encode_staged(self) -> dict[bytes, int]:
-        """Encode what was put, at the end of each frame, while it is in the CPU's cache.
+    def encode_staged(self) -> tuple[dict[bytes, bytes], dict[bytes, int]]:
+        """Encode what was staged, at the end of each frame, while it is in the CPU's cache.
 
-        Rows that are too large to write stay as they were; returns their keys and sizes.
+        Returns the rows, and the sizes of those that are too large to write and stay as they were.
         """
-        too_large = {}
+        rows, too_large = {}, {}
         for key, row in self._staged.items():
             encoded = encode_row(row)
             if len(encoded) > MAX_ROW_BYTES:
                 too_large[key] = len(encoded)
             else:
-                self.changes[key] = encoded
+                rows[key] = encoded
         self._staged.clear()
-        return too_large
+        return rows, too_large
 
-    def encoded_ledger(self) -> bytes:
-        """The ledger as it is to be written; an older worker may have written it before."""
-        self.ledger.version = ledger_version(self.ledger)
-        return encode_row(self.ledger)
+    def add(self, rows: dict[bytes, bytes], size: int) -> None:
+        """Add rows of `size` bytes, which fit a piece, before the ledger counts their submissions.
 
-    def records(self) -> Iterator[ChangelogRecord]:
-        """Yield what is to be written to the changelog."""
-        for key, change in self.changes.items():
-            if isinstance(change, bytes):
-                yield key, change, NO_HEADERS
-            else:
-                yield key, None, change.headers
+        If the open piece would be too large with them, it is sealed with the ledger as it is.
+        """
+        if self._size + size > PIECE_BYTES and self.changes:
+            self._sealed.append(_Sealed(self.changes, encode_ledger_row(self.ledger)))
+            self._sealed_changes |= self.changes
+            self.changes, self._size = {}, 0
+        self.changes.update(rows)
+        self._size += size
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield what is to be written to the changelog; each piece is awaited before the next.
+
+        Rows that no submission changes, those of a repair or a sweep, may be more than a piece
+        takes. They come before the ledger, as rows may always be newer than it.
+        """
+        key = self.state.ledger_key
+        for sealed in self._sealed:
+            yield [*_records(sealed.changes), (key, sealed.ledger, NO_HEADERS)]
+        *before, last = [*split(_records(self.changes))] or [[]]
+        yield from before
+        yield [*last, (key, encode_ledger_row(self.ledger), NO_HEADERS)]
 
     def commit(self) -> None:
         """Make it part of the state: Kafka has acknowledged all of it."""
-        rows = {key: each for key, each in self.changes.items() if isinstance(each, bytes)}
+        changes = self._sealed_changes | self.changes if self._sealed else self.changes
+        rows = {key: each for key, each in changes.items() if isinstance(each, bytes)}
         self.state.rows.update(rows)
-        if len(rows) < len(self.changes):
-            for key in self.changes.keys() - rows.keys():
+        if len(rows) < len(changes):
+            for key in changes.keys() - rows.keys():
                 self.state.rows.pop(key, None)
                 self.state.histories.pop(key, None)
         self.state.ledger = self.ledger
+
+
+def size_of(rows: dict[bytes, bytes]) -> int:
+    """Most bytes that rows take in a record batch."""
+    return sum(map(len, rows.values())) + sum(map(len, rows)) + RECORD_OVERHEAD * len(rows)
+
+
+def split(records: Iterable[ChangelogRecord]) -> Iterator[Piece]:
+    """Split records to pieces that one record batch takes."""
+    piece: Piece = []
+    size = 0
+    for record in records:
+        key, value, headers = record
+        needed = len(key) + len(value or b"") + RECORD_OVERHEAD * (1 + len(headers))
+        if piece and size + needed > PIECE_BYTES:
+            yield piece
+            piece, size = [], 0
+        piece.append(record)
+        size += needed
+    if piece:
+        yield piece
+
+
+def _records(changes: Changes) -> Iterator[ChangelogRecord]:
+    for key, change in changes.items():
+        if isinstance(change, bytes):
+            yield key, change, NO_HEADERS
+        else:
+            yield key, None, change.headers

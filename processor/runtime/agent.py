@@ -17,6 +17,7 @@ from faust.types import EventT, StreamT
 
 from processor.changelog.anomaly_producer import AnomalyProducer
 from processor.core.frame_reducer import reduce_frame
+from processor.core.lost_cut import begin_after_cut, is_cut_lost
 from processor.core.write_batch import Record, WriteBatch
 from processor.membership.heartbeat import HeartbeatMonitor
 from processor.metrics import ProcessorMetrics
@@ -150,6 +151,8 @@ class Agent:
             if not ahead.is_of(batch.state.source_topic, batch.state.source_epoch):
                 return False
             skip_hole(batch.ledger, record.partition, record.offset, ahead)
+        if is_cut_lost(batch.ledger, record):
+            record = begin_after_cut(batch.ledger, record)
         letters = len(batch.dead_letters)
         reduce_frame(batch, record, self._table.settings.kafka_partitions)
         if len(batch.dead_letters) > letters:

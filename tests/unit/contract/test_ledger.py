@@ -1,7 +1,18 @@
 """What a ledger keeps of leader epochs and of the newest append time before a history."""
 
+import msgspec
+
 from contract.history import MAX_EPOCHS, History, LeaderEpoch, SourceMark
-from contract.row import LedgerRow, decode_ledger_row, empty_ledger, encode_row
+from contract.position import Position
+from contract.row import (
+    CUT_LEDGER_VERSION,
+    LedgerRow,
+    RecordCut,
+    decode_ledger_offset,
+    decode_ledger_row,
+    empty_ledger,
+    encode_ledger_row,
+)
 
 TOPIC = "a" * 32
 
@@ -17,7 +28,7 @@ def test_an_epoch_begins_after_the_last_counted_record() -> None:
     count(row, 2, 1, 120)
     count(row, 5, 3, 110)  # Offsets 3 and 4 have no record.
     assert row.epochs == (LeaderEpoch(1, 0, 0, 90, 0), LeaderEpoch(3, 3, 0, 110, 120))
-    assert decode_ledger_row(encode_row(row)) == row
+    assert decode_ledger_row(encode_ledger_row(row)) == row
 
 
 def test_a_history_begins_an_epoch_also_with_the_same_number() -> None:
@@ -43,3 +54,39 @@ def test_a_ledger_without_these_fields_is_read() -> None:
     )
     row = decode_ledger_row(old)
     assert (row.epochs, row.histories[0].newest) == ((), 0)
+
+
+def cut_ledger() -> LedgerRow:
+    """Offset 4 is counted, and the first 3 submissions of the record at offset 5."""
+    row = empty_ledger()
+    count(row, 4, 1, 100)
+    row.cut = RecordCut(3, 1, 110)
+    return row
+
+
+def test_a_program_that_does_not_know_cuts_sees_a_newer_ledger_that_it_cannot_read() -> None:
+    """Were the offset that of the ledger before, it would go on and count the part again."""
+    row = cut_ledger()
+    written = encode_ledger_row(row)
+    assert b'"version":%d,' % CUT_LEDGER_VERSION in written
+    assert decode_ledger_offset(written) == row.offset + 1 == 5
+    assert decode_ledger_row(written) == msgspec.structs.replace(row, version=CUT_LEDGER_VERSION)
+
+
+def test_a_cut_ends_when_its_record_is_counted_skipped_or_gone() -> None:
+    row = cut_ledger()
+    assert (row.progress, row.next_offset) == (Position(4, 3), 5)
+    count(row, 5, 1, 110)
+    assert (row.cut, row.progress) == (None, Position(5, 0))
+    assert b'"version":1,' in encode_ledger_row(row)
+
+    row = cut_ledger()
+    row.skip_to(5, 0, 1, TOPIC)
+    assert row.cut is not None, "the next record is still the one that is cut"
+    row.skip_to(7, 2, 1, TOPIC)
+    assert row.cut is None
+
+    row = cut_ledger()
+    row.offset += 1
+    row.begin_history(0, epoch=0, topic="b" * 32)
+    assert row.cut is None

@@ -1,5 +1,6 @@
 """Loading: whatever order a zombie's records stand in, the newest position wins."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +11,8 @@ from contract.row import (
     ROW_VERSION,
     EntityRow,
     LedgerRow,
+    RecordCut,
+    encode_ledger_row,
     encode_position,
     encode_row,
     ledger_key,
@@ -64,12 +67,24 @@ def test_a_row_older_than_its_tombstone_stays_dead() -> None:
 def test_the_ledger_only_goes_forward() -> None:
     state = PartitionState(0)
     for offset in (4, 9, 7):
-        state.apply(ledger_key(0), encode_row(LedgerRow(ROW_VERSION, offset)), [])
+        state.apply(ledger_key(0), ledger(offset), [])
     assert state.ledger.offset == 9
 
 
+def test_of_two_ledgers_of_one_offset_the_one_that_counts_more_of_the_next_record_holds() -> None:
+    state = PartitionState(0)
+    for counted in (2, 5, 3):
+        row = LedgerRow(ROW_VERSION, 4, cut=RecordCut(counted, 1, 100))
+        state.apply(ledger_key(0), encode_ledger_row(row), [])
+    assert state.ledger.progress == (4, 5)
+    state.apply(ledger_key(0), ledger(4), [])
+    assert state.ledger.progress == (4, 5)
+    state.apply(ledger_key(0), ledger(5), [])
+    assert state.ledger.progress == (5, 0)
+
+
 def ledger(offset: int, version: int = ROW_VERSION) -> bytes:
-    return encode_row(LedgerRow(version, offset))
+    return msgspec.json.encode(LedgerRow(version, offset))
 
 
 def ledgers(*values: bytes) -> PartitionState:
