@@ -49,8 +49,8 @@ REBALANCE_TIMEOUT = 10.0
 REQUEST_TIMEOUT = 9.0
 """Faust's default of 90 s waits out a dead broker; Faust demands more than a session."""
 COMMIT_INTERVAL = 0.5
-QUEUED_FRAMES = 512
-"""Frames of up to 256 KiB that wait in memory."""
+QUEUED_POLLS = 128
+"""Events of up to 256 KiB (processor.runtime.poll) that wait in memory."""
 
 
 class Processor:
@@ -71,6 +71,7 @@ class Processor:
         self.app.transport = LedgerTransport(
             self.app.conf.broker_consumer,
             self.app,
+            source=topics.submissions.name,
             next_offsets=self._next_offsets,
             on_coordinator=NameGuard(settings).watch,
         )
@@ -276,7 +277,7 @@ def faust_app(settings: ProcessorSettings) -> faust.App:
         broker_commit_interval=COMMIT_INTERVAL,
         producer_linger=0,
         producer_request_timeout=4,
-        stream_buffer_maxsize=QUEUED_FRAMES,
+        stream_buffer_maxsize=QUEUED_POLLS,
         stream_wait_empty=False,
         stream_recovery_delay=0.0,
         table_standby_replicas=0,
