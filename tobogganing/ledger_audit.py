@@ -61,7 +61,7 @@ class LedgerRecount:
             return [f"the topic ends before offset {ledger['offset']}, which the ledger covers"]
         found = []
         for what, recounted, booked in (
-            ("submissions", self.submissions, ledger["read"]),
+            ("submissions", self.submissions, ledger["read"] - ledger.get("cut", 0)),
             ("late ones", self.late, ledger["late"]),
         ):
             if recounted > booked or (self.is_whole and recounted != booked):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from contract.position import Position
 from contract.row import (
+    CUT_LEDGER_VERSION,
     POSITION_HEADER,
     ROW_VERSION,
     EntityRow,
@@ -81,6 +82,21 @@ def test_of_two_ledgers_of_one_offset_the_one_that_counts_more_of_the_next_recor
     assert state.ledger.progress == (4, 5)
     state.apply(ledger_key(0), ledger(5), [])
     assert state.ledger.progress == (5, 0)
+
+
+def test_a_cut_ledger_stops_a_worker_that_does_not_know_cuts_until_the_record_is_counted() -> None:
+    """To it, the version is one that it cannot read."""
+    state = PartitionState(0)
+    state.apply(ledger_key(0), ledger(4), [])
+    cut = encode_ledger_row(LedgerRow(ROW_VERSION, 4, cut=RecordCut(3, 1, 100)))
+    unknown = cut.replace(b'"version":%d,' % CUT_LEDGER_VERSION, b'"version":99,')
+    assert unknown != cut
+    state.apply(ledger_key(0), unknown, [])
+    state.finish_loading(2)
+    assert not state.loaded
+    state.apply(ledger_key(0), ledger(5), [])
+    state.finish_loading(3)
+    assert state.loaded
 
 
 def ledger(offset: int, version: int = ROW_VERSION) -> bytes:
