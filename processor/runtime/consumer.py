@@ -137,12 +137,15 @@ class LedgerConsumer(driver.Consumer):
             if self.wanted:
                 await self._thread.call_thread(self._thread.commit_wanted)
 
-    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        """Commit no further than the ledgers: Faust takes records that no event has for done."""
-        ledgers = self.transport.next_offsets()
-        own = {tp: min(offset, ledgers[tp]) for tp, offset in offsets.items() if tp in ledgers}
-        committed: bool = await super()._commit(own)
-        return committed
+    def _new_offset(self, tp: TP) -> int | None:
+        """Commit what the ledger counts; an event stands for many records (see poll)."""
+        self._acked[tp].clear()
+        self._acked_index[tp].clear()
+        offsets: dict[TP, int] = self.transport.next_offsets()
+        return offsets.get(tp)
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Do not note offsets that no event has: nothing is committed by them."""
 
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)

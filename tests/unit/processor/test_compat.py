@@ -62,6 +62,7 @@ def test_faust_has_the_parts_that_are_used() -> None:
     names = ("_consumer", "_commit", "_create_worker_consumer", "_fetch_records", "commit")
     for name in (*names, "getmany"):
         assert hasattr(AIOKafkaConsumerThread, name)
-    assert hasattr(Consumer, "_commit")
+    for name in ("_new_offset", "_add_gap", "_commit"):
+        assert hasattr(Consumer, name)
     for name in ("_enable_passive", "add_processor", "current_event", "enable_acks"):
         assert hasattr(Stream, name)
