@@ -88,12 +88,16 @@ class ChangelogProducer:
 
         Kafka appends a piece, one record batch, whole or not at all. A partition's next piece is
         sent when the one before it is acknowledged. Waits for brokers as long as it takes: the
-        caller has a deadline.
+        caller has a deadline. Nothing is written any more when this has raised.
 
         Raises:
             KafkaError: some of it may not have been written.
         """
-        written = await asyncio.gather(*(self._write(p, each) for p, each in pieces.items()))
+        writing = (self._write(p, each) for p, each in pieces.items())
+        results = await asyncio.gather(*writing, return_exceptions=True)
+        written = [each for each in results if isinstance(each, WriteResult)]
+        if errors := [each for each in results if isinstance(each, BaseException)]:
+            raise next((each for each in errors if not isinstance(each, FORGOTTEN)), errors[0])
         return dict(zip(pieces, written, strict=True))
 
     async def _write(self, partition: int, pieces: Iterable[Piece]) -> WriteResult:
