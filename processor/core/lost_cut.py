@@ -36,7 +36,7 @@ def begin_after_cut(ledger: LedgerRow, record: Record) -> Record:
         offset=record.source_offset,
         logical_offset=ledger.offset + 2,
     )
-    ledger.offset += 1
+    ledger.cover_uncounted(ledger.offset + 1)
     ledger.begin_history(record.source_offset, record.epoch, record.topic)
     shift = ledger.shift
     return dataclasses.replace(record, offset=record.source_offset + shift, shift=shift)

@@ -15,6 +15,7 @@ from service.kafka.clients import client_options
 from service.kafka.reader import TopicReader
 from service.kafka.topics import ensure_topics, topics_from
 from tests.integration.frames import NEVER_LATE, client, ids_of
+from tests.integration.versions import older_version
 from tests.integration.workers import Found, a_worker, running, settled
 from tobogganing.devstack.cluster import Cluster
 
@@ -146,6 +147,17 @@ async def test_a_worker_continues_in_the_middle_of_a_cut_frame(
             await writer.send_and_wait(
                 topics_from(again).entity_state.name, value, key=record.key, partition=PARTITION
             )
+    before = (await Found.of(again)).ledgers[PARTITION]
+    assert before.cut is not None
+    old = a_worker(again, "old", tmp_path)
+    old.code = older_version(tmp_path)
+    async with running(old):
+        text = (await old.http.get("/metrics", headers=old.authorized)).text
+        assert (
+            f'tobogganing_processor_partition_stopped{{partition="{PARTITION}",reason="ledger"}} 1.0'
+            in text
+        ), "it would count the part again"
+        assert (await Found.of(again)).ledgers[PARTITION] == before
     worker = a_worker(again, "w", tmp_path)
     async with running(worker):
         await settled(again)

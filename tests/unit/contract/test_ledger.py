@@ -2,7 +2,7 @@
 
 import msgspec
 
-from contract.history import MAX_EPOCHS, History, LeaderEpoch, SourceMark
+from contract.history import MAX_EPOCHS, History, LeaderEpoch, SourceMark, UncountedRange
 from contract.position import Position
 from contract.row import (
     CUT_LEDGER_VERSION,
@@ -87,6 +87,17 @@ def test_a_cut_ends_when_its_record_is_counted_skipped_or_gone() -> None:
     assert row.cut is None
 
     row = cut_ledger()
-    row.offset += 1
-    row.begin_history(0, epoch=0, topic="b" * 32)
+    row.cover_uncounted(5)
     assert row.cut is None
+
+
+def test_offsets_of_rows_that_were_not_counted_are_covered_as_such() -> None:
+    row = empty_ledger()
+    count(row, 0, 1, 100)
+    row.cover_uncounted(0)
+    assert not row.uncounted
+    row.cover_uncounted(3)
+    row.begin_history(1, epoch=3, topic=TOPIC)
+    assert row.uncounted == (UncountedRange(1, 4, lost=0),)
+    assert (row.uncounted[0].is_exact, row.lost) == (False, 0)
+    assert row.histories[-1].first == 4
