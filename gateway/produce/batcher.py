@@ -8,7 +8,13 @@ from contract.frame import partition_of
 from contract.position import Receipt
 from gateway.metrics import FrameMetrics
 from gateway.produce.broker_clock import BrokerClock
-from gateway.produce.partition_batcher import Completion, FrameSender, PartitionBatcher
+from gateway.produce.linger import Linger
+from gateway.produce.partition_batcher import (
+    MIN_TIME_TO_DEADLINE,
+    Completion,
+    FrameSender,
+    PartitionBatcher,
+)
 from gateway.produce.throughput import ThroughputEstimator
 
 
@@ -32,9 +38,10 @@ class PartitionStoppedError(OverloadedError):
 
 
 class SubmissionBatcher:
-    """All lanes.
+    """The batchers of all partitions.
 
     `max_pending` bounds the submissions that wait in them at once, `max_bytes` their bytes.
+    `linger` is the longest that a submission waits so that others leave with it, in seconds.
     """
 
     def __init__(
@@ -47,14 +54,24 @@ class SubmissionBatcher:
         max_pending: int,
         max_bytes: int,
         now: Callable[[], float] = time.monotonic,
+        linger: float = 0.0,
     ) -> None:
         self.partitions = partitions
         self.stopped: set[int] = set()
         """Partitions whose submissions are refused."""
         self._throughput = ThroughputEstimator()
         self._now = now
+        self._linger = Linger(linger, MIN_TIME_TO_DEADLINE)
         self._batchers = [
-            PartitionBatcher(partition, topic, sender, clock, metrics, throughput=self._throughput)
+            PartitionBatcher(
+                partition,
+                topic,
+                sender,
+                clock,
+                metrics,
+                throughput=self._throughput,
+                linger=self._linger,
+            )
             for partition in range(partitions)
         ]
         self.max_pending = max_pending
@@ -114,6 +131,10 @@ class SubmissionBatcher:
         """Ask the leader of every partition whether it confirms anything."""
         for batcher in self._batchers:
             batcher.request_probe()
+
+    def stop_lingering(self) -> None:
+        """Let everything that waits for company leave at once, now and from now on."""
+        self._linger.stop()
 
     async def run(self) -> None:
         """Send frames until cancelled; then whatever still waits is not confirmed."""

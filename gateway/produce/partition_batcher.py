@@ -1,8 +1,8 @@
 """Lanes: the submissions of one partition leave as frames, one after the other.
 
-While a frame is on its way, its lane gathers; when the frame is acknowledged, what has been
-gathered is the next one. Under light load a frame holds one submission and waits for nothing;
-under heavy load frames grow.
+While a frame is in flight, its batcher collects submissions; the next frame takes them. Frames of
+all partitions leave together (see gateway.produce.linger). Under light load a frame holds one
+submission and waits for nothing; under load frames grow.
 
 A submission is answered 200 only if Kafka appended its frame by the frame's deadline, which
 travels with it (see contract.frame). One whose fate is unknown is answered 503 at its deadline, not
@@ -22,6 +22,7 @@ from contract.frame import encode_frame_parts
 from contract.position import Receipt
 from gateway.metrics import FrameMetrics
 from gateway.produce.broker_clock import BrokerClock
+from gateway.produce.linger import Linger
 from gateway.produce.producer import RecordMetadata, SendError
 from gateway.produce.throughput import ThroughputEstimator
 
@@ -34,10 +35,9 @@ FRAME_OVERHEAD = 100
 MIN_TIME_TO_DEADLINE = 0.25
 """Seconds before its deadline at which a submission is withdrawn: a frame must be there by the
 deadline of its oldest member, so one in its last moments would take the others with it."""
-LINGER_SECONDS = 0.005
-"""Seconds that a lane under load gathers, on average, before its next frame: after a frame of more
-than one submission. Few large frames cost the gateway, Kafka and the processor far less than many
-small ones; a submission that comes alone never waits."""
+BEAT_SECONDS = 0.005
+"""Average pause of a batcher in seconds after a frame of more than one submission. Few large frames
+cost the gateway, Kafka and the processor far less than many small ones."""
 
 
 class Completion(Protocol):
@@ -81,6 +81,7 @@ class PartitionBatcher:
         metrics: FrameMetrics,
         now: Callable[[], float] = time.monotonic,
         throughput: ThroughputEstimator | None = None,
+        linger: Linger | None = None,
     ) -> None:
         self._throughput = throughput if throughput is not None else ThroughputEstimator()
         self._partition = partition
@@ -89,6 +90,9 @@ class PartitionBatcher:
         self._clock = clock
         self._metrics = metrics
         self._now = now
+        self._linger = linger if linger is not None else Linger(0)
+        self._leaves_with = 0
+        """Number of the flush that the first of the queue leaves with."""
         self._not_empty = asyncio.Event()
         self._probe_requested = False
         self._timer: asyncio.TimerHandle | None = None
@@ -120,6 +124,9 @@ class PartitionBatcher:
         Together they must fit a frame. `deadline` is on the clock `now`.
         """
         queue = self._queue
+        flush = self._linger.arrive(count, len(payload), deadline)
+        if not queue:
+            self._leaves_with = flush
         entry = PendingEntry(payload, count, deadline, completion)
         if not queue or queue[-1].deadline <= deadline:
             queue.append(entry)
@@ -138,6 +145,8 @@ class PartitionBatcher:
         """Send frames until cancelled."""
         while True:
             await self._not_empty.wait()
+            if self._queue:
+                await self._linger.wait(self._leaves_with)
             await self._sender.wait_until_ready()
             probe = self._probe_requested and not self._queue
             if probe or not self._clock.is_fresh(self._partition, self._now()):
@@ -173,7 +182,7 @@ class PartitionBatcher:
             )
         except SendError:
             self._metrics.failed.inc()
-            await asyncio.sleep(LINGER_SECONDS)
+            await asyncio.sleep(BEAT_SECONDS)
         else:
             self._clock.observe(self._partition, metadata.timestamp, sent, self._now())
 
@@ -196,6 +205,7 @@ class PartitionBatcher:
             self._queue.popleft()
         if not self._queue:
             self._not_empty.clear()
+        self._leaves_with = 0  # what does not fit into the frame has waited already
         return entries
 
     async def _send(self, entries: list[PendingEntry]) -> None:
@@ -203,6 +213,7 @@ class PartitionBatcher:
         deadline_ms = self._clock.latest_append_time(self._partition, entries[0].deadline)
         frame = encode_frame_parts(deadline_ms, [entry.payload for entry in entries])
         self._in_flight.extend(entries)
+        self._linger.on_sent()
         try:
             metadata = await self._sender.send(self._topic, frame, partition=self._partition)
         except SendError:
@@ -210,6 +221,8 @@ class PartitionBatcher:
             self._in_flight.clear()
             self._metrics.failed.inc()
             return
+        finally:
+            self._linger.on_landed()
         acknowledged = self._now()
         self._clock.observe(self._partition, metadata.timestamp, sent, acknowledged)
         self._note_offset(metadata.offset)
@@ -280,7 +293,7 @@ def next_flush_delay(now: float) -> float:
     Frames of several partitions that are ready at the same time leave in one request to their
     broker, and it is requests that cost.
     """
-    tick = math.ceil(now / LINGER_SECONDS + 0.5) * LINGER_SECONDS
+    tick = math.ceil(now / BEAT_SECONDS + 0.5) * BEAT_SECONDS
     return tick - now
 
 

@@ -175,7 +175,7 @@ class PartitionState:
         Returns the keys to write, as `finish_loading` does.
         """
         self.next_offset = 0
-        if kept.ledger.offset > self.ledger.offset or kept.ledger_error is not None:
+        if kept.ledger.progress > self.ledger.progress or kept.ledger_error is not None:
             self.rows, self.ledger, self.ledger_error = kept.rows, kept.ledger, kept.ledger_error
             self._regressed, self._tombstones = kept._regressed, kept._tombstones
             self._ledger_error_offset = kept._ledger_error_offset
@@ -216,7 +216,7 @@ class PartitionState:
             if offset > self.ledger.offset:
                 self.ledger_error, self._ledger_error_offset = str(error), offset
             return
-        if ledger.offset >= self.ledger.offset:
+        if ledger.progress >= self.ledger.progress:
             self.ledger = ledger
             if ledger.offset >= self._ledger_error_offset:
                 self.ledger_error = None

@@ -1,8 +1,9 @@
 """Rule 1, first half: flush.
 
-The changes of a batch are collected per partition and written together. Its ledger rows are written
-after Kafka has acknowledged all rows that they cover. So a reader that has a ledger row has all of
-those rows, and a restart neither loses nor double-counts a submission.
+The changes of a batch are collected per partition. Rows, followed by the ledger that counts them,
+are written in one record batch, which Kafka appends whole or not at all
+(processor.core.write_batch). So a reader that has a ledger row has all rows that it covers, and a
+restart neither loses nor double-counts a submission.
 """
 
 import asyncio
@@ -13,11 +14,10 @@ from typing import Any
 import faust
 import structlog
 
-from contract.row import ledger_key
 from processor.changelog.producer import FORGOTTEN, ChangelogProducer
 from processor.changelog.repair import FencedError, changes_to, repair
 from processor.core.partition_state import OffsetRange, PartitionState
-from processor.core.write_batch import NO_HEADERS, WriteBatch
+from processor.core.write_batch import WriteBatch
 from processor.membership.stall_watchdog import StallWatchdog
 from processor.runtime.store import PartitionedStore
 from service.config.settings import KafkaSettings
@@ -112,12 +112,8 @@ class StateTable(faust.Table[bytes, bytes]):
         self.watchdog.check()
         began = uptime()
         async with asyncio.timeout(FLUSH_DEADLINE):
-            rows = await self.changelog.write({p: batch.records() for p, batch in batches.items()})
-            ledgers = await self.changelog.write(
-                {
-                    p: [(ledger_key(p), batch.encoded_ledger(), NO_HEADERS)]
-                    for p, batch in batches.items()
-                }
+            written = await self.changelog.write(
+                {p: batch.pieces() for p, batch in batches.items()}
             )
         for partition, batch in batches.items():
             if self.is_owned(partition, batch.state):
@@ -125,12 +121,12 @@ class StateTable(faust.Table[bytes, bytes]):
                 batch.state.current_at = (
                     began  # no other worker wrote before, or it is repaired below
                 )
-                own = rows[partition].offsets + ledgers[partition].offsets
+                own = written[partition].offsets
                 if batch.state.went_back(own):
                     await self.write_again(partition)
                 elif gaps := batch.state.find_gaps(own):
                     await self.repair(partition, batch.state, gaps)
-        return {partition: written.appended_ms for partition, written in ledgers.items()}
+        return {partition: each.appended_ms for partition, each in written.items()}
 
     async def write_again(self, partition: int) -> dict[int, int]:
         """Compare the state with a changelog that lost its end, and write the missing records.

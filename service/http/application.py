@@ -96,6 +96,8 @@ class Application(Starlette):
     set."""
 
     fast_path: FastPathHandler | None = None
+    on_stop: Callable[[], None] | None = None
+    """Called when a stop begins: requests in flight are still to be answered."""
 
 
 def build_app(
@@ -103,6 +105,7 @@ def build_app(
     metrics: RequestMetrics,
     lifespan: Lifespan[Starlette] | None = None,
     fast_path: FastPathHandler | None = None,
+    on_stop: Callable[[], None] | None = None,
 ) -> Application:
     """Put routes into the shell: JSON errors, counted requests, no redirects.
 
@@ -118,6 +121,7 @@ def build_app(
         },
     )
     app.fast_path = fast_path
+    app.on_stop = on_stop
     app.router.redirect_slashes = False
     app.add_middleware(shutdown_503)
     app.add_middleware(metrics.middleware)

@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from service.config.settings import KafkaSettings
 from service.kafka.aiokafka_compat import ended_tasks
 from service.kafka.clients import client_options, stop_consumer
+from service.kafka.fetch_gathering import FetchGathering
 from service.kafka.kafka_compat import patch_record_batches
 from service.kafka.topic_history import (
     Marker,
@@ -23,6 +24,8 @@ _FETCH_BYTES = 1024 * 1024
 """Bytes that a partition brings at a time. Records of more would soon be garbage too, but of what a
 process once had it keeps the memory."""
 _POLL_MS = 200
+FETCH_WAIT_MS = 500
+"""Longest that a broker holds a fetch back for news, in milliseconds."""
 
 
 class ReaderError(Exception):
@@ -79,7 +82,22 @@ class TopicOffsets:
 
 
 class TopicReader(TopicOffsets):
-    """Reads partitions of a topic, outside any group."""
+    """Reads partitions of a topic, outside any group.
+
+    With `gathers`, fetches return many records each while there is load, tens of milliseconds
+    later.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topic: str,
+        partitions: Iterable[int],
+        *,
+        gathers: bool = False,
+    ) -> None:
+        super().__init__(settings, topic, partitions)
+        self._gathering = FetchGathering(FETCH_WAIT_MS) if gathers else None
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
@@ -111,6 +129,8 @@ class TopicReader(TopicOffsets):
             raise ReaderError(f"the {task.name} of a reader has ended: {task.error!r}")
         wanted = [self._partitions[number] for number in partitions or self._partitions]
         batches = await self._consumer.getmany(*wanted, timeout_ms=_POLL_MS)
+        if self._gathering is not None:
+            self._gathering.observe(self._consumer, bool(batches))
         for tp, records in batches.items():
             apply(tp.partition, records)
 
@@ -151,5 +171,5 @@ class TopicReader(TopicOffsets):
             # An offset that no longer exists means that the log is another one than we read.
             "auto_offset_reset": "none",
             "max_partition_fetch_bytes": _FETCH_BYTES,
-            "fetch_max_wait_ms": 500,
+            "fetch_max_wait_ms": FETCH_WAIT_MS,
         }

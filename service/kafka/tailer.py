@@ -39,7 +39,7 @@ class TopicTailer:
     `apply` runs on the event loop. `catch_up` waits until everything has been read that was there
     when it was called; many callers share one request to the brokers. If the topic turns out to
     hold other records than were read, or tombstones may have been missed, `clear` forgets what was
-    read, and the topic is read again from its beginning.
+    read, and the topic is read again from its beginning. `gathers`: see TopicReader.
     """
 
     poll_interval: float = 1.0
@@ -61,6 +61,8 @@ class TopicTailer:
         apply: Apply,
         on_caught_up: OnCaughtUp | None = None,
         clear: Callable[[], None] | None = None,
+        *,
+        gathers: bool = False,
     ) -> None:
         self.topic = topic
         self.partitions = tuple(partitions)
@@ -70,6 +72,7 @@ class TopicTailer:
         self._apply = apply
         self._on_caught_up = on_caught_up
         self._clear = clear
+        self._gathers = gathers
         self._history = TopicHistory()
         self._compared_at = self._doubted_at = float("-inf")
         self._retention = self._retention_read_at = float("-inf")
@@ -116,7 +119,8 @@ class TopicTailer:
 
     async def _follow(self) -> None:
         where = (self._settings, self.topic, self.partitions)
-        async with TopicReader(*where) as reader, TopicOffsets(*where) as ends:
+        reading = TopicReader(*where, gathers=self._gathers)
+        async with reading as reader, TopicOffsets(*where) as ends:
             await self._seek_to_beginnings(reader)
             deadline = TombstoneDeadline(uptime())
             await run_together(self._read(reader), self._poll_end_offsets(ends, deadline))
