@@ -34,9 +34,9 @@ DEAD_LETTER_BYTES = 512 * 1024
 written. The letter's offset identifies the original, which the submissions topic retains for the
 same time."""
 
-STOP_WITHIN = 2.0
+STOP_TIMEOUT = 2.0
 """Seconds that a replaced producer may take to stop."""
-FORGOTTEN = (OutOfOrderSequenceNumber, UnknownProducerId)
+PRODUCER_STATE_LOST = (OutOfOrderSequenceNumber, UnknownProducerId)
 """Errors of brokers that have lost this producer's last records."""
 
 _BATCH_BYTES = 1024 * 1024
@@ -80,7 +80,7 @@ class ChangelogProducer:
     async def renew(self) -> None:
         """Replace the producer, because the brokers have lost its records."""
         with contextlib.suppress(KafkaError, TimeoutError):
-            async with asyncio.timeout(STOP_WITHIN):
+            async with asyncio.timeout(STOP_TIMEOUT):
                 await self.stop()
         await self.start()
 
@@ -98,7 +98,9 @@ class ChangelogProducer:
         results = await asyncio.gather(*writing, return_exceptions=True)
         written = [each for each in results if isinstance(each, WriteResult)]
         if errors := [each for each in results if isinstance(each, BaseException)]:
-            raise next((each for each in errors if not isinstance(each, FORGOTTEN)), errors[0])
+            raise next(
+                (each for each in errors if not isinstance(each, PRODUCER_STATE_LOST)), errors[0]
+            )
         return dict(zip(pieces, written, strict=True))
 
     async def _write(self, partition: int, pieces: Iterable[Piece]) -> WriteResult:

@@ -24,7 +24,7 @@ from processor.membership.heartbeat import HeartbeatMonitor
 from processor.metrics import ProcessorMetrics
 from processor.runtime.assignment import PartitionAssignment
 from processor.runtime.faust_compat import take_events
-from processor.runtime.gap_check import LookAhead, is_hole, skip_hole
+from processor.runtime.gap_check import LookAhead, is_gap, skip_gap
 from processor.runtime.pauser import PartitionPauser
 from processor.runtime.poll import Poll
 from processor.runtime.source_check import SourceCheck
@@ -38,7 +38,7 @@ MAX_BATCH_BYTES = 4 * 1024 * 1024
 """Size of frames in bytes at which a batch is full."""
 BATCH_TIMEOUT = 0.01
 """Seconds that a batch waits for more events, as a poll returns its partitions one by one."""
-HOLE_TIMEOUT = 3.0
+GAP_TIMEOUT = 3.0
 """Seconds in which Kafka must explain a gap; other partitions wait during that time."""
 LETTERS = 1_000
 """Dead letters to write within one deadline; a frame may produce any number."""
@@ -104,7 +104,7 @@ class Agent:
                     ):
                         continue
                     batch = self._batch(batches, partition)
-                    if batch.state.is_doubtful(
+                    if batch.state.needs_comparison(
                         batch.ledger, record.offset, leader_epoch(record)
                     ) or not await self._reduce(batch, _record(record, batch)):
                         doubtful.add(partition)
@@ -149,16 +149,16 @@ class Agent:
 
     async def _reduce(self, batch: WriteBatch, record: Record) -> bool:
         """Apply a record; return False if the ledger must be compared with the source first."""
-        if is_hole(batch.ledger, record.offset):
+        if is_gap(batch.ledger, record.offset):
             try:
-                async with asyncio.timeout(HOLE_TIMEOUT):
+                async with asyncio.timeout(GAP_TIMEOUT):
                     ahead = await self._look_ahead(record.partition, batch.ledger.next_offset)
             except (KafkaError, TimeoutError) as error:
                 log.warning("Kafka does not explain a gap", reason=repr(error))
                 return False
             if not ahead.is_of(batch.state.source_topic, batch.state.source_epoch):
                 return False
-            skip_hole(batch.ledger, record.partition, record.offset, ahead)
+            skip_gap(batch.ledger, record.partition, record.offset, ahead)
         if is_cut_lost(batch.ledger, record):
             record = begin_after_cut(batch.ledger, record)
         letters = len(batch.dead_letters)

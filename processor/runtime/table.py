@@ -14,7 +14,7 @@ from typing import Any
 import faust
 import structlog
 
-from processor.changelog.producer import FORGOTTEN, ChangelogProducer
+from processor.changelog.producer import PRODUCER_STATE_LOST, ChangelogProducer
 from processor.changelog.repair import FencedError, changes_to, repair
 from processor.core.partition_state import OffsetRange, PartitionState
 from processor.core.write_batch import WriteBatch
@@ -92,7 +92,7 @@ class StateTable(faust.Table[bytes, bytes]):
         try:
             try:
                 return await self._flush(batches)
-            except FORGOTTEN:  # the changelog has lost this producer's last records
+            except PRODUCER_STATE_LOST:  # the changelog has lost this producer's last records
                 appended: dict[int, int] = {}
                 for partition, batch in batches.items():
                     if self.is_owned(partition, batch.state):
@@ -122,7 +122,7 @@ class StateTable(faust.Table[bytes, bytes]):
                     began  # no other worker wrote before, or it is repaired below
                 )
                 own = written[partition].offsets
-                if batch.state.went_back(own):
+                if batch.state.has_reused_offsets(own):
                     await self.write_again(partition)
                 elif gaps := batch.state.find_gaps(own):
                     await self.repair(partition, batch.state, gaps)
@@ -147,18 +147,18 @@ class StateTable(faust.Table[bytes, bytes]):
         except Exception as error:  # Kafka's state is unknown
             abort("could not restore the changelog", reason=repr(error), exc_info=error)
         appended = await self.flush(
-            {partition: WriteBatch(state, changes_to(state, state.stepped_back()))}
+            {partition: WriteBatch(state, changes_to(state, state.regressed_keys()))}
         )
-        state.forget_stepped_back()
+        state.clear_regressed()
         return appended
 
-    async def write_stepped_back(self, partitions: Iterable[int]) -> None:
+    async def rewrite_regressed(self, partitions: Iterable[int]) -> None:
         """Rewrite rows of loaded partitions whose last record is not the newest."""
         states = {p: state for p in partitions if (state := self.store.owned(p)) is not None}
         batches = {
             partition: WriteBatch(state, changes_to(state, positions))
             for partition, state in states.items()
-            if (positions := state.stepped_back())
+            if (positions := state.regressed_keys())
         }
         if batches:
             log.warning(
@@ -167,7 +167,7 @@ class StateTable(faust.Table[bytes, bytes]):
             )
             await self.flush(batches)
         for state in states.values():
-            state.forget_stepped_back()
+            state.clear_regressed()
 
     async def repair(self, partition: int, state: PartitionState, gaps: list[OffsetRange]) -> None:
         """Read the records that another worker wrote, and overwrite older ones.

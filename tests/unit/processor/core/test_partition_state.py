@@ -205,11 +205,11 @@ def test_changes_of_a_stopped_partition_are_kept_until_it_continues() -> None:
     state.stop_for_source("not certain")
     load(state, (row(5), []), (row(3), []))
     assert state.finish_loading(2) == {}
-    state.go_on_from_source("t", 0)
+    state.resume_from_source("t", 0)
     assert state.loaded
-    assert state.stepped_back() == {KEY: Position(5, 0)}
-    state.forget_stepped_back()
-    assert state.stepped_back() == {}
+    assert state.regressed_keys() == {KEY: Position(5, 0)}
+    state.clear_regressed()
+    assert state.regressed_keys() == {}
 
 
 def test_rows_lost_by_the_changelog_are_kept_for_a_stopped_partition() -> None:
@@ -222,8 +222,8 @@ def test_rows_lost_by_the_changelog_are_kept_for_a_stopped_partition() -> None:
     kept.apply(gone, row(2), [])
     assert state.adopt(kept, 1) == {}
     state.finish_loading(1)
-    state.go_on_from_source("t", 0)
-    assert state.stepped_back() == {KEY: Position(5, 0), gone: Position(2, 0)}
+    state.resume_from_source("t", 0)
+    assert state.regressed_keys() == {KEY: Position(5, 0), gone: Position(2, 0)}
 
 
 def test_a_partition_that_awaits_its_source_is_not_loaded() -> None:
@@ -233,5 +233,5 @@ def test_a_partition_that_awaits_its_source_is_not_loaded() -> None:
     assert not state.loaded
     state.finish_loading(2)
     assert not state.loaded
-    state.go_on_from_source("t", 0)
+    state.resume_from_source("t", 0)
     assert state.loaded
