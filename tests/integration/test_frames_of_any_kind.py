@@ -144,7 +144,7 @@ async def test_batches_that_cannot_be_decompressed_are_dead_letters(
     ledger = (await Found.of(settings)).ledgers[0]
     assert (ledger.read, ledger.applied, ledger.dead_lettered, ledger.lost) == (5, 2, 3, 0)
     letters = await letters_of(settings)
-    assert b"more than 67108864 bytes unpacked" in letters[0].value
+    assert b"decompresses to more than 67108864 bytes" in letters[0].value
     assert b"compressed with codec 4" in letters[1].value
 
 
