@@ -26,6 +26,12 @@ class BenchPlan:
     """Arguments of each run of bench.processor."""
     exporter: tuple[tuple[str, ...], ...]
     """Arguments of each run of bench.exporter."""
+    fleet_rates: tuple[int, ...] = ()
+    """Rates of clients that post one by one, in submissions a second; none: not measured."""
+    fleet_seconds: float = 5.0
+    fleet_rounds: int = 1
+    baseline: bool = False
+    """Also measure such clients with the version before they shared frames."""
     recovered: int = 0
     """Rows of a worker that is killed and started again, none: not measured."""
     peers: bool = True
@@ -66,6 +72,9 @@ WHOLE = BenchPlan(
         _processor(1, 500, 200_000, 400_000),
     ),
     exporter=(_exporter(100_000, 1_000_000),),
+    fleet_rates=(0, 100, 300, 1000),
+    fleet_rounds=3,
+    baseline=True,
     recovered=500_000,
     checking_pushgateway=True,
 )
@@ -82,6 +91,7 @@ QUICK = BenchPlan(
     sizes=(1_000, 10_000, 30_000),
     processor=(_processor(1, 1, 20_000, 40_000), _processor(1, 50, 20_000, 100_000)),
     exporter=(_exporter(10_000, 50_000),),
+    fleet_rates=(300,),
     more_partitions=False,
 )
 SMALLEST = BenchPlan(
@@ -97,6 +107,8 @@ SMALLEST = BenchPlan(
     sizes=(),
     processor=(),
     exporter=(),
+    fleet_rates=(100,),
+    fleet_seconds=1.0,
     peers=False,
     more_partitions=False,
 )

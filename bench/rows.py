@@ -8,7 +8,14 @@ from aiokafka import AIOKafkaProducer
 
 from bench.fleet import BATCH_BYTES
 from contract.frame import partition_of
-from contract.row import ROW_VERSION, EntityRow, LedgerRow, encode_row, ledger_key
+from contract.row import (
+    ROW_VERSION,
+    EntityRow,
+    LedgerRow,
+    encode_ledger_row,
+    encode_row,
+    ledger_key,
+)
 from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options
 from service.kafka.topics import topics_from
@@ -80,7 +87,7 @@ async def write_rows(settings: KafkaSettings, fleet: RowFleet) -> None:
             await write(partition_of(key, partitions), key, encode_row(fleet.row(client, position)))
         for partition in range(partitions):
             ledger = LedgerRow(ROW_VERSION, fleet.rows, read=fleet.rows, applied=fleet.rows)
-            await write(partition, ledger_key(partition), encode_row(ledger))
+            await write(partition, ledger_key(partition), encode_ledger_row(ledger))
             await (await producer.send_batch(batches[partition], topic, partition=partition))
     finally:
         await producer.stop()

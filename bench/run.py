@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from bench import end_to_end, scaling, scrapes
+from bench import end_to_end, open_loop, scaling, scrapes
 from bench.baseline import floor, floor_target
 from bench.collector import build_collector, collector, otlp_target
 from bench.edge import edge
@@ -23,6 +23,7 @@ from bench.plans import BenchPlan
 from bench.processes import cores
 from bench.rounds import Measurements, run_rounds
 from bench.workloads import BATCH
+from tobogganing.devstack.run_config import CHECKOUT
 
 CHECKED_GROUPS, CHECKED_PUSHES = 1_000, 100
 """A Pushgateway that checks each push against all others takes a few dozen a second."""
@@ -147,6 +148,17 @@ async def _end_to_end(plan: BenchPlan, folder: Path) -> list[Measurements]:
         return [await end_to_end.measure(ours, clients, plan.rate, plan.seconds)]
 
 
+async def _fleet(plan: BenchPlan, folder: Path) -> list[Measurements]:
+    """Clients that post one by one, with this version and with one before they shared frames."""
+    loads = [load for load in open_loop.LOADS if load.rate in plan.fleet_rates]
+    versions = {"Tobogganing": CHECKOUT}
+    if plan.baseline:
+        versions[f"Tobogganing {open_loop.BASELINE}"] = open_loop.extract(
+            open_loop.BASELINE, folder / "baseline"
+        )
+    return await open_loop.measure(folder, versions, loads, plan.fleet_seconds, plan.fleet_rounds)
+
+
 async def _growth(plan: BenchPlan, folder: Path) -> list[Measurements]:
     if not plan.sizes:
         return []
@@ -184,5 +196,6 @@ SUBJECTS: dict[str, Subject] = {
     "recovery": _recovery,
     "exporter": _exporter,
     "end-to-end": _end_to_end,
+    "fleet": _fleet,
     "growth": _growth,
 }

@@ -20,7 +20,14 @@ from bench.scraping import check_scrape, fetch
 from bench.workloads import BATCH
 from contract.frame import entity_key, partition_of
 from contract.kinds import CLIENT
-from contract.row import ROW_VERSION, EntityRow, LedgerRow, encode_row, ledger_key
+from contract.row import (
+    ROW_VERSION,
+    EntityRow,
+    LedgerRow,
+    encode_ledger_row,
+    encode_row,
+    ledger_key,
+)
 from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options
 from service.kafka.topics import topics_from
@@ -67,7 +74,7 @@ async def write_rows(settings: KafkaSettings, clients: Clients) -> None:
         for partition, count in counts.items():
             ledger = LedgerRow(version=ROW_VERSION, offset=count - 1, read=count, applied=count)
             await producer.send(
-                topic, encode_row(ledger), key=ledger_key(partition), partition=partition
+                topic, encode_ledger_row(ledger), key=ledger_key(partition), partition=partition
             )
         await producer.flush()
     finally:

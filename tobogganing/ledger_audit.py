@@ -67,7 +67,7 @@ class LedgerRecount:
             return [f"what the topic holds is not what the ledger counted: {self.other_history}"]
         found = []
         for what, recounted, booked in (
-            ("submissions", self.submissions, ledger["read"]),
+            ("submissions", self.submissions, ledger["read"] - ledger.get("cut", 0)),
             ("late ones", self.late, ledger["late"]),
         ):
             if recounted > booked or (self.is_whole and recounted != booked):

@@ -6,7 +6,7 @@ from contract.frame import partition_of
 from contract.registry import decode_record, encode_record
 from contract.row import decode_entity_row, encode_row
 from processor.changelog.producer import ChangelogProducer
-from processor.core.write_batch import NO_HEADERS, ChangelogRecord
+from processor.core.write_batch import NO_HEADERS, ChangelogRecord, split
 from service.config.settings import KafkaSettings
 from service.kafka.topics import topics_from
 from tobogganing.backup.diff import EntryStatus, as_restored, as_successor, compare_record
@@ -77,7 +77,7 @@ class _TopicWriter:
             spread: dict[int, list[ChangelogRecord]] = {}
             for record in chunk:
                 spread.setdefault(partition(record[0]), []).append(record)
-            await self._changelog.write(spread)
+            await self._changelog.write({p: split(each) for p, each in spread.items()})
             number += len(chunk)
             if progress is not None:
                 progress.add(len(chunk))
