@@ -172,8 +172,8 @@ async def test_what_can_be_processed_now_is_and_twice_is_once(
     assert len(stay) == done["staying"] == len(listed) - 2
     reasons = sorted(stay.values())
     assert any("not a frame" in why for why in reasons)
-    assert any(f"client:{gone} is not registered any more" in why for why in reasons)
-    assert any(f"client:{anew} was registered anew since" in why for why in reasons)
+    assert any(f"client:{gone} is no longer registered" in why for why in reasons)
+    assert any(f"client:{anew} was registered again since" in why for why in reasons)
 
     found = await processed(settings, tmp_path)
     came_back = row(found, a)

@@ -87,7 +87,7 @@ LAYERS = {
         *("status_page", "row_consumer", "app", "__main__"),
     ),
     "tobogganing": (
-        *("errors", "progress", "backoff", "tables", "output", "time_param", "sizing", "manager"),
+        *("errors", "backoff", "output", "time_param", "sizing", "manager"),
         *("devstack", "api_client", "ledger_audit", "dead_letters", "backup", "fleet_import"),
         *("simulator", "topics", "cli", "__main__"),
     ),

@@ -1,6 +1,6 @@
-"""A class-data archive of Kafka: starts take half the time and less memory.
+"""A class-data sharing archive of Kafka: brokers start in half the time, with less memory.
 
-The JVM writes it when it ends, so one broker of all that start without an archive records it.
+The JVM writes it when it ends. Of the brokers that start without an archive, one records it.
 """
 
 import hashlib
@@ -12,18 +12,18 @@ from tobogganing.devstack.java import Java
 from tobogganing.devstack.locks import LockedError, acquire
 
 STOPPED_BY_SIGTERM = (0, 143, -15)
-"""Exit codes of a JVM that ended in order, so that its archive is complete."""
+"""Exit codes of a JVM with a complete archive."""
 
 
 def archive_path(cache: Path, java: Java, jars: Sequence[Path]) -> Path:
-    """Where the archive for exactly this Java and this class path is kept."""
+    """The archive for this Java and class path."""
     identity = "\n".join([str(java.path), java.version, *map(str, jars)])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     return cache / f"kafka-classes-{digest}.jsa"
 
 
 class CdsArchive:
-    """One broker's relation to the archive: it uses it, records it, or does without."""
+    """One broker's use of the archive: it reads it, records it, or runs without it."""
 
     def __init__(self, archive: Path) -> None:
         self._archive = archive
@@ -31,7 +31,7 @@ class CdsArchive:
         self._lock: IO[str] | None = None
 
     def flags(self) -> list[str]:
-        """Arguments for the JVM that is started next."""
+        """Flags for the next JVM."""
         if self._archive.exists():
             return [f"-XX:SharedArchiveFile={self._archive}"]
         try:
@@ -42,7 +42,7 @@ class CdsArchive:
         return [f"-XX:ArchiveClassesAtExit={self._recording}"]
 
     def ended(self, code: int) -> None:
-        """The JVM ended with `code`: keep what it recorded if it is complete."""
+        """Keep the recorded archive if the JVM's exit code says that it is complete."""
         if self._lock is None:
             return
         if code in STOPPED_BY_SIGTERM and self._recording.exists():

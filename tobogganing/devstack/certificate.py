@@ -1,4 +1,4 @@
-"""Certificates to start with: the edge's, which no client trusts yet, and a CA for the nodes'."""
+"""Initial certificates: a self-signed one for the edge, and a CA for nodes."""
 
 from datetime import datetime, timedelta
 from ipaddress import ip_address
@@ -10,15 +10,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 LIFE = timedelta(days=825)
-"""The longest that all common clients accept."""
+"""The longest lifetime that all common clients accept."""
 AUTHORITY_LIFE = timedelta(days=3652)
-"""10 years."""
 SKEW = timedelta(hours=1)
 NAMES = ("localhost", "edge")
 
 
 def self_signed(now: datetime) -> str:
-    """A new key and a certificate for this machine's loopback, as one PEM text."""
+    """A new key and certificate for loopback addresses, as one PEM text."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Tobogganing metrics, self-signed")])
     alternatives: list[x509.GeneralName] = [x509.DNSName(host) for host in NAMES]
@@ -39,7 +38,7 @@ def self_signed(now: datetime) -> str:
 
 
 def self_signed_ca(now: datetime) -> str:
-    """A new CA that signs nodes' certificates, and no other CA's, as one PEM text with its key."""
+    """A new CA for nodes' certificates only, as one PEM text with its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Tobogganing node CA")])
     certificate = (

@@ -1,4 +1,4 @@
-"""What a broker is started from: Java, Kafka's jars, and the flags of its JVM."""
+"""Java, Kafka's jars and the JVM's flags: all that a broker is started from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Install:
     archive: Path
 
     def command(self, *flags: str) -> list[str]:
-        """The start of every command line: Java, its flags and the class path."""
+        """The start of a command line: Java, its flags and the class path."""
         return [
             str(self.java.path),
             f"-Xmx{HEAP}",
@@ -37,10 +37,10 @@ class Install:
 
 
 def install_kafka(environ: Mapping[str, str] | None = None) -> Install:
-    """Java and Kafka from the cache, fetched first where they are missing.
+    """Java and Kafka from the cache, downloaded if necessary.
 
     Raises:
-        LocalError: something is missing and could not be fetched; the text says what to do.
+        LocalError: a download failed; the text says what to do.
     """
     cache = cache_folder(environ)
     with disk_faults(cache, "TOBOGGANING_CACHE"):

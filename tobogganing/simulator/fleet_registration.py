@@ -1,4 +1,4 @@
-"""Enrolment: a fleet is registered before it can report."""
+"""Registers a simulated fleet."""
 
 import asyncio
 import secrets
@@ -12,32 +12,32 @@ from tobogganing.backoff import backoff, stopped_before
 from tobogganing.simulator.simulated_fleet import Agent, Body, SimulatedCluster, SimulatedFleet
 from tobogganing.simulator.stats import EXPECTED
 
-AT_ONCE = 64
+CONCURRENCY = 64
 ATTEMPTS = 12
 
 T = TypeVar("T")
 
 
 class FleetRegistrationError(Exception):
-    """The fleet could not be registered; the text says what was answered."""
+    """The fleet could not be registered; the text has the response."""
 
 
 class FleetRegistration:
-    """Registers a fleet, some at a time; setting `stop` ends it early."""
+    """Registers a fleet concurrently; setting `stop` ends it early."""
 
     def __init__(self, api: ManagerApi, admin_token: str, stop: asyncio.Event) -> None:
         self.api_keys: dict[Agent, str] = {}
-        """Who is registered so far."""
+        """The keys of the registered agents."""
         self._api = api
         self._admin_token = admin_token
         self._stop = stop
         self._suffix = "-" + secrets.token_hex(3)
 
     async def run(self, fleet: SimulatedFleet) -> None:
-        """Register everything. An agent whose id is taken gets another one.
+        """Register everything. An agent whose id is registered gets another one.
 
         Raises:
-            EnrolmentError: an answer was neither success nor 409 nor a moment's refusal.
+            FleetRegistrationError: a response was not 200, 409, 429 or 503.
         """
         with first_error(FleetRegistrationError):
             await self._each(fleet.clusters, self._add_cluster)
@@ -54,41 +54,41 @@ class FleetRegistration:
                 await do(thing)
 
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(min(AT_ONCE, len(things))):
+            for _ in range(min(CONCURRENCY, len(things))):
                 tasks.create_task(work())
 
     async def _add_cluster(self, cluster: SimulatedCluster) -> None:
-        # 409 is as good: a run before this one has registered it.
+        # 409 is fine: an earlier run has registered it.
         await self._post("/api/v1/clusters/register", cluster.registration())
 
     async def _add_agent(self, agent: Agent) -> None:
-        # Whoever registered the id before has its key, so we need another id.
-        plain = agent.id
+        # The key of an id that is registered already is unknown: take another id.
+        original = agent.id
         for suffix in ("", self._suffix, *(f"{self._suffix}-{n}" for n in range(2, 10))):
-            agent.id = plain + suffix
+            agent.id = original + suffix
             response = await self._post(f"/api/v1/{agent.kind}s/register", agent.registration())
             if response is None:
                 return
             if response.status == 200:
                 self.api_keys[agent] = str(response.body["api_key"])
                 return
-        raise FleetRegistrationError(f"{plain} is taken, with every suffix")
+        raise FleetRegistrationError(f"{original} is registered already, with every suffix")
 
     async def _post(self, path: str, body: Body) -> ApiResponse | None:
-        """Register one thing; the answer is 200 or 409, or None if stopped before."""
+        """Register one entity; the response is 200 or 409, or None after a stop."""
         last: object = None
         for attempt in range(1, ATTEMPTS + 1):
             retry_after = 0.0
             try:
-                response = await self._api.post(path, body, self._admin_token)
+                response = await self._api.request("POST", path, self._admin_token, body=body)
             except ManagerUnreachableError as error:
                 last = error
             else:
                 if response.status in (200, 409):
                     return response
                 if response.status not in EXPECTED:
-                    raise FleetRegistrationError(f"{path} answered {response}")
+                    raise FleetRegistrationError(f"{path} responded {response}")
                 last, retry_after = response, response.retry_after
             if await stopped_before(self._stop, time.monotonic() + backoff(attempt, retry_after)):
                 return None
-        raise FleetRegistrationError(f"{path} was tried {ATTEMPTS} times; at last: {last}")
+        raise FleetRegistrationError(f"{path} failed {ATTEMPTS} times, last with: {last}")

@@ -62,7 +62,7 @@ def recount(first: int = 0, **counts: Any) -> LedgerRecount:
         (recount(submissions=5), booked(read=5), []),
         (recount(submissions=5), booked(read=6), ["5 submissions are in the topic, 6 in"]),
         (recount(submissions=5), booked(read=4), ["5 submissions are in the topic, 4 in"]),
-        (recount(submissions=5, late=1), booked(read=5), ["1 late ones are in the topic, 0"]),
+        (recount(submissions=5, late=1), booked(read=5), ["1 late submissions are in the topic, 0"]),
         (
             recount(submissions=5, undecodable=2),
             booked(read=5, dead_lettered=1),

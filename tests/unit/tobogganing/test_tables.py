@@ -1,4 +1,4 @@
-from tobogganing.tables import ColumnTable, cell, fields, width
+from tobogganing.output import ColumnTable, cell, fields, width
 
 
 def test_columns_are_aligned_and_the_heading_comes_once() -> None:

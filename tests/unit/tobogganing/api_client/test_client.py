@@ -19,15 +19,18 @@ def answer(status: int, retry_after: float = 0.0, **body: Any) -> ApiResponse:
     [
         (answer(401, error="Unauthorized"), "--admin-token-file"),
         (answer(404, error="Client not found"), "there is no client anna (404)"),
-        (answer(404, error="Not Found"), "unknown to what answers there: check --url"),
+        (
+            answer(404, error="Not Found"),
+            f"does not know {WHERE}: check --url",
+        ),
         (answer(404), "check --url"),
         (answer(405, error="Method Not Allowed"), "update the gateway"),
         (answer(409, error="The client anna is registered already"), "registered already (409)"),
         (answer(429, 30.0, error="Too many attempts"), "try again in 30 s"),
         (answer(503, error="Kafka did not confirm"), "503: Kafka did not confirm"),
-        (answer(400, error="name: is missing", field="name"), "answered 400: name: is missing"),
-        (answer(200), "does not answer as a gateway does"),
-        (answer(500), "answered 500: nothing more"),
+        (answer(400, error="name: is missing", field="name"), "responded 400: name: is missing"),
+        (answer(200), "is not a gateway's response: check --url"),
+        (answer(500), "responded 500: no reason given"),
     ],
 )
 def test_a_fault_is_one_line(given: ApiResponse, expected: str) -> None:

@@ -16,15 +16,15 @@ def test_a_ledger_that_balances_needs_no_words() -> None:
 
 def test_what_does_not_add_up_is_named() -> None:
     assert remarks([partition(0, read=5, applied=3), partition(1, read=1, applied=2)]) == [
-        "partition 0 does not balance: 2 of what was read is unaccounted for",
-        "partition 1 does not balance: 1 more than was read",
+        "partition 0 does not balance: 5 submissions read, 3 with an outcome",
+        "partition 1 does not balance: 1 submissions read, 2 with an outcome",
     ]
 
 
 def test_what_is_lost_and_what_is_not_known_is_said() -> None:
     lines = remarks([partition(0, lost=2), partition(1, lag=None, lost=1)])
     assert lines[0].startswith("3 records were lost")
-    assert lines[1].startswith("the lag is not known")
+    assert lines[1].startswith("the lag is unknown")
 
 
 def test_the_sum() -> None:

@@ -2,7 +2,7 @@ import pytest
 from click.testing import CliRunner
 
 from tobogganing.cli.main import main
-from tobogganing.cli.resource_specs import scope_of
+from tobogganing.cli.resources import scope_of
 
 
 def test_the_scope_of_a_relay() -> None:

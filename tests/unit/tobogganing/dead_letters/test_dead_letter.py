@@ -27,7 +27,7 @@ def letter(index: int = 0, reason: str = "not a frame: x", written: int = 5) -> 
         (0, "2-17-0-4"),
         (3, "2-17-3-4"),
         (WHOLE_FRAME, "frame 2-17"),
-        (CORRUPT_ROW, "a row, found by 2-17"),
+        (CORRUPT_ROW, "a row, found at 2-17"),
     ],
 )
 def test_where_a_letter_comes_from(index: int, source: str) -> None:
@@ -51,7 +51,7 @@ def test_filters() -> None:
 
 @pytest.mark.parametrize("text", ["", "1", "1-2-3", "a-1", "1-", "-1-2", "1-2\n", "1-" + "9" * 19])
 def test_what_is_no_id(text: str) -> None:
-    with pytest.raises(ValueError, match="expected partition-offset"):
+    with pytest.raises(ValueError, match="not the id of a dead letter"):
         DeadLetterId.parse(text)
 
 

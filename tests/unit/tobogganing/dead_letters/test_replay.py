@@ -54,7 +54,7 @@ def test_what_stays(value: bytes, index: int, why: str) -> None:
 
 @pytest.mark.parametrize(("kind", "id"), [("gizmo", "a"), ("client", "a b"), ("client", "")])
 def test_what_no_processor_would_take(kind: str, id: str) -> None:
-    with pytest.raises(NotReplayableError, match="no entity known here"):
+    with pytest.raises(NotReplayableError, match="not a known entity"):
         key_of(Submission(kind, id, 1))
 
 
@@ -75,9 +75,9 @@ def test_a_registration_that_holds() -> None:
 @pytest.mark.parametrize(
     ("state", "why"),
     [
-        (RegistryState(), "not registered any more"),
-        (registry(1, removed=True), "not registered any more"),
-        (registry(2), "registered anew"),
+        (RegistryState(), "no longer registered"),
+        (registry(1, removed=True), "no longer registered"),
+        (registry(2), "registered again"),
     ],
 )
 def test_a_registration_that_is_over(state: RegistryState, why: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from tobogganing.cli.main import main
-from tobogganing.devstack.secret_files import main as write_secrets
+from tobogganing.devstack.secrets import write_secrets
 from tobogganing.errors import LocalError
 
 TOKENS = {"METRICS_TOKEN": "scrape-me-with-this", "ADMIN_TOKEN": "register-with-this"}

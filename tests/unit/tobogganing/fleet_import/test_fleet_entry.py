@@ -94,7 +94,7 @@ def test_what_a_gateway_shows_is_the_entry_again(entry: FleetEntry) -> None:
         (FleetEntry("cluster", "k", "K", region="eu"), "datacenter: is missing"),
         (
             FleetEntry("headend", "h", "H", cluster_id="k", region="eu"),
-            "region: a headend has none of its own, leave it empty",
+            "region: must be empty for a headend",
         ),
         (
             FleetEntry("client", "c", "\udcff", type="native"),

@@ -1,6 +1,5 @@
-from tobogganing.fleet_import.fleet_entry import FleetEntry
+from tobogganing.fleet_import.fleet_entry import SHOWN, FleetEntry, validate
 from tobogganing.fleet_import.fleet_file import BadLine, Line
-from tobogganing.fleet_import.validate import SHOWN, validate
 
 
 def client(id: str) -> FleetEntry:

@@ -1,11 +1,11 @@
-"""docs/capacity.md says what `tobogganing plan` does, and the figures that it does it with."""
+"""docs/capacity.md has the output and the figures of `tobogganing plan`."""
 
 import re
 from pathlib import Path
 
 from tests.capacity import PAGE, worked
-from tobogganing.sizing import figures
-from tobogganing.sizing.figures import FIGURES
+from tests.unit.tobogganing.sizing.test_figures import FIGURES
+from tobogganing import sizing
 
 RULES = Path(__file__).parents[4] / "deploy" / "prometheus" / "rules"
 
@@ -20,12 +20,12 @@ def test_the_formula_has_every_figure() -> None:
     formula = PAGE.read_text("utf-8").partition("## The formula")[2].partition("\n## ")[0]
     numbers = {float(text.replace(",", "")) for text in re.findall(r"\d[\d,]*(?:\.\d+)?", formula)}
     missing = [
-        f"{name}: {figure.value:g}"
-        for name, figure in FIGURES.items()
-        if name != "SCRAPE_BYTES" and not {figure.value, round(figure.value)} & numbers
+        f"{name}: {figure:g}"
+        for name in FIGURES
+        if name != "SCRAPE_BYTES" and not {figure := getattr(sizing, name), round(figure)} & numbers
     ]
     assert missing == []
-    for count in (figures.SUBMISSION_BYTES, figures.FRAME_BYTES, figures.ROW_BYTES):
+    for count in (sizing.SUBMISSION_BYTES, sizing.FRAME_BYTES, sizing.ROW_BYTES):
         assert count in numbers
 
 

@@ -1,4 +1,4 @@
-"""The plan keeps what it promises, for any fleet."""
+"""The properties of a capacity plan, for any fleet."""
 
 import math
 from dataclasses import replace
@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from contract.kinds import CLIENT, HEADEND
 from exporter.shard import Shard
-from tobogganing.sizing import figures as f
-from tobogganing.sizing.fleet import PlannedFleet
-from tobogganing.sizing.plan import BUSY, SHARD_ENTITIES, CapacityPlan, plan
+from tobogganing import sizing as f
+from tobogganing.sizing import BUSY, SHARD_ENTITIES, CapacityPlan, PlannedFleet, plan
 
 fleets = st.builds(
     PlannedFleet,
@@ -65,7 +64,7 @@ def test_the_fullest_processor_carries_its_partitions(fleet: PlannedFleet) -> No
     left = found.part("processor").number - 1
     owned = math.ceil(found.partitions / left)
     frame = max(1.0, fleet.batch / found.partitions)
-    cost = (f.PROCESSOR_FRAME.value / frame + f.PROCESSOR_ITEM.value) / 1e6
+    cost = (f.PROCESSOR_FRAME / frame + f.PROCESSOR_ITEM) / 1e6
     assert fleet.rate * cost * owned / found.partitions <= BUSY + 1e-9
     rows = fleet.entities * owned / found.partitions
     needed = f.PROCESSOR_BASE + rows * f.PROCESSOR_ENTITY
@@ -78,7 +77,7 @@ def test_gateways_carry_every_request(fleet: PlannedFleet) -> None:
     needed = f.GATEWAY_BASE + fleet.entities * f.GATEWAY_ENTITY
     assert needed <= gateways.memory, "each knows all of them"
     if fleet.batch == 1:
-        assert fleet.rate * f.GATEWAY_ALONE.value / 1e6 <= BUSY * (gateways.number - 1) + 1e-9
+        assert fleet.rate * f.GATEWAY_ALONE / 1e6 <= BUSY * (gateways.number - 1) + 1e-9
 
 
 @given(fleets)
