@@ -49,7 +49,7 @@ async def rotated(manager: Service, id: str, key: str, times: int = 100) -> str:
     return key
 
 
-async def test_a_registry_that_was_lost_comes_back(
+async def test_a_lost_registry_is_restored(
     kafka_settings: KafkaSettings, manager: Service, tmp_path: Path
 ) -> None:
     command = command_of(kafka_settings, manager.url)
@@ -154,7 +154,7 @@ async def test_rows_are_for_an_installation_without_processors(
     assert "fixed when an installation starts" in await other.bad("restore", file)
 
 
-async def test_what_cannot_be_read(
+async def test_undecodable_dead_letters(
     settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
 ) -> None:
     """What nobody can read is left out, and said; what somebody newer can read is not left out."""
@@ -192,7 +192,7 @@ async def test_what_cannot_be_read(
         ('{"is":"end","records":0,"rows":0}\n', "has no header"),
     ],
 )
-async def test_a_file_that_is_no_backup(tmp_path: Path, text: str, fault: str) -> None:
+async def test_a_file_that_is_not_a_backup(tmp_path: Path, text: str, fault: str) -> None:
     file = tmp_path / "file"
     await asyncio.to_thread(file.write_text, text)
     command = CommandLine("http://127.0.0.1:1", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")

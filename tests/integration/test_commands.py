@@ -152,7 +152,9 @@ async def test_a_listing_goes_through_all_pages(command: CommandLine, tmp_path: 
     assert len(named) == 300
 
 
-async def test_what_a_user_can_mend_is_one_line(gateway: Service, command: CommandLine) -> None:
+async def test_an_error_that_the_user_can_fix_is_one_line(
+    gateway: Service, command: CommandLine
+) -> None:
     await command.good("clients", "add", "A", "--type", "native", "--id", "a")
     again = await command.bad("clients", "add", "A", "--type", "native", "--id", "a")
     assert again == "Error: The client a is registered already (409)"
@@ -169,7 +171,7 @@ async def test_what_a_user_can_mend_is_one_line(gateway: Service, command: Comma
     assert "check --url" in await elsewhere.bad("clients", "show", "a")
 
 
-async def test_a_gateway_without_kafka_is_asked_again(
+async def test_requests_to_a_gateway_without_kafka_are_repeated(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     """503 with Retry-After until its patience ends, then one line."""
@@ -188,7 +190,9 @@ async def test_a_gateway_without_kafka_is_asked_again(
 
 
 @pytest.mark.parametrize("answer", ["n", "y"])
-async def test_a_removal_asks_on_a_terminal(command: CommandLine, answer: str) -> None:
+async def test_a_removal_asks_for_confirmation_on_a_terminal(
+    command: CommandLine, answer: str
+) -> None:
     await command.good("clients", "add", "Anna", "--type", "native", "--id", "anna")
     ours, theirs = pty.openpty()
     try:
@@ -209,9 +213,7 @@ async def test_a_removal_asks_on_a_terminal(command: CommandLine, answer: str) -
     assert left == "" if answer == "y" else "anna" in left
 
 
-async def test_the_examples_of_the_document_work_as_they_stand(
-    gateway: Service, tmp_path: Path
-) -> None:
+async def test_the_examples_of_the_document_work(gateway: Service, tmp_path: Path) -> None:
     document = (Path(__file__).parents[2] / "docs" / "cli.md").read_text("utf-8")
     # What comes behind is asked of an exporter and of Kafka: tests/e2e/ has a run with both.
     document, heading, _ = document.partition("## The ledger")

@@ -72,7 +72,7 @@ def row(found: Found, id: str) -> EntityRow:
     return decode_entity_row(found.rows[entity_key("client", id)])
 
 
-async def test_listed_shown_and_purged(
+async def test_dead_letters_are_listed_shown_and_purged(
     settings: KafkaSettings, frames: FrameWriter, command: CommandLine, tmp_path: Path
 ) -> None:
     (foreign,) = ids_of(1, PARTITIONS, 1)
@@ -140,7 +140,7 @@ async def test_listed_shown_and_purged(
     assert "was purged" in await command.bad("dead-letters", "show", "0-1")
 
 
-async def test_what_can_be_processed_now_is_and_twice_is_once(
+async def test_a_replay_applies_each_submission_once(
     settings: KafkaSettings,
     frames: FrameWriter,
     producer: AIOKafkaProducer,
@@ -204,7 +204,7 @@ def _seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-async def test_a_frame_that_was_cut_is_taken_from_where_it_came(
+async def test_a_truncated_frame_is_read_from_its_source(
     settings: KafkaSettings,
     frames: FrameWriter,
     producer: AIOKafkaProducer,
@@ -236,7 +236,7 @@ async def test_a_frame_that_was_cut_is_taken_from_where_it_came(
     assert row(found, a).metrics == {"bytes_sent": 7999}
 
 
-async def test_letters_that_stay_do_not_multiply(
+async def test_skipped_dead_letters_do_not_multiply(
     settings: KafkaSettings, producer: AIOKafkaProducer, frames: FrameWriter, command: CommandLine
 ) -> None:
     """Each replay in vain leaves a letter more with the same submission; it is sent once."""
@@ -251,7 +251,7 @@ async def test_letters_that_stay_do_not_multiply(
     assert (done["letters"], done["submissions"], done["repeated"]) == (1, 1, 2)
 
 
-async def test_late_frames_and_foreign_records_stay(
+async def test_late_frames_and_foreign_records_are_skipped(
     settings: KafkaSettings, producer: AIOKafkaProducer, frames: FrameWriter, command: CommandLine
 ) -> None:
     topic = topics_from(settings).dead_letter.name
@@ -267,7 +267,7 @@ async def test_late_frames_and_foreign_records_stay(
     assert "not a dead letter's headers" in listed[1]["reason"]
 
 
-async def test_where_kafka_is(
+async def test_the_address_of_kafka(
     settings: KafkaSettings, frames: FrameWriter, command: CommandLine, tmp_path: Path
 ) -> None:
     nowhere = {"KAFKA_BOOTSTRAP_SERVERS": "", "KAFKA_TOPIC_PREFIX": settings.kafka_topic_prefix}

@@ -97,7 +97,7 @@ async def test_an_imported_fleet_works(
 
 
 @pytest.mark.parametrize("format", ["csv", "ndjson"])
-async def test_an_export_is_an_import(
+async def test_an_export_can_be_imported(
     kafka_settings: KafkaSettings,
     signing_keys: str,
     command: CommandLine,
@@ -126,9 +126,7 @@ async def test_an_export_is_an_import(
     assert "Far away" in again
 
 
-async def test_keys_go_to_stdout_where_no_file_is_named(
-    gateway: Service, command: CommandLine
-) -> None:
+async def test_keys_go_to_stdout_without_a_file(gateway: Service, command: CommandLine) -> None:
     words = ("fleet", "import", "-", "--format", "csv")
     given = (await command.good(*words, stdin=csv(clients(3)))).documents
     assert [key["kind"] for key in given] == ["client"] * 3
@@ -137,7 +135,7 @@ async def test_keys_go_to_stdout_where_no_file_is_named(
     assert len(await registered(command)) == 3
 
 
-async def test_one_bad_line_keeps_all_others_out(
+async def test_one_bad_line_prevents_the_import(
     command: CommandLine, tmp_path: Path, keys: Path
 ) -> None:
     file = tmp_path / "fleet.csv"
@@ -192,7 +190,7 @@ async def test_ctrl_c_loses_no_key_and_the_next_import_goes_on(
     assert held.items() >= first.items()
 
 
-async def test_after_a_kill_the_next_import_says_whose_keys_are_lost(
+async def test_after_a_kill_the_next_import_names_lost_keys(
     command: CommandLine, tmp_path: Path, keys: Path
 ) -> None:
     file = tmp_path / "fleet.csv"
@@ -209,7 +207,7 @@ async def test_after_a_kill_the_next_import_says_whose_keys_are_lost(
     assert len(done["without_key"]) <= 256, "no more than were under way"
 
 
-async def test_a_gateway_that_is_killed_is_waited_for(
+async def test_an_import_waits_for_a_killed_gateway(
     gateway: Service, command: CommandLine, tmp_path: Path, keys: Path
 ) -> None:
     file = tmp_path / "fleet.csv"

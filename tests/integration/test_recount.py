@@ -19,7 +19,9 @@ def command_of(settings: KafkaSettings, exporter: Service) -> CommandLine:
     )
 
 
-async def test_counted_again(settings: KafkaSettings, frames: FrameWriter, tmp_path: Path) -> None:
+async def test_an_audit_counts_the_topic(
+    settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
+) -> None:
     """Corrupt frames, late ones, foreign submissions, and frames behind the ledger."""
     a, b = ids_of(0, PARTITIONS, 2)
     (foreign,) = ids_of(1, PARTITIONS, 1)
@@ -62,7 +64,7 @@ async def test_counted_again(settings: KafkaSettings, frames: FrameWriter, tmp_p
         assert ended.out.splitlines()[6].split() == ["0", "41", "5", "5", "0", "5", "yes"]
 
 
-async def test_a_ledger_that_the_topic_contradicts(
+async def test_a_ledger_that_differs_from_the_topic(
     settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
 ) -> None:
     """It balances, and is wrong all the same."""

@@ -79,7 +79,7 @@ def test_a_read_only_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("below", ["", "lock", "secrets", "kafka", "logs"])
-def test_something_else_is_where_the_state_should_be(tmp_path: Path, below: str) -> None:
+def test_the_state_folder_is_a_file(tmp_path: Path, below: str) -> None:
     state = tmp_path / "state"
     place = state / below
     place.parent.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,7 @@ def test_a_wrong_scrape_is_noticed(spoil: Callable[[bytes], bytes]) -> None:
         check_scrape(spoil(scrape(0, 1, 2)), CLIENTS, [0, 1, 2])
 
 
-def test_each_request_is_the_clients_own() -> None:
+def test_each_request_has_its_clients_credential() -> None:
     work = SingleWorkload(Acknowledged(KAFKA), CLIENTS, 4, request_heads(CLIENTS))
     for number in range(4):
         request = work.next()
@@ -79,7 +79,7 @@ def test_a_wrong_response_is_noticed(status: int, body: bytes) -> None:
         b'{"accepted":1,"rejected":[{"index":1}],"receipts":["0-1-0","0-1-1"]}',
     ],
 )
-def test_a_batch_that_is_not_whole_is_noticed(body: bytes) -> None:
+def test_an_incomplete_batch_is_noticed(body: bytes) -> None:
     work = BatchWorkload(Acknowledged(KAFKA), CLIENTS, 2, "key")
     with pytest.raises(WrongResultError):
         work.answered(0, 200, body)

@@ -17,7 +17,7 @@ def send(out: LogMux, name: str, data: bytes) -> None:
         pipe.write(data)
 
 
-def test_lines_have_the_name_of_their_part_and_go_to_its_file(tmp_path: Path) -> None:
+def test_lines_are_prefixed_and_written_to_the_parts_file(tmp_path: Path) -> None:
     terminal = io.BytesIO()
     out = LogMux(terminal, tmp_path)
     send(out, "serve", "one\nzwölf\nwithout an end".encode())
@@ -28,7 +28,7 @@ def test_lines_have_the_name_of_their_part_and_go_to_its_file(tmp_path: Path) ->
     assert (tmp_path / "serve.log").read_text() == "one\nzwölf\nwithout an end\n"
 
 
-def test_bytes_that_are_no_text_and_percent_signs_harm_nothing(tmp_path: Path) -> None:
+def test_binary_data_and_percent_signs_are_harmless(tmp_path: Path) -> None:
     out = LogMux(io.BytesIO(), tmp_path)
     send(out, "serve", b"100 %s \xff\n")
     out.close()
@@ -46,7 +46,7 @@ def test_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert max(sizes) <= 1000
 
 
-def test_a_terminal_that_is_gone_stops_nothing(tmp_path: Path) -> None:
+def test_a_closed_terminal_stops_nothing(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "wb", buffering=0) as terminal:
@@ -56,7 +56,7 @@ def test_a_terminal_that_is_gone_stops_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "serve.log").read_text() == "one\ntwo\n"
 
 
-def test_a_terminal_that_is_held_stops_nothing(tmp_path: Path) -> None:
+def test_a_blocked_terminal_stops_nothing(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as other_end, os.fdopen(writer, "wb", buffering=0) as terminal:
         out = LogMux(terminal, tmp_path)
@@ -77,7 +77,9 @@ def test_a_terminal_that_is_held_stops_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_full_disk_silences_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_does_not_silence_the_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "serve.log").symlink_to("/dev/full")
     terminal = io.BytesIO()
     out = LogMux(terminal, tmp_path)

@@ -1,7 +1,7 @@
 from tobogganing.output import ColumnTable, cell, fields, width
 
 
-def test_columns_are_aligned_and_the_heading_comes_once() -> None:
+def test_columns_are_aligned_and_named_once() -> None:
     table = ColumnTable(["id", "name"])
     assert list(table.lines([{"id": "a", "name": "Anna"}, {"id": "long-id"}])) == [
         "ID       NAME",
@@ -11,11 +11,11 @@ def test_columns_are_aligned_and_the_heading_comes_once() -> None:
     assert list(table.lines([{"id": "b", "name": "Bert"}])) == ["b        Bert"]
 
 
-def test_an_empty_table_has_its_heading() -> None:
+def test_an_empty_table_has_column_names() -> None:
     assert list(ColumnTable(["id", "name"]).lines([])) == ["ID  NAME"]
 
 
-def test_a_column_takes_what_the_terminal_takes() -> None:
+def test_a_column_has_the_width_of_the_terminal() -> None:
     assert width("Zürich") == 6
     assert width("Zu\u0308rich") == 6, "an accent of its own takes no column"
     assert width("東京") == 4
@@ -25,7 +25,7 @@ def test_a_column_takes_what_the_terminal_takes() -> None:
     assert list(lines) == ["NAME  TYPE", "東京  x", "ab    y"]
 
 
-def test_nothing_in_a_cell_moves_the_cursor() -> None:
+def test_a_cell_has_no_control_characters() -> None:
     assert cell("a\x1b[2Jb\r\nc") == "a\ufffd[2Jb\ufffd\ufffdc"
     assert cell(["2030-01-01", "2030-01-02"]) == "2030-01-01, 2030-01-02"
     assert cell(None) == ""

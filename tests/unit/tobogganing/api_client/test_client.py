@@ -33,13 +33,13 @@ def answer(status: int, retry_after: float = 0.0, **body: Any) -> ApiResponse:
         (answer(500), "responded 500: no reason given"),
     ],
 )
-def test_a_fault_is_one_line(given: ApiResponse, expected: str) -> None:
+def test_an_error_is_one_line(given: ApiResponse, expected: str) -> None:
     text = error_message(given, WHERE, "client anna")
     assert expected in text
     assert "\n" not in text
 
 
-def test_a_conflict_after_an_attempt_that_was_not_confirmed() -> None:
+def test_a_conflict_after_an_unconfirmed_attempt() -> None:
     text = error_message(answer(409, error="It is registered already"), WHERE, "", unconfirmed=True)
     assert "`rotate`" in text
 

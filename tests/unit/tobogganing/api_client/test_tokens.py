@@ -14,7 +14,7 @@ def local(tmp_path: Path) -> dict[str, str]:
     return {"STATE_DIR": str(tmp_path)}
 
 
-def test_the_nearest_one_is_taken(local: dict[str, str], tmp_path: Path) -> None:
+def test_the_order_of_token_sources(local: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "a").write_text("of-the-option")
     (tmp_path / "b").write_text("of-the-file")
     file = {"ADMIN_TOKEN_FILE": str(tmp_path / "b")}
@@ -31,7 +31,7 @@ def test_the_first_of_several(text: str, local: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("text", [" ", ",", "tökén", "a\x01b"])
-def test_none(text: str, local: dict[str, str]) -> None:
+def test_an_invalid_token(text: str, local: dict[str, str]) -> None:
     with pytest.raises(LocalError, match="no ADMIN_TOKEN: the ADMIN_TOKEN of the environment"):
         read_token("ADMIN_TOKEN", None, local | {"ADMIN_TOKEN": text})
 

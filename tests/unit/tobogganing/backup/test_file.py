@@ -19,7 +19,7 @@ def write(file: Path, entries: int = 3) -> None:
 
 
 @pytest.mark.parametrize("name", ["backup.ndjson", "backup.ndjson.gz"])
-def test_what_was_written_is_read(tmp_path: Path, name: str) -> None:
+def test_a_written_backup_can_be_read(tmp_path: Path, name: str) -> None:
     file = tmp_path / name
     write(file)
     assert [each.name for each in tmp_path.iterdir()] == [name]
@@ -33,7 +33,7 @@ def test_what_was_written_is_read(tmp_path: Path, name: str) -> None:
     assert [bytes(row.value) for row in backup.rows()] == [b'{"version":1}'] * 3
 
 
-def test_what_was_not_ended_leaves_the_last_one(tmp_path: Path) -> None:
+def test_an_incomplete_backup_keeps_the_previous_file(tmp_path: Path) -> None:
     file = tmp_path / "backup"
     write(file, 1)
     with pytest.raises(UnicodeDecodeError), BackupWriter(file, HEADER) as writer:
@@ -42,14 +42,14 @@ def test_what_was_not_ended_leaves_the_last_one(tmp_path: Path) -> None:
     assert Backup(file).footer.records == 1
 
 
-def test_one_that_was_killed_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_part_file_of_a_killed_backup_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "backup.part").write_text("half")
     write(tmp_path / "backup")
     assert Backup(tmp_path / "backup").footer.rows == 3
 
 
 @pytest.mark.parametrize("lost", [1, 2, 5])
-def test_a_file_that_lacks_lines_is_refused(tmp_path: Path, lost: int) -> None:
+def test_a_file_without_some_lines_is_refused(tmp_path: Path, lost: int) -> None:
     file = tmp_path / "backup"
     write(file)
     lines = file.read_bytes().splitlines(keepends=True)
@@ -61,7 +61,7 @@ def test_a_file_that_lacks_lines_is_refused(tmp_path: Path, lost: int) -> None:
         Backup(file)
 
 
-def test_a_file_that_was_cut_is_refused(tmp_path: Path) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     for name in ("backup", "backup.gz"):
         file = tmp_path / name
         write(file)

@@ -22,7 +22,7 @@ def test_the_scope_of_a_relay() -> None:
         ["headends", "rotate", "h", "--overlap", "-1"],
     ],
 )
-def test_what_no_gateway_would_take_is_not_sent(words: list[str]) -> None:
+def test_invalid_arguments_are_not_sent(words: list[str]) -> None:
     result = CliRunner().invoke(main, [*words, "--url", "http://127.0.0.1:1"])
     assert result.exit_code == 2
     assert "Usage:" in result.output

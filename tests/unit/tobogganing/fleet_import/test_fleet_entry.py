@@ -74,12 +74,12 @@ clusters = st.builds(
 
 
 @given(st.one_of(clients, headends, clusters))
-def test_an_entry_is_good_exactly_if_a_gateway_takes_it(entry: FleetEntry) -> None:
+def test_an_entry_is_valid_exactly_if_a_gateway_accepts_it(entry: FleetEntry) -> None:
     assert (validation_error(entry) is None) == gateway_takes(entry.kind, registration_body(entry))
 
 
 @given(st.one_of(clients, headends, clusters))
-def test_what_a_gateway_shows_is_the_entry_again(entry: FleetEntry) -> None:
+def test_a_gateways_response_gives_the_entry(entry: FleetEntry) -> None:
     shown = registration_body(entry) | {"headends": 3, "old_keys_valid_until": []}
     assert from_response(entry.kind, shown) == entry
 
@@ -108,9 +108,9 @@ def test_what_a_gateway_shows_is_the_entry_again(entry: FleetEntry) -> None:
         ),
     ],
 )
-def test_a_fault_names_its_column(entry: FleetEntry, expected: str) -> None:
+def test_an_error_names_its_column(entry: FleetEntry, expected: str) -> None:
     assert validation_error(entry) == expected
 
 
-def test_the_columns_are_those_of_the_documentation() -> None:
+def test_the_columns_are_documented() -> None:
     assert ",".join(COLUMNS) == "kind,id,name,type,cluster_id,region,datacenter,headend_url"

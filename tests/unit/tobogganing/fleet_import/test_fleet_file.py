@@ -37,7 +37,7 @@ def read(text: str | bytes, format: Format) -> list[Line]:
 @given(
     entries=st.lists(st.builds(FleetEntry, *[values] * len(COLUMNS)).filter(is_filled), max_size=5)
 )
-def test_what_is_written_is_read_again(format: Format, entries: list[FleetEntry]) -> None:
+def test_a_written_file_can_be_read(format: Format, entries: list[FleetEntry]) -> None:
     stream = io.StringIO(newline="")
     writer = FleetWriter(stream, format)
     for entry in entries:
@@ -47,7 +47,7 @@ def test_what_is_written_is_read_again(format: Format, entries: list[FleetEntry]
 
 @pytest.mark.parametrize("format", FORMATS)
 @given(content=st.binary(max_size=60))
-def test_no_content_is_more_than_bad_lines(format: Format, content: bytes) -> None:
+def test_any_content_is_at_most_bad_lines(format: Format, content: bytes) -> None:
     for line in read(HEADING.encode() + b"\n" + content, format):
         assert line[0] >= 1
 
@@ -72,11 +72,11 @@ ANNA = FleetEntry("client", "anna", "Anna", type="native")
         ("kind\tid\tname\ttype\nclient\tanna\tAnna\tnative\n\t\t\t\n", 2),
     ],
 )
-def test_what_spreadsheets_write_around_a_table(text: str, number: int) -> None:
+def test_a_table_from_a_spreadsheet(text: str, number: int) -> None:
     assert read(text, "csv") == [(number, ANNA)]
 
 
-def test_ndjson_of_windows() -> None:
+def test_ndjson_with_bom_and_crlf() -> None:
     line = '{"kind":"client","id":"anna","name":"Anna","type":"native"}'
     assert read(f"\ufeff{line}\r\n\r\n  \r\n{line}", "ndjson") == [(1, ANNA), (4, ANNA)]
 
@@ -89,7 +89,7 @@ def test_a_file_without_a_table_has_no_lines(content: str) -> None:
 @pytest.mark.parametrize(
     "heading", ["kind|id|name", "kind,id", "kind,id,name,colour", "a,anna,Anna"]
 )
-def test_a_heading_that_is_none(heading: str) -> None:
+def test_an_invalid_header(heading: str) -> None:
     (line,) = read(f"{heading}\nclient,anna,Anna\n", "csv")
     assert isinstance(line, BadLine)
     assert line.number == 1
@@ -130,7 +130,7 @@ def test_bad_lines_of_ndjson_have_their_numbers() -> None:
     assert "`colour`" in faults[2]
 
 
-def test_text_that_is_not_utf_8_stays_recognisable() -> None:
+def test_invalid_utf_8_is_detected() -> None:
     ((_, entry),) = read(b"kind,id,name\nclient,a,\xff\n", "csv")
     assert isinstance(entry, FleetEntry)
     assert entry.name == "\udcff"
@@ -153,7 +153,7 @@ def test_the_format(file: str, given: str | None, expected: str) -> None:
 
 
 @pytest.mark.parametrize("file", ["-", "fleet", "fleet.txt"])
-def test_no_format(file: str) -> None:
+def test_an_unknown_format(file: str) -> None:
     with pytest.raises(LocalError, match="--format csv or --format ndjson"):
         format_of(file, None)
 

@@ -23,12 +23,12 @@ def test_a_good_fleet_is_counted() -> None:
     assert found.unknown_clusters == {}, "the cluster may come after its headend"
 
 
-def test_a_second_line_of_an_id_is_bad() -> None:
+def test_a_repeated_id_is_a_bad_line() -> None:
     found = validate([(2, client("c")), (3, client("d")), (4, client("c"))])
     assert found.invalid_lines == [BadLine(4, "id: client:c is in line 2 already")]
 
 
-def test_clusters_that_are_elsewhere_are_named_once() -> None:
+def test_unknown_clusters_are_named_once() -> None:
     found = validate([(2, headend("h", "far")), (3, headend("i", "far")), (4, headend("j", "off"))])
     assert found.unknown_clusters == {"far": 2, "off": 4}
 

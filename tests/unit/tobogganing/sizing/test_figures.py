@@ -97,7 +97,7 @@ def shown(source: TableCell) -> float | None:
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_a_figure_is_that_of_its_table(name: str) -> None:
+def test_figures_agree_with_their_tables(name: str) -> None:
     value, figure = shown(FIGURES[name]), getattr(sizing, name)
     assert value is not None, "it is in no table"
     low, high = value * (1 - TOLERANCE), value * (1 + TOLERANCE)
@@ -105,7 +105,7 @@ def test_a_figure_is_that_of_its_table(name: str) -> None:
 
 
 @pytest.mark.parametrize("service", ["gateway", "processor", "exporter"])
-def test_no_fleet_took_more_memory_than_is_planned(service: str) -> None:
+def test_measured_memory_is_within_the_plan(service: str) -> None:
     rows = {row[0]: row[1:] for _, row in table("Growth")}
     base = getattr(sizing, f"{service.upper()}_BASE")
     each = getattr(sizing, f"{service.upper()}_ENTITY")

@@ -10,7 +10,7 @@ from tobogganing import sizing
 RULES = Path(__file__).parents[4] / "deploy" / "prometheus" / "rules"
 
 
-def test_the_worked_examples_are_what_plan_prints() -> None:
+def test_the_examples_are_the_output_of_plan() -> None:
     page = PAGE.read_text("utf-8")
     assert len(re.findall("<!-- plan: --clients (10000|1000000) --interval 60 -->", page)) == 2
     assert page == worked(page), "write them anew: python -m tests.capacity"

@@ -47,7 +47,7 @@ def test_every_instance_fits_its_limits_with_one_lost(fleet: PlannedFleet) -> No
 
 
 @given(fleets)
-def test_partitions_are_enough_for_everybody(fleet: PlannedFleet) -> None:
+def test_partitions_suffice_for_processors_and_shards(fleet: PlannedFleet) -> None:
     found = plan(fleet)
     assert found.part("processor").number <= found.partitions
     assert found.shards <= found.partitions
@@ -58,7 +58,7 @@ def test_partitions_are_enough_for_everybody(fleet: PlannedFleet) -> None:
 
 
 @given(fleets)
-def test_the_fullest_processor_carries_its_partitions(fleet: PlannedFleet) -> None:
+def test_the_fullest_processor_has_capacity_for_its_partitions(fleet: PlannedFleet) -> None:
     """Counted anew: so many whole partitions, each with its share of the submissions."""
     found = plan(fleet)
     left = found.part("processor").number - 1
@@ -72,7 +72,7 @@ def test_the_fullest_processor_carries_its_partitions(fleet: PlannedFleet) -> No
 
 
 @given(fleets)
-def test_gateways_carry_every_request(fleet: PlannedFleet) -> None:
+def test_gateways_have_capacity_for_every_request(fleet: PlannedFleet) -> None:
     gateways = plan(fleet).part("gateway")
     needed = f.GATEWAY_BASE + fleet.entities * f.GATEWAY_ENTITY
     assert needed <= gateways.memory, "each knows all of them"
@@ -98,7 +98,7 @@ def test_more_clients_or_reports_never_need_less(
 
 
 @given(fleets)
-def test_relays_never_need_more_than_agents_alone(fleet: PlannedFleet) -> None:
+def test_relays_never_need_more_than_single_requests(fleet: PlannedFleet) -> None:
     alone, relayed = plan(replace(fleet, batch=1)), plan(replace(fleet, batch=500))
     assert relayed.cores <= alone.cores
 
