@@ -118,7 +118,7 @@ async def test_tokens_are_revoked_and_signing_keys_replaced(
     new = (await command.good("keys", "rotate", "--json")).document["kid"]
     listed = (await command.good("keys", "list")).out.splitlines()
     assert [line.split()[0] for line in listed] == ["KID", old["kid"], new]
-    assert await status_of(gateway, token) == 200, "the old key's tokens are still good"
+    assert await status_of(gateway, token) == 200, "the old key's tokens are still valid"
     await command.good("keys", "remove", old["kid"], "--yes")
     assert await status_of(gateway, token) == 401
     assert await status_of(gateway, await token_of(command, api_key)) == 200
@@ -174,7 +174,7 @@ async def test_an_error_that_the_user_can_fix_is_one_line(
 async def test_requests_to_a_gateway_without_kafka_are_repeated(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
-    """503 with Retry-After until its patience ends, then one line."""
+    """503 with Retry-After is repeated; then the error is one line."""
     extra = {
         "ADMIN_TOKEN": ADMIN_TOKEN,
         "SIGNING_KEYS_DIR": signing_keys,
@@ -215,7 +215,7 @@ async def test_a_removal_asks_for_confirmation_on_a_terminal(
 
 async def test_the_examples_of_the_document_work(gateway: Service, tmp_path: Path) -> None:
     document = (Path(__file__).parents[2] / "docs" / "cli.md").read_text("utf-8")
-    # What comes behind is asked of an exporter and of Kafka: tests/e2e/ has a run with both.
+    # The rest needs an exporter and Kafka: tests/e2e/ has a run with both.
     document, heading, _ = document.partition("## The ledger")
     assert heading
     blocks = [part.split("```")[0] for part in document.split("```sh\n")[1:]]

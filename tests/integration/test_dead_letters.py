@@ -1,4 +1,4 @@
-"""Dead letters, as an operator lists, reads, replays and purges them on a real Kafka."""
+"""`tobogganing dead-letters` on a real Kafka."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ async def producer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
 
 @pytest.fixture
 def command(settings: KafkaSettings) -> CommandLine:
-    """It knows where Kafka is, and not how many partitions there are."""
+    """A command with the address of Kafka and without KAFKA_PARTITIONS."""
     return CommandLine(
         "http://127.0.0.1:1",
         KAFKA_BOOTSTRAP_SERVERS=settings.kafka_bootstrap_servers,
@@ -61,7 +61,7 @@ async def register(
 
 
 async def processed(settings: KafkaSettings, folder: Path) -> Found:
-    """Let a worker read everything, and return what it made of it."""
+    """Let a worker process everything; return its rows and ledgers."""
     async with running(worker := a_worker(settings, "w1", folder)):
         await settled(settings)
     assert worker.faults() == []
@@ -123,7 +123,7 @@ async def test_dead_letters_are_listed_shown_and_purged(
     assert "no dead letter 9-0" in await command.bad("dead-letters", "show", "9-0")
 
     assert (await command("dead-letters", "purge", "--all", stdin="n\n")).status == 1
-    assert (await command("dead-letters", "purge", "--all")).status == 1, "nobody said yes"
+    assert (await command("dead-letters", "purge", "--all")).status == 1, "without confirmation"
     assert len(await ids()) == 3
     assert "no dead letter 0-5" in await command.bad(
         "dead-letters", "purge", "--to", "0-5", "--yes"
@@ -147,7 +147,7 @@ async def test_a_replay_applies_each_submission_once(
     command: CommandLine,
     tmp_path: Path,
 ) -> None:
-    """Submissions that were in a wrong partition; one entity has newer data, one is gone since."""
+    """Submissions from a wrong partition; one entity has newer data, one was removed."""
     a, b, gone, anew = ids_of(1, PARTITIONS, 4)
     await register(settings, producer, a)
     await register(settings, producer, b)
@@ -211,7 +211,7 @@ async def test_a_truncated_frame_is_read_from_its_source(
     command: CommandLine,
     tmp_path: Path,
 ) -> None:
-    """As an older processor left it: the command knows the frame's version."""
+    """A dead letter of an older processor; the command knows the frame's version."""
     (a,) = ids_of(1, PARTITIONS, 1)
     await register(settings, producer, a)
     members = [client(a, timestamp=float(n), bytes_sent=n) for n in range(1, 8000)]
@@ -239,7 +239,7 @@ async def test_a_truncated_frame_is_read_from_its_source(
 async def test_skipped_dead_letters_do_not_multiply(
     settings: KafkaSettings, producer: AIOKafkaProducer, frames: FrameWriter, command: CommandLine
 ) -> None:
-    """Each replay in vain leaves a letter more with the same submission; it is sent once."""
+    """A failed replay adds a dead letter with the same submission, which is sent once."""
     (a,) = ids_of(0, PARTITIONS, 1)
     await register(settings, producer, a)
     topic = topics_from(settings).dead_letter.name

@@ -1,4 +1,4 @@
-"""Whole fleets from and to files, with everything that may come in between."""
+"""`tobogganing fleet import` and `export`, with interruptions and errors."""
 
 import asyncio
 import json
@@ -58,7 +58,7 @@ def keys(tmp_path: Path) -> Path:
 
 
 def keys_in(file: Path) -> dict[str, str]:
-    """`kind:id` -> API key; each is there once."""
+    """API keys by `kind:id`, which must be unique."""
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     rows = [line.split(",") for line in file.read_text().splitlines()[1:]]
     found = {f"{kind}:{id}": api_key for kind, id, api_key in rows}
@@ -180,7 +180,7 @@ async def test_ctrl_c_loses_no_key_and_the_next_import_goes_on(
     assert "run the same command again to register them" in err.decode()
     first = keys_in(keys)
     assert 600 <= len(first) < 2400
-    assert set(first) == await registered(command), "who is registered has a key"
+    assert set(first) == await registered(command), "every registered entity has a key"
 
     done = (await command.good(*words, "--json")).document
     assert done["registered_before"] == len(first)
@@ -204,7 +204,7 @@ async def test_after_a_kill_the_next_import_names_lost_keys(
     everyone = await registered(command)
     assert len(everyone) == 1600
     assert everyone - set(keys_in(keys)) == set(done["without_key"])
-    assert len(done["without_key"]) <= 256, "no more than were under way"
+    assert len(done["without_key"]) <= 256, "at most those in flight"
 
 
 async def test_an_import_waits_for_a_killed_gateway(
@@ -234,4 +234,4 @@ async def test_keys_that_cannot_be_written_end_the_import(command: CommandLine) 
     assert "could not be written" in ended.err
     lost = set(ended.document["lost"])
     assert 1 <= len(lost) <= 4
-    assert lost == await registered(command), "no other was registered"
+    assert lost == await registered(command), "no other one is registered"

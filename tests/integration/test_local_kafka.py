@@ -1,4 +1,4 @@
-"""The local Kafka keeps what it acknowledged, whatever ends its processes."""
+"""The local Kafka keeps acknowledged records, however its processes end."""
 
 import asyncio
 import os
@@ -53,7 +53,7 @@ async def send(cluster: Cluster, values: list[bytes]) -> None:
 
 
 async def read(cluster: Cluster, count: int) -> list[bytes]:
-    """The first `count` records; fails when they do not come."""
+    """The first `count` records."""
     consumer = AIOKafkaConsumer(
         TOPIC,
         bootstrap_servers=cluster.bootstrap_servers,
@@ -89,7 +89,7 @@ async def commit_as_group(cluster: Cluster) -> None:
 async def test_a_cluster_id_that_looks_like_an_option(
     kafka_install: Install, tmp_path: Path
 ) -> None:
-    """One in 64 begins so, and Kafka's tool took it for one."""
+    """A cluster id may begin with `-`: Kafka's tool must not parse it as an option."""
     (tmp_path / "cluster-id").write_text("-" + "A" * 21, encoding="ascii")
     async with started(Cluster(tmp_path, kafka_install)) as cluster:
         await create_topic(cluster, replication=1)
@@ -169,14 +169,14 @@ async def test_a_stale_broker_is_killed_only_with_proof(
         assert left_behind.process is not None
         pid = left_behind.process.pid
 
-        # The pid file of another folder names it: not that folder's broker, so it stays.
+        # In another folder's pid file it has no proof, so it is not killed.
         other = Cluster(tmp_path / "b", kafka_install)
         (tmp_path / "b" / "node-1").mkdir(parents=True)
         (tmp_path / "b" / "node-1" / "pid").write_text(str(pid))
         async with started(other):
             assert left_behind.is_running
 
-        # The next start on its own folder ends it, and the storage is free.
+        # The next start in its own folder kills it, which unlocks the storage.
         async with started(Cluster(tmp_path / "a", kafka_install)):
             assert command_line(pid) == ""
 

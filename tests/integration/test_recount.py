@@ -1,4 +1,4 @@
-"""`tobogganing ledger --audit`: the topic itself counted again, with all that is wrong in it."""
+"""`tobogganing ledger --audit`, with all kinds of wrong records in the topic."""
 
 from pathlib import Path
 
@@ -67,7 +67,7 @@ async def test_an_audit_counts_the_topic(
 async def test_a_ledger_that_differs_from_the_topic(
     settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
 ) -> None:
-    """It balances, and is wrong all the same."""
+    """A ledger that balances and is wrong."""
     (a,), (b,) = ids_of(0, PARTITIONS, 1), ids_of(1, PARTITIONS, 1)
     for _ in range(3):
         await frames.frame(0, client(a), client(a))

@@ -1,4 +1,4 @@
-"""`tobogganing run` on disks that cannot be written says so in a sentence."""
+"""`tobogganing run` reports disks that cannot be written in one sentence."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ def fill(folder: Path) -> None:
 
 
 def run(state: Path, **environ: str) -> str:
-    """Run until it ends by itself; return the one line that it says."""
+    """Run until it ends by itself; return its one line of output."""
     ended = subprocess.run(
         [sys.executable, "-m", "tobogganing", "run"],
         env={
@@ -60,7 +60,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full_after_the_secrets(tmp_path: Path) -> None:
-    """The storage of the broker does not fit."""
+    """The broker's storage does not fit on the disk."""
     with mounted(tmp_path / "disk", "size=64k") as disk:
         line = run(disk)
     assert "is full" in line or "No space left on device" in line

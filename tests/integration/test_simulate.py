@@ -49,7 +49,7 @@ async def test_a_scrape_has_every_accepted_report(manager: Service) -> None:
     assert sum(float(count) for count in read) == accepted
 
     status, output = await simulate(manager.url, *FLEET, "--duration", "1")
-    assert status == 0, "ids that are taken get a suffix: " + output
+    assert status == 0, "registered ids get a suffix: " + output
 
 
 async def test_ctrl_c_gives_the_summary(manager: Service) -> None:
@@ -67,7 +67,7 @@ async def test_a_refused_fleet(manager: Service) -> None:
 
 
 async def test_an_outage_is_survived(manager: Service) -> None:
-    """The manager is gone for a moment: agents try again, and nothing else goes wrong."""
+    """The manager restarts: agents repeat their requests, and nothing else fails."""
     fleet = ("--clients", "30", "--headends", "0", "--interval", "4", "--duration", "8")
     playing = asyncio.create_task(simulate(manager.url, *fleet))
     while "tobogganing_client_last_check_in_timestamp{" not in (await manager.scrape()).text:

@@ -16,7 +16,7 @@ def archive(tmp_path: Path) -> Path:
 
 
 def record(archive: Path, cds_archive: CdsArchive) -> None:
-    """Write what a JVM would that was started with these flags."""
+    """Write the archive that a JVM with these flags would write."""
     (flag,) = cds_archive.flags()
     name, _, file = flag.partition("=")
     assert name == "-XX:ArchiveClassesAtExit"

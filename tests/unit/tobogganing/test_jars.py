@@ -1,4 +1,4 @@
-"""Jars are what the lock says, or they are not installed."""
+"""Jars are the pinned ones, or they are not installed."""
 
 import hashlib
 import threading
@@ -23,7 +23,7 @@ class Mirror:
         self.files: dict[str, bytes] = {}
         self.asked: Counter[str] = Counter()
         self.cut_short = 0
-        """How many answers end after half of the file."""
+        """Number of responses that end after half of the file."""
         mirror = self
 
         class Handler(BaseHTTPRequestHandler):

@@ -23,7 +23,7 @@ def test_versions_are_read(text: str, major: int | None) -> None:
 
 
 def fake_java(home: Path, version: str, status: int = 0) -> Path:
-    """A program that answers `-version` as a Java of `version` does; its JAVA_HOME."""
+    """The JAVA_HOME of a program that prints `version` for `-version`."""
     path = home / "bin" / "java"
     path.parent.mkdir(parents=True)
     path.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\nexit {status}\n")

@@ -1,4 +1,4 @@
-"""The recount agrees with the fold, and says where a ledger does not agree with it."""
+"""The audit counts as the processor does, and describes differences."""
 
 from typing import Any
 

@@ -26,7 +26,7 @@ def test_a_second_process_gets_the_holder_of_the_lock(tmp_path: Path) -> None:
             acquire(path, wait=False)
         assert refused.value.holder == str(holder.pid)
         holder.kill()
-    # However it ended: the lock is free.
+    # The lock is free, however its holder ended.
     acquire(path, wait=False).close()
 
 

@@ -10,7 +10,7 @@ from tobogganing.devstack.log_mux import LogMux
 
 
 def send(out: LogMux, name: str, data: bytes) -> None:
-    """Let a part called `name` write `data`."""
+    """Let the part `name` write `data`."""
     reader, writer = os.pipe()
     out.attach(name, os.fdopen(reader, "rb"))
     with os.fdopen(writer, "wb") as pipe:
@@ -68,7 +68,7 @@ def test_a_blocked_terminal_stops_nothing(tmp_path: Path) -> None:
         send_all.join()
         out.close(patience=0.1)
         assert (tmp_path / "serve.log").read_text() == "x" * 50 + "\n"
-        # Released, it takes what was kept for it.
+        # Unblocked, it gets the kept lines.
         drain = threading.Thread(target=other_end.read)
         drain.start()
         out.close(patience=10)

@@ -26,7 +26,7 @@ def start(command: list[str]) -> process.Process:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Fails when `condition` does not come true within 10 s."""
+    """Wait up to 10 s for `condition`."""
     deadline = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < deadline

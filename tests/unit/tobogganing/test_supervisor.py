@@ -13,7 +13,7 @@ from tobogganing.devstack.supervisor import RestartBackoff, SupervisedPart, Supe
 
 
 class Script:
-    """A shell script as a part, which tells through a file what happens to it."""
+    """A shell script as a part, which reports its events in a file."""
 
     def __init__(self, folder: Path, name: str, body: str) -> None:
         self.told = folder / "told"
@@ -28,7 +28,7 @@ class Script:
         return child
 
     async def until_told(self, lines: int) -> list[str]:
-        """The names told so far, as soon as there are `lines` of them."""
+        """The reported names, when there are `lines` of them."""
         async with asyncio.timeout(10):
             while True:
                 told = self.told.read_text().splitlines() if self.told.exists() else []
@@ -128,7 +128,7 @@ async def test_nothing_is_restarted_during_a_stop(tmp_path: Path, supervisor: Su
     supervisor.start(script.part)
     await script.until_told(2)
     await supervisor.stop()
-    # The next launch was due after a second: nothing is left that could do it.
+    # The next restart was due after a second; no task is left for it.
     assert all(child.poll() is not None for child in script.launched)
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "keep worker"]
 

@@ -17,7 +17,7 @@ def test_an_empty_table_has_column_names() -> None:
 
 def test_a_column_has_the_width_of_the_terminal() -> None:
     assert width("Zürich") == 6
-    assert width("Zu\u0308rich") == 6, "an accent of its own takes no column"
+    assert width("Zu\u0308rich") == 6, "a combining accent has no width"
     assert width("東京") == 4
     lines = ColumnTable(["name", "type"]).lines(
         [{"name": "東京", "type": "x"}, {"name": "ab", "type": "y"}]

@@ -1,4 +1,4 @@
-"""Faults become one sentence that tells what to do."""
+"""Error messages are one sentence that says what to do."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""When a token is renewed, and how long to wait between attempts."""
+"""Renewal of tokens, and waits between attempts."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""What is newer, and what cannot be."""
+"""The comparison of backup entries with current ones."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -64,7 +64,7 @@ def test_an_expired_record_may_be_missing() -> None:
 
 
 def test_a_restored_record_is_current_for_readers() -> None:
-    """Also a registration that began anew, at revision 1, over what it replaced."""
+    """Includes an entity registered again, whose revisions start at 1."""
     for ours, theirs in ((record(3), record(2)), (record(1, 9), record(8, 5)), (record(4), None)):
         state = RegistryState()
         if theirs is not None:

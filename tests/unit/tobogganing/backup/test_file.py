@@ -1,4 +1,4 @@
-"""The file is whole, or is not there."""
+"""A backup file is complete, or does not exist."""
 
 import gzip
 from pathlib import Path

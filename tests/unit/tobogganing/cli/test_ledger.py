@@ -1,4 +1,4 @@
-"""What is said about a ledger."""
+"""Remarks about a ledger."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`tobogganing plan` as it is typed."""
+"""The output of `tobogganing plan`."""
 
 import json
 

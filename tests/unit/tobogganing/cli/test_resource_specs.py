@@ -8,7 +8,7 @@ from tobogganing.cli.resources import scope_of
 def test_the_scope_of_a_relay() -> None:
     assert scope_of(None, None, ("all",)) == "all"
     assert scope_of(None, None, ("a", "b")) == ["a", "b"]
-    assert scope_of(None, None, ("all", "b")) == ["all", "b"], "an entity may be called so"
+    assert scope_of(None, None, ("all", "b")) == ["all", "b"], "`all` may be the id of an entity"
 
 
 @pytest.mark.parametrize(

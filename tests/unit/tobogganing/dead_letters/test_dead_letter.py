@@ -1,4 +1,4 @@
-"""Dead letters and moments, as people and programs read them."""
+"""Dead letters and times in the output of commands."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What of a dead letter may be sent again, and with which time."""
+"""The submissions of a dead letter that can be replayed, and their timestamps."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""`tobogganing secrets`: files for services that run apart from each other."""
+"""`tobogganing secrets`: files for separate services."""
 
 import os
 import ssl

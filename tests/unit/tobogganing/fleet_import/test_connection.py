@@ -1,4 +1,4 @@
-"""The lean connection against servers that answer in every way."""
+"""The connection of a fleet import, against servers with valid and invalid responses."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ CHUNKED = (
 
 
 class StatusServer:
-    """Gives the next of `answers` to each request; None ends the connection instead."""
+    """Responds with the next of `answers`; None closes the connection instead."""
 
     def __init__(self, *answers: bytes | None) -> None:
         self.answers = list(answers)
@@ -37,7 +37,7 @@ class StatusServer:
                 answer = self.answers.pop(0)
                 if answer is None:
                     return
-                for byte in range(0, len(answer), 5):  # as badly as a network can cut it
+                for byte in range(0, len(answer), 5):  # in small pieces
                     writer.write(answer[byte : byte + 5])
                     await writer.drain()
 

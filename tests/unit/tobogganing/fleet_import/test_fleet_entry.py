@@ -1,4 +1,4 @@
-"""What an import refuses is exactly what a gateway would refuse."""
+"""An import refuses exactly the entries that a gateway would refuse."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ BODIES: dict[str, tuple[type[msgspec.Struct], tuple[str, ...], tuple[str, ...]]]
 
 
 def gateway_takes(kind: str, body: dict[str, str]) -> bool:
-    """Do what the gateway's endpoint does before it asks the registry."""
+    """Validate a body as the gateway's endpoint does."""
     struct, texts, ids = BODIES[kind]
     try:
         decoded: Any = JsonDecoder(struct).decode(msgspec.json.encode(body))

@@ -21,7 +21,7 @@ from tobogganing.fleet_import.fleet_file import (
 
 HEADING = ",".join(COLUMNS)
 values = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), max_size=8)
-"""Any text but one that no registration has, and that CSV would have to quote."""
+"""Any text without a carriage return, which no registration has."""
 
 
 def is_filled(entry: FleetEntry) -> bool:

@@ -19,7 +19,7 @@ def test_a_later_import_appends_keys_and_knows_their_holders(
     file = tmp_path / "keys"
     with KeyFile(file, format) as keys:
         keys.write(ANNA, "key-1")
-        assert "key-1" in file.read_text(), "it is there before the next is asked for"
+        assert "key-1" in file.read_text(), "it is written at once"
     with KeyFile(file, format) as keys:
         assert keys.holders() >= {"client:anna"}
         keys.write(BERT, "key-2")

@@ -35,8 +35,8 @@ def test_unknown_clusters_are_named_once() -> None:
 
 def test_every_bad_line_counts_and_the_first_are_shown() -> None:
     lines: list[Line] = [(n, client("-")) for n in range(100)]
-    found = validate([BadLine(1, "is no CSV"), *lines])
+    found = validate([BadLine(1, "is not CSV"), *lines])
     assert found.invalid_count == 101
     assert len(found.invalid_lines) == SHOWN
-    assert found.invalid_lines[0] == BadLine(1, "is no CSV")
+    assert found.invalid_lines[0] == BadLine(1, "is not CSV")
     assert found.invalid_lines[1].fault.startswith("id: ")

@@ -1,4 +1,4 @@
-"""The simulated fleet: the same by seed, and what the interface allows."""
+"""The simulated fleet: reproducible by seed, with valid reports."""
 
 from itertools import pairwise
 from typing import Any

@@ -1,4 +1,4 @@
-"""Counting what a simulated fleet was answered."""
+"""Statistics of a simulated fleet."""
 
 import pytest
 from hypothesis import given

@@ -13,7 +13,7 @@ RULES = Path(__file__).parents[4] / "deploy" / "prometheus" / "rules"
 def test_the_examples_are_the_output_of_plan() -> None:
     page = PAGE.read_text("utf-8")
     assert len(re.findall("<!-- plan: --clients (10000|1000000) --interval 60 -->", page)) == 2
-    assert page == worked(page), "write them anew: python -m tests.capacity"
+    assert page == worked(page), "run python -m tests.capacity"
 
 
 def test_the_formula_has_every_figure() -> None:

@@ -23,7 +23,7 @@ factors = st.floats(1, 10)
 
 
 def sizes(found: CapacityPlan) -> list[float]:
-    """Everything that must not shrink as a fleet grows."""
+    """The values that must not shrink when a fleet grows."""
     return [
         found.partitions,
         found.shards,
@@ -37,7 +37,7 @@ def sizes(found: CapacityPlan) -> list[float]:
 def test_every_instance_fits_its_limits_with_one_lost(fleet: PlannedFleet) -> None:
     found = plan(fleet)
     for part in found.parts:
-        assert part.number >= 2, "one of one cannot be lost"
+        assert part.number >= 2, "one instance can be lost"
         assert part.working < part.number
         assert part.cores >= 1
         assert part.memory > 0
@@ -51,7 +51,7 @@ def test_partitions_suffice_for_processors_and_shards(fleet: PlannedFleet) -> No
     found = plan(fleet)
     assert found.part("processor").number <= found.partitions
     assert found.shards <= found.partitions
-    assert found.partitions % found.shards == 0, "each shard serves as many"
+    assert found.partitions % found.shards == 0, "all shards have the same number"
     assert Shard(found.shards, found.shards).partitions(found.partitions)
     assert found.part("exporter").number == 2 * found.shards
     assert fleet.entities / found.shards <= SHARD_ENTITIES
@@ -59,7 +59,7 @@ def test_partitions_suffice_for_processors_and_shards(fleet: PlannedFleet) -> No
 
 @given(fleets)
 def test_the_fullest_processor_has_capacity_for_its_partitions(fleet: PlannedFleet) -> None:
-    """Counted anew: so many whole partitions, each with its share of the submissions."""
+    """Recomputed from whole partitions with their shares of the submissions."""
     found = plan(fleet)
     left = found.part("processor").number - 1
     owned = math.ceil(found.partitions / left)
@@ -75,7 +75,7 @@ def test_the_fullest_processor_has_capacity_for_its_partitions(fleet: PlannedFle
 def test_gateways_have_capacity_for_every_request(fleet: PlannedFleet) -> None:
     gateways = plan(fleet).part("gateway")
     needed = f.GATEWAY_BASE + fleet.entities * f.GATEWAY_ENTITY
-    assert needed <= gateways.memory, "each knows all of them"
+    assert needed <= gateways.memory, "each has the whole registry"
     if fleet.batch == 1:
         assert fleet.rate * f.GATEWAY_ALONE / 1e6 <= BUSY * (gateways.number - 1) + 1e-9
 
