@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tobogganing.devstack import process
-from tobogganing.devstack.cds_archive import CdsArchive
 from tobogganing.devstack.disk import full
-from tobogganing.devstack.install import Install
+from tobogganing.devstack.install import CdsArchive, Install
 from tobogganing.devstack.kafka_config import LOG4J_PROPERTIES, Node, server_properties
 from tobogganing.devstack.process import Process
 from tobogganing.errors import LocalError

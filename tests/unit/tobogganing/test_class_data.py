@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tobogganing.devstack.cds_archive import CdsArchive, archive_path
+from tobogganing.devstack.install import CdsArchive, archive_path
 from tobogganing.devstack.java import Java
 
 JAVA = Java(Path("/java"), 17, 'version "17.0.1"')
