@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from contract.frame import entity_key, partition_of
+from contract.frame import Submission, entity_key, partition_of
 from contract.kinds import CLIENT, HEADEND
 from contract.registry import RECORD_VERSION, RegistryRecord, encode_record, hash_api_key
 from contract.row import ROW_VERSION, EntityRow, LedgerRow, encode_row, ledger_key
@@ -85,6 +85,13 @@ class Clients:
 
     def key(self, number: int) -> bytes:
         return entity_key(CLIENT.name, self.id(number))
+
+    def submission(self, number: int) -> Submission:
+        """The submission as the gateway writes it into a frame."""
+        labels = self.labels(number)
+        default_labels = {"headless": labels.pop("headless")}
+        metrics = self.metrics(number)
+        return Submission(CLIENT.name, self.id(number), 1, labels, default_labels, metrics)
 
     def row(self, number: int) -> bytes:
         """The encoded row that this submission leaves in entity-state."""

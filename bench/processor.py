@@ -1,19 +1,18 @@
 """The processor: the CPU cost of a submission, and the recovery of a killed worker.
 
-The frames are in Kafka before the workers start, so that a worker never waits for work. Every row
-and ledger is compared with a model afterwards. The model is separate from the processor's reducers:
-a reducer that is fast and wrong would agree with itself.
+The frames are in Kafka before the workers start, so that a worker never waits for work. Afterwards
+every row and ledger is compared with what was submitted.
 """
 
 import asyncio
 import contextlib
 import os
-import random
 import re
 import signal
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import httpx
@@ -22,12 +21,12 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 from aiokafka.structs import RecordMetadata
 
 from bench.errors import WrongResultError
+from bench.fleet import Clients
 from bench.pipeline import MeasuredPipeline, MeasuredService
 from bench.processes import cpu_seconds, resident_bytes
 from bench.rounds import Measurements
-from contract.frame import Submission, encode_frame, entity_key, partition_of
-from contract.kinds import CLIENT
-from contract.row import is_ledger_key
+from contract.frame import Submission, encode_frame, partition_of
+from contract.row import ledger_key
 from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options
 from service.kafka.reader import TopicReader
@@ -40,143 +39,96 @@ PATIENCE = 600.0
 NEVER_LATE = 2**53
 IN_FLIGHT = 64
 """Frames that wait for their acknowledgement, at most."""
-PARTIAL = 16
-"""One submission in this many leaves a metric out, so that merging must keep its value."""
+NOTHING = {"stale": 0, "late": 0, "dead_lettered": 0, "lost": 0, "parted": 0}
+"""The other counts of a ledger."""
 RECOVERY_FRAME = 50
 RECOVERY_SUBMISSIONS = 10_000
 """Submissions appended while the killed worker is down."""
 
-Row = dict[str, Any]
 
-
-@dataclass
 class FrameLoad:
-    """Submissions of `entities` clients in random order, in frames of `size`, and the model."""
+    """Submissions of all clients in random order, in frames of `size`, and their expected rows."""
 
-    settings: KafkaSettings
-    entities: int
-    size: int
-    submissions: int = 0
-    """Submissions in Kafka."""
-    rows: dict[bytes, Row] = field(default_factory=dict)
-    """The row that each entity must have."""
-    ledgers: dict[int, dict[str, int]] = field(default_factory=dict)
-    _round: int = 0
-
-    def __post_init__(self) -> None:
-        self._random = random.Random(self.entities)
-        self._names = [f"client-{number:07}" for number in range(self.entities)]
+    def __init__(self, settings: KafkaSettings, clients: Clients, size: int) -> None:
+        self.submissions = 0
+        """Submissions in Kafka."""
+        self._settings, self._clients, self._size = settings, clients, size
+        self._last: dict[bytes, int] = {}
+        """The number of each client's last submission."""
+        self._read: Counter[int] = Counter()
+        self._ends: dict[int, int] = {}
 
     async def write(self, submissions: int) -> None:
         """Append this many submissions."""
-        topic = topics_from(self.settings).submissions.name
-        producer = AIOKafkaProducer(
-            **client_options(self.settings), acks="all", enable_idempotence=True
-        )
+        topic = topics_from(self._settings).submissions.name
+        options = client_options(self._settings)
+        producer = AIOKafkaProducer(**options, acks="all", enable_idempotence=True)
         await producer.start()
         try:
             waiting = []
             for partition, members in self._frames(submissions):
                 frame = encode_frame(NEVER_LATE, members)
-                waiting.append((members, await producer.send(topic, frame, partition=partition)))
+                waiting.append(await producer.send(topic, frame, partition=partition))
+                self._read[partition] += len(members)
                 if len(waiting) == IN_FLIGHT:
-                    for sent, future in waiting:
-                        self._expect(sent, await future)
+                    self._acknowledged(await asyncio.gather(*waiting))
                     waiting.clear()
-            for sent, future in waiting:
-                self._expect(sent, await future)
+            self._acknowledged(await asyncio.gather(*waiting))
         finally:
             await producer.stop()
+        self.submissions += submissions
+
+    def _acknowledged(self, records: Iterable[RecordMetadata]) -> None:
+        for record in records:
+            end = max(self._ends.get(record.partition, -1), record.offset)
+            self._ends[record.partition] = end
 
     def _frames(self, submissions: int) -> Iterator[tuple[int, list[Submission]]]:
         """Frames with their partitions; the last ones may be smaller."""
+        first = -(-self.submissions // self._clients.size) * self._clients.size
+        starts = range(first, first + submissions, self._clients.size)
+        numbers = chain.from_iterable(map(self._clients.shuffled, starts))
         incomplete: dict[int, list[Submission]] = {}
-        for number in range(submissions):
-            if number % self.entities == 0:
-                self._round += 1
-                self._random.shuffle(self._names)
-            name = self._names[number % self.entities]
-            partition = partition_of(entity_key("client", name), self.settings.kafka_partitions)
+        for number in islice(numbers, submissions):
+            key = self._clients.key(number)
+            self._last[key] = number
+            partition = partition_of(key, self._settings.kafka_partitions)
             members = incomplete.setdefault(partition, [])
-            members.append(self._submission(name))
-            if len(members) == self.size:
+            members.append(self._clients.submission(number))
+            if len(members) == self._size:
                 yield partition, incomplete.pop(partition)
         yield from incomplete.items()
 
-    def _submission(self, name: str) -> Submission:
-        total = self._round * 100_000 + self._random.randrange(100_000)
-        metrics: dict[str, int | float] = {
-            "bytes_sent": total * 17,
-            "bytes_received": total * 31,
-            "packets_sent": total,
-            "packets_received": total * 2,
-            "connection_uptime": 1000.5 + 7 * self._round,
-        }
-        if self._random.randrange(PARTIAL) == 0:
-            del metrics["packets_sent"]
-        return Submission(
-            kind=CLIENT.name,
-            id=name,
-            incarnation=1,
-            labels={"name": f"{name}.example", "type": "native"},
-            default_labels={"headless": "false"},
-            metrics=metrics,
-        )
-
-    def _expect(self, members: list[Submission], sent: RecordMetadata) -> None:
-        """Apply an acknowledged frame to the model."""
-        self.submissions += len(members)
-        ledger = self.ledgers.setdefault(sent.partition, {"offset": -1, "read": 0})
-        ledger["offset"] = max(ledger["offset"], sent.offset)
-        ledger["read"] += len(members)
-        for index, each in enumerate(members):
-            key = entity_key(each.kind, each.id)
-            previous = self.rows.get(key, {})
-            self.rows[key] = {
-                "version": 1,
-                "offset": sent.offset,
-                "index": index,
-                "generation": each.incarnation,
-                "heard_at": sent.timestamp,
-                "last_check_in": sent.timestamp / 1000,
-                "labels": {"headless": "false"} | each.labels,
-                "metrics": previous.get("metrics", {}) | each.metrics,
-            }
-
     async def check(self) -> int:
-        """Compare entity-state with the model; return the number of rows and ledgers.
+        """Compare entity-state with the expected result; return the number of rows and ledgers.
 
         Raises:
-            WrongResultError: one is missing, unexpected or wrong.
+            WrongResultError: a row or ledger is missing, unexpected or wrong.
         """
         found: dict[bytes, bytes | None] = {}
 
         def collect(_: int, records: Sequence[ConsumerRecord]) -> None:
             found.update((record.key, record.value) for record in records)
 
-        topic = topics_from(self.settings).entity_state.name
-        partitions = range(self.settings.kafka_partitions)
-        async with TopicReader(self.settings, topic, partitions) as reader:
+        topic = topics_from(self._settings).entity_state.name
+        partitions = range(self._settings.kafka_partitions)
+        async with TopicReader(self._settings, topic, partitions) as reader:
             await reader.read_to_end(collect, {})
-        rows = {key: _decoded(value) for key, value in found.items() if not is_ledger_key(key)}
-        for key in rows.keys() | self.rows.keys():
-            if rows.get(key) != self.rows.get(key):
-                raise WrongResultError(
-                    f"{key!r}: expected {self.rows.get(key)}, found {rows.get(key)}"
-                )
-        nothing = {"stale": 0, "late": 0, "dead_lettered": 0, "lost": 0}
-        for partition, ledger in self.ledgers.items():
-            expected = {**ledger, "applied": ledger["read"], **nothing, "parted": 0}
-            row = _decoded(found.get(b"ledger:%d" % partition)) or {}
-            if {name: row.get(name) for name in expected} != expected:
-                raise WrongResultError(
-                    f"ledger of partition {partition}: expected {expected}, found {row}"
-                )
-        return len(self.rows) + len(self.ledgers)
+        decoded = {key: msgspec.json.decode(value) if value else {} for key, value in found.items()}
+        for partition, read in self._read.items():
+            expected = {"offset": self._ends[partition], "read": read, "applied": read}
+            self._compare(decoded.pop(ledger_key(partition), {}), expected | NOTHING, partition)
+        for key, number in self._last.items():
+            metrics, labels = self._clients.metrics(number), self._clients.labels(number)
+            self._compare(decoded.pop(key, {}), {"metrics": metrics, "labels": labels}, key)
+        if decoded:
+            raise WrongResultError(f"{len(decoded)} unexpected records, e.g. {decoded.popitem()}")
+        return len(self._read) + len(self._last)
 
-
-def _decoded(value: bytes | None) -> Row | None:
-    return None if value is None else msgspec.json.decode(value)
+    @staticmethod
+    def _compare(found: dict[str, Any], expected: dict[str, Any], key: object) -> None:
+        if {name: found.get(name) for name in expected} != expected:
+            raise WrongResultError(f"{key!r}: expected {expected}, found {found}")
 
 
 class WorkerSample(NamedTuple):
@@ -214,13 +166,16 @@ def _value(name: str, text: str) -> float:
 
 
 async def _run_workers(
-    pipeline: MeasuredPipeline, load: FrameLoad, number: int, submissions: int
+    pipeline: MeasuredPipeline,
+    kafka: KafkaSettings,
+    number: int,
+    submissions: int,
 ) -> tuple[list[WorkerSample], list[WorkerSample]]:
     """Let workers process all submissions; return their samples before and after.
 
     The first samples are from when each worker has its share of the partitions.
     """
-    kafka, token = load.settings, pipeline.secrets.bearer("METRICS_TOKEN")
+    token = pipeline.secrets.bearer("METRICS_TOKEN")
     async with contextlib.AsyncExitStack() as stack, asyncio.timeout(PATIENCE):
         workers = []
         for each in range(number):
@@ -255,12 +210,13 @@ async def measure(pipeline: MeasuredPipeline, case: ProcessorCase) -> Measuremen
     Raises:
         WrongResultError: a row or a ledger is wrong.
     """
-    load = FrameLoad(await pipeline.topics(), case.entities, case.frame)
+    kafka = await pipeline.topics()
+    load = FrameLoad(kafka, Clients(case.entities), case.frame)
     await load.write(case.entities)
-    await _run_workers(pipeline, load, 1, load.submissions)
+    await _run_workers(pipeline, kafka, 1, load.submissions)
     before = load.submissions
     await load.write(case.submissions)
-    first, last = await _run_workers(pipeline, load, case.workers, load.submissions - before)
+    first, last = await _run_workers(pipeline, kafka, case.workers, load.submissions - before)
     await load.check()
     done = sum(b.submissions - a.submissions for a, b in zip(first, last, strict=True))
     cpu = sum(b.cpu - a.cpu for a, b in zip(first, last, strict=True))
@@ -288,7 +244,7 @@ async def measure_recovery(pipeline: MeasuredPipeline, rows: int) -> Measurement
         WrongResultError: a row or a ledger is wrong.
     """
     kafka, token = await pipeline.topics(), pipeline.secrets.bearer("METRICS_TOKEN")
-    load = FrameLoad(kafka, rows, RECOVERY_FRAME)
+    load = FrameLoad(kafka, Clients(rows), RECOVERY_FRAME)
     await load.write(rows)
     async with pipeline.service("processor", kafka) as service:
         worker = MeasuredWorker(service, token)
