@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -20,7 +20,6 @@ from tobogganing.fleet_import.fleet_entry import (
     FleetEntry,
     registration_body,
 )
-from tobogganing.fleet_import.key_file import KeyFile
 
 ATTEMPTS = 12
 NAMED = 5
@@ -114,6 +113,15 @@ def _named(keys: Sequence[str]) -> str:
     return f"{len(keys):,} ({', '.join(keys[:NAMED])}{more})"
 
 
+class KeyWriter(Protocol):
+    def write(self, entry: FleetEntry, api_key: str) -> None:
+        """Store a key.
+
+        Raises:
+            OSError: it could not be stored.
+        """
+
+
 class BulkRegistration:
     """Registers entries; after `stop` is set it completes the requests in flight and ends."""
 
@@ -121,12 +129,13 @@ class BulkRegistration:
         self,
         target: HttpTarget,
         admin_token: str,
-        keys: KeyFile,
+        keys: KeyWriter,
         report: ImportReport,
         on_done: Callable[[int], None],
+        stop: asyncio.Event | None = None,
     ) -> None:
         self.report = report
-        self.stop = asyncio.Event()
+        self.stop = stop or asyncio.Event()
         self._target = target
         self._admin_token = admin_token
         self._keys = keys

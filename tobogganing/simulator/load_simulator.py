@@ -48,7 +48,7 @@ class LoadSimulator:
         """Latencies since the last line of progress, which replaces the object."""
         self._api = api
         self._interval = interval
-        self._stop = stop
+        self.stop = stop
         self._schedule: list[tuple[float, int, SimulatedReporter]] = []
 
     async def run(self, api_keys: Mapping[Agent, str]) -> None:
@@ -67,7 +67,7 @@ class LoadSimulator:
     async def _work(self) -> None:
         while True:
             when, n, reporter = heapq.heappop(self._schedule)
-            if self._stop.is_set() or await stopped_before(self._stop, when):
+            if self.stop.is_set() or await stopped_before(self.stop, when):
                 return
             wait = await self._report(reporter)
             heapq.heappush(self._schedule, (self._next(reporter, wait), n, reporter))

@@ -47,7 +47,7 @@ async def _progress(line: Callable[[float], str]) -> AsyncIterator[None]:
 
 
 async def simulate(
-    api: ManagerApi,
+    url: str,
     admin_token: str,
     fleet: SimulatedFleet,
     interval: float,
@@ -60,13 +60,19 @@ async def simulate(
     """
     stop = asyncio.Event()
     stop_on_signals(stop)
-    registration = FleetRegistration(api, admin_token, stop)
+    registration = FleetRegistration(url, admin_token, stop)
     agents, total = registration.api_keys, len(fleet.clients) + len(fleet.headends)
     started = time.monotonic()
     async with _progress(lambda _: f"registered {len(agents):,} of {total:,}"):
         await registration.run(fleet)
     click.echo(f"registered {len(agents):,} in {time.monotonic() - started:.1f} s")
-    simulator = LoadSimulator(api, interval, stop)
+    async with ManagerApi(url, CONCURRENCY) as api:
+        return await _submit(LoadSimulator(api, interval, stop), agents, duration)
+
+
+async def _submit(
+    simulator: LoadSimulator, agents: Mapping[Agent, str], duration: float | None
+) -> bool:
     accepted = 0
 
     def line(seconds: float) -> str:
@@ -77,33 +83,17 @@ async def simulate(
 
     started = time.monotonic()
     async with _progress(line):
-        await _submit(simulator, agents, stop, duration)
+        submitting = asyncio.create_task(simulator.run(agents))
+        submitting.add_done_callback(lambda _: simulator.stop.set())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(duration):
+                await simulator.stop.wait()
+        simulator.stop.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GRACE):
+                await submitting
     click.echo(simulator.stats.summary(time.monotonic() - started))
     return simulator.stats.is_good
-
-
-async def _submit(
-    simulator: LoadSimulator,
-    agents: Mapping[Agent, str],
-    stop: asyncio.Event,
-    duration: float | None,
-) -> None:
-    submitting = asyncio.create_task(simulator.run(agents))
-    submitting.add_done_callback(lambda _: stop.set())
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(duration):
-            await stop.wait()
-    stop.set()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(GRACE):
-            await submitting
-
-
-async def _run(
-    url: str, token: str, fleet: SimulatedFleet, interval: float, duration: float | None
-) -> bool:
-    async with ManagerApi(url, CONCURRENCY) as api:
-        return await simulate(api, token, fleet, interval, duration)
 
 
 def main(
@@ -130,7 +120,7 @@ def main(
     click.echo(f"simulating {clients:,} clients and {headends:,} headends, seed {seed}")
     fleet = simulate_fleet(clients, headends, seed)
     try:
-        good = asyncio.run(_run(url, admin_token, fleet, interval, duration))
+        good = asyncio.run(simulate(url, admin_token, fleet, interval, duration))
     except FleetRegistrationError as error:
         raise LocalError(f"the fleet could not be registered: {error}") from None
     except KeyboardInterrupt:

@@ -8,6 +8,9 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+from contract.registry import CLUSTER
+from tobogganing.fleet_import.fleet_entry import FleetEntry
+
 CLIENT_TYPES = {"native": 0.55, "docker": 0.35, "mobile": 0.10}
 """Shares of the types of clients."""
 HEADLESS = {"native": 0.1, "docker": 0.9, "mobile": 0.0}
@@ -32,13 +35,9 @@ class SimulatedCluster:
     region: str
     datacenter: str
 
-    def registration(self) -> Body:
-        return {
-            "cluster_id": self.id,
-            "name": self.id,
-            "region": self.region,
-            "datacenter": self.datacenter,
-        }
+    def registration(self) -> FleetEntry:
+        place = {"region": self.region, "datacenter": self.datacenter}
+        return FleetEntry(CLUSTER, self.id, self.id, **place)
 
 
 @dataclass(eq=False)
@@ -53,8 +52,8 @@ class SimulatedClient:
     counters: dict[str, int] = field(default_factory=dict)
     uptime: float = 0.0
 
-    def registration(self) -> Body:
-        return {"client_id": self.id, "name": self.name, "type": self.type}
+    def registration(self) -> FleetEntry:
+        return FleetEntry(self.kind, self.id, self.name, type=self.type)
 
     def report(self, seconds: float) -> Body:
         """The report `seconds` after the previous one."""
@@ -86,8 +85,8 @@ class SimulatedHeadend:
     load: float
     """Share of its capacity, 0 to 1; a random walk."""
 
-    def registration(self) -> Body:
-        return {"headend_id": self.id, "name": self.name, "cluster_id": self.cluster.id}
+    def registration(self) -> FleetEntry:
+        return FleetEntry(self.kind, self.id, self.name, cluster_id=self.cluster.id)
 
     def report(self, seconds: float) -> Body:
         """The report `seconds` after the previous one."""

@@ -7,13 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tobogganing.errors import LocalError
-from tobogganing.fleet_import.fleet_entry import COLUMNS, FleetEntry
+from tobogganing.fleet_import.fleet_entry import COLUMNS, BadLine, FleetEntry, Line
 from tobogganing.fleet_import.fleet_file import (
     FORMATS,
-    BadLine,
     FleetWriter,
     Format,
-    Line,
     format_of,
     open_fleet,
     read_fleet,

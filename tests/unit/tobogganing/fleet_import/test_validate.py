@@ -1,5 +1,4 @@
-from tobogganing.fleet_import.fleet_entry import SHOWN, FleetEntry, validate
-from tobogganing.fleet_import.fleet_file import BadLine, Line
+from tobogganing.fleet_import.fleet_entry import SHOWN, BadLine, FleetEntry, Line, validate
 
 
 def client(id: str) -> FleetEntry:
