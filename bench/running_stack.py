@@ -47,7 +47,7 @@ class RunningStack:
 
     def note_single(self, receipt: str, id: str, metrics: dict[str, int | float]) -> None:
         """Record a submission from outside the fleet."""
-        self.acknowledged.beside[receipt] = (id, metrics)
+        self.acknowledged.others[receipt] = (id, metrics)
         self._note([receipt])
 
     def _note(self, receipts: Sequence[str]) -> list[Receipt]:

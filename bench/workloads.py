@@ -39,7 +39,7 @@ class Acknowledged:
         self.numbers: dict[str, int] = {}
         self.next = 0
         """Number of the next submission."""
-        self.beside: dict[str, tuple[str, dict[str, int | float]]] = {}
+        self.others: dict[str, tuple[str, dict[str, int | float]]] = {}
         """Submissions from outside the fleet: id and metrics, by receipt."""
         self._settings = settings
         self._starts: dict[int, int] = {}
@@ -65,7 +65,7 @@ class Acknowledged:
 
         async with TopicReader(self._settings, topic, partitions) as reader:
             self._starts = await reader.read_to_end(compare, self._starts)
-        if lost := [*self.numbers, *self.beside]:
+        if lost := [*self.numbers, *self.others]:
             raise WrongResultError(
                 f"{len(lost)} acknowledged submissions are not in Kafka, e.g. {lost[0]}"
             )
@@ -81,8 +81,8 @@ class Acknowledged:
                 number = self.numbers.pop(receipt, None)
                 if number is not None:
                     expected = fleet.id(number), fleet.metrics(number)
-                elif receipt in self.beside:
-                    expected = self.beside.pop(receipt)
+                elif receipt in self.others:
+                    expected = self.others.pop(receipt)
                 else:
                     raise WrongResultError(f"{receipt} is in Kafka, but was not acknowledged")
                 if (submission.id, submission.metrics) != expected:
