@@ -8,18 +8,9 @@ import gzip
 import time
 from dataclasses import dataclass
 
+from bench import peers
 from bench.errors import WrongResultError
 from bench.fleet import Clients, write_rows
-from bench.peers import (
-    build_collector,
-    collector,
-    fill,
-    import_target,
-    otlp_target,
-    push_target,
-    pushgateway,
-    victoria,
-)
 from bench.pipeline import MeasuredPipeline
 from bench.processes import Meter, cores, cpu_seconds, resident_bytes
 from bench.rounds import Measurements
@@ -94,7 +85,7 @@ class _Page:
 
 
 async def measure(
-    pipeline: MeasuredPipeline, clients: Clients, rows: int, rounds: int, *, peers: bool
+    pipeline: MeasuredPipeline, clients: Clients, rows: int, rounds: int, *, with_peers: bool
 ) -> list[Measurements]:
     """Let an exporter catch up with `rows` rows; scrape it and its peers.
 
@@ -122,7 +113,7 @@ async def measure(
             _Page(SYSTEM, pid, exporter.port, "/metrics", token | encoding, rounds)
             for encoding in ({}, {"accept-encoding": "gzip"})
         ]
-        if peers:
+        if with_peers:
             pages += await _peer_pages(pipeline, clients, stack)
         size = f"{clients.size:,} clients"
         scrapes = [
@@ -145,15 +136,15 @@ async def _peer_pages(
 ) -> list[_Page]:
     """Start the peers, push every client to each, and return their pages."""
     folder, enter = pipeline.folder, stack.enter_async_context
-    pushed = await enter(pushgateway(folder, checks=False))
-    await fill(push_target(pushed, clients, 32), clients)
-    stored = await enter(victoria(folder))
-    await fill(import_target(stored, clients, 4, BATCH), clients)
+    pushed = await enter(peers.pushgateway(folder, checks=False))
+    await peers.fill(peers.push_target(pushed, clients, 32), clients)
+    stored = await enter(peers.victoria(folder))
+    await peers.fill(peers.import_target(stored, clients, 4, BATCH), clients)
     others = [(pushed, PEER_ROUNDS), (stored, PEER_ROUNDS)]
-    if (program := build_collector()) is not None:
-        collected = await enter(collector(program, folder))
+    if (program := peers.build_collector()) is not None:
+        collected = await enter(peers.collector(program, folder))
         # A scrape of it takes half a minute: the measured one is the check, too.
-        await fill(otlp_target(collected, clients, 4, BATCH), clients, check=False)
+        await peers.fill(peers.otlp_target(collected, clients, 4, BATCH), clients, check=False)
         others.append((collected, 0))
     return [
         _Page(peer.name, peer.pid, peer.page_port, peer.page, {}, rounds) for peer, rounds in others

@@ -6,20 +6,10 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from bench import end_to_end, exporter, processor, scaling
+from bench import end_to_end, exporter, peers, processor, scaling
 from bench.baseline import plain_function, plain_target
 from bench.fleet import Clients
 from bench.gateway import edge, gateway
-from bench.peers import (
-    build_collector,
-    collector,
-    fill,
-    import_target,
-    otlp_target,
-    push_target,
-    pushgateway,
-    victoria,
-)
 from bench.pipeline import pipeline
 from bench.plans import BenchPlan
 from bench.processes import cores
@@ -59,18 +49,18 @@ async def _gateway(plan: BenchPlan, folder: Path) -> list[Measurements]:
         targets.append(plain_target(plain, clients, 32, 1, fresh=True))
         if plan.peers:
             targets += await enter(edge(first, ours))
-            unchecked = await enter(pushgateway(ours.folder, checks=False))
-            targets += [push_target(unchecked, clients, number) for number in (32, 256)]
+            unchecked = await enter(peers.pushgateway(ours.folder, checks=False))
+            targets += [peers.push_target(unchecked, clients, number) for number in (32, 256)]
             if plan.checking_pushgateway:
-                checked = await enter(pushgateway(ours.folder, checks=True))
+                checked = await enter(peers.pushgateway(ours.folder, checks=True))
                 few = Clients(CHECKED_GROUPS)
-                await fill(push_target(checked, few, 32), few)
-                targets.append(push_target(checked, few, 32, CHECKED_PUSHES / plan.singles))
-            stored = await enter(victoria(ours.folder))
-            targets += [import_target(stored, clients, number) for number in (32, 256)]
-            if (program := build_collector()) is not None:
-                collected = await enter(collector(program, ours.folder))
-                targets += [otlp_target(collected, clients, number) for number in (32, 256)]
+                await peers.fill(peers.push_target(checked, few, 32), few)
+                targets.append(peers.push_target(checked, few, 32, CHECKED_PUSHES / plan.singles))
+            stored = await enter(peers.victoria(ours.folder))
+            targets += [peers.import_target(stored, clients, number) for number in (32, 256)]
+            if (program := peers.build_collector()) is not None:
+                collected = await enter(peers.collector(program, ours.folder))
+                targets += [peers.otlp_target(collected, clients, number) for number in (32, 256)]
         return await run_rounds("Gateway", targets, plan.singles, plan.rounds)
 
 
@@ -83,11 +73,11 @@ async def _batches(plan: BenchPlan, folder: Path) -> list[Measurements]:
         plain = await enter(plain_function(ours.folder, clients))
         targets.append(plain_target(plain, clients, 4, BATCH))
         if plan.peers:
-            stored = await enter(victoria(ours.folder))
-            targets.append(import_target(stored, clients, 4, BATCH))
-            if (program := build_collector()) is not None:
-                collected = await enter(collector(program, ours.folder))
-                targets.append(otlp_target(collected, clients, 4, BATCH, share=0.1))
+            stored = await enter(peers.victoria(ours.folder))
+            targets.append(peers.import_target(stored, clients, 4, BATCH))
+            if (program := peers.build_collector()) is not None:
+                collected = await enter(peers.collector(program, ours.folder))
+                targets.append(peers.otlp_target(collected, clients, 4, BATCH, share=0.1))
         return await run_rounds("Gateway, batches", targets, plan.batched, plan.rounds)
 
 
@@ -109,7 +99,7 @@ async def _exporter(plan: BenchPlan, folder: Path) -> list[Measurements]:
     clients = Clients(plan.scraped_clients)
     async with pipeline(folder, cores()[1]) as ours:
         return await exporter.measure(
-            ours, clients, plan.scraped_rows, plan.rounds, peers=plan.peers
+            ours, clients, plan.scraped_rows, plan.rounds, with_peers=plan.peers
         )
 
 
