@@ -5,6 +5,7 @@ from typing import Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from contract.kinds import KINDS
+from service.metrics.fast_metrics import CounterChild, counter
 
 Result = Literal["received", "refused", "unconfirmed", "overloaded"]
 RESULTS: tuple[Result, ...] = ("received", "refused", "unconfirmed", "overloaded")
@@ -119,7 +120,7 @@ class GatewayMetrics:
             registry=self.registry,
             multiprocess_mode="livemax",
         )
-        submissions = Counter(
+        submissions = counter(
             "tobogganing_gateway_submissions",
             "Submissions and samples of backlogs by what was answered: received (200), "
             "unconfirmed (503 at the deadline), overloaded (503 at once), refused (4xx); "
@@ -127,7 +128,7 @@ class GatewayMetrics:
             ["kind", "result"],
             registry=self.registry,
         )
-        self.submissions: dict[tuple[str, Result], Counter] = {
+        self.submissions: dict[tuple[str, Result], CounterChild] = {
             (kind, result): submissions.labels(kind, result) for kind in KINDS for result in RESULTS
         }
         certificates = Counter(

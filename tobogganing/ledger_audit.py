@@ -10,6 +10,7 @@ from contract.frame import FrameError, decode_frame
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader
 from service.kafka.topics import topics_from
+from tobogganing.backup.topic_snapshot import compare_with_source, read_ledgers
 from tobogganing.errors import LocalError
 from tobogganing.output import Progress
 
@@ -25,6 +26,8 @@ class LedgerRecount:
     """The topic ends before its ledger: it lost records."""
     histories: int = 1
     """Histories of the topic; the records of earlier ones may be gone."""
+    other_history: str | None = None
+    """Why the topic is not, or may not be, the one that the ledger counted."""
     records: int = 0
     submissions: int = 0
     late: int = 0
@@ -56,6 +59,8 @@ class LedgerRecount:
         """
         if self.missing:
             return [f"the topic ends before offset {ledger['offset']}, which the ledger covers"]
+        if self.other_history is not None:
+            return [f"the topic is not the one that the ledger counted: {self.other_history}"]
         found = []
         for what, recounted, booked in (
             ("submissions", self.submissions, ledger["read"]),
@@ -98,6 +103,7 @@ async def recount(
             "check --url, KAFKA_BOOTSTRAP_SERVERS and KAFKA_TOPIC_PREFIX"
         )
     partitions = [each["partition"] for each in ledgers]
+    compared = await compare_with_source(settings, await read_ledgers(settings, partitions))
     topic = topics_from(settings).submissions.name
     async with TopicReader(settings, topic, partitions) as reader:
         firsts, ends = await reader.beginning_offsets(), await reader.end_offsets()
@@ -112,6 +118,7 @@ async def recount(
                 end,
                 missing,
                 histories=each.get("histories", 1),
+                other_history=getattr(compared[partition].verdict, "reason", None),
             )
         total = sum(each.end - each.first for each in recounts.values())
         with Progress("records", total) as progress:

@@ -336,7 +336,10 @@ class LimitedProtocol(asyncio.Protocol):
         if self._is_parsing or self._input_ended or self.transport.is_closing():
             return
         self.flow.resume_reading()
-        self._parse(b"")
+        if self._parser.unparsed or self._at_eof or self._heads.counted:
+            self._parse(b"")
+        else:
+            self._set_countdown()
 
     def _try_fast_path(self, request: Request, body: bytes) -> bool:
         assert self._fast_path is not None

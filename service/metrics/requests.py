@@ -9,7 +9,7 @@ from typing import Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.metrics.fast_histogram import FastHistogramFamily
+from service.metrics.fast_metrics import FastHistogramFamily, counter
 from service.metrics.multiprocess import is_multiprocess
 
 Credential = Literal["api_key", "jwt", "admin", "metrics_token"]
@@ -38,18 +38,18 @@ class RequestMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self._requests = Counter(
+        self._requests = counter(
             "tobogganing_manager_http_requests",
             "HTTP requests processed",
             ["method", "endpoint", "status"],
-            registry=registry,
+            registry,
         )
         self._duration = _durations(registry)
-        self._attempts = Counter(
+        self._attempts = counter(
             "tobogganing_manager_auth_attempts",
             "Authentication attempts",
             ["type", "result"],
-            registry=registry,
+            registry,
         )
         self._limited = Counter(
             "tobogganing_manager_api_rate_limit_hits",

@@ -1,7 +1,7 @@
 """The current state of an installation, read from Kafka: its registry and its rows."""
 
 from collections.abc import Iterable, Sequence
-from typing import Self
+from typing import NamedTuple, Self
 
 from aiokafka import ConsumerRecord
 
@@ -108,9 +108,33 @@ class RowSnapshot:
             self.states[partition].apply(record.key or b"", record.value, record.headers)
 
 
+async def read_ledgers(settings: KafkaSettings, partitions: Iterable[int]) -> dict[int, LedgerRow]:
+    """Read the ledgers of partitions, without keeping other rows.
+
+    Raises:
+        LocalError: a ledger cannot be decoded.
+        KafkaError: Kafka does not respond.
+    """
+    known = await _LedgerSnapshot.load(settings, partitions)
+    return {partition: state.ledger for partition, state in known.states.items()}
+
+
+class _LedgerSnapshot(RowSnapshot):
+    def _apply(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
+        key = self.states[partition].ledger_key
+        super()._apply(partition, [record for record in records if record.key == key])
+
+
+class SourceComparison(NamedTuple):
+    """The evidence of a partition in Kafka, and the verdict about its ledger."""
+
+    evidence: SourceEvidence
+    verdict: Verdict
+
+
 async def compare_with_source(
     settings: KafkaSettings, ledgers: dict[int, LedgerRow]
-) -> dict[int, tuple[SourceEvidence, Verdict]]:
+) -> dict[int, SourceComparison]:
     """Compare ledgers with the submissions topic once, as a processor does; changes nothing.
 
     Raises:
@@ -119,4 +143,4 @@ async def compare_with_source(
     topic = topics_from(settings).submissions.name
     async with SourceReader(settings, topic, ledgers) as reader:
         found = await collect(reader, ledgers)
-    return {p: (found[p], judge(ledger, found[p])) for p, ledger in ledgers.items()}
+    return {p: SourceComparison(found[p], judge(ledger, found[p])) for p, ledger in ledgers.items()}

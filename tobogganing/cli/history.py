@@ -66,10 +66,9 @@ def begin(as_json: bool, partition: int, at: str) -> None:
 
 
 async def _compare(settings: "KafkaSettings") -> list[dict[str, Any]]:
-    from tobogganing.backup.topic_snapshot import RowSnapshot, compare_with_source
+    from tobogganing.backup.topic_snapshot import compare_with_source, read_ledgers
 
-    known = await RowSnapshot.load(settings, range(settings.kafka_partitions))
-    ledgers = {partition: state.ledger for partition, state in known.states.items()}
+    ledgers = await read_ledgers(settings, range(settings.kafka_partitions))
     return [
         {
             "partition": partition,
@@ -109,7 +108,7 @@ async def _begin(settings: "KafkaSettings", partition: int, at: str) -> tuple[in
         start = int(at)
     if not found.first <= start <= found.end:
         raise LocalError(f"--at {start}: Kafka has offsets {found.first} to {found.end}")
-    ledger.offset = state.newest_offset()
+    ledger.cover_uncounted(state.newest_offset())
     ledger.begin_history(start, found.leader_epoch, found.topic)
     ledger.version = ledger_version(ledger)
     topics = topics_from(settings)
