@@ -60,7 +60,7 @@ class Cluster:
             LocalError: a node ended (with its last log lines), or was not ready in time.
         """
         for attempt in range(1, ATTEMPTS + 1):
-            self._make_brokers()
+            self._place()
             try:
                 for broker in self.brokers:
                     broker.launch()
@@ -99,7 +99,7 @@ class Cluster:
         patience = 8.0 if len(self.brokers) == 1 else 2.0
         await asyncio.gather(*(broker.stop(patience) for broker in self.brokers))
 
-    def _make_brokers(self) -> None:
+    def _place(self) -> None:
         ports = free_ports(2 * self._size)
         nodes = [Node(n + 1, ports[2 * n], ports[2 * n + 1]) for n in range(self._size)]
         identity = self._cluster_id()
