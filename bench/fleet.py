@@ -14,7 +14,14 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from contract.frame import Submission, entity_key, partition_of
 from contract.kinds import CLIENT, HEADEND
 from contract.registry import RECORD_VERSION, RegistryRecord, encode_record, hash_api_key
-from contract.row import ROW_VERSION, EntityRow, LedgerRow, encode_row, ledger_key
+from contract.row import (
+    ROW_VERSION,
+    EntityRow,
+    LedgerRow,
+    encode_ledger_row,
+    encode_row,
+    ledger_key,
+)
 from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options
 from service.kafka.topics import topics_from
@@ -200,7 +207,7 @@ async def write_rows(settings: KafkaSettings, clients: Clients, rows: int) -> ra
         count = rounds * clients.size
         for partition in range(partitions):
             ledger = LedgerRow(version=ROW_VERSION, offset=count, read=count, applied=count)
-            yield partition, ledger_key(partition), encode_row(ledger)
+            yield partition, ledger_key(partition), encode_ledger_row(ledger)
 
     await _append(settings, topics_from(settings).entity_state.name, records())
     return range((rounds - 1) * clients.size, rounds * clients.size)

@@ -26,6 +26,12 @@ class BenchPlan:
     sizes: tuple[int, ...] = ()
     """Fleets of the growing pipeline."""
     processor: tuple[ProcessorCase, ...] = ()
+    fleet_rates: tuple[int, ...] = ()
+    """Rates of clients that post one by one, in submissions a second."""
+    fleet_seconds: float = 5.0
+    fleet_rounds: int = 1
+    baseline: bool = False
+    """Also measure such clients with the version before they shared frames."""
     recovered: int = 0
     """Rows of the killed worker."""
     peers: bool = True
@@ -53,6 +59,9 @@ WHOLE = BenchPlan(
         ProcessorCase(2, 50, 200_000, 400_000),
         ProcessorCase(1, 500, 200_000, 400_000),
     ),
+    fleet_rates=(0, 100, 300, 1000),
+    fleet_rounds=3,
+    baseline=True,
     recovered=500_000,
     checking_pushgateway=True,
     more_partitions=True,
@@ -70,6 +79,7 @@ QUICK = BenchPlan(
     end_to_end_clients=10_000,
     sizes=(1_000, 10_000, 30_000),
     processor=(ProcessorCase(1, 1, 20_000, 40_000), ProcessorCase(1, 50, 20_000, 100_000)),
+    fleet_rates=(300,),
     recovered=20_000,
 )
 SMALLEST = BenchPlan(
@@ -83,5 +93,7 @@ SMALLEST = BenchPlan(
     rate=1_000,
     seconds=2,
     end_to_end_clients=2_000,
+    fleet_rates=(100,),
+    fleet_seconds=1.0,
     peers=False,
 )

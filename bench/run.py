@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from bench import end_to_end, exporter, peers, processor, scaling
+from bench import end_to_end, exporter, open_loop, peers, processor, scaling
 from bench.baseline import plain_function, plain_target
 from bench.fleet import Clients
 from bench.gateway import edge, gateway
@@ -15,6 +15,7 @@ from bench.plans import BenchPlan
 from bench.processes import cores
 from bench.rounds import Measurements, run_rounds
 from bench.workloads import BATCH
+from tobogganing.devstack.run_config import CHECKOUT
 
 CHECKED_GROUPS, CHECKED_PUSHES = 1_000, 100
 """A Pushgateway that compares each push with all others takes a few dozen a second."""
@@ -109,6 +110,17 @@ async def _end_to_end(plan: BenchPlan, folder: Path) -> list[Measurements]:
         return [await end_to_end.measure(ours, clients, plan.rate, plan.seconds)]
 
 
+async def _fleet(plan: BenchPlan, folder: Path) -> list[Measurements]:
+    """Clients that post one by one, with this version and with one before they shared frames."""
+    loads = [load for load in open_loop.LOADS if load.rate in plan.fleet_rates]
+    versions = {"Tobogganing": CHECKOUT}
+    if plan.baseline:
+        versions[f"Tobogganing {open_loop.BASELINE}"] = open_loop.extract(
+            open_loop.BASELINE, folder / "baseline"
+        )
+    return await open_loop.measure(folder, versions, loads, plan.fleet_seconds, plan.fleet_rounds)
+
+
 async def _growth(plan: BenchPlan, folder: Path) -> list[Measurements]:
     if not plan.sizes:
         return []
@@ -124,5 +136,6 @@ SUBJECTS: dict[str, Subject] = {
     "recovery": _recovery,
     "exporter": _exporter,
     "end-to-end": _end_to_end,
+    "fleet": _fleet,
     "growth": _growth,
 }

@@ -63,7 +63,7 @@ class LedgerRecount:
             return [f"the topic is not the one that the ledger counted: {self.other_history}"]
         found = []
         for what, recounted, booked in (
-            ("submissions", self.submissions, ledger["read"]),
+            ("submissions", self.submissions, ledger["read"] - ledger.get("cut", 0)),
             ("late submissions", self.late, ledger["late"]),
         ):
             if recounted > booked or (self.is_whole and recounted != booked):

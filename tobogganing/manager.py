@@ -85,7 +85,8 @@ def build_manager(settings: ServeSettings) -> Starlette:
         exporter.status_route(not_ready_reasons, LINKS),
         *health_routes(not_ready_reasons),
     ]
-    return build_app(routes, requests, combined_lifespan(gateway, exporter), gateway.fast_path)
+    lifespan = combined_lifespan(gateway, exporter)
+    return build_app(routes, requests, lifespan, gateway.fast_path, gateway.on_stop)
 
 
 def combined_lifespan(

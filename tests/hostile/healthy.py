@@ -1,4 +1,4 @@
-"""The healthy fleet: submits at a steady rate, and must be answered 200 whatever else goes on."""
+"""The healthy fleet: submits at a constant rate, and must get 200 whatever else happens."""
 
 import asyncio
 import time
@@ -11,11 +11,11 @@ from service.tasks import first_error
 from tobogganing.devstack.ports import LOOPBACK
 
 RATE = 100
-"""Submissions a second."""
+"""Submissions per second."""
 KEPT = 16
-"""Connections that are kept."""
+"""Number of persistent connections."""
 FRESH = 4
-"""Each so-many'th submission comes on a connection of its own."""
+"""Every nth submission uses a new connection."""
 PATIENCE = 20.0
 
 
@@ -43,9 +43,9 @@ class Channel:
 
 
 class Healthy:
-    """Submits. `seconds` has how long each answer took from the moment that it was due.
+    """Submits. `seconds` has each response time, measured from the scheduled time.
 
-    A connection that has ended while nothing was asked on it is opened again, as every agent does.
+    An idle connection that was closed is reopened, as every agent does.
     """
 
     def __init__(self, port: int, work: SingleWorkload) -> None:
@@ -56,10 +56,10 @@ class Healthy:
         self._kept: deque[Channel] = deque()
 
     async def run(self, seconds: float) -> None:
-        """Submit for so long, and return when everything was answered.
+        """Submit for this time; return when all responses have arrived.
 
         Raises:
-            WrongResultError: an answer was not 200, or did not come.
+            WrongResultError: a response was not 200, or did not arrive.
         """
         began = time.perf_counter()
         faults = WrongResultError, OSError, TimeoutError

@@ -151,7 +151,7 @@ async def test_rows_are_for_an_installation_without_processors(
         KAFKA_TOPIC_PREFIX=settings.kafka_topic_prefix,
         KAFKA_PARTITIONS="7",
     )
-    assert "fixed when an installation starts" in await other.bad("restore", file)
+    assert "fixed when an installation is created" in await other.bad("restore", file)
 
 
 async def test_undecodable_dead_letters(

@@ -81,7 +81,9 @@ async def test_the_smallest_run_measures_every_subject(tmp_path: Path) -> None:
     assert code == 0, text
     found = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
     subjects = {each["subject"] for each in found["figures"]}
-    assert subjects == {"Gateway", "Gateway, batches", "Exporter", "Scrape", "End to end"}
+    assert subjects == {
+        *("Gateway", "Gateway, batches", "Exporter", "Scrape", "End to end", "Fleet"),
+    }
     for each in found["figures"]:
         assert all(values for values in each["figures"].values())
     assert "| Tobogganing gateway | 256 connections, API keys, 4 partitions |" in text

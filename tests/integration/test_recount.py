@@ -1,4 +1,4 @@
-"""`tobogganing ledger --audit`, with all kinds of wrong records in the topic."""
+"""`tobogganing ledger --audit`: counts the topic itself, with all invalid records in it."""
 
 from pathlib import Path
 
@@ -19,10 +19,10 @@ def command_of(settings: KafkaSettings, exporter: Service) -> CommandLine:
     )
 
 
-async def test_an_audit_counts_the_topic(
+async def test_the_topic_is_counted_again(
     settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
 ) -> None:
-    """Corrupt frames, late ones, foreign submissions, and frames behind the ledger."""
+    """Corrupt frames, late ones, foreign submissions, and frames after the ledger."""
     a, b = ids_of(0, PARTITIONS, 2)
     (foreign,) = ids_of(1, PARTITIONS, 1)
     for number in range(40):
@@ -64,10 +64,10 @@ async def test_an_audit_counts_the_topic(
         assert ended.out.splitlines()[6].split() == ["0", "41", "5", "5", "0", "5", "yes"]
 
 
-async def test_a_ledger_that_differs_from_the_topic(
+async def test_a_ledger_that_contradicts_the_topic(
     settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
 ) -> None:
-    """A ledger that balances and is wrong."""
+    """It balances, but is wrong."""
     (a,), (b,) = ids_of(0, PARTITIONS, 1), ids_of(1, PARTITIONS, 1)
     for _ in range(3):
         await frames.frame(0, client(a), client(a))

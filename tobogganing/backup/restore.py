@@ -18,7 +18,7 @@ from contract.registry import decode_record, encode_record
 from contract.row import decode_entity_row, encode_row, is_ledger_key
 from contract.topics import processor_group
 from processor.changelog.producer import ChangelogProducer
-from processor.core.write_batch import NO_HEADERS, ChangelogRecord
+from processor.core.write_batch import NO_HEADERS, ChangelogRecord, split
 from service.config.settings import KafkaSettings
 from service.kafka.clients import admin_client, group_member_count
 from service.kafka.reader import TopicReader
@@ -172,7 +172,8 @@ async def _write(
     try:
         count = 0
         while chunk := list(islice(records, CHUNK)):
-            await changelog.write(_by_partition(chunk, partition))
+            spread = _by_partition(chunk, partition)
+            await changelog.write({p: split(each) for p, each in spread.items()})
             count += len(chunk)
             progress.add(len(chunk))
         return count

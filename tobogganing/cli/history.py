@@ -85,7 +85,7 @@ async def _compare(settings: "KafkaSettings") -> list[dict[str, Any]]:
 
 
 async def _begin(settings: "KafkaSettings", partition: int, at: str) -> tuple[int, int]:
-    from contract.row import encode_row, ledger_key, ledger_version
+    from contract.row import encode_ledger_row, ledger_key
     from processor.changelog.producer import ChangelogProducer
     from processor.core.source_history import Uncertain
     from processor.core.write_batch import NO_HEADERS
@@ -110,13 +110,12 @@ async def _begin(settings: "KafkaSettings", partition: int, at: str) -> tuple[in
         raise LocalError(f"--at {start}: Kafka has offsets {found.first} to {found.end}")
     ledger.cover_uncounted(state.newest_offset())
     ledger.begin_history(start, found.leader_epoch, found.topic)
-    ledger.version = ledger_version(ledger)
     topics = topics_from(settings)
     changelog = ChangelogProducer(settings, topics.entity_state.name, topics.dead_letter.name)
     await changelog.start()
     try:
-        record = (ledger_key(partition), encode_row(ledger), NO_HEADERS)
-        await changelog.write({partition: [record]})
+        record = (ledger_key(partition), encode_ledger_row(ledger), NO_HEADERS)
+        await changelog.write({partition: [[record]]})
     finally:
         await changelog.stop()
     return start, ledger.offset + 1

@@ -1,4 +1,4 @@
-"""The fast counter and histogram show the same as prometheus-client's own."""
+"""The fast counter and histogram render the same output as those of prometheus-client."""
 
 import hypothesis.strategies as st
 from hypothesis import given
@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 
-# Without a `_created` series beside each, as every service shows them.
+# without `_created` series, as all services
 import service.metrics.exposition
 from service.metrics.fast_metrics import FastCounterFamily, FastHistogramFamily
 
@@ -17,7 +17,7 @@ assert service.metrics.exposition
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), SECONDS)))
-def test_a_histogram_is_shown_as_the_librarys(observed: list[tuple[str, float]]) -> None:
+def test_a_histogram_renders_the_output_of_the_library(observed: list[tuple[str, float]]) -> None:
     ours = FastHistogramFamily("some_seconds", "Some help", ["path", "method"], BOUNDS)
     theirs = Histogram(
         "some_seconds", "Some help", ["path", "method"], buckets=BOUNDS, registry=None
@@ -29,7 +29,7 @@ def test_a_histogram_is_shown_as_the_librarys(observed: list[tuple[str, float]])
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 2**40))))
-def test_a_counter_is_shown_as_the_librarys(counted: list[tuple[str, int]]) -> None:
+def test_a_counter_renders_the_output_of_the_library(counted: list[tuple[str, int]]) -> None:
     ours = FastCounterFamily("some_requests", "Some help", ["path", "method"])
     theirs = Counter("some_requests", "Some help", ["path", "method"], registry=None)
     for path, amount in counted:

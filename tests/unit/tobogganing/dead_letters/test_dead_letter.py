@@ -37,7 +37,7 @@ def test_the_source_of_a_dead_letter(index: int, source: str) -> None:
 def test_a_record_without_a_source_is_shown() -> None:
     odd = to_dead_letter(DeadLetterId(2, 9), 5, [], None)
     assert odd.source == "unknown"
-    assert odd.document()["reason"].startswith("not a dead letter's headers")
+    assert odd.document()["reason"].startswith("invalid dead-letter headers")
     assert odd.value == b""
 
 

@@ -46,14 +46,14 @@ def test_the_scraper_gets_the_current_token(tmp_path: Path) -> None:
     assert file.read_text() == "changed" * 3
     write_secrets(tmp_path / "secrets", file, environ=TOKENS | {"METRICS_TOKEN": f"{NEW}, {OLD}"})
     assert file.read_text() == NEW
-    with pytest.raises(LocalError, match="METRICS_TOKEN holds no token"):
+    with pytest.raises(LocalError, match="METRICS_TOKEN contains no token"):
         write_secrets(tmp_path / "secrets", file, environ=TOKENS | {"METRICS_TOKEN": " , "})
 
 
 @pytest.mark.parametrize(
     ("other", "fault"),
     [
-        ({"ADMIN_TOKEN": "short"}, "ADMIN_TOKEN holds a token of 5 characters"),
+        ({"ADMIN_TOKEN": "short"}, "ADMIN_TOKEN contains a token of 5 characters"),
         ({"METRICS_TOKEN": TOKENS["ADMIN_TOKEN"]}, "are the same"),
     ],
 )

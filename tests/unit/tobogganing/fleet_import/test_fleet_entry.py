@@ -99,12 +99,12 @@ def test_a_gateways_response_gives_the_entry(entry: FleetEntry) -> None:
         (
             FleetEntry("client", "c", "\udcff", type="native"),
             "name: must not contain U+DCFF: remove it "
-            "(control characters and line separators are refused)",
+            "(control characters and line separators are not allowed)",
         ),
         (
             FleetEntry("cluster", "k", "K", region="eu\u2028", datacenter="d"),
             "region: must not contain U+2028: remove it "
-            "(control characters and line separators are refused)",
+            "(control characters and line separators are not allowed)",
         ),
     ],
 )
