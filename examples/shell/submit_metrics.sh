@@ -1,18 +1,19 @@
 #!/bin/sh
-# Measures a network interface once, and submits that and all that waits from earlier runs.
-# For cron, once a minute, in Alpine: needs curl 7.84 or newer, flock, od and gzip.
+# Measures a network interface once, and submits the sample and those queued by earlier runs.
+# For cron, once a minute, in Alpine: requires curl 7.84 or newer, flock, od and gzip.
 #
 #   MANAGER_URL CLIENT_ID API_KEY_FILE QUEUE_DIR   required
-#   INTERFACE (wg0)         HEADLESS (true)        what is measured; the label
-#   QUEUE_MAX (1440)        most samples that wait; then the oldest are dropped, and counted
-#   RUN_SECONDS (45)        after so long a run begins no more: the next one comes
-#   SPREAD_SECONDS (20)     the first request comes at a random moment of these: not with the fleet
-#   MAX_PAUSE_SECONDS (60)  longest pause after a failure, beside what the manager asks for
-#   SYSTEM_ROOT ()          where /sys and /proc are, if not there
+#   INTERFACE (wg0)         HEADLESS (true)        the measured interface; the label
+#   QUEUE_MAX (1440)        maximum of queued samples; the oldest are dropped and counted
+#   RUN_SECONDS (45)        after this time a run starts no further request
+#   SPREAD_SECONDS (20)     random delay of the first request, to spread the fleet
+#   MAX_PAUSE_SECONDS (60)  maximum pause after a failure, in addition to Retry-After
+#   SYSTEM_ROOT ()          prefix of /sys and /proc
 #
-# QUEUE_DIR has waiting/<number>.json (a sample each), rejected/<number>.json (samples that the
-# manager will never take, and why), and the counts sent, dropped, rejected_total. One run at a
-# time: another one ends at once. Exit status: 0 all is sent, 1 something waits, 2 wrong settings.
+# QUEUE_DIR contains waiting/<number>.json (one sample each), rejected/<number>.json (samples that
+# the manager rejected, with the reason), and the counters sent, dropped and rejected_total. Only
+# one run is active at a time; another one exits at once. Exit status: 0 all samples were sent,
+# 1 samples remain queued, 2 settings are not valid.
 set -eu
 export LC_ALL=C
 
@@ -22,16 +23,16 @@ for name in MANAGER_URL CLIENT_ID API_KEY_FILE QUEUE_DIR; do
     [ -n "$value" ] || { say "$name is not set"; exit 2; }
 done
 HEADLESS=${HEADLESS:-true}
-case $HEADLESS in true | false) ;; *) say "HEADLESS is neither true nor false"; exit 2 ;; esac
+case $HEADLESS in true | false) ;; *) say "HEADLESS must be true or false"; exit 2 ;; esac
 umask 077
 case $API_KEY_FILE in /*) ;; *) API_KEY_FILE=$PWD/$API_KEY_FILE ;; esac
 mkdir -p "$QUEUE_DIR/waiting" "$QUEUE_DIR/rejected"
 cd "$QUEUE_DIR"
 exec 9>lock
-flock -n 9 || { say "another run is under way"; exit 0; }
-rm -f ./*.new waiting/*.new rejected/*.new # of a run that was killed
+flock -n 9 || { say "another run is in progress"; exit 0; }
+rm -f ./*.new waiting/*.new rejected/*.new # left by a run that was killed
 
-# now: seconds since the epoch. number FILE: what a file counts. replace FILE: whole or not at all.
+# now: seconds since the epoch. number FILE: the counter in a file. replace FILE: writes atomically.
 now() { date +%s; }
 number() { if [ -s "$1" ]; then cat "$1"; else echo 0; fi; }
 replace() { cat >"$1.new" && sync "$1.new" && mv "$1.new" "$1"; }
@@ -39,7 +40,7 @@ count() { echo $(($(number "$1") + $2)) | replace "$1"; }
 # random N: a whole number from 0 to N.
 random() { echo $(($(od -An -N4 -tu4 /dev/urandom) % ($1 + 1))); }
 
-# measure: prints a sample; fails where a counter cannot be read or is not a number.
+# measure: prints a sample; fails if a counter cannot be read or is not a number.
 measure() {
     interface=${SYSTEM_ROOT:-}/sys/class/net/${INTERFACE:-wg0}/statistics
     read -r uptime _ <"${SYSTEM_ROOT:-}/proc/uptime" || return 1
@@ -54,7 +55,7 @@ measure() {
     printf '"connection_uptime":%s}}\n' "$uptime"
 }
 
-# take: puts a sample on the queue, under a number above all that wait.
+# take: queues a sample under a number greater than those of all queued samples.
 take() {
     sample=$(measure) || { say "nothing to report: no counters of ${INTERFACE:-wg0} here"; return 1; }
     next=1$(printf '%010d000' "$(now)")
@@ -65,7 +66,7 @@ take() {
     printf '%s\n' "$sample" | replace "waiting/$next.json"
 }
 
-# shorten: drops the oldest samples that are too many.
+# shorten: drops the oldest samples beyond the limit.
 shorten() {
     set -- waiting/*.json
     surplus=$(($# - ${QUEUE_MAX:-1440}))
@@ -76,11 +77,11 @@ shorten() {
         count dropped 1
         surplus=$((surplus - 1))
     done
-    say "the queue is full: dropped the oldest, $(number dropped) so far"
+    say "queue full: dropped the oldest samples, $(number dropped) in total"
 }
 
-# read_key: sets key, without a byte order mark and the blanks of a line's end; fails unless
-# API_KEY_FILE holds one key, of visible ASCII characters.
+# read_key: sets key, without a byte order mark and trailing white space; fails unless API_KEY_FILE
+# contains exactly one key of visible ASCII characters.
 read_key() {
     key=$(tr -s '\000\r\n\t ' '\n' <"$API_KEY_FILE") || return 1
     key=${key#"$(printf '\357\273\277')"}
@@ -89,8 +90,8 @@ read_key() {
     case $key in '' | *[!!-~]*) return 1 ;; esac
 }
 
-# request FILE...: makes one request for these samples; sets status, after, answer, and service,
-# which is "manager" in a response of the manager's own.
+# request FILE...: sends these samples in one request; sets status, after, answer, and service,
+# which is "manager" if the response comes from the manager.
 request() {
     rm -f answer
     status=000 after='' service=''
@@ -105,9 +106,9 @@ request() {
         } | gzip -c >body
         set -- --data-binary @body --header "Content-Encoding: gzip"
     fi
-    read_key || { answer="$API_KEY_FILE does not hold one API key"; return 0; }
-    # The key goes through a pipe: everybody on the machine can read command lines. In curl's
-    # configuration a quote and a backslash need a backslash.
+    read_key || { answer="$API_KEY_FILE does not contain exactly one API key"; return 0; }
+    # The key is passed through a pipe, because all users of the machine can read command lines. In
+    # curl's configuration, a quote and a backslash must be escaped with a backslash.
     said=$(printf 'header = "Authorization: Bearer %s"\n' "$(printf %s "$key" | sed 's/["\\]/\\&/g')" |
         curl --config - --silent --show-error --max-time 10 --output answer \
             --write-out '%{http_code}|%header{tobogganing-service}|%header{retry-after}' \
@@ -119,7 +120,7 @@ request() {
     answer=$(head -c 200 answer | tr '\n' ' ')
     case $status$answer in
     200*'"status":"metrics_received"'*) ;;
-    200*) status="not the manager's 200:" ;; # such as the page of a captive portal
+    200*) status="200 not from the manager:" ;; # e.g. the page of a captive portal
     esac
 }
 
@@ -127,19 +128,19 @@ reject() {
     { printf '%s: %s\n' "$status" "$answer" && cat "$1"; } | replace "rejected/${1##*/}"
     rm -f "$1"
     count rejected_total 1
-    say "set a sample aside: $status $answer"
+    say "rejected a sample: $status $answer"
     set -- rejected/*.json
     [ $# -le "${QUEUE_MAX:-1440}" ] || rm -f "$1"
 }
 
-# rejected: the manager, and not something before it, says that it will never take these samples.
+# rejected: succeeds if the manager itself, and not a proxy, will never accept these samples.
 rejected() {
     case $service:$status in manager:400 | manager:413) ;; *) return 1 ;; esac
 }
 
-# deliver: makes one request for the oldest samples. A sample that the manager rejects is found by
-# halving, and set aside.
-most=250 # of about 200 bytes each: a body has at most 64 KiB, also before it is compressed
+# deliver: sends the oldest samples in one request. The batch is halved to find a rejected sample,
+# which is moved to the rejected ones.
+most=250 # about 200 bytes each: a body has at most 64 KiB before compression
 deliver() {
     # shellcheck disable=SC2046 # a list of names without blanks
     set -- $(printf '%s\n' waiting/*.json | head -n "$most")
@@ -153,21 +154,21 @@ deliver() {
     elif rejected && [ $# -eq 1 ]; then
         reject "$1"
     else
-        # A proxy before the manager may take less than it.
+        # The limit of a proxy may be lower than the manager's.
         if [ $# -gt 1 ] && { rejected || [ "$status" = 413 ]; }; then most=$(($# / 2)); fi
         if ! rejected; then
             case $service:$status in
             :000) say "samples wait: $answer" ;;
             manager:*) say "samples wait: the manager responds $status $answer" ;;
-            *) say "samples wait: something before the manager responds $status $answer" ;;
+            *) say "samples wait: an intermediary responds $status $answer" ;;
             esac
             back_off
         fi
     fi
 }
 
-# back_off: notes, for later runs too, until when to wait: as long as the manager asks, and a
-# random part of a pause that doubles with each failure.
+# back_off: stores, for later runs too, how long to wait: Retry-After plus a random part of a pause
+# that doubles with each failure.
 back_off() {
     pause=1
     n=0
@@ -195,7 +196,7 @@ shorten
 while [ -e "$(printf '%s\n' waiting/*.json | head -n 1)" ]; do
     left=$((until - $(now)))
     if [ "$until" -gt "$end" ] || { [ $tried = yes ] && [ "$(now)" -gt "$end" ]; }; then
-        say "samples wait for a later run"
+        say "samples remain queued for a later run"
         exit 1
     fi
     [ "$left" -le 0 ] || sleep "$left" 9>&-

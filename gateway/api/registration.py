@@ -1,4 +1,4 @@
-"""Registration of clients, clusters and headends, with the installation's ADMIN_TOKEN."""
+"""Registration of clients, clusters, headends and relays, authenticated with ADMIN_TOKEN."""
 
 import secrets
 import time
@@ -45,14 +45,15 @@ B = TypeVar("B", bound=msgspec.Struct)
 
 
 class RequestContext(NamedTuple):
-    """By when a request must be answered (on the monotonic clock), and where it came from."""
+    """Deadline of a request (on the monotonic clock) and the client's address."""
 
     deadline: float
     address: str
 
 
 class RegistrationEndpoints:
-    """Adds to the registry; the answer comes once the addition is known to be the current one."""
+    """Endpoints that register entities; they respond once the new record is current in the
+    registry."""
 
     def __init__(
         self,
@@ -169,7 +170,7 @@ class RegistrationEndpoints:
             await self._authenticator.catch_up(deadline)
             cluster = self._registry.get(CLUSTER, id)
         if cluster is None:
-            raise BodyError("cluster_id", "no such cluster is registered")
+            raise BodyError("cluster_id", "is not a registered cluster")
         return cluster
 
     async def _register(
@@ -179,13 +180,14 @@ class RegistrationEndpoints:
         csr: str | None = None,
         cluster: RegistryRecord | None = None,
     ) -> dict[str, str]:
-        """Register, and sign what the node asks for; return what the answer says of that.
+        """Register an entity and sign its certificate request; return the certificate's response
+        fields.
 
-        A `cluster` that is found to be gone once the registration has been read back takes that
-        with it: no headend is left in a cluster that somebody removed.
+        If `cluster` turns out to be removed after the registration was read back, the registration
+        is rolled back, so that no headend remains in a removed cluster.
 
-        The certificate is made first and given out last: without a good request nothing is
-        registered, and without a registration nobody has the certificate.
+        The certificate is signed first and returned last: an invalid request registers nothing, and
+        a failed registration returns no certificate.
         """
         try:
             async with self._quotas.reserve(record, context.deadline):
@@ -212,15 +214,15 @@ class RegistrationEndpoints:
             except UnconfirmedError as error:
                 self._count(record, "unconfirmed")
                 raise unavailable(
-                    "Kafka did not confirm the registration in time: it may still come to be"
+                    "Kafka did not confirm the registration in time: it may still take effect"
                 ) from error
             if not added:
                 self._count(record, "conflict")
-                raise ApiError(409, f"The {record.kind} {record.id} is registered already")
+                raise ApiError(409, f"The {record.kind} {record.id} is already registered")
             if cluster is not None and not self._is_registered(cluster):
                 await self._roll_back(record, context.deadline)
                 self._count(record, "conflict")
-                raise ApiError(409, f"The cluster {cluster.id} has been removed meanwhile")
+                raise ApiError(409, f"The cluster {cluster.id} was removed during the request")
         self._count(record, "success")
         if issued is None:
             return {}
@@ -235,7 +237,7 @@ class RegistrationEndpoints:
         return current is not None and current.incarnation == record.incarnation
 
     async def _roll_back(self, record: RegistryRecord, deadline: float) -> None:
-        """Remove what was registered a moment ago, unless somebody has changed it since."""
+        """Remove a new registration, unless its API keys have changed since."""
         base = self._registry.get(record.kind, record.id)
         if base is None or base.api_keys != record.api_keys:
             return
@@ -244,7 +246,7 @@ class RegistrationEndpoints:
             await self._registry.change(base, as_removed(base, until), deadline)
         except UnconfirmedError as error:
             raise unavailable(
-                f"The cluster has been removed meanwhile, but the {record.kind} may be registered: "
+                f"The cluster was removed during the request, but the {record.kind} may remain: "
                 "Kafka did not confirm its removal in time"
             ) from error
 
