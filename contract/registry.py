@@ -30,6 +30,8 @@ SIGNING_KEY = "signing-key"
 """Kind of a record that holds a public key of tokens; its id is the `kid`."""
 REVOCATION = "revocation"
 """Kind of a record that revokes one token; its id is the token's `jti`."""
+ENROLMENT = "enrolment"
+"""Kind of a record that lets agents register themselves (contract.enrolment)."""
 
 CLUSTER_LABELS = tuple(
     label.name for label in HEADEND.labels if label.registered and not label.submitted
@@ -44,7 +46,7 @@ REVISION_HEADER = "revision"
 
 
 class RegistryRecord(msgspec.Struct, omit_defaults=True, gc=False):
-    """One registered client, headend, cluster or relay; one signing key; one revoked token.
+    """One registered client, headend, cluster or relay; one enrolment, signing key, revoked token.
 
     `incarnation` is the incarnation: a number that no other registration has, greater than those of
     the same id before it. Its writer makes it of the cluster's time. (An offset would be given

@@ -13,9 +13,12 @@ from starlette.responses import Response
 
 from contract.kinds import KINDS
 from gateway.api.certificates import CertificateEndpoints, CertificateIssuer, load_ca
+from gateway.api.enrol import EnrolEndpoint
+from gateway.api.enrolments import EnrolmentEndpoints
 from gateway.api.openapi import openapi_route
+from gateway.api.registrar import Registrar
 from gateway.api.registration import RegistrationEndpoints
-from gateway.api.resource_types import RESOURCES
+from gateway.api.resource_types import ENROLMENTS, RESOURCES
 from gateway.api.resources import ResourceEndpoints
 from gateway.api.revoke import RevokeEndpoint
 from gateway.api.signing_keys import KeyEndpoints
@@ -38,6 +41,7 @@ from gateway.produce.producer import ResilientProducer
 from gateway.produce.stopped import StoppedPartitions
 from gateway.registry.audit_log import AuditLog
 from gateway.registry.quotas import RegistrationQuotas
+from gateway.registry.use_claims import UseClaims
 from gateway.registry.writer import RegistryWriter
 from gateway.settings import GatewaySettings
 from service.http.application import TemplateRoute, build_app, route
@@ -95,6 +99,7 @@ class Gateway:
         )
 
         self._quotas = RegistrationQuotas(settings, self.registry, self._authenticator.catch_up)
+        self._use_claims = UseClaims(self.registry)
 
         # … and a submission, which leaves in a frame of its partition.
         templates = TemplateCache(self.registry.state, settings.kafka_partitions)
@@ -146,7 +151,8 @@ class Gateway:
         """Everything under /api/v1."""
         settings, authenticator, metrics = self._settings, self._authenticator, self.metrics
         audit_log = AuditLog(topics_from(settings).audit.name, self._producer)
-        entities = [
+        registrar = Registrar(self.registry, self._issuer, self._quotas, audit_log, metrics)
+        *entities, enrolments = (
             ResourceEndpoints(
                 resource,
                 settings,
@@ -156,20 +162,25 @@ class Gateway:
                 self._batcher,
                 metrics,
             )
-            for resource in RESOURCES
-        ]
+            for resource in (*RESOURCES, ENROLMENTS)
+        )
         return [
             *(endpoint.route() for endpoint in self._submissions.values()),
             self._batches.route(),
-            *RegistrationEndpoints(
+            *RegistrationEndpoints(settings, self.registry, authenticator, registrar).routes(),
+            *EnrolmentEndpoints(
+                settings, self.registry, authenticator, registrar, enrolments
+            ).routes(),
+            EnrolEndpoint(
                 settings,
                 self.registry,
                 authenticator,
+                registrar,
                 self._issuer,
-                self._quotas,
+                self._use_claims,
                 audit_log,
                 metrics,
-            ).routes(),
+            ).route(),
             *(route for endpoints in entities for route in endpoints.routes()),
             TokenEndpoint(
                 settings, authenticator, self.jwt_service, self._rate_limits, metrics
@@ -215,6 +226,7 @@ class Gateway:
 
     async def __aexit__(self, *exception: object) -> None:
         await cancel(*reversed(self._tasks))
+        await self._use_claims.stop()
 
     async def _run_on_kafka(self) -> None:
         # Requests are taken (and answered 503) while Kafka is away, so a start waits for ever.

@@ -35,6 +35,8 @@ class GatewaySettings(KafkaSettings, HttpSettings):
     """Submissions that one entity may make; 0: no limit."""
     relay_rate_limit_per_minute: Annotated[float, Meta(ge=0)] = 0
     """Items that one relay may submit; 0: no limit."""
+    enrolment_rate_limit_per_minute: Annotated[float, Meta(ge=0)] = 6000
+    """Agents that may enrol with one token; 0: no limit."""
     auth_failures_per_minute: Annotated[float, Meta(ge=0)] = 60
     """Failed attempts of one address that are answered 401; more are 429. 0: no limit."""
 
@@ -43,6 +45,7 @@ class GatewaySettings(KafkaSettings, HttpSettings):
     max_headends: Annotated[int, Meta(ge=0)] = 100_000
     max_clusters: Annotated[int, Meta(ge=0)] = 10_000
     max_relays: Annotated[int, Meta(ge=0)] = 10_000
+    max_enrolments: Annotated[int, Meta(ge=0)] = 10_000
     max_label_values: Annotated[int, Meta(ge=0)] = 1_000
     """Regions, and datacenters, that clusters may have; more are refused. 0: no limit."""
 

@@ -31,7 +31,7 @@ _ERRORS = {
     404: "There is nothing registered under this id",
     405: "Another method is allowed here",
     408: "The body did not arrive in time",
-    403: "As many are registered as the installation allows",
+    403: "As many are registered as the installation or the enrolment allows",
     409: "The id is registered already, or somebody else made another change meanwhile",
     413: "The body is too large",
     415: "The body is of another type, or compressed in another way, than is taken here",
@@ -95,6 +95,7 @@ def build_document() -> dict[str, Any]:
                 "jwt": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
                 "admin": {"type": "http", "scheme": "bearer"},
                 "relay": {"type": "http", "scheme": "bearer"},
+                "enrolment": {"type": "http", "scheme": "bearer"},
             },
         },
     }

@@ -7,9 +7,10 @@ import msgspec
 
 from contract.kinds import KINDS
 from contract.registry import RELAY
+from gateway.api import enrolment_schemas
 from gateway.api import schemas as bodies
 from gateway.api.listing import MAX_PAGE
-from gateway.api.resource_types import RESOURCES, Resource
+from gateway.api.resource_types import ENROLMENTS, RESOURCES, Resource
 from gateway.ingest import batch
 from gateway.ingest.backfill import build_backfill_struct
 from gateway.ingest.batch_decoder import build_item_struct
@@ -58,7 +59,8 @@ def operations() -> list[Operation]:
         *_submissions(),
         *_batches(),
         *_registrations(),
-        *(operation for resource in RESOURCES for operation in _entities(resource)),
+        *(operation for resource in (*RESOURCES, ENROLMENTS) for operation in _entities(resource)),
+        *_enrolments(),
         *_tokens(),
         *_certificates(),
         Operation("GET", "/api/v1/openapi.json", "This document", (), (405,)),
@@ -167,7 +169,9 @@ def _entities(resource: Resource) -> list[Operation]:
         Operation(
             "DELETE",
             one,
-            f"Remove one of the {resource.path}, and its series",
+            "Revoke an enrolment"
+            if resource is ENROLMENTS
+            else f"Remove one of the {resource.path}, and its series",
             ("admin",),
             (*ALWAYS_POSSIBLE_ERRORS, 404, 409, 429),
         ),
@@ -185,6 +189,29 @@ def _entities(resource: Resource) -> list[Operation]:
             )
         )
     return found
+
+
+def _enrolments() -> list[Operation]:
+    return [
+        Operation(
+            "POST",
+            f"/api/v1/{ENROLMENTS.path}",
+            "Let agents register themselves",
+            ("admin",),
+            (*ALWAYS_POSSIBLE_ERRORS, *BODY_ERRORS, 403, 409, 429),
+            bodies=(enrolment_schemas.EnrolmentCreation,),
+            answer=enrolment_schemas.EnrolmentCreated,
+        ),
+        Operation(
+            "POST",
+            "/api/v1/enrol",
+            "Register oneself",
+            ("enrolment",),
+            (*ALWAYS_POSSIBLE_ERRORS, *BODY_ERRORS, 403, 409, 429, 501),
+            bodies=(enrolment_schemas.Enrolling,),
+            answer=enrolment_schemas.Enrolled,
+        ),
+    ]
 
 
 def _tokens() -> list[Operation]:

@@ -10,9 +10,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from contract.enrolment import without_nonce
 from contract.frame import Submission, encode_submission, entity_key
 from contract.kinds import KINDS
-from contract.registry import CLUSTER, RELAY, RegistryRecord, hash_api_key
+from contract.registry import CLUSTER, ENROLMENT, RELAY, RegistryRecord, hash_api_key
+from gateway.api.enrolment_fields import enrolment_fields
 from gateway.api.listing import ListingQuery, page
 from gateway.api.resource_types import Resource
 from gateway.api.schemas import KeyRotation, new_api_key, rfc3339
@@ -61,7 +63,7 @@ class ResourceEndpoints:
         one = f"{base}/{{{self._resource.id_field}:id}}"
         routes = [
             route(base, self.list_all, "GET"),
-            route(one, _by_method(GET=self.show, DELETE=self.remove), "GET", "DELETE"),
+            route(one, by_method(GET=self.show, DELETE=self.remove), "GET", "DELETE"),
         ]
         if self._resource.has_key:
             routes.append(route(f"{one}/rotate-key", self.rotate_key, "POST"))
@@ -110,6 +112,7 @@ class ResourceEndpoints:
         new_key = new_api_key(kind, id)
         record = msgspec.structs.replace(
             base,
+            attributes=without_nonce(base),
             api_keys=[hash_api_key(new_key)],
             expiring_keys=old,
             token_epoch=base.token_epoch if old else base.token_epoch + 1,
@@ -137,10 +140,7 @@ class ResourceEndpoints:
         change = AuditedChange(ADMIN, "remove", f"{kind}:{id}", address_of(request.scope))
         async with self._audit_log.recording(change, deadline):
             if not base.removed:
-                ended = self._registry.time.latest_ms() + TOMBSTONE_DELAY_MS
-                await self._change(base, as_removed(base, ended), deadline)
-                if kind == CLUSTER:
-                    await self._restore_cluster_in_use(base, deadline)
+                await self._remove_record(base, deadline)
             answer = {self._resource.id_field: id}
             if kind in KINDS:
                 answer["receipt"] = await self._remove_series(base, deadline)
@@ -164,6 +164,23 @@ class ResourceEndpoints:
             ) from error
         if not changed:
             raise ApiError(409, f"The {base.kind} {base.id} was changed by somebody else meanwhile")
+
+    async def _remove_record(self, base: RegistryRecord, deadline: float) -> None:
+        ended = self._registry.time.latest_ms() + TOMBSTONE_DELAY_MS
+        while True:
+            try:
+                await self._change(base, as_removed(base, ended), deadline)
+                break
+            except ApiError as error:
+                # Claims of uses change an enrolment all the time, and must not keep it alive.
+                current = self._registry.get(base.kind, base.id)
+                if error.status != 409 or base.kind != ENROLMENT:
+                    raise
+                if current is None or current.incarnation != base.incarnation:
+                    break
+                base = current
+        if base.kind == CLUSTER:
+            await self._restore_cluster_in_use(base, deadline)
 
     async def _restore_cluster_in_use(self, base: RegistryRecord, deadline: float) -> None:
         """Undo the removal of a cluster that got a headend after it was looked at.
@@ -205,6 +222,8 @@ class ResourceEndpoints:
         if record.kind == CLUSTER:
             shown["headends"] = self._registry.state.count_headends(record.id)
         now = self._registry.time.earliest_ms()
+        if record.kind == ENROLMENT:
+            return shown | enrolment_fields(record, now)
         if old := [end for end in record.expiring_keys.values() if now < end]:
             shown["old_keys_valid_until"] = [rfc3339(end // 1000) for end in sorted(old)]
         return shown
@@ -246,7 +265,7 @@ def as_removed(base: RegistryRecord, until: int) -> RegistryRecord:
     )
 
 
-def _by_method(**handlers: Handler) -> Handler:
+def by_method(**handlers: Handler) -> Handler:
     """One handler for the methods of a path, so that a 405 can name them all."""
     handlers["HEAD"] = handlers["GET"]
 

@@ -8,10 +8,10 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from contract.kinds import CLIENT, ID_PATTERN, KINDS, TEXT_PATTERN, TYPE_ALIASES, is_id, text_fault
-from contract.registry import RELAY
+from contract.registry import ENROLMENT, RELAY
 from gateway.auth.csr import MAX_REQUEST
 from gateway.body.json import BodyError
-from gateway.registry.relay_scope import relay_key
+from gateway.registry.named_keys import named_key
 
 CLIENT_TYPES = {name: name for name in CLIENT.types} | TYPE_ALIASES
 """What a registration may say, and the type that it then is."""
@@ -169,7 +169,7 @@ class KeyRotation(msgspec.Struct):
 def new_api_key(kind: str, id: str) -> str:
     """Make an API key: 256 random bits, with its owner's id where no path names that."""
     secret = secrets.token_urlsafe(32)
-    return relay_key(id, secret) if kind == RELAY else secret
+    return named_key(id, secret) if kind in (RELAY, ENROLMENT) else secret
 
 
 def rfc3339(seconds: float) -> str:

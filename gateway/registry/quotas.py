@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
 from contract.kinds import CLIENT, HEADEND
-from contract.registry import CLUSTER, CLUSTER_LABELS, RELAY, RegistryRecord
+from contract.registry import CLUSTER, CLUSTER_LABELS, ENROLMENT, RELAY, RegistryRecord
 from gateway.metrics import GatewayMetrics
 from gateway.registry.writer import RegistryWriter
 from gateway.settings import GatewaySettings
@@ -42,6 +42,7 @@ class RegistrationQuotas:
             HEADEND.name: settings.max_headends,
             CLUSTER: settings.max_clusters,
             RELAY: settings.max_relays,
+            ENROLMENT: settings.max_enrolments,
         }
         """Kind -> how many; 0: no limit."""
         self.label_values = settings.max_label_values

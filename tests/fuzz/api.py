@@ -50,6 +50,10 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "404"]
 [[operations]]
 include-path = ["/api/v1/clients/register", "/api/v1/headends/register", "/api/v1/certs/generate"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "404", "409"]
+# Which fields an enrolment takes depends on its kind.
+[[operations]]
+include-path = ["/api/v1/enrolments", "/api/v1/enrol"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "409"]
 """
 PATIENCE = 240.0
 """Seconds beyond its time that a run may take."""
@@ -98,6 +102,11 @@ async def services(folder: Path) -> AsyncIterator[list[Asked]]:
                 "api_key": headends.api_key(0),
             }
             token = await http.post("/api/v1/auth/token", json=asked)
+            enrolment = await http.post(
+                "/api/v1/enrolments",
+                json={"name": "site", "kind": "client", "type": "native"},
+                headers=parts.secrets.bearer("ADMIN_TOKEN"),
+            )
         described = folder / "exporter.json"
         described.write_text(json.dumps(document(submitted.json()["receipt"])))
         yield [
@@ -110,6 +119,7 @@ async def services(folder: Path) -> AsyncIterator[list[Asked]]:
                     "api_key": clients.credential(0),
                     "jwt": token.json()["access_token"],
                     "relay": relay,
+                    "enrolment": enrolment.json()["token"],
                 },
                 OPERATIONS.format(client=clients.id(0), headend=headends.id(0)),
             ),

@@ -18,9 +18,12 @@ from prometheus_client import CollectorRegistry
 from contract.frame import Frame, decode_frame
 from contract.kinds import KINDS
 from gateway.api.certificates import CertificateEndpoints, CertificateIssuer, load_ca
+from gateway.api.enrol import EnrolEndpoint
+from gateway.api.enrolments import EnrolmentEndpoints
 from gateway.api.openapi import openapi_route
+from gateway.api.registrar import Registrar
 from gateway.api.registration import RegistrationEndpoints
-from gateway.api.resource_types import RESOURCES
+from gateway.api.resource_types import ENROLMENTS, RESOURCES
 from gateway.api.resources import ResourceEndpoints
 from gateway.api.revoke import RevokeEndpoint
 from gateway.api.signing_keys import KeyEndpoints
@@ -40,6 +43,7 @@ from gateway.produce.cluster_time import ClusterTime
 from gateway.produce.producer import RecordMetadata, SendError
 from gateway.registry.audit_log import AuditLog
 from gateway.registry.quotas import RegistrationQuotas
+from gateway.registry.use_claims import UseClaims
 from gateway.registry.writer import RegistryWriter
 from gateway.settings import GatewaySettings
 from service.config.secrets import ReloadableTokens
@@ -277,6 +281,12 @@ async def api(
         )
         for kind in KINDS.values()
     }
+    registrar = Registrar(registry, issuer, quotas, audit_log, metrics)
+    claims = UseClaims(registry)
+    *resources, enrolments = (
+        ResourceEndpoints(resource, settings, registry, authenticator, audit_log, batcher, metrics)
+        for resource in (*RESOURCES, ENROLMENTS)
+    )
     routes = [
         *(endpoint.route() for endpoint in endpoints.values()),
         BatchEndpoint(
@@ -290,16 +300,12 @@ async def api(
             slices,
             latest,
         ).route(),
-        *RegistrationEndpoints(
-            settings, registry, authenticator, issuer, quotas, audit_log, metrics
-        ).routes(),
-        *(
-            route
-            for resource in RESOURCES
-            for route in ResourceEndpoints(
-                resource, settings, registry, authenticator, audit_log, batcher, metrics
-            ).routes()
-        ),
+        *RegistrationEndpoints(settings, registry, authenticator, registrar).routes(),
+        *(route for resource in resources for route in resource.routes()),
+        *EnrolmentEndpoints(settings, registry, authenticator, registrar, enrolments).routes(),
+        EnrolEndpoint(
+            settings, registry, authenticator, registrar, issuer, claims, audit_log, metrics
+        ).route(),
         TokenEndpoint(settings, authenticator, jwt_service, rate_limits, metrics).route(),
         RevokeEndpoint(settings, registry, authenticator, audit_log, metrics).route(),
         *KeyEndpoints(settings, keys, registry, authenticator, audit_log).routes(),
