@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
 from contract.kinds import CLIENT, HEADEND, is_id, text_fault
-from contract.registry import CLUSTER, RELAY
+from contract.registry import CLUSTER, ENROLMENT, RELAY
+from tobogganing.time_param import DurationParam
 
 Option = Callable[[Callable[..., None]], Callable[..., None]]
 
@@ -17,6 +19,12 @@ def id_of(_: click.Context, __: click.Parameter, value: str | None) -> str | Non
             "an id begins with a letter or digit and goes on with those or . _ - (128 at most)"
         )
     return value
+
+
+def ids_of(_: click.Context, __: click.Parameter, values: Sequence[str]) -> Sequence[str]:
+    for value in values:
+        id_of(_, __, value)
+    return values
 
 
 def text_of(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -38,9 +46,24 @@ def scope_of(
     return "all" if list(values) == ["all"] else list(values)
 
 
+def enrolment_body(options: dict[str, Any]) -> dict[str, Any]:
+    """What the API takes of an enrolment's options.
+
+    Raises:
+        click.UsageError: they do not say what its agents are.
+    """
+    if ("type" in options) is ("cluster_id" in options):
+        raise click.UsageError("say --type for clients, or --cluster-id for headends")
+    return options | {"kind": CLIENT.name if "type" in options else HEADEND.name}
+
+
 @dataclass(frozen=True)
 class ResourceSpec:
-    """A kind of what is registered. `columns` are a listing's; the id comes first."""
+    """A kind of what is registered. `columns` are a listing's; the id comes first.
+
+    `add_command` and `remove_command` are verbs. `body` makes the body of a request to `add_path`
+    from the options that were given.
+    """
 
     kind: str
     collection: str
@@ -48,10 +71,19 @@ class ResourceSpec:
     add: tuple[Option, ...]
     filters: tuple[Option, ...]
     has_key: bool = True
+    add_command: str = "add"
+    add_path: str = "/register"
+    remove_command: str = "remove"
+    body: Callable[[dict[str, Any]], dict[str, Any]] = dict
 
     @property
     def id_field(self) -> str:
         return self.columns[0]
+
+    @property
+    def noun(self) -> str:
+        """One of them, with its article."""
+        return f"{'an' if self.kind[0] in 'aeiou' else 'a'} {self.kind}"
 
     @property
     def path(self) -> str:
@@ -59,6 +91,7 @@ class ResourceSpec:
 
 
 _TYPES = click.Choice(CLIENT.types)
+_ENROLLED = option("enrolment-id", "Those that enrolled with it.", id=True)
 
 RESOURCE_SPECS = (
     ResourceSpec(
@@ -66,7 +99,10 @@ RESOURCE_SPECS = (
         CLIENT.collection,
         (CLIENT.id_label, "name", "type", "old_keys_valid_until"),
         add=(click.option("--type", required=True, type=_TYPES, help="What it runs on."),),
-        filters=(click.option("--type", default=None, type=_TYPES, help="Those of this type."),),
+        filters=(
+            click.option("--type", default=None, type=_TYPES, help="Those of this type."),
+            _ENROLLED,
+        ),
     ),
     ResourceSpec(
         HEADEND.name,
@@ -84,6 +120,7 @@ RESOURCE_SPECS = (
             option("cluster-id", "Those of this cluster.", id=True),
             option("region", "Those of this region."),
             option("datacenter", "Those of this datacenter."),
+            _ENROLLED,
         ),
     ),
     ResourceSpec(
@@ -116,5 +153,37 @@ RESOURCE_SPECS = (
             ),
         ),
         filters=(),
+    ),
+    ResourceSpec(
+        ENROLMENT,
+        "enrolments",
+        (
+            *("enrolment_id", "name", "kind", "state", "uses", "max_uses", "last_used_at"),
+            *("expires_at", "id_prefix"),
+        ),
+        add=(
+            click.option("--type", default=None, type=_TYPES, help="Its agents are such clients."),
+            option("cluster-id", "Its agents are headends of this cluster.", id=True),
+            click.option(
+                "--max-uses",
+                default=None,
+                type=click.IntRange(1, 1_000_000),
+                help="Agents that may register. Default: any number.",
+            ),
+            click.option(
+                "--expires-in",
+                "expires_in_seconds",
+                default=None,
+                type=DurationParam(),
+                help="When it ends, as 12h or 7d. Default: when it is revoked.",
+            ),
+            option("id-prefix", "Ids of its agents begin with it.", id=True),
+        ),
+        filters=(),
+        has_key=False,
+        add_command="create",
+        add_path="",
+        remove_command="revoke",
+        body=enrolment_body,
     ),
 )

@@ -1,9 +1,9 @@
-"""`tobogganing clients|headends|clusters|relays …`: what is registered, one by one."""
+"""`tobogganing clients|headends|clusters|relays|enrolments …`: what is registered."""
 
 import secrets
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,12 +15,16 @@ from tobogganing.cli.resource_specs import (
     Option,
     ResourceSpec,
     id_of,
+    ids_of,
     option,
     text_of,
 )
 from tobogganing.errors import LocalError
 from tobogganing.output import write_document, write_note
 from tobogganing.tables import ColumnTable
+
+if TYPE_CHECKING:  # The command line starts without it.
+    from tobogganing.api_client.client import ManagerClient
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
@@ -37,17 +41,17 @@ def _add(spec: ResourceSpec) -> click.Command:
     def add(access: ApiTarget, as_json: bool, name: str, id: str | None, **options: Any) -> None:
         # Chosen here, once, so that a retry of the request registers nothing twice.
         known = id or f"{spec.kind}-{secrets.token_hex(8)}"
-        body = _given({"name": name, spec.id_field: known, **options})
+        body = {"name": name, spec.id_field: known, **spec.body(_given(options))}
         with access.client() as client:
             try:
-                answer = client.request("POST", f"{spec.path}/register", body=body)
+                answer = client.request("POST", f"{spec.path}{spec.add_path}", body=body)
             except LocalError as error:
                 if id:
                     raise
                 raise LocalError(f"{error}. The id was {known}") from None
         write_document(answer, as_json)
-        if spec.has_key and sys.stdout.isatty():
-            write_note("The key is shown this once.")
+        if sys.stdout.isatty() and (secret := {"api_key", "token"} & answer.keys()):
+            write_note(f"The {secret.pop().removeprefix('api_')} is shown this once.")
 
     command = _with(
         (
@@ -58,7 +62,8 @@ def _add(spec: ResourceSpec) -> click.Command:
         ),
         add,
     )
-    return click.command("add", help=f"Register a {spec.kind}.")(command)
+    help = f"{'Create' if spec.add_command == 'create' else 'Register'} {spec.noun}."
+    return click.command(spec.add_command, help=help)(command)
 
 
 def _list(spec: ResourceSpec) -> click.Command:
@@ -104,7 +109,7 @@ def _show(spec: ResourceSpec) -> click.Command:
         write_document(answer, as_json)
 
     command = _with((click.argument("id", callback=id_of), with_admin), show_one)
-    return click.command("show", help=f"Show a {spec.kind}.")(command)
+    return click.command("show", help=f"Show {spec.noun}.")(command)
 
 
 def _rotate(spec: ResourceSpec) -> click.Command:
@@ -135,19 +140,42 @@ def _rotate(spec: ResourceSpec) -> click.Command:
 
 
 def _remove(spec: ResourceSpec) -> click.Command:
-    def remove(access: ApiTarget, as_json: bool, id: str, yes: bool) -> None:
+    def remove(access: ApiTarget, as_json: bool, ids: tuple[str, ...], yes: bool) -> None:
+        faults = []
         with access.client() as client:
             if not yes and sys.stdin.isatty():
-                what = f"{spec.kind} {id}"
-                known = client.request("GET", f"{spec.path}/{id}", about=what)
-                click.confirm(f"Remove {what} ({known['name']})?", abort=True, err=True)
-            answer = client.request("DELETE", f"{spec.path}/{id}", about=f"{spec.kind} {id}")
-        write_document(answer, as_json)
+                _confirm(spec, client, ids)
+            for id in dict.fromkeys(ids):
+                try:
+                    answer = client.request(
+                        "DELETE", f"{spec.path}/{id}", about=f"{spec.kind} {id}"
+                    )
+                except LocalError as error:
+                    faults.append(str(error))
+                    if len(ids) > 1:
+                        write_note(f"{spec.kind} {id}: {error}")
+                else:
+                    write_document(answer, as_json)
+        if faults:
+            raise LocalError(
+                faults[0] if len(ids) == 1 else f"{len(faults)} of {len(ids)} are not removed"
+            )
 
     yes = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-    command = _with((click.argument("id", callback=id_of), yes, with_admin), remove)
-    what = f"a {spec.kind}" + (" and its series" if spec.kind in KINDS else "")
-    return click.command("remove", help=f"Remove {what}. Asks before, on a terminal.")(command)
+    ids = click.argument("ids", nargs=-1, required=True, callback=ids_of, metavar="ID...")
+    command = _with((ids, yes, with_admin), remove)
+    what = spec.collection + (" and their series" if spec.kind in KINDS else "")
+    help = f"{spec.remove_command.capitalize()} {what}. Asks before, on a terminal."
+    return click.command(spec.remove_command, help=help)(command)
+
+
+def _confirm(spec: ResourceSpec, client: "ManagerClient", ids: Sequence[str]) -> None:
+    """Ask whether these are to be removed, by name where it is one."""
+    what = f"{len(ids)} {spec.collection}"
+    if len(ids) == 1:
+        known = client.request("GET", f"{spec.path}/{ids[0]}", about=f"{spec.kind} {ids[0]}")
+        what = f"{spec.kind} {ids[0]} ({known['name']})"
+    click.confirm(f"{spec.remove_command.capitalize()} {what}?", abort=True, err=True)
 
 
 def _group(spec: ResourceSpec) -> click.Group:
