@@ -217,7 +217,7 @@ async def test_the_examples_of_the_document_work_as_they_stand(
     document, heading, _ = document.partition("## The ledger")
     assert heading
     blocks = [part.split("```")[0] for part in document.split("```sh\n")[1:]]
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     process = await asyncio.create_subprocess_exec(
         *("sh", "-eux"),
         cwd=tmp_path,
