@@ -17,7 +17,7 @@ from contract.registry import CLUSTER, ENROLMENT, RELAY, RegistryRecord, hash_ap
 from gateway.api.enrolment_fields import enrolment_fields
 from gateway.api.listing import ListingQuery, page
 from gateway.api.resource_types import Resource
-from gateway.api.schemas import KeyRotation, new_api_key, rfc3339
+from gateway.api.schemas import KeyRotation, new_api_key, require_key, rfc3339
 from gateway.auth.authenticator import Authenticator
 from gateway.body.json import BodyError, JsonDecoder
 from gateway.body.reader import bad_request, has_body, read_body
@@ -103,17 +103,21 @@ class ResourceEndpoints:
         base = self._get_or_404(id)  # at once: whoever changes it from here on wins
         body = await self._read_rotation(request, deadline)
         await self._authenticator.check_actor_again(request, base, deadline)
+        new_key = body.new_api_key or new_api_key(kind, id)
+        digest = hash_api_key(new_key)
+        if digest in base.api_keys:  # a repetition: the response to the first was lost
+            return JSON({self._resource.id_field: id, "new_api_key": new_key})
         now = self._registry.time.earliest_ms()
         old = _expiring_keys(base, now, int(body.overlap_seconds * 1000))
+        old.pop(digest, None)
         if len(old) > MAX_OLD_KEYS:
             raise ApiError(
                 409, f"{len(old) - 1} old keys are still valid: wait, or rotate without an overlap"
             )
-        new_key = new_api_key(kind, id)
         record = msgspec.structs.replace(
             base,
             attributes=without_nonce(base),
-            api_keys=[hash_api_key(new_key)],
+            api_keys=[digest],
             expiring_keys=old,
             token_epoch=base.token_epoch if old else base.token_epoch + 1,
         )
@@ -151,7 +155,12 @@ class ResourceEndpoints:
             return KeyRotation()
         content = await read_body(request, self._max_body, deadline)
         try:
-            return self._rotation.decode(content)
+            body = self._rotation.decode(content)
+            if body.new_api_key is not None:
+                require_key(body.new_api_key)
+                if self._resource.kind == RELAY:
+                    raise BodyError("new_api_key", "a relay's key has its id in it: leave it out")
+            return body
         except BodyError as error:
             raise bad_request(error) from error
 

@@ -1,6 +1,7 @@
 """Bodies and answers of registration: one declaration for validation and for the document."""
 
 import datetime
+import re
 import secrets
 from typing import Annotated, Literal
 
@@ -44,6 +45,10 @@ Csr = Annotated[
 Certificate = Annotated[str, Meta(description="PEM")]
 DateTime = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 ApiKey = Annotated[str, Meta(description="Shown this once: only its hash is kept.")]
+
+
+_KEY = "[A-Za-z0-9_-]{43,128}"
+"""What a key that a node makes itself is made of: base64url, of 256 bits at least."""
 
 
 class ClientRegistration(msgspec.Struct):
@@ -164,6 +169,28 @@ class KeyRotation(msgspec.Struct):
         float,
         Meta(ge=0, le=MAX_OVERLAP, description="How long the old key stays valid; 0: not at all."),
     ] = 0.0
+    new_api_key: (
+        Annotated[
+            str,
+            Meta(
+                min_length=43,
+                max_length=128,
+                description="The key, where the node makes it itself: 256 random bits.",
+                extra_json_schema={"pattern": f"^{_KEY}$"},
+            ),
+        ]
+        | None
+    ) = None
+
+
+def require_key(key: str) -> None:
+    """Refuse a key that no agent of ours makes.
+
+    Raises:
+        BodyError: it has other characters than base64url.
+    """
+    if re.fullmatch(_KEY, key) is None:
+        raise BodyError("new_api_key", "must be letters, digits, _ and - only")
 
 
 def new_api_key(kind: str, id: str) -> str:
