@@ -23,7 +23,7 @@ func (k KeyFile) Bearer(context.Context) (string, error) {
 		return "", err
 	}
 	key := strings.TrimSpace(strings.TrimPrefix(string(content), byteOrderMark))
-	if key == "" || strings.IndexFunc(key, notInKeys) >= 0 {
+	if !isKey(key) {
 		return "", fmt.Errorf("%s does not hold one API key", string(k))
 	}
 	return key, nil
@@ -34,6 +34,9 @@ const byteOrderMark = "\ufeff"
 
 // notInKeys tells whether a character cannot be part of a key: only visible ASCII can.
 func notInKeys(r rune) bool { return r <= ' ' || r > '~' }
+
+// Identify does nothing: a key stands for itself.
+func (k KeyFile) Identify(string) {}
 
 // Refused tells that there is no other key.
 func (k KeyFile) Refused() bool { return false }
@@ -69,6 +72,9 @@ func (t *Tokens) Bearer(ctx context.Context) (string, error) {
 	t.renew = now.Add(life * 2 / 3)
 	return token, nil
 }
+
+// Identify sets whose tokens these are.
+func (t *Tokens) Identify(id string) { t.NodeID = id }
 
 // Refused forgets the token, so that Bearer gets another one.
 func (t *Tokens) Refused() bool {

@@ -59,6 +59,8 @@ func (f *Failure) TooLarge() bool { return f.Status == http.StatusRequestEntityT
 type Credential interface {
 	// Bearer returns the text to send.
 	Bearer(ctx context.Context) (string, error)
+	// Identify is told whose credential it is.
+	Identify(id string)
 	// Refused is told of a 401, and tells whether Bearer has another one now.
 	Refused() bool
 }
