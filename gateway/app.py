@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from contract.kinds import KINDS
+from gateway.api.bulk_registration import BulkRegistrationEndpoint
 from gateway.api.certificates import CertificateEndpoints, CertificateIssuer, load_ca
 from gateway.api.enrol import EnrolEndpoint
 from gateway.api.enrolments import EnrolmentEndpoints
@@ -168,6 +169,7 @@ class Gateway:
             *(endpoint.route() for endpoint in self._submissions.values()),
             self._batches.route(),
             *RegistrationEndpoints(settings, self.registry, authenticator, registrar).routes(),
+            BulkRegistrationEndpoint(settings, self.registry, authenticator, registrar).route(),
             *EnrolmentEndpoints(
                 settings, self.registry, authenticator, registrar, enrolments
             ).routes(),

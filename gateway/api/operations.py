@@ -7,7 +7,7 @@ import msgspec
 
 from contract.kinds import KINDS
 from contract.registry import RELAY
-from gateway.api import enrolment_schemas
+from gateway.api import bulk_registration, enrolment_schemas
 from gateway.api import schemas as bodies
 from gateway.api.listing import MAX_PAGE
 from gateway.api.resource_types import ENROLMENTS, RESOURCES, Resource
@@ -35,9 +35,9 @@ class Parameter:
 class Operation:
     """One method of one path; `credentials` are alternatives, none if it is open.
 
-    A body is one of `bodies`, or with `is_batch` an array (or lines) of those; `is_packed` says
-    that it may be compressed. `answer` is the struct of a 200, None where the answer is described
-    in docs/api.md alone.
+    A body is one of `bodies`, or with `is_batch` an array (or lines) of those, or with `is_lines`
+    lines of those, as the response then is; `is_packed` says that it may be compressed. `answer` is
+    the struct of a 200, None where the answer is described in docs/api.md alone.
     """
 
     method: str
@@ -48,6 +48,7 @@ class Operation:
     bodies: tuple[type[msgspec.Struct], ...] = ()
     body_required: bool = True
     is_batch: bool = False
+    is_lines: bool = False
     is_packed: bool = False
     answer: type[msgspec.Struct] | None = None
     parameters: tuple[Parameter, ...] = ()
@@ -130,6 +131,17 @@ def _registrations() -> list[Operation]:
         register("clusters", "cluster", bodies.ClusterRegistration, bodies.ClusterRegistered),
         register("headends", "headend", bodies.HeadendRegistration, bodies.HeadendRegistered),
         register("relays", "relay", bodies.RelayRegistration, bodies.RelayRegistered),
+        Operation(
+            "POST",
+            bulk_registration.PATH,
+            "Register many",
+            ("admin",),
+            (*ALWAYS_POSSIBLE_ERRORS, *BODY_ERRORS, 429),
+            bodies=(bulk_registration.BulkRegistration,),
+            is_lines=True,
+            is_packed=True,
+            answer=bulk_registration.BulkResult,
+        ),
     ]
 
 

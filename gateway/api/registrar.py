@@ -1,7 +1,8 @@
 """Registering one record: quotas, certificate, audit, and the addition itself."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -22,6 +23,17 @@ class RequestContext(NamedTuple):
     address: str
     actor: str = ADMIN
     action: str = "register"
+
+
+BulkStatus = Literal["registered", "exists", "refused", "unconfirmed"]
+
+
+@dataclass
+class BulkOutcome:
+    """What became of one of many registrations, and why."""
+
+    status: BulkStatus
+    error: str = ""
 
 
 class Registrar:
@@ -86,6 +98,69 @@ class Registrar:
             return {}
         return msgspec.structs.asdict(self._issuer.to_response(issued, record.kind))
 
+    async def register_all(
+        self,
+        records: Sequence[tuple[RegistryRecord, RegistryRecord | None]],
+        context: RequestContext,
+    ) -> list[BulkOutcome]:
+        """Register many, each with the cluster that it needs, if it needs one.
+
+        One that is registered already under the same key counts as registered: it is a repetition.
+
+        Raises:
+            ApiError: 503: nothing was registered.
+        """
+        wanted = [record for record, _ in records]
+        outcomes = [BulkOutcome("exists") for _ in records]
+        async with self._quotas.reserve_each(wanted, context.deadline) as reasons:
+            admitted = []
+            for place, (record, reason) in enumerate(zip(wanted, reasons, strict=True)):
+                if self._registry.get(record.kind, record.id) is not None:
+                    continue
+                if reason is None:
+                    admitted.append(place)
+                else:
+                    outcomes[place] = BulkOutcome("refused", reason)
+                    self.count(record, "limited")
+            if admitted:
+                change = AuditedChange(
+                    *(context.actor, context.action, "registrations", context.address),
+                    details=_ids_by_kind([wanted[place] for place in admitted]),
+                )
+                async with self._audit_log.recording(change, context.deadline):
+                    await self._add_all(records, admitted, outcomes, context.deadline)
+        for record, outcome in zip(wanted, outcomes, strict=True):
+            if outcome.status == "exists" and self._has_key_of(record):
+                outcome.status = "registered"
+        return outcomes
+
+    async def _add_all(
+        self,
+        records: Sequence[tuple[RegistryRecord, RegistryRecord | None]],
+        admitted: Sequence[int],
+        outcomes: list[BulkOutcome],
+        deadline: float,
+    ) -> None:
+        results = await self._registry.add_all([records[place][0] for place in admitted], deadline)
+        for place, added in zip(admitted, results, strict=True):
+            record, cluster = records[place]
+            if added and cluster is not None and not self._is_registered(cluster):
+                await self._roll_back(record, cluster, deadline)
+                outcomes[place] = BulkOutcome("refused", f"The cluster {cluster.id} was removed")
+                self.count(record, "conflict")
+            elif added is None:
+                outcomes[place] = BulkOutcome("unconfirmed", "Kafka did not confirm it in time")
+                self.count(record, "unconfirmed")
+            elif added:
+                outcomes[place] = BulkOutcome("registered")
+                self.count(record, "success")
+            else:
+                self.count(record, "conflict")
+
+    def _has_key_of(self, record: RegistryRecord) -> bool:
+        current = self._registry.get(record.kind, record.id)
+        return bool(record.api_keys) and current is not None and current.api_keys == record.api_keys
+
     def count(self, record: RegistryRecord, result: str) -> None:
         """Count a registration by the type of a client, or another kind, and its result."""
         type = record.attributes.get("type", record.kind)
@@ -131,6 +206,14 @@ class Registrar:
                 f"The {needed.kind} was removed during the registration, but the {record.kind} "
                 "may be registered: Kafka did not confirm its removal in time"
             ) from error
+
+
+def _ids_by_kind(records: Sequence[RegistryRecord]) -> dict[str, str]:
+    """What an audit record says of many: the ids of each kind."""
+    ids: dict[str, list[str]] = {}
+    for record in records:
+        ids.setdefault(record.kind, []).append(record.id)
+    return {kind: " ".join(found) for kind, found in ids.items()}
 
 
 class TakenError(ApiError):

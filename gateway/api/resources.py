@@ -156,10 +156,9 @@ class ResourceEndpoints:
         content = await read_body(request, self._max_body, deadline)
         try:
             body = self._rotation.decode(content)
-            if body.new_api_key is not None:
-                require_key(body.new_api_key)
-                if self._resource.kind == RELAY:
-                    raise BodyError("new_api_key", "a relay's key has its id in it: leave it out")
+            require_key(body, "new_api_key")
+            if body.new_api_key is not None and self._resource.kind == RELAY:
+                raise BodyError("new_api_key", "a relay's key has its id in it: leave it out")
             return body
         except BodyError as error:
             raise bad_request(error) from error

@@ -183,14 +183,15 @@ class KeyRotation(msgspec.Struct):
     ) = None
 
 
-def require_key(key: str) -> None:
-    """Refuse a key that no agent of ours makes.
+def require_key(body: msgspec.Struct, field: str) -> None:
+    """Refuse an API key that cannot be 256 random bits in base64url; None passes.
 
     Raises:
-        BodyError: it has other characters than base64url.
+        BodyError: the field is no such key.
     """
-    if re.fullmatch(_KEY, key) is None:
-        raise BodyError("new_api_key", "must be letters, digits, _ and - only")
+    key = getattr(body, field)
+    if key is not None and re.fullmatch(_KEY, key) is None:
+        raise BodyError(field, "must be 43 to 128 letters, digits, _ or -")
 
 
 def new_api_key(kind: str, id: str) -> str:

@@ -5,7 +5,7 @@ what is limited is the number of each kind, and how many values the labels of cl
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 
 from contract.kinds import CLIENT, HEADEND
@@ -64,12 +64,40 @@ class RegistrationQuotas:
             await self._catch_up(deadline)
         if (reason := self._exceeded(record)) is not None:
             raise QuotaExceededError(reason)
-        under_way = self._reserved[record.kind]
-        under_way.append(record)
+        self._reserved[record.kind].append(record)
         try:
             yield
         finally:
-            under_way.remove(record)
+            self._reserved[record.kind].remove(record)
+
+    @contextlib.asynccontextmanager
+    async def reserve_each(
+        self, records: Sequence[RegistryRecord], deadline: float
+    ) -> AsyncIterator[list[str | None]]:
+        """Keep capacity for those of many registrations that there is some for.
+
+        Yields for each why there is none, or None.
+
+        Raises:
+            ApiError: 503, the registry cannot be read.
+        """
+        await self._catch_up(deadline)
+        reserved: list[RegistryRecord] = []
+        reasons: list[str | None] = []
+        for record in records:
+            reason = self._exceeded(record)
+            reasons.append(reason)
+            if reason is None:
+                self._reserved[record.kind].append(record)
+                reserved.append(record)
+        try:
+            yield reasons
+        finally:
+            ours = set(map(id, reserved))
+            for kind in {record.kind for record in reserved}:
+                self._reserved[kind] = [
+                    record for record in self._reserved[kind] if id(record) not in ours
+                ]
 
     def export_gauges(self, gauges: CallbackGauges, metrics: GatewayMetrics) -> None:
         """Let gauges say what is registered, and how much may be."""

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from contract.frame import Frame, decode_frame
 from contract.kinds import KINDS
+from gateway.api.bulk_registration import BulkRegistrationEndpoint
 from gateway.api.certificates import CertificateEndpoints, CertificateIssuer, load_ca
 from gateway.api.enrol import EnrolEndpoint
 from gateway.api.enrolments import EnrolmentEndpoints
@@ -40,7 +41,7 @@ from gateway.ingest.submission import SubmissionEndpoint
 from gateway.metrics import GatewayMetrics
 from gateway.produce.batcher import SubmissionBatcher
 from gateway.produce.cluster_time import ClusterTime
-from gateway.produce.producer import RecordMetadata, SendError
+from gateway.produce.producer import KeyedRecord, RecordMetadata, SendError
 from gateway.registry.audit_log import AuditLog
 from gateway.registry.quotas import RegistrationQuotas
 from gateway.registry.use_claims import UseClaims
@@ -138,6 +139,10 @@ class InMemoryTopic:
                 self.deliver(follower)
         await asyncio.sleep(0)
         return RecordMetadata(offset, now)
+
+    async def send_all(self, topic: str, records: Sequence[KeyedRecord], *, partition: int) -> None:
+        for key, value, headers in records:
+            await self.send(topic, value, partition=partition, key=key, headers=headers)
 
     def deliver(self, follower: RegistryWriter) -> None:
         start = self.delivered.get(id(follower), 0)
@@ -301,6 +306,7 @@ async def api(
             latest,
         ).route(),
         *RegistrationEndpoints(settings, registry, authenticator, registrar).routes(),
+        BulkRegistrationEndpoint(settings, registry, authenticator, registrar).route(),
         *(route for resource in resources for route in resource.routes()),
         *EnrolmentEndpoints(settings, registry, authenticator, registrar, enrolments).routes(),
         EnrolEndpoint(
