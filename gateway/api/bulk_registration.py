@@ -61,6 +61,9 @@ class BulkRegistration(msgspec.Struct):
     api_key: str | None = None
 
 
+_decoder = JsonDecoder(BulkRegistration)
+
+
 class BulkResult(msgspec.Struct, omit_defaults=True):
     """The line of the response to one line."""
 
@@ -72,7 +75,7 @@ class BulkResult(msgspec.Struct, omit_defaults=True):
     field: str = ""
 
 
-class _Line(NamedTuple):
+class Line(NamedTuple):
     """A line that is valid: the record, its API key, and the cluster that it names."""
 
     record: RegistryRecord
@@ -94,7 +97,6 @@ class BulkRegistrationEndpoint:
         self._registry = registry
         self._authenticator = authenticator
         self._registrar = registrar
-        self._decoder = JsonDecoder(BulkRegistration)
         self._slices = Slices()
         self._memory = MemoryBudget(4 * MAX_BYTES)
 
@@ -117,7 +119,7 @@ class BulkRegistrationEndpoint:
                 raise overloaded() from error
             self._authenticator.check_admin_again(request)
             try:
-                lines: list[_Line | BulkResult] = await self._slices.run(
+                lines: list[Line | BulkResult] = await self._slices.run(
                     self._decode(content), context.deadline
                 )
             except TimeoutError as error:
@@ -128,37 +130,17 @@ class BulkRegistrationEndpoint:
         body = b"".join(_encoder.encode(result) + b"\n" for result in results)
         return Response(body, media_type=NDJSON.decode())
 
-    def _decode(self, content: bytes) -> Iterator[_Line | BulkResult | None]:
+    def _decode(self, content: bytes) -> Iterator[Line | BulkResult | None]:
         count = 0
         for block in split_lines(content):
             count += len(block)
             if count > MAX_LINES:
                 raise TooManyElementsError
             for line in block:
-                yield self._parse(line)
-
-    def _parse(self, line: bytes) -> _Line | BulkResult:
-        kind = id = ""
-        try:
-            body = self._decoder.decode(line)
-            kind, id = require_one_of("kind", body.kind, _KINDS), body.id
-            require_id(body, "id")
-            require_text(body, "name")
-            attributes = _attributes(body)
-            if body.kind == CLUSTER:
-                return _Line(new_record(kind, id, body.name, attributes), "", "")
-            if body.api_key is not None:
-                require_key(body.api_key)
-            api_key = body.api_key or new_api_key(kind, id)
-            return _Line(
-                new_record(kind, id, body.name, attributes, api_key), api_key, body.cluster_id
-            )
-        except BodyError as error:
-            text = str(error).removeprefix(f"{BODY}: ")
-            return BulkResult("refused", kind, id, error=text, field=error.field)
+                yield parse_line(line)
 
     async def _register(
-        self, lines: Sequence[_Line | BulkResult], context: RequestContext
+        self, lines: Sequence[Line | BulkResult], context: RequestContext
     ) -> list[BulkResult]:
         """Clusters first: headends of the same request may name them."""
         results: dict[int, BulkResult] = {
@@ -187,9 +169,29 @@ class BulkRegistrationEndpoint:
                 places, await self._registrar.register_all(wanted, context), strict=True
             ):
                 line = lines[place]
-                assert isinstance(line, _Line), "others are not registered"
+                assert isinstance(line, Line), "others are not registered"
                 results[place] = _result(line, outcome)
         return [results[place] for place in range(len(lines))]
+
+
+def parse_line(line: bytes) -> Line | BulkResult:
+    """Return a registration, or why the line is none."""
+    kind = id = ""
+    try:
+        body = _decoder.decode(line)
+        kind, id = require_one_of("kind", body.kind, _KINDS), body.id
+        require_id(body, "id")
+        require_text(body, "name")
+        attributes = _attributes(body)
+        if body.kind == CLUSTER:
+            return Line(new_record(kind, id, body.name, attributes), "", "")
+        require_key(body, "api_key")
+        api_key = body.api_key or new_api_key(kind, id)
+        record = new_record(kind, id, body.name, attributes, api_key)
+        return Line(record, api_key, body.cluster_id)
+    except BodyError as error:
+        text = str(error).removeprefix(f"{BODY}: ")
+        return BulkResult("refused", kind, id, error=text, field=error.field)
 
 
 def _attributes(body: BulkRegistration) -> dict[str, str]:
@@ -212,7 +214,7 @@ def _attributes(body: BulkRegistration) -> dict[str, str]:
     return attributes
 
 
-def _result(line: _Line, outcome: BulkOutcome, **more: Any) -> BulkResult:
+def _result(line: Line, outcome: BulkOutcome, **more: Any) -> BulkResult:
     record = line.record
     shown = line.api_key if outcome.status == "registered" else ""
     return BulkResult(outcome.status, record.kind, record.id, shown, outcome.error, **more)

@@ -17,6 +17,9 @@ RENEW_AFTER = 0.8
 """Share of a token's life after which it is renewed."""
 
 
+NDJSON = "application/x-ndjson"
+
+
 class ManagerUnreachableError(Exception):
     """There was no answer; the request may have arrived all the same."""
 
@@ -34,6 +37,8 @@ class ApiResponse:
     """Seconds that the server asked to wait; 0 if it did not."""
     seconds: float
     """How long it took."""
+    lines: tuple[dict[str, Any], ...] = ()
+    """Those of a response in NDJSON."""
 
     def __str__(self) -> str:
         return f"{self.status} {json.dumps(self.body, ensure_ascii=False)[:300]}"
@@ -65,6 +70,10 @@ class ManagerApi:
         """Send JSON; see `request`."""
         return await self.request("POST", path, credential, body=body)
 
+    async def post_lines(self, path: str, lines: bytes, credential: str) -> ApiResponse:
+        """Send NDJSON; see `request`."""
+        return await self.request("POST", path, credential, lines=lines)
+
     async def request(
         self,
         method: str,
@@ -72,27 +81,32 @@ class ManagerApi:
         credential: str | None = None,
         *,
         body: dict[str, Any] | None = None,
+        lines: bytes | None = None,
         query: Mapping[str, str] | None = None,
     ) -> ApiResponse:
-        """Send one request.
+        """Send one request, with a `body` in JSON, or `lines` of it.
 
         Raises:
             UnreachableError: nobody answered, or not in time.
         """
         headers = {"Authorization": f"Bearer {credential}"} if credential else {}
+        if lines is not None:
+            headers["Content-Type"] = NDJSON
         started = time.perf_counter()
         try:
             async with self._session.request(
-                method, self._url + path, json=body, params=query, headers=headers
+                method, self._url + path, json=body, data=lines, params=query, headers=headers
             ) as response:
                 text = await response.text(errors="replace")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ManagerUnreachableError(f"{self._url}{path}: {error!r}") from error
+        in_lines = response.content_type == NDJSON
         return ApiResponse(
             status=response.status,
-            body=parse_json_object(text),
+            body={} if in_lines else parse_json_object(text),
             retry_after=parse_retry_after(response.headers.get("Retry-After")),
             seconds=time.perf_counter() - started,
+            lines=tuple(map(parse_json_object, text.splitlines())) if in_lines else (),
         )
 
 

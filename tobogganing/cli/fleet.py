@@ -35,10 +35,10 @@ def fleet() -> None:
 )
 @click.option(
     "--connections",
-    default=256,
+    default=4,
     show_default=True,
-    type=click.IntRange(1, 4096),
-    help="Registrations at a time.",
+    type=click.IntRange(1, 64),
+    help="Requests at a time, of 500 registrations each.",
 )
 @with_admin
 def import_(
@@ -52,7 +52,8 @@ def import_(
     """Register all that FILE names, `-` for stdin.
 
     The whole file is checked first. What is registered already is counted and left as it is, so
-    an import that was interrupted goes on when it is started again, with the same --credentials.
+    an import that was interrupted or killed goes on when it is started again, with the same
+    --credentials: it loses no key.
     """
     from tobogganing.fleet_import import import_fleet
 
@@ -75,3 +76,19 @@ def export(access: ApiTarget, as_json: bool, file: str, format: str | None) -> N
     from tobogganing.fleet_import import export_fleet
 
     export_fleet.main(access, as_json, file=file, format=format)
+
+
+@fleet.command()
+@click.argument("file")
+@_format
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@with_admin
+def remove(access: ApiTarget, as_json: bool, file: str, format: str | None, yes: bool) -> None:
+    """Remove all that FILE names and their series, `-` for stdin. Asks before, on a terminal.
+
+    Only kind and id of a line count. What is not registered is counted and no fault, so a removal
+    that was interrupted goes on when it is started again.
+    """
+    from tobogganing.fleet_import import remove_fleet
+
+    remove_fleet.main(access, as_json, file=file, format=format, yes=yes)

@@ -3,19 +3,17 @@
 import asyncio
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import uvloop
-
 from contract.registry import CLUSTER
+from tobogganing.api_client.session import ManagerApi
 from tobogganing.api_client.target import ApiTarget
 from tobogganing.backoff import stop_on_signals
 from tobogganing.errors import LocalError
 from tobogganing.fleet_import.bulk_register import BulkRegistration, Numbered
-from tobogganing.fleet_import.connection import HttpTarget
 from tobogganing.fleet_import.fleet_entry import KINDS, validation_error
 from tobogganing.fleet_import.fleet_file import (
     BadLine,
@@ -27,6 +25,7 @@ from tobogganing.fleet_import.fleet_file import (
 )
 from tobogganing.fleet_import.import_report import ImportReport
 from tobogganing.fleet_import.key_file import KeyFile
+from tobogganing.fleet_import.pending_keys import PendingKeys
 from tobogganing.fleet_import.validate import FileCheck, validate
 from tobogganing.output import write_document, write_note
 from tobogganing.progress import Progress, counted
@@ -71,30 +70,44 @@ class Import:
         Raises:
             LocalError: the keys cannot be written.
         """
-        target, token = HttpTarget.parse(self.access.url), self.access.token()
         as_csv = self.credentials is not None and self.credentials.suffix.lower() == ".csv"
-        with KeyFile(self.credentials, "csv" if as_csv else "ndjson") as keys:
-            with (
-                Progress("registered", total, sys.stderr, counted) as progress,
-                asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-            ):
-                started = time.monotonic()
-                report = ImportReport(total)
-                registration = BulkRegistration(target, token, keys, report, progress.add)
-                runner.run(self._register(registration, source))
-                report.seconds = time.monotonic() - started
-            holders = (
-                keys.holders()
-                if self.credentials and report.already_registered
-                else report.already_registered
-            )
-            return report, report.without_key(frozenset(holders))
+        with (
+            KeyFile(self.credentials, "csv" if as_csv else "ndjson") as keys,
+            Progress("registered", total, sys.stderr, counted) as progress,
+        ):
+            holders = keys.keys()
+            pending = PendingKeys(self._pending_file(keys))
+            report = ImportReport(total)
+            started = time.monotonic()
+            asyncio.run(self._register(source, report, keys, pending, holders, progress))
+            report.seconds = time.monotonic() - started
+        if report.is_good:
+            pending.forget()
+        before = holders if self.credentials else report.already_registered
+        return report, report.without_key(frozenset(before))
 
-    async def _register(self, registration: BulkRegistration, source: BinaryIO) -> None:
-        stop_on_signals(registration.stop)
-        for kinds in (KINDS[:1], KINDS[1:]):
-            entries = _only(kinds, read_fleet(source, self.format))
-            await registration.run(entries, min(self.connections, registration.report.total))
+    def _pending_file(self, keys: KeyFile) -> Path | None:
+        if self.credentials is None or not keys.is_regular:
+            return None
+        return self.credentials.with_name(f"{self.credentials.name}.pending")
+
+    async def _register(
+        self,
+        source: BinaryIO,
+        report: ImportReport,
+        keys: KeyFile,
+        pending: PendingKeys,
+        holders: Collection[str],
+        progress: Progress,
+    ) -> None:
+        async with ManagerApi(self.access.url, self.connections) as api:
+            registration = BulkRegistration(
+                api, self.access.token(), keys, pending, holders, report, progress.add
+            )
+            stop_on_signals(registration.stop)
+            for kinds in (KINDS[:1], KINDS[1:]):
+                entries = _only(kinds, read_fleet(source, self.format))
+                await registration.run(entries, self.connections)
 
 
 def _only(kinds: Iterable[str], lines: Iterable[Line]) -> Iterator[Numbered]:
