@@ -16,6 +16,9 @@ MAX_HISTORIES = 8
 MAX_EPOCHS = 8
 """Leader epochs that a ledger keeps."""
 
+MAX_UNCOUNTED_RANGES = 8
+"""Ranges of offsets covered without a count that a ledger tells apart."""
+
 STOPPED_METADATA = "stopped: "
 """How the metadata of a committed offset begins if the processor has stopped the partition, since
 it is not certain which records are new. The reason follows."""
@@ -72,6 +75,38 @@ class LeaderEpoch(msgspec.Struct, frozen=True, gc=False):
     shift: int
     appended: int
     newest: int
+
+
+class UncountedRange(msgspec.Struct, frozen=True, gc=False):
+    """The ledger covers the logical offsets [first, end), and has not counted their records.
+
+    `lost` of them were deleted before they were read. If that is not all, it is not known which
+    were: several ranges were joined, or rows were written of some of the records, and their source
+    was lost before the ledger counted them.
+    """
+
+    first: int
+    end: int
+    lost: int
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether each of its records was deleted."""
+        return self.lost == self.end - self.first
+
+
+def add_uncounted(
+    ranges: Sequence[UncountedRange], added: UncountedRange
+) -> tuple[UncountedRange, ...]:
+    """Append a range; join it to the last, or the two oldest if there are too many."""
+    kept = [*ranges, added]
+    if ranges and ranges[-1].end == added.first:
+        last = ranges[-1]
+        kept[-2:] = [UncountedRange(last.first, added.end, last.lost + added.lost)]
+    if len(kept) > MAX_UNCOUNTED_RANGES:
+        one, two, *rest = kept
+        kept = [UncountedRange(one.first, two.end, one.lost + two.lost), *rest]
+    return tuple(kept)
 
 
 FIRST = History(first=0, shift=0, epoch=-1, topic="")

@@ -12,6 +12,8 @@ from contract.history import (
     History,
     LeaderEpoch,
     SourceMark,
+    UncountedRange,
+    add_uncounted,
 )
 from contract.position import NO_POSITION, Position
 
@@ -60,7 +62,9 @@ class LedgerRow(msgspec.Struct):
     dropped before they were read. `offset` is logical (contract.history) and itself included.
     `mark` identifies the last offset that was counted or skipped, None where an older version did;
     `newest` is the newest append time of all that were. `histories` are the newest after the first
-    one, `parted` is how many there were. `epochs` are the newest leader epochs of counted records.
+    one, `parted` is how many there were. `epochs` are the newest leader epochs of counted records,
+    `uncounted` the offsets that it covers without having counted their records; an older version
+    wrote none.
     """
 
     version: int
@@ -76,6 +80,7 @@ class LedgerRow(msgspec.Struct):
     histories: tuple[History, ...] = ()
     parted: Count = 0
     epochs: tuple[LeaderEpoch, ...] = ()
+    uncounted: tuple[UncountedRange, ...] = ()
 
     @property
     def balances(self) -> bool:
@@ -119,9 +124,22 @@ class LedgerRow(msgspec.Struct):
 
         `lost` records before it were deleted unread. `epoch` is that of the partition's leader.
         """
+        if lost:
+            first = self.offset + 1
+            self.uncounted = add_uncounted(
+                self.uncounted, UncountedRange(first, first + lost, lost)
+            )
         self.offset = start - 1 + self.shift
         self.lost += lost
         self.mark = SourceMark(start - 1, epoch, NOT_A_RECORD, topic)
+
+    def cover_uncounted(self, offset: int) -> None:
+        """Go on to a logical offset that rows are of: whether all before it were applied is not
+        known, as a worker was killed after it had written rows, and before their ledger."""
+        if offset > self.offset:
+            begun = UncountedRange(self.offset + 1, offset + 1, lost=0)
+            self.uncounted = add_uncounted(self.uncounted, begun)
+            self.offset = offset
 
     def begin_history(self, start: int, epoch: int, topic: str) -> None:
         """Let the record at Kafka's offset `start` be the next one, in a history of its own.

@@ -31,15 +31,12 @@ from service.http.application import TemplateRoute, build_app, route
 from service.http.bearer_auth import StaticTokenAuth
 from service.http.errors import JSON, unavailable
 from service.http.health import ReadinessCheck, health_routes
-from service.kafka.kafka_compat import tag_leader_epochs
 from service.kafka.registry import RegistryReader
 from service.kafka.tailer import TopicTailer
 from service.kafka.topics import ensure_topics, topics_from, watch_topics
 from service.metrics.exposition import EOF, exposition, head_response, negotiate, render
 from service.metrics.requests import RequestMetrics
 from service.tasks import cancel, critical_task, run_together
-
-tag_leader_epochs()
 
 
 class Exporter:

@@ -49,6 +49,10 @@ class GatewaySettings(KafkaSettings, HttpSettings):
     max_label_values: Annotated[int, Meta(ge=0)] = 1_000
     """Regions, and datacenters, that clusters may have; more are refused. 0: no limit."""
 
+    def __post_init__(self) -> None:
+        self.admin_token.exclude(self.metrics_token, "METRICS_TOKEN")
+        self.metrics_token.exclude(self.admin_token, "ADMIN_TOKEN")
+
     def conflicts(self, given: AbstractSet[str]) -> Iterator[str]:
         yield from super().conflicts(given)
         if {*self.admin_token.current()} & {*self.metrics_token.current()}:

@@ -1,6 +1,7 @@
 """The processor, put together: submissions → agent → fold → table → entity-state."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import faust
@@ -30,7 +31,8 @@ from processor.runtime.table import StateTable
 from processor.settings import ProcessorSettings
 from service.kafka.aiokafka_compat import ConsumerTasks, register_error_codes
 from service.kafka.clients import METADATA_MAX_AGE_MS, admin_client, ssl_context
-from service.kafka.kafka_compat import tag_leader_epochs
+from service.kafka.kafka_compat import patch_record_batches
+from service.kafka.leaders import wait_for_leaders
 from service.kafka.source_reader import SourceReader
 from service.kafka.topics import ensure_topics, topics_from
 from service.stacks import log_stacks
@@ -38,7 +40,7 @@ from service.tasks import abort
 
 log = structlog.get_logger(__name__)
 
-tag_leader_epochs()
+patch_record_batches()
 
 # Rule 8, static membership and short waits: a killed worker is back in its partitions in 2-3 s;
 # one that stops in order leaves (farewell.py).
@@ -60,6 +62,8 @@ class Processor:
         register_error_codes()
         self.settings = settings
         self.topics = topics = topics_from(settings)
+        self.without_leader: list[int] = []
+        """Partitions of the changelog that have no leader, while the start waits for it."""
         self.watchdog = StallWatchdog(SESSION_TIMEOUT)
         self.heartbeat = HeartbeatMonitor(SESSION_TIMEOUT)
         self.changelog = ChangelogProducer(
@@ -142,6 +146,10 @@ class Processor:
     def not_ready_reasons(self) -> list[str]:
         """Return what this worker still waits for, in words."""
         reasons = [] if self.assignment.is_ready else ["its partitions"]
+        reasons += [
+            f"a leader of partition {partition} of {self.topics.entity_state.name}"
+            for partition in self.without_leader
+        ]
         if self.heartbeat.age() > SESSION_TIMEOUT:
             reasons.append("kafka")
         reasons += [
@@ -303,9 +311,16 @@ def _credentials(settings: ProcessorSettings) -> Any:
     return faust.SSLCredentials(context=context) if context else None
 
 
-async def prepare(settings: ProcessorSettings) -> None:
-    """Wait for the topics and for the group's coordinator, which a fresh broker lacks at first."""
-    await ensure_topics(settings, timeout=float("inf"))
+async def prepare(settings: ProcessorSettings, on_leaderless: Callable[[list[int]], None]) -> None:
+    """Wait for what a worker cannot be without, so that it does not join its group before.
+
+    That is: the topics; leaders of all partitions of the changelog, any of which it may be
+    assigned and would have to load; the group's coordinator, which a fresh broker lacks at first.
+    """
+    topics = await ensure_topics(settings, timeout=float("inf"))
+    await wait_for_leaders(
+        settings, topics.entity_state.name, range(settings.kafka_partitions), on_leaderless
+    )
     async with admin_client(settings) as admin:
         while True:
             try:

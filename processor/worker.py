@@ -65,12 +65,15 @@ class RuntimeService(mode.Service):
 
     async def _prepare(self) -> None:
         try:
-            await prepare(self._processor.settings)
+            await prepare(self._processor.settings, self._on_leaderless)
             await self._processor.changelog.start()
         except SettingsError as error:
             abort_misconfigured(error)
         except Exception as error:  # Faust would start without it
             abort("cannot start", reason=repr(error), exc_info=error)
+
+    def _on_leaderless(self, partitions: list[int]) -> None:
+        self._processor.without_leader = partitions
 
     async def on_stop(self) -> None:
         await cancel(*self._tasks)

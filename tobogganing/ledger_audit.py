@@ -11,6 +11,8 @@ from contract.frame import FrameError, decode_frame
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader
 from service.kafka.topics import topics_from
+from tobogganing.backup.source import compare_with_source
+from tobogganing.backup.topic_snapshot import read_ledgers
 from tobogganing.errors import LocalError
 from tobogganing.progress import Progress, counted
 
@@ -28,6 +30,8 @@ class LedgerRecount:
     """The topic ends before its ledger does: it went back."""
     histories: int = 1
     """How often the topic's offsets began anew, and once more: what was cut off is not there."""
+    other_history: str | None = None
+    """Why the topic is not the one that the ledger was made from, or may not be."""
     records: int = 0
     submissions: int = 0
     late: int = 0
@@ -59,6 +63,8 @@ class LedgerRecount:
         """
         if self.missing:
             return [f"the topic ends before offset {ledger['offset']}, which the ledger covers"]
+        if self.other_history is not None:
+            return [f"what the topic holds is not what the ledger counted: {self.other_history}"]
         found = []
         for what, recounted, booked in (
             ("submissions", self.submissions, ledger["read"]),
@@ -102,6 +108,7 @@ async def recount(
             "check --url, KAFKA_BOOTSTRAP_SERVERS and KAFKA_TOPIC_PREFIX"
         )
     partitions = [each["partition"] for each in ledgers]
+    compared = await compare_with_source(settings, await read_ledgers(settings, partitions))
     topic = topics_from(settings).submissions.name
     async with TopicReader(settings, topic, partitions) as reader:
         firsts, ends = await reader.beginning_offsets(), await reader.end_offsets()
@@ -116,6 +123,7 @@ async def recount(
                 end,
                 missing,
                 histories=each.get("histories", 1),
+                other_history=getattr(compared[partition].verdict, "reason", None),
             )
         total = sum(each.end - each.first for each in recounts.values())
         with Progress("records", total, sys.stderr, counted) as progress:

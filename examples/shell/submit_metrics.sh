@@ -241,7 +241,7 @@ rejected() {
 
 # deliver: makes one request for the oldest samples. A sample that the manager rejects is found by
 # halving, and set aside.
-most=250
+most=250 # of about 200 bytes each: a body has at most 64 KiB, also before it is compressed
 deliver() {
     # shellcheck disable=SC2046 # a list of names without blanks
     set -- $(printf '%s\n' waiting/*.json | head -n "$most")

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from aiokafka.errors import KafkaError
 
-from contract.position import Receipt
+from contract.position import NO_TIME, Receipt
 from contract.row import LedgerRow, empty_ledger
 from exporter.receipts.lookup import RecordLookup, is_covered, place_in_ledger
 from exporter.state.coverage import ReceiptCoverage, coverage, coverage_in_log
@@ -102,7 +102,7 @@ class ReadBarrier:
             KafkaError: Kafka does not respond.
         """
         found = coverage(self._ledgers[receipt.partition], receipt)
-        if found is ReceiptCoverage.UNKNOWN:
+        if found is ReceiptCoverage.UNKNOWN and receipt.appended != NO_TIME:
             sought = await self._find(receipt)
             ledger = self._ledgers[receipt.partition]
             found = coverage_in_log(ledger, receipt, place_in_ledger(ledger, receipt, sought))

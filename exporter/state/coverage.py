@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
 
-from contract.history import FIRST, MAX_HISTORIES, History, LeaderEpoch, place_in_log
+from contract.history import FIRST, MAX_EPOCHS, MAX_HISTORIES, History, LeaderEpoch, place_in_log
 from contract.position import NO_TIME, Receipt
 from contract.row import LedgerRow
 
@@ -22,7 +22,7 @@ class ReceiptCoverage(Enum):
     COUNTED = "counted"
     WAITING = "waiting"
     LOST = "lost"
-    """It was acknowledged, and cut off with the end of the log before it was counted."""
+    """It was acknowledged, and cut off or deleted before it was counted."""
     UNKNOWN = "unknown"
     """The ledger does not say; the record at the offset may."""
 
@@ -64,8 +64,8 @@ def coverage(ledger: LedgerRow, receipt: Receipt) -> ReceiptCoverage:
     A receipt without a time means the newest history. UNKNOWN: see `coverage_in_log`.
     """
     if receipt.appended == NO_TIME:
-        is_counted = place_in_log(ledger.histories, receipt.offset) <= ledger.offset
-        return ReceiptCoverage.COUNTED if is_counted else ReceiptCoverage.WAITING
+        logical = place_in_log(ledger.histories, receipt.offset)
+        return _covered(ledger, logical) if logical <= ledger.offset else ReceiptCoverage.WAITING
     found = _coverages(ledger, receipt, MAX_CLOCK_SKEW_MS)
     return (
         found.pop()
@@ -120,14 +120,33 @@ def _coverages(
 def _coverage(ledger: LedgerRow, stretch: _Stretch, receipt: Receipt) -> ReceiptCoverage:
     logical = receipt.offset + stretch.shift
     if stretch.end is not None:
-        return ReceiptCoverage.COUNTED if logical < stretch.end else ReceiptCoverage.LOST
+        if logical >= stretch.end:
+            return ReceiptCoverage.LOST
+        if _is_before_kept_epochs(ledger, stretch):
+            return ReceiptCoverage.UNKNOWN
+        return _covered(ledger, logical)
     # Newer than all that was counted: if its offset is covered, the source went back.
     is_known = receipt.appended <= ledger.newest or ledger.newest == 0
-    return (
-        ReceiptCoverage.COUNTED
-        if logical <= ledger.offset and is_known
-        else ReceiptCoverage.WAITING
-    )
+    found = _covered(ledger, logical)
+    if logical <= ledger.offset and (is_known or found is not ReceiptCoverage.COUNTED):
+        return found
+    return ReceiptCoverage.WAITING
+
+
+def _covered(ledger: LedgerRow, logical: int) -> ReceiptCoverage:
+    """Tell what became of a record at or below the ledger: counted, or deleted before."""
+    for each in ledger.uncounted:
+        if each.first <= logical < each.end:
+            return ReceiptCoverage.LOST if each.is_exact else ReceiptCoverage.UNKNOWN
+    return ReceiptCoverage.COUNTED
+
+
+def _is_before_kept_epochs(ledger: LedgerRow, stretch: _Stretch) -> bool:
+    """Tell whether a stretch may hold leader epochs that the ledger does not keep any more.
+
+    Of a record acknowledged in one of them, only the log says whether it was cut off unread.
+    """
+    return len(ledger.epochs) == MAX_EPOCHS and stretch.first < ledger.epochs[0].first
 
 
 def _stretches(ledger: LedgerRow) -> Iterator[_Stretch]:

@@ -78,7 +78,7 @@ class RegistrationEndpoints:
             )
             self._authenticator.check_admin(request)
             content = await read_body(request, self._max_body, context.deadline)
-            self._authenticator.check_admin_again(request)
+            self._authenticator.check_admin(request, again=True)
             try:
                 answer = await register(decoder.decode(content), context)
             except BodyError as error:

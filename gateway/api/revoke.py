@@ -65,7 +65,7 @@ class RevokeEndpoint:
         await self._authenticator.catch_up(deadline)
         actor = ADMIN
         if is_admin:
-            self._authenticator.check_admin_again(request)
+            self._authenticator.check_admin(request, again=True)
         else:
             actor = await self._authenticator.check_token_owner(
                 request, kind, body.node_id, body.jti, deadline

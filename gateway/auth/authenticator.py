@@ -216,22 +216,17 @@ class Authenticator:
         if bearer_credential(request) is None:
             raise self._auth_failures.failure("api_key", request.scope)
 
-    def check_admin(self, request: Request) -> None:
+    def check_admin(self, request: Request, *, again: bool = False) -> None:
         """Pass with the installation's ADMIN_TOKEN only.
 
-        Raises:
-            ApiError: 401 or 429.
-        """
-        self._admin_auth(request)
-
-    def check_admin_again(self, request: Request) -> None:
-        """Check the ADMIN_TOKEN again, once the body has arrived: it may have been replaced.
+        `again` is for the check once the body has arrived, as the token may have been replaced:
+        it does not count the success a second time.
 
         Raises:
             ApiError: 401 or 429.
         """
-        if not self._admin_auth.matches(bearer_credential(request)):
-            raise self._auth_failures.failure("admin", request.scope)
+        if not (again and self._admin_auth.matches(bearer_credential(request))):
+            self._admin_auth(request)
 
     async def catch_up(self, deadline: float) -> None:
         """Read the registry to where it ends now, and learn the cluster's time.

@@ -133,6 +133,10 @@ class PartitionState:
             self.source_fault, self.awaits_source = None, False
             self._update_loaded()
 
+    def forget_source_epoch(self) -> None:
+        """Let the next record, and the next check, compare the ledger with the source anew."""
+        self.source_epoch = -1
+
     @property
     def is_held(self) -> bool:
         """Whether nothing is read of the partition because of its source."""

@@ -88,7 +88,12 @@ class PartitionAssignment:
         try:
             await self._load()
         except Exception as error:  # whatever it is, the state is not known
-            abort("the state could not be loaded", reason=repr(error), exc_info=error)
+            abort(
+                "the state could not be loaded",
+                reason=repr(error),
+                without_leader=await self._table.store.without_leader(),
+                exc_info=error,
+            )
         self.is_ready = True
 
     async def _load(self) -> None:

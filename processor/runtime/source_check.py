@@ -35,6 +35,11 @@ LOADED_TIMEOUT = source_comparison.TIMEOUT + 1
 STOPPED_INTERVAL = 5.0
 """Seconds between two checks of stopped partitions: an operator may have decided."""
 
+OLDER_EPOCHS = 3
+"""Checks in a row after which a leader epoch below the newest seen is believed. A broker that was
+frozen or cut off says so for a moment; one that was restored from an older copy of its disk, for
+ever."""
+
 Announce = Callable[[int, int, str], None]
 """Tells gateways that a partition is stopped: partition, Kafka's next offset, reason."""
 Resume = Callable[[int], None]
@@ -60,6 +65,8 @@ class SourceCheck:
         self._stopped = StoppedLedgers(table)
         self._stopped_at = 0.0
         self._requested: set[int] = set()
+        self._older: dict[int, int] = {}
+        """Checks in a row in which a partition's leader epoch was below the newest seen."""
         self._request = asyncio.Event()
 
     def request(self, partitions: Iterable[int]) -> None:
@@ -111,7 +118,9 @@ class SourceCheck:
 
     async def _watch(self, reader: SourceReader) -> None:
         self._request.clear()
-        states = self._suspects(await reader.describe())
+        details = await reader.describe()
+        self._accept_older_epochs(details)
+        states = self._suspects(details)
         if time.monotonic() > self._stopped_at:
             await self._stopped.reload()
             states |= self._stopped.states()
@@ -124,6 +133,30 @@ class SourceCheck:
             continued = await self._apply(states, found, at_rest)
         for partition in continued:
             self._resume(partition)
+
+    def _accept_older_epochs(self, details: TopicDetails) -> None:
+        """Forget the newest leader epoch of partitions whose leaders stay below it.
+
+        A comparison that names it would be refused for ever.
+        """
+        older = {
+            partition: self._older.get(partition, 0) + 1
+            for partition, state in self._table.store.partitions.items()
+            if details.leader(partition).exists
+            and details.id == state.source_topic
+            and details.leader(partition).epoch < state.source_epoch
+        }
+        for partition in [p for p, times in older.items() if times >= OLDER_EPOCHS]:
+            del older[partition]
+            state = self._table.store.partitions[partition]
+            log.warning(
+                "the leader epoch went back",
+                partition=partition,
+                epoch=details.leader(partition).epoch,
+                newest_seen=state.source_epoch,
+            )
+            state.forget_source_epoch()
+        self._older = older
 
     def _suspects(self, details: TopicDetails) -> dict[int, PartitionState]:
         """Partitions that wait for a comparison, or whose topic or leader epoch is another one now.
@@ -203,7 +236,7 @@ class SourceCheck:
         self, partition: int, batch: WriteBatch, finding: Finding, parted: Parted
     ) -> None:
         evidence = finding.evidence
-        batch.ledger.offset = batch.state.newest_offset()
+        batch.ledger.cover_uncounted(batch.state.newest_offset())
         batch.ledger.begin_history(parted.start, evidence.leader_epoch, evidence.topic)
         log.error(
             "the source went back: a new history begins",

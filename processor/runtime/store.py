@@ -21,6 +21,7 @@ from contract.position import Position
 from processor.core.partition_state import ChangelogMark, PartitionState
 from service.config.settings import KafkaSettings
 from service.kafka.clients import is_temporary
+from service.kafka.leaders import leaderless
 from service.kafka.reader import TopicReader
 from service.kafka.source_reader import SourceReader
 from service.kafka.tombstones import may_have_missed, uptime
@@ -72,7 +73,16 @@ class PartitionedStore(memory.Store[bytes, bytes]):
         try:
             await self._take_over(assigned)
         except Exception as error:  # Faust would go on half assigned
-            abort("partitions could not be taken over", reason=repr(error), exc_info=error)
+            abort(
+                "partitions could not be taken over",
+                reason=repr(error),
+                without_leader=await self.without_leader(),
+                exc_info=error,
+            )
+
+    async def without_leader(self) -> list[int]:
+        """Own partitions of the changelog that have no leader, to explain a failure."""
+        return await leaderless(self.settings, self.changelog, list(self.partitions))
 
     async def _take_over(self, assigned: set[TP]) -> None:
         mine = {tp.partition for tp in assigned if tp.topic == self.changelog}

@@ -101,7 +101,12 @@ class StateTable(faust.Table[bytes, bytes]):
                         appended |= await self.write_again(partition)
                 return appended
         except Exception as error:  # whatever it is, part of it may have been written
-            abort("a flush failed", reason=repr(error), exc_info=error)
+            abort(
+                "a flush failed",
+                reason=repr(error),
+                without_leader=await self.store.without_leader(),
+                exc_info=error,
+            )
 
     async def _flush(self, batches: dict[int, WriteBatch]) -> dict[int, int]:
         self.watchdog.check()

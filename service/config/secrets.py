@@ -82,7 +82,8 @@ class ReloadableTokens:
     """Tokens of which each is as good as the first, so that a new one can come before the old goes.
 
     With a `file` they follow what it holds: asked for, they look at it, once a second at most, and
-    read it if it has changed. As long as it cannot be read, or holds no tokens, the last ones hold.
+    read it if it has changed. As long as the file would not be valid at the start, the last ones
+    hold, and the log says what is wrong.
 
     Raises:
         SecretError: `text` holds no tokens.
@@ -97,6 +98,11 @@ class ReloadableTokens:
         self._check_at = float("-inf")
         self._fingerprint: tuple[int, ...] | None = None
         self._last_error = ""
+        self._excluded: list[tuple[ReloadableTokens, str]] = []
+
+    def exclude(self, others: "ReloadableTokens", variable: str) -> None:
+        """Never change to a token of `others`, which `variable` sets: each opens something else."""
+        self._excluded.append((others, variable))
 
     def current(self) -> tuple[str, ...]:
         """Return the tokens that hold now."""
@@ -106,7 +112,7 @@ class ReloadableTokens:
         return self._tokens
 
     def __repr__(self) -> str:
-        return "RotatingTokens(…)"
+        return "ReloadableTokens(…)"
 
     def _reload(self, file: Path) -> None:
         try:
@@ -114,8 +120,14 @@ class ReloadableTokens:
             if seen is None or seen == self._fingerprint:
                 return
             tokens = strong_tokens(read_secret(file))
+            for others, variable in self._excluded:
+                if {*tokens} & {*others.current()}:
+                    raise SecretError(
+                        f"holds a token of {variable}: replace one of them with "
+                        "`openssl rand -hex 32` (docs/secrets.md)"
+                    )
         except SecretError as error:
-            self._warn(file, str(error))
+            self._report(file, str(error))
             return
         self._fingerprint = seen
         self._last_error = ""
@@ -123,10 +135,14 @@ class ReloadableTokens:
             self._tokens = tokens
             log.info("tokens changed", file=str(file), tokens=len(tokens))
 
-    def _warn(self, file: Path, fault: str) -> None:
+    def _report(self, file: Path, fault: str) -> None:
         self._fingerprint = None
         if fault != self._last_error:
-            log.warning("tokens are kept: their file does not hold any", file=str(file), why=fault)
+            log.error(
+                "tokens not changed: repair the file; until then the old ones are valid",
+                file=str(file),
+                why=fault,
+            )
         self._last_error = fault
 
 

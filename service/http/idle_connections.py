@@ -7,6 +7,8 @@ from collections import OrderedDict
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
+from service.http.unread_responses import UnreadResponses
+
 
 class Closeable(Protocol):
     def evict(self) -> None: ...
@@ -23,6 +25,7 @@ class IdleConnections:
         """Bytes of heads, and of what is not parsed yet (service.http.head_memory)."""
         self.pending_bytes = 0
         """What has come of the other bodies and was not taken by their applications."""
+        self.unread = UnreadResponses()
         self._headers: list[tuple[bytes, bytes]] = []
         self._header_lines = b""
 

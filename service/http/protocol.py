@@ -65,8 +65,8 @@ class LimitedProtocol(asyncio.Protocol):
     """Requests in a row that a client may send before it has the response to the one before. The
     connection ends with the response to the last of them: each client gets its share of the CPU."""
     write_timeout = 30.0
-    """Seconds in which a client must have read what was written, so far that more may be; whoever
-    does not is gone, and a connection that waits to be closed is no exception."""
+    """Seconds in which a client must have read so much of a response that the socket takes the
+    rest. Otherwise the connection is cut off, also one that waits to be closed."""
 
     shutdown_timeout = 0.5
     """Seconds after a stop has begun in which a connection may bring one more request: it was on
@@ -131,6 +131,8 @@ class LimitedProtocol(asyncio.Protocol):
         connections = self._server_state.connections
         connections.add(self)  # type: ignore[arg-type]
         self.transport = transport
+        # Every byte that the socket does not take pauses the connection: it is counted and timed.
+        transport.set_write_buffer_limits(0)
         self.flow = FlowControl(transport)
         self.client = get_remote_addr(transport)
         if len(connections) > self.max_connections and not self._idle_connections.evict_oldest():
@@ -142,12 +144,20 @@ class LimitedProtocol(asyncio.Protocol):
 
     def evict(self) -> None:
         """Give way to a new connection: nothing is being answered on this one."""
-        self.transport.close()
+        if self.flow.write_paused:
+            self.abort()  # to close it would wait until the client reads
+        else:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """End the connection, whatever its client has not read."""
+        self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server_state.connections.discard(self)
         self._cancel_write_timeout()
         self._idle_connections.mark_busy(self)
+        self._idle_connections.unread.discard(self)
         self._buffer.release()
         self._pending_bodies.clear()
         self._heads.hold(0)
@@ -163,10 +173,12 @@ class LimitedProtocol(asyncio.Protocol):
         self.flow.pause_writing()
         self._parser.is_paused = True
         if self._write_timer is None:
-            self._write_timer = self._loop.call_later(self.write_timeout, self.transport.abort)
+            self._write_timer = self._loop.call_later(self.write_timeout, self.abort)
+        self._idle_connections.unread.add(self, self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         self._cancel_write_timeout()
+        self._idle_connections.unread.discard(self)
         self.flow.resume_writing()
         if self._active is None:
             self._parser.is_paused = False
@@ -324,7 +336,10 @@ class LimitedProtocol(asyncio.Protocol):
         if self._is_parsing or self._input_ended or self.transport.is_closing():
             return
         self.flow.resume_reading()
-        self._parse(b"")
+        if self._parser.unparsed or self._at_eof or self._heads.counted:
+            self._parse(b"")
+        else:
+            self._set_countdown()
 
     def _try_fast_path(self, request: Request, body: bytes) -> bool:
         assert self._fast_path is not None

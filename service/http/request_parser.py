@@ -83,11 +83,8 @@ class Request(NamedTuple):
     """Whether another request may follow on the connection."""
     lines: bytes
     """The headers as they were sent."""
-
-    @property
-    def size(self) -> int:
-        """Bytes of memory that the head counts for."""
-        return _size(self.target, self.lines)
+    size: int
+    """Bytes of memory that the head counts for."""
 
     def headers(self) -> Headers:
         """Headers in the order in which they were sent, with their names in lower case."""
@@ -323,10 +320,12 @@ def _request(method: bytes, target: bytes, minor: bytes, lines: bytes, max_head:
     Raises:
         RequestError: it is larger than `max_head`, or is ambiguous or unknown in what counts.
     """
-    if _size(target, lines) > max_head:
+    count = lines.count(b"\r\n")
+    size = len(target) + len(lines) + HEADER_OVERHEAD * count
+    if size > max_head:
         raise _too_large(max_head)
     fields = dict(_headers(lines))
-    is_single = len(fields) == lines.count(b"\r\n")
+    is_single = len(fields) == count
     if not is_single:
         _require_single(lines)
     version, keep_alive = ("1.1", True) if minor == b"1" else ("1.0", False)
@@ -349,11 +348,9 @@ def _request(method: bytes, target: bytes, minor: bytes, lines: bytes, max_head:
     if target[0] != _SLASH:
         target = _origin_form(target, method)
     # Without the check of its arguments, which would take a tenth of the time.
-    return _new(Request, (method, target, version, fields, is_single, length, keep_alive, lines))
-
-
-def _size(target: bytes, lines: bytes) -> int:
-    return len(target) + len(lines) + HEADER_OVERHEAD * lines.count(b"\r\n")
+    return _new(
+        Request, (method, target, version, fields, is_single, length, keep_alive, lines, size)
+    )
 
 
 def _too_large(max_head: int) -> RequestError:

@@ -1,11 +1,12 @@
 """What aiokafka lacks or hides: topic ids, OffsetForLeaderEpoch, and the leader epoch of a record.
+It also keeps aiokafka from unpacking what it cannot.
 
 Written for aiokafka 0.14.0. `tests/integration/test_kafka_compat.py` fails when an entry no longer
 holds.
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from typing import Any, NamedTuple
 
@@ -27,6 +28,8 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 from aiokafka.structs import ConsumerRecord
+
+from service.kafka.compressed_batch import readable
 
 _BATCH_HEADER = struct.Struct(">qii")
 """Base offset, length of what follows, partition leader epoch."""
@@ -112,10 +115,12 @@ async def epoch_ends(
     return ends
 
 
-def tag_leader_epochs() -> None:
-    """Let every consumer of this process tag records with their batch's leader epoch.
+def patch_record_batches() -> None:
+    """Let every consumer of this process tag records with their batch's leader epoch, and unpack
+    compressed batches only as far as memory is bounded.
 
-    It is in `checksum`, which is None for records of the format that Kafka has had since 0.11.
+    The epoch is in `checksum`, which is None for records of the format that Kafka has had since
+    0.11.
     """
     fetcher.MemoryRecords = _EpochRecords
     fetcher.PartitionRecords = _TaggedRecords
@@ -127,15 +132,22 @@ def leader_epoch(message: Any) -> int | None:
     return epoch
 
 
-def leader_epochs(data: bytes) -> list[int]:
-    """Leader epochs of the record batches in a fetched piece of a log; the last may be cut off."""
-    epochs = []
+class PackedBatch(NamedTuple):
+    """A record batch as Kafka has it."""
+
+    epoch: int
+    data: memoryview
+
+
+def packed_batches(data: bytes) -> Iterator[PackedBatch]:
+    """The record batches in a fetched piece of a log; the last may be cut off."""
+    view = memoryview(data)
     place = 0
     while place + _BATCH_HEADER.size <= len(data):
         _, length, epoch = _BATCH_HEADER.unpack_from(data, place)
-        epochs.append(epoch)
-        place += _LENGTH_FROM + length
-    return epochs
+        end = place + _LENGTH_FROM + length
+        yield PackedBatch(epoch, view[place:end])
+        place = end
 
 
 class _EpochRecords(fetcher.MemoryRecords):
@@ -143,14 +155,15 @@ class _EpochRecords(fetcher.MemoryRecords):
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
-        self._epochs = iter(leader_epochs(data))
+        self._packed = packed_batches(data)
         self.epoch = -1
 
     def next_batch(self) -> Any:
         batch = super().next_batch()
-        if batch is not None:
-            self.epoch = next(self._epochs)
-        return batch
+        if batch is None:
+            return None
+        self.epoch, packed = next(self._packed)
+        return readable(batch, packed)
 
 
 class _TaggedRecords(fetcher.PartitionRecords):

@@ -9,9 +9,12 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from service.config.settings import KafkaSettings
 from service.kafka.aiokafka_compat import ended_tasks
 from service.kafka.clients import client_options, stop_consumer
+from service.kafka.kafka_compat import patch_record_batches
 from service.kafka.topic_history import (
     Marker,
 )
+
+patch_record_batches()
 
 Apply = Callable[[int, Sequence[ConsumerRecord]], None]
 """Takes a partition and its next records, in order."""

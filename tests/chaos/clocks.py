@@ -1,6 +1,7 @@
 """Clocks that are set while a gateway or a broker runs, by libfaketime from Debian's package."""
 
 import asyncio
+import contextlib
 import email.utils
 import itertools
 import signal
@@ -8,6 +9,7 @@ import time
 from pathlib import Path
 
 import aiohttp
+from aiokafka.errors import KafkaError
 
 from service.kafka.reader import TopicReader
 from service.kafka.topics import topics_from
@@ -99,15 +101,14 @@ async def _appends_ahead(context: ChaosContext, ahead: float) -> None:
     """Wait until a record has an append time that far in the future."""
     settings = context.installation.settings
     topic, partitions = topics_from(settings).submissions.name, range(settings.kafka_partitions)
-    async with (
-        asyncio.timeout(6 * PATIENCE),
-        TopicReader(settings, topic, partitions) as reader,
-    ):
+    async with asyncio.timeout(6 * PATIENCE):
         while True:
-            soon = round(1000 * (time.time() + ahead / 2))
-            for partition in partitions:
-                if await reader.offset_at(partition, soon) is not None:
-                    return
+            with contextlib.suppress(KafkaError):  # another fault may be under way
+                async with TopicReader(settings, topic, partitions) as reader:
+                    soon = round(1000 * (time.time() + ahead / 2))
+                    for partition in partitions:
+                        if await reader.offset_at(partition, soon) is not None:
+                            return
             await asyncio.sleep(0.1)
 
 

@@ -18,6 +18,17 @@ class Ack(NamedTuple):
     receipt: Receipt
 
 
+class LogRecord(NamedTuple):
+    """A record of the submissions topic: its append time, and how many submissions it has."""
+
+    appended: int
+    submissions: int
+
+
+Log = Mapping[tuple[int, int], LogRecord]
+"""What the submissions topic holds, by partition and offset."""
+
+
 class HistoryModel:
     """Each client submits 1, 2, 3 …, one at a time."""
 
@@ -38,16 +49,27 @@ class HistoryModel:
         self._gone: dict[Ack, int] = {}
         """The newest number of the client that was shown before the fault that took it."""
 
+        self._log: Log = {}
+        """What the topic held at the end of the round before."""
+        self._read: Counter[int] = Counter()
+        """What the ledgers had counted then, by partition."""
+        self._worker_killed = False
+        self._open: Counter[int] = Counter()
+        """Attempts that were not answered 200, and of which no record was found yet."""
+
     def send(self, key: str) -> int:
         self._sent[key] += 1
+        self._open[partition_of(key.encode(), self._partitions)] += 1
         self._attempts[partition_of(key.encode(), self._partitions)] += 1
         return self._sent[key]
 
     def acknowledge(self, key: str, number: int, receipt: str) -> None:
         self.acknowledged += 1
+        self._open[partition_of(key.encode(), self._partitions)] -= 1
         self._acks.append(Ack(key, number, Receipt.parse(receipt)))
 
-    def begin_fault(self) -> None:
+    def begin_fault(self, *, worker_killed: bool = False) -> None:
+        self._worker_killed = worker_killed
         self._before = dict(self._seen)
 
     def end_round(self) -> None:
@@ -63,12 +85,12 @@ class HistoryModel:
             if not 0 < number <= self._sent[key]
         ]
 
-    def sort(self, log: Mapping[tuple[int, int], int]) -> tuple[list[Ack], list[Ack]]:
+    def sort(self, log: Log) -> tuple[list[Ack], list[Ack]]:
         """What was acknowledged since the round before, and the topic holds, or has lost."""
         kept: list[Ack] = []
         gone: list[Ack] = []
         for ack in self._older + self._acks:
-            if log.get((ack.receipt.partition, ack.receipt.offset)) == ack.receipt.appended:
+            if is_in(log, ack):
                 kept.append(ack)
             else:
                 gone.append(ack)
@@ -96,6 +118,38 @@ class HistoryModel:
                 wrong.append(f"{ledger} has dead letters, or lost records")
         return wrong
 
+    def sum_up(
+        self, read: Mapping[int, int], log: Log, counted: Sequence[Ack], *, remembers: bool
+    ) -> list[str]:
+        """Compare what the ledgers have counted since the round before, to the last submission.
+
+        They must have counted what is new in the log, and of what was cut off since then, what
+        receipts call processed (`counted`). More than that may only be attempts that were not
+        answered: what became of those that were cut off, nobody knows.
+        """
+        wrong = []
+        cut = Counter(a.receipt.partition for a in set(counted).intersection(self._acks))
+        kept = Counter(a.receipt.partition for a in self._acks if is_in(log, a))
+        for partition, now in read.items():
+            new = sum(
+                record.submissions
+                for place, record in log.items()
+                if place[0] == partition and self._log.get(place) != record
+            )
+            surplus = now - self._read[partition] - new - cut[partition]
+            self._open[partition] -= new - kept[partition]
+            if remembers:
+                self._open[partition] -= surplus
+                if surplus < 0 or self._open[partition] < 0:
+                    wrong.append(
+                        f"partition {partition}: {now - self._read[partition]} were counted, "
+                        f"{new} are in the log ({kept[partition]} acknowledged), {cut[partition]} "
+                        f"were cut off after it; {self._open[partition]} unanswered are left"
+                    )
+                    self._open[partition] = 0
+        self._read, self._log = Counter(read), dict(log)
+        return wrong
+
     def check_kept(self, ack: Ack, status: int, document: Mapping[str, Any]) -> list[str]:
         """Compare what a receipt says of a submission that the topic holds."""
         if (status, document.get("state"), document.get("result")) == (200, "processed", "applied"):
@@ -109,4 +163,12 @@ class HistoryModel:
             return []
         if status == 200 and state == "processed" and ack.number <= self._seen.get(ack.key, 0):
             return []
+        if status == 200 and state == "ambiguous" and self._worker_killed:
+            return []  # between rows and their ledger
         return [f"{ack} is gone, {before} was shown before: {status} {document}"]
+
+
+def is_in(log: Log, ack: Ack) -> bool:
+    """Tell whether the log holds the record of an acknowledged submission."""
+    record = log.get((ack.receipt.partition, ack.receipt.offset))
+    return record is not None and record.appended == ack.receipt.appended

@@ -11,7 +11,7 @@ import random
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ import aiohttp
 import uvloop
 from aiokafka import ConsumerRecord
 
+from contract.frame import decode_frame
 from service.config.settings import KafkaSettings
 from service.kafka.clients import admin_client
 from service.kafka.reader import TopicReader
 from service.kafka.topics import ensure_topics, topics_from
 from tests.chaos.brokers import member_of
-from tests.chaos.history_model import Ack, HistoryModel
+from tests.chaos.history_model import Ack, HistoryModel, LogRecord
 from tests.chaos.installation import ADMIN_TOKEN, ANSWER_WITHIN, METRICS_TOKEN, ChaosService, Tell
 from tests.chaos.power_cuts import cut_tails
 from tests.chaos.scrape import Scrape, parse
@@ -45,6 +46,10 @@ PATIENCE = 60.0
 """Seconds in which all that the topic holds must be shown after a fault."""
 RECEIPTS = 25
 """Receipts of each kind that are looked up after a fault."""
+
+
+Compare = Callable[[Ack, int, Mapping[str, Any]], list[str]]
+"""Returns what is wrong with the response to a receipt: its status and document."""
 
 
 class OneBroker:
@@ -163,10 +168,14 @@ class Rounds:
         log = await self._log()
         kept, gone = self.model.sort(log)
         scrape = await self._shows(kept)
+        text = f"{fault} ({what}): {len(kept)} kept, {len(gone)} gone"
         if scrape is not None:
             self.wrong += self.model.compare(scrape, kept, remembers=remembers)
-            await self._look_up(kept, gone)
-        text = f"{fault} ({what}): {len(kept)} kept, {len(gone)} gone"
+            await self._look_up(kept, self.model.check_kept, RECEIPTS)
+            counted = await self._look_up(gone, self.model.check_gone, len(gone))
+            read = await self._read_to_the_end()
+            self.wrong += self.model.sum_up(read, log, counted, remembers=remembers)
+            text += f" ({len(counted)} of them counted)"
         self.model.end_round()
         return text + ("" if remembers else ", no worker remembered the rows")
 
@@ -181,7 +190,7 @@ class Rounds:
         if is_alive and self._chance.random() < 0.5:
             losing.append(topics.entity_state)
             self.rows_cut += 1
-        self.model.begin_fault()
+        self.model.begin_fault(worker_killed=not is_alive)
         await self.run.broker.down(signal.SIGKILL)
         cut = cut_tails(self.run.data, losing, self._chance)
         self.run.tell(f"cut: {cut}")
@@ -197,7 +206,7 @@ class Rounds:
         is_alive = self._chance.random() < 0.5
         if not is_alive:
             await self.run.worker.member.down(signal.SIGKILL)
-        self.model.begin_fault()
+        self.model.begin_fault(worker_killed=not is_alive)
         async with admin_client(self.run.settings) as admin:
             await admin.delete_topics([topic])
         await ensure_topics(self.run.settings)
@@ -270,19 +279,37 @@ class Rounds:
             self.wrong.append(f"the pipeline stands still: {await answer.text()}")
         return None
 
-    async def _look_up(self, kept: Sequence[Ack], gone: Sequence[Ack]) -> None:
-        for acks, compare in ((kept, self.model.check_kept), (gone, self.model.check_gone)):
-            for ack in self._chance.sample(acks, min(len(acks), RECEIPTS)):
-                url = f"{self.run.exporter.url}/api/v1/receipts/{ack.receipt}"
-                async with self._http.get(url, headers=READING) as answer:
-                    self.wrong += compare(ack, answer.status, await answer.json())
+    async def _look_up(self, acks: Sequence[Ack], compare: Compare, number: int) -> list[Ack]:
+        """Compare what receipts say; return those that are said to be processed."""
+        processed = []
+        for ack in self._chance.sample(acks, min(len(acks), number)):
+            url = f"{self.run.exporter.url}/api/v1/receipts/{ack.receipt}"
+            async with self._http.get(url, headers=READING) as answer:
+                document = await answer.json()
+                self.wrong += compare(ack, answer.status, document)
+                if document.get("state") == "processed":
+                    processed.append(ack)
+        return processed
 
-    async def _log(self) -> dict[tuple[int, int], int]:
-        """Append times of all records of the topic, by partition and offset."""
-        found: dict[tuple[int, int], int] = {}
+    async def _read_to_the_end(self) -> dict[int, int]:
+        """What the ledgers have counted, by partition, once they cover the whole topic."""
+        url = f"{self.run.exporter.url}/api/v1/ledger"
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                async with self._http.get(url, headers=READING) as answer:
+                    partitions = (await answer.json())["partitions"]
+                if all(each["lag_records"] == each["missing_records"] == 0 for each in partitions):
+                    return {each["partition"]: each["read"] for each in partitions}
+                await asyncio.sleep(0.2)
+
+    async def _log(self) -> dict[tuple[int, int], LogRecord]:
+        """All records of the topic."""
+        found: dict[tuple[int, int], LogRecord] = {}
 
         def take(partition: int, records: Sequence[ConsumerRecord]) -> None:
-            found.update({(partition, each.offset): each.timestamp for each in records})
+            for each in records:
+                number = len(decode_frame(each.value).submissions)
+                found[partition, each.offset] = LogRecord(each.timestamp, number)
 
         topic = topics_from(self.run.settings).submissions.name
         async with TopicReader(self.run.settings, topic, range(PARTITIONS)) as reader:

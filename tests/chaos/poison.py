@@ -1,6 +1,11 @@
 """Poison: records that no gateway and no worker of ours would write."""
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError
 
 from contract.frame import FRAME_VERSION
 from contract.row import ROW_VERSION, EntityRow, encode_row
@@ -19,11 +24,25 @@ FRAMES = (
     b"[" * 100_000,
 )
 ZOMBIE_ROWS = 20
+START_TIMEOUT = 60.0
+RETRY_PAUSE = 0.2
 
 
-def _producer(settings: KafkaSettings) -> AIOKafkaProducer:
-    """A producer that goes on until it knows that a record is there, once."""
-    return AIOKafkaProducer(**client_options(settings), acks="all", enable_idempotence=True)
+@contextlib.asynccontextmanager
+async def _producer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
+    """A producer that retries until Kafka has a record, once; another fault may be under way."""
+    producer = AIOKafkaProducer(**client_options(settings), acks="all", enable_idempotence=True)
+    async with asyncio.timeout(START_TIMEOUT):
+        while True:
+            try:
+                await producer.start()
+                break
+            except KafkaConnectionError:
+                await asyncio.sleep(RETRY_PAUSE)
+    try:
+        yield producer
+    finally:
+        await producer.stop()
 
 
 async def corrupt_frames(context: ChaosContext) -> None:

@@ -34,6 +34,7 @@ OURS = [
     "ServiceDown",
     "SourceMissing",
     "SourceWentBack",
+    "StoppedPartitionsUnknown",
     "SubmissionAnomalies",
     "UnreadableRows",
 ]

@@ -57,6 +57,9 @@ class Transport(asyncio.Transport):
         if not self._closing:
             self.written += data
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """All that is written is read at once."""
+
     def write_eof(self) -> None:
         self._wrote_eof = True
 

@@ -45,6 +45,29 @@ async def own_kafka(kafka_install: Install, tmp_path: Path) -> AsyncIterator[Clu
 
 
 @pytest.fixture
+def broken(own_kafka: Cluster, topic_prefix: str) -> KafkaSettings:
+    """An installation on a broker whose power may be cut."""
+    return KafkaSettings(
+        kafka_bootstrap_servers=own_kafka.bootstrap_servers,
+        kafka_topic_prefix=topic_prefix,
+        kafka_partitions=PARTITIONS,
+    )
+
+
+@pytest.fixture
+async def compacting(kafka_install: Install, tmp_path: Path) -> AsyncIterator[KafkaSettings]:
+    """An installation of one partition on a broker that compacts at once."""
+    cluster = Cluster(
+        tmp_path / "kafka", kafka_install, properties=lambda _: {"log.cleaner.backoff.ms": 100}
+    )
+    await cluster.start()
+    try:
+        yield KafkaSettings(kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_partitions=1)
+    finally:
+        await cluster.stop()
+
+
+@pytest.fixture
 async def three_brokers(kafka_install: Install, tmp_path: Path) -> AsyncIterator[Cluster]:
     """Brokers that a test may break."""
     cluster = Cluster(tmp_path / "kafka", kafka_install, nodes=3)

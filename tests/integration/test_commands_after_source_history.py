@@ -24,8 +24,8 @@ from tests.integration.frames import (
     ids_of,
 )
 from tests.integration.processes import METRICS_TOKEN, Service
+from tests.integration.source_histories import send, shown, until
 from tests.integration.test_dead_letters import register
-from tests.integration.test_source_history import send, shown, until
 from tests.integration.workers import Found, a_worker, running
 from tests.power_cut import power_cut
 from tobogganing.devstack.cluster import Cluster
@@ -38,12 +38,8 @@ GoBack = Callable[[int], Awaitable[None]]
 
 
 @pytest.fixture
-def settings(own_kafka: Cluster, topic_prefix: str) -> KafkaSettings:
-    return KafkaSettings(
-        kafka_bootstrap_servers=own_kafka.bootstrap_servers,
-        kafka_topic_prefix=topic_prefix,
-        kafka_partitions=PARTITIONS,
-    )
+def settings(broken: KafkaSettings) -> KafkaSettings:
+    return broken
 
 
 @pytest.fixture(params=["lost-end", "recreated"])
@@ -110,6 +106,29 @@ async def test_an_audit_counts_what_the_topic_still_holds(
         text = (await command.good("ledger", "--audit")).err
         assert "partition 0 has 2 histories" in text
         assert "is deleted" not in text
+
+
+async def test_an_audit_knows_a_topic_that_has_outgrown_the_ledger_of_its_lost_end(
+    settings: KafkaSettings, go_back: GoBack, tmp_path: Path
+) -> None:
+    """The counts are the same, but not what was counted."""
+    worker = a_worker(settings, "w", tmp_path)
+    await ensure_topics(settings)
+    async with running(worker), Service("exporter", settings, tmp_path) as exporter:
+        await exporter.wait_until_ready()
+        command = command_of(settings, exporter.url)
+        await send(settings, A, 1, 2, 3, 4)
+        await until(settings, applied=4)
+        await worker.end()
+        await command.good("ledger", "--audit")
+        await go_back(2)
+        await send(settings, B, *range(10, 17))
+        ended = await command("ledger", "--audit")
+        assert ended.status == 1
+        assert "partition 0 does not agree: what the topic holds is not what the" in ended.err
+        assert "lost its end" in ended.err or "deleted and recreated" in ended.err
+        ended = await command("ledger", "--audit", "--json")
+        assert ended.document["audit"][0]["agrees"] is False
 
 
 async def test_a_drained_backup_is_of_the_newest_history_and_is_restored(

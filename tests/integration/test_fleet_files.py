@@ -96,6 +96,17 @@ async def test_an_imported_fleet_works(
     assert "of these have no key in the file of credentials: 43 (" in ended.err
 
 
+async def test_empty_rows_of_a_spreadsheet_are_skipped(
+    command: CommandLine, tmp_path: Path, keys: Path
+) -> None:
+    file = tmp_path / "fleet.csv"
+    file.write_text("kind,id,name,type\r\nclient,ada,Ada,native\r\n,,,\r\n , ,,\r\n")
+    words = ("fleet", "import", str(file), "--credentials", str(keys), "--json")
+    done = (await command.good(*words)).document
+    assert done["registered"] == {"clusters": 0, "headends": 0, "clients": 1}
+    assert set(keys_in(keys)) == await registered(command) == {"client:ada"}
+
+
 @pytest.mark.parametrize("format", ["csv", "ndjson"])
 async def test_an_export_is_an_import(
     kafka_settings: KafkaSettings,

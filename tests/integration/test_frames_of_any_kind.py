@@ -1,10 +1,14 @@
 """No content of the submissions topic ends a worker: the fuzzers' frames through a real flush."""
 
+import struct
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.util import calc_crc32c
+from backports import zstd
 
 from contract.dead_letter import decode_source
 from contract.frame import encode_frame, entity_key
@@ -12,6 +16,7 @@ from contract.row import decode_entity_row
 from processor.core.write_batch import MAX_ROW_BYTES
 from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options
+from service.kafka.compressed_batch import HEADER_BYTES, MAX_UNPACKED_BYTES
 from service.kafka.reader import TopicReader
 from service.kafka.topics import ensure_topics, topics_from
 from tests.fuzz import seeds
@@ -35,7 +40,7 @@ async def producer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
     """Compresses: what is small on the wire may be larger than what can be written."""
     await ensure_topics(settings)
     async with AIOKafkaProducer(
-        **client_options(settings), compression_type="gzip", max_request_size=2**26
+        **client_options(settings), compression_type="gzip", max_request_size=2**28
     ) as producer:
         yield producer
 
@@ -102,3 +107,52 @@ async def test_a_row_of_others_that_is_too_large_to_write_again_ends_no_worker(
         )
         await settled(settings)
     assert worker.faults() == []
+
+
+def pack_with_zstd(batch: BatchBuilder) -> None:
+    """Close a batch, and compress it as a producer with that codec does."""
+    packed = bytearray(batch._build())
+    packed[HEADER_BYTES:] = zstd.compress(bytes(packed[HEADER_BYTES:]))
+    struct.pack_into(">i", packed, 8, len(packed) - 12)
+    struct.pack_into(">h", packed, 21, 4)
+    struct.pack_into(">I", packed, 17, calc_crc32c(bytes(packed[21:])))
+    batch._buffer = packed
+
+
+async def test_a_batch_that_cannot_be_unpacked_is_dead_letters(
+    settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
+) -> None:
+    """One that would unpack to too much, and one in a codec that is not installed."""
+    topic = topics_from(settings).submissions.name
+    worker = a_worker(settings, "w1", tmp_path)
+    async with running(worker):
+        good = encode_frame(NEVER_LATE, [client("good", bytes_sent=1)])
+        await producer.send_and_wait(topic, good, partition=0)
+        await settled(settings)
+        before = peak_bytes(worker.pid)
+        await producer.send_and_wait(topic, bytes(3 * MAX_UNPACKED_BYTES), partition=0)
+        async with AIOKafkaProducer(**client_options(settings)) as plain:
+            batch = plain.create_batch()
+            for _ in range(2):
+                batch.append(key=None, value=good, timestamp=None)
+            pack_with_zstd(batch)
+            await (await plain.send_batch(batch, topic, partition=0))
+        await producer.send_and_wait(topic, good, partition=0)
+        await settled(settings)
+        assert peak_bytes(worker.pid) - before < MAX_UNPACKED_BYTES
+    assert worker.faults() == []
+    ledger = (await Found.of(settings)).ledgers[0]
+    assert (ledger.read, ledger.applied, ledger.dead_lettered, ledger.lost) == (5, 2, 3, 0)
+    letters = await letters_of(settings)
+    assert b"more than 67108864 bytes unpacked" in letters[0].value
+    assert b"compressed with codec 4" in letters[1].value
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory that a process has held."""
+    (line,) = (
+        line
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if line.startswith("VmHWM:")
+    )
+    return int(line.split()[1]) * 1024

@@ -4,7 +4,6 @@ None of them ends a worker or stays lag for ever, and only what was deleted coun
 """
 
 import asyncio
-import contextlib
 import re
 import time
 from collections.abc import AsyncIterator
@@ -30,8 +29,6 @@ from tests.integration.frames import (
 )
 from tests.integration.processes import Service
 from tests.integration.workers import Found, a_worker, running, settled
-from tobogganing.devstack.cluster import Cluster
-from tobogganing.devstack.install import Install
 
 CAP = 60
 """Dead letters a minute."""
@@ -223,57 +220,45 @@ async def until_stopped(worker: Service) -> None:
             await asyncio.sleep(0.05)
 
 
-@contextlib.asynccontextmanager
-async def compacting_broker(install: Install, folder: Path) -> AsyncIterator[KafkaSettings]:
-    cluster = Cluster(
-        folder / "kafka", install, properties=lambda _: {"log.cleaner.backoff.ms": 100}
-    )
-    await cluster.start()
-    try:
-        yield KafkaSettings(kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_partitions=1)
-    finally:
-        await cluster.stop()
-
-
 async def test_a_compacted_batch_is_no_hole_and_no_loss(
-    kafka_install: Install, tmp_path: Path
+    compacting: KafkaSettings, tmp_path: Path
 ) -> None:
     """As in a topic of submissions that had the policy of the others for a while."""
-    async with compacting_broker(kafka_install, tmp_path) as settings:
-        topic = (await ensure_topics(settings)).submissions
+    settings = compacting
+    topic = (await ensure_topics(settings)).submissions
 
-        async def configure(**values: str) -> None:
-            resource = ConfigResource(ConfigResourceType.TOPIC, topic.name, topic.settings | values)
-            async with admin_client(settings) as admin:
-                await admin.alter_configs([resource])
+    async def configure(**values: str) -> None:
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic.name, topic.settings | values)
+        async with admin_client(settings) as admin:
+            await admin.alter_configs([resource])
 
-        compacting = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0"}
-        await configure(**compacting, **{"segment.ms": "100"})
-        async with AIOKafkaProducer(**client_options(settings)) as producer:
-            sent = 0
+    policy = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0"}
+    await configure(**policy, **{"segment.ms": "100"})
+    async with AIOKafkaProducer(**client_options(settings)) as producer:
+        sent = 0
 
-            async def send() -> None:
-                nonlocal sent
-                await producer.send_and_wait(
-                    topic.name, frame("c-1", sent), key=b"kept" if sent == 0 else b"k", partition=0
-                )
-                sent += 1
+        async def send() -> None:
+            nonlocal sent
+            await producer.send_and_wait(
+                topic.name, frame("c-1", sent), key=b"kept" if sent == 0 else b"k", partition=0
+            )
+            sent += 1
 
-            for _ in range(5):
+        for _ in range(5):
+            await send()
+        async with asyncio.timeout(90):
+            while 1 in await _offsets(settings, topic.name):
                 await send()
-            async with asyncio.timeout(90):
-                while 1 in await _offsets(settings, topic.name):
-                    await send()
-        offsets = await _offsets(settings, topic.name)
-        assert offsets[0] == 0
-        assert len(offsets) < sent
-        await configure()  # a worker refuses to start on a topic that is compacted
-        async with running(worker := a_worker(settings, "w1", tmp_path)):
-            await settled(settings)
-        assert worker.faults() == []
-        ledger = (await Found.of(settings)).ledgers[0]
-        assert ledger.lost == 0
-        assert 2 <= ledger.applied <= len(offsets)
+    offsets = await _offsets(settings, topic.name)
+    assert offsets[0] == 0
+    assert len(offsets) < sent
+    await configure()  # a worker refuses to start on a topic that is compacted
+    async with running(worker := a_worker(settings, "w1", tmp_path)):
+        await settled(settings)
+    assert worker.faults() == []
+    ledger = (await Found.of(settings)).ledgers[0]
+    assert ledger.lost == 0
+    assert 2 <= ledger.applied <= len(offsets)
 
 
 async def _offsets(settings: KafkaSettings, topic: str) -> list[int]:

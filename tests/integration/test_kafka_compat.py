@@ -7,7 +7,7 @@ import pytest
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from service.config.settings import KafkaSettings
-from service.kafka.kafka_compat import EpochEnd, leader_epoch, tag_leader_epochs
+from service.kafka.kafka_compat import EpochEnd, leader_epoch, patch_record_batches
 from service.kafka.source_reader import SourceReader
 from service.kafka.topics import topics_from
 from tests.integration.frames import FrameWriter, client, ids_of
@@ -21,7 +21,7 @@ async def test_topic_ids_epochs_and_tags(
     settings: KafkaSettings, frames: FrameWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.kafka.source_reader.PATIENCE", 0.5)
-    tag_leader_epochs()
+    patch_record_batches()
     (id,) = ids_of(0, settings.kafka_partitions, 1)
     for value in range(3):
         await frames.frame(0, client(id, bytes_sent=value))

@@ -1,4 +1,5 @@
-"""A source partition without a leader: it waits, and all others go on."""
+"""A partition without a leader: of the source, it waits and all others go on; of the changelog, the
+worker waits before it joins its group."""
 
 import asyncio
 import signal
@@ -10,6 +11,7 @@ import pytest
 from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaError
 
+from contract.topics import Topic
 from service.config.settings import KafkaSettings
 from service.kafka.clients import admin_client
 from service.kafka.topics import topics_from
@@ -25,37 +27,40 @@ STALL = 5.0
 
 
 @pytest.fixture
-async def settings(three_brokers: Cluster, topic_prefix: str) -> KafkaSettings:
-    """Three brokers; of partition 0 of the submissions only the last has a replica."""
-    settings = KafkaSettings(
+def on_three(three_brokers: Cluster, topic_prefix: str) -> KafkaSettings:
+    """Three brokers, without topics."""
+    return KafkaSettings(
         kafka_bootstrap_servers=three_brokers.bootstrap_servers,
         kafka_topic_prefix=topic_prefix,
         kafka_partitions=PARTITIONS,
     )
-    topics = topics_from(settings)
+
+
+@pytest.fixture
+async def settings(on_three: KafkaSettings) -> KafkaSettings:
+    """Of partition 0 of the submissions only the last broker has a replica."""
+    settings = on_three
+    await create_topics(settings, topics_from(settings).submissions)
+    return settings
+
+
+async def create_topics(settings: KafkaSettings, on_last: Topic) -> None:
+    """Create the topics; of partition 0 of one of them only the last broker has a replica."""
+    assigned = {"replica_assignments": {0: [3], 1: [2]}}
     async with admin_client(settings) as admin:
-        await admin.create_topics(
+        response = await admin.create_topics(
             [
                 NewTopic(
                     topic.name,
-                    topic.partitions,
-                    3,
+                    *((-1, -1) if topic == on_last else (topic.partitions, 3)),
                     topic_configs=topic.settings | {"min.insync.replicas": "1"},
+                    **(assigned if topic == on_last else {}),
                 )
-                for topic in topics.all()
-                if topic != topics.submissions
-            ]
-            + [
-                NewTopic(
-                    topics.submissions.name,
-                    -1,
-                    -1,
-                    replica_assignments={0: [3], 1: [1, 2]},
-                    topic_configs=topics.submissions.settings | {"min.insync.replicas": "1"},
-                )
+                for topic in topics_from(settings).all()
             ]
         )
-    return settings
+    errors = [each for each in response.topic_errors if each[1]]
+    assert errors == []
 
 
 @pytest.fixture
@@ -144,3 +149,36 @@ async def test_a_frozen_leader_holds_up_no_other_at_a_start(
             process.send_signal(signal.SIGCONT)
         await worker.wait_until_ready()
     assert worker.faults() == []
+
+
+async def test_a_changelog_partition_without_a_leader_is_waited_for(
+    three_brokers: Cluster, on_three: KafkaSettings, tmp_path: Path
+) -> None:
+    """A worker that has to load it ends with a line that names it, and its successor waits."""
+    settings, broker = on_three, three_brokers.brokers[-1]
+    changelog = topics_from(settings).entity_state
+    await create_topics(settings, changelog)
+    worker = a_worker(settings, "w1", tmp_path)
+    async with worker, frame_writer(settings) as frames:
+        await worker.wait_until_ready()
+        await until_applied(settings, 0, await frames.frame(0, client(LEADERLESS, bytes_sent=1)))
+        await broker.kill()
+        await frames.frame(0, client(LEADERLESS, bytes_sent=2))
+        assert await worker.ended(60) == 70
+        assert '"without_leader":[0]' in worker.faults()[-1]
+
+        await worker.start()
+        reason = f"a leader of partition 0 of {changelog.name}"
+        async with asyncio.timeout(60):
+            while reason not in (await worker.until("/-/ready", 503)).text:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        ends = len(worker.faults())
+        assert (await worker.http.get("/-/healthy")).status_code == 200
+
+        broker.launch()
+        await three_brokers.wait_until_ready()
+        await worker.wait_until_ready()
+        second = await frames.frame(0, client(LEADERLESS, bytes_sent=3))
+        await until_applied(settings, 0, second)
+        assert len(worker.faults()) == ends
+    assert (await Found.of(settings)).ledgers[0].applied == 3

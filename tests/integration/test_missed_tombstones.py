@@ -1,10 +1,8 @@
 """A worker that was cut off while Kafka dropped a tombstone loads its partition anew."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-import pytest
 from aiokafka import ConsumerRecord
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
@@ -17,27 +15,14 @@ from service.kafka.reader import TopicReader
 from service.kafka.topics import ensure_topics, topics_from
 from tests.integration.processes import row_writer
 from tests.integration.test_tombstones import COMPACTED_AT_ONCE
-from tobogganing.devstack.cluster import Cluster
-from tobogganing.devstack.install import Install
 
 EXPIRED, OTHER = "client:c-1", "client:c-2"
 
 
-@pytest.fixture
-async def settings(kafka_install: Install, tmp_path: Path) -> AsyncIterator[KafkaSettings]:
-    cluster = Cluster(
-        tmp_path / "kafka", kafka_install, properties=lambda _: {"log.cleaner.backoff.ms": 100}
-    )
-    await cluster.start()
-    try:
-        yield KafkaSettings(kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_partitions=1)
-    finally:
-        await cluster.stop()
-
-
 async def test_a_state_that_missed_a_tombstone_keeps_nothing_of_what_was_swept(
-    settings: KafkaSettings,
+    compacting: KafkaSettings,
 ) -> None:
+    settings = compacting
     await ensure_topics(settings)
     topic = topics_from(settings).entity_state
     values = topic.settings | COMPACTED_AT_ONCE

@@ -131,6 +131,35 @@ async def test_what_is_deleted_is_not_guessed_at(
     assert (await state(exporter, "0-1-1"))["result"] == "applied"
 
 
+async def test_what_was_deleted_unread_is_lost_and_not_waited_for(
+    settings: KafkaSettings, frames: FrameWriter, exporter: Service, tmp_path: Path
+) -> None:
+    (a,) = ids_of(0, PARTITIONS, 1)
+
+    async def receipt() -> str:
+        found = await frames.appended(0, client(a))
+        return f"0-{found.offset}-0-{found.timestamp}"
+
+    async with a_worker(settings, "w1", tmp_path) as worker:
+        await worker.wait_until_ready()
+        counted = await receipt()
+        assert (await exporter.scrape(counted)).status_code == 200
+        await worker.end()
+        unread = [await receipt() for _ in range(3)]
+        topic = topics_from(settings).submissions.name
+        await delete_records(settings, topic, 0)
+        await worker.start()
+        await worker.wait_until_ready()
+        for is_last in (True, False):
+            for each in (*unread, unread[1].rpartition("-")[0]):
+                assert (await exporter.scrape(each)).status_code == 410, each
+                assert (await state(exporter, each))["state"] == "lost"
+            if is_last:
+                newest = await receipt()
+            assert (await exporter.scrape(counted, newest)).status_code == 200
+    assert (await ask(exporter, counted))[0] == 404, "it was counted, and deleted since"
+
+
 async def test_without_kafka_nobody_knows(
     kafka_install: Install, topic_prefix: str, tmp_path: Path
 ) -> None:

@@ -59,7 +59,7 @@ async def test_scrapes_and_administration_never_see_a_gap(
             await until(service, path, old(path), 401)
             assert await status(service, path, new(path)) == 200
             file.unlink()
-            await until_logged(service, "tokens are kept", path)
+            await until_logged(service, "tokens not changed", path)
             both = (old(path), new(path))
             assert [await status(service, path, token) for token in both] == [401, 200]
             assert new(path) not in service.log()
@@ -88,3 +88,29 @@ async def test_several_tokens_in_the_environment(
             assert await status(service, path, new(path)) == 200
             assert await status(service, path, old(path)) == 200
             assert await status(service, path, new(other)) == 401
+
+
+async def test_a_token_file_never_opens_what_the_other_one_opens(
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
+) -> None:
+    metrics, admin = tmp_path / "metrics", tmp_path / "admin"
+    paths = {metrics: "/metrics", admin: "/api/v1/clients"}
+    for file, path in paths.items():
+        write(file, new(path))
+    environ = {"METRICS_TOKEN_FILE": str(metrics), "ADMIN_TOKEN_FILE": str(admin)}
+    unset = {"METRICS_TOKEN": "", "ADMIN_TOKEN": ""}
+    async with gateway(kafka_settings, tmp_path, signing_keys, **unset, **environ) as service:
+        await service.wait_until_ready()
+        for file, other in ((admin, metrics), (metrics, admin)):
+            path = paths[file]
+            write(file, new(paths[other]))
+            await until_logged(service, "tokens not changed", path)
+            assert await status(service, path, new(paths[other])) == 401
+            assert await status(service, path, new(path)) == 200
+            write(file, "fifteen-letters")
+            await until_logged(service, "tokens not changed", path)
+            assert await status(service, path, "fifteen-letters") == 401
+            assert await status(service, path, new(path)) == 200
+            write(file, new(path))
+        assert "holds a token of METRICS_TOKEN" in service.log()
+        assert "holds a token of ADMIN_TOKEN" in service.log()

@@ -2,14 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from contract.row import LedgerRow, decode_entity_row, encode_row, ledger_key
+from contract.row import encode_row, ledger_key
 from service.config.settings import KafkaSettings
 from service.kafka.clients import admin_client
 from service.kafka.reader import TopicReader
@@ -17,63 +17,16 @@ from service.kafka.topics import ensure_topics, topics_from
 from tests.integration.command_line import CommandLine
 from tests.integration.frames import PARTITIONS, client, frame_writer, ids_of
 from tests.integration.processes import ADMIN_TOKEN, RowWriter, Service, row_writer
-from tests.integration.workers import Found, a_worker, running
+from tests.integration.source_histories import A, B, C, eventually, send, shown, until
+from tests.integration.workers import a_worker, running
 from tests.power_cut import power_cut
 from tobogganing.devstack.cluster import Cluster
-
-A, B, C = ids_of(0, PARTITIONS, 3)
-
-
-@pytest.fixture
-def broken(own_kafka: Cluster, topic_prefix: str) -> KafkaSettings:
-    """An installation on a broker whose power may be cut."""
-    return KafkaSettings(
-        kafka_bootstrap_servers=own_kafka.bootstrap_servers,
-        kafka_topic_prefix=topic_prefix,
-        kafka_partitions=PARTITIONS,
-    )
 
 
 @pytest.fixture
 async def rows(settings: KafkaSettings) -> AsyncIterator[RowWriter]:
     async with row_writer(settings) as writer:
         yield writer
-
-
-async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until a condition holds."""
-    async with asyncio.timeout(40):
-        while not await holds():  # noqa: ASYNC110 (asked from other processes)
-            await asyncio.sleep(0.1)
-
-
-async def send(settings: KafkaSettings, id: str, *values: int) -> list[int]:
-    """Write frames of one submission each; return their offsets."""
-    async with frame_writer(settings) as frames:
-        return [await frames.frame(0, client(id, bytes_sent=value)) for value in values]
-
-
-async def until(settings: KafkaSettings, **wanted: int) -> LedgerRow:
-    """Wait until partition 0's ledger has these values."""
-    found: LedgerRow | None = None
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(40):
-            while True:
-                found = (await Found.of(settings)).ledgers.get(0)
-                if found and all(getattr(found, name) == value for name, value in wanted.items()):
-                    assert found.balances
-                    return found
-                await asyncio.sleep(0.1)
-    raise AssertionError(f"the ledger never had {wanted}: {found}")
-
-
-async def shown(settings: KafkaSettings) -> dict[str, Any]:
-    """The newest value of each client."""
-    rows = (await Found.of(settings)).rows
-    return {
-        key.decode().partition(":")[2]: decode_entity_row(row).metrics["bytes_sent"]
-        for key, row in rows.items()
-    }
 
 
 @pytest.mark.parametrize("alive", [True, False], ids=["worker-alive", "worker-down"])

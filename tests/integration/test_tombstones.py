@@ -13,8 +13,6 @@ from service.kafka.clients import admin_client
 from service.kafka.reader import TopicReader
 from service.kafka.topics import topics_from
 from tests.integration.processes import Service, freeze, row_writer
-from tobogganing.devstack.cluster import Cluster
-from tobogganing.devstack.install import Install
 
 REMOVED, OTHER = "client:c-1", "client:c-2"
 KEPT = 10
@@ -28,44 +26,37 @@ COMPACTED_AT_ONCE = {
 
 
 async def test_an_exporter_that_slept_through_a_tombstone_shows_nothing_that_is_gone(
-    kafka_install: Install, tmp_path: Path
+    compacting: KafkaSettings, tmp_path: Path
 ) -> None:
-    cluster = Cluster(
-        tmp_path / "kafka", kafka_install, properties=lambda _: {"log.cleaner.backoff.ms": 100}
-    )
-    await cluster.start()
-    settings = KafkaSettings(kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_partitions=1)
+    settings = compacting
     declared = topics_from(settings).entity_state
     topic = declared.name
-    try:
-        exporter = Service("exporter", settings, tmp_path)
-        async with row_writer(settings) as rows, exporter:
-            await exporter.wait_until_ready()
-            await _alter(settings, topic, declared.settings | COMPACTED_AT_ONCE)
-            await rows.row(REMOVED, 0, labels={"name": "gone"}, metrics={"bytes_sent": 1})
-            await rows.ledger(0, 0, read=1, applied=1)
-            assert 'client_id="c-1"' in (await exporter.scrape("0-0-0")).text
+    exporter = Service("exporter", settings, tmp_path)
+    async with row_writer(settings) as rows, exporter:
+        await exporter.wait_until_ready()
+        await _alter(settings, topic, declared.settings | COMPACTED_AT_ONCE)
+        await rows.row(REMOVED, 0, labels={"name": "gone"}, metrics={"bytes_sent": 1})
+        await rows.ledger(0, 0, read=1, applied=1)
+        assert 'client_id="c-1"' in (await exporter.scrape("0-0-0")).text
 
-            await asyncio.to_thread(freeze, exporter.pid)
-            await rows.tombstone(REMOVED, Position(0, 0))
-            async with asyncio.timeout(90):
-                offset = 0
-                while any(record.key == REMOVED.encode() for record in await _all(settings, topic)):
-                    offset += 1  # what is written last is never compacted
-                    await rows.row(OTHER, offset, metrics={"bytes_sent": 1})
-            await rows.ledger(0, offset, read=offset + 1, applied=offset + 1)
-            exporter.send(signal.SIGCONT)
-            assert await exporter.ended(10) == 70
-            assert "Kafka keeps tombstones for 10 s" in exporter.faults()[-1]
+        await asyncio.to_thread(freeze, exporter.pid)
+        await rows.tombstone(REMOVED, Position(0, 0))
+        async with asyncio.timeout(90):
+            offset = 0
+            while any(record.key == REMOVED.encode() for record in await _all(settings, topic)):
+                offset += 1  # what is written last is never compacted
+                await rows.row(OTHER, offset, metrics={"bytes_sent": 1})
+        await rows.ledger(0, offset, read=offset + 1, applied=offset + 1)
+        exporter.send(signal.SIGCONT)
+        assert await exporter.ended(10) == 70
+        assert "Kafka keeps tombstones for 10 s" in exporter.faults()[-1]
 
-            await _alter(settings, topic, declared.settings)
-            await exporter.start()
-            await exporter.wait_until_ready()
-            shown = (await exporter.scrape(f"0-{offset}-0")).text
-            assert 'client_id="c-2"' in shown
-            assert 'client_id="c-1"' not in shown
-    finally:
-        await cluster.stop()
+        await _alter(settings, topic, declared.settings)
+        await exporter.start()
+        await exporter.wait_until_ready()
+        shown = (await exporter.scrape(f"0-{offset}-0")).text
+        assert 'client_id="c-2"' in shown
+        assert 'client_id="c-1"' not in shown
 
 
 async def _alter(settings: KafkaSettings, topic: str, values: dict[str, str]) -> None:

@@ -1,6 +1,7 @@
-"""The next version of our packages: this one with other version numbers, and a field more each."""
+"""Other versions of our packages, made of this one: the next, and the one before histories."""
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -13,15 +14,51 @@ CHANGES = (
 )
 """File, what stands there, and what the next version has there."""
 
+CHANGES_TO_OLDER = (
+    (
+        "contract/row.py",
+        "def encode_row(row: EntityRow | LedgerRow) -> bytes:\n",
+        """def encode_row(row: EntityRow | LedgerRow) -> bytes:
+    if isinstance(row, LedgerRow):
+        kept = ("version", "offset", "read", "applied", "stale", "late", "dead_lettered", "lost")
+        return _encoder.encode({name: getattr(row, name) for name in kept})
+""",
+    ),
+    (
+        "contract/row.py",
+        "    return _decode(_ledger_decoder, value, SHIFTED_LEDGER_VERSION)\n",
+        """    row = _decode(_ledger_decoder, value)
+    row.mark, row.newest, row.histories, row.parted = None, 0, (), 0
+    row.epochs, row.uncounted = (), ()
+    return row
+""",
+    ),
+    (
+        "processor/core/source_history.py",
+        "    topic = known_topic(ledger)\n    if topic is None:\n",
+        "    topic = known_topic(ledger)\n    return Same()\n    if topic is None:\n",
+    ),
+)
+"""The same for the version before histories."""
+
 
 def next_version(folder: Path) -> Path:
     """Make the next version in a folder; return where it is."""
-    code = folder / "next"
+    return changed_version(folder / "next", CHANGES)
+
+
+def older_version(folder: Path) -> Path:
+    """Make the version before histories: its ledgers have no marks, and nothing is compared."""
+    return changed_version(folder / "older", CHANGES_TO_OLDER)
+
+
+def changed_version(code: Path, changes: Iterable[tuple[str, str, str]]) -> Path:
+    """Copy our packages and change them; return the folder."""
     for package in PACKAGES:
         shutil.copytree(
             ROOT / package, code / package, ignore=shutil.ignore_patterns("__pycache__")
         )
-    for name, before, after in CHANGES:
+    for name, before, after in changes:
         file = code / name
         text = file.read_text(encoding="utf-8")
         assert text.count(before) == 1, f"{name} has no longer one {before!r}"

@@ -88,7 +88,7 @@ LAYERS = {
     ),
     "tobogganing": (
         *("errors", "progress", "backoff", "tables", "output", "time_param", "sizing", "manager"),
-        *("devstack", "api_client", "ledger_audit", "dead_letters", "backup", "fleet_import"),
+        *("devstack", "api_client", "dead_letters", "backup", "ledger_audit", "fleet_import"),
         *("simulator", "topics", "cli", "__main__"),
     ),
 }

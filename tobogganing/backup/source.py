@@ -1,5 +1,7 @@
 """How the ledgers of an installation compare with its submissions topic."""
 
+from typing import NamedTuple
+
 from contract.row import LedgerRow
 from processor.core.source_history import SourceEvidence, Verdict, judge
 from processor.runtime.source_evidence import collect
@@ -8,9 +10,16 @@ from service.kafka.source_reader import SourceReader
 from service.kafka.topics import topics_from
 
 
+class SourceComparison(NamedTuple):
+    """What Kafka says of a partition, and what follows for its ledger."""
+
+    evidence: SourceEvidence
+    verdict: Verdict
+
+
 async def compare_with_source(
     settings: KafkaSettings, ledgers: dict[int, LedgerRow]
-) -> dict[int, tuple[SourceEvidence, Verdict]]:
+) -> dict[int, SourceComparison]:
     """Compare ledgers, by partition, as a processor does; once, and without changing anything.
 
     Raises:
@@ -19,4 +28,7 @@ async def compare_with_source(
     topic = topics_from(settings).submissions.name
     async with SourceReader(settings, topic, ledgers) as reader:
         found = await collect(reader, ledgers)
-    return {p: (found[p], judge(ledger, found[p])) for p, ledger in ledgers.items()}
+    return {
+        partition: SourceComparison(found[partition], judge(ledger, found[partition]))
+        for partition, ledger in ledgers.items()
+    }

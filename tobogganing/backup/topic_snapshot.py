@@ -13,6 +13,7 @@ from contract.registry import (
     decode_record,
     decode_revision,
 )
+from contract.row import LedgerRow
 from processor.core.partition_state import PartitionState
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader
@@ -93,3 +94,21 @@ class RowSnapshot:
     def _apply(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
         for record in records:
             self.states[partition].apply(record.key or b"", record.value, record.headers)
+
+
+async def read_ledgers(settings: KafkaSettings, partitions: Iterable[int]) -> dict[int, LedgerRow]:
+    """Read the ledgers of partitions, and keep no other row.
+
+    Raises:
+        LocalError: a ledger cannot be read.
+        KafkaError: Kafka does not answer.
+    """
+    async with _LedgerSnapshot(settings, partitions) as known:
+        await known.read()
+    return {partition: state.ledger for partition, state in known.states.items()}
+
+
+class _LedgerSnapshot(RowSnapshot):
+    def _apply(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
+        key = self.states[partition].ledger_key
+        super()._apply(partition, [record for record in records if record.key == key])

@@ -68,11 +68,9 @@ def begin(as_json: bool, partition: int, at: str) -> None:
 
 async def _compare(settings: "KafkaSettings") -> list[dict[str, Any]]:
     from tobogganing.backup.source import compare_with_source
-    from tobogganing.backup.topic_snapshot import RowSnapshot
+    from tobogganing.backup.topic_snapshot import read_ledgers
 
-    async with RowSnapshot(settings, range(settings.kafka_partitions)) as known:
-        await known.read()
-    ledgers = {partition: state.ledger for partition, state in known.states.items()}
+    ledgers = await read_ledgers(settings, range(settings.kafka_partitions))
     shown = []
     for partition, (found, verdict) in (await compare_with_source(settings, ledgers)).items():
         ledger = ledgers[partition]
@@ -119,7 +117,7 @@ async def _begin(settings: "KafkaSettings", partition: int, at: str) -> tuple[in
         start = int(at)
     if not found.first <= start <= found.end:
         raise LocalError(f"--at {start}: Kafka has offsets {found.first} to {found.end}")
-    ledger.offset = state.newest_offset()
+    ledger.cover_uncounted(state.newest_offset())
     ledger.begin_history(start, found.leader_epoch, found.topic)
     ledger.version = ledger_version(ledger)
     changelog = ChangelogProducer(settings, topics.entity_state.name, topics.dead_letter.name)

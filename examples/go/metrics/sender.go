@@ -42,6 +42,8 @@ type Failure struct {
 	RetryAfter time.Duration
 	// FromManager tells whether the response is certainly the manager's own.
 	FromManager bool
+	// Invalid tells whether no request was made, as the sample is not a JSON object.
+	Invalid bool
 }
 
 func (f *Failure) Error() string { return f.Reason }
@@ -49,7 +51,7 @@ func (f *Failure) Error() string { return f.Reason }
 // Rejected tells whether the manager will never accept these samples. Only the manager can say so:
 // a proxy's 400 or 413 is about the connection, or about a limit of its own.
 func (f *Failure) Rejected() bool {
-	return f.FromManager && (f.Status == http.StatusBadRequest || f.TooLarge())
+	return f.Invalid || f.FromManager && (f.Status == http.StatusBadRequest || f.TooLarge())
 }
 
 // TooLarge tells whether the manager, or a proxy before it, takes only smaller requests.
@@ -108,11 +110,10 @@ func (s *Sender) body(samples [][]byte) ([]byte, error) {
 	document := map[string]any{}
 	if len(samples) == 1 {
 		if err := json.Unmarshal(samples[0], &document); err != nil {
-			return nil, &Failure{
-				Status:      http.StatusBadRequest,
-				Reason:      "not a sample: " + err.Error(),
-				FromManager: true, // as the manager would respond
-			}
+			return nil, &Failure{Reason: "not a sample: " + err.Error(), Invalid: true}
+		}
+		if document == nil {
+			return nil, &Failure{Reason: "not a sample: null", Invalid: true}
 		}
 	} else {
 		list := make([]json.RawMessage, len(samples))

@@ -116,6 +116,16 @@ func TestOneSampleIsTheGuidesPayload(t *testing.T) {
 	expect(t, "body", string(body), `{"headless":true,"metrics":{"bytes_sent":1},"timestamp":7.5}`)
 }
 
+func TestWhatIsNoObjectIsRejectedWithoutARequest(t *testing.T) {
+	server, requests := manager(t, received)
+	for _, sample := range []string{"7", "null", "[1]", "{"} {
+		found := failure(t, send(sender(t, server), sample))
+		expect(t, "rejected", found.Rejected(), true)
+		expect(t, "status", found.Status, 0)
+	}
+	expect(t, "requests", len(*requests), 0)
+}
+
 func TestSeveralSamplesAreABacklogInGzip(t *testing.T) {
 	server, requests := manager(t, received)
 	samples := make([]string, 50)

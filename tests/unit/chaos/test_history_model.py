@@ -1,7 +1,7 @@
 """The model of one broker's chaos finds what it must find."""
 
 from contract.position import Receipt
-from tests.chaos.history_model import Ack, HistoryModel
+from tests.chaos.history_model import Ack, HistoryModel, Log, LogRecord
 from tests.chaos.scrape import Scrape
 
 KEY = "client:c-1"
@@ -19,12 +19,17 @@ def model() -> HistoryModel:
     return model
 
 
+def log(times: dict[int, int]) -> Log:
+    """A log of one partition: append times by offset, of one submission each."""
+    return {(0, offset): LogRecord(appended, 1) for offset, appended in times.items()}
+
+
 def ack(number: int) -> Ack:
     return Ack(KEY, number, Receipt(0, number, 0, 100 + number))
 
 
 def test_acknowledged_submissions_are_kept_or_gone() -> None:
-    assert model().sort({(0, 1): 101, (0, 2): 102, (0, 3): 999}) == (
+    assert model().sort(log({1: 101, 2: 102, 3: 999})) == (
         [ack(1), ack(2)],
         [ack(3), ack(4)],
     )
@@ -44,7 +49,7 @@ def test_what_was_shown_must_not_go() -> None:
 
 def test_a_receipt_must_not_lie() -> None:
     found = model()
-    found.sort({(0, 1): 101})
+    found.sort(log({1: 101}))
     assert found.check_kept(ack(1), 200, PROCESSED) == []
     assert found.check_kept(ack(1), 200, {"state": "lost"})
     assert found.check_gone(ack(2), 200, PROCESSED) == []
@@ -52,3 +57,25 @@ def test_a_receipt_must_not_lie() -> None:
     assert found.check_gone(ack(3), 200, {"state": "lost"}) == []
     assert found.check_gone(ack(3), 200, PROCESSED), "it was never shown"
     assert found.check_gone(ack(3), 404, {})
+
+
+def test_what_was_counted_is_what_is_kept_and_what_was_cut_off_after_it() -> None:
+    """1 and 2 are kept, 3 was counted and cut off, 4 is lost."""
+    held = log({1: 101, 2: 102})
+    assert model().sum_up({0: 3}, held, [ack(3)], remembers=True) == []
+    for read in (2, 4):
+        (wrong,) = model().sum_up({0: read}, held, [ack(3)], remembers=True)
+        assert "2 are in the log (2 acknowledged), 1 were cut off" in wrong
+    assert model().sum_up({0: 9}, held, [], remembers=False) == []
+
+
+def test_only_what_was_not_answered_may_be_counted_besides() -> None:
+    found = model()
+    for _ in range(3):  # one is in the log, one was counted and cut off, one never came
+        found.send(KEY)
+    held = log({1: 101, 2: 102, 5: 105})
+    assert found.sum_up({0: 5}, held, [ack(3)], remembers=True) == []
+    found.end_round()
+    assert found.sum_up({0: 6}, held, [], remembers=True) == [], "the last was counted"
+    (wrong,) = found.sum_up({0: 7}, held, [], remembers=True)
+    assert "1 were counted, 0 are in the log" in wrong

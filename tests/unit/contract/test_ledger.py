@@ -1,6 +1,6 @@
 """What a ledger keeps of leader epochs and of the newest append time before a history."""
 
-from contract.history import MAX_EPOCHS, History, LeaderEpoch, SourceMark
+from contract.history import MAX_EPOCHS, History, LeaderEpoch, SourceMark, UncountedRange
 from contract.row import LedgerRow, decode_ledger_row, empty_ledger, encode_row
 
 TOPIC = "a" * 32
@@ -43,3 +43,15 @@ def test_a_ledger_without_these_fields_is_read() -> None:
     )
     row = decode_ledger_row(old)
     assert (row.epochs, row.histories[0].newest) == ((), 0)
+
+
+def test_offsets_of_rows_that_were_not_counted_are_covered_as_such() -> None:
+    row = empty_ledger()
+    count(row, 0, 1, 100)
+    row.cover_uncounted(0)
+    assert not row.uncounted
+    row.cover_uncounted(3)
+    row.begin_history(1, epoch=3, topic=TOPIC)
+    assert row.uncounted == (UncountedRange(1, 4, lost=0),)
+    assert (row.uncounted[0].is_exact, row.lost) == (False, 0)
+    assert row.histories[-1].first == 4

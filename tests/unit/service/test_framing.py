@@ -42,9 +42,10 @@ class Recorder:
 
     def __init__(self, *, directly: bool) -> None:
         self.seen: list[ReferenceResult] = []
+        self.taken_directly = 0
         self._paths: dict[str, int] = {}
         if directly:
-            self.direct = self._take
+            self.fast_path = self._take
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = b""
@@ -68,6 +69,7 @@ class Recorder:
     def _take(
         self, target: bytes, fields: RawHeaders, body: bytes, exchange: FastPathExchange
     ) -> bool:
+        self.taken_directly += 1
         self.seen.append(
             ReferenceResult(b"POST", target.removesuffix(b"?"), tuple(fields.items()), body)
         )
@@ -81,25 +83,23 @@ class Ours:
     def __init__(self, *, directly: bool) -> None:
         self.loop = VirtualLoop()
         asyncio.set_event_loop(self.loop)
-        self._recorder = Recorder(directly=directly)
+        self.recorder = Recorder(directly=directly)
         self._config = server_config(
-            self._recorder, HttpSettings(metrics_token=ReloadableTokens("m"))
+            self.recorder, HttpSettings(metrics_token=ReloadableTokens("m"))
         )
         self._config.load()
         self._state = ServerState()
 
     def see(self, *pieces: bytes, ends: bool = False) -> FramingResult:
         """What is seen of these pieces, and how it is answered; in the end it is over."""
-        self._recorder.seen.clear()
+        self.recorder.seen.clear()
         transport = self.loop.run_until_complete(self._send(pieces, ends))
         assert not self.loop.faults, self.loop.faults
         assert transport.is_lost
         assert not self._state.connections
         assert not self._state.tasks
         statuses = [answer.status for answer in answers(bytes(transport.written))]
-        return FramingResult(
-            [*self._recorder.seen], statuses, sum(each != 200 for each in statuses)
-        )
+        return FramingResult([*self.recorder.seen], statuses, sum(each != 200 for each in statuses))
 
     async def _send(self, pieces: tuple[bytes, ...], ends: bool) -> Transport:
         protocol = LimitedProtocol(self._config, self._state, {}, self.loop)
@@ -362,3 +362,11 @@ def test_the_reference_is_strict() -> None:
     }
     for name, data in BAD.items():
         assert (reference(data) == []) == (name not in lenient), name
+
+
+@pytest.mark.parametrize("directly", [True, False])
+def test_plain_posts_go_the_way_that_is_tested(directly: bool) -> None:
+    ours = Ours(directly=directly)
+    ours.see(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", ends=True)
+    assert len(ours.recorder.seen) == 1
+    assert ours.recorder.taken_directly == directly

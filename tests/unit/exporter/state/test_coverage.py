@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from contract.history import MAX_HISTORIES, SourceMark
+from contract.history import MAX_EPOCHS, MAX_HISTORIES, MAX_UNCOUNTED_RANGES, SourceMark
 from contract.position import NO_TIME, Receipt
 from contract.row import LedgerRow, decode_ledger_row, encode_row
 from exporter.state.coverage import LogPlace, ReceiptCoverage, coverage, coverage_in_log
@@ -186,3 +186,82 @@ def test_of_histories_that_are_not_kept_nothing_is_told() -> None:
     assert coverage(row, receipt(0, 1000)) is UNKNOWN
     assert coverage_in_log(row, receipt(0, 1000), other(10_000)) is UNKNOWN
     assert coverage_in_log(row, receipt(0, 9000), other(10_000)) is COUNTED
+
+
+def deleted_ledger() -> LedgerRow:
+    """Offsets 0 to 2 were counted until time 993, 3 to 5 deleted unread, and 6 was counted."""
+    row = LedgerRow(version=1, offset=-1)
+    for logical in range(3):
+        count(row, logical, 2, 991 + logical)
+    row.skip_to(6, 3, 2, TOPIC)
+    count(row, 6, 2, 1100)
+    return row
+
+
+@pytest.mark.parametrize("appended", [1000, NO_TIME / 60_000])
+@pytest.mark.parametrize(("offset", "expected"), [(2, COUNTED), (3, LOST), (5, LOST), (6, COUNTED)])
+def test_what_was_deleted_unread_was_not_counted(
+    offset: int, expected: ReceiptCoverage, appended: float
+) -> None:
+    sought = receipt(offset, appended)
+    found = coverage(deleted_ledger(), sought)
+    if found is UNKNOWN:
+        found = coverage_in_log(deleted_ledger(), sought, DELETED)
+    assert found is expected
+
+
+def test_what_was_deleted_unread_and_is_newer_than_all_counted_is_lost() -> None:
+    row = LedgerRow(version=1, offset=-1)
+    count(row, 0, 2, 990)
+    row.skip_to(3, 2, 2, TOPIC)
+    assert coverage(row, receipt(2, 995)) is UNKNOWN
+    assert coverage_in_log(row, receipt(2, 995), DELETED) is LOST
+    # Of a log that went back, before a worker has compared it.
+    assert coverage_in_log(row, receipt(2, 995), other(995, is_counted=False)) is WAITING
+
+
+def test_of_ranges_that_are_several_in_one_nothing_is_said() -> None:
+    row = LedgerRow(version=1, offset=-1)
+    for number in range(MAX_UNCOUNTED_RANGES + 1):
+        count(row, 3 * number, 2, 991 + number)
+        row.skip_to(3 * number + 3, 2, 2, TOPIC)
+    count(row, row.offset + 1, 2, 2000)
+    assert sum(each.lost for each in row.uncounted) == row.lost
+    for offset in range(1, 6):
+        assert coverage(row, receipt(offset, 991)) is UNKNOWN
+        assert coverage_in_log(row, receipt(offset, 991), DELETED) is UNKNOWN
+    assert coverage_in_log(row, receipt(3, 992), other(992)) is COUNTED
+    assert coverage_in_log(row, receipt(7, 993), DELETED) is LOST
+
+
+def test_before_the_epochs_that_are_kept_only_the_log_tells() -> None:
+    """Offsets 5 to 9 were acknowledged, cut off unread, and used again, many epochs ago."""
+    row = LedgerRow(version=1, offset=-1)
+    for logical in range(5):
+        count(row, logical, 0, 100 + logical)
+    for epoch in range(1, MAX_EPOCHS + 2):
+        count(row, 4 + epoch, epoch, 1000 * epoch)
+    assert row.epochs[0].first == 6
+    for offset in (3, 5):
+        sought = receipt(offset, 103 if offset == 3 else 110)
+        assert coverage(row, sought) is UNKNOWN
+        assert coverage_in_log(row, sought, DELETED) is UNKNOWN
+    assert coverage_in_log(row, receipt(3, 103), other(103)) is COUNTED
+    assert coverage_in_log(row, receipt(5, 110), other(1000)) is LOST
+    assert coverage(row, receipt(7, 110)) is UNKNOWN, "it is LOST, once the log is read"
+    assert coverage_in_log(row, receipt(7, 110), DELETED) is LOST
+    assert coverage(row, receipt(10, 6500)) is COUNTED
+
+
+def test_of_rows_written_before_their_ledger_nothing_is_said_once_their_source_is_lost() -> None:
+    row = LedgerRow(version=1, offset=-1)
+    count(row, 0, 2, 991)
+    row.cover_uncounted(2)
+    row.begin_history(1, epoch=4, topic=TOPIC)
+    count(row, 3, 4, 2000)
+    assert coverage(row, receipt(0, 991)) is COUNTED
+    for offset in (1, 2):
+        assert coverage(row, receipt(offset, 992)) is UNKNOWN
+        assert coverage_in_log(row, receipt(offset, 992), NOTHING) is UNKNOWN
+    assert coverage(row, receipt(1, 2000)) is UNKNOWN
+    assert coverage_in_log(row, receipt(1, 2000), other(2000)) is COUNTED

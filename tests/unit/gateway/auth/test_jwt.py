@@ -158,6 +158,23 @@ def test_a_broker_whose_clock_is_behind_refuses_no_token(keys: OneKey) -> None:
         jwt_service.verify(old)
 
 
+def test_a_gateway_that_starts_after_all_clocks_were_set_back_refuses_older_tokens(
+    keys: OneKey,
+) -> None:
+    """It has never seen the time that they begin at. New tokens are valid at once."""
+    uptime = 1_000.0
+    cluster = ClusterTime(lambda: uptime)
+    cluster.observe("a", int((NOW + uptime - HOUR) * 1000), 0.01)
+    jwt_service = tokens_of(keys, HOUR, cluster.earliest_seconds, cluster.highest_seconds)
+    old = jwt_service.issue(node("h"), NOW + uptime).text
+    new = jwt_service.issue(node("h")).text
+    jwt_service.verify(new)
+    with pytest.raises(TokenError, match="not come"):
+        jwt_service.verify(old)
+    uptime += HOUR - LEEWAY
+    jwt_service.verify(old)
+
+
 def test_a_token_of_the_future_is_not_valid_before_a_clock_has_reached_it(keys: OneKey) -> None:
     now, highest = NOW - 10, NOW
     jwt_service = tokens_of(keys, HOUR, lambda: now, lambda: highest)

@@ -210,7 +210,7 @@ def test_a_broken_file_keeps_the_last_tokens_and_is_logged_once(
         for _ in range(5):
             clock.tick()
             assert tokens.current() == ("first", "second")
-    assert [entry["log_level"] for entry in logs] == ["warning"]
+    assert [entry["log_level"] for entry in logs] == ["error"]
     assert "first" not in str(logs)
     if fault == "folder":
         file.rmdir()
@@ -234,7 +234,7 @@ def test_a_file_that_comes_back_unchanged_is_fine_and_fails_anew(
             file.with_name("away").rename(file)
             clock.tick()
             assert tokens.current() == ("one",)
-    assert [entry["log_level"] for entry in logs] == ["warning"] * 2
+    assert [entry["log_level"] for entry in logs] == ["error"] * 2
 
 
 def test_a_pipe_is_read_at_the_start_and_never_waited_for(tmp_path: Path, clock: Clock) -> None:
@@ -246,7 +246,7 @@ def test_a_pipe_is_read_at_the_start_and_never_waited_for(tmp_path: Path, clock:
     writer.join()
     assert settings.metrics_token.current() == ("from", "a", "pipe", "old")
     tokens: Any = settings.metrics_token
-    tokens._look_at = 0.0
+    tokens._check_at = 0.0
     assert settings.metrics_token.current() == ("from", "a", "pipe", "old")
 
 
@@ -275,3 +275,31 @@ def test_a_short_token_is_refused_at_the_start_and_in_a_file_that_changes(
         assert tokens.current() == (strong,)
     assert "15 characters" in said[0]["why"]
     assert short not in str(said)
+
+
+def test_a_file_that_changes_to_a_token_of_the_other_kind_is_refused(
+    tokens: ReloadableTokens, file: Path, clock: Clock
+) -> None:
+    other_file = file.with_name("other")
+    other_file.write_text("two")
+    other = ReloadableTokens("two", other_file, clock)
+    tokens.exclude(other, "METRICS_TOKEN")
+    other.exclude(tokens, "ADMIN_TOKEN")
+    replace(file, "new,two")
+    with capture_logs() as logs:
+        for _ in range(3):
+            clock.tick()
+            assert (tokens.current(), other.current()) == (("one",), ("two",))
+    assert [entry["log_level"] for entry in logs] == ["error"]
+    assert logs[0]["why"].startswith("holds a token of METRICS_TOKEN: replace one")
+    assert "two" not in str(logs)
+    # Both change to the same token: one of them wins.
+    replace(other_file, "new")
+    replace(file, "new")
+    clock.tick()
+    assert tokens.current() != other.current()
+    # Once the other has left a token, this one may take it.
+    replace(other_file, "three")
+    replace(file, "two")
+    clock.tick()
+    assert (tokens.current(), other.current()) == (("two",), ("three",))

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from service.http.fast_path import FastPathExchange, RawHeaders
-from tests.unit.service.http.test_protocol import (
+from tests.unit.service.http.site import (
     GET,
     RawConnection,
     Site,

@@ -1,0 +1,49 @@
+"""What tests of sources that went back share: submissions, and what came of them."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from contract.row import LedgerRow, decode_entity_row
+from service.config.settings import KafkaSettings
+from tests.integration.frames import PARTITIONS, client, frame_writer, ids_of
+from tests.integration.workers import Found
+
+A, B, C = ids_of(0, PARTITIONS, 3)
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until a condition holds."""
+    async with asyncio.timeout(40):
+        while not await holds():  # noqa: ASYNC110 (asked from other processes)
+            await asyncio.sleep(0.1)
+
+
+async def send(settings: KafkaSettings, id: str, *values: int) -> list[int]:
+    """Write frames of one submission each; return their offsets."""
+    async with frame_writer(settings) as frames:
+        return [await frames.frame(0, client(id, bytes_sent=value)) for value in values]
+
+
+async def until(settings: KafkaSettings, **wanted: int) -> LedgerRow:
+    """Wait until partition 0's ledger has these values."""
+    found: LedgerRow | None = None
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(40):
+            while True:
+                found = (await Found.of(settings)).ledgers.get(0)
+                if found and all(getattr(found, name) == value for name, value in wanted.items()):
+                    assert found.balances
+                    return found
+                await asyncio.sleep(0.1)
+    raise AssertionError(f"the ledger never had {wanted}: {found}")
+
+
+async def shown(settings: KafkaSettings) -> dict[str, Any]:
+    """The newest value of each client."""
+    rows = (await Found.of(settings)).rows
+    return {
+        key.decode().partition(":")[2]: decode_entity_row(row).metrics["bytes_sent"]
+        for key, row in rows.items()
+    }

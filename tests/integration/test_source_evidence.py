@@ -1,0 +1,139 @@
+"""Evidence that Kafka gives of a source that went back, on a broker with another past."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+from contract.row import LedgerRow
+from service.config.settings import KafkaSettings
+from service.kafka.topics import ensure_topics, topics_from
+from tests.integration.source_histories import A, B, eventually, send, shown, until
+from tests.integration.workers import a_worker, running
+from tests.power_cut import cut_tail, power_cut
+from tobogganing.devstack.cluster import Cluster
+
+
+async def power_off(cluster: Cluster) -> None:
+    """Kill the broker and start it again: its log is as it was, its leader epoch is not."""
+    await power_cut(cluster, {})
+
+
+def leader_epoch(ledger: LedgerRow) -> int:
+    assert ledger.mark is not None
+    return ledger.mark.epoch
+
+
+async def test_a_cut_through_an_older_leader_epoch_is_found(
+    own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
+) -> None:
+    """The log has no record of the ledger's epoch any more: the chain of epochs has a gap."""
+    worker = a_worker(broken, "w", tmp_path)
+    topic = topics_from(broken).submissions.name
+    await ensure_topics(broken)
+    async with running(worker):
+        await send(broken, A, 1, 2, 3)
+        first = leader_epoch(await until(broken, applied=3))
+        for number in (4, 5):
+            await power_off(own_kafka)
+            await send(broken, A, number)
+            last = leader_epoch(await until(broken, applied=number))
+        assert last > first + 1
+        await worker.end()
+        await power_cut(own_kafka, {topic: 2})
+        assert await send(broken, B, *range(20, 26)) == list(range(2, 8))
+        await worker.start()
+        ledger = await until(broken, applied=11, parted=1)
+        assert (ledger.histories[-1].start, ledger.next_offset) == (2, 8)
+        assert await shown(broken) == {A: 5, B: 25}
+    assert worker.faults() == []
+
+
+def copies_of(folder: Path, topic: str) -> list[Path]:
+    """Folders of a broker's metadata and of one topic."""
+    return [*folder.glob(f"{topic}-*"), folder / "__cluster_metadata-0"]
+
+
+def restore(copy: Path, place: Path) -> None:
+    if copy.is_dir():
+        shutil.rmtree(place)
+        shutil.copytree(copy, place)
+    else:
+        shutil.copy(copy, place)
+
+
+@pytest.mark.parametrize("alive", [True, False], ids=["worker-alive", "worker-down"])
+async def test_an_older_copy_of_the_disk_stops_the_partition(
+    own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path, alive: bool
+) -> None:
+    """Kafka does not know the ledger's leader epoch, and will give it to other records."""
+    worker = a_worker(broken, "w", tmp_path)
+    (broker,) = own_kafka.brokers
+    topics = topics_from(broken)
+    data, copy = broker.folder / "data", tmp_path / "copy"
+    await ensure_topics(broken)
+    async with running(worker):
+        await send(broken, A, 1, 2)
+        await until(broken, applied=2)
+        await broker.kill()
+        shutil.copytree(data, copy)
+        broker.launch()
+        await own_kafka.wait_until_ready()
+        for number in (3, 4, 5):
+            await power_off(own_kafka)
+            await send(broken, A, number)
+            before = await until(broken, applied=number)
+        if not alive:
+            await worker.end()
+
+        # An operator restores the broker; with the worker down, entity-state is on another disk.
+        await broker.kill()
+        restored = copy.iterdir() if alive else copies_of(copy, topics.submissions.name)
+        for each in restored:
+            await asyncio.to_thread(restore, each, data / each.name)
+        broker.launch()
+        await own_kafka.wait_until_ready()
+        assert await send(broken, B, *range(20, 24)) == [2, 3, 4, 5]
+        if not alive:
+            await worker.start()
+
+        reasons = ""
+
+        async def is_stopped() -> bool:
+            nonlocal reasons
+            reasons = (await worker.http.get("/-/ready")).text
+            return "operator" in reasons
+
+        async with asyncio.timeout(60):
+            await worker.until("/-/ready", 503)
+            await eventually(is_stopped)
+        assert "older copy" in reasons
+        after = await until(broken, applied=5)
+        assert after.offset == before.offset
+    assert worker.faults() == []
+
+
+async def test_the_end_of_a_log_may_be_cut_within_the_newest_epoch_only(
+    own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
+) -> None:
+    """The chain of epochs is whole; only its last one is shorter."""
+    worker = a_worker(broken, "w", tmp_path)
+    (broker,) = own_kafka.brokers
+    topic = topics_from(broken).submissions.name
+    await ensure_topics(broken)
+    async with running(worker):
+        await send(broken, A, 1)
+        await until(broken, applied=1)
+        await power_off(own_kafka)
+        await send(broken, A, 2, 3)
+        await until(broken, applied=3)
+        await broker.kill()
+        assert cut_tail(broker, topic, 0, 2) == 2
+        broker.launch()
+        await own_kafka.wait_until_ready()
+        await send(broken, B, 7)
+        ledger = await until(broken, applied=4, parted=1)
+        assert (ledger.histories[-1].start, ledger.lost) == (2, 0)
+        assert await shown(broken) == {A: 3, B: 7}
+    assert worker.faults() == []

@@ -1,0 +1,61 @@
+"""Responses that clients do not read: a real gateway keeps 32 MiB of them at most."""
+
+import asyncio
+import contextlib
+import socket
+from pathlib import Path
+
+from bench.processes import resident_bytes
+from gateway.api.openapi import PATH
+from service.config.settings import KafkaSettings
+from service.http.unread_responses import MAX_UNREAD_BYTES
+from tests.integration.test_gateway import gateway
+
+READERS = 3_000
+"""Connections: with one response of 60 KB on each, they exceed the limit five times."""
+REQUESTS = 4
+"""Requests of each: the socket's buffer takes one or two of the responses."""
+REQUEST = f"GET {PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+LAST = f"GET {PATH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+SEGMENT = 536
+"""Bytes of a TCP segment. The kernel's buffers are a multiple of it."""
+OTHER_MEMORY = 64 * 2**20
+"""Bytes for the connections themselves, and what the allocator does not return."""
+
+
+def _slow_reader(port: int) -> socket.socket:
+    """A connection with small buffers, which sends its requests and reads nothing."""
+    reader = socket.socket()
+    reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    reader.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT)
+    reader.connect(("127.0.0.1", port))
+    reader.sendall(REQUEST * (REQUESTS - 1) + LAST)
+    return reader
+
+
+async def _responses(reader: socket.socket) -> int:
+    """Read to the end of the connection; return how many responses began."""
+    loop = asyncio.get_running_loop()
+    reader.setblocking(False)
+    received = bytearray()
+    with contextlib.suppress(ConnectionError):
+        while data := await loop.sock_recv(reader, 2**16):
+            received += data
+    return received.count(b"HTTP/1.1 200 OK")
+
+
+async def test_a_gateway_keeps_so_many_unread_responses_and_ends_the_slowest_readers(
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
+) -> None:
+    async with gateway(kafka_settings, tmp_path, signing_keys) as service:
+        await service.wait_until_ready()
+        before = resident_bytes(service.pid)
+        with contextlib.ExitStack() as stack:
+            readers = []
+            for _ in range(READERS):
+                readers.append(stack.enter_context(_slow_reader(service.port)))
+                await asyncio.sleep(0)
+            assert await _responses(readers[-1]) == REQUESTS
+            grown = resident_bytes(service.pid) - before
+            assert await _responses(readers[0]) < REQUESTS
+        assert grown < MAX_UNREAD_BYTES + OTHER_MEMORY

@@ -1,0 +1,162 @@
+"""A server for tests of connections, and the client's end of them."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+import service.http.idle_connections
+from service.config.secrets import ReloadableTokens
+from service.config.settings import HttpSettings
+from service.http.application import build_app, route
+from service.http.errors import JSON
+from service.http.fast_path import FastPathHandler
+from service.http.server import serving
+from service.metrics.requests import RequestMetrics
+from tobogganing.devstack.ports import free_ports
+
+KEEP_ALIVE = 2
+"""Seconds for which a site keeps an idle connection."""
+GET = b"GET /quick HTTP/1.1\r\nHost: x\r\n\r\n"
+CHUNKED = b"POST /take HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+SLOW = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@dataclass
+class RawConnection:
+    """A client's end of a connection."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def send(self, data: bytes) -> None:
+        """Send what the server still takes; how it closes is what tests look at."""
+        with contextlib.suppress(ConnectionError):
+            self.writer.write(data)
+            await self.writer.drain()
+
+    async def answer(self) -> tuple[int, object]:
+        """Read the next answer: its status and its JSON."""
+        async with asyncio.timeout(5):
+            header = await self.reader.readuntil(b"\r\n\r\n")
+            length = header.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+            body = await self.reader.readexactly(int(length))
+        return int(header.split()[1]), json.loads(body)
+
+    async def reset(self) -> None:
+        """Break the connection, not only end what is sent on it."""
+        at_once = struct.pack("ii", 1, 0)
+        its_socket = self.writer.get_extra_info("socket")
+        its_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        self.writer.transport.abort()
+
+    async def rest(self) -> bytes:
+        """Read until the server closes; between requests that is after KEEP_ALIVE."""
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionError):
+                return await self.reader.read()
+        return b""
+
+
+@dataclass
+class Site:
+    """A server, and handles on what its handlers do."""
+
+    port: int
+    entered: asyncio.Semaphore
+    go_on: asyncio.Event
+    stop: Callable[[], Coroutine[Any, Any, None]]
+
+    @contextlib.asynccontextmanager
+    async def connect(self) -> AsyncIterator[RawConnection]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        yield RawConnection(reader, writer)
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def unread() -> list[int]:
+    """The sizes of the responses that clients do not read, on all servers."""
+    servers = service.http.idle_connections._by_server.values()
+    return [size for each in servers for size in each.unread._sizes.values()]
+
+
+def nothing_is_counted() -> bool:
+    """Tell whether no server counts any bytes, as it must be when it has ended."""
+    return all(
+        (
+            idle_connections.buffered_bytes,
+            idle_connections.pending_bytes,
+            idle_connections.head_bytes,
+            idle_connections.unread.size,
+        )
+        == (0, 0, 0, 0)
+        for idle_connections in service.http.idle_connections._by_server.values()
+    )
+
+
+async def start(stack: contextlib.AsyncExitStack, fast_path: FastPathHandler | None = None) -> Site:
+    """Serve until the stack ends, or the site's `stop` is called."""
+    entered, go_on = asyncio.Semaphore(0), asyncio.Event()
+
+    async def quick(_: Request) -> Response:
+        return JSON({"quick": True})
+
+    async def slow(_: Request) -> Response:
+        entered.release()
+        await go_on.wait()
+        return JSON({"slow": True})
+
+    async def take(request: Request) -> Response:
+        entered.release()
+        return JSON({"taken": len(await request.body())})
+
+    async def large(_: Request) -> Response:
+        return Response(b"x" * 32 * 1024 * 1024)
+
+    async def stream(_: Request) -> Response:
+        async def parts() -> AsyncIterator[bytes]:
+            yield b"one"
+            yield b"two"
+
+        return StreamingResponse(parts())
+
+    routes = [
+        route("/large", large, "GET"),
+        route("/stream", stream, "GET"),
+        route("/quick", quick, "GET"),
+        route("/slow", slow, "GET", "POST"),
+        route("/take", take, "POST"),
+    ]
+    settings = HttpSettings(
+        metrics_token=ReloadableTokens("m"),
+        host="127.0.0.1",
+        port=free_ports(1)[0],
+        keep_alive_seconds=KEEP_ALIVE,
+        log_level="WARNING",
+    )
+    app = build_app(routes, RequestMetrics(CollectorRegistry()), fast_path=fast_path)
+    await stack.enter_async_context(serving(app, settings))
+    site = Site(settings.port, entered, go_on, stack.aclose)
+    async with asyncio.timeout(5):
+        while True:
+            with contextlib.suppress(ConnectionError):
+                async with site.connect() as connection:
+                    await connection.send(GET)
+                    assert await connection.answer() == (200, {"quick": True})
+                    return site
