@@ -117,7 +117,7 @@ class BulkRegistrationEndpoint:
                 )
             except BudgetExceededError as error:
                 raise overloaded() from error
-            self._authenticator.check_admin_again(request)
+            self._authenticator.check_admin(request, again=True)
             try:
                 lines: list[Line | BulkResult] = await self._slices.run(
                     self._decode(content), context.deadline

@@ -66,7 +66,7 @@ class EnrolmentEndpoints:
         context = RequestContext(time.monotonic() + self._answer_within, address_of(request.scope))
         self._authenticator.check_admin(request)
         content = await read_body(request, self._max_body, context.deadline)
-        self._authenticator.check_admin_again(request)
+        self._authenticator.check_admin(request, again=True)
         try:
             created = await self._create(self._decoder.decode(content), context)
         except BodyError as error:
