@@ -82,6 +82,8 @@ class UseClaims:
         Raises:
             UnconfirmedError: Kafka did not confirm the claim.
         """
+        if not self._registry.is_current:
+            raise UnconfirmedError("the registry is being read")
         current = self._registry.state.get(key[0])
         if current is None or current.incarnation != key[1]:
             return _resolve(waiters, 0)

@@ -43,7 +43,7 @@ parameters = {{ headend_id = "{headend}" }}
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "404"]
 # Of a batch each item is answered for itself.
 [[operations]]
-include-path = "/api/v1/metrics"
+include-path = ["/api/v1/metrics", "/api/v1/registrations"]
 checks.negative_data_rejection.expected-statuses = ["200", "400", "401", "413", "415"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "404"]
 # A csr must be one, which no schema can say; so must a headend's cluster be registered.
