@@ -28,6 +28,7 @@ from gateway.registry.relay_scope import scope_for_response
 from gateway.registry.writer import TOMBSTONE_DELAY_MS, RegistryWriter, UnconfirmedError
 from gateway.settings import GatewaySettings
 from service.http.application import Handler, TemplateRoute, route
+from service.http.bearer_auth import bearer_credential
 from service.http.errors import JSON, ApiError, unavailable
 from service.metrics.requests import address_of
 
@@ -107,6 +108,8 @@ class ResourceEndpoints:
         digest = hash_api_key(new_key)
         if digest in base.api_keys:  # a repetition: the response to the first was lost
             return JSON({self._resource.id_field: id, "new_api_key": new_key})
+        if body.new_api_key is not None and actor != ADMIN:
+            _require_current_key(request, base)
         now = self._registry.time.earliest_ms()
         old = _expiring_keys(base, now, int(body.overlap_seconds * 1000))
         old.pop(digest, None)
@@ -251,6 +254,19 @@ class ResourceEndpoints:
 
     def _deadline(self) -> float:
         return time.monotonic() + self._answer_within
+
+
+def _require_current_key(request: Request, base: RegistryRecord) -> None:
+    """Refuse a key of the node's own making where its credential has been replaced already.
+
+    The node would have made that replacement itself, and repeat it; so somebody else has, and the
+    key that they gave must stay.
+
+    Raises:
+        ApiError: 409.
+    """
+    if hash_api_key(bearer_credential(request) or "") not in base.api_keys:
+        raise ApiError(409, f"The key of the {base.kind} {base.id} was replaced by somebody else")
 
 
 def _expiring_keys(base: RegistryRecord, now: int, overlap: int) -> dict[str, int]:

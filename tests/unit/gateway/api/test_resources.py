@@ -512,6 +512,17 @@ async def test_a_key_of_its_own_making_can_be_sent_again(api: Api) -> None:
     assert not {*record.api_keys} & record.expiring_keys.keys()
 
 
+async def test_a_key_of_its_own_making_replaces_none_that_an_operator_gave(api: Api) -> None:
+    old = await client(api)
+    given = (await rotate(api, "admin", overlap_seconds=60)).json()["new_api_key"]
+    answer = await rotate(api, old, overlap_seconds=60, new_api_key=secrets.token_urlsafe(32))
+    assert answer.status_code == 409
+    record = api.registry.get("client", "c-1")
+    assert record is not None
+    assert record.api_keys == [hash_api_key(given)]
+    assert (await rotate(api, given, new_api_key=secrets.token_urlsafe(32))).status_code == 200
+
+
 @pytest.mark.parametrize("key", ["short", "x" * 42, "x" * 129, "x" * 42 + " ", "x" * 43 + "\n"])
 async def test_a_key_that_is_too_short_or_no_base64url_is_refused(api: Api, key: str) -> None:
     old = await client(api)
