@@ -177,7 +177,7 @@ def sees_what_its_machine_shows(scrape: str, agent: ExampleAgent) -> None:
         }
     for name, value in values.items():
         assert shown(scrape, f"tobogganing_{agent.kind}_{name}", agent.id) == value
-    headless = "true" if "shell" in agent.id else "false"
+    headless = "true" if "shell" in agent.folder.name else "false"
     assert agent.kind == "headend" or f'"{agent.id}",headless="{headless}"' in scrape
 
 
