@@ -239,7 +239,8 @@ async def test_agents_enrol_and_replace_their_keys_through_outages_and_kills(
         each.id = (each.folder / "key.id").read_text().strip()
     submitted, scrape = await pipeline.settled()
     for each in newcomers:
-        assert len(set(submitted.samples[each.key])) == each.count("sent")
+        # A kill between a response and the count leaves the count behind.
+        assert len(set(submitted.samples[each.key])) >= each.count("sent")
         sees_what_its_machine_shows(scrape, each)
 
 
