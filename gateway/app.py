@@ -1,4 +1,4 @@
-"""The gateway: its parts, in the order of a submission's way, and their life."""
+"""Composition root of the gateway: builds its parts and runs its background tasks."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ from gateway.metrics import GatewayMetrics
 from gateway.produce.ack_monitor import NOT_READY_AFTER, PROBE_AFTER, probe_when_silent
 from gateway.produce.batcher import SubmissionBatcher
 from gateway.produce.broker_clock import BrokerClock
-from gateway.produce.cluster_time import ASK_AFTER as TIME_AFTER
+from gateway.produce.cluster_time import PROBE_AFTER as TIME_PROBE_AFTER
 from gateway.produce.producer import ResilientProducer
 from gateway.produce.stopped import StoppedPartitions
 from gateway.registry.audit_log import AuditLog
@@ -58,10 +58,11 @@ from service.tasks import cancel, critical_task, run_together
 
 
 class Gateway:
-    """Takes submissions and registrations; an async context manager.
+    """Accepts submissions and registrations; an async context manager that runs the background
+    tasks.
 
     Raises:
-        SettingsError: there is no signing key, or the CA is none.
+        SettingsError: there is no signing key, or CA_PEM is not a valid CA.
     """
 
     def __init__(self, settings: GatewaySettings, requests: RequestMetrics) -> None:
@@ -69,7 +70,7 @@ class Gateway:
         self._requests = requests
         self.metrics = GatewayMetrics()
 
-        # A request comes with a credential, which the registry knows …
+        # Authentication: credentials are checked against the registry.
         self._producer = ResilientProducer(settings, self.metrics.producer_failures)
         self.registry = RegistryWriter(settings, self._producer)
         lifetime = settings.token_lifetime
@@ -102,7 +103,7 @@ class Gateway:
         self._quotas = RegistrationQuotas(settings, self.registry, self._authenticator.catch_up)
         self._use_claims = UseClaims(self.registry)
 
-        # … and a submission, which leaves in a frame of its partition.
+        # Ingestion: submissions are encoded and appended to the next frame of their partition.
         templates = TemplateCache(self.registry.state, settings.kafka_partitions)
         self._batcher = SubmissionBatcher(
             topics_from(settings).submissions.name,
@@ -112,7 +113,9 @@ class Gateway:
             self.metrics.frames,
             settings.max_queued_submissions,
             settings.max_queued_bytes,
+            linger=settings.linger_seconds,
         )
+        self.on_stop = self._batcher.stop_lingering
         slices = Slices()
         self._submissions = {
             kind: SubmissionEndpoint(
@@ -149,7 +152,7 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
 
     def routes(self) -> list[TemplateRoute]:
-        """Everything under /api/v1."""
+        """Return all routes under /api/v1."""
         settings, authenticator, metrics = self._settings, self._authenticator, self.metrics
         audit_log = AuditLog(topics_from(settings).audit.name, self._producer)
         registrar = Registrar(self.registry, self._issuer, self._quotas, audit_log, metrics)
@@ -196,7 +199,7 @@ class Gateway:
         ]
 
     async def not_ready_reasons(self) -> list[str]:
-        """Return what a ready gateway would have and this one has not."""
+        """Return the reasons why the gateway is not ready; an empty list if it is ready."""
         reasons = []
         producer = self._producer
         confirms = producer.connected and producer.ack_monitor.seconds_silent() < NOT_READY_AFTER
@@ -210,11 +213,11 @@ class Gateway:
             reasons.append("permission to describe the processors' group")
         return reasons
 
-    def _is_silent(self) -> bool:
-        """Whether Kafka is to be asked, since nothing that is sent tells what it confirms."""
+    def _needs_probe(self) -> bool:
+        """Whether a probe is needed, because no recent acknowledgement shows the state of Kafka."""
         return (
             self._producer.ack_monitor.seconds_silent() >= PROBE_AFTER
-            or self._producer.time.age() >= TIME_AFTER
+            or self._producer.time.age() >= TIME_PROBE_AFTER
         )
 
     async def __aenter__(self) -> Self:
@@ -231,11 +234,12 @@ class Gateway:
         await self._use_claims.stop()
 
     async def _run_on_kafka(self) -> None:
-        # Requests are taken (and answered 503) while Kafka is away, so a start waits for ever.
+        # The gateway serves requests (with 503) while Kafka is unavailable, so start-up has no
+        # timeout.
         await ensure_topics(self._settings, timeout=float("inf"))
         await run_together(
             self._producer.run(),
-            probe_when_silent(self._is_silent, self._batcher.request_probes),
+            probe_when_silent(self._needs_probe, self._batcher.request_probes),
             self.registry.run(),
             self._keys.run(),
             watch_topics(self._settings),
@@ -243,20 +247,20 @@ class Gateway:
 
 
 def check_files(settings: GatewaySettings) -> None:
-    """Check the files that a gateway needs, as its start does.
+    """Check the files that a gateway needs at start-up.
 
     Raises:
-        SettingsError: there is no signing key, or CA_PEM is not valid.
+        SettingsError: there is no signing key, or CA_PEM is not a valid CA.
     """
     require_keys(FileKeyStore(Path(settings.signing_keys_dir)))
     load_ca(settings)
 
 
 def build_gateway(settings: GatewaySettings) -> Starlette:
-    """Make the application of a gateway that runs alone, with its metrics and health pages.
+    """Build the application of a standalone gateway, with its metrics and health endpoints.
 
     Raises:
-        SettingsError: there is no signing key.
+        SettingsError: there is no signing key, or CA_PEM is not a valid CA.
     """
     requests = RequestMetrics(CollectorRegistry())
     gateway = Gateway(settings, requests)
@@ -276,4 +280,4 @@ def build_gateway(settings: GatewaySettings) -> Starlette:
         *health_routes(gateway.not_ready_reasons),
         route("/metrics", metrics, "GET"),
     ]
-    return build_app(routes, requests, lifespan, gateway.fast_path)
+    return build_app(routes, requests, lifespan, gateway.fast_path, gateway.on_stop)

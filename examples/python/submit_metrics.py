@@ -1,8 +1,9 @@
-"""Submits the counters of a network interface once a minute, with an API key; --once: just once.
+"""Submits the counters of a network interface once a minute with an API key; --once submits once.
 
-Needs Python 3.9 or newer and nothing else. Settings come from the environment: see README.md of
-the examples. The queue's folder has waiting/<number>.json (a sample each), rejected/<number>.json
-(samples that the manager will never take, and why), and the counts sent, dropped, rejected_total.
+Requires only Python 3.9 or newer. Settings come from the environment: see README.md of the
+examples. The queue's folder contains waiting/<number>.json (one sample each),
+rejected/<number>.json (samples that the manager rejected, with the reason), and the counters sent,
+dropped and rejected_total.
 Beside API_KEY_FILE are <it>.id (the id from the enrolment), <it>.nonce (of an enrolment under way)
 and <it>.next (a key, and the one that replaces it, while they are exchanged).
 """
@@ -30,16 +31,17 @@ from typing import Any
 
 MAX_SAMPLES = 500
 MAX_BYTES = 60 << 10
-"""Of the samples of a request: the limit of a body, 64 KiB, less the rest."""
+"""Maximum total size of the samples in a request; labels and punctuation fit the other 4 KiB."""
 GZIP_FROM = 1 << 10
-"""A single sample is smaller: it would hardly shrink, and the manager takes it at less cost."""
+"""Smallest body that is compressed. A single sample is smaller; compressing it would save little,
+and the manager handles uncompressed bodies at less cost."""
 TIMEOUT = 10.0
 LONGEST_WAIT = 3600
 MANAGER_HEADER, MANAGER_VALUE = "Tobogganing-Service", "manager"
-"""In every response of the manager. One without it comes from a proxy, a firewall or a captive
-portal."""
+"""Every response of the manager has this header. A response without it comes from a proxy, a
+firewall or a captive portal."""
 KEY = re.compile(r"[!-~]+")
-"""An API key: visible ASCII characters."""
+"""An API key consists of visible ASCII characters."""
 ID = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 LONGEST_OVERLAP = 86_400.0
 """Seconds that a key stays valid beside its successor, at most."""
@@ -52,10 +54,10 @@ COUNTERS = {
 
 
 class ManagerError(Exception):
-    """Why a request did not succeed.
+    """A request failed.
 
-    `status` is 0 where there was no response, `retry_after` is in seconds, and `from_manager` tells
-    whether the response is certainly the manager's own.
+    `status` is 0 if there was no response, `retry_after` is in seconds, and `from_manager` is True
+    if the response certainly comes from the manager.
     """
 
     def __init__(
@@ -68,21 +70,23 @@ class ManagerError(Exception):
 
     @property
     def is_rejection(self) -> bool:
-        """True if the manager will never accept these samples, which only the manager can say."""
+        """True if the manager will never accept these samples; a proxy's response does not
+        count."""
         return self.from_manager and self.status in (400, 413)
 
 
 class Queue:
-    """Samples in a folder, oldest first, at most `limit`; a folder is for one process."""
+    """Samples in a folder, oldest first, at most `limit`. A folder must be used by one process
+    only."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder = folder
         self._limit = limit
-        self._lost: dict[int, bytes] = {}  # what the disk did not take
+        self._lost: dict[int, bytes] = {}  # samples that could not be written
         self._lock = threading.Lock()
         for name in ("waiting", "rejected"):
             (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-            for scratch in (folder / name).glob("*.new"):  # of a process that was killed
+            for scratch in (folder / name).glob("*.new"):  # left by a process that was killed
                 scratch.unlink()
         files = [file.stem for file in (folder / "waiting").glob("*.json")]
         self._numbers = sorted(int(name) for name in files if name.isdigit())
@@ -91,7 +95,7 @@ class Queue:
         return len(self._numbers)
 
     def put(self, sample: bytes) -> None:
-        """Add a sample, and drop the oldest ones that are too many."""
+        """Add a sample, and drop the oldest ones beyond the limit."""
         with self._lock:
             number = max(time.time_ns(), self._numbers[-1] + 1 if self._numbers else 0)
             try:
@@ -104,18 +108,18 @@ class Queue:
             if surplus:
                 self._remove(surplus, "dropped")
                 dropped = self.count("dropped")
-                say(f"the queue is full: dropped the oldest {len(surplus)}, {dropped} so far")
+                say(f"queue full: dropped the oldest {len(surplus)} samples, {dropped} in total")
 
     def oldest(self, most: int) -> dict[int, bytes]:
-        """The oldest samples by number, within the limits of a request, but one at least."""
+        """Return the oldest samples by number, at least one, within the limits of a request."""
         batch: dict[int, bytes] = {}
         with self._lock:
             for number in self._numbers[:most]:
                 try:
                     sample = self._lost.get(number) or self._path("waiting", number).read_bytes()
                     json.loads(sample)
-                except (OSError, ValueError) as error:  # such as after a power cut
-                    self._reject(number, b"", f"the file holds no sample: {error}")
+                except (OSError, ValueError) as error:  # e.g. after a power failure
+                    self._reject(number, b"", f"the file contains no sample: {error}")
                     continue
                 if batch and sum(map(len, batch.values())) + len(sample) > MAX_BYTES:
                     break
@@ -123,17 +127,17 @@ class Queue:
         return batch
 
     def sent(self, batch: Mapping[int, bytes]) -> None:
-        """Remove samples that the manager has, unless they were dropped meanwhile."""
+        """Remove samples that the manager has confirmed."""
         with self._lock:
             self._remove([number for number in self._numbers if number in batch], "sent")
 
     def reject(self, number: int, sample: bytes, reason: str) -> None:
-        """Set a sample aside, with the reason."""
+        """Move a sample to the rejected ones, with the reason."""
         with self._lock:
             self._reject(number, sample, reason)
 
     def count(self, name: str) -> int:
-        """What a counter of the folder says: sent, dropped or rejected_total."""
+        """Return a counter of the folder: sent, dropped or rejected_total."""
         try:
             return int((self._folder / name).read_text())
         except (OSError, ValueError):
@@ -146,7 +150,7 @@ class Queue:
             for surplus in sorted((self._folder / "rejected").glob("*.json"))[: -self._limit]:
                 surplus.unlink()
         except OSError as error:
-            say(f"a rejected sample is not kept: {error}")
+            say(f"cannot store a rejected sample: {error}")
         self._remove([number], "rejected_total")
 
     def _remove(self, numbers: list[int], counter: str) -> None:
@@ -158,14 +162,14 @@ class Queue:
         try:
             write_whole(self._folder / counter, b"%d\n" % (self.count(counter) + len(gone)))
         except OSError as error:
-            say(f"not counted: {error}")
+            say(f"cannot update a counter: {error}")
 
     def _path(self, name: str, number: int) -> Path:
         return self._folder / name / f"{number:020}.json"
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, for its owner only, so that it outlives a power cut."""
+    """Write a file atomically and durably, readable only by its owner."""
     scratch = path.with_name(path.name + ".new")
     opened = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(opened, "wb") as file:
@@ -224,7 +228,7 @@ class Identity:
             answer = self._ask("/api/v1/enrol", _read_key(self._token_file), document)
             id, key = answer.get("client_id", ""), answer.get("api_key", "")
             if not (ID.fullmatch(id) and KEY.fullmatch(key)):
-                raise ManagerError("the response is not the manager's", 200)
+                raise ManagerError("the response does not come from the manager", 200)
         except ManagerError as error:
             if error.from_manager and error.status == 409:
                 nonce_file.unlink()  # used up: the next attempt is another agent's
@@ -249,7 +253,7 @@ class Identity:
         """Read the key each time: a new one needs no restart.
 
         Raises:
-            OSError: the file cannot be read, or does not hold one API key.
+            OSError: the file cannot be read, or does not contain exactly one API key.
         """
         return _read_key(self._key_file)
 
@@ -293,7 +297,7 @@ class Identity:
             answer = self._ask(path, new, document)  # it is in effect, and the old one has ended
         given = answer.get("new_api_key", "")
         if not KEY.fullmatch(given):
-            raise ManagerError("the response is not the manager's", 200)
+            raise ManagerError("the response does not come from the manager", 200)
         write_whole(self._key_file, given.encode() + b"\n")
         self._beside("next").unlink()
         say("replaced the key")
@@ -320,7 +324,7 @@ class Identity:
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise ManagerError("the response is not the manager's", 200)
+            raise ManagerError("the response does not come from the manager", 200)
         return {name: value for name, value in answer.items() if isinstance(value, str)}
 
     def _beside(self, suffix: str) -> Path:
@@ -330,19 +334,20 @@ class Identity:
 def _read_key(path: Path) -> str:
     key = path.read_bytes().decode("utf-8-sig", errors="replace").strip()
     if not KEY.fullmatch(key):
-        raise OSError(f"{path} does not hold one API key")
+        raise OSError(f"{path} does not contain exactly one API key")
     return key
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows no redirection, which would carry the key along."""
+    """Follows no redirects, because they would forward the key."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
 class _ResumingHandler(urllib.request.HTTPSHandler):
-    """Resumes the TLS session of the last connection, which saves most of the cost of a new one."""
+    """Resumes the TLS session of the last connection, which avoids most of the cost of a new
+    one."""
 
     def __init__(self) -> None:
         self.tls = ssl.create_default_context()
@@ -357,14 +362,14 @@ class _ResumingHandler(urllib.request.HTTPSHandler):
 
 
 class _ResumingConnection(http.client.HTTPSConnection):
-    """A connection that begins with its handler's TLS session, and leaves it a newer one."""
+    """A connection that starts with its handler's TLS session, and updates it."""
 
     def __init__(self, host: str, *, handler: _ResumingHandler, **options: Any) -> None:
         super().__init__(host, **options)
         self._handler = handler
 
     def connect(self) -> None:
-        http.client.HTTPConnection.connect(self)  # with the tunnel through a proxy, if there is one
+        http.client.HTTPConnection.connect(self)  # may use a proxy's tunnel
         host = self._tunnel_host or self.host  # type: ignore[attr-defined]
         self.sock = self._handler.tls.wrap_socket(
             self.sock, server_hostname=host, session=self._handler.session
@@ -378,13 +383,13 @@ class _ResumingConnection(http.client.HTTPSConnection):
 
 
 class Client:
-    """Measures, keeps, and submits."""
+    """Measures, queues and submits samples."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._manager = environ["MANAGER_URL"].rstrip("/")
         headless = environ.get("HEADLESS", "false")
         if headless not in ("true", "false"):
-            raise ValueError("HEADLESS is neither true nor false")
+            raise ValueError("HEADLESS must be true or false")
         self._headless = headless.encode()
         root = Path(environ.get("SYSTEM_ROOT", "/"))
         self._net = root / "sys/class/net" / environ.get("INTERFACE", "wg0") / "statistics"
@@ -400,18 +405,18 @@ class Client:
         self._awake, self._ended = threading.Event(), threading.Event()
 
     def once(self) -> None:
-        """Measure once, and submit all that waits.
+        """Measure once, and submit all queued samples.
 
         Raises:
-            ManagerError: something waits on.
-            OSError: there is nothing to measure, or no key.
+            ManagerError: samples remain queued.
+            OSError: the counters or the key cannot be read.
         """
         self._take()
         while len(self._queue):
             self._deliver()
 
     def run(self) -> None:
-        """Measure and submit until SIGTERM; a request under way is finished first."""
+        """Measure and submit until SIGTERM; a request in flight is completed first."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._end())
         measuring = threading.Thread(target=self._measure, daemon=True)
@@ -424,14 +429,14 @@ class Client:
                     self._deliver()
                 except (ManagerError, OSError) as error:
                     self._ended.wait(self._pause(error))
-        measuring.join()  # a sample that is being written is finished, too
+        measuring.join()  # a sample that is being written is completed too
 
     def _end(self) -> None:
         self._ended.set()
         self._awake.set()
 
     def _measure(self) -> None:
-        # A fleet that was started at once does not report at once.
+        # A random delay, so that agents that start together do not report together.
         due = time.monotonic() + random.uniform(0, self._interval)
         while not self._ended.wait(max(0.0, due - time.monotonic())):
             due = max(due + self._interval, time.monotonic())
@@ -442,10 +447,10 @@ class Client:
             self._awake.set()
 
     def _take(self) -> None:
-        """Put a sample on the queue.
+        """Measure, and add the sample to the queue.
 
         Raises:
-            OSError: there is nothing to measure.
+            OSError: the counters cannot be read.
         """
         try:
             metrics: dict[str, float] = {
@@ -458,7 +463,7 @@ class Client:
         self._queue.put(json.dumps(sample).encode())
 
     def _deliver(self) -> None:
-        """Make one request for the oldest samples; a rejected one is found by halves."""
+        """Send the oldest samples in one request; the batch is halved to find a rejected sample."""
         self._identity.prepare()
         batch = self._queue.oldest(self._most)
         if not batch:
@@ -467,14 +472,14 @@ class Client:
             self._send_as_long_as_known([*batch.values()])
         except ManagerError as failure:
             if len(batch) > 1 and (failure.is_rejection or failure.status == 413):
-                self._most = len(batch) // 2  # also where a proxy takes less than the manager
+                self._most = len(batch) // 2  # also if a proxy's limit is lower than the manager's
             if not failure.is_rejection:
                 raise
             if len(batch) > 1:
                 return
             ((number, sample),) = batch.items()
             self._queue.reject(number, sample, str(failure))
-            say(f"set a sample aside: {failure}")
+            say(f"rejected a sample: {failure}")
         else:
             self._queue.sent(batch)
             self._most = min(2 * self._most, MAX_SAMPLES)
@@ -484,7 +489,7 @@ class Client:
         self._failures, self._trouble = 0, ""
 
     def _pause(self, error: Exception) -> float:
-        """Say what is wrong, if that is new; return how many seconds to wait."""
+        """Log a new error; return how many seconds to wait."""
         if str(error) != self._trouble:
             self._trouble = str(error)
             say(f"{len(self._queue)} samples wait: {error}")
@@ -513,7 +518,7 @@ class Client:
         path = f"/api/v1/clients/{self._identity.id()}/metrics"
         content = self._post(path, self._identity.key(), body)
         if not _is_receipt(content):
-            raise ManagerError("the response is not the manager's", 200)
+            raise ManagerError("the response does not come from the manager", 200)
 
     def _post(self, path: str, bearer: str, body: bytes) -> bytes:
         """Send JSON; return the body of the 200.
@@ -541,23 +546,23 @@ def _counter(path: Path) -> int:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it does not hold a counter.
+        ValueError: the file does not contain a counter.
     """
     text = path.read_text().strip()
     if not re.fullmatch("[0-9]+", text):
-        raise ValueError(f"{path} holds no counter: {text!r}")
+        raise ValueError(f"{path} contains no counter: {text!r}")
     return int(text)
 
 
 def _failure(error: urllib.error.HTTPError) -> ManagerError:
-    """What a response that is not 200 means."""
+    """Convert a response other than 200."""
     after = error.headers.get("Retry-After", "")
     from_manager = error.headers.get(MANAGER_HEADER) == MANAGER_VALUE
     try:
         content = error.read(200).decode(errors="replace")
     except (OSError, http.client.HTTPException) as broken:
         content = f"(the rest is missing: {broken})"
-    sender = "the manager" if from_manager else "something before the manager"
+    sender = "the manager" if from_manager else "an intermediary"
     return ManagerError(
         f"{sender} responds {error.code}: {' '.join(content.split())}",
         error.code,
@@ -567,7 +572,7 @@ def _failure(error: urllib.error.HTTPError) -> ManagerError:
 
 
 def _is_receipt(content: bytes) -> bool:
-    """Tell whether the body of a 200 is the manager's, and not that of a captive portal."""
+    """Return whether the body of a 200 comes from the manager, and not from a captive portal."""
     try:
         document = json.loads(content)
     except ValueError:
@@ -580,14 +585,14 @@ def say(text: str) -> None:
 
 
 def main() -> int:
-    """Run; the exit status is 2 where settings are wrong, 1 where something waits on."""
+    """Run; return 2 if the settings are not valid, 1 if samples remain queued."""
     try:
         client = Client(os.environ)
     except KeyError as error:
         say(f"{error.args[0]} is not set")
         return 2
     except (ValueError, OSError) as error:
-        say(f"wrong settings: {error}")
+        say(f"settings are not valid: {error}")
         return 2
     if sys.argv[1:] != ["--once"]:
         client.run()

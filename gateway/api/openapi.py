@@ -1,4 +1,4 @@
-"""The API's description (OpenAPI 3.1), made of the declarations that validate."""
+"""The OpenAPI 3.1 document, built from the same declarations as validation."""
 
 import re
 from typing import Any
@@ -23,21 +23,21 @@ _RETRY_AFTER = {
 _CONTENT_ENCODING = {
     "name": "Content-Encoding",
     "in": "header",
-    "description": "How the body is compressed, if it is",
+    "description": "Compression of the body, if any",
     "schema": {"type": "string", "enum": ["gzip", "zstd"]},
 }
 _ERRORS = {
-    400: "The body or the query is not valid; nothing has changed",
-    401: "The credential is missing, malformed, unknown, expired or someone else's",
-    404: "There is nothing registered under this id",
-    405: "Another method is allowed here",
+    400: "The body or the query string is not valid; nothing was changed",
+    401: "The credential is missing, malformed, unknown, expired, or belongs to another entity",
+    404: "Nothing is registered under this id",
+    405: "The path does not support this method",
     408: "The body did not arrive in time",
-    403: "As many are registered as the installation or the enrolment allows",
-    409: "The id is registered already, or somebody else made another change meanwhile",
+    403: "A registration limit is reached, or the enrolment has no use left",
+    409: "The id is already registered, or a concurrent change came first",
     413: "The body is too large",
-    415: "The body is of another type, or compressed in another way, than is taken here",
-    429: "More than a limit allows",
-    501: "There is no CA here, or its certificate is not valid now",
+    415: "The Content-Type or Content-Encoding of the body is not supported",
+    429: "A rate limit is exceeded",
+    501: "No CA is configured, or its certificate is not valid now",
     503: "Kafka did not confirm in time",
 }
 _REVOCATION = [
@@ -54,12 +54,12 @@ _REVOCATION = [
         "properties": {"node_id": {"type": "string"}, "node_type": {"type": "string"}},
     },
 ]
-"""A token, or a node with its type."""
+"""Either a token, or a node with its type."""
 _PATH_PARAMETER = re.compile(r"{(\w+)}")
 
 
 class Error(msgspec.Struct):
-    """Every answer that is an error."""
+    """The body of every error response."""
 
     error: str
     field: str | msgspec.UnsetType = msgspec.UNSET
@@ -75,7 +75,7 @@ def openapi_route() -> TemplateRoute:
 
 
 def build_document() -> dict[str, Any]:
-    """Describe every path and answer under /api/v1."""
+    """Build the document: all paths and responses under /api/v1."""
     described = operations()
     structs = {type for each in described for type in (*each.bodies, each.answer) if type}
     ordered = sorted(structs | {Error}, key=lambda struct: struct.__name__)

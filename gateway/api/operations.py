@@ -1,4 +1,4 @@
-"""Operations: what the API's description says of each endpoint."""
+"""Descriptions of the API operations for the OpenAPI document."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from gateway.ingest.decoder import SubmissionResponse
 from gateway.ingest.schema import build_struct
 
 ALWAYS_POSSIBLE_ERRORS = (401, 405, 503)
-"""Errors of every endpoint that asks for a credential and needs Kafka."""
+"""Errors of every endpoint that needs a credential and Kafka."""
 BODY_ERRORS = (400, 408, 413, 415)
 
 
@@ -33,11 +33,12 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Operation:
-    """One method of one path; `credentials` are alternatives, none if it is open.
+    """One method of one path.
 
-    A body is one of `bodies`, or with `is_batch` an array (or lines) of those, or with `is_lines`
-    lines of those, as the response then is; `is_packed` says that it may be compressed. `answer` is
-    the struct of a 200, None where the answer is described in docs/api.md alone.
+    `credentials` are alternatives; an operation without credentials is public. The request body is
+    one of `bodies`, or with `is_batch` an array (or lines) of them, or with `is_lines` lines of
+    them, as the response then is. `is_packed` means that the body may be compressed. `answer` is
+    the struct of a 200 response; None if only docs/api.md describes it.
     """
 
     method: str
@@ -55,7 +56,7 @@ class Operation:
 
 
 def operations() -> list[Operation]:
-    """Describe everything under /api/v1, in the order of docs/api.md."""
+    """Return all operations under /api/v1, in the order of docs/api.md."""
     return [
         *_submissions(),
         *_batches(),
@@ -158,9 +159,11 @@ def _entities(resource: Resource) -> list[Operation]:
             (*ALWAYS_POSSIBLE_ERRORS, 400, 429),
             parameters=(
                 Parameter(
-                    "limit", "How many", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}
+                    "limit",
+                    "Maximum number of entries",
+                    {"type": "integer", "minimum": 1, "maximum": MAX_PAGE},
                 ),
-                Parameter("after", "The `next` of the page before", {"type": "string"}),
+                Parameter("after", "The `next` of the previous page", {"type": "string"}),
                 *(
                     Parameter(
                         field,
@@ -241,7 +244,7 @@ def _tokens() -> list[Operation]:
         Operation(
             "POST",
             "/api/v1/auth/revoke",
-            "Revoke a token, or all of a node",
+            "Revoke a token, or all tokens of a node",
             ("admin", "api_key", "jwt"),
             (*ALWAYS_POSSIBLE_ERRORS, *BODY_ERRORS, 404, 409, 429),
             bodies=(bodies.Revocation,),
@@ -250,12 +253,12 @@ def _tokens() -> list[Operation]:
         Operation(
             "GET",
             "/api/v1/auth/public-key",
-            "The key that tokens are signed with",
+            "The public key that verifies new tokens",
             (),
             (405, 503),
             answer=bodies.PublicKey,
         ),
-        Operation("GET", "/.well-known/jwks.json", "All keys of valid tokens", (), (405,)),
+        Operation("GET", "/.well-known/jwks.json", "Public keys of valid tokens", (), (405,)),
         Operation("GET", keys, "List the signing keys", ("admin",), (*ALWAYS_POSSIBLE_ERRORS, 429)),
         Operation(
             "POST",
@@ -268,7 +271,7 @@ def _tokens() -> list[Operation]:
         Operation(
             "DELETE",
             f"{keys}/{{kid}}",
-            "Remove a signing key: its tokens are worth nothing",
+            "Remove a signing key and invalidate its tokens",
             ("admin",),
             (*ALWAYS_POSSIBLE_ERRORS, 404, 409, 429),
         ),
@@ -289,7 +292,7 @@ def _certificates() -> list[Operation]:
         Operation(
             "GET",
             "/api/v1/certs/ca",
-            "The certificate of the CA that signs",
+            "The certificate of the CA",
             (),
             (405, 501),
             answer=bodies.CaCertificate,

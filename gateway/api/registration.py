@@ -1,4 +1,4 @@
-"""Registration of clients, clusters and headends, with the installation's ADMIN_TOKEN."""
+"""Registration of clients, clusters, headends and relays, authenticated with ADMIN_TOKEN."""
 
 import secrets
 import time
@@ -41,7 +41,8 @@ B = TypeVar("B", bound=msgspec.Struct)
 
 
 class RegistrationEndpoints:
-    """Adds to the registry; the answer comes once the addition is known to be the current one."""
+    """Endpoints that register entities; they respond once the new record is current in the
+    registry."""
 
     def __init__(
         self,

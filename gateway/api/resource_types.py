@@ -1,4 +1,4 @@
-"""The collections of what can be registered, as the API shows them."""
+"""The collections of registered resources, as the API shows them."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from contract.registry import CLUSTER, ENROLMENT, RELAY
 
 
 class Resource(NamedTuple):
-    """A kind of what is registered; `response_fields` are the attributes that an answer has."""
+    """A registered kind; `response_fields` are the attributes that a response contains."""
 
     kind: str
     path: str

@@ -1,7 +1,7 @@
-"""What is registered: listed, shown, removed, and given new API keys.
+"""Endpoints that list, show and remove registered entities, and rotate their API keys.
 
-Every answer about a change rests on the registry as it was when the request came or later: it is
-read to its end first, so who was refused anywhere is refused here.
+Every change reads the registry to its end first, so a credential revoked at another gateway is
+refused here too.
 """
 
 import time
@@ -33,11 +33,11 @@ from service.http.errors import JSON, ApiError, unavailable
 from service.metrics.requests import address_of
 
 MAX_OLD_KEYS = 5
-"""Old API keys of one entity that may be valid at a time."""
+"""Maximum number of old API keys of one entity that are valid at a time."""
 
 
 class ResourceEndpoints:
-    """The endpoints of one collection, but for registration."""
+    """The endpoints of one collection, except registration."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class ResourceEndpoints:
         return routes
 
     async def list_all(self, request: Request) -> Response:
-        """A page, by id: `limit` of them behind the id `after`, filtered."""
+        """List one page, ordered by id: `limit` entries after the id `after`, filtered."""
         deadline = self._deadline()
         self._authenticator.check_admin(request)
         try:
@@ -95,13 +95,14 @@ class ResourceEndpoints:
         return JSON(self._to_response(self._get_or_404(self._id(request))))
 
     async def rotate_key(self, request: Request) -> Response:
-        """Give the entity a new API key, by its own wish or ADMIN's."""
+        """Replace the entity's API key, authenticated with that key or with ADMIN_TOKEN."""
         deadline, kind, id = self._deadline(), self._resource.kind, self._id(request)
-        # Before the check: a key that was replaced elsewhere must not replace its successor.
+        # Catch up first, so that a key that was replaced at another gateway cannot replace its
+        # successor.
         await self._authenticator.catch_up(deadline)
-        # Not by a token: it would turn what ends within hours into what stays.
+        # Tokens are not accepted: they expire within hours, and an API key does not expire.
         actor = await self._authenticator.check_actor(request, kind, id, deadline, key_only=True)
-        base = self._get_or_404(id)  # at once: whoever changes it from here on wins
+        base = self._get_or_404(id)  # no await since the check: a later change wins
         body = await self._read_rotation(request, deadline)
         await self._authenticator.check_actor_again(request, base, deadline)
         new_key = body.new_api_key or new_api_key(kind, id)
@@ -115,7 +116,9 @@ class ResourceEndpoints:
         old.pop(digest, None)
         if len(old) > MAX_OLD_KEYS:
             raise ApiError(
-                409, f"{len(old) - 1} old keys are still valid: wait, or rotate without an overlap"
+                409,
+                f"{len(old) - 1} old keys are still valid: wait until one expires, or rotate with "
+                "overlap_seconds 0",
             )
         record = msgspec.structs.replace(
             base,
@@ -135,7 +138,7 @@ class ResourceEndpoints:
         return JSON({self._resource.id_field: id, "new_api_key": new_key})
 
     async def remove(self, request: Request) -> Response:
-        """Remove the entity and its series; doing so again is harmless."""
+        """Remove the entity and its series; a repeated request is harmless."""
         deadline, kind, id = self._deadline(), self._resource.kind, self._id(request)
         self._authenticator.check_admin(request)
         await self._authenticator.catch_up(deadline)
@@ -143,7 +146,7 @@ class ResourceEndpoints:
         if base is None:
             raise self._not_found()
         if headends := self._registry.state.count_headends(id) if kind == CLUSTER else 0:
-            raise ApiError(409, f"The cluster has headends ({headends}): remove them first")
+            raise ApiError(409, f"The cluster still has {headends} headends: remove them first")
         change = AuditedChange(ADMIN, "remove", f"{kind}:{id}", address_of(request.scope))
         async with self._audit_log.recording(change, deadline):
             if not base.removed:
@@ -171,10 +174,10 @@ class ResourceEndpoints:
             changed = await self._registry.change(base, record, deadline)
         except UnconfirmedError as error:
             raise unavailable(
-                "Kafka did not confirm the change in time: it may still come to be"
+                "Kafka did not confirm the change in time: it may still take effect"
             ) from error
         if not changed:
-            raise ApiError(409, f"The {base.kind} {base.id} was changed by somebody else meanwhile")
+            raise ApiError(409, f"The {base.kind} {base.id} was changed by a concurrent request")
 
     async def _remove_record(self, base: RegistryRecord, deadline: float) -> None:
         ended = self._registry.time.latest_ms() + TOMBSTONE_DELAY_MS
@@ -194,23 +197,25 @@ class ResourceEndpoints:
             await self._restore_cluster_in_use(base, deadline)
 
     async def _restore_cluster_in_use(self, base: RegistryRecord, deadline: float) -> None:
-        """Undo the removal of a cluster that got a headend after it was looked at.
+        """Undo the removal of a cluster for which a headend was registered after the check.
 
-        Here everything has been read that came before the removal; what comes behind it is taken
-        back by whoever registers it.
+        The removal has been read back, so every registration before it is known. A registration
+        after it is rolled back by the gateway that made it.
 
         Raises:
-            ApiError: 409: it did get one.
+            ApiError: 409 if a headend was registered.
         """
         gone = self._registry.state.current(base.key)
         if not self._registry.state.count_headends(base.id) or gone is None or not gone.removed:
             return
         await self._change(gone, base, deadline)
-        raise ApiError(409, "The cluster has got a headend meanwhile: remove that first")
+        raise ApiError(
+            409, "A headend was registered in the cluster during the request: remove it first"
+        )
 
     async def _remove_series(self, base: RegistryRecord, deadline: float) -> str:
-        """Send the removal down the submissions topic, where it is ordered with submissions."""
-        assert base.incarnation is not None, "a record that was read has a generation"
+        """Append the removal to the submissions topic, in order with the entity's submissions."""
+        assert base.incarnation is not None, "a record that was read has an incarnation"
         removal = Submission(base.kind, base.id, base.incarnation, removed=True)
         try:
             receipt = await self._batcher.submit(base.key, encode_submission(removal), deadline)
@@ -218,8 +223,8 @@ class ResourceEndpoints:
             receipt = None
         if receipt is None:
             raise unavailable(
-                f"The {base.kind} is no longer registered, but its series stay until Kafka takes "
-                "their removal: send this again"
+                f"The {base.kind} is no longer registered, but Kafka did not confirm the removal "
+                "of its series in time: send the request again"
             )
         return str(receipt)
 
@@ -270,7 +275,7 @@ def _require_current_key(request: Request, base: RegistryRecord) -> None:
 
 
 def _expiring_keys(base: RegistryRecord, now: int, overlap: int) -> dict[str, int]:
-    """Keys that stay valid for a while after a rotation; none without an overlap."""
+    """Return the old keys that stay valid after a rotation; none without an overlap."""
     if not overlap:
         return {}
     still = {digest: end for digest, end in base.expiring_keys.items() if now < end}
@@ -278,7 +283,7 @@ def _expiring_keys(base: RegistryRecord, now: int, overlap: int) -> dict[str, in
 
 
 def as_removed(base: RegistryRecord, until: int) -> RegistryRecord:
-    """The record that follows where something is removed; it stays until then (milliseconds)."""
+    """Return the record of a removed entity, which expires at `until` (epoch milliseconds)."""
     return msgspec.structs.replace(
         base,
         removed=True,
@@ -290,7 +295,7 @@ def as_removed(base: RegistryRecord, until: int) -> RegistryRecord:
 
 
 def by_method(**handlers: Handler) -> Handler:
-    """One handler for the methods of a path, so that a 405 can name them all."""
+    """Combine the handlers of a path into one, so that a 405 can list all its methods."""
     handlers["HEAD"] = handlers["GET"]
 
     async def handle(request: Request) -> Response:

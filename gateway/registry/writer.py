@@ -1,7 +1,7 @@
 """The registry as a gateway writes it: optimistically, by the rules of contract.registry.
 
-Each record that we write carries a token of ours in a header. The follower that reads the topic
-meets it there and tells its writer what became of it, so any number of changes may be under way.
+Each written record carries a unique token in a header. The tailer reads the record back and
+notifies the writer of the result, so any number of changes may be in progress.
 """
 
 import asyncio
@@ -36,16 +36,19 @@ from service.tasks import cancel
 log = structlog.get_logger(__name__)
 
 TOMBSTONE_DELAY_MS = 7 * DAY_MS
-"""How long the record of a removal stays, in milliseconds: as long as the submissions topic keeps
-what was submitted before it."""
+"""How long the record of a removal is kept, in milliseconds: as long as the submissions topic keeps
+the submissions made before it."""
 WRITER_HEADER = "writer"
 RANDOM_BITS = 11
-"""Lowest bits of an incarnation, above which it has the milliseconds since the epoch: they tell
-registrations of one millisecond apart. So it is exact in a double until the year 2109."""
+"""Random low bits of an incarnation; the bits above are milliseconds since the epoch.
+
+They distinguish registrations of the same millisecond. With 11 bits an incarnation is exact in
+a double until the year 2109.
+"""
 
 
 class RecordSender(Protocol):
-    """What a writer needs of gateway.produce.producer.ResilientProducer."""
+    """The part of gateway.produce.producer.ResilientProducer that a writer uses."""
 
     time: ClusterTime
 
@@ -67,18 +70,20 @@ class RecordSender(Protocol):
 
 
 class UnconfirmedError(Exception):
-    """Kafka did not confirm a change in time: it may still come to be."""
+    """Kafka did not confirm a change in time; it may still take effect."""
 
 
 class RegistryWriter(RegistryReader):
-    """Follows the registry, adds to it, and keeps the current record of each key the last one."""
+    """Tails the registry, appends records, and keeps the current record of each key the last one in
+    the topic."""
 
     repair_delay: float = 60.0
-    """Seconds after which another writer's superseded record is covered: it may be gone."""
+    """Seconds after which another writer's superseded record is repaired, because that writer may
+    have stopped."""
     repair_interval: float = 1.0
     repair_timeout: float = 10.0
     expiry_interval: float = 60.0
-    """Seconds between two looks for records that may be dropped."""
+    """Seconds between two checks for records that can be deleted."""
 
     def __init__(self, settings: KafkaSettings, sender: RecordSender) -> None:
         super().__init__(settings)
@@ -94,20 +99,20 @@ class RegistryWriter(RegistryReader):
 
     @property
     def is_current(self) -> bool:
-        """Whether what a record allows can be told: all of the registry was read once, and the
-        time is known."""
+        """Whether the registry was read to its end once and the cluster time is known, so that
+        credentials can be judged."""
         return self.tailer.caught_up and self.time.is_known
 
     def get(self, kind: str, id: str) -> RegistryRecord | None:
         return self.state.get(entity_key(kind, id))
 
     async def add(self, record: RegistryRecord, deadline: float) -> bool:
-        """Register something new; return False if its id is taken.
+        """Register a new entity; return False if its id is taken.
 
-        `record` gets an incarnation of its own. `deadline` is on the monotonic clock.
+        `record` gets a new incarnation. `deadline` is on the monotonic clock.
 
         Raises:
-            UnconfirmedError: Kafka did not confirm it by the deadline.
+            UnconfirmedError: Kafka did not confirm the record by the deadline.
         """
         base = self.state.current(record.key)
         if base is not None and not base.removed:
@@ -161,22 +166,22 @@ class RegistryWriter(RegistryReader):
     async def change(
         self, base: RegistryRecord | None, record: RegistryRecord, deadline: float
     ) -> bool:
-        """Replace the record `base` by its successor; return False if another change came first.
+        """Replace the record `base` by `record`; return False if another change came first.
 
-        `record` gets the revision that follows from `base`.
+        `record` gets the revision after that of `base`.
 
         Raises:
-            UnconfirmedError: Kafka did not confirm it by the deadline.
+            UnconfirmedError: Kafka did not confirm the record by the deadline.
         """
         record = msgspec.structs.replace(record, revision=base.revision + 1 if base else 1)
         value = encode_record(record)
         return await self._write(record.key, value, (), deadline) is ApplyResult.CURRENT
 
     async def run(self) -> None:
-        """Follow the topic, and keep it in order, until cancelled."""
+        """Tail and maintain the topic until cancelled."""
         tasks = [
-            asyncio.create_task(self._repair_superseded(), name="registry healing"),
-            asyncio.create_task(self._drop_expired(), name="registry sweep"),
+            asyncio.create_task(self._repair_superseded(), name="registry repair"),
+            asyncio.create_task(self._drop_expired(), name="registry expiry"),
         ]
         try:
             await self.tailer.run()
@@ -202,11 +207,11 @@ class RegistryWriter(RegistryReader):
         return f"{self._name}-{next(self._numbers)}".encode()
 
     def _next_incarnation(self, base: RegistryRecord | None) -> int:
-        """A number that no registration has, greater than those of this id before it."""
-        made = self.time.latest_ms() << RANDOM_BITS | secrets.randbits(RANDOM_BITS)
+        """Return a unique incarnation, greater than all earlier ones of this id."""
+        candidate = self.time.latest_ms() << RANDOM_BITS | secrets.randbits(RANDOM_BITS)
         if base is not None and base.incarnation is not None:
-            made = max(made, base.incarnation + 1)
-        self._incarnation = max(made, self._incarnation + 1)
+            candidate = max(candidate, base.incarnation + 1)
+        self._incarnation = max(candidate, self._incarnation + 1)
         return self._incarnation
 
     def _pending_change(self, record: ConsumerRecord) -> asyncio.Future[ApplyResult] | None:
@@ -215,7 +220,8 @@ class RegistryWriter(RegistryReader):
         return self._pending_changes.get(dict(record.headers).get(WRITER_HEADER, b""))
 
     def _is_copy(self, record: ConsumerRecord) -> bool:
-        """Tell whether a superseded record equals the current one: compaction may keep either."""
+        """Return whether a superseded record equals the current one; compaction may then keep
+        either."""
         if record.value is None:
             return False
         return decode_record(record.value) == self.state.current(record.key)
@@ -238,7 +244,7 @@ class RegistryWriter(RegistryReader):
                         headers=[(WRITER_HEADER, token), *headers],
                     )
                 except SendError as error:
-                    # The follower may still meet it, so wait and see.
+                    # The tailer may still read the record, so wait until the deadline.
                     log.warning("registry record not confirmed", reason=str(error))
                 return await change
         except TimeoutError as error:
@@ -259,7 +265,7 @@ class RegistryWriter(RegistryReader):
                 self._repair_needed.clear()
 
     async def _rewrite_current(self, key: bytes) -> None:
-        """Write a copy of the current record after the superseded one."""
+        """Append a copy of the current record after the superseded one."""
         current = self.state.current(key)
         if current is None:
             self._superseded.pop(key, None)
@@ -267,12 +273,12 @@ class RegistryWriter(RegistryReader):
         try:
             await self.change(current, current, time.monotonic() + self.repair_timeout)
         except UnconfirmedError as error:
-            log.warning("superseded registry record not covered yet", reason=str(error))
+            log.warning("superseded registry record not repaired yet", reason=str(error))
         else:
-            log.info("superseded registry record covered", key=key.decode())
+            log.info("superseded registry record repaired", key=key.decode())
 
     async def _drop_expired(self) -> None:
-        """Drop what may be dropped. Every gateway does, and a second tombstone changes nothing."""
+        """Delete expired records. All gateways do this; a second tombstone changes nothing."""
         while True:
             await asyncio.sleep(self.expiry_interval)
             if self.is_current:
@@ -286,9 +292,9 @@ class RegistryWriter(RegistryReader):
             or current.expires_at_ms is None
             or current.expires_at_ms > self.time.earliest_ms()
         ):
-            return  # while others were dropped, another gateway was faster, or it came back
+            return  # changed since the list was made
         headers = [(REVISION_HEADER, encode_revision(current.revision))]
         try:
             await self._write(key, None, headers, time.monotonic() + self.repair_timeout)
         except UnconfirmedError as error:
-            log.warning("ended registry record not dropped yet", reason=str(error))
+            log.warning("expired registry record not deleted yet", reason=str(error))

@@ -1,4 +1,4 @@
-"""The changelog's writer on a real Kafka: whole batches, each of them written once."""
+"""The changelog producer on a real Kafka: whole batches, each written once."""
 
 import asyncio
 import os
@@ -12,7 +12,16 @@ from aiokafka.errors import MessageSizeTooLargeError
 from contract.position import Position
 from contract.row import POSITION_HEADER
 from processor.changelog.producer import ChangelogProducer
-from processor.core.write_batch import NO_HEADERS, ChangelogRecord, Tombstone
+from processor.core.write_batch import (
+    MAX_ROW_BYTES,
+    NO_HEADERS,
+    PIECE_BYTES,
+    RECORD_OVERHEAD,
+    ChangelogRecord,
+    Piece,
+    Tombstone,
+    split,
+)
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader
 from service.kafka.topics import ensure_topics, topics_from
@@ -20,7 +29,9 @@ from tests.integration.processes import freeze
 from tobogganing.devstack.cluster import Cluster
 
 MANY = 3_000
-"""Records of a kilobyte each: more than one batch, and more than may be queued at once."""
+"""Records of a kilobyte each: more than one batch, and more than the queue holds."""
+LEDGER_BYTES = 40_000
+"""More submissions than a ledger has."""
 
 
 @pytest.fixture
@@ -37,8 +48,12 @@ def many(partition: int) -> list[ChangelogRecord]:
     return [(f"{partition}-{n}".encode(), b"x" * 1000, NO_HEADERS) for n in range(MANY)]
 
 
+def pieces(records: dict[int, list[ChangelogRecord]]) -> dict[int, list[Piece]]:
+    return {partition: [*split(each)] for partition, each in records.items()}
+
+
 async def found(settings: KafkaSettings) -> dict[int, list[ConsumerRecord]]:
-    """All records of the changelog, by partition."""
+    """Return all records of the changelog by partition."""
     records: dict[int, list[ConsumerRecord]] = {p: [] for p in range(settings.kafka_partitions)}
 
     def collect(partition: int, batch: Sequence[ConsumerRecord]) -> None:
@@ -49,11 +64,11 @@ async def found(settings: KafkaSettings) -> dict[int, list[ConsumerRecord]]:
     return records
 
 
-async def test_each_record_has_the_offset_that_the_writer_is_told(
+async def test_each_record_has_the_offset_in_the_result(
     writer: ChangelogProducer, kafka_settings: KafkaSettings
 ) -> None:
     records = {p: many(p) for p in range(kafka_settings.kafka_partitions)}
-    written = await writer.write(records)
+    written = await writer.write(pieces(records))
     for partition, there in (await found(kafka_settings)).items():
         assert [(each.key, each.value) for each in there] == [r[:2] for r in records[partition]]
         spans = written[partition].offsets
@@ -62,21 +77,21 @@ async def test_each_record_has_the_offset_that_the_writer_is_told(
         assert written[partition].appended_ms == max(each.timestamp for each in there)
 
 
-async def test_what_a_frozen_broker_is_sent_again_is_written_once(
+async def test_a_batch_resent_to_a_frozen_broker_is_written_once(
     writer: ChangelogProducer,
     kafka: Cluster,
     kafka_settings: KafkaSettings,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    await writer.write({p: [(b"first", b"", NO_HEADERS)] for p in range(4)})
+    await writer.write({p: [[(b"first", b"", NO_HEADERS)]] for p in range(4)})
     records = {p: many(p) for p in range(kafka_settings.kafka_partitions)}
     process = kafka.brokers[0].process
     assert process is not None
     freeze(process.pid)
     try:
-        writing = asyncio.create_task(writer.write(records))
+        writing = asyncio.create_task(writer.write(pieces(records)))
         async with asyncio.timeout(30):
-            # Until the first requests were given up.
+            # until the first requests time out
             while "RequestTimedOutError" not in caplog.text:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
     finally:
@@ -92,13 +107,29 @@ async def test_a_tombstone_has_its_position_in_a_header(
     writer: ChangelogProducer, kafka_settings: KafkaSettings
 ) -> None:
     tombstone = Tombstone(Position(5, 7))
-    written = await writer.write({1: [(b"client:a", None, tombstone.headers)], 2: []})
+    written = await writer.write({1: [[(b"client:a", None, tombstone.headers)]], 2: []})
     [record] = (await found(kafka_settings))[1]
     assert (record.key, record.value) == (b"client:a", None)
     assert dict(record.headers) == {POSITION_HEADER: b"5:7"}
     assert written[2].offsets == []
 
 
-async def test_what_no_broker_takes_is_an_error(writer: ChangelogProducer) -> None:
+async def test_a_record_that_no_broker_accepts_is_an_error(writer: ChangelogProducer) -> None:
     with pytest.raises(MessageSizeTooLargeError):
-        await writer.write({0: [(b"client:a", b"x" * 2_000_000, NO_HEADERS)]})
+        await writer.write({0: [[(b"client:a", b"x" * 2_000_000, NO_HEADERS)]]})
+
+
+@pytest.mark.parametrize("size", [0, 500, MAX_ROW_BYTES])
+async def test_the_largest_piece_with_its_ledger_is_one_batch(
+    writer: ChangelogProducer, kafka_settings: KafkaSettings, size: int
+) -> None:
+    """With many small rows, whose overhead is largest, and with few large ones."""
+    count = (PIECE_BYTES + size) // (size + len(b"client:000000") + RECORD_OVERHEAD)
+    records = [(b"client:%06d" % n, b"x" * size, NO_HEADERS) for n in range(count)]
+    first, *_ = split(records)
+    ledger = (b"ledger:0", b"x" * LEDGER_BYTES, NO_HEADERS)
+    written = await writer.write({0: [[*first, ledger]]})
+    assert len(written[0].offsets) == 1
+    there = (await found(kafka_settings))[0]
+    assert [each.key for each in there] == [key for key, _, _ in [*first, ledger]]
+    assert len({each.timestamp for each in there}) == 1

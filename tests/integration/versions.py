@@ -1,4 +1,4 @@
-"""Other versions of our packages, made of this one: the next, and the one before histories."""
+"""Creates other versions of our packages: the next one, and the one before histories."""
 
 import shutil
 from collections.abc import Iterable
@@ -12,25 +12,23 @@ CHANGES = (
     ("contract/row.py", "\nROW_VERSION = 1\n", "\nROW_VERSION = 2\n"),
     ("contract/row.py", "    lost: Count = 0\n", "    lost: Count = 0\n    checked: Count = 7\n"),
 )
-"""File, what stands there, and what the next version has there."""
+"""File, its current text, and the text of the next version."""
 
 CHANGES_TO_OLDER = (
     (
         "contract/row.py",
-        "def encode_row(row: EntityRow | LedgerRow) -> bytes:\n",
-        """def encode_row(row: EntityRow | LedgerRow) -> bytes:
-    if isinstance(row, LedgerRow):
-        kept = ("version", "offset", "read", "applied", "stale", "late", "dead_lettered", "lost")
-        return _encoder.encode({name: getattr(row, name) for name in kept})
+        '    """Encode a ledger, in the oldest version whose readers understand it."""\n',
+        """    row.version = ROW_VERSION
+    kept = ("version", "offset", "read", "applied", "stale", "late", "dead_lettered", "lost")
+    return _encoder.encode({name: getattr(row, name) for name in kept})
 """,
     ),
     (
         "contract/row.py",
-        "    return _decode(_ledger_decoder, value, SHIFTED_LEDGER_VERSION)\n",
+        "    row = _decode(_ledger_decoder, value, CUT_LEDGER_VERSION)\n",
         """    row = _decode(_ledger_decoder, value)
     row.mark, row.newest, row.histories, row.parted = None, 0, (), 0
     row.epochs, row.uncounted = (), ()
-    return row
 """,
     ),
     (
@@ -43,17 +41,18 @@ CHANGES_TO_OLDER = (
 
 
 def next_version(folder: Path) -> Path:
-    """Make the next version in a folder; return where it is."""
+    """Create the next version in a folder; return its path."""
     return changed_version(folder / "next", CHANGES)
 
 
 def older_version(folder: Path) -> Path:
-    """Make the version before histories: its ledgers have no marks, and nothing is compared."""
+    """Create the version before histories: no marks in ledgers, and no comparison with
+    the source."""
     return changed_version(folder / "older", CHANGES_TO_OLDER)
 
 
 def changed_version(code: Path, changes: Iterable[tuple[str, str, str]]) -> Path:
-    """Copy our packages and change them; return the folder."""
+    """Copy our packages and change them; return the directory."""
     for package in PACKAGES:
         shutil.copytree(
             ROOT / package, code / package, ignore=shutil.ignore_patterns("__pycache__")

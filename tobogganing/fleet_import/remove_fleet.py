@@ -14,17 +14,15 @@ from tobogganing.api_client.session import ManagerApi, ManagerUnreachableError
 from tobogganing.api_client.target import ApiTarget
 from tobogganing.backoff import backoff, stop_on_signals, stopped_before
 from tobogganing.errors import LocalError
-from tobogganing.fleet_import.fleet_entry import COLLECTIONS, KINDS, FleetEntry
+from tobogganing.fleet_import.fleet_entry import COLLECTIONS, KINDS, BadLine, FleetEntry
 from tobogganing.fleet_import.fleet_file import (
     STDIO,
-    BadLine,
     Format,
     format_of,
     open_fleet,
     read_fleet,
 )
-from tobogganing.output import write_document, write_note
-from tobogganing.progress import Progress, counted
+from tobogganing.output import Progress, write_document, write_note
 
 AT_ONCE = 32
 ATTEMPTS = 12
@@ -99,21 +97,23 @@ class FleetRemoval:
         self.stop.set()
 
 
-def main(access: ApiTarget, as_json: bool, *, file: str, format: str | None, yes: bool) -> None:
+def remove_fleet(
+    api: ApiTarget, as_json: bool, file: str, given_format: str | None, yes: bool
+) -> None:
     """Remove; the exit status is 1 if anything is left that the file names.
 
     Raises:
         LocalError: nothing was removed; the text says why.
     """
-    known = format_of(file, format)
+    known = format_of(file, given_format)
     with open_fleet(file) as source:
         total = _check(file, source, known)
-        token = access.token()
+        token = api.token()
         if not yes and file != STDIO and sys.stdin.isatty():
-            click.confirm(f"Remove {counted(total, total)} of {file}?", abort=True, err=True)
+            click.confirm(f"Remove {total:,} entities in {file}?", abort=True, err=True)
         report = RemovalReport(total)
-        with Progress("removed", total, sys.stderr, counted) as progress:
-            asyncio.run(_remove(access.url, token, source, known, report, progress))
+        with Progress("removed", total) as progress:
+            asyncio.run(_remove(api.url, token, source, known, report, progress))
     document = {
         "removed": report.removed,
         "not_registered": report.missing,

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Program is what differs between the client and the headend.
+// Program describes the differences between the client and the headend.
 type Program struct {
 	Settings
 	// Kind is client or headend.
@@ -22,7 +22,7 @@ type Program struct {
 }
 
 // Main runs a program until SIGTERM or an interrupt, or once with the argument -once. It returns
-// the exit status: 2 where the settings are wrong, 1 where something waits on.
+// the exit status: 2 if settings are not valid, 1 if samples remain queued.
 func Main(load func(*Environment) Program, getenv func(string) string, args []string, output io.Writer) int {
 	logger := log.New(output, "", log.LstdFlags|log.LUTC)
 	once := len(args) == 1 && args[0] == "-once"

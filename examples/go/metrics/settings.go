@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Settings are what both programs take from the environment.
+// Settings are the settings of both programs.
 type Settings struct {
 	// ID is empty where it comes from an enrolment.
 	Manager, ID string
@@ -24,17 +24,17 @@ type Settings struct {
 	System      System
 }
 
-// Environment reads settings, and gathers what is wrong with them.
+// Environment reads settings, and collects their errors.
 type Environment struct {
 	Get      func(name string) string
 	problems []string
 }
 
-// Settings reads what both programs need; `id` is the name of the setting with the id.
+// Settings reads the settings of both programs; `id` is the name of the setting with the id.
 func (e *Environment) Settings(id string, interval time.Duration) Settings {
 	manager := strings.TrimRight(e.Text("MANAGER_URL", ""), "/")
 	if address, err := url.Parse(manager); manager != "" && (err != nil || address.Host == "") {
-		e.Problem("MANAGER_URL is no URL")
+		e.Problem("MANAGER_URL is not a URL")
 	}
 	enrolment := e.Get("ENROLMENT_TOKEN_FILE")
 	fixed := e.Get(id)
@@ -104,10 +104,10 @@ func (e *Environment) number(name string, otherwise float64) float64 {
 	return value
 }
 
-// Problem notes what is wrong.
+// Problem records an error.
 func (e *Environment) Problem(problem string) { e.problems = append(e.problems, problem) }
 
-// Err is all that is wrong, in one error.
+// Err returns all errors as one.
 func (e *Environment) Err() error {
 	if len(e.problems) == 0 {
 		return nil

@@ -39,7 +39,7 @@ func TestDefaults(t *testing.T) {
 func TestAllThatIsWrongIsSaidAtOnce(t *testing.T) {
 	e := environment("MANAGER_URL=manager", "API_KEY_FILE=key", "INTERVAL_SECONDS=0", "QUEUE_MAX=many")
 	e.Settings("CLIENT_ID", time.Minute)
-	expect(t, "error", e.Err().Error(), "MANAGER_URL is no URL; CLIENT_ID is not set; QUEUE_DIR is not set; "+
+	expect(t, "error", e.Err().Error(), "MANAGER_URL is not a URL; CLIENT_ID is not set; QUEUE_DIR is not set; "+
 		"QUEUE_MAX is not a number above 0; INTERVAL_SECONDS is not a number above 0")
 }
 

@@ -1,4 +1,4 @@
-"""The gateway's handlers over a topic in memory, with no Kafka and no clock of their own."""
+"""The gateway's handlers with an in-memory topic, without Kafka."""
 
 import asyncio
 import contextlib
@@ -86,7 +86,7 @@ def settings(signing_keys: Path, ca_pem: Secret) -> GatewaySettings:
 
 @dataclass
 class InMemoryTopic:
-    """A topic with one partition that its followers read at once, or when `deliver` is called."""
+    """A topic with one partition, which its tailers read at once or when `deliver` is called."""
 
     records: list[ConsumerRecord] = field(default_factory=list)
     followers: list[RegistryWriter] = field(default_factory=list)
@@ -97,7 +97,7 @@ class InMemoryTopic:
     time: ClusterTime = field(default_factory=cluster_time)
 
     async def until(self, count: int) -> None:
-        """Wait until the topic has so many records."""
+        """Wait until the topic has `count` records."""
         async with asyncio.timeout(5):
             while len(self.records) < count:
                 self.grown.clear()
@@ -157,7 +157,7 @@ def registry_topic() -> InMemoryTopic:
 
 @dataclass
 class InMemorySubmissions:
-    """The submissions topic, in memory."""
+    """The in-memory submissions topic."""
 
     frames: list[tuple[int, Frame]] = field(default_factory=list)
     fails: bool = False
@@ -177,7 +177,7 @@ class InMemorySubmissions:
 
 @dataclass
 class Api:
-    """What a test of the HTTP interface needs."""
+    """The parts of the gateway that a test of the HTTP API uses."""
 
     http: httpx.AsyncClient
     registry: RegistryWriter
@@ -229,10 +229,10 @@ async def api(
     registry_topic: InMemoryTopic,
     tmp_path: Path,
 ) -> AsyncIterator[Api]:
-    """The interface, asked as an ASGI application and through a socket.
+    """The API, called as an ASGI application and through a socket.
 
-    Through a socket most submissions are answered directly, without ASGI: whatever is true of one
-    way must be true of the other.
+    Through a socket, most submissions use the fast path, without ASGI. Both ways must behave the
+    same.
     """
     requests = RequestMetrics(CollectorRegistry())
     metrics = GatewayMetrics()

@@ -1,7 +1,7 @@
 // The headend submits its load every 30 seconds, with a token that it gets for its API key.
 //
 //	headend        run until SIGTERM
-//	headend -once  measure once, submit all that waits, and tell by the exit status if it went
+//	headend -once  measure once, submit all queued samples; exit status 0 if all were sent
 //
 // Its settings come from the environment: see README.md of the examples.
 package main
