@@ -158,7 +158,7 @@ class BulkRegistrationEndpoint:
                     if cluster is None:
                         results[place] = _result(
                             line,
-                            BulkOutcome("refused", "cluster_id: no such cluster is registered"),
+                            BulkOutcome("refused", "cluster_id: is not a registered cluster"),
                             field="cluster_id",
                         )
                         continue

@@ -183,9 +183,7 @@ class Registrar:
             if not self._is_registered(needed):
                 await self._roll_back(record, needed, deadline)
                 self.count(record, "conflict")
-                raise ApiError(
-                    409, f"The {needed.kind} {needed.id} was removed during the registration"
-                )
+                raise ApiError(409, f"The {needed.kind} {needed.id} was removed during the request")
 
     def _is_registered(self, record: RegistryRecord) -> bool:
         current = self._registry.get(record.kind, record.id)
@@ -203,7 +201,7 @@ class Registrar:
             await self._registry.change(base, as_removed(base, until), deadline)
         except UnconfirmedError as error:
             raise unavailable(
-                f"The {needed.kind} was removed during the registration, but the {record.kind} "
+                f"The {needed.kind} was removed during the request, but the {record.kind} "
                 "may be registered: Kafka did not confirm its removal in time"
             ) from error
 
@@ -220,7 +218,7 @@ class TakenError(ApiError):
     """409: the id is registered already."""
 
     def __init__(self, record: RegistryRecord) -> None:
-        super().__init__(409, f"The {record.kind} {record.id} is registered already")
+        super().__init__(409, f"The {record.kind} {record.id} is already registered")
 
 
 def new_record(

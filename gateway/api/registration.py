@@ -162,7 +162,7 @@ async def find_cluster(
         await authenticator.catch_up(deadline)
         cluster = registry.get(CLUSTER, id)
     if cluster is None:
-        raise BodyError("cluster_id", "no such cluster is registered")
+        raise BodyError("cluster_id", "is not a registered cluster")
     return cluster
 
 
