@@ -29,9 +29,10 @@ from processor.runtime.source_check import SourceCheck
 from processor.runtime.stuck_monitor import StuckMonitor
 from processor.runtime.table import StateTable
 from processor.settings import ProcessorSettings
-from service.kafka.aiokafka_compat import ConsumerTasks, register_error_codes
+from service.kafka.aiokafka_compat.consumer_tasks import ConsumerTasks
+from service.kafka.aiokafka_compat.coordinator import register_error_codes
+from service.kafka.aiokafka_compat.record_batches import patch_record_batches
 from service.kafka.clients import METADATA_MAX_AGE_MS, admin_client, ssl_context
-from service.kafka.kafka_compat import patch_record_batches
 from service.kafka.leaders import wait_for_leaders
 from service.kafka.source_reader import SourceReader
 from service.kafka.topics import ensure_topics, topics_from

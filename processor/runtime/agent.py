@@ -29,7 +29,7 @@ from processor.runtime.pauser import PartitionPauser
 from processor.runtime.poll import Poll
 from processor.runtime.source_check import SourceCheck
 from processor.runtime.table import FLUSH_DEADLINE, StateTable
-from service.kafka.kafka_compat import leader_epoch
+from service.kafka.aiokafka_compat.record_batches import leader_epoch
 from service.tasks import abort
 
 log = structlog.get_logger(__name__)

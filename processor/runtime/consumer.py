@@ -22,7 +22,7 @@ from faust.types import TP
 
 from processor.runtime.poll import merge_records
 from processor.runtime.wanted_commits import WantedCommits
-from service.kafka.aiokafka_compat import set_fetch_max_wait
+from service.kafka.aiokafka_compat.consumer import set_fetch_max_wait
 from service.kafka.fetch_gathering import FetchGathering
 from service.tasks import abort
 

@@ -23,7 +23,7 @@ from processor.runtime.gap_check import log_lost
 from processor.runtime.source_comparison import compare
 from processor.runtime.stopped_ledgers import StoppedLedgers
 from processor.runtime.table import StateTable
-from service.kafka.kafka_compat import TopicDetails
+from service.kafka.aiokafka_compat.topic_details import TopicDetails
 from service.kafka.source_reader import SourceReader
 
 log = structlog.get_logger(__name__)

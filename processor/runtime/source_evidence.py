@@ -11,8 +11,9 @@ from contract.row import LedgerRow
 from contract.topics import processor_group
 from processor.core.source_history import SourceEvidence, is_record, known_epoch, known_topic
 from service.config.settings import KafkaSettings
+from service.kafka.aiokafka_compat.leader_epochs import EpochEnd
+from service.kafka.aiokafka_compat.topic_details import TopicDetails
 from service.kafka.clients import admin_client
-from service.kafka.kafka_compat import EpochEnd, TopicDetails
 from service.kafka.source_reader import SourceReader
 from service.kafka.topics import topics_from
 

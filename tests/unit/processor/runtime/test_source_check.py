@@ -18,7 +18,7 @@ from processor.core.write_batch import WriteBatch
 from processor.metrics import ProcessorMetrics
 from processor.runtime import source_check as module
 from processor.runtime.source_check import SourceCheck
-from service.kafka.kafka_compat import Leader, TopicDetails
+from service.kafka.aiokafka_compat.topic_details import Leader, TopicDetails
 
 TOPIC = "a" * 32
 GONE = Leader(-1, 3)

@@ -1,4 +1,4 @@
-"""The parts of aiokafka and of brokers that service.kafka.kafka_compat relies on."""
+"""The parts of aiokafka and of brokers that service.kafka.aiokafka_compat relies on."""
 
 from importlib.metadata import version
 
@@ -6,7 +6,8 @@ import pytest
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from service.config.settings import KafkaSettings
-from service.kafka.kafka_compat import EpochEnd, leader_epoch, patch_record_batches
+from service.kafka.aiokafka_compat.leader_epochs import EpochEnd
+from service.kafka.aiokafka_compat.record_batches import leader_epoch, patch_record_batches
 from service.kafka.source_reader import SourceReader
 from service.kafka.topics import topics_from
 from tests.integration.frames import FrameWriter, client, ids_of

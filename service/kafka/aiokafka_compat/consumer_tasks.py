@@ -1,83 +1,10 @@
-"""Private parts of aiokafka's consumer that this project uses. Written for aiokafka 0.14.0, pinned.
-
-Each entry names the test that fails if the part no longer exists or behaves differently.
-`tests/unit/processor/test_compat.py::test_versions_are_the_pinned_ones` fails first.
-"""
+"""Background tasks of an aiokafka consumer that have ended, and errors that block them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from aiokafka import AIOKafkaConsumer, errors
-
-WRITTEN_FOR = "0.14.0"
-
-
-class FencedInstanceIdError(errors.BrokerResponseError):
-    """Another member has joined the group under the same static name (KIP-345)."""
-
-    errno = 82
-    message = "FENCED_INSTANCE_ID"
-    description = "Another member has joined under the same group.instance.id."
-
-
-def register_error_codes() -> None:
-    """Register the error code that aiokafka would report as UnknownError.
-
-    `test_compat.py::test_a_fenced_instance_id_has_its_own_error`.
-    """
-    errors.kafka_errors[FencedInstanceIdError.errno] = FencedInstanceIdError
-
-
-def set_fetch_max_wait(consumer: AIOKafkaConsumer, milliseconds: int) -> None:
-    """Set how long a broker may delay a fetch response; Faust has no setting for it.
-
-    `test_compat.py::test_a_consumer_has_the_private_parts_that_are_used`.
-    """
-    consumer._fetch_max_wait_ms = milliseconds
-
-
-def set_fetch_limits(consumer: AIOKafkaConsumer, min_bytes: int, max_wait_ms: int) -> None:
-    """Set for how many bytes, and how long, brokers hold further fetches of a consumer back.
-
-    `test_compat.py::test_a_consumer_has_the_parts_that_are_used`, `test_fetch_gathering.py`.
-    """
-    if consumer._fetcher is not None:
-        consumer._fetcher._fetch_min_bytes = min_bytes
-        consumer._fetcher._fetch_max_wait_ms = max_wait_ms
-
-
-async def stop_and_close(consumer: AIOKafkaConsumer) -> None:
-    """Stop a consumer and close its connections, whatever it is waiting for.
-
-    `stop` cancels and awaits a fetch in progress, so it raises CancelledError in its caller and
-    leaves the connections open. `test_reader.py`, a stop while a fetch is under way.
-    """
-    stopping = asyncio.create_task(consumer.stop())
-    try:
-        await asyncio.wait([stopping])
-    finally:
-        stopping.cancel()
-        await consumer._client.close()
-    if not stopping.cancelled():
-        stopping.result()
-
-
-def wrap_heartbeat(
-    coordinator: Any, wrap: Callable[[Callable[[], Awaitable[bool]]], Callable[[], Awaitable[bool]]]
-) -> None:
-    """Wrap a coordinator's heartbeat request. `test_fences.py`."""
-    coordinator._do_heartbeat = wrap(coordinator._do_heartbeat)
-
-
-Send = Callable[[Any], Awaitable[Any]]
-"""Sends a request and returns its response."""
-
-
-def wrap_requests(coordinator: Any, wrap: Callable[[Send], Send]) -> None:
-    """Wrap the method with which a coordinator sends requests. `test_fencing.py`,
-    `test_name_guard.py`."""
-    coordinator._send_req = wrap(coordinator._send_req)
+from aiokafka import AIOKafkaConsumer
 
 
 class EndedTask(NamedTuple):
@@ -95,7 +22,8 @@ class ConsumerTasks:
     rebalance never ends, and no more heartbeats are sent.
 
     Reading is safe from any thread; `retry` must run on the consumer's event loop.
-    `test_compat.py::test_a_consumer_has_the_private_parts_that_are_used`, `test_group_errors.py`.
+    `test_aiokafka_compat.py::test_a_consumer_has_the_private_parts_that_are_used`,
+    `test_group_errors.py`.
     """
 
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
@@ -147,7 +75,7 @@ class ConsumerTasks:
 def ended_tasks(consumer: AIOKafkaConsumer) -> Iterator[EndedTask]:
     """Yield the ended tasks of an open consumer. Nothing restarts or reports them.
 
-    `test_compat.py`, `test_reader.py`.
+    `test_aiokafka_compat.py`, `test_reader.py`.
     """
     if consumer._closed or consumer._fetcher is None:  # `start` may wait for a broker
         return
