@@ -12,6 +12,9 @@ from faust.types import TP
 from processor.changelog.anomaly_producer import AnomalyProducer
 from processor.changelog.producer import ChangelogProducer
 from processor.core.dead_letter_limit import DeadLetterLimit
+from processor.faust_compat.consumer import LedgerTransport
+from processor.faust_compat.consumer_thread import consumer_loop, kafka_consumer
+from processor.faust_compat.diskless_app import DisklessApp
 from processor.membership.fencing import NameGuard, instance_id
 from processor.membership.heartbeat import HeartbeatMonitor
 from processor.membership.membership_monitor import MembershipMonitor
@@ -19,16 +22,14 @@ from processor.membership.stall_watchdog import StallWatchdog
 from processor.metrics import ProcessorMetrics
 from processor.runtime.agent import Agent
 from processor.runtime.assignment import PartitionAssignment
-from processor.runtime.consumer import LedgerTransport
-from processor.runtime.expiry import ExpiryTask
-from processor.runtime.faust_compat import consumer_loop, kafka_consumer
-from processor.runtime.gap_check import Ahead
-from processor.runtime.gap_skipper import GapSkipper
 from processor.runtime.pauser import PartitionPauser
-from processor.runtime.source_check import SourceCheck
 from processor.runtime.stuck_monitor import StuckMonitor
-from processor.runtime.table import StateTable
 from processor.settings import ProcessorSettings
+from processor.source.gap_check import Ahead
+from processor.source.gap_skipper import GapSkipper
+from processor.source.source_check import SourceCheck
+from processor.table.expiry import ExpiryTask
+from processor.table.state_table import StateTable
 from service.kafka.aiokafka_compat.consumer_tasks import ConsumerTasks
 from service.kafka.aiokafka_compat.coordinator import register_error_codes
 from service.kafka.aiokafka_compat.record_batches import patch_record_batches
@@ -37,7 +38,6 @@ from service.kafka.leaders import wait_for_leaders
 from service.kafka.source_reader import SourceReader
 from service.kafka.topics import ensure_topics, topics_from
 from service.stacks import log_stacks
-from service.tasks import abort
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +54,7 @@ REQUEST_TIMEOUT = 9.0
 the session timeout."""
 COMMIT_INTERVAL = 0.5
 QUEUED_POLLS = 128
-"""Maximum number of events in memory; an event has up to 256 KiB (processor.runtime.poll)."""
+"""Maximum number of events in memory; an event has up to 256 KiB (processor.faust_compat.poll)."""
 
 
 class Processor:
@@ -247,22 +247,6 @@ class Processor:
                 if (after.id, leader) == (before.id, before.leader(partition)):
                     found = None if record is None else record.offset
                     return Ahead(first, found, end, after.id, leader.epoch)
-
-
-class DisklessApp(faust.App):
-    """A Faust application without directories, whose crash ends the process.
-
-    Rows are in memory, and a container's file system is read-only.
-    """
-
-    def _create_directories(self) -> None:
-        pass
-
-    def _crash(self, reason: BaseException) -> None:
-        """End the process. Faust would mark all parents of the crashed service and may hang."""
-        if not self.should_stop:
-            abort("Faust has crashed", reason=repr(reason), exc_info=reason)
-        super()._crash(reason)
 
 
 def faust_app(settings: ProcessorSettings) -> faust.App:

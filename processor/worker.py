@@ -4,9 +4,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from typing import Any
 
-import faust
 import mode
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
@@ -42,14 +40,14 @@ class RuntimeService(mode.Service):
         self._app = app
         self._port = port
         self._stack = contextlib.AsyncExitStack()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._background: list[asyncio.Task[None]] = []
 
     async def on_start(self) -> None:
         processor = self._processor
         await self._stack.enter_async_context(serving(self._app, processor.settings, self._port))
         if (await self.wait(self._prepare())).stopped:
             return
-        self._tasks = [
+        self._background = [
             critical_task(processor.watchdog.run(), "stall watchdog"),
             critical_task(processor.expiry.run(), "expiry"),
             critical_task(processor.gap_skipper.run(), "gap skipper"),
@@ -76,7 +74,7 @@ class RuntimeService(mode.Service):
         self._processor.without_leader = partitions
 
     async def on_stop(self) -> None:
-        await cancel(*self._tasks)
+        await cancel(*self._background)
         await self._stack.aclose()
         processor = self._processor
         with contextlib.suppress(TimeoutError):
@@ -85,17 +83,6 @@ class RuntimeService(mode.Service):
                 if processor.heartbeat.member:
                     settings = processor.settings
                     await leave_group(settings, settings.group, processor.heartbeat.member)
-
-
-class Worker(faust.Worker):
-    """Faust's worker without its logging setup (see `service.logs`) and its spinner."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.spinner = None
-
-    def _setup_logging(self) -> None:
-        pass
 
 
 def http_app(

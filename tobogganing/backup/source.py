@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from contract.row import LedgerRow
 from processor.core.source_history import SourceEvidence, Verdict, judge
-from processor.runtime.source_evidence import collect
+from processor.source.evidence import collect
 from service.config.settings import KafkaSettings
 from service.kafka.source_reader import SourceReader
 from service.kafka.topics import topics_from
