@@ -10,5 +10,5 @@ prevent this:
 5. drop events of older generations      runtime/assignment.py
 6. load the state without Faust          table/store.py
 7. fence zombies                         membership/, changelog/repair.py
-8. static membership, short timeouts     app.py, membership/leave_group.py
+8. static membership, short timeouts     runtime/faust_app.py, membership/leave_group.py
 """

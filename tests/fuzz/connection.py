@@ -107,7 +107,7 @@ class FuzzedServer:
         self._config = server_config(offline.app, HttpSettings(metrics_token=ReloadableTokens("m")))
         self._config.load()
         self._state = ServerState()
-        self._publisher = self.loop.create_task(offline.gateway._batcher.run())
+        self._publisher = self.loop.create_task(offline.gateway.batcher.run())
         self.loop.pass_time(1)
 
     def connect(self, data: bytes) -> list[ReceivedResponse]:
