@@ -1,5 +1,6 @@
 """Rows and ledger in one record batch on Kafka: data of older versions, and cut frames."""
 
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -38,7 +39,11 @@ async def settings(kafka: Cluster, topic_prefix: str) -> KafkaSettings:
 @pytest.fixture
 async def producer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
     producer = AIOKafkaProducer(
-        **client_options(settings), acks="all", enable_idempotence=True, compression_type="gzip"
+        **client_options(settings),
+        acks="all",
+        enable_idempotence=True,
+        compression_type="gzip",
+        max_request_size=8_000_000,
     )
     await producer.start()
     yield producer
@@ -73,12 +78,13 @@ async def test_rows_that_an_older_version_wrote_without_a_ledger_are_counted_onc
     async def write(key: bytes, value: bytes) -> None:
         await producer.send_and_wait(topic, value, key=key, partition=PARTITION)
 
-    row = EntityRow(1, 0, 1, 1, 1_700_000_000_000, 1_700_000_000.0, metrics={"n": 0})
+    now = time.time()
+    row = EntityRow(1, 0, 1, 1, round(now * 1000), now, metrics={"n": 0})
     await write(f"client:{b}".encode(), encode_row(row))
     counts = {"read": 2, "applied": 2, "stale": 0, "late": 0, "dead_lettered": 0, "lost": 0}
     ledger = msgspec.json.encode({"version": 1, "offset": 0, **counts})
     await write(ledger_key(PARTITION), ledger)
-    newer = EntityRow(1, 2, 0, 1, 1_700_000_000_000, 1_700_000_000.0, metrics={"n": 2})
+    newer = EntityRow(1, 2, 0, 1, round(now * 1000), now, metrics={"n": 2})
     await write(f"client:{a}".encode(), encode_row(newer))
 
     worker = a_worker(settings, "w", tmp_path)

@@ -1,9 +1,9 @@
 """The parts of uvicorn are those that `uvicorn_compat` was written for."""
 
-import asyncio
 import importlib.metadata
 import inspect
 import signal
+from typing import Any
 
 import uvicorn
 
@@ -25,12 +25,12 @@ def test_a_handled_signal_is_not_raised_again() -> None:
     assert server.should_exit
 
 
-async def test_a_request_cycle_has_the_parts_that_are_used() -> None:
+def test_a_request_cycle_has_the_parts_that_are_used() -> None:
     names = (
         *("waiting_for_100_continue", "more_body", "keep_alive", "chunked_encoding"),
         *("expected_content_length", "response_started", "response_complete"),
         *("disconnected", "message_event"),
     )
-    parameters = dict.fromkeys(inspect.signature(RequestResponseCycle).parameters)
-    cycle = RequestResponseCycle(**parameters | {"message_event": asyncio.Event()})
+    arguments: dict[str, Any] = dict.fromkeys(inspect.signature(RequestResponseCycle).parameters)
+    cycle = RequestResponseCycle(**arguments)
     assert [name for name in names if not hasattr(cycle, name)] == []

@@ -14,5 +14,5 @@ from tobogganing.devstack.cache import cache_folder
         ({}, Path.home() / ".cache" / "tobogganing"),
     ],
 )
-def test_the_cache_is_where_the_environment_says(environ: dict[str, str], folder: Path) -> None:
+def test_the_environment_sets_the_cache(environ: dict[str, str], folder: Path) -> None:
     assert cache_folder(environ) == folder

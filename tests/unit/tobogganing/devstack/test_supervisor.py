@@ -13,7 +13,7 @@ from tobogganing.devstack.supervisor import RestartBackoff, SupervisedPart, Supe
 
 
 class Script:
-    """A shell script as a part, which tells through a file what happens to it."""
+    """A shell script as a part, which reports its events in a file."""
 
     def __init__(self, folder: Path, name: str, body: str) -> None:
         self.told = folder / "told"
@@ -28,7 +28,7 @@ class Script:
         return child
 
     async def until_told(self, lines: int) -> list[str]:
-        """The names told so far, as soon as there are `lines` of them."""
+        """The reported names, when there are `lines` of them."""
         async with asyncio.timeout(10):
             while True:
                 told = self.told.read_text().splitlines() if self.told.exists() else []
@@ -54,7 +54,7 @@ TELLS_ITS_END = "trap 'TELL; exit 0' TERM; TELL; sleep 600 & wait"
 IGNORES_TERM = "trap '' TERM; TELL; sleep 600 & wait; sleep 600"
 
 
-async def test_what_dies_is_started_again_at_once_and_the_cause_is_said(
+async def test_a_part_that_ends_is_restarted_at_once_with_the_cause(
     tmp_path: Path, supervisor: Supervisor, said: list[str]
 ) -> None:
     script = Script(tmp_path, "worker", RUNS)
@@ -67,7 +67,7 @@ async def test_what_dies_is_started_again_at_once_and_the_cause_is_said(
     assert script.launched[1].poll() is None
 
 
-async def test_what_dies_again_and_again_is_waited_for(
+async def test_a_part_that_ends_repeatedly_is_restarted_later(
     tmp_path: Path, supervisor: Supervisor, said: list[str]
 ) -> None:
     script = Script(tmp_path, "worker", "TELL; exit 3")
@@ -77,7 +77,7 @@ async def test_what_dies_again_and_again_is_waited_for(
     assert said[1] == "worker died (exit code 3): starting it again in 1 s"
 
 
-async def test_a_launch_that_fails_is_tried_again(
+async def test_a_failed_launch_is_repeated(
     tmp_path: Path, supervisor: Supervisor, said: list[str]
 ) -> None:
     script = Script(tmp_path, "worker", RUNS)
@@ -109,7 +109,7 @@ async def test_parts_stop_in_order_the_last_one_first(
     assert said == []
 
 
-async def test_what_does_not_stop_is_killed_and_the_others_keep_their_time(
+async def test_a_part_that_ignores_sigterm_is_killed_in_time(
     tmp_path: Path, supervisor: Supervisor, said: list[str]
 ) -> None:
     polite, rude = Script(tmp_path, "kafka", TELLS_ITS_END), Script(tmp_path, "serve", IGNORES_TERM)
@@ -123,14 +123,12 @@ async def test_what_does_not_stop_is_killed_and_the_others_keep_their_time(
     assert said == ["serve did not stop in time: killed"]
 
 
-async def test_nothing_is_started_again_during_a_stop(
-    tmp_path: Path, supervisor: Supervisor
-) -> None:
+async def test_nothing_is_restarted_during_a_stop(tmp_path: Path, supervisor: Supervisor) -> None:
     script = Script(tmp_path, "worker", "TELL; exit 3")
     supervisor.start(script.part)
     await script.until_told(2)
     await supervisor.stop()
-    # The next launch was due after a second: nothing is left that could do it.
+    # The next restart was due after a second; no task is left for it.
     assert all(child.poll() is not None for child in script.launched)
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "keep worker"]
 
@@ -150,7 +148,7 @@ def test_backoff_grows_to_its_limit() -> None:
 
 
 @given(st.lists(st.floats(0, 1000)))
-def test_backoff_is_bounded_and_nothing_after_a_long_life(lives: list[float]) -> None:
+def test_backoff_is_bounded_and_zero_after_a_stable_run(lives: list[float]) -> None:
     backoff = RestartBackoff()
     for lived in lives:
         delay = backoff.delay(lived)

@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "state" / "secrets"
 
 
-def test_all_are_made_for_their_owner_only(folder: Path) -> None:
+def test_secrets_are_readable_by_their_owner_only(folder: Path) -> None:
     before = os.umask(0)
     try:
         sources = provide_secrets(folder, {})
@@ -43,7 +43,7 @@ def test_tokens_differ_and_are_long(folder: Path) -> None:
     assert min(len(admin.read_text()), len(metrics.read_text())) >= 43
 
 
-def test_a_first_signing_key_is_made_for_its_owner_only(folder: Path) -> None:
+def test_a_first_signing_key_is_readable_by_its_owner_only(folder: Path) -> None:
     keys = provide_signing_keys(folder, {})
     (file,) = keys.iterdir()
     assert (mode(keys), mode(file)) == (0o700, 0o600)
@@ -62,14 +62,14 @@ def test_a_folder_that_the_environment_names_gets_the_key(folder: Path, tmp_path
     assert not folder.exists()
 
 
-def test_they_are_kept(folder: Path) -> None:
+def test_existing_secrets_are_kept(folder: Path) -> None:
     provide_secrets(folder, {})
     before = {file.name: file.read_text() for file in folder.iterdir()}
     provide_secrets(folder, {})
     assert {file.name: file.read_text() for file in folder.iterdir()} == before
 
 
-def test_the_environment_wins(folder: Path, tmp_path: Path) -> None:
+def test_the_environment_has_precedence(folder: Path, tmp_path: Path) -> None:
     environ = {"METRICS_TOKEN": "mine", "ADMIN_TOKEN_FILE": str(tmp_path / "admin")}
     sources = {source.name: source.file for source in provide_secrets(folder, environ)}
     assert sources["METRICS_TOKEN"] is None
@@ -77,7 +77,7 @@ def test_the_environment_wins(folder: Path, tmp_path: Path) -> None:
     assert {file.name for file in folder.iterdir()} == {"CA_PEM"}
 
 
-def test_the_authority_may_sign_nodes_certificates_and_no_other_authority(folder: Path) -> None:
+def test_the_ca_signs_nodes_certificates_only(folder: Path) -> None:
     provide_secrets(folder, {})
     pem = (folder / "CA_PEM").read_text()
     now = datetime.now(UTC)
@@ -90,7 +90,7 @@ def test_the_authority_may_sign_nodes_certificates_and_no_other_authority(folder
     assert constraints.value.path_length == 0
 
 
-def test_several_tokens_are_noticed(folder: Path, tmp_path: Path) -> None:
+def test_several_tokens_are_detected(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "metrics").write_text("new\nold\n")
     environ = {"ADMIN_TOKEN": "new,old", "METRICS_TOKEN_FILE": str(tmp_path / "metrics")}
     sources = {source.name: source.several for source in provide_secrets(folder, environ)}
@@ -101,12 +101,12 @@ def test_several_tokens_are_noticed(folder: Path, tmp_path: Path) -> None:
     assert not any(source.several for source in provide_secrets(folder, environ))
 
 
-def test_an_empty_variable_is_none(folder: Path) -> None:
+def test_an_empty_variable_counts_as_unset(folder: Path) -> None:
     sources = provide_secrets(folder, {"METRICS_TOKEN": "", "ADMIN_TOKEN_FILE": ""})
     assert all(source.file == folder / source.name for source in sources)
 
 
-def test_what_an_interrupted_start_left_is_no_secret(folder: Path) -> None:
+def test_a_part_file_is_not_a_secret(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "ADMIN_TOKEN.part").write_text("half")
     provide_secrets(folder, {})

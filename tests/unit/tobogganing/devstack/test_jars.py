@@ -1,4 +1,4 @@
-"""Jars are what the lock says, or they are not installed."""
+"""Jars are the pinned ones, or they are not installed."""
 
 import hashlib
 import threading
@@ -23,7 +23,7 @@ class Mirror:
         self.files: dict[str, bytes] = {}
         self.asked: Counter[str] = Counter()
         self.cut_short = 0
-        """How many answers end after half of the file."""
+        """Number of responses that end after half of the file."""
         mirror = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -71,14 +71,14 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
     mirror.server.server_close()
 
 
-def test_the_lock_names_kafka_and_no_file_twice() -> None:
+def test_the_lock_has_kafka_and_no_duplicates() -> None:
     locked = read_lock(LOCK_FILE.read_text())
     assert f"kafka_2.13-{jars.KAFKA_VERSION}.jar" in {jar.name for jar in locked}
     assert len({jar.name for jar in locked}) == len(locked) == 46
     assert all(len(bytes.fromhex(jar.sha256)) == 32 for jar in locked)
 
 
-def test_what_is_missing_comes_once(mirror: Mirror, tmp_path: Path) -> None:
+def test_missing_jars_are_downloaded_once(mirror: Mirror, tmp_path: Path) -> None:
     wanted = [mirror.add("a"), mirror.add("b")]
     download_missing(wanted, tmp_path / "kafka", mirror.url)
     download_missing(wanted, tmp_path / "kafka", mirror.url)
@@ -87,7 +87,7 @@ def test_what_is_missing_comes_once(mirror: Mirror, tmp_path: Path) -> None:
         assert mirror.asked[jar.path] == 1
 
 
-def test_a_damaged_jar_is_fetched_again_and_only_that(mirror: Mirror, tmp_path: Path) -> None:
+def test_only_a_damaged_jar_is_downloaded_again(mirror: Mirror, tmp_path: Path) -> None:
     damaged, intact = wanted = [mirror.add("a"), mirror.add("b")]
     download_missing(wanted, tmp_path, mirror.url)
     content = bytearray(mirror.files[damaged.path])
@@ -100,7 +100,7 @@ def test_a_damaged_jar_is_fetched_again_and_only_that(mirror: Mirror, tmp_path: 
     assert (mirror.asked[damaged.path], mirror.asked[intact.path]) == (2, 1)
 
 
-def test_another_file_than_the_pinned_one_is_refused(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_file_with_another_hash_is_refused(mirror: Mirror, tmp_path: Path) -> None:
     jar = mirror.add("a")
     mirror.files[jar.path] = b"x" * jar.size
     with pytest.raises(LocalError, match="not the pinned file"):
@@ -114,14 +114,14 @@ def test_a_longer_file_is_refused(mirror: Mirror, tmp_path: Path) -> None:
         download_missing([jar], tmp_path, mirror.url)
 
 
-def test_an_answer_cut_short_is_asked_for_again(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_truncated_response_is_requested_again(mirror: Mirror, tmp_path: Path) -> None:
     jar = mirror.add("a")
     mirror.cut_short = 1
     download_missing([jar], tmp_path, mirror.url)
     assert (tmp_path / jar.name).read_bytes() == mirror.files[jar.path]
 
 
-def test_a_failure_names_the_url_and_keeps_what_came(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_failure_names_the_url_and_keeps_other_jars(mirror: Mirror, tmp_path: Path) -> None:
     present, absent = mirror.add("a"), mirror.add("b")
     download_missing([present], tmp_path, mirror.url)
     del mirror.files[absent.path]
@@ -131,7 +131,7 @@ def test_a_failure_names_the_url_and_keeps_what_came(mirror: Mirror, tmp_path: P
     assert (tmp_path / present.name).exists()
 
 
-def test_of_several_at_once_one_downloads(mirror: Mirror, tmp_path: Path) -> None:
+def test_of_several_processes_one_downloads(mirror: Mirror, tmp_path: Path) -> None:
     wanted = [mirror.add(name) for name in "abcd"]
     with ThreadPoolExecutor(4) as pool:
         futures = [pool.submit(download_missing, wanted, tmp_path, mirror.url) for _ in range(4)]

@@ -1,4 +1,4 @@
-"""Programs of Debian packages, unpacked into the cache: nothing is installed, no root is needed."""
+"""Programs from Debian packages, unpacked into the cache without installing them, without root."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ DOWNLOAD_TIMEOUT = 300
 
 
 class Program(NamedTuple):
-    """Where a program is, and the folders of libraries that it needs."""
+    """A program's path, and the folders of the libraries that it needs."""
 
     path: Path
     libraries: tuple[Path, ...] = ()
@@ -28,7 +28,7 @@ def program(package: str, path: str, *libraries: str) -> Program:
     """The program at `path` of a package, with the packages of its libraries.
 
     Raises:
-        LocalError: a package could not be fetched.
+        LocalError: a package could not be downloaded.
     """
     folder, *others = unpacked(package, *libraries)
     found = {file.parent for other in others for file in other.rglob("lib*.so.*")}
@@ -45,28 +45,28 @@ def victoria_metrics() -> Program:
 
 
 def unpacked(*packages: str) -> list[Path]:
-    """The folders of these packages' files, fetched where they are missing.
+    """The folders with the files of these packages, downloaded if necessary.
 
     Raises:
-        LocalError: there is no apt-get here, or it could not fetch them.
+        LocalError: there is no apt-get, or it could not download them.
     """
     base = cache_folder() / "debian"
     with exclusive(base / "lock"):
         missing = [name for name in packages if not (base / name).exists()]
         if missing:
-            _fetch(base, missing)
+            _download(base, missing)
     return [base / name for name in packages]
 
 
-def _fetch(base: Path, packages: list[str]) -> None:
+def _download(base: Path, packages: list[str]) -> None:
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
-        raise LocalError(f"no apt-get here to fetch {' '.join(packages)} with")
+        raise LocalError(f"{' '.join(packages)}: apt-get and dpkg are needed to download packages")
     scratch = base / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     result = _apt(scratch, "download", *packages)
     if result.returncode:
-        # A fresh container has no lists of packages: take some that are only ours.
+        # A fresh container has no package lists: download some into the scratch folder.
         for folder in ("lists/partial", "archives/partial"):
             (scratch / folder).mkdir(parents=True)
         own = [f"-oDir::State::Lists={scratch}/lists", f"-oDir::Cache={scratch}"]
@@ -74,7 +74,7 @@ def _fetch(base: Path, packages: list[str]) -> None:
         _apt(scratch, *own, "update")
         result = _apt(scratch, *own, "download", *packages)
     if result.returncode:
-        raise LocalError(f"apt-get could not fetch {' '.join(packages)}: {result.stderr}")
+        raise LocalError(f"apt-get could not download {' '.join(packages)}: {result.stderr}")
     for package in packages:
         (archive,) = scratch.glob(f"{package}_*.deb")
         files = scratch / package

@@ -16,7 +16,7 @@ sys.stdin.read()
 """
 
 
-def test_a_second_process_is_told_who_holds_the_lock(tmp_path: Path) -> None:
+def test_a_second_process_gets_the_holder_of_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "lock"
     command = [sys.executable, "-c", HOLD, str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
@@ -26,11 +26,11 @@ def test_a_second_process_is_told_who_holds_the_lock(tmp_path: Path) -> None:
             acquire(path, wait=False)
         assert refused.value.holder == str(holder.pid)
         holder.kill()
-    # However it ended: the lock is free.
+    # The lock is free, however its holder ended.
     acquire(path, wait=False).close()
 
 
-def test_it_is_given_back_at_the_end_of_the_block(tmp_path: Path) -> None:
+def test_a_lock_is_released_at_the_end_of_the_block(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with exclusive(path), pytest.raises(LockedError):
         acquire(path, wait=False)

@@ -16,7 +16,9 @@ def test_by_default_it_is_in_the_checkout_on_port_8000(
     assert config.bootstrap_servers is None
 
 
-def test_the_environment_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_sets_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     config = read_run_config(
         {"STATE_DIR": "other", "PORT": "9000", "KAFKA_BOOTSTRAP_SERVERS": "kafka.example:9092"}
@@ -35,11 +37,11 @@ def test_the_environment_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("192.0.2.7", "http://192.0.2.7:8000"),
     ],
 )
-def test_the_url_is_how_this_machine_reaches_it(host: str, url: str) -> None:
+def test_the_url_is_reachable_from_this_machine(host: str, url: str) -> None:
     assert read_run_config({"HOST": host}).url == url
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "http", "8000.5", "²"])
-def test_what_is_no_port_is_said(port: str) -> None:
+def test_an_invalid_port_is_named(port: str) -> None:
     with pytest.raises(LocalError, match=f"PORT={port} is not a port"):
         read_run_config({"PORT": port})

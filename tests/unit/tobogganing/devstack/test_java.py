@@ -23,7 +23,7 @@ def test_versions_are_read(text: str, major: int | None) -> None:
 
 
 def fake_java(home: Path, version: str, status: int = 0) -> Path:
-    """A program that answers `-version` as a Java of `version` does; its JAVA_HOME."""
+    """The JAVA_HOME of a program that prints `version` for `-version`."""
     path = home / "bin" / "java"
     path.parent.mkdir(parents=True)
     path.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\nexit {status}\n")
@@ -39,7 +39,7 @@ def test_java_home_comes_before_the_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("home", ["", "missing", "old", "broken"])
-def test_a_java_home_of_no_use_is_passed_over(tmp_path: Path, home: str) -> None:
+def test_an_unusable_java_home_is_skipped(tmp_path: Path, home: str) -> None:
     fake_java(tmp_path / "old", "11.0.2")
     fake_java(tmp_path / "broken", "21.0.1", status=1)
     good = fake_java(tmp_path / "good", "17.0.1")
@@ -48,7 +48,7 @@ def test_a_java_home_of_no_use_is_passed_over(tmp_path: Path, home: str) -> None
     assert (found.major, found.path) == (17, good / "bin" / "java")
 
 
-def test_an_old_system_java_is_an_error_where_no_other_may_be_used(tmp_path: Path) -> None:
+def test_an_old_system_java_is_an_error_without_alternatives(tmp_path: Path) -> None:
     old = fake_java(tmp_path, "16.0.2")
     with pytest.raises(LocalError, match="no Java 17 or newer"):
         find_java(tmp_path, {"PATH": f"{old}/bin", "TOBOGGANING_JAVA": "system"})
@@ -59,6 +59,6 @@ def test_an_unknown_mode_is_an_error(tmp_path: Path) -> None:
         find_java(tmp_path, {"TOBOGGANING_JAVA": "yes"})
 
 
-def test_what_is_no_java_is_none(tmp_path: Path) -> None:
+def test_an_unusable_java_is_none(tmp_path: Path) -> None:
     assert probe(tmp_path) is None
     assert probe(tmp_path / "missing") is None

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tobogganing.devstack.cds_archive import CdsArchive, archive_path
+from tobogganing.devstack.install import CdsArchive, archive_path
 from tobogganing.devstack.java import Java
 
 JAVA = Java(Path("/java"), 17, 'version "17.0.1"')
@@ -16,7 +16,7 @@ def archive(tmp_path: Path) -> Path:
 
 
 def record(archive: Path, cds_archive: CdsArchive) -> None:
-    """Write what a JVM would that was started with these flags."""
+    """Write the archive that a JVM with these flags would write."""
     (flag,) = cds_archive.flags()
     name, _, file = flag.partition("=")
     assert name == "-XX:ArchiveClassesAtExit"
@@ -31,7 +31,7 @@ def test_another_java_or_class_path_has_another_archive(tmp_path: Path, archive:
     assert len({archive, *others}) == 3
 
 
-def test_the_first_records_and_the_next_use_it(archive: Path) -> None:
+def test_the_first_broker_records_the_archive_and_the_next_uses_it(archive: Path) -> None:
     first = CdsArchive(archive)
     record(archive, first)
     first.ended(143)
@@ -48,7 +48,7 @@ def test_only_one_records_at_a_time(archive: Path) -> None:
 
 
 @pytest.mark.parametrize("code", [-9, 1])
-def test_what_a_jvm_left_that_did_not_end_in_order_is_not_used(archive: Path, code: int) -> None:
+def test_an_archive_of_a_killed_jvm_is_not_used(archive: Path, code: int) -> None:
     cds_archive = CdsArchive(archive)
     record(archive, cds_archive)
     cds_archive.ended(code)

@@ -18,6 +18,6 @@ def test_free_ports_are_different_free_and_in_range() -> None:
     assert all(port in RANGE and is_free(port) for port in ports)
 
 
-def test_an_address_that_is_not_ours_is_an_error() -> None:
+def test_a_foreign_address_is_an_error() -> None:
     with pytest.raises(OSError, match="assign"):
         is_free(8000, "192.0.2.1")

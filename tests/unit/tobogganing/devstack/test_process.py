@@ -26,7 +26,7 @@ def start(command: list[str]) -> process.Process:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Fails when `condition` does not come true within 10 s."""
+    """Wait up to 10 s for `condition`."""
     deadline = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < deadline
@@ -47,12 +47,12 @@ def test_a_child_ends_with_a_killed_parent() -> None:
     wait_for(lambda: is_gone(child))
 
 
-async def test_a_stop_is_in_order_when_the_process_agrees() -> None:
+async def test_a_stop_sends_sigterm() -> None:
     child = start(FOREVER)
     assert await process.stop(child, patience=10) == -signal.SIGTERM
 
 
-async def test_a_stop_kills_the_whole_group_of_what_will_not_end() -> None:
+async def test_a_stop_kills_the_group_of_a_process_that_ignores_sigterm() -> None:
     script = "trap '' TERM; sleep 600 & echo $!; wait; wait"
     child = process.start(["sh", "-c", script], environ=os.environ, output=subprocess.PIPE)
     assert child.stdout is not None
@@ -62,7 +62,7 @@ async def test_a_stop_kills_the_whole_group_of_what_will_not_end() -> None:
     wait_for(lambda: is_gone(grandchild))
 
 
-async def test_it_has_a_group_of_its_own_and_only_the_environment_given() -> None:
+async def test_a_child_has_its_own_group_and_the_given_environment() -> None:
     child = process.start(["env"], environ={"ONLY": "this"}, output=subprocess.PIPE)
     assert child.stdout is not None
     with child.stdout as output:
@@ -77,7 +77,7 @@ def test_exits_are_described() -> None:
     assert process.describe_exit(-99) == "signal 99"
 
 
-async def test_a_stale_process_is_ended_with_proof_only(tmp_path: Path) -> None:
+async def test_a_stale_process_is_killed_only_with_proof(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     child = start(FOREVER)
     try:
@@ -97,7 +97,7 @@ async def test_a_stale_process_is_ended_with_proof_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", "x", str(2**22 + 1)])
-def test_a_pid_file_of_no_use_ends_nothing(tmp_path: Path, content: str | None) -> None:
+def test_an_unusable_pid_file_kills_nothing(tmp_path: Path, content: str | None) -> None:
     pid_file = tmp_path / "pid"
     if content is not None:
         pid_file.write_text(content)

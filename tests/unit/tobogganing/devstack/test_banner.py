@@ -45,7 +45,7 @@ def test_no_secret_is_printed(tmp_path: Path) -> None:
     assert str(file) in text
 
 
-def test_the_block_is_a_script_that_sh_understands() -> None:
+def test_the_commands_are_valid_for_sh() -> None:
     text = banner("http://127.0.0.1:8000", sources(None), "/state", "127.0.0.1:9092")
     block = text[text.index("CLIENT_ID=") : text.index("\n\nCtrl-C")]
     assert "${ADMIN_TOKEN}" in block
