@@ -93,7 +93,7 @@ def modules(package: ModuleType) -> Iterator[ModuleType]:
 EXEMPT = {
     "gateway.auth.ca._BLOCK": "CA_PEM: the operator's own",
     "service.config.spelling._OF_OTHERS": "names of environment variables: the operator's own",
-    "service.http.connection.request_parser._FIELD": "lines matched by _HEAD, so with a colon",
+    "service.http.connection.request_head._FIELD": "lines matched by _HEAD, so with a colon",
 }
 """Patterns that never read arbitrary bytes, and what they read."""
 

@@ -26,7 +26,8 @@ from service.http.connection.idle_timer import IdleTimer
 from service.http.connection.pending_bodies import PendingBodyLimit
 from service.http.connection.request_buffer import RequestBuffer, is_plain
 from service.http.connection.request_cycles import make_cycle
-from service.http.connection.request_parser import Request, RequestError, RequestParser
+from service.http.connection.request_head import Request, RequestError
+from service.http.connection.request_parser import RequestParser
 from service.http.uvicorn_compat import (
     HIGH_WATER_LIMIT,
     Config,

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 
 from service.http.connection.idle_connections import IdleConnections
-from service.http.connection.request_parser import Request
+from service.http.connection.request_head import Request
 
 MAX_BODY = 64 * 1024
 """Maximum body size in bytes."""

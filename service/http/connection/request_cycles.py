@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from service.http.connection.request_parser import Request
+from service.http.connection.request_head import Request
 from service.http.uvicorn_compat import RequestResponseCycle
 
 

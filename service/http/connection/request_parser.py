@@ -1,20 +1,23 @@
 """A strict parser of HTTP/1 requests (RFC 9112).
 
-The end of each request is unambiguous: a message is framed in exactly one way, or it is an error,
-after which all input is ignored. So there is no leniency and no optional whitespace. An `Upgrade`
-header has no effect on framing.
+The end of each request is unambiguous: a message is framed in exactly one way (`request_head.py`),
+or it is an error, after which all input is ignored.
 """
 
-import functools
 import re
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-Headers = list[tuple[bytes, bytes]]
+from service.http.connection.request_head import (
+    FIELD_LINES,
+    HEAD,
+    HEAD_BEGINNING,
+    Request,
+    RequestError,
+    head_too_large,
+    parse_head,
+)
 
-HEADER_OVERHEAD = 256
-"""Bytes counted for each header in addition to its length; a short header takes about 250 bytes of
-memory."""
 MAX_REPEATED_HEAD = 2048
 """Maximum length in bytes of a head that a connection keeps to recognise its repetition."""
 MAX_REPEATED_SIZE = 8192
@@ -26,69 +29,9 @@ MAX_CHUNKS = 128
 MAX_CHUNK_EXTENSION = 1024
 """Maximum bytes of the extensions of one chunk, which are ignored."""
 
-_FIELD_LINES = rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n)*+"
-# The application decides which methods exist. CONNECT would turn the connection into a tunnel.
-_HEAD = re.compile(
-    rb"((?!CONNECT )[A-Z-]{1,20}+) ([!\"$-~]++) HTTP/1\.([01])\r\n"
-    rb"(%b)\r\n" % _FIELD_LINES
-)
-_FIELD = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")
-_BEGINNING = re.compile(
-    rb"[A-Z-]{0,20}+(?: [!\"$-~]*+(?: [HTP/1.0]*+(?:\r(?:\n(?:[^ \t].*+)?)?)?)?)?|\r", re.S
-)
-"""Matches the valid beginnings of a head. An incomplete first segment that does not match is
-refused at once; later segments are checked when the head is complete."""
-_TRAILERS = re.compile(rb"%b\r\n" % _FIELD_LINES)
+_TRAILERS = re.compile(rb"%b\r\n" % FIELD_LINES)
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[\t -~\x80-\xff]{0,%d}+)?\r\n" % MAX_CHUNK_EXTENSION)
 _MAX_CHUNK_LINE = 16 + 1 + MAX_CHUNK_EXTENSION + 2
-_AUTHORITY = (
-    rb"(?:[0-9A-Za-z.~!$&'()*+,;=_-]+|\[[0-9A-Fa-f:.]+\])"
-    rb"(?::(?:[0-5]?[0-9]{0,4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
-)
-_HOST = re.compile(rb"(?:%b)?" % _AUTHORITY)
-_ABSOLUTE = re.compile(rb"(?i:https?)://%b(?![^/?])" % _AUTHORITY)
-_ONCE = (b"host", b"content-length", b"transfer-encoding")
-MAX_LENGTH_DIGITS = 18
-MAX_HOST = 270
-"""Maximum length of a Host header in bytes; a domain name has at most 253."""
-_SLASH = ord("/")
-_new = tuple.__new__
-
-
-class RequestError(Exception):
-    """A request is refused; all further input on the connection is ignored."""
-
-    def __init__(self, status: int, error: str, headers: bytes = b"") -> None:
-        super().__init__(error)
-        self.status = status
-        self.error = error
-        self.headers = headers
-        """Complete header lines."""
-
-
-class Request(NamedTuple):
-    """The head of a request."""
-
-    method: bytes
-    target: bytes
-    """In origin form, whatever form was sent: it starts with `/`, or is `*`."""
-    version: str
-    fields: dict[bytes, bytes]
-    """Headers by lower-case name; of repeated headers, the last one."""
-    is_single: bool
-    """Whether no header is repeated."""
-    length: int | None
-    """Bytes of the body; None if it is chunked."""
-    keep_alive: bool
-    """Whether another request may follow on the connection."""
-    lines: bytes
-    """The header lines as sent."""
-    size: int
-    """Bytes of memory that are counted for the head."""
-
-    def headers(self) -> Headers:
-        """Return the headers in the order in which they were sent, with lower-case names."""
-        return _headers(self.lines)
 
 
 class RequestHandler(Protocol):
@@ -176,7 +119,7 @@ class RequestParser:
     def _keep(self, rest: bytes) -> None:
         self._rest = rest
         if len(rest) > self._max_head and not self.is_waiting:
-            raise _too_large(self._max_head)
+            raise head_too_large(self._max_head)
 
     def _read_head(self, data: bytes, at: int) -> int:
         if self.is_paused:
@@ -185,7 +128,7 @@ class RequestParser:
         if data.startswith(self._head, at) and self._request is not None:
             request, end = self._request, at + len(self._head)
         else:
-            match = None if self._searched else _HEAD.match(data, at)
+            match = None if self._searched else HEAD.match(data, at)
             if match is None:
                 if data.startswith(b"\r\n", at):
                     self._searched = 0
@@ -195,7 +138,7 @@ class RequestParser:
                 if match is None:
                     return at
             method, target, minor, lines = match.groups()
-            request = _request(method, target, minor, lines, self._max_head)
+            request = parse_head(method, target, minor, lines, self._max_head)
             end = match.end()
             if end - at <= MAX_REPEATED_HEAD and request.size <= MAX_REPEATED_SIZE:
                 self._head, self._request = match[0], request
@@ -236,11 +179,11 @@ class RequestParser:
         """
         end = data.find(b"\r\n\r\n", max(at, self._searched))
         if end < 0:
-            if not self._searched and _BEGINNING.fullmatch(data, at) is None:
+            if not self._searched and HEAD_BEGINNING.fullmatch(data, at) is None:
                 raise _bad_request()
             self._searched = max(len(data) - at - 3, 1)
             return None
-        match = _HEAD.match(data, at)
+        match = HEAD.match(data, at)
         if match is None:
             raise _bad_request()
         return match
@@ -314,93 +257,9 @@ class RequestParser:
         return len(data)
 
 
-def _request(method: bytes, target: bytes, minor: bytes, lines: bytes, max_head: int) -> Request:
-    """Parse a head.
-
-    Raises:
-        RequestError: it is larger than `max_head`, ambiguous, or not supported.
-    """
-    count = lines.count(b"\r\n")
-    size = len(target) + len(lines) + HEADER_OVERHEAD * count
-    if size > max_head:
-        raise _too_large(max_head)
-    fields = dict(_headers(lines))
-    is_single = len(fields) == count
-    if not is_single:
-        _require_single(lines)
-    version, keep_alive = ("1.1", True) if minor == b"1" else ("1.0", False)
-    if b"connection" in fields and b"close" in _tokens(lines, b"connection"):
-        keep_alive = False
-    host = fields.get(b"host")
-    if host is None:
-        if minor == b"1":
-            raise RequestError(400, "An HTTP/1.1 request requires a Host header")
-    elif len(host) > MAX_HOST or not _is_host(host):
-        raise RequestError(400, "The Host header is not valid")
-    length: int | None = None
-    if b"transfer-encoding" in fields:
-        _require_chunked(fields, version)
-    else:
-        digits = fields.get(b"content-length", b"0")
-        if not digits.isdigit() or len(digits) > MAX_LENGTH_DIGITS:
-            raise RequestError(400, "The Content-Length header is not valid")
-        length = int(digits)
-    if target[0] != _SLASH:
-        target = _origin_form(target, method)
-    # Bypasses the check of its arguments, which takes a tenth of the parser's time.
-    return _new(
-        Request, (method, target, version, fields, is_single, length, keep_alive, lines, size)
-    )
-
-
-def _too_large(max_head: int) -> RequestError:
-    return RequestError(431, f"The header is larger than {max_head} bytes")
-
-
 def _bad_request() -> RequestError:
     return RequestError(400, "The request is not valid HTTP")
 
 
 def _bad_chunk() -> RequestError:
     return RequestError(400, "A chunk of the body is not valid")
-
-
-def _headers(lines: bytes) -> Headers:
-    return [(name.lower(), value.rstrip(b" \t")) for name, value in _FIELD.findall(lines)]
-
-
-def _tokens(lines: bytes, name: bytes) -> set[bytes]:
-    """Return the members of a list header (RFC 9110, 5.6.1) in lower case."""
-    values = b",".join([value for each, value in _headers(lines) if each == name])
-    return {token.strip(b" \t").lower() for token in values.split(b",")}
-
-
-def _require_single(lines: bytes) -> None:
-    """Refuse a request with repeated headers that identify or frame it."""
-    names = [name for name, _ in _headers(lines)]
-    for name in _ONCE:
-        if names.count(name) > 1:
-            raise RequestError(400, f"The {name.decode().title()} header must not be repeated")
-
-
-def _require_chunked(fields: dict[bytes, bytes], version: str) -> None:
-    if b"content-length" in fields:
-        raise RequestError(400, "Content-Length and Transfer-Encoding must not be combined")
-    if version == "1.0" or fields[b"transfer-encoding"].lower() != b"chunked":
-        raise RequestError(400, "The only supported Transfer-Encoding is chunked, with HTTP/1.1")
-
-
-@functools.lru_cache(256)
-def _is_host(value: bytes) -> bool:
-    return _HOST.fullmatch(value) is not None
-
-
-def _origin_form(target: bytes, method: bytes) -> bytes:
-    """Return path and query of an absolute URL (RFC 9112, 3.2.2); `*` is valid only for OPTIONS."""
-    match = _ABSOLUTE.match(target)
-    if match is not None:
-        rest = target[match.end() :]
-        return rest if rest.startswith(b"/") else b"/" + rest
-    if target == b"*" and method == b"OPTIONS":
-        return target
-    raise RequestError(400, "The target of the request is not valid")
