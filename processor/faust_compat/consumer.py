@@ -22,6 +22,7 @@ from faust.types import TP
 
 from processor.faust_compat.poll import merge_records
 from processor.faust_compat.wanted_commits import WantedCommits
+from service.kafka.aiokafka_compat.commit_guard import guard_commits
 from service.kafka.aiokafka_compat.consumer import set_fetch_max_wait
 from service.kafka.aiokafka_compat.coordinator import coordinator_of
 from service.kafka.fetch_gathering import FetchGathering
@@ -59,7 +60,9 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
 
         async def started() -> None:
             await start()
-            transport.on_coordinator(coordinator_of(consumer))  # before it joins the group
+            coordinator = coordinator_of(consumer)
+            transport.on_coordinator(coordinator)  # before it joins the group
+            guard_commits(coordinator)
 
         consumer.start = started
         return consumer

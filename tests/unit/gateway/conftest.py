@@ -24,7 +24,7 @@ from gateway.metrics import GatewayMetrics
 from gateway.produce.ack_monitor import AckMonitor
 from gateway.produce.batcher import SubmissionBatcher
 from gateway.produce.cluster_time import ClusterTime
-from gateway.produce.producer import Headers, RecordMetadata, SendError
+from gateway.produce.producer import Headers, KeyedRecord, RecordMetadata, SendError
 from gateway.registry.quotas import RegistrationQuotas
 from gateway.registry.writer import RegistryWriter
 from gateway.settings import GatewaySettings
@@ -119,6 +119,10 @@ class InMemoryTopic:
         await asyncio.sleep(0)
         return RecordMetadata(offset, now)
 
+    async def send_all(self, topic: str, records: Sequence[KeyedRecord], *, partition: int) -> None:
+        for key, value, headers in records:
+            await self.send(topic, value, partition=partition, key=key, headers=headers)
+
     def deliver(self, follower: RegistryWriter) -> None:
         start = self.delivered.get(id(follower), 0)
         self.delivered[id(follower)] = len(self.records)
@@ -183,6 +187,9 @@ class InMemoryProducer:
             return await self.submissions.send(topic, value, partition=partition)
         records = self._records[topic]
         return await records.send(topic, value, partition=partition, key=key, headers=headers)
+
+    async def send_all(self, topic: str, records: Sequence[KeyedRecord], *, partition: int) -> None:
+        await self._records[topic].send_all(topic, records, partition=partition)
 
 
 @dataclass
