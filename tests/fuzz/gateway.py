@@ -50,6 +50,9 @@ class _Confirming:
     async def send(self, *_: Any, **__: Any) -> RecordMetadata:
         return RecordMetadata(next(self._offsets), time.time_ns() // 1_000_000)
 
+    async def send_all(self, *_: Any, **__: Any) -> None:
+        return
+
 
 def records() -> Iterator[RegistryRecord]:
     """Yield the registered entities: the client `c`, the headend `h`, the relay `r`."""
