@@ -1,6 +1,7 @@
 """The private parts of aiokafka are those that `aiokafka_compat` was written for."""
 
 import importlib.metadata
+from collections.abc import AsyncIterator
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition, errors
@@ -32,12 +33,13 @@ def test_a_fenced_instance_id_has_its_own_error() -> None:
 
 
 @pytest.fixture
-async def consumer() -> AIOKafkaConsumer:
+async def consumer() -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer("t", bootstrap_servers="localhost:1", group_id="g")
     for name in ("_fetch_max_wait_ms", "_subscription", "_client", "_closed"):
         assert hasattr(consumer, name)
     set_fetch_max_wait(consumer, 300)
-    return consumer
+    yield consumer
+    await consumer.stop()
 
 
 async def test_a_consumer_has_the_private_parts_that_are_used(consumer: AIOKafkaConsumer) -> None:
@@ -63,8 +65,6 @@ async def test_a_consumer_has_the_private_parts_that_are_used(consumer: AIOKafka
     tasks.retry()
     await waiting
     assert tasks.pending_error() is None
-    await consumer._fetcher.close()
-    await consumer._coordinator.close()
 
 
 async def test_a_producer_has_the_private_parts_that_are_used() -> None:
