@@ -10,7 +10,7 @@ from uvicorn.server import ServerState
 
 from service.config.secrets import ReloadableTokens
 from service.config.settings import HttpSettings
-from service.http.protocol import LimitedProtocol
+from service.http.connection.protocol import LimitedProtocol
 from service.http.server import server_config
 
 
