@@ -16,7 +16,7 @@ env:  ## write secrets for docker compose into .env, once (LAPTOP=1: one broker,
 	@sh deploy/env.sh $(if $(LAPTOP),laptop)
 
 test: dev  ## run all tests, on a real Kafka that they start (ARGS='-k name' for some of them)
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder --durations 40 $(ARGS)
 
 test-deploy: dev  ## run the tests of docker-compose.yml and deploy/ alone, with the real programs; list what they started
 	@CI=true $(BIN)/python -m pytest tests/deploy $(ARGS)

@@ -74,6 +74,7 @@ async def test_what_is_wrong_is_noticed(
         await acknowledged.check(CLIENTS)
 
 
+@pytest.mark.long
 async def test_the_smallest_run_gives_every_figure(tmp_path: Path) -> None:
     code, text = await run_module(
         "bench", "--smallest", "--results", str(tmp_path), patience=PATIENCE

@@ -13,7 +13,7 @@ from service.kafka.clients import admin_client, group_member_count
 from service.kafka.topics import ensure_topics
 from tests.integration.processes import Service
 from tests.integration.workers import WorkerLoad, a_worker, assert_nothing_lost, running, settled
-from tobogganing.devstack.cluster import Cluster
+from tests.shared_kafka import SharedKafka
 
 ROUNDS = int(os.environ.get("ROUNDS", "2"))
 """Faults of each kind; a long run has more."""
@@ -27,7 +27,7 @@ def rng() -> random.Random:
 
 
 @pytest.fixture
-async def settings(kafka: Cluster, topic_prefix: str) -> KafkaSettings:
+async def settings(kafka: SharedKafka, topic_prefix: str) -> KafkaSettings:
     settings = KafkaSettings(
         kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
     )
