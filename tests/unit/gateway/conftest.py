@@ -50,6 +50,7 @@ from service.http.bearer_auth import StaticTokenAuth
 from service.kafka.tailer import KafkaUnreachableError
 from service.metrics.requests import RequestMetrics
 from service.slices import Slices
+from tests.long import IS_LONG
 from tests.unit.gateway.clocks import cluster_time, taught_clock
 from tests.unit.gateway.raw_http import listening
 from tobogganing.devstack.certificate import self_signed_ca
@@ -213,25 +214,37 @@ async def asking(app: Application, way: str) -> AsyncIterator[httpx.AsyncClient]
         yield http
 
 
-@pytest.fixture(params=["asgi", "socket"])
+WAYS = ("asgi", "socket")
+"""How a request reaches the application. Through a socket, most submissions use the fast path,
+without ASGI. Both ways must behave the same: test_ways.py compares them."""
+
+OPENAPI = openapi_route()
+
+
+@pytest.fixture(params=WAYS if IS_LONG else ["socket"])
 async def api(
     request: pytest.FixtureRequest,
     settings: GatewaySettings,
     registry_topic: InMemoryTopic,
     tmp_path: Path,
 ) -> AsyncIterator[Api]:
-    """The API, called as an ASGI application and through a socket.
+    """The API, called through a socket; in the long form also as an ASGI application."""
+    async with running_api(settings, registry_topic, tmp_path, request.param) as api:
+        yield api
 
-    Through a socket, most submissions use the fast path, without ASGI. Both ways must behave the
-    same.
-    """
+
+@contextlib.asynccontextmanager
+async def running_api(
+    settings: GatewaySettings, registry_topic: InMemoryTopic, folder: Path, way: str
+) -> AsyncIterator[Api]:
+    """Run the API on topics in memory. Its signing keys are copied into `folder`."""
     requests = RequestMetrics(CollectorRegistry())
     metrics = GatewayMetrics()
     registry = RegistryWriter(settings, registry_topic)
     registry_topic.followers.append(registry)
     audit_topic = InMemoryTopic()
-    shutil.copytree(settings.signing_keys_dir, tmp_path / "keys")
-    keys = SigningKeyManager(FileKeyStore(tmp_path / "keys"), registry, settings.token_lifetime)
+    shutil.copytree(settings.signing_keys_dir, folder / "keys")
+    keys = SigningKeyManager(FileKeyStore(folder / "keys"), registry, settings.token_lifetime)
     await keys.refresh(time.monotonic() + 5)
     now, latest = registry.time.earliest_seconds, registry.time.latest_seconds
     jwt_service = JwtService(
@@ -304,11 +317,11 @@ async def api(
         RevokeEndpoint(settings, registry, authenticator, audit_log, metrics).route(),
         *KeyEndpoints(settings, keys, registry, authenticator, audit_log).routes(),
         *CertificateEndpoints(settings, registry, authenticator, issuer, audit_log).routes(),
-        openapi_route(),
+        OPENAPI,
     ]
     app = build_app(routes, requests, fast_path=FastPathSubmissions(endpoints.items()))
     running = asyncio.create_task(batcher.run())
-    async with asking(app, request.param) as http:
+    async with asking(app, way) as http:
         api = Api(
             http,
             registry,
@@ -318,7 +331,7 @@ async def api(
             metrics,
             jwt_service,
             keys,
-            tmp_path / "keys",
+            folder / "keys",
             audit_topic,
             batcher,
             quotas,
