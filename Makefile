@@ -2,9 +2,16 @@
 # Variables given to make reach the programs: make run PORT=9000 STATE_DIR=/tmp/other
 
 .DEFAULT_GOAL := help
-.PHONY: help run env test test-deploy test-long test-chaos test-fuzz test-hostile soak bench bench-quick lint format lock clean runtime dev fuzz
+.PHONY: help run env test test-nightly test-deploy test-chaos test-fuzz test-hostile soak bench bench-quick lint format lock clean runtime dev fuzz
 
 BIN := .venv/bin
+
+# Most tests wait, so more processes than cores are busy. Each test is scheduled by itself, unless its file
+# shares a fixture (xdist_group); tests/conftest.py puts the longest first.
+PROCESSES ?= 6
+PYTEST := $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder --durations 40
+# Every process imports all test files, which takes twice as long without their bytecode.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,14 +22,14 @@ run: runtime  ## run everything here: Kafka, processor, gateway and exporter (PO
 env:  ## write secrets for docker compose into .env, once (LAPTOP=1: one broker, one of each service)
 	@sh deploy/env.sh $(if $(LAPTOP),laptop)
 
-test: dev  ## run all tests, on a real Kafka that they start (ARGS='-k name' for some of them)
-	@$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder --durations 40 $(ARGS)
+test: dev  ## run the tests, on a real Kafka that they start (PROCESSES=6 ARGS='-k name' for some of them)
+	@$(PYTEST) $(ARGS)
+
+test-nightly: dev  ## run the tests with all long forms: every fault, attack, stack and restart (35 minutes)
+	@CI=true LONG=1 $(PYTEST) $(ARGS)
 
 test-deploy: dev  ## run the tests of docker-compose.yml and deploy/ alone, with the real programs; list what they started
 	@CI=true $(BIN)/python -m pytest tests/deploy $(ARGS)
-
-test-long: dev  ## run the longer forms of tests: 2,000 tries behind nginx and HAProxy, the JDK itself (5 minutes)
-	@CI=true LONG=1 $(BIN)/python -m pytest tests/integration/test_behind_proxies.py tests/integration/test_http_clients.py $(ARGS)
 
 test-chaos: dev  ## cause every fault twice under load and compare exactly (20 minutes; ROUNDS=200 FAULTS=name,name PAIRS=200 SEED=n BROKERS=1)
 	@$(BIN)/python -m tests.chaos

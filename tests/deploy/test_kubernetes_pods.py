@@ -87,6 +87,7 @@ async def test_the_small_overlay_runs(
         await a_submission_is_seen(walk, named["gateway-0"], [named["exporter-1"]])
 
 
+@pytest.mark.long
 async def test_the_production_overlay_runs(
     walk: Walk, scram: str, prometheus_programs: Programs, tmp_path: Path
 ) -> None:

@@ -167,7 +167,13 @@ async def elsewhere(
         await cluster.stop()
 
 
-@pytest.mark.parametrize("own_broker", [False, True], ids=["same-kafka", "another-kafka"])
+@pytest.mark.parametrize(
+    "own_broker",
+    [
+        pytest.param(False, id="same-kafka"),
+        pytest.param(True, id="another-kafka", marks=pytest.mark.long),
+    ],
+)
 async def test_a_move_loses_nothing_and_counts_nothing_twice(
     kafka_settings: KafkaSettings,
     kafka: SharedKafka,

@@ -26,6 +26,22 @@ def rng() -> random.Random:
     return random.Random(seed)
 
 
+KILL_LONG_TERM = pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(signal.SIGKILL, id="kill"),
+        pytest.param(signal.SIGTERM, id="term", marks=pytest.mark.long),
+    ],
+)
+TERM_LONG_KILL = pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(signal.SIGKILL, id="kill", marks=pytest.mark.long),
+        pytest.param(signal.SIGTERM, id="term"),
+    ],
+)
+
+
 @pytest.fixture
 async def settings(kafka: SharedKafka, topic_prefix: str) -> KafkaSettings:
     settings = KafkaSettings(
@@ -68,7 +84,7 @@ async def test_a_worker_that_stops_normally_leaves_the_group_and_a_killed_one_is
         assert await members(settings) == 1
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
+@KILL_LONG_TERM
 async def test_one_worker_restarted_under_load(
     settings: KafkaSettings, tmp_path: Path, rng: random.Random, sent: signal.Signals
 ) -> None:
@@ -105,7 +121,7 @@ async def test_stopped_during_a_backlog(
     assert worker.faults() == []
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
+@TERM_LONG_KILL
 async def test_one_of_two_workers_restarted_under_load(
     settings: KafkaSettings, tmp_path: Path, rng: random.Random, sent: signal.Signals
 ) -> None:
