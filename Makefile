@@ -29,7 +29,7 @@ test-nightly: dev  ## run the tests with all long forms: every fault, attack, st
 	@CI=true LONG=1 $(PYTEST) $(ARGS)
 
 test-deploy: dev  ## run the tests of docker-compose.yml and deploy/ alone, with the real programs; list what they started
-	@CI=true $(BIN)/python -m pytest tests/deploy $(ARGS)
+	@CI=true LONG=1 $(BIN)/python -m pytest tests/deploy $(ARGS)
 
 test-chaos: dev  ## cause every fault twice under load and compare exactly (20 minutes; ROUNDS=200 FAULTS=name,name PAIRS=200 SEED=n BROKERS=1)
 	@$(BIN)/python -m tests.chaos
