@@ -8,7 +8,7 @@ BIN := .venv/bin
 
 # Most tests wait, so more processes than cores are busy. Each test is scheduled by itself, unless its file
 # shares a fixture (xdist_group); tests/conftest.py puts the longest first.
-PROCESSES ?= 6
+PROCESSES ?= 5
 PYTEST := $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder --durations 40
 # Every process imports all test files, which takes twice as long without their bytecode.
 unexport PYTHONDONTWRITEBYTECODE
@@ -22,7 +22,7 @@ run: runtime  ## run everything here: Kafka, processor, gateway and exporter (PO
 env:  ## write secrets for docker compose into .env, once (LAPTOP=1: one broker, one of each service)
 	@sh deploy/env.sh $(if $(LAPTOP),laptop)
 
-test: dev  ## run the tests, on a real Kafka that they start (PROCESSES=6 ARGS='-k name' for some of them)
+test: dev  ## run the tests, on a real Kafka that they start (PROCESSES=5 ARGS='-k name' for some of them)
 	@$(PYTEST) $(ARGS)
 
 test-nightly: dev  ## run the tests with all long forms: every fault, attack, stack and restart (35 minutes)
