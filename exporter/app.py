@@ -68,7 +68,12 @@ class Exporter:
         )
         topics = topics_from(settings)
         self.state = TopicTailer(
-            settings, topics.entity_state.name, served, consumer.apply, self._render_deferred
+            settings,
+            topics.entity_state.name,
+            served,
+            consumer.apply,
+            self._render_deferred,
+            gathers=True,
         )
         self.source = SourceLagMonitor(settings, topics.submissions.name, self.store.ledgers)
         followed = registry is None and shard.is_first

@@ -20,7 +20,7 @@ from tests.deploy.dns import NameServer
 from tests.deploy.stack import POLL, Stack
 from tests.e2e.prometheus import Programs
 from tests.long import IS_LONG
-from tobogganing.devstack.debian import Program
+from tools.debian import Program
 
 CLIENTS = 10_000 if IS_LONG else 1_000
 HEADENDS = 500 if IS_LONG else 50

@@ -22,7 +22,7 @@ from tests.integration.test_identity import registry_log, rotate
 from tests.integration.test_tokens import headend, jti_of, revoke, submit, token
 from tests.integration.test_tokens import rotate as rotate_signing_key
 from tests.waiting import eventually
-from tobogganing.devstack import debian
+from tools import debian
 
 OFF = 25 * 3600.0
 """Seconds: longer than a token is valid."""
