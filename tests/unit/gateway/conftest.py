@@ -34,6 +34,7 @@ from service.http.application import Application, build_app
 from service.kafka.tailer import KafkaUnreachableError
 from service.kafka.topics import topics_from
 from service.metrics.requests import RequestMetrics
+from tests.long import IS_LONG
 from tests.unit.gateway.clocks import cluster_time, taught_clock
 from tests.unit.gateway.raw_http import listening
 from tobogganing.devstack.certificate import self_signed_ca
@@ -239,23 +240,33 @@ async def asking(app: Application, way: str) -> AsyncIterator[httpx.AsyncClient]
         yield http
 
 
-@pytest.fixture(params=["asgi", "socket"])
+WAYS = ("asgi", "socket")
+"""How a request reaches the application. Through a socket, most submissions use the fast path,
+without ASGI. Both ways must behave the same: test_ways.py compares them."""
+
+
+@pytest.fixture(params=WAYS if IS_LONG else ["socket"])
 async def api(
     request: pytest.FixtureRequest,
     settings: GatewaySettings,
     registry_topic: InMemoryTopic,
     tmp_path: Path,
 ) -> AsyncIterator[Api]:
-    """The API, called as an ASGI application and through a socket.
+    """The API, called through a socket; in the long form also as an ASGI application."""
+    async with running_api(settings, registry_topic, tmp_path, request.param) as api:
+        yield api
 
-    Through a socket, most submissions use the fast path, without ASGI. Both ways must behave the
-    same.
-    """
+
+@contextlib.asynccontextmanager
+async def running_api(
+    settings: GatewaySettings, registry_topic: InMemoryTopic, folder: Path, way: str
+) -> AsyncIterator[Api]:
+    """Run the API on topics in memory. Its signing keys are copied into `folder`."""
     requests = RequestMetrics(CollectorRegistry())
-    shutil.copytree(settings.signing_keys_dir, tmp_path / "keys")
+    shutil.copytree(settings.signing_keys_dir, folder / "keys")
     settings = replace(
         settings,
-        signing_keys_dir=str(tmp_path / "keys"),
+        signing_keys_dir=str(folder / "keys"),
         linger_ms=0,
         max_queued_submissions=3,
         max_queued_bytes=10**8,
@@ -268,7 +279,7 @@ async def api(
     await gateway.keys.refresh(time.monotonic() + 5)
     app = build_app(gateway.routes(), requests, fast_path=gateway.fast_path)
     running = asyncio.create_task(gateway.batcher.run())
-    async with asking(app, request.param) as http:
+    async with asking(app, way) as http:
         api = Api(
             http,
             registry,
@@ -278,7 +289,7 @@ async def api(
             gateway.metrics,
             gateway.jwt_service,
             gateway.keys,
-            tmp_path / "keys",
+            folder / "keys",
             producer.audit,
             gateway.batcher,
             gateway.quotas,
