@@ -8,11 +8,11 @@ from typing import Annotated
 from msgspec import Meta
 
 from exporter.shard import SHARD_PATTERN, Shard
-from service.config.settings import Check, HttpSettings, KafkaSettings, Port
+from service.config.settings import Check, HttpsSettings, KafkaSettings, Port
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExporterSettings(KafkaSettings, HttpSettings):
+class ExporterSettings(KafkaSettings, HttpsSettings):
     port: Port = 8001
     after_timeout_seconds: Annotated[float, Meta(gt=0, le=60)] = 10.0
     """Seconds that `/metrics?after=…` waits for a submission."""

@@ -9,11 +9,11 @@ from typing import Annotated
 from msgspec import Meta
 
 from service.config.secrets import ReloadableTokens
-from service.config.settings import HttpSettings, KafkaSettings, Secret
+from service.config.settings import HttpsSettings, KafkaSettings, Secret
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatewaySettings(KafkaSettings, HttpSettings):
+class GatewaySettings(KafkaSettings, HttpsSettings):
     admin_token: ReloadableTokens
     signing_keys_dir: str
     """Folder of RSA private keys, `*.pem`; the last one by name signs tokens."""

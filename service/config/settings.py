@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from contract.topics import check_prefix
-from service.config.checks import check_host, check_servers, tls_faults
+from service.config.checks import TlsFiles, check_host, check_servers
 from service.config.networks import Networks
 from service.config.secrets import ReloadableTokens, SecretError, read_secret, strong_tokens
 
@@ -190,9 +190,9 @@ class KafkaSettings(Settings):
                     f"{'it' if len(unused) == 1 else 'them'}"
                 )
         if "SSL" in protocol:
-            yield from tls_faults(
+            yield from TlsFiles(
                 self.kafka_ssl_cafile, self.kafka_ssl_certfile, self.kafka_ssl_keyfile
-            )
+            ).faults()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,3 +205,18 @@ class HttpSettings(LogSettings):
     60."""
     trusted_proxies: Networks = dataclasses.field(default_factory=Networks)
     """Proxies whose X-Forwarded-For is trusted; none by default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpsSettings(HttpSettings):
+    """The settings of a service that agents or scrapers may use without an edge."""
+
+    tls_certificate: str | None = None
+    """File with the certificate and its chain in PEM, re-read when it changes; None: plain HTTP."""
+    tls_key: str | None = None
+    """File with the unencrypted private key; by default it is in the certificate's file."""
+
+    def conflicts(self, given: AbstractSet[str]) -> Iterator[str]:
+        yield from super().conflicts(given)
+        names = ("", "TLS_CERTIFICATE", "TLS_KEY")
+        yield from TlsFiles(None, self.tls_certificate, self.tls_key, names).faults()

@@ -89,7 +89,7 @@ LAYERS = {
         *("status_page", "row_consumer", "app", "__main__"),
     ),
     "tobogganing": (
-        *("errors", "backoff", "output", "time_param", "sizing", "manager"),
+        *("errors", "backoff", "output", "time_param", "sizing", "disk_space", "manager"),
         *("devstack", "api_client", "dead_letters", "backup", "ledger_audit", "fleet_import"),
         *("simulator", "topics", "cli", "__main__"),
     ),

@@ -25,7 +25,7 @@ class ApiTarget:
             LocalError: it is missing or invalid.
         """
         assert self.token_name is not None
-        return read_token(self.token_name, self.token_file, os.environ)
+        return read_token(self.token_name, self.token_file, os.environ, self.url)
 
     def client(self) -> "ManagerClient":
         """A client, as a context manager.

@@ -24,7 +24,7 @@ _registry = click.option("--registry", is_flag=True, help="Only the registry, wi
 @click.option(
     "--drained",
     is_flag=True,
-    help="Fail unless all gateways have stopped and the rows include everything accepted.",
+    help="Close the topic of submissions, and fail unless the rows include everything accepted.",
 )
 @click.option(
     "--wait",

@@ -23,12 +23,15 @@ TOPICS_TIMEOUT = 10.0
 
 
 def on_kafka(
-    function: Callable[[KafkaSettings], Awaitable[Result]], *, make_topics: bool = False
+    function: Callable[[KafkaSettings], Awaitable[Result]],
+    *,
+    make_topics: bool = False,
+    timeout: float = TOPICS_TIMEOUT,
 ) -> Result:
     """Run `function` with the KAFKA_* settings of the environment, else those of the local run.
 
     KAFKA_PARTITIONS is read from the topics. With `make_topics` it must be set as for the services,
-    and missing topics are created.
+    and missing topics are created within `timeout` seconds.
 
     Raises:
         LocalError: a setting is wrong, Kafka does not respond, or the topics do not exist.
@@ -39,7 +42,7 @@ def on_kafka(
         servers = settings.kafka_bootstrap_servers
         configure_logs(LogSettings(log_level="ERROR"), "command")
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # its errors are raised, too
-        return asyncio.run(_run(settings, function, make_topics))
+        return asyncio.run(_run(settings, function, timeout if make_topics else None))
     except SettingsError as error:
         raise WrongSettingError(str(error)) from None
     except (KafkaError, TimeoutError, OSError) as error:
@@ -49,10 +52,10 @@ def on_kafka(
 async def _run(
     settings: KafkaSettings,
     function: Callable[[KafkaSettings], Awaitable[Result]],
-    make_topics: bool,
+    make_topics_within: float | None,
 ) -> Result:
-    if make_topics:
-        await ensure_topics(settings, timeout=TOPICS_TIMEOUT)
+    if make_topics_within is not None:
+        await ensure_topics(settings, timeout=make_topics_within)
         return await function(settings)
     return await function(replace(settings, kafka_partitions=await _partitions(settings)))
 

@@ -11,9 +11,11 @@ from tobogganing.cli.dead_letters import dead_letters
 from tobogganing.cli.fleet import fleet
 from tobogganing.cli.history import history
 from tobogganing.cli.ledger import ledger
+from tobogganing.cli.local_kafka import kafka
 from tobogganing.cli.options import token_option, url_option
 from tobogganing.cli.plan import plan
 from tobogganing.cli.resources import ENTITY_GROUPS
+from tobogganing.cli.topics import topics
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -26,21 +28,29 @@ def main() -> None:
 
 for command in (
     *(*ENTITY_GROUPS, tokens, keys, certs, fleet),
-    *(ledger, history, dead_letters, backup, restore, plan),
+    *(ledger, history, dead_letters, backup, restore, plan, topics, kafka),
 ):
     main.add_command(command)
 
 
 @main.command()
-def run() -> None:
+@click.option(
+    "--restore",
+    default=None,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A backup to restore into an empty STATE_DIR before the services start.",
+)
+def run(restore: Path | None) -> None:
     """Run everything on this machine: Kafka, processor, gateway and exporter.
 
-    Settings in the environment: PORT (8000), STATE_DIR (.state in the checkout), and
-    KAFKA_BOOTSTRAP_SERVERS for an existing Kafka. Ctrl-C stops everything.
+    Settings in the environment: PORT (8000), STATE_DIR (.state in the checkout),
+    KAFKA_BOOTSTRAP_SERVERS for an existing Kafka, and PROMETHEUS=1 for a Prometheus with the alert
+    rules. Ctrl-C stops everything.
     """
+    from tobogganing.backup.into_local_run import BackupToRestore
     from tobogganing.devstack.run import run
 
-    sys.exit(run())
+    sys.exit(run(before_services=BackupToRestore(restore).restore if restore else None))
 
 
 @main.command()
@@ -78,14 +88,6 @@ def processor() -> None:
 def exporter() -> None:
     """Run an exporter, which exposes the state to Prometheus."""
     from exporter.__main__ import main
-
-    main()
-
-
-@main.command()
-def topics() -> None:
-    """Create missing topics, and check the existing ones."""
-    from tobogganing.topics import main
 
     main()
 

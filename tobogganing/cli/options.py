@@ -1,6 +1,7 @@
 """Options that many commands share."""
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -8,17 +9,24 @@ import click
 
 from tobogganing.api_client.target import ApiTarget
 from tobogganing.api_client.tokens import option_of
-
-URL = "http://127.0.0.1:8000"
+from tobogganing.devstack.local_run import running_urls
+from tobogganing.devstack.run_config import read_run_config
 
 Command = Callable[..., None]
 Decorator = Callable[[Command], Command]
 
+
+def default_url() -> str:
+    """The URL of the local run; without one, the URL that it would have."""
+    config = read_run_config(os.environ)
+    return next(iter(running_urls(config.state)), config.url)
+
+
 url_option = click.option(
     "--url",
     envvar="TOBOGGANING_URL",
-    default=URL,
-    show_default=True,
+    default=default_url,
+    show_default="the local run's",
     help="URL of the gateway or exporter.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

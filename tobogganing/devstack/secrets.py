@@ -58,7 +58,7 @@ def provide_secrets(folder: Path, environ: Mapping[str, str]) -> list[SecretSour
             named = environ.get(f"{name}_FILE")
             file = Path(named).absolute() if named else folder / name
             if not named and not file.exists():
-                _write(file, make(), OWNER_ONLY)
+                write_file(file, make(), OWNER_ONLY)
         several = name.endswith("_TOKEN") and _has_several(environ.get(name), file)
         sources.append(SecretSource(name, file, several))
     return sources
@@ -74,7 +74,7 @@ def provide_signing_keys(folder: Path, environ: Mapping[str, str]) -> Path:
     keys = Path(named).absolute() if named else folder / "signing-keys"
     if not any(keys.glob("*.pem")):
         name = time.strftime("%Y-%m-%dT%H.%M.%SZ", time.gmtime())
-        _write(keys / f"{name}.pem", _signing_key(), OWNER_ONLY)
+        write_file(keys / f"{name}.pem", _signing_key(), OWNER_ONLY)
     return keys
 
 
@@ -100,9 +100,9 @@ def write_secrets(
         if {*admin} & {*metrics}:
             raise WrongSettingError("ADMIN_TOKEN and METRICS_TOKEN are the same: replace one")
         if metrics_token_file is not None:
-            _write(metrics_token_file, metrics[0], GROUP_READABLE)
+            write_file(metrics_token_file, metrics[0], GROUP_READABLE)
         if certificate_file is not None and not certificate_file.exists():
-            _write(certificate_file, self_signed(datetime.now(UTC)), GROUP_READABLE)
+            write_file(certificate_file, self_signed(datetime.now(UTC)), GROUP_READABLE)
     except OSError as error:
         raise LocalError(f"{error.filename} cannot be written or read: {error.strerror}") from error
 
@@ -126,7 +126,7 @@ def _has_several(text: str | None, file: Path | None) -> bool:
     return len((text or "").replace(",", " ").split()) > 1
 
 
-def _write(file: Path, text: str, mode: int) -> None:
+def write_file(file: Path, text: str, mode: int) -> None:
     """Write a file that is complete at any moment, with this mode whatever the umask is."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.part")

@@ -111,7 +111,7 @@ def main(
         LocalError: there is no ADMIN_TOKEN, no entity, or the gateway refused the fleet.
     """
     try:
-        admin_token = read_token("ADMIN_TOKEN", admin_token_file, os.environ)
+        admin_token = read_token("ADMIN_TOKEN", admin_token_file, os.environ, url)
     except LocalError as error:
         raise WrongSettingError(str(error)) from None
     if clients + headends == 0:

@@ -140,7 +140,7 @@ class LimitedProtocol(asyncio.Protocol):
         # Writing pauses as soon as the socket accepts no more, so all unread bytes are counted.
         transport.set_write_buffer_limits(0)
         self.flow = FlowControl(transport)
-        self.client = get_remote_addr(transport)
+        self.client = _without_mapping(get_remote_addr(transport))
         if len(connections) > self.max_connections and not self._idle_connections.evict_oldest():
             full = "Too many connections: try again"
             self._refuse(RequestError(503, full, b"retry-after: 1\r\n"))
@@ -467,7 +467,10 @@ class LimitedProtocol(asyncio.Protocol):
             self._active.message_event.set()
             self._active = None
         self._parser.discard()
-        self.transport.write_eof()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:  # TLS: its close also sends what is left, and waits for the client's
+            self.transport.close()
         self.flow.resume_reading()
         self._idle_connections.mark_idle(self)
         self._idle_timer.start(self.linger)
@@ -504,6 +507,14 @@ class LimitedProtocol(asyncio.Protocol):
         # A client that does not read is handled by `write_timeout`.
         if self._buffer.request is None and self._active is None and not self.flow.write_paused:
             self.transport.close()
+
+
+def _without_mapping(address: tuple[str, int] | None) -> tuple[str, int] | None:
+    """An IPv4 address as such, which a socket for both families shows as `::ffff:192.0.2.1`."""
+    if address is None:
+        return None
+    host, port = address
+    return host.removeprefix("::ffff:") if "." in host else host, port
 
 
 def _overloaded() -> RequestError:
