@@ -27,7 +27,10 @@ SETTINGS = (
     "KAFKA_BOOTSTRAP_SERVERS",
     "LOG_FORMAT",
     "METRICS_TOKEN",
+    "PROMETHEUS",
     "SIGNING_KEYS_DIR",
+    "TLS_CERTIFICATE",
+    "TLS_KEY",
 )
 
 
@@ -63,18 +66,20 @@ class LocalRun:
         port: int | None = None,
         environ: Mapping[str, str] | None = None,
         tree: Path | None = None,
+        restore: Path | None = None,
     ) -> None:
         self.state = state
         self.port = port or free_ports(1)[0]
         self.url = f"http://127.0.0.1:{self.port}"
         self.output = ""
         self._tree = tree
+        self._words = ["run"] if restore is None else ["run", "--restore", str(restore)]
         kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}
         self._environ = kept | {"STATE_DIR": str(state), "PORT": str(self.port), **(environ or {})}
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tobogganing", "run"],
+            [sys.executable, "-m", "tobogganing", *self._words],
             cwd=self._tree,
             env=self._environ,
             stdout=subprocess.PIPE,
@@ -115,11 +120,15 @@ class LocalRun:
     def until_ready(self) -> None:
         self.until_said("Ctrl-C stops everything")
 
-    def paste(self) -> str:
+    def paste(self, setup: str = "") -> str:
         """Run the printed block as a whole, as a newcomer does; what it shows, if it works."""
         block = self.output[self.output.index("CLIENT_ID=") : self.output.rindex("Ctrl-C stops")]
+        return self.shell(f"{setup}\n{block}")
+
+    def shell(self, commands: str) -> str:
+        """Run commands in another terminal; what they show."""
         shown = subprocess.run(
-            ["sh", "-c", block], capture_output=True, text=True, timeout=60, check=False
+            ["sh", "-c", commands], capture_output=True, text=True, timeout=60, check=False
         )
         return shown.stdout
 

@@ -73,12 +73,14 @@ def repair_topics(as_json: bool) -> None:
 
 
 @topics.command("delete")
-@click.argument("names", nargs=-1, type=click.Choice(NAMES))
+@click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[NAME]...")
 @yes_option
-def delete_topics(names: tuple[str, ...], yes: bool) -> None:
-    """Delete topics with all their records; without NAMES, all topics of the installation.
+@json_option
+def delete_topics(as_json: bool, names: tuple[str, ...], yes: bool) -> None:
+    """Delete topics with all their records; without a NAME, all topics of the installation.
 
-    Only topics whose name is KAFKA_TOPIC_PREFIX and a NAME are deleted, and only if no processor
+    NAME is `submissions`, `entity-state`, `registry`, `dead-letter`, `anomalies` or `audit`. Only
+    topics whose name is KAFKA_TOPIC_PREFIX and a NAME are deleted, and only if no processor
     of the installation runs. Stop the gateways and exporters, too.
     """
     from tobogganing.cli.kafka import on_kafka
@@ -89,7 +91,7 @@ def delete_topics(names: tuple[str, ...], yes: bool) -> None:
             click.confirm(f"Delete {', '.join(existing)} with all records?", abort=True, err=True)
 
     for name in on_kafka(lambda settings: delete(settings, names, confirm)):
-        click.echo(f"deleted {name}")
+        click.echo(json.dumps({"deleted": name}) if as_json else f"deleted {name}")
 
 
 @topics.command("read")

@@ -31,6 +31,9 @@ from tobogganing.devstack.supervisor import SupervisedPart, Supervisor
 from tobogganing.disk_space import full
 from tobogganing.errors import LocalError
 
+KAFKA_PATIENCE = 180.0
+"""Seconds for Kafka's start on a busy machine."""
+
 Step = Callable[[KafkaSettings], Awaitable[None]]
 
 
@@ -140,7 +143,7 @@ class LocalStack:
         )
         reminder = asyncio.create_task(self._remind("Kafka is still starting"))
         try:
-            await cluster.start()
+            await cluster.start(KAFKA_PATIENCE)
         finally:
             reminder.cancel()
         (broker,) = cluster.brokers

@@ -33,6 +33,8 @@ COMMANDS = {
     "restore": (),
     "plan": (),
 }
+WITHOUT_JSON = (["kafka", "start"], ["topics", "read"])
+"""A service, and a command whose output is JSON in any case."""
 CALLS = [
     [command, *sub] for command, subs in COMMANDS.items() for sub in ([], *([s] for s in subs))
 ]
@@ -55,7 +57,7 @@ def test_every_command_has_help(call: list[str]) -> None:
         assert isinstance(command, click.Group)
         command = command.commands[name]
     assert command.help
-    assert "--json" in result.output or len(call) == 1
+    assert "--json" in result.output or len(call) == 1 or call in WITHOUT_JSON
 
 
 def test_the_command_line_itself_imports_no_service() -> None:
