@@ -1,10 +1,13 @@
 """The topics of an installation: description, repair, deletion, and reading of one topic."""
 
+import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from aiokafka import ConsumerRecord
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import UnknownTopicOrPartitionError, for_code
 
 from contract.topic_policy import deviations
@@ -23,6 +26,9 @@ from tobogganing.errors import LocalError
 from tobogganing.time_param import format_time
 
 Row = dict[str, Any]
+
+SESSION = 10.0
+"""Seconds after which Kafka has forgotten a processor that does not run any more."""
 
 
 def chosen(topics: Topics, prefix: str, names: Sequence[str]) -> list[Topic]:
@@ -94,9 +100,7 @@ async def delete(
     """
     wanted = [t.name for t in chosen(topics_from(settings), settings.kafka_topic_prefix, names)]
     async with admin_client(settings) as admin:
-        group = processor_group(settings.kafka_topic_prefix)
-        if await group_member_count(admin, group):
-            raise LocalError(f"a processor of {group} runs: stop all services first")
+        await _require_no_processor(admin, processor_group(settings.kafka_topic_prefix))
         described = await admin.describe_topics(wanted)
         existing = [t["topic"] for t in described if not t["error_code"]]
         existing.sort(key=wanted.index)
@@ -108,6 +112,15 @@ async def delete(
                 if code and error is not UnknownTopicOrPartitionError:
                     raise error(f"topic {name} was not deleted")
     return existing
+
+
+async def _require_no_processor(admin: AIOKafkaAdminClient, group: str) -> None:
+    """Raise if a processor runs; one that was stopped stays in its group for a session."""
+    deadline = time.monotonic() + SESSION
+    while await group_member_count(admin, group):
+        if time.monotonic() > deadline:
+            raise LocalError(f"a processor of {group} runs: stop all services first")
+        await asyncio.sleep(0.2)
 
 
 async def read(

@@ -67,19 +67,21 @@ class LocalRun:
         environ: Mapping[str, str] | None = None,
         tree: Path | None = None,
         restore: Path | None = None,
+        program: Path = Path(sys.executable),
     ) -> None:
         self.state = state
         self.port = port or free_ports(1)[0]
         self.url = f"http://127.0.0.1:{self.port}"
         self.output = ""
         self._tree = tree
+        self._program = program
         self._words = ["run"] if restore is None else ["run", "--restore", str(restore)]
         kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}
         self._environ = kept | {"STATE_DIR": str(state), "PORT": str(self.port), **(environ or {})}
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tobogganing", *self._words],
+            [self._program, "-m", "tobogganing", *self._words],
             cwd=self._tree,
             env=self._environ,
             stdout=subprocess.PIPE,

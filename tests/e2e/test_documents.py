@@ -19,7 +19,7 @@ def blocks(page: str) -> list[str]:
     return [part.partition("```")[0] for part in text.split("```sh\n")[1:]]
 
 
-def shell(run: LocalRun, commands: str) -> str:
+def shell(run: LocalRun, commands: str, patience: float = 60) -> str:
     """Run commands as an operator does, in the folder that `.state` is in."""
     ended = subprocess.run(
         ["sh", "-euc", commands],
@@ -31,7 +31,7 @@ def shell(run: LocalRun, commands: str) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=patience,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import MessageSizeTooLargeError
 
 from contract.frame import entity_key
 from contract.row import ROW_VERSION
@@ -131,6 +132,10 @@ async def test_rows_are_for_an_installation_without_processors(
     async with running(worker):
         await settled(settings)
         assert (await command.good("backup", file, "--drained", "--json")).document["rows"] == 1
+        with pytest.raises(MessageSizeTooLargeError):  # a gateway that was quiet, and writes again
+            await frames.frame(0, client(a, bytes_sent=2))
+        repaired = await command.good("topics", "repair", "--json")
+        assert repaired.document["setting"] == "max.message.bytes"
         load = WorkerLoad(settings)
         async with load.running():
             ended = await command("backup", file, "--drained")

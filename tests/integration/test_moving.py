@@ -18,6 +18,7 @@ import pytest
 from contract.position import Receipt
 from contract.row import LedgerRow
 from service.config.settings import KafkaSettings
+from service.kafka.topics import topics_from
 from tests.integration.command_line import CommandLine, clients, csv, submits, until_line
 from tests.integration.processes import ADMIN_TOKEN, Service
 from tests.integration.workers import WorkerLoad, settled
@@ -119,7 +120,7 @@ class Document:
         text = DOCUMENT.read_text("utf-8")
         blocks = [part.partition("```")[0] for part in text.split("```sh\n")[1:]]
         self._functions, *self._blocks = blocks
-        assert len(self._blocks) == 4
+        assert len(self._blocks) == 5
         self._folder = folder
         for name, settings in (("old", old), ("new", new)):
             (folder / f"{name}.env").write_text(
@@ -258,6 +259,11 @@ async def test_a_move_loses_nothing_and_counts_nothing_twice(
                 await settled(new)
                 assert "newer" in await steps.run("new restore all.ndjson.gz --check")
         ledgers = [*await ledgers_of(old), *await ledgers_of(new)]
+        said = await steps.next()
+        assert [line.removeprefix("deleted ") for line in said.splitlines()] == [
+            topic.name for topic in topics_from(old).all()
+        ]
+        assert await ledgers_of(new) == ledgers[len(ledgers) - new.kafka_partitions :]
 
     for id, total in fleet.acknowledged.items():
         assert shown[id, "bytes_sent"] == total, id

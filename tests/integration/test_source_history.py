@@ -397,6 +397,7 @@ async def test_a_drained_backup_rejects_a_topic_that_is_not_its_ledgers(
         await until(broken, applied=3)
         await worker.end()
         await command.good(*backup)
+        await command.good("topics", "repair")
         file.unlink()
         await power_cut(own_kafka, {topics_from(broken).submissions.name: 1})
         assert await send(broken, B, 4, 5) == [1, 2]

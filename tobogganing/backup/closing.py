@@ -28,6 +28,8 @@ NO_RECORD_FITS = "0"
 OBSERVED_FOR = 1.0
 """Seconds without a record before the topic is closed: a command that is given by mistake does not
 close the topic of a busy installation."""
+PROPAGATION = 0.5
+"""Seconds in which brokers usually learn of a changed setting."""
 TIMEOUT = 30.0
 """Seconds within which every leader must refuse records."""
 
@@ -73,6 +75,7 @@ async def _set(settings: KafkaSettings, topic: str, value: str) -> str:
 async def _wait_until_refused(settings: KafkaSettings, topic: str) -> None:
     """Wait until the leader of every partition refuses an empty frame, which counts as nothing."""
     frame = encode_frame_parts(0, [])
+    await asyncio.sleep(PROPAGATION)  # so that an empty frame is rarely appended
     async with (
         asyncio.timeout(TIMEOUT),
         AIOKafkaProducer(**client_options(settings), acks="all") as producer,
