@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.e2e.local_run import LocalRun, wait_for
 from tests.e2e.test_documents import DOCS, blocks, shell
 from tests.integration.test_run_disk import fill, mounted
@@ -164,7 +162,6 @@ def test_an_operator_sees_that_kafka_is_gone_and_back(tmp_path: Path) -> None:
         assert run.end(signal.SIGTERM) == 0
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 def test_an_operator_frees_a_full_disk(tmp_path: Path) -> None:
     (commands,) = _drill("A full disk")
     with mounted(tmp_path / "disk", "size=300m") as disk, LocalRun(disk / ".state") as run:
