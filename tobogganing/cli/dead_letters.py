@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tobogganing.cli.command_group import CommandGroup
 from tobogganing.cli.options import Command, json_option, yes_option
 from tobogganing.errors import LocalError
-from tobogganing.output import ColumnTable, fields, write_document, write_note
+from tobogganing.output import ColumnTable, counted, fields, write, write_bytes, write_document, write_note
 from tobogganing.time_param import TimeParam
 
 if TYPE_CHECKING:  # The command line starts without them.
@@ -22,7 +23,7 @@ if TYPE_CHECKING:  # The command line starts without them.
 COLUMNS = ("id", "written_at", "source", "size", "reason")
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", cls=CommandGroup)
 def dead_letters() -> None:
     """List, show, replay and delete dead letters.
 
@@ -95,12 +96,12 @@ def show_one(as_json: bool, id: "DeadLetterId", raw: bool) -> None:
 
     letter = on_kafka(lambda settings: read_dead_letter(settings, id))
     if raw:
-        sys.stdout.buffer.write(letter.value)
+        write_bytes(letter.value)
     elif as_json:
         write_document(letter.document() | content(letter.value), as_json)
     else:
-        click.echo(fields({"source": letter.source} | letter.document()))
-        click.echo("\n" + pretty(letter.value))
+        write(fields({"source": letter.source} | letter.document()))
+        write("\n" + pretty(letter.value))
 
 
 @dead_letters.command("replay")
@@ -138,7 +139,7 @@ def replay_some(as_json: bool, id: "DeadLetterId | None", all_of_them: bool, **w
     if as_json:
         write_document(report.document(), as_json)
     else:
-        click.echo(
+        write(
             f"sent {report.submissions:,} submissions of {report.letters:,} dead letters again"
         )
         for each in report.skip_reasons:
@@ -183,4 +184,4 @@ def purge(
         before_offsets = {str(partition): end for partition, end in ends.items()}
         write_document({"deleted": count, "before": before_offsets}, as_json)
     else:
-        click.echo(f"deleted {count:,} dead letters")
+        write(f"deleted {count:,} dead letters")

@@ -9,7 +9,7 @@ import click
 from tobogganing.api_client.target import ApiTarget
 from tobogganing.cli.options import with_metrics
 from tobogganing.errors import LocalError
-from tobogganing.output import ColumnTable, write_document, write_note
+from tobogganing.output import ColumnTable, write, write_document, write_note
 
 if TYPE_CHECKING:  # The command line starts without it.
     from tobogganing.ledger_audit import LedgerRecount
@@ -46,7 +46,7 @@ def ledger(api: ApiTarget, as_json: bool, audit: bool) -> None:
     else:
         ColumnTable(COLUMNS).write([*shown["partitions"], total(shown)])
         if audit:
-            click.echo()
+            write("")
             ColumnTable(AUDIT_COLUMNS).write(audited)
         for line in remarks(shown["partitions"]) + audit_remarks(shown, recounts):
             write_note(line)

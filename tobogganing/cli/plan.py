@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tobogganing.cli.options import json_option
-from tobogganing.output import ColumnTable, write_document
+from tobogganing.output import ColumnTable, write, write_document
 
 if TYPE_CHECKING:  # The command line starts without it.
     from tobogganing.sizing import CapacityPlan, PlannedComponent
@@ -59,7 +59,7 @@ def plan(
     if as_json:
         write_document(document(found), as_json)
     else:
-        click.echo("\n".join(lines(found)))
+        write("\n".join(lines(found)))
 
 
 def document(found: "CapacityPlan") -> dict[str, Any]:

@@ -11,6 +11,7 @@ import click
 from contract.kinds import CLIENT, HEADEND, KINDS, is_id, text_fault
 from contract.registry import CLUSTER, ENROLMENT, RELAY
 from tobogganing.api_client.target import ApiTarget
+from tobogganing.cli.command_group import CommandGroup
 from tobogganing.cli.options import Command, Decorator, with_admin, yes_option
 from tobogganing.errors import LocalError
 from tobogganing.output import ColumnTable, write_document, write_note
@@ -301,7 +302,7 @@ def _remove(spec: ResourceSpec) -> click.Command:
 
 
 def _group(spec: ResourceSpec) -> click.Group:
-    group = click.Group(spec.collection, help=f"Manage registered {spec.collection}.")
+    group = CommandGroup(spec.collection, help=f"Manage registered {spec.collection}.")
     for make in (_add, _list, _show, *([_rotate] if spec.has_key else []), _remove):
         group.add_command(make(spec))
     return group
