@@ -68,11 +68,6 @@ def write_note(text: str) -> None:
     click.echo(text, err=True)
 
 
-def counted(count: int, noun: str, plural: str = "") -> str:
-    """A number with its noun: `1 client`, `2,000 clients`."""
-    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
-
-
 def width(text: str) -> int:
     """Columns of a terminal that a text takes."""
     if text.isascii():

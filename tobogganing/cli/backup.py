@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from service.plural import counted
 from tobogganing.cli.options import json_option
 from tobogganing.errors import LocalError
 from tobogganing.output import Progress, write, write_document, write_note
@@ -58,7 +59,7 @@ def backup(as_json: bool, file: Path, registry: bool, drained: bool, wait: float
     if as_json:
         write_document(report.document(), as_json)
     else:
-        write(f"registry: {report.footer.records:,} records")
+        write(f"registry: {counted(report.footer.records, 'record')}")
         if report.header.rows:
             write(f"rows: {report.footer.rows:,}")
             counts = ", ".join(f"{name} {count:,}" for name, count in report.ledger.items())

@@ -2,6 +2,7 @@
 
 import click
 
+from tobogganing.api_client.target import ApiTarget
 from tobogganing.cli.options import token_option, url_option
 
 
@@ -36,4 +37,5 @@ def simulate(
     """Register a simulated fleet and submit for it."""
     from tobogganing.simulator.simulate import main
 
-    main(url, clients, headends, interval, duration, seed, admin_token_file)
+    api = ApiTarget(url, admin_token_file)
+    main(api, clients, headends, interval, duration, seed)
