@@ -21,5 +21,8 @@ class Networks:
     def __bool__(self) -> bool:
         return bool(self._networks)
 
+    def __str__(self) -> str:
+        return ", ".join(map(str, self._networks))
+
     def __repr__(self) -> str:
-        return f"Networks('{', '.join(map(str, self._networks))}')"
+        return f"Networks('{self}')"

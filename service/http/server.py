@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from types import FrameType
 
@@ -17,8 +18,8 @@ from service.config.settings import HttpSettings, HttpsSettings, SettingsError
 from service.gc_tuning import freeze_startup_objects
 from service.http.connection.protocol import LimitedProtocol
 from service.http.tls import ServerCertificate
-from service.http.uvicorn_compat import forget_signals
-from service.tasks import critical_task
+from service.http.uvicorn_compat import STARTUP_FAILURE, forget_signals
+from service.tasks import EXIT_SOFTWARE_ERROR, critical_task
 
 GRACE_SECONDS = 4
 """Default seconds that a stop waits for requests in flight."""
@@ -140,7 +141,10 @@ def run(
     """
     limit_connections(LimitedProtocol)
     with port or listen(settings) as opened:
-        _ProcessServer(app, settings, grace).run([opened])
+        try:
+            _ProcessServer(app, settings, grace).run([opened])
+        except SystemExit as error:  # uvicorn's, if the lifespan failed
+            sys.exit(EXIT_SOFTWARE_ERROR if error.code == STARTUP_FAILURE else error.code)
 
 
 def listen(settings: HttpSettings) -> socket.socket:

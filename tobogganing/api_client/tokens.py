@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tobogganing.devstack.local_run import running_urls, same_origin
 from tobogganing.devstack.run_config import read_run_config
-from tobogganing.errors import LocalError
+from tobogganing.errors import WrongSettingError
 
 
 def read_token(name: str, file: str | None, environ: Mapping[str, str], url: str) -> str:
@@ -15,7 +15,7 @@ def read_token(name: str, file: str | None, environ: Mapping[str, str], url: str
     at any other. If there are several tokens, as during a rotation, the first is returned.
 
     Raises:
-        LocalError: there is none for `url`, or it has characters that no token has.
+        WrongSettingError: there is none for `url`, or it has characters that no token has.
     """
     if not file and (text := environ.get(name)):
         return _first(name, text, f"the {name} of the environment")
@@ -24,7 +24,7 @@ def read_token(name: str, file: str | None, environ: Mapping[str, str], url: str
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise LocalError(
+        raise WrongSettingError(
             f"no {name}: {path} cannot be read ({error}). Set {name}, or name the file "
             f"that holds it with {option_of(name)}."
         ) from error
@@ -37,7 +37,7 @@ def _file_of_local_run(name: str, environ: Mapping[str, str], url: str) -> Path:
     if any(same_origin(url, each) for each in urls):
         return state / "secrets" / name
     found = f"serves {urls[0]}" if urls else "does not run"
-    raise LocalError(
+    raise WrongSettingError(
         f"no {name} for {url}: set {name}, or name the file that holds it with {option_of(name)}. "
         f"The tokens in {state} are sent to the local run only, which {found}"
     )
@@ -51,7 +51,7 @@ def option_of(name: str) -> str:
 def _first(name: str, text: str, where: str) -> str:
     tokens = text.replace(",", " ").split()
     if not tokens:
-        raise LocalError(f"no {name}: {where} is empty")
+        raise WrongSettingError(f"no {name}: {where} is empty")
     if not (tokens[0].isascii() and tokens[0].isprintable()):
-        raise LocalError(f"no {name}: {where} has characters that no token has")
+        raise WrongSettingError(f"no {name}: {where} has characters that no token has")
     return tokens[0]

@@ -45,8 +45,8 @@ def on_kafka(
         return asyncio.run(_run(settings, function, timeout if make_topics else None))
     except SettingsError as error:
         raise WrongSettingError(str(error)) from None
-    except (KafkaError, TimeoutError, OSError) as error:
-        raise LocalError(f"Kafka at {servers} did not answer as expected: {error!r}") from None
+    except (KafkaError, TimeoutError, ConnectionError) as error:
+        raise LocalError(f"Kafka at {servers} did not respond as expected: {error!r}") from None
 
 
 async def _run(

@@ -4,8 +4,10 @@ import sys
 
 import click
 
+from tobogganing.cli.command_group import CommandGroup
 
-@click.group()
+
+@click.group(cls=CommandGroup)
 def kafka() -> None:
     """The Kafka of the local run."""
 

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from contract.topics import declare_topics
+from service.plural import counted
+from tobogganing.cli.command_group import CommandGroup
 from tobogganing.cli.options import json_option, yes_option
-from tobogganing.output import ColumnTable
+from tobogganing.cli.settings import settings_option
+from tobogganing.output import ColumnTable, write
 from tobogganing.time_param import TimeParam
 
 if TYPE_CHECKING:  # The command line starts without it.
-    from service.config.settings import KafkaSettings
+    from service.config.settings import KafkaSettings, Settings
 
 NAMES = tuple(topic.name for topic in declare_topics("", 1).all())
 COLUMNS = ("topic", "partitions", "replicas", "leaderless", "under_replicated")
@@ -20,7 +23,14 @@ CREATE_TIMEOUT = 60.0
 """Seconds that `topics` waits for brokers that are starting."""
 
 
-@click.group(invoke_without_command=True)
+def _settings() -> "type[Settings]":
+    from service.config.settings import KafkaSettings
+
+    return KafkaSettings
+
+
+@click.group(cls=CommandGroup, invoke_without_command=True)
+@settings_option(_settings)
 @click.pass_context
 def topics(context: click.Context) -> None:
     """Create missing topics, and check the existing ones.
@@ -36,7 +46,7 @@ def topics(context: click.Context) -> None:
         return [(topic.name, topic.partitions) for topic in topics_from(settings).all()]
 
     for name, partitions in on_kafka(declared, make_topics=True, timeout=CREATE_TIMEOUT):
-        click.echo(f"{name}  {partitions} partition{'s' * (partitions != 1)}")
+        write(f"{name}  {counted(partitions, 'partition')}")
 
 
 @topics.command("describe")
@@ -69,7 +79,7 @@ def repair_topics(as_json: bool) -> None:
     changed = on_kafka(repair)
     _write(changed, ("topic", "setting", "was", "is"), as_json)
     if not changed and not as_json:
-        click.echo("all settings are as required")
+        write("all settings are as required")
 
 
 @topics.command("delete")
@@ -91,7 +101,7 @@ def delete_topics(as_json: bool, names: tuple[str, ...], yes: bool) -> None:
             click.confirm(f"Delete {', '.join(existing)} with all records?", abort=True, err=True)
 
     for name in on_kafka(lambda settings: delete(settings, names, confirm)):
-        click.echo(json.dumps({"deleted": name}) if as_json else f"deleted {name}")
+        write(json.dumps({"deleted": name}) if as_json else f"deleted {name}")
 
 
 @topics.command("read")
@@ -102,15 +112,15 @@ def read_topic(name: str, since: int | None) -> None:
     from tobogganing.cli.kafka import on_kafka
     from tobogganing.topics import read
 
-    def write(record: dict[str, Any]) -> None:
-        click.echo(json.dumps(record, ensure_ascii=False))
+    def write_record(record: dict[str, Any]) -> None:
+        write(json.dumps(record, ensure_ascii=False))
 
-    on_kafka(lambda settings: read(settings, name, since, write))
+    on_kafka(lambda settings: read(settings, name, since, write_record))
 
 
 def _write(rows: list[dict[str, Any]], columns: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         for row in rows:
-            click.echo(json.dumps(row))
+            write(json.dumps(row))
     elif rows:
         ColumnTable(columns).write(rows)
