@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tobogganing.devstack.local_run import running_urls, same_origin
 from tobogganing.devstack.run_config import read_run_config
-from tobogganing.errors import LocalError
+from tobogganing.errors import LocalError, WrongSettingError
 
 
 def read_token(name: str, file: str | None, environ: Mapping[str, str], url: str) -> str:
@@ -37,7 +37,7 @@ def _file_of_local_run(name: str, environ: Mapping[str, str], url: str) -> Path:
     if any(same_origin(url, each) for each in urls):
         return state / "secrets" / name
     found = f"serves {urls[0]}" if urls else "does not run"
-    raise LocalError(
+    raise WrongSettingError(
         f"no {name} for {url}: set {name}, or name the file that holds it with {option_of(name)}. "
         f"The tokens in {state} are sent to the local run only, which {found}"
     )
