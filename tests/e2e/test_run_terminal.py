@@ -114,7 +114,7 @@ def test_readme_works_for_another_port_and_its_tokens_go_nowhere_else(tmp_path: 
         assert "10" in shell("tobogganing simulate --clients 8 --headends 2 --duration 2")
         with Listener() as listener:
             for command in ("clients list", "ledger"):
-                refused = shell(f"tobogganing {command} --url {listener.url}", status=1)
+                refused = shell(f"tobogganing {command} --url {listener.url}", status=2)
                 assert f"for {listener.url}" in refused
             assert listener.authorizations == []
             mine = f"ADMIN_TOKEN=mine tobogganing clients list --url {listener.url}"
@@ -128,7 +128,7 @@ def test_readme_works_for_another_port_and_its_tokens_go_nowhere_else(tmp_path: 
         }
         assert set(modes.values()) == {0o600}, modes
         run.end(signal.SIGKILL)
-        refused = shell("tobogganing clients list", status=1)
+        refused = shell("tobogganing clients list", status=2)
         assert "does not run" in refused
     with LocalRun(state, run.port) as again:
         again.until_ready()
