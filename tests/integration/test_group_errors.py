@@ -231,7 +231,7 @@ HANGS = {
 }
 
 
-@pytest.mark.parametrize("what", HANGS)
+@pytest.mark.parametrize("what", ["seek", pytest.param("rebalance", marks=pytest.mark.long)])
 async def test_a_wait_that_hangs_ends_the_worker(
     settings: KafkaSettings, frames: FrameWriter, tmp_path: Path, what: str
 ) -> None:

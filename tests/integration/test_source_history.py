@@ -14,7 +14,7 @@ from service.config.settings import KafkaSettings
 from service.kafka.clients import admin_client
 from service.kafka.reader import TopicReader
 from service.kafka.topics import ensure_topics, topics_from
-from tests.integration.command_line import CommandLine
+from tests.integration.command_line import kafka_command
 from tests.integration.frames import PARTITIONS, client, frame_writer, ids_of
 from tests.integration.processes import ADMIN_TOKEN, RowWriter, Service, row_writer
 from tests.integration.source_histories import A, B, C, send, shown, until
@@ -335,11 +335,7 @@ async def test_an_uncertain_source_stops_visibly_until_an_operator_decides(
     await send(settings, A, 1, 2, 3)
     await rows.ledger(0, 9, fills=False, read=10, applied=10)
     worker = a_worker(settings, "w", tmp_path)
-    command = CommandLine(
-        "http://127.0.0.1:1",
-        KAFKA_BOOTSTRAP_SERVERS=settings.kafka_bootstrap_servers,
-        KAFKA_TOPIC_PREFIX=settings.kafka_topic_prefix,
-    )
+    command = kafka_command(settings)
     extra = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": signing_keys}
     async with worker, Service("gateway", settings, tmp_path, **extra) as gateway:
         await gateway.wait_until_ready()
@@ -383,12 +379,7 @@ async def test_a_drained_backup_rejects_a_topic_that_is_not_its_ledgers(
 ) -> None:
     """The topic has grown to exactly the ledger's offset before the cut: there is no lag."""
     worker = a_worker(broken, "w", tmp_path)
-    command = CommandLine(
-        "http://127.0.0.1:1",
-        KAFKA_BOOTSTRAP_SERVERS=broken.kafka_bootstrap_servers,
-        KAFKA_TOPIC_PREFIX=broken.kafka_topic_prefix,
-        KAFKA_PARTITIONS=str(PARTITIONS),
-    )
+    command = kafka_command(broken)
     file = tmp_path / "all.ndjson.gz"
     backup = ("backup", str(file), "--drained", "--wait", "0")
     await ensure_topics(broken)
@@ -435,7 +426,7 @@ async def end_of(settings: KafkaSettings, topic: str) -> int:
 async def test_a_worker_rewrites_rows_that_the_changelog_has_lost(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path, both: bool
 ) -> None:
-    """No applied submission is lost, although Kafka has lost its row."""
+    """No applied submission is lost, although Kafka has lost its row. Foreign rows are repaired."""
     topics = topics_from(broken)
     worker = a_worker(broken, "w", tmp_path, SWEEP_INTERVAL_SECONDS="3600")
     await ensure_topics(broken)
@@ -455,8 +446,16 @@ async def test_a_worker_rewrites_rows_that_the_changelog_has_lost(
         await eventually(is_back)
         after = await until(broken, applied=4, parted=int(both))
         assert after.offset == before.offset
+        async with row_writer(broken) as zombie:
+            await zombie.row(f"client:{A}", 0, incarnation=1, metrics={"bytes_sent": 1})
+        assert await shown(broken) == {A: 1, B: 4}
         await send(broken, C, 5)
         await until(broken, applied=5)
+
+        async def is_repaired() -> bool:
+            return await shown(broken) == {A: 3, B: 4, C: 5}
+
+        await eventually(is_repaired)
         await worker.end()
         await worker.start()
         await send(broken, C, 6)

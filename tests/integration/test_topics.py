@@ -16,6 +16,7 @@ from service.config.settings import KafkaSettings, Secret
 from service.kafka.clients import admin_client
 from service.kafka.topic_settings import TopicMismatchError
 from service.kafka.topics import ensure_topics, watch_topics
+from tests.breakable import ON_THREE
 from tests.integration.processes import Service
 from tests.shared_kafka import SharedKafka
 from tobogganing.devstack.cluster import Cluster
@@ -118,14 +119,11 @@ async def test_more_retention_than_required_is_accepted(kafka_settings: KafkaSet
         await ensure_topics(kafka_settings)
 
 
+@ON_THREE
 async def test_with_three_brokers_each_record_has_two_replicas(
-    three_brokers: Cluster, topic_prefix: str
+    three_settings: KafkaSettings,
 ) -> None:
-    settings = KafkaSettings(
-        kafka_bootstrap_servers=three_brokers.bootstrap_servers,
-        kafka_topic_prefix=topic_prefix,
-        kafka_replication=3,
-    )
+    settings = replace(three_settings, kafka_replication=3)
     topics = await ensure_topics(settings)
     await ensure_topics(settings)
     for setting, found, wanted in (
@@ -140,7 +138,9 @@ async def test_with_three_brokers_each_record_has_two_replicas(
         await change(settings, topics.registry, **right)
     await ensure_topics(settings)
     await ensure_topics(replace(settings, kafka_replication=1))
-    single = replace(settings, kafka_replication=1, kafka_topic_prefix=f"single-{topic_prefix}")
+    single = replace(
+        settings, kafka_replication=1, kafka_topic_prefix=f"single-{settings.kafka_topic_prefix}"
+    )
     await ensure_topics(single)
     with pytest.raises(TopicMismatchError, match="has 1 replica, but KAFKA_REPLICATION=3"):
         await ensure_topics(replace(single, kafka_replication=3))
