@@ -34,8 +34,9 @@ class BreakableKafka:
         if self._cluster is None:
             self._starts += 1
             folder = self._folder / f"cluster-{self._starts}"
-            self._cluster = Cluster(folder, self._install, nodes=self._nodes)
-            await self._cluster.start()
+            cluster = Cluster(folder, self._install, nodes=self._nodes)
+            await cluster.start()
+            self._cluster = cluster
         yield self._cluster
         try:
             await _repair(self._cluster)

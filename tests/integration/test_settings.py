@@ -226,7 +226,7 @@ class Bench:
             env=self.good,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
         assert ended.returncode == 0, ended.stderr
