@@ -78,8 +78,15 @@ def test_a_taken_port_is_named_before_anything_is_started(state: Path) -> None:
     assert not (state / "kafka").exists()
 
 
-@pytest.mark.parametrize("said", ["starting Kafka", "starting processor and gateway"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("said", "number"),
+    [
+        ("starting Kafka", signal.SIGTERM),
+        ("starting processor and gateway", signal.SIGINT),
+        pytest.param("starting Kafka", signal.SIGINT, marks=pytest.mark.long),
+        pytest.param("starting processor and gateway", signal.SIGTERM, marks=pytest.mark.long),
+    ],
+)
 def test_a_start_can_be_stopped(state: Path, said: str, number: signal.Signals) -> None:
     with LocalRun(state) as run:
         run.until_said(said)
