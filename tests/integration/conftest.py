@@ -1,5 +1,6 @@
 """The services, put together on the session's Kafka."""
 
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from service.config.settings import KafkaSettings
 from tests.breakable import BreakableKafka, breakable_kafka
 from tests.integration.frames import PARTITIONS, FrameWriter, frame_writer
+from tests.integration.gateways import gateway
 from tests.integration.processes import ADMIN_TOKEN, Service
 from tests.shared_kafka import SharedKafka
 from tobogganing.devstack.cluster import Cluster
@@ -124,3 +126,32 @@ async def manager(
     async with Service("tobogganing.manager", kafka_settings, tmp_path, **extra) as service:
         await service.wait_until_ready()
         yield service
+
+
+@pytest.fixture
+async def pair(
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
+) -> AsyncIterator[tuple[Service, Service]]:
+    """Two gateways on one Kafka."""
+    async with (
+        gateway(kafka_settings, tmp_path, signing_keys) as a,
+        gateway(kafka_settings, tmp_path, signing_keys) as b,
+    ):
+        await a.wait_until_ready()
+        await b.wait_until_ready()
+        yield a, b
+
+
+@pytest.fixture
+async def three(
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
+) -> AsyncIterator[list[Service]]:
+    """Three gateways on one Kafka."""
+    async with contextlib.AsyncExitStack() as stack:
+        services = [
+            await stack.enter_async_context(gateway(kafka_settings, tmp_path, signing_keys))
+            for _ in range(3)
+        ]
+        for service in services:
+            await service.wait_until_ready()
+        yield services

@@ -13,8 +13,8 @@ from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader
 from service.kafka.topics import topics_from
 from tests.integration.command_line import CommandLine
+from tests.integration.gateways import gateway, register, registered
 from tests.integration.processes import Service, freeze
-from tests.integration.test_gateway import gateway, register, registered
 from tests.waiting import eventually
 from tobogganing.devstack.cluster import Cluster
 

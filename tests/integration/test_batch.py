@@ -16,8 +16,8 @@ from backports import zstd
 from contract.frame import entity_key, partition_of
 from service.config.settings import KafkaSettings
 from tests.breakable import ON_THREE
+from tests.integration.gateways import DEADLINE, find, frames_of, gateway, register
 from tests.integration.processes import Service, freeze
-from tests.integration.test_gateway import DEADLINE, find, frames_of, gateway, register
 from tobogganing.devstack.cluster import Cluster
 
 JSON = {"content-type": "application/json"}

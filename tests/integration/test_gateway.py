@@ -8,99 +8,33 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from aiokafka import ConsumerRecord
 
-from contract.frame import Frame, Submission, decode_frame, entity_key
-from contract.position import Receipt
+from contract.frame import entity_key
 from gateway.produce.ack_monitor import NOT_READY_AFTER
 from gateway.produce.producer import ResilientProducer
 from service.config.settings import KafkaSettings
 from service.kafka.clients import admin_client
-from service.kafka.reader import TopicReader
 from service.kafka.registry import RegistryReader
 from service.kafka.topics import topics_from
 from tests.breakable import ON_THREE
-from tests.integration.processes import ADMIN_TOKEN, CA_PEM, Service, freeze
+from tests.integration.gateways import (
+    DEADLINE,
+    find,
+    frames_of,
+    gateway,
+    in_time,
+    register,
+    registered,
+    submit,
+)
+from tests.integration.processes import ADMIN_TOKEN, Service, freeze
 from tobogganing.devstack.cluster import Cluster
 
-ADMIN = {"authorization": f"Bearer {ADMIN_TOKEN}"}
-DEADLINE = 3.0
 PATIENCE = 4.0
 """Seconds that a busy machine may need in addition to the guaranteed times."""
-
-
-def gateway(settings: KafkaSettings, folder: Path, signing_keys: str, **extra: str) -> Service:
-    secrets = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": signing_keys, "CA_PEM": CA_PEM}
-    return Service("gateway", settings, folder, **(secrets | extra))
-
-
-@pytest.fixture
-async def pair(
-    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
-) -> AsyncIterator[tuple[Service, Service]]:
-    """Two gateways on one Kafka."""
-    async with (
-        gateway(kafka_settings, tmp_path, signing_keys) as a,
-        gateway(kafka_settings, tmp_path, signing_keys) as b,
-    ):
-        await a.wait_until_ready()
-        await b.wait_until_ready()
-        yield a, b
-
-
-async def register(service: Service, collection: str, **body: Any) -> httpx.Response:
-    return await service.http.post(f"/api/v1/{collection}/register", json=body, headers=ADMIN)
-
-
-async def registered(service: Service, id: str) -> dict[str, str]:
-    """Register a client and return the headers of its submissions."""
-    answer = await register(service, "clients", name=id, type="native", client_id=id)
-    assert answer.status_code == 200, answer.text
-    return {"authorization": f"Bearer {answer.json()['api_key']}"}
-
-
-async def submit(
-    service: Service, id: str, headers: dict[str, str], bytes_sent: int
-) -> httpx.Response:
-    body = {"metrics": {"bytes_sent": bytes_sent}}
-    return await service.http.post(f"/api/v1/clients/{id}/metrics", json=body, headers=headers)
-
-
-async def frames_of(settings: KafkaSettings) -> dict[tuple[int, int], tuple[Frame, int]]:
-    """Return all frames with their append times, by partition and offset."""
-    frames: dict[tuple[int, int], tuple[Frame, int]] = {}
-
-    def take(partition: int, records: Any) -> None:
-        record: ConsumerRecord
-        for record in records:
-            frames[partition, record.offset] = decode_frame(record.value), record.timestamp
-
-    partitions = range(settings.kafka_partitions)
-    async with TopicReader(settings, topics_from(settings).submissions.name, partitions) as reader:
-        await reader.read_to_end(take, {})
-    return frames
-
-
-async def in_time(settings: KafkaSettings) -> set[float]:
-    """Return the submissions that count."""
-    return {
-        submission.metrics["bytes_sent"]
-        for frame, appended in (await frames_of(settings)).values()
-        if not frame.is_late(appended)
-        for submission in frame.submissions
-    }
-
-
-def find(frames: dict[tuple[int, int], tuple[Frame, int]], receipt: str) -> Submission:
-    partition, offset, index, at = Receipt.parse(receipt)
-    frame, appended = frames[partition, offset]
-    assert at == appended
-    assert not frame.is_late(appended)
-    return frame.submissions[index]
 
 
 async def test_a_new_credential_works_on_every_gateway_at_once(

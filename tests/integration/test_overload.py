@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 
 from service.config.settings import KafkaSettings
+from tests.integration.gateways import gateway, in_time, registered, submit
 from tests.integration.processes import freeze
-from tests.integration.test_gateway import gateway, in_time, registered, submit
 from tobogganing.devstack.cluster import Cluster
 
 ROOM = 20

@@ -16,8 +16,8 @@ from service.config.settings import KafkaSettings
 from service.kafka.clients import admin_client, client_options
 from service.kafka.reader import TopicReader
 from service.kafka.topics import ensure_topics
+from tests.integration.gateways import ADMIN, gateway, registered, submit
 from tests.integration.processes import Service, freeze, row_writer
-from tests.integration.test_gateway import ADMIN, gateway, registered, submit
 from tests.waiting import eventually
 
 REMOVED, OTHER = b"client:c-1", b"client:c-2"

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from service.config.settings import KafkaSettings
+from tests.integration.gateways import registered
 from tests.integration.processes import ADMIN_TOKEN, METRICS_TOKEN, Service, freeze
-from tests.integration.test_gateway import registered
 from tobogganing.devstack.cluster import Cluster
 
 WORKERS = 3
