@@ -9,10 +9,9 @@ import pytest
 
 from contract.row import LedgerRow
 from service.config.settings import KafkaSettings
-from service.kafka.topics import ensure_topics, topics_from
+from service.kafka.topics import topics_from
 from tests.integration.frames import PARTITIONS
-from tests.integration.source_histories import A, B, send, shown, until
-from tests.integration.workers import a_worker, running
+from tests.integration.source_histories import A, B, send, shown, sound_worker, until
 from tests.power_cut import cut_tail, power_cut
 from tests.waiting import eventually
 from tobogganing.devstack.cluster import Cluster
@@ -33,10 +32,8 @@ async def test_a_cut_through_an_older_leader_epoch_is_found(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
 ) -> None:
     """The log has no record of the ledger's epoch: its epochs have a gap."""
-    worker = a_worker(broken, "w", tmp_path)
     topic = topics_from(broken).submissions.name
-    await ensure_topics(broken)
-    async with running(worker):
+    async with sound_worker(broken, tmp_path) as worker:
         await send(broken, A, 1, 2, 3)
         first = leader_epoch(await until(broken, applied=3))
         for number in (4, 5):
@@ -51,7 +48,6 @@ async def test_a_cut_through_an_older_leader_epoch_is_found(
         ledger = await until(broken, applied=11, parted=1)
         assert (ledger.histories[-1].start, ledger.next_offset) == (2, 8)
         assert await shown(broken) == {A: 5, B: 25}
-    assert worker.faults() == []
 
 
 def copies_of(folder: Path, topic: str) -> list[Path]:
@@ -88,12 +84,10 @@ async def test_an_older_copy_of_the_disk_stops_the_partition(
         kafka_topic_prefix=topic_prefix,
         kafka_partitions=PARTITIONS,
     )
-    worker = a_worker(settings, "w", tmp_path)
     (broker,) = new_kafka.brokers
     topics = topics_from(settings)
     data, copy = broker.folder / "data", tmp_path / "copy"
-    await ensure_topics(settings)
-    async with running(worker):
+    async with sound_worker(settings, tmp_path) as worker:
         await send(settings, A, 1, 2)
         await until(settings, applied=2)
         await broker.kill()
@@ -131,18 +125,15 @@ async def test_an_older_copy_of_the_disk_stops_the_partition(
         assert "older copy" in reasons
         after = await until(settings, applied=5)
         assert after.offset == before.offset
-    assert worker.faults() == []
 
 
 async def test_the_end_of_a_log_may_be_lost_within_the_newest_epoch_only(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
 ) -> None:
     """All epochs are in the log; only the last one is shorter."""
-    worker = a_worker(broken, "w", tmp_path)
     (broker,) = own_kafka.brokers
     topic = topics_from(broken).submissions.name
-    await ensure_topics(broken)
-    async with running(worker):
+    async with sound_worker(broken, tmp_path):
         await send(broken, A, 1)
         await until(broken, applied=1)
         await power_off(own_kafka)
@@ -156,4 +147,3 @@ async def test_the_end_of_a_log_may_be_lost_within_the_newest_epoch_only(
         ledger = await until(broken, applied=4, parted=1)
         assert (ledger.histories[-1].start, ledger.lost) == (2, 0)
         assert await shown(broken) == {A: 3, B: 7}
-    assert worker.faults() == []
