@@ -23,7 +23,7 @@ from gateway.api.schemas import (
     require_one_of,
     rfc3339,
 )
-from gateway.auth.authenticator import Authenticator
+from gateway.auth.authenticator import Accepted, Authenticator
 from gateway.auth.ca import (
     CertificateAuthority,
     CertificateIdentity,
@@ -31,6 +31,7 @@ from gateway.auth.ca import (
     IssuedCertificate,
     utc_datetime,
 )
+from gateway.auth.certificate_names import CertifiedNode
 from gateway.auth.csr import read_request
 from gateway.body.json import BodyError, JsonDecoder
 from gateway.body.reader import bad_request, read_body
@@ -95,7 +96,9 @@ class CertificateIssuer:
             raise BodyError("csr", str(error)) from error
         is_server = record.kind == HEADEND.name
         address = self._address(record) if is_server else None
-        identity = CertificateIdentity(record.kind, record.id, address, is_server)
+        assert record.incarnation is not None, "given before the certificate is signed"
+        node = CertifiedNode(record.kind, record.id, record.incarnation, record.token_epoch)
+        identity = CertificateIdentity(node, address, is_server)
         try:
             return ca.issue(key, identity, utc_datetime(self._registry.time.earliest_seconds()))
         except ExpiredAuthorityError as error:
@@ -133,6 +136,8 @@ class CertificateEndpoints:
         self._issuer = issuer
         self._audit_log = audit_log
         self._decoder = JsonDecoder(CertificateRequest)
+        # A certificate that is a credential would outlive the token that it was issued for.
+        self._accepted: Accepted = "key or certificate" if settings.is_mtls else "key or token"
 
     def routes(self) -> list[TemplateRoute]:
         return [
@@ -156,7 +161,7 @@ class CertificateEndpoints:
             raise bad_request(error) from error
         # Catch up first, so that a key that was replaced at another gateway gets no certificate.
         await self._authenticator.catch_up(deadline)
-        actor = await self._authenticator.check_actor(request, kind, id, deadline)
+        actor = await self._authenticator.check_actor(request, kind, id, deadline, self._accepted)
         record = self._registry.get(kind, id)
         if record is None:
             raise ApiError(404, f"{kind.capitalize()} not found")

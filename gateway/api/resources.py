@@ -101,7 +101,7 @@ class ResourceEndpoints:
         # successor.
         await self._authenticator.catch_up(deadline)
         # Tokens are not accepted: they expire within hours, and an API key does not expire.
-        actor = await self._authenticator.check_actor(request, kind, id, deadline, key_only=True)
+        actor = await self._authenticator.check_actor(request, kind, id, deadline, "key")
         base = self._get_or_404(id)  # no await since the check: a later change wins
         body = await self._read_rotation(request, deadline)
         await self._authenticator.check_actor_again(request, base, deadline)

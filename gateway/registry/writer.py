@@ -106,10 +106,16 @@ class RegistryWriter(RegistryReader):
     def get(self, kind: str, id: str) -> RegistryRecord | None:
         return self.state.get(entity_key(kind, id))
 
-    async def add(self, record: RegistryRecord, deadline: float) -> bool:
-        """Register a new entity; return False if its id is taken.
+    def with_incarnation(self, record: RegistryRecord) -> RegistryRecord:
+        """Return a new entity's record with the incarnation that `add` is to register."""
+        base = self.state.current(record.key)
+        return msgspec.structs.replace(record, incarnation=self._next_incarnation(base))
 
-        `record` gets a new incarnation. `deadline` is on the monotonic clock.
+    async def add(self, record: RegistryRecord, deadline: float) -> bool:
+        """Register a new entity; return False if its id is taken, or was registered since the
+        record got its incarnation.
+
+        A record without an incarnation gets one. `deadline` is on the monotonic clock.
 
         Raises:
             UnconfirmedError: Kafka did not confirm the record by the deadline.
@@ -117,7 +123,10 @@ class RegistryWriter(RegistryReader):
         base = self.state.current(record.key)
         if base is not None and not base.removed:
             return False
-        record = msgspec.structs.replace(record, incarnation=self._next_incarnation(base))
+        if record.incarnation is None:
+            record = self.with_incarnation(record)
+        elif base is not None and (base.incarnation or 0) >= record.incarnation:
+            return False
         return await self.change(base, record, deadline)
 
     async def add_all(
