@@ -36,18 +36,20 @@ def forged(
     valid_from: timedelta = timedelta(),
     valid_for: timedelta = timedelta(days=1),
     usages: Sequence[x509.ObjectIdentifier] = CLIENT_AUTH,
+    key: ec.EllipticCurvePrivateKey | None = None,
 ) -> x509.Certificate:
     """A certificate of a CA, with names and times of the caller's choice."""
     pem = ca_pem.reveal().encode()
     issuer = x509.load_pem_x509_certificate(pem)
     signer = load_pem_private_key(pem, None)
     assert isinstance(signer, ec.EllipticCurvePrivateKey)
+    key = key or ec.generate_private_key(ec.SECP256R1())
     start = datetime.now(UTC) + valid_from
     builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([]))
         .issuer_name(issuer.subject)
-        .public_key(ec.generate_private_key(ec.SECP256R1()).public_key())
+        .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
         .not_valid_after(start + valid_for)
