@@ -9,7 +9,7 @@ import itertools
 import secrets
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -185,6 +185,26 @@ class RegistryWriter(RegistryReader):
         record = msgspec.structs.replace(record, revision=base.revision + 1 if base else 1)
         value = encode_record(record)
         return await self._write(record.key, value, (), deadline) is ApplyResult.CURRENT
+
+    async def change_current(
+        self,
+        base: RegistryRecord,
+        change: Callable[[RegistryRecord], RegistryRecord],
+        deadline: float,
+    ) -> RegistryRecord | None:
+        """Change the current record of the registration that `base` is a record of, whatever others
+        change at the same time; return the record that was replaced, None if the entity was removed
+        by then.
+
+        Raises:
+            UnconfirmedError: Kafka did not confirm a change by the deadline.
+        """
+        current: RegistryRecord | None = base
+        while current is not None and current.incarnation == base.incarnation:
+            if await self.change(current, change(current), deadline):
+                return current
+            current = self.get(base.kind, base.id)
+        return None
 
     async def run(self) -> None:
         """Tail and maintain the topic until cancelled."""
