@@ -10,13 +10,15 @@ import httpx
 import msgspec
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from contract.registry import encode_record
 from gateway.auth import client_certificates
+from gateway.auth.ca import CertificateAuthority
 from gateway.settings import GatewaySettings
 from service.config.networks import Networks
-from service.config.settings import Secret
+from service.config.settings import Secret, SettingsError, load_settings
 from tests.unit.gateway.api.test_certificates import CSR, bearer, client, headend, token
 from tests.unit.gateway.client_certificates import forged, header_of, nginx_header_of
 from tests.unit.gateway.conftest import Api, InMemoryTopic, running_api
@@ -317,3 +319,43 @@ async def test_a_registration_known_only_elsewhere_is_read_first(api: Api, ca_pe
     assert (await submit(api, header_of(forged(ca_pem, names)))).status_code == 200
     api.registry_is_away = True
     assert (await submit(api, header_of(forged(ca_pem, urns(api, epoch=2))))).status_code == 503
+
+
+def loaded(**environ: str) -> GatewaySettings:
+    required = {
+        "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "METRICS_TOKEN": "m" * 16,
+        "ADMIN_TOKEN": "a" * 16,
+        "SIGNING_KEYS_DIR": "/",
+        "MTLS": "on",
+        "CA_PEM": "x",
+        "TRUSTED_PROXIES": "10.0.0.7, fd00::/8",
+    }
+    return load_settings(GatewaySettings, required | environ)
+
+
+@pytest.mark.parametrize(
+    ("environ", "fault"),
+    [
+        ({"CA_PEM": ""}, "CA_PEM .* MTLS=on needs it"),
+        ({"TRUSTED_PROXIES": ""}, "TRUSTED_PROXIES is not set: MTLS=on"),
+        ({"TRUSTED_PROXIES": "10.0.0.7,0.0.0.0/0"}, "TRUSTED_PROXIES=0.0.0.0/0 must not be"),
+        ({"TRUSTED_PROXIES": "::/0"}, "TRUSTED_PROXIES=::/0 must not be"),
+        ({"MTLS": "yes"}, "MTLS='yes' is not valid"),
+    ],
+)
+def test_certificates_are_not_believed_from_everybody(environ: dict[str, str], fault: str) -> None:
+    with pytest.raises(SettingsError, match=fault):
+        loaded(**environ)
+    assert loaded().is_mtls
+    assert not loaded(**environ | {"MTLS": "off", "CA_PEM": "x"}).is_mtls
+
+
+def test_an_earlier_ca_must_be_one(ca_pem: Secret) -> None:
+    ca = CertificateAuthority(ca_pem, HOUR, datetime.now(UTC))
+    assert len(ca.issuers(None)) == 1
+    assert len(ca.issuers(ca_pem)) == 2
+    leaf = forged(ca_pem, []).public_bytes(Encoding.PEM).decode()
+    for pem, fault in [("rubbish", "cannot be read"), (leaf, "not a CA certificate")]:
+        with pytest.raises(SettingsError, match=f"CA_PREVIOUS_PEM.*{fault}"):
+            ca.issuers(Secret(pem))
