@@ -7,6 +7,8 @@ import asyncio
 import base64
 import http.client
 import ssl
+import stat
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from service.config.settings import KafkaSettings, Secret
+from tests.deploy.agents import Machine
 from tests.edge import EdgePorts, edge
 from tests.integration.processes import CA_PEM, Service
 from tests.integration.test_gateway import ADMIN, gateway, register
@@ -30,6 +33,7 @@ from tests.unit.gateway.client_certificates import forged, header_of
 from tests.unit.gateway.csrs import csr
 from tobogganing.devstack.certificate import certificates_in, self_signed_ca
 
+AGENT = Path(__file__).parents[2] / "examples" / "python" / "submit_metrics.py"
 BODY = b'{"metrics":{"bytes_sent":1}}'
 PATH = "/api/v1/clients/c/metrics"
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -126,6 +130,7 @@ async def test_certificates_through_the_edge(site: Site) -> None:
     await _nobody_else_can_set_the_header(site, registered["certificate"])
     await _invalid_certificates_open_nothing(site, registered["api_key"])
     await _an_old_certificate_opens_nothing_of_a_successor(site, registered["certificate"])
+    await _an_agent_enrols_submits_and_renews_without_a_key_on_its_disk(site)
 
 
 async def _resumed_sessions_have_the_certificate(site: Site, certificate: str) -> None:
@@ -213,6 +218,46 @@ async def _an_old_certificate_opens_nothing_of_a_successor(site: Site, certifica
     assert await agent.submit() == 401
     assert agent.was_resumed
     assert await site.agent(successor["certificate"]).submit() == 200
+
+
+async def _an_agent_enrols_submits_and_renews_without_a_key_on_its_disk(site: Site) -> None:
+    folder = site.folder / "agent"
+    machine = Machine(folder / "machine")
+    key = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    (folder / "key.pem").write_text(key)
+    (folder / "csr.pem").write_text(csr(KEY))
+    body = {"name": "site", "kind": "client", "type": "native", "max_uses": 1}
+    created = await site.service.http.post("/api/v1/enrolments", json=body, headers=ADMIN)
+    (folder / "token").write_text(created.json()["token"])
+    environ = {
+        "PATH": "/usr/bin:/bin",
+        "MANAGER_URL": f"https://localhost:{site.ports.https}",
+        "SSL_CERT_FILE": str(site.folder / "edge.pem"),
+        "CERTIFICATE_FILE": str(folder / "certificate.pem"),
+        "PRIVATE_KEY_FILE": str(folder / "key.pem"),
+        "CSR_FILE": str(folder / "csr.pem"),
+        "ENROLMENT_TOKEN_FILE": str(folder / "token"),
+        "QUEUE_DIR": str(folder / "queue"),
+        "SYSTEM_ROOT": str(machine.root),
+        "RENEW_CERTIFICATE_DAYS": "0.0000001",
+    }
+    serials = []
+    for turn in range(3):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, AGENT, "--once"), env=environ, stderr=asyncio.subprocess.PIPE
+        )
+        _, said = await process.communicate()
+        assert process.returncode == 0, said.decode()
+        (folder / "token").unlink(missing_ok=True)
+        kept = (folder / "certificate.pem").read_text()
+        serials.append(x509.load_pem_x509_certificate(kept.encode()).serial_number)
+        assert b"renewed the certificate" in said, said.decode()
+        assert (b"enrolled as client-" in said) is (turn == 0)
+    assert len({*serials}) == 3
+    assert (folder / "queue" / "sent").read_text() == "3\n"
+    kept_files = {each.name for each in folder.iterdir() if each.is_file()}
+    assert kept_files == {"key.pem", "csr.pem", "certificate.pem", "certificate.pem.id"}
+    assert stat.S_IMODE((folder / "certificate.pem").stat().st_mode) == 0o600
 
 
 def _names_in(pem: str) -> list[str]:
