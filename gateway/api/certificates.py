@@ -24,6 +24,7 @@ from gateway.api.schemas import (
     require_one_of,
     rfc3339,
 )
+from gateway.auth.authenticator import Accepted
 from gateway.auth.ca import (
     CertificateAuthority,
     CertificateIdentity,
@@ -31,6 +32,7 @@ from gateway.auth.ca import (
     IssuedCertificate,
     utc_datetime,
 )
+from gateway.auth.certificate_names import CertifiedNode
 from gateway.auth.csr import read_request
 from gateway.body.json import BodyError, JsonDecoder
 from gateway.body.reader import bad_request, read_body
@@ -95,7 +97,9 @@ class CertificateIssuer:
             raise BodyError("csr", str(error)) from error
         is_server = record.kind == HEADEND.name
         address = self._address(record) if is_server else None
-        identity = CertificateIdentity(record.kind, record.id, address, is_server)
+        assert record.incarnation is not None, "given before the certificate is signed"
+        node = CertifiedNode(record.kind, record.id, record.incarnation, record.token_epoch)
+        identity = CertificateIdentity(node, address, is_server)
         try:
             return ca.issue(key, identity, utc_datetime(self._registry.time.earliest_seconds()))
         except ExpiredAuthorityError as error:
@@ -122,6 +126,9 @@ class CertificateEndpoints(ApiEndpoints):
         super().__init__(parts)
         self._issuer = issuer
         self._decoder = JsonDecoder(CertificateRequest)
+        # A certificate that is a credential would outlive the token that it was issued for.
+        is_mtls = parts.settings.is_mtls
+        self._accepted: Accepted = "key or certificate" if is_mtls else "key or token"
 
     def routes(self) -> list[TemplateRoute]:
         return [
@@ -145,7 +152,7 @@ class CertificateEndpoints(ApiEndpoints):
             raise bad_request(error) from error
         # Catch up first, so that a key that was replaced at another gateway gets no certificate.
         await self._authenticator.catch_up(deadline)
-        actor = await self._authenticator.check_actor(request, kind, id, deadline)
+        actor = await self._authenticator.check_actor(request, kind, id, deadline, self._accepted)
         record = self._registry.get(kind, id)
         if record is None:
             raise ApiError(404, f"{kind.capitalize()} not found")

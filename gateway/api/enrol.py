@@ -147,7 +147,6 @@ class EnrolEndpoint(ApiEndpoints):
         self, base: RegistryRecord, body: Enrolling, context: RequestContext
     ) -> Enrolled:
         """Give a new key to an agent that is registered already: nobody has the first."""
-        issued = self._issuer.sign(body.csr, base) if body.csr is not None else None
         api_key = new_api_key(base.kind, base.id)
         record = msgspec.structs.replace(
             base,
@@ -156,6 +155,7 @@ class EnrolEndpoint(ApiEndpoints):
             expiring_keys={},
             token_epoch=base.token_epoch + 1,
         )
+        issued = self._issuer.sign(body.csr, record) if body.csr is not None else None
         change = AuditedChange(
             context.actor,
             "repeat-enrolment",

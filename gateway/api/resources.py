@@ -83,7 +83,7 @@ class ResourceEndpoints(ApiEndpoints):
         # successor.
         await self._authenticator.catch_up(deadline)
         # Tokens are not accepted: they expire within hours, and an API key does not expire.
-        actor = await self._authenticator.check_actor(request, kind, id, deadline, key_only=True)
+        actor = await self._authenticator.check_actor(request, kind, id, deadline, "key")
         base = self._get_or_404(id)  # no await since the check: a later change wins
         body = await self._read_rotation(request, deadline)
         await self._authenticator.check_actor_again(request, base, deadline)
@@ -155,26 +155,20 @@ class ResourceEndpoints(ApiEndpoints):
         try:
             changed = await self._registry.change(base, record, deadline)
         except UnconfirmedError as error:
-            raise unavailable(
-                "Kafka did not confirm the change in time: it may still take effect"
-            ) from error
+            raise _unconfirmed_error() from error
         if not changed:
             raise ApiError(409, f"The {base.kind} {base.id} was changed by a concurrent request")
 
     async def _remove_record(self, base: RegistryRecord, deadline: float) -> None:
         ended = self._registry.time.latest_ms() + TOMBSTONE_DELAY_MS
-        while True:
-            try:
-                await self._change(base, as_removed(base, ended), deadline)
-                break
-            except ApiError as error:
-                # Claims of uses change an enrolment all the time, and must not keep it alive.
-                current = self._registry.get(base.kind, base.id)
-                if error.status != 409 or base.kind != ENROLMENT:
-                    raise
-                if current is None or current.incarnation != base.incarnation:
-                    break
-                base = current
+        try:
+            # Rotations of keys and claims of uses must not keep what is to be removed.
+            replaced = await self._registry.change_current(
+                base, lambda current: as_removed(current, ended), deadline
+            )
+        except UnconfirmedError as error:
+            raise _unconfirmed_error() from error
+        base = replaced or base
         if base.kind == CLUSTER:
             await self._restore_cluster_in_use(base, deadline)
 
@@ -271,6 +265,10 @@ def as_removed(base: RegistryRecord, until: int) -> RegistryRecord:
         api_keys=[],
         expiring_keys={},
     )
+
+
+def _unconfirmed_error() -> ApiError:
+    return unavailable("Kafka did not confirm the change in time: it may still take effect")
 
 
 def by_method(**handlers: Handler) -> Handler:

@@ -20,9 +20,6 @@ from service.http.application import TemplateRoute, route
 from service.http.errors import JSON, ApiError, unavailable
 from service.metrics.requests import address_of
 
-ATTEMPTS = 3
-"""Maximum number of attempts when the record of the node changes concurrently."""
-
 
 class RevokeEndpoint(ApiEndpoints):
     """Revokes tokens, authenticated as the node itself or with ADMIN_TOKEN."""
@@ -89,19 +86,17 @@ class RevokeEndpoint(ApiEndpoints):
 
     async def _revoke_all(self, checked: RegistryRecord, deadline: float) -> None:
         """Revoke all tokens of this registration, but not of a later one with the same id."""
-        kind, id = checked.kind, checked.id
-        for _ in range(ATTEMPTS):
-            base = self._registry.get(kind, id)
-            if base is None or base.incarnation != checked.incarnation:
-                raise ApiError(404, f"{kind.capitalize()} not found")
-            revoked = msgspec.structs.replace(base, token_epoch=base.token_epoch + 1)
-            try:
-                if await self._registry.change(base, revoked, deadline):
-                    self._metrics.tokens_revoked.labels("node").inc()
-                    return
-            except UnconfirmedError as error:
-                raise _unconfirmed_error() from error
-        raise ApiError(409, f"The {kind} {id} is changed by concurrent requests: try again")
+        try:
+            revoked = await self._registry.change_current(checked, _with_next_epoch, deadline)
+        except UnconfirmedError as error:
+            raise _unconfirmed_error() from error
+        if revoked is None:
+            raise ApiError(404, f"{checked.kind.capitalize()} not found")
+        self._metrics.tokens_revoked.labels("node").inc()
+
+
+def _with_next_epoch(record: RegistryRecord) -> RegistryRecord:
+    return msgspec.structs.replace(record, token_epoch=record.token_epoch + 1)
 
 
 def _kind_of(body: Revocation) -> str | None:

@@ -109,22 +109,29 @@ class KeyEndpoints(ApiEndpoints):
         base = self._registry.get(SIGNING_KEY, kid)
         if base is None:
             raise ApiError(404, "Signing key not found")
-        if base.expires_at_ms is None:
-            raise ApiError(409, "This key signs tokens now: rotate first")
-        until = self._registry.time.latest_ms() + TOMBSTONE_DELAY_MS
-        removed = msgspec.structs.replace(base, removed=True, expires_at_ms=until)
+        self._as_removed(base)  # not audited if it cannot be removed
         target = f"{SIGNING_KEY}:{kid}"
         change = AuditedChange(ADMIN, "remove-signing-key", target, address_of(request.scope))
         async with self._audit_log.recording(change, deadline):
             try:
-                changed = await self._registry.change(base, removed, deadline)
+                # Another gateway may end the use of the key at the same time.
+                await self._registry.change_current(base, self._as_removed, deadline)
             except UnconfirmedError as error:
                 raise unavailable(
                     "Kafka did not confirm the removal in time: send it again"
                 ) from error
-            if not changed:
-                raise ApiError(409, "The key was changed by a concurrent request: try again")
         return JSON({"kid": kid})
+
+    def _as_removed(self, record: RegistryRecord) -> RegistryRecord:
+        """Return the record of a removed key.
+
+        Raises:
+            ApiError: 409 if the key signs tokens.
+        """
+        if record.expires_at_ms is None:
+            raise ApiError(409, "This key signs tokens now: rotate first")
+        until = self._registry.time.latest_ms() + TOMBSTONE_DELAY_MS
+        return msgspec.structs.replace(record, removed=True, expires_at_ms=until)
 
     def _signing(self) -> RegistryRecord | None:
         """Return the newest published key; every gateway that has it signs with it."""
