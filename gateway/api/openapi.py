@@ -97,6 +97,7 @@ def build_document() -> dict[str, Any]:
                 "admin": {"type": "http", "scheme": "bearer"},
                 "relay": {"type": "http", "scheme": "bearer"},
                 "enrolment": {"type": "http", "scheme": "bearer"},
+                "certificate": {"type": "mutualTLS"},
             },
         },
     }

@@ -152,7 +152,8 @@ def test_an_operator_sees_that_kafka_is_gone_and_back(tmp_path: Path) -> None:
         kafka = run.part("kafka")
         assert kafka
         os.kill(kafka, signal.SIGSTOP)  # the run does not replace a broker that hangs
-        wait_for(lambda: "Not ready" in shell(run, gone), "it is said")
+        # An idle gateway sends a record only once a minute.
+        wait_for(lambda: "Not ready" in shell(run, gone), "it is said", 150)
         os.kill(kafka, signal.SIGCONT)
         run.kill("kafka")
         run.until_said("kafka died (signal SIGKILL): starting it again now")

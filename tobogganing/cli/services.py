@@ -115,10 +115,16 @@ def _file(name: str, help: str) -> click.Option:
         ),
         _file("metrics-token-file", "File to write METRICS_TOKEN to for Prometheus, mode 0640."),
         _file("certificate-file", "File for a new self-signed certificate and its key."),
+        _file("ca-certificate-file", "File for the certificate of the CA, without its key."),
     ]
 )
-def secrets(folder: Path, metrics_token_file: Path | None, certificate_file: Path | None) -> None:
+def secrets(
+    folder: Path,
+    metrics_token_file: Path | None,
+    certificate_file: Path | None,
+    ca_certificate_file: Path | None,
+) -> None:
     """Create missing secrets as files for the services. Existing files stay unchanged."""
     from tobogganing.devstack.secrets import write_secrets
 
-    write_secrets(folder, metrics_token_file, certificate_file)
+    write_secrets(folder, metrics_token_file, certificate_file, ca_certificate_file)

@@ -30,6 +30,16 @@ def self_signed(now: datetime) -> str:
     return _pem("Tobogganing metrics, self-signed", now, LIFE, extend)
 
 
+def certificates_in(pem: str) -> str:
+    """The certificates in a PEM text, without the keys in it.
+
+    Raises:
+        ValueError: there is none, or it cannot be read.
+    """
+    certificates = x509.load_pem_x509_certificates(pem.encode())
+    return "".join(each.public_bytes(Encoding.PEM).decode("ascii") for each in certificates)
+
+
 def self_signed_ca(now: datetime) -> str:
     """A new CA for nodes' certificates only, as one PEM text with its key."""
     usage = x509.KeyUsage(

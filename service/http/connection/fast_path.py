@@ -14,6 +14,10 @@ from service.http.uvicorn_compat import STATUS_LINE
 
 RawHeaders = dict[bytes, bytes]
 
+PEER = "peer"
+"""Key of an ASGI scope: address and port of the other end of the TCP connection. `client` may be
+what a trusted proxy has said since."""
+
 
 class FastPathExchange:
     """A request and its response, with the attributes of uvicorn's request cycle.
@@ -41,6 +45,12 @@ class FastPathExchange:
         self.disconnected = False
         self.message_event = _NO_EVENT
         self.started_at = time.perf_counter()
+
+    @property
+    def peer(self) -> tuple[str, int] | None:
+        """Address and port of the other end of the TCP connection."""
+        client: tuple[str, int] | None = self._protocol.client
+        return client
 
     def respond(self, status: int, body: bytes, headers: bytes = b"") -> None:
         """Send the response, unless the client has disconnected. `headers` are complete header

@@ -19,7 +19,12 @@ from typing import Any
 import orjson
 import structlog
 
-from service.http.connection.fast_path import FastPathExchange, FastPathHandler, encode_response
+from service.http.connection.fast_path import (
+    PEER,
+    FastPathExchange,
+    FastPathHandler,
+    encode_response,
+)
 from service.http.connection.head_memory import FREE, Heads
 from service.http.connection.idle_connections import idle_connections_of
 from service.http.connection.idle_timer import IdleTimer
@@ -410,6 +415,7 @@ class LimitedProtocol(asyncio.Protocol):
             "http_version": request.version,
             "server": get_local_addr(self.transport),
             "client": self.client,
+            PEER: self.client,
             "scheme": "https" if is_ssl(self.transport) else "http",
             "method": request.method.decode("ascii"),
             "root_path": "",

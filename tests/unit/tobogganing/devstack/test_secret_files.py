@@ -102,3 +102,14 @@ def test_the_edges_certificate_is_created_once_and_group_readable(tmp_path: Path
     file.write_text("the operator's own", encoding="ascii")
     write_secrets(tmp_path / "secrets", None, file, environ=TOKENS)
     assert file.read_text(encoding="ascii") == "the operator's own"
+
+
+def test_the_edge_gets_the_cas_certificate_without_its_key(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    write_secrets(tmp_path / "secrets", None, None, file, environ=TOKENS)
+    assert "PRIVATE KEY" in (tmp_path / "secrets" / "CA_PEM").read_text()
+    assert file.read_text().count("-----BEGIN") == 1
+    assert file.read_text() in (tmp_path / "secrets" / "CA_PEM").read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    with pytest.raises(LocalError, match="CA_PEM contains no certificate"):
+        write_secrets(tmp_path / "x", None, None, file, environ=TOKENS | {"CA_PEM": "rubbish"})
