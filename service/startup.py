@@ -17,8 +17,8 @@ from service.config.settings import (
     variables,
 )
 from service.config.spelling import misspellings
-from service.kafka.client_id import name_clients
 from service.logs import configure_logs
+from service.process_name import set_process_name
 from service.tasks import EXIT_MISCONFIGURED
 
 log = structlog.get_logger(__name__)
@@ -29,7 +29,7 @@ SettingsT = TypeVar("SettingsT", bound=LogSettings)
 def name_process(settings: LogSettings, service: str) -> None:
     """Name the Kafka clients of a process after its service, host and port."""
     port = f"-{settings.port}" if isinstance(settings, HttpSettings) else ""
-    name_clients(service, f"{socket.gethostname()}{port}")
+    set_process_name(service, f"{socket.gethostname()}{port}")
 
 
 @contextlib.contextmanager

@@ -108,10 +108,10 @@ def test_completion_in_bash() -> None:
         eval "$(_TOBOGGANING_COMPLETE=bash_source tobogganing)"
         complete -p tobogganing
         COMP_WORDS=(tobogganing clients re) COMP_CWORD=2
-        _tobogganing_completion
+        _tobogganing_completion tobogganing
         printf '%s\\n' "${COMPREPLY[@]}"
         COMP_WORDS=(tobogganing clients add --type na) COMP_CWORD=4
-        _tobogganing_completion
+        _tobogganing_completion tobogganing
         printf '%s\\n' "${COMPREPLY[@]}"
     """
     path = f"{TOBOGGANING.parent}:{os.environ['PATH']}"
@@ -137,6 +137,7 @@ def test_settings_have_value_source_and_default(service: str, tmp_path: Path) ->
         "KAFKA_SASL_PASSWORD": "the-password-of-this-test",
         "METRICS_TOKEN_FILE": str(token),
         "ADMIN_TOKEN": ADMIN_TOKEN,
+        "SIGNING_KEYS_DIR": str(tmp_path),
     }
     ended = run(service, "--settings", **environ)
     lines = [line.split() for line in ended.stdout.splitlines()]
@@ -227,9 +228,9 @@ async def test_a_full_or_closed_output_is_no_error_of_kafka(
         status, err = await closed_after_a_line(command, *words)
         assert (status, err) in ((0, ""), (1, "")) or "2,500" in err, (words, err)
         assert "Kafka" not in err
-    for words in (("history", "show"), ("clients", "list", "--limit", "3")):
+    for listing in (("history", "show"), ("clients", "list", "--limit", "3")):
         full = os.open("/dev/full", os.O_WRONLY)
-        async with command.started(*words, stdout=full) as process:
+        async with command.started(*listing, stdout=full) as process:
             _, err_bytes = await process.communicate()
         os.close(full)
         assert process.returncode == 1

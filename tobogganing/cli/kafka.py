@@ -12,10 +12,10 @@ import click
 from aiokafka.errors import KafkaError
 
 from service.config.settings import KafkaSettings, LogSettings, SettingsError, load_settings
-from service.kafka.client_id import name_clients
 from service.kafka.clients import admin_client
 from service.kafka.topics import ensure_topics, topics_from
 from service.logs import configure_logs
+from service.process_name import set_process_name
 from tobogganing.devstack.run_config import read_run_config
 from tobogganing.errors import LocalError, WrongSettingError
 
@@ -42,7 +42,7 @@ def on_kafka(
         servers = settings.kafka_bootstrap_servers
         configure_logs(LogSettings(log_level="ERROR"), "command")
         command = click.get_current_context().command_path.split(" ", 1)[-1]
-        name_clients(command.replace(" ", "-"), socket.gethostname())
+        set_process_name(command.replace(" ", "-"), socket.gethostname())
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # its errors are raised, too
         return asyncio.run(_run(settings, function, make_topics))
     except SettingsError as error:
