@@ -2,14 +2,10 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from tobogganing.cli.settings import settings_option
-
-if TYPE_CHECKING:  # The command line starts without them.
-    from service.config.settings import Settings
 
 
 @click.command()
@@ -32,25 +28,13 @@ def run(restore: Path | None) -> None:
     sys.exit(run(before_services=BackupToRestore(restore).restore if restore else None))
 
 
-def _serve_settings() -> "type[Settings]":
-    from tobogganing.manager import ServeSettings
-
-    return ServeSettings
-
-
 @click.command()
-@settings_option(_serve_settings)
+@settings_option("tobogganing.manager:ServeSettings")
 def serve() -> None:
     """Run gateway and exporter in one process, on one port."""
     from tobogganing.manager import main
 
     main()
-
-
-def _gateway_settings() -> "type[Settings]":
-    from gateway.settings import GatewaySettings
-
-    return GatewaySettings
 
 
 @click.command()
@@ -61,7 +45,7 @@ def _gateway_settings() -> "type[Settings]":
     type=click.IntRange(min=1, max=64),
     help="Processes that share the port; at most one for each core is useful.",
 )
-@settings_option(_gateway_settings)
+@settings_option("gateway.settings:GatewaySettings")
 def gateway(workers: int) -> None:
     """Run a gateway, which accepts submissions and registrations."""
     from gateway.__main__ import main
@@ -69,14 +53,8 @@ def gateway(workers: int) -> None:
     main(workers)
 
 
-def _processor_settings() -> "type[Settings]":
-    from processor.settings import ProcessorSettings
-
-    return ProcessorSettings
-
-
 @click.command()
-@settings_option(_processor_settings)
+@settings_option("processor.settings:ProcessorSettings")
 def processor() -> None:
     """Run a processor, which reduces submissions to the state of each entity."""
     from processor.__main__ import main
@@ -84,14 +62,8 @@ def processor() -> None:
     main()
 
 
-def _exporter_settings() -> "type[Settings]":
-    from exporter.settings import ExporterSettings
-
-    return ExporterSettings
-
-
 @click.command()
-@settings_option(_exporter_settings)
+@settings_option("exporter.settings:ExporterSettings")
 def exporter() -> None:
     """Run an exporter, which exposes the state to Prometheus."""
     from exporter.__main__ import main

@@ -2,8 +2,8 @@
 
 import dataclasses
 import os
+import pkgutil
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -17,15 +17,15 @@ if TYPE_CHECKING:  # The command line starts without it.
 COLUMNS = ("setting", "value", "source", "default")
 
 
-def settings_option(settings_of: "Callable[[], type[Settings]]") -> Decorator:
-    """The option that prints the settings of the class that `settings_of` returns, and exits.
+def settings_option(path: str) -> Decorator:
+    """The option that prints the settings of the class at `path` (`module:name`), and exits.
 
     The exit status is that of the service with these settings: 2 if one is missing or invalid.
     """
 
     def show(context: click.Context, _: click.Parameter, wanted: bool) -> None:
         if wanted and not context.resilient_parsing:
-            sys.exit(_show(settings_of()))
+            sys.exit(_show(pkgutil.resolve_name(path)))
 
     def decorate(command: Command) -> Command:
         return click.option(

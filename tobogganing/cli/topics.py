@@ -15,7 +15,7 @@ from tobogganing.output import ColumnTable, write
 from tobogganing.time_param import TimeParam
 
 if TYPE_CHECKING:  # The command line starts without it.
-    from service.config.settings import KafkaSettings, Settings
+    from service.config.settings import KafkaSettings
 
 NAMES = tuple(topic.name for topic in declare_topics("", 1).all())
 COLUMNS = ("topic", "partitions", "replicas", "leaderless", "under_replicated")
@@ -23,14 +23,8 @@ CREATE_TIMEOUT = 60.0
 """Seconds that `topics` waits for brokers that are starting."""
 
 
-def _settings() -> "type[Settings]":
-    from service.config.settings import KafkaSettings
-
-    return KafkaSettings
-
-
 @click.group(cls=CommandGroup, invoke_without_command=True)
-@settings_option(_settings)
+@settings_option("service.config.settings:KafkaSettings")
 @click.pass_context
 def topics(context: click.Context) -> None:
     """Create missing topics, and check the existing ones.

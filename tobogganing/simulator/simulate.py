@@ -31,7 +31,8 @@ async def _progress(line: Callable[[float], str], stop: asyncio.Event) -> AsyncI
     If it cannot be shown any more, because `head` has ended for example, `stop` is set.
     """
     with contextlib.ExitStack() as stack:
-        show, pause = write, LINES
+        show: Callable[[str], None] = write
+        pause = LINES
         if sys.stdout.isatty():
             show, pause = stack.enter_context(_live_line()), REDRAW
 
