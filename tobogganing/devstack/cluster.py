@@ -48,6 +48,7 @@ class Cluster:
         self._install = install
         self._size = nodes
         self._properties = properties
+        self._keeps_ports = True
 
     @property
     def bootstrap_servers(self) -> str:
@@ -60,7 +61,8 @@ class Cluster:
             LocalError: a node ended (with its last log lines), or was not ready in time.
         """
         for attempt in range(1, ATTEMPTS + 1):
-            self._place(first=attempt == 1)
+            self._keeps_ports = attempt == 1
+            self._place()
             try:
                 for broker in self.brokers:
                     await asyncio.to_thread(broker.prepare)
@@ -100,8 +102,8 @@ class Cluster:
         patience = 8.0 if len(self.brokers) == 1 else 2.0
         await asyncio.gather(*(broker.stop(patience) for broker in self.brokers))
 
-    def _place(self, *, first: bool) -> None:
-        ports = self._ports(first)
+    def _place(self) -> None:
+        ports = self._ports()
         nodes = [Node(n + 1, ports[2 * n], ports[2 * n + 1]) for n in range(self._size)]
         identity = self._cluster_id()
         self.brokers = [
@@ -116,15 +118,15 @@ class Cluster:
             for node in nodes
         ]
 
-    def _ports(self, first: bool) -> list[int]:
+    def _ports(self) -> list[int]:
         """The ports of the last start, so that clients find the cluster again; others if they are
-        taken, or if this is not the first attempt."""
+        taken, or if the start with them has failed."""
         file, count = self.folder / "ports", 2 * self._size
         try:
             ports = list(map(int, file.read_text(encoding="ascii").split()))
         except (FileNotFoundError, ValueError):
             ports = []
-        if not first or len(ports) != count or not all(map(is_free, ports)):
+        if not self._keeps_ports or len(ports) != count or not all(map(is_free, ports)):
             ports = free_ports(count)
             self.folder.mkdir(parents=True, exist_ok=True)
             file.write_text(" ".join(map(str, ports)), encoding="ascii")

@@ -109,9 +109,10 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _configure_own_logs(environ: Mapping[str, str]) -> None:
-    """Log readable lines, unless LOG_FORMAT is set."""
+    """Log warnings as readable lines, unless LOG_FORMAT and LOG_LEVEL are set."""
+    quiet = {"LOG_FORMAT": "console", "LOG_LEVEL": "WARNING"}
     with wrong_settings():
-        settings = load_settings(LogSettings, {"LOG_FORMAT": "console", **environ})
+        settings = load_settings(LogSettings, {**quiet, **environ})
     configure_logs(settings, "run")
 
 
