@@ -177,10 +177,8 @@ def test_the_guides_shell_client_may_send_floats(
 def test_the_readmes_commands_work_as_they_stand(run: LocalRun) -> None:
     text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     (commands,) = re.findall(r"```sh\n(URL=.*?)```", text, re.DOTALL)
-    here = {"http://127.0.0.1:8000": run.url, ".state/secrets": f"'{run.state / 'secrets'}'"}
-    for there, place in here.items():
-        assert there in commands
-        commands = commands.replace(there, place)
+    assert "127.0.0.1" not in commands, "they work with any PORT"
+    commands = commands.replace(".state/", f"'{run.state}'/")
     result = subprocess.run(
         ["sh", "-eu"], input=commands, capture_output=True, text=True, check=False, timeout=60
     )
