@@ -27,6 +27,7 @@ from service.http.application import Handler, TemplateRoute, route
 from service.http.bearer_auth import bearer_credential
 from service.http.errors import JSON, ApiError, unavailable
 from service.metrics.requests import address_of
+from service.plural import counted
 
 MAX_OLD_KEYS = 5
 """Maximum number of old API keys of one entity that are valid at a time."""
@@ -128,7 +129,9 @@ class ResourceEndpoints(ApiEndpoints):
         if base is None:
             raise self._not_found()
         if headends := self._registry.state.count_headends(id) if kind == CLUSTER else 0:
-            raise ApiError(409, f"The cluster still has {headends} headends: remove them first")
+            raise ApiError(
+                409, f"The cluster still has {counted(headends, 'headend')}: remove them first"
+            )
         change = AuditedChange(ADMIN, "remove", f"{kind}:{id}", address_of(request.scope))
         async with self._audit_log.recording(change, deadline):
             if not base.removed:

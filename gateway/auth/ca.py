@@ -19,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gateway.auth.certificate_names import CertifiedNode, encode_names
 from gateway.auth.csr import PublicKey, check_public_key
+from service.config.key_usage import key_usage
 from service.config.settings import Secret, SettingsError
 
 CLOCK_SKEW = timedelta(minutes=5)
@@ -233,14 +234,4 @@ def _extended_key_usage(identity: CertificateIdentity) -> x509.ExtendedKeyUsage:
 
 
 def _key_usage(is_rsa: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=is_rsa,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
+    return key_usage("digital_signature", *(["key_encipherment"] if is_rsa else []))

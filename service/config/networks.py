@@ -27,8 +27,11 @@ class Networks:
     def __bool__(self) -> bool:
         return bool(self._networks)
 
+    def __str__(self) -> str:
+        return ", ".join(map(str, self._networks))
+
     def __repr__(self) -> str:
-        return f"Networks('{', '.join(map(str, self._networks))}')"
+        return f"Networks('{self}')"
 
     def _compute_contains(self, host: str) -> bool:
         try:

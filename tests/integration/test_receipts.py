@@ -207,7 +207,7 @@ async def test_the_command_shows_the_ledger(
         ended = await command("ledger")
         assert ended.status == 1
         assert "partition 1 does not balance: " in ended.err
-        assert "2 records were lost" in ended.err
+        assert "lost: 2 records" in ended.err
         ended = await command("ledger", "--json")
         assert ended.status == 1
         assert ended.document["balances"] is False

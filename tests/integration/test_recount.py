@@ -71,7 +71,7 @@ async def test_a_ledger_that_contradicts_the_topic(
         assert (await command.good("ledger")).err == ""
         ended = await command("ledger", "--audit")
         assert ended.status == 1
-        assert "partition 0 does not agree: 6 submissions are in the topic, 5 in" in ended.err
+        assert "partition 0 does not agree: submissions: 6 in the topic, 5 in" in ended.err
         assert "partition 1 does not agree: the topic ends before offset 7" in ended.err
         ended = await command("ledger", "--audit", "--json")
         assert ended.status == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tobogganing.cli.main import main
+from tobogganing.cli.main import cli
 from tobogganing.devstack.secrets import write_secrets
 from tobogganing.errors import LocalError
 
@@ -87,7 +87,7 @@ def test_an_impossible_folder_is_named(tmp_path: Path) -> None:
 def test_an_error_of_the_command_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     arguments = ["secrets", "--folder", str(tmp_path / "file" / "secrets")]
-    result = CliRunner().invoke(main, arguments, env=TOKENS)
+    result = CliRunner().invoke(cli, arguments, env=TOKENS)
     assert result.exit_code == 1
     assert result.output.startswith("Error: ")
     assert len(result.output.splitlines()) == 1
