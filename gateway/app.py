@@ -17,6 +17,7 @@ from starlette.responses import Response
 from contract.kinds import KINDS
 from gateway.api.bulk_registration import BulkRegistrationEndpoint
 from gateway.api.certificates import CertificateEndpoints, CertificateIssuer, load_ca
+from gateway.api.endpoints import ApiParts
 from gateway.api.enrol import EnrolEndpoint
 from gateway.api.enrolments import EnrolmentEndpoints
 from gateway.api.openapi import openapi_route
@@ -188,48 +189,26 @@ class Gateway:
 
     def routes(self) -> list[TemplateRoute]:
         """Return all routes under /api/v1."""
-        settings, authenticator, metrics = self._settings, self._authenticator, self.metrics
+        settings = self._settings
         audit_log = AuditLog(topics_from(settings).audit.name, self._producer)
-        registrar = Registrar(self.registry, self._issuer, self.quotas, audit_log, metrics)
+        registrar = Registrar(self.registry, self._issuer, self.quotas, audit_log, self.metrics)
+        parts = ApiParts(settings, self.registry, self._authenticator, audit_log, self.metrics)
         *entities, enrolments = (
-            ResourceEndpoints(
-                resource,
-                settings,
-                self.registry,
-                authenticator,
-                audit_log,
-                self.batcher,
-                metrics,
-            )
+            ResourceEndpoints(parts, resource, self.batcher)
             for resource in (*RESOURCES, ENROLMENTS)
         )
         return [
             *(endpoint.route() for endpoint in self._submissions.values()),
             self._batches.route(),
-            *RegistrationEndpoints(settings, self.registry, authenticator, registrar).routes(),
-            BulkRegistrationEndpoint(settings, self.registry, authenticator, registrar).route(),
-            *EnrolmentEndpoints(
-                settings, self.registry, authenticator, registrar, enrolments
-            ).routes(),
-            EnrolEndpoint(
-                settings,
-                self.registry,
-                authenticator,
-                registrar,
-                self._issuer,
-                self._use_claims,
-                audit_log,
-                metrics,
-            ).route(),
+            *RegistrationEndpoints(parts, registrar).routes(),
+            BulkRegistrationEndpoint(parts, registrar).route(),
+            *EnrolmentEndpoints(parts, registrar, enrolments).routes(),
+            EnrolEndpoint(parts, registrar, self._issuer, self._use_claims).route(),
             *(route for endpoints in entities for route in endpoints.routes()),
-            TokenEndpoint(
-                settings, authenticator, self.jwt_service, self._rate_limits, metrics
-            ).route(),
-            RevokeEndpoint(settings, self.registry, authenticator, audit_log, metrics).route(),
-            *KeyEndpoints(settings, self.keys, self.registry, authenticator, audit_log).routes(),
-            *CertificateEndpoints(
-                settings, self.registry, authenticator, self._issuer, audit_log
-            ).routes(),
+            TokenEndpoint(parts, self.jwt_service, self._rate_limits).route(),
+            RevokeEndpoint(parts).route(),
+            *KeyEndpoints(parts, self.keys).routes(),
+            *CertificateEndpoints(parts, self._issuer).routes(),
             openapi_route(),
         ]
 

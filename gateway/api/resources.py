@@ -4,8 +4,6 @@ Every change reads the registry to its end first, so a credential revoked at ano
 refused here too.
 """
 
-import time
-
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,19 +12,17 @@ from contract.enrolment import without_nonce
 from contract.frame import Submission, encode_submission, entity_key
 from contract.kinds import KINDS
 from contract.registry import CLUSTER, ENROLMENT, RELAY, RegistryRecord, hash_api_key
-from gateway.api.enrolment_fields import enrolment_fields
+from gateway.api.endpoints import ApiEndpoints, ApiParts
+from gateway.api.enrolment_schemas import enrolment_fields
 from gateway.api.listing import ListingQuery, page
 from gateway.api.resource_types import Resource
 from gateway.api.schemas import KeyRotation, new_api_key, require_key, rfc3339
-from gateway.auth.authenticator import Authenticator
 from gateway.body.json import BodyError, JsonDecoder
 from gateway.body.reader import bad_request, has_body, read_body
-from gateway.metrics import GatewayMetrics
 from gateway.produce.batcher import OverloadedError, SubmissionBatcher
-from gateway.registry.audit_log import ADMIN, AuditedChange, AuditLog
+from gateway.registry.audit_log import ADMIN, AuditedChange
 from gateway.registry.relay_scope import scope_for_response
-from gateway.registry.writer import TOMBSTONE_DELAY_MS, RegistryWriter, UnconfirmedError
-from gateway.settings import GatewaySettings
+from gateway.registry.writer import TOMBSTONE_DELAY_MS, UnconfirmedError
 from service.http.application import Handler, TemplateRoute, route
 from service.http.bearer_auth import bearer_credential
 from service.http.errors import JSON, ApiError, unavailable
@@ -36,27 +32,13 @@ MAX_OLD_KEYS = 5
 """Maximum number of old API keys of one entity that are valid at a time."""
 
 
-class ResourceEndpoints:
+class ResourceEndpoints(ApiEndpoints):
     """The endpoints of one collection, except registration."""
 
-    def __init__(
-        self,
-        resource: Resource,
-        settings: GatewaySettings,
-        registry: RegistryWriter,
-        authenticator: Authenticator,
-        audit_log: AuditLog,
-        batcher: SubmissionBatcher,
-        metrics: GatewayMetrics,
-    ) -> None:
+    def __init__(self, parts: ApiParts, resource: Resource, batcher: SubmissionBatcher) -> None:
+        super().__init__(parts)
         self._resource = resource
-        self._answer_within = settings.answer_within_seconds
-        self._max_body = settings.max_body_bytes
-        self._registry = registry
-        self._authenticator = authenticator
-        self._audit_log = audit_log
         self._batcher = batcher
-        self._metrics = metrics
         self._rotation = JsonDecoder(KeyRotation)
 
     def routes(self) -> list[TemplateRoute]:
@@ -250,9 +232,6 @@ class ResourceEndpoints:
     def _id(self, request: Request) -> str:
         id: str = request.path_params[self._resource.id_field]
         return id
-
-    def _deadline(self) -> float:
-        return time.monotonic() + self._answer_within
 
 
 def _require_current_key(request: Request, base: RegistryRecord) -> None:

@@ -4,52 +4,36 @@ A revoked token has a record of its own until the token would have expired. To r
 a node, its record's `token_epoch` is incremented; a token carries the epoch at which it was issued.
 """
 
-import time
-
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from contract.registry import RECORD_VERSION, REVOCATION, RegistryRecord
+from gateway.api.endpoints import ApiEndpoints, ApiParts
 from gateway.api.schemas import NODE_KINDS, Revocation, Revoked, require_id, require_one_of
-from gateway.auth.authenticator import Authenticator
 from gateway.auth.jwt import LEEWAY
 from gateway.body.json import BODY, BodyError, JsonDecoder
 from gateway.body.reader import bad_request, read_body
-from gateway.metrics import GatewayMetrics
-from gateway.registry.audit_log import ADMIN, AuditedChange, AuditLog
-from gateway.registry.writer import RegistryWriter, UnconfirmedError
-from gateway.settings import GatewaySettings
+from gateway.registry.audit_log import ADMIN, AuditedChange
+from gateway.registry.writer import UnconfirmedError
 from service.http.application import TemplateRoute, route
 from service.http.errors import JSON, ApiError, unavailable
 from service.metrics.requests import address_of
 
 
-class RevokeEndpoint:
+class RevokeEndpoint(ApiEndpoints):
     """Revokes tokens, authenticated as the node itself or with ADMIN_TOKEN."""
 
-    def __init__(
-        self,
-        settings: GatewaySettings,
-        registry: RegistryWriter,
-        authenticator: Authenticator,
-        audit_log: AuditLog,
-        metrics: GatewayMetrics,
-    ) -> None:
-        self._answer_within = settings.answer_within_seconds
-        self._max_body = settings.max_body_bytes
-        self._lifetime = settings.token_lifetime
-        self._registry = registry
-        self._authenticator = authenticator
-        self._audit_log = audit_log
-        self._metrics = metrics
+    def __init__(self, parts: ApiParts) -> None:
+        super().__init__(parts)
+        self._lifetime = parts.settings.token_lifetime
         self._decoder = JsonDecoder(Revocation)
 
     def route(self) -> TemplateRoute:
         return route("/api/v1/auth/revoke", self.handle, "POST")
 
     async def handle(self, request: Request) -> Response:
-        deadline = time.monotonic() + self._answer_within
+        deadline = self._deadline()
         is_admin = self._authenticator.is_admin(request)
         if not is_admin:
             self._authenticator.require_credential(request)

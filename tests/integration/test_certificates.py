@@ -13,10 +13,8 @@ from contract.audit import decode_audit
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader
 from service.kafka.topics import topics_from
+from tests.integration.gateways import ADMIN, gateway, register
 from tests.integration.processes import CA_PEM, Service
-from tests.integration.test_gateway import ADMIN, gateway, pair, register
-
-__all__ = ["pair"]
 
 
 def openssl(folder: Path, *arguments: str) -> str:
