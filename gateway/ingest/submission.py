@@ -34,7 +34,7 @@ from gateway.produce.batcher import OverloadedError, SubmissionBatcher
 from gateway.produce.partition_batcher import chunk_for_frames
 from gateway.settings import GatewaySettings
 from service.http.application import TemplateRoute, route
-from service.http.bearer_auth import AUTHORIZATION, parse_bearer
+from service.http.bearer_auth import parse_bearer
 from service.http.connection.fast_path import FastPathExchange, RawHeaders
 from service.http.errors import ApiError, unavailable
 from service.metrics.requests import RequestMetrics
@@ -123,14 +123,15 @@ class SubmissionEndpoint:
             or may_be_backfill(content)
         ):
             return False
-        record = None
-        authorization = headers.get(AUTHORIZATION)
+        authorization = headers.get(b"authorization")
         if authorization is None:
             record = self._authenticator.check_cached_certificate(
                 self._kind, id, headers, exchange.peer
             )
-        elif credential := parse_bearer(authorization):
-            record = self._authenticator.check_cached(self._kind, id, credential)
+        else:
+            credential = parse_bearer(authorization)
+            check = self._authenticator.check_cached
+            record = check(self._kind, id, credential) if credential else None
         if record is None:
             return False
         pending = PendingResponse(self, exchange)
