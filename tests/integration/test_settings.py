@@ -226,7 +226,7 @@ class Bench:
             env=self.good,
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=220,
             check=False,
         )
         assert ended.returncode == 0, ended.stderr
