@@ -82,7 +82,7 @@ def exporter_families() -> list[Row]:
     state = _Answered(settings, topics.entity_state.name, [0], lambda *_: None)
     registry = TopicTailer(settings, topics.registry.name, [0], lambda *_: None)
     own = ExporterMetrics(CollectorRegistry())
-    asked = (state, registry, source_ends())
+    asked = (state, registry, source_ends(), 72 * 3600.0)
     return families(own.registry, StateCollector(StateStore([0]), 0, state, asked))
 
 
@@ -106,7 +106,9 @@ SECTIONS: dict[str, Callable[[], Iterable[Row]]] = {
     "Clients": lambda: entity_families(CLIENT),
     "Headends": lambda: entity_families(HEADEND),
     "Manager": manager_families,
-    "Pipeline": lambda: families(PipelineCollector({0: empty_ledger()}, source_ends())),
+    "Pipeline": lambda: families(
+        PipelineCollector({0: empty_ledger()}, source_ends(), 72 * 3600.0)
+    ),
     "Gateway": gateway_families,
     "Exporter": exporter_families,
     "Processor": processor_families,

@@ -73,6 +73,7 @@ def test_the_rule_sees_every_form_of_import() -> None:
 LAYERS = {
     "service": (
         *("config", "logs", "slices", "stacks", "tasks", "startup", "gc_tuning", "rate_limiter"),
+        "compression",
         *("metrics", "kafka", "http"),
     ),
     "gateway": (
@@ -91,7 +92,7 @@ LAYERS = {
     "tobogganing": (
         *("errors", "backoff", "output", "time_param", "sizing", "manager"),
         *("devstack", "api_client", "dead_letters", "backup", "ledger_audit", "fleet_import"),
-        *("simulator", "topics", "cli", "__main__"),
+        *("simulator", "alter_topics", "topics", "cli", "__main__"),
     ),
 }
 """Sub-packages and modules of each package, from the bottom up: a layer imports only layers

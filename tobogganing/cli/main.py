@@ -83,11 +83,20 @@ def exporter() -> None:
 
 
 @main.command()
-def topics() -> None:
-    """Create missing topics, and check the existing ones."""
+@click.option(
+    "--alter",
+    is_flag=True,
+    help="Change the settings of existing topics that the services refuse, and the retention of "
+    "submissions to SUBMISSIONS_RETENTION_HOURS, also to a shorter one.",
+)
+def topics(alter: bool) -> None:
+    """Create missing topics, and check the existing ones.
+
+    Needs the services' KAFKA_… settings and SUBMISSIONS_RETENTION_HOURS.
+    """
     from tobogganing.topics import main
 
-    main()
+    main(alter)
 
 
 def _file(name: str, help: str) -> click.Option:

@@ -42,6 +42,12 @@ class FastPathExchange:
         self.message_event = _NO_EVENT
         self.started_at = time.perf_counter()
 
+    @property
+    def peer(self) -> tuple[str, int] | None:
+        """The other end of the connection, which may be a proxy."""
+        peer: tuple[str, int] | None = self._protocol.client
+        return peer
+
     def respond(self, status: int, body: bytes, headers: bytes = b"") -> None:
         """Send the response, unless the client has disconnected. `headers` are complete header
         lines."""

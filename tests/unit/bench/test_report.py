@@ -55,5 +55,5 @@ def test_the_edge_runs_without_dns() -> None:
     file = CHECKOUT / "deploy" / "edge" / "haproxy.cfg"
     text = configuration(file.read_text(encoding="utf-8"), 12_345)
     assert "server-template" not in text
-    assert text.count(" 127.0.0.1:12345\n") == 4
+    assert text.count(" 127.0.0.1:12345\n") == 5
     assert "resolvers docker init-addr" not in text

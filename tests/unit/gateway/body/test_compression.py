@@ -14,16 +14,11 @@ from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.body import compression
-from gateway.body.compression import (
-    CODINGS,
-    MAX_MEMBERS,
-    DecompressedTooLargeError,
-    decompress,
-    decompress_sync,
-)
+from gateway.body.compression import decompress, decompress_sync
 from gateway.body.json import BodyError
 from gateway.body.memory_budget import MemoryBudget, Reservation
+from service import compression
+from service.compression import CODINGS, MAX_MEMBERS, DecompressedTooLargeError
 
 PACK: dict[bytes, Callable[[bytes], bytes]] = {
     b"gzip": gzip.compress,
@@ -71,9 +66,9 @@ def test_the_chunk_size_does_not_change_the_result(
         except BodyError as error:
             return str(error)
 
-    with patch.object(compression, "_INPUT_CHUNK", len(body) + 1):
+    with patch.object(compression, "INPUT_CHUNK", len(body) + 1):
         at_once = outcome()
-    with patch.object(compression, "_INPUT_CHUNK", piece):
+    with patch.object(compression, "INPUT_CHUNK", piece):
         assert outcome() == at_once
     if length == 0 and not behind:
         assert at_once == b"".join(parts)
