@@ -5,7 +5,6 @@ or one whose frame failed, is rejected without affecting the others.
 """
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Annotated
 
