@@ -4,27 +4,23 @@ The gateway has one core; Kafka and the load generator share the other one.
 """
 
 import contextlib
-import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import httpx
 
+from bench.edge import running_edge
 from bench.errors import WrongResultError
 from bench.fleet import Clients, Fleet, Headends, register
 from bench.load import Address
 from bench.pipeline import MeasuredPipeline, MeasuredService
-from bench.processes import cores, running
+from bench.processes import cores
 from bench.rounds import MeasuredTarget
 from bench.workloads import Acknowledged, BatchWorkload, SingleWorkload, request_heads
 from service.config.settings import KafkaSettings
-from tobogganing.devstack.certificate import self_signed
-from tobogganing.devstack.ports import LOOPBACK, free_ports
-from tools.debian import haproxy
-from tools.edge import edge_environ, write_configuration
+from tobogganing.devstack.ports import LOOPBACK
 
 SYSTEM = "Tobogganing gateway"
 EDGE_SYSTEM = "Tobogganing edge and gateway"
@@ -157,22 +153,8 @@ async def edge(
     Raises:
         LocalError: HAProxy could not be downloaded.
     """
-    program = haproxy()
-    http, https, own = free_ports(3)
-    file = pipeline.folder / "haproxy.cfg"
-    port = gateway.service.port
-    write_configuration(file, {"gateway": [port], "exporter": [port]})
-    certificate = pipeline.folder / "edge.pem"
-    certificate.write_text(self_signed(datetime.now(UTC)), encoding="ascii")
-    address = Address(LOOPBACK, https, ssl.create_default_context(cafile=str(certificate)))
-    environ = program.environ | edge_environ(http, https, own, certificate)
-    async with running(
-        [program.path, "-db", "-f", file],
-        environ=environ,
-        log=pipeline.folder / "haproxy.log",
-        ready=f"http://{LOOPBACK}:{http}/-/ready",
-        core=cores()[0],
-    ) as pid:
+    async with running_edge(pipeline.folder, gateway.service.port) as before:
+        address, pid = before
         pids = {"HAProxy": pid} | gateway.pids
         target = partial(gateway.target, system=EDGE_SYSTEM, address=address, pids=pids)
         yield [
