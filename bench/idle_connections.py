@@ -55,7 +55,7 @@ async def measure(folder: Path, connections: int) -> dict[str, float]:
     config, certificate = folder / "haproxy.cfg", folder / "edge.pem"
     write_configuration(config, {"gateway": [nothing], "exporter": [nothing]})
     text = config.read_text(encoding="utf-8")  # they take longer to open than the edge keeps them
-    config.write_text(text.replace("http-keep-alive 90s", "http-keep-alive 1h"), encoding="utf-8")
+    config.write_text(text.replace(" 90s\n", " 1h\n"), encoding="utf-8")
     certificate.write_text(self_signed(datetime.now(UTC)), encoding="ascii")
     context = ssl.create_default_context(cafile=str(certificate))
     async with running(

@@ -90,7 +90,7 @@ LAYERS = {
         *("status_page", "row_consumer", "app", "__main__"),
     ),
     "tobogganing": (
-        *("errors", "backoff", "output", "time_param", "sizing", "manager"),
+        *("errors", "backoff", "output", "time_param", "sizing_figures", "sizing", "manager"),
         *("devstack", "api_client", "dead_letters", "backup", "ledger_audit", "fleet_import"),
         *("simulator", "alter_topics", "topics", "cli", "__main__"),
     ),
