@@ -385,7 +385,7 @@ async def test_connections_outlive_the_pause_between_two_reports(tmp_path: Path)
         child = process.start([haproxy.path, "-db", "-f", config], environ=environ, output=log)
     try:
         async with asyncio.timeout(PATIENCE):
-            while not await open_port(http):
+            while not await open_port(http):  # noqa: ASYNC110
                 await asyncio.sleep(POLL)
         reader, writer = await asyncio.open_connection("127.0.0.1", http)
         writer.write(b"GET /-/metrics HTTP/1.1\r\nHost: x\r\n\r\n")
