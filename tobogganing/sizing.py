@@ -65,8 +65,9 @@ SHARD_ENTITIES = 300_000
 SCRAPE_SECONDS = 15
 EDGE_CORES = 4
 """Most cores of an edge."""
-EDGE_BASE, EDGE_CONNECTION = 0.3e9, 33_000
-"""Memory of an edge in bytes: its base, and each idle connection with TLS."""
+EDGE_BASE, EDGE_CONNECTION = 0.1e9, 17_000
+"""Memory of an edge in bytes: its base, and each idle connection with TLS
+(`python -m bench.idle_connections`)."""
 EDGE_CONNECTIONS = 150_000
 """Most connections of an edge, as deploy/edge allows."""
 REQUEST_SECONDS = 1.0
