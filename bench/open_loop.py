@@ -30,7 +30,8 @@ from bench.edge import RunningEdge, running_edge
 from bench.errors import WrongResultError
 from bench.fleet import Clients, register
 from bench.load import PATIENCE, Address
-from bench.open_loop_driver import Load, OpenLoop
+from bench.open_loop_driver import CLIENTS, EDGE, LOADS, SUBJECT, WARM_UP, Load, OpenLoop
+from bench.open_loop_peers import measure_peers
 from bench.pipeline import MeasuredPipeline, MeasuredService, pipeline
 from bench.processes import Meter, cores, pinned
 from bench.rounds import Measurements, percentile
@@ -39,31 +40,12 @@ from tobogganing.devstack.ports import LOOPBACK
 from tobogganing.devstack.run_config import CHECKOUT
 from tobogganing.errors import LocalError
 
-SUBJECT = "Fleet"
 BASELINE = "116087e"
 """The last commit in which every submission of a fleet left by itself."""
-WARM_UP = 3.0
-"""Seconds of each load before the first round."""
 PARTITIONS = 12
-CLIENTS = 2_000
 FRESHNESS_EVERY = 0.2
 """Seconds between two scrapes that wait for the newest response."""
 _COUNTS = re.compile(rb'^tobogganing_pipeline_(\w+)_total\{partition="\d+"\} (\S+)', re.MULTILINE)
-
-
-LOADS = (
-    Load(0),
-    Load(100, "new"),
-    Load(300),
-    Load(300, "new"),
-    Load(1000),
-    Load(300, "new", edge=True),
-    Load(300, "resumed", edge=True),
-    Load(300, edge=True),
-    Load(1000, edge=True),
-)
-PEER_LOADS = (Load(300), Load(1000), Load(300, "new", edge=True), Load(1000, edge=True))
-EDGE = "HAProxy"
 
 
 @dataclass
@@ -252,7 +234,11 @@ def _table(found: Sequence[Measurements]) -> list[dict[str, Any]]:
 @click.option("--against", default=None, help=f"Also measure this commit, e.g. {BASELINE}.")
 @click.option("--rounds", default=1, show_default=True)
 @click.option("--seconds", default=10.0, show_default=True, help="Of load, a case and round.")
-def main(against: str | None, rounds: int, seconds: float) -> None:
+@click.option("--only", multiple=True, help="Only loads whose name contains this; repeatable.")
+@click.option("--peers", is_flag=True, help="Also measure the peers that can be had.")
+def main(
+    against: str | None, rounds: int, seconds: float, only: tuple[str, ...], peers: bool
+) -> None:
     """Measure; print one JSON object a line."""
     logging.basicConfig(level=logging.ERROR)
     structlog.configure(
@@ -264,7 +250,10 @@ def main(against: str | None, rounds: int, seconds: float) -> None:
         try:
             if against is not None:
                 versions[against] = extract(against, Path(name) / "against")
-            found = uvloop.run(measure(Path(name) / "run", versions, LOADS, seconds, rounds))
+            loads = [load for load in LOADS if not only or any(o in load.case for o in only)]
+            found = uvloop.run(measure(Path(name) / "run", versions, loads, seconds, rounds))
+            if peers:
+                found += uvloop.run(measure_peers(Path(name) / "peers", seconds, rounds))
         except (WrongResultError, LocalError) as error:
             print(f"WRONG: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
             raise SystemExit(1) from None

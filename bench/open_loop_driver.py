@@ -31,6 +31,25 @@ class Load(NamedTuple):
         return f"{self.rate:,} a second, {kind} connections{through}"
 
 
+SUBJECT = "Fleet"
+LOADS = (
+    Load(0),
+    Load(100, "new"),
+    Load(300),
+    Load(300, "new"),
+    Load(1000),
+    Load(300, "new", edge=True),
+    Load(300, "resumed", edge=True),
+    Load(300, edge=True),
+    Load(1000, edge=True),
+)
+PEER_LOADS = (Load(300), Load(1000), Load(300, "new", edge=True), Load(1000, edge=True))
+EDGE = "HAProxy"
+WARM_UP = 3.0
+"""Seconds of each load before the first round."""
+CLIENTS = 2_000
+
+
 class LoadSubject(Protocol):
     """What requests are sent to."""
 
@@ -111,7 +130,7 @@ class OpenLoop:
             if context is None:
                 return connection
             return TlsConnection(
-                context, "localhost", connection.received, connection.lost, session
+                context, "localhost", connection.data_received, connection.connection_lost, session
             )
 
         transport, made = await loop.create_connection(
@@ -172,16 +191,13 @@ class _Connection(asyncio.Protocol):
         assert self._transport is not None
         self._transport.close()
 
-    def received(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:
         self._buffer += data
         answer = split_response(self._buffer)
         if answer is not None and self._number is not None:
             number, self._number, self._buffer = self._number, None, b""
             self._loop.answered(self, number, *answer)
 
-    def lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         if self._number is not None:
-            self._loop.fail(f"a connection broke before its response: {error}")
-
-    data_received = received
-    connection_lost = lost
+            self._loop.fail(f"a connection broke before its response: {exc}")

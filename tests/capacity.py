@@ -45,7 +45,8 @@ def tabulated(page: str) -> str:
     """The page with the table of all figures."""
     lines = ["| figure | value | table and row of performance.md |", "| --- | --- | --- |"]
     for name, cell in FIGURES.items():
-        source = f"{cell.table}: {cell.row.replace(' | ', ', ')}; {cell.column}"
+        source = "*not in the last published run:* " if shown(cell) is None else ""
+        source += f"{cell.table}: {cell.row.replace(' | ', ', ')}; {cell.column}"
         lines.append(f"| `{name}` | {getattr(sizing_figures, name):g} | {source} |")
     text = "<!-- figures -->\n\n" + "\n".join(lines) + "\n\n<!-- end -->"
     return _FIGURES.sub(lambda _: text, page)

@@ -64,7 +64,7 @@ def _decompressed(codec: int, packed: bytes | memoryview) -> bytes:
     header = bytearray(packed[:HEADER_BYTES])
     (attributes,) = _ATTRIBUTES.unpack_from(header, _ATTRIBUTES_AT)
     _ATTRIBUTES.pack_into(header, _ATTRIBUTES_AT, attributes & ~_CODEC_MASK)
-    return b"%b%b" % (header, records)
+    return bytes(header) + records
 
 
 class ReplacedBatch:

@@ -77,7 +77,7 @@ def test_a_bomb_takes_little_memory(codec: int, declared: bool) -> None:
     def bomb(records: bytes) -> bytes:
         if codec == GZIP:
             return gzip.compress(records)
-        options = {zstd.CompressionParameter.content_size_flag: int(declared)}
+        options: dict[int, int] = {zstd.CompressionParameter.content_size_flag: int(declared)}
         return zstd.compress(records, options=options)
 
     data = encoded(codec, [bytes(MAX_UNPACKED_BYTES + 1)], bomb)
