@@ -107,7 +107,7 @@ async def _alter(admin: AIOKafkaAdminClient, topic: str, wanted: Mapping[str, st
     aiokafka's request replaces all of them.
     """
     kept = await _set_for_topic(admin, topic)
-    resource = ConfigResource(ConfigResourceType.TOPIC, topic, kept | wanted)
+    resource = ConfigResource(ConfigResourceType.TOPIC, topic, {**kept, **wanted})
     (response,) = await admin.alter_configs([resource])
     ((code, message, *_),) = response.resources
     if code:

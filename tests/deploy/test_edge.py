@@ -260,7 +260,9 @@ OTHERS = [
 ]
 
 
-async def post(edge: Edge, path: str, size: int = 300, **headers: str) -> httpx.Response:
+async def post(
+    edge: Edge, path: str, size: int = 300, headers: dict[str, str] | None = None
+) -> httpx.Response:
     async with httpx.AsyncClient(trust_env=False, timeout=10, verify=False) as http:
         url = f"http://127.0.0.1:{edge.port}{path}"
         return await http.post(url, content=b"x" * size, headers=headers)
@@ -318,13 +320,15 @@ async def test_the_largest_kept_submission_is_sent_again(edge: Edge) -> None:
     one, other = break_next_post(edge)
     one.breaks, other.breaks = 1, 0
     while not one.posts:
-        assert (await post(edge, SINGLE[0], 8192, cookie="c" * 4096)).status_code == 200
+        assert (
+            await post(edge, SINGLE[0], 8192, headers={"cookie": "c" * 4096})
+        ).status_code == 200
 
 
 async def test_a_client_cannot_pretend_an_arrival(edge: Edge) -> None:
     before = time.time()
     for path in (SINGLE[0], OTHERS[0]):
-        await post(edge, path, **{"x-request-start": "t=1"})
+        await post(edge, path, headers={"x-request-start": "t=1"})
     for arrived in [each for name in GATEWAYS for each in edge.backends[name].posts]:
         assert before - 0.01 <= int(arrived.removeprefix("t=")) / 1000 <= time.time()
 

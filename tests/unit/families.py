@@ -82,7 +82,7 @@ def exporter_families() -> list[Row]:
     state = _Answered(settings, topics.entity_state.name, [0], lambda *_: None)
     registry = TopicTailer(settings, topics.registry.name, [0], lambda *_: None)
     own = ExporterMetrics(CollectorRegistry())
-    asked = (state, registry, source_ends(), 72 * 3600.0)
+    asked = (state, registry, source_ends())
     return families(own.registry, StateCollector(StateStore([0]), 0, state, asked))
 
 
