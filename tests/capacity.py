@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from tests.published import FIGURES, shown
 from tobogganing import sizing_figures
-from tobogganing.cli.main import main as command
+from tobogganing.cli.main import cli
 
 PAGE = Path(__file__).parents[1] / "docs" / "capacity.md"
 FILE = Path(sizing_figures.__file__)
@@ -27,7 +27,7 @@ def worked(page: str) -> str:
 
 
 def _example(options: str) -> str:
-    ended = CliRunner().invoke(command, ["plan", *options.split()])
+    ended = CliRunner().invoke(cli, ["plan", *options.split()])
     assert ended.exit_code == 0, ended.output
     lines = [f"    {line}".rstrip() for line in ended.output.rstrip().splitlines()]
     return f"<!-- plan: {options} -->\n\n" + "\n".join(lines) + "\n\n<!-- end -->"

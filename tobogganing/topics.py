@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 
 from service.config.settings import KafkaSettings, LogSettings, SettingsError
 from service.kafka.topics import ensure_topics
+from service.plural import counted
 from service.startup import exit_if_misconfigured, start
 from tobogganing.alter_topics import alter_topics
 
@@ -36,4 +37,4 @@ async def _run(settings: TopicsSettings, alter: bool) -> None:
             print(change)
     topics = await ensure_topics(settings)
     for topic in topics.all():
-        print(f"{topic.name}  {topic.partitions} partitions")
+        print(f"{topic.name}  {counted(topic.partitions, 'partition')}")
