@@ -65,11 +65,17 @@ def exporter() -> None:
 
 @click.command()
 @settings_option("tobogganing.topics:TopicsSettings")
-def topics() -> None:
+@click.option(
+    "--alter",
+    is_flag=True,
+    help="Change the settings of existing topics that the services refuse, and the retention of "
+    "submissions to SUBMISSIONS_RETENTION_HOURS, also to a shorter one.",
+)
+def topics(alter: bool) -> None:
     """Create missing topics, and check the existing ones."""
     from tobogganing.topics import main
 
-    main()
+    main(alter)
 
 
 def _file(name: str, help: str) -> click.Option:
