@@ -17,8 +17,8 @@ COPY gateway gateway
 COPY processor processor
 COPY exporter exporter
 COPY tobogganing tobogganing
+# The services install nothing.
 RUN /opt/tobogganing/bin/pip install --no-deps --no-build-isolation . \
-    # The services install nothing.
     && /opt/tobogganing/bin/pip uninstall --yes setuptools setuptools-scm pip
 
 FROM python:3.11-slim-bookworm
