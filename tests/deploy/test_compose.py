@@ -15,6 +15,7 @@ EXERCISED = {
     "edge/haproxy.cfg": "test_edge.py, ../docker/test_containers.py",
     "env.sh": "test_env.py",
     "healthcheck.sh": "test_image.py",
+    "grafana/mixin.libsonnet": "test_mixin.py",
     "grafana/dashboards/*.json": "test_dashboards.py",
     "grafana/provisioning/*/*.yml": "test_dashboards.py, ../docker/test_containers.py",
     "kafka/*": "../docker/test_containers.py",
