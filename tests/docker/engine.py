@@ -85,7 +85,7 @@ def _machine_engine() -> Engine | None:
 
 
 @contextlib.contextmanager
-def _own_engine(folder: Path, config: Mapping[str, str]) -> Iterator[Engine]:
+def _own_engine(folder: Path, config: dict[str, str]) -> Iterator[Engine]:
     """Start dockerd with a socket of its own. Its images stay in the cache."""
     assert os.geteuid() == 0, "an engine can be started by root only"
     environ = os.environ | _programs(folder / "bin") | config
