@@ -22,7 +22,11 @@ from tobogganing.devstack.install import install_kafka
 from tools import debian
 
 BASE = "tobogganing-stand-in/debian:bookworm"
-PACKAGES = ("busybox", "ca-certificates", "haproxy", "openjdk-17-jre-headless", "python3.11-venv")
+PACKAGES = (
+    *("busybox", "ca-certificates", "haproxy", "openjdk-17-jre-headless"),
+    # debootstrap does not find what provides the virtual python3.11-distutils.
+    *("python3-distutils", "python3.11-venv"),
+)
 SOURCES = Path(__file__).with_name("images")
 """A folder with the Dockerfile of each stand-in."""
 ASIDE = ("grafana",)
