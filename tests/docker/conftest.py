@@ -36,7 +36,8 @@ def installation(
         yield installation
     finally:
         if (installation.folder / ".env").exists():
-            installation.compose("down", "--volumes", "--remove-orphans", "--rmi", "local")
+            # The image stays: its layers are the cache of the next build.
+            installation.compose("down", "--volumes", "--remove-orphans")
 
 
 @pytest.fixture(scope="module")
