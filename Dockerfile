@@ -19,7 +19,7 @@ COPY exporter exporter
 COPY tobogganing tobogganing
 # The services install nothing.
 RUN /opt/tobogganing/bin/pip install --no-deps --no-build-isolation . \
-    && /opt/tobogganing/bin/pip uninstall --yes setuptools setuptools-scm pip
+    && /opt/tobogganing/bin/pip uninstall --yes setuptools setuptools-scm vcs-versioning pip
 
 FROM python:3.11-slim-bookworm
 ARG VERSION=0.2.0
