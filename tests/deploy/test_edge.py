@@ -403,6 +403,22 @@ async def test_connections_outlive_the_pause_between_two_reports(tmp_path: Path)
         await process.stop(child, 5)
 
 
+async def test_a_connection_without_a_request_is_not_logged(edge: Edge, tmp_path: Path) -> None:
+    """Docker's health check opens one every 5 s; a request that is not HTTP is logged."""
+    for sent in (b"", b"not HTTP\r\n\r\n"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+        writer.write(sent)
+        writer.write_eof()
+        async with asyncio.timeout(PATIENCE):
+            await reader.read()
+        writer.close()
+    log = tmp_path / "haproxy.log"
+    async with asyncio.timeout(PATIENCE):
+        while "<BADREQ>" not in log.read_text():  # noqa: ASYNC110
+            await asyncio.sleep(POLL)
+    assert log.read_text().count("<BADREQ>") == 1
+
+
 async def test_own_metrics_are_for_inside(edge: Edge) -> None:
     assert (await edge.get("/-/metrics")).status_code == 404
     async with httpx.AsyncClient(trust_env=False) as http:
