@@ -20,7 +20,6 @@ import orjson
 import structlog
 
 from service.http.connection.fast_path import (
-    PEER,
     FastPathExchange,
     FastPathHandler,
     encode_error,
