@@ -35,6 +35,7 @@ from gateway.auth.jwt import LEEWAY, JwtService
 from gateway.auth.key_store import FileKeyStore
 from gateway.auth.rate_limits import RateLimits
 from gateway.auth.signing_keys import SigningKeyManager, require_keys
+from gateway.ingest.arrival import ArrivalDeadlines
 from gateway.ingest.batch import BatchEndpoint
 from gateway.ingest.encoder import TemplateCache
 from gateway.ingest.fast_path import FastPathSubmissions
@@ -80,6 +81,13 @@ class Producer(RecordSender, Protocol):
     async def run(self) -> None: ...
 
 
+def compressed_topics(settings: GatewaySettings) -> frozenset[str]:
+    """Return the topics whose records a gateway compresses."""
+    if settings.frame_compression == "none":
+        return frozenset()
+    return frozenset((topics_from(settings).submissions.name,))
+
+
 class Gateway:
     """Accepts submissions and registrations; an async context manager that runs the background
     tasks.
@@ -105,7 +113,9 @@ class Gateway:
         self.metrics = GatewayMetrics()
 
         # Authentication: credentials are checked against the registry.
-        self._producer = producer or ResilientProducer(settings, self.metrics.producer_failures)
+        self._producer = producer or ResilientProducer(
+            settings, self.metrics.producer_failures, compressed_topics(settings)
+        )
         self.registry = registry or RegistryWriter(settings, self._producer)
         lifetime = settings.token_lifetime
         folder = FileKeyStore(Path(settings.signing_keys_dir))
@@ -153,12 +163,14 @@ class Gateway:
         )
         self.on_stop = self.batcher.stop_lingering
         slices = Slices()
+        arrivals = ArrivalDeadlines(settings.trusted_proxies, settings.answer_within_seconds)
         self._submissions = {
             kind: SubmissionEndpoint(
                 kind,
                 settings,
                 self._authenticator,
                 self.batcher,
+                arrivals,
                 self.metrics,
                 self._rate_limits,
                 requests,
@@ -173,6 +185,7 @@ class Gateway:
             self.registry,
             self._authenticator,
             self.batcher,
+            arrivals,
             self.metrics,
             self._rate_limits,
             templates,

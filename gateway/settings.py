@@ -33,6 +33,8 @@ class GatewaySettings(KafkaSettings, HttpsSettings):
     linger_ms: Annotated[int, Meta(ge=0)] = 100
     """Maximum milliseconds that a submission waits under load, so that others share its request to
     Kafka; 0: no waiting."""
+    frame_compression: Literal["zstd", "none"] = "zstd"
+    """`none` while processors or exporters run that cannot read compressed frames."""
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 65_536
     max_queued_submissions: Annotated[int, Meta(ge=1)] = 20_000
     """Maximum number of submissions that wait for Kafka; more are refused with 503 at once."""

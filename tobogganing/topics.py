@@ -1,4 +1,4 @@
-"""The topics of an installation: description, repair, deletion, and reading of one topic."""
+"""The topics of an installation: description, deletion, and reading of one topic."""
 
 import asyncio
 import json
@@ -10,17 +10,11 @@ from aiokafka import ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import UnknownTopicOrPartitionError, for_code
 
-from contract.topic_policy import deviations
 from contract.topics import Topic, Topics, processor_group
 from service.config.settings import KafkaSettings
 from service.kafka.clients import admin_client, group_member_count
 from service.kafka.reader import TopicReader
-from service.kafka.topic_settings import (
-    alter_topic_settings,
-    fewest_replicas,
-    in_sync_replicas,
-    read_topic_settings,
-)
+from service.kafka.topic_settings import fewest_replicas
 from service.kafka.topics import topics_from
 from tobogganing.errors import LocalError
 from tobogganing.time_param import format_time
@@ -60,31 +54,6 @@ async def describe(settings: KafkaSettings) -> list[Row]:
         for topic in sorted(described, key=lambda topic: topics.index(topic["topic"]))
         if not topic["error_code"]
     ]
-
-
-async def repair(settings: KafkaSettings) -> list[Row]:
-    """Change topic settings that break a guarantee to the required ones; return the changes.
-
-    Raises:
-        KafkaError: Kafka does not respond, or refuses the change.
-    """
-    changed: list[Row] = []
-    in_sync = in_sync_replicas(settings.kafka_replication)
-    async with admin_client(settings) as admin:
-        for topic in topics_from(settings).all():
-            (described,) = await admin.describe_topics([topic.name])
-            if described["error_code"]:
-                continue  # the services create it
-            found = await read_topic_settings(admin, topic.name)
-            replicas = fewest_replicas(described["partitions"])
-            wrong = list(deviations(topic, found, replicas, in_sync))
-            if wrong:
-                await alter_topic_settings(admin, topic.name, {d.setting: d.wanted for d in wrong})
-            changed += [
-                {"topic": d.topic, "setting": d.setting, "was": d.found, "is": d.wanted}
-                for d in wrong
-            ]
-    return changed
 
 
 async def delete(

@@ -22,7 +22,8 @@ from starlette.requests import Request
 from gateway.auth.certificate_names import CertifiedNode, decode_names
 from gateway.auth.jwt import LEEWAY
 from service.config.networks import Networks
-from service.http.connection.fast_path import PEER, RawHeaders
+from service.http.connection.fast_path import RawHeaders
+from service.http.connection.request_head import PEER
 
 HEADER = b"client-cert"
 CACHE_SIZE = 32_768

@@ -25,6 +25,7 @@ from gateway.auth.rate_limits import RateLimits
 from gateway.body.json import BodyError
 from gateway.body.memory_budget import BudgetExceededError, MemoryBudget
 from gateway.body.reader import JSON, bad_request, overloaded, read_compressible_body
+from gateway.ingest.arrival import HEADER, ArrivalDeadlines
 from gateway.ingest.backfill import BackfillDecoder, may_be_backfill
 from gateway.ingest.decoder import MAX_IGNORED_NAMES, ParsedBody, SubmissionResponse
 from gateway.ingest.encoder import SubmissionTemplate, TemplateCache
@@ -58,6 +59,7 @@ class SubmissionEndpoint:
         settings: GatewaySettings,
         authenticator: Authenticator,
         batcher: SubmissionBatcher,
+        arrivals: ArrivalDeadlines,
         metrics: GatewayMetrics,
         rate_limits: RateLimits,
         requests: RequestMetrics,
@@ -66,7 +68,7 @@ class SubmissionEndpoint:
         now: Callable[[], float],
     ) -> None:
         self._kind = kind
-        self._answer_within = settings.answer_within_seconds
+        self._arrivals = arrivals
         self._max_body = settings.max_body_bytes
         self._authenticator = authenticator
         self._batcher = batcher
@@ -89,7 +91,7 @@ class SubmissionEndpoint:
         return route(self.template.replace(id_label, f"{id_label}:id"), self.handle, "POST")
 
     async def handle(self, request: Request) -> Response:
-        deadline = time.monotonic() + self._answer_within
+        deadline = self._arrivals.of(request)
         try:
             parsed = await self._admit(request, deadline)
         except BudgetExceededError as error:
@@ -135,7 +137,7 @@ class SubmissionEndpoint:
         if record is None:
             return False
         pending = PendingResponse(self, exchange)
-        deadline = time.monotonic() + self._answer_within
+        deadline = self._arrivals.deadline(exchange.peer, headers.get(HEADER))
         try:
             self._rate_limits.admit(record, self.template)
             parsed = self._parse(record, content)

@@ -13,7 +13,11 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from contract.topics import check_prefix
+from contract.topics import (
+    SUBMISSIONS_RETENTION_HOURS,
+    SUBMISSIONS_RETENTION_MARGIN_HOURS,
+    check_prefix,
+)
 from service.config.checks import TlsFiles, check_host, check_servers
 from service.config.networks import Networks
 from service.config.secrets import ReloadableTokens, SecretError, read_secret, strong_tokens
@@ -204,6 +208,10 @@ class KafkaSettings(Settings):
     """Partitions of submissions and rows; fixed when an installation is created."""
     kafka_replication: Annotated[int, Meta(ge=1, le=9)] = 1
     """Replicas of created topics; with 3 or more, a write needs 2 in-sync replicas."""
+    submissions_retention_hours: Annotated[
+        float, Meta(ge=SUBMISSIONS_RETENTION_MARGIN_HOURS, le=87_600)
+    ] = SUBMISSIONS_RETENTION_HOURS
+    """Hours for which Kafka keeps submissions, processed or not."""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     kafka_sasl_username: str | None = None

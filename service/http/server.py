@@ -207,6 +207,7 @@ async def serving(
     Raises:
         SettingsError: the port cannot be opened.
     """
+    limit_connections(LimitedProtocol)
     server = _EmbeddedServer(app, settings)
     task = asyncio.create_task(server.serve([port or listen(settings)]), name="http")
     try:

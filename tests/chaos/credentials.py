@@ -20,7 +20,8 @@ KNOWN_WITHIN = 2.0
 """Seconds within which every gateway must know of a change."""
 POLL = 0.1
 OVERLAP = 604_800
-"""Seconds that a rotated key stays valid: the maximum, as old keys are checked to the end of a run."""
+"""Seconds that a rotated key stays valid: the maximum, as old keys are checked to the end of
+a run."""
 
 
 @dataclass

@@ -27,8 +27,8 @@ from cryptography.hazmat.primitives.serialization import (
 from service.config.settings import KafkaSettings, Secret
 from tests.deploy.agents import Machine
 from tests.edge import EdgePorts, edge
+from tests.integration.gateways import ADMIN, gateway, register
 from tests.integration.processes import CA_PEM, Service
-from tests.integration.test_gateway import ADMIN, gateway, register
 from tests.unit.gateway.client_certificates import forged, header_of
 from tests.unit.gateway.csrs import csr
 from tobogganing.devstack.certificate import certificates_in, self_signed_ca

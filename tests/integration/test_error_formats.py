@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 
 from service.config.settings import KafkaSettings
+from tests.integration.gateways import gateway, registered
 from tests.integration.processes import ADMIN_TOKEN, Service
-from tests.integration.test_gateway import gateway, registered
 from tobogganing.devstack.ports import LOOPBACK, free_ports
 
 PROBLEM = "application/problem+json"

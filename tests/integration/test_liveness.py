@@ -56,7 +56,7 @@ async def test_a_hanging_worker_is_unhealthy_then_ends_and_continues_after_a_res
         assert time.monotonic() - sent > float(STUCK_AFTER)
         (reason,) = fault.json()["faults"]
         assert reason.startswith("partition 0 has not advanced past offset 0 for ")
-        assert reason.endswith(" s, with 1 records waiting")
+        assert reason.endswith(" s, with 1 record waiting")
         assert await worker.ended(30) == 70
         (tmp_path / "hang").unlink()
         await worker.start()

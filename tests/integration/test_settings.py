@@ -188,6 +188,10 @@ CASES = (
     SettingCase({"TOKEN_EXPIRY_HOURS": "-1"}, "TOKEN_EXPIRY_HOURS='-1' is not valid", ADMINISTERED),
     SettingCase({"MAX_BODY_BYTES": "64k"}, "MAX_BODY_BYTES='64k' is not valid", ADMINISTERED),
     SettingCase({"RETENTION_HOURS": "inf"}, "RETENTION_HOURS='inf' is not", (PROCESSOR, RUN)),
+    SettingCase(
+        {"RETENTION_HOURS": "48.5"}, "SUBMISSIONS_RETENTION_HOURS=72 must be", (PROCESSOR, RUN)
+    ),
+    SettingCase({"SUBMISSIONS_RETENTION_HOURS": "23"}, "SUBMISSIONS_RETENTION_HOURS='23' is not"),
     SettingCase({"RETENTION_HOURS": "0"}, "RETENTION_HOURS='0' is not valid", (PROCESSOR, RUN)),
     SettingCase(
         {"WORKER_NAMES_FOLDER": "{here}/text"}, "WORKER_NAMES_FOLDER={here}/text", (PROCESSOR,)
@@ -226,7 +230,7 @@ class Bench:
             env=self.good,
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=220,
             check=False,
         )
         assert ended.returncode == 0, ended.stderr

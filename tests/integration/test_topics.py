@@ -2,10 +2,14 @@
 
 import asyncio
 import contextlib
+import json
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import InvalidReplicationFactorError, TopicAuthorizationFailedError
 from aiokafka.protocol.admin import CreateAclsRequest
@@ -13,13 +17,14 @@ from structlog.testing import capture_logs
 
 from contract.topics import Topic
 from service.config.settings import KafkaSettings, Secret
-from service.kafka.clients import admin_client
-from service.kafka.topic_settings import TopicMismatchError
+from service.kafka.clients import admin_client, client_options
+from service.kafka.topic_settings import TopicMismatchError, read_topic_settings
 from service.kafka.topics import ensure_topics, watch_topics
 from tests.breakable import ON_THREE
 from tests.integration.processes import Service
 from tests.integration.secured_broker import PASSWORD, USER, WITH_ACLS, secured_broker
 from tests.shared_kafka import SharedKafka
+from tobogganing.alter_topics import alter_topics
 from tobogganing.devstack.install import Install
 
 
@@ -58,7 +63,7 @@ WRONG = (
     ("entity_state", "cleanup.policy", "delete", "compact"),
     ("entity_state", "cleanup.policy", "compact,delete", "compact"),
     ("submissions", "cleanup.policy", "compact", "delete"),
-    ("submissions", "retention.ms", "3600000", "604800000"),
+    ("submissions", "retention.ms", "3600000", "259200000"),
     ("audit", "retention.ms", "604800000", "7776000000"),
     ("submissions", "retention.bytes", "1073741824", "-1"),
     ("registry", "delete.retention.ms", "3600000", "86400000"),
@@ -92,6 +97,71 @@ async def change(settings: KafkaSettings, topic: Topic, **changed: str) -> None:
 
 def dotted(setting: str) -> str:
     return setting.replace(".", "_")
+
+
+async def test_a_changed_retention_is_applied_by_command(kafka_settings: KafkaSettings) -> None:
+    """Other settings stay, such as one that an operator has set."""
+    topics = await ensure_topics(kafka_settings)
+    own = {"segment.bytes": str(64 << 20)}
+    await change(kafka_settings, topics.submissions, segment_bytes=own["segment.bytes"])
+    for hours, refused in ((100, True), (48, False)):
+        changed = replace(kafka_settings, submissions_retention_hours=hours)
+        if refused:
+            with pytest.raises(TopicMismatchError, match=r"retention\.ms=259200000 but requires"):
+                await ensure_topics(changed)
+        else:
+            await ensure_topics(changed)
+        assert [str(each) for each in await alter_topics(changed)] == [
+            f"{topics.submissions.name}  retention.ms: {259200000 if refused else 360000000} -> "
+            f"{hours * 3_600_000}"
+        ]
+        assert await alter_topics(changed) == []
+        await ensure_topics(changed)
+    async with admin_client(kafka_settings) as admin:
+        found = await read_topic_settings(admin, topics.submissions.name)
+    assert own.items() <= found.items()
+    assert found["message.timestamp.type"] == "LogAppendTime"
+
+
+async def test_the_command_repairs_refused_settings(kafka_settings: KafkaSettings) -> None:
+    topics = await ensure_topics(kafka_settings)
+    await change(kafka_settings, topics.registry, cleanup_policy="delete")
+    environ = os.environ | {
+        "KAFKA_BOOTSTRAP_SERVERS": kafka_settings.kafka_bootstrap_servers,
+        "KAFKA_TOPIC_PREFIX": kafka_settings.kafka_topic_prefix,
+        "KAFKA_PARTITIONS": str(kafka_settings.kafka_partitions),
+    }
+    for options, status in (([], 2), (["repair", "--json"], 0), ([], 0)):
+        command = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tobogganing", "topics", *options),
+            env=environ,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await command.communicate()
+        assert command.returncode == status, said.decode()
+        change_made = {
+            "topic": topics.registry.name,
+            "setting": "cleanup.policy",
+            "before": "delete",
+            "after": "compact",
+        }
+        assert (json.dumps(change_made) in said.decode()) is bool(options)
+
+
+async def test_a_retention_that_would_delete_unread_submissions_is_refused(
+    kafka_settings: KafkaSettings,
+) -> None:
+    """The partition has a frame, and no ledger counts it."""
+    topics = await ensure_topics(kafka_settings)
+    shorter = replace(kafka_settings, submissions_retention_hours=48)
+    async with AIOKafkaProducer(**client_options(kafka_settings)) as producer:
+        await producer.send_and_wait(topics.submissions.name, b"frame", partition=1)
+    with pytest.raises(TopicMismatchError, match="no processor has read, in partitions 1: start"):
+        await alter_topics(shorter)
+    async with admin_client(kafka_settings) as admin:
+        found = await read_topic_settings(admin, topics.submissions.name)
+    assert found["retention.ms"] == "259200000"
 
 
 async def test_topics_that_violate_a_requirement_are_rejected(

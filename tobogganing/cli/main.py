@@ -49,7 +49,7 @@ def cli() -> None:
 def main() -> NoReturn:
     """Run the command line, and exit with the status that docs/cli.md lists."""
     try:
-        sys.exit(cli.main(standalone_mode=False))
+        sys.exit(cli.main(prog_name="tobogganing", standalone_mode=False))
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

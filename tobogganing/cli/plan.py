@@ -38,6 +38,13 @@ _SECONDS = click.FloatRange(min=1)
     type=click.IntRange(1, 10_000),
     help="Submissions in a relay's request; 1: each client and headend sends its own.",
 )
+@click.option(
+    "--connections",
+    default="new",
+    show_default=True,
+    type=click.Choice(["new", "kept"]),
+    help="Whether each client opens a connection for each submission, or keeps one.",
+)
 @json_option
 def plan(
     as_json: bool,
@@ -46,6 +53,7 @@ def plan(
     headends: int | None,
     headend_interval: float,
     batch: int,
+    connections: str,
 ) -> None:
     """Compute the resources that a fleet needs, with reasons.
 
@@ -56,7 +64,8 @@ def plan(
 
     if headends is None:
         headends = -(-clients // CLIENTS_PER_HEADEND)
-    found = plan(PlannedFleet(clients, interval, headends, headend_interval, batch))
+    keeps = connections == "kept"
+    found = plan(PlannedFleet(clients, interval, headends, headend_interval, batch, keeps))
     if as_json:
         write_document(document(found), as_json)
     else:

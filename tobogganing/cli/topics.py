@@ -60,19 +60,26 @@ def describe_topics(as_json: bool) -> None:
 
 
 @topics.command("repair")
+@click.option(
+    "--shorten",
+    is_flag=True,
+    help="Also set a longer retention of submissions to SUBMISSIONS_RETENTION_HOURS.",
+)
 @json_option
-def repair_topics(as_json: bool) -> None:
+def repair_topics(as_json: bool, shorten: bool) -> None:
     """Set the settings that the services require.
 
     A setting that only keeps more than is required stays. This also opens a topic that
     `backup --drained` has closed.
     """
+    from tobogganing.alter_topics import alter_topics
     from tobogganing.cli.kafka import on_kafka
-    from tobogganing.topics import repair
 
-    changed = on_kafka(repair)
-    _write(changed, ("topic", "setting", "was", "is"), as_json)
-    if not changed and not as_json:
+    changes = on_kafka(lambda settings: alter_topics(settings, shorten=shorten))
+    _write(
+        [change._asdict() for change in changes], ("topic", "setting", "before", "after"), as_json
+    )
+    if not changes and not as_json:
         write("all settings are as required")
 
 

@@ -16,10 +16,6 @@ from service.http.uvicorn_compat import STATUS_LINE
 
 RawHeaders = dict[bytes, bytes]
 
-PEER = "peer"
-"""Key of an ASGI scope: address and port of the other end of the TCP connection. `client` may be
-what a trusted proxy has said since."""
-
 
 class FastPathExchange:
     """A request and its response, with the attributes of uvicorn's request cycle.
