@@ -158,6 +158,10 @@ class ApplyResult(Enum):
     SUPERSEDED = "superseded"
 
 
+RegistryListener = Callable[[bytes, RegistryRecord | None], None]
+"""Called with a key and its new record, None if the record was deleted."""
+
+
 class RegistryState:
     """The current record of each key, as of the records applied.
 
@@ -166,17 +170,19 @@ class RegistryState:
     """
 
     def __init__(self) -> None:
-        self.on_changed: Callable[[bytes], None] | None = None
-        """Called with the key of each record that has changed."""
+        self._listeners: list[RegistryListener] = []
         self._begin()
+
+    def add_listener(self, listener: RegistryListener) -> None:
+        """Call `listener` with the key of each record that changes, and with the new record."""
+        self._listeners.append(listener)
 
     def clear(self) -> None:
         """Remove all records."""
         keys = list(self._values)
         self._begin()
-        if self.on_changed is not None:
-            for key in keys:
-                self.on_changed(key)
+        for key in keys:
+            self._notify(key, None)
 
     def _begin(self) -> None:
         self._values: dict[bytes, bytes] = {}
@@ -308,8 +314,11 @@ class RegistryState:
             self._expires_at_ms[key] = after.expires_at_ms
         else:
             self._expires_at_ms.pop(key, None)
-        if self.on_changed is not None:
-            self.on_changed(key)
+        self._notify(key, after)
+
+    def _notify(self, key: bytes, record: RegistryRecord | None) -> None:
+        for listener in self._listeners:
+            listener(key, record)
 
     def _add_to_counts(self, record: RegistryRecord, step: int) -> None:
         self._counts[record.kind] += step

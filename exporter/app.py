@@ -2,6 +2,7 @@
 
     entity-state --tailer--> store (entities, ledgers) ------\\
     registry ----reader----> counts -------------------------+--> single flight --> /metrics
+                         \\-> directory with rows ------------------------------------> /checkins
     submissions --ends-----> lag ----------------------------+
 """
 
@@ -16,6 +17,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from contract.position import NO_TIME, Receipt
+from exporter.checkins.freshness import Freshness
+from exporter.checkins.routes import CheckinRoutes
+from exporter.checkins.service import CheckinService
+from exporter.checkins.session import Sessions
 from exporter.ledger import ledger_document
 from exporter.metrics import ExporterMetrics, PipelineCollector, RegisteredCollector, StateCollector
 from exporter.receipts.status import ReceiptStatus, parse_receipt
@@ -28,6 +33,7 @@ from exporter.state.source_lag import SourceLagMonitor
 from exporter.state.store import StateStore
 from exporter.status_page import Link, figures_table, is_loopback, status_page
 from service.http.application import TemplateRoute, build_app, route
+from service.http.auth_failures import AuthFailureLimiter
 from service.http.bearer_auth import StaticTokenAuth
 from service.http.errors import JSON, unavailable
 from service.http.health import ReadinessCheck, health_routes
@@ -43,8 +49,8 @@ class Exporter:
     """The exporter's components; an async context manager that runs them.
 
     `requests` and `registry` are passed in if another service in the same process already has them;
-    that service then also runs the registry's tailer. Of several shards, only the first needs the
-    registry and exports its counts.
+    that service then also runs the registry's tailer. Every shard reads the registry, for its own
+    check-ins; only the first exports its counts.
     """
 
     def __init__(
@@ -71,9 +77,9 @@ class Exporter:
             settings, topics.entity_state.name, served, consumer.apply, self._render_deferred
         )
         self.source = SourceLagMonitor(settings, topics.submissions.name, self.store.ledgers)
-        followed = registry is None and shard.is_first
-        self._own_registry = RegistryReader(settings) if followed else None
-        self.registry = (registry or self._own_registry) if shard.is_first else None
+        self._own_registry = RegistryReader(settings) if registry is None else None
+        self._registry = registry or self._own_registry or RegistryReader(settings)
+        self.registry = self._registry if shard.is_first else None
 
         self._pipeline_registry = CollectorRegistry()
         self._pipeline_registry.register(PipelineCollector(self.store.ledgers, self.source))
@@ -87,6 +93,13 @@ class Exporter:
             settings.send_within_seconds, self.metrics.scrapes_cut_off.inc
         )
         self._check_token = StaticTokenAuth(settings.metrics_token, "metrics_token", self.requests)
+        self._checkins = CheckinService(
+            settings,
+            self.store,
+            self._registry.state,
+            Freshness(self.store.ledgers, self.source, self.state),
+            self.not_ready_reasons,
+        )
 
     async def __aenter__(self) -> Self:
         self._task = critical_task(self._run(), "exporter")
@@ -100,7 +113,11 @@ class Exporter:
         await ensure_topics(self._settings, timeout=float("inf"))
         own_registry = [self._own_registry.tailer.run()] if self._own_registry else []
         await run_together(
-            self.state.run(), self.source.run(), watch_topics(self._settings), *own_registry
+            self.state.run(),
+            self.source.run(),
+            self._checkins.run(),
+            watch_topics(self._settings),
+            *own_registry,
         )
 
     async def _render_deferred(self) -> None:
@@ -108,8 +125,7 @@ class Exporter:
             await asyncio.sleep(0)  # lets health requests run
 
     def _tailers(self) -> dict[str, TopicTailer]:
-        tailers = {"entity-state": self.state}
-        return tailers | ({"registry": self.registry.tailer} if self.registry else {})
+        return {"entity-state": self.state, "registry": self._registry.tailer}
 
     def not_caught_up(self) -> list[str]:
         """Return the names of topics not yet read up to their end at startup."""
@@ -203,6 +219,17 @@ class Exporter:
             route("/api/v1/receipts/{receipt}", receipt, "GET"),
         ]
 
+    def checkin_routes(self) -> list[TemplateRoute]:
+        """Return the routes of the check-in page and its API."""
+        settings = self._settings
+        failures = AuthFailureLimiter(self.requests, settings.auth_failures_per_minute)
+        return CheckinRoutes(
+            self._checkins,
+            Sessions(settings.metrics_token, settings.checkins_session_hours * 3600),
+            StaticTokenAuth(settings.metrics_token, "metrics_token", self.requests, failures),
+            self._check_caught_up,
+        ).routes()
+
     def own_metrics_route(self) -> TemplateRoute:
         """Return the route `/-/metrics`: the exporter's own metrics."""
 
@@ -236,6 +263,7 @@ class Exporter:
             [
                 self.metrics_route(),
                 *self.api_routes(),
+                *self.checkin_routes(),
                 self.own_metrics_route(),
                 self.status_route(self.not_ready_reasons, LINKS),
                 *health_routes(self.not_ready_reasons),
@@ -255,6 +283,7 @@ class Exporter:
 
 
 LINKS = (
+    Link("/checkins", "which clients and headends check in (sign in with METRICS_TOKEN)"),
     Link("/metrics", "metrics of all clients and headends (needs METRICS_TOKEN)"),
     Link("/-/metrics", "the exporter's own metrics (needs METRICS_TOKEN)"),
     Link("/-/ready", "readiness, with the reasons if not ready"),

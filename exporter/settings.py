@@ -7,7 +7,9 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from contract.kinds import KINDS
 from exporter.shard import SHARD_PATTERN, Shard
+from exporter.thresholds import Thresholds
 from service.config.settings import Check, HttpSettings, KafkaSettings, Port
 
 
@@ -25,6 +27,19 @@ class ExporterSettings(KafkaSettings, HttpSettings):
     exporter_shard: Annotated[str, Meta(pattern=SHARD_PATTERN), Check(Shard.parse)] = "1/1"
     """`2/10`: the second of ten exporters that share the partitions."""
 
+    auth_failures_per_minute: Annotated[float, Meta(ge=0)] = 60
+    """Failed sign-ins of one address that get 401; more get 429. 0: no limit."""
+    checkins_session_hours: Annotated[float, Meta(gt=0, le=24 * 30)] = 12.0
+    """Hours after which a browser must sign in to /checkins again."""
+    client_online_seconds: Annotated[float, Meta(gt=0)] = 5 * 60
+    """Age of a check-in below which a client counts as online."""
+    client_late_seconds: Annotated[float, Meta(gt=0)] = 15 * 60
+    """Age of a check-in below which a client counts as late, from then on as offline."""
+    headend_online_seconds: Annotated[float, Meta(gt=0)] = 2 * 60
+    """The same for a headend."""
+    headend_late_seconds: Annotated[float, Meta(gt=0)] = 5 * 60
+    """The same for a headend."""
+
     def conflicts(self, given: AbstractSet[str]) -> Iterator[str]:
         yield from super().conflicts(given)
         if not self.shard.partitions(self.kafka_partitions):
@@ -33,6 +48,23 @@ class ExporterSettings(KafkaSettings, HttpSettings):
                 f"{self.kafka_partitions} (KAFKA_PARTITIONS); use at most that many shards"
             )
 
+        for kind in KINDS:
+            online, late = self._thresholds(kind)
+            if late < online:
+                name = kind.upper()
+                yield (
+                    f"{name}_LATE_SECONDS={late:g} must not be less than "
+                    f"{name}_ONLINE_SECONDS={online:g}"
+                )
+
     @property
     def shard(self) -> Shard:
         return Shard.parse(self.exporter_shard)
+
+    @property
+    def thresholds(self) -> dict[str, Thresholds]:
+        """The thresholds of each kind."""
+        return {kind: Thresholds(*self._thresholds(kind)) for kind in KINDS}
+
+    def _thresholds(self, kind: str) -> tuple[float, float]:
+        return getattr(self, f"{kind}_online_seconds"), getattr(self, f"{kind}_late_seconds")

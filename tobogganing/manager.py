@@ -29,6 +29,7 @@ PROCESSOR_TIMEOUT = 2.0
 """Seconds that the processor may take to say whether it is ready."""
 
 LINKS = (
+    Link("/checkins", "which clients and headends check in (sign in with METRICS_TOKEN)"),
     Link("/metrics", "every client and headend, for Prometheus (needs METRICS_TOKEN)"),
     Link("/api/v1/openapi.json", "the API, as an OpenAPI document"),
     Link("/-/ready", "ready, or what is waited for"),
@@ -82,6 +83,7 @@ def build_manager(settings: ServeSettings) -> Starlette:
         *gateway.routes(),
         exporter.metrics_route(extra_registries=families),
         *exporter.api_routes(),
+        *exporter.checkin_routes(),
         exporter.status_route(waiting_for, LINKS),
         *health_routes(waiting_for),
     ]

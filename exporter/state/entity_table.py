@@ -1,15 +1,18 @@
 """The table of all entities of one kind, with their rendered samples."""
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import cast
 
 from contract.kinds import EntityKind, is_id
 from contract.position import Position
 from contract.row import RowError
 from exporter.state.outcome import RowVersion
-from exporter.state.row_decoder import RowDecoder
+from exporter.state.row_decoder import RenderRow, RowDecoder
 from exporter.state.text_format import NO_SERIES, EntityRenderer, FamilyAssembler, missing_series
+
+OnRow = Callable[[bytes, RenderRow | None], None]
+"""Called with an entity's key and its new row, None if the entity no longer has series."""
 
 ENTITIES_PER_STEP = 512
 """Entities to assemble at a time: few enough for their rendered samples to stay in the CPU cache
@@ -41,6 +44,7 @@ class EntityTable:
         self._missing = array("B")
         self._missing_total = 0
         self._shown_count = 0
+        self.on_row: OnRow | None = None
 
     def __len__(self) -> int:
         """Number of entities with series."""
@@ -76,6 +80,8 @@ class EntityTable:
         self._indexes[slot] = index
         self._incarnations[slot] = incarnation
         self._set_rendered(slot, rendered)
+        if self.on_row is not None:
+            self.on_row(key, None if row.removed else row)
         return True
 
     def apply_tombstone(self, key: bytes, removed_at: Position | None) -> bool:
@@ -89,7 +95,15 @@ class EntityTable:
         del self._slots[key]
         self._set_rendered(slot, NO_SERIES)
         self._free.append(slot)
+        if self.on_row is not None:
+            self.on_row(key, None)
         return True
+
+    def rendered(self, key: bytes) -> str:
+        """Return an entity's rendered samples; empty if it has no series or is not rendered yet."""
+        slot = self._slots.get(key)
+        rendered = NO_SERIES if slot is None else self._rendered[slot]
+        return rendered if isinstance(rendered, str) else NO_SERIES
 
     def find(self, key: bytes) -> RowVersion | None:
         """Return the version of an entity's row, None if the entity is unknown."""

@@ -101,6 +101,10 @@ class StateStore:
         """Return the number of series of all entities."""
         return sum(table.series for table in self._tables.values())
 
+    def table(self, kind: str) -> EntityTable:
+        """Return the table of a kind."""
+        return self._tables[kind.encode()]
+
     def render_deferred(self) -> Iterator[None]:
         """Render deferred rows in steps; see `EntityTable.render_deferred`."""
         for table in self._tables.values():

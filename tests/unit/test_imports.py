@@ -83,8 +83,8 @@ LAYERS = {
         *("app", "worker", "__main__"),
     ),
     "exporter": (
-        *("shard", "settings", "state", "receipts", "scrape", "metrics", "ledger"),
-        *("status_page", "row_consumer", "app", "__main__"),
+        *("shard", "thresholds", "settings", "state", "receipts", "scrape", "metrics", "ledger"),
+        *("checkins", "status_page", "row_consumer", "app", "__main__"),
     ),
     "tobogganing": (
         *("errors", "progress", "backoff", "tables", "output", "time_param", "sizing", "manager"),

@@ -1,0 +1,200 @@
+"""The directory: every entity that is registered or has a row, with what lists are made of.
+
+One slot per entity, with its values in columns. A million entities are sorted, filtered and counted
+with a few vector operations (exporter.checkins.listing). Stored are arrays of the standard library,
+which grow; NumPy works on copies, so that a list can be made in a thread while rows arrive.
+"""
+
+from array import array
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.frame import partition_of
+from contract.kinds import CLIENT, HEADEND, replace_refused
+from contract.registry import CLUSTER, RegistryRecord, RegistryState
+from exporter.checkins.state import group_labels
+from exporter.state.row_decoder import RenderRow
+from exporter.state.store import StateStore
+
+REGISTERED, REPORTED = 1, 2
+"""Flags of an entity: it is in the registry; it has a row."""
+NO_CHECK_IN = 0.0
+MAX_GROUPS = 65_535
+"""Values of one label; entities with further ones are in the group OTHER."""
+OTHER = "other"
+
+
+class Snapshot(NamedTuple):
+    """Copies of the columns; index i of each is the same entity.
+
+    `keys` has None for an unused slot. `groups` has one array of codes for each label, and
+    `group_values` the value of each code.
+    """
+
+    keys: list[bytes | None]
+    names: list[str]
+    last: NDArray[np.float64]
+    flags: NDArray[np.uint8]
+    groups: dict[str, NDArray[np.uint16]]
+    group_values: dict[str, list[str]]
+
+
+class _Codes:
+    """A column of label values, each stored as a code of two bytes."""
+
+    def __init__(self) -> None:
+        self.column = array("H")
+        self.values: list[str] = [""]
+        self._codes: dict[str, int] = {"": 0}
+
+    def set(self, slot: int, value: str) -> None:
+        code = self._codes.get(value)
+        if code is None:
+            if len(self.values) >= MAX_GROUPS:
+                value = OTHER
+            code = self._codes.setdefault(value, len(self.values))
+            if code == len(self.values):
+                self.values.append(value)
+        self.column[slot] = code
+
+
+class KindDirectory:
+    """The entities of one kind."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.changes = 0
+        """Grows with every change."""
+        self._slots: dict[bytes, int] = {}
+        self._free: list[int] = []
+        self._keys: list[bytes | None] = []
+        self._names: list[str] = []
+        self._last = array("d")
+        self._flags = array("B")
+        self._groups = {label: _Codes() for label in group_labels(kind)}
+        self._row_groups = tuple(
+            (label, codes) for label, codes in self._groups.items() if label != CLUSTER
+        )
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._slots
+
+    def on_row(self, key: bytes, row: RenderRow | None) -> None:
+        """Apply an entity's new row; None if it no longer has one."""
+        slot = self._slots.get(key)
+        self.changes += 1
+        if row is None:
+            if slot is not None:
+                self._last[slot] = NO_CHECK_IN
+                self._set_flags(slot, self._flags[slot] & ~REPORTED)
+            return
+        if slot is None:
+            slot = self._new_slot(key)
+        self._last[slot] = row.last_check_in
+        self._flags[slot] |= REPORTED
+        labels = row.labels
+        name = labels.name  # type: ignore[attr-defined]
+        if name != self._names[slot]:
+            self._names[slot] = name
+        for label, codes in self._row_groups:
+            codes.set(slot, getattr(labels, label))
+
+    def on_record(self, key: bytes, record: RegistryRecord | None) -> None:
+        """Apply an entity's registration; None if it was deleted."""
+        slot = self._slots.get(key)
+        self.changes += 1
+        if record is None or record.removed:
+            if slot is not None:
+                self._set_flags(slot, self._flags[slot] & ~REGISTERED)
+            return
+        if slot is None:
+            slot = self._new_slot(key)
+        self._flags[slot] |= REGISTERED
+        if CLUSTER in self._groups:
+            self._groups[CLUSTER].set(slot, record.attributes.get("cluster_id", ""))
+        if not self._flags[slot] & REPORTED:
+            self._names[slot] = replace_refused(record.name)
+            for label, codes in self._row_groups:
+                codes.set(slot, record.attributes.get(label, ""))
+
+    def snapshot(self) -> Snapshot:
+        """Copy the columns."""
+        return Snapshot(
+            self._keys.copy(),
+            self._names.copy(),
+            np.array(self._last, np.float64),
+            np.array(self._flags, np.uint8),
+            {label: np.array(codes.column, np.uint16) for label, codes in self._groups.items()},
+            {label: codes.values.copy() for label, codes in self._groups.items()},
+        )
+
+    def find(self, key: bytes) -> Snapshot | None:
+        """Return a snapshot of one entity, None if it is unknown."""
+        slot = self._slots.get(key)
+        if slot is None:
+            return None
+        return Snapshot(
+            [key],
+            [self._names[slot]],
+            np.array([self._last[slot]], np.float64),
+            np.array([self._flags[slot]], np.uint8),
+            {
+                label: np.array([codes.column[slot]], np.uint16)
+                for label, codes in self._groups.items()
+            },
+            {label: codes.values for label, codes in self._groups.items()},
+        )
+
+    def _set_flags(self, slot: int, flags: int) -> None:
+        self._flags[slot] = flags
+        if flags:
+            return
+        key = self._keys[slot]
+        assert key is not None
+        del self._slots[key]
+        self._keys[slot] = None
+        self._names[slot] = ""
+        self._free.append(slot)
+
+    def _new_slot(self, key: bytes) -> int:
+        if self._free:
+            slot = self._free.pop()
+            self._keys[slot] = key
+        else:
+            slot = len(self._keys)
+            self._keys.append(key)
+            self._names.append("")
+            self._last.append(NO_CHECK_IN)
+            self._flags.append(0)
+            for codes in self._groups.values():
+                codes.column.append(0)
+        self._slots[key] = slot
+        return slot
+
+
+class Directory:
+    """The entities of all kinds in the partitions that an exporter serves."""
+
+    def __init__(self, partitions: Iterable[int], partition_count: int) -> None:
+        self._partitions = frozenset(partitions)
+        self._partition_count = partition_count
+        self.kinds = {kind.name: KindDirectory(kind.name) for kind in (CLIENT, HEADEND)}
+
+    def follow(self, store: StateStore, registered: RegistryState) -> None:
+        """Apply all changes of rows and registrations from now on."""
+        for kind, directory in self.kinds.items():
+            store.table(kind).on_row = directory.on_row
+        registered.add_listener(self._on_record)
+
+    def _on_record(self, key: bytes, record: RegistryRecord | None) -> None:
+        directory = self.kinds.get(key.partition(b":")[0].decode("utf-8", "replace"))
+        if directory is None:
+            return
+        if partition_of(key, self._partition_count) in self._partitions:
+            directory.on_record(key, record)

@@ -1,0 +1,105 @@
+"""What pages and documents are made from: rows, registry, audit, and how old they are."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from contract.kinds import CLIENT, HEADEND
+from contract.registry import RegistryState
+from exporter.checkins.audit import AuditLookup
+from exporter.checkins.directory import Directory
+from exporter.checkins.documents import Document, moment, overview
+from exporter.checkins.entity import Entities
+from exporter.checkins.freshness import Freshness
+from exporter.checkins.state import group_labels
+from exporter.checkins.views import Views
+from exporter.checkins.why import Known, explain
+from exporter.settings import ExporterSettings
+from exporter.state.store import StateStore
+from service.http.errors import ApiError
+
+OBSERVE_INTERVAL = 1.0
+
+
+class CheckinService:
+    """Responds to what pages and the API request."""
+
+    def __init__(
+        self,
+        settings: ExporterSettings,
+        store: StateStore,
+        registered: RegistryState,
+        freshness: Freshness,
+        not_ready_reasons: Callable[[], Awaitable[Sequence[str]]],
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.freshness = freshness
+        self.directory = Directory(store.ledgers, settings.kafka_partitions)
+        self.directory.follow(store, registered)
+        self.views = Views(self.directory, registered, settings.thresholds, freshness.as_of)
+        self._entities = Entities(
+            store, registered, self.directory, settings.thresholds, settings.kafka_partitions
+        )
+        self._audit = AuditLookup(settings)
+        self._not_ready_reasons = not_ready_reasons
+
+    async def run(self) -> None:
+        """Observe how old the data is, until cancelled."""
+        while True:
+            self.freshness.observe()
+            await asyncio.sleep(OBSERVE_INTERVAL)
+
+    def group_labels(self, kind: str) -> tuple[str, ...]:
+        return group_labels(kind)
+
+    async def status(self) -> Document:
+        """Return how old the data is, and what the exporter waits for."""
+        as_of, rate = self.freshness.as_of(), self.freshness.submissions_per_second()
+        late = max(0.0, time.time() - as_of)
+        return {
+            "as_of": moment(as_of),
+            "is_current": late < 1,
+            "seconds_late": round(late, 1),
+            "submissions_per_second": None if rate is None else round(rate, 1),
+            "waiting_for": list(await self._not_ready_reasons()),
+            "shard": self.settings.exporter_shard,
+        }
+
+    async def overview(self) -> Document:
+        clients = await self.views.view(CLIENT.name)
+        headends = await self.views.view(HEADEND.name)
+        return overview(clients, headends, self.settings.thresholds, await self.status())
+
+    def entity(self, kind: str, id: str) -> Document:
+        """Return an entity's document.
+
+        Raises:
+            ApiError: 404, it is unknown; 421, another exporter serves it.
+        """
+        self._check_served(kind, id)
+        found = self._entities.find(kind, id, self.freshness.as_of())
+        if found is None:
+            raise ApiError(404, f"No {kind} {id!r} is registered or has reported")
+        return found
+
+    async def why(self, kind: str, id: str) -> Document:
+        """Return why an entity is silent.
+
+        Raises:
+            ApiError: 421, another exporter serves it; 503, Kafka does not respond.
+        """
+        self._check_served(kind, id)
+        found = self._entities.find(kind, id, self.freshness.as_of())
+        version = self.store.find(kind, id)
+        changes = await self._audit.changes(kind, id)
+        is_removed = version is not None and version.removed
+        late = time.time() - self.freshness.as_of()
+        return explain(kind, id, Known(found, is_removed, changes, late if late > 1 else 0.0))
+
+    def _check_served(self, kind: str, id: str) -> None:
+        if kind not in self.directory.kinds:
+            raise ApiError(404, "Not found")
+        if not self._entities.is_served(kind, id):
+            partition = self._entities.partition(kind, id)
+            raise ApiError(421, f"Partition {partition} is not served by this exporter")

@@ -1,0 +1,83 @@
+"""Formats numbers and times for people. Pure."""
+
+from collections.abc import Callable
+from typing import Any
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
+
+
+def ago(seconds: float | None) -> str:
+    """Format an age: `4 min ago`."""
+    if seconds is None:
+        return "never"
+    if seconds < 0:
+        return "in the future" if seconds < -60 else "just now"
+    if seconds < 5:
+        return "just now"
+    return f"{duration(seconds)} ago"
+
+
+def duration(seconds: float) -> str:
+    """Format a number of seconds by its largest unit, or its two largest from an hour on."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min"
+    if whole < 86_400:
+        minutes = whole % 3600 // 60
+        return f"{whole // 3600} h" + (f" {minutes} min" if minutes else "")
+    hours = whole % 86_400 // 3600
+    return f"{whole // 86_400:,} d" + (f" {hours} h" if hours else "")
+
+
+def size(number: float) -> str:
+    """Format a number of bytes with a decimal unit: `1.5 MB`."""
+    value = float(number)
+    for unit in _UNITS:
+        if abs(value) < 1000 or unit == _UNITS[-1]:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError
+
+
+def count(number: float) -> str:
+    return f"{number:,.0f}"
+
+
+def percent(number: float) -> str:
+    return f"{number:.1f} %"
+
+
+def clock(moment: str) -> str:
+    """Return hours and minutes of an RFC 3339 time."""
+    return moment[11:16]
+
+
+def exact(moment: str | None) -> str:
+    """Format an RFC 3339 time to the second."""
+    return "" if moment is None else f"{moment[:10]} {moment[11:19]} UTC"
+
+
+_VALUES: dict[str, Callable[[float], str]] = {
+    "bytes": size,
+    "duration": duration,
+    "percent": percent,
+    "count": count,
+}
+
+
+def value(number: float | None, format: str) -> str:
+    """Format a value of a list; a dash where there is none."""
+    return "–" if number is None else _VALUES[format](number)  # noqa: RUF001
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "ago": ago,
+    "duration": duration,
+    "count": count,
+    "clock": clock,
+    "exact": exact,
+    "value": value,
+}
+"""Filters of the templates."""
