@@ -42,6 +42,8 @@ _FILES = {name: (_FOLDER / "static" / name).read_bytes() for name in _STATIC}
 MAX_OPTIONS = 200
 """Maximum number of values that a filter offers; others can be written into the URL."""
 MAX_GROUPS_SHOWN = 6
+MIN_SILENT_SHARE = 0.1
+"""Share of a group's entities from which on it is shown as silent."""
 
 _templates = Environment(
     loader=FileSystemLoader(_FOLDER / "templates"),
@@ -166,8 +168,13 @@ def _options(groups: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 def _silent_groups(groups: dict[str, Any], view: View) -> list[Document]:
-    """Return the groups with the largest shares of silent entities, in which several are silent."""
-    silent = [group for found in groups.values() for group in found if group.silent and group.value]
+    """Return the groups with the largest shares of silent entities."""
+    silent = [
+        group
+        for label, found in groups.items()
+        for group in found
+        if label != "headless" and group.value and group.silent >= MIN_SILENT_SHARE * group.total
+    ]
     silent.sort(key=lambda group: (-group.silent / group.total, -group.silent, group.value))
     return [
         document | {"label": group.label, "silent": group.silent}

@@ -25,8 +25,8 @@ from exporter.thresholds import Thresholds
 T = TypeVar("T")
 
 MAX_SHARE = 0.05
-"""Share of the time that may be spent on new views: one that took 20 ms is shown for 400 ms. A small
-fleet is always shown as it is now."""
+"""Share of the time that may be spent on new views: one that took 20 ms is shown for 400 ms. That
+of a small fleet is always new."""
 MAX_AGE = 2.0
 """Maximum age of a view in seconds."""
 

@@ -99,7 +99,7 @@ def _verdict(kind: str, id: str, known: Known) -> tuple[str, str, str]:
     if last is None:
         return (
             "never_reported",
-            "It is registered and has no row: it has never reported, or not within RETENTION_HOURS.",
+            "It is registered and has no row: it never reported, or not within RETENTION_HOURS.",
             "Check that the agent runs, that it can reach the gateway, and that it has the key "
             "from its registration.",
         )

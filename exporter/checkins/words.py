@@ -1,8 +1,13 @@
 """Formats numbers and times for people. Pure."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
+from contract.kinds import REPLACEMENT
+
+_REORDERING = re.compile("[\u202a-\u202e\u2066-\u2069]")
+"""Embeddings, overrides and isolates of UAX #9."""
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
 
 
@@ -72,7 +77,13 @@ def value(number: float | None, format: str) -> str:
     return "–" if number is None else _VALUES[format](number)  # noqa: RUF001
 
 
+def plain(text: str) -> str:
+    """Replace characters that reorder text, by which a name could be read as another."""
+    return _REORDERING.sub(REPLACEMENT, text)
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
+    "plain": plain,
     "ago": ago,
     "duration": duration,
     "count": count,

@@ -31,7 +31,7 @@ def program(package: str, path: str, *libraries: str) -> Program:
         LocalError: a package could not be fetched.
     """
     folder, *others = unpacked(package, *libraries)
-    found = {file.parent for other in others for file in other.rglob("lib*.so.*")}
+    found = {file.parent for other in others for file in other.rglob("lib*.so*")}
     return Program(folder / path, tuple(sorted(found)))
 
 
