@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, Response
 from contract.kinds import CLIENT, HEADEND, KINDS
 from contract.registry import CLUSTER
 from exporter.checkins.documents import Document, group_documents, item
-from exporter.checkins.listing import View
+from exporter.checkins.listing import Group
 from exporter.checkins.query import MAX_LIMIT, Query
 from exporter.checkins.service import CheckinService
 from exporter.checkins.state import COLLECTIONS, STATES, group_labels
@@ -116,7 +116,7 @@ async def list_page(request: Request, service: CheckinService, query: Query) -> 
             items=items,
             page=page,
             options=_options(groups),
-            silent_groups=_silent_groups(groups, view),
+            silent_groups=_silent_groups(groups),
             thresholds=view.thresholds,
             columns=_VALUE_COLUMNS[query.kind],
             max_limit=MAX_LIMIT,
@@ -167,14 +167,18 @@ def _options(groups: dict[str, Any]) -> dict[str, list[Any]]:
     }
 
 
-def _silent_groups(groups: dict[str, Any], view: View) -> list[Document]:
-    """Return the groups with the largest shares of silent entities."""
-    silent = [
-        group
-        for label, found in groups.items()
-        for group in found
-        if label != "headless" and group.value and group.silent >= MIN_SILENT_SHARE * group.total
-    ]
+def _silent_groups(groups: dict[str, list[Group]]) -> list[Document]:
+    """Return the groups with the largest shares of silent entities.
+
+    Of a region, a datacenter and a cluster with the same entities, only the cluster is shown.
+    """
+    silent: list[Group] = []
+    label_of: dict[object, str] = {}
+    for label in reversed(groups):
+        for group in groups[label] if label != "headless" else ():
+            is_silent = group.value and group.silent >= MIN_SILENT_SHARE * group.total
+            if is_silent and label_of.setdefault(group[2:], label) == label:
+                silent.append(group)
     silent.sort(key=lambda group: (-group.silent / group.total, -group.silent, group.value))
     return [
         document | {"label": group.label, "silent": group.silent}

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from contract.kinds import CLIENT, HEADEND
 from contract.registry import RegistryState
-from exporter.checkins.audit import AuditLookup
 from exporter.checkins.directory import Directory
 from exporter.checkins.documents import Document, moment, overview
 from exporter.checkins.entity import Entities
 from exporter.checkins.freshness import Freshness
+from exporter.checkins.lookup import EvidenceLookup
 from exporter.checkins.state import group_labels
 from exporter.checkins.views import Views
 from exporter.checkins.why import Known, explain
@@ -41,7 +41,7 @@ class CheckinService:
         self._entities = Entities(
             store, registered, self.directory, settings.thresholds, settings.kafka_partitions
         )
-        self._audit = AuditLookup(settings)
+        self._evidence = EvidenceLookup(settings)
         self._not_ready_reasons = not_ready_reasons
 
     async def run(self) -> None:
@@ -92,10 +92,11 @@ class CheckinService:
         self._check_served(kind, id)
         found = self._entities.find(kind, id, self.freshness.as_of())
         version = self.store.find(kind, id)
-        changes = await self._audit.changes(kind, id)
+        partition = self._entities.partition(kind, id)
+        findings = await self._evidence.find(kind, id, partition)
         is_removed = version is not None and version.removed
         late = time.time() - self.freshness.as_of()
-        return explain(kind, id, Known(found, is_removed, changes, late if late > 1 else 0.0))
+        return explain(kind, id, Known(found, is_removed, findings, late if late > 1 else 0.0))
 
     def _check_served(self, kind: str, id: str) -> None:
         if kind not in self.directory.kinds:

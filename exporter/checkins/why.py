@@ -1,14 +1,24 @@
 """Why an entity is silent: the evidence in order of time, and the next step. Pure."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from contract.audit import ChangeOutcome
-from exporter.checkins.audit import Change
 from exporter.checkins.documents import Document, moment
+from exporter.checkins.lookup import Change, Findings, Letter
 
-_CREDENTIAL_ACTIONS = ("rotate", "revoke", "reset", "key")
-"""Parts of the names of actions that change an entity's credentials."""
+_ACTIONS = {
+    "register": "Registered",
+    "rotate-key": "API key replaced",
+    "revoke-tokens": "Tokens revoked",
+    "issue-certificate": "Certificate issued",
+    "remove": "Removed",
+}
+_CREDENTIAL_ACTIONS = ("rotate-key", "revoke-tokens")
+"""Actions that change an entity's credentials."""
+
+
+MAX_LETTERS = 20
+"""Number of the newest dead letters to show."""
 
 
 class Known(NamedTuple):
@@ -17,13 +27,14 @@ class Known(NamedTuple):
 
     document: Document | None
     removed_row: bool
-    changes: Sequence[Change]
+    findings: Findings
     seconds_late: float
 
 
 def explain(kind: str, id: str, known: Known) -> Document:
     """Return the evidence about an entity, a verdict, and what to do next."""
-    evidence = [_evidence(change) for change in known.changes]
+    evidence = [_change(change) for change in known.findings.changes]
+    evidence += [_letter(letter) for letter in known.findings.letters[-MAX_LETTERS:]]
     document = known.document
     if document is not None and document["last_check_in"] is not None:
         evidence.append(
@@ -47,7 +58,16 @@ def explain(kind: str, id: str, known: Known) -> Document:
     }
 
 
-def _evidence(change: Change) -> Document:
+def _letter(letter: Letter) -> Document:
+    return {
+        "at": moment(letter.at),
+        "what": "dead_letter",
+        "text": f"A submission was accepted, and could not be applied: {letter.reason}",
+        "receipt": str(letter.receipt),
+    }
+
+
+def _change(change: Change) -> Document:
     ends = {
         ChangeOutcome.ALLOWED: "",
         ChangeOutcome.REFUSED: " (refused)",
@@ -56,7 +76,7 @@ def _evidence(change: Change) -> Document:
     return {
         "at": moment(change.at),
         "what": change.action,
-        "text": f"{change.action}{ends[change.outcome]}"
+        "text": f"{_ACTIONS.get(change.action, change.action)}{ends[change.outcome]}"
         + (f": {change.reason}" if change.reason else ""),
     }
 
@@ -64,9 +84,10 @@ def _evidence(change: Change) -> Document:
 def _verdict(kind: str, id: str, known: Known) -> tuple[str, str, str]:
     """Return the verdict's name, a sentence, and the next step."""
     document = known.document
-    changed = [each for each in known.changes if each.outcome is not ChangeOutcome.REFUSED]
+    changes, letters = known.findings
+    changed = [each for each in changes if each.outcome is not ChangeOutcome.REFUSED]
     if document is None or not document["registered"]:
-        if any(each.action.endswith("remove") for each in changed) or known.removed_row:
+        if any(each.action == "remove" for each in changed) or known.removed_row:
             return (
                 "removed",
                 f"This {kind} was removed.",
@@ -88,9 +109,17 @@ def _verdict(kind: str, id: str, known: Known) -> tuple[str, str, str]:
             "Check the pipeline first: `tobogganing ledger`, and /-/ready of each service.",
         )
     last = document["last_check_in"]
-    rotated = [each for each in changed if any(a in each.action for a in _CREDENTIAL_ACTIONS)]
-    after = [each for each in rotated if last is None or (moment(each.at) or "") > last]
-    if after:
+
+    def is_newer(at: float) -> bool:
+        return last is None or (moment(at) or "") > last
+
+    if any(is_newer(letter.at) for letter in letters):
+        return (
+            "dead_lettered",
+            "It reports, and its newest submission could not be applied.",
+            "Read the reason below, repair its cause, and replay: tobogganing dead-letters --help",
+        )
+    if any(is_newer(each.at) for each in changed if each.action in _CREDENTIAL_ACTIONS):
         return (
             "credential_changed",
             "Its credential was changed, and it has not reported since.",

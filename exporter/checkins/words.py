@@ -82,6 +82,15 @@ def plain(text: str) -> str:
     return _REORDERING.sub(REPLACEMENT, text)
 
 
+def measured(number: float, metric: str) -> str:
+    """Format a value by the unit in its metric's name."""
+    if "bytes" in metric:
+        return size(number) + ("/s" if "bandwidth" in metric else "")
+    if metric.endswith("_seconds"):
+        return duration(number)
+    return percent(number) if metric.endswith("_percent") else count(number)
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "plain": plain,
     "ago": ago,
@@ -90,5 +99,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "clock": clock,
     "exact": exact,
     "value": value,
+    "measured": measured,
 }
 """Filters of the templates."""

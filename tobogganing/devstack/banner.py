@@ -27,6 +27,7 @@ def banner(url: str, sources: Sequence[SecretSource], state: str, bootstrap_serv
 Ready.
 
   {url}/          links to everything
+  {url}/checkins  which clients and headends check in; sign in with METRICS_TOKEN
   {url}/metrics   for Prometheus, with METRICS_TOKEN as Bearer token
   Kafka         {bootstrap_servers}
   State, logs   {state}
