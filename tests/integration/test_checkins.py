@@ -116,14 +116,15 @@ async def test_lists_have_states_groups_and_totals(exporter: Service, world: Wor
     await world.register("client", "c-new", "New", type="mobile")
     document = await until_shown(exporter, 4)
     assert [each["state"] for each in document["items"]] == ["offline", "late", "never", "online"]
-    assert {name: document[name] for name in document if name.endswith(("_clients", "_headends"))} == {
+    totals = {name: document[name] for name in document if name.endswith(("_clients", "_headends"))}
+    assert totals == {
         "total_clients": 4,
         "online_clients": 1,
         "headless_clients": 3,
         "gui_clients": 1,
         "total_headends": 3,
         "online_headends": 1,
-    }  # fmt: skip
+    }
     assert document["is_current"]
     silent = await get(exporter, state="silent", kind="headends", group_by="region")
     assert [each["id"] for each in silent["items"]] == ["h-2", "h-1"]

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    Page,
+    ViewportSize,
+    async_playwright,
+    expect,
+)
 
 from tests.debian import chromium
 from tests.integration.demo_fleet import HOSTILE, Demo, create_fleet
@@ -16,7 +23,7 @@ from tobogganing.devstack.debian import Program
 
 SCREENSHOTS = os.environ.get("CHECKINS_SCREENSHOTS")
 """Folder for screenshots: docs, to renew those of the documentation."""
-PHONE = {"width": 390, "height": 844}
+PHONE = ViewportSize(width=390, height=844)
 SOON = 5_000
 """Milliseconds within which a submission must show."""
 
