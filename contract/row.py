@@ -24,6 +24,10 @@ SHIFTED_LEDGER_VERSION = ROW_VERSION + 1
 """Version of a ledger whose logical offsets differ from Kafka's. Programs that support only
 ROW_VERSION would read from wrong offsets, so they must reject it. All other ledgers have
 ROW_VERSION; older programs read them and ignore unknown fields."""
+CUT_LEDGER_VERSION = ROW_VERSION + 2
+"""Version of a ledger that counts a part of a record. Programs that do not support it would count
+that part twice, so they must reject it. Its written offset is that of this record, so that such
+programs regard it as newer than the previous ledger and stop."""
 LEDGER_PREFIX = b"ledger:"
 POSITION_HEADER = "position"
 """Header of a tombstone: the position of the removal, as `offset:index`."""
@@ -56,6 +60,18 @@ class EntityRow(msgspec.Struct, omit_defaults=True, gc=False):
 Count = Annotated[int, Meta(ge=0)]
 
 
+class RecordCut(msgspec.Struct, frozen=True, gc=False):
+    """The counted part of the record after a ledger's offset: its first `count` submissions.
+
+    `epoch` and `appended` identify the record: its leader epoch, -1 if unknown, and its append time
+    in milliseconds.
+    """
+
+    count: Count
+    epoch: int
+    appended: int
+
+
 class LedgerRow(msgspec.Struct):
     """A checkpoint with counters: the outcomes of a source partition's submissions up to `offset`.
 
@@ -65,7 +81,8 @@ class LedgerRow(msgspec.Struct):
     newest append time of all counted records. `histories` are the newest histories except the
     first, `parted` is their total number. `epochs` are the newest leader epochs of counted records.
     `uncounted` are the offsets that the ledger covers without having counted their records; older
-    versions did not write them.
+    versions did not write them. The counters include those of `cut`, a counted part of the next
+    record, whose rows exceed a Kafka record batch.
     """
 
     version: int
@@ -82,6 +99,13 @@ class LedgerRow(msgspec.Struct):
     parted: Count = 0
     epochs: tuple[LeaderEpoch, ...] = ()
     uncounted: tuple[UncountedRange, ...] = ()
+    cut: RecordCut | None = None
+
+    @property
+    def progress(self) -> Position:
+        """Position of the last submission that may be counted; of two ledgers, the newer has the
+        greater."""
+        return Position(self.offset, self.cut.count if self.cut is not None else 0)
 
     @property
     def balances(self) -> bool:
@@ -103,6 +127,7 @@ class LedgerRow(msgspec.Struct):
         if mark is not None:
             self._count_in_epoch(mark.epoch, appended)
         self.offset = logical
+        self.cut = None
         self.mark = mark
         self.newest = max(self.newest, appended)
         if self.histories:
@@ -126,12 +151,15 @@ class LedgerRow(msgspec.Struct):
 
         `lost` records before it were deleted unread. `epoch` is that of the partition's leader.
         """
+        offset = start - 1 + self.shift
         if lost:
             first = self.offset + 1
             self.uncounted = add_uncounted(
                 self.uncounted, UncountedRange(first, first + lost, lost)
             )
-        self.offset = start - 1 + self.shift
+        if offset > self.offset:
+            self.cut = None
+        self.offset = offset
         self.lost += lost
         self.mark = SourceMark(start - 1, epoch, NOT_A_RECORD, topic)
 
@@ -145,6 +173,7 @@ class LedgerRow(msgspec.Struct):
             started = UncountedRange(self.offset + 1, offset + 1, lost=0)
             self.uncounted = add_uncounted(self.uncounted, started)
             self.offset = offset
+            self.cut = None
 
     def begin_history(self, start: int, epoch: int, topic: str) -> None:
         """Start a new history at Kafka's offset `start`, the next record to count.
@@ -156,7 +185,7 @@ class LedgerRow(msgspec.Struct):
         started = History(first, first - start, epoch, topic, newest=self.newest)
         self.histories = (*kept, started)[-MAX_HISTORIES:]
         self.parted += 1
-        self.mark = None
+        self.mark = self.cut = None
 
 
 def empty_ledger() -> LedgerRow:
@@ -199,9 +228,13 @@ def encode_row(row: EntityRow | LedgerRow) -> bytes:
     return _encoder.encode(row)
 
 
-def ledger_version(row: LedgerRow) -> int:
-    """Return the oldest version whose readers understand a ledger."""
-    return SHIFTED_LEDGER_VERSION if row.histories else ROW_VERSION
+def encode_ledger_row(row: LedgerRow) -> bytes:
+    """Encode a ledger in the oldest version whose readers understand it."""
+    if row.cut is not None:
+        written = msgspec.structs.replace(row, version=CUT_LEDGER_VERSION, offset=row.offset + 1)
+        return _encoder.encode(written)
+    row.version = SHIFTED_LEDGER_VERSION if row.histories else ROW_VERSION
+    return _encoder.encode(row)
 
 
 def ledger_key(partition: int) -> bytes:
@@ -229,7 +262,10 @@ def decode_ledger_row(value: bytes) -> LedgerRow:
         RowVersionError: the version is not supported.
         RowError: the value is not a ledger row.
     """
-    return _decode(_ledger_decoder, value, SHIFTED_LEDGER_VERSION)
+    row = _decode(_ledger_decoder, value, CUT_LEDGER_VERSION)
+    if row.cut is not None:
+        row.offset -= 1
+    return row
 
 
 def decode_row_position(value: bytes) -> Position:

@@ -74,7 +74,12 @@ class Exporter:
         )
         topics = topics_from(settings)
         self.state = TopicTailer(
-            settings, topics.entity_state.name, served, consumer.apply, self._render_deferred
+            settings,
+            topics.entity_state.name,
+            served,
+            consumer.apply,
+            self._render_deferred,
+            gathers=True,
         )
         self.source = SourceLagMonitor(settings, topics.submissions.name, self.store.ledgers)
         self._own_registry = RegistryReader(settings) if registry is None else None

@@ -25,6 +25,7 @@ def ledger_document(
                 "lag_records": lag.get(partition),
                 "missing_records": missing.get(partition),
                 "histories": row.parted + 1,
+                "cut": row.cut.count if row.cut is not None else 0,
                 "balances": row.balances,
             }
             for partition, row in sorted(ledgers.items())

@@ -107,7 +107,9 @@ class Gateway:
             self.metrics.frames,
             settings.max_queued_submissions,
             settings.max_queued_bytes,
+            linger=settings.linger_seconds,
         )
+        self.on_stop = self._batcher.stop_lingering
         slices = Slices()
         self._submissions = {
             kind: SubmissionEndpoint(
@@ -264,4 +266,4 @@ def build_gateway(settings: GatewaySettings) -> Starlette:
         *health_routes(gateway.not_ready_reasons),
         route("/metrics", metrics, "GET"),
     ]
-    return build_app(routes, requests, lifespan, gateway.fast_path)
+    return build_app(routes, requests, lifespan, gateway.fast_path, gateway.on_stop)

@@ -26,6 +26,9 @@ class GatewaySettings(KafkaSettings, HttpSettings):
     token_audience: str = "tobogganing-manager"
     answer_within_seconds: Annotated[float, Meta(ge=1, lt=10)] = 8.0
     """Seconds that a request waits for Kafka before it gets 503; clients time out after 10 s."""
+    linger_ms: Annotated[int, Meta(ge=0)] = 100
+    """Maximum milliseconds that a submission waits under load, so that others share its request to
+    Kafka; 0: no waiting."""
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 65_536
     max_queued_submissions: Annotated[int, Meta(ge=1)] = 20_000
     """Maximum number of submissions that wait for Kafka; more are refused with 503 at once."""
@@ -52,6 +55,11 @@ class GatewaySettings(KafkaSettings, HttpSettings):
 
     def conflicts(self, given: AbstractSet[str]) -> Iterator[str]:
         yield from super().conflicts(given)
+        if self.linger_seconds >= self.answer_within_seconds / 4:
+            yield (
+                f"LINGER_MS={self.linger_ms} must be below a quarter of "
+                f"ANSWER_WITHIN_SECONDS={self.answer_within_seconds:g}"
+            )
         if {*self.admin_token.current()} & {*self.metrics_token.current()}:
             yield (
                 "ADMIN_TOKEN and METRICS_TOKEN are equal, so a scraper's token could change "
@@ -62,6 +70,10 @@ class GatewaySettings(KafkaSettings, HttpSettings):
     def token_lifetime(self) -> float:
         """Lifetime of a token in seconds."""
         return self.token_expiry_hours * 3600
+
+    @property
+    def linger_seconds(self) -> float:
+        return self.linger_ms / 1000
 
     @property
     def grace_seconds(self) -> int:

@@ -52,8 +52,8 @@ REQUEST_TIMEOUT = 9.0
 """Seconds. Faust's default of 90 s would wait for a dead broker; Faust requires more than
 the session timeout."""
 COMMIT_INTERVAL = 0.5
-QUEUED_FRAMES = 512
-"""Maximum number of frames in memory; a frame has up to 256 KiB."""
+QUEUED_POLLS = 128
+"""Maximum number of events in memory; an event has up to 256 KiB (processor.runtime.poll)."""
 
 
 class Processor:
@@ -76,6 +76,7 @@ class Processor:
         self.app.transport = LedgerTransport(
             self.app.conf.broker_consumer,
             self.app,
+            source=topics.submissions.name,
             next_offsets=self._next_offsets,
             on_coordinator=NameGuard(settings).watch,
         )
@@ -285,7 +286,7 @@ def faust_app(settings: ProcessorSettings) -> faust.App:
         broker_commit_interval=COMMIT_INTERVAL,
         producer_linger=0,
         producer_request_timeout=4,
-        stream_buffer_maxsize=QUEUED_FRAMES,
+        stream_buffer_maxsize=QUEUED_POLLS,
         stream_wait_empty=False,
         stream_recovery_delay=0.0,
         table_standby_replicas=0,

@@ -121,7 +121,7 @@ class StateStore:
         if value is None:
             raise RowError("a ledger row without a value")
         row = decode_ledger_row(value)
-        if row.offset < self.ledgers[partition].offset:
+        if row.progress < self.ledgers[partition].progress:
             return False
         self.ledgers[partition] = row
         return True

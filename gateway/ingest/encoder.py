@@ -89,8 +89,9 @@ class KindEncoder:
             if label.submitted and not label.registered
         }
         self.submitted_labels = [label for label in kind.labels if label.submitted]
-        self.label_values: Callable[[Any], Any] = operator.attrgetter(
-            *(label.field for label in self.submitted_labels)
+        fields = [label.field for label in self.submitted_labels]
+        self.label_values: Callable[[Any], Any] = (
+            operator.attrgetter(*fields) if fields else lambda _: ()
         )
         self._floats = [metric.field for metric in kind.metrics if metric.type == "float"]
 

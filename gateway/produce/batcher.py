@@ -8,7 +8,13 @@ from contract.frame import partition_of
 from contract.position import Receipt
 from gateway.metrics import FrameMetrics
 from gateway.produce.broker_clock import BrokerClock
-from gateway.produce.partition_batcher import Completion, FrameSender, PartitionBatcher
+from gateway.produce.linger import Linger
+from gateway.produce.partition_batcher import (
+    MIN_TIME_TO_DEADLINE,
+    Completion,
+    FrameSender,
+    PartitionBatcher,
+)
 from gateway.produce.throughput import ThroughputEstimator
 
 
@@ -35,6 +41,7 @@ class SubmissionBatcher:
     """The batchers of all partitions.
 
     `max_pending` bounds the number of waiting submissions, `max_bytes` their total size.
+    `linger` is the maximum time in seconds that a submission waits for others.
     """
 
     def __init__(
@@ -47,14 +54,24 @@ class SubmissionBatcher:
         max_pending: int,
         max_bytes: int,
         now: Callable[[], float] = time.monotonic,
+        linger: float = 0.0,
     ) -> None:
         self.partitions = partitions
         self.stopped: set[int] = set()
         """Stopped partitions, whose submissions are refused."""
         self._throughput = ThroughputEstimator()
         self._now = now
+        self._linger = Linger(linger, MIN_TIME_TO_DEADLINE)
         self._batchers = [
-            PartitionBatcher(partition, topic, sender, clock, metrics, throughput=self._throughput)
+            PartitionBatcher(
+                partition,
+                topic,
+                sender,
+                clock,
+                metrics,
+                throughput=self._throughput,
+                linger=self._linger,
+            )
             for partition in range(partitions)
         ]
         self.max_pending = max_pending
@@ -116,6 +133,10 @@ class SubmissionBatcher:
         """Send a probe to every partition that has nothing else to send."""
         for batcher in self._batchers:
             batcher.request_probe()
+
+    def stop_lingering(self) -> None:
+        """Send lingering submissions at once, now and from now on."""
+        self._linger.stop()
 
     async def run(self) -> None:
         """Send frames until cancelled; submissions that still wait are then not confirmed."""

@@ -1,7 +1,8 @@
 """Batches the submissions of one partition into frames, and sends one frame at a time.
 
-While a frame is in flight, the batcher collects submissions for the next frame. Under light load a
-frame holds one submission and waits for nothing; under heavy load frames grow.
+While a frame is in flight, the batcher collects submissions for the next frame. Frames of all
+partitions are sent together (see gateway.produce.linger). Under light load a frame holds one
+submission and waits for nothing; under heavy load frames grow.
 
 A submission gets 200 only if Kafka appended its frame by the frame's deadline, which is part of the
 frame (see contract.frame). A submission whose result is unknown gets 503 at its deadline and not
@@ -21,6 +22,7 @@ from contract.frame import encode_frame_parts
 from contract.position import Receipt
 from gateway.metrics import FrameMetrics
 from gateway.produce.broker_clock import BrokerClock
+from gateway.produce.linger import Linger
 from gateway.produce.producer import RecordMetadata, SendError
 from gateway.produce.throughput import ThroughputEstimator
 
@@ -33,12 +35,9 @@ FRAME_OVERHEAD = 100
 MIN_TIME_TO_DEADLINE = 0.25
 """Seconds before its deadline at which a submission is withdrawn. A frame must be appended by its
 earliest deadline, so a submission close to its deadline would endanger all others in the frame."""
-LINGER_SECONDS = 0.005
-"""Average seconds for which a batcher under load collects submissions before its next frame.
-
-A batcher is under load after a frame with more than one submission. Few large frames cost the
-gateway, Kafka and the processor far less than many small ones. A single submission never waits.
-"""
+BEAT_SECONDS = 0.005
+"""Average pause of a batcher in seconds after a frame of more than one submission. Few large frames
+cost the gateway, Kafka and the processor far less than many small ones."""
 
 
 class Completion(Protocol):
@@ -82,6 +81,7 @@ class PartitionBatcher:
         metrics: FrameMetrics,
         now: Callable[[], float] = time.monotonic,
         throughput: ThroughputEstimator | None = None,
+        linger: Linger | None = None,
     ) -> None:
         self._throughput = throughput if throughput is not None else ThroughputEstimator()
         self._partition = partition
@@ -90,6 +90,9 @@ class PartitionBatcher:
         self._clock = clock
         self._metrics = metrics
         self._now = now
+        self._linger = linger if linger is not None else Linger(0)
+        self._leaves_with = 0
+        """Number of the flush that sends the first submission of the queue."""
         self._not_empty = asyncio.Event()
         self._probe_requested = False
         self._timer: asyncio.TimerHandle | None = None
@@ -122,6 +125,9 @@ class PartitionBatcher:
         They must fit one frame. `deadline` is on the clock `now`.
         """
         queue = self._queue
+        flush = self._linger.arrive(count, len(payload), deadline)
+        if not queue:
+            self._leaves_with = flush
         entry = PendingEntry(payload, count, deadline, completion)
         if not queue or queue[-1].deadline <= deadline:
             queue.append(entry)
@@ -140,6 +146,8 @@ class PartitionBatcher:
         """Send frames until cancelled."""
         while True:
             await self._not_empty.wait()
+            if self._queue:
+                await self._linger.wait(self._leaves_with)
             await self._sender.wait_until_ready()
             probe = self._probe_requested and not self._queue
             if probe or not self._clock.is_fresh(self._partition, self._now()):
@@ -175,7 +183,7 @@ class PartitionBatcher:
             )
         except SendError:
             self._metrics.failed.inc()
-            await asyncio.sleep(LINGER_SECONDS)
+            await asyncio.sleep(BEAT_SECONDS)
         else:
             self._clock.observe(self._partition, metadata.timestamp, sent, self._now())
 
@@ -198,6 +206,7 @@ class PartitionBatcher:
             self._queue.popleft()
         if not self._queue:
             self._not_empty.clear()
+        self._leaves_with = 0  # submissions that do not fit into the frame have already waited
         return entries
 
     async def _send(self, entries: list[PendingEntry]) -> None:
@@ -205,6 +214,7 @@ class PartitionBatcher:
         deadline_ms = self._clock.latest_append_time(self._partition, entries[0].deadline)
         frame = encode_frame_parts(deadline_ms, [entry.payload for entry in entries])
         self._in_flight.extend(entries)
+        self._linger.on_sent()
         try:
             metadata = await self._sender.send(self._topic, frame, partition=self._partition)
         except SendError:
@@ -212,6 +222,8 @@ class PartitionBatcher:
             self._in_flight.clear()
             self._metrics.failed.inc()
             return
+        finally:
+            self._linger.on_landed()
         acknowledged = self._now()
         self._clock.observe(self._partition, metadata.timestamp, sent, acknowledged)
         self._note_offset(metadata.offset)
@@ -282,7 +294,7 @@ def next_flush_delay(now: float) -> float:
     Frames of several partitions that are ready at the same time are sent in one request per broker;
     the cost is per request.
     """
-    tick = math.ceil(now / LINGER_SECONDS + 0.5) * LINGER_SECONDS
+    tick = math.ceil(now / BEAT_SECONDS + 0.5) * BEAT_SECONDS
     return tick - now
 
 

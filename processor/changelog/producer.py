@@ -8,7 +8,6 @@ import contextlib
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -19,10 +18,12 @@ from aiokafka.errors import (
     OutOfOrderSequenceNumber,
     UnknownProducerId,
 )
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.structs import RecordMetadata
 
 from contract.dead_letter import DeadLetterSource, encode_source
 from processor.core.partition_state import OffsetRange
-from processor.core.write_batch import ChangelogRecord, DeadLetter
+from processor.core.write_batch import DeadLetter, Piece
 from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options
 
@@ -33,9 +34,9 @@ DEAD_LETTER_BYTES = 512 * 1024
 written. The letter's offset identifies the original, which the submissions topic retains for the
 same time."""
 
-STOP_WITHIN = 2.0
+STOP_TIMEOUT = 2.0
 """Seconds that a replaced producer may take to stop."""
-FORGOTTEN = (OutOfOrderSequenceNumber, UnknownProducerId)
+PRODUCER_STATE_LOST = (OutOfOrderSequenceNumber, UnknownProducerId)
 """Errors of brokers that have lost this producer's last records."""
 
 _BATCH_BYTES = 1024 * 1024
@@ -79,58 +80,63 @@ class ChangelogProducer:
     async def renew(self) -> None:
         """Replace the producer, because the brokers have lost its records."""
         with contextlib.suppress(KafkaError, TimeoutError):
-            async with asyncio.timeout(STOP_WITHIN):
+            async with asyncio.timeout(STOP_TIMEOUT):
                 await self.stop()
         await self.start()
 
-    async def write(
-        self, records: Mapping[int, Iterable[ChangelogRecord]]
-    ) -> dict[int, WriteResult]:
-        """Write the records of all partitions concurrently and await every acknowledgement.
+    async def write(self, pieces: Mapping[int, Iterable[Piece]]) -> dict[int, WriteResult]:
+        """Write the pieces of all partitions concurrently and await every acknowledgement.
 
-        There is no timeout: the caller sets one.
+        Kafka appends a piece, which is one record batch, whole or not at all. The next piece of a
+        partition is sent after the previous one is acknowledged. There is no timeout: the caller
+        sets one. After an error nothing more is written.
 
         Raises:
             KafkaError: some records may not have been written.
         """
-        written = await asyncio.gather(*(self._write(p, each) for p, each in records.items()))
-        return dict(zip(records, written, strict=True))
+        writing = (self._write(p, each) for p, each in pieces.items())
+        results = await asyncio.gather(*writing, return_exceptions=True)
+        written = [each for each in results if isinstance(each, WriteResult)]
+        if errors := [each for each in results if isinstance(each, BaseException)]:
+            raise next(
+                (each for each in errors if not isinstance(each, PRODUCER_STATE_LOST)), errors[0]
+            )
+        return dict(zip(pieces, written, strict=True))
 
-    async def _write(self, partition: int, records: Iterable[ChangelogRecord]) -> WriteResult:
-        """Write records in whole batches: sending them one by one costs 15 us each in aiokafka."""
-        assert self._producer is not None, "the producer has not been started"
-        now = round(time.time() * 1000)
-        sent = []
-        batch = self._producer.create_batch()
-        for key, value, headers in records:
-            if batch.append(timestamp=now, key=key, value=value, headers=headers) is None:
-                sent.append((batch, await self._send(batch, partition)))
-                batch = self._producer.create_batch()
-                if batch.append(timestamp=now, key=key, value=value, headers=headers) is None:
-                    raise MessageSizeTooLargeError(f"{key!r} has {len(value or b'')} bytes")
-        if batch.record_count():
-            sent.append((batch, await self._send(batch, partition)))
+    async def _write(self, partition: int, pieces: Iterable[Piece]) -> WriteResult:
         offsets, appended = [], 0
-        for batch, future in sent:
-            metadata = await future
+        for piece in pieces:
+            metadata = await (await self._send(self._batch(piece), partition))
             appended = max(appended, metadata.timestamp)
             if metadata.offset >= 0:  # else the broker has the batch but no longer knows its offset
-                offsets.append((metadata.offset, metadata.offset + batch.record_count()))
+                offsets.append((metadata.offset, metadata.offset + len(piece)))
         return WriteResult(offsets, appended)
 
-    async def _send(self, batch: Any, partition: int) -> asyncio.Future[Any]:
+    def _batch(self, piece: Piece) -> BatchBuilder:
+        """Build a record batch: sending records one by one costs 15 us each in aiokafka."""
+        assert self._producer is not None, "the producer has not been started"
+        now = round(time.time() * 1000)
+        batch = self._producer.create_batch()
+        for key, value, headers in piece:
+            if batch.append(timestamp=now, key=key, value=value, headers=headers) is None:
+                raise MessageSizeTooLargeError(
+                    f"{len(piece)} records do not fit a batch, e.g. {key!r} of "
+                    f"{len(value or b'')} bytes"
+                )
+        batch.close()
+        return batch
+
+    async def _send(self, batch: BatchBuilder, partition: int) -> asyncio.Future[RecordMetadata]:
         """Queue a batch after those of its partition, and let the producer start sending it."""
         assert self._producer is not None
-        batch.close()
         while True:
             try:
-                future: asyncio.Future[Any] = await self._producer.send_batch(
+                future: asyncio.Future[RecordMetadata] = await self._producer.send_batch(
                     batch, self._changelog, partition=partition
                 )
             except KafkaTimeoutError:  # it is not queued: an earlier batch waits for its leader
                 log.warning("a batch waits for the previous one", partition=partition)
                 continue
-            await asyncio.sleep(0)
             return future
 
     async def write_dead_letters(self, dead_letters: list[DeadLetter]) -> None:

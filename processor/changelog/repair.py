@@ -69,7 +69,7 @@ def resolve(state: PartitionState, record: ConsumerRecord) -> bytes | Tombstone 
     if record.key == state.ledger_key:
         if (
             record.value is not None
-            and decode_ledger_row(record.value).offset > state.ledger.offset
+            and decode_ledger_row(record.value).progress > state.ledger.progress
         ):
             raise FencedError(f"ledger at offset {record.offset} is newer")
         return None  # every flush writes the ledger row

@@ -6,10 +6,17 @@ from contract.anomaly import ANOMALY_VERSION, Anomaly, Reason
 from contract.dead_letter import CORRUPT_ROW, WHOLE_FRAME
 from contract.frame import Frame, FrameError, Submission, decode_frame, entity_key, partition_of
 from contract.kinds import KINDS, is_id
-from contract.row import RowError, RowVersionError
+from contract.row import EntityRow, RecordCut, RowError, RowVersionError
 from processor.core.anomaly_detector import detect
 from processor.core.row_reducer import ReduceOutcome, reduce_row
-from processor.core.write_batch import MAX_ROW_BYTES, DeadLetter, Record, WriteBatch
+from processor.core.write_batch import (
+    MAX_ROW_BYTES,
+    PIECE_BYTES,
+    DeadLetter,
+    Record,
+    WriteBatch,
+    size_of,
+)
 
 _PREFIXES = {kind: entity_key(kind, "") for kind in KINDS}
 
@@ -24,35 +31,79 @@ def reduce_frame(batch: WriteBatch, record: Record, partitions: int) -> None:
     ledger = batch.ledger
     if record.offset <= ledger.offset:
         return
-    ledger.count_record(record.offset, record.mark, record.appended_ms)
+    counted = ledger.cut.count if ledger.cut is not None else 0
     try:
         frame = decode_frame(record.value)
     except FrameError as error:
         # The number of submissions is unknown, so the frame counts as one.
+        ledger.count_record(record.offset, record.mark, record.appended_ms)
         ledger.read += 1
         ledger.dead_lettered += 1
         batch.submissions += 1
         batch.dead_letters.append(DeadLetter(record, WHOLE_FRAME, record.value or b"", str(error)))
         return
-    ledger.read += len(frame.submissions)
-    batch.submissions += len(frame.submissions)
     if frame.is_late(record.appended_ms):
+        ledger.count_record(record.offset, record.mark, record.appended_ms)
+        ledger.read += len(frame.submissions)
+        batch.submissions += len(frame.submissions)
         ledger.late += len(frame.submissions)
         return
-    _reduce_submissions(batch, record, frame, partitions)
+    _reduce_part(batch, record, frame, range(counted, len(frame.submissions)), partitions)
 
 
-def _reduce_submissions(batch: WriteBatch, record: Record, frame: Frame, partitions: int) -> None:
-    outcomes: list[ReduceOutcome | None] = []
-    for index, submission in enumerate(frame.submissions):
+def _reduce_part(
+    batch: WriteBatch,
+    record: Record,
+    frame: Frame,
+    part: range,
+    partitions: int,
+    is_noted: bool = False,
+) -> None:
+    """Apply the submissions of a frame at some indexes; all before them must be counted.
+
+    If their rows exceed a piece, the part is split in two. `is_noted`: the anomalies of these
+    submissions have been recorded.
+    """
+    letters = len(batch.dead_letters)
+    outcomes: dict[int, ReduceOutcome | None] = {}
+    for index in part:
+        submission = frame.submissions[index]
         try:
-            outcomes.append(_reduce_submission(batch, record, index, submission, partitions))
+            outcomes[index] = _reduce_submission(
+                batch, record, index, submission, partitions, is_noted
+            )
         except RowError as error:
-            outcomes.append(None)
+            outcomes[index] = None
             _dead_letter(batch, record, index, submission, str(error))
-    if too_large := batch.encode_staged():
+    rows, too_large = batch.encode_staged()
+    size = size_of(rows)
+    if size > PIECE_BYTES and len(part) > 1:
+        del batch.dead_letters[letters:]
+        middle = len(part) // 2
+        for half in (part[:middle], part[middle:]):
+            _reduce_part(batch, record, frame, half, partitions, is_noted=True)
+        return
+    if too_large:
         _undo(batch, record, frame, outcomes, too_large)
+    batch.add(rows, size)
+    _count(batch, record, frame, part, [*outcomes.values()])
+
+
+def _count(
+    batch: WriteBatch,
+    record: Record,
+    frame: Frame,
+    part: range,
+    outcomes: list[ReduceOutcome | None],
+) -> None:
     ledger = batch.ledger
+    if part.stop < len(frame.submissions):
+        epoch = -1 if record.epoch is None else record.epoch
+        ledger.cut = RecordCut(part.stop, epoch, record.appended_ms)
+    else:
+        ledger.count_record(record.offset, record.mark, record.appended_ms)
+    ledger.read += len(part)
+    batch.submissions += len(part)
     ledger.applied += outcomes.count(ReduceOutcome.APPLIED)
     ledger.stale += outcomes.count(ReduceOutcome.STALE)
     ledger.dead_lettered += outcomes.count(None)
@@ -62,15 +113,16 @@ def _undo(
     batch: WriteBatch,
     record: Record,
     frame: Frame,
-    outcomes: list[ReduceOutcome | None],
+    outcomes: dict[int, ReduceOutcome | None],
     too_large: dict[bytes, int],
 ) -> None:
-    """Reject the submissions of this frame that changed rows which became too large.
+    """Reject those of these submissions that changed rows which became too large.
 
     All submissions of such a row are rejected: finding the one that exceeded the limit is not worth
     the time.
     """
-    for index, submission in enumerate(frame.submissions):
+    for index in outcomes:
+        submission = frame.submissions[index]
         key = entity_key(submission.kind, submission.id)
         if outcomes[index] is ReduceOutcome.APPLIED and key in too_large:
             outcomes[index] = None
@@ -89,7 +141,12 @@ def _dead_letter(
 
 
 def _reduce_submission(
-    batch: WriteBatch, record: Record, index: int, submission: Submission, partitions: int
+    batch: WriteBatch,
+    record: Record,
+    index: int,
+    submission: Submission,
+    partitions: int,
+    is_noted: bool,
 ) -> ReduceOutcome:
     prefix = _PREFIXES.get(submission.kind)
     if prefix is None:
@@ -109,14 +166,26 @@ def _reduce_submission(
             raise RowError(f"{key!r} does not belong to partition {record.partition}")
     reduced, outcome = reduce_row(row, submission, (record.offset, index), record.appended_ms)
     if reduced is not row and reduced is not None:
-        try:
-            findings = detect(batch.state.histories, key, row, submission, record.appended_ms)
-        except ArithmeticError:  # an absurdly large number, which gateways reject
-            findings = ()
-        for reason, detail in findings:
-            _record_anomaly(batch, record, index, submission, reason, detail)
+        if not is_noted:
+            _note_anomalies(batch, record, index, submission, key, row)
         batch.stage(key, reduced)
     return outcome
+
+
+def _note_anomalies(
+    batch: WriteBatch,
+    record: Record,
+    index: int,
+    submission: Submission,
+    key: bytes,
+    row: EntityRow | None,
+) -> None:
+    try:
+        findings = detect(batch.state.histories, key, row, submission, record.appended_ms)
+    except ArithmeticError:  # an absurdly large number, which gateways reject
+        return
+    for reason, detail in findings:
+        _record_anomaly(batch, record, index, submission, reason, detail)
 
 
 def _dead_letter_row(batch: WriteBatch, record: Record, key: bytes, error: RowError) -> None:

@@ -107,13 +107,13 @@ class PartitionState:
         self._update_loaded()
         if self.loaded and not self._regressed:
             self._tombstones.clear()
-        return self.stepped_back() if self.loaded else {}
+        return self.regressed_keys() if self.loaded else {}
 
-    def stepped_back(self) -> dict[bytes, Position]:
-        """Return the same as `finish_loading`; valid until `forget_stepped_back`."""
+    def regressed_keys(self) -> dict[bytes, Position]:
+        """Return the same as `finish_loading`; valid until `clear_regressed`."""
         return {key: self._newest_position(key) for key in self._regressed}
 
-    def forget_stepped_back(self) -> None:
+    def clear_regressed(self) -> None:
         """Record that the last record of every key is the newest now."""
         self._regressed.clear()
         self._tombstones.clear()
@@ -128,10 +128,10 @@ class PartitionState:
         self.awaits_source = True
         self._update_loaded()
 
-    def go_on_from_source(self, topic: str, epoch: int) -> None:
+    def resume_from_source(self, topic: str, epoch: int) -> None:
         """Record that the ledger was compared with this topic at this leader epoch."""
         self.source_topic, self.source_epoch = topic, epoch
-        if self.is_held:
+        if self.is_blocked_by_source:
             self.source_fault, self.awaits_source = None, False
             self._update_loaded()
 
@@ -140,12 +140,12 @@ class PartitionState:
         self.source_epoch = -1
 
     @property
-    def is_held(self) -> bool:
+    def is_blocked_by_source(self) -> bool:
         """Whether the partition is not read because of its source."""
         return self.source_fault is not None or self.awaits_source
 
     def _update_loaded(self) -> None:
-        self.loaded = self.ledger_error is None and not self.is_held
+        self.loaded = self.ledger_error is None and not self.is_blocked_by_source
 
     def newest_offset(self) -> int:
         """Return the newest logical offset of the ledger and all rows.
@@ -156,7 +156,7 @@ class PartitionState:
         rows = (record_position(row, ()).offset for row in self.rows.values())
         return max(self.ledger.offset, max(rows, default=NO_POSITION.offset))
 
-    def is_doubtful(self, ledger: LedgerRow, source_offset: int, epoch: int | None) -> bool:
+    def needs_comparison(self, ledger: LedgerRow, source_offset: int, epoch: int | None) -> bool:
         """Return whether the ledger must be compared with the source before a record is counted.
 
         True for a record that the ledger covers, for one of a leader epoch that is newer than the
@@ -175,7 +175,7 @@ class PartitionState:
         Returns the keys to write, as `finish_loading` does.
         """
         self.next_offset = 0
-        if kept.ledger.offset > self.ledger.offset or kept.ledger_error is not None:
+        if kept.ledger.progress > self.ledger.progress or kept.ledger_error is not None:
             self.rows, self.ledger, self.ledger_error = kept.rows, kept.ledger, kept.ledger_error
             self._regressed, self._tombstones = kept._regressed, kept._tombstones
             self._ledger_error_offset = kept._ledger_error_offset
@@ -186,7 +186,7 @@ class PartitionState:
             self._tombstones[key] = record_position(kept.rows[key], ())
         return self.finish_loading(next_offset)
 
-    def went_back(self, own: Iterable[OffsetRange]) -> bool:
+    def has_reused_offsets(self, own: Iterable[OffsetRange]) -> bool:
         """Return whether own records got offsets that the changelog had used before."""
         return any(start < self.next_offset for start, _ in own)
 
@@ -216,7 +216,7 @@ class PartitionState:
             if offset > self.ledger.offset:
                 self.ledger_error, self._ledger_error_offset = str(error), offset
             return
-        if ledger.offset >= self.ledger.offset:
+        if ledger.progress >= self.ledger.progress:
             self.ledger = ledger
             if ledger.offset >= self._ledger_error_offset:
                 self.ledger_error = None

@@ -41,7 +41,7 @@ class Same(NamedTuple):
     """The log is the one that the ledger was made from."""
 
 
-class Parted(NamedTuple):
+class Diverged(NamedTuple):
     """All records from Kafka's offset `start` on are new."""
 
     start: int
@@ -54,7 +54,7 @@ class Uncertain(NamedTuple):
     reason: str
 
 
-Verdict = Same | Parted | Uncertain
+Verdict = Same | Diverged | Uncertain
 
 
 def known_topic(ledger: LedgerRow) -> str | None:
@@ -88,7 +88,7 @@ def judge(ledger: LedgerRow, found: SourceEvidence) -> Verdict:
                 f"the topic's id is {found.topic}, not {topic}, but it has records that are "
                 "older than the ledger's newest record"
             )
-        return Parted(0, f"the topic was deleted and recreated: its id was {topic}")
+        return Diverged(0, f"the topic was deleted and recreated: its id was {topic}")
     if found.epoch < 0:
         return Uncertain(
             f"the ledger has leader epoch {known_epoch(ledger)}, but Kafka's newest is "
@@ -100,7 +100,7 @@ def judge(ledger: LedgerRow, found: SourceEvidence) -> Verdict:
                 f"the histories diverge at offset {found.epoch_end}, but the record before it is "
                 "newer than the ledger's newest record"
             )
-        return Parted(found.epoch_end, "the log has lost its end")
+        return Diverged(found.epoch_end, "the log has lost its end")
     mark = ledger.mark
     if mark is not None and is_record(mark) and mark.offset >= found.first:
         if found.marked is None:

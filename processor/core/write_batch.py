@@ -2,10 +2,14 @@
 
 It becomes part of the state after Kafka has acknowledged it, so the state always equals the
 changelog. A row that changes several times in a frame is decoded and encoded once.
+
+A batch is written in pieces. Kafka appends a piece, which is one record batch, whole or not at all,
+so a piece with rows of submissions ends with the ledger that counts exactly these and all earlier
+submissions.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from contract.anomaly import Anomaly, Reason
@@ -16,15 +20,21 @@ from contract.row import (
     EntityRow,
     LedgerRow,
     decode_entity_row,
+    encode_ledger_row,
     encode_position,
     encode_row,
-    ledger_version,
 )
 from processor.core.partition_state import PartitionState
 
 MAX_ROW_BYTES = 512 * 1024
 """Maximum size of an encoded row. Kafka's limit for a batch is about 1 MiB, including key and
 ledger; a usual row has 500 bytes."""
+
+
+PIECE_BYTES = 1_000_000
+"""Maximum size of a piece's rows. A record batch may have 1 MiB; the rest is for the ledger."""
+RECORD_OVERHEAD = 40
+"""Maximum overhead of a record in a record batch, in addition to its key and value."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,16 @@ Changes = dict[bytes, bytes | Tombstone]
 ChangelogRecord = tuple[bytes, bytes | None, list[tuple[str, bytes]]]
 """Key, value and headers."""
 NO_HEADERS: list[tuple[str, bytes]] = []
+Piece = list[ChangelogRecord]
+"""Records that are appended whole or not at all."""
+
+
+@dataclass(frozen=True)
+class _Sealed:
+    """A part of a batch that is a separate piece, with its encoded ledger at the end."""
+
+    changes: Changes
+    ledger: bytes
 
 
 @dataclass
@@ -93,6 +113,7 @@ class WriteBatch:
 
     state: PartitionState
     changes: Changes = field(default_factory=dict)
+    """Changes of the piece that is not sealed yet."""
     dead_letters: list[DeadLetter] = field(default_factory=list)
     anomalies: list[Anomaly] = field(default_factory=list)
     anomaly_counts: dict[tuple[str, Reason], int] = field(default_factory=dict)
@@ -101,6 +122,10 @@ class WriteBatch:
     """Number of submissions read."""
     ledger: LedgerRow = field(init=False)
     _staged: dict[bytes, EntityRow] = field(default_factory=dict)
+    _size: int = 0
+    """Upper bound of the size of `changes` as records, in bytes."""
+    _sealed: list[_Sealed] = field(default_factory=list)
+    _sealed_changes: Changes = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.ledger = copy.copy(self.state.ledger)
@@ -115,52 +140,94 @@ class WriteBatch:
         row = self._staged.get(key)
         if row is not None:
             return row
-        encoded = self.changes.get(key) or self.state.rows.get(key)
-        return decode_entity_row(encoded) if isinstance(encoded, bytes) else None
+        encoded = self.encoded_row(key)
+        return None if encoded is None else decode_entity_row(encoded)
 
     def encoded_row(self, key: bytes) -> bytes | None:
-        """Return the encoded row as it was before the current frame."""
-        encoded = self.changes.get(key) or self.state.rows.get(key)
+        """Return the encoded row as it was before the staged changes."""
+        encoded = self.changes.get(key) or self._sealed_changes.get(key) or self.state.rows.get(key)
         return encoded if isinstance(encoded, bytes) else None
 
     def stage(self, key: bytes, row: EntityRow) -> None:
         """Change a row; call `encode_staged` afterwards."""
         self._staged[key] = row
 
-    def encode_staged(self) -> dict[bytes, int]:
+    def encode_staged(self) -> tuple[dict[bytes, bytes], dict[bytes, int]]:
         """Encode the staged rows; called after each frame, while they are in the CPU cache.
 
-        Rows that are too large to write stay unchanged; returns their keys and sizes.
+        Returns the rows, and the sizes of those that are too large to write and stay unchanged.
         """
-        too_large = {}
+        rows, too_large = {}, {}
         for key, row in self._staged.items():
             encoded = encode_row(row)
             if len(encoded) > MAX_ROW_BYTES:
                 too_large[key] = len(encoded)
             else:
-                self.changes[key] = encoded
+                rows[key] = encoded
         self._staged.clear()
-        return too_large
+        return rows, too_large
 
-    def encoded_ledger(self) -> bytes:
-        """Encode the ledger, in the oldest version that is sufficient."""
-        self.ledger.version = ledger_version(self.ledger)
-        return encode_row(self.ledger)
+    def add(self, rows: dict[bytes, bytes], size: int) -> None:
+        """Add rows of `size` bytes, which fit a piece, before the ledger counts their submissions.
 
-    def records(self) -> Iterator[ChangelogRecord]:
-        """Yield the changelog records of the changes."""
-        for key, change in self.changes.items():
-            if isinstance(change, bytes):
-                yield key, change, NO_HEADERS
-            else:
-                yield key, None, change.headers
+        If the open piece would become too large, it is sealed with the current ledger.
+        """
+        if self._size + size > PIECE_BYTES and self.changes:
+            self._sealed.append(_Sealed(self.changes, encode_ledger_row(self.ledger)))
+            self._sealed_changes |= self.changes
+            self.changes, self._size = {}, 0
+        self.changes.update(rows)
+        self._size += size
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield the pieces to write; each must be acknowledged before the next is sent.
+
+        Rows of a repair or an expiry run, which no submission changes, may exceed a piece. They
+        precede the ledger, because rows may always be newer than it.
+        """
+        key = self.state.ledger_key
+        for sealed in self._sealed:
+            yield [*_records(sealed.changes), (key, sealed.ledger, NO_HEADERS)]
+        *before, last = [*split(_records(self.changes))] or [[]]
+        yield from before
+        yield [*last, (key, encode_ledger_row(self.ledger), NO_HEADERS)]
 
     def commit(self) -> None:
         """Apply the changes to the state, after Kafka has acknowledged all of them."""
-        rows = {key: each for key, each in self.changes.items() if isinstance(each, bytes)}
+        changes = self._sealed_changes | self.changes if self._sealed else self.changes
+        rows = {key: each for key, each in changes.items() if isinstance(each, bytes)}
         self.state.rows.update(rows)
-        if len(rows) < len(self.changes):
-            for key in self.changes.keys() - rows.keys():
+        if len(rows) < len(changes):
+            for key in changes.keys() - rows.keys():
                 self.state.rows.pop(key, None)
                 self.state.histories.pop(key, None)
         self.state.ledger = self.ledger
+
+
+def size_of(rows: dict[bytes, bytes]) -> int:
+    """Return the maximum size of a row's record in a record batch."""
+    return sum(map(len, rows.values())) + sum(map(len, rows)) + RECORD_OVERHEAD * len(rows)
+
+
+def split(records: Iterable[ChangelogRecord]) -> Iterator[Piece]:
+    """Split records into pieces that fit a record batch each."""
+    piece: Piece = []
+    size = 0
+    for record in records:
+        key, value, headers = record
+        needed = len(key) + len(value or b"") + RECORD_OVERHEAD * (1 + len(headers))
+        if piece and size + needed > PIECE_BYTES:
+            yield piece
+            piece, size = [], 0
+        piece.append(record)
+        size += needed
+    if piece:
+        yield piece
+
+
+def _records(changes: Changes) -> Iterator[ChangelogRecord]:
+    for key, change in changes.items():
+        if isinstance(change, bytes):
+            yield key, change, NO_HEADERS
+        else:
+            yield key, None, change.headers

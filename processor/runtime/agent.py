@@ -10,20 +10,23 @@ restarts it.
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import structlog
+from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 from faust.types import EventT, StreamT
 
 from processor.changelog.anomaly_producer import AnomalyProducer
 from processor.core.frame_reducer import reduce_frame
+from processor.core.lost_cut import begin_after_cut, is_cut_lost
 from processor.core.write_batch import Record, WriteBatch
 from processor.membership.heartbeat import HeartbeatMonitor
 from processor.metrics import ProcessorMetrics
 from processor.runtime.assignment import PartitionAssignment
-from processor.runtime.gap_check import LookAhead, is_hole, skip_hole
+from processor.runtime.faust_compat import take_events
+from processor.runtime.gap_check import LookAhead, is_gap, skip_gap
 from processor.runtime.pauser import PartitionPauser
+from processor.runtime.poll import Poll
 from processor.runtime.source_check import SourceCheck
 from processor.runtime.table import FLUSH_DEADLINE, StateTable
 from service.kafka.kafka_compat import leader_epoch
@@ -31,11 +34,11 @@ from service.tasks import abort
 
 log = structlog.get_logger(__name__)
 
-MAX_BATCH_FRAMES = 200
-"""Maximum number of frames in a batch."""
-BATCH_TIMEOUT = 0.02
-"""Seconds that a batch waits for more frames."""
-HOLE_TIMEOUT = 3.0
+MAX_BATCH_BYTES = 4 * 1024 * 1024
+"""Size of frames in bytes at which a batch is full."""
+BATCH_TIMEOUT = 0.01
+"""Seconds that a batch waits for more events, as a poll returns its partitions one by one."""
+GAP_TIMEOUT = 3.0
 """Seconds in which Kafka must explain a gap; other partitions wait during that time."""
 LETTERS = 1_000
 """Dead letters to write within one deadline; a frame may produce any number."""
@@ -69,7 +72,7 @@ class Agent:
     async def run(self, stream: StreamT[bytes]) -> None:
         """Process batches forever, one at a time."""
         try:
-            async for events in stream.noack_take(MAX_BATCH_FRAMES, within=BATCH_TIMEOUT):
+            async for events in take_events(stream, _size, MAX_BATCH_BYTES, BATCH_TIMEOUT):
                 async with self._table.lock:
                     await self._process_batch(stream, events)
         except Exception as error:  # continuing after any error would skip the batch
@@ -83,29 +86,34 @@ class Agent:
         taken_at = time.time()
         batches: dict[int, WriteBatch] = {}
         processed: list[EventT[bytes]] = []
+        frames = 0
         doubtful: set[int] = set()
         """Partitions whose ledger must be compared with the source before they continue."""
         yield_at = time.monotonic() + YIELD_INTERVAL
         with self._metrics.reduce_seconds.time():
             for event in events:
-                if self._assignment.is_current(event):
-                    message = event.message
-                    partition, offset = message.partition, message.offset
-                    if partition in doubtful or not self._pauser.should_process(partition, offset):
+                records = _records(event)
+                if not self._assignment.is_current(event):
+                    self._metrics.foreign_frames.inc(len(records))
+                    continue
+                frames += len(records)
+                partition = event.message.partition
+                for record in records:
+                    if partition in doubtful or not self._pauser.should_process(
+                        partition, record.offset
+                    ):
                         continue
                     batch = self._batch(batches, partition)
-                    if batch.state.is_doubtful(batch.ledger, offset, leader_epoch(message)):
+                    if batch.state.needs_comparison(
+                        batch.ledger, record.offset, leader_epoch(record)
+                    ) or not await self._reduce(batch, _record(record, batch)):
                         doubtful.add(partition)
                         continue
-                    if not await self._reduce(batch, _record(event, batch)):
-                        doubtful.add(partition)
-                        continue
-                    processed.append(event)
+                    if record is records[-1]:
+                        processed.append(event)
                     if time.monotonic() > yield_at:  # lets the stall watchdog tick
                         await asyncio.sleep(0)
                         yield_at = time.monotonic() + YIELD_INTERVAL
-                else:
-                    self._metrics.foreign_frames.inc()
         batches = {p: b for p, b in batches.items() if self._table.is_owned(p, b.state)}
         await self._write_dead_letters(batches)
         if batches:
@@ -116,14 +124,14 @@ class Agent:
             # The generation may have ended during the flush; then another worker gets this event.
             if self._assignment.is_current(event):
                 await stream.ack(event)
-                self._metrics.frames.inc()
+                self._metrics.frames.inc(len(_records(event)))
         if doubtful:
             for partition in doubtful:
                 self._pauser.await_source(partition)
             self._source.request(doubtful)
         oldest = min((event.message.timestamp for event in events), default=taken_at)
         self._metrics.queue_seconds.observe(max(0.0, taken_at - oldest))
-        self._metrics.batch_frames.observe(len(events))
+        self._metrics.batch_frames.observe(frames)
 
     def _report_anomalies(self, batches: dict[int, WriteBatch]) -> None:
         """Count and enqueue the anomalies of batches that were flushed."""
@@ -141,16 +149,18 @@ class Agent:
 
     async def _reduce(self, batch: WriteBatch, record: Record) -> bool:
         """Apply a record; return False if the ledger must be compared with the source first."""
-        if is_hole(batch.ledger, record.offset):
+        if is_gap(batch.ledger, record.offset):
             try:
-                async with asyncio.timeout(HOLE_TIMEOUT):
+                async with asyncio.timeout(GAP_TIMEOUT):
                     ahead = await self._look_ahead(record.partition, batch.ledger.next_offset)
             except (KafkaError, TimeoutError) as error:
                 log.warning("Kafka does not explain a gap", reason=repr(error))
                 return False
             if not ahead.is_of(batch.state.source_topic, batch.state.source_epoch):
                 return False
-            skip_hole(batch.ledger, record.partition, record.offset, ahead)
+            skip_gap(batch.ledger, record.partition, record.offset, ahead)
+        if is_cut_lost(batch.ledger, record):
+            record = begin_after_cut(batch.ledger, record)
         letters = len(batch.dead_letters)
         reduce_frame(batch, record, self._table.settings.kafka_partitions)
         if len(batch.dead_letters) > letters:
@@ -166,15 +176,26 @@ class Agent:
                     await self._table.changelog.write_dead_letters(letters[start : start + LETTERS])
 
 
-def _record(event: EventT[Any], batch: WriteBatch) -> Record:
-    message = event.message
+def _records(event: EventT[bytes]) -> Sequence[ConsumerRecord]:
+    poll = event.message.value
+    assert isinstance(poll, Poll)
+    return poll.records
+
+
+def _size(event: EventT[bytes]) -> int:
+    poll = event.message.value
+    assert isinstance(poll, Poll)
+    return poll.size
+
+
+def _record(record: ConsumerRecord, batch: WriteBatch) -> Record:
     shift = batch.ledger.shift
     return Record(
-        message.partition,
-        message.offset + shift,
-        round(message.timestamp * 1000),
-        message.value,
+        record.partition,
+        record.offset + shift,
+        record.timestamp,
+        record.value,
         shift,
-        leader_epoch(message),
+        leader_epoch(record),
         batch.state.source_topic,
     )

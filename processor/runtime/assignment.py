@@ -104,7 +104,7 @@ class PartitionAssignment:
             with self._metrics.load_seconds.time():
                 await self._load_rows()
                 await self._source.check_loaded()
-                await self._table.write_stepped_back(self._table.store.loaded())
+                await self._table.rewrite_regressed(self._table.store.loaded())
         finally:
             lock.release()
 
@@ -112,7 +112,7 @@ class PartitionAssignment:
         store = self._table.store
         async with asyncio.timeout(LOAD_TIMEOUT) as timeout:
             await _retrying(lambda: store.load(lambda: extend(timeout, LOAD_TIMEOUT)))
-            if store.went_back:
+            if store.lost_end:
                 await self._table.changelog.renew()
 
 

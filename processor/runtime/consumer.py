@@ -20,8 +20,10 @@ from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from processor.runtime.poll import merge_records
 from processor.runtime.wanted_commits import WantedCommits
 from service.kafka.aiokafka_compat import set_fetch_max_wait
+from service.kafka.fetch_gathering import FetchGathering
 from service.tasks import abort
 
 log = structlog.get_logger(__name__)
@@ -60,6 +62,19 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
 
         consumer.start = started
         return consumer
+
+    async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
+        found = await super().getmany(active_partitions, timeout)
+        return merge_records(found, self.consumer.transport.source)
+
+    async def _fetch_records(self, consumer: Any, *args: Any, **options: Any) -> Any:
+        found = await super()._fetch_records(consumer, *args, **options)
+        self._gathering.observe(consumer, bool(found))
+        return found
+
+    @cached_property
+    def _gathering(self) -> FetchGathering:
+        return FetchGathering(FETCH_WAIT_MS)
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Commit the offsets that Faust has acknowledged, or leave them to a later commit.
@@ -121,6 +136,16 @@ class LedgerConsumer(driver.Consumer):
             await self.sleep(COMMIT_INTERVAL)
             if self.wanted:
                 await self._thread.call_thread(self._thread.commit_wanted)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        """Commit the ledger's offset, as an event represents many records (see poll.py)."""
+        self._acked[tp].clear()
+        self._acked_index[tp].clear()
+        offsets: dict[TP, int] = self.transport.next_offsets()
+        return offsets.get(tp)
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Ignore offsets without an event: no commit depends on them."""
 
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -187,10 +212,12 @@ class LedgerTransport(driver.Transport):
     def __init__(
         self,
         *args: Any,
+        source: str,
         next_offsets: NextOffsets,
         on_coordinator: Callable[[Any], None],
         **options: Any,
     ) -> None:
         super().__init__(*args, **options)
+        self.source = source
         self.next_offsets = next_offsets
         self.on_coordinator = on_coordinator

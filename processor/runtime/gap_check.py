@@ -51,12 +51,12 @@ class OffsetGapError(RuntimeError):
     """Frames were skipped."""
 
 
-def is_hole(ledger: LedgerRow, offset: int) -> bool:
+def is_gap(ledger: LedgerRow, offset: int) -> bool:
     """Return whether a logical offset is above the one that the ledger expects."""
     return offset > ledger.offset + 1
 
 
-def skip_hole(ledger: LedgerRow, partition: int, offset: int, ahead: Ahead) -> None:
+def skip_gap(ledger: LedgerRow, partition: int, offset: int, ahead: Ahead) -> None:
     """Skip the offsets between the ledger and the logical `offset`, which have no records.
 
     Deleted records among them are counted as lost.

@@ -15,7 +15,7 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from processor.core.partition_state import PartitionState
-from processor.core.source_history import Finding, Parted, Uncertain
+from processor.core.source_history import Diverged, Finding, Uncertain
 from processor.core.write_batch import WriteBatch
 from processor.metrics import ProcessorMetrics
 from processor.runtime import source_comparison
@@ -81,7 +81,11 @@ class SourceCheck:
         A partition with insufficient information from Kafka is not loaded until there is more.
         """
         partitions = self._table.store.partitions
-        states = {p: state for p, state in partitions.items() if state.loaded or state.is_held}
+        states = {
+            p: state
+            for p, state in partitions.items()
+            if state.loaded or state.is_blocked_by_source
+        }
         if not states:
             return
         self._requested.clear()
@@ -132,7 +136,11 @@ class SourceCheck:
             return
         found = await compare(reader, states)
         async with self._table.lock:
-            at_rest = {p for p, state in states.items() if state.is_held or p in self._requested}
+            at_rest = {
+                p
+                for p, state in states.items()
+                if state.is_blocked_by_source or p in self._requested
+            }
             continued = await self._apply(states, found, at_rest)
         for partition in continued:
             self._resume(partition)
@@ -201,7 +209,7 @@ class SourceCheck:
         for partition, finding in found.items():
             state = states[partition]
             is_current = self._table.is_owned(partition, state) and state.ledger == finding.ledger
-            if not is_current or not (state.loaded or state.is_held):
+            if not is_current or not (state.loaded or state.is_blocked_by_source):
                 continue
             is_at_rest = partition in at_rest
             self._requested.discard(partition)
@@ -209,10 +217,10 @@ class SourceCheck:
                 self._stop(partition, state, finding.verdict.reason)
                 continue
             batch, evidence = WriteBatch(state), finding.evidence
-            if isinstance(finding.verdict, Parted):
+            if isinstance(finding.verdict, Diverged):
                 self._begin_history(partition, batch, finding, finding.verdict)
                 batches[partition] = batch
-            state.go_on_from_source(evidence.topic, evidence.leader_epoch)
+            state.resume_from_source(evidence.topic, evidence.leader_epoch)
             lost = evidence.first - batch.ledger.next_offset
             if is_at_rest and lost > 0:
                 log_lost(partition, lost)
@@ -222,7 +230,7 @@ class SourceCheck:
                 continued.append(partition)
         if batches:
             await self._table.flush(batches)
-        await self._table.write_stepped_back(continued)
+        await self._table.rewrite_regressed(continued)
         return continued
 
     def _stop(self, partition: int, state: PartitionState, reason: str) -> None:
@@ -237,7 +245,7 @@ class SourceCheck:
         self._announce(partition, state.ledger.next_offset, reason)
 
     def _begin_history(
-        self, partition: int, batch: WriteBatch, finding: Finding, parted: Parted
+        self, partition: int, batch: WriteBatch, finding: Finding, parted: Diverged
     ) -> None:
         evidence = finding.evidence
         batch.ledger.cover_uncounted(batch.state.newest_offset())

@@ -48,7 +48,7 @@ class PartitionedStore(memory.Store[bytes, bytes]):
         super().__post_init__()
         self.partitions: dict[int, PartitionState] = {}
         self._offsets: dict[TP, int] = {}
-        self.went_back = False
+        self.lost_end = False
         """Whether the last load found a changelog that lost its end or was recreated."""
         self.records_read = 0
         """Records that `load` has read since the start; shows the progress of a load."""
@@ -183,21 +183,21 @@ class PartitionedStore(memory.Store[bytes, bytes]):
             rows=sum(len(state.rows) for state in loading.values()),
             seconds=round(asyncio.get_running_loop().time() - started, 3),
         )
-        stepped_back = {}
+        regressed = {}
         for partition, state in loading.items():
             if partition in held:
-                stepped_back[partition] = held[partition].adopt(state, ends[partition])
+                regressed[partition] = held[partition].adopt(state, ends[partition])
             else:
-                stepped_back[partition] = state.finish_loading(ends[partition])
+                regressed[partition] = state.finish_loading(ends[partition])
         loading |= held
-        self.went_back = bool(held)
+        self.lost_end = bool(held)
         for partition, state in loading.items():
             state.changelog, state.current_at = marks[partition], current_at
             if partition in held:
                 log.error(
                     "the changelog lost its end or was recreated",
                     partition=partition,
-                    written_again=len(stepped_back[partition]),
+                    written_again=len(regressed[partition]),
                 )
             if state.ledger_error is not None:
                 log.error(
@@ -205,7 +205,7 @@ class PartitionedStore(memory.Store[bytes, bytes]):
                     partition=partition,
                     reason=state.ledger_error,
                 )
-        return stepped_back
+        return regressed
 
 
 async def _compare(

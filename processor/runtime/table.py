@@ -1,8 +1,9 @@
 """Rule 1, first half: flush.
 
-The changes of a batch are collected per partition and written together. Its ledger rows are written
-after Kafka has acknowledged all rows that they cover. So a reader that has a ledger row has all of
-those rows, and a restart neither loses nor double-counts a submission.
+The changes of a batch are collected per partition. Rows, followed by the ledger that counts them,
+are written in one record batch, which Kafka appends whole or not at all
+(processor.core.write_batch). So a reader that has a ledger row has all rows that it covers, and a
+restart neither loses nor double-counts a submission.
 """
 
 import asyncio
@@ -13,11 +14,10 @@ from typing import Any
 import faust
 import structlog
 
-from contract.row import ledger_key
-from processor.changelog.producer import FORGOTTEN, ChangelogProducer
+from processor.changelog.producer import PRODUCER_STATE_LOST, ChangelogProducer
 from processor.changelog.repair import FencedError, changes_to, repair
 from processor.core.partition_state import OffsetRange, PartitionState
-from processor.core.write_batch import NO_HEADERS, WriteBatch
+from processor.core.write_batch import WriteBatch
 from processor.membership.stall_watchdog import StallWatchdog
 from processor.runtime.store import PartitionedStore
 from service.config.settings import KafkaSettings
@@ -92,7 +92,7 @@ class StateTable(faust.Table[bytes, bytes]):
         try:
             try:
                 return await self._flush(batches)
-            except FORGOTTEN:  # the changelog has lost this producer's last records
+            except PRODUCER_STATE_LOST:  # the changelog has lost this producer's last records
                 appended: dict[int, int] = {}
                 for partition, batch in batches.items():
                     if self.is_owned(partition, batch.state):
@@ -112,12 +112,8 @@ class StateTable(faust.Table[bytes, bytes]):
         self.watchdog.check()
         began = uptime()
         async with asyncio.timeout(FLUSH_DEADLINE):
-            rows = await self.changelog.write({p: batch.records() for p, batch in batches.items()})
-            ledgers = await self.changelog.write(
-                {
-                    p: [(ledger_key(p), batch.encoded_ledger(), NO_HEADERS)]
-                    for p, batch in batches.items()
-                }
+            written = await self.changelog.write(
+                {p: batch.pieces() for p, batch in batches.items()}
             )
         for partition, batch in batches.items():
             if self.is_owned(partition, batch.state):
@@ -125,12 +121,12 @@ class StateTable(faust.Table[bytes, bytes]):
                 batch.state.current_at = (
                     began  # no other worker wrote before, or it is repaired below
                 )
-                own = rows[partition].offsets + ledgers[partition].offsets
-                if batch.state.went_back(own):
+                own = written[partition].offsets
+                if batch.state.has_reused_offsets(own):
                     await self.write_again(partition)
                 elif gaps := batch.state.find_gaps(own):
                     await self.repair(partition, batch.state, gaps)
-        return {partition: written.appended_ms for partition, written in ledgers.items()}
+        return {partition: each.appended_ms for partition, each in written.items()}
 
     async def write_again(self, partition: int) -> dict[int, int]:
         """Compare the state with a changelog that lost its end, and write the missing records.
@@ -151,18 +147,18 @@ class StateTable(faust.Table[bytes, bytes]):
         except Exception as error:  # Kafka's state is unknown
             abort("could not restore the changelog", reason=repr(error), exc_info=error)
         appended = await self.flush(
-            {partition: WriteBatch(state, changes_to(state, state.stepped_back()))}
+            {partition: WriteBatch(state, changes_to(state, state.regressed_keys()))}
         )
-        state.forget_stepped_back()
+        state.clear_regressed()
         return appended
 
-    async def write_stepped_back(self, partitions: Iterable[int]) -> None:
+    async def rewrite_regressed(self, partitions: Iterable[int]) -> None:
         """Rewrite rows of loaded partitions whose last record is not the newest."""
         states = {p: state for p in partitions if (state := self.store.owned(p)) is not None}
         batches = {
             partition: WriteBatch(state, changes_to(state, positions))
             for partition, state in states.items()
-            if (positions := state.stepped_back())
+            if (positions := state.regressed_keys())
         }
         if batches:
             log.warning(
@@ -171,7 +167,7 @@ class StateTable(faust.Table[bytes, bytes]):
             )
             await self.flush(batches)
         for state in states.values():
-            state.forget_stepped_back()
+            state.clear_regressed()
 
     async def repair(self, partition: int, state: PartitionState, gaps: list[OffsetRange]) -> None:
         """Read the records that another worker wrote, and overwrite older ones.

@@ -98,6 +98,8 @@ class Application(Starlette):
     """An application whose `fast_path`, if set, is called by service.http.protocol before ASGI."""
 
     fast_path: FastPathHandler | None = None
+    on_stop: Callable[[], None] | None = None
+    """Called when a stop begins: requests in flight are still to be answered."""
 
 
 def build_app(
@@ -105,6 +107,7 @@ def build_app(
     metrics: RequestMetrics,
     lifespan: Lifespan[Starlette] | None = None,
     fast_path: FastPathHandler | None = None,
+    on_stop: Callable[[], None] | None = None,
 ) -> Application:
     """Build an application with JSON errors, request metrics and no redirects.
 
@@ -120,6 +123,7 @@ def build_app(
         },
     )
     app.fast_path = fast_path
+    app.on_stop = on_stop
     app.router.redirect_slashes = False
     app.add_middleware(shutdown_503)
     app.add_middleware(metrics.middleware)

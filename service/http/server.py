@@ -30,7 +30,17 @@ with it: a 400 or 413 from a proxy, a firewall or a captive portal makes no stat
 sample. Responses to invalid HTTP omit it for the same reason."""
 
 
-class _EmbeddedServer(uvicorn.Server):
+class _Server(uvicorn.Server):
+    """A server that notifies its application when a stop begins (service.http.application)."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        on_stop = getattr(self.config.app, "on_stop", None)
+        if on_stop is not None:
+            on_stop()
+        await super().shutdown(sockets)
+
+
+class _EmbeddedServer(_Server):
     """A server in a process that handles signals itself."""
 
     @contextlib.contextmanager
@@ -38,7 +48,7 @@ class _EmbeddedServer(uvicorn.Server):
         yield
 
 
-class _ProcessServer(uvicorn.Server):
+class _ProcessServer(_Server):
     """A server whose process exits with status 0 when a signal stops it."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

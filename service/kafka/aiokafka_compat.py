@@ -37,6 +37,16 @@ def set_fetch_max_wait(consumer: AIOKafkaConsumer, milliseconds: int) -> None:
     consumer._fetch_max_wait_ms = milliseconds
 
 
+def set_fetch_limits(consumer: AIOKafkaConsumer, min_bytes: int, max_wait_ms: int) -> None:
+    """Set for how many bytes, and how long, brokers hold further fetches of a consumer back.
+
+    `test_compat.py::test_a_consumer_has_the_parts_that_are_used`, `test_fetch_gathering.py`.
+    """
+    if consumer._fetcher is not None:
+        consumer._fetcher._fetch_min_bytes = min_bytes
+        consumer._fetcher._fetch_max_wait_ms = max_wait_ms
+
+
 async def stop_and_close(consumer: AIOKafkaConsumer) -> None:
     """Stop a consumer and close its connections, whatever it is waiting for.
 

@@ -34,12 +34,12 @@ class KafkaUnreachableError(Exception):
 
 
 class TopicTailer:
-    """Reads partitions of a topic from the beginning, and then continuously.
+    """Reads partitions of a topic continuously from the start, in its own tasks.
 
-    `apply` runs on the event loop. `catch_up` waits until all records have been read that existed
-    when it was called; concurrent callers share one request to the brokers. If the topic contains
-    other records than those read, or tombstones may have been missed, `clear` is called and the
-    topic is read from its beginning.
+    `apply` runs on the event loop. `catch_up` waits until everything that existed when it was
+    called has been read; callers share requests to the brokers. If the topic's records have
+    changed, or tombstones may have been missed, `clear` is called and the topic is read again from
+    the start. `gathers`: see TopicReader.
     """
 
     poll_interval: float = 1.0
@@ -61,6 +61,8 @@ class TopicTailer:
         apply: Apply,
         on_caught_up: OnCaughtUp | None = None,
         clear: Callable[[], None] | None = None,
+        *,
+        gathers: bool = False,
     ) -> None:
         self.topic = topic
         self.partitions = tuple(partitions)
@@ -71,6 +73,7 @@ class TopicTailer:
         self._apply = apply
         self._on_caught_up = on_caught_up
         self._clear = clear
+        self._gathers = gathers
         self._history = TopicHistory()
         self._compared_at = self._doubted_at = float("-inf")
         self._retention = self._retention_read_at = float("-inf")
@@ -121,7 +124,8 @@ class TopicTailer:
 
     async def _follow(self) -> None:
         source = (self._settings, self.topic, self.partitions)
-        async with TopicReader(*source) as reader, TopicOffsets(*source) as ends:
+        reading = TopicReader(*source, gathers=self._gathers)
+        async with reading as reader, TopicOffsets(*source) as ends:
             await self._seek_to_beginnings(reader)
             deadline = TombstoneDeadline(uptime())
             await run_together(self._read(reader), self._poll_end_offsets(ends, deadline))

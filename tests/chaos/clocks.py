@@ -17,8 +17,8 @@ from tests.chaos.context import ChaosContext, NotHereError
 from tests.chaos.credentials import Keeper
 from tests.chaos.installation import ChaosService
 from tests.chaos.supervised_process import holding
-from tobogganing.devstack import debian
 from tobogganing.errors import LocalError
+from tools import debian
 
 JUMP = (600.0, 200_000.0)
 """Seconds: minimum and maximum. Tokens expire within a day."""

@@ -13,7 +13,15 @@ from contract.frame import Frame, Submission, encode_frame
 from contract.kinds import KINDS
 from contract.position import Position, Receipt
 from contract.registry import RegistryRecord, encode_record
-from contract.row import ROW_VERSION, EntityRow, LedgerRow, encode_position, encode_row
+from contract.row import (
+    ROW_VERSION,
+    EntityRow,
+    LedgerRow,
+    RecordCut,
+    encode_ledger_row,
+    encode_position,
+    encode_row,
+)
 from tests.fuzz.connection import END, PAUSE
 from tests.fuzz.gateway import API_KEY, RELAY_KEY, records
 from tests.fuzz.targets import NOW
@@ -80,7 +88,9 @@ def rows() -> Iterator[bytes]:
     for metrics in _METRICS.values():
         yield encode_row(EntityRow(ROW_VERSION, 1, 2, 3, 4, 5.5, {"name": "n"}, {**metrics}))
     yield encode_row(EntityRow(ROW_VERSION, 1, 2, 3, 4, 5.5, removed=True))
-    yield encode_row(LedgerRow(ROW_VERSION, 9, 4, 1, 1, 1, 1, 1))
+    yield encode_ledger_row(LedgerRow(ROW_VERSION, 9, 4, 1, 1, 1, 1, 1))
+    cut = RecordCut(3, 0, 1_700_000_000_000)
+    yield encode_ledger_row(LedgerRow(ROW_VERSION, 9, 4, 1, 1, 1, 1, 1, cut=cut))
     yield encode_position(Position(12, 3))
     for record in records():
         yield encode_record(record)

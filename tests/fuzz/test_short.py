@@ -51,10 +51,10 @@ def test_responses_are_parsed() -> None:
     written = (
         b"HTTP/1.1 100 Continue\r\n\r\n"
         b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
-        b"HTTP/1.1 404 Not Found\r\ncontent-length: 9\r\n\r\n"  # to HEAD
+        b"HTTP/1.1 404 Not Found\r\nTobogganing-Service: manager\r\ncontent-length: 9\r\n\r\n"
         b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
     )
-    assert answers(written) == [(200, b"{}"), (404, b""), (503, b"")]
+    assert answers(written) == [(200, b"{}", True), (404, b"", False), (503, b"", True)]
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,11 @@ import asyncio
 import time
 from collections import deque
 
-from bench.end_to_end import Channel
 from bench.errors import WrongResultError
+from bench.load import split_response
 from bench.workloads import SingleWorkload
 from service.tasks import first_error
+from tobogganing.devstack.ports import LOOPBACK
 
 RATE = 100
 """Submissions per second."""
@@ -16,6 +17,29 @@ KEPT = 16
 FRESH = 4
 """Every nth submission uses a new connection."""
 PATIENCE = 20.0
+
+
+class Channel:
+    """One connection with one request at a time."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    async def open(self) -> None:
+        self._reader, self._writer = await asyncio.open_connection(LOOPBACK, self._port)
+
+    async def ask(self, request: bytes) -> tuple[int, bytes]:
+        self._writer.write(request)
+        data = b""
+        while (response := split_response(data)) is None:
+            more = await self._reader.read(2**20)
+            if not more:
+                raise WrongResultError("a connection broke before its response")
+            data += more
+        return response
+
+    def close(self) -> None:
+        self._writer.close()
 
 
 class Healthy:

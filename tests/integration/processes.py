@@ -23,6 +23,7 @@ from contract.row import (
     ROW_VERSION,
     EntityRow,
     LedgerRow,
+    encode_ledger_row,
     encode_position,
     encode_row,
     ledger_key,
@@ -220,7 +221,7 @@ class RowWriter:
             sent = await self._producer.send_and_wait(self._source, b"-", partition=partition)
             self._filled[partition] = sent.offset
         row = LedgerRow(version=ROW_VERSION, offset=offset, **counts)
-        await self.send(partition, ledger_key(partition), encode_row(row))
+        await self.send(partition, ledger_key(partition), encode_ledger_row(row))
 
     async def send(
         self,

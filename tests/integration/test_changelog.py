@@ -12,7 +12,16 @@ from aiokafka.errors import MessageSizeTooLargeError
 from contract.position import Position
 from contract.row import POSITION_HEADER
 from processor.changelog.producer import ChangelogProducer
-from processor.core.write_batch import NO_HEADERS, ChangelogRecord, Tombstone
+from processor.core.write_batch import (
+    MAX_ROW_BYTES,
+    NO_HEADERS,
+    PIECE_BYTES,
+    RECORD_OVERHEAD,
+    ChangelogRecord,
+    Piece,
+    Tombstone,
+    split,
+)
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader
 from service.kafka.topics import ensure_topics, topics_from
@@ -21,6 +30,8 @@ from tobogganing.devstack.cluster import Cluster
 
 MANY = 3_000
 """Records of a kilobyte each: more than one batch, and more than the queue holds."""
+LEDGER_BYTES = 40_000
+"""More submissions than a ledger has."""
 
 
 @pytest.fixture
@@ -35,6 +46,10 @@ async def writer(kafka_settings: KafkaSettings) -> AsyncIterator[ChangelogProduc
 
 def many(partition: int) -> list[ChangelogRecord]:
     return [(f"{partition}-{n}".encode(), b"x" * 1000, NO_HEADERS) for n in range(MANY)]
+
+
+def pieces(records: dict[int, list[ChangelogRecord]]) -> dict[int, list[Piece]]:
+    return {partition: [*split(each)] for partition, each in records.items()}
 
 
 async def found(settings: KafkaSettings) -> dict[int, list[ConsumerRecord]]:
@@ -53,7 +68,7 @@ async def test_each_record_has_the_offset_in_the_result(
     writer: ChangelogProducer, kafka_settings: KafkaSettings
 ) -> None:
     records = {p: many(p) for p in range(kafka_settings.kafka_partitions)}
-    written = await writer.write(records)
+    written = await writer.write(pieces(records))
     for partition, there in (await found(kafka_settings)).items():
         assert [(each.key, each.value) for each in there] == [r[:2] for r in records[partition]]
         spans = written[partition].offsets
@@ -68,13 +83,13 @@ async def test_a_batch_resent_to_a_frozen_broker_is_written_once(
     kafka_settings: KafkaSettings,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    await writer.write({p: [(b"first", b"", NO_HEADERS)] for p in range(4)})
+    await writer.write({p: [[(b"first", b"", NO_HEADERS)]] for p in range(4)})
     records = {p: many(p) for p in range(kafka_settings.kafka_partitions)}
     process = kafka.brokers[0].process
     assert process is not None
     freeze(process.pid)
     try:
-        writing = asyncio.create_task(writer.write(records))
+        writing = asyncio.create_task(writer.write(pieces(records)))
         async with asyncio.timeout(30):
             # until the first requests time out
             while "RequestTimedOutError" not in caplog.text:  # noqa: ASYNC110
@@ -92,7 +107,7 @@ async def test_a_tombstone_has_its_position_in_a_header(
     writer: ChangelogProducer, kafka_settings: KafkaSettings
 ) -> None:
     tombstone = Tombstone(Position(5, 7))
-    written = await writer.write({1: [(b"client:a", None, tombstone.headers)], 2: []})
+    written = await writer.write({1: [[(b"client:a", None, tombstone.headers)]], 2: []})
     [record] = (await found(kafka_settings))[1]
     assert (record.key, record.value) == (b"client:a", None)
     assert dict(record.headers) == {POSITION_HEADER: b"5:7"}
@@ -101,4 +116,20 @@ async def test_a_tombstone_has_its_position_in_a_header(
 
 async def test_a_record_that_no_broker_accepts_is_an_error(writer: ChangelogProducer) -> None:
     with pytest.raises(MessageSizeTooLargeError):
-        await writer.write({0: [(b"client:a", b"x" * 2_000_000, NO_HEADERS)]})
+        await writer.write({0: [[(b"client:a", b"x" * 2_000_000, NO_HEADERS)]]})
+
+
+@pytest.mark.parametrize("size", [0, 500, MAX_ROW_BYTES])
+async def test_the_largest_piece_with_its_ledger_is_one_batch(
+    writer: ChangelogProducer, kafka_settings: KafkaSettings, size: int
+) -> None:
+    """With many small rows, whose overhead is largest, and with few large ones."""
+    count = (PIECE_BYTES + size) // (size + len(b"client:000000") + RECORD_OVERHEAD)
+    records = [(b"client:%06d" % n, b"x" * size, NO_HEADERS) for n in range(count)]
+    first, *_ = split(records)
+    ledger = (b"ledger:0", b"x" * LEDGER_BYTES, NO_HEADERS)
+    written = await writer.write({0: [[*first, ledger]]})
+    assert len(written[0].offsets) == 1
+    there = (await found(kafka_settings))[0]
+    assert [each.key for each in there] == [key for key, _, _ in [*first, ledger]]
+    assert len({each.timestamp for each in there}) == 1

@@ -19,7 +19,7 @@ from playwright.async_api import (
 from tests.debian import chromium
 from tests.integration.demo_fleet import HOSTILE, Demo, create_fleet
 from tests.integration.processes import METRICS_TOKEN, Service
-from tobogganing.devstack.debian import Program
+from tools.debian import Program
 
 SCREENSHOTS = os.environ.get("CHECKINS_SCREENSHOTS")
 """Folder for screenshots: docs, to renew those of the documentation."""

@@ -118,7 +118,7 @@ async def test_tokens_are_revoked_and_signing_keys_replaced(
     new = (await command.good("keys", "rotate", "--json")).document["kid"]
     listed = (await command.good("keys", "list")).out.splitlines()
     assert [line.split()[0] for line in listed] == ["KID", old["kid"], new]
-    assert await status_of(gateway, token) == 200, "the old key's tokens are still good"
+    assert await status_of(gateway, token) == 200, "the old key's tokens are still valid"
     await command.good("keys", "remove", old["kid"], "--yes")
     assert await status_of(gateway, token) == 401
     assert await status_of(gateway, await token_of(command, api_key)) == 200
@@ -152,7 +152,9 @@ async def test_a_listing_goes_through_all_pages(command: CommandLine, tmp_path: 
     assert len(named) == 300
 
 
-async def test_what_a_user_can_mend_is_one_line(gateway: Service, command: CommandLine) -> None:
+async def test_an_error_that_the_user_can_fix_is_one_line(
+    gateway: Service, command: CommandLine
+) -> None:
     await command.good("clients", "add", "A", "--type", "native", "--id", "a")
     again = await command.bad("clients", "add", "A", "--type", "native", "--id", "a")
     assert again == "Error: The client a is already registered (409)"
@@ -169,10 +171,10 @@ async def test_what_a_user_can_mend_is_one_line(gateway: Service, command: Comma
     assert "check --url" in await elsewhere.bad("clients", "show", "a")
 
 
-async def test_a_gateway_without_kafka_is_asked_again(
+async def test_requests_to_a_gateway_without_kafka_are_repeated(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
-    """503 with Retry-After until its patience ends, then one line."""
+    """503 with Retry-After is repeated; then the error is one line."""
     extra = {
         "ADMIN_TOKEN": ADMIN_TOKEN,
         "SIGNING_KEYS_DIR": signing_keys,
@@ -188,7 +190,9 @@ async def test_a_gateway_without_kafka_is_asked_again(
 
 
 @pytest.mark.parametrize("answer", ["n", "y"])
-async def test_a_removal_asks_on_a_terminal(command: CommandLine, answer: str) -> None:
+async def test_a_removal_asks_for_confirmation_on_a_terminal(
+    command: CommandLine, answer: str
+) -> None:
     await command.good("clients", "add", "Anna", "--type", "native", "--id", "anna")
     ours, theirs = pty.openpty()
     try:
@@ -211,7 +215,7 @@ async def test_a_removal_asks_on_a_terminal(command: CommandLine, answer: str) -
 
 async def test_the_documented_examples_work_unchanged(gateway: Service, tmp_path: Path) -> None:
     document = (Path(__file__).parents[2] / "docs" / "cli.md").read_text("utf-8")
-    # What comes behind is asked of an exporter and of Kafka: tests/e2e/ has a run with both.
+    # The rest needs an exporter and Kafka: tests/e2e/ has a run with both.
     document, heading, _ = document.partition("## The ledger")
     assert heading
     blocks = [part.split("```")[0] for part in document.split("```sh\n")[1:]]

@@ -72,7 +72,7 @@ def row(found: Found, id: str) -> EntityRow:
     return decode_entity_row(found.rows[entity_key("client", id)])
 
 
-async def test_listed_shown_and_purged(
+async def test_dead_letters_are_listed_shown_and_purged(
     settings: KafkaSettings, frames: FrameWriter, command: CommandLine, tmp_path: Path
 ) -> None:
     (foreign,) = ids_of(1, PARTITIONS, 1)
@@ -173,8 +173,8 @@ async def test_a_replay_processes_each_submission_once(
     assert len(stay) == done["staying"] == len(listed) - 2
     reasons = sorted(stay.values())
     assert any("not a frame" in why for why in reasons)
-    assert any(f"client:{gone} is not registered any more" in why for why in reasons)
-    assert any(f"client:{anew} was registered anew since" in why for why in reasons)
+    assert any(f"client:{gone} is no longer registered" in why for why in reasons)
+    assert any(f"client:{anew} was registered again since" in why for why in reasons)
 
     found = await processed(settings, tmp_path)
     came_back = row(found, a)

@@ -1,4 +1,4 @@
-"""Whole fleets from and to files, with everything that may come in between."""
+"""`tobogganing fleet import` and `export`, with interruptions and errors."""
 
 import asyncio
 import json
@@ -58,7 +58,7 @@ def keys(tmp_path: Path) -> Path:
 
 
 def keys_in(file: Path) -> dict[str, str]:
-    """`kind:id` -> API key; each is there once."""
+    """API keys by `kind:id`, which must be unique."""
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     rows = [line.split(",") for line in file.read_text().splitlines()[1:]]
     found = {f"{kind}:{id}": api_key for kind, id, api_key in rows}
@@ -93,7 +93,7 @@ async def test_an_imported_fleet_works(
     assert not any(key in gateway.log() for key in held.values())
 
     ended = await command.good(*words[:3], "--credentials", f"{keys}.other")
-    assert "of these have no key in the file of credentials: 43 (" in ended.err
+    assert "registered before, without a key in the file: 43 (" in ended.err
 
 
 async def test_empty_rows_of_a_spreadsheet_are_skipped(
@@ -108,7 +108,7 @@ async def test_empty_rows_of_a_spreadsheet_are_skipped(
 
 
 @pytest.mark.parametrize("format", ["csv", "ndjson"])
-async def test_an_export_is_an_import(
+async def test_an_export_can_be_imported(
     kafka_settings: KafkaSettings,
     signing_keys: str,
     command: CommandLine,
@@ -137,9 +137,7 @@ async def test_an_export_is_an_import(
     assert "Far away" in again
 
 
-async def test_keys_go_to_stdout_where_no_file_is_named(
-    gateway: Service, command: CommandLine
-) -> None:
+async def test_keys_go_to_stdout_without_a_file(gateway: Service, command: CommandLine) -> None:
     words = ("fleet", "import", "-", "--format", "csv")
     given = (await command.good(*words, stdin=csv(clients(3)))).documents
     assert [key["kind"] for key in given] == ["client"] * 3
@@ -148,7 +146,7 @@ async def test_keys_go_to_stdout_where_no_file_is_named(
     assert len(await registered(command)) == 3
 
 
-async def test_one_bad_line_keeps_all_others_out(
+async def test_one_bad_line_prevents_the_import(
     command: CommandLine, tmp_path: Path, keys: Path
 ) -> None:
     file = tmp_path / "fleet.csv"
@@ -190,10 +188,10 @@ async def test_ctrl_c_loses_no_key_and_the_next_import_goes_on(
         async with asyncio.timeout(30):
             _, err = await process.communicate()
     assert process.returncode == 130, err
-    assert "the same command again registers them" in err.decode()
+    assert "run the same command again to register them" in err.decode()
     first = keys_in(keys)
     assert 600 <= len(first) < 2400
-    assert set(first) == await registered(command), "who is registered has a key"
+    assert set(first) == await registered(command), "every registered entity has a key"
 
     done = (await command.good(*words, "--json")).document
     assert done["registered_before"] == len(first)
@@ -203,7 +201,7 @@ async def test_ctrl_c_loses_no_key_and_the_next_import_goes_on(
     assert held.items() >= first.items()
 
 
-async def test_after_a_kill_the_next_import_says_whose_keys_are_lost(
+async def test_after_a_kill_the_next_import_names_lost_keys(
     command: CommandLine, tmp_path: Path, keys: Path
 ) -> None:
     file = tmp_path / "fleet.csv"
@@ -217,10 +215,10 @@ async def test_after_a_kill_the_next_import_says_whose_keys_are_lost(
     everyone = await registered(command)
     assert len(everyone) == 1600
     assert everyone - set(keys_in(keys)) == set(done["without_key"])
-    assert len(done["without_key"]) <= 256, "no more than were under way"
+    assert len(done["without_key"]) <= 256, "at most those in flight"
 
 
-async def test_a_gateway_that_is_killed_is_waited_for(
+async def test_an_import_waits_for_a_killed_gateway(
     gateway: Service, command: CommandLine, tmp_path: Path, keys: Path
 ) -> None:
     file = tmp_path / "fleet.csv"
@@ -244,7 +242,7 @@ async def test_keys_that_cannot_be_written_end_the_import(command: CommandLine) 
     words = ("fleet", "import", "-", "--format", "csv", "--json", "--connections", "4")
     ended = await command(*words, "--credentials", "/dev/full", stdin=csv(clients(500)))
     assert ended.status == 1
-    assert "could not be written down" in ended.err
+    assert "could not be written" in ended.err
     lost = set(ended.document["lost"])
     assert 1 <= len(lost) <= 4
-    assert lost == await registered(command), "no other was registered"
+    assert lost == await registered(command), "no other one is registered"

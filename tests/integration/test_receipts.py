@@ -215,7 +215,7 @@ async def test_the_command_shows_the_ledger(
         assert (await exporter.scrape("1-1-0")).status_code == 200
         ended = await command("ledger")
         assert ended.status == 1
-        assert "partition 1 does not balance: 3 of what was read is unaccounted for" in ended.err
+        assert "partition 1 does not balance: " in ended.err
         assert "2 records were lost" in ended.err
         ended = await command("ledger", "--json")
         assert ended.status == 1

@@ -21,7 +21,7 @@ from tests.integration.test_gateway import submit as submit_by_key
 from tests.integration.test_identity import registry_log, rotate
 from tests.integration.test_tokens import headend, jti_of, revoke, submit, token, until_true
 from tests.integration.test_tokens import rotate as rotate_signing_key
-from tobogganing.devstack import debian
+from tools import debian
 
 OFF = 25 * 3600.0
 """Seconds: longer than a token is valid."""

@@ -17,20 +17,18 @@ CHANGES = (
 CHANGES_TO_OLDER = (
     (
         "contract/row.py",
-        "def encode_row(row: EntityRow | LedgerRow) -> bytes:\n",
-        """def encode_row(row: EntityRow | LedgerRow) -> bytes:
-    if isinstance(row, LedgerRow):
-        kept = ("version", "offset", "read", "applied", "stale", "late", "dead_lettered", "lost")
-        return _encoder.encode({name: getattr(row, name) for name in kept})
+        '    """Encode a ledger, in the oldest version whose readers understand it."""\n',
+        """    row.version = ROW_VERSION
+    kept = ("version", "offset", "read", "applied", "stale", "late", "dead_lettered", "lost")
+    return _encoder.encode({name: getattr(row, name) for name in kept})
 """,
     ),
     (
         "contract/row.py",
-        "    return _decode(_ledger_decoder, value, SHIFTED_LEDGER_VERSION)\n",
+        "    row = _decode(_ledger_decoder, value, CUT_LEDGER_VERSION)\n",
         """    row = _decode(_ledger_decoder, value)
     row.mark, row.newest, row.histories, row.parted = None, 0, (), 0
     row.epochs, row.uncounted = (), ()
-    return row
 """,
     ),
     (

@@ -1,6 +1,6 @@
-"""One kept connection to a gateway, for many registrations: a fifth of a general client's CPU time.
+"""An HTTP connection for many registrations, at a fifth of aiohttp's CPU time.
 
-Decision 0015 has the figures.
+Decision 0015 has the figures: 83 instead of 402 µs a registration.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from tobogganing.errors import LocalError
 
 
 class HttpTarget(NamedTuple):
-    """Where requests go. `base` is what comes before the API's own paths."""
+    """The parts of a gateway's URL; `base` is the prefix of all paths."""
 
     host: str
     port: int
@@ -34,10 +34,10 @@ class HttpTarget(NamedTuple):
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Read a URL.
+        """Parse a URL.
 
         Raises:
-            LocalError: it is none of a gateway.
+            LocalError: it is not an HTTP or HTTPS URL.
         """
         try:
             parts = urlsplit(url)
@@ -46,13 +46,13 @@ class HttpTarget(NamedTuple):
         except (ValueError, KeyError):
             parts = None
         if parts is None or not parts.hostname:
-            raise LocalError(f"{url} is no address of a gateway: http://HOST:PORT or https://HOST")
+            raise LocalError(f"{url} is not the URL of a gateway: http://HOST:PORT or https://HOST")
         tls = ssl.create_default_context() if parts.scheme == "https" else None
         return cls(parts.hostname, port, tls, parts.netloc.rpartition("@")[2], path)
 
 
 class _HttpExchange(asyncio.Protocol):
-    """A connection as it comes and goes, with at most one request on it."""
+    """The protocol of one connection, with one request at a time."""
 
     def __init__(self) -> None:
         self.is_open = False
@@ -66,20 +66,20 @@ class _HttpExchange(asyncio.Protocol):
 
     def send(self, request: bytes, within: float) -> asyncio.Future[ApiResponse]:
         loop = asyncio.get_running_loop()
-        self._response = answer = loop.create_future()
+        self._response = response = loop.create_future()
         self._started = time.perf_counter()
         self._body = b""
         self._retry_after = 0.0
-        overdue = loop.call_later(within, self._fail, "no answer in time")
-        answer.add_done_callback(lambda _: overdue.cancel())
+        timeout = loop.call_later(within, self._fail, "no response in time")
+        response.add_done_callback(lambda _: timeout.cancel())
         self.transport.write(request)
-        return answer
+        return response
 
     def data_received(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._fail(f"the answer is no HTTP: {error}")
+            self._fail(f"the response is not HTTP: {error}")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() == b"retry-after":
@@ -103,7 +103,7 @@ class _HttpExchange(asyncio.Protocol):
             )
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._fail(f"the connection ended: {error or 'closed by the gateway'}")
+        self._fail(f"the connection was closed: {error or 'by the gateway'}")
 
     def close(self) -> None:
         self.is_open = False
@@ -116,7 +116,7 @@ class _HttpExchange(asyncio.Protocol):
 
 
 class KeepAliveConnection:
-    """Sends JSON, one request after another; connects when it has to."""
+    """Sends JSON, one request after another, and reconnects when necessary."""
 
     def __init__(self, target: HttpTarget, credential: str) -> None:
         self._target = target
@@ -131,7 +131,7 @@ class KeepAliveConnection:
         """Send one request.
 
         Raises:
-            UnreachableError: nobody answered, or not in time.
+            ManagerUnreachableError: there was no response in time.
         """
         exchange = await self._open()
         head = f"POST {self._target.base}{path}".encode()
@@ -144,11 +144,11 @@ class KeepAliveConnection:
             self._exchange.close()
 
     async def _open(self) -> _HttpExchange:
-        held = self._exchange
-        if held is not None and held.is_open:
-            if time.perf_counter() - held.idle_since < KEEP_ALIVE:
-                return held
-            held.close()
+        current = self._exchange
+        if current is not None and current.is_open:
+            if time.perf_counter() - current.idle_since < KEEP_ALIVE:
+                return current
+            current.close()
         target = self._target
         try:
             async with asyncio.timeout(TIMEOUT):

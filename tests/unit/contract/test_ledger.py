@@ -1,7 +1,18 @@
 """The leader epochs and append times in a ledger."""
 
+import msgspec
+
 from contract.history import MAX_EPOCHS, History, LeaderEpoch, SourceMark, UncountedRange
-from contract.row import LedgerRow, decode_ledger_row, empty_ledger, encode_row
+from contract.position import Position
+from contract.row import (
+    CUT_LEDGER_VERSION,
+    LedgerRow,
+    RecordCut,
+    decode_ledger_offset,
+    decode_ledger_row,
+    empty_ledger,
+    encode_ledger_row,
+)
 
 TOPIC = "a" * 32
 
@@ -17,7 +28,7 @@ def test_an_epoch_begins_after_the_last_counted_record() -> None:
     count(row, 2, 1, 120)
     count(row, 5, 3, 110)  # offsets 3 and 4 have no record
     assert row.epochs == (LeaderEpoch(1, 0, 0, 90, 0), LeaderEpoch(3, 3, 0, 110, 120))
-    assert decode_ledger_row(encode_row(row)) == row
+    assert decode_ledger_row(encode_ledger_row(row)) == row
 
 
 def test_a_new_history_begins_a_new_epoch_even_with_the_same_number() -> None:
@@ -43,6 +54,41 @@ def test_a_ledger_of_an_older_version_is_read() -> None:
     )
     row = decode_ledger_row(old)
     assert (row.epochs, row.histories[0].newest) == ((), 0)
+
+
+def cut_ledger() -> LedgerRow:
+    """Offset 4 is counted, and the first 3 submissions of the record at offset 5."""
+    row = empty_ledger()
+    count(row, 4, 1, 100)
+    row.cut = RecordCut(3, 1, 110)
+    return row
+
+
+def test_a_program_without_support_for_cuts_sees_a_newer_undecodable_ledger() -> None:
+    """With the offset of the previous ledger, it would continue and count the part again."""
+    row = cut_ledger()
+    written = encode_ledger_row(row)
+    assert b'"version":%d,' % CUT_LEDGER_VERSION in written
+    assert decode_ledger_offset(written) == row.offset + 1 == 5
+    assert decode_ledger_row(written) == msgspec.structs.replace(row, version=CUT_LEDGER_VERSION)
+
+
+def test_a_cut_ends_when_its_record_is_counted_skipped_or_lost() -> None:
+    row = cut_ledger()
+    assert (row.progress, row.next_offset) == (Position(4, 3), 5)
+    count(row, 5, 1, 110)
+    assert (row.cut, row.progress) == (None, Position(5, 0))
+    assert b'"version":1,' in encode_ledger_row(row)
+
+    row = cut_ledger()
+    row.skip_to(5, 0, 1, TOPIC)
+    assert row.cut is not None, "the next record is still the one that is cut"
+    row.skip_to(7, 2, 1, TOPIC)
+    assert row.cut is None
+
+    row = cut_ledger()
+    row.cover_uncounted(5)
+    assert row.cut is None
 
 
 def test_offsets_of_uncounted_rows_are_covered_as_uncounted() -> None:

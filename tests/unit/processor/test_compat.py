@@ -4,7 +4,8 @@ import importlib.metadata
 
 import pytest
 from aiokafka import AIOKafkaConsumer, errors
-from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
+from faust.streams import Stream
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 
 from processor.runtime import faust_compat
 from service.kafka import aiokafka_compat
@@ -40,6 +41,9 @@ async def test_a_consumer_has_the_private_parts_that_are_used(consumer: AIOKafka
     client, subscription = consumer._client, consumer._subscription
     consumer._coordinator = GroupCoordinator(client, subscription, group_id="g")
     consumer._fetcher = Fetcher(client, subscription)
+    for name in ("_fetch_min_bytes", "_fetch_max_wait_ms"):
+        assert hasattr(consumer._fetcher, name)
+    aiokafka_compat.set_fetch_limits(consumer, 1000, 80)
     tasks = ConsumerTasks(consumer)
     assert tasks.is_open
     assert [*tasks.ended()] == []
@@ -55,5 +59,10 @@ async def test_a_consumer_has_the_private_parts_that_are_used(consumer: AIOKafka
 
 
 def test_faust_has_the_private_parts_that_are_used() -> None:
-    for name in ("_consumer", "_commit", "_create_worker_consumer", "commit"):
+    names = ("_consumer", "_commit", "_create_worker_consumer", "_fetch_records", "commit")
+    for name in (*names, "getmany"):
         assert hasattr(AIOKafkaConsumerThread, name)
+    for name in ("_new_offset", "_add_gap", "_commit"):
+        assert hasattr(Consumer, name)
+    for name in ("_enable_passive", "add_processor", "current_event", "enable_acks"):
+        assert hasattr(Stream, name)

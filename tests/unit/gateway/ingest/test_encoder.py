@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.frame import Submission, decode_frame, encode_frame_parts, partition_of
-from contract.kinds import CLIENT, HEADEND, EntityKind
+from contract.kinds import CLIENT, HEADEND, EntityKind, Label
 from contract.registry import RECORD_VERSION, RegistryRecord, RegistryState, encode_record
 from gateway.body.json import BodyError
 from gateway.ingest import encoder as module
 from gateway.ingest.backfill import BackfillDecoder
 from gateway.ingest.decoder import BodyDecoder, ParsedBody
-from gateway.ingest.encoder import SubmissionTemplate, TemplateCache
+from gateway.ingest.encoder import KindEncoder, SubmissionTemplate, TemplateCache
 
 NOW = 1_800_000_000.0
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)
@@ -102,6 +103,19 @@ def test_headend_submissions_are_encoded_equally_by_both_paths(names: list[str |
         got = both_ways(template, decoder, json.dumps(body).encode())
         assert got.labels == {"region": "eu", "datacenter": "f"} | ({"name": name} if name else {})
         assert got.default_labels == ({} if name else {"name": "Ada"})
+
+
+@pytest.mark.parametrize("submitted", [(), ("a",), ("a", "b")])
+def test_a_kind_may_have_any_number_of_submitted_labels(submitted: tuple[str, ...]) -> None:
+    labels = tuple(Label(name, submitted="text", field=f"{name}_field") for name in submitted)
+    kind = replace(CLIENT, labels=(Label("name", registered=True), *labels))
+    template = SubmissionTemplate(0, KindEncoder(kind), encode_record(record_of(kind)))
+    decoder = BodyDecoder(kind)
+    for sent in ({}, {f"{name}_field": f"value of {name}" for name in submitted}, {}):
+        got = both_ways(template, decoder, json.dumps({**sent, "metrics": {}}).encode())
+        expected = {name: f"value of {name}" for name in submitted if sent}
+        assert got.labels == {"name": "Ada"} | expected
+        assert got.default_labels == dict.fromkeys(set(submitted) - expected.keys(), "")
 
 
 def test_both_paths_refuse_invalid_labels_and_timestamps() -> None:

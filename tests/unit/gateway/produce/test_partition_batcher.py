@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -563,3 +564,104 @@ async def test_a_reused_offset_is_counted(sender: ManualProducer) -> None:
             sender.append(sent)
             assert await result(answer) == Receipt(2, offset, 0)
     assert metrics.reused_offsets._value.get() == 2
+
+
+@dataclass
+class RecordingSender:
+    """Appends frame number n after `trip(n)` seconds; keeps when each left and was appended."""
+
+    trip: Callable[[int], float] = lambda _: 0.002
+    frames: list[tuple[float, Frame]] = field(default_factory=list)
+    appended_ms: dict[int, int] = field(default_factory=dict)
+
+    async def wait_until_ready(self) -> None:
+        return
+
+    async def send(self, topic: str, value: bytes, *, partition: int) -> RecordMetadata:
+        number = len(self.frames)
+        self.frames.append((time.monotonic(), decode_frame(value)))
+        await asyncio.sleep(self.trip(number))
+        self.appended_ms[number] = time.time_ns() // 1_000_000
+        return RecordMetadata(number, self.appended_ms[number])
+
+
+@contextlib.asynccontextmanager
+async def lingering(sender: RecordingSender, linger: float) -> AsyncIterator[SubmissionBatcher]:
+    batcher = SubmissionBatcher(
+        "submissions",
+        4,
+        sender,
+        taught_clock(range(4)),
+        FrameMetrics(CollectorRegistry()),
+        max_pending=10_000,
+        max_bytes=10**8,
+        linger=linger,
+    )
+    task = asyncio.create_task(batcher.run())
+    yield batcher
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_under_load_the_frames_of_all_partitions_leave_together() -> None:
+    sender = RecordingSender()
+    async with lingering(sender, 0.1) as batcher:
+        answers = []
+        for number in range(300):
+            answers.append(batcher.submit(f"client:c{number}".encode(), piece(number), soon()))
+            await asyncio.sleep(0.002)
+        assert None not in [await result(answer) for answer in answers]
+    left = [moment for moment, _ in sender.frames]
+    flushes = 1 + sum(later - earlier > 0.01 for earlier, later in pairwise(left))
+    assert sum(len(frame.submissions) for _, frame in sender.frames) == 300
+    assert flushes < 50
+    assert len(sender.frames) < 150
+
+
+async def test_a_lone_submission_does_not_linger() -> None:
+    sender = RecordingSender()
+    async with lingering(sender, 0.1) as batcher:
+        for number in range(3):
+            began = time.monotonic()
+            assert await result(batcher.submit(b"client:a", piece(number), soon())) is not None
+            assert time.monotonic() - began < 0.09
+
+
+async def test_lingering_never_makes_a_confirmation_untrue() -> None:
+    """Confirmed is exactly what was appended by its frame's deadline, and that is never later than
+    the deadline of a submission in it, however long it waited."""
+    sender = RecordingSender(trip=lambda number: 1.2 if number % 5 == 3 else 0.002)
+    deadlines, answers = {}, {}
+    async with lingering(sender, 0.1) as batcher:
+        for number in range(600):
+            id, deadline = f"c{number}", time.monotonic() + 1.0
+            deadlines[id] = (deadline + time.time() - time.monotonic()) * 1000
+            answers[id] = batcher.submit(f"client:{id}".encode(), piece(number), deadline)
+            await asyncio.sleep(0.001)
+        confirmed = {id for id, answer in answers.items() if await result(answer) is not None}
+        async with asyncio.timeout(5):
+            while len(sender.appended_ms) < len(sender.frames):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    counted = set()
+    for number, (_, frame) in enumerate(sender.frames):
+        assert all(frame.deadline_ms <= deadlines[id] + 1 for id in ids(frame))
+        if not frame.is_late(sender.appended_ms[number]):
+            counted.update(ids(frame))
+    assert confirmed == counted
+    assert 0 < len(confirmed) < 600
+
+
+async def test_a_stop_lets_everything_leave_at_once() -> None:
+    sender = RecordingSender()
+    async with lingering(sender, 0.24) as batcher:
+        answers = []
+        for number in range(200):
+            answers.append(batcher.submit(f"client:c{number}".encode(), piece(number), soon()))
+            await asyncio.sleep(0.001)
+        batcher.submit(b"client:x", piece(0), soon())
+        waiting = batcher.submit(b"client:y", piece(1), soon())
+        began = time.monotonic()
+        batcher.stop_lingering()
+        assert await result(waiting) is not None
+        assert time.monotonic() - began < 0.1
+        assert None not in [await result(answer) for answer in answers]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from contract.position import NO_POSITION, Position
-from contract.row import ROW_VERSION, LedgerRow, encode_row, ledger_key
+from contract.row import ROW_VERSION, LedgerRow, encode_ledger_row, ledger_key
 from processor.changelog.repair import FencedError, resolve
 from processor.core.partition_state import PartitionState
 from processor.core.write_batch import Tombstone
@@ -67,7 +67,7 @@ def test_a_tombstone_without_a_row_is_ignored() -> None:
 
 @pytest.mark.parametrize(("offset", "ends"), [(8, False), (9, False), (10, True)])
 def test_a_newer_ledger_ends_the_worker(offset: int, ends: bool) -> None:
-    foreign = ForeignRecord(encode_row(LedgerRow(ROW_VERSION, offset)), key=ledger_key(0))
+    foreign = ForeignRecord(encode_ledger_row(LedgerRow(ROW_VERSION, offset)), key=ledger_key(0))
     if ends:
         with pytest.raises(FencedError):
             resolve(holding(5, ledger=9), foreign)
@@ -76,7 +76,7 @@ def test_a_newer_ledger_ends_the_worker(offset: int, ends: bool) -> None:
 
 
 def test_the_ledger_of_another_partition_is_removed() -> None:
-    foreign = ForeignRecord(encode_row(LedgerRow(ROW_VERSION, 10**6)), key=ledger_key(1))
+    foreign = ForeignRecord(encode_ledger_row(LedgerRow(ROW_VERSION, 10**6)), key=ledger_key(1))
     assert resolve(holding(5, ledger=9), foreign) == Tombstone(NO_POSITION)
 
 

@@ -1,15 +1,19 @@
 """Loading: the newest position wins, in whatever order a zombie's records are."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.position import Position
 from contract.row import (
+    CUT_LEDGER_VERSION,
     POSITION_HEADER,
     ROW_VERSION,
     EntityRow,
     LedgerRow,
+    RecordCut,
+    encode_ledger_row,
     encode_position,
     encode_row,
     ledger_key,
@@ -64,12 +68,39 @@ def test_a_row_older_than_its_tombstone_stays_removed() -> None:
 def test_the_ledger_never_goes_back() -> None:
     state = PartitionState(0)
     for offset in (4, 9, 7):
-        state.apply(ledger_key(0), encode_row(LedgerRow(ROW_VERSION, offset)), [])
+        state.apply(ledger_key(0), ledger(offset), [])
     assert state.ledger.offset == 9
 
 
+def test_of_two_ledgers_with_one_offset_the_one_that_counts_more_wins() -> None:
+    state = PartitionState(0)
+    for counted in (2, 5, 3):
+        row = LedgerRow(ROW_VERSION, 4, cut=RecordCut(counted, 1, 100))
+        state.apply(ledger_key(0), encode_ledger_row(row), [])
+    assert state.ledger.progress == (4, 5)
+    state.apply(ledger_key(0), ledger(4), [])
+    assert state.ledger.progress == (4, 5)
+    state.apply(ledger_key(0), ledger(5), [])
+    assert state.ledger.progress == (5, 0)
+
+
+def test_a_cut_ledger_stops_an_older_worker_until_the_record_is_counted() -> None:
+    """The older worker cannot decode the version."""
+    state = PartitionState(0)
+    state.apply(ledger_key(0), ledger(4), [])
+    cut = encode_ledger_row(LedgerRow(ROW_VERSION, 4, cut=RecordCut(3, 1, 100)))
+    unknown = cut.replace(b'"version":%d,' % CUT_LEDGER_VERSION, b'"version":99,')
+    assert unknown != cut
+    state.apply(ledger_key(0), unknown, [])
+    state.finish_loading(2)
+    assert not state.loaded
+    state.apply(ledger_key(0), ledger(5), [])
+    state.finish_loading(3)
+    assert state.loaded
+
+
 def ledger(offset: int, version: int = ROW_VERSION) -> bytes:
-    return encode_row(LedgerRow(version, offset))
+    return msgspec.json.encode(LedgerRow(version, offset))
 
 
 def ledgers(*values: bytes) -> PartitionState:
@@ -174,11 +205,11 @@ def test_changes_of_a_stopped_partition_are_kept_until_it_continues() -> None:
     state.stop_for_source("not certain")
     load(state, (row(5), []), (row(3), []))
     assert state.finish_loading(2) == {}
-    state.go_on_from_source("t", 0)
+    state.resume_from_source("t", 0)
     assert state.loaded
-    assert state.stepped_back() == {KEY: Position(5, 0)}
-    state.forget_stepped_back()
-    assert state.stepped_back() == {}
+    assert state.regressed_keys() == {KEY: Position(5, 0)}
+    state.clear_regressed()
+    assert state.regressed_keys() == {}
 
 
 def test_rows_lost_by_the_changelog_are_kept_for_a_stopped_partition() -> None:
@@ -191,8 +222,8 @@ def test_rows_lost_by_the_changelog_are_kept_for_a_stopped_partition() -> None:
     kept.apply(gone, row(2), [])
     assert state.adopt(kept, 1) == {}
     state.finish_loading(1)
-    state.go_on_from_source("t", 0)
-    assert state.stepped_back() == {KEY: Position(5, 0), gone: Position(2, 0)}
+    state.resume_from_source("t", 0)
+    assert state.regressed_keys() == {KEY: Position(5, 0), gone: Position(2, 0)}
 
 
 def test_a_partition_that_awaits_its_source_is_not_loaded() -> None:
@@ -202,5 +233,5 @@ def test_a_partition_that_awaits_its_source_is_not_loaded() -> None:
     assert not state.loaded
     state.finish_loading(2)
     assert not state.loaded
-    state.go_on_from_source("t", 0)
+    state.resume_from_source("t", 0)
     assert state.loaded

@@ -10,8 +10,8 @@ from contract.row import LedgerRow, empty_ledger
 from processor.core.partition_state import PartitionState
 from processor.core.source_history import (
     Confirmation,
+    Diverged,
     Finding,
-    Parted,
     Same,
     SourceEvidence,
     Uncertain,
@@ -66,7 +66,7 @@ def test_the_same_history(found: SourceEvidence) -> None:
 )
 def test_two_histories_diverge_at_an_offset(found: SourceEvidence, start: int) -> None:
     verdict = judge(ledger(), found)
-    assert isinstance(verdict, Parted)
+    assert isinstance(verdict, Diverged)
     assert verdict.start == start
 
 
@@ -107,7 +107,7 @@ def test_a_second_cut_replaces_a_history_without_records() -> None:
     row = ledger()
     row.begin_history(7, epoch=4, topic=TOPIC)
     verdict = judge(row, intact(end=5, leader_epoch=6, epoch=2, epoch_end=5, marked=None))
-    assert isinstance(verdict, Parted)
+    assert isinstance(verdict, Diverged)
     row.begin_history(verdict.start, epoch=6, topic=TOPIC)
     assert [(each.first, each.start) for each in row.histories] == [(10, 5)]
     assert (row.next_offset, row.parted) == (5, 2)
@@ -137,7 +137,7 @@ def test_a_cut_below_skipped_offsets_is_found_however_far_the_topic_grows() -> N
     row.skip_to(15, 0, 2, TOPIC)
     cut = intact(end=21, leader_epoch=4, epoch_end=12, marked=None, newest_kept=None)
     verdict = judge(row, cut)
-    assert isinstance(verdict, Parted)
+    assert isinstance(verdict, Diverged)
     assert verdict.start == 12
     assert judge(row, intact(marked=None)) == Same(), "a skipped offset has no record to compare"
     assert judge(row, intact(leader_epoch=4, epoch_end=15, marked=None)) == Same()
@@ -148,7 +148,7 @@ def test_a_mark_before_the_next_offset_is_no_limit(lost: int) -> None:
     """Ledgers of older versions skipped offsets without a mark."""
     row = ledger(offset=14, lost=lost)
     verdict = judge(row, intact(end=30, leader_epoch=4, epoch_end=12, marked=1000))
-    assert isinstance(verdict, Parted)
+    assert isinstance(verdict, Diverged)
     assert verdict.start == 12
 
 

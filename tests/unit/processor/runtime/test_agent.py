@@ -1,11 +1,12 @@
 """Batches are flushed before they are acknowledged, and foreign events are dropped."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from aiokafka import ConsumerRecord
 from prometheus_client import CollectorRegistry
 
 from contract.anomaly import Anomaly
@@ -15,6 +16,7 @@ from processor.core.write_batch import DeadLetter, WriteBatch
 from processor.metrics import ProcessorMetrics
 from processor.runtime.agent import Agent
 from processor.runtime.gap_check import Ahead
+from processor.runtime.poll import Poll
 
 CURRENT, OLD = 2, 1
 AHEAD_EPOCH = 3
@@ -47,12 +49,32 @@ class FakeTable:
         self.events.append(f"{len(letters)} dead letters")
 
 
+class AsyncEvents:
+    """A channel without a reader."""
+
+    def __aiter__(self) -> "AsyncEvents":
+        return self
+
+    async def __anext__(self) -> Any:
+        raise StopAsyncIteration
+
+
 class Stream:
     def __init__(self, table: FakeTable) -> None:
         self._table = table
 
-    async def noack_take(self, most: int, within: float) -> AsyncIterator[list[Any]]:
-        yield [event(0), event(1)]
+    def add_processor(self, processor: Callable[[Any], Awaitable[Any]]) -> None:
+        self._processor = processor
+
+    channel = AsyncEvents()
+
+    def _enable_passive(self, events: AsyncIterator[Any]) -> None:
+        self._drainer = asyncio.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        for each in (event(0), event(1)):
+            self.current_event = each
+            await self._processor(each.message.value)
 
     async def ack(self, event: Any) -> None:
         self._table.events.append(f"ack {event.message.offset}")
@@ -83,9 +105,10 @@ class FakePauser:
         self.letters = 0
         self.awaiting: list[int] = []
         self.allowed = 10**9
+        self.sought = 0
 
     def should_process(self, partition: int, offset: int) -> bool:
-        return self.letters < self.allowed
+        return self.letters < self.allowed and offset >= self.sought
 
     def count_dead_letters(self, partition: int, letters: int) -> None:
         self.letters += letters
@@ -109,17 +132,28 @@ class AlwaysFresh:
         pass
 
 
+def record(offset: int, value: bytes | None = None, epoch: int | None = None) -> ConsumerRecord:
+    frame = encode_frame(2**53, [Submission("client", "a", 1, metrics={"n": offset})])
+    value = frame if value is None else value
+    return ConsumerRecord(
+        *("submissions", 0, offset, 1_700_000_000_000, 1, None, value, epoch, -1, len(value), ())
+    )
+
+
 def event(
     offset: int, generation: int = CURRENT, value: bytes | None = None, epoch: int | None = None
 ) -> Any:
-    frame = encode_frame(2**53, [Submission("client", "a", 1, metrics={"n": offset})])
+    return poll(record(offset, value, epoch), generation=generation)
+
+
+def poll(*records: ConsumerRecord, generation: int = CURRENT) -> Any:
+    """Return an event of some records."""
     message = SimpleNamespace(
         partition=0,
-        offset=offset,
+        offset=records[-1].offset,
         timestamp=1.7e9,
-        value=frame if value is None else value,
+        value=Poll.of(records),
         generation_id=generation,
-        checksum=epoch,
     )
     return SimpleNamespace(message=message)
 
@@ -243,8 +277,9 @@ async def test_a_stop_during_a_batch_leaves_nothing_to_write(
     )  # other tasks run after each frame
     state = table.store.partitions[0]
     running = asyncio.create_task(an_agent(table, assignment).run(cast(Any, Stream(table))))
-    await asyncio.sleep(0)
-    assert table.lock.locked()
+    async with asyncio.timeout(5):
+        while not table.lock.locked():  # noqa: ASYNC110
+            await asyncio.sleep(0)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert (state.rows, state.ledger.offset) == ({}, -1)
@@ -260,3 +295,34 @@ async def test_a_gap_is_skipped_only_in_the_log_that_was_compared(
     table.events.clear()
     state.source_topic, state.source_epoch = "t", AHEAD_EPOCH
     assert await process(table, assignment, event(2)) == ["flush up to 2", "ack 2"]
+
+
+async def test_all_records_of_a_poll_are_reduced_and_acknowledged_as_one(
+    table: FakeTable, assignment: FakeAssignment
+) -> None:
+    happened = await process(table, assignment, poll(record(0), record(1)), poll(record(2)))
+    assert happened == ["flush up to 2", "ack 1", "ack 2"]
+
+
+async def test_a_partly_reduced_poll_is_not_acknowledged(
+    table: FakeTable, assignment: FakeAssignment
+) -> None:
+    pauser = FakePauser()
+    pauser.allowed = 1
+    agent = an_agent(table, assignment, pauser)
+    events = [poll(record(0), record(1, value=b"rubbish"), record(2)), poll(record(3))]
+    await agent._process_batch(cast(Any, Stream(table)), events)
+    assert table.events == ["1 dead letters", "flush up to 1"]
+
+
+async def test_records_before_the_sought_one_are_dropped_from_its_poll(
+    table: FakeTable, assignment: FakeAssignment
+) -> None:
+    """Records fetched before a seek may be in one poll with the sought one."""
+    await process(table, assignment, poll(record(0), record(1)))
+    table.events.clear()
+    pauser = FakePauser()
+    pauser.sought = 2
+    agent = an_agent(table, assignment, pauser)
+    await agent._process_batch(cast(Any, Stream(table)), [poll(record(1), record(2), record(3))])
+    assert table.events == ["flush up to 3", "ack 3"]

@@ -4,15 +4,15 @@ import pytest
 
 from contract.history import NOT_A_RECORD, SourceMark
 from contract.row import LedgerRow, empty_ledger
-from processor.runtime.gap_check import Ahead, OffsetGapError, is_hole, skip_hole
+from processor.runtime.gap_check import Ahead, OffsetGapError, is_gap, skip_gap
 
 TOPIC, EPOCH = "a" * 32, 4
 
 
 def check(ledger: LedgerRow, offset: int, first: int, record: int | None) -> None:
     """Check an event at `offset`; Kafka has deleted the records before `first`."""
-    if is_hole(ledger, offset):
-        skip_hole(ledger, 3, offset, Ahead(first, record, 100, TOPIC, EPOCH))
+    if is_gap(ledger, offset):
+        skip_gap(ledger, 3, offset, Ahead(first, record, 100, TOPIC, EPOCH))
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def a_state(partition: int) -> PartitionState:
     mark = SourceMark(9, 2, 1000, TOPIC)
     state.ledger = LedgerRow(version=1, offset=9, mark=mark, newest=1000)
     state.finish_loading(1)
-    state.go_on_from_source(TOPIC, 2)
+    state.resume_from_source(TOPIC, 2)
     return state
 
 
@@ -95,7 +95,7 @@ class Setup:
             batch.commit()
             self.events.append(f"flush {partition}")
 
-    async def write_stepped_back(self, partitions: Iterable[int]) -> None:
+    async def rewrite_regressed(self, partitions: Iterable[int]) -> None:
         assert self.lock.locked()
 
     async def _compare(self, _: Any, states: Mapping[int, PartitionState]) -> dict[int, Finding]:

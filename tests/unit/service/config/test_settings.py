@@ -91,3 +91,23 @@ def test_idle_connections_outlive_those_of_proxies() -> None:
     assert load_settings(HttpSettings, token).keep_alive_seconds == 75
     with pytest.raises(SettingsError, match="KEEP_ALIVE_SECONDS"):
         load_settings(HttpSettings, token | {"KEEP_ALIVE_SECONDS": "0"})
+
+
+@pytest.mark.parametrize(
+    ("linger", "within", "is_valid"),
+    [("0", "1", True), ("249", "1", True), ("250", "1", False), ("2000", "8", False)],
+)
+def test_the_linger_is_below_a_quarter_of_the_deadline(
+    linger: str, within: str, is_valid: bool
+) -> None:
+    environ = GOOD | {"LINGER_MS": linger, "ANSWER_WITHIN_SECONDS": within}
+    if is_valid:
+        assert load_settings(GatewaySettings, environ).linger_seconds == int(linger) / 1000
+    else:
+        with pytest.raises(SettingsError, match=f"LINGER_MS={linger} must be below a quarter of"):
+            load_settings(GatewaySettings, environ)
+
+
+def test_a_negative_linger_is_refused() -> None:
+    with pytest.raises(SettingsError, match="LINGER_MS"):
+        load_settings(GatewaySettings, GOOD | {"LINGER_MS": "-1"})

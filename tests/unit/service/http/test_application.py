@@ -13,10 +13,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.config.secrets import ReloadableTokens
+from service.config.settings import HttpSettings
 from service.http.application import build_app, route
 from service.http.bearer_auth import StaticTokenAuth, bearer_credential
 from service.http.errors import JSON, ApiError, unavailable
 from service.http.health import health_routes
+from service.http.server import listen, serving
 from service.metrics.requests import RequestMetrics
 
 hanging = asyncio.Event()
@@ -229,3 +231,28 @@ def test_build_info_is_exported(metrics: RequestMetrics) -> None:
         "python": platform.python_version(),
     }
     assert metrics.registry.get_sample_value("tobogganing_manager_build_info", labels) == 1
+
+
+async def test_an_application_is_told_of_a_stop_before_its_requests_are_answered(
+    metrics: RequestMetrics,
+) -> None:
+    stopping = asyncio.Event()
+    began = asyncio.Event()
+
+    async def wait_for_stop(_: Request) -> Response:
+        began.set()
+        await stopping.wait()
+        return JSON({"stopped": True})
+
+    app = build_app([route("/wait", wait_for_stop, "GET")], metrics, on_stop=stopping.set)
+    settings = HttpSettings(metrics_token=ReloadableTokens("m"), host="127.0.0.1", port=0)
+    with listen(settings) as port:
+        url = f"http://127.0.0.1:{port.getsockname()[1]}"
+        async with (
+            httpx.AsyncClient(base_url=url, trust_env=False) as http,
+            asyncio.timeout(10),
+        ):
+            async with serving(app, settings, port):
+                answer = asyncio.create_task(http.get("/wait"))
+                await began.wait()
+            assert (await answer).json() == {"stopped": True}

@@ -2,13 +2,13 @@ import pytest
 from click.testing import CliRunner
 
 from tobogganing.cli.main import main
-from tobogganing.cli.resource_specs import scope_of
+from tobogganing.cli.resources import scope_of
 
 
 def test_the_scope_of_a_relay() -> None:
     assert scope_of(None, None, ("all",)) == "all"
     assert scope_of(None, None, ("a", "b")) == ["a", "b"]
-    assert scope_of(None, None, ("all", "b")) == ["all", "b"], "an entity may be called so"
+    assert scope_of(None, None, ("all", "b")) == ["all", "b"], "`all` may be the id of an entity"
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def test_the_scope_of_a_relay() -> None:
         ["headends", "rotate", "h", "--overlap", "-1"],
     ],
 )
-def test_what_no_gateway_would_take_is_not_sent(words: list[str]) -> None:
+def test_invalid_arguments_are_not_sent(words: list[str]) -> None:
     result = CliRunner().invoke(main, [*words, "--url", "http://127.0.0.1:1"])
     assert result.exit_code == 2
     assert "Usage:" in result.output

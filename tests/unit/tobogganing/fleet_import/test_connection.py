@@ -1,4 +1,4 @@
-"""The lean connection against servers that answer in every way."""
+"""The connection of a fleet import, against servers with valid and invalid responses."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ CHUNKED = (
 
 
 class StatusServer:
-    """Gives the next of `answers` to each request; None ends the connection instead."""
+    """Responds with the next of `answers`; None closes the connection instead."""
 
     def __init__(self, *answers: bytes | None) -> None:
         self.answers = list(answers)
@@ -37,7 +37,7 @@ class StatusServer:
                 answer = self.answers.pop(0)
                 if answer is None:
                     return
-                for byte in range(0, len(answer), 5):  # as badly as a network can cut it
+                for byte in range(0, len(answer), 5):  # in small pieces
                     writer.write(answer[byte : byte + 5])
                     await writer.drain()
 
@@ -54,7 +54,7 @@ async def connected(server: StatusServer) -> AsyncIterator[KeepAliveConnection]:
             asking.close()
 
 
-async def test_one_connection_takes_many_requests() -> None:
+async def test_one_connection_sends_many_requests() -> None:
     server = StatusServer(OK, CHUNKED, OK)
     async with connected(server) as asking:
         first = await asking.post("/api/v1/x", b'{"a":1}')
@@ -69,21 +69,21 @@ async def test_one_connection_takes_many_requests() -> None:
     assert server.requests[0].endswith(b'\r\n\r\n{"a":1}')
 
 
-async def test_a_connection_that_the_server_ends_is_made_anew() -> None:
+async def test_a_closed_connection_is_replaced() -> None:
     server = StatusServer(
         OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1), OK, None, OK
     )
     async with connected(server) as asking:
         assert (await asking.post("/", b"{}")).status == 200
         assert (await asking.post("/", b"{}")).status == 200
-        with pytest.raises(ManagerUnreachableError, match="closed by the gateway") as raised:
+        with pytest.raises(ManagerUnreachableError, match="by the gateway") as raised:
             await asking.post("/", b"{}")
         assert not isinstance(raised.value, NotConnectedError), "it may have arrived"
         assert (await asking.post("/", b"{}")).status == 200
     assert server.connections == 3
 
 
-async def test_a_connection_that_idled_long_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_idle_connection_is_not_reused(monkeypatch: pytest.MonkeyPatch) -> None:
     server = StatusServer(OK, OK)
     async with connected(server) as asking:
         await asking.post("/", b"{}")
@@ -92,9 +92,9 @@ async def test_a_connection_that_idled_long_is_not_used(monkeypatch: pytest.Monk
     assert server.connections == 2
 
 
-async def test_what_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_invalid_response(monkeypatch: pytest.MonkeyPatch) -> None:
     async with connected(StatusServer(b"SSH-2.0-x\r\n", OK)) as asking:
-        with pytest.raises(ManagerUnreachableError, match="no HTTP"):
+        with pytest.raises(ManagerUnreachableError, match="not HTTP"):
             await asking.post("/", b"{}")
         assert (await asking.post("/", b"{}")).status == 200
     monkeypatch.setattr(connection, "TIMEOUT", 0.05)
@@ -103,14 +103,14 @@ async def test_what_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
             await asking.post("/", b"{}")
 
 
-async def test_nobody_listens() -> None:
+async def test_no_server() -> None:
     asking = KeepAliveConnection(HttpTarget.parse(f"http://127.0.0.1:{free_ports(1)[0]}"), "token")
     with pytest.raises(NotConnectedError):
         await asking.post("/", b"{}")
     asking.close()
 
 
-def test_addresses() -> None:
+def test_valid_urls() -> None:
     assert HttpTarget.parse("http://gw:8000")[:3] == ("gw", 8000, None)
     assert HttpTarget.parse("http://[::1]:8000/x/")[3:] == ("[::1]:8000", "/x")
     tls = HttpTarget.parse("https://gw.example")
@@ -122,6 +122,6 @@ def test_addresses() -> None:
 @pytest.mark.parametrize(
     "url", ["", "gw:8000", "ftp://gw", "http://", "http://gw:x", "http://gw:99999"]
 )
-def test_no_addresses(url: str) -> None:
-    with pytest.raises(LocalError, match="is no address of a gateway"):
+def test_invalid_urls(url: str) -> None:
+    with pytest.raises(LocalError, match="is not the URL of a gateway"):
         HttpTarget.parse(url)

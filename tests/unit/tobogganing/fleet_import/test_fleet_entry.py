@@ -1,4 +1,4 @@
-"""What an import refuses is exactly what a gateway would refuse."""
+"""An import refuses exactly the entries that a gateway would refuse."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ BODIES: dict[str, tuple[type[msgspec.Struct], tuple[str, ...], tuple[str, ...]]]
 
 
 def gateway_takes(kind: str, body: dict[str, str]) -> bool:
-    """Do what the gateway's endpoint does before it asks the registry."""
+    """Validate a body as the gateway's endpoint does."""
     struct, texts, ids = BODIES[kind]
     try:
         decoded: Any = JsonDecoder(struct).decode(msgspec.json.encode(body))
@@ -74,12 +74,12 @@ clusters = st.builds(
 
 
 @given(st.one_of(clients, headends, clusters))
-def test_an_entry_is_good_exactly_if_a_gateway_takes_it(entry: FleetEntry) -> None:
+def test_an_entry_is_valid_exactly_if_a_gateway_accepts_it(entry: FleetEntry) -> None:
     assert (validation_error(entry) is None) == gateway_takes(entry.kind, registration_body(entry))
 
 
 @given(st.one_of(clients, headends, clusters))
-def test_what_a_gateway_shows_is_the_entry_again(entry: FleetEntry) -> None:
+def test_a_gateways_response_gives_the_entry(entry: FleetEntry) -> None:
     shown = registration_body(entry) | {"headends": 3, "old_keys_valid_until": []}
     assert from_response(entry.kind, shown) == entry
 
@@ -94,7 +94,7 @@ def test_what_a_gateway_shows_is_the_entry_again(entry: FleetEntry) -> None:
         (FleetEntry("cluster", "k", "K", region="eu"), "datacenter: is missing"),
         (
             FleetEntry("headend", "h", "H", cluster_id="k", region="eu"),
-            "region: a headend has none of its own, leave it empty",
+            "region: must be empty for a headend",
         ),
         (
             FleetEntry("client", "c", "\udcff", type="native"),
@@ -108,9 +108,9 @@ def test_what_a_gateway_shows_is_the_entry_again(entry: FleetEntry) -> None:
         ),
     ],
 )
-def test_a_fault_names_its_column(entry: FleetEntry, expected: str) -> None:
+def test_an_error_names_its_column(entry: FleetEntry, expected: str) -> None:
     assert validation_error(entry) == expected
 
 
-def test_the_columns_are_those_of_the_documentation() -> None:
+def test_the_columns_are_documented() -> None:
     assert ",".join(COLUMNS) == "kind,id,name,type,cluster_id,region,datacenter,headend_url"
