@@ -6,7 +6,8 @@ which grow; NumPy works on copies, so that a list can be made in a thread while 
 """
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -43,22 +44,33 @@ class Snapshot(NamedTuple):
 
 
 class _Codes:
-    """A column of label values, each stored as a code of two bytes."""
+    """A column of combinations of label values, each stored as a code of two bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        self.labels = labels
         self.column = array("H")
-        self.values: list[str] = [""]
-        self._codes: dict[str, int] = {"": 0}
+        self._combinations: list[tuple[str, ...]] = [("",) * len(labels)]
+        self._codes = {self._combinations[0]: 0}
 
-    def set(self, slot: int, value: str) -> None:
-        code = self._codes.get(value)
+    def code(self, values: tuple[str, ...]) -> int:
+        """Return the code of a combination."""
+        code = self._codes.get(values)
         if code is None:
-            if len(self.values) >= MAX_GROUPS:
-                value = OTHER
-            code = self._codes.setdefault(value, len(self.values))
-            if code == len(self.values):
-                self.values.append(value)
-        self.column[slot] = code
+            if len(self._combinations) >= MAX_GROUPS:
+                values = (OTHER,) * len(self.labels)
+            code = self._codes.setdefault(values, len(self._combinations))
+            if code == len(self._combinations):
+                self._combinations.append(values)
+        return code
+
+    def copy(self, slots: slice) -> Iterator[tuple[str, NDArray[np.uint16], list[str]]]:
+        """Yield for each label the codes of its values, and the values."""
+        column = np.array(self.column[slots], np.uint16)
+        for index, label in enumerate(self.labels):
+            values = list(dict.fromkeys(each[index] for each in self._combinations))
+            known = {value: code for code, value in enumerate(values)}
+            code_of = np.array([known[each[index]] for each in self._combinations], np.uint16)
+            yield label, code_of[column], values
 
 
 class KindDirectory:
@@ -66,18 +78,16 @@ class KindDirectory:
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self.changes = 0
-        """Grows with every change."""
         self._slots: dict[bytes, int] = {}
         self._free: list[int] = []
         self._keys: list[bytes | None] = []
         self._names: list[str] = []
         self._last = array("d")
         self._flags = array("B")
-        self._groups = {label: _Codes() for label in group_labels(kind)}
-        self._row_groups = tuple(
-            (label, codes) for label, codes in self._groups.items() if label != CLUSTER
-        )
+        labels = tuple(label for label in group_labels(kind) if label != CLUSTER)
+        self._groups = _Codes(labels)
+        self._clusters = _Codes((CLUSTER,)) if CLUSTER in group_labels(kind) else None
+        self._values_of = attrgetter(*labels)
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -88,7 +98,6 @@ class KindDirectory:
     def on_row(self, key: bytes, row: RenderRow | None) -> None:
         """Apply an entity's new row; None if it no longer has one."""
         slot = self._slots.get(key)
-        self.changes += 1
         if row is None:
             if slot is not None:
                 self._last[slot] = NO_CHECK_IN
@@ -99,16 +108,14 @@ class KindDirectory:
         self._last[slot] = row.last_check_in
         self._flags[slot] |= REPORTED
         labels = row.labels
-        name = labels.name  # type: ignore[attr-defined]
+        name: str = labels.name  # type: ignore[attr-defined]
         if name != self._names[slot]:
             self._names[slot] = name
-        for label, codes in self._row_groups:
-            codes.set(slot, getattr(labels, label))
+        self._groups.column[slot] = self._groups.code(self._values_of(labels))
 
     def on_record(self, key: bytes, record: RegistryRecord | None) -> None:
         """Apply an entity's registration; None if it was deleted."""
         slot = self._slots.get(key)
-        self.changes += 1
         if record is None or record.removed:
             if slot is not None:
                 self._set_flags(slot, self._flags[slot] & ~REGISTERED)
@@ -116,39 +123,36 @@ class KindDirectory:
         if slot is None:
             slot = self._new_slot(key)
         self._flags[slot] |= REGISTERED
-        if CLUSTER in self._groups:
-            self._groups[CLUSTER].set(slot, record.attributes.get("cluster_id", ""))
+        attributes = record.attributes
+        if self._clusters is not None:
+            cluster = (attributes.get("cluster_id", ""),)
+            self._clusters.column[slot] = self._clusters.code(cluster)
         if not self._flags[slot] & REPORTED:
             self._names[slot] = replace_refused(record.name)
-            for label, codes in self._row_groups:
-                codes.set(slot, record.attributes.get(label, ""))
+            values = tuple(attributes.get(label, "") for label in self._groups.labels)
+            self._groups.column[slot] = self._groups.code(values)
 
     def snapshot(self) -> Snapshot:
         """Copy the columns."""
-        return Snapshot(
-            self._keys.copy(),
-            self._names.copy(),
-            np.array(self._last, np.float64),
-            np.array(self._flags, np.uint8),
-            {label: np.array(codes.column, np.uint16) for label, codes in self._groups.items()},
-            {label: codes.values.copy() for label, codes in self._groups.items()},
-        )
+        return self._copy(slice(None))
 
     def find(self, key: bytes) -> Snapshot | None:
         """Return a snapshot of one entity, None if it is unknown."""
         slot = self._slots.get(key)
-        if slot is None:
-            return None
+        return None if slot is None else self._copy(slice(slot, slot + 1))
+
+    def _copy(self, slots: slice) -> Snapshot:
+        columns = [
+            *self._groups.copy(slots),
+            *(self._clusters.copy(slots) if self._clusters else ()),
+        ]
         return Snapshot(
-            [key],
-            [self._names[slot]],
-            np.array([self._last[slot]], np.float64),
-            np.array([self._flags[slot]], np.uint8),
-            {
-                label: np.array([codes.column[slot]], np.uint16)
-                for label, codes in self._groups.items()
-            },
-            {label: codes.values for label, codes in self._groups.items()},
+            self._keys[slots],
+            self._names[slots],
+            np.array(self._last[slots], np.float64),
+            np.array(self._flags[slots], np.uint8),
+            {label: codes for label, codes, _ in columns},
+            {label: values for label, _, values in columns},
         )
 
     def _set_flags(self, slot: int, flags: int) -> None:
@@ -172,8 +176,9 @@ class KindDirectory:
             self._names.append("")
             self._last.append(NO_CHECK_IN)
             self._flags.append(0)
-            for codes in self._groups.values():
-                codes.column.append(0)
+            self._groups.column.append(0)
+            if self._clusters is not None:
+                self._clusters.column.append(0)
         self._slots[key] = slot
         return slot
 

@@ -142,7 +142,7 @@ async def test_an_operator_finds_a_client(manager: Service, browser: Browser, de
     await page.get_by_role("link", name=HOSTILE).click()
     await expect(page.get_by_role("heading", name="Why is it silent?")).to_be_visible()
     await expect(page.locator(".why")).to_contain_text("It reported, then stopped")
-    await expect(page.locator(".why")).to_contain_text("register")
+    await expect(page.locator(".why")).to_contain_text("Registered")
     await check_accessible(page)
 
     await page.get_by_role("button", name="Sign out").click()
