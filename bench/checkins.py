@@ -16,7 +16,7 @@ from pathlib import Path
 from contract.registry import RegistryState
 from contract.row import ROW_VERSION, EntityRow, encode_row
 from exporter.checkins.directory import Directory
-from exporter.checkins.documents import item
+from exporter.checkins.documents import items
 from exporter.checkins.query import Query
 from exporter.checkins.views import Views
 from exporter.state.store import StateStore
@@ -104,8 +104,7 @@ async def measure(store: StateStore, directory: Directory, clients: int) -> None
 
         async def first_page(query: Query = query) -> None:
             view, page = await views().page(query)
-            for index in page.indexes:
-                item(view, index, "client", store)
+            items(view, page.indexes, "client", store)
 
         print(f"{name}: p95 {await p95(first_page):.0f} ms")
 

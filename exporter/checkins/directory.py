@@ -5,7 +5,9 @@ with a few vector operations (exporter.checkins.listing). Stored are arrays of t
 which grow; NumPy works on copies, so that a list can be made in a thread while rows arrive.
 """
 
+import time
 from array import array
+from collections import deque
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import NamedTuple
@@ -26,13 +28,16 @@ NO_CHECK_IN = 0.0
 MAX_GROUPS = 65_535
 """Values of one label; entities with further ones are in the group OTHER."""
 OTHER = "other"
+SLOT_REST = 60.0
+"""Seconds before a slot is used again, longer than any list is in use."""
 
 
 class Snapshot(NamedTuple):
-    """Copies of the columns; index i of each is the same entity.
+    """The columns at one moment; index i of each is the same entity.
 
-    `keys` has None for an unused slot. `groups` has one array of codes for each label, and
-    `group_values` the value of each code.
+    `keys` has None for an unused slot. `keys` and `names` may be those of the directory itself, in
+    which an index is not used again for SLOT_REST seconds after the end of its entity. `groups` has
+    one array of codes for each label, and `group_values` the value of each code.
     """
 
     keys: list[bytes | None]
@@ -79,7 +84,7 @@ class KindDirectory:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._slots: dict[bytes, int] = {}
-        self._free: list[int] = []
+        self._free: deque[tuple[float, int]] = deque()
         self._keys: list[bytes | None] = []
         self._names: list[str] = []
         self._last = array("d")
@@ -110,7 +115,7 @@ class KindDirectory:
         labels = row.labels
         name: str = labels.name  # type: ignore[attr-defined]
         if name != self._names[slot]:
-            self._names[slot] = name
+            self._names[slot] = replace_refused(name)
         self._groups.column[slot] = self._groups.code(self._values_of(labels))
 
     def on_record(self, key: bytes, record: RegistryRecord | None) -> None:
@@ -133,22 +138,29 @@ class KindDirectory:
             self._groups.column[slot] = self._groups.code(values)
 
     def snapshot(self) -> Snapshot:
-        """Copy the columns."""
-        return self._copy(slice(None))
+        """Copy the columns of numbers; those of text are shared, because a copy of a million
+        references takes longer than everything else."""
+        return self._copy(slice(None), self._keys, self._names)
+
+    def full_snapshot(self) -> Snapshot:
+        """Copy all columns."""
+        return self._copy(slice(None), self._keys.copy(), self._names.copy())
 
     def find(self, key: bytes) -> Snapshot | None:
         """Return a snapshot of one entity, None if it is unknown."""
         slot = self._slots.get(key)
-        return None if slot is None else self._copy(slice(slot, slot + 1))
+        return (
+            None if slot is None else self._copy(slice(slot, slot + 1), [key], [self._names[slot]])
+        )
 
-    def _copy(self, slots: slice) -> Snapshot:
+    def _copy(self, slots: slice, keys: list[bytes | None], names: list[str]) -> Snapshot:
         columns = [
             *self._groups.copy(slots),
             *(self._clusters.copy(slots) if self._clusters else ()),
         ]
         return Snapshot(
-            self._keys[slots],
-            self._names[slots],
+            keys,
+            names,
             np.array(self._last[slots], np.float64),
             np.array(self._flags[slots], np.uint8),
             {label: codes for label, codes, _ in columns},
@@ -163,12 +175,11 @@ class KindDirectory:
         assert key is not None
         del self._slots[key]
         self._keys[slot] = None
-        self._names[slot] = ""
-        self._free.append(slot)
+        self._free.append((time.monotonic() + SLOT_REST, slot))
 
     def _new_slot(self, key: bytes) -> int:
-        if self._free:
-            slot = self._free.pop()
+        if self._free and self._free[0][0] <= time.monotonic():
+            slot = self._free.popleft()[1]
             self._keys[slot] = key
         else:
             slot = len(self._keys)

@@ -57,6 +57,14 @@ def item(view: View, index: int, kind: str, store: StateStore | None = None) -> 
     return document
 
 
+def items(
+    view: View, indexes: Iterable[int], kind: str, store: StateStore | None = None
+) -> list[Document]:
+    """Return entities of a list, except those that have ended since."""
+    keys = view.snapshot.keys
+    return [item(view, index, kind, store) for index in indexes if keys[index] is not None]
+
+
 def overview(
     clients: View, headends: View, thresholds: Mapping[str, Thresholds], status: Document
 ) -> Document:
@@ -88,7 +96,7 @@ def list_document(view: View, page: Page, query: Query, store: StateStore) -> Do
         "kind": query.collection,
         "matches": page.total,
         "next": None if page.next is None else str(page.next),
-        "items": [item(view, index, query.kind, store) for index in page.indexes],
+        "items": items(view, page.indexes, query.kind, store),
     }
 
 

@@ -2,17 +2,20 @@
 
 import heapq
 from collections.abc import Sequence
-from typing import NamedTuple
+from operator import gt, lt
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.kinds import is_id
 from exporter.checkins.directory import REPORTED, Snapshot
 from exporter.checkins.query import Cursor, Query
 from exporter.checkins.state import LATE, NEVER, OFFLINE, ONLINE, STATES
 from exporter.thresholds import Thresholds
 
 Indexes = NDArray[np.intp]
+LINE_FEED = 10
 _RANK = 1e12
 """More than any check-in's time in seconds, so that the state decides the order."""
 
@@ -59,6 +62,8 @@ class View:
         states[(flags & REPORTED) == 0] = NEVER
         states[flags == 0] = -1
         self.states = states
+        self._names_text: bytes | None = None
+        self._name_ends: Indexes = np.empty(0, np.intp)
 
     def counts(self) -> tuple[int, ...]:
         """Return the number of entities in each state."""
@@ -125,17 +130,33 @@ class View:
 
     def _search(self, found: Indexes, query: Query) -> Indexes:
         """Search names, in any case, and the beginnings of ids."""
-        wanted = query.search.casefold()
-        prefix = f"{query.kind}:{query.search}".encode("utf-8", "replace")
-        keys, names = self.snapshot.keys, self.snapshot.names
-        return np.array(
-            [
-                i
-                for i in found.tolist()
-                if wanted in names[i].casefold() or (keys[i] or b"").startswith(prefix)
-            ],
-            np.intp,
-        )
+        matches = self._with_name(query.search.casefold().encode())
+        if is_id(query.search):
+            prefix = f"{query.kind}:{query.search}".encode()
+            keys = self.snapshot.keys
+            own = [i for i, key in enumerate(keys) if key is not None and key.startswith(prefix)]
+            matches = np.concatenate([matches, np.array(own, np.intp)])
+        mask = np.zeros(len(self.states), bool)
+        mask[matches[matches < len(mask)]] = True
+        return found[mask[found]]
+
+    def _with_name(self, wanted: bytes) -> Indexes:
+        """Return the indexes of the names that contain a text.
+
+        All names are searched as one text, in which a line feed ends each.
+        """
+        if self._names_text is None:
+            names = [*self.snapshot.names[: len(self.states)], ""]
+            self._names_text = "\n".join(names).casefold().encode("utf-8", "surrogatepass")
+            text = np.frombuffer(self._names_text, np.uint8)
+            self._name_ends = np.flatnonzero(text == LINE_FEED)
+        text_of_all, starts = self._names_text, []
+        start = text_of_all.find(wanted)
+        while start >= 0:
+            starts.append(start)
+            start = text_of_all.find(wanted, start + 1)
+        indexes = np.searchsorted(self._name_ends, np.array(starts, np.intp))
+        return indexes
 
     def _numbers(self, query: Query) -> NDArray[np.float64]:
         """Return the sort key of each entity, ascending."""
@@ -167,31 +188,36 @@ class View:
             found = np.array(first, np.intp)
         number_of = self._numbers(query)
         keys = self.snapshot.keys
-        ordered = sorted(found.tolist(), key=lambda i: (number_of[i], keys[i]))
+        known = [i for i in found.tolist() if keys[i] is not None]
+        ordered = sorted(known, key=lambda i: (number_of[i], keys[i]))
         return self._page(ordered, query, total, [float(number_of[i]) for i in ordered])
 
     def _page_by_text(self, found: Indexes, query: Query) -> Page:
-        total = len(found)
-        keys = self.snapshot.keys
-        texts: Sequence[str | bytes | None] = (
-            self.snapshot.names if query.sort == "name" else self.snapshot.keys
-        )
-        candidates = found.tolist()
+        keys, names = self.snapshot.keys, self.snapshot.names
+        texts: Sequence[Any] = names if query.sort == "name" else keys
+        candidates = [i for i in found.tolist() if keys[i] is not None]
         if query.cursor is not None:
-            key = str(query.cursor.key)
             own = f"{query.kind}:{query.cursor.id}".encode()
-            after = (key if query.sort == "name" else own, own)
-            if query.descending:
-                candidates = [i for i in candidates if (texts[i], keys[i]) < after]
-            else:
-                candidates = [i for i in candidates if (texts[i], keys[i]) > after]
+            after: Any = str(query.cursor.key) if query.sort == "name" else own
+            is_later = gt if not query.descending else lt
+            candidates = [
+                i
+                for i in candidates
+                if is_later(texts[i], after) or (texts[i] == after and is_later(keys[i], own))
+            ]
         choose = heapq.nlargest if query.descending else heapq.nsmallest
-        if query.sort == "id":
-            ordered = choose(query.limit + 1, candidates, key=keys.__getitem__)
-        else:
-            ordered = choose(query.limit + 1, candidates, key=lambda i: (texts[i], keys[i]))
-        shown = [texts[i] if query.sort == "name" else "" for i in ordered]
-        return self._page(ordered, query, total, [str(text) for text in shown])
+        ordered = choose(query.limit + 1, candidates, key=texts.__getitem__)
+        if len(ordered) > query.limit and query.sort == "name":
+            # Of equal names at the end of the page, the first ids.
+            last = names[ordered[-1]]
+            certain = [i for i in ordered if names[i] != last]
+            tied = [i for i in candidates if names[i] == last]
+            ordered = certain + choose(
+                query.limit + 1 - len(certain), tied, key=lambda i: keys[i] or b""
+            )
+        ordered.sort(key=lambda i: (texts[i], keys[i]), reverse=query.descending)
+        shown = [names[i] if query.sort == "name" else "" for i in ordered]
+        return self._page(ordered, query, len(found), shown)
 
     def _page(
         self, ordered: list[int], query: Query, total: int, sort_keys: Sequence[float | str]
@@ -210,4 +236,5 @@ class View:
 
     def _smallest_ids(self, tied: list[int], count: int) -> list[int]:
         keys = self.snapshot.keys
-        return heapq.nsmallest(count, tied, key=lambda i: keys[i] or b"")
+        known = [i for i in tied if keys[i] is not None] if len(tied) > count else tied
+        return heapq.nsmallest(count, known, key=lambda i: keys[i] or b"")

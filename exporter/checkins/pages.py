@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, Response
 
 from contract.kinds import CLIENT, HEADEND, KINDS
 from contract.registry import CLUSTER
-from exporter.checkins.documents import Document, group_documents, item
+from exporter.checkins.documents import Document, group_documents, items
 from exporter.checkins.listing import Group
 from exporter.checkins.query import MAX_LIMIT, Query
 from exporter.checkins.service import CheckinService
@@ -97,9 +97,9 @@ async def list_page(request: Request, service: CheckinService, query: Query) -> 
     groups = {
         label: await service.views.groups(query.kind, label) for label in group_labels(query.kind)
     }
-    items = [item(view, index, query.kind, service.store) for index in page.indexes]
+    shown = items(view, page.indexes, query.kind, service.store)
     if query.kind == CLUSTER:
-        await _add_headends(items, service)
+        await _add_headends(shown, service)
     clusters = await service.views.view(CLUSTER)
     return _conditional(
         request,
@@ -113,7 +113,7 @@ async def list_page(request: Request, service: CheckinService, query: Query) -> 
             },
             counts=counts,
             query=query,
-            items=items,
+            items=shown,
             page=page,
             options=_options(groups),
             silent_groups=_silent_groups(groups),

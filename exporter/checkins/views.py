@@ -82,8 +82,12 @@ class Views:
     async def order(self, query: Query) -> tuple[View, list[int]]:
         """Return the indexes of everything that a query selects, in its order."""
         async with self._lock:
-            view = (await self._current(query.kind)).view
-            return view, await asyncio.to_thread(lambda: view.order(view.select(query), query))
+            snapshot, as_of = self._snapshot(query.kind, is_full=True), self._as_of()
+            return await asyncio.to_thread(self._ordered, snapshot, as_of, query)
+
+    def _ordered(self, snapshot: Snapshot, as_of: float, query: Query) -> tuple[View, list[int]]:
+        view = View(snapshot, self._thresholds[query.kind], as_of)
+        return view, view.order(view.select(query), query)
 
     async def _current(self, kind: str) -> _Shared:
         shared = self._shared.get(kind)
@@ -110,9 +114,10 @@ class Views:
             wanted = shared.expires_at + seconds / MAX_SHARE
             shared.expires_at = min(wanted, shared.made_at + MAX_AGE)
 
-    def _snapshot(self, kind: str) -> Snapshot:
+    def _snapshot(self, kind: str, *, is_full: bool = False) -> Snapshot:
         if kind != CLUSTER:
-            return self._directory.kinds[kind].snapshot()
+            directory = self._directory.kinds[kind]
+            return directory.full_snapshot() if is_full else directory.snapshot()
         headends = self._directory.kinds[HEADEND.name].snapshot()
         return cluster_snapshot(self._registered, headends)
 

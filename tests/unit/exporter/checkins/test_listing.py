@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.checkins.directory import REPORTED
-from exporter.checkins.documents import item
+from exporter.checkins.documents import item, items
 from exporter.checkins.listing import View
 from exporter.checkins.query import Cursor, Query
 from exporter.checkins.state import STATES, state_of
@@ -132,3 +132,15 @@ def test_a_cleared_registry_leaves_the_rows(fleet: Fleet) -> None:
     fleet.report("client", "c", 10)
     fleet.registered.clear()
     assert int(fleet.view().snapshot.flags[0]) == REPORTED
+
+
+def test_an_entity_that_ends_while_a_list_is_shown_is_left_out(fleet: Fleet) -> None:
+    for id in ("a", "b", "c"):
+        fleet.report("client", id, 10, labels={"name": f"{id}\nx"})
+    view = fleet.view()
+    page = view.page(Query(sort="name"))
+    fleet.forget("client", "b")
+    fleet.report("client", "new", 10)
+    assert [each["id"] for each in items(view, page.indexes, "client")] == ["a", "c"]
+    assert [each["id"] for each in items(view, view.page(Query()).indexes, "client")] == ["a", "c"]
+    assert view.page(Query(search="c\ufffdx")).total == 1
