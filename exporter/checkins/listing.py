@@ -155,8 +155,7 @@ class View:
         while start >= 0:
             starts.append(start)
             start = text_of_all.find(wanted, start + 1)
-        indexes = np.searchsorted(self._name_ends, np.array(starts, np.intp))
-        return indexes
+        return np.searchsorted(self._name_ends, np.array(starts, np.intp))
 
     def _numbers(self, query: Query) -> NDArray[np.float64]:
         """Return the sort key of each entity, ascending."""

@@ -1,6 +1,6 @@
 """States are as of the time of the data, while something is away."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -26,7 +26,7 @@ class World:
     def __init__(self) -> None:
         self.now = 1_000_000.0
         self.ledgers: dict[int, LedgerRow] = {0: empty_ledger(), 1: empty_ledger()}
-        self.answers: Any = Answers()
+        self.answers = cast(Any, Answers())
         self.freshness = Freshness(self.ledgers, self.answers, self.answers, lambda: self.now)
 
     def pass_time(self, seconds: int) -> None:
