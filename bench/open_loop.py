@@ -7,6 +7,7 @@ same is measured of an earlier commit, in turns, so that a noisy machine disturb
 import asyncio
 import contextlib
 import json
+import logging
 import re
 import statistics
 import subprocess
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 
 import click
 import httpx
+import structlog
 import uvloop
 
 from bench.errors import WrongResultError
@@ -337,6 +339,11 @@ def _table(found: Sequence[Measurements]) -> list[dict[str, Any]]:
 @click.option("--seconds", default=10.0, show_default=True, help="Of load, a case and round.")
 def main(against: str | None, rounds: int, seconds: float) -> None:
     """Measure; print one JSON object a line."""
+    logging.basicConfig(level=logging.ERROR)
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     with tempfile.TemporaryDirectory(prefix="bench-fleet-") as name:
         versions = {"this": CHECKOUT}
         try:

@@ -32,6 +32,8 @@ SIGNING_KEY = "signing-key"
 """Kind of a public key that verifies tokens; its id is the `kid`."""
 REVOCATION = "revocation"
 """Kind of the revocation of one token; its id is the token's `jti`."""
+ENROLMENT = "enrolment"
+"""Kind of a record that lets agents register themselves (contract.enrolment)."""
 
 CLUSTER_LABELS = tuple(
     label.name for label in HEADEND.labels if label.registered and not label.submitted
@@ -46,7 +48,8 @@ REVISION_HEADER = "revision"
 
 
 class RegistryRecord(msgspec.Struct, omit_defaults=True, gc=False):
-    """A registered client, headend, cluster or relay; a signing key; or a revoked token.
+    """A registered client, headend, cluster or relay; an enrolment; a signing key;
+    or a revoked token.
 
     `incarnation` identifies a registration: it is unique, and greater than those of earlier
     registrations of the same id. The writer derives it from the cluster's time; an offset would

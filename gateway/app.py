@@ -12,10 +12,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from contract.kinds import KINDS
+from gateway.api.bulk_registration import BulkRegistrationEndpoint
 from gateway.api.certificates import CertificateEndpoints, CertificateIssuer, load_ca
+from gateway.api.enrol import EnrolEndpoint
+from gateway.api.enrolments import EnrolmentEndpoints
 from gateway.api.openapi import openapi_route
+from gateway.api.registrar import Registrar
 from gateway.api.registration import RegistrationEndpoints
-from gateway.api.resource_types import RESOURCES
+from gateway.api.resource_types import ENROLMENTS, RESOURCES
 from gateway.api.resources import ResourceEndpoints
 from gateway.api.revoke import RevokeEndpoint
 from gateway.api.signing_keys import KeyEndpoints
@@ -38,6 +42,7 @@ from gateway.produce.producer import ResilientProducer
 from gateway.produce.stopped import StoppedPartitions
 from gateway.registry.audit_log import AuditLog
 from gateway.registry.quotas import RegistrationQuotas
+from gateway.registry.use_claims import UseClaims
 from gateway.registry.writer import RegistryWriter
 from gateway.settings import GatewaySettings
 from service.http.application import TemplateRoute, build_app, route
@@ -96,6 +101,7 @@ class Gateway:
         )
 
         self._quotas = RegistrationQuotas(settings, self.registry, self._authenticator.catch_up)
+        self._use_claims = UseClaims(self.registry)
 
         # Ingestion: submissions are encoded and appended to the next frame of their partition.
         templates = TemplateCache(self.registry.state, settings.kafka_partitions)
@@ -149,7 +155,8 @@ class Gateway:
         """Return all routes under /api/v1."""
         settings, authenticator, metrics = self._settings, self._authenticator, self.metrics
         audit_log = AuditLog(topics_from(settings).audit.name, self._producer)
-        entities = [
+        registrar = Registrar(self.registry, self._issuer, self._quotas, audit_log, metrics)
+        *entities, enrolments = (
             ResourceEndpoints(
                 resource,
                 settings,
@@ -159,20 +166,26 @@ class Gateway:
                 self._batcher,
                 metrics,
             )
-            for resource in RESOURCES
-        ]
+            for resource in (*RESOURCES, ENROLMENTS)
+        )
         return [
             *(endpoint.route() for endpoint in self._submissions.values()),
             self._batches.route(),
-            *RegistrationEndpoints(
+            *RegistrationEndpoints(settings, self.registry, authenticator, registrar).routes(),
+            BulkRegistrationEndpoint(settings, self.registry, authenticator, registrar).route(),
+            *EnrolmentEndpoints(
+                settings, self.registry, authenticator, registrar, enrolments
+            ).routes(),
+            EnrolEndpoint(
                 settings,
                 self.registry,
                 authenticator,
+                registrar,
                 self._issuer,
-                self._quotas,
+                self._use_claims,
                 audit_log,
                 metrics,
-            ).routes(),
+            ).route(),
             *(route for endpoints in entities for route in endpoints.routes()),
             TokenEndpoint(
                 settings, authenticator, self.jwt_service, self._rate_limits, metrics
@@ -218,6 +231,7 @@ class Gateway:
 
     async def __aexit__(self, *exception: object) -> None:
         await cancel(*reversed(self._tasks))
+        await self._use_claims.stop()
 
     async def _run_on_kafka(self) -> None:
         # The gateway serves requests (with 503) while Kafka is unavailable, so start-up has no

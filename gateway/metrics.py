@@ -13,6 +13,15 @@ RESULTS: tuple[Result, ...] = ("received", "refused", "unconfirmed", "overloaded
 TokenResult = Literal["success", "failure", "expired"]
 TOKEN_RESULTS: tuple[TokenResult, ...] = ("success", "failure", "expired")
 
+EnrolmentResult = Literal["registered", "repeated", "exhausted", "refused", "unconfirmed"]
+ENROLMENT_RESULTS: tuple[EnrolmentResult, ...] = (
+    "registered",
+    "repeated",
+    "exhausted",
+    "refused",
+    "unconfirmed",
+)
+
 _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 _BYTES = (512, 2_048, 8_192, 32_768, 131_072, 262_144)
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8)
@@ -163,5 +172,19 @@ class GatewayMetrics:
             "tobogganing_manager_client_registrations",
             "Registrations by type (a client's type, or the kind) and result",
             ["type", "result"],
+            registry=self.registry,
+        )
+        enrolments = Counter(
+            "tobogganing_gateway_enrolments",
+            "Agents that came with a valid enrolment token, by the response: registered, repeated "
+            "(a new key for an agent whose response was lost), exhausted (403: no use is left), "
+            "refused (another 4xx), unconfirmed (503)",
+            ["result"],
+            registry=self.registry,
+        )
+        self.enrolments = {result: enrolments.labels(result) for result in ENROLMENT_RESULTS}
+        self.enrolment_uses = Counter(
+            "tobogganing_gateway_enrolment_uses",
+            "Uses of enrolments that were claimed for agents",
             registry=self.registry,
         )

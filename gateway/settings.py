@@ -38,6 +38,8 @@ class GatewaySettings(KafkaSettings, HttpSettings):
     """Maximum number of submissions of one entity per minute; 0 means no limit."""
     relay_rate_limit_per_minute: Annotated[float, Meta(ge=0)] = 0
     """Maximum number of items of one relay per minute; 0 means no limit."""
+    enrolment_rate_limit_per_minute: Annotated[float, Meta(ge=0)] = 6000
+    """Agents that may enrol with one token; 0: no limit."""
     auth_failures_per_minute: Annotated[float, Meta(ge=0)] = 60
     """Failed attempts per minute and address that get 401; further ones get 429. 0: no limit."""
 
@@ -46,6 +48,7 @@ class GatewaySettings(KafkaSettings, HttpSettings):
     max_headends: Annotated[int, Meta(ge=0)] = 100_000
     max_clusters: Annotated[int, Meta(ge=0)] = 10_000
     max_relays: Annotated[int, Meta(ge=0)] = 10_000
+    max_enrolments: Annotated[int, Meta(ge=0)] = 10_000
     max_label_values: Annotated[int, Meta(ge=0)] = 1_000
     """Maximum number of regions, and of datacenters, among the clusters; 0 means no limit."""
 

@@ -4,6 +4,8 @@ Requires only Python 3.9 or newer. Settings come from the environment: see READM
 examples. The queue's folder contains waiting/<number>.json (one sample each),
 rejected/<number>.json (samples that the manager rejected, with the reason), and the counters sent,
 dropped and rejected_total.
+Beside API_KEY_FILE are <it>.id (the id from the enrolment), <it>.nonce (of an enrolment under way)
+and <it>.next (a key, and the one that replaces it, while they are exchanged).
 """
 
 from __future__ import annotations
@@ -14,14 +16,16 @@ import json
 import os
 import random
 import re
+import secrets
 import signal
+import socket
 import ssl
 import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +42,9 @@ MANAGER_HEADER, MANAGER_VALUE = "Tobogganing-Service", "manager"
 firewall or a captive portal."""
 KEY = re.compile(r"[!-~]+")
 """An API key consists of visible ASCII characters."""
+ID = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+LONGEST_OVERLAP = 86_400.0
+"""Seconds that a key stays valid beside its successor, at most."""
 COUNTERS = {
     "bytes_sent": "tx_bytes",
     "bytes_received": "rx_bytes",
@@ -92,7 +99,7 @@ class Queue:
         with self._lock:
             number = max(time.time_ns(), self._numbers[-1] + 1 if self._numbers else 0)
             try:
-                self._write(self._path("waiting", number), sample)
+                write_whole(self._path("waiting", number), sample)
             except OSError as error:
                 say(f"a sample is kept in memory only: {error}")
                 self._lost[number] = sample
@@ -139,7 +146,7 @@ class Queue:
     def _reject(self, number: int, sample: bytes, reason: str) -> None:
         text = json.dumps({"reason": reason, "sample": sample.decode(errors="replace")})
         try:
-            self._write(self._path("rejected", number), text.encode() + b"\n")
+            write_whole(self._path("rejected", number), text.encode() + b"\n")
             for surplus in sorted((self._folder / "rejected").glob("*.json"))[: -self._limit]:
                 surplus.unlink()
         except OSError as error:
@@ -153,26 +160,182 @@ class Queue:
         gone = set(numbers)
         self._numbers = [number for number in self._numbers if number not in gone]
         try:
-            self._write(self._folder / counter, b"%d\n" % (self.count(counter) + len(gone)))
+            write_whole(self._folder / counter, b"%d\n" % (self.count(counter) + len(gone)))
         except OSError as error:
             say(f"cannot update a counter: {error}")
 
     def _path(self, name: str, number: int) -> Path:
         return self._folder / name / f"{number:020}.json"
 
-    def _write(self, path: Path, content: bytes) -> None:
-        """Write a file atomically and durably."""
-        scratch = path.with_name(path.name + ".new")
-        with scratch.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file atomically and durably, readable only by its owner."""
+    scratch = path.with_name(path.name + ".new")
+    opened = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(opened, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+Post = Callable[[str, str, bytes], bytes]
+"""Sends a body to a path, with a credential; returns the body of the 200, or raises."""
+
+
+class Identity:
+    """The agent's id and API key: read from files, and got and replaced by the agent itself.
+
+    At any moment a kill leaves files from which it goes on: the nonce and the next key are on the
+    disk before the manager sees them, and the key, which ends either, is written last.
+    """
+
+    def __init__(self, environ: Mapping[str, str], post: Post, longest_pause: float) -> None:
+        self._key_file = Path(environ["API_KEY_FILE"])
+        token_file = environ.get("ENROLMENT_TOKEN_FILE")
+        self._token_file = Path(token_file) if token_file else None
+        self._fixed_id = environ.get("CLIENT_ID") if token_file else environ["CLIENT_ID"]
+        self._name = environ.get("AGENT_NAME") or socket.gethostname()
+        days = environ.get("ROTATE_KEY_DAYS") or "0"
+        if not re.fullmatch("[0-9]+([.][0-9]+)?", days):
+            raise ValueError("ROTATE_KEY_DAYS is not a number from 0 on")
+        self._period = float(days) * 86_400
+        self._post = post
+        self._pause = longest_pause
+        self._rotate_at = float("-inf")
+
+    def prepare(self) -> None:
+        """Enrol, if there is a token and no key yet.
+
+        Raises:
+            ManagerError: it did not succeed; the next attempt repeats it.
+            OSError: a file cannot be read or written.
+        """
+        if self._token_file is None or self._key_file.exists():
+            return
+        nonce_file = self._beside("nonce")
+        if not nonce_file.exists():
+            write_whole(nonce_file, secrets.token_hex(16).encode())
+        document = {"name": self._name, "nonce": nonce_file.read_text()}
+        if self._fixed_id:
+            document["client_id"] = self._fixed_id
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            answer = self._ask("/api/v1/enrol", _read_key(self._token_file), document)
+            id, key = answer.get("client_id", ""), answer.get("api_key", "")
+            if not (ID.fullmatch(id) and KEY.fullmatch(key)):
+                raise ManagerError("the response does not come from the manager", 200)
+        except ManagerError as error:
+            if error.from_manager and error.status == 409:
+                nonce_file.unlink()  # used up: the next attempt is another agent's
+            # Not a fault of the samples, whatever its status.
+            raise ManagerError(f"not enrolled: {error}", retry_after=error.retry_after) from None
+        write_whole(self._beside("id"), id.encode())
+        write_whole(self._key_file, key.encode() + b"\n")
+        nonce_file.unlink()
+        say(f"enrolled as {id}")
+
+    def id(self) -> str:
+        """
+        Raises:
+            OSError: there is none.
+        """
+        id = self._fixed_id or self._beside("id").read_text().strip()
+        if not ID.fullmatch(id):
+            raise OSError(f"{self._beside('id')} does not hold an id")
+        return id
+
+    def key(self) -> str:
+        """Read the key each time: a new one needs no restart.
+
+        Raises:
+            OSError: the file cannot be read, or does not contain exactly one API key.
+        """
+        return _read_key(self._key_file)
+
+    def rotate_if_due(self) -> None:
+        """Replace the key when its time has come; a failure is said, and tried again later."""
+        now = time.monotonic()
+        if not self._period or now < self._rotate_at:
+            return
+        try:
+            age = time.time() - self._key_file.stat().st_mtime
+            if age >= self._period or self._next_key() is not None:
+                self._rotate_at = now + self._pause
+                self._rotate()
+        except (ManagerError, OSError) as error:
+            say(f"the key is not replaced yet: {error}")
+
+    def finish_rotation(self) -> bool:
+        """After a 401: finish an exchange of keys that was begun; tell whether there was one."""
+        try:
+            if self._next_key() is None:
+                return False
+            self._rotate()
+        except (ManagerError, OSError) as error:
+            say(f"the key is not replaced yet: {error}")
+            return False
+        return True
+
+    def _rotate(self) -> None:
+        old, new = self.key(), self._next_key()
+        if new is None:
+            new = secrets.token_urlsafe(32)
+            write_whole(self._beside("next"), f"{old}\n{new}\n".encode())
+        overlap = min(LONGEST_OVERLAP, self._period / 2 or LONGEST_OVERLAP)
+        document = {"overlap_seconds": overlap, "new_api_key": new}
+        path = f"/api/v1/clients/{self.id()}/rotate-key"
+        try:
+            answer = self._ask(path, old, document)
+        except ManagerError as error:
+            if not (error.from_manager and error.status == 401):
+                raise
+            answer = self._ask(path, new, document)  # it is in effect, and the old one has ended
+        given = answer.get("new_api_key", "")
+        if not KEY.fullmatch(given):
+            raise ManagerError("the response does not come from the manager", 200)
+        write_whole(self._key_file, given.encode() + b"\n")
+        self._beside("next").unlink()
+        say("replaced the key")
+
+    def _next_key(self) -> str | None:
+        """The key that was made to follow the present one; one that follows another is forgotten,
+        as somebody has replaced that since."""
+        try:
+            old, new = self._beside("next").read_text().split()
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            old = new = ""
+        if old == self.key() and KEY.fullmatch(new):
+            return new
+        self._beside("next").unlink()
+        return None
+
+    def _ask(self, path: str, bearer: str, document: Mapping[str, Any]) -> dict[str, str]:
+        """Send a document; return the texts of the one that is the response."""
+        content = self._post(path, bearer, json.dumps(document).encode())
+        try:
+            answer = json.loads(content)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise ManagerError("the response does not come from the manager", 200)
+        return {name: value for name, value in answer.items() if isinstance(value, str)}
+
+    def _beside(self, suffix: str) -> Path:
+        return self._key_file.with_name(f"{self._key_file.name}.{suffix}")
+
+
+def _read_key(path: Path) -> str:
+    key = path.read_bytes().decode("utf-8-sig", errors="replace").strip()
+    if not KEY.fullmatch(key):
+        raise OSError(f"{path} does not contain exactly one API key")
+    return key
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -223,9 +386,7 @@ class Client:
     """Measures, queues and submits samples."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        manager, id = environ["MANAGER_URL"].rstrip("/"), environ["CLIENT_ID"]
-        self._url = f"{manager}/api/v1/clients/{id}/metrics"
-        self._key_file = Path(environ["API_KEY_FILE"])
+        self._manager = environ["MANAGER_URL"].rstrip("/")
         headless = environ.get("HEADLESS", "false")
         if headless not in ("true", "false"):
             raise ValueError("HEADLESS must be true or false")
@@ -235,6 +396,7 @@ class Client:
         self._uptime = root / "proc/uptime"
         self._interval = float(environ.get("INTERVAL_SECONDS", "60"))
         self._most_pause = float(environ.get("MAX_PAUSE_SECONDS", "60"))
+        self._identity = Identity(environ, self._post, self._most_pause)
         self._queue = Queue(Path(environ["QUEUE_DIR"]), int(environ.get("QUEUE_MAX", "1440")))
         self._opener = urllib.request.build_opener(_NoRedirects, _ResumingHandler())
         self._most = MAX_SAMPLES
@@ -302,11 +464,12 @@ class Client:
 
     def _deliver(self) -> None:
         """Send the oldest samples in one request; the batch is halved to find a rejected sample."""
+        self._identity.prepare()
         batch = self._queue.oldest(self._most)
         if not batch:
             return
         try:
-            self._send([*batch.values()])
+            self._send_as_long_as_known([*batch.values()])
         except ManagerError as failure:
             if len(batch) > 1 and (failure.is_rejection or failure.status == 413):
                 self._most = len(batch) // 2  # also if a proxy's limit is lower than the manager's
@@ -322,6 +485,7 @@ class Client:
             self._most = min(2 * self._most, MAX_SAMPLES)
             if self._trouble or len(batch) > 1:
                 say(f"sent {len(batch)} samples, {len(self._queue)} wait")
+            self._identity.rotate_if_due()
         self._failures, self._trouble = 0, ""
 
     def _pause(self, error: Exception) -> float:
@@ -334,37 +498,47 @@ class Client:
         retry_after = error.retry_after if isinstance(error, ManagerError) else 0
         return min(retry_after, LONGEST_WAIT) + random.uniform(0, most)
 
+    def _send_as_long_as_known(self, samples: list[bytes]) -> None:
+        """Send, and again with the next key where the present one has ended meanwhile."""
+        try:
+            self._send(samples)
+        except ManagerError as error:
+            if not (error.from_manager and error.status == 401):
+                raise
+            if not self._identity.finish_rotation():
+                raise
+            self._send(samples)
+
     def _send(self, samples: list[bytes]) -> None:
         label = b'{"headless":%b,' % self._headless
         if len(samples) == 1:
             body = label + samples[0].strip()[1:]
         else:
             body = label + b'"samples":[' + b",".join(samples) + b"]}"
-        headers = {"Authorization": f"Bearer {self._key()}", "Content-Type": "application/json"}
+        path = f"/api/v1/clients/{self._identity.id()}/metrics"
+        content = self._post(path, self._identity.key(), body)
+        if not _is_receipt(content):
+            raise ManagerError("the response does not come from the manager", 200)
+
+    def _post(self, path: str, bearer: str, body: bytes) -> bytes:
+        """Send JSON; return the body of the 200.
+
+        Raises:
+            ManagerError: there was another response, or none.
+        """
+        headers = {"Authorization": f"Bearer {bearer}", "Content-Type": "application/json"}
         if len(body) >= GZIP_FROM:
             body, headers["Content-Encoding"] = gzip.compress(body), "gzip"
-        request = urllib.request.Request(self._url, body, headers)
+        request = urllib.request.Request(self._manager + path, body, headers)
         try:
-            with self._opener.open(request, timeout=TIMEOUT) as response:
-                content = response.read(1 << 20)
+            with self._opener.open(request, timeout=TIMEOUT) as answer:
+                content: bytes = answer.read(1 << 20)
+                return content
         except urllib.error.HTTPError as error:
             with error:
                 raise _failure(error) from None
         except (OSError, http.client.HTTPException) as error:
             raise ManagerError(f"no response: {error}") from error
-        if not _is_receipt(content):
-            raise ManagerError("the response does not come from the manager", 200)
-
-    def _key(self) -> str:
-        """Read the key for each request, so that a new key needs no restart.
-
-        Raises:
-            OSError: the file cannot be read, or does not contain exactly one API key.
-        """
-        key = self._key_file.read_bytes().decode("utf-8-sig", errors="replace").strip()
-        if not KEY.fullmatch(key):
-            raise OSError(f"{self._key_file} does not contain exactly one API key")
-        return key
 
 
 def _counter(path: Path) -> int:

@@ -15,6 +15,10 @@ from exporter.state.store import StateStore
 from exporter.thresholds import Thresholds
 
 
+SHOWN_ATTRIBUTES = ("type", "cluster_id", "region", "datacenter", "enrolment_id")
+"""Attributes of a registration that METRICS_TOKEN may read."""
+
+
 class Entities:
     """Looks up single entities."""
 
@@ -83,7 +87,11 @@ class Entities:
             return None
         return {
             "name": replace_refused(record.name),
-            **{name: replace_refused(text) for name, text in record.attributes.items()},
+            **{
+                name: replace_refused(record.attributes[name])
+                for name in SHOWN_ATTRIBUTES
+                if name in record.attributes
+            },
             "keys": len(record.api_keys),
             "expiring_keys": len(record.expiring_keys),
         }

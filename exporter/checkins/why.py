@@ -8,12 +8,14 @@ from exporter.checkins.lookup import Change, Findings, Letter
 
 _ACTIONS = {
     "register": "Registered",
+    "enrol": "Registered by an enrolment",
+    "repeat-enrolment": "Enrolled again, with a new API key",
     "rotate-key": "API key replaced",
     "revoke-tokens": "Tokens revoked",
     "issue-certificate": "Certificate issued",
     "remove": "Removed",
 }
-_CREDENTIAL_ACTIONS = ("rotate-key", "revoke-tokens")
+_CREDENTIAL_ACTIONS = ("rotate-key", "revoke-tokens", "repeat-enrolment")
 """Actions that change an entity's credentials."""
 
 

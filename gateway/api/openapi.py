@@ -15,6 +15,7 @@ from service.http.application import TemplateRoute, route
 from service.http.errors import JSON
 
 PATH = "/api/v1/openapi.json"
+_JSON, _LINES = "application/json", "application/x-ndjson"
 _SCHEMAS = "#/components/schemas/{name}"
 _RETRY_AFTER = {
     "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}}
@@ -31,7 +32,7 @@ _ERRORS = {
     404: "Nothing is registered under this id",
     405: "The path does not support this method",
     408: "The body did not arrive in time",
-    403: "A registration limit is reached",
+    403: "A registration limit is reached, or the enrolment has no use left",
     409: "The id is already registered, or a concurrent change came first",
     413: "The body is too large",
     415: "The Content-Type or Content-Encoding of the body is not supported",
@@ -95,6 +96,7 @@ def build_document() -> dict[str, Any]:
                 "jwt": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
                 "admin": {"type": "http", "scheme": "bearer"},
                 "relay": {"type": "http", "scheme": "bearer"},
+                "enrolment": {"type": "http", "scheme": "bearer"},
             },
         },
     }
@@ -110,7 +112,10 @@ def _path_item(path: str) -> dict[str, Any]:
 
 
 def _operation(operation: Operation) -> dict[str, Any]:
-    answer: dict[str, Any] = {"description": "Done", "content": _content(operation.answer)}
+    answer: dict[str, Any] = {
+        "description": "Done",
+        "content": _content(operation.answer, _LINES if operation.is_lines else _JSON),
+    }
     described: dict[str, Any] = {
         "summary": operation.summary,
         "security": [{credential: []} for credential in operation.credentials],
@@ -141,10 +146,12 @@ def _operation(operation: Operation) -> dict[str, Any]:
 def _body_content(operation: Operation) -> dict[str, Any]:
     references = [{"$ref": _SCHEMAS.format(name=body.__name__)} for body in operation.bodies]
     schema: dict[str, Any] = references[0] if len(references) == 1 else {"oneOf": references}
+    if operation.is_lines:
+        return {_LINES: {"schema": schema}}
     if not operation.is_batch:
-        return {"application/json": {"schema": schema}}
+        return {_JSON: {"schema": schema}}
     array = {"type": "array", "maxItems": MAX_ITEMS, "items": schema}
-    return {"application/json": {"schema": array}, "application/x-ndjson": {"schema": schema}}
+    return {_JSON: {"schema": array}, _LINES: {"schema": schema}}
 
 
 def _error(status: int) -> dict[str, Any]:
@@ -154,6 +161,6 @@ def _error(status: int) -> dict[str, Any]:
     return answer
 
 
-def _content(struct: type[msgspec.Struct] | None) -> dict[str, Any]:
+def _content(struct: type[msgspec.Struct] | None, type: str = _JSON) -> dict[str, Any]:
     schema = {"$ref": _SCHEMAS.format(name=struct.__name__)} if struct else {}
-    return {"application/json": {"schema": schema}}
+    return {type: {"schema": schema}}

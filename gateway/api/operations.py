@@ -7,9 +7,10 @@ import msgspec
 
 from contract.kinds import KINDS
 from contract.registry import RELAY
+from gateway.api import bulk_registration, enrolment_schemas
 from gateway.api import schemas as bodies
 from gateway.api.listing import MAX_PAGE
-from gateway.api.resource_types import RESOURCES, Resource
+from gateway.api.resource_types import ENROLMENTS, RESOURCES, Resource
 from gateway.ingest import batch
 from gateway.ingest.backfill import build_backfill_struct
 from gateway.ingest.batch_decoder import build_item_struct
@@ -35,9 +36,9 @@ class Operation:
     """One method of one path.
 
     `credentials` are alternatives; an operation without credentials is public. The request body is
-    one of `bodies`, or with `is_batch` an array (or lines) of them. `is_packed` means that the body
-    may be compressed. `answer` is the struct of a 200 response; None if only docs/api.md describes
-    it.
+    one of `bodies`, or with `is_batch` an array (or lines) of them, or with `is_lines` lines of
+    them, as the response then is. `is_packed` means that the body may be compressed. `answer` is
+    the struct of a 200 response; None if only docs/api.md describes it.
     """
 
     method: str
@@ -48,6 +49,7 @@ class Operation:
     bodies: tuple[type[msgspec.Struct], ...] = ()
     body_required: bool = True
     is_batch: bool = False
+    is_lines: bool = False
     is_packed: bool = False
     answer: type[msgspec.Struct] | None = None
     parameters: tuple[Parameter, ...] = ()
@@ -59,7 +61,8 @@ def operations() -> list[Operation]:
         *_submissions(),
         *_batches(),
         *_registrations(),
-        *(operation for resource in RESOURCES for operation in _entities(resource)),
+        *(operation for resource in (*RESOURCES, ENROLMENTS) for operation in _entities(resource)),
+        *_enrolments(),
         *_tokens(),
         *_certificates(),
         Operation("GET", "/api/v1/openapi.json", "This document", (), (405,)),
@@ -129,6 +132,17 @@ def _registrations() -> list[Operation]:
         register("clusters", "cluster", bodies.ClusterRegistration, bodies.ClusterRegistered),
         register("headends", "headend", bodies.HeadendRegistration, bodies.HeadendRegistered),
         register("relays", "relay", bodies.RelayRegistration, bodies.RelayRegistered),
+        Operation(
+            "POST",
+            bulk_registration.PATH,
+            "Register many",
+            ("admin",),
+            (*ALWAYS_POSSIBLE_ERRORS, *BODY_ERRORS, 429),
+            bodies=(bulk_registration.BulkRegistration,),
+            is_lines=True,
+            is_packed=True,
+            answer=bulk_registration.BulkResult,
+        ),
     ]
 
 
@@ -170,7 +184,9 @@ def _entities(resource: Resource) -> list[Operation]:
         Operation(
             "DELETE",
             one,
-            f"Remove one of the {resource.path}, and its series",
+            "Revoke an enrolment"
+            if resource is ENROLMENTS
+            else f"Remove one of the {resource.path}, and its series",
             ("admin",),
             (*ALWAYS_POSSIBLE_ERRORS, 404, 409, 429),
         ),
@@ -188,6 +204,29 @@ def _entities(resource: Resource) -> list[Operation]:
             )
         )
     return found
+
+
+def _enrolments() -> list[Operation]:
+    return [
+        Operation(
+            "POST",
+            f"/api/v1/{ENROLMENTS.path}",
+            "Let agents register themselves",
+            ("admin",),
+            (*ALWAYS_POSSIBLE_ERRORS, *BODY_ERRORS, 403, 409, 429),
+            bodies=(enrolment_schemas.EnrolmentCreation,),
+            answer=enrolment_schemas.EnrolmentCreated,
+        ),
+        Operation(
+            "POST",
+            "/api/v1/enrol",
+            "Register oneself",
+            ("enrolment",),
+            (*ALWAYS_POSSIBLE_ERRORS, *BODY_ERRORS, 403, 409, 429, 501),
+            bodies=(enrolment_schemas.Enrolling,),
+            answer=enrolment_schemas.Enrolled,
+        ),
+    ]
 
 
 def _tokens() -> list[Operation]:

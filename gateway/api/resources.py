@@ -10,12 +10,14 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from contract.enrolment import without_nonce
 from contract.frame import Submission, encode_submission, entity_key
 from contract.kinds import KINDS
-from contract.registry import CLUSTER, RELAY, RegistryRecord, hash_api_key
+from contract.registry import CLUSTER, ENROLMENT, RELAY, RegistryRecord, hash_api_key
+from gateway.api.enrolment_fields import enrolment_fields
 from gateway.api.listing import ListingQuery, page
 from gateway.api.resource_types import Resource
-from gateway.api.schemas import KeyRotation, new_api_key, rfc3339
+from gateway.api.schemas import KeyRotation, new_api_key, require_key, rfc3339
 from gateway.auth.authenticator import Authenticator
 from gateway.body.json import BodyError, JsonDecoder
 from gateway.body.reader import bad_request, has_body, read_body
@@ -26,6 +28,7 @@ from gateway.registry.relay_scope import scope_for_response
 from gateway.registry.writer import TOMBSTONE_DELAY_MS, RegistryWriter, UnconfirmedError
 from gateway.settings import GatewaySettings
 from service.http.application import Handler, TemplateRoute, route
+from service.http.bearer_auth import bearer_credential
 from service.http.errors import JSON, ApiError, unavailable
 from service.metrics.requests import address_of
 
@@ -61,7 +64,7 @@ class ResourceEndpoints:
         one = f"{base}/{{{self._resource.id_field}:id}}"
         routes = [
             route(base, self.list_all, "GET"),
-            route(one, _by_method(GET=self.show, DELETE=self.remove), "GET", "DELETE"),
+            route(one, by_method(GET=self.show, DELETE=self.remove), "GET", "DELETE"),
         ]
         if self._resource.has_key:
             routes.append(route(f"{one}/rotate-key", self.rotate_key, "POST"))
@@ -102,18 +105,25 @@ class ResourceEndpoints:
         base = self._get_or_404(id)  # no await since the check: a later change wins
         body = await self._read_rotation(request, deadline)
         await self._authenticator.check_actor_again(request, base, deadline)
+        new_key = body.new_api_key or new_api_key(kind, id)
+        digest = hash_api_key(new_key)
+        if digest in base.api_keys:  # a repetition: the response to the first was lost
+            return JSON({self._resource.id_field: id, "new_api_key": new_key})
+        if body.new_api_key is not None and actor != ADMIN:
+            _require_current_key(request, base)
         now = self._registry.time.earliest_ms()
         old = _expiring_keys(base, now, int(body.overlap_seconds * 1000))
+        old.pop(digest, None)
         if len(old) > MAX_OLD_KEYS:
             raise ApiError(
                 409,
                 f"{len(old) - 1} old keys are still valid: wait until one expires, or rotate with "
                 "overlap_seconds 0",
             )
-        new_key = new_api_key(kind, id)
         record = msgspec.structs.replace(
             base,
-            api_keys=[hash_api_key(new_key)],
+            attributes=without_nonce(base),
+            api_keys=[digest],
             expiring_keys=old,
             token_epoch=base.token_epoch if old else base.token_epoch + 1,
         )
@@ -140,10 +150,7 @@ class ResourceEndpoints:
         change = AuditedChange(ADMIN, "remove", f"{kind}:{id}", address_of(request.scope))
         async with self._audit_log.recording(change, deadline):
             if not base.removed:
-                ended = self._registry.time.latest_ms() + TOMBSTONE_DELAY_MS
-                await self._change(base, as_removed(base, ended), deadline)
-                if kind == CLUSTER:
-                    await self._restore_cluster_in_use(base, deadline)
+                await self._remove_record(base, deadline)
             answer = {self._resource.id_field: id}
             if kind in KINDS:
                 answer["receipt"] = await self._remove_series(base, deadline)
@@ -154,7 +161,11 @@ class ResourceEndpoints:
             return KeyRotation()
         content = await read_body(request, self._max_body, deadline)
         try:
-            return self._rotation.decode(content)
+            body = self._rotation.decode(content)
+            require_key(body, "new_api_key")
+            if body.new_api_key is not None and self._resource.kind == RELAY:
+                raise BodyError("new_api_key", "a relay's key has its id in it: leave it out")
+            return body
         except BodyError as error:
             raise bad_request(error) from error
 
@@ -167,6 +178,23 @@ class ResourceEndpoints:
             ) from error
         if not changed:
             raise ApiError(409, f"The {base.kind} {base.id} was changed by a concurrent request")
+
+    async def _remove_record(self, base: RegistryRecord, deadline: float) -> None:
+        ended = self._registry.time.latest_ms() + TOMBSTONE_DELAY_MS
+        while True:
+            try:
+                await self._change(base, as_removed(base, ended), deadline)
+                break
+            except ApiError as error:
+                # Claims of uses change an enrolment all the time, and must not keep it alive.
+                current = self._registry.get(base.kind, base.id)
+                if error.status != 409 or base.kind != ENROLMENT:
+                    raise
+                if current is None or current.incarnation != base.incarnation:
+                    break
+                base = current
+        if base.kind == CLUSTER:
+            await self._restore_cluster_in_use(base, deadline)
 
     async def _restore_cluster_in_use(self, base: RegistryRecord, deadline: float) -> None:
         """Undo the removal of a cluster for which a headend was registered after the check.
@@ -210,6 +238,8 @@ class ResourceEndpoints:
         if record.kind == CLUSTER:
             shown["headends"] = self._registry.state.count_headends(record.id)
         now = self._registry.time.earliest_ms()
+        if record.kind == ENROLMENT:
+            return shown | enrolment_fields(record, now)
         if old := [end for end in record.expiring_keys.values() if now < end]:
             shown["old_keys_valid_until"] = [rfc3339(end // 1000) for end in sorted(old)]
         return shown
@@ -229,6 +259,19 @@ class ResourceEndpoints:
 
     def _deadline(self) -> float:
         return time.monotonic() + self._answer_within
+
+
+def _require_current_key(request: Request, base: RegistryRecord) -> None:
+    """Refuse a key of the node's own making where its credential has been replaced already.
+
+    The node would have made that replacement itself, and repeat it; so somebody else has, and the
+    key that they gave must stay.
+
+    Raises:
+        ApiError: 409.
+    """
+    if hash_api_key(bearer_credential(request) or "") not in base.api_keys:
+        raise ApiError(409, f"The key of the {base.kind} {base.id} was replaced by somebody else")
 
 
 def _expiring_keys(base: RegistryRecord, now: int, overlap: int) -> dict[str, int]:
@@ -251,7 +294,7 @@ def as_removed(base: RegistryRecord, until: int) -> RegistryRecord:
     )
 
 
-def _by_method(**handlers: Handler) -> Handler:
+def by_method(**handlers: Handler) -> Handler:
     """Combine the handlers of a path into one, so that a 405 can list all its methods."""
     handlers["HEAD"] = handlers["GET"]
 

@@ -1,6 +1,7 @@
 """Request and response bodies of the management API, for validation and OpenAPI."""
 
 import datetime
+import re
 import secrets
 from typing import Annotated, Literal
 
@@ -8,10 +9,10 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from contract.kinds import CLIENT, ID_PATTERN, KINDS, TEXT_PATTERN, TYPE_ALIASES, is_id, text_fault
-from contract.registry import RELAY
+from contract.registry import ENROLMENT, RELAY
 from gateway.auth.csr import MAX_REQUEST
 from gateway.body.json import BodyError
-from gateway.registry.relay_scope import relay_key
+from gateway.registry.named_keys import named_key
 
 CLIENT_TYPES = {name: name for name in CLIENT.types} | TYPE_ALIASES
 """Accepted values of `type` in a registration, and the client type that each means."""
@@ -44,6 +45,10 @@ Csr = Annotated[
 Certificate = Annotated[str, Meta(description="PEM")]
 DateTime = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 ApiKey = Annotated[str, Meta(description="Returned only once: the registry stores a hash.")]
+
+
+_KEY = "[A-Za-z0-9_-]{43,128}"
+"""What a key that a node makes itself is made of: base64url, of 256 bits at least."""
 
 
 class ClientRegistration(msgspec.Struct):
@@ -168,12 +173,35 @@ class KeyRotation(msgspec.Struct):
             description="Seconds for which the old key stays valid; 0 ends it at once.",
         ),
     ] = 0.0
+    new_api_key: (
+        Annotated[
+            str,
+            Meta(
+                min_length=43,
+                max_length=128,
+                description="The key, where the node makes it itself: 256 random bits.",
+                extra_json_schema={"pattern": f"^{_KEY}$"},
+            ),
+        ]
+        | None
+    ) = None
+
+
+def require_key(body: msgspec.Struct, field: str) -> None:
+    """Refuse an API key that cannot be 256 random bits in base64url; None passes.
+
+    Raises:
+        BodyError: the field is no such key.
+    """
+    key = getattr(body, field)
+    if key is not None and re.fullmatch(_KEY, key) is None:
+        raise BodyError(field, "must be 43 to 128 letters, digits, _ or -")
 
 
 def new_api_key(kind: str, id: str) -> str:
     """Make an API key with 256 random bits; a relay's key also contains its id."""
     secret = secrets.token_urlsafe(32)
-    return relay_key(id, secret) if kind == RELAY else secret
+    return named_key(id, secret) if kind in (RELAY, ENROLMENT) else secret
 
 
 def rfc3339(seconds: float) -> str:

@@ -18,7 +18,7 @@ from starlette.types import Scope
 
 from contract.frame import entity_key
 from contract.kinds import EntityKind
-from contract.registry import REVOCATION, RegistryRecord, hash_api_key
+from contract.registry import ENROLMENT, REVOCATION, RegistryRecord, hash_api_key
 from gateway.auth.jwt import (
     ExpiredError,
     JwtService,
@@ -30,12 +30,13 @@ from gateway.auth.jwt import (
 from gateway.auth.rate_limits import RateLimits
 from gateway.metrics import GatewayMetrics, TokenResult
 from gateway.registry.audit_log import ADMIN
+from gateway.registry.named_keys import owner_of
 from gateway.registry.writer import RegistryWriter
 from service.http.auth_failures import AuthFailureLimiter
 from service.http.bearer_auth import StaticTokenAuth, bearer_credential
 from service.http.errors import ApiError, unavailable
 from service.kafka.tailer import KafkaUnreachableError
-from service.metrics.requests import RequestMetrics, endpoint_of
+from service.metrics.requests import Credential, RequestMetrics, endpoint_of
 
 
 class Authenticator:
@@ -96,7 +97,7 @@ class Authenticator:
                 previous.kind, previous.id, credential, scope, deadline
             )
         if record.incarnation != previous.incarnation:
-            raise self._auth_failures.failure("api_key", scope)
+            raise self._auth_failures.failure(_credential_of(previous.kind), scope)
         return record
 
     def check_cached(self, kind: EntityKind, id: str, credential: str) -> RegistryRecord | None:
@@ -122,8 +123,26 @@ class Authenticator:
             ApiError: 401 or 429; 503 if the registry could not be read.
         """
         record = await self._find_by_key(kind, id, api_key, scope, deadline)
-        self._requests.count_attempt("api_key", True)
+        self._requests.count_attempt(_credential_of(kind), True)
         return record
+
+    async def check_enrolment(self, request: Request, deadline: float) -> RegistryRecord:
+        """Return the enrolment whose token a request has; it may have ended within the hour.
+
+        Raises:
+            ApiError: 401; 429, also where the token is used too often; 503 where the registry
+                could not be read.
+        """
+        token = bearer_credential(request)
+        record = await self.check_api_key(
+            ENROLMENT, owner_of(token), token, request.scope, deadline
+        )
+        self._rate_limits.admit_enrolment(record, endpoint_of(request.scope))
+        return record
+
+    def enrolment_failure(self, request: Request) -> ApiError:
+        """Count an attempt with an enrolment that has ended or was revoked; return the response."""
+        return self._auth_failures.failure("enrolment", request.scope)
 
     async def check_actor(
         self, request: Request, kind: str, id: str, deadline: float, *, key_only: bool = False
@@ -231,15 +250,16 @@ class Authenticator:
     async def _find_by_key(
         self, kind: str, id: str, api_key: str | None, scope: Scope, deadline: float
     ) -> RegistryRecord:
+        credential = _credential_of(kind)
         if api_key is None:
-            raise self._auth_failures.failure("api_key", scope)
+            raise self._auth_failures.failure(credential, scope)
         key, digest = entity_key(kind, id), hash_api_key(api_key)
         record = self._match_key(key, digest) if self._registry.is_current else None
         if record is None:
             await self.catch_up(deadline)
             record = self._match_key(key, digest)
         if record is None:
-            raise self._auth_failures.failure("api_key", scope)
+            raise self._auth_failures.failure(credential, scope)
         return record
 
     async def _check_token(
@@ -321,3 +341,8 @@ class Authenticator:
         hashes = record.valid_keys(self._registry.time.earliest_ms()) if record else None
         fits = [hmac.compare_digest(known, digest) for known in hashes or [self._dummy_hash]]
         return record if any(fits) else None
+
+
+def _credential_of(kind: str) -> Credential:
+    """What attempts with a key of this kind are counted as."""
+    return "enrolment" if kind == ENROLMENT else "api_key"

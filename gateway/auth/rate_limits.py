@@ -24,6 +24,7 @@ class RateLimits:
         self._relays = RateLimiter(settings.relay_rate_limit_per_minute)
         self._changes = RateLimiter(settings.rate_limit_per_minute)
         self._tokens = RateLimiter(settings.rate_limit_per_minute)
+        self._enrolments = RateLimiter(settings.enrolment_rate_limit_per_minute)
         self._metrics = metrics
         self._now = now
 
@@ -57,6 +58,16 @@ class RateLimits:
         wait = self._tokens.acquire(record.key, self._now())
         if wait:
             raise self._too_many("tokens", record, endpoint, wait)
+
+    def admit_enrolment(self, record: RegistryRecord, endpoint: str) -> None:
+        """Count an agent that enrols: a leaked token fills the registry no faster than this.
+
+        Raises:
+            ApiError: 429 with the seconds after which the same would pass.
+        """
+        wait = self._enrolments.acquire(record.key, self._now())
+        if wait:
+            raise self._too_many("enrolments", record, endpoint, wait)
 
     def _too_many(self, what: str, record: RegistryRecord, endpoint: str, wait: float) -> ApiError:
         self._metrics.count_limited(endpoint, record.attributes.get("type", record.kind))

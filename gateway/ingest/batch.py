@@ -26,7 +26,8 @@ from gateway.ingest.encoder import TemplateCache
 from gateway.ingest.routed_batch import RejectedItem, RoutedBatch
 from gateway.metrics import GatewayMetrics
 from gateway.produce.batcher import SubmissionBatcher
-from gateway.registry.relay_scope import relay_of, scope_of
+from gateway.registry.named_keys import owner_of
+from gateway.registry.relay_scope import scope_of
 from gateway.registry.writer import RegistryWriter
 from gateway.settings import GatewaySettings
 from service.http.application import TemplateRoute, route
@@ -84,7 +85,7 @@ class BatchEndpoint:
         deadline = time.monotonic() + self._answer_within
         credential = bearer_credential(request)
         relay = await self._authenticator.check_api_key(
-            RELAY, relay_of(credential), credential, request.scope, deadline
+            RELAY, owner_of(credential), credential, request.scope, deadline
         )
         with self._memory.reserve() as reservation:
             types = (JSON, NDJSON)

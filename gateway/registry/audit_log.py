@@ -25,6 +25,9 @@ log = structlog.get_logger(__name__)
 ADMIN = "admin"
 """Actor of a change that was authenticated with ADMIN_TOKEN."""
 
+MAX_LOGGED = 300
+"""Characters of a detail that the log shows."""
+
 OUTCOME_TIMEOUT = 60.0
 """Seconds during which the record of an unconfirmed change is retried."""
 
@@ -110,4 +113,11 @@ class AuditLog:
 
 
 def _log(record: AuditRecord, outcome: str) -> None:
-    log.info("audit", **(msgspec.to_builtins(record) | {"outcome": outcome}))
+    details = {name: _shortened(value) for name, value in record.details.items()}
+    fields = msgspec.to_builtins(msgspec.structs.replace(record, details=details))
+    log.info("audit", **(fields | {"outcome": outcome}))
+
+
+def _shortened(value: str) -> str:
+    """A detail as the log has it: the topic has all of it."""
+    return value if len(value) <= MAX_LOGGED else value[:MAX_LOGGED] + "…"

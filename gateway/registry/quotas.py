@@ -5,11 +5,11 @@ apply to the number of entities of each kind, and to the number of values of eac
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 
 from contract.kinds import CLIENT, HEADEND
-from contract.registry import CLUSTER, CLUSTER_LABELS, RELAY, RegistryRecord
+from contract.registry import CLUSTER, CLUSTER_LABELS, ENROLMENT, RELAY, RegistryRecord
 from gateway.metrics import GatewayMetrics
 from gateway.registry.writer import RegistryWriter
 from gateway.settings import GatewaySettings
@@ -42,6 +42,7 @@ class RegistrationQuotas:
             HEADEND.name: settings.max_headends,
             CLUSTER: settings.max_clusters,
             RELAY: settings.max_relays,
+            ENROLMENT: settings.max_enrolments,
         }
         """Kind -> maximum number; 0 means no limit."""
         self.label_values = settings.max_label_values
@@ -64,12 +65,40 @@ class RegistrationQuotas:
             await self._catch_up(deadline)
         if (reason := self._exceeded(record)) is not None:
             raise QuotaExceededError(reason)
-        in_progress = self._reserved[record.kind]
-        in_progress.append(record)
+        self._reserved[record.kind].append(record)
         try:
             yield
         finally:
-            in_progress.remove(record)
+            self._reserved[record.kind].remove(record)
+
+    @contextlib.asynccontextmanager
+    async def reserve_each(
+        self, records: Sequence[RegistryRecord], deadline: float
+    ) -> AsyncIterator[list[str | None]]:
+        """Keep capacity for those of many registrations that there is some for.
+
+        Yields for each why there is none, or None.
+
+        Raises:
+            ApiError: 503, the registry cannot be read.
+        """
+        await self._catch_up(deadline)
+        reserved: list[RegistryRecord] = []
+        reasons: list[str | None] = []
+        for record in records:
+            reason = self._exceeded(record)
+            reasons.append(reason)
+            if reason is None:
+                self._reserved[record.kind].append(record)
+                reserved.append(record)
+        try:
+            yield reasons
+        finally:
+            ours = set(map(id, reserved))
+            for kind in {record.kind for record in reserved}:
+                self._reserved[kind] = [
+                    record for record in self._reserved[kind] if id(record) not in ours
+                ]
 
     def export_gauges(self, gauges: CallbackGauges, metrics: GatewayMetrics) -> None:
         """Export the number of registered entities, the limits and the label values as gauges."""

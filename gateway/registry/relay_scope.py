@@ -1,12 +1,9 @@
 """Relays: the entities that a relay may submit for, and the format of its API key."""
 
-from contract.kinds import is_id
 from contract.registry import RegistryRecord
 
 ALL_ENTITIES = "*"
 """Value of the scope `all` in a relay's record; not a valid id."""
-_SEPARATOR = "~"
-"""Separates the id and the secret in a relay's key; occurs in neither."""
 
 
 def encode_scope(scope: str | list[str]) -> str:
@@ -24,14 +21,3 @@ def scope_for_response(record: RegistryRecord) -> str | list[str]:
     """Return the scope in the format of responses."""
     scope = record.attributes["scope"]
     return "all" if scope == ALL_ENTITIES else scope.split()
-
-
-def relay_key(id: str, secret: str) -> str:
-    """Make a relay's API key. It contains the relay's id, because no path does."""
-    return f"{id}{_SEPARATOR}{secret}"
-
-
-def relay_of(api_key: str | None) -> str:
-    """Return the relay id in a key, or an empty string, which is not a valid id."""
-    id, separator, _ = (api_key or "").partition(_SEPARATOR)
-    return id if separator and is_id(id) else ""

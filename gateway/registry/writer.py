@@ -9,6 +9,7 @@ import itertools
 import secrets
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -26,7 +27,7 @@ from contract.registry import (
 )
 from contract.topics import DAY_MS
 from gateway.produce.cluster_time import ClusterTime
-from gateway.produce.producer import Headers, RecordMetadata, SendError
+from gateway.produce.producer import Headers, KeyedRecord, RecordMetadata, SendError
 from service.config.settings import KafkaSettings
 from service.kafka.registry import RegistryReader
 from service.kafka.topics import topics_from
@@ -62,6 +63,10 @@ class RecordSender(Protocol):
         key: bytes | None = None,
         headers: Headers = (),
     ) -> RecordMetadata: ...
+
+    async def send_all(
+        self, topic: str, records: Sequence[KeyedRecord], *, partition: int
+    ) -> None: ...
 
 
 class UnconfirmedError(Exception):
@@ -115,6 +120,49 @@ class RegistryWriter(RegistryReader):
         record = msgspec.structs.replace(record, incarnation=self._next_incarnation(base))
         return await self.change(base, record, deadline)
 
+    async def add_all(
+        self, records: Sequence[RegistryRecord], deadline: float
+    ) -> list[bool | None]:
+        """Register many as `add` does one; return its result for each, None for unconfirmed."""
+        results: list[bool | None] = [False] * len(records)
+        sent: dict[int, bytes] = {}
+        batch = []
+        for place, record in enumerate(records):
+            base = self.state.current(record.key)
+            if base is not None and not base.removed:
+                continue
+            added = msgspec.structs.replace(
+                record,
+                incarnation=self._next_incarnation(base),
+                revision=base.revision + 1 if base else 1,
+            )
+            sent[place] = token = self._new_token()
+            batch.append(KeyedRecord(record.key, encode_record(added), [(WRITER_HEADER, token)]))
+        loop = asyncio.get_running_loop()
+        changes: dict[bytes, asyncio.Future[ApplyResult]] = {
+            token: loop.create_future() for token in sent.values()
+        }
+        self._pending_changes |= changes
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await self._sender.wait_until_ready()
+                try:
+                    await self._sender.send_all(self._topic, batch, partition=0)
+                except SendError as error:
+                    # The follower may still read them, so wait and see.
+                    log.warning("registry records not confirmed", reason=str(error))
+                if changes:
+                    await asyncio.wait(changes.values())
+        except TimeoutError:
+            log.warning("registry records not confirmed in time")
+        finally:
+            for token in changes:
+                del self._pending_changes[token]
+        for place, token in sent.items():
+            change = changes[token]
+            results[place] = change.result() is ApplyResult.CURRENT if change.done() else None
+        return results
+
     async def change(
         self, base: RegistryRecord | None, record: RegistryRecord, deadline: float
     ) -> bool:
@@ -155,6 +203,9 @@ class RegistryWriter(RegistryReader):
             self._superseded[record.key] = time.monotonic() + delay
             self._repair_needed.set()
 
+    def _new_token(self) -> bytes:
+        return f"{self._name}-{next(self._numbers)}".encode()
+
     def _next_incarnation(self, base: RegistryRecord | None) -> int:
         """Return a unique incarnation, greater than all earlier ones of this id."""
         candidate = self.time.latest_ms() << RANDOM_BITS | secrets.randbits(RANDOM_BITS)
@@ -178,7 +229,7 @@ class RegistryWriter(RegistryReader):
     async def _write(
         self, key: bytes, value: bytes | None, headers: Headers, deadline: float
     ) -> ApplyResult:
-        token = f"{self._name}-{next(self._numbers)}".encode()
+        token = self._new_token()
         change: asyncio.Future[ApplyResult] = asyncio.get_running_loop().create_future()
         self._pending_changes[token] = change
         try:

@@ -22,7 +22,7 @@ from faust.types import TP
 
 from processor.runtime.poll import merge_records
 from processor.runtime.wanted_commits import WantedCommits
-from service.kafka.aiokafka_compat import set_fetch_max_wait
+from service.kafka.aiokafka_compat import guard_commits, set_fetch_max_wait
 from service.kafka.fetch_gathering import FetchGathering
 from service.tasks import abort
 
@@ -59,6 +59,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         async def started() -> None:
             await start()
             transport.on_coordinator(consumer._coordinator)  # before it joins the group
+            guard_commits(consumer._coordinator)
 
         consumer.start = started
         return consumer

@@ -41,13 +41,17 @@ parameters = {{ headend_id = "{headend}" }}
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "404"]
 # Of a batch each item is answered for itself.
 [[operations]]
-include-path = "/api/v1/metrics"
+include-path = ["/api/v1/metrics", "/api/v1/registrations"]
 checks.negative_data_rejection.expected-statuses = ["200", "400", "401", "413", "415"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "404"]
 # A csr must be one, which no schema can say; so must a headend's cluster be registered.
 [[operations]]
 include-path = ["/api/v1/clients/register", "/api/v1/headends/register", "/api/v1/certs/generate"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "404", "409"]
+# Which fields an enrolment takes depends on its kind.
+[[operations]]
+include-path = ["/api/v1/enrolments", "/api/v1/enrol"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "409"]
 """
 PATIENCE = 240.0
 """Seconds that a run may exceed its time."""
@@ -96,6 +100,11 @@ async def services(folder: Path) -> AsyncIterator[list[ApiUnderTest]]:
                 "api_key": headends.api_key(0),
             }
             token = await http.post("/api/v1/auth/token", json=api)
+            enrolment = await http.post(
+                "/api/v1/enrolments",
+                json={"name": "site", "kind": "client", "type": "native"},
+                headers=parts.secrets.bearer("ADMIN_TOKEN"),
+            )
         described = folder / "exporter.json"
         described.write_text(json.dumps(document(submitted.json()["receipt"])))
         yield [
@@ -108,6 +117,7 @@ async def services(folder: Path) -> AsyncIterator[list[ApiUnderTest]]:
                     "api_key": clients.credential(0),
                     "jwt": token.json()["access_token"],
                     "relay": relay,
+                    "enrolment": enrolment.json()["token"],
                 },
                 OPERATIONS.format(client=clients.id(0), headend=headends.id(0)),
             ),

@@ -219,7 +219,7 @@ async def test_the_documented_examples_work_unchanged(gateway: Service, tmp_path
     document, heading, _ = document.partition("## The ledger")
     assert heading
     blocks = [part.split("```")[0] for part in document.split("```sh\n")[1:]]
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     process = await asyncio.create_subprocess_exec(
         *("sh", "-eux"),
         cwd=tmp_path,
@@ -238,3 +238,41 @@ async def test_the_documented_examples_work_unchanged(gateway: Service, tmp_path
     assert "access_token" in text
     assert "registered 3 of 3" in text
     assert "\nclient,bert,Bert,docker,,,,\n" in text
+
+
+async def test_an_enrolment_from_its_creation_to_its_end(
+    gateway: Service, command: CommandLine
+) -> None:
+    words = ("--type", "docker", "--max-uses", "2", "--expires-in", "7d", "--id-prefix", "fra-")
+    made = (
+        await command.good("enrolments", "create", "Site", "--id", "s", *words, "--json")
+    ).document
+    assert made["enrolment_id"] == "s"
+    enrolled = await gateway.http.post(
+        "/api/v1/enrol",
+        json={"name": "Agent"},
+        headers={"authorization": f"Bearer {made['token']}"},
+    )
+    client = enrolled.json()["client_id"]
+    assert await submits(gateway, client, enrolled.json()["api_key"]) == 200
+    (listed,) = (await command.good("enrolments", "list")).out.splitlines()[1:]
+    assert listed.split()[:6] == ["s", "Site", "client", "active", "1", "2"]
+    shown = (await command.good("enrolments", "show", "s", "--json")).document
+    assert (shown["uses"], shown["type"], shown["id_prefix"]) == (1, "docker", "fra-")
+    (found,) = (await command.good("clients", "list", "--enrolment-id", "s", "--json")).documents
+    assert found["client_id"] == client
+    await command.good("enrolments", "revoke", "s", "--yes")
+    assert "there is no enrolment s" in await command.bad("enrolments", "show", "s")
+    assert "say --type" in (await command("enrolments", "create", "Nothing")).err
+
+
+async def test_several_are_removed_and_what_is_not_there_is_said(command: CommandLine) -> None:
+    for id in ("a", "b", "c"):
+        await command.good("clients", "add", id, "--id", id, "--type", "native")
+    removed = await command("clients", "remove", "a", "x", "c", "--json")
+    assert removed.status == 1
+    assert [each["client_id"] for each in removed.documents] == ["a", "c"]
+    assert "client x: there is no client x" in removed.err
+    assert "Error: 1 of 3 are not removed" in removed.err
+    (left,) = (await command.good("clients", "list", "--json")).documents
+    assert left["client_id"] == "b"

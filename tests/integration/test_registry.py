@@ -10,8 +10,8 @@ import pytest
 from prometheus_client import Counter
 
 from contract.frame import entity_key
-from contract.registry import RECORD_VERSION, RegistryRecord, decode_record
-from gateway.produce.producer import ResilientProducer
+from contract.registry import RECORD_VERSION, RegistryRecord, decode_record, encode_record
+from gateway.produce.producer import MAX_BATCH_BYTES, ResilientProducer
 from gateway.registry.writer import RegistryWriter
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader
@@ -76,6 +76,23 @@ async def test_thousands_of_concurrent_registrations(kafka_settings: KafkaSettin
             assert fresh.state.get(key) == registry.state.get(key)
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_many_at_once_go_in_few_batches_and_each_is_confirmed(
+    kafka_settings: KafkaSettings,
+) -> None:
+    async with writer(kafka_settings) as a, writer(kafka_settings) as b:
+        records = [client(f"c{n}", "x" * 200) for n in range(5000)]
+        assert sum(map(len, map(encode_record, records))) > 2 * MAX_BATCH_BYTES
+        ours, theirs = await asyncio.gather(
+            a.add_all(records, soon()), b.add_all(records[::-1], soon())
+        )
+        assert all(one != other for one, other in zip(ours, theirs[::-1], strict=True))
+        assert {*ours, *theirs} <= {True, False}
+        assert await a.add_all(records[:10], soon()) == [False] * 10
+        await b.tailer.catch_up(20)
+        for number in (0, 17, 4999):
+            assert a.get("client", f"c{number}") == b.get("client", f"c{number}")
 
 
 @pytest.mark.parametrize("count", [50])

@@ -17,8 +17,9 @@ CHANGES = (
 CHANGES_TO_OLDER = (
     (
         "contract/row.py",
-        '    """Encode a ledger, in the oldest version whose readers understand it."""\n',
-        """    row.version = ROW_VERSION
+        "def encode_ledger_row(row: LedgerRow) -> bytes:\n",
+        """def encode_ledger_row(row: LedgerRow) -> bytes:
+    row.version = ROW_VERSION
     kept = ("version", "offset", "read", "applied", "stale", "late", "dead_lettered", "lost")
     return _encoder.encode({name: getattr(row, name) for name in kept})
 """,

@@ -17,6 +17,9 @@ RENEW_AFTER = 0.8
 """Share of a token's lifetime after which it is renewed."""
 
 
+NDJSON = "application/x-ndjson"
+
+
 class ManagerUnreachableError(Exception):
     """There was no response; the request may have arrived."""
 
@@ -36,6 +39,8 @@ class ApiResponse:
     body: dict[str, Any]
     retry_after: float
     seconds: float
+    lines: tuple[dict[str, Any], ...] = ()
+    """Those of a response in NDJSON."""
 
     def __str__(self) -> str:
         return f"{self.status} {json.dumps(self.body, ensure_ascii=False)[:300]}"
@@ -61,6 +66,10 @@ class ManagerApi:
     async def __aexit__(self, *exception: object) -> None:
         await self._session.close()
 
+    async def post_lines(self, path: str, lines: bytes, credential: str) -> ApiResponse:
+        """Send NDJSON; see `request`."""
+        return await self.request("POST", path, credential, lines=lines)
+
     async def request(
         self,
         method: str,
@@ -68,27 +77,32 @@ class ManagerApi:
         credential: str | None = None,
         *,
         body: dict[str, Any] | None = None,
+        lines: bytes | None = None,
         query: Mapping[str, str] | None = None,
     ) -> ApiResponse:
-        """Send one request.
+        """Send one request, with a `body` in JSON, or `lines` of it.
 
         Raises:
             ManagerUnreachableError: there was no response in time.
         """
         headers = {"Authorization": f"Bearer {credential}"} if credential else {}
+        if lines is not None:
+            headers["Content-Type"] = NDJSON
         started = time.perf_counter()
         try:
             async with self._session.request(
-                method, self._url + path, json=body, params=query, headers=headers
+                method, self._url + path, json=body, data=lines, params=query, headers=headers
             ) as response:
                 text = await response.text(errors="replace")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ManagerUnreachableError(f"{self._url}{path}: {error!r}") from error
+        in_lines = response.content_type == NDJSON
         return ApiResponse(
             status=response.status,
-            body=parse_json_object(text),
+            body={} if in_lines else parse_json_object(text),
             retry_after=parse_retry_after(response.headers.get("Retry-After")),
             seconds=time.perf_counter() - started,
+            lines=tuple(map(parse_json_object, text.splitlines())) if in_lines else (),
         )
 
 

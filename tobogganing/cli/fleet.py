@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from tobogganing.api_client.target import ApiTarget
-from tobogganing.cli.options import with_admin
+from tobogganing.cli.options import with_admin, yes_option
 
 _format = click.option(
     "--format",
@@ -35,10 +35,10 @@ def fleet() -> None:
 )
 @click.option(
     "--connections",
-    default=256,
+    default=4,
     show_default=True,
-    type=click.IntRange(1, 4096),
-    help="Concurrent registrations.",
+    type=click.IntRange(1, 64),
+    help="Requests at a time, of 500 registrations each.",
 )
 @with_admin
 def import_(
@@ -52,7 +52,8 @@ def import_(
     """Register all entities in FILE, `-` for stdin.
 
     The whole file is checked first. Registered entities are counted and left unchanged, so that an
-    interrupted import continues when it is started again with the same --credentials.
+    interrupted or killed import continues when it is started again with the same --credentials,
+    and loses no key.
     """
     from tobogganing.fleet_import.import_fleet import import_fleet
 
@@ -68,3 +69,19 @@ def export(api: ApiTarget, as_json: bool, file: str, format: str | None) -> None
     from tobogganing.fleet_import.export_fleet import export_fleet
 
     export_fleet(api, as_json, file, format)
+
+
+@fleet.command()
+@click.argument("file")
+@_format
+@yes_option
+@with_admin
+def remove(api: ApiTarget, as_json: bool, file: str, format: str | None, yes: bool) -> None:
+    """Remove all entities in FILE and their series, `-` for stdin.
+
+    Only kind and id of a line are used. Entities that are not registered are counted. Asks for
+    confirmation on a terminal.
+    """
+    from tobogganing.fleet_import.remove_fleet import remove_fleet
+
+    remove_fleet(api, as_json, file, format, yes)

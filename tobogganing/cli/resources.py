@@ -1,19 +1,20 @@
-"""`tobogganing clients|headends|clusters|relays`: registered entities, one at a time."""
+"""`tobogganing clients|headends|clusters|relays|enrolments`: registered entities."""
 
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from contract.kinds import CLIENT, HEADEND, KINDS, is_id, text_fault
-from contract.registry import CLUSTER, RELAY
+from contract.registry import CLUSTER, ENROLMENT, RELAY
 from tobogganing.api_client.target import ApiTarget
 from tobogganing.cli.options import Command, Decorator, with_admin, yes_option
 from tobogganing.errors import LocalError
 from tobogganing.output import ColumnTable, write_document, write_note
+from tobogganing.time_param import DurationParam
 
 
 def _check_id(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -23,6 +24,12 @@ def _check_id(_: click.Context, __: click.Parameter, value: str | None) -> str |
             "(128 characters at most)"
         )
     return value
+
+
+def _check_ids(_: click.Context, __: click.Parameter, values: Sequence[str]) -> Sequence[str]:
+    for value in values:
+        _check_id(_, __, value)
+    return values
 
 
 def _check_text(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -43,12 +50,27 @@ def option(name: str, help: str, *, required: bool = False, id: bool = False) ->
     return click.option(f"--{name}", required=required, default=None, callback=check, help=help)
 
 
+def enrolment_body(options: dict[str, Any]) -> dict[str, Any]:
+    """The body of the request that creates an enrolment.
+
+    Raises:
+        click.UsageError: the options do not say what its agents are.
+    """
+    if ("type" in options) is ("cluster_id" in options):
+        raise click.UsageError("say --type for clients, or --cluster-id for headends")
+    return options | {"kind": CLIENT.name if "type" in options else HEADEND.name}
+
+
 id_argument = click.argument("id", callback=_check_id)
 
 
 @dataclass(frozen=True)
 class ResourceSpec:
-    """A kind of registered entity. `columns` are those of a list; the first is the id."""
+    """A kind of registered entity. `columns` are those of a list; the first is the id.
+
+    `add_command` and `remove_command` are verbs. `body` makes the body of a request to `add_path`
+    from the options that were given.
+    """
 
     kind: str
     collection: str
@@ -58,6 +80,15 @@ class ResourceSpec:
     filters: tuple[Decorator, ...]
     """Options of `list`."""
     has_key: bool = True
+    add_command: str = "add"
+    add_path: str = "/register"
+    remove_command: str = "remove"
+    body: Callable[[dict[str, Any]], dict[str, Any]] = dict
+
+    @property
+    def noun(self) -> str:
+        """One of them, with its article."""
+        return f"{'an' if self.kind[0] in 'aeiou' else 'a'} {self.kind}"
 
     @property
     def path(self) -> str:
@@ -67,6 +98,7 @@ class ResourceSpec:
 _TYPES = click.Choice(CLIENT.types)
 _REGION = option("region", "Only those of this region.")
 _DATACENTER = option("datacenter", "Only those of this data center.")
+_ENROLLED = option("enrolment-id", "Only those that enrolled with it.", id=True)
 
 RESOURCE_SPECS = (
     ResourceSpec(
@@ -76,6 +108,7 @@ RESOURCE_SPECS = (
         add=(click.option("--type", required=True, type=_TYPES, help="Its platform."),),
         filters=(
             click.option("--type", default=None, type=_TYPES, help="Only those of this type."),
+            _ENROLLED,
         ),
     ),
     ResourceSpec(
@@ -87,6 +120,7 @@ RESOURCE_SPECS = (
             option("cluster-id", "Only those of this cluster.", id=True),
             _REGION,
             _DATACENTER,
+            _ENROLLED,
         ),
     ),
     ResourceSpec(
@@ -117,6 +151,38 @@ RESOURCE_SPECS = (
         ),
         filters=(),
     ),
+    ResourceSpec(
+        ENROLMENT,
+        "enrolments",
+        (
+            *("enrolment_id", "name", "kind", "state", "uses", "max_uses", "last_used_at"),
+            *("expires_at", "id_prefix"),
+        ),
+        add=(
+            click.option("--type", default=None, type=_TYPES, help="Its agents are such clients."),
+            option("cluster-id", "Its agents are headends of this cluster.", id=True),
+            click.option(
+                "--max-uses",
+                default=None,
+                type=click.IntRange(1, 1_000_000),
+                help="Agents that may register. Default: any number.",
+            ),
+            click.option(
+                "--expires-in",
+                "expires_in_seconds",
+                default=None,
+                type=DurationParam(),
+                help="When it ends, as 12h or 7d. Default: when it is revoked.",
+            ),
+            option("id-prefix", "Ids of its agents begin with it.", id=True),
+        ),
+        filters=(),
+        has_key=False,
+        add_command="create",
+        add_path="",
+        remove_command="revoke",
+        body=enrolment_body,
+    ),
 )
 
 
@@ -134,20 +200,21 @@ def _add(spec: ResourceSpec) -> click.Command:
     def add(api: ApiTarget, as_json: bool, name: str, id: str | None, **options: Any) -> None:
         # Chosen once, so that a repeated request cannot register two entities.
         chosen = id or f"{spec.kind}-{secrets.token_hex(8)}"
-        body = _given({"name": name, spec.columns[0]: chosen, **options})
+        body = {"name": name, spec.columns[0]: chosen, **spec.body(_given(options))}
         try:
-            registered = api.request("POST", f"{spec.path}/register", body=body)
+            registered = api.request("POST", f"{spec.path}{spec.add_path}", body=body)
         except LocalError as error:
             if id:
                 raise
             raise LocalError(f"{error}. The id was {chosen}") from None
         write_document(registered, as_json)
-        if spec.has_key and sys.stdout.isatty():
-            write_note("The key is shown only once.")
+        if sys.stdout.isatty() and (secret := {"api_key", "token"} & registered.keys()):
+            write_note(f"The {secret.pop().removeprefix('api_')} is shown only once.")
 
     name = click.argument("name", callback=_check_text)
     id = option("id", "Generated if left out.", id=True)
-    return _command("add", f"Register a {spec.kind}.", add, name, id, *spec.add)
+    verb = "Create" if spec.add_command == "create" else "Register"
+    return _command(spec.add_command, f"{verb} {spec.noun}.", add, name, id, *spec.add)
 
 
 def _list(spec: ResourceSpec) -> click.Command:
@@ -182,7 +249,7 @@ def _show(spec: ResourceSpec) -> click.Command:
         about = f"{spec.kind} {id}"
         write_document(api.request("GET", f"{spec.path}/{id}", about=about), as_json)
 
-    return _command("show", f"Show a {spec.kind}.", show_one, id_argument)
+    return _command("show", f"Show {spec.noun}.", show_one, id_argument)
 
 
 def _rotate(spec: ResourceSpec) -> click.Command:
@@ -201,18 +268,36 @@ def _rotate(spec: ResourceSpec) -> click.Command:
 
 
 def _remove(spec: ResourceSpec) -> click.Command:
-    def remove(api: ApiTarget, as_json: bool, id: str, yes: bool) -> None:
-        what, path = f"{spec.kind} {id}", f"{spec.path}/{id}"
+    def remove(api: ApiTarget, as_json: bool, ids: Sequence[str], yes: bool) -> None:
+        faults = []
         with api.client() as client:
             if not yes and sys.stdin.isatty():
-                registered = client.request("GET", path, about=what)
-                click.confirm(f"Remove {what} ({registered['name']})?", abort=True, err=True)
-            removed = client.request("DELETE", path, about=what)
-        write_document(removed, as_json)
+                what = f"{len(ids)} {spec.collection}"
+                if len(ids) == 1:
+                    what = f"{spec.kind} {ids[0]}"
+                    registered = client.request("GET", f"{spec.path}/{ids[0]}", about=what)
+                    what += f" ({registered['name']})"
+                click.confirm(f"{verb} {what}?", abort=True, err=True)
+            for id in dict.fromkeys(ids):
+                what = f"{spec.kind} {id}"
+                try:
+                    removed = client.request("DELETE", f"{spec.path}/{id}", about=what)
+                except LocalError as error:
+                    faults.append(str(error))
+                    if len(ids) > 1:
+                        write_note(f"{what}: {error}")
+                else:
+                    write_document(removed, as_json)
+        if faults:
+            raise LocalError(
+                faults[0] if len(ids) == 1 else f"{len(faults)} of {len(ids)} are not removed"
+            )
 
-    what = f"a {spec.kind}" + (" and its series" if spec.kind in KINDS else "")
-    help = f"Remove {what}. Asks for confirmation on a terminal."
-    return _command("remove", help, remove, id_argument, yes_option)
+    verb = spec.remove_command.capitalize()
+    ids = click.argument("ids", nargs=-1, required=True, callback=_check_ids, metavar="ID...")
+    what = spec.collection + (" and their series" if spec.kind in KINDS else "")
+    help = f"{verb} {what}. Asks for confirmation on a terminal."
+    return _command(spec.remove_command, help, remove, ids, yes_option)
 
 
 def _group(spec: ResourceSpec) -> click.Group:

@@ -81,14 +81,6 @@ def _problem(column: str, value: str) -> str | None:
     return text_fault(value)
 
 
-def registration_body(entry: FleetEntry) -> dict[str, str]:
-    """The body of the registration request."""
-    columns = ("name", *_REQUIRED[entry.kind], *_OPTIONAL[entry.kind])
-    body = {column: value for column in columns if (value := getattr(entry, column))}
-    body[f"{entry.kind}_id"] = entry.id
-    return body
-
-
 def from_response(kind: str, shown: dict[str, Any]) -> FleetEntry:
     """The entry for an entity that a gateway lists.
 

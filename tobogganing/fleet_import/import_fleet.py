@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import uvloop
-
 from contract.registry import CLUSTER
+from tobogganing.api_client.session import ManagerApi
 from tobogganing.api_client.target import ApiTarget
 from tobogganing.backoff import stop_on_signals
 from tobogganing.errors import LocalError
 from tobogganing.fleet_import.bulk_register import BulkRegistration, ImportReport, Numbered
-from tobogganing.fleet_import.connection import HttpTarget
 from tobogganing.fleet_import.fleet_entry import (
     KINDS,
     BadLine,
@@ -24,6 +22,7 @@ from tobogganing.fleet_import.fleet_entry import (
 )
 from tobogganing.fleet_import.fleet_file import Format, format_of, open_fleet, read_fleet
 from tobogganing.fleet_import.key_file import KeyFile
+from tobogganing.fleet_import.pending_keys import PendingKeys
 from tobogganing.output import Progress, write_document, write_note
 
 EXIT_INTERRUPTED = 130
@@ -89,23 +88,32 @@ def _register(
 ) -> list[str]:
     """Register all entries; return those registered before whose keys `credentials` lacks."""
 
-    async def register(registration: BulkRegistration) -> None:
-        stop_on_signals(registration.stop)
-        for kinds in (KINDS[:1], KINDS[1:]):
-            entries = _valid(kinds, source, format)
-            await registration.run(entries, min(connections, report.total))
+    async def register(keys: KeyFile, progress: Progress) -> None:
+        async with ManagerApi(api.url, connections) as session:
+            registration = BulkRegistration(
+                session, api.token(), keys, pending, holders, report, progress.add
+            )
+            stop_on_signals(registration.stop)
+            for kinds in (KINDS[:1], KINDS[1:]):
+                await registration.run(_valid(kinds, source, format), connections)
 
-    target, token = HttpTarget.parse(api.url), api.token()
     as_csv = credentials is not None and credentials.suffix.lower() == ".csv"
     with KeyFile(credentials, "csv" if as_csv else "ndjson") as keys:
-        with (
-            Progress("registered", report.total) as progress,
-            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-        ):
+        holders = keys.keys()
+        pending = PendingKeys(_pending_file(credentials, keys))
+        with Progress("registered", report.total) as progress:
             started = time.monotonic()
-            runner.run(register(BulkRegistration(target, token, keys, report, progress.add)))
+            asyncio.run(register(keys, progress))
             report.seconds = time.monotonic() - started
-        return report.without_key(keys.holders()) if credentials else []
+    if report.is_good:
+        pending.forget()
+    return report.without_key(holders) if credentials else []
+
+
+def _pending_file(credentials: Path | None, keys: KeyFile) -> Path | None:
+    if credentials is None or not keys.is_regular:
+        return None
+    return credentials.with_name(f"{credentials.name}.pending")
 
 
 def _valid(kinds: tuple[str, ...], source: BinaryIO, format: Format) -> Iterator[Numbered]:

@@ -78,13 +78,20 @@ class KeyFile:
         while line:
             line = line[os.write(self._descriptor, line) :]
 
-    def holders(self) -> set[str]:
-        """The entities whose keys the file has, as `kind:id`."""
+    @property
+    def is_regular(self) -> bool:
+        """Whether this is a file on a disk, and not stdout or a device."""
+        return self._is_regular
+
+    def keys(self) -> dict[str, str]:
+        """The keys in the file, by `kind:id`."""
         if self._file is None or not self._is_regular:
-            return set()
+            return {}
         with self._file.open(encoding="utf-8", errors="replace", newline="") as stream:
             rows = csv.reader(stream) if self._format == "csv" else _read_lines(stream)
-            return {f"{row[0]}:{row[1]}" for row in rows if len(row) == len(COLUMNS) and row[2]}
+            return {
+                f"{row[0]}:{row[1]}": row[2] for row in rows if len(row) == len(COLUMNS) and row[2]
+            }
 
     def _line(self, row: tuple[str, ...]) -> bytes:
         if self._format == "ndjson":

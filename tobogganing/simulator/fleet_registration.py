@@ -4,12 +4,13 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 
+from tobogganing.api_client.session import ManagerApi
 from tobogganing.fleet_import.bulk_register import BulkRegistration, ImportReport
-from tobogganing.fleet_import.connection import HttpTarget
 from tobogganing.fleet_import.fleet_entry import FleetEntry
+from tobogganing.fleet_import.pending_keys import PendingKeys
 from tobogganing.simulator.simulated_fleet import Agent, SimulatedCluster, SimulatedFleet
 
-CONNECTIONS = 64
+CONNECTIONS = 4
 ATTEMPTS = 10
 """Ids that are tried for an agent."""
 
@@ -24,7 +25,7 @@ class FleetRegistration:
     def __init__(self, url: str, admin_token: str, stop: asyncio.Event) -> None:
         self.api_keys: dict[Agent, str] = {}
         """The keys of the registered agents."""
-        self._target = HttpTarget.parse(url)
+        self._url = url
         self._admin_token = admin_token
         self._stop = stop
         self._agents: dict[str, Agent] = {}
@@ -55,11 +56,13 @@ class FleetRegistration:
     async def _register(self, entities: Sequence[Agent | SimulatedCluster]) -> list[str]:
         """Register entities once; return the keys of those that may have been registered before."""
         report = ImportReport(len(entities))
-        registration = BulkRegistration(
-            self._target, self._admin_token, self, report, lambda _: None, self._stop
-        )
         entries = enumerate(entity.registration() for entity in entities)
-        await registration.run(entries, CONNECTIONS)
+        async with ManagerApi(self._url, CONNECTIONS) as api:
+            keys = PendingKeys(None)
+            registration = BulkRegistration(
+                api, self._admin_token, self, keys, (), report, lambda _: None, self._stop
+            )
+            await registration.run(entries, CONNECTIONS)
         if report.fault or report.refused:
             raise FleetRegistrationError(report.fault or report.refused[0].fault)
         return report.already_registered + report.unconfirmed

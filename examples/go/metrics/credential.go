@@ -23,7 +23,7 @@ func (k KeyFile) Bearer(context.Context) (string, error) {
 		return "", err
 	}
 	key := strings.TrimSpace(strings.TrimPrefix(string(content), byteOrderMark))
-	if key == "" || strings.IndexFunc(key, notInKeys) >= 0 {
+	if !isKey(key) {
 		return "", fmt.Errorf("%s does not contain exactly one API key", string(k))
 	}
 	return key, nil
@@ -34,6 +34,9 @@ const byteOrderMark = "\ufeff"
 
 // notInKeys returns whether a character cannot be part of a key; keys contain visible ASCII only.
 func notInKeys(r rune) bool { return r <= ' ' || r > '~' }
+
+// Identify does nothing: a key stands for itself.
+func (k KeyFile) Identify(string) {}
 
 // Refused returns false, because there is no other key.
 func (k KeyFile) Refused() bool { return false }
@@ -69,6 +72,9 @@ func (t *Tokens) Bearer(ctx context.Context) (string, error) {
 	t.renew = now.Add(life * 2 / 3)
 	return token, nil
 }
+
+// Identify sets whose tokens these are.
+func (t *Tokens) Identify(id string) { t.NodeID = id }
 
 // Refused discards the token, so that Bearer requests another one.
 func (t *Tokens) Refused() bool {

@@ -14,8 +14,8 @@ import (
 // Program describes the differences between the client and the headend.
 type Program struct {
 	Settings
-	// Path is the path of the endpoint.
-	Path       string
+	// Kind is client or headend.
+	Kind       string
 	Labels     map[string]any
 	Credential Credential
 	Measure    func(now time.Time) (map[string]any, error)
@@ -42,15 +42,26 @@ func Main(load func(*Environment) Program, getenv func(string) string, args []st
 		return 2
 	}
 	sender := &Sender{
-		URL:        program.Manager + program.Path,
 		Labels:     program.Labels,
 		Credential: program.Credential,
 		HTTP:       NewHTTP(),
 	}
+	identified := &IdentifiedSender{Sender: sender, Identity: &Identity{
+		Manager: program.Manager,
+		Kind:    program.Kind,
+		FixedID: program.ID,
+		Name:    program.Name,
+		Key:     program.Key,
+		Token:   program.Enrolment,
+		Period:  program.RotateAfter,
+		Pause:   program.MostPause,
+		HTTP:    sender.HTTP,
+		Log:     logger,
+	}}
 	agent := &Agent{
 		Measure:  program.Measure,
 		Queue:    queue,
-		Send:     sender.Send,
+		Send:     identified.Send,
 		Interval: program.Interval,
 		Backoff:  NewBackoff(program.MostPause),
 		Log:      logger,

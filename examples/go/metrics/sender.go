@@ -61,6 +61,8 @@ func (f *Failure) TooLarge() bool { return f.Status == http.StatusRequestEntityT
 type Credential interface {
 	// Bearer returns the credential to send.
 	Bearer(ctx context.Context) (string, error)
+	// Identify is told whose credential it is.
+	Identify(id string)
 	// Refused is called after a 401; it returns whether Bearer may return another one.
 	Refused() bool
 }

@@ -68,7 +68,8 @@ async def test_requests_start_on_a_clock(server: SlowServer, fresh: bool) -> Non
         loop = OpenLoop(stack, Load(RATE, fresh))
         assert await loop.run(0.5) == RATE // 2
     assert stack.sent == len(loop.seconds) == len(server.arrived) == RATE // 2
-    assert server.arrived[-1] - server.arrived[0] == pytest.approx(0.49, abs=0.1)
+    # A closed loop over one connection would take 5 s.
+    assert 0.4 < server.arrived[-1] - server.arrived[0] < 3
     assert min(loop.seconds) >= server.delay * 0.9
     if fresh:
         assert server.connections == RATE // 2

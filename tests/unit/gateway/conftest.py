@@ -17,10 +17,14 @@ from prometheus_client import CollectorRegistry
 
 from contract.frame import Frame, decode_frame
 from contract.kinds import KINDS
+from gateway.api.bulk_registration import BulkRegistrationEndpoint
 from gateway.api.certificates import CertificateEndpoints, CertificateIssuer, load_ca
+from gateway.api.enrol import EnrolEndpoint
+from gateway.api.enrolments import EnrolmentEndpoints
 from gateway.api.openapi import openapi_route
+from gateway.api.registrar import Registrar
 from gateway.api.registration import RegistrationEndpoints
-from gateway.api.resource_types import RESOURCES
+from gateway.api.resource_types import ENROLMENTS, RESOURCES
 from gateway.api.resources import ResourceEndpoints
 from gateway.api.revoke import RevokeEndpoint
 from gateway.api.signing_keys import KeyEndpoints
@@ -37,9 +41,10 @@ from gateway.ingest.submission import SubmissionEndpoint
 from gateway.metrics import GatewayMetrics
 from gateway.produce.batcher import SubmissionBatcher
 from gateway.produce.cluster_time import ClusterTime
-from gateway.produce.producer import RecordMetadata, SendError
+from gateway.produce.producer import KeyedRecord, RecordMetadata, SendError
 from gateway.registry.audit_log import AuditLog
 from gateway.registry.quotas import RegistrationQuotas
+from gateway.registry.use_claims import UseClaims
 from gateway.registry.writer import RegistryWriter
 from gateway.settings import GatewaySettings
 from service.config.secrets import ReloadableTokens
@@ -134,6 +139,10 @@ class InMemoryTopic:
                 self.deliver(follower)
         await asyncio.sleep(0)
         return RecordMetadata(offset, now)
+
+    async def send_all(self, topic: str, records: Sequence[KeyedRecord], *, partition: int) -> None:
+        for key, value, headers in records:
+            await self.send(topic, value, partition=partition, key=key, headers=headers)
 
     def deliver(self, follower: RegistryWriter) -> None:
         start = self.delivered.get(id(follower), 0)
@@ -277,6 +286,12 @@ async def api(
         )
         for kind in KINDS.values()
     }
+    registrar = Registrar(registry, issuer, quotas, audit_log, metrics)
+    claims = UseClaims(registry)
+    *resources, enrolments = (
+        ResourceEndpoints(resource, settings, registry, authenticator, audit_log, batcher, metrics)
+        for resource in (*RESOURCES, ENROLMENTS)
+    )
     routes = [
         *(endpoint.route() for endpoint in endpoints.values()),
         BatchEndpoint(
@@ -290,16 +305,13 @@ async def api(
             slices,
             latest,
         ).route(),
-        *RegistrationEndpoints(
-            settings, registry, authenticator, issuer, quotas, audit_log, metrics
-        ).routes(),
-        *(
-            route
-            for resource in RESOURCES
-            for route in ResourceEndpoints(
-                resource, settings, registry, authenticator, audit_log, batcher, metrics
-            ).routes()
-        ),
+        *RegistrationEndpoints(settings, registry, authenticator, registrar).routes(),
+        BulkRegistrationEndpoint(settings, registry, authenticator, registrar).route(),
+        *(route for resource in resources for route in resource.routes()),
+        *EnrolmentEndpoints(settings, registry, authenticator, registrar, enrolments).routes(),
+        EnrolEndpoint(
+            settings, registry, authenticator, registrar, issuer, claims, audit_log, metrics
+        ).route(),
         TokenEndpoint(settings, authenticator, jwt_service, rate_limits, metrics).route(),
         RevokeEndpoint(settings, registry, authenticator, audit_log, metrics).route(),
         *KeyEndpoints(settings, keys, registry, authenticator, audit_log).routes(),

@@ -7,7 +7,6 @@
 package main
 
 import (
-	"net/url"
 	"os"
 	"time"
 
@@ -24,7 +23,7 @@ func load(environment *metrics.Environment) metrics.Program {
 	}
 	return metrics.Program{
 		Settings:   settings,
-		Path:       "/api/v1/clients/" + url.PathEscape(settings.ID) + "/metrics",
+		Kind:       "client",
 		Labels:     map[string]any{"headless": headless == "true"},
 		Credential: settings.Key,
 		Measure:    settings.System.Client,

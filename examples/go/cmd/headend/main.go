@@ -7,7 +7,6 @@
 package main
 
 import (
-	"net/url"
 	"os"
 	"time"
 
@@ -28,11 +27,10 @@ func load(environment *metrics.Environment) metrics.Program {
 	}
 	return metrics.Program{
 		Settings: settings,
-		Path:     "/api/v1/headends/" + url.PathEscape(settings.ID) + "/metrics",
+		Kind:     "headend",
 		Labels:   labels,
 		Credential: &metrics.Tokens{
 			URL:      settings.Manager + "/api/v1/auth/token",
-			NodeID:   settings.ID,
 			NodeType: "headend",
 			Key:      settings.Key,
 			HTTP:     metrics.NewHTTP(),

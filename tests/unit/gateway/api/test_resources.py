@@ -1,6 +1,7 @@
 """Registered entities: listing, removal, and rotation of API keys."""
 
 import asyncio
+import secrets
 import time
 from typing import Any
 
@@ -493,3 +494,51 @@ async def test_manipulated_headers_bypass_no_check(
     answer = await api.http.delete("/api/v1/clients/c-1", headers=headers)
     assert answer.status_code == 401
     assert api.registry.get("client", "c-1") is not None
+
+
+async def test_a_key_of_its_own_making_can_be_sent_again(api: Api) -> None:
+    """Whatever becomes of a response, the agent has a key that is valid."""
+    old, new = await client(api), secrets.token_urlsafe(32)
+    for credential in (old, old, new):  # two responses were lost, and the old key has ended
+        answer = await rotate(api, credential, overlap_seconds=60, new_api_key=new)
+        assert answer.status_code == 200
+        assert answer.json()["new_api_key"] == new
+    record = api.registry.get("client", "c-1")
+    assert record is not None
+    assert record.revision == 2, "a repetition changes nothing"
+    assert len(record.expiring_keys) == 1
+    back = await rotate(api, new, overlap_seconds=60, new_api_key=old)
+    assert back.json()["new_api_key"] == old
+    record = api.registry.get("client", "c-1")
+    assert record is not None
+    assert not {*record.api_keys} & record.expiring_keys.keys()
+
+
+async def test_a_key_of_its_own_making_replaces_none_that_an_operator_gave(api: Api) -> None:
+    old = await client(api)
+    given = (await rotate(api, "admin", overlap_seconds=60)).json()["new_api_key"]
+    answer = await rotate(api, old, overlap_seconds=60, new_api_key=secrets.token_urlsafe(32))
+    assert answer.status_code == 409
+    record = api.registry.get("client", "c-1")
+    assert record is not None
+    assert record.api_keys == [hash_api_key(given)]
+    assert (await rotate(api, given, new_api_key=secrets.token_urlsafe(32))).status_code == 200
+
+
+@pytest.mark.parametrize("key", ["short", "x" * 42, "x" * 129, "x" * 42 + " ", "x" * 43 + "\n"])
+async def test_a_key_that_is_too_short_or_no_base64url_is_refused(api: Api, key: str) -> None:
+    old = await client(api)
+    answer = await rotate(api, old, new_api_key=key)
+    assert answer.status_code == 400
+    assert answer.json()["field"] == "new_api_key"
+
+
+async def test_a_relay_makes_no_key_itself(api: Api) -> None:
+    relay = await api.register("relays", name="r", scope="all", relay_id="r")
+    answer = await api.http.post(
+        "/api/v1/relays/r/rotate-key",
+        headers=bearer(relay["api_key"]),
+        json={"new_api_key": secrets.token_urlsafe(32)},
+    )
+    assert answer.status_code == 400
+    assert answer.json()["field"] == "new_api_key"

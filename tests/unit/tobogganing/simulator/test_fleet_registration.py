@@ -1,6 +1,7 @@
 """Registration of a simulated fleet, against a server with some ids registered already."""
 
 import asyncio
+import json
 
 import pytest
 from aiohttp import web
@@ -23,16 +24,20 @@ class Registry:
             return web.json_response({"error": "Unauthorized"}, status=401)
         if self._requests == 1:
             return web.json_response({"error": "busy"}, status=503)
-        body = await request.json()
-        id = body[f"{request.match_info['collection'].removesuffix('s')}_id"]
-        if id in self.ids:
-            return web.json_response({"error": "registered already"}, status=409)
-        self.ids.add(id)
-        return web.json_response({"api_key": f"key of {id}"})
+        lines = [json.loads(line) for line in (await request.read()).splitlines()]
+        results = [self._register_one(line) for line in lines]
+        text = "".join(json.dumps(result) + "\n" for result in results)
+        return web.Response(text=text, content_type="application/x-ndjson")
+
+    def _register_one(self, line: dict[str, str]) -> dict[str, str]:
+        if line["id"] in self.ids:
+            return {"status": "exists"}
+        self.ids.add(line["id"])
+        return {"status": "registered", "api_key": f"key of {line['id']}"}
 
     def server(self) -> TestServer:
         app = web.Application()
-        app.router.add_post("/api/v1/{collection}/register", self.register)
+        app.router.add_post("/api/v1/registrations", self.register)
         return TestServer(app)
 
 
