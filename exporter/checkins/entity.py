@@ -14,7 +14,6 @@ from exporter.checkins.sample import parse_rendered
 from exporter.state.store import StateStore
 from exporter.thresholds import Thresholds
 
-
 SHOWN_ATTRIBUTES = ("type", "cluster_id", "region", "datacenter", "enrolment_id")
 """Attributes of a registration that METRICS_TOKEN may read."""
 
