@@ -50,7 +50,8 @@ class Exporter:
 
     `requests` and `registry` are passed in if another service in the same process already has them;
     that service then also runs the registry's tailer. Every shard reads the registry, for its own
-    check-ins; only the first exports its counts.
+    check-ins; only the first exports its counts. `tailer` reads the state topic; tests pass one in
+    that reads no Kafka.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Exporter:
         *,
         requests: RequestMetrics | None = None,
         registry: RegistryReader | None = None,
+        tailer: type[TopicTailer] = TopicTailer,
     ) -> None:
         shard = settings.shard
         served = shard.partitions(settings.kafka_partitions)
@@ -73,7 +75,7 @@ class Exporter:
             self.store, self._barrier, self.metrics, lambda: self.state.caught_up
         )
         topics = topics_from(settings)
-        self.state = TopicTailer(
+        self.state = tailer(
             settings,
             topics.entity_state.name,
             served,
@@ -82,8 +84,8 @@ class Exporter:
             gathers=True,
         )
         self.source = SourceLagMonitor(settings, topics.submissions.name, self.store.ledgers)
-        self._own_registry = RegistryReader(settings) if registry is None else None
-        self._registry = registry or self._own_registry or RegistryReader(settings)
+        self._owns_registry = registry is None
+        self._registry = registry or RegistryReader(settings)
         self.registry = self._registry if shard.is_first else None
 
         self._pipeline_registry = CollectorRegistry()
@@ -116,7 +118,7 @@ class Exporter:
     async def _run(self) -> None:
         # Kafka may be unavailable at startup: health endpoints respond while this waits forever.
         await ensure_topics(self._settings, timeout=float("inf"))
-        own_registry = [self._own_registry.tailer.run()] if self._own_registry else []
+        own_registry = [self._registry.tailer.run()] if self._owns_registry else []
         await run_together(
             self.state.run(),
             self.source.run(),
