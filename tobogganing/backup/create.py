@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.row import LedgerRow, RowError, RowVersionError, decode_entity_row
+from contract.total import is_total_key
 from processor.core.source_history import Same
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicOffsets
@@ -135,6 +136,8 @@ async def _rows(
     taken.count(state.ledger)
     taken.ledgers[partition] = state.ledger
     for key, value in state.rows.items():
+        if is_total_key(key):  # another installation counts from 0
+            continue
         try:
             decode_entity_row(value)
             writer.row(key, value)
