@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from contract.position import NO_TIME, Receipt
+from exporter.fleet.view import FleetView
 from exporter.ledger import ledger_document
 from exporter.metrics import ExporterMetrics, PipelineCollector, RegisteredCollector, StateCollector
 from exporter.receipts.status import ReceiptStatus, parse_receipt
@@ -88,6 +89,8 @@ class Exporter:
         self.metrics.registry.register(
             StateCollector(self.store, settings.max_series, self.state, sources)
         )
+        registered = None if self.registry is None else self.registry.state
+        self._fleet = FleetView(settings, self.store, self.state, self.source, registered)
         self._slow_readers = SlowReaderLimiter(
             settings.send_within_seconds, self.metrics.scrapes_cut_off.inc
         )
@@ -147,6 +150,19 @@ class Exporter:
             return self._slow_readers.response(exposition, negotiated)
 
         return route("/metrics", metrics, "GET")
+
+    def fleet_route(self) -> TemplateRoute:
+        """`/metrics/fleet`: totals and those present by group, for a Prometheus of usual size."""
+
+        async def fleet(request: Request) -> Response:
+            self._check_token(request)
+            self._check_caught_up()
+            await self._fleet.catch_up()
+            if request.method == "HEAD":
+                return head_response(negotiate(request))
+            return exposition(request, (self._fleet.registry,))
+
+        return route("/metrics/fleet", fleet, "GET")
 
     def _check_caught_up(self) -> None:
         """
@@ -239,6 +255,7 @@ class Exporter:
         return build_app(
             [
                 self.metrics_route(),
+                self.fleet_route(),
                 *self.api_routes(),
                 self.own_metrics_route(),
                 self.status_route(self.not_ready_reasons, LINKS),
@@ -260,6 +277,7 @@ class Exporter:
 
 LINKS = (
     Link("/metrics", "every client and headend, for Prometheus (needs METRICS_TOKEN)"),
+    Link("/metrics/fleet", "the whole fleet in few series (needs METRICS_TOKEN)"),
     Link("/-/metrics", "the exporter's own metrics (needs METRICS_TOKEN)"),
     Link("/-/ready", "ready, or what is waited for"),
     Link("/-/healthy", "alive"),

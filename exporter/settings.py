@@ -7,8 +7,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from contract.kinds import KINDS
 from exporter.shard import SHARD_PATTERN, Shard
 from service.config.settings import Check, HttpSettings, KafkaSettings, Port
+
+Seconds = Annotated[float, Meta(gt=0, le=30 * 86_400)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +27,20 @@ class ExporterSettings(KafkaSettings, HttpSettings):
     """Series of clients and headends that may be shown; with more, no scrape is. 0: no limit."""
     exporter_shard: Annotated[str, Meta(pattern=SHARD_PATTERN), Check(Shard.parse)] = "1/1"
     """`2/10`: this is the second of ten exporters that share the partitions."""
+    client_online_seconds: Seconds = 300.0
+    """Age of the last check-in below which a client is online; below the next, it is late."""
+    client_late_seconds: Seconds = 900.0
+    headend_online_seconds: Seconds = 120.0
+    """The same for headends."""
+    headend_late_seconds: Seconds = 300.0
 
     def conflicts(self, given: AbstractSet[str]) -> Iterator[str]:
         yield from super().conflicts(given)
+        for kind in KINDS:
+            online, late = (getattr(self, f"{kind}_{each}_seconds") for each in ("online", "late"))
+            if online > late:
+                name = kind.upper()
+                yield f"{name}_ONLINE_SECONDS={online:g} is more than {name}_LATE_SECONDS={late:g}"
         if not self.shard.partitions(self.kafka_partitions):
             yield (
                 f"EXPORTER_SHARD={self.exporter_shard} has none of the {self.kafka_partitions} "

@@ -30,6 +30,7 @@ PROCESSOR_TIMEOUT = 2.0
 
 LINKS = (
     Link("/metrics", "every client and headend, for Prometheus (needs METRICS_TOKEN)"),
+    Link("/metrics/fleet", "the whole fleet in few series (needs METRICS_TOKEN)"),
     Link("/api/v1/openapi.json", "the API, as an OpenAPI document"),
     Link("/-/ready", "ready, or what is waited for"),
     Link("/-/healthy", "alive"),
@@ -81,6 +82,7 @@ def build_manager(settings: ServeSettings) -> Starlette:
     routes = [
         *gateway.routes(),
         exporter.metrics_route(extra_registries=families),
+        exporter.fleet_route(),
         *exporter.api_routes(),
         exporter.status_route(waiting_for, LINKS),
         *health_routes(waiting_for),

@@ -1,15 +1,18 @@
 """Sheets: the cards of all entities of one kind."""
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import cast
 
 from contract.kinds import EntityKind, is_id
 from contract.position import Position
 from contract.row import RowError
 from exporter.state.outcome import RowVersion
-from exporter.state.row_decoder import RowDecoder
+from exporter.state.row_decoder import RenderRow, RowDecoder
 from exporter.state.text_format import NO_SERIES, EntityRenderer, FamilyAssembler, missing_series
+
+OnSlot = Callable[[int, RenderRow | None], None]
+"""Is told which row a slot shows from now on; None: nothing."""
 
 ENTITIES_PER_STEP = 512
 """Entities whose lines are made at a time: so few that their cards stay in the processor's cache
@@ -41,6 +44,7 @@ class EntityTable:
         self._missing = array("B")
         self._missing_total = 0
         self._shown_count = 0
+        self.on_slot: OnSlot | None = None
 
     def __len__(self) -> int:
         """Number of entities with series."""
@@ -76,6 +80,8 @@ class EntityTable:
         self._indexes[slot] = index
         self._incarnations[slot] = incarnation
         self._set_rendered(slot, rendered)
+        if self.on_slot is not None:
+            self.on_slot(slot, None if row.removed else row)
         return True
 
     def apply_tombstone(self, key: bytes, removed_at: Position | None) -> bool:
@@ -89,6 +95,8 @@ class EntityTable:
         del self._slots[key]
         self._set_rendered(slot, NO_SERIES)
         self._free.append(slot)
+        if self.on_slot is not None:
+            self.on_slot(slot, None)
         return True
 
     def find(self, key: bytes) -> RowVersion | None:

@@ -18,14 +18,17 @@ from contract.row import (
     is_ledger_key,
     ledger_key,
 )
-from exporter.state.entity_table import EntityTable
+from contract.total import is_total_key
+from exporter.state.entity_table import EntityTable, OnSlot
 from exporter.state.outcome import RowVersion
+from exporter.state.total_table import TotalTable
 
 
 class StateStore:
     """Every entity's card, and the ledger of each partition."""
 
     def __init__(self, partitions: Iterable[int], *, defer_rendering: bool = False) -> None:
+        self.totals = TotalTable()
         self.ledgers: dict[int, LedgerRow] = {p: empty_ledger() for p in partitions}
         """Newest ledger row of each partition that is served."""
         self.unreadable: set[tuple[int, bytes]] = set()
@@ -72,6 +75,8 @@ class StateStore:
         if sheet is None or not id:
             if key == ledger_key(partition):
                 return self._apply_ledger(partition, value)
+            if is_total_key(key):
+                return self.totals.apply(partition, key, value)
             if value is None:
                 return False
             if is_ledger_key(key):
@@ -86,10 +91,15 @@ class StateStore:
         """Whether a row that cannot be read is known to be older than what is held."""
         sheet = self._tables.get(key.partition(b":")[0])
         held = sheet.find(key) if sheet is not None else None
+        position = held.position if held is not None else self.totals.position(key)
         try:
-            return held is not None and decode_row_position(value or b"") < held.position
+            return position is not None and decode_row_position(value or b"") < position
         except RowError:
             return False
+
+    def on_slot(self, kind: str, listener: OnSlot) -> None:
+        """Let a listener know what each slot of a kind's table shows; before any row is applied."""
+        self._tables[kind.encode()].on_slot = listener
 
     def entities(self, kind: str) -> int:
         """Number of entities of a kind that have series."""

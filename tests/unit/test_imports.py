@@ -83,7 +83,7 @@ LAYERS = {
         *("app", "worker", "__main__"),
     ),
     "exporter": (
-        *("shard", "settings", "state", "receipts", "scrape", "metrics", "ledger"),
+        *("shard", "settings", "state", "receipts", "scrape", "metrics", "fleet", "ledger"),
         *("status_page", "row_consumer", "app", "__main__"),
     ),
     "tobogganing": (
