@@ -152,7 +152,11 @@ class Exporter:
         return route("/metrics", metrics, "GET")
 
     def fleet_route(self) -> TemplateRoute:
-        """`/metrics/fleet`: totals and those present by group, for a Prometheus of usual size."""
+        """`/metrics/fleet`: totals and those present by group, for a Prometheus of usual size.
+
+        With `?pipeline=true` also what `/metrics` shows next to the entities, for a Prometheus that
+        does not scrape that.
+        """
 
         async def fleet(request: Request) -> Response:
             self._check_token(request)
@@ -160,7 +164,9 @@ class Exporter:
             await self._fleet.catch_up()
             if request.method == "HEAD":
                 return head_response(negotiate(request))
-            return exposition(request, (self._fleet.registry,))
+            with_pipeline = request.query_params.get("pipeline") == "true"
+            pipeline = (self._pipeline_registry,) if with_pipeline else ()
+            return exposition(request, (self._fleet.registry, *pipeline))
 
         return route("/metrics/fleet", fleet, "GET")
 

@@ -149,3 +149,15 @@ async def test_what_the_endpoint_refuses(settings: KafkaSettings, tmp_path: Path
         assert (await exporter.http.post("/metrics/fleet")).status_code == 405
         head = await exporter.http.head("/metrics/fleet", headers=exporter.authorized)
         assert (head.status_code, head.content) == (200, b"")
+
+
+async def test_a_prometheus_of_a_large_fleet_gets_the_pipeline_too(
+    settings: KafkaSettings, tmp_path: Path
+) -> None:
+    exporter = Service("exporter", settings, tmp_path)
+    async with running(exporter):
+        for query, number in (("", 0), ("?pipeline=false", 0), ("?pipeline=true", 4)):
+            path = "/metrics/fleet" + query
+            text = (await exporter.http.get(path, headers=exporter.authorized)).text
+            assert text.count("\ntobogganing_pipeline_read_total{") == number
+            assert text.count("\ntobogganing_manager_clients_total ") == bool(number)
