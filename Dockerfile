@@ -1,11 +1,11 @@
-# One image for every service; its argument chooses: gateway, processor, exporter, serve, topics …
+# One image for all services. Its argument selects one: gateway, processor, exporter, serve, topics …
 
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/tobogganing
 COPY requirements/runtime.txt requirements/
-# Wheels only: building a package would fetch build tools that nothing pins.
+# Wheels only: building a package would download build tools that are not pinned.
 RUN /opt/tobogganing/bin/pip install --require-hashes --only-binary :all: -r requirements/runtime.txt
 COPY pyproject.toml ./
 COPY contract contract
@@ -17,7 +17,7 @@ COPY tobogganing tobogganing
 RUN /opt/tobogganing/bin/pip install --no-deps --no-build-isolation .
 
 FROM python:3.11-slim-bookworm
-# Named volumes take owner and mode of the folders that they are mounted on.
+# Named volumes inherit owner and mode of the folders on which they are mounted.
 RUN groupadd --gid 10001 tobogganing \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent tobogganing \
     && install -d -o 10001 -g 10001 -m 0750 /var/lib/tobogganing \

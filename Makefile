@@ -1,5 +1,5 @@
-# `make` or `make help` lists what there is.
-# Variables given to make reach the programs: make run PORT=9000 STATE_DIR=/tmp/other
+# `make` or `make help` lists the commands.
+# Variables are passed to the programs: make run PORT=9000 STATE_DIR=/tmp/other
 
 .DEFAULT_GOAL := help
 .PHONY: help run env test test-deploy test-long test-chaos test-fuzz test-hostile soak bench bench-quick lint format lock clean runtime dev fuzz
@@ -9,40 +9,40 @@ BIN := .venv/bin
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: runtime  ## run everything here: Kafka, processor, gateway and exporter (PORT=8000 STATE_DIR=.state)
+run: runtime  ## run everything on this machine: Kafka, processor, gateway, exporter (PORT=8000 STATE_DIR=.state)
 	@exec $(BIN)/tobogganing run
 
-env:  ## write secrets for docker compose into .env, once (LAPTOP=1: one broker, one of each service)
+env:  ## write secrets for docker compose to .env, once (LAPTOP=1: one broker, one of each service)
 	@sh deploy/env.sh $(if $(LAPTOP),laptop)
 
-test: dev  ## run all tests, on a real Kafka that they start (ARGS='-k name' for some of them)
+test: dev  ## run all tests, with a real Kafka that they start (ARGS='-k name' selects tests)
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-deploy: dev  ## run the tests of docker-compose.yml and deploy/ alone, with the real programs; list what they started
+test-deploy: dev  ## run only the tests of docker-compose.yml and deploy/, and list the programs that they started
 	@CI=true $(BIN)/python -m pytest tests/deploy $(ARGS)
 
-test-long: dev  ## run the longer forms of tests: 2,000 tries behind nginx and HAProxy, the JDK itself (5 minutes)
+test-long: dev  ## run the long forms of tests: 2,000 requests through nginx and HAProxy, the JDK's client (5 minutes)
 	@CI=true LONG=1 $(BIN)/python -m pytest tests/integration/test_behind_proxies.py tests/integration/test_http_clients.py $(ARGS)
 
-test-chaos: dev  ## cause every fault twice under load and compare exactly (20 minutes; ROUNDS=200 FAULTS=name,name PAIRS=200 SEED=n BROKERS=1)
+test-chaos: dev  ## cause every fault twice under load, and check all results (20 minutes; ROUNDS=200 FAULTS=name,name PAIRS=200 SEED=n BROKERS=1)
 	@$(BIN)/python -m tests.chaos
 
-test-fuzz: dev fuzz  ## feed every decoder, every connection and both APIs rubbish (SECONDS=60 for each; TARGETS=name,name SEED=n)
+test-fuzz: dev fuzz  ## fuzz every decoder, HTTP connections and both APIs (SECONDS=60 for each; TARGETS=name,name SEED=n)
 	@$(BIN)/python -m tests.fuzz
 
-test-hostile: dev  ## attack a gateway that serves a healthy fleet meanwhile (SECONDS=10 for each; ATTACKS=name,name)
+test-hostile: dev  ## attack a gateway while it serves a healthy fleet (SECONDS=10 for each; ATTACKS=name,name)
 	@$(BIN)/python -m tests.hostile
 
-soak: dev  ## run everything at a steady rate, clients coming and going, and see whether anything grows (SECONDS=1800 RATE=5000)
+soak: dev  ## run everything at a constant rate, and check that memory and open files do not grow (SECONDS=1800 RATE=5000)
 	@$(BIN)/python -m tests.soak
 
-bench: dev  ## measure everything, beside other systems, and show it in docs/performance.md (20 minutes)
+bench: dev  ## measure everything, compare it with other systems, and update docs/performance.md (20 minutes)
 	@$(BIN)/python -m bench --publish
 
 bench-quick: dev  ## measure small fleets and print the tables (3 minutes)
 	@$(BIN)/python -m bench --quick
 
-lint: dev  ## check style, types and the rule of imports
+lint: dev  ## check style, types and imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -52,10 +52,10 @@ format: dev  ## format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-lock: dev  ## resolve the requirements again and pin them with their hashes
+lock: dev  ## resolve the requirements, and pin them with their hashes
 	@sh requirements/lock.sh
 
-clean:  ## remove what was built (the data in .state stays)
+clean:  ## remove everything that was built (the data in .state stays)
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

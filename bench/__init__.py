@@ -1,1 +1,1 @@
-"""Measurements: what the figures in the documents come from."""
+"""Benchmarks: the source of the figures in docs/performance.md."""

@@ -1,17 +1,15 @@
-"""The least that a gateway in Python can cost: a plain ASGI function on uvicorn.
+"""The minimum cost of a gateway in Python: a plain ASGI function on uvicorn.
 
     python -m bench.baseline PORT CLIENTS
 
-It checks a client's key, decodes and validates its submission and answers 200. It has no topic, no
-metrics, no limits, no errors worth the name: it loses everything that it acknowledges. Beside it in
-the same run, a gateway's cost says the same on a slow machine as on a fast one.
+It checks a client's key, decodes and validates the submission, and responds 200. It keeps nothing.
+The ratio of a gateway's cost to it is comparable between machines.
 """
 
 import contextlib
 import hmac
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,15 +19,16 @@ import uvicorn
 
 from bench.errors import WrongResultError
 from bench.fleet import Clients
-from bench.load import Address, post
+from bench.gateway import FRESH
+from bench.load import Address, Workload, post
 from bench.processes import cores, running
 from bench.rounds import MeasuredTarget
 from bench.workloads import request_heads
 from tobogganing.devstack.ports import LOOPBACK, free_ports
 
 NAME = "Plain ASGI function"
-_ANSWER = b'{"status":"metrics_received"}'
-_HEADERS = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_ANSWER))]
+_RESPONSE = b'{"status":"metrics_received"}'
+_HEADERS = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_RESPONSE))]
 
 
 class _Metrics(msgspec.Struct):
@@ -50,7 +49,7 @@ class _Item(_Body):
     id: str
 
 
-class Floor:
+class PlainFunction:
     """The ASGI application."""
 
     def __init__(self, clients: Clients) -> None:
@@ -77,76 +76,61 @@ class Floor:
         elif body:
             self._decode_items(body)
         await send({"type": "http.response.start", "status": status, "headers": _HEADERS})
-        await send({"type": "http.response.body", "body": _ANSWER})
+        await send({"type": "http.response.body", "body": _RESPONSE})
 
 
-@dataclass
-class _Posts:
-    """`count` submissions, so many a request."""
+class _Submissions(Workload):
+    def __init__(self, clients: Clients, count: int, size: int, heads: list[bytes]) -> None:
+        super().__init__(0, count, size)
+        self._clients, self._heads = clients, heads
 
-    clients: Clients
-    count: int
-    size: int
-    heads: list[bytes]
-
-    def __post_init__(self) -> None:
-        self._next = 0
-
-    def next(self) -> tuple[int, bytes] | None:
-        number = self._next
-        if number == self.count:
-            return None
-        self._next = last = min(number + self.size, self.count)
-        if self.size == 1:
-            return number, self.heads[number % self.clients.size] + self.clients.body(number)
-        items = b",".join([self.clients.item(each) for each in range(number, last)])
-        return number, post("/api/v1/metrics", b"[%b]" % items)
+    def request(self, first: int, last: int) -> bytes:
+        if self._heads:
+            return self._heads[first % self._clients.size] + self._clients.body(first)
+        items = b",".join([self._clients.item(each) for each in range(first, last)])
+        return post("/api/v1/metrics", b"[%b]" % items)
 
     def answered(self, number: int, status: int, body: bytes) -> None:
-        if (status, body) != (200, _ANSWER):
-            raise WrongResultError(f"the plain function answered {status}: {body[:500]!r}")
-
-    async def check(self) -> None:
-        """There is nothing to be looked at: it has kept nothing."""
+        if (status, body) != (200, _RESPONSE):
+            raise WrongResultError(f"the plain function responded {status}: {body[:500]!r}")
 
 
 @contextlib.asynccontextmanager
-async def floor(folder: Path, clients: Clients) -> AsyncIterator[tuple[int, int]]:
+async def plain_function(folder: Path, clients: Clients) -> AsyncIterator[tuple[int, int]]:
     """Run the function on the servers' core; yields its port and its pid."""
     port = free_ports(1)[0]
     async with running(
         [sys.executable, "-m", "bench.baseline", str(port), str(clients.size)],
         environ={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[1])},
-        log=folder / f"floor-{port}.log",
+        log=folder / f"plain-{port}.log",
         ready=f"http://{LOOPBACK}:{port}/",
         core=cores()[0],
     ) as pid:
         yield port, pid
 
 
-def floor_target(
+def plain_target(
     server: tuple[int, int], clients: Clients, connections: int, size: int, fresh: bool = False
 ) -> MeasuredTarget:
-    """Submissions into the plain function, so many a request; fresh: a new connection for each."""
+    """Requests of `size` submissions each; with `fresh` on a new connection for each."""
     port, pid = server
     heads = request_heads(clients) if size == 1 else []
-
-    def work(count: int) -> _Posts:
-        return _Posts(clients, count, size, heads)
-
-    case = "a new connection for each" if fresh else f"{connections} connections"
-    share = 0.3 if fresh else 1.0
-    address = Address(LOOPBACK, port)
     return MeasuredTarget(
-        NAME, case, address, {NAME: pid}, work, connections, fresh=fresh, share=share
+        NAME,
+        FRESH if fresh else f"{connections} connections",
+        Address(LOOPBACK, port),
+        {NAME: pid},
+        lambda count: _Submissions(clients, count, size, heads),
+        connections,
+        fresh=fresh,
+        share=0.3 if fresh else 1.0,
     )
 
 
 def main() -> None:
     port, clients = map(int, sys.argv[1:])
-    app = Floor(Clients(clients))
     uvicorn.run(
-        app,
+        PlainFunction(Clients(clients)),
         host=LOOPBACK,
         port=port,
         access_log=False,

@@ -1,5 +1,5 @@
-"""What ends a measurement without figures."""
+"""The error that ends a benchmark without figures."""
 
 
 class WrongResultError(Exception):
-    """Something was lost, or answered or shown otherwise than it must be: no figure counts."""
+    """A submission was lost, or a response or scrape is wrong: the run gives no figures."""

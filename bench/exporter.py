@@ -1,259 +1,151 @@
-"""An exporter of a whole fleet: applying, catching up, scrapes, memory; prints JSON.
+"""The exporter of a whole fleet: its store, catching up, and scrapes, next to other systems.
 
-    python -m bench.exporter [--clients 100000] [--rows 1000000] [--shards 1]
-
-starts a broker, writes the fleet's registrations and rows (as records), and starts the exporter's
-shards one after the other. Every scrape is checked line by line: a wrong one ends it with status 1.
+All systems hold the same clients and are scraped in turn; every sample of every body is checked.
 """
 
-import argparse
-import asyncio
 import contextlib
 import gzip
-import http.client
-import json
-import os
-import random
-import statistics
-import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
+from dataclasses import dataclass
 
+from bench import peers
 from bench.errors import WrongResultError
-from bench.fleet import Clients, register
-from bench.logs import quiet
-from bench.processes import cpu_seconds, running
-from bench.rows import RowFleet, write_rows
-from contract.frame import partition_of
-from contract.kinds import CLIENT
-from contract.row import encode_row
+from bench.fleet import Clients, write_rows
+from bench.pipeline import MeasuredPipeline
+from bench.processes import Meter, cores, cpu_seconds, resident_bytes
+from bench.rounds import Measurements
+from bench.scraping import check_scrape, fetch
+from bench.workloads import BATCH
 from exporter.scrape.exposition import render_exposition
 from exporter.state.store import StateStore
-from service.config.settings import KafkaSettings
-from service.kafka.topics import ensure_topics
-from tobogganing.devstack.cluster import Cluster
-from tobogganing.devstack.install import install_kafka
-from tobogganing.devstack.ports import free_ports
 
-TOKEN = "metrics-token-of-the-benchmark"
+SYSTEM = "Tobogganing exporter"
+PEER_ROUNDS = 1
+"""Measured scrapes of a peer, after one that warms up."""
 REPEATS = 5
 
-Figures = dict[str, float]
 
-
-def fail(reason: str) -> WrongResultError:
-    return WrongResultError(f"the exporter answered wrongly: {reason}")
-
-
-def measure_store(fleet: RowFleet) -> Figures:
-    """Time the store by itself, without Kafka and HTTP, in processor time."""
+def measure_store(clients: Clients) -> Measurements:
+    """CPU time of the store alone, without Kafka and HTTP."""
+    figures = Measurements("Exporter", SYSTEM, f"the store of {clients.size:,} clients")
     store = StateStore([0])
-    apply_us = []
-    for first in range(0, 3 * fleet.clients, fleet.clients):
-        order = list(range(fleet.clients))
-        random.Random(first).shuffle(order)
-        rows = [
-            (fleet.key(client), encode_row(fleet.row(client, first + n)))
-            for n, client in enumerate(order)
-        ]
+    for start in range(0, 3 * clients.size, clients.size):
+        rows = [(clients.key(n), clients.row(n)) for n in clients.shuffled(start)]
         began = time.process_time()
         applied = sum([store.apply(0, key, value) for key, value in rows])
-        apply_us.append((time.process_time() - began) * 1e6 / len(rows))
-        if applied != fleet.clients:
-            raise fail(f"{applied} of {fleet.clients} rows were applied")
-    snapshots, renders, bodies = [], [], []
+        micros = (time.process_time() - began) * 1e6 / len(rows)
+        figures.add(**{"apply_again_cpu_us" if start else "apply_first_cpu_us": micros})
+        if applied != clients.size:
+            raise WrongResultError(f"the store applied {applied} of {clients.size} rows")
     for _ in range(REPEATS):
         began = time.process_time()
-        sheets = store.snapshot()
-        snapshots.append(time.process_time() - began)
-        size = sum(len(piece) for steps in sheets for pieces in steps for piece in pieces)
-        renders.append(time.process_time() - began)
-        began = time.process_time()
+        tables = store.snapshot()
+        taken = time.process_time()
+        size = sum(len(piece) for steps in tables for pieces in steps for piece in pieces)
+        rendered = time.process_time()
         exposition = render_exposition(store.snapshot(), b"")
-        bodies.append(time.process_time() - began)
-        if exposition.size != size:
-            raise fail(f"a body of {exposition.size} bytes of {size} that were rendered")
-    return {
-        "apply_first_cpu_us": round(apply_us[0], 2),
-        "apply_again_cpu_us": round(statistics.median(apply_us[1:]), 2),
-        "snapshot_cpu_seconds": round(statistics.median(snapshots), 4),
-        "render_cpu_seconds": round(statistics.median(renders), 3),
-        "render_and_gzip_cpu_seconds": round(statistics.median(bodies), 3),
-        "body_megabytes": round(size / 1e6, 1),
-        "gzip_megabytes": round(exposition.compressed_size / 1e6, 1),
-    }
-
-
-class MeasuredExporter:
-    """A running exporter."""
-
-    def __init__(self, pid: int, port: int, ready_seconds: float) -> None:
-        self.pid = pid
-        self.port = port
-        self.ready_seconds = ready_seconds
-
-    def cpu_seconds(self) -> float:
-        """User and system time so far."""
-        return cpu_seconds(self.pid)
-
-    def megabytes(self, what: str = "VmRSS") -> float:
-        """Resident memory; `VmHWM` is the most that it ever was."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith(f"{what}:"):
-                return int(line.split()[1]) / 1024
-        raise RuntimeError(f"the process has no {what}")
-
-    def scrape(self, encoding: str) -> tuple[float, bytes]:
-        """Seconds from the question to the answer's last byte, and the answer as it came."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        headers = {"authorization": f"Bearer {TOKEN}", "accept-encoding": encoding}
-        began = time.perf_counter()
-        connection.request("GET", "/metrics", headers=headers)
-        answer = connection.getresponse()
-        text = answer.read()
-        seconds = time.perf_counter() - began
-        connection.close()
-        if answer.status != 200:
-            raise fail(f"{answer.status} {text[:200]!r}")
-        return seconds, text
-
-
-def check(text: bytes, fleet: RowFleet, newest: dict[int, int]) -> None:
-    """Fail unless an exposition shows exactly these clients, each line with its newest value."""
-    families = {metric.name: metric.field for metric in CLIENT.families}
-    expected = {
-        fleet.id(client): fleet.row(client, position) for client, position in newest.items()
-    }
-    seen = dict.fromkeys(families, 0)
-    for line in text.decode().splitlines():
-        name, brace, rest = line.partition('{client_id="')
-        if not brace or line.startswith("#"):
-            continue
-        row = expected[rest.partition('"')[0]]
-        values = row.metrics | {"last_check_in": row.last_check_in}
-        if float(rest.rpartition(" ")[2]) != values[families[name]]:
-            raise fail(line)
-        seen[name] += 1
-    if set(seen.values()) != {len(expected)}:
-        raise fail(f"{seen}, expected {len(expected)} lines of each")
-
-
-@contextlib.asynccontextmanager
-async def running_exporter(
-    environ: dict[str, str], shard: str, folder: Path
-) -> AsyncIterator[MeasuredExporter]:
-    port = free_ports(1)[0]
-    began = time.monotonic()
-    async with running(
-        [sys.executable, "-m", "exporter"],
-        environ=environ | {"PORT": str(port), "EXPORTER_SHARD": shard},
-        log=folder / f"exporter-{port}.log",
-        ready=f"http://127.0.0.1:{port}/-/ready",
-        core=None,
-    ) as pid:
-        yield MeasuredExporter(pid, port, time.monotonic() - began)
-
-
-async def measure_shard(
-    exporter: MeasuredExporter,
-    fleet: RowFleet,
-    newest: dict[int, int],
-    empty: MeasuredExporter,
-    start: float,
-) -> Figures:
-    """Scrape one shard of the fleet that has just caught up; `newest` are its clients, `start` the
-    CPU time in seconds that an `empty` exporter takes to start.
-    """
-    empty_megabytes = empty.megabytes()
-    rows = fleet.rows * len(newest) // fleet.clients
-    cpu = exporter.cpu_seconds() - start
-    figures = {
-        "clients": len(newest),
-        "rows": rows,
-        "ready_seconds": round(exporter.ready_seconds, 2),
-        "catch_up_cpu_us_per_row": round(cpu * 1e6 / rows, 2),
-        "bytes_per_client": _per_client(exporter.megabytes() - empty_megabytes, newest),
-    }
-    for encoding in ("gzip", "identity"):
-        answers = [await asyncio.to_thread(exporter.scrape, encoding) for _ in range(REPEATS)]
-        seconds = [seconds for seconds, _ in answers]
-        figures[f"http_{encoding}_seconds"] = round(statistics.median(seconds), 3)
-        figures[f"bytes_per_client_after_{encoding}"] = _per_client(
-            exporter.megabytes() - empty_megabytes, newest
+        figures.add(
+            snapshot_cpu_seconds=taken - began,
+            render_cpu_seconds=rendered - began,
+            render_and_gzip_cpu_seconds=time.process_time() - rendered,
+            body_megabytes=size / 1e6,
+            gzip_megabytes=exposition.compressed_size / 1e6,
         )
-        text = answers[-1][1]
-        check(gzip.decompress(text) if encoding == "gzip" else text, fleet, newest)
-    most = _per_client(exporter.megabytes("VmHWM") - empty_megabytes, newest)
-    # The kernel notes the peak now and then only.
-    figures["bytes_per_client_at_most"] = max(
-        most, *(value for name, value in figures.items() if name.startswith("bytes_per_client"))
-    )
+        if exposition.size != size:
+            raise WrongResultError(f"a body of {exposition.size} bytes, rendered as {size}")
     return figures
 
 
-def _per_client(megabytes: float, newest: dict[int, int]) -> int:
-    return round(megabytes * 1024 * 1024 / len(newest))
+@dataclass(frozen=True)
+class _Page:
+    system: str
+    pid: int
+    port: int
+    path: str
+    headers: dict[str, str]
+    rounds: int
+    """Measured scrapes, after one that warms up; 0 measures the first scrape."""
 
+    @property
+    def is_compressed(self) -> bool:
+        return "accept-encoding" in self.headers
 
-async def measure(fleet: RowFleet, shards: int, folder: Path) -> dict[str, Figures]:
-    cluster = Cluster(folder / "kafka", install_kafka())
-    await cluster.start()
-    try:
-        partitions = 4 if shards == 1 else 2 * shards
-        settings = KafkaSettings(
-            kafka_bootstrap_servers=cluster.bootstrap_servers,
-            kafka_topic_prefix="bench.",
-            kafka_partitions=partitions,
-        )
-        await ensure_topics(settings)
-        await register(settings, Clients(fleet.clients).records())
-        await write_rows(settings, fleet)
-        environ = os.environ | {
-            "KAFKA_BOOTSTRAP_SERVERS": cluster.bootstrap_servers,
-            "KAFKA_TOPIC_PREFIX": "bench.",
-            "KAFKA_PARTITIONS": str(partitions),
-            "METRICS_TOKEN": TOKEN,
-            "HOST": "127.0.0.1",
-            "LOG_LEVEL": "WARNING",
+    async def scrape(self, clients: Clients, numbers: range) -> dict[str, float]:
+        meter = Meter({"server": self.pid})
+        page = await fetch(self.port, self.path, self.headers)
+        _, used = meter.read()
+        text = gzip.decompress(page.body) if self.is_compressed else page.body
+        check_scrape(text, clients, numbers)
+        return {
+            "seconds": page.seconds,
+            "CPU seconds": used["server"],
+            "megabytes": len(page.body) / 1e6,
+            "bytes a client": resident_bytes(self.pid) / clients.size,
         }
-        figures, all_newest = {}, fleet.newest()
-        nothing = environ | {"KAFKA_TOPIC_PREFIX": "empty."}
-        async with running_exporter(nothing, "1/1", folder) as empty:
-            start = empty.cpu_seconds()
-            for number in range(1, shards + 1):
-                newest = {
-                    client: position
-                    for client, position in all_newest.items()
-                    if partition_of(fleet.key(client), partitions) % shards == number - 1
-                }
-                shard = f"{number}/{shards}"
-                async with running_exporter(environ, shard, folder) as exporter:
-                    figures[shard] = await measure_shard(exporter, fleet, newest, empty, start)
-                print(f"shard {shard}: {figures[shard]}", file=sys.stderr)
-        return figures
-    finally:
-        await cluster.stop()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--clients", type=int, default=100_000)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--shards", type=int, default=1)
-    wanted = parser.parse_args()
-    quiet()
-    fleet = RowFleet(wanted.clients, wanted.rows)
-    try:
-        figures = {"store": measure_store(RowFleet(wanted.clients // wanted.shards, 0))}
-        with tempfile.TemporaryDirectory() as folder:
-            figures |= asyncio.run(measure(fleet, wanted.shards, Path(folder)))
-    except WrongResultError as error:
-        print(error, *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
-        raise SystemExit(1) from None
-    print(json.dumps(figures, indent=2))
+async def measure(
+    pipeline: MeasuredPipeline, clients: Clients, rows: int, rounds: int, *, with_peers: bool
+) -> list[Measurements]:
+    """Let an exporter catch up with `rows` rows; scrape it and its peers.
+
+    Raises:
+        WrongResultError: a body is wrong.
+    """
+    found = [measure_store(clients)]
+    kafka = await pipeline.topics()
+    last = await write_rows(kafka, clients, rows)
+    async with contextlib.AsyncExitStack() as stack:
+        began = time.monotonic()
+        exporter = await stack.enter_async_context(
+            pipeline.service("exporter", kafka, core=cores()[0])
+        )
+        pid = exporter.pids["exporter"]
+        caught_up = Measurements("Exporter", SYSTEM, f"catching up, {clients.size:,} clients")
+        caught_up.add(
+            rows=last.stop,
+            ready_seconds=time.monotonic() - began,
+            cpu_us_per_row=cpu_seconds(pid) * 1e6 / last.stop,
+        )
+        found.append(caught_up)
+        token = pipeline.secrets.bearer("METRICS_TOKEN")
+        pages = [
+            _Page(SYSTEM, pid, exporter.port, "/metrics", token | encoding, rounds)
+            for encoding in ({}, {"accept-encoding": "gzip"})
+        ]
+        if with_peers:
+            pages += await _peer_pages(pipeline, clients, stack)
+        size = f"{clients.size:,} clients"
+        scrapes = [
+            Measurements("Scrape", page.system, f"{size}, gzip" if page.is_compressed else size)
+            for page in pages
+        ]
+        for number in range(rounds + 1):
+            for page, figures in zip(pages, scrapes, strict=True):
+                if number > page.rounds:
+                    continue
+                numbers = last if page.system == SYSTEM else range(clients.size)
+                values = await page.scrape(clients, numbers)
+                if number > 0 or not page.rounds:
+                    figures.add(**values)
+    return found + scrapes
 
 
-if __name__ == "__main__":
-    main()
+async def _peer_pages(
+    pipeline: MeasuredPipeline, clients: Clients, stack: contextlib.AsyncExitStack
+) -> list[_Page]:
+    """Start the peers, push every client to each, and return their pages."""
+    folder, enter = pipeline.folder, stack.enter_async_context
+    pushed = await enter(peers.pushgateway(folder, checks=False))
+    await peers.fill(peers.push_target(pushed, clients, 32), clients)
+    stored = await enter(peers.victoria(folder))
+    await peers.fill(peers.import_target(stored, clients, 4, BATCH), clients)
+    others = [(pushed, PEER_ROUNDS), (stored, PEER_ROUNDS)]
+    if (program := peers.build_collector()) is not None:
+        collected = await enter(peers.collector(program, folder))
+        # A scrape of it takes half a minute: the measured one is the check, too.
+        await peers.fill(peers.otlp_target(collected, clients, 4, BATCH), clients, check=False)
+        others.append((collected, 0))
+    return [
+        _Page(peer.name, peer.pid, peer.page_port, peer.page, {}, rounds) for peer, rounds in others
+    ]

@@ -1,37 +1,63 @@
-"""Whoever reports in a measurement: registered straight in the topic, with values that are known.
+"""The fleet of a benchmark: ids, credentials, values, and its records in Kafka.
 
-Submission number n is that of the entity n mod (size of the fleet), and its number is in every
-value: from what a topic or a scrape shows one can tell which submission that was.
+Submission number n belongs to entity n mod (size of the fleet), and every value is computed from
+n: a value in a topic or a scrape identifies its submission.
 """
 
-from collections.abc import Iterator
+import random
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.producer.message_accumulator import BatchBuilder
 
+from contract.frame import Submission, entity_key, partition_of
 from contract.kinds import CLIENT, HEADEND
 from contract.registry import RECORD_VERSION, RegistryRecord, encode_record, hash_api_key
+from contract.row import (
+    ROW_VERSION,
+    EntityRow,
+    LedgerRow,
+    encode_ledger_row,
+    encode_row,
+    ledger_key,
+)
 from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options
 from service.kafka.topics import topics_from
 
 BATCH_BYTES = 900_000
+UNIT = 10**12
 UPTIME = 3600.5
+CHECK_IN = 1_700_000_000
+FACTORS = (1, 479_001_599, 982_451_653, 179_424_673)
+"""One for each integer metric; large ones, so that values differ and a scrape compresses as a real
+one does."""
 _CLIENT_VALUES = (
-    b'{"bytes_sent":1%012d,"bytes_received":2%012d,"packets_sent":3%012d,'
-    b'"packets_received":4%012d,"connection_uptime":3600.5}'
+    b'{"bytes_sent":%d,"bytes_received":%d,"packets_sent":%d,'
+    b'"packets_received":%d,"connection_uptime":3600.5}'
 )
 _HEADEND_VALUES = (
     b'{"active_connections":1%012d,"bandwidth_in":1000000000,"bandwidth_out":2000000000,'
     b'"cpu_usage":45.5,"memory_usage":2%012d}'
 )
-_CLIENT_ITEM = b'{"kind":"client","id":"client-%07d","headless":false,"metrics":' + _CLIENT_VALUES
-UNIT = 10**12
+_CLIENT_ITEM = b'{"kind":"client","id":"client-%07d","headless":false,"metrics":%b}'
+
+
+def integer_values(number: int) -> tuple[int, int, int, int]:
+    """The four integer metrics of a client's submission, each with 13 digits."""
+    a, b, c, d = FACTORS
+    return (
+        UNIT + number * a % UNIT,
+        2 * UNIT + number * b % UNIT,
+        3 * UNIT + number * c % UNIT,
+        4 * UNIT + number * d % UNIT,
+    )
 
 
 @dataclass(frozen=True)
 class Clients:
-    """A fleet of clients, which submit with API keys."""
+    """Clients, which submit with API keys."""
 
     size: int
 
@@ -48,37 +74,62 @@ class Clients:
         return f"key-of-{self.id(number)}".ljust(43, "-")
 
     def body(self, number: int) -> bytes:
-        values = _CLIENT_VALUES % ((number,) * 4)
-        return b'{"headless":false,"metrics":%b}' % values
+        return b'{"headless":false,"metrics":%b}' % (_CLIENT_VALUES % integer_values(number))
 
     def item(self, number: int) -> bytes:
         """The submission as an item of a relay's batch."""
-        return _CLIENT_ITEM % (number % self.size, number, number, number, number) + b"}"
+        return _CLIENT_ITEM % (number % self.size, _CLIENT_VALUES % integer_values(number))
 
     def metrics(self, number: int) -> dict[str, int | float]:
+        a, b, c, d = integer_values(number)
         return {
-            "bytes_sent": UNIT + number,
-            "bytes_received": 2 * UNIT + number,
-            "packets_sent": 3 * UNIT + number,
-            "packets_received": 4 * UNIT + number,
+            "bytes_sent": a,
+            "bytes_received": b,
+            "packets_sent": c,
+            "packets_received": d,
             "connection_uptime": UPTIME,
         }
+
+    def key(self, number: int) -> bytes:
+        return entity_key(CLIENT.name, self.id(number))
+
+    def submission(self, number: int) -> Submission:
+        """The submission as the gateway writes it into a frame."""
+        labels = self.labels(number)
+        default_labels = {"headless": labels.pop("headless")}
+        metrics = self.metrics(number)
+        return Submission(CLIENT.name, self.id(number), 1, labels, default_labels, metrics)
+
+    def row(self, number: int) -> bytes:
+        """The encoded row that this submission leaves in entity-state."""
+        return encode_row(
+            EntityRow(
+                version=ROW_VERSION,
+                offset=number,
+                index=0,
+                incarnation=0,
+                last_appended_ms=CHECK_IN * 1000,
+                last_check_in=float(CHECK_IN),
+                labels=self.labels(number),
+                metrics=self.metrics(number),
+            )
+        )
+
+    def shuffled(self, start: int) -> list[int]:
+        """The numbers of one submission of each client from `start` on, in random order."""
+        return random.Random(start).sample(range(start, start + self.size), self.size)
 
     def records(self, first: int = 0) -> Iterator[RegistryRecord]:
         """Registrations, from the client `first` on."""
         for number in range(first, self.size):
-            yield _record(
-                CLIENT.name,
-                self.id(number),
-                self.labels(number)["name"],
-                {"type": "native"},
-                self.credential(number),
-            )
+            name = self.labels(number)["name"]
+            key = self.credential(number)
+            yield _record(CLIENT.name, self.id(number), name, {"type": "native"}, key)
 
 
 @dataclass(frozen=True)
 class Headends:
-    """A fleet of headends, which submit with tokens that they got for their API keys."""
+    """Headends, which submit with tokens issued for their API keys."""
 
     size: int
     tokens: tuple[str, ...] = ()
@@ -134,20 +185,51 @@ def _record(
     )
 
 
-async def register(settings: KafkaSettings, records: Iterator[RegistryRecord]) -> None:
-    """Write registrations as a gateway would have, in large batches: over HTTP it takes minutes."""
+async def register(settings: KafkaSettings, records: Iterable[RegistryRecord]) -> None:
+    """Write registrations as a gateway would; over HTTP a large fleet takes minutes."""
     topic = topics_from(settings).registry.name
+    await _append(settings, topic, ((0, each.key, encode_record(each)) for each in records))
+
+
+async def write_rows(settings: KafkaSettings, clients: Clients, rows: int) -> range:
+    """Write `rows` rows as processors would, and the ledgers; return the last numbers.
+
+    Every client has the same number of rows; the range has one number for each client.
+    """
+    rounds = max(1, rows // clients.size)
+    partitions = settings.kafka_partitions
+
+    def records() -> Iterator[tuple[int, bytes, bytes]]:
+        for start in range(0, rounds * clients.size, clients.size):
+            for number in clients.shuffled(start):
+                key = clients.key(number)
+                yield partition_of(key, partitions), key, clients.row(number)
+        count = rounds * clients.size
+        for partition in range(partitions):
+            ledger = LedgerRow(version=ROW_VERSION, offset=count, read=count, applied=count)
+            yield partition, ledger_key(partition), encode_ledger_row(ledger)
+
+    await _append(settings, topics_from(settings).entity_state.name, records())
+    return range((rounds - 1) * clients.size, rounds * clients.size)
+
+
+async def _append(
+    settings: KafkaSettings, topic: str, records: Iterable[tuple[int, bytes, bytes]]
+) -> None:
+    """Append records, as partition, key and value, in large batches."""
     options = client_options(settings) | {"request_timeout_ms": 30_000}
     producer = AIOKafkaProducer(**options, max_batch_size=BATCH_BYTES, enable_idempotence=True)
     await producer.start()
     try:
-        batch = producer.create_batch()
-        for record in records:
-            value, key = encode_record(record), f"{record.kind}:{record.id}".encode()
+        batches: dict[int, BatchBuilder] = {}
+        for partition, key, value in records:
+            batch = batches.get(partition) or producer.create_batch()
             if batch.append(key=key, value=value, timestamp=None) is None:
-                await (await producer.send_batch(batch, topic, partition=0))
+                await (await producer.send_batch(batch, topic, partition=partition))
                 batch = producer.create_batch()
                 batch.append(key=key, value=value, timestamp=None)
-        await (await producer.send_batch(batch, topic, partition=0))
+            batches[partition] = batch
+        for partition, batch in batches.items():
+            await (await producer.send_batch(batch, topic, partition=partition))
     finally:
         await producer.stop()

@@ -1,32 +1,42 @@
-"""The gateway under load: submissions one by one and in batches, beside other systems.
+"""The gateway as a target, directly and behind the edge proxy.
 
-    python -m bench.gateway [--quick]
-
-The gateway has a core for itself; Kafka shares the other one with the load generator.
+The gateway has one core; Kafka and the load generator share the other one.
 """
 
 import contextlib
+import re
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 import httpx
 
 from bench.errors import WrongResultError
-from bench.fleet import Clients, Headends, register
+from bench.fleet import Clients, Fleet, Headends, register
 from bench.load import Address
 from bench.pipeline import MeasuredPipeline, MeasuredService
-from bench.processes import cores
+from bench.processes import cores, running
 from bench.rounds import MeasuredTarget
 from bench.workloads import Acknowledged, BatchWorkload, SingleWorkload, request_heads
 from service.config.settings import KafkaSettings
-from tobogganing.devstack.ports import LOOPBACK
+from tobogganing.devstack.certificate import self_signed
+from tobogganing.devstack.ports import LOOPBACK, free_ports
+from tobogganing.devstack.run_config import CHECKOUT
+from tools.debian import haproxy
 
 SYSTEM = "Tobogganing gateway"
+EDGE_SYSTEM = "Tobogganing edge and gateway"
+FRESH = "a new connection for each"
+_COPIES = re.compile(r'server-template (\w+) \d+ "\w+:\$\{\w+-\d+\}"')
+_RESOLVERS = " resolvers docker init-addr none resolve-prefer ipv4"
 
 
 @dataclass(frozen=True)
 class MeasuredGateway:
-    """A gateway under test, and whom it knows."""
+    """A running gateway, and the fleet registered with it."""
 
     service: MeasuredService
     kafka: KafkaSettings
@@ -34,13 +44,61 @@ class MeasuredGateway:
     headends: Headends
     relay_key: str
     acknowledged: Acknowledged
+    pids: dict[str, int]
+
+    def target(
+        self,
+        case: str,
+        fleet: Fleet,
+        connections: int,
+        system: str = SYSTEM,
+        address: Address | None = None,
+        **options: Any,
+    ) -> MeasuredTarget:
+        """Submissions of `fleet`, one a request; `address` and `pids` may be a proxy's."""
+        heads = request_heads(fleet)
+        return MeasuredTarget(
+            system,
+            case,
+            address or Address(LOOPBACK, self.service.port),
+            options.pop("pids", self.pids),
+            lambda count: SingleWorkload(self.acknowledged, fleet, count, heads),
+            connections,
+            **options,
+        )
+
+    def singles(self) -> list[MeasuredTarget]:
+        """One submission a request."""
+        topics = f"{self.kafka.kafka_partitions} partitions"
+        targets = [
+            self.target(f"{number} connections, API keys, {topics}", self.clients, number)
+            for number in (32, 256)
+        ]
+        if self.headends.size:
+            case = f"{FRESH}, API keys, {topics}"
+            targets += [
+                self.target(f"32 connections, JWTs, {topics}", self.headends, 32),
+                self.target(case, self.clients, 32, fresh=True, share=0.3),
+            ]
+        return targets
+
+    def batches(self, connections: int = 4) -> MeasuredTarget:
+        """A relay's batches."""
+        return MeasuredTarget(
+            SYSTEM,
+            f"{connections} connections",
+            Address(LOOPBACK, self.service.port),
+            self.pids,
+            lambda count: BatchWorkload(self.acknowledged, self.clients, count, self.relay_key),
+            connections,
+        )
 
 
 @contextlib.asynccontextmanager
 async def gateway(
     pipeline: MeasuredPipeline, partitions: int, clients: int, headends: int, **environ: str
 ) -> AsyncIterator[MeasuredGateway]:
-    """Run a gateway with topics of its own on the servers' core; `environ` adds settings."""
+    """Run a gateway with its own topics on the servers' core; `environ` adds settings."""
     kafka = await pipeline.topics(partitions)
     fleet = Clients(clients)
     await register(kafka, fleet.records())
@@ -48,100 +106,90 @@ async def gateway(
         await register(kafka, Headends(headends).records())
     async with pipeline.service("gateway", kafka, core=cores()[0], **environ) as service:
         async with httpx.AsyncClient(base_url=service.url, trust_env=False, timeout=30) as http:
-            tokens = [await _token(http, Headends(headends), each) for each in range(headends)]
+            nodes = Headends(headends)
+            tokens = [await _token(http, nodes, number) for number in range(headends)]
             relay_key = await register_relay(http, pipeline)
-            await refuse(http, fleet)
-        nodes = Headends(headends, tuple(tokens))
-        yield MeasuredGateway(service, kafka, fleet, nodes, relay_key, Acknowledged(kafka))
+            await _require_refusal(http, fleet)
+        yield MeasuredGateway(
+            service,
+            kafka,
+            fleet,
+            Headends(headends, tuple(tokens)),
+            relay_key,
+            Acknowledged(kafka),
+            service.pids | pipeline.broker,
+        )
 
 
 async def _token(http: httpx.AsyncClient, headends: Headends, number: int) -> str:
-    answer = await http.post(
-        "/api/v1/auth/token",
-        json={
-            "node_id": headends.id(number),
-            "node_type": "headend",
-            "api_key": headends.api_key(number),
-        },
-    )
-    if answer.status_code != 200:
-        raise WrongResultError(f"no token: {answer.status_code} {answer.text}")
-    return str(answer.json()["access_token"])
+    node = {"node_id": headends.id(number), "node_type": "headend"}
+    body = node | {"api_key": headends.api_key(number)}
+    return str((await _post(http, "/api/v1/auth/token", body))["access_token"])
 
 
 async def register_relay(http: httpx.AsyncClient, pipeline: MeasuredPipeline) -> str:
-    """Register a relay for everybody; return its API key."""
-    answer = await http.post(
-        "/api/v1/relays/register",
-        json={"name": "bench", "scope": "all"},
-        headers=pipeline.secrets.bearer("ADMIN_TOKEN"),
-    )
-    if answer.status_code != 200:
-        raise WrongResultError(f"no relay: {answer.status_code} {answer.text}")
-    return str(answer.json()["api_key"])
+    """Register a relay that may submit for all entities; return its API key."""
+    body, admin = {"name": "bench", "scope": "all"}, pipeline.secrets.bearer("ADMIN_TOKEN")
+    return str((await _post(http, "/api/v1/relays/register", body, admin))["api_key"])
 
 
-async def refuse(http: httpx.AsyncClient, fleet: Clients) -> None:
-    """See to it that keys are checked: a gateway that takes anything would be fast.
+async def _post(
+    http: httpx.AsyncClient, path: str, body: dict[str, str], headers: dict[str, str] | None = None
+) -> dict[str, Any]:
+    response = await http.post(path, json=body, headers=headers)
+    if response.status_code != 200:
+        raise WrongResultError(f"{path}: {response.status_code} {response.text}")
+    found: dict[str, Any] = response.json()
+    return found
+
+
+async def _require_refusal(http: httpx.AsyncClient, clients: Clients) -> None:
+    """Check that the gateway verifies keys: one that does not would be faster."""
+    headers = {"authorization": f"Bearer {clients.credential(1)}"}
+    response = await http.post(clients.path(0), json={"metrics": {}}, headers=headers)
+    if clients.size > 1 and response.status_code != 401:
+        raise WrongResultError(f"another client's key got {response.status_code}")
+
+
+def configuration(text: str, gateway_port: int) -> str:
+    """The edge's own configuration, with an address instead of DNS lookups of containers."""
+    text = _COPIES.sub(rf"server \1 {LOOPBACK}:{gateway_port}", text)
+    return text.replace(_RESOLVERS, "")
+
+
+@contextlib.asynccontextmanager
+async def edge(
+    gateway: MeasuredGateway, pipeline: MeasuredPipeline
+) -> AsyncIterator[list[MeasuredTarget]]:
+    """Run the edge (HAProxy) with TLS in front of a gateway; yields its targets.
 
     Raises:
-        WrongResultError: a client's key was taken for another client.
+        LocalError: HAProxy could not be downloaded.
     """
-    headers = {"authorization": f"Bearer {fleet.credential(1)}"}
-    answer = await http.post(fleet.path(0), json={"metrics": {}}, headers=headers)
-    if fleet.size > 1 and answer.status_code != 401:
-        raise WrongResultError(f"another client's key was answered {answer.status_code}")
-
-
-def singles(gateway: MeasuredGateway, pipeline: MeasuredPipeline) -> list[MeasuredTarget]:
-    """One submission a request."""
-    clients, headends = gateway.clients, gateway.headends
-    partitions = gateway.kafka.kafka_partitions
-    where = f"{partitions} partitions"
-    key_heads, token_heads = request_heads(clients), request_heads(headends)
-    address = Address(LOOPBACK, gateway.service.port)
-    pids = gateway.service.pids | pipeline.broker
-
-    def with_key(count: int) -> SingleWorkload:
-        return SingleWorkload(gateway.acknowledged, clients, count, key_heads)
-
-    def with_token(count: int) -> SingleWorkload:
-        return SingleWorkload(gateway.acknowledged, headends, count, token_heads)
-
-    targets = [
-        MeasuredTarget(
-            SYSTEM, f"{number} connections, API keys, {where}", address, pids, with_key, number
-        )
-        for number in (32, 256)
-    ]
-    if headends.size:
-        targets.append(
-            MeasuredTarget(SYSTEM, f"32 connections, JWTs, {where}", address, pids, with_token, 32)
-        )
-        targets.append(
-            MeasuredTarget(
-                SYSTEM,
-                f"a new connection for each, API keys, {where}",
-                address,
-                pids,
-                with_key,
-                32,
-                fresh=True,
-                share=0.3,
-            )
-        )
-    return targets
-
-
-def batches(gateway: MeasuredGateway, pipeline: MeasuredPipeline) -> list[MeasuredTarget]:
-    """Batches of a relay."""
-    pids = gateway.service.pids | pipeline.broker
-
-    def work(count: int) -> BatchWorkload:
-        return BatchWorkload(gateway.acknowledged, gateway.clients, count, gateway.relay_key)
-
-    address = Address(LOOPBACK, gateway.service.port)
-    return [
-        MeasuredTarget(SYSTEM, f"{number} connections", address, pids, work, number)
-        for number in (4,)
-    ]
+    program = haproxy()
+    http, https, own = free_ports(3)
+    text = (CHECKOUT / "deploy" / "edge" / "haproxy.cfg").read_text(encoding="utf-8")
+    file = pipeline.folder / "haproxy.cfg"
+    file.write_text(configuration(text, gateway.service.port), encoding="utf-8")
+    certificate = pipeline.folder / "edge.pem"
+    certificate.write_text(self_signed(datetime.now(UTC)), encoding="ascii")
+    address = Address(LOOPBACK, https, ssl.create_default_context(cafile=str(certificate)))
+    environ = program.environ | {
+        "EDGE_HTTP": f"{LOOPBACK}:{http}",
+        "EDGE_HTTPS": f"{LOOPBACK}:{https}",
+        "EDGE_OWN": f"{LOOPBACK}:{own}",
+        "EDGE_CERTIFICATE": str(certificate),
+    }
+    async with running(
+        [program.path, "-db", "-f", file],
+        environ=environ,
+        log=pipeline.folder / "haproxy.log",
+        ready=f"http://{LOOPBACK}:{http}/-/ready",
+        core=cores()[0],
+    ) as pid:
+        pids = {"HAProxy": pid} | gateway.pids
+        target = partial(gateway.target, system=EDGE_SYSTEM, address=address, pids=pids)
+        yield [
+            target("TLS, 32 connections, API keys", gateway.clients, 32),
+            target(f"TLS, {FRESH}, API keys", gateway.clients, 32, fresh=True, share=0.1),
+        ]

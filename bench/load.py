@@ -1,39 +1,60 @@
-"""A load generator: HTTP/1.1 requests, each sent as soon as the one before was answered.
-
-Every answer is looked at; the first that is not as it must be ends the measurement.
-"""
+"""The load generator: HTTP/1.1 requests over raw connections. Every response is checked."""
 
 import asyncio
 import ssl
 import time
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from bench.errors import WrongResultError
 
 END = b"\r\n\r\n"
 LENGTH = b"content-length:"
 PATIENCE = 20
-"""Seconds after which somebody who does not answer has failed."""
+"""Seconds without any response after which the load has failed."""
 
 
-class Work(Protocol):
-    """What is to be asked, and what the answers must be."""
+class Workload:
+    """Submissions `first` to `first + count - 1`, in requests of `size` submissions each.
+
+    A request has the number of its first submission.
+    """
+
+    def __init__(self, first: int, count: int, size: int = 1) -> None:
+        self.first, self.end, self.size = first, first + count, size
+        self._next = first
 
     def next(self) -> tuple[int, bytes] | None:
-        """The next request and its number; None when there is no more."""
+        """The next request with its number; None at the end."""
+        first = self._next
+        if first == self.end:
+            return None
+        self._next = last = min(first + self.size, self.end)
+        return first, self.request(first, last)
+
+    def request(self, first: int, last: int) -> bytes:
+        """The request for the submissions from `first` to before `last`."""
+        raise NotImplementedError
 
     def answered(self, number: int, status: int, body: bytes) -> None:
-        """Take the answer.
+        """Check a response.
 
         Raises:
-            WrongResultError: it is not what it must be.
+            WrongResultError: it is not the expected one.
+        """
+        raise NotImplementedError
+
+    async def check(self) -> None:
+        """Check afterwards what the system holds.
+
+        Raises:
+            WrongResultError: something is missing or wrong.
         """
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server is, and how to be sure of it."""
+    """A server's address, and the TLS context to verify it with."""
 
     host: str
     port: int
@@ -42,26 +63,29 @@ class Address:
 
 @dataclass
 class Driver:
-    """Goes through some work, over so many connections.
+    """Sends a workload over `connections` connections, one request at a time on each.
 
-    With `fresh` every request has a connection of its own, and only so many are open at a time.
+    With `fresh` every request has a new connection; at most `connections` are open at a time.
     """
 
     address: Address
-    work: Work
+    work: Workload
     connections: int
     fresh: bool = False
+    interval: float = 0.0
+    """Seconds between the starts of two requests; 0 sends as fast as responses come."""
     seconds: list[float] = field(default_factory=list)
-    """How long each answer took, from the request's last byte, or from connecting if `fresh`."""
+    """Response times, from the end of the request, or from connecting with `fresh`."""
 
     async def run(self) -> None:
-        """Return once everything was answered.
+        """Return when every request has its response.
 
         Raises:
-            WrongResultError: an answer was wrong, or did not come.
+            WrongResultError: a response was wrong, or did not come.
         """
         self._open = 0
         self._loop = asyncio.get_running_loop()
+        self._due = self._loop.time()
         self._done: asyncio.Future[None] = self._loop.create_future()
         others = self._loop.get_exception_handler()
         self._loop.set_exception_handler(self._on_error)
@@ -75,13 +99,13 @@ class Driver:
         answered = -1
         while not self._done.done():
             if answered == len(self.seconds):
-                self.fail(f"no answer for {PATIENCE} s, after {answered}")
+                self.fail(f"no response for {PATIENCE} s, after {answered}")
             answered = len(self.seconds)
             await asyncio.wait([self._done], timeout=PATIENCE)
         await self._done
 
     async def _connect(self) -> None:
-        """Open a connection, unless there is nothing left to be sent on it."""
+        """Open a connection, unless nothing is left to send."""
         try:
             request = self.work.next()
             if request is not None:
@@ -106,8 +130,16 @@ class Driver:
         if not self._done.done():
             self._done.set_exception(WrongResultError(reason))
 
+    def schedule(self, connection: "_Connection") -> None:
+        """Send the connection's request when it is due."""
+        if not self.interval:
+            connection.send()
+            return
+        due, self._due = self._due, self._due + self.interval
+        self._loop.call_at(due, connection.send)
+
     def closed(self) -> None:
-        """A connection has ended as it should."""
+        """A connection was closed after its last response."""
         self._open -= 1
         if not self._done.done():
             task = self._loop.create_task(self._connect())
@@ -124,7 +156,10 @@ class _Connection(asyncio.Protocol):
         self._finished = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
+        self._driver.schedule(self)
+
+    def send(self) -> None:
         if not self._driver.fresh:
             self._began = time.perf_counter()
         self._transport.write(self._request)
@@ -134,7 +169,7 @@ class _Connection(asyncio.Protocol):
             data = self._received + data
         driver = self._driver
         try:
-            found = split_answer(data)
+            found = split_response(data)
             if found is None:
                 self._received = data
                 return
@@ -149,9 +184,8 @@ class _Connection(asyncio.Protocol):
         if request is None:
             self._close()
             return
-        self._number, content = request
-        self._began = time.perf_counter()
-        self._transport.write(content)
+        self._number, self._request = request
+        driver.schedule(self)
 
     def _close(self) -> None:
         self._finished = True
@@ -161,14 +195,14 @@ class _Connection(asyncio.Protocol):
         if self._finished:
             self._driver.closed()
         else:
-            self._driver.fail(f"a connection broke before its answer was there: {error}")
+            self._driver.fail(f"a connection broke before its response: {error}")
 
 
-def split_answer(data: bytes) -> tuple[int, bytes] | None:
-    """Status and body of an answer; None while it is not whole.
+def split_response(data: bytes) -> tuple[int, bytes] | None:
+    """Status and body of a response; None while it is incomplete.
 
     Raises:
-        WrongResultError: it is none, or more than one, or of unknown length.
+        WrongResultError: there is more than one response, or one of unknown length.
     """
     end = data.find(END)
     if end < 0:
@@ -182,15 +216,15 @@ def split_answer(data: bytes) -> tuple[int, bytes] | None:
     elif status == 204:
         length = 0
     else:
-        raise WrongResultError(f"an answer without a length: {data[:500]!r}")
+        raise WrongResultError(f"a response without a length: {data[:500]!r}")
     missing = end + len(END) + length - len(data)
     if missing < 0:
-        raise WrongResultError(f"more than one answer: {data[:500]!r}")
+        raise WrongResultError(f"more than one response: {data[:500]!r}")
     return None if missing > 0 else (status, data[end + len(END) :])
 
 
 def post(path: str, body: bytes, **headers: str) -> bytes:
-    """A POST request with its headers (`_` stands for `-`)."""
+    """A POST request; `_` in a header's name stands for `-`."""
     lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join(lines).encode() + END + body

@@ -7,6 +7,7 @@ same is measured of an earlier commit, in turns, so that a noisy machine disturb
 import asyncio
 import contextlib
 import json
+import logging
 import re
 import statistics
 import subprocess
@@ -22,12 +23,12 @@ from typing import Any, NamedTuple
 
 import click
 import httpx
+import structlog
 import uvloop
 
 from bench.errors import WrongResultError
 from bench.fleet import Clients, register
-from bench.load import PATIENCE, split_answer
-from bench.logs import quiet
+from bench.load import PATIENCE, split_response
 from bench.pipeline import MeasuredPipeline, MeasuredService, pipeline
 from bench.processes import Meter, cores, pinned
 from bench.rounds import Measurements, percentile
@@ -39,6 +40,8 @@ from tobogganing.errors import LocalError
 SUBJECT = "Fleet"
 BASELINE = "116087e"
 """The last commit in which every submission of a fleet left by itself."""
+WARM_UP = 3.0
+"""Seconds of each load before the first round."""
 PARTITIONS = 12
 CLIENTS = 2_000
 FRESHNESS_EVERY = 0.2
@@ -217,7 +220,7 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        answer = split_answer(self._received)
+        answer = split_response(self._received)
         if answer is not None:
             self._received, self._waits = b"", False
             self._loop.answered(self, *answer)
@@ -232,13 +235,13 @@ async def _measure(stack: Stack, load: Load, seconds: float) -> dict[str, float]
     if not load.rate:
         meter = Meter(stack.pids)
         await asyncio.sleep(seconds)
-        used = meter.read()
-        return {f"% of a core {name}": cpu / used.seconds * 100 for name, cpu in used.cpu.items()}
+        seconds, used = meter.read()
+        return {f"% of a core {name}": cpu / seconds * 100 for name, cpu in used.items()}
     await OpenLoop(stack, load).run(1)  # what adapts to the load has done so
     loop = OpenLoop(stack, load)
     meter = Meter(stack.pids)
     count = await loop.run(seconds)
-    cpu = {f"cpu {name}": spent / count * 1e6 for name, spent in meter.read().cpu.items()}
+    cpu = {f"cpu {name}": spent / count * 1e6 for name, spent in meter.read()[1].items()}
     ordered, fresh = sorted(loop.seconds), sorted(await _freshness(stack, load, seconds / 2))
     return {
         **cpu,
@@ -291,12 +294,15 @@ async def measure(
     }
     with pinned(cores()[1]):
         async with pipeline(folder, cores()[1]) as ours:
-            for _ in range(rounds):
+            for number in range(rounds + 1):
                 for version, checkout in versions.items():
                     async with running_version(ours, version, checkout) as stack:
                         for load in loads:
-                            values = await _measure(stack, load, seconds)
-                            found[version, load].add(**values)
+                            if number:
+                                values = await _measure(stack, load, seconds)
+                                found[version, load].add(**values)
+                            elif load.rate:  # the broker's code is compiled as it runs
+                                await OpenLoop(stack, load).run(WARM_UP)
                         async with scraper(stack) as http:
                             await stack.check(http)
     return list(found.values())
@@ -333,7 +339,11 @@ def _table(found: Sequence[Measurements]) -> list[dict[str, Any]]:
 @click.option("--seconds", default=10.0, show_default=True, help="Of load, a case and round.")
 def main(against: str | None, rounds: int, seconds: float) -> None:
     """Measure; print one JSON object a line."""
-    quiet()
+    logging.basicConfig(level=logging.ERROR)
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     with tempfile.TemporaryDirectory(prefix="bench-fleet-") as name:
         versions = {"this": CHECKOUT}
         try:

@@ -1,4 +1,4 @@
-"""Our own services as they are measured: a broker, and processes with topics of their own."""
+"""A broker and the project's own services, with topics for each measurement."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ from tobogganing.devstack.secrets import provide_secrets, provide_signing_keys
 
 @dataclass(frozen=True)
 class MeasuredService:
-    """A running service: its port, and its processes by name."""
+    """A running service: its port, and its pids by process name."""
 
     port: int
     pids: dict[str, int]
@@ -32,7 +32,7 @@ class MeasuredService:
 
 @dataclass
 class Secrets:
-    """Secrets of the services of one run, in files."""
+    """Secrets for the services of one run, in files."""
 
     folder: Path
     environ: dict[str, str] = field(default_factory=dict)
@@ -43,12 +43,12 @@ class Secrets:
         self.environ["SIGNING_KEYS_DIR"] = str(provide_signing_keys(self.folder, {}))
 
     def bearer(self, name: str) -> dict[str, str]:
-        """Headers with one of the tokens."""
+        """The request header with one of the tokens."""
         return {"authorization": f"Bearer {(self.folder / name).read_text().strip()}"}
 
 
 class MeasuredPipeline:
-    """A broker and whatever services are asked for."""
+    """Starts services on one broker."""
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
         self.folder = folder
@@ -64,7 +64,7 @@ class MeasuredPipeline:
         return {"Kafka": running.pid}
 
     async def topics(self, partitions: int = 4) -> KafkaSettings:
-        """Make a set of topics that nobody has used yet."""
+        """Create a new set of topics."""
         settings = KafkaSettings(
             kafka_bootstrap_servers=self._cluster.bootstrap_servers,
             kafka_topic_prefix=f"bench-{uuid.uuid4().hex[:8]}.",
@@ -77,7 +77,7 @@ class MeasuredPipeline:
     async def service(
         self, name: str, kafka: KafkaSettings, core: int | None = None, **extra: str
     ) -> AsyncIterator[MeasuredService]:
-        """Run `python -m <name>` until the context ends; yields once it is ready."""
+        """Run `python -m <name>` until the context ends; yields when it is ready."""
         port = free_ports(1)[0]
         environ = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         environ |= self.secrets.environ
@@ -90,7 +90,7 @@ class MeasuredPipeline:
             "PORT": str(port),
             "LOG_LEVEL": "WARNING",
             "WORKER_NAME": "bench",
-            # Limits are counted as ever, but never reached.
+            # The limits are counted as usual, but never reached.
             "RATE_LIMIT_PER_MINUTE": "1000000000",
             "RELAY_RATE_LIMIT_PER_MINUTE": "1000000000",
             "AUTH_FAILURES_PER_MINUTE": "1000000000",
@@ -108,7 +108,7 @@ class MeasuredPipeline:
 
 @contextlib.asynccontextmanager
 async def pipeline(folder: Path, core: int | None = None) -> AsyncIterator[MeasuredPipeline]:
-    """Run a broker in `folder`, on a core if one is given, until the context ends."""
+    """Run a broker in `folder` until the context ends, on one core if `core` is given."""
     cluster = Cluster(folder / "kafka", install_kafka())
     with pinned(core):
         await cluster.start()

@@ -1,57 +1,44 @@
-"""How much each run does."""
+"""The sizes of a run."""
 
 from dataclasses import dataclass
+
+from bench.processor import ProcessorCase
 
 
 @dataclass(frozen=True)
 class BenchPlan:
-    """Sizes of one run. Counts are submissions, unless they say otherwise."""
+    """Counts are submissions, unless they say otherwise; 0 or () leaves a measurement out."""
 
     rounds: int
-    """Measured rounds; figures are their medians."""
+    """Measured rounds; the figures are their medians."""
     singles: int
-    """One by one, a round and target."""
+    """One a request, for each round and target."""
     batched: int
-    """In batches, a round and target."""
+    """In batches, for each round and target."""
     clients: int
     headends: int
     scraped_clients: int
+    scraped_rows: int
     rate: int
     """Submissions a second, end to end."""
     seconds: int
     end_to_end_clients: int
-    sizes: tuple[int, ...]
-    """Fleets of the growing pipeline, none: not measured."""
-    processor: tuple[tuple[str, ...], ...]
-    """Arguments of each run of bench.processor."""
-    exporter: tuple[tuple[str, ...], ...]
-    """Arguments of each run of bench.exporter."""
+    sizes: tuple[int, ...] = ()
+    """Fleets of the growing pipeline."""
+    processor: tuple[ProcessorCase, ...] = ()
     fleet_rates: tuple[int, ...] = ()
-    """Rates of clients that post one by one, in submissions a second; none: not measured."""
+    """Rates of clients that post one by one, in submissions a second."""
     fleet_seconds: float = 5.0
     fleet_rounds: int = 1
     baseline: bool = False
     """Also measure such clients with the version before they shared frames."""
     recovered: int = 0
-    """Rows of a worker that is killed and started again, none: not measured."""
+    """Rows of the killed worker."""
     peers: bool = True
     checking_pushgateway: bool = False
-    """Also measure a Pushgateway that checks pushes, as it does by default."""
-    more_partitions: bool = True
-    """Also measure a gateway of 12 partitions."""
-
-
-def _processor(workers: int, frame: int, entities: int, submissions: int) -> tuple[str, ...]:
-    return (
-        f"--workers={workers}",
-        f"--frame={frame}",
-        f"--entities={entities}",
-        f"--submissions={submissions}",
-    )
-
-
-def _exporter(clients: int, rows: int) -> tuple[str, ...]:
-    return (f"--clients={clients}", f"--rows={rows}")
+    """Also a Pushgateway with consistency checks, its default."""
+    more_partitions: bool = False
+    """Also a gateway of 12 partitions."""
 
 
 WHOLE = BenchPlan(
@@ -61,22 +48,23 @@ WHOLE = BenchPlan(
     clients=10_000,
     headends=1_000,
     scraped_clients=100_000,
+    scraped_rows=1_000_000,
     rate=20_000,
     seconds=120,
     end_to_end_clients=100_000,
     sizes=(10_000, 100_000, 1_000_000),
     processor=(
-        _processor(1, 1, 20_000, 60_000),
-        _processor(1, 50, 200_000, 400_000),
-        _processor(2, 50, 200_000, 400_000),
-        _processor(1, 500, 200_000, 400_000),
+        ProcessorCase(1, 1, 20_000, 60_000),
+        ProcessorCase(1, 50, 200_000, 400_000),
+        ProcessorCase(2, 50, 200_000, 400_000),
+        ProcessorCase(1, 500, 200_000, 400_000),
     ),
-    exporter=(_exporter(100_000, 1_000_000),),
     fleet_rates=(0, 100, 300, 1000),
     fleet_rounds=3,
     baseline=True,
     recovered=500_000,
     checking_pushgateway=True,
+    more_partitions=True,
 )
 QUICK = BenchPlan(
     rounds=2,
@@ -85,14 +73,14 @@ QUICK = BenchPlan(
     clients=5_000,
     headends=200,
     scraped_clients=10_000,
+    scraped_rows=50_000,
     rate=5_000,
     seconds=12,
     end_to_end_clients=10_000,
     sizes=(1_000, 10_000, 30_000),
-    processor=(_processor(1, 1, 20_000, 40_000), _processor(1, 50, 20_000, 100_000)),
-    exporter=(_exporter(10_000, 50_000),),
+    processor=(ProcessorCase(1, 1, 20_000, 40_000), ProcessorCase(1, 50, 20_000, 100_000)),
     fleet_rates=(300,),
-    more_partitions=False,
+    recovered=20_000,
 )
 SMALLEST = BenchPlan(
     rounds=1,
@@ -101,14 +89,11 @@ SMALLEST = BenchPlan(
     clients=600,
     headends=10,
     scraped_clients=300,
+    scraped_rows=600,
     rate=1_000,
     seconds=2,
     end_to_end_clients=2_000,
-    sizes=(),
-    processor=(),
-    exporter=(),
     fleet_rates=(100,),
     fleet_seconds=1.0,
     peers=False,
-    more_partitions=False,
 )

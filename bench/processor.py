@@ -1,245 +1,271 @@
-"""`python -m bench.processor`: what a submission costs the processor, on a real broker.
+"""The processor: the CPU cost of a submission, and the recovery of a killed worker.
 
-Frames are written to Kafka first, then real workers go through them, so that a worker always has
-something to do. One JSON object on standard output says what it cost. Every row and every ledger
-is compared with a model afterwards; if anything is lost or wrong, the exit status is 1 and there
-are no figures.
+The frames are in Kafka before the workers start, so that a worker never waits for work. Afterwards
+every row and ledger is compared with what was submitted.
 """
 
 import asyncio
 import contextlib
-import json
 import os
 import re
-import statistics
-import sys
-import tempfile
+import signal
 import time
-import uuid
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Any, NamedTuple
 
-import click
 import httpx
+import msgspec
+from aiokafka import AIOKafkaProducer, ConsumerRecord
+from aiokafka.structs import RecordMetadata
 
 from bench.errors import WrongResultError
-from bench.logs import quiet
-from bench.processor_load import FrameLoad
+from bench.fleet import Clients
+from bench.pipeline import MeasuredPipeline, MeasuredService
+from bench.processes import cpu_seconds, resident_bytes
+from bench.rounds import Measurements
+from contract.frame import Submission, encode_frame, partition_of
+from contract.row import ledger_key
 from service.config.settings import KafkaSettings
-from service.kafka.topics import ensure_topics
-from tobogganing.devstack import process
-from tobogganing.devstack.cluster import Cluster
-from tobogganing.devstack.install import install_kafka
-from tobogganing.devstack.ports import free_ports
+from service.kafka.clients import client_options
+from service.kafka.reader import TopicReader
+from service.kafka.topics import topics_from
 
-TOKEN = "metrics-token-of-the-benchmark"
+SYSTEM = "Tobogganing processor"
 POLL = 0.25
-"""Seconds between two looks: each costs a worker some milliseconds."""
+"""Seconds between two reads of a worker's metrics; each costs it some milliseconds."""
 PATIENCE = 600.0
-_SUBMISSIONS = re.compile(r"^tobogganing_processor_batch_submissions_sum (\S+)", re.MULTILINE)
-_BATCHES = re.compile(r"^tobogganing_processor_batch_submissions_count (\S+)", re.MULTILINE)
-_PARTITIONS = re.compile(r"^tobogganing_processor_partitions (\S+)", re.MULTILINE)
+NEVER_LATE = 2**53
+IN_FLIGHT = 64
+"""Frames that wait for their acknowledgement, at most."""
+NOTHING = {"stale": 0, "late": 0, "dead_lettered": 0, "lost": 0, "parted": 0}
+"""The other counts of a ledger."""
+RECOVERY_FRAME = 50
+RECOVERY_SUBMISSIONS = 10_000
+"""Submissions appended while the killed worker is down."""
 
 
-class MeasuredWorker:
-    """One processor in a process of its own; an async context manager."""
+class FrameLoad:
+    """Submissions of all clients in random order, in frames of `size`, and their expected rows."""
 
-    def __init__(self, number: int, kafka: KafkaSettings, folder: Path) -> None:
-        self._port = free_ports(1)[0]
-        self._log = folder / f"worker-{number}-{self._port}.log"
-        self._environ = os.environ | {
-            "KAFKA_BOOTSTRAP_SERVERS": kafka.kafka_bootstrap_servers,
-            "KAFKA_TOPIC_PREFIX": kafka.kafka_topic_prefix,
-            "KAFKA_PARTITIONS": str(kafka.kafka_partitions),
-            "METRICS_TOKEN": TOKEN,
-            "HOST": "127.0.0.1",
-            "PORT": str(self._port),
-            "LOG_FORMAT": "json",
-            "WORKER_NAME": f"bench-{number}",
-        }
+    def __init__(self, settings: KafkaSettings, clients: Clients, size: int) -> None:
+        self.submissions = 0
+        """Submissions in Kafka."""
+        self._settings, self._clients, self._size = settings, clients, size
+        self._last: dict[bytes, int] = {}
+        """The number of each client's last submission."""
+        self._read: Counter[int] = Counter()
+        self._ends: dict[int, int] = {}
 
-    async def __aenter__(self) -> Self:
-        with self._log.open("ab") as log:
-            command = [sys.executable, "-m", "processor"]
-            self._process = process.start(command, environ=self._environ, output=log)
-        self._http = httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{self._port}",
-            headers={"authorization": f"Bearer {TOKEN}"},
-            timeout=30,
-            trust_env=False,
-        )
-        return self
+    async def write(self, submissions: int) -> None:
+        """Append this many submissions."""
+        topic = topics_from(self._settings).submissions.name
+        options = client_options(self._settings)
+        producer = AIOKafkaProducer(**options, acks="all", enable_idempotence=True)
+        await producer.start()
+        try:
+            waiting = []
+            for partition, members in self._frames(submissions):
+                frame = encode_frame(NEVER_LATE, members)
+                waiting.append(await producer.send(topic, frame, partition=partition))
+                self._read[partition] += len(members)
+                if len(waiting) == IN_FLIGHT:
+                    self._acknowledged(await asyncio.gather(*waiting))
+                    waiting.clear()
+            self._acknowledged(await asyncio.gather(*waiting))
+        finally:
+            await producer.stop()
+        self.submissions += submissions
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await process.stop(self._process, patience=10)
-        await self._http.aclose()
-        if error is not None:
-            error.add_note(f"the worker's log ends with:\n{self._log.read_text()[-4000:]}")
+    def _acknowledged(self, records: Iterable[RecordMetadata]) -> None:
+        for record in records:
+            end = max(self._ends.get(record.partition, -1), record.offset)
+            self._ends[record.partition] = end
 
-    def kill(self) -> None:
-        """End it as a fault would."""
-        self._process.kill()
-        self._process.wait()
+    def _frames(self, submissions: int) -> Iterator[tuple[int, list[Submission]]]:
+        """Frames with their partitions; the last ones may be smaller."""
+        first = -(-self.submissions // self._clients.size) * self._clients.size
+        starts = range(first, first + submissions, self._clients.size)
+        numbers = chain.from_iterable(map(self._clients.shuffled, starts))
+        incomplete: dict[int, list[Submission]] = {}
+        for number in islice(numbers, submissions):
+            key = self._clients.key(number)
+            self._last[key] = number
+            partition = partition_of(key, self._settings.kafka_partitions)
+            members = incomplete.setdefault(partition, [])
+            members.append(self._clients.submission(number))
+            if len(members) == self._size:
+                yield partition, incomplete.pop(partition)
+        yield from incomplete.items()
 
-    async def owns(self, partitions: int) -> None:
-        """Wait until it has so many partitions and their rows."""
-        while True:
-            with contextlib.suppress(httpx.TransportError):
-                if await self._figure(_PARTITIONS) == partitions:
-                    return
-            self._check_alive()
-            await asyncio.sleep(POLL)
+    async def check(self) -> int:
+        """Compare entity-state with the expected result; return the number of rows and ledgers.
 
-    async def measure(self) -> "WorkerSample":
-        """Read what it has done so far, and at what cost."""
-        self._check_alive()
-        text = (await self._http.get("/metrics")).text
-        submissions, batches = _found(_SUBMISSIONS, text), _found(_BATCHES, text)
-        cpu, resident = _cost(self._process.pid)
-        return WorkerSample(time.monotonic(), cpu, submissions, batches, resident)
+        Raises:
+            WrongResultError: a row or ledger is missing, unexpected or wrong.
+        """
+        found: dict[bytes, bytes | None] = {}
 
-    async def _figure(self, pattern: re.Pattern[str]) -> float:
-        return _found(pattern, (await self._http.get("/metrics")).text)
+        def collect(_: int, records: Sequence[ConsumerRecord]) -> None:
+            found.update((record.key, record.value) for record in records)
 
-    def _check_alive(self) -> None:
-        if self._process.poll() is not None:
-            raise WrongResultError(f"the worker ended with {self._process.returncode}")
+        topic = topics_from(self._settings).entity_state.name
+        partitions = range(self._settings.kafka_partitions)
+        async with TopicReader(self._settings, topic, partitions) as reader:
+            await reader.read_to_end(collect, {})
+        decoded = {key: msgspec.json.decode(value) if value else {} for key, value in found.items()}
+        for partition, read in self._read.items():
+            expected = {"offset": self._ends[partition], "read": read, "applied": read}
+            self._compare(decoded.pop(ledger_key(partition), {}), expected | NOTHING, partition)
+        for key, number in self._last.items():
+            metrics, labels = self._clients.metrics(number), self._clients.labels(number)
+            self._compare(decoded.pop(key, {}), {"metrics": metrics, "labels": labels}, key)
+        if decoded:
+            raise WrongResultError(f"{len(decoded)} unexpected records, e.g. {decoded.popitem()}")
+        return len(self._read) + len(self._last)
+
+    @staticmethod
+    def _compare(found: dict[str, Any], expected: dict[str, Any], key: object) -> None:
+        if {name: found.get(name) for name in expected} != expected:
+            raise WrongResultError(f"{key!r}: expected {expected}, found {found}")
 
 
 class WorkerSample(NamedTuple):
-    """What a worker had done at a time: CPU in seconds, memory in bytes."""
+    """The state of a worker at a time: CPU in seconds, resident memory in bytes."""
 
     time: float
     cpu: float
     submissions: float
-    batches: float
+    partitions: float
     resident: int
 
 
-def _cost(pid: int) -> tuple[float, int]:
-    """CPU (user and system, in seconds) and resident memory (in bytes) of a process."""
-    folder = Path("/proc", str(pid))
-    stat = folder.joinpath("stat").read_text().rpartition(")")[2].split()
-    pages = int(folder.joinpath("statm").read_text().split()[1])
-    cpu = (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
-    return cpu, pages * os.sysconf("SC_PAGE_SIZE")
+class MeasuredWorker:
+    """Reads the metrics of a running processor."""
+
+    def __init__(self, service: MeasuredService, token: dict[str, str]) -> None:
+        self.pid = service.pids["processor"]
+        self._url, self._token = f"{service.url}/metrics", token
+
+    async def sample(self) -> WorkerSample:
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
+            text = (await http.get(self._url, headers=self._token)).text
+        return WorkerSample(
+            time.monotonic(),
+            cpu_seconds(self.pid),
+            _value("tobogganing_processor_batch_submissions_sum", text),
+            _value("tobogganing_processor_partitions", text),
+            resident_bytes(self.pid),
+        )
 
 
-def _found(pattern: re.Pattern[str], text: str) -> float:
-    match = pattern.search(text)
+def _value(name: str, text: str) -> float:
+    match = re.search(rf"^{name} (\S+)", text, re.MULTILINE)
     return 0.0 if match is None else float(match[1])
 
 
-@contextlib.asynccontextmanager
-async def _workers(
-    number: int, kafka: KafkaSettings, folder: Path
-) -> AsyncIterator[list[MeasuredWorker]]:
-    """Start workers and wait until each has its share of the partitions."""
-    async with contextlib.AsyncExitStack() as stack:
-        workers = [
-            await stack.enter_async_context(MeasuredWorker(each, kafka, folder))
-            for each in range(number)
-        ]
-        async with asyncio.timeout(PATIENCE):
-            for each in workers:
-                await each.owns(kafka.kafka_partitions // number)
-        yield workers
+async def _run_workers(
+    pipeline: MeasuredPipeline,
+    kafka: KafkaSettings,
+    number: int,
+    submissions: int,
+) -> tuple[list[WorkerSample], list[WorkerSample]]:
+    """Let workers process all submissions; return their samples before and after.
 
-
-async def until_done(workers: Sequence[MeasuredWorker], submissions: float) -> list[WorkerSample]:
-    """Wait until the workers have gone through so many submissions in all."""
-    async with asyncio.timeout(PATIENCE):
+    The first samples are from when each worker has its share of the partitions.
+    """
+    token = pipeline.secrets.bearer("METRICS_TOKEN")
+    async with contextlib.AsyncExitStack() as stack, asyncio.timeout(PATIENCE):
+        workers = []
+        for each in range(number):
+            name = f"bench-{each}"
+            service = pipeline.service("processor", kafka, WORKER_NAME=name)
+            workers.append(MeasuredWorker(await stack.enter_async_context(service), token))
+        share = kafka.kafka_partitions // number
         while True:
-            samples = [await worker.measure() for worker in workers]
-            if sum(sample.submissions for sample in samples) >= submissions:
-                return samples
+            first = [await worker.sample() for worker in workers]
+            if all(sample.partitions == share for sample in first):
+                break
+            await asyncio.sleep(POLL)
+        while True:
+            last = [await worker.sample() for worker in workers]
+            if sum(sample.submissions for sample in last) >= submissions:
+                return first, last
             await asyncio.sleep(POLL)
 
 
-async def run(
-    kafka: KafkaSettings, folder: Path, *, entities: int, submissions: int, size: int, workers: int
-) -> dict[str, Any]:
-    """Measure workers over `submissions` in frames of `size`, of entities that all have a row.
+class ProcessorCase(NamedTuple):
+    """One measurement of `workers` workers over `submissions` in frames of `frame`."""
+
+    workers: int
+    frame: int
+    entities: int
+    submissions: int
+
+
+async def measure(pipeline: MeasuredPipeline, case: ProcessorCase) -> Measurements:
+    """Measure workers; every entity has a row before.
 
     Raises:
-        WrongResultError: a row or a ledger is not what it must be.
+        WrongResultError: a row or a ledger is wrong.
     """
-    await ensure_topics(kafka)
-    load = FrameLoad(kafka, entities, size)
-    await load.write(entities)
-    async with _workers(1, kafka, folder) as alone:
-        await until_done(alone, load.submissions)
+    kafka = await pipeline.topics()
+    load = FrameLoad(kafka, Clients(case.entities), case.frame)
+    await load.write(case.entities)
+    await _run_workers(pipeline, kafka, 1, load.submissions)
     before = load.submissions
-    await load.write(submissions)
-    async with _workers(workers, kafka, folder) as running:
-        first = [await worker.measure() for worker in running]
-        last = await until_done(running, load.submissions - before)
+    await load.write(case.submissions)
+    first, last = await _run_workers(pipeline, kafka, case.workers, load.submissions - before)
     await load.check()
     done = sum(b.submissions - a.submissions for a, b in zip(first, last, strict=True))
     cpu = sum(b.cpu - a.cpu for a, b in zip(first, last, strict=True))
-    seconds = last[0].time - first[0].time
-    batches = sum(b.batches - a.batches for a, b in zip(first, last, strict=True))
-    return {
-        "workers": workers,
-        "partitions": kafka.kafka_partitions,
-        "entities": entities,
-        "frame": size,
-        "submissions": round(done),
-        "cpu_us_per_submission": round(cpu / done * 1e6, 2),
-        "submissions_per_second": round(done / seconds),
-        "cores": round(cpu / seconds, 2),
-        "submissions_per_batch": round(done / batches),
-        "resident_mib": [round(sample.resident / 2**20) for sample in last],
-        "rows_and_ledgers_verified": len(load.rows) + len(load.ledgers),
-    }
+    plural = "s" if case.workers > 1 else ""
+    figures = Measurements(
+        "Processor",
+        SYSTEM,
+        f"{case.workers} worker{plural}, frames of {case.frame}, {case.entities:,} entities",
+    )
+    figures.add(
+        **{
+            "cpu processor": cpu / done * 1e6,
+            "per second": done / (last[0].time - first[0].time),
+            "MiB": max(sample.resident for sample in last) / 2**20,
+            "submissions": done,
+        }
+    )
+    return figures
 
 
-async def _main(options: dict[str, Any], partitions: int, repeat: int) -> list[dict[str, Any]]:
-    results = []
-    with tempfile.TemporaryDirectory(prefix="bench-processor-") as name:
-        folder = Path(name)
-        cluster = Cluster(folder / "kafka", install_kafka())
-        await cluster.start()
-        try:
-            for _ in range(repeat):
-                kafka = KafkaSettings(
-                    kafka_bootstrap_servers=cluster.bootstrap_servers,
-                    kafka_topic_prefix=f"bench-{uuid.uuid4().hex[:8]}.",
-                    kafka_partitions=partitions,
-                )
-                results.append(await run(kafka, folder, **options))
-        finally:
-            await cluster.stop()
-    return results
+async def measure_recovery(pipeline: MeasuredPipeline, rows: int) -> Measurements:
+    """Kill a worker that has a row of each of `rows` entities, and start it again.
 
-
-@click.command()
-@click.option("--workers", default=1, show_default=True, help="Processes that share the work.")
-@click.option("--entities", default=200_000, show_default=True, help="Distinct entities.")
-@click.option("--submissions", default=1_000_000, show_default=True, help="Submissions measured.")
-@click.option("--frame", "size", default=50, show_default=True, help="Submissions in a frame.")
-@click.option("--partitions", default=4, show_default=True, help="Partitions of the topics.")
-@click.option("--repeat", default=1, show_default=True, help="Runs; the figures are of the median.")
-def main(partitions: int, repeat: int, **options: Any) -> None:
-    """Measure the processor; print one JSON object."""
-    quiet()
-    try:
-        results = asyncio.run(_main(options, partitions, repeat))
-    except WrongResultError as error:
-        print(f"WRONG: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
-        raise SystemExit(1) from None
-    median = statistics.median_low([each["cpu_us_per_submission"] for each in results])
-    chosen = next(each for each in results if each["cpu_us_per_submission"] == median)
-    chosen["all_cpu_us_per_submission"] = [each["cpu_us_per_submission"] for each in results]
-    print(json.dumps(chosen))
-
-
-if __name__ == "__main__":
-    main()
+    Raises:
+        WrongResultError: a row or a ledger is wrong.
+    """
+    kafka, token = await pipeline.topics(), pipeline.secrets.bearer("METRICS_TOKEN")
+    load = FrameLoad(kafka, Clients(rows), RECOVERY_FRAME)
+    await load.write(rows)
+    async with pipeline.service("processor", kafka) as service:
+        worker = MeasuredWorker(service, token)
+        async with asyncio.timeout(PATIENCE):
+            while (await worker.sample()).submissions < rows:  # noqa: ASYNC110
+                await asyncio.sleep(POLL)
+        os.kill(worker.pid, signal.SIGKILL)
+    await load.write(RECOVERY_SUBMISSIONS)
+    began = time.monotonic()
+    async with pipeline.service("processor", kafka) as service, asyncio.timeout(PATIENCE):
+        loaded = time.monotonic()
+        worker = MeasuredWorker(service, token)
+        while (sample := await worker.sample()).submissions < RECOVERY_SUBMISSIONS:  # noqa: ASYNC110
+            await asyncio.sleep(POLL)
+    figures = Measurements("Recovery", SYSTEM, f"killed, {rows:,} rows")
+    figures.add(
+        rows=rows,
+        loaded_seconds=loaded - began,
+        back_seconds=sample.time - began,
+        cpu_seconds=sample.cpu,
+        resident_mib=sample.resident / 2**20,
+        rows_and_ledgers_verified=await load.check(),
+    )
+    return figures

@@ -1,74 +1,62 @@
-"""Cost over the size of the fleet: one pipeline, whose fleet grows between measurements.
+"""Cost by size of the fleet: one pipeline whose fleet grows between measurements.
 
-At each size every client submits once, so that all have a row, and then once more, which is what
-is measured: from the first batch until a scrape shows the last one.
+At each size every client submits twice; the second round is measured, from its first batch until a
+scrape includes its last one.
 """
 
 from bench.fleet import Clients, register
 from bench.load import Address, Driver
 from bench.pipeline import MeasuredPipeline
-from bench.processes import Meter, Used
+from bench.processes import Meter
 from bench.rounds import Measurements
-from bench.running_stack import RunningStack, running_stack
-from bench.workloads import BatchWorkload
+from bench.running_stack import RunningStack, StackWorkload, running_stack
 from tobogganing.devstack.ports import LOOPBACK
 
-SUBJECT = "Growth"
 CONNECTIONS = 2
 
 
-class _Noted(BatchWorkload):
-    """Batches whose receipts the pipeline notes."""
-
-    everything: RunningStack
-
-    def answered(self, number: int, status: int, body: bytes) -> None:
-        self.everything.note_batch(self.receipts(number, status, body), number)
-
-
-async def _round(everything: RunningStack, clients: Clients) -> Used:
-    """Let every client submit once, and wait until a scrape shows the last one."""
-    # Numbers start at a multiple of the size, so that client c has the number start + c.
-    start = -(-everything.acknowledged.next // clients.size) * clients.size
-    everything.acknowledged.next = start
-    work = _Noted(everything.acknowledged, clients, clients.size, everything.relay_key)
-    work.everything = everything
-    meter = Meter(everything.pids)
-    await Driver(Address(LOOPBACK, everything.gateway.port), work, CONNECTIONS).run()
-    await everything.scrape(list(everything.last.values()))
+async def _round(stack: RunningStack, clients: Clients) -> tuple[float, dict[str, float]]:
+    """Let every client submit once; return the seconds and CPU seconds until it is scraped."""
+    # The first number is a multiple of the size, so that number - first is the client's.
+    start = -(-stack.acknowledged.next // clients.size) * clients.size
+    stack.acknowledged.next = start
+    work = StackWorkload(stack, clients, clients.size)
+    meter = Meter(stack.pids)
+    await Driver(Address(LOOPBACK, stack.gateway.port), work, CONNECTIONS).run()
+    await stack.scrape(list(stack.last.values()))
     return meter.read()
 
 
-async def measure(pipeline: MeasuredPipeline, sizes: list[int]) -> list[Measurements]:
+async def measure(pipeline: MeasuredPipeline, sizes: tuple[int, ...]) -> list[Measurements]:
     """Measure at each size, in growing order.
 
     Raises:
-        WrongResultError: anything was lost or wrong at any size.
+        WrongResultError: something was lost or is wrong.
     """
     found = []
-    async with running_stack(pipeline, Clients(sizes[0])) as everything:
-        known = sizes[0]
+    async with running_stack(pipeline, Clients(sizes[0])) as stack:
+        registered = sizes[0]
         for size in sizes:
             clients = Clients(size)
-            if size > known:
-                await register(everything.kafka, clients.records(first=known))
-                known = size
-            await _round(everything, clients)
-            used = await _round(everything, clients)
-            end = everything.acknowledged.next
-            meter = Meter(everything.pids)
-            page = await everything.check(clients, range(end - size, end))
-            scraping = meter.read()
-            figures = Measurements(SUBJECT, "Tobogganing", f"{size:,}")
-            figures.add(**{f"cpu {name}": s / size * 1e6 for name, s in used.cpu.items()})
-            figures.add(**{f"MB {name}": value for name, value in everything.memory().items()})
+            if size > registered:
+                await register(stack.kafka, clients.records(first=registered))
+                registered = size
+            await _round(stack, clients)
+            seconds, used = await _round(stack, clients)
+            end = stack.acknowledged.next
+            meter = Meter(stack.pids)
+            page = await stack.check(clients, range(end - size, end))
+            _, scraping = meter.read()
+            figures = Measurements("Growth", "Tobogganing", f"{size:,}")
             figures.add(
+                **{f"cpu {name}": spent / size * 1e6 for name, spent in used.items()},
+                **{f"MB {name}": value for name, value in stack.memory().items()},
                 **{
                     "entities": size,
-                    "seconds": used.seconds,
+                    "seconds": seconds,
                     "scrape seconds": page.seconds,
-                    "scrape CPU seconds": scraping.cpu["exporter"],
-                }
+                    "scrape CPU seconds": scraping["exporter"],
+                },
             )
             found.append(figures)
     return found

@@ -1,4 +1,4 @@
-"""Scrapes as Prometheus makes them, and a comparison of what they show."""
+"""Scrapes as Prometheus makes them, and the check of their samples."""
 
 import asyncio
 import http.client
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from isal import isal_zlib
 
 from bench.errors import WrongResultError
-from bench.fleet import UNIT, Clients
+from bench.fleet import Clients
 from contract.kinds import CLIENT
 from tobogganing.devstack.ports import LOOPBACK
 
@@ -23,20 +23,18 @@ _CHUNK = 64 * 1024
 
 
 class Page(NamedTuple):
+    """A response body; `seconds` after the request, at `ended` on time.perf_counter's clock."""
+
     body: bytes
-    first: float
-    """Seconds from sending the request to the answer's first byte."""
     seconds: float
-    """The same to the body's last byte."""
     ended: float
-    """When that came, on the clock of time.perf_counter."""
 
 
 async def fetch(port: int, path: str, headers: Mapping[str, str] | None = None) -> Page:
-    """GET a page, its body as it was sent; the event loop runs on meanwhile.
+    """GET a page in a thread; the body stays compressed.
 
     Raises:
-        WrongResultError: the answer is not 200.
+        WrongResultError: the status is not 200.
     """
     return await asyncio.to_thread(_fetch, port, path, dict(headers or {}))
 
@@ -46,26 +44,26 @@ def _fetch(port: int, path: str, headers: dict[str, str]) -> Page:
     try:
         began = time.perf_counter()
         connection.request("GET", path, headers=headers)
-        answer = connection.getresponse()
-        first = time.perf_counter() - began
-        body = answer.read()
+        response = connection.getresponse()
+        body = response.read()
         ended = time.perf_counter()
     finally:
         connection.close()
-    if answer.status != 200:
-        raise WrongResultError(f"{path} was answered {answer.status}: {body[:500]!r}")
-    return Page(body, first, ended - began, ended)
+    if response.status != 200:
+        raise WrongResultError(f"{path} responded {response.status}: {body[:500]!r}")
+    return Page(body, ended - began, ended)
 
 
-def find_values(packed: bytes, starts: Sequence[bytes]) -> dict[bytes, float]:
-    """The values of the lines that start so. A body in gzip is opened up to the last of them only:
-    to look into a scrape may not cost what it costs to make one.
+def find_values(compressed: bytes, starts: Sequence[bytes]) -> dict[bytes, float]:
+    """The values of the lines with these starts, in a gzip body.
+
+    It decompresses only as far as the last of them, so that the search costs less than the scrape.
     """
-    opener = isal_zlib.decompressobj(_GZIP)
+    decompressor = isal_zlib.decompressobj(_GZIP)
     found: dict[bytes, float] = {}
     text = b""
-    for at in range(0, len(packed), _CHUNK):
-        text = text[text.rfind(b"\n") + 1 :] + opener.decompress(packed[at : at + _CHUNK])
+    for at in range(0, len(compressed), _CHUNK):
+        text = text[text.rfind(b"\n") + 1 :] + decompressor.decompress(compressed[at : at + _CHUNK])
         whole = text.rfind(b"\n")
         for start in starts:
             if start not in found and (line := text.find(start, 0, whole)) >= 0:
@@ -78,27 +76,23 @@ def find_values(packed: bytes, starts: Sequence[bytes]) -> dict[bytes, float]:
 def check_scrape(body: bytes, clients: Clients, numbers: Sequence[int]) -> None:
     """Compare every sample of every client with its last submission, `numbers[client]`.
 
-    Check-in times are only counted.
+    Of the check-in times only the number is checked.
 
     Raises:
-        WrongResultError: a sample is missing, too much, or another one.
+        WrongResultError: a sample is missing, unexpected or wrong.
     """
-    names = {metric.name.encode(): metric.field for metric in CLIENT.metrics}
-    left = {name: bytearray(clients.size) for name in (*names, CLIENT.last_check_in.name.encode())}
-    shift = dict(zip(names, (1, 2, 3, 4), strict=False))
+    fields = {family.name.encode(): family.field for family in CLIENT.families}
+    check_in = CLIENT.last_check_in.name.encode()
+    seen = {name: bytearray(clients.size) for name in fields}
+    expected = [clients.metrics(number) for number in numbers]
     for name, id, value in _SAMPLE.findall(body):
         client = int(id)
-        if name not in left or client >= clients.size or left[name][client]:
-            raise WrongResultError(f"{name!r} of client {client} should not be there, or not twice")
-        left[name][client] = 1
-        if name in shift:
-            expected = float(shift[name] * UNIT + numbers[client])
-        elif name in names:
-            expected = clients.metrics(0)[names[name]]
-        else:
-            continue
-        if float(value) != expected:
-            raise WrongResultError(f"{name!r} of client {client} is {value!r}, not {expected}")
-    for name, seen in left.items():
-        if (missing := seen.find(0)) >= 0:
+        if name not in seen or client >= clients.size or seen[name][client]:
+            raise WrongResultError(f"{name!r} of client {client} is unexpected, or there twice")
+        seen[name][client] = 1
+        if name != check_in and float(value) != expected[client][fields[name]]:
+            wanted = expected[client][fields[name]]
+            raise WrongResultError(f"{name!r} of client {client} is {value!r}, not {wanted}")
+    for name, clients_seen in seen.items():
+        if (missing := clients_seen.find(0)) >= 0:
             raise WrongResultError(f"{name!r} has no sample of client {missing}")

@@ -1,14 +1,13 @@
-"""Submissions as work for the load generator, and a check that Kafka has what was acknowledged."""
+"""Submissions to a gateway, and the check that Kafka has each acknowledged one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import msgspec
 from aiokafka import ConsumerRecord
 
 from bench.errors import WrongResultError
 from bench.fleet import Clients, Fleet
-from bench.load import END, post
+from bench.load import END, Workload, post
 from contract.frame import decode_frame
 from contract.position import Receipt
 from service.config.settings import KafkaSettings
@@ -29,34 +28,34 @@ class _BatchResponse(msgspec.Struct):
     receipts: list[str]
 
 
-_received = msgspec.json.Decoder(_SubmissionResponse)
-_batch_received = msgspec.json.Decoder(_BatchResponse)
+_decoder = msgspec.json.Decoder(_SubmissionResponse)
+_batch_decoder = msgspec.json.Decoder(_BatchResponse)
 
 
 class Acknowledged:
-    """What a gateway has answered 200: the submissions' numbers by their receipts."""
+    """The submissions that a gateway has acknowledged, by receipt."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self.numbers: dict[str, int] = {}
         self.next = 0
         """Number of the next submission."""
-        self.beside: dict[str, tuple[str, dict[str, int | float]]] = {}
-        """Submissions of others than the fleet, by their receipts: whose, and which metrics."""
+        self.others: dict[str, tuple[str, dict[str, int | float]]] = {}
+        """Submissions from outside the fleet: id and metrics, by receipt."""
         self._settings = settings
         self._starts: dict[int, int] = {}
 
     def take(self, receipts: Sequence[str], first: int) -> None:
-        """Note that the submissions from number `first` on have these receipts."""
+        """Record the receipts of the submissions from number `first` on."""
         known = len(self.numbers)
         self.numbers.update(zip(receipts, range(first, first + len(receipts)), strict=True))
         if len(self.numbers) != known + len(receipts):
-            raise WrongResultError(f"a receipt was given twice, among {receipts[:3]}")
+            raise WrongResultError(f"a receipt was issued twice, among {receipts[:3]}")
 
     async def check(self, fleet: Fleet) -> None:
-        """Compare with what came into the topic since the last check: `fleet`'s, and `beside` it.
+        """Compare with the records appended to the topic since the last check.
 
         Raises:
-            WrongResultError: anything is missing, too much, late, or not what was sent.
+            WrongResultError: a submission is missing, unexpected, late, or has other values.
         """
         topic = topics_from(self._settings).submissions.name
         partitions = range(self._settings.kafka_partitions)
@@ -66,7 +65,7 @@ class Acknowledged:
 
         async with TopicReader(self._settings, topic, partitions) as reader:
             self._starts = await reader.read_to_end(compare, self._starts)
-        if lost := [*self.numbers, *self.beside]:
+        if lost := [*self.numbers, *self.others]:
             raise WrongResultError(
                 f"{len(lost)} acknowledged submissions are not in Kafka, e.g. {lost[0]}"
             )
@@ -74,7 +73,7 @@ class Acknowledged:
     def _compare(self, fleet: Fleet, partition: int, records: Sequence[ConsumerRecord]) -> None:
         for record in records:
             frame = decode_frame(record.value)
-            # One without submissions only asks the broker for its time.
+            # An empty frame is a probe of the broker's clock.
             if frame.submissions and frame.is_late(record.timestamp):
                 raise WrongResultError(f"the frame {partition}-{record.offset} is late")
             for index, submission in enumerate(frame.submissions):
@@ -82,49 +81,42 @@ class Acknowledged:
                 number = self.numbers.pop(receipt, None)
                 if number is not None:
                     expected = fleet.id(number), fleet.metrics(number)
-                elif receipt in self.beside:
-                    expected = self.beside.pop(receipt)
+                elif receipt in self.others:
+                    expected = self.others.pop(receipt)
                 else:
                     raise WrongResultError(f"{receipt} is in Kafka, but was not acknowledged")
                 if (submission.id, submission.metrics) != expected:
                     raise WrongResultError(f"{receipt} holds {submission}, expected {expected}")
 
 
-@dataclass
-class SingleWorkload:
-    """`count` submissions, one a request, with each entity's own credential."""
+class SingleWorkload(Workload):
+    """Submissions one a request, each with its entity's own credential."""
 
-    acknowledged: Acknowledged
-    fleet: Fleet
-    count: int
-    heads: list[bytes]
-    """From `request_heads`."""
+    def __init__(
+        self, acknowledged: Acknowledged, fleet: Fleet, count: int, heads: list[bytes]
+    ) -> None:
+        """`heads` is from `request_heads`."""
+        super().__init__(acknowledged.next, count)
+        acknowledged.next += count
+        self._acknowledged, self._fleet, self._heads = acknowledged, fleet, heads
 
-    def __post_init__(self) -> None:
-        self._next = self.acknowledged.next
-        self.acknowledged.next = self._end = self._next + self.count
-
-    def next(self) -> tuple[int, bytes] | None:
-        number = self._next
-        if number == self._end:
-            return None
-        self._next += 1
-        return number, self.heads[number % self.fleet.size] + self.fleet.body(number)
+    def request(self, first: int, last: int) -> bytes:
+        return self._heads[first % self._fleet.size] + self._fleet.body(first)
 
     def answered(self, number: int, status: int, body: bytes) -> None:
         if status != 200:
-            raise WrongResultError(f"a submission was answered {status}: {body[:500]!r}")
-        answer = _received.decode(body)
-        if answer.status != "metrics_received":
-            raise WrongResultError(f"a submission was answered {body[:500]!r}")
-        self.acknowledged.take((answer.receipt,), number)
+            raise WrongResultError(f"a submission got {status}: {body[:500]!r}")
+        response = _decoder.decode(body)
+        if response.status != "metrics_received":
+            raise WrongResultError(f"a submission got {body[:500]!r}")
+        self._acknowledged.take((response.receipt,), number)
 
     async def check(self) -> None:
-        await self.acknowledged.check(self.fleet)
+        await self._acknowledged.check(self._fleet)
 
 
 def request_heads(fleet: Fleet) -> list[bytes]:
-    """The requests of each entity up to their bodies, which all have the same length."""
+    """Each entity's request without its body; all bodies of an entity have the same length."""
     heads = []
     for number in range(fleet.size):
         request = post(
@@ -137,54 +129,41 @@ def request_heads(fleet: Fleet) -> list[bytes]:
     return heads
 
 
-@dataclass
-class BatchWorkload:
-    """`count` submissions in batches of a relay. A batch has the number of its first submission."""
+class BatchWorkload(Workload):
+    """Submissions in batches of a relay."""
 
-    acknowledged: Acknowledged
-    fleet: Clients
-    count: int
-    relay_key: str
-    size: int = BATCH
-    path: str = field(default="/api/v1/metrics", init=False)
-
-    def __post_init__(self) -> None:
-        self._next = self.acknowledged.next
-        self.acknowledged.next = self._end = self._next + self.count
-
-    def next(self) -> tuple[int, bytes] | None:
-        first = self._next
-        if first == self._end:
-            return None
-        self._next = last = min(first + self.size, self._end)
-        return first, self.request(first, last)
+    def __init__(
+        self, acknowledged: Acknowledged, clients: Clients, count: int, relay_key: str
+    ) -> None:
+        super().__init__(acknowledged.next, count, BATCH)
+        acknowledged.next += count
+        self._acknowledged, self._clients, self._relay_key = acknowledged, clients, relay_key
 
     def request(self, first: int, last: int) -> bytes:
-        """The batch of the submissions from `first` to before `last`."""
-        items = b",".join([self.fleet.item(number) for number in range(first, last)])
+        items = b",".join([self._clients.item(number) for number in range(first, last)])
         return post(
-            self.path,
+            "/api/v1/metrics",
             b"[%b]" % items,
-            Authorization=f"Bearer {self.relay_key}",
+            Authorization=f"Bearer {self._relay_key}",
             Content_Type="application/json",
         )
 
     def answered(self, number: int, status: int, body: bytes) -> None:
-        self.acknowledged.take(self.receipts(number, status, body), number)
+        self._acknowledged.take(self.receipts(number, status, body), number)
 
     def receipts(self, number: int, status: int, body: bytes) -> list[str]:
-        """The receipts of a batch that was accepted whole.
+        """The receipts in the response to a batch.
 
         Raises:
-            WrongResultError: it was not.
+            WrongResultError: the gateway did not accept the whole batch.
         """
-        size = min(number + self.size, self._end) - number
+        size = min(number + self.size, self.end) - number
         if status != 200:
-            raise WrongResultError(f"a batch was answered {status}: {body[:500]!r}")
-        answer = _batch_received.decode(body)
-        if answer.rejected or answer.accepted != size or len(answer.receipts) != size:
-            raise WrongResultError(f"of a batch of {size}, not all was accepted: {body[:500]!r}")
-        return answer.receipts
+            raise WrongResultError(f"a batch got {status}: {body[:500]!r}")
+        response = _batch_decoder.decode(body)
+        if response.rejected or response.accepted != size or len(response.receipts) != size:
+            raise WrongResultError(f"a batch of {size} was not accepted whole: {body[:500]!r}")
+        return response.receipts
 
     async def check(self) -> None:
-        await self.acknowledged.check(self.fleet)
+        await self._acknowledged.check(self._clients)

@@ -1,4 +1,4 @@
-"""What the services agree on: entity kinds, frames, rows, receipts, registry records, topics.
+"""Types that all services share: entity kinds, frames, rows, receipts, registry records, topics.
 
-Pure: nothing here opens a connection or reads a clock.
+The package is pure: it opens no connection and reads no clock.
 """

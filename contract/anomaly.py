@@ -1,4 +1,4 @@
-"""The anomaly: what one record of the anomalies topic holds."""
+"""The value of a record in the anomalies topic."""
 
 from enum import Enum
 
@@ -8,24 +8,24 @@ ANOMALY_VERSION = 1
 
 
 class Reason(Enum):
-    """What is odd about a submission; the label `reason` of the count."""
+    """Why a submission is anomalous; the value of the metric label `reason`."""
 
     BACKWARDS = "backwards"
-    """A counter fell though the agent did not start again."""
+    """A counter decreased although the agent did not restart."""
     RATE = "rate"
-    """A value that cannot be: a counter that grew too fast, a bandwidth beyond any link."""
+    """An impossible value: a counter that grew too fast, or a bandwidth above any link's."""
     CLOCK = "clock"
-    """The agent's clock is off: its timestamps are ahead, or behind by the same time each time."""
+    """The agent's clock is wrong: its timestamps are in the future, or late by a constant time."""
     LABELS = "labels"
-    """A label goes back and forth: two agents may share one id."""
+    """A label alternates between values: two agents may share one id."""
     CADENCE = "cadence"
-    """Submissions come far more or less often than this entity's used to."""
+    """Submissions arrive much more or much less often than before."""
 
 
 class Anomaly(msgspec.Struct):
-    """One odd submission: where it is in the submissions topic, and what is odd about it.
+    """An anomalous submission, its position in the submissions topic, and the reason.
 
-    `offset` is Kafka's own, `appended_ms` in milliseconds since the epoch, in the broker's time.
+    `offset` is Kafka's offset. `appended_ms` is in milliseconds since the epoch, broker time.
     """
 
     version: int
@@ -51,6 +51,6 @@ def decode_anomaly(value: bytes) -> Anomaly:
     """Decode a record's value.
 
     Raises:
-        msgspec.DecodeError: it is no anomaly.
+        msgspec.DecodeError: the value is not an anomaly.
     """
     return _decoder.decode(value)

@@ -1,4 +1,4 @@
-"""The audit record: who changed what, when and from where. It never holds a secret."""
+"""The audit record: who changed what, when, and from which address. It never contains a secret."""
 
 from enum import Enum
 
@@ -8,21 +8,21 @@ AUDIT_VERSION = 1
 
 
 class ChangeOutcome(Enum):
-    """How far a change has come."""
+    """The outcome of a change."""
 
     ALLOWED = "allowed"
-    """It is about to be made. With no further record of the same `request` it was made, or its
-    gateway died before it could tell."""
+    """The change is about to be made. If no later record has the same `request`, the change was
+    made, or the gateway died before it could write the outcome."""
     REFUSED = "refused"
-    """It was not made; `reason` says why."""
+    """The change was rejected; `reason` says why."""
     UNCONFIRMED = "unconfirmed"
-    """Kafka did not confirm it in time: it may still have been made."""
+    """Kafka did not confirm the change in time; it may still take effect."""
 
 
 class AuditRecord(msgspec.Struct, omit_defaults=True):
-    """One record of the audit topic, whose append time says when.
+    """One record of the audit topic. Its append time is the time of the change.
 
-    `actor` is `admin` or an entity as `kind:id`, `target` what is changed, in the same form.
+    `actor` is `admin` or an entity as `kind:id`. `target` is what changes, in the same form.
     """
 
     version: int
@@ -48,6 +48,6 @@ def decode_audit(value: bytes) -> AuditRecord:
     """Decode a record's value.
 
     Raises:
-        msgspec.DecodeError: it is no audit record.
+        msgspec.DecodeError: the value is not an audit record.
     """
     return _decoder.decode(value)

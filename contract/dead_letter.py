@@ -1,27 +1,27 @@
-"""Dead letters: what could not be processed. The value is the data, headers say whence and why."""
+"""Dead letters: data that could not be processed, with its source and the reason in the headers."""
 
 from collections.abc import Iterable
 
 import msgspec
 
 WHOLE_FRAME = -1
-"""Index of a letter that holds a whole record: it could not be taken apart."""
+"""Index of a letter that holds a whole record: the record could not be decoded."""
 CORRUPT_ROW = -2
-"""Index of a letter that holds a row: it could not be read, and was begun anew."""
+"""Index of a letter that holds a row: the row could not be decoded, and a new one replaced it."""
 MAX_REASON = 1000
 
 
 class DeadLetterError(ValueError):
-    """A record of the dead-letter topic without its headers."""
+    """A record of the dead-letter topic without valid headers."""
 
 
 class DeadLetterSource(msgspec.Struct, frozen=True):
-    """Why a letter was written, and where its data was found.
+    """Why a letter was written, and the position of its data in the submissions topic.
 
-    `offset` and `index` are the position of a submission, in the partition of the letter's own
-    number; `appended` is when that was appended, in milliseconds. `shift` is what Kafka's offset
-    differs by (contract.history). `truncated_from` is the size of the data where the letter holds
-    only its beginning.
+    `offset` (logical) and `index` are a position in the source partition that has the same number
+    as the letter's partition. `appended` is the append time in milliseconds. `shift` is the logical
+    offset minus Kafka's offset (contract.history). `truncated_from` is the original size in bytes
+    if the letter holds only the start of the data.
     """
 
     reason: str
@@ -38,7 +38,6 @@ class DeadLetterSource(msgspec.Struct, frozen=True):
 
 
 def encode_source(source: DeadLetterSource) -> list[tuple[str, bytes]]:
-    """Encode a letter's headers."""
     headers = {
         "reason": source.reason[:MAX_REASON],
         "offset": str(source.offset),
@@ -56,7 +55,7 @@ def decode_source(headers: Iterable[tuple[str, bytes]]) -> DeadLetterSource:
     """Decode a letter's headers.
 
     Raises:
-        DeadLetterError: one is missing, or is no number where it must be.
+        DeadLetterError: a header is missing or is not a number where one is required.
     """
     found = {name: value.decode("utf-8", "replace") for name, value in headers}
     try:
@@ -70,4 +69,4 @@ def decode_source(headers: Iterable[tuple[str, bytes]]) -> DeadLetterSource:
             shift=int(found.get("shift", 0)),
         )
     except (KeyError, ValueError) as error:
-        raise DeadLetterError(f"not a dead letter's headers: {error!r}") from error
+        raise DeadLetterError(f"invalid dead-letter headers: {error!r}") from error

@@ -1,9 +1,9 @@
-"""The frame: what one record of the submissions topic holds.
+"""The frame: the value of a record in the submissions topic.
 
-A frame carries submissions of one partition, in order, and `deadline_ms`: the earliest deadline of
-its members in the broker's time. The gateway answers 200 only if Kafka appended the frame by then,
-and the processor applies nothing of a frame that was appended later. Both compare the same two
-numbers, so they agree whatever the clocks say.
+A frame holds submissions of one partition, in order, and `deadline_ms`, the earliest deadline of
+its submissions in broker time. The gateway responds 200 only if Kafka appended the frame by then,
+and the processor applies no submission of a frame that was appended later. Both compare the same
+two numbers, so they agree whatever the local clocks say.
 """
 
 import zlib
@@ -12,14 +12,15 @@ from collections.abc import Iterable
 import msgspec
 
 FRAME_VERSION = 1
-"""What is written here. Read is every version up to it: a new one must take in those before it."""
+"""The version that is written. All versions up to it are read, so a new version must accept the
+older ones."""
 
 
 class Submission(msgspec.Struct, omit_defaults=True, gc=False):
-    """One report of one entity, or (with `removed`) the word that the entity is gone.
+    """One report of one entity or, with `removed`, the entity's removal.
 
-    `labels` are those that hold from now on; `default_labels` those that hold where the row has
-    none. `timestamp` is the agent's own, in seconds since the epoch.
+    `labels` replace those of the row. `default_labels` apply where the row has no value.
+    `timestamp` comes from the agent, in seconds since the epoch.
     """
 
     kind: str
@@ -33,19 +34,19 @@ class Submission(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class Frame(msgspec.Struct):
-    """`deadline_ms` is in milliseconds since the epoch, in the broker's time."""
+    """Submissions and their deadline, in milliseconds since the epoch, broker time."""
 
     version: int
     deadline_ms: int = msgspec.field(name="answer_by")
     submissions: list[Submission]
 
     def is_late(self, appended_ms: int) -> bool:
-        """Tell whether Kafka appended it (milliseconds) after the deadline of its members."""
+        """Return whether Kafka appended the frame after its deadline."""
         return appended_ms > self.deadline_ms
 
 
 class FrameError(ValueError):
-    """A record of the submissions topic that is not a frame of a version known here."""
+    """A record of the submissions topic that is not a frame of a supported version."""
 
 
 class _VersionedFrame(msgspec.Struct):
@@ -58,17 +59,16 @@ _version_decoder = msgspec.json.Decoder(_VersionedFrame)
 
 
 def encode_submission(submission: Submission) -> bytes:
-    """Encode a submission once, as `encode_frame_parts` takes it."""
+    """Encode a submission as `encode_frame_parts` expects it."""
     return _encoder.encode(submission)
 
 
 def encode_frame(deadline_ms: int, submissions: Iterable[Submission]) -> bytes:
-    """Encode a frame."""
     return encode_frame_parts(deadline_ms, map(encode_submission, submissions))
 
 
 def encode_frame_parts(deadline_ms: int, payloads: Iterable[bytes]) -> bytes:
-    """Encode a frame of submissions that are encoded already, one or more (with commas) a piece."""
+    """Encode a frame of encoded submissions; a payload is one, or several joined by commas."""
     return b'{"version":%d,"answer_by":%d,"submissions":[%b]}' % (
         FRAME_VERSION,
         deadline_ms,
@@ -80,7 +80,7 @@ def decode_frame(value: bytes | None) -> Frame:
     """Decode a record's value.
 
     Raises:
-        FrameError: it is no frame, or one of a version that this code does not know.
+        FrameError: the value is not a frame, or its version is not supported.
     """
     if value is None:
         raise FrameError("the record has no value")
@@ -89,15 +89,15 @@ def decode_frame(value: bytes | None) -> Frame:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         version = _version_of(value)
         if version is not None and not is_readable(version):
-            raise FrameError(f"frame version {version} is not known here") from error
+            raise FrameError(f"frame version {version} is not supported") from error
         raise FrameError(f"not a frame: {error}") from error
     if not is_readable(frame.version):
-        raise FrameError(f"frame version {frame.version} is not known here")
+        raise FrameError(f"frame version {frame.version} is not supported")
     return frame
 
 
 def is_readable(version: int) -> bool:
-    """Tell whether frames of a version are known here."""
+    """Return whether this code can read frames of a version."""
     return 1 <= version <= FRAME_VERSION
 
 
@@ -109,10 +109,10 @@ def _version_of(value: bytes) -> int | None:
 
 
 def entity_key(kind: str, id: str) -> bytes:
-    """Key of an entity's row and of its registry record."""
+    """Return the key of an entity's row and of its registry record."""
     return f"{kind}:{id}".encode()
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """Partition of an entity: CRC-32 of its key, so that every gateway chooses the same one."""
+    """Return an entity's partition: the CRC-32 of its key modulo the number of partitions."""
     return zlib.crc32(key) % partitions

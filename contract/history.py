@@ -1,9 +1,9 @@
-"""Histories of a source partition: which records its offsets have named.
+"""Histories of a source partition: which records its offsets have identified.
 
-Kafka may lose the end of a log (a power cut), or the topic may be deleted and recreated. Its
-offsets are then used a second time. Rows and ledgers therefore count logical offsets, which only
-grow: logical = Kafka's offset + the shift of the history that the record belongs to. An
-installation to which none of this has happened has one history, with shift 0.
+Kafka can lose the end of a log (in a power cut), or the topic can be deleted and recreated. Its
+offsets are then used a second time. Rows and ledgers therefore use logical offsets, which only
+grow: logical offset = Kafka's offset + the shift of the record's history. Without such a loss there
+is one history, with shift 0.
 """
 
 from collections.abc import Sequence
@@ -11,29 +11,29 @@ from collections.abc import Sequence
 import msgspec
 
 MAX_HISTORIES = 8
-"""Histories that a ledger keeps. Receipts of older ones are older than most retention."""
+"""Maximum number of histories in a ledger; retention has usually deleted records of older ones."""
 
 MAX_EPOCHS = 8
-"""Leader epochs that a ledger keeps."""
+"""Maximum number of leader epochs in a ledger."""
 
 MAX_UNCOUNTED_RANGES = 8
-"""Ranges of offsets covered without a count that a ledger tells apart."""
+"""Maximum number of separate uncounted ranges in a ledger."""
 
 STOPPED_METADATA = "stopped: "
-"""How the metadata of a committed offset begins if the processor has stopped the partition, since
-it is not certain which records are new. The reason follows."""
+"""Prefix of a committed offset's metadata if the processor has stopped the partition because it
+cannot tell which records are new. The reason follows."""
 
 
 NOT_A_RECORD = 0
-"""Append time in the mark of an offset that was skipped."""
+"""Append time in the mark of a skipped offset."""
 
 
 class SourceMark(msgspec.Struct, frozen=True, gc=False):
     """Identifies one record of the submissions topic.
 
-    `offset` is Kafka's own; `epoch` the leader epoch of its batch; `appended` its append time in
-    milliseconds; `topic` the topic's id, as hex digits. Of a skipped offset, where no record is,
-    `epoch` is that of the leader that said so, and `appended` is NOT_A_RECORD.
+    `offset` is Kafka's offset, `epoch` the leader epoch of the batch, `appended` the append time in
+    milliseconds, and `topic` the topic's id as hex digits. For a skipped offset, which has no
+    record, `epoch` is that of the leader that reported it, and `appended` is NOT_A_RECORD.
     """
 
     offset: int
@@ -43,10 +43,10 @@ class SourceMark(msgspec.Struct, frozen=True, gc=False):
 
 
 class History(msgspec.Struct, frozen=True, gc=False):
-    """One history: from logical offset `first` on, logical = Kafka's offset + `shift`.
+    """One history: from logical offset `first` on, logical offset = Kafka's offset + `shift`.
 
-    `appended` is the oldest append time of its records in milliseconds, None until one was counted.
-    `newest` is the newest append time of all records counted before it; 0 if it is not known.
+    `appended` is the oldest append time of its records in milliseconds, None before the first
+    record. `newest` is the newest append time of all records counted before it, 0 if unknown.
     """
 
     first: int
@@ -58,16 +58,16 @@ class History(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def start(self) -> int:
-        """Kafka's offset of its first record."""
+        """Kafka's offset of the first record."""
         return self.first - self.shift
 
 
 class LeaderEpoch(msgspec.Struct, frozen=True, gc=False):
-    """The records that were counted in one leader epoch: from logical offset `first` on.
+    """The records counted in one leader epoch, from logical offset `first` on.
 
-    A log may lose its end between two epochs before a worker has read it. No history begins then,
+    A log can lose its end between two epochs before a worker has read it. No history begins then,
     but records acknowledged in the older epoch may have had offsets from `first` on. `shift`,
-    `appended` and `newest` mean the same as in a history.
+    `appended` and `newest` have the same meaning as in a history.
     """
 
     epoch: int
@@ -78,11 +78,11 @@ class LeaderEpoch(msgspec.Struct, frozen=True, gc=False):
 
 
 class UncountedRange(msgspec.Struct, frozen=True, gc=False):
-    """The ledger covers the logical offsets [first, end), and has not counted their records.
+    """The ledger covers the logical offsets [first, end) without having counted their records.
 
-    `lost` of them were deleted before they were read. If that is not all, it is not known which
-    were: several ranges were joined, or rows were written of some of the records, and their source
-    was lost before the ledger counted them.
+    `lost` of them were deleted before they were read. If that is not all of them, it is unknown
+    which ones: ranges were joined, or rows of some of the records were written and the source lost
+    the records before the ledger counted them.
     """
 
     first: int
@@ -91,14 +91,14 @@ class UncountedRange(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_exact(self) -> bool:
-        """Whether each of its records was deleted."""
+        """Whether all of its records were deleted."""
         return self.lost == self.end - self.first
 
 
 def add_uncounted(
     ranges: Sequence[UncountedRange], added: UncountedRange
 ) -> tuple[UncountedRange, ...]:
-    """Append a range; join it to the last, or the two oldest if there are too many."""
+    """Append a range; join it to the last one, or the two oldest if there are too many."""
     kept = [*ranges, added]
     if ranges and ranges[-1].end == added.first:
         last = ranges[-1]
@@ -110,11 +110,11 @@ def add_uncounted(
 
 
 FIRST = History(first=0, shift=0, epoch=-1, topic="")
-"""The history that every partition begins with. It is not written down."""
+"""The first history of every partition. It is not stored."""
 
 
 def place_in_log(later: Sequence[History], offset: int) -> int:
-    """Logical offset of a record that the log holds at `offset`.
+    """Return the logical offset of the record at Kafka's `offset`.
 
     `later` are the histories after the first, in order.
     """
@@ -125,5 +125,5 @@ def place_in_log(later: Sequence[History], offset: int) -> int:
 
 
 def is_reused(later: Sequence[History], offset: int) -> bool:
-    """Tell whether `offset` may have named two records."""
+    """Return whether `offset` may have identified two records."""
     return any(history.start <= offset for history in later)

@@ -1,6 +1,6 @@
-"""Entity kinds: the one declaration that validation, merge, rendering and documents follow.
+"""Entity kinds: the declaration from which validation, merging, rendering and OpenAPI are derived.
 
-A third kind of entity, or one more metric, is one edit here.
+To add a kind or a metric, edit only this file.
 """
 
 import re
@@ -8,50 +8,50 @@ from dataclasses import dataclass
 from typing import Literal
 
 MAX_METRIC_VALUE = 2**63
-"""Largest value of a metric: what a signed 64-bit counter of an agent can hold, rounded up."""
+"""Largest value of a metric: the maximum of a signed 64-bit counter, rounded up."""
 
 ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 _ID = re.compile(ID_PATTERN)
 _REFUSED = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
-"""Control characters, and the separators at which line-based readers split: all of those at which
-Python's str.splitlines does are among them."""
+"""Control characters and all line separators at which Python's str.splitlines splits."""
 TEXT_PATTERN = rf"^[^{_REFUSED}]*$"
-"""What is_text says of characters, for documents; JSON has no surrogates by themselves."""
+"""The characters that `is_text` accepts, for OpenAPI. JSON contains no lone surrogates."""
 _CHARACTER = re.compile(rf"[{_REFUSED}\ud800-\udfff]")
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-"""Stands for a refused character in a name that was registered when it was not refused yet."""
+"""Replaces a forbidden character in a name that was registered before the character was forbidden.
+"""
 
 
 def is_id(text: str) -> bool:
-    """Tell whether `text` is a well-formed entity id."""
+    """Return whether `text` is a well-formed entity id."""
     return _ID.fullmatch(text) is not None
 
 
 def is_text(text: str) -> bool:
-    """Tell whether `text` may be a name or label value."""
+    """Return whether `text` is a valid name or label value."""
     return text_fault(text) is None
 
 
 def text_fault(text: str) -> str | None:
-    """Say what is wrong with a name or label value, as the rest of a sentence."""
+    """Return why a name or label value is invalid, as a predicate, or None if it is valid."""
     if not 1 <= len(text) <= 255:
         return "must have 1 to 255 characters"
     return character_fault(text)
 
 
 def character_fault(text: str) -> str | None:
-    """The same for a text of any length; half a surrogate pair is refused, too."""
+    """Return why a text of any length is invalid, or None. Lone surrogates are invalid, too."""
     found = _CHARACTER.search(text)
     if found is None:
         return None
     return (
         f"must not contain U+{ord(found[0]):04X}: remove it "
-        "(control characters and line separators are refused)"
+        "(control characters and line separators are not allowed)"
     )
 
 
 def replace_refused(text: str) -> str:
-    """Put REPLACEMENT in the place of each character that `character_fault` would name."""
+    """Replace each character that `character_fault` reports with REPLACEMENT."""
     return _CHARACTER.sub(REPLACEMENT, text)
 
 
@@ -63,19 +63,19 @@ OTHER_GROUP = "other"
 """Value of every label of the group that takes what is beyond a kind's `max_groups`."""
 
 BYTES_PER_SECOND = 12.5e9
-"""100 Gbit/s: more than any client's or headend's link carries."""
+"""100 Gbit/s, above the link speed of any client or headend."""
 PACKETS_PER_SECOND = 150e6
-"""What 100 Gbit/s carries of the smallest packets."""
+"""Rate of minimum-size packets at 100 Gbit/s."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One gauge that an entity reports: `field` in a submission, `name` on /metrics.
+    """One metric of an entity: `field` in a submission, `name` on /metrics.
 
-    All are gauges to Prometheus. `semantic` says how the agent means it: a counter grows, at most
-    by `max_value` a second, and starts at 0 with the agent; an uptime, in seconds, says when that
-    was; of a gauge, `max_value` is the largest value that can be true. `fleet` is what
-    /metrics/fleet shows of a gauge; of a counter it shows the total of what all entities counted.
+    All are gauges to Prometheus. `semantic` says what the agent's value means. A counter starts at
+    0 with the agent and grows by at most `max_value` a second. An uptime is the number of seconds
+    since the agent started. For a gauge, `max_value` is the largest plausible value. `fleet` is
+    what /metrics/fleet shows of a gauge; of a counter it shows the total of all entities.
     """
 
     field: str
@@ -96,8 +96,8 @@ class Metric:
 class Label:
     """One label of every series of an entity.
 
-    `registered`: the registry has a value for it. `submitted`: the agent may send one, under the
-    name `field`; the last one sent wins over the registered value and over `default`.
+    `registered`: the registry has a value. `submitted`: the agent may send a value as `field`; the
+    last one sent takes precedence over the registered value and over `default`.
     """
 
     name: str
@@ -109,7 +109,7 @@ class Label:
 
 @dataclass(frozen=True)
 class EntityKind:
-    """Everything that differs between one kind of entity and another."""
+    """Everything that is specific to one kind of entity."""
 
     name: str
     collection: str
@@ -124,7 +124,7 @@ class EntityKind:
     max_groups: int
     """Groups that /metrics/fleet shows; further ones are in the group OTHER_GROUP."""
     types: tuple[str, ...] = ()
-    """Values that the registry accepts for the label `type`; empty where there is no such label."""
+    """Valid values of the label `type`; empty if the kind has no such label."""
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -136,7 +136,7 @@ class EntityKind:
 
     @property
     def families(self) -> tuple[Metric, ...]:
-        """Metrics in the order in which /metrics shows them."""
+        """Metrics in the order of /metrics."""
         return (*self.metrics, self.last_check_in)
 
 
@@ -256,4 +256,4 @@ HEADEND = EntityKind(
 KINDS: dict[str, EntityKind] = {kind.name: kind for kind in (CLIENT, HEADEND)}
 
 TYPE_ALIASES = {"client_native": "native", "client_docker": "docker", "client_mobile": "mobile"}
-"""Longer type names that the product's own clients send."""
+"""Longer type names, which the product's own clients send."""

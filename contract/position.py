@@ -1,38 +1,38 @@
-"""Positions: where in the submissions topic something was said, and the receipt that names it."""
+"""Positions of submissions in the submissions topic, and the receipts that identify them."""
 
 import re
 from typing import NamedTuple, Self
 
 
 class Position(NamedTuple):
-    """Place of a submission within its partition: the frame's offset, the index in the frame.
+    """Place of a submission in its partition: the frame's offset and the index in the frame.
 
-    Positions of one partition compare as Kafka ordered them.
+    Positions of one partition compare in Kafka's order.
     """
 
     offset: int
-    index: int  # type: ignore[assignment]  # tuple.index is not what anybody wants here
+    index: int  # type: ignore[assignment]  # hides tuple.index
 
 
 NO_POSITION = Position(-1, -1)
-"""Position of what was there before the topic: a restored row, an empty ledger."""
+"""Position before the start of the topic: of a restored row, or of an empty ledger."""
 
 NO_TIME = -1
-"""Append time of a receipt that does not say it: gateways of the version before gave none."""
+"""Append time of a receipt that has none, as issued by gateways of the previous version."""
 
 _RECEIPT = re.compile(r"(\d{1,9})-(\d{1,18})-(\d{1,9})(?:-(\d{1,18}))?", re.ASCII)
 
 
 class Receipt(NamedTuple):
-    """What a 200 response names: `partition-offset-index-appended` of the submission.
+    """Identifies the submission of a 200 response: `partition-offset-index-appended`.
 
-    `offset` is Kafka's own. It may be used twice, if Kafka loses the end of its log: so the append
-    time of the frame, in milliseconds, says which of two records is meant.
+    `offset` is Kafka's offset. Kafka uses it twice if it loses the end of its log, so the append
+    time of the frame, in milliseconds, distinguishes the two records.
     """
 
     partition: int
     offset: int
-    index: int  # type: ignore[assignment]  # tuple.index is not what anybody wants here
+    index: int  # type: ignore[assignment]  # hides tuple.index
     appended: int = NO_TIME
 
     def __str__(self) -> str:
@@ -40,15 +40,15 @@ class Receipt(NamedTuple):
         return place if self.appended == NO_TIME else f"{place}-{self.appended}"
 
     def advance(self, count: int) -> "Receipt":
-        """Receipt of the submission so many places behind, in the same frame."""
+        """Return the receipt of the submission `count` places later in the same frame."""
         return self._replace(index=self.index + count)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a receipt.
+        """Parse a receipt.
 
         Raises:
-            ValueError: `text` is not one.
+            ValueError: `text` is not a receipt.
         """
         match = _RECEIPT.fullmatch(text)
         if match is None:

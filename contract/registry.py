@@ -1,12 +1,13 @@
-"""The registry: who is known, kept in one compacted topic with one record for each key.
+"""The registry: known entities and keys, in one compacted topic with one record per key.
 
-Writers are optimistic. Every change carries the next revision of what it was made from; of several
-records with the same revision the first in the topic is the change, the others are superseded and
-their writers answer 409. Whoever finds a superseded record last of its key appends a copy of the
-current one (with the next revision), since compaction keeps the last.
+Writes use optimistic concurrency. Every change carries the revision that follows the one it was
+made from. Of several records with the same revision, the first in the topic wins; the others are
+superseded, and their writers respond 409. A reader that finds a superseded record as the last of
+its key appends a copy of the current one with the next revision, because compaction keeps the last
+record.
 
-A removal is a change like any other: it leaves a record that says so, until nobody can still hold
-what was removed. Only then a tombstone follows, which names the revision that it removes.
+A removal is a change, too: it leaves a record with `removed` until no reader can still have the old
+record. Then a tombstone follows, which names the revision that it removes.
 """
 
 import hashlib
@@ -21,43 +22,45 @@ from contract.frame import entity_key
 from contract.kinds import CLIENT, HEADEND, EntityKind
 
 RECORD_VERSION = 1
-"""What is written here. Read is every version up to it: a new one must take in those before it."""
+"""The version that is written. All versions up to it are read, so a new version must accept the
+older ones."""
 CLUSTER = "cluster"
-"""Kind of a registry record that is no reporting entity: headends belong to clusters."""
+"""Kind of a cluster, which does not report metrics; headends belong to clusters."""
 RELAY = "relay"
-"""Kind of who submits for others."""
+"""Kind of a relay, which submits for other entities."""
 SIGNING_KEY = "signing-key"
-"""Kind of a record that holds a public key of tokens; its id is the `kid`."""
+"""Kind of a public key that verifies tokens; its id is the `kid`."""
 REVOCATION = "revocation"
-"""Kind of a record that revokes one token; its id is the token's `jti`."""
+"""Kind of the revocation of one token; its id is the token's `jti`."""
+ENROLMENT = "enrolment"
+"""Kind of a record that lets agents register themselves (contract.enrolment)."""
 
 CLUSTER_LABELS = tuple(
     label.name for label in HEADEND.labels if label.registered and not label.submitted
 )
-"""Labels whose values are free text that a cluster's registration names; its headends have them."""
+"""Labels with free text that a cluster's registration sets and its headends inherit."""
 
 MAX_DECODED = 20_000
-"""Records that are also kept decoded, about 15 MB: those that were asked for last."""
+"""Maximum number of decoded records in the cache, about 15 MB; the oldest is evicted."""
 
 REVISION_HEADER = "revision"
 """Header of a tombstone: the revision that it removes, in decimal."""
 
 
 class RegistryRecord(msgspec.Struct, omit_defaults=True, gc=False):
-    """One registered client, headend, cluster or relay; one signing key; one revoked token.
+    """A registered client, headend, cluster or relay; an enrolment; a signing key;
+    or a revoked token.
 
-    `incarnation` is the incarnation: a number that no other registration has, greater than those of
-    the same id before it. Its writer makes it of the cluster's time. (An offset would be given
-    again where the topic loses its tail or is created again.) A record that lacks it is the first
-    one of a registration by an older version, whose incarnation is the offset of that record.
+    `incarnation` identifies a registration: it is unique, and greater than those of earlier
+    registrations of the same id. The writer derives it from the cluster's time; an offset would
+    repeat if the topic loses its end or is recreated. A record without it is the first one of a
+    registration by an older version, whose incarnation is the record's offset.
 
-    `api_keys` are hexadecimal SHA-256 digests; `expiring_keys` are such digests with the time at
-    which
-    each ends to be valid. `token_epoch` counts how often all tokens of the node were revoked: a
-    token
-    names the count at which it was issued. `attributes` holds what else the kind has: `type` of a
-    client; `cluster_id`, `region`, `datacenter` of a headend. A record with `expires_at_ms` may be
-    dropped from then on. Times are in milliseconds since the epoch, by the brokers' clocks.
+    `api_keys` are hexadecimal SHA-256 digests. `expiring_keys` maps such digests to the time at
+    which each expires. `token_epoch` counts how often all tokens of the node were revoked; a token
+    carries the count at its issue. `attributes` has the kind's other values: `type` of a client;
+    `cluster_id`, `region`, `datacenter` of a headend. From `expires_at_ms` on the record may be
+    deleted. Times are in milliseconds since the epoch, broker time.
     """
 
     version: int
@@ -82,7 +85,7 @@ class RegistryRecord(msgspec.Struct, omit_defaults=True, gc=False):
         return self.name if name == "name" else self.attributes[name]
 
     def valid_keys(self, now: int) -> list[str]:
-        """Digests of the API keys that are valid at `now`."""
+        """Return the digests of the API keys that are valid at `now`."""
         if not self.expiring_keys:
             return self.api_keys
         return self.api_keys + [digest for digest, end in self.expiring_keys.items() if now < end]
@@ -91,24 +94,24 @@ class RegistryRecord(msgspec.Struct, omit_defaults=True, gc=False):
 def registered_labels(
     kind: EntityKind, record: RegistryRecord
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Split a record's labels into those that always hold and those that an agent may override."""
+    """Split a record's labels into fixed ones and ones that an agent may override."""
     registered = [label for label in kind.labels if label.registered]
-    firm = {label.name: record.label(label.name) for label in registered if not label.submitted}
-    soft = {label.name: record.label(label.name) for label in registered if label.submitted}
-    return firm, soft
+    fixed = {label.name: record.label(label.name) for label in registered if not label.submitted}
+    overridable = {label.name: record.label(label.name) for label in registered if label.submitted}
+    return fixed, overridable
 
 
 def hash_api_key(api_key: str) -> str:
-    """Digest under which a key is kept: keys are 256 random bits, so a plain hash is enough."""
+    """Return the digest of an API key. Keys have 256 random bits, so a plain hash is enough."""
     return hashlib.sha256(api_key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class RegistryError(ValueError):
-    """A record of the registry topic that this code cannot read."""
+    """A record of the registry topic that cannot be decoded."""
 
 
 class RegistryVersionError(RegistryError):
-    """It is of a version that is not known here: whoever wrote it can read it."""
+    """A record of an unsupported version, written by a newer program."""
 
 
 _encoder = msgspec.json.Encoder()
@@ -123,28 +126,28 @@ def decode_record(value: bytes) -> RegistryRecord:
     """Decode a registry record.
 
     Raises:
-        RegistryVersionError: it is one of a version that this code does not know.
-        RegistryError: it is none.
+        RegistryVersionError: the version is not supported.
+        RegistryError: the value is not a registry record.
     """
     try:
         record = _decoder.decode(value)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise RegistryError(f"not a registry record: {error}") from error
     if not 1 <= record.version <= RECORD_VERSION:
-        raise RegistryVersionError(f"registry record version {record.version} is not known here")
+        raise RegistryVersionError(f"registry record version {record.version} is not supported")
     return record
 
 
 def encode_revision(revision: int) -> bytes:
-    """Encode a tombstone's revision header."""
+    """Encode the revision header of a tombstone."""
     return str(revision).encode()
 
 
 def decode_revision(header: bytes) -> int:
-    """Decode a tombstone's revision header.
+    """Decode the revision header of a tombstone.
 
     Raises:
-        RegistryError: it is none.
+        RegistryError: the header is not a revision.
     """
     if not (header.isdigit() and len(header) <= 18):
         raise RegistryError(f"not a revision: {header!r}")
@@ -152,26 +155,26 @@ def decode_revision(header: bytes) -> int:
 
 
 class ApplyResult(Enum):
-    """What became of a registry record."""
+    """The result of applying a registry record."""
 
     CURRENT = "current"
     SUPERSEDED = "superseded"
 
 
 class RegistryState:
-    """What the registry topic says so far: the current record of each key.
+    """The current record of each key, as of the records applied.
 
-    Records are kept encoded, as a fleet of a million would fill a gigabyte with objects. Nobody
-    changes one that he was given: as long as it is current, another may be given the same.
+    Records are stored encoded; decoded, a fleet of a million would take a gigabyte. Callers must
+    not modify a record: while it is current, other callers get the same object.
     """
 
     def __init__(self) -> None:
         self.on_changed: Callable[[bytes], None] | None = None
-        """Is told the key of each record that is no longer as it was."""
+        """Called with the key of each record that has changed."""
         self._begin()
 
     def clear(self) -> None:
-        """Forget all records."""
+        """Remove all records."""
         keys = list(self._values)
         self._begin()
         if self.on_changed is not None:
@@ -191,17 +194,16 @@ class RegistryState:
     def apply(
         self, offset: int, key: bytes, value: bytes | None, revision: int | None = None
     ) -> ApplyResult:
-        """Take the next record of the topic, in the topic's order.
+        """Apply the next record of the topic, in order.
 
-        A reader that comes after compaction may not find the record that a change was made from,
-        so a revision counts when it is higher, not only when it is the next one. `revision` is
-        that of a tombstone, which removes nothing but what has an `expires_at_ms`: a late one may
-        meet a
-        registration that began anew and has come to the same revision. One without (nobody here
-        writes such) removes whatever there is.
+        A revision is accepted if it is higher than the current one, not only if it is the next:
+        after compaction a reader may not see every revision. `revision` is that of a tombstone.
+        Such a tombstone removes only a record with that revision and an `expires_at_ms`, because a
+        late tombstone may meet a new registration with the same revision. A tombstone without a
+        revision removes any record; current code never writes one.
 
         Raises:
-            RegistryError: the record cannot be read; the state is as before.
+            RegistryError: the record cannot be decoded; the state is unchanged.
         """
         current = self.current(key)
         if value is None:
@@ -218,11 +220,11 @@ class RegistryState:
         return ApplyResult.CURRENT
 
     def encoded(self, key: bytes) -> bytes | None:
-        """Return the current record of a key as it is kept: the same object until it changes."""
+        """Return the current record of a key in encoded form: the same object until it changes."""
         return self._values.get(key)
 
     def current(self, key: bytes) -> RegistryRecord | None:
-        """Return the current record of a key, also one that says that it was removed."""
+        """Return the current record of a key, even if it is a removal."""
         record = self._decoded.get(key)
         if record is None:
             value = self._values.get(key)
@@ -235,48 +237,49 @@ class RegistryState:
         return record
 
     def get(self, key: bytes) -> RegistryRecord | None:
-        """Return the record of what is registered under a key."""
+        """Return the record of a registered key, None if it is not registered."""
         record = self.current(key)
         return None if record is None or record.removed else record
 
     def registered(self, kind: str, after: str = "") -> Iterator[RegistryRecord]:
-        """Iterate over what is registered of a kind, by id, from behind the id `after`.
+        """Iterate over the registered entities of a kind in the order of their ids, after id
+        `after`.
 
-        The state must not change meanwhile.
+        The state must not change during the iteration.
         """
-        first, last = entity_key(kind, after), kind.encode() + b";"  # the character behind `:`
+        first, last = entity_key(kind, after), kind.encode() + b";"  # the character after `:`
         for key in self._registered.irange(first, last, inclusive=(False, False)):
             yield _decoder.decode(self._values[key])
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """Iterate over the key and the encoded record of everything, also of what was removed.
+        """Iterate over all keys and encoded records, including removals.
 
-        The state must not change meanwhile.
+        The state must not change during the iteration.
         """
         return iter(self._values.items())
 
     def count(self, kind: str) -> int:
-        """Number of what is registered of a kind."""
+        """Return the number of registered entities of a kind."""
         return self._counts[kind]
 
     def count_clients(self, type: str) -> int:
-        """Number of registered clients of a type."""
+        """Return the number of registered clients of a type."""
         return self._client_types[type]
 
     def count_headends(self, cluster_id: str) -> int:
-        """Number of registered headends of a cluster."""
+        """Return the number of registered headends of a cluster."""
         return self._cluster_sizes[cluster_id]
 
     def count_label_values(self, label: str) -> int:
-        """Number of different values that one of CLUSTER_LABELS has among the clusters."""
+        """Return the number of different values of one of CLUSTER_LABELS among the clusters."""
         return len(self._label_values[label])
 
     def has_label_value(self, label: str, value: str) -> bool:
-        """Whether a registered cluster has this value for one of CLUSTER_LABELS."""
+        """Return whether a registered cluster has this value for one of CLUSTER_LABELS."""
         return value in self._label_values[label]
 
     def expired_keys(self, now: int) -> list[bytes]:
-        """Keys whose records may be dropped at `now`, in milliseconds since the epoch."""
+        """Return the keys whose records may be deleted at `now` (milliseconds since the epoch)."""
         return [key for key, end in self._expires_at_ms.items() if end <= now]
 
     def _apply_tombstone(

@@ -18,27 +18,28 @@ from contract.history import (
 from contract.position import NO_POSITION, Position
 
 ROW_VERSION = 1
-"""What is written here. Read is every version up to it: a new one must take in those before it."""
+"""The version that is written. All versions up to it are read, so a new version must accept the
+older ones."""
 SHIFTED_LEDGER_VERSION = ROW_VERSION + 1
-"""Version of a ledger whose offsets are not Kafka's own. Programs that know only the version before
-it would look for its records at wrong offsets, so they must not read it. All other ledgers are of
-ROW_VERSION, which those programs read, without the fields that they do not know."""
+"""Version of a ledger whose logical offsets differ from Kafka's. Programs that support only
+ROW_VERSION would read from wrong offsets, so they must reject it. All other ledgers have
+ROW_VERSION; older programs read them and ignore unknown fields."""
 CUT_LEDGER_VERSION = ROW_VERSION + 2
-"""Version of a ledger that counts a part of a record. Programs that do not know it would count that
-part a second time, so they must not read it. Its offset is written as that of this record: to such
-programs it is newer than the ledger before it, so they stop."""
+"""Version of a ledger that counts a part of a record. Programs that do not support it would count
+that part twice, so they must reject it. Its written offset is that of this record, so that such
+programs regard it as newer than the previous ledger and stop."""
 LEDGER_PREFIX = b"ledger:"
 POSITION_HEADER = "position"
-"""Header of a tombstone: the position that the removal happened at, as `offset:index`."""
+"""Header of a tombstone: the position of the removal, as `offset:index`."""
 
 
 class EntityRow(msgspec.Struct, omit_defaults=True, gc=False):
     """The newest known state of one entity.
 
-    `offset` and `index` are the position of what it holds, `incarnation` that of the registration.
-    `last_check_in` is in seconds since the epoch; `last_appended_ms`, the append time of the newest
-    submission that was applied, in milliseconds. A `removed` row has no series: it stands until
-    retention ends, so that a late submission cannot bring the entity back.
+    `offset` and `index` are the position of the newest submission that was applied, `incarnation`
+    that of its registration. `last_check_in` is in seconds since the epoch. `last_appended_ms` is
+    the append time of that submission in milliseconds. A `removed` row has no series. It is kept
+    until retention ends, so that a late submission cannot recreate the entity.
     """
 
     version: int
@@ -62,8 +63,8 @@ Count = Annotated[int, Meta(ge=0)]
 class RecordCut(msgspec.Struct, frozen=True, gc=False):
     """The counted part of the record after a ledger's offset: its first `count` submissions.
 
-    `epoch` and `appended` identify the record: its leader epoch, -1 if that was not known, and its
-    append time in milliseconds.
+    `epoch` and `appended` identify the record: its leader epoch, -1 if unknown, and its append time
+    in milliseconds.
     """
 
     count: Count
@@ -72,16 +73,16 @@ class RecordCut(msgspec.Struct, frozen=True, gc=False):
 
 
 class LedgerRow(msgspec.Struct):
-    """A checkpoint with counters: what became of a source partition's submissions up to `offset`.
+    """A checkpoint with counters: the outcomes of a source partition's submissions up to `offset`.
 
-    read = applied + stale + late + dead_lettered, always; `lost` counts records that Kafka
-    dropped before they were read. `offset` is logical (contract.history) and itself included.
-    `mark` identifies the last offset that was counted or skipped, None where an older version did;
-    `newest` is the newest append time of all that were. `histories` are the newest after the first
-    one, `parted` is how many there were. `epochs` are the newest leader epochs of counted records,
-    `uncounted` the offsets that it covers without having counted their records; an older version
-    wrote none. The counts include those of `cut`, a part of the next record: its rows are more than
-    one record batch of Kafka takes.
+    read = applied + stale + late + dead_lettered, always. `lost` counts records that Kafka deleted
+    before they were read. `offset` is logical (contract.history) and inclusive. `mark` identifies
+    the last offset that was counted or skipped, None if an older version wrote it. `newest` is the
+    newest append time of all counted records. `histories` are the newest histories except the
+    first, `parted` is their total number. `epochs` are the newest leader epochs of counted records.
+    `uncounted` are the offsets that the ledger covers without having counted their records; older
+    versions did not write them. The counters include those of `cut`, a counted part of the next
+    record, whose rows exceed a Kafka record batch.
     """
 
     version: int
@@ -112,7 +113,7 @@ class LedgerRow(msgspec.Struct):
 
     @property
     def shift(self) -> int:
-        """What is added to Kafka's offsets now."""
+        """Logical offset minus Kafka's offset in the current history."""
         return self.histories[-1].shift if self.histories else 0
 
     @property
@@ -121,7 +122,8 @@ class LedgerRow(msgspec.Struct):
         return self.offset + 1 - self.shift
 
     def count_record(self, logical: int, mark: SourceMark | None, appended: int) -> None:
-        """Go on to a record: its logical offset, what identifies it, its append time (ms)."""
+        """Advance to a record. `logical` is its logical offset, `appended` its append time in
+        milliseconds."""
         if mark is not None:
             self._count_in_epoch(mark.epoch, appended)
         self.offset = logical
@@ -131,21 +133,21 @@ class LedgerRow(msgspec.Struct):
         if self.histories:
             history = self.histories[-1]
             if history.appended is None or appended < history.appended:
-                begun = msgspec.structs.replace(history, appended=appended)
-                self.histories = (*self.histories[:-1], begun)
+                started = msgspec.structs.replace(history, appended=appended)
+                self.histories = (*self.histories[:-1], started)
 
     def _count_in_epoch(self, epoch: int, appended: int) -> None:
         current = self.epochs[-1] if self.epochs else None
         first_of_history = self.histories[-1].first if self.histories else 0
         if current is None or current.epoch != epoch or current.first < first_of_history:
-            begun = LeaderEpoch(epoch, self.offset + 1, self.shift, appended, self.newest)
-            self.epochs = (*self.epochs, begun)[-MAX_EPOCHS:]
+            started = LeaderEpoch(epoch, self.offset + 1, self.shift, appended, self.newest)
+            self.epochs = (*self.epochs, started)[-MAX_EPOCHS:]
         elif appended < current.appended:
-            begun = msgspec.structs.replace(current, appended=appended)
-            self.epochs = (*self.epochs[:-1], begun)
+            started = msgspec.structs.replace(current, appended=appended)
+            self.epochs = (*self.epochs[:-1], started)
 
     def skip_to(self, start: int, lost: int, epoch: int, topic: str) -> None:
-        """Let Kafka's offset `start` be the next one: nothing is left to read before it.
+        """Set the next record to Kafka's offset `start`, because nothing before it can be read.
 
         `lost` records before it were deleted unread. `epoch` is that of the partition's leader.
         """
@@ -162,38 +164,41 @@ class LedgerRow(msgspec.Struct):
         self.mark = SourceMark(start - 1, epoch, NOT_A_RECORD, topic)
 
     def cover_uncounted(self, offset: int) -> None:
-        """Go on to a logical offset that rows are of: whether all before it were applied is not
-        known, as a worker was killed after it had written rows, and before their ledger."""
+        """Cover a logical offset that rows have, without counting its records.
+
+        A worker that was killed between its rows and their ledger leaves such rows; which earlier
+        records were applied is unknown.
+        """
         if offset > self.offset:
-            begun = UncountedRange(self.offset + 1, offset + 1, lost=0)
-            self.uncounted = add_uncounted(self.uncounted, begun)
+            started = UncountedRange(self.offset + 1, offset + 1, lost=0)
+            self.uncounted = add_uncounted(self.uncounted, started)
             self.offset = offset
             self.cut = None
 
     def begin_history(self, start: int, epoch: int, topic: str) -> None:
-        """Let the record at Kafka's offset `start` be the next one, in a history of its own.
+        """Start a new history at Kafka's offset `start`, the next record to count.
 
-        A history of which nothing was counted is replaced.
+        A previous history without counted records is replaced.
         """
         first = self.offset + 1
         kept = [each for each in self.histories if each.first < first]
-        begun = History(first, first - start, epoch, topic, newest=self.newest)
-        self.histories = (*kept, begun)[-MAX_HISTORIES:]
+        started = History(first, first - start, epoch, topic, newest=self.newest)
+        self.histories = (*kept, started)[-MAX_HISTORIES:]
         self.parted += 1
         self.mark = self.cut = None
 
 
 def empty_ledger() -> LedgerRow:
-    """Ledger of a partition of which nothing was read yet."""
+    """Return the ledger of a partition of which nothing has been read."""
     return LedgerRow(version=ROW_VERSION, offset=NO_POSITION.offset)
 
 
 class RowError(ValueError):
-    """A record of the entity-state topic that this code cannot read."""
+    """A record of the entity-state topic that cannot be decoded."""
 
 
 class RowVersionError(RowError):
-    """It is of a version that is not known here: whoever wrote it can read it."""
+    """A row of an unsupported version, written by a newer program."""
 
 
 class _VersionedRow(msgspec.Struct):
@@ -224,7 +229,7 @@ def encode_row(row: EntityRow | LedgerRow) -> bytes:
 
 
 def encode_ledger_row(row: LedgerRow) -> bytes:
-    """Encode a ledger, in the oldest version whose readers understand it."""
+    """Encode a ledger in the oldest version whose readers understand it."""
     if row.cut is not None:
         written = msgspec.structs.replace(row, version=CUT_LEDGER_VERSION, offset=row.offset + 1)
         return _encoder.encode(written)
@@ -244,8 +249,8 @@ def decode_entity_row(value: bytes) -> EntityRow:
     """Decode an entity's row.
 
     Raises:
-        RowVersionError: it is one of a version that this code does not know.
-        RowError: it is no row.
+        RowVersionError: the version is not supported.
+        RowError: the value is not a row.
     """
     return _decode(_entity_decoder, value)
 
@@ -254,8 +259,8 @@ def decode_ledger_row(value: bytes) -> LedgerRow:
     """Decode a partition's ledger row.
 
     Raises:
-        RowVersionError: it is one of a version that this code does not know.
-        RowError: it is no ledger row.
+        RowVersionError: the version is not supported.
+        RowError: the value is not a ledger row.
     """
     row = _decode(_ledger_decoder, value, CUT_LEDGER_VERSION)
     if row.cut is not None:
@@ -264,16 +269,16 @@ def decode_ledger_row(value: bytes) -> LedgerRow:
 
 
 def decode_row_position(value: bytes) -> Position:
-    """Read only the position of an entity's row, of whatever version.
+    """Decode only the position of an entity's row, of any version.
 
     Raises:
-        RowError: it has none.
+        RowError: the row has no position.
     """
     try:
-        held = _position_decoder.decode(value)
+        row = _position_decoder.decode(value)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise RowError(f"not a row: {error}") from error
-    return Position(held.offset, held.index)
+    return Position(row.offset, row.index)
 
 
 def _decode(decoder: msgspec.json.Decoder[_Row], value: bytes, newest: int = ROW_VERSION) -> _Row:
@@ -287,7 +292,7 @@ def _decode(decoder: msgspec.json.Decoder[_Row], value: bytes, newest: int = ROW
 
 
 def decode_error(value: bytes, error: Exception, newest: int = ROW_VERSION) -> RowError:
-    """Say what is wrong with a row that could not be decoded."""
+    """Return the error for a row that could not be decoded."""
     try:
         version = _version_decoder.decode(value).version
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -297,16 +302,16 @@ def decode_error(value: bytes, error: Exception, newest: int = ROW_VERSION) -> R
 
 
 def is_readable(version: int, newest: int = ROW_VERSION) -> bool:
-    """Tell whether rows of a version are known here, up to the `newest`."""
+    """Return whether this code can read rows of a version, up to `newest`."""
     return 1 <= version <= newest
 
 
 def unknown_version_error(version: int) -> RowVersionError:
-    return RowVersionError(f"row version {version} is not known here")
+    return RowVersionError(f"row version {version} is not supported")
 
 
 def decode_ledger_offset(value: bytes) -> int | None:
-    """Read only the offset of a ledger row, of whatever version; None if it has none."""
+    """Decode only the offset of a ledger row, of any version; None if it has none."""
     try:
         return _offset_decoder.decode(value).offset
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -314,15 +319,15 @@ def decode_ledger_offset(value: bytes) -> int | None:
 
 
 def encode_position(position: Position) -> bytes:
-    """Encode a tombstone's position header."""
+    """Encode the position header of a tombstone."""
     return f"{position.offset}:{position.index}".encode()
 
 
 def decode_position(header: bytes) -> Position:
-    """Decode a tombstone's position header.
+    """Decode the position header of a tombstone.
 
     Raises:
-        RowError: it is none.
+        RowError: the header is not a position.
     """
     try:
         offset, index = header.decode("ascii").split(":")

@@ -1,4 +1,4 @@
-"""What a topic's settings must be for the promises to hold. Pure."""
+"""Checks topic settings against those that the delivery guarantees require. Pure."""
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -17,7 +17,7 @@ _UNLIMITED = -1
 
 
 class Deviation(NamedTuple):
-    """A setting with which a topic does not hold what it must."""
+    """A topic setting that violates a requirement."""
 
     topic: str
     setting: str
@@ -26,9 +26,9 @@ class Deviation(NamedTuple):
     why: str
 
     def text(self, servers: str) -> str:
-        """Say what is wrong, and which command repairs it on these brokers."""
+        """Describe the deviation and the command that repairs it on these brokers."""
         return (
-            f"topic {self.topic} has {self.setting}={self.found}, wanted is {self.wanted}: "
+            f"topic {self.topic} has {self.setting}={self.found} but requires {self.wanted}: "
             f"{self.why}. Repair it: kafka-configs.sh --bootstrap-server {servers} --alter "
             f"--entity-type topics --entity-name {self.topic} "
             f"--add-config {self.setting}={self.wanted}"
@@ -36,14 +36,14 @@ class Deviation(NamedTuple):
 
 
 _WHY = {
-    "message.timestamp.type": "deadlines are compared with the brokers' append times",
-    "cleanup.policy": "records that are needed would be deleted",
-    "retention.ms": "records would be deleted before they may be",
-    "retention.bytes": "records would be deleted before they may be",
-    "delete.retention.ms": "readers would not see that something was removed",
-    "min.compaction.lag.ms": "readers would not see every record",
-    "max.message.bytes": "batches would be refused",
-    IN_SYNC: "what one broker acknowledged could be lost with it",
+    "message.timestamp.type": "deadlines are compared with broker append times",
+    "cleanup.policy": "required records would be deleted",
+    "retention.ms": "records would be deleted too early",
+    "retention.bytes": "records would be deleted too early",
+    "delete.retention.ms": "readers could miss a removal",
+    "min.compaction.lag.ms": "readers could miss a record",
+    "max.message.bytes": "brokers would reject batches",
+    IN_SYNC: "acknowledged records could be lost with one broker",
     UNCLEAN: "a broker that lacks acknowledged records could become the leader",
 }
 
@@ -51,10 +51,10 @@ _WHY = {
 def deviations(
     topic: Topic, found: Mapping[str, str], replicas: int, in_sync: int
 ) -> Iterator[Deviation]:
-    """Compare what Kafka says of a topic with what is wanted; more retention is fine.
+    """Yield the settings of a topic that violate its requirements; longer retention is allowed.
 
-    `replicas` are the fewest of its partitions; `in_sync` is how many must have a record before it
-    is acknowledged.
+    `replicas` is the smallest number of replicas of its partitions. `in_sync` is the number of
+    replicas that must have a record before it is acknowledged.
     """
 
     def deviation(setting: str, wanted: str, why: str | None = None) -> Deviation:
@@ -67,7 +67,7 @@ def deviations(
         if int(found[IN_SYNC]) < in_sync:
             yield deviation(IN_SYNC, str(in_sync))
         elif int(found[IN_SYNC]) > replicas:
-            why = f"with {replicas} replica{'s' * (replicas > 1)} nothing can be written"
+            why = f"{replicas} replica{'s' * (replicas > 1)} cannot accept writes with it"
             yield deviation(IN_SYNC, str(in_sync), why)
     if found.get(UNCLEAN) == "true" and replicas > 1:
         yield deviation(UNCLEAN, "false")
@@ -87,6 +87,6 @@ def _limit(value: str) -> float:
 
 
 def _keeps(found: str, wanted: str) -> bool:
-    """Tell whether a policy keeps what the wanted one keeps; without any, everything stays."""
+    """Return whether a policy keeps what the wanted one keeps; an empty policy keeps everything."""
     policies = {policy.strip() for policy in found.split(",")} - {""}
     return policies == {wanted} or (wanted == "delete" and not policies)

@@ -1,4 +1,4 @@
-"""Topics: names, keys, settings."""
+"""Topics: names, settings, consumer group."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ DAY_MS = 24 * 60 * 60 * 1000
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic as it must exist. `settings` are Kafka's own topic settings."""
+    """The required state of a topic. `settings` are Kafka topic settings."""
 
     name: str
     partitions: int
@@ -17,7 +17,7 @@ class Topic:
 
 @dataclass(frozen=True)
 class Topics:
-    """All topics of one installation."""
+    """All topics of an installation."""
 
     submissions: Topic
     entity_state: Topic
@@ -38,31 +38,31 @@ class Topics:
 
 
 TOMBSTONE_RETENTION_MS = DAY_MS
-"""How long a reader that was away can still see that something was removed."""
+"""How long a reader that was offline can still see a removal."""
 BATCH_BYTES = 1_048_588
-"""Kafka's own default, above the largest batch that a service sends (1 MiB)."""
+"""Kafka's default, above the largest batch that a service sends (1 MiB)."""
 
 LONGEST_NAME = 249
-"""Longest name of a topic, in characters (org.apache.kafka.common.internals.Topic)."""
+"""Maximum length of a topic name in characters (org.apache.kafka.common.internals.Topic)."""
 _CHARACTERS = re.compile(r"[a-zA-Z0-9._-]*")
 
 NOT_FLUSHED = {"flush.messages": str(2**63 - 1)}
-"""Of topics that follow from `submissions`: the system writes them to the disk in its own time,
-also on a broker that flushes each append. After a power cut workers read on from the older ledger
-and write the rest again."""
+"""For topics derived from `submissions`: the operating system decides when to write to disk, even
+on a broker that flushes every append. After a power cut, workers resume from an older ledger and
+write the lost records again."""
 
 SEGMENT_BYTES = 8 << 20
-"""Kafka compacts what is behind the segment that it writes, and whoever starts reads all that it
-has not compacted. One of Kafka's own segments, of 1 GiB, holds 2,700,000 rows, of however few
-entities; one of these 22,000."""
+"""Kafka compacts only closed segments, and a starting reader reads everything that is not
+compacted. A segment of Kafka's default size, 1 GiB, holds 2,700,000 rows, even of a few entities;
+one of this size holds 22,000."""
 
 
 def declare_topics(prefix: str, partitions: int) -> Topics:
-    """Declare the topics under `prefix`, with `partitions` partitions where entities are spread.
+    """Declare the topics with `prefix`; entities are distributed over `partitions` partitions.
 
-    Every topic's timestamps are append times: the brokers' clock is the only one that the parts
-    compare. The number of partitions is the installation's for ever, since positions of two
-    partitions do not compare.
+    Timestamps are append times, because the brokers' clock is the only one that all services
+    compare. The number of partitions of an installation cannot change: positions of different
+    partitions are not comparable.
     """
 
     def topic(name: str, partitions: int, settings: dict[str, str]) -> Topic:
@@ -98,13 +98,13 @@ def declare_topics(prefix: str, partitions: int) -> Topics:
 
 
 def check_prefix(prefix: str) -> None:
-    """Check the start of the topics' names against Kafka's rules for the whole names.
+    """Check a topic name prefix against Kafka's rules for topic names.
 
     Raises:
-        ValueError: a topic could not have that name; the text says why.
+        ValueError: a topic name would be invalid; the message says why.
     """
     if not _CHARACTERS.fullmatch(prefix):
-        raise ValueError("Kafka's topic names have letters, digits and . _ - only")
+        raise ValueError("Kafka topic names may only contain letters, digits, '.', '_' and '-'")
     longest = max(len(topic.name) for topic in declare_topics("", 1).all())
     if len(prefix) + longest > LONGEST_NAME:
         raise ValueError(

@@ -1,27 +1,27 @@
 #!/bin/sh
-# env.sh [laptop]: write .env for docker compose, with new secrets, readable by its owner only. What is there stays.
-# What containers read of deploy/ becomes readable to their users, whatever the umask of the checkout was.
+# env.sh [laptop]: write .env for docker compose, with new secrets, readable only by its owner. Existing values are kept.
+# Also make deploy/ readable for the containers' users, whatever umask the checkout had.
 set -eu
 cd "$(dirname "$0")/.."
 umask 077
 new=''
-mark=$(printf '\357\273\277') # the byte order mark that some editors begin a file with
+mark=$(printf '\357\273\277') # byte order mark, which some editors write
 
 random() {
     od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n'
 }
 
-# has NAME: whether .env gives the variable a value, in any spelling that docker compose reads.
+# has NAME: whether .env sets the variable, in any syntax that docker compose accepts.
 has() {
     [ -e .env ] || return 1
     tr -d '\r' <.env | sed "1s/^$mark//" | grep -Eq \
         "^[[:space:]]*(export[[:space:]]+)?$1[[:space:]]*[=:]([[:space:]]*(\"[^\"]|'[^'])|[^\"'[:space:]]|[[:space:]]+[^\"'#[:space:]])"
 }
 
-# provide NAME VALUE: add the variable unless it is there.
+# provide NAME VALUE: add the variable unless it is set.
 provide() {
     if has "$1"; then return; fi
-    # A last line without a line end would swallow the new one.
+    # If the last line has no line end, add one.
     if [ -s .env ] && [ -n "$(tail -c 1 .env)" ]; then echo >>.env; fi
     printf '%s=%s\n' "$1" "$2" >>.env
     new="$new $1"

@@ -1,1 +1,1 @@
-"""The exporter: follows the entity-state topic and shows every entity on /metrics."""
+"""The exporter: reads the entity-state topic and serves the metrics of all entities on /metrics."""

@@ -1,11 +1,11 @@
-"""`tobogganing exporter`: the exporter as a service of its own."""
+"""`tobogganing exporter`: runs the exporter as its own process."""
 
 from exporter.settings import ExporterSettings
 from service.startup import exit_if_misconfigured, start
 
 
 def main() -> None:
-    """Run until SIGTERM or SIGINT; the exit status is 2 where a setting is wrong."""
+    """Run until SIGTERM or SIGINT; exit with status 2 if a setting is invalid."""
     with exit_if_misconfigured():
         settings = start(ExporterSettings, "exporter")
 

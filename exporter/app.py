@@ -1,8 +1,8 @@
 """The exporter, from Kafka to Prometheus.
 
-    entity-state --follower--> store (cards, ledgers) --\\
-    registry ----reader------> counts --------------------+--> scrapes --> sender --> /metrics
-    submissions --ends-------> lag -----------------------+
+    entity-state --tailer--> store (entities, ledgers) ------\\
+    registry ----reader----> counts -------------------------+--> single flight --> /metrics
+    submissions --ends-----> lag ----------------------------+
 """
 
 import asyncio
@@ -41,11 +41,11 @@ from service.tasks import cancel, critical_task, run_together
 
 
 class Exporter:
-    """The exporter's parts; an async context manager, in which they run.
+    """The exporter's components; an async context manager that runs them.
 
-    `requests` and `registry` are handed in where another service of the same process has them:
-    the registry is then followed by whoever made it. Of several shards only the first shows, and
-    needs, what the registry says.
+    `requests` and `registry` are passed in if another service in the same process already has them;
+    that service then also runs the registry's tailer. Of several shards, only the first needs the
+    registry and exports its counts.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Exporter:
         await cancel(self._task)
 
     async def _run(self) -> None:
-        # Health is answered while Kafka is away, so a start waits for ever.
+        # Kafka may be unavailable at startup: health endpoints respond while this waits forever.
         await ensure_topics(self._settings, timeout=float("inf"))
         own_registry = [self._own_registry.tailer.run()] if self._own_registry else []
         await run_together(
@@ -113,24 +113,24 @@ class Exporter:
 
     async def _render_deferred(self) -> None:
         for _ in self.store.render_deferred():
-            await asyncio.sleep(0)  # health is answered meanwhile
+            await asyncio.sleep(0)  # lets health requests run
 
     def _tailers(self) -> dict[str, TopicTailer]:
-        """Followers of what is shown, by name."""
         tailers = {"entity-state": self.state}
         return tailers | ({"registry": self.registry.tailer} if self.registry else {})
 
     def not_caught_up(self) -> list[str]:
-        """Name what has not been read to where it ended when the exporter started."""
+        """Return the names of topics not yet read up to their end at startup."""
         return [name for name, tailer in self._tailers().items() if not tailer.caught_up]
 
     async def not_ready_reasons(self) -> list[str]:
-        """Name what keeps the exporter from being ready; a scrape is served without "kafka"."""
+        """Return why the exporter is not ready; /metrics is served even if the reason
+        is "kafka"."""
         reachable = all(tailer.is_reachable() for tailer in self._tailers().values())
         return ([] if reachable else ["kafka"]) + self.not_caught_up()
 
     def metrics_route(self, extra_registries: Sequence[CollectorRegistry] = ()) -> TemplateRoute:
-        """`/metrics`: entities, pipeline, counts, and the registries `extra_registries` them."""
+        """Return the route `/metrics`: entities, pipeline, counts, and the `extra_registries`."""
         single_flight = ScrapeSingleFlight(
             lambda openmetrics: self._take_snapshot(openmetrics, extra_registries),
             self.metrics.observe_scrape,
@@ -171,18 +171,19 @@ class Exporter:
         return route("/metrics/fleet", fleet, "GET")
 
     def _check_caught_up(self) -> None:
-        """
+        """Raise unless all topics have been read up to their end at startup.
+
         Raises:
-            ApiError: 503, something has not been read yet.
+            ApiError: 503, a topic has not been read yet.
         """
         if missing := self.not_caught_up():
             raise unavailable("Not ready: waiting for " + ", ".join(missing))
 
     def _check_source(self, receipts: Sequence[Receipt]) -> None:
-        """Refuse receipts that the ledger cannot tell apart after the partition went back.
+        """Reject receipts that are ambiguous because the partition lost its end.
 
         Raises:
-            ApiError: 503, the offset of one may name two submissions.
+            ApiError: 503, the offset of a receipt may identify two submissions.
         """
         missing = self.source.missing()
         for receipt in receipts:
@@ -190,27 +191,27 @@ class Exporter:
             has_no_time = receipt.appended == NO_TIME or ledger is None or ledger.mark is None
             if has_no_time and missing.get(partition):
                 raise unavailable(
-                    f"Partition {partition} of the submissions topic has lost its end: which "
-                    "submission the receipt means is not known yet"
+                    f"Partition {partition} of the submissions topic has lost its end; the "
+                    "receipt cannot be resolved yet"
                 )
 
     def _check_series(self) -> None:
-        """Refuse the whole of a scrape: a part of it would look like entities that are gone.
+        """Reject a scrape with too many series: with a partial one, entities would seem to be gone.
 
         Raises:
-            ApiError: 503, there are more series than the settings allow.
+            ApiError: 503, there are more series than MAX_SERIES.
         """
         series, limit = self.store.series(), self._settings.max_series
         if limit and series > limit:
             self.metrics.scrapes_refused.inc()
             raise unavailable(
-                f"There are {series} series, more than MAX_SERIES={limit}: raise it, or shard the "
-                "exporters",
+                f"There are {series} series, more than MAX_SERIES={limit}; increase it, or shard "
+                "the exporters",
                 retry_after=60,
             )
 
     def api_routes(self) -> list[TemplateRoute]:
-        """What is asked about the promise: the ledger, and receipts."""
+        """Return the routes of the ledger and of receipts."""
 
         async def ledger(request: Request) -> Response:
             self._check_token(request)
@@ -230,7 +231,7 @@ class Exporter:
         ]
 
     def own_metrics_route(self) -> TemplateRoute:
-        """`/-/metrics`: the exporter's own families, where it runs alone."""
+        """Return the route `/-/metrics`: the exporter's own metrics."""
 
         async def own_metrics(request: Request) -> Response:
             self._check_token(request)
@@ -240,18 +241,18 @@ class Exporter:
         return route("/-/metrics", own_metrics, "GET")
 
     def status_route(self, reasons: ReadinessCheck, links: Sequence[Link]) -> TemplateRoute:
-        """`/`: the page with links; with live numbers where only this machine can ask."""
+        """Return the route `/`: links, and current figures if only this machine can connect."""
         is_local = is_loopback(self._settings.host)
         registered = self.registry.state if self.registry else None
 
-        async def front(_: Request) -> Response:
+        async def page(_: Request) -> Response:
             figures = figures_table(self.store, registered, self.state) if is_local else ""
             return status_page(await reasons(), figures, links)
 
-        return route("/", front, "GET")
+        return route("/", page, "GET")
 
     def app(self) -> Starlette:
-        """The exporter as a service of its own."""
+        """Return the exporter as an ASGI application."""
 
         @asynccontextmanager
         async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -274,7 +275,7 @@ class Exporter:
     def _take_snapshot(
         self, openmetrics: bool, extra_registries: Sequence[CollectorRegistry]
     ) -> Snapshot:
-        """Look at everything without an await in between, so that a scrape is one moment."""
+        """Collect everything without an await in between, so that a scrape is one point in time."""
         rest = render(openmetrics, (self._pipeline_registry, *extra_registries)) + (
             EOF if openmetrics else b""
         )
@@ -282,9 +283,9 @@ class Exporter:
 
 
 LINKS = (
-    Link("/metrics", "every client and headend, for Prometheus (needs METRICS_TOKEN)"),
-    Link("/metrics/fleet", "the whole fleet in few series (needs METRICS_TOKEN)"),
+    Link("/metrics", "metrics of all clients and headends (needs METRICS_TOKEN)"),
+    Link("/metrics/fleet", "metrics of the whole fleet in few series (needs METRICS_TOKEN)"),
     Link("/-/metrics", "the exporter's own metrics (needs METRICS_TOKEN)"),
-    Link("/-/ready", "ready, or what is waited for"),
-    Link("/-/healthy", "alive"),
+    Link("/-/ready", "readiness, with the reasons if not ready"),
+    Link("/-/healthy", "liveness"),
 )

@@ -1,4 +1,4 @@
-"""The ledger as JSON: what became of each partition's submissions, without a whole scrape."""
+"""The JSON document of `/api/v1/ledger`: the outcomes of each partition's submissions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,9 +10,9 @@ from exporter.metrics import PIPELINE_FAMILIES
 def ledger_document(
     ledgers: Mapping[int, LedgerRow], lag: Mapping[int, int], missing: Mapping[int, int]
 ) -> dict[str, Any]:
-    """The response of `/api/v1/ledger`.
+    """Return the response of `/api/v1/ledger`.
 
-    `lag` and `missing` are in records, and lack partitions that Kafka has not told of yet.
+    `lag` and `missing` are in records; partitions that Kafka has not reported yet are absent.
     """
     return {
         "balances": all(row.balances for row in ledgers.values()),

@@ -1,4 +1,4 @@
-"""Metrics: the families from ledger and registry, and the exporter's own."""
+"""Metric families of the ledgers and the registry, and the exporter's own metrics."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -17,10 +17,10 @@ from service.kafka.tailer import TopicTailer
 PIPELINE_FAMILIES = {
     "read": "Submissions read from the partition",
     "applied": "Submissions applied to the state of their entity",
-    "stale": "Submissions older than what was held, or of a removed entity",
-    "late": "Submissions that Kafka appended after their deadline, and that were answered 503",
+    "stale": "Submissions older than the entity's state, or of a removed entity",
+    "late": "Submissions appended by Kafka after their deadline; the response was 503",
     "dead_lettered": "Submissions that could not be processed and are in the dead-letter topic",
-    "lost": "Records that Kafka dropped before they were read",
+    "lost": "Records deleted by Kafka before they were read",
 }
 """Field of a ledger row -> help text of its counter."""
 
@@ -30,7 +30,7 @@ DELAY_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 1
 
 
 class PipelineCollector(Collector):
-    """What became of each partition's submissions, as its ledger row says."""
+    """Exports the counters of each partition's ledger row."""
 
     def __init__(self, ledgers: Mapping[int, LedgerRow], source: SourceLagMonitor) -> None:
         self._ledgers = ledgers
@@ -47,7 +47,7 @@ class PipelineCollector(Collector):
         lag = GaugeMetricFamily(
             "tobogganing_pipeline_lag_records",
             "Records of the submissions topic that the ledger does not cover yet, as of Kafka's "
-            "last answer",
+            "last response",
             labels=["partition"],
         )
         for partition, records in sorted(self._source.lag(self._ledgers).items()):
@@ -55,7 +55,7 @@ class PipelineCollector(Collector):
         yield lag
         histories = CounterMetricFamily(
             "tobogganing_pipeline_histories",
-            "Times that the submissions topic went back: it lost its end, or was recreated",
+            "Times that the submissions topic lost its end or was recreated",
             labels=["partition"],
         )
         for partition, row in sorted(self._ledgers.items()):
@@ -63,8 +63,8 @@ class PipelineCollector(Collector):
         yield histories
         missing = GaugeMetricFamily(
             "tobogganing_pipeline_missing_records",
-            "Records that the ledger covers after the end of the submissions topic, which went "
-            "back; as of Kafka's last answer",
+            "Records covered by the ledger beyond the end of the submissions topic, which lost its "
+            "end; as of Kafka's last response",
             labels=["partition"],
         )
         for partition, records in sorted(self._source.missing().items()):
@@ -73,13 +73,13 @@ class PipelineCollector(Collector):
 
 
 class RegisteredCollector(Collector):
-    """How many clients and clusters are registered."""
+    """Exports the numbers of registered clients and clusters."""
 
     def __init__(self, registered: RegistryState) -> None:
         self._registered = registered
 
     def collect(self) -> Iterator[Metric]:
-        # The guide calls these two gauges _total.
+        # The metrics guide names these two gauges _total.
         yield GaugeMetricFamily(
             "tobogganing_manager_clusters_total",
             "Total registered clusters",
@@ -99,7 +99,7 @@ class RegisteredCollector(Collector):
 
 
 class StateCollector(Collector):
-    """What is shown, and how far behind Kafka it is."""
+    """Exports the size of the state and its lag behind Kafka."""
 
     def __init__(
         self,
@@ -115,29 +115,29 @@ class StateCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         entities = GaugeMetricFamily(
-            "tobogganing_exporter_entities", "Entities that are shown", labels=["kind"]
+            "tobogganing_exporter_entities", "Entities with series on /metrics", labels=["kind"]
         )
         for kind in KINDS:
             entities.add_metric([kind], self._store.entities(kind))
         yield entities
         yield GaugeMetricFamily(
             "tobogganing_exporter_series",
-            "Series of clients and headends that /metrics shows now",
+            "Series of clients and headends on /metrics",
             self._store.series(),
         )
         yield GaugeMetricFamily(
             "tobogganing_exporter_series_limit",
-            "Series beyond which /metrics is refused; 0: none",
+            "Maximum number of series on /metrics; 0: no limit",
             self._max_series,
         )
         yield GaugeMetricFamily(
             "tobogganing_exporter_unreadable_entities",
-            "Entities, or ledgers, whose newest row cannot be read: older ones are shown",
+            "Entities and ledgers whose newest row cannot be decoded; the previous row is exported",
             len(self._store.unreadable),
         )
         lag = GaugeMetricFamily(
             "tobogganing_exporter_lag_records",
-            "Records of the entity-state topic still to be read, as of Kafka's last answer",
+            "Records of the entity-state topic not read yet, as of Kafka's last response",
             labels=["partition"],
         )
         for partition, records in sorted(self._state.lag().items()):
@@ -145,65 +145,64 @@ class StateCollector(Collector):
         yield lag
         contact = GaugeMetricFamily(
             "tobogganing_exporter_last_contact_seconds",
-            "Time since Kafka last said where the topic ends",
+            "Time since Kafka last reported the end of the topic",
             labels=["topic"],
         )
-        for asked in self._sources:
-            contact.add_metric([asked.topic], asked.seconds_since_response())
+        for source in self._sources:
+            contact.add_metric([source.topic], source.seconds_since_response())
         yield contact
 
 
 class ExporterMetrics:
-    """The exporter's own counts."""
+    """The exporter's own metrics."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self.rows_applied = Counter(
             "tobogganing_exporter_rows_applied",
-            "Records of the entity-state topic that changed what is shown",
+            "Records of the entity-state topic that changed the state",
             registry=registry,
         )
         self.rows_superseded = Counter(
             "tobogganing_exporter_rows_superseded",
-            "Records of the entity-state topic that are older than what is held",
+            "Records of the entity-state topic older than the state",
             registry=registry,
         )
         self.unreadable_rows = Counter(
             "tobogganing_exporter_unreadable_rows",
-            "Records of the entity-state topic that could not be read",
+            "Records of the entity-state topic that could not be decoded",
             registry=registry,
         )
         self.row_delay = Histogram(
             "tobogganing_exporter_row_delay_seconds",
-            "Time from Kafka's append of the oldest row of a read to its being shown, by this "
-            "machine's clock, once caught up",
+            "Time from Kafka's append of the oldest row of a fetch until the row is exported, by "
+            "this machine's clock, once caught up",
             buckets=DELAY_SECONDS,
             registry=registry,
         )
         self.scrape_duration = Histogram(
             "tobogganing_exporter_scrape_duration_seconds",
-            "Time to make what /metrics shows: to render and compress it, without sending it",
+            "Time to render and compress a scrape, without sending it",
             buckets=SCRAPE_SECONDS,
             registry=registry,
         )
         self.scrape_size = Gauge(
             "tobogganing_exporter_scrape_size_bytes",
-            "Size of what /metrics showed last, before compression",
+            "Size of the last scrape before compression",
             registry=registry,
         )
         self.scrapes_cut_off = Counter(
             "tobogganing_exporter_scrapes_cut_off",
-            "Scrapes whose answer was cut off because it was read too slowly",
+            "Scrapes cut off because the client read too slowly",
             registry=registry,
         )
 
         self.scrapes_refused = Counter(
             "tobogganing_exporter_scrapes_refused",
-            "Scrapes that were refused because there are more series than MAX_SERIES",
+            "Scrapes rejected because there are more series than MAX_SERIES",
             registry=registry,
         )
 
     def observe_scrape(self, seconds: float, exposition: CompressedExposition) -> None:
-        """Count what a scrape took."""
         self.scrape_duration.observe(seconds)
         self.scrape_size.set(exposition.size)

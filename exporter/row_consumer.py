@@ -1,4 +1,4 @@
-"""Following the entity-state topic: records go to the store, ledgers to those who wait."""
+"""Consumes the entity-state topic: applies records to the store, then notifies the read barrier."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 
 class RowConsumer:
-    """Takes what a follower of the topic reads."""
+    """Applies the records of the entity-state topic."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class RowConsumer:
         self._is_caught_up = is_caught_up
 
     def apply(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
-        """Apply the next records of a partition; a record that cannot be read changes nothing."""
+        """Apply the next records of a partition; records that cannot be decoded are skipped."""
         applied = unreadable = 0
         for record in records:
             position = last_header(record, POSITION_HEADER) if record.headers else None
@@ -38,7 +38,7 @@ class RowConsumer:
                 applied += self._store.apply(partition, record.key, record.value, position)
             except RowError as error:
                 unreadable += 1
-                if unreadable == 1:  # a flood of them must not become a flood of lines
+                if unreadable == 1:  # log one record of many
                     log.error(
                         "row skipped", partition=partition, offset=record.offset, reason=str(error)
                     )
@@ -54,7 +54,7 @@ class RowConsumer:
 
 
 def last_header(record: ConsumerRecord, name: str) -> bytes | None:
-    """Value of a record's last header of that name."""
+    """Return the value of a record's last header with this name, None if there is none."""
     for key, value in reversed(record.headers):
         if key == name:
             return bytes(value)

@@ -20,13 +20,13 @@ class ExporterSettings(KafkaSettings, HttpSettings):
     after_timeout_seconds: Annotated[float, Meta(gt=0, le=60)] = 10.0
     """Seconds that `/metrics?after=…` waits for a submission."""
     max_after_waiters: Annotated[int, Meta(ge=0)] = 1000
-    """Scrapes that may wait for a submission at a time; more are answered 503."""
+    """Maximum number of scrapes that wait for a submission; the response to more is 503."""
     send_within_seconds: Annotated[float, Meta(gt=0, le=600)] = 60.0
-    """Seconds in which a scraper must have read its answer; then it is cut off."""
+    """Seconds in which a client must read the response; then it is cut off."""
     max_series: Annotated[int, Meta(ge=0)] = 10_000_000
-    """Series of clients and headends that may be shown; with more, no scrape is. 0: no limit."""
+    """Maximum number of series of clients and headends; with more, scrapes get 503. 0: no limit."""
     exporter_shard: Annotated[str, Meta(pattern=SHARD_PATTERN), Check(Shard.parse)] = "1/1"
-    """`2/10`: this is the second of ten exporters that share the partitions."""
+    """`2/10`: the second of ten exporters that share the partitions."""
     client_online_seconds: Seconds = 300.0
     """Age of the last check-in below which a client is online; below the next, it is late."""
     client_late_seconds: Seconds = 900.0
@@ -43,8 +43,8 @@ class ExporterSettings(KafkaSettings, HttpSettings):
                 yield f"{name}_ONLINE_SECONDS={online:g} is more than {name}_LATE_SECONDS={late:g}"
         if not self.shard.partitions(self.kafka_partitions):
             yield (
-                f"EXPORTER_SHARD={self.exporter_shard} has none of the {self.kafka_partitions} "
-                "partitions: let there be at most as many shards as KAFKA_PARTITIONS"
+                f"EXPORTER_SHARD={self.exporter_shard} has no partition: there are "
+                f"{self.kafka_partitions} (KAFKA_PARTITIONS); use at most that many shards"
             )
 
     @property

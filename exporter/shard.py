@@ -1,4 +1,4 @@
-"""Shards: several exporters, each with its part of the partitions."""
+"""Shards: several exporters that divide the partitions among them."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -8,14 +8,14 @@ SHARD_PATTERN = r"^[1-9][0-9]{0,4}/[1-9][0-9]{0,4}$"
 
 @dataclass(frozen=True)
 class Shard:
-    """One of `count` exporters that show everything together; `number` counts from 1."""
+    """One of `count` exporters that together export everything; `number` counts from 1."""
 
     number: int
     count: int
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `2/10`: the second of ten.
+        """Parse `2/10`: the second of ten.
 
         Raises:
             ValueError: there is no such shard.
@@ -27,9 +27,9 @@ class Shard:
 
     @property
     def is_first(self) -> bool:
-        """Whether it also shows what is there once, whatever the number of shards."""
+        """Whether this shard also exports what exists once, whatever the number of shards."""
         return self.number == 1
 
     def partitions(self, total: int) -> tuple[int, ...]:
-        """Its partitions, of `total`."""
+        """Return this shard's share of `total` partitions."""
         return tuple(range(self.number - 1, total, self.count))

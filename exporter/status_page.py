@@ -1,4 +1,4 @@
-"""The page at `/`: where everything is, and live numbers. No scripts, nothing from elsewhere."""
+"""The page at `/`: links and current figures. It has no scripts and loads nothing."""
 
 import base64
 import hashlib
@@ -73,14 +73,14 @@ _HEAD = (
 
 
 class Link(NamedTuple):
-    """One line of the list of links."""
+    """One entry of the list of links."""
 
     path: str
     text: str
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can ask a server that listens on `host`."""
+    """Return whether only this machine can connect to a server that listens on `host`."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -88,7 +88,7 @@ def is_loopback(host: str) -> bool:
 
 
 def status_page(waiting_for: Sequence[str], figures: str, links: Sequence[Link]) -> Response:
-    """Build the page; `figures` is what `figures_table` made, or nothing."""
+    """Build the page; `figures` is the HTML from `figures_table`, or empty."""
     body = [
         "<h1>Tobogganing metrics</h1>",
         _state(waiting_for),
@@ -101,9 +101,9 @@ def status_page(waiting_for: Sequence[str], figures: str, links: Sequence[Link])
 
 
 def figures_table(store: StateStore, registered: RegistryState | None, state: TopicTailer) -> str:
-    """Show how much there is, of the registry where it is known.
+    """Render current figures as HTML, those of the registry only if it is available.
 
-    Like /metrics this is not for everyone: show it on loopback.
+    /metrics serves the same figures only with a token, so show them only on loopback addresses.
     """
     figures = {
         "clients shown": store.entities(CLIENT.name),

@@ -1,1 +1,2 @@
-"""The gateway: takes submissions and registrations, answers once Kafka has them."""
+"""The gateway: accepts submissions and registrations, and responds when Kafka has acknowledged
+them."""

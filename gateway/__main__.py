@@ -1,4 +1,4 @@
-"""`tobogganing gateway`: a gateway alone on its port, in one process or several."""
+"""`tobogganing gateway`: runs a gateway on its own port, in one or several processes."""
 
 import asyncio
 import os
@@ -16,10 +16,10 @@ def main(workers: int = 1) -> None:
     """Serve until SIGTERM or SIGINT; exit with status 2 if a setting is wrong."""
     with exit_if_misconfigured():
         settings = start(GatewaySettings, "gateway")
-        if workers > 1 or FOLDER_VARIABLE in os.environ:  # which the parent keeps clean
+        if workers > 1 or FOLDER_VARIABLE in os.environ:  # set by a parent process
             from gateway.app import check_files
 
-            check_files(settings)  # once, and not in each worker
+            check_files(settings)  # once, instead of in each worker
             parent = PreforkSupervisor("gateway", workers, settings, settings.grace_seconds)
             sys.exit(asyncio.run(parent.run()))
         serve(settings)
@@ -29,9 +29,9 @@ def serve(settings: GatewaySettings, fds: WorkerFds | None = None) -> None:
     """Serve in this process.
 
     Raises:
-        SettingsError: the settings are not right.
+         SettingsError: a setting is not valid.
     """
-    # Not before: it imports prometheus-client, which looks once for where values are kept.
+    # Imported late: prometheus-client chooses its value storage when it is imported.
     from gateway.app import build_gateway
     from service.http.server import run
 

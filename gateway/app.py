@@ -1,4 +1,4 @@
-"""The gateway: its parts, in the order of a submission's way, and their life."""
+"""Composition root of the gateway: builds its parts and runs its background tasks."""
 
 import asyncio
 import contextlib
@@ -12,10 +12,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from contract.kinds import KINDS
+from gateway.api.bulk_registration import BulkRegistrationEndpoint
 from gateway.api.certificates import CertificateEndpoints, CertificateIssuer, load_ca
+from gateway.api.enrol import EnrolEndpoint
+from gateway.api.enrolments import EnrolmentEndpoints
 from gateway.api.openapi import openapi_route
+from gateway.api.registrar import Registrar
 from gateway.api.registration import RegistrationEndpoints
-from gateway.api.resource_types import RESOURCES
+from gateway.api.resource_types import ENROLMENTS, RESOURCES
 from gateway.api.resources import ResourceEndpoints
 from gateway.api.revoke import RevokeEndpoint
 from gateway.api.signing_keys import KeyEndpoints
@@ -33,11 +37,12 @@ from gateway.metrics import GatewayMetrics
 from gateway.produce.ack_monitor import NOT_READY_AFTER, PROBE_AFTER, probe_when_silent
 from gateway.produce.batcher import SubmissionBatcher
 from gateway.produce.broker_clock import BrokerClock
-from gateway.produce.cluster_time import ASK_AFTER as TIME_AFTER
+from gateway.produce.cluster_time import PROBE_AFTER as TIME_PROBE_AFTER
 from gateway.produce.producer import ResilientProducer
 from gateway.produce.stopped import StoppedPartitions
 from gateway.registry.audit_log import AuditLog
 from gateway.registry.quotas import RegistrationQuotas
+from gateway.registry.use_claims import UseClaims
 from gateway.registry.writer import RegistryWriter
 from gateway.settings import GatewaySettings
 from service.http.application import TemplateRoute, build_app, route
@@ -53,10 +58,11 @@ from service.tasks import cancel, critical_task, run_together
 
 
 class Gateway:
-    """Takes submissions and registrations; an async context manager.
+    """Accepts submissions and registrations; an async context manager that runs the background
+    tasks.
 
     Raises:
-        SettingsError: there is no signing key, or the CA is none.
+        SettingsError: there is no signing key, or CA_PEM is not a valid CA.
     """
 
     def __init__(self, settings: GatewaySettings, requests: RequestMetrics) -> None:
@@ -64,7 +70,7 @@ class Gateway:
         self._requests = requests
         self.metrics = GatewayMetrics()
 
-        # A request comes with a credential, which the registry knows …
+        # Authentication: credentials are checked against the registry.
         self._producer = ResilientProducer(settings, self.metrics.producer_failures)
         self.registry = RegistryWriter(settings, self._producer)
         lifetime = settings.token_lifetime
@@ -95,8 +101,9 @@ class Gateway:
         )
 
         self._quotas = RegistrationQuotas(settings, self.registry, self._authenticator.catch_up)
+        self._use_claims = UseClaims(self.registry)
 
-        # … and a submission, which leaves in a frame of its partition.
+        # Ingestion: submissions are encoded and appended to the next frame of their partition.
         templates = TemplateCache(self.registry.state, settings.kafka_partitions)
         self._batcher = SubmissionBatcher(
             topics_from(settings).submissions.name,
@@ -145,10 +152,11 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
 
     def routes(self) -> list[TemplateRoute]:
-        """Everything under /api/v1."""
+        """Return all routes under /api/v1."""
         settings, authenticator, metrics = self._settings, self._authenticator, self.metrics
         audit_log = AuditLog(topics_from(settings).audit.name, self._producer)
-        entities = [
+        registrar = Registrar(self.registry, self._issuer, self._quotas, audit_log, metrics)
+        *entities, enrolments = (
             ResourceEndpoints(
                 resource,
                 settings,
@@ -158,20 +166,26 @@ class Gateway:
                 self._batcher,
                 metrics,
             )
-            for resource in RESOURCES
-        ]
+            for resource in (*RESOURCES, ENROLMENTS)
+        )
         return [
             *(endpoint.route() for endpoint in self._submissions.values()),
             self._batches.route(),
-            *RegistrationEndpoints(
+            *RegistrationEndpoints(settings, self.registry, authenticator, registrar).routes(),
+            BulkRegistrationEndpoint(settings, self.registry, authenticator, registrar).route(),
+            *EnrolmentEndpoints(
+                settings, self.registry, authenticator, registrar, enrolments
+            ).routes(),
+            EnrolEndpoint(
                 settings,
                 self.registry,
                 authenticator,
+                registrar,
                 self._issuer,
-                self._quotas,
+                self._use_claims,
                 audit_log,
                 metrics,
-            ).routes(),
+            ).route(),
             *(route for endpoints in entities for route in endpoints.routes()),
             TokenEndpoint(
                 settings, authenticator, self.jwt_service, self._rate_limits, metrics
@@ -185,7 +199,7 @@ class Gateway:
         ]
 
     async def not_ready_reasons(self) -> list[str]:
-        """Return what a ready gateway would have and this one has not."""
+        """Return the reasons why the gateway is not ready; an empty list if it is ready."""
         reasons = []
         producer = self._producer
         confirms = producer.connected and producer.ack_monitor.seconds_silent() < NOT_READY_AFTER
@@ -199,11 +213,11 @@ class Gateway:
             reasons.append("permission to describe the processors' group")
         return reasons
 
-    def _is_silent(self) -> bool:
-        """Whether Kafka is to be asked, since nothing that is sent tells what it confirms."""
+    def _needs_probe(self) -> bool:
+        """Whether a probe is needed, because no recent acknowledgement shows the state of Kafka."""
         return (
             self._producer.ack_monitor.seconds_silent() >= PROBE_AFTER
-            or self._producer.time.age() >= TIME_AFTER
+            or self._producer.time.age() >= TIME_PROBE_AFTER
         )
 
     async def __aenter__(self) -> Self:
@@ -217,13 +231,15 @@ class Gateway:
 
     async def __aexit__(self, *exception: object) -> None:
         await cancel(*reversed(self._tasks))
+        await self._use_claims.stop()
 
     async def _run_on_kafka(self) -> None:
-        # Requests are taken (and answered 503) while Kafka is away, so a start waits for ever.
+        # The gateway serves requests (with 503) while Kafka is unavailable, so start-up has no
+        # timeout.
         await ensure_topics(self._settings, timeout=float("inf"))
         await run_together(
             self._producer.run(),
-            probe_when_silent(self._is_silent, self._batcher.request_probes),
+            probe_when_silent(self._needs_probe, self._batcher.request_probes),
             self.registry.run(),
             self._keys.run(),
             watch_topics(self._settings),
@@ -231,20 +247,20 @@ class Gateway:
 
 
 def check_files(settings: GatewaySettings) -> None:
-    """Check the files that a gateway needs, as its start does.
+    """Check the files that a gateway needs at start-up.
 
     Raises:
-        SettingsError: there is no signing key, or CA_PEM is not valid.
+        SettingsError: there is no signing key, or CA_PEM is not a valid CA.
     """
     require_keys(FileKeyStore(Path(settings.signing_keys_dir)))
     load_ca(settings)
 
 
 def build_gateway(settings: GatewaySettings) -> Starlette:
-    """Make the application of a gateway that runs alone, with its metrics and health pages.
+    """Build the application of a standalone gateway, with its metrics and health endpoints.
 
     Raises:
-        SettingsError: there is no signing key.
+        SettingsError: there is no signing key, or CA_PEM is not a valid CA.
     """
     requests = RequestMetrics(CollectorRegistry())
     gateway = Gateway(settings, requests)

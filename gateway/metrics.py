@@ -1,10 +1,11 @@
-"""The gateway's own metric families, and the manager's that it alone can count."""
+"""The gateway's metric families, including those of the manager that only a gateway counts."""
 
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from contract.kinds import KINDS
+from service.metrics.fast_metrics import CounterChild, counter
 
 Result = Literal["received", "refused", "unconfirmed", "overloaded"]
 RESULTS: tuple[Result, ...] = ("received", "refused", "unconfirmed", "overloaded")
@@ -12,13 +13,22 @@ RESULTS: tuple[Result, ...] = ("received", "refused", "unconfirmed", "overloaded
 TokenResult = Literal["success", "failure", "expired"]
 TOKEN_RESULTS: tuple[TokenResult, ...] = ("success", "failure", "expired")
 
+EnrolmentResult = Literal["registered", "repeated", "exhausted", "refused", "unconfirmed"]
+ENROLMENT_RESULTS: tuple[EnrolmentResult, ...] = (
+    "registered",
+    "repeated",
+    "exhausted",
+    "refused",
+    "unconfirmed",
+)
+
 _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 _BYTES = (512, 2_048, 8_192, 32_768, 131_072, 262_144)
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8)
 
 
 class FrameMetrics:
-    """Frames: how large, how fast, and which of them failed."""
+    """Metrics of frames: size, duration and failures."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._submissions = Histogram(
@@ -41,7 +51,7 @@ class FrameMetrics:
         )
         self.late = Counter(
             "tobogganing_gateway_late_frames",
-            "Frames that Kafka appended after their deadline, so that they count for nothing",
+            "Frames that Kafka appended after their deadline, so that they are not applied",
             registry=registry,
         )
         self.failed = Counter(
@@ -63,7 +73,7 @@ class FrameMetrics:
 
 
 class GatewayMetrics:
-    """Everything that a gateway counts except requests (service.metrics.requests)."""
+    """All metrics of a gateway except those of requests (service.metrics.requests)."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -80,54 +90,54 @@ class GatewayMetrics:
         )
         self.waiting = Gauge(
             "tobogganing_gateway_waiting_submissions",
-            "Submissions that wait for Kafka",
+            "Submissions waiting for Kafka",
             registry=self.registry,
             multiprocess_mode="livesum",
         )
         self.stops_refused = Gauge(
             "tobogganing_gateway_stops_refused",
-            "1 while Kafka refuses to tell this gateway which partitions are stopped: it may not "
-            "describe the processors' group",
+            "1 while Kafka does not allow this gateway to describe the processors' group, so that "
+            "it does not know which partitions are stopped",
             registry=self.registry,
             multiprocess_mode="livemax",
         )
         self.registered = Gauge(
             "tobogganing_gateway_registered",
-            "What is registered, by kind, as far as this gateway has read",
+            "Registered entities by kind, as read by this gateway",
             ["kind"],
             registry=self.registry,
             multiprocess_mode="livemax",
         )
         self.registered_limit = Gauge(
             "tobogganing_gateway_registered_limit",
-            "How many of a kind may be registered; 0: as many as you like",
+            "Maximum number of registered entities by kind; 0 means no limit",
             ["kind"],
             registry=self.registry,
             multiprocess_mode="livemax",
         )
         self.label_values = Gauge(
             "tobogganing_gateway_label_values",
-            "Different values that a label has among the registered clusters",
+            "Distinct values of a label among the registered clusters",
             ["label"],
             registry=self.registry,
             multiprocess_mode="livemax",
         )
         self.label_values_limit = Gauge(
             "tobogganing_gateway_label_values_limit",
-            "How many values such a label may have; 0: as many as you like",
+            "Maximum number of distinct values of a label; 0 means no limit",
             ["label"],
             registry=self.registry,
             multiprocess_mode="livemax",
         )
-        submissions = Counter(
+        submissions = counter(
             "tobogganing_gateway_submissions",
-            "Submissions and samples of backlogs by what was answered: received (200), "
-            "unconfirmed (503 at the deadline), overloaded (503 at once), refused (4xx); "
-            "a body that was not read or is refused counts once",
+            "Submissions and backlog samples by response: received (200), unconfirmed (503 at the "
+            "deadline), overloaded (503 at once), refused (4xx); a body that was refused or not "
+            "read counts once",
             ["kind", "result"],
             registry=self.registry,
         )
-        self.submissions: dict[tuple[str, Result], Counter] = {
+        self.submissions: dict[tuple[str, Result], CounterChild] = {
             (kind, result): submissions.labels(kind, result) for kind in KINDS for result in RESULTS
         }
         certificates = Counter(
@@ -139,7 +149,7 @@ class GatewayMetrics:
         self.certificates = {kind: certificates.labels(kind) for kind in KINDS}
         validated = Counter(
             "tobogganing_manager_jwt_tokens_validated",
-            "Tokens that were presented, by what they proved to be",
+            "Tokens that were verified, by result",
             ["result"],
             registry=self.registry,
         )
@@ -153,14 +163,28 @@ class GatewayMetrics:
         self.tokens_issued = {kind: issued.labels(kind) for kind in KINDS}
         self.tokens_revoked = Counter(
             "tobogganing_manager_jwt_tokens_revoked",
-            "Revocations: of one token (jti), of all tokens of a node (node), of those that came "
-            "with an API key that was replaced (key)",
+            "Revocations by reason: one token (jti), all tokens of a node (node), an API key that "
+            "was replaced (key)",
             ["reason"],
             registry=self.registry,
         )
         self.registrations = Counter(
             "tobogganing_manager_client_registrations",
-            "Registrations by type (a client's type, or another kind) and by what was answered",
+            "Registrations by type (a client's type, or the kind) and result",
             ["type", "result"],
+            registry=self.registry,
+        )
+        enrolments = Counter(
+            "tobogganing_gateway_enrolments",
+            "Agents that came with a valid enrolment token, by the response: registered, repeated "
+            "(a new key for an agent whose response was lost), exhausted (403: no use is left), "
+            "refused (another 4xx), unconfirmed (503)",
+            ["result"],
+            registry=self.registry,
+        )
+        self.enrolments = {result: enrolments.labels(result) for result in ENROLMENT_RESULTS}
+        self.enrolment_uses = Counter(
+            "tobogganing_gateway_enrolment_uses",
+            "Uses of enrolments that were claimed for agents",
             registry=self.registry,
         )

@@ -16,38 +16,41 @@ from service.config.settings import HttpSettings, KafkaSettings, Secret
 class GatewaySettings(KafkaSettings, HttpSettings):
     admin_token: ReloadableTokens
     signing_keys_dir: str
-    """Folder of RSA private keys, `*.pem`: tokens are signed with the last one by name."""
+    """Folder of RSA private keys, `*.pem`; the last one by name signs tokens."""
     ca_pem: Secret | None = None
-    """Certificate and private key, PEM, of the CA that signs nodes' certificates."""
+    """Certificate and private key (PEM) of the CA that signs the certificates of nodes."""
     certificate_days: Annotated[float, Meta(gt=0, le=3650)] = 90.0
-    """How long a node's certificate is valid."""
+    """Lifetime of a node's certificate in days."""
     token_expiry_hours: Annotated[float, Meta(gt=0, le=8760)] = 24.0
     token_issuer: str = "tobogganing"
     token_audience: str = "tobogganing-manager"
     answer_within_seconds: Annotated[float, Meta(ge=1, lt=10)] = 8.0
-    """How long Kafka may take before the answer is 503; clients wait 10 s."""
+    """Seconds that a request waits for Kafka before it gets 503; clients time out after 10 s."""
     linger_ms: Annotated[int, Meta(ge=0)] = 100
-    """Longest that a submission waits under load so that others leave in the same request to Kafka;
-    0: none waits."""
+    """Maximum milliseconds that a submission waits under load, so that others share its request to
+    Kafka; 0: no waiting."""
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 65_536
     max_queued_submissions: Annotated[int, Meta(ge=1)] = 20_000
-    """Submissions that may wait for Kafka at once; more are answered 503 right away."""
+    """Maximum number of submissions that wait for Kafka; more are refused with 503 at once."""
     max_queued_bytes: Annotated[int, Meta(ge=2**20)] = 64 * 2**20
-    """Bytes of submissions that may wait for Kafka at once."""
+    """Maximum number of bytes of the submissions that wait for Kafka."""
     rate_limit_per_minute: Annotated[float, Meta(ge=0)] = 60
-    """Submissions that one entity may make; 0: no limit."""
+    """Maximum number of submissions of one entity per minute; 0 means no limit."""
     relay_rate_limit_per_minute: Annotated[float, Meta(ge=0)] = 0
-    """Items that one relay may submit; 0: no limit."""
+    """Maximum number of items of one relay per minute; 0 means no limit."""
+    enrolment_rate_limit_per_minute: Annotated[float, Meta(ge=0)] = 6000
+    """Agents that may enrol with one token; 0: no limit."""
     auth_failures_per_minute: Annotated[float, Meta(ge=0)] = 60
-    """Failed attempts of one address that are answered 401; more are 429. 0: no limit."""
+    """Failed attempts per minute and address that get 401; further ones get 429. 0: no limit."""
 
     max_clients: Annotated[int, Meta(ge=0)] = 1_000_000
-    """Clients that may be registered; more are refused. 0: no limit."""
+    """Maximum number of registered clients; 0 means no limit."""
     max_headends: Annotated[int, Meta(ge=0)] = 100_000
     max_clusters: Annotated[int, Meta(ge=0)] = 10_000
     max_relays: Annotated[int, Meta(ge=0)] = 10_000
+    max_enrolments: Annotated[int, Meta(ge=0)] = 10_000
     max_label_values: Annotated[int, Meta(ge=0)] = 1_000
-    """Regions, and datacenters, that clusters may have; more are refused. 0: no limit."""
+    """Maximum number of regions, and of datacenters, among the clusters; 0 means no limit."""
 
     def __post_init__(self) -> None:
         self.admin_token.exclude(self.metrics_token, "METRICS_TOKEN")
@@ -62,13 +65,13 @@ class GatewaySettings(KafkaSettings, HttpSettings):
             )
         if {*self.admin_token.current()} & {*self.metrics_token.current()}:
             yield (
-                "ADMIN_TOKEN and METRICS_TOKEN are the same: whoever may read metrics could change "
-                "everything. Replace one with `openssl rand -hex 32` (docs/secrets.md)"
+                "ADMIN_TOKEN and METRICS_TOKEN are equal, so a scraper's token could change "
+                "everything: replace one with `openssl rand -hex 32` (docs/secrets.md)"
             )
 
     @property
     def token_lifetime(self) -> float:
-        """Life of a token in seconds."""
+        """Lifetime of a token in seconds."""
         return self.token_expiry_hours * 3600
 
     @property
@@ -77,5 +80,5 @@ class GatewaySettings(KafkaSettings, HttpSettings):
 
     @property
     def grace_seconds(self) -> int:
-        """How long a stop waits: until every request in flight has been answered in its time."""
+        """Seconds that a stop waits for the requests in flight to be completed."""
         return math.ceil(self.answer_within_seconds) + 1

@@ -1,14 +1,14 @@
-"""The processor: folds submissions into one row per entity, and loses none of them.
+"""The processor: reduces submissions to one row per entity without losing any.
 
-Faust as its guide shows it loses data on an ordinary restart. Eight rules together keep it from
-that; each has one place:
+A Faust application written as in Faust's guide loses data on an ordinary restart. Eight rules
+prevent this:
 
-1. flush, then settle, acknowledge  batch.py, table.py, agent.py
-2. nothing escapes the batch        agent.py
-3. hold until the seek is done      ownership.py, consumer.py
-4. check for holes                  holes.py
-5. drop foreign events              ownership.py
-6. a store that loads itself        store.py
-7. fence zombies                    lease.py, heartbeat.py, repair.py
-8. static membership, short waits   app.py
+1. flush, commit, then acknowledge       core/write_batch.py, runtime/table.py, runtime/agent.py
+2. any failed batch ends the process     runtime/agent.py
+3. stop the flow until after the seek    runtime/assignment.py, runtime/consumer.py
+4. check for offset gaps                 runtime/gap_check.py, runtime/gap_skipper.py
+5. drop events of older generations      runtime/assignment.py
+6. load the state without Faust          runtime/store.py
+7. fence zombies                         membership/, changelog/repair.py
+8. static membership, short timeouts     app.py, membership/leave_group.py
 """

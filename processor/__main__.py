@@ -1,4 +1,4 @@
-"""`tobogganing processor`: run one worker."""
+"""`tobogganing processor`: runs one worker."""
 
 import asyncio
 from dataclasses import replace
@@ -15,12 +15,12 @@ from service.startup import exit_if_misconfigured, start
 
 
 def main() -> None:
-    """Run until SIGTERM or SIGINT; the exit status is 2 where a setting is wrong."""
+    """Run until SIGTERM or SIGINT; exit with status 2 if a setting is invalid."""
     with exit_if_misconfigured():
         settings = with_name(start(ProcessorSettings, "processor"))
         port = listen(settings)
 
-    # Not before: Faust takes longer to import than settings to be refused.
+    # Imported late: importing Faust takes longer than rejecting invalid settings.
     from processor.app import Processor
     from processor.metrics import ProcessorMetrics
     from processor.worker import RuntimeService, Worker, http_app
@@ -29,16 +29,16 @@ def main() -> None:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     processor = Processor(settings, ProcessorMetrics(registry))
-    ground = RuntimeService(processor, http_app(processor, settings, registry), port)
+    runtime_service = RuntimeService(processor, http_app(processor, settings, registry), port)
     freeze_startup_objects()
-    Worker(processor.app, ground, loop=loop).execute_from_commandline()
+    Worker(processor.app, runtime_service, loop=loop).execute_from_commandline()
 
 
 def with_name(settings: ProcessorSettings) -> ProcessorSettings:
-    """Take a name from WORKER_NAMES_FOLDER, where that is set.
+    """Acquire a worker name from WORKER_NAMES_FOLDER, if that is set.
 
     Raises:
-        SettingsError: the folder cannot be used, or every name is taken.
+        SettingsError: the folder cannot be used, or all names are taken.
     """
     folder = settings.worker_names_folder
     if folder is None:

@@ -1,4 +1,4 @@
-"""The processor, put together: submissions → agent → fold → table → entity-state."""
+"""The processor's composition root: submissions → agent → reducer → table → entity-state."""
 
 import asyncio
 from collections.abc import Callable
@@ -42,28 +42,29 @@ log = structlog.get_logger(__name__)
 
 patch_record_batches()
 
-# Rule 8, static membership and short waits: a killed worker is back in its partitions in 2-3 s;
-# one that stops in order leaves (farewell.py).
+# Rule 8, static membership and short timeouts: a killed worker gets its partitions back in 2-3 s;
+# one that stops normally leaves the group (leave_group.py).
 SESSION_TIMEOUT = 8.0
 HEARTBEAT_INTERVAL = 1.0
-"""By a heartbeat a worker learns that others come or go."""
+"""Seconds; workers learn of a rebalance from a heartbeat response."""
 REBALANCE_TIMEOUT = 10.0
 REQUEST_TIMEOUT = 9.0
-"""Faust's default of 90 s waits out a dead broker; Faust demands more than a session."""
+"""Seconds. Faust's default of 90 s would wait for a dead broker; Faust requires more than
+the session timeout."""
 COMMIT_INTERVAL = 0.5
 QUEUED_POLLS = 128
-"""Events of up to 256 KiB (processor.runtime.poll) that wait in memory."""
+"""Maximum number of events in memory; an event has up to 256 KiB (processor.runtime.poll)."""
 
 
 class Processor:
-    """All parts of one worker."""
+    """All components of one worker."""
 
     def __init__(self, settings: ProcessorSettings, metrics: ProcessorMetrics) -> None:
         register_error_codes()
         self.settings = settings
         self.topics = topics = topics_from(settings)
         self.without_leader: list[int] = []
-        """Partitions of the changelog that have no leader, while the start waits for it."""
+        """Partitions of the changelog without a leader, while the start waits for one."""
         self.watchdog = StallWatchdog(SESSION_TIMEOUT)
         self.heartbeat = HeartbeatMonitor(SESSION_TIMEOUT)
         self.changelog = ChangelogProducer(
@@ -108,7 +109,7 @@ class Processor:
             topics.submissions.name,
             self.table.store,
             self._is_active,
-            # Faust seeks, and lets records flow, after the load.
+            # Faust seeks, and delivers records, only after the load.
             lambda: self.assignment.is_ready and not self.app.rebalancing,
             settings.stuck_after_seconds,
             self._log_stacks,
@@ -145,7 +146,7 @@ class Processor:
         )
 
     def not_ready_reasons(self) -> list[str]:
-        """Return what this worker still waits for, in words."""
+        """Return what the worker is waiting for, as text for the readiness response."""
         reasons = [] if self.assignment.is_ready else ["its partitions"]
         reasons += [
             f"a leader of partition {partition} of {self.topics.entity_state.name}"
@@ -154,7 +155,7 @@ class Processor:
         if self.heartbeat.age() > SESSION_TIMEOUT:
             reasons.append("kafka")
         reasons += [
-            f"partition {partition} to be compared with its source, of which Kafka says too little"
+            f"partition {partition} to be compared with its source: Kafka's data is incomplete"
             for partition, state in sorted(self.table.store.partitions.items())
             if state.awaits_source
         ]
@@ -200,7 +201,6 @@ class Processor:
         return table
 
     def _is_active(self, partition: int) -> bool:
-        """Tell whether an owned partition is being read."""
         return self.assignment.is_ready and partition not in self.pauser.paused
 
     def _next_offsets(self) -> dict[TP, int]:
@@ -211,7 +211,6 @@ class Processor:
         }
 
     async def _source_ends(self, partitions: list[int]) -> dict[int, int]:
-        """Logical offsets at which partitions of the source end."""
         ends = await self._ends(self.topics.submissions.name, partitions)
         states = self.table.store.partitions
         return {p: end + states[p].ledger.shift for p, end in ends.items() if p in states}
@@ -250,14 +249,16 @@ class Processor:
 
 
 class DisklessApp(faust.App):
-    """Faust's application without its folders: rows are in memory, and a container's disk is
-    read-only. A crash of any of its services ends the process."""
+    """A Faust application without directories, whose crash ends the process.
+
+    Rows are in memory, and a container's file system is read-only.
+    """
 
     def _create_directories(self) -> None:
         pass
 
     def _crash(self, reason: BaseException) -> None:
-        """Faust marks all parents of a service that has crashed, and may hang as it stops them."""
+        """End the process. Faust would mark all parents of the crashed service and may hang."""
         if not self.should_stop:
             abort("Faust has crashed", reason=repr(reason), exc_info=reason)
         super()._crash(reason)
@@ -313,10 +314,10 @@ def _credentials(settings: ProcessorSettings) -> Any:
 
 
 async def prepare(settings: ProcessorSettings, on_leaderless: Callable[[list[int]], None]) -> None:
-    """Wait for what a worker cannot be without, so that it does not join its group before.
+    """Wait for everything that a worker needs before it joins its group.
 
-    That is: the topics; leaders of all partitions of the changelog, any of which it may be
-    assigned and would have to load; the group's coordinator, which a fresh broker lacks at first.
+    These are the topics; a leader of every changelog partition, since any may be assigned; and the
+    group coordinator, which a new broker lacks at first.
     """
     topics = await ensure_topics(settings, timeout=float("inf"))
     await wait_for_leaders(

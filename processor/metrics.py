@@ -34,7 +34,7 @@ SUBMISSIONS_BUCKETS = (
 
 
 class LoadedPartitions(Protocol):
-    """Partitions of this worker, as the metrics read them."""
+    """The partitions of this worker, as the metrics need them."""
 
     @property
     def partitions(self) -> Mapping[int, PartitionState]: ...
@@ -43,7 +43,7 @@ class LoadedPartitions(Protocol):
 
 
 class ProcessorMetrics:
-    """Families of one worker."""
+    """The metric families of one worker."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def counter(name: str, help: str) -> Counter:
@@ -54,14 +54,15 @@ class ProcessorMetrics:
             return Histogram(name, help, buckets=buckets, registry=registry)
 
         self.registry = registry
-        self.frames = counter("frames", "Frames folded, flushed and acknowledged")
+        self.frames = counter("frames", "Frames reduced, flushed and acknowledged")
         self.foreign_frames = counter(
-            "foreign_frames", "Frames dropped because another generation reads them"
+            "foreign_frames", "Frames of an older group generation, which were dropped"
         )
         self.dead_letters = counter("dead_letters", "Dead letters written")
         self.expired_rows = counter("swept_entities", "Entities removed after the retention time")
         self.histories = counter(
-            "histories", "Histories begun because the submissions topic had lost its end, or its id"
+            "histories",
+            "Histories started because the submissions topic lost its end or was recreated",
         )
         self.rebalances = counter("rebalances", "Assignments received from the group")
         self.group_error_retries = counter(
@@ -69,7 +70,7 @@ class ProcessorMetrics:
         )
         self._anomalies = Counter(
             "tobogganing_processor_anomalies",
-            "Submissions that are odd, by what is odd about them",
+            "Anomalous submissions, by reason",
             ["kind", "reason"],
             registry=registry,
         )
@@ -77,7 +78,7 @@ class ProcessorMetrics:
             for reason in Reason:
                 self._anomalies.labels(kind, reason.value)
         self.dropped_anomalies = counter(
-            "dropped_anomalies", "Anomalies that were counted but are not in the anomalies topic"
+            "dropped_anomalies", "Anomalies counted but not written to the anomalies topic"
         )
         self.batch_frames = histogram("batch_frames", "Frames in a batch", FRAMES_BUCKETS)
         self.batch_submissions = histogram(
@@ -85,11 +86,11 @@ class ProcessorMetrics:
         )
         self.queue_seconds = histogram(
             "queue_seconds",
-            "Time from Kafka's append of a batch's oldest frame to its being taken, by this "
+            "Time from Kafka's append of a batch's oldest frame to the start of the batch, by this "
             "machine's clock",
             SECONDS_BUCKETS,
         )
-        self.reduce_seconds = histogram("fold_seconds", "Time to fold a batch", SECONDS_BUCKETS)
+        self.reduce_seconds = histogram("fold_seconds", "Time to reduce a batch", SECONDS_BUCKETS)
         self.flush_seconds = histogram(
             "flush_seconds",
             "Time from a batch's first write to its last acknowledgement",
@@ -97,7 +98,7 @@ class ProcessorMetrics:
         )
         self.load_seconds = Gauge(
             "tobogganing_processor_load_seconds",
-            "Time that loading the state took after the last assignment",
+            "Time to load the state after the last assignment",
             registry=registry,
         )
 
@@ -112,7 +113,8 @@ class ProcessorMetrics:
         is_settled: Callable[[], bool],
         stopped: Callable[[], Collection[int]],
     ) -> None:
-        """Show what the worker holds and how it stands in its group, as of each scrape."""
+        """Register gauges of the worker's state and of its group membership, read at
+        each scrape."""
 
         def gauge(name: str, help: str, value: Callable[[], float]) -> None:
             gauge = Gauge(f"tobogganing_processor_{name}", help, registry=self.registry)
@@ -121,7 +123,7 @@ class ProcessorMetrics:
         gauge("partitions", "Partitions owned and loaded", lambda: len(store.loaded()))
         gauge(
             "rows",
-            "Rows held",
+            "Rows in memory",
             lambda: sum(len(state.rows) for state in store.partitions.values()),
         )
         gauge(
@@ -131,19 +133,19 @@ class ProcessorMetrics:
         )
         gauge(
             "heartbeat_age_seconds",
-            "Time since the last heartbeat that the group has answered",
+            "Time since the last heartbeat that the group coordinator confirmed",
             heartbeat.age,
         )
         gauge(
             "unreadable_rows",
-            "Rows held that cannot be read, as of the last sweep",
+            "Rows in memory that cannot be decoded, as of the last expiry run",
             lambda: sum(state.unreadable for state in store.partitions.values()),
         )
         self.registry.register(PausedCollector(store, stopped))
 
 
 class PausedCollector(Collector):
-    """Which partitions of this worker stand still, by why."""
+    """Exports which partitions of this worker are stopped, and why."""
 
     def __init__(self, store: LoadedPartitions, stopped: Callable[[], Collection[int]]) -> None:
         self._store = store
@@ -152,7 +154,7 @@ class PausedCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         family = GaugeMetricFamily(
             "tobogganing_processor_partition_stopped",
-            "1 while a partition of this worker stands still, by the reason",
+            "1 while a partition of this worker is stopped, by reason",
             labels=["partition", "reason"],
         )
         stopped = self._stopped()

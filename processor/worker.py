@@ -1,4 +1,4 @@
-"""The worker process: Faust's worker, with our logs, our HTTP server and our writer beneath it."""
+"""The worker process: Faust's worker with this project's logging, HTTP server and producers."""
 
 import asyncio
 import contextlib
@@ -28,13 +28,13 @@ from service.metrics.requests import RequestMetrics
 from service.tasks import abort, abort_misconfigured, cancel, critical_task
 
 STOP_TIMEOUT = 2.0
-"""Seconds to write the rest and to leave the group: Kafka may be away."""
+"""Seconds to write the remaining records and to leave the group, as Kafka may be unavailable."""
 
 
 class RuntimeService(mode.Service):
-    """What must run before Faust starts and after it has stopped."""
+    """Runs what must start before Faust and stop after it."""
 
-    logger = logging.getLogger("mode")  # where Faust tells of starts and stops
+    logger = logging.getLogger("mode")  # Faust logs starts and stops here
 
     def __init__(self, processor: Processor, app: Starlette, port: socket.socket) -> None:
         super().__init__()
@@ -50,14 +50,14 @@ class RuntimeService(mode.Service):
         if (await self.wait(self._prepare())).stopped:
             return
         self._tasks = [
-            critical_task(processor.watchdog.run(), "lease"),
-            critical_task(processor.expiry.run(), "sweep"),
-            critical_task(processor.gap_skipper.run(), "gaps"),
-            critical_task(processor.expiry.watch(), "watch"),
+            critical_task(processor.watchdog.run(), "stall watchdog"),
+            critical_task(processor.expiry.run(), "expiry"),
+            critical_task(processor.gap_skipper.run(), "gap skipper"),
+            critical_task(processor.expiry.watch(), "changelog watch"),
             critical_task(processor.anomalies.run(), "anomalies"),
-            critical_task(processor.pauser.run(), "stops"),
+            critical_task(processor.pauser.run(), "pauser"),
             critical_task(processor.source.run(), "source"),
-            critical_task(processor.stuck_monitor.run(), "liveness"),
+            critical_task(processor.stuck_monitor.run(), "stuck monitor"),
             critical_task(watch_topics(processor.settings), "topics"),
             critical_task(processor.membership.run(), "membership"),
             critical_task(hang_watchdog.run(), "hang watchdog"),
@@ -69,7 +69,7 @@ class RuntimeService(mode.Service):
             await self._processor.changelog.start()
         except SettingsError as error:
             abort_misconfigured(error)
-        except Exception as error:  # Faust would start without it
+        except Exception as error:  # Faust would continue without it
             abort("cannot start", reason=repr(error), exc_info=error)
 
     def _on_leaderless(self, partitions: list[int]) -> None:
@@ -88,7 +88,7 @@ class RuntimeService(mode.Service):
 
 
 class Worker(faust.Worker):
-    """Faust's worker without its logging set-up (`service.logs` has done that) and its spinner."""
+    """Faust's worker without its logging setup (see `service.logs`) and its spinner."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -101,16 +101,16 @@ class Worker(faust.Worker):
 def http_app(
     processor: Processor, settings: ProcessorSettings, registry: CollectorRegistry
 ) -> Starlette:
-    """The worker's own HTTP interface: health, and its metrics."""
+    """Return the worker's HTTP application: health endpoints and metrics."""
     requests = RequestMetrics(registry)
     check_token = StaticTokenAuth(settings.metrics_token, "metrics_token", requests)
 
-    async def waiting_for() -> list[str]:
+    async def not_ready_reasons() -> list[str]:
         return processor.not_ready_reasons()
 
     async def metrics(request: Request) -> Response:
         check_token(request)
         return exposition(request, [registry])
 
-    routes = health_routes(waiting_for, processor.stuck_monitor.faults)
+    routes = health_routes(not_ready_reasons, processor.stuck_monitor.faults)
     return build_app([*routes, route("/metrics", metrics, "GET")], requests)

@@ -1,6 +1,6 @@
 #!/bin/sh
-# lock.sh: resolve the .in files beside it into lock files for every supported Python and platform.
-# The lock files name no registry, so that a mirror serves as well.
+# lock.sh: resolve the .in files of this folder into lock files for every supported Python and platform.
+# The lock files name no registry, so a mirror works, too.
 set -eu
 cd "$(dirname "$0")"
 tools=$(mktemp -d)

@@ -1,6 +1,6 @@
 #!/bin/sh
-# venv.sh runtime|dev|fuzz: make .venv hold exactly what requirements/<name>.txt pins, and the project itself.
-# Quick when there is nothing to do; starts over after an interruption, a changed lock or a moved checkout.
+# venv.sh runtime|dev|fuzz: install what requirements/<name>.txt pins, and the project itself, into .venv.
+# Returns at once if nothing has changed. Starts over after an interruption, a changed lock file or a moved checkout.
 set -eu
 cd "$(dirname "$0")/.."
 flavour=$1
@@ -11,7 +11,7 @@ fail() {
     exit 1
 }
 
-# The first Python that is new enough and can make virtual environments.
+# Find the first Python that is new enough and can create virtual environments.
 find_python() {
     old='' bare=''
     for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11 python; do

@@ -1,1 +1,2 @@
-"""What every service is made of: settings, logs, Kafka clients, topic readers, the HTTP shell."""
+"""The common parts of all services: settings, logs, Kafka clients, topic tailers, the HTTP
+server."""

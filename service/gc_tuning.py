@@ -1,18 +1,19 @@
-"""The cyclic garbage collector, which has little to do here."""
+"""Tuning of the cyclic garbage collector."""
 
 import gc
 
 GC_THRESHOLDS = (10_000, 3, 120)
-"""Thresholds of its generations. The young one is collected in one piece, while all requests wait:
-it has what 40,000 allocations left behind (10 ms), not 200,000 (60 ms). The oldest one is collected
-after as many allocations as with 20 and 20."""
+"""Thresholds of the generations. All requests wait while the youngest generation is collected: 10
+ms after 40,000 allocations, 60 ms after 200,000. The oldest generation is collected after the same
+number of allocations as with thresholds of 20 and 20."""
 
 
 def freeze_startup_objects() -> None:
-    """Let it look at little, and seldom: to be called once most of a service is there.
+    """Freeze start-up objects and raise the GC thresholds; call this when most of a service is
+    built.
 
-    What that is made of stays for its life, and what a request or a batch makes is freed
-    without it. With Python's thresholds it took 8 % of a gateway's time.
+    Start-up objects live as long as the process, and reference counting frees the objects of
+    requests. With Python's default thresholds, collections took 8 % of a gateway's time.
     """
     gc.collect()
     gc.freeze()

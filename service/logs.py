@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line in services, readable lines on a terminal."""
+"""Configures logging: one JSON object per line in services, readable lines on a terminal."""
 
 import json
 import logging
@@ -15,12 +15,12 @@ _NOISY = ("aiokafka", "kafka", "faust", "mode", "uvicorn", "asyncio")
 
 
 THROTTLE_SECONDS = 10.0
-"""Seconds for which a library does not repeat itself: aiokafka tells of an absent broker 20 times
-a second."""
+"""Seconds for which a library's message is not repeated; aiokafka logs a missing broker 20 times a
+second."""
 
 
 class _Throttle(logging.Filter):
-    """Lets a library's message through once in a while, whatever its arguments."""
+    """Drops repetitions of a library's message, whatever its arguments."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,14 +32,14 @@ class _Throttle(logging.Filter):
         message = (record.name, str(record.msg))
         if record.created - self._last_logged.get(message, 0.0) < THROTTLE_SECONDS:
             return False
-        if len(self._last_logged) > 1000:  # messages that were put together before they were logged
+        if len(self._last_logged) > 1000:  # messages that were formatted before they were logged
             self._last_logged.clear()
         self._last_logged[message] = record.created
         return True
 
 
 def configure_logs(settings: LogSettings, service: str) -> None:
-    """Send every log line of the process to stderr, with the name of the service in it."""
+    """Send all log lines of the process to stderr, with the service's name."""
     as_json = settings.log_format == "json" or (
         settings.log_format == "auto" and not sys.stderr.isatty()
     )
@@ -50,7 +50,7 @@ def configure_logs(settings: LogSettings, service: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
-    # Neither way of showing an exception shows local variables: they hold credentials.
+    # Neither renderer shows local variables of exceptions, because they contain credentials.
     last: list[structlog.types.Processor] = (
         [
             structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
@@ -89,15 +89,15 @@ def configure_logs(settings: LogSettings, service: str) -> None:
 
 
 def _to_json(event: dict[str, Any], default: Any) -> str:
-    """One line; by orjson, since a fleet that registers makes thousands a second."""
+    """Encode a line with orjson, because a registering fleet logs thousands of lines a second."""
     try:
         return orjson.dumps(event, default=default).decode()
-    except TypeError:  # a text that is no UTF-8, a number beyond 64 bits
+    except TypeError:  # text that is not UTF-8, or a number beyond 64 bits
         return json.dumps(event, default=default)
 
 
 def _ordered_keys(service: str) -> structlog.types.Processor:
-    """Put what a reader looks for first, and the service's name into every line."""
+    """Return a processor that puts the important keys first, and adds the service's name."""
 
     def ordered(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
         first = {key: event.pop(key) for key in ("timestamp", "level", "event") if key in event}

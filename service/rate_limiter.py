@@ -1,17 +1,18 @@
-"""Token buckets: how often something may happen, for each of many keys."""
+"""Token buckets for many keys."""
 
 from collections.abc import Hashable
 
 TOLERANCE = 1e-6
-"""Seconds by which a wait may end early: more than rounding costs after years of uptime."""
+"""Seconds by which a wait may end early; larger than rounding errors after years of uptime."""
 
 
 class RateLimiter:
-    """One bucket a key, filled at `per_minute`, holding `burst` tokens (default: a minute's).
+    """One token bucket per key, refilled at `per_minute`, with a capacity of `burst` (default: one
+    minute).
 
-    A bucket is kept as the one moment at which it is full again (the generic cell rate algorithm,
-    ITU-T I.371, in its virtual scheduling form), and full ones are forgotten: a million keys cost
-    what has happened in the last minute. With `per_minute` 0 there is no limit.
+    A bucket is stored as the time at which it will be full again (the generic cell rate algorithm,
+    ITU-T I.371, in its virtual scheduling form). Full buckets are dropped, so memory grows with the
+    keys of the last minute only. With `per_minute` 0 there is no limit.
     """
 
     def __init__(self, per_minute: float, burst: float | None = None) -> None:
@@ -21,14 +22,14 @@ class RateLimiter:
         self._recent: dict[Hashable, float] = {}
         self._older: dict[Hashable, float] = {}
         self._recent_full_at = self._older_full_at = float("-inf")
-        """When all buckets of a generation are full again."""
+        """The time at which all buckets of a generation are full again."""
         self._rotate_at = float("-inf")
 
     def acquire(self, key: Hashable, now: float, cost: float = 1) -> float:
-        """Take `cost` tokens of a bucket, or none; return the seconds after which to try again.
+        """Take `cost` tokens from a bucket; return 0, or the seconds to wait if there are too few.
 
-        0 means taken. Whoever wants more than a bucket holds gets it from a full one, which then
-        takes so much longer to fill. `now` is in seconds of a clock that never goes back.
+        A cost above the capacity is taken from a full bucket, which then takes longer to refill.
+        `now` is in seconds of a clock that never goes back.
         """
         if not self._interval:
             return 0.0
@@ -47,13 +48,13 @@ class RateLimiter:
         return 0.0
 
     def _rotate(self, now: float) -> None:
-        """Drop buckets that were last used more than the time ago in which one fills."""
-        owing = {}
-        if self._older_full_at > now:  # somebody was given more than a bucket holds
-            owing = {key: full_at for key, full_at in self._older.items() if full_at > now}
-        young = self._recent if self._recent_full_at > now else {}
-        # A copy of a million buckets would hold everybody up.
-        self._older, self._recent = (owing | young if owing else young), {}
+        """Drop buckets that were last used longer ago than a bucket takes to refill."""
+        not_full = {}
+        if self._older_full_at > now:  # a cost above the capacity was taken
+            not_full = {key: full_at for key, full_at in self._older.items() if full_at > now}
+        current = self._recent if self._recent_full_at > now else {}
+        # Not copied: copying a million buckets would block the event loop.
+        self._older, self._recent = (not_full | current if not_full else current), {}
         self._older_full_at, self._recent_full_at = (
             max(self._older_full_at, self._recent_full_at),
             now,

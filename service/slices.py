@@ -1,4 +1,4 @@
-"""Long work on the event loop, done in slices: requests are served between two of them."""
+"""Runs long work on the event loop in slices, so that requests are served in between."""
 
 import asyncio
 import time
@@ -6,44 +6,44 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 SLICE_SECONDS = 0.005
-"""How long one slice may block the event loop: the step that exceeds it is the last one."""
+"""Maximum seconds of a slice; the step that exceeds it is its last one."""
 
 T = TypeVar("T")
 
 
 class Slices:
-    """Runs long work of several requests in slices, one slice at a time.
+    """Runs long work of several requests, one slice at a time.
 
-    After each slice all of it pauses for as long as the slice took. So however many requests bring
-    such work, it takes at most half of the event loop's time.
+    After each slice all long work pauses for the duration of the slice, so it uses at most half of
+    the event loop's time.
     """
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
 
     async def run(self, steps: Iterable[T | None], deadline: float) -> list[T]:
-        """Return all `steps`, each of which is made by advancing to it.
+        """Run `steps` to its end; return its items without None.
 
-        A step that is None is left out: it has taken time, and made nothing yet.
+        A step that yields None has used time without a result.
 
         Raises:
-            TimeoutError: it took until the deadline, which is on the monotonic clock.
+            TimeoutError: it was not finished by the deadline, which is on the monotonic clock.
         """
-        made: list[T] = []
+        results: list[T] = []
         remaining = iter(steps)
         async with asyncio.timeout(deadline - time.monotonic()):
-            while not await self._run_slice(remaining, made):
+            while not await self._run_slice(remaining, results):
                 pass
-        return made
+        return results
 
-    async def _run_slice(self, remaining: Iterable[T | None], made: list[T]) -> bool:
-        """Run one slice; tell whether it was the last one."""
+    async def _run_slice(self, remaining: Iterable[T | None], results: list[T]) -> bool:
+        """Run one slice; return whether the work is finished."""
         async with self._lock:
             began = time.perf_counter()
             try:
                 for step in remaining:
                     if step is not None:
-                        made.append(step)
+                        results.append(step)
                     if time.perf_counter() - began > SLICE_SECONDS:
                         return False
                 return True

@@ -1,4 +1,4 @@
-"""Stacks of all threads and tasks, for the log of a process that hangs."""
+"""Logs the stacks of all threads and tasks of a hanging process."""
 
 import asyncio
 import sys
@@ -22,21 +22,21 @@ def log_stacks(loops: Iterable[asyncio.AbstractEventLoop]) -> None:
 
 
 def thread_stacks() -> Iterator[tuple[str, list[str]]]:
-    """Name and stack of each thread, outermost call first."""
+    """Yield the name and stack of each thread, outermost call first."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     for ident, innermost in sys._current_frames().items():
         stack = []
         frame: FrameType | None = innermost
         while frame is not None:
-            stack.append(_place(frame))
+            stack.append(_location(frame))
             frame = frame.f_back
         yield names.get(ident, str(ident)), stack[::-1]
 
 
 def task_stack(task: asyncio.Task[Any]) -> list[str]:
-    """Where a task waits, outermost call first, and last what it waits for.
+    """Return the stack of a waiting task, outermost call first, ending with what it waits for.
 
-    `Task.get_stack` has only the outermost frame of a task that waits.
+    `Task.get_stack` returns only the outermost frame of a waiting task.
     """
     stack = []
     awaitable: Any = task.get_coro()
@@ -45,7 +45,7 @@ def task_stack(task: asyncio.Task[Any]) -> list[str]:
         if frame is None:
             stack.append(repr(awaitable))
             break
-        stack.append(_place(frame))
+        stack.append(_location(frame))
         awaitable = _first(awaitable, "cr_await", "gi_yieldfrom", "ag_await")
     return stack
 
@@ -53,7 +53,7 @@ def task_stack(task: asyncio.Task[Any]) -> list[str]:
 def _tasks(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
     try:
         return list(asyncio.all_tasks(loop))
-    except RuntimeError:  # another thread's tasks have changed too often to be listed
+    except RuntimeError:  # the set of tasks changed too often in another thread
         return []
 
 
@@ -61,5 +61,5 @@ def _first(awaitable: object, *names: str) -> Any:
     return next((found for n in names if (found := getattr(awaitable, n, None)) is not None), None)
 
 
-def _place(frame: FrameType) -> str:
+def _location(frame: FrameType) -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_qualname}"

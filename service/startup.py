@@ -1,4 +1,4 @@
-"""The start of a service: its settings, its logs, and one sentence where a setting is wrong."""
+"""Start-up of a service: loads settings, configures logs, and reports invalid settings."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ SettingsT = TypeVar("SettingsT", bound=LogSettings)
 
 @contextlib.contextmanager
 def exit_if_misconfigured() -> Iterator[None]:
-    """End with status 2 and a line for each setting that is wrong."""
+    """Exit with status 2 and print one line for each invalid setting."""
     try:
         yield
     except SettingsError as error:
@@ -29,13 +29,13 @@ def exit_if_misconfigured() -> Iterator[None]:
 
 
 def start(cls: type[SettingsT], service: str) -> SettingsT:
-    """Load the settings, begin to log, and warn of variables that look misspelled.
+    """Load the settings, configure logs, and warn of variables that may be misspelled.
 
     Raises:
-        SettingsError: a setting is missing or wrong.
+        SettingsError: a setting is missing or not valid.
     """
     settings = load_settings(cls)
     configure_logs(settings, service)
     if unknown := [str(each) for each in misspellings(variables(cls), os.environ)]:
-        log.warning("variables that look like settings are not known", variables=unknown)
+        log.warning("unknown variables that look like settings", variables=unknown)
     return settings

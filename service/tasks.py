@@ -1,4 +1,4 @@
-"""Tasks: those that a service cannot live without, and what went wrong in several of them."""
+"""Runs tasks that a service depends on, and handles their errors."""
 
 import asyncio
 import contextlib
@@ -13,27 +13,27 @@ from service.config.settings import SettingsError
 log = structlog.get_logger(__name__)
 
 EXIT_SOFTWARE_ERROR = 70
-"""Exit status (EX_SOFTWARE) after which a supervisor should start the process again."""
+"""Exit status (EX_SOFTWARE) after which a supervisor should restart the process."""
 
 
 EXIT_MISCONFIGURED = 2
-"""Exit status of a service whose settings do not fit, be it the environment or the topics."""
+"""Exit status of a service whose settings are not valid or do not match the topics."""
 
 
 def abort(message: str, /, **details: Any) -> NoReturn:
-    """End the process at once: what is half done is neither acknowledged nor finished."""
+    """Exit at once, so that unfinished work is neither acknowledged nor completed."""
     log.critical(message, **details)
     os._exit(EXIT_SOFTWARE_ERROR)
 
 
 def abort_misconfigured(error: SettingsError, what: str = "cannot start") -> NoReturn:
-    """End the process: starting it again would not help, somebody must repair its settings."""
+    """Exit with EXIT_MISCONFIGURED: a restart does not help, the settings must be corrected."""
     log.critical(what, reason=str(error))
     os._exit(EXIT_MISCONFIGURED)
 
 
 def critical_task(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-    """Run a coroutine for the life of the process; if it ends by itself, so does the process."""
+    """Run a coroutine for the life of the process; exit if it ends by itself."""
 
     def ended(task: asyncio.Task[None]) -> None:
         if task.cancelled():
@@ -41,7 +41,7 @@ def critical_task(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Ta
         error = task.exception()
         if isinstance(error, SettingsError):
             abort_misconfigured(error)
-        abort("a vital task ended", task=name, reason=repr(error), exc_info=error)
+        abort("a critical task ended", task=name, reason=repr(error), exc_info=error)
 
     task = asyncio.create_task(coroutine, name=name)
     task.add_done_callback(ended)
@@ -49,18 +49,18 @@ def critical_task(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Ta
 
 
 class TaskEndedError(RuntimeError):
-    """A task that must run for as long as its group has returned, or was cancelled."""
+    """A task of run_together returned or was cancelled."""
 
 
 async def run_together(*coroutines: Coroutine[Any, Any, None]) -> NoReturn:
     """Run tasks that must not end; when the first one ends, cancel the others.
 
-    A TaskGroup takes a task that was cancelled from inside for one that has finished: aiokafka's
-    `stop`, for example, raises CancelledError, and the group continues without that task.
+    A TaskGroup treats a task that was cancelled from inside as finished: aiokafka's `stop`, for
+    example, raises CancelledError, and the group continues without that task.
 
     Raises:
         TaskEndedError: the first task returned, or raised CancelledError.
-        Exception: what the first task raised, without an exception group around it.
+        Exception: the first task raised it; not wrapped in an exception group.
     """
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
@@ -74,15 +74,15 @@ async def run_together(*coroutines: Coroutine[Any, Any, None]) -> NoReturn:
 
 
 def extend(timeout: asyncio.Timeout, seconds: float) -> None:
-    """Let a timeout end this many seconds from now."""
+    """Set a timeout to end this many seconds from now."""
     timeout.reschedule(asyncio.get_running_loop().time() + seconds)
 
 
 @contextlib.contextmanager
 def first_error(*kinds: type[Exception]) -> Iterator[None]:
-    """Raise the first error of these kinds without the groups that tasks have put around it.
+    """Raise the first error of these kinds without the exception groups around it.
 
-    `except*` would do it, but Python before 3.11.4 puts what is raised in it into a group again.
+    `except*` would do this, but before Python 3.11.4 it wraps the exception in a group again.
     """
     error: BaseException | None = None
     try:

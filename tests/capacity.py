@@ -1,6 +1,6 @@
-"""The worked examples of docs/capacity.md: `python -m tests.capacity` writes them anew.
+"""The examples of docs/capacity.md: `python -m tests.capacity` writes them again.
 
-To be done when figures in tobogganing/sizing/figures.py have changed.
+Run it after a change of tobogganing/sizing.py.
 """
 
 import re

@@ -7,8 +7,8 @@ from typing import NoReturn, TypeVar
 
 import pytest
 
-from tobogganing.devstack import debian
 from tobogganing.errors import LocalError
+from tools import debian
 
 T = TypeVar("T")
 

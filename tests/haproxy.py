@@ -7,8 +7,9 @@ from pathlib import Path
 
 from tests.debian import or_give_up
 from tests.nginx import PATIENCE, POLL, listens
-from tobogganing.devstack import debian, process
+from tobogganing.devstack import process
 from tobogganing.devstack.ports import free_ports
+from tools import debian
 
 CONFIG = """
 global

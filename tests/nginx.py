@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from tests.debian import or_give_up
-from tobogganing.devstack import debian, process
+from tobogganing.devstack import process
 from tobogganing.devstack.ports import free_ports
+from tools import debian
 
 PATIENCE = 30
 POLL = 0.02

@@ -1,7 +1,7 @@
-"""A power cut of a broker: killed, and the log's tail gone that was not on the disk yet.
+"""Cuts the power of a broker: kills it and removes the end of a log that was not on disk.
 
-A record batch is what a disk has or has not: a tail is cut at a batch's beginning or, as a torn
-write leaves it, within a batch. Kafka drops a torn batch when it recovers the log.
+Logs are cut at the start of a record batch or, like a torn write, within one. Kafka removes a torn
+batch when it recovers the log.
 """
 
 import struct
@@ -13,14 +13,14 @@ from tobogganing.devstack.cluster import Cluster
 _HEADER = struct.Struct(">qi")
 _LENGTH_FROM = 12
 _DELTA_AT = 23
-"""Place of a batch's last offset delta."""
+"""Position of a batch's last offset delta."""
 
 
 def cut_tail(broker: Broker, topic: str, partition: int, end: int, *, torn: int = 0) -> int:
-    """Cut a partition's log off before offset `end`, while the broker does not run.
+    """Cut a partition's log off before offset `end`, while the broker is stopped.
 
-    Returns where the log ends now: `end`, or the beginning of the batch that holds it. `torn`:
-    bytes of the batch after it that stay, as a torn write leaves them.
+    Returns the resulting end: `end`, or the start of the batch that contains it. `torn` is the
+    number of bytes of the next batch that remain, like a torn write.
     """
     assert not broker.is_running, "the broker still writes"
     folder = broker.folder / "data" / f"{topic}-{partition}"
@@ -40,7 +40,7 @@ def cut_tail(broker: Broker, topic: str, partition: int, end: int, *, torn: int 
 
 
 def _place(data: bytes, end: int) -> tuple[int, int | None]:
-    """Where the batch begins that holds offset `end`, in bytes, and its first offset."""
+    """Return the byte position and the first offset of the batch that contains offset `end`."""
     place = 0
     while place + _HEADER.size <= len(data):
         base, length = _HEADER.unpack_from(data, place)
@@ -56,14 +56,14 @@ def _place(data: bytes, end: int) -> tuple[int, int | None]:
 async def power_cut(
     cluster: Cluster, ends: Mapping[str, int], partition: int = 0, *, torn: int = 0
 ) -> None:
-    """Cut the power of a cluster's only broker: of these topics, a partition ends there then.
+    """Cut the power of a cluster's only broker; the given partitions then end at these offsets.
 
-    `torn`: bytes of the batch that follows, as a write leaves them that was not finished.
+    `torn` is the number of bytes of the next batch that remain, like a torn write.
     """
     (broker,) = cluster.brokers
     await broker.kill()
     for topic, end in ends.items():
         ended = cut_tail(broker, topic, partition, end, torn=torn)
-        assert ended == end, f"a batch of {topic} begins at {ended}: it goes whole"
+        assert ended == end, f"a batch of {topic} begins at {ended}: it is removed as a whole"
     broker.launch()
     await cluster.wait_until_ready()

@@ -1,4 +1,4 @@
-"""Waiting between attempts, in a way that a stop can end."""
+"""Waits between attempts, and a stop by signal that ends them."""
 
 import asyncio
 import random
@@ -6,17 +6,17 @@ import signal
 import time
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 15.0
-"""Seconds before the first and before any later attempt."""
+"""Seconds before the second attempt, and before any later one."""
 
 
 def backoff(attempts: int, retry_after: float) -> float:
-    """Seconds to wait after so many failed attempts: doubling, and never less than was asked."""
+    """Seconds to wait after `attempts` failed attempts; at least `retry_after`."""
     longest = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** (attempts - 1))
     return max(retry_after, longest * random.uniform(0.5, 1.0)) + random.uniform(0.0, 0.2)
 
 
 async def stopped_before(stop: asyncio.Event, when: float) -> bool:
-    """Wait until `when`, on the monotonic clock; tell whether `stop` came first."""
+    """Wait until `when`, on the monotonic clock; return whether `stop` was set before."""
     try:
         async with asyncio.timeout(when - time.monotonic()):
             await stop.wait()
@@ -26,7 +26,7 @@ async def stopped_before(stop: asyncio.Event, when: float) -> bool:
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
-    """Let Ctrl-C and SIGTERM end in order; a second one ends at once."""
+    """Set `stop` at the first SIGINT or SIGTERM; the second one ends the process."""
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGINT, signal.SIGTERM)
 

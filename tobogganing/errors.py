@@ -1,14 +1,13 @@
-"""What can go wrong on this machine."""
+"""Errors that the user can fix: the command line prints them as one line, without a traceback."""
+
+import click
 
 
-class LocalError(RuntimeError):
-    """Something that the user can repair; the text says what is wrong and what to do."""
-
-    status = 1
-    """Exit status of a command that ends so."""
+class LocalError(click.ClickException):
+    """Something on this machine is wrong; the text says what, and what to do."""
 
 
 class WrongSettingError(LocalError):
-    """A setting of the environment is missing or wrong."""
+    """A setting in the environment is missing or invalid."""
 
-    status = 2
+    exit_code = 2

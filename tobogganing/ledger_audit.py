@@ -1,6 +1,5 @@
-"""Counting a partition's submissions again, and comparing with its ledger. Pure."""
+"""The audit of ledgers: the submissions of the topic are counted again and compared."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,27 +10,24 @@ from contract.frame import FrameError, decode_frame
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader
 from service.kafka.topics import topics_from
-from tobogganing.backup.source import compare_with_source
-from tobogganing.backup.topic_snapshot import read_ledgers
+from tobogganing.backup.topic_snapshot import compare_with_source, read_ledgers
 from tobogganing.errors import LocalError
-from tobogganing.progress import Progress, counted
+from tobogganing.output import Progress
 
 
 @dataclass
 class LedgerRecount:
-    """What a partition holds from offset `first` up to `end`, the first that its ledger does not
-    cover.
-    """
+    """The counts of a partition from offset `first` to before `end`, the end of its ledger."""
 
     partition: int
     first: int
     end: int
     missing: bool = False
-    """The topic ends before its ledger does: it went back."""
+    """The topic ends before its ledger: it lost records."""
     histories: int = 1
-    """How often the topic's offsets began anew, and once more: what was cut off is not there."""
+    """Histories of the topic; the records of earlier ones may be gone."""
     other_history: str | None = None
-    """Why the topic is not the one that the ledger was made from, or may not be."""
+    """Why the topic is not, or may not be, the one that the ledger counted."""
     records: int = 0
     submissions: int = 0
     late: int = 0
@@ -39,7 +35,7 @@ class LedgerRecount:
     """Frames that cannot be decoded: each counts as one submission."""
 
     def count(self, value: bytes | None, appended: int) -> None:
-        """Count a record, as the processor does; `appended` is in milliseconds."""
+        """Count a record as the processor does; `appended` in milliseconds."""
         self.records += 1
         try:
             frame = decode_frame(value)
@@ -53,22 +49,22 @@ class LedgerRecount:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing has been deleted, so that every count can be compared."""
+        """Whether no record has been deleted, so that every count can be compared."""
         return self.first == 0 and self.histories == 1
 
     def differences(self, ledger: Mapping[str, Any]) -> list[str]:
-        """What does not agree with the ledger, in words.
+        """The differences to the ledger, as text.
 
-        Of what was deleted nothing can be known: the rest cannot be more than the whole.
+        After a deletion only a surplus can be detected.
         """
         if self.missing:
             return [f"the topic ends before offset {ledger['offset']}, which the ledger covers"]
         if self.other_history is not None:
-            return [f"what the topic holds is not what the ledger counted: {self.other_history}"]
+            return [f"the topic is not the one that the ledger counted: {self.other_history}"]
         found = []
         for what, recounted, booked in (
             ("submissions", self.submissions, ledger["read"] - ledger.get("cut", 0)),
-            ("late ones", self.late, ledger["late"]),
+            ("late submissions", self.late, ledger["late"]),
         ):
             if recounted > booked or (self.is_whole and recounted != booked):
                 found.append(f"{recounted:,} {what} are in the topic, {booked:,} in the ledger")
@@ -80,7 +76,6 @@ class LedgerRecount:
         return found
 
     def document(self, ledger: Mapping[str, Any]) -> dict[str, Any]:
-        """What `--json` answers."""
         return {
             "partition": self.partition,
             "from": self.first,
@@ -96,11 +91,11 @@ class LedgerRecount:
 async def recount(
     settings: KafkaSettings, ledgers: Sequence[Mapping[str, Any]]
 ) -> dict[int, LedgerRecount]:
-    """Count every record that is left of what the ledgers cover, in bounded memory.
+    """Count the existing records that the ledgers cover, in bounded memory.
 
     Raises:
         LocalError: the ledgers are of another installation.
-        KafkaError: Kafka does not answer, or deleted what was about to be read.
+        KafkaError: Kafka does not respond, or deleted records meanwhile.
     """
     if any(each["partition"] >= settings.kafka_partitions for each in ledgers):
         raise LocalError(
@@ -126,7 +121,7 @@ async def recount(
                 other_history=getattr(compared[partition].verdict, "reason", None),
             )
         total = sum(each.end - each.first for each in recounts.values())
-        with Progress("records", total, sys.stderr, counted) as progress:
+        with Progress("records", total) as progress:
             await _read(reader, recounts, progress)
     return recounts
 

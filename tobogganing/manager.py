@@ -1,6 +1,6 @@
 """`tobogganing serve`: gateway and exporter in one process, on one port.
 
-It is what the product's guide calls the manager: submissions come in, and /metrics shows all.
+The product's guide calls it the manager.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -26,13 +26,13 @@ from service.metrics.requests import RequestMetrics
 from service.startup import exit_if_misconfigured, start
 
 PROCESSOR_TIMEOUT = 2.0
-"""Seconds that the processor may take to say whether it is ready."""
+"""Seconds within which the processor must respond to the readiness probe."""
 
 LINKS = (
     Link("/metrics", "every client and headend, for Prometheus (needs METRICS_TOKEN)"),
     Link("/metrics/fleet", "the whole fleet in few series (needs METRICS_TOKEN)"),
     Link("/api/v1/openapi.json", "the API, as an OpenAPI document"),
-    Link("/-/ready", "ready, or what is waited for"),
+    Link("/-/ready", "readiness, with the reasons if it is not ready"),
     Link("/-/healthy", "alive"),
 )
 
@@ -41,11 +41,11 @@ LINKS = (
 class ServeSettings(GatewaySettings, ExporterSettings):
     port: Port = 8000
     processor_ready_url: Annotated[str | None, Check(check_url)] = None
-    """Asked too before this is ready: for an installation with one processor beside it."""
+    """Readiness URL of the one processor; the manager is ready only if the processor is."""
 
 
 class ProcessorProbe:
-    """Asks the processor whether it is ready."""
+    """Probes the readiness of the processor."""
 
     def __init__(self, url: str | None) -> None:
         self._url = url
@@ -66,16 +66,16 @@ class ProcessorProbe:
 
 
 def build_manager(settings: ServeSettings) -> Starlette:
-    """Make the one application of both services.
+    """Build the application of both services.
 
     Raises:
-        SettingsError: the signing key is none.
+        SettingsError: the signing key is invalid.
     """
     requests = RequestMetrics(CollectorRegistry())
     gateway = Gateway(settings, requests)
     exporter = Exporter(settings, requests=requests, registry=gateway.registry)
     processor = ProcessorProbe(settings.processor_ready_url)
-    waiting_for = all_reasons(
+    not_ready_reasons = all_reasons(
         gateway.not_ready_reasons, exporter.not_ready_reasons, processor.not_ready_reasons
     )
     families = (requests.registry, gateway.metrics.registry, exporter.metrics.registry)
@@ -84,8 +84,8 @@ def build_manager(settings: ServeSettings) -> Starlette:
         exporter.metrics_route(extra_registries=families),
         exporter.fleet_route(),
         *exporter.api_routes(),
-        exporter.status_route(waiting_for, LINKS),
-        *health_routes(waiting_for),
+        exporter.status_route(not_ready_reasons, LINKS),
+        *health_routes(not_ready_reasons),
     ]
     lifespan = combined_lifespan(gateway, exporter)
     return build_app(routes, requests, lifespan, gateway.fast_path, gateway.on_stop)
@@ -94,7 +94,7 @@ def build_manager(settings: ServeSettings) -> Starlette:
 def combined_lifespan(
     gateway: Gateway, exporter: Exporter
 ) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
-    """The application's lifespan: both services run."""
+    """A lifespan in which both services run."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -105,17 +105,17 @@ def combined_lifespan(
 
 
 def all_reasons(*parts: ReadinessCheck) -> ReadinessCheck:
-    """What any of the parts waits for, each once."""
+    """The reasons of all parts, each once."""
 
-    async def waiting_for() -> list[str]:
+    async def not_ready_reasons() -> list[str]:
         reasons = [reason for part in parts for reason in await part()]
         return list(dict.fromkeys(reasons))
 
-    return waiting_for
+    return not_ready_reasons
 
 
 def main() -> None:
-    """Serve until SIGTERM or SIGINT; the exit status is 2 where a setting is wrong."""
+    """Serve until SIGTERM or SIGINT; the exit status is 2 if a setting is wrong."""
     with exit_if_misconfigured():
         settings = start(ServeSettings, "serve")
         run(build_manager(settings), settings, settings.grace_seconds)

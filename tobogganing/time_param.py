@@ -1,4 +1,4 @@
-"""Moments as a command takes and shows them: `15m` ago, or a date and time. Pure."""
+"""Times as commands accept and print them: `15m` ago, a date and time, or a duration."""
 
 import re
 from datetime import UTC, datetime
@@ -15,22 +15,34 @@ def parse_time(text: str, now: float) -> int:
     A time without a zone is UTC.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
     """
     if match := _AGO.fullmatch(text):
         return round((now - int(match[1]) * _SECONDS[match[2]]) * 1000)
-    moment = datetime.fromisoformat(text)
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    time = datetime.fromisoformat(text)
+    return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def parse_duration(text: str) -> int:
+    """Seconds of `90s`, `15m`, `2h` or `3d`.
+
+    Raises:
+        ValueError: it is no duration.
+    """
+    match = _AGO.fullmatch(text)
+    if match is None:
+        raise ValueError(text)
+    return int(match[1]) * _SECONDS[match[2]]
 
 
 def format_time(milliseconds: int) -> str:
     """RFC 3339 in UTC, to the millisecond."""
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    time = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class TimeParam(click.ParamType):
-    """The type of an option that takes a moment."""
+    """The type of an option with a time; its value is in milliseconds since the epoch."""
 
     name = "TIME"
 
@@ -42,4 +54,20 @@ class TimeParam(click.ParamType):
         try:
             return parse_time(value, datetime.now(UTC).timestamp())
         except (ValueError, OverflowError):
-            self.fail(f"{value!r} is no time: write 15m, 2h, 3d or 2030-01-31T12:00:00Z")
+            self.fail(f"{value!r} is not a time: write 15m, 2h, 3d or 2030-01-31T12:00:00Z")
+
+
+class DurationParam(click.ParamType):
+    """The type of an option that takes a duration; its value is in seconds."""
+
+    name = "DURATION"
+
+    def convert(
+        self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_duration(value)
+        except ValueError:
+            self.fail(f"{value!r} is no duration: 90s, 15m, 2h or 7d", param, ctx)

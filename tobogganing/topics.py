@@ -1,4 +1,4 @@
-"""`tobogganing topics`: make the topics before any service starts, where services may not."""
+"""`tobogganing topics`: creates the topics, for an installation whose services may not."""
 
 import asyncio
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from service.startup import exit_if_misconfigured, start
 
 @dataclass(frozen=True, kw_only=True)
 class TopicsSettings(KafkaSettings, LogSettings):
-    """Where Kafka is, and how to log."""
+    """The settings of the command."""
 
 
 def main() -> None:

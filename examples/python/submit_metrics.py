@@ -1,8 +1,11 @@
-"""Submits the counters of a network interface once a minute, with an API key; --once: just once.
+"""Submits the counters of a network interface once a minute with an API key; --once submits once.
 
-Needs Python 3.9 or newer and nothing else. Settings come from the environment: see README.md of
-the examples. The queue's folder has waiting/<number>.json (a sample each), rejected/<number>.json
-(samples that the manager will never take, and why), and the counts sent, dropped, rejected_total.
+Requires only Python 3.9 or newer. Settings come from the environment: see README.md of the
+examples. The queue's folder contains waiting/<number>.json (one sample each),
+rejected/<number>.json (samples that the manager rejected, with the reason), and the counters sent,
+dropped and rejected_total.
+Beside API_KEY_FILE are <it>.id (the id from the enrolment), <it>.nonce (of an enrolment under way)
+and <it>.next (a key, and the one that replaces it, while they are exchanged).
 """
 
 from __future__ import annotations
@@ -13,29 +16,35 @@ import json
 import os
 import random
 import re
+import secrets
 import signal
+import socket
 import ssl
 import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 MAX_SAMPLES = 500
 MAX_BYTES = 60 << 10
-"""Of the samples of a request: the limit of a body, 64 KiB, less the rest."""
+"""Maximum total size of the samples in a request; labels and punctuation fit the other 4 KiB."""
 GZIP_FROM = 1 << 10
-"""A single sample is smaller: it would hardly shrink, and the manager takes it at less cost."""
+"""Smallest body that is compressed. A single sample is smaller; compressing it would save little,
+and the manager handles uncompressed bodies at less cost."""
 TIMEOUT = 10.0
 LONGEST_WAIT = 3600
 MANAGER_HEADER, MANAGER_VALUE = "Tobogganing-Service", "manager"
-"""In every response of the manager. One without it comes from a proxy, a firewall or a captive
-portal."""
+"""Every response of the manager has this header. A response without it comes from a proxy, a
+firewall or a captive portal."""
 KEY = re.compile(r"[!-~]+")
-"""An API key: visible ASCII characters."""
+"""An API key consists of visible ASCII characters."""
+ID = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+LONGEST_OVERLAP = 86_400.0
+"""Seconds that a key stays valid beside its successor, at most."""
 COUNTERS = {
     "bytes_sent": "tx_bytes",
     "bytes_received": "rx_bytes",
@@ -45,10 +54,10 @@ COUNTERS = {
 
 
 class ManagerError(Exception):
-    """Why a request did not succeed.
+    """A request failed.
 
-    `status` is 0 where there was no response, `retry_after` is in seconds, and `from_manager` tells
-    whether the response is certainly the manager's own.
+    `status` is 0 if there was no response, `retry_after` is in seconds, and `from_manager` is True
+    if the response certainly comes from the manager.
     """
 
     def __init__(
@@ -61,21 +70,23 @@ class ManagerError(Exception):
 
     @property
     def is_rejection(self) -> bool:
-        """True if the manager will never accept these samples, which only the manager can say."""
+        """True if the manager will never accept these samples; a proxy's response does not
+        count."""
         return self.from_manager and self.status in (400, 413)
 
 
 class Queue:
-    """Samples in a folder, oldest first, at most `limit`; a folder is for one process."""
+    """Samples in a folder, oldest first, at most `limit`. A folder must be used by one process
+    only."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder = folder
         self._limit = limit
-        self._lost: dict[int, bytes] = {}  # what the disk did not take
+        self._lost: dict[int, bytes] = {}  # samples that could not be written
         self._lock = threading.Lock()
         for name in ("waiting", "rejected"):
             (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-            for scratch in (folder / name).glob("*.new"):  # of a process that was killed
+            for scratch in (folder / name).glob("*.new"):  # left by a process that was killed
                 scratch.unlink()
         files = [file.stem for file in (folder / "waiting").glob("*.json")]
         self._numbers = sorted(int(name) for name in files if name.isdigit())
@@ -84,11 +95,11 @@ class Queue:
         return len(self._numbers)
 
     def put(self, sample: bytes) -> None:
-        """Add a sample, and drop the oldest ones that are too many."""
+        """Add a sample, and drop the oldest ones beyond the limit."""
         with self._lock:
             number = max(time.time_ns(), self._numbers[-1] + 1 if self._numbers else 0)
             try:
-                self._write(self._path("waiting", number), sample)
+                write_whole(self._path("waiting", number), sample)
             except OSError as error:
                 say(f"a sample is kept in memory only: {error}")
                 self._lost[number] = sample
@@ -97,18 +108,18 @@ class Queue:
             if surplus:
                 self._remove(surplus, "dropped")
                 dropped = self.count("dropped")
-                say(f"the queue is full: dropped the oldest {len(surplus)}, {dropped} so far")
+                say(f"queue full: dropped the oldest {len(surplus)} samples, {dropped} in total")
 
     def oldest(self, most: int) -> dict[int, bytes]:
-        """The oldest samples by number, within the limits of a request, but one at least."""
+        """Return the oldest samples by number, at least one, within the limits of a request."""
         batch: dict[int, bytes] = {}
         with self._lock:
             for number in self._numbers[:most]:
                 try:
                     sample = self._lost.get(number) or self._path("waiting", number).read_bytes()
                     json.loads(sample)
-                except (OSError, ValueError) as error:  # such as after a power cut
-                    self._reject(number, b"", f"the file holds no sample: {error}")
+                except (OSError, ValueError) as error:  # e.g. after a power failure
+                    self._reject(number, b"", f"the file contains no sample: {error}")
                     continue
                 if batch and sum(map(len, batch.values())) + len(sample) > MAX_BYTES:
                     break
@@ -116,17 +127,17 @@ class Queue:
         return batch
 
     def sent(self, batch: Mapping[int, bytes]) -> None:
-        """Remove samples that the manager has, unless they were dropped meanwhile."""
+        """Remove samples that the manager has confirmed."""
         with self._lock:
             self._remove([number for number in self._numbers if number in batch], "sent")
 
     def reject(self, number: int, sample: bytes, reason: str) -> None:
-        """Set a sample aside, with the reason."""
+        """Move a sample to the rejected ones, with the reason."""
         with self._lock:
             self._reject(number, sample, reason)
 
     def count(self, name: str) -> int:
-        """What a counter of the folder says: sent, dropped or rejected_total."""
+        """Return a counter of the folder: sent, dropped or rejected_total."""
         try:
             return int((self._folder / name).read_text())
         except (OSError, ValueError):
@@ -135,11 +146,11 @@ class Queue:
     def _reject(self, number: int, sample: bytes, reason: str) -> None:
         text = json.dumps({"reason": reason, "sample": sample.decode(errors="replace")})
         try:
-            self._write(self._path("rejected", number), text.encode() + b"\n")
+            write_whole(self._path("rejected", number), text.encode() + b"\n")
             for surplus in sorted((self._folder / "rejected").glob("*.json"))[: -self._limit]:
                 surplus.unlink()
         except OSError as error:
-            say(f"a rejected sample is not kept: {error}")
+            say(f"cannot store a rejected sample: {error}")
         self._remove([number], "rejected_total")
 
     def _remove(self, numbers: list[int], counter: str) -> None:
@@ -149,37 +160,194 @@ class Queue:
         gone = set(numbers)
         self._numbers = [number for number in self._numbers if number not in gone]
         try:
-            self._write(self._folder / counter, b"%d\n" % (self.count(counter) + len(gone)))
+            write_whole(self._folder / counter, b"%d\n" % (self.count(counter) + len(gone)))
         except OSError as error:
-            say(f"not counted: {error}")
+            say(f"cannot update a counter: {error}")
 
     def _path(self, name: str, number: int) -> Path:
         return self._folder / name / f"{number:020}.json"
 
-    def _write(self, path: Path, content: bytes) -> None:
-        """Write a file whole or not at all, so that it outlives a power cut."""
-        scratch = path.with_name(path.name + ".new")
-        with scratch.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file atomically and durably, readable only by its owner."""
+    scratch = path.with_name(path.name + ".new")
+    opened = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(opened, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+Post = Callable[[str, str, bytes], bytes]
+"""Sends a body to a path, with a credential; returns the body of the 200, or raises."""
+
+
+class Identity:
+    """The agent's id and API key: read from files, and got and replaced by the agent itself.
+
+    At any moment a kill leaves files from which it goes on: the nonce and the next key are on the
+    disk before the manager sees them, and the key, which ends either, is written last.
+    """
+
+    def __init__(self, environ: Mapping[str, str], post: Post, longest_pause: float) -> None:
+        self._key_file = Path(environ["API_KEY_FILE"])
+        token_file = environ.get("ENROLMENT_TOKEN_FILE")
+        self._token_file = Path(token_file) if token_file else None
+        self._fixed_id = environ.get("CLIENT_ID") if token_file else environ["CLIENT_ID"]
+        self._name = environ.get("AGENT_NAME") or socket.gethostname()
+        days = environ.get("ROTATE_KEY_DAYS") or "0"
+        if not re.fullmatch("[0-9]+([.][0-9]+)?", days):
+            raise ValueError("ROTATE_KEY_DAYS is not a number from 0 on")
+        self._period = float(days) * 86_400
+        self._post = post
+        self._pause = longest_pause
+        self._rotate_at = float("-inf")
+
+    def prepare(self) -> None:
+        """Enrol, if there is a token and no key yet.
+
+        Raises:
+            ManagerError: it did not succeed; the next attempt repeats it.
+            OSError: a file cannot be read or written.
+        """
+        if self._token_file is None or self._key_file.exists():
+            return
+        nonce_file = self._beside("nonce")
+        if not nonce_file.exists():
+            write_whole(nonce_file, secrets.token_hex(16).encode())
+        document = {"name": self._name, "nonce": nonce_file.read_text()}
+        if self._fixed_id:
+            document["client_id"] = self._fixed_id
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            answer = self._ask("/api/v1/enrol", _read_key(self._token_file), document)
+            id, key = answer.get("client_id", ""), answer.get("api_key", "")
+            if not (ID.fullmatch(id) and KEY.fullmatch(key)):
+                raise ManagerError("the response does not come from the manager", 200)
+        except ManagerError as error:
+            if error.from_manager and error.status == 409:
+                nonce_file.unlink()  # used up: the next attempt is another agent's
+            # Not a fault of the samples, whatever its status.
+            raise ManagerError(f"not enrolled: {error}", retry_after=error.retry_after) from None
+        write_whole(self._beside("id"), id.encode())
+        write_whole(self._key_file, key.encode() + b"\n")
+        nonce_file.unlink()
+        say(f"enrolled as {id}")
+
+    def id(self) -> str:
+        """
+        Raises:
+            OSError: there is none.
+        """
+        id = self._fixed_id or self._beside("id").read_text().strip()
+        if not ID.fullmatch(id):
+            raise OSError(f"{self._beside('id')} does not hold an id")
+        return id
+
+    def key(self) -> str:
+        """Read the key each time: a new one needs no restart.
+
+        Raises:
+            OSError: the file cannot be read, or does not contain exactly one API key.
+        """
+        return _read_key(self._key_file)
+
+    def rotate_if_due(self) -> None:
+        """Replace the key when its time has come; a failure is said, and tried again later."""
+        now = time.monotonic()
+        if not self._period or now < self._rotate_at:
+            return
+        try:
+            age = time.time() - self._key_file.stat().st_mtime
+            if age >= self._period or self._next_key() is not None:
+                self._rotate_at = now + self._pause
+                self._rotate()
+        except (ManagerError, OSError) as error:
+            say(f"the key is not replaced yet: {error}")
+
+    def finish_rotation(self) -> bool:
+        """After a 401: finish an exchange of keys that was begun; tell whether there was one."""
+        try:
+            if self._next_key() is None:
+                return False
+            self._rotate()
+        except (ManagerError, OSError) as error:
+            say(f"the key is not replaced yet: {error}")
+            return False
+        return True
+
+    def _rotate(self) -> None:
+        old, new = self.key(), self._next_key()
+        if new is None:
+            new = secrets.token_urlsafe(32)
+            write_whole(self._beside("next"), f"{old}\n{new}\n".encode())
+        overlap = min(LONGEST_OVERLAP, self._period / 2 or LONGEST_OVERLAP)
+        document = {"overlap_seconds": overlap, "new_api_key": new}
+        path = f"/api/v1/clients/{self.id()}/rotate-key"
+        try:
+            answer = self._ask(path, old, document)
+        except ManagerError as error:
+            if not (error.from_manager and error.status == 401):
+                raise
+            answer = self._ask(path, new, document)  # it is in effect, and the old one has ended
+        given = answer.get("new_api_key", "")
+        if not KEY.fullmatch(given):
+            raise ManagerError("the response does not come from the manager", 200)
+        write_whole(self._key_file, given.encode() + b"\n")
+        self._beside("next").unlink()
+        say("replaced the key")
+
+    def _next_key(self) -> str | None:
+        """The key that was made to follow the present one; one that follows another is forgotten,
+        as somebody has replaced that since."""
+        try:
+            old, new = self._beside("next").read_text().split()
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            old = new = ""
+        if old == self.key() and KEY.fullmatch(new):
+            return new
+        self._beside("next").unlink()
+        return None
+
+    def _ask(self, path: str, bearer: str, document: Mapping[str, Any]) -> dict[str, str]:
+        """Send a document; return the texts of the one that is the response."""
+        content = self._post(path, bearer, json.dumps(document).encode())
+        try:
+            answer = json.loads(content)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise ManagerError("the response does not come from the manager", 200)
+        return {name: value for name, value in answer.items() if isinstance(value, str)}
+
+    def _beside(self, suffix: str) -> Path:
+        return self._key_file.with_name(f"{self._key_file.name}.{suffix}")
+
+
+def _read_key(path: Path) -> str:
+    key = path.read_bytes().decode("utf-8-sig", errors="replace").strip()
+    if not KEY.fullmatch(key):
+        raise OSError(f"{path} does not contain exactly one API key")
+    return key
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows no redirection, which would carry the key along."""
+    """Follows no redirects, because they would forward the key."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
 class _ResumingHandler(urllib.request.HTTPSHandler):
-    """Resumes the TLS session of the last connection, which saves most of the cost of a new one."""
+    """Resumes the TLS session of the last connection, which avoids most of the cost of a new
+    one."""
 
     def __init__(self) -> None:
         self.tls = ssl.create_default_context()
@@ -194,14 +362,14 @@ class _ResumingHandler(urllib.request.HTTPSHandler):
 
 
 class _ResumingConnection(http.client.HTTPSConnection):
-    """A connection that begins with its handler's TLS session, and leaves it a newer one."""
+    """A connection that starts with its handler's TLS session, and updates it."""
 
     def __init__(self, host: str, *, handler: _ResumingHandler, **options: Any) -> None:
         super().__init__(host, **options)
         self._handler = handler
 
     def connect(self) -> None:
-        http.client.HTTPConnection.connect(self)  # with the tunnel through a proxy, if there is one
+        http.client.HTTPConnection.connect(self)  # may use a proxy's tunnel
         host = self._tunnel_host or self.host  # type: ignore[attr-defined]
         self.sock = self._handler.tls.wrap_socket(
             self.sock, server_hostname=host, session=self._handler.session
@@ -215,21 +383,20 @@ class _ResumingConnection(http.client.HTTPSConnection):
 
 
 class Client:
-    """Measures, keeps, and submits."""
+    """Measures, queues and submits samples."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        manager, id = environ["MANAGER_URL"].rstrip("/"), environ["CLIENT_ID"]
-        self._url = f"{manager}/api/v1/clients/{id}/metrics"
-        self._key_file = Path(environ["API_KEY_FILE"])
+        self._manager = environ["MANAGER_URL"].rstrip("/")
         headless = environ.get("HEADLESS", "false")
         if headless not in ("true", "false"):
-            raise ValueError("HEADLESS is neither true nor false")
+            raise ValueError("HEADLESS must be true or false")
         self._headless = headless.encode()
         root = Path(environ.get("SYSTEM_ROOT", "/"))
         self._net = root / "sys/class/net" / environ.get("INTERFACE", "wg0") / "statistics"
         self._uptime = root / "proc/uptime"
         self._interval = float(environ.get("INTERVAL_SECONDS", "60"))
         self._most_pause = float(environ.get("MAX_PAUSE_SECONDS", "60"))
+        self._identity = Identity(environ, self._post, self._most_pause)
         self._queue = Queue(Path(environ["QUEUE_DIR"]), int(environ.get("QUEUE_MAX", "1440")))
         self._opener = urllib.request.build_opener(_NoRedirects, _ResumingHandler())
         self._most = MAX_SAMPLES
@@ -238,18 +405,18 @@ class Client:
         self._awake, self._ended = threading.Event(), threading.Event()
 
     def once(self) -> None:
-        """Measure once, and submit all that waits.
+        """Measure once, and submit all queued samples.
 
         Raises:
-            ManagerError: something waits on.
-            OSError: there is nothing to measure, or no key.
+            ManagerError: samples remain queued.
+            OSError: the counters or the key cannot be read.
         """
         self._take()
         while len(self._queue):
             self._deliver()
 
     def run(self) -> None:
-        """Measure and submit until SIGTERM; a request under way is finished first."""
+        """Measure and submit until SIGTERM; a request in flight is completed first."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._end())
         measuring = threading.Thread(target=self._measure, daemon=True)
@@ -262,14 +429,14 @@ class Client:
                     self._deliver()
                 except (ManagerError, OSError) as error:
                     self._ended.wait(self._pause(error))
-        measuring.join()  # a sample that is being written is finished, too
+        measuring.join()  # a sample that is being written is completed too
 
     def _end(self) -> None:
         self._ended.set()
         self._awake.set()
 
     def _measure(self) -> None:
-        # A fleet that was started at once does not report at once.
+        # A random delay, so that agents that start together do not report together.
         due = time.monotonic() + random.uniform(0, self._interval)
         while not self._ended.wait(max(0.0, due - time.monotonic())):
             due = max(due + self._interval, time.monotonic())
@@ -280,10 +447,10 @@ class Client:
             self._awake.set()
 
     def _take(self) -> None:
-        """Put a sample on the queue.
+        """Measure, and add the sample to the queue.
 
         Raises:
-            OSError: there is nothing to measure.
+            OSError: the counters cannot be read.
         """
         try:
             metrics: dict[str, float] = {
@@ -296,31 +463,33 @@ class Client:
         self._queue.put(json.dumps(sample).encode())
 
     def _deliver(self) -> None:
-        """Make one request for the oldest samples; a rejected one is found by halves."""
+        """Send the oldest samples in one request; the batch is halved to find a rejected sample."""
+        self._identity.prepare()
         batch = self._queue.oldest(self._most)
         if not batch:
             return
         try:
-            self._send([*batch.values()])
+            self._send_as_long_as_known([*batch.values()])
         except ManagerError as failure:
             if len(batch) > 1 and (failure.is_rejection or failure.status == 413):
-                self._most = len(batch) // 2  # also where a proxy takes less than the manager
+                self._most = len(batch) // 2  # also if a proxy's limit is lower than the manager's
             if not failure.is_rejection:
                 raise
             if len(batch) > 1:
                 return
             ((number, sample),) = batch.items()
             self._queue.reject(number, sample, str(failure))
-            say(f"set a sample aside: {failure}")
+            say(f"rejected a sample: {failure}")
         else:
             self._queue.sent(batch)
             self._most = min(2 * self._most, MAX_SAMPLES)
             if self._trouble or len(batch) > 1:
                 say(f"sent {len(batch)} samples, {len(self._queue)} wait")
+            self._identity.rotate_if_due()
         self._failures, self._trouble = 0, ""
 
     def _pause(self, error: Exception) -> float:
-        """Say what is wrong, if that is new; return how many seconds to wait."""
+        """Log a new error; return how many seconds to wait."""
         if str(error) != self._trouble:
             self._trouble = str(error)
             say(f"{len(self._queue)} samples wait: {error}")
@@ -329,37 +498,47 @@ class Client:
         retry_after = error.retry_after if isinstance(error, ManagerError) else 0
         return min(retry_after, LONGEST_WAIT) + random.uniform(0, most)
 
+    def _send_as_long_as_known(self, samples: list[bytes]) -> None:
+        """Send, and again with the next key where the present one has ended meanwhile."""
+        try:
+            self._send(samples)
+        except ManagerError as error:
+            if not (error.from_manager and error.status == 401):
+                raise
+            if not self._identity.finish_rotation():
+                raise
+            self._send(samples)
+
     def _send(self, samples: list[bytes]) -> None:
         label = b'{"headless":%b,' % self._headless
         if len(samples) == 1:
             body = label + samples[0].strip()[1:]
         else:
             body = label + b'"samples":[' + b",".join(samples) + b"]}"
-        headers = {"Authorization": f"Bearer {self._key()}", "Content-Type": "application/json"}
+        path = f"/api/v1/clients/{self._identity.id()}/metrics"
+        content = self._post(path, self._identity.key(), body)
+        if not _is_receipt(content):
+            raise ManagerError("the response does not come from the manager", 200)
+
+    def _post(self, path: str, bearer: str, body: bytes) -> bytes:
+        """Send JSON; return the body of the 200.
+
+        Raises:
+            ManagerError: there was another response, or none.
+        """
+        headers = {"Authorization": f"Bearer {bearer}", "Content-Type": "application/json"}
         if len(body) >= GZIP_FROM:
             body, headers["Content-Encoding"] = gzip.compress(body), "gzip"
-        request = urllib.request.Request(self._url, body, headers)
+        request = urllib.request.Request(self._manager + path, body, headers)
         try:
             with self._opener.open(request, timeout=TIMEOUT) as answer:
-                content = answer.read(1 << 20)
+                content: bytes = answer.read(1 << 20)
+                return content
         except urllib.error.HTTPError as error:
             with error:
                 raise _failure(error) from None
         except (OSError, http.client.HTTPException) as error:
             raise ManagerError(f"no response: {error}") from error
-        if not _is_receipt(content):
-            raise ManagerError("the response is not the manager's", 200)
-
-    def _key(self) -> str:
-        """Read the key each time: a new one needs no restart.
-
-        Raises:
-            OSError: the file cannot be read, or does not hold one API key.
-        """
-        key = self._key_file.read_bytes().decode("utf-8-sig", errors="replace").strip()
-        if not KEY.fullmatch(key):
-            raise OSError(f"{self._key_file} does not hold one API key")
-        return key
 
 
 def _counter(path: Path) -> int:
@@ -367,23 +546,23 @@ def _counter(path: Path) -> int:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it does not hold a counter.
+        ValueError: the file does not contain a counter.
     """
     text = path.read_text().strip()
     if not re.fullmatch("[0-9]+", text):
-        raise ValueError(f"{path} holds no counter: {text!r}")
+        raise ValueError(f"{path} contains no counter: {text!r}")
     return int(text)
 
 
 def _failure(error: urllib.error.HTTPError) -> ManagerError:
-    """What a response that is not 200 means."""
+    """Convert a response other than 200."""
     after = error.headers.get("Retry-After", "")
     from_manager = error.headers.get(MANAGER_HEADER) == MANAGER_VALUE
     try:
         content = error.read(200).decode(errors="replace")
     except (OSError, http.client.HTTPException) as broken:
         content = f"(the rest is missing: {broken})"
-    sender = "the manager" if from_manager else "something before the manager"
+    sender = "the manager" if from_manager else "an intermediary"
     return ManagerError(
         f"{sender} responds {error.code}: {' '.join(content.split())}",
         error.code,
@@ -393,7 +572,7 @@ def _failure(error: urllib.error.HTTPError) -> ManagerError:
 
 
 def _is_receipt(content: bytes) -> bool:
-    """Tell whether the body of a 200 is the manager's, and not that of a captive portal."""
+    """Return whether the body of a 200 comes from the manager, and not from a captive portal."""
     try:
         document = json.loads(content)
     except ValueError:
@@ -406,14 +585,14 @@ def say(text: str) -> None:
 
 
 def main() -> int:
-    """Run; the exit status is 2 where settings are wrong, 1 where something waits on."""
+    """Run; return 2 if the settings are not valid, 1 if samples remain queued."""
     try:
         client = Client(os.environ)
     except KeyError as error:
         say(f"{error.args[0]} is not set")
         return 2
     except (ValueError, OSError) as error:
-        say(f"wrong settings: {error}")
+        say(f"settings are not valid: {error}")
         return 2
     if sys.argv[1:] != ["--once"]:
         client.run()

@@ -1,4 +1,4 @@
-"""Looking up for one receipt: a record by its offset, a dead letter by its source."""
+"""Looks up a record by its offset, and a dead letter by its source."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,15 +18,15 @@ from service.kafka.source_reader import SourceReader
 from service.kafka.topics import topics_from
 
 MAX_DEAD_LETTERS = 10_000
-"""Dead letters that are looked through for one receipt."""
+"""Maximum number of dead letters that are read for one receipt."""
 
 
 class TooManyDeadLettersError(Exception):
-    """There are more dead letters around that time than are looked through."""
+    """There are too many dead letters in the time range to read them all."""
 
 
 class RecordLookup(NamedTuple):
-    """A record of the submissions topic, where its partition begins and ends, the topic's id."""
+    """A record, the first and end offsets of its partition, and the topic's id."""
 
     first: int
     end: int
@@ -35,7 +35,7 @@ class RecordLookup(NamedTuple):
 
 
 class DeadLetterLookup(NamedTuple):
-    """The dead letter of a submission, if there is one; `complete`: nothing can be missing."""
+    """The dead letter of a submission, if any. `complete`: no dead letter can have been deleted."""
 
     dead_letter: DeadLetterSource | None
     complete: bool
@@ -45,7 +45,7 @@ async def find_record(settings: KafkaSettings, partition: int, offset: int) -> R
     """Read one record of the submissions topic.
 
     Raises:
-        KafkaError: Kafka does not answer.
+        KafkaError: Kafka does not respond.
     """
     record = None
     topic = topics_from(settings).submissions.name
@@ -63,43 +63,43 @@ async def find_record(settings: KafkaSettings, partition: int, offset: int) -> R
     return RecordLookup(first, end, record, details.id)
 
 
-def place_in_ledger(ledger: LedgerRow, receipt: Receipt, sought: RecordLookup) -> LogPlace:
-    """Compare what the log holds at a receipt's offset with the ledger."""
-    record = sought.record
+def place_in_ledger(ledger: LedgerRow, receipt: Receipt, lookup: RecordLookup) -> LogPlace:
+    """Compare the record at a receipt's offset with the ledger."""
+    record = lookup.record
     return LogPlace(
         appended=None if record is None else record.timestamp,
         is_counted=(
-            record is not None and is_covered(ledger, receipt) and not is_newer_than(ledger, sought)
+            record is not None and is_covered(ledger, receipt) and not is_newer_than(ledger, lookup)
         ),
-        is_deleted=receipt.offset < sought.first,
+        is_deleted=receipt.offset < lookup.first,
     )
 
 
 def is_covered(ledger: LedgerRow, receipt: Receipt) -> bool:
-    """Tell whether the ledger covers the offset of a receipt, in its newest history there."""
+    """Return whether the ledger covers a receipt's offset, in the newest history of that offset."""
     return place_in_log(ledger.histories, receipt.offset) <= ledger.offset
 
 
-def is_newer_than(ledger: LedgerRow, sought: RecordLookup) -> bool:
-    """Tell whether a record is of a history that the ledger does not know yet."""
+def is_newer_than(ledger: LedgerRow, lookup: RecordLookup) -> bool:
+    """Return whether a record belongs to a history that the ledger does not have yet."""
     if ledger.mark is None:
-        return ledger.next_offset > sought.end
-    if sought.record is None or sought.topic != ledger.mark.topic:
+        return ledger.next_offset > lookup.end
+    if lookup.record is None or lookup.topic != ledger.mark.topic:
         return True
-    return (leader_epoch(sought.record) or 0) > ledger.mark.epoch
+    return (leader_epoch(lookup.record) or 0) > ledger.mark.epoch
 
 
 async def find_dead_letter(
     settings: KafkaSettings, partition: int, position: Position, appended_ms: int
 ) -> DeadLetterLookup:
-    """Look for the dead letter of a submission, whose frame was appended at `appended_ms` (ms).
+    """Find the dead letter of a submission in a frame appended at `appended_ms`.
 
-    A partition's frames are processed in order, so the letters are in the order of their offsets:
-    the search ends at the first of a later one.
+    Frames of a partition are processed in order, so its letters are in offset order: the search
+    ends at the first letter of a later frame.
 
     Raises:
-        KafkaError: Kafka does not answer.
-        TooManyError: the search was given up.
+        KafkaError: Kafka does not respond.
+        TooManyDeadLettersError: there are too many to read.
     """
     search = _DeadLetterSearch(position)
     topic = topics_from(settings).dead_letter.name
@@ -122,7 +122,7 @@ class _DeadLetterSearch:
         self.found: DeadLetterSource | None = None
         self.ended = False
         self.before = False
-        """Whether there was a letter of an earlier frame: those of this one cannot be purged."""
+        """Whether a letter of an earlier frame was found; then none of this frame is deleted."""
 
     def apply(self, _: int, records: Sequence[ConsumerRecord]) -> None:
         for record in records:

@@ -1,4 +1,4 @@
-"""Receipts: what became of one submission that was answered 200."""
+"""Receipt status: the outcome of an acknowledged submission."""
 
 import asyncio
 from typing import Any
@@ -26,18 +26,18 @@ from service.config.settings import KafkaSettings
 from service.http.errors import ApiError, unavailable
 
 LOOKUP_TIMEOUT = 8.0
-"""Seconds that an answer may take."""
+"""Seconds that a lookup may take."""
 MAX_CONCURRENT = 4
-"""Receipts that are looked up at a time: each costs two connections to a broker."""
+"""Maximum number of concurrent lookups; each opens two broker connections."""
 
 Document = dict[str, Any]
 
 
 def parse_receipt(text: str) -> Receipt:
-    """Read the receipt of a path.
+    """Parse the receipt in a path.
 
     Raises:
-        ApiError: 400, it is none.
+        ApiError: 400, the receipt is malformed.
     """
     try:
         return Receipt.parse(text)
@@ -46,7 +46,7 @@ def parse_receipt(text: str) -> Receipt:
 
 
 class ReceiptStatus:
-    """Answers for the partitions that `store` serves."""
+    """Looks up receipts of the partitions that `store` serves."""
 
     def __init__(self, settings: KafkaSettings, store: StateStore) -> None:
         self._settings = settings
@@ -54,11 +54,11 @@ class ReceiptStatus:
         self._concurrency = asyncio.Semaphore(MAX_CONCURRENT)
 
     async def lookup(self, receipt: Receipt) -> Document:
-        """Say what became of a submission.
+        """Return the outcome of a submission as a document.
 
         Raises:
-            ApiError: 404 where nothing (any more) stands behind the receipt, 421 for a partition
-                that is not served here, 503 when Kafka does not answer.
+            ApiError: 404 if no submission is found for the receipt, 421 if this exporter does not
+            serve the partition, 503 if Kafka does not respond.
         """
         if receipt.partition >= self._settings.kafka_partitions:
             raise ApiError(404, f"There is no partition {receipt.partition}")
@@ -68,12 +68,12 @@ class ReceiptStatus:
             async with asyncio.timeout(LOOKUP_TIMEOUT), self._concurrency:
                 return {"receipt": str(receipt)} | await self._lookup(receipt)
         except TooManyDeadLettersError:
-            raise unavailable("There are too many dead letters to look through", 60) from None
+            raise unavailable("Too many dead letters to search", 60) from None
         except (KafkaError, TimeoutError) as error:
-            raise unavailable("Kafka does not answer") from error
+            raise unavailable("Kafka does not respond") from error
 
     async def find(self, receipt: Receipt) -> RecordLookup:
-        """Read what the log holds at a receipt's offset.
+        """Read the record at a receipt's offset.
 
         Raises:
             KafkaError: Kafka does not respond.
@@ -82,14 +82,14 @@ class ReceiptStatus:
             return await find_record(self._settings, receipt.partition, receipt.offset)
 
     async def _lookup(self, receipt: Receipt) -> Document:
-        sought = await find_record(self._settings, receipt.partition, receipt.offset)
-        ledger, record = self._store.ledgers[receipt.partition], sought.record
+        lookup = await find_record(self._settings, receipt.partition, receipt.offset)
+        ledger, record = self._store.ledgers[receipt.partition], lookup.record
         has_time = receipt.appended != NO_TIME
         if record is None or (has_time and record.timestamp != receipt.appended):
-            return _absent(receipt, sought, ledger)
-        covered, is_newer = is_covered(ledger, receipt), is_newer_than(ledger, sought)
+            return _absent(receipt, lookup, ledger)
+        covered, is_newer = is_covered(ledger, receipt), is_newer_than(ledger, lookup)
         if not has_time and (is_reused(ledger.histories, record.offset) or (covered and is_newer)):
-            return _ambiguous(_GIVEN_TWICE)
+            return _ambiguous(_OFFSET_REUSED)
         frame = _frame_of(record)
         if frame is not None and receipt.index >= len(frame.submissions):
             count = len(frame.submissions)
@@ -102,7 +102,7 @@ class ReceiptStatus:
     async def _processed(
         self, receipt: Receipt, position: Position, record: ConsumerRecord, frame: Frame | None
     ) -> Document:
-        """What the ledger covers: a dead letter, else applied, stale or late."""
+        """Return the outcome of a covered submission: dead-lettered, applied, stale or late."""
         row = self._row(frame, receipt)
         if row is not None and row.position == position:
             return _processed("applied")
@@ -113,7 +113,9 @@ class ReceiptStatus:
             if letter is not None:
                 return {"state": "dead_lettered", "reason": letter.reason}
             if not complete:
-                return _processed(None, "or dead-lettered: the dead letters of then are deleted")
+                return _processed(
+                    None, "or dead-lettered: retention has deleted the dead letters of that time"
+                )
         if frame is None:
             return _processed(None)
         if frame.is_late(record.timestamp):
@@ -127,42 +129,40 @@ class ReceiptStatus:
         return self._store.find(submission.kind, submission.id)
 
 
-def _absent(receipt: Receipt, sought: RecordLookup, ledger: LedgerRow) -> Document:
-    """What is known of a submission that the log does not hold (any more).
+def _absent(receipt: Receipt, lookup: RecordLookup, ledger: LedgerRow) -> Document:
+    """Return the outcome of a submission that is not in the log.
 
     Raises:
-        ApiError: 404, nothing is.
+        ApiError: 404, nothing is known about it.
     """
     if receipt.appended == NO_TIME:
         found = coverage(ledger, receipt)
     else:
-        found = coverage_in_log(ledger, receipt, place_in_ledger(ledger, receipt, sought))
+        found = coverage_in_log(ledger, receipt, place_in_ledger(ledger, receipt, lookup))
     if found is ReceiptCoverage.LOST:
         return {
             "state": "lost",
-            "note": "Kafka acknowledged it, and lost it before it was processed",
+            "note": "Kafka acknowledged the submission and lost it before it was processed",
         }
-    if receipt.offset < sought.first:
+    if receipt.offset < lookup.first:
         raise ApiError(
-            404, f"Retention has deleted this submission: what is left begins at {sought.first}"
+            404, f"Retention has deleted this submission: the log starts at {lookup.first}"
         )
-    if receipt.appended == NO_TIME and receipt.offset < sought.end:
-        # A transaction's marker, or what compaction has removed: never a frame of this history.
+    if receipt.appended == NO_TIME and receipt.offset < lookup.end:
+        # A transaction marker, or an offset removed by compaction: never a frame of this history.
         if is_reused(ledger.histories, receipt.offset):
-            return _ambiguous(_GIVEN_TWICE)
+            return _ambiguous(_OFFSET_REUSED)
         raise ApiError(404, f"Partition {receipt.partition} has no record at {receipt.offset}")
     match found:
         case ReceiptCoverage.COUNTED:
             return _processed(None, "Kafka has lost the record since")
         case ReceiptCoverage.UNKNOWN:
-            return _ambiguous(
-                "Kafka has lost the record, and nothing that is left says whether it was processed"
-            )
-    raise ApiError(404, f"Partition {receipt.partition} ends at {sought.end}, before this receipt")
+            return _ambiguous("Kafka has lost the record; it is unknown whether it was processed")
+    raise ApiError(404, f"Partition {receipt.partition} ends at {lookup.end}, before this receipt")
 
 
-_GIVEN_TWICE = (
-    "Kafka has given this offset twice; receipts that end in a time say which submission they mean"
+_OFFSET_REUSED = (
+    "Kafka has used this offset twice; only a receipt with an append time is unambiguous"
 )
 
 
@@ -171,7 +171,7 @@ def _ambiguous(note: str) -> Document:
 
 
 def _frame_of(record: ConsumerRecord) -> Frame | None:
-    """The frame, if this code can read it: a processor of another version may have."""
+    """Return the frame, None if this version cannot decode it (another version may have)."""
     try:
         return decode_frame(record.value)
     except FrameError:
@@ -179,5 +179,5 @@ def _frame_of(record: ConsumerRecord) -> Frame | None:
 
 
 def _processed(result: str | None, note: str | None = None) -> Document:
-    answer = {"state": "processed", "result": result, "note": note}
-    return {name: value for name, value in answer.items() if value is not None}
+    document = {"state": "processed", "result": result, "note": note}
+    return {name: value for name, value in document.items() if value is not None}

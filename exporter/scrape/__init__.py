@@ -1,1 +1,1 @@
-"""A scrape: one snapshot, shared by the requests that wait for it."""
+"""Scrapes: one snapshot, rendered once and shared by concurrent requests."""

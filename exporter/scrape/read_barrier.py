@@ -1,4 +1,4 @@
-"""Waiting for a submission: `/metrics?after=<receipt>` responds once the scrape includes it."""
+"""The read barrier: `/metrics?after=<receipt>` responds once the scrape includes the submission."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -12,14 +12,14 @@ from exporter.state.coverage import ReceiptCoverage, coverage, coverage_in_log
 from service.http.errors import ApiError, unavailable
 
 Find = Callable[[Receipt], Awaitable[RecordLookup]]
-"""Reads what the log holds at a receipt's offset."""
+"""Reads the record at a receipt's offset."""
 
 
 class ReadBarrier:
-    """How far each partition's ledger row has come, for requests that wait for it.
+    """Lets requests wait until the partition's ledger covers their receipts.
 
-    A ledger row is the last record of its flush: a reader of it has every row that it covers. Where
-    the log may have lost its end near a receipt, its record in Kafka decides.
+    A ledger row is the last record of its flush, so a reader of it has all rows that it covers. If
+    the log may have lost its end near a receipt, the record in Kafka decides.
     """
 
     def __init__(self, partitions: Iterable[int], max_waiters: int, find: Find) -> None:
@@ -30,12 +30,12 @@ class ReadBarrier:
         self._max_waiters = max_waiters
 
     def advance(self, ledgers: Mapping[int, LedgerRow]) -> None:
-        """Take the ledger rows as they are now; wake the requests for which they may say more."""
+        """Set the current ledger rows and wake the requests that they may complete."""
         before = self._ledgers
         self._ledgers = {**before, **ledgers}
         for waiter, receipts in self._waiters.items():
             if not waiter.done() and any(
-                _says_more(before[receipt.partition], ledgers[receipt.partition], receipt)
+                _may_progress(before[receipt.partition], ledgers[receipt.partition], receipt)
                 for receipt in receipts
                 if receipt.partition in ledgers
             ):
@@ -45,9 +45,9 @@ class ReadBarrier:
         """Return once every receipt is covered.
 
         Raises:
-            ApiError: 410 for a submission that Kafka has lost, 421 for a partition that is not
-                served here, 503 when too many wait already or Kafka does not respond, 504 when
-                `timeout` seconds have passed.
+            ApiError: 410 if Kafka has lost a submission, 421 if this exporter does not serve a
+            partition, 503 if too many requests wait or Kafka does not respond, 504 after `timeout`
+            seconds.
         """
         wanted: dict[tuple[int, int, int], Receipt] = {}
         for receipt in receipts:
@@ -66,7 +66,7 @@ class ReadBarrier:
         self._requests += 1
         try:
             async with asyncio.timeout(timeout):
-                await self._reach(uncovered)
+                await self._wait_until_covered(uncovered)
         except TimeoutError:
             raise ApiError(504, f"The submission was not processed within {timeout:g} s") from None
         except KafkaError as error:
@@ -74,13 +74,13 @@ class ReadBarrier:
         finally:
             self._requests -= 1
 
-    async def _reach(self, receipts: list[Receipt]) -> None:
+    async def _wait_until_covered(self, receipts: list[Receipt]) -> None:
         while True:
             seen = self._ledgers
             receipts = [receipt for receipt in receipts if await self._is_waiting(receipt)]
             if not receipts:
                 return
-            if any(self._has_moved(seen, receipt) for receipt in receipts):
+            if any(self._has_progressed(seen, receipt) for receipt in receipts):
                 continue
             waiter = asyncio.get_running_loop().create_future()
             self._waiters[waiter] = receipts
@@ -89,37 +89,37 @@ class ReadBarrier:
             finally:
                 del self._waiters[waiter]
 
-    def _has_moved(self, seen: Mapping[int, LedgerRow], receipt: Receipt) -> bool:
-        """Tell whether the ledger has said more of a receipt since `seen`."""
+    def _has_progressed(self, seen: Mapping[int, LedgerRow], receipt: Receipt) -> bool:
+        """Return whether the ledger has progressed for a receipt since `seen`."""
         before, now = seen[receipt.partition], self._ledgers[receipt.partition]
-        return now is not before and _says_more(before, now, receipt)
+        return now is not before and _may_progress(before, now, receipt)
 
     async def _is_waiting(self, receipt: Receipt) -> bool:
-        """Tell whether a receipt is not covered yet.
+        """Return whether a receipt is not covered yet.
 
         Raises:
-            ApiError: 410, its submission is lost, or nothing says whether it is.
+            ApiError: 410, the submission is lost, or its outcome is unknown.
             KafkaError: Kafka does not respond.
         """
         found = coverage(self._ledgers[receipt.partition], receipt)
         if found is ReceiptCoverage.UNKNOWN and receipt.appended != NO_TIME:
-            sought = await self._find(receipt)
+            lookup = await self._find(receipt)
             ledger = self._ledgers[receipt.partition]
-            found = coverage_in_log(ledger, receipt, place_in_ledger(ledger, receipt, sought))
+            found = coverage_in_log(ledger, receipt, place_in_ledger(ledger, receipt, lookup))
         match found:
             case ReceiptCoverage.LOST:
                 raise ApiError(410, f"Kafka has lost the submission of receipt {receipt}")
             case ReceiptCoverage.UNKNOWN:
                 raise ApiError(
                     410,
-                    f"Kafka does not hold the submission of receipt {receipt} any more, and "
-                    "nothing that is left says whether it was processed",
+                    f"Kafka no longer has the submission of receipt {receipt}, and it is unknown "
+                    "whether it was processed",
                 )
         return found is ReceiptCoverage.WAITING
 
 
-def _says_more(before: LedgerRow, now: LedgerRow, receipt: Receipt) -> bool:
-    """Tell whether a ledger says more of a receipt than the one before it said."""
+def _may_progress(before: LedgerRow, now: LedgerRow, receipt: Receipt) -> bool:
+    """Return whether the newer ledger may change the coverage of a receipt."""
     return (
         is_covered(now, receipt)
         or now.parted != before.parted
@@ -128,10 +128,10 @@ def _says_more(before: LedgerRow, now: LedgerRow, receipt: Receipt) -> bool:
 
 
 def parse_receipts(texts: Sequence[str]) -> list[Receipt]:
-    """Read the receipts of a query.
+    """Parse the receipts of a query.
 
     Raises:
-        ApiError: 400, one of them is malformed.
+        ApiError: 400, a receipt is malformed.
     """
     try:
         return [Receipt.parse(text) for text in texts]

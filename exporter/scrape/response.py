@@ -1,4 +1,4 @@
-"""Sending bodies: whoever reads too slowly is cut off, so that few bodies are held at a time."""
+"""Sends expositions; cuts off slow readers to limit the number of expositions in memory."""
 
 import asyncio
 import contextlib
@@ -15,11 +15,11 @@ log = structlog.get_logger(__name__)
 
 
 class SlowReaderLimiter:
-    """Sends bodies, each within a time limit."""
+    """Limits the time and the number of expositions that are being sent."""
 
     max_expositions = 4
-    """Bodies of different moments on their way; for one more, the oldest one's readers are cut off:
-    they would get old values, and late."""
+    """Maximum number of snapshots being sent at a time. Another one cuts off the readers of the
+    oldest, which is outdated by then."""
 
     def __init__(self, timeout: float, on_cut_off: Callable[[], None]) -> None:
         self._timeout = timeout
@@ -29,12 +29,12 @@ class SlowReaderLimiter:
     def response(
         self, exposition: CompressedExposition, negotiated: NegotiatedFormat
     ) -> "ExpositionResponse":
-        """Make the answer to a scrape."""
+        """Return the response to a scrape."""
         return ExpositionResponse(exposition, negotiated, self)
 
     @contextlib.asynccontextmanager
     async def limit(self, exposition: CompressedExposition) -> AsyncIterator[None]:
-        """Let the context last as long as this body may be sent; then end it by cancelling."""
+        """Cancel the body of the context when the time to send this exposition is over."""
         limits = self._sending.setdefault(exposition, set())
         if len(self._sending) > self.max_expositions:
             self._cut_off_oldest()
@@ -47,7 +47,7 @@ class SlowReaderLimiter:
                     limits.discard(limit)
         except TimeoutError:
             self._on_cut_off()
-            log.warning("a scrape was cut off: it was read too slowly", size=exposition.size)
+            log.warning("scrape cut off: the client reads too slowly", size=exposition.size)
         finally:
             if not limits:
                 self._sending.pop(exposition, None)
@@ -60,7 +60,7 @@ class SlowReaderLimiter:
 
 
 class ExpositionResponse(StreamingResponse):
-    """A body in the encoding that was asked for."""
+    """Sends an exposition in the negotiated encoding."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class ExpositionResponse(StreamingResponse):
             async with self._slow_readers.limit(self._exposition):
                 await super().__call__(scope, receive, send)
         finally:
-            # Whoever hangs up ends this by an exception, whose traceback may live for long.
+            # A disconnect raises here; the traceback may keep the exposition alive for long.
             await self._chunks.aclose()
             del self._exposition
 

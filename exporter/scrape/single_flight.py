@@ -1,4 +1,4 @@
-"""Scrapes: one body at a time is made, shared by all that asked before it was begun."""
+"""Single flight: renders one exposition at a time and shares it among the waiting requests."""
 
 import asyncio
 import time
@@ -14,25 +14,25 @@ from exporter.scrape.exposition import (
 
 
 class Snapshot(NamedTuple):
-    """Everything that a scrape shows, as of one moment."""
+    """Everything that a scrape exports, at one point in time."""
 
     tables: list[Steps]
     rest: bytes
-    """What is not of entities, in the format asked for."""
+    """Metrics other than those of entities, in the requested format."""
 
 
 TakeSnapshot = Callable[[bool], Snapshot]
-"""Looks at everything, without an await in between; its argument asks for OpenMetrics."""
+"""Takes a snapshot without an await in between; the argument selects OpenMetrics."""
 OnRendered = Callable[[float, CompressedExposition], None]
-"""Told how many seconds a body took to make."""
+"""Called with the seconds that rendering took."""
 
 
 class ScrapeSingleFlight:
-    """Makes the bodies that scrapes are answered with.
+    """Renders the expositions for scrapes.
 
-    A body of a large fleet is worth some processor time, so two are never made at once; and since
-    whoever waits shares the next one, a second Prometheus costs nothing. A body is always younger
-    than the scrapes that it answers.
+    Rendering a large fleet takes CPU time, so only one runs at a time. Waiting requests share the
+    next one, so a second Prometheus costs nothing. A snapshot is always taken after the requests
+    that get it have arrived.
     """
 
     def __init__(self, take_snapshot: TakeSnapshot, on_rendered: OnRendered) -> None:
@@ -42,7 +42,7 @@ class ScrapeSingleFlight:
         self._next: dict[bool, asyncio.Task[CompressedExposition]] = {}
 
     async def exposition(self, *, openmetrics: bool) -> CompressedExposition:
-        """Show everything in one of the two formats."""
+        """Return an exposition in text format 0.0.4 or in OpenMetrics."""
         task = self._next.get(openmetrics)
         if task is None:
             task = asyncio.create_task(self._render(openmetrics), name="scrape")

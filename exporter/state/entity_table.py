@@ -1,4 +1,4 @@
-"""Sheets: the cards of all entities of one kind."""
+"""The table of all entities of one kind, with their rendered samples."""
 
 from array import array
 from collections.abc import Callable, Iterator
@@ -15,18 +15,18 @@ OnSlot = Callable[[int, RenderRow | None], None]
 """Is told which row a slot shows from now on; None: nothing."""
 
 ENTITIES_PER_STEP = 512
-"""Entities whose lines are made at a time: so few that their cards stay in the processor's cache
-while each family takes its part of them."""
+"""Entities to assemble at a time: few enough for their rendered samples to stay in the CPU cache
+while each family is assembled from them."""
 
 
 class EntityTable:
-    """One slot per entity that is known: how new it is, and its card.
+    """One slot per known entity: the version of its row, and its rendered samples.
 
-    An entity that was removed keeps its slot until its tombstone comes.
+    A removed entity keeps its slot until its tombstone arrives.
 
-    While the topic is read from its beginning most rows are followed by a newer one of the same
-    entity, and a card takes longer to write than all the rest. So a sheet may begin with rows in
-    the place of cards; `render_deferred` writes those of the rows that are left.
+    During the initial read most rows are replaced by newer ones, and rendering costs more than
+    everything else. So a table can store encoded rows at first; `render_deferred` then renders the
+    remaining ones.
     """
 
     def __init__(self, kind: EntityKind, *, defer_rendering: bool = False) -> None:
@@ -52,22 +52,22 @@ class EntityTable:
 
     @property
     def series(self) -> int:
-        """Number of lines that a snapshot of this moment makes."""
+        """Number of samples in a snapshot taken now."""
         return len(self) * len(self._assembler.headers) - self._missing_total
 
     def apply_row(self, key: bytes, id: bytes, value: bytes) -> bool:
-        """Take a row, unless what is held is newer; tell whether it was taken.
+        """Apply a row unless the table has a newer one; return whether it was applied.
 
         Raises:
-            RowError: it cannot be read; nothing has changed.
+            RowError: the row cannot be decoded; the table is unchanged.
         """
         row = self._decode(value)
         text = _decode_id(id)
         offset, index, incarnation = row.offset, row.index, row.incarnation
         slot = self._slots.get(key)
         if slot is not None:
-            held = self._offsets[slot]
-            if offset < held or (offset == held and index < self._indexes[slot]):
+            current = self._offsets[slot]
+            if offset < current or (offset == current and index < self._indexes[slot]):
                 return False
             if incarnation < self._incarnations[slot]:
                 return False
@@ -85,12 +85,12 @@ class EntityTable:
         return True
 
     def apply_tombstone(self, key: bytes, removed_at: Position | None) -> bool:
-        """Forget an entity, unless what is held is newer; tell whether it was forgotten."""
+        """Remove an entity unless its row is newer; return whether it was removed."""
         slot = self._slots.get(key)
         if slot is None:
             return False
-        held = (self._offsets[slot], self._indexes[slot])
-        if removed_at is not None and removed_at < held:
+        current = (self._offsets[slot], self._indexes[slot])
+        if removed_at is not None and removed_at < current:
             return False
         del self._slots[key]
         self._set_rendered(slot, NO_SERIES)
@@ -100,7 +100,7 @@ class EntityTable:
         return True
 
     def find(self, key: bytes) -> RowVersion | None:
-        """What is known of a row."""
+        """Return the version of an entity's row, None if the entity is unknown."""
         slot = self._slots.get(key)
         if slot is None:
             return None
@@ -111,7 +111,7 @@ class EntityTable:
         )
 
     def render_deferred(self) -> Iterator[None]:
-        """Write, in steps, the cards that were left for later; new rows are written at once again.
+        """Render the deferred rows, in steps; later rows are rendered when they are applied.
 
         Rows may be applied between two steps.
         """
@@ -126,21 +126,19 @@ class EntityTable:
                 yield
 
     def snapshot(self) -> Iterator[list[bytes]]:
-        """All families with all their lines as of this moment: in steps, a piece of each family.
+        """Return all families as of now: in steps, each with a piece of every family.
 
-        What is applied later changes nothing of it, so the steps may be taken in a thread. No card
-        may be left to be written.
+        Later changes do not affect it, so a thread may consume the steps. Call it only after
+        `render_deferred` has finished.
         """
         return self._steps(cast("list[str]", list(filter(None, self._rendered))))
 
-    def _steps(self, shown: list[str]) -> Iterator[list[bytes]]:
+    def _steps(self, rendered_entities: list[str]) -> Iterator[list[bytes]]:
         yield self._assembler.headers
-        shown.reverse()
-        while shown:
-            rendered = shown[-ENTITIES_PER_STEP:]
-            del shown[
-                -ENTITIES_PER_STEP:
-            ]  # what has changed since is not kept for longer than it is needed
+        rendered_entities.reverse()
+        while rendered_entities:
+            rendered = rendered_entities[-ENTITIES_PER_STEP:]
+            del rendered_entities[-ENTITIES_PER_STEP:]  # frees the text of changed entities
             yield self._assembler.assemble(rendered)
         yield [b"\n"] * len(self._assembler.headers)
 
@@ -166,11 +164,12 @@ class EntityTable:
 
 
 def _decode_id(id: bytes) -> str:
-    """
+    """Decode an entity's id.
+
     Raises:
-        RowError: it is not an id.
+        RowError: the id is invalid.
     """
     text = id.decode("utf-8", "replace")
     if not is_id(text):
-        raise RowError(f"not an entity's id: {id!r}")
+        raise RowError(f"invalid entity id: {id!r}")
     return text

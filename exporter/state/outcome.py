@@ -1,4 +1,4 @@
-"""What became of a submission, as far as the frame and the row of its entity tell. Pure."""
+"""Infers a submission's outcome from its frame and its entity's row. Pure."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,8 @@ from contract.position import Position
 
 
 class RowVersion(NamedTuple):
-    """What a row says of what was applied to it."""
+    """The newest submission applied to a row: its position, incarnation, and whether it was a
+    removal."""
 
     position: Position
     incarnation: int
@@ -15,20 +16,20 @@ class RowVersion(NamedTuple):
 
 
 def infer_outcome(submission: Submission, position: Position, row: RowVersion | None) -> str | None:
-    """Tell `applied` from `stale` for a submission that was processed; None if that is not known.
+    """Return `applied` or `stale` for a processed submission, None if it cannot be inferred.
 
-    The row must hold all that its partition's ledger covers, and the ledger this position. The
-    rest follows from the processor's rules: a row's position is that of the newest submission that
-    was applied to it, its generation never goes back, and what was removed stays so for its
-    generation.
+    The row must include everything that its partition's ledger covers, and the ledger must cover
+    `position`. The result follows from the rules of the processor: a row's position is that of the
+    newest applied submission, its incarnation never decreases, and a removed row stays removed
+    within an incarnation.
     """
     if row is None:
-        return None  # swept since, or refused by a row that was
+        return None  # expired since, or stale because of a row that has expired
     if position == row.position:
         return "applied"
     if position > row.position:
         return "stale"
-    # Something newer was applied since. A timestamp was compared with a row that is gone.
+    # A newer submission was applied since, so the row that the timestamp was compared with is gone.
     if submission.incarnation != row.incarnation:
         return None
     if submission.removed or (submission.timestamp is None and not row.removed):

@@ -1,4 +1,4 @@
-"""Rows as /metrics needs them: what a kind of entity shows, decoded in one pass."""
+"""Decodes rows into the fields that /metrics needs, in one pass."""
 
 import contextlib
 from collections.abc import Iterable
@@ -15,10 +15,10 @@ Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class RenderRow(Protocol):
-    """A decoded row; `contract.row.EntityRow` says what its fields mean.
+    """A decoded row; its fields are those of `contract.row.EntityRow`.
 
-    `labels` has a text for each of the kind's labels (but the id's), in the order of their names;
-    `metrics` a number or UNSET for each of the kind's metrics, in their order.
+    `labels` has a string for each label of the kind except the id, ordered by name. `metrics` has a
+    number or UNSET for each metric of the kind, in declaration order.
     """
 
     version: int
@@ -42,8 +42,8 @@ class RowDecoder:
         """Decode a row.
 
         Raises:
-            RowVersionError: it is one of a version that this code does not know.
-            RowError: it is no row.
+            RowVersionError: the version is not supported.
+            RowError: the value is not a row.
         """
         try:
             row: RenderRow = self._decoder.decode(value)
@@ -54,7 +54,7 @@ class RowDecoder:
         return row
 
     def _decode_large(self, value: bytes, error: Exception) -> RenderRow:
-        """Decode a row with an integer that is no int64: gateways take one more, 2**63."""
+        """Decode a row with an integer above int64: gateways also accept 2**63."""
         with contextlib.suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             row: RenderRow = self._decoder_for_large_integers.decode(value)
             numbers = [number for number in astuple(row.metrics) if type(number) is int]
@@ -64,7 +64,6 @@ class RowDecoder:
 
 
 def _row_struct(kind: EntityKind, integer: Any) -> Any:
-    """Make the type of a kind's rows."""
     fields = [metric.field for metric in kind.metrics]
     labels = _struct("Labels", str, "", sorted(label.name for label in kind.labels))
     metrics = _struct("Metrics", integer | float | UnsetType, UNSET, fields)

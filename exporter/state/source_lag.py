@@ -1,7 +1,7 @@
-"""Lag: how many records of the submissions topic the ledgers do not cover yet.
+"""Source lag: records of the submissions topic that the ledgers do not cover yet.
 
-Asked from Kafka about once a second, so it also shows what nobody reads: a processor that is gone
-has no metrics, and its committed offset says nothing of what a flush still holds.
+The end offsets are polled from Kafka, so the lag is also correct while no processor runs, and it
+includes records that are read but not flushed.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from service.kafka.reader import TopicOffsets
 log = structlog.get_logger(__name__)
 
 POLL_INTERVAL = 1.0
-"""Seconds between questions."""
+"""Seconds between polls."""
 POLL_TIMEOUT = 4.0
 
 
 class SourceLagMonitor:
-    """Where the partitions of the submissions topic end, as of Kafka's last answer."""
+    """Polls the end offsets of the submissions topic."""
 
     def __init__(
         self, settings: KafkaSettings, topic: str, ledgers: Mapping[int, LedgerRow]
@@ -37,20 +37,21 @@ class SourceLagMonitor:
         self._last_response: float | None = None
 
     def seconds_since_response(self) -> float:
-        """Seconds since Kafka's last answer; infinite before the first."""
+        """Return the seconds since Kafka's last response; infinite before the first."""
         return (
             float("inf") if self._last_response is None else time.monotonic() - self._last_response
         )
 
     def lag(self, ledgers: Mapping[int, LedgerRow]) -> dict[int, int]:
-        """Records behind each partition's ledger; nothing before Kafka's first answer."""
+        """Return the records after each partition's ledger; empty before Kafka's first response."""
         return {
             partition: max(0, end - ledgers[partition].next_offset)
             for partition, end in self._ends.items()
         }
 
     def missing(self) -> dict[int, int]:
-        """Records that each ledger covers after the end of its partition: the source went back."""
+        """Return the records that each ledger covers beyond the end of its partition,
+        which lost them."""
         return self._missing
 
     def ends_at_start(self) -> dict[int, int] | None:
@@ -60,7 +61,7 @@ class SourceLagMonitor:
         return {p: min(end, self._ends.get(p, end)) for p, end in self._first_ends.items()}
 
     def update(self, ends: Mapping[int, int], covered: Mapping[int, int] | None = None) -> None:
-        """Take Kafka's answer; `covered` is where the ledgers were when it was asked."""
+        """Set the end offsets; `covered` are the ledgers' next offsets from before the request."""
         self._ends = dict(ends)
         self._first_ends = self._first_ends or self._ends
         covered = covered or {}
@@ -68,7 +69,7 @@ class SourceLagMonitor:
         self._last_response = time.monotonic()
 
     async def run(self) -> None:
-        """Ask until cancelled."""
+        """Poll until cancelled."""
         async with TopicOffsets(self._settings, self.topic, self._ledgers) as topic:
             while True:
                 try:
@@ -76,5 +77,5 @@ class SourceLagMonitor:
                     async with asyncio.timeout(POLL_TIMEOUT):
                         self.update(await topic.end_offsets(), covered)
                 except (KafkaError, TimeoutError) as error:
-                    log.warning("Kafka does not answer", topic=self.topic, reason=repr(error))
+                    log.warning("Kafka does not respond", topic=self.topic, reason=repr(error))
                 await asyncio.sleep(POLL_INTERVAL)

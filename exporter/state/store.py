@@ -1,7 +1,7 @@
-"""The store: what the entity-state topic says so far, ready to print. Pure.
+"""The store: the state of the entity-state topic, ready to export. Pure.
 
-Kafka's compaction keeps the last record of a key, and a worker that was frozen may write one that
-is older than what its successor wrote: so every rule here is about which of two records is newer.
+Compaction keeps the last record of a key, and a worker that was frozen can write a record that is
+older than its successor's. So every rule here compares which of two records is newer.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,14 +25,15 @@ from exporter.state.total_table import TotalTable
 
 
 class StateStore:
-    """Every entity's card, and the ledger of each partition."""
+    """The rendered samples of every entity, and the ledger of each partition."""
 
     def __init__(self, partitions: Iterable[int], *, defer_rendering: bool = False) -> None:
         self.totals = TotalTable()
         self.ledgers: dict[int, LedgerRow] = {p: empty_ledger() for p in partitions}
         """Newest ledger row of each partition that is served."""
         self.unreadable: set[tuple[int, bytes]] = set()
-        """Partitions and keys whose newest record cannot be read; what was held before stands."""
+        """Partitions and keys whose newest record cannot be decoded; the state has the previous
+        one."""
         self._tables = {
             name.encode(): EntityTable(kind, defer_rendering=defer_rendering)
             for name, kind in KINDS.items()
@@ -41,12 +42,12 @@ class StateStore:
     def apply(
         self, partition: int, key: bytes | None, value: bytes | None, position: bytes | None = None
     ) -> bool:
-        """Take the next record of a partition; tell whether it changed anything.
+        """Apply the next record of a partition; return whether it changed the state.
 
-        `position` is the record's header of that name: a tombstone's place in the order of things.
+        `position` is the record's position header, which tombstones have.
 
         Raises:
-            RowError: the record cannot be read; what was held before stands.
+            RowError: the record cannot be decoded; the previous state remains.
         """
         if key is None:
             raise RowError("the record has no key")
@@ -61,18 +62,19 @@ class StateStore:
         return applied
 
     def find(self, kind: str, id: str) -> RowVersion | None:
-        """What is known of an entity's row; None where there is none that can be read."""
-        sheet, key = self._tables.get(kind.encode()), entity_key(kind, id)
-        if sheet is None or any(key == unreadable for _, unreadable in self.unreadable):
+        """Return the version of an entity's row, None if there is no row or it cannot
+        be decoded."""
+        table, key = self._tables.get(kind.encode()), entity_key(kind, id)
+        if table is None or any(key == unreadable for _, unreadable in self.unreadable):
             return None
-        return sheet.find(key)
+        return table.find(key)
 
     def _apply(
         self, partition: int, key: bytes, value: bytes | None, position: bytes | None
     ) -> bool:
         kind, _, id = key.partition(b":")
-        sheet = self._tables.get(kind)
-        if sheet is None or not id:
+        table = self._tables.get(kind)
+        if table is None or not id:
             if key == ledger_key(partition):
                 return self._apply_ledger(partition, value)
             if is_total_key(key):
@@ -80,18 +82,18 @@ class StateStore:
             if value is None:
                 return False
             if is_ledger_key(key):
-                raise RowError(f"a ledger that is not partition {partition}'s: {key!r}")
-            raise RowError(f"not an entity of a kind known here: {key!r}")
+                raise RowError(f"ledger of another partition than {partition}: {key!r}")
+            raise RowError(f"unknown entity kind: {key!r}")
         if value is None:
             removed_at = decode_position(position) if position is not None else None
-            return sheet.apply_tombstone(key, removed_at)
-        return sheet.apply_row(key, id, value)
+            return table.apply_tombstone(key, removed_at)
+        return table.apply_row(key, id, value)
 
     def _is_older(self, key: bytes, value: bytes | None) -> bool:
-        """Whether a row that cannot be read is known to be older than what is held."""
-        sheet = self._tables.get(key.partition(b":")[0])
-        held = sheet.find(key) if sheet is not None else None
-        position = held.position if held is not None else self.totals.position(key)
+        """Return whether a row that cannot be decoded is older than the current one."""
+        table = self._tables.get(key.partition(b":")[0])
+        current = table.find(key) if table is not None else None
+        position = current.position if current is not None else self.totals.position(key)
         try:
             return position is not None and decode_row_position(value or b"") < position
         except RowError:
@@ -102,25 +104,24 @@ class StateStore:
         self._tables[kind.encode()].on_slot = listener
 
     def entities(self, kind: str) -> int:
-        """Number of entities of a kind that have series."""
+        """Return the number of entities of a kind that have series."""
         return len(self._tables[kind.encode()])
 
     def series(self) -> int:
-        """Number of series of all entities."""
-        return sum(sheet.series for sheet in self._tables.values())
+        """Return the number of series of all entities."""
+        return sum(table.series for table in self._tables.values())
 
     def render_deferred(self) -> Iterator[None]:
-        """Write, in steps, what a store with `defer_rendering` shows; see
-        `EntityTable.render_deferred`."""
-        for sheet in self._tables.values():
-            yield from sheet.render_deferred()
+        """Render deferred rows in steps; see `EntityTable.render_deferred`."""
+        for table in self._tables.values():
+            yield from table.render_deferred()
 
     def snapshot(self) -> list[Iterator[list[bytes]]]:
-        """All entity families as of this moment, in the form that both text formats share.
+        """Return all entity families as of now, in the format that both text formats share.
 
-        For each kind, steps that hold a piece of each family; see `EntityTable.snapshot`.
+        For each kind, steps with a piece of every family; see `EntityTable.snapshot`.
         """
-        return [sheet.snapshot() for sheet in self._tables.values()]
+        return [table.snapshot() for table in self._tables.values()]
 
     def _apply_ledger(self, partition: int, value: bytes | None) -> bool:
         if value is None:

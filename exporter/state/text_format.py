@@ -1,20 +1,21 @@
-"""Lines: an entity's samples as /metrics shows them.
+"""Renders the samples of an entity in the Prometheus text format.
 
-A sample's line is the same in text 0.0.4 and in OpenMetrics 1.0: the family's name, the labels,
-the value. An entity's labels are the same in all of its lines, so its card holds them once:
+A sample line is the same in text format 0.0.4 and in OpenMetrics 1.0: the family's name, the
+labels, the value. All samples of an entity have the same labels, so its rendered form has them
+once, then one value per family:
 
     {client_id="c-1",name="Ann's box"}
     1048576
     60.25
 
-Labels are written as prometheus-client writes them, numbers as the row has them: it would turn
-1048576 into 1.048576e+06, which says the same in more characters and takes five times as long.
-Characters that names may not have (they once could, and anybody can write a row by hand) are
-replaced, so that each line is one line to every reader. Series stay different from each other, as
-their ids are: an id has none of these characters.
+Labels are formatted as prometheus-client does. Numbers are formatted as in the row:
+prometheus-client would write 1048576 as 1.048576e+06, which is longer and takes five times as long.
+Characters that names must not contain are replaced (older versions allowed them, and a row can be
+written by hand), so that each sample is one line for every reader. Series stay distinct, because
+ids contain no such characters.
 
-Cards are written in str, a character for each byte of the UTF-8 text (Latin-1): str.join takes
-half the time of bytes.join, which makes a buffer object of each part.
+Rendered samples are str with one character per UTF-8 byte (Latin-1): str.join takes half the time
+of bytes.join, which creates a buffer object per part.
 """
 
 from collections.abc import Sequence
@@ -27,40 +28,38 @@ from contract.kinds import EntityKind, Metric, replace_refused
 from exporter.state.row_decoder import RenderRow
 
 NO_SERIES = ""
-"""Card of an entity that shows nothing."""
+"""Rendered form of an entity without series."""
 NO_VALUE = ""
-"""Value on a card of a metric that the entity never sent: no line."""
+"""Rendered value of a metric that the entity has never sent; it gets no line."""
 
 
 def utf8_as_latin1(text: bytes) -> str:
-    """Write UTF-8 as lines hold it."""
     return text.decode("latin-1")
 
 
 def latin1_as_utf8(text: str) -> bytes:
-    """Write UTF-8 as it is, again."""
     return text.encode("latin-1")
 
 
 def family_header(metric: Metric) -> bytes:
-    """`# HELP` and `# TYPE` of a family, without the last line end."""
+    """Return `# HELP` and `# TYPE` of a family, without the last line feed."""
     return f"# HELP {metric.name} {metric.help}\n# TYPE {metric.name} gauge".encode()
 
 
 def escape(value: str) -> str:
-    """Escape a label value that has no line end in it."""
+    """Escape a label value that contains no line feed."""
     return value.replace("\\", r"\\").replace('"', r"\"")
 
 
 def missing_series(rendered: str) -> int:
-    """Number of families of which a card has no value."""
+    """Return the number of families for which a rendered entity has no value."""
     if "\n\n" not in rendered:
         return 0
-    return rendered.split("\n").count(NO_VALUE) - 1  # what is behind the last line end is none
+    return rendered.split("\n").count(NO_VALUE) - 1  # nothing follows the last line feed
 
 
 class EntityRenderer:
-    """Writes the cards of one kind's entities."""
+    """Renders the entities of one kind."""
 
     def __init__(self, kind: EntityKind) -> None:
         names = sorted(kind.label_names)
@@ -69,7 +68,7 @@ class EntityRenderer:
         self._id_position = names.index(kind.id_label)
 
     def render(self, id: str, row: RenderRow) -> str:
-        """Write an entity's card."""
+        """Return the rendered samples of an entity."""
         labels = list(astuple(row.labels))
         labels.insert(self._id_position, id)
         values = astuple(row.metrics)
@@ -83,15 +82,15 @@ class EntityRenderer:
 
 
 class FamilyAssembler:
-    """Makes the lines of one kind's entities from their cards."""
+    """Assembles the sample lines of one kind's families from rendered entities."""
 
     def __init__(self, kind: EntityKind) -> None:
         self.headers = [family_header(metric) for metric in kind.families]
-        """What each family starts with."""
+        """First bytes of each family."""
         self._names = ["\n" + metric.name for metric in kind.families]
 
     def assemble(self, rendered: Sequence[str]) -> list[bytes]:
-        """For each family its lines, each with a line end before it, of those who have a value."""
+        """Return the sample lines of each family, each preceded by a line feed."""
         fields = "".join(rendered).split("\n")
         fields.pop()
         stride = 1 + len(self._names)

@@ -1,4 +1,5 @@
-"""Certificates: `POST /api/v1/certs/generate`, and what a registration with a `csr` gets."""
+"""Certificates: the endpoints under `/api/v1/certs`, and the certificates that registrations with a
+`csr` get."""
 
 import ipaddress
 import re
@@ -48,10 +49,10 @@ _HOST = re.compile(
 
 
 def load_ca(settings: GatewaySettings) -> CertificateAuthority | None:
-    """Load the CA of the settings, if they have one.
+    """Load the configured CA; return None if no CA is configured.
 
     Raises:
-        SettingsError: it is none.
+        SettingsError: CA_PEM is not a valid CA.
     """
     if settings.ca_pem is None:
         return None
@@ -60,7 +61,7 @@ def load_ca(settings: GatewaySettings) -> CertificateAuthority | None:
 
 
 class CertificateIssuer:
-    """Signs certificates under the names that the registry has, and counts those given out."""
+    """Signs certificates with the names from the registry, and counts the certificates issued."""
 
     def __init__(
         self, ca: CertificateAuthority | None, registry: RegistryWriter, metrics: GatewayMetrics
@@ -71,21 +72,21 @@ class CertificateIssuer:
 
     @property
     def ca(self) -> CertificateAuthority:
-        """The CA.
+        """The configured CA.
 
         Raises:
-            ApiError: 501: there is none.
+            ApiError: 501 if no CA is configured.
         """
         if self._ca is None:
-            raise ApiError(501, "No certificates are issued here: set CA_PEM or CA_PEM_FILE")
+            raise ApiError(501, "This gateway issues no certificates: set CA_PEM or CA_PEM_FILE")
         return self._ca
 
     def sign(self, csr: str, record: RegistryRecord) -> IssuedCertificate:
-        """Sign what a node asks for.
+        """Sign a certificate request.
 
         Raises:
-            BodyError: the request is not one that is signed here.
-            ApiError: 501: there is no CA, or its own certificate is not valid now.
+            BodyError: the request is not valid or not accepted.
+            ApiError: 501 if there is no CA, or its own certificate is not valid now.
         """
         ca = self.ca
         try:
@@ -98,10 +99,10 @@ class CertificateIssuer:
         try:
             return ca.issue(key, identity, utc_datetime(self._registry.time.earliest_seconds()))
         except ExpiredAuthorityError as error:
-            raise ApiError(501, f"No certificates are issued at the moment: {error}") from error
+            raise ApiError(501, f"This gateway cannot issue certificates now: {error}") from error
 
     def to_response(self, issued: IssuedCertificate, kind: str) -> CertificateIssued:
-        """Count a certificate; return what the answer says of it."""
+        """Count an issued certificate; return it as the response shows it."""
         self._metrics.certificates[kind].inc()
         return CertificateIssued(
             certificate=issued.certificate,
@@ -115,7 +116,7 @@ class CertificateIssuer:
 
 
 class CertificateEndpoints:
-    """Gives certificates to nodes that prove themselves, and the CA's own to everybody."""
+    """Endpoints that issue certificates to authenticated nodes and publish the CA certificate."""
 
     def __init__(
         self,
@@ -144,7 +145,7 @@ class CertificateEndpoints:
         return JSON(msgspec.to_builtins(CaCertificate(ca_certificate=certificate)))
 
     async def generate(self, request: Request) -> Response:
-        """Sign a request of the node that the body names, by its own wish or ADMIN's."""
+        """Sign a certificate request for a node, authenticated as that node or with ADMIN_TOKEN."""
         deadline = time.monotonic() + self._answer_within
         content = await read_body(request, self._max_body, deadline)
         try:
@@ -153,7 +154,7 @@ class CertificateEndpoints:
             kind, id = require_one_of("node_type", body.node_type, NODE_KINDS), body.node_id
         except BodyError as error:
             raise bad_request(error) from error
-        # Before the check: a key that was replaced elsewhere must not get what outlives it.
+        # Catch up first, so that a key that was replaced at another gateway gets no certificate.
         await self._authenticator.catch_up(deadline)
         actor = await self._authenticator.check_actor(request, kind, id, deadline)
         record = self._registry.get(kind, id)
@@ -168,17 +169,18 @@ class CertificateEndpoints:
             actor, "issue-certificate", f"{kind}:{id}", address, audit_details(issued)
         )
         async with self._audit_log.recording(change, deadline):
-            answer = self._issuer.to_response(issued, kind)
-        return JSON(msgspec.to_builtins(answer))
+            response = self._issuer.to_response(issued, kind)
+        return JSON(msgspec.to_builtins(response))
 
 
 def audit_details(issued: IssuedCertificate) -> dict[str, str]:
-    """What an audit record says of a certificate."""
+    """Return the details of a certificate for its audit record."""
     return {"serial": issued.serial, "expires_at": rfc3339(issued.expires_at)}
 
 
 def host_of(url: str) -> x509.DNSName | x509.IPAddress | None:
-    """The DNS name or IP address that a URL (or `host:port`) names, if it names one."""
+    """Return the host of a URL (or of `host:port`) as a DNS name or IP address; None if it has
+    none."""
     try:
         host = urlsplit(url if "//" in url else f"//{url}").hostname or ""
     except ValueError:

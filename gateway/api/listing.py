@@ -1,4 +1,4 @@
-"""A page of what is registered: of one kind, by id, filtered."""
+"""Listing of registered entities: one kind, ordered by id, filtered, in pages."""
 
 import asyncio
 import time
@@ -13,11 +13,11 @@ from service.slices import SLICE_SECONDS
 
 MAX_PAGE = 1000
 MAX_PAGE_SIZE = 1024 * 1024
-"""Characters of attributes after which a page ends: it is encoded in one piece."""
+"""A page ends after this many characters of attributes, because it is encoded in one call."""
 
 
 class ListingQuery(NamedTuple):
-    """What a listing asks for."""
+    """The parameters of a listing request."""
 
     kind: str
     limit: int
@@ -27,10 +27,10 @@ class ListingQuery(NamedTuple):
 
     @classmethod
     def parse(cls, request: Mapping[str, str], resource: Resource) -> "ListingQuery":
-        """Read a query string.
+        """Parse a query string.
 
         Raises:
-            BodyError: it names what this collection cannot be filtered by, or no number.
+            BodyError: a filter is unknown, or `limit` is not valid.
         """
         given = dict(request)
         limit = given.pop("limit", "100")
@@ -41,7 +41,7 @@ class ListingQuery(NamedTuple):
         for field in given:
             if field not in resource.filters:
                 choices = ", ".join(("limit", "after", "name", *resource.filters))
-                raise BodyError(field, f"is not known here: there are {choices}")
+                raise BodyError(field, f"is not a known parameter: use one of {choices}")
         if "type" in given:
             given["type"] = TYPE_ALIASES.get(given["type"], given["type"])
         return cls(resource.kind, int(limit), after, name.casefold(), given)
@@ -55,9 +55,10 @@ class ListingQuery(NamedTuple):
 async def page(
     state: RegistryState, query: ListingQuery
 ) -> tuple[list[RegistryRecord], str | None]:
-    """Return what fits the query, and the id after which there may be more, None if there is none.
+    """Return one page of matching records and the id to continue after; None if it is the last
+    page.
 
-    A page also ends when it is large: relays may have long scopes.
+    A page also ends when it is large, because relays may have long scopes.
     """
     found: list[RegistryRecord] = []
     size, after = 0, query.after

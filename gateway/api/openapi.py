@@ -1,4 +1,4 @@
-"""The API's description (OpenAPI 3.1), made of the declarations that validate."""
+"""The OpenAPI 3.1 document, built from the same declarations as validation."""
 
 import re
 from typing import Any
@@ -15,6 +15,7 @@ from service.http.application import TemplateRoute, route
 from service.http.errors import JSON
 
 PATH = "/api/v1/openapi.json"
+_JSON, _LINES = "application/json", "application/x-ndjson"
 _SCHEMAS = "#/components/schemas/{name}"
 _RETRY_AFTER = {
     "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}}
@@ -22,21 +23,21 @@ _RETRY_AFTER = {
 _CONTENT_ENCODING = {
     "name": "Content-Encoding",
     "in": "header",
-    "description": "How the body is compressed, if it is",
+    "description": "Compression of the body, if any",
     "schema": {"type": "string", "enum": ["gzip", "zstd"]},
 }
 _ERRORS = {
-    400: "The body or the query is not valid; nothing has changed",
-    401: "The credential is missing, malformed, unknown, expired or someone else's",
-    404: "There is nothing registered under this id",
-    405: "Another method is allowed here",
+    400: "The body or the query string is not valid; nothing was changed",
+    401: "The credential is missing, malformed, unknown, expired, or belongs to another entity",
+    404: "Nothing is registered under this id",
+    405: "The path does not support this method",
     408: "The body did not arrive in time",
-    403: "As many are registered as the installation allows",
-    409: "The id is registered already, or somebody else made another change meanwhile",
+    403: "A registration limit is reached, or the enrolment has no use left",
+    409: "The id is already registered, or a concurrent change came first",
     413: "The body is too large",
-    415: "The body is of another type, or compressed in another way, than is taken here",
-    429: "More than a limit allows",
-    501: "There is no CA here, or its certificate is not valid now",
+    415: "The Content-Type or Content-Encoding of the body is not supported",
+    429: "A rate limit is exceeded",
+    501: "No CA is configured, or its certificate is not valid now",
     503: "Kafka did not confirm in time",
 }
 _REVOCATION = [
@@ -53,12 +54,12 @@ _REVOCATION = [
         "properties": {"node_id": {"type": "string"}, "node_type": {"type": "string"}},
     },
 ]
-"""A token, or a node with its type."""
+"""Either a token, or a node with its type."""
 _PATH_PARAMETER = re.compile(r"{(\w+)}")
 
 
 class Error(msgspec.Struct):
-    """Every answer that is an error."""
+    """The body of every error response."""
 
     error: str
     field: str | msgspec.UnsetType = msgspec.UNSET
@@ -74,7 +75,7 @@ def openapi_route() -> TemplateRoute:
 
 
 def build_document() -> dict[str, Any]:
-    """Describe every path and answer under /api/v1."""
+    """Build the document: all paths and responses under /api/v1."""
     described = operations()
     structs = {type for each in described for type in (*each.bodies, each.answer) if type}
     ordered = sorted(structs | {Error}, key=lambda struct: struct.__name__)
@@ -95,6 +96,7 @@ def build_document() -> dict[str, Any]:
                 "jwt": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
                 "admin": {"type": "http", "scheme": "bearer"},
                 "relay": {"type": "http", "scheme": "bearer"},
+                "enrolment": {"type": "http", "scheme": "bearer"},
             },
         },
     }
@@ -110,7 +112,10 @@ def _path_item(path: str) -> dict[str, Any]:
 
 
 def _operation(operation: Operation) -> dict[str, Any]:
-    answer: dict[str, Any] = {"description": "Done", "content": _content(operation.answer)}
+    answer: dict[str, Any] = {
+        "description": "Done",
+        "content": _content(operation.answer, _LINES if operation.is_lines else _JSON),
+    }
     described: dict[str, Any] = {
         "summary": operation.summary,
         "security": [{credential: []} for credential in operation.credentials],
@@ -141,10 +146,12 @@ def _operation(operation: Operation) -> dict[str, Any]:
 def _body_content(operation: Operation) -> dict[str, Any]:
     references = [{"$ref": _SCHEMAS.format(name=body.__name__)} for body in operation.bodies]
     schema: dict[str, Any] = references[0] if len(references) == 1 else {"oneOf": references}
+    if operation.is_lines:
+        return {_LINES: {"schema": schema}}
     if not operation.is_batch:
-        return {"application/json": {"schema": schema}}
+        return {_JSON: {"schema": schema}}
     array = {"type": "array", "maxItems": MAX_ITEMS, "items": schema}
-    return {"application/json": {"schema": array}, "application/x-ndjson": {"schema": schema}}
+    return {_JSON: {"schema": array}, _LINES: {"schema": schema}}
 
 
 def _error(status: int) -> dict[str, Any]:
@@ -154,6 +161,6 @@ def _error(status: int) -> dict[str, Any]:
     return answer
 
 
-def _content(struct: type[msgspec.Struct] | None) -> dict[str, Any]:
+def _content(struct: type[msgspec.Struct] | None, type: str = _JSON) -> dict[str, Any]:
     schema = {"$ref": _SCHEMAS.format(name=struct.__name__)} if struct else {}
-    return {"application/json": {"schema": schema}}
+    return {type: {"schema": schema}}

@@ -1,4 +1,4 @@
-"""Operations: what the API's description says of each endpoint."""
+"""Descriptions of the API operations for the OpenAPI document."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,9 +7,10 @@ import msgspec
 
 from contract.kinds import KINDS
 from contract.registry import RELAY
+from gateway.api import bulk_registration, enrolment_schemas
 from gateway.api import schemas as bodies
 from gateway.api.listing import MAX_PAGE
-from gateway.api.resource_types import RESOURCES, Resource
+from gateway.api.resource_types import ENROLMENTS, RESOURCES, Resource
 from gateway.ingest import batch
 from gateway.ingest.backfill import build_backfill_struct
 from gateway.ingest.batch_decoder import build_item_struct
@@ -17,7 +18,7 @@ from gateway.ingest.decoder import SubmissionResponse
 from gateway.ingest.schema import build_struct
 
 ALWAYS_POSSIBLE_ERRORS = (401, 405, 503)
-"""Errors of every endpoint that asks for a credential and needs Kafka."""
+"""Errors of every endpoint that needs a credential and Kafka."""
 BODY_ERRORS = (400, 408, 413, 415)
 
 
@@ -32,11 +33,12 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Operation:
-    """One method of one path; `credentials` are alternatives, none if it is open.
+    """One method of one path.
 
-    A body is one of `bodies`, or with `is_batch` an array (or lines) of those; `is_packed` says
-    that it may be compressed. `answer` is the struct of a 200, None where the answer is described
-    in docs/api.md alone.
+    `credentials` are alternatives; an operation without credentials is public. The request body is
+    one of `bodies`, or with `is_batch` an array (or lines) of them, or with `is_lines` lines of
+    them, as the response then is. `is_packed` means that the body may be compressed. `answer` is
+    the struct of a 200 response; None if only docs/api.md describes it.
     """
 
     method: str
@@ -47,18 +49,20 @@ class Operation:
     bodies: tuple[type[msgspec.Struct], ...] = ()
     body_required: bool = True
     is_batch: bool = False
+    is_lines: bool = False
     is_packed: bool = False
     answer: type[msgspec.Struct] | None = None
     parameters: tuple[Parameter, ...] = ()
 
 
 def operations() -> list[Operation]:
-    """Describe everything under /api/v1, in the order of docs/api.md."""
+    """Return all operations under /api/v1, in the order of docs/api.md."""
     return [
         *_submissions(),
         *_batches(),
         *_registrations(),
-        *(operation for resource in RESOURCES for operation in _entities(resource)),
+        *(operation for resource in (*RESOURCES, ENROLMENTS) for operation in _entities(resource)),
+        *_enrolments(),
         *_tokens(),
         *_certificates(),
         Operation("GET", "/api/v1/openapi.json", "This document", (), (405,)),
@@ -128,6 +132,17 @@ def _registrations() -> list[Operation]:
         register("clusters", "cluster", bodies.ClusterRegistration, bodies.ClusterRegistered),
         register("headends", "headend", bodies.HeadendRegistration, bodies.HeadendRegistered),
         register("relays", "relay", bodies.RelayRegistration, bodies.RelayRegistered),
+        Operation(
+            "POST",
+            bulk_registration.PATH,
+            "Register many",
+            ("admin",),
+            (*ALWAYS_POSSIBLE_ERRORS, *BODY_ERRORS, 429),
+            bodies=(bulk_registration.BulkRegistration,),
+            is_lines=True,
+            is_packed=True,
+            answer=bulk_registration.BulkResult,
+        ),
     ]
 
 
@@ -144,9 +159,11 @@ def _entities(resource: Resource) -> list[Operation]:
             (*ALWAYS_POSSIBLE_ERRORS, 400, 429),
             parameters=(
                 Parameter(
-                    "limit", "How many", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}
+                    "limit",
+                    "Maximum number of entries",
+                    {"type": "integer", "minimum": 1, "maximum": MAX_PAGE},
                 ),
-                Parameter("after", "The `next` of the page before", {"type": "string"}),
+                Parameter("after", "The `next` of the previous page", {"type": "string"}),
                 *(
                     Parameter(
                         field,
@@ -167,7 +184,9 @@ def _entities(resource: Resource) -> list[Operation]:
         Operation(
             "DELETE",
             one,
-            f"Remove one of the {resource.path}, and its series",
+            "Revoke an enrolment"
+            if resource is ENROLMENTS
+            else f"Remove one of the {resource.path}, and its series",
             ("admin",),
             (*ALWAYS_POSSIBLE_ERRORS, 404, 409, 429),
         ),
@@ -187,6 +206,29 @@ def _entities(resource: Resource) -> list[Operation]:
     return found
 
 
+def _enrolments() -> list[Operation]:
+    return [
+        Operation(
+            "POST",
+            f"/api/v1/{ENROLMENTS.path}",
+            "Let agents register themselves",
+            ("admin",),
+            (*ALWAYS_POSSIBLE_ERRORS, *BODY_ERRORS, 403, 409, 429),
+            bodies=(enrolment_schemas.EnrolmentCreation,),
+            answer=enrolment_schemas.EnrolmentCreated,
+        ),
+        Operation(
+            "POST",
+            "/api/v1/enrol",
+            "Register oneself",
+            ("enrolment",),
+            (*ALWAYS_POSSIBLE_ERRORS, *BODY_ERRORS, 403, 409, 429, 501),
+            bodies=(enrolment_schemas.Enrolling,),
+            answer=enrolment_schemas.Enrolled,
+        ),
+    ]
+
+
 def _tokens() -> list[Operation]:
     keys = "/api/v1/auth/keys"
     return [
@@ -202,7 +244,7 @@ def _tokens() -> list[Operation]:
         Operation(
             "POST",
             "/api/v1/auth/revoke",
-            "Revoke a token, or all of a node",
+            "Revoke a token, or all tokens of a node",
             ("admin", "api_key", "jwt"),
             (*ALWAYS_POSSIBLE_ERRORS, *BODY_ERRORS, 404, 409, 429),
             bodies=(bodies.Revocation,),
@@ -211,12 +253,12 @@ def _tokens() -> list[Operation]:
         Operation(
             "GET",
             "/api/v1/auth/public-key",
-            "The key that tokens are signed with",
+            "The public key that verifies new tokens",
             (),
             (405, 503),
             answer=bodies.PublicKey,
         ),
-        Operation("GET", "/.well-known/jwks.json", "All keys of valid tokens", (), (405,)),
+        Operation("GET", "/.well-known/jwks.json", "Public keys of valid tokens", (), (405,)),
         Operation("GET", keys, "List the signing keys", ("admin",), (*ALWAYS_POSSIBLE_ERRORS, 429)),
         Operation(
             "POST",
@@ -229,7 +271,7 @@ def _tokens() -> list[Operation]:
         Operation(
             "DELETE",
             f"{keys}/{{kid}}",
-            "Remove a signing key: its tokens are worth nothing",
+            "Remove a signing key and invalidate its tokens",
             ("admin",),
             (*ALWAYS_POSSIBLE_ERRORS, 404, 409, 429),
         ),
@@ -250,7 +292,7 @@ def _certificates() -> list[Operation]:
         Operation(
             "GET",
             "/api/v1/certs/ca",
-            "The certificate of the CA that signs",
+            "The certificate of the CA",
             (),
             (405, 501),
             answer=bodies.CaCertificate,

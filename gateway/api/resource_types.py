@@ -1,13 +1,14 @@
-"""The collections of what can be registered, as the API shows them."""
+"""The collections of registered resources, as the API shows them."""
 
 from typing import NamedTuple
 
+from contract.enrolment import ENROLMENT_ID
 from contract.kinds import CLIENT, HEADEND
-from contract.registry import CLUSTER, RELAY
+from contract.registry import CLUSTER, ENROLMENT, RELAY
 
 
 class Resource(NamedTuple):
-    """A kind of what is registered; `response_fields` are the attributes that an answer has."""
+    """A registered kind; `response_fields` are the attributes that a response contains."""
 
     kind: str
     path: str
@@ -18,13 +19,19 @@ class Resource(NamedTuple):
 
 
 RESOURCES = (
-    Resource(CLIENT.name, CLIENT.collection, CLIENT.id_label, ("type",), ("type",)),
+    Resource(
+        CLIENT.name,
+        CLIENT.collection,
+        CLIENT.id_label,
+        ("type", ENROLMENT_ID),
+        ("type", ENROLMENT_ID),
+    ),
     Resource(
         HEADEND.name,
         HEADEND.collection,
         HEADEND.id_label,
-        ("cluster_id", "region", "datacenter"),
-        ("cluster_id", "region", "datacenter"),
+        ("cluster_id", "region", "datacenter", ENROLMENT_ID),
+        ("cluster_id", "region", "datacenter", ENROLMENT_ID),
     ),
     Resource(
         CLUSTER,
@@ -36,3 +43,7 @@ RESOURCES = (
     ),
     Resource(RELAY, "relays", "relay_id", (), ()),
 )
+ENROLMENTS = Resource(
+    ENROLMENT, "enrolments", "enrolment_id", ("cluster_id", "id_prefix"), (), has_key=False
+)
+"""Shown and removed like those, but created and not registered."""

@@ -1,7 +1,7 @@
-"""What is registered: listed, shown, removed, and given new API keys.
+"""Endpoints that list, show and remove registered entities, and rotate their API keys.
 
-Every answer about a change rests on the registry as it was when the request came or later: it is
-read to its end first, so who was refused anywhere is refused here.
+Every change reads the registry to its end first, so a credential revoked at another gateway is
+refused here too.
 """
 
 import time
@@ -10,12 +10,14 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from contract.enrolment import without_nonce
 from contract.frame import Submission, encode_submission, entity_key
 from contract.kinds import KINDS
-from contract.registry import CLUSTER, RELAY, RegistryRecord, hash_api_key
+from contract.registry import CLUSTER, ENROLMENT, RELAY, RegistryRecord, hash_api_key
+from gateway.api.enrolment_fields import enrolment_fields
 from gateway.api.listing import ListingQuery, page
 from gateway.api.resource_types import Resource
-from gateway.api.schemas import KeyRotation, new_api_key, rfc3339
+from gateway.api.schemas import KeyRotation, new_api_key, require_key, rfc3339
 from gateway.auth.authenticator import Authenticator
 from gateway.body.json import BodyError, JsonDecoder
 from gateway.body.reader import bad_request, has_body, read_body
@@ -26,15 +28,16 @@ from gateway.registry.relay_scope import scope_for_response
 from gateway.registry.writer import TOMBSTONE_DELAY_MS, RegistryWriter, UnconfirmedError
 from gateway.settings import GatewaySettings
 from service.http.application import Handler, TemplateRoute, route
+from service.http.bearer_auth import bearer_credential
 from service.http.errors import JSON, ApiError, unavailable
 from service.metrics.requests import address_of
 
 MAX_OLD_KEYS = 5
-"""Old API keys of one entity that may be valid at a time."""
+"""Maximum number of old API keys of one entity that are valid at a time."""
 
 
 class ResourceEndpoints:
-    """The endpoints of one collection, but for registration."""
+    """The endpoints of one collection, except registration."""
 
     def __init__(
         self,
@@ -61,14 +64,14 @@ class ResourceEndpoints:
         one = f"{base}/{{{self._resource.id_field}:id}}"
         routes = [
             route(base, self.list_all, "GET"),
-            route(one, _by_method(GET=self.show, DELETE=self.remove), "GET", "DELETE"),
+            route(one, by_method(GET=self.show, DELETE=self.remove), "GET", "DELETE"),
         ]
         if self._resource.has_key:
             routes.append(route(f"{one}/rotate-key", self.rotate_key, "POST"))
         return routes
 
     async def list_all(self, request: Request) -> Response:
-        """A page, by id: `limit` of them behind the id `after`, filtered."""
+        """List one page, ordered by id: `limit` entries after the id `after`, filtered."""
         deadline = self._deadline()
         self._authenticator.check_admin(request)
         try:
@@ -92,25 +95,35 @@ class ResourceEndpoints:
         return JSON(self._to_response(self._get_or_404(self._id(request))))
 
     async def rotate_key(self, request: Request) -> Response:
-        """Give the entity a new API key, by its own wish or ADMIN's."""
+        """Replace the entity's API key, authenticated with that key or with ADMIN_TOKEN."""
         deadline, kind, id = self._deadline(), self._resource.kind, self._id(request)
-        # Before the check: a key that was replaced elsewhere must not replace its successor.
+        # Catch up first, so that a key that was replaced at another gateway cannot replace its
+        # successor.
         await self._authenticator.catch_up(deadline)
-        # Not by a token: it would turn what ends within hours into what stays.
+        # Tokens are not accepted: they expire within hours, and an API key does not expire.
         actor = await self._authenticator.check_actor(request, kind, id, deadline, key_only=True)
-        base = self._get_or_404(id)  # at once: whoever changes it from here on wins
+        base = self._get_or_404(id)  # no await since the check: a later change wins
         body = await self._read_rotation(request, deadline)
         await self._authenticator.check_actor_again(request, base, deadline)
+        new_key = body.new_api_key or new_api_key(kind, id)
+        digest = hash_api_key(new_key)
+        if digest in base.api_keys:  # a repetition: the response to the first was lost
+            return JSON({self._resource.id_field: id, "new_api_key": new_key})
+        if body.new_api_key is not None and actor != ADMIN:
+            _require_current_key(request, base)
         now = self._registry.time.earliest_ms()
         old = _expiring_keys(base, now, int(body.overlap_seconds * 1000))
+        old.pop(digest, None)
         if len(old) > MAX_OLD_KEYS:
             raise ApiError(
-                409, f"{len(old) - 1} old keys are still valid: wait, or rotate without an overlap"
+                409,
+                f"{len(old) - 1} old keys are still valid: wait until one expires, or rotate with "
+                "overlap_seconds 0",
             )
-        new_key = new_api_key(kind, id)
         record = msgspec.structs.replace(
             base,
-            api_keys=[hash_api_key(new_key)],
+            attributes=without_nonce(base),
+            api_keys=[digest],
             expiring_keys=old,
             token_epoch=base.token_epoch if old else base.token_epoch + 1,
         )
@@ -125,7 +138,7 @@ class ResourceEndpoints:
         return JSON({self._resource.id_field: id, "new_api_key": new_key})
 
     async def remove(self, request: Request) -> Response:
-        """Remove the entity and its series; doing so again is harmless."""
+        """Remove the entity and its series; a repeated request is harmless."""
         deadline, kind, id = self._deadline(), self._resource.kind, self._id(request)
         self._authenticator.check_admin(request)
         await self._authenticator.catch_up(deadline)
@@ -133,14 +146,11 @@ class ResourceEndpoints:
         if base is None:
             raise self._not_found()
         if headends := self._registry.state.count_headends(id) if kind == CLUSTER else 0:
-            raise ApiError(409, f"The cluster has headends ({headends}): remove them first")
+            raise ApiError(409, f"The cluster still has {headends} headends: remove them first")
         change = AuditedChange(ADMIN, "remove", f"{kind}:{id}", address_of(request.scope))
         async with self._audit_log.recording(change, deadline):
             if not base.removed:
-                ended = self._registry.time.latest_ms() + TOMBSTONE_DELAY_MS
-                await self._change(base, as_removed(base, ended), deadline)
-                if kind == CLUSTER:
-                    await self._restore_cluster_in_use(base, deadline)
+                await self._remove_record(base, deadline)
             answer = {self._resource.id_field: id}
             if kind in KINDS:
                 answer["receipt"] = await self._remove_series(base, deadline)
@@ -151,7 +161,11 @@ class ResourceEndpoints:
             return KeyRotation()
         content = await read_body(request, self._max_body, deadline)
         try:
-            return self._rotation.decode(content)
+            body = self._rotation.decode(content)
+            require_key(body, "new_api_key")
+            if body.new_api_key is not None and self._resource.kind == RELAY:
+                raise BodyError("new_api_key", "a relay's key has its id in it: leave it out")
+            return body
         except BodyError as error:
             raise bad_request(error) from error
 
@@ -160,29 +174,48 @@ class ResourceEndpoints:
             changed = await self._registry.change(base, record, deadline)
         except UnconfirmedError as error:
             raise unavailable(
-                "Kafka did not confirm the change in time: it may still come to be"
+                "Kafka did not confirm the change in time: it may still take effect"
             ) from error
         if not changed:
-            raise ApiError(409, f"The {base.kind} {base.id} was changed by somebody else meanwhile")
+            raise ApiError(409, f"The {base.kind} {base.id} was changed by a concurrent request")
+
+    async def _remove_record(self, base: RegistryRecord, deadline: float) -> None:
+        ended = self._registry.time.latest_ms() + TOMBSTONE_DELAY_MS
+        while True:
+            try:
+                await self._change(base, as_removed(base, ended), deadline)
+                break
+            except ApiError as error:
+                # Claims of uses change an enrolment all the time, and must not keep it alive.
+                current = self._registry.get(base.kind, base.id)
+                if error.status != 409 or base.kind != ENROLMENT:
+                    raise
+                if current is None or current.incarnation != base.incarnation:
+                    break
+                base = current
+        if base.kind == CLUSTER:
+            await self._restore_cluster_in_use(base, deadline)
 
     async def _restore_cluster_in_use(self, base: RegistryRecord, deadline: float) -> None:
-        """Undo the removal of a cluster that got a headend after it was looked at.
+        """Undo the removal of a cluster for which a headend was registered after the check.
 
-        Here everything has been read that came before the removal; what comes behind it is taken
-        back by whoever registers it.
+        The removal has been read back, so every registration before it is known. A registration
+        after it is rolled back by the gateway that made it.
 
         Raises:
-            ApiError: 409: it did get one.
+            ApiError: 409 if a headend was registered.
         """
         gone = self._registry.state.current(base.key)
         if not self._registry.state.count_headends(base.id) or gone is None or not gone.removed:
             return
         await self._change(gone, base, deadline)
-        raise ApiError(409, "The cluster has got a headend meanwhile: remove that first")
+        raise ApiError(
+            409, "A headend was registered in the cluster during the request: remove it first"
+        )
 
     async def _remove_series(self, base: RegistryRecord, deadline: float) -> str:
-        """Send the removal down the submissions topic, where it is ordered with submissions."""
-        assert base.incarnation is not None, "a record that was read has a generation"
+        """Append the removal to the submissions topic, in order with the entity's submissions."""
+        assert base.incarnation is not None, "a record that was read has an incarnation"
         removal = Submission(base.kind, base.id, base.incarnation, removed=True)
         try:
             receipt = await self._batcher.submit(base.key, encode_submission(removal), deadline)
@@ -190,8 +223,8 @@ class ResourceEndpoints:
             receipt = None
         if receipt is None:
             raise unavailable(
-                f"The {base.kind} is no longer registered, but its series stay until Kafka takes "
-                "their removal: send this again"
+                f"The {base.kind} is no longer registered, but Kafka did not confirm the removal "
+                "of its series in time: send the request again"
             )
         return str(receipt)
 
@@ -205,6 +238,8 @@ class ResourceEndpoints:
         if record.kind == CLUSTER:
             shown["headends"] = self._registry.state.count_headends(record.id)
         now = self._registry.time.earliest_ms()
+        if record.kind == ENROLMENT:
+            return shown | enrolment_fields(record, now)
         if old := [end for end in record.expiring_keys.values() if now < end]:
             shown["old_keys_valid_until"] = [rfc3339(end // 1000) for end in sorted(old)]
         return shown
@@ -226,8 +261,21 @@ class ResourceEndpoints:
         return time.monotonic() + self._answer_within
 
 
+def _require_current_key(request: Request, base: RegistryRecord) -> None:
+    """Refuse a key of the node's own making where its credential has been replaced already.
+
+    The node would have made that replacement itself, and repeat it; so somebody else has, and the
+    key that they gave must stay.
+
+    Raises:
+        ApiError: 409.
+    """
+    if hash_api_key(bearer_credential(request) or "") not in base.api_keys:
+        raise ApiError(409, f"The key of the {base.kind} {base.id} was replaced by somebody else")
+
+
 def _expiring_keys(base: RegistryRecord, now: int, overlap: int) -> dict[str, int]:
-    """Keys that stay valid for a while after a rotation; none without an overlap."""
+    """Return the old keys that stay valid after a rotation; none without an overlap."""
     if not overlap:
         return {}
     still = {digest: end for digest, end in base.expiring_keys.items() if now < end}
@@ -235,7 +283,7 @@ def _expiring_keys(base: RegistryRecord, now: int, overlap: int) -> dict[str, in
 
 
 def as_removed(base: RegistryRecord, until: int) -> RegistryRecord:
-    """The record that follows where something is removed; it stays until then (milliseconds)."""
+    """Return the record of a removed entity, which expires at `until` (epoch milliseconds)."""
     return msgspec.structs.replace(
         base,
         removed=True,
@@ -246,8 +294,8 @@ def as_removed(base: RegistryRecord, until: int) -> RegistryRecord:
     )
 
 
-def _by_method(**handlers: Handler) -> Handler:
-    """One handler for the methods of a path, so that a 405 can name them all."""
+def by_method(**handlers: Handler) -> Handler:
+    """Combine the handlers of a path into one, so that a 405 can list all its methods."""
     handlers["HEAD"] = handlers["GET"]
 
     async def handle(request: Request) -> Response:

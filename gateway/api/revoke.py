@@ -1,7 +1,7 @@
-"""`POST /api/v1/auth/revoke`: one token, or all tokens of a node, are worth nothing any more.
+"""`POST /api/v1/auth/revoke`: revokes one token, or all tokens of a node.
 
-A revoked token has a record of its own until it would have expired. A node's record counts how
-often all its tokens were revoked, and a token names the count at which it was issued.
+A revoked token has a record of its own until the token would have expired. To revoke all tokens of
+a node, its record's `token_epoch` is incremented; a token carries the epoch at which it was issued.
 """
 
 import time
@@ -25,11 +25,11 @@ from service.http.errors import JSON, ApiError, unavailable
 from service.metrics.requests import address_of
 
 ATTEMPTS = 3
-"""Changes that are tried where others change the same node at the same time."""
+"""Maximum number of attempts when the record of the node changes concurrently."""
 
 
 class RevokeEndpoint:
-    """Revokes tokens, for ADMIN or for the node itself."""
+    """Revokes tokens, authenticated as the node itself or with ADMIN_TOKEN."""
 
     def __init__(
         self,
@@ -76,14 +76,14 @@ class RevokeEndpoint:
             async with self._audit_log.recording(change, deadline):
                 await self._revoke_token(body.jti, deadline)
             return _response(jti=body.jti)
-        assert kind is not None, "one of both is required"
-        assert body.node_id is not None, "one of both is required"
+        assert kind is not None, "jti or node_id is required"
+        assert body.node_id is not None, "jti or node_id is required"
         change = AuditedChange(actor, "revoke-tokens", f"{kind}:{body.node_id}", address)
-        held = self._registry.get(kind, body.node_id)  # at once: it is what was checked
+        checked = self._registry.get(kind, body.node_id)  # no await since the check
         async with self._audit_log.recording(change, deadline):
-            if held is None:
+            if checked is None:
                 raise ApiError(404, f"{kind.capitalize()} not found")
-            await self._revoke_all(held, deadline)
+            await self._revoke_all(checked, deadline)
         return _response(node_id=body.node_id, node_type=kind)
 
     async def _revoke_token(self, jti: str, deadline: float) -> None:
@@ -103,12 +103,12 @@ class RevokeEndpoint:
         if added:
             self._metrics.tokens_revoked.labels("jti").inc()
 
-    async def _revoke_all(self, held: RegistryRecord, deadline: float) -> None:
-        """Revoke all tokens of a registration, and of no later one with the same id."""
-        kind, id = held.kind, held.id
+    async def _revoke_all(self, checked: RegistryRecord, deadline: float) -> None:
+        """Revoke all tokens of this registration, but not of a later one with the same id."""
+        kind, id = checked.kind, checked.id
         for _ in range(ATTEMPTS):
             base = self._registry.get(kind, id)
-            if base is None or base.incarnation != held.incarnation:
+            if base is None or base.incarnation != checked.incarnation:
                 raise ApiError(404, f"{kind.capitalize()} not found")
             revoked = msgspec.structs.replace(base, token_epoch=base.token_epoch + 1)
             try:
@@ -117,18 +117,18 @@ class RevokeEndpoint:
                     return
             except UnconfirmedError as error:
                 raise _unconfirmed_error() from error
-        raise ApiError(409, f"The {kind} {id} is changed by others at the moment: try again")
+        raise ApiError(409, f"The {kind} {id} is changed by concurrent requests: try again")
 
 
 def _kind_of(body: Revocation) -> str | None:
-    """Check the fields; return the kind of node, if the body names one.
+    """Validate the fields; return the kind of node, or None if the body names a token.
 
     Raises:
-        BodyError: it names nothing, or a node by half.
+        BodyError: no token and no complete node is given.
     """
     require_id(body, "jti", "node_id")
     if body.jti is None and body.node_id is None:
-        raise BodyError(BODY, "must have `jti`, or `node_id` and `node_type`")
+        raise BodyError(BODY, "must contain `jti`, or `node_id` and `node_type`")
     if (body.node_id is None) is not (body.node_type is None):
         raise BodyError("node_type" if body.node_type is None else "node_id", "is missing")
     if body.node_type is None:

@@ -1,6 +1,7 @@
-"""Bodies and answers of registration: one declaration for validation and for the document."""
+"""Request and response bodies of the management API, for validation and OpenAPI."""
 
 import datetime
+import re
 import secrets
 from typing import Annotated, Literal
 
@@ -8,18 +9,18 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from contract.kinds import CLIENT, ID_PATTERN, KINDS, TEXT_PATTERN, TYPE_ALIASES, is_id, text_fault
-from contract.registry import RELAY
+from contract.registry import ENROLMENT, RELAY
 from gateway.auth.csr import MAX_REQUEST
 from gateway.body.json import BodyError
-from gateway.registry.relay_scope import relay_key
+from gateway.registry.named_keys import named_key
 
 CLIENT_TYPES = {name: name for name in CLIENT.types} | TYPE_ALIASES
-"""What a registration may say, and the type that it then is."""
+"""Accepted values of `type` in a registration, and the client type that each means."""
 NODE_KINDS = {name: name for name in KINDS} | dict.fromkeys(TYPE_ALIASES, CLIENT.name)
-"""What a request of a node may say, and the kind of entity that it then is."""
+"""Accepted values of `node_type`, and the entity kind that each means."""
 
 MAX_OVERLAP = 7 * 86_400
-"""Seconds that an API key may stay valid beside its successor."""
+"""Maximum number of seconds for which an old API key stays valid after a rotation."""
 
 Id = Annotated[
     str, Meta(min_length=1, max_length=128, extra_json_schema={"pattern": f"^{ID_PATTERN}$"})
@@ -29,7 +30,7 @@ Text = Annotated[
     Meta(
         min_length=1,
         max_length=255,
-        description="Any characters but control characters and line separators.",
+        description="Any characters except control characters and line separators.",
         extra_json_schema={"pattern": TEXT_PATTERN},
     ),
 ]
@@ -43,7 +44,11 @@ Csr = Annotated[
 ]
 Certificate = Annotated[str, Meta(description="PEM")]
 DateTime = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
-ApiKey = Annotated[str, Meta(description="Shown this once: only its hash is kept.")]
+ApiKey = Annotated[str, Meta(description="Returned only once: the registry stores a hash.")]
+
+
+_KEY = "[A-Za-z0-9_-]{43,128}"
+"""What a key that a node makes itself is made of: base64url, of 256 bits at least."""
 
 
 class ClientRegistration(msgspec.Struct):
@@ -136,7 +141,7 @@ class CaCertificate(msgspec.Struct):
 
 
 class Revocation(msgspec.Struct, omit_defaults=True):
-    """One token by its `jti`, or all of a node's."""
+    """One token by its `jti`, or all tokens of a node."""
 
     jti: Id | None = None
     node_id: Id | None = None
@@ -162,27 +167,54 @@ class SigningKeyCreated(msgspec.Struct):
 class KeyRotation(msgspec.Struct):
     overlap_seconds: Annotated[
         float,
-        Meta(ge=0, le=MAX_OVERLAP, description="How long the old key stays valid; 0: not at all."),
+        Meta(
+            ge=0,
+            le=MAX_OVERLAP,
+            description="Seconds for which the old key stays valid; 0 ends it at once.",
+        ),
     ] = 0.0
+    new_api_key: (
+        Annotated[
+            str,
+            Meta(
+                min_length=43,
+                max_length=128,
+                description="The key, where the node makes it itself: 256 random bits.",
+                extra_json_schema={"pattern": f"^{_KEY}$"},
+            ),
+        ]
+        | None
+    ) = None
+
+
+def require_key(body: msgspec.Struct, field: str) -> None:
+    """Refuse an API key that cannot be 256 random bits in base64url; None passes.
+
+    Raises:
+        BodyError: the field is no such key.
+    """
+    key = getattr(body, field)
+    if key is not None and re.fullmatch(_KEY, key) is None:
+        raise BodyError(field, "must be 43 to 128 letters, digits, _ or -")
 
 
 def new_api_key(kind: str, id: str) -> str:
-    """Make an API key: 256 random bits, with its owner's id where no path names that."""
+    """Make an API key with 256 random bits; a relay's key also contains its id."""
     secret = secrets.token_urlsafe(32)
-    return relay_key(id, secret) if kind == RELAY else secret
+    return named_key(id, secret) if kind in (RELAY, ENROLMENT) else secret
 
 
 def rfc3339(seconds: float) -> str:
-    """A moment, in seconds since the epoch, as answers show it."""
+    """Format a time, in seconds since the epoch, for responses."""
     moment = datetime.datetime.fromtimestamp(int(seconds), tz=datetime.UTC)
     return moment.isoformat().replace("+00:00", "Z")
 
 
 def require_text(body: msgspec.Struct, *fields: str) -> None:
-    """Refuse names with characters that must not be in labels.
+    """Validate text that becomes a label value; see contract.kinds.text_fault.
 
     Raises:
-        BodyError: a field is none that is_text accepts.
+        BodyError: a field contains a forbidden character.
     """
     for field in fields:
         if fault := text_fault(getattr(body, field)):
@@ -190,24 +222,25 @@ def require_text(body: msgspec.Struct, *fields: str) -> None:
 
 
 def require_id(body: msgspec.Struct, *fields: str) -> None:
-    """Refuse malformed ids; one that was left out is None and passes.
+    """Validate ids; an omitted id (None) is accepted.
 
     Raises:
-        BodyError: a field is none that is_id accepts.
+        BodyError: a field is not a valid id.
     """
     for field in fields:
         id = getattr(body, field)
         if id is not None and not is_id(id):
             raise BodyError(
-                field, "must begin with a letter or digit and go on with those or . _ - only"
+                field,
+                "must start with a letter or digit, and contain only letters, digits, . _ and -",
             )
 
 
 def require_one_of(field: str, value: str, choices: dict[str, str]) -> str:
-    """Return what `value` stands for.
+    """Return the value that `choices` maps `value` to.
 
     Raises:
-        BodyError: it is none of the choices.
+        BodyError: `value` is not one of the choices.
     """
     if value not in choices:
         raise BodyError(field, "must be one of " + ", ".join(choices))

@@ -1,4 +1,4 @@
-"""Signing keys as others see them: public ones for everybody, all of them for ADMIN."""
+"""Endpoints of the signing keys: public ones without authentication, others for ADMIN_TOKEN."""
 
 import time
 from typing import Any
@@ -49,15 +49,15 @@ class KeyEndpoints:
         ]
 
     async def public_key(self, _: Request) -> Response:
-        """The key that tokens are signed with now."""
+        """Return the public key that verifies newly issued tokens."""
         signing = self._signing()
         if signing is None:
-            raise unavailable("No signing key is published yet")
-        answer = PublicKey(public_key=signing.attributes[PUBLIC_KEY], kid=signing.id)
-        return JSON(msgspec.structs.asdict(answer))
+            raise unavailable("No signing key has been published yet")
+        response = PublicKey(public_key=signing.attributes[PUBLIC_KEY], kid=signing.id)
+        return JSON(msgspec.structs.asdict(response))
 
     async def jwks(self, _: Request) -> Response:
-        """All keys that valid tokens may be signed with (RFC 7517)."""
+        """Return all public keys that verify valid tokens, as a JWK Set (RFC 7517)."""
         keys: list[dict[str, Any]] = []
         for record in self._keys.published():
             public = self._keys.public_key(record.id)
@@ -87,7 +87,7 @@ class KeyEndpoints:
         )
 
     async def rotate(self, request: Request) -> Response:
-        """Make a key in the folder, and sign with it from now on."""
+        """Create a signing key in the folder, and sign with it from now on."""
         deadline = time.monotonic() + self._answer_within
         self._authenticator.check_admin(request)
         await self._authenticator.catch_up(deadline)
@@ -98,22 +98,22 @@ class KeyEndpoints:
             except OSError as error:
                 raise ApiError(
                     409,
-                    f"This gateway cannot write into its folder of signing keys ({error.strerror}):"
-                    " put a key there yourself, under a name that sorts behind the others",
+                    f"This gateway cannot write to its signing key folder ({error.strerror}): "
+                    "add a key yourself, under a name that sorts after the others",
                 ) from error
             except UnconfirmedError as error:
                 raise unavailable(
-                    "Kafka did not confirm the new key in time: a key that is in the folder will"
-                    " be published when it can be"
+                    "Kafka did not confirm the new key in time: if the key is in the folder, the "
+                    "gateway publishes it later"
                 ) from error
             if kid is None:
                 raise ApiError(
-                    409, "Another gateway, with a folder of its own, has published a newer key"
+                    409, "Another gateway has published a newer key, from a different folder"
                 )
         return JSON(msgspec.structs.asdict(SigningKeyCreated(kid)))
 
     async def remove(self, request: Request) -> Response:
-        """Let tokens of a key be worth nothing; it is never used or published again."""
+        """Remove a key and invalidate its tokens; the key is never used or published again."""
         deadline = time.monotonic() + self._answer_within
         self._authenticator.check_admin(request)
         await self._authenticator.catch_up(deadline)
@@ -122,7 +122,7 @@ class KeyEndpoints:
         if base is None:
             raise ApiError(404, "Signing key not found")
         if base.expires_at_ms is None:
-            raise ApiError(409, "Tokens are signed with this key: rotate first")
+            raise ApiError(409, "This key signs tokens now: rotate first")
         until = self._registry.time.latest_ms() + TOMBSTONE_DELAY_MS
         removed = msgspec.structs.replace(base, removed=True, expires_at_ms=until)
         target = f"{SIGNING_KEY}:{kid}"
@@ -135,10 +135,10 @@ class KeyEndpoints:
                     "Kafka did not confirm the removal in time: send it again"
                 ) from error
             if not changed:
-                raise ApiError(409, "Somebody else changed this key meanwhile: try again")
+                raise ApiError(409, "The key was changed by a concurrent request: try again")
         return JSON({"kid": kid})
 
     def _signing(self) -> RegistryRecord | None:
-        """The newest published key: what every gateway signs with that has it."""
+        """Return the newest published key; every gateway that has it signs with it."""
         published = self._keys.published()
         return published[-1] if published else None

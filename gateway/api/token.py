@@ -1,4 +1,4 @@
-"""`POST /api/v1/auth/token`: a node's API key for a token."""
+"""`POST /api/v1/auth/token`: issues a token for an API key."""
 
 import time
 
@@ -27,7 +27,7 @@ from service.metrics.requests import endpoint_of
 
 
 class TokenEndpoint:
-    """Issues tokens to nodes that prove themselves by their API key, which is in the body."""
+    """Issues tokens to nodes that send their API key in the body."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class TokenEndpoint:
         except NoKeyError as error:
             raise unavailable(f"This gateway cannot sign tokens: {error}") from error
         self._metrics.tokens_issued[kind].inc()
-        answer = TokenIssued(
+        response = TokenIssued(
             access_token=token.text, token_type="Bearer", expires_at=rfc3339(token.expires_at)
         )
-        return JSON(msgspec.structs.asdict(answer))
+        return JSON(msgspec.structs.asdict(response))

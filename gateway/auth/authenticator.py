@@ -1,10 +1,11 @@
-"""Credentials: who may do what.
+"""Authenticates requests by API key, token or ADMIN_TOKEN.
 
-A credential is refused only after the registry has been read to the end that it had when the
-request came, so one that was given out by another gateway works here at once. The answer, and the
-way to it, is the same whether or not the entity exists. Until a gateway that starts has read the
-registry as a whole, nothing is accepted either without reading to its end: what it has read may be
-older than the rotation, removal or revocation behind it.
+A credential is refused only after the registry was read to the end offset that it had when the
+request arrived. So a credential issued by another gateway works here at once. The response and its
+timing are the same whether or not the entity exists.
+
+While a starting gateway has not yet read the registry to its end, it accepts no credential without
+that read either: its records may be older than a rotation, removal or revocation.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from starlette.types import Scope
 
 from contract.frame import entity_key
 from contract.kinds import EntityKind
-from contract.registry import REVOCATION, RegistryRecord, hash_api_key
+from contract.registry import ENROLMENT, REVOCATION, RegistryRecord, hash_api_key
 from gateway.auth.jwt import (
     ExpiredError,
     JwtService,
@@ -29,16 +30,17 @@ from gateway.auth.jwt import (
 from gateway.auth.rate_limits import RateLimits
 from gateway.metrics import GatewayMetrics, TokenResult
 from gateway.registry.audit_log import ADMIN
+from gateway.registry.named_keys import owner_of
 from gateway.registry.writer import RegistryWriter
 from service.http.auth_failures import AuthFailureLimiter
 from service.http.bearer_auth import StaticTokenAuth, bearer_credential
 from service.http.errors import ApiError, unavailable
 from service.kafka.tailer import KafkaUnreachableError
-from service.metrics.requests import RequestMetrics, endpoint_of
+from service.metrics.requests import Credential, RequestMetrics, endpoint_of
 
 
 class Authenticator:
-    """Checks what callers present; counts each attempt once that was decided."""
+    """Checks credentials, and counts each attempt once with its result."""
 
     def __init__(
         self,
@@ -57,47 +59,51 @@ class Authenticator:
         self._auth_failures = auth_failures
         self._admin_auth = admin_auth
         self._rate_limits = rate_limits
-        # Stands in where there is none: no key hashes to it that anybody has.
+        # Compared where there is no entity, so that the timing is the same; no key has this hash.
         self._dummy_hash = hash_api_key(secrets.token_urlsafe(32))
 
     async def check(
         self, kind: EntityKind, id: str, credential: str | None, scope: Scope, deadline: float
     ) -> RegistryRecord:
-        """Return the record of the entity `id` if `credential` is the one that it submits with.
+        """Return the record of the entity `id` if `credential` authenticates its submissions.
 
         `deadline` is on the monotonic clock.
 
         Raises:
-            ApiError: 401 or 429; 404 where a headend's own token is right but its record is gone;
-                503 where the registry could not be asked.
+            ApiError: 401 or 429; 404 if a headend's token is valid but its record was removed; 503
+                if the registry could not be read.
         """
         if kind.credential == "jwt":
             return await self._check_token(kind.name, id, credential, scope, deadline)
         return await self.check_api_key(kind.name, id, credential, scope, deadline)
 
     async def check_again(
-        self, held: RegistryRecord, credential: str | None, scope: Scope, deadline: float
+        self, previous: RegistryRecord, credential: str | None, scope: Scope, deadline: float
     ) -> RegistryRecord:
-        """Return the current record of `held`, which a check returned before the body arrived.
+        """Return the current record of `previous`, which a check returned before the body arrived.
 
-        A body may take seconds. A removal, rotation or revocation that is known by its end counts.
+        A body may take seconds to arrive; removals, rotations and revocations in that time apply.
 
         Raises:
-            ApiError: 401 or 429 where the credential no longer fits, or fits another incarnation of
-                the registration; 404 and 503 as `check`.
+            ApiError: 401 or 429 if the credential is no longer valid, or belongs to another
+                incarnation of the registration; 404 and 503 as `check`.
         """
         if is_token(credential or ""):
-            record = await self._find_by_token(held.kind, held.id, credential, scope, deadline)
+            record = await self._find_by_token(
+                previous.kind, previous.id, credential, scope, deadline
+            )
         else:
-            record = await self._find_by_key(held.kind, held.id, credential, scope, deadline)
-        if record.incarnation != held.incarnation:
-            raise self._auth_failures.failure("api_key", scope)
+            record = await self._find_by_key(
+                previous.kind, previous.id, credential, scope, deadline
+            )
+        if record.incarnation != previous.incarnation:
+            raise self._auth_failures.failure(_credential_of(previous.kind), scope)
         return record
 
     def check_cached(self, kind: EntityKind, id: str, credential: str) -> RegistryRecord | None:
-        """What `check` returns, where that can be told without asking Kafka; else None.
+        """Return the result of `check` if it is known without a request to Kafka, else None.
 
-        Counts an attempt only where it returns a record.
+        Counts an attempt only if it returns a record.
         """
         if not self._registry.is_current:
             return None
@@ -111,25 +117,43 @@ class Authenticator:
     async def check_api_key(
         self, kind: str, id: str, api_key: str | None, scope: Scope, deadline: float
     ) -> RegistryRecord:
-        """Return the record of the entity whose key this is.
+        """Return the record of the entity if `api_key` is its API key.
 
         Raises:
-            ApiError: 401 or 429, or 503 where the registry could not be asked.
+            ApiError: 401 or 429; 503 if the registry could not be read.
         """
         record = await self._find_by_key(kind, id, api_key, scope, deadline)
-        self._requests.count_attempt("api_key", True)
+        self._requests.count_attempt(_credential_of(kind), True)
         return record
+
+    async def check_enrolment(self, request: Request, deadline: float) -> RegistryRecord:
+        """Return the enrolment whose token a request has; it may have ended within the hour.
+
+        Raises:
+            ApiError: 401; 429, also where the token is used too often; 503 where the registry
+                could not be read.
+        """
+        token = bearer_credential(request)
+        record = await self.check_api_key(
+            ENROLMENT, owner_of(token), token, request.scope, deadline
+        )
+        self._rate_limits.admit_enrolment(record, endpoint_of(request.scope))
+        return record
+
+    def enrolment_failure(self, request: Request) -> ApiError:
+        """Count an attempt with an enrolment that has ended or was revoked; return the response."""
+        return self._auth_failures.failure("enrolment", request.scope)
 
     async def check_actor(
         self, request: Request, kind: str, id: str, deadline: float, *, key_only: bool = False
     ) -> str:
-        """Return the actor of a change that an entity may make for itself, and ADMIN for all.
+        """Return the actor of a change: an entity for changes to itself, or the administrator.
 
-        An entity proves itself by its API key or, unless `key_only`, by a token of its own.
+        An entity authenticates with its API key or, unless `key_only`, with its token.
 
         Raises:
-            ApiError: 401; 429, also where an entity makes too many changes; 503 where the registry
-                could not be asked.
+            ApiError: 401; 429, also if an entity makes too many changes; 503 if the registry could
+                not be read.
         """
         credential = bearer_credential(request)
         if self._admin_auth.matches(credential):
@@ -143,27 +167,27 @@ class Authenticator:
         return f"{kind}:{id}"
 
     async def check_actor_again(
-        self, request: Request, held: RegistryRecord, deadline: float
+        self, request: Request, previous: RegistryRecord, deadline: float
     ) -> None:
-        """Check the actor of a change to `held` again, once the body has arrived.
+        """Check the actor of a change to `previous` again after the body has arrived.
 
         Raises:
             ApiError: as `check_again`.
         """
         credential = bearer_credential(request)
         if not self._admin_auth.matches(credential):
-            await self.check_again(held, credential, request.scope, deadline)
+            await self.check_again(previous, credential, request.scope, deadline)
 
     async def check_token_owner(
         self, request: Request, kind: str | None, id: str | None, jti: str | None, deadline: float
     ) -> str:
-        """Return the actor that revokes its own token `jti`, or (without) all its tokens.
+        """Return the actor that revokes its own token `jti` or, without it, all its tokens.
 
-        A node that is not named by `kind` and `id` names itself, by the token it comes with.
+        Without `kind` and `id`, the node is the subject of the presented token.
 
         Raises:
-            ApiError: 401 or 429; 404 where the token's node is not registered; 503 where the
-                registry could not be asked.
+            ApiError: 401 or 429; 404 if the token's node is not registered; 503 if the registry
+                could not be read.
         """
         if kind is None or id is None:
             credential = bearer_credential(request) or ""
@@ -182,14 +206,14 @@ class Authenticator:
         return actor
 
     def is_admin(self, request: Request) -> bool:
-        """Tell whether the request comes with the ADMIN_TOKEN; count the attempt only if so."""
+        """Return whether the request carries ADMIN_TOKEN; count the attempt only if it does."""
         fits = self._admin_auth.matches(bearer_credential(request))
         if fits:
             self._requests.count_attempt("admin", True)
         return fits
 
     def require_credential(self, request: Request) -> None:
-        """Refuse a request without any credential.
+        """Require some credential in the request.
 
         Raises:
             ApiError: 401 or 429.
@@ -198,10 +222,10 @@ class Authenticator:
             raise self._auth_failures.failure("api_key", request.scope)
 
     def check_admin(self, request: Request, *, again: bool = False) -> None:
-        """Pass with the installation's ADMIN_TOKEN only.
+        """Require ADMIN_TOKEN.
 
-        `again` is for the check once the body has arrived, as the token may have been replaced:
-        it does not count the success a second time.
+        With `again`, the check is repeated after the body has arrived, because the token may have
+        been replaced; a success is not counted a second time.
 
         Raises:
             ApiError: 401 or 429.
@@ -210,10 +234,10 @@ class Authenticator:
             self._admin_auth(request)
 
     async def catch_up(self, deadline: float) -> None:
-        """Read the registry to where it ends now, and learn the cluster's time.
+        """Read the registry to its current end, and wait until the cluster time is known.
 
         Raises:
-            ApiError: 503 where Kafka could not be asked.
+            ApiError: 503 if Kafka does not respond by the deadline.
         """
         try:
             await self._registry.tailer.catch_up(deadline - time.monotonic())
@@ -221,20 +245,21 @@ class Authenticator:
                 async with asyncio.timeout(deadline - time.monotonic()):
                     await self._registry.time.wait_until_known()
         except (KafkaUnreachableError, TimeoutError) as error:
-            raise unavailable("The registry cannot be read at the moment: try again") from error
+            raise unavailable("The registry cannot be read now: try again") from error
 
     async def _find_by_key(
         self, kind: str, id: str, api_key: str | None, scope: Scope, deadline: float
     ) -> RegistryRecord:
+        credential = _credential_of(kind)
         if api_key is None:
-            raise self._auth_failures.failure("api_key", scope)
+            raise self._auth_failures.failure(credential, scope)
         key, digest = entity_key(kind, id), hash_api_key(api_key)
         record = self._match_key(key, digest) if self._registry.is_current else None
         if record is None:
             await self.catch_up(deadline)
             record = self._match_key(key, digest)
         if record is None:
-            raise self._auth_failures.failure("api_key", scope)
+            raise self._auth_failures.failure(credential, scope)
         return record
 
     async def _check_token(
@@ -280,7 +305,7 @@ class Authenticator:
     def _verify_token(
         self, kind: str, id: str, token: str | None, scope: Scope
     ) -> TokenIdentity | None:
-        """Whom a token names; None where its key is not known here (yet)."""
+        """Return the identity in a token; None if its signing key is not known yet."""
         try:
             identity = self._jwt_service.verify(token or "")
         except UnknownKeyError:
@@ -294,7 +319,7 @@ class Authenticator:
         return identity
 
     def _is_current(self, identity: TokenIdentity, record: RegistryRecord | None) -> bool:
-        """Tell whether a token is of this registration, and has not been revoked."""
+        """Return whether a token belongs to this registration and is not revoked."""
         return (
             record is not None
             and (identity.incarnation, identity.token_epoch)
@@ -316,3 +341,8 @@ class Authenticator:
         hashes = record.valid_keys(self._registry.time.earliest_ms()) if record else None
         fits = [hmac.compare_digest(known, digest) for known in hashes or [self._dummy_hash]]
         return record if any(fits) else None
+
+
+def _credential_of(kind: str) -> Credential:
+    """What attempts with a key of this kind are counted as."""
+    return "enrolment" if kind == ENROLMENT else "api_key"

@@ -1,7 +1,7 @@
-"""The authority: a small CA that signs what nodes ask for, under the names that the registry has.
+"""The certificate authority, which signs certificates for nodes.
 
-It signs requests (PKCS #10) only, so a node's private key never leaves the node. Of a request it
-takes the public key and nothing else.
+It signs certificate requests (PKCS #10) only, so a private key never leaves its node. It uses only
+the public key of a request; all names come from the registry.
 """
 
 import re
@@ -21,9 +21,9 @@ from gateway.auth.csr import PublicKey, check_public_key
 from service.config.settings import Secret, SettingsError
 
 CLOCK_SKEW = timedelta(minutes=5)
-"""How far the clock of whoever checks a certificate may be behind ours."""
+"""How far a verifier's clock may be behind the gateway's."""
 MAX_COMMON_NAME = 64
-"""Longest common name that X.509 allows, in characters; an id may have twice as many."""
+"""Maximum length of a common name in X.509, in characters; an id may be twice as long."""
 
 _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----\n?", re.DOTALL)
 
@@ -32,9 +32,9 @@ SigningHash = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
 
 
 class CertificateIdentity(NamedTuple):
-    """Whom a certificate names, as the registry knows it.
+    """The subject of a certificate, from the registry.
 
-    `address` is the DNS name or IP address under which a server of this kind is reached.
+    `address` is the DNS name or IP address of a server.
     """
 
     kind: str
@@ -44,7 +44,7 @@ class CertificateIdentity(NamedTuple):
 
 
 class IssuedCertificate(NamedTuple):
-    """A signed certificate in PEM; `serial` is hexadecimal, `expires_at` in seconds since the
+    """A signed certificate in PEM; `serial` is hexadecimal, `expires_at` is in seconds since the
     epoch."""
 
     certificate: str
@@ -53,14 +53,15 @@ class IssuedCertificate(NamedTuple):
 
 
 class ExpiredAuthorityError(Exception):
-    """The CA's own certificate is not valid now: it can sign nothing."""
+    """The CA's own certificate is not valid now, so it cannot sign."""
 
 
 class CertificateAuthority:
-    """Signs with the CA's key.
+    """Signs certificates with the CA's private key.
 
     Raises:
-        SettingsError: `pem` is not one CA certificate, valid `now`, and its unencrypted key.
+        SettingsError: `pem` is not one CA certificate that is valid `now`, with its unencrypted
+            key.
     """
 
     def __init__(self, pem: Secret, lifetime: timedelta, now: datetime) -> None:
@@ -70,7 +71,7 @@ class CertificateAuthority:
         self.certificate = self._certificate.public_bytes(Encoding.PEM).decode("ascii")
 
     def check_validity(self, now: datetime) -> None:
-        """Pass while the CA's certificate is valid.
+        """Check that the CA's certificate is valid at `now`.
 
         Raises:
             ExpiredAuthorityError: it is not.
@@ -78,8 +79,8 @@ class CertificateAuthority:
         first, last = self._certificate.not_valid_before_utc, self._certificate.not_valid_after_utc
         if not first <= now < last:
             raise ExpiredAuthorityError(
-                f"the CA's certificate is valid from {first:%Y-%m-%d %H:%M} to "
-                f"{last:%Y-%m-%d %H:%M} UTC only"
+                f"the CA certificate is valid only from {first:%Y-%m-%d %H:%M} to "
+                f"{last:%Y-%m-%d %H:%M} UTC"
             )
 
     def issue(
@@ -87,7 +88,7 @@ class CertificateAuthority:
     ) -> IssuedCertificate:
         """Sign a certificate for a key that `gateway.auth.csr` has accepted.
 
-        It ends after the configured lifetime, or with the CA's own certificate.
+        It expires after the configured lifetime, or with the CA's own certificate.
 
         Raises:
             ExpiredAuthorityError: the CA's certificate is not valid now.
@@ -124,15 +125,17 @@ class CertificateAuthority:
         except (x509.ExtensionNotFound, ValueError):
             is_ca = False
         if not is_ca:
-            raise SettingsError("CA_PEM: its certificate is not that of a CA (basicConstraints)")
+            raise SettingsError(
+                "CA_PEM: the certificate is not a CA certificate (basicConstraints)"
+            )
         try:
             usage = extensions.get_extension_for_class(x509.KeyUsage).value
         except x509.ExtensionNotFound:
             usage = None
         if usage is not None and not usage.key_cert_sign:
-            raise SettingsError("CA_PEM: its certificate may not sign others (keyUsage)")
+            raise SettingsError("CA_PEM: the certificate may not sign certificates (keyUsage)")
         if self._certificate.public_key() != self._key.public_key():
-            raise SettingsError("CA_PEM: the private key is not that of the certificate")
+            raise SettingsError("CA_PEM: the private key does not belong to the certificate")
         try:
             self.check_validity(now)
         except ExpiredAuthorityError as error:
@@ -147,7 +150,7 @@ class CertificateAuthority:
 
 
 def utc_datetime(seconds: float) -> datetime:
-    """A moment in seconds since the epoch, as certificates know it: in whole seconds."""
+    """Convert seconds since the epoch to a datetime in whole seconds, as in certificates."""
     return datetime.fromtimestamp(int(seconds), tz=UTC)
 
 
@@ -156,23 +159,23 @@ def _load(text: str) -> tuple[x509.Certificate, PrivateKey]:
     labels = [match[1] for match in _BLOCK.finditer(text) if match[1] != "EC PARAMETERS"]
     keys = [label for label in labels if label.endswith("PRIVATE KEY")]
     if len(keys) != 1 or sorted(labels) != sorted(["CERTIFICATE", *keys]):
-        held = ", ".join(labels) or "no PEM at all"
+        found = ", ".join(labels) or "no PEM block"
         raise SettingsError(
-            f"CA_PEM must be one PEM text with one certificate and its private key; it is: {held}"
+            f"CA_PEM must contain one certificate and its private key in PEM; it contains: {found}"
         )
     try:
         certificate = x509.load_pem_x509_certificate(blocks["CERTIFICATE"].encode())
         certificate.public_key()
         key = load_pem_private_key(blocks[keys[0]].encode(), password=None)
     except TypeError as error:
-        raise SettingsError("CA_PEM: the private key has a passphrase: take it off") from error
+        raise SettingsError("CA_PEM: the private key has a passphrase: remove it") from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise SettingsError(f"CA_PEM cannot be read: {error}") from error
     try:
         check_public_key(key.public_key())
     except ValueError as error:
         raise SettingsError(f"CA_PEM {error}") from error
-    assert _is_signing_key(key), "a private key has the type of its public key"
+    assert _is_signing_key(key), "public and private key have the same type"
     return certificate, key
 
 
@@ -181,7 +184,7 @@ def _is_signing_key(key: object) -> TypeGuard[PrivateKey]:
 
 
 def _signing_hash(key: PrivateKey) -> SigningHash | None:
-    """The hash that fits a key's strength; Ed25519 has its own."""
+    """Return the hash that matches a key's strength; None for Ed25519, which has its own."""
     if isinstance(key, Ed25519PrivateKey):
         return None
     if isinstance(key, RSAPrivateKey) or key.key_size <= 256:

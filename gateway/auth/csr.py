@@ -1,4 +1,4 @@
-"""Certificate requests: what a node may ask to have signed."""
+"""Validation of certificate requests (PKCS #10)."""
 
 import re
 
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 MAX_REQUEST = 16_384
-"""Longest request, in characters: one with the largest RSA key has about 3,000."""
+"""Maximum length of a request in characters; one with the largest RSA key has about 3,000."""
 RSA_BITS = range(2048, 8193)
 MIN_RSA_EXPONENT = 65_537
 
@@ -30,48 +30,48 @@ _PEM = re.compile(
 
 
 def read_request(text: str) -> PublicKey:
-    """Return the public key of a request (PKCS #10, PEM) that proves to have the private one.
+    """Return the public key of a request (PKCS #10, PEM) that is signed with its private key.
 
-    The names that it asks for, and everything else in it, are not looked at.
+    The requested names and extensions are ignored.
 
     Raises:
-        ValueError: what is wrong with it, as the rest of a sentence.
+        ValueError: the request is not valid; the message continues a sentence about the field.
     """
     if len(text) > MAX_REQUEST or _PEM.fullmatch(text) is None:
-        raise ValueError("must be one certificate request in PEM, and nothing else")
-    # A request is a stranger's text: whatever reading it raises, it cannot be signed.
+        raise ValueError("must be exactly one certificate request in PEM")
+    # The request is untrusted input: any exception means that it is not valid.
     try:
         request = x509.load_pem_x509_csr(text.encode("ascii"))
         key: object = request.public_key()
     except Exception as error:
-        raise ValueError("is not a certificate request that can be read") from error
+        raise ValueError("is not a readable certificate request") from error
     checked = check_public_key(key)
     if not _is_self_signed(request):
-        raise ValueError("is not signed with its own key, by SHA-256 or better")
+        raise ValueError("is not signed with its own key and SHA-256 or stronger")
     return checked
 
 
 def check_public_key(key: object) -> PublicKey:
-    """Return a public key of a kind and a strength that is signed here.
+    """Return a public key whose type and strength are accepted.
 
     Raises:
-        ValueError: it is not, as the rest of a sentence.
+        ValueError: the key is not accepted; the message continues a sentence about the field.
     """
     if isinstance(key, RSAPublicKey):
         if key.key_size not in RSA_BITS:
             raise ValueError(
-                f"has an RSA key of {key.key_size} bits: must be {RSA_BITS[0]} to {RSA_BITS[-1]}"
+                f"has an RSA key of {key.key_size} bits: use {RSA_BITS[0]} to {RSA_BITS[-1]}"
             )
         if key.public_numbers().e < MIN_RSA_EXPONENT:
             raise ValueError(f"has an RSA key with an exponent below {MIN_RSA_EXPONENT}")
         return key
     if isinstance(key, EllipticCurvePublicKey):
         if not isinstance(key.curve, _CURVES):
-            raise ValueError("has a key on another curve than P-256, P-384 or P-521")
+            raise ValueError("has an EC key on an unsupported curve: use P-256, P-384 or P-521")
         return key
     if isinstance(key, Ed25519PublicKey):
         return key
-    raise ValueError("has a key that is neither RSA, EC nor Ed25519")
+    raise ValueError("has a key of an unsupported type: use RSA, EC or Ed25519")
 
 
 def _is_self_signed(request: x509.CertificateSigningRequest) -> bool:

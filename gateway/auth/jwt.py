@@ -1,4 +1,4 @@
-"""Tokens: RS256 JWTs with which headends submit."""
+"""Tokens: RS256 JWTs that headends submit with."""
 
 import re
 import secrets
@@ -14,11 +14,11 @@ from gateway.auth.key_store import SigningKey
 ALGORITHM = "RS256"
 SCOPE = "metrics:write"
 LEEWAY = 5
-"""Seconds by which two gateways' views of the cluster's time may differ."""
+"""Seconds by which the cluster time of two gateways may differ."""
 CACHE_SIZE = 16_384
-"""Verified tokens that are remembered at least; at most twice as many, at about 1.5 KB each."""
+"""Minimum number of cached verified tokens; the maximum is twice that, at about 1.5 KB each."""
 _FORM = re.compile(r"ey[\w-]*\.[\w-]+\.[\w-]+", re.ASCII)
-"""Three parts in base64url. A relay's key may have its dots, but has a `~` as well."""
+"""Three parts in base64url. A relay's key may contain dots, but it also contains a `~`."""
 _CLAIMS = ("sub", "node_type", "scope", "iss", "aud", "iat", "nbf", "exp", "jti")
 
 
@@ -30,7 +30,7 @@ class IssuedToken(NamedTuple):
 
 
 class TokenIdentity(NamedTuple):
-    """Whom a valid token names, of which registration, and after how many revocations."""
+    """The subject of a valid token, with the incarnation and token epoch at which it was issued."""
 
     node_type: str
     id: str
@@ -40,28 +40,28 @@ class TokenIdentity(NamedTuple):
 
 
 class TokenError(Exception):
-    """A token that is not valid here, whatever the reason."""
+    """A token is not valid, for any reason."""
 
 
 class ExpiredError(TokenError):
-    """A token of ours whose time is over."""
+    """A valid token has expired."""
 
 
 class UnknownKeyError(TokenError):
-    """A token that names a key which the registry, as far as it was read, does not hold."""
+    """A token's signing key is not in the registry, as read so far."""
 
 
 class NoKeyError(Exception):
-    """There is no published key to sign with."""
+    """No published key is available for signing."""
 
 
 def is_token(credential: str) -> bool:
-    """Tell whether a credential has the form of a token, which no API key has."""
+    """Return whether a credential has the form of a token, which no API key has."""
     return _FORM.fullmatch(credential) is not None
 
 
 class KeySource(Protocol):
-    """What tokens need of gateway.auth.signing_keys.SigningKeyManager."""
+    """The part of gateway.auth.signing_keys.SigningKeyManager that JwtService uses."""
 
     def signing_key(self) -> tuple[SigningKey, int | None] | None: ...
 
@@ -69,7 +69,7 @@ class KeySource(Protocol):
 
 
 class _VerifiedToken(NamedTuple):
-    """What a token was found to say; the moments are in seconds since the epoch."""
+    """The verified claims of a token; times are in seconds since the epoch."""
 
     identity: TokenIdentity
     kid: str
@@ -78,13 +78,12 @@ class _VerifiedToken(NamedTuple):
 
 
 class JwtService:
-    """Issues and verifies tokens. `lifetime` is in seconds, and also holds for what is out.
+    """Issues and verifies tokens. `lifetime` is in seconds, and limits tokens issued earlier too.
 
-    `now` and `highest` are in seconds since the epoch, both of the cluster's time
-    (gateway.produce.cluster_time). Expiry is judged by the earliest of the brokers' clocks, the
-    start of
-    validity by the highest time that one of them has ever shown. So no token is refused because a
-    broker's clock is behind, or was set back.
+    `now` and `highest` return seconds since the epoch in cluster time
+    (gateway.produce.cluster_time). Expiry is compared with the earliest of the brokers' clocks, the
+    start of validity with the highest time that any broker has shown. So no token is refused
+    because a broker's clock is behind or was set back.
     """
 
     def __init__(
@@ -102,19 +101,21 @@ class JwtService:
         self.lifetime = lifetime
         self._now = now
         self._highest = highest
-        # Two generations, so that what is used stays without a list of uses.
+        # An LRU approximation: two generations keep used tokens without tracking each use.
         self._recent: dict[str, _VerifiedToken] = {}
         self._older: dict[str, _VerifiedToken] = {}
 
     def issue(self, node: RegistryRecord, now: float | None = None) -> IssuedToken:
-        """Issue a token for a node, valid for the configured lifetime (in seconds) from `now`.
+        """Issue a token for a node, valid from `now` (seconds since the epoch) for the configured
+        lifetime.
 
         Raises:
-            NoKeyError: no key is published, or none of them is in this gateway's folder.
+            NoKeyError: no key is published, or this gateway's folder contains none of the published
+                keys.
         """
         signer = self._keys.signing_key()
         if signer is None:
-            raise NoKeyError("no signing key is published yet")
+            raise NoKeyError("no signing key has been published yet")
         key, end = signer
         issued_at = int(self._now() if now is None else now)
         expires_at = int(issued_at + self.lifetime)
@@ -135,14 +136,15 @@ class JwtService:
         return IssuedToken(text, expires_at)
 
     def verify(self, text: str, now: float | None = None) -> TokenIdentity:
-        """Return whom a token names; `now` is in seconds since the epoch.
+        """Return the identity in a token; `now` is in seconds since the epoch.
 
-        Whether that node is registered, and the token not revoked, is for the caller to ask.
+        The caller checks that the node is registered and the token is not revoked.
 
         Raises:
-            UnknownKeyError: its key is not known here, or not valid any more.
-            ExpiredError: it was valid.
-            TokenError: it is not one of ours, not for this use, or not valid yet.
+            UnknownKeyError: its signing key is unknown or no longer valid.
+            ExpiredError: it has expired.
+            TokenError: it is not a token of this installation, has another scope, or is not valid
+                yet.
         """
         given = now
         now = self._now() if now is None else now
@@ -150,12 +152,12 @@ class JwtService:
         if verified is None:
             verified = self._decode(text)
         elif self._keys.public_key(verified.kid) is None:
-            raise UnknownKeyError("signed with a key that is not valid any more")
+            raise UnknownKeyError("signed with a key that is no longer valid")
         if now >= verified.expires_at + LEEWAY:
-            raise ExpiredError("its time is over")
+            raise ExpiredError("the token has expired")
         start = verified.not_before - LEEWAY
         if now < start and (given is not None or self._highest() < start):
-            raise TokenError("its time has not come")
+            raise TokenError("the token is not valid yet")
         self._remember(text, verified)
         return verified.identity
 
@@ -167,14 +169,14 @@ class JwtService:
         self._recent[text] = verified
 
     def _decode(self, text: str) -> _VerifiedToken:
-        # A token is a stranger's text: whatever decoding it raises, it is not valid.
+        # The token is untrusted input: any exception means that it is not valid.
         try:
             kid = jwt.get_unverified_header(text)["kid"]
             key = self._keys.public_key(kid)
         except Exception as error:
             raise TokenError(str(error)) from error
         if key is None:
-            raise UnknownKeyError("signed with a key that is not known here")
+            raise UnknownKeyError("signed with an unknown key")
         try:
             claims = jwt.decode(
                 text,
@@ -182,7 +184,7 @@ class JwtService:
                 algorithms=[ALGORITHM],
                 issuer=self._issuer,
                 audience=self._audience,
-                # All moments are compared in `verify`, with another clock than PyJWT's.
+                # `verify` compares all times, with another clock than PyJWT's.
                 options={
                     "require": list(_CLAIMS),
                     "verify_iat": False,
@@ -197,12 +199,13 @@ class JwtService:
     def _check_claims(self, kid: str, claims: dict[str, Any]) -> _VerifiedToken:
         node_type, id, scope = claims["node_type"], claims["sub"], claims["scope"]
         if not (isinstance(node_type, str) and isinstance(id, str) and isinstance(scope, str)):
-            raise TokenError("claims of other types")
+            raise TokenError("claims have wrong types")
         if SCOPE not in scope.split():
-            raise TokenError("issued for another use")
+            raise TokenError("the token has another scope")
         issued_at, not_before, expires_at = (float(claims[name]) for name in ("iat", "nbf", "exp"))
-        generation, tokens, _ = claims["jti"].split(".")
-        identity = TokenIdentity(node_type, id, int(generation), int(tokens), claims["jti"])
-        # Records of revocations and of old keys stay for one lifetime: nothing may outlive them.
+        incarnation, token_epoch, _ = claims["jti"].split(".")
+        identity = TokenIdentity(node_type, id, int(incarnation), int(token_epoch), claims["jti"])
+        # Records of revocations and old keys are kept for one lifetime, so no token may last
+        # longer.
         expires_at = min(expires_at, issued_at + self.lifetime)
         return _VerifiedToken(identity, kid, max(not_before, issued_at), expires_at)

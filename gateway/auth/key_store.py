@@ -1,6 +1,7 @@
-"""The folder of signing keys: RSA private keys in PEM, one a file, the last by name the newest.
+"""The folder of signing keys: RSA private keys in PEM, one per file; the last by name is the
+newest.
 
-Every gateway has it: the same folder, or copies that somebody keeps alike.
+All gateways share the folder, or have copies that the operator keeps equal.
 """
 
 import os
@@ -26,11 +27,11 @@ log = structlog.get_logger(__name__)
 MIN_KEY_BITS = 2048
 SUFFIX = ".pem"
 NAME_FORMAT = "%Y-%m-%dT%H.%M.%SZ"
-"""Names of keys that are made: the moment, in UTC."""
+"""Format of the names of created keys: the time of creation, in UTC."""
 
 
 class SigningKey(NamedTuple):
-    """A private key; `name` is its file's, without the suffix."""
+    """A private key; `name` is the name of its file without the suffix."""
 
     name: str
     kid: str
@@ -38,18 +39,18 @@ class SigningKey(NamedTuple):
 
 
 class KeyFileError(ValueError):
-    """A file that holds no key for us; the text says why."""
+    """A file does not contain a usable key; the message gives the reason."""
 
 
 class FileKeyStore:
-    """Reads the folder, and writes new keys into it. Its methods block."""
+    """Reads the folder, and creates and deletes keys in it. The methods block."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._cache: dict[Path, tuple[tuple[int, ...], SigningKey | None]] = {}
 
     def load(self) -> list[SigningKey]:
-        """Return the keys by name. What is no key is logged once, and left out.
+        """Return the usable keys, ordered by name; log every unusable file once.
 
         Raises:
             OSError: the folder cannot be read.
@@ -58,7 +59,7 @@ class FileKeyStore:
         for file in sorted(self.folder.glob(f"[!.]*{SUFFIX}"), key=lambda file: file.stem):
             try:
                 status = file.stat()
-                # The time of its status too: a file whose mode was mended can be read now.
+                # Includes ctime, so that a file is read again after its mode was corrected.
                 identity = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
                 seen = self._cache.get(file)
                 if seen is None or seen[0] != identity:
@@ -70,7 +71,7 @@ class FileKeyStore:
         return [key for _, key in read.values() if key is not None]
 
     def create(self, after: str, now: float) -> str:
-        """Make a key whose name sorts behind `after`; return its name.
+        """Create a key whose name sorts after `after`; return its name.
 
         `now` is in seconds since the epoch.
 
@@ -92,7 +93,7 @@ class FileKeyStore:
             part.unlink()
 
     def delete(self, name: str) -> None:
-        """Delete a key's file, if it is there and may be deleted."""
+        """Delete a key's file, if it exists and may be deleted."""
         try:
             (self.folder / f"{name}{SUFFIX}").unlink(missing_ok=True)
         except OSError as error:
@@ -101,7 +102,7 @@ class FileKeyStore:
             log.info("old signing key deleted", name=name)
 
     def _link(self, part: Path, after: str, now: float) -> str:
-        """Give a whole file its name, which nobody else has taken."""
+        """Link a complete file under a name that does not exist yet."""
         name = time.strftime(NAME_FORMAT, time.gmtime(now))
         while True:
             if name <= after:
@@ -115,7 +116,7 @@ class FileKeyStore:
                 return name
 
     def _fsync(self) -> None:
-        """Let the folder survive a crash: a key must not be published and then be gone."""
+        """Flush the folder, so that a published key is not lost in a crash."""
         descriptor = os.open(self.folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -135,15 +136,17 @@ def read_key(file: Path) -> SigningKey:
     """Read a key file.
 
     Raises:
-        OSError: it cannot be read.
-        KeyFileError: it holds no key for us.
+        OSError: the file cannot be read.
+        KeyFileError: the file does not contain a usable key.
     """
     if not is_text(file.stem):
-        raise KeyFileError("its name is too long, or has a control character or line separator")
+        raise KeyFileError(
+            "its name is too long, or contains a control or line separator character"
+        )
     try:
         key = load_pem_private_key(file.read_bytes(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise KeyFileError("it is no private key in PEM without a passphrase") from error
+        raise KeyFileError("it is not a private key in PEM without a passphrase") from error
     if not isinstance(key, RSAPrivateKey) or key.key_size < MIN_KEY_BITS:
-        raise KeyFileError(f"it is no RSA key of at least {MIN_KEY_BITS} bits")
+        raise KeyFileError(f"it is not an RSA key of at least {MIN_KEY_BITS} bits")
     return SigningKey(file.stem, thumbprint(key.public_key()), key)

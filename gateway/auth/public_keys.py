@@ -1,6 +1,6 @@
-"""Public keys: the half of each signing key that is in the registry; tokens are verified by them.
+"""The public keys in the registry, which verify tokens.
 
-They are asked for with every token, so a key is taken out of its record once, not each time.
+Every verification needs a key, so decoded keys are cached.
 """
 
 from typing import NamedTuple
@@ -13,11 +13,12 @@ from contract.registry import SIGNING_KEY, RegistryRecord
 from gateway.registry.writer import RegistryWriter
 
 PUBLIC_KEY = "public_key"
-"""Attribute of a record: the public key in PEM."""
+"""Attribute of a registry record: the public key in PEM."""
 
 
 class _CachedKey(NamedTuple):
-    """A key, the record that it was taken from, and its end in milliseconds since the epoch."""
+    """A decoded key, the record value it was decoded from, and its expiry in milliseconds since the
+    epoch."""
 
     value: bytes
     key: RSAPublicKey
@@ -25,14 +26,14 @@ class _CachedKey(NamedTuple):
 
 
 class PublicKeys:
-    """The public keys that the registry, as far as it was read, holds."""
+    """The public keys in the registry, as read so far."""
 
     def __init__(self, registry: RegistryWriter) -> None:
         self._registry = registry
         self._cache: dict[str, _CachedKey] = {}
 
     def get(self, kid: str) -> RSAPublicKey | None:
-        """The public key of this name, if tokens signed with it are valid now."""
+        """Return the public key `kid` if tokens signed with it are valid now."""
         record_key = entity_key(SIGNING_KEY, kid)
         value = self._registry.state.encoded(record_key)
         loaded = self._cache.get(kid)
@@ -45,7 +46,7 @@ class PublicKeys:
         return loaded.key
 
     def records(self) -> list[RegistryRecord]:
-        """Records of all keys that are valid now, by name."""
+        """Return the records of all keys that are valid now, ordered by name."""
         now = self._now()
         records = self._registry.state.registered(SIGNING_KEY)
         valid = [record for record in records if is_valid(record, now)]
@@ -60,11 +61,11 @@ class PublicKeys:
             self._cache.pop(kid, None)
             return None
         key = load_pem_public_key(record.attributes[PUBLIC_KEY].encode())
-        assert isinstance(key, RSAPublicKey), "only such keys are published"
+        assert isinstance(key, RSAPublicKey), "only RSA keys are published"
         self._cache[kid] = loaded = _CachedKey(value, key, record.expires_at_ms)
         return loaded
 
 
 def is_valid(record: RegistryRecord, now: int) -> bool:
-    """Tell whether tokens of a published key are valid at `now`."""
+    """Return whether tokens signed with a published key are valid at `now`."""
     return record.expires_at_ms is None or now < record.expires_at_ms

@@ -1,7 +1,4 @@
-"""Limits: how often who is known may submit, or change his own credentials.
-
-Each gateway counts for itself.
-"""
+"""Rate limits of authenticated entities. Each gateway counts on its own."""
 
 import math
 import time
@@ -15,7 +12,7 @@ from service.rate_limiter import RateLimiter
 
 
 class RateLimits:
-    """Refuses what is more than the settings allow."""
+    """Refuses requests beyond the configured rates."""
 
     def __init__(
         self,
@@ -27,14 +24,15 @@ class RateLimits:
         self._relays = RateLimiter(settings.relay_rate_limit_per_minute)
         self._changes = RateLimiter(settings.rate_limit_per_minute)
         self._tokens = RateLimiter(settings.rate_limit_per_minute)
+        self._enrolments = RateLimiter(settings.enrolment_rate_limit_per_minute)
         self._metrics = metrics
         self._now = now
 
     def admit(self, record: RegistryRecord, endpoint: str, items: int = 1) -> None:
-        """Count a request of an entity, or the items of a relay's, to the route `endpoint`.
+        """Count one request of an entity, or `items` of a relay, for the route `endpoint`.
 
         Raises:
-            ApiError: 429 with the seconds after which the same would pass.
+            ApiError: 429 with the seconds until the request would be admitted.
         """
         buckets = self._relays if record.kind == RELAY else self._entities
         wait = buckets.acquire(record.key, self._now(), items)
@@ -42,25 +40,35 @@ class RateLimits:
             raise self._too_many("submissions", record, endpoint, wait)
 
     def admit_change(self, record: RegistryRecord, endpoint: str) -> None:
-        """Count a change that somebody makes for himself: each of them every gateway must keep.
+        """Count a change that an entity makes to itself; every gateway must store the change.
 
         Raises:
-            ApiError: 429 with the seconds after which the same would pass.
+            ApiError: 429 with the seconds until the request would be admitted.
         """
         wait = self._changes.acquire(record.key, self._now())
         if wait:
             raise self._too_many("changes", record, endpoint, wait)
 
     def admit_token(self, record: RegistryRecord, endpoint: str) -> None:
-        """Count a token that a node requests: each costs a signature.
+        """Count a token that a node requests; each one costs a signature.
 
         Raises:
-            ApiError: 429 with the seconds after which the same would pass.
+            ApiError: 429 with the seconds until the request would be admitted.
         """
         wait = self._tokens.acquire(record.key, self._now())
         if wait:
             raise self._too_many("tokens", record, endpoint, wait)
 
+    def admit_enrolment(self, record: RegistryRecord, endpoint: str) -> None:
+        """Count an agent that enrols: a leaked token fills the registry no faster than this.
+
+        Raises:
+            ApiError: 429 with the seconds after which the same would pass.
+        """
+        wait = self._enrolments.acquire(record.key, self._now())
+        if wait:
+            raise self._too_many("enrolments", record, endpoint, wait)
+
     def _too_many(self, what: str, record: RegistryRecord, endpoint: str, wait: float) -> ApiError:
         self._metrics.count_limited(endpoint, record.attributes.get("type", record.kind))
-        return too_many(f"Too many {what}: wait before the next", math.ceil(wait))
+        return too_many(f"Too many {what}: wait before the next request", math.ceil(wait))

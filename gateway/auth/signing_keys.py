@@ -1,10 +1,10 @@
-"""Signing keys: private ones in a folder, public ones in the registry, on every gateway alike.
+"""Signing keys: private keys in a folder, public keys in the registry.
 
-A key is published before its first use: a gateway signs only with what it has read back from the
-registry, and verifies with nothing else. The last key by name is the one to sign with. Once it is
-published, older ones get an end: the moment at which the last token that they signed has expired.
-Any gateway does any of this whenever it sees that it is not done, so whoever dies in between leaves
-nothing undone.
+A key is published before it is used: a gateway signs and verifies only with keys that it has read
+back from the registry. The last key by name signs. After it was published, older keys get an
+expiry: the time at which their last token has expired.
+
+Any gateway completes steps that another one left undone, so a gateway may die at any point.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ log = structlog.get_logger(__name__)
 
 
 class SigningKeyManager:
-    """What tokens are signed with, and verified."""
+    """Publishes the keys of the folder, and selects the key that signs."""
 
     interval: float = 1.0
-    """Seconds between two looks into the folder."""
+    """Seconds between two reads of the folder."""
     publish_timeout: float = 8.0
 
     def __init__(self, folder: FileKeyStore, registry: RegistryWriter, lifetime: float) -> None:
@@ -43,9 +43,10 @@ class SigningKeyManager:
         self._warned_about = ""
 
     def signing_key(self) -> tuple[SigningKey, int | None] | None:
-        """The newest published key of the folder, and its end in milliseconds since the epoch.
+        """Return the newest published key of the folder, and its expiry in milliseconds since the
+        epoch.
 
-        One that has an end is returned only where the folder lacks the newer key.
+        A key with an expiry is returned only if the folder does not contain the newer key.
         """
         now = self._registry.time.earliest_ms()
         for key in reversed(self._keys):
@@ -55,15 +56,15 @@ class SigningKeyManager:
         return None
 
     def public_key(self, kid: str) -> RSAPublicKey | None:
-        """The public key of this name, if tokens signed with it are valid now."""
+        """Return the public key `kid` if tokens signed with it are valid now."""
         return self._public.get(kid)
 
     def published(self) -> list[RegistryRecord]:
-        """Records of all keys that are valid now, by name."""
+        """Return the records of all keys that are valid now, ordered by name."""
         return self._public.records()
 
     async def run(self) -> None:
-        """Keep folder and registry in step until cancelled."""
+        """Synchronise the folder with the registry until cancelled."""
         while True:
             if self._registry.is_current:
                 try:
@@ -73,7 +74,7 @@ class SigningKeyManager:
             await asyncio.sleep(self.interval)
 
     async def refresh(self, deadline: float) -> None:
-        """Read the folder, publish its newest key where that is new, give older ones an end.
+        """Read the folder, publish its newest key if it is new, and let older keys expire.
 
         `deadline` is on the monotonic clock.
 
@@ -85,15 +86,15 @@ class SigningKeyManager:
             await self._refresh(deadline)
 
     async def create(self, deadline: float) -> str | None:
-        """Make a key, publish it, and delete keys that nothing needs any more.
+        """Create a key, publish it, and delete keys that are no longer needed.
 
-        Returns the kid of what is signed with from now on: this key, or a newer one of another
-        gateway; None where that newer one is not in this gateway's folder.
+        Returns the kid of the key that signs from now on: this key, or a newer one of another
+        gateway. Returns None if that newer key is not in this gateway's folder.
 
         Raises:
             OSError: the folder cannot be written.
-            UnconfirmedError: Kafka did not confirm the key by the deadline; if it is in the
-                folder, it will be published.
+            UnconfirmedError: Kafka did not confirm the key by the deadline; if the key is in the
+                folder, it is published later.
         """
         async with self._exclusive(deadline):
             names = [record.name for record in self.published()]
@@ -111,12 +112,14 @@ class SigningKeyManager:
 
     @contextlib.asynccontextmanager
     async def _exclusive(self, deadline: float) -> AsyncIterator[None]:
-        """One at a time: an older look into the folder must not replace a newer one."""
+        """Serialise reads of the folder, so that an older read cannot replace a newer one."""
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 await self._lock.acquire()
         except TimeoutError as error:
-            raise UnconfirmedError("the folder is still being read, or keys published") from error
+            raise UnconfirmedError(
+                "another read of the folder, or publication, is in progress"
+            ) from error
         try:
             yield
         finally:
@@ -125,7 +128,7 @@ class SigningKeyManager:
     async def _refresh(self, deadline: float) -> None:
         found = await asyncio.to_thread(self._folder.load)
         if not found and self._keys:
-            log.warning("no signing key in the folder: going on with the last ones")
+            log.warning("no signing key in the folder: the last known keys stay in use")
         self._keys = found or self._keys
         published = self.published()
         newest = published[-1].name if published else ""
@@ -137,11 +140,11 @@ class SigningKeyManager:
                 end = self._registry.time.latest_ms() + int(self._lifetime * 1000)
                 ending = msgspec.structs.replace(record, expires_at_ms=end)
                 if await self._registry.change(record, ending, deadline):
-                    log.info("signing key has an end", kid=record.id, name=record.name)
+                    log.info("signing key will expire", kid=record.id, name=record.name)
         self._warn_no_usable_key(newest)
 
     def _warn_no_usable_key(self, newest: str) -> None:
-        """Say once that no key of the folder can sign, which nobody would guess."""
+        """Log once if no key of the folder can sign."""
         if (
             self.signing_key() is not None
             or not self._keys
@@ -150,23 +153,23 @@ class SigningKeyManager:
             return
         self._warned_about = self._keys[-1].kid
         log.error(
-            "no key of the folder signs: put one there whose name sorts behind the newest",
+            "no key in the folder can sign: add one whose name sorts after the newest",
             name=self._keys[-1].name,
             newest=newest,
         )
 
     async def _publish(self, key: SigningKey, deadline: float) -> None:
         if self._registry.state.current(_key_record(key).key) is not None:
-            return  # it has been removed
+            return  # it was removed
         if await self._registry.add(_key_record(key), deadline):
             log.info("signing key published", kid=key.kid, name=key.name)
 
 
 def require_keys(folder: FileKeyStore) -> None:
-    """Refuse a folder without a key.
+    """Check that the folder contains a usable key.
 
     Raises:
-        SettingsError: there is none; the text says what to do.
+        SettingsError: it contains none; the message says how to create one.
     """
     try:
         found = folder.load()
@@ -174,7 +177,7 @@ def require_keys(folder: FileKeyStore) -> None:
         raise SettingsError(f"SIGNING_KEYS_DIR={folder.folder}: {error.strerror}") from error
     if not found:
         raise SettingsError(
-            f"SIGNING_KEYS_DIR={folder.folder} has no usable key: make one with `openssl genpkey "
+            f"SIGNING_KEYS_DIR={folder.folder} has no usable key: create one with `openssl genpkey "
             f"-algorithm RSA -pkeyopt rsa_keygen_bits:{MIN_KEY_BITS} "
             f"-out {folder.folder}/$(date -u +{NAME_FORMAT}).pem`"
         )

@@ -1,4 +1,4 @@
-"""The name of a public key: what a token's header has as `kid`."""
+"""Key ids: the `kid` in a token's header is the thumbprint of the public key."""
 
 import base64
 import hashlib
@@ -8,13 +8,14 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 
 def thumbprint(key: RSAPublicKey) -> str:
-    """RFC 7638 thumbprint (SHA-256) of a key; in hexadecimal, so that it is an id in a path."""
+    """Return the RFC 7638 thumbprint (SHA-256) of a key in hexadecimal, which is a valid id in
+    paths."""
     canonical = json.dumps(public_jwk(key), sort_keys=True, separators=(",", ":")).encode()
     return hashlib.sha256(canonical).hexdigest()
 
 
 def public_jwk(key: RSAPublicKey) -> dict[str, str]:
-    """The members of a public key's JWK that RFC 7518, section 6.3.1, requires."""
+    """Return the members of a public key's JWK that RFC 7518, section 6.3.1, requires."""
     numbers = key.public_numbers()
     return {"e": _base64url(numbers.e), "kty": "RSA", "n": _base64url(numbers.n)}
 

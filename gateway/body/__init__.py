@@ -1,1 +1,1 @@
-"""Request bodies: read within limits, decompressed, decoded as JSON."""
+"""Request bodies: bounded reading, decompression and JSON decoding."""

@@ -1,8 +1,8 @@
-"""JSON arrays from outside, split into elements block by block: no call takes long.
+"""Splits JSON arrays from clients into elements, block by block, so that no single call takes long.
 
-Skipping JSON takes up to 3 ns a byte, which is too long for 8 MiB in one call. But where a prefix
-of an array is valid once it is closed, it ends where an element ends. So a block is cut where an
-element probably ends, and decoding the block proves it.
+Skipping JSON takes up to 3 ns per byte, which is too long for 8 MiB in one call. But a prefix of an
+array that is valid once it is closed ends at the end of an element. So a block is cut where an
+element probably ends, and decoding the block confirms it.
 """
 
 import itertools
@@ -18,20 +18,20 @@ from msgspec.structs import astuple
 from gateway.body.json import BODY, BodyError, JsonDecoder
 
 MAX_ELEMENTS = 10_000
-"""Elements that an array may have."""
+"""Maximum number of elements of an array."""
 BLOCK = 256 * 1024
 """Bytes that are decoded in one call."""
 MAX_BLOCK = 8 * BLOCK
-"""The same where no element ends in a smaller block: 6 ms of CPU at most."""
+"""Bytes that are decoded in one call if no element ends in a smaller block: at most 6 ms of CPU."""
 
 _SMALL = 65_536
-"""Bytes of a block whose elements are few enough to be counted after they were decoded."""
+"""Maximum bytes of a block whose elements are counted after decoding."""
 _TAIL = 65_536
-"""Bytes in which a block is probably cut: the largest item that is accepted ends in them."""
+"""Length of the part in which a block is probably cut; the largest accepted item fits in it."""
 _MATCHES = 4_096
-"""The same for objects that are tiny."""
+"""Maximum number of separators that are examined in a tail, for arrays of tiny objects."""
 _TAILS, _COMMAS = 4, 2
-"""Tails of a block that are searched, and commas of each that are tried."""
+"""Number of tails of a block that are searched, and of commas that are tried in each."""
 _BEGIN = re.compile(rb"[ \t\r\n]*+\[")
 _BETWEEN_OBJECTS = re.compile(rb"\}[ \t\r\n]*+(,)[ \t\r\n]*+\{")
 
@@ -39,13 +39,13 @@ _list = JsonDecoder(list[Raw])
 _bounded: JsonDecoder[Any] = JsonDecoder(
     msgspec.defstruct(
         "Elements",
-        [(f"element{place}", Raw, None) for place in range(MAX_ELEMENTS + 1)],
+        [(f"element{index}", Raw, None) for index in range(MAX_ELEMENTS + 1)],
         array_like=True,
         gc=False,
     )
 )
-"""Keeps one element more than are allowed, and skips the rest: a list would have an object of 60
-bytes for every `1,` of a body. It takes 20 ms to make, so it is made at the start."""
+"""Keeps one element more than allowed and skips the rest; a list would hold a 60-byte object for
+every `1,` of a body. Building it takes 20 ms, so it is built at import."""
 
 
 class TooManyElementsError(ValueError):
@@ -53,13 +53,13 @@ class TooManyElementsError(ValueError):
 
 
 def split_array(content: bytes) -> Iterator[Sequence[Raw]]:
-    """Split an array into its elements, in memory that does not grow with their number.
+    """Split an array into its elements, with bounded memory.
 
-    Yields blocks of elements. An empty one is an attempt that failed, or an empty array.
+    Yields blocks of elements. An empty block is a failed attempt or an empty array.
 
     Raises:
-        BodyError: it is not an array, or no element ends within MAX_BLOCK.
-        TooManyElementsError: it has more than MAX_ELEMENTS elements.
+        BodyError: the content is not an array, or no element ends within MAX_BLOCK.
+        TooManyElementsError: the array has more than MAX_ELEMENTS elements.
     """
     begin = _BEGIN.match(content)
     if len(content) <= BLOCK or begin is None:
@@ -80,14 +80,14 @@ def split_array(content: bytes) -> Iterator[Sequence[Raw]]:
                 at = following
                 break
         else:
-            fault = f"is not valid JSON after byte {at}, or has too large an element there"
+            fault = f"is not valid JSON after byte {at}, or contains a too large element there"
             raise BodyError(BODY, fault)
 
 
 def _beginnings(content: bytes, at: int) -> Iterator[tuple[bytes, int]]:
-    """What may be the next elements of an array, as an array, and where the one after them begins.
+    """Yield candidates for the next block: an array, and the position after it.
 
-    The first element is at `at`; the last of the possibilities is the rest, if it is short.
+    The first element starts at `at`. The last candidate is the rest of the content, if it is short.
     """
     for size in (BLOCK, MAX_BLOCK):
         end = at + size
@@ -99,7 +99,7 @@ def _beginnings(content: bytes, at: int) -> Iterator[tuple[bytes, int]]:
 
 
 def _cuts(content: bytes, at: int, end: int) -> Iterator[int]:
-    """Commas that probably separate elements, the likeliest first."""
+    """Yield commas that probably separate elements, most likely first."""
     for tail_end in range(end, end - _TAILS * _TAIL, -_TAIL):
         yield from _outermost(content, max(at, tail_end - _TAIL), tail_end)
     comma = content.rfind(b",", at, end)
@@ -108,9 +108,9 @@ def _cuts(content: bytes, at: int, end: int) -> Iterator[int]:
 
 
 def _outermost(content: bytes, start: int, end: int) -> Iterator[int]:
-    """The last commas between two objects that are nested the least, in a part of some JSON.
+    """Yield the last commas between the least nested objects in a part of the content.
 
-    What strings hold is not told from JSON: hence several, of which one is right.
+    The search does not recognise strings, so several candidates are tried.
     """
     depth, lowest, previous = 0, 0, start
     commas: deque[int] = deque(maxlen=_COMMAS)
@@ -128,10 +128,10 @@ def _outermost(content: bytes, start: int, end: int) -> Iterator[int]:
 
 
 def _decode(array: bytes) -> Sequence[Raw]:
-    """Decode an array in one call; of its elements no more than MAX_ELEMENTS + 1.
+    """Decode an array in one call; return at most MAX_ELEMENTS + 1 elements.
 
     Raises:
-        BodyError: it is not an array.
+        BodyError: it is not a valid array.
     """
     if len(array) <= _SMALL:
         elements: Sequence[Raw] = _list.decode(array)
@@ -141,7 +141,7 @@ def _decode(array: bytes) -> Sequence[Raw]:
 
 
 def _decode_valid(array: bytes) -> Sequence[Raw]:
-    """The same; no elements where it is not valid."""
+    """Decode an array; return no elements if it is not valid."""
     try:
         return _decode(array)
     except BodyError:

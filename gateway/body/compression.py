@@ -1,8 +1,8 @@
-"""Compressed bodies: what a Content-Encoding names is undone, within bounds.
+"""Bounded decompression of request bodies.
 
-A body may be several gzip members or zstd frames, one after the other, as both formats allow.
-Nothing is unpacked beyond the limit, whatever a stream says of itself; and what takes long is
-unpacked beside the event loop.
+A body may consist of several gzip members or zstd frames, as both formats allow. Output is bounded
+regardless of the sizes that a stream declares. Large bodies are decompressed in a thread, outside
+the event loop.
 """
 
 import asyncio
@@ -17,23 +17,23 @@ from gateway.body.json import BODY, BodyError
 from gateway.body.memory_budget import Reservation
 
 MAX_WINDOW_LOG = 23
-"""8 MiB, as RFC 8878 recommends: how far back a zstd stream may refer, all of which is memory."""
+"""Maximum zstd window of 8 MiB, as RFC 8878 recommends; the window is kept in memory."""
 _GZIP = 31
-"""`wbits` of a gzip stream."""
-_Damage: Any = isal_zlib.error  # which its types call an instance
+"""`wbits` for a gzip stream."""
+_GzipError: Any = isal_zlib.error  # declared as an instance in its type stubs
 MAX_MEMBERS = 256
-"""Each costs about 20 us, even one that holds nothing and takes 9 bytes. Twice as many as block
-gzip makes of the largest body."""
+"""Maximum number of gzip members or zstd frames. An empty member takes 9 bytes and costs about 20
+us. Block gzip makes half this number from the largest body."""
 _OUTPUT_CHUNK = 256 * 1024
-"""Bytes that are unpacked at a time; between two, other threads get their turn."""
+"""Maximum bytes of output per call; other threads run between two calls."""
 _INPUT_CHUNK = 64 * 1024
-"""Bytes that a stream is given at a time: what one leaves over is copied for the next."""
-_THREAD = ThreadPoolExecutor(1, "unpacking")
-"""Where all is unpacked that takes long, one after the other: bombs may not take all cores."""
+"""Maximum bytes of input per call; unused input is copied for the next one."""
+_THREAD = ThreadPoolExecutor(1, "decompression")
+"""The one thread for large bodies, so that decompression bombs use at most one core."""
 
 
 class DecompressedTooLargeError(ValueError):
-    """What was compressed is larger than it may be."""
+    """The decompressed body exceeds the limit."""
 
 
 def _gzip() -> Any:
@@ -47,54 +47,55 @@ def _zstd() -> Any:
 
 
 CODINGS: dict[bytes, Callable[[], Any]] = {b"gzip": _gzip, b"x-gzip": _gzip, b"zstd": _zstd}
-"""What makes a decompressor for one member or frame; `x-gzip` is gzip's older name (RFC 9110)."""
+"""Maps a coding to a factory of decompressors for one member or frame; `x-gzip` is an old name of
+gzip (RFC 9110)."""
 
 
 async def decompress(coding: bytes, body: bytes, limit: int, reservation: Reservation) -> bytes:
-    """Undo a coding of CODINGS; what comes out is `reservation`.
+    """Decompress a body with a coding from CODINGS, and add the result's size to `reservation`.
 
-    What is small and stays small is unpacked at once, anything else when its turn comes.
+    Small results are decompressed at once; others wait for the budget's lock and run in the thread.
 
     Raises:
-        BombError: there is more than `limit` bytes.
-        BodyError: the stream is damaged, ends early, or has too many members.
-        FullError: there is no room for so much as it may become.
+        DecompressedTooLargeError: the result exceeds `limit` bytes.
+        BodyError: the stream is damaged, truncated, or has too many members.
+        BudgetExceededError: the memory budget does not allow `limit` bytes.
     """
     if len(body) <= _INPUT_CHUNK:
         try:
-            unpacked = decompress_sync(coding, body, min(limit, _OUTPUT_CHUNK))
+            decompressed = decompress_sync(coding, body, min(limit, _OUTPUT_CHUNK))
         except DecompressedTooLargeError:
             if limit <= _OUTPUT_CHUNK:
                 raise
         else:
-            reservation.add(len(unpacked))
-            return unpacked
+            reservation.add(len(decompressed))
+            return decompressed
     async with reservation.budget.lock:
         reservation.add(limit)
         loop = asyncio.get_running_loop()
-        unpacked = await loop.run_in_executor(_THREAD, decompress_sync, coding, body, limit)
-        reservation.add(len(unpacked) - limit)
-        return unpacked
+        decompressed = await loop.run_in_executor(_THREAD, decompress_sync, coding, body, limit)
+        reservation.add(len(decompressed) - limit)
+        return decompressed
 
 
 def decompress_sync(coding: bytes, body: bytes, limit: int) -> bytes:
-    """Like `decompress`, in this thread."""
+    """Decompress a body in the calling thread; see `decompress`."""
     start = CODINGS[coding]
-    unpacked = bytearray()
+    decompressed = bytearray()
     chunks = _chunks(body)
     rest = next(chunks, b"")
     try:
         for _ in range(MAX_MEMBERS):
             stream = start()
-            _decompress_member(stream, rest, chunks, unpacked, limit)
+            _decompress_member(stream, rest, chunks, decompressed, limit)
             if not stream.eof:
-                raise BodyError(BODY, f"ends early, within its {coding.decode()} stream")
+                raise BodyError(BODY, f"ends in the middle of a {coding.decode()} stream")
             rest = stream.unused_data or next(chunks, b"")
             if not rest:
-                return bytes(unpacked)
-    except (_Damage, zstd.ZstdError, EOFError) as error:
-        raise BodyError(BODY, f"is no valid {coding.decode()} stream") from error
-    raise BodyError(BODY, f"has more than {MAX_MEMBERS} {coding.decode()} streams in it")
+                return bytes(decompressed)
+    except (_GzipError, zstd.ZstdError, EOFError) as error:
+        raise BodyError(BODY, f"is not a valid {coding.decode()} stream") from error
+    raise BodyError(BODY, f"contains more than {MAX_MEMBERS} {coding.decode()} streams")
 
 
 def _chunks(body: bytes) -> Iterator[bytes | memoryview]:
@@ -107,19 +108,19 @@ def _decompress_member(
     stream: Any,
     data: bytes | memoryview,
     chunks: Iterator[bytes | memoryview],
-    unpacked: bytearray,
+    decompressed: bytearray,
     limit: int,
 ) -> None:
-    """Add what one member or frame holds, which begins with `data` and goes on in `chunks`."""
+    """Append the output of one member or frame, whose input is `data` and `chunks`."""
     while True:
-        room = limit + 1 - len(unpacked)
-        chunk = stream.decompress(data, min(room, _OUTPUT_CHUNK))
-        unpacked += chunk
-        if len(unpacked) > limit:
+        remaining = limit + 1 - len(decompressed)
+        chunk = stream.decompress(data, min(remaining, _OUTPUT_CHUNK))
+        decompressed += chunk
+        if len(decompressed) > limit:
             raise DecompressedTooLargeError
         if stream.eof:
             return
-        # gzip keeps what it has not looked at yet, zstd keeps it inside.
+        # isal returns unprocessed input as unconsumed_tail; zstd keeps it.
         data = getattr(stream, "unconsumed_tail", b"")
         if not chunk and not data:
             data = next(chunks, b"")

@@ -1,4 +1,5 @@
-"""Decoding: JSON bodies into declared structs, faults into sentences that name the field."""
+"""Decodes JSON bodies into structs, and converts msgspec's errors into messages with the field's
+path."""
 
 import re
 from typing import Generic, TypeVar
@@ -6,12 +7,12 @@ from typing import Generic, TypeVar
 import msgspec
 
 BODY = "body"
-"""Field that a fault names when it is the document as such."""
+"""Field of an error that concerns the whole document."""
 
 T = TypeVar("T")
 
 _AT = " - at `$"
-"""Precedes the path of a fault in msgspec's messages."""
+"""Precedes the path of the field in msgspec's messages."""
 _MISSING = re.compile(r"Object missing required field `(.+)`")
 _QUOTED = re.compile(r"`([^`]*)`")
 _WORDS = {
@@ -27,16 +28,16 @@ _WORDS = {
 
 
 class BodyError(ValueError):
-    """A body that is not what the endpoint takes; `field` is the dotted path of the fault."""
+    """A body is not valid; `field` is the dotted path of the invalid field."""
 
     def __init__(self, field: str, fault: str) -> None:
         super().__init__(f"{field}: {fault}")
         self.field = field
         self._fault = fault
 
-    def within(self, place: str) -> "BodyError":
-        """The same fault, in a part of the body: `place` is where that is."""
-        return BodyError(place if self.field == BODY else f"{place}.{self.field}", self._fault)
+    def within(self, path: str) -> "BodyError":
+        """Return the same error for a part of the body at `path`."""
+        return BodyError(path if self.field == BODY else f"{path}.{self.field}", self._fault)
 
 
 class JsonDecoder(Generic[T]):
@@ -49,11 +50,11 @@ class JsonDecoder(Generic[T]):
         """Decode a body.
 
         Raises:
-            BodyError: it is no JSON, or not of the declared type.
+            BodyError: it is not valid JSON, or not of the declared type.
         """
         try:
             if not body.isascii():
-                body.decode()  # msgspec does not look at the text of what it skips
+                body.decode()  # msgspec does not validate the text of skipped values
             return self._decoder.decode(body)
         except msgspec.ValidationError as error:
             raise _fault(str(error)) from error
@@ -61,7 +62,7 @@ class JsonDecoder(Generic[T]):
             raise BodyError(BODY, "is not UTF-8") from error
         except RecursionError as error:
             raise BodyError(BODY, "is nested too deeply") from error
-        # Besides msgspec's own: ValueError for integers of more digits than Python converts.
+        # msgspec's errors, and ValueError for integers with more digits than Python converts.
         except (msgspec.MsgspecError, ValueError) as error:
             raise BodyError(BODY, f"is not valid JSON: {error}") from error
 

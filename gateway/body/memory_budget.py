@@ -1,4 +1,4 @@
-"""Room: how many bytes of bodies may be held at once."""
+"""A budget for the memory that request bodies use."""
 
 import asyncio
 import contextlib
@@ -6,21 +6,21 @@ from collections.abc import Iterator
 
 
 class BudgetExceededError(Exception):
-    """There is no room for so much more."""
+    """The reservation would exceed the budget."""
 
 
 class Reservation:
-    """What one request holds."""
+    """The bytes that one request has reserved."""
 
     def __init__(self, budget: "MemoryBudget") -> None:
         self.budget = budget
         self.size = 0
 
     def add(self, size: int) -> None:
-        """Hold so many bytes more, or less.
+        """Reserve `size` more bytes; a negative size releases them.
 
         Raises:
-            FullError: there is no room for them.
+            BudgetExceededError: the budget would be exceeded.
         """
         if self.budget.reserved + size > self.budget.size:
             raise BudgetExceededError
@@ -29,17 +29,17 @@ class Reservation:
 
 
 class MemoryBudget:
-    """Room for `size` bytes."""
+    """A budget of `size` bytes."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.reserved = 0
         self.lock = asyncio.Lock()
-        """For what takes much room for a moment: one after the other, all of it finds some."""
+        """Serialises operations that need much memory for a short time, so that all of them fit."""
 
     @contextlib.contextmanager
     def reserve(self) -> Iterator[Reservation]:
-        """Hold what is added, until the context ends."""
+        """Return a context with a reservation that is released at its end."""
         reservation = Reservation(self)
         try:
             yield reservation

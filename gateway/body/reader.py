@@ -1,4 +1,4 @@
-"""Reading request bodies: size first, then content type, then the bytes, by a deadline."""
+"""Reads request bodies: checks the size, then the content type, then reads by a deadline."""
 
 import asyncio
 import re
@@ -18,9 +18,9 @@ JSON = b"application/json"
 NDJSON = b"application/x-ndjson"
 
 _requests = MemoryBudget(32 * 1024 * 1024)
-"""For the bodies of all requests that are neither submissions nor batches, of the whole process."""
+"""Shared by all requests of the process except submissions and batches."""
 _UTF_8 = re.compile(rb"(?:;\s*+charset=(?:utf-8|\"utf-8\")\s*+)?+;?+\s*+", re.IGNORECASE)
-"""The parameters of a media type. Possessive: backtracking through the spaces is quadratic."""
+"""The parameters of a media type. Possessive quantifiers prevent quadratic backtracking."""
 _NAMES = {JSON: "application/json", NDJSON: "application/x-ndjson"}
 
 
@@ -28,8 +28,8 @@ async def read_body(request: Request, limit: int, deadline: float) -> bytes:
     """Read a JSON body of at most `limit` bytes; `deadline` is on the monotonic clock.
 
     Raises:
-        ApiError: 413 or 415; 408 if the body does not arrive by the deadline; 400 if it ends early;
-            503 if too much is being read.
+        ApiError: 413 or 415; 408 if the body does not arrive by the deadline; 400 if it is
+            truncated; 503 if the memory budget is exceeded.
     """
     try:
         with _requests.reserve() as reservation:
@@ -49,28 +49,28 @@ async def read_compressible_body(
 ) -> tuple[bytes, bytes]:
     """Read a body that may be compressed; return its content type, one of `types`, and the body.
 
-    `limit` holds for what arrives and for what it unpacks to; both are `reservation`.
+    `limit` applies to the received and to the decompressed size; both are added to `reservation`.
 
     Raises:
-        ApiError: as `read_body`; 400 too where what is compressed is damaged.
-        FullError: there is no room; the answer is `overloaded`.
+        ApiError: as `read_body`; also 400 if the compressed data is damaged.
+        BudgetExceededError: the memory budget is exceeded; respond with `overloaded`.
     """
     return await _read_typed(request, limit, deadline, types, CODINGS, reservation)
 
 
 def overloaded() -> ApiError:
-    """The answer to a body for which there is no room."""
-    return unavailable("Too much is being received: try again")
+    """Return the 503 for a body that exceeds the memory budget."""
+    return unavailable("Too much data is being received: try again")
 
 
 def has_body(request: Request) -> bool:
-    """Tell whether the request says that it has a body."""
+    """Return whether the request declares a body."""
     headers = dict(request.scope["headers"])
     return headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
 
 
 def bad_request(error: BodyError) -> ApiError:
-    """The answer to a body that is not what the endpoint takes."""
+    """Return the 400 for an invalid body."""
     return ApiError(400, str(error), field=error.field)
 
 
@@ -88,7 +88,7 @@ async def _read_typed(
     type = _content_type(request, headers, types)
     coding = _coding(request, headers, codings)
     body = await _read(request, limit, deadline, reservation)
-    # A chunked body shows only now that it is too large, which comes before its type.
+    # The size of a chunked body is known only now, and 413 takes precedence over 415.
     if type is None or coding is None:
         raise _unsupported(types, codings)
     if coding == b"":
@@ -97,7 +97,7 @@ async def _read_typed(
         async with asyncio.timeout(deadline - time.monotonic()):
             return type, await decompress(coding, body, limit, reservation)
     except TimeoutError as error:
-        raise unavailable("Other bodies are unpacked before this one: try again") from error
+        raise unavailable("Decompression did not finish in time: try again") from error
     except DecompressedTooLargeError as error:
         raise _too_large(limit) from error
     except BodyError as error:
@@ -122,7 +122,7 @@ def _content_type(request: Request, headers: Headers, types: Collection[bytes]) 
 
 
 def _coding(request: Request, headers: Headers, codings: Collection[bytes]) -> bytes | None:
-    """The body's one coding; empty where there is none, None where it is not taken here."""
+    """Return the body's single coding; empty if there is none, None if it is not supported."""
     if b"content-encoding" not in headers:
         return b""
     coding = headers[b"content-encoding"].strip().lower()
@@ -140,9 +140,9 @@ def _count_bytes(request: Request, header: bytes) -> int:
 def _unsupported(types: Collection[bytes], codings: Collection[bytes]) -> ApiError:
     names = " or ".join(_NAMES[type] for type in types)
     if not codings:
-        return ApiError(415, f"The body must be {names}, in UTF-8 and not compressed")
+        return ApiError(415, f"The body must be {names} in UTF-8, not compressed")
     return ApiError(
-        415, f"The body must be {names}, in UTF-8, and not compressed or in gzip or zstd"
+        415, f"The body must be {names} in UTF-8, optionally compressed with gzip or zstd"
     )
 
 
@@ -159,10 +159,10 @@ async def _read_all(request: Request, limit: int, reservation: Reservation) -> b
     while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":
-            raise bad_request(BodyError(BODY, "ends early"))
-        piece = message.get("body", b"")
-        reservation.add(len(piece))
-        body += piece
+            raise bad_request(BodyError(BODY, "is truncated"))
+        chunk = message.get("body", b"")
+        reservation.add(len(chunk))
+        body += chunk
         if len(body) > limit:
             raise _too_large(limit)
         if not message.get("more_body", False):

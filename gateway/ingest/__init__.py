@@ -1,1 +1,1 @@
-"""Ingestion: a submission or batch from its body to its partition."""
+"""Ingestion: submissions, batches and backlogs from the request body to the partition."""

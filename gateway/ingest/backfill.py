@@ -1,7 +1,7 @@
-"""Backlogs: `{"samples": […]}`, what an agent could not submit while it was offline.
+"""Backlogs: `{"samples": […]}`, the samples that an agent collected while it was offline.
 
-Each sample is a submission of its own with a `timestamp`. They keep their order: all are of one
-entity, so they go down one partition, next to each other.
+Each sample becomes a submission with its own `timestamp`. All samples belong to one entity, so they
+stay in order in one partition.
 """
 
 import itertools
@@ -18,7 +18,7 @@ from gateway.ingest.decoder import BodyDecoder, ParsedBody
 from gateway.ingest.schema import CanonicalBody, build_struct, label_fields
 
 _SAMPLES_KEY = b'"samples"'
-"""What a backlog surely contains."""
+"""Contained in every backlog."""
 
 
 class _Probe(msgspec.Struct):
@@ -27,7 +27,7 @@ class _Probe(msgspec.Struct):
 
 
 class BackfillDecoder:
-    """Decodes what agents of one kind send: one submission, or a backlog."""
+    """Decodes the bodies of one kind: a single submission or a backlog."""
 
     def __init__(self, kind: EntityKind) -> None:
         self._single_decoder = BodyDecoder(kind)
@@ -39,12 +39,12 @@ class BackfillDecoder:
         self._label_decoder = [label.field for label in kind.labels if label.submitted]
 
     def decode(self, body: bytes, now: float) -> ParsedBody | CanonicalBody | Iterator[ParsedBody]:
-        """Decode a body; of a backlog, an iterator that decodes one sample after the other.
+        """Decode a body; for a backlog, return an iterator that decodes one sample at a time.
 
         `now` is in seconds since the epoch.
 
         Raises:
-            BodyError: with the field that is at fault; also raised by the iterator.
+            BodyError: a field is not valid; also raised by the iterator.
         """
         if not may_be_backfill(body):
             return self._single_decoder.decode(body, now)
@@ -52,7 +52,7 @@ class BackfillDecoder:
         if probe.samples is UNSET:
             return self._single_decoder.decode(body, now)
         if probe.metrics is not UNSET:
-            raise BodyError("metrics", "cannot stand beside samples")
+            raise BodyError("metrics", "cannot be combined with samples")
         backlog: Any = self._decoder.decode(body)
         samples = _split_samples(bytes(backlog.samples))
         return self._samples(samples, self._labels(backlog, now), now)
@@ -60,24 +60,24 @@ class BackfillDecoder:
     def _samples(
         self, samples: Sequence[Raw], labels: dict[str, str], now: float
     ) -> Iterator[ParsedBody]:
-        for place, sample in enumerate(samples):
-            yield self._sample(place, bytes(sample), labels, now)
+        for index, sample in enumerate(samples):
+            yield self._sample(index, bytes(sample), labels, now)
 
     def _labels(self, backlog: Any, now: float) -> dict[str, str]:
-        """Labels that hold for all samples without their own."""
+        """Return the labels of samples that do not set their own."""
         given = {field: getattr(backlog, field) for field in self._label_decoder}
         fields = {field: value for field, value in given.items() if value is not UNSET}
         return self._single_decoder.decode_field_by_field(
             msgspec.json.encode({"metrics": {}} | fields), now
         ).labels
 
-    def _sample(self, place: int, sample: bytes, labels: dict[str, str], now: float) -> ParsedBody:
+    def _sample(self, index: int, sample: bytes, labels: dict[str, str], now: float) -> ParsedBody:
         try:
             body = self._single_decoder.decode_field_by_field(sample, now)
             if body.timestamp is None:
                 raise BodyError("timestamp", "is missing")
         except BodyError as error:
-            raise error.within(f"samples[{place}]") from error
+            raise error.within(f"samples[{index}]") from error
         return body._replace(labels=labels | body.labels)
 
 
@@ -87,19 +87,19 @@ def _split_samples(content: bytes) -> Sequence[Raw]:
     except BodyError as error:
         raise error.within("samples") from error
     except TooManyElementsError as error:
-        raise BodyError("samples", f"has more than {MAX_ELEMENTS:,} elements") from error
+        raise BodyError("samples", f"contains more than {MAX_ELEMENTS:,} elements") from error
     if not samples:
-        raise BodyError("samples", "must have at least one element")
+        raise BodyError("samples", "must contain at least one element")
     return samples
 
 
 def may_be_backfill(body: bytes) -> bool:
-    """Tell, at next to no cost, what is surely none."""
+    """Return False if the body is certainly not a backlog; costs next to nothing."""
     return _SAMPLES_KEY in body
 
 
 def build_backfill_struct(kind: EntityKind) -> type[msgspec.Struct]:
-    """Make the struct of a kind's backlogs, for the API's description."""
+    """Build the struct of a kind's backlogs for the OpenAPI document."""
     sample = build_struct(kind, "Sample", timestamp_required=True)
     samples = Annotated[list[sample], Meta(min_length=1)]  # type: ignore[valid-type]
     return msgspec.defstruct(

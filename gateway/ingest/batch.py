@@ -1,7 +1,7 @@
-"""Batches: `POST /api/v1/metrics`, with which a relay submits for many entities at once.
+"""Batches: `POST /api/v1/metrics`, with which a relay submits for many entities.
 
-An item is accepted once the brokers have it in time, like a submission by itself; one that is bad,
-or whose frame failed, is rejected alone.
+An item is accepted once Kafka has appended it in time, like a single submission. An invalid item,
+or one whose frame failed, is rejected without affecting the others.
 """
 
 import asyncio
@@ -26,7 +26,8 @@ from gateway.ingest.encoder import TemplateCache
 from gateway.ingest.routed_batch import RejectedItem, RoutedBatch
 from gateway.metrics import GatewayMetrics
 from gateway.produce.batcher import SubmissionBatcher
-from gateway.registry.relay_scope import relay_of, scope_of
+from gateway.registry.named_keys import owner_of
+from gateway.registry.relay_scope import scope_of
 from gateway.registry.writer import RegistryWriter
 from gateway.settings import GatewaySettings
 from service.http.application import TemplateRoute, route
@@ -37,21 +38,21 @@ from service.slices import Slices
 PATH = "/api/v1/metrics"
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 MEMORY_BUDGET = 16 * MAX_BATCH_BYTES
-"""Bytes of all batches that are being taken at a time."""
+"""Maximum bytes of all batches in progress."""
 _encoder = msgspec.json.Encoder()
 
 
 class BatchResponse(msgspec.Struct):
-    """The answer to a batch."""
+    """The response to a batch."""
 
     accepted: int
     rejected: list[RejectedItem]
-    receipts: Annotated[list[str], Meta(description="One for each accepted item, in their order.")]
+    receipts: Annotated[list[str], Meta(description="One for each accepted item, in order.")]
     ignored: list[str] | UnsetType = UNSET
 
 
 class BatchEndpoint:
-    """Takes batches; `now` is in seconds since the epoch."""
+    """Handles batches; `now` returns seconds since the epoch."""
 
     def __init__(
         self,
@@ -84,7 +85,7 @@ class BatchEndpoint:
         deadline = time.monotonic() + self._answer_within
         credential = bearer_credential(request)
         relay = await self._authenticator.check_api_key(
-            RELAY, relay_of(credential), credential, request.scope, deadline
+            RELAY, owner_of(credential), credential, request.scope, deadline
         )
         with self._memory.reserve() as reservation:
             types = (JSON, NDJSON)
@@ -103,7 +104,7 @@ class BatchEndpoint:
             await routed.route()
             async with asyncio.TaskGroup() as publishing:
                 routed.publish(self._batcher, deadline, publishing)
-                if routed.unregistered:  # the others do not wait for them
+                if routed.unregistered:  # the registered items do not wait for these
                     await self._retry_unregistered(routed, relay, request, deadline)
                     routed.publish(self._batcher, deadline, publishing)
             return self._response(routed)
@@ -116,18 +117,18 @@ class BatchEndpoint:
                 return decoded
             return await self._slices.run(decoded, deadline)
         except TimeoutError as error:
-            raise unavailable("Other batches are decoded before this one: try again") from error
+            raise unavailable("The batch was not decoded in time: try again") from error
         except BodyError as error:
             raise bad_request(error) from error
         except TooManyElementsError as error:
-            raise ApiError(413, f"The batch has more than {MAX_ITEMS} items") from error
+            raise ApiError(413, f"The batch contains more than {MAX_ITEMS} items") from error
 
     async def _retry_unregistered(
         self, routed: RoutedBatch, relay: RegistryRecord, request: Request, deadline: float
     ) -> None:
-        """Look for entities that are not known here in all that the registry holds now.
+        """Read the registry to its end, and route the items of unknown entities again.
 
-        That takes time, so the relay is checked again as well.
+        That takes time, so the relay is checked again too.
         """
         credential = bearer_credential(request)
         try:
@@ -150,11 +151,11 @@ class BatchEndpoint:
         if not receipts and any(each.retry for each in rejected):
             raise ApiError(
                 503,
-                "Nothing of the batch was accepted: send it again",
+                "No item of the batch was accepted: send the batch again",
                 headers={"Retry-After": str(routed.retry_after)},
                 accepted=0,
                 rejected=msgspec.to_builtins(rejected),
                 receipts=receipts,
             )
-        answer = BatchResponse(len(receipts), rejected, receipts, sorted(routed.ignored) or UNSET)
-        return Response(_encoder.encode(answer), media_type="application/json")
+        response = BatchResponse(len(receipts), rejected, receipts, sorted(routed.ignored) or UNSET)
+        return Response(_encoder.encode(response), media_type="application/json")

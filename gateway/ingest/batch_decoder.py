@@ -1,8 +1,8 @@
-"""Items of a batch: submissions of many entities, each of which may be rejected by itself.
+"""Decodes the items of a batch: submissions of many entities, each of which may be rejected alone.
 
-Most batches are small and hold only plain items: these are decoded in one call. Every other batch
-is decoded item by item, which tells the bad ones, and lets the caller yield between two items.
-Both ways accept the same items.
+Most batches are small and contain only canonical items; these are decoded in one call. Other
+batches are decoded item by item, which finds the invalid items and lets the caller yield between
+two items. Both ways accept the same items.
 """
 
 import functools
@@ -28,24 +28,24 @@ from gateway.ingest.decoder import (
 from gateway.ingest.schema import build_canonical_struct, build_struct
 
 MAX_ITEMS = MAX_ELEMENTS
-"""Items that a batch may have."""
+"""Maximum number of items of a batch."""
 MAX_WHOLE = 1024 * 1024
-"""Bytes of a batch that may be decoded in one call: at most 20 ms of CPU."""
+"""Maximum bytes of a batch that is decoded in one call: at most 20 ms of CPU."""
 _BLOCK = MAX_SUBMISSION_BYTES // 2
 
 Id = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
 _SEPARATOR = re.compile(rb'\}[ \t\r\n]*+,[ \t\r\n]*+\{[ \t\r\n]*+"[a-z]')
-"""Between two items; within one that is plain and has no unknown fields, nothing matches. Such an
-item has no arrays, and no string has a quote in it, followed by a letter."""
+"""The separator between two items. It does not occur within a canonical item without unknown
+fields: such an item has no arrays, and its strings contain no quote followed by a letter."""
 _LINE = re.compile(rb"[^ \t\r\n][^\n]*")
-"""A line that is not empty. It begins after the characters that are white space to JSON."""
+"""A non-empty line, without leading JSON white space."""
 
 
 class Item(Protocol):
-    """A submission of one entity. One without a `body` is plain, unless a `fault` says what is
-    wrong with it: then there may be no `id` either."""
+    """A submission of one entity. An item with a `fault` is invalid, and may have no `id`. A valid
+    item without a `body` is itself a canonical body."""
 
     @property
     def kind(self) -> str: ...
@@ -58,7 +58,7 @@ class Item(Protocol):
 
 
 class DecodedItem(NamedTuple):
-    """An item that was decoded for itself."""
+    """An item that was decoded separately."""
 
     kind: str
     id: str | None
@@ -72,7 +72,7 @@ class _ItemHeader(msgspec.Struct):
 
 
 class BatchDecoder:
-    """Decodes batches."""
+    """Decodes batches in JSON or NDJSON."""
 
     def __init__(self) -> None:
         self._bodies = {name: BodyDecoder(kind) for name, kind in KINDS.items()}
@@ -84,11 +84,12 @@ class BatchDecoder:
         self._header = JsonDecoder(_ItemHeader)
 
     def decode_array(self, content: bytes, now: float) -> list[Item] | Iterator[Item | None]:
-        """Decode a JSON array. It is one document: if it is invalid, none of its items is accepted.
+        """Decode a JSON array. If the array is not valid JSON, no item is accepted.
 
         Raises:
-            BodyError: it is not an array; raised by the iterator, before its first item.
-            TooManyElementsError: it has more than MAX_ITEMS items; in the same way.
+            BodyError: the content is not an array; may be raised by the iterator, before its first
+                item.
+            TooManyElementsError: there are more than MAX_ITEMS items; raised in the same way.
         """
         plain: list[Item] | None = None
         if len(content) <= MAX_SUBMISSION_BYTES:
@@ -100,10 +101,10 @@ class BatchDecoder:
         return self.decode_each(split_array, content, now)
 
     def decode_lines(self, content: bytes, now: float) -> list[Item] | Iterator[Item | None]:
-        """Decode lines, each of them one JSON document; empty lines are skipped.
+        """Decode NDJSON: one JSON document per line; empty lines are skipped.
 
         Raises:
-            TooManyElementsError: there are more than MAX_ITEMS; raised by the iterator.
+            TooManyElementsError: there are more than MAX_ITEMS items; raised by the iterator.
         """
         plain = (
             try_fast_decode(self._decode_plain_lines, content)
@@ -115,12 +116,13 @@ class BatchDecoder:
         return self.decode_each(split_lines, content, now)
 
     def _decode_plain_lines(self, content: bytes) -> list[Item]:
-        """
+        """Decode lines in one call.
+
         Raises:
-            msgspec.MsgspecError: a line is empty, or is not a plain item.
+            msgspec.MsgspecError: a line is empty or not a canonical item.
             BodyError: a line is too large.
         """
-        # Not by decode_lines: msgspec takes any white space for a line end.
+        # msgspec's decode_lines treats any white space as the end of a line.
         lines = content.removesuffix(b"\n").split(b"\n")
         require_size(max(lines, key=len))
         return list(map(self._item.decode, lines))
@@ -128,12 +130,12 @@ class BatchDecoder:
     def decode_each(
         self, split: Callable[[bytes], Iterable[Sequence[Any]]], content: bytes, now: float
     ) -> Iterator[Item | None]:
-        """Decode item by item what `split` makes of a batch, block by block.
+        """Decode the parts that `split` returns, item by item.
 
         Yields None for each block, before the first item.
 
         Raises:
-            BodyError, TooManyElementsError: as `split` does.
+            BodyError, TooManyElementsError: as `split`.
         """
         parts: list[Any] = []
         for block in split(content):
@@ -159,9 +161,9 @@ class BatchDecoder:
 
 
 def _has_small_items(content: bytes) -> bool:
-    """Tell whether each item of an array is small enough, if all are plain without unknown fields.
+    """Return whether each item of an array is small enough, if all items are canonical.
 
-    There must be a separator in each block of half of an item's largest size.
+    Each block of half an item's maximum size must contain a separator.
     """
     return all(
         _SEPARATOR.search(content, start, start + _BLOCK)
@@ -170,10 +172,10 @@ def _has_small_items(content: bytes) -> bool:
 
 
 def split_lines(content: bytes) -> Iterator[list[bytes]]:
-    """Split a batch into its lines that are not empty, block by block.
+    """Split a batch into its non-empty lines, block by block.
 
     Raises:
-        TooManyElementsError: there are more than MAX_ITEMS lines that are not empty.
+        TooManyElementsError: there are more than MAX_ITEMS non-empty lines.
     """
     at, count = 0, 0
     while at < len(content):
@@ -190,7 +192,7 @@ def split_lines(content: bytes) -> Iterator[list[bytes]]:
 
 
 def _plain_item_type(**options: Any) -> Any:
-    """Make the union of the structs of all kinds' plain items."""
+    """Build the union of the canonical item structs of all kinds."""
     structs = (_build_canonical_item_struct(kind, options) for kind in KINDS.values())
     return functools.reduce(operator.or_, structs)
 
@@ -202,5 +204,5 @@ def _build_canonical_item_struct(kind: EntityKind, options: dict[str, Any]) -> A
 
 
 def build_item_struct(kind: EntityKind) -> type[Any]:
-    """Make the struct of a kind's items, for the API's description."""
+    """Build the struct of a kind's items for the OpenAPI document."""
     return build_struct(kind, "Item", [("id", Id)], tag_field="kind", tag=kind.name)

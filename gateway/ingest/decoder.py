@@ -1,4 +1,4 @@
-"""Submission bodies: what agents may send, derived from the declaration of their kind."""
+"""Decodes and validates submission bodies, as declared for each kind."""
 
 import itertools
 import re
@@ -22,24 +22,25 @@ T = TypeVar("T")
 
 
 MAX_CLOCK_SKEW_SECONDS = 300
-"""Seconds that an agent's timestamp may be ahead of our clock."""
+"""Seconds by which an agent's timestamp may be ahead of the cluster time."""
 MAX_SUBMISSION_BYTES = 65_536
-"""Size of one submission, whether it comes by itself, in a batch or in a backlog."""
+"""Maximum bytes of one submission: alone, in a batch, or in a backlog."""
 MAX_NAMES = 1_000
-"""Names in the objects of a submission, at any depth, known or not."""
+"""Maximum number of names in the objects of a submission, at any depth, known or unknown."""
 MAX_IGNORED_NAMES = 20
 MAX_IGNORED_LENGTH = 64
-"""How many unknown metric names an answer gives back, and how many characters of each."""
+"""Maximum number of unknown metric names in a response, and of characters of each."""
 
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?+', re.DOTALL)
-"""A string. One that never ends reaches the end of the body: what matches is never read again."""
+"""A string, or an unterminated string up to the end of the body. Possessive quantifiers keep it
+linear."""
 
 
 class ParsedBody(NamedTuple):
-    """A submission as its agent meant it.
+    """A validated submission.
 
-    `metrics` is a mapping or a struct that encodes as one. `labels` are those that the body sets.
-    `ignored` names unknown metrics, not necessarily all of the `ignored_count`.
+    `metrics` is a mapping, or a struct that encodes as one. `labels` contains the labels that the
+    body sets. `ignored` lists unknown metrics, at most MAX_IGNORED_NAMES of the `ignored_count`.
     """
 
     metrics: Any
@@ -50,12 +51,12 @@ class ParsedBody(NamedTuple):
 
 
 class SubmissionResponse(msgspec.Struct):
-    """The answer to a submission that Kafka has."""
+    """The response to a submission that Kafka has confirmed."""
 
     status: str
-    receipt: Annotated[str, Meta(description="Of the submission; of several, of the last.")]
+    receipt: Annotated[str, Meta(description="With `samples`: of the last one.")]
     receipts: (
-        Annotated[list[str], Meta(description="With `samples`: one for each, in their order.")]
+        Annotated[list[str], Meta(description="With `samples`: one for each, in order.")]
         | UnsetType
     ) = UNSET
     ignored: list[str] | UnsetType = UNSET
@@ -66,7 +67,7 @@ class _MetricNames(msgspec.Struct):
 
 
 class BodyDecoder:
-    """Decodes and validates the submissions of one kind of entity."""
+    """Decodes and validates the submissions of one kind."""
 
     def __init__(self, kind: EntityKind) -> None:
         self._convert = [(metric.field, _converter(metric)) for metric in kind.metrics]
@@ -77,22 +78,22 @@ class BodyDecoder:
         self._names = JsonDecoder(_MetricNames)
 
     def decode(self, body: bytes, now: float) -> "ParsedBody | CanonicalBody":
-        """Decode a body, the quick way if it is plain; `now` is in seconds since the epoch.
+        """Decode a body, in one call if it is canonical; `now` is in seconds since the epoch.
 
         Raises:
-            BodyError: with the field that is at fault.
+            BodyError: a field is not valid.
         """
         require_size(body)
         plain = try_fast_decode(self._fast_decoder.decode, body)
         return self.decode_field_by_field(body, now) if plain is None else plain
 
     def decode_field_by_field(self, body: bytes, now: float) -> ParsedBody:
-        """Decode any body, field by field; `now` is in seconds since the epoch.
+        """Decode a body field by field; `now` is in seconds since the epoch.
 
         Raises:
-            BodyError: with the field that is at fault.
+            BodyError: a field is not valid.
         """
-        if len(body) > MAX_NAMES:  # in a smaller one there is no room for as many names
+        if len(body) > MAX_NAMES:  # a smaller body cannot contain that many names
             require_size(body)
             _require_few_names(body)
         declared = self._decoder.decode(body)
@@ -120,7 +121,7 @@ def submitted_labels(declared: Sequence[Label], body: Any) -> dict[str, str]:
     """Return the labels that a body sets.
 
     Raises:
-        BodyError: one has a character that is refused.
+        BodyError: a value contains a forbidden character.
     """
     labels: dict[str, str] = {}
     for label in declared:
@@ -140,28 +141,28 @@ def require_size(body: bytes) -> None:
     """Refuse a submission that would take long to decode.
 
     Raises:
-        BodyError: it has more than MAX_SUBMISSION_BYTES.
+        BodyError: it is larger than MAX_SUBMISSION_BYTES.
     """
     if len(body) > MAX_SUBMISSION_BYTES:
         raise BodyError(BODY, f"is larger than {MAX_SUBMISSION_BYTES} bytes")
 
 
 def _require_few_names(body: bytes) -> None:
-    """Refuse a submission with many names before an object is made of each.
+    """Refuse a submission with many names before an object is created for each.
 
     Raises:
-        BodyError: it has more than MAX_NAMES.
+        BodyError: it contains more than MAX_NAMES names.
     """
-    # Behind each name is a colon, and few bodies have as many, even with those in their texts.
+    # Each name is followed by a colon. Strings are removed only if the simple count is too high.
     if body.count(b":") > MAX_NAMES and _STRING.sub(b"", body).count(b":") > MAX_NAMES:
-        raise BodyError(BODY, f"has more than {MAX_NAMES:,} names")
+        raise BodyError(BODY, f"contains more than {MAX_NAMES:,} names")
 
 
 def try_fast_decode(decode: Callable[[bytes], T], body: bytes) -> T | None:
-    """Decode what needs no conversion, and None where somebody must look closer."""
+    """Decode a canonical body; return None if the body needs field-by-field decoding."""
     try:
         if not body.isascii():
-            body.decode()  # msgspec does not look at the text of what it skips
+            body.decode()  # msgspec does not validate the text of skipped values
         return decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
@@ -175,13 +176,13 @@ def _converter(metric: Metric) -> Callable[[int | float], int | float]:
         if whole != value:
             raise BodyError(field, "must be a whole number")
         if whole > MAX_METRIC_VALUE:
-            raise BodyError(field, "is beyond 2^63")
+            raise BodyError(field, "is greater than 2^63")
         return whole
 
     def to_float(value: int | float) -> float:
         if value > MAX_METRIC_VALUE:
-            raise BodyError(field, "is beyond 2^63")
-        return value + 0.0  # also makes 0.0 of -0.0
+            raise BodyError(field, "is greater than 2^63")
+        return value + 0.0  # converts -0.0 to 0.0
 
     return to_integer if metric.type == "integer" else to_float
 
@@ -192,6 +193,6 @@ def validated_timestamp(body: Any, now: float) -> float | None:
         return None
     if timestamp > now + MAX_CLOCK_SKEW_SECONDS:
         raise BodyError(
-            "timestamp", "is more than 5 minutes ahead (it is in seconds since the epoch)"
+            "timestamp", "is more than 5 minutes in the future (unit: seconds since the epoch)"
         )
     return cast(float, timestamp) + 0.0

@@ -1,8 +1,8 @@
-"""Submission templates: what surrounds the metrics in every submission of a registered entity.
+"""Encodes submissions with a cached template per entity.
 
-Who it is, of which registration, and its labels: the same bytes each time, until the registry or
-the agent says otherwise. They are kept for those that submit, so that a submission costs joining
-three pieces instead of encoding a document.
+The id, incarnation and labels of an entity are encoded as the same bytes each time, until the
+registry or the agent changes them. So a submission costs a join of three byte strings instead of
+encoding a document.
 """
 
 import operator
@@ -25,7 +25,7 @@ from gateway.ingest.decoder import ParsedBody, submitted_labels, validated_times
 from gateway.ingest.schema import CanonicalBody
 
 MAX_TEMPLATES = 1_000_000
-"""Templates that are kept: about 440 MB, if that many entities submit to one gateway."""
+"""Maximum number of cached templates: about 440 MB per gateway."""
 
 _encode_json = msgspec.json.Encoder().encode
 
@@ -33,20 +33,20 @@ MINUS_SIGN = ord("-")
 
 
 class SubmissionTemplate(msgspec.Struct, gc=False):
-    """The envelope of one record's submissions.
+    """The encoded parts of one entity's submissions.
 
-    It keeps the record encoded: a million that are decoded would fill a gigabyte.
+    It keeps the record encoded, because a million decoded records take a gigabyte.
     """
 
     partition: int
     _encoder: "KindEncoder" = msgspec.field(name="_shape")
     _record: bytes
     _last_labels: Any = msgspec.field(name="_sent", default=None)
-    """Values of the labels that the agent sent last, for which `_prefix` is made."""
+    """Label values of the last submission, for which `_prefix` was encoded."""
     _prefix: bytes = msgspec.field(name="_start", default=b"")
 
     def encode(self, body: ParsedBody) -> bytes:
-        """Encode a submission, as contract.frame.encode_frame_parts takes it."""
+        """Encode a submission for contract.frame.encode_frame_parts."""
         prefix = self._encoder.encode_prefix(self._record, body.labels)
         metrics = _encode_json(body.metrics)
         if body.timestamp is None:
@@ -54,10 +54,10 @@ class SubmissionTemplate(msgspec.Struct, gc=False):
         return b'%b%b,"timestamp":%b}' % (prefix, metrics, _encode_json(body.timestamp))
 
     def encode_canonical(self, body: CanonicalBody, now: float) -> bytes:
-        """The same for a plain body; `now` is in seconds since the epoch.
+        """Encode a canonical submission; `now` is in seconds since the epoch.
 
         Raises:
-            BodyError: what its types cannot tell.
+            BodyError: a label or the timestamp is not valid.
         """
         encoder = self._encoder
         label_values = encoder.label_values(body)
@@ -79,7 +79,7 @@ class SubmissionTemplate(msgspec.Struct, gc=False):
 
 
 class KindEncoder:
-    """What the envelopes of a kind have in common."""
+    """Encodes the submissions of one kind."""
 
     def __init__(self, kind: EntityKind) -> None:
         self._kind = kind
@@ -89,22 +89,23 @@ class KindEncoder:
             if label.submitted and not label.registered
         }
         self.submitted_labels = [label for label in kind.labels if label.submitted]
-        self.label_values: Callable[[Any], Any] = operator.attrgetter(
-            *(label.field for label in self.submitted_labels)
+        fields = [label.field for label in self.submitted_labels]
+        self.label_values: Callable[[Any], Any] = (
+            operator.attrgetter(*fields) if fields else lambda _: ()
         )
         self._floats = [metric.field for metric in kind.metrics if metric.type == "float"]
 
     def encode_unsigned(self, metrics: Any) -> bytes:
-        """Encode plain metrics in which a zero has no sign."""
+        """Encode canonical metrics, with 0.0 in place of -0.0."""
         for field in self._floats:
             if getattr(metrics, field) == 0:
-                setattr(metrics, field, 0.0)  # of -0.0 too
+                setattr(metrics, field, 0.0)  # also converts -0.0
         return _encode_json(metrics)
 
     def encode_prefix(self, encoded: bytes, labels: dict[str, str]) -> bytes:
-        """A submission up to its metrics."""
+        """Encode a submission up to its metrics."""
         record = decode_record(encoded)
-        assert record.incarnation is not None, "a record that was read has a generation"
+        assert record.incarnation is not None, "a record that was read has an incarnation"
         fixed, overridable = registered_labels(self._kind, record)
         default_labels = self._defaults | overridable
         submission = Submission(
@@ -120,7 +121,7 @@ class KindEncoder:
 
 
 class TemplateCache:
-    """The envelopes of those that submit, until the registry says something else of them."""
+    """The templates of the entities that submit, until their records change."""
 
     def __init__(self, state: RegistryState, partitions: int) -> None:
         self._state = state
@@ -129,7 +130,7 @@ class TemplateCache:
         state.on_changed = self._invalidate
 
     def find(self, kind: str, id: str) -> SubmissionTemplate | None:
-        """Return the envelope of an entity, None if it is not registered."""
+        """Return the template of an entity; None if it is not registered."""
         template = self._templates[kind].get(id)
         if template is None:
             key = entity_key(kind, id)
@@ -140,9 +141,9 @@ class TemplateCache:
         return template
 
     def get_or_build(self, record: RegistryRecord) -> SubmissionTemplate:
-        """Return the envelope of an entity that was registered when its request came."""
+        """Return the template of an entity that was registered when its request arrived."""
         found = self.find(record.kind, record.id)
-        if found is None:  # it was removed meanwhile, so this is nothing to be kept
+        if found is None:  # removed during the request, so not cached
             return self._build(record.kind, record.key, encode_record(record))
         return found
 

@@ -1,4 +1,4 @@
-"""Direct submissions: which requests go past ASGI, and where to."""
+"""Selects the requests that bypass ASGI (service.http.fast_path)."""
 
 import re
 from collections.abc import Iterable
@@ -7,12 +7,12 @@ from contract.kinds import ID_PATTERN, EntityKind
 from gateway.ingest.submission import SubmissionEndpoint
 from service.http.fast_path import FastPathExchange, RawHeaders
 
-# As the router matches what is not encoded in any way; everything else is the router's.
+# As the router matches unencoded paths; the router handles everything else.
 _TARGET = re.compile(rb"/api/v1/([a-z]+)/(%b)/metrics" % ID_PATTERN.encode())
 
 
 class FastPathSubmissions:
-    """Takes single submissions directly (service.http.fast_path)."""
+    """Passes single submissions to their endpoint without ASGI."""
 
     def __init__(self, endpoints: Iterable[tuple[EntityKind, SubmissionEndpoint]]) -> None:
         self._endpoints = {kind.collection.encode(): endpoint for kind, endpoint in endpoints}

@@ -1,4 +1,4 @@
-"""Routed batch: the items of one batch, grouped by partition."""
+"""Routes the items of one batch to their partitions, and collects the results."""
 
 import asyncio
 import operator
@@ -20,20 +20,20 @@ from gateway.produce.batcher import OverloadedError, SubmissionBatcher
 from gateway.produce.partition_batcher import chunk_for_frames
 
 ITEMS_PER_SLICE = 500
-"""Items that are looked at before other requests get their turn: a few ms."""
+"""Items that are routed before other requests are served: a few milliseconds."""
 
 
 class RejectedItem(msgspec.Struct, omit_defaults=True):
-    """An item that was not accepted; with `retry`, sending it again may help."""
+    """A rejected item; with `retry`, the same item may be accepted later."""
 
-    index: Annotated[int, Meta(description="Its place in the batch, from 0.")]
+    index: Annotated[int, Meta(description="Its index in the batch, from 0.")]
     id: str | None
     error: str
     retry: bool = False
 
 
 class PartitionGroup:
-    """What goes to one partition: the places of items, and their submissions."""
+    """The items for one partition: their indexes and encoded submissions."""
 
     __slots__ = ("item_indexes", "payloads")
 
@@ -43,10 +43,10 @@ class PartitionGroup:
 
 
 class RoutedBatch:
-    """Sorts items by partition, publishes them, and knows what became of each.
+    """Routes items to partitions, publishes them, and keeps the result of each.
 
-    `scope` holds the ids that may be submitted for, None if all may. `receipts` are in the order of
-    the items, None for those that were not accepted.
+    `scope` contains the ids that the relay may submit for; None means all. `receipts` are in the
+    order of the items, with None for rejected items.
     """
 
     def __init__(
@@ -64,42 +64,43 @@ class RoutedBatch:
         self._rejected: list[RejectedItem] = []
         self._failed: Counter[tuple[str, Result]] = Counter()
         self.unregistered: list[int] = []
-        """Places of items whose entities are not registered, as far as is known here."""
+        """Indexes of items whose entities are not registered, as read so far."""
         self._unregistered_entities: set[tuple[str, str | None]] = set()
-        """Those entities: what comes of one later in the batch does not go before that."""
+        """The entities of those items; a later item of such an entity must not overtake an earlier
+        one."""
         self.receipts: list[str | None] = [None] * len(items)
         self.ignored: dict[str, None] = {}
-        """Names of unknown metrics, at most MAX_IGNORED_NAMES of them."""
+        """Names of unknown metrics, at most MAX_IGNORED_NAMES."""
         self.ignored_count = 0
         self.retry_after = 1
-        """Seconds after which those that are to be sent again may be."""
+        """Seconds after which rejected items may be sent again."""
 
     async def route(self) -> None:
-        """Find out where each item belongs."""
-        await self._sort_all(range(len(self._items)))
+        """Route all items."""
+        await self._route_all(range(len(self._items)))
 
-    async def _sort_all(self, indexes: Sequence[int]) -> None:
+    async def _route_all(self, indexes: Sequence[int]) -> None:
         for start in range(0, len(indexes), ITEMS_PER_SLICE):
             if start:
                 await asyncio.sleep(0)
             self._route(indexes[start : start + ITEMS_PER_SLICE])
 
     def _route(self, indexes: Iterable[int]) -> None:
-        """The same for the items in some places. It runs a million times a minute."""
+        """Route the items at some indexes. Runs up to a million times a minute."""
         items, scope, now = self._items, self._scope, self._now()
         find, groups, unregistered = self._templates.find, self._groups, self._unregistered_entities
-        for place in indexes:
-            item: Any = items[place]
+        for index in indexes:
+            item: Any = items[index]
             if item.fault:
-                self._reject(place, item.fault)
+                self._reject(index, item.fault)
                 continue
             if scope is not None and item.id not in scope:
-                self._reject(place, f"the {item.kind} is not in the scope of this relay")
+                self._reject(index, f"the {item.kind} is not in the scope of this relay")
                 continue
             template = find(item.kind, item.id)
             if template is None or (unregistered and (item.kind, item.id) in unregistered):
                 unregistered.add((item.kind, item.id))
-                self.unregistered.append(place)
+                self.unregistered.append(index)
                 continue
             body = item.body
             try:
@@ -110,10 +111,10 @@ class RoutedBatch:
                     if body.ignored_count:
                         self._ignore(body)
             except BodyError as error:
-                self._reject(place, str(error))
+                self._reject(index, str(error))
                 continue
             group = groups[template.partition]
-            group.item_indexes.append(place)
+            group.item_indexes.append(index)
             group.payloads.append(payload)
 
     def _ignore(self, body: ParsedBody) -> None:
@@ -124,32 +125,33 @@ class RoutedBatch:
             self.ignored[name] = None
 
     async def retry_unregistered(self) -> None:
-        """Sort what was unknown, now that the registry has been read to its end."""
+        """Route the unregistered items again, after the registry was read to its end."""
         unregistered, self.unregistered = self.unregistered, []
         self._unregistered_entities.clear()
-        await self._sort_all(unregistered)
-        for place in self.unregistered:
-            self._reject(place, f"the {self._items[place].kind} is not registered")
+        await self._route_all(unregistered)
+        for index in self.unregistered:
+            self._reject(index, f"the {self._items[index].kind} is not registered")
 
     def reject_unregistered(self, error: str, result: Result) -> None:
-        """Reject what is unknown: the registry cannot be read, or the relay is refused since."""
-        for place in self.unregistered:
-            self._reject(place, error, result)
+        """Reject the unregistered items: the registry cannot be read, or the relay is no longer
+        valid."""
+        for index in self.unregistered:
+            self._reject(index, error, result)
 
     def publish(
         self, batcher: SubmissionBatcher, deadline: float, tasks: asyncio.TaskGroup
     ) -> None:
-        """Publish what was sorted since; what became of it is known when `tasks` has ended."""
+        """Publish the routed items; the results are complete when `tasks` has ended."""
         groups, self._groups = self._groups, defaultdict(PartitionGroup)
         for partition, group in groups.items():
             tasks.create_task(self._publish(batcher, partition, group, deadline))
 
     def rejected(self) -> list[RejectedItem]:
-        """What was not accepted, in the order of the items."""
+        """Return the rejected items, in the order of the batch."""
         return sorted(self._rejected, key=_index)
 
     def result_counts(self) -> dict[tuple[str, Result], int]:
-        """How many items of each kind came to what."""
+        """Return the number of items by kind and result."""
         counts: dict[tuple[str, Result], int] = dict(self._failed)
         items = Counter(map(_kind, self._items))
         for kind in KINDS:
@@ -162,29 +164,29 @@ class RoutedBatch:
     ) -> None:
         """Publish the submissions of one partition, in groups that fit frames.
 
-        Each waits for the one before it. Behind one that was not confirmed nothing is sent: who
-        sends that again would otherwise put older values behind newer ones.
+        Each group waits for the group before it. After an unconfirmed group nothing more is sent,
+        so that sending the unconfirmed items again cannot put older values after newer ones.
         """
         loop, receipts = asyncio.get_running_loop(), self.receipts
         start = 0
-        for pieces, count in chunk_for_frames(group.payloads):
-            answer: asyncio.Future[Receipt | None] = loop.create_future()
+        for payloads, count in chunk_for_frames(group.payloads):
+            completion: asyncio.Future[Receipt | None] = loop.create_future()
             try:
-                batcher.enqueue(partition, pieces, deadline, answer, count)
+                batcher.enqueue(partition, payloads, deadline, completion, count)
             except OverloadedError as error:
                 self.retry_after = error.retry_after
-                for place in group.item_indexes[start:]:
-                    self._reject(place, "too many submissions wait for Kafka", "overloaded")
+                for index in group.item_indexes[start:]:
+                    self._reject(index, "too many submissions are waiting for Kafka", "overloaded")
                 return
-            first = await answer
+            first = await completion
             if first is None:
-                for place in group.item_indexes[start:]:
-                    self._reject(place, "Kafka did not confirm it in time", "unconfirmed")
+                for index in group.item_indexes[start:]:
+                    self._reject(index, "Kafka did not confirm the item in time", "unconfirmed")
                 return
             end = start + count
             before, after = f"{first.partition}-{first.offset}-", f"-{first.appended}"
-            for index, place in enumerate(group.item_indexes[start:end], first.index):
-                receipts[place] = f"{before}{index}{after}"
+            for frame_index, index in enumerate(group.item_indexes[start:end], first.index):
+                receipts[index] = f"{before}{frame_index}{after}"
             start = end
 
     def _reject(self, index: int, error: str, result: Result = "refused") -> None:

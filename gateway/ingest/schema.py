@@ -1,4 +1,4 @@
-"""The structs of submission bodies, derived from the declaration of their kind."""
+"""The structs of submission bodies, built from the declaration of each kind."""
 
 import functools
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from contract.kinds import (
 )
 
 MAX_INT = 2**63 - 1
-"""Largest integer that msgspec compares with by itself."""
+"""The largest integer for which msgspec supports a constraint."""
 
 Number = Annotated[int, Meta(ge=0)] | Annotated[float, Meta(ge=0, le=float(MAX_METRIC_VALUE))]
 Timestamp = Annotated[
     Number,
-    Meta(description="When the sample was taken, in seconds since the epoch; default: now."),
+    Meta(description="Time of the sample in seconds since the epoch; default: now."),
 ]
 Text = Annotated[
     str, Meta(min_length=1, max_length=255, extra_json_schema={"pattern": TEXT_PATTERN})
@@ -29,14 +29,14 @@ Text = Annotated[
 
 
 class LenientBody(msgspec.Struct):
-    """What every generated body struct has, for the type checker."""
+    """The common fields of the generated body structs, for the type checker."""
 
     metrics: Any
     timestamp: Timestamp | UnsetType = UNSET
 
 
 class CanonicalBody(Protocol):
-    """A body that is as it must be by its declared types alone (see declare_plain)."""
+    """A body whose declared types need no conversion (see build_canonical_struct)."""
 
     metrics: Any
     timestamp: float | UnsetType
@@ -50,7 +50,7 @@ def build_struct(
     timestamp_required: bool = False,
     **options: Any,
 ) -> type[LenientBody]:
-    """Make the struct of a kind's bodies; `fields` come before its own."""
+    """Build the struct of a kind's bodies; `fields` come before the declared ones."""
     timestamp = ("timestamp", Timestamp | UnsetType, UNSET)
     declared = msgspec.defstruct(
         f"{kind.name.capitalize()}{name}",
@@ -77,9 +77,10 @@ def _build_metrics_struct(kind: EntityKind) -> type[msgspec.Struct]:
 def build_canonical_struct(
     kind: EntityKind, fields: Sequence[tuple[str, Any]] = (), **options: Any
 ) -> type[CanonicalBody]:
-    """Make the struct of bodies that need no conversion; `fields` come before its own.
+    """Build the struct of canonical bodies; `fields` come before the declared ones.
 
-    Integers are integers and below 2^63, floats are floats, and all names are known.
+    In a canonical body, integers are integers below 2^63, floats are floats, and all metric names
+    are known.
     """
     metrics = msgspec.defstruct(
         f"Plain{kind.name.capitalize()}Metrics",
@@ -102,7 +103,7 @@ def build_canonical_struct(
 
 
 def label_fields(kind: EntityKind) -> list[tuple[str, Any, Any]]:
-    """Fields, for a struct, of the labels that an agent may send."""
+    """Return the struct fields of the labels that an agent may send."""
     return [
         (label.field, _label_type(label) | UnsetType, UNSET)
         for label in kind.labels

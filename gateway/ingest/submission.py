@@ -1,9 +1,9 @@
 """Submissions: `POST /api/v1/<collection>/{id}/metrics`.
 
-The checks come in the order that docs/api.md promises: path and method (the router), credential,
-limit, size, content type, body. `handle` is the endpoint; `handle_fast` does the same for a request
-that came whole and whose credential is known here, without a task, a request or a route: that is
-nearly every one, and what a submission costs.
+Checks are made in the order that docs/api.md guarantees: path and method (the router), credential,
+rate limit, size, content type, body. `handle` is the ASGI endpoint. `handle_fast` does the same,
+without a task, a request object or routing, if the request is complete and its credential is
+cached; that applies to nearly all requests.
 """
 
 import asyncio
@@ -43,13 +43,14 @@ from service.slices import Slices
 log = structlog.get_logger(__name__)
 
 MEMORY_BUDGET = 32 * 1024 * 1024
-"""Bytes of all bodies of one kind that come slowly, or are unpacked, at a time."""
+"""Maximum bytes of all bodies of one kind that arrive slowly or are being decompressed.
+"""
 
 _encoder = msgspec.json.Encoder()
 
 
 class SubmissionEndpoint:
-    """Takes the submissions of one kind of entity; `now` is in seconds since the epoch."""
+    """Handles the submissions of one kind; `now` returns seconds since the epoch."""
 
     def __init__(
         self,
@@ -98,20 +99,22 @@ class SubmissionEndpoint:
             self.count("refused" if error.status < 500 else "unconfirmed")
             raise
         receipts = await self._publish(parsed, deadline)
-        answer = SubmissionResponse(
+        response = SubmissionResponse(
             "metrics_received",
             str(receipts[-1]),
             list(map(str, receipts)) if parsed.is_backfill else UNSET,
             list(parsed.ignored) or UNSET,
         )
-        return Response(_encoder.encode(answer), media_type="application/json")
+        return Response(_encoder.encode(response), media_type="application/json")
 
     def handle_fast(
         self, id: str, headers: RawHeaders, content: bytes, exchange: FastPathExchange
     ) -> bool:
-        """Take a request whose checks pass without waiting; leave all others to `handle`.
+        """Handle a request if all checks pass without waiting; return False to leave it to
+        `handle`.
 
-        From the credential on, every answer is given here: what was counted is not counted again.
+        Once the credential was counted as valid, every response is sent here, so nothing is counted
+        twice.
         """
         if (
             headers.get(b"content-type") != JSON
@@ -143,7 +146,7 @@ class SubmissionEndpoint:
     def respond(
         self, exchange: FastPathExchange, status: int, body: bytes, headers: bytes = b""
     ) -> None:
-        """Answer a request that was taken directly, and count it."""
+        """Send the response of a fast-path request, and count the request."""
         seconds = time.perf_counter() - exchange.started_at
         self._requests.count_request("POST", self.template, status, seconds)
         exchange.respond(status, body, headers)
@@ -165,18 +168,18 @@ class SubmissionEndpoint:
             record = await self._authenticator.check_again(
                 record, credential, request.scope, deadline
             )
-            parsed = await self._read_slowly(record, content, deadline)
-            if parsed.is_backfill:  # decoding it let other requests in between
+            parsed = await self._decode_in_slices(record, content, deadline)
+            if parsed.is_backfill:  # other requests were served while it was decoded
                 await self._authenticator.check_again(record, credential, request.scope, deadline)
             return parsed
 
-    async def _read_slowly(
+    async def _decode_in_slices(
         self, record: RegistryRecord, content: bytes, deadline: float
     ) -> "ParsedSubmission":
         """Decode a body; other requests are served between the samples of a backlog.
 
         Raises:
-            ApiError: 400; 503 if it takes until the deadline.
+            ApiError: 400; 503 if decoding takes until the deadline.
         """
         if not may_be_backfill(content):
             return self._parse(record, content)
@@ -184,22 +187,22 @@ class SubmissionEndpoint:
         try:
             body = self._decoder.decode(content, now)
             if not isinstance(body, Iterator):
-                return self._report(template, body, now)
+                return self._encode(template, body, now)
             samples = await self._slices.run(_encoded(body, template), deadline)
         except BodyError as error:
             raise bad_request(error) from error
         except TimeoutError as error:
-            raise unavailable("Other backlogs are decoded before this one: try again") from error
+            raise unavailable("The backlog was not decoded in time: try again") from error
         self._count_ignored(sum(sample.ignored_count for sample in samples))
         ignored: dict[str, None] = {}
         for sample in samples:
             if len(ignored) < MAX_IGNORED_NAMES:
                 ignored.update(dict.fromkeys(sample.ignored))
-        payloads = [sample.piece for sample in samples]
+        payloads = [sample.payload for sample in samples]
         return ParsedSubmission(template.partition, payloads, [*ignored][:MAX_IGNORED_NAMES], True)
 
     def _parse(self, record: RegistryRecord, content: bytes) -> "ParsedSubmission":
-        """Decode a body that is surely no backlog.
+        """Decode a body that is certainly not a backlog.
 
         Raises:
             ApiError: 400.
@@ -207,16 +210,17 @@ class SubmissionEndpoint:
         now = self._now()
         try:
             body = self._decoder.read_one(content, now)
-            return self._report(self._templates.get_or_build(record), body, now)
+            return self._encode(self._templates.get_or_build(record), body, now)
         except BodyError as error:
             raise bad_request(error) from error
 
-    def _report(
+    def _encode(
         self, template: SubmissionTemplate, body: ParsedBody | CanonicalBody, now: float
     ) -> "ParsedSubmission":
-        """
+        """Encode a decoded body, and count its ignored metrics.
+
         Raises:
-            BodyError: what the types of a plain body cannot tell.
+            BodyError: the timestamp or a label of a canonical body is not valid.
         """
         if isinstance(body, ParsedBody):
             self._count_ignored(body.ignored_count)
@@ -224,7 +228,8 @@ class SubmissionEndpoint:
         return ParsedSubmission(template.partition, [template.encode_canonical(body, now)])
 
     async def _publish(self, parsed: "ParsedSubmission", deadline: float) -> list[Receipt]:
-        """Publish submissions of one entity, in order; all are confirmed, or the answer is 503."""
+        """Publish the submissions of one entity in order; respond with 503 unless all are
+        confirmed."""
         count = len(parsed.payloads)
         loop = asyncio.get_running_loop()
         groups = [*chunk_for_frames(parsed.payloads)]
@@ -236,13 +241,13 @@ class SubmissionEndpoint:
         except OverloadedError as error:
             self.count("overloaded", count)
             raise _overloaded_error(error) from error
-        for (payloads, number), answer in zip(groups, completions, strict=True):
-            self._batcher.enqueue(parsed.partition, payloads, deadline, answer, number)
+        for (payloads, number), completion in zip(groups, completions, strict=True):
+            self._batcher.enqueue(parsed.partition, payloads, deadline, completion, number)
         receipts: list[Receipt] = []
-        for (_, number), answer in zip(groups, completions, strict=True):
-            first = await answer
+        for (_, number), completion in zip(groups, completions, strict=True):
+            first = await completion
             if first is not None:
-                receipts += [first.advance(place) for place in range(number)]
+                receipts += [first.advance(index) for index in range(number)]
         if len(receipts) < count:
             self.count("unconfirmed", count)
             raise _unconfirmed_error()
@@ -255,9 +260,9 @@ class SubmissionEndpoint:
 
 
 class _Sample(NamedTuple):
-    """A sample of a backlog, encoded."""
+    """An encoded sample of a backlog."""
 
-    piece: bytes
+    payload: bytes
     ignored: Sequence[str]
     ignored_count: int
 
@@ -268,7 +273,7 @@ def _encoded(samples: Iterator[ParsedBody], template: SubmissionTemplate) -> Ite
 
 
 class ParsedSubmission(NamedTuple):
-    """What was submitted, as it goes to its partition."""
+    """The encoded submissions of one request, with their partition."""
 
     partition: int
     payloads: list[bytes]
@@ -277,7 +282,7 @@ class ParsedSubmission(NamedTuple):
 
 
 class PendingResponse:
-    """A request that was taken directly and waits for the fate of its submission."""
+    """Completes a fast-path request when the result of its submission is known."""
 
     __slots__ = ("_endpoint", "_exchange", "ignored")
 
@@ -300,7 +305,7 @@ class PendingResponse:
             ignored = b',"ignored":' + _encoder.encode(self.ignored) if self.ignored else b""
             body = b'{"status":"metrics_received","receipt":"%d-%d-%d-%d"%b}' % (*receipt, ignored)
             endpoint.respond(self._exchange, 200, body)
-        except Exception as error:  # the lane, which tells us, must go on
+        except Exception as error:  # an exception must not stop the batcher
             log.error("request failed", path=endpoint.template, exc_info=error)
 
     def refuse(self, error: ApiError, result: Result) -> None:

@@ -1,1 +1,1 @@
-"""Producing to Kafka: batches per partition, deadlines in the broker's time, acknowledgements."""
+"""Producing to Kafka: frames per partition, deadlines in broker time, acknowledgements."""

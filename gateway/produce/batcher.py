@@ -1,4 +1,4 @@
-"""Publishing: every submission takes the lane of its entity's partition."""
+"""Passes every submission to the batcher of its partition, and bounds the submissions that wait."""
 
 import asyncio
 import time
@@ -19,19 +19,19 @@ from gateway.produce.throughput import ThroughputEstimator
 
 
 class OverloadedError(Exception):
-    """As much waits for Kafka as may wait; `retry_after` is in seconds."""
+    """The limit of waiting submissions is reached; `retry_after` is in seconds."""
 
-    reason = "Too many submissions wait for Kafka: try again"
+    reason = "Too many submissions are waiting for Kafka: try again later"
 
     def __init__(self, retry_after: int) -> None:
-        super().__init__(f"too much waits for Kafka: room in about {retry_after} s")
+        super().__init__(f"too many submissions are waiting for Kafka, retry in {retry_after} s")
         self.retry_after = retry_after
 
 
 class PartitionStoppedError(OverloadedError):
-    """The processor of a partition waits for an operator: see gateway.produce.stopped."""
+    """The processor has stopped the partition; see gateway.produce.stopped."""
 
-    reason = "The pipeline has stopped this entity's partition, and waits for an operator"
+    reason = "The partition of this entity is stopped until an operator resolves a problem"
 
     def __init__(self) -> None:
         super().__init__(30)
@@ -40,8 +40,8 @@ class PartitionStoppedError(OverloadedError):
 class SubmissionBatcher:
     """The batchers of all partitions.
 
-    `max_pending` bounds the submissions that wait in them at once, `max_bytes` their bytes.
-    `linger` is the longest that a submission waits so that others leave with it, in seconds.
+    `max_pending` bounds the number of waiting submissions, `max_bytes` their total size.
+    `linger` is the maximum time in seconds that a submission waits for others.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class SubmissionBatcher:
     ) -> None:
         self.partitions = partitions
         self.stopped: set[int] = set()
-        """Partitions whose submissions are refused."""
+        """Stopped partitions, whose submissions are refused."""
         self._throughput = ThroughputEstimator()
         self._now = now
         self._linger = Linger(linger, MIN_TIME_TO_DEADLINE)
@@ -77,21 +77,23 @@ class SubmissionBatcher:
         self.max_pending = max_pending
         self.max_bytes = max_bytes
         self._free_submissions = self._free_bytes = 0
-        """At least so much more may wait; counted again only when it is used up."""
+        """Lower bounds of the free capacity; recomputed only when they are used up."""
 
     @property
     def pending(self) -> int:
         return sum(map(len, self._batchers))
 
     def submit(self, key: bytes, payload: bytes, deadline: float) -> asyncio.Future[Receipt | None]:
-        """Queue a submission of the entity `key`; return what will hold its fate.
+        """Queue a submission of the entity `key`; return a future of its receipt.
+
+        The future's result is None if Kafka does not confirm the submission in time.
 
         Raises:
-            OverloadedError: too many wait already.
+            OverloadedError: too many submissions are waiting.
         """
-        answer: asyncio.Future[Receipt | None] = asyncio.get_running_loop().create_future()
-        self.enqueue(partition_of(key, self.partitions), payload, deadline, answer)
-        return answer
+        completion: asyncio.Future[Receipt | None] = asyncio.get_running_loop().create_future()
+        self.enqueue(partition_of(key, self.partitions), payload, deadline, completion)
+        return completion
 
     def enqueue(
         self,
@@ -101,10 +103,10 @@ class SubmissionBatcher:
         completion: Completion,
         count: int = 1,
     ) -> None:
-        """Queue a submission, or `count` of them (see PartitionBatcher.queue), for a partition.
+        """Queue `count` submissions (see PartitionBatcher.enqueue) for a partition.
 
         Raises:
-            OverloadedError: too many wait already.
+            OverloadedError: too many submissions are waiting, or the partition is stopped.
         """
         self.check_capacity(count, len(payload), partition)
         self._free_submissions -= count
@@ -112,10 +114,10 @@ class SubmissionBatcher:
         self._batchers[partition].enqueue(payload, deadline, completion, count)
 
     def check_capacity(self, count: int, size: int, partition: int) -> None:
-        """Make sure that `count` more submissions may wait, of `size` bytes together.
+        """Check that `count` more submissions of `size` bytes in total may wait.
 
         Raises:
-            OverloadedError: too much waits already, or the partition is stopped.
+            OverloadedError: too many submissions are waiting, or the partition is stopped.
         """
         if partition in self.stopped:
             raise PartitionStoppedError
@@ -128,16 +130,16 @@ class SubmissionBatcher:
             raise OverloadedError(self._throughput.retry_after(pending, self._now()))
 
     def request_probes(self) -> None:
-        """Ask the leader of every partition whether it confirms anything."""
+        """Send a probe to every partition that has nothing else to send."""
         for batcher in self._batchers:
             batcher.request_probe()
 
     def stop_lingering(self) -> None:
-        """Let everything that waits for company leave at once, now and from now on."""
+        """Send lingering submissions at once, now and from now on."""
         self._linger.stop()
 
     async def run(self) -> None:
-        """Send frames until cancelled; then whatever still waits is not confirmed."""
+        """Send frames until cancelled; submissions that still wait are then not confirmed."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 for batcher in self._batchers:

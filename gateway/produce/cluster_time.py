@@ -1,11 +1,9 @@
-"""Cluster time: what the brokers' clocks say now, which is the time that everything is judged by.
+"""Cluster time: the current time of the brokers' clocks, which all expiries are compared with.
 
-A gateway's own wall clock may be days off, and no other gateway must suffer from that: what ends
-and when is written down for all. So ends of keys, tokens, revocations and removals are set and
-compared in the time that Kafka's acknowledgements tell (gateway.produce.broker_clock), and the
-wall clock is not
-asked. Until a broker has acknowledged something the time is not known, and no credential is
-accepted.
+A gateway's own wall clock may be days off, and expiry times are shared by all gateways. So the
+expiry of keys, tokens, revocations and removals is set and compared in the time that follows from
+Kafka's acknowledgements (gateway.produce.broker_clock). The wall clock is not used. Until a broker
+has acknowledged a record, the time is unknown and no credential is accepted.
 """
 
 import asyncio
@@ -15,15 +13,15 @@ from gateway.produce.broker_clock import BrokerClock
 from service.kafka.tombstones import uptime
 
 OBSERVE_EVERY = 1.0
-"""Seconds between two acknowledgements of a leader that are taken note of."""
-ASK_AFTER = 60.0
-"""Age in seconds of the newest acknowledgement after which a broker is asked for its time."""
+"""Minimum seconds between two acknowledgements of a leader that are evaluated."""
+PROBE_AFTER = 60.0
+"""Age in seconds of the newest acknowledgement after which a probe is sent."""
 
 
 class ClusterTime:
-    """The time of the cluster's brokers, whose clocks may differ.
+    """The time of the brokers, whose clocks may differ.
 
-    `uptime` is in seconds of a clock that never goes back and goes on while the machine sleeps.
+    `uptime` returns seconds of a clock that never goes back and continues while the machine sleeps.
     """
 
     def __init__(self, uptime: Callable[[], float] = uptime) -> None:
@@ -40,17 +38,17 @@ class ClusterTime:
         return self._known.is_set()
 
     async def wait_until_known(self) -> None:
-        """Wait until a broker has acknowledged something."""
+        """Wait until a broker has acknowledged a record."""
         await self._known.wait()
 
     def age(self) -> float:
-        """Seconds since the newest acknowledgement that was taken note of."""
+        """Return the seconds since the newest evaluated acknowledgement."""
         return self._uptime() - self._observed_at
 
     def observe(self, leader: Hashable, appended: int, seconds: float) -> None:
-        """Take note of a record that `leader` has just acknowledged, `seconds` after it was sent.
+        """Evaluate an acknowledgement from `leader`, received `seconds` after the record was sent.
 
-        `appended` is its append time, in milliseconds since the epoch.
+        `appended` is the record's append time in milliseconds since the epoch.
         """
         now = self._uptime()
         if now < self._observed.get(leader, float("-inf")) + OBSERVE_EVERY:
@@ -58,7 +56,8 @@ class ClusterTime:
         self._highest = self.highest_seconds()
         self._observed[leader] = self._observed_at = now
         low, high = self._leaders.observe(leader, appended, now - seconds, now)
-        # Wider bounds take effect at once; narrower ones, which need all leaders, once a second.
+        # Wider bounds take effect at once. Narrower bounds need all leaders, so at most once a
+        # second.
         if now >= self._compared_at + OBSERVE_EVERY:
             self._compared_at = now
             self._earliest, self._latest = self._leaders.differences(now)
@@ -67,24 +66,24 @@ class ClusterTime:
         self._known.set()
 
     def earliest_ms(self) -> int:
-        """Milliseconds since the epoch: no broker's clock says less."""
+        """Return the lowest time of any broker's clock, in milliseconds since the epoch."""
         return int(self._uptime() * 1000 + self._earliest)
 
     def latest_ms(self) -> int:
-        """Milliseconds since the epoch: no broker's clock says more."""
+        """Return an upper bound of all brokers' clocks, in milliseconds since the epoch."""
         return int(self._uptime() * 1000 + self._latest) + 1
 
     def earliest_seconds(self) -> float:
-        """Seconds since the epoch: no broker's clock says less."""
+        """Return the lowest time of any broker's clock, in seconds since the epoch."""
         return self._uptime() + self._earliest / 1000
 
     def latest_seconds(self) -> float:
-        """Seconds since the epoch: no broker's clock says more."""
+        """Return the highest time of any broker's clock, in seconds since the epoch."""
         return self._uptime() + self._latest / 1000
 
     def highest_seconds(self) -> float:
-        """Seconds since the epoch: no broker's clock has ever said more, as far as is known here.
+        """Return the highest time that any broker's clock has shown, in seconds since the epoch.
 
-        Brokers' clocks may be set back; what has begun by this time has begun.
+        A broker's clock may be set back; what was valid before stays valid.
         """
         return max(self._highest, self.latest_seconds() if self.is_known else 0.0)

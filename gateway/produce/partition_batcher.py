@@ -1,12 +1,12 @@
-"""Lanes: the submissions of one partition leave as frames, one after the other.
+"""Batches the submissions of one partition into frames, and sends one frame at a time.
 
-While a frame is in flight, its batcher collects submissions; the next frame takes them. Frames of
-all partitions leave together (see gateway.produce.linger). Under light load a frame holds one
-submission and waits for nothing; under load frames grow.
+While a frame is in flight, the batcher collects submissions for the next frame. Frames of all
+partitions are sent together (see gateway.produce.linger). Under light load a frame holds one
+submission and waits for nothing; under heavy load frames grow.
 
-A submission is answered 200 only if Kafka appended its frame by the frame's deadline, which
-travels with it (see contract.frame). One whose fate is unknown is answered 503 at its deadline, not
-before: until then its frame may still count, and who is told 503 may send again at once.
+A submission gets 200 only if Kafka appended its frame by the frame's deadline, which is part of the
+frame (see contract.frame). A submission whose result is unknown gets 503 at its deadline and not
+before: until then its frame may still be applied, and the client may send again right after a 503.
 """
 
 import asyncio
@@ -31,20 +31,20 @@ log = structlog.get_logger(__name__)
 MAX_FRAME_SUBMISSIONS = 500
 MAX_FRAME_BYTES = 256 * 1024
 FRAME_OVERHEAD = 100
-"""Room for what a frame holds besides submissions and the commas between them."""
+"""Bytes reserved for the parts of a frame other than submissions and commas."""
 MIN_TIME_TO_DEADLINE = 0.25
-"""Seconds before its deadline at which a submission is withdrawn: a frame must be there by the
-deadline of its oldest member, so one in its last moments would take the others with it."""
+"""Seconds before its deadline at which a submission is withdrawn. A frame must be appended by its
+earliest deadline, so a submission close to its deadline would endanger all others in the frame."""
 BEAT_SECONDS = 0.005
 """Average pause of a batcher in seconds after a frame of more than one submission. Few large frames
 cost the gateway, Kafka and the processor far less than many small ones."""
 
 
 class Completion(Protocol):
-    """Whoever waits for the fate of submissions: a future, or what an answer is written by.
+    """Receives the result of queued submissions: a future, or an object that writes the response.
 
-    It gets the receipt of the first of them, or None: not confirmed in time. Once it is `done`,
-    nobody waits any more, and what has not left yet is withdrawn.
+    The result is the receipt of the first submission, or None if Kafka did not confirm it in time.
+    Once `done` returns True, submissions that are not sent yet are withdrawn.
     """
 
     def done(self) -> bool: ...
@@ -53,7 +53,7 @@ class Completion(Protocol):
 
 
 class FrameSender(Protocol):
-    """What a lane needs of gateway.produce.producer.ResilientProducer."""
+    """The part of gateway.produce.producer.ResilientProducer that a batcher uses."""
 
     async def wait_until_ready(self) -> None: ...
 
@@ -61,7 +61,7 @@ class FrameSender(Protocol):
 
 
 class PendingEntry(NamedTuple):
-    """Submissions that leave in one frame, next to each other: most often a single one."""
+    """Submissions that stay together in one frame; usually a single one."""
 
     payload: bytes
     submission_count: int
@@ -70,7 +70,7 @@ class PendingEntry(NamedTuple):
 
 
 class PartitionBatcher:
-    """The way of one partition. `run` is its one task; a timer answers what is overdue."""
+    """Sends the frames of one partition; a timer completes submissions at their deadlines."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class PartitionBatcher:
         self._now = now
         self._linger = linger if linger is not None else Linger(0)
         self._leaves_with = 0
-        """Number of the flush that the first of the queue leaves with."""
+        """Number of the flush that sends the first submission of the queue."""
         self._not_empty = asyncio.Event()
         self._probe_requested = False
         self._timer: asyncio.TimerHandle | None = None
@@ -100,28 +100,29 @@ class PartitionBatcher:
         self._newest_offset = -1
         self._count = 0
         self.size_bytes = 0
-        """Bytes of the submissions that wait."""
-        # Each in the order of deadlines.
+        """Total bytes of the waiting submissions."""
+        # All three are ordered by deadline.
         self._queue: deque[PendingEntry] = deque()
         self._in_flight: deque[PendingEntry] = deque()
         self._unconfirmed: deque[PendingEntry] = deque()
 
     def __len__(self) -> int:
-        """Number of submissions that wait: for their frame, for Kafka, or for their deadline."""
+        """Return the number of submissions that wait for their frame, for Kafka, or for their
+        deadline."""
         return self._count
 
     def submit(self, payload: bytes, deadline: float) -> asyncio.Future[Receipt | None]:
-        """Queue a submission; return what will hold its fate."""
-        answer: asyncio.Future[Receipt | None] = asyncio.get_running_loop().create_future()
-        self.enqueue(payload, deadline, answer)
-        return answer
+        """Queue a submission; return a future of its receipt, or of None if unconfirmed."""
+        completion: asyncio.Future[Receipt | None] = asyncio.get_running_loop().create_future()
+        self.enqueue(payload, deadline, completion)
+        return completion
 
     def enqueue(
         self, payload: bytes, deadline: float, completion: Completion, count: int = 1
     ) -> None:
-        """Queue a submission, or `count` of them with commas between; they stay together.
+        """Queue `count` submissions, joined by commas, that stay together in one frame.
 
-        Together they must fit a frame. `deadline` is on the clock `now`.
+        They must fit one frame. `deadline` is on the clock `now`.
         """
         queue = self._queue
         flush = self._linger.arrive(count, len(payload), deadline)
@@ -133,7 +134,7 @@ class PartitionBatcher:
         else:
             position = len(queue)
             while position and queue[position - 1].deadline > deadline:
-                position -= 1  # it comes later than others that began later: its body was slow
+                position -= 1  # its body arrived slowly
             queue.insert(position, entry)
         self._count += count
         self.size_bytes += len(payload)
@@ -161,12 +162,12 @@ class PartitionBatcher:
                 await asyncio.sleep(next_flush_delay(self._now()))
 
     def request_probe(self) -> None:
-        """Send a frame that holds nothing, if nothing else leaves: that would ask as well."""
+        """Send an empty frame unless a submission is sent, which serves the same purpose."""
         self._probe_requested = True
         self._not_empty.set()
 
     def fail_pending(self) -> None:
-        """Answer everything that waits: not confirmed."""
+        """Complete all waiting submissions as not confirmed."""
         if self._timer is not None:
             self._timer.cancel()
         for entries in self._queues():
@@ -174,7 +175,7 @@ class PartitionBatcher:
                 self._complete(entries.popleft(), None)
 
     async def _send_probe(self) -> None:
-        """Learn the leader's time from a frame that holds nothing."""
+        """Learn the leader's time from the acknowledgement of an empty frame."""
         sent = self._now()
         try:
             metadata = await self._sender.send(
@@ -205,7 +206,7 @@ class PartitionBatcher:
             self._queue.popleft()
         if not self._queue:
             self._not_empty.clear()
-        self._leaves_with = 0  # what does not fit into the frame has waited already
+        self._leaves_with = 0  # submissions that do not fit into the frame have already waited
         return entries
 
     async def _send(self, entries: list[PendingEntry]) -> None:
@@ -232,9 +233,10 @@ class PartitionBatcher:
         in_time = metadata.timestamp <= deadline_ms
         if not in_time:
             self._metrics.late.inc()
-            log.warning("frame came late", partition=self._partition, submissions=count)
-        # Those whose deadline has passed meanwhile have had their answer, and are not in
-        # `_in_flight`.
+            log.warning(
+                "frame appended after its deadline", partition=self._partition, submissions=count
+            )
+        # Entries whose deadline has passed were completed and removed from `_in_flight`.
         expired = len(entries) - len(self._in_flight)
         self._in_flight.clear()
         index = 0
@@ -256,7 +258,6 @@ class PartitionBatcher:
         self._newest_offset = offset
 
     def _complete(self, entry: PendingEntry, receipt: Receipt | None) -> None:
-        """Tell whoever waits what became of a member that is leaving."""
         self._release(entry)
         if not entry.completion.done():
             entry.completion.set_result(receipt)
@@ -272,7 +273,7 @@ class PartitionBatcher:
         if self._timer is not None:
             self._timer.cancel()
         self._next_expiry = when
-        # A loop's timers are as coarse as milliseconds and may fire early.
+        # Timers of the event loop have a resolution of about a millisecond and may fire early.
         delay = max(0.001, when - self._now())
         self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
 
@@ -288,17 +289,17 @@ class PartitionBatcher:
 
 
 def next_flush_delay(now: float) -> float:
-    """Seconds that a lane gathers from `now` on: to a beat that all lanes have in common.
+    """Return the seconds until the next flush tick, which all batchers share.
 
-    Frames of several partitions that are ready at the same time leave in one request to their
-    broker, and it is requests that cost.
+    Frames of several partitions that are ready at the same time are sent in one request per broker;
+    the cost is per request.
     """
     tick = math.ceil(now / BEAT_SECONDS + 0.5) * BEAT_SECONDS
     return tick - now
 
 
 def chunk_for_frames(payloads: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Join submissions to as few groups as fit frames, in order; with the number in each."""
+    """Join submissions, in order, into as few payloads as fit frames; yield each with its count."""
     if len(payloads) <= MAX_FRAME_SUBMISSIONS:
         joined = b",".join(payloads)
         if len(joined) <= MAX_FRAME_BYTES - FRAME_OVERHEAD:

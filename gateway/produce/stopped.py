@@ -1,7 +1,8 @@
-"""Partitions that their processor has stopped: a submission to one of them is not confirmed.
+"""Partitions that their processor has stopped; submissions to them are refused.
 
-A processor that is not certain which records are new says so in the metadata of its group's
-committed offset (contract.history). A 200 for what may be skipped would break the promise.
+A processor that cannot determine which records are new writes this into the metadata of its group's
+committed offset (contract.history). A 200 for a submission that may be skipped would break the
+guarantee.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ INTERVAL = 2.0
 
 
 class StoppedPartitions:
-    """Tells the publisher which partitions are stopped, while `run` runs."""
+    """Updates the stopped partitions of the batcher while `run` runs."""
 
     def __init__(self, settings: KafkaSettings, batcher: SubmissionBatcher) -> None:
         self._settings = settings
@@ -33,22 +34,22 @@ class StoppedPartitions:
         self._topic = topics_from(settings).submissions.name
         self._was_read = False
         self.is_refused = False
-        """Whether Kafka refuses to describe the group, so that a stop would not be known."""
+        """Whether Kafka refuses to describe the group, so that stopped partitions are unknown."""
 
     @property
     def was_never_allowed(self) -> bool:
-        """Whether Kafka has refused ever since the start."""
+        """Whether Kafka has refused since start-up."""
         return self.is_refused and not self._was_read
 
     async def run(self) -> None:
-        """Read for ever; while Kafka does not respond, what it said last holds."""
+        """Poll forever; while Kafka does not respond, the last known state stays."""
         while True:
             try:
                 async with admin_client(self._settings) as admin:
                     while True:
                         offsets = await admin.list_consumer_group_offsets(self._group)
                         self._was_read, self.is_refused = True, False
-                        self._take(
+                        self._update(
                             {
                                 tp.partition: committed.metadata or ""
                                 for tp, committed in offsets.items()
@@ -60,18 +61,20 @@ class StoppedPartitions:
                 if not self.is_refused:
                     log.error(
                         "Kafka refuses to describe the processors' group: allow this gateway "
-                        "Describe, or it confirms submissions that a stopped partition may skip",
+                        "Describe on the group, or it confirms submissions that a stopped "
+                        "partition may skip",
                         group=self._group,
                     )
                 self.is_refused = True
             except (KafkaError, TimeoutError, OSError) as error:
-                log.info("the processors' group could not be read", reason=repr(error))
+                log.info("cannot read the processors' group", reason=repr(error))
             await asyncio.sleep(INTERVAL)
 
-    def _take(self, metadata: Mapping[int, str]) -> None:
-        """Compare the metadata of committed offsets.
+    def _update(self, metadata: Mapping[int, str]) -> None:
+        """Update the stopped partitions from the metadata of committed offsets.
 
-        A partition that is not named stays as it was: aiokafka hides an error of the whole group.
+        A partition without metadata keeps its state, because aiokafka hides errors that concern the
+        whole group.
         """
         stopped = {p for p, text in metadata.items() if text.startswith(STOPPED_METADATA)}
         stopped |= self._batcher.stopped - metadata.keys()

@@ -1,15 +1,11 @@
-"""The drain rate: how fast Kafka takes what waits. Pure.
-
-Whoever is refused because too much waits is told when there will be room, from what was measured,
-and not from hope.
-"""
+"""Estimates how fast Kafka accepts submissions, and computes Retry-After from it. Pure."""
 
 import math
 
 AVERAGING_SECONDS = 5.0
-"""Seconds over which the rate is an average: what is older counts less and less."""
+"""Time constant of the average in seconds; older acknowledgements count exponentially less."""
 MIN_RETRY_AFTER, MAX_RETRY_AFTER = 1, 30
-"""Seconds that anybody is told to wait, where there is no rate either."""
+"""Bounds of Retry-After in seconds; the maximum also applies if no throughput was measured."""
 
 
 class ThroughputEstimator:
@@ -17,11 +13,11 @@ class ThroughputEstimator:
 
     def __init__(self) -> None:
         self._weighted_count = 0.0
-        """Submissions that were taken, each weighted by its age: the rate times SPAN."""
+        """Acknowledged submissions, weighted by age: the rate times AVERAGING_SECONDS."""
         self._updated_at = -math.inf
 
     def add(self, submissions: int, now: float) -> None:
-        """Count what Kafka has acknowledged."""
+        """Count acknowledged submissions."""
         self._weighted_count = self._decayed(now) + submissions
         self._updated_at = now
 
@@ -29,7 +25,8 @@ class ThroughputEstimator:
         return self._decayed(now) / AVERAGING_SECONDS
 
     def retry_after(self, submissions: int, now: float) -> int:
-        """Whole seconds in which so many submissions leave at this rate."""
+        """Return the seconds, rounded up, in which this number of submissions is sent at the
+        measured rate."""
         rate = self.per_second(now)
         if rate * MAX_RETRY_AFTER <= submissions:
             return MAX_RETRY_AFTER

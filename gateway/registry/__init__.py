@@ -1,1 +1,1 @@
-"""The registry as a gateway writes it: records, quotas, the audit log."""
+"""The registry as a gateway writes it: records, quotas and the audit log."""

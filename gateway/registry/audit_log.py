@@ -1,8 +1,8 @@
-"""The audit: every administrative change is written to a topic before it is made.
+"""The audit log: every administrative change is written to a topic before it is made.
 
-So there is no change without a record, whenever a gateway dies. A change that was then not made, or
-may not have been, gets a second record that says so. The log has two lines of each change: it is
-attempted, and what became of it.
+So every change has a record, even if the gateway dies. A change that failed or was not confirmed
+gets a second record with its outcome. The log shows each change twice: as attempted, and with its
+outcome.
 """
 
 import asyncio
@@ -23,14 +23,17 @@ from service.http.errors import ApiError, unavailable
 log = structlog.get_logger(__name__)
 
 ADMIN = "admin"
-"""Actor of a change that was made with the installation's ADMIN_TOKEN."""
+"""Actor of a change that was authenticated with ADMIN_TOKEN."""
+
+MAX_LOGGED = 300
+"""Characters of a detail that the log shows."""
 
 OUTCOME_TIMEOUT = 60.0
-"""Seconds for which it is tried to write down that a change was not confirmed."""
+"""Seconds during which the record of an unconfirmed change is retried."""
 
 
 class AuditedChange(NamedTuple):
-    """What somebody who may is about to do; see contract.audit for the fields."""
+    """An authorised change that is about to be made; see contract.audit for the fields."""
 
     actor: str
     action: str
@@ -49,11 +52,11 @@ class AuditLog:
 
     @contextlib.asynccontextmanager
     async def recording(self, change: AuditedChange, deadline: float) -> AsyncIterator[None]:
-        """Make a change within this context; `deadline` is on the monotonic clock.
+        """Context in which a change is made; `deadline` is on the monotonic clock.
 
         Raises:
-            ApiError: 503: the record was not confirmed, so the change was not begun; or whatever
-                the change raised.
+            ApiError: 503 if Kafka did not confirm the audit record, so that the change was not
+                started; otherwise the error of the change.
         """
         record = AuditRecord(
             version=AUDIT_VERSION,
@@ -65,8 +68,8 @@ class AuditLog:
         try:
             await self._write(record, deadline)
         except (SendError, TimeoutError) as error:
-            # Kafka may have the record nevertheless, or get it later.
-            reason = "Kafka did not confirm the audit record: nothing was done"
+            # Kafka may have appended the record anyway, or append it later.
+            reason = "Kafka did not confirm the audit record in time: nothing was changed"
             self._amend_later(record, ChangeOutcome.REFUSED, reason)
             raise unavailable(reason) from error
         try:
@@ -83,7 +86,7 @@ class AuditLog:
         _log(record, "done")
 
     def _amend_later(self, record: AuditRecord, outcome: ChangeOutcome, reason: str) -> None:
-        """Amend a record in the background: the deadline has passed with the change."""
+        """Write the outcome in the background, because the deadline of the change has passed."""
         later = time.monotonic() + OUTCOME_TIMEOUT
         task = asyncio.create_task(
             self._record_outcome(record, outcome, reason, later), name="audit"
@@ -110,4 +113,11 @@ class AuditLog:
 
 
 def _log(record: AuditRecord, outcome: str) -> None:
-    log.info("audit", **(msgspec.to_builtins(record) | {"outcome": outcome}))
+    details = {name: _shortened(value) for name, value in record.details.items()}
+    fields = msgspec.to_builtins(msgspec.structs.replace(record, details=details))
+    log.info("audit", **(fields | {"outcome": outcome}))
+
+
+def _shortened(value: str) -> str:
+    """A detail as the log has it: the topic has all of it."""
+    return value if len(value) <= MAX_LOGGED else value[:MAX_LOGGED] + "…"

@@ -1,15 +1,15 @@
-"""Capacity: how much may be registered, so that nobody's mistake drowns Prometheus in series.
+"""Registration quotas, which limit the number of series in Prometheus.
 
-An entity has a handful of series, and every label of it but its own name and id has few values: so
-what is limited is the number of each kind, and how many values the labels of clusters have.
+An entity has a few series, and each of its labels except name and id has few values. So the limits
+apply to the number of entities of each kind, and to the number of values of each cluster label.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 
 from contract.kinds import CLIENT, HEADEND
-from contract.registry import CLUSTER, CLUSTER_LABELS, RELAY, RegistryRecord
+from contract.registry import CLUSTER, CLUSTER_LABELS, ENROLMENT, RELAY, RegistryRecord
 from gateway.metrics import GatewayMetrics
 from gateway.registry.writer import RegistryWriter
 from gateway.settings import GatewaySettings
@@ -18,17 +18,17 @@ from service.metrics.multiprocess import CallbackGauges
 
 
 class QuotaExceededError(ApiError):
-    """403: there is no room for a registration. Sent again as it is, it will be refused again."""
+    """403: the registration exceeds a quota; the same request will be refused again."""
 
     def __init__(self, error: str) -> None:
         super().__init__(403, error)
 
 
 class RegistrationQuotas:
-    """Refuses registrations beyond the settings' limits, and shows how near they are.
+    """Refuses registrations beyond the configured limits, and exports their usage.
 
-    This gateway never passes a limit by itself. Several that register at the same moment may, by as
-    many as are under way at the others: each counts what it has read.
+    One gateway never exceeds a limit by itself. Concurrent registrations at several gateways may
+    exceed it by the number of those in progress, because each gateway counts what it has read.
     """
 
     def __init__(
@@ -42,8 +42,9 @@ class RegistrationQuotas:
             HEADEND.name: settings.max_headends,
             CLUSTER: settings.max_clusters,
             RELAY: settings.max_relays,
+            ENROLMENT: settings.max_enrolments,
         }
-        """Kind -> how many; 0: no limit."""
+        """Kind -> maximum number; 0 means no limit."""
         self.label_values = settings.max_label_values
         self._registry = registry
         self._catch_up = catch_up
@@ -51,27 +52,56 @@ class RegistrationQuotas:
 
     @contextlib.asynccontextmanager
     async def reserve(self, record: RegistryRecord, deadline: float) -> AsyncIterator[None]:
-        """Keep room for a registration while it is under way; `deadline` is monotonic.
+        """Reserve quota for a registration in progress; `deadline` is on the monotonic clock.
 
-        Nobody is refused for what was removed meanwhile: the registry is read to its end before.
+        The registry is read to its end before a refusal, so that entities removed elsewhere do not
+        count.
 
         Raises:
-            LimitError: a limit is reached.
-            ApiError: 503, the registry cannot be read.
+            QuotaExceededError: a limit is reached.
+            ApiError: 503 if the registry cannot be read.
         """
         if not self._registry.is_current or self._exceeded(record) is not None:
             await self._catch_up(deadline)
         if (reason := self._exceeded(record)) is not None:
             raise QuotaExceededError(reason)
-        under_way = self._reserved[record.kind]
-        under_way.append(record)
+        self._reserved[record.kind].append(record)
         try:
             yield
         finally:
-            under_way.remove(record)
+            self._reserved[record.kind].remove(record)
+
+    @contextlib.asynccontextmanager
+    async def reserve_each(
+        self, records: Sequence[RegistryRecord], deadline: float
+    ) -> AsyncIterator[list[str | None]]:
+        """Keep capacity for those of many registrations that there is some for.
+
+        Yields for each why there is none, or None.
+
+        Raises:
+            ApiError: 503, the registry cannot be read.
+        """
+        await self._catch_up(deadline)
+        reserved: list[RegistryRecord] = []
+        reasons: list[str | None] = []
+        for record in records:
+            reason = self._exceeded(record)
+            reasons.append(reason)
+            if reason is None:
+                self._reserved[record.kind].append(record)
+                reserved.append(record)
+        try:
+            yield reasons
+        finally:
+            ours = set(map(id, reserved))
+            for kind in {record.kind for record in reserved}:
+                self._reserved[kind] = [
+                    record for record in self._reserved[kind] if id(record) not in ours
+                ]
 
     def export_gauges(self, gauges: CallbackGauges, metrics: GatewayMetrics) -> None:
-        """Let gauges say what is registered, and how much may be."""
+        """Export the number of registered entities, the limits and the label values as gauges."""
         state = self._registry.state
         for kind, limit in self.limits.items():
             count = metrics.registered.labels(kind)
@@ -83,41 +113,40 @@ class RegistrationQuotas:
             metrics.label_values_limit.labels(label).set(self.label_values)
 
     def _exceeded(self, record: RegistryRecord) -> str | None:
-        """Say which limit leaves no room; what is registered already is refused as that."""
+        """Return the error if a limit is reached; registered ids are not limited."""
         if self._registry.get(record.kind, record.id) is not None:
             return None
         limit = self.limits[record.kind]
         if limit and self._count(record.kind, limit) >= limit:
             variable = f"MAX_{record.kind.upper()}S"
             return (
-                f"There are {limit} {record.kind}s, as many as {variable} allows: raise it, or "
-                "remove some"
+                f"The limit of {limit} {record.kind}s is reached: raise {variable}, or remove some"
             )
         if record.kind != CLUSTER or not self.label_values:
             return None
         for label in CLUSTER_LABELS:
             if self._values_with(record, label) > self.label_values:
                 return (
-                    f"There are {self.label_values} values of {label}, as many as MAX_LABEL_VALUES "
-                    "allows: use one of them, or raise it"
+                    f"The limit of {self.label_values} values of {label} is reached: use an "
+                    "existing value, or raise MAX_LABEL_VALUES"
                 )
         return None
 
     def _count(self, kind: str, limit: int) -> int:
-        """How many there are and will be; below the limit in any case where it may be less."""
-        count, under_way = self._registry.state.count(kind), self._reserved[kind]
-        if count + len(under_way) < limit:
-            return count + len(under_way)
-        return count + sum(map(self._is_new, under_way))
+        """Count registered and reserved records; exact only if the result reaches the limit."""
+        count, in_progress = self._registry.state.count(kind), self._reserved[kind]
+        if count + len(in_progress) < limit:
+            return count + len(in_progress)
+        return count + sum(map(self._is_new, in_progress))
 
     def _values_with(self, record: RegistryRecord, label: str) -> int:
-        """How many values of a label there will be with this cluster; 0 if it brings none."""
+        """Count the values of a label with this cluster; 0 if it adds none."""
         state = self._registry.state
         if state.has_label_value(label, record.attributes[label]):
             return 0
-        coming = {each.attributes[label] for each in (*self._reserved[CLUSTER], record)}
+        values = {each.attributes[label] for each in (*self._reserved[CLUSTER], record)}
         return state.count_label_values(label) + sum(
-            not state.has_label_value(label, value) for value in coming
+            not state.has_label_value(label, value) for value in values
         )
 
     def _is_new(self, record: RegistryRecord) -> bool:

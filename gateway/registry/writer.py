@@ -1,7 +1,7 @@
 """The registry as a gateway writes it: optimistically, by the rules of contract.registry.
 
-Each record that we write carries a token of ours in a header. The follower that reads the topic
-meets it there and tells its writer what became of it, so any number of changes may be under way.
+Each written record carries a unique token in a header. The tailer reads the record back and
+notifies the writer of the result, so any number of changes may be in progress.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import itertools
 import secrets
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -26,7 +27,7 @@ from contract.registry import (
 )
 from contract.topics import DAY_MS
 from gateway.produce.cluster_time import ClusterTime
-from gateway.produce.producer import Headers, RecordMetadata, SendError
+from gateway.produce.producer import Headers, KeyedRecord, RecordMetadata, SendError
 from service.config.settings import KafkaSettings
 from service.kafka.registry import RegistryReader
 from service.kafka.topics import topics_from
@@ -35,16 +36,19 @@ from service.tasks import cancel
 log = structlog.get_logger(__name__)
 
 TOMBSTONE_DELAY_MS = 7 * DAY_MS
-"""How long the record of a removal stays, in milliseconds: as long as the submissions topic keeps
-what was submitted before it."""
+"""How long the record of a removal is kept, in milliseconds: as long as the submissions topic keeps
+the submissions made before it."""
 WRITER_HEADER = "writer"
 RANDOM_BITS = 11
-"""Lowest bits of an incarnation, above which it has the milliseconds since the epoch: they tell
-registrations of one millisecond apart. So it is exact in a double until the year 2109."""
+"""Random low bits of an incarnation; the bits above are milliseconds since the epoch.
+
+They distinguish registrations of the same millisecond. With 11 bits an incarnation is exact in
+a double until the year 2109.
+"""
 
 
 class RecordSender(Protocol):
-    """What a writer needs of gateway.produce.producer.ResilientProducer."""
+    """The part of gateway.produce.producer.ResilientProducer that a writer uses."""
 
     time: ClusterTime
 
@@ -60,20 +64,26 @@ class RecordSender(Protocol):
         headers: Headers = (),
     ) -> RecordMetadata: ...
 
+    async def send_all(
+        self, topic: str, records: Sequence[KeyedRecord], *, partition: int
+    ) -> None: ...
+
 
 class UnconfirmedError(Exception):
-    """Kafka did not confirm a change in time: it may still come to be."""
+    """Kafka did not confirm a change in time; it may still take effect."""
 
 
 class RegistryWriter(RegistryReader):
-    """Follows the registry, adds to it, and keeps the current record of each key the last one."""
+    """Tails the registry, appends records, and keeps the current record of each key the last one in
+    the topic."""
 
     repair_delay: float = 60.0
-    """Seconds after which another writer's superseded record is covered: it may be gone."""
+    """Seconds after which another writer's superseded record is repaired, because that writer may
+    have stopped."""
     repair_interval: float = 1.0
     repair_timeout: float = 10.0
     expiry_interval: float = 60.0
-    """Seconds between two looks for records that may be dropped."""
+    """Seconds between two checks for records that can be deleted."""
 
     def __init__(self, settings: KafkaSettings, sender: RecordSender) -> None:
         super().__init__(settings)
@@ -89,20 +99,20 @@ class RegistryWriter(RegistryReader):
 
     @property
     def is_current(self) -> bool:
-        """Whether what a record allows can be told: all of the registry was read once, and the
-        time is known."""
+        """Whether the registry was read to its end once and the cluster time is known, so that
+        credentials can be judged."""
         return self.tailer.caught_up and self.time.is_known
 
     def get(self, kind: str, id: str) -> RegistryRecord | None:
         return self.state.get(entity_key(kind, id))
 
     async def add(self, record: RegistryRecord, deadline: float) -> bool:
-        """Register something new; return False if its id is taken.
+        """Register a new entity; return False if its id is taken.
 
-        `record` gets an incarnation of its own. `deadline` is on the monotonic clock.
+        `record` gets a new incarnation. `deadline` is on the monotonic clock.
 
         Raises:
-            UnconfirmedError: Kafka did not confirm it by the deadline.
+            UnconfirmedError: Kafka did not confirm the record by the deadline.
         """
         base = self.state.current(record.key)
         if base is not None and not base.removed:
@@ -110,25 +120,68 @@ class RegistryWriter(RegistryReader):
         record = msgspec.structs.replace(record, incarnation=self._next_incarnation(base))
         return await self.change(base, record, deadline)
 
+    async def add_all(
+        self, records: Sequence[RegistryRecord], deadline: float
+    ) -> list[bool | None]:
+        """Register many as `add` does one; return its result for each, None for unconfirmed."""
+        results: list[bool | None] = [False] * len(records)
+        sent: dict[int, bytes] = {}
+        batch = []
+        for place, record in enumerate(records):
+            base = self.state.current(record.key)
+            if base is not None and not base.removed:
+                continue
+            added = msgspec.structs.replace(
+                record,
+                incarnation=self._next_incarnation(base),
+                revision=base.revision + 1 if base else 1,
+            )
+            sent[place] = token = self._new_token()
+            batch.append(KeyedRecord(record.key, encode_record(added), [(WRITER_HEADER, token)]))
+        loop = asyncio.get_running_loop()
+        changes: dict[bytes, asyncio.Future[ApplyResult]] = {
+            token: loop.create_future() for token in sent.values()
+        }
+        self._pending_changes |= changes
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await self._sender.wait_until_ready()
+                try:
+                    await self._sender.send_all(self._topic, batch, partition=0)
+                except SendError as error:
+                    # The follower may still read them, so wait and see.
+                    log.warning("registry records not confirmed", reason=str(error))
+                if changes:
+                    await asyncio.wait(changes.values())
+        except TimeoutError:
+            log.warning("registry records not confirmed in time")
+        finally:
+            for token in changes:
+                del self._pending_changes[token]
+        for place, token in sent.items():
+            change = changes[token]
+            results[place] = change.result() is ApplyResult.CURRENT if change.done() else None
+        return results
+
     async def change(
         self, base: RegistryRecord | None, record: RegistryRecord, deadline: float
     ) -> bool:
-        """Replace the record `base` by its successor; return False if another change came first.
+        """Replace the record `base` by `record`; return False if another change came first.
 
-        `record` gets the revision that follows from `base`.
+        `record` gets the revision after that of `base`.
 
         Raises:
-            UnconfirmedError: Kafka did not confirm it by the deadline.
+            UnconfirmedError: Kafka did not confirm the record by the deadline.
         """
         record = msgspec.structs.replace(record, revision=base.revision + 1 if base else 1)
         value = encode_record(record)
         return await self._write(record.key, value, (), deadline) is ApplyResult.CURRENT
 
     async def run(self) -> None:
-        """Follow the topic, and keep it in order, until cancelled."""
+        """Tail and maintain the topic until cancelled."""
         tasks = [
-            asyncio.create_task(self._repair_superseded(), name="registry healing"),
-            asyncio.create_task(self._drop_expired(), name="registry sweep"),
+            asyncio.create_task(self._repair_superseded(), name="registry repair"),
+            asyncio.create_task(self._drop_expired(), name="registry expiry"),
         ]
         try:
             await self.tailer.run()
@@ -150,12 +203,15 @@ class RegistryWriter(RegistryReader):
             self._superseded[record.key] = time.monotonic() + delay
             self._repair_needed.set()
 
+    def _new_token(self) -> bytes:
+        return f"{self._name}-{next(self._numbers)}".encode()
+
     def _next_incarnation(self, base: RegistryRecord | None) -> int:
-        """A number that no registration has, greater than those of this id before it."""
-        made = self.time.latest_ms() << RANDOM_BITS | secrets.randbits(RANDOM_BITS)
+        """Return a unique incarnation, greater than all earlier ones of this id."""
+        candidate = self.time.latest_ms() << RANDOM_BITS | secrets.randbits(RANDOM_BITS)
         if base is not None and base.incarnation is not None:
-            made = max(made, base.incarnation + 1)
-        self._incarnation = max(made, self._incarnation + 1)
+            candidate = max(candidate, base.incarnation + 1)
+        self._incarnation = max(candidate, self._incarnation + 1)
         return self._incarnation
 
     def _pending_change(self, record: ConsumerRecord) -> asyncio.Future[ApplyResult] | None:
@@ -164,7 +220,8 @@ class RegistryWriter(RegistryReader):
         return self._pending_changes.get(dict(record.headers).get(WRITER_HEADER, b""))
 
     def _is_copy(self, record: ConsumerRecord) -> bool:
-        """Tell whether a superseded record equals the current one: compaction may keep either."""
+        """Return whether a superseded record equals the current one; compaction may then keep
+        either."""
         if record.value is None:
             return False
         return decode_record(record.value) == self.state.current(record.key)
@@ -172,7 +229,7 @@ class RegistryWriter(RegistryReader):
     async def _write(
         self, key: bytes, value: bytes | None, headers: Headers, deadline: float
     ) -> ApplyResult:
-        token = f"{self._name}-{next(self._numbers)}".encode()
+        token = self._new_token()
         change: asyncio.Future[ApplyResult] = asyncio.get_running_loop().create_future()
         self._pending_changes[token] = change
         try:
@@ -187,7 +244,7 @@ class RegistryWriter(RegistryReader):
                         headers=[(WRITER_HEADER, token), *headers],
                     )
                 except SendError as error:
-                    # The follower may still meet it, so wait and see.
+                    # The tailer may still read the record, so wait until the deadline.
                     log.warning("registry record not confirmed", reason=str(error))
                 return await change
         except TimeoutError as error:
@@ -208,7 +265,7 @@ class RegistryWriter(RegistryReader):
                 self._repair_needed.clear()
 
     async def _rewrite_current(self, key: bytes) -> None:
-        """Write a copy of the current record after the superseded one."""
+        """Append a copy of the current record after the superseded one."""
         current = self.state.current(key)
         if current is None:
             self._superseded.pop(key, None)
@@ -216,12 +273,12 @@ class RegistryWriter(RegistryReader):
         try:
             await self.change(current, current, time.monotonic() + self.repair_timeout)
         except UnconfirmedError as error:
-            log.warning("superseded registry record not covered yet", reason=str(error))
+            log.warning("superseded registry record not repaired yet", reason=str(error))
         else:
-            log.info("superseded registry record covered", key=key.decode())
+            log.info("superseded registry record repaired", key=key.decode())
 
     async def _drop_expired(self) -> None:
-        """Drop what may be dropped. Every gateway does, and a second tombstone changes nothing."""
+        """Delete expired records. All gateways do this; a second tombstone changes nothing."""
         while True:
             await asyncio.sleep(self.expiry_interval)
             if self.is_current:
@@ -235,9 +292,9 @@ class RegistryWriter(RegistryReader):
             or current.expires_at_ms is None
             or current.expires_at_ms > self.time.earliest_ms()
         ):
-            return  # while others were dropped, another gateway was faster, or it came back
+            return  # changed since the list was made
         headers = [(REVISION_HEADER, encode_revision(current.revision))]
         try:
             await self._write(key, None, headers, time.monotonic() + self.repair_timeout)
         except UnconfirmedError as error:
-            log.warning("ended registry record not dropped yet", reason=str(error))
+            log.warning("expired registry record not deleted yet", reason=str(error))

@@ -1,7 +1,7 @@
-"""The anomaly log: tells of anomalies in a topic, as well as it can.
+"""Writes anomalies to their topic on a best-effort basis.
 
-Counting is exact, telling is not: a queue that is full drops, and Kafka's refusal is only logged.
-It has a producer and a task of its own, so that a flush never waits for it.
+Counters of anomalies are exact, the topic is not: a full queue drops anomalies, and write errors
+are only logged. The producer has its own task, so a flush never waits for it.
 """
 
 import asyncio
@@ -22,19 +22,19 @@ from service.kafka.clients import client_options
 log = structlog.get_logger(__name__)
 
 MAX_QUEUED = 1_000
-"""Most anomalies that wait to be written."""
+"""Maximum number of anomalies that wait to be written."""
 MAX_IN_FLIGHT = 100
-"""Most that are on their way at a time."""
+"""Maximum number of anomalies in one write."""
 WRITE_TIMEOUT = 10.0
-"""Seconds that a write may take before it is given up."""
+"""Seconds that a write may take."""
 STOP_TIMEOUT = 2.0
-"""Seconds that a producer gets to stop: Kafka may be away."""
+"""Seconds that a producer may take to stop, as Kafka may be unavailable."""
 RECONNECT_DELAY = 1.0
-"""Seconds before a producer is made anew, after one that failed."""
+"""Seconds between a failure and the start of a new producer."""
 
 
 class AnomalyProducer:
-    """Writes what it is told of, while `run` runs."""
+    """Writes the enqueued anomalies while `run` runs."""
 
     def __init__(self, settings: KafkaSettings, topic: str, metrics: ProcessorMetrics) -> None:
         self._settings = settings
@@ -44,7 +44,7 @@ class AnomalyProducer:
         self._enqueued = asyncio.Event()
 
     def enqueue(self, anomalies: Iterable[Anomaly]) -> None:
-        """Take anomalies to write soon; those that do not fit are counted as dropped."""
+        """Enqueue anomalies; those that do not fit are counted as dropped."""
         for anomaly in anomalies:
             if len(self._queue) < MAX_QUEUED:
                 self._queue.append(anomaly)
@@ -53,7 +53,7 @@ class AnomalyProducer:
         self._enqueued.set()
 
     async def run(self) -> None:
-        """Write for ever; while Kafka is away, drop."""
+        """Write forever; drop anomalies while Kafka is unavailable."""
         while True:
             await self._wait()
             producer = AIOKafkaProducer(**client_options(self._settings), acks=1)
@@ -63,7 +63,7 @@ class AnomalyProducer:
                     await self._wait()
                     await self._write(producer)
             except (KafkaError, TimeoutError) as error:
-                log.warning("anomalies could not be written", reason=repr(error))
+                log.warning("could not write anomalies", reason=repr(error))
             finally:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(STOP_TIMEOUT):
@@ -76,7 +76,7 @@ class AnomalyProducer:
             await self._enqueued.wait()
 
     async def _write(self, producer: AIOKafkaProducer) -> None:
-        """Write the oldest; whatever happens, they wait no longer."""
+        """Write the oldest anomalies; whether or not it succeeds, they leave the queue."""
         batch = [self._queue.popleft() for _ in range(min(MAX_IN_FLIGHT, len(self._queue)))]
         written = 0
         try:

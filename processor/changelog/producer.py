@@ -1,6 +1,6 @@
-"""The changelog's writer: an idempotent producer of our own.
+"""The idempotent producer of the changelog and of dead letters.
 
-Faust's producer is idempotent only under exactly_once, and acknowledges to nobody.
+Faust's producer is idempotent only under exactly_once, and does not report acknowledgements.
 """
 
 import asyncio
@@ -30,29 +30,30 @@ from service.kafka.clients import client_options
 log = structlog.get_logger(__name__)
 
 DEAD_LETTER_BYTES = 512 * 1024
-"""What is kept of a dead letter: a compressed record may be larger than any that may be written.
-Its offset names the original, which stays in the submissions topic for as long."""
+"""Maximum size of a dead letter's value; a compressed record may exceed the size that can be
+written. The letter's offset identifies the original, which the submissions topic retains for the
+same time."""
 
-STOP_WITHIN = 2.0
-"""Seconds that a producer which is replaced gets to stop."""
-FORGOTTEN = (OutOfOrderSequenceNumber, UnknownProducerId)
-"""How brokers refuse a producer whose last records they have lost."""
+STOP_TIMEOUT = 2.0
+"""Seconds that a replaced producer may take to stop."""
+PRODUCER_STATE_LOST = (OutOfOrderSequenceNumber, UnknownProducerId)
+"""Errors of brokers that have lost this producer's last records."""
 
 _BATCH_BYTES = 1024 * 1024
-"""Size of a batch of records: about what brokers take at most."""
+"""Size of a batch, close to the brokers' maximum."""
 _REQUEST_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class WriteResult:
-    """Acknowledgements of one partition: offsets given, and the newest append time (in ms)."""
+    """Acknowledgements of one partition: its offsets and the newest append time (ms)."""
 
     offsets: list[OffsetRange]
     appended_ms: int
 
 
 class ChangelogProducer:
-    """Writes changes and dead letters; returns only when Kafka has acknowledged all of them."""
+    """Writes changes and dead letters; returns after Kafka has acknowledged all of them."""
 
     def __init__(self, settings: KafkaSettings, changelog: str, dead_letters: str) -> None:
         self._settings = settings
@@ -77,41 +78,43 @@ class ChangelogProducer:
             await self._producer.stop()
 
     async def renew(self) -> None:
-        """Continue with a new producer: the brokers know nothing of this one's records any more."""
+        """Replace the producer, because the brokers have lost its records."""
         with contextlib.suppress(KafkaError, TimeoutError):
-            async with asyncio.timeout(STOP_WITHIN):
+            async with asyncio.timeout(STOP_TIMEOUT):
                 await self.stop()
         await self.start()
 
     async def write(self, pieces: Mapping[int, Iterable[Piece]]) -> dict[int, WriteResult]:
-        """Write the pieces of all partitions at once and await every acknowledgement.
+        """Write the pieces of all partitions concurrently and await every acknowledgement.
 
-        Kafka appends a piece, one record batch, whole or not at all. A partition's next piece is
-        sent when the one before it is acknowledged. Waits for brokers as long as it takes: the
-        caller has a deadline. Nothing is written any more when this has raised.
+        Kafka appends a piece, which is one record batch, whole or not at all. The next piece of a
+        partition is sent after the previous one is acknowledged. There is no timeout: the caller
+        sets one. After an error nothing more is written.
 
         Raises:
-            KafkaError: some of it may not have been written.
+            KafkaError: some records may not have been written.
         """
         writing = (self._write(p, each) for p, each in pieces.items())
         results = await asyncio.gather(*writing, return_exceptions=True)
         written = [each for each in results if isinstance(each, WriteResult)]
         if errors := [each for each in results if isinstance(each, BaseException)]:
-            raise next((each for each in errors if not isinstance(each, FORGOTTEN)), errors[0])
+            raise next(
+                (each for each in errors if not isinstance(each, PRODUCER_STATE_LOST)), errors[0]
+            )
         return dict(zip(pieces, written, strict=True))
 
     async def _write(self, partition: int, pieces: Iterable[Piece]) -> WriteResult:
         offsets, appended = [], 0
         for piece in pieces:
-            answer = await (await self._send(self._batch(piece), partition))
-            appended = max(appended, answer.timestamp)
-            if answer.offset >= 0:  # else a broker that has it does not remember where
-                offsets.append((answer.offset, answer.offset + len(piece)))
+            metadata = await (await self._send(self._batch(piece), partition))
+            appended = max(appended, metadata.timestamp)
+            if metadata.offset >= 0:  # else the broker has the batch but no longer knows its offset
+                offsets.append((metadata.offset, metadata.offset + len(piece)))
         return WriteResult(offsets, appended)
 
     def _batch(self, piece: Piece) -> BatchBuilder:
-        """Make a record batch: records handed over one by one cost aiokafka 15 us each."""
-        assert self._producer is not None, "the writer has not been started"
+        """Build a record batch: sending records one by one costs 15 us each in aiokafka."""
+        assert self._producer is not None, "the producer has not been started"
         now = round(time.time() * 1000)
         batch = self._producer.create_batch()
         for key, value, headers in piece:
@@ -124,15 +127,15 @@ class ChangelogProducer:
         return batch
 
     async def _send(self, batch: BatchBuilder, partition: int) -> asyncio.Future[RecordMetadata]:
-        """Queue a batch behind those of its partition, and let the producer begin with it."""
+        """Queue a batch after those of its partition, and let the producer start sending it."""
         assert self._producer is not None
         while True:
             try:
                 future: asyncio.Future[RecordMetadata] = await self._producer.send_batch(
                     batch, self._changelog, partition=partition
                 )
-            except KafkaTimeoutError:  # it is not queued; the one before it waits for its leader
-                log.warning("a batch waits for the one before it", partition=partition)
+            except KafkaTimeoutError:  # it is not queued: an earlier batch waits for its leader
+                log.warning("a batch waits for the previous one", partition=partition)
                 continue
             return future
 
@@ -140,9 +143,9 @@ class ChangelogProducer:
         """Write dead letters and await every acknowledgement.
 
         Raises:
-            KafkaError: some of it may not have been written.
+            KafkaError: some letters may not have been written.
         """
-        assert self._producer is not None, "the writer has not been started"
+        assert self._producer is not None, "the producer has not been started"
         sent = [
             await self._producer.send(
                 self._dead_letters,

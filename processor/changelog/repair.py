@@ -1,8 +1,8 @@
-"""Rule 7, first part: put right what a zombie wrote.
+"""Rule 7, first part: repairs the changelog after writes of a zombie.
 
 A worker that was frozen past its session may still write rows of partitions that it lost. Readers
-ignore lower positions, but compaction keeps the last record of a key. The owner notices because
-the offsets that its own records are given are not consecutive.
+ignore lower positions, but compaction keeps the last record of a key. The owner detects such writes
+because the offsets of its own records are not consecutive.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 class FencedError(RuntimeError):
-    """Another worker holds newer rows of a partition: this one must not go on."""
+    """Another worker has written newer rows of a partition, so this one must stop."""
 
 
 async def repair(
@@ -31,10 +31,10 @@ async def repair(
     state: PartitionState,
     gaps: list[OffsetRange],
 ) -> Changes:
-    """Read the gaps of a changelog partition; return what has to be written again.
+    """Read the gaps of a changelog partition and return the changes to write again.
 
     Raises:
-        OvertakenError: something in them is newer than what `state` holds.
+        FencedError: a record in the gaps is newer than `state`.
     """
     changes: Changes = {}
     async with TopicReader(settings, changelog, [partition]) as reader:
@@ -51,7 +51,7 @@ async def repair(
             while await reader.position(partition) < end:
                 await reader.poll(compare)
     log.warning(
-        "someone else wrote to the changelog",
+        "another worker wrote to the changelog",
         partition=partition,
         gaps=gaps,
         written_again=len(changes),
@@ -60,12 +60,12 @@ async def repair(
 
 
 def changes_to(state: PartitionState, positions: Mapping[bytes, Position]) -> Changes:
-    """What has to be written so that the last record of each key is the newest."""
+    """Return the changes that make the last record of each key the newest."""
     return {key: state.rows.get(key) or Tombstone(position) for key, position in positions.items()}
 
 
 def resolve(state: PartitionState, record: ConsumerRecord) -> bytes | Tombstone | None:
-    """Return what to write over a foreign record, if anything."""
+    """Return the change that overwrites a foreign record, None if none is needed."""
     if record.key == state.ledger_key:
         if (
             record.value is not None
@@ -74,20 +74,20 @@ def resolve(state: PartitionState, record: ConsumerRecord) -> bytes | Tombstone 
             raise FencedError(f"ledger at offset {record.offset} is newer")
         return None  # every flush writes the ledger row
     theirs = record_position(record.value, record.headers)
-    held = state.rows.get(record.key)
-    if held is None:
+    stored = state.rows.get(record.key)
+    if stored is None:
         if record.value is None:
             return None
         if theirs.offset > state.ledger.offset:
             raise FencedError(f"row at offset {record.offset} is newer than the ledger")
         return Tombstone(theirs)
-    ours = record_position(held, ())
+    ours = record_position(stored, ())
     if theirs > ours and theirs != NO_POSITION:
         raise FencedError(f"row at offset {record.offset} is newer")
-    if record.value is None and not _has_position(held):
-        return Tombstone(theirs)  # somebody removed what nobody can read
+    if record.value is None and not _has_position(stored):
+        return Tombstone(theirs)  # a foreign tombstone of a row that cannot be decoded
     if record.value is None or theirs < ours:
-        return held
+        return stored
     return None
 
 

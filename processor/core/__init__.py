@@ -1,1 +1,1 @@
-"""What a submission does to its row. Pure: no I/O, no clock."""
+"""How submissions change rows. Pure: no I/O, no clock."""

@@ -1,20 +1,20 @@
-"""The cap on dead letters: a partition that is flooded with them stops for a while. Pure.
+"""Limits dead letters: a partition with too many is paused. Pure.
 
-Without it whoever can fill a partition with rubbish fills the dead-letter topic too, and pushes out
-what was worth keeping. Nothing is lost by a stop: what is not read stays where it is.
+Without a limit, a client that floods a partition with invalid data would also flood the dead-letter
+topic and displace useful letters. A pause loses nothing: unread records stay in the topic.
 """
 
 FILL_SECONDS = 60.0
-"""Seconds in which a partition's allowance fills."""
+"""Seconds in which a partition's allowance refills."""
 RESUME_LEVEL = 0.1
-"""Share of the allowance at which a stopped partition goes on."""
+"""Fraction of the allowance at which a paused partition resumes."""
 
 
 class DeadLetterLimit:
-    """A token bucket for each partition, of `per_minute` letters, filled evenly; 0: no cap.
+    """A token bucket per partition, of `per_minute` letters; 0: no limit.
 
-    A bucket is kept as the moment at which it is full again. `now` is in seconds of a clock that
-    never goes back.
+    A bucket is stored as the time at which it is full again. `now` is in seconds on a monotonic
+    clock.
     """
 
     def __init__(self, per_minute: float) -> None:
@@ -22,10 +22,10 @@ class DeadLetterLimit:
         self._full_at: dict[int, float] = {}
 
     def add(self, partition: int, letters: int, now: float) -> bool:
-        """Count letters; tell whether the allowance is used up, so that the partition must stop.
+        """Count letters; return whether the allowance is used up and the partition must pause.
 
-        A frame is never torn apart: one may bring more letters than are left. They are not owed,
-        so that a stop is never longer than 6 s.
+        A frame is never split, so it may exceed the allowance. The excess is not carried over, so a
+        pause takes at most 6 s.
         """
         if not self._interval:
             return False
@@ -34,5 +34,5 @@ class DeadLetterLimit:
         return full_at >= now + FILL_SECONDS
 
     def seconds_to_wait(self, partition: int, now: float) -> float:
-        """Seconds after which a partition that was stopped may go on."""
+        """Return the seconds after which a paused partition may resume."""
         return max(0.0, self._full_at.get(partition, now) - now - FILL_SECONDS * (1 - RESUME_LEVEL))

@@ -1,6 +1,4 @@
-"""The fold: what one record of the submissions topic does to a batch. Pure, so that tests can
-replay anything; nothing here waits, and bad data raises nothing.
-"""
+"""Applies one record of the submissions topic to a batch. Pure; invalid data raises nothing."""
 
 import contextlib
 from collections.abc import Sequence
@@ -29,13 +27,13 @@ from processor.core.write_batch import (
 _PREFIXES = {kind: entity_key(kind, "") for kind in KINDS}
 
 MAX_ANOMALIES = 100
-"""Most anomalies that a batch keeps of a partition to report; it counts all."""
+"""Maximum number of anomalies per batch and partition that are written; all are counted."""
 MAX_DETAIL = 1_000
-"""Characters of an anomaly's detail: it may quote a label of any length."""
+"""Maximum length of an anomaly's detail in characters, as it may quote a label."""
 
 
 def reduce_frame(batch: WriteBatch, record: Record, partitions: int) -> None:
-    """Reduce a record into a batch of its partition; one that the ledger covers is a replay."""
+    """Apply a record to a batch of its partition, unless the ledger already covers it."""
     ledger = batch.ledger
     if record.offset <= ledger.offset:
         return
@@ -43,7 +41,7 @@ def reduce_frame(batch: WriteBatch, record: Record, partitions: int) -> None:
     try:
         frame = decode_frame(record.value)
     except FrameError as error:
-        # How many submissions it held cannot be known: it counts as one.
+        # The number of submissions is unknown, so the frame counts as one.
         ledger.count_record(record.offset, record.mark, record.appended_ms)
         ledger.read += 1
         ledger.dead_lettered += 1
@@ -67,10 +65,10 @@ def _reduce_part(
     partitions: int,
     is_noted: bool = False,
 ) -> None:
-    """Reduce some submissions of a frame, by their indexes, all before them being counted.
+    """Apply the submissions of a frame at some indexes; all before them must be counted.
 
-    Where their rows are more than a piece takes, the part is cut in two. `is_noted`: anomalies of
-    these submissions have been noted.
+    If their rows exceed a piece, the part is split in two. `is_noted`: the anomalies of these
+    submissions have been recorded.
     """
     letters = len(batch.dead_letters)
     outcomes: dict[int, ReduceOutcome | None] = {}
@@ -82,7 +80,7 @@ def _reduce_part(
             )
         except RowError as error:
             outcomes[index] = None
-            _refuse(batch, record, index, submission, str(error))
+            _dead_letter(batch, record, index, submission, str(error))
     rows, too_large = batch.encode_staged()
     size = size_of(rows)
     if size > PIECE_BYTES and len(part) > 1:
@@ -124,9 +122,10 @@ def _undo(
     outcomes: dict[int, ReduceOutcome | None],
     too_large: dict[bytes, int],
 ) -> None:
-    """Refuse what these submissions of a frame applied to rows that would be too large to write.
+    """Reject those of these submissions that changed rows which became too large.
 
-    All of it, for each such row: which submission was one too many is not worth the time.
+    All submissions of such a row are rejected: finding the one that exceeded the limit is not worth
+    the time.
     """
     for index in outcomes:
         submission = frame.submissions[index]
@@ -134,13 +133,13 @@ def _undo(
         if outcomes[index] is ReduceOutcome.APPLIED and key in too_large:
             outcomes[index] = None
             reason = (
-                f"the row of {submission.kind}:{submission.id} would have {too_large[key]} bytes, "
-                f"and at most {MAX_ROW_BYTES} can be written"
+                f"the row of {submission.kind}:{submission.id} would have {too_large[key]} bytes; "
+                f"the maximum is {MAX_ROW_BYTES}"
             )
-            _refuse(batch, record, index, submission, reason)
+            _dead_letter(batch, record, index, submission, reason)
 
 
-def _refuse(
+def _dead_letter(
     batch: WriteBatch, record: Record, index: int, submission: Submission, reason: str
 ) -> None:
     value = msgspec.json.encode(submission)
@@ -157,20 +156,20 @@ def _reduce_submission(
 ) -> ReduceOutcome:
     prefix = _PREFIXES.get(submission.kind)
     if prefix is None:
-        raise _unknown_fields(submission)
+        raise _unknown_entity(submission)
     key = prefix + submission.id.encode()
     try:
         row = batch.row(key)
-    except RowVersionError:  # a newer worker wrote it: it is not for this one to touch
+    except RowVersionError:  # a newer worker wrote it, so this one must not change it
         raise
     except RowError as error:
         _dead_letter_row(batch, record, key, error)
         row = None
-    if row is None:  # what has a row here was checked when it came to it
+    if row is None:  # an existing row's key has been checked before
         if not is_id(submission.id):
-            raise _unknown_fields(submission)
+            raise _unknown_entity(submission)
         if partition_of(key, partitions) != record.partition:
-            raise RowError(f"{key!r} does not belong into partition {record.partition}")
+            raise RowError(f"{key!r} does not belong to partition {record.partition}")
     reduced, outcome = reduce_row(row, submission, (record.offset, index), record.appended_ms)
     if reduced is not row and reduced is not None:
         growth, excess = _growth(row, submission, record)
@@ -204,34 +203,34 @@ def _note_anomalies(
     row: EntityRow | None,
     excess: Sequence[Excess],
 ) -> None:
-    found: list[Finding] = []
-    # Numbers may be beyond all bounds, which no gateway lets pass.
+    findings: list[Finding] = []
+    # An absurdly large number, which gateways reject, overflows.
     with contextlib.suppress(ArithmeticError):
-        found += detect(batch.state.histories, key, row, submission, record.appended_ms)
-        noted = {detail.partition(" ")[0] for reason, detail in found if reason is Reason.RATE}
-        found += [
+        findings += detect(batch.state.histories, key, row, submission, record.appended_ms)
+        noted = {detail.partition(" ")[0] for reason, detail in findings if reason is Reason.RATE}
+        findings += [
             (Reason.RATE, f"{each.field} grew by {each.growth:g} in {each.seconds:g} s")
             for each in excess
             if each.field not in noted
         ]
-    for reason, detail in found:
-        _note_anomaly(batch, record, index, submission, reason, detail)
+    for reason, detail in findings:
+        _record_anomaly(batch, record, index, submission, reason, detail)
 
 
 def _dead_letter_row(batch: WriteBatch, record: Record, key: bytes, error: RowError) -> None:
-    """Keep what is left of a row that nobody can read: the entity's reports make it whole again."""
+    """Keep a row that cannot be decoded; the entity's next reports rebuild it."""
     name = key.decode(errors="replace")
-    reason = f"the row of {name} cannot be read, and was begun anew: {error}"
+    reason = f"the row of {name} cannot be decoded and was reset: {error}"
     batch.dead_letters.append(
         DeadLetter(record, CORRUPT_ROW, batch.encoded_row(key) or b"", reason)
     )
 
 
-def _unknown_fields(submission: Submission) -> RowError:
-    return RowError(f"{submission.kind}:{submission.id} is no entity known here")
+def _unknown_entity(submission: Submission) -> RowError:
+    return RowError(f"{submission.kind}:{submission.id} is not a known entity")
 
 
-def _note_anomaly(
+def _record_anomaly(
     batch: WriteBatch,
     record: Record,
     index: int,
@@ -239,8 +238,8 @@ def _note_anomaly(
     reason: Reason,
     detail: str,
 ) -> None:
-    counted = (submission.kind, reason)
-    batch.anomaly_counts[counted] = batch.anomaly_counts.get(counted, 0) + 1
+    kind_and_reason = (submission.kind, reason)
+    batch.anomaly_counts[kind_and_reason] = batch.anomaly_counts.get(kind_and_reason, 0) + 1
     if len(batch.anomalies) < MAX_ANOMALIES:
         batch.anomalies.append(
             Anomaly(

@@ -1,9 +1,9 @@
-"""A record of which only a part was counted, and that the log has lost since. Pure.
+"""Handles a record that was counted in part and that the log has lost since. Pure.
 
-A frame whose rows are more than one record batch takes is written in several, each with a ledger
-that counts a part of it. A worker may be killed between two of them, and the log may lose this
-record before another worker reads it again. Another record is then at its offset, and all of that
-is new, while rows already have the logical offset of the lost one.
+A frame whose rows exceed one record batch is written in several, each with a ledger that counts a
+part of it. A worker may be killed between two of them, and the log may lose the record before
+another worker reads it again. The record then at its offset is new as a whole, but rows already
+have the logical offset of the lost one.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 
 def is_cut_lost(ledger: LedgerRow, record: Record) -> bool:
-    """Tell whether the next record is another one than that of which a part is counted."""
+    """Return whether the next record is not the one that was counted in part."""
     cut = ledger.cut
     if cut is None or record.epoch is None or record.topic is None:
         return False
@@ -26,13 +26,13 @@ def is_cut_lost(ledger: LedgerRow, record: Record) -> bool:
 
 
 def begin_after_cut(ledger: LedgerRow, record: Record) -> Record:
-    """Begin a history at the record, after the logical offset of the lost one; return it there."""
+    """Start a history at the record, after the logical offset of the lost one; return it there."""
     assert record.epoch is not None
     assert record.topic is not None
     log.error(
-        "the source went back: a new history begins",
+        "the source lost records: a new history begins",
         partition=record.partition,
-        reason="the record of which a part was counted is another one now",
+        reason="the record that was counted in part has been replaced",
         offset=record.source_offset,
         logical_offset=ledger.offset + 2,
     )

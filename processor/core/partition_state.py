@@ -1,4 +1,4 @@
-"""State of one partition: its rows, its ledger, and how far its changelog is known."""
+"""State of one partition: its rows, its ledger, and its changelog offset."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -25,20 +25,20 @@ log = structlog.get_logger(__name__)
 
 Headers = Sequence[tuple[str, bytes]]
 OffsetRange = tuple[int, int]
-"""Offsets [from, to) of the changelog."""
+"""Offsets [start, end) of the changelog."""
 MAX_RECORD_BYTES = 1024 * 1024
-"""A row that is larger came in a compressed record, from no worker: none could write it again."""
+"""A larger row came in a compressed record from a foreign producer; workers could not write it."""
 
 
 class ChangelogMark(NamedTuple):
-    """Id of the changelog topic, and its partition's leader epoch."""
+    """Id of the changelog topic, and leader epoch of its partition."""
 
     topic: str
     epoch: int
 
 
 class PartitionState:
-    """Rows by key (encoded), the ledger row, and the changelog offset expected next."""
+    """Encoded rows by key, the ledger row, and the next expected changelog offset."""
 
     def __init__(self, partition: int) -> None:
         self.partition = partition
@@ -48,42 +48,43 @@ class PartitionState:
         self.next_offset = 0
         self.loaded = False
         self.histories: dict[bytes, EntityHistory] = {}
-        """What is remembered of entities to notice anomalies; in no topic."""
+        """State of the anomaly detector per entity; not stored in any topic."""
         self.unreadable = 0
-        """Rows that the last sweep could not read."""
+        """Number of rows that the last expiry run could not decode."""
         self.ledger_error: str | None = None
-        """Why the newest ledger cannot be read. Without it nothing can be counted: nothing is read
-        of the partition until there is a newer one that can."""
+        """Why the newest ledger cannot be decoded. The partition is not read until a newer one can
+        be."""
         self.source_fault: str | None = None
-        """Why it is not certain which records of the source are counted. Nothing is read of the
-        partition until an operator has decided."""
+        """Why it is uncertain which source records are counted. The partition is not read until an
+        operator has decided."""
         self.awaits_source = False
-        """Whether Kafka has not said enough yet to compare the ledger with the source. Nothing is
-        read of the partition until it has."""
+        """Whether Kafka's information is still insufficient to compare the ledger with the source.
+        The partition is not read until it is sufficient."""
         self.source_topic: str | None = None
-        """Id of the submissions topic that the ledger was last compared with."""
+        """Id of the submissions topic at the last comparison with the ledger."""
         self.source_epoch = -1
-        """Leader epoch of the source when that was."""
+        """Leader epoch of the source at that comparison."""
         self.changelog: ChangelogMark | None = None
-        """Which log the state was last loaded from."""
+        """The log from which the state was last loaded."""
         self.current_at = uptime()
-        """When the state last held all of its changelog; of a new one, when reading began."""
+        """When the state last included all of its changelog; for a new state, when
+        reading began."""
         self._ledger_error_offset = -1
         self._tombstones: dict[bytes, Position] = {}
         self._regressed: set[bytes] = set()
         self._total_keys: frozenset[bytes] | None = None
 
     def apply(self, key: bytes, value: bytes | None, headers: Headers) -> None:
-        """Take a record of the changelog, as loading finds it: the newest position wins.
+        """Apply a changelog record while loading: the newest position wins.
 
-        The last record of a key need not be the newest, if a worker wrote that had lost the
-        partition. Compaction will keep the last one, so such keys are remembered.
+        A worker that had lost the partition may have written an older record last. Compaction keeps
+        the last record, so the keys of such records are remembered.
         """
-        if key == self.ledger_key:  # that of another partition is a row that cannot be read
+        if key == self.ledger_key:  # another partition's ledger is a row that cannot be decoded
             self._apply_ledger(value)
             return
         if value is not None and len(value) > MAX_RECORD_BYTES:
-            log.error("row skipped: it is too large", key=key[:100], size=len(value))
+            log.error("row skipped: too large", key=key[:100], size=len(value))
             return
         position = record_position(value, headers)
         if position < self._newest_position(key):
@@ -97,26 +98,27 @@ class PartitionState:
             self.rows[key] = value
 
     def finish_loading(self, next_offset: int) -> dict[bytes, Position]:
-        """Mark as loaded; return the keys whose last record is not the newest, with what is newest.
+        """Finish loading; return the newest position of each key whose last record is not the
+        newest.
 
-        A key that is not among the rows was deleted at that position. Without a ledger that can be
-        read the state is not loaded, and the next load reads everything again. Keys of a state that
-        is not loaded are kept for when it is.
+        A returned key that is not among the rows was deleted at that position. If the ledger cannot
+        be decoded, the state is not loaded, and the next load reads everything again. The keys of a
+        state that is not loaded are kept until it is.
         """
         self.next_offset = max(self.next_offset, next_offset) if self.ledger_error is None else 0
-        self.histories.clear()  # another worker may have gone on
+        self.histories.clear()  # another worker may have continued
         self.forget_total_keys()
         self._update_loaded()
         if self.loaded and not self._regressed:
             self._tombstones.clear()
-        return self.stepped_back() if self.loaded else {}
+        return self.regressed_keys() if self.loaded else {}
 
-    def stepped_back(self) -> dict[bytes, Position]:
-        """What `finish_loading` returns; it stays so until `forget_stepped_back`."""
+    def regressed_keys(self) -> dict[bytes, Position]:
+        """Return the same as `finish_loading`; valid until `clear_regressed`."""
         return {key: self._newest_position(key) for key in self._regressed}
 
-    def forget_stepped_back(self) -> None:
-        """Take note that the newest of every key is its last record now."""
+    def clear_regressed(self) -> None:
+        """Record that the last record of every key is the newest now."""
         self._regressed.clear()
         self._tombstones.clear()
 
@@ -132,47 +134,48 @@ class PartitionState:
         self._total_keys = None
 
     def stop_for_source(self, reason: str) -> None:
-        """Read nothing of the partition: see `source_fault`."""
+        """Stop reading the partition; see `source_fault`."""
         self.source_fault, self.awaits_source = reason, False
         self._update_loaded()
 
     def await_source(self) -> None:
-        """Read nothing of the partition: see `awaits_source`."""
+        """Stop reading the partition; see `awaits_source`."""
         self.awaits_source = True
         self._update_loaded()
 
-    def go_on_from_source(self, topic: str, epoch: int) -> None:
-        """Take note that the ledger was compared with this topic, led in this epoch."""
+    def resume_from_source(self, topic: str, epoch: int) -> None:
+        """Record that the ledger was compared with this topic at this leader epoch."""
         self.source_topic, self.source_epoch = topic, epoch
-        if self.is_held:
+        if self.is_blocked_by_source:
             self.source_fault, self.awaits_source = None, False
             self._update_loaded()
 
     def forget_source_epoch(self) -> None:
-        """Let the next record, and the next check, compare the ledger with the source anew."""
+        """Force a comparison with the source at the next record and at the next check."""
         self.source_epoch = -1
 
     @property
-    def is_held(self) -> bool:
-        """Whether nothing is read of the partition because of its source."""
+    def is_blocked_by_source(self) -> bool:
+        """Whether the partition is not read because of its source."""
         return self.source_fault is not None or self.awaits_source
 
     def _update_loaded(self) -> None:
-        self.loaded = self.ledger_error is None and not self.is_held
+        self.loaded = self.ledger_error is None and not self.is_blocked_by_source
 
     def newest_offset(self) -> int:
-        """The newest logical offset that the ledger or a row is of.
+        """Return the newest logical offset of the ledger and all rows.
 
-        Rows are written before their ledger: a worker that was killed in between leaves newer ones.
+        Rows are written before their ledger, so a worker that was killed in between leaves newer
+        rows.
         """
         rows = (record_position(row, ()).offset for row in self.rows.values())
         return max(self.ledger.offset, max(rows, default=NO_POSITION.offset))
 
-    def is_doubtful(self, ledger: LedgerRow, source_offset: int, epoch: int | None) -> bool:
-        """Tell whether the ledger must be compared with the source before a record is folded.
+    def needs_comparison(self, ledger: LedgerRow, source_offset: int, epoch: int | None) -> bool:
+        """Return whether the ledger must be compared with the source before a record is counted.
 
-        So it is for a record at or below the ledger, and for one of a leader epoch that did not
-        exist at the last comparison, or that came before that of the last record.
+        True for a record that the ledger covers, for one of a leader epoch that is newer than the
+        last comparison, and for one of an epoch before that of the last record.
         """
         if source_offset < ledger.next_offset:
             return True
@@ -181,10 +184,10 @@ class PartitionState:
         return epoch > self.source_epoch or (ledger.mark is not None and epoch < ledger.mark.epoch)
 
     def adopt(self, kept: "PartitionState", next_offset: int) -> dict[bytes, Position]:
-        """Finish loading from a changelog that has lost its end, or was recreated.
+        """Finish loading from a changelog that lost its end or was recreated.
 
-        `kept` is all that it holds. What is newer, this state or that, becomes the state. Returns
-        what has to be written, as `finish_loading` does.
+        `kept` is everything that the changelog has. The newer of the two states becomes this state.
+        Returns the keys to write, as `finish_loading` does.
         """
         self.next_offset = 0
         if kept.ledger.progress > self.ledger.progress or kept.ledger_error is not None:
@@ -198,12 +201,12 @@ class PartitionState:
             self._tombstones[key] = record_position(kept.rows[key], ())
         return self.finish_loading(next_offset)
 
-    def went_back(self, own: Iterable[OffsetRange]) -> bool:
-        """Tell whether own records were given offsets that the changelog had given before."""
+    def has_reused_offsets(self, own: Iterable[OffsetRange]) -> bool:
+        """Return whether own records got offsets that the changelog had used before."""
         return any(start < self.next_offset for start, _ in own)
 
     def find_gaps(self, own: Iterable[OffsetRange]) -> list[OffsetRange]:
-        """Take note of the offsets that own records were given; return what lies between them."""
+        """Record the offsets of own records and return the gaps between them."""
         gaps = []
         for start, end in sorted(own):
             if start > self.next_offset:
@@ -235,7 +238,7 @@ class PartitionState:
 
 
 def record_position(value: bytes | None, headers: Headers) -> Position:
-    """Position of a changelog record; that before all where it cannot be read."""
+    """Return the position of a changelog record; NO_POSITION if it cannot be decoded."""
     try:
         if value is not None:
             return decode_row_position(value)

@@ -1,7 +1,7 @@
-"""How a ledger compares with its source: the same history, another one, or not certain. Pure.
+"""Compares a ledger with its source: the same history, a new one, or uncertain. Pure.
 
-Kafka's own evidence comes first: the topic's id, then the offset up to which the history with the
-ledger's leader epoch goes (OffsetForLeaderEpoch). Append times only confirm.
+Kafka's own evidence comes first: the topic's id, then the end offset of the ledger's leader epoch
+(OffsetForLeaderEpoch). Append times only confirm the result.
 """
 
 from dataclasses import dataclass
@@ -16,55 +16,56 @@ MAX_CLOCK_SKEW_MS = 60_000
 
 @dataclass(frozen=True)
 class SourceEvidence:
-    """What Kafka says of a source partition; times in milliseconds, -1 for an epoch not known."""
+    """Kafka's evidence about a source partition; times are in milliseconds, an unknown
+    epoch is -1."""
 
     topic: str
     first: int
     end: int
     leader_epoch: int
     epoch: int = -1
-    """Newest epoch up to the ledger's."""
+    """Newest epoch that is at most the ledger's."""
     epoch_end: int = -1
     """Offset after the last record of that epoch."""
     marked: int | None = None
-    """Append time of the record at the ledger's mark, None where there is none."""
+    """Append time of the record at the ledger's mark, None if there is no record."""
     newest_kept: int | None = None
-    """Append time of the last record before the two histories part."""
+    """Append time of the last record before the histories diverge."""
     oldest: int | None = None
-    """Append time of the first record that the log holds."""
+    """Append time of the first record in the log."""
     stopped: str = ""
-    """Why the partition was stopped before, for a ledger that does not say of which topic it is."""
+    """Why the partition was stopped before, for a ledger that does not identify its topic."""
 
 
 class Same(NamedTuple):
-    """The ledger was made from this log."""
+    """The log is the one that the ledger was made from."""
 
 
-class Parted(NamedTuple):
-    """Every record from Kafka's offset `start` on is new."""
+class Diverged(NamedTuple):
+    """All records from Kafka's offset `start` on are new."""
 
     start: int
     reason: str
 
 
 class Uncertain(NamedTuple):
-    """Nobody but an operator can say which records are new."""
+    """Only an operator can decide which records are new."""
 
     reason: str
 
 
-Verdict = Same | Parted | Uncertain
+Verdict = Same | Diverged | Uncertain
 
 
 def known_topic(ledger: LedgerRow) -> str | None:
-    """Id of the topic that the ledger was made from; None for one of an older version."""
+    """Return the id of the ledger's topic, None for a ledger of an older version."""
     if ledger.mark is not None:
         return ledger.mark.topic
     return ledger.histories[-1].topic if ledger.histories else None
 
 
 def known_epoch(ledger: LedgerRow) -> int:
-    """Leader epoch of the last record that was counted, or that the newest history began in."""
+    """Return the leader epoch of the last counted record, or of the start of the newest history."""
     if ledger.mark is not None:
         return ledger.mark.epoch
     return ledger.histories[-1].epoch if ledger.histories else -1
@@ -77,54 +78,54 @@ def judge(ledger: LedgerRow, found: SourceEvidence) -> Verdict:
         if found.end < ledger.next_offset:
             return Uncertain(
                 f"the topic ends at {found.end}, but its ledger is at {ledger.next_offset - 1} and "
-                "was written by an older version, which did not say of which history"
+                "was written by an older version, which did not store its history"
             )
-        # That the topic has grown past the ledger since says nothing about its records.
+        # The topic may have grown past the ledger since; that is no evidence about its records.
         return Uncertain(found.stopped) if found.stopped else Same()
     if topic != found.topic:
         if found.oldest is not None and found.oldest < ledger.newest - MAX_CLOCK_SKEW_MS:
             return Uncertain(
-                f"the topic's id is {found.topic}, not {topic}, but it holds records that are "
-                "older than the newest of the ledger"
+                f"the topic's id is {found.topic}, not {topic}, but it has records that are "
+                "older than the ledger's newest record"
             )
-        return Parted(0, f"the topic was deleted and recreated: its id was {topic}")
+        return Diverged(0, f"the topic was deleted and recreated: its id was {topic}")
     if found.epoch < 0:
         return Uncertain(
-            f"the ledger is of leader epoch {known_epoch(ledger)}, but Kafka's newest is "
-            f"{found.leader_epoch}: its disk may be an older copy"
+            f"the ledger has leader epoch {known_epoch(ledger)}, but Kafka's newest is "
+            f"{found.leader_epoch}: the broker's disk may be an older copy"
         )
     if found.epoch_end < ledger.next_offset:
         if found.newest_kept is not None and found.newest_kept > ledger.newest:
             return Uncertain(
-                f"the histories part at offset {found.epoch_end}, but the record before that is "
-                "newer than the newest of the ledger"
+                f"the histories diverge at offset {found.epoch_end}, but the record before it is "
+                "newer than the ledger's newest record"
             )
-        return Parted(found.epoch_end, "the log has lost its end")
+        return Diverged(found.epoch_end, "the log has lost its end")
     mark = ledger.mark
     if mark is not None and is_record(mark) and mark.offset >= found.first:
         if found.marked is None:
-            return Uncertain(f"the record at offset {mark.offset}, which was counted, is missing")
+            return Uncertain(f"the record at offset {mark.offset} was counted but is missing")
         if found.marked != mark.appended:
             return Uncertain(
-                f"the record at offset {mark.offset} is of another time than the one counted there"
+                f"the record at offset {mark.offset} has another append time than the counted one"
             )
     return Same()
 
 
 def is_record(mark: SourceMark) -> bool:
-    """Tell whether a record was counted at the mark, else the offset was skipped."""
+    """Return whether a record was counted at the mark; otherwise its offset was skipped."""
     return mark.appended != NOT_A_RECORD
 
 
 class Finding(NamedTuple):
-    """A ledger, what Kafka says of its source, and what follows."""
+    """A ledger, the evidence about its source, and the verdict."""
 
     ledger: LedgerRow
     evidence: SourceEvidence
     verdict: Verdict
 
     def agrees(self, other: "Finding") -> bool:
-        """Tell whether two comparisons have found the same; reasons may be worded otherwise."""
+        """Return whether two comparisons have the same result; their reasons may differ."""
         mine, theirs = self.verdict, other.verdict
         return (
             type(mine) is type(theirs)
@@ -134,7 +135,7 @@ class Finding(NamedTuple):
 
 
 class Confirmation:
-    """Comparisons of one ledger: another history must be found several times in a row, the same."""
+    """Confirms comparisons of a ledger: a new history must be found several times in a row."""
 
     def __init__(self, wanted: int) -> None:
         self._wanted = wanted
@@ -142,7 +143,7 @@ class Confirmation:
         self._times = 0
 
     def add(self, finding: Finding) -> bool:
-        """Take note of the newest finding; tell whether it is confirmed."""
+        """Add a finding; return whether the result is confirmed."""
         if self._last is None or not finding.agrees(self._last):
             self._times = 0
         self._last = finding

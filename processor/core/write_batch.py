@@ -1,10 +1,11 @@
-"""A batch: what some records do to one partition, apart from its state.
+"""A write batch: the changes of some records to one partition, separate from its state.
 
-It becomes part of the state when Kafka has acknowledged it: whatever happens to a half-done batch,
-the state is what Kafka has. A row that changes often in a frame is decoded and encoded once.
+It becomes part of the state after Kafka has acknowledged it, so the state always equals the
+changelog. A row that changes several times in a frame is decoded and encoded once.
 
-It is written in pieces. Kafka appends a piece, one record batch, whole or not at all, so a piece
-that has rows of submissions ends in the ledger that counts exactly these and all before.
+A batch is written in pieces. Kafka appends a piece, which is one record batch, whole or not at all,
+so a piece with rows of submissions ends with the ledger that counts exactly these and all earlier
+submissions.
 """
 
 import copy
@@ -28,22 +29,22 @@ from processor.core.partition_state import PartitionState
 from processor.core.totals import Addition, Totals
 
 MAX_ROW_BYTES = 512 * 1024
-"""Most that an encoded row may have. Kafka takes about 1 MiB in one piece, key and ledger included;
-a usual row has 500 bytes."""
+"""Maximum size of an encoded row. Kafka's limit for a batch is about 1 MiB, including key and
+ledger; a usual row has 500 bytes."""
 
 
 PIECE_BYTES = 1_000_000
-"""Most bytes of a piece's rows. A record batch may have 1 MiB; the rest is for the ledger."""
+"""Maximum size of a piece's rows. A record batch may have 1 MiB; the rest is for the ledger."""
 RECORD_OVERHEAD = 40
-"""Most bytes that a record adds to its key and value in a record batch."""
+"""Maximum overhead of a record in a record batch, in addition to its key and value."""
 
 
 @dataclass(frozen=True)
 class Record:
     """A record of the submissions topic; `appended_ms` is in milliseconds since the epoch.
 
-    `offset` is logical (contract.history); `shift` is what was added to Kafka's. `epoch` is the
-    leader epoch of its batch and `topic` the topic's id, None where they are not known.
+    `offset` is logical (contract.history); `shift` is the logical offset minus Kafka's offset.
+    `epoch` is the leader epoch of the batch and `topic` the topic's id, None if unknown.
     """
 
     partition: int
@@ -56,7 +57,7 @@ class Record:
 
     @property
     def source_offset(self) -> int:
-        """Its offset in Kafka."""
+        """Kafka's offset of the record."""
         return self.offset - self.shift
 
     @property
@@ -68,10 +69,10 @@ class Record:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """What could not be processed: a whole record, a submission of a frame, or a row.
+    """Data that could not be processed: a whole record, a submission of a frame, or a row.
 
-    `record` is where it is from, or what found it; contract.dead_letter has the indexes of what is
-    no submission.
+    `record` is its source, or the record that led to it. contract.dead_letter defines the indexes
+    of data other than submissions.
     """
 
     record: Record
@@ -82,7 +83,7 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class Tombstone:
-    """Removes a row; it says which position of it was removed."""
+    """Removes a row as of a position."""
 
     position: Position
 
@@ -92,7 +93,7 @@ class Tombstone:
 
 
 Changes = dict[bytes, bytes | Tombstone]
-"""What becomes of rows, by key: another row, encoded, or none."""
+"""New values of rows by key: an encoded row, or a tombstone."""
 ChangelogRecord = tuple[bytes, bytes | None, list[tuple[str, bytes]]]
 """Key, value and headers."""
 NO_HEADERS: list[tuple[str, bytes]] = []
@@ -102,7 +103,7 @@ Piece = list[ChangelogRecord]
 
 @dataclass(frozen=True)
 class _Sealed:
-    """A part of a batch that is a piece of its own, with the ledger that ends it, encoded."""
+    """A part of a batch that is a separate piece, with its encoded ledger at the end."""
 
     changes: Changes
     ledger: bytes
@@ -110,24 +111,24 @@ class _Sealed:
 
 @dataclass
 class WriteBatch:
-    """What one batch does to one partition."""
+    """The changes of one batch to one partition."""
 
     state: PartitionState
     changes: Changes = field(default_factory=dict)
-    """What belongs to the piece that is not sealed yet."""
+    """Changes of the piece that is not sealed yet."""
     dead_letters: list[DeadLetter] = field(default_factory=list)
     anomalies: list[Anomaly] = field(default_factory=list)
     anomaly_counts: dict[tuple[str, Reason], int] = field(default_factory=dict)
     """Number of anomalies by kind and reason."""
     submissions: int = 0
-    """Submissions that were read."""
+    """Number of submissions read."""
     ledger: LedgerRow = field(init=False)
     _staged: dict[bytes, EntityRow] = field(default_factory=dict)
     _totals: Totals = field(init=False)
     _additions: list[Addition] = field(default_factory=list)
     _staged_totals: dict[bytes, TotalRow] = field(default_factory=dict)
     _size: int = 0
-    """At most so many bytes are the rows of `changes`, as records."""
+    """Upper bound of the size of `changes` as records, in bytes."""
     _sealed: list[_Sealed] = field(default_factory=list)
     _sealed_changes: Changes = field(default_factory=dict)
 
@@ -136,25 +137,25 @@ class WriteBatch:
         self._totals = Totals(self.state)
 
     def row(self, key: bytes) -> EntityRow | None:
-        """The row as this batch leaves it.
+        """Return the row including this batch's changes, None if there is none.
 
         Raises:
-            RowVersionError: there is one of a version that this code does not know.
-            RowError: there is one that nobody can read.
+            RowVersionError: the row's version is not supported.
+            RowError: the row cannot be decoded.
         """
         row = self._staged.get(key)
         if row is not None:
             return row
-        held = self.encoded_row(key)
-        return None if held is None else decode_entity_row(held)
+        encoded = self.encoded_row(key)
+        return None if encoded is None else decode_entity_row(encoded)
 
     def encoded_row(self, key: bytes) -> bytes | None:
-        """The row, encoded, as it was before what is staged."""
-        held = self.changes.get(key) or self._sealed_changes.get(key) or self.state.rows.get(key)
-        return held if isinstance(held, bytes) else None
+        """Return the encoded row as it was before the staged changes."""
+        encoded = self.changes.get(key) or self._sealed_changes.get(key) or self.state.rows.get(key)
+        return encoded if isinstance(encoded, bytes) else None
 
     def stage(self, key: bytes, row: EntityRow) -> None:
-        """Change a row; `encode_staged` must follow."""
+        """Change a row; call `encode_staged` afterwards."""
         self._staged[key] = row
 
     def stage_growth(self, addition: Addition) -> None:
@@ -162,10 +163,10 @@ class WriteBatch:
         self._additions.append(addition)
 
     def encode_staged(self) -> tuple[dict[bytes, bytes], dict[bytes, int]]:
-        """Encode what was staged, at the end of each frame, while it is in the CPU's cache.
+        """Encode the staged rows; called after each frame, while they are in the CPU cache.
 
         Returns the rows, with the totals of what they have grown by, and the sizes of those that
-        are too large to write and stay as they were.
+        are too large to write and stay unchanged.
         """
         rows, too_large = {}, {}
         for key, row in self._staged.items():
@@ -185,7 +186,7 @@ class WriteBatch:
     def add(self, rows: dict[bytes, bytes], size: int) -> None:
         """Add what was encoded, of `size` bytes, before the ledger counts its submissions.
 
-        If the open piece would be too large with them, it is sealed with the ledger as it is.
+        If the open piece would become too large, it is sealed with the current ledger.
         """
         if self._size + size > PIECE_BYTES and self.changes:
             self._sealed.append(_Sealed(self.changes, encode_ledger_row(self.ledger)))
@@ -196,10 +197,10 @@ class WriteBatch:
         self._size += size
 
     def pieces(self) -> Iterator[Piece]:
-        """Yield what is to be written to the changelog; each piece is awaited before the next.
+        """Yield the pieces to write; each must be acknowledged before the next is sent.
 
-        Rows that no submission changes, those of a repair or a sweep, may be more than a piece
-        takes. They come before the ledger, as rows may always be newer than it.
+        Rows of a repair or an expiry run, which no submission changes, may exceed a piece. They
+        precede the ledger, because rows may always be newer than it.
         """
         key = self.state.ledger_key
         for sealed in self._sealed:
@@ -209,7 +210,7 @@ class WriteBatch:
         yield [*last, (key, encode_ledger_row(self.ledger), NO_HEADERS)]
 
     def commit(self) -> None:
-        """Make it part of the state: Kafka has acknowledged all of it."""
+        """Apply the changes to the state, after Kafka has acknowledged all of them."""
         self._totals.commit()
         changes = self._sealed_changes | self.changes if self._sealed else self.changes
         rows = {key: each for key, each in changes.items() if isinstance(each, bytes)}
@@ -222,12 +223,12 @@ class WriteBatch:
 
 
 def size_of(rows: dict[bytes, bytes]) -> int:
-    """Most bytes that rows take in a record batch."""
+    """Return the maximum size of a row's record in a record batch."""
     return sum(map(len, rows.values())) + sum(map(len, rows)) + RECORD_OVERHEAD * len(rows)
 
 
 def split(records: Iterable[ChangelogRecord]) -> Iterator[Piece]:
-    """Split records to pieces that one record batch takes."""
+    """Split records into pieces that fit a record batch each."""
     piece: Piece = []
     size = 0
     for record in records:

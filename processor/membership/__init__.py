@@ -1,1 +1,1 @@
-"""Membership in the consumer group: heartbeats, stalls, names, leaving."""
+"""Consumer group membership: heartbeats, stalls, worker names, fencing, leaving."""

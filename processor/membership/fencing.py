@@ -1,9 +1,9 @@
-"""Two workers of one name: noticed, said on both sides, and ended by the older one.
+"""Detects two workers with the same name; the older one ends.
 
-Kafka lets the newest worker of a name take the place of the one before it, at once and without a
-rebalance. aiokafka joins again when its member id is not known any more, and takes the place back:
-the two would fence each other for ever. Kafka says FENCED_INSTANCE_ID (KIP-345) where a request
-names the instance, and UNKNOWN_MEMBER_ID where it does not, as aiokafka's heartbeats do not.
+Kafka lets the newest worker of a name replace the previous one at once, without a rebalance.
+aiokafka rejoins when its member id is unknown, and so replaces the new worker in turn: the two
+would fence each other forever. Kafka responds FENCED_INSTANCE_ID (KIP-345) to requests with the
+instance id, and UNKNOWN_MEMBER_ID to those without it, such as aiokafka's heartbeats.
 """
 
 import asyncio
@@ -24,20 +24,21 @@ from service.kafka.clients import admin_client
 from service.tasks import abort_misconfigured
 
 JOIN_TIMEOUT = 10.0
-"""Seconds that a join of this worker's own gets to say which member it is now."""
+"""Seconds that this worker's own join may take to return its member id."""
 MAX_REPLACEMENTS = 2
-"""Joins after which a worker may find another one in its place and join again; after one more it
-ends, or two workers of one name would take the place from each other forever."""
+"""Number of joins after which this worker may rejoin when another one has replaced it. After one
+more it ends; otherwise two workers of one name would replace each other forever."""
 MEMBER_REQUESTS = (HeartbeatRequest, SyncGroupRequest, OffsetCommitRequest)
-"""Requests that name the member. Two workers that replace each other several times a second send no
-heartbeat in between."""
+"""Requests that identify the member. Two workers that replace each other several times a second
+send no heartbeat in between."""
 UUID_LENGTH = len("-00000000-0000-0000-0000-000000000000")
 
 log = structlog.get_logger(__name__)
 
 
 class NameGuard:
-    """Watches what the group's coordinator answers, and asks it who else has this name."""
+    """Checks the coordinator's responses and looks for other group members with this
+    worker's name."""
 
     FENCED: ClassVar = FencedInstanceIdError.errno
     UNKNOWN: ClassVar = errors.UnknownMemberIdError.errno
@@ -45,26 +46,26 @@ class NameGuard:
     def __init__(self, settings: ProcessorSettings) -> None:
         self._settings = settings
         self._replaced: set[int] = set()
-        """Numbers of the joins after which another worker was found in this one's place."""
+        """Numbers of the joins after which another worker had replaced this one."""
 
     async def warn_of_predecessor(self, admin: AIOKafkaAdminClient) -> None:
-        """Say at the start that the group has a member of this name: killed, or still running."""
+        """Warn at startup if the group has a member of this name, killed or still running."""
         if host := await self._host_of_another(admin, ()):
             log.warning(
-                "a worker of this name is in the group, and this one takes its place: if that one "
-                "still runs, it ends; give each its own WORKER_NAME",
+                "the group has a worker of this name, which this one replaces; if it is still "
+                "running, it will end: give each worker its own WORKER_NAME",
                 worker_name=self._settings.worker_name,
                 host=host,
             )
 
     def watch(self, coordinator: Any) -> None:
-        """Check each response that aiokafka's coordinator gets."""
+        """Check each response that aiokafka's coordinator receives."""
         wrap_requests(coordinator, lambda send: self._watched(coordinator, send))
 
     def _watched(self, coordinator: Any, send: Send) -> Send:
         own: set[str] = set()
-        """Each member that this worker has been: after a freeze, a response to the one before it
-        may come when the group has it under a new id already."""
+        """All member ids that this worker has had: after a freeze, a response to an older one may
+        arrive when the group already has this worker under a new id."""
         joined = asyncio.Event()
         joined.set()
         joins = 0
@@ -86,7 +87,7 @@ class NameGuard:
                 joins += 1
             codes = _error_codes(request, response)
             if self.FENCED in codes and member == coordinator.member_id:
-                self._end(await self._ask(own) or "a host that Kafka did not name")
+                self._end(await self._find_replacement(own) or "a host that Kafka did not name")
             elif self.FENCED in codes or (
                 self.UNKNOWN in codes and isinstance(request, MEMBER_REQUESTS)
             ):
@@ -98,18 +99,19 @@ class NameGuard:
     async def _end_if_replaced(
         self, own: Collection[str], joined: asyncio.Event, joins: int
     ) -> None:
-        if not (host := await self._ask(own)):
+        if not (host := await self._find_replacement(own)):
             return
         self._replaced.add(joins)
         if len(self._replaced) > MAX_REPLACEMENTS:
             self._end(host)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(JOIN_TIMEOUT):
-                await joined.wait()  # the group may have let this worker join, and not said so yet
-        if host := await self._ask(own):
+                # the group may have accepted this worker's join without a response yet
+                await joined.wait()
+        if host := await self._find_replacement(own):
             self._end(host)
 
-    async def _ask(self, own: Collection[str]) -> str:
+    async def _find_replacement(self, own: Collection[str]) -> str:
         try:
             async with admin_client(self._settings) as admin:
                 return await self._host_of_another(admin, own)
@@ -120,17 +122,18 @@ class NameGuard:
         name = self._settings.worker_name
         abort_misconfigured(
             SettingsError(
-                f"WORKER_NAME={name}: another worker of this name has joined, on {host}, and has "
-                "this one's partitions now. Give each worker a name of its own, or all of one "
-                "machine a WORKER_NAMES_FOLDER"
+                f"WORKER_NAME={name}: another worker of this name has joined on {host} and now has "
+                "this worker's partitions. Give each worker its own name, or set "
+                "WORKER_NAMES_FOLDER for all workers of a machine"
             ),
             "this worker was replaced",
         )
 
     async def _host_of_another(self, admin: AIOKafkaAdminClient, own: Collection[str]) -> str:
-        """Where a member of our name is that has none of our `own` ids; empty if there is none.
+        """Return the host of a member with our name but none of our `own` ids; empty if there is
+        none.
 
-        Kafka begins a static member's id with its instance id.
+        A static member's id starts with its instance id.
         """
         instance = instance_id(self._settings)
         (response,) = await admin.describe_consumer_groups([self._settings.group])
@@ -151,5 +154,5 @@ def _error_codes(request: Any, response: Any) -> Collection[int]:
 
 
 def instance_id(settings: ProcessorSettings) -> str:
-    """What the group calls this worker, over its restarts."""
+    """Return this worker's group instance id, which is the same after a restart."""
     return f"{settings.group}-{settings.worker_name}"

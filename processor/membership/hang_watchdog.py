@@ -1,8 +1,8 @@
-"""Hang watchdog: ends a process whose event loop does not run, or that does not come to its stop.
+"""Hang watchdog: ends a process whose event loop is blocked, or whose stop takes too long.
 
-Everything else that watches a worker runs on its event loop. This is a thread, which counts the
-time in steps: a process that gets no CPU time (it is stopped, or its machine is) has none to count.
-Where C code keeps the thread from running, the CPU time of the process is the limit instead.
+All other checks run on the event loop; this one runs in a thread. It measures time in short steps,
+so that it does not count time in which the process was not scheduled (the process or the machine
+was stopped). If C code blocks the thread as well, the limit applies to the CPU time of the process.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ import threading
 import time
 
 LIMIT = 60.0
-"""Seconds that the event loop may stand still, or that a stop may take."""
+"""Seconds that the event loop may be blocked, or that a stop may take."""
 STEPS = 60
-"""Steps that the limit is counted in; one counts as two at most."""
+"""Number of steps in the limit; a step counts at most twice its length."""
 
 
 class _Watch:
@@ -39,7 +39,7 @@ class _Watch:
 
 
 async def run() -> None:
-    """Put the end off for ever. It comes when this is cancelled: a stop must end, too."""
+    """Reset the watchdog periodically until cancelled; a stop then has the same limit."""
     watch = _Watch()
     while True:
         watch.beat()

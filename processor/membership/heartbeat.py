@@ -1,7 +1,7 @@
-"""Rule 7, third part: do not fold while the group may already have given the partitions away.
+"""Rule 7, third part: stops processing when the group may have reassigned the partitions.
 
-A frozen coordinator evicts a worker whose own clock is fine. The age of the last heartbeat that
-was answered, counted from when it was sent, tells.
+A frozen coordinator evicts a worker whose own clock is fine. The worker detects that by the age of
+the last confirmed heartbeat, measured from when it was sent.
 """
 
 import asyncio
@@ -13,25 +13,25 @@ from service.kafka.aiokafka_compat import wrap_heartbeat
 
 POLL_INTERVAL = 0.05
 MAX_AGE = 0.6
-"""Part of a session within which a heartbeat must have been answered."""
+"""Fraction of a session within which a heartbeat must be confirmed."""
 
 
 class HeartbeatMonitor:
-    """Watches the heartbeats of an aiokafka consumer (which runs in a thread of its own)."""
+    """Monitors the heartbeats of an aiokafka consumer, which runs in another thread."""
 
     def __init__(self, session: float) -> None:
         self._limit = MAX_AGE * session
         self._last_response = float("-inf")
         self._coordinator: Any = None
         self.member = ""
-        """What the group calls this worker; empty before it has joined."""
+        """Member id in the group; empty before the first join."""
 
     def age(self) -> float:
-        """Seconds since the last answered heartbeat was sent."""
+        """Return the seconds since the last confirmed heartbeat was sent."""
         return time.monotonic() - self._last_response
 
     def on_joined(self, coordinator: Any) -> None:
-        """Take note that the group has just answered a join, and watch this coordinator."""
+        """Record a successful join, and monitor this coordinator."""
         self._last_response = time.monotonic()
         self.member = coordinator.member_id
         if coordinator is self._coordinator:
@@ -50,6 +50,6 @@ class HeartbeatMonitor:
         return watched
 
     async def wait_until_fresh(self) -> None:
-        """Wait until the group has lately said that this worker is a member."""
+        """Wait until the group has confirmed the membership recently."""
         while self.age() > self._limit:  # noqa: ASYNC110 (set by another thread)
             await asyncio.sleep(POLL_INTERVAL)

@@ -1,10 +1,10 @@
-"""Rule 8, the other half: who stops in order leaves the group, instead of being missed.
+"""Rule 8, second part: a worker that stops normally leaves the group.
 
-A static member that merely goes away keeps its partitions until its session ends: right for one
-that was killed and is back in 3 s, but a restart in order may take longer than a session (a busy
-machine, a pod that moves), and one that was taken away never comes back. So the others get its
-partitions at once. aiokafka never lets a static member leave, so it is done here, and only once
-nothing of this worker is on its way to Kafka any more.
+A static member that only disconnects keeps its partitions until its session ends. That is right for
+a killed worker that is back in 3 s. But a normal restart may take longer than a session (a busy
+machine, a pod that moves), and a removed worker never returns; leaving gives its partitions to the
+others at once. aiokafka never lets a static member leave, so this module sends the request, after
+the worker's last write to Kafka.
 """
 
 import structlog
@@ -19,16 +19,16 @@ log = structlog.get_logger(__name__)
 
 
 async def leave_group(settings: KafkaSettings, group: str, member: str) -> None:
-    """Leave a group. Where Kafka does not answer, the session ends by itself."""
+    """Leave a group. If Kafka does not respond, the session expires instead."""
     client = AIOKafkaClient(**client_options(settings))
     try:
         await client.bootstrap()
         coordinator = await client.coordinator_lookup(CoordinationType.GROUP, group)
-        answer = await client.send(coordinator, LeaveGroupRequest(group, member))
-        if answer.error_code:
-            raise for_code(answer.error_code)()
+        response = await client.send(coordinator, LeaveGroupRequest(group, member))
+        if response.error_code:
+            raise for_code(response.error_code)()
     except KafkaError as error:
-        log.warning("did not leave the group", reason=repr(error))
+        log.warning("could not leave the group", reason=repr(error))
     else:
         log.info("left the group")
     finally:

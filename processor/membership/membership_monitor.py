@@ -1,9 +1,9 @@
-"""Membership monitor: what Faust's and aiokafka's background tasks hold, watched from outside.
+"""Membership monitor: checks the background tasks of Faust's and aiokafka's consumer.
 
-An error of the group coordinator (an UnknownError for a JoinGroup, or any code that aiokafka does
-not expect) stops aiokafka's coordination until the application takes it, and Faust never does. Here
-it is taken: most such errors pass, so the request is made again. An error that cannot pass, or a
-task that has ended for good, ends the process.
+An error of the group coordinator (UnknownError for a JoinGroup, or any code that aiokafka does not
+handle) stops aiokafka's coordination until the application retrieves the error, and Faust never
+does. This monitor retrieves it. Most such errors are temporary, so the request is retried. A
+permanent error, or a task that has ended, ends the process.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from service.tasks import abort
 log = structlog.get_logger(__name__)
 
 INTERVAL = 0.5
-"""Seconds between two checks, and so the pause before a retry."""
+"""Seconds between checks, and so the pause before a retry."""
 
 FATAL = (
     "FencedInstanceIdError",
@@ -27,12 +27,12 @@ FATAL = (
     "InvalidSessionTimeoutError",
     "TopicAuthorizationFailedError",
 )
-"""Errors that a retry with the same settings does not change. aiokafka wraps errors in others, so
-they are recognised by their names in the text."""
+"""Errors that a retry with the same settings does not fix. aiokafka wraps errors in others, so they
+are matched by name in the text."""
 
 
 class MembershipMonitor:
-    """Retries errors of the group, and ends the process on those that a retry does not change."""
+    """Retries errors of the group coordinator; ends the process on permanent ones."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class MembershipMonitor:
         self._on_retry = on_retry
 
     async def run(self) -> None:
-        """Check for ever."""
+        """Check forever."""
         while True:
             self.check()
             await asyncio.sleep(INTERVAL)
@@ -66,7 +66,7 @@ class MembershipMonitor:
         if error is None:
             return
         if any(name in repr(error) for name in FATAL):
-            abort("the group refuses this worker", reason=repr(error))
+            abort("the group rejects this worker", reason=repr(error))
         log.warning("the group coordinator returned an error: retrying", reason=repr(error))
         self._on_retry()
         loop.call_soon_threadsafe(tasks.retry)

@@ -1,19 +1,18 @@
-"""Settling detector: a worker that has no partitions for longer than it needs. Pure."""
+"""Settling detector: detects a worker that waits too long for its partitions. Pure."""
 
 
 class SettlingDetector:
-    """Measures how long a worker waits for its partitions without any progress.
+    """Measures how long a worker waits for its partitions without progress.
 
-    Between two observations the time counts if the worker is not settled in both, Kafka answers,
-    and no row was loaded: rows that are read are the time that a worker is measured to need. A
-    settled worker and an outage of Kafka start the count again.
+    The time between two observations counts if the worker is not settled in both, Kafka responds,
+    and no row was loaded. A settled worker or an outage of Kafka resets the time.
     """
 
     def __init__(self, limit: float, longest_step: float) -> None:
         """`limit` and `longest_step` are in seconds.
 
-        More than `longest_step` between two observations does not count: then this process had no
-        CPU time, and a restart would not bring it any.
+        At most `longest_step` counts between two observations: a longer step means that the process
+        got no CPU time, which a restart would not change.
         """
         self._limit = limit
         self._longest_step = longest_step
@@ -32,10 +31,10 @@ class SettlingDetector:
         self._rows = rows
 
     def faults(self, times: float = 1) -> list[str]:
-        """Say that the worker has waited for longer than `times` the limit, if it has."""
+        """Return a fault if the worker has waited for more than `times` the limit."""
         if self._waited <= times * self._limit:
             return []
         return [
-            f"the worker has been waiting for its partitions for {self._waited:.0f} s, though "
-            "Kafka answers and no row is being loaded"
+            f"the worker has waited for its partitions for {self._waited:.0f} s although "
+            "Kafka responds and no row is being loaded"
         ]

@@ -1,8 +1,8 @@
-"""Liveness: partitions that stand still though frames wait, which only a restart can mend.
+"""Stuck detector: detects partitions that do not progress although frames wait.
 
-Faust's and aiokafka's parts run in several tasks and a thread, and any of them may hang without
-an exception: heartbeats go on, nothing is read (faust #175, aiokafka #1154). From outside such a
-worker looks well, but for its ledgers: frames wait behind them, and they do not move.
+Faust and aiokafka run several tasks and a thread, and any of them may hang without an exception:
+heartbeats continue, but nothing is read (faust #175, aiokafka #1154). Only the ledgers show it:
+frames wait, and the ledger's offset does not change. Only a restart helps.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class StalledPartition(NamedTuple):
-    """A partition that does not move: where, since when, and how many records wait."""
+    """A partition without progress: its offset, since when, and the number of waiting records."""
 
     offset: int
     since: float
@@ -18,11 +18,11 @@ class StalledPartition(NamedTuple):
 
 
 class StuckDetector:
-    """Tells which partitions stand still for longer than anything that passes by itself. Pure.
+    """Detects partitions that are stuck for longer than a temporary fault. Pure.
 
-    Times are in seconds on the monotonic clock. A partition's time begins anew when its ledger
-    moves, when nothing waits, when it stands still on purpose (it is then not among `ledgers`), and
-    when Kafka does not answer: a restart would not help against that.
+    Times are in seconds on the monotonic clock. A partition's time restarts when its ledger
+    advances, when no record waits, when it is paused (it is then not in `ledgers`), and when Kafka
+    does not respond, because a restart would not help.
     """
 
     def __init__(self, limit: float) -> None:
@@ -35,11 +35,11 @@ class StuckDetector:
         ledgers: Mapping[int, int],
         spans: Mapping[int, tuple[int, int]] | None,
     ) -> None:
-        """Take note of where ledgers are, and of what is there; None: Kafka did not answer.
+        """Record the ledgers' offsets and the partitions' spans.
 
-        `ledgers` are the offsets that they cover, of the partitions that should move; `spans` the
-        first offset that each partition has, and the one behind its last: what Kafka has deleted
-        waits for nobody.
+        `ledgers` are the covered offsets of the partitions that should progress. `spans` are the
+        first and the end offset of each partition (deleted records do not wait), or None if Kafka
+        did not respond.
         """
         if spans is None:
             self._stalled.clear()
@@ -55,10 +55,10 @@ class StuckDetector:
         self._stalled = stalled
 
     def stuck(self, now: float, times: float = 1) -> list[str]:
-        """Say which partitions have stood still for so many times the limit, if any."""
+        """Return the partitions that were stuck for `times` the limit, as text."""
         return [
-            f"partition {partition} has stood behind offset {held.offset} for "
-            f"{now - held.since:.0f} s, and {held.waiting} records wait"
-            for partition, held in sorted(self._stalled.items())
-            if now - held.since > times * self._limit
+            f"partition {partition} has not advanced past offset {stalled.offset} for "
+            f"{now - stalled.since:.0f} s, with {stalled.waiting} records waiting"
+            for partition, stalled in sorted(self._stalled.items())
+            if now - stalled.since > times * self._limit
         ]

@@ -1,9 +1,9 @@
-"""Names for workers that are started as copies of each other, such as by `--scale`.
+"""Names for workers that start as copies of each other, for example with `--scale`.
 
-Kafka's static membership wants a name that stays over restarts and that no two workers share. A
-copy cannot know its number; so a worker takes the first name whose lock nobody holds, and the lock
-goes with its process, however that ends: who is started in its place finds the same name free. A
-frozen worker holds on to its name, so nobody else can pass for it.
+Static membership needs a name that is stable over restarts and unique. A copy does not know its
+number, so a worker takes the first name that it can lock. The lock ends with the process, however
+it ends, so its replacement finds the same name free. A frozen worker keeps its lock, so no other
+worker gets its name.
 """
 
 import fcntl
@@ -14,14 +14,14 @@ MAX_NAMES = 1000
 
 
 class NoFreeNameError(OSError):
-    """Every name is taken."""
+    """All names are taken."""
 
 
 def acquire_worker_name(folder: Path) -> str:
-    """Take the first free name of `folder`, until this process ends.
+    """Lock the first free name in `folder` until this process ends.
 
     Raises:
-        OSError: the folder cannot be used, or every name is taken.
+        OSError: the folder cannot be used, or all names are taken.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(1, MAX_NAMES + 1):

@@ -1,1 +1,1 @@
-"""Everything that is specific to Faust."""
+"""The parts of the processor that depend on Faust."""

@@ -1,9 +1,10 @@
-"""Rules 1 and 2: flush, then acknowledge; nothing escapes the batch, nothing half-done goes on.
+"""Rules 1 and 2: flush, then acknowledge; any failed batch ends the process.
 
-Faust's `take` acknowledges in a `finally`, on exceptions and on a SIGTERM too, and an exception
-lets it restart the agent while later frames overtake the failed one. So events are taken without
-acknowledgement, acknowledged in order when Kafka has their flush, and any error but bad data ends
-the process: nothing unflushed was acknowledged, and the supervisor starts it again.
+Faust's `take` acknowledges in a `finally`, even after an exception or SIGTERM, and after an
+exception Faust restarts the agent while later frames overtake the failed one. So events are taken
+without acknowledgement, and acknowledged in order after Kafka has confirmed their flush. Any error
+except invalid data ends the process: nothing unflushed was acknowledged, and the supervisor
+restarts it.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from processor.membership.heartbeat import HeartbeatMonitor
 from processor.metrics import ProcessorMetrics
 from processor.runtime.assignment import PartitionAssignment
 from processor.runtime.faust_compat import take_events
-from processor.runtime.gap_check import LookAhead, is_hole, skip_hole
+from processor.runtime.gap_check import LookAhead, is_gap, skip_gap
 from processor.runtime.pauser import PartitionPauser
 from processor.runtime.poll import Poll
 from processor.runtime.source_check import SourceCheck
@@ -34,19 +35,19 @@ from service.tasks import abort
 log = structlog.get_logger(__name__)
 
 MAX_BATCH_BYTES = 4 * 1024 * 1024
-"""Bytes of frames after which a batch takes no more."""
+"""Size of frames in bytes at which a batch is full."""
 BATCH_TIMEOUT = 0.01
-"""Seconds that a batch waits for more events: the partitions of a poll come one after the other."""
-HOLE_TIMEOUT = 3.0
-"""Seconds in which Kafka must explain a hole; other partitions wait meanwhile."""
+"""Seconds that a batch waits for more events, as a poll returns its partitions one by one."""
+GAP_TIMEOUT = 3.0
+"""Seconds in which Kafka must explain a gap; other partitions wait during that time."""
 LETTERS = 1_000
-"""Dead letters that are written within one deadline: a frame may bring any number."""
+"""Dead letters to write within one deadline; a frame may produce any number."""
 YIELD_INTERVAL = 0.005
-"""Seconds of folding after which others get their turn; each turn costs about 20 us."""
+"""Seconds of processing after which other tasks may run; each yield costs about 20 us."""
 
 
 class Agent:
-    """Folds batches of frames into the table."""
+    """Reduces batches of frames into the table."""
 
     def __init__(
         self,
@@ -69,15 +70,15 @@ class Agent:
         self._metrics = metrics
 
     async def run(self, stream: StreamT[bytes]) -> None:
-        """Take batches for ever, one at a time."""
+        """Process batches forever, one at a time."""
         try:
             async for events in take_events(stream, _size, MAX_BATCH_BYTES, BATCH_TIMEOUT):
                 async with self._table.lock:
                     await self._process_batch(stream, events)
-        except Exception as error:  # whatever it is, going on would pass over a batch
+        except Exception as error:  # continuing after any error would skip the batch
             abort("a batch failed", reason=repr(error), exc_info=error)
         finally:
-            # At a stop a flush may be under way: a sweep after it would not know what Kafka has.
+            # A stop may interrupt a flush; an expiry run after it would not know Kafka's state.
             self._table.release_partitions()
 
     async def _process_batch(self, stream: StreamT[bytes], events: Sequence[EventT[bytes]]) -> None:
@@ -87,7 +88,7 @@ class Agent:
         processed: list[EventT[bytes]] = []
         frames = 0
         doubtful: set[int] = set()
-        """Partitions whose ledger is to be compared with the source before they go on."""
+        """Partitions whose ledger must be compared with the source before they continue."""
         yield_at = time.monotonic() + YIELD_INTERVAL
         with self._metrics.reduce_seconds.time():
             for event in events:
@@ -103,14 +104,14 @@ class Agent:
                     ):
                         continue
                     batch = self._batch(batches, partition)
-                    if batch.state.is_doubtful(
+                    if batch.state.needs_comparison(
                         batch.ledger, record.offset, leader_epoch(record)
                     ) or not await self._reduce(batch, _record(record, batch)):
                         doubtful.add(partition)
                         continue
                     if record is records[-1]:
                         processed.append(event)
-                    if time.monotonic() > yield_at:  # the watchdog's ticker runs in between
+                    if time.monotonic() > yield_at:  # lets the stall watchdog tick
                         await asyncio.sleep(0)
                         yield_at = time.monotonic() + YIELD_INTERVAL
         batches = {p: b for p, b in batches.items() if self._table.is_owned(p, b.state)}
@@ -120,7 +121,7 @@ class Agent:
                 await self._table.flush(batches)
             self._report_anomalies(batches)
         for event in processed:
-            # A generation may have ended during the flush: then another reads this event again.
+            # The generation may have ended during the flush; then another worker gets this event.
             if self._assignment.is_current(event):
                 await stream.ack(event)
                 self._metrics.frames.inc(len(_records(event)))
@@ -133,7 +134,7 @@ class Agent:
         self._metrics.batch_frames.observe(frames)
 
     def _report_anomalies(self, batches: dict[int, WriteBatch]) -> None:
-        """Count and tell what was noticed, once it is certain that the batch counts."""
+        """Count and enqueue the anomalies of batches that were flushed."""
         self._metrics.batch_submissions.observe(sum(b.submissions for b in batches.values()))
         for batch in batches.values():
             self._metrics.count_anomalies(batch.anomaly_counts)
@@ -147,17 +148,17 @@ class Agent:
         return batch
 
     async def _reduce(self, batch: WriteBatch, record: Record) -> bool:
-        """Fold a record, unless its ledger is to be compared with the source first."""
-        if is_hole(batch.ledger, record.offset):
+        """Apply a record; return False if the ledger must be compared with the source first."""
+        if is_gap(batch.ledger, record.offset):
             try:
-                async with asyncio.timeout(HOLE_TIMEOUT):
+                async with asyncio.timeout(GAP_TIMEOUT):
                     ahead = await self._look_ahead(record.partition, batch.ledger.next_offset)
             except (KafkaError, TimeoutError) as error:
-                log.warning("Kafka does not explain a hole", reason=repr(error))
+                log.warning("Kafka does not explain a gap", reason=repr(error))
                 return False
             if not ahead.is_of(batch.state.source_topic, batch.state.source_epoch):
                 return False
-            skip_hole(batch.ledger, record.partition, record.offset, ahead)
+            skip_gap(batch.ledger, record.partition, record.offset, ahead)
         if is_cut_lost(batch.ledger, record):
             record = begin_after_cut(batch.ledger, record)
         letters = len(batch.dead_letters)

@@ -1,11 +1,11 @@
-"""Rules 3 and 5: which partitions are this worker's, and which events are of its present time.
+"""Rules 3 and 5: which partitions this worker owns, and which events are current.
 
-Rule 3, hold until the seek is done: at the end of each recovery Faust resumes the source
-partitions, then seeks, then clears the stream's queue; frames fetched in between vanish. So flow
-is stopped again before Faust resumes it, and Faust opens it after its seek (see consumer.py).
+Rule 3, stop the flow until after the seek: at the end of each recovery Faust resumes the source
+partitions, then seeks, then clears the stream's queue, so frames fetched in between are lost. So
+the flow is stopped again before Faust resumes it; Faust starts it after its seek (see consumer.py).
 
-Rule 5, drop foreign events: events of an older generation stay in the take buffer over a
-rebalance. They are neither folded nor acknowledged: whoever owns the partition reads them again.
+Rule 5, drop events of older generations: such events stay in the take buffer during a rebalance.
+They are neither processed nor acknowledged: the owner of the partition reads them again.
 """
 
 import asyncio
@@ -29,18 +29,18 @@ log = structlog.get_logger(__name__)
 LOAD_TIMEOUT = 15.0
 """Seconds that a load may take without reading a record."""
 LOCK_TIMEOUT = 45.0
-"""Seconds to wait for a flush (30 s at most), with what it writes again."""
+"""Seconds to wait for a flush (at most 30 s), including its repairs."""
 RETRY_PAUSE = 0.2
-"""Seconds before a load continues after an error that may pass."""
+"""Seconds before a load continues after a temporary error."""
 REJOIN_DELAY = 2.0
-"""Seconds after which a worker that was assigned nothing joins again."""
+"""Seconds after which a worker without assigned partitions joins again."""
 
 
 T = TypeVar("T")
 
 
 class PartitionAssignment:
-    """Loads the state of newly assigned partitions, and tells own events from foreign ones."""
+    """Loads the state of newly assigned partitions, and identifies events of older generations."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class PartitionAssignment:
         self._source = source
         self._metrics = metrics
         self.is_ready = False
-        """True while this worker is a member of its group and has loaded what it owns."""
+        """True while this worker is a member of its group and has loaded its partitions."""
         self._has_rejoined = False
         app.on_partitions_revoked.connect(self._on_revoked)
         app.on_partitions_assigned.connect(self._on_assigned)
@@ -76,10 +76,10 @@ class PartitionAssignment:
         self._metrics.rebalances.inc()
         self._heartbeat.on_joined(group_coordinator(app))
         if not assigned and not self._has_rejoined:
-            # A static member that starts again inherits the assignment of its predecessor. That is
-            # empty if Kafka did not know the topic yet, and nobody else would rebalance the group.
+            # A restarted static member inherits its predecessor's assignment. That is empty if
+            # Kafka did not know the topic then, and no other event would rebalance the group.
             self._has_rejoined = True
-            log.warning("no partitions assigned: joining the group once more")
+            log.warning("no partitions assigned: joining the group again")
             request_rejoin(app, REJOIN_DELAY)
 
     async def _on_rebalance_complete(self, app: AppT[Any], **_: Any) -> None:
@@ -87,7 +87,7 @@ class PartitionAssignment:
         app.flow_control.suspend()
         try:
             await self._load()
-        except Exception as error:  # whatever it is, the state is not known
+        except Exception as error:  # after any error the state is unknown
             abort(
                 "the state could not be loaded",
                 reason=repr(error),
@@ -104,7 +104,7 @@ class PartitionAssignment:
             with self._metrics.load_seconds.time():
                 await self._load_rows()
                 await self._source.check_loaded()
-                await self._table.write_stepped_back(self._table.store.loaded())
+                await self._table.rewrite_regressed(self._table.store.loaded())
         finally:
             lock.release()
 
@@ -112,17 +112,17 @@ class PartitionAssignment:
         store = self._table.store
         async with asyncio.timeout(LOAD_TIMEOUT) as timeout:
             await _retrying(lambda: store.load(lambda: extend(timeout, LOAD_TIMEOUT)))
-            if store.went_back:
+            if store.lost_end:
                 await self._table.changelog.renew()
 
 
 async def _retrying(read: Callable[[], Awaitable[T]]) -> T:
-    """Repeat what Kafka does not answer for the moment; the caller has a deadline."""
+    """Retry temporary errors of Kafka; the caller sets a deadline."""
     while True:
         try:
             return await read()
         except KafkaError as error:
             if not is_temporary(error):
                 raise
-            log.warning("the state is not loaded yet: retrying", reason=repr(error))
+            log.warning("could not load the state: retrying", reason=repr(error))
             await asyncio.sleep(RETRY_PAUSE)

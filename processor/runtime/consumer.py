@@ -1,9 +1,9 @@
-"""Rule 3, second half: the ledger says where to go on.
+"""Rule 3, second half: consumption continues from the ledger.
 
-Faust seeks to the group's committed offsets. A partition that has none yet is then not sought at
-all, and what was fetched and dropped during the rebalance is passed over; one whose commit ran
-ahead of a restored state would be passed over too. The ledger is written with the rows that it
-covers, so its next offset is right by definition, and the group's commit merely follows it.
+Faust seeks to the group's committed offsets. It does not seek a partition without a commit, so
+records fetched and dropped during the rebalance would be lost; so would records before a commit
+that is ahead of a restored state. The ledger is written together with the rows that it covers, so
+its next offset is always correct, and the group's commit only follows it.
 """
 
 import asyncio
@@ -22,34 +22,34 @@ from faust.types import TP
 
 from processor.runtime.poll import merge_records
 from processor.runtime.wanted_commits import WantedCommits
-from service.kafka.aiokafka_compat import set_fetch_max_wait
+from service.kafka.aiokafka_compat import guard_commits, set_fetch_max_wait
 from service.kafka.fetch_gathering import FetchGathering
 from service.tasks import abort
 
 log = structlog.get_logger(__name__)
 
 FETCH_WAIT_MS = 300
-"""Longest that a broker holds a fetch back for news (Faust's is 1.5 s).
+"""Maximum time that a broker delays a fetch without records (Faust's default is 1.5 s).
 
-A partition that was sought is not in the fetch that is under way, and waits for its end: the first
-submission after a rebalance would not be seen for so long.
+A partition that was just sought is not part of the running fetch and waits for its end, which would
+delay the first submission after a rebalance by that time.
 """
 
 SEEK_TIMEOUT = 6.0
-"""Seconds. After its request timeout Faust would continue without the seek."""
+"""Seconds. After its own request timeout Faust would continue without the seek."""
 COMMIT_TIMEOUT = 2.0
 """Seconds that a commit may take before it is left to the next attempt."""
 COMMIT_INTERVAL = 0.5
-"""Seconds between two attempts to commit what is wanted."""
+"""Seconds between attempts to commit the wanted offsets."""
 RETRY_PAUSE = 0.2
-"""Seconds before a failed fetch is repeated."""
+"""Seconds before a failed fetch is retried."""
 
 NextOffsets = Callable[[], dict[TP, int]]
 """Returns the next source offset of each partition whose state is loaded."""
 
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
-    """The thread that Faust's consumer fetches in."""
+    """The thread in which Faust's consumer fetches."""
 
     def _create_worker_consumer(self, transport: driver.Transport) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -59,6 +59,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         async def started() -> None:
             await start()
             transport.on_coordinator(consumer._coordinator)  # before it joins the group
+            guard_commits(consumer._coordinator)
 
         consumer.start = started
         return consumer
@@ -77,10 +78,10 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         return FetchGathering(FETCH_WAIT_MS)
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        """Commit what Faust has acknowledged, or leave it to a later commit.
+        """Commit the offsets that Faust has acknowledged, or leave them to a later commit.
 
-        Faust's own method crashes the worker on an error, waits for ever for a coordinator that is
-        away, and clears the metadata that tells gateways of a stopped partition.
+        Faust's method crashes the worker on an error, waits forever for an unavailable coordinator,
+        and clears the metadata that marks a stopped partition for gateways.
         """
         own = {tp: offset for tp, offset in offsets.items() if tp in self.assignment()}
         self.tp_last_committed_at.update(dict.fromkeys(own, time.monotonic()))
@@ -97,9 +98,9 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         return asyncio.Lock()
 
     async def commit_wanted(self) -> bool:
-        """Try to commit all that is wanted, one attempt at a time; return whether nothing is left.
+        """Try to commit everything that is wanted; return whether nothing is left.
 
-        Runs in the consumer's thread.
+        Runs in the consumer's thread, one attempt at a time.
         """
         consumer = self._ensure_consumer()
         try:
@@ -111,19 +112,19 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
                     )
                     self.wanted.committed(commits)
         except (KafkaError, IllegalStateError, TimeoutError) as error:
-            log.info("commit follows later", reason=repr(error))
+            log.info("commit failed: retrying", reason=repr(error))
             return False
         return True
 
 
 class LedgerConsumer(driver.Consumer):
-    """Faust's consumer, seeking by the ledger."""
+    """Faust's consumer, which seeks to the ledgers' offsets."""
 
-    logger = logging.getLogger("mode")  # where Faust tells of starts and stops
+    logger = logging.getLogger("mode")  # Faust logs starts and stops here
 
     @cached_property
     def wanted(self) -> WantedCommits:
-        """What the group's commits should say."""
+        """The commits that the group should have."""
         return WantedCommits()
 
     async def on_start(self) -> None:
@@ -131,36 +132,37 @@ class LedgerConsumer(driver.Consumer):
         self.add_future(self._commit_wanted())
 
     async def _commit_wanted(self) -> None:
-        """Repeat commits that did not succeed, and make those that nobody waits for."""
+        """Retry failed commits, and make those that no caller waits for."""
         while not self.should_stop:
             await self.sleep(COMMIT_INTERVAL)
             if self.wanted:
                 await self._thread.call_thread(self._thread.commit_wanted)
 
     def _new_offset(self, tp: TP) -> int | None:
-        """Commit what the ledger counts; an event stands for many records (see poll)."""
+        """Commit the ledger's offset, as an event represents many records (see poll.py)."""
         self._acked[tp].clear()
         self._acked_index[tp].clear()
         offsets: dict[TP, int] = self.transport.next_offsets()
         return offsets.get(tp)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Do not note offsets that no event has: nothing is committed by them."""
+        """Ignore offsets without an event: no commit depends on them."""
 
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def verify_all_partitions_active(self) -> None:
-        """Let Faust log partitions that stand still.
+        """Let Faust log partitions that make no progress.
 
-        It looks every 1.25 s and fails where a position is not known yet: a worker that started on
-        a busy machine died of it.
+        It runs every 1.25 s and raises AssertionError if a position is not known yet, which ended
+        workers that started on a busy machine.
         """
         with contextlib.suppress(AssertionError):
             await super().verify_all_partitions_active()
 
     async def perform_seek(self) -> None:
-        """Seek every loaded partition to where its ledger ends (the others after they are loaded).
+        """Seek each loaded partition to its ledger's next offset; others are sought after their
+        load.
 
         Raises:
             IllegalStateError: another rebalance has begun; Faust starts over.
@@ -173,16 +175,16 @@ class LedgerConsumer(driver.Consumer):
                 await self.seek_wait(offsets)
         except IllegalStateError:
             raise
-        except Exception as error:  # continuing from elsewhere would pass over frames
+        except Exception as error:  # continuing from another offset would skip frames
             abort("could not seek to the ledger", reason=repr(error), exc_info=error)
         self._committed_offset.update(offsets)
         self.wanted.resume(offsets)
 
     async def rewind(self, tp: TP, offset: int) -> None:
-        """Seek a partition whose fetching goes on, also to before what was acknowledged of it.
+        """Seek a partition while fetching continues, even to before its acknowledged offset.
 
         Raises:
-            IllegalStateError: it is not this worker's any more.
+            IllegalStateError: the partition is no longer assigned to this worker.
             KafkaError, TimeoutError: the position could not be set.
         """
         await self.seek_wait({tp: offset})
@@ -193,7 +195,8 @@ class LedgerConsumer(driver.Consumer):
         self.wanted.resume({tp: offset})
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
-        """Fetch, or fetch later: an error of the group ends no worker (see membership_monitor)."""
+        """Fetch; on an error of the group return nothing, so the worker continues
+        (membership_monitor)."""
         try:
             return await super()._getmany(active_partitions, timeout)
         except KafkaError as error:
@@ -203,7 +206,7 @@ class LedgerConsumer(driver.Consumer):
 
 
 class LedgerTransport(driver.Transport):
-    """Faust's transport with that consumer."""
+    """Faust's transport with a LedgerConsumer."""
 
     Consumer = LedgerConsumer
 

@@ -1,7 +1,7 @@
-"""Retention: an entity that was not heard of for long is swept, and with it its series.
+"""Expiry: removes entities, and so their series, after the retention time without a submission.
 
-Also the idle part of rule 7: where there is nothing to flush, nobody notices a zombie's writes but
-a look at where the changelog ends.
+Also a part of rule 7: an idle partition has no flush that would detect a zombie's writes, so the
+changelog's end offsets are polled.
 """
 
 import asyncio
@@ -22,20 +22,20 @@ from processor.runtime.table import StateTable
 log = structlog.get_logger(__name__)
 
 EndOffsets = Callable[[list[int]], Awaitable[dict[int, int]]]
-"""Asks Kafka where some partitions of a topic end."""
+"""Requests the end offsets of some partitions of a topic."""
 
 WATCH_INTERVAL = 5.0
-"""Seconds between two looks at the changelog's ends."""
+"""Seconds between polls of the changelog's end offsets."""
 AHEAD_MS = 60_000
-"""Difference between the brokers' time and the confirmed one that is logged, in milliseconds."""
+"""Milliseconds that a broker's time may be ahead of the confirmed time before it is logged."""
 SLICE_ROWS = 500
-"""Rows that are looked at in one go: about a millisecond."""
+"""Rows to check at a time, which takes about a millisecond."""
 SLICE_PAUSE = 0.01
-"""Seconds after each, in which batches go on: nobody waits for a sweep."""
+"""Seconds of pause after each slice, in which batches are processed."""
 
 
 class ExpiryTask:
-    """Sweeps the partitions of this worker; `retention` is in seconds."""
+    """Removes expired entities from this worker's partitions; `retention` is in seconds."""
 
     def __init__(
         self,
@@ -56,20 +56,20 @@ class ExpiryTask:
         self._clock = SweepClock()
 
     async def run(self) -> None:
-        """Sweep every `interval` seconds, for ever."""
+        """Remove expired entities every `interval` seconds, forever."""
         while True:
             await asyncio.sleep(self._interval)
             for partition in self._table.store.loaded():
                 await self.expire(partition)
 
     async def watch(self) -> None:
-        """Look every few seconds whether someone else wrote to an owned changelog partition."""
+        """Check periodically whether another worker wrote to an owned changelog partition."""
         while True:
             await asyncio.sleep(WATCH_INTERVAL)
             await self.check_foreign_writes()
 
     async def check_foreign_writes(self) -> None:
-        """Put right what someone else wrote. Kafka is asked without the table's lock."""
+        """Repair foreign writes. Requests to Kafka are made without the table's lock."""
         store = self._table.store
         before = {p: (store.partitions[p], store.partitions[p].next_offset) for p in store.loaded()}
         ends = await _end_offsets(self._changelog_ends, [*before])
@@ -86,10 +86,11 @@ class ExpiryTask:
                     await self._table.repair(partition, state, [gap])
 
     async def expire(self, partition: int) -> int:
-        """Remove the partition's expired rows, unless it has lag; return how many.
+        """Remove the expired rows of a partition unless it has lag; return their number.
 
-        Time is the brokers': the append time of a ledger row that is written for it, as far as the
-        clocks of this machine confirm it. A clock that is ahead would sweep entities that live.
+        The time is that of the brokers: the append time of a ledger row written for this purpose,
+        as far as this machine's clocks confirm it. A clock that is ahead would remove live
+        entities.
         """
         store = self._table.store
         state = store.owned(partition)
@@ -98,14 +99,14 @@ class ExpiryTask:
                 return 0
             flushed = await self._table.flush({partition: WriteBatch(state)})
         broker = flushed.get(partition)
-        if broker is None:  # it was lost meanwhile
+        if broker is None:  # the partition was lost during the flush
             return 0
         now = self._clock.observe(
             partition, broker, time.monotonic() * 1000, wall=time.time() * 1000
         )
         if broker - now > AHEAD_MS:
             log.warning(
-                "broker's clock is ahead, entities are swept later",
+                "broker's clock is ahead, entities expire later",
                 partition=partition,
                 seconds=round((broker - now) / 1000),
             )
@@ -119,18 +120,18 @@ class ExpiryTask:
                 return 0
             batch = WriteBatch(state)
             for key in expired:
-                row = _readable(state.rows.get(key))  # which may have been loaded anew meanwhile
+                row = _readable(state.rows.get(key))  # the row may have been reloaded
                 if row is not None and row.last_appended_ms < now - self._retention_ms:
                     batch.changes[key] = Tombstone(row.position)
             await self._table.flush({partition: batch})
-        log.info("swept", partition=partition, entities=len(batch.changes))
+        log.info("expired entities removed", partition=partition, entities=len(batch.changes))
         self._metrics.expired_rows.inc(len(batch.changes))
         return len(batch.changes)
 
     async def _expired_keys(self, partition: int, state: PartitionState, limit: int) -> list[bytes]:
-        """Keys of rows that were last heard of before `limit`, looked for in slices: batches go on.
+        """Return the keys of rows last appended before `limit`, empty if the partition is lost.
 
-        There are none where the partition is lost meanwhile.
+        Rows are checked in slices, so batches are processed in between.
         """
         found = []
         unreadable: list[bytes] = []
@@ -147,9 +148,9 @@ class ExpiryTask:
                 unreadable.append(key)
             elif row.last_appended_ms < limit:
                 found.append(key)
-        if len(unreadable) != state.unreadable:  # said once, not at every sweep
+        if len(unreadable) != state.unreadable:  # log a change once, not on every run
             example = unreadable[0].decode(errors="replace") if unreadable else None
-            log.error("rows that cannot be read", number=len(unreadable), example=example)
+            log.error("rows cannot be decoded", number=len(unreadable), example=example)
             state.unreadable = len(unreadable)
         return found
 
@@ -162,9 +163,9 @@ def _readable(value: bytes | None) -> EntityRow | None:
 
 
 async def _end_offsets(ends: EndOffsets, partitions: list[int]) -> dict[int, int]:
-    """Ask where partitions end; nothing while Kafka is away: the next look comes soon."""
+    """Request end offsets; return none while Kafka is unavailable, as the next poll comes soon."""
     try:
         return await ends(partitions)
     except (KafkaError, TimeoutError) as error:
-        log.warning("Kafka does not answer", reason=repr(error))
+        log.warning("Kafka does not respond", reason=repr(error))
         return {}

@@ -1,7 +1,7 @@
 """Private parts of Faust that the processor uses. Written for faust-streaming 0.15.3, pinned.
 
-`tests/unit/processor/test_compat.py` fails when a part no longer exists; the integration tests of
-the processor fail when it behaves otherwise.
+`tests/unit/processor/test_compat.py` fails if a part no longer exists; the integration tests of the
+processor fail if a part behaves differently.
 """
 
 import asyncio
@@ -18,27 +18,27 @@ WRITTEN_FOR = "0.15.3"
 
 
 def kafka_consumer(app: AppT[Any]) -> AIOKafkaConsumer | None:
-    """The consumer of Faust's consumer thread; None before it has started.
+    """Return the consumer of Faust's consumer thread, None before it has started.
 
-    `app.consumer` makes one where there is none, so it is not read here.
+    Reads `app._consumer`, because `app.consumer` would create one.
     """
     consumer = app._consumer
     return None if consumer is None else consumer._thread._consumer
 
 
 def group_coordinator(app: AppT[Any]) -> Any:
-    """aiokafka's coordinator of the group, which a join was just made by."""
+    """Return aiokafka's group coordinator; call it after a join."""
     return app.consumer._thread._consumer._coordinator
 
 
 def request_rejoin(app: AppT[Any], delay: float) -> None:
-    """Join the group again, `delay` seconds from now."""
+    """Join the group again in `delay` seconds."""
     loop = app.consumer._thread.thread_loop
     loop.call_soon_threadsafe(loop.call_later, delay, group_coordinator(app).request_rejoin)
 
 
 def consumer_loop(app: AppT[Any]) -> asyncio.AbstractEventLoop | None:
-    """The event loop of Faust's consumer thread; None before it has been made."""
+    """Return the event loop of Faust's consumer thread, None before it exists."""
     consumer = app._consumer
     return None if consumer is None else consumer._thread.thread_loop
 
@@ -46,11 +46,11 @@ def consumer_loop(app: AppT[Any]) -> asyncio.AbstractEventLoop | None:
 async def take_events(
     stream: StreamT[T], size: Callable[[EventT[T]], int], most: int, within: float
 ) -> AsyncIterator[list[EventT[T]]]:
-    """Yield events of a stream that came within some seconds of the first, unacknowledged.
+    """Yield, unacknowledged, the events of a stream that arrive within some seconds of the first.
 
-    At most `most` by their `size`, and one more. While the caller has some, as many again are
-    buffered. Faust's `noack_take` wakes every `within` seconds though nothing has come, and bounds
-    events only by their number.
+    A batch has at most `most` by their `size`, and one more event. While the caller processes it,
+    the same amount is buffered. Faust's `noack_take` wakes every `within` seconds even without
+    events, and limits only their number.
     """
     buffer: list[EventT[T]] = []
     buffered = 0

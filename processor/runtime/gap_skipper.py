@@ -1,8 +1,8 @@
-"""Partitions that no event comes from: their ledgers move over what Kafka does not have.
+"""Advances the ledgers of idle partitions over offsets without records.
 
-Holes are found when an event comes (holes.py). Where none comes, deleted records and a marker at
-the end of a partition would be lag for ever: nothing would be swept, no backup would be drained,
-and the worker would look stuck.
+Gaps are found when an event arrives (gap_check.py). Without events, deleted records and a marker at
+the end of a partition would remain as lag: nothing would expire, no backup would be drained, and
+the worker would look stuck.
 """
 
 import asyncio
@@ -19,15 +19,15 @@ from service.kafka.source_reader import SourceReader
 log = structlog.get_logger(__name__)
 
 INTERVAL = 2.0
-"""Seconds between two checks."""
+"""Seconds between checks."""
 SPAN_TIMEOUT = 3.0
-"""Seconds that a broker gets to say where its partitions end."""
+"""Seconds in which a broker must return the end offsets of its partitions."""
 
 
 class GapSkipper:
-    """Advances the ledgers of partitions that have lag and do not move.
+    """Advances the ledgers of partitions that have lag and make no progress.
 
-    `is_active` tells whether a partition is being read now.
+    `is_active` returns whether a partition is being read.
     """
 
     def __init__(
@@ -43,12 +43,13 @@ class GapSkipper:
         self._look_ahead = look_ahead
         self._is_active = is_active
         self._seen: dict[int, int] = {}
-        """The next offsets of ledgers at the last check, Kafka's own."""
+        """The ledgers' next offsets at the last check, as Kafka's offsets."""
 
     async def run(self) -> None:
-        """Check periodically, for ever, by a connection of its own.
+        """Check periodically, forever, with a separate connection.
 
-        While Kafka is away, requests through Faust's consumer would delay what that has to do.
+        While Kafka is unavailable, requests through Faust's consumer would delay its other
+        requests.
         """
         settings = self._table.settings
         while True:
@@ -60,14 +61,14 @@ class GapSkipper:
                         await asyncio.sleep(INTERVAL)
                         await self.check(topic)
             except (KafkaError, TimeoutError) as error:
-                log.info("Kafka does not answer", reason=repr(error))
+                log.info("Kafka does not respond", reason=repr(error))
             await asyncio.sleep(INTERVAL)
 
     async def check(self, topic: SourceReader) -> None:
-        """Advance the ledgers that have not moved since the last check.
+        """Advance the ledgers that have not changed since the last check.
 
         Raises:
-            KafkaError: Kafka does not answer; TimeoutError likewise.
+            KafkaError, TimeoutError: Kafka does not respond.
         """
         seen, self._seen = self._seen, self._offsets()
         idle = [p for p, offset in self._seen.items() if seen.get(p) == offset]
@@ -77,8 +78,10 @@ class GapSkipper:
             if partition in spans and spans[partition][1] > offset:
                 try:
                     await self._advance(partition, offset)
-                except (KafkaError, TimeoutError) as error:  # others may answer
-                    log.info("offsets are not skipped yet", partition=partition, reason=repr(error))
+                except (KafkaError, TimeoutError) as error:  # other partitions may succeed
+                    log.info(
+                        "could not skip offsets: retrying", partition=partition, reason=repr(error)
+                    )
 
     def _offsets(self) -> dict[int, int]:
         partitions = self._table.store.partitions
@@ -89,18 +92,18 @@ class GapSkipper:
         }
 
     async def _advance(self, partition: int, offset: int) -> None:
-        """Move a ledger from its next `offset`, Kafka's own, to the next record that exists."""
+        """Advance a ledger from its next `offset` (Kafka's) to the next record."""
         state = self._table.store.owned(partition)
         ahead = await self._look_ahead(partition, offset)
         if ahead.next <= offset:
             return
         async with self._table.lock:
             if self._offsets().get(partition) != offset:
-                return  # an event has come since, or the partition is gone
+                return  # an event has arrived, or the partition is gone
             if state is None or self._table.store.owned(partition) is not state:
                 return
             if not ahead.is_of(state.source_topic, state.source_epoch):
-                return  # the ledger is compared with that log first
+                return  # the ledger must be compared with that log first
             batch = WriteBatch(state)
             count_lost(batch.ledger, partition, ahead.first, ahead)
             if ahead.next > batch.ledger.next_offset:

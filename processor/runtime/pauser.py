@@ -1,10 +1,10 @@
-"""Partitions that stand still for a while, as others go on.
+"""Pauses single partitions while others continue.
 
-Too many dead letters stop a partition for a time; a ledger that is to be compared with its source,
-until it is; a new history, until the partition is sought to its beginning. Such a partition is
-paused in Faust's consumer, and what was fetched of it is dropped, unacknowledged; when it goes on
-it is sought to where its ledger ends. Events that were fetched before may still come after the
-seek: they are dropped until the one that was sought has come.
+A partition is paused for some time after too many dead letters, during a comparison of its ledger
+with the source, and at the start of a new history until it is sought there. Such a partition is
+paused in Faust's consumer, and its fetched events are dropped without acknowledgement. To resume,
+it is sought to its ledger's next offset. Events fetched earlier may still arrive after the seek;
+they are dropped until the sought event arrives.
 """
 
 import asyncio
@@ -24,15 +24,15 @@ from processor.runtime.table import StateTable
 log = structlog.get_logger(__name__)
 
 CHECK_INTERVAL = 0.5
-"""Seconds between two looks whether a partition may go on."""
+"""Seconds between checks whether a partition may resume."""
 SEEK_TIMEOUT = 3.0
-"""Seconds; batches and loads wait meanwhile. No broker is asked."""
-SEEK_TIMEOUT = 5.0
-"""Seconds after which a partition that was sought, and has not come, is sought again."""
+"""Seconds; batches and loads wait during the seek, which sends no request to a broker."""
+RESEEK_DELAY = 5.0
+"""Seconds after which a partition is sought again if the sought event has not arrived."""
 
 
 class PendingSeek(NamedTuple):
-    """The event that a partition goes on with."""
+    """The event at which a partition resumes."""
 
     generation: int
     offset: int
@@ -40,7 +40,7 @@ class PendingSeek(NamedTuple):
 
 
 class _Pause(NamedTuple):
-    """Why a partition stands still: the dead letters, else its source, else it is to be sought."""
+    """Why a partition is paused; without a flag, it waits for a seek."""
 
     generation: int
     is_flooded: bool = False
@@ -48,10 +48,10 @@ class _Pause(NamedTuple):
 
 
 class PartitionPauser:
-    """Stops partitions, and lets them go on.
+    """Pauses partitions and resumes them.
 
-    All of it is of one generation of the group: with the next one Faust resumes every partition and
-    seeks it to its ledger.
+    All state belongs to one generation of the group: at the next one Faust resumes every partition
+    and seeks it to its ledger.
     """
 
     def __init__(
@@ -75,17 +75,18 @@ class PartitionPauser:
 
     @property
     def paused(self) -> frozenset[int]:
-        """Partitions that stand still on purpose now."""
+        """Partitions that are paused on purpose."""
         paused = self._current().items()
         return frozenset(p for p, each in paused if each.is_flooded or each.awaits_source)
 
     @property
     def flooded(self) -> frozenset[int]:
-        """Partitions that stand still because of their dead letters."""
+        """Partitions that are paused because of their dead letters."""
         return frozenset(p for p, each in self._current().items() if each.is_flooded)
 
     def should_process(self, partition: int, offset: int) -> bool:
-        """Tell whether an event of this generation is to be folded; else it will come again."""
+        """Return whether to process an event of this generation; if not, it will be delivered
+        again."""
         if not (self._paused or self._pending_seeks):
             return True
         if partition in self._current():
@@ -98,9 +99,9 @@ class PartitionPauser:
         return True
 
     def count_dead_letters(self, partition: int, letters: int) -> None:
-        """Count dead letters of a frame that was just folded; stop the partition if they are many.
+        """Count the dead letters of a frame; pause the partition if there are too many.
 
-        The frame itself is flushed and acknowledged like all others.
+        The frame itself is flushed and acknowledged as usual.
         """
         now = self._clock()
         if self._limit.add(partition, letters, now):
@@ -112,19 +113,19 @@ class PartitionPauser:
             )
 
     def await_source(self, partition: int) -> None:
-        """Fold nothing more of a partition until `resume`: its ledger is to be compared."""
+        """Pause a partition until `resume`, because its ledger must be compared with the source."""
         self._pause(partition, is_flooded=partition in self.flooded, awaits_source=True)
 
     def resume(self, partition: int) -> None:
-        """Let a partition continue after its ledger, as soon as it can be sought.
+        """Resume a partition at its ledger's next offset, as soon as it can be sought.
 
-        One with too many dead letters stands still for as long as it should.
+        A partition with too many dead letters stays paused for its time.
         """
         self._pause(partition, is_flooded=partition in self.flooded)
         self._wake.set()
 
     async def run(self) -> None:
-        """Let partitions go on when they may, for ever."""
+        """Resume partitions when possible, forever."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHECK_INTERVAL):
@@ -134,7 +135,7 @@ class PartitionPauser:
             await asyncio.gather(*(self.seek(partition) for partition in due))
 
     def _resumable(self, now: float) -> list[int]:
-        """Partitions that may go on, and those that should have and have not."""
+        """Return the partitions that may resume, and those whose seek had no effect."""
         paused = self._current()
         may = [
             partition
@@ -147,13 +148,13 @@ class PartitionPauser:
             for partition, seek in self._pending_seeks.items()
             if seek.generation == self._app.consumer_generation_id
             and partition not in paused
-            and now > seek.requested_at + SEEK_TIMEOUT
+            and now > seek.requested_at + RESEEK_DELAY
         ]
 
     async def seek(self, partition: int) -> None:
-        """Continue a partition after its ledger; where that fails, it stays due.
+        """Resume a partition at its ledger's next offset; after an error it is retried.
 
-        Where a rebalance comes in between, the partition continues with that.
+        If a rebalance interrupts it, the partition resumes with the rebalance.
         """
         generation = self._app.consumer_generation_id
         state = self._table.store.owned(partition)
@@ -170,7 +171,9 @@ class PartitionPauser:
                 ):
                     await self._seek(partition, ahead, generation)
         except (KafkaError, IllegalStateError, TimeoutError) as error:
-            log.warning("partition cannot go on yet", partition=partition, reason=repr(error))
+            log.warning(
+                "could not resume the partition: retrying", partition=partition, reason=repr(error)
+            )
 
     async def _seek(self, partition: int, ahead: Ahead, generation: int) -> None:
         tp = self._tp(partition)
@@ -179,10 +182,10 @@ class PartitionPauser:
         if generation != self._app.consumer_generation_id:
             return
         self._pending_seeks.pop(partition, None)
-        if ahead.record is not None:  # else nothing of it can have been fetched before
+        if ahead.record is not None:  # else no record of it can have been fetched
             self._pending_seeks[partition] = PendingSeek(generation, ahead.record, self._clock())
         if self._paused.pop(partition, None) is not None:
-            log.info("partition continues", partition=partition, offset=ahead.next)
+            log.info("partition resumed", partition=partition, offset=ahead.next)
         self._app.consumer.resume_partitions({tp})
 
     def _pause(

@@ -1,6 +1,6 @@
-"""Polls: the records of a partition that one poll returned travel through Faust as one event.
+"""Polls: the records of a partition that one poll returned are one Faust event.
 
-An event costs Faust 100 us whatever it holds: queues, callbacks, acknowledgements.
+An event costs Faust 100 us regardless of its size: queues, callbacks, acknowledgements.
 """
 
 import dataclasses
@@ -10,18 +10,18 @@ from typing import Any
 from aiokafka import ConsumerRecord
 
 POLL_BYTES = 256 * 1024
-"""Bytes of records in one event, so that a queue of events is bounded; one record may have more."""
+"""Maximum size of an event in bytes, which limits the queue of events; one record may exceed it."""
 
 
 class Poll(bytes):
-    """Value of an event that stands for consecutive records of a partition.
+    """The value of an event that represents consecutive records of a partition.
 
-    It is a `bytes` because Faust hands only such values on as they are.
+    It is a `bytes`, because Faust passes only such values on unchanged.
     """
 
     records: Sequence[ConsumerRecord]
     size: int
-    """Bytes of the records' values."""
+    """Size of the records' values in bytes."""
 
     @classmethod
     def of(cls, records: Sequence[ConsumerRecord]) -> "Poll":
@@ -34,14 +34,14 @@ class Poll(bytes):
 def merge_records(
     found: Mapping[Any, Sequence[ConsumerRecord]], topic: str
 ) -> dict[Any, Sequence[ConsumerRecord]]:
-    """Merge the records of a topic's partitions; other topics' stay as they are."""
+    """Merge the records of a topic's partitions; those of other topics stay unchanged."""
     return {
         tp: [*_merged(records)] if tp.topic == topic else records for tp, records in found.items()
     }
 
 
 def _merged(records: Sequence[ConsumerRecord]) -> Iterator[ConsumerRecord]:
-    """Yield a record for each POLL_BYTES of records: with the last one's offset, and the oldest
+    """Yield one record per POLL_BYTES of records, with the last offset and the oldest
     append time."""
     for part in _parts(records):
         yield dataclasses.replace(

@@ -1,9 +1,9 @@
-"""Keeps ledgers and their source together: begins a new history, or stops a partition.
+"""Compares ledgers with their source periodically: starts a new history, or stops a partition.
 
-At every load, when a record of another leader epoch comes, and every few seconds: a topic that is
-recreated, or whose end is lost, must not go on under offsets that the ledger covers already. Kafka
-is asked without the table's lock, and partition by partition: one that it says too little of holds
-up no other.
+Comparisons run at every load, at a record of another leader epoch, and every few seconds, so that a
+recreated topic or a log that lost its end does not continue at offsets that the ledger already
+covers. Kafka is queried without the table's lock, and per partition, so that one with insufficient
+information does not delay the others.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from processor.core.partition_state import PartitionState
-from processor.core.source_history import Finding, Parted, Uncertain
+from processor.core.source_history import Diverged, Finding, Uncertain
 from processor.core.write_batch import WriteBatch
 from processor.metrics import ProcessorMetrics
 from processor.runtime import source_comparison
@@ -29,21 +29,22 @@ from service.kafka.source_reader import SourceReader
 log = structlog.get_logger(__name__)
 
 INTERVAL = 2.0
-"""Seconds between two checks whether the topic, or the leader of a partition, is another one."""
+"""Seconds between checks for another topic id or leader epoch."""
 LOADED_TIMEOUT = source_comparison.TIMEOUT + 1
-"""Seconds for the comparison of what was loaded, with its connection. Below that of a load."""
+"""Seconds for the comparison after a load, including its connection. It must be less than
+that of a load."""
 STOPPED_INTERVAL = 5.0
-"""Seconds between two checks of stopped partitions: an operator may have decided."""
+"""Seconds between checks of stopped partitions, for which an operator may have decided."""
 
 OLDER_EPOCHS = 3
-"""Checks in a row after which a leader epoch below the newest seen is believed. A broker that was
-frozen or cut off says so for a moment; one that was restored from an older copy of its disk, for
-ever."""
+"""Consecutive checks after which a leader epoch below the newest one seen is accepted. A broker
+that was frozen or disconnected reports one for a moment; a broker that was restored from an older
+copy of its disk, permanently."""
 
 Announce = Callable[[int, int, str], None]
-"""Tells gateways that a partition is stopped: partition, Kafka's next offset, reason."""
+"""Marks a partition as stopped for gateways: partition, Kafka's next offset, reason."""
 Resume = Callable[[int], None]
-"""Lets a partition continue after its ledger."""
+"""Lets a partition resume at its ledger's next offset."""
 
 
 class SourceCheck:
@@ -66,21 +67,25 @@ class SourceCheck:
         self._stopped_at = 0.0
         self._requested: set[int] = set()
         self._older: dict[int, int] = {}
-        """Checks in a row in which a partition's leader epoch was below the newest seen."""
+        """Consecutive checks in which a partition's leader epoch was below the newest one seen."""
         self._request = asyncio.Event()
 
     def request(self, partitions: Iterable[int]) -> None:
-        """Compare partitions of which nothing is folded meanwhile; each is resumed afterwards."""
+        """Request a comparison of paused partitions; each is resumed afterwards."""
         self._requested.update(partitions)
         self._request.set()
 
     async def check_loaded(self) -> None:
-        """Compare the ledgers that a load has just read. The table's lock must be held.
+        """Compare the ledgers that were just loaded. The caller must hold the table's lock.
 
-        A partition that Kafka says too little of is not loaded until it says more.
+        A partition with insufficient information from Kafka is not loaded until there is more.
         """
         partitions = self._table.store.partitions
-        states = {p: state for p, state in partitions.items() if state.loaded or state.is_held}
+        states = {
+            p: state
+            for p, state in partitions.items()
+            if state.loaded or state.is_blocked_by_source
+        }
         if not states:
             return
         self._requested.clear()
@@ -92,15 +97,17 @@ class SourceCheck:
             ):
                 found = await compare(reader, states)
         except (KafkaError, TimeoutError) as error:
-            log.warning("the source could not be compared", reason=repr(error))
+            log.warning("could not compare the source", reason=repr(error))
         for partition, state in states.items():
             if partition not in found and state.source_fault is None:
-                log.warning("partition waits to be compared with its source", partition=partition)
+                log.warning(
+                    "partition waits for the comparison with its source", partition=partition
+                )
                 state.await_source()
         await self._apply(states, found, at_rest=states.keys())
 
     async def run(self) -> None:
-        """Check again and again, for ever."""
+        """Check periodically, forever."""
         partitions = range(self._table.settings.kafka_partitions)
         while True:
             try:
@@ -113,7 +120,7 @@ class SourceCheck:
                             async with asyncio.timeout(INTERVAL):
                                 await self._request.wait()
             except (KafkaError, TimeoutError) as error:
-                log.warning("the source could not be checked", reason=repr(error))
+                log.warning("could not check the source", reason=repr(error))
             await asyncio.sleep(INTERVAL)
 
     async def _watch(self, reader: SourceReader) -> None:
@@ -129,7 +136,11 @@ class SourceCheck:
             return
         found = await compare(reader, states)
         async with self._table.lock:
-            at_rest = {p for p, state in states.items() if state.is_held or p in self._requested}
+            at_rest = {
+                p
+                for p, state in states.items()
+                if state.is_blocked_by_source or p in self._requested
+            }
             continued = await self._apply(states, found, at_rest)
         for partition in continued:
             self._resume(partition)
@@ -137,7 +148,7 @@ class SourceCheck:
     def _accept_older_epochs(self, details: TopicDetails) -> None:
         """Forget the newest leader epoch of partitions whose leaders stay below it.
 
-        A comparison that names it would be refused for ever.
+        Kafka would reject every comparison with that epoch.
         """
         older = {
             partition: self._older.get(partition, 0) + 1
@@ -150,7 +161,7 @@ class SourceCheck:
             del older[partition]
             state = self._table.store.partitions[partition]
             log.warning(
-                "the leader epoch went back",
+                "the leader epoch decreased",
                 partition=partition,
                 epoch=details.leader(partition).epoch,
                 newest_seen=state.source_epoch,
@@ -159,9 +170,10 @@ class SourceCheck:
         self._older = older
 
     def _suspects(self, details: TopicDetails) -> dict[int, PartitionState]:
-        """Partitions that wait for a comparison, or whose topic or leader epoch is another one now.
+        """Return the partitions that wait for a comparison, or whose topic id or leader epoch
+        changed.
 
-        Nothing can be compared of a partition without a leader.
+        Partitions without a leader are left out, because they cannot be compared.
         """
 
         def is_suspect(partition: int, state: PartitionState) -> bool:
@@ -186,18 +198,18 @@ class SourceCheck:
         found: Mapping[int, Finding],
         at_rest: Iterable[int],
     ) -> list[int]:
-        """Let partitions continue or stop; return those to be sought. The lock must be held.
+        """Resume or stop partitions; return those to be sought. The caller must hold the lock.
 
-        What a batch, a load or another worker has changed meanwhile is left for the next check.
-        Nothing that was fetched of the partitions `at_rest` is folded later, so what is deleted of
-        them can be counted.
+        A partition that a batch, a load or another worker has changed since is left to the next
+        check. No event of the partitions `at_rest` is in flight, so their deleted records can be
+        counted.
         """
         batches: dict[int, WriteBatch] = {}
         continued = []
         for partition, finding in found.items():
             state = states[partition]
             is_current = self._table.is_owned(partition, state) and state.ledger == finding.ledger
-            if not is_current or not (state.loaded or state.is_held):
+            if not is_current or not (state.loaded or state.is_blocked_by_source):
                 continue
             is_at_rest = partition in at_rest
             self._requested.discard(partition)
@@ -205,10 +217,10 @@ class SourceCheck:
                 self._stop(partition, state, finding.verdict.reason)
                 continue
             batch, evidence = WriteBatch(state), finding.evidence
-            if isinstance(finding.verdict, Parted):
+            if isinstance(finding.verdict, Diverged):
                 self._begin_history(partition, batch, finding, finding.verdict)
                 batches[partition] = batch
-            state.go_on_from_source(evidence.topic, evidence.leader_epoch)
+            state.resume_from_source(evidence.topic, evidence.leader_epoch)
             lost = evidence.first - batch.ledger.next_offset
             if is_at_rest and lost > 0:
                 log_lost(partition, lost)
@@ -218,13 +230,13 @@ class SourceCheck:
                 continued.append(partition)
         if batches:
             await self._table.flush(batches)
-        await self._table.write_stepped_back(continued)
+        await self._table.rewrite_regressed(continued)
         return continued
 
     def _stop(self, partition: int, state: PartitionState, reason: str) -> None:
         if state.source_fault != reason:
             log.error(
-                "partition stopped: its source is not certain",
+                "partition stopped: its source is uncertain",
                 partition=partition,
                 reason=reason,
                 command=f"tobogganing history begin {partition} --at OFFSET",
@@ -233,13 +245,13 @@ class SourceCheck:
         self._announce(partition, state.ledger.next_offset, reason)
 
     def _begin_history(
-        self, partition: int, batch: WriteBatch, finding: Finding, parted: Parted
+        self, partition: int, batch: WriteBatch, finding: Finding, parted: Diverged
     ) -> None:
         evidence = finding.evidence
         batch.ledger.cover_uncounted(batch.state.newest_offset())
         batch.ledger.begin_history(parted.start, evidence.leader_epoch, evidence.topic)
         log.error(
-            "the source went back: a new history begins",
+            "the source lost records: a new history begins",
             partition=partition,
             reason=parted.reason,
             offset=parted.start,

@@ -1,4 +1,4 @@
-"""Compares ledgers with their source until it is certain what follows. Changes nothing."""
+"""Compares ledgers with their source until the result is confirmed. Changes nothing."""
 
 import asyncio
 from collections.abc import Mapping
@@ -20,14 +20,14 @@ from service.kafka.source_reader import SourceReader
 TIMEOUT = 10.0
 """Seconds for a comparison with its confirmations."""
 CONFIRMATIONS, CONFIRM_INTERVAL = 3, 1.0
-"""Comparisons in a row that must find the same other history, and the seconds between them."""
+"""Consecutive comparisons that must find the same new history, and the seconds between them."""
 
 
 async def compare(reader: SourceReader, states: Mapping[int, PartitionState]) -> dict[int, Finding]:
     """Compare the ledgers of these states with the source.
 
-    A broker that was frozen answers for a moment as if it still led its partitions, so another
-    history must be found several times. Partitions that Kafka says too little of are left out.
+    A broker that was frozen responds for a moment as if it still led its partitions, so a new
+    history must be found several times. Partitions with insufficient information are left out.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + TIMEOUT
@@ -55,12 +55,12 @@ async def compare(reader: SourceReader, states: Mapping[int, PartitionState]) ->
 
 
 def assess(state: PartitionState, ledger: LedgerRow, evidence: SourceEvidence) -> Finding:
-    """Judge the evidence; a ledger that names no topic stays as uncertain as it once was."""
+    """Judge the evidence; a ledger without a topic id stays uncertain if it was before."""
     if state.source_fault is not None and known_topic(ledger) is None:
         evidence = replace(evidence, stopped=state.source_fault)
     return Finding(ledger, evidence, judge(ledger, evidence))
 
 
 def remains_stopped(state: PartitionState, finding: Finding) -> bool:
-    """Tell whether a stopped partition stays so: one comparison is enough for that."""
+    """Return whether a stopped partition stays stopped; one comparison is enough for that."""
     return state.source_fault is not None and isinstance(finding.verdict, Uncertain)

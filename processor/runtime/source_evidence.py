@@ -1,4 +1,4 @@
-"""Asks Kafka for what comparing ledgers with their source needs (source_history judges it)."""
+"""Collects the evidence for comparing ledgers with their source (see core/source_history.py)."""
 
 import asyncio
 from collections.abc import Mapping
@@ -19,37 +19,37 @@ from service.kafka.topics import topics_from
 log = structlog.get_logger(__name__)
 
 PARTITION_TIMEOUT = 5.0
-"""Seconds that a partition's leader gets to say what a comparison needs."""
+"""Seconds in which a partition's leader must return the evidence."""
 
 
 async def collect(reader: SourceReader, ledgers: dict[int, LedgerRow]) -> dict[int, SourceEvidence]:
-    """Ask for the evidence of all these partitions.
+    """Collect the evidence of all these partitions.
 
     Raises:
-        KafkaError: Kafka did not say enough of one of them.
+        KafkaError: the information about a partition is incomplete.
     """
     found = await collect_each(reader, ledgers, {})
     if missing := sorted(ledgers.keys() - found.keys()):
-        raise KafkaError(f"Kafka did not say enough of partitions {missing}")
+        raise KafkaError(f"Kafka's data about partitions {missing} is incomplete")
     return found
 
 
 async def collect_each(
     reader: SourceReader, ledgers: Mapping[int, LedgerRow], epochs: Mapping[int, int]
 ) -> dict[int, SourceEvidence]:
-    """Ask for the evidence of each partition; those that Kafka says too little of are left out.
+    """Collect the evidence of each partition; those with incomplete information are left out.
 
-    `epochs` are the newest leader epochs that were seen before.
+    `epochs` are the newest leader epochs seen before.
     """
     found: dict[int, SourceEvidence] = {}
     try:
         details = await reader.describe()
         stopped = await _stopped(reader.settings, ledgers)
     except (KafkaError, TimeoutError, OSError) as error:
-        log.info("the source could not be compared", reason=repr(error))
+        log.info("could not compare the source", reason=repr(error))
         return {}
 
-    async def ask(partition: int) -> None:
+    async def collect_one(partition: int) -> None:
         try:
             async with asyncio.timeout(PARTITION_TIMEOUT):
                 found[partition] = await _evidence(
@@ -61,27 +61,27 @@ async def collect_each(
                     stopped.get(partition, ""),
                 )
         except (KafkaError, TimeoutError) as error:
-            log.info("a partition could not be compared", partition=partition, reason=repr(error))
+            log.info("could not compare a partition", partition=partition, reason=repr(error))
 
-    await asyncio.gather(*(ask(p) for p in ledgers if details.leader(p).exists))
+    await asyncio.gather(*(collect_one(p) for p in ledgers if details.leader(p).exists))
     if not found:
         return {}
     try:
         after = await reader.describe()
     except (KafkaError, TimeoutError) as error:
-        log.info("the source could not be compared", reason=repr(error))
+        log.info("could not compare the source", reason=repr(error))
         return {}
     if after.id != details.id:
         return {}
-    # A leader that has changed meanwhile may have answered in part.
+    # If the leader has changed since, the responses may be incomplete.
     return {p: each for p, each in found.items() if after.leader(p) == details.leader(p)}
 
 
 async def _stopped(settings: KafkaSettings, ledgers: Mapping[int, LedgerRow]) -> dict[int, str]:
-    """Why partitions are stopped, as their group's commits say.
+    """Return why partitions are stopped, from the metadata of the group's commits.
 
-    It matters to ledgers that an older version wrote: nothing else tells that one of them was not
-    certain before the topic grew past it.
+    Only ledgers of an older version need it: after the topic has grown past such a ledger, nothing
+    else shows that it was uncertain.
     """
     doubtful = {p for p, each in ledgers.items() if known_topic(each) is None and each.offset >= 0}
     if not doubtful:
@@ -110,8 +110,8 @@ async def _evidence(
 ) -> SourceEvidence:
     epoch = EpochEnd(-1, -1)
     if known_topic(ledger) == details.id and known_epoch(ledger) >= 0:
-        asked = {partition: known_epoch(ledger)}
-        epoch = (await reader.epoch_ends(details, asked, {partition: known}))[partition]
+        epochs = {partition: known_epoch(ledger)}
+        epoch = (await reader.epoch_ends(details, epochs, {partition: known}))[partition]
     first, end = await reader.span(partition)
 
     async def appended(offset: int, *, exactly: bool = True) -> int | None:

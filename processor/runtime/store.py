@@ -1,9 +1,9 @@
-"""Rule 6: a store that loads itself.
+"""Rule 6: the state is loaded without Faust.
 
-Faust's own recovery takes 84 s for a million rows where a plain reader takes 2.6 s, keeps rows of
-partitions that it no longer owns, and after a freeze does not notice that another worker wrote.
-So Faust is told that nothing is to be recovered, and the partitions are loaded afterwards: Faust
-sends no heartbeats while it waits for `on_rebalance`.
+Faust's recovery takes 84 s for a million rows where a plain reader takes 2.6 s, keeps rows of
+partitions that it no longer owns, and after a freeze does not detect that another worker wrote. So
+the store reports to Faust that there is nothing to recover, and loads the partitions afterwards:
+while Faust waits for `on_rebalance`, it sends no heartbeats.
 """
 
 import asyncio
@@ -31,15 +31,15 @@ from service.tasks import abort
 log = structlog.get_logger(__name__)
 
 TAKE_OVER_TIMEOUT = 6.0
-"""Seconds; no heartbeat goes out meanwhile, and a session has 8."""
+"""Seconds. No heartbeat is sent during that time, and a session lasts 8 s."""
 RETRY_PAUSE = 0.2
-"""Seconds before a request is repeated after an error that may pass."""
+"""Seconds before a request is retried after a temporary error."""
 
 
 class PartitionedStore(memory.Store[bytes, bytes]):
     """One `PartitionState` for each partition that this worker owns."""
 
-    logger = logging.getLogger("mode")  # where Faust tells of starts and stops
+    logger = logging.getLogger("mode")  # Faust logs starts and stops here
 
     settings: KafkaSettings
     changelog: str
@@ -48,18 +48,18 @@ class PartitionedStore(memory.Store[bytes, bytes]):
         super().__post_init__()
         self.partitions: dict[int, PartitionState] = {}
         self._offsets: dict[TP, int] = {}
-        self.went_back = False
-        """Whether the last load found a changelog that has lost its end, or was recreated."""
+        self.lost_end = False
+        """Whether the last load found a changelog that lost its end or was recreated."""
         self.records_read = 0
-        """Records that `load` has read since the start: how one sees that a load is in progress."""
+        """Records that `load` has read since the start; shows the progress of a load."""
 
     def owned(self, partition: int) -> PartitionState | None:
-        """State of a partition that this worker owns and has loaded."""
+        """Return the state of a partition that this worker owns and has loaded, else None."""
         state = self.partitions.get(partition)
         return state if state is not None and state.loaded else None
 
     def loaded(self) -> list[int]:
-        """Partitions that this worker owns and has loaded."""
+        """Return the partitions that this worker owns and has loaded."""
         return [partition for partition, state in self.partitions.items() if state.loaded]
 
     async def on_rebalance(
@@ -69,10 +69,10 @@ class PartitionedStore(memory.Store[bytes, bytes]):
         newly_assigned: set[TP],
         generation_id: int = 0,
     ) -> None:
-        """Drop what is gone, and say where the changelog ends. Short: no heartbeat goes out."""
+        """Drop revoked partitions and find the changelog's ends. Short: no heartbeat is sent."""
         try:
             await self._take_over(assigned)
-        except Exception as error:  # Faust would go on half assigned
+        except Exception as error:  # Faust would continue with a partial assignment
             abort(
                 "partitions could not be taken over",
                 reason=repr(error),
@@ -81,7 +81,7 @@ class PartitionedStore(memory.Store[bytes, bytes]):
             )
 
     async def without_leader(self) -> list[int]:
-        """Own partitions of the changelog that have no leader, to explain a failure."""
+        """Return the owned changelog partitions without a leader, to explain a failure."""
         return await leaderless(self.settings, self.changelog, list(self.partitions))
 
     async def _take_over(self, assigned: set[TP]) -> None:
@@ -91,7 +91,7 @@ class PartitionedStore(memory.Store[bytes, bytes]):
             for partition in mine
         }
         for state in self.partitions.values():
-            # After a freeze Faust calls nothing newly assigned although another worker wrote.
+            # After a freeze Faust reports nothing as newly assigned although another worker wrote.
             state.loaded = False
         self._offsets.clear()
         if mine:
@@ -108,7 +108,7 @@ class PartitionedStore(memory.Store[bytes, bytes]):
             except KafkaError as error:
                 if not is_temporary(error):
                     raise
-                log.warning("partitions are not taken over yet: retrying", reason=repr(error))
+                log.warning("could not take over partitions: retrying", reason=repr(error))
                 await asyncio.sleep(RETRY_PAUSE)
 
     def persisted_offset(self, tp: TP) -> int | None:
@@ -123,24 +123,24 @@ class PartitionedStore(memory.Store[bytes, bytes]):
         to_key: Callable[[Any], Any],
         to_value: Callable[[Any], Any],
     ) -> None:
-        """Skip what Faust recovers between `on_rebalance` and `load`: `load` reads it again."""
+        """Skip what Faust recovers between `on_rebalance` and `load`; `load` reads it again."""
         for event in batch:
             self._offsets[event.message.tp] = event.message.offset
 
     async def load(
         self, on_records: Callable[[], None] = lambda: None
     ) -> dict[int, dict[bytes, Position]]:
-        """Load all owned partitions from where they are known up to their ends.
+        """Load all owned partitions from their next offset to their end.
 
-        Calls `on_records` whenever some were read. After an error another call continues.
+        Calls `on_records` whenever records were read. After an error another call continues.
 
-        Returns for each partition the keys whose last record is not their newest.
+        Returns for each partition the keys whose last record is not the newest.
         """
         await self._drop_outdated()
         return await self.load_partitions(self.partitions, on_records)
 
     async def _drop_outdated(self) -> None:
-        """Begin anew where tombstones may be gone that other workers wrote in the meantime."""
+        """Reset states that may have missed tombstones which compaction has removed since."""
         known = {p: s for p, s in self.partitions.items() if s.changelog is not None}
         if not known:
             return
@@ -149,7 +149,7 @@ class PartitionedStore(memory.Store[bytes, bytes]):
             behind = uptime() - state.current_at
             if may_have_missed(behind, kept / 1000):
                 log.warning(
-                    "state read from the beginning: tombstones may be gone",
+                    "state reloaded: tombstones may have been removed",
                     partition=partition,
                     seconds_behind=round(behind),
                 )
@@ -158,7 +158,7 @@ class PartitionedStore(memory.Store[bytes, bytes]):
     async def load_partitions(
         self, partitions: Iterable[int], on_records: Callable[[], None] = lambda: None
     ) -> dict[int, dict[bytes, Position]]:
-        """Load some of the owned partitions, as `load` does."""
+        """Load some of the owned partitions; see `load`."""
         loading = {partition: self.partitions[partition] for partition in partitions}
         if not loading:
             return {}
@@ -183,29 +183,29 @@ class PartitionedStore(memory.Store[bytes, bytes]):
             rows=sum(len(state.rows) for state in loading.values()),
             seconds=round(asyncio.get_running_loop().time() - started, 3),
         )
-        stepped_back = {}
+        regressed = {}
         for partition, state in loading.items():
             if partition in held:
-                stepped_back[partition] = held[partition].adopt(state, ends[partition])
+                regressed[partition] = held[partition].adopt(state, ends[partition])
             else:
-                stepped_back[partition] = state.finish_loading(ends[partition])
+                regressed[partition] = state.finish_loading(ends[partition])
         loading |= held
-        self.went_back = bool(held)
+        self.lost_end = bool(held)
         for partition, state in loading.items():
             state.changelog, state.current_at = marks[partition], current_at
             if partition in held:
                 log.error(
-                    "the changelog went back",
+                    "the changelog lost its end or was recreated",
                     partition=partition,
-                    written_again=len(stepped_back[partition]),
+                    written_again=len(regressed[partition]),
                 )
             if state.ledger_error is not None:
                 log.error(
-                    "partition stopped: its ledger cannot be read",
+                    "partition stopped: its ledger cannot be decoded",
                     partition=partition,
                     reason=state.ledger_error,
                 )
-        return stepped_back
+        return regressed
 
 
 async def _compare(
@@ -213,7 +213,7 @@ async def _compare(
 ) -> tuple[dict[int, ChangelogMark], list[int]]:
     """Compare states with the log that they were loaded from.
 
-    Returns the log as it is now, and the partitions of which a state knows more than the log has.
+    Returns the current log, and the partitions whose state has more than the log.
     """
     details = await reader.describe()
     marks = {p: ChangelogMark(details.id, details.leaders[p].epoch) for p in states}

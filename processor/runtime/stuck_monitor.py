@@ -1,4 +1,4 @@
-"""The watch over a worker's progress: asks Kafka, by connections of its own, and compares."""
+"""Monitors a worker's progress by comparing its ledgers with Kafka's offsets."""
 
 import asyncio
 import time
@@ -19,21 +19,21 @@ from service.tasks import abort
 log = structlog.get_logger(__name__)
 
 POLL_INTERVAL = 2.0
-"""Seconds between two looks."""
+"""Seconds between polls."""
 POLL_TIMEOUT = 9.0
-"""Seconds that a look may take; then Kafka counts as away."""
+"""Seconds that a poll may take; then Kafka counts as unavailable."""
 SPAN_TIMEOUT = 3.0
-"""Seconds that a broker gets to say where its partitions begin and end."""
+"""Seconds in which a broker must return the spans of its partitions."""
 SETTLING_LIMIT = 15.0
-"""Seconds that a worker may wait for its partitions, besides the time in which it loads rows; the
-longest orderly rebalance waits for a session (8 s) of a member that is gone."""
+"""Seconds that a worker may wait for its partitions, in addition to the time in which it loads
+rows. The longest normal rebalance waits for the session (8 s) of a member that is gone."""
 
 
 class StuckMonitor:
-    """Says why a worker should be started again.
+    """Reports when a worker should be restarted, and ends it if it is not.
 
-    A worker that nobody has started again ends itself once that has been so for the same time once
-    more: Docker's restart policy, for one, looks at nothing but the end of a process.
+    A worker that is not restarted ends itself after the same time again, because Docker's restart
+    policy, for example, only reacts to the end of a process.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class StuckMonitor:
         self._settling = SettlingDetector(SETTLING_LIMIT, longest_step=2 * POLL_INTERVAL)
 
     def faults(self, now: float | None = None) -> list[str]:
-        """Why this worker is not healthy; nothing while it is."""
+        """Return why this worker is unhealthy; empty while it is healthy."""
         stuck = self._detector.stuck(time.monotonic() if now is None else now)
         return stuck + self._settling.faults()
 
     async def run(self) -> None:
-        """Look for ever."""
+        """Poll forever."""
         partitions = range(self._settings.kafka_partitions)
         while True:
             try:
@@ -72,8 +72,8 @@ class StuckMonitor:
                     SourceReader(self._settings, self._submissions, partitions) as topic,
                 ):
                     await self._watch(admin, topic)
-            except KafkaError as error:  # it could not be reached at first
-                log.info("Kafka does not answer", reason=repr(error))
+            except KafkaError as error:  # Kafka could not be reached at first
+                log.info("Kafka does not respond", reason=repr(error))
             await asyncio.sleep(POLL_INTERVAL)
 
     async def _watch(self, admin: AIOKafkaAdminClient, topic: SourceReader) -> None:
@@ -95,23 +95,23 @@ class StuckMonitor:
     async def _read_offsets(
         self, admin: AIOKafkaAdminClient, topic: SourceReader
     ) -> dict[int, Span] | None:
-        """Where partitions begin and end, of those whose leader answers.
+        """Return the spans of partitions whose leader responds.
 
-        None where no leader does, or the group's coordinator is away.
+        Returns None if no leader responds, or if the group's coordinator is unavailable.
         """
         try:
             async with asyncio.timeout(POLL_TIMEOUT):
                 spans = await topic.spans(SPAN_TIMEOUT)
-                # Without its coordinator a worker waits, and rightly: so that must answer, too, and
-                # must have read what it knows of the group.
+                # A worker without a coordinator has to wait, so the coordinator must respond as
+                # well, and must have loaded the group.
                 await group_member_count(admin, self._group)
         except (KafkaError, TimeoutError, OSError) as error:
-            log.info("Kafka does not answer", reason=repr(error))
+            log.info("Kafka does not respond", reason=repr(error))
             return None
         return spans or None
 
     def _ledgers(self) -> dict[int, int]:
-        """Kafka's offsets that ledgers cover."""
+        """Return the last of Kafka's offsets that each ledger covers."""
         return {
             partition: state.ledger.next_offset - 1
             for partition, state in self._store.partitions.items()

@@ -1,9 +1,9 @@
 """Rule 1, first half: flush.
 
-The changes of a batch are collected per partition. Rows, and last the ledger that counts them, go
-in one record batch, which Kafka appends whole or not at all (processor.core.write_batch). A reader
-that has read a ledger therefore has all rows that it covers, and a restart neither loses nor counts
-twice.
+The changes of a batch are collected per partition. Rows, followed by the ledger that counts them,
+are written in one record batch, which Kafka appends whole or not at all
+(processor.core.write_batch). So a reader that has a ledger row has all rows that it covers, and a
+restart neither loses nor double-counts a submission.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Any
 import faust
 import structlog
 
-from processor.changelog.producer import FORGOTTEN, ChangelogProducer
+from processor.changelog.producer import PRODUCER_STATE_LOST, ChangelogProducer
 from processor.changelog.repair import FencedError, changes_to, repair
 from processor.core.partition_state import OffsetRange, PartitionState
 from processor.core.write_batch import WriteBatch
@@ -27,18 +27,18 @@ from service.tasks import abort, extend
 log = structlog.get_logger(__name__)
 
 FLUSH_DEADLINE = 30.0
-"""Seconds for a flush: one session is shorter than a leader's failover, and makes restart loops."""
+"""Seconds for a flush. A session would be shorter than a leader failover and cause
+restart loops."""
 
 
 REPAIR_TIMEOUT = 30.0
-"""Seconds without a record in which what was written to the changelog is read; batches and loads
-wait meanwhile."""
+"""Seconds without a record while the changelog is read for a repair; batches and loads wait."""
 
 
 class StateTable(faust.Table[bytes, bytes]):
-    """The table of all rows. Changes go through batches, not through its dict interface."""
+    """The table of all rows. Rows change through batches, not through its dict interface."""
 
-    logger = logging.getLogger("mode")  # where Faust tells of starts and stops
+    logger = logging.getLogger("mode")  # Faust logs starts and stops here
 
     settings: KafkaSettings
     changelog: ChangelogProducer
@@ -48,7 +48,7 @@ class StateTable(faust.Table[bytes, bytes]):
         super().__init__(app, **options)
         self.settings = settings
         self.lock = asyncio.Lock()
-        """Held while rows of this worker change: by a batch, a sweep, a load, a repair."""
+        """Held while a batch, an expiry run, a load or a repair changes rows of this worker."""
 
     def _new_store(self) -> PartitionedStore:
         store = PartitionedStore(
@@ -69,38 +69,38 @@ class StateTable(faust.Table[bytes, bytes]):
         return store
 
     def on_key_set(self, key: bytes, value: bytes) -> None:
-        raise TypeError("rows change through batches: see processor.batch")
+        raise TypeError("rows change through batches: see processor.core.write_batch")
 
     def on_key_del(self, key: bytes) -> None:
-        raise TypeError("rows change through batches: see processor.batch")
+        raise TypeError("rows change through batches: see processor.core.write_batch")
 
     def release_partitions(self) -> None:
-        """Own nothing any more: the agent has ended, and nobody else may write in its stead."""
+        """Give up all partitions after the agent has ended, so that no task writes to them."""
         self.store.partitions.clear()
 
     def is_owned(self, partition: int, state: PartitionState) -> bool:
-        """Tell whether `state` is still what this worker holds of the partition."""
+        """Return whether `state` is still the current state of the partition."""
         return self.store.partitions.get(partition) is state
 
     async def flush(self, batches: dict[int, WriteBatch]) -> dict[int, int]:
-        """Write a batch, settle it, and return the append time of each partition's ledger row.
+        """Write and commit batches; return the append time of each partition's ledger row.
 
-        Touches no state of a partition that was lost meanwhile. Where someone else wrote to the
-        changelog in between, puts right what they wrote. If any of it fails, what Kafka has is no
-        longer known: the process ends.
+        Does not change the state of a partition that was lost during the flush. Repairs writes of
+        other workers that it detects. If the flush fails, Kafka's state is unknown and the process
+        ends.
         """
         try:
             try:
                 return await self._flush(batches)
-            except FORGOTTEN:  # the changelog has lost what this producer wrote last
+            except PRODUCER_STATE_LOST:  # the changelog has lost this producer's last records
                 appended: dict[int, int] = {}
                 for partition, batch in batches.items():
                     if self.is_owned(partition, batch.state):
-                        # Part of the batch may be written: as a part of the state it is compared.
+                        # A part may be written; once committed, the state is compared with it.
                         batch.commit()
                         appended |= await self.write_again(partition)
                 return appended
-        except Exception as error:  # whatever it is, part of it may have been written
+        except Exception as error:  # after any error, a part may have been written
             abort(
                 "a flush failed",
                 reason=repr(error),
@@ -118,19 +118,21 @@ class StateTable(faust.Table[bytes, bytes]):
         for partition, batch in batches.items():
             if self.is_owned(partition, batch.state):
                 batch.commit()
-                batch.state.current_at = began  # nobody else wrote before, or it is repaired below
+                batch.state.current_at = (
+                    began  # no other worker wrote before, or it is repaired below
+                )
                 own = written[partition].offsets
-                if batch.state.went_back(own):
+                if batch.state.has_reused_offsets(own):
                     await self.write_again(partition)
                 elif gaps := batch.state.find_gaps(own):
                     await self.repair(partition, batch.state, gaps)
         return {partition: each.appended_ms for partition, each in written.items()}
 
     async def write_again(self, partition: int) -> dict[int, int]:
-        """Compare the state with a changelog that has lost its end; write what it has no more.
+        """Compare the state with a changelog that lost its end, and write the missing records.
 
-        Returns the append time of the ledger row, as `flush` does.
-        If it cannot be read, or has something newer, the process ends.
+        Returns the append time of the ledger row, as `flush` does. Ends the process if the
+        changelog cannot be read or has a newer record.
         """
         state = self.store.partitions[partition]
         ledger = state.ledger
@@ -142,38 +144,41 @@ class StateTable(faust.Table[bytes, bytes]):
                 )
             if state.ledger is not ledger:
                 raise FencedError("the changelog's ledger is newer")
-        except Exception as error:  # what Kafka has is not known
-            abort("the changelog could not be written again", reason=repr(error), exc_info=error)
+        except Exception as error:  # Kafka's state is unknown
+            abort("could not restore the changelog", reason=repr(error), exc_info=error)
         appended = await self.flush(
-            {partition: WriteBatch(state, changes_to(state, state.stepped_back()))}
+            {partition: WriteBatch(state, changes_to(state, state.regressed_keys()))}
         )
-        state.forget_stepped_back()
+        state.clear_regressed()
         return appended
 
-    async def write_stepped_back(self, partitions: Iterable[int]) -> None:
-        """Write rows of loaded partitions again whose last record is not the newest."""
+    async def rewrite_regressed(self, partitions: Iterable[int]) -> None:
+        """Rewrite rows of loaded partitions whose last record is not the newest."""
         states = {p: state for p in partitions if (state := self.store.owned(p)) is not None}
         batches = {
             partition: WriteBatch(state, changes_to(state, positions))
             for partition, state in states.items()
-            if (positions := state.stepped_back())
+            if (positions := state.regressed_keys())
         }
         if batches:
-            log.warning("rows stepped back", keys=sum(len(b.changes) for b in batches.values()))
+            log.warning(
+                "rows regressed: writing them again",
+                keys=sum(len(b.changes) for b in batches.values()),
+            )
             await self.flush(batches)
         for state in states.values():
-            state.forget_stepped_back()
+            state.clear_regressed()
 
     async def repair(self, partition: int, state: PartitionState, gaps: list[OffsetRange]) -> None:
-        """Read what someone else wrote into the changelog, and write again what was newer.
+        """Read the records that another worker wrote, and overwrite older ones.
 
-        If they wrote something newer than is held here, or it cannot be read, the process ends.
+        Ends the process if a record is newer than the state, or if the changelog cannot be read.
         """
         try:
             async with asyncio.timeout(REPAIR_TIMEOUT):
                 changes = await repair(
                     self.settings, self.changelog_topic_name, partition, state, gaps
                 )
-        except Exception as error:  # a gap that was not read must not be forgotten
-            abort("a foreign write was not repaired", reason=repr(error), exc_info=error)
+        except Exception as error:  # an unread gap must not be forgotten
+            abort("could not repair a foreign write", reason=repr(error), exc_info=error)
         await self.flush({partition: WriteBatch(state, changes)})

@@ -1,7 +1,7 @@
-"""What the group's committed offsets should say, kept until a commit with it has succeeded.
+"""The offsets and metadata that the group's commits should have, until a commit succeeds.
 
-Nothing continues from a commit, but gateways read its metadata: they refuse submissions to a
-partition that it calls stopped.
+No worker starts from a commit, but gateways read its metadata and reject submissions to a partition
+that it marks as stopped.
 """
 
 import threading
@@ -13,15 +13,15 @@ from faust.types import TP
 from contract.history import STOPPED_METADATA
 
 MAX_METADATA = 1_000
-"""Characters of a committed offset's metadata; brokers refuse more than 4,096 bytes."""
+"""Maximum length of a committed offset's metadata in characters; brokers reject 4,096 bytes."""
 
 Commits = dict[TP, OffsetAndMetadata]
 
 
 class WantedCommits:
-    """The newest wanted commit of each partition. Safe to use from any thread.
+    """The newest wanted commit of each partition. Thread-safe.
 
-    A partition stays stopped, whatever offset is acknowledged of it, until `resume`.
+    A stopped partition stays stopped, whatever offset is acknowledged, until `resume`.
     """
 
     def __init__(self) -> None:
@@ -30,21 +30,20 @@ class WantedCommits:
         self._stopped: set[TP] = set()
 
     def acknowledge(self, offsets: Mapping[TP, int]) -> None:
-        """Want the offsets that Faust has acknowledged."""
+        """Set the offsets that Faust has acknowledged."""
         with self._lock:
             for tp, offset in offsets.items():
                 if tp not in self._stopped:
                     self._pending[tp] = OffsetAndMetadata(offset, "")
 
     def resume(self, offsets: Mapping[TP, int]) -> None:
-        """Want these offsets, of partitions that are not stopped any more."""
+        """Set these offsets, of partitions that are no longer stopped."""
         with self._lock:
             self._stopped -= offsets.keys()
             self._pending |= {tp: OffsetAndMetadata(at, "") for tp, at in offsets.items()}
 
     def stop(self, tp: TP, offset: int, reason: str) -> None:
-        """Want a commit that tells gateways why a partition is stopped
-        (gateway.produce.stopped)."""
+        """Set a commit that tells gateways why a partition is stopped (gateway.produce.stopped)."""
         with self._lock:
             self._stopped.add(tp)
             self._pending[tp] = OffsetAndMetadata(
@@ -52,7 +51,7 @@ class WantedCommits:
             )
 
     def pending(self, assigned: Iterable[TP]) -> Commits:
-        """What is not committed yet of partitions that this worker has; forgets all others."""
+        """Return what is not committed yet of the assigned partitions; forget all others."""
         with self._lock:
             mine = set(assigned)
             self._stopped &= mine
@@ -60,7 +59,7 @@ class WantedCommits:
             return dict(self._pending)
 
     def committed(self, commits: Commits) -> None:
-        """Forget what Kafka has now, unless something else is wanted since."""
+        """Forget what Kafka now has, unless a newer commit is wanted."""
         with self._lock:
             for tp, each in commits.items():
                 if self._pending.get(tp) is each:

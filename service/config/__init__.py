@@ -1,1 +1,1 @@
-"""Settings of a service: where they come from, and secrets."""
+"""Settings and secrets of a service."""

@@ -1,4 +1,4 @@
-"""What a setting's text must be like. Each check raises a ValueError that says what is wrong."""
+"""Checks of settings. Each raises a ValueError with the reason if a value is not valid."""
 
 import ipaddress
 import re
@@ -12,39 +12,39 @@ _SERVER = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>\d+))?")
 
 
 def check_servers(text: str) -> None:
-    """Check `host:port,host:port`; the port may be left out."""
+    """Check `host:port,host:port`; the port is optional."""
     for entry in text.split(","):
         _check_server(entry.strip())
 
 
 def _check_server(entry: str) -> None:
     if not entry:
-        raise ValueError("an entry is empty: write host:port,host:port")
+        raise ValueError("contains an empty entry: write host:port,host:port")
     if "://" in entry:
-        raise ValueError(f"{entry}: leave {entry.partition('://')[0]}:// out, write host:port")
+        raise ValueError(f"{entry}: write host:port, without {entry.partition('://')[0]}://")
     if is_ipv6(entry):
-        raise ValueError(f"{entry}: an IPv6 address has brackets here, as in [{entry}]:9092")
+        raise ValueError(f"{entry}: write an IPv6 address in brackets, as in [{entry}]:9092")
     match = _SERVER.fullmatch(entry)
     if match is None:
         raise ValueError(f"{entry} is not host:port")
     host, port = match["host"], match["port"]
     if not (is_ipv6(host[1:-1]) if host.startswith("[") else _NAME.fullmatch(host)):
-        raise ValueError(f"{entry}: {host or 'nothing'} is not a host name or an address")
+        raise ValueError(f"{entry}: {host or 'the empty host'} is not a host name or address")
     if port is not None and not 0 < int(port) < 65_536:
-        raise ValueError(f"{entry}: a port is a number from 1 to 65535")
+        raise ValueError(f"{entry}: the port must be a number from 1 to 65535")
 
 
 def check_host(text: str) -> None:
-    """Check a name or an address to listen on."""
+    """Check a host name or address to listen on."""
     if text.startswith("[") and text.endswith("]"):
         raise ValueError(f"write {text[1:-1]}, without the brackets")
     if not is_ipv6(text) and not _NAME.fullmatch(text):
-        raise ValueError("it is not an address or a host name; a port belongs in PORT")
+        raise ValueError("it is not a host name or address; set the port in PORT")
 
 
 def check_url(text: str) -> None:
-    """Check an address that is requested over HTTP."""
-    parts = urlsplit(text)  # raises a ValueError of its own for some
+    """Check an HTTP URL."""
+    parts = urlsplit(text)  # raises ValueError itself for some URLs
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("it is not an http:// or https:// URL")
     parts.port  # noqa: B018 (raises a ValueError where it is not a port)
@@ -59,7 +59,7 @@ def is_ipv6(text: str) -> bool:
 
 
 def tls_faults(cafile: str | None, certfile: str | None, keyfile: str | None) -> Iterator[str]:
-    """Name every file that TLS towards Kafka cannot use."""
+    """Return a message for each TLS file that cannot be used for the connection to Kafka."""
     files = {
         "KAFKA_SSL_CAFILE": cafile,
         "KAFKA_SSL_CERTFILE": certfile,
@@ -76,14 +76,14 @@ def tls_faults(cafile: str | None, certfile: str | None, keyfile: str | None) ->
     for variable in ("KAFKA_SSL_CAFILE", "KAFKA_SSL_CERTFILE"):
         file = files[variable]
         if file is not None and not _holds_certificate(file):
-            yield f"{variable}={file} holds no certificate in PEM"
+            yield f"{variable}={file} contains no certificate in PEM"
             return
     if certfile is not None:
         if fault := _key_fault(certfile, keyfile):
             variable = "KAFKA_SSL_KEYFILE" if keyfile else "KAFKA_SSL_CERTFILE"
             yield f"{variable}={keyfile or certfile} {fault}"
     elif keyfile is not None:
-        yield "KAFKA_SSL_KEYFILE is set without KAFKA_SSL_CERTFILE: set both, or unset it"
+        yield "KAFKA_SSL_KEYFILE is set without KAFKA_SSL_CERTFILE: set both or neither"
 
 
 def _file_fault(file: str) -> str | None:
@@ -108,7 +108,7 @@ class _EncryptedKeyError(Exception):
 
 
 def _key_fault(certfile: str, keyfile: str | None) -> str | None:
-    def password() -> str:  # else OpenSSL asks the terminal for it, and waits
+    def password() -> str:  # without it, OpenSSL prompts on the terminal
         raise _EncryptedKeyError
 
     try:
@@ -117,6 +117,6 @@ def _key_fault(certfile: str, keyfile: str | None) -> str | None:
         return "is encrypted: remove the passphrase"
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            return f"is not the key of KAFKA_SSL_CERTFILE={certfile}"
-        return "holds no private key in PEM" + ("" if keyfile else ": set KAFKA_SSL_KEYFILE")
+            return f"does not belong to KAFKA_SSL_CERTFILE={certfile}"
+        return "contains no private key in PEM" + ("" if keyfile else ": set KAFKA_SSL_KEYFILE")
     return None

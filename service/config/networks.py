@@ -1,11 +1,11 @@
-"""Networks: lists of addresses, as settings name them."""
+"""Lists of addresses and networks in settings."""
 
 import ipaddress
 from collections.abc import Iterator
 
 
 class Networks:
-    """Addresses and networks, from text such as `10.0.0.7, 192.168.0.0/16, fd00::/8`.
+    """Addresses and networks, parsed from text such as `10.0.0.7, 192.168.0.0/16, fd00::/8`.
 
     Raises:
         ValueError: a part is neither an address nor a network.

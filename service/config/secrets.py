@@ -1,4 +1,4 @@
-"""Tokens that change without a restart, and how a secret's file is read."""
+"""Reads secrets from files, and reloads tokens that change without a restart."""
 
 import stat
 import time
@@ -10,24 +10,24 @@ import structlog
 log = structlog.get_logger(__name__)
 
 MAX_SECRET = 64 * 1024
-"""Longest secret in a file, in bytes."""
+"""Maximum size of a secret's file in bytes."""
 MIN_TOKEN = 16
-"""Shortest token, in characters: what is shorter can be guessed."""
+"""Minimum length of a token in characters; shorter tokens can be guessed."""
 MAX_CREDENTIAL = 4096
-"""Longest credential that a request may bring, in characters: a JWT of ours has about 900."""
+"""Maximum length of a credential in a request, in characters; issued JWTs have about 900."""
 RELOAD_INTERVAL = 1.0
-"""Seconds between two looks at a file of tokens."""
+"""Seconds between two checks of a token file."""
 
 
 class SecretError(ValueError):
-    """A file, or a text, that holds no secret; the error says why, and never what it holds."""
+    """A file or text contains no usable secret. The message never contains the secret."""
 
 
 def read_secret(file: Path) -> str:
-    """Read a secret, without the white space around it.
+    """Read a secret, without surrounding white space.
 
     Raises:
-        SecretError: the file cannot be read, is empty, or too large.
+        SecretError: the file cannot be read, is empty, or is too large.
     """
     try:
         with file.open("rb") as opened:
@@ -45,48 +45,49 @@ def read_secret(file: Path) -> str:
 
 
 def split_tokens(text: str) -> tuple[str, ...]:
-    """Return the tokens of a list that is separated by commas or white space.
+    """Split a list of tokens that are separated by commas or white space.
 
     Raises:
-        SecretError: there is none, or one that no request could bring.
+        SecretError: there is no token, or one that cannot be sent in a header.
     """
     tokens = tuple(text.replace(",", " ").split())
     if not tokens:
-        raise SecretError("holds no token")
+        raise SecretError("contains no token")
     for token in tokens:
         if not (token.isascii() and token.isprintable() and len(token) <= MAX_CREDENTIAL):
             raise SecretError(
-                f"holds a token that no header can: up to {MAX_CREDENTIAL} printable ASCII "
-                "characters each"
+                f"contains a token that is not up to {MAX_CREDENTIAL} printable ASCII characters, "
+                "as a header requires"
             )
     return tokens
 
 
 def strong_tokens(text: str) -> tuple[str, ...]:
-    """Return the tokens of a list, as `split_tokens` does, if each is long enough for us.
+    """Split a list of tokens as `split_tokens` does, and check their length.
 
     Raises:
-        SecretError: there is none, or one that no request could bring, or that could be guessed.
+        SecretError: there is no token, or one that cannot be sent in a header or is too short.
     """
     tokens = split_tokens(text)
     shortest = min(map(len, tokens))
     if shortest < MIN_TOKEN:
         raise SecretError(
-            f"holds a token of {shortest} characters: at least {MIN_TOKEN} are needed. Make one "
-            "with `openssl rand -hex 32` (docs/secrets.md)"
+            f"contains a token of {shortest} characters, but at least {MIN_TOKEN} are needed: "
+            "create one with `openssl rand -hex 32` (docs/secrets.md)"
         )
     return tokens
 
 
 class ReloadableTokens:
-    """Tokens of which each is as good as the first, so that a new one can come before the old goes.
+    """A set of equally valid tokens, so that a new token can be added before the old one is
+    removed.
 
-    With a `file` they follow what it holds: asked for, they look at it, once a second at most, and
-    read it if it has changed. As long as the file would not be valid at the start, the last ones
-    hold, and the log says what is wrong.
+    With a `file`, `current` checks the file at most once a second, and reloads it if it has
+    changed. While the file contains no valid tokens, the last ones stay valid and the error is
+    logged.
 
     Raises:
-        SecretError: `text` holds no tokens.
+        SecretError: `text` contains no tokens.
     """
 
     def __init__(
@@ -101,11 +102,12 @@ class ReloadableTokens:
         self._excluded: list[tuple[ReloadableTokens, str]] = []
 
     def exclude(self, others: "ReloadableTokens", variable: str) -> None:
-        """Never change to a token of `others`, which `variable` sets: each opens something else."""
+        """Never reload a token of `others`, which `variable` sets, because it has other
+        permissions."""
         self._excluded.append((others, variable))
 
     def current(self) -> tuple[str, ...]:
-        """Return the tokens that hold now."""
+        """Return the tokens that are valid now."""
         if self._file is not None and (now := self._now()) >= self._check_at:
             self._check_at = now + RELOAD_INTERVAL
             self._reload(self._file)
@@ -123,7 +125,7 @@ class ReloadableTokens:
             for others, variable in self._excluded:
                 if {*tokens} & {*others.current()}:
                     raise SecretError(
-                        f"holds a token of {variable}: replace one of them with "
+                        f"contains a token of {variable}: replace one of them with "
                         "`openssl rand -hex 32` (docs/secrets.md)"
                     )
         except SecretError as error:
@@ -139,7 +141,7 @@ class ReloadableTokens:
         self._fingerprint = None
         if fault != self._last_error:
             log.error(
-                "tokens not changed: repair the file; until then the old ones are valid",
+                "tokens not reloaded: repair the file; the last tokens stay valid",
                 file=str(file),
                 why=fault,
             )
@@ -147,10 +149,11 @@ class ReloadableTokens:
 
 
 def _fingerprint(file: Path) -> tuple[int, ...] | None:
-    """What changes with a file's content; None for a pipe, which can be read only once.
+    """Return values that change with a file's content; None for a pipe, which can be read only
+    once.
 
     Raises:
-        SecretError: there is no such file, or it is a folder.
+        SecretError: the file does not exist or is a folder.
     """
     try:
         status = file.stat()

@@ -1,4 +1,5 @@
-"""Settings from the environment: one dataclass per service, all errors reported at once."""
+"""Loads settings from the environment into one dataclass per service, and reports all errors at
+once."""
 
 import dataclasses
 import math
@@ -19,11 +20,11 @@ from service.config.secrets import ReloadableTokens, SecretError, read_secret, s
 
 
 class SettingsError(ValueError):
-    """The environment does not configure the service; the text names every fault."""
+    """The environment does not configure the service; the message lists every error."""
 
 
 class Secret:
-    """A secret value: never shown by repr, str or a log."""
+    """A secret value, which repr, str and logs never show."""
 
     def __init__(self, value: str) -> None:
         self._value = value
@@ -40,7 +41,7 @@ _SECRET = (Secret, Secret | None, ReloadableTokens)
 
 @dataclass(frozen=True)
 class Check:
-    """Metadata of a setting: `accept` raises a ValueError for a text that is not valid."""
+    """Metadata of a setting: `accept` raises a ValueError if the text is not valid."""
 
     accept: Callable[[str], object]
 
@@ -53,16 +54,16 @@ SettingsT = TypeVar("SettingsT")
 def load_settings(cls: type[SettingsT], environ: Mapping[str, str] | None = None) -> SettingsT:
     """Build the dataclass `cls` from the environment: `kafka_partitions` from KAFKA_PARTITIONS.
 
-    A `Secret`, and `ReloadableTokens`, may also be in a file that `<NAME>_FILE` names. A blank
+    A `Secret` or `ReloadableTokens` may also be in the file that `<NAME>_FILE` points to. A blank
     variable counts as unset.
 
     Raises:
-        SettingsError: with one line for each variable that is missing or malformed.
+        SettingsError: with one line for each variable that is missing or not valid.
     """
     environ = os.environ if environ is None else environ
     types = get_type_hints(cls, include_extras=True)
     values: dict[str, Any] = {}
-    faults: list[str] = []  # of single settings, and then of how they fit together
+    faults: list[str] = []  # errors of single settings, then conflicts between settings
     for field in fields(cls):  # type: ignore[arg-type]
         variable = field.name.upper()
         is_secret = types[field.name] in _SECRET
@@ -90,7 +91,7 @@ def load_settings(cls: type[SettingsT], environ: Mapping[str, str] | None = None
 
 
 def variables(cls: type[Any]) -> set[str]:
-    """Return the name of every variable that `load_settings` reads for the dataclass `cls`."""
+    """Return the names of all variables that `load_settings` reads for the dataclass `cls`."""
     types = get_type_hints(cls, include_extras=True)
     names = {field.name.upper() for field in fields(cls)}
     return names | {f"{n.upper()}_FILE" for n, type in types.items() if type in _SECRET}
@@ -99,14 +100,14 @@ def variables(cls: type[Any]) -> set[str]:
 def _read(
     variable: str, is_secret: bool, environ: Mapping[str, str]
 ) -> tuple[str | None, Path | None]:
-    """Return what a variable is set to, and the file that this came from."""
-    # A file with Windows' line ends leaves a CR at the end of each value.
+    """Return the value of a variable, and the file that it was read from."""
+    # A file with Windows line ends leaves a CR at the end of each value.
     text = environ.get(variable, "").strip("\r\n" if is_secret else None) or None
     name = environ.get(f"{variable}_FILE", "").strip() if is_secret else None
     if not name:
         return text, None
     if text is not None:
-        raise SettingsError(f"{variable} and {variable}_FILE are both set: unset one")
+        raise SettingsError(f"{variable} and {variable}_FILE are both set: unset one of them")
     file = Path(name)
     try:
         return read_secret(file), file
@@ -137,15 +138,16 @@ def _accept(check: Check, text: str) -> None:
 
 
 def _construct(type: type[Any], text: str) -> Any:
-    """Let a type of ours read its own text; its ValueError becomes the fault."""
+    """Construct a custom type from its text; msgspec reports its ValueError."""
     return type(text)
 
 
 class Settings:
-    """What the settings of all services share."""
+    """Common base of the settings of all services."""
 
     def conflicts(self, given: AbstractSet[str]) -> Iterator[str]:
-        """Describe settings that do not fit together; `given` are those that are not defaults."""
+        """Yield messages about settings that conflict; `given` are the names of settings that were
+        set."""
         yield from ()
 
 
@@ -153,7 +155,7 @@ class Settings:
 class LogSettings(Settings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
-    """`auto`: readable lines on a terminal, else one JSON object a line."""
+    """`auto`: readable lines on a terminal, otherwise one JSON object per line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,9 +163,9 @@ class KafkaSettings(Settings):
     kafka_bootstrap_servers: Annotated[str, Check(check_servers)]
     kafka_topic_prefix: Annotated[str, Check(check_prefix)] = "tobogganing."
     kafka_partitions: Annotated[int, Meta(ge=1, le=10_000)] = 4
-    """Partitions of submissions and rows: fixed when an installation starts."""
+    """Partitions of submissions and rows; fixed when an installation is created."""
     kafka_replication: Annotated[int, Meta(ge=1, le=9)] = 1
-    """Replicas of topics that are made; with 3 or more, a write needs 2 of them."""
+    """Replicas of created topics; with 3 or more, a write needs 2 in-sync replicas."""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     kafka_sasl_username: str | None = None
@@ -199,6 +201,7 @@ class HttpSettings(LogSettings):
     host: Annotated[str, Check(check_host)] = "0.0.0.0"
     port: Port = 8000
     keep_alive_seconds: Annotated[int, Meta(ge=1, le=3600)] = 75
-    """How long an idle connection is kept; proxies and HTTP clients keep theirs for up to 60."""
+    """Seconds that an idle connection is kept; proxies and HTTP clients keep theirs for up to
+    60."""
     trusted_proxies: Networks = dataclasses.field(default_factory=Networks)
-    """Whose X-Forwarded-For is believed: nobody's, unless named here."""
+    """Proxies whose X-Forwarded-For is trusted; none by default."""

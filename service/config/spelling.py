@@ -1,4 +1,4 @@
-"""Variables of the environment that look like settings and are not."""
+"""Finds environment variables that are probably misspelled settings."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -6,19 +6,20 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 SIMILAR = 0.87
-"""Least similarity, of 1: RETENTION_HOUR is RETENTION_HOURS, and HOSTNAME is not HOST."""
+"""Minimum similarity from 0 to 1: RETENTION_HOUR matches RETENTION_HOURS, HOSTNAME does not match
+HOST."""
 SHORTEST = 6
-"""Shorter names resemble too many others, such as HOST and HOME."""
+"""Minimum length of a name; shorter ones resemble too many others, such as HOST and HOME."""
 
 _PREFIX = "KAFKA_"
 _OF_OTHERS = re.compile(
-    # Kubernetes and Docker describe a service named `kafka` so, and Kafka's scripts read the rest.
+    # Set by Kubernetes and Docker for a service named `kafka`, or used by Kafka's own scripts.
     r"KAFKA_(?:\w*SERVICE_(?:HOST|PORT)\w*|\w*PORT(?:_\d+_\w+)?|\w*(?:OPTS|HOME|VERSION))"
 )
 
 
 class Misspelling(NamedTuple):
-    """A variable that no service knows; `meant` is the closest setting, if one is close."""
+    """A variable that no service uses; `meant` is the most similar setting, if any."""
 
     name: str
     meant: str | None
@@ -28,7 +29,7 @@ class Misspelling(NamedTuple):
 
 
 def misspellings(known: Collection[str], environ: Collection[str]) -> Iterator[Misspelling]:
-    """Find variables that resemble a known setting, or begin as Kafka's settings do."""
+    """Find variables that resemble a known setting, or start with KAFKA_."""
     for name in sorted(set(environ) - set(known)):
         upper = name.upper()
         if _OF_OTHERS.fullmatch(upper):

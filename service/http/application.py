@@ -1,4 +1,4 @@
-"""The HTTP shell of every service: JSON answers, errors, routes that know their template."""
+"""Builds the Starlette application of a service: JSON errors, request metrics, route templates."""
 
 import asyncio
 import re
@@ -38,11 +38,12 @@ register_url_convertor("id", _IdConvertor())
 
 
 class TemplateRoute(Route):
-    """A route that leaves its template in the scope: request metrics name it, never a raw path."""
+    """A route that stores its template in the scope, so that request metrics never contain a raw
+    path."""
 
     def __init__(self, path: str, endpoint: Handler, *, methods: list[str]) -> None:
         super().__init__(path, endpoint, methods=methods)
-        # Starlette ends the pattern with `$`, which also matches before a newline at the end.
+        # Starlette's pattern ends with `$`, which also matches before a trailing newline.
         self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z")
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,30 +71,31 @@ async def _on_unhandled_error(request: Request, error: Exception) -> Response:
 
 
 def shutdown_503(app: ASGIApp) -> ASGIApp:
-    """Answer 503 to what a stopping server cancels, where nothing has been answered yet."""
+    """Respond with 503 to requests that a stopping server cancels, unless a response was
+    started."""
 
-    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         started = False
 
-        async def noting_send(message: Message) -> None:
+        async def recording_send(message: Message) -> None:
             nonlocal started
             started = True
             await send(message)
 
         try:
-            await app(scope, receive, noting_send)
+            await app(scope, receive, recording_send)
         except asyncio.CancelledError:
             if scope["type"] != "http" or started:
                 raise
-            # The task ends here in any case; raised on, uvicorn would make a 500 of it.
+            # If CancelledError were raised, uvicorn would respond with 500. The task ends here
+            # anyway.
             await unavailable("The service is stopping: try again").response()(scope, receive, send)
 
-    return answering
+    return wrapped
 
 
 class Application(Starlette):
-    """An application that service.http.protocol also asks to answer directly, if `fast_path` is
-    set."""
+    """An application whose `fast_path`, if set, is called by service.http.protocol before ASGI."""
 
     fast_path: FastPathHandler | None = None
     on_stop: Callable[[], None] | None = None
@@ -107,9 +109,9 @@ def build_app(
     fast_path: FastPathHandler | None = None,
     on_stop: Callable[[], None] | None = None,
 ) -> Application:
-    """Put routes into the shell: JSON errors, counted requests, no redirects.
+    """Build an application with JSON errors, request metrics and no redirects.
 
-    What `fast_path` takes does not come through here: it counts its requests itself.
+    Requests that `fast_path` handles bypass the application; `fast_path` counts them itself.
     """
     app = Application(
         routes=routes,

@@ -13,10 +13,10 @@ from service.rate_limiter import RateLimiter
 
 
 class AuthFailureLimiter:
-    """Answers 401, or 429 where an address has failed too often in the last minute.
+    """Responds with 401, or with 429 if an address failed too often in the last minute.
 
-    Only what would be a 401 becomes a 429: a correct credential always passes, so nobody is
-    punished for a neighbour behind the same address.
+    Only responses that would be 401 become 429. A valid credential is always accepted, so clients
+    behind the same address do not block each other.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class AuthFailureLimiter:
         self._now = now
 
     def failure(self, credential: Credential, scope: Scope) -> ApiError:
-        """Count a failed attempt; return the answer to it."""
+        """Count a failed attempt; return the response to it."""
         self._metrics.count_attempt(credential, False)
         wait = self._limiter.acquire(_network_of(address_of(scope)), self._now())
         if not wait:
@@ -40,13 +40,14 @@ class AuthFailureLimiter:
 
 
 def _network_of(address: str) -> str:
-    """An IPv4 address, or the /64 network that one subscriber has all IPv6 addresses of."""
+    """Return an IPv4 address, or the /64 network of an IPv6 address, which belongs to one
+    subscriber."""
     if ":" not in address:
         return address
     try:
         ip = ipaddress.IPv6Address(address)
     except ValueError:
         return address
-    if ip.ipv4_mapped is not None:  # how a socket for both versions shows an IPv4 address
+    if ip.ipv4_mapped is not None:  # an IPv4 address on a dual-stack socket
         return str(ip.ipv4_mapped)
     return str(ipaddress.IPv6Network((int(ip), 64), strict=False))

@@ -1,4 +1,4 @@
-"""Bearer credentials."""
+"""Bearer credentials and static tokens."""
 
 import hmac
 
@@ -10,7 +10,7 @@ from service.metrics.requests import Credential, RequestMetrics
 
 
 def bearer_credential(request: Request) -> str | None:
-    """Return the credential of the request's only Authorization header, if it is a Bearer one."""
+    """Return the credential of the request's only Authorization header, if its scheme is Bearer."""
     given: list[bytes] = [
         value for name, value in request.scope["headers"] if name == b"authorization"
     ]
@@ -18,7 +18,7 @@ def bearer_credential(request: Request) -> str | None:
 
 
 def parse_bearer(header: bytes) -> str | None:
-    """Return the credential of an Authorization header, if it is a Bearer one."""
+    """Return the credential of an Authorization header, if its scheme is Bearer."""
     scheme, _, credential = header.decode("latin-1").partition(" ")
     credential = credential.strip()
     if scheme.lower() != "bearer" or not 0 < len(credential) <= MAX_CREDENTIAL:
@@ -27,7 +27,7 @@ def parse_bearer(header: bytes) -> str | None:
 
 
 class StaticTokenAuth:
-    """Requires one of the installation's own tokens, and counts the attempt."""
+    """Requires one of the installation's static tokens, and counts each attempt."""
 
     def __init__(
         self,
@@ -42,16 +42,16 @@ class StaticTokenAuth:
         self._auth_failures = auth_failures or AuthFailureLimiter(metrics)
 
     def matches(self, credential: str | None) -> bool:
-        """Tell whether this is one of the tokens; counts nothing."""
+        """Return whether the credential is one of the tokens; does not count the attempt."""
         shown = (credential or "").encode("utf-8", "surrogatepass")
         fits = [hmac.compare_digest(shown, token.encode()) for token in self._tokens.current()]
         return any(fits)
 
     def __call__(self, request: Request) -> None:
-        """Pass, or raise.
+        """Check the request's credential, and count the attempt.
 
         Raises:
-            ApiError: 401 or 429, whatever is wrong.
+            ApiError: 401 or 429 if the credential is missing or wrong.
         """
         if not self.matches(bearer_credential(request)):
             raise self._auth_failures.failure(self._credential, request.scope)

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 
 class JSON(Response):
-    """A JSON answer, encoded by orjson."""
+    """A JSON response, encoded with orjson."""
 
     media_type = "application/json"
 
@@ -16,7 +16,7 @@ class JSON(Response):
 
 
 class ApiError(Exception):
-    """An answer that is an error: `{"error": …}` with what else helps the caller."""
+    """An error response: `{"error": …}` with optional details."""
 
     def __init__(
         self, status: int, error: str, *, headers: dict[str, str] | None = None, **details: Any
@@ -30,21 +30,21 @@ class ApiError(Exception):
         return JSON(self.body, self.status, headers=self.headers)
 
     def fast_path_response(self) -> tuple[int, bytes, bytes]:
-        """The same as service.http.fast_path takes it: status, body, lines of headers."""
+        """Return status, body and header lines for service.http.fast_path."""
         lines = "".join(f"{name}: {value}\r\n" for name, value in (self.headers or {}).items())
         return self.status, orjson.dumps(self.body), lines.encode("latin-1")
 
 
 def unauthorized() -> ApiError:
-    """The one answer to every credential that does not fit."""
+    """Return the 401, which is the same for every invalid credential."""
     return ApiError(401, "Unauthorized", headers={"WWW-Authenticate": "Bearer"})
 
 
 def unavailable(error: str, retry_after: int = 1) -> ApiError:
-    """The answer where Kafka did not confirm in time; `retry_after` is in seconds."""
+    """Return a 503; `retry_after` is in seconds."""
     return ApiError(503, error, headers={"Retry-After": str(retry_after)})
 
 
 def too_many(error: str, retry_after: int) -> ApiError:
-    """The answer to more than a limit allows; `retry_after` is in seconds."""
+    """Return a 429; `retry_after` is in seconds."""
     return ApiError(429, error, headers={"Retry-After": str(retry_after)})

@@ -1,10 +1,10 @@
-"""Direct answers: requests that are answered without ASGI, for paths where its cost would show.
+"""Requests that are handled without ASGI, for paths where its cost matters.
 
-uvicorn makes a scope, a task, an event and a cycle of messages for each request, Starlette a
-request, a route and a response: far more than an authenticated, decoded, queued submission costs.
-An application may therefore name a `direct` handler. It is called with each request that came
-whole and plain (see service.http.protocol) and either takes it, and answers when it can, or
-declines it, and the request goes the ordinary way as if nothing had happened.
+For each request uvicorn creates a scope, a task, an event and a cycle of messages; Starlette
+creates a request, a route and a response. This costs far more than authenticating, decoding and
+queueing a submission. An application may therefore set a `fast_path` handler. It is called with
+each complete and plain request (see service.http.protocol). It either accepts the request and
+responds later, or declines it, and the request is passed to ASGI.
 """
 
 import time
@@ -16,9 +16,9 @@ RawHeaders = dict[bytes, bytes]
 
 
 class FastPathExchange:
-    """One request and its answer; for uvicorn's protocol, what else its request cycle would be.
+    """A request and its response, with the attributes of uvicorn's request cycle.
 
-    uvicorn looks at `response_complete`, `response_started`, `more_body` and `keep_alive`, and sets
+    uvicorn reads `response_complete`, `response_started`, `more_body` and `keep_alive`, and sets
     `disconnected` and `message_event`.
     """
 
@@ -43,7 +43,8 @@ class FastPathExchange:
         self.started_at = time.perf_counter()
 
     def respond(self, status: int, body: bytes, headers: bytes = b"") -> None:
-        """Send the one answer; nothing where the caller has gone. `headers` are whole lines."""
+        """Send the response, unless the client has disconnected. `headers` are complete header
+        lines."""
         if self.response_complete:
             return
         self.response_complete = True
@@ -54,7 +55,7 @@ class FastPathExchange:
 
 
 class _NoEvent:
-    """Nobody waits for more of a request that came whole."""
+    """An event without effect: nothing waits for the body of a complete request."""
 
     def set(self) -> None:
         return
@@ -64,10 +65,10 @@ _NO_EVENT = _NoEvent()
 
 
 class FastPathHandler(Protocol):
-    """Takes a request and answers by the exchange, now or later; or returns False at once.
+    """Accepts a request and responds through the exchange, now or later, or returns False at once.
 
-    The request is a POST of HTTP/1.1 that came whole, with no header twice. `target` is as it was
-    sent, or the path of an absolute URL; the names of headers are in lower case.
+    The request is a complete HTTP/1.1 POST without repeated headers. `target` is as sent, or the
+    path of an absolute URL; header names are in lower case.
     """
 
     def __call__(
@@ -78,7 +79,7 @@ class FastPathHandler(Protocol):
 def encode_response(
     status: int, body: bytes, headers: bytes, default_headers: bytes, keep_alive: bool
 ) -> bytes:
-    """One answer as it goes over the wire."""
+    """Encode a response with a JSON body."""
     return b"%bcontent-type: application/json\r\n%bcontent-length: %d\r\n%b%b\r\n%b" % (
         STATUS_LINE[status],
         default_headers,

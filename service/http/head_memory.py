@@ -1,30 +1,31 @@
-"""Memory of request heads, and of bytes that are not parsed yet, bounded for a whole server.
+"""Bounds the memory of request heads and unparsed input of all connections of a server.
 
-A connection may hold one head of 64 KiB that has not come whole, or that is being answered, and in
-addition what its client sent before the answer. On thousands of connections this is too much.
+A connection may hold one head of 64 KiB, which is incomplete or belongs to the active request, and
+the input that its client sent before the response. On thousands of connections this is too much.
 """
 
 from service.http.idle_connections import IdleConnections
 
 FREE = 4 * 1024
-"""Bytes that each connection may hold in any case: ordinary requests are never refused for what
-other connections hold."""
+"""Bytes that each connection may always hold, so that ordinary requests are never refused because
+of other connections."""
 MAX_HEADS = 32 * 1024 * 1024
 """Bytes that all connections of a server may hold in addition."""
 
 
 class Heads:
-    """What one connection holds."""
+    """The bytes that one connection holds."""
 
     __slots__ = ("_idle_connections", "counted")
 
     def __init__(self, idle_connections: IdleConnections) -> None:
         self._idle_connections = idle_connections
         self.counted = 0
-        """Bytes in addition to those that are free."""
+        """Bytes beyond FREE."""
 
     def hold(self, size: int) -> bool:
-        """Set what the connection holds, in bytes; False: that exceeds what all may hold."""
+        """Set the number of bytes that the connection holds; return False if this exceeds
+        MAX_HEADS."""
         counted = max(0, size - FREE)
         if counted != self.counted:
             more = counted - self.counted

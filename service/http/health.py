@@ -1,4 +1,4 @@
-"""Health endpoints, the same on every service."""
+"""Health endpoints, the same for all services."""
 
 from collections.abc import Awaitable, Callable
 
@@ -9,17 +9,18 @@ from service.http.application import TemplateRoute, route
 from service.http.errors import JSON
 
 ReadinessCheck = Callable[[], Awaitable[list[str]]]
-"""Returns what the service still waits for, in words; nothing when it is ready."""
+"""Returns the reasons why the service is not ready; empty if it is ready."""
 
 
 LivenessCheck = Callable[[], list[str]]
-"""Returns why the process should be started again, in words; nothing while it is well."""
+"""Returns the reasons why the process should be restarted; empty if it is healthy."""
 
 
 def health_routes(
     not_ready_reasons: ReadinessCheck, liveness: LivenessCheck = list
 ) -> list[TemplateRoute]:
-    """`/-/healthy`, `/health`, `/healthz` (alive); `/-/ready` (200 once nothing is waited for)."""
+    """Return the routes `/-/healthy`, `/health` and `/healthz` (liveness) and `/-/ready`
+    (readiness)."""
 
     async def healthy(_: Request) -> Response:
         if found := liveness():

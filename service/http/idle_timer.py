@@ -1,17 +1,18 @@
-"""A countdown that is set again for each request and hardly ever ends."""
+"""A timer that is restarted for each request and rarely fires."""
 
 import asyncio
 from collections.abc import Callable
 
 NEVER = float("inf")
 _TIMER_RESOLUTION = 0.001
-"""Seconds by which a loop's timer may fire early."""
+"""Seconds by which a timer of the event loop may fire early."""
 
 
 class IdleTimer:
-    """Calls `callback` when the time that was set last is over.
+    """Calls `callback` when the time since the last `start` has elapsed.
 
-    Its one timer follows what was set when it fires: that costs far less than a timer a request.
+    It keeps one timer of the event loop and checks the deadline when that fires, which costs far
+    less than a new timer for each request.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
@@ -26,11 +27,11 @@ class IdleTimer:
         return self._deadline != NEVER
 
     def pause(self) -> None:
-        """Let it not end, until it is set again. The timer stays."""
+        """Stop the countdown until the next `start`; the event loop's timer is kept."""
         self._deadline = NEVER
 
     def start(self, seconds: float) -> None:
-        """Let it end after so long, whatever was set before."""
+        """Restart the countdown."""
         self._deadline = self._loop.time() + seconds
         if self._deadline < self._timer_at:
             if self._timer is not None:
@@ -39,7 +40,7 @@ class IdleTimer:
             self._timer = self._loop.call_later(seconds, self._on_timer)
 
     def cancel(self) -> None:
-        """Let it never end."""
+        """Stop the countdown and cancel the event loop's timer."""
         self.pause()
         if self._timer is not None:
             self._timer.cancel()

@@ -1,7 +1,7 @@
-"""Bodies that have come and that no application has taken yet, bounded for a whole server.
+"""Bounds the request bodies that were received but not yet read, for all connections of a server.
 
-uvicorn bounds them for each connection, to 64 KiB and a read: thousands of connections are
-thousands of times that.
+uvicorn bounds them for each connection to 64 KiB plus one read, which is too much for thousands of
+connections.
 """
 
 from typing import Any
@@ -12,50 +12,50 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from service.http.idle_connections import IdleConnections
 
 MAX_PENDING_BYTES = 32 * 1024 * 1024
-"""Bytes of bodies that may wait for their applications, on all connections of a server."""
+"""Maximum bytes of unread bodies on all connections of a server."""
 
 
 class PendingBodyLimit:
-    """What waits on one connection."""
+    """The unread bodies of one connection."""
 
     def __init__(self, idle_connections: IdleConnections) -> None:
         self._idle_connections = idle_connections
         self._sizes: dict[RequestResponseCycle, int] = {}
 
-    def has_room(self, size: int) -> bool:
-        """Tell whether so much more may wait."""
+    def has_capacity(self, size: int) -> bool:
+        """Return whether `size` more bytes may be stored."""
         return self._idle_connections.pending_bytes + size <= MAX_PENDING_BYTES
 
     def track(self, cycle: RequestResponseCycle, app: Any) -> Any:
-        """The application, with note taken when it takes the body of a request."""
+        """Wrap an application so that a body counts as read when the application receives it."""
 
         async def run(scope: Scope, receive: Receive, send: Send) -> None:
-            async def take() -> Message:
+            async def receive_and_release() -> Message:
                 message = await receive()
                 self._release(cycle)
                 return message
 
-            await app(scope, take, send)
+            await app(scope, receive_and_release, send)
 
         return run
 
     def add(self, cycle: RequestResponseCycle, size: int) -> None:
-        """Count what has come of a body."""
+        """Count received bytes of a body."""
         self._sizes[cycle] = self._sizes.get(cycle, 0) + size
         self._idle_connections.pending_bytes += size
 
     def drop(self, cycle: RequestResponseCycle) -> None:
-        """Throw away what waits of a body."""
+        """Discard the unread part of a body."""
         cycle.body = bytearray()
         self._release(cycle)
 
     def drop_completed(self) -> None:
-        """Throw away what is left of requests that were answered before their bodies were taken."""
+        """Discard bodies of requests whose response was completed before the body was read."""
         for cycle in [each for each in self._sizes if each.response_complete]:
             self.drop(cycle)
 
     def clear(self) -> None:
-        """Throw everything away: the connection is over."""
+        """Discard everything when the connection is closed."""
         for cycle in [*self._sizes]:
             self.drop(cycle)
 

@@ -1,7 +1,7 @@
-"""Workers: several processes of one service that accept on one port, and one that keeps them.
+"""Several worker processes of one service that accept on one port, and their supervisor.
 
-The parent opens the port and gives it to each worker, so a connection that waits is not lost with a
-worker that dies: another accepts it. The parent itself answers nothing.
+The parent opens the port and passes it to each worker, so a connection in the backlog survives the
+death of a worker: another worker accepts it. The parent serves no requests.
 """
 
 import argparse
@@ -30,32 +30,31 @@ from service.tasks import EXIT_MISCONFIGURED
 log = structlog.get_logger(__name__)
 
 STABLE_AFTER = 10.0
-"""Seconds after which a worker that ends is started again at once."""
+"""Uptime in seconds after which a worker that exits is restarted without delay."""
 ATTEMPTS = 5
-"""Starts of a worker in a row, none of which lasted STEADY seconds, before the parent gives up."""
+"""Consecutive starts of a worker that ended within STABLE_AFTER seconds before the parent exits."""
 MAX_RESTART_DELAY = 5.0
-"""Longest pause, in seconds, before a worker that ends again and again is started."""
+"""Maximum delay in seconds before a worker that exits repeatedly is restarted."""
 KILL_AFTER = 5.0
-"""Seconds that a worker gets at a stop beyond its grace, before it is killed."""
+"""Seconds beyond the grace period after which a worker that does not stop is killed."""
 
 
 class WorkerFds(NamedTuple):
-    """What a worker has of its parent, as numbers of open files: the port, and a pipe whose other
-    end closes with the parent."""
+    """File descriptors that a worker inherits: the port, and a pipe that closes with the parent."""
 
     port: int
     parent_pipe: int
 
     @classmethod
     def from_arguments(cls) -> "WorkerFds | None":
-        """Read the command line of this process: None where it is no worker."""
+        """Parse the command line of this process; return None if it is not a worker."""
         parser = argparse.ArgumentParser()
-        parser.add_argument("--worker", nargs=2, type=int, metavar=("PORT", "LEASH"))
+        parser.add_argument("--worker", nargs=2, type=int, metavar=("PORT", "PARENT_PIPE"))
         numbers = parser.parse_args().worker
         return None if numbers is None else cls(*numbers)
 
     def listen(self) -> socket.socket:
-        """Open the port, and end with the parent."""
+        """Open the port, and stop this process when the parent exits."""
         threading.Thread(target=self._follow_parent, daemon=True).start()
         return socket.socket(fileno=self.port)
 
@@ -75,33 +74,33 @@ class PreforkSupervisor:
         self._stop = asyncio.Event()
         self._status = 0
         self._proven = False
-        """Whether any worker has run for STEADY seconds: then another start may help."""
+        """Whether any worker has run for STABLE_AFTER seconds, so that restarts may help."""
         self._processes: set[asyncio.subprocess.Process] = set()
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT; return the exit status.
 
         Raises:
-            SettingsError: the port cannot be had.
+            SettingsError: the port cannot be opened.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
-        leash, held = os.pipe()
+        parent_pipe, write_end = os.pipe()
         with listen(self._settings) as port, _metrics_folder() as folder:
-            fds = WorkerFds(port.fileno(), leash)
+            fds = WorkerFds(port.fileno(), parent_pipe)
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(self._number):
                     tasks.create_task(self._supervise(fds, folder))
                 await self._stop.wait()
-                port.close()  # the last worker that closes it as well ends it
-        os.close(leash)
-        os.close(held)
+                port.close()  # the port closes when the last worker closes it
+        os.close(parent_pipe)
+        os.close(write_end)
         return self._status
 
     def _on_signal(self, number: int) -> None:
         if self._stop.is_set() and number == signal.SIGINT:
-            for process in self._processes:  # the second Ctrl-C
+            for process in self._processes:  # second Ctrl-C
                 process.kill()
             self._status = EXIT_INTERRUPTED
         self._stop.set()
@@ -122,21 +121,21 @@ class PreforkSupervisor:
                 self._status = EXIT_MISCONFIGURED
                 self._stop.set()
                 return
-            log.error("worker ended", pid=process.pid, status=process.returncode)
-            steady = time.monotonic() - began > STABLE_AFTER
-            self._proven |= steady
-            attempts = 0 if steady else attempts + 1
+            log.error("worker exited", pid=process.pid, status=process.returncode)
+            stable = time.monotonic() - began > STABLE_AFTER
+            self._proven |= stable
+            attempts = 0 if stable else attempts + 1
             if attempts == ATTEMPTS and not self._proven:
                 self._give_up(process.returncode)
                 return
-            pause = 0.0 if steady else min(MAX_RESTART_DELAY, 2 * pause + 0.1)
+            pause = 0.0 if stable else min(MAX_RESTART_DELAY, 2 * pause + 0.1)
             await self._wait_for_stop(pause)
 
     def _give_up(self, status: int | None) -> None:
         log.critical(
             "cannot start",
             reason=f"--workers {self._number}: each of {ATTEMPTS} starts of a worker ended within "
-            f"{STABLE_AFTER:g} s, the last with status {status}: the lines above say why",
+            f"{STABLE_AFTER:g} s, the last with status {status}: see the log lines above",
         )
         self._status = EXIT_MISCONFIGURED
         self._stop.set()
@@ -147,11 +146,11 @@ class PreforkSupervisor:
             *command,
             env=os.environ | {FOLDER_VARIABLE: str(folder)},
             pass_fds=fds,
-            start_new_session=True,  # so that Ctrl-C is the parent's alone
+            start_new_session=True,  # so that only the parent receives Ctrl-C
         )
 
     async def _wait_for_exit(self, process: asyncio.subprocess.Process) -> None:
-        """Wait until a worker has ended, and at a stop make it."""
+        """Wait until a worker has exited; terminate it when the supervisor stops."""
         ended = asyncio.create_task(process.wait())
         stopped = asyncio.create_task(self._stop.wait())
         await asyncio.wait((ended, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -160,7 +159,7 @@ class PreforkSupervisor:
             process.terminate()
             await asyncio.wait((ended,), timeout=self._grace + KILL_AFTER)
         if not ended.done():
-            log.error("worker killed, it did not stop", pid=process.pid)
+            log.error("worker did not stop and was killed", pid=process.pid)
             process.kill()
         await ended
 
@@ -174,12 +173,10 @@ class PreforkSupervisor:
 
 @contextmanager
 def _metrics_folder() -> Iterator[Path]:
-    """An empty folder for the workers' metrics: what an earlier run has counted is not theirs.
-
-    Nothing of it is left behind.
+    """Yield an empty folder for the workers' metrics; remove its files at the end.
 
     Raises:
-        SettingsError: it cannot be written.
+        SettingsError: the folder cannot be written.
     """
     given = os.environ.get(FOLDER_VARIABLE)
     try:

@@ -1,16 +1,15 @@
-"""HTTP on one connection: a strict parser, limits, and errors in JSON.
+"""HTTP/1 on one connection: a strict parser, limits, and errors in JSON.
 
-What comes before a handler is called is a stranger's: without limits a header that grows, or one
-that never ends, takes memory and connections that nobody gave it.
+Input before the handler is called is untrusted. Without limits, a growing or endless header would
+take memory and connections.
 
-A connection handles one request at a time. While a request is being answered, and while the client
-does not read, what comes next stays unparsed, and reading is paused. A request that an application
-can answer directly (service.http.fast_path) goes there as soon as it has come whole, until which
-it is held; ASGI is entered only where it must.
+A connection handles one request at a time. While a request is active, and while the client does not
+read responses, further input stays unparsed and reading is paused. A request for the fast path
+(service.http.fast_path) is buffered until it is complete. ASGI is used only for other requests.
 
-Every request that has come whole is answered, in order, and once. Where nothing more can be read
-for certain (the sender has closed its side, asked for the end, or sent what is no request), the
-connection ends with the last of these answers.
+Every complete request gets exactly one response, in order. If no further request can be read (the
+client has closed its side, sent `Connection: close`, or sent invalid input), the connection is
+closed after the last of these responses.
 """
 
 import asyncio
@@ -39,7 +38,8 @@ _uvicorn_log = logging.getLogger("uvicorn.error")
 
 
 class _Output:
-    """The transport of a request cycle: to close it leaves the client time to read."""
+    """The transport of a request cycle; `close` lingers, so that the client can read the
+    response."""
 
     __slots__ = ("_protocol", "is_closing", "write")
 
@@ -53,31 +53,31 @@ class _Output:
 
 
 class LimitedProtocol(asyncio.Protocol):
-    """One connection, with limits. uvicorn.Server makes it, and calls `shutdown` at a stop."""
+    """One connection with limits. uvicorn.Server creates it, and calls `shutdown` when it stops."""
 
     max_header_bytes = 64 * 1024
     header_timeout = 10.0
-    """Seconds in which a connection must bring a whole header whenever nothing is being answered;
-    between two requests the keep-alive time of the settings comes before it."""
+    """Seconds in which a connection without an active request must send a complete header. Between
+    two requests, the keep-alive timeout of the settings applies first."""
     max_connections = 10_000
-    """For one more, the one goes on which nothing has been answered for the longest time."""
+    """For each further connection, the longest idle one is closed."""
     max_pipelined = 32
-    """Requests in a row that a client may send before it has the response to the one before. The
-    connection ends with the response to the last of them: each client gets its share of the CPU."""
+    """Pipelined requests that a client may send without waiting for a response. The connection is
+    closed after the response to the last one, so that each client gets its share of the CPU."""
     write_timeout = 30.0
-    """Seconds in which a client must have read so much of a response that the socket takes the
-    rest. Otherwise the connection is cut off, also one that waits to be closed."""
+    """Seconds in which a client must read enough of a response that the socket accepts the rest.
+    Otherwise the connection is aborted, even if it is about to be closed."""
 
     shutdown_timeout = 0.5
-    """Seconds after a stop has begun in which a connection may bring one more request: it was on
-    its way when the stop began, and its client could not know what became of it."""
+    """Seconds after a stop has begun in which a connection may send one more request. The request
+    was on its way, and its client would not know its result."""
     linger = 1.0
-    """Seconds for which input is read and ignored after a response that comes before the end of its
-    request. If unread input is left, the system resets the connection, and the client may lose the
-    response."""
+    """Seconds for which input is read and ignored after a response that was sent before the end of
+    its request. If unread input remains, the system resets the connection, and the client may lose
+    the response."""
 
     linger_bytes = 1024 * 1024
-    """Bytes of input that are ignored in that time at most."""
+    """Maximum bytes of input that are ignored in that time."""
 
     transport: asyncio.Transport
     flow: FlowControl
@@ -94,44 +94,44 @@ class LimitedProtocol(asyncio.Protocol):
         self._server_state = server_state
         self._app_state = app_state
         self._loop = _loop or asyncio.get_running_loop()
-        # Of the application itself, whatever uvicorn has put around it.
+        # Of the application itself, not of uvicorn's wrappers.
         self._fast_path: FastPathHandler | None = getattr(config.app, "fast_path", None)
         self._parser = RequestParser(self, self.max_header_bytes)
         self._active: RequestResponseCycle | FastPathExchange | None = None
-        """The request that is being answered."""
+        """The request whose response is not complete."""
         self._incoming: RequestResponseCycle | None = None
-        """The request whose body is coming, unless it is held."""
+        """The request whose body is being received, unless it is buffered."""
         self._write_timer: asyncio.TimerHandle | None = None
         self._stopping = False
         self._input_ended = False
-        """Nothing that comes counts any more."""
+        """Whether further input is ignored."""
         self._at_eof = False
-        """The client has closed its side; what came before that may not be parsed yet."""
+        """Whether the client has closed its side; earlier input may still be unparsed."""
         self._lingers = False
         self._ignored = 0
-        """Bytes that have come since the connection lingers."""
+        """Bytes received since the connection lingers."""
         self._pipelined = 0
-        """Requests since the client has last waited for a response."""
+        """Requests since the client last waited for a response."""
         self._is_parsing = False
         self._continues = False
         """Whether parsing continues in the next iteration of the event loop."""
         self._was_answered = False
-        """Whether a request was completed since the countdown was set."""
+        """Whether a request was completed since the timer was started."""
         self._idle_connections = idle_connections_of(server_state)
         self._heads = Heads(self._idle_connections)
         self._head_size = 0
-        """Bytes that the head of the active request counts for."""
+        """Bytes that are counted for the head of the active request."""
         self._pending_bodies = PendingBodyLimit(self._idle_connections)
         self._buffer = RequestBuffer(self._loop, self._idle_connections, self._release_buffer)
         self._is_idle = False
         self._idle_timer = IdleTimer(self._loop, self._on_idle_timeout)
-        """To the end of the connection, unless something comes or is being answered."""
+        """Closes the connection while no request is received or active."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         connections = self._server_state.connections
         connections.add(self)  # type: ignore[arg-type]
         self.transport = transport
-        # Every byte that the socket does not take pauses the connection: it is counted and timed.
+        # Writing pauses as soon as the socket accepts no more, so all unread bytes are counted.
         transport.set_write_buffer_limits(0)
         self.flow = FlowControl(transport)
         self.client = get_remote_addr(transport)
@@ -143,14 +143,14 @@ class LimitedProtocol(asyncio.Protocol):
             self._idle_timer.start(self.header_timeout)
 
     def evict(self) -> None:
-        """Give way to a new connection: nothing is being answered on this one."""
+        """Close this idle connection to admit a new one."""
         if self.flow.write_paused:
-            self.abort()  # to close it would wait until the client reads
+            self.abort()  # `close` would wait until the client reads
         else:
             self.transport.close()
 
     def abort(self) -> None:
-        """End the connection, whatever its client has not read."""
+        """Abort the connection, and discard unread output."""
         self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -194,15 +194,14 @@ class LimitedProtocol(asyncio.Protocol):
                 self.transport.close()
 
     def eof_received(self) -> bool:
-        """Answer what has come whole; its sender sends nothing more, but may read."""
+        """Process the complete requests; the client sends no more, but may still read."""
         self._at_eof = True
         return self._continues or self._parser.is_waiting or self._end_input()
 
     def shutdown(self) -> None:
-        """Finish what is being answered, or what comes at once, and nothing else.
+        """Complete the active request and any that arrives at once, and start no other.
 
-        A pipelined request that has not begun would get its whole time only then: a stop would
-        have to cut it off with its fate undecided.
+        A pipelined request that is started during a stop might be cancelled with an unknown result.
         """
         self._stopping = True
         if self._buffer.request is not None:
@@ -228,7 +227,8 @@ class LimitedProtocol(asyncio.Protocol):
             self._continue()
 
     def finish(self) -> None:
-        """Close after what was written; input that is still coming is read for a moment."""
+        """Close the connection after the written data; read and ignore further input for a
+        moment."""
         if self._parser.in_body or self._pipelined > self.max_pipelined or self._lingers:
             self._linger()
         else:
@@ -256,9 +256,9 @@ class LimitedProtocol(asyncio.Protocol):
         if self._buffer.request is not None:
             self._buffer.add(body)
         elif self._incoming is not None and not self._incoming.response_complete:
-            if not self._pending_bodies.has_room(len(body)):
-                raise _no_room()
-            self._take_body(self._incoming, body)
+            if not self._pending_bodies.has_capacity(len(body)):
+                raise _overloaded()
+            self._append_body(self._incoming, body)
 
     def on_message_complete(self) -> None:
         if self._buffer.request is not None:
@@ -276,14 +276,14 @@ class LimitedProtocol(asyncio.Protocol):
             cycle.message_event.set()
 
     def write_response(self, status: int, body: bytes, headers: bytes, keep_alive: bool) -> None:
-        """Write an answer as one piece, and close where nothing may follow it."""
+        """Write a response in one call, and close the connection if it is the last one."""
         default = self._idle_connections.header_lines(self._server_state.default_headers)
         self.transport.write(encode_response(status, body, headers, default, keep_alive))
         if not keep_alive:
             self.finish()
 
     def _parse(self, data: bytes) -> None:
-        """Parse what was left and `data`, as far as its requests may begin."""
+        """Parse the remaining input and `data`, as far as requests may begin."""
         self._is_parsing = True
         try:
             more = self._parser.feed(data)
@@ -299,7 +299,7 @@ class LimitedProtocol(asyncio.Protocol):
             self.flow.pause_reading()
         size = parser.unparsed + self._head_size
         if (size > FREE or self._heads.counted) and not self._heads.hold(size):
-            self._refuse(_no_room())
+            self._refuse(_overloaded())
         self._set_countdown()
         if self._at_eof and not (more or parser.is_waiting or self._end_input()):
             self.transport.close()
@@ -332,11 +332,14 @@ class LimitedProtocol(asyncio.Protocol):
         self._continue()
 
     def _continue(self) -> None:
-        """Parse what is left, and read on."""
+        """Parse the remaining input, and resume reading."""
         if self._is_parsing or self._input_ended or self.transport.is_closing():
             return
         self.flow.resume_reading()
-        self._parse(b"")
+        if self._parser.unparsed or self._at_eof or self._heads.counted:
+            self._parse(b"")
+        else:
+            self._set_countdown()
 
     def _try_fast_path(self, request: Request, body: bytes) -> bool:
         assert self._fast_path is not None
@@ -362,36 +365,36 @@ class LimitedProtocol(asyncio.Protocol):
             self._refuse(error)
 
     def _enter_asgi(self) -> None:
-        """Let the request that is held go the ordinary way, with as much as has come of it.
+        """Pass the buffered request to ASGI, with the part of its body that was received.
 
         Raises:
-            RequestError: there is no room for that; it is held still.
+            RequestError: the body exceeds the limit; the request stays buffered.
         """
         request = self._buffer.request
         assert request is not None
-        if not self._pending_bodies.has_room(self._buffer.received):
-            raise _no_room()
+        if not self._pending_bodies.has_capacity(self._buffer.received):
+            raise _overloaded()
         self._begin_cycle(request)
         assert self._incoming is not None
-        for piece in self._buffer.release():
-            self._take_body(self._incoming, piece)
+        for chunk in self._buffer.release():
+            self._append_body(self._incoming, chunk)
 
-    def _take_body(self, cycle: RequestResponseCycle, piece: bytes) -> None:
-        cycle.body += piece
+    def _append_body(self, cycle: RequestResponseCycle, chunk: bytes) -> None:
+        cycle.body += chunk
         if len(cycle.body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
         cycle.message_event.set()
-        self._pending_bodies.add(cycle, len(piece))
+        self._pending_bodies.add(cycle, len(chunk))
 
     def _begin_cycle(self, request: Request) -> None:
-        """Call the application.
+        """Start the application's task for a request.
 
         Raises:
-            RequestError: there is no room for the head of the request.
+            RequestError: the head exceeds the memory limit.
         """
         size = request.size
         if size > FREE and not self._heads.hold(size):
-            raise _no_room()
+            raise _overloaded()
         self._head_size = size
         raw_path, _, query = request.target.partition(b"?")
         path = raw_path.decode("ascii")
@@ -404,7 +407,7 @@ class LimitedProtocol(asyncio.Protocol):
             "scheme": "https" if is_ssl(self.transport) else "http",
             "method": request.method.decode("ascii"),
             "root_path": "",
-            # Never decoded: proxies route by the path as it was sent, so this does, too.
+            # Not decoded: proxies route by the path as sent, so the application does too.
             "path": path,
             "raw_path": raw_path,
             "query_string": query,
@@ -432,22 +435,24 @@ class LimitedProtocol(asyncio.Protocol):
         tasks.add(task)
 
     def _refuse(self, error: RequestError) -> None:
-        """Read no further: answer what has come whole, else say what is wrong, and close.
+        """Stop reading. Respond to complete requests, or else with the error, and close the
+        connection.
 
-        Nothing is said where that would be taken for the answer to another request, or follow
-        the beginning of an answer to the same one.
+        No error is sent if it could be mistaken for the response to another request, or if the
+        response to this request was started.
         """
         begun = self._incoming
         if self._end_input():
             return
         if begun is None or not (begun.response_started or begun.response_complete):
-            # Without the application's headers: what is refused here says nothing about a sample.
+            # Without MANAGER_HEADER: this response makes no statement about a sample.
             body = orjson.dumps({"error": error.error})
             self.transport.write(encode_response(error.status, body, error.headers, b"", False))
         self._linger()
 
     def _linger(self) -> None:
-        """End the output; ignore input until the client has closed its side, or for a moment."""
+        """Close the output; ignore input until the client closes its side, or for `linger`
+        seconds."""
         if self._lingers or self.transport.is_closing():
             return
         self._lingers = self._input_ended = True
@@ -462,9 +467,9 @@ class LimitedProtocol(asyncio.Protocol):
         self._idle_timer.start(self.linger)
 
     def _end_input(self) -> bool:
-        """Read no further, and give up the request that has not come whole.
+        """Stop reading, and drop an incomplete request.
 
-        Return whether an answer is still owed: the connection ends with the last one.
+        Return whether a response is still pending; the connection is closed after the last one.
         """
         self._input_ended = True
         self._parser.discard()
@@ -479,8 +484,8 @@ class LimitedProtocol(asyncio.Protocol):
         if self._active is None:
             return False
         self._active.keep_alive = False
-        # What comes is thrown away, not left: else the system resets the connection at its end,
-        # and the last answer may never be read.
+        # Further input is read and ignored; otherwise the system resets the connection when it is
+        # closed, and the client may lose the last response.
         self.flow.resume_reading()
         return True
 
@@ -490,10 +495,10 @@ class LimitedProtocol(asyncio.Protocol):
             self._write_timer = None
 
     def _on_idle_timeout(self) -> None:
-        # Whoever does not read has `write_timeout`.
+        # A client that does not read is handled by `write_timeout`.
         if self._buffer.request is None and self._active is None and not self.flow.write_paused:
             self.transport.close()
 
 
-def _no_room() -> RequestError:
-    return RequestError(503, "Too much is being received: try again", b"retry-after: 1\r\n")
+def _overloaded() -> RequestError:
+    return RequestError(503, "Too much data is being received: try again", b"retry-after: 1\r\n")

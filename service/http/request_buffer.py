@@ -1,9 +1,8 @@
-"""The request that is held: kept until it has come whole, to be answered directly
-(service.http.fast_path).
+"""Buffers a request until it is complete and can be handled by service.http.fast_path.
 
-Only requests that are plain and short, and that did not come in one piece, are held. All others,
-and those that are slow or beyond the capacity, take the ordinary way, where the credential is
-checked before the body.
+Only plain and short requests that did not arrive in one read are buffered. All others, and those
+that are slow or exceed the capacity, are passed to ASGI, which checks the credential before the
+body.
 """
 
 import asyncio
@@ -13,15 +12,15 @@ from service.http.idle_connections import IdleConnections
 from service.http.request_parser import Request
 
 MAX_BODY = 64 * 1024
-"""Longest body, in bytes."""
+"""Maximum body size in bytes."""
 MAX_BUFFERED_BYTES = 16 * 1024 * 1024
-"""Bytes that all requests which are held may come to, heads and bodies."""
+"""Maximum total bytes of all buffered requests, heads and bodies."""
 BUFFER_TIMEOUT = 0.25
-"""Seconds after which a request that is held and still not whole is no longer waited for."""
+"""Seconds after which an incomplete buffered request is passed to ASGI."""
 
 
 def is_plain(request: Request) -> bool:
-    """Tell whether a request is plain and short enough to be answered directly."""
+    """Return whether a request is plain and short enough for the fast path."""
     size = request.length
     return (
         size is not None
@@ -34,7 +33,7 @@ def is_plain(request: Request) -> bool:
 
 
 class RequestBuffer:
-    """The one request that a connection may hold."""
+    """The buffered request of one connection."""
 
     __slots__ = (
         "_chunks",
@@ -58,11 +57,11 @@ class RequestBuffer:
         self._timer: asyncio.TimerHandle | None = None
         self._chunks: list[bytes] = []
         self._size = 0
-        """Bytes that the request counts for when it is complete."""
+        """Bytes that are counted for the complete request."""
         self.request: Request | None = None
 
     def try_start(self, request: Request) -> bool:
-        """Hold a plain request from its header on; False: there is no room for it."""
+        """Buffer a plain request from its header on; return False if the capacity is used up."""
         assert request.length is not None
         size = request.length + request.size
         if size > MAX_BUFFERED_BYTES - self._idle_connections.buffered_bytes:
@@ -73,26 +72,26 @@ class RequestBuffer:
         return True
 
     def add(self, chunk: bytes) -> None:
-        """Keep what has come of the body."""
+        """Append a received part of the body."""
         self._chunks.append(chunk)
 
     @property
     def received(self) -> int:
-        """Bytes that have come of the body."""
+        """Bytes of the body that were received."""
         return sum(map(len, self._chunks))
 
     def body(self) -> bytes:
-        """All that has come of the body."""
+        """Return the received body."""
         chunks = self._chunks
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def start_timer(self) -> None:
-        """Wait for the rest of it, but not for long: then `on_timeout` is called."""
+        """Start the timeout, after which `on_timeout` is called."""
         if self._timer is None:
             self._timer = self._loop.call_later(BUFFER_TIMEOUT, self._on_timeout)
 
     def release(self) -> list[bytes]:
-        """Hold it no more; return the pieces of its body."""
+        """Release the request; return the chunks of its body."""
         chunks, self._chunks = self._chunks, []
         self.request = None
         self._idle_connections.buffered_bytes -= self._size

@@ -1,4 +1,4 @@
-"""uvicorn's request cycles, where a client cannot take what uvicorn would send."""
+"""Variants of uvicorn's request cycle for clients that cannot handle its responses."""
 
 import asyncio
 from typing import Any
@@ -11,8 +11,9 @@ from service.http.request_parser import Request
 class ExpectingCycle(RequestResponseCycle):
     """A request with `Expect: 100-continue`.
 
-    A client that gets its response before 100 may send the body or not (RFC 9110, 10.1.1). So the
-    next bytes may be either that body or a request: the connection ends with the response.
+    A client that gets its final response before the 100 may send the body or not (RFC 9110,
+    10.1.1). The next bytes may be that body or a new request, so the connection is closed after the
+    response.
     """
 
     async def send(self, message: Any) -> None:
@@ -22,9 +23,10 @@ class ExpectingCycle(RequestResponseCycle):
 
 
 class OldCycle(RequestResponseCycle):
-    """A request of HTTP/1.0: a response of unknown length ends with the connection, not in chunks.
+    """An HTTP/1.0 request: a response of unknown length is not chunked, but ends with the
+    connection.
 
-    Such a request has no 100-continue, and its connection is never kept.
+    Such a request has no 100-continue, and its connection is not kept alive.
     """
 
     _is_unbounded = False
@@ -36,13 +38,13 @@ class OldCycle(RequestResponseCycle):
             if self._is_unbounded:
                 self.chunked_encoding = False
         elif self._is_unbounded:
-            # uvicorn requires that the body has the length that was announced.
+            # uvicorn requires that the body has the announced length.
             self.expected_content_length = len(message.get("body", b""))
         await super().send(message)
 
 
 def make_cycle(request: Request, **options: Any) -> RequestResponseCycle:
-    """The cycle of a request."""
+    """Create the cycle of a request."""
     if request.version == "1.0":
         kind: type[RequestResponseCycle] = OldCycle
     elif request.fields.get(b"expect", b"").lower() == b"100-continue":

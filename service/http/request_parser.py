@@ -1,8 +1,8 @@
 """A strict parser of HTTP/1 requests (RFC 9112).
 
-Where one request ends and the next begins is always certain: a message is framed in exactly one
-way, or it is an error, after which nothing on the connection counts. Hence no leniency, no
-optional whitespace, no guess. An offer to upgrade is an ordinary header: it frames nothing.
+The end of each request is unambiguous: a message is framed in exactly one way, or it is an error,
+after which all input is ignored. So there is no leniency and no optional whitespace. An `Upgrade`
+header has no effect on framing.
 """
 
 import functools
@@ -13,18 +13,18 @@ from typing import NamedTuple, Protocol
 Headers = list[tuple[bytes, bytes]]
 
 HEADER_OVERHEAD = 256
-"""Bytes that each header counts for in addition to its own: a short one takes about 250 bytes of
+"""Bytes counted for each header in addition to its length; a short header takes about 250 bytes of
 memory."""
 MAX_REPEATED_HEAD = 2048
-"""Longest head, in bytes, that a connection keeps to recognize it when it comes again."""
+"""Maximum length in bytes of a head that a connection keeps to recognise its repetition."""
 MAX_REPEATED_SIZE = 8192
-"""Largest size of such a head: see Request.size."""
+"""Maximum counted size of such a head; see Request.size."""
 MAX_STEPS = 16
-"""Requests, or pieces of a body, that one call parses: other connections need the event loop."""
+"""Requests or body parts that one call parses, so that other connections get the event loop."""
 MAX_CHUNKS = 128
-"""Chunks in one piece of a body."""
+"""Maximum number of chunks that are joined to one part of a body."""
 MAX_CHUNK_EXTENSION = 1024
-"""Bytes of the extensions of one chunk; they are ignored."""
+"""Maximum bytes of the extensions of one chunk, which are ignored."""
 
 _FIELD_LINES = rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n)*+"
 # The application decides which methods exist. CONNECT would turn the connection into a tunnel.
@@ -36,8 +36,8 @@ _FIELD = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")
 _BEGINNING = re.compile(
     rb"[A-Z-]{0,20}+(?: [!\"$-~]*+(?: [HTP/1.0]*+(?:\r(?:\n(?:[^ \t].*+)?)?)?)?)?|\r", re.S
 )
-"""What the first segment of a head may be, where it is incomplete: other bytes are refused at once.
-Later segments are checked when the head is complete."""
+"""Matches the valid beginnings of a head. An incomplete first segment that does not match is
+refused at once; later segments are checked when the head is complete."""
 _TRAILERS = re.compile(rb"%b\r\n" % _FIELD_LINES)
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[\t -~\x80-\xff]{0,%d}+)?\r\n" % MAX_CHUNK_EXTENSION)
 _MAX_CHUNK_LINE = 16 + 1 + MAX_CHUNK_EXTENSION + 2
@@ -50,20 +50,20 @@ _ABSOLUTE = re.compile(rb"(?i:https?)://%b(?![^/?])" % _AUTHORITY)
 _ONCE = (b"host", b"content-length", b"transfer-encoding")
 MAX_LENGTH_DIGITS = 18
 MAX_HOST = 270
-"""Bytes of the longest Host header: a domain name has 253 at most."""
+"""Maximum length of a Host header in bytes; a domain name has at most 253."""
 _SLASH = ord("/")
 _new = tuple.__new__
 
 
 class RequestError(Exception):
-    """A request that is refused; nothing after this point on the connection counts."""
+    """A request is refused; all further input on the connection is ignored."""
 
     def __init__(self, status: int, error: str, headers: bytes = b"") -> None:
         super().__init__(error)
         self.status = status
         self.error = error
         self.headers = headers
-        """Whole lines."""
+        """Complete header lines."""
 
 
 class Request(NamedTuple):
@@ -71,36 +71,33 @@ class Request(NamedTuple):
 
     method: bytes
     target: bytes
-    """In origin form: it begins with `/`, whatever form was sent, or is `*`."""
+    """In origin form, whatever form was sent: it starts with `/`, or is `*`."""
     version: str
     fields: dict[bytes, bytes]
-    """Headers by their names in lower case; of several with one name the last."""
+    """Headers by lower-case name; of repeated headers, the last one."""
     is_single: bool
-    """Whether no header came twice."""
+    """Whether no header is repeated."""
     length: int | None
-    """Bytes of the body; None where it comes in chunks."""
+    """Bytes of the body; None if it is chunked."""
     keep_alive: bool
     """Whether another request may follow on the connection."""
     lines: bytes
-    """The headers as they were sent."""
-
-    @property
-    def size(self) -> int:
-        """Bytes of memory that the head counts for."""
-        return _size(self.target, self.lines)
+    """The header lines as sent."""
+    size: int
+    """Bytes of memory that are counted for the head."""
 
     def headers(self) -> Headers:
-        """Headers in the order in which they were sent, with their names in lower case."""
+        """Return the headers in the order in which they were sent, with lower-case names."""
         return _headers(self.lines)
 
 
 class RequestHandler(Protocol):
-    """Receives what was parsed; what it raises ends the parser."""
+    """Receives the parsed parts; an exception from it ends the parser."""
 
     def on_request(self, request: Request, body: bytes | None, /) -> bool:
-        """Receive the head of a request, with its whole body where that is already there.
+        """Receive the head of a request, with its whole body if that has been received.
 
-        Return whether the request is complete with that; otherwise its body follows, in pieces.
+        Return True if this completes the request; otherwise its body follows in parts.
         """
 
     def on_body(self, body: bytes, /) -> None: ...
@@ -109,51 +106,51 @@ class RequestHandler(Protocol):
 
 
 class RequestParser:
-    """Parses what comes on one connection."""
+    """Parses the input of one connection."""
 
     def __init__(self, handler: RequestHandler, max_head: int) -> None:
         self._handler = handler
         self._max_head = max_head
         self._step: Callable[[bytes, int], int] = self._read_head
         self._rest = b""
-        """What has come of a part that is not yet whole."""
+        """Received bytes of an incomplete part."""
         self._searched = 0
-        """Bytes of the rest that hold no end of a header."""
+        """Leading bytes of `_rest` that contain no end of a header."""
         self._left = 0
-        """Bytes of a body or chunk that are still to come."""
+        """Bytes of a body or chunk that are still to be received."""
         self._at_chunk_end = False
         self._head = b"\0"
-        """The previous head as it was sent, if it was short; it cannot be the default."""
+        """The previous head as sent, if it was short; the default matches no head."""
         self._request: Request | None = None
-        """What that head means."""
+        """The parsed form of that head."""
         self._keep_alive = True
         self.in_body = False
-        """Whether a request has begun whose body is still to come."""
+        """Whether a request has begun and its body is incomplete."""
         self.is_paused = False
-        """Whether no further request may begin; the handler sets this. A body is still parsed."""
+        """Set by the handler; no further request may begin, but a body is still parsed."""
 
     @property
     def is_between(self) -> bool:
-        """Whether nothing of another request has come."""
+        """Whether no part of another request has been received."""
         return not (self.in_body or self._rest)
 
     @property
     def unparsed(self) -> int:
-        """Bytes that have come and are not parsed."""
+        """Bytes that were received and not parsed."""
         return len(self._rest)
 
     @property
     def is_waiting(self) -> bool:
-        """Whether bytes of another request have come that are not parsed because of `is_paused`."""
+        """Whether bytes of another request wait because of `is_paused`."""
         return self.is_paused and not self.in_body and bool(self._rest)
 
     def feed(self, data: bytes) -> bool:
-        """Parse what was left, and `data`.
+        """Parse the remaining input and `data`.
 
-        Return whether more can be parsed at once: one call takes MAX_STEPS steps at most.
+        Return whether more can be parsed at once; one call takes at most MAX_STEPS steps.
 
         Raises:
-            RequestError: it is not a valid request. Nothing may be fed after that.
+            RequestError: the input is not a valid request. `feed` must not be called again.
         """
         if self._rest:
             data = self._rest + data
@@ -171,7 +168,7 @@ class RequestParser:
         return False
 
     def discard(self) -> None:
-        """Ignore what is not parsed, and what comes from now on."""
+        """Ignore unparsed and further input."""
         self._rest = b""
         self._step = self._discard
         self._keep_alive = self.in_body = False
@@ -184,7 +181,7 @@ class RequestParser:
     def _read_head(self, data: bytes, at: int) -> int:
         if self.is_paused:
             return at
-        # A client repeats its head, and the meaning of a head depends on nothing but its bytes.
+        # A client repeats its head, and the same bytes always have the same meaning.
         if data.startswith(self._head, at) and self._request is not None:
             request, end = self._request, at + len(self._head)
         else:
@@ -225,17 +222,17 @@ class RequestParser:
         return end
 
     def _read_head_after_line(self, data: bytes, at: int) -> int:
-        """One empty line before a request is ignored (RFC 9112, 2.2), a second one is refused."""
+        """Ignore one empty line before a request (RFC 9112, 2.2); refuse a second one."""
         if data.startswith(b"\r", at):
             raise _bad_request()
         self._step = self._read_head
         return self._read_head(data, at)
 
     def _find_head(self, data: bytes, at: int) -> re.Match[bytes] | None:
-        """Return the head of a request, None where it has not come whole.
+        """Return the head of a request; None if it is incomplete.
 
         Raises:
-            RequestError: it is no head, or can no longer become one.
+            RequestError: the input is not a head, or cannot become one.
         """
         end = data.find(b"\r\n\r\n", max(at, self._searched))
         if end < 0:
@@ -257,14 +254,14 @@ class RequestParser:
         return at + len(body)
 
     def _read_chunks(self, data: bytes, at: int) -> int:
-        """Read chunks as far as they have come, MAX_CHUNKS at most, into one piece of the body."""
-        pieces: list[bytes] = []
-        while at < len(data) and len(pieces) < MAX_CHUNKS:
+        """Join up to MAX_CHUNKS received chunks to one part of the body."""
+        chunks: list[bytes] = []
+        while at < len(data) and len(chunks) < MAX_CHUNKS:
             if self._left:
-                piece = data[at : at + self._left]
-                pieces.append(piece)
-                at += len(piece)
-                self._left -= len(piece)
+                chunk = data[at : at + self._left]
+                chunks.append(chunk)
+                at += len(chunk)
+                self._left -= len(chunk)
                 self._at_chunk_end = not self._left
             elif self._at_chunk_end:
                 if not data.startswith(b"\r\n", at):
@@ -284,12 +281,12 @@ class RequestParser:
                 if not self._left:
                     self._step = self._read_trailers
                     break
-        if pieces:
-            self._handler.on_body(b"".join(pieces))
+        if chunks:
+            self._handler.on_body(b"".join(chunks))
         return at
 
     def _read_trailers(self, data: bytes, at: int) -> int:
-        """Skip trailers: whoever decides by headers has done so before they come."""
+        """Skip trailers; decisions are based on headers only."""
         if data.startswith(b"\r\n", at):
             self._complete()
             return at + 2
@@ -313,20 +310,22 @@ class RequestParser:
         self._step = self._read_head if self._keep_alive else self._discard
 
     def _discard(self, data: bytes, at: int) -> int:
-        """Nothing counts after a request that was to be the last."""
+        """Ignore input after the last request."""
         return len(data)
 
 
 def _request(method: bytes, target: bytes, minor: bytes, lines: bytes, max_head: int) -> Request:
-    """What a head means.
+    """Parse a head.
 
     Raises:
-        RequestError: it is larger than `max_head`, or is ambiguous or unknown in what counts.
+        RequestError: it is larger than `max_head`, ambiguous, or not supported.
     """
-    if _size(target, lines) > max_head:
+    count = lines.count(b"\r\n")
+    size = len(target) + len(lines) + HEADER_OVERHEAD * count
+    if size > max_head:
         raise _too_large(max_head)
     fields = dict(_headers(lines))
-    is_single = len(fields) == lines.count(b"\r\n")
+    is_single = len(fields) == count
     if not is_single:
         _require_single(lines)
     version, keep_alive = ("1.1", True) if minor == b"1" else ("1.0", False)
@@ -335,7 +334,7 @@ def _request(method: bytes, target: bytes, minor: bytes, lines: bytes, max_head:
     host = fields.get(b"host")
     if host is None:
         if minor == b"1":
-            raise RequestError(400, "A request of HTTP/1.1 needs a Host header")
+            raise RequestError(400, "An HTTP/1.1 request requires a Host header")
     elif len(host) > MAX_HOST or not _is_host(host):
         raise RequestError(400, "The Host header is not valid")
     length: int | None = None
@@ -348,12 +347,10 @@ def _request(method: bytes, target: bytes, minor: bytes, lines: bytes, max_head:
         length = int(digits)
     if target[0] != _SLASH:
         target = _origin_form(target, method)
-    # Without the check of its arguments, which would take a tenth of the time.
-    return _new(Request, (method, target, version, fields, is_single, length, keep_alive, lines))
-
-
-def _size(target: bytes, lines: bytes) -> int:
-    return len(target) + len(lines) + HEADER_OVERHEAD * lines.count(b"\r\n")
+    # Bypasses the check of its arguments, which takes a tenth of the parser's time.
+    return _new(
+        Request, (method, target, version, fields, is_single, length, keep_alive, lines, size)
+    )
 
 
 def _too_large(max_head: int) -> RequestError:
@@ -361,7 +358,7 @@ def _too_large(max_head: int) -> RequestError:
 
 
 def _bad_request() -> RequestError:
-    return RequestError(400, "This is not a valid HTTP request")
+    return RequestError(400, "The request is not valid HTTP")
 
 
 def _bad_chunk() -> RequestError:
@@ -373,24 +370,24 @@ def _headers(lines: bytes) -> Headers:
 
 
 def _tokens(lines: bytes, name: bytes) -> set[bytes]:
-    """The members of a list header (RFC 9110, 5.6.1), in lower case."""
+    """Return the members of a list header (RFC 9110, 5.6.1) in lower case."""
     values = b",".join([value for each, value in _headers(lines) if each == name])
     return {token.strip(b" \t").lower() for token in values.split(b",")}
 
 
 def _require_single(lines: bytes) -> None:
-    """Refuse a request that says twice whose it is, or where it ends."""
+    """Refuse a request with repeated headers that identify or frame it."""
     names = [name for name, _ in _headers(lines)]
     for name in _ONCE:
         if names.count(name) > 1:
-            raise RequestError(400, f"A request has one {name.decode().title()} header")
+            raise RequestError(400, f"The {name.decode().title()} header must not be repeated")
 
 
 def _require_chunked(fields: dict[bytes, bytes], version: str) -> None:
     if b"content-length" in fields:
-        raise RequestError(400, "A request has Content-Length or Transfer-Encoding, not both")
+        raise RequestError(400, "Content-Length and Transfer-Encoding must not be combined")
     if version == "1.0" or fields[b"transfer-encoding"].lower() != b"chunked":
-        raise RequestError(400, "The only Transfer-Encoding is chunked, in HTTP/1.1")
+        raise RequestError(400, "The only supported Transfer-Encoding is chunked, with HTTP/1.1")
 
 
 @functools.lru_cache(256)
@@ -399,7 +396,7 @@ def _is_host(value: bytes) -> bool:
 
 
 def _origin_form(target: bytes, method: bytes) -> bytes:
-    """The path and query of an absolute URL (RFC 9112, 3.2.2); `*` is for OPTIONS alone."""
+    """Return path and query of an absolute URL (RFC 9112, 3.2.2); `*` is valid only for OPTIONS."""
     match = _ABSOLUTE.match(target)
     if match is not None:
         rest = target[match.end() :]

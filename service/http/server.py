@@ -1,4 +1,4 @@
-"""Running an application on uvicorn."""
+"""Runs an application on uvicorn."""
 
 import asyncio
 import contextlib
@@ -18,20 +18,20 @@ from service.gc_tuning import freeze_startup_objects
 from service.http.protocol import LimitedProtocol
 
 GRACE_SECONDS = 4
-"""Seconds that requests in flight get at a stop, where none of them needs more."""
+"""Default seconds that a stop waits for requests in flight."""
 BACKLOG = 2048
-"""Connections that may wait to be accepted."""
+"""Maximum number of connections that wait to be accepted."""
 RESERVED_FILES = 200
-"""Open files that are kept for everything but connections: for Kafka above all."""
+"""Open files reserved for other uses than connections, mainly Kafka."""
 EXIT_INTERRUPTED = 130
 MANAGER_HEADER = ("tobogganing-service", "manager")
 """Every response of an application carries this header. Agents discard a sample only on a response
-that has it: a 400 or 413 of a proxy, a firewall or a captive portal says nothing about the sample.
-Responses to bytes that are not a valid HTTP request do not have it, for the same reason."""
+with it: a 400 or 413 from a proxy, a firewall or a captive portal makes no statement about the
+sample. Responses to invalid HTTP omit it for the same reason."""
 
 
 class _Server(uvicorn.Server):
-    """A server that tells its application when a stop begins (service.http.application)."""
+    """A server that notifies its application when a stop begins (service.http.application)."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         on_stop = getattr(self.config.app, "on_stop", None)
@@ -41,7 +41,7 @@ class _Server(uvicorn.Server):
 
 
 class _EmbeddedServer(_Server):
-    """A server inside a process that handles signals itself."""
+    """A server in a process that handles signals itself."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -49,7 +49,7 @@ class _EmbeddedServer(_Server):
 
 
 class _ProcessServer(_Server):
-    """A server whose process ends with status 0 when a signal stops it: that is no failure."""
+    """A server whose process exits with status 0 when a signal stops it."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -57,7 +57,8 @@ class _ProcessServer(_Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit and sig == signal.SIGINT:
-            # The second Ctrl-C. What is in flight may still count, so any answer could be untrue.
+            # Second Ctrl-C. Submissions in flight may still be applied, so no response would be
+            # correct.
             os._exit(EXIT_INTERRUPTED)
         super().handle_exit(sig, frame)
         self._captured_signals.clear()  # uvicorn would raise them again at the end
@@ -66,7 +67,8 @@ class _ProcessServer(_Server):
 def server_config(
     app: ASGIApp, settings: HttpSettings, grace: int = GRACE_SECONDS
 ) -> uvicorn.Config:
-    """Configure a server; `grace` is how long a stop waits for what is in flight, in seconds."""
+    """Configure a server; `grace` is the number of seconds that a stop waits for requests in
+    flight."""
     return uvicorn.Config(
         app,
         host=settings.host,
@@ -93,7 +95,7 @@ def run(
     grace: int = GRACE_SECONDS,
     port: socket.socket | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, on `port` if it is open already. The process's main call.
+    """Serve until SIGTERM or SIGINT, on `port` if it is already open. Blocks.
 
     Raises:
         SettingsError: the port cannot be opened.
@@ -104,10 +106,10 @@ def run(
 
 
 def listen(settings: HttpSettings) -> socket.socket:
-    """Open the port. Connections wait until they are accepted.
+    """Open the port; connections wait until they are accepted.
 
     Raises:
-        SettingsError: it cannot be opened; the text says why.
+        SettingsError: the port cannot be opened; the message gives the reason.
     """
     host, port = settings.host, settings.port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -118,35 +120,35 @@ def listen(settings: HttpSettings) -> socket.socket:
 
 
 def listen_fault(host: str, port: int, error: OSError) -> str:
-    """Say which setting is wrong when a port cannot be opened."""
-    if error.errno is not None and error.errno < 0:  # of getaddrinfo
-        return f"HOST={host} is not known here"
+    """Return which setting is wrong when a port cannot be opened."""
+    if error.errno is not None and error.errno < 0:  # from getaddrinfo
+        return f"HOST={host} cannot be resolved"
     match error.errno:
         case errno.EADDRINUSE:
             return (
-                f"PORT={port} is taken on {host}: stop the program that listens there, or choose "
+                f"PORT={port} is in use on {host}: stop the program that listens there, or choose "
                 "another PORT"
             )
         case errno.EACCES | errno.EPERM:
-            return f"PORT={port} may not be opened by this user: choose one from 1024 up"
+            return f"PORT={port} may not be opened by this user: choose a port from 1024"
         case errno.EADDRNOTAVAIL:
             return f"HOST={host} is not an address of this machine"
     return f"HOST={host} PORT={port} cannot be opened: {os.strerror(error.errno or 0)}"
 
 
 def limit_connections(protocol: type[LimitedProtocol]) -> None:
-    """Let there be as many connections as there can be files, with some to spare."""
+    """Limit the number of connections by the number of open files, with some reserved."""
     files = raise_file_limit(protocol.max_connections + RESERVED_FILES)
     protocol.max_connections = max(1, min(protocol.max_connections, files - RESERVED_FILES))
 
 
 def raise_file_limit(wanted: int) -> int:
-    """Let this process open `wanted` files, or as many as the system lets it; return how many."""
+    """Raise the limit of open files to `wanted`, or as far as permitted; return the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-        return most
+    permitted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < permitted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (permitted, hard))
+        return permitted
     return wanted if soft == resource.RLIM_INFINITY else soft
 
 
@@ -154,7 +156,7 @@ def raise_file_limit(wanted: int) -> int:
 async def serving(
     app: ASGIApp, settings: HttpSettings, port: socket.socket | None = None
 ) -> AsyncIterator[None]:
-    """Serve within a running event loop, on `port` if it is open already, until the context ends.
+    """Serve within a running event loop until the context ends, on `port` if it is already open.
 
     Raises:
         SettingsError: the port cannot be opened.

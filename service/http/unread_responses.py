@@ -1,15 +1,15 @@
-"""Responses that clients do not read, bounded for a whole server.
+"""Bounds the unread responses of all connections of a server.
 
-What the buffer of a socket does not take waits in this process. A connection waits with at most
-one response, as nothing more is parsed on it (service.http.protocol). Thousands of connections are
-thousands of responses.
+Output that the socket's buffer does not accept is kept in this process. A connection keeps at most
+one response, because no further request is parsed (service.http.protocol), but there may be
+thousands of connections.
 """
 
 from typing import Protocol
 
 MAX_UNREAD_BYTES = 32 * 1024 * 1024
-"""Bytes of responses that may wait on all connections of a server. For more, the connections that
-have waited longest are cut off; a single response may be larger."""
+"""Maximum bytes of unread responses on all connections of a server. Beyond it, the connections that
+have waited longest are aborted; a single response may be larger."""
 
 
 class SlowReader(Protocol):
@@ -17,14 +17,15 @@ class SlowReader(Protocol):
 
 
 class UnreadResponses:
-    """The connections whose responses wait, the longest first."""
+    """The connections with unread responses, the longest waiting one first."""
 
     def __init__(self) -> None:
         self._sizes: dict[SlowReader, int] = {}
         self.size = 0
 
     def add(self, reader: SlowReader, size: int) -> None:
-        """Count the bytes that `reader` has not read; for too many, cut off the slowest others."""
+        """Count the unread bytes of `reader`; abort the slowest other readers if the limit is
+        exceeded."""
         self.discard(reader)
         self._sizes[reader] = size
         self.size += size
@@ -34,5 +35,5 @@ class UnreadResponses:
             slowest.abort()
 
     def discard(self, reader: SlowReader) -> None:
-        """Count a connection no longer: all was read, or it has ended."""
+        """Stop counting a connection whose response was read, or that was closed."""
         self.size -= self._sizes.pop(reader, 0)

@@ -1,1 +1,1 @@
-"""Kafka clients, topics, and readers outside consumer groups."""
+"""Kafka clients, topics, and readers without consumer groups."""

@@ -1,7 +1,7 @@
-"""Private parts of aiokafka's consumer that we use. Written for aiokafka 0.14.0, which is pinned.
+"""Private parts of aiokafka's consumer that this project uses. Written for aiokafka 0.14.0, pinned.
 
-Each entry names the test that fails when the part no longer exists or behaves otherwise.
-`tests/unit/processor/test_compat.py::test_the_versions_are_those_written_for` fails first.
+Each entry names the test that fails if the part no longer exists or behaves differently.
+`tests/unit/processor/test_compat.py::test_versions_are_the_pinned_ones` fails first.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, errors
+from aiokafka.protocol.commit import OffsetCommitRequest
 
 WRITTEN_FOR = "0.14.0"
 
@@ -22,17 +23,17 @@ class FencedInstanceIdError(errors.BrokerResponseError):
 
 
 def register_error_codes() -> None:
-    """Give aiokafka the error that it takes for UnknownError.
+    """Register the error code that aiokafka would report as UnknownError.
 
-    `test_compat.py::test_a_fenced_name_has_an_error_of_its_own`.
+    `test_compat.py::test_a_fenced_instance_id_has_its_own_error`.
     """
     errors.kafka_errors[FencedInstanceIdError.errno] = FencedInstanceIdError
 
 
 def set_fetch_max_wait(consumer: AIOKafkaConsumer, milliseconds: int) -> None:
-    """Set how long a broker may hold a fetch back; Faust has no setting for it.
+    """Set how long a broker may delay a fetch response; Faust has no setting for it.
 
-    `test_compat.py::test_a_consumer_has_the_parts_that_are_used`.
+    `test_compat.py::test_a_consumer_has_the_private_parts_that_are_used`.
     """
     consumer._fetch_max_wait_ms = milliseconds
 
@@ -48,10 +49,10 @@ def set_fetch_limits(consumer: AIOKafkaConsumer, min_bytes: int, max_wait_ms: in
 
 
 async def stop_and_close(consumer: AIOKafkaConsumer) -> None:
-    """Stop a consumer and close its connections, whatever it waits for.
+    """Stop a consumer and close its connections, whatever it is waiting for.
 
-    `stop` cancels a fetch that is under way and awaits it, so it raises CancelledError into its
-    caller and leaves the connections open. `test_reader.py`, a stop while a fetch is under way.
+    `stop` cancels and awaits a fetch in progress, so it raises CancelledError in its caller and
+    leaves the connections open. `test_reader.py`, a stop while a fetch is under way.
     """
     stopping = asyncio.create_task(consumer.stop())
     try:
@@ -66,35 +67,65 @@ async def stop_and_close(consumer: AIOKafkaConsumer) -> None:
 def wrap_heartbeat(
     coordinator: Any, wrap: Callable[[Callable[[], Awaitable[bool]]], Callable[[], Awaitable[bool]]]
 ) -> None:
-    """Replace a coordinator's heartbeat request. `test_fences.py`."""
+    """Wrap a coordinator's heartbeat request. `test_fences.py`."""
     coordinator._do_heartbeat = wrap(coordinator._do_heartbeat)
 
 
 Send = Callable[[Any], Awaitable[Any]]
-"""Sends a request; returns its response."""
+"""Sends a request and returns its response."""
 
 
 def wrap_requests(coordinator: Any, wrap: Callable[[Send], Send]) -> None:
-    """Replace how a coordinator sends its requests. `test_fencing.py`, `test_name_guard.py`."""
+    """Wrap the method with which a coordinator sends requests. `test_fencing.py`,
+    `test_name_guard.py`."""
     coordinator._send_req = wrap(coordinator._send_req)
 
 
+class NotMemberError(errors.KafkaError):
+    """A commit cannot be made now: the consumer is joining its group. Commit again later."""
+
+
+def guard_commits(coordinator: Any) -> None:
+    """Let no commit end the membership of a coordinator that joins its group.
+
+    aiokafka sends commits while it joins, without a generation. The broker rejects them, and at the
+    response aiokafka resets the generation that it has joined since then, so it joins again: two
+    workers that commit twice a second rebalanced each other without end. `test_commit_guard.py`.
+    """
+
+    def guarded(send: Send) -> Send:
+        async def send_if_member(request: Any) -> Any:
+            if not isinstance(request, OffsetCommitRequest):
+                return await send(request)
+            generation = coordinator.generation
+            if generation < 0:
+                raise NotMemberError("the consumer is joining its group")
+            response = await send(request)
+            if coordinator.generation != generation:
+                raise NotMemberError("the consumer has joined its group again")
+            return response
+
+        return send_if_member
+
+    wrap_requests(coordinator, guarded)
+
+
 class EndedTask(NamedTuple):
-    """A background task of a consumer that has ended, though the consumer is open."""
+    """A background task that has ended although its consumer is open."""
 
     name: str
     error: BaseException | None
 
 
 class ConsumerTasks:
-    """Errors that background tasks of a consumer in a group hold.
+    """Pending errors of the background tasks of a consumer in a group.
 
-    aiokafka hands an error of its coordination to the caller of `getmany`, and its coordination
-    waits until that caller has taken it. Faust calls the fetcher beneath `getmany`, so nobody takes
-    the error: a rebalance never ends, and a heartbeat never beats again.
+    aiokafka passes an error of its coordination to the caller of `getmany`, and waits until the
+    caller has retrieved it. Faust uses the fetcher directly, so nothing retrieves the error: a
+    rebalance never ends, and no more heartbeats are sent.
 
     Reading is safe from any thread; `retry` must run on the consumer's event loop.
-    `test_compat.py::test_a_consumer_has_the_parts_that_are_used`, `test_group_errors.py`.
+    `test_compat.py::test_a_consumer_has_the_private_parts_that_are_used`, `test_group_errors.py`.
     """
 
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
@@ -103,15 +134,16 @@ class ConsumerTasks:
 
     @property
     def is_open(self) -> bool:
-        """False before `start` has returned, and once it is stopped."""
+        """Whether `start` has returned and the consumer is not stopped."""
         return self._consumer._fetcher is not None and not self._consumer._closed
 
     def ended(self) -> list[EndedTask]:
-        """Tasks that have ended, though the consumer is open."""
+        """Return the tasks that have ended although the consumer is open."""
         return [*ended_tasks(self._consumer)]
 
     def pending_error(self) -> BaseException | None:
-        """The error that coordination waits with, or with which a restartable task has ended."""
+        """Return the error that blocks the coordination, or with which a restartable task has
+        ended."""
         pending: BaseException | None = self._coordinator._pending_exception
         if pending is not None:
             return pending
@@ -121,10 +153,10 @@ class ConsumerTasks:
         return None
 
     def retry(self) -> None:
-        """Take the pending error, so that coordination continues, and restart what it has ended.
+        """Clear the pending error so that the coordination continues, and restart ended tasks.
 
-        Coordination starts a new heartbeat and a new refresh of commits only after a rejoin, and
-        until then reports the old error again and again.
+        The coordination restarts the heartbeat and commit refresh tasks only after a rejoin, and
+        reports the old error repeatedly until then.
         """
         coordinator = self._coordinator
         if _failure(coordinator._heartbeat_task) is not None:
@@ -143,7 +175,7 @@ class ConsumerTasks:
 
 
 def ended_tasks(consumer: AIOKafkaConsumer) -> Iterator[EndedTask]:
-    """Tasks of an open consumer that have ended. Nothing starts them again, or says so.
+    """Yield the ended tasks of an open consumer. Nothing restarts or reports them.
 
     `test_compat.py`, `test_reader.py`.
     """

@@ -1,4 +1,4 @@
-"""Kafka: client options from the settings; topics that exist as declared before their use."""
+"""Options of aiokafka clients from the settings, and the admin client."""
 
 import asyncio
 import contextlib
@@ -19,18 +19,19 @@ from service.config.settings import KafkaSettings
 from service.kafka.aiokafka_compat import stop_and_close
 
 REQUEST_TIMEOUT_MS = 4_000
-"""How long a broker may take to answer: aiokafka's 40 s would wait out a frozen broker."""
+"""Timeout of a request; with aiokafka's default of 40 s, a frozen broker would block for that
+long."""
 
 METADATA_MAX_AGE_MS = 10_000
-"""A client asks only the brokers that it knows where the others are. One that learnt in an outage
-of a single broker must soon learn of the rest: else it waits for that one, whoever else is up."""
+"""A client requests metadata only from the brokers that it knows. A client that started while only
+one broker was up must soon learn of the others, so that it does not depend on that broker."""
 
 STOP_TIMEOUT = 1.0
-"""Seconds that a client which only reads gets to close its connections."""
+"""Seconds in which a client that only reads must close its connections."""
 
 
 def client_options(settings: KafkaSettings) -> dict[str, Any]:
-    """Keyword arguments that every aiokafka client of this process is made with."""
+    """Return the keyword arguments of every aiokafka client of this process."""
     options: dict[str, Any] = {
         "bootstrap_servers": settings.kafka_bootstrap_servers,
         "security_protocol": settings.kafka_security_protocol,
@@ -51,7 +52,7 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
 
 
 def ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
-    """TLS towards the brokers, with a client certificate where one is configured."""
+    """Return the TLS context for the brokers, with a client certificate if one is configured."""
     context: ssl.SSLContext = create_ssl_context(
         cafile=settings.kafka_ssl_cafile,
         certfile=settings.kafka_ssl_certfile,
@@ -61,9 +62,9 @@ def ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
 
 
 async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
-    """Stop a consumer that only reads; returns after STOP_TIMEOUT at the latest.
+    """Stop a consumer that only reads, within STOP_TIMEOUT.
 
-    With TLS each side tells the other of the end, and may wait 30 s for that.
+    With TLS each side waits up to 30 s for the other's close notification.
     """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(STOP_TIMEOUT):
@@ -72,7 +73,7 @@ async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
 
 @contextlib.asynccontextmanager
 async def admin_client(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
-    """A client that describes and changes what Kafka has."""
+    """Return a context with an admin client."""
     admin = AIOKafkaAdminClient(**client_options(settings))
     await admin.start()
     try:
@@ -82,18 +83,19 @@ async def admin_client(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminCl
 
 
 async def group_member_count(admin: AIOKafkaAdminClient, group: str) -> int:
-    """Number of members of a consumer group, as its coordinator says.
+    """Return the number of members of a consumer group, as its coordinator reports it.
 
     Raises:
-        KafkaError: there is no coordinator now, or it has not read yet what it knows of the group.
+        KafkaError: there is no coordinator, or it has not loaded the group yet.
     """
-    (answer,) = await admin.describe_consumer_groups([group])
-    (described,) = answer.to_object()["groups"]
+    (response,) = await admin.describe_consumer_groups([group])
+    (described,) = response.to_object()["groups"]
     if described["error_code"]:
         raise for_code(described["error_code"])()
     return len(described["members"])
 
 
 def is_temporary(error: KafkaError) -> bool:
-    """Tell whether the same request may succeed later; aiokafka calls no timeout retriable."""
+    """Return whether the request may succeed later; aiokafka does not mark timeouts as
+    retriable."""
     return bool(error.retriable) or isinstance(error, KafkaTimeoutError)

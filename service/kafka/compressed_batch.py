@@ -1,8 +1,8 @@
-"""Compressed record batches: whether they can be unpacked, in bounded memory.
+"""Bounded handling of compressed record batches.
 
-Ours are not compressed. Whoever else may write to a topic can send 1 MiB that unpacks to gigabytes,
-or in a codec that is not installed; aiokafka unpacks a batch as a whole, and raises what ends its
-consumer.
+The gateways do not compress batches. Other producers may send 1 MiB that decompresses to gigabytes,
+or use a codec that is not installed. aiokafka decompresses a batch as a whole, and an exception
+ends its consumer.
 """
 
 import struct
@@ -16,7 +16,7 @@ import structlog
 log = structlog.get_logger(__name__)
 
 MAX_UNPACKED_BYTES = 64 << 20
-"""Size of the records of a compressed batch that are read; of more, each is unreadable."""
+"""Maximum decompressed size of a batch; the records of a larger batch are unreadable."""
 UNREADABLE_KEY = b"unreadable"
 GZIP = 1
 HEADER_BYTES = 61
@@ -25,26 +25,27 @@ _CHUNK = 1 << 16
 
 
 def readable(batch: Any, packed: bytes | memoryview) -> Any:
-    """Return a batch itself if it can be unpacked, else one of as many unreadable records.
+    """Return the batch if it can be decompressed, else a batch with the same number of unreadable
+    records.
 
-    `packed` is the whole batch as Kafka has it, of magic 2.
+    `packed` is the complete encoded batch, of magic 2.
     """
     codec = batch.compression_type
     if codec == 0:
         return batch
     if codec != GZIP:
-        reason = f"it is compressed with codec {codec}; only gzip is read"
+        reason = f"it is compressed with codec {codec}; only gzip is supported"
     elif exceeds(packed[HEADER_BYTES:], MAX_UNPACKED_BYTES):
-        reason = f"it has more than {MAX_UNPACKED_BYTES} bytes unpacked"
+        reason = f"it decompresses to more than {MAX_UNPACKED_BYTES} bytes"
     else:
         return batch
-    log.error("record batch not unpacked", offset=batch.base_offset, reason=reason)
+    log.error("record batch not decompressed", offset=batch.base_offset, reason=reason)
     (count,) = _COUNT.unpack_from(packed, HEADER_BYTES - _COUNT.size)
-    return UnreadableBatch(batch, count, f"record batch not unpacked: {reason}".encode())
+    return UnreadableBatch(batch, count, f"record batch not decompressed: {reason}".encode())
 
 
 def exceeds(packed: bytes | memoryview, limit: int) -> bool:
-    """Tell whether gzip data unpacks to more than `limit` bytes, or is no gzip data."""
+    """Return whether gzip data decompresses to more than `limit` bytes, or is not valid."""
     unpacked = 0
     rest = bytes(packed)
     while rest:
@@ -55,7 +56,7 @@ def exceeds(packed: bytes | memoryview, limit: int) -> bool:
                 if unpacked > limit:
                     return True
                 if not member.eof and not member.unconsumed_tail:
-                    return True  # it is cut off
+                    return True  # truncated
                 rest = member.unconsumed_tail
         except zlib.error:
             return True
@@ -65,7 +66,7 @@ def exceeds(packed: bytes | memoryview, limit: int) -> bool:
 
 @dataclass(frozen=True)
 class UnreadableRecord:
-    """Stands for a record that was not unpacked, with the attributes of aiokafka's."""
+    """Replaces a record that was not decompressed, with the attributes of an aiokafka record."""
 
     offset: int
     timestamp: int
@@ -77,7 +78,7 @@ class UnreadableRecord:
 
 
 class UnreadableBatch:
-    """Stands for a batch that is not unpacked, with the attributes of aiokafka's."""
+    """Replaces a batch that was not decompressed, with the attributes of an aiokafka batch."""
 
     def __init__(self, batch: Any, count: int, value: bytes) -> None:
         self._batch = batch

@@ -1,5 +1,5 @@
-"""What aiokafka lacks or hides: topic ids, OffsetForLeaderEpoch, and the leader epoch of a record.
-It also keeps aiokafka from unpacking what it cannot.
+"""Kafka features that aiokafka lacks: topic ids, OffsetForLeaderEpoch, and leader epochs of
+records. Also keeps aiokafka from decompressing batches that it cannot.
 
 Written for aiokafka 0.14.0. `tests/integration/test_kafka_compat.py` fails when an entry no longer
 holds.
@@ -32,38 +32,38 @@ from aiokafka.structs import ConsumerRecord
 from service.kafka.compressed_batch import readable
 
 _BATCH_HEADER = struct.Struct(">qii")
-"""Base offset, length of what follows, partition leader epoch."""
+"""Base offset, length of the rest, partition leader epoch."""
 _LENGTH_FROM = 12
-"""Bytes of a record batch that its length does not count."""
+"""Bytes of a record batch before the part that its length field counts."""
 
 
 class Leader(NamedTuple):
-    """Who leads a partition, and in which epoch."""
+    """The leader of a partition, and its epoch."""
 
     node: int
     epoch: int
 
     @property
     def exists(self) -> bool:
-        """False while no broker leads the partition."""
+        """Whether a broker leads the partition."""
         return self.node >= 0
 
 
 class TopicDetails(NamedTuple):
-    """A topic's id (as hex digits), and the leaders of its partitions."""
+    """A topic's id in hexadecimal, and the leaders of its partitions."""
 
     id: str
     leaders: dict[int, Leader]
 
     def leader(self, partition: int) -> Leader:
-        """The partition's leader; one that does not exist where there is no such partition."""
+        """Return the partition's leader; `exists` is False if there is no such partition."""
         return self.leaders.get(partition, Leader(-1, -1))
 
 
 class EpochEnd(NamedTuple):
-    """The largest epoch up to the one that was asked for, and the offset after its last record.
+    """The largest epoch that is not above the requested one, and the offset after its last record.
 
-    Both are -1 where the leader knows no epoch that late.
+    Both are -1 if the leader knows no such epoch.
     """
 
     epoch: int
@@ -71,10 +71,10 @@ class EpochEnd(NamedTuple):
 
 
 async def describe_topic(client: AIOKafkaClient, topic: str) -> TopicDetails:
-    """Ask for a topic's id and leaders.
+    """Request a topic's id and leaders.
 
     Raises:
-        KafkaError: no broker answers, or there is no such topic.
+        KafkaError: no broker responds, or the topic does not exist.
     """
     node = client.get_random_node()
     response = await client.send(node, _MetadataRequest(topic))
@@ -88,11 +88,11 @@ async def describe_topic(client: AIOKafkaClient, topic: str) -> TopicDetails:
 async def epoch_ends(
     client: AIOKafkaClient, topic: str, leaders: Mapping[int, Leader], epochs: Mapping[int, int]
 ) -> dict[int, EpochEnd]:
-    """Ask each partition's leader where the history with that leader epoch ends (KIP-101, KIP-320).
+    """Request the end offset of a leader epoch from each partition's leader (KIP-101, KIP-320).
 
     Raises:
-        KafkaError: a partition has no leader, its leader does not answer, or it does not lead in
-            the epoch that `leaders` says.
+        KafkaError: a partition has no leader, its leader does not respond, or its epoch differs
+            from that in `leaders`.
     """
     by_node: dict[int, list[tuple[int, int, int]]] = {}
     for partition, epoch in epochs.items():
@@ -102,7 +102,9 @@ async def epoch_ends(
         by_node.setdefault(leader.node, []).append((partition, leader.epoch, epoch))
     ends = {}
     for node, partitions in by_node.items():
-        if client.cluster.broker_metadata(node) is None:  # it has come since: `send` would assert
+        if (
+            client.cluster.broker_metadata(node) is None
+        ):  # a new broker, for which `send` would fail an assertion
             await client.force_metadata_update()
             if client.cluster.broker_metadata(node) is None:
                 raise LeaderNotAvailableError(f"node {node}")
@@ -116,42 +118,42 @@ async def epoch_ends(
 
 
 def patch_record_batches() -> None:
-    """Let every consumer of this process tag records with their batch's leader epoch, and unpack
-    compressed batches only as far as memory is bounded.
+    """Make every consumer of this process tag records with their batch's leader epoch, and
+    decompress batches in bounded memory.
 
-    The epoch is in `checksum`, which is None for records of the format that Kafka has had since
-    0.11.
+    The epoch is stored in `checksum`, which is None for the record format used since Kafka 0.11.
     """
     fetcher.MemoryRecords = _EpochRecords
     fetcher.PartitionRecords = _TaggedRecords
 
 
 def leader_epoch(message: Any) -> int | None:
-    """Leader epoch of a record, or of a Faust message made of it; None where it was not tagged."""
+    """Return the leader epoch of a record or of a Faust message made from it; None if not
+    tagged."""
     epoch: int | None = message.checksum
     return epoch
 
 
 class PackedBatch(NamedTuple):
-    """A record batch as Kafka has it."""
+    """An encoded record batch, which may be compressed."""
 
     epoch: int
     data: memoryview
 
 
 def packed_batches(data: bytes) -> Iterator[PackedBatch]:
-    """The record batches in a fetched piece of a log; the last may be cut off."""
+    """Yield the record batches in fetched data; the last batch may be truncated."""
     view = memoryview(data)
-    place = 0
-    while place + _BATCH_HEADER.size <= len(data):
-        _, length, epoch = _BATCH_HEADER.unpack_from(data, place)
-        end = place + _LENGTH_FROM + length
-        yield PackedBatch(epoch, view[place:end])
-        place = end
+    position = 0
+    while position + _BATCH_HEADER.size <= len(data):
+        _, length, epoch = _BATCH_HEADER.unpack_from(data, position)
+        end = position + _LENGTH_FROM + length
+        yield PackedBatch(epoch, view[position:end])
+        position = end
 
 
 class _EpochRecords(fetcher.MemoryRecords):
-    """Record batches, with the leader epoch of the one that was returned last."""
+    """Record batches, with the leader epoch of the last returned batch."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)

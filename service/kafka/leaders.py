@@ -1,4 +1,4 @@
-"""Partitions of a topic that no broker leads."""
+"""Partitions without a leader."""
 
 import asyncio
 import contextlib
@@ -13,9 +13,9 @@ from service.kafka.source_reader import SourceReader
 log = structlog.get_logger(__name__)
 
 INTERVAL = 0.5
-"""Seconds between two requests for leaders that are missing."""
+"""Seconds between two requests for missing leaders."""
 DIAGNOSIS_TIMEOUT = 3.0
-"""Seconds to name the partitions without a leader after something has failed."""
+"""Seconds for listing the partitions without a leader after an error."""
 
 
 async def wait_for_leaders(
@@ -24,9 +24,8 @@ async def wait_for_leaders(
     partitions: Iterable[int],
     on_missing: Callable[[list[int]], None],
 ) -> None:
-    """Return once each of the partitions has a leader. Calls `on_missing` when those without
-    change; the last time with none.
-    """
+    """Wait until each partition has a leader. Calls `on_missing` with the partitions without a
+    leader whenever they change, the last time with an empty list."""
     known: list[int] | None = None
     partitions = list(partitions)
     while known != []:
@@ -42,12 +41,13 @@ async def wait_for_leaders(
                     if known:
                         await asyncio.sleep(INTERVAL)
         except (KafkaError, TimeoutError) as error:
-            log.info("waiting for kafka to name the leaders", topic=topic, reason=repr(error))
+            log.info("cannot read the leaders of partitions", topic=topic, reason=repr(error))
             await asyncio.sleep(INTERVAL)
 
 
 async def leaderless(settings: KafkaSettings, topic: str, partitions: Iterable[int]) -> list[int]:
-    """Partitions that have no leader now, to explain a failure; none if Kafka does not say."""
+    """Return the partitions without a leader, to explain an error; empty if Kafka does not
+    respond."""
     with contextlib.suppress(KafkaError, TimeoutError):
         async with (
             asyncio.timeout(DIAGNOSIS_TIMEOUT),

@@ -1,4 +1,4 @@
-"""Topic readers: partitions of a topic, read without a consumer group."""
+"""Reads partitions of a topic without a consumer group."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,25 +18,25 @@ from service.kafka.topic_history import (
 patch_record_batches()
 
 Apply = Callable[[int, Sequence[ConsumerRecord]], None]
-"""Takes a partition and its next records, in order."""
+"""Called with a partition and its next records, in order."""
 
 _FETCH_BYTES = 1024 * 1024
-"""Bytes that a partition brings at a time. Records of more would soon be garbage too, but of what a
-process once had it keeps the memory."""
+"""Maximum bytes per partition and fetch. Larger fetches would increase the memory of the process
+for good."""
 _POLL_MS = 200
 FETCH_WAIT_MS = 500
-"""Longest that a broker holds a fetch back for news, in milliseconds."""
+"""Maximum milliseconds that a broker delays a fetch without records."""
 
 
 class ReaderError(Exception):
-    """A reader does not read any more."""
+    """A reader can no longer read."""
 
 
 class TopicOffsets:
-    """Asks where partitions of a topic begin and end: an async context manager.
+    """Requests first and end offsets of partitions; an async context manager.
 
-    It has a connection of its own. On a reader's the question would wait for the fetch before it,
-    which the broker holds for up to half a second until there is something to read.
+    It has its own connection. On a reader's connection, the request would wait for the previous
+    fetch, which the broker delays by up to half a second.
     """
 
     def __init__(self, settings: KafkaSettings, topic: str, partitions: Iterable[int]) -> None:
@@ -58,17 +58,17 @@ class TopicOffsets:
         await stop_consumer(self._consumer)
 
     async def beginning_offsets(self) -> dict[int, int]:
-        """First offset that exists of each partition."""
+        """Return the first existing offset of each partition."""
         offsets = await self._consumer.beginning_offsets(list(self._partitions.values()))
         return {tp.partition: offset for tp, offset in offsets.items()}
 
     async def end_offsets(self) -> dict[int, int]:
-        """Offset after the last acknowledged record of each partition, as of now or later."""
+        """Return the offset after the last acknowledged record of each partition."""
         offsets = await self._consumer.end_offsets(list(self._partitions.values()))
         return {tp.partition: offset for tp, offset in offsets.items()}
 
     async def first_since(self, times: Mapping[int, int]) -> dict[int, Marker | None]:
-        """First record of each partition that was appended at its time (milliseconds) or later."""
+        """Return the first record of each partition that was appended at its time (ms) or later."""
         wanted = {self._partitions[p]: max(0, time) for p, time in times.items()}
         found = await self._consumer.offsets_for_times(wanted) if wanted else {}
         return {
@@ -77,15 +77,14 @@ class TopicOffsets:
         }
 
     def _options(self) -> dict[str, Any]:
-        """What the consumer is made with besides."""
+        """Return further options of the consumer."""
         return {}
 
 
 class TopicReader(TopicOffsets):
-    """Reads partitions of a topic, outside any group.
+    """Reads partitions of a topic without a consumer group.
 
-    With `gathers`, fetches return many records each while there is load, tens of milliseconds
-    later.
+    With `gathers`, fetches return more records each under load, tens of milliseconds later.
     """
 
     def __init__(
@@ -105,7 +104,8 @@ class TopicReader(TopicOffsets):
         return self
 
     async def offset_at(self, partition: int, time: int) -> int | None:
-        """First offset appended at `time` (milliseconds) or later; None if there is none."""
+        """Return the first offset appended at `time` (milliseconds) or later; None if there is
+        none."""
         found = (await self.first_since({partition: time}))[partition]
         return None if found is None else found.offset
 
@@ -115,15 +115,15 @@ class TopicReader(TopicOffsets):
             self._consumer.seek(self._partitions[partition], offset)
 
     async def position(self, partition: int) -> int:
-        """Offset of the next record to be read (past those that compaction removed)."""
+        """Return the offset of the next record to be read, after those that compaction removed."""
         position: int = await self._consumer.position(self._partitions[partition])
         return position
 
     async def poll(self, apply: Apply, partitions: Iterable[int] | None = None) -> None:
-        """Hand the next records to `apply`; returns empty-handed after 200 ms without any.
+        """Pass the next records to `apply`; return after 200 ms if there are none.
 
         Raises:
-            ReaderError: nothing will ever come, as a background task of the consumer has ended.
+            ReaderError: a background task of the consumer has ended, so nothing will be read.
         """
         for task in ended_tasks(self._consumer):
             raise ReaderError(f"the {task.name} of a reader has ended: {task.error!r}")
@@ -135,26 +135,26 @@ class TopicReader(TopicOffsets):
             apply(tp.partition, records)
 
     async def record_from(self, partition: int, offset: int, end: int) -> ConsumerRecord | None:
-        """The first record at `offset` or after it, before `end`; None where there is none.
+        """Return the first record from `offset` on and before `end`; None if there is none.
 
-        A transaction's marker is no record.
+        Transaction markers do not count as records.
 
         Raises:
-            OffsetOutOfRangeError: retention has just deleted the offset.
-            KafkaError: Kafka does not answer.
+            OffsetOutOfRangeError: retention has deleted the offset.
+            KafkaError: Kafka does not respond.
         """
         found: list[ConsumerRecord] = []
 
-        def take(_: int, records: Sequence[ConsumerRecord]) -> None:
+        def append_first(_: int, records: Sequence[ConsumerRecord]) -> None:
             found.extend(records[:1])
 
         self.seek({partition: offset})
         while not found and await self.position(partition) < end:
-            await self.poll(take, [partition])
+            await self.poll(append_first, [partition])
         return found[0] if found and found[0].offset < end else None
 
     async def read_to_end(self, apply: Apply, starts: Mapping[int, int]) -> dict[int, int]:
-        """Read from `starts` up to where each partition ends now; return those ends.
+        """Read from `starts` to the current end of each partition; return the end offsets.
 
         A start before the first existing offset counts as that offset.
         """
@@ -168,7 +168,7 @@ class TopicReader(TopicOffsets):
 
     def _options(self) -> dict[str, Any]:
         return {
-            # An offset that no longer exists means that the log is another one than we read.
+            # A missing offset means that the log is not the one that was read.
             "auto_offset_reset": "none",
             "max_partition_fetch_bytes": _FETCH_BYTES,
             "fetch_max_wait_ms": FETCH_WAIT_MS,

@@ -1,4 +1,4 @@
-"""The registry as every service may read it: a follower that keeps the current records."""
+"""The registry as every service reads it: a tailer that keeps the current records."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 
 class RegistryReader:
-    """Follows the registry topic; `state` is what it says so far."""
+    """Tails the registry topic; `state` contains the records read so far."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self.state = RegistryState()
@@ -40,15 +40,15 @@ class RegistryReader:
                 self.on_applied(record, applied)
 
     def clear(self) -> None:
-        """Forget everything that was read: it is read again."""
+        """Forget the records before the topic is read again."""
         self.state.clear()
 
     def on_applied(self, record: ConsumerRecord, result: ApplyResult) -> None:
-        """Called after each record; a writer learns here what became of its own."""
+        """Hook that is called after each record; a writer uses it to detect its own records."""
 
 
 def _revision(record: ConsumerRecord) -> int | None:
-    """Revision that a tombstone removes."""
+    """Return the revision that a tombstone deletes."""
     if record.value is not None:
         return None
     header = dict(record.headers).get(REVISION_HEADER)

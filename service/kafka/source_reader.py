@@ -1,4 +1,4 @@
-"""A topic reader that also knows what identifies a log: topic id, leader epochs, single records."""
+"""A topic reader that also reads what identifies a log: topic id, leader epochs, single records."""
 
 import asyncio
 import time
@@ -12,39 +12,39 @@ from service.kafka.kafka_compat import EpochEnd, TopicDetails, describe_topic, e
 from service.kafka.reader import TopicReader
 
 PATIENCE = 6.0
-"""Seconds that a partition gets to have a leader which answers."""
+"""Seconds for which a request is retried until a partition has a responding leader."""
 ATTEMPT_TIMEOUT = 2.0
-"""Seconds for one request for a topic's leaders: a broker that is frozen is asked no longer."""
+"""Timeout in seconds of one metadata request, which may go to a frozen broker."""
 RETRY_INTERVAL = 0.1
 
 Result = TypeVar("Result")
 Span = tuple[int, int]
-"""First offset that exists, and the one after the last."""
+"""First existing offset, and the offset after the last record."""
 
 
 class SourceReader(TopicReader):
-    """Also asks for what tells one history of a log from another."""
+    """Reads records, and the properties that distinguish histories of a log."""
 
     async def describe(self) -> TopicDetails:
-        """The topic's id, and the leaders of all its partitions.
+        """Return the topic's id and the leaders of its partitions.
 
         Raises:
-            KafkaError, TimeoutError: no broker answers, or there is no such topic.
+            KafkaError, TimeoutError: no broker responds, or the topic does not exist.
         """
-        return await _patiently(self._describe)
+        return await _retry(self._describe)
 
     async def epoch_ends(
         self, details: TopicDetails, epochs: Mapping[int, int], known: Mapping[int, int] = {}
     ) -> dict[int, EpochEnd]:
-        """Where the history with each partition's leader epoch ends.
+        """Return the end offset of a leader epoch for each partition.
 
-        `known` are the newest epochs of leaders that were seen before: an older leader is refused.
+        `known` are the newest known leader epochs; a response of an older leader is refused.
 
         Raises:
-            KafkaError, TimeoutError: a partition has no leader, or its leader does not answer.
+            KafkaError, TimeoutError: a partition has no leader, or its leader does not respond.
         """
 
-        async def ask() -> dict[int, EpochEnd]:
+        async def request() -> dict[int, EpochEnd]:
             nonlocal details
             leaders = {
                 partition: leader._replace(epoch=max(leader.epoch, known.get(partition, -1)))
@@ -56,13 +56,13 @@ class SourceReader(TopicReader):
                 details = await self._describe()
                 raise
 
-        return await _patiently(ask)
+        return await _retry(request)
 
     async def spans(self, timeout: float) -> dict[int, Span]:
-        """Where partitions begin and end. Those whose leader does not answer in time are left out.
+        """Return the span of each partition; omit partitions whose leader does not respond in time.
 
         Raises:
-            KafkaError, TimeoutError: no broker answers, or there is no such topic.
+            KafkaError, TimeoutError: no broker responds, or the topic does not exist.
         """
         details = await self.describe()
         by_node: dict[int, list[TopicPartition]] = {}
@@ -72,7 +72,7 @@ class SourceReader(TopicReader):
                 by_node.setdefault(leader.node, []).append(tp)
         found: dict[int, Span] = {}
 
-        async def ask(tps: list[TopicPartition]) -> None:
+        async def request(tps: list[TopicPartition]) -> None:
             try:
                 async with asyncio.timeout(timeout):
                     ends = await self._consumer.end_offsets(tps)
@@ -81,14 +81,14 @@ class SourceReader(TopicReader):
                 return
             found.update({tp.partition: (beginnings[tp], ends[tp]) for tp in tps})
 
-        await asyncio.gather(*map(ask, by_node.values()))
+        await asyncio.gather(*map(request, by_node.values()))
         return found
 
     async def span(self, partition: int) -> Span:
-        """Where a partition begins and ends.
+        """Return the span of a partition.
 
         Raises:
-            KafkaError: its leader does not answer.
+            KafkaError: its leader does not respond.
         """
         tp = self._partitions[partition]
         beginnings = await self._consumer.beginning_offsets([tp])
@@ -104,16 +104,16 @@ class SourceReader(TopicReader):
         return str(next(iter(self._partitions.values())).topic)
 
 
-async def _patiently(ask: Callable[[], Awaitable[Result]]) -> Result:
-    """Ask again while a leader is elected.
+async def _retry(request: Callable[[], Awaitable[Result]]) -> Result:
+    """Retry while a leader is elected.
 
     Raises:
-        KafkaError, TimeoutError: there is no such topic, or the patience is over.
+        KafkaError, TimeoutError: the topic does not exist, or PATIENCE has elapsed.
     """
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            return await ask()
+            return await request()
         except UnknownTopicOrPartitionError:
             raise
         except (KafkaError, TimeoutError):

@@ -1,4 +1,4 @@
-"""Topic readers: partitions of a topic read without a group, once to the end or for ever."""
+"""Tails partitions of a topic without a consumer group."""
 
 import asyncio
 import time
@@ -26,32 +26,32 @@ log = structlog.get_logger(__name__)
 
 
 OnCaughtUp = Callable[[], Awaitable[None]]
-"""Finishes what `Apply` left for the time when everything older has been read."""
+"""Called once when the records that existed at the start have been read."""
 
 
 class KafkaUnreachableError(Exception):
-    """Kafka did not say in time where the topic ends."""
+    """Kafka did not return the end offsets in time."""
 
 
 class TopicTailer:
-    """Reads partitions of a topic from the beginning and for ever, in tasks of its own.
+    """Reads partitions of a topic continuously from the start, in its own tasks.
 
-    `apply` runs on the event loop. `catch_up` waits until everything has been read that was there
-    when it was called; many callers share one request to the brokers. If the topic turns out to
-    hold other records than were read, or tombstones may have been missed, `clear` forgets what was
-    read, and the topic is read again from its beginning. `gathers`: see TopicReader.
+    `apply` runs on the event loop. `catch_up` waits until everything that existed when it was
+    called has been read; callers share requests to the brokers. If the topic's records have
+    changed, or tombstones may have been missed, `clear` is called and the topic is read again from
+    the start. `gathers`: see TopicReader.
     """
 
     poll_interval: float = 1.0
-    """Seconds between questions where the topic ends, when nobody asks."""
+    """Seconds between requests for end offsets while no caller waits."""
     min_poll_interval: float = 0.05
-    """Least seconds between two questions, whoever asks: at most 20 a second."""
+    """Minimum seconds between two requests: at most 20 a second."""
     poll_timeout: float = 4.0
     unreachable_after: float = 6.0
-    """Seconds since Kafka's last answer after which it counts as unreachable."""
+    """Seconds since Kafka's last response after which it counts as unreachable."""
     confirm_within: float = 3.0
-    """Seconds for which Kafka must say nothing else before the topic counts as another one: a
-    broker that was frozen answers for a moment as if it still led the partition."""
+    """Seconds for which Kafka must report different records before the topic counts as changed. A
+    broker that was frozen responds for a moment as if it still led the partition."""
 
     def __init__(
         self,
@@ -67,7 +67,8 @@ class TopicTailer:
         self.topic = topic
         self.partitions = tuple(partitions)
         self.caught_up = False
-        """True once everything that was there at the start has been read, and finished."""
+        """Whether all records that existed at the start have been read and `on_caught_up` has
+        finished."""
         self._settings = settings
         self._apply = apply
         self._on_caught_up = on_caught_up
@@ -85,25 +86,27 @@ class TopicTailer:
         self._last_response: float | None = None
 
     def is_reachable(self, now: float | None = None) -> bool:
-        """Tell whether Kafka has answered lately; `now` is on the monotonic clock."""
+        """Return whether Kafka has responded recently; `now` is on the monotonic clock."""
         return self.seconds_since_response(now) < self.unreachable_after
 
     def seconds_since_response(self, now: float | None = None) -> float:
-        """Seconds since Kafka last said where the topic ends; infinite before it first did."""
+        """Return the seconds since Kafka last returned end offsets; infinite before the first
+        response."""
         if self._last_response is None:
             return float("inf")
         return (time.monotonic() if now is None else now) - self._last_response
 
     def lag(self) -> dict[int, int]:
-        """Offsets still to read of each partition, as of Kafka's last answer."""
+        """Return the number of offsets to be read in each partition, as of Kafka's last
+        response."""
         return {p: max(0, end - self._positions.get(p, 0)) for p, end in self._ends.items()}
 
     async def run(self) -> None:
-        """Follow the topic until cancelled.
+        """Tail the topic until cancelled.
 
         Raises:
             OutdatedStateError: the topic must be read from its beginning, and there is no `clear`.
-            Exception: `apply` failed; what was read is then worth nothing.
+            Exception: `apply` failed; the state is then not valid.
         """
         while True:
             try:
@@ -111,37 +114,40 @@ class TopicTailer:
             except OutdatedStateError as error:
                 if self._clear is None:
                     raise
-                log.error("reading the topic again", topic=self.topic, reason=str(error))
+                log.error(
+                    "reading the topic from its beginning", topic=self.topic, reason=str(error)
+                )
                 self.caught_up = False
                 self._positions, self._ends_at_start = {}, {}
                 self._history = TopicHistory()
                 self._clear()
 
     async def _follow(self) -> None:
-        where = (self._settings, self.topic, self.partitions)
-        reading = TopicReader(*where, gathers=self._gathers)
-        async with reading as reader, TopicOffsets(*where) as ends:
+        source = (self._settings, self.topic, self.partitions)
+        reading = TopicReader(*source, gathers=self._gathers)
+        async with reading as reader, TopicOffsets(*source) as ends:
             await self._seek_to_beginnings(reader)
             deadline = TombstoneDeadline(uptime())
             await run_together(self._read(reader), self._poll_end_offsets(ends, deadline))
 
     async def catch_up(self, timeout: float) -> None:
-        """Wait until everything has been read that was in the topic when this was called.
+        """Wait until all records have been read that existed when this was called.
 
         Raises:
-            UnreachableError: Kafka could not be asked, or reading took over `timeout` seconds.
+            KafkaUnreachableError: Kafka does not respond, or reading takes longer than `timeout`
+                seconds.
         """
         try:
             async with asyncio.timeout(timeout):
-                answer: asyncio.Future[dict[int, int]] = asyncio.get_running_loop().create_future()
-                self._waiters.append(answer)
+                ends: asyncio.Future[dict[int, int]] = asyncio.get_running_loop().create_future()
+                self._waiters.append(ends)
                 self._requested.set()
-                await self.wait_for_offsets(await answer)
+                await self.wait_for_offsets(await ends)
         except TimeoutError as error:
             raise KafkaUnreachableError(f"{self.topic} was not read to its end in time") from error
 
     async def wait_for_offsets(self, ends: Mapping[int, int]) -> None:
-        """Wait until each partition has been read up to its offset in `end_offsets`."""
+        """Wait until each partition has been read up to its offset in `ends`."""
         async with self._progress:
             await self._progress.wait_for(lambda: self._has_read(ends))
 
@@ -149,7 +155,7 @@ class TopicTailer:
         return all(self._positions.get(p, 0) >= end for p, end in ends.items())
 
     async def _seek_to_beginnings(self, reader: TopicReader) -> None:
-        """Seek once Kafka can be reached."""
+        """Seek to the first offsets, once Kafka is reachable."""
         while True:
             try:
                 reader.seek(await reader.beginning_offsets())
@@ -163,7 +169,7 @@ class TopicTailer:
             try:
                 await reader.poll(self._apply_next)
             except OffsetOutOfRangeError as error:
-                raise HistoryChangedError(f"an offset is gone: {error!r}") from error
+                raise HistoryChangedError(f"an offset no longer exists: {error!r}") from error
             async with self._progress:
                 for partition in self.partitions:
                     self._positions[partition] = await reader.position(partition)
@@ -179,16 +185,18 @@ class TopicTailer:
             waiters, self._waiters = self._waiters, []
             try:
                 async with asyncio.timeout(self.poll_timeout):
-                    ends = await self._ask_ends(topic)
-                    kept = await self._tombstone_retention(deadline)
+                    ends = await self._request_end_offsets(topic)
+                    retention = await self._tombstone_retention(deadline)
             except (KafkaError, TimeoutError) as error:
-                log.warning("Kafka does not answer", topic=self.topic, reason=repr(error))
-                _resolve(waiters, KafkaUnreachableError(f"Kafka does not answer: {error!r}"))
+                log.warning("Kafka does not respond", topic=self.topic, reason=repr(error))
+                _resolve(waiters, KafkaUnreachableError(f"Kafka does not respond: {error!r}"))
             except KafkaUnreachableError as error:
-                log.warning("this is not what was read", topic=self.topic, reason=str(error))
+                log.warning(
+                    "the topic differs from what was read", topic=self.topic, reason=str(error)
+                )
                 _resolve(waiters, error)
             else:
-                deadline.check(uptime(), kept, ends, self._positions)
+                deadline.check(uptime(), retention, ends, self._positions)
                 self._last_response = time.monotonic()
                 self._ends = ends
                 _resolve(waiters, ends)
@@ -197,7 +205,7 @@ class TopicTailer:
                     if self._on_caught_up:
                         await self._on_caught_up()
                         self._on_caught_up = None
-                        continue  # the answer is old by now
+                        continue  # the response is outdated by now
                     self.caught_up = True
                     log.info("caught up", topic=self.topic, offsets=ends)
             await asyncio.sleep(self.min_poll_interval)
@@ -205,9 +213,9 @@ class TopicTailer:
                 await self._wait_for_request()
 
     async def _tombstone_retention(self, deadline: TombstoneDeadline) -> float:
-        """Seconds for which Kafka keeps tombstones, read where the reader is behind.
+        """Return for how many seconds Kafka keeps tombstones; requested only while the reader lags.
 
-        An operator may shorten them while this runs. A failure leaves the deadline as it is.
+        The setting may be reduced at any time. An error leaves the deadline unchanged.
         """
         now = uptime()
         if deadline.seconds_behind(now) < self.unreachable_after:
@@ -218,13 +226,14 @@ class TopicTailer:
             self._retention_read_at = now
         return self._retention
 
-    async def _ask_ends(self, topic: TopicOffsets) -> dict[int, int]:
-        """Ask where the topic ends, and now and then whether it is still the one that was read.
+    async def _request_end_offsets(self, topic: TopicOffsets) -> dict[int, int]:
+        """Request the end offsets, and check from time to time that the topic still contains the
+        records read.
 
         Raises:
-            KafkaError: Kafka does not answer.
-            UnreachableError: the answer does not agree with what was read.
-            HistoryChangedError: it has not done so for some time.
+            KafkaError: Kafka does not respond.
+            KafkaUnreachableError: the topic differs from what was read.
+            HistoryChangedError: it has differed for `confirm_within` seconds.
         """
         positions, markers = dict(self._positions), dict(self._history.markers)
         ends = await topic.end_offsets()

@@ -1,9 +1,9 @@
-"""Topic history: whether a topic still holds the records that its reader has read.
+"""Detects that a topic no longer contains the records that its reader has read.
 
-A topic that lost its tail in a power cut, or that was deleted and created again, gives offsets to
-other records. Three things show it: the topic ends before the reader's position, the first record
-with the highest append time that was read is now another one, or a record before the reader's
-position is newer than all that it has read. A record that compaction has removed shows nothing.
+A topic that lost its tail in a power failure, or was deleted and recreated, assigns the same
+offsets to other records. Three checks detect this: the topic ends before the reader's position; the
+first record with the highest append time is a different one; or a record before the reader's
+position is newer than all records read. Records that compaction has removed are ignored.
 """
 
 import operator
@@ -16,29 +16,29 @@ _timestamp = operator.attrgetter("timestamp")
 
 
 class OutdatedStateError(Exception):
-    """What was read is not what the topic says: it must be read from its beginning."""
+    """The state does not match the topic, which must be read from its beginning."""
 
 
 class HistoryChangedError(OutdatedStateError):
-    """The topic holds other records than those that were read."""
+    """The topic contains other records than those that were read."""
 
 
 class Marker(NamedTuple):
-    """A record, by its offset and its append time in milliseconds."""
+    """A record, identified by its offset and append time (milliseconds)."""
 
     offset: int
     timestamp: int
 
 
 class TopicHistory:
-    """What a reader has read, as far as it takes to recognise the topic."""
+    """The records by which a reader recognises its topic."""
 
     def __init__(self) -> None:
         self.markers: dict[int, Marker] = {}
-        """Of each partition, the first record with the highest append time."""
+        """The first record with the highest append time, by partition."""
 
     def observe(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
-        """Take note of the next records that were read."""
+        """Update the marker of a partition with the next records."""
         newest = max(records, key=_timestamp)
         marker = self.markers.get(partition)
         if marker is None or newest.timestamp > marker.timestamp:
@@ -46,7 +46,7 @@ class TopicHistory:
 
 
 def find_cut(positions: Mapping[int, int], ends: Mapping[int, int]) -> str | None:
-    """Say which partition ends before the position that its reader had when Kafka was asked."""
+    """Report a partition that ends before the reader's position at the time of the request."""
     for partition, position in positions.items():
         end = ends.get(partition, position)
         if end < position:
@@ -57,32 +57,32 @@ def find_cut(positions: Mapping[int, int], ends: Mapping[int, int]) -> str | Non
 def find_difference(
     markers: Mapping[int, Marker], found: Mapping[int, Marker | None]
 ) -> str | None:
-    """Say which partition has another record in the place of its marker.
+    """Report a partition whose marker was replaced by another record.
 
-    `found` is the first record of each partition whose append time is that of the marker or later.
+    `found` is the first record of each partition with the marker's append time or a later one.
     """
     for partition, marker in markers.items():
         first = found.get(partition)
-        # A later offset, or none, is what is left where compaction has removed the marker.
+        # A later offset, or none, means that compaction has removed the marker.
         if first is not None and first.offset <= marker.offset and first != marker:
             return (
                 f"partition {partition} has a record of {first.timestamp} at {first.offset}, but "
-                f"that of {marker.timestamp} at {marker.offset} was read"
+                f"a record of {marker.timestamp} at {marker.offset} was read"
             )
     return None
 
 
 def find_unread(positions: Mapping[int, int], later: Mapping[int, Marker | None]) -> str | None:
-    """Say which partition has a record before the reader's position that it cannot have read.
+    """Report a partition that contains an unread record before the reader's position.
 
-    `later` is the first record of each partition that is newer than its marker, which is at least
-    as new as all records before the position.
+    `later` is the first record of each partition that is newer than its marker, and so newer than
+    all records that were read.
     """
     for partition, first in later.items():
         position = positions.get(partition, 0)
         if first is not None and first.offset < position:
             return (
                 f"partition {partition} has a record of {first.timestamp} at {first.offset}, but "
-                f"was read up to {position}, and nothing as new was there"
+                f"was read up to {position} without a record as new as that"
             )
     return None

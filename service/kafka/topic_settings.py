@@ -1,4 +1,4 @@
-"""Checks that topics are as declared: partitions, and the settings that promises rest on."""
+"""Checks the partitions of topics, and the topic settings that guarantees depend on."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,33 +22,34 @@ _NOT_AUTHORIZED = (TopicAuthorizationFailedError, ClusterAuthorizationFailedErro
 
 
 class TopicMismatchError(SettingsError):
-    """A topic exists, but not as this installation declares it."""
+    """A topic exists, but differs from its declaration."""
 
 
 def in_sync_replicas(replication: int) -> int:
-    """How many replicas must have a record before it is acknowledged."""
+    """Return the number of replicas that must have a record before it is acknowledged."""
     return 2 if replication >= 3 else 1
 
 
 def check_partitions(
     topic: Topic, partitions: Sequence[Mapping[str, Any]], replication: int
 ) -> None:
-    """
+    """Check the number of partitions and replicas of a topic.
+
     Raises:
-        TopicMismatchError: there are more or fewer partitions, or too few replicas.
+        TopicMismatchError: the number of partitions differs, or there are too few replicas.
     """
     if len(partitions) != topic.partitions:
         raise TopicMismatchError(
-            f"topic {topic.name} has {len(partitions)} partitions, but KAFKA_PARTITIONS asks for "
-            f"{topic.partitions}. The number is fixed when an installation starts: set "
-            f"KAFKA_PARTITIONS={len(partitions)}, or move to another KAFKA_TOPIC_PREFIX: "
-            "docs/moving.md."
+            f"topic {topic.name} has {len(partitions)} partitions, but KAFKA_PARTITIONS is "
+            f"{topic.partitions}. The number is fixed when an installation is created: set "
+            f"KAFKA_PARTITIONS={len(partitions)}, or move to another KAFKA_TOPIC_PREFIX "
+            "(docs/moving.md)"
         )
     replicas = fewest_replicas(partitions)
     if replicas < in_sync_replicas(replication):
         raise TopicMismatchError(
-            f"topic {topic.name} has {replicas} replica, but KAFKA_REPLICATION={replication} needs "
-            f"{in_sync_replicas(replication)} for each write: add some with "
+            f"topic {topic.name} has {replicas} replica, but KAFKA_REPLICATION={replication} "
+            f"requires {in_sync_replicas(replication)} for each write: add replicas with "
             "kafka-reassign-partitions.sh, or set KAFKA_REPLICATION=1"
         )
 
@@ -58,10 +59,10 @@ def fewest_replicas(partitions: Sequence[Mapping[str, Any]]) -> int:
 
 
 async def describe_topic(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]:
-    """Read the settings of a topic.
+    """Return the settings of a topic.
 
     Raises:
-        KafkaError: Kafka does not respond, or refuses.
+        KafkaError: Kafka does not respond, or refuses the request.
     """
     (response,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
     ((code, message, _, _, entries),) = response.resources
@@ -76,12 +77,12 @@ async def check_topic_settings(
     topics: Topics,
     replicas: Mapping[str, int],
 ) -> None:
-    """Refuse topics that break promises, and warn of those that make every start slow.
+    """Refuse topic settings that break a guarantee, and warn of settings that slow down each start.
 
-    Settings that this user may not read are warned of: whoever made the topics must know them.
+    Settings that this user may not read cause a warning; the operator must check them.
 
     Raises:
-        TopicMismatchError: with a line for each setting that breaks a promise.
+        TopicMismatchError: with one line for each setting that breaks a guarantee.
     """
     declared = {topic.name: topic for topic in topics.all()}
     in_sync = in_sync_replicas(settings.kafka_replication)
@@ -100,7 +101,7 @@ async def check_topic_settings(
         _warn_of_large_segments(topic, found)
     if unknown:
         log.warning(
-            "topic settings cannot be checked: allow DescribeConfigs, or compare them with "
+            "cannot check topic settings: allow DescribeConfigs, or compare them with "
             "docs/operations.md",
             topics=sorted(unknown),
         )
@@ -112,7 +113,7 @@ def _warn_of_large_segments(topic: Topic, found: Mapping[str, str]) -> None:
     wanted, size = topic.settings.get("segment.bytes"), found.get("segment.bytes")
     if wanted and size and int(size) > int(wanted):
         log.warning(
-            f"each start reads all of a segment: set segment.bytes={wanted} with kafka-configs.sh",
+            f"large segments slow each start: set segment.bytes={wanted} with kafka-configs.sh",
             topic=topic.name,
             segment_bytes=int(size),
         )

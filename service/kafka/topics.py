@@ -1,4 +1,4 @@
-"""Topics: created where they are missing, checked where they exist."""
+"""Creates missing topics, and checks existing ones."""
 
 import asyncio
 import time
@@ -29,8 +29,8 @@ from service.kafka.topic_settings import (
 log = structlog.get_logger(__name__)
 
 
-LOOK_INTERVAL = 300.0
-"""Seconds between two checks of the topics of a service that runs."""
+CHECK_INTERVAL = 300.0
+"""Seconds between two checks of the topics by a running service."""
 
 
 def topics_from(settings: KafkaSettings) -> Topics:
@@ -38,13 +38,14 @@ def topics_from(settings: KafkaSettings) -> Topics:
 
 
 async def ensure_topics(settings: KafkaSettings, *, timeout: float = 60.0) -> Topics:
-    """Create the topics that are missing, wait until their metadata is known, check the others.
+    """Create missing topics, wait until their metadata is known, and check the others.
 
-    Waits up to `timeout` seconds for brokers that are still starting.
+    Waits up to `timeout` seconds for brokers that are starting.
 
     Raises:
-        TopicMismatchError: a topic is not as declared, so that a promise would not hold.
-        KafkaError: the brokers were not to be reached, or refused.
+        TopicMismatchError: a topic differs from its declaration, so that a guarantee would not
+            hold.
+        KafkaError: the brokers cannot be reached, or refuse a request.
     """
     topics = topics_from(settings)
     deadline = time.monotonic() + timeout
@@ -60,22 +61,23 @@ async def ensure_topics(settings: KafkaSettings, *, timeout: float = 60.0) -> To
 
 
 async def milliseconds_setting(settings: KafkaSettings, topic: str, name: str) -> int:
-    """Read a setting of a topic that is a time in milliseconds.
+    """Return a topic setting in milliseconds.
 
     Raises:
-        KafkaError: Kafka does not answer, or refuses.
+        KafkaError: Kafka does not respond, or refuses the request.
     """
     async with admin_client(settings) as admin:
         return int((await describe_topic(admin, topic))[name])
 
 
 def _is_transient(error: KafkaError) -> bool:
-    """Whether waiting may help: too few brokers for the replicas is also how a cluster starts."""
+    """Return whether waiting may help; too few brokers for the replicas may be a starting
+    cluster."""
     return is_temporary(error) or isinstance(error, InvalidReplicationFactorError)
 
 
 class _TopicNotReadyError(KafkaError):
-    """Metadata does not know a topic that was just created."""
+    """The metadata does not contain a topic that was just created."""
 
     retriable = True
 
@@ -99,13 +101,14 @@ async def _check(admin: AIOKafkaAdminClient, settings: KafkaSettings, topics: To
     await check_topic_settings(admin, settings, topics, replicas)
 
 
-async def watch_topics(settings: KafkaSettings, interval: float = LOOK_INTERVAL) -> None:
-    """Log, for ever, when somebody changes a topic so that a promise does not hold any more.
+async def watch_topics(settings: KafkaSettings, interval: float = CHECK_INTERVAL) -> None:
+    """Log when a topic setting is changed so that a guarantee no longer holds. Runs until
+    cancelled.
 
-    The service runs on: at its next start it would refuse.
+    The service continues to run; at its next start it would refuse the topic.
     """
     topics = topics_from(settings)
-    said = ""
+    last_fault = ""
     while True:
         await asyncio.sleep(interval)
         try:
@@ -114,17 +117,17 @@ async def watch_topics(settings: KafkaSettings, interval: float = LOOK_INTERVAL)
             fault = ""
         except TopicMismatchError as error:
             fault = str(error)
-        except (KafkaError, OSError):  # others say so
+        except (KafkaError, OSError):  # logged elsewhere
             continue
-        if fault and fault != said:
-            log.error("a topic was changed: the next start will refuse it", reason=fault)
-        said = fault
+        if fault and fault != last_fault:
+            log.error("a topic was changed and will be refused at the next start", reason=fault)
+        last_fault = fault
 
 
 async def _described(admin: AIOKafkaAdminClient, topics: Topics) -> dict[str, list[dict[str, Any]]]:
-    """Partitions of the topics that are there and have leaders.
+    """Return the partitions of existing topics that have a leader.
 
-    One that has lost its leader keeps no service from its start: the others serve.
+    A single partition without leader does not prevent a service from starting.
     """
     described = await admin.describe_topics([topic.name for topic in topics.all()])
     return {
@@ -136,7 +139,7 @@ async def _described(admin: AIOKafkaAdminClient, topics: Topics) -> dict[str, li
 
 async def _create(admin: AIOKafkaAdminClient, missing: list[Topic], replication: int) -> None:
     in_sync = {IN_SYNC: str(in_sync_replicas(replication))}
-    answer = await admin.create_topics(
+    response = await admin.create_topics(
         [
             NewTopic(
                 topic.name, topic.partitions, replication, topic_configs=topic.settings | in_sync
@@ -144,8 +147,8 @@ async def _create(admin: AIOKafkaAdminClient, missing: list[Topic], replication:
             for topic in missing
         ]
     )
-    for name, code, *message in answer.topic_errors:
+    for name, code, *message in response.topic_errors:
         error = for_code(code)
         if code and error is not TopicAlreadyExistsError:
-            raise error(f"topic {name} could not be created: {message}")
+            raise error(f"cannot create topic {name}: {message}")
         log.info("topic created" if not code else "topic exists", topic=name)

@@ -1,1 +1,1 @@
-"""Metrics: what every HTTP service counts, and the exposition formats."""
+"""Metrics of every HTTP service, and the exposition formats."""

@@ -1,4 +1,4 @@
-"""Exposition: metrics in the format and the encoding that the scraper asks for."""
+"""Renders metrics in the format and encoding that the scraper accepts."""
 
 import gzip
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from starlette.requests import Request
 from starlette.responses import Response
 
-# A `_created` series beside each counter doubles them for nothing here.
+# Disabled, because a `_created` series for each counter would double their number.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 EOF = b"# EOF\n"
@@ -21,14 +21,14 @@ _OPENMETRICS_VERSIONS = ("", "0.0.1", "1.0.0")
 
 
 class NegotiatedFormat(NamedTuple):
-    """What a scraper asked for: OpenMetrics 1.0 or else text 0.0.4, compressed or not."""
+    """The negotiated format: OpenMetrics 1.0 or text 0.0.4, compressed or not."""
 
     openmetrics: bool
     gzip: bool
 
 
 def negotiate(request: Request) -> NegotiatedFormat:
-    """Read what the scraper asks for; OpenMetrics wins a tie, as a real Prometheus prefers it."""
+    """Negotiate the format; OpenMetrics wins a tie, as Prometheus prefers it."""
     openmetrics = text = 0.0
     for name, parameters, weight in _parts(request.headers.get("accept", "")):
         version = parameters.get("version", "")
@@ -58,20 +58,20 @@ def _parts(header: str) -> Iterator[tuple[str, dict[str, str], float]]:
 
 
 def render(openmetrics: bool, registries: Iterable[CollectorRegistry]) -> bytes:
-    """Render registries one after the other, without OpenMetrics' end mark."""
+    """Render registries in order, without OpenMetrics' `# EOF`."""
     generate = generate_openmetrics if openmetrics else generate_latest
     return b"".join(generate(registry).removesuffix(EOF) for registry in registries)
 
 
 def finalize(negotiated: NegotiatedFormat, body: bytes) -> bytes:
-    """Finish what was rendered: the end mark where it belongs, compression where it is wanted."""
+    """Add `# EOF` for OpenMetrics, and compress if negotiated."""
     if negotiated.openmetrics:
         body += EOF
     return gzip.compress(body, compresslevel=1, mtime=0) if negotiated.gzip else body
 
 
 def exposition_headers(negotiated: NegotiatedFormat) -> dict[str, str]:
-    """Headers of an answer with what was asked for."""
+    """Return the headers of a response in the negotiated format."""
     headers = {
         "content-type": CONTENT_TYPE_OPENMETRICS
         if negotiated.openmetrics
@@ -84,14 +84,14 @@ def exposition_headers(negotiated: NegotiatedFormat) -> dict[str, str]:
 
 
 def exposition(request: Request, registries: Iterable[CollectorRegistry]) -> Response:
-    """Answer a scrape of ordinary size with registries, in the format asked for."""
+    """Return the response to a scrape of the registries."""
     negotiated = negotiate(request)
     body = finalize(negotiated, render(negotiated.openmetrics, registries))
     return Response(body, headers=exposition_headers(negotiated))
 
 
 def head_response(negotiated: NegotiatedFormat) -> Response:
-    """Answer HEAD without a body to measure: all headers but its length."""
+    """Return the response to HEAD: all headers except the length, without rendering a body."""
     response = Response(headers=exposition_headers(negotiated))
     del response.headers["content-length"]
     return response

@@ -1,8 +1,8 @@
-"""Metrics that several processes of one service show as one: prometheus-client's multiprocess mode.
+"""Combines the metrics of several processes with prometheus-client's multiprocess mode.
 
-Where PROMETHEUS_MULTIPROC_DIR is set, before prometheus-client is imported, each process keeps its
-values in files of that folder, and a scrape of any of them adds all up. What a process that ended
-has counted stays; its gauges go (service.http.prefork says when).
+If PROMETHEUS_MULTIPROC_DIR is set before prometheus-client is imported, each process keeps its
+values in files in that folder, and a scrape of any process adds them up. Counters of an ended
+process are kept, its gauges are removed (see service.http.prefork).
 """
 
 import asyncio
@@ -16,28 +16,28 @@ FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def is_multiprocess() -> bool:
-    """Tell whether this process is one of several that show their metrics as one."""
+    """Return whether this process shares its metrics with other processes."""
     return FOLDER_VARIABLE in os.environ
 
 
 def scrape_registries(registries: Sequence[CollectorRegistry]) -> Sequence[CollectorRegistry]:
-    """What a scrape shows: these registries, or what all processes have in theirs."""
+    """Return the registries for a scrape: these, or one that combines all processes."""
     if not is_multiprocess():
         return registries
-    everybody = CollectorRegistry()
-    MultiProcessCollector(everybody)  # type: ignore[no-untyped-call]
-    return [everybody]
+    combined = CollectorRegistry()
+    MultiProcessCollector(combined)  # type: ignore[no-untyped-call]
+    return [combined]
 
 
 class CallbackGauges:
-    """Gauges that are functions: asked at a scrape, or, where files hold them, on a timer.
+    """Gauges with callbacks, which run at each scrape or, in multiprocess mode, on a timer.
 
-    Each needs a `multiprocess_mode`: `livesum` of what is each process's own, `livemax` of what all
-    see the same.
+    Each gauge needs a `multiprocess_mode`: `livesum` for a value of one process, `livemax` for a
+    value that is the same in all processes.
     """
 
     interval = 0.25
-    """Seconds; so old may be what a scrape shows of shared gauges."""
+    """Seconds between updates, which is the maximum age of shared gauges in a scrape."""
 
     def __init__(self) -> None:
         self._callbacks: list[tuple[Gauge, Callable[[], float]]] = []
@@ -49,7 +49,7 @@ class CallbackGauges:
             gauge.set_function(function)
 
     async def run(self) -> None:
-        """Keep shared gauges current until cancelled."""
+        """Update shared gauges until cancelled."""
         while True:
             for gauge, function in self._callbacks:
                 gauge.set(function())

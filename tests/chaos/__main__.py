@@ -1,9 +1,9 @@
-"""`python -m tests.chaos`: faults under load, on real processes; see docs/guarantees.md.
+"""`python -m tests.chaos`: faults under load, with real processes; see docs/guarantees.md.
 
-BROKERS=1 is another installation, whose only broker loses what it has acknowledged: one_broker.py.
-ROUNDS says how many there are in all (two of each fault), FAULTS=name,name of which faults, where
-name+name is a pair; PAIRS draws that many pairs of them instead. SEED repeats a run. STALLS=no does
-not judge how long a partition stood still during a fault: for a machine that has other work.
+ROUNDS is the total number of rounds (default: two per fault). FAULTS=name,name selects faults;
+name+name is a pair. PAIRS draws this number of pairs instead. SEED repeats a run. STALLS=no does
+not judge how long a partition made no progress during a fault, for a machine with other load.
+BROKERS=1 runs another installation, whose only broker loses acknowledged records: one_broker.py.
 """
 
 import logging
@@ -54,11 +54,12 @@ def main() -> int:
         print(f"The logs of all processes are in {folder}")
         return 1
     if not os.environ.get("KEEP"):
-        shutil.rmtree(folder, ignore_errors=True)  # what is mounted in it goes with this process
+        # file systems mounted in it disappear with this process
+        shutil.rmtree(folder, ignore_errors=True)
     return 0
 
 
 if __name__ == "__main__":
     confined()
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers that are away are the point
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # unavailable brokers are expected
     sys.exit(main())

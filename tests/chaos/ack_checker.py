@@ -1,4 +1,4 @@
-"""What was answered 200, one by one: each must be where its receipt says, in time. Pure."""
+"""Checks that every acknowledged submission is in the record that its receipt identifies. Pure."""
 
 from collections import defaultdict
 
@@ -7,21 +7,23 @@ from contract.position import Receipt
 
 
 class AckChecker:
-    """Submissions by the record that their receipts name, until that record was looked at."""
+    """Acknowledged submissions by record, until that record has been checked."""
 
     def __init__(self) -> None:
         self.wrong: list[str] = []
         self._claims: defaultdict[tuple[int, int], dict[int, str]] = defaultdict(dict)
 
     def add(self, receipt: Receipt, key: str, number: int) -> None:
-        """Take note of an answer: this receipt for the submission of this number."""
+        """Record an acknowledgement: the receipt of a submission and its number."""
         claims = self._claims[receipt.partition, receipt.offset]
         if receipt.index in claims:
-            self.wrong.append(f"{receipt} is of {claims[receipt.index]} and of {key} {number}")
+            self.wrong.append(
+                f"{receipt} identifies both {claims[receipt.index]} and {key} {number}"
+            )
         claims[receipt.index] = f"{key} {number}"
 
     def check(self, partition: int, offset: int, appended: int, value: bytes | None) -> None:
-        """Look for what was claimed to be in a record."""
+        """Check the acknowledged submissions of a record."""
         claims = self._claims.pop((partition, offset), None)
         if claims is None:
             return
@@ -37,7 +39,7 @@ class AckChecker:
             self._claims[partition, offset] = left
 
     def missing(self) -> list[str]:
-        """What is not where its receipt says."""
+        """Return the acknowledged submissions that are not in their record."""
         return [
             f"{what} is not at {partition}-{offset}-{index}"
             for (partition, offset), claims in self._claims.items()
@@ -46,7 +48,7 @@ class AckChecker:
 
 
 def _said(frame: Frame) -> list[str]:
-    """Key and number of each submission, which has its number in all its metrics."""
+    """Return key and number of each submission, which has its number in all metrics."""
     return [
         f"{entity_key(each.kind, each.id).decode()} "
         + ",".join(f"{number:g}" for number in sorted(set(each.metrics.values())))

@@ -1,6 +1,4 @@
-"""The audit at the end: every answer of 200 against the topic of submissions, and that whole topic,
-reduced anew, against rows and ledgers.
-"""
+"""The audit at the end of a run: compares acknowledgements, source topic, rows and ledgers."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,7 +17,7 @@ from tests.integration.workers import Found
 
 
 class Recount:
-    """The topic of submissions, reduced anew by the pure functions, from its first record on.
+    """The submissions topic, reduced from its first record by the pure functions.
 
     It is read at the end of a run, and before a fault deletes records.
     """
@@ -27,15 +25,15 @@ class Recount:
     def __init__(self, settings: KafkaSettings, answered: AckChecker) -> None:
         self.states = {p: PartitionState(p) for p in range(settings.kafka_partitions)}
         self.unread: dict[int, list[bytes]] = {}
-        """Frames that `read` has left out."""
+        """Frames that `read` has not counted."""
         self._settings = settings
         self._answered = answered
         self._next = dict.fromkeys(self.states, 0)
 
     async def read(self, up_to: Mapping[int, int] | None = None) -> dict[int, int]:
-        """Read to the end, and look for what was answered 200; return where partitions end.
+        """Read to the end and check the acknowledged submissions; return the end offsets.
 
-        `up_to` are the last offsets that count: what comes after them is put into `unread`.
+        `up_to` are the last offsets that count; later frames go to `unread`.
         """
         self.unread = {partition: [] for partition in self.states}
 
@@ -56,16 +54,15 @@ class Recount:
         return self._next
 
     def skip_unread(self) -> None:
-        """Count what `read` has left out as lost."""
+        """Count the frames in `unread` as lost."""
         for partition, frames in self.unread.items():
             self.states[partition].ledger.lost += len(frames)
 
 
 async def audit(settings: KafkaSettings, recount: Recount, answered: AckChecker) -> Verdict:
-    """Look for all that was answered 200, reduce all that was ever submitted, and compare it
-    exactly with the rows that are there.
+    """Check all acknowledged submissions, reduce the whole topic, and compare it with the rows.
 
-    What must be there is the last record of each key: what compaction keeps.
+    Only the last record of each key counts, as compaction keeps it.
     """
     await recount.read()
     found = await Found.of(settings)
@@ -73,7 +70,7 @@ async def audit(settings: KafkaSettings, recount: Recount, answered: AckChecker)
     for partition, state in recount.states.items():
         ledger = found.ledgers.get(partition)
         if ledger is None or _counts(ledger) != _counts(state.ledger):
-            verdict.wrong.append(f"the ledger is {ledger}, and {state.ledger} by recounting")
+            verdict.wrong.append(f"the ledger is {ledger}, but the recount gives {state.ledger}")
     rows = {key: row for state in recount.states.values() for key, row in state.rows.items()}
     for key in rows.keys() | found.rows.keys():
         if rows.get(key) != found.rows.get(key):
@@ -82,10 +79,10 @@ async def audit(settings: KafkaSettings, recount: Recount, answered: AckChecker)
 
 
 def _counts(ledger: LedgerRow) -> tuple[int, ...]:
-    """What must be the same however often a batch was begun.
+    """Return the counters that do not depend on how often a batch was started.
 
-    One whose rows were written, and its ledger not, is reduced again: a submission that was stale
-    then counts as applied if its row is newer by now.
+    A batch whose rows were written without its ledger is reduced again: a submission that was stale
+    then counts as applied if its row is newer by then.
     """
     settled = ledger.applied + ledger.stale
     return (ledger.offset, ledger.read, settled, ledger.late, ledger.dead_lettered, ledger.lost)

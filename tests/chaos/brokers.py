@@ -1,4 +1,4 @@
-"""Three real brokers, with a second way to each that goes through a network of ours."""
+"""Three real brokers, each with a second listener that is reached through a simulated network."""
 
 import asyncio
 import contextlib
@@ -25,11 +25,11 @@ NODES = 3
 PATIENCE = 90.0
 POLL = 1.0
 SEGMENT_BYTES = 1 << 20
-"""Small, so that topics are compacted while a run lasts."""
+"""Small, so that topics are compacted during a run."""
 
 
 class Brokers:
-    """The brokers as members; what they keep is in `folder`."""
+    """The brokers as supervised processes; their data is in `folder`."""
 
     def __init__(self, folder: Path, install: Install, tell: Callable[[str], None]) -> None:
         ports = free_ports(2 * NODES)
@@ -41,7 +41,7 @@ class Brokers:
 
     @property
     def near_servers(self) -> str:
-        """The brokers behind the network."""
+        """The brokers' addresses without the simulated network."""
         return ",".join(f"{LOOPBACK}:{port}" for port in self._near)
 
     @property
@@ -49,12 +49,12 @@ class Brokers:
         return self.cluster.bootstrap_servers
 
     async def start(self) -> None:
-        """Start them for the first time, and hand each to a member that keeps it running."""
+        """Start the brokers, and hand each to a supervisor that keeps it running."""
         await self.cluster.start()
         self.members = [member_of(broker, self._tell) for broker in self.cluster.brokers]
 
     async def compact_early(self, settings: KafkaSettings) -> None:
-        """Let the rows' topic, which exists, be compacted while a run lasts."""
+        """Configure the existing entity-state topic so that it is compacted during a run."""
         rows = topics_from(settings).entity_state
         values = rows.settings | {"segment.bytes": str(SEGMENT_BYTES), "min.insync.replicas": "2"}
         async with admin_client(settings) as admin:
@@ -63,10 +63,10 @@ class Brokers:
     async def leader(
         self, settings: KafkaSettings, topic: str, partition: int
     ) -> SupervisedProcess:
-        """The broker that leads a partition; waits for one.
+        """Return the leader of a partition, waiting for one.
 
         Raises:
-            TimeoutError: there is none.
+            TimeoutError: there is no leader.
         """
         async with asyncio.timeout(PATIENCE):
             while True:
@@ -79,10 +79,10 @@ class Brokers:
                 await asyncio.sleep(POLL)
 
     async def controller(self) -> SupervisedProcess:
-        """The broker that leads the controllers, as the newest election says; waits for one.
+        """Return the active controller according to the newest election, waiting for one.
 
         Raises:
-            TimeoutError: there is none.
+            TimeoutError: there is no controller.
         """
         async with asyncio.timeout(PATIENCE):
             while True:
@@ -110,14 +110,15 @@ class Brokers:
             "NEAR:PLAINTEXT",
             "log.segment.bytes": SEGMENT_BYTES,
             "log.cleaner.backoff.ms": 5_000,
-            # A broker that is back soon leads again: faults of one that leads nothing test nothing.
+            # A restarted broker soon leads again; faults of a broker that leads nothing test
+            # nothing.
             "leader.imbalance.check.interval.seconds": 5,
             "leader.imbalance.per.broker.percentage": 0,
         }
 
 
 def member_of(broker: Broker, tell: Callable[[str], None]) -> SupervisedProcess:
-    """A member for a broker that runs already."""
+    """Return a supervised process for a broker that is already running."""
     running = broker.process
 
     def launch() -> Process:

@@ -1,4 +1,4 @@
-"""Clocks that are set while a gateway or a broker runs, by libfaketime from Debian's package."""
+"""Clock changes of a running gateway or broker, with libfaketime from Debian's package."""
 
 import asyncio
 import contextlib
@@ -17,28 +17,28 @@ from tests.chaos.context import ChaosContext, NotHereError
 from tests.chaos.credentials import Keeper
 from tests.chaos.installation import ChaosService
 from tests.chaos.supervised_process import holding
-from tobogganing.devstack import debian
 from tobogganing.errors import LocalError
+from tools import debian
 
 JUMP = (600.0, 200_000.0)
-"""Seconds: at least and at most. Beyond a day, tokens end."""
+"""Seconds: minimum and maximum. Tokens expire within a day."""
 MINUTES = (120.0, 600.0)
-"""Seconds by which a broker's clock is ahead: at least and at most."""
+"""Seconds that a broker's clock is ahead: minimum and maximum."""
 STAY = 3.0
 SWEPT = 62.0
-"""Seconds after which a gateway has looked for registry records that have ended."""
+"""Seconds after which a gateway has checked for expired registry records."""
 CLOCK_READ = 1
-"""Seconds after which libfaketime looks again."""
+"""Seconds between libfaketime's reads of the offset file."""
 PATIENCE = 10.0
 
 
 async def gateway_clock_jumps(context: ChaosContext) -> None:
-    """A gateway's clock goes far ahead, then far back, then right again.
+    """Move a gateway's clock far ahead, then far back, then to the correct time.
 
-    No answer may change by that, and no credential: tokens are revoked and keys rotated at both
-    gateways meanwhile, and checked at both.
+    No response and no credential may be affected: tokens are revoked and keys rotated at both
+    gateways during the fault, and checked at both.
     """
-    gateway = context.chance.choice(context.installation.gateways)
+    gateway = context.rng.choice(context.installation.gateways)
     async with holding(gateway.member):
         await _gateway_clock(context, gateway)
 
@@ -50,7 +50,7 @@ async def _gateway_clock(context: ChaosContext, gateway: ChaosService) -> None:
     try:
         await gateway.member.restart(signal.SIGTERM)
         await context.installation.until_ready(gateway)
-        ahead, behind = context.chance.uniform(*JUMP), context.chance.uniform(*JUMP)
+        ahead, behind = context.rng.uniform(*JUMP), context.rng.uniform(*JUMP)
         async with aiohttp.ClientSession() as http:
             keeper = Keeper(context.model.credentials, http)
             for seconds, stay in ((ahead, SWEPT), (-behind, STAY), (0.0, STAY)):
@@ -71,11 +71,11 @@ async def _gateway_clock(context: ChaosContext, gateway: ChaosService) -> None:
 
 
 async def broker_clock_jumps(context: ChaosContext) -> None:
-    """A broker's clock goes minutes ahead, and back: its append times do.
+    """Move a broker's clock, and so its append times, minutes ahead and back.
 
-    Frames that it appends seem to be late, and are answered 503, until gateways know its clock.
+    Frames that it appends seem to be late and get a 503 until the gateways know its clock.
     """
-    leader = await context.installation.some_leader(context.chance)
+    leader = await context.installation.some_leader(context.rng)
     brokers = context.installation.brokers
     broker = brokers.cluster.brokers[brokers.members.index(leader)]
     async with holding(leader):
@@ -84,8 +84,8 @@ async def broker_clock_jumps(context: ChaosContext) -> None:
         broker.extra_environ = _faked_by(offset) | {"FAKETIME_FORCE_MONOTONIC_FIX": "0"}
         try:
             await leader.restart(signal.SIGTERM)
-            await context.installation.whole()
-            ahead = context.chance.uniform(*MINUTES)
+            await context.installation.wait_until_ready()
+            ahead = context.rng.uniform(*MINUTES)
             offset.write_text(f"{ahead:+.0f}")
             await _appends_ahead(context, ahead)
             context.tell(f"{leader.name} is {ahead:+.0f} s off")
@@ -103,7 +103,7 @@ async def _appends_ahead(context: ChaosContext, ahead: float) -> None:
     topic, partitions = topics_from(settings).submissions.name, range(settings.kafka_partitions)
     async with asyncio.timeout(6 * PATIENCE):
         while True:
-            with contextlib.suppress(KafkaError):  # another fault may be under way
+            with contextlib.suppress(KafkaError):  # another fault may be active
                 async with TopicReader(settings, topic, partitions) as reader:
                     soon = round(1000 * (time.time() + ahead / 2))
                     for partition in partitions:
@@ -113,7 +113,7 @@ async def _appends_ahead(context: ChaosContext, ahead: float) -> None:
 
 
 def _faked_by(offset: Path) -> dict[str, str]:
-    """The environment of a process whose clock is off by what a file says, at first by nothing."""
+    """Return the environment of a process whose clock has the offset in a file, initially 0."""
     offset.write_text("+0")
     return {
         "LD_PRELOAD": _library(),
@@ -125,10 +125,10 @@ def _faked_by(offset: Path) -> dict[str, str]:
 
 
 def _library() -> str:
-    """libfaketime, fetched where it is missing.
+    """Return the path of libfaketime, which is downloaded if it is missing.
 
     Raises:
-        NotHereError: it cannot be had.
+        NotHereError: it is not available.
     """
     try:
         (folder,) = debian.unpacked("libfaketime")
@@ -138,7 +138,7 @@ def _library() -> str:
 
 
 async def _shows(gateway: ChaosService, ahead: float) -> None:
-    """Wait until a gateway's own clock, as its answers say, is so far ahead."""
+    """Wait until a gateway's clock, according to its responses, is that far ahead."""
     async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as http:
         while True:
             async with http.get(gateway.url + "/-/healthy") as answer:

@@ -1,4 +1,4 @@
-"""The stage: what a fault may touch."""
+"""The context of a fault: the objects that it may use."""
 
 import random
 from collections.abc import Awaitable, Callable
@@ -20,21 +20,21 @@ class ChaosContext:
     fleet: Fleet
     load: ChaosLoad
     model: PipelineModel
-    chance: random.Random
+    rng: random.Random
     recount: Recount
     turn: int = 0
-    """How many rounds of the fault came before."""
+    """Number of earlier rounds of the fault."""
     is_paired: bool = False
-    """Another fault happens at about the same time."""
+    """Whether another fault happens at about the same time."""
 
     def tell(self, what: str) -> None:
         self.installation.tell(what)
 
 
 Fault = Callable[[ChaosContext], Awaitable[None]]
-"""Happens, and is over when it returns; the round waits for what has still to recover then.
+"""Causes a fault and returns when it is over; the round then waits for the recovery.
 
 Raises:
-    AssertionError: something was wrong meanwhile.
-    NotHereError: it cannot be caused here.
+    AssertionError: something was wrong during the fault.
+    NotHereError: the fault cannot be caused on this machine.
 """

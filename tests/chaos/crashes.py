@@ -1,4 +1,4 @@
-"""Ends of processes: kill -9 and SIGTERM, one by one and in a row, and workers that come and go."""
+"""Process crashes and restarts: kill -9, SIGTERM, rolling restarts, workers that join and leave."""
 
 import asyncio
 import signal
@@ -8,15 +8,15 @@ from tests.chaos.installation import ChaosService
 from tests.chaos.supervised_process import holding
 
 STAY = (2.0, 4.0)
-"""Seconds that a worker stays: at least and at most."""
+"""Seconds that a worker stays: minimum and maximum."""
 
 
 def ends(kind: str, how: signal.Signals) -> Fault:
-    """One service of a kind ends, and is started again at once."""
+    """Return a fault that ends one service of a kind, which is restarted at once."""
 
     async def fault(context: ChaosContext) -> None:
         services: list[ChaosService] = getattr(context.installation, kind)
-        member = context.chance.choice(services).member
+        member = context.rng.choice(services).member
         async with holding(member):
             await member.restart(how)
 
@@ -24,7 +24,7 @@ def ends(kind: str, how: signal.Signals) -> Fault:
 
 
 def rolls(*kinds: str) -> Fault:
-    """Every service of some kinds is restarted, the next when the one before is ready."""
+    """Return a fault that restarts every service of some kinds, each when the previous is ready."""
 
     async def fault(context: ChaosContext) -> None:
         for kind in kinds:
@@ -37,20 +37,20 @@ def rolls(*kinds: str) -> Fault:
 
 
 async def worker_joins_and_leaves(context: ChaosContext) -> None:
-    """A third worker gets partitions, and goes: in order, or killed."""
+    """A third worker joins and leaves, normally or killed."""
     installation = context.installation
     worker = installation.add("processor", 3)
-    installation.workers.remove(worker)  # other faults do not choose it
+    installation.workers.remove(worker)  # other faults do not select it
     keeping = installation.keep(worker.member)
     await installation.until_ready(worker)
-    await asyncio.sleep(context.chance.uniform(*STAY))
-    await worker.member.down(context.chance.choice([signal.SIGTERM, signal.SIGKILL]))
+    await asyncio.sleep(context.rng.uniform(*STAY))
+    await worker.member.down(context.rng.choice([signal.SIGTERM, signal.SIGKILL]))
     keeping.cancel()
 
 
 async def worker_and_leader(context: ChaosContext) -> None:
-    """A worker and the leader of a partition are killed together."""
-    leader = await context.installation.some_leader(context.chance)
-    worker = context.chance.choice(context.installation.workers)
+    """Kill a worker and the leader of a partition together."""
+    leader = await context.installation.some_leader(context.rng)
+    worker = context.rng.choice(context.installation.workers)
     async with holding(leader, worker.member):
         await asyncio.gather(leader.restart(), worker.member.restart())

@@ -1,11 +1,11 @@
-"""The model of credentials: which are valid, whatever any clock says. Pure."""
+"""The model of credentials: which are valid, independent of any clock. Pure."""
 
 import itertools
 from typing import NamedTuple
 
 
 class Credential(NamedTuple):
-    """What opens `path`."""
+    """A credential for `path`."""
 
     path: str
     text: str
@@ -13,7 +13,7 @@ class Credential(NamedTuple):
 
 
 class CredentialModel:
-    """Which credentials are valid."""
+    """The valid credentials."""
 
     def __init__(self) -> None:
         self.valid: dict[Credential, bool] = {}
@@ -23,13 +23,13 @@ class CredentialModel:
         return next(self._numbers)
 
     def expected(self, credential: Credential) -> int:
-        """The status that every gateway must answer to a body that is not valid."""
+        """Return the status that every gateway must return for an invalid body."""
         return 400 if self.valid[credential] else 401
 
-    def faults(self, gateway: str, answered: dict[Credential, int]) -> list[str]:
-        """Say which answers of a gateway are wrong."""
+    def faults(self, gateway: str, statuses: dict[Credential, int]) -> list[str]:
+        """Return which responses of a gateway are wrong."""
         return [
-            f"{gateway} answers {status} to {each.what}, not {self.expected(each)}"
-            for each, status in answered.items()
+            f"{gateway} returns {status} for {each.what}, not {self.expected(each)}"
+            for each, status in statuses.items()
             if status != self.expected(each)
         ]

@@ -1,7 +1,7 @@
-"""Credentials that are given out, rotated and revoked, and tried at every gateway.
+"""Issues, rotates and revokes credentials, and checks them at every gateway.
 
-Their headends never report. A gateway checks the credential before the body, so a body that is not
-valid tells whether the credential is: 400 if it is, else 401.
+Their headends never report. A gateway checks the credential before the body, so an invalid body
+tests the credential: the status is 400 if it is valid, else 401.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from tests.chaos.fleet import CLUSTER
 from tests.chaos.installation import ADMIN_TOKEN
 
 KNOWN_WITHIN = 2.0
-"""Seconds within which every gateway knows of a change."""
+"""Seconds within which every gateway must know of a change."""
 POLL = 0.1
 OVERLAP = 3_600
 """Seconds that a rotated key stays valid: longer than all rounds."""
@@ -25,13 +25,13 @@ OVERLAP = 3_600
 
 @dataclass
 class Keeper:
-    """Changes credentials at gateways, and checks them at all."""
+    """Changes credentials at single gateways, and checks them at all gateways."""
 
     model: CredentialModel
     http: aiohttp.ClientSession
 
     async def change(self, here: str, there: str) -> None:
-        """Give out, rotate and revoke some at the gateways `here` and `there`."""
+        """Issue, rotate and revoke some credentials at the gateways `here` and `there`."""
         number = self.model.next_number()
         token = await self._headend(f"t-{number}", here)
         lost, kept = await token(here), await token(there)
@@ -54,7 +54,7 @@ class Keeper:
         """Try every credential at every gateway.
 
         Raises:
-            AssertionError: an answer is wrong, and stays so.
+            AssertionError: a response is wrong, and stays wrong.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + KNOWN_WITHIN

@@ -1,4 +1,4 @@
-"""Deletions: records that are gone before a worker has read them."""
+"""Deletions: records that are deleted before a worker has read them."""
 
 import asyncio
 import signal
@@ -12,14 +12,14 @@ from tests.integration.frames import delete_records
 from tests.integration.workers import Found
 
 BACKLOG = 2.0
-"""Seconds in which frames come that nobody reads."""
+"""Seconds in which frames arrive without a reader."""
 
 
 async def records_deleted_unread(context: ChaosContext) -> None:
-    """All workers are down, and everything that waits for them is deleted, as retention does.
+    """Stop all workers and delete all waiting records, as retention does.
 
-    What was answered 200 and is in it cannot be applied: ledgers must count it as lost, and no
-    entity may show it.
+    Acknowledged submissions among them cannot be applied: ledgers must count them as lost, and no
+    entity may show them.
     """
     members = [worker.member for worker in context.installation.workers]
     async with holding(*members):
@@ -56,7 +56,7 @@ async def _delete_unread(context: ChaosContext) -> None:
 
 
 def _submitted(context: ChaosContext, partition: int, frames: list[bytes]) -> dict[str, set[int]]:
-    """Numbers in these frames, by entity."""
+    """Return the numbers in these frames by entity."""
     numbers: dict[str, set[int]] = {}
     for value in frames:
         try:

@@ -1,4 +1,4 @@
-"""Shortages: disks without room."""
+"""Full disks."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ PATIENCE = 30.0
 
 
 async def broker_disk_full(context: ChaosContext) -> None:
-    """A broker has no room: it ends, and is started again until it has."""
+    """Fill a broker's disk: the broker ends, and is restarted until there is space."""
     broker = context.installation.brokers.members[-1]
     async with holding(broker):
         before = len(broker.exits)
@@ -25,7 +25,7 @@ async def broker_disk_full(context: ChaosContext) -> None:
 
 
 async def worker_disk_full(context: ChaosContext) -> None:
-    """A worker has no room: for its log and its temporary files (it keeps no state on disk)."""
+    """Fill a worker's disk, which has its log and temporary files (it stores no state on disk)."""
     worker = context.installation.workers[0]
     async with holding(worker.member):
         with context.installation.worker_disk.full():

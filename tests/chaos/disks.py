@@ -1,7 +1,7 @@
-"""Disks that can be full: small file systems in memory, below the folders of some processes.
+"""Small in-memory file systems for some processes' directories, which can be filled.
 
-Mounting takes the right to do so: `python -m tests.chaos` asks for it (see `confined`), in a
-namespace of its own, so that nothing stays mounted behind it, however it ends.
+Mounting needs a privilege: `python -m tests.chaos` acquires it in its own namespace (see
+`confined`), so that nothing stays mounted after it, however it ends.
 """
 
 import contextlib
@@ -18,13 +18,13 @@ _CONFINED = "CHAOS_CONFINED"
 
 
 class NotHereError(Exception):
-    """A fault cannot be caused on this machine; the text says why."""
+    """A fault cannot be caused on this machine; the message says why."""
 
 
 def confined() -> None:
-    """Run this program anew where it may mount, and only itself sees what is mounted.
+    """Restart this program in a namespace in which it may mount.
 
-    Returns if that is so already, or cannot be.
+    Returns if it is already in one, or if that is impossible.
     """
     unshare = shutil.which("unshare")
     if _CONFINED in os.environ or unshare is None:
@@ -37,7 +37,7 @@ def confined() -> None:
 
 
 class Disk:
-    """A file system of its own at `folder`. `refused` says why there is none."""
+    """A file system at `folder`. `refused` is the reason if it could not be mounted."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -50,7 +50,7 @@ class Disk:
 
     @contextlib.contextmanager
     def full(self) -> Iterator[None]:
-        """Let there be no room for another byte.
+        """Fill the disk during the context.
 
         Raises:
             NotHereError: there is no such disk.
@@ -65,17 +65,17 @@ class Disk:
             self._resize(SIZE)
 
     def _shrink(self) -> None:
-        """Make it as small as what it holds, which may grow meanwhile."""
+        """Reduce its size to that of its content, which may grow concurrently."""
         while True:
             usage = os.statvfs(self.folder)
             if not self._resize((usage.f_blocks - usage.f_bfree) * usage.f_frsize):
                 return
 
     def _check_full(self) -> None:
-        """See that what needs room has none.
+        """Check that no space is left.
 
         Raises:
-            AssertionError: there is some.
+            AssertionError: there is space left.
         """
         try:
             (self.folder / "some").write_bytes(bytes(1 << 16))
@@ -83,7 +83,7 @@ class Disk:
             if error.errno != errno.ENOSPC:
                 raise
         else:
-            raise AssertionError(f"there is room in {self.folder}")
+            raise AssertionError(f"there is space left in {self.folder}")
         finally:
             (self.folder / "some").unlink(missing_ok=True)
 
@@ -92,6 +92,6 @@ class Disk:
 
 
 def _mount(*arguments: str) -> str:
-    """Mount; return what is said against it."""
+    """Mount; return the error message, if any."""
     done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
     return "" if done.returncode == 0 else done.stderr.strip() or "mount failed"

@@ -1,8 +1,8 @@
-"""Awaits of the agent that can be made to raise. Imported by the worker under test, too.
+"""Injects exceptions at awaits of the agent. Imported by the worker under test, too.
 
-The code of some modules is read anew, with every `await x` in it as `await reach(n, x)`; the
-product knows nothing of it. `reach` raises where CHAOS_RAISE says: `module:number:when:times`, that
-is before or after the await of that number, when it is reached for the nth time.
+Some modules are recompiled with every `await x` as `await reach(n, x)`; the product code is
+unchanged. `reach` raises as CHAOS_RAISE specifies: `module:number:when:times` means before or after
+the await of that number, when it is reached for the nth time.
 """
 
 import ast
@@ -16,13 +16,13 @@ from types import CodeType, ModuleType
 from typing import Any, NamedTuple
 
 MODULES = ("processor.runtime.agent", "processor.runtime.table", "processor.changelog.producer")
-"""What a batch passes through."""
+"""The modules that process a batch."""
 VARIABLE = "CHAOS_RAISE"
 _REACH = "__chaos_reach__"
 
 
 class Point(NamedTuple):
-    """An await: the `number`th of a module, in a function, at a line that is named for people."""
+    """An await: the `number`th of a module. Function and line are for readers."""
 
     module: str
     number: int
@@ -31,7 +31,7 @@ class Point(NamedTuple):
 
 
 class RaisedError(RuntimeError):
-    """What is raised."""
+    """The injected exception."""
 
 
 class _Marker(ast.NodeTransformer):
@@ -55,7 +55,7 @@ class _Marker(ast.NodeTransformer):
 
 
 def points(root: Path) -> Iterator[Point]:
-    """All awaits of the modules, whose packages are in `root`."""
+    """Yield all awaits of the modules, whose packages are in `root`."""
     for module in MODULES:
         marker = _Marker()
         file = root / f"{module.replace('.', '/')}.py"
@@ -65,7 +65,7 @@ def points(root: Path) -> Iterator[Point]:
 
 
 def raising(point: Point, when: str, times: int) -> dict[str, str]:
-    """The environment of a worker that raises there."""
+    """Return the environment of a worker that raises at this await."""
     return {VARIABLE: f"{point.module}:{point.number}:{when}:{times}"}
 
 
@@ -101,7 +101,7 @@ def _reach(here: str) -> Any:
         if here != module or found != int(number):
             return await awaited
         reached += 1
-        is_it = reached == int(times)  # others may come to it while this one waits
+        is_it = reached == int(times)  # others may reach it while this one waits
         if is_it and when == "before":
             getattr(awaited, "close", lambda: None)()
             raise RaisedError(f"{when} await {number} of {module}")
@@ -114,6 +114,6 @@ def _reach(here: str) -> Any:
 
 
 def install() -> None:
-    """Let the modules be read so, if CHAOS_RAISE is set."""
+    """Recompile the modules when they are imported, if CHAOS_RAISE is set."""
     if os.environ.get(VARIABLE):
         sys.meta_path.insert(0, _Finder())

@@ -1,4 +1,4 @@
-"""All faults, by name, in the order in which they are caused."""
+"""All faults by name, in the order in which they are caused."""
 
 import signal
 
@@ -56,11 +56,11 @@ FAULTS: dict[str, Fault] = {
 
 
 def named(name: str) -> Fault:
-    """The fault of this name, or a pair such as `cut-network+broker-freeze`."""
+    """Return the fault of this name, or a pair such as `cut-network+broker-freeze`."""
     return pairs.named(name, FAULTS.__getitem__)
 
 
 def unknown(names: list[str]) -> list[str]:
-    """Those names that no fault has, alone or in a pair."""
+    """Return the names that are no fault, alone or in a pair."""
     known = FAULTS.keys()
     return sorted({part for name in names for part in name.split(pairs.SIGN)} - known)

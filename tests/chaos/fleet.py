@@ -1,4 +1,4 @@
-"""The fleet that reports: who there is, with which credential, and what each report looks like."""
+"""The simulated fleet: agents, their credentials, and their reports."""
 
 import asyncio
 import itertools
@@ -19,7 +19,7 @@ CLUSTER = "k"
 BEHIND = 60.0
 """Seconds by which a sampler's first report is late."""
 OLD = 3_600.0
-"""Seconds by which a sample is older than what was applied before it."""
+"""Seconds by which a sample is older than one applied before."""
 
 
 @dataclass(eq=False)
@@ -33,9 +33,9 @@ class ChaosAgent:
     credential: str = ""
     is_busy: bool = False
     rests_until: float = 0.0
-    """Moment of the monotonic clock before which it sends nothing newer than what it has sent."""
+    """Monotonic time before which it sends no new number."""
     repeats: bool = False
-    """What it sends next is what it has sent last."""
+    """Whether it repeats its last submission next."""
     newest_sample: float = 0.0
 
     @property
@@ -47,13 +47,13 @@ class ChaosAgent:
         return f"/api/v1/{KINDS[self.kind].collection}/{self.id}/metrics"
 
     def report(self, number: int, timestamp: float | None = None) -> dict[str, Any]:
-        """The number in every metric."""
+        """Return a report with the number in every metric."""
         metrics = {metric.field: number for metric in KINDS[self.kind].metrics}
         stamped = {} if timestamp is None else {"timestamp": timestamp}
         return {"metrics": metrics, **stamped}
 
     def next_sample_time(self) -> float:
-        """A moment after that of its last sample, in the past."""
+        """Return a time after that of its last sample, in the past."""
         self.newest_sample = (self.newest_sample or time.time() - BEHIND) + 0.001
         return self.newest_sample
 
@@ -70,7 +70,7 @@ def _agents() -> Iterator[ChaosAgent]:
 
 
 class Fleet:
-    """All agents, and the key of the relay that reports for some."""
+    """All agents, and the key of the relay that reports for some of them."""
 
     def __init__(self, http: aiohttp.ClientSession) -> None:
         self.agents: list[ChaosAgent] = []
@@ -79,10 +79,10 @@ class Fleet:
         self._names = itertools.count(CLIENTS)
 
     async def enrol(self, url: str) -> None:
-        """Register everything at one gateway.
+        """Register all agents at one gateway.
 
         Raises:
-            AssertionError: it was not taken.
+            AssertionError: a registration was rejected.
         """
         cluster = {"name": "K", "region": "eu", "datacenter": "fra", "cluster_id": CLUSTER}
         await self._post(url, "clusters/register", cluster)
@@ -97,11 +97,11 @@ class Fleet:
         await asyncio.gather(*(work() for _ in range(AT_ONCE)))
 
     async def add_client(self, url: str) -> None:
-        """Register one more client, which reports from now on."""
+        """Register one more client, which reports from then on."""
         await self._register(url, ChaosAgent("client", f"c-{next(self._names)}"))
 
     async def remove(self, url: str, agent: ChaosAgent) -> bool:
-        """Ask a gateway to remove an agent; tell whether it says that it did."""
+        """Request an agent's removal; return whether the gateway confirmed it."""
         path = f"{url}/api/v1/{KINDS[agent.kind].collection}/{agent.id}"
         headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
         try:

@@ -1,4 +1,4 @@
-"""What must be shown after a source lost its end: what is kept counts, no receipt lies. Pure."""
+"""The model for a source that loses its end: kept records count, receipts are correct. Pure."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from tests.chaos.scrape import Scrape
 
 
 class Ack(NamedTuple):
-    """A submission that was answered 200."""
+    """An acknowledged submission."""
 
     key: str
     number: int
@@ -19,18 +19,18 @@ class Ack(NamedTuple):
 
 
 class LogRecord(NamedTuple):
-    """A record of the submissions topic: its append time, and how many submissions it has."""
+    """The append time of a record in the submissions topic, and its number of submissions."""
 
     appended: int
     submissions: int
 
 
 Log = Mapping[tuple[int, int], LogRecord]
-"""What the submissions topic holds, by partition and offset."""
+"""The content of the submissions topic by partition and offset."""
 
 
 class HistoryModel:
-    """Each client submits 1, 2, 3 …, one at a time."""
+    """The expected state; each client submits 1, 2, 3 … one at a time."""
 
     METRICS: ClassVar = [metric.field for metric in CLIENT.metrics]
 
@@ -41,21 +41,21 @@ class HistoryModel:
         self._attempts: Counter[int] = Counter()
         self._acks: list[Ack] = []
         self._older: list[Ack] = []
-        """Of the round before."""
+        """The acknowledgements of the previous round."""
         self._seen: dict[str, int] = {}
-        """The newest number that was shown."""
+        """The newest number shown per client."""
         self._before: dict[str, int] = {}
-        """The newest number that was shown before the fault."""
+        """The newest number shown before the fault."""
         self._gone: dict[Ack, int] = {}
-        """The newest number of the client that was shown before the fault that took it."""
+        """The newest number of a client shown before the fault that lost it."""
 
         self._log: Log = {}
-        """What the topic held at the end of the round before."""
+        """The content of the topic at the end of the previous round."""
         self._read: Counter[int] = Counter()
-        """What the ledgers had counted then, by partition."""
+        """The ledgers' counts at that time, by partition."""
         self._worker_killed = False
         self._open: Counter[int] = Counter()
-        """Attempts that were not answered 200, and of which no record was found yet."""
+        """Attempts without a 200 response for which no record was found yet."""
 
     def send(self, key: str) -> int:
         self._sent[key] += 1
@@ -76,7 +76,7 @@ class HistoryModel:
         self._older, self._acks = self._acks, []
 
     def see(self, scrape: Scrape) -> list[str]:
-        """Look at a scrape under load; return what is wrong with it."""
+        """Check a scrape under load; return what is wrong."""
         for key, number in scrape.numbers.items():
             self._seen[key] = max(number, self._seen.get(key, 0))
         return scrape.faults + [
@@ -86,7 +86,7 @@ class HistoryModel:
         ]
 
     def sort(self, log: Log) -> tuple[list[Ack], list[Ack]]:
-        """What was acknowledged since the round before, and the topic holds, or has lost."""
+        """Split the acknowledgements since the previous round into kept and lost ones."""
         kept: list[Ack] = []
         gone: list[Ack] = []
         for ack in self._older + self._acks:
@@ -98,17 +98,19 @@ class HistoryModel:
         return kept, gone
 
     def compare(self, scrape: Scrape, kept: Sequence[Ack], *, remembers: bool) -> list[str]:
-        """Compare what is shown once everything is processed.
+        """Compare the scrape after everything has been processed; return what is wrong.
 
-        `remembers`: the rows are not those of an older end of their topic.
+        `remembers`: the entity-state topic has not lost its end.
         """
         wrong = self.see(scrape)
         for ack in kept:
             if scrape.numbers.get(ack.key, 0) < ack.number:
-                wrong.append(f"skipped: {ack} is kept, but {scrape.numbers.get(ack.key)} is shown")
+                wrong.append(
+                    f"skipped: {ack} is in the topic, but {scrape.numbers.get(ack.key)} shows"
+                )
         for key, number in self._seen.items():
             if remembers and scrape.numbers.get(key, 0) < number:
-                wrong.append(f"gone: {key} showed {number}, and {scrape.numbers.get(key)} now")
+                wrong.append(f"regressed: {key} showed {number}, now {scrape.numbers.get(key)}")
         if not remembers:
             self._seen = dict(scrape.numbers)
         for ledger in scrape.ledgers.values():
@@ -121,11 +123,11 @@ class HistoryModel:
     def sum_up(
         self, read: Mapping[int, int], log: Log, counted: Sequence[Ack], *, remembers: bool
     ) -> list[str]:
-        """Compare what the ledgers have counted since the round before, to the last submission.
+        """Compare the ledgers' counts since the previous round with the log, exactly.
 
-        They must have counted what is new in the log, and of what was cut off since then, what
-        receipts call processed (`counted`). More than that may only be attempts that were not
-        answered: what became of those that were cut off, nobody knows.
+        The ledgers must have counted the new records of the log, and those lost records whose
+        receipts are `processed` (`counted`). Any surplus must be attempts without a response,
+        because their outcome is unknown after a loss.
         """
         wrong = []
         cut = Counter(a.receipt.partition for a in set(counted).intersection(self._acks))
@@ -144,31 +146,31 @@ class HistoryModel:
                     wrong.append(
                         f"partition {partition}: {now - self._read[partition]} were counted, "
                         f"{new} are in the log ({kept[partition]} acknowledged), {cut[partition]} "
-                        f"were cut off after it; {self._open[partition]} unanswered are left"
+                        f"were counted and lost; {self._open[partition]} without a response remain"
                     )
                     self._open[partition] = 0
         self._read, self._log = Counter(read), dict(log)
         return wrong
 
     def check_kept(self, ack: Ack, status: int, document: Mapping[str, Any]) -> list[str]:
-        """Compare what a receipt says of a submission that the topic holds."""
+        """Compare the receipt status of a submission that the topic has."""
         if (status, document.get("state"), document.get("result")) == (200, "processed", "applied"):
             return []
         return [f"{ack} is kept: {status} {document}"]
 
     def check_gone(self, ack: Ack, status: int, document: Mapping[str, Any]) -> list[str]:
-        """Compare what a receipt says of a submission that the topic has lost."""
+        """Compare the receipt status of a submission that the topic has lost."""
         state, before = document.get("state"), self._gone[ack]
         if status == 200 and state == "lost" and ack.number > before:
             return []
         if status == 200 and state == "processed" and ack.number <= self._seen.get(ack.key, 0):
             return []
         if status == 200 and state == "ambiguous" and self._worker_killed:
-            return []  # between rows and their ledger
+            return []  # killed between the rows and their ledger
         return [f"{ack} is gone, {before} was shown before: {status} {document}"]
 
 
 def is_in(log: Log, ack: Ack) -> bool:
-    """Tell whether the log holds the record of an acknowledged submission."""
+    """Return whether the log has the record of an acknowledged submission."""
     record = log.get((ack.receipt.partition, ack.receipt.offset))
     return record is not None and record.appended == ack.receipt.appended

@@ -37,7 +37,7 @@ Tell = Callable[[str], None]
 
 
 class ChaosService:
-    """A gateway, worker or exporter: a member with a port."""
+    """A gateway, worker or exporter: a supervised process with a port."""
 
     def __init__(
         self, kind: str, number: int, folder: Path, environ: Mapping[str, str], tell: Tell
@@ -48,7 +48,7 @@ class ChaosService:
         self.folder = folder / f"{kind}-{number}"
         self.folder.mkdir(exist_ok=True)
         self.extra: dict[str, str] = {}
-        """What the next start has in its environment besides."""
+        """Additional environment variables of the next start."""
         self._environ = dict(environ) | {
             "PORT": str(self.port),
             "WORKER_NAME": f"w{number}",
@@ -71,7 +71,7 @@ class ChaosService:
 
 
 class Installation:
-    """Everything that runs, started once."""
+    """All processes, started once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -97,7 +97,7 @@ class Installation:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Start everything and wait until it is whole; end it all at the end."""
+        """Start everything and wait until it is ready; stop it at the end."""
         async with self.brokers.network, aiohttp.ClientSession() as self._http:
             try:
                 await self.brokers.start()
@@ -108,7 +108,7 @@ class Installation:
                         self.add(kind, number)
                 for member in self.members():
                     self.keep(member)
-                await self.whole()
+                await self.wait_until_ready()
                 yield
             finally:
                 for task in self._keeping:
@@ -117,7 +117,7 @@ class Installation:
                 self._keep_logs()
 
     def add(self, kind: str, number: int) -> ChaosService:
-        """Make another service. The second of each kind is behind the network."""
+        """Create another service. The second of each kind uses the simulated network."""
         near = number == 2
         servers = self.brokers.near_servers if near else self.brokers.servers
         service = ChaosService(kind, number, self.folder, self._environ(servers), self.tell)
@@ -127,45 +127,45 @@ class Installation:
         return service
 
     def keep(self, member: SupervisedProcess) -> asyncio.Task[None]:
-        """Start a member, and see to it that it goes on, until the task is cancelled."""
+        """Start a process and keep it running until the task is cancelled."""
         member.up()
         task = asyncio.create_task(member.keep(), name=member.name)
         self._keeping.append(task)
         return task
 
-    async def some_leader(self, chance: random.Random) -> SupervisedProcess:
-        """The leader of some partition of the submissions."""
+    async def some_leader(self, rng: random.Random) -> SupervisedProcess:
+        """Return the leader of a random partition of the submissions topic."""
         topic = topics_from(self.settings).submissions.name
-        return await self.brokers.leader(self.settings, topic, chance.randrange(PARTITIONS))
+        return await self.brokers.leader(self.settings, topic, rng.randrange(PARTITIONS))
 
     def members(self) -> list[SupervisedProcess]:
         return [*self.brokers.members, *(service.member for service in self.services)]
 
     def exits(self) -> list[Exit]:
-        """What ended without having been asked to, so far."""
+        """Return the processes that ended unexpectedly."""
         return [each for member in self.members() for each in member.exits]
 
-    async def whole(self, patience: float = 90.0) -> None:
+    async def wait_until_ready(self, patience: float = 90.0) -> None:
         """Wait until every broker is in sync and every service is ready.
 
         Raises:
-            LocalError: it did not happen in time.
+            LocalError: it took too long.
         """
         waiting = ["brokers"]
         try:
             async with asyncio.timeout(patience):
-                await self._whole_brokers()
+                await self._wait_for_brokers()
                 for service in self.services:
                     waiting = [service.member.name]
                     await self.until_ready(service, patience)
         except TimeoutError:
-            raise LocalError(f"not whole after {patience:g} s: waiting for {waiting}") from None
+            raise LocalError(f"not ready after {patience:g} s: waiting for {waiting}") from None
 
     async def until_ready(self, service: ChaosService, patience: float = 60.0) -> None:
         """Wait until a service is ready.
 
         Raises:
-            LocalError: it did not happen in time.
+            LocalError: it took too long.
         """
         try:
             async with asyncio.timeout(patience):
@@ -174,11 +174,11 @@ class Installation:
         except TimeoutError:
             raise LocalError(f"{service.member.name} not ready after {patience:g} s") from None
 
-    async def _whole_brokers(self) -> None:
+    async def _wait_for_brokers(self) -> None:
         cluster = self.brokers.cluster
         while True:
             if all(broker.is_running for broker in cluster.brokers):
-                with contextlib.suppress(LocalError):  # one of them has ended meanwhile
+                with contextlib.suppress(LocalError):  # a broker may have ended in the meantime
                     return await cluster.wait_until_ready()
             await asyncio.sleep(POLL)
 
@@ -192,19 +192,19 @@ class Installation:
             return False
 
     def _keep_logs(self) -> None:
-        """Copy logs to where they stay: a mounted folder goes with this process."""
+        """Copy logs out of mounted directories, which disappear with this process."""
         for service in self.services:
             if service.log.exists():
                 shutil.copy(service.log, self.folder / f"{service.member.name}.log")
 
     def tell(self, what: str) -> None:
-        """Write what happens into the folder's journal."""
+        """Write an event into the folder's journal."""
         moment = datetime.now(UTC).isoformat()
         with (self.folder / "journal").open("a", encoding="utf-8") as journal:
             journal.write(f"{moment} {what}\n")
 
     def _make_topics(self) -> None:
-        """By our own command, as an operator would."""
+        """Create the topics with the product's own command, as an operator would."""
         command = [sys.executable, "-m", "tobogganing", "topics"]
         environ = self._environ(self.brokers.servers)
         subprocess.run(command, env=environ, check=True, capture_output=True, timeout=60)

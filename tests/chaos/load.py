@@ -1,11 +1,11 @@
-"""The load: numbered submissions through both gateways, and what became of each.
+"""The load: numbered submissions through both gateways, and the outcome of each.
 
-An agent sends one submission at a time. What it does after each answer is what docs/api.md allows:
+An agent sends one submission at a time. After each response it does what docs/api.md allows:
 
-- 200, 4xx: it goes on with the next number;
-- 503: it goes on at once, with the next number or with the same once more;
-- no answer: it sends the same at once, or the next number after the deadline; an agent whose
-  reports have timestamps goes on at once.
+- 200, 4xx: it sends the next number;
+- 503: it sends at once, either the next number or the same again;
+- no response: it sends the same at once, or the next number after the deadline; an agent whose
+  reports have timestamps continues at once.
 """
 
 import asyncio
@@ -22,35 +22,35 @@ from contract.position import Receipt
 from tests.chaos.ack_checker import AckChecker
 from tests.chaos.fleet import OLD, ChaosAgent, Fleet
 from tests.chaos.installation import ANSWER_WITHIN
-from tests.chaos.model import Fate, PipelineModel
+from tests.chaos.model import Outcome, PipelineModel
 from tests.chaos.resets import reset
 
 RATE = 150
-"""Submissions a second, about."""
+"""Submissions per second, approximately."""
 TICK = 0.02
 BURST = 0.1
-"""Seconds' worth of submissions that may be sent at once, after the load was kept from sending."""
+"""Seconds' worth of submissions that may be sent at once after a delay of the load."""
 BATCH, BACKLOG = (3, 12), (2, 6)
-"""Items that a batch has, samples that a backlog has: at least and at most."""
+"""Items of a batch, samples of a backlog: minimum and maximum."""
 REST = ANSWER_WITHIN + 1.5
-"""Seconds after which nothing can come of a submission that was not answered."""
+"""Seconds after which a submission without a response can no longer take effect."""
 PAUSE = 0.2
-"""Seconds that an agent waits after a refusal."""
+"""Seconds that an agent waits after a rejection."""
 ALLOWED = frozenset({200, 408, 429, 503})
-"""Answers that a submission may have whatever happens."""
+"""Allowed response statuses of a submission under any fault."""
 
 Attempt = tuple[ChaosAgent, int]
 
 
 class ChaosLoad:
-    """Sends until told to pause. `urls` are the gateways."""
+    """Sends until paused. `urls` are the gateways."""
 
     def __init__(
         self,
         fleet: Fleet,
         model: PipelineModel,
         urls: Callable[[], Sequence[str]],
-        chance: random.Random,
+        rng: random.Random,
     ) -> None:
         self.model = model
         self.submissions = self.acknowledged = 0
@@ -61,15 +61,15 @@ class ChaosLoad:
         self.allowed: frozenset[int] = ALLOWED
         self.wrong: list[str] = []
         self.slowest = 0.0
-        """Longest time that an answer took, in seconds."""
+        """Longest response time in seconds."""
         self.rest = REST
         self.resets = 0.0
-        """Share of requests whose connection is reset before there is an answer."""
+        """Fraction of requests whose connection is reset before the response."""
         self.answered = AckChecker()
         self.recent: deque[tuple[str, int, Receipt]] = deque(maxlen=50)
         self._fleet = fleet
         self._urls = urls
-        self._chance = chance
+        self._rng = rng
         self._going = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._flying: Counter[str] = Counter()
@@ -87,13 +87,13 @@ class ChaosLoad:
                 await asyncio.gather(task, *self._tasks, return_exceptions=True)
 
     def begin(self) -> None:
-        """Go on, and measure stalls from now."""
+        """Send, and measure stalls from now on."""
         self.rest, self.resets, self.allowed = REST, 0.0, ALLOWED
         self.longest_stall, self.acknowledged_at = 0.0, time.monotonic()
         self._going.set()
 
     async def pause(self) -> None:
-        """Stop, and wait until the fate of everything that was sent is settled."""
+        """Stop sending, and wait until the outcome of all submissions is settled."""
         self.note_stall()
         self._going.clear()
         if self._tasks:
@@ -102,7 +102,7 @@ class ChaosLoad:
         await asyncio.sleep(max(0.0, until - time.monotonic()))
 
     def resume(self) -> None:
-        """Go on after a pause of a fault; what is measured goes on too."""
+        """Continue after a pause of a fault; measurements continue as well."""
         self._going.set()
 
     def note_stall(self) -> None:
@@ -110,7 +110,7 @@ class ChaosLoad:
         self.longest_stall = max(self.longest_stall, now - self.acknowledged_at)
 
     async def acknowledges(self, number: int) -> None:
-        """Wait until so many further submissions have been acknowledged."""
+        """Wait for this number of further acknowledgements."""
         target = self.acknowledged + number
         while self.acknowledged < target:  # noqa: ASYNC110
             await asyncio.sleep(TICK)
@@ -127,26 +127,26 @@ class ChaosLoad:
             await asyncio.sleep(TICK)
 
     def _free(self) -> list[ChaosAgent]:
-        """Agents that may send, in random order."""
+        """Return the agents that may send, in random order."""
         now = time.monotonic()
         free = [
             agent
             for agent in self._fleet.agents
             if not agent.is_busy and (agent.repeats or agent.rests_until <= now)
         ]
-        self._chance.shuffle(free)
+        self._rng.shuffle(free)
         return free
 
     def _start(self, free: list[ChaosAgent]) -> int:
-        """Let one agent, or the relay for several, send; return how many submissions."""
+        """Let one agent, or the relay for several, send; return the number of submissions."""
         agent = free.pop()
         if not agent.relayed:
             number = 1
-            if agent.sampler and not agent.repeats and self._chance.random() < 0.3:
-                number = self._chance.randint(*BACKLOG)
+            if agent.sampler and not agent.repeats and self._rng.random() < 0.3:
+                number = self._rng.randint(*BACKLOG)
             self._spawn(self._report(agent, number))
             return number
-        wanted = self._chance.randint(*BATCH)
+        wanted = self._rng.randint(*BATCH)
         others = [each for each in free if each.relayed][: wanted - 1]
         for each in others:
             free.remove(each)
@@ -171,7 +171,7 @@ class ChaosLoad:
             not (agent.sampler or agent.repeats)
             and entity is not None
             and entity.acknowledged > 0
-            and self._chance.random() < 0.05
+            and self._rng.random() < 0.05
         )
         attempts = [
             (agent, self.model.send(agent.key, repeat=agent.repeats, visible=not is_old))
@@ -221,17 +221,17 @@ class ChaosLoad:
                 agent.is_busy = False
 
     async def _post(self, path: str, credential: str, body: Any) -> tuple[int, dict[str, Any]]:
-        """Send to one gateway, or to the other if that does not listen.
+        """Send to one gateway, or to the other one if it does not listen.
 
-        Returns the status, or 0: no gateway listens, -1: there was no answer.
+        Returns the status; 0 means that no gateway listens, -1 that there was no response.
         """
         headers = {"Authorization": f"Bearer {credential}"}
         started = time.monotonic()
         for url in self._nearest():
             self._flying[url] += 1
             try:
-                if self._chance.random() < self.resets:
-                    whole = self._chance.random() < 0.5
+                if self._rng.random() < self.resets:
+                    whole = self._rng.random() < 0.5
                     return await reset(url, path, headers, body, whole=whole), {}
                 async with self._http.post(url + path, json=body, headers=headers) as answer:
                     content = await answer.json()
@@ -246,13 +246,14 @@ class ChaosLoad:
         return 0, {}
 
     def _nearest(self) -> list[str]:
-        """The gateways, those first of which least is waited for: as an edge would choose."""
+        """Return the gateways, that with the fewest pending requests first, as a load balancer
+        would."""
         urls = list(self._urls())
-        self._chance.shuffle(urls)
+        self._rng.shuffle(urls)
         return sorted(urls, key=lambda url: self._flying[url])
 
     def _settle(self, attempt: Attempt, status: int, receipt: str | None, sent: float) -> None:
-        """Take note of an answer, and decide what the agent does next."""
+        """Record a response, and decide what the agent does next."""
         agent, number = attempt
         self.submissions += 1
         self.statuses[status] += 1
@@ -263,20 +264,20 @@ class ChaosLoad:
             agent.rests_until = agent.rests_until if agent.rests_until > now else 0.0
             return
         unanswered = status == -1
-        fate = Fate.UNKNOWN if unanswered or status == 503 else Fate.REFUSED
+        outcome = Outcome.UNKNOWN if unanswered or status == 503 else Outcome.REFUSED
         if status > 0 and status not in self.allowed:
-            self.wrong.append(f"{agent.key} was answered {status}")
-        self.model.settle(agent.key, number, fate)
+            self.wrong.append(f"{agent.key} got the status {status}")
+        self.model.settle(agent.key, number, outcome)
         pause = self.rest if unanswered and not agent.sampler else PAUSE
         agent.rests_until = max(agent.rests_until, (sent if unanswered else now) + pause)
         is_hidden = number in self.model.entities[agent.key].never
-        agent.repeats = fate is Fate.UNKNOWN and not is_hidden and self._chance.random() < 0.5
+        agent.repeats = outcome is Outcome.UNKNOWN and not is_hidden and self._rng.random() < 0.5
 
     def _acknowledge(self, agent: ChaosAgent, number: int, receipt: Receipt) -> None:
         self.note_stall()
         self.acknowledged_at = time.monotonic()
         self.acknowledged += 1
-        self.model.settle(agent.key, number, Fate.ACKNOWLEDGED)
+        self.model.settle(agent.key, number, Outcome.ACKNOWLEDGED)
         self.answered.add(receipt, agent.key, number)
         if number not in self.model.entities[agent.key].never:
             self.recent.append((agent.key, number, receipt))

@@ -1,9 +1,9 @@
-"""The model: what scrapes may show, of what was sent and how it was answered. Pure.
+"""The model: what scrapes may show, given the submissions and their responses. Pure.
 
-Every submission of an entity has a number, one more than the one before it, and says that number in
-all its metrics. An entity sends one submission at a time, and after one without an answer nothing
-newer until its deadline has passed (see load.py). So the order of its numbers is the order in which
-they may be accepted, and a series can only grow.
+The submissions of an entity are numbered consecutively, and all metrics have the number as their
+value. An entity sends one submission at a time, and after one without a response nothing newer
+until its deadline has passed (see load.py). So the numbers may be accepted only in order, and a
+series can only grow.
 """
 
 from collections import Counter
@@ -16,41 +16,41 @@ from tests.chaos.credential_model import CredentialModel
 from tests.chaos.scrape import Ledger, Scrape
 
 
-class Fate(Enum):
-    """What its sender knows of a submission."""
+class Outcome(Enum):
+    """What its sender knows of a submission's outcome."""
 
     ACKNOWLEDGED = "acknowledged"
     REFUSED = "refused"
-    """It did not arrive, or was answered 4xx: nothing may come of it."""
+    """It did not arrive, or got a 4xx: it must not take effect."""
     UNKNOWN = "unknown"
-    """503, or no answer: it was applied before its deadline, or never will be."""
+    """503, or no response: it was applied before its deadline, or never will be."""
 
 
 @dataclass
 class ModelEntity:
-    """What was sent of one entity."""
+    """The submissions of one entity."""
 
     sent: int = 0
     """The newest number; the first is 1."""
     acknowledged: int = 0
-    """The newest number that was answered 200, of those that must show."""
+    """The newest acknowledged number, of those that must show."""
     unknown: set[int] = field(default_factory=set)
-    """Numbers newer than that whose fate is not known."""
+    """Newer numbers with an unknown outcome."""
     never: set[int] = field(default_factory=set)
-    """Numbers that may not show: refused, or a sample older than what was applied before it."""
+    """Numbers that must not show: rejected, or a sample older than one applied before."""
     leaving: bool = False
-    """Its removal was sent: it may be shown or not."""
+    """Its removal was sent: it may show or not."""
     gone: bool = False
     """Its removal was acknowledged."""
 
     def may_end_with(self, number: int) -> bool:
-        """Tell whether it may show this once nothing is under way any more."""
+        """Return whether it may show this number once no submission is in flight."""
         return number not in self.never and (number == self.acknowledged or number in self.unknown)
 
 
 @dataclass
 class Verdict:
-    """What was found: things that were `lost`, and things that are `wrong` otherwise."""
+    """The result: what was `lost`, and what is `wrong` otherwise."""
 
     lost: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
@@ -60,30 +60,30 @@ class Verdict:
 
 
 class PipelineModel:
-    """All entities by key, such as `client:c-1`, and what ledgers must count."""
+    """All entities by key, such as `client:c-1`, and the expected ledger counters."""
 
     def __init__(self, partitions: int) -> None:
         self.entities: dict[str, ModelEntity] = {}
         self.acknowledged: Counter[int] = Counter()
-        """Submissions that were answered 200, by partition."""
+        """Acknowledged submissions by partition."""
         self.sent: Counter[int] = Counter()
-        """Submissions that may have reached Kafka, by partition, each attempt for itself."""
+        """Attempts that may have reached Kafka, by partition."""
         self.bad_frames: Counter[int] = Counter()
-        """Frames that cannot be read, put there by a fault, by partition."""
+        """Undecodable frames written by a fault, by partition."""
         self.credentials = CredentialModel()
-        """Credentials that no agent reports with."""
+        """Credentials with which no agent reports."""
         self.lost: Counter[int] = Counter()
-        """Frames that a fault has deleted unread, by partition: what their ledgers must say."""
+        """Frames that a fault has deleted unread, by partition; ledgers must count them."""
         self.deleted: Counter[int] = Counter()
-        """Submissions in them that may have been answered 200, by partition."""
+        """Submissions in these frames that may have been acknowledged, by partition."""
         self._partitions = partitions
         self._seen: dict[str, dict[str, int]] = {}
         self._counted: dict[str, dict[int, Ledger]] = {}
 
     def send(self, key: str, *, repeat: bool = False, visible: bool = True) -> int:
-        """Take note of an attempt; return its number: a new one, or the newest one once more.
+        """Record an attempt; return its number: a new one, or the newest one again.
 
-        One that is not `visible` changes nothing: its sample is older than what was applied.
+        An attempt that is not `visible` changes nothing: its sample is older than what was applied.
         """
         entity = self.entities.setdefault(key, ModelEntity())
         self.sent[self.partition(key)] += 1
@@ -93,15 +93,15 @@ class PipelineModel:
                 entity.never.add(entity.sent)
         return entity.sent
 
-    def settle(self, key: str, number: int, fate: Fate) -> None:
-        """Take note of what became of an attempt."""
+    def settle(self, key: str, number: int, outcome: Outcome) -> None:
+        """Record the outcome of an attempt."""
         entity = self.entities[key]
-        if fate is Fate.ACKNOWLEDGED:
+        if outcome is Outcome.ACKNOWLEDGED:
             self.acknowledged[self.partition(key)] += 1
             if number not in entity.never:
                 entity.acknowledged = max(entity.acknowledged, number)
                 entity.unknown = {each for each in entity.unknown if each > number}
-        elif fate is Fate.REFUSED:
+        elif outcome is Outcome.REFUSED:
             self.sent[self.partition(key)] -= 1
             if number not in entity.unknown and number != entity.acknowledged:
                 entity.never.add(number)
@@ -109,21 +109,19 @@ class PipelineModel:
             entity.unknown.add(number)
 
     def remove(self, key: str) -> None:
-        """Take note of an attempt to remove an entity, which is a submission too."""
-        self.entities.setdefault(
-            key, ModelEntity()
-        ).leaving = True  # it may have reported nothing yet
+        """Record an attempt to remove an entity, which is a submission, too."""
+        self.entities.setdefault(key, ModelEntity()).leaving = True  # it may not have reported yet
         self.sent[self.partition(key)] += 1
 
     def removed(self, key: str) -> None:
-        """Take note that a removal was acknowledged."""
+        """Record that a removal was acknowledged."""
         self.entities[key].gone = True
         self.acknowledged[self.partition(key)] += 1
 
     def delete(self, partition: int, key: str, numbers: set[int], applied: int) -> None:
-        """Take note that submissions of an entity were deleted before anybody has read them.
+        """Record that submissions of an entity were deleted unread.
 
-        `applied` is the newest number that was applied before; none of the others may show.
+        `applied` is the newest number applied before; none of the others may show.
         """
         entity = self.entities[key]
         self.deleted[partition] += len(numbers)
@@ -132,12 +130,12 @@ class PipelineModel:
         entity.acknowledged = min(entity.acknowledged, applied)
 
     def see(self, exporter: str, scrape: Scrape, *, covered: Mapping[str, int]) -> list[str]:
-        """Look at a scrape under load; return what is wrong with it.
+        """Check a scrape under load; return what is wrong.
 
-        `covered` has the numbers that it must show at least, as receipts have asked it to.
+        `covered` has the minimum numbers, for which the scrape waited by receipts.
         """
         seen = self._seen.setdefault(exporter, {})
-        wrong = [*scrape.faults, *self._stepped_back(exporter, scrape.ledgers)]
+        wrong = [*scrape.faults, *self._regressions(exporter, scrape.ledgers)]
         for key, number in scrape.numbers.items():
             sender = self.entities.get(key)
             before = seen.get(key, 0)
@@ -149,20 +147,20 @@ class PipelineModel:
                 wrong.append(f"{key} went back from {before} to {number}")
         for key, number in covered.items():
             entity = self.entities[key]
-            if number in entity.never or entity.leaving:  # deleted, or removed, since then
+            if number in entity.never or entity.leaving:  # deleted or removed since then
                 continue
             if scrape.numbers.get(key, 0) < number:
-                wrong.append(f"{key} shows {scrape.numbers.get(key)} behind a receipt of {number}")
+                wrong.append(f"{key} shows {scrape.numbers.get(key)} after a receipt of {number}")
         for key in seen.keys() - scrape.numbers.keys():
             if self.entities[key].leaving:
                 seen[key] = -1
             elif seen[key] > 0:
-                wrong.append(f"{key} has vanished")
+                wrong.append(f"{key} has disappeared")
         seen.update({key: max(seen.get(key, 0), n) for key, n in scrape.numbers.items()})
         return [f"{exporter}: {each}" for each in wrong]
 
     def compare(self, scrapes: Mapping[str, Scrape]) -> Verdict:
-        """Compare scrapes of all exporters after everything was drained."""
+        """Compare scrapes of all exporters after everything was processed."""
         verdict = Verdict()
         for exporter, scrape in scrapes.items():
             verdict += self._compare(exporter, scrape)
@@ -199,7 +197,7 @@ class PipelineModel:
         )
 
     def _audit(self, partition: int, ledger: Ledger) -> Verdict:
-        """Compare a ledger with what was sent: counts that only grow, each attempt once."""
+        """Compare a ledger with the submissions: counters only grow, each attempt counts once."""
         verdict, bad = Verdict(), self.bad_frames[partition]
         acknowledged, sent = self.acknowledged[partition], self.sent[partition]
         if ledger.applied + ledger.stale < acknowledged - self.deleted[partition]:
@@ -211,7 +209,7 @@ class PipelineModel:
             verdict.wrong.append(f"{ledger}, but {bad} bad frames, and {lost} were deleted unread")
         return verdict
 
-    def _stepped_back(self, exporter: str, ledgers: Mapping[int, Ledger]) -> Iterator[str]:
+    def _regressions(self, exporter: str, ledgers: Mapping[int, Ledger]) -> Iterator[str]:
         counted = self._counted.setdefault(exporter, {})
         for partition, ledger in ledgers.items():
             before = counted.get(partition, ledger)

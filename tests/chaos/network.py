@@ -1,6 +1,6 @@
-"""The network between some services and the brokers: TCP, forwarded by this process.
+"""A simulated network between some services and the brokers: a TCP proxy in this process.
 
-It can be slow, stand still with everything in it, or be cut.
+It can be slow, hold all data, or be cut.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ class Network:
 
     def __init__(self, ports: dict[int, int]) -> None:
         self.delay = 0.0
-        """Seconds that every byte is on its way, in each direction."""
+        """Seconds of delay of every byte, in each direction."""
         self._ports = ports
         self._open = asyncio.Event()
         self._open.set()
@@ -36,19 +36,19 @@ class Network:
         self.cut()
 
     def hold(self) -> None:
-        """Let nothing pass, and lose nothing: it arrives after `release`."""
+        """Hold all data without losing any; it arrives after `release`."""
         self._open.clear()
 
     def release(self) -> None:
         self._open.set()
 
     def cut(self) -> None:
-        """Break every connection, with what is on its way, and each new one, until `mend`."""
+        """Break all connections, including new ones and data in flight, until `restore`."""
         self._cut = True
         for end in [*self._ends]:
             end.abort()
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         self._cut = False
 
     async def pass_through(self, data: bytes) -> None:
@@ -66,7 +66,7 @@ class Network:
 
 
 class _End(asyncio.Protocol):
-    """One end of a connection: what it receives goes to the other one, in order and delayed."""
+    """One end of a connection: forwards received data to the other end, in order and delayed."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -89,7 +89,7 @@ class _End(asyncio.Protocol):
             self.transport.abort()
 
     async def carry_to(self, other: "_End") -> None:
-        """Carry everything to the other end until this one has closed."""
+        """Forward all data to the other end until this one has closed."""
         loop = asyncio.get_running_loop()
         while True:
             due, data = await self._arrived.get()
@@ -106,7 +106,7 @@ class _End(asyncio.Protocol):
 
 
 class _Near(_End):
-    """The end towards who has connected; it connects to the other one."""
+    """The end of the connecting client; it opens the other end."""
 
     def __init__(self, network: Network, far: int) -> None:
         super().__init__(network)

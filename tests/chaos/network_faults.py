@@ -9,15 +9,15 @@ DELAY = (0.05, 0.4)
 SLOW, CUT, RESETS = 10.0, 10.0, 6.0
 """Seconds."""
 HELD = ANSWER_WITHIN + 3.0
-"""Seconds: what the network holds for so long arrives after its deadline."""
+"""Seconds; data held for that long arrives after its deadline."""
 SHARE = 0.3
-"""Of requests that are reset."""
+"""Fraction of requests that are reset."""
 
 
 async def slow_network(context: ChaosContext) -> None:
-    """The second of each kind is far from the brokers."""
+    """Delay the traffic between the second service of each kind and the brokers."""
     network = context.installation.brokers.network
-    network.delay = context.chance.uniform(*DELAY)
+    network.delay = context.rng.uniform(*DELAY)
     context.tell(f"the network takes {network.delay:.3f} s each way")
     try:
         await asyncio.sleep(SLOW)
@@ -26,7 +26,8 @@ async def slow_network(context: ChaosContext) -> None:
 
 
 async def held_network(context: ChaosContext) -> None:
-    """Between the second of each kind and the brokers nothing passes; then all arrives, late."""
+    """Hold the traffic between the second service of each kind and the brokers; then it arrives
+    late."""
     network = context.installation.brokers.network
     network.hold()
     try:
@@ -36,17 +37,17 @@ async def held_network(context: ChaosContext) -> None:
 
 
 async def cut_network(context: ChaosContext) -> None:
-    """The second of each kind loses all brokers, and every connection to them."""
+    """Cut all connections between the second service of each kind and the brokers."""
     network = context.installation.brokers.network
     network.cut()
     try:
         await asyncio.sleep(CUT)
     finally:
-        network.mend()
+        network.restore()
 
 
 async def resets(context: ChaosContext) -> None:
-    """Clients reset connections, some with half a request, some with a whole one."""
+    """Clients reset connections, some after half a request, some after a whole one."""
     context.load.resets = SHARE
     try:
         await asyncio.sleep(RESETS)

@@ -1,7 +1,7 @@
-"""One broker that loses what it has acknowledged: power cuts and recreated topics under load.
+"""One broker that loses acknowledged records: power cuts and recreated topics under load.
 
-After each fault the topic itself is read. What it still holds must be applied; of what it lost, a
-receipt says `processed` or `lost`, and which of the two is compared with what was shown before.
+After each fault the topic itself is read. Records that it still has must be applied. The receipt of
+a lost one must be `processed` or `lost`, in agreement with what was shown before.
 """
 
 import asyncio
@@ -43,13 +43,13 @@ PAUSE = 0.15
 SETTLING = 60
 """Submissions that must be acknowledged after a fault."""
 PATIENCE = 60.0
-"""Seconds in which all that the topic holds must be shown after a fault."""
+"""Seconds in which all records of the topic must be shown after a fault."""
 RECEIPTS = 25
 """Receipts of each kind that are looked up after a fault."""
 
 
 Compare = Callable[[Ack, int, Mapping[str, Any]], list[str]]
-"""Returns what is wrong with the response to a receipt: its status and document."""
+"""Returns what is wrong with a receipt's response, given its status and document."""
 
 
 class OneBroker:
@@ -109,22 +109,22 @@ class OneBroker:
 
 
 class Rounds:
-    """Faults at random moments, and a comparison after each."""
+    """Causes faults at random times, and compares the result after each."""
 
-    def __init__(self, run: OneBroker, chance: random.Random, http: aiohttp.ClientSession) -> None:
+    def __init__(self, run: OneBroker, rng: random.Random, http: aiohttp.ClientSession) -> None:
         self.run = run
         self.model = HistoryModel(PARTITIONS)
         self.wrong: list[str] = []
-        self._chance = chance
+        self._rng = rng
         self._http = http
         self._going = asyncio.Event()
         self._flying = 0
         self._keys: dict[str, str] = {}
         self.rows_cut = 0
-        """How often `entity-state` has lost its ends: an exporter begins anew then."""
+        """Number of times that `entity-state` lost its ends; exporters start over then."""
 
     async def enrol(self) -> None:
-        """Register the clients, once the gateway is ready."""
+        """Register the clients when the gateway is ready."""
         headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
         url = f"{self.run.gateway.url}/api/v1/clients/register"
         await self._until_ready(self.run.gateway, self.run.worker, self.run.exporter)
@@ -136,7 +136,7 @@ class Rounds:
 
     @contextlib.asynccontextmanager
     async def load(self) -> AsyncIterator[None]:
-        """All clients submit, and the exporter is scraped, while the context lasts."""
+        """Submit from all clients, and scrape the exporter, during the context."""
         self._going.set()
         tasks = [asyncio.create_task(self._submit(key)) for key in self._keys]
         tasks.append(asyncio.create_task(self._watch()))
@@ -150,9 +150,9 @@ class Rounds:
                     self.wrong.append(f"the load failed: {found!r}")
 
     async def round(self, fault: str) -> str:
-        """Cause one fault, and compare; return what there is to say about it."""
+        """Cause one fault and compare; return a description."""
         self._going.set()
-        await self._acknowledges(self._chance.randint(SETTLING // 2, 2 * SETTLING))
+        await self._acknowledges(self._rng.randint(SETTLING // 2, 2 * SETTLING))
         life = self.run.worker.member.starts
         what = await FAULTS[fault](self)
         remembers = "entity-state" not in what or self.run.worker.member.starts == life
@@ -168,7 +168,7 @@ class Rounds:
         log = await self._log()
         kept, gone = self.model.sort(log)
         scrape = await self._shows(kept)
-        text = f"{fault} ({what}): {len(kept)} kept, {len(gone)} gone"
+        text = f"{fault} ({what}): {len(kept)} kept, {len(gone)} lost"
         if scrape is not None:
             self.wrong += self.model.compare(scrape, kept, remembers=remembers)
             await self._look_up(kept, self.model.check_kept, RECEIPTS)
@@ -180,19 +180,19 @@ class Rounds:
         return text + ("" if remembers else ", no worker remembered the rows")
 
     async def power_cut(self) -> str:
-        """Kill the broker and cut the ends of its logs, with the worker alive or down."""
-        is_alive = self._chance.random() < 0.5
+        """Kill the broker and cut the ends of its logs, with the worker running or stopped."""
+        is_alive = self._rng.random() < 0.5
         if not is_alive:
             await self.run.worker.member.down(signal.SIGKILL)
-            await self._acknowledges(self._chance.randint(1, SETTLING // 2))
+            await self._acknowledges(self._rng.randint(1, SETTLING // 2))
         topics = topics_from(self.run.settings)
         losing = [topics.submissions]
-        if is_alive and self._chance.random() < 0.5:
+        if is_alive and self._rng.random() < 0.5:
             losing.append(topics.entity_state)
             self.rows_cut += 1
         self.model.begin_fault(worker_killed=not is_alive)
         await self.run.broker.down(signal.SIGKILL)
-        cut = cut_tails(self.run.data, losing, self._chance)
+        cut = cut_tails(self.run.data, losing, self._rng)
         self.run.tell(f"cut: {cut}")
         self.run.broker.up()
         if not is_alive:
@@ -201,9 +201,9 @@ class Rounds:
         return f"worker {'alive' if is_alive else 'down'}, lost ends of {names or 'nothing'}"
 
     async def recreate(self) -> str:
-        """Delete the submissions topic, and make it again."""
+        """Delete and recreate the submissions topic."""
         topic = topics_from(self.run.settings).submissions.name
-        is_alive = self._chance.random() < 0.5
+        is_alive = self._rng.random() < 0.5
         if not is_alive:
             await self.run.worker.member.down(signal.SIGKILL)
         self.model.begin_fault(worker_killed=not is_alive)
@@ -211,7 +211,7 @@ class Rounds:
             await admin.delete_topics([topic])
         await ensure_topics(self.run.settings)
         if not is_alive:
-            await self._acknowledges(self._chance.randint(1, SETTLING // 2))
+            await self._acknowledges(self._rng.randint(1, SETTLING // 2))
             self.run.worker.member.up()
         return f"worker {'alive' if is_alive else 'down'}"
 
@@ -235,12 +235,12 @@ class Rounds:
                     if answer.status == 200:
                         self.model.acknowledge(key, number, document["receipt"])
                     elif answer.status != 503:
-                        self.wrong.append(f"{key} was answered {answer.status}: {document}")
+                        self.wrong.append(f"{key} got the status {answer.status}: {document}")
             except (aiohttp.ClientError, OSError, TimeoutError):
-                pass  # what became of it is not known
+                pass  # its outcome is unknown
             finally:
                 self._flying -= 1
-            await asyncio.sleep(PAUSE * self._chance.uniform(0.5, 1.5))
+            await asyncio.sleep(PAUSE * self._rng.uniform(0.5, 1.5))
 
     async def _watch(self) -> None:
         while True:
@@ -250,7 +250,7 @@ class Rounds:
             await asyncio.sleep(0.3)
 
     async def _scrape(self, receipts: Sequence[str]) -> Scrape | None:
-        """What the exporter shows; None while it does not."""
+        """Scrape the exporter; None if it does not respond."""
         parameters = [("after", receipt) for receipt in receipts]
         with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
             url = f"{self.run.exporter.url}/metrics"
@@ -262,7 +262,7 @@ class Rounds:
         return None
 
     async def _shows(self, kept: Sequence[Ack]) -> Scrape | None:
-        """A scrape after the newest of what the topic holds, of each partition."""
+        """Return a scrape that includes the newest record of each partition."""
         newest: dict[int, Ack] = {}
         for ack in kept:
             held = newest.get(ack.receipt.partition)
@@ -276,13 +276,13 @@ class Rounds:
                         return scrape
                     await asyncio.sleep(0.2)
         async with self._http.get(f"{self.run.worker.url}/-/ready") as answer:
-            self.wrong.append(f"the pipeline stands still: {await answer.text()}")
+            self.wrong.append(f"the pipeline makes no progress: {await answer.text()}")
         return None
 
     async def _look_up(self, acks: Sequence[Ack], compare: Compare, number: int) -> list[Ack]:
-        """Compare what receipts say; return those that are said to be processed."""
+        """Check the receipts' statuses; return the submissions that are `processed`."""
         processed = []
-        for ack in self._chance.sample(acks, min(len(acks), number)):
+        for ack in self._rng.sample(acks, min(len(acks), number)):
             url = f"{self.run.exporter.url}/api/v1/receipts/{ack.receipt}"
             async with self._http.get(url, headers=READING) as answer:
                 document = await answer.json()
@@ -292,7 +292,7 @@ class Rounds:
         return processed
 
     async def _read_to_the_end(self) -> dict[int, int]:
-        """What the ledgers have counted, by partition, once they cover the whole topic."""
+        """Return the ledgers' counts by partition when they cover the whole topic."""
         url = f"{self.run.exporter.url}/api/v1/ledger"
         async with asyncio.timeout(PATIENCE):
             while True:
@@ -303,7 +303,7 @@ class Rounds:
                 await asyncio.sleep(0.2)
 
     async def _log(self) -> dict[tuple[int, int], LogRecord]:
-        """All records of the topic."""
+        """Return all records of the topic."""
         found: dict[tuple[int, int], LogRecord] = {}
 
         def take(partition: int, records: Sequence[ConsumerRecord]) -> None:
@@ -338,18 +338,18 @@ FAULTS: dict[str, Callable[[Rounds], Any]] = {
 
 
 async def run(folder: Path, rounds: int, seed: int, names: Sequence[str]) -> list[str]:
-    """Run; return all that was wrong."""
+    """Run; return everything that was wrong."""
     started = time.monotonic()
 
     def tell(line: str) -> None:
         with (folder / "journal").open("a", encoding="utf-8") as journal:
             journal.write(f"{time.monotonic() - started:.2f} {line}\n")
 
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     one = OneBroker(folder, tell)
     timeout = aiohttp.ClientTimeout(total=ANSWER_WITHIN + 4)
     async with one.running(), aiohttp.ClientSession(timeout=timeout) as http:
-        runner = Rounds(one, chance, http)
+        runner = Rounds(one, rng, http)
         await runner.enrol()
         async with runner.load():
             for number in range(rounds):
@@ -359,7 +359,7 @@ async def run(folder: Path, rounds: int, seed: int, names: Sequence[str]) -> lis
                 print(f"{text}, wrong {len(runner.wrong) - before}, {seconds:.0f} s", flush=True)
                 for line in runner.wrong[before:][:10]:
                     print(f"    {line}", flush=True)
-    # Workers may end themselves rather than go on half-done.
+    # Workers may end themselves instead of continuing in an unknown state.
     exits = one.exporter.member.exits[runner.rows_cut :] + one.gateway.member.exits
     ended = [f"{each.member} ended by itself: {each.how}" for each in exits]
     print(*ended, sep="\n", end="\n" if ended else "")
@@ -367,7 +367,7 @@ async def run(folder: Path, rounds: int, seed: int, names: Sequence[str]) -> lis
 
 
 def main() -> int:
-    """Run as the environment says; the exit status is 1 if anything was wrong."""
+    """Run as the environment specifies; the exit status is 1 if anything was wrong."""
     rounds = int(os.environ.get("ROUNDS") or 10)
     seed = int(os.environ.get("SEED") or random.randrange(2**32))
     names = os.environ.get("FAULTS", "").replace(",", " ").split() or list(FAULTS)

@@ -1,4 +1,4 @@
-"""Outages of brokers."""
+"""Broker outages."""
 
 import asyncio
 import re
@@ -11,14 +11,14 @@ from tests.chaos.installation import ANSWER_WITHIN, METRICS_TOKEN, ChaosService
 from tests.chaos.supervised_process import SupervisedProcess, holding
 
 DEADLINE = ANSWER_WITHIN + 1.0
-"""Seconds after which nothing that was sent before can be acknowledged."""
+"""Seconds after which no earlier submission can be acknowledged."""
 OUTAGE = 4.0
-"""Seconds that an outage goes on after that."""
+"""Seconds that an outage lasts after that."""
 _CONTACT = re.compile(r"^tobogganing_exporter_last_contact_seconds\{.*\} (\S+)$", re.M)
 
 
 async def leader_killed(context: ChaosContext) -> None:
-    leader = await context.installation.some_leader(context.chance)
+    leader = await context.installation.some_leader(context.rng)
     async with holding(leader):
         await leader.restart()
 
@@ -30,15 +30,15 @@ async def controller_killed(context: ChaosContext) -> None:
 
 
 async def brokers_roll(context: ChaosContext) -> None:
-    """Every broker is restarted in order, the next when all are in sync again."""
+    """Restart every broker normally, each when all are in sync again."""
     for member in context.installation.brokers.members:
         async with holding(member):
             await member.restart(signal.SIGTERM)
-        await context.installation.whole()
+        await context.installation.wait_until_ready()
 
 
 async def two_brokers_down(context: ChaosContext) -> None:
-    await _down(context, context.chance.sample(context.installation.brokers.members, 2))
+    await _down(context, context.rng.sample(context.installation.brokers.members, 2))
 
 
 async def all_brokers_down(context: ChaosContext) -> None:
@@ -46,7 +46,7 @@ async def all_brokers_down(context: ChaosContext) -> None:
 
 
 async def _down(context: ChaosContext, members: list[SupervisedProcess]) -> None:
-    """Kill brokers and keep them down: nothing may be accepted meanwhile."""
+    """Kill brokers and keep them down; no submission may be accepted during that time."""
     async with holding(*members):
         await _down_alone(context, members)
 
@@ -68,7 +68,7 @@ async def _down_alone(context: ChaosContext, members: list[SupervisedProcess]) -
     assert after == before, f"{after - before} submissions were accepted without enough brokers"
     assert not ready, f"{ready} were ready without enough brokers"
     if len(members) == len(context.installation.brokers.members):
-        assert min(ages) > OUTAGE, f"exporters say they heard of Kafka {min(ages)} s ago"
+        assert min(ages) > OUTAGE, f"exporters report a response of Kafka {min(ages)} s ago"
 
 
 async def _is_ready(context: ChaosContext, service: ChaosService) -> bool:
@@ -76,7 +76,7 @@ async def _is_ready(context: ChaosContext, service: ChaosService) -> bool:
 
 
 async def _age(exporter: ChaosService) -> float:
-    """Seconds since an exporter has last heard of Kafka, as it shows it."""
+    """Return the seconds since Kafka's last response, as the exporter shows them."""
     headers = {"Authorization": f"Bearer {METRICS_TOKEN}"}
     async with (
         aiohttp.ClientSession(headers=headers) as http,

@@ -1,4 +1,5 @@
-"""Pairs of faults: the second begins within ten seconds of the first, and may overlap with it."""
+"""Pairs of faults: the second one begins within ten seconds of the first, and may
+overlap with it."""
 
 import asyncio
 import random
@@ -10,9 +11,9 @@ from typing import NamedTuple
 from tests.chaos.context import ChaosContext, Fault
 
 WITHIN = 10.0
-"""Seconds after the begin of the first fault in which the second one begins."""
+"""Maximum seconds between the starts of the two faults."""
 SIGN = "+"
-"""Between the names of a pair, as in `cut-network+broker-freeze`."""
+"""Separates the names of a pair, as in `cut-network+broker-freeze`."""
 
 OUTAGES = frozenset(
     {
@@ -28,11 +29,11 @@ OUTAGES = frozenset(
         "broker-clock",
     }
 )
-"""Faults that take brokers away for a while."""
+"""Faults that make brokers unavailable for a while."""
 
 
 class Exclusion(NamedTuple):
-    """Faults that cannot overlap with others (with any, if `others` is empty), and why."""
+    """Faults that cannot overlap with `others` (any fault if that is empty), and the reason."""
 
     faults: frozenset[str]
     others: frozenset[str]
@@ -43,19 +44,19 @@ EXCLUSIONS = (
     Exclusion(
         frozenset({"agent-raises"}),
         frozenset(),
-        "it restarts both workers a hundred times and judges each exit: another fault would be "
-        "judged as one of its own",
+        "it restarts both workers a hundred times and checks each exit; it cannot distinguish the "
+        "exits of another fault",
     ),
     Exclusion(
         frozenset({"records-deleted"}),
         OUTAGES | {"worker-joins", "entities-removed"},
-        "the model must know exactly what was deleted unread: no worker runs, the harness itself "
-        "reads Kafka to the end, and no removal of an entity may be among it",
+        "the model must know exactly which records were deleted unread: no worker may run, the "
+        "harness must be able to read Kafka, and no entity may be removed",
     ),
     Exclusion(
         frozenset({"all-brokers-down"}),
         frozenset({"exporter-kill", "exporter-term", "exporter-freeze", "service-rolling"}),
-        "it looks at the age that exporters which have seen Kafka show",
+        "it checks a metric that an exporter has only after a response from Kafka",
     ),
     Exclusion(
         frozenset({"entities-removed"}),
@@ -67,15 +68,15 @@ EXCLUSIONS = (
     Exclusion(
         frozenset({"broker-disk-full"}),
         OUTAGES - {"broker-disk-full"},
-        "a broker that is down or frozen does not notice that its disk is full",
+        "a broker that is down or frozen does not detect that its disk is full",
     ),
 )
 
 
 def excluded(first: str, second: str) -> str:
-    """Why two faults cannot be a pair; empty if they can."""
+    """Return why two faults cannot be a pair; empty if they can."""
     if first == second:
-        return "a fault has one switch, which the first to end would turn off for both"
+        return "a fault cannot be active twice: the first one to end would end both"
     for faults, others, reason in EXCLUSIONS:
         for one, other in ((first, second), (second, first)):
             if one in faults and (not others or other in others):
@@ -83,8 +84,8 @@ def excluded(first: str, second: str) -> str:
     return ""
 
 
-def draw(names: Sequence[str], number: int, chance: random.Random) -> list[str]:
-    """Names of pairs of these faults, in random order; all of them before one comes again.
+def draw(names: Sequence[str], number: int, rng: random.Random) -> list[str]:
+    """Draw pairs of these faults in random order; each pair once before any repeats.
 
     Raises:
         ValueError: no two of them can be a pair.
@@ -94,24 +95,24 @@ def draw(names: Sequence[str], number: int, chance: random.Random) -> list[str]:
         raise ValueError(f"no two of {', '.join(names)} can be a pair")
     drawn: list[str] = []
     while len(drawn) < number:
-        drawn += chance.sample(possible, len(possible))
+        drawn += rng.sample(possible, len(possible))
     return drawn[:number]
 
 
 def both(first: Fault, second: Fault, name: str) -> Fault:
-    """A fault that consists of two."""
+    """Return a fault that consists of two."""
 
     async def fault(context: ChaosContext) -> None:
-        delay = context.chance.uniform(0, WITHIN)
-        chances = [random.Random(context.chance.random()) for _ in range(2)]
-        stages = [replace(context, chance=chance, is_paired=True) for chance in chances]
+        delay = context.rng.uniform(0, WITHIN)
+        chances = [random.Random(context.rng.random()) for _ in range(2)]
+        stages = [replace(context, rng=rng, is_paired=True) for rng in chances]
 
         async def later() -> None:
             await asyncio.sleep(delay)
             context.tell(f"the second of {name}, after {delay:.1f} s")
             await second(stages[1])
 
-        # Each must come to its own end, whatever becomes of the other.
+        # Each fault must finish, whatever happens to the other one.
         ends = await asyncio.gather(first(stages[0]), later(), return_exceptions=True)
         for error in ends:
             if error is not None:
@@ -121,6 +122,6 @@ def both(first: Fault, second: Fault, name: str) -> Fault:
 
 
 def named(name: str, fault: Callable[[str], Fault]) -> Fault:
-    """The fault of this name, which may be a pair's; `fault` returns those of single names."""
+    """Return the fault of this name or pair; `fault` returns single faults."""
     first, _, second = name.partition(SIGN)
     return both(fault(first), fault(second), name) if second else fault(first)

@@ -1,4 +1,4 @@
-"""Poison: records that no gateway and no worker of ours would write."""
+"""Invalid records, which no gateway or worker of ours writes."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ RETRY_PAUSE = 0.2
 
 @contextlib.asynccontextmanager
 async def _producer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
-    """A producer that retries until Kafka has a record, once; another fault may be under way."""
+    """Yield a producer that retries until Kafka has a record, once, even during another fault."""
     producer = AIOKafkaProducer(**client_options(settings), acks="all", enable_idempotence=True)
     async with asyncio.timeout(START_TIMEOUT):
         while True:
@@ -46,23 +46,23 @@ async def _producer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
 
 
 async def corrupt_frames(context: ChaosContext) -> None:
-    """Frames that cannot be read, among those of the load."""
+    """Write undecodable frames during the load."""
     settings = context.installation.settings
     topic = topics_from(settings).submissions.name
     async with _producer(settings) as producer:
         for frame in FRAMES:
-            partition = context.chance.randrange(PARTITIONS)
+            partition = context.rng.randrange(PARTITIONS)
             await producer.send_and_wait(topic, frame, partition=partition)
             context.model.bad_frames[partition] += 1
 
 
 async def zombie_rows(context: ChaosContext) -> None:
-    """Rows older than those that are held, as a worker writes that has lost its partition."""
+    """Write outdated rows, as a worker that has lost its partition does."""
     settings = context.installation.settings
     topic = topics_from(settings).entity_state.name
     entities = [key for key, entity in context.model.entities.items() if not entity.leaving]
     async with _producer(settings) as producer:
-        for key in context.chance.sample(entities, ZOMBIE_ROWS):
+        for key in context.rng.sample(entities, ZOMBIE_ROWS):
             row = EntityRow(
                 version=ROW_VERSION,
                 offset=0,

@@ -11,12 +11,12 @@ PAUSE = 0.2
 
 
 async def entities_removed(context: ChaosContext) -> None:
-    """Some clients are removed, and others registered in their place."""
+    """Remove some clients and register others in their place."""
     plain = [a for a in context.fleet.agents if a.kind == "client" and not (a.relayed or a.sampler)]
-    chosen = context.chance.sample(plain, REMOVED)
-    # From its removal on, the credential of a client is refused.
+    chosen = context.rng.sample(plain, REMOVED)
+    # After its removal, a client's credential is rejected.
     context.load.allowed |= {401}
-    worker = context.chance.choice(context.installation.workers)
+    worker = context.rng.choice(context.installation.workers)
     async with holding(worker.member):
         await asyncio.gather(
             *(_remove(context, agent) for agent in chosen), worker.member.restart()
@@ -28,7 +28,7 @@ async def entities_removed(context: ChaosContext) -> None:
 async def _remove(context: ChaosContext, agent: ChaosAgent) -> None:
     while True:
         context.model.remove(agent.key)
-        url = context.chance.choice(context.installation.gateways).url
+        url = context.rng.choice(context.installation.gateways).url
         if await context.fleet.remove(url, agent):
             break
         await asyncio.sleep(PAUSE)

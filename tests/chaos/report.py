@@ -1,4 +1,4 @@
-"""The report: one line for each fault. Pure."""
+"""The report: one line per fault. Pure."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ HEAD = (
 
 
 def table(lines: "Sequence[RoundLine]") -> str:
-    """A table in Markdown, as docs/guarantees.md shows it."""
+    """Return a Markdown table, as in docs/guarantees.md."""
     rows = [HEAD, tuple("---" for _ in HEAD), *(_row(line) for line in lines)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
@@ -46,7 +46,7 @@ def _row(line: "RoundLine") -> tuple[str, ...]:
 
 
 def faults(lines: "Sequence[RoundLine]", audit: Verdict, *, judge_stalls: bool) -> list[str]:
-    """What was lost, wrong, too slow, or could not be tried at all."""
+    """Return what was lost, wrong, too slow, or could not be tried."""
     found = [
         f"{line.fault}: {what}"
         for line in lines
@@ -54,8 +54,8 @@ def faults(lines: "Sequence[RoundLine]", audit: Verdict, *, judge_stalls: bool) 
     ]
     found += [f"audit: {what}" for what in [*audit.lost, *audit.wrong]]
     found += [
-        f"{line.fault}: a ledger stood for {line.scrape_stall:.1f} s, "
-        f"and may for {line.longest_allowed:.0f} s"
+        f"{line.fault}: a ledger made no progress for {line.scrape_stall:.1f} s, "
+        f"the limit is {line.longest_allowed:.0f} s"
         for line in lines
         if judge_stalls and line.scrape_stall > line.longest_allowed
     ]
@@ -63,7 +63,7 @@ def faults(lines: "Sequence[RoundLine]", audit: Verdict, *, judge_stalls: bool) 
 
 
 def summary(lines: "Sequence[RoundLine]", found: Sequence[str], seed: int) -> str:
-    """What was found, or that nothing was."""
+    """Return a summary of the findings."""
     seconds = sum(line.seconds for line in lines)
     if not found:
         return f"Nothing was lost, nothing was wrong. {seconds:.0f} s, SEED={seed}"

@@ -1,4 +1,4 @@
-"""A client that resets its connection in the middle of a request, or before the answer."""
+"""A client that resets its connection during a request or before the response."""
 
 import asyncio
 import json
@@ -9,16 +9,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 _LINGER_NOT = struct.pack("ii", 1, 0)
-"""Closing a socket with this option sends a reset instead of an end."""
+"""With this option, closing a socket sends a reset."""
 
 
 async def reset(url: str, path: str, headers: Mapping[str, str], body: Any, *, whole: bool) -> int:
     """Send a request and reset the connection.
 
-    Returns -1, no answer, if the request was `whole`; else 0: nothing can come of a part of it.
+    Returns -1 (no response) if the request was `whole`, else 0: a partial request has no effect.
 
     Raises:
-        OSError: nobody listens.
+        OSError: no server listens.
     """
     host, _, port = urlsplit(url).netloc.partition(":")
     content = json.dumps(body).encode()

@@ -1,4 +1,4 @@
-"""Rounds: load, one fault, recovery, and an exact comparison; then the next."""
+"""Rounds: load, one fault, recovery, and an exact comparison."""
 
 import asyncio
 import random
@@ -20,17 +20,17 @@ from tests.chaos.scrape_monitor import ScrapeMonitor
 from tobogganing.errors import LocalError
 
 STALLS = {"worker-rolling": 10.0, "service-rolling": 10.0, "worker-kill": 12.0}
-"""Seconds that the ledger of a partition may stand still under some faults."""
+"""Seconds that a partition's ledger may make no progress under some faults."""
 SETTLING = 200
 """Submissions that must be acknowledged after a fault is over."""
 SETTLING_TIMEOUT = 90.0
 STUCK = 45.0
-"""Seconds after the end of the last fault in which the ledger of every partition must move."""
+"""Seconds after the end of the last fault in which the ledger of every partition must advance."""
 
 
 @dataclass
 class RoundLine:
-    """What the rounds of one fault came to; times are in seconds."""
+    """The results of the rounds of one fault; times are in seconds."""
 
     fault: str
     rounds: int = 0
@@ -40,15 +40,15 @@ class RoundLine:
     answer_stall: float = 0.0
     scrape_stall: float = 0.0
     stuck: float = 0.0
-    """Longest time after the end of the fault in which the ledger of a partition stood still."""
+    """Longest time after the end of the fault without progress of a partition's ledger."""
     exits: int = 0
     seconds: float = 0.0
     refused: str = ""
-    """Why the fault could not be caused here."""
+    """Why the fault could not be caused on this machine."""
 
     @property
     def longest_allowed(self) -> float:
-        """Seconds that the ledger of a partition may stand still."""
+        """Return the seconds that a partition's ledger may make no progress."""
         return STALLS.get(self.fault, float("inf"))
 
 
@@ -56,7 +56,7 @@ Tell = Callable[[str], None]
 
 
 class Rounds:
-    """Runs `rounds` rounds of these faults, in turn, on one installation in `folder`."""
+    """Runs `rounds` rounds of these faults in turn, on one installation in `folder`."""
 
     def __init__(
         self, folder: Path, names: Sequence[str], rounds: int, seed: int, tell: Tell
@@ -64,12 +64,12 @@ class Rounds:
         self.lines = {name: RoundLine(name) for name in names}
         self._rounds = rounds
         self._tell = tell
-        self._chance = random.Random(seed)
+        self._rng = random.Random(seed)
         self._installation = Installation(folder)
         self._model = PipelineModel(PARTITIONS)
         self._exits = 0
         self.audit = Verdict()
-        """What recounting everything at the end has found."""
+        """The result of the recount at the end."""
 
     async def run(self) -> list[RoundLine]:
         """Run all rounds.
@@ -85,26 +85,26 @@ class Rounds:
                 fleet,
                 self._model,
                 lambda: [gateway.url for gateway in installation.gateways],
-                random.Random(self._chance.random()),
+                random.Random(self._rng.random()),
             )
             monitor = ScrapeMonitor(
-                installation, self._model, load, random.Random(self._chance.random())
+                installation, self._model, load, random.Random(self._rng.random())
             )
             recount = Recount(installation.settings, load.answered)
-            context = ChaosContext(installation, fleet, load, self._model, self._chance, recount)
+            context = ChaosContext(installation, fleet, load, self._model, self._rng, recount)
             async with load.running(), monitor.running():
                 load.begin()
                 await load.acknowledges(SETTLING)
-                for line in self._turns():
+                for line in self._order():
                     await self._round(line, context, monitor)
             self.audit = await audit(installation.settings, recount, load.answered)
         return [*self.lines.values()]
 
-    def _turns(self) -> list[RoundLine]:
-        """Every fault comes before one comes again, each time in another order."""
+    def _order(self) -> list[RoundLine]:
+        """Return the order of faults: each once, in random order, before any repeats."""
         turns: list[RoundLine] = []
         while len(turns) < self._rounds:
-            turns += self._chance.sample([*self.lines.values()], len(self.lines))
+            turns += self._rng.sample([*self.lines.values()], len(self.lines))
         return turns[: self._rounds]
 
     async def _round(self, line: RoundLine, context: ChaosContext, monitor: ScrapeMonitor) -> None:
@@ -114,33 +114,35 @@ class Rounds:
         monitor.begin()
         verdict = Verdict()
         try:
-            await asyncio.sleep(self._chance.uniform(0.3, 1.5))
+            await asyncio.sleep(self._rng.uniform(0.3, 1.5))
             context.installation.tell(f"fault: {line.fault}")
             context.turn = line.rounds
             await named(line.fault)(context)
             monitor.fault_is_over()
-            await context.installation.whole()
+            await context.installation.wait_until_ready()
             async with asyncio.timeout(SETTLING_TIMEOUT):
                 await load.acknowledges(SETTLING)
         except NotHereError as error:
             line.refused = str(error)
         except (LocalError, TimeoutError, AssertionError) as error:
             verdict.wrong.append(f"{error!r}")
-        context.installation.tell("whole again")
+        context.installation.tell("ready again")
         monitor.end()
         await load.pause()
         paused = time.monotonic()
         try:
             verdict += self._model.compare(await monitor.drained())
         except TimeoutError:
-            verdict.lost.append("what was acknowledged is not shown: the pipeline stands still")
+            verdict.lost.append(
+                "acknowledged submissions are not shown: the pipeline makes no progress"
+            )
         stuck = max(monitor.longest_stuck, time.monotonic() - paused)
         if stuck > STUCK:
             verdict.wrong.append(f"a partition was stuck for {stuck:.0f} s after the fault")
         line.stuck = max(line.stuck, stuck)
         verdict.wrong += [*load.wrong, *monitor.wrong]
         load.wrong, monitor.wrong = [], []
-        self._take_exits(line, verdict)
+        self._count_exits(line, verdict)
         line.rounds += 1
         line.seconds += time.monotonic() - began
         line.submissions += load.submissions - before[0]
@@ -148,10 +150,10 @@ class Rounds:
         line.answer_stall = max(line.answer_stall, load.longest_stall)
         line.scrape_stall = max(line.scrape_stall, monitor.longest_stall)
         line.verdict += verdict
-        self._tell_of(line, verdict, load, monitor)
+        self._describe(line, verdict, load, monitor)
 
-    def _take_exits(self, line: RoundLine, verdict: Verdict) -> None:
-        """Count ends that no fault asked for; only workers and brokers may end themselves."""
+    def _count_exits(self, line: RoundLine, verdict: Verdict) -> None:
+        """Count unexpected ends; only workers and brokers may end themselves."""
         exits = self._installation.exits()[self._exits :]
         self._exits += len(exits)
         line.exits += len(exits)
@@ -159,16 +161,16 @@ class Rounds:
             if not each.member.startswith(("processor", "broker")):
                 verdict.wrong.append(f"{each.member} ended by itself: {each.how}")
 
-    def _tell_of(
+    def _describe(
         self, line: RoundLine, verdict: Verdict, load: ChaosLoad, monitor: ScrapeMonitor
     ) -> None:
         self._tell(
             f"{line.fault} {line.rounds}: {line.submissions:,} sent, "
             f"{line.acknowledged:,} acknowledged, lost {len(verdict.lost)}, "
-            f"wrong {len(verdict.wrong)}, longest stall {load.longest_stall:.1f} s (answers), "
+            f"wrong {len(verdict.wrong)}, longest stall {load.longest_stall:.1f} s (responses), "
             f"{monitor.longest_stall:.1f} s (scrapes), {line.stuck:.1f} s after the fault, "
             f"{line.seconds:.0f} s in all; "
-            f"slowest answer {load.slowest:.1f} s, {dict(load.statuses)}"
+            f"slowest response {load.slowest:.1f} s, {dict(load.statuses)}"
         )
         for what in [*verdict.lost, *verdict.wrong][:10]:
             self._tell(f"    {what}")

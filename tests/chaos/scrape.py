@@ -1,4 +1,4 @@
-"""What one scrape of `/metrics` says: the number of each entity, and the ledgers. Pure."""
+"""Parses a scrape of `/metrics`: the number of each entity, and the ledgers. Pure."""
 
 import re
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ _FAMILIES = {kind.name: len(kind.families) for kind in KINDS.values()}
 
 
 class Ledger(NamedTuple):
-    """What one partition's families of the pipeline say."""
+    """The pipeline metrics of one partition."""
 
     partition: int
     read: int = 0
@@ -36,7 +36,8 @@ class Ledger(NamedTuple):
 
 @dataclass
 class Scrape:
-    """Numbers and check-ins by entity, ledgers by partition; `faults`: what is wrong in itself."""
+    """Numbers and check-ins by entity, ledgers by partition; `faults`: inconsistencies of the
+    scrape."""
 
     numbers: dict[str, int] = field(default_factory=dict)
     check_ins: dict[str, float] = field(default_factory=dict)
@@ -45,7 +46,7 @@ class Scrape:
 
 
 def parse(text: str) -> Scrape:
-    """Read the text format. An entity has every family of its kind once, all of one submission."""
+    """Parse the text format. All families of an entity must be of one submission, each once."""
     scrape = Scrape()
     found: dict[str, list[tuple[str, float]]] = {}
     for family, kind, id, value in _SAMPLE.findall(text):

@@ -1,4 +1,4 @@
-"""The watcher: scrapes every exporter all the time, and looks whether the model allows it."""
+"""Scrapes every exporter continuously, and checks each scrape with the model."""
 
 import asyncio
 import contextlib
@@ -19,36 +19,37 @@ from tests.chaos.scrape import Scrape, parse
 
 INTERVAL = 0.4
 WITH_RECEIPT = 0.25
-"""Share of scrapes that wait for a submission that was acknowledged just now."""
+"""Fraction of scrapes that wait for a submission acknowledged just before."""
 SCRAPE_TIMEOUT = 5.0
-"""Seconds in which a scrape must be answered, whatever else is down."""
+"""Seconds in which a scrape must get a response, whatever else is down."""
 AFTER_TIMEOUT = 15.0
 PATIENCE = 90.0
 
 
 class ScrapeMonitor:
-    """Scrapes; `wrong` is what it found."""
+    """Scrapes; `wrong` has the findings."""
 
     def __init__(
         self,
         installation: Installation,
         model: PipelineModel,
         load: ChaosLoad,
-        chance: random.Random,
+        rng: random.Random,
     ) -> None:
         self.wrong: list[str] = []
         self.scrapes = 0
         self.longest_stall = 0.0
-        """Longest time since `begin` that a partition's ledger stood still in every exporter."""
+        """Longest time since `begin` in which a partition's ledger made no progress in any
+        exporter."""
         self.longest_stuck = 0.0
-        """The part of the longest such time that is after the end of the fault."""
+        """The part of the longest such time after the end of the fault."""
         self._over_at: float | None = None
         self._installation = installation
         self._model = model
         self._load = load
-        self._chance = chance
+        self._rng = rng
         self._served: dict[str, int] = {}
-        """The life in which each exporter has answered a scrape."""
+        """The process incarnation in which each exporter has responded to a scrape."""
         self._moved: dict[int, tuple[int, float]] = {}
         self._measures = False
 
@@ -67,10 +68,10 @@ class ScrapeMonitor:
                     task.cancel()
                 for result in await asyncio.gather(*tasks, return_exceptions=True):
                     if isinstance(result, Exception):
-                        self.wrong.append(f"the watcher failed: {result!r}")
+                        self.wrong.append(f"the scrape monitor failed: {result!r}")
 
     def begin(self) -> None:
-        """Measure stalls from now."""
+        """Measure stalls from now on."""
         now = time.monotonic()
         self._moved = {p: (read, now) for p, (read, _) in self._moved.items()}
         self.longest_stall = self.longest_stuck = 0.0
@@ -78,19 +79,19 @@ class ScrapeMonitor:
         self._measures = True
 
     def fault_is_over(self) -> None:
-        """Measure from now how long it takes until every partition moves."""
+        """Measure from now on how long each partition takes to advance."""
         self._over_at = time.monotonic()
 
     def end(self) -> None:
-        """Measure stalls no more: the load pauses."""
+        """Stop measuring stalls, because the load pauses."""
         self._note_stalls({})
         self._measures = False
 
     async def drained(self) -> dict[str, Scrape]:
-        """Wait until every exporter shows all that is in Kafka; the scrapes that do.
+        """Wait until every exporter shows everything that is in Kafka; return these scrapes.
 
         Raises:
-            TimeoutError: it did not come to that.
+            TimeoutError: it took too long.
         """
         settings = self._installation.settings
         topic = topics_from(settings).submissions.name
@@ -117,8 +118,8 @@ class ScrapeMonitor:
             began = time.monotonic()
             covered: Mapping[str, int] = {}
             receipts: list[Receipt] = []
-            if self._load.recent and self._chance.random() < WITH_RECEIPT:
-                key, number, receipt = self._chance.choice(self._load.recent)
+            if self._load.recent and self._rng.random() < WITH_RECEIPT:
+                key, number, receipt = self._rng.choice(self._load.recent)
                 covered, receipts = {key: number}, [receipt]
             text = await self._scrape(exporter, receipts)
             same = wanted and member.is_wanted and life == member.starts
@@ -127,11 +128,11 @@ class ScrapeMonitor:
                 self._look(exporter, parse(text), covered)
             elif same and not receipts and self._served.get(member.name) == life:
                 seconds = time.monotonic() - began
-                self.wrong.append(f"{member.name} did not answer a scrape ({seconds:.1f} s)")
+                self.wrong.append(f"{member.name} did not respond to a scrape ({seconds:.1f} s)")
             await asyncio.sleep(INTERVAL)
 
     async def _scrape(self, exporter: ChaosService, receipts: list[Receipt]) -> str | None:
-        """What `/metrics` says, behind these receipts; None if it says nothing."""
+        """Scrape `/metrics` with these receipts; None if there is no response."""
         query = urlencode([("after", str(receipt)) for receipt in receipts])
         timeout = aiohttp.ClientTimeout(total=AFTER_TIMEOUT if receipts else SCRAPE_TIMEOUT)
         try:

@@ -1,4 +1,4 @@
-"""Members of the installation: real processes, each restarted as a supervisor would."""
+"""Supervised processes of the installation, each restarted as a supervisor would."""
 
 import asyncio
 import contextlib
@@ -13,18 +13,18 @@ from tobogganing.devstack.supervisor import RestartBackoff
 from tobogganing.errors import LocalError
 
 PATIENCE = 30.0
-"""Seconds that an end in order may take."""
+"""Seconds that a normal stop may take."""
 
 
 class Exit(NamedTuple):
-    """An end that no fault has asked for."""
+    """An end that no fault has caused."""
 
     member: str
     how: str
 
 
 class SupervisedProcess:
-    """One process that is kept running, but while it is `held` down."""
+    """A process that is kept running except while a fault keeps it down."""
 
     def __init__(
         self,
@@ -35,11 +35,11 @@ class SupervisedProcess:
     ) -> None:
         self.name = name
         self.starts = 0
-        """Number of the running process: another one is another life."""
+        """Number of the running process; it changes with every start."""
         self.exits: list[Exit] = []
         self.launch = launch
         self.lock = asyncio.Lock()
-        """Held by a fault for as long as it has this process in its hands."""
+        """Locked by a fault while it uses this process."""
         self._ended = ended
         self._tell = tell
         self._process: Process | None = None
@@ -52,7 +52,7 @@ class SupervisedProcess:
 
     @property
     def is_wanted(self) -> bool:
-        """False while a fault keeps it down, or frozen."""
+        """False while a fault keeps it down or frozen."""
         return self._wanted.is_set() and not self._frozen
 
     @property
@@ -61,7 +61,7 @@ class SupervisedProcess:
         return self._process.pid
 
     async def keep(self) -> None:
-        """Run it until cancelled; then it is killed."""
+        """Keep it running until cancelled; then kill it."""
         try:
             while True:
                 await self._wanted.wait()
@@ -78,7 +78,7 @@ class SupervisedProcess:
                 self._ended(await process.ended(self._process))
 
     async def _live(self) -> str:
-        """Start it and wait for its end; say how it ended."""
+        """Start it and wait for its end; return how it ended."""
         try:
             self._process = self.launch()
         except (OSError, LocalError) as error:
@@ -94,7 +94,7 @@ class SupervisedProcess:
         return describe_exit(code)
 
     def forgive(self) -> None:
-        """Start it at once after its next end, however often it has ended."""
+        """Restart it at once after its next end, regardless of the number of ends."""
         self._backoff = RestartBackoff()
 
     def freeze(self) -> None:
@@ -107,7 +107,7 @@ class SupervisedProcess:
             self.send(signal.SIGCONT)
 
     def up(self) -> None:
-        """Start it, and again whenever it ends."""
+        """Start it, and restart it whenever it ends."""
         self._wanted.set()
 
     def send(self, how: signal.Signals) -> None:
@@ -116,10 +116,10 @@ class SupervisedProcess:
         process.send(self._process, how)
 
     async def down(self, how: signal.Signals = signal.SIGKILL) -> None:
-        """End it and keep it down.
+        """Stop it and keep it down.
 
         Raises:
-            TimeoutError: it did not end in order.
+            TimeoutError: it did not stop in time.
         """
         self._wanted.clear()
         if self._process is None:
@@ -130,15 +130,16 @@ class SupervisedProcess:
             await self._is_down.wait()
 
     async def restart(self, how: signal.Signals = signal.SIGKILL) -> None:
-        """End it; it is started again at once."""
+        """Stop it; it is restarted at once."""
         await self.down(how)
         self.up()
 
 
 @contextlib.asynccontextmanager
 async def holding(*members: SupervisedProcess) -> AsyncIterator[None]:
-    """Wait until no other fault has these members, and keep others from them."""
+    """Wait until no other fault uses these processes, and lock them during the context."""
     async with contextlib.AsyncExitStack() as stack:
-        for member in sorted(set(members), key=lambda member: member.name):  # so none deadlocks
+        # a fixed order prevents deadlocks
+        for member in sorted(set(members), key=lambda member: member.name):
             await stack.enter_async_context(member.lock)
         yield

@@ -19,7 +19,7 @@ async def test_a_few_faults_lose_nothing() -> None:
     assert code == 0
 
 
-async def test_one_broker_that_loses_what_it_acknowledged_skips_nothing() -> None:
+async def test_one_broker_that_loses_acknowledged_records_skips_none() -> None:
     code, text = await run_module("tests.chaos", patience=150, BROKERS="1", ROUNDS="2")
     print(text)
     assert code == 0

@@ -15,7 +15,7 @@ from tests.deploy.config import faster, folder_of, scrape_here
 from tests.deploy.grafana import GRAFANA
 from tests.deploy.stack import PATIENCE, POLL, Stack
 from tests.e2e.prometheus import Programs
-from tobogganing.devstack.debian import Program
+from tools.debian import Program
 
 
 async def prometheus_scrapes_all_of_it(stack: Stack, found: Programs) -> None:

@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 from tests.debian import or_give_up, unpacked
-from tobogganing.devstack import debian
 from tobogganing.devstack.cache import cache_folder
-from tobogganing.devstack.debian import Program
+from tools import debian
+from tools.debian import Program
 
 
 def haproxy() -> Program:

@@ -20,12 +20,12 @@ from tests.deploy import program_log
 from tests.deploy.compose import ComposeService, kafka_properties
 from tests.deploy.dns import NameServer
 from tobogganing.devstack import process
-from tobogganing.devstack.debian import Program
+from tobogganing.devstack.cluster import is_ready
 from tobogganing.devstack.install import Install
 from tobogganing.devstack.kafka_config import LOG4J_PROPERTIES, Node
 from tobogganing.devstack.ports import free_ports
 from tobogganing.devstack.process import Process
-from tobogganing.devstack.readiness import is_ready
+from tools.debian import Program
 
 POLL = 0.1
 PATIENCE = 120

@@ -19,7 +19,7 @@ from tests.deploy.config import folder_of, scrape_here
 from tests.deploy.dns import NameServer
 from tests.deploy.stack import POLL, Stack
 from tests.e2e.prometheus import Programs
-from tobogganing.devstack.debian import Program
+from tools.debian import Program
 
 CLIENTS = 10_000
 HEADENDS = 500

@@ -107,7 +107,7 @@ async def test_a_label_that_is_none_is_said(away: ExampleAgent) -> None:
     away.environ["HEADLESS"] = "yes"
     headend = away.kind == "headend"  # which has no such label
     assert await away.once() == (1 if headend else 2)
-    assert headend or "HEADLESS is neither true nor false" in away.log()
+    assert headend or "HEADLESS must be true or false" in away.log()
 
 
 async def test_without_its_interface_it_says_so(away: ExampleAgent) -> None:
@@ -135,7 +135,7 @@ async def test_a_second_run_of_the_shell_client_ends_at_once(
     with (client.folder / "queue/lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert await client.once() == 0
-    assert "another run is under way" in client.log()
+    assert "another run is in progress" in client.log()
     assert not client.waiting()
 
 

@@ -177,8 +177,71 @@ def sees_what_its_machine_shows(scrape: str, agent: ExampleAgent) -> None:
         }
     for name, value in values.items():
         assert shown(scrape, f"tobogganing_{agent.kind}_{name}", agent.id) == value
-    headless = "true" if "shell" in agent.id else "false"
+    headless = "true" if "shell" in agent.folder.name else "false"
     assert agent.kind == "headend" or f'"{agent.id}",headless="{headless}"' in scrape
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def newcomers(
+    pipeline: DeployedPipeline, go_binaries: Path, tmp_path: Path
+) -> AsyncIterator[list[ExampleAgent]]:
+    """One of each, with the token of an enrolment, and neither id nor key."""
+    cluster = await pipeline.admin("clusters/register", name="a", region="eu", datacenter="b")
+    of_kind = {
+        "client": {"type": "native"},
+        "headend": {"cluster_id": cluster["cluster_id"]},
+    }
+    made = []
+    for name in NAMES:
+        each = fleet.agent(name, go_binaries, tmp_path, pipeline.gateway.url)
+        body = {"name": name, "kind": each.kind, "max_uses": 1, **of_kind[each.kind]}
+        enrolment = await pipeline.admin("enrolments", **body)
+        (each.folder / "key").unlink()
+        (each.folder / "token").write_text(enrolment["token"])
+        each.environ["ENROLMENT_TOKEN_FILE"] = str(each.folder / "token")
+        del each.environ[f"{each.kind.upper()}_ID"]
+        made.append(each)
+    yield made
+    for each in made:
+        await each.kill()
+
+
+@on_the_pipeline
+async def test_agents_enrol_and_replace_their_keys_through_outages_and_kills(
+    pipeline: DeployedPipeline, newcomers: list[ExampleAgent]
+) -> None:
+    """Nobody gives them an id or a key; the enrolment of each has one use."""
+    await pipeline.gateway.end(signal.SIGKILL)
+    for each in newcomers:
+        assert await each.once() == 1
+        await each.start()
+    await pipeline.gateway.start()
+    await asyncio.gather(*(each.until_sent(2) for each in newcomers))
+    first = [(each.folder / "key").read_text() for each in newcomers]
+    for each in newcomers:
+        await each.kill()
+        each.environ["ROTATE_KEY_DAYS"] = "0.00002"  # 2 s: five old keys are valid at most
+        await each.start()
+    for _ in range(3):
+        await asyncio.gather(*(each.until_sent(2) for each in newcomers))
+        await asyncio.gather(*(each.kill() for each in newcomers))
+        await pipeline.gateway.end(signal.SIGKILL)
+        for each in newcomers:
+            await each.start()
+        await pipeline.gateway.start()
+    await asyncio.gather(*(each.until_sent(2) for each in newcomers))
+    for each, key in zip(newcomers, first, strict=True):
+        await each.kill()
+        await each.flush()
+        assert (each.folder / "key").read_text() != key, each.log()
+        assert (each.folder / "key").stat().st_mode & 0o777 == 0o600
+        assert each.count("dropped") == each.count("rejected_total") == 0
+        each.id = (each.folder / "key.id").read_text().strip()
+    submitted, scrape = await pipeline.settled()
+    for each in newcomers:
+        # A kill between a response and the count leaves the count behind.
+        assert len(set(submitted.samples[each.key])) >= each.count("sent")
+        sees_what_its_machine_shows(scrape, each)
 
 
 @on_the_pipeline

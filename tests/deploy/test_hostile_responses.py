@@ -248,7 +248,7 @@ async def test_a_faulty_key_file_is_no_fault_of_the_samples(reporter: ExampleAge
             assert Responder.bearers[0] == f"Bearer {key}"
         else:
             assert status == 1, content
-            assert "does not hold one API key" in reporter.log(), content
+            assert "does not contain exactly one API key" in reporter.log(), content
             assert not Responder.bearers
 
 

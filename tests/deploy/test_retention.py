@@ -19,7 +19,7 @@ from tests.deploy.config import scrape_here
 from tests.deploy.dns import NameServer
 from tests.deploy.stack import PATIENCE, POLL, Stack
 from tests.e2e.prometheus import Programs
-from tobogganing.devstack.debian import Program
+from tools.debian import Program
 
 LABELS = 'client_id="c1",name="n",type="docker",headless="true"'
 HOUR = timedelta(hours=1)

@@ -52,21 +52,30 @@ def processes() -> dict[int, tuple[int, str]]:
 
 
 class LocalRun:
-    """One run on the folder `state`; a context manager that leaves nothing running."""
+    """One run on the folder `state`; a context manager that leaves nothing running.
+
+    `tree` is the source tree that it runs; the one of these tests, unless another is given.
+    """
 
     def __init__(
-        self, state: Path, port: int | None = None, environ: Mapping[str, str] | None = None
+        self,
+        state: Path,
+        port: int | None = None,
+        environ: Mapping[str, str] | None = None,
+        tree: Path | None = None,
     ) -> None:
         self.state = state
         self.port = port or free_ports(1)[0]
         self.url = f"http://127.0.0.1:{self.port}"
         self.output = ""
+        self._tree = tree
         kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}
         self._environ = kept | {"STATE_DIR": str(state), "PORT": str(self.port), **(environ or {})}
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tobogganing", "run"],
+            cwd=self._tree,
             env=self._environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -118,6 +127,7 @@ class LocalRun:
         """Run a command beside it, as in another terminal."""
         return subprocess.run(
             [sys.executable, "-m", "tobogganing", *words],
+            cwd=self._tree,
             env=self._environ | {"TOBOGGANING_URL": self.url},
             capture_output=True,
             text=True,

@@ -1,8 +1,8 @@
-"""`python -m tests.fuzz`: fuzz every target for a while; see docs/guarantees.md.
+"""`python -m tests.fuzz`: fuzzes every target for a while; see docs/guarantees.md.
 
-SECONDS (60) is how long each target takes, TARGETS=name,name says which ones, SEED repeats a run;
-`api` is both services' APIs, asked by schemathesis.
-INPUT=file TARGETS=name does once more what a fuzzer has found, and shows where it fails.
+SECONDS (60) is the time of each target, TARGETS=name,name selects targets, SEED repeats a run;
+`api` tests both services' APIs with schemathesis. INPUT=file TARGETS=name repeats an input that a
+fuzzer has found, and shows where it fails.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from tobogganing.devstack.run_config import CHECKOUT
 API = "api"
 HEAD = ("target", "seconds", "inputs", "coverage (edges)", "peak memory", "found")
 PATIENCE = 120.0
-"""Seconds that a fuzzer may take to start, and to look at its seeds."""
+"""Seconds that a fuzzer may take to start and to run its seeds."""
 _STATISTICS = {
     "inputs": re.compile(r"stat::number_of_executed_units: *(\d+)"),
     "memory": re.compile(r"stat::peak_rss_mb: *(\d+)"),
@@ -33,7 +33,7 @@ _STATISTICS = {
 
 
 class FuzzResult(NamedTuple):
-    """What came of a target."""
+    """The result of a target."""
 
     target: str
     seconds: int
@@ -55,7 +55,7 @@ class FuzzResult(NamedTuple):
 
 
 def parse(target: str, seconds: int, log: str, code: int) -> FuzzResult:
-    """Read what a fuzzer printed; without its figures it has failed."""
+    """Parse a fuzzer's output; without statistics it has failed."""
     figures = {name: pattern.findall(log) for name, pattern in _STATISTICS.items()}
     last = {name: int(found[-1]) if found else 0 for name, found in figures.items()}
     is_good = code == 0 and all(last.values())
@@ -85,7 +85,7 @@ def fuzz(target: str, seconds: int, seed: int, folder: Path) -> FuzzResult:
 
 
 def fuzz_all(targets: list[str], seconds: int, seed: int, folder: Path) -> list[FuzzResult]:
-    """Run as many fuzzers at a time as there are processors."""
+    """Run one fuzzer per processor at a time."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return [*pool.map(lambda name: fuzz(name, seconds, seed, folder / name), targets)]
 

@@ -1,6 +1,4 @@
-"""The APIs: schemathesis asks a gateway and an exporter on a real Kafka whatever their documents
-allow, and what they forbid.
-"""
+"""Tests the APIs of a gateway and an exporter on a real Kafka with schemathesis."""
 
 import asyncio
 import contextlib
@@ -43,33 +41,37 @@ parameters = {{ headend_id = "{headend}" }}
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "404"]
 # Of a batch each item is answered for itself.
 [[operations]]
-include-path = "/api/v1/metrics"
+include-path = ["/api/v1/metrics", "/api/v1/registrations"]
 checks.negative_data_rejection.expected-statuses = ["200", "400", "401", "413", "415"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "404"]
 # A csr must be one, which no schema can say; so must a headend's cluster be registered.
 [[operations]]
 include-path = ["/api/v1/clients/register", "/api/v1/headends/register", "/api/v1/certs/generate"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "404", "409"]
+# Which fields an enrolment takes depends on its kind.
+[[operations]]
+include-path = ["/api/v1/enrolments", "/api/v1/enrol"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "409"]
 """
 PATIENCE = 240.0
-"""Seconds beyond its time that a run may take."""
+"""Seconds that a run may exceed its time."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A service: its document's URL or file, the credentials of its document's schemes."""
+class ApiUnderTest:
+    """A service: the URL or file of its document, and credentials for the document's schemes."""
 
     name: str
     url: str
     document: str
     credentials: Mapping[str, str]
     operations: str = ""
-    """What is known of some operations, as schemathesis is configured."""
+    """Known values of some operations, as schemathesis is configured."""
 
 
 @contextlib.asynccontextmanager
-async def services(folder: Path) -> AsyncIterator[list[Asked]]:
-    """Run everything; a client, a headend and a relay are known, and the client has submitted."""
+async def services(folder: Path) -> AsyncIterator[list[ApiUnderTest]]:
+    """Run all services, with a registered client that has submitted, a headend and a relay."""
     async with pipeline(folder) as parts, contextlib.AsyncExitStack() as stack:
         kafka = await parts.topics()
         clients, headends = Clients(1), Headends(1)
@@ -92,16 +94,21 @@ async def services(folder: Path) -> AsyncIterator[list[Asked]]:
                     "content-type": "application/json",
                 },
             )
-            asked = {
+            api = {
                 "node_id": headends.id(0),
                 "node_type": "headend",
                 "api_key": headends.api_key(0),
             }
-            token = await http.post("/api/v1/auth/token", json=asked)
+            token = await http.post("/api/v1/auth/token", json=api)
+            enrolment = await http.post(
+                "/api/v1/enrolments",
+                json={"name": "site", "kind": "client", "type": "native"},
+                headers=parts.secrets.bearer("ADMIN_TOKEN"),
+            )
         described = folder / "exporter.json"
         described.write_text(json.dumps(document(submitted.json()["receipt"])))
         yield [
-            Asked(
+            ApiUnderTest(
                 "gateway",
                 url,
                 f"{url}/api/v1/openapi.json",
@@ -110,10 +117,11 @@ async def services(folder: Path) -> AsyncIterator[list[Asked]]:
                     "api_key": clients.credential(0),
                     "jwt": token.json()["access_token"],
                     "relay": relay,
+                    "enrolment": enrolment.json()["token"],
                 },
                 OPERATIONS.format(client=clients.id(0), headend=headends.id(0)),
             ),
-            Asked(
+            ApiUnderTest(
                 "exporter",
                 running["exporter"].url,
                 str(described),
@@ -126,23 +134,23 @@ def _token(parts: MeasuredPipeline, name: str) -> str:
     return parts.secrets.bearer(name)["authorization"].removeprefix("Bearer ")
 
 
-def configuration(asked: Asked) -> str:
-    """The configuration of schemathesis, which takes credentials from nowhere else."""
+def configuration(api: ApiUnderTest) -> str:
+    """Return the configuration of schemathesis, which reads credentials only from there."""
     lines = [
         "[checks.negative_data_rejection]",
         'expected-statuses = ["400", "401", "404", "405", "409", "413", "415", "421"]',
     ]
-    for scheme, credential in asked.credentials.items():
+    for scheme, credential in api.credentials.items():
         lines += [f"[auth.openapi.{scheme}]", f"bearer = {json.dumps(credential)}"]
-    return "\n".join([*lines, asked.operations])
+    return "\n".join([*lines, api.operations])
 
 
-async def ask(asked: Asked, seconds: int, seed: int, folder: Path) -> bool:
-    """Ask a service for so long; tell whether all was as its document says."""
-    config = folder / f"{asked.name}.toml"
-    config.write_text(configuration(asked))
+async def check(api: ApiUnderTest, seconds: int, seed: int, folder: Path) -> bool:
+    """Test a service for this time; return whether it conforms to its document."""
+    config = folder / f"{api.name}.toml"
+    config.write_text(configuration(api))
     options = {
-        "url": asked.url,
+        "url": api.url,
         "checks": ",".join(CHECKS),
         "seed": seed,
         "max-time": seconds,
@@ -152,7 +160,7 @@ async def ask(asked: Asked, seconds: int, seed: int, folder: Path) -> bool:
     arguments = [f"--{name}={value}" for name, value in options.items()]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", f"--config-file={config}"),
-        *("run", asked.document, *arguments, "--continue-on-failure", "--no-shrink"),
+        *("run", api.document, *arguments, "--continue-on-failure", "--no-shrink"),
         cwd=folder,
     )
     try:
@@ -165,6 +173,6 @@ async def ask(asked: Asked, seconds: int, seed: int, folder: Path) -> bool:
 
 
 async def run(seconds: int, seed: int, folder: Path) -> bool:
-    """Ask both."""
+    """Test both services."""
     async with services(folder) as found:
-        return all([await ask(each, seconds, seed, folder) for each in found])
+        return all([await check(each, seconds, seed, folder) for each in found])

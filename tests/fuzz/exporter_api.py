@@ -1,7 +1,7 @@
-"""What exporters are asked about the promise, described as docs/api.md does.
+"""An OpenAPI document of the exporters' receipts and ledger, according to docs/api.md.
 
-Exporters serve no description themselves: where gateway and exporter share a port, its path is the
-gateway's, and two questions need none. This one only holds them to the document.
+Exporters serve no document themselves: if gateway and exporter share a port, its path belongs to
+the gateway, and two operations need none. This document is used only to test them.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ _STATES: dict[str, dict[str, Any]] = {
 
 
 def document(known: str) -> dict[str, Any]:
-    """An OpenAPI document of receipts, of which one is `known`, and the ledger."""
+    """Return an OpenAPI document of receipts, of which one is `known`, and the ledger."""
     receipt = {"type": "string", "pattern": r"^[0-9]{1,9}-[0-9]{1,18}-[0-9]{1,9}(-[0-9]{1,18})?$"}
     parameter = {
         "name": "receipt",

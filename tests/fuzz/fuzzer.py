@@ -1,6 +1,7 @@
-"""`python -m tests.fuzz.fuzzer TARGET SECONDS SEED FOLDER`: one target, guided by coverage.
+"""`python -m tests.fuzz.fuzzer TARGET SECONDS SEED FOLDER`: fuzzes one target, guided by coverage.
 
-A process of its own: the fuzzer ends it, at the first fault too, whose input it leaves in FOLDER.
+It is a separate process, because the fuzzer ends it, also at the first fault; the input of a fault
+is in FOLDER.
 """
 
 import sys
@@ -9,17 +10,17 @@ from pathlib import Path
 import atheris
 
 PACKAGES = ["contract", "service", "gateway", "processor", "exporter", "uvicorn", "starlette"]
-"""What is instrumented: it must be imported here first."""
+"""The instrumented packages, which must be imported here first."""
 MAX_BYTES = 16 * 1024
-"""Longest input."""
+"""Maximum length of an input."""
 MAX_MEGABYTES = 512
-"""Of the whole process, at any time: whoever takes more has found a bomb."""
+"""Memory limit of the whole process; an input that exceeds it is a bomb."""
 SLOWEST = 10
-"""Seconds that one input may take."""
+"""Maximum seconds for one input."""
 
 
 def main(name: str, seconds: int, seed: int, folder: Path) -> None:
-    """Fuzz until the time is over, or something is found; does not return."""
+    """Fuzz until the time is over, or a fault is found; does not return."""
     with atheris.instrument_imports(include=PACKAGES, enable_loader_override=False):
         from tests.fuzz.seeds import SEEDS, words
         from tests.fuzz.targets import TARGETS
@@ -47,7 +48,7 @@ def main(name: str, seconds: int, seed: int, folder: Path) -> None:
 
 
 def escaped(word: bytes) -> str:
-    """A word as libFuzzer reads it."""
+    """Return a word in libFuzzer's dictionary format."""
     return "".join(f"\\x{byte:02x}" for byte in word)
 
 

@@ -1,7 +1,7 @@
-"""A gateway for fuzzers: every part is the real one, but nothing leaves the process.
+"""A gateway for fuzzers: all components are real, but nothing leaves the process.
 
-What goes to Kafka is confirmed at once and forgotten. Nobody has the admin's token, so that
-whatever is sent to it leaves it as it was.
+Records for Kafka are confirmed at once and dropped. No input has the admin token, so no input can
+change the gateway.
 """
 
 import itertools
@@ -31,7 +31,7 @@ RELAY_KEY = f"r.{API_KEY}"
 
 
 class _Confirming:
-    """In the place of the Link: takes every record, and keeps none."""
+    """Replaces the producer: confirms every record, and keeps none."""
 
     connected = True
 
@@ -48,7 +48,7 @@ class _Confirming:
 
 
 def records() -> Iterator[RegistryRecord]:
-    """Who is registered: the client `c`, the headend `h`, the relay `r`."""
+    """Yield the registered entities: the client `c`, the headend `h`, the relay `r`."""
     attributes = {
         CLIENT.name: {"type": "native"},
         HEADEND.name: {"cluster_id": "k", "region": "eu", "datacenter": "fra"},

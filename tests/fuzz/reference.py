@@ -1,4 +1,4 @@
-"""h11 as the reference of what requests are in the bytes of a connection."""
+"""Parses the requests in a connection's bytes with h11, as the reference."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import h11
 
 
 class ReferenceResult(NamedTuple):
-    """A request that came whole."""
+    """A complete request."""
 
     method: bytes
     target: bytes
@@ -15,7 +15,8 @@ class ReferenceResult(NamedTuple):
 
 
 def reference(data: bytes) -> list[ReferenceResult]:
-    """What h11 sees, with empty lines before a request ignored (RFC 9112, 2.2)."""
+    """Return the requests that h11 finds; empty lines before a request are ignored (RFC
+    9112, 2.2)."""
     seen: list[ReferenceResult] = []
     while True:
         while data.startswith(b"\r\n"):

@@ -1,4 +1,5 @@
-"""What fuzzers begin with: good and nearly good examples of everything, made by the code itself."""
+"""Seeds of the fuzzers: valid and almost valid examples of everything, made by the
+product's code."""
 
 import gzip
 import itertools
@@ -43,7 +44,7 @@ _NUMBERS = [
 
 
 def frames() -> Iterator[bytes]:
-    """Frames with all there is in a submission, of this version and another."""
+    """Yield frames with all fields of a submission, of this version and another one."""
     for kind, metrics in _METRICS.items():
         full = Submission(
             kind, kind[0], 3, {"name": 'a"\\\n'}, {"headless": "false"}, metrics, float(NOW)
@@ -57,7 +58,7 @@ def frames() -> Iterator[bytes]:
 
 
 def large_frames() -> Iterator[bytes]:
-    """Frames that come to rows and dead letters beyond what Kafka takes in one record."""
+    """Yield frames that make rows and dead letters too large for a Kafka record."""
 
     def frame(*submissions: Submission) -> bytes:
         return encode_frame(2**53, submissions)
@@ -83,7 +84,7 @@ def large_frames() -> Iterator[bytes]:
 
 
 def rows() -> Iterator[bytes]:
-    """Rows, ledgers, positions, registry records."""
+    """Yield rows, ledgers, positions and registry records."""
     for metrics in _METRICS.values():
         yield encode_row(EntityRow(ROW_VERSION, 1, 2, 3, 4, 5.5, {"name": "n"}, {**metrics}))
     yield encode_row(EntityRow(ROW_VERSION, 1, 2, 3, 4, 5.5, removed=True))
@@ -96,13 +97,13 @@ def rows() -> Iterator[bytes]:
 
 
 def headers() -> Iterator[bytes]:
-    """Headers of dead letters, a line each, and receipts."""
+    """Yield dead-letter headers, one per line, and receipts."""
     yield b"\n".join(value for _, value in encode_source(DeadLetterSource("no frame", 1, 2, 3, 4)))
     yield str(Receipt(1, 22, 333)).encode()
 
 
 def submissions() -> Iterator[bytes]:
-    """Bodies of single submissions and of backlogs."""
+    """Yield bodies of single submissions and of backlogs."""
     for kind in KINDS.values():
         body: dict[str, object] = {"metrics": _METRICS[kind.name], "timestamp": NOW}
         labels = [label for label in kind.labels if label.submitted]
@@ -118,7 +119,7 @@ def submissions() -> Iterator[bytes]:
 
 
 def batches() -> Iterator[bytes]:
-    """Arrays and lines."""
+    """Yield arrays and lines."""
     items = [
         json.dumps({"kind": kind, "id": kind[0], "metrics": metrics}).encode()
         for kind, metrics in _METRICS.items()
@@ -138,7 +139,7 @@ def batches() -> Iterator[bytes]:
 
 
 def packed() -> Iterator[bytes]:
-    """Compressed bodies: of one piece and of several, bombs, and pieces of them."""
+    """Yield compressed bodies: of one member and of several, bombs, and truncated ones."""
     for body in (*itertools.islice(submissions(), 3), bytes(500_000)):
         for pack in (gzip.compress, zstd.compress):
             yield pack(body)
@@ -147,7 +148,7 @@ def packed() -> Iterator[bytes]:
 
 
 def requests() -> Iterator[bytes]:
-    """Requests: whole, in pieces, pipelined, chunked, too large, and none at all."""
+    """Yield requests: complete, in pieces, pipelined, chunked, too large, and invalid."""
     json_body = b'{"metrics":{"bytes_sent":1}}'
     fields = b"Host: x\r\nContent-Type: application/json\r\nAuthorization: Bearer %b\r\n"
     for path, key, body in (
@@ -198,7 +199,7 @@ def requests() -> Iterator[bytes]:
 
 SEEDS = {
     "frame": frames,
-    "folded": frames,
+    "reduced": frames,
     "row": rows,
     "header": headers,
     "submission": submissions,
@@ -209,7 +210,7 @@ SEEDS = {
 
 
 def words() -> Iterator[bytes]:
-    """What fuzzers put together: names, and what stands between them in JSON and in HTTP."""
+    """Yield words for the fuzzers' dictionary: names and the syntax of JSON and HTTP."""
     for kind in KINDS.values():
         yield from (metric.field.encode() for metric in kind.metrics)
         yield from (label.field.encode() for label in kind.labels if label.submitted)

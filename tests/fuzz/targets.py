@@ -1,6 +1,6 @@
-"""What is fuzzed: each target takes any bytes, and fails where a promise about them is broken.
+"""The fuzz targets: each takes any bytes, and fails if a guarantee about them is broken.
 
-A function that returns has found nothing; only what is documented to be raised is caught.
+A function that returns has found nothing; only documented exceptions are caught.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ Target = Callable[[bytes], None]
 
 NOW = 1_700_000_000
 LIMIT = 100_000
-"""Bytes that an unpacked body may have."""
+"""Maximum size of a decompressed body in bytes."""
 PARTITIONS = 1
 
 
@@ -79,7 +79,7 @@ def _envelopes() -> TemplateCache:
 
 
 def frame(data: bytes) -> None:
-    """A frame is decoded and means the same when it is encoded again, or is a FrameError."""
+    """A frame is decoded and encodes to an equal frame, or raises FrameError."""
     try:
         found = decode_frame(data)
     except FrameError:
@@ -87,8 +87,9 @@ def frame(data: bytes) -> None:
     assert decode_frame(encode_frame(found.deadline_ms, found.submissions)) == found
 
 
-def folded(data: bytes) -> None:
-    """Whatever is in the topic, the fold goes on, the ledger balances, and every row is shown."""
+def reduced(data: bytes) -> None:
+    """Whatever the topic contains, the reducer continues, the ledger balances, and rows are
+    exported."""
     state = PartitionState(0)
     batch = WriteBatch(state)
     for offset in range(2):
@@ -106,7 +107,7 @@ def folded(data: bytes) -> None:
 
 
 def row(data: bytes) -> None:
-    """Rows, ledgers, positions and registry records, in the same way."""
+    """Rows, ledgers, positions and registry records: the same check."""
     with contextlib.suppress(RowError):
         found = decode_entity_row(data)
         assert decode_entity_row(encode_row(found)) == found
@@ -125,7 +126,7 @@ def row(data: bytes) -> None:
 
 
 def header(data: bytes) -> None:
-    """Headers of dead letters, and receipts."""
+    """Dead-letter headers, and receipts."""
     names = ("reason", "offset", "index", "appended", "truncated-from")
     with contextlib.suppress(DeadLetterError):
         source = decode_source(zip(names, data.split(b"\n"), strict=False))
@@ -137,9 +138,9 @@ def header(data: bytes) -> None:
 
 
 def submission(data: bytes) -> None:
-    """A submission or backlog, of each kind: what is taken stands so in the frame.
+    """A submission or backlog of each kind: accepted values are in the frame.
 
-    The quick way and the one that looks at each field come to the same.
+    The fast path and the field-by-field decoder give the same result.
     """
     for kind in KINDS.values():
         template = _envelope(kind.name)
@@ -157,15 +158,15 @@ def submission(data: bytes) -> None:
         if b'"samples"' not in data:
             with contextlib.suppress(BodyError):
                 slow = template.encode(_bodies(kind.name).decode_field_by_field(data, NOW))
-                assert _framed(slow) == _framed(*pieces), "the two ways differ"
+                assert _framed(slow) == _framed(*pieces), "the two decoders differ"
                 continue
-            assert not pieces, "the quick way takes what the other refuses"
+            assert not pieces, "the fast path accepts what the other decoder rejects"
 
 
 def batch(data: bytes) -> None:
-    """A batch, as an array and as lines: each item is accepted, or says what is wrong with it.
+    """A batch as an array and as lines: each item is accepted, or its error is reported.
 
-    Decoding it in one call and decoding it item by item accept the same items.
+    Decoding in one call and item by item accept the same items.
     """
     decoder = _items()
     for decode, split in (
@@ -181,11 +182,11 @@ def batch(data: bytes) -> None:
             assert (item.kind, item.id, item.fault) == (alone.kind, alone.id, alone.fault)
             if not item.fault:
                 assert item.id is not None
-                assert _encoded(item) == _encoded(alone), "the two ways differ"
+                assert _encoded(item) == _encoded(alone), "the two decoders differ"
 
 
 def _encoded(item: Item) -> Frame | None:
-    """The submission that an item makes, None where its types cannot tell that it is invalid."""
+    """Return the submission of an item, None if types alone cannot show that it is invalid."""
     try:
         return _framed(_piece(_envelope(item.kind), item.body or item))
     except BodyError:
@@ -193,14 +194,14 @@ def _encoded(item: Item) -> Frame | None:
 
 
 def packed(data: bytes) -> None:
-    """A compressed body never unpacks to more than it may, and is damaged or not."""
+    """A compressed body never exceeds its limit, and is either valid or damaged."""
     for coding in CODINGS:
         with contextlib.suppress(BodyError, DecompressedTooLargeError):
             assert len(decompress_sync(coding, data, LIMIT)) <= LIMIT
 
 
 def request(data: bytes) -> None:
-    """Whatever comes down a connection: each request has one answer in its turn, and no 5xx."""
+    """Each request of a connection gets one response in order, and no 5xx."""
     _server().connect(data)
 
 
@@ -224,5 +225,5 @@ def _envelope(kind: str) -> SubmissionTemplate:
 
 TARGETS: dict[str, Target] = {
     target.__name__: target
-    for target in (frame, folded, row, header, submission, batch, packed, request)
+    for target in (frame, reduced, row, header, submission, batch, packed, request)
 }

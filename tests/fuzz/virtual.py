@@ -1,4 +1,4 @@
-"""An event loop whose time passes as soon as nothing else happens: a minute costs nothing."""
+"""An event loop with virtual time, which advances as soon as the loop is idle."""
 
 import asyncio
 import selectors
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class _Inline(ThreadPoolExecutor):
-    """Does what is given to a thread at once, in this one: a thread's time would be real."""
+    """Runs submitted work at once in the calling thread, as a real thread would need real time."""
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
         done: Future[Any] = Future()
@@ -20,7 +20,7 @@ class _Inline(ThreadPoolExecutor):
 
 
 class _Selector(selectors.SelectSelector):
-    """Never waits: says to the loop how long it would have."""
+    """Never waits: reports to the loop how long it would have waited."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,12 +33,12 @@ class _Selector(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """`faults` holds what was raised where nobody could catch it."""
+    """An event loop; `faults` has the exceptions that no caller could catch."""
 
     def __init__(self) -> None:
         self._virtual = _Selector()
         super().__init__(self._virtual)
-        # Seconds that a timer may be early. Two moments of a long time do not differ by less.
+        # Seconds that a timer may be early; two times of a long run do not differ by less.
         self._clock_resolution = 1e-6
         self.faults: list[dict[str, Any]] = []
         self.set_default_executor(_Inline())
@@ -48,5 +48,5 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._virtual.waited
 
     def pass_time(self, seconds: float) -> None:
-        """Let everything happen that happens within so long."""
+        """Run everything that is due within this time."""
         self.run_until_complete(asyncio.sleep(seconds))

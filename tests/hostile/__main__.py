@@ -1,6 +1,6 @@
-"""`python -m tests.hostile`: attacks on a real gateway, which serves a healthy fleet meanwhile.
+"""`python -m tests.hostile`: attacks a real gateway while it serves a healthy fleet.
 
-SECONDS (10) is how long each attack goes on, ATTACKS=name,name says which ones.
+SECONDS (10) is the duration of each attack, ATTACKS=name,name selects attacks.
 """
 
 import asyncio
@@ -20,10 +20,10 @@ def tell(line: str) -> None:
 
 
 async def run(names: Sequence[str], seconds: float, folder: Path) -> list[AttackLine]:
-    """Run the named attacks, and compare in the end what is in Kafka with what was answered.
+    """Run the named attacks; compare the records in Kafka with the responses at the end.
 
     Raises:
-        WrongResultError: somebody healthy was not served, or what was served is not there.
+        WrongResultError: a healthy agent was not served, or an acknowledged submission is missing.
     """
     async with attacked(folder) as (running, callbacks):
         lines = await AttackRunner(running, callbacks, seconds, tell).run(names)
@@ -32,7 +32,7 @@ async def run(names: Sequence[str], seconds: float, folder: Path) -> list[Attack
 
 
 def main() -> int:
-    """Run; the exit status is 1 if a healthy agent was not served, or something was not bounded."""
+    """Run; the exit status is 1 if a healthy agent was not served, or a limit was exceeded."""
     names = os.environ.get("ATTACKS", "").replace(",", " ").split() or list(ATTACKS)
     if unknown := set(names) - ATTACKS.keys():
         tell(f"no such attack: {', '.join(sorted(unknown))}; there are {', '.join(ATTACKS)}")

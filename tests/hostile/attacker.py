@@ -1,8 +1,7 @@
-"""`python -m tests.hostile.attacker NAME VICTIM`: one attack, as a process of its own.
+"""`python -m tests.hostile.attacker NAME VICTIM`: runs one attack in its own process.
 
-It says `begun` once its connections are open, goes on until its input ends, and then says what it
-has seen, as JSON. Attackers are elsewhere and have machines of their own, so here it takes only the
-time that nobody else wants.
+It prints `begun` when its connections are open, runs until its input ends, and prints its results
+as JSON. Real attackers use other machines, so it runs at the lowest priority here.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""Attacks: what strangers, and somebody with a stolen credential, do to a server's connections.
+"""Attacks on a server's connections, by strangers or with a stolen credential.
 
-Each connection is opened again when the server ends it, so an attack lasts as long as it is let.
+A connection that the server closes is reopened, so an attack lasts as long as permitted.
 """
 
 import asyncio
@@ -27,19 +27,19 @@ from tests.hostile.bodies import (
 from tobogganing.devstack.ports import LOOPBACK
 
 DRIP = 0.25
-"""Seconds between two bytes of who is slow."""
+"""Seconds between two bytes of a slow client."""
 REOPEN = 0.05
-"""Seconds until a connection that was ended is opened again."""
+"""Seconds until a closed connection is reopened."""
 BOMB = 64 * 2**20
-"""Bytes that a bomb would unpack to."""
+"""Decompressed size of a bomb in bytes."""
 LARGEST = 8 * 1024 * 1024
-"""Bytes of the largest batch."""
+"""Size of the largest batch in bytes."""
 TINY = 4 * 2**20
-"""Items of a batch that holds as many as there is room for."""
+"""Number of items that fit into the largest batch."""
 
 
 class Victim(NamedTuple):
-    """Where a server is; credentials of a client and a relay that it knows."""
+    """The address of a server, and credentials of a client and a relay that it knows."""
 
     port: int
     path: str
@@ -49,13 +49,13 @@ class Victim(NamedTuple):
 
 @dataclass
 class AttackResult:
-    """What the attackers have seen: answers by their status, and how often connections ended."""
+    """The attackers' results: responses by status, and the number of closed connections."""
 
     opened: int = 0
     ended: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
 
-    def look(self, data: bytes) -> None:
+    def count(self, data: bytes) -> None:
         for part in data.split(b"HTTP/1.1 ")[1:]:
             if part[:3].isdigit():
                 self.statuses[int(part[:3])] += 1
@@ -65,7 +65,7 @@ Send = Callable[[asyncio.StreamWriter, Victim], Coroutine[Any, Any, None]]
 
 
 class Attack(NamedTuple):
-    """`send` writes to one connection; answers are read only if `reads`."""
+    """An attack; `send` writes to one connection, responses are read only if `reads`."""
 
     connections: int
     send: Send
@@ -111,14 +111,14 @@ async def _pipelined(writer: asyncio.StreamWriter, victim: Victim) -> None:
 
 
 async def _direct(writer: asyncio.StreamWriter, victim: Victim) -> None:
-    """Posts what is answered at once, without ASGI."""
+    """Send POST requests that are answered at once, without ASGI."""
     request = _head(victim.path, victim.key, b"Content-Length: 2") + b"{}"
     while True:
         await _write(writer, request * 1_000)
 
 
 async def _kept_headers(writer: asyncio.StreamWriter, victim: Victim) -> None:
-    """Leaves a large header that was answered, and a part of another one."""
+    """Send a large header that is answered, and a part of another one."""
     large = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 60_000
     await _write(writer, large + b"\r\n\r\n" + large)
     await writer.wait_closed()
@@ -143,7 +143,7 @@ async def _endless_chunks(writer: asyncio.StreamWriter, victim: Victim) -> None:
 
 
 def _batch(coding: bytes, make: Callable[[], bytes], type: bytes = JSON) -> Send:
-    """Posts the same batch again and again."""
+    """Return a sender that posts the same batch repeatedly."""
 
     async def send(writer: asyncio.StreamWriter, victim: Victim) -> None:
         body = made()
@@ -166,7 +166,7 @@ def _items(items: Callable[[], bytes]) -> Send:
 
 
 def _submission(body: bytes) -> Send:
-    """Posts the same invalid submission again and again."""
+    """Return a sender that posts the same invalid submission repeatedly."""
 
     async def send(writer: asyncio.StreamWriter, victim: Victim) -> None:
         length = b"Content-Length: %d" % len(body)
@@ -192,14 +192,14 @@ async def _long_tokens(writer: asyncio.StreamWriter, victim: Victim) -> None:
 
 
 def _empty_blocks(size: int) -> bytes:
-    """A gzip stream that takes long and holds next to nothing."""
+    """Return a gzip stream that takes long to decompress and contains almost nothing."""
     packer = zlib.compressobj(wbits=31)
     begin = packer.compress(b"[]") + packer.flush(zlib.Z_FULL_FLUSH)
     return begin + b"\x00\x00\x00\xff\xff" * (size // 5) + packer.flush()
 
 
 async def _long_types(writer: asyncio.StreamWriter, victim: Victim) -> None:
-    """No credential: a content type that is nearly one."""
+    """Send, without a credential, a content type that is almost valid."""
     type = JSON + b"; charset=utf-8" + b" " * 60_000 + b"x"
     request = _head("/api/v1/auth/token", "", b"Content-Length: 2", type) + b"{}"
     while True:
@@ -226,7 +226,7 @@ async def _drip(writer: asyncio.StreamWriter, data: bytes) -> None:
 
 
 def attacks() -> Iterator[tuple[str, Attack]]:
-    """All attacks by name."""
+    """Yield all attacks by name."""
     yield "idle", Attack(10_000, _nothing)
     yield "slow-headers", Attack(1_000, _slow_header)
     yield "slow-bodies", Attack(1_000, _slow_body)
@@ -264,24 +264,24 @@ ATTACKS = dict(attacks())
 
 @contextlib.asynccontextmanager
 async def under(attack: Attack, victim: Victim) -> AsyncIterator[AttackResult]:
-    """Attack until the context ends; it begins when as many connections are open as there can be.
+    """Attack during the context, which begins when the maximum number of connections is open.
 
-    What the server refuses or ends is opened again.
+    Connections that the server rejects or closes are reopened.
     """
     seen = AttackResult()
-    whole = asyncio.Event()
+    all_open = asyncio.Event()
 
     async def one(number: int) -> None:
         while True:
             with contextlib.suppress(OSError):
-                await _connection(attack, victim, seen, whole, number)
+                await _connection(attack, victim, seen, all_open, number)
             seen.ended += 1
             await asyncio.sleep(REOPEN)
 
     tasks = [asyncio.create_task(one(number)) for number in range(attack.connections)]
     try:
         async with asyncio.timeout(60):
-            await whole.wait()
+            await all_open.wait()
         yield seen
     finally:
         for task in tasks:
@@ -290,21 +290,21 @@ async def under(attack: Attack, victim: Victim) -> AsyncIterator[AttackResult]:
 
 
 async def _connection(
-    attack: Attack, victim: Victim, seen: AttackResult, whole: asyncio.Event, number: int
+    attack: Attack, victim: Victim, seen: AttackResult, all_open: asyncio.Event, number: int
 ) -> None:
-    # An address has a few ten thousand ports, and each is blocked for a minute after its use.
+    # An address has some ten thousand ports, and each is blocked for a minute after its use.
     address = f"127.0.0.{2 + number % 200}"
     reader, writer = await asyncio.open_connection(
         LOOPBACK, victim.port, local_addr=(address, 0), limit=2**16
     )
     seen.opened += 1
     if seen.opened >= attack.connections:
-        whole.set()
+        all_open.set()
     try:
         sending = asyncio.create_task(attack.send(writer, victim))
         if attack.reads:
             while data := await reader.read(2**16):
-                seen.look(data)
+                seen.count(data)
         else:
             with contextlib.suppress(OSError):
                 await sending

@@ -1,4 +1,4 @@
-"""Bodies that take as much CPU time to decode as their size allows."""
+"""Bodies that take the maximum CPU time to decode for their size."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from gateway.ingest.batch_decoder import MAX_ITEMS, MAX_WHOLE
 from gateway.ingest.decoder import MAX_SUBMISSION_BYTES
 
 _HARD = b'"connection_uptime":9007199254740993.0000000000000000001'
-"""A number halfway between two floats: the slowest to decode."""
+"""A number halfway between two floats, which is slowest to decode."""
 
 
 def _item(metrics: bytes, more: bytes = b"", id: bytes = b"a") -> bytes:
@@ -15,7 +15,7 @@ def _item(metrics: bytes, more: bytes = b"", id: bytes = b"a") -> bytes:
 
 
 def _filled(piece: bytes, size: int) -> bytes:
-    """As many pieces as there is room for, with commas between them."""
+    """Return as many pieces as fit, separated by commas."""
     return b",".join([piece] * (size // (len(piece) + 1)))
 
 
@@ -28,7 +28,7 @@ def one_item_of_names() -> bytes:
 
 
 def items_of_names() -> bytes:
-    """As many items as there is room for, each with as many names as one can have."""
+    """Return as many items as fit, each with the maximum number of names."""
     return _filled(_item(_names(MAX_SUBMISSION_BYTES - 200)), MAX_BATCH_BYTES)
 
 
@@ -41,12 +41,12 @@ def hard_numbers() -> bytes:
 
 
 def whole_hard_numbers() -> bytes:
-    """The same in one call: an item with nothing else in it is decoded so up to a MiB."""
+    """Return the same in one call: an item without other content is decoded at once up to 1 MiB."""
     return _filled(_item(_filled(_HARD, MAX_WHOLE - 500)), MAX_BATCH_BYTES)
 
 
 def huge_integers() -> bytes:
-    """Integers of as many digits as Python converts."""
+    """Return integers with the maximum number of digits that Python converts."""
     digits = b'"connection_uptime":' + b"1" * 4_299
     return _filled(_item(_filled(digits, MAX_SUBMISSION_BYTES - 200)), MAX_BATCH_BYTES)
 
@@ -68,13 +68,13 @@ def text() -> bytes:
 
 
 def unclosed_quotes(size: int) -> bytes:
-    """More colons than names are allowed, and a text of quotes that does not end."""
+    """Return more colons than names are allowed, and an unterminated string of quotes."""
     colons = b'":' * 1_001
     return colons + b'\\"' * ((size - len(colons)) // 2)
 
 
 def items_of_unclosed_quotes() -> bytes:
-    """Lines, as an array would not be one: each item reaches the check of its names."""
+    """Return lines (an array would be invalid), so that the names of each item are checked."""
     item = b'{"kind":"client","id":"a","metrics":{' + unclosed_quotes(MAX_SUBMISSION_BYTES - 200)
     return b"\n".join([item] * (MAX_BATCH_BYTES // (len(item) + 1)))
 
@@ -94,7 +94,7 @@ def unregistered_items() -> bytes:
 HOSTILE_LINES: dict[str, Callable[[], bytes]] = {
     "items-of-unclosed-quotes": items_of_unclosed_quotes,
 }
-"""Batches of lines that would not be arrays."""
+"""Batches of lines that would be invalid as arrays."""
 HOSTILE_ITEMS: dict[str, Callable[[], bytes]] = {
     "many-names": one_item_of_names,
     "items-of-names": items_of_names,
@@ -114,7 +114,7 @@ HOSTILE_ITEMS: dict[str, Callable[[], bytes]] = {
 
 
 def large_backlog() -> bytes:
-    """As many samples as there is room for, of which the last is invalid."""
+    """Return as many samples as fit; the last one is invalid."""
     sample = b'{"timestamp":1,"metrics":{"x":1}}'
     return b'{"samples":[%b,1]}' % _filled(sample, MAX_SUBMISSION_BYTES - 100)
 
@@ -128,7 +128,7 @@ def submission_of_unclosed_quotes() -> bytes:
 
 
 def backlog_of_unclosed_quotes() -> bytes:
-    """A sample that is valid JSON: its quotes are in a text, and its text is long."""
+    """Return a sample that is valid JSON: its quotes are in a long string."""
     names = b",".join(b'"%d":1' % number for number in range(1_001))
     text = b'\\"' * ((MAX_SUBMISSION_BYTES - 20_000) // 2)
     return b'{"samples":[{"timestamp":1,"metrics":{"x":"%b",%b}}]}' % (text, names)

@@ -44,7 +44,7 @@ async def main(where: str) -> None:
         _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         writer.write(b"x")
     await finished.wait()
-    await asyncio.sleep(0)  # the callback has ended, and is noted
+    await asyncio.sleep(0)  # the callback has ended and is recorded
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""CPU time of the event loop's callbacks, measured in the gateway itself.
+"""Measures the CPU time of event loop callbacks in the gateway itself.
 
-The gateway runs on uvloop as ever: methods of its loop class wrap each callback that is scheduled,
-and each protocol class that is connected gets its methods wrapped. The callback that took the most
-CPU time of its thread (`time.thread_time`) is in a small file that both processes map.
+The gateway runs on uvloop as usual. Methods of its loop class wrap each scheduled callback, and the
+methods of each connected protocol class are wrapped as well. The callback that took the most CPU
+time of its thread (`time.thread_time`) is stored in a small file that both processes map.
 """
 
 import functools
@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 VARIABLE = "HOSTILE_CALLBACKS"
-"""Environment variable that names the file."""
+"""Environment variable with the name of the file."""
 SIZE = 256
 _SECONDS = struct.Struct("d")
 
 _SCHEDULING = {"call_soon": 0, "call_soon_threadsafe": 0, "call_later": 1, "call_at": 1}
 _WATCHING = {"add_reader": 1, "add_writer": 1, "add_signal_handler": 1}
-"""Methods of a loop that take a callback, and the callback's place among the arguments."""
+"""Loop methods that take a callback, and the index of that argument."""
 _CONNECTING = (
     "create_server",
     "create_unix_server",
@@ -44,14 +44,14 @@ T = TypeVar("T", bound=Callable[..., Any])
 
 
 class Slowest(NamedTuple):
-    """The callback that used the most CPU time: how many seconds, and what it was."""
+    """The callback that used the most CPU time: its seconds and its name."""
 
     seconds: float
     name: str
 
 
 class CallbackFile:
-    """The file in which the slowest callback since the last `reset` is."""
+    """The file with the slowest callback since the last `reset`."""
 
     def __init__(self, file: Path) -> None:
         if not file.exists():
@@ -69,7 +69,7 @@ class CallbackFile:
         return Slowest(seconds, name)
 
     def run(self, callback: Callable[..., Any], *args: Any) -> Any:
-        """Run a callback, and note it if it is the slowest yet."""
+        """Run a callback, and record it if it is the slowest one."""
         self._collecting = 0.0
         began = time.thread_time()
         try:
@@ -78,7 +78,7 @@ class CallbackFile:
             self._note(time.thread_time() - began, callback)
 
     def on_collection(self, phase: str, _: dict[str, int]) -> None:
-        """Learn how much of a callback the garbage collector took."""
+        """Record which part of a callback the garbage collector took."""
         self._collecting += -time.thread_time() if phase == "start" else time.thread_time()
 
     def _note(self, seconds: float, callback: object) -> None:
@@ -91,7 +91,7 @@ class CallbackFile:
 
 
 class _Measured:
-    """A callback that is measured."""
+    """A measured callback."""
 
     __slots__ = ("_callback", "_file")
 
@@ -160,7 +160,7 @@ def _timed(method: T, file: CallbackFile) -> T:
 
 
 def install() -> None:
-    """Measure the loops of this process, if HOSTILE_CALLBACKS is set."""
+    """Measure the loops of this process if HOSTILE_CALLBACKS is set."""
     name = os.environ.get(VARIABLE)
     if name:
         import uvloop

@@ -1,27 +1,51 @@
-"""The healthy fleet: submits at a steady rate, and must be answered 200 whatever else goes on."""
+"""The healthy fleet: submits at a constant rate, and must get 200 whatever else happens."""
 
 import asyncio
 import time
 from collections import deque
 
-from bench.end_to_end import Channel
 from bench.errors import WrongResultError
+from bench.load import split_response
 from bench.workloads import SingleWorkload
 from service.tasks import first_error
+from tobogganing.devstack.ports import LOOPBACK
 
 RATE = 100
-"""Submissions a second."""
+"""Submissions per second."""
 KEPT = 16
-"""Connections that are kept."""
+"""Number of persistent connections."""
 FRESH = 4
-"""Each so-many'th submission comes on a connection of its own."""
+"""Every nth submission uses a new connection."""
 PATIENCE = 20.0
 
 
-class Healthy:
-    """Submits. `seconds` has how long each answer took from the moment that it was due.
+class Channel:
+    """One connection with one request at a time."""
 
-    A connection that has ended while nothing was asked on it is opened again, as every agent does.
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    async def open(self) -> None:
+        self._reader, self._writer = await asyncio.open_connection(LOOPBACK, self._port)
+
+    async def ask(self, request: bytes) -> tuple[int, bytes]:
+        self._writer.write(request)
+        data = b""
+        while (response := split_response(data)) is None:
+            more = await self._reader.read(2**20)
+            if not more:
+                raise WrongResultError("a connection broke before its response")
+            data += more
+        return response
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class Healthy:
+    """Submits. `seconds` has each response time, measured from the scheduled time.
+
+    An idle connection that was closed is reopened, as every agent does.
     """
 
     def __init__(self, port: int, work: SingleWorkload) -> None:
@@ -32,10 +56,10 @@ class Healthy:
         self._kept: deque[Channel] = deque()
 
     async def run(self, seconds: float) -> None:
-        """Submit for so long, and return when everything was answered.
+        """Submit for this time; return when all responses have arrived.
 
         Raises:
-            WrongResultError: an answer was not 200, or did not come.
+            WrongResultError: a response was not 200, or did not arrive.
         """
         began = time.perf_counter()
         faults = WrongResultError, OSError, TimeoutError

@@ -1,4 +1,4 @@
-"""Trials: a real gateway, a healthy fleet, and one attack after the other."""
+"""Runs a real gateway, a healthy fleet, and one attack after the other."""
 
 import asyncio
 import contextlib
@@ -23,22 +23,22 @@ from tobogganing.devstack.run_config import CHECKOUT
 MAX_GROWTH = 256 * 2**20
 """Bytes that a gateway may grow by under one attack."""
 MAX_IN_ALL = 400 * 2**20
-"""Bytes that it may grow by in all, since what was freed is not always given back: then it stays
-below 512 MiB, the least that deploy/ gives a gateway."""
+"""Bytes that it may grow by in total, since freed memory is not always returned. Its total then
+stays below 512 MiB, the smallest limit in deploy/."""
 MAX_CALLBACK = 0.05
-"""Seconds of CPU time that one callback of the gateway's event loop may use: all others wait."""
+"""Seconds of CPU time that one callback of the event loop may use, as all others wait."""
 STARTUP = CHECKOUT / "tests/hostile/startup"
 PARTITIONS = 4
 CLIENTS = 100
 LOOK = 0.1
-"""Seconds between two looks at memory."""
+"""Seconds between memory measurements."""
 PATIENCE = 120.0
 KEEP_ALIVE = 5
-"""Seconds for which the gateway keeps an idle connection here."""
+"""Seconds for which the gateway keeps an idle connection in this test."""
 GONE_WITHIN = KEEP_ALIVE + 10.0
-"""Seconds after an attack in which every connection of it must be gone."""
+"""Seconds after an attack in which all its connections must be closed."""
 SPARE = 20
-"""Open files by which a gateway may differ from itself before an attack."""
+"""Number of open files by which a gateway may exceed the number before an attack."""
 
 HEAD = (
     "attack",
@@ -57,7 +57,7 @@ HEAD = (
 
 @dataclass
 class AttackLine:
-    """What came of an attack; memory in bytes, times in seconds."""
+    """The result of an attack; memory in bytes, times in seconds."""
 
     attack: str
     connections: int
@@ -65,14 +65,14 @@ class AttackLine:
     statuses: dict[str, int]
     grown: int
     in_all: int
-    """By how much the gateway has grown since before the first attack."""
+    """Growth of the gateway since before the first attack."""
     slowest: Slowest
     """The callback of the gateway's event loop that used the most CPU time."""
     seconds: list[float]
 
     @property
     def faults(self) -> list[str]:
-        """What was not bounded."""
+        """Return the limits that were exceeded."""
         bounds = (
             (f"grew by {self.grown / 1e6:.0f} MB", self.grown <= MAX_GROWTH),
             (f"grew by {self.in_all / 1e6:.0f} MB in all", self.in_all <= MAX_IN_ALL),
@@ -124,19 +124,20 @@ class AttackRunner:
         self._open = descriptors(self._pid)
 
     async def run(self, names: Sequence[str]) -> list[AttackLine]:
-        """Run the named attacks, and before and after them none.
+        """Run the named attacks, with a run without attack before and after them.
 
         Raises:
-            WrongResultError: somebody healthy was not served, or what was served is not there.
+            WrongResultError: a healthy agent was not served, or an acknowledged submission is
+            missing.
         """
-        lines = [await self._calm("nobody")]
+        lines = [await self._without_attack("nobody")]
         for name in names:
             lines.append(await self._under(name))
             self._tell(" ".join((*lines[-1].row(), lines[-1].slowest.name)))
-        lines.append(await self._calm("nobody any more"))
+        lines.append(await self._without_attack("nobody any more"))
         return lines
 
-    async def _calm(self, name: str) -> AttackLine:
+    async def _without_attack(self, name: str) -> AttackLine:
         self._callbacks.reset()
         healthy, grown, in_all = await self._watch(resident_bytes(self._pid))
         return AttackLine(name, 0, 0, {}, grown, in_all, self._callbacks.read(), healthy.seconds)
@@ -156,7 +157,7 @@ class AttackRunner:
             async with asyncio.timeout(PATIENCE):
                 begun = await attacker.stdout.readline()
             if begun != b"begun\n":
-                raise WrongResultError(f"{name} could not begin: {begun!r}")
+                raise WrongResultError(f"{name} could not start: {begun!r}")
             healthy, grown, in_all = await self._watch(before)
             attacker.stdin.close()
             async with asyncio.timeout(PATIENCE):
@@ -168,7 +169,7 @@ class AttackRunner:
             with contextlib.suppress(ProcessLookupError):
                 attacker.kill()
             await attacker.wait()
-        await self._over(name)
+        await self._wait_until_closed(name)
         return AttackLine(
             name,
             ATTACKS[name].connections,
@@ -180,20 +181,19 @@ class AttackRunner:
             healthy.seconds,
         )
 
-    async def _over(self, name: str) -> None:
-        """Wait until no connection of the attack is left."""
+    async def _wait_until_closed(self, name: str) -> None:
+        """Wait until all connections of the attack are closed."""
         try:
             async with asyncio.timeout(GONE_WITHIN):
                 while descriptors(self._pid) > self._open + SPARE:  # noqa: ASYNC110
                     await asyncio.sleep(LOOK)
         except TimeoutError:
             left = descriptors(self._pid) - self._open
-            raise WrongResultError(f"{left} open files are left of {name}") from None
+            raise WrongResultError(f"{left} files are still open after {name}") from None
 
     async def _watch(self, before: int) -> tuple[Healthy, int, int]:
-        """Let the healthy submit; return by how much the gateway grew at most: over what it had
-        `before`, and in all.
-        """
+        """Let the healthy fleet submit; return the gateway's maximum growth over `before` and in
+        total."""
         running = self._running
         work = SingleWorkload(
             running.acknowledged, running.clients, round(self._seconds * RATE), self._heads

@@ -1,4 +1,5 @@
-"""The short form of `make test-hostile`: those attacks that were not bounded, for a moment each."""
+"""The short form of `make test-hostile`: a moment each of the attacks that once
+exceeded a limit."""
 
 import asyncio
 import os
@@ -48,7 +49,7 @@ NAMES = [
 ]
 
 
-async def test_whoever_attacks_the_healthy_are_served(tmp_path: Path) -> None:
+async def test_healthy_agents_are_served_during_attacks(tmp_path: Path) -> None:
     told: list[str] = []
     async with attacked(tmp_path) as (running, callbacks):
         lines = await AttackRunner(running, callbacks, SECONDS, told.append).run(NAMES)
@@ -62,8 +63,8 @@ async def test_whoever_attacks_the_healthy_are_served(tmp_path: Path) -> None:
         assert len(line.row()) == len(HEAD)
 
 
-async def test_attackers_are_many_and_come_again() -> None:
-    """Whoever is ended opens another connection, and answers are counted."""
+async def test_attackers_reopen_closed_connections() -> None:
+    """A closed connection is reopened, and responses are counted."""
 
     async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 431 No\r\n\r\n")
@@ -81,13 +82,13 @@ async def test_attackers_are_many_and_come_again() -> None:
     server.close()
 
 
-def test_statuses_are_seen() -> None:
+def test_response_statuses_are_counted() -> None:
     seen = AttackResult()
-    seen.look(b"HTTP/1.1 200 OK\r\n\r\n{}HTTP/1.1 401 No\r\n\r\nHTTP/1.1 200 OK\r\n\r\n")
+    seen.count(b"HTTP/1.1 200 OK\r\n\r\n{}HTTP/1.1 401 No\r\n\r\nHTTP/1.1 200 OK\r\n\r\n")
     assert seen.statuses == {200: 2, 401: 1}
 
 
-def test_what_is_not_bounded_is_said() -> None:
+def test_exceeded_limits_are_reported() -> None:
     def faults(grown: int, in_all: int, seconds: float) -> list[str]:
         return AttackLine("idle", 1, 0, {}, grown, in_all, Slowest(seconds, "decode"), [0.1]).faults
 
@@ -98,8 +99,8 @@ def test_what_is_not_bounded_is_said() -> None:
 
 
 @pytest.mark.parametrize("where", ["task", "call_soon", "call_later", "thread", "protocol"])
-def test_the_slowest_callback_is_seen_wherever_it_runs(tmp_path: Path, where: str) -> None:
-    """As the gateway under attack: a process of its own, on uvloop."""
+def test_the_slowest_callback_is_found_wherever_it_runs(tmp_path: Path, where: str) -> None:
+    """As the gateway under attack: a separate process on uvloop."""
     file = CallbackFile(tmp_path / "callbacks")
     environ = os.environ | {
         VARIABLE: str(tmp_path / "callbacks"),

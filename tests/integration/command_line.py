@@ -1,4 +1,4 @@
-"""The command line as its users run it: processes that know a gateway and its ADMIN_TOKEN."""
+"""The command line as processes, with the URL of a gateway and its ADMIN_TOKEN."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from tests.integration.processes import ADMIN_TOKEN, Service
 
 
 class Ended(NamedTuple):
-    """What a command left behind."""
+    """The result of a command."""
 
     status: int
     out: str
@@ -30,16 +30,16 @@ class Ended(NamedTuple):
 
 
 class CommandLine:
-    """`tobogganing …` against one gateway."""
+    """Runs `tobogganing` against one gateway."""
 
     code: Path | None = None
-    """Folder of another version of our packages, of which the commands are."""
+    """The folder of another version of the packages, if the commands are of that version."""
 
     def __init__(self, url: str, **environ: str) -> None:
         self._environ = os.environ | {"TOBOGGANING_URL": url, "ADMIN_TOKEN": ADMIN_TOKEN} | environ
 
     async def __call__(self, *words: str, stdin: str = "") -> Ended:
-        """Run a command to its end; it never ends with a traceback."""
+        """Run a command to its end; fail if it prints a traceback."""
         async with self.started(*words) as process:
             async with asyncio.timeout(120):
                 out, err = await process.communicate(stdin.encode())
@@ -66,7 +66,7 @@ class CommandLine:
     async def started(
         self, *words: str, **streams: Any
     ) -> AsyncIterator[asyncio.subprocess.Process]:
-        """A command that runs meanwhile; killed where it has not ended."""
+        """Start a command; kill it at the end of the context if it still runs."""
         pipe = asyncio.subprocess.PIPE
         streams = {"stdin": pipe, "stdout": pipe, "stderr": pipe} | streams
         process = await asyncio.create_subprocess_exec(
@@ -84,7 +84,7 @@ class CommandLine:
 
 
 async def until_line(process: asyncio.subprocess.Process, part: str) -> None:
-    """Wait until a line of a command's stderr holds `part`."""
+    """Wait for a line of a command's stderr that contains `part`."""
     assert process.stderr is not None
     seen: list[str] = []
     async with asyncio.timeout(60):
@@ -95,7 +95,7 @@ async def until_line(process: asyncio.subprocess.Process, part: str) -> None:
 
 
 async def all_of(command: CommandLine, collection: str) -> list[dict[str, Any]]:
-    """Everything that is registered in a collection."""
+    """All entities of a collection."""
     return (await command.good(collection, "list", "--json")).documents
 
 

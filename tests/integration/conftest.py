@@ -56,7 +56,7 @@ def broken(own_kafka: Cluster, topic_prefix: str) -> KafkaSettings:
 
 @pytest.fixture
 async def compacting(kafka_install: Install, tmp_path: Path) -> AsyncIterator[KafkaSettings]:
-    """An installation of one partition on a broker that compacts at once."""
+    """An installation with one partition on a broker that compacts at once."""
     cluster = Cluster(
         tmp_path / "kafka", kafka_install, properties=lambda _: {"log.cleaner.backoff.ms": 100}
     )

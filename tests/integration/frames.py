@@ -1,4 +1,4 @@
-"""Frames as a gateway writes them, at places that a test chooses; and records deleted."""
+"""Writes frames as a gateway does, to chosen partitions; deletes records."""
 
 import contextlib
 from collections.abc import AsyncIterator, Iterable
@@ -15,11 +15,11 @@ from service.kafka.topics import ensure_topics, topics_from
 NEVER_LATE = 2**53
 
 PARTITIONS = 2
-"""Of the topics of the fixture `settings`."""
+"""Number of partitions of the fixture `settings`."""
 
 
 def ids_of(partition: int, partitions: int, count: int) -> list[str]:
-    """Ids of clients of one partition."""
+    """Return ids of clients in one partition."""
     names = (f"c-{number}" for number in range(1_000_000))
     found = (id for id in names if partition_of(entity_key("client", id), partitions) == partition)
     return [next(found) for _ in range(count)]
@@ -45,21 +45,21 @@ class FrameWriter:
         return await self.raw(partition, encode_frame(answer_by, submissions))
 
     async def appended(self, partition: int, *submissions: Submission) -> RecordMetadata:
-        """Write a frame; return where and when it was appended."""
+        """Write a frame; return its partition, offset and append time."""
         return await self._producer.send_and_wait(
             self._topic, encode_frame(NEVER_LATE, submissions), partition=partition
         )
 
     async def raw(self, partition: int, value: bytes | None) -> int:
-        """Write what need not be a frame; return its offset."""
-        key = b"none" if value is None else None  # a producer wants one of the two
+        """Write any value; return its offset."""
+        key = b"none" if value is None else None  # a producer needs a key or a value
         answer = await self._producer.send_and_wait(
             self._topic, value, key=key, partition=partition
         )
         return int(answer.offset)
 
     async def raw_all(self, partition: int, values: Iterable[bytes]) -> None:
-        """Write many records, without waiting for each."""
+        """Write many records without waiting for each."""
         for value in values:
             await self._producer.send(self._topic, value, partition=partition)
         await self._producer.flush()
@@ -67,7 +67,7 @@ class FrameWriter:
 
 @contextlib.asynccontextmanager
 async def frame_writer(settings: KafkaSettings) -> AsyncIterator[FrameWriter]:
-    """Make the topics and a writer to them."""
+    """Create the topics and a writer to them."""
     await ensure_topics(settings)
     producer = AIOKafkaProducer(**client_options(settings), acks="all", enable_idempotence=True)
     await producer.start()

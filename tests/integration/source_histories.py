@@ -1,4 +1,4 @@
-"""What tests of sources that went back share: submissions, and what came of them."""
+"""Helpers for tests of sources that lost records: submit, and read the results."""
 
 import asyncio
 import contextlib
@@ -41,7 +41,7 @@ async def until(settings: KafkaSettings, **wanted: int) -> LedgerRow:
 
 
 async def shown(settings: KafkaSettings) -> dict[str, Any]:
-    """The newest value of each client."""
+    """Return the newest value of each client."""
     rows = (await Found.of(settings)).rows
     return {
         key.decode().partition(":")[2]: decode_entity_row(row).metrics["bytes_sent"]

@@ -1,4 +1,4 @@
-"""A gateway that looks for records to drop more often than once a minute: for `python -m`."""
+"""A gateway that deletes expired records more often than once a minute; run with `python -m`."""
 
 import runpy
 

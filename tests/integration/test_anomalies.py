@@ -1,4 +1,4 @@
-"""Anomalies and lag on a real Kafka: counted, told of in their topic, and shown."""
+"""Anomalies and lag on a real Kafka: counted, written to their topic, and exported."""
 
 import asyncio
 import re
@@ -29,7 +29,7 @@ async def producer(kafka_settings: KafkaSettings) -> AsyncIterator[AIOKafkaProdu
 
 
 async def report(producer: AIOKafkaProducer, settings: KafkaSettings, sent: int) -> None:
-    """A report of the client, with so many bytes sent and an hour of uptime."""
+    """Submit a report of the client with this number of bytes sent and an hour of uptime."""
     metrics: dict[str, int | float] = {"bytes_sent": sent, "connection_uptime": 3600.0}
     frame = encode_frame(NEVER_LATE, [Submission("client", "a", 1, metrics=metrics)])
     partition = partition_of(KEY, settings.kafka_partitions)
@@ -37,7 +37,7 @@ async def report(producer: AIOKafkaProducer, settings: KafkaSettings, sent: int)
 
 
 async def metric(service: Service, sample: str) -> float:
-    """Value of a sample; the sum where it has labels that are not named."""
+    """Return the value of a sample, the sum over labels that are not named."""
     text = (await service.scrape()).text
     pattern = rf"^{re.escape(sample)}(?:\{{.*\}})? (\S+)$"
     values = [float(value) for value in re.findall(pattern, text, re.MULTILINE)]
@@ -56,7 +56,7 @@ async def until(service: Service, sample: str, value: float) -> None:
         raise AssertionError(f"{sample} is {found}, not {value}") from None
 
 
-async def test_an_anomaly_is_counted_and_told_of(
+async def test_an_anomaly_is_counted_and_written(
     kafka_settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
     topic = topics_from(kafka_settings).anomalies.name
@@ -78,7 +78,7 @@ async def test_an_anomaly_is_counted_and_told_of(
             reader.seek(await reader.beginning_offsets())
             while not told:
                 await reader.poll(collect)
-        # The three may come in more than one batch; the last has no anomaly to wait for.
+        # The three may arrive in several batches; the last one has no anomaly to wait for.
         await until(worker, "tobogganing_processor_batch_submissions_sum", 3)
         await until(worker, "tobogganing_processor_settled", 1)
         assert await metric(worker, "tobogganing_processor_dropped_anomalies_total") == 0
@@ -92,7 +92,7 @@ async def test_an_anomaly_is_counted_and_told_of(
     assert worker.faults() == []
 
 
-async def test_lag_grows_without_a_processor_and_goes_with_one(
+async def test_lag_grows_without_a_processor_and_disappears_with_one(
     kafka_settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
     lag = "tobogganing_pipeline_lag_records"

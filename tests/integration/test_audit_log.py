@@ -1,4 +1,4 @@
-"""The audit is true, also where Kafka confirms nothing: on a real broker that is frozen."""
+"""The audit log is correct even if Kafka confirms nothing: tests with a real, frozen broker."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from tobogganing.devstack.cluster import Cluster
 
 
 def logged(service: Service) -> list[dict[str, Any]]:
-    """The audit lines of a gateway's log."""
+    """Return the audit lines of a gateway's log."""
     lines = [json.loads(line) for line in service.log().splitlines()]
     return [line for line in lines if line["event"] == "audit"]
 
@@ -40,7 +40,7 @@ def process_of(cluster: Cluster) -> int:
     return process.pid
 
 
-async def test_a_change_that_never_was_is_not_said_to_be_done(
+async def test_an_unconfirmed_change_is_not_audited_as_done(
     own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
 ) -> None:
     settings = KafkaSettings(
@@ -73,7 +73,7 @@ async def test_a_change_that_never_was_is_not_said_to_be_done(
         await until_true(is_amended)
 
 
-async def test_the_attempts_of_a_command_are_one_registration(
+async def test_retries_of_a_command_register_only_once(
     own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
 ) -> None:
     settings = KafkaSettings(

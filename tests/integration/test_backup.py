@@ -1,4 +1,4 @@
-"""`tobogganing backup` and `restore`: a registry that is lost comes back as it was."""
+"""`tobogganing backup` and `restore` of a lost registry."""
 
 import asyncio
 from pathlib import Path
@@ -39,7 +39,7 @@ async def lose(settings: KafkaSettings, topic: str) -> None:
 
 
 async def rotated(manager: Service, id: str, key: str, times: int = 100) -> str:
-    """Give a client another key, again and again; return the last one."""
+    """Rotate a client's key repeatedly; return the last one."""
     for _ in range(times):
         headers = {"authorization": f"Bearer {key}"}
         answer = await manager.http.post(
@@ -49,7 +49,7 @@ async def rotated(manager: Service, id: str, key: str, times: int = 100) -> str:
     return key
 
 
-async def test_a_registry_that_was_lost_comes_back(
+async def test_a_lost_registry_is_restored(
     kafka_settings: KafkaSettings, manager: Service, tmp_path: Path
 ) -> None:
     command = command_of(kafka_settings, manager.url)
@@ -67,7 +67,7 @@ async def test_a_registry_that_was_lost_comes_back(
     add_headend = ("headends", "add", "H1", "--id", "h1", "--cluster-id", "fra", "--json")
     headend_key = (await command.good(*add_headend)).document["api_key"]
     token = await token_of(command, headend_key)
-    # Changes, so that generations are higher than the offsets that a new topic begins with.
+    # Makes incarnations higher than the first offsets of a new topic.
     key = await rotated(manager, "a", key)
     again_key = await add("again")
     assert await submits(manager, "again", again_key) == 200
@@ -76,7 +76,7 @@ async def test_a_registry_that_was_lost_comes_back(
     await command.good("backup", file, "--registry")
     assert (tmp_path / "registry.ndjson").stat().st_mode & 0o777 == 0o600
     before = await RegistrySnapshot.load(kafka_settings)
-    # What the backup does not know of: the rows do.
+    # Registered after the backup: only the rows know it.
     await rotated(manager, "again", again_key)
     assert await submits(manager, "since", await add("since")) == 200
     await manager.end()
@@ -102,7 +102,7 @@ async def test_a_registry_that_was_lost_comes_back(
     assert held is not None
     assert (record.revision, record.incarnation) == (held.revision + 1, held.incarnation)
 
-    # What is registered anew is later than what was: its submissions are not stale.
+    # A new registration has a higher incarnation: its submissions are not stale.
     await command.good("clients", "remove", "again")
     for id in ("again", "since"):
         api_key = await add(id)
@@ -114,7 +114,7 @@ async def test_a_registry_that_was_lost_comes_back(
         page = (await manager.scrape(answer.json()["receipt"])).text
         assert f'tobogganing_client_bytes_sent{{client_id="{id}"' in page
     again = (await command.good("restore", file, "--registry", "--json")).document
-    assert again["written"] == {"records": 0, "rows": 0}, "what has gone on is left alone"
+    assert again["written"] == {"records": 0, "rows": 0}, "newer records stay unchanged"
 
 
 async def test_rows_are_for_an_installation_without_processors(
@@ -138,12 +138,12 @@ async def test_rows_are_for_an_installation_without_processors(
         assert "Error: a gateway still writes" in ended.err
         assert "runs: rows are restored before any" in await command.bad("restore", file)
         assert await worker.end() == 0
-    # A worker's name stays in its group for a session after it has gone.
+    # A worker's name stays in its group for one session after its end.
     line = "runs: rows are restored"
     async with asyncio.timeout(30):
         while "runs: rows are restored" in line:
             line = await command.bad("restore", file)
-    assert "a processor has been at work" in line
+    assert "a processor has already run" in line
     assert (await command.good("restore", file, "--registry")).out.startswith("registry: 0 written")
     other = CommandLine(
         "http://127.0.0.1:1",
@@ -151,13 +151,13 @@ async def test_rows_are_for_an_installation_without_processors(
         KAFKA_TOPIC_PREFIX=settings.kafka_topic_prefix,
         KAFKA_PARTITIONS="7",
     )
-    assert "fixed when an installation starts" in await other.bad("restore", file)
+    assert "fixed when an installation is created" in await other.bad("restore", file)
 
 
-async def test_what_cannot_be_read(
+async def test_undecodable_dead_letters(
     settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
 ) -> None:
-    """What nobody can read is left out, and said; what somebody newer can read is not left out."""
+    """Undecodable records are left out with a note; those of a newer version are an error."""
     a, b = ids_of(0, settings.kafka_partitions, 2)
     file = tmp_path / "all.ndjson"
     command = command_of(settings)
@@ -173,13 +173,13 @@ async def test_what_cannot_be_read(
             assert ended.document["unreadable"] == {"records": 1, "rows": 1}
             nowhere = await command("backup", str(tmp_path / "no" / "folder"))
             assert nowhere.err.endswith("No such file or directory\n"), nowhere
-            assert "cannot be read by anybody" in (await command.good("backup", str(file))).err
+            assert "that cannot be decoded" in (await command.good("backup", str(file))).err
             newer = b'{"version":%d,"offset":6,"index":0}' % (ROW_VERSION + 1)
             await rows.send(0, f"client:{b}".encode(), newer)
             ended = await command("backup", str(file))
             assert ended.status == 1
             assert "use the command of the version that wrote it" in ended.err
-            assert file.exists(), "the last one stays"
+            assert file.exists(), "the previous file stays"
         finally:
             await producer.stop()
 
@@ -188,11 +188,11 @@ async def test_what_cannot_be_read(
     ("text", "fault"),
     [
         ("", "is empty"),
-        ("rubbish", "is no backup"),
-        ('{"is":"end","records":0,"rows":0}\n', "has no heading"),
+        ("rubbish", "is not a backup"),
+        ('{"is":"end","records":0,"rows":0}\n', "has no header"),
     ],
 )
-async def test_a_file_that_is_no_backup(tmp_path: Path, text: str, fault: str) -> None:
+async def test_a_file_that_is_not_a_backup(tmp_path: Path, text: str, fault: str) -> None:
     file = tmp_path / "file"
     await asyncio.to_thread(file.write_text, text)
     command = CommandLine("http://127.0.0.1:1", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")

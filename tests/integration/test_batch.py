@@ -1,4 +1,4 @@
-"""Batches on a real Kafka: what is accepted is there, what failed may be sent again."""
+"""Batches on a real Kafka: accepted items are in the topic, failed ones may be sent again."""
 
 import asyncio
 import gzip
@@ -24,7 +24,7 @@ COUNT = 40
 
 
 class Relay:
-    """A relay, and clients that it submits for."""
+    """A relay, and the clients in its scope."""
 
     def __init__(self, service: Service, key: str) -> None:
         self._service = service
@@ -61,7 +61,7 @@ async def service(
         yield service
 
 
-async def test_one_bad_item_and_the_rest_is_on_the_brokers(
+async def test_an_invalid_item_is_rejected_and_the_others_are_appended(
     service: Service, kafka_settings: KafkaSettings
 ) -> None:
     relay = await Relay.of(service)
@@ -78,7 +78,9 @@ async def test_one_bad_item_and_the_rest_is_on_the_brokers(
     assert [each.id for each in found] == [f"c-{number}" for number in expected]
 
 
-async def test_bombs_and_truncated_streams(service: Service, kafka_settings: KafkaSettings) -> None:
+async def test_decompression_bombs_and_truncated_streams_are_refused(
+    service: Service, kafka_settings: KafkaSettings
+) -> None:
     relay = await Relay.of(service)
     gzipped = {"content-encoding": "gzip"}
     packed = gzip.compress(json.dumps([item(1, 1)]).encode())
@@ -98,8 +100,8 @@ async def test_bombs_and_truncated_streams(service: Service, kafka_settings: Kaf
     assert len(counted) == 1
 
 
-async def test_lines_a_scope_and_limits(service: Service) -> None:
-    """What a relay with a scope may post, as lines and packed; and the most that it may."""
+async def test_ndjson_scope_and_limits(service: Service) -> None:
+    """NDJSON with and without compression for a relay with a scope, up to the limits."""
     await Relay.of(service)
     answer = await register(service, "relays", name="S", scope=["c-1", "c-2"])
     relay = Relay(service, answer.json()["api_key"])
@@ -114,7 +116,7 @@ async def test_lines_a_scope_and_limits(service: Service) -> None:
     assert (await relay.post(b" " * (8 << 20) + b"[]")).status_code == 413
 
 
-async def test_one_submission_may_be_packed(
+async def test_a_single_submission_may_be_compressed(
     service: Service, kafka_settings: KafkaSettings
 ) -> None:
     answer = await register(service, "clients", name="P", type="native", client_id="packed")
@@ -135,10 +137,10 @@ async def test_one_submission_may_be_packed(
     assert [find(frames, each).metrics["bytes_sent"] for each in receipts] == [0, 1]
 
 
-async def test_items_of_a_partition_that_fails_may_be_sent_again(
+async def test_items_of_a_failed_partition_have_retry(
     three_brokers: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
 ) -> None:
-    """Of three brokers one is killed, and with it a partition's only leader."""
+    """One of three brokers is killed, which was the only replica of a partition."""
     settings = KafkaSettings(
         kafka_bootstrap_servers=three_brokers.bootstrap_servers, kafka_topic_prefix=topic_prefix
     )
@@ -175,7 +177,7 @@ async def test_items_of_a_partition_that_fails_may_be_sent_again(
                 pass
 
 
-async def test_nothing_of_a_batch_that_was_answered_503_counts_later(
+async def test_no_item_of_a_503_batch_is_applied_later(
     own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
 ) -> None:
     settings = KafkaSettings(

@@ -1,6 +1,6 @@
-"""A gateway behind proxies that share the connections that they keep among all clients.
+"""A gateway behind proxies that share their upstream connections among all clients.
 
-One client is hostile: it must never touch a request of another client, or the response to one.
+One client is hostile. It must not affect requests of other clients or the responses to them.
 """
 
 import asyncio
@@ -34,11 +34,11 @@ VICTIM = "victim"
 ADMIN = {"authorization": f"Bearer {ADMIN_TOKEN}"}
 
 BEGUN = f"DELETE /api/v1/clients/{VICTIM} HTTP/1.1\r\nHost: x\r\n".encode()
-"""The beginning of a request: it ends in a header that swallows the next request's first line."""
+"""The head of a request whose last header would absorb the first line of the next request."""
 WHOLE = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n"
-"""The response to a whole request would be taken for the response to the next one."""
+"""The response to a complete request, which could be taken for the response to the next one."""
 PADDING = b"Y: " + 20_000 * b"y" + b"\r\n"
-"""nginx keeps a body of more than 16 KiB in a file, and sends it apart from the head."""
+"""nginx stores a body of more than 16 KiB in a file, and sends it separately from the head."""
 SMUGGLED = [
     BEGUN + PADDING + b"X: ",
     WHOLE + PADDING + b"\r\n",
@@ -56,7 +56,7 @@ OFFERS = [
 
 
 def attacks() -> list[tuple[bytes, bytes]]:
-    """Requests in two parts, with a pause between them; the worst ones first."""
+    """Requests in two parts with a pause between them, the most dangerous ones first."""
     requests = []
     for offer, body in itertools.product(OFFERS, SMUGGLED):
         with_length = HEAD + offer + b"Content-Length: %d\r\n\r\n" % len(body)
@@ -86,13 +86,13 @@ async def attack(port: int, first: bytes, second: bytes) -> None:
 
 
 @pytest.mark.parametrize("proxy", PROXIES)
-async def test_a_stranger_touches_nobody_elses_requests(
+async def test_a_hostile_client_does_not_affect_requests_of_others(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str, proxy: str
 ) -> None:
     async with (
         gateway(kafka_settings, tmp_path, signing_keys) as service,
         PROXIES[proxy](tmp_path, service.port) as port,
-        # One connection, and so one at the proxy: it takes what the attacker left.
+        # One connection, and so one upstream connection: it receives what the attacker left.
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http,
     ):
         await service.wait_until_ready()
@@ -118,7 +118,7 @@ async def _read(http: httpx.AsyncClient) -> None:
 
 
 async def _received(service: Service) -> int:
-    """How many submissions the gateway has taken."""
+    """Return the number of submissions that the gateway has received."""
     start = 'submissions_total{kind="client",result="received"} '
     (line,) = [each for each in (await service.scrape()).text.splitlines() if start in each]
     return int(float(line.split()[-1]))

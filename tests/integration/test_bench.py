@@ -1,4 +1,4 @@
-"""The benchmark runs, in its smallest form, and notices what a gateway loses."""
+"""The smallest benchmark runs, and notices submissions that a gateway loses."""
 
 import json
 from pathlib import Path
@@ -45,7 +45,7 @@ def receipts(first: Receipt, count: int) -> list[str]:
     return [str(first._replace(index=index)) for index in range(count)]
 
 
-async def test_what_is_there_as_acknowledged_passes(kafka_settings: KafkaSettings) -> None:
+async def test_acknowledged_submissions_in_kafka_pass(kafka_settings: KafkaSettings) -> None:
     await ensure_topics(kafka_settings)
     acknowledged = Acknowledged(kafka_settings)
     for start in (0, 3):
@@ -64,7 +64,7 @@ async def test_what_is_there_as_acknowledged_passes(kafka_settings: KafkaSetting
     ],
     ids=["lost", "not acknowledged", "another's", "late"],
 )
-async def test_what_is_wrong_is_noticed(
+async def test_a_lost_or_wrong_submission_is_noticed(
     kafka_settings: KafkaSettings, answer_by: int, sent: list[Submission], count: int
 ) -> None:
     await ensure_topics(kafka_settings)
@@ -74,14 +74,16 @@ async def test_what_is_wrong_is_noticed(
         await acknowledged.check(CLIENTS)
 
 
-async def test_the_smallest_run_gives_every_figure(tmp_path: Path) -> None:
+async def test_the_smallest_run_measures_every_subject(tmp_path: Path) -> None:
     code, text = await run_module(
         "bench", "--smallest", "--results", str(tmp_path), patience=PATIENCE
     )
     assert code == 0, text
     found = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
     subjects = {each["subject"] for each in found["figures"]}
-    assert subjects == {"Gateway", "Gateway, batches", "Scrape", "End to end"}
+    assert subjects == {
+        *("Gateway", "Gateway, batches", "Exporter", "Scrape", "End to end", "Fleet"),
+    }
     for each in found["figures"]:
         assert all(values for values in each["figures"].values())
     assert "| Tobogganing gateway | 256 connections, API keys, 4 partitions |" in text

@@ -20,11 +20,11 @@ from tobogganing.devstack.install import Install
 BEHIND = 3_600
 NODES = 3
 CLIENTS = 24
-"""Enough that each partition has some."""
+"""Enough clients that each partition has some."""
 
 
 class FakedCluster(Cluster):
-    """Brokers whose clocks are the time plus what a file of each says."""
+    """Brokers whose clocks show the time plus the offset in a file of each broker."""
 
     library: Path
 
@@ -40,7 +40,7 @@ class FakedCluster(Cluster):
                 "FAKETIME_CACHE_DURATION": "1",
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
                 "DONT_FAKE_MONOTONIC": "1",
-                "FAKETIME_FORCE_MONOTONIC_FIX": "0",  # else a JVM's waits do not end
+                "FAKETIME_FORCE_MONOTONIC_FIX": "0",  # otherwise timed waits of the JVM never end
             }
 
     def clock(self, node: int) -> Path:
@@ -69,7 +69,7 @@ async def _lags(service: Service, clients: dict[str, dict[str, str]]) -> list[fl
     return lags
 
 
-async def test_a_broker_that_is_behind_costs_no_token_and_no_sample(
+async def test_a_broker_clock_that_is_behind_invalidates_no_token_or_sample(
     cluster: FakedCluster, tmp_path: Path, signing_keys: str
 ) -> None:
     settings = KafkaSettings(

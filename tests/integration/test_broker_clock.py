@@ -1,4 +1,5 @@
-"""A broker's clock is ahead for a while: nobody is swept, no check-in stays in the future."""
+"""A broker's clock is ahead for a while: no entity expires early, no check-in stays in
+the future."""
 
 import asyncio
 import time
@@ -21,11 +22,11 @@ from tobogganing.devstack.install import Install
 
 AHEAD = 3_600
 RETENTION = 0.1
-"""Hours: less than the clock is ahead."""
+"""Hours; less than the clock's error."""
 
 
 class FakedInstall(Install):
-    """Kafka whose clock shows the time plus what the file `offset` says."""
+    """Kafka whose clock is ahead by the offset in the file `offset`."""
 
     offset: Path
     library: Path
@@ -37,7 +38,7 @@ class FakedInstall(Install):
             "FAKETIME_CACHE_DURATION": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "DONT_FAKE_MONOTONIC": "1",
-            "FAKETIME_FORCE_MONOTONIC_FIX": "0",  # else a JVM's waits do not end
+            "FAKETIME_FORCE_MONOTONIC_FIX": "0",  # otherwise a JVM's waits do not end
         }
         return ["/usr/bin/env", *(f"{k}={v}" for k, v in faked.items()), *super().command(*flags)]
 
@@ -72,13 +73,13 @@ async def row_of(settings: KafkaSettings, id: str) -> EntityRow:
     return decode_entity_row((await Found.of(settings)).rows[entity_key("client", id)])
 
 
-async def test_a_broker_that_is_ahead_for_a_while_harms_nobody(
+async def test_a_broker_clock_that_is_ahead_for_a_while_does_no_harm(
     settings: KafkaSettings, offset: Path, tmp_path: Path
 ) -> None:
     topic = topics_from(settings).submissions.name
 
     async def report(id: str, timestamp: float | None = None) -> float:
-        """Submit; return how far the broker's clock was ahead then."""
+        """Submit; return the broker clock's error at that time."""
         frame = encode_frame(NEVER_LATE, [client(id, timestamp=timestamp, bytes_sent=1)])
         appended = await producer.send_and_wait(topic, frame, partition=0)
         return float(appended.timestamp) / 1000 - time.time()
@@ -95,7 +96,7 @@ async def test_a_broker_that_is_ahead_for_a_while_harms_nobody(
                 pass
         await report("agent")
         assert (await row_of(settings, "talking")).last_check_in > time.time() + AHEAD - 60
-        async with asyncio.timeout(20):  # sweeps have seen it
+        async with asyncio.timeout(20):  # expiry runs have seen it
             while worker.log().count("broker's clock is ahead") < 5:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         await row_of(settings, "silent")

@@ -1,4 +1,4 @@
-"""Certificates from two gateways with one CA, and what becomes of them in TLS."""
+"""Certificates from two gateways with one CA, and their use in TLS."""
 
 import asyncio
 import ssl
@@ -27,7 +27,7 @@ def openssl(folder: Path, *arguments: str) -> str:
 
 
 def request_of(folder: Path, name: str) -> str:
-    """A private key and a request, made by openssl as a node makes it."""
+    """Create a private key and a request with openssl, as a node does."""
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
     files = ("-keyout", f"{name}.key", "-out", f"{name}.csr")
     openssl(folder, "req", "-new", *key, *files, "-subj", "/CN=whoever")
@@ -42,7 +42,7 @@ async def generate(service: Service, credential: str, **body: str) -> httpx.Resp
 async def registered_pair(
     services: tuple[Service, Service], folder: Path
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A headend and a client that got their certificates with their registration."""
+    """A headend and a client that got their certificates when they were registered."""
     first, second = services
     place = {"name": "C", "region": "eu", "datacenter": "d", "headend_url": "https://localhost:1"}
     await register(first, "clusters", cluster_id="k", **place)
@@ -57,10 +57,10 @@ async def registered_pair(
     return headend.json(), client.json()
 
 
-async def test_a_client_and_a_headend_know_each_other_by_them(
+async def test_a_client_and_a_headend_use_their_certificates_for_mutual_tls(
     pair: tuple[Service, Service], tmp_path: Path
 ) -> None:
-    """Mutual TLS with nothing but what the gateways gave out."""
+    """Mutual TLS with only the issued certificates."""
     await registered_pair(pair, tmp_path)
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tmp_path / "ca.pem")
     server.load_cert_chain(tmp_path / "h.pem", tmp_path / "h.key")
@@ -90,7 +90,7 @@ async def test_a_client_and_a_headend_know_each_other_by_them(
             )
 
 
-async def test_a_node_renews_at_any_gateway_by_its_own_credential(
+async def test_a_node_renews_its_certificate_at_any_gateway(
     pair: tuple[Service, Service], tmp_path: Path
 ) -> None:
     headend, client = await registered_pair(pair, tmp_path)
@@ -128,7 +128,7 @@ async def test_a_node_renews_at_any_gateway_by_its_own_credential(
     assert issued == {"client": 3, "headend": 3}
 
 
-async def test_every_certificate_is_in_the_audit_topic_by_its_serial_number(
+async def test_every_certificate_is_audited_with_its_serial_number(
     pair: tuple[Service, Service], kafka_settings: KafkaSettings, tmp_path: Path
 ) -> None:
     _, client = await registered_pair(pair, tmp_path)
@@ -154,7 +154,7 @@ async def test_every_certificate_is_in_the_audit_topic_by_its_serial_number(
     assert serial in {int(each.details["serial"], 16) for each in records if each.details}
 
 
-async def test_after_a_rotation_or_a_removal_there_are_no_more(
+async def test_no_certificate_is_issued_after_a_rotation_or_removal(
     pair: tuple[Service, Service], tmp_path: Path
 ) -> None:
     _, client = await registered_pair(pair, tmp_path)
@@ -171,22 +171,22 @@ async def test_after_a_rotation_or_a_removal_there_are_no_more(
 @pytest.mark.parametrize(
     ("pem", "why"),
     [
-        ("rubbish", "no PEM at all"),
-        (CA_PEM[: CA_PEM.index("-----BEGIN CERT")], "it is: PRIVATE KEY"),
-        (CA_PEM + CA_PEM, "it is: PRIVATE KEY, CERTIFICATE, PRIVATE KEY, CERTIFICATE"),
+        ("rubbish", "no PEM block"),
+        (CA_PEM[: CA_PEM.index("-----BEGIN CERT")], "it contains: PRIVATE KEY"),
+        (CA_PEM + CA_PEM, "it contains: PRIVATE KEY, CERTIFICATE, PRIVATE KEY, CERTIFICATE"),
     ],
 )
-async def test_a_broken_authority_refuses_to_start(
+async def test_an_invalid_ca_prevents_start_up(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str, pem: str, why: str
 ) -> None:
     async with gateway(kafka_settings, tmp_path, signing_keys, CA_PEM=pem) as service:
         assert await service.ended(30) == 2
-        assert service.log().startswith("CA_PEM must be one PEM text")
+        assert service.log().startswith("CA_PEM must contain one certificate")
         assert why in service.log()
         assert "-----" not in service.log()
 
 
-async def test_the_authority_may_be_in_a_file_or_nowhere(
+async def test_the_ca_may_be_in_a_file_or_missing(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     (tmp_path / "authority").write_text(CA_PEM)

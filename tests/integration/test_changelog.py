@@ -1,4 +1,4 @@
-"""The changelog's writer on a real Kafka: whole batches, each of them written once."""
+"""The changelog producer on a real Kafka: whole batches, each written once."""
 
 import asyncio
 import os
@@ -29,9 +29,9 @@ from tests.integration.processes import freeze
 from tobogganing.devstack.cluster import Cluster
 
 MANY = 3_000
-"""Records of a kilobyte each: more than one batch, and more than may be queued at once."""
+"""Records of a kilobyte each: more than one batch, and more than the queue holds."""
 LEDGER_BYTES = 40_000
-"""More than a ledger has."""
+"""More submissions than a ledger has."""
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def pieces(records: dict[int, list[ChangelogRecord]]) -> dict[int, list[Piece]]:
 
 
 async def found(settings: KafkaSettings) -> dict[int, list[ConsumerRecord]]:
-    """All records of the changelog, by partition."""
+    """Return all records of the changelog by partition."""
     records: dict[int, list[ConsumerRecord]] = {p: [] for p in range(settings.kafka_partitions)}
 
     def collect(partition: int, batch: Sequence[ConsumerRecord]) -> None:
@@ -64,7 +64,7 @@ async def found(settings: KafkaSettings) -> dict[int, list[ConsumerRecord]]:
     return records
 
 
-async def test_each_record_has_the_offset_that_the_writer_is_told(
+async def test_each_record_has_the_offset_in_the_result(
     writer: ChangelogProducer, kafka_settings: KafkaSettings
 ) -> None:
     records = {p: many(p) for p in range(kafka_settings.kafka_partitions)}
@@ -77,7 +77,7 @@ async def test_each_record_has_the_offset_that_the_writer_is_told(
         assert written[partition].appended_ms == max(each.timestamp for each in there)
 
 
-async def test_what_a_frozen_broker_is_sent_again_is_written_once(
+async def test_a_batch_resent_to_a_frozen_broker_is_written_once(
     writer: ChangelogProducer,
     kafka: Cluster,
     kafka_settings: KafkaSettings,
@@ -91,7 +91,7 @@ async def test_what_a_frozen_broker_is_sent_again_is_written_once(
     try:
         writing = asyncio.create_task(writer.write(pieces(records)))
         async with asyncio.timeout(30):
-            # Until the first requests were given up.
+            # until the first requests time out
             while "RequestTimedOutError" not in caplog.text:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
     finally:
@@ -114,7 +114,7 @@ async def test_a_tombstone_has_its_position_in_a_header(
     assert written[2].offsets == []
 
 
-async def test_what_no_broker_takes_is_an_error(writer: ChangelogProducer) -> None:
+async def test_a_record_that_no_broker_accepts_is_an_error(writer: ChangelogProducer) -> None:
     with pytest.raises(MessageSizeTooLargeError):
         await writer.write({0: [[(b"client:a", b"x" * 2_000_000, NO_HEADERS)]]})
 
@@ -123,7 +123,7 @@ async def test_what_no_broker_takes_is_an_error(writer: ChangelogProducer) -> No
 async def test_the_largest_piece_with_its_ledger_is_one_batch(
     writer: ChangelogProducer, kafka_settings: KafkaSettings, size: int
 ) -> None:
-    """Of many small rows, whose overhead counts most, as of few large ones."""
+    """With many small rows, whose overhead is largest, and with few large ones."""
     count = (PIECE_BYTES + size) // (size + len(b"client:000000") + RECORD_OVERHEAD)
     records = [(b"client:%06d" % n, b"x" * size, NO_HEADERS) for n in range(count)]
     first, *_ = split(records)

@@ -118,7 +118,7 @@ async def test_tokens_are_revoked_and_signing_keys_replaced(
     new = (await command.good("keys", "rotate", "--json")).document["kid"]
     listed = (await command.good("keys", "list")).out.splitlines()
     assert [line.split()[0] for line in listed] == ["KID", old["kid"], new]
-    assert await status_of(gateway, token) == 200, "the old key's tokens are still good"
+    assert await status_of(gateway, token) == 200, "the old key's tokens are still valid"
     await command.good("keys", "remove", old["kid"], "--yes")
     assert await status_of(gateway, token) == 401
     assert await status_of(gateway, await token_of(command, api_key)) == 200
@@ -152,12 +152,14 @@ async def test_a_listing_goes_through_all_pages(command: CommandLine, tmp_path: 
     assert len(named) == 300
 
 
-async def test_what_a_user_can_mend_is_one_line(gateway: Service, command: CommandLine) -> None:
+async def test_an_error_that_the_user_can_fix_is_one_line(
+    gateway: Service, command: CommandLine
+) -> None:
     await command.good("clients", "add", "A", "--type", "native", "--id", "a")
     again = await command.bad("clients", "add", "A", "--type", "native", "--id", "a")
-    assert again == "Error: The client a is registered already (409)"
+    assert again == "Error: The client a is already registered (409)"
     unknown = await command.bad("headends", "add", "H", "--cluster-id", "nowhere")
-    assert "cluster_id: no such cluster is registered" in unknown
+    assert "cluster_id: is not a registered cluster" in unknown
     stranger = CommandLine(gateway.url, ADMIN_TOKEN="wrong")
     assert "check ADMIN_TOKEN" in await stranger.bad("clients", "list")
     assert "check ADMIN_TOKEN" in await stranger.bad("fleet", "export", "-", "--format", "csv")
@@ -169,10 +171,10 @@ async def test_what_a_user_can_mend_is_one_line(gateway: Service, command: Comma
     assert "check --url" in await elsewhere.bad("clients", "show", "a")
 
 
-async def test_a_gateway_without_kafka_is_asked_again(
+async def test_requests_to_a_gateway_without_kafka_are_repeated(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
-    """503 with Retry-After until its patience ends, then one line."""
+    """503 with Retry-After is repeated; then the error is one line."""
     extra = {
         "ADMIN_TOKEN": ADMIN_TOKEN,
         "SIGNING_KEYS_DIR": signing_keys,
@@ -188,7 +190,9 @@ async def test_a_gateway_without_kafka_is_asked_again(
 
 
 @pytest.mark.parametrize("answer", ["n", "y"])
-async def test_a_removal_asks_on_a_terminal(command: CommandLine, answer: str) -> None:
+async def test_a_removal_asks_for_confirmation_on_a_terminal(
+    command: CommandLine, answer: str
+) -> None:
     await command.good("clients", "add", "Anna", "--type", "native", "--id", "anna")
     ours, theirs = pty.openpty()
     try:
@@ -209,15 +213,13 @@ async def test_a_removal_asks_on_a_terminal(command: CommandLine, answer: str) -
     assert left == "" if answer == "y" else "anna" in left
 
 
-async def test_the_examples_of_the_document_work_as_they_stand(
-    gateway: Service, tmp_path: Path
-) -> None:
+async def test_the_documented_examples_work_unchanged(gateway: Service, tmp_path: Path) -> None:
     document = (Path(__file__).parents[2] / "docs" / "cli.md").read_text("utf-8")
-    # What comes behind is asked of an exporter and of Kafka: tests/e2e/ has a run with both.
+    # The rest needs an exporter and Kafka: tests/e2e/ has a run with both.
     document, heading, _ = document.partition("## The ledger")
     assert heading
     blocks = [part.split("```")[0] for part in document.split("```sh\n")[1:]]
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     process = await asyncio.create_subprocess_exec(
         *("sh", "-eux"),
         cwd=tmp_path,
@@ -236,3 +238,41 @@ async def test_the_examples_of_the_document_work_as_they_stand(
     assert "access_token" in text
     assert "registered 3 of 3" in text
     assert "\nclient,bert,Bert,docker,,,,\n" in text
+
+
+async def test_an_enrolment_from_its_creation_to_its_end(
+    gateway: Service, command: CommandLine
+) -> None:
+    words = ("--type", "docker", "--max-uses", "2", "--expires-in", "7d", "--id-prefix", "fra-")
+    made = (
+        await command.good("enrolments", "create", "Site", "--id", "s", *words, "--json")
+    ).document
+    assert made["enrolment_id"] == "s"
+    enrolled = await gateway.http.post(
+        "/api/v1/enrol",
+        json={"name": "Agent"},
+        headers={"authorization": f"Bearer {made['token']}"},
+    )
+    client = enrolled.json()["client_id"]
+    assert await submits(gateway, client, enrolled.json()["api_key"]) == 200
+    (listed,) = (await command.good("enrolments", "list")).out.splitlines()[1:]
+    assert listed.split()[:6] == ["s", "Site", "client", "active", "1", "2"]
+    shown = (await command.good("enrolments", "show", "s", "--json")).document
+    assert (shown["uses"], shown["type"], shown["id_prefix"]) == (1, "docker", "fra-")
+    (found,) = (await command.good("clients", "list", "--enrolment-id", "s", "--json")).documents
+    assert found["client_id"] == client
+    await command.good("enrolments", "revoke", "s", "--yes")
+    assert "there is no enrolment s" in await command.bad("enrolments", "show", "s")
+    assert "say --type" in (await command("enrolments", "create", "Nothing")).err
+
+
+async def test_several_are_removed_and_what_is_not_there_is_said(command: CommandLine) -> None:
+    for id in ("a", "b", "c"):
+        await command.good("clients", "add", id, "--id", id, "--type", "native")
+    removed = await command("clients", "remove", "a", "x", "c", "--json")
+    assert removed.status == 1
+    assert [each["client_id"] for each in removed.documents] == ["a", "c"]
+    assert "client x: there is no client x" in removed.err
+    assert "Error: 1 of 3 are not removed" in removed.err
+    (left,) = (await command.good("clients", "list", "--json")).documents
+    assert left["client_id"] == "b"

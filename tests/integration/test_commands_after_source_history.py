@@ -1,4 +1,4 @@
-"""Commands that compare the topic with ledgers, after its end is lost or it was recreated."""
+"""Commands that compare the topic with ledgers, after it lost its end or was recreated."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -34,7 +34,7 @@ A, B = ids_of(0, PARTITIONS, 2)
 (FOREIGN,) = ids_of(1, PARTITIONS, 1)
 
 GoBack = Callable[[int], Awaitable[None]]
-"""Lets the source lose everything from an offset of partition 0 on, or everything."""
+"""Makes the source lose everything from an offset of partition 0 on, or recreates it."""
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def command_of(settings: KafkaSettings, url: str = "http://127.0.0.1:1") -> Comm
     )
 
 
-async def test_an_audit_counts_what_the_topic_still_holds(
+async def test_an_audit_counts_the_remaining_records(
     settings: KafkaSettings, go_back: GoBack, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     kept = 2 if "lost-end" in request.node.name else 0
@@ -94,7 +94,7 @@ async def test_an_audit_counts_what_the_topic_still_holds(
         await worker.wait_until_ready()
         receipts = await send(settings, B, *range(10, 17))
         await until(settings, applied=11)
-        async with asyncio.timeout(30):  # 503 while the exporter finds the broker again
+        async with asyncio.timeout(30):  # 503 until the exporter reconnects to the broker
             while (await exporter.scrape(f"0-{receipts[-1]}-0")).status_code != 200:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
         ended = await command.good("ledger", "--audit", "--json")
@@ -105,13 +105,13 @@ async def test_an_audit_counts_what_the_topic_still_holds(
         }  # fmt: skip
         text = (await command.good("ledger", "--audit")).err
         assert "partition 0 has 2 histories" in text
-        assert "is deleted" not in text
+        assert "deleted" not in text
 
 
-async def test_an_audit_knows_a_topic_that_has_outgrown_the_ledger_of_its_lost_end(
+async def test_an_audit_finds_a_lost_end_after_the_topic_has_grown_past_the_ledger(
     settings: KafkaSettings, go_back: GoBack, tmp_path: Path
 ) -> None:
-    """The counts are the same, but not what was counted."""
+    """The counts are the same, but the records differ."""
     worker = a_worker(settings, "w", tmp_path)
     await ensure_topics(settings)
     async with running(worker), Service("exporter", settings, tmp_path) as exporter:
@@ -125,13 +125,13 @@ async def test_an_audit_knows_a_topic_that_has_outgrown_the_ledger_of_its_lost_e
         await send(settings, B, *range(10, 17))
         ended = await command("ledger", "--audit")
         assert ended.status == 1
-        assert "partition 0 does not agree: what the topic holds is not what the" in ended.err
+        assert "partition 0 does not agree: the topic is not the one that the ledger" in ended.err
         assert "lost its end" in ended.err or "deleted and recreated" in ended.err
         ended = await command("ledger", "--audit", "--json")
         assert ended.document["audit"][0]["agrees"] is False
 
 
-async def test_a_drained_backup_is_of_the_newest_history_and_is_restored(
+async def test_a_drained_backup_has_the_newest_history_and_can_be_restored(
     settings: KafkaSettings, go_back: GoBack, tmp_path: Path
 ) -> None:
     worker = a_worker(settings, "w", tmp_path)
@@ -143,7 +143,7 @@ async def test_a_drained_backup_is_of_the_newest_history_and_is_restored(
         await until(settings, applied=4)
         await worker.end()
         await go_back(2)
-        # As far as offsets say, the ledger covers everything again.
+        # By offsets alone, the ledger covers everything again.
         while (await send(settings, B, 7))[-1] < 3:
             pass
         refused = await command(*drained)
@@ -170,7 +170,8 @@ async def test_a_drained_backup_is_of_the_newest_history_and_is_restored(
 
 
 async def settled_again(settings: KafkaSettings) -> None:
-    """Wait until `history show` finds every partition the same, and the ledgers at the end."""
+    """Wait until `history show` reports the same history everywhere and the ledgers
+    reach the ends."""
     command = command_of(settings)
     async with asyncio.timeout(60):
         while any(
@@ -183,7 +184,7 @@ async def settled_again(settings: KafkaSettings) -> None:
 async def test_letters_of_both_histories_are_replayed(
     settings: KafkaSettings, go_back: GoBack, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
-    """A letter whose frame is only in the topic is not taken from another history's record."""
+    """A frame that only the topic has is not taken from another history's record."""
     await ensure_topics(settings)
     for id in (A, FOREIGN):
         await register(settings, producer, id)
@@ -214,7 +215,7 @@ async def test_letters_of_both_histories_are_replayed(
         assert ended.status == 1
         done = ended.document
         assert (done["letters"], done["submissions"], done["staying"]) == (2, 2, 1)
-        assert "which Kafka has no more" in done["stay"][0]["why"]
+        assert "which Kafka has deleted" in done["stay"][0]["why"]
         await settled_again(settings)
         rows = (await Found.of(settings)).rows
         row = decode_entity_row(rows[entity_key("client", FOREIGN)])
@@ -226,6 +227,6 @@ async def test_letters_of_both_histories_are_replayed(
 
 
 async def _until_offset(frames: FrameWriter, wanted: int) -> None:
-    """Write frames until an offset is used once more."""
+    """Write frames until an offset is reused."""
     while await frames.frame(0, client(A, bytes_sent=5)) < wanted:
         pass

@@ -1,4 +1,4 @@
-"""Dead letters, as an operator lists, reads, replays and purges them on a real Kafka."""
+"""Dead letters: listed, shown, replayed and purged by commands on a real Kafka."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ async def producer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
 
 @pytest.fixture
 def command(settings: KafkaSettings) -> CommandLine:
-    """It knows where Kafka is, and not how many partitions there are."""
+    """The command gets Kafka's address but not the number of partitions."""
     return CommandLine(
         "http://127.0.0.1:1",
         KAFKA_BOOTSTRAP_SERVERS=settings.kafka_bootstrap_servers,
@@ -61,7 +61,7 @@ async def register(
 
 
 async def processed(settings: KafkaSettings, folder: Path) -> Found:
-    """Let a worker read everything, and return what it made of it."""
+    """Let a worker process everything and return the resulting state."""
     async with running(worker := a_worker(settings, "w1", folder)):
         await settled(settings)
     assert worker.faults() == []
@@ -72,7 +72,7 @@ def row(found: Found, id: str) -> EntityRow:
     return decode_entity_row(found.rows[entity_key("client", id)])
 
 
-async def test_listed_shown_and_purged(
+async def test_dead_letters_are_listed_shown_and_purged(
     settings: KafkaSettings, frames: FrameWriter, command: CommandLine, tmp_path: Path
 ) -> None:
     (foreign,) = ids_of(1, PARTITIONS, 1)
@@ -89,7 +89,7 @@ async def test_listed_shown_and_purged(
         (0, 1, 0),
         (1, 0, WHOLE_FRAME),
     ]
-    assert listed[0]["reason"] == "frame version 2 is not known here"
+    assert listed[0]["reason"] == "frame version 2 is not supported"
     lines = (await command.good("dead-letters", "list")).out.splitlines()
     assert lines[0].split() == ["ID", "WRITTEN_AT", "SOURCE", "SIZE", "REASON"]
     assert [line.split()[0] for line in lines[1:]] == ["0-0", "0-1", "1-0"]
@@ -109,7 +109,7 @@ async def test_listed_shown_and_purged(
     assert "no partition 2" in await command.bad("dead-letters", "list", "--partition", "2")
 
     shown = (await command.good("dead-letters", "show", "0-1")).out
-    assert "does not belong into partition 0" in shown
+    assert "does not belong to partition 0" in shown
     assert '\n  "metrics": {\n    "bytes_sent": 7\n  }' in shown
     odd = (await command.good("dead-letters", "show", "1-0")).out
     assert "\\xff\\x00 no \\x1b[2J frame" in odd
@@ -123,7 +123,7 @@ async def test_listed_shown_and_purged(
     assert "no dead letter 9-0" in await command.bad("dead-letters", "show", "9-0")
 
     assert (await command("dead-letters", "purge", "--all", stdin="n\n")).status == 1
-    assert (await command("dead-letters", "purge", "--all")).status == 1, "nobody said yes"
+    assert (await command("dead-letters", "purge", "--all")).status == 1, "without a confirmation"
     assert len(await ids()) == 3
     assert "no dead letter 0-5" in await command.bad(
         "dead-letters", "purge", "--to", "0-5", "--yes"
@@ -140,14 +140,15 @@ async def test_listed_shown_and_purged(
     assert "was purged" in await command.bad("dead-letters", "show", "0-1")
 
 
-async def test_what_can_be_processed_now_is_and_twice_is_once(
+async def test_a_replay_processes_each_submission_once(
     settings: KafkaSettings,
     frames: FrameWriter,
     producer: AIOKafkaProducer,
     command: CommandLine,
     tmp_path: Path,
 ) -> None:
-    """Submissions that were in a wrong partition; one entity has newer data, one is gone since."""
+    """Submissions in a wrong partition; one entity has newer data, another has been
+    removed since."""
     a, b, gone, anew = ids_of(1, PARTITIONS, 4)
     await register(settings, producer, a)
     await register(settings, producer, b)
@@ -172,8 +173,8 @@ async def test_what_can_be_processed_now_is_and_twice_is_once(
     assert len(stay) == done["staying"] == len(listed) - 2
     reasons = sorted(stay.values())
     assert any("not a frame" in why for why in reasons)
-    assert any(f"client:{gone} is not registered any more" in why for why in reasons)
-    assert any(f"client:{anew} was registered anew since" in why for why in reasons)
+    assert any(f"client:{gone} is no longer registered" in why for why in reasons)
+    assert any(f"client:{anew} was registered again since" in why for why in reasons)
 
     found = await processed(settings, tmp_path)
     came_back = row(found, a)
@@ -181,7 +182,7 @@ async def test_what_can_be_processed_now_is_and_twice_is_once(
     first = next(id for id, each in zip(appended, listed, strict=True) if each["index"] == 0)
     expected = appended[first].replace("Z", "+00:00")
     assert f"{came_back.last_check_in:.3f}" == f"{_seconds(expected):.3f}"
-    assert row(found, b) == row(before, b), "newer data stays"
+    assert row(found, b) == row(before, b), "newer data is kept"
     assert not {entity_key("client", gone), entity_key("client", anew)} & found.rows.keys()
     assert found.ledgers[1].stale == before.ledgers[1].stale + 1
 
@@ -204,14 +205,14 @@ def _seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-async def test_a_frame_that_was_cut_is_taken_from_where_it_came(
+async def test_a_truncated_frame_is_read_from_its_source(
     settings: KafkaSettings,
     frames: FrameWriter,
     producer: AIOKafkaProducer,
     command: CommandLine,
     tmp_path: Path,
 ) -> None:
-    """As an older processor left it: the command knows the frame's version."""
+    """As left by an older processor; the command supports the frame's version."""
     (a,) = ids_of(1, PARTITIONS, 1)
     await register(settings, producer, a)
     members = [client(a, timestamp=float(n), bytes_sent=n) for n in range(1, 8000)]
@@ -220,7 +221,7 @@ async def test_a_frame_that_was_cut_is_taken_from_where_it_came(
     sent = await frames.appended(0, *members)
     topic = topics_from(settings).dead_letter.name
     for lost in (sent.offset, sent.offset + 1):
-        reason, at = "frame version 1 is not known here", sent.timestamp
+        reason, at = "frame version 1 is not supported", sent.timestamp
         source = DeadLetterSource(reason, lost, WHOLE_FRAME, at, len(frame))
         await producer.send_and_wait(
             topic, frame[:DEAD_LETTER_BYTES], partition=0, headers=encode_source(source)
@@ -236,10 +237,10 @@ async def test_a_frame_that_was_cut_is_taken_from_where_it_came(
     assert row(found, a).metrics == {"bytes_sent": 7999}
 
 
-async def test_letters_that_stay_do_not_multiply(
+async def test_letters_that_fail_again_do_not_multiply(
     settings: KafkaSettings, producer: AIOKafkaProducer, frames: FrameWriter, command: CommandLine
 ) -> None:
-    """Each replay in vain leaves a letter more with the same submission; it is sent once."""
+    """Each failed replay adds a letter with the same submission; it is sent once."""
     (a,) = ids_of(0, PARTITIONS, 1)
     await register(settings, producer, a)
     topic = topics_from(settings).dead_letter.name
@@ -251,12 +252,12 @@ async def test_letters_that_stay_do_not_multiply(
     assert (done["letters"], done["submissions"], done["repeated"]) == (1, 1, 2)
 
 
-async def test_late_frames_and_foreign_records_stay(
+async def test_late_frames_and_foreign_records_are_kept(
     settings: KafkaSettings, producer: AIOKafkaProducer, frames: FrameWriter, command: CommandLine
 ) -> None:
     topic = topics_from(settings).dead_letter.name
     value = encode_frame(4, [client("a")])
-    origin = encode_source(DeadLetterSource("frame version 1 is not known here", 0, WHOLE_FRAME, 5))
+    origin = encode_source(DeadLetterSource("frame version 1 is not supported", 0, WHOLE_FRAME, 5))
     await producer.send_and_wait(topic, value, partition=0, headers=origin)
     await producer.send_and_wait(topic, b"something else", partition=0)
     ended = await command("dead-letters", "replay", "--all")
@@ -264,10 +265,10 @@ async def test_late_frames_and_foreign_records_stay(
     assert "0-0 stays: it came after its deadline" in ended.err
     assert "0-1 stays: it does not say where it comes from" in ended.err
     listed = (await command.good("dead-letters", "list", "--json")).documents
-    assert "not a dead letter's headers" in listed[1]["reason"]
+    assert "invalid dead-letter headers" in listed[1]["reason"]
 
 
-async def test_where_kafka_is(
+async def test_the_address_of_kafka_is_required(
     settings: KafkaSettings, frames: FrameWriter, command: CommandLine, tmp_path: Path
 ) -> None:
     nowhere = {"KAFKA_BOOTSTRAP_SERVERS": "", "KAFKA_TOPIC_PREFIX": settings.kafka_topic_prefix}

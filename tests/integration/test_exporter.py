@@ -1,4 +1,4 @@
-"""The exporter as a process, on a real Kafka into which rows are written as a processor would."""
+"""The exporter process on a real Kafka, with rows written as by a processor."""
 
 import asyncio
 import re
@@ -89,7 +89,7 @@ async def test_openmetrics_and_gzip(rows: RowWriter, exporter: Service) -> None:
     assert families["tobogganing_manager_clients_total"].type == "gauge"
 
 
-async def test_what_needs_the_token(exporter: Service) -> None:
+async def test_endpoints_that_need_the_token(exporter: Service) -> None:
     for path in ("/metrics", "/metrics?after=nonsense", "/-/metrics"):
         for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic abc"}):
             response = await exporter.http.get(path, headers=headers)
@@ -114,7 +114,7 @@ async def test_after_waits_for_the_ledger(rows: RowWriter, exporter: Service) ->
     assert len(samples(response.text, "tobogganing_client_bytes_sent")) == 1
 
 
-async def test_after_is_refused(kafka_settings: KafkaSettings, tmp_path: Path) -> None:
+async def test_after_is_rejected(kafka_settings: KafkaSettings, tmp_path: Path) -> None:
     async with Service(
         "exporter", kafka_settings, tmp_path, AFTER_TIMEOUT_SECONDS="0.2"
     ) as exporter:
@@ -125,7 +125,9 @@ async def test_after_is_refused(kafka_settings: KafkaSettings, tmp_path: Path) -
             assert response.json()["error"]
 
 
-async def test_labels_change_and_entities_go(rows: RowWriter, exporter: Service) -> None:
+async def test_labels_change_and_removed_entities_disappear(
+    rows: RowWriter, exporter: Service
+) -> None:
     partition = rows.partition(CLIENT)
     name = "tobogganing_client_last_check_in_timestamp"
 
@@ -165,7 +167,7 @@ async def test_unreadable_rows_are_counted_and_logged(rows: RowWriter, exporter:
     assert "row skipped" in exporter.log()
 
 
-async def test_a_restart_shows_everything_or_nothing(rows: RowWriter, exporter: Service) -> None:
+async def test_a_restart_serves_everything_or_nothing(rows: RowWriter, exporter: Service) -> None:
     count = 20_000
     row = encode_row(EntityRow(ROW_VERSION, 0, 0, 0, 0, 1.5, LABELS, {"bytes_sent": 1}))
     await rows.send_all({f"client:c-{n}": row for n in range(count)})
@@ -182,10 +184,11 @@ async def test_a_restart_shows_everything_or_nothing(rows: RowWriter, exporter: 
         assert (await exporter.http.get("/-/ready")).status_code == 200
 
 
-async def test_more_series_than_the_limit_are_no_scrape_at_all(
+async def test_more_series_than_the_limit_are_rejected(
     kafka_settings: KafkaSettings, rows: RowWriter, tmp_path: Path
 ) -> None:
-    """Two clients have five series, of which four are allowed; one that leaves makes room."""
+    """Two clients have five series, of which four are allowed; a removal makes the
+    scrape possible."""
     await rows.row(CLIENT, 0, labels=LABELS, metrics={"bytes_sent": 1, "bytes_received": 1})
     await rows.row("client:c-2", 0, labels=LABELS, metrics={"bytes_sent": 1})
     for partition in range(kafka_settings.kafka_partitions):
@@ -195,7 +198,7 @@ async def test_more_series_than_the_limit_are_no_scrape_at_all(
         refused = await exporter.scrape()
         assert refused.status_code == 503
         assert refused.json()["error"] == (
-            "There are 5 series, more than MAX_SERIES=4: raise it, or shard the exporters"
+            "There are 5 series, more than MAX_SERIES=4; increase it, or shard the exporters"
         )
         assert "Retry-After" in refused.headers
         assert await own_metric(exporter, "tobogganing_exporter_series ") == 5
@@ -213,7 +216,7 @@ async def test_more_series_than_the_limit_are_no_scrape_at_all(
 
 
 async def test_without_kafka(kafka_install: Install, tmp_path: Path) -> None:
-    """Kafka comes late, dies and comes back: scrapes go on, readiness tells."""
+    """Kafka starts late, dies and restarts: scrapes continue, readiness reports it."""
     cluster = Cluster(tmp_path / "kafka", kafka_install)
     await cluster.start()
     broker = cluster.brokers[0]
@@ -258,7 +261,7 @@ async def test_without_kafka(kafka_install: Install, tmp_path: Path) -> None:
         await cluster.stop()
 
 
-async def test_head_has_headers_and_renders_nothing(exporter: Service) -> None:
+async def test_head_returns_headers_without_rendering(exporter: Service) -> None:
     for encoding in ("identity", "gzip"):
         headers = exporter.authorized | {"accept-encoding": encoding}
         head = await exporter.http.head("/metrics", headers=headers)
@@ -271,10 +274,10 @@ async def test_head_has_headers_and_renders_nothing(exporter: Service) -> None:
     assert (await exporter.http.head("/metrics")).status_code == 401
 
 
-async def test_every_scrape_is_one_moment_while_rows_pour_in(
+async def test_every_scrape_is_a_consistent_snapshot_under_load(
     rows: RowWriter, exporter: Service
 ) -> None:
-    """Labels change with each row: nobody is there twice, and no number goes back."""
+    """Labels change with each row: no entity appears twice, and no number goes back."""
     keys = [f"client:c-{n}" for n in range(3_000)]
     rounds = 12
 
@@ -321,7 +324,7 @@ async def test_every_scrape_is_one_moment_while_rows_pour_in(
     assert len(moments) > 3
 
 
-async def test_one_who_does_not_read_is_cut_off_and_disturbs_nobody(
+async def test_a_client_that_does_not_read_is_cut_off_without_affecting_others(
     rows: RowWriter, kafka_settings: KafkaSettings, tmp_path: Path
 ) -> None:
     labels = LABELS | {"name": "a name " * 36}
@@ -344,7 +347,7 @@ async def test_one_who_does_not_read_is_cut_off_and_disturbs_nobody(
         assert len(text) < len(response.content)
 
 
-async def test_shards_share_the_partitions(
+async def test_shards_divide_the_partitions(
     rows: RowWriter, kafka_settings: KafkaSettings, tmp_path: Path
 ) -> None:
     keys = [f"client:c-{n}" for n in range(40)]
@@ -377,16 +380,16 @@ async def test_shards_share_the_partitions(
     assert sorted(f"client:{id}" for id in found) == sorted(keys)
 
 
-async def test_a_shard_without_partitions_is_refused(
+async def test_a_shard_without_partitions_is_rejected(
     kafka_settings: KafkaSettings, tmp_path: Path
 ) -> None:
     exporter = Service("exporter", kafka_settings, tmp_path, EXPORTER_SHARD="5/5")
     await exporter.start()
     assert await exporter.ended() == 2
-    assert "EXPORTER_SHARD=5/5 has none of the 4 partitions" in exporter.log()
+    assert "EXPORTER_SHARD=5/5 has no partition: there are 4" in exporter.log()
 
 
-async def test_settings_that_are_missing_are_named(tmp_path: Path) -> None:
+async def test_missing_settings_are_named(tmp_path: Path) -> None:
     settings = KafkaSettings(kafka_bootstrap_servers="")
     extra = {"METRICS_TOKEN": "", "KAFKA_PARTITIONS": "many"}
     exporter = Service("exporter", settings, tmp_path, **extra)

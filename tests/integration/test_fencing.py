@@ -1,4 +1,4 @@
-"""Two workers of one name, on a real broker: both say so, and one ends."""
+"""Two workers with the same name on a real broker: both report it, and one ends."""
 
 import asyncio
 from pathlib import Path
@@ -8,7 +8,7 @@ from tests.integration.frames import PARTITIONS, FrameWriter, client, ids_of
 from tests.integration.workers import Found, a_worker, running, settled
 
 
-async def test_the_older_of_two_workers_of_one_name_ends_and_says_why(
+async def test_the_older_of_two_workers_with_one_name_ends_and_reports_why(
     settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
 ) -> None:
     (id,) = ids_of(0, PARTITIONS, 1)
@@ -19,9 +19,11 @@ async def test_the_older_of_two_workers_of_one_name_ends_and_says_why(
         async with running(newer):
             assert await older.ended(30) == 2
             (line,) = older.faults()
-            assert "WORKER_NAME=twin: another worker of this name has joined, on 127.0.0.1" in line
+            assert "WORKER_NAME=twin: another worker of this name has joined on 127.0.0.1" in line
             assert "WORKER_NAMES_FOLDER" in line
-            (warning,) = [line for line in newer.log().splitlines() if "takes its place" in line]
+            (warning,) = [
+                line for line in newer.log().splitlines() if "which this one replaces" in line
+            ]
             assert '"worker_name":"twin"' in warning
             await frames.frame(0, client(id, bytes_sent=2))
             await settled(settings)
@@ -32,10 +34,10 @@ async def test_the_older_of_two_workers_of_one_name_ends_and_says_why(
             await newer.wait_until_ready()
 
 
-async def test_of_two_that_start_at_once_one_ends(
+async def test_one_of_two_workers_that_start_at_once_ends(
     settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
 ) -> None:
-    """Where the one is fenced while it joins, as where it was a member already."""
+    """Either of them may be fenced while it joins."""
     (id,) = ids_of(0, PARTITIONS, 1)
     twins = [a_worker(settings, "twin", tmp_path) for _ in range(2)]
     async with twins[0], twins[1]:

@@ -1,6 +1,6 @@
-"""What one broker acknowledged is on its disk if it flushes each append, and only then.
+"""Records acknowledged by one broker are on its disk if it flushes every append, and only then.
 
-That the rows, which are not flushed, come back is shown by `tests/e2e/test_power_cut.py`.
+`tests/e2e/test_power_cut.py` shows that the rows, which are not flushed, are restored.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ NUMBER = 50
 @pytest.mark.parametrize(
     ("properties", "kept"), [(FLUSH_EACH_APPEND, NUMBER), ({}, 0)], ids=["flushed", "usual"]
 )
-async def test_what_was_acknowledged_after_a_power_cut(
+async def test_acknowledged_records_after_a_power_cut(
     kafka_install: Install, tmp_path: Path, properties: Mapping[str, object], kept: int
 ) -> None:
     java = SyncedJava.make(tmp_path)

@@ -1,4 +1,4 @@
-"""No content of the submissions topic ends a worker: the fuzzers' frames through a real flush."""
+"""No record of the submissions topic ends a worker: the fuzzers' frames through a real flush."""
 
 import struct
 from collections.abc import AsyncIterator, Sequence
@@ -37,7 +37,7 @@ def settings(kafka: Cluster, topic_prefix: str) -> KafkaSettings:
 
 @pytest.fixture
 async def producer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
-    """Compresses: what is small on the wire may be larger than what can be written."""
+    """Compresses: a small request may contain records larger than can be written."""
     await ensure_topics(settings)
     async with AIOKafkaProducer(
         **client_options(settings), compression_type="gzip", max_request_size=2**28
@@ -56,7 +56,7 @@ async def letters_of(settings: KafkaSettings) -> list[ConsumerRecord]:
     return found
 
 
-async def test_every_frame_that_fuzzers_begin_with_is_flushed(
+async def test_every_seed_frame_of_the_fuzzers_is_flushed(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
     topic = topics_from(settings).submissions.name
@@ -77,18 +77,18 @@ async def test_every_frame_that_fuzzers_begin_with_is_flushed(
     assert found.ledgers[0].offset == last.offset
     assert max(map(len, found.rows.values())) <= MAX_ROW_BYTES
     merged = decode_entity_row(found.rows[entity_key("client", "merged")])
-    assert merged.labels.keys() == {"label-0", "label-1"}, "the third would be too much"
+    assert merged.labels.keys() == {"label-0", "label-1"}, "the third would exceed the limit"
     assert entity_key("client", "together") not in found.rows
     reasons = [decode_source(letter.headers).reason for letter in await letters_of(settings)]
-    too_large = [reason for reason in reasons if "bytes, and at most" in reason]
+    too_large = [reason for reason in reasons if "bytes; the maximum is" in reason]
     assert any(reason.startswith("the row of client:merged would have 6") for reason in too_large)
     assert found.ledgers[0].dead_lettered == len(reasons)
 
 
-async def test_a_row_of_others_that_is_too_large_to_write_again_ends_no_worker(
+async def test_a_foreign_row_too_large_to_rewrite_ends_no_worker(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
-    """As the last record but one of a key, behind which somebody has written an older row."""
+    """It is the second-last record of a key, followed by an older row from another producer."""
     topics = topics_from(settings)
     row = b'{"version":1,"offset":%d,"index":0,"generation":1,"heard_at":1,"last_check_in":1.0,'
     huge = row % 5 + b'"labels":{"name":"%b"}}' % (b"x" * 3_000_000)
@@ -119,10 +119,10 @@ def pack_with_zstd(batch: BatchBuilder) -> None:
     batch._buffer = packed
 
 
-async def test_a_batch_that_cannot_be_unpacked_is_dead_letters(
+async def test_batches_that_cannot_be_decompressed_are_dead_letters(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
-    """One that would unpack to too much, and one in a codec that is not installed."""
+    """One exceeds the size limit, and one has a codec that is not installed."""
     topic = topics_from(settings).submissions.name
     worker = a_worker(settings, "w1", tmp_path)
     async with running(worker):
@@ -144,12 +144,12 @@ async def test_a_batch_that_cannot_be_unpacked_is_dead_letters(
     ledger = (await Found.of(settings)).ledgers[0]
     assert (ledger.read, ledger.applied, ledger.dead_lettered, ledger.lost) == (5, 2, 3, 0)
     letters = await letters_of(settings)
-    assert b"more than 67108864 bytes unpacked" in letters[0].value
+    assert b"decompresses to more than 67108864 bytes" in letters[0].value
     assert b"compressed with codec 4" in letters[1].value
 
 
 def peak_bytes(pid: int) -> int:
-    """The most memory that a process has held."""
+    """Return the peak memory of a process."""
     (line,) = (
         line
         for line in Path(f"/proc/{pid}/status").read_text().splitlines()

@@ -1,6 +1,6 @@
-"""Offsets without a record: markers of transactions, compacted batches, records deleted unread.
+"""Offsets without a record: transaction markers, compacted batches, records deleted unread.
 
-None of them ends a worker or stays lag for ever, and only what was deleted counts as lost.
+None of them ends a worker or remains as lag, and only deleted records count as lost.
 """
 
 import asyncio
@@ -31,21 +31,21 @@ from tests.integration.processes import Service
 from tests.integration.workers import Found, a_worker, running, settled
 
 CAP = 60
-"""Dead letters a minute."""
+"""Dead letters per minute."""
 FLOOD = encode_frame(NEVER_LATE, [Submission("nothing", "known", 1)] * CAP)
-"""Stops its partition."""
+"""Pauses its partition."""
 STUCK_AFTER = 6.0
 
 
 class Transactions:
-    """Writes frames to the submissions topic as a transactional producer, e.g. a mirror, does."""
+    """Writes frames to the submissions topic in transactions, as a mirror may do."""
 
     def __init__(self, settings: KafkaSettings, producer: AIOKafkaProducer) -> None:
         self._topic = topics_from(settings).submissions.name
         self._producer = producer
 
     async def write(self, partition: int, *values: bytes, commit: bool = True) -> list[int]:
-        """Write records in one transaction; return their offsets. Its marker comes after them."""
+        """Write records in one transaction; return their offsets. Its marker follows them."""
         await self._producer.begin_transaction()
         offsets = [
             (await self._producer.send_and_wait(self._topic, value, partition=partition)).offset
@@ -83,7 +83,7 @@ async def until_no_lag(exporter: Service) -> None:
             await asyncio.sleep(0.1)
 
 
-async def test_markers_of_transactions_end_no_worker_and_leave_no_lag(
+async def test_transaction_markers_end_no_worker_and_leave_no_lag(
     settings: KafkaSettings, frames: FrameWriter, transactions: Transactions, tmp_path: Path
 ) -> None:
     (id,) = ids_of(0, PARTITIONS, 1)
@@ -124,7 +124,7 @@ async def test_markers_of_transactions_end_no_worker_and_leave_no_lag(
     assert (ledger.offset, ledger.read, ledger.applied, ledger.lost) == (7, 5, 5, 0)
 
 
-async def test_a_partition_that_ends_in_a_marker_is_swept(
+async def test_entities_expire_in_a_partition_that_ends_with_a_marker(
     settings: KafkaSettings, transactions: Transactions, tmp_path: Path
 ) -> None:
     (id,) = ids_of(0, PARTITIONS, 1)
@@ -138,7 +138,7 @@ async def test_a_partition_that_ends_in_a_marker_is_swept(
     assert worker.faults() == []
 
 
-async def test_markers_written_while_no_worker_runs_are_passed_at_the_start(
+async def test_markers_written_without_a_worker_are_skipped_at_its_start(
     settings: KafkaSettings, frames: FrameWriter, transactions: Transactions, tmp_path: Path
 ) -> None:
     (id,) = ids_of(0, PARTITIONS, 1)
@@ -156,7 +156,7 @@ async def test_markers_written_while_no_worker_runs_are_passed_at_the_start(
     assert (ledger.applied, ledger.lost) == (23, 0)
 
 
-async def test_a_stopped_partition_continues_behind_a_marker(
+async def test_a_paused_partition_resumes_after_a_marker(
     settings: KafkaSettings, frames: FrameWriter, transactions: Transactions, tmp_path: Path
 ) -> None:
     (id,) = ids_of(0, PARTITIONS, 1)
@@ -172,7 +172,7 @@ async def test_a_stopped_partition_continues_behind_a_marker(
     assert (ledger.read, ledger.dead_lettered, ledger.applied) == (CAP + 1, CAP, 1)
 
 
-async def test_records_deleted_unread_in_a_partition_that_stays_silent_are_lost_not_lag(
+async def test_records_deleted_unread_in_an_idle_partition_are_lost_not_lag(
     settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
 ) -> None:
     (id,), (other,) = ids_of(0, PARTITIONS, 1), ids_of(1, PARTITIONS, 1)
@@ -196,7 +196,7 @@ async def test_records_deleted_unread_in_a_partition_that_stays_silent_are_lost_
 async def test_records_deleted_unread_while_the_worker_runs_are_lost_not_lag(
     settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
 ) -> None:
-    """The partition stands still on purpose while they are deleted, and stays silent."""
+    """The partition is paused while they are deleted, and idle afterwards."""
     (id,) = ids_of(0, PARTITIONS, 1)
     worker = a_worker(settings, "w1", tmp_path, DEAD_LETTERS_PER_MINUTE=str(CAP))
     async with running(worker):
@@ -220,10 +220,10 @@ async def until_stopped(worker: Service) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_compacted_batch_is_no_hole_and_no_loss(
+async def test_a_compacted_batch_is_neither_an_error_nor_a_loss(
     compacting: KafkaSettings, tmp_path: Path
 ) -> None:
-    """As in a topic of submissions that had the policy of the others for a while."""
+    """As in a submissions topic that was compacted for a while."""
     settings = compacting
     topic = (await ensure_topics(settings)).submissions
 
@@ -252,7 +252,7 @@ async def test_a_compacted_batch_is_no_hole_and_no_loss(
     offsets = await _offsets(settings, topic.name)
     assert offsets[0] == 0
     assert len(offsets) < sent
-    await configure()  # a worker refuses to start on a topic that is compacted
+    await configure()  # a worker refuses to start on a compacted topic
     async with running(worker := a_worker(settings, "w1", tmp_path)):
         await settled(settings)
     assert worker.faults() == []

@@ -1,4 +1,4 @@
-"""Gateways on a real Kafka: what they promise about answers, credentials and outages."""
+"""Gateways on a real Kafka: guarantees about responses, credentials and outages."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ from tobogganing.devstack.cluster import Cluster
 ADMIN = {"authorization": f"Bearer {ADMIN_TOKEN}"}
 DEADLINE = 3.0
 PATIENCE = 4.0
-"""Seconds that a busy machine may need on top of what is promised."""
+"""Seconds that a busy machine may need in addition to the guaranteed times."""
 
 
 def gateway(settings: KafkaSettings, folder: Path, signing_keys: str, **extra: str) -> Service:
@@ -70,7 +70,7 @@ async def submit(
 
 
 async def frames_of(settings: KafkaSettings) -> dict[tuple[int, int], tuple[Frame, int]]:
-    """All frames with their append times, by partition and offset."""
+    """Return all frames with their append times, by partition and offset."""
     frames: dict[tuple[int, int], tuple[Frame, int]] = {}
 
     def take(partition: int, records: Any) -> None:
@@ -85,7 +85,7 @@ async def frames_of(settings: KafkaSettings) -> dict[tuple[int, int], tuple[Fram
 
 
 async def in_time(settings: KafkaSettings) -> set[float]:
-    """What counts of everything that was submitted."""
+    """Return the submissions that count."""
     return {
         submission.metrics["bytes_sent"]
         for frame, appended in (await frames_of(settings)).values()
@@ -102,7 +102,7 @@ def find(frames: dict[tuple[int, int], tuple[Frame, int]], receipt: str) -> Subm
     return frame.submissions[index]
 
 
-async def test_a_credential_works_everywhere_as_soon_as_it_was_answered(
+async def test_a_new_credential_works_on_every_gateway_at_once(
     pair: tuple[Service, Service],
 ) -> None:
     for number in range(20):
@@ -112,7 +112,7 @@ async def test_a_credential_works_everywhere_as_soon_as_it_was_answered(
         assert answer.status_code == 200, answer.text
 
 
-async def test_of_two_registrations_of_one_id_one_wins_everywhere(
+async def test_one_of_two_registrations_of_an_id_wins_on_every_gateway(
     pair: tuple[Service, Service], kafka_settings: KafkaSettings
 ) -> None:
     ids = [f"c-{number}" for number in range(20)]
@@ -142,7 +142,7 @@ async def test_of_two_registrations_of_one_id_one_wins_everywhere(
     await asyncio.gather(following, return_exceptions=True)
 
 
-async def test_frames_hold_what_was_sent(
+async def test_frames_contain_the_submissions(
     pair: tuple[Service, Service], kafka_settings: KafkaSettings
 ) -> None:
     headers = {id: await registered(pair[0], id) for id in (f"c-{n}" for n in range(10))}
@@ -179,7 +179,7 @@ async def test_a_headend_registers_gets_a_token_and_submits(pair: tuple[Service,
 
 
 async def test_a_wrong_credential_is_refused_quickly(pair: tuple[Service, Service]) -> None:
-    """The question where the registry ends does not wait behind the reader's long poll."""
+    """The request for the end offset does not wait for the reader's long poll."""
     await registered(pair[0], "c")
     taken = []
     for _ in range(5):
@@ -192,8 +192,8 @@ async def test_a_wrong_credential_is_refused_quickly(pair: tuple[Service, Servic
 
 
 async def outage(service: Service, headers: dict[str, str], numbers: range) -> None:
-    """Submit while Kafka is away; each must be answered 503 by the deadline, with Retry-After."""
-    # One submission finds out first: a broker that was killed may have taken it.
+    """Submit during an outage; each request must get 503 by its deadline, with Retry-After."""
+    # The first submission detects the outage; a killed broker may have appended it.
     while (await submit(service, "c", headers, 0)).status_code == 200:
         pass
     began = time.monotonic()
@@ -215,7 +215,7 @@ async def until_accepted(service: Service, headers: dict[str, str], number: int)
 
 
 @pytest.mark.parametrize("fault", ["killed", "frozen"])
-async def test_an_outage_is_503_in_time_and_nothing_of_it_counts_later(
+async def test_submissions_during_an_outage_get_503_in_time_and_are_never_applied(
     own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str, fault: str
 ) -> None:
     settings = KafkaSettings(
@@ -235,7 +235,7 @@ async def test_an_outage_is_503_in_time_and_nothing_of_it_counts_later(
 
         await outage(service, headers, range(100, 200))
         wrong = await submit(service, "c", {"authorization": "Bearer x"}, 0)
-        assert wrong.status_code == 503, "nobody is refused unless the registry was read"
+        assert wrong.status_code == 503, "no credential is refused unless the registry was read"
         answer = await register(service, "clients", name="n", type="native")
         assert answer.status_code == 503
         assert answer.headers["retry-after"]
@@ -257,10 +257,10 @@ async def test_an_outage_is_503_in_time_and_nothing_of_it_counts_later(
         assert await in_time(settings) - {0} == {1, 2}
 
 
-async def test_a_partition_without_a_leader_heals_when_its_broker_returns(
+async def test_a_partition_recovers_when_its_leader_returns(
     three_brokers: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
 ) -> None:
-    """aiokafka's producer would never recover: it leaves a hole in the sequence numbers."""
+    """aiokafka's producer would not recover: it leaves a gap in the sequence numbers."""
     settings = KafkaSettings(
         kafka_bootstrap_servers=three_brokers.bootstrap_servers, kafka_topic_prefix=topic_prefix
     )
@@ -278,7 +278,7 @@ async def test_a_partition_without_a_leader_heals_when_its_broker_returns(
         broker = three_brokers.brokers[-1]
         await broker.kill()
         rounds = [await submit_all() for _ in range(3)]
-        assert any(503 in codes for codes in rounds), "no partition was without a leader"
+        assert any(503 in codes for codes in rounds), "no partition lost its leader"
         broker.launch()
         await three_brokers.wait_until_ready()
         async with asyncio.timeout(40):
@@ -288,10 +288,10 @@ async def test_a_partition_without_a_leader_heals_when_its_broker_returns(
         assert "tobogganing_gateway_producer_failures_total 0.0" not in text
 
 
-async def test_without_brokers_in_sync_it_is_not_ready_and_finds_out_when_there_are(
+async def test_a_gateway_is_not_ready_without_in_sync_replicas_and_recovers(
     three_brokers: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
 ) -> None:
-    """The broker that is left answers everything, and nobody submits after the first."""
+    """The remaining broker responds to all requests, and no client submits after the first."""
     settings = KafkaSettings(
         kafka_bootstrap_servers=three_brokers.bootstrap_servers, kafka_topic_prefix=topic_prefix
     )
@@ -313,19 +313,19 @@ async def test_without_brokers_in_sync_it_is_not_ready_and_finds_out_when_there_
         while (passed := time.monotonic() - began) < ResilientProducer.send_timeout + PATIENCE:
             answer = await service.http.get("/-/ready")
             if passed > NOT_READY_AFTER + 1:
-                assert answer.status_code == 503, "another producer confirms nothing either"
+                assert answer.status_code == 503, "another producer gets no acknowledgement either"
         for broker in others:
             broker.launch()
         await three_brokers.wait_until_ready()
         await service.wait_until_ready()
         assert (await submit(service, "c", headers, 2)).status_code == 200
-        # The one that was not confirmed may be there: its leader had taken it, in time.
+        # The unconfirmed submission may be applied: the leader may have appended it in time.
         assert await in_time(settings) - {1} == {0, 2}
 
 
 @dataclass
 class Stopping:
-    """A gateway that is stopped while submissions wait for a broker that has gone."""
+    """A gateway that is stopped while submissions wait for an unavailable broker."""
 
     service: Service
     kafka: Cluster
@@ -345,7 +345,7 @@ class Stopping:
         return process.pid
 
     async def submissions(self, count: int) -> list[asyncio.Task[httpx.Response]]:
-        """Submit, and wait until all of it waits for Kafka."""
+        """Submit, and wait until all submissions wait for Kafka."""
         flying = [
             asyncio.create_task(submit(self.service, "c", self.headers, number))
             for number in range(1, count + 1)
@@ -357,7 +357,7 @@ class Stopping:
         return flying
 
     async def counted(self) -> set[float]:
-        """What counts of everything that was submitted."""
+        """Return the submissions that count."""
         return await in_time(self.settings)
 
 
@@ -376,7 +376,7 @@ async def stopping(
         yield Stopping(service, own_kafka, settings, headers)
 
 
-async def test_a_stop_answers_all_that_it_has_taken(stopping: Stopping) -> None:
+async def test_a_stop_completes_all_accepted_requests(stopping: Stopping) -> None:
     stopping.freeze_broker()
     flying = await stopping.submissions(50)
     stopping.service.send(signal.SIGTERM)
@@ -402,7 +402,7 @@ async def until_it_does_not_listen(service: Service) -> None:
 
 
 @pytest.mark.parametrize("fault", ["killed", "frozen", "frozen to the end"])
-async def test_a_503_at_a_stop_is_as_true_as_any(stopping: Stopping, fault: str) -> None:
+async def test_a_503_during_a_stop_is_never_applied(stopping: Stopping, fault: str) -> None:
     stopping.freeze_broker()
     flying = await stopping.submissions(50)
     if fault == "killed":
@@ -411,7 +411,7 @@ async def test_a_503_at_a_stop_is_as_true_as_any(stopping: Stopping, fault: str)
     stopping.service.send(signal.SIGTERM)
     answers = await asyncio.gather(*flying)
     if fault == "frozen":
-        # The frames have been sent: from here on Kafka would take them.
+        # The frames were sent: from now on Kafka would append them.
         stopping.thaw_broker()
     assert [answer.status_code for answer in answers] == [503] * 50
     assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers)
@@ -425,7 +425,7 @@ async def test_a_503_at_a_stop_is_as_true_as_any(stopping: Stopping, fault: str)
     assert stopping.service.errors("aiokafka") == []
 
 
-async def test_a_second_ctrl_c_answers_nothing_since_it_could_be_untrue(
+async def test_a_second_ctrl_c_sends_no_responses(
     stopping: Stopping,
 ) -> None:
     stopping.freeze_broker()
@@ -440,7 +440,7 @@ async def test_a_second_ctrl_c_answers_nothing_since_it_could_be_untrue(
     stopping.thaw_broker()
 
 
-async def test_a_stop_without_requests_is_quick_whatever_kafka_does(stopping: Stopping) -> None:
+async def test_a_stop_without_requests_is_fast_whatever_kafka_does(stopping: Stopping) -> None:
     stopping.freeze_broker()
     began = time.monotonic()
     assert await stopping.service.end(signal.SIGTERM) == 0
@@ -449,7 +449,7 @@ async def test_a_stop_without_requests_is_quick_whatever_kafka_does(stopping: St
     stopping.thaw_broker()
 
 
-async def test_it_takes_requests_before_kafka_is_there(
+async def test_requests_are_accepted_before_kafka_is_available(
     own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
 ) -> None:
     settings = KafkaSettings(
@@ -470,7 +470,7 @@ async def test_it_takes_requests_before_kafka_is_there(
         assert (await submit(service, "c", headers, 1)).status_code == 200
 
 
-async def test_its_metrics_need_the_token(pair: tuple[Service, Service]) -> None:
+async def test_metrics_require_the_token(pair: tuple[Service, Service]) -> None:
     assert (await pair[0].http.get("/metrics")).status_code == 401
     text = (await pair[0].scrape()).text
     assert 'tobogganing_manager_certificates_issued_total{type="client"} 0.0' in text
@@ -479,7 +479,7 @@ async def test_its_metrics_need_the_token(pair: tuple[Service, Service]) -> None
     assert "_created" not in text
 
 
-async def test_a_wrong_environment_is_named_at_once() -> None:
+async def test_invalid_settings_are_reported_at_once() -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway"),
         env={"PATH": os.environ["PATH"], "PORT": "many", "ANSWER_WITHIN_SECONDS": "12"},
@@ -499,7 +499,7 @@ async def test_a_wrong_environment_is_named_at_once() -> None:
     assert any("ANSWER_WITHIN_SECONDS" in line for line in lines)
 
 
-async def test_the_examples_of_the_document_work_as_they_stand(
+async def test_the_documented_examples_work_unchanged(
     pair: tuple[Service, Service], tmp_path: Path
 ) -> None:
     document = (Path(__file__).parents[2] / "docs" / "api.md").read_text()

@@ -1,4 +1,5 @@
-"""Errors of the group, and waits that never end: the partitions come back in bounded time."""
+"""Errors of the group coordinator, and endless waits: the worker recovers or ends in
+bounded time."""
 
 import asyncio
 import json
@@ -20,7 +21,7 @@ from tests.integration.workers import a_worker, running, settled
 from tobogganing.devstack.install import Install
 
 UNKNOWN, UNASSIGNED, NOT_AUTHORIZED = -1, 31_000, 30
-"""Error codes: an unknown error, one that nobody has given a meaning, and two that stay."""
+"""Error codes: an unknown error, an unassigned one, and a permanent one."""
 BOUND = 45.0
 """Seconds within which a worker must be ready again, or have ended."""
 
@@ -45,7 +46,7 @@ async def proxy(proxied: ProxiedCluster) -> AsyncIterator[KafkaProxy]:
 
 @pytest.fixture
 def settings(proxied: ProxiedCluster, topic_prefix: str) -> KafkaSettings:
-    """The broker without the proxy, which only the worker goes through."""
+    """Return settings without the proxy, which only the worker uses."""
     return KafkaSettings(
         kafka_bootstrap_servers=proxied.cluster.bootstrap_servers,
         kafka_topic_prefix=topic_prefix,
@@ -71,7 +72,7 @@ async def metric(worker: Service, name: str) -> float:
 
 
 async def applies(frames: FrameWriter, settings: KafkaSettings, value: int) -> None:
-    """Submit to both partitions, and wait until it counts."""
+    """Submit to both partitions and wait until both are applied."""
     for partition in range(PARTITIONS):
         (id,) = ids_of(partition, PARTITIONS, 1)
         await frames.frame(partition, client(id, bytes_sent=value))
@@ -127,7 +128,7 @@ async def test_an_error_of_a_heartbeat_is_retried(
 
 
 @pytest.mark.parametrize("code", [UNKNOWN, UNASSIGNED])
-async def test_an_error_of_a_commit_ends_nothing(
+async def test_an_error_of_a_commit_ends_no_worker(
     proxy: KafkaProxy, worker: Service, settings: KafkaSettings, frames: FrameWriter, code: int
 ) -> None:
     async with running(worker):
@@ -142,17 +143,17 @@ async def test_an_error_of_a_commit_ends_nothing(
         assert worker.faults() == []
 
 
-async def test_an_error_that_stays_ends_the_worker_with_its_cause(
+async def test_a_permanent_error_ends_the_worker_with_its_cause(
     proxy: KafkaProxy, worker: Service, settings: KafkaSettings
 ) -> None:
     proxy.fail("JoinGroup", NOT_AUTHORIZED, times=1)
     async with worker:
         assert await worker.ended(BOUND) == 70
         (line,) = criticals(worker)
-        assert line["event"] == "the group refuses this worker"
+        assert line["event"] == "the group rejects this worker"
 
 
-async def test_a_rebalance_that_never_ends_is_unhealthy_then_ends_the_worker_with_its_stacks(
+async def test_an_endless_rebalance_is_unhealthy_then_ends_the_worker_with_its_stacks(
     proxy: KafkaProxy, worker: Service, settings: KafkaSettings, frames: FrameWriter
 ) -> None:
     proxy.fail("JoinGroup", UNKNOWN, times=1_000_000)
@@ -161,7 +162,7 @@ async def test_a_rebalance_that_never_ends_is_unhealthy_then_ends_the_worker_wit
         fault = await worker.until("/-/healthy", 503, BOUND)
         assert time.monotonic() - started > 15
         (reason,) = fault.json()["faults"]
-        assert reason.startswith("the worker has been waiting for its partitions for 1")
+        assert reason.startswith("the worker has waited for its partitions for 1")
         assert await worker.ended(BOUND) == 70
         (line,) = criticals(worker)
         assert line["event"] == "this worker is stuck"
@@ -192,7 +193,7 @@ async def test_a_coordination_task_that_died_ends_the_worker(
 async def test_a_load_that_hangs_ends_the_worker(
     proxy: KafkaProxy, worker: Service, settings: KafkaSettings, frames: FrameWriter
 ) -> None:
-    """The broker says where the topic ends, and then sends no record of it."""
+    """The broker returns the end of the topic, and then no record of it."""
     async with running(worker):
         await applies(frames, settings, 1)
         await worker.end()
@@ -207,14 +208,14 @@ async def test_a_load_that_hangs_ends_the_worker(
         await applies(frames, settings, 2)
 
 
-async def test_a_broker_that_is_slow_while_partitions_are_taken_over_ends_nothing(
+async def test_a_broker_that_is_slow_while_partitions_are_taken_over_ends_no_worker(
     proxy: KafkaProxy, worker: Service, settings: KafkaSettings, frames: FrameWriter
 ) -> None:
-    """A request that times out is repeated, as the leader of a partition may have moved."""
+    """A request that times out is retried, as the leader of a partition may have moved."""
     with proxy.holding(LIST_OFFSETS) as release:
         async with worker:
             async with asyncio.timeout(BOUND):
-                while "partitions are not taken over yet: retrying" not in worker.log():  # noqa: ASYNC110
+                while "could not take over partitions: retrying" not in worker.log():  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
             release()
             await worker.until("/-/ready", 200, BOUND)
@@ -244,9 +245,10 @@ async def test_a_wait_that_hangs_ends_the_worker(
 
 
 def hanging(folder: Path, method: str) -> dict[str, str]:
-    """The environment of a worker in which a method of Faust hangs while a file is there.
+    """Return the environment of a worker in which a method of Faust hangs while a file exists.
 
-    Only calls for partitions of submissions hang: Faust seeks those of entity-state first.
+    Only calls for partitions of the submissions topic hang: Faust seeks those of entity-state
+    first.
     """
     startup = folder / "startup"
     startup.mkdir()

@@ -1,4 +1,4 @@
-"""Workers of the version before histories next to ours, on the same ledgers."""
+"""Workers of the version before histories together with the current ones, on the same ledgers."""
 
 from pathlib import Path
 
@@ -18,10 +18,11 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return older_version(tmp_path_factory.mktemp("versions"))
 
 
-async def test_marked_ledgers_go_through_an_older_worker_and_back(
+async def test_a_marked_ledger_survives_an_older_worker(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path, older: Path
 ) -> None:
-    """It drops the marks; what it counted stays counted, and the next of ours marks it again."""
+    """The older worker drops the marks; the counts remain, and the next current worker adds marks
+    again."""
     worker = a_worker(broken, "w", tmp_path)
     topic = topics_from(broken).submissions.name
     await ensure_topics(broken)
@@ -54,10 +55,10 @@ async def test_marked_ledgers_go_through_an_older_worker_and_back(
     assert worker.faults() == []
 
 
-async def test_an_older_worker_stops_at_a_ledger_whose_offsets_are_shifted(
+async def test_an_older_worker_stops_at_a_ledger_with_shifted_offsets(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path, older: Path
 ) -> None:
-    """It would look for its records at wrong offsets."""
+    """It would read its records at wrong offsets."""
     old, new = a_worker(broken, "w1", tmp_path), a_worker(broken, "w2", tmp_path)
     topic = topics_from(broken).submissions.name
     old.code = older
@@ -75,7 +76,7 @@ async def test_an_older_worker_stops_at_a_ledger_whose_offsets_are_shifted(
             assert (
                 'tobogganing_processor_partition_stopped{partition="0",reason="ledger"} 1.0' in text
             )
-            assert "row version 2 is not known here" in old.log()
+            assert "row version 2 is not supported" in old.log()
             assert (await until(broken, applied=4)).offset == before.offset
         await new.start()
         assert (await until(broken, applied=5)).parted == 1

@@ -1,4 +1,4 @@
-"""Clients that offer an upgrade with every request over plain HTTP: JDK HttpClient and curl."""
+"""Clients that offer an upgrade with every plain HTTP request: JDK HttpClient and curl."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from tests.integration.processes import ADMIN_TOKEN, Service
 from tests.integration.test_gateway import gateway
 from tests.long import IS_LONG
 
-# What JDK 17's HttpClient sends for a POST with a body, as it was recorded.
+# Recorded from JDK 17's HttpClient: a POST with a body.
 JDK_HEAD = (
     "POST {path} HTTP/1.1\r\n"
     "Connection: Upgrade, HTTP2-Settings\r\n"
@@ -51,7 +51,7 @@ async def _as_jdk(
     return result
 
 
-async def test_what_the_jdk_sends_is_read(
+async def test_a_recorded_jdk_request_is_parsed(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     async with gateway(kafka_settings, tmp_path, signing_keys) as service:
@@ -96,7 +96,7 @@ async def _curl(service: Service, path: str, token: str, body: object, *more: st
 @pytest.mark.parametrize(
     "more", [[], ["-H", "Transfer-Encoding: chunked"]], ids=["length", "chunked"]
 )
-async def test_curl_that_offers_http_2(
+async def test_curl_with_an_http_2_upgrade(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str, more: list[str]
 ) -> None:
     async with gateway(kafka_settings, tmp_path, signing_keys) as service:
@@ -118,10 +118,10 @@ async def test_curl_that_offers_http_2(
 
 
 @pytest.mark.skipif(not IS_LONG, reason="make test-long fetches Debian's JDK")
-async def test_the_jdk_itself(
+async def test_the_real_jdk_client(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
-    """Registers, submits and sends a batch: five times, since it keeps its connection."""
+    """Registers, submits and sends a batch, five times on one connection."""
     java = unpacked("openjdk-17-jre-headless", "openjdk-17-jdk-headless")[0]
     home = java / "usr/lib/jvm/java-17-openjdk-amd64"
     async with gateway(kafka_settings, tmp_path, signing_keys) as service:

@@ -1,4 +1,4 @@
-"""Identity on a real Kafka: what one gateway changes holds on all, and no change loses another."""
+"""Identity on a real Kafka: changes of one gateway apply to all, and no change is lost."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ from tests.integration.processes import Service
 from tests.integration.test_gateway import ADMIN, gateway, register, registered, submit
 
 SOON = 1.0
-"""Seconds within which every gateway knows of a change."""
+"""Seconds within which every gateway must know a change."""
 
 
 @pytest.fixture
@@ -61,15 +61,15 @@ def bearer(key: str) -> dict[str, str]:
 async def until_refused_everywhere(
     services: list[Service], id: str, headers: dict[str, str]
 ) -> float:
-    """Submit with a dead credential until nobody takes it; return how long that took."""
+    """Submit with an invalid credential until all gateways refuse it; return the time it took."""
     began = time.monotonic()
     for service in services:
         while (await submit(service, id, headers, 1)).status_code != 401:
-            assert time.monotonic() - began < 10, "it is still accepted"
+            assert time.monotonic() - began < 10, "the credential is still accepted"
     return time.monotonic() - began
 
 
-async def test_a_rotation_and_a_removal_hold_on_every_gateway_within_a_second(
+async def test_a_rotation_and_a_removal_take_effect_on_every_gateway_within_a_second(
     three: list[Service],
 ) -> None:
     for number, (here, _) in enumerate(itertools.product(three, range(4))):
@@ -114,7 +114,7 @@ async def test_everything_survives_a_restart(three: list[Service]) -> None:
 
 @dataclass
 class Done:
-    """One change that somebody asked for, and its answer."""
+    """A requested change and its response."""
 
     what: str
     began: float
@@ -124,7 +124,7 @@ class Done:
 
 
 async def play(services: list[Service], id: str, turns: int, dice: random.Random) -> list[Done]:
-    """Ask for changes of one id, some at a time, through any gateway."""
+    """Request concurrent changes of one id through any gateway."""
 
     async def turn(service: Service, what: str) -> Done:
         began = time.monotonic()
@@ -154,7 +154,7 @@ async def registry_log(settings: KafkaSettings) -> list[ConsumerRecord]:
 
 
 def changes_of(log: list[ConsumerRecord]) -> dict[str, list[tuple[int, RegistryRecord]]]:
-    """The records of each id that were changes, with their offsets."""
+    """Return the records that were changes, by id, with their offsets."""
     state = RegistryState()
     found: dict[str, list[tuple[int, RegistryRecord]]] = defaultdict(list)
     for record in log:
@@ -170,11 +170,14 @@ def changes_of(log: list[ConsumerRecord]) -> dict[str, list[tuple[int, RegistryR
     return found
 
 
-async def test_changes_through_three_gateways_happen_in_one_order(
+async def test_changes_through_three_gateways_have_one_order(
     three: list[Service], kafka_settings: KafkaSettings
 ) -> None:
-    """Each change that was answered 200 is in the topic's one order, no other is, and whoever
-    asked after an answer comes after it; the end is what the last change says."""
+    """Each change with response 200 is in the order of the topic, and no other change is.
+
+    A change that was requested after the response to another one has a later offset. The final
+    state is that of the last change.
+    """
     seed = random.randrange(2**32)
     print("seed", seed)
     dice = random.Random(seed)
@@ -223,7 +226,7 @@ def _digest(done: Done) -> str:
     return hash_api_key(done.key)
 
 
-async def test_clusters_and_headends_come_and_go_through_any_gateway(
+async def test_clusters_and_headends_are_managed_through_any_gateway(
     three: list[Service],
 ) -> None:
     a, b, c = three
@@ -262,7 +265,7 @@ async def test_clusters_and_headends_come_and_go_through_any_gateway(
         assert answer.status_code == 404
 
 
-async def test_who_changed_what_is_in_the_audit_topic(
+async def test_the_audit_topic_records_every_change_and_its_actor(
     three: list[Service], kafka_settings: KafkaSettings
 ) -> None:
     key = await registered(three[0], "c")
@@ -294,10 +297,10 @@ async def test_who_changed_what_is_in_the_audit_topic(
     assert '"action":"rotate-key"' in three[1].log()
 
 
-async def test_a_removed_client_has_no_series_from_its_receipt_on(
+async def test_a_removed_client_has_no_series_after_its_receipt(
     manager: Service, kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
-    """Also where another gateway still takes submissions while it is removed."""
+    """Even if another gateway accepts submissions during the removal."""
     async with gateway(kafka_settings, tmp_path, signing_keys) as other:
         await other.wait_until_ready()
         headers = await registered(manager, "gone")

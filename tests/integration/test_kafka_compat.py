@@ -1,5 +1,4 @@
-"""What service.kafka.kafka_compat relies on in aiokafka, and the kind of broker that it talks
-to."""
+"""The parts of aiokafka and of brokers that service.kafka.kafka_compat relies on."""
 
 from importlib.metadata import version
 
@@ -13,7 +12,7 @@ from service.kafka.topics import topics_from
 from tests.integration.frames import FrameWriter, client, ids_of
 
 
-def test_the_version_that_it_was_written_for() -> None:
+def test_the_installed_version_is_the_one_it_was_written_for() -> None:
     assert version("aiokafka") == "0.14.0"
 
 
@@ -36,7 +35,7 @@ async def test_topic_ids_epochs_and_tags(
             1: EpochEnd(0, 0),
         }
         assert await reader.epoch_ends(details, {0: 7}) == {0: EpochEnd(-1, -1)}
-        with pytest.raises(KafkaError):  # it leads in epoch 0: another one has led since
+        with pytest.raises(KafkaError):  # it leads in epoch 0; another broker has led since
             await reader.epoch_ends(details, {0: 0}, {0: 9})
         assert await reader.spans(3) == {0: (0, 3), 1: (0, 0)}
         record = await reader.record_from(0, 1, 3)

@@ -1,5 +1,5 @@
-"""A partition without a leader: of the source, it waits and all others go on; of the changelog, the
-worker waits before it joins its group."""
+"""Partitions without a leader: a source partition waits while the others continue; a worker waits
+for changelog partitions before it joins its group."""
 
 import asyncio
 import signal
@@ -23,7 +23,7 @@ from tobogganing.devstack.cluster import Cluster
 (LED,) = ids_of(1, PARTITIONS, 1)
 (LEADERLESS,) = ids_of(0, PARTITIONS, 1)
 STALL = 5.0
-"""Seconds within which a submission to another partition counts."""
+"""Seconds within which a submission to another partition must be applied."""
 
 
 @pytest.fixture
@@ -38,14 +38,14 @@ def on_three(three_brokers: Cluster, topic_prefix: str) -> KafkaSettings:
 
 @pytest.fixture
 async def settings(on_three: KafkaSettings) -> KafkaSettings:
-    """Of partition 0 of the submissions only the last broker has a replica."""
+    """Only the last broker has a replica of partition 0 of the submissions topic."""
     settings = on_three
     await create_topics(settings, topics_from(settings).submissions)
     return settings
 
 
 async def create_topics(settings: KafkaSettings, on_last: Topic) -> None:
-    """Create the topics; of partition 0 of one of them only the last broker has a replica."""
+    """Create the topics; only the last broker has a replica of partition 0 of one of them."""
     assigned = {"replica_assignments": {0: [3], 1: [2]}}
     async with admin_client(settings) as admin:
         response = await admin.create_topics(
@@ -78,7 +78,7 @@ async def applied(settings: KafkaSettings, partition: int) -> int:
 
 
 async def until_applied(settings: KafkaSettings, partition: int, offset: int) -> float:
-    """Wait until the ledger covers an offset; return how many seconds it took."""
+    """Wait until the ledger covers an offset; return the seconds that it took."""
     started = time.monotonic()
     async with asyncio.timeout(60):
         while await applied(settings, partition) < offset:  # noqa: ASYNC110
@@ -86,8 +86,8 @@ async def until_applied(settings: KafkaSettings, partition: int, offset: int) ->
     return time.monotonic() - started
 
 
-async def others_go_on(settings: KafkaSettings, frames: FrameWriter, seconds: float) -> None:
-    """Submit to the other partition for some time: none of it waits."""
+async def others_continue(settings: KafkaSettings, frames: FrameWriter, seconds: float) -> None:
+    """Submit to the other partition for some time; no submission may wait."""
     end = time.monotonic() + seconds
     waits = []
     while time.monotonic() < end:
@@ -96,7 +96,7 @@ async def others_go_on(settings: KafkaSettings, frames: FrameWriter, seconds: fl
     assert max(waits) < STALL, waits
 
 
-async def test_a_partition_without_a_leader_holds_up_no_other(
+async def test_a_partition_without_a_leader_delays_no_other(
     three_brokers: Cluster, settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
 ) -> None:
     broker = three_brokers.brokers[-1]
@@ -106,14 +106,14 @@ async def test_a_partition_without_a_leader_holds_up_no_other(
         await until_applied(settings, 0, first)
         await broker.kill()
         await until_applied(settings, 1, await frames.frame(1, client(LED, bytes_sent=1)))
-        await others_go_on(settings, frames, 15)
+        await others_continue(settings, frames, 15)
         assert worker.faults() == []
         assert (await worker.http.get("/-/healthy")).status_code == 200
 
         await worker.end()
         await worker.start()
         await until_applied(settings, 1, await frames.frame(1, client(LED, bytes_sent=2)))
-        await others_go_on(settings, frames, 15)
+        await others_continue(settings, frames, 15)
         reasons = (await worker.until("/-/ready", 503)).text
         assert "partition 0 to be compared with its source" in reasons
         assert (await worker.http.get("/-/healthy")).status_code == 200
@@ -129,10 +129,10 @@ async def test_a_partition_without_a_leader_holds_up_no_other(
     assert (ledger.applied, ledger.lost, ledger.parted) == (2, 0, 0)
 
 
-async def test_a_frozen_leader_holds_up_no_other_at_a_start(
+async def test_a_frozen_leader_delays_no_other_at_startup(
     three_brokers: Cluster, settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
 ) -> None:
-    """It leads its partition for some seconds more, and answers nothing."""
+    """It still leads its partition for some seconds, and does not respond."""
     worker = a_worker(settings, "w1", tmp_path)
     async with running(worker):
         first = await frames.frame(0, client(LEADERLESS, bytes_sent=1))
@@ -154,7 +154,7 @@ async def test_a_frozen_leader_holds_up_no_other_at_a_start(
 async def test_a_changelog_partition_without_a_leader_is_waited_for(
     three_brokers: Cluster, on_three: KafkaSettings, tmp_path: Path
 ) -> None:
-    """A worker that has to load it ends with a line that names it, and its successor waits."""
+    """A worker that must load it ends with a message that names it, and its successor waits."""
     settings, broker = on_three, three_brokers.brokers[-1]
     changelog = topics_from(settings).entity_state
     await create_topics(settings, changelog)

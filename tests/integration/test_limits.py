@@ -1,4 +1,4 @@
-"""Limits of a gateway: honest, counted, and never a neighbour's burden."""
+"""Rate limits of a gateway: exact, counted, and separate for each entity."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ async def hits(service: Service, client_type: str) -> float:
 
 
 async def endpoints(service: Service) -> set[str]:
-    """Every value of the label `endpoint`."""
+    """Return every value of the label `endpoint`."""
     text = (await service.scrape()).text
     return {part.split('"')[0] for part in text.split('endpoint="')[1:]}
 
@@ -30,7 +30,7 @@ async def attempt(service: Service, id: str, key: str = "wrong") -> httpx.Respon
     return await submit(service, id, {"authorization": f"Bearer {key}"}, 1)
 
 
-async def test_too_eager_an_entity_waits_as_long_as_it_is_told(
+async def test_a_rate_limited_entity_is_admitted_after_retry_after(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     extra = {"RATE_LIMIT_PER_MINUTE": "20"}
@@ -43,7 +43,7 @@ async def test_too_eager_an_entity_waits_as_long_as_it_is_told(
         assert 20 <= passed <= 20 + 1 + (time.monotonic() - began) / 3
         refused = answers[-1]
         assert refused.status_code == 429
-        assert refused.json() == {"error": "Too many submissions: wait before the next"}
+        assert refused.json() == {"error": "Too many submissions: wait before the next request"}
         wait = int(refused.headers["retry-after"])
         assert 1 <= wait <= 3
         assert (await submit(service, "d", other, 1)).status_code == 200
@@ -51,13 +51,13 @@ async def test_too_eager_an_entity_waits_as_long_as_it_is_told(
         async with asyncio.timeout(wait + 5):
             while (answer := await submit(service, "c", headers, 99)).status_code == 429:
                 left = int(answer.headers["retry-after"])
-                assert left <= wait, "asking again made it longer"
+                assert left <= wait, "a refused request extended the wait"
         assert answer.status_code == 200
         counted = (await service.scrape()).text
         assert 'submissions_total{kind="client",result="refused"}' in counted
 
 
-async def test_zero_turns_the_limit_off(
+async def test_zero_disables_the_limit(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     extra = {"RATE_LIMIT_PER_MINUTE": "0", "AUTH_FAILURES_PER_MINUTE": "0"}
@@ -70,7 +70,7 @@ async def test_zero_turns_the_limit_off(
         assert {answer.status_code for answer in failed} == {401}
 
 
-async def test_a_right_credential_passes_beside_any_number_of_wrong_ones(
+async def test_a_valid_credential_is_accepted_despite_any_number_of_failures(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     extra = {"AUTH_FAILURES_PER_MINUTE": "10"}
@@ -89,7 +89,7 @@ async def test_a_right_credential_passes_beside_any_number_of_wrong_ones(
             assert 1 <= int(answer.headers["retry-after"]) <= 6
             assert answer.json() == {"error": "Too many failed attempts from this address"}
         assert await hits(service, "unknown") == len(limited)
-        # Whatever the endpoint: the address has failed, and ADMIN passes all the same.
+        # Failures of the address count for all endpoints; ADMIN_TOKEN is still accepted.
         token = {"node_type": "client", "node_id": "c", "api_key": "wrong"}
         assert (await service.http.post("/api/v1/auth/token", json=token)).status_code == 429
         wrong = await service.http.get("/api/v1/clients", headers={"authorization": "Bearer x"})
@@ -100,7 +100,7 @@ async def test_a_right_credential_passes_beside_any_number_of_wrong_ones(
         assert not [endpoint for endpoint in await endpoints(service) if "x-" in endpoint]
 
 
-async def test_addresses_behind_a_trusted_proxy_are_told_apart(
+async def test_addresses_behind_a_trusted_proxy_are_distinguished(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     limit = {"AUTH_FAILURES_PER_MINUTE": "1"}
@@ -137,7 +137,7 @@ async def test_addresses_behind_a_trusted_proxy_are_told_apart(
             assert all(f'"address":"{address}"' in line for line in audited)
 
 
-async def test_tokens_are_limited_for_each_node(
+async def test_token_requests_are_limited_for_each_node(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     extra = {"RATE_LIMIT_PER_MINUTE": "3"}
@@ -153,8 +153,8 @@ async def test_tokens_are_limited_for_each_node(
         answers = [await token("c", headers) for _ in range(5)]
         assert [answer.status_code for answer in answers] == [200] * 3 + [429] * 2
         assert 1 <= int(answers[-1].headers["retry-after"]) <= 20
-        assert answers[-1].json() == {"error": "Too many tokens: wait before the next"}
+        assert answers[-1].json() == {"error": "Too many tokens: wait before the next request"}
         assert (await token("d", other)).status_code == 200
         assert (await submit(service, "c", headers, 1)).status_code == 200
         wrong = await token("c", {"authorization": "Bearer wrong"})
-        assert wrong.status_code == 401, "only a right key learns of the limit"
+        assert wrong.status_code == 401, "only a request with a valid key shows the limit"

@@ -1,4 +1,4 @@
-"""The link to a broker that stands still."""
+"""The producer while a broker is frozen."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from tobogganing.devstack.install import Install
 
 
 async def until_sent(producer: ResilientProducer, topic: str) -> None:
-    """Send until Kafka confirms: a topic that is new takes longer than the test's patience."""
+    """Send until Kafka confirms: a new topic may take longer than the test's timeout."""
     async with asyncio.timeout(30):
         while True:
             await producer.wait_until_ready()
@@ -29,7 +29,7 @@ async def until_sent(producer: ResilientProducer, topic: str) -> None:
                 return
 
 
-async def test_a_producer_is_abandoned_without_a_word_whatever_it_was_at(
+async def test_an_abandoned_producer_logs_no_errors(
     kafka_install: Install, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(

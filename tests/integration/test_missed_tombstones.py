@@ -1,4 +1,4 @@
-"""A worker that was cut off while Kafka dropped a tombstone loads its partition anew."""
+"""A worker that was offline while Kafka removed a tombstone reloads its partition."""
 
 import asyncio
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from tests.integration.test_tombstones import COMPACTED_AT_ONCE
 EXPIRED, OTHER = "client:c-1", "client:c-2"
 
 
-async def test_a_state_that_missed_a_tombstone_keeps_nothing_of_what_was_swept(
+async def test_a_state_that_missed_a_tombstone_keeps_no_expired_entity(
     compacting: KafkaSettings,
 ) -> None:
     settings = compacting
@@ -38,12 +38,12 @@ async def test_a_state_that_missed_a_tombstone_keeps_nothing_of_what_was_swept(
         first = store.partitions[0]
         assert EXPIRED.encode() in first.rows
 
-        # Another worker owns the partition, sweeps the entity, and Kafka drops the tombstone.
+        # Another worker owns the partition, the entity expires, and Kafka removes the tombstone.
         await rows.tombstone(EXPIRED, Position(0, 0))
         async with asyncio.timeout(120):
             offset = 0
             while EXPIRED.encode() in await keys(settings, topic.name):
-                offset += 1  # what is written last is never compacted
+                offset += 1  # the last record is never compacted
                 await rows.row(OTHER, offset, metrics={"bytes_sent": 1})
 
         await store.load()
@@ -52,11 +52,11 @@ async def test_a_state_that_missed_a_tombstone_keeps_nothing_of_what_was_swept(
         assert second.rows.keys() == {OTHER.encode()}
         await rows.row(OTHER, offset + 1, metrics={"bytes_sent": 2})
         await store.load()
-        assert store.partitions[0] is second, "only what is new was read"
+        assert store.partitions[0] is second, "only new records were read"
 
 
 async def keys(settings: KafkaSettings, topic: str) -> set[bytes]:
-    """Keys that the topic holds a record of."""
+    """Return the keys of all records in the topic."""
     found: set[bytes] = set()
 
     def take(_: int, records: Sequence[ConsumerRecord]) -> None:

@@ -1,4 +1,4 @@
-"""docs/moving.md, step by step with its own commands, while a fleet reports."""
+"""docs/moving.md, executed step by step with its own commands, while a fleet reports."""
 
 import asyncio
 import itertools
@@ -28,22 +28,22 @@ from tobogganing.devstack.install import Install
 DOCUMENT = Path(__file__).parents[2] / "docs" / "moving.md"
 CLIENTS = 20
 SILENT = 15_000
-"""Entities that were heard of once, before the move."""
+"""Entities with one submission, before the move."""
 _SHOWN = re.compile(r'^tobogganing_client_(\w+)\{client_id="([\w-]+)".*\} (\S+)$', re.MULTILINE)
 
 
 @dataclass
 class MovingFleet:
-    """Clients that report growing totals, each until it is answered 200, to where `url` is."""
+    """Clients that report growing totals to `url`, each until the response is 200."""
 
     url: str
     keys: dict[str, str]
     acknowledged: dict[str, int] = field(default_factory=dict)
-    """Client -> its last total that was answered 200."""
+    """Client -> its last acknowledged total."""
     answered: int = 0
     sent: int = 0
     receipts: list[str] = field(default_factory=list)
-    """Since the fleet was sent elsewhere."""
+    """Number of reports since `url` changed."""
 
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -51,7 +51,7 @@ class MovingFleet:
 
     @asynccontextmanager
     async def reporting(self) -> AsyncIterator[None]:
-        """Report in the background until `stop` is set; `ended` tells that all have stopped."""
+        """Report in the background until `stop` is set; `ended` is set when all have stopped."""
         task = asyncio.create_task(self._run())
         try:
             yield
@@ -97,7 +97,7 @@ class MovingFleet:
         return answer.status_code == 200
 
     async def heard(self, reports: int) -> None:
-        """Wait until each has been answered so many times more."""
+        """Wait for this number of further acknowledged reports of each client."""
         before = dict(self.acknowledged)
         async with asyncio.timeout(60):
             while any(
@@ -112,7 +112,7 @@ class MovingFleet:
 
 
 class Document:
-    """The commands of the document, a block at a time, in a shell."""
+    """The commands of the document, one block at a time, in a shell."""
 
     def __init__(self, folder: Path, old: KafkaSettings, new: KafkaSettings) -> None:
         text = DOCUMENT.read_text("utf-8")
@@ -128,7 +128,7 @@ class Document:
             )
 
     async def next(self) -> str:
-        """Run the next block; return what it said."""
+        """Run the next block and return its output."""
         return await self.run(self._blocks.pop(0))
 
     async def run(self, commands: str, status: int = 0) -> str:
@@ -146,7 +146,7 @@ class Document:
 
 
 def values(page: httpx.Response) -> dict[tuple[str, str], float]:
-    """Client and metric -> what a scrape shows."""
+    """Return the values of a scrape by client and metric."""
     return {(id, name): float(value) for name, id, value in _SHOWN.findall(page.text)}
 
 
@@ -167,7 +167,7 @@ async def elsewhere(
 
 
 @pytest.mark.parametrize("own_broker", [False, True], ids=["same-kafka", "another-kafka"])
-async def test_a_move_loses_nothing_and_doubles_nothing(
+async def test_a_move_loses_nothing_and_counts_nothing_twice(
     kafka_settings: KafkaSettings,
     kafka: Cluster,
     kafka_install: Install,
@@ -221,7 +221,7 @@ async def test_a_move_loses_nothing_and_doubles_nothing(
             new_gateway = await stack.enter_async_context(gateway(new))
             await new_gateway.wait_until_ready()
             assert "registry: 0 written" in await steps.next()
-            late = await register("late")  # of whom the new gateways learn at the end
+            late = await register("late")  # the new gateways learn of it at the end
 
             fleet.move(new_gateway.url)
             await old_gateway.end()
@@ -254,7 +254,7 @@ async def test_a_move_loses_nothing_and_doubles_nothing(
 
     for id, total in fleet.acknowledged.items():
         assert shown[id, "bytes_sent"] == total, id
-        assert shown[id, "packets_sent"] == 7, "what was left out since the first report"
+        assert shown[id, "packets_sent"] == 7, "a metric omitted since the first report"
     assert ("gone", "last_check_in_timestamp") in last_of_old
     assert ("gone", "last_check_in_timestamp") not in shown
     assert len(last_of_old) > SILENT
@@ -268,13 +268,13 @@ async def test_a_move_loses_nothing_and_doubles_nothing(
 
 
 def keys_of(file: Path) -> dict[str, str]:
-    """Client -> API key, of a file of credentials."""
+    """Return the API keys by client of a credentials file."""
     with file.open(encoding="utf-8", newline="") as opened:
         return {row["id"]: row["api_key"] for row in DictReader(opened)}
 
 
 async def killed_in_the_middle(new: KafkaSettings, file: Path, rows: int) -> None:
-    """Begin to restore, and die when some rows are there and others are not."""
+    """Start a restore, and kill it when only a part of the rows is written."""
     command = CommandLine(
         "http://127.0.0.1:1",
         KAFKA_BOOTSTRAP_SERVERS=new.kafka_bootstrap_servers,
@@ -297,7 +297,7 @@ async def ledgers_of(settings: KafkaSettings) -> list[LedgerRow]:
 
 
 def newest(receipts: list[str]) -> list[Receipt]:
-    """The last receipt of each partition."""
+    """Return the last receipt of each partition."""
     last: dict[int, Receipt] = {}
     for receipt in map(Receipt.parse, receipts):
         last[receipt.partition] = max(receipt, last.get(receipt.partition, receipt))

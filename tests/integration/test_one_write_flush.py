@@ -1,5 +1,6 @@
-"""Rows and ledger in one record batch, on Kafka: what older versions left, and cut frames."""
+"""Rows and ledger in one record batch on Kafka: data of older versions, and cut frames."""
 
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -21,9 +22,9 @@ from tobogganing.devstack.cluster import Cluster
 
 PARTITION = 1
 WIDE = 90_000
-"""Bytes of a label of a row that is large."""
+"""Size in bytes of a label that makes a row large."""
 ENTITIES = 25
-"""Entities with such rows: more than one record batch takes."""
+"""Number of entities with such rows: more than fit a record batch."""
 
 
 @pytest.fixture
@@ -38,7 +39,11 @@ async def settings(kafka: Cluster, topic_prefix: str) -> KafkaSettings:
 @pytest.fixture
 async def producer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
     producer = AIOKafkaProducer(
-        **client_options(settings), acks="all", enable_idempotence=True, compression_type="gzip"
+        **client_options(settings),
+        acks="all",
+        enable_idempotence=True,
+        compression_type="gzip",
+        max_request_size=8_000_000,
     )
     await producer.start()
     yield producer
@@ -61,10 +66,10 @@ async def records_of(settings: KafkaSettings) -> list[ConsumerRecord]:
     return found
 
 
-async def test_rows_that_an_older_version_wrote_without_their_ledger_are_counted_once(
+async def test_rows_that_an_older_version_wrote_without_a_ledger_are_counted_once(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
-    """It was killed between its two writes; its ledger has only the fields of its time."""
+    """It was killed between its two writes; its ledger has only the fields of its version."""
     a, b = ids_of(PARTITION, settings.kafka_partitions, 2)
     for number in range(3):
         await write_frame(producer, settings, client(a, n=number), client(b, n=number))
@@ -73,12 +78,13 @@ async def test_rows_that_an_older_version_wrote_without_their_ledger_are_counted
     async def write(key: bytes, value: bytes) -> None:
         await producer.send_and_wait(topic, value, key=key, partition=PARTITION)
 
-    row = EntityRow(1, 0, 1, 1, 1_700_000_000_000, 1_700_000_000.0, metrics={"n": 0})
+    now = time.time()
+    row = EntityRow(1, 0, 1, 1, round(now * 1000), now, metrics={"n": 0})
     await write(f"client:{b}".encode(), encode_row(row))
     counts = {"read": 2, "applied": 2, "stale": 0, "late": 0, "dead_lettered": 0, "lost": 0}
     ledger = msgspec.json.encode({"version": 1, "offset": 0, **counts})
     await write(ledger_key(PARTITION), ledger)
-    newer = EntityRow(1, 2, 0, 1, 1_700_000_000_000, 1_700_000_000.0, metrics={"n": 2})
+    newer = EntityRow(1, 2, 0, 1, round(now * 1000), now, metrics={"n": 2})
     await write(f"client:{a}".encode(), encode_row(newer))
 
     worker = a_worker(settings, "w", tmp_path)
@@ -92,7 +98,7 @@ async def test_rows_that_an_older_version_wrote_without_their_ledger_are_counted
     assert worker.faults() == []
 
 
-async def test_a_frame_whose_rows_are_more_than_a_record_batch_is_cut(
+async def test_a_frame_whose_rows_exceed_a_record_batch_is_cut(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
     ids = ids_of(PARTITION, settings.kafka_partitions, ENTITIES)
@@ -120,10 +126,11 @@ async def test_a_frame_whose_rows_are_more_than_a_record_batch_is_cut(
     assert worker.faults() == []
 
 
-async def test_a_worker_continues_in_the_middle_of_a_cut_frame(
+async def test_a_worker_continues_within_a_cut_frame(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
-    """Its predecessor was killed between two pieces: what came after the first is cut off here."""
+    """Its predecessor was killed between two pieces: here, everything after the first
+    is cut off."""
     ids = ids_of(PARTITION, settings.kafka_partitions, ENTITIES)
     wide = [Submission("client", id, 1, {"x": "y" * WIDE}, metrics={"n": 1}) for id in ids]
     await write_frame(producer, settings, *wide)
@@ -172,7 +179,7 @@ def _cut(record: ConsumerRecord) -> bool:
 
 
 async def _appended(settings: KafkaSettings) -> int:
-    """Append time of the one record of the source."""
+    """Return the append time of the only record of the source."""
     found: list[ConsumerRecord] = []
     topic = topics_from(settings).submissions.name
     async with TopicReader(settings, topic, [PARTITION]) as reader:
@@ -182,7 +189,7 @@ async def _appended(settings: KafkaSettings) -> int:
 
 
 def _as_of(ledger: bytes, appended: int) -> bytes:
-    """The ledger, with its cut in the record that was appended at that time."""
+    """Return the ledger, with its cut in the record that was appended at that time."""
     document = msgspec.json.decode(ledger)
     if document["cut"] is not None:
         document["cut"]["appended"] = appended

@@ -1,4 +1,4 @@
-"""Overload: what is too much is refused early and cheaply, and what was taken stays good."""
+"""Overload: excess submissions are refused early and cheaply, and accepted ones are applied."""
 
 import asyncio
 import os
@@ -16,13 +16,13 @@ from tobogganing.devstack.cluster import Cluster
 ROOM = 20
 TOO_MANY = 60
 SECONDS = 3.0
-"""For so long too many submit: until the rate that was measured is down by nearly half."""
+"""Seconds of overload: until the measured rate has dropped by nearly half."""
 SOON = 1.0
-"""Seconds in which a refusal must come, most often; the deadline is at nine."""
+"""Seconds within which most refusals must arrive; the deadline is after nine."""
 MAX_GROWTH = 16 * 2**20
 
 
-async def test_what_is_too_much_is_refused_at_once_and_what_was_taken_counts(
+async def test_excess_submissions_are_refused_at_once_and_accepted_ones_are_applied(
     own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
 ) -> None:
     settings = KafkaSettings(
@@ -43,7 +43,7 @@ async def test_what_is_too_much_is_refused_at_once_and_what_was_taken_counts(
                 answer = await submit(service, "c", headers, number)
                 return time.monotonic() - began, answer
 
-            for number in range(ROOM):  # what Kafka takes is measured
+            for number in range(ROOM):  # the throughput is measured
                 assert (await send(number))[1].status_code == 200
             freeze(broker.pid)
             taken = [asyncio.create_task(send(1_000 + number)) for number in range(ROOM)]
@@ -57,7 +57,9 @@ async def test_what_is_too_much_is_refused_at_once_and_what_was_taken_counts(
             while time.monotonic() < until:
                 refused += await asyncio.gather(*(send(9_999) for _ in range(TOO_MANY)))
             grown = service.resident_bytes() - before
-            assert not any(each.done() for each in taken), "they were to wait all the time"
+            assert not any(each.done() for each in taken), (
+                "submissions must be waiting all the time"
+            )
             os.kill(broker.pid, signal.SIGCONT)
             answers = [answer for _, answer in await asyncio.gather(*taken)]
             counted = await in_time(settings)
@@ -68,7 +70,9 @@ async def test_what_is_too_much_is_refused_at_once_and_what_was_taken_counts(
     assert {answer.status_code for _, answer in refused} == {503}
     assert sorted(seconds for seconds, _ in refused)[len(refused) // 2] < SOON
     waits = [int(answer.headers["retry-after"]) for _, answer in refused]
-    assert waits[0] < waits[-1] <= 30, "it follows the rate at which Kafka takes what waits"
+    assert waits[0] < waits[-1] <= 30, "Retry-After must follow the throughput"
     assert grown < MAX_GROWTH
     assert [answer.status_code for answer in answers] == [200] * ROOM
-    assert counted == {*range(ROOM), *range(1_000, 1_000 + ROOM)}, "nothing that was refused"
+    assert counted == {*range(ROOM), *range(1_000, 1_000 + ROOM)}, (
+        "no refused submission may be applied"
+    )

@@ -1,4 +1,4 @@
-"""Data that no worker can read: a flood of it stops its partition alone, rows of it stop nobody."""
+"""Undecodable data: a flood of it pauses only its partition, undecodable rows stop no worker."""
 
 import asyncio
 import re
@@ -27,7 +27,7 @@ from tests.integration.workers import (
 )
 
 CAP = 1200
-"""Dead letters a minute: a stop of 6 s frees 120 of them."""
+"""Dead letters per minute: a pause of 6 s allows 120 more."""
 FLOOD = CAP + 200
 
 
@@ -44,7 +44,7 @@ async def until_metric(worker: Service, name: str, wanted: float) -> None:
 
 
 async def letters_of(settings: KafkaSettings) -> dict[int, list[tuple[int, int]]]:
-    """Offset and index of every dead letter, by partition."""
+    """Return offset and index of every dead letter, by partition."""
     found: dict[int, list[tuple[int, int]]] = {p: [] for p in range(PARTITIONS)}
 
     def take(partition: int, records: object) -> None:
@@ -62,7 +62,7 @@ STOPPED = 'partition_stopped{partition="0",reason="dead_letters"}'
 
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["left alone", "restarted"])
-async def test_a_flood_stops_its_partition_for_a_while_and_no_other(
+async def test_a_flood_pauses_only_its_partition(
     settings: KafkaSettings, frames: FrameWriter, tmp_path: Path, restarted: bool
 ) -> None:
     (flooded,), (other,) = ids_of(0, PARTITIONS, 1), ids_of(1, PARTITIONS, 1)
@@ -101,10 +101,10 @@ async def test_a_flood_stops_its_partition_for_a_while_and_no_other(
     assert worker.faults() == []
 
 
-async def test_stops_under_load_lose_nothing(
+async def test_pauses_under_load_lose_nothing(
     settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
 ) -> None:
-    """Good frames around the rubbish; a worker joins, and another goes, in the middle of it."""
+    """Valid frames among the invalid ones; one worker joins and another leaves during the load."""
     load = WorkerLoad(settings)
     first, second = (
         a_worker(settings, name, tmp_path, DEAD_LETTERS_PER_MINUTE=str(CAP))
@@ -112,7 +112,7 @@ async def test_stops_under_load_lose_nothing(
     )
     async with running(first):
         async with load.running():
-            for _ in range(15):  # one of them falls into every stop and every seek
+            for _ in range(15):  # one of them falls into every pause and every seek
                 await frames.raw_all(0, [b"rubbish"] * 100)
                 load.sent += 100
                 sent = load.sent
@@ -133,7 +133,7 @@ async def test_stops_under_load_lose_nothing(
 
 
 async def settled_but(settings: KafkaSettings, partition: int) -> None:
-    """Wait until every other partition was read as far as it goes now."""
+    """Wait until every other partition has been read to its current end."""
     others = [each for each in range(PARTITIONS) if each != partition]
     async with TopicReader(settings, topics_from(settings).submissions.name, others) as reader:
         ends = await reader.end_offsets()
@@ -150,7 +150,7 @@ async def rows(settings: KafkaSettings) -> AsyncIterator[RowWriter]:
         yield writer
 
 
-async def test_rows_that_cannot_be_read_stop_nobody_and_are_seen(
+async def test_undecodable_rows_stop_no_worker_and_are_reported(
     settings: KafkaSettings, rows: RowWriter, frames: FrameWriter, tmp_path: Path
 ) -> None:
     odd, newer, good = ids_of(0, PARTITIONS, 3)
@@ -180,10 +180,10 @@ async def test_rows_that_cannot_be_read_stop_nobody_and_are_seen(
         assert "\ntobogganing_exporter_unreadable_entities 1.0" in own
 
 
-async def test_a_ledger_that_cannot_be_read_stops_its_partition_until_it_can(
+async def test_an_undecodable_ledger_stops_its_partition_until_it_is_decodable(
     settings: KafkaSettings, rows: RowWriter, frames: FrameWriter, tmp_path: Path
 ) -> None:
-    """As an older worker finds it, that was started by mistake beside newer ones."""
+    """As seen by an older worker that was started by mistake together with newer ones."""
     (a,), (b,) = ids_of(0, PARTITIONS, 1), ids_of(1, PARTITIONS, 1)
     await frames.frame(0, client(a, bytes_sent=1))
     await rows.send(0, ledger_key(0), b'{"version":9,"offset":0,"counts":[1]}')
@@ -209,7 +209,7 @@ async def test_a_ledger_that_cannot_be_read_stops_its_partition_until_it_can(
     assert (found.ledgers[0].read, found.ledgers[0].applied) == (2, 2)
 
 
-async def test_a_ledger_in_another_partition_is_none_and_a_tombstone_ends_what_was_unreadable(
+async def test_a_ledger_in_another_partition_is_ignored_and_a_tombstone_clears_undecodable_rows(
     settings: KafkaSettings, rows: RowWriter, frames: FrameWriter, tmp_path: Path
 ) -> None:
     (a,) = ids_of(0, PARTITIONS, 1)

@@ -1,4 +1,4 @@
-"""The worker's promise: whatever happens to workers, nothing is lost and nothing counted twice."""
+"""Whatever happens to workers, no submission is lost and none is counted twice."""
 
 import asyncio
 import os
@@ -16,11 +16,11 @@ from tests.integration.workers import WorkerLoad, a_worker, assert_nothing_lost,
 from tobogganing.devstack.cluster import Cluster
 
 ROUNDS = int(os.environ.get("ROUNDS", "2"))
-"""Faults of each kind; a long run takes more."""
+"""Faults of each kind; a long run has more."""
 
 
 @pytest.fixture
-def chance() -> random.Random:
+def rng() -> random.Random:
     seed = int(os.environ.get("SEED") or random.randrange(2**32))
     print(f"repeat with SEED={seed}")
     return random.Random(seed)
@@ -35,28 +35,28 @@ async def settings(kafka: Cluster, topic_prefix: str) -> KafkaSettings:
     return settings
 
 
-async def some_load(load: WorkerLoad, chance: random.Random) -> None:
+async def some_load(load: WorkerLoad, rng: random.Random) -> None:
     """Wait until a random number of further submissions has been sent."""
-    target = load.sent + chance.randrange(load.rate // 2, load.rate * 2)
+    target = load.sent + rng.randrange(load.rate // 2, load.rate * 2)
     while load.sent < target:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
 
 
 async def members(settings: KafkaSettings) -> int:
-    """Members of the processors' group, as its coordinator says."""
+    """Return the number of members of the processors' group."""
     async with admin_client(settings) as admin:
         return await group_member_count(admin, f"{settings.kafka_topic_prefix}processor")
 
 
 async def owns(worker: Service, partitions: int) -> None:
-    """Wait until a worker has taken over so many partitions."""
+    """Wait until a worker owns this number of partitions."""
     wanted = f"tobogganing_processor_partitions {float(partitions)}"
     async with asyncio.timeout(60):
         while wanted not in (await worker.scrape()).text:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
 
-async def test_who_stops_in_order_has_left_the_group_and_who_is_killed_is_waited_for(
+async def test_a_worker_that_stops_normally_leaves_the_group_and_a_killed_one_is_waited_for(
     settings: KafkaSettings, tmp_path: Path
 ) -> None:
     one, two = a_worker(settings, "w1", tmp_path), a_worker(settings, "w2", tmp_path)
@@ -70,33 +70,33 @@ async def test_who_stops_in_order_has_left_the_group_and_who_is_killed_is_waited
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
 async def test_one_worker_restarted_under_load(
-    settings: KafkaSettings, tmp_path: Path, chance: random.Random, sent: signal.Signals
+    settings: KafkaSettings, tmp_path: Path, rng: random.Random, sent: signal.Signals
 ) -> None:
     worker, load = a_worker(settings, "w1", tmp_path), WorkerLoad(settings)
     async with running(worker):
         async with load.running():
             for _ in range(ROUNDS):
-                await some_load(load, chance)
+                await some_load(load, rng)
                 await worker.end(sent)
                 await worker.start()
                 await worker.wait_until_ready()
-            await some_load(load, chance)
+            await some_load(load, rng)
         await settled(settings)
     await assert_nothing_lost(settings, load)
     assert worker.faults() == []
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
-async def test_stopped_in_the_middle_of_a_backlog(
-    settings: KafkaSettings, tmp_path: Path, chance: random.Random, sent: signal.Signals
+async def test_stopped_during_a_backlog(
+    settings: KafkaSettings, tmp_path: Path, rng: random.Random, sent: signal.Signals
 ) -> None:
-    """Batches are large and every entity is heard of once: what a stop cuts off shows."""
+    """Batches are large and every entity has one submission, so any loss at a stop is visible."""
     load = WorkerLoad(settings)
     await load.backlog(frames=200, submissions=300)
     worker = a_worker(settings, "w1", tmp_path)
     async with running(worker):
         for _ in range(ROUNDS):
-            await asyncio.sleep(chance.uniform(0, 0.3))  # a moment at random, not a wait
+            await asyncio.sleep(rng.uniform(0, 0.3))  # a random moment, not a wait
             await worker.end(sent)
             await worker.start()
             await worker.wait_until_ready()
@@ -107,54 +107,54 @@ async def test_stopped_in_the_middle_of_a_backlog(
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
 async def test_one_of_two_workers_restarted_under_load(
-    settings: KafkaSettings, tmp_path: Path, chance: random.Random, sent: signal.Signals
+    settings: KafkaSettings, tmp_path: Path, rng: random.Random, sent: signal.Signals
 ) -> None:
     workers = [a_worker(settings, f"w{number}", tmp_path) for number in (1, 2)]
     load = WorkerLoad(settings)
     async with running(*workers):
         async with load.running():
             for _ in range(ROUNDS):
-                await some_load(load, chance)
-                worker = chance.choice(workers)
+                await some_load(load, rng)
+                worker = rng.choice(workers)
                 await worker.end(sent)
                 await worker.start()
                 await worker.wait_until_ready()
-            await some_load(load, chance)
+            await some_load(load, rng)
         await settled(settings)
     await assert_nothing_lost(settings, load)
     assert [worker.faults() for worker in workers] == [[], []]
 
 
 async def test_a_worker_joins_and_is_killed_under_load(
-    settings: KafkaSettings, tmp_path: Path, chance: random.Random
+    settings: KafkaSettings, tmp_path: Path, rng: random.Random
 ) -> None:
     first, second = (a_worker(settings, f"w{number}", tmp_path) for number in (1, 2))
     load = WorkerLoad(settings)
     async with running(first):
         async with load.running(), running(second):
-            await some_load(load, chance)
+            await some_load(load, rng)
             await second.end(signal.SIGKILL)
-            await some_load(load, chance)
+            await some_load(load, rng)
         await settled(settings)
     await assert_nothing_lost(settings, load)
     assert first.faults() == second.faults() == []
 
 
-async def test_a_frozen_worker_ends_itself_and_harms_nothing(
-    settings: KafkaSettings, tmp_path: Path, chance: random.Random
+async def test_a_frozen_worker_ends_itself_and_does_no_harm(
+    settings: KafkaSettings, tmp_path: Path, rng: random.Random
 ) -> None:
     workers = [a_worker(settings, f"w{number}", tmp_path) for number in (1, 2)]
     load = WorkerLoad(settings)
     async with running(*workers):
         async with load.running():
-            await some_load(load, chance)
-            frozen, other = chance.sample(workers, 2)
+            await some_load(load, rng)
+            frozen, other = rng.sample(workers, 2)
             frozen.send(signal.SIGSTOP)
             await owns(other, settings.kafka_partitions)
             frozen.send(signal.SIGCONT)
             assert await frozen.ended() == 70
             await frozen.start()
             await frozen.wait_until_ready()
-            await some_load(load, chance)
+            await some_load(load, rng)
         await settled(settings)
     await assert_nothing_lost(settings, load)

@@ -1,4 +1,4 @@
-"""The worker's state on a real Kafka: retention, zombies, bad records, records that are gone."""
+"""The worker's state on a real Kafka: retention, zombies, invalid records, deleted records."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ def place(settings: KafkaSettings, name: str) -> tuple[bytes, int]:
 
 
 def neighbour(settings: KafkaSettings, name: str) -> str:
-    """Name of another entity of the same partition."""
+    """Return the name of another entity in the same partition."""
     partition = place(settings, name)[1]
     return next(other for other in map(str, range(100)) if place(settings, other)[1] == partition)
 
@@ -67,7 +67,7 @@ async def write_row(
 
 
 async def until_last_rows_are(settings: KafkaSettings, keys: set[bytes]) -> None:
-    """Wait until compaction would keep rows of exactly these keys, none a zombie's."""
+    """Wait until compaction would keep rows of exactly these keys, and none of a zombie."""
     async with asyncio.timeout(30):
         while True:
             rows = (await Found.of(settings)).rows
@@ -76,7 +76,7 @@ async def until_last_rows_are(settings: KafkaSettings, keys: set[bytes]) -> None
             await asyncio.sleep(0.2)
 
 
-async def test_an_entity_that_falls_silent_is_swept(
+async def test_an_idle_entity_expires(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
     worker = a_worker(
@@ -106,7 +106,7 @@ async def test_an_entity_that_falls_silent_is_swept(
     assert worker.faults() == []
 
 
-async def test_an_idle_owner_puts_right_what_a_zombie_wrote(
+async def test_an_idle_owner_repairs_the_writes_of_a_zombie(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
     worker = a_worker(settings, "w", tmp_path)
@@ -120,7 +120,7 @@ async def test_an_idle_owner_puts_right_what_a_zombie_wrote(
     assert worker.faults() == []
 
 
-async def test_a_busy_owner_puts_right_what_a_zombie_wrote(
+async def test_a_busy_owner_repairs_the_writes_of_a_zombie(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
     async with running(a_worker(settings, "w", tmp_path)):
@@ -133,7 +133,7 @@ async def test_a_busy_owner_puts_right_what_a_zombie_wrote(
         await until_last_rows_are(settings, {place(settings, "a")[0], place(settings, other)[0]})
 
 
-async def test_a_restarted_owner_puts_right_what_a_zombie_wrote_meanwhile(
+async def test_a_restarted_owner_repairs_the_writes_of_a_zombie(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
     worker = a_worker(settings, "w", tmp_path)
@@ -146,7 +146,7 @@ async def test_a_restarted_owner_puts_right_what_a_zombie_wrote_meanwhile(
         await until_last_rows_are(settings, {place(settings, "a")[0]})
 
 
-async def test_an_owner_that_was_overtaken_ends_itself(
+async def test_a_fenced_owner_ends_itself(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
     worker = a_worker(settings, "w", tmp_path)
@@ -158,7 +158,7 @@ async def test_an_owner_that_was_overtaken_ends_itself(
     assert "newer" in worker.faults()[-1]
 
 
-async def test_rubbish_is_found_in_the_dead_letters_with_its_reason(
+async def test_invalid_data_is_in_the_dead_letters_with_the_reason(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
     topics = topics_from(settings)
@@ -183,7 +183,7 @@ async def test_rubbish_is_found_in_the_dead_letters_with_its_reason(
     assert (ledger.read, ledger.dead_lettered, ledger.applied) == (3, 3, 0)
 
 
-async def test_records_that_kafka_dropped_unread_are_counted_lost(
+async def test_records_deleted_unread_are_counted_as_lost(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
     worker = a_worker(settings, "w", tmp_path)
@@ -200,10 +200,10 @@ async def test_records_that_kafka_dropped_unread_are_counted_lost(
     assert worker.faults() == []
 
 
-async def test_a_compressed_giant_is_a_dead_letter_too(
+async def test_a_huge_compressed_record_is_a_dead_letter_too(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
-    """It is small on the wire, and larger than what may be written to the dead letters."""
+    """Its compressed size is small, and its size exceeds the limit of a dead letter."""
     topics = topics_from(settings)
     async with AIOKafkaProducer(
         **client_options(settings), compression_type="gzip", max_request_size=8_000_000

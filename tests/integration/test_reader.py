@@ -1,4 +1,4 @@
-"""Topic followers on a real Kafka: what was acknowledged has been read after `catch_up`."""
+"""Topic tailers on a real Kafka: `catch_up` returns after acknowledged records were read."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from tobogganing.devstack.install import Install
 
 
 class SeenRecords:
-    """A follower's `apply`: the values of each partition, in order."""
+    """A tailer's `apply`: the values of each partition, in order."""
 
     def __init__(self) -> None:
         self.values: dict[int, list[int]] = {}
@@ -53,7 +53,7 @@ async def following(
         await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_what_was_acknowledged_has_been_read(kafka_settings: KafkaSettings) -> None:
+async def test_acknowledged_records_have_been_read(kafka_settings: KafkaSettings) -> None:
     topic = (await ensure_topics(kafka_settings)).entity_state.name
     seen = SeenRecords()
     async with (
@@ -70,7 +70,7 @@ async def test_what_was_acknowledged_has_been_read(kafka_settings: KafkaSettings
     assert sorted(itertools.chain.from_iterable(seen.values.values())) == list(range(40))
 
 
-async def test_what_was_there_before_is_read_before_it_is_caught_up(
+async def test_existing_records_are_read_before_it_is_caught_up(
     kafka_settings: KafkaSettings,
 ) -> None:
     topic = (await ensure_topics(kafka_settings)).entity_state.name
@@ -91,7 +91,7 @@ async def test_what_was_there_before_is_read_before_it_is_caught_up(
         assert tailer.is_reachable()
 
 
-async def test_many_askers_share_questions_and_none_waits_for_a_long_poll(
+async def test_concurrent_callers_share_requests_and_none_waits_for_a_long_poll(
     kafka_settings: KafkaSettings,
 ) -> None:
     topic = (await ensure_topics(kafka_settings)).entity_state.name
@@ -102,10 +102,10 @@ async def test_many_askers_share_questions_and_none_waits_for_a_long_poll(
             began = time.monotonic()
             await asyncio.gather(*(tailer.catch_up(10) for _ in range(500)))
             quickest = min(quickest, time.monotonic() - began)
-        assert quickest < 0.3, "the reader's fetch waits for half a second where nothing is new"
+        assert quickest < 0.3, "the reader's fetch waits for half a second without new records"
 
 
-async def test_while_kafka_is_away_nobody_is_told_that_all_was_read(
+async def test_catching_up_fails_during_an_outage_of_kafka(
     kafka_install: Install, tmp_path: Path, topic_prefix: str
 ) -> None:
     cluster = Cluster(tmp_path / "kafka", kafka_install)
@@ -149,8 +149,8 @@ async def test_reading_to_the_end_from_given_starts(kafka_settings: KafkaSetting
     assert seen.values == {1: [6, 7, 8, 9]}
 
 
-async def test_a_reader_whose_fetcher_has_ended_says_so(kafka_settings: KafkaSettings) -> None:
-    """aiokafka's `getmany` would return nothing for ever."""
+async def test_a_reader_whose_fetcher_has_ended_raises(kafka_settings: KafkaSettings) -> None:
+    """aiokafka's `getmany` would return nothing forever."""
     topic = (await ensure_topics(kafka_settings)).entity_state.name
     async with TopicReader(kafka_settings, topic, [0]) as reader:
         reader.seek({0: 0})
@@ -162,8 +162,8 @@ async def test_a_reader_whose_fetcher_has_ended_says_so(kafka_settings: KafkaSet
             await reader.poll(SeenRecords().apply)
 
 
-async def test_a_stop_while_a_fetch_is_under_way(kafka_settings: KafkaSettings) -> None:
-    """aiokafka's `stop` raises CancelledError then, and leaves its connections open."""
+async def test_a_stop_during_a_fetch(kafka_settings: KafkaSettings) -> None:
+    """aiokafka's `stop` raises CancelledError in that case and leaves its connections open."""
     await ensure_topics(kafka_settings)
     async with TopicReader(kafka_settings, topics_from(kafka_settings).audit.name, [0]) as reader:
         reader.seek(await reader.end_offsets())

@@ -1,4 +1,4 @@
-"""`tobogganing ledger --audit`: the topic itself counted again, with all that is wrong in it."""
+"""`tobogganing ledger --audit`: counts the topic itself, with all invalid records in it."""
 
 from pathlib import Path
 
@@ -19,8 +19,10 @@ def command_of(settings: KafkaSettings, exporter: Service) -> CommandLine:
     )
 
 
-async def test_counted_again(settings: KafkaSettings, frames: FrameWriter, tmp_path: Path) -> None:
-    """Corrupt frames, late ones, foreign submissions, and frames behind the ledger."""
+async def test_the_topic_is_counted_again(
+    settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
+) -> None:
+    """Corrupt frames, late ones, foreign submissions, and frames after the ledger."""
     a, b = ids_of(0, PARTITIONS, 2)
     (foreign,) = ids_of(1, PARTITIONS, 1)
     for number in range(40):
@@ -62,10 +64,10 @@ async def test_counted_again(settings: KafkaSettings, frames: FrameWriter, tmp_p
         assert ended.out.splitlines()[6].split() == ["0", "41", "5", "5", "0", "5", "yes"]
 
 
-async def test_a_ledger_that_the_topic_contradicts(
+async def test_a_ledger_that_contradicts_the_topic(
     settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
 ) -> None:
-    """It balances, and is wrong all the same."""
+    """It balances, but is wrong."""
     (a,), (b,) = ids_of(0, PARTITIONS, 1), ids_of(1, PARTITIONS, 1)
     for _ in range(3):
         await frames.frame(0, client(a), client(a))

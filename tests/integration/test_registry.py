@@ -10,8 +10,8 @@ import pytest
 from prometheus_client import Counter
 
 from contract.frame import entity_key
-from contract.registry import RECORD_VERSION, RegistryRecord, decode_record
-from gateway.produce.producer import ResilientProducer
+from contract.registry import RECORD_VERSION, RegistryRecord, decode_record, encode_record
+from gateway.produce.producer import MAX_BATCH_BYTES, ResilientProducer
 from gateway.registry.writer import RegistryWriter
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader
@@ -49,7 +49,7 @@ async def writer(
 
 
 async def last_records(settings: KafkaSettings) -> dict[bytes, RegistryRecord]:
-    """What compaction would keep."""
+    """Return the records that compaction would keep."""
     last: dict[bytes, RegistryRecord] = {}
 
     def take(_: int, records: Any) -> None:
@@ -61,7 +61,7 @@ async def last_records(settings: KafkaSettings) -> dict[bytes, RegistryRecord]:
     return last
 
 
-async def test_thousands_of_registrations_go_side_by_side(kafka_settings: KafkaSettings) -> None:
+async def test_thousands_of_concurrent_registrations(kafka_settings: KafkaSettings) -> None:
     async with writer(kafka_settings) as registry:
         began = time.monotonic()
         added = await asyncio.gather(*(registry.add(client(f"c{n}"), soon()) for n in range(5000)))
@@ -78,8 +78,25 @@ async def test_thousands_of_registrations_go_side_by_side(kafka_settings: KafkaS
         await asyncio.gather(following, return_exceptions=True)
 
 
+async def test_many_at_once_go_in_few_batches_and_each_is_confirmed(
+    kafka_settings: KafkaSettings,
+) -> None:
+    async with writer(kafka_settings) as a, writer(kafka_settings) as b:
+        records = [client(f"c{n}", "x" * 200) for n in range(5000)]
+        assert sum(map(len, map(encode_record, records))) > 2 * MAX_BATCH_BYTES
+        ours, theirs = await asyncio.gather(
+            a.add_all(records, soon()), b.add_all(records[::-1], soon())
+        )
+        assert all(one != other for one, other in zip(ours, theirs[::-1], strict=True))
+        assert {*ours, *theirs} <= {True, False}
+        assert await a.add_all(records[:10], soon()) == [False] * 10
+        await b.tailer.catch_up(20)
+        for number in (0, 17, 4999):
+            assert a.get("client", f"c{number}") == b.get("client", f"c{number}")
+
+
 @pytest.mark.parametrize("count", [50])
-async def test_writers_that_meet_leave_the_current_record_last(
+async def test_concurrent_writers_leave_the_current_record_last(
     kafka_settings: KafkaSettings, count: int
 ) -> None:
     async with writer(kafka_settings) as a, writer(kafka_settings) as b:
@@ -104,12 +121,12 @@ async def test_writers_that_meet_leave_the_current_record_last(
             assert record.name == ("a" if a_won else "b")
 
 
-async def test_what_a_dead_writer_left_is_covered_by_whoever_lives(
+async def test_the_superseded_record_of_a_dead_writer_is_repaired(
     kafka_settings: KafkaSettings,
 ) -> None:
     async with writer(kafka_settings) as dead:
         assert await dead.add(client("c", "current"), soon())
-        # As if it had written at the same moment, and died before it saw what became of it.
+        # Like a writer that wrote at the same time and died before it read the record back.
         await dead._sender.send(
             topics_from(kafka_settings).registry.name,
             b'{"version":1,"kind":"client","id":"c","revision":1,"name":"superseded"}',

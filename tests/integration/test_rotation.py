@@ -1,4 +1,4 @@
-"""METRICS_TOKEN and ADMIN_TOKEN rotate while the services run."""
+"""METRICS_TOKEN and ADMIN_TOKEN are rotated while the services run."""
 
 import asyncio
 from pathlib import Path
@@ -8,7 +8,7 @@ from tests.integration.processes import Service
 from tests.integration.test_gateway import gateway
 
 SOON = 5.0
-"""Seconds: a file is looked at once a second, when somebody asks."""
+"""Seconds; a file is checked once a second if there are requests."""
 
 
 def write(file: Path, text: str) -> None:
@@ -36,7 +36,7 @@ def new(path: str) -> str:
     return f"new-token-of-{path}"
 
 
-async def test_scrapes_and_administration_never_see_a_gap(
+async def test_scrapes_and_administration_succeed_throughout_a_rotation(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     files = {"/metrics": tmp_path / "metrics", "/api/v1/clients": tmp_path / "admin"}
@@ -59,14 +59,14 @@ async def test_scrapes_and_administration_never_see_a_gap(
             await until(service, path, old(path), 401)
             assert await status(service, path, new(path)) == 200
             file.unlink()
-            await until_logged(service, "tokens not changed", path)
+            await until_logged(service, "tokens not reloaded", path)
             both = (old(path), new(path))
             assert [await status(service, path, token) for token in both] == [401, 200]
             assert new(path) not in service.log()
 
 
 async def until_logged(service: Service, text: str, path: str) -> None:
-    """Ask until the service has said so about what it was asked for."""
+    """Send requests until the service has logged the event for this path."""
     before = service.log().count(text)
     async with asyncio.timeout(SOON):
         while service.log().count(text) == before:
@@ -74,7 +74,7 @@ async def until_logged(service: Service, text: str, path: str) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_several_tokens_in_the_environment(
+async def test_several_tokens_may_be_set_in_the_environment(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     metrics, admin = "/metrics", "/api/v1/clients"
@@ -90,7 +90,7 @@ async def test_several_tokens_in_the_environment(
             assert await status(service, path, new(other)) == 401
 
 
-async def test_a_token_file_never_opens_what_the_other_one_opens(
+async def test_a_token_file_cannot_change_to_the_other_token(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     metrics, admin = tmp_path / "metrics", tmp_path / "admin"
@@ -104,13 +104,13 @@ async def test_a_token_file_never_opens_what_the_other_one_opens(
         for file, other in ((admin, metrics), (metrics, admin)):
             path = paths[file]
             write(file, new(paths[other]))
-            await until_logged(service, "tokens not changed", path)
+            await until_logged(service, "tokens not reloaded", path)
             assert await status(service, path, new(paths[other])) == 401
             assert await status(service, path, new(path)) == 200
             write(file, "fifteen-letters")
-            await until_logged(service, "tokens not changed", path)
+            await until_logged(service, "tokens not reloaded", path)
             assert await status(service, path, "fifteen-letters") == 401
             assert await status(service, path, new(path)) == 200
             write(file, new(path))
-        assert "holds a token of METRICS_TOKEN" in service.log()
-        assert "holds a token of ADMIN_TOKEN" in service.log()
+        assert "contains a token of METRICS_TOKEN" in service.log()
+        assert "contains a token of ADMIN_TOKEN" in service.log()

@@ -1,4 +1,4 @@
-"""`tobogganing run` on disks that cannot be written says so in a sentence."""
+"""`tobogganing run` on disks that cannot be written reports the problem in one sentence."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ def fill(folder: Path) -> None:
 
 
 def run(state: Path, **environ: str) -> str:
-    """Run until it ends by itself; return the one line that it says."""
+    """Run until it ends by itself; return its one line of output."""
     ended = subprocess.run(
         [sys.executable, "-m", "tobogganing", "run"],
         env={
@@ -59,8 +59,8 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert "STATE_DIR" in line
 
 
-def test_a_disk_that_is_full_after_the_secrets(tmp_path: Path) -> None:
-    """The storage of the broker does not fit."""
+def test_a_disk_that_is_full_after_the_secrets_are_written(tmp_path: Path) -> None:
+    """The broker's storage does not fit."""
     with mounted(tmp_path / "disk", "size=64k") as disk:
         line = run(disk)
     assert "is full" in line or "No space left on device" in line
@@ -79,7 +79,7 @@ def test_a_read_only_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("below", ["", "lock", "secrets", "kafka", "logs"])
-def test_something_else_is_where_the_state_should_be(tmp_path: Path, below: str) -> None:
+def test_a_file_in_place_of_the_state_directory(tmp_path: Path, below: str) -> None:
     state = tmp_path / "state"
     place = state / below
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def test_something_else_is_where_the_state_should_be(tmp_path: Path, below: str)
     assert "STATE_DIR" in line
 
 
-def test_a_cache_that_is_full(tmp_path: Path) -> None:
+def test_a_full_cache(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "size=64k") as cache:
         fill(cache)
         line = run(tmp_path / "state", TOBOGGANING_CACHE=str(cache))

@@ -1,4 +1,4 @@
-"""A Kafka with TLS and passwords: every service reaches it, and none without the password."""
+"""A Kafka with TLS and passwords: every service connects, but not without the password."""
 
 import datetime
 import ipaddress
@@ -24,7 +24,7 @@ PASSWORD = "a password of the tests"
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
-    """Make a server certificate for 127.0.0.1: (key with certificate, certificate), in PEM."""
+    """Create a server certificate for 127.0.0.1: (key with certificate, certificate), in PEM."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kafka of the tests")])
     now = datetime.datetime.now(datetime.UTC)
@@ -57,7 +57,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 async def secured(kafka_install: Install, tmp_path: Path) -> AsyncIterator[KafkaSettings]:
-    """Settings for a broker's listener that speaks SASL_SSL only."""
+    """Settings of a broker with a SASL_SSL listener."""
     store, trusted = certificate(tmp_path)
     (port,) = free_ports(1)
     login = "org.apache.kafka.common.security.plain.PlainLoginModule"
@@ -98,7 +98,7 @@ def environment(settings: KafkaSettings) -> dict[str, str]:
     }
 
 
-async def test_every_service_reaches_a_secured_kafka(
+async def test_every_service_connects_to_a_secured_kafka(
     secured: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     own = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": signing_keys}
@@ -119,7 +119,9 @@ async def test_every_service_reaches_a_secured_kafka(
     assert PASSWORD not in logs
 
 
-async def test_none_is_let_in_without_the_password(secured: KafkaSettings, tmp_path: Path) -> None:
+async def test_no_service_connects_without_the_password(
+    secured: KafkaSettings, tmp_path: Path
+) -> None:
     wrong = replace(secured, kafka_sasl_password=Secret("another"))
     async with Service("exporter", wrong, tmp_path, **environment(wrong)) as exporter:
         not_ready = await exporter.until("/-/ready", 503)

@@ -1,4 +1,4 @@
-"""Gateway and exporter on one port, with a real processor behind them."""
+"""Gateway and exporter on one port, with a real processor."""
 
 import signal
 from collections import Counter
@@ -26,7 +26,7 @@ async def register_client(manager: Service, id: str) -> dict[str, str]:
     return {"authorization": f"Bearer {response.json()['api_key']}"}
 
 
-async def test_a_submission_comes_out_at_the_same_port(manager: Service) -> None:
+async def test_a_submission_is_exported_on_the_same_port(manager: Service) -> None:
     credential = await register_client(manager, "test-client")
     body = {"headless": False, "metrics": {"bytes_sent": 1000, "connection_uptime": 60}}
     response = await manager.http.post(
@@ -44,7 +44,7 @@ async def test_a_submission_comes_out_at_the_same_port(manager: Service) -> None
     assert f"tobogganing_manager_http_requests_total{{{asked}}} 1.0" in lines
 
 
-async def test_every_family_is_there_once(manager: Service) -> None:
+async def test_every_family_is_exported_once(manager: Service) -> None:
     lines = (await manager.scrape()).text.splitlines()
     types = [line.split()[2:] for line in lines if line.startswith("# TYPE")]
     assert Counter(name for name, _ in types).most_common(1)[0][1] == 1
@@ -85,7 +85,7 @@ async def test_a_shard_serves_its_partitions(
         assert (await manager.http.get("/")).status_code == 200
 
 
-async def test_readiness_asks_the_processor_too(manager: Service, processor: Service) -> None:
+async def test_readiness_includes_the_processor(manager: Service, processor: Service) -> None:
     await processor.end(signal.SIGKILL)
     response = await manager.until("/-/ready", 503)
     assert response.json()["waiting_for"] == ["processor"]
@@ -94,19 +94,19 @@ async def test_readiness_asks_the_processor_too(manager: Service, processor: Ser
     await manager.wait_until_ready()
 
 
-async def test_pages(manager: Service) -> None:
+async def test_pages_are_served(manager: Service) -> None:
     page = await manager.http.get("/")
     assert page.status_code == 200
     assert "/api/v1/openapi.json" in page.text
     assert (await manager.http.get("/api/v1/openapi.json")).status_code == 200
 
 
-async def test_it_stops_in_order(manager: Service) -> None:
+async def test_the_manager_stops_cleanly(manager: Service) -> None:
     assert await manager.end(signal.SIGTERM) == 0
     assert manager.errors() == []
 
 
-async def test_every_missing_setting_is_named(
+async def test_every_missing_setting_is_reported(
     kafka_settings: KafkaSettings, tmp_path: Path
 ) -> None:
     service = Service("tobogganing.manager", kafka_settings, tmp_path, METRICS_TOKEN="")

@@ -1,4 +1,4 @@
-"""Wrong settings end every service with status 2 and one line that names the setting."""
+"""Invalid settings end every service with status 2 and one line that names the setting."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ WORKERS = "tobogganing gateway --workers 2"
 RUN = "tobogganing run"
 ALL = (GATEWAY, WORKERS, PROCESSOR, EXPORTER, SERVE, RUN)
 ADMINISTERED = (GATEWAY, WORKERS, SERVE, RUN)
-"""Those with ADMIN_TOKEN."""
+"""The programs with ADMIN_TOKEN."""
 
 SSL = {"KAFKA_SECURITY_PROTOCOL": "SSL"}
 SASL = {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"}
@@ -40,13 +40,13 @@ PASSWORD = {"KAFKA_SASL_PASSWORD": "mine"}
 
 @dataclass(frozen=True)
 class SettingCase:
-    """Settings beside good ones, and what the one line says. `{here}` is the folder of files."""
+    """Invalid settings among valid ones, and the expected line. `{here}` is the folder of files."""
 
     wrong: dict[str, str]
     said: str
     services: tuple[str, ...] = ALL
     everywhere: bool = False
-    """Run by each of them; else by one, since processes take their time."""
+    """The programs to run; by default one, because processes take time to start."""
 
 
 def servers(value: str) -> dict[str, str]:
@@ -58,14 +58,14 @@ CASES = (
     SettingCase(
         servers("a:b"), f"{BROKERS}'a:b' is not valid: a:b is not host:port", everywhere=True
     ),
-    SettingCase(servers("a:1,"), f"{BROKERS}'a:1,' is not valid: an entry is empty"),
-    SettingCase(servers(","), "an entry is empty"),
-    SettingCase(servers("a:65536"), "a port is a number from 1 to 65535"),
-    SettingCase(servers("a:0"), "a port is a number from 1 to 65535"),
+    SettingCase(servers("a:1,"), f"{BROKERS}'a:1,' is not valid: contains an empty entry"),
+    SettingCase(servers(","), "contains an empty entry"),
+    SettingCase(servers("a:65536"), "the port must be a number from 1 to 65535"),
+    SettingCase(servers("a:0"), "the port must be a number from 1 to 65535"),
     SettingCase(servers("::1"), "as in [::1]:9092"),
-    SettingCase(servers("[a]:1"), "[a] is not a host name or an address"),
-    SettingCase(servers(":9092"), "nothing is not a host name"),
-    SettingCase(servers("kafka://a:1"), "leave kafka:// out"),
+    SettingCase(servers("[a]:1"), "[a] is not a host name or address"),
+    SettingCase(servers(":9092"), "the empty host is not a host name"),
+    SettingCase(servers("kafka://a:1"), "write host:port, without kafka://"),
     SettingCase(servers("a b:1"), "a b is not a host name"),
     SettingCase(servers("  "), "KAFKA_BOOTSTRAP_SERVERS is not set", ALL[:-1], everywhere=True),
     SettingCase(
@@ -73,7 +73,7 @@ CASES = (
         "KAFKA_TOPIC_PREFIX='a b.' is not valid: Kafka's topic",
         everywhere=True,
     ),
-    SettingCase({"KAFKA_TOPIC_PREFIX": "größe."}, "letters, digits and . _ - only"),
+    SettingCase({"KAFKA_TOPIC_PREFIX": "größe."}, "topic names may only contain letters, digits"),
     SettingCase({"KAFKA_TOPIC_PREFIX": "x" * 238}, "it has 238 characters: 237 at most"),
     SettingCase({"KAFKA_PARTITIONS": "0"}, "KAFKA_PARTITIONS='0' is not valid"),
     SettingCase({"KAFKA_PARTITIONS": "4.5"}, "KAFKA_PARTITIONS='4.5' is not valid"),
@@ -103,13 +103,15 @@ CASES = (
     SettingCase(
         SSL | {"KAFKA_SSL_CAFILE": "{here}"}, "KAFKA_SSL_CAFILE={here} cannot be read: Is a dir"
     ),
-    SettingCase(SSL | {"KAFKA_SSL_CAFILE": "{here}/text"}, "/text holds no certificate in PEM"),
-    SettingCase(SSL | {"KAFKA_SSL_CAFILE": "{here}/empty"}, "/empty holds no certificate in PEM"),
+    SettingCase(SSL | {"KAFKA_SSL_CAFILE": "{here}/text"}, "/text contains no certificate in PEM"),
+    SettingCase(
+        SSL | {"KAFKA_SSL_CAFILE": "{here}/empty"}, "/empty contains no certificate in PEM"
+    ),
     SettingCase(
         SSL | {"KAFKA_SSL_CERTFILE": "{here}/none"}, "KAFKA_SSL_CERTFILE={here}/none cannot be"
     ),
     SettingCase(
-        SSL | {"KAFKA_SSL_CERTFILE": "{here}/text"}, "KAFKA_SSL_CERTFILE={here}/text holds no"
+        SSL | {"KAFKA_SSL_CERTFILE": "{here}/text"}, "KAFKA_SSL_CERTFILE={here}/text contains no"
     ),
     SettingCase(
         SSL | {"KAFKA_SSL_CERTFILE": "{here}/ca.pem"}, "private key in PEM: set KAFKA_SSL_KEYFILE"
@@ -119,7 +121,7 @@ CASES = (
     ),
     SettingCase(
         SSL | {"KAFKA_SSL_CERTFILE": "{here}/ca.pem", "KAFKA_SSL_KEYFILE": "{here}/other.pem"},
-        "KAFKA_SSL_KEYFILE={here}/other.pem is not the key of KAFKA_SSL_CERTFILE",
+        "KAFKA_SSL_KEYFILE={here}/other.pem does not belong to KAFKA_SSL_CERTFILE",
     ),
     SettingCase(
         SSL | {"KAFKA_SSL_CERTFILE": "{here}/ca.pem", "KAFKA_SSL_KEYFILE": "{here}/locked.pem"},
@@ -131,11 +133,11 @@ CASES = (
     ),
     SettingCase(
         {"METRICS_TOKEN": "fifteen-letters"},
-        "METRICS_TOKEN holds a token of 15 characters",
+        "METRICS_TOKEN contains a token of 15 characters",
         everywhere=True,
     ),
     SettingCase(
-        {"METRICS_TOKEN": "töken-of-the-tests"}, "METRICS_TOKEN holds a token that no header"
+        {"METRICS_TOKEN": "töken-of-the-tests"}, "METRICS_TOKEN contains a token that is not"
     ),
     SettingCase(
         {"METRICS_TOKEN": "", "METRICS_TOKEN_FILE": "{here}/none"}, "METRICS_TOKEN_FILE={here}"
@@ -146,12 +148,12 @@ CASES = (
     SettingCase({"METRICS_TOKEN_FILE": "{here}/text"}, "METRICS_TOKEN_FILE are both set"),
     SettingCase(
         {"ADMIN_TOKEN": METRICS_TOKEN},
-        "ADMIN_TOKEN and METRICS_TOKEN are the same",
+        "ADMIN_TOKEN and METRICS_TOKEN are equal",
         ADMINISTERED,
         everywhere=True,
     ),
     SettingCase(
-        {"ADMIN_TOKEN": "short"}, "ADMIN_TOKEN holds a token of 5 characters", ADMINISTERED
+        {"ADMIN_TOKEN": "short"}, "ADMIN_TOKEN contains a token of 5 characters", ADMINISTERED
     ),
     SettingCase({"CA_PEM": "nonsense"}, "CA_PEM", ADMINISTERED, everywhere=True),
     SettingCase(
@@ -161,9 +163,9 @@ CASES = (
         {"SIGNING_KEYS_DIR": "{here}/none"}, "SIGNING_KEYS_DIR={here}/none", ADMINISTERED[:-1]
     ),
     SettingCase({"HOST": "[::1]"}, "write ::1, without the brackets", everywhere=True),
-    SettingCase({"HOST": "127.0.0.1:8000"}, "a port belongs in PORT"),
+    SettingCase({"HOST": "127.0.0.1:8000"}, "set the port in PORT"),
     SettingCase({"HOST": "192.0.2.1"}, "HOST=192.0.2.1 is not an address of this machine"),
-    SettingCase({"HOST": "none.invalid"}, "HOST=none.invalid is not known here"),
+    SettingCase({"HOST": "none.invalid"}, "HOST=none.invalid cannot be resolved"),
     SettingCase({"PORT": "99999"}, "PORT=", everywhere=True),
     SettingCase({"PORT": "http"}, "PORT="),
     SettingCase({"PORT": "{taken}"}, "PORT={taken}", everywhere=True),
@@ -183,7 +185,9 @@ CASES = (
         {"EXPORTER_SHARD": "3/2"}, "EXPORTER_SHARD='3/2' is not valid", (EXPORTER, SERVE, RUN)
     ),
     SettingCase(
-        {"EXPORTER_SHARD": "5/5"}, "EXPORTER_SHARD=5/5 has none of the 4", (EXPORTER, SERVE, RUN)
+        {"EXPORTER_SHARD": "5/5"},
+        "EXPORTER_SHARD=5/5 has no partition: there are 4",
+        (EXPORTER, SERVE, RUN),
     ),
     SettingCase(
         {"PROCESSOR_READY_URL": "here"}, "PROCESSOR_READY_URL='here' is not valid", (SERVE,)
@@ -196,7 +200,7 @@ CASES = (
 
 @dataclass
 class Bench:
-    """Files that settings may name, a port that is taken, and good settings."""
+    """Files that settings refer to, a port in use, and valid settings."""
 
     folder: Path
     taken: int
@@ -250,7 +254,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 
 @pytest.mark.parametrize("service", ALL)
-def test_a_wrong_setting_is_named_in_one_line(bench: Bench, service: str) -> None:
+def test_an_invalid_setting_is_reported_in_one_line(bench: Bench, service: str) -> None:
     wrong = []
     for number, case in enumerate(CASES):
         chosen = case.services[number % len(case.services)]
@@ -270,7 +274,7 @@ def test_a_wrong_setting_is_named_in_one_line(bench: Bench, service: str) -> Non
 
 
 @pytest.mark.parametrize("service", [GATEWAY, PROCESSOR])
-def test_a_port_that_needs_a_privilege(bench: Bench, service: str) -> None:
+def test_a_privileged_port_is_refused(bench: Bench, service: str) -> None:
     command = ["setpriv", "--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service"]
     ended = subprocess.run(
         [*command, sys.executable, "-m", service],
@@ -281,7 +285,7 @@ def test_a_port_that_needs_a_privilege(bench: Bench, service: str) -> None:
         check=False,
     )
     assert ended.returncode == 2
-    assert ended.stderr == "PORT=81 may not be opened by this user: choose one from 1024 up\n"
+    assert ended.stderr == "PORT=81 may not be opened by this user: choose a port from 1024\n"
 
 
 @pytest.mark.parametrize("service", [GATEWAY, PROCESSOR])
@@ -297,22 +301,22 @@ async def test_an_ipv6_address_is_written_without_brackets(
         assert await started.end() == 0
 
 
-async def test_a_variable_that_looks_misspelled_is_warned_of(
+async def test_a_misspelled_variable_causes_a_warning(
     kafka_settings: KafkaSettings, tmp_path: Path
 ) -> None:
     async with Service("exporter", kafka_settings, tmp_path, EXPORTER_SHARDS="1/1") as exporter:
         async with asyncio.timeout(30):
-            while "not known" not in exporter.log():  # noqa: ASYNC110
+            while "unknown variables" not in exporter.log():  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-        (line,) = [line for line in exporter.log().splitlines() if "not known" in line]
+        (line,) = [line for line in exporter.log().splitlines() if "unknown variables" in line]
         assert "EXPORTER_SHARDS (EXPORTER_SHARD?)" in line
         assert '"level":"warning"' in line
 
 
-async def test_workers_that_fail_at_once_are_not_started_for_ever(
+async def test_workers_that_fail_at_once_are_not_restarted_forever(
     kafka_settings: KafkaSettings, tmp_path: Path, bench: Bench
 ) -> None:
-    """A module on their path that each fails to import, as after a broken upgrade."""
+    """Each worker fails to import a module on its path, as after a broken upgrade."""
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "uvloop.py").write_text("raise MemoryError\n", encoding="ascii")

@@ -1,7 +1,8 @@
-"""A credential that ends while a body arrives opens nothing: real gateways, raw connections.
+"""A credential that becomes invalid while a body arrives is refused: real gateways, raw
+connections.
 
-Each test sends the head of a request and a part of its body, changes what the credential rests on,
-and sends the rest.
+Each test sends the head of a request and a part of its body, changes what the credential depends
+on, and sends the rest.
 """
 
 import asyncio
@@ -28,11 +29,11 @@ ACCEPTED = re.compile(
     r'^tobogganing_manager_auth_attempts_total\{(.*result="success".*)\} (\S+)$', re.M
 )
 OLD, NEW = 4711, 4712
-"""Values that only one submission of a test has."""
+"""Metric values that identify a single submission of a test."""
 
 
 class SlowRequest:
-    """A POST whose body is held back, but for its first half; a context manager."""
+    """A POST of which only the first half of the body is sent at once; a context manager."""
 
     def __init__(
         self,
@@ -85,7 +86,8 @@ class SlowRequest:
         self._writer.write(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece)
 
     async def _checked(self) -> float:
-        """Number of credentials that the gateway has accepted, but for its scrapes'."""
+        """Return the number of credentials that the gateway has accepted, except those of
+        scrapes."""
         scrape = (await self._service.scrape()).text
         found = ACCEPTED.findall(scrape)
         return sum(float(value) for labels, value in found if "metrics_token" not in labels)
@@ -125,7 +127,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "gzip": {"body": gzip.compress(one(OLD)), "coding": "gzip"},
     "backlog": {"body": backlog(OLD)},
 }
-"""Submissions that go past the fast path."""
+"""Submissions that do not use the fast path."""
 
 
 def item(id: str, value: int) -> dict[str, Any]:
@@ -163,7 +165,7 @@ async def until_token_refused(service: Service, id: str, text: str) -> None:
 
 
 async def submitted(settings: KafkaSettings) -> set[float]:
-    """Every value that any submission of the topic has."""
+    """Return every value in any submission of the topic."""
     frames = (await frames_of(settings)).values()
     return {
         value
@@ -177,7 +179,7 @@ def metrics_path(id: str, collection: str = "clients") -> str:
     return f"/api/v1/{collection}/{id}/metrics"
 
 
-async def test_a_key_that_is_rotated_while_the_body_arrives_is_refused(
+async def test_a_key_rotated_while_the_body_arrives_is_refused(
     pair: list[Service], kafka_settings: KafkaSettings
 ) -> None:
     for form, there in itertools.product(FORMS, pair):
@@ -190,8 +192,8 @@ async def test_a_key_that_is_rotated_while_the_body_arrives_is_refused(
     assert OLD not in await submitted(kafka_settings)
 
 
-async def test_a_key_that_stays_valid_for_a_while_is_accepted(pair: list[Service]) -> None:
-    """A check by the record as it is now must not refuse what that record still allows."""
+async def test_an_old_key_is_accepted_during_its_overlap(pair: list[Service]) -> None:
+    """A check against the current record must not refuse what that record still permits."""
     for form in FORMS:
         id = f"c-{form}"
         old = await registered(pair[0], id)
@@ -212,7 +214,7 @@ async def test_a_key_whose_overlap_ends_while_the_body_arrives_is_refused(
     assert OLD not in await submitted(kafka_settings)
 
 
-async def test_the_key_of_a_removed_client_never_writes_into_the_next_one_of_its_id(
+async def test_the_key_of_a_removed_client_never_submits_for_the_next_registration(
     pair: list[Service], kafka_settings: KafkaSettings
 ) -> None:
     for form, there in itertools.product(FORMS, pair):
@@ -229,10 +231,10 @@ async def test_the_key_of_a_removed_client_never_writes_into_the_next_one_of_its
     assert OLD not in values
 
 
-async def test_a_body_that_ends_before_the_removal_is_known_stays_with_its_own_registration(
+async def test_a_body_completed_before_a_removal_belongs_to_the_old_registration(
     pair: list[Service], kafka_settings: KafkaSettings
 ) -> None:
-    """Whatever the answer, of a gateway that has or has not heard of the removal yet."""
+    """Whatever the response of a gateway that has read the removal or has not."""
     for number in range(10):
         id = f"c-{number}"
         old = await registered(pair[0], id)
@@ -249,12 +251,12 @@ async def test_a_body_that_ends_before_the_removal_is_known_stays_with_its_own_r
     assert all(old < incarnations[NEW][id] for id, old in incarnations[OLD].items())
 
 
-async def test_a_relay_that_is_removed_or_rotated_while_its_batch_arrives_is_refused(
+async def test_a_relay_removed_or_rotated_while_its_batch_arrives_is_refused(
     pair: list[Service], kafka_settings: KafkaSettings
 ) -> None:
     await registered(pair[0], "c")
     for form, change in itertools.product(batch_forms("c"), ("removed", "rotated")):
-        id = f"ey.{form}.{change}"  # it has the dots of a token
+        id = f"ey.{form}.{change}"  # it contains dots, like a token
         answer = await register(pair[0], "relays", name="R", relay_id=id, scope="all")
         relay = bearer(answer.json()["api_key"])
         good = json.dumps([item("c", NEW)]).encode()
@@ -271,7 +273,7 @@ async def test_a_relay_that_is_removed_or_rotated_while_its_batch_arrives_is_ref
     assert OLD not in await submitted(kafka_settings)
 
 
-async def test_a_token_that_is_revoked_while_the_body_arrives_is_refused(
+async def test_a_token_revoked_while_the_body_arrives_is_refused(
     pair: list[Service], kafka_settings: KafkaSettings
 ) -> None:
     for id in ("by-jti", "by-node", "by-key"):
@@ -306,7 +308,7 @@ async def test_a_token_that_expires_while_the_body_arrives_is_refused(
             assert (await request.answer())[0] == 401
 
 
-async def test_an_admin_token_that_is_replaced_while_the_body_arrives_changes_nothing(
+async def test_an_admin_token_replaced_while_the_body_arrives_is_refused(
     pair: list[Service], tmp_path: Path
 ) -> None:
     await registered(pair[0], "c")

@@ -1,4 +1,4 @@
-"""Evidence that Kafka gives of a source that went back, on a broker with another past."""
+"""Kafka's evidence about a source that lost records, from a broker with other leader epochs."""
 
 import asyncio
 import shutil
@@ -16,7 +16,7 @@ from tobogganing.devstack.cluster import Cluster
 
 
 async def power_off(cluster: Cluster) -> None:
-    """Kill the broker and start it again: its log is as it was, its leader epoch is not."""
+    """Kill the broker and restart it: its log is the same, its leader epoch is not."""
     await power_cut(cluster, {})
 
 
@@ -28,7 +28,7 @@ def leader_epoch(ledger: LedgerRow) -> int:
 async def test_a_cut_through_an_older_leader_epoch_is_found(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
 ) -> None:
-    """The log has no record of the ledger's epoch any more: the chain of epochs has a gap."""
+    """The log has no record of the ledger's epoch: its epochs have a gap."""
     worker = a_worker(broken, "w", tmp_path)
     topic = topics_from(broken).submissions.name
     await ensure_topics(broken)
@@ -51,7 +51,7 @@ async def test_a_cut_through_an_older_leader_epoch_is_found(
 
 
 def copies_of(folder: Path, topic: str) -> list[Path]:
-    """Folders of a broker's metadata and of one topic."""
+    """Return the directories of a broker's metadata and of one topic."""
     return [*folder.glob(f"{topic}-*"), folder / "__cluster_metadata-0"]
 
 
@@ -67,7 +67,7 @@ def restore(copy: Path, place: Path) -> None:
 async def test_an_older_copy_of_the_disk_stops_the_partition(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path, alive: bool
 ) -> None:
-    """Kafka does not know the ledger's leader epoch, and will give it to other records."""
+    """Kafka does not know the ledger's leader epoch, and will assign it to other records."""
     worker = a_worker(broken, "w", tmp_path)
     (broker,) = own_kafka.brokers
     topics = topics_from(broken)
@@ -87,7 +87,7 @@ async def test_an_older_copy_of_the_disk_stops_the_partition(
         if not alive:
             await worker.end()
 
-        # An operator restores the broker; with the worker down, entity-state is on another disk.
+        # An operator restores the broker; the worker is down, and entity-state is on another disk.
         await broker.kill()
         restored = copy.iterdir() if alive else copies_of(copy, topics.submissions.name)
         for each in restored:
@@ -114,10 +114,10 @@ async def test_an_older_copy_of_the_disk_stops_the_partition(
     assert worker.faults() == []
 
 
-async def test_the_end_of_a_log_may_be_cut_within_the_newest_epoch_only(
+async def test_the_end_of_a_log_may_be_lost_within_the_newest_epoch_only(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
 ) -> None:
-    """The chain of epochs is whole; only its last one is shorter."""
+    """All epochs are in the log; only the last one is shorter."""
     worker = a_worker(broken, "w", tmp_path)
     (broker,) = own_kafka.brokers
     topic = topics_from(broken).submissions.name

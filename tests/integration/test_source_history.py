@@ -1,4 +1,4 @@
-"""The submissions topic went back: its end is lost, or it was deleted and recreated."""
+"""The submissions topic lost records: its end is lost, or it was deleted and recreated."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ async def rows(settings: KafkaSettings) -> AsyncIterator[RowWriter]:
 
 
 @pytest.mark.parametrize("alive", [True, False], ids=["worker-alive", "worker-down"])
-async def test_what_comes_after_a_lost_end_is_applied(
+async def test_records_after_a_lost_end_are_applied(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path, alive: bool
 ) -> None:
     worker = a_worker(broken, "w", tmp_path)
@@ -80,10 +80,10 @@ async def test_a_lost_end_stays_a_fault_however_far_the_topic_grows(
     assert worker.faults() == []
 
 
-async def test_rows_that_were_written_before_their_ledger_are_not_newer_than_what_comes(
+async def test_rows_written_before_their_ledger_are_not_newer_than_later_records(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
 ) -> None:
-    """A worker was killed between the two, and the source has lost what they were made from."""
+    """A worker was killed between the two writes, and the source has lost the rows' records."""
     worker = a_worker(broken, "w", tmp_path)
     await ensure_topics(broken)
     async with running(worker), row_writer(broken) as rows:
@@ -102,7 +102,7 @@ async def test_rows_that_were_written_before_their_ledger_are_not_newer_than_wha
 
 
 @pytest.mark.parametrize("alive", [True, False], ids=["worker-alive", "worker-down"])
-async def test_a_recreated_topic_is_read_from_its_beginning(
+async def test_a_recreated_topic_is_read_from_its_start(
     settings: KafkaSettings, tmp_path: Path, alive: bool
 ) -> None:
     worker = a_worker(settings, "w", tmp_path)
@@ -127,7 +127,7 @@ async def test_a_recreated_topic_is_read_from_its_beginning(
 
 
 async def recreated(settings: KafkaSettings) -> None:
-    """Create the topics again once the deletion has taken effect."""
+    """Create the topics again after the deletion has taken effect."""
     await ensure_topics(settings)
 
 
@@ -153,7 +153,7 @@ def without_time(receipt: str) -> str:
     return receipt.rpartition("-")[0]
 
 
-async def test_no_receipt_lies_after_a_lost_end(
+async def test_receipts_are_correct_after_a_lost_end(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
 ) -> None:
     worker = a_worker(broken, "w", tmp_path)
@@ -205,10 +205,10 @@ async def test_no_receipt_lies_after_a_lost_end(
     assert worker.faults() == []
 
 
-async def test_what_was_cut_above_the_ledger_is_lost_when_the_topic_has_outgrown_it(
+async def test_submissions_cut_above_the_ledger_are_lost_even_if_the_topic_has_grown_past_them(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
 ) -> None:
-    """The ledger is of the same history, so none begins."""
+    """The ledger has the same history, so no new one begins."""
     worker = a_worker(broken, "w", tmp_path)
     topic = topics_from(broken).submissions.name
     extra = {"AFTER_TIMEOUT_SECONDS": "10"}
@@ -224,7 +224,7 @@ async def test_what_was_cut_above_the_ledger_is_lost_when_the_topic_has_outgrown
         assert [await state(exporter, each) for each in lost] == [("lost", None)] * 3
         gone = asyncio.create_task(exporter.scrape(lost[0]))
         await worker.start()
-        assert (await gone).status_code == 410, "it was asked for before a worker had read so far"
+        assert (await gone).status_code == 410, "it was requested before a worker had read that far"
         fresh += [await receipt_of(broken, B, value) for value in (9, 10)]
         assert (await exporter.scrape(kept, *fresh)).status_code == 200
         ledger = await until(broken, applied=7)
@@ -244,10 +244,10 @@ async def test_what_was_cut_above_the_ledger_is_lost_when_the_topic_has_outgrown
     assert worker.faults() == []
 
 
-async def test_a_clock_that_went_back_makes_no_receipt_lie(
+async def test_receipts_are_correct_after_a_clock_went_back(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
 ) -> None:
-    """The times of what was counted before the cut are those of what came after it."""
+    """The times of records counted before the cut equal those of records after it."""
     worker = a_worker(broken, "w", tmp_path)
     topic = topics_from(broken).submissions.name
     await ensure_topics(broken)
@@ -277,8 +277,8 @@ async def test_a_clock_that_went_back_makes_no_receipt_lie(
             await rows.send(0, ledger_key(0), encode_row(ledger))
         partition, offset, index, appended = counted[2].split("-")
         of_then = f"{partition}-{offset}-{index}-{int(appended) + ahead}"
-        # Two that were cut off unread: the second history counts another record at the first one's
-        # offset, and none at the second one's.
+        # Two submissions were cut off unread: the second history counts another record at the first
+        # one's offset, and none at the second one's.
         never_read = [f"{partition}-{n}-{index}-{int(appended) + ahead}" for n in (3, 9)]
         assert (await exporter.scrape(of_then, *fresh)).status_code == 200
         assert await state(exporter, of_then) == ("processed", None)
@@ -310,7 +310,7 @@ async def test_an_exporter_shows_a_ledger_beyond_the_end(
         assert (await exporter.scrape(without_time(applied[2]))).status_code == 503
 
 
-async def test_a_ledger_of_the_last_version_is_taken_and_completed(
+async def test_a_ledger_of_the_previous_version_is_accepted_and_completed(
     settings: KafkaSettings, rows: RowWriter, tmp_path: Path
 ) -> None:
     await send(settings, A, 1, 2)
@@ -327,10 +327,10 @@ async def test_a_ledger_of_the_last_version_is_taken_and_completed(
     assert ledger.newest == ledger.mark.appended > 0
 
 
-async def test_what_is_not_certain_stops_visibly_until_an_operator_decides(
+async def test_an_uncertain_source_stops_visibly_until_an_operator_decides(
     settings: KafkaSettings, rows: RowWriter, tmp_path: Path, signing_keys: str
 ) -> None:
-    """A ledger of an older version does not say of which history it is."""
+    """A ledger of an older version does not identify its history."""
     await send(settings, A, 1, 2, 3)
     await rows.ledger(0, 9, fills=False, read=10, applied=10)
     worker = a_worker(settings, "w", tmp_path)
@@ -364,7 +364,7 @@ async def test_what_is_not_certain_stops_visibly_until_an_operator_decides(
 
         await eventually(lambda: answers(503))
         (other,) = keys.keys() - {A}
-        assert await submit(gateway, other, keys[other]) == 200, "other partitions go on"
+        assert await submit(gateway, other, keys[other]) == 200, "other partitions continue"
         listing = (await command("history", "show", "--json")).document["partitions"]
         assert [each["verdict"] for each in listing] == ["uncertain", "same"]
         assert "needs no decision" in await command.bad("history", "begin", "1", "--at", "end")
@@ -377,10 +377,10 @@ async def test_what_is_not_certain_stops_visibly_until_an_operator_decides(
     assert worker.faults() == []
 
 
-async def test_a_drained_backup_refuses_a_topic_that_is_not_its_ledgers(
+async def test_a_drained_backup_rejects_a_topic_that_is_not_its_ledgers(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
 ) -> None:
-    """The topic has grown to just where the ledger was before the cut: there is no lag."""
+    """The topic has grown to exactly the ledger's offset before the cut: there is no lag."""
     worker = a_worker(broken, "w", tmp_path)
     command = CommandLine(
         "http://127.0.0.1:1",
@@ -431,10 +431,10 @@ async def end_of(settings: KafkaSettings, topic: str) -> int:
 
 
 @pytest.mark.parametrize("both", [False, True], ids=["changelog", "changelog-and-source"])
-async def test_a_worker_writes_again_what_the_changelog_has_lost(
+async def test_a_worker_rewrites_rows_that_the_changelog_has_lost(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path, both: bool
 ) -> None:
-    """Nothing that was applied is gone, though Kafka has lost it."""
+    """No applied submission is lost, although Kafka has lost its row."""
     topics = topics_from(broken)
     worker = a_worker(broken, "w", tmp_path, SWEEP_INTERVAL_SECONDS="3600")
     await ensure_topics(broken)
@@ -464,10 +464,10 @@ async def test_a_worker_writes_again_what_the_changelog_has_lost(
     assert worker.faults() == []
 
 
-async def test_what_both_topics_have_lost_is_read_as_new(
+async def test_records_lost_by_both_topics_are_read_as_new(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
 ) -> None:
-    """No worker remembers it: what is appended afterwards still counts."""
+    """No worker remembers them; records appended afterwards still count."""
     topics = topics_from(broken)
     worker = a_worker(broken, "w", tmp_path, SWEEP_INTERVAL_SECONDS="3600")
     await ensure_topics(broken)

@@ -1,4 +1,4 @@
-"""A gateway that may not describe the processors' group does not learn which partitions stop."""
+"""A gateway without permission to describe the processors' group cannot see stopped partitions."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,12 +21,12 @@ from tobogganing.devstack.ports import free_ports
 
 PASSWORD = "a password of the tests"
 GROUP, LITERAL, DESCRIBE, DENY, ALLOW = 3, 3, 8, 2, 3
-"""Numbers of Kafka's ACLs: resource type, pattern type, operation, permissions."""
+"""Kafka's ACL codes: resource type, pattern type, operation, permissions."""
 METRIC = "tobogganing_gateway_stops_refused"
 
 
 class Guarded(NamedTuple):
-    """Addresses of a broker: one without a password allows everything, one asks for it."""
+    """Addresses of a broker: one without a password allows everything, one requires it."""
 
     superuser: str
     users: str
@@ -34,7 +34,7 @@ class Guarded(NamedTuple):
 
 @pytest.fixture
 async def guarded(kafka_install: Install, tmp_path: Path) -> AsyncIterator[Guarded]:
-    """A broker with ACLs."""
+    """Start a broker with ACLs."""
     (port,) = free_ports(1)
     login = "org.apache.kafka.common.security.plain.PlainLoginModule"
 
@@ -76,7 +76,7 @@ async def shown(gateway: Service) -> float:
     return float(line.rpartition(" ")[2])
 
 
-async def test_a_gateway_that_may_not_learn_of_stops_is_not_ready(
+async def test_a_gateway_without_permission_to_see_stops_is_not_ready(
     guarded: Guarded, topic_prefix: str, tmp_path: Path, signing_keys: str
 ) -> None:
     everything = KafkaSettings(
@@ -90,7 +90,7 @@ async def test_a_gateway_that_may_not_learn_of_stops_is_not_ready(
         kafka_sasl_password=Secret(PASSWORD),
     )
     await ensure_topics(everything)
-    await allow(everything, "somebody", ALLOW)  # so nobody else may
+    await allow(everything, "somebody", ALLOW)  # so no other user may
     extra = {
         "ADMIN_TOKEN": ADMIN_TOKEN,
         "SIGNING_KEYS_DIR": signing_keys,
@@ -123,4 +123,6 @@ async def test_a_gateway_that_may_not_learn_of_stops_is_not_ready(
         await allow(everything, "tobogganing", DENY)
         await until_refused(1)
         assert len(gateway.errors()) == 2
-        assert (await gateway.http.get("/-/ready")).status_code == 200, "what was read holds"
+        assert (await gateway.http.get("/-/ready")).status_code == 200, (
+            "the previous data remains valid"
+        )

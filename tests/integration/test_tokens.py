@@ -1,4 +1,4 @@
-"""Tokens and their keys on a real Kafka: what one gateway signs, rotates or revokes, all know."""
+"""Tokens and signing keys on a real Kafka: all gateways know the changes of one."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ PATIENCE = 10.0
 async def pair(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> AsyncIterator[list[Service]]:
-    """Two gateways with a folder each, that nobody keeps alike."""
+    """Two gateways with separate folders, which are not synchronised."""
     async with contextlib.AsyncExitStack() as stack:
         services = []
         for name in ("a", "b"):
@@ -47,7 +47,7 @@ async def pair(
 
 
 async def headend(service: Service, id: str) -> str:
-    """Register a headend, of a cluster of its own; return its API key."""
+    """Register a headend in a cluster of its own; return its API key."""
     place = {"region": "eu", "datacenter": "d"}
     await register(service, "clusters", name=id, cluster_id=f"k-{id}", **place)
     answer = await register(service, "headends", name=id, headend_id=id, cluster_id=f"k-{id}")
@@ -101,17 +101,17 @@ def jti_of(text: str) -> str:
 
 
 async def until_refused(services: list[Service], id: str, text: str) -> float:
-    """Submit until no gateway takes the token; return how long that took."""
+    """Submit until no gateway accepts the token; return the time it took."""
     began = time.monotonic()
     for service in services:
         while (status := await submit(service, id, text)) != 401:
             assert status == 200
-            assert time.monotonic() - began < PATIENCE, "it is still accepted"
+            assert time.monotonic() - began < PATIENCE, "the token is still accepted"
     return time.monotonic() - began
 
 
 async def until_signed_with(service: Service, id: str, api_key: str, kid: str) -> str:
-    """Get tokens until one is signed with this key; return it."""
+    """Request tokens until one is signed with this key; return it."""
     text = ""
 
     async def is_so() -> bool:
@@ -124,14 +124,14 @@ async def until_signed_with(service: Service, id: str, api_key: str, kid: str) -
 
 
 def put_key(folder: str | Path, name: str) -> Path:
-    """Put a key into the folder by hand, whole at once, as docs/operations.md says."""
+    """Add a key to the folder atomically, as docs/operations.md describes."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     part = Path(folder) / f"{name}.part"
     part.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return part.rename(Path(folder) / f"{name}.pem")
 
 
-async def test_a_new_key_is_good_everywhere_and_the_old_one_until_its_end(
+async def test_a_new_key_is_valid_on_every_gateway_and_the_old_one_until_it_expires(
     three: list[Service], signing_keys: str
 ) -> None:
     api_key = await headend(three[0], "h")
@@ -139,7 +139,7 @@ async def test_a_new_key_is_good_everywhere_and_the_old_one_until_its_end(
     assert len({kid_of(text) for text in old}) == 1
     for service in three:
         kid = (await rotate(service)).json()["kid"]
-        # What answered signs with the new key at once, and everybody accepts that at once.
+        # The gateway that responded signs with the new key at once, and all accept it at once.
         new = await token(service, "h", api_key)
         assert kid_of(new) == kid
         for other in three:
@@ -171,10 +171,10 @@ async def test_no_private_key_is_in_kafka(
     assert not any("PRIVATE" in service.log() for service in three)
 
 
-async def test_an_old_key_ends_and_its_file_does_not_raise_it(
+async def test_an_expired_key_is_not_published_again_from_its_file(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
-    """With a lifetime of three seconds, its end can be waited for."""
+    """With a lifetime of three seconds, the test can wait for the expiry."""
     async with gateway(
         kafka_settings, tmp_path, signing_keys, TOKEN_EXPIRY_HOURS=str(3 / 3600)
     ) as service:
@@ -195,16 +195,18 @@ async def test_an_old_key_ends_and_its_file_does_not_raise_it(
         assert [key["kid"] for key in await listed(service)] == [kid]
         assert kid_of(await token(service, "h", api_key)) == kid
         await rotate(service)
-        assert len(key_files(signing_keys)) == 2, "what ended is deleted"
+        assert len(key_files(signing_keys)) == 2, "the expired key is deleted"
 
 
-async def test_revocations_hold_on_every_gateway_within_a_second(three: list[Service]) -> None:
+async def test_revocations_take_effect_on_every_gateway_within_a_second(
+    three: list[Service],
+) -> None:
     for number, service in enumerate(three):
         id = f"h-{number}"
         api_key = await headend(service, id)
         others = [each for each in three if each is not service]
         lost, kept = [await token(others[0], id, api_key) for _ in range(2)]
-        for each in three:  # so that everybody remembers it
+        for each in three:  # so that every gateway caches it
             assert await submit(each, id, lost) == 200
         assert (await revoke(service, bearer(kept), jti=jti_of(lost))).status_code == 200
         assert await until_refused(three, id, lost) < SOON
@@ -217,7 +219,7 @@ async def test_revocations_hold_on_every_gateway_within_a_second(three: list[Ser
         assert [await submit(each, id, fresh) for each in three] == [200] * 3
 
 
-async def test_a_removed_key_is_refused_within_a_second_and_for_ever(
+async def test_a_removed_key_is_refused_within_a_second_and_forever(
     three: list[Service], signing_keys: str
 ) -> None:
     api_key = await headend(three[0], "h")
@@ -231,14 +233,14 @@ async def test_a_removed_key_is_refused_within_a_second_and_for_ever(
     await three[0].end()
     await three[0].start()
     await three[0].wait_until_ready()
-    assert len(key_files(signing_keys)) == 2, "its file is still there"
+    assert len(key_files(signing_keys)) == 2, "its file still exists"
     for service in three:
         assert [key["kid"] for key in await listed(service)] == [kid]
         assert await submit(service, "h", stolen) == 401
         assert kid_of(await token(service, "h", api_key)) == kid
 
 
-async def test_everything_survives_a_restart_of_all(three: list[Service]) -> None:
+async def test_tokens_and_keys_survive_a_restart_of_all_gateways(three: list[Service]) -> None:
     api_key = await headend(three[0], "h")
     revoked, old = [await token(three[0], "h", api_key) for _ in range(2)]
     await revoke(three[0], ADMIN, jti=jti_of(revoked))
@@ -256,7 +258,7 @@ async def test_everything_survives_a_restart_of_all(three: list[Service]) -> Non
         assert statuses == [401, 200, 200]
 
 
-async def test_rotations_at_the_same_time_agree(three: list[Service]) -> None:
+async def test_concurrent_rotations_agree(three: list[Service]) -> None:
     api_key = await headend(three[0], "h")
     before = await listed(three[0])
     answers = await asyncio.gather(*(rotate(service) for service in three))
@@ -266,14 +268,14 @@ async def test_rotations_at_the_same_time_agree(three: list[Service]) -> None:
     keys = await listed(three[0])
     (signing,) = (key["kid"] for key in keys if key["signing"])
     assert signing in kids
-    # Whatever was answered has been published: nobody was told of a key that never was.
+    # Every returned key was published.
     assert kids <= {key["kid"] for key in keys} - {before[0]["kid"]}
     for service in three:
         await until_signed_with(service, "h", api_key, signing)
         assert [key["kid"] for key in await listed(service) if key["signing"]] == [signing]
 
 
-async def test_a_key_that_is_put_there_by_hand_is_found_by_all(
+async def test_a_manually_added_key_is_found_by_all_gateways(
     three: list[Service], signing_keys: str, kafka_settings: KafkaSettings
 ) -> None:
     api_key = await headend(three[0], "h")
@@ -289,19 +291,21 @@ async def test_a_key_that_is_put_there_by_hand_is_found_by_all(
         new = await until_signed_with(service, "h", api_key, kid)
         assert [await submit(each, "h", new) for each in three] == [200] * 3
         assert await submit(service, "h", old) == 200
-    # Several may have published it, and a superseded record is covered by a copy: all say the same.
+    # Several gateways may have published it; a superseded record is repaired with an equal copy.
     log = [record for record in await registry_log(kafka_settings) if kid in str(record.key)]
     said = [decode_record(record.value) for record in log]
     assert {record.name for record in said} == {"9000"}
     assert len({record.attributes["public_key"] for record in said}) == 1
     assert file.exists()
-    # And a command goes on from there.
+    # A command continues from there.
     answer = await rotate(three[1])
     assert (await listed(three[1]))[-1]["name"] == "9000-1"
     await until_signed_with(three[2], "h", api_key, answer.json()["kid"])
 
 
-async def test_what_is_no_key_disturbs_nobody(three: list[Service], signing_keys: str) -> None:
+async def test_files_that_are_not_keys_have_no_effect(
+    three: list[Service], signing_keys: str
+) -> None:
     api_key = await headend(three[0], "h")
     kid = kid_of(await token(three[0], "h", api_key))
     bad = Path(signing_keys) / "9999.pem"
@@ -318,10 +322,10 @@ async def test_what_is_no_key_disturbs_nobody(three: list[Service], signing_keys
         assert await submit(service, "h", text) == 200
 
 
-async def test_a_folder_of_files_that_cannot_be_written(
+async def test_a_read_only_key_folder_is_reported(
     kafka_settings: KafkaSettings, tmp_path: Path
 ) -> None:
-    """Not even by root: the key is there, but under a name that no folder has room behind."""
+    """Not even by root: the key exists, but under the last possible file name."""
     folder = tmp_path / "full"
     folder.mkdir()
     put_key(folder, "z" * 250)
@@ -329,13 +333,13 @@ async def test_a_folder_of_files_that_cannot_be_written(
         await service.wait_until_ready()
         answer = await rotate(service)
         assert answer.status_code == 409
-        assert "put a key there yourself" in answer.json()["error"]
+        assert "add a key yourself" in answer.json()["error"]
         api_key = await headend(service, "h")
         assert await submit(service, "h", await token(service, "h", api_key)) == 200
         assert len(list(folder.iterdir())) == 1
 
 
-async def test_gateways_with_folders_of_their_own_sign_until_the_end_of_what_they_have(
+async def test_gateways_with_separate_folders_sign_until_their_keys_expire(
     pair: list[Service], tmp_path: Path
 ) -> None:
     a, b = pair

@@ -1,4 +1,4 @@
-"""A follower that was cut off while Kafka dropped a tombstone reads its topic from the start."""
+"""A tailer that was offline while Kafka removed a tombstone rereads its topic from the start."""
 
 import asyncio
 import signal
@@ -16,7 +16,7 @@ from tests.integration.processes import Service, freeze, row_writer
 
 REMOVED, OTHER = "client:c-1", "client:c-2"
 KEPT = 10
-"""Seconds that tombstones stay; a follower has half of it."""
+"""Seconds that tombstones are retained; a tailer has half of that."""
 COMPACTED_AT_ONCE = {
     "delete.retention.ms": str(KEPT * 1000),
     "min.compaction.lag.ms": "0",
@@ -25,7 +25,7 @@ COMPACTED_AT_ONCE = {
 }
 
 
-async def test_an_exporter_that_slept_through_a_tombstone_shows_nothing_that_is_gone(
+async def test_an_exporter_that_missed_a_tombstone_shows_no_removed_entity(
     compacting: KafkaSettings, tmp_path: Path
 ) -> None:
     settings = compacting
@@ -44,7 +44,7 @@ async def test_an_exporter_that_slept_through_a_tombstone_shows_nothing_that_is_
         async with asyncio.timeout(90):
             offset = 0
             while any(record.key == REMOVED.encode() for record in await _all(settings, topic)):
-                offset += 1  # what is written last is never compacted
+                offset += 1  # the last record is never compacted
                 await rows.row(OTHER, offset, metrics={"bytes_sent": 1})
         await rows.ledger(0, offset, read=offset + 1, applied=offset + 1)
         exporter.send(signal.SIGCONT)

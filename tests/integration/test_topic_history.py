@@ -1,4 +1,4 @@
-"""A topic that holds other records than were read is read again, on a real Kafka."""
+"""A topic whose records have changed is read again, on a real Kafka."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ PATIENCE = 30.0
 
 
 class Values:
-    """What a follower has read since it was last cleared."""
+    """What a tailer has read since it was last cleared."""
 
     def __init__(self) -> None:
         self.read: list[bytes] = []
@@ -84,7 +84,7 @@ async def until_read(values: Values, wanted: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 7], ids=["empty", "shorter", "as-long", "longer"])
-async def test_a_topic_that_was_created_again_is_read_from_its_beginning(
+async def test_a_recreated_topic_is_read_from_its_start(
     kafka_settings: KafkaSettings, count: int
 ) -> None:
     topic = (await ensure_topics(kafka_settings)).registry.name
@@ -105,7 +105,7 @@ async def test_a_topic_that_was_created_again_is_read_from_its_beginning(
         assert values.cleared == 1
 
 
-async def test_nobody_is_told_that_a_topic_was_read_to_its_end_which_is_another_one(
+async def test_waiting_for_the_end_of_a_topic_fails_after_it_was_recreated(
     kafka_settings: KafkaSettings,
 ) -> None:
     topic = (await ensure_topics(kafka_settings)).registry.name
@@ -123,8 +123,8 @@ async def test_nobody_is_told_that_a_topic_was_read_to_its_end_which_is_another_
                     assert values.read == [b"x"]
 
 
-async def test_a_follower_without_a_way_to_forget_ends(kafka_settings: KafkaSettings) -> None:
-    """Its process starts again and reads the topic from the beginning."""
+async def test_a_tailer_that_cannot_clear_its_state_ends(kafka_settings: KafkaSettings) -> None:
+    """Its process restarts and reads the topic from the start."""
     topic = (await ensure_topics(kafka_settings)).registry.name
     await write(kafka_settings, topic, b"a", b"b", b"c")
     read: list[bytes] = []
@@ -142,10 +142,10 @@ async def test_a_follower_without_a_way_to_forget_ends(kafka_settings: KafkaSett
             await running
 
 
-async def test_gateways_read_a_registry_again_that_was_created_again(
+async def test_gateways_reread_a_recreated_registry(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
-    """An offset that is used again is the incarnation of no other registration."""
+    """A reused offset is not the incarnation of another registration."""
     topic = topics_from(kafka_settings).registry.name
     async with contextlib.AsyncExitStack() as stack:
         services = [
@@ -174,7 +174,7 @@ async def test_gateways_read_a_registry_again_that_was_created_again(
         for service in services:
             assert (await submit(service, "c", new, 3)).status_code == 200
             assert (await submit(service, "c", old, 4)).status_code == 401
-            assert "reading the topic again" in service.log()
+            assert "reading the topic from its beginning" in service.log()
             assert not service.faults(), "it did not end"
     incarnations = {1: set[int](), 3: set[int]()}
     for frame, _ in (await frames_of(kafka_settings)).values():

@@ -1,4 +1,4 @@
-"""Topics on a real Kafka: one that is not complete yet, and topics that somebody else made."""
+"""Topics on a real Kafka: incomplete ones, and ones that an operator created."""
 
 import asyncio
 import contextlib
@@ -23,9 +23,7 @@ from tobogganing.devstack.kafka_config import Node
 from tobogganing.devstack.ports import free_ports
 
 
-async def test_brokers_that_are_still_missing_are_waited_for(
-    kafka: Cluster, topic_prefix: str
-) -> None:
+async def test_missing_brokers_are_waited_for(kafka: Cluster, topic_prefix: str) -> None:
     settings = KafkaSettings(
         kafka_bootstrap_servers=kafka.bootstrap_servers,
         kafka_topic_prefix=topic_prefix,
@@ -36,7 +34,7 @@ async def test_brokers_that_are_still_missing_are_waited_for(
     assert [line["event"] for line in said].count("waiting for Kafka") >= 2
 
 
-async def test_a_topic_of_large_segments_is_warned_of(kafka_settings: KafkaSettings) -> None:
+async def test_a_topic_with_large_segments_causes_a_warning(kafka_settings: KafkaSettings) -> None:
     with capture_logs() as said:
         rows = (await ensure_topics(kafka_settings)).entity_state
         await ensure_topics(kafka_settings)
@@ -46,7 +44,7 @@ async def test_a_topic_of_large_segments_is_warned_of(kafka_settings: KafkaSetti
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, rows.name, values)])
     said = []
     async with asyncio.timeout(10):
-        while not said:  # until the broker has heard of it
+        while not said:  # until the broker knows it
             with capture_logs() as said:
                 await ensure_topics(kafka_settings)
     (warning,) = said
@@ -80,7 +78,7 @@ FINE = (
 
 
 async def change(settings: KafkaSettings, topic: Topic, **changed: str) -> None:
-    """Set these over what is declared, and wait until the broker says so."""
+    """Set these in addition to the declared settings, and wait until the broker reports them."""
     values = topic.settings | {name.replace("_", "."): value for name, value in changed.items()}
     async with admin_client(settings) as admin, asyncio.timeout(20):
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name, values)])
@@ -96,7 +94,9 @@ def dotted(setting: str) -> str:
     return setting.replace(".", "_")
 
 
-async def test_topics_that_break_a_promise_are_refused(kafka_settings: KafkaSettings) -> None:
+async def test_topics_that_violate_a_requirement_are_rejected(
+    kafka_settings: KafkaSettings,
+) -> None:
     topics = await ensure_topics(kafka_settings)
     for name, setting, found, wanted in WRONG:
         topic: Topic = getattr(topics, name)
@@ -104,20 +104,20 @@ async def test_topics_that_break_a_promise_are_refused(kafka_settings: KafkaSett
         with pytest.raises(TopicMismatchError) as refused:
             await ensure_topics(kafka_settings)
         (line,) = str(refused.value).splitlines()
-        assert f"topic {topic.name} has {setting}={found}, wanted is {wanted}" in line
+        assert f"topic {topic.name} has {setting}={found} but requires {wanted}" in line
         assert f"--entity-name {topic.name} --add-config {setting}={wanted}" in line
         await change(kafka_settings, topic)
     await ensure_topics(kafka_settings)
 
 
-async def test_more_than_is_wanted_is_fine(kafka_settings: KafkaSettings) -> None:
+async def test_more_retention_than_required_is_accepted(kafka_settings: KafkaSettings) -> None:
     topics = await ensure_topics(kafka_settings)
     for name, setting, found in FINE:
         await change(kafka_settings, getattr(topics, name), **{dotted(setting): found})
         await ensure_topics(kafka_settings)
 
 
-async def test_three_brokers_have_each_record_twice(
+async def test_with_three_brokers_each_record_has_two_replicas(
     three_brokers: Cluster, topic_prefix: str
 ) -> None:
     settings = KafkaSettings(
@@ -134,7 +134,7 @@ async def test_three_brokers_have_each_record_twice(
     ):
         right = {"min_insync_replicas": "2", "unclean_leader_election_enable": "false"}
         await change(settings, topics.registry, **right | {dotted(setting): found})
-        with pytest.raises(TopicMismatchError, match=f"{setting}={found}, wanted is {wanted}"):
+        with pytest.raises(TopicMismatchError, match=f"{setting}={found} but requires {wanted}"):
             await ensure_topics(settings)
         await change(settings, topics.registry, **right)
     await ensure_topics(settings)
@@ -158,7 +158,7 @@ async def test_a_service_ends_with_the_command_that_repairs_its_topic(
             assert "--add-config cleanup.policy=compact" in line
 
 
-async def test_a_change_while_a_service_runs_is_said_once(kafka_settings: KafkaSettings) -> None:
+async def test_a_change_while_a_service_runs_is_logged_once(kafka_settings: KafkaSettings) -> None:
     topics = await ensure_topics(kafka_settings)
     with capture_logs() as said:
         task = asyncio.create_task(watch_topics(kafka_settings, interval=0.1))
@@ -179,10 +179,10 @@ async def test_a_change_while_a_service_runs_is_said_once(kafka_settings: KafkaS
     assert topics.registry.name in said[-1]["reason"]
 
 
-async def test_settings_that_may_not_be_read_are_warned_of(
+async def test_settings_that_cannot_be_read_cause_a_warning(
     kafka_install: Install, tmp_path: Path, topic_prefix: str
 ) -> None:
-    """Brokers with ACLs, and a user that may do all but DescribeConfigs."""
+    """Brokers with ACLs, and a user without permission for DescribeConfigs."""
     (port,) = free_ports(1)
 
     def with_acls(node: Node) -> dict[str, object]:
@@ -228,7 +228,7 @@ async def test_settings_that_may_not_be_read_are_warned_of(
 
 
 async def until_allowed(settings: KafkaSettings) -> None:
-    """Wait until the broker has heard of the ACLs."""
+    """Wait until the broker has the ACLs."""
     while True:
         with contextlib.suppress(TopicAuthorizationFailedError):
             await ensure_topics(settings)
@@ -236,10 +236,11 @@ async def until_allowed(settings: KafkaSettings) -> None:
 
 
 async def allow(cluster: Cluster, topic_prefix: str) -> None:
-    """Let the user read, write and describe the topics, and no more."""
+    """Let the user read, write and describe the topics, and nothing else."""
     settings = KafkaSettings(kafka_bootstrap_servers=cluster.bootstrap_servers)
     async with admin_client(settings) as admin:
-        for operation in (3, 4, 8):  # read, write, describe; before them codes of the protocol, too
+        # Kafka's codes for read, write and describe; the other numbers are codes, too
+        for operation in (3, 4, 8):
             request = CreateAclsRequest(2, topic_prefix, 4, "User:limited", "*", operation, 3)
             answer = await admin._send_to_controller(request)
             assert answer.creation_responses[0][0] == 0, answer

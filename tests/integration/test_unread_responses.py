@@ -1,4 +1,4 @@
-"""Responses that clients do not read: a real gateway keeps 32 MiB of them at most."""
+"""Unread responses: a real gateway keeps at most 32 MiB of them."""
 
 import asyncio
 import contextlib
@@ -12,19 +12,19 @@ from service.http.unread_responses import MAX_UNREAD_BYTES
 from tests.integration.test_gateway import gateway
 
 READERS = 3_000
-"""Connections: with one response of 60 KB on each, they exceed the limit five times."""
+"""Number of connections; with one response of 60 KB each, they exceed the limit five times."""
 REQUESTS = 4
-"""Requests of each: the socket's buffer takes one or two of the responses."""
+"""Requests per connection; the socket's buffer holds one or two of the responses."""
 REQUEST = f"GET {PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 LAST = f"GET {PATH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
 SEGMENT = 536
-"""Bytes of a TCP segment. The kernel's buffers are a multiple of it."""
+"""Bytes of a TCP segment; the kernel's buffers are a multiple of it."""
 OTHER_MEMORY = 64 * 2**20
-"""Bytes for the connections themselves, and what the allocator does not return."""
+"""Bytes for the connections themselves, and for memory that the allocator keeps."""
 
 
 def _slow_reader(port: int) -> socket.socket:
-    """A connection with small buffers, which sends its requests and reads nothing."""
+    """A connection with small buffers that sends its requests and reads nothing."""
     reader = socket.socket()
     reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
     reader.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT)
@@ -34,7 +34,7 @@ def _slow_reader(port: int) -> socket.socket:
 
 
 async def _responses(reader: socket.socket) -> int:
-    """Read to the end of the connection; return how many responses began."""
+    """Read to the end of the connection; return the number of responses that were started."""
     loop = asyncio.get_running_loop()
     reader.setblocking(False)
     received = bytearray()
@@ -44,7 +44,7 @@ async def _responses(reader: socket.socket) -> int:
     return received.count(b"HTTP/1.1 200 OK")
 
 
-async def test_a_gateway_keeps_so_many_unread_responses_and_ends_the_slowest_readers(
+async def test_unread_responses_are_limited_and_the_slowest_readers_are_aborted(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     async with gateway(kafka_settings, tmp_path, signing_keys) as service:

@@ -1,5 +1,5 @@
-"""Two versions side by side: the documented order of an upgrade shows nothing wrong and loses
-nothing, and another order loses nothing either."""
+"""Two versions at a time: the documented upgrade order shows nothing wrong and loses nothing;
+another order loses nothing either."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass
 class MixedVersionFleet:
-    """Clients that count what was acknowledged of each."""
+    """Clients that store their acknowledged values."""
 
     keys: dict[str, dict[str, str]] = field(default_factory=dict)
     acknowledged: dict[str, int] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class MixedVersionFleet:
             self.keys[id] = {"authorization": f"Bearer {answer.json()['api_key']}"}
 
     async def report(self, *gateways: Service) -> None:
-        """Each client submits its next number, to whichever gateway answers 200 first."""
+        """Submit each client's next number to the first gateway that responds 200."""
         for id, headers in self.keys.items():
             number = self.acknowledged.get(id, 0) + 1
             body = {"metrics": {"bytes_sent": number}}
@@ -73,14 +73,14 @@ class MixedVersionFleet:
             self.receipts.append(answer.json()["receipt"])
 
     async def shown(self, exporter: Service) -> dict[str, int]:
-        """What a scrape shows that includes everything acknowledged."""
+        """Return the values of a scrape that includes all acknowledged submissions."""
         scrape = await exporter.scrape(*self.receipts[-len(self.keys) :])
         assert scrape.status_code == 200, scrape.text
         return {id: int(float(value)) for id, value in SHOWN.findall(scrape.text)}
 
     @contextlib.asynccontextmanager
     async def reporting(self, *gateways: Service) -> AsyncIterator[None]:
-        """Report all the time."""
+        """Report continuously."""
         stop = asyncio.Event()
 
         async def reporting() -> None:
@@ -97,7 +97,7 @@ class MixedVersionFleet:
 
 @dataclass
 class Parts:
-    """The services of one installation; two of each."""
+    """The services of one installation, two of each."""
 
     gateways: list[Service]
     workers: list[Service]
@@ -114,7 +114,7 @@ class Parts:
 
 
 async def ledgers(exporter: Service) -> dict[str, float]:
-    """Sum over all partitions of each count of the ledger."""
+    """Return the sum of each ledger counter over all partitions."""
     text = (await exporter.scrape()).text
     found = re.findall(r"^tobogganing_pipeline_(\w+)_total\{.*\} (\S+)$", text, re.M)
     sums: dict[str, float] = {}
@@ -133,7 +133,7 @@ async def upgrade(service: Service, code: Path) -> None:
 async def test_an_upgrade_in_the_documented_order(
     settings: KafkaSettings, tmp_path: Path, signing_keys: str, newer: Path
 ) -> None:
-    """Exporters, processors, gateways, one after the other, while the fleet reports."""
+    """Upgrade exporters, processors and gateways in turn while the fleet reports."""
     parts, fleet = Parts.of(settings, tmp_path, signing_keys), MixedVersionFleet()
     async with contextlib.AsyncExitStack() as stack:
         everybody = [*parts.gateways, *parts.workers, *parts.exporters]
@@ -157,7 +157,7 @@ async def test_an_upgrade_in_the_documented_order(
 
 
 async def newest_ledger_versions(settings: KafkaSettings) -> set[int]:
-    """Versions of the last ledger of each partition."""
+    """Return the version of the last ledger of each partition."""
     found: dict[int, int] = {}
 
     def take(partition: int, records: object) -> None:
@@ -171,7 +171,7 @@ async def newest_ledger_versions(settings: KafkaSettings) -> set[int]:
     return set(found.values())
 
 
-async def test_gateways_before_processors_are_dead_letters_until_they_are_replayed(
+async def test_frames_of_newer_gateways_are_dead_letters_until_they_are_replayed(
     settings: KafkaSettings, tmp_path: Path, signing_keys: str, newer: Path
 ) -> None:
     parts, fleet = Parts.of(settings, tmp_path, signing_keys), MixedVersionFleet()
@@ -197,13 +197,13 @@ async def test_gateways_before_processors_are_dead_letters_until_they_are_replay
                 f"/api/v1/receipts/{receipt}", headers=exporter.authorized
             )
             assert found.json()["state"] == "dead_lettered"
-            assert found.json()["reason"] == "frame version 2 is not known here"
+            assert found.json()["reason"] == "frame version 2 is not supported"
 
         await upgrade(exporter, newer)
         await upgrade(worker, newer)
         command.code = newer
         replayed = await command("dead-letters", "replay", "--all")
-        # A frame that came after its deadline was answered 503, and stays.
+        # A frame appended after its deadline got a 503 and stays.
         assert all("it came after its deadline" in line for line in replayed.err.splitlines())
         assert "sent 4 submissions of " in replayed.out
         async with asyncio.timeout(60):
@@ -215,7 +215,7 @@ async def test_gateways_before_processors_are_dead_letters_until_they_are_replay
         assert sums["lost"] == 0
 
 
-async def test_processors_before_exporters_show_old_values_until_those_follow(
+async def test_older_exporters_show_old_values_until_they_are_upgraded(
     settings: KafkaSettings, tmp_path: Path, signing_keys: str, newer: Path
 ) -> None:
     parts, fleet = Parts.of(settings, tmp_path, signing_keys), MixedVersionFleet()

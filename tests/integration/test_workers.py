@@ -1,4 +1,4 @@
-"""Workers of one gateway on a real Kafka: one port, one set of metrics, one end."""
+"""Workers of one gateway on a real Kafka: one port, one set of metrics, one stop."""
 
 import asyncio
 import contextlib
@@ -55,7 +55,7 @@ def workers_of(service: Service) -> set[int]:
 
 
 async def submit(service: Service, headers: dict[str, str], count: int) -> list[int]:
-    """Submit, each on a connection of its own, so that every worker gets some."""
+    """Submit on separate connections, so that every worker gets some."""
 
     async def one(number: int) -> int:
         async with httpx.AsyncClient(base_url=service.url, timeout=30, trust_env=False) as http:
@@ -67,15 +67,15 @@ async def submit(service: Service, headers: dict[str, str], count: int) -> list[
 
 
 async def scrape(service: Service) -> dict[str, float]:
-    """All samples, as one worker shows them."""
+    """Return all samples as one worker exports them."""
     headers = {"authorization": f"Bearer {METRICS_TOKEN}"}
     async with httpx.AsyncClient(base_url=service.url, timeout=30, trust_env=False) as http:
         text = (await http.get("/metrics", headers=headers)).text
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     families = re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)
-    assert len(families) == len(set(families)), "a family is there twice"
+    assert len(families) == len(set(families)), "a family is exported twice"
     samples = dict(line.rsplit(" ", 1) for line in lines)
-    assert len(samples) == len(lines), "a sample is there twice"
+    assert len(samples) == len(lines), "a sample is exported twice"
     return {name: float(value) for name, value in samples.items()}
 
 
@@ -85,7 +85,7 @@ async def until(service: Service, name: str, value: float) -> None:
             pass
 
 
-async def test_metrics_add_up_whoever_is_asked(service: Service) -> None:
+async def test_metrics_of_all_workers_are_added_up(service: Service) -> None:
     headers = await registered(service, "c")
     assert len(workers_of(service)) == WORKERS
     assert await submit(service, headers, 150) == [200] * 150
@@ -97,10 +97,10 @@ async def test_metrics_add_up_whoever_is_asked(service: Service) -> None:
         assert not any("pid=" in name for name in samples)
 
 
-async def test_waiting_submissions_add_up(
+async def test_waiting_submissions_are_added_up(
     own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
 ) -> None:
-    """A gauge: what waits in each while Kafka stands still."""
+    """A gauge: submissions that wait in each worker while Kafka is frozen."""
     kafka = KafkaSettings(
         kafka_bootstrap_servers=own_kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
     )
@@ -122,10 +122,10 @@ async def test_waiting_submissions_add_up(
 
 
 @pytest.mark.parametrize("workers", [1, WORKERS])
-async def test_what_an_earlier_run_has_counted_is_not_counted(
+async def test_metrics_of_an_earlier_run_are_discarded(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str, workers: int
 ) -> None:
-    """In a folder that somebody chose, which is there after a kill."""
+    """In a configured folder, which still exists after a kill."""
     folder = tmp_path / "metrics"
     folder.mkdir()
     (folder / "notes.txt").write_text("not ours")
@@ -148,20 +148,20 @@ async def test_what_an_earlier_run_has_counted_is_not_counted(
         assert (folder / "notes.txt").exists()
 
 
-async def test_a_worker_that_is_killed_is_replaced_and_nothing_uncounted(service: Service) -> None:
+async def test_a_killed_worker_is_replaced_and_its_counters_are_kept(service: Service) -> None:
     headers = await registered(service, "c")
     assert await submit(service, headers, 60) == [200] * 60
     before = workers_of(service)
     victim = min(before)
     os.kill(victim, signal.SIGKILL)
-    # Connections that nobody had accepted are accepted by the others.
+    # Connections in the backlog are accepted by the other workers.
     assert await submit(service, headers, 60) == [200] * 60
     async with asyncio.timeout(30):
         while len(after := workers_of(service)) < WORKERS or victim in after:
             await scrape(service)
     samples = await scrape(service)
     assert samples[RECEIVED] == samples[REQUESTS] == 120
-    for pid in after - before:  # the new one alone, to see that it serves
+    for pid in after - before:  # only the new worker, to check that it serves
         others = after - {pid}
         for other in others:
             os.kill(other, signal.SIGSTOP)
@@ -175,7 +175,7 @@ async def test_a_worker_that_is_killed_is_replaced_and_nothing_uncounted(service
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-async def test_a_stop_ends_all_and_answers_what_was_taken(
+async def test_a_stop_ends_all_workers_and_completes_accepted_requests(
     service: Service, how: signal.Signals
 ) -> None:
     headers = await registered(service, "c")
@@ -192,7 +192,7 @@ async def test_a_stop_ends_all_and_answers_what_was_taken(
     assert service.errors() == []
 
 
-async def test_workers_end_with_their_parent(service: Service) -> None:
+async def test_workers_exit_with_their_parent(service: Service) -> None:
     pids = workers_of(service)
     await service.end(signal.SIGKILL)
     async with asyncio.timeout(15):
@@ -200,7 +200,7 @@ async def test_workers_end_with_their_parent(service: Service) -> None:
             await asyncio.to_thread(os.sched_yield)
 
 
-async def test_a_wrong_environment_is_named_once(
+async def test_invalid_settings_are_reported_once(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     module = f"tobogganing gateway --workers {WORKERS}"

@@ -1,4 +1,4 @@
-"""A gateway whose own clock is a day off changes nothing for the others, nor for itself."""
+"""A gateway whose clock is wrong by a day affects neither other gateways nor itself."""
 
 import contextlib
 import datetime
@@ -21,22 +21,22 @@ from tests.integration.test_gateway import submit as submit_by_key
 from tests.integration.test_identity import registry_log, rotate
 from tests.integration.test_tokens import headend, jti_of, revoke, submit, token, until_true
 from tests.integration.test_tokens import rotate as rotate_signing_key
-from tobogganing.devstack import debian
+from tools import debian
 
 OFF = 25 * 3600.0
-"""Seconds: longer than a token lives."""
+"""Seconds: longer than a token is valid."""
 
 
 @dataclass
 class Pair:
-    """Two gateways on one Kafka, of which the second one's clock is wrong."""
+    """Two gateways on one Kafka; the second one's clock is wrong."""
 
     settings: KafkaSettings
     right: Service
     wrong: Service
 
     async def sweep(self) -> None:
-        """Wait until what has ended was dropped, by writing such a record."""
+        """Wait until expired records were dropped, by writing such a record."""
         id = f"over-{time.monotonic_ns()}"
         record = RegistryRecord(RECORD_VERSION, REVOCATION, id, 1, id, expires_at_ms=1)
         producer = AIOKafkaProducer(**client_options(self.settings), acks="all")
@@ -50,7 +50,7 @@ class Pair:
         async def is_dropped() -> bool:
             return await self.is_dropped(REVOCATION, id)
 
-        # Both sweep several times as often as this is asked.
+        # Both check for expired records several times as often.
         for _ in range(2):
             await until_true(is_dropped)
 
@@ -98,7 +98,7 @@ async def pair(
         yield Pair(kafka_settings, *services)
 
 
-async def test_tokens_of_either_hold_on_both_until_they_are_revoked(pair: Pair) -> None:
+async def test_tokens_of_either_gateway_are_valid_on_both_until_revoked(pair: Pair) -> None:
     for number, (here, there) in enumerate(
         ((pair.right, pair.wrong), (pair.wrong, pair.right), (pair.wrong, pair.wrong))
     ):
@@ -115,7 +115,7 @@ async def test_tokens_of_either_hold_on_both_until_they_are_revoked(pair: Pair) 
         assert await pair.statuses(id, kept) == [200, 200]
 
 
-async def test_times_that_are_told_are_those_of_the_brokers(pair: Pair) -> None:
+async def test_reported_times_are_those_of_the_brokers(pair: Pair) -> None:
     api_key = await headend(pair.right, "h")
     body = {"node_id": "h", "node_type": "headend", "api_key": api_key}
     answer = await pair.wrong.http.post("/api/v1/auth/token", json=body)
@@ -128,7 +128,7 @@ async def test_times_that_are_told_are_those_of_the_brokers(pair: Pair) -> None:
         assert (await pair.wrong.http.post(path, json=sample, headers=headers)).status_code == 200
 
 
-async def test_keys_with_an_overlap_are_valid_on_both(pair: Pair) -> None:
+async def test_keys_with_an_overlap_are_valid_on_both_gateways(pair: Pair) -> None:
     for number, here in enumerate((pair.right, pair.wrong)):
         id = f"c-{number}"
         old = await registered(here, id)
@@ -147,7 +147,7 @@ async def test_keys_with_an_overlap_are_valid_on_both(pair: Pair) -> None:
             await until_true(is_refused)
 
 
-async def test_old_signing_keys_and_removals_stay_as_long_as_they_count(pair: Pair) -> None:
+async def test_old_signing_keys_and_removals_are_kept_as_long_as_needed(pair: Pair) -> None:
     api_key = await headend(pair.right, "h")
     old = await token(pair.right, "h", api_key)
     for service in (pair.wrong, pair.right):

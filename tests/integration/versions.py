@@ -1,4 +1,4 @@
-"""Other versions of our packages, made of this one: the next, and the one before histories."""
+"""Creates other versions of our packages: the next one, and the one before histories."""
 
 import shutil
 from collections.abc import Iterable
@@ -12,13 +12,14 @@ CHANGES = (
     ("contract/row.py", "\nROW_VERSION = 1\n", "\nROW_VERSION = 2\n"),
     ("contract/row.py", "    lost: Count = 0\n", "    lost: Count = 0\n    checked: Count = 7\n"),
 )
-"""File, what stands there, and what the next version has there."""
+"""File, its current text, and the text of the next version."""
 
 CHANGES_TO_OLDER = (
     (
         "contract/row.py",
-        '    """Encode a ledger, in the oldest version whose readers understand it."""\n',
-        """    row.version = ROW_VERSION
+        "def encode_ledger_row(row: LedgerRow) -> bytes:\n",
+        """def encode_ledger_row(row: LedgerRow) -> bytes:
+    row.version = ROW_VERSION
     kept = ("version", "offset", "read", "applied", "stale", "late", "dead_lettered", "lost")
     return _encoder.encode({name: getattr(row, name) for name in kept})
 """,
@@ -41,17 +42,18 @@ CHANGES_TO_OLDER = (
 
 
 def next_version(folder: Path) -> Path:
-    """Make the next version in a folder; return where it is."""
+    """Create the next version in a folder; return its path."""
     return changed_version(folder / "next", CHANGES)
 
 
 def older_version(folder: Path) -> Path:
-    """Make the version before histories: its ledgers have no marks, and nothing is compared."""
+    """Create the version before histories: no marks in ledgers, and no comparison with
+    the source."""
     return changed_version(folder / "older", CHANGES_TO_OLDER)
 
 
 def changed_version(code: Path, changes: Iterable[tuple[str, str, str]]) -> Path:
-    """Copy our packages and change them; return the folder."""
+    """Copy our packages and change them; return the directory."""
     for package in PACKAGES:
         shutil.copytree(
             ROOT / package, code / package, ignore=shutil.ignore_patterns("__pycache__")

@@ -1,4 +1,5 @@
-"""Processor workers under faults: real processes, frames with a model, an exact comparison."""
+"""Processor workers under faults: real processes, a model of the frames, and an exact
+comparison."""
 
 import asyncio
 import contextlib
@@ -27,14 +28,14 @@ NEVER_LATE = 2**53
 
 
 def a_worker(settings: KafkaSettings, name: str, folder: Path, **extra: str) -> Service:
-    """A `tobogganing processor` process, restarted by whoever kills it; it sweeps all the time."""
+    """Return a `tobogganing processor` process with continuous expiry runs."""
     extra = {"WORKER_NAME": name, "SWEEP_INTERVAL_SECONDS": "0.05"} | extra
     return Service("processor", settings, folder, **extra)
 
 
 @contextlib.asynccontextmanager
 async def running(*workers: Service) -> AsyncIterator[None]:
-    """Start workers, and see to it that none outlives the test."""
+    """Start workers, and stop them at the end of the test."""
     async with contextlib.AsyncExitStack() as stack:
         for each in workers:
             await stack.enter_async_context(each)
@@ -45,12 +46,12 @@ async def running(*workers: Service) -> AsyncIterator[None]:
 
 @dataclass
 class WorkerLoad:
-    """Frames with growing counters of many entities, sent until told to stop."""
+    """Frames with growing counters of many entities, sent until stopped."""
 
     settings: KafkaSettings
     entities: int = 300
     rate: int = 1500
-    """Submissions a second."""
+    """Submissions per second."""
     seed: int = 0
     sent: int = 0
     _counters: dict[str, int] = field(default_factory=dict)
@@ -58,7 +59,7 @@ class WorkerLoad:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Send in the background; leaving the context ends it with every frame acknowledged."""
+        """Send in the background; after the context every frame is acknowledged."""
         stop = asyncio.Event()
         task = asyncio.create_task(self._run(stop))
         try:
@@ -68,7 +69,7 @@ class WorkerLoad:
             await task
 
     async def backlog(self, frames: int, submissions: int) -> None:
-        """Send frames of entities that are heard of once, before anybody reads them."""
+        """Send frames of entities with one submission each, before a worker reads them."""
         topic = topics_from(self.settings).submissions.name
         async with self._producer() as producer:
             for _ in range(frames):
@@ -83,7 +84,7 @@ class WorkerLoad:
 
     @contextlib.asynccontextmanager
     async def _producer(self) -> AsyncIterator[AIOKafkaProducer]:
-        """A producer; leaving the context waits until all is acknowledged."""
+        """Return a producer; the end of the context waits for all acknowledgements."""
         producer = AIOKafkaProducer(
             **client_options(self.settings), acks="all", enable_idempotence=True, linger_ms=0
         )
@@ -95,26 +96,26 @@ class WorkerLoad:
             await producer.stop()
 
     async def _run(self, stop: asyncio.Event) -> None:
-        chance = random.Random(self.seed)
+        rng = random.Random(self.seed)
         topic = topics_from(self.settings).submissions.name
         async with self._producer() as producer:
             while not stop.is_set():
-                for partition, members in self._next(chance, self.rate // 50).items():
+                for partition, members in self._next(rng, self.rate // 50).items():
                     value = encode_frame(NEVER_LATE, members)
                     await producer.send(topic, value, partition=partition)
                     self.sent += len(members)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), 0.02)
 
-    def _next(self, chance: random.Random, number: int) -> dict[int, list[Submission]]:
+    def _next(self, rng: random.Random, number: int) -> dict[int, list[Submission]]:
         by_partition: dict[int, list[Submission]] = {}
         for _ in range(number):
-            # Some are heard of once only: what a fold loses of them nothing makes up for.
-            once = chance.random() < 0.2
-            name = f"once-{next(self._names)}" if once else f"c{chance.randrange(self.entities)}"
+            # Some entities have one submission only, so that no later one hides a loss.
+            once = rng.random() < 0.2
+            name = f"once-{next(self._names)}" if once else f"c{rng.randrange(self.entities)}"
             counter = self._counters[name] = self._counters.get(name, 0) + 1
             metrics: dict[str, int | float] = {"bytes_sent": counter}
-            if chance.random() < 0.1:  # a fold that drops a partial submission shows in the row
+            if rng.random() < 0.1:  # a lost partial submission is visible in the row
                 metrics["packets_sent"] = counter
             self._submit(by_partition, name, metrics)
         return by_partition
@@ -139,7 +140,7 @@ class WorkerLoad:
 
 @dataclass
 class RowModel:
-    """What the state must be: the source topic folded from its beginning, by the pure fold."""
+    """The expected state: the source topic reduced from its start by the pure functions."""
 
     states: dict[int, PartitionState]
 
@@ -162,7 +163,8 @@ class RowModel:
 
 @dataclass
 class Found:
-    """What the entity-state topic holds: the last record of each key, as compaction keeps it."""
+    """The content of the entity-state topic: the last record of each key, as compaction
+    keeps it."""
 
     rows: dict[bytes, bytes] = field(default_factory=dict)
     ledgers: dict[int, LedgerRow] = field(default_factory=dict)
@@ -181,7 +183,7 @@ class Found:
                 newest[partition] = record.timestamp
                 if record.key == ledger_key(partition):
                     assert record.value is not None
-                    with contextlib.suppress(RowError):  # what a test wrote to see it refused
+                    with contextlib.suppress(RowError):  # invalid on purpose
                         found.ledgers[partition] = decode_ledger_row(record.value)
                 elif record.value is None:
                     found.rows.pop(record.key, None)
@@ -198,7 +200,7 @@ async def settled(settings: KafkaSettings, patience: float = 60.0) -> None:
     """Wait until every ledger has reached the end of its source partition.
 
     Raises:
-        TimeoutError: the workers stand still, or lost track.
+        TimeoutError: the workers make no progress, or have lost records.
     """
     partitions = range(settings.kafka_partitions)
     async with TopicReader(settings, _topics(settings).submissions.name, partitions) as reader:
@@ -235,7 +237,7 @@ async def assert_nothing_lost(settings: KafkaSettings, load: WorkerLoad) -> Foun
     examples = [(key, expected_rows.get(key), found.rows.get(key)) for key in wrong[:3]]
     assert not wrong, f"{len(wrong)} of {len(expected_rows)} rows are wrong, e.g. {examples}"
     for partition, state in model.states.items():
-        # The model does not know of Kafka's leader epochs.
+        # The model does not have leader epochs.
         counted = msgspec.structs.replace(found.ledgers[partition], mark=None, epochs=())
         assert counted == msgspec.structs.replace(state.ledger, mark=None, epochs=())
         assert found.ledgers[partition].balances

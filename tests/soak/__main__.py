@@ -1,7 +1,7 @@
-"""`python -m tests.soak`: everything at a steady rate for long; does any process grow?
+"""`python -m tests.soak`: runs stack at a constant rate, and checks that no process grows.
 
-SECONDS (1800) is how long, RATE (5000) how many submissions a second. In periods of a minute; after
-each, all that was answered is compared with topics, ledger and scrape.
+SECONDS (1800) is the duration, RATE (5000) the submissions per second. After each period of a
+minute, the acknowledgements are compared with topics, ledger and scrape.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ from tests.soak.flat import HEAD, SoakSample, trends
 
 CLIENTS = 2_000
 PERIOD = 60
-GUEST_EACH = 3
-"""In each so-many'th period a second worker comes, and goes."""
+SECOND_WORKER_EACH = 3
+"""In every nth period a second worker joins and leaves."""
 SAMPLE_INTERVAL = 0.5
 
 
@@ -34,60 +34,60 @@ def tell(line: str) -> None:
 
 
 class Soak:
-    """Runs everything at a rate, in submissions a second; `samples` is what it took."""
+    """Runs stack at a rate in submissions per second; `samples` are the measurements."""
 
-    def __init__(self, pipeline: MeasuredPipeline, everything: RunningStack, rate: int) -> None:
+    def __init__(self, pipeline: MeasuredPipeline, stack: RunningStack, rate: int) -> None:
         self.samples: list[SoakSample] = []
         self._pipeline = pipeline
-        self._everything = everything
+        self._stack = stack
         self._rate = rate
         self._clients = Clients(CLIENTS)
-        self._churn = Churn(everything, pipeline.secrets.bearer("ADMIN_TOKEN"))
+        self._churn = Churn(stack, pipeline.secrets.bearer("ADMIN_TOKEN"))
 
     async def run(self, seconds: int) -> None:
-        """Run for so long, and check at the end of each period.
+        """Run for this time, with a check at the end of each period.
 
         Raises:
-            WrongResultError: something was lost, or is wrong.
+            WrongResultError: a submission was lost, or a result is wrong.
         """
         sampling = asyncio.create_task(self._sample())
         try:
             for number, begin in enumerate(range(0, seconds, PERIOD), start=1):
-                with_guest = number % GUEST_EACH == 0
-                await self._period(min(PERIOD, seconds - begin), with_guest)
+                with_second_worker = number % SECOND_WORKER_EACH == 0
+                await self._period(min(PERIOD, seconds - begin), with_second_worker)
         finally:
             sampling.cancel()
             await asyncio.gather(sampling, return_exceptions=True)
 
-    async def _period(self, seconds: int, with_guest: bool) -> None:
+    async def _period(self, seconds: int, with_second_worker: bool) -> None:
         over = asyncio.Event()
-        run = Run(self._everything, self._clients, self._rate, seconds)
-        async with self._guest() if with_guest else contextlib.nullcontext():
+        run = Run(self._stack, self._clients, self._rate, seconds)
+        async with self._second_worker() if with_second_worker else contextlib.nullcontext():
             churning = asyncio.create_task(self._churn.run(over))
             try:
                 taken = await run.run()
             finally:
                 over.set()
                 await churning
-        last = self._everything.acknowledged.next
-        await self._everything.check(self._clients, latest(self._clients, last))
-        memory = ", ".join(f"{n} {mb:.0f} MB" for n, mb in self._everything.memory().items())
+        last = self._stack.acknowledged.next
+        await self._stack.check(self._clients, latest(self._clients, last))
+        memory = ", ".join(f"{n} {mb:.0f} MB" for n, mb in self._stack.memory().items())
         tell(
-            f"{self._everything.sent:,} answered, shown and in the topic; "
-            f"{run.batches * 500 / taken:,.0f} a second{', a second worker' * with_guest}; "
-            f"{self._churn.clients} clients came and went; {memory}"
+            f"{self._stack.sent:,} acknowledged, shown and in the topic; "
+            f"{run.batches * 500 / taken:,.0f} a second{', a second worker' * with_second_worker}; "
+            f"{self._churn.clients} clients registered and removed; {memory}"
         )
 
     @contextlib.asynccontextmanager
-    async def _guest(self) -> AsyncIterator[None]:
-        """A second worker, which gets half of the partitions, and goes."""
-        kafka = self._everything.kafka
+    async def _second_worker(self) -> AsyncIterator[None]:
+        """Run a second worker, which gets half of the partitions, during the context."""
+        kafka = self._stack.kafka
         async with self._pipeline.service("processor", kafka, WORKER_NAME="guest"):
             yield
 
     async def _sample(self) -> None:
         began = time.monotonic()
-        pids = self._everything.pids
+        pids = self._stack.pids
         while True:
             memory = {name: resident_bytes(pid) / 1e6 for name, pid in pids.items()}
             files = {name: descriptors(pid) for name, pid in pids.items()}
@@ -96,19 +96,20 @@ class Soak:
 
 
 async def soak(folder: Path, seconds: int, rate: int) -> list[SoakSample]:
-    """Run everything for so long; return what each process took.
+    """Run stack for this time; return the measurements of each process.
 
     Raises:
-        WrongResultError: something was lost, or is wrong.
+        WrongResultError: a submission was lost, or a result is wrong.
     """
-    async with pipeline(folder) as parts, running_stack(parts, Clients(CLIENTS)) as everything:
-        run = Soak(parts, everything, rate)
+    async with pipeline(folder) as parts, running_stack(parts, Clients(CLIENTS)) as stack:
+        run = Soak(parts, stack, rate)
         await run.run(seconds)
     return run.samples
 
 
 def main() -> int:
-    """Run; the exit status is 1 if something was lost or wrong, or a process has grown."""
+    """Run; the exit status is 1 if a submission was lost, a result is wrong, or a process has
+    grown."""
     seconds = int(os.environ.get("SECONDS") or 1800)
     rate = int(os.environ.get("RATE") or 5000)
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
@@ -123,7 +124,7 @@ def main() -> int:
     if not all(trend.is_flat for trend in found):
         tell("NOT FLAT: a process has grown")
         return 1
-    tell("Nothing was lost, nothing was wrong, and everything is flat")
+    tell("Nothing was lost, nothing was wrong, and stack is flat")
     return 0
 
 

@@ -1,21 +1,21 @@
-"""Flat or not: a straight line through what a process has used, and whether it rises. Pure."""
+"""Fits a line to a process's measurements and checks whether it rises. Pure."""
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 WARM_UP = 0.2
-"""Share of the time, at its beginning, in which a process may grow: caches fill, pools open."""
+"""Fraction of the time at its start in which a process may grow: caches and pools fill."""
 MEMORY_RISE, MEMORY_SHARE = 8.0, 0.05
-"""Megabytes that memory may rise by over the rest, or this share of it where that is more."""
+"""Megabytes that memory may rise by afterwards, or this fraction of it if that is more."""
 FILES_RISE = 5.0
-"""Open files that may be more at the end of the rest than at its beginning."""
+"""Number by which open files may rise afterwards."""
 BOUNDED = "Kafka"
-"""Its memory is not judged: Java's heap grows until it is full, and its size is set."""
+"""Its memory is not judged: Java's heap grows to its configured size."""
 
 
 class SoakSample(NamedTuple):
-    """What each process used `at` some second: megabytes of memory, open files."""
+    """Memory (MB) and open files of each process at a time in seconds."""
 
     at: float
     memory: Mapping[str, float]
@@ -23,10 +23,10 @@ class SoakSample(NamedTuple):
 
 
 class Trend(NamedTuple):
-    """The line through one process's figures after the warm-up.
+    """The line through one process's measurements after the warm-up.
 
-    `rise` is how much higher the line ends than it begins; `bound` how much it may, None where
-    that is not judged.
+    `rise` is the difference between its end and its start; `bound` is the maximum, None if it is
+    not judged.
     """
 
     process: str
@@ -51,7 +51,7 @@ HEAD = ("process", "what", "mean", "slope an hour", "rise", "may rise", "verdict
 
 
 def trends(samples: Sequence[SoakSample]) -> Iterator[Trend]:
-    """Memory and open files of every process, after the warm-up.
+    """Yield the trends of memory and open files of every process after the warm-up.
 
     Raises:
         ValueError: there are too few samples for a line.

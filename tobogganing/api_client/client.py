@@ -1,4 +1,4 @@
-"""A gateway as a command asks it: one question after another, faults as one sentence."""
+"""A blocking client of the API for commands; errors are one sentence."""
 
 import asyncio
 from collections.abc import Iterator
@@ -11,17 +11,17 @@ from tobogganing.errors import LocalError
 
 ATTEMPTS = 5
 PATIENCE = 15.0
-"""Seconds that a command waits where `Retry-After` asks for it; more is for its user to decide."""
+"""Longest `Retry-After` in seconds that a command waits for."""
 PAGE = 1000
 
 Body = dict[str, Any]
 
 
 class ManagerClient:
-    """Asks a gateway; a context manager."""
+    """Sends requests to a gateway or exporter; a context manager."""
 
     def __init__(self, url: str, token: str | None, token_name: str = "ADMIN_TOKEN") -> None:
-        """`token_name` is what the installation calls this token."""
+        """`token_name` is the token's name in error messages."""
         self.url = url.rstrip("/")
         self._token = token
         self._token_name = token_name
@@ -46,17 +46,17 @@ class ManagerClient:
         query: dict[str, str] | None = None,
         about: str = "",
     ) -> Body:
-        """Return the answer; `about` says in a fault what was asked about, as `client anna`.
+        """Return the response's body; `about` names the entity in errors, as `client anna`.
 
-        What a gateway refuses for the moment (429, 503) is sent again as `Retry-After` says.
+        Requests that get 429 or 503 are repeated after `Retry-After`.
 
         Raises:
-            LocalError: there was no answer, or another than 200.
+            LocalError: there was no response, or its status is not 200.
         """
         return self._runner.run(self._request(method, path, body, query, about))
 
     def get_or_none(self, path: str) -> Body | None:
-        """Return the answer, or None for 404.
+        """Return the response's body, or None for 404.
 
         Raises:
             LocalError: as `request`.
@@ -73,7 +73,7 @@ class ManagerClient:
         while True:
             page = self.request("GET", path, query=query)
             if not isinstance(page.get(collection), list):
-                raise LocalError(f"{self.url}{path} does not answer as a gateway does: check --url")
+                raise LocalError(f"{self.url}{path} is not a gateway's response: check --url")
             yield page
             if not page.get("next"):
                 return
@@ -101,20 +101,17 @@ class ManagerClient:
                 return response.body
             if response.status == 404 and may_miss:
                 return {}
-            is_passing = response.status in (429, 503) and response.retry_after <= PATIENCE
-            if not is_passing or attempt == ATTEMPTS:
+            is_temporary = response.status in (429, 503) and response.retry_after <= PATIENCE
+            if not is_temporary or attempt == ATTEMPTS:
                 break
             unconfirmed = unconfirmed or response.status == 503
             await asyncio.sleep(backoff(attempt, response.retry_after))
-        raise LocalError(
-            error_message(
-                response, f"{self.url}{path}", about, unconfirmed, secret=self._token_name
-            )
-        )
+        where = f"{self.url}{path}"
+        message = error_message(response, where, about, unconfirmed, secret=self._token_name)
+        raise LocalError(message)
 
 
 def unreachable_error(url: str, error: ManagerUnreachableError) -> str:
-    """What to do where nobody answers."""
     cause = error.__cause__
     reason = str(cause) or type(cause).__name__ if cause else str(error)
     return (
@@ -131,35 +128,35 @@ def error_message(
     *,
     secret: str = "ADMIN_TOKEN",
 ) -> str:
-    """What is wrong, and what to do, in one line. `unconfirmed`: an attempt before this had 503."""
-    said = _printable(str(response.body.get("error") or "nothing more"))
+    """What is wrong and what to do, in one line; `unconfirmed`: an earlier attempt got 503."""
+    reason = _printable(str(response.body.get("error") or "no reason given"))
     match response.status:
         case 200:
-            return f"{where} does not answer as a gateway does: check --url"
+            return f"{where} is not a gateway's response: check --url"
         case 401 if response.body:
+            key = " or the API key" if secret == "ADMIN_TOKEN" else ""
             return (
-                f"the credential is refused (401): check {secret}, {option_of(secret)}"
-                f"{' or the API key' if secret == 'ADMIN_TOKEN' else ''}, and that --url is the "
-                "installation that it belongs to"
+                f"the credential is refused (401): check {secret}, {option_of(secret)}{key}, and "
+                "that --url is the installation that it belongs to"
             )
-        case 404 if about and said.endswith("not found") and said != "Not Found":
-            return f"there is no {about} (404): the `list` command shows what is there"
+        case 404 if about and reason.endswith("not found") and reason != "Not Found":
+            return f"there is no {about} (404): the `list` command shows the existing ones"
         case 404 | 405:
-            return f"{where} is unknown to what answers there: check --url, or update the gateway"
+            return f"the server does not know {where}: check --url, or update the gateway"
         case 409 if unconfirmed:
             return (
-                f"{said}: perhaps by the attempt before this one, which was not confirmed. If it "
-                "is yours, give it a new key with `rotate`"
+                f"{reason}: perhaps by the previous attempt, which was not confirmed. If it is "
+                "yours, give it a new key with `rotate`"
             )
         case 409:
-            return f"{said} (409)"
+            return f"{reason} (409)"
         case 429:
-            return f"{said}: try again in {response.retry_after:.0f} s"
+            return f"{reason}: try again in {response.retry_after:.0f} s"
         case 503:
-            return f"{where} could not do it (503: {said}): try again when the gateway is ready"
-    return f"{where} answered {response.status}: {said}"
+            return f"{where} is unavailable (503: {reason}): try again when the gateway is ready"
+    return f"{where} responded {response.status}: {reason}"
 
 
 def _printable(text: str) -> str:
-    """Text of another machine as a terminal can show it, in one line."""
+    """Text from another machine, in one line without control characters."""
     return "".join(c if c.isprintable() else " " for c in text)[:300]

@@ -1,24 +1,27 @@
-"""The manager's API, as a fleet and its operators use it."""
+"""An asynchronous client of the API, for the command line and the simulator."""
 
 import datetime
 import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 
 TIMEOUT = 15.0
-"""Seconds; a gateway answers within 10."""
+"""Seconds; a gateway responds within 10."""
 KEEP_ALIVE = 4.0
-"""Seconds that a connection may idle: below what the server allows, so that none breaks in use."""
+"""Seconds that a connection may idle: less than the server allows, so that none breaks in use."""
 RENEW_AFTER = 0.8
-"""Share of a token's life after which it is renewed."""
+"""Share of a token's lifetime after which it is renewed."""
+
+
+NDJSON = "application/x-ndjson"
 
 
 class ManagerUnreachableError(Exception):
-    """There was no answer; the request may have arrived all the same."""
+    """There was no response; the request may have arrived."""
 
 
 class NotConnectedError(ManagerUnreachableError):
@@ -27,26 +30,30 @@ class NotConnectedError(ManagerUnreachableError):
 
 @dataclass(frozen=True)
 class ApiResponse:
+    """A response; `body` is empty if it was not a JSON object.
+
+    `retry_after` is in seconds, 0 without the header; `seconds` is the response time.
+    """
+
     status: int
     body: dict[str, Any]
-    """Empty where it was no JSON object."""
     retry_after: float
-    """Seconds that the server asked to wait; 0 if it did not."""
     seconds: float
-    """How long it took."""
+    lines: tuple[dict[str, Any], ...] = ()
+    """Those of a response in NDJSON."""
 
     def __str__(self) -> str:
         return f"{self.status} {json.dumps(self.body, ensure_ascii=False)[:300]}"
 
 
 class ManagerApi:
-    """Asks over kept connections; an async context manager."""
+    """Sends requests over at most `connections` connections; an async context manager."""
 
     def __init__(self, url: str, connections: int) -> None:
         self._url = url.rstrip("/")
         self._connections = connections
 
-    async def __aenter__(self) -> "ManagerApi":
+    async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=self._connections, keepalive_timeout=KEEP_ALIVE, ttl_dns_cache=60
@@ -59,11 +66,9 @@ class ManagerApi:
     async def __aexit__(self, *exception: object) -> None:
         await self._session.close()
 
-    async def post(
-        self, path: str, body: dict[str, Any], credential: str | None = None
-    ) -> ApiResponse:
-        """Send JSON; see `request`."""
-        return await self.request("POST", path, credential, body=body)
+    async def post_lines(self, path: str, lines: bytes, credential: str) -> ApiResponse:
+        """Send NDJSON; see `request`."""
+        return await self.request("POST", path, credential, lines=lines)
 
     async def request(
         self,
@@ -72,35 +77,40 @@ class ManagerApi:
         credential: str | None = None,
         *,
         body: dict[str, Any] | None = None,
+        lines: bytes | None = None,
         query: Mapping[str, str] | None = None,
     ) -> ApiResponse:
-        """Send one request.
+        """Send one request, with a `body` in JSON, or `lines` of it.
 
         Raises:
-            UnreachableError: nobody answered, or not in time.
+            ManagerUnreachableError: there was no response in time.
         """
         headers = {"Authorization": f"Bearer {credential}"} if credential else {}
+        if lines is not None:
+            headers["Content-Type"] = NDJSON
         started = time.perf_counter()
         try:
             async with self._session.request(
-                method, self._url + path, json=body, params=query, headers=headers
+                method, self._url + path, json=body, data=lines, params=query, headers=headers
             ) as response:
                 text = await response.text(errors="replace")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ManagerUnreachableError(f"{self._url}{path}: {error!r}") from error
+        in_lines = response.content_type == NDJSON
         return ApiResponse(
             status=response.status,
-            body=parse_json_object(text),
+            body={} if in_lines else parse_json_object(text),
             retry_after=parse_retry_after(response.headers.get("Retry-After")),
             seconds=time.perf_counter() - started,
+            lines=tuple(map(parse_json_object, text.splitlines())) if in_lines else (),
         )
 
 
 def renewal_time(expires_at: str, now: float) -> float:
-    """When to renew a token that expires then (RFC 3339); in seconds since the epoch, like `now`.
+    """When to renew a token that expires at this RFC 3339 time; `now` in seconds since the epoch.
 
     Raises:
-        ValueError: `expires_at` is no such time.
+        ValueError: `expires_at` is not such a time.
     """
     expiry = datetime.datetime.fromisoformat(expires_at)
     if expiry.tzinfo is None:
@@ -109,7 +119,7 @@ def renewal_time(expires_at: str, now: float) -> float:
 
 
 def parse_json_object(text: str | bytes) -> dict[str, Any]:
-    """What an answer's text says; nothing where it is no JSON object."""
+    """A JSON object; empty if the text is not one."""
     try:
         value = json.loads(text)
     except ValueError:
@@ -118,5 +128,5 @@ def parse_json_object(text: str | bytes) -> dict[str, Any]:
 
 
 def parse_retry_after(text: str | None) -> float:
-    """What `Retry-After` says; 0 where it is not a number of seconds."""
+    """The seconds in a `Retry-After` header; 0 if there are none."""
     return float(text) if text and text.isascii() and text.isdigit() else 0.0

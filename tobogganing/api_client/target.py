@@ -1,39 +1,45 @@
-"""Which gateway a command talks to, and with which token."""
+"""The gateway or exporter that a command talks to, and the token for it."""
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # The command line starts without it.
+from tobogganing.api_client.tokens import read_token
+
+if TYPE_CHECKING:  # The command line starts without aiohttp.
     from tobogganing.api_client.client import ManagerClient
 
 
 @dataclass(frozen=True)
 class ApiTarget:
-    """A gateway, and the credential for it."""
+    """A URL and its credential; `token_name` is None for endpoints without authentication."""
 
     url: str
     token_file: str | None = None
     token_name: str | None = "ADMIN_TOKEN"
-    """Which token is shown; None where nothing is asked for but what needs no credential."""
 
     def token(self) -> str:
-        """
-        Raises:
-            LocalError: there is none.
-        """
-        from tobogganing.api_client.tokens import read_token
+        """The token.
 
-        assert self.token_name is not None, "what is open needs no token"
+        Raises:
+            LocalError: it is missing or invalid.
+        """
+        assert self.token_name is not None
         return read_token(self.token_name, self.token_file, os.environ)
 
     def client(self) -> "ManagerClient":
-        """
+        """A client, as a context manager.
+
         Raises:
-            LocalError: the token is not there.
+            LocalError: the token is missing or invalid.
         """
         from tobogganing.api_client.client import ManagerClient
 
         if self.token_name is None:
             return ManagerClient(self.url, None)
         return ManagerClient(self.url, self.token(), self.token_name)
+
+    def request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        """Send a single request: see ManagerClient.request."""
+        with self.client() as client:
+            return client.request(method, path, **options)

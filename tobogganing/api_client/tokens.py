@@ -1,4 +1,4 @@
-"""The installation's own tokens, as whoever calls a service from this machine has them."""
+"""The installation's tokens, from options, the environment or the local run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,18 +7,13 @@ from tobogganing.devstack.run_config import read_run_config
 from tobogganing.errors import LocalError
 
 
-def read_admin_token(file: str | None, environ: Mapping[str, str]) -> str:
-    """The ADMIN_TOKEN; see `read_token`."""
-    return read_token("ADMIN_TOKEN", file, environ)
-
-
 def read_token(name: str, file: str | None, environ: Mapping[str, str]) -> str:
-    """From the file, else the environment (NAME, NAME_FILE), else the local run.
+    """Read a token from `file`, else NAME or NAME_FILE in the environment, else the local run.
 
-    Where there are several, as while they are replaced, it is the first.
+    If there are several tokens, as during a rotation, it returns the first.
 
     Raises:
-        LocalError: there is none, or one that no request could bring.
+        LocalError: there is none, or it has characters that no token has.
     """
     if not file and (text := environ.get(name)):
         return _first(name, text, f"the {name} of the environment")
@@ -35,7 +30,7 @@ def read_token(name: str, file: str | None, environ: Mapping[str, str]) -> str:
 
 
 def option_of(name: str) -> str:
-    """The option that names the file of a token: `--admin-token-file` for ADMIN_TOKEN."""
+    """The option with a token's file: `--admin-token-file` for ADMIN_TOKEN."""
     return f"--{name.lower().replace('_', '-')}-file"
 
 
@@ -44,5 +39,5 @@ def _first(name: str, text: str, where: str) -> str:
     if not tokens:
         raise LocalError(f"no {name}: {where} is empty")
     if not (tokens[0].isascii() and tokens[0].isprintable()):
-        raise LocalError(f"no {name}: {where} holds characters that no token has")
+        raise LocalError(f"no {name}: {where} has characters that no token has")
     return tokens[0]

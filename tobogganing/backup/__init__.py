@@ -1,1 +1,1 @@
-"""Backup and restore of registry and rows."""
+"""Backup and restore of the registry and the rows."""

@@ -1,49 +1,48 @@
-"""Taking a backup: the registry, and row by row what every partition knows."""
+"""Creating a backup: the registry, and the rows partition by partition."""
 
 import asyncio
-import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from contract.row import LedgerRow, RowError, RowVersionError, decode_entity_row
 from contract.total import is_total_key
+from processor.core.partition_state import PartitionState
 from processor.core.source_history import Same
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicOffsets
 from service.kafka.topics import topics_from
 from tobogganing.backup.file import VERSION, BackupWriter, Footer, Header
-from tobogganing.backup.source import compare_with_source
-from tobogganing.backup.topic_snapshot import RegistrySnapshot, RowSnapshot
+from tobogganing.backup.topic_snapshot import RegistrySnapshot, RowSnapshot, compare_with_source
 from tobogganing.errors import LocalError
-from tobogganing.progress import Progress, counted
+from tobogganing.output import Progress
 
 POLL = 0.2
 COUNTS = ("read", "applied", "stale", "late", "dead_lettered", "lost")
 
 
 class BackupReport:
-    """What was backed up."""
+    """The contents of a backup; `ledger` has the sums over all partitions."""
 
-    def __init__(self, heading: Header) -> None:
-        self.heading = heading
-        self.end = Footer(0, 0)
+    def __init__(self, header: Header) -> None:
+        self.header = header
+        self.footer = Footer(0, 0)
         self.unreadable = {"records": 0, "rows": 0}
-        self.ledger = dict.fromkeys(COUNTS, 0)
-        """What had become of all submissions, of all partitions."""
         self.ledgers: dict[int, LedgerRow] = {}
 
-    def count(self, ledger: LedgerRow) -> None:
-        for name in COUNTS:
-            self.ledger[name] += getattr(ledger, name)
+    @property
+    def ledger(self) -> dict[str, int]:
+        ledgers = self.ledgers.values()
+        return {name: sum(getattr(ledger, name) for ledger in ledgers) for name in COUNTS}
 
     def document(self) -> dict[str, Any]:
-        ledger = {"ledger": self.ledger} if self.heading.rows else {}
+        ledger = {"ledger": self.ledger} if self.header.rows else {}
         return {
-            "records": self.end.records,
-            "rows": self.end.rows,
+            "records": self.footer.records,
+            "rows": self.footer.rows,
             "unreadable": self.unreadable,
-            "drained": self.heading.drained,
+            "drained": self.header.drained,
             **ledger,
         }
 
@@ -53,12 +52,12 @@ async def create_backup(
 ) -> BackupReport:
     """Write a backup to `file`.
 
-    With `drained`, only if every accepted submission is in it: the processors get so many seconds.
+    With `drained` it includes every accepted submission; the processors have that many seconds.
 
     Raises:
-        LocalError: it was not drained in time, gateways still write, or something is of a version
-            that is not known here.
-        KafkaError: Kafka does not answer.
+        LocalError: a processor was not done in time, a gateway still writes, or a record or row
+            has an unknown version.
+        KafkaError: Kafka does not respond.
         OSError: the file cannot be written.
     """
     partitions = range(settings.kafka_partitions)
@@ -66,7 +65,7 @@ async def create_backup(
         deadline = time.monotonic() + (drained or 0.0)
         ends = {} if drained is None else await source.end_offsets()
         registry = await RegistrySnapshot.load(settings)
-        taken = BackupReport(
+        report = BackupReport(
             Header(
                 version=VERSION,
                 taken_at=time.time_ns() // 1_000_000,
@@ -77,34 +76,31 @@ async def create_backup(
                 drained=drained is not None,
             )
         )
-        taken.unreadable["records"] = registry.unreadable
-        with BackupWriter(file, taken.heading) as writer:
+        report.unreadable["records"] = registry.unreadable
+        with BackupWriter(file, report.header) as writer:
             for key, value in registry.state.items():
                 try:
                     writer.record(key, value)
                 except UnicodeDecodeError:
-                    taken.unreadable["records"] += 1
+                    report.unreadable["records"] += 1
             if rows:
-                with Progress("partitions", len(partitions), sys.stderr, counted) as progress:
+                with Progress("partitions", len(partitions)) as progress:
                     for partition in partitions:
                         end = ends.get(partition, 0)
-                        await _rows(settings, partition, end, deadline, writer, taken)
+                        state = await _read_rows(settings, partition, end, deadline)
+                        _write_rows(state.rows.items(), writer, report)
+                        report.ledgers[partition] = state.ledger
                         progress.add(1)
             if ends and await source.end_offsets() != ends:
-                raise LocalError("a gateway still writes: stop all of them, and try again")
-            if ends and taken.ledgers:
-                await _require_same_source(settings, taken.ledgers)
-            taken.end = writer.end()
-    return taken
+                raise LocalError("a gateway still writes: stop all gateways, and try again")
+            if ends and report.ledgers:
+                await _require_same_source(settings, report.ledgers)
+            report.footer = writer.end()
+    return report
 
 
 async def _require_same_source(settings: KafkaSettings, ledgers: dict[int, LedgerRow]) -> None:
-    """Make sure that the ledgers were made from the topic as it is.
-
-    Raises:
-        LocalError: one may cover records that the topic does not have.
-        KafkaError: Kafka does not respond.
-    """
+    """Check that the topic has all records that the ledgers cover."""
     for partition, (_, verdict) in (await compare_with_source(settings, ledgers)).items():
         if not isinstance(verdict, Same):
             raise LocalError(
@@ -113,29 +109,28 @@ async def _require_same_source(settings: KafkaSettings, ledgers: dict[int, Ledge
             )
 
 
-async def _rows(
-    settings: KafkaSettings,
-    partition: int,
-    end: int,
-    deadline: float,
-    writer: BackupWriter,
-    taken: BackupReport,
-) -> None:
-    """Write a partition's rows, once its ledger covers the source up to `end`."""
+async def _read_rows(
+    settings: KafkaSettings, partition: int, end: int, deadline: float
+) -> PartitionState:
+    """Read a partition when its ledger covers the source up to `end`."""
     async with RowSnapshot(settings, [partition]) as known:
         state = known.states[partition]
         await known.read()
-        while state.ledger.next_offset < end:
+        while (missing := end - state.ledger.next_offset) > 0:
             if time.monotonic() > deadline:
                 raise LocalError(
-                    f"{end - state.ledger.next_offset:,} records of partition {partition} wait for "
-                    "a processor: let the processors run until `tobogganing ledger` shows no lag"
+                    f"{missing:,} records of partition {partition} wait for a processor: let the "
+                    "processors run until `tobogganing ledger` shows no lag"
                 )
             await asyncio.sleep(POLL)
             await known.read()
-    taken.count(state.ledger)
-    taken.ledgers[partition] = state.ledger
-    for key, value in state.rows.items():
+    return state
+
+
+def _write_rows(
+    rows: Iterable[tuple[bytes, bytes]], writer: BackupWriter, report: BackupReport
+) -> None:
+    for key, value in rows:
         if is_total_key(key):  # another installation counts from 0
             continue
         try:
@@ -147,4 +142,4 @@ async def _rows(
                 "wrote it"
             ) from None
         except (RowError, UnicodeDecodeError):
-            taken.unreadable["rows"] += 1
+            report.unreadable["rows"] += 1

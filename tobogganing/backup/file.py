@@ -1,7 +1,7 @@
-"""The file: NDJSON, compressed where its name ends in `.gz`; a heading, entries, and an end.
+"""The backup file: NDJSON with a header, entries and a footer; compressed for `.gz`.
 
-It appears under its name when it is whole. Keys are there as hashes only; still it names every
-client, so nobody but its owner may read it.
+It gets its name when it is complete. Only its owner can read it: it has hashes of keys only, but
+names every client.
 """
 
 import gzip
@@ -17,18 +17,18 @@ VERSION = 1
 
 
 class BackupError(ValueError):
-    """A file that is no backup, or not a whole one; the text says why."""
+    """The file is not a complete backup; the text says why."""
 
 
 class Header(msgspec.Struct, frozen=True, tag_field="is", tag="backup"):
-    """What was backed up. `taken_at` is in milliseconds since the epoch.
+    """The source of a backup; `taken_at` is in milliseconds since the epoch.
 
-    `registry_end` is the offset that the next registration would have had. `rows` tells whether
-    rows are there, `drained` whether every submission that was accepted is in them.
+    `registry_end` is the end offset of the registry. `rows` is whether the backup has rows,
+    `drained` whether they include every accepted submission.
     """
 
     version: int
-    taken_at: int = msgspec.field(name="taken_at")
+    taken_at: int
     prefix: str
     partitions: int
     registry_end: int
@@ -37,7 +37,7 @@ class Header(msgspec.Struct, frozen=True, tag_field="is", tag="backup"):
 
 
 class RecordEntry(msgspec.Struct, frozen=True, tag_field="is", tag="record"):
-    """A registry record, encoded as in its topic; it knows its generation."""
+    """A registry record, encoded as in its topic, with its incarnation."""
 
     key: str
     value: msgspec.Raw
@@ -51,7 +51,7 @@ class RowEntry(msgspec.Struct, frozen=True, tag_field="is", tag="row"):
 
 
 class Footer(msgspec.Struct, frozen=True, tag_field="is", tag="end"):
-    """How much there is; without it the file is not whole."""
+    """The numbers of entries; without it the file is incomplete."""
 
     records: int
     rows: int
@@ -66,12 +66,12 @@ _Entry = TypeVar("_Entry", RecordEntry, RowEntry)
 
 
 class BackupWriter:
-    """Writes a backup; a context manager. What was not ended leaves nothing behind."""
+    """Writes a backup; a context manager. Without `end` no file remains."""
 
-    def __init__(self, file: Path, heading: Header) -> None:
+    def __init__(self, file: Path, header: Header) -> None:
         self._file = file
         self._part = file.with_name(f"{file.name}.part")
-        self._heading = heading
+        self._header = header
         self._counts = {RecordEntry: 0, RowEntry: 0}
 
     def __enter__(self) -> Self:
@@ -84,7 +84,7 @@ class BackupWriter:
             if is_compressed
             else self._raw
         )
-        self._write(self._heading)
+        self._write(self._header)
         return self
 
     def __exit__(self, *exception: Any) -> None:
@@ -98,7 +98,7 @@ class BackupWriter:
         self._entry(RowEntry, key, value)
 
     def end(self) -> Footer:
-        """End the file, and give it its name."""
+        """Complete the file, and give it its name."""
         end = Footer(self._counts[RecordEntry], self._counts[RowEntry])
         self._write(end)
         if self._out is not self._raw:
@@ -119,13 +119,13 @@ class BackupWriter:
 
 
 class Backup:
-    """A whole backup. It is read again for each iteration: it may be larger than memory."""
+    """A complete backup. Each iteration reads the file again: it may be larger than memory."""
 
     def __init__(self, file: Path) -> None:
-        """Read the file through.
+        """Check the file.
 
         Raises:
-            BackupError: it is no backup, or not a whole one.
+            BackupError: it is not a complete backup.
             OSError: it cannot be read.
         """
         self._file = file
@@ -136,8 +136,8 @@ class Backup:
                 counts[type(line)] += 1
             last = line
         if not isinstance(last, Footer) or last != Footer(counts[RecordEntry], counts[RowEntry]):
-            raise BackupError(f"{file} is not whole: its end is missing")
-        self.end = last
+            raise BackupError(f"{file} is incomplete: its end is missing")
+        self.footer = last
 
     def records(self) -> Iterator[RecordEntry]:
         return self._of(RecordEntry)
@@ -158,17 +158,17 @@ class Backup:
                         self._check(line)
                     yield line
         except _DAMAGE as error:
-            where = f"line {number}" if number else "it"
-            raise BackupError(f"{self._file} is no backup: {where}: {error}") from error
+            where = f"line {number}: " if number else ""
+            raise BackupError(f"{self._file} is not a backup: {where}{error}") from error
         if not number:
             raise BackupError(f"{self._file} is empty")
 
     def _check(self, line: Line) -> None:
         if not isinstance(line, Header):
-            raise BackupError(f"{self._file} is no backup: it has no heading")
+            raise BackupError(f"{self._file} is not a backup: it has no header")
         if line.version != VERSION:
-            raise BackupError(f"{self._file} is of version {line.version}, not known here")
-        self.heading = line
+            raise BackupError(f"{self._file} has the unknown version {line.version}")
+        self.header = line
 
     def _open(self) -> IO[bytes]:
         if self._file.suffix == ".gz":

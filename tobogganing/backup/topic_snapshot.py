@@ -1,6 +1,7 @@
-"""What an installation knows now: its registry, and the rows of each partition."""
+"""The current state of an installation, read from Kafka: its registry and its rows."""
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Self
 
 from aiokafka import ConsumerRecord
 
@@ -15,27 +16,31 @@ from contract.registry import (
 )
 from contract.row import LedgerRow
 from processor.core.partition_state import PartitionState
+from processor.core.source_history import SourceEvidence, Verdict, judge
+from processor.runtime.source_evidence import collect
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader
+from service.kafka.source_reader import SourceReader
 from service.kafka.topics import topics_from
 from tobogganing.errors import LocalError
 
 
 class RegistrySnapshot:
-    """The registry topic, read to its end; `end` is where that was."""
+    """The registry topic up to its offset `end`."""
 
     def __init__(self) -> None:
         self.state = RegistryState()
         self.end = 0
         self.unreadable = 0
-        """Records that nobody can read; gateways pass over them, too."""
+        """Records that cannot be decoded; gateways skip them, too."""
 
     @classmethod
-    async def load(cls, settings: KafkaSettings) -> "RegistrySnapshot":
-        """
+    async def load(cls, settings: KafkaSettings) -> Self:
+        """Read the registry.
+
         Raises:
-            LocalError: a record is of a version that is not known here.
-            KafkaError: Kafka does not answer.
+            LocalError: a record has an unknown version.
+            KafkaError: Kafka does not respond.
         """
         known = cls()
         async with TopicReader(settings, topics_from(settings).registry.name, [0]) as reader:
@@ -43,7 +48,7 @@ class RegistrySnapshot:
         return known
 
     def current(self, key: bytes) -> RegistryRecord | None:
-        """The current record of a key, decoded for this one look."""
+        """The current record of a key, decoded at each call."""
         value = self.state.encoded(key)
         return None if value is None else decode_record(value)
 
@@ -62,7 +67,7 @@ class RegistrySnapshot:
 
 
 class RowSnapshot:
-    """Reads partitions of `entity-state`: an async context manager."""
+    """Partitions of `entity-state`; an async context manager that reads them repeatedly."""
 
     def __init__(self, settings: KafkaSettings, partitions: Iterable[int]) -> None:
         self.states = {partition: PartitionState(partition) for partition in partitions}
@@ -70,7 +75,14 @@ class RowSnapshot:
         self._reader = TopicReader(settings, topic, self.states)
         self._next: dict[int, int] = {}
 
-    async def __aenter__(self) -> "RowSnapshot":
+    @classmethod
+    async def load(cls, settings: KafkaSettings, partitions: Iterable[int]) -> Self:
+        """Read the partitions once: see `read`."""
+        async with cls(settings, partitions) as known:
+            await known.read()
+        return known
+
+    async def __aenter__(self) -> Self:
         await self._reader.__aenter__()
         return self
 
@@ -78,11 +90,11 @@ class RowSnapshot:
         await self._reader.__aexit__(*exception)
 
     async def read(self) -> None:
-        """Read on to where the partitions end now.
+        """Read on to the current ends of the partitions.
 
         Raises:
-            LocalError: a ledger cannot be read.
-            KafkaError: Kafka does not answer.
+            LocalError: a ledger cannot be decoded.
+            KafkaError: Kafka does not respond.
         """
         self._next = await self._reader.read_to_end(self._apply, self._next)
         for partition, state in self.states.items():
@@ -97,14 +109,13 @@ class RowSnapshot:
 
 
 async def read_ledgers(settings: KafkaSettings, partitions: Iterable[int]) -> dict[int, LedgerRow]:
-    """Read the ledgers of partitions, and keep no other row.
+    """Read the ledgers of partitions, without keeping other rows.
 
     Raises:
-        LocalError: a ledger cannot be read.
-        KafkaError: Kafka does not answer.
+        LocalError: a ledger cannot be decoded.
+        KafkaError: Kafka does not respond.
     """
-    async with _LedgerSnapshot(settings, partitions) as known:
-        await known.read()
+    known = await _LedgerSnapshot.load(settings, partitions)
     return {partition: state.ledger for partition, state in known.states.items()}
 
 
@@ -112,3 +123,24 @@ class _LedgerSnapshot(RowSnapshot):
     def _apply(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
         key = self.states[partition].ledger_key
         super()._apply(partition, [record for record in records if record.key == key])
+
+
+class SourceComparison(NamedTuple):
+    """The evidence of a partition in Kafka, and the verdict about its ledger."""
+
+    evidence: SourceEvidence
+    verdict: Verdict
+
+
+async def compare_with_source(
+    settings: KafkaSettings, ledgers: dict[int, LedgerRow]
+) -> dict[int, SourceComparison]:
+    """Compare ledgers with the submissions topic once, as a processor does; changes nothing.
+
+    Raises:
+        KafkaError: Kafka does not respond.
+    """
+    topic = topics_from(settings).submissions.name
+    async with SourceReader(settings, topic, ledgers) as reader:
+        found = await collect(reader, ledgers)
+    return {p: SourceComparison(found[p], judge(ledger, found[p])) for p, ledger in ledgers.items()}

@@ -1,4 +1,4 @@
-"""`tobogganing backup` and `restore`: what an installation knows, to a file and back."""
+"""`tobogganing backup` and `restore`: an installation's state, to and from a file."""
 
 import sys
 from pathlib import Path
@@ -8,14 +8,14 @@ import click
 
 from tobogganing.cli.options import json_option
 from tobogganing.errors import LocalError
-from tobogganing.output import write_document, write_note
+from tobogganing.output import Progress, write_document, write_note
 
 if TYPE_CHECKING:  # The command line starts without them.
     from service.config.settings import KafkaSettings
     from tobogganing.backup.create import BackupReport
     from tobogganing.backup.restore import RestoreReport
 
-_registry = click.option("--registry", is_flag=True, help="The registry alone, without rows.")
+_registry = click.option("--registry", is_flag=True, help="Only the registry, without rows.")
 
 
 @click.command()
@@ -24,7 +24,7 @@ _registry = click.option("--registry", is_flag=True, help="The registry alone, w
 @click.option(
     "--drained",
     is_flag=True,
-    help="Only if no gateway writes any more, and all that was accepted is in the rows.",
+    help="Fail unless all gateways have stopped and the rows include everything accepted.",
 )
 @click.option(
     "--wait",
@@ -35,10 +35,10 @@ _registry = click.option("--registry", is_flag=True, help="The registry alone, w
 )
 @json_option
 def backup(as_json: bool, file: Path, registry: bool, drained: bool, wait: float) -> None:
-    """Write the registry, and the newest values of all, to FILE; `.gz` compresses.
+    """Write the registry and all rows to FILE; `.gz` compresses it.
 
-    Asks Kafka itself, with the KAFKA_… settings that the services have; without them the Kafka of
-    the local run. FILE appears when it is whole. It holds no keys, but their hashes.
+    Reads Kafka directly, with the services' KAFKA_… settings; without them, the Kafka of the local
+    run. FILE is written completely or not at all. It has hashes of keys, no keys.
     """
     from tobogganing.backup.create import create_backup
     from tobogganing.cli.kafka import on_kafka
@@ -52,69 +52,68 @@ def backup(as_json: bool, file: Path, registry: bool, drained: bool, wait: float
                 settings, file, rows=not registry, drained=wait if drained else None
             )
         except OSError as error:
-            raise _fault(file, error) from None
+            raise _file_error(file, error) from None
 
-    taken = on_kafka(run)
+    report = on_kafka(run)
     if as_json:
-        write_document(taken.document(), as_json)
+        write_document(report.document(), as_json)
     else:
-        click.echo(f"registry: {taken.end.records:,} records")
-        if taken.heading.rows:
-            click.echo(f"rows: {taken.end.rows:,}")
-            counts = ", ".join(f"{name} {count:,}" for name, count in taken.ledger.items())
+        click.echo(f"registry: {report.footer.records:,} records")
+        if report.header.rows:
+            click.echo(f"rows: {report.footer.rows:,}")
+            counts = ", ".join(f"{name} {count:,}" for name, count in report.ledger.items())
             click.echo(f"ledger: {counts}")
-    for name, count in taken.unreadable.items():
+    for name, count in report.unreadable.items():
         if count:
-            write_note(f"{count:,} {name} cannot be read by anybody, and were left out")
+            write_note(f"left out: {count:,} {name} that cannot be decoded")
 
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @_registry
-@click.option("--check", is_flag=True, help="Write nothing: compare.")
+@click.option("--check", is_flag=True, help="Only compare.")
 @json_option
 def restore(as_json: bool, file: Path, registry: bool, check: bool) -> None:
-    """Write what is missing of the backup FILE, and compare all of it.
+    """Write the missing entries of the backup FILE, and compare all of it.
 
-    KAFKA_… say where to, as the services there will have it: another prefix, another number of
-    partitions, another Kafka. Topics are made. Rows are taken before a processor has started there.
-    What is there already is left alone: a restore that was interrupted is started again. The exit
-    status is 1 if something of the file is missing afterwards, or something else is there.
+    The target is set by the services' KAFKA_… settings: another prefix, another number of
+    partitions, another Kafka. It creates topics. Rows are restored before a processor has started
+    there. Existing entries stay unchanged: an interrupted restore can be started again. The exit
+    status is 1 if an entry of FILE is missing afterwards, or a different one is there.
     """
     from tobogganing.backup.file import Backup, BackupError
     from tobogganing.backup.restore import restore
     from tobogganing.cli.kafka import on_kafka
-    from tobogganing.progress import Progress, counted
 
     async def run(settings: "KafkaSettings") -> "RestoreReport":
-        rows = found.heading.rows and not registry
-        total = (found.end.records + (found.end.rows if rows else 0)) * (1 if check else 2)
-        with Progress("entries", total, sys.stderr, counted) as progress:
+        rows = found.header.rows and not registry
+        total = (found.footer.records + (found.footer.rows if rows else 0)) * (1 if check else 2)
+        with Progress("entries", total) as progress:
             return await restore(settings, found, progress, rows=rows, only_check=check)
 
     try:
         found = Backup(file)
-        done = on_kafka(run, make_topics=not check)
+        report = on_kafka(run, make_topics=not check)
     except BackupError as error:
         raise LocalError(str(error)) from None
     except OSError as error:
-        raise _fault(file, error) from None
+        raise _file_error(file, error) from None
     if as_json:
-        write_document(done.document(), as_json)
+        write_document(report.document(), as_json)
     else:
-        _say("registry", done.records_written, done.records.document())
-        if found.heading.rows and not registry:
-            _say("rows", done.rows_written, done.rows.document())
-        for fault in done.records.faults + done.rows.faults:
+        _write_counts("registry", report.records_written, report.records.document())
+        if found.header.rows and not registry:
+            _write_counts("rows", report.rows_written, report.rows.document())
+        for fault in report.records.faults + report.rows.faults:
             write_note(fault)
-    if not done.is_good:
+    if not report.is_good:
         sys.exit(1)
 
 
-def _say(what: str, written: int, standings: dict[str, int]) -> None:
-    counts = ", ".join(f"{count:,} {name}" for name, count in standings.items() if count)
-    click.echo(f"{what}: {written:,} written; {counts or 'nothing in the file'}")
+def _write_counts(what: str, written: int, counts: dict[str, int]) -> None:
+    shown = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    click.echo(f"{what}: {written:,} written; {shown or 'nothing in the file'}")
 
 
-def _fault(file: Path, error: OSError) -> LocalError:
+def _file_error(file: Path, error: OSError) -> LocalError:
     return LocalError(f"{file}: {error.strerror or error}")

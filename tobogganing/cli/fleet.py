@@ -1,26 +1,26 @@
-"""`tobogganing fleet …`: everything that is registered, from and to files."""
+"""`tobogganing fleet`: all registered entities, to and from files."""
 
 from pathlib import Path
 
 import click
 
 from tobogganing.api_client.target import ApiTarget
-from tobogganing.cli.options import with_admin
+from tobogganing.cli.options import with_admin, yes_option
 
 _format = click.option(
     "--format",
     type=click.Choice(["csv", "ndjson"]),
     default=None,
-    help="Default: what the extension of FILE says.",
+    help="Default: by the extension of FILE.",
 )
 
 
 @click.group()
 def fleet() -> None:
-    """Register many at once, or write down what is registered.
+    """Register a whole fleet from a file, or export it.
 
-    A file is CSV with a heading, or NDJSON: kind (cluster, headend or client), id, name; type of a
-    client; cluster_id of a headend; region, datacenter and optionally headend_url of a cluster.
+    A file is CSV with column names, or NDJSON: kind (cluster, headend or client), id, name; type of
+    a client; cluster_id of a headend; region, datacenter and optionally headend_url of a cluster.
     """
 
 
@@ -31,47 +31,57 @@ def fleet() -> None:
     "--credentials",
     default=None,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where to append the API keys, mode 0600: .csv is CSV, else NDJSON. Default: stdout.",
+    help="File to append the API keys to, mode 0600: CSV for .csv, else NDJSON. Default: stdout.",
 )
 @click.option(
     "--connections",
-    default=256,
+    default=4,
     show_default=True,
-    type=click.IntRange(1, 4096),
-    help="Registrations at a time.",
+    type=click.IntRange(1, 64),
+    help="Requests at a time, of 500 registrations each.",
 )
 @with_admin
 def import_(
-    access: ApiTarget,
+    api: ApiTarget,
     as_json: bool,
     file: str,
     format: str | None,
     credentials: Path | None,
     connections: int,
 ) -> None:
-    """Register all that FILE names, `-` for stdin.
+    """Register all entities in FILE, `-` for stdin.
 
-    The whole file is checked first. What is registered already is counted and left as it is, so
-    an import that was interrupted goes on when it is started again, with the same --credentials.
+    The whole file is checked first. Registered entities are counted and left unchanged, so that an
+    interrupted or killed import continues when it is started again with the same --credentials,
+    and loses no key.
     """
-    from tobogganing.fleet_import import import_fleet
+    from tobogganing.fleet_import.import_fleet import import_fleet
 
-    import_fleet.main(
-        access,
-        as_json,
-        file=file,
-        format=format,
-        credentials=credentials,
-        connections=connections,
-    )
+    import_fleet(api, as_json, file, format, credentials, connections)
 
 
 @fleet.command()
 @click.argument("file")
 @_format
 @with_admin
-def export(access: ApiTarget, as_json: bool, file: str, format: str | None) -> None:
-    """Write all that is registered to FILE, `-` for stdout; it holds no keys."""
-    from tobogganing.fleet_import import export_fleet
+def export(api: ApiTarget, as_json: bool, file: str, format: str | None) -> None:
+    """Write all registered entities, without their keys, to FILE, `-` for stdout."""
+    from tobogganing.fleet_import.export_fleet import export_fleet
 
-    export_fleet.main(access, as_json, file=file, format=format)
+    export_fleet(api, as_json, file, format)
+
+
+@fleet.command()
+@click.argument("file")
+@_format
+@yes_option
+@with_admin
+def remove(api: ApiTarget, as_json: bool, file: str, format: str | None, yes: bool) -> None:
+    """Remove all entities in FILE and their series, `-` for stdin.
+
+    Only kind and id of a line are used. Entities that are not registered are counted. Asks for
+    confirmation on a terminal.
+    """
+    from tobogganing.fleet_import.remove_fleet import remove_fleet
+
+    remove_fleet(api, as_json, file, format, yes)

@@ -7,8 +7,7 @@ import click
 
 from tobogganing.cli.options import json_option
 from tobogganing.errors import LocalError
-from tobogganing.output import write_document
-from tobogganing.tables import ColumnTable
+from tobogganing.output import ColumnTable, write_document
 
 if TYPE_CHECKING:  # The command line starts without it.
     from service.config.settings import KafkaSettings
@@ -20,7 +19,7 @@ COLUMNS = ("partition", "offset", "shift", "histories", "kafka_first", "kafka_en
 def history() -> None:
     """Show and decide which records of the submissions topic the ledgers cover.
 
-    Needs KAFKA_… as the services do.
+    Needs the services' KAFKA_… settings.
     """
 
 
@@ -29,7 +28,7 @@ def history() -> None:
 def show_histories(as_json: bool) -> None:
     """Compare each ledger with Kafka.
 
-    The exit status is 1 where an operator must decide.
+    The exit status is 1 if an operator must decide.
     """
     from tobogganing.cli.kafka import on_kafka
 
@@ -37,7 +36,7 @@ def show_histories(as_json: bool) -> None:
     if as_json:
         write_document({"partitions": found}, as_json)
     else:
-        click.echo("\n".join(ColumnTable(COLUMNS).lines(found)))
+        ColumnTable(COLUMNS).write(found)
         for each in found:
             if each["reason"]:
                 click.echo(f"partition {each['partition']}: {each['reason']}")
@@ -56,7 +55,7 @@ def show_histories(as_json: bool) -> None:
 def begin(as_json: bool, partition: int, at: str) -> None:
     """Begin a new history of a partition whose processor has stopped.
 
-    Every record from --at on counts as new, every one before it as counted. The processor continues
+    Every record from --at on counts as new, every earlier one as counted. The processor continues
     within seconds.
     """
     from tobogganing.cli.kafka import on_kafka
@@ -67,26 +66,22 @@ def begin(as_json: bool, partition: int, at: str) -> None:
 
 
 async def _compare(settings: "KafkaSettings") -> list[dict[str, Any]]:
-    from tobogganing.backup.source import compare_with_source
-    from tobogganing.backup.topic_snapshot import read_ledgers
+    from tobogganing.backup.topic_snapshot import compare_with_source, read_ledgers
 
     ledgers = await read_ledgers(settings, range(settings.kafka_partitions))
-    shown = []
-    for partition, (found, verdict) in (await compare_with_source(settings, ledgers)).items():
-        ledger = ledgers[partition]
-        shown.append(
-            {
-                "partition": partition,
-                "offset": ledger.next_offset - 1,
-                "shift": ledger.shift,
-                "histories": ledger.parted + 1,
-                "kafka_first": found.first,
-                "kafka_end": found.end,
-                "verdict": type(verdict).__name__.lower(),
-                "reason": getattr(verdict, "reason", None),
-            }
-        )
-    return shown
+    return [
+        {
+            "partition": partition,
+            "offset": ledgers[partition].next_offset - 1,
+            "shift": ledgers[partition].shift,
+            "histories": ledgers[partition].parted + 1,
+            "kafka_first": found.first,
+            "kafka_end": found.end,
+            "verdict": type(verdict).__name__.lower(),
+            "reason": getattr(verdict, "reason", None),
+        }
+        for partition, (found, verdict) in (await compare_with_source(settings, ledgers)).items()
+    ]
 
 
 async def _begin(settings: "KafkaSettings", partition: int, at: str) -> tuple[int, int]:
@@ -95,16 +90,12 @@ async def _begin(settings: "KafkaSettings", partition: int, at: str) -> tuple[in
     from processor.core.source_history import Uncertain
     from processor.core.write_batch import NO_HEADERS
     from service.kafka.topics import topics_from
-    from tobogganing.backup.source import compare_with_source
-    from tobogganing.backup.topic_snapshot import RowSnapshot
+    from tobogganing.backup.topic_snapshot import RowSnapshot, compare_with_source
 
     if partition >= settings.kafka_partitions:
         raise LocalError(f"there is no partition {partition}")
-    async with RowSnapshot(settings, [partition]) as known:
-        await known.read()
-    state = known.states[partition]
+    state = (await RowSnapshot.load(settings, [partition])).states[partition]
     ledger = state.ledger
-    topics = topics_from(settings)
     found, verdict = (await compare_with_source(settings, {partition: ledger}))[partition]
     if not isinstance(verdict, Uncertain):
         raise LocalError(
@@ -119,12 +110,12 @@ async def _begin(settings: "KafkaSettings", partition: int, at: str) -> tuple[in
         raise LocalError(f"--at {start}: Kafka has offsets {found.first} to {found.end}")
     ledger.cover_uncounted(state.newest_offset())
     ledger.begin_history(start, found.leader_epoch, found.topic)
+    topics = topics_from(settings)
     changelog = ChangelogProducer(settings, topics.entity_state.name, topics.dead_letter.name)
     await changelog.start()
     try:
-        await changelog.write(
-            {partition: [[(ledger_key(partition), encode_ledger_row(ledger), NO_HEADERS)]]}
-        )
+        record = (ledger_key(partition), encode_ledger_row(ledger), NO_HEADERS)
+        await changelog.write({partition: [[record]]})
     finally:
         await changelog.stop()
     return start, ledger.offset + 1

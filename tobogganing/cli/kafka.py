@@ -1,4 +1,4 @@
-"""Kafka as a command asks it: the services' settings, faults as one sentence."""
+"""Commands that access Kafka directly: settings, and errors in one sentence."""
 
 import asyncio
 import logging
@@ -18,43 +18,43 @@ from tobogganing.errors import LocalError, WrongSettingError
 
 Result = TypeVar("Result")
 
-PATIENCE = 10.0
-"""Seconds that brokers get to have the topics."""
+TOPICS_TIMEOUT = 10.0
+"""Seconds within which the brokers must have created the topics."""
 
 
 def on_kafka(
-    ask: Callable[[KafkaSettings], Awaitable[Result]], *, make_topics: bool = False
+    function: Callable[[KafkaSettings], Awaitable[Result]], *, make_topics: bool = False
 ) -> Result:
-    """Run `ask` with the environment's KAFKA_* settings, or the Kafka of the local run.
+    """Run `function` with the KAFKA_* settings of the environment, else those of the local run.
 
-    KAFKA_PARTITIONS need not be set: the topics say how many there are. With `make_topics` it must
-    be as for the services, and topics that are missing are made.
+    KAFKA_PARTITIONS is read from the topics. With `make_topics` it must be set as for the services,
+    and missing topics are created.
 
     Raises:
-        LocalError: the settings are wrong, or Kafka does not answer or has no such topics.
+        LocalError: a setting is wrong, Kafka does not respond, or the topics do not exist.
     """
+    servers = "?"
     try:
         settings = load_settings(KafkaSettings, _environ(os.environ))
-    except SettingsError as error:
-        raise WrongSettingError(str(error)) from None
-    configure_logs(LogSettings(log_level="ERROR"), "command")
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # its errors are raised, too
-    servers = settings.kafka_bootstrap_servers
-    try:
-        return asyncio.run(_run(settings, ask, make_topics))
+        servers = settings.kafka_bootstrap_servers
+        configure_logs(LogSettings(log_level="ERROR"), "command")
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # its errors are raised, too
+        return asyncio.run(_run(settings, function, make_topics))
     except SettingsError as error:
         raise WrongSettingError(str(error)) from None
     except (KafkaError, TimeoutError, OSError) as error:
-        raise LocalError(f"Kafka at {servers} did not answer as it should: {error!r}") from None
+        raise LocalError(f"Kafka at {servers} did not answer as expected: {error!r}") from None
 
 
 async def _run(
-    settings: KafkaSettings, ask: Callable[[KafkaSettings], Awaitable[Result]], make_topics: bool
+    settings: KafkaSettings,
+    function: Callable[[KafkaSettings], Awaitable[Result]],
+    make_topics: bool,
 ) -> Result:
     if make_topics:
-        await ensure_topics(settings, timeout=PATIENCE)
-        return await ask(settings)
-    return await ask(replace(settings, kafka_partitions=await _partitions(settings)))
+        await ensure_topics(settings, timeout=TOPICS_TIMEOUT)
+        return await function(settings)
+    return await function(replace(settings, kafka_partitions=await _partitions(settings)))
 
 
 async def _partitions(settings: KafkaSettings) -> int:
@@ -77,7 +77,7 @@ def _environ(environ: Mapping[str, str]) -> Mapping[str, str]:
         servers = file.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         raise LocalError(
-            "KAFKA_BOOTSTRAP_SERVERS is not set, and there is no local run: set it as the services "
-            "have it, with whatever else of KAFKA_… they have"
+            "KAFKA_BOOTSTRAP_SERVERS is not set, and there is no local run: set it as for the "
+            "services, with their other KAFKA_… settings"
         ) from None
     return {**environ, "KAFKA_BOOTSTRAP_SERVERS": servers}

@@ -1,4 +1,4 @@
-"""`tobogganing ledger`: what became of every submission, and whether it adds up."""
+"""`tobogganing ledger`: the outcome counts of all submissions, and whether they balance."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,18 +9,15 @@ import click
 from tobogganing.api_client.target import ApiTarget
 from tobogganing.cli.options import with_metrics
 from tobogganing.errors import LocalError
-from tobogganing.output import write_document, write_note
-from tobogganing.tables import ColumnTable
+from tobogganing.output import ColumnTable, write_document, write_note
 
 if TYPE_CHECKING:  # The command line starts without it.
     from tobogganing.ledger_audit import LedgerRecount
 
 PATH = "/api/v1/ledger"
-FATES = ("applied", "stale", "late", "dead_lettered")
-"""What a submission that was read may have become."""
-COLUMNS = ("partition", "read", *FATES, "lost", "lag_records", "balances")
-
-
+OUTCOMES = ("applied", "stale", "late", "dead_lettered")
+"""The outcomes of a submission that was read."""
+COLUMNS = ("partition", "read", *OUTCOMES, "lost", "lag_records", "balances")
 AUDIT_COLUMNS = ("partition", "from", "records", "submissions", "late", "undecodable", "agrees")
 
 
@@ -28,30 +25,32 @@ AUDIT_COLUMNS = ("partition", "from", "records", "submissions", "late", "undecod
 @click.option(
     "--audit",
     is_flag=True,
-    help="Count again what the topic still holds, and compare. Needs KAFKA_… as the services do.",
+    help="Count the topic's records and compare. Needs the services' KAFKA_… settings.",
 )
 @with_metrics
-def ledger(access: ApiTarget, as_json: bool, audit: bool) -> None:
-    """Show what became of every submission, and whether it balances.
+def ledger(api: ApiTarget, as_json: bool, audit: bool) -> None:
+    """Show the outcomes of all submissions, and whether they balance.
 
-    The exit status is 1 where read is not applied + stale + late + dead-lettered; with --audit also
-    where the topic says otherwise.
+    The exit status is 1 if read is not applied + stale + late + dead-lettered; with --audit also if
+    the topic disagrees.
     """
-    shown = fetch_ledger(access)
-    recounts = _recount(shown["partitions"]) if audit else None
+    shown = fetch_ledger(api)
+    recounts = _recount(shown["partitions"]) if audit else {}
+    audited = [
+        recounts[each["partition"]].document(each)
+        for each in shown["partitions"]
+        if each["partition"] in recounts
+    ]
     if as_json:
-        write_document(
-            shown if recounts is None else shown | {"audit": _audit(shown, recounts)}, as_json
-        )
+        write_document(shown | ({"audit": audited} if audit else {}), as_json)
     else:
-        click.echo("\n".join(ColumnTable(COLUMNS).lines([*shown["partitions"], total(shown)])))
-        if recounts is not None:
-            lines = ColumnTable(AUDIT_COLUMNS).lines(_audit(shown, recounts))
-            click.echo("\n" + "\n".join(lines))
-        for line in remarks(shown["partitions"]) + audit_remarks(shown, recounts or {}):
+        ColumnTable(COLUMNS).write([*shown["partitions"], total(shown)])
+        if audit:
+            click.echo()
+            ColumnTable(AUDIT_COLUMNS).write(audited)
+        for line in remarks(shown["partitions"]) + audit_remarks(shown, recounts):
             write_note(line)
-    agrees = all(each["agrees"] for each in _audit(shown, recounts or {}))
-    if not (shown["balances"] and agrees):
+    if not (shown["balances"] and all(each["agrees"] for each in audited)):
         sys.exit(1)
 
 
@@ -62,18 +61,8 @@ def _recount(partitions: Sequence[Mapping[str, Any]]) -> dict[int, "LedgerRecoun
     return on_kafka(lambda settings: recount(settings, partitions))
 
 
-def _audit(
-    shown: Mapping[str, Any], recounts: Mapping[int, "LedgerRecount"]
-) -> list[dict[str, Any]]:
-    return [
-        recounts[each["partition"]].document(each)
-        for each in shown["partitions"]
-        if each["partition"] in recounts
-    ]
-
-
 def audit_remarks(shown: Mapping[str, Any], recounts: Mapping[int, "LedgerRecount"]) -> list[str]:
-    """What is to be said about a recount, in sentences."""
+    """Remarks about a recount."""
     lines = []
     for each in shown["partitions"]:
         counted = recounts.get(each["partition"])
@@ -83,35 +72,34 @@ def audit_remarks(shown: Mapping[str, Any], recounts: Mapping[int, "LedgerRecoun
         lines += [f"{where} does not agree: {what}" for what in counted.differences(each)]
         if counted.histories > 1 and not counted.missing:
             lines.append(
-                f"{where} has {counted.histories} histories: what was cut off is not there any "
-                "more, so only too much would be seen"
+                f"{where} has {counted.histories} histories: records of earlier ones are gone, so "
+                "that only a surplus can be detected"
             )
         elif not (counted.is_whole or counted.missing):
             lines.append(
-                f"{where} can be compared from offset {counted.first} on: what was before it is "
-                "deleted, so only too much would be seen"
+                f"{where} can be compared from offset {counted.first} on: earlier records are "
+                "deleted, so that only a surplus can be detected"
             )
     return lines
 
 
-def fetch_ledger(access: ApiTarget) -> dict[str, Any]:
-    """Ask an exporter for its ledger.
+def fetch_ledger(api: ApiTarget) -> dict[str, Any]:
+    """Get the ledger from an exporter.
 
     Raises:
-        LocalError: nobody answered, or no exporter.
+        LocalError: there is no response, or not from an exporter.
     """
-    with access.client() as client:
-        shown = client.request("GET", PATH)
+    shown = api.request("GET", PATH)
     if not isinstance(shown.get("partitions"), list):
-        raise LocalError(f"{access.url}{PATH} does not answer as an exporter does: check --url")
+        raise LocalError(f"{api.url}{PATH} is not an exporter's response: check --url")
     return shown
 
 
 def total(shown: Mapping[str, Any]) -> dict[str, Any]:
-    """The row below the partitions."""
+    """The row with the sums of all partitions."""
     summed = {
         name: sum(each[name] or 0 for each in shown["partitions"])
-        for name in ("read", *FATES, "lost")
+        for name in ("read", *OUTCOMES, "lost")
     }
     lags = [each["lag_records"] for each in shown["partitions"]]
     lag = None if None in lags else sum(lags)
@@ -119,18 +107,16 @@ def total(shown: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def remarks(partitions: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What is to be said about partitions, in sentences."""
+    """Remarks about partitions that are not in order."""
     lines = []
     for each in partitions:
-        surplus = each["read"] - sum(each[fate] for fate in FATES)
+        surplus = each["read"] - sum(each[outcome] for outcome in OUTCOMES)
         if surplus:
-            lines.append(
-                f"partition {each['partition']} does not balance: {abs(surplus)} "
-                + ("of what was read is unaccounted for" if surplus > 0 else "more than was read")
-            )
+            counts = f"{each['read']} submissions read, {each['read'] - surplus} with an outcome"
+            lines.append(f"partition {each['partition']} does not balance: {counts}")
     lost = sum(each["lost"] for each in partitions)
     if lost:
-        lines.append(f"{lost} records were lost: Kafka dropped them before they were read")
+        lines.append(f"{lost} records were lost: Kafka deleted them before they were read")
     if any(each["lag_records"] is None for each in partitions):
-        lines.append("the lag is not known: the exporter has had no answer from Kafka yet")
+        lines.append("the lag is unknown: the exporter has no response from Kafka yet")
     return lines

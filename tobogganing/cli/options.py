@@ -1,68 +1,54 @@
-"""What each command over the API takes: where the gateway is, who asks, and how to answer."""
+"""Options that many commands share."""
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:  # The command line starts without it.
-    pass
 from tobogganing.api_client.target import ApiTarget
+from tobogganing.api_client.tokens import option_of
 
 URL = "http://127.0.0.1:8000"
 
+Command = Callable[..., None]
+Decorator = Callable[[Command], Command]
+
 url_option = click.option(
-    "--url", envvar="TOBOGGANING_URL", default=URL, show_default=True, help="The gateway."
+    "--url",
+    envvar="TOBOGGANING_URL",
+    default=URL,
+    show_default=True,
+    help="URL of the gateway or exporter.",
 )
-admin_token_option = click.option(
-    "--admin-token-file",
-    default=None,
-    type=click.Path(dir_okay=False),
-    help="File with the ADMIN_TOKEN. Default: the environment's, else the local run's.",
-)
-metrics_token_option = click.option(
-    "--metrics-token-file",
-    default=None,
-    type=click.Path(dir_okay=False),
-    help="File with the METRICS_TOKEN. Default: the environment's, else the local run's.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
 
 
-def with_admin(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command `access` with the ADMIN_TOKEN, and `as_json`."""
-
-    @url_option
-    @admin_token_option
-    @json_option
-    @functools.wraps(command)
-    def run(*, url: str, admin_token_file: str | None, **rest: Any) -> None:
-        command(access=ApiTarget(url, admin_token_file), **rest)
-
-    return run
+def token_option(name: str) -> Decorator:
+    return click.option(
+        option_of(name),
+        default=None,
+        type=click.Path(dir_okay=False),
+        help=f"File with the {name}. Default: the environment's, else the local run's.",
+    )
 
 
-def with_metrics(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command `access` with the METRICS_TOKEN, and `as_json`."""
+def _with_api(token: str | None) -> Decorator:
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def run(*, url: str, **rest: Any) -> None:
+            file = rest.pop(f"{token.lower()}_file") if token else None
+            command(api=ApiTarget(url, file, token), **rest)
 
-    @url_option
-    @metrics_token_option
-    @json_option
-    @functools.wraps(command)
-    def run(*, url: str, metrics_token_file: str | None, **rest: Any) -> None:
-        command(access=ApiTarget(url, metrics_token_file, "METRICS_TOKEN"), **rest)
+        return url_option((token_option(token) if token else lambda each: each)(json_option(run)))
 
-    return run
+    return decorate
 
 
-def without_admin(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command `access` to what is open to all, and `as_json`."""
-
-    @url_option
-    @json_option
-    @functools.wraps(command)
-    def run(*, url: str, **rest: Any) -> None:
-        command(access=ApiTarget(url, token_name=None), **rest)
-
-    return run
+with_admin = _with_api("ADMIN_TOKEN")
+"""Gives a command `api`, with the ADMIN_TOKEN, and `as_json`."""
+with_metrics = _with_api("METRICS_TOKEN")
+"""The same with the METRICS_TOKEN."""
+without_token = _with_api(None)
+"""The same for endpoints without authentication."""

@@ -1,18 +1,17 @@
-"""`tobogganing plan`: what a fleet needs, from measured figures."""
+"""`tobogganing plan`: the resources that a fleet needs."""
 
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tobogganing.cli.options import json_option
-from tobogganing.output import write_document
-from tobogganing.tables import ColumnTable
+from tobogganing.output import ColumnTable, write_document
 
 if TYPE_CHECKING:  # The command line starts without it.
-    from tobogganing.sizing.plan import CapacityPlan, PlannedComponent
+    from tobogganing.sizing import CapacityPlan, PlannedComponent
 
 COLUMNS = ("part", "number", "cores", "memory", "disk", "busy", "why")
-CLIENTS_OF_A_HEADEND = 1000
+CLIENTS_PER_HEADEND = 1000
 _SECONDS = click.FloatRange(min=1)
 
 
@@ -23,12 +22,12 @@ _SECONDS = click.FloatRange(min=1)
     default=60.0,
     show_default=True,
     type=_SECONDS,
-    help="Seconds between two reports of a client.",
+    help="Seconds between two submissions of a client.",
 )
 @click.option(
     "--headends",
     type=click.IntRange(min=0),
-    help=f"Default: one for {CLIENTS_OF_A_HEADEND:,} clients.",
+    help=f"Default: one for {CLIENTS_PER_HEADEND:,} clients.",
 )
 @click.option("--headend-interval", default=30.0, show_default=True, type=_SECONDS)
 @click.option(
@@ -36,7 +35,7 @@ _SECONDS = click.FloatRange(min=1)
     default=1,
     show_default=True,
     type=click.IntRange(1, 10_000),
-    help="Reports in a request of a relay; 1: each client and headend posts itself.",
+    help="Submissions in a relay's request; 1: each client and headend sends its own.",
 )
 @json_option
 def plan(
@@ -47,16 +46,15 @@ def plan(
     headend_interval: float,
     batch: int,
 ) -> None:
-    """Say what a fleet needs, and why.
+    """Compute the resources that a fleet needs, with reasons.
 
     The figures were measured on the machine of docs/performance.md; docs/capacity.md has the
     formula.
     """
-    from tobogganing.sizing.fleet import PlannedFleet
-    from tobogganing.sizing.plan import plan
+    from tobogganing.sizing import PlannedFleet, plan
 
     if headends is None:
-        headends = -(-clients // CLIENTS_OF_A_HEADEND)
+        headends = -(-clients // CLIENTS_PER_HEADEND)
     found = plan(PlannedFleet(clients, interval, headends, headend_interval, batch))
     if as_json:
         write_document(document(found), as_json)
@@ -65,7 +63,7 @@ def plan(
 
 
 def document(found: "CapacityPlan") -> dict[str, Any]:
-    """What `--json` answers; memory, disk and rates in bytes."""
+    """The plan for --json; memory, disk and rates in bytes."""
     return {
         "submissions_a_second": found.fleet.rate,
         "partitions": found.partitions,
@@ -93,16 +91,16 @@ def document(found: "CapacityPlan") -> dict[str, Any]:
 
 
 def lines(found: "CapacityPlan") -> list[str]:
-    """The same for people."""
+    """The plan as text."""
     fleet = found.fleet
-    posts = "each posts itself" if fleet.batch == 1 else f"in batches of {fleet.batch:,}"
+    posts = "one a request" if fleet.batch == 1 else f"in batches of {fleet.batch:,}"
     return [
         f"{fleet.clients:,} clients every {fleet.interval:g} s, {fleet.headends:,} headends every "
         f"{fleet.headend_interval:g} s: {fleet.rate:,.0f} submissions a second, {posts}",
         "",
         *ColumnTable(COLUMNS).lines([_row(part) for part in found.parts]),
         "",
-        f"all together   {found.cores:,} cores, {size(found.memory)} of memory, "
+        f"total          {found.cores:,} cores, {size(found.memory)} of memory, "
         f"{size(found.disk)} of disk",
         f"partitions     {found.partitions}: {found.why_partitions}",
         f"shards         {found.shards}: EXPORTER_SHARD=1/{found.shards} and so on",
@@ -110,8 +108,8 @@ def lines(found: "CapacityPlan") -> list[str]:
         f"{rate(found.broker_bytes)} into each broker, a scrape of {size(found.scrape_bytes)}",
         f"Prometheus     {fleet.series:,} series of the fleet",
         "",
-        "Busy: the share of its cores that each uses when one of its kind is lost. One core is one "
-        "of the machine of docs/performance.md.",
+        "Busy: the share of its cores that each instance uses when one of them is lost. One core "
+        "is one of the machine of docs/performance.md.",
     ]
 
 
@@ -128,7 +126,7 @@ def _row(part: "PlannedComponent") -> dict[str, Any]:
 
 
 def size(count: float) -> str:
-    """Bytes as people read them, with two digits."""
+    """Bytes with a unit and two digits."""
     for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if count >= factor:
             return f"{count / factor:.{0 if count >= 10 * factor else 1}f} {unit}"
@@ -136,5 +134,5 @@ def size(count: float) -> str:
 
 
 def rate(count: float) -> str:
-    """Bytes a second as bits."""
+    """Bytes a second as bits a second."""
     return f"{count * 8 / 1e6:,.{0 if count * 8 >= 1e7 else 1}f} Mbit/s"

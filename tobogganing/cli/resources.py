@@ -1,159 +1,308 @@
-"""`tobogganing clients|headends|clusters|relays …`: what is registered, one by one."""
+"""`tobogganing clients|headends|clusters|relays|enrolments`: registered entities."""
 
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from contract.kinds import KINDS
+from contract.kinds import CLIENT, HEADEND, KINDS, is_id, text_fault
+from contract.registry import CLUSTER, ENROLMENT, RELAY
 from tobogganing.api_client.target import ApiTarget
-from tobogganing.cli.options import with_admin
-from tobogganing.cli.resource_specs import (
-    RESOURCE_SPECS,
-    Option,
-    ResourceSpec,
-    id_of,
-    option,
-    text_of,
-)
+from tobogganing.cli.options import Command, Decorator, with_admin, yes_option
 from tobogganing.errors import LocalError
-from tobogganing.output import write_document, write_note
-from tobogganing.tables import ColumnTable
+from tobogganing.output import ColumnTable, write_document, write_note
+from tobogganing.time_param import DurationParam
+
+
+def _check_id(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not is_id(value):
+        raise click.BadParameter(
+            "an id starts with a letter or digit, followed by letters, digits or . _ - "
+            "(128 characters at most)"
+        )
+    return value
+
+
+def _check_ids(_: click.Context, __: click.Parameter, values: Sequence[str]) -> Sequence[str]:
+    for value in values:
+        _check_id(_, __, value)
+    return values
+
+
+def _check_text(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None and (fault := text_fault(value)):
+        raise click.BadParameter(fault)
+    return value
+
+
+def scope_of(
+    _: click.Context | None, __: click.Parameter | None, values: Sequence[str]
+) -> str | list[str]:
+    """The scope of a relay as the API expects it."""
+    return "all" if list(values) == ["all"] else list(values)
+
+
+def option(name: str, help: str, *, required: bool = False, id: bool = False) -> Decorator:
+    check = _check_id if id else _check_text
+    return click.option(f"--{name}", required=required, default=None, callback=check, help=help)
+
+
+def enrolment_body(options: dict[str, Any]) -> dict[str, Any]:
+    """The body of the request that creates an enrolment.
+
+    Raises:
+        click.UsageError: the options do not say what its agents are.
+    """
+    if ("type" in options) is ("cluster_id" in options):
+        raise click.UsageError("say --type for clients, or --cluster-id for headends")
+    return options | {"kind": CLIENT.name if "type" in options else HEADEND.name}
+
+
+id_argument = click.argument("id", callback=_check_id)
+
+
+@dataclass(frozen=True)
+class ResourceSpec:
+    """A kind of registered entity. `columns` are those of a list; the first is the id.
+
+    `add_command` and `remove_command` are verbs. `body` makes the body of a request to `add_path`
+    from the options that were given.
+    """
+
+    kind: str
+    collection: str
+    columns: tuple[str, ...]
+    add: tuple[Decorator, ...]
+    """Options of `add`."""
+    filters: tuple[Decorator, ...]
+    """Options of `list`."""
+    has_key: bool = True
+    add_command: str = "add"
+    add_path: str = "/register"
+    remove_command: str = "remove"
+    body: Callable[[dict[str, Any]], dict[str, Any]] = dict
+
+    @property
+    def noun(self) -> str:
+        """One of them, with its article."""
+        return f"{'an' if self.kind[0] in 'aeiou' else 'a'} {self.kind}"
+
+    @property
+    def path(self) -> str:
+        return f"/api/v1/{self.collection}"
+
+
+_TYPES = click.Choice(CLIENT.types)
+_REGION = option("region", "Only those of this region.")
+_DATACENTER = option("datacenter", "Only those of this data center.")
+_ENROLLED = option("enrolment-id", "Only those that enrolled with it.", id=True)
+
+RESOURCE_SPECS = (
+    ResourceSpec(
+        CLIENT.name,
+        CLIENT.collection,
+        (CLIENT.id_label, "name", "type", "old_keys_valid_until"),
+        add=(click.option("--type", required=True, type=_TYPES, help="Its platform."),),
+        filters=(
+            click.option("--type", default=None, type=_TYPES, help="Only those of this type."),
+            _ENROLLED,
+        ),
+    ),
+    ResourceSpec(
+        HEADEND.name,
+        HEADEND.collection,
+        (HEADEND.id_label, "name", "cluster_id", "region", "datacenter", "old_keys_valid_until"),
+        add=(option("cluster-id", "Its cluster.", required=True, id=True),),
+        filters=(
+            option("cluster-id", "Only those of this cluster.", id=True),
+            _REGION,
+            _DATACENTER,
+            _ENROLLED,
+        ),
+    ),
+    ResourceSpec(
+        CLUSTER,
+        "clusters",
+        ("cluster_id", "name", "region", "datacenter", "headends", "headend_url"),
+        add=(
+            option("region", "Label of its headends.", required=True),
+            option("datacenter", "Label of its headends.", required=True),
+            click.option("--headend-url", default=None, help="URL of its headends."),
+        ),
+        filters=(_REGION, _DATACENTER),
+        has_key=False,
+    ),
+    ResourceSpec(
+        RELAY,
+        "relays",
+        ("relay_id", "name", "scope", "old_keys_valid_until"),
+        add=(
+            click.option(
+                "--scope",
+                required=True,
+                multiple=True,
+                callback=scope_of,
+                metavar="ID",
+                help="An entity that it submits for; repeatable; or `all`.",
+            ),
+        ),
+        filters=(),
+    ),
+    ResourceSpec(
+        ENROLMENT,
+        "enrolments",
+        (
+            *("enrolment_id", "name", "kind", "state", "uses", "max_uses", "last_used_at"),
+            *("expires_at", "id_prefix"),
+        ),
+        add=(
+            click.option("--type", default=None, type=_TYPES, help="Its agents are such clients."),
+            option("cluster-id", "Its agents are headends of this cluster.", id=True),
+            click.option(
+                "--max-uses",
+                default=None,
+                type=click.IntRange(1, 1_000_000),
+                help="Agents that may register. Default: any number.",
+            ),
+            click.option(
+                "--expires-in",
+                "expires_in_seconds",
+                default=None,
+                type=DurationParam(),
+                help="When it ends, as 12h or 7d. Default: when it is revoked.",
+            ),
+            option("id-prefix", "Ids of its agents begin with it.", id=True),
+        ),
+        filters=(),
+        has_key=False,
+        add_command="create",
+        add_path="",
+        remove_command="revoke",
+        body=enrolment_body,
+    ),
+)
+
+
+def _command(name: str, help: str, callback: Command, *parameters: Decorator) -> click.Command:
+    for decorate in (with_admin, *reversed(parameters)):
+        callback = decorate(callback)
+    return click.command(name, help=help)(callback)
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _with(options: tuple[Option, ...], command: Callable[..., None]) -> Callable[..., None]:
-    for decorate in reversed(options):
-        command = decorate(command)
-    return command
-
-
 def _add(spec: ResourceSpec) -> click.Command:
-    def add(access: ApiTarget, as_json: bool, name: str, id: str | None, **options: Any) -> None:
-        # Chosen here, once, so that a retry of the request registers nothing twice.
-        known = id or f"{spec.kind}-{secrets.token_hex(8)}"
-        body = _given({"name": name, spec.id_field: known, **options})
-        with access.client() as client:
-            try:
-                answer = client.request("POST", f"{spec.path}/register", body=body)
-            except LocalError as error:
-                if id:
-                    raise
-                raise LocalError(f"{error}. The id was {known}") from None
-        write_document(answer, as_json)
-        if spec.has_key and sys.stdout.isatty():
-            write_note("The key is shown this once.")
+    def add(api: ApiTarget, as_json: bool, name: str, id: str | None, **options: Any) -> None:
+        # Chosen once, so that a repeated request cannot register two entities.
+        chosen = id or f"{spec.kind}-{secrets.token_hex(8)}"
+        body = {"name": name, spec.columns[0]: chosen, **spec.body(_given(options))}
+        try:
+            registered = api.request("POST", f"{spec.path}{spec.add_path}", body=body)
+        except LocalError as error:
+            if id:
+                raise
+            raise LocalError(f"{error}. The id was {chosen}") from None
+        write_document(registered, as_json)
+        if sys.stdout.isatty() and (secret := {"api_key", "token"} & registered.keys()):
+            write_note(f"The {secret.pop().removeprefix('api_')} is shown only once.")
 
-    command = _with(
-        (
-            click.argument("name", callback=text_of),
-            option("id", "Made up where it is left out.", id=True),
-            *spec.add,
-            with_admin,
-        ),
-        add,
-    )
-    return click.command("add", help=f"Register a {spec.kind}.")(command)
+    name = click.argument("name", callback=_check_text)
+    id = option("id", "Generated if left out.", id=True)
+    verb = "Create" if spec.add_command == "create" else "Register"
+    return _command(spec.add_command, f"{verb} {spec.noun}.", add, name, id, *spec.add)
 
 
 def _list(spec: ResourceSpec) -> click.Command:
     def list_all(
-        access: ApiTarget, as_json: bool, limit: int | None, name: str | None, **options: Any
+        api: ApiTarget, as_json: bool, limit: int | None, name: str | None, **options: Any
     ) -> None:
         query = _given({"name": name, **options})
         if limit is not None:
             query["limit"] = str(min(limit, 1000))
         table, left = ColumnTable(spec.columns), limit
-        with access.client() as client:
+        with api.client() as client:
             for page in client.pages(spec.path, spec.collection, query):
                 rows = page[spec.collection][:left]
                 if as_json:
                     for row in rows:
                         write_document(row, as_json)
                 else:
-                    click.echo("\n".join(table.lines(rows)))
+                    table.write(rows)
                 if left is not None:
                     left -= len(rows)
                     if left == 0:
                         return
 
-    command = _with(
-        (
-            option("name", "Those whose name has this in it."),
-            *spec.filters,
-            click.option(
-                "--limit", default=None, type=click.IntRange(min=1), help="So many at most."
-            ),
-            with_admin,
-        ),
-        list_all,
-    )
     help = f"List the {spec.collection} by id; with --json one document a line."
-    return click.command("list", help=help)(command)
+    name = option("name", "Only those whose name contains this text.")
+    limit = click.option("--limit", type=click.IntRange(min=1), help="At most this many.")
+    return _command("list", help, list_all, name, *spec.filters, limit)
 
 
 def _show(spec: ResourceSpec) -> click.Command:
-    def show_one(access: ApiTarget, as_json: bool, id: str) -> None:
-        with access.client() as client:
-            answer = client.request("GET", f"{spec.path}/{id}", about=f"{spec.kind} {id}")
-        write_document(answer, as_json)
+    def show_one(api: ApiTarget, as_json: bool, id: str) -> None:
+        about = f"{spec.kind} {id}"
+        write_document(api.request("GET", f"{spec.path}/{id}", about=about), as_json)
 
-    command = _with((click.argument("id", callback=id_of), with_admin), show_one)
-    return click.command("show", help=f"Show a {spec.kind}.")(command)
+    return _command("show", f"Show {spec.noun}.", show_one, id_argument)
 
 
 def _rotate(spec: ResourceSpec) -> click.Command:
-    def rotate(access: ApiTarget, as_json: bool, id: str, overlap: float) -> None:
-        with access.client() as client:
-            answer = client.request(
-                "POST",
-                f"{spec.path}/{id}/rotate-key",
-                body={"overlap_seconds": overlap},
-                about=f"{spec.kind} {id}",
-            )
-        write_document(answer, as_json)
+    def rotate(api: ApiTarget, as_json: bool, id: str, overlap: float) -> None:
+        path, body = f"{spec.path}/{id}/rotate-key", {"overlap_seconds": overlap}
+        rotated = api.request("POST", path, body=body, about=f"{spec.kind} {id}")
+        write_document(rotated, as_json)
 
-    command = _with(
-        (
-            click.argument("id", callback=id_of),
-            click.option(
-                "--overlap",
-                default=0.0,
-                type=click.FloatRange(min=0, max=7 * 86_400),
-                help="Seconds that the old key stays valid. Default: it stops at once.",
-            ),
-            with_admin,
-        ),
-        rotate,
+    overlap = click.option(
+        "--overlap",
+        default=0.0,
+        type=click.FloatRange(min=0, max=7 * 86_400),
+        help="Seconds that the old key stays valid. Default: it ends at once.",
     )
-    return click.command("rotate", help=f"Give a {spec.kind} a new API key.")(command)
+    return _command("rotate", f"Give a {spec.kind} a new API key.", rotate, id_argument, overlap)
 
 
 def _remove(spec: ResourceSpec) -> click.Command:
-    def remove(access: ApiTarget, as_json: bool, id: str, yes: bool) -> None:
-        with access.client() as client:
+    def remove(api: ApiTarget, as_json: bool, ids: Sequence[str], yes: bool) -> None:
+        faults = []
+        with api.client() as client:
             if not yes and sys.stdin.isatty():
+                what = f"{len(ids)} {spec.collection}"
+                if len(ids) == 1:
+                    what = f"{spec.kind} {ids[0]}"
+                    registered = client.request("GET", f"{spec.path}/{ids[0]}", about=what)
+                    what += f" ({registered['name']})"
+                click.confirm(f"{verb} {what}?", abort=True, err=True)
+            for id in dict.fromkeys(ids):
                 what = f"{spec.kind} {id}"
-                known = client.request("GET", f"{spec.path}/{id}", about=what)
-                click.confirm(f"Remove {what} ({known['name']})?", abort=True, err=True)
-            answer = client.request("DELETE", f"{spec.path}/{id}", about=f"{spec.kind} {id}")
-        write_document(answer, as_json)
+                try:
+                    removed = client.request("DELETE", f"{spec.path}/{id}", about=what)
+                except LocalError as error:
+                    faults.append(str(error))
+                    if len(ids) > 1:
+                        write_note(f"{what}: {error}")
+                else:
+                    write_document(removed, as_json)
+        if faults:
+            raise LocalError(
+                faults[0] if len(ids) == 1 else f"{len(faults)} of {len(ids)} are not removed"
+            )
 
-    yes = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-    command = _with((click.argument("id", callback=id_of), yes, with_admin), remove)
-    what = f"a {spec.kind}" + (" and its series" if spec.kind in KINDS else "")
-    return click.command("remove", help=f"Remove {what}. Asks before, on a terminal.")(command)
+    verb = spec.remove_command.capitalize()
+    ids = click.argument("ids", nargs=-1, required=True, callback=_check_ids, metavar="ID...")
+    what = spec.collection + (" and their series" if spec.kind in KINDS else "")
+    help = f"{verb} {what}. Asks for confirmation on a terminal."
+    return _command(spec.remove_command, help, remove, ids, yes_option)
 
 
 def _group(spec: ResourceSpec) -> click.Group:
-    group = click.Group(spec.collection, help=f"What is registered of {spec.collection}.")
-    makers = [_add, _list, _show, *([_rotate] if spec.has_key else []), _remove]
-    for make in makers:
+    group = click.Group(spec.collection, help=f"Manage registered {spec.collection}.")
+    for make in (_add, _list, _show, *([_rotate] if spec.has_key else []), _remove):
         group.add_command(make(spec))
     return group
 

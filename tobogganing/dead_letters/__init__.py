@@ -1,1 +1,1 @@
-"""Dead letters: read, filtered, replayed."""
+"""Dead letters: reading, filtering, replay."""

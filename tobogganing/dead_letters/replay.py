@@ -1,4 +1,4 @@
-"""What of a dead letter may be sent again. Pure."""
+"""Replay: the submissions of dead letters are written to the submissions topic again."""
 
 import asyncio
 import hashlib
@@ -32,19 +32,28 @@ from tobogganing.dead_letters.dead_letter import DeadLetterRecord
 
 _decoder = msgspec.json.Decoder(Submission)
 
+SHOWN = 20
+"""Skipped dead letters that a report lists; the others are only counted."""
+IN_FLIGHT = 100
+"""Unacknowledged frames, at most."""
+NEVER_LATE = 2**53
+"""A replay has no deadline: its timestamps are old."""
+
+Letters = Callable[[], AsyncIterator[DeadLetterRecord]]
+
 
 class NotReplayableError(ValueError):
-    """A letter, or a submission of it, that cannot be sent again; the text says why."""
+    """A dead letter, or a submission of it, cannot be replayed; the text says why."""
 
 
 def split_submissions(letter: DeadLetterRecord, value: bytes) -> list[Submission]:
-    """Take a letter apart; `value` is all of its data.
+    """The submissions in a dead letter; `value` is its complete data.
 
-    What has no timestamp of its own gets the append time that it had: so it never takes the place
-    of newer data, however often it is sent.
+    A submission without a timestamp gets its first append time, so that it never replaces newer
+    data.
 
     Raises:
-        StaysError: it is nothing that can be sent.
+        NotReplayableError: there are none.
     """
     if letter.origin.index == WHOLE_FRAME:
         try:
@@ -52,7 +61,7 @@ def split_submissions(letter: DeadLetterRecord, value: bytes) -> list[Submission
         except FrameError as error:
             raise NotReplayableError(str(error)) from None
         if frame.is_late(letter.origin.appended):
-            raise NotReplayableError("it came after its deadline, and was answered 503")
+            raise NotReplayableError("it came after its deadline: the response was 503")
         found = frame.submissions
     elif letter.origin.index >= 0:
         try:
@@ -60,7 +69,7 @@ def split_submissions(letter: DeadLetterRecord, value: bytes) -> list[Submission
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise NotReplayableError(f"not a submission: {error}") from None
     elif letter.origin.index == CORRUPT_ROW:
-        raise NotReplayableError("it is a row, kept to be looked at")
+        raise NotReplayableError("it is a row, kept for inspection")
     else:
         raise NotReplayableError("it does not say where it comes from")
     for submission in found:
@@ -70,57 +79,47 @@ def split_submissions(letter: DeadLetterRecord, value: bytes) -> list[Submission
 
 
 def key_of(submission: Submission) -> bytes:
-    """Key of the entity that a submission is about.
+    """The key of a submission's entity.
 
     Raises:
-        StaysError: it is none known here.
+        NotReplayableError: the kind or the id is unknown.
     """
     if submission.kind not in KINDS or not is_id(submission.id):
-        raise NotReplayableError(f"{submission.kind}:{submission.id} is no entity known here")
+        raise NotReplayableError(f"{submission.kind}:{submission.id} is not a known entity")
     return entity_key(submission.kind, submission.id)
 
 
 def check_registered(submission: Submission, registry: RegistryState) -> None:
-    """Pass if the registration that a submission was made under still holds.
+    """Check that the registration of a submission is still the current one.
 
-    The processor remembers a removal for as long as entities are kept, dead letters for longer:
-    without this one of them could bring an entity back. A removal may always be sent again.
+    Dead letters are kept longer than the processor remembers a removal: without this check one
+    could bring a removed entity back. A removal can always be replayed.
 
     Raises:
-        StaysError: it does not.
+        NotReplayableError: it is not.
     """
     key = key_of(submission)
     record = registry.get(key)
     if submission.removed:
         return
     if record is None:
-        raise NotReplayableError(f"{key.decode()} is not registered any more")
+        raise NotReplayableError(f"{key.decode()} is no longer registered")
     if record.incarnation != submission.incarnation:
-        raise NotReplayableError(f"{key.decode()} was registered anew since")
-
-
-SHOWN = 20
-"""Letters that stay and are named; the others are counted."""
-AT_ONCE = 100
-"""Frames that are on their way at a time."""
-NEVER_LATE = 2**53
-"""A replay keeps no promise about when it is applied: its timestamps are old."""
-
-Letters = Callable[[], AsyncIterator[DeadLetterRecord]]
+        raise NotReplayableError(f"{key.decode()} was registered again since")
 
 
 @dataclass
 class ReplayReport:
-    """What became of letters."""
+    """The outcome of a replay."""
 
     letters: int = 0
     submissions: int = 0
     repeated: int = 0
-    """Submissions that were there more than once, and were sent once."""
+    """Further copies of a submission, which was sent once."""
     skipped: int = 0
     skip_reasons: list[dict[str, str]] = field(default_factory=list)
     receipts: list[str] = field(default_factory=list)
-    """Of the first submissions that were sent."""
+    """The receipts of the first submissions."""
 
     def add_skipped(self, letter: DeadLetterRecord, why: str) -> None:
         self.skipped += 1
@@ -139,35 +138,35 @@ class ReplayReport:
 
 
 async def replay(settings: KafkaSettings, letters: Letters) -> ReplayReport:
-    """Send letters again; they are read twice. What stays is counted with its reason.
+    """Replay dead letters; they are read twice. Skipped ones are counted with their reasons.
 
     Raises:
-        KafkaError: Kafka does not answer. Some may have been sent: doing it again is harmless.
+        KafkaError: Kafka does not respond. Some may have been sent; the replay can be repeated.
     """
-    done = ReplayReport()
+    report = ReplayReport()
     registry = await _registry(settings, await _keys(settings, letters))
     producer = AIOKafkaProducer(**client_options(settings), acks="all", enable_idempotence=True)
     await producer.start()
     try:
-        sender = _ReplayProducer(settings, producer, done)
+        sender = _ReplayProducer(settings, producer, report)
         async for letter in letters():
             try:
                 found = await _submissions_of(settings, letter)
             except NotReplayableError as error:
-                done.add_skipped(letter, str(error))
+                report.add_skipped(letter, str(error))
                 continue
-            if await sender.send(_replayable(found, registry, letter, done)):
-                done.letters += 1
+            if await sender.send(_replayable(found, registry, letter, report)):
+                report.letters += 1
         await sender.settle()
     finally:
         await producer.stop()
-    return done
+    return report
 
 
 def _replayable(
-    found: list[Submission], registry: RegistryState, letter: DeadLetterRecord, done: ReplayReport
+    found: list[Submission], registry: RegistryState, letter: DeadLetterRecord, report: ReplayReport
 ) -> list[Submission]:
-    """What of a letter may be sent; it is named once if some may not."""
+    """The submissions that can be replayed; a dead letter with others is reported once."""
     good, why = [], ""
     for submission in found:
         try:
@@ -177,33 +176,33 @@ def _replayable(
         else:
             good.append(submission)
     if why:
-        done.add_skipped(letter, why)
+        report.add_skipped(letter, why)
     return good
 
 
 class _ReplayProducer:
     def __init__(
-        self, settings: KafkaSettings, producer: AIOKafkaProducer, done: ReplayReport
+        self, settings: KafkaSettings, producer: AIOKafkaProducer, report: ReplayReport
     ) -> None:
         self._topic = topics_from(settings).submissions.name
         self._partitions = settings.kafka_partitions
         self._producer = producer
-        self._done = done
+        self._report = report
         self._sent: list[tuple[int, asyncio.Future[Any]]] = []
         self._seen: set[bytes] = set()
 
     async def send(self, submissions: list[Submission]) -> bool:
-        """Send what was not sent before, in a frame for each partition; tell if anything was new.
+        """Send new submissions, one frame a partition; return whether there were any.
 
-        A letter that was replayed in vain has a second letter with the same content: without this
-        the letters would double with each replay.
+        A failed replay leaves a second dead letter with the same content: without this check their
+        number would double with each replay.
         """
         frames: dict[int, list[Submission]] = {}
         for submission in submissions:
             encoded = encode_submission(submission)
             digest = hashlib.blake2b(encoded, digest_size=16).digest()
             if digest in self._seen:
-                self._done.repeated += 1
+                self._report.repeated += 1
                 continue
             self._seen.add(digest)
             partition = partition_of(key_of(submission), self._partitions)
@@ -212,18 +211,18 @@ class _ReplayProducer:
             frame = encode_frame(NEVER_LATE, members)
             future = await self._producer.send(self._topic, frame, partition=partition)
             self._sent.append((len(members), future))
-        if len(self._sent) >= AT_ONCE:
+        if len(self._sent) >= IN_FLIGHT:
             await self.settle()
         return bool(frames)
 
     async def settle(self) -> None:
-        """Wait for Kafka's acknowledgements."""
+        """Wait for the acknowledgements."""
         for count, future in self._sent:
-            answer = await future
-            self._done.submissions += count
-            first = Receipt(answer.partition, answer.offset, 0, answer.timestamp)
-            room = max(0, SHOWN - len(self._done.receipts))
-            self._done.receipts += [str(first.advance(n)) for n in range(min(count, room))]
+            sent = await future
+            self._report.submissions += count
+            first = Receipt(sent.partition, sent.offset, 0, sent.timestamp)
+            left = max(0, SHOWN - len(self._report.receipts))
+            self._report.receipts += [str(first.advance(n)) for n in range(min(count, left))]
         self._sent.clear()
 
 
@@ -234,26 +233,26 @@ async def _submissions_of(settings: KafkaSettings, letter: DeadLetterRecord) -> 
         sought = await find_record(settings, letter.id.partition, source.source_offset)
         if sought.record is None or sought.record.timestamp != source.appended:
             raise NotReplayableError(
-                "it holds only the beginning of a frame, which Kafka has no more"
+                "it has only the beginning of a frame, which Kafka has deleted"
             )
         value = sought.record.value or b""
     return split_submissions(letter, value)
 
 
 async def _keys(settings: KafkaSettings, letters: Letters) -> set[bytes]:
-    """Keys of the entities that letters are about."""
+    """The keys of the entities in dead letters."""
     keys = set()
     async for letter in letters():
         try:
             for submission in await _submissions_of(settings, letter):
                 keys.add(key_of(submission))
         except NotReplayableError:
-            pass  # the second reading says so
+            pass  # the second reading reports it
     return keys
 
 
 async def _registry(settings: KafkaSettings, keys: set[bytes]) -> RegistryState:
-    """What the registry says of some entities."""
+    """The registry's records of some entities."""
     registry = RegistryReader(settings)
     async with TopicReader(settings, topics_from(settings).registry.name, [0]) as reader:
         await reader.read_to_end(

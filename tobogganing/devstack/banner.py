@@ -1,4 +1,4 @@
-"""What a newcomer sees when everything is ready: where things are, and lines to paste."""
+"""The text of `tobogganing run` when everything is ready: URLs, files, commands to paste."""
 
 import shlex
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ RULE = "-" * 78
 
 
 def value_of(source: SecretSource) -> str:
-    """A shell expression for a secret, or the first of several: it is never shown itself."""
+    """A shell expression for a secret, or the first of several; it does not contain the secret."""
     file = source.file
     value = f"${{{source.name}}}" if file is None else f"$(cat {shlex.quote(str(file))})"
     return f"$(echo {value} | tr , ' ' | cut -d ' ' -f 1)" if source.several else value
 
 
 def banner(url: str, sources: Sequence[SecretSource], state: str, bootstrap_servers: str) -> str:
-    """The text that `tobogganing run` prints once; the commands in it work as one pasted block."""
+    """The text; its commands work when pasted as one block."""
     by_name = {source.name: source for source in sources}
     admin, metrics = value_of(by_name["ADMIN_TOKEN"]), value_of(by_name["METRICS_TOKEN"])
     secrets = "\n".join(

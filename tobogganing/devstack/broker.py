@@ -1,4 +1,4 @@
-"""One real Kafka broker (KRaft, no Docker) with durable storage in a folder."""
+"""One Kafka broker (KRaft, no Docker) with durable storage in a folder."""
 
 import os
 import subprocess
@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tobogganing.devstack import process
-from tobogganing.devstack.cds_archive import CdsArchive
 from tobogganing.devstack.disk import full
-from tobogganing.devstack.install import Install
+from tobogganing.devstack.install import CdsArchive, Install
 from tobogganing.devstack.kafka_config import LOG4J_PROPERTIES, Node, server_properties
 from tobogganing.devstack.process import Process
 from tobogganing.errors import LocalError
@@ -17,11 +16,11 @@ LAST_LINES = 15
 
 
 class BrokerExitedError(LocalError):
-    """The broker ended while it should run; the text has the last lines of its log."""
+    """The broker has ended; the text has the last lines of its log."""
 
 
 class Broker:
-    """A node's process and folder. The folder keeps its records over restarts and kills."""
+    """A node's process and folder. The records survive restarts and kills."""
 
     def __init__(
         self,
@@ -36,7 +35,7 @@ class Broker:
         self.folder = folder.absolute()
         self.process: Process | None = None
         self.extra_environ: dict[str, str] = {}
-        """What the next start has in its environment besides: tests set its clock."""
+        """Further environment variables of the next start: tests set its clock."""
         self._install = install
         self._nodes = tuple(nodes)
         self._cluster_id = cluster_id
@@ -53,14 +52,14 @@ class Broker:
 
     @property
     def _mark(self) -> str:
-        """On the command line of this folder's broker, and of no other process."""
+        """A flag that only this folder's broker has on its command line."""
         return f"-Dtobogganing.node={self.folder}"
 
     def launch(self) -> Process:
-        """Start the process, without waiting until it serves. Call it from the main thread.
+        """Start the process without waiting until it is ready. Call it from the main thread.
 
         Raises:
-            LocalError: the storage could not be made.
+            LocalError: the storage could not be formatted.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         process.end_stale(self.pid_file, self._mark)
@@ -80,18 +79,18 @@ class Broker:
         return self.process
 
     def ended(self, code: int) -> None:
-        """Settle what the process left; to be called once after it ended with `code`."""
+        """Clean up after the process; call it once after it ended with `code`."""
         self._cds_archive.ended(code)
         self.pid_file.unlink(missing_ok=True)
         self.process = None
 
     async def stop(self, patience: float = 10.0) -> None:
-        """End in order, by SIGKILL after `patience` seconds."""
+        """Stop with SIGTERM, and with SIGKILL after `patience` seconds."""
         if self.process is not None:
             self.ended(await process.stop(self.process, patience))
 
     async def kill(self) -> None:
-        """End as a crash does."""
+        """Stop with SIGKILL."""
         if self.process is not None:
             self.process.kill()
             self.ended(await process.ended(self.process))
@@ -109,19 +108,19 @@ class Broker:
             )
 
     def last_lines(self) -> str:
-        """The ends of its logs, without the frames of stack traces, indented to be shown."""
+        """The last lines of its logs, indented, without stack traces."""
         lines: list[str] = []
         for name in ("jvm.log", "server.log"):
             try:
                 text = (self.folder / name).read_text(encoding="utf-8", errors="replace")
             except FileNotFoundError:
                 continue
-            told = [line for line in text.splitlines() if not line.startswith("\t")]
-            lines += told[-LAST_LINES:]
+            shown = [line for line in text.splitlines() if not line.startswith("\t")]
+            lines += shown[-LAST_LINES:]
         return "\n".join(f"    {line}" for line in lines)
 
     def _format(self) -> None:
-        """Make the storage; meta.properties is what Kafka's tool writes last."""
+        """Format the storage; Kafka's tool writes meta.properties last."""
         if (self.folder / "data" / "meta.properties").exists():
             return
         tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={self._cluster_id}"]
@@ -134,7 +133,7 @@ class Broker:
             if reason := full(self.folder):
                 raise LocalError(reason)
             raise LocalError(
-                f"the storage in {self.folder} could not be made:\n{result.stdout}{result.stderr}"
+                f"the storage in {self.folder} was not formatted:\n{result.stdout}{result.stderr}"
             )
 
     def _write(self, name: str, text: str) -> None:
@@ -142,7 +141,7 @@ class Broker:
 
 
 def _environ() -> dict[str, str]:
-    """What a JVM needs: not the secrets, nor options that other programs set for their JVMs."""
+    """The environment of a JVM, without secrets and without other programs' JVM options."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
-    # In the POSIX locale Java cannot start in a folder whose name is not ASCII.
+    # In the POSIX locale Java cannot start in a folder with a non-ASCII name.
     return kept | {"LC_ALL": "C.UTF-8"}

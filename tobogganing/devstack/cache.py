@@ -1,4 +1,4 @@
-"""Where downloads are kept: shared by every checkout of this user."""
+"""The folder of downloads, shared by all checkouts of a user."""
 
 import os
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
-    """TOBOGGANING_CACHE, else `tobogganing` in XDG_CACHE_HOME, else in ~/.cache. Absolute."""
+    """TOBOGGANING_CACHE, else `tobogganing` in XDG_CACHE_HOME, else in ~/.cache."""
     environ = os.environ if environ is None else environ
     if own := environ.get("TOBOGGANING_CACHE"):
         return Path(own).expanduser().absolute()

@@ -1,5 +1,6 @@
-"""Certificates to start with: the edge's, which no client trusts yet, and a CA for the nodes'."""
+"""Initial certificates: a self-signed one for the edge, and a CA for nodes."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 
@@ -10,56 +11,28 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 LIFE = timedelta(days=825)
-"""The longest that all common clients accept."""
+"""The longest lifetime that all common clients accept."""
 AUTHORITY_LIFE = timedelta(days=3652)
-"""10 years."""
 SKEW = timedelta(hours=1)
 NAMES = ("localhost", "edge")
 
+Key = ec.EllipticCurvePrivateKey
+
 
 def self_signed(now: datetime) -> str:
-    """A new key and a certificate for this machine's loopback, as one PEM text."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Tobogganing metrics, self-signed")])
-    alternatives: list[x509.GeneralName] = [x509.DNSName(host) for host in NAMES]
-    alternatives += [x509.IPAddress(ip_address(address)) for address in ("127.0.0.1", "::1")]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - SKEW)
-        .not_valid_after(now + LIFE)
-        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    return _pem(key, certificate)
+    """A new key and certificate for loopback addresses, as one PEM text."""
+    names: list[x509.GeneralName] = [x509.DNSName(host) for host in NAMES]
+    names += [x509.IPAddress(ip_address(address)) for address in ("127.0.0.1", "::1")]
+
+    def extend(builder: x509.CertificateBuilder, _: Key) -> x509.CertificateBuilder:
+        return builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+
+    return _pem("Tobogganing metrics, self-signed", now, LIFE, extend)
 
 
 def self_signed_ca(now: datetime) -> str:
-    """A new CA that signs nodes' certificates, and no other CA's, as one PEM text with its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Tobogganing node CA")])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - SKEW)
-        .not_valid_after(now + AUTHORITY_LIFE)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_may_sign_certificates(), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    return _pem(key, certificate)
-
-
-def _may_sign_certificates() -> x509.KeyUsage:
-    return x509.KeyUsage(
+    """A new CA for nodes' certificates only, as one PEM text with its key."""
+    usage = x509.KeyUsage(
         digital_signature=False,
         content_commitment=False,
         key_encipherment=False,
@@ -71,7 +44,32 @@ def _may_sign_certificates() -> x509.KeyUsage:
         decipher_only=False,
     )
 
+    def extend(builder: x509.CertificateBuilder, key: Key) -> x509.CertificateBuilder:
+        identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        return builder.add_extension(usage, critical=True).add_extension(identifier, critical=False)
 
-def _pem(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> str:
+    return _pem("Tobogganing node CA", now, AUTHORITY_LIFE, extend)
+
+
+def _pem(
+    common_name: str,
+    now: datetime,
+    life: timedelta,
+    extend: Callable[[x509.CertificateBuilder, Key], x509.CertificateBuilder],
+) -> str:
+    """A new key and its self-signed certificate."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - SKEW)
+        .not_valid_after(now + life)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    )
+    certificate = extend(builder, key).sign(key, hashes.SHA256())
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return (private + certificate.public_bytes(Encoding.PEM)).decode("ascii")

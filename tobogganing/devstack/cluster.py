@@ -1,32 +1,38 @@
-"""Local brokers as one cluster: one node for daily use, three to test faults."""
+"""A cluster of local brokers: one node for the local run, three for fault tests."""
 
 import asyncio
 import base64
+import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from service.kafka.clients import group_member_count
 from tobogganing.devstack.broker import Broker, BrokerExitedError
 from tobogganing.devstack.install import Install
 from tobogganing.devstack.kafka_config import Node
 from tobogganing.devstack.ports import free_ports
-from tobogganing.devstack.readiness import is_open, is_ready
 from tobogganing.errors import LocalError
 
 ATTEMPTS = 3
-"""Starts on other ports, when another process took one of ours first."""
+"""Starts on other ports, if another process took one of the first."""
 POLL = 0.05
+PROBED_GROUPS = ["a", "b", "c", "d"]
+"""Groups in the partitions 1, 2, 3 and 0 of the offsets topic."""
 
 Properties = Callable[[Node], Mapping[str, object]]
-"""Settings of a node that are other than usual, by Kafka's names."""
+"""A node's settings that differ from the default, by Kafka's names."""
 
 
 class Cluster:
-    """Brokers on loopback whose records stay in `folder`, whatever ends them.
+    """Brokers on loopback whose records stay in `folder`.
 
-    Ports are chosen at `start` and kept until the object is gone: a broker that is killed and
-    started again is found where it was.
+    The ports are chosen by `start` and kept for the lifetime of the object: a restarted broker has
+    its old address.
     """
 
     def __init__(
@@ -48,7 +54,7 @@ class Cluster:
         return ",".join(broker.node.broker for broker in self.brokers)
 
     async def start(self, patience: float = 60.0) -> None:
-        """Start all nodes and wait until they serve, group coordinators included.
+        """Start all nodes and wait until they are ready, group coordinators included.
 
         Raises:
             LocalError: a node ended (with its last log lines), or was not ready in time.
@@ -69,7 +75,7 @@ class Cluster:
                 raise
 
     async def wait_until_ready(self, patience: float = 60.0) -> None:
-        """Wait until the nodes that should run do serve.
+        """Wait until the started nodes are ready.
 
         Raises:
             LocalError: one of them ended, or `patience` seconds have passed.
@@ -77,7 +83,7 @@ class Cluster:
         brokers = [broker for broker in self.brokers if broker.process is not None]
         nodes = [broker.node for broker in brokers]
         deadline = time.monotonic() + patience
-        while not (all([await is_open(node) for node in nodes]) and await is_ready(nodes)):
+        while not (all([await _is_open(node) for node in nodes]) and await is_ready(nodes)):
             for broker in brokers:
                 broker.check_running()
             if time.monotonic() > deadline:
@@ -88,8 +94,8 @@ class Cluster:
             await asyncio.sleep(POLL)
 
     async def stop(self) -> None:
-        """Stop all nodes. Nothing that was acknowledged is lost by those that have to be killed."""
-        # Of several, the last ones cannot end in order: the others that would agree are gone.
+        """Stop all nodes; no acknowledged record is lost if one has to be killed."""
+        # Of several nodes the last ones cannot stop in order, for lack of a quorum.
         patience = 8.0 if len(self.brokers) == 1 else 2.0
         await asyncio.gather(*(broker.stop(patience) for broker in self.brokers))
 
@@ -110,7 +116,7 @@ class Cluster:
         ]
 
     def _cluster_id(self) -> str:
-        """Made once: nodes refuse storage of another cluster."""
+        """Created once: nodes refuse the storage of another cluster."""
         file = self.folder / "cluster-id"
         if not file.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -119,3 +125,44 @@ class Cluster:
             temporary.write_text(name, encoding="ascii")
             temporary.replace(file)
         return file.read_text(encoding="ascii")
+
+
+async def _is_open(node: Node) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(*node.broker.split(":"))
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def is_ready(nodes: list[Node]) -> bool:
+    """Whether `nodes` are in the cluster and in sync, and the group coordinators respond.
+
+    A new broker responds to metadata requests long before it can manage groups.
+    """
+    admin = AIOKafkaAdminClient(
+        bootstrap_servers=[node.broker for node in nodes], request_timeout_ms=2_000
+    )
+    # Refused connections are expected here.
+    logger = logging.getLogger("aiokafka")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        await admin.start()
+        cluster = await admin.describe_cluster()
+        expected = {node.id for node in nodes}
+        if not expected <= {broker["node_id"] for broker in cluster["brokers"]}:
+            return False
+        for group in PROBED_GROUPS:
+            await group_member_count(admin, group)
+        for topic in await admin.describe_topics():
+            for partition in topic["partitions"]:
+                if not expected & set(partition["replicas"]) <= set(partition["isr"]):
+                    return False
+    except (KafkaError, OSError):
+        return False
+    finally:
+        await admin.close()
+        logger.setLevel(level)
+    return True

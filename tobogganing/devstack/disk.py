@@ -1,4 +1,4 @@
-"""Disks that cannot be written: what is wrong with them, in one sentence."""
+"""Errors of the disk, in one sentence."""
 
 import contextlib
 import errno
@@ -9,12 +9,12 @@ from pathlib import Path
 from tobogganing.errors import LocalError
 
 LEAST_BYTES = 1 << 20
-"""Free space below which a disk counts as full: Kafka cannot even begin a segment."""
+"""Free space below which a disk counts as full: Kafka cannot start a segment."""
 
 
 @contextlib.contextmanager
 def disk_faults(folder: Path, variable: str) -> Iterator[None]:
-    """Raise a LocalError for what the disk refuses below `folder`, which `variable` chooses."""
+    """Convert errors of the disk below `folder`, which `variable` sets, to LocalError."""
     try:
         yield
     except OSError as error:
@@ -24,14 +24,14 @@ def disk_faults(folder: Path, variable: str) -> Iterator[None]:
 
 
 def disk_error(error: OSError, folder: Path, variable: str) -> LocalError:
-    """Describe why `folder`, or the file that the error names, cannot be used."""
+    """The error for `folder`, or for the file that it names."""
     repair = "Free some" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Repair it"
     where = error.filename or folder
     return LocalError(f"{where} cannot be used: {error.strerror}. {repair}, or set {variable}")
 
 
 def full(folder: Path) -> str | None:
-    """Say that the disk of `folder` is full, if it is."""
+    """A description if the disk of `folder` is full, else None."""
     try:
         status = os.statvfs(folder)
     except OSError:

@@ -1,21 +1,20 @@
-"""Kafka's jars: the pinned list, downloaded once into the cache and verified at each start."""
+"""Kafka's jars: pinned by hash, downloaded once into the cache, verified at each start."""
 
 import errno
 import hashlib
 import os
-import sys
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
 from tobogganing.devstack.locks import exclusive
 from tobogganing.errors import LocalError
-from tobogganing.progress import Progress
+from tobogganing.output import Progress
 
 KAFKA_VERSION = "4.3.1"
 MAVEN_CENTRAL = "https://repo1.maven.org/maven2"
@@ -23,21 +22,22 @@ LOCK_FILE = Path(__file__).with_name("kafka-jars.lock")
 CONNECTIONS = 6
 ATTEMPTS = 4
 TIMEOUT = 30
-"""Seconds that a server may keep silent."""
+"""Seconds without data after which a download fails."""
 CHUNK = 1 << 16
 DISK_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.EIO, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EFBIG),
 )
-"""Numbers of errors of the disk: another attempt does not help. urllib's own errors have none."""
+"""Error numbers of the disk, for which another attempt is useless. urllib's errors have none."""
 
 
 @dataclass(frozen=True)
 class Jar:
+    """A file; `path` is within a Maven repository."""
+
     sha256: str
     size: int
     path: str
-    """Path within a Maven repository."""
 
     @property
     def name(self) -> str:
@@ -49,13 +49,13 @@ class _CancelledError(Exception):
 
 
 def read_lock(text: str) -> list[Jar]:
-    """The jars of a lock file's text, in class path order."""
+    """The jars of a lock file, in class path order."""
     lines = (line.split() for line in text.splitlines() if line and not line.startswith("#"))
     return [Jar(sha256, int(size), path) for sha256, size, path in lines]
 
 
 def is_intact(jar: Jar, file: Path) -> bool:
-    """Whether `file` is exactly `jar`."""
+    """Whether `file` is the pinned jar."""
     try:
         if file.stat().st_size != jar.size:
             return False
@@ -66,10 +66,10 @@ def is_intact(jar: Jar, file: Path) -> bool:
 
 
 def fetch_jars(cache: Path, environ: Mapping[str, str] | None = None) -> list[Path]:
-    """Kafka's class path, in order: every file is present and verified.
+    """Kafka's class path, with every file present and verified.
 
-    Missing or damaged jars come from MAVEN_MIRROR (default: Maven Central). Several processes may
-    call this at once; one of them downloads.
+    Missing and damaged jars are downloaded from MAVEN_MIRROR (default: Maven Central). Of several
+    processes that call this at once, one downloads.
 
     Raises:
         LocalError: a jar could not be downloaded, or is not the pinned one.
@@ -83,19 +83,16 @@ def fetch_jars(cache: Path, environ: Mapping[str, str] | None = None) -> list[Pa
 
 
 def download_missing(jars: Sequence[Jar], folder: Path, mirror: str) -> None:
-    """Make `folder` hold every one of `jars`; those that are intact are left alone."""
+    """Download the jars that are not intact in `folder`."""
     if not _missing(jars, folder):
         return
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive(folder.with_name(f"{folder.name}.lock")):
         missing = _missing(jars, folder)
-        if not missing:
-            return
         for leftover in folder.glob("*.part"):
             leftover.unlink()
-        total = sum(jar.size for jar in missing)
-        with Progress(f"Apache Kafka {KAFKA_VERSION}", total, sys.stderr) as progress:
-            _download_all(missing, folder, mirror, progress)
+        if missing:
+            _download_all(missing, folder, mirror)
 
 
 def _missing(jars: Sequence[Jar], folder: Path) -> list[Jar]:
@@ -104,71 +101,63 @@ def _missing(jars: Sequence[Jar], folder: Path) -> list[Jar]:
         return [jar for jar, good in zip(jars, intact, strict=True) if not good]
 
 
-def _download_all(jars: Sequence[Jar], folder: Path, mirror: str, progress: Progress) -> None:
+def _download_all(jars: Sequence[Jar], folder: Path, mirror: str) -> None:
     stop = threading.Event()
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
+    megabytes = sum(jar.size for jar in jars) / 1e6
+    label = f"Apache Kafka {KAFKA_VERSION} ({megabytes:.0f} MB)"
+    with ThreadPoolExecutor(CONNECTIONS) as pool, Progress(label, len(jars)) as progress:
         largest_first = sorted(jars, key=lambda jar: -jar.size)
-        futures = [
-            pool.submit(_download, jar, folder, mirror, progress, stop) for jar in largest_first
-        ]
+        futures = [pool.submit(_download, jar, folder, mirror, stop) for jar in largest_first]
         try:
-            for future in futures:
+            for future in as_completed(futures):
                 future.result()
+                progress.add(1)
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def _download(
-    jar: Jar, folder: Path, mirror: str, progress: Progress, stop: threading.Event
-) -> None:
+def _download(jar: Jar, folder: Path, mirror: str, stop: threading.Event) -> None:
     url = f"{mirror}/{jar.path}"
     part = folder / f"{jar.name}.part"
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            found = _save(url, jar, part, progress, stop)
+            digest, size = _save(url, jar.size, part, stop)
             break
         except (OSError, HTTPException) as error:
             if isinstance(error, OSError) and error.errno in DISK_ERRORS:
                 raise
-            gone = isinstance(error, urllib.error.HTTPError) and error.code in (401, 403, 404)
-            if gone or attempt == ATTEMPTS:
+            is_final = isinstance(error, urllib.error.HTTPError) and error.code in (401, 403, 404)
+            if is_final or attempt == ATTEMPTS:
                 raise LocalError(
                     f"{url} could not be downloaded: {error}. Check the network and its proxy "
-                    "(HTTPS_PROXY, SSL_CERT_FILE), or name another Maven repository with "
-                    "MAVEN_MIRROR. What is downloaded already is kept."
+                    "(HTTPS_PROXY, SSL_CERT_FILE), or set MAVEN_MIRROR to another Maven "
+                    "repository. Downloaded files are kept."
                 ) from error
             stop.wait(2.0 ** (attempt - 2))
-    if found != jar:
+    if (digest, size) != (jar.sha256, jar.size):
         part.unlink()
         raise LocalError(
-            f"{url} is not the pinned file (SHA-256 {found.sha256}, expected {jar.sha256}): "
-            "it was not installed. If MAVEN_MIRROR is set, check that mirror."
+            f"{url} is not the pinned file (SHA-256 {digest}, expected {jar.sha256}): it was not "
+            "installed. If MAVEN_MIRROR is set, check that mirror."
         )
     part.replace(folder / jar.name)
 
 
-def _save(url: str, jar: Jar, part: Path, progress: Progress, stop: threading.Event) -> Jar:
-    """Write what `url` answers to `part`, durably; what came. A longer answer is cut off."""
+def _save(url: str, size: int, part: Path, stop: threading.Event) -> tuple[str, int]:
+    """Download to `part`, durably; return SHA-256 and size. A longer response is cut off."""
     digest = hashlib.sha256()
     count = 0
-    try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, part.open("wb") as file:
-            while chunk := answer.read(CHUNK):
-                if stop.is_set():
-                    raise _CancelledError
-                count += len(chunk)
-                progress.add(len(chunk))
-                digest.update(chunk)
-                file.write(chunk)
-                if count > jar.size:
-                    break
-            if count < jar.size:
-                raise HTTPException(f"{count} of {jar.size} bytes came")
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        progress.add(-count)
-        raise
-    return Jar(digest.hexdigest(), count, jar.path)
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as response, part.open("wb") as file:
+        while count <= size and (chunk := response.read(CHUNK)):
+            if stop.is_set():
+                raise _CancelledError
+            count += len(chunk)
+            digest.update(chunk)
+            file.write(chunk)
+        if count < size:
+            raise HTTPException(f"{count} of {size} bytes were received")
+        file.flush()
+        os.fsync(file.fileno())
+    return digest.hexdigest(), count

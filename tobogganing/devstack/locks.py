@@ -1,4 +1,4 @@
-"""Locks between processes: held by one of them, given back when it ends, however it ends."""
+"""Locks between processes, released at the latest when their process ends."""
 
 import contextlib
 import fcntl
@@ -9,7 +9,7 @@ from typing import IO
 
 
 class LockedError(RuntimeError):
-    """Another process holds the lock; `holder` is its process id, or empty when it did not say."""
+    """Another process holds the lock; `holder` is its process id, or empty if unknown."""
 
     def __init__(self, path: Path, holder: str) -> None:
         super().__init__(f"{path} is held by process {holder or 'unknown'}")
@@ -17,7 +17,7 @@ class LockedError(RuntimeError):
 
 
 def acquire(path: Path, *, wait: bool) -> IO[str]:
-    """Hold the lock `path` until the returned file is closed or the process ends.
+    """Acquire the lock `path`; it is held until the returned file is closed or the process ends.
 
     Raises:
         LockedError: another process holds it and `wait` is false.
@@ -43,6 +43,6 @@ def acquire(path: Path, *, wait: bool) -> IO[str]:
 
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Wait for the lock `path` and hold it for the block."""
+    """Hold the lock `path` for the block."""
     with acquire(path, wait=True):
         yield

@@ -1,4 +1,4 @@
-"""The lines of all parts, on one terminal with a prefix, and each part's in files of its own."""
+"""The log lines of all parts: on one terminal with a prefix, and in files by part."""
 
 import contextlib
 import logging.handlers
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 WAITING = 10_000
-"""Lines kept for a terminal that takes none; what comes then is missing there, not in the files."""
+"""Lines kept for a blocked terminal; further ones are only in the files."""
 LONGEST_LINE = 1 << 16
 FILE_BYTES = 5_000_000
 OLD_FILES = 2
@@ -16,7 +16,7 @@ OLD_FILES = 2
 
 class _LogFile(logging.handlers.RotatingFileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
-        """Let a line go that a full disk does not take: it is on the terminal all the same."""
+        """Drop a line on a full disk: it is also on the terminal."""
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -24,10 +24,10 @@ class _LogFile(logging.handlers.RotatingFileHandler):
 
 
 class LogMux:
-    """A terminal that nothing has to wait for: stopping works even while it is held or gone.
+    """Writes lines without waiting for the terminal, which may be blocked or closed.
 
     Raises:
-        OSError: the folder `logs` cannot be made.
+        OSError: the folder `logs` cannot be created.
     """
 
     def __init__(self, terminal: IO[bytes], logs: Path) -> None:
@@ -40,21 +40,21 @@ class LogMux:
         self._writer.start()
 
     def write_line(self, line: str, *, name: str = "run") -> None:
-        """Show one line of `name`."""
+        """Write one line of the part `name`."""
         self._put(f"{name:<9} | {line}\n".encode())
 
     def write_text(self, text: str) -> None:
-        """Show text as it is, without a prefix."""
+        """Write text without a prefix."""
         self._put(text.encode())
 
     def attach(self, name: str, pipe: IO[bytes]) -> None:
-        """Show and keep every line that comes out of `pipe`, until its end."""
+        """Write every line from `pipe` until its end."""
         pump = threading.Thread(target=self._pump, args=(name, pipe), daemon=True)
         self._pumps.append(pump)
         pump.start()
 
     def close(self, patience: float = 1.0) -> None:
-        """Write what is left, for at most about `patience` seconds."""
+        """Write the remaining lines, for at most about `patience` seconds."""
         for pump in self._pumps:
             pump.join(patience / len(self._pumps))
         with contextlib.suppress(queue.Full):
@@ -66,15 +66,15 @@ class LogMux:
             self._lines.put_nowait(line)
 
     def _write(self) -> None:
-        is_there = True
+        is_open = True
         while (line := self._lines.get()) is not None:
-            if not is_there:
+            if not is_open:
                 continue
             try:
                 self._terminal.write(line)
                 self._terminal.flush()
             except (OSError, ValueError):
-                is_there = False
+                is_open = False
 
     def _pump(self, name: str, pipe: IO[bytes]) -> None:
         file = _LogFile(
@@ -82,7 +82,7 @@ class LogMux:
             maxBytes=FILE_BYTES,
             backupCount=OLD_FILES,
             encoding="utf-8",
-            delay=True,  # until the first line: then errors are handled
+            delay=True,  # opened with the first line, where errors are handled
         )
         with contextlib.closing(file), pipe:
             while line := pipe.readline(LONGEST_LINE):

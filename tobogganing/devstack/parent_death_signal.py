@@ -1,7 +1,9 @@
-"""Runs a command that ends with its parent: `leash.py PARENT_PID COMMAND…`, on Linux.
+"""Runs a command that is killed when its parent ends, on Linux.
 
-A file of its own, run by path and without the package: it must start fast. It is the process that
-becomes the command, because the death signal is set by the child itself, before it is the command.
+    parent_death_signal.py PARENT_PID COMMAND…
+
+It is run by path, without the package, to start fast. The child itself must request the signal, so
+this process does, and then becomes the command.
 """
 
 import ctypes

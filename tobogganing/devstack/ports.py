@@ -1,4 +1,4 @@
-"""Free ports on loopback, and whether one is taken."""
+"""Free ports on loopback."""
 
 import errno
 import random
@@ -6,15 +6,15 @@ import socket
 
 LOOPBACK = "127.0.0.1"
 RANGE = range(15_000, 32_000)
-"""Below the ports that kernels give to outgoing connections. From those a client that reconnects
-to a dead broker may get the broker's own port, connect to itself, and keep the broker away."""
+"""Below the ephemeral ports. A client that reconnects to a dead broker could get the broker's own
+port for its side, connect to itself, and block the broker's restart."""
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
-    """Whether a server could listen there now.
+    """Whether a server can listen on the port now.
 
     Raises:
-        OSError: nobody could: no such address, or not permitted.
+        OSError: the address does not exist, or is not permitted.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -30,7 +30,7 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` different ports that are free now. Another process may take one before we do."""
+    """`count` different ports that are free now; another process may take one meanwhile."""
     found: set[int] = set()
     for port in random.sample(RANGE, len(RANGE)):
         if len(found) == count:

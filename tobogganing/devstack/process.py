@@ -1,4 +1,4 @@
-"""Child processes: started so that they cannot outlive us, ended within a time."""
+"""Child processes that end with this process, and stop within a time limit."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from typing import IO
 
 PARENT_DEATH_SIGNAL = Path(__file__).with_name("parent_death_signal.py")
 POLL = 0.02
-"""Seconds between two looks at a process that should end or start."""
+"""Seconds between two polls of a process."""
 
 Process = subprocess.Popen[bytes]
 
@@ -25,15 +25,15 @@ def start(
     output: IO[bytes] | int,
     folder: Path | None = None,
 ) -> Process:
-    """Start `command` in a process group of its own, so that a terminal's Ctrl-C is ours to handle.
+    """Start `command` in its own process group, so that Ctrl-C reaches only this process.
 
     On Linux it is killed when the calling *thread* ends: call this from the main thread.
     """
-    leash: list[str | Path] = []
+    prefix: list[str | Path] = []
     if sys.platform == "linux":
-        leash = [sys.executable, "-I", "-S", PARENT_DEATH_SIGNAL, str(os.getpid())]
+        prefix = [sys.executable, "-I", "-S", PARENT_DEATH_SIGNAL, str(os.getpid())]
     return subprocess.Popen(
-        [*leash, *command],
+        [*prefix, *command],
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,
@@ -44,20 +44,20 @@ def start(
 
 
 def send(process: Process, number: int) -> None:
-    """Send a signal to the whole group of `process`, which may have ended already."""
+    """Send a signal to the process group, unless the process has ended."""
     if process.poll() is None:
         os.killpg(process.pid, number)
 
 
 async def ended(process: Process) -> int:
-    """Wait for the end; the exit code, negative for a signal."""
-    while (code := process.poll()) is None:  # noqa: ASYNC110  (Popen offers no event)
+    """Wait for the end; return the exit code, negative for a signal."""
+    while (code := process.poll()) is None:  # noqa: ASYNC110 (Popen has no event)
         await asyncio.sleep(POLL)
     return code
 
 
 async def stop(process: Process, patience: float) -> int:
-    """SIGTERM, and SIGKILL for what still runs after `patience` seconds; the exit code."""
+    """Send SIGTERM, and SIGKILL after `patience` seconds; return the exit code."""
     send(process, signal.SIGTERM)
     try:
         async with asyncio.timeout(patience):
@@ -78,10 +78,10 @@ def describe_exit(code: int) -> str:
 
 
 def end_stale(pid_file: Path, proof: str) -> None:
-    """Kill the process that `pid_file` names if its command line holds `proof`; forget the file.
+    """Kill the process in `pid_file` if `proof` is in its command line; delete the file.
 
-    For systems without a leash: a process that a killed supervisor left behind. Without proof that
-    it is ours nothing is ended; the number may belong to somebody else by now.
+    For systems without a parent death signal, where a killed supervisor leaves processes. The
+    proof is needed because the number may belong to another process by now.
     """
     try:
         pid = int(pid_file.read_text(encoding="ascii"))
@@ -97,7 +97,7 @@ def end_stale(pid_file: Path, proof: str) -> None:
 
 
 def command_line(pid: int) -> str:
-    """The command line of a process; empty when there is no such process."""
+    """The command line of a process; empty if there is none."""
     if sys.platform == "linux":
         try:
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")

@@ -38,14 +38,14 @@ from tobogganing.manager import ServeSettings
 
 READY_POLL = 0.1
 REMIND = 20.0
-"""Seconds between two lines about what is still not ready."""
+"""Seconds between two lines about a missing readiness."""
 
 
 def run(environ: Mapping[str, str] | None = None) -> int:
-    """Run until stopped; the exit status.
+    """Run until stopped; return the exit status.
 
     Raises:
-        LocalError: it could not start; the text says what to do.
+        LocalError: the start failed; the text says what to do.
     """
     environ = os.environ if environ is None else environ
     config = read_run_config(environ)
@@ -71,7 +71,7 @@ def run(environ: Mapping[str, str] | None = None) -> int:
             "another folder and port: make run STATE_DIR=.state2 PORT=8001"
         ) from None
     except KeyboardInterrupt:
-        # Downloads may still wait for a silent server in their threads: nothing to wait for here.
+        # Do not wait for the threads of downloads.
         print("Stopped before the start was complete.", file=sys.stderr, flush=True)
         os._exit(0)
     return 0
@@ -82,7 +82,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _configure_own_logs(environ: Mapping[str, str]) -> None:
-    """Readable lines, as the rest of what this program says, unless LOG_FORMAT asks for others."""
+    """Log readable lines, unless LOG_FORMAT is set."""
     with _wrong_settings():
         settings = load_settings(LogSettings, {"LOG_FORMAT": "console", **environ})
     configure_logs(settings, "run")
@@ -91,7 +91,7 @@ def _configure_own_logs(environ: Mapping[str, str]) -> None:
 def _check_services(
     config: RunConfig, environ: Mapping[str, str], sources: list[SecretSource]
 ) -> None:
-    """Refuse, before anything is started, what a service would refuse."""
+    """Check the settings of all services before the first is started."""
     environ = {"KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:1", **environ}
     environ |= _secret_files(sources) | {"HOST": config.host, "PORT": str(config.port)}
     with _wrong_settings():
@@ -127,7 +127,7 @@ def _secret_files(sources: list[SecretSource]) -> dict[str, str]:
 
 
 class LocalStack:
-    """One run, from the start of Kafka to the stop of everything."""
+    """One run, from the start of Kafka to the stop of all parts."""
 
     def __init__(
         self,
@@ -146,20 +146,20 @@ class LocalStack:
         self._stop = asyncio.Event()
 
     async def until_stopped(self) -> None:
-        """Bring everything up, keep it up, stop it when asked."""
+        """Start everything, and stop it at a signal."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal)
-        rise = asyncio.create_task(self._bring_up(), name="bring up")
+        starting = asyncio.create_task(self._bring_up(), name="bring up")
         asked = asyncio.create_task(self._stop.wait(), name="asked to stop")
         try:
-            await asyncio.wait({rise, asked}, return_when=asyncio.FIRST_COMPLETED)
-            if rise.done():
-                rise.result()
+            await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
             await asked
         finally:
-            rise.cancel()
-            await asyncio.wait({rise})
+            starting.cancel()
+            await asyncio.wait({starting})
             await self._supervisor.stop()
         self._log_mux.write_line("stopped")
 
@@ -167,11 +167,10 @@ class LocalStack:
         if self._stop.is_set():
             self._supervisor.kill()
             os._exit(130)
-        self._log_mux.write_line("stopping (once more: at once)")
+        self._log_mux.write_line("stopping (Ctrl-C again: at once)")
         self._stop.set()
 
     async def _bring_up(self) -> None:
-        tell = self._log_mux.write_line
         bootstrap_servers = self._config.bootstrap_servers or await self._start_kafka()
         self._environ["KAFKA_BOOTSTRAP_SERVERS"] = bootstrap_servers
         try:
@@ -179,7 +178,7 @@ class LocalStack:
                 await ensure_topics(load_settings(KafkaSettings, self._environ))
         except (KafkaError, OSError) as error:
             raise LocalError(f"Kafka at {bootstrap_servers}: {error}") from error
-        tell("starting processor and gateway")
+        self._log_mux.write_line("starting processor and gateway")
         (health_port,) = free_ports(1)
         processor_url = f"http://{LOOPBACK}:{health_port}"
         worker_name = self._environ.get("WORKER_NAME", "local")
@@ -243,7 +242,7 @@ class LocalStack:
 
 
 def _why_not_ready(url: str) -> str:
-    """What the readiness page answers when it is not 200, else nothing. Never through a proxy."""
+    """The reason why a URL does not respond 200, else an empty text. Uses no proxy."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=2):

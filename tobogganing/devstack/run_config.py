@@ -1,4 +1,4 @@
-"""Where a local run happens: its folder, its port, whose Kafka."""
+"""The settings of a local run: folder, address, Kafka."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,24 +17,24 @@ class RunConfig:
     host: str
     port: int
     bootstrap_servers: str | None
-    """An existing Kafka; None for one of our own."""
+    """An existing Kafka; None starts one."""
 
     @property
     def bootstrap_servers_file(self) -> Path:
-        """Where a run writes the address of its own Kafka, for commands that ask it."""
+        """The file with the address of the run's own Kafka, for commands."""
         return self.state / "kafka" / "bootstrap-servers"
 
     @property
     def url(self) -> str:
-        """How this machine reaches the HTTP port."""
+        """The URL on this machine."""
         host = LOOPBACK if self.host in EVERYWHERE else self.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
 def read_run_config(environ: Mapping[str, str]) -> RunConfig:
-    """From STATE_DIR, HOST, PORT and KAFKA_BOOTSTRAP_SERVERS.
+    """Read STATE_DIR, HOST, PORT and KAFKA_BOOTSTRAP_SERVERS.
 
-    Without STATE_DIR the state is in the checkout, wherever the command is called from.
+    Without STATE_DIR the state is in the checkout, whatever the working directory is.
 
     Raises:
         WrongSettingError: PORT is not a port.

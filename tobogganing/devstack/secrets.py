@@ -1,4 +1,4 @@
-"""The secrets of a local installation: made once, kept in files that only their owner reads."""
+"""The secrets of an installation: created once, in files that only their owner can read."""
 
 import os
 import secrets
@@ -11,7 +11,11 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tobogganing.devstack.certificate import self_signed_ca
+from service.config.secrets import SecretError, read_secret, strong_tokens
+from tobogganing.devstack.certificate import self_signed, self_signed_ca
+from tobogganing.errors import LocalError, WrongSettingError
+
+OWNER_ONLY, GROUP_READABLE = 0o600, 0o640
 
 
 def _token() -> str:
@@ -23,31 +27,29 @@ def _signing_key() -> str:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode("ascii")
 
 
-def _authority() -> str:
-    return self_signed_ca(datetime.now(UTC))
-
-
 MAKERS: Mapping[str, Callable[[], str]] = {
     "METRICS_TOKEN": _token,
     "ADMIN_TOKEN": _token,
-    "CA_PEM": _authority,
+    "CA_PEM": lambda: self_signed_ca(datetime.now(UTC)),
 }
 
 
 @dataclass(frozen=True)
 class SecretSource:
-    """Where one secret comes from: a file, or (None) the value in the environment."""
+    """The source of a secret: a file, or None for the value in the environment.
+
+    `several` is whether it has several tokens, all of which are valid.
+    """
 
     name: str
     file: Path | None
     several: bool = False
-    """Whether it holds several tokens, of which any will do."""
 
 
 def provide_secrets(folder: Path, environ: Mapping[str, str]) -> list[SecretSource]:
-    """Where each secret is: in the environment, in the file that it names, or in `folder`.
+    """The source of each secret: the environment, the file that it names, or `folder`.
 
-    What is in neither place is made and kept in `folder`, in files of mode 0600.
+    Missing secrets are created in `folder`, in files of mode 0600.
     """
     sources = []
     for name, make in MAKERS.items():
@@ -56,43 +58,83 @@ def provide_secrets(folder: Path, environ: Mapping[str, str]) -> list[SecretSour
             named = environ.get(f"{name}_FILE")
             file = Path(named).absolute() if named else folder / name
             if not named and not file.exists():
-                _create(file, make())
-        several = name.endswith("_TOKEN") and _holds_several(environ.get(name), file)
+                _write(file, make(), OWNER_ONLY)
+        several = name.endswith("_TOKEN") and _has_several(environ.get(name), file)
         sources.append(SecretSource(name, file, several))
     return sources
 
 
 def provide_signing_keys(folder: Path, environ: Mapping[str, str]) -> Path:
-    """The folder of signing keys: the one that the environment names, or one below `folder`.
+    """The folder of signing keys: the environment's, or one below `folder`.
 
-    A first key is made where there is none. Its name sorts behind those of earlier days, which a
-    registry may know that outlived their folder.
+    An empty one gets a first key. Its name sorts after those of older keys, which the registry may
+    still have.
     """
     named = environ.get("SIGNING_KEYS_DIR")
     keys = Path(named).absolute() if named else folder / "signing-keys"
     if not any(keys.glob("*.pem")):
         name = time.strftime("%Y-%m-%dT%H.%M.%SZ", time.gmtime())
-        _create(keys / f"{name}.pem", _signing_key())
+        _write(keys / f"{name}.pem", _signing_key(), OWNER_ONLY)
     return keys
 
 
-def _holds_several(text: str | None, file: Path | None) -> bool:
+def write_secrets(
+    folder: Path,
+    metrics_token_file: Path | None,
+    certificate_file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> None:
+    """`tobogganing secrets`: create missing secrets, and the METRICS_TOKEN's file for a scraper.
+
+    Of several tokens the scraper gets the first. An existing certificate stays unchanged.
+
+    Raises:
+        LocalError: a file cannot be written, or a token is too weak or used twice.
+    """
+    environ = os.environ if environ is None else environ
+    try:
+        sources = {source.name: source.file for source in provide_secrets(folder, environ)}
+        provide_signing_keys(folder, environ)
+        admin = _tokens("ADMIN_TOKEN", sources, environ)
+        metrics = _tokens("METRICS_TOKEN", sources, environ)
+        if {*admin} & {*metrics}:
+            raise WrongSettingError("ADMIN_TOKEN and METRICS_TOKEN are the same: replace one")
+        if metrics_token_file is not None:
+            _write(metrics_token_file, metrics[0], GROUP_READABLE)
+        if certificate_file is not None and not certificate_file.exists():
+            _write(certificate_file, self_signed(datetime.now(UTC)), GROUP_READABLE)
+    except OSError as error:
+        raise LocalError(f"{error.filename} cannot be written or read: {error.strerror}") from error
+
+
+def _tokens(
+    name: str, sources: Mapping[str, Path | None], environ: Mapping[str, str]
+) -> tuple[str, ...]:
+    file = sources[name]
+    try:
+        return strong_tokens(environ[name] if file is None else read_secret(file))
+    except SecretError as error:
+        raise WrongSettingError(f"{name}{f'_FILE={file}' if file else ''} {error}") from error
+
+
+def _has_several(text: str | None, file: Path | None) -> bool:
     if file is not None:
         try:
             text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
-            return False  # the services will say what is wrong with it
+            return False  # the services report the error
     return len((text or "").replace(",", " ").split()) > 1
 
 
-def _create(file: Path, text: str) -> None:
-    """Write a new file that is whole or absent, and never readable by others."""
+def _write(file: Path, text: str, mode: int) -> None:
+    """Write a file that is complete at any moment, with this mode whatever the umask is."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.part")
     part.unlink(missing_ok=True)
-    descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as out:
+    descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, OWNER_ONLY)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as out:
         out.write(text)
+        os.fchmod(descriptor, mode)
         out.flush()
         os.fsync(descriptor)
-    part.rename(file)
+    part.replace(file)

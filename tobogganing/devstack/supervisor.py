@@ -1,4 +1,4 @@
-"""Keeps parts running: one that dies is started again; all are stopped in order."""
+"""Restarts parts that end, and stops all of them in order."""
 
 import asyncio
 import signal
@@ -11,33 +11,32 @@ from tobogganing.devstack.process import Process, describe_exit
 from tobogganing.errors import LocalError
 
 PATIENCE = 8.5
-"""Seconds that a stop may take in all; what still runs then is killed."""
+"""Seconds for the whole stop; what still runs then is killed."""
 RESERVE = 1.0
-"""Seconds of these that are kept for each part that is stopped later."""
+"""Seconds of these reserved for each part that is stopped later."""
 
 
 @dataclass(frozen=True)
 class SupervisedPart:
-    """One process of the whole."""
+    """One process; `ended` is called with the exit code after each end."""
 
     name: str
     launch: Callable[[], Process]
     ended: Callable[[int], None] = lambda code: None
-    """Called with the exit code after each end."""
 
 
 class RestartBackoff:
-    """How long to wait before a part is started again: first not at all, then 1 to 5 seconds."""
+    """The wait before a restart: at first none, then 1 to 5 seconds."""
 
     LONGEST = 5.0
     STABLE = 30.0
-    """Seconds after which a part counts as running again."""
+    """Seconds after which a part counts as stable."""
 
     def __init__(self) -> None:
         self._next = 0.0
 
     def delay(self, lived: float) -> float:
-        """Seconds to wait after a part that lived `lived` seconds has died."""
+        """Seconds to wait after a part that ran for `lived` seconds."""
         if lived >= self.STABLE:
             self._next = 0.0
         delay = self._next
@@ -54,18 +53,18 @@ class _Running:
 
 
 class Supervisor:
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
+    def __init__(self, write_line: Callable[[str], None]) -> None:
+        self._write_line = write_line
         self._running: list[_Running] = []
 
     def start(self, part: SupervisedPart, running: Process | None = None) -> None:
-        """Launch `part`, unless it is `running` already, and keep it running until `stop`."""
+        """Launch `part`, unless it is `running`, and restart it until `stop`."""
         entry = _Running(part, running or part.launch())
         entry.watch = asyncio.create_task(self._keep(entry), name=f"keep {part.name}")
         self._running.append(entry)
 
     async def stop(self, patience: float = PATIENCE) -> None:
-        """Stop all parts, those started last first; within about `patience` seconds."""
+        """Stop all parts in reverse order, within about `patience` seconds."""
         deadline = time.monotonic() + patience
         watches = [entry.watch for entry in self._running if entry.watch]
         for watch in watches:
@@ -78,11 +77,11 @@ class Supervisor:
                 code = await process.stop(entry.process, max(left, 0.1))
                 entry.part.ended(code)
                 if code == -signal.SIGKILL:
-                    self._tell(f"{entry.part.name} did not stop in time: killed")
+                    self._write_line(f"{entry.part.name} did not stop in time: killed")
             self._running.pop()
 
     def kill(self) -> None:
-        """End everything now."""
+        """Kill all parts."""
         for entry in self._running:
             if entry.process is not None:
                 process.send(entry.process, signal.SIGKILL)
@@ -97,7 +96,7 @@ class Supervisor:
                 why = describe_exit(code)
             delay = backoff.delay(time.monotonic() - entry.started)
             again = f"in {delay:g} s" if delay else "now"
-            self._tell(f"{part.name} died ({why}): starting it again {again}")
+            self._write_line(f"{part.name} died ({why}): starting it again {again}")
             await asyncio.sleep(delay)
             entry.started = time.monotonic()
             try:

@@ -1,8 +1,7 @@
-"""`tobogganing fleet export`: page after page, so that a fleet of any size fits."""
+"""`tobogganing fleet export`: page by page, in bounded memory."""
 
 import contextlib
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,22 +12,21 @@ from tobogganing.api_client.target import ApiTarget
 from tobogganing.errors import LocalError
 from tobogganing.fleet_import.fleet_entry import COLLECTIONS, FleetEntry, from_response
 from tobogganing.fleet_import.fleet_file import STDIO, FleetWriter, format_of
-from tobogganing.output import write_document, write_note
-from tobogganing.progress import Progress, counted
+from tobogganing.output import Progress, write_document, write_note
 
 
-def main(access: ApiTarget, as_json: bool, *, file: str, format: str | None) -> None:
+def export_fleet(api: ApiTarget, as_json: bool, file: str, given_format: str | None) -> None:
     """Export.
 
     Raises:
-        LocalError: a gateway did not answer, or the file cannot be written.
+        LocalError: a gateway did not respond, or the file cannot be written.
     """
-    known = format_of(file, format)
+    format = format_of(file, given_format)
     if as_json and file == STDIO:
         raise LocalError("with --json the summary goes to stdout: name a file")
     counts: Counter[str] = Counter()
-    with access.client() as client, _opened(file) as stream:
-        writer = FleetWriter(stream, known)
+    with api.client() as client, _opened(file) as stream:
+        writer = FleetWriter(stream, format)
         for kind in COLLECTIONS:
             for entry in _entries(client, kind):
                 writer.write(entry)
@@ -47,18 +45,17 @@ def _entries(client: ManagerClient, kind: str) -> Iterator[FleetEntry]:
     with contextlib.ExitStack() as stack:
         for page in client.pages(f"/api/v1/{collection}", collection, {}):
             if progress is None:
-                progress = Progress(collection, page["total"], sys.stderr, counted)
-                stack.enter_context(progress)
+                progress = stack.enter_context(Progress(collection, page["total"]))
             try:
                 yield from (from_response(kind, shown) for shown in page[collection])
             except KeyError as error:
-                raise LocalError(f"{collection}: the gateway tells no {error} of one") from None
+                raise LocalError(f"{collection}: the gateway left out {error}") from None
             progress.add(len(page[collection]))
 
 
 @contextlib.contextmanager
 def _opened(file: str) -> Iterator[TextIO]:
-    """A text stream to the file, which is whole or as it was before."""
+    """A text stream to the file, which is replaced when it is complete."""
     if file == STDIO:
         stream = open(1, "w", encoding="utf-8", newline="", closefd=False)  # noqa: SIM115
         yield stream

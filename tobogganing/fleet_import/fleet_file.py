@@ -1,4 +1,4 @@
-"""Fleets in files: CSV with a heading, or NDJSON, line by line."""
+"""Fleet files: CSV with column names, or NDJSON, line by line."""
 
 import codecs
 import csv
@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from io import TextIOWrapper
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple, TextIO
+from typing import BinaryIO, Literal, TextIO
 
 import msgspec
 
 from tobogganing.errors import LocalError
-from tobogganing.fleet_import.fleet_entry import COLUMNS, FleetEntry
+from tobogganing.fleet_import.fleet_entry import COLUMNS, BadLine, FleetEntry, Line
 
 Format = Literal["csv", "ndjson"]
 FORMATS: tuple[Format, ...] = ("csv", "ndjson")
@@ -29,22 +29,11 @@ _EXTENSIONS: dict[str, Format] = {
 _REQUIRED = ("kind", "id", "name")
 
 
-class BadLine(NamedTuple):
-    """A line that is no registration, and why."""
-
-    number: int
-    fault: str
-
-
-Line = tuple[int, FleetEntry] | BadLine
-"""What a line holds, with its number."""
-
-
 def format_of(file: str, given: str | None) -> Format:
-    """Return the format asked for, else that of the file's extension.
+    """The given format, else that of the file's extension.
 
     Raises:
-        LocalError: neither says.
+        LocalError: the extension is unknown.
     """
     for format in FORMATS:
         if given == format:
@@ -53,13 +42,13 @@ def format_of(file: str, given: str | None) -> Format:
         return _EXTENSIONS[Path(file).suffix.lower()]
     except KeyError:
         raise LocalError(
-            f"{file}: what format? Say --format csv or --format ndjson (.csv, .ndjson and .jsonl "
-            "say it themselves)"
+            f"{file}: unknown format: use --format csv or --format ndjson, or an extension .csv, "
+            ".ndjson or .jsonl"
         ) from None
 
 
 def open_fleet(file: str) -> BinaryIO:
-    """Open a file that can be read again from its beginning: a pipe is copied first.
+    """Open a file for repeated reading; a pipe is copied first.
 
     Raises:
         LocalError: it cannot be read.
@@ -83,7 +72,7 @@ def _copy(source: BinaryIO) -> BinaryIO:
 
 
 def read_fleet(source: BinaryIO, format: Format) -> Iterator[Line]:
-    """Read every line, from the beginning; whether a gateway would take it is not asked here."""
+    """Read every line from the beginning, without validation."""
     source.seek(0)
     return _read_csv(source) if format == "csv" else _read_ndjson(source)
 
@@ -97,59 +86,59 @@ def _read_csv(source: BinaryIO) -> Iterator[Line]:
 
 
 def _read_table(text: TextIO) -> Iterator[Line]:
-    skipped: list[str] = []  # what spreadsheets write before a table; lines keep their numbers
+    skipped: list[str] = []  # written by spreadsheets before a table; lines keep their numbers
     for first in text:
         if first.strip(DELIMITERS + " \r\n") and not first.lower().startswith("sep="):
             break
         skipped.append("\n")
     else:
         return
-    # Spreadsheets write semicolons where the decimal point is a comma.
+    # Spreadsheets write semicolons in locales with a decimal comma.
     delimiter = max(DELIMITERS, key=first.count)
     rows = csv.reader(chain(skipped, [first], text), strict=True, delimiter=delimiter)
-    heading: list[str] | None = None
+    header: list[str] | None = None
     while True:
         try:
             row = next(rows, None)
         except csv.Error as error:
-            yield BadLine(rows.line_num, f"is no CSV: {error}")
-            if heading is None:
+            yield BadLine(rows.line_num, f"is not CSV: {error}")
+            if header is None:
                 return
             continue
         if row is None:
             return
         if not any(cell.strip() for cell in row):
             continue
-        if heading is not None:
-            yield _entry(rows.line_num, heading, row)
+        if header is not None:
+            yield _entry(rows.line_num, header, row)
             continue
-        heading = _without_empty_end([column.strip().lower() for column in row], 0)
-        if problem := _heading_fault(heading):
+        header = _without_empty_end([column.strip().lower() for column in row], 0)
+        if problem := _header_fault(header):
             yield BadLine(rows.line_num, problem)
             return
 
 
 def _without_empty_end(row: list[str], length: int) -> list[str]:
-    """Leave out empty cells beyond `length`, which spreadsheets write beside a table."""
+    """Drop empty cells beyond `length`, which spreadsheets write next to a table."""
     while len(row) > length and not row[-1].strip():
         row = row[:-1]
     return row
 
 
-def _heading_fault(heading: list[str]) -> str | None:
-    unknown = [column for column in heading if column not in COLUMNS]
-    missing = [column for column in _REQUIRED if column not in heading]
-    if unknown or missing or len(set(heading)) < len(heading):
+def _header_fault(header: list[str]) -> str | None:
+    unknown = [column for column in header if column not in COLUMNS]
+    missing = [column for column in _REQUIRED if column not in header]
+    if unknown or missing or len(set(header)) < len(header):
         columns = ",".join(COLUMNS)
         return f"the first line must name the columns: {columns} (kind, id and name at least)"
     return None
 
 
-def _entry(number: int, heading: list[str], row: list[str]) -> Line:
-    row = _without_empty_end(row, len(heading))
-    if len(row) != len(heading):
-        return BadLine(number, f"has {len(row)} columns instead of {len(heading)}")
-    return number, FleetEntry(**dict(zip(heading, row, strict=True)))
+def _entry(number: int, header: list[str], row: list[str]) -> Line:
+    row = _without_empty_end(row, len(header))
+    if len(row) != len(header):
+        return BadLine(number, f"has {len(row)} columns instead of {len(header)}")
+    return number, FleetEntry(**dict(zip(header, row, strict=True)))
 
 
 def _read_ndjson(source: BinaryIO) -> Iterator[Line]:
@@ -161,7 +150,7 @@ def _read_ndjson(source: BinaryIO) -> Iterator[Line]:
         try:
             yield number, decoder.decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            yield BadLine(number, f"is no registration in JSON: {error}")
+            yield BadLine(number, f"is not a registration in JSON: {error}")
 
 
 class FleetWriter:

@@ -3,131 +3,52 @@
 import asyncio
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import uvloop
-
 from contract.registry import CLUSTER
+from tobogganing.api_client.session import ManagerApi
 from tobogganing.api_client.target import ApiTarget
 from tobogganing.backoff import stop_on_signals
 from tobogganing.errors import LocalError
-from tobogganing.fleet_import.bulk_register import BulkRegistration, Numbered
-from tobogganing.fleet_import.connection import HttpTarget
-from tobogganing.fleet_import.fleet_entry import KINDS, validation_error
-from tobogganing.fleet_import.fleet_file import (
+from tobogganing.fleet_import.bulk_register import BulkRegistration, ImportReport, Numbered
+from tobogganing.fleet_import.fleet_entry import (
+    KINDS,
     BadLine,
-    Format,
-    Line,
-    format_of,
-    open_fleet,
-    read_fleet,
+    FileCheck,
+    validate,
+    validation_error,
 )
-from tobogganing.fleet_import.import_report import ImportReport
+from tobogganing.fleet_import.fleet_file import Format, format_of, open_fleet, read_fleet
 from tobogganing.fleet_import.key_file import KeyFile
-from tobogganing.fleet_import.validate import FileCheck, validate
-from tobogganing.output import write_document, write_note
-from tobogganing.progress import Progress, counted
+from tobogganing.fleet_import.pending_keys import PendingKeys
+from tobogganing.output import Progress, write_document, write_note
 
 EXIT_INTERRUPTED = 130
 
 
-@dataclass
-class Import:
-    """One import. `credentials` is None for stdout."""
-
-    access: ApiTarget
-    file: str
-    format: Format
-    credentials: Path | None
-    connections: int
-
-    def check(self, source: BinaryIO) -> FileCheck:
-        """Look through the file, and ask for the clusters that it names and does not hold.
-
-        Raises:
-            LocalError: there is a bad line, or no gateway, or not the right ADMIN_TOKEN.
-        """
-        found = validate(read_fleet(source, self.format))
-        if not found.invalid_count:
-            with self.access.client() as client:
-                client.request("GET", "/api/v1/clusters", query={"limit": "1"})
-                for cluster_id, number in found.unknown_clusters.items():
-                    if client.get_or_none(f"/api/v1/clusters/{cluster_id}") is None:
-                        problem = f"{cluster_id} is neither in this file nor registered"
-                        found.refuse(BadLine(number, f"cluster_id: {problem}"))
-        for line in found.invalid_lines:
-            write_note(f"{self.file}:{line.number}: {line.fault}")
-        if found.invalid_count:
-            plural = "s" if found.invalid_count > 1 else ""
-            raise LocalError(f"{found.invalid_count:,} bad line{plural}: nothing was registered")
-        return found
-
-    def register(self, source: BinaryIO, total: int) -> tuple[ImportReport, list[str]]:
-        """Register everything; what became of it, and who has no key in the file of credentials.
-
-        Raises:
-            LocalError: the keys cannot be written.
-        """
-        target, token = HttpTarget.parse(self.access.url), self.access.token()
-        as_csv = self.credentials is not None and self.credentials.suffix.lower() == ".csv"
-        with KeyFile(self.credentials, "csv" if as_csv else "ndjson") as keys:
-            with (
-                Progress("registered", total, sys.stderr, counted) as progress,
-                asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-            ):
-                started = time.monotonic()
-                report = ImportReport(total)
-                registration = BulkRegistration(target, token, keys, report, progress.add)
-                runner.run(self._register(registration, source))
-                report.seconds = time.monotonic() - started
-            holders = (
-                keys.holders()
-                if self.credentials and report.already_registered
-                else report.already_registered
-            )
-            return report, report.without_key(frozenset(holders))
-
-    async def _register(self, registration: BulkRegistration, source: BinaryIO) -> None:
-        stop_on_signals(registration.stop)
-        for kinds in (KINDS[:1], KINDS[1:]):
-            entries = _only(kinds, read_fleet(source, self.format))
-            await registration.run(entries, min(self.connections, registration.report.total))
-
-
-def _only(kinds: Iterable[str], lines: Iterable[Line]) -> Iterator[Numbered]:
-    for line in lines:
-        # Bad lines are those of a file that has changed since it was checked.
-        if (
-            not isinstance(line, BadLine)
-            and line[1].kind in kinds
-            and not validation_error(line[1])
-        ):
-            yield line
-
-
-def main(
-    access: ApiTarget,
+def import_fleet(
+    api: ApiTarget,
     as_json: bool,
-    *,
     file: str,
-    format: str | None,
+    given_format: str | None,
     credentials: Path | None,
     connections: int,
 ) -> None:
-    """Import; the exit status is 1 if anything is not registered as the file has it.
+    """Import; the exit status is 1 if an entry is not registered as in the file.
 
     Raises:
-        LocalError: nothing was registered; the text says why.
+        LocalError: nothing was registered, or the import ended early.
     """
-    job = Import(access, file, format_of(file, format), credentials, connections)
+    format = format_of(file, given_format)
     with open_fleet(file) as source:
-        found = job.check(source)
-        if as_json and credentials is None and found.counts.total() > found.counts[CLUSTER]:
-            raise LocalError("with --json the summary goes to stdout: say --credentials FILE")
-        report, without_key = job.register(source, found.counts.total())
+        found = _check(api, file, source, format)
+        total = found.counts.total()
+        if as_json and credentials is None and total > found.counts[CLUSTER]:
+            raise LocalError("with --json the summary goes to stdout: add --credentials FILE")
+        report = ImportReport(total)
+        without_key = _register(api, source, format, report, credentials, connections)
     for line in report.lines(without_key):
         write_note(line)
     if as_json:
@@ -137,3 +58,67 @@ def main(
     if report.remaining:
         sys.exit(EXIT_INTERRUPTED)
     sys.exit(0 if report.is_good else 1)
+
+
+def _check(api: ApiTarget, file: str, source: BinaryIO, format: Format) -> FileCheck:
+    """Validate the file, and check that its headends' clusters exist."""
+    found = validate(read_fleet(source, format))
+    if not found.invalid_count:
+        with api.client() as client:
+            client.request("GET", "/api/v1/clusters", query={"limit": "1"})
+            for cluster_id, number in found.unknown_clusters.items():
+                if client.get_or_none(f"/api/v1/clusters/{cluster_id}") is None:
+                    problem = f"{cluster_id} is neither in this file nor registered"
+                    found.refuse(BadLine(number, f"cluster_id: {problem}"))
+    for line in found.invalid_lines:
+        write_note(f"{file}:{line.number}: {line.fault}")
+    if found.invalid_count:
+        plural = "s" if found.invalid_count > 1 else ""
+        raise LocalError(f"{found.invalid_count:,} bad line{plural}: nothing was registered")
+    return found
+
+
+def _register(
+    api: ApiTarget,
+    source: BinaryIO,
+    format: Format,
+    report: ImportReport,
+    credentials: Path | None,
+    connections: int,
+) -> list[str]:
+    """Register all entries; return those registered before whose keys `credentials` lacks."""
+
+    async def register(keys: KeyFile, progress: Progress) -> None:
+        async with ManagerApi(api.url, connections) as session:
+            registration = BulkRegistration(
+                session, api.token(), keys, pending, holders, report, progress.add
+            )
+            stop_on_signals(registration.stop)
+            for kinds in (KINDS[:1], KINDS[1:]):
+                await registration.run(_valid(kinds, source, format), connections)
+
+    as_csv = credentials is not None and credentials.suffix.lower() == ".csv"
+    with KeyFile(credentials, "csv" if as_csv else "ndjson") as keys:
+        holders = keys.keys()
+        pending = PendingKeys(_pending_file(credentials, keys))
+        with Progress("registered", report.total) as progress:
+            started = time.monotonic()
+            asyncio.run(register(keys, progress))
+            report.seconds = time.monotonic() - started
+    if report.is_good:
+        pending.forget()
+    return report.without_key(holders) if credentials else []
+
+
+def _pending_file(credentials: Path | None, keys: KeyFile) -> Path | None:
+    if credentials is None or not keys.is_regular:
+        return None
+    return credentials.with_name(f"{credentials.name}.pending")
+
+
+def _valid(kinds: tuple[str, ...], source: BinaryIO, format: Format) -> Iterator[Numbered]:
+    for line in read_fleet(source, format):
+        # A line can be bad here only if the file has changed since the check.
+        if isinstance(line, BadLine) or line[1].kind not in kinds or validation_error(line[1]):
+            continue
+        yield line

@@ -1,4 +1,4 @@
-"""Where an import keeps the API keys that it is given: each is written before the next is used."""
+"""The file with the API keys of an import: each key is written before the next registration."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ _SHARED = stat.S_IRWXG | stat.S_IRWXO
 
 
 class KeyFile:
-    """Appends keys to a file that only its owner reads, or to stdout; a context manager.
+    """Appends keys to a file that only its owner can read, or to stdout; a context manager.
 
     Raises:
         LocalError: the file cannot be written, or others can read it.
@@ -36,16 +36,16 @@ class KeyFile:
             return
         try:
             self._descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-            self._look(file)
+            self._inspect(file)
         except OSError as error:
             raise LocalError(f"{file} cannot be written: {error.strerror}") from None
 
-    def _look(self, file: Path) -> None:
+    def _inspect(self, file: Path) -> None:
         status = os.fstat(self._descriptor)
         if not stat.S_ISREG(status.st_mode):
             return
         if status.st_mode & _SHARED:
-            raise LocalError(f"{file} will hold API keys, but others can read it: chmod 600 {file}")
+            raise LocalError(f"{file} is for API keys, but others can read it: chmod 600 {file}")
         self._is_regular = True
         self._is_empty = status.st_size == 0
         if not self._is_empty:
@@ -62,34 +62,41 @@ class KeyFile:
             os.close(self._descriptor)
 
     def write(self, entry: FleetEntry, api_key: str) -> None:
-        """Append a key; when this returns, the end of this process loses it no more.
+        """Append a key; it survives the end of this process.
 
         Raises:
-            OSError: it is not written, or only in part.
+            OSError: it could not be written completely.
         """
         line = self._line((entry.kind, entry.id, api_key))
         if self._is_empty:
             self._is_empty = False
             if self._format == "csv":
                 line = self._line(COLUMNS) + line
-        if self._is_torn:  # The machine, or the disk, stopped in the middle of the last line.
+        if self._is_torn:  # The last line was cut off, by a crash or a full disk.
             self._is_torn = False
             line = b"\n" + line
         while line:
             line = line[os.write(self._descriptor, line) :]
 
-    def holders(self) -> set[str]:
-        """Whose keys the file holds, as `kind:id`."""
+    @property
+    def is_regular(self) -> bool:
+        """Whether this is a file on a disk, and not stdout or a device."""
+        return self._is_regular
+
+    def keys(self) -> dict[str, str]:
+        """The keys in the file, by `kind:id`."""
         if self._file is None or not self._is_regular:
-            return set()
+            return {}
         with self._file.open(encoding="utf-8", errors="replace", newline="") as stream:
             rows = csv.reader(stream) if self._format == "csv" else _read_lines(stream)
-            return {f"{row[0]}:{row[1]}" for row in rows if len(row) == len(COLUMNS) and row[2]}
+            return {
+                f"{row[0]}:{row[1]}": row[2] for row in rows if len(row) == len(COLUMNS) and row[2]
+            }
 
     def _line(self, row: tuple[str, ...]) -> bytes:
         if self._format == "ndjson":
             return msgspec.json.encode(dict(zip(COLUMNS, row, strict=True))) + b"\n"
-        # Ids and keys hold no character that CSV would quote.
+        # CSV needs no quotes for ids and keys.
         return ",".join(row).encode() + b"\n"
 
 

@@ -1,94 +1,68 @@
-"""Enrolment: a fleet is registered before it can report."""
+"""Registers a simulated fleet."""
 
 import asyncio
 import secrets
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
-from service.tasks import first_error
-from tobogganing.api_client.session import ApiResponse, ManagerApi, ManagerUnreachableError
-from tobogganing.backoff import backoff, stopped_before
-from tobogganing.simulator.simulated_fleet import Agent, Body, SimulatedCluster, SimulatedFleet
-from tobogganing.simulator.stats import EXPECTED
+from tobogganing.api_client.session import ManagerApi
+from tobogganing.fleet_import.bulk_register import BulkRegistration, ImportReport
+from tobogganing.fleet_import.fleet_entry import FleetEntry
+from tobogganing.fleet_import.pending_keys import PendingKeys
+from tobogganing.simulator.simulated_fleet import Agent, SimulatedCluster, SimulatedFleet
 
-AT_ONCE = 64
-ATTEMPTS = 12
-
-T = TypeVar("T")
+CONNECTIONS = 4
+ATTEMPTS = 10
+"""Ids that are tried for an agent."""
 
 
 class FleetRegistrationError(Exception):
-    """The fleet could not be registered; the text says what was answered."""
+    """The fleet could not be registered; the text has the response."""
 
 
 class FleetRegistration:
-    """Registers a fleet, some at a time; setting `stop` ends it early."""
+    """Registers a fleet concurrently; setting `stop` ends it early."""
 
-    def __init__(self, api: ManagerApi, admin_token: str, stop: asyncio.Event) -> None:
+    def __init__(self, url: str, admin_token: str, stop: asyncio.Event) -> None:
         self.api_keys: dict[Agent, str] = {}
-        """Who is registered so far."""
-        self._api = api
+        """The keys of the registered agents."""
+        self._url = url
         self._admin_token = admin_token
         self._stop = stop
-        self._suffix = "-" + secrets.token_hex(3)
+        self._agents: dict[str, Agent] = {}
 
     async def run(self, fleet: SimulatedFleet) -> None:
-        """Register everything. An agent whose id is taken gets another one.
+        """Register everything. An agent whose id is registered already gets another one.
 
         Raises:
-            EnrolmentError: an answer was neither success nor 409 nor a moment's refusal.
+            FleetRegistrationError: the gateway refused an entity, or did not respond.
         """
-        with first_error(FleetRegistrationError):
-            await self._each(fleet.clusters, self._add_cluster)
-            agents: list[Agent] = [*fleet.headends, *fleet.clients]
-            await self._each(agents, self._add_agent)
-
-    async def _each(self, things: Sequence[T], do: Callable[[T], Awaitable[None]]) -> None:
-        left = iter(things)
-
-        async def work() -> None:
-            for thing in left:
-                if self._stop.is_set():
-                    return
-                await do(thing)
-
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(min(AT_ONCE, len(things))):
-                tasks.create_task(work())
-
-    async def _add_cluster(self, cluster: SimulatedCluster) -> None:
-        # 409 is as good: a run before this one has registered it.
-        await self._post("/api/v1/clusters/register", cluster.registration())
-
-    async def _add_agent(self, agent: Agent) -> None:
-        # Whoever registered the id before has its key, so we need another id.
-        plain = agent.id
-        for suffix in ("", self._suffix, *(f"{self._suffix}-{n}" for n in range(2, 10))):
-            agent.id = plain + suffix
-            response = await self._post(f"/api/v1/{agent.kind}s/register", agent.registration())
-            if response is None:
+        await self._register(fleet.clusters)  # an earlier run may have registered them
+        left: list[Agent] = [*fleet.headends, *fleet.clients]
+        originals, token = {agent: agent.id for agent in left}, secrets.token_hex(3)
+        for attempt in range(ATTEMPTS):
+            self._agents = {agent.registration().key: agent for agent in left}
+            # The key of a registered id is unknown, so its agent needs another one.
+            left = [self._agents[key] for key in await self._register(left)]
+            if not left or self._stop.is_set():
                 return
-            if response.status == 200:
-                self.api_keys[agent] = str(response.body["api_key"])
-                return
-        raise FleetRegistrationError(f"{plain} is taken, with every suffix")
+            for agent in left:
+                agent.id = f"{originals[agent]}-{token}-{attempt}"
+        raise FleetRegistrationError(f"{originals[left[0]]} is registered already")
 
-    async def _post(self, path: str, body: Body) -> ApiResponse | None:
-        """Register one thing; the answer is 200 or 409, or None if stopped before."""
-        last: object = None
-        for attempt in range(1, ATTEMPTS + 1):
-            retry_after = 0.0
-            try:
-                response = await self._api.post(path, body, self._admin_token)
-            except ManagerUnreachableError as error:
-                last = error
-            else:
-                if response.status in (200, 409):
-                    return response
-                if response.status not in EXPECTED:
-                    raise FleetRegistrationError(f"{path} answered {response}")
-                last, retry_after = response, response.retry_after
-            if await stopped_before(self._stop, time.monotonic() + backoff(attempt, retry_after)):
-                return None
-        raise FleetRegistrationError(f"{path} was tried {ATTEMPTS} times; at last: {last}")
+    def write(self, entry: FleetEntry, api_key: str) -> None:
+        """Keep a key."""
+        self.api_keys[self._agents[entry.key]] = api_key
+
+    async def _register(self, entities: Sequence[Agent | SimulatedCluster]) -> list[str]:
+        """Register entities once; return the keys of those that may have been registered before."""
+        report = ImportReport(len(entities))
+        entries = enumerate(entity.registration() for entity in entities)
+        async with ManagerApi(self._url, CONNECTIONS) as api:
+            keys = PendingKeys(None)
+            registration = BulkRegistration(
+                api, self._admin_token, self, keys, (), report, lambda _: None, self._stop
+            )
+            await registration.run(entries, CONNECTIONS)
+        if report.fault or report.refused:
+            raise FleetRegistrationError(report.fault or report.refused[0].fault)
+        return report.already_registered + report.unconfirmed

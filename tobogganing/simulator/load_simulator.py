@@ -1,4 +1,4 @@
-"""Playing: every agent reports on schedule until told to stop."""
+"""Sends the reports of a simulated fleet on schedule."""
 
 import asyncio
 import heapq
@@ -18,41 +18,41 @@ from tobogganing.backoff import backoff, stopped_before
 from tobogganing.simulator.simulated_fleet import Agent, Body, SimulatedHeadend
 from tobogganing.simulator.stats import EXPECTED, Latencies, Stats
 
-AT_ONCE = 64
+CONCURRENCY = 64
 JITTER = 0.05
-"""How much of an interval a report may be early or late."""
+"""Share of an interval by which a report may be early or late."""
 
 
 @dataclass(eq=False)
 class SimulatedReporter:
-    """An agent with its credential, and the report that it is about to send."""
+    """An agent with its credential and its next report."""
 
     agent: Agent
     api_key: str
     due: float
-    """When its report is due, on the monotonic clock."""
+    """Time of its next report, on the monotonic clock."""
     token: str = ""
     renew_at: float = 0.0
     """When to renew `token`, in seconds since the epoch."""
     body: Body | None = None
-    """The report, once it was tried."""
+    """The report, after its first attempt."""
     attempts: int = 0
 
 
 class LoadSimulator:
-    """Lets agents report every `interval` seconds; setting `stop` ends it."""
+    """Sends a report of each agent every `interval` seconds until `stop` is set."""
 
     def __init__(self, api: ManagerApi, interval: float, stop: asyncio.Event) -> None:
         self.stats = Stats()
         self.recent = Latencies()
-        """Latencies since whoever shows them has replaced it."""
+        """Latencies since the last line of progress, which replaces the object."""
         self._api = api
         self._interval = interval
-        self._stop = stop
+        self.stop = stop
         self._schedule: list[tuple[float, int, SimulatedReporter]] = []
 
     async def run(self, api_keys: Mapping[Agent, str]) -> None:
-        """Play, evenly spread over the interval, until stopped."""
+        """Send reports, evenly spread over the interval, until stopped."""
         now = time.monotonic()
         order = random.sample(list(api_keys), len(api_keys))
         for n, agent in enumerate(order):
@@ -61,19 +61,19 @@ class LoadSimulator:
             )
             heapq.heappush(self._schedule, (reporter.due, n, reporter))
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(min(AT_ONCE, len(order))):
+            for _ in range(min(CONCURRENCY, len(order))):
                 tasks.create_task(self._work())
 
     async def _work(self) -> None:
         while True:
             when, n, reporter = heapq.heappop(self._schedule)
-            if self._stop.is_set() or await stopped_before(self._stop, when):
+            if self.stop.is_set() or await stopped_before(self.stop, when):
                 return
             wait = await self._report(reporter)
             heapq.heappush(self._schedule, (self._next(reporter, wait), n, reporter))
 
     def _next(self, reporter: SimulatedReporter, wait: float | None) -> float:
-        """When it is to be called again; `wait`: seconds before another attempt, if any."""
+        """Time of the next call; `wait` is the seconds before another attempt, if any."""
         now = time.monotonic()
         if wait is not None:
             if now + wait < reporter.due + self._interval:
@@ -84,7 +84,7 @@ class LoadSimulator:
         return reporter.due + self._interval * random.uniform(-JITTER, JITTER)
 
     async def _report(self, reporter: SimulatedReporter) -> float | None:
-        """Try to send the report; return after how many seconds to try again, if at all."""
+        """Send the report once; return the seconds before another attempt, or None."""
         agent = reporter.agent
         if reporter.body is None:
             reporter.body = agent.report(self._interval)
@@ -96,7 +96,7 @@ class LoadSimulator:
             if response is None:
                 path = f"/api/v1/{agent.kind}s/{agent.id}/metrics"
                 credential = reporter.token or reporter.api_key
-                response = await self._api.post(path, reporter.body, credential)
+                response = await self._api.request("POST", path, credential, body=reporter.body)
         except ManagerUnreachableError:
             self.stats.unreachable += 1
             return backoff(reporter.attempts, retry_after=0.0)
@@ -108,7 +108,7 @@ class LoadSimulator:
             return backoff(reporter.attempts, response.retry_after)
         else:
             self.stats.note_unexpected(f"{agent.kind} {agent.id}: {response}")
-            reporter.token = ""  # if that was the fault, the next report comes with another
+            reporter.token = ""  # perhaps the cause: get another one
         return None
 
     def _accepted(self, response: ApiResponse) -> None:
@@ -120,11 +120,12 @@ class LoadSimulator:
             self.stats.note_unexpected(f"{response}: {error}")
 
     async def _renew_token(self, reporter: SimulatedReporter) -> ApiResponse | None:
-        """Fetch a token where the one at hand does not last; return an answer that has none."""
+        """Get a token if necessary; return the response if it has none."""
         if reporter.token and time.time() < reporter.renew_at:
             return None
         node = {"node_id": reporter.agent.id, "node_type": reporter.agent.kind}
-        response = await self._api.post("/api/v1/auth/token", node | {"api_key": reporter.api_key})
+        body = node | {"api_key": reporter.api_key}
+        response = await self._api.request("POST", "/api/v1/auth/token", body=body)
         try:
             renew_at = renewal_time(str(response.body["expires_at"]), time.time())
             reporter.token, reporter.renew_at = str(response.body["access_token"]), renew_at

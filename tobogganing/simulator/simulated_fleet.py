@@ -1,20 +1,23 @@
-"""A fleet to play: what clients and headends would report, by seed. Pure.
+"""A simulated fleet: what its clients and headends report, reproducible by seed. Pure.
 
-Byte and packet counters grow at each entity's own pace and start again after a restart; some
-reports leave metrics out; some encoders send integers as floats, as real ones do.
+Counters grow at each entity's own rate and start again after a restart. Some reports leave metrics
+out, and some clients encode integers as floats, as real ones do.
 """
 
 import random
 from dataclasses import dataclass, field
 from typing import Any
 
+from contract.registry import CLUSTER
+from tobogganing.fleet_import.fleet_entry import FleetEntry
+
 CLIENT_TYPES = {"native": 0.55, "docker": 0.35, "mobile": 0.10}
 """Shares of the types of clients."""
 HEADLESS = {"native": 0.1, "docker": 0.9, "mobile": 0.0}
 RESTART = 1 / 300
-"""Chance of a restart between two reports."""
+"""Probability of a restart between two reports."""
 PARTIAL = 0.08
-"""Chance that a report leaves metrics out."""
+"""Probability that a report leaves metrics out."""
 
 REGIONS = {
     "us-east": ("ashburn", "atlanta"),
@@ -28,53 +31,45 @@ Body = dict[str, Any]
 
 @dataclass
 class SimulatedCluster:
-    """A place where headends are."""
-
     id: str
     region: str
     datacenter: str
 
-    def registration(self) -> Body:
-        return {
-            "cluster_id": self.id,
-            "name": self.id,
-            "region": self.region,
-            "datacenter": self.datacenter,
-        }
+    def registration(self) -> FleetEntry:
+        place = {"region": self.region, "datacenter": self.datacenter}
+        return FleetEntry(CLUSTER, self.id, self.id, **place)
 
 
 @dataclass(eq=False)
 class SimulatedClient:
-    """One client and its counters."""
-
     kind = "client"
     id: str
     name: str
     type: str
     headless: bool
-    chance: random.Random
+    rng: random.Random
     bytes_per_second: float
     counters: dict[str, int] = field(default_factory=dict)
     uptime: float = 0.0
 
-    def registration(self) -> Body:
-        return {"client_id": self.id, "name": self.name, "type": self.type}
+    def registration(self) -> FleetEntry:
+        return FleetEntry(self.kind, self.id, self.name, type=self.type)
 
     def report(self, seconds: float) -> Body:
-        """What it sends, `seconds` after its last report."""
-        if self.chance.random() < RESTART:
+        """The report `seconds` after the previous one."""
+        if self.rng.random() < RESTART:
             self.counters, self.uptime = {}, 0.0
-            seconds *= self.chance.random()
+            seconds *= self.rng.random()
         self.uptime += seconds
         for direction, share in (("sent", 0.3), ("received", 1.0)):
-            count = int(self.bytes_per_second * share * seconds * self.chance.expovariate(1.0))
+            count = int(self.bytes_per_second * share * seconds * self.rng.expovariate(1.0))
             self._grow(f"bytes_{direction}", count)
             self._grow(f"packets_{direction}", count // 700 + 1)
         metrics: dict[str, Number] = dict(self.counters)
-        if self.type == "native":  # encoders of maps of any value write every number as a float
+        if self.type == "native":  # as encoders of untyped maps do
             metrics = {name: float(value) for name, value in metrics.items()}
         metrics["connection_uptime"] = round(self.uptime, 2)
-        return {"headless": self.headless, "metrics": _partial(self.chance, metrics)}
+        return {"headless": self.headless, "metrics": _partial(self.rng, metrics)}
 
     def _grow(self, name: str, count: int) -> None:
         self.counters[name] = self.counters.get(name, 0) + count
@@ -82,32 +77,30 @@ class SimulatedClient:
 
 @dataclass(eq=False)
 class SimulatedHeadend:
-    """One headend and its gauges."""
-
     kind = "headend"
     id: str
     name: str
     cluster: SimulatedCluster
-    chance: random.Random
+    rng: random.Random
     load: float
-    """Share of what it can do, 0 to 1; it wanders."""
+    """Share of its capacity, 0 to 1; a random walk."""
 
-    def registration(self) -> Body:
-        return {"headend_id": self.id, "name": self.name, "cluster_id": self.cluster.id}
+    def registration(self) -> FleetEntry:
+        return FleetEntry(self.kind, self.id, self.name, cluster_id=self.cluster.id)
 
     def report(self, seconds: float) -> Body:
-        """What it sends, `seconds` after its last report."""
-        drift = self.chance.gauss(0.0, 0.02) * max(seconds, 0.1) ** 0.5
+        """The report `seconds` after the previous one."""
+        drift = self.rng.gauss(0.0, 0.02) * max(seconds, 0.1) ** 0.5
         self.load = min(0.98, max(0.02, self.load + drift))
         connections = int(2_000 * self.load)
         metrics: dict[str, Number] = {
             "active_connections": connections,
-            "bandwidth_in": int(connections * 60_000 * self.chance.uniform(0.8, 1.2)),
-            "bandwidth_out": int(connections * 200_000 * self.chance.uniform(0.8, 1.2)),
-            "cpu_usage": round(100 * self.load * self.chance.uniform(0.9, 1.0), 1),
+            "bandwidth_in": int(connections * 60_000 * self.rng.uniform(0.8, 1.2)),
+            "bandwidth_out": int(connections * 200_000 * self.rng.uniform(0.8, 1.2)),
+            "cpu_usage": round(100 * self.load * self.rng.uniform(0.9, 1.0), 1),
             "memory_usage": int(2**31 * (0.3 + 0.6 * self.load)),
         }
-        return {"headend_name": self.name, "metrics": _partial(self.chance, metrics)}
+        return {"headend_name": self.name, "metrics": _partial(self.rng, metrics)}
 
 
 Agent = SimulatedClient | SimulatedHeadend
@@ -121,7 +114,7 @@ def _partial(chance: random.Random, metrics: dict[str, Number]) -> dict[str, Num
 
 @dataclass
 class SimulatedFleet:
-    """Everything that is registered and reports. The same seed makes the same fleet."""
+    """The registered entities; the same seed gives the same fleet."""
 
     clusters: list[SimulatedCluster]
     clients: list[SimulatedClient]
@@ -149,7 +142,7 @@ def _client(number: int, seed: int) -> SimulatedClient:
         name=f"{type} client {number}",
         type=type,
         headless=chance.random() < HEADLESS[type],
-        chance=chance,
+        rng=chance,
         bytes_per_second=chance.lognormvariate(10.0, 1.5),
         uptime=chance.uniform(0, 86_400),
     )
@@ -161,6 +154,6 @@ def _headend(number: int, seed: int, cluster: SimulatedCluster) -> SimulatedHead
         id=f"sim-headend-{number:04d}",
         name=f"headend-{cluster.region}-{number}",
         cluster=cluster,
-        chance=chance,
+        rng=chance,
         load=chance.uniform(0.1, 0.7),
     )

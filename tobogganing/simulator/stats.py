@@ -1,4 +1,4 @@
-"""What became of simulated reports: counts, latencies, last receipts. Pure."""
+"""Statistics of simulated reports: counts, latencies, last receipts. Pure."""
 
 import math
 from collections import Counter
@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from contract.position import Receipt
 
 EXPECTED = frozenset({200, 429, 503})
-"""Answers that a gateway may give to a correct report: taken, or later."""
+"""Statuses that a gateway may give to a correct report."""
+SHOWN = 5
+"""Unexpected responses that the summary lists; the others are only counted."""
 
 
 class Latencies:
@@ -25,7 +27,7 @@ class Latencies:
         self._buckets[math.ceil(math.log(max(seconds, self._SMALLEST)) / self._STEP)] += 1
 
     def quantile(self, share: float) -> float:
-        """The duration that this share of all (0 to 1) did not exceed; 0 when there is none."""
+        """The duration that this share (0 to 1) did not exceed; 0 without durations."""
         rank = share * self._buckets.total()
         seen = 0
         for bucket in sorted(self._buckets):
@@ -37,21 +39,18 @@ class Latencies:
 
 @dataclass
 class Stats:
-    """Counts of what was answered."""
-
     answers: Counter[int] = field(default_factory=Counter)
-    """Status -> answers to reports."""
+    """Responses by status."""
     unreachable: int = 0
-    """Reports that no gateway answered."""
+    """Reports without a response."""
     given_up: int = 0
-    """Reports that were not accepted before the entity's next one was due."""
+    """Reports that were not accepted before the next one of their entity was due."""
     unexpected: list[str] = field(default_factory=list)
-    """The first answers that should not have come."""
     unexpected_count: int = 0
     latencies: Latencies = field(default_factory=Latencies)
-    """Of all answers."""
+    """Of all responses."""
     receipts: dict[int, Receipt] = field(default_factory=dict)
-    """Partition -> last submission that was accepted."""
+    """The last receipt of each partition."""
 
     @property
     def accepted(self) -> int:
@@ -63,7 +62,7 @@ class Stats:
 
     @property
     def is_good(self) -> bool:
-        """Tell whether every answer was expected and every report was accepted in time."""
+        """Whether every response was expected and every report was accepted in time."""
         return not self.unexpected_count and not self.given_up and self.accepted > 0
 
     def answered(self, status: int, seconds: float) -> None:
@@ -71,17 +70,16 @@ class Stats:
         self.latencies.add(seconds)
 
     def note_unexpected(self, what: str) -> None:
-        """Note an answer that should not have come."""
         self.unexpected_count += 1
-        if len(self.unexpected) < 5:
+        if len(self.unexpected) < SHOWN:
             self.unexpected.append(what)
 
     def accepted_as(self, receipt: Receipt) -> None:
-        held = self.receipts.get(receipt.partition, receipt)
-        self.receipts[receipt.partition] = max(held, receipt, key=_age)
+        last = self.receipts.get(receipt.partition, receipt)
+        self.receipts[receipt.partition] = max(last, receipt, key=_age)
 
     def line(self, before: int, seconds: float, latencies: Latencies) -> str:
-        """One line of progress: the rate since `before` were accepted, the latencies since then."""
+        """A line of progress: the rate since `before` were accepted, and `latencies`."""
         return (
             f"{(self.accepted - before) / seconds:,.0f}/s  accepted {self.accepted:,}"
             f"  refused {self.refused:,}  no answer {self.unreachable:,}"
@@ -90,7 +88,7 @@ class Stats:
         )
 
     def summary(self, seconds: float) -> str:
-        """Everything, in a few lines."""
+        """All statistics, in a few lines."""
         statuses = "  ".join(f"{status}: {n:,}" for status, n in sorted(self.answers.items()))
         quantiles = "  ".join(
             f"p{100 * share:g} {self.latencies.quantile(share) * 1000:.1f} ms"
@@ -100,7 +98,7 @@ class Stats:
         lines = [
             f"accepted       {self.accepted:,} in {seconds:.1f} s"
             f" ({self.accepted / max(seconds, 0.001):,.1f}/s)",
-            f"by answer      {statuses or 'none'}",
+            f"by status      {statuses or 'none'}",
             f"no answer      {self.unreachable:,}",
             f"given up       {self.given_up:,}",
             f"latency        {quantiles}  max {self.latencies.longest * 1000:.1f} ms",

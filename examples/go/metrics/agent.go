@@ -1,5 +1,5 @@
-// Package metrics reports for Tobogganing's clients and headends: it measures, keeps on disk what
-// the manager could not take yet, and submits it.
+// Package metrics reports the metrics of Tobogganing's clients and headends: it measures, queues
+// samples on disk, and submits them.
 package metrics
 
 import (
@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// Agent measures at an interval and submits what waits.
+// Agent measures at an interval and submits queued samples.
 type Agent struct {
-	// Measure returns values by their names in the API; what it leaves out keeps its last value.
+	// Measure returns values by their names in the API; omitted metrics keep their last value.
 	Measure  func(now time.Time) (map[string]any, error)
 	Queue    *Queue
 	Send     func(ctx context.Context, samples [][]byte) error
@@ -26,13 +26,13 @@ type Agent struct {
 	trouble string
 }
 
-// Run measures and submits until `ctx` is done; a request under way is then finished first. The
-// first sample comes at a random moment of the interval: a fleet that was started at once does
-// not report at once.
+// Run measures and submits until `ctx` is done; a request in flight is completed first. The first
+// sample is taken after a random part of the interval, so that agents that start together do not
+// report together.
 func (a *Agent) Run(ctx context.Context) {
 	wake := make(chan struct{}, 1)
 	measured := make(chan struct{})
-	defer func() { <-measured }() // a sample that is being written is finished, too
+	defer func() { <-measured }() // a sample that is being written is completed too
 	go func() {
 		defer close(measured)
 		first := time.Duration(rand.New(rand.NewSource(time.Now().UnixNano())).Int63n(int64(a.Interval)))
@@ -47,7 +47,7 @@ func (a *Agent) Run(ctx context.Context) {
 			}
 			select {
 			case wake <- struct{}{}:
-			default: // it is awake
+			default: // already awake
 			}
 			select {
 			case <-ctx.Done():
@@ -70,7 +70,7 @@ func (a *Agent) Run(ctx context.Context) {
 	}
 }
 
-// Once measures once and submits all that waits, as long as that succeeds.
+// Once measures once and submits all queued samples, until a request fails.
 func (a *Agent) Once() error {
 	if err := a.take(time.Now()); err != nil {
 		a.Log.Print(err)
@@ -84,7 +84,7 @@ func (a *Agent) Once() error {
 	return nil
 }
 
-// take puts a sample on the queue; the error says why there is none.
+// take measures and queues a sample.
 func (a *Agent) take(now time.Time) error {
 	values, err := a.Measure(now)
 	if err != nil {
@@ -100,13 +100,13 @@ func (a *Agent) take(now time.Time) error {
 		a.Log.Printf("a sample is kept in memory only: %v", err)
 	}
 	if dropped > 0 {
-		a.Log.Printf("the queue is full: dropped the oldest %d, %d so far", dropped, a.Queue.Count("dropped"))
+		a.Log.Printf("queue full: dropped the oldest %d samples, %d in total", dropped, a.Queue.Count("dropped"))
 	}
 	return nil
 }
 
-// deliver makes one request for the oldest samples; the error says why they wait on. A sample
-// that is rejected is found by halves, and set aside.
+// deliver sends the oldest samples in one request. The batch is halved to find a rejected sample,
+// which is moved to the rejected ones.
 func (a *Agent) deliver() error {
 	if a.most == 0 {
 		a.most = MaxSamples
@@ -119,7 +119,7 @@ func (a *Agent) deliver() error {
 	for place, each := range batch {
 		samples[place] = each.Sample
 	}
-	// Not the context that ends the agent: whoever breaks off a request does not know its fate.
+	// Not the context that ends the agent: the result of a cancelled request is unknown.
 	err := a.Send(context.Background(), samples)
 	var failure *Failure
 	switch {
@@ -131,13 +131,13 @@ func (a *Agent) deliver() error {
 		a.most = smaller(2*a.most, MaxSamples)
 	case errors.As(err, &failure) && failure.Rejected() && len(batch) == 1:
 		a.Queue.Reject(batch[0], failure.Reason)
-		a.Log.Printf("set a sample aside: %v", err)
+		a.Log.Printf("rejected a sample: %v", err)
 	case errors.As(err, &failure) && failure.Rejected():
 		a.most = len(batch) / 2
 		return nil
 	default:
 		if errors.As(err, &failure) && failure.TooLarge() && len(batch) > 1 {
-			a.most = len(batch) / 2 // a proxy before the manager may take less than it
+			a.most = len(batch) / 2 // the limit of a proxy may be lower
 		}
 		if a.trouble != err.Error() {
 			a.trouble = err.Error()
@@ -158,7 +158,7 @@ func retryAfter(err error) time.Duration {
 	return 0
 }
 
-// sleep waits, and tells whether it was not disturbed by the end of `ctx`.
+// sleep waits, and returns false if `ctx` ends first.
 func sleep(ctx context.Context, pause time.Duration) bool {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()

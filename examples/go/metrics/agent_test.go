@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// sends is a manager that answers with the next error of a list, then with none.
+// sends is a manager that returns the errors of a list in order, then none.
 type sends struct {
 	batches  []string
 	failures []error
@@ -141,13 +141,13 @@ func TestItRunsThroughAnOutageUntilItIsStopped(t *testing.T) {
 	stop()
 	for open := true; open; {
 		select {
-		case <-s.sent: // one more may be under way
+		case <-s.sent: // one more may be in flight
 		case <-ended:
 			open = false
 		}
 	}
 	if n := strings.Count(output.String(), "down"); n != 1 {
-		t.Errorf("the same trouble was told %d times:\n%s", n, output)
+		t.Errorf("the same error was logged %d times:\n%s", n, output)
 	}
 	if agent.Queue.Count("sent") < 2 {
 		t.Error("nothing was sent after the outage")

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// KeyFile is the path of a file with an API key. It is read each time: another key needs no
-// restart.
+// KeyFile is the path of a file with an API key. It is read for each request, so
+// that a new key needs no restart.
 type KeyFile string
 
 // Bearer returns the key.
@@ -23,36 +23,39 @@ func (k KeyFile) Bearer(context.Context) (string, error) {
 		return "", err
 	}
 	key := strings.TrimSpace(strings.TrimPrefix(string(content), byteOrderMark))
-	if key == "" || strings.IndexFunc(key, notInKeys) >= 0 {
-		return "", fmt.Errorf("%s does not hold one API key", string(k))
+	if !isKey(key) {
+		return "", fmt.Errorf("%s does not contain exactly one API key", string(k))
 	}
 	return key, nil
 }
 
-// byteOrderMark is what some editors put before the first character of a file.
+// byteOrderMark is written by some editors at the beginning of a file.
 const byteOrderMark = "\ufeff"
 
-// notInKeys tells whether a character cannot be part of a key: only visible ASCII can.
+// notInKeys returns whether a character cannot be part of a key; keys contain visible ASCII only.
 func notInKeys(r rune) bool { return r <= ' ' || r > '~' }
 
-// Refused tells that there is no other key.
+// Identify does nothing: a key stands for itself.
+func (k KeyFile) Identify(string) {}
+
+// Refused returns false, because there is no other key.
 func (k KeyFile) Refused() bool { return false }
 
-// Tokens gets tokens for an API key, and the next one before a token ends. It is for one
-// goroutine.
+// Tokens requests tokens for an API key, and the next one before a token expires. It must be used
+// by one goroutine only.
 type Tokens struct {
-	// URL is that of the endpoint, …/api/v1/auth/token.
+	// URL is the URL of the endpoint, …/api/v1/auth/token.
 	URL, NodeID, NodeType string
 	Key                   KeyFile
 	HTTP                  *http.Client
-	// Now is a clock that no one sets back.
+	// Now is a monotonic clock.
 	Now func() time.Time
 
 	token      string
 	renew, end time.Time
 }
 
-// Bearer returns a token that is valid, as far as one can know here.
+// Bearer returns a token that is valid by its own claims.
 func (t *Tokens) Bearer(ctx context.Context) (string, error) {
 	now := t.Now()
 	if t.token != "" && now.Before(t.renew) {
@@ -70,13 +73,16 @@ func (t *Tokens) Bearer(ctx context.Context) (string, error) {
 	return token, nil
 }
 
-// Refused forgets the token, so that Bearer gets another one.
+// Identify sets whose tokens these are.
+func (t *Tokens) Identify(id string) { t.NodeID = id }
+
+// Refused discards the token, so that Bearer requests another one.
 func (t *Tokens) Refused() bool {
 	t.token = ""
 	return true
 }
 
-// get returns a token and how long it is valid.
+// get requests a token; it returns the token and its lifetime.
 func (t *Tokens) get(ctx context.Context) (string, time.Duration, error) {
 	key, err := t.Key.Bearer(ctx)
 	if err != nil {
@@ -95,15 +101,15 @@ func (t *Tokens) get(ctx context.Context) (string, time.Duration, error) {
 		var failure *Failure
 		if errors.As(err, &failure) {
 			failure.Reason = "no token: " + failure.Reason
-			failure.FromManager = false // whatever it says is not about the samples
+			failure.FromManager = false // the response is not about the samples
 		}
 		return "", 0, err
 	}
 	return answer.AccessToken, lifetime(answer.AccessToken), nil
 }
 
-// lifetime is how long a new token is valid by its own claims, whatever the clock says here. It
-// is 0 where it has none: then each request asks for another one.
+// lifetime is the validity of a new token by its own claims, independent of the local clock. It is
+// 0 if there are no such claims; then each request uses a new token.
 func lifetime(token string) time.Duration {
 	var claims struct{ Iat, Exp float64 }
 	parts := strings.Split(token, ".")

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// token answers with a token that is valid for so many seconds.
+// token responds with a token that is valid for this number of seconds.
 func token(name string, life int) http.HandlerFunc {
 	claims := fmt.Sprintf(`{"sub":%q,"iat":1000000,"exp":%d}`, name, 1000000+life)
 	text := "ey." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + "." + name

@@ -8,8 +8,7 @@ import (
 	"strings"
 )
 
-// write writes a file whole or not at all, so that it outlives a power cut. A folder that somebody
-// has removed is made again.
+// write writes a file atomically and durably. A folder that was removed is created again.
 func write(path string, content []byte) error {
 	err := replace(path, content)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -23,7 +22,7 @@ func write(path string, content []byte) error {
 	return err
 }
 
-// replace writes a file whole or not at all.
+// replace writes a file atomically.
 func replace(path string, content []byte) error {
 	scratch := path + ".new"
 	file, err := os.OpenFile(scratch, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -46,7 +45,7 @@ func replace(path string, content []byte) error {
 	return err
 }
 
-// syncFolder makes a rename outlive a power cut, where the system can do that.
+// syncFolder makes a rename durable, if the system supports it.
 func syncFolder(path string) {
 	if folder, err := os.Open(path); err == nil {
 		_ = folder.Sync()

@@ -11,18 +11,18 @@ import (
 	"time"
 )
 
-// Program is what differs between the client and the headend.
+// Program describes the differences between the client and the headend.
 type Program struct {
 	Settings
-	// Path is that of the endpoint.
-	Path       string
+	// Kind is client or headend.
+	Kind       string
 	Labels     map[string]any
 	Credential Credential
 	Measure    func(now time.Time) (map[string]any, error)
 }
 
 // Main runs a program until SIGTERM or an interrupt, or once with the argument -once. It returns
-// the exit status: 2 where the settings are wrong, 1 where something waits on.
+// the exit status: 2 if settings are not valid, 1 if samples remain queued.
 func Main(load func(*Environment) Program, getenv func(string) string, args []string, output io.Writer) int {
 	logger := log.New(output, "", log.LstdFlags|log.LUTC)
 	once := len(args) == 1 && args[0] == "-once"
@@ -42,15 +42,26 @@ func Main(load func(*Environment) Program, getenv func(string) string, args []st
 		return 2
 	}
 	sender := &Sender{
-		URL:        program.Manager + program.Path,
 		Labels:     program.Labels,
 		Credential: program.Credential,
 		HTTP:       NewHTTP(),
 	}
+	identified := &IdentifiedSender{Sender: sender, Identity: &Identity{
+		Manager: program.Manager,
+		Kind:    program.Kind,
+		FixedID: program.ID,
+		Name:    program.Name,
+		Key:     program.Key,
+		Token:   program.Enrolment,
+		Period:  program.RotateAfter,
+		Pause:   program.MostPause,
+		HTTP:    sender.HTTP,
+		Log:     logger,
+	}}
 	agent := &Agent{
 		Measure:  program.Measure,
 		Queue:    queue,
-		Send:     sender.Send,
+		Send:     identified.Send,
 		Interval: program.Interval,
 		Backoff:  NewBackoff(program.MostPause),
 		Log:      logger,

@@ -12,15 +12,15 @@ import (
 	"time"
 )
 
-// Queue keeps samples in a folder until they are sent, oldest first. Whatever ends the process,
-// what was put is there when the queue is opened again.
+// Queue keeps samples in a folder until they are sent, oldest first. Samples survive any end of the
+// process.
 //
 //	waiting/<number>.json   one sample
-//	rejected/<number>.json  {"reason": …, "sample": …}, what the manager will never take
-//	sent, dropped, rejected_total  how many, since the folder was made
+//	rejected/<number>.json  {"reason": …, "sample": …}, a sample that the manager rejected
+//	sent, dropped, rejected_total  counters since the folder was created
 //
-// Where the disk takes no more, samples are kept in memory. It is safe for concurrent use by the
-// goroutines of one process; each process needs a folder of its own.
+// If the disk is full, samples are kept in memory. A Queue is safe for concurrent use by the
+// goroutines of one process; each process needs its own folder.
 type Queue struct {
 	folder string
 	limit  int
@@ -29,15 +29,15 @@ type Queue struct {
 	waiting []Waiting
 }
 
-// Waiting is a queued sample: JSON, known by its number.
+// Waiting is a queued sample in JSON, identified by its number.
 type Waiting struct {
 	Number int64
 	Sample []byte
-	lost   bool // the disk did not take it
+	lost   bool // it could not be written
 }
 
-// OpenQueue opens the queue in a folder, which is made where it is missing. It holds at most
-// `limit` samples, and remembers as many rejected ones.
+// OpenQueue opens the queue in a folder, which is created if it is missing. It keeps at most
+// `limit` samples, and as many rejected ones.
 func OpenQueue(folder string, limit int) (*Queue, error) {
 	q := &Queue{folder: folder, limit: limit}
 	for _, name := range []string{"waiting", "rejected"} {
@@ -55,8 +55,8 @@ func OpenQueue(folder string, limit int) (*Queue, error) {
 	return q, nil
 }
 
-// Put adds a sample and drops the oldest ones that are too many; it returns how many. The sample
-// is in the queue even where there is an error, which says why it is not on disk.
+// Put adds a sample and drops the oldest ones beyond the limit; it returns the number of dropped
+// samples. The sample is queued even if there is an error, which gives the reason why it is not on disk.
 func (q *Queue) Put(sample []byte) (int, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -77,15 +77,15 @@ func (q *Queue) Put(sample []byte) (int, error) {
 	return q.remove(q.waiting[surplus-1].Number, "dropped"), err
 }
 
-// Len is how many samples wait.
+// Len returns the number of queued samples.
 func (q *Queue) Len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.waiting)
 }
 
-// Oldest returns the oldest samples: at most so many, of together at most so many bytes, but one
-// at least where there is one. Files that hold no JSON are rejected on the way.
+// Oldest returns the oldest samples, limited by number and total bytes, but at least one if there
+// is one. Files that do not contain JSON are rejected.
 func (q *Queue) Oldest(most, size int) []Waiting {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -95,7 +95,7 @@ func (q *Queue) Oldest(most, size int) []Waiting {
 		if !each.lost {
 			sample, err := os.ReadFile(q.path("waiting", each.Number))
 			each.Sample = bytes.TrimSpace(sample)
-			if err != nil || !json.Valid(each.Sample) { // such as after a power cut
+			if err != nil || !json.Valid(each.Sample) { // e.g. after a power failure
 				broken = append(broken, each)
 				continue
 			}
@@ -107,19 +107,19 @@ func (q *Queue) Oldest(most, size int) []Waiting {
 		oldest = append(oldest, each)
 	}
 	for _, each := range broken {
-		q.reject(each, "the file holds no sample")
+		q.reject(each, "the file contains no sample")
 	}
 	return oldest
 }
 
-// Sent removes the samples up to this one.
+// Sent removes the samples up to and including this one.
 func (q *Queue) Sent(last Waiting) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.remove(last.Number, "sent")
 }
 
-// Reject sets a sample aside, with the reason.
+// Reject moves a sample to the rejected ones, with the reason.
 func (q *Queue) Reject(sample Waiting, reason string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -129,7 +129,7 @@ func (q *Queue) Reject(sample Waiting, reason string) {
 func (q *Queue) reject(sample Waiting, reason string) {
 	entry := map[string]string{"reason": reason, "sample": string(sample.Sample)}
 	text, _ := json.Marshal(entry) // strings always encode
-	// It is gone from the queue even if it cannot be kept: it must not be sent for ever.
+	// It is removed from the queue even if it cannot be stored: it must not be sent forever.
 	_ = write(q.path("rejected", sample.Number), append(text, '\n'))
 	for place, each := range q.waiting {
 		if each.Number == sample.Number {
@@ -144,7 +144,7 @@ func (q *Queue) reject(sample Waiting, reason string) {
 	}
 }
 
-// remove takes out the samples up to this number, and counts them; it returns how many.
+// remove removes the samples up to this number and counts them; it returns their number.
 func (q *Queue) remove(last int64, counter string) int {
 	n := 0
 	for n < len(q.waiting) && q.waiting[n].Number <= last {
@@ -156,7 +156,7 @@ func (q *Queue) remove(last int64, counter string) int {
 	return n
 }
 
-// Count is what a counter of the folder says: sent, dropped or rejected_total.
+// Count returns a counter of the folder: sent, dropped or rejected_total.
 func (q *Queue) Count(name string) int {
 	text, _ := os.ReadFile(filepath.Join(q.folder, name))
 	n, _ := strconv.Atoi(strings.TrimSpace(string(text))) // missing: nothing was counted yet
@@ -170,15 +170,14 @@ func (q *Queue) count(name string, more int) {
 	}
 }
 
-// list returns the numbers of a folder's files in order, and removes what a crash left half
-// written.
+// list returns the numbers of a folder's files in order, and removes partly written files.
 func (q *Queue) list(name string) ([]int64, error) {
 	files, err := os.ReadDir(filepath.Join(q.folder, name))
 	if err != nil {
 		return nil, err
 	}
 	var numbers []int64
-	for _, file := range files { // sorted by name, which is as long for all
+	for _, file := range files { // sorted by name; all names have the same length
 		text, isSample := cutSuffix(file.Name(), ".json")
 		if number, err := strconv.ParseInt(text, 10, 64); isSample && err == nil {
 			numbers = append(numbers, number)

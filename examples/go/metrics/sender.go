@@ -15,12 +15,12 @@ import (
 )
 
 const (
-	// MaxSamples is how many samples go in one request: frames of the pipeline hold no more.
+	// MaxSamples is the maximum number of samples in one request; it is that of a frame.
 	MaxSamples = 500
-	// MaxBytes is how large they may be together: the limit of a body, 64 KiB, less the rest.
+	// MaxBytes is their maximum total size; labels and punctuation fit the other 4 KiB of a body.
 	MaxBytes = 60 << 10
-	// gzipFrom is from which size a body is compressed. A single sample is smaller: it would
-	// hardly shrink, and the manager takes plain ones at less cost.
+	// gzipFrom is the smallest body that is compressed. A single sample is smaller; compressing
+	// it would save little, and the manager handles uncompressed bodies at less cost.
 	gzipFrom = 1 << 10
 
 	timeout   = 10 * time.Second // the manager responds within 8
@@ -32,51 +32,53 @@ const (
 	managerValue  = "manager"
 )
 
-// Failure is why a request did not succeed.
+// Failure is a failed request.
 type Failure struct {
-	// Status is that of the answer; 0 where there was none.
+	// Status is the status of the response; 0 if there was none.
 	Status int
-	// Reason is for people.
+	// Reason is a description for logs.
 	Reason string
-	// RetryAfter is how long the manager asks to wait.
+	// RetryAfter is the Retry-After of the response.
 	RetryAfter time.Duration
-	// FromManager tells whether the response is certainly the manager's own.
+	// FromManager is true if the response certainly comes from the manager.
 	FromManager bool
-	// Invalid tells whether no request was made, as the sample is not a JSON object.
+	// Invalid is true if no request was sent because a sample is not a JSON object.
 	Invalid bool
 }
 
 func (f *Failure) Error() string { return f.Reason }
 
-// Rejected tells whether the manager will never accept these samples. Only the manager can say so:
-// a proxy's 400 or 413 is about the connection, or about a limit of its own.
+// Rejected returns whether the manager will never accept these samples. A proxy's 400 or 413 does
+// not count: it concerns the connection, or the proxy's own limit.
 func (f *Failure) Rejected() bool {
 	return f.Invalid || f.FromManager && (f.Status == http.StatusBadRequest || f.TooLarge())
 }
 
-// TooLarge tells whether the manager, or a proxy before it, takes only smaller requests.
+// TooLarge returns whether the manager or a proxy accepts only smaller requests.
 func (f *Failure) TooLarge() bool { return f.Status == http.StatusRequestEntityTooLarge }
 
-// Credential is what a sender proves itself with.
+// Credential authenticates a sender.
 type Credential interface {
-	// Bearer returns the text to send.
+	// Bearer returns the credential to send.
 	Bearer(ctx context.Context) (string, error)
-	// Refused is told of a 401, and tells whether Bearer has another one now.
+	// Identify is told whose credential it is.
+	Identify(id string)
+	// Refused is called after a 401; it returns whether Bearer may return another one.
 	Refused() bool
 }
 
 // Sender submits samples of one client or headend.
 type Sender struct {
-	// URL is that of the endpoint.
+	// URL is the URL of the endpoint.
 	URL string
-	// Labels go with each request: headless of a client, headend_name of a headend.
+	// Labels are sent with each request: headless of a client, headend_name of a headend.
 	Labels     map[string]any
 	Credential Credential
 	HTTP       *http.Client
 }
 
-// NewHTTP returns a client that follows no redirection, which would carry the credential along, and
-// that resumes TLS sessions, which saves the manager most of the cost of a new connection.
+// NewHTTP returns a client that follows no redirects, because they would forward the credential. It
+// resumes TLS sessions, which avoids most of the manager's cost of a new connection.
 func NewHTTP() *http.Client {
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	transport := http.DefaultTransport.(*http.Transport).Clone()
@@ -88,7 +90,7 @@ func NewHTTP() *http.Client {
 }
 
 // Send submits samples, oldest first, each a JSON object with timestamp and metrics. Without an
-// error the manager has all of them. The error is a *Failure where the manager is its cause.
+// error, the manager has confirmed all of them. The error is a *Failure if the request failed.
 func (s *Sender) Send(ctx context.Context, samples [][]byte) error {
 	body, err := s.body(samples)
 	if err != nil {
@@ -103,7 +105,7 @@ func (s *Sender) Send(ctx context.Context, samples [][]byte) error {
 	return err
 }
 
-// body is the guide's payload for one sample, and a backlog for several.
+// body is a submission for one sample, and a backlog for several.
 func (s *Sender) body(samples [][]byte) ([]byte, error) {
 	document := map[string]any{}
 	if len(samples) == 1 {
@@ -135,13 +137,13 @@ func (s *Sender) post(ctx context.Context, body []byte) error {
 	if err := post(ctx, s.HTTP, s.URL, bearer, body, &answer); err != nil {
 		return err
 	}
-	if answer.Status != "metrics_received" { // such as a hotel's page
-		return &Failure{Status: http.StatusOK, Reason: "the response is not the manager's"}
+	if answer.Status != "metrics_received" { // e.g. the page of a captive portal
+		return &Failure{Status: http.StatusOK, Reason: "the response does not come from the manager"}
 	}
 	return nil
 }
 
-// post sends JSON and decodes the answer. The error is a *Failure.
+// post sends JSON and decodes the response. The error is a *Failure.
 func post(ctx context.Context, client *http.Client, url, bearer string, body []byte, answer any) error {
 	request, err := request(ctx, url, bearer, body)
 	if err != nil {
@@ -161,7 +163,7 @@ func post(ctx context.Context, client *http.Client, url, bearer string, body []b
 		fromManager := response.Header.Get(managerHeader) == managerValue
 		sender := "the manager"
 		if !fromManager {
-			sender = "something before the manager"
+			sender = "an intermediary"
 		}
 		return &Failure{
 			Status:      response.StatusCode,
@@ -171,7 +173,7 @@ func post(ctx context.Context, client *http.Client, url, bearer string, body []b
 		}
 	}
 	if err := json.Unmarshal(content, answer); err != nil {
-		return &Failure{Status: http.StatusOK, Reason: "the response is not the manager's"}
+		return &Failure{Status: http.StatusOK, Reason: "the response does not come from the manager"}
 	}
 	return nil
 }
@@ -181,7 +183,7 @@ func request(ctx context.Context, url, bearer string, body []byte) (*http.Reques
 	if packed {
 		var buffer bytes.Buffer
 		writer := gzip.NewWriter(&buffer)
-		_, _ = writer.Write(body) // a buffer takes all
+		_, _ = writer.Write(body) // a buffer never fails
 		_ = writer.Close()
 		body = buffer.Bytes()
 	}
@@ -199,7 +201,7 @@ func request(ctx context.Context, url, bearer string, body []byte) (*http.Reques
 	return request, nil
 }
 
-// shown is the start of an answer, in one line.
+// shown returns the start of a response in one line.
 func shown(content []byte) string {
 	text := strings.Join(strings.Fields(string(content)), " ")
 	if len(text) > 200 {

@@ -17,13 +17,13 @@ import (
 	"time"
 )
 
-// sent is what a manager of these tests was sent.
+// sent is a request that the tests' manager received.
 type sent struct {
 	path, bearer, encoding string
 	body                   map[string]any
 }
 
-// manager answers each request with the next of `answers`, and then with the last for ever.
+// manager responds to each request with the next of `answers`, and then always with the last.
 func manager(t *testing.T, answers ...http.HandlerFunc) (*httptest.Server, *[]sent) {
 	t.Helper()
 	var requests []sent
@@ -173,7 +173,7 @@ func TestAHotelsPageIsNotTheManager(t *testing.T) {
 	for _, page := range []string{"<html>Welcome</html>", `{"status":"ok"}`} {
 		server, _ := manager(t, says(200, page))
 		found := failure(t, send(sender(t, server), `{}`))
-		expect(t, "reason", found.Reason, "the response is not the manager's")
+		expect(t, "reason", found.Reason, "the response does not come from the manager")
 		expect(t, "rejected", found.Rejected(), false)
 	}
 }

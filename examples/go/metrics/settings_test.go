@@ -19,11 +19,12 @@ func environment(lines ...string) *Environment {
 }
 
 func TestDefaults(t *testing.T) {
-	e := environment("MANAGER_URL=https://manager.example/", "CLIENT_ID=c1", "API_KEY_FILE=key", "QUEUE_DIR=queue")
+	e := environment("MANAGER_URL=https://manager.example/", "CLIENT_ID=c1", "API_KEY_FILE=key", "QUEUE_DIR=queue", "AGENT_NAME=n")
 	expect(t, "settings", e.Settings("CLIENT_ID", time.Minute), Settings{
 		Manager:   "https://manager.example",
 		ID:        "c1",
 		Key:       "key",
+		Name:      "n",
 		Queue:     "queue",
 		QueueMax:  1440,
 		Interval:  time.Minute,
@@ -38,7 +39,7 @@ func TestDefaults(t *testing.T) {
 func TestAllThatIsWrongIsSaidAtOnce(t *testing.T) {
 	e := environment("MANAGER_URL=manager", "API_KEY_FILE=key", "INTERVAL_SECONDS=0", "QUEUE_MAX=many")
 	e.Settings("CLIENT_ID", time.Minute)
-	expect(t, "error", e.Err().Error(), "MANAGER_URL is no URL; CLIENT_ID is not set; QUEUE_DIR is not set; "+
+	expect(t, "error", e.Err().Error(), "MANAGER_URL is not a URL; CLIENT_ID is not set; QUEUE_DIR is not set; "+
 		"QUEUE_MAX is not a number above 0; INTERVAL_SECONDS is not a number above 0")
 }
 
@@ -59,7 +60,7 @@ func TestOnceTellsByItsStatusWhetherAllWasSent(t *testing.T) {
 	load := func(e *Environment) Program {
 		return Program{
 			Settings:   e.Settings("CLIENT_ID", time.Minute),
-			Path:       "/api/v1/clients/c1/metrics",
+			Kind:       "client",
 			Credential: keyFile(t, "the-key"),
 			Measure:    machine(t, folder, 1, 2, "1 1 1 1").Client,
 		}

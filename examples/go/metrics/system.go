@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// System is a Linux machine, seen through the files below Root ("/", or where a container has its
-// host's), and one network interface of it.
+// System is a Linux machine, read through the files below Root ("/", or the host's root in a
+// container), and one of its network interfaces.
 type System struct {
 	Root, Interface string
 }
 
-// Client measures what a client reports.
+// Client measures the metrics of a client.
 func (s System) Client(time.Time) (map[string]any, error) {
 	values := map[string]any{}
 	for name, file := range map[string]string{
@@ -43,11 +43,11 @@ func (s System) Client(time.Time) (map[string]any, error) {
 	return values, nil
 }
 
-// Headend measures what a headend reports. The zero value but for System is ready for use.
+// Headend measures the metrics of a headend. Only System must be set.
 type Headend struct {
 	System
-	// Connections is a shell command that prints the number of active connections; where it is
-	// empty, or fails, the metric is left out.
+	// Connections is a shell command that prints the number of active connections; if it is
+	// empty or fails, the metric is omitted.
 	Connections string
 
 	at             time.Time
@@ -55,7 +55,7 @@ type Headend struct {
 	busy, total    float64
 }
 
-// Measure returns the load: bandwidth in bytes a second since the last call (left out in the
+// Measure returns the load: bandwidth in bytes per second since the last call (omitted in the
 // first), CPU in percent since the last call (since boot in the first), memory in bytes.
 func (h *Headend) Measure(now time.Time) (map[string]any, error) {
 	values := map[string]any{}
@@ -145,13 +145,13 @@ func (s System) counter(name string) (uint64, error) {
 	}
 	value, err := strconv.ParseUint(strings.TrimSpace(string(content)), 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("%s holds no counter: %w", path, err)
+		return 0, fmt.Errorf("%s contains no counter: %w", path, err)
 	}
 	return value, nil
 }
 
-// fields returns what follows the word `first` in its line of a file; without a word, the first
-// line.
+// fields returns the fields after the word `first` in the line that starts with it; without a word,
+// the fields of the first line.
 func (s System) fields(path, first string) ([]string, error) {
 	content, err := os.ReadFile(filepath.Join(s.Root, path))
 	if err != nil {

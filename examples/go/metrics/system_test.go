@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// machine is a folder with what is read below / of a machine.
+// machine creates a folder with the files that are read below /.
 func machine(t *testing.T, root string, sent, received int, cpu string) System {
 	t.Helper()
 	for path, content := range map[string]string{
@@ -61,7 +61,7 @@ func TestAHeadendsRatesAreThoseSinceTheLastSample(t *testing.T) {
 	machine(t, root, 4000, 8000, "40 0 30 130 0 0 0 0 5 0")
 	now = now.Add(30 * time.Second)
 	measured("map[active_connections:150 bandwidth_in:200 bandwidth_out:100 cpu_usage:50 memory_usage:614400]")
-	machine(t, root, 0, 0, "40 0 30 130 0 0 0 0 5 0") // the interface was made anew
+	machine(t, root, 0, 0, "40 0 30 130 0 0 0 0 5 0") // the interface was recreated
 	now = now.Add(30 * time.Second)
 	headend.Connections = "exit 1"
 	measured("map[cpu_usage:0 memory_usage:614400]")

@@ -1,4 +1,4 @@
-"""Python imports this by its name at the start of a worker that has this folder on its path."""
+"""Imported by Python at startup of a worker that has this directory on its path."""
 
 from tests.chaos.exception_injection import install
 

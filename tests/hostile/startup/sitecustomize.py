@@ -1,4 +1,4 @@
-"""Python imports this by its name at the start of a gateway that has this folder on its path."""
+"""Imported by Python at startup of a gateway that has this directory on its path."""
 
 from tests.hostile.callbacks import install
 

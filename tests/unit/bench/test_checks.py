@@ -1,4 +1,4 @@
-"""A benchmark must notice what is lost or wrong: otherwise its figures say nothing."""
+"""A benchmark must notice lost and wrong data: otherwise its figures mean nothing."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import pytest
 from bench.end_to_end import growth, latest
 from bench.errors import WrongResultError
 from bench.fleet import Clients
-from bench.load import split_answer
+from bench.load import split_response
 from bench.peers import gauges
 from bench.scraping import check_scrape
 from bench.workloads import Acknowledged, BatchWorkload, SingleWorkload, request_heads
@@ -21,7 +21,7 @@ def scrape(*numbers: int) -> bytes:
     return b"".join(gauges(CLIENTS, number, with_id=True, typed=False) for number in numbers)
 
 
-def test_a_right_scrape_passes() -> None:
+def test_a_correct_scrape_passes() -> None:
     check_scrape(scrape(3, 1, 2), CLIENTS, [3, 1, 2])
 
 
@@ -42,7 +42,7 @@ def test_a_wrong_scrape_is_noticed(spoil: Callable[[bytes], bytes]) -> None:
         check_scrape(spoil(scrape(0, 1, 2)), CLIENTS, [0, 1, 2])
 
 
-def test_each_request_is_the_clients_own() -> None:
+def test_each_request_has_its_clients_credential() -> None:
     work = SingleWorkload(Acknowledged(KAFKA), CLIENTS, 4, request_heads(CLIENTS))
     for number in range(4):
         request = work.next()
@@ -64,7 +64,7 @@ def test_each_request_is_the_clients_own() -> None:
     ],
     ids=["refused", "a receipt twice", "another status"],
 )
-def test_a_wrong_answer_is_noticed(status: int, body: bytes) -> None:
+def test_a_wrong_response_is_noticed(status: int, body: bytes) -> None:
     work = SingleWorkload(Acknowledged(KAFKA), CLIENTS, 2, request_heads(CLIENTS))
     work.answered(0, 200, b'{"status":"metrics_received","receipt":"0-1-0"}')
     with pytest.raises(WrongResultError):
@@ -79,20 +79,20 @@ def test_a_wrong_answer_is_noticed(status: int, body: bytes) -> None:
         b'{"accepted":1,"rejected":[{"index":1}],"receipts":["0-1-0","0-1-1"]}',
     ],
 )
-def test_a_batch_that_is_not_whole_is_noticed(body: bytes) -> None:
+def test_an_incomplete_batch_is_noticed(body: bytes) -> None:
     work = BatchWorkload(Acknowledged(KAFKA), CLIENTS, 2, "key")
     with pytest.raises(WrongResultError):
         work.answered(0, 200, body)
 
 
-def test_answers_are_split() -> None:
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-    assert split_answer(answer) == (200, b"ok")
-    assert all(split_answer(answer[:end]) is None for end in range(len(answer)))
-    assert split_answer(b"HTTP/1.1 204 No Content\r\ndate: x\r\n\r\n") == (204, b"")
-    for wrong in (answer + b"H", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0"):
+def test_a_response_is_split_from_the_stream() -> None:
+    response = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    assert split_response(response) == (200, b"ok")
+    assert all(split_response(response[:end]) is None for end in range(len(response)))
+    assert split_response(b"HTTP/1.1 204 No Content\r\ndate: x\r\n\r\n") == (204, b"")
+    for wrong in (response + b"H", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0"):
         with pytest.raises(WrongResultError):
-            split_answer(wrong)
+            split_response(wrong)
 
 
 def test_the_last_submission_of_each_client() -> None:

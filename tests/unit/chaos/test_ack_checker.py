@@ -1,4 +1,4 @@
-"""What was answered 200 must be where its receipt says: whatever is not there is found."""
+"""The ack checker finds acknowledged submissions that are not in their record."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def answered() -> AckChecker:
     return answered
 
 
-def test_what_is_there_is_not_missing(answered: AckChecker) -> None:
+def test_an_existing_submission_is_not_missing(answered: AckChecker) -> None:
     answered.add(RECEIPT._replace(index=0), "client:c-4", 4)
     answered.check(1, 7, BY, frame(4, 5))
     assert (answered.missing(), answered.wrong) == ([], [])
@@ -43,17 +43,17 @@ def test_what_is_there_is_not_missing(answered: AckChecker) -> None:
     ],
     ids=["partition", "offset", "late", "order", "number", "short", "rubbish", "nothing"],
 )
-def test_what_is_not_there_is_missing(
+def test_a_wrong_or_absent_submission_is_missing(
     answered: AckChecker, partition: int, offset: int, appended: int, value: bytes | None
 ) -> None:
     answered.check(partition, offset, appended, value)
     assert answered.missing() == ["client:c-5 5 is not at 1-7-1"]
 
 
-def test_what_nobody_looked_for_is_missing(answered: AckChecker) -> None:
+def test_an_unchecked_submission_is_missing(answered: AckChecker) -> None:
     assert answered.missing() != []
 
 
-def test_one_receipt_for_two_is_wrong(answered: AckChecker) -> None:
+def test_one_receipt_for_two_submissions_is_wrong(answered: AckChecker) -> None:
     answered.add(RECEIPT, "client:c-6", 6)
     assert answered.wrong != []

@@ -1,4 +1,4 @@
-"""What the model of credentials finds wrong."""
+"""The credential model finds wrong responses."""
 
 from tests.chaos.credential_model import Credential, CredentialModel
 
@@ -6,12 +6,12 @@ GOOD = Credential("clients/c/metrics", "good", "the new key of c")
 BAD = Credential("clients/c/metrics", "bad", "the old key of c")
 
 
-def test_valid_ones_are_let_in_and_others_are_not() -> None:
+def test_only_valid_credentials_are_accepted() -> None:
     model = CredentialModel()
     model.valid = {GOOD: True, BAD: False}
     assert model.faults("g", {GOOD: 400, BAD: 401}) == []
     assert model.faults("g", {GOOD: 401, BAD: 400}) == [
-        "g answers 401 to the new key of c, not 400",
-        "g answers 400 to the old key of c, not 401",
+        "g returns 401 for the new key of c, not 400",
+        "g returns 400 for the old key of c, not 401",
     ]
-    assert model.faults("g", {GOOD: 503}) == ["g answers 503 to the new key of c, not 400"]
+    assert model.faults("g", {GOOD: 503}) == ["g returns 503 for the new key of c, not 400"]

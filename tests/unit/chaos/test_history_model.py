@@ -1,4 +1,4 @@
-"""The model of one broker's chaos finds what it must find."""
+"""The history model finds all violations."""
 
 from contract.position import Receipt
 from tests.chaos.history_model import Ack, HistoryModel, Log, LogRecord
@@ -20,7 +20,7 @@ def model() -> HistoryModel:
 
 
 def log(times: dict[int, int]) -> Log:
-    """A log of one partition: append times by offset, of one submission each."""
+    """Return a log of one partition with these append times by offset and one submission each."""
     return {(0, offset): LogRecord(appended, 1) for offset, appended in times.items()}
 
 
@@ -28,26 +28,26 @@ def ack(number: int) -> Ack:
     return Ack(KEY, number, Receipt(0, number, 0, 100 + number))
 
 
-def test_acknowledged_submissions_are_kept_or_gone() -> None:
+def test_acknowledged_submissions_are_kept_or_lost() -> None:
     assert model().sort(log({1: 101, 2: 102, 3: 999})) == (
         [ack(1), ack(2)],
         [ack(3), ack(4)],
     )
 
 
-def test_what_is_kept_must_be_shown() -> None:
+def test_kept_submissions_must_be_shown() -> None:
     assert model().compare(Scrape(numbers={KEY: 4}), [ack(4)], remembers=True) == []
     (wrong,) = model().compare(Scrape(numbers={KEY: 3}), [ack(4)], remembers=True)
     assert wrong.startswith("skipped")
 
 
-def test_what_was_shown_must_not_go() -> None:
+def test_shown_values_must_not_regress() -> None:
     (wrong,) = model().compare(Scrape(numbers={KEY: 1}), [], remembers=True)
-    assert wrong.startswith("gone")
+    assert wrong.startswith("regressed")
     assert model().compare(Scrape(numbers={KEY: 1}), [], remembers=False) == []
 
 
-def test_a_receipt_must_not_lie() -> None:
+def test_a_wrong_receipt_status_is_found() -> None:
     found = model()
     found.sort(log({1: 101}))
     assert found.check_kept(ack(1), 200, PROCESSED) == []
@@ -59,19 +59,19 @@ def test_a_receipt_must_not_lie() -> None:
     assert found.check_gone(ack(3), 404, {})
 
 
-def test_what_was_counted_is_what_is_kept_and_what_was_cut_off_after_it() -> None:
-    """1 and 2 are kept, 3 was counted and cut off, 4 is lost."""
+def test_the_ledgers_must_count_the_kept_records_and_the_processed_lost_ones() -> None:
+    """1 and 2 are kept, 3 was counted and lost, 4 was lost uncounted."""
     held = log({1: 101, 2: 102})
     assert model().sum_up({0: 3}, held, [ack(3)], remembers=True) == []
     for read in (2, 4):
         (wrong,) = model().sum_up({0: read}, held, [ack(3)], remembers=True)
-        assert "2 are in the log (2 acknowledged), 1 were cut off" in wrong
+        assert "2 are in the log (2 acknowledged), 1 were counted and lost" in wrong
     assert model().sum_up({0: 9}, held, [], remembers=False) == []
 
 
-def test_only_what_was_not_answered_may_be_counted_besides() -> None:
+def test_only_attempts_without_a_response_may_be_counted_in_addition() -> None:
     found = model()
-    for _ in range(3):  # one is in the log, one was counted and cut off, one never came
+    for _ in range(3):  # one is in the log, one was counted and lost, one never arrived
         found.send(KEY)
     held = log({1: 101, 2: 102, 5: 105})
     assert found.sum_up({0: 5}, held, [ack(3)], remembers=True) == []

@@ -1,4 +1,4 @@
-"""Pairs of faults: which there are, and that both happen."""
+"""Pairs of faults: which ones exist, and that both faults happen."""
 
 import asyncio
 import random
@@ -19,14 +19,14 @@ def test_every_excluded_fault_exists_and_every_exclusion_has_a_reason() -> None:
     assert FAULTS.keys() >= pairs.OUTAGES
 
 
-def test_the_pair_that_a_run_has_found_is_possible() -> None:
+def test_the_pair_that_found_a_fault_is_possible() -> None:
     assert pairs.excluded("cut-network", "broker-freeze") == ""
     assert pairs.excluded("agent-raises", "worker-kill")
     assert pairs.excluded("worker-kill", "agent-raises")
     assert pairs.excluded("worker-kill", "worker-kill")
 
 
-def test_a_seed_draws_the_same_pairs_and_each_once_before_one_comes_again() -> None:
+def test_a_seed_draws_the_same_pairs_and_each_once_before_any_repeats() -> None:
     drawn = pairs.draw([*FAULTS], 200, random.Random(7))
     assert drawn == pairs.draw([*FAULTS], 200, random.Random(7))
     assert len(set(drawn)) == 200
@@ -37,7 +37,7 @@ def test_a_seed_draws_the_same_pairs_and_each_once_before_one_comes_again() -> N
         pairs.draw(["agent-raises", "worker-kill"], 1, random.Random(1))
 
 
-async def test_both_happen_and_the_error_of_one_does_not_cut_the_other_short(
+async def test_both_faults_happen_and_an_error_of_one_does_not_interrupt_the_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pairs, "WITHIN", 0.01)
@@ -49,7 +49,7 @@ async def test_both_happen_and_the_error_of_one_does_not_cut_the_other_short(
 
     async def late(context: ChaosContext) -> None:
         await asyncio.sleep(0.05)
-        ended.append(context.chance.random())
+        ended.append(context.rng.random())
 
     parts: Any = SimpleNamespace(tell=lambda what: None)
     context = ChaosContext(parts, parts, parts, parts, random.Random(3), parts)

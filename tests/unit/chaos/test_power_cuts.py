@@ -1,4 +1,4 @@
-"""Tails that are cut off a broker's logs."""
+"""Cutting the ends of a broker's logs."""
 
 import random
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the fault harness reads from a scrape, and what it finds wrong in it."""
+"""Parsing a scrape, and finding its inconsistencies."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def pipeline(read: int, applied: int) -> list[str]:
     return [*lines, 'tobogganing_pipeline_lag_records{partition="3"} 7.0']
 
 
-def test_numbers_check_ins_and_ledgers_are_read() -> None:
+def test_numbers_check_ins_and_ledgers_are_parsed() -> None:
     found = parse("\n".join([*entity(7), *pipeline(5, 5)]))
     assert found.faults == []
     assert found.numbers == {"client:c-1": 7}
@@ -28,7 +28,7 @@ def test_numbers_check_ins_and_ledgers_are_read() -> None:
     assert found.ledgers == {3: Ledger(3, read=5, applied=5)}
 
 
-def test_a_headend_is_read() -> None:
+def test_a_headend_is_parsed() -> None:
     labels = 'headend_id="h-1",name="{odd}",region="eu",datacenter="f"'
     lines = [f"{metric.name}{{{labels}}} 3" for metric in HEADEND.families]
     found = parse("\n".join(lines))
@@ -41,7 +41,7 @@ def test_two_series_of_one_entity_are_a_fault() -> None:
     assert parse("\n".join([*entity(7), *entity(7, other)])).faults != []
 
 
-def test_a_series_that_is_missing_is_a_fault() -> None:
+def test_a_missing_series_is_a_fault() -> None:
     assert parse("\n".join(entity(7)[1:])).faults != []
 
 

@@ -14,7 +14,7 @@ numbers = st.integers(0, 2**63 - 1)
 
 
 @given(st.text(), numbers, st.integers(-2, 500), numbers, st.none() | numbers)
-def test_headers_come_back(
+def test_headers_round_trip(
     reason: str, offset: int, index: int, appended: int, size: int | None
 ) -> None:
     source = DeadLetterSource(reason, offset, index, appended, size)
@@ -34,6 +34,6 @@ def test_headers_come_back(
         [("reason", b"r"), ("offset", b"\xff"), ("index", b"0"), ("appended", b"5")],
     ],
 )
-def test_what_is_no_dead_letter(headers: list[tuple[str, bytes]]) -> None:
+def test_invalid_dead_letter_headers(headers: list[tuple[str, bytes]]) -> None:
     with pytest.raises(DeadLetterError):
         decode_source(headers)

@@ -1,4 +1,4 @@
-"""Frames: what is encoded comes back, what is no frame is said to be none."""
+"""Frames: encoding round-trips, and invalid frames are rejected with the reason."""
 
 import contextlib
 import zlib
@@ -36,18 +36,18 @@ submissions = st.builds(
 
 
 @given(st.integers(0, 2**62), st.lists(submissions, max_size=4))
-def test_what_is_encoded_comes_back(answer_by: int, sent: list[Submission]) -> None:
+def test_encoding_round_trips(answer_by: int, sent: list[Submission]) -> None:
     assert decode_frame(encode_frame(answer_by, sent)) == Frame(FRAME_VERSION, answer_by, sent)
 
 
 @given(st.lists(submissions, max_size=4))
-def test_encoding_piece_by_piece_is_the_same(sent: list[Submission]) -> None:
+def test_encoding_in_parts_gives_the_same_bytes(sent: list[Submission]) -> None:
     pieces = [encode_submission(submission) for submission in sent]
     assert encode_frame_parts(7, pieces) == encode_frame(7, sent)
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_a_frame_or_refused(value: bytes) -> None:
+def test_any_bytes_are_a_frame_or_rejected(value: bytes) -> None:
     with contextlib.suppress(FrameError):
         assert isinstance(decode_frame(value), Frame)
 
@@ -63,7 +63,7 @@ def test_any_bytes_are_a_frame_or_refused(value: bytes) -> None:
         (b'{"version":1,"answer_by":1,"submissions":[{}]}', "not a frame"),
     ],
 )
-def test_what_is_no_frame_says_why(value: bytes | None, reason: str) -> None:
+def test_an_invalid_frame_is_rejected_with_the_reason(value: bytes | None, reason: str) -> None:
     with pytest.raises(FrameError, match=reason):
         decode_frame(value)
 
@@ -74,7 +74,7 @@ def test_a_frame_is_late_only_after_its_deadline() -> None:
     assert frame.is_late(1001)
 
 
-def test_partition_is_the_same_for_every_process() -> None:
+def test_the_partition_is_the_same_in_every_process() -> None:
     key = entity_key("client", "test-client")
     assert key == b"client:test-client"
     assert partition_of(key, 12) == zlib.crc32(b"client:test-client") % 12
@@ -86,5 +86,5 @@ def test_older_versions_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert decode_frame(older).version == 1
     assert decode_frame(b'{"version":2,"answer_by":1,"submissions":[]}').version == 2
     for version in (0, -1, 4):
-        with pytest.raises(FrameError, match=f"frame version {version} is not known here"):
+        with pytest.raises(FrameError, match=f"frame version {version} is not supported"):
             decode_frame(b'{"version":%d,"answer_by":1,"submissions":[]}' % version)

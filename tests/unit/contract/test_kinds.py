@@ -1,4 +1,4 @@
-"""The declarations: the guide's names, to the letter."""
+"""Entity kinds: the names of the metrics guide, to the letter."""
 
 import pytest
 
@@ -30,7 +30,7 @@ GUIDE = {
 }
 
 
-def test_families_and_labels_are_the_guides() -> None:
+def test_families_and_labels_are_those_of_the_guide() -> None:
     declared = {
         kind.name: (kind.label_names, [family.name for family in kind.families])
         for kind in KINDS.values()
@@ -39,20 +39,20 @@ def test_families_and_labels_are_the_guides() -> None:
 
 
 @pytest.mark.parametrize("id", ["a", "0", "test-client", "A.b_c-d", "x" * 128])
-def test_ids(id: str) -> None:
+def test_valid_ids(id: str) -> None:
     assert is_id(id)
 
 
 @pytest.mark.parametrize("id", ["", "-a", ".a", "a/b", "a b", "ä", "a\n", "x" * 129, "a%2Fb"])
-def test_what_is_no_id(id: str) -> None:
+def test_invalid_ids(id: str) -> None:
     assert not is_id(id)
 
 
 @pytest.mark.parametrize("text", ["x", "Büro 7", "日本", '"\\', "😀" * 255])
-def test_texts(text: str) -> None:
+def test_valid_texts(text: str) -> None:
     assert is_text(text)
 
 
 @pytest.mark.parametrize("text", ["", "a\nb", "\x00", "\x7f", "\x85", "\ud800", "x" * 256])
-def test_what_is_no_text(text: str) -> None:
+def test_invalid_texts(text: str) -> None:
     assert not is_text(text)

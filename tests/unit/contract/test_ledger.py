@@ -1,4 +1,4 @@
-"""What a ledger keeps of leader epochs and of the newest append time before a history."""
+"""The leader epochs and append times in a ledger."""
 
 import msgspec
 
@@ -26,12 +26,12 @@ def test_an_epoch_begins_after_the_last_counted_record() -> None:
     count(row, 0, 1, 100)
     count(row, 1, 1, 90)
     count(row, 2, 1, 120)
-    count(row, 5, 3, 110)  # Offsets 3 and 4 have no record.
+    count(row, 5, 3, 110)  # offsets 3 and 4 have no record
     assert row.epochs == (LeaderEpoch(1, 0, 0, 90, 0), LeaderEpoch(3, 3, 0, 110, 120))
     assert decode_ledger_row(encode_ledger_row(row)) == row
 
 
-def test_a_history_begins_an_epoch_also_with_the_same_number() -> None:
+def test_a_new_history_begins_a_new_epoch_even_with_the_same_number() -> None:
     row = empty_ledger()
     count(row, 0, 0, 100)
     row.begin_history(0, epoch=0, topic="b" * 32)
@@ -40,14 +40,14 @@ def test_a_history_begins_an_epoch_also_with_the_same_number() -> None:
     assert row.epochs == (LeaderEpoch(0, 0, 0, 100, 0), LeaderEpoch(0, 1, 1, 50, 100))
 
 
-def test_the_newest_epochs_are_kept() -> None:
+def test_only_the_newest_epochs_are_kept() -> None:
     row = empty_ledger()
     for number in range(MAX_EPOCHS + 3):
         count(row, number, number, number)
     assert [each.epoch for each in row.epochs] == list(range(3, MAX_EPOCHS + 3))
 
 
-def test_a_ledger_without_these_fields_is_read() -> None:
+def test_a_ledger_of_an_older_version_is_read() -> None:
     old = (
         b'{"version":2,"offset":9,"read":10,"applied":10,"newest":1000,"parted":1,"mark":null,'
         b'"histories":[{"first":10,"shift":3,"epoch":4,"topic":"' + TOPIC.encode() + b'"}]}'
@@ -64,8 +64,8 @@ def cut_ledger() -> LedgerRow:
     return row
 
 
-def test_a_program_that_does_not_know_cuts_sees_a_newer_ledger_that_it_cannot_read() -> None:
-    """Were the offset that of the ledger before, it would go on and count the part again."""
+def test_a_program_without_support_for_cuts_sees_a_newer_undecodable_ledger() -> None:
+    """With the offset of the previous ledger, it would continue and count the part again."""
     row = cut_ledger()
     written = encode_ledger_row(row)
     assert b'"version":%d,' % CUT_LEDGER_VERSION in written
@@ -73,7 +73,7 @@ def test_a_program_that_does_not_know_cuts_sees_a_newer_ledger_that_it_cannot_re
     assert decode_ledger_row(written) == msgspec.structs.replace(row, version=CUT_LEDGER_VERSION)
 
 
-def test_a_cut_ends_when_its_record_is_counted_skipped_or_gone() -> None:
+def test_a_cut_ends_when_its_record_is_counted_skipped_or_lost() -> None:
     row = cut_ledger()
     assert (row.progress, row.next_offset) == (Position(4, 3), 5)
     count(row, 5, 1, 110)
@@ -91,7 +91,7 @@ def test_a_cut_ends_when_its_record_is_counted_skipped_or_gone() -> None:
     assert row.cut is None
 
 
-def test_offsets_of_rows_that_were_not_counted_are_covered_as_such() -> None:
+def test_offsets_of_uncounted_rows_are_covered_as_uncounted() -> None:
     row = empty_ledger()
     count(row, 0, 1, 100)
     row.cover_uncounted(0)

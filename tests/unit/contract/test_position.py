@@ -10,7 +10,7 @@ small = st.integers(0, 10**9 - 1)
 
 
 @given(small, st.integers(0, 10**18 - 1), small)
-def test_a_receipt_reads_back(partition: int, offset: int, index: int) -> None:
+def test_a_receipt_round_trips(partition: int, offset: int, index: int) -> None:
     receipt = Receipt(partition, offset, index)
     assert Receipt.parse(str(receipt)) == receipt
 
@@ -19,10 +19,10 @@ def test_a_receipt_reads_back(partition: int, offset: int, index: int) -> None:
     "text",
     ["", "1-2", "1-2-3-4-5", "-1-2-3", "1--2-3", "a-b-c", "1-2-3\n", "٣-1-1", "1-2-" + "9" * 30],
 )
-def test_what_is_no_receipt_is_refused(text: str) -> None:
+def test_a_malformed_receipt_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="not a receipt"):
         Receipt.parse(text)
 
 
-def test_positions_compare_as_kafka_ordered_them() -> None:
+def test_positions_compare_in_kafkas_order() -> None:
     assert Position(1, 5) < Position(2, 0) < Position(2, 1)

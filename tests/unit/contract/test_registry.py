@@ -1,4 +1,4 @@
-"""The registry's state: of several records of one revision, the first is the change."""
+"""The registry's state: of several records with one revision, the first one wins."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ def name_of(state: RegistryState) -> str | None:
     return None if current is None else current.name
 
 
-def test_the_first_of_two_with_one_revision_is_the_change() -> None:
+def test_the_first_record_of_a_revision_wins() -> None:
     state = RegistryState()
     assert state.apply(4, KEY, record("first")) is ApplyResult.CURRENT
     assert state.apply(5, KEY, record("second")) is ApplyResult.SUPERSEDED
@@ -49,7 +49,7 @@ def test_the_first_of_two_with_one_revision_is_the_change() -> None:
     assert state.count("client") == 1
 
 
-def test_a_generation_is_the_offset_of_the_first_record() -> None:
+def test_an_incarnation_is_the_offset_of_the_first_record() -> None:
     state = RegistryState()
     state.apply(4, KEY, record("first"))
     state.apply(9, KEY, record("renamed", revision=2, incarnation=4))
@@ -60,7 +60,8 @@ def test_a_generation_is_the_offset_of_the_first_record() -> None:
 
 @pytest.mark.parametrize("kept", range(3))
 def test_readers_after_compaction_agree_with_those_before(kept: int) -> None:
-    """A change, one that was too late, and the copy that its writer appended for compaction."""
+    """The log has a change, a superseded one, and the copy that its writer appended for
+    compaction."""
     log = [
         (4, record("current", revision=2, incarnation=1)),
         (5, record("too late", revision=2, incarnation=1)),
@@ -72,7 +73,7 @@ def test_readers_after_compaction_agree_with_those_before(kept: int) -> None:
     assert name_of(state) == "current"
 
 
-def test_a_tombstone_forgets() -> None:
+def test_a_tombstone_removes_the_record() -> None:
     state = RegistryState()
     state.apply(4, KEY, record("first"))
     state.apply(5, KEY, None)
@@ -82,7 +83,7 @@ def test_a_tombstone_forgets() -> None:
     assert name_of(state) == "again"
 
 
-def test_a_tombstone_removes_only_the_revision_that_it_names() -> None:
+def test_a_tombstone_removes_only_its_revision() -> None:
     state = RegistryState()
     state.apply(4, KEY, record("gone", revision=3, removed=True, expires_at_ms=7))
     state.apply(5, KEY, record("back again", revision=4))
@@ -94,7 +95,7 @@ def test_a_tombstone_removes_only_the_revision_that_it_names() -> None:
     assert state.apply(9, KEY, None, revision=5) is ApplyResult.CURRENT
 
 
-def test_a_late_tombstone_does_not_remove_who_came_back_and_has_the_same_revision() -> None:
+def test_a_late_tombstone_does_not_remove_a_new_registration_with_the_same_revision() -> None:
     state = RegistryState()
     state.apply(4, KEY, record("gone", revision=2, removed=True, expires_at_ms=7))
     state.apply(5, KEY, None, revision=2)
@@ -104,7 +105,7 @@ def test_a_late_tombstone_does_not_remove_who_came_back_and_has_the_same_revisio
     assert name_of(state) == "rotated"
 
 
-def test_a_removal_is_a_change_that_an_old_one_does_not_undo() -> None:
+def test_an_older_change_does_not_undo_a_removal() -> None:
     state = RegistryState()
     state.apply(4, KEY, record("first"))
     state.apply(5, KEY, record("gone", revision=2, removed=True, expires_at_ms=70))
@@ -118,15 +119,17 @@ def test_a_removal_is_a_change_that_an_old_one_does_not_undo() -> None:
 
 
 Step = tuple[int, str]
-"""How many changes ago the state was that a writer made this one from, and what it does."""
+"""How many changes before this one the writer last read the state, and what it writes."""
 
 
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.sampled_from(("rename", "remove", "add", "drop")))),
     st.data(),
 )
-def test_a_compacted_log_says_what_the_whole_one_says(steps: list[Step], data: Any) -> None:
-    """Writers that may be behind, whose superseded records are covered by copies."""
+def test_a_compacted_log_gives_the_same_state_as_the_whole_log(
+    steps: list[Step], data: Any
+) -> None:
+    """Writers may be behind; their superseded records are covered by copies."""
     state = RegistryState()
     log: list[tuple[int, bytes | None, int | None]] = []
     known: list[RegistryRecord | None] = [None]
@@ -144,7 +147,7 @@ def test_a_compacted_log_says_what_the_whole_one_says(steps: list[Step], data: A
             if base is None or base.removed:
                 write(record(f"n{number}", revision=base.revision + 1 if base else 1))
         elif base is not None and what == "drop":
-            # Only what has been removed for long is dropped, and nobody writes from behind that.
+            # Only old removals are dropped, and no writer is that far behind.
             if base.removed and base == state.current(KEY):
                 write(None, base.revision)
                 known.clear()
@@ -163,7 +166,7 @@ def test_a_compacted_log_says_what_the_whole_one_says(steps: list[Step], data: A
     assert kept.count("client") == state.count("client")
 
 
-def test_counts_by_type_and_cluster() -> None:
+def test_counts_by_type_and_by_cluster() -> None:
     state = RegistryState()
     for number, (id, type) in enumerate((("a", "native"), ("b", "mobile"), ("c", "mobile"))):
         client = RegistryRecord(RECORD_VERSION, "client", id, 1, id, {"type": type})
@@ -183,7 +186,7 @@ def test_counts_by_type_and_cluster() -> None:
 @pytest.mark.parametrize(
     "value", [b"", b"{}", b'{"version":1}', record("x").replace(b":1,", b":7,", 1)]
 )
-def test_an_unreadable_record_changes_nothing(value: bytes) -> None:
+def test_an_undecodable_record_changes_nothing(value: bytes) -> None:
     state = RegistryState()
     state.apply(4, KEY, record("first"))
     with pytest.raises(RegistryError):
@@ -191,7 +194,7 @@ def test_an_unreadable_record_changes_nothing(value: bytes) -> None:
     assert name_of(state) == "first"
 
 
-def test_labels_that_an_agent_may_override_are_apart() -> None:
+def test_overridable_labels_are_separate() -> None:
     client = RegistryRecord(1, "client", "a", 1, "Anna", {"type": "mobile"})
     assert registered_labels(CLIENT, client) == ({"name": "Anna", "type": "mobile"}, {})
     where = {"region": "eu", "datacenter": "ams1", "cluster_id": "c1"}

@@ -1,4 +1,4 @@
-"""Names and label values: one line to every reader."""
+"""Names and label values are a single line for every reader."""
 
 import re
 import sys
@@ -13,24 +13,24 @@ from tests.awkward import ALLOWED, LINE_SEPARATORS, REFUSED
 EVERY_CHARACTER = [chr(code) for code in range(sys.maxunicode + 1)]
 
 
-def test_the_separators_are_all_that_python_knows() -> None:
+def test_all_line_separators_of_python_are_forbidden() -> None:
     assert {each for each in EVERY_CHARACTER if len(f"a{each}b".splitlines()) > 1} == set(
         LINE_SEPARATORS
     )
 
 
 @pytest.mark.parametrize("name", ALLOWED)
-def test_awkward_names_are_accepted_and_shown_as_they_are(name: str) -> None:
+def test_unusual_names_are_accepted_and_exported_unchanged(name: str) -> None:
     assert text_fault(name) is None
     assert replace_refused(name) == name
     assert len(name.splitlines()) == 1
 
 
 @pytest.mark.parametrize("character", REFUSED)
-def test_characters_that_break_readers_are_named(character: str) -> None:
+def test_forbidden_characters_are_named_in_the_error(character: str) -> None:
     assert text_fault(f"a{character}b") == (
         f"must not contain U+{ord(character):04X}: remove it "
-        "(control characters and line separators are refused)"
+        "(control characters and line separators are not allowed)"
     )
     assert replace_refused(f"a{character}b") == "a\ufffdb"
     assert re.search(TEXT_PATTERN, f"a{character}b") is None
@@ -38,17 +38,17 @@ def test_characters_that_break_readers_are_named(character: str) -> None:
     assert not is_id(f"a{character}")
 
 
-def test_half_a_surrogate_pair_is_refused() -> None:
+def test_a_lone_surrogate_is_rejected() -> None:
     assert not is_text("\ud800")
 
 
 @pytest.mark.parametrize("length", [0, 256])
-def test_the_length_is_bounded(length: int) -> None:
+def test_the_length_is_limited(length: int) -> None:
     assert text_fault("x" * length) == "must have 1 to 255 characters"
 
 
 @given(st.text(max_size=300))
-def test_what_is_shown_is_one_line(text: str) -> None:
+def test_an_exported_name_is_one_line(text: str) -> None:
     shown = replace_refused(text)
     assert len(f"a{shown}b".splitlines()) == 1
     assert (shown == text) == (is_text(text) or not 1 <= len(text) <= 255)

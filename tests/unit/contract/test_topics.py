@@ -1,21 +1,21 @@
-"""Topics: the settings that the promises rest on."""
+"""Topic settings that the delivery guarantees require."""
 
 from contract.topics import declare_topics
 
 
-def test_append_times_everywhere() -> None:
+def test_all_topics_use_append_times() -> None:
     for topic in declare_topics("x.", 4).all():
         assert topic.settings["message.timestamp.type"] == "LogAppendTime"
         assert topic.name.startswith("x.")
 
 
-def test_partitions_of_source_and_state_agree() -> None:
+def test_source_and_state_have_the_same_number_of_partitions() -> None:
     topics = declare_topics("", 12)
     assert topics.submissions.partitions == topics.entity_state.partitions == 12
     assert topics.registry.partitions == 1
 
 
-def test_state_is_compacted_and_logs_are_deleted() -> None:
+def test_state_topics_are_compacted_and_logs_are_deleted() -> None:
     topics = declare_topics("", 4)
     policies = [topic.settings["cleanup.policy"] for topic in topics.all()]
     assert policies == ["delete", "compact", "compact", "delete", "delete", "delete"]
@@ -24,8 +24,9 @@ def test_state_is_compacted_and_logs_are_deleted() -> None:
     assert topics.entity_state.settings["min.compaction.lag.ms"] == "60000"
 
 
-def test_what_is_not_compacted_is_little() -> None:
-    """Whoever starts reads it: with Kafka's own segments a worker's start would take minutes."""
+def test_segments_are_small() -> None:
+    """A starting reader reads all uncompacted records; Kafka's default segments would
+    take minutes."""
     topics = declare_topics("", 4)
     for topic in (topics.entity_state, topics.registry):
         assert int(topic.settings["segment.bytes"]) <= 16 * 2**20

@@ -1,4 +1,4 @@
-"""What the exporter's tests share: rows, and prometheus-client's own idea of how to show them."""
+"""Test helpers: rows, and their exposition by prometheus-client as the reference."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,7 +16,7 @@ from exporter.state.store import StateStore
 
 
 def make_row(**values: Any) -> EntityRow:
-    """A row; what is not given is as plain as can be."""
+    """Build a row with defaults."""
     plain: dict[str, Any] = {
         "version": ROW_VERSION,
         "offset": 0,
@@ -29,7 +29,7 @@ def make_row(**values: Any) -> EntityRow:
 
 
 class RowCollector(Collector):
-    """Shows rows (by `kind:id`) through prometheus-client."""
+    """Exports rows (by `kind:id`) through prometheus-client."""
 
     def __init__(self, rows: Mapping[str, EntityRow]) -> None:
         self._rows = rows
@@ -50,7 +50,7 @@ class RowCollector(Collector):
 
 
 def rendered(rows: Mapping[str, EntityRow]) -> tuple[bytes, bytes]:
-    """Show rows as prometheus-client does: in text 0.0.4 and in OpenMetrics 1.0."""
+    """Render rows with prometheus-client: in text format 0.0.4 and in OpenMetrics 1.0."""
     registry = CollectorRegistry()
     registry.register(RowCollector(rows))
     openmetrics: bytes = generate_openmetrics(registry)  # type: ignore[no-untyped-call]
@@ -58,14 +58,14 @@ def rendered(rows: Mapping[str, EntityRow]) -> tuple[bytes, bytes]:
 
 
 def exposition(store: StateStore) -> bytes:
-    """What the store shows at this moment."""
+    """Render the current state of the store."""
     return b"".join(render_exposition(store.snapshot(), b"").decompressed())
 
 
 def in_order(exposition: bytes) -> list[bytes]:
-    """Lines of an exposition, those of each family sorted: their order means nothing.
+    """Return the lines of an exposition in canonical order, with numbers in canonical form.
 
-    Nor does it mean anything in which of its ways a number is written.
+    Neither the order within a family nor the notation of a number has a meaning.
     """
     families: list[list[bytes]] = [[]]
     for line in exposition.split(b"\n"):

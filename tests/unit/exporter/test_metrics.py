@@ -1,4 +1,4 @@
-"""What the exporter says of the registry."""
+"""Metrics of the registry."""
 
 from prometheus_client import CollectorRegistry
 

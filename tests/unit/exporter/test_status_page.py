@@ -1,4 +1,4 @@
-"""The front page: nothing from elsewhere, nothing unescaped, live numbers."""
+"""The status page: no external resources, escaped text, current figures."""
 
 import base64
 import hashlib
@@ -28,7 +28,7 @@ def build(waiting_for: list[str], links: list[Link]) -> tuple[str, dict[str, str
     return bytes(response.body).decode(), dict(response.headers)
 
 
-def test_live_numbers() -> None:
+def test_figures_are_current() -> None:
     html, _ = build([], [])
     assert "<b>1,234</b><span>clients shown</span>" in html
     assert "<b>1</b><span>clusters registered</span>" in html
@@ -36,7 +36,7 @@ def test_live_numbers() -> None:
     assert "Ready" in html
 
 
-def test_what_is_waited_for_is_said() -> None:
+def test_the_reasons_for_waiting_are_shown() -> None:
     html, _ = build(["kafka", "registry"], [])
     assert "Waiting for kafka, registry" in html
     assert "Ready" not in html
@@ -50,7 +50,7 @@ def test_everything_is_escaped() -> None:
     assert "<script" not in html
 
 
-def test_nothing_comes_from_elsewhere() -> None:
+def test_no_external_resources_are_loaded() -> None:
     html, headers = build([], [Link("/metrics", "")])
     assert re.findall(r'(?:href|src)="([^"]*)"', html) == ["/metrics"]
     assert "url(" not in html
@@ -62,6 +62,6 @@ def test_nothing_comes_from_elsewhere() -> None:
     assert f"style-src 'sha256-{digest}'" in policy
 
 
-def test_numbers_are_for_a_listener_that_only_this_machine_reaches() -> None:
+def test_figures_are_shown_only_on_loopback() -> None:
     assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost")] == [True] * 3
     assert [is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "example")] == [False] * 4

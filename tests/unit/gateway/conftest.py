@@ -1,4 +1,4 @@
-"""The gateway's handlers over a topic in memory, with no Kafka and no clock of their own."""
+"""The gateway's handlers with an in-memory topic, without Kafka."""
 
 import asyncio
 import contextlib
@@ -17,10 +17,14 @@ from prometheus_client import CollectorRegistry
 
 from contract.frame import Frame, decode_frame
 from contract.kinds import KINDS
+from gateway.api.bulk_registration import BulkRegistrationEndpoint
 from gateway.api.certificates import CertificateEndpoints, CertificateIssuer, load_ca
+from gateway.api.enrol import EnrolEndpoint
+from gateway.api.enrolments import EnrolmentEndpoints
 from gateway.api.openapi import openapi_route
+from gateway.api.registrar import Registrar
 from gateway.api.registration import RegistrationEndpoints
-from gateway.api.resource_types import RESOURCES
+from gateway.api.resource_types import ENROLMENTS, RESOURCES
 from gateway.api.resources import ResourceEndpoints
 from gateway.api.revoke import RevokeEndpoint
 from gateway.api.signing_keys import KeyEndpoints
@@ -37,9 +41,10 @@ from gateway.ingest.submission import SubmissionEndpoint
 from gateway.metrics import GatewayMetrics
 from gateway.produce.batcher import SubmissionBatcher
 from gateway.produce.cluster_time import ClusterTime
-from gateway.produce.producer import RecordMetadata, SendError
+from gateway.produce.producer import KeyedRecord, RecordMetadata, SendError
 from gateway.registry.audit_log import AuditLog
 from gateway.registry.quotas import RegistrationQuotas
+from gateway.registry.use_claims import UseClaims
 from gateway.registry.writer import RegistryWriter
 from gateway.settings import GatewaySettings
 from service.config.secrets import ReloadableTokens
@@ -81,7 +86,7 @@ def settings(signing_keys: Path, ca_pem: Secret) -> GatewaySettings:
 
 @dataclass
 class InMemoryTopic:
-    """A topic with one partition that its followers read at once, or when `deliver` is called."""
+    """A topic with one partition, which its tailers read at once or when `deliver` is called."""
 
     records: list[ConsumerRecord] = field(default_factory=list)
     followers: list[RegistryWriter] = field(default_factory=list)
@@ -92,7 +97,7 @@ class InMemoryTopic:
     time: ClusterTime = field(default_factory=cluster_time)
 
     async def until(self, count: int) -> None:
-        """Wait until the topic has so many records."""
+        """Wait until the topic has `count` records."""
         async with asyncio.timeout(5):
             while len(self.records) < count:
                 self.grown.clear()
@@ -135,6 +140,10 @@ class InMemoryTopic:
         await asyncio.sleep(0)
         return RecordMetadata(offset, now)
 
+    async def send_all(self, topic: str, records: Sequence[KeyedRecord], *, partition: int) -> None:
+        for key, value, headers in records:
+            await self.send(topic, value, partition=partition, key=key, headers=headers)
+
     def deliver(self, follower: RegistryWriter) -> None:
         start = self.delivered.get(id(follower), 0)
         self.delivered[id(follower)] = len(self.records)
@@ -148,7 +157,7 @@ def registry_topic() -> InMemoryTopic:
 
 @dataclass
 class InMemorySubmissions:
-    """The submissions topic, in memory."""
+    """The in-memory submissions topic."""
 
     frames: list[tuple[int, Frame]] = field(default_factory=list)
     fails: bool = False
@@ -168,7 +177,7 @@ class InMemorySubmissions:
 
 @dataclass
 class Api:
-    """What a test of the HTTP interface needs."""
+    """The parts of the gateway that a test of the HTTP API uses."""
 
     http: httpx.AsyncClient
     registry: RegistryWriter
@@ -220,10 +229,10 @@ async def api(
     registry_topic: InMemoryTopic,
     tmp_path: Path,
 ) -> AsyncIterator[Api]:
-    """The interface, asked as an ASGI application and through a socket.
+    """The API, called as an ASGI application and through a socket.
 
-    Through a socket most submissions are answered directly, without ASGI: whatever is true of one
-    way must be true of the other.
+    Through a socket, most submissions use the fast path, without ASGI. Both ways must behave the
+    same.
     """
     requests = RequestMetrics(CollectorRegistry())
     metrics = GatewayMetrics()
@@ -277,6 +286,12 @@ async def api(
         )
         for kind in KINDS.values()
     }
+    registrar = Registrar(registry, issuer, quotas, audit_log, metrics)
+    claims = UseClaims(registry)
+    *resources, enrolments = (
+        ResourceEndpoints(resource, settings, registry, authenticator, audit_log, batcher, metrics)
+        for resource in (*RESOURCES, ENROLMENTS)
+    )
     routes = [
         *(endpoint.route() for endpoint in endpoints.values()),
         BatchEndpoint(
@@ -290,16 +305,13 @@ async def api(
             slices,
             latest,
         ).route(),
-        *RegistrationEndpoints(
-            settings, registry, authenticator, issuer, quotas, audit_log, metrics
-        ).routes(),
-        *(
-            route
-            for resource in RESOURCES
-            for route in ResourceEndpoints(
-                resource, settings, registry, authenticator, audit_log, batcher, metrics
-            ).routes()
-        ),
+        *RegistrationEndpoints(settings, registry, authenticator, registrar).routes(),
+        BulkRegistrationEndpoint(settings, registry, authenticator, registrar).route(),
+        *(route for resource in resources for route in resource.routes()),
+        *EnrolmentEndpoints(settings, registry, authenticator, registrar, enrolments).routes(),
+        EnrolEndpoint(
+            settings, registry, authenticator, registrar, issuer, claims, audit_log, metrics
+        ).route(),
         TokenEndpoint(settings, authenticator, jwt_service, rate_limits, metrics).route(),
         RevokeEndpoint(settings, registry, authenticator, audit_log, metrics).route(),
         *KeyEndpoints(settings, keys, registry, authenticator, audit_log).routes(),

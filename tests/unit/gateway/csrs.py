@@ -1,4 +1,4 @@
-"""Certificate requests, good and bad, as openssl or a node's library makes them."""
+"""Valid and invalid certificate requests, as openssl or a node's library creates them."""
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -17,7 +17,7 @@ def csr(
     *names: x509.GeneralName,
     ca: bool = False,
 ) -> str:
-    """A request; by default with a key on P-256."""
+    """A certificate request; by default with a key on P-256."""
     key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)

@@ -1,4 +1,4 @@
-"""HTTP as it is written: an application on a socket, and httpx without checks of what is sent."""
+"""Raw HTTP: an application on a socket, and httpx without checks of what it sends."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from service.http.server import server_config
 
 @contextlib.asynccontextmanager
 async def listening(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
-    """Serve an application, without uvicorn's start and stop, which take a while; ask it."""
+    """Serve an application without uvicorn's slow start and stop; yield a client."""
     config = server_config(app, HttpSettings(metrics_token=ReloadableTokens("m")))
     config.load()
     loop, state = asyncio.get_running_loop(), ServerState()
@@ -31,7 +31,7 @@ async def listening(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
 
 
 class RawTransport(httpx.AsyncBaseTransport):
-    """A connection a request, to a port of this machine."""
+    """Opens one connection per request, to a port of this machine."""
 
     def __init__(self, port: int) -> None:
         self._port = port

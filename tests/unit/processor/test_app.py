@@ -1,4 +1,4 @@
-"""Faust's application as a worker uses it."""
+"""The Faust application of a worker."""
 
 from pathlib import Path
 
@@ -8,8 +8,9 @@ from service.config.secrets import ReloadableTokens
 from service.kafka.clients import client_options
 
 
-def test_no_folder_is_made_where_none_could_be(tmp_path: Path) -> None:
-    """Faust makes its folders at every start: in a container that would be the end of it."""
+def test_no_directory_is_created(tmp_path: Path) -> None:
+    """Faust creates its directories at every start, which fails on a container's read-only file
+    system."""
     app = DisklessApp("test", datadir=tmp_path / "data", store="memory://")
     assert app.conf.datadir == tmp_path / "data"
     app._create_directories()
@@ -17,7 +18,8 @@ def test_no_folder_is_made_where_none_could_be(tmp_path: Path) -> None:
 
 
 def test_brokers_that_are_back_are_soon_known() -> None:
-    """A client that knows of one broker alone waits for it, if it goes, whoever else is there."""
+    """A client that knows only one broker waits for it if it goes, although others are
+    available."""
     settings = ProcessorSettings(
         kafka_bootstrap_servers="localhost:1", metrics_token=ReloadableTokens("token")
     )

@@ -1,4 +1,4 @@
-"""Private parts of libraries: they are what the compat modules were written for."""
+"""The private parts of libraries are those that the compat modules were written for."""
 
 import importlib.metadata
 
@@ -12,12 +12,12 @@ from service.kafka import aiokafka_compat
 from service.kafka.aiokafka_compat import ConsumerTasks, FencedInstanceIdError, ended_tasks
 
 
-def test_the_versions_are_those_written_for() -> None:
+def test_versions_are_the_pinned_ones() -> None:
     assert importlib.metadata.version("aiokafka") == aiokafka_compat.WRITTEN_FOR
     assert importlib.metadata.version("faust-streaming") == faust_compat.WRITTEN_FOR
 
 
-def test_a_fenced_name_has_an_error_of_its_own() -> None:
+def test_a_fenced_instance_id_has_its_own_error() -> None:
     aiokafka_compat.register_error_codes()
     assert errors.for_code(82) is FencedInstanceIdError
     assert "FencedInstanceIdError" in repr(errors.KafkaError(repr(FencedInstanceIdError())))
@@ -32,7 +32,7 @@ async def consumer() -> AIOKafkaConsumer:
     return consumer
 
 
-async def test_a_consumer_has_the_parts_that_are_used(consumer: AIOKafkaConsumer) -> None:
+async def test_a_consumer_has_the_private_parts_that_are_used(consumer: AIOKafkaConsumer) -> None:
     from aiokafka.consumer.fetcher import Fetcher
     from aiokafka.consumer.group_coordinator import GroupCoordinator
 
@@ -58,7 +58,7 @@ async def test_a_consumer_has_the_parts_that_are_used(consumer: AIOKafkaConsumer
     await consumer._coordinator.close()
 
 
-def test_faust_has_the_parts_that_are_used() -> None:
+def test_faust_has_the_private_parts_that_are_used() -> None:
     names = ("_consumer", "_commit", "_create_worker_consumer", "_fetch_records", "commit")
     for name in (*names, "getmany"):
         assert hasattr(AIOKafkaConsumerThread, name)

@@ -1,4 +1,4 @@
-"""Which member of the group is another worker of our name, and which is this one."""
+"""Which group member is another worker with this worker's name, and which is this worker."""
 
 import asyncio
 from types import SimpleNamespace
@@ -20,8 +20,8 @@ FORMER, NEW, ANOTHER = (
 )
 
 
-class Place:
-    """A guarded coordinator, and the member of our name that its group has."""
+class Setup:
+    """A guarded coordinator, and the group's member with our name."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.member = FORMER
@@ -61,16 +61,16 @@ class Place:
 
 
 @pytest.fixture
-async def place(monkeypatch: pytest.MonkeyPatch) -> Place:
-    return Place(monkeypatch)
+async def setup(monkeypatch: pytest.MonkeyPatch) -> Setup:
+    return Setup(monkeypatch)
 
 
-async def test_another_worker_in_its_place_ends_this_one(place: Place) -> None:
-    beating = await place.send(HeartbeatRequest)
-    place.member = ANOTHER
-    place.answer(HeartbeatRequest, error_code=NameGuard.UNKNOWN)
+async def test_a_replaced_worker_ends(setup: Setup) -> None:
+    beating = await setup.send(HeartbeatRequest)
+    setup.member = ANOTHER
+    setup.answer(HeartbeatRequest, error_code=NameGuard.UNKNOWN)
     await beating
-    assert place.ended == ["10.0.0.7"]
+    assert setup.ended == ["10.0.0.7"]
 
 
 @pytest.mark.parametrize(
@@ -81,48 +81,48 @@ async def test_another_worker_in_its_place_ends_this_one(place: Place) -> None:
         (OffsetCommitRequest, {"topics": [("t", [(0, NameGuard.FENCED)])]}),
     ],
 )
-async def test_every_request_that_names_the_member_tells_of_another_worker(
-    place: Place, kind: Any, response: dict[str, Any]
+async def test_every_request_with_a_member_id_detects_the_replacement(
+    setup: Setup, kind: Any, response: dict[str, Any]
 ) -> None:
     """Two workers that replace each other several times a second send no heartbeat in between."""
-    sending = await place.send(kind)
-    place.member = ANOTHER
-    place.answer(kind, **response)
+    sending = await setup.send(kind)
+    setup.member = ANOTHER
+    setup.answer(kind, **response)
     await sending
-    assert place.ended == ["10.0.0.7"]
+    assert setup.ended == ["10.0.0.7"]
 
 
-async def test_a_new_member_id_of_its_own_is_no_other_worker(place: Place) -> None:
-    beating, joining = await place.send(HeartbeatRequest), await place.send(JoinGroupRequest)
-    place.member = NEW
-    place.answer(JoinGroupRequest, error_code=0, member_id=NEW)
-    place.coordinator.member_id = NEW
+async def test_a_new_member_id_of_this_worker_is_not_another_worker(setup: Setup) -> None:
+    beating, joining = await setup.send(HeartbeatRequest), await setup.send(JoinGroupRequest)
+    setup.member = NEW
+    setup.answer(JoinGroupRequest, error_code=0, member_id=NEW)
+    setup.coordinator.member_id = NEW
     await joining
-    place.answer(HeartbeatRequest, error_code=NameGuard.UNKNOWN)
+    setup.answer(HeartbeatRequest, error_code=NameGuard.UNKNOWN)
     await beating
-    assert place.ended == []
+    assert setup.ended == []
 
 
-async def test_a_join_that_is_under_way_may_be_the_new_member(place: Place) -> None:
-    beating, joining = await place.send(HeartbeatRequest), await place.send(JoinGroupRequest)
-    place.member = NEW
-    place.answer(HeartbeatRequest, error_code=NameGuard.UNKNOWN)
-    await place.asked.wait()
-    place.answer(JoinGroupRequest, error_code=0, member_id=NEW)
+async def test_a_join_in_progress_may_be_the_new_member(setup: Setup) -> None:
+    beating, joining = await setup.send(HeartbeatRequest), await setup.send(JoinGroupRequest)
+    setup.member = NEW
+    setup.answer(HeartbeatRequest, error_code=NameGuard.UNKNOWN)
+    await setup.asked.wait()
+    setup.answer(JoinGroupRequest, error_code=0, member_id=NEW)
     await asyncio.gather(beating, joining)
-    assert place.ended == []
+    assert setup.ended == []
 
 
-async def test_a_fenced_request_of_an_older_member_id_is_no_fence(place: Place) -> None:
-    beating = await place.send(HeartbeatRequest)
-    place.coordinator.member_id = place.member = NEW
-    place.answer(HeartbeatRequest, error_code=NameGuard.FENCED)
+async def test_a_fenced_request_with_an_older_member_id_does_not_end_it(setup: Setup) -> None:
+    beating = await setup.send(HeartbeatRequest)
+    setup.coordinator.member_id = setup.member = NEW
+    setup.answer(HeartbeatRequest, error_code=NameGuard.FENCED)
     await beating
-    assert place.ended == []
+    assert setup.ended == []
 
 
-async def test_a_fence_ends_it(place: Place) -> None:
-    beating = await place.send(HeartbeatRequest)
-    place.answer(HeartbeatRequest, error_code=NameGuard.FENCED)
+async def test_a_fenced_request_ends_it(setup: Setup) -> None:
+    beating = await setup.send(HeartbeatRequest)
+    setup.answer(HeartbeatRequest, error_code=NameGuard.FENCED)
     await beating
-    assert place.ended == ["a host that Kafka did not name"]
+    assert setup.ended == ["a host that Kafka did not name"]

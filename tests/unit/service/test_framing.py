@@ -1,7 +1,8 @@
-"""What a connection sees is what h11, a strict reference, sees in the same bytes, or less.
+"""The request parser, compared with h11 as a strict reference, on the same bytes.
 
-Never more requests and never others, however the bytes are cut: then nobody can make one request
-of what is a part of another. Where a connection sees less, it ends.
+The parser must never see more or other requests than h11, however the bytes are segmented:
+otherwise part of one request could be taken for another one. Where it sees less, the connection is
+closed.
 """
 
 import asyncio
@@ -27,24 +28,24 @@ from tests.fuzz.reference import ReferenceResult, reference
 from tests.fuzz.virtual import VirtualLoop
 
 OVER = 200.0
-"""Seconds after which any connection has ended."""
+"""Seconds after which any connection must have ended."""
 
 
 class FramingResult(NamedTuple):
     seen: list[ReferenceResult]
     statuses: list[int]
     refusals: int
-    """How many of the answers say that no request was read."""
+    """Number of responses which show that no request was read."""
 
 
 class Recorder:
-    """Answers everything with 200, directly or through ASGI, and notes what it was asked."""
+    """Responds with 200 to all requests, through the fast path or ASGI, and records them."""
 
-    def __init__(self, *, directly: bool) -> None:
+    def __init__(self, *, fast_path: bool) -> None:
         self.seen: list[ReferenceResult] = []
-        self.taken_directly = 0
+        self.fast_path_count = 0
         self._paths: dict[str, int] = {}
-        if directly:
+        if fast_path:
             self.fast_path = self._take
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,7 +70,7 @@ class Recorder:
     def _take(
         self, target: bytes, fields: RawHeaders, body: bytes, exchange: FastPathExchange
     ) -> bool:
-        self.taken_directly += 1
+        self.fast_path_count += 1
         self.seen.append(
             ReferenceResult(b"POST", target.removesuffix(b"?"), tuple(fields.items()), body)
         )
@@ -78,12 +79,12 @@ class Recorder:
 
 
 class Ours:
-    """Our protocol, on one connection after the other."""
+    """The protocol under test, on one connection after the other."""
 
-    def __init__(self, *, directly: bool) -> None:
+    def __init__(self, *, fast_path: bool) -> None:
         self.loop = VirtualLoop()
         asyncio.set_event_loop(self.loop)
-        self.recorder = Recorder(directly=directly)
+        self.recorder = Recorder(fast_path=fast_path)
         self._config = server_config(
             self.recorder, HttpSettings(metrics_token=ReloadableTokens("m"))
         )
@@ -91,7 +92,7 @@ class Ours:
         self._state = ServerState()
 
     def see(self, *pieces: bytes, ends: bool = False) -> FramingResult:
-        """What is seen of these pieces, and how it is answered; in the end it is over."""
+        """Return the requests and responses for this input, after the connection has ended."""
         self.recorder.seen.clear()
         transport = self.loop.run_until_complete(self._send(pieces, ends))
         assert not self.loop.faults, self.loop.faults
@@ -110,18 +111,18 @@ class Ours:
             await asyncio.sleep(0.001)
         if not ends:
             await asyncio.sleep(OVER)
-        transport.end()  # of the body that was announced more may be missing than anybody sends
+        transport.end()  # more than any test sends, so a body may be incomplete
         await asyncio.sleep(OVER)
         return transport
 
 
 @functools.cache
-def ours(directly: bool) -> Ours:
-    return Ours(directly=directly)
+def ours(fast_path: bool) -> Ours:
+    return Ours(fast_path=fast_path)
 
 
 def alike(request: ReferenceResult) -> ReferenceResult:
-    """A request as both can say it: where it goes to, and its headers without what is obsolete."""
+    """A request in a form common to both parsers, without obsolete header folding."""
     target = request.target
     if re.match(rb"(?i)https?://", target):
         parts = urlsplit(target)
@@ -133,12 +134,12 @@ def alike(request: ReferenceResult) -> ReferenceResult:
 
 
 def require_no_more(result: FramingResult, data: bytes) -> None:
-    """Ours saw the same requests, or the first of them; each has its answer, and nothing else."""
+    """The protocol saw the same requests, or the first of them, and sent one response to each."""
     expected = [alike(each) for each in reference(data)]
     seen = [alike(each) for each in result.seen]
     assert seen == expected[: len(seen)], (data, seen, expected)
     assert result.statuses[: len(seen)] == [200] * len(seen)
-    assert len(result.statuses) - len(seen) <= 1, "more answers than requests"
+    assert len(result.statuses) - len(seen) <= 1, "more responses than requests"
     assert result.refusals == len(result.statuses) - len(seen)
 
 
@@ -183,7 +184,7 @@ GOOD: dict[str, bytes] = {
     + GET.replace(b"/quick", b"http://x:80"),
     "asterisk": b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n" + GET,
     "expect": post(b"Expect: 100-continue") + GET,
-    "one that is to be the last": post(b"Connection: close") + GET,
+    "connection: close": post(b"Connection: close") + GET,
     "HTTP/1.0": b"GET / HTTP/1.0\r\n\r\n" + GET,
     "trailers": chunked(
         chunks=b"1\r\na\r\n0\r\nAuthorization: Bearer x\r\nConnection: close\r\n\r\n"
@@ -216,7 +217,7 @@ BAD: dict[str, bytes] = {
     "a negative length": post().replace(b": 7", b": -7"),
     "a length in hex": post().replace(b": 7", b": 0x7"),
     "an empty length": post().replace(b": 7", b": "),
-    "a length beyond all": post().replace(b": 7", b": 18446744073709551623"),
+    "a length above 2^64": post().replace(b": 7", b": 18446744073709551623"),
     "length and chunked": chunked(b"Content-Length: 3"),
     "chunked and length": post(b"Transfer-Encoding: chunked"),
     "gzip, chunked": chunked().replace(b": chunked", b": gzip, chunked"),
@@ -257,8 +258,8 @@ BAD: dict[str, bytes] = {
     "two hosts in one": GET.replace(b"Host: x", b"Host: x, y"),
     "a target with a user": GET.replace(b"/quick", b"http://u@x/"),
     "a target without a scheme": GET.replace(b"/quick", b"x"),
-    "a chunk size beyond all": chunked(chunks=b"ffffffffffffffffff\r\n"),
-    "a chunk size that is none": chunked(chunks=b"zz\r\n"),
+    "a chunk size above 2^64": chunked(chunks=b"ffffffffffffffffff\r\n"),
+    "an invalid chunk size": chunked(chunks=b"zz\r\n"),
     "a chunk size with a sign": chunked(chunks=b"+3\r\nabc\r\n0\r\n\r\n"),
     "a chunk size with 0x": chunked(chunks=b"0x3\r\nabc\r\n0\r\n\r\n"),
     "a chunk size with a space": chunked(chunks=b"3 \r\nabc\r\n0\r\n\r\n"),
@@ -266,45 +267,47 @@ BAD: dict[str, bytes] = {
     "a chunk extension with LF": chunked(chunks=b"3;x\nabc\r\n0\r\n\r\n"),
     "a chunk without its end": chunked(chunks=b"3\r\nabcd\r\n0\r\n\r\n"),
     "a chunk that ends in LF": chunked(chunks=b"3\r\nabc\n0\r\n\r\n"),
-    "a trailer that is none": chunked(chunks=b"0\r\nX y\r\n\r\n"),
+    "an invalid trailer": chunked(chunks=b"0\r\nX y\r\n\r\n"),
     "a folded trailer": chunked(chunks=b"0\r\nX: y\r\n z\r\n\r\n"),
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-    "words": b"hello\r\n\r\n",
+    "plain text": b"hello\r\n\r\n",
 }
 
 
-@pytest.mark.parametrize("directly", [False, True], ids=["ASGI", "directly"])
+@pytest.mark.parametrize("fast_path", [False, True], ids=["ASGI", "fast path"])
 @pytest.mark.parametrize("data", GOOD.values(), ids=GOOD)
-def test_what_is_good_is_seen_as_the_reference_sees_it_wherever_it_is_cut(
-    data: bytes, directly: bool
+def test_valid_requests_are_parsed_like_the_reference_in_any_segmentation(
+    data: bytes, fast_path: bool
 ) -> None:
     expected = [alike(each) for each in reference(data)]
     assert expected
     for cut in range(len(data)):
-        result = ours(directly).see(data[:cut], data[cut:])
+        result = ours(fast_path).see(data[:cut], data[cut:])
         assert [alike(each) for each in result.seen] == expected, cut
         assert result.statuses == [200] * len(expected), cut
 
 
-@pytest.mark.parametrize("directly", [False, True], ids=["ASGI", "directly"])
+@pytest.mark.parametrize("fast_path", [False, True], ids=["ASGI", "fast path"])
 @pytest.mark.parametrize("data", BAD.values(), ids=BAD)
-def test_what_is_bad_is_refused_and_nothing_after_it_counts(data: bytes, directly: bool) -> None:
+def test_invalid_requests_are_refused_and_later_input_is_ignored(
+    data: bytes, fast_path: bool
+) -> None:
     for cut in range(len(data)):
-        result = ours(directly).see(data[:cut], data[cut:] + INNER)
+        result = ours(fast_path).see(data[:cut], data[cut:] + INNER)
         assert result.seen == [], cut
         assert result.statuses == [400], cut
-    before = ours(directly).see(post() + data + INNER)
+    before = ours(fast_path).see(post() + data + INNER)
     assert [each.body for each in before.seen] == [b'{"a":1}']
     assert before.statuses[0] == 200
     assert before.statuses[1:] in ([], [400])
 
 
 @pytest.mark.parametrize("data", GOOD.values(), ids=GOOD)
-def test_a_sender_that_ends_gets_the_answers_to_what_came_whole(data: bytes) -> None:
-    for directly in (False, True):
+def test_complete_requests_are_answered_after_eof(data: bytes) -> None:
+    for fast_path in (False, True):
         for cut in range(1, len(data) + 1):
             expected = reference(data[:cut])
-            result = ours(directly).see(data[:cut], ends=True)
+            result = ours(fast_path).see(data[:cut], ends=True)
             assert len(result.seen) == len(expected), cut
             assert result.statuses == [200] * len(expected), cut
 
@@ -331,11 +334,11 @@ EDITS = st.lists(
     st.booleans(),
 )
 @example([GET], [], [], False, False)
-def test_no_bytes_make_more_of_it_than_the_reference_sees(
+def test_no_input_yields_more_requests_than_the_reference(
     parts: list[bytes],
     edits: list[tuple[int, int, bytes]],
     cuts: list[int],
-    directly: bool,
+    fast_path: bool,
     ends: bool,
 ) -> None:
     data = b"".join(parts)
@@ -344,13 +347,13 @@ def test_no_bytes_make_more_of_it_than_the_reference_sees(
         data = data[:at] + piece + data[at + length :]
     places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     pieces = [data[a:b] for a, b in itertools.pairwise(places)]
-    whole = ours(directly).see(data, ends=ends)
+    whole = ours(fast_path).see(data, ends=ends)
     require_no_more(whole, data)
-    assert ours(directly).see(*pieces, ends=ends).seen == whole.seen
+    assert ours(fast_path).see(*pieces, ends=ends).seen == whole.seen
 
 
 def test_the_reference_is_strict() -> None:
-    """What is compared with knows what is bad, save where it is known to be lenient."""
+    """The reference rejects invalid input, except where it is known to be lenient."""
     lenient = {
         *("the same length twice", "a list of lengths", "length and chunked"),
         *("chunked in HTTP/1.0", "a folded header", "a folded coding", "a folded trailer"),
@@ -364,9 +367,9 @@ def test_the_reference_is_strict() -> None:
         assert (reference(data) == []) == (name not in lenient), name
 
 
-@pytest.mark.parametrize("directly", [True, False])
-def test_plain_posts_go_the_way_that_is_tested(directly: bool) -> None:
-    ours = Ours(directly=directly)
+@pytest.mark.parametrize("fast_path", [True, False])
+def test_plain_posts_use_the_path_under_test(fast_path: bool) -> None:
+    ours = Ours(fast_path=fast_path)
     ours.see(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", ends=True)
     assert len(ours.recorder.seen) == 1
-    assert ours.recorder.taken_directly == directly
+    assert ours.recorder.fast_path_count == fast_path

@@ -1,4 +1,4 @@
-"""Logs: nothing of ours is dropped, libraries do not repeat themselves."""
+"""Logs: no message of this project is dropped, messages of libraries are not repeated."""
 
 import json
 import logging
@@ -26,14 +26,14 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
-def test_one_json_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_logs_are_one_json_object_per_line(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs(LogSettings(log_format="json"), "gateway")
     structlog.get_logger("gateway.x").info("done", count=3)
     (line,) = lines(capsys)
     assert (line["event"], line["count"], line["service"]) == ("done", 3, "gateway")
 
 
-def test_what_is_no_json_at_first_is_shown_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+def test_values_that_orjson_cannot_encode_are_logged(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs(LogSettings(log_format="json"), "gateway")
     values = {"surrogate": "\udc80", "large": 2**80, "object": ValueError("x"), "bytes": b"\xff"}
     structlog.get_logger("gateway.x").info("done", **values)
@@ -43,7 +43,7 @@ def test_what_is_no_json_at_first_is_shown_all_the_same(capsys: pytest.CaptureFi
     assert "ValueError" in line["object"]
 
 
-def test_libraries_do_not_repeat_themselves(capsys: pytest.CaptureFixture[str]) -> None:
+def test_repeated_messages_of_libraries_are_dropped(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs(LogSettings(log_format="json"), "gateway")
     library, ours = (
         logging.getLogger("aiokafka.conn"),

@@ -1,4 +1,4 @@
-"""Token buckets: never too much, never an untrue wait, and no memory of who behaves."""
+"""Token buckets: limits, exact waits, and bounded memory."""
 
 import math
 
@@ -9,13 +9,13 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from service.rate_limiter import TOLERANCE, RateLimiter
 
 STARTS = st.sampled_from([0.0, 1_000.0, 1e5, 3e7])
-"""What a monotonic clock may say at first: seconds since the machine started, up to a year."""
+"""Possible first values of a monotonic clock: seconds since the machine started, up to a year."""
 RATES = st.sampled_from([0.5, 1, 7, 60, 1000, 1e6]) | st.floats(0.1, 1e6)
 PAUSES = st.floats(0, 5) | st.floats(0, 300) | st.just(0.0)
 
 
 @given(start=STARTS, rate=RATES, pauses=st.lists(PAUSES, max_size=60), burst=st.floats(1, 100))
-def test_never_more_than_the_burst_and_what_flows_in(
+def test_at_most_the_burst_and_the_refill_are_granted(
     start: float, rate: float, pauses: list[float], burst: float
 ) -> None:
     buckets = RateLimiter(rate, burst)
@@ -34,8 +34,10 @@ def test_never_more_than_the_burst_and_what_flows_in(
     rate=RATES,
     asked=st.lists(st.tuples(PAUSES, st.integers(1, 50)), min_size=1, max_size=60),
 )
-def test_a_wait_is_honest(start: float, rate: float, asked: list[tuple[float, int]]) -> None:
-    """What was refused passes after the wait and not before; having asked costs nothing."""
+def test_a_refused_request_is_granted_after_the_returned_wait(
+    start: float, rate: float, asked: list[tuple[float, int]]
+) -> None:
+    """A refused request is granted after the wait and not before; a refusal costs no tokens."""
     buckets = RateLimiter(rate)
     now = start
     for pause, cost in asked:
@@ -44,7 +46,7 @@ def test_a_wait_is_honest(start: float, rate: float, asked: list[tuple[float, in
         if wait:
             assert wait == buckets.acquire("a", now, cost)
             assert buckets.acquire("a", now + wait / 2, cost) > 0 or wait < 4 * TOLERANCE
-            # As an agent waits: whole seconds, as Retry-After says.
+            # As an agent waits: whole seconds, as in Retry-After.
             retry_after = math.ceil(wait)
             assert retry_after >= 1
             now += wait if cost % 2 else retry_after
@@ -52,7 +54,7 @@ def test_a_wait_is_honest(start: float, rate: float, asked: list[tuple[float, in
 
 
 @given(start=STARTS, burst=st.integers(1, 100))
-def test_a_full_bucket_gives_its_burst_at_once_and_then_one_at_a_time(
+def test_a_full_bucket_grants_its_burst_and_then_one_token_at_a_time(
     start: float, burst: int
 ) -> None:
     buckets = RateLimiter(60, burst)
@@ -70,23 +72,23 @@ def test_by_default_a_bucket_holds_a_minute() -> None:
     assert sum(buckets.acquire("a", 1000.0) == 0 for _ in range(100)) == 60
 
 
-def test_keys_are_apart() -> None:
+def test_each_key_has_its_own_bucket() -> None:
     buckets = RateLimiter(1)
     assert buckets.acquire("a", 0.0) == 0
     assert buckets.acquire("a", 0.0) == 60
     assert buckets.acquire("b", 0.0) == 0
 
 
-def test_whoever_wants_more_than_a_bucket_holds_pays_for_it_later() -> None:
+def test_a_cost_above_the_capacity_takes_longer_to_refill() -> None:
     buckets = RateLimiter(60, 10)
     assert buckets.acquire("a", 0.0, 100) == 0
-    assert buckets.acquire("a", 0.0) == 91  # of the 10 that it will hold, one must be there
+    assert buckets.acquire("a", 0.0) == 91  # one of the 10 tokens that it will hold must be there
     assert buckets.acquire("a", 90.0) > 0
     assert buckets.acquire("a", 91.0) == 0
     assert buckets.acquire("a", 91.0, 100) > 0
 
 
-def test_a_debt_is_not_forgotten_with_the_generations() -> None:
+def test_a_bucket_that_is_not_full_survives_rotations() -> None:
     buckets = RateLimiter(60, 10)
     assert buckets.acquire("debtor", 0.0, 1000) == 0
     for second in range(0, 990, 5):
@@ -96,13 +98,13 @@ def test_a_debt_is_not_forgotten_with_the_generations() -> None:
 
 
 @given(st.floats(0, 1e9), st.integers(1, 10**6))
-def test_zero_is_no_limit(now: float, cost: int) -> None:
+def test_zero_means_no_limit(now: float, cost: int) -> None:
     buckets = RateLimiter(0)
     assert [buckets.acquire("a", now, cost) for _ in range(100)] == [0] * 100
 
 
 class Forgetting(RuleBasedStateMachine):
-    """Beside buckets of which none is ever forgotten: the same answers."""
+    """Compares with buckets that are never dropped: the results must be equal."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +130,7 @@ def held(buckets: RateLimiter) -> int:
     return len(buckets._recent.keys() | buckets._older.keys())
 
 
-def test_who_was_there_two_minutes_ago_is_forgotten() -> None:
+def test_keys_are_dropped_after_two_minutes() -> None:
     buckets = RateLimiter(60)
     for second in range(1000):
         for visitor in range(10):
@@ -136,7 +138,7 @@ def test_who_was_there_two_minutes_ago_is_forgotten() -> None:
         assert held(buckets) <= 10 * 121
 
 
-def test_after_a_quiet_while_nobody_is_remembered() -> None:
+def test_all_keys_are_dropped_after_a_quiet_period() -> None:
     buckets = RateLimiter(60)
     for key in range(1000):
         assert buckets.acquire(key, 0.0) == 0
@@ -147,7 +149,7 @@ def test_after_a_quiet_while_nobody_is_remembered() -> None:
     assert held(buckets) == 1
 
 
-def test_who_is_refused_is_not_remembered_for_it() -> None:
+def test_a_refused_request_stores_no_key() -> None:
     buckets = RateLimiter(60)
     for _ in range(60):
         buckets.acquire("a", 0.0)

@@ -1,4 +1,4 @@
-"""Slices: long work of several requests leaves the event loop to others, and ends in time."""
+"""Slices: long work leaves time to other tasks, and ends at its deadline."""
 
 import asyncio
 import time
@@ -23,13 +23,13 @@ def soon() -> float:
     return time.monotonic() + 30
 
 
-async def test_all_steps_are_made_in_order() -> None:
+async def test_all_steps_run_in_order() -> None:
     assert await Slices().run(steps(30), soon()) == list(range(30))
     assert await Slices().run([], soon()) == []
 
 
-async def test_others_run_between_slices_of_however_many() -> None:
-    """Each slice is followed by a pause, whoever is next: so there are as many turns as slices."""
+async def test_other_tasks_run_between_slices() -> None:
+    """Each slice is followed by a pause, so other tasks run as often as slices do."""
     slices, turns = Slices(), 0
 
     async def others() -> None:
@@ -44,10 +44,10 @@ async def test_others_run_between_slices_of_however_many() -> None:
     used = time.thread_time() - began
     other.cancel()
     assert turns > 20
-    assert used > 1.5 * 100 * STEP  # half of the time was the others'
+    assert used > 1.5 * 100 * STEP  # the other tasks had half of the time
 
 
-async def test_work_takes_turns() -> None:
+async def test_work_of_several_requests_alternates() -> None:
     slices, ended = Slices(), []
 
     async def work(name: str, count: int) -> None:
@@ -58,14 +58,14 @@ async def test_work_takes_turns() -> None:
     assert ended == ["short", "long"]
 
 
-async def test_it_ends_at_the_deadline() -> None:
+async def test_work_ends_at_the_deadline() -> None:
     slices = Slices()
     with pytest.raises(TimeoutError):
         await slices.run(steps(10_000), time.monotonic() + 0.05)
     assert await slices.run(steps(3), soon()) == [0, 1, 2]
 
 
-async def test_an_error_is_raised_and_others_go_on() -> None:
+async def test_an_error_is_raised_and_other_work_continues() -> None:
     def failing() -> Iterator[int]:
         yield from steps(8)
         raise ValueError("no")

@@ -6,7 +6,7 @@ import threading
 from service.stacks import task_stack, thread_stacks
 
 
-async def test_the_stack_of_a_task_goes_down_to_what_it_waits_for() -> None:
+async def test_the_stack_of_a_task_includes_what_it_waits_for() -> None:
     event = asyncio.Event()
 
     async def inner() -> None:

@@ -1,4 +1,4 @@
-"""What went wrong in several tasks is told as what it is."""
+"""Errors of tasks that run together."""
 
 import asyncio
 
@@ -19,14 +19,14 @@ async def in_groups(*errors: Exception) -> None:
                 inner.create_task(fail(error))
 
 
-async def test_the_first_error_comes_without_its_groups() -> None:
+async def test_the_first_error_is_raised_without_its_groups() -> None:
     error = KeyError("it")
     with pytest.raises(KeyError) as raised, first_error(KeyError, OSError):
         await in_groups(error, ValueError("beside it"))
     assert raised.value is error
 
 
-async def test_errors_of_other_kinds_stay_as_they_are() -> None:
+async def test_errors_of_other_kinds_are_not_changed() -> None:
     with pytest.raises(ExceptionGroup), first_error(KeyError):
         await in_groups(ValueError("another"))
     with pytest.raises(ValueError, match="alone"), first_error(KeyError):
@@ -63,7 +63,7 @@ async def test_a_task_that_ends_without_an_error_is_an_error(error: BaseExceptio
     assert ended == ["cancelled"]
 
 
-async def test_who_cancels_tasks_that_run_together_cancels_each() -> None:
+async def test_cancelling_run_together_cancels_each_task() -> None:
     ended: list[str] = []
     running = asyncio.create_task(run_together(forever(ended), forever(ended)))
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""The recount agrees with the fold, and says where a ledger does not agree with it."""
+"""The audit counts as the processor does, and describes differences."""
 
 from typing import Any
 
@@ -62,7 +62,11 @@ def recount(first: int = 0, **counts: Any) -> LedgerRecount:
         (recount(submissions=5), booked(read=5), []),
         (recount(submissions=5), booked(read=6), ["5 submissions are in the topic, 6 in"]),
         (recount(submissions=5), booked(read=4), ["5 submissions are in the topic, 4 in"]),
-        (recount(submissions=5, late=1), booked(read=5), ["1 late ones are in the topic, 0"]),
+        (
+            recount(submissions=5, late=1),
+            booked(read=5),
+            ["1 late submissions are in the topic, 0"],
+        ),
         (
             recount(submissions=5, undecodable=2),
             booked(read=5, dead_lettered=1),
@@ -73,7 +77,7 @@ def recount(first: int = 0, **counts: Any) -> LedgerRecount:
         (recount(missing=True), booked(read=5), ["the topic ends before offset 9"]),
     ],
 )
-def test_what_does_not_agree_is_said(
+def test_differences_are_described(
     counted: LedgerRecount, ledger: dict[str, Any], words: list[str]
 ) -> None:
     found = counted.differences(ledger)
@@ -83,7 +87,7 @@ def test_what_does_not_agree_is_said(
     assert counted.document(ledger)["agrees"] == (not words)
 
 
-def test_from_where_it_can_compare_is_said() -> None:
+def test_the_first_comparable_offset_is_named() -> None:
     shown = {"partitions": [booked(read=9)]}
     assert audit_remarks(shown, {0: recount(submissions=9)}) == []
     [line] = audit_remarks(shown, {0: recount(first=3, submissions=5)})

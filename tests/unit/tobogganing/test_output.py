@@ -1,87 +1,73 @@
+"""Output of commands: columns, fields and progress."""
+
 import io
-import os
-import threading
-from pathlib import Path
 
 import pytest
 
-from tobogganing.devstack import log_mux
-from tobogganing.devstack.log_mux import LogMux
+from tobogganing.output import ColumnTable, Progress, cell, fields, width
 
 
-def send(out: LogMux, name: str, data: bytes) -> None:
-    """Let a part called `name` write `data`."""
-    reader, writer = os.pipe()
-    out.attach(name, os.fdopen(reader, "rb"))
-    with os.fdopen(writer, "wb") as pipe:
-        pipe.write(data)
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
-def test_lines_have_the_name_of_their_part_and_go_to_its_file(tmp_path: Path) -> None:
-    terminal = io.BytesIO()
-    out = LogMux(terminal, tmp_path)
-    send(out, "serve", "one\nzwölf\nwithout an end".encode())
-    out.close()
-    assert terminal.getvalue().decode() == (
-        "serve     | one\nserve     | zwölf\nserve     | without an end\n"
+def count_to(total: int) -> None:
+    with Progress("registered", total) as progress:
+        for _ in range(total):
+            progress.add(1)
+
+
+def test_progress_is_a_line_for_each_quarter(capsys: pytest.CaptureFixture[str]) -> None:
+    count_to(4000)
+    assert capsys.readouterr().err.splitlines() == [
+        "registered: 1,000 of 4,000",
+        "registered: 2,000 of 4,000",
+        "registered: 3,000 of 4,000",
+        "registered: 4,000 of 4,000",
+    ]
+
+
+def test_progress_is_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    count_to(4000)
+    assert "2000/4000" in terminal.getvalue()
+    assert "4000/4000" in terminal.getvalue()
+    assert "registered: " not in terminal.getvalue()
+
+
+def test_columns_are_aligned_and_named_once() -> None:
+    table = ColumnTable(["id", "name"])
+    assert list(table.lines([{"id": "a", "name": "Anna"}, {"id": "long-id"}])) == [
+        "ID       NAME",
+        "a        Anna",
+        "long-id",
+    ]
+    assert list(table.lines([{"id": "b", "name": "Bert"}])) == ["b        Bert"]
+
+
+def test_an_empty_table_has_column_names() -> None:
+    assert list(ColumnTable(["id", "name"]).lines([])) == ["ID  NAME"]
+
+
+def test_a_column_has_the_width_of_the_terminal() -> None:
+    assert width("Zürich") == 6
+    assert width("Zu\u0308rich") == 6, "a combining accent has no width"
+    assert width("東京") == 4
+    lines = ColumnTable(["name", "type"]).lines(
+        [{"name": "東京", "type": "x"}, {"name": "ab", "type": "y"}]
     )
-    assert (tmp_path / "serve.log").read_text() == "one\nzwölf\nwithout an end\n"
+    assert list(lines) == ["NAME  TYPE", "東京  x", "ab    y"]
 
 
-def test_bytes_that_are_no_text_and_percent_signs_harm_nothing(tmp_path: Path) -> None:
-    out = LogMux(io.BytesIO(), tmp_path)
-    send(out, "serve", b"100 %s \xff\n")
-    out.close()
-    assert (tmp_path / "serve.log").read_text() == "100 %s \ufffd\n"
+def test_a_cell_has_no_control_characters() -> None:
+    assert cell("a\x1b[2Jb\r\nc") == "a\ufffd[2Jb\ufffd\ufffdc"
+    assert cell(["2030-01-01", "2030-01-02"]) == "2030-01-01, 2030-01-02"
+    assert cell(None) == ""
+    assert cell(0) == "0"
+    assert cell(True) == "yes"
 
 
-def test_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_mux, "FILE_BYTES", 1000)
-    out = LogMux(io.BytesIO(), tmp_path)
-    send(out, "serve", b"x" * 99 + b"\n")
-    send(out, "processor", (b"x" * 99 + b"\n") * 100)
-    out.close()
-    sizes = [file.stat().st_size for file in tmp_path.glob("processor.log*")]
-    assert len(sizes) == 1 + log_mux.OLD_FILES
-    assert max(sizes) <= 1000
-
-
-def test_a_terminal_that_is_gone_stops_nothing(tmp_path: Path) -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    with os.fdopen(writer, "wb", buffering=0) as terminal:
-        out = LogMux(terminal, tmp_path)
-        send(out, "serve", b"one\ntwo\n")
-        out.close()
-    assert (tmp_path / "serve.log").read_text() == "one\ntwo\n"
-
-
-def test_a_terminal_that_is_held_stops_nothing(tmp_path: Path) -> None:
-    reader, writer = os.pipe()
-    with os.fdopen(reader, "rb") as other_end, os.fdopen(writer, "wb", buffering=0) as terminal:
-        out = LogMux(terminal, tmp_path)
-        lines = log_mux.WAITING + 5_000
-        send_all = threading.Thread(target=send, args=(out, "serve", b"x" * 50 + b"\n"))
-        send_all.start()
-        for _ in range(lines):
-            out.write_line("y" * 50)
-        send_all.join()
-        out.close(patience=0.1)
-        assert (tmp_path / "serve.log").read_text() == "x" * 50 + "\n"
-        # Released, it takes what was kept for it.
-        drain = threading.Thread(target=other_end.read)
-        drain.start()
-        out.close(patience=10)
-        terminal.close()
-        drain.join(10)
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_full_disk_silences_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "serve.log").symlink_to("/dev/full")
-    terminal = io.BytesIO()
-    out = LogMux(terminal, tmp_path)
-    send(out, "serve", b"one\n")
-    out.close()
-    assert terminal.getvalue() == b"serve     | one\n"
-    assert capfd.readouterr().err == ""
+def test_fields_are_one_a_line() -> None:
+    assert fields({"client_id": "a", "name": "Anna"}) == "client_id  a\nname       Anna"

@@ -1,13 +1,12 @@
 // The client submits the counters of a network interface once a minute, with its API key.
 //
 //	client        run until SIGTERM
-//	client -once  measure once, submit all that waits, and tell by the exit status if it went
+//	client -once  measure once, submit all queued samples; exit status 0 if all were sent
 //
 // Its settings come from the environment: see README.md of the examples.
 package main
 
 import (
-	"net/url"
 	"os"
 	"time"
 
@@ -20,11 +19,11 @@ func load(environment *metrics.Environment) metrics.Program {
 	settings := environment.Settings("CLIENT_ID", time.Minute)
 	headless := environment.Text("HEADLESS", "false")
 	if headless != "true" && headless != "false" {
-		environment.Problem("HEADLESS is neither true nor false")
+		environment.Problem("HEADLESS must be true or false")
 	}
 	return metrics.Program{
 		Settings:   settings,
-		Path:       "/api/v1/clients/" + url.PathEscape(settings.ID) + "/metrics",
+		Kind:       "client",
 		Labels:     map[string]any{"headless": headless == "true"},
 		Credential: settings.Key,
 		Measure:    settings.System.Client,

@@ -1,13 +1,12 @@
 // The headend submits its load every 30 seconds, with a token that it gets for its API key.
 //
 //	headend        run until SIGTERM
-//	headend -once  measure once, submit all that waits, and tell by the exit status if it went
+//	headend -once  measure once, submit all queued samples; exit status 0 if all were sent
 //
 // Its settings come from the environment: see README.md of the examples.
 package main
 
 import (
-	"net/url"
 	"os"
 	"time"
 
@@ -28,11 +27,10 @@ func load(environment *metrics.Environment) metrics.Program {
 	}
 	return metrics.Program{
 		Settings: settings,
-		Path:     "/api/v1/headends/" + url.PathEscape(settings.ID) + "/metrics",
+		Kind:     "headend",
 		Labels:   labels,
 		Credential: &metrics.Tokens{
 			URL:      settings.Manager + "/api/v1/auth/token",
-			NodeID:   settings.ID,
 			NodeType: "headend",
 			Key:      settings.Key,
 			HTTP:     metrics.NewHTTP(),

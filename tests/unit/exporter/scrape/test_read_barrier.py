@@ -1,4 +1,4 @@
-"""Waiting for a submission ends when the ledger covers it, and never waits for ever."""
+"""A request waits until the ledger covers its receipts, and never forever."""
 
 import asyncio
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ def ledgers(offsets: dict[int, int]) -> dict[int, LedgerRow]:
 
 
 async def nowhere(receipt: Receipt) -> RecordLookup:
-    """The ledger says enough: nothing is looked up."""
+    """Fail: the ledger is sufficient, so no record is looked up."""
     raise AssertionError(receipt)
 
 
@@ -33,7 +33,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_what_is_covered_is_not_waited_for() -> None:
+async def test_a_covered_receipt_is_not_waited_for() -> None:
     read_barrier = ReadBarrier([0, 1], 0, nowhere)
     read_barrier.advance(ledgers({0: 7}))
     await read_barrier.wait_for([], SOON)
@@ -52,7 +52,7 @@ async def test_all_receipts_are_waited_for() -> None:
     await waiting
 
 
-async def test_every_waiter_goes_when_its_own_receipt_is_covered() -> None:
+async def test_each_waiter_continues_when_its_own_receipt_is_covered() -> None:
     read_barrier = ReadBarrier([0], 10, nowhere)
     tasks = [
         asyncio.create_task(read_barrier.wait_for([Receipt(0, n, 0)], NEVER)) for n in range(5)
@@ -65,16 +65,16 @@ async def test_every_waiter_goes_when_its_own_receipt_is_covered() -> None:
     await asyncio.gather(*tasks)
 
 
-async def test_too_long_is_504() -> None:
+async def test_a_timeout_is_504() -> None:
     read_barrier = ReadBarrier([0], 1, nowhere)
     with pytest.raises(ApiError) as raised:
         await read_barrier.wait_for([Receipt(0, 0, 0)], SOON)
     assert raised.value.status == 504
-    read_barrier.advance(ledgers({0: 0}))  # nobody is left to be told
+    read_barrier.advance(ledgers({0: 0}))  # no waiter is left
     await read_barrier.wait_for([Receipt(0, 0, 0)], SOON)
 
 
-async def test_a_partition_not_served_is_421_at_once() -> None:
+async def test_a_partition_that_is_not_served_is_421_at_once() -> None:
     read_barrier = ReadBarrier([1], 1, nowhere)
     with pytest.raises(ApiError) as raised:
         await read_barrier.wait_for([Receipt(1, 9, 0), Receipt(0, 0, 0)], NEVER)
@@ -82,7 +82,7 @@ async def test_a_partition_not_served_is_421_at_once() -> None:
 
 
 def two_epochs(offset: int) -> LedgerRow:
-    """The log lost its end from offset 5 on while the ledger was at 3; `offset` is counted now."""
+    """A ledger whose log lost its end from offset 5 on; `offset` is counted now."""
     row = LedgerRow(version=1, offset=-1)
     for number in range(offset + 1):
         epoch, appended = (0, number) if number < 5 else (2, 1000 + number)
@@ -90,7 +90,7 @@ def two_epochs(offset: int) -> LedgerRow:
     return row
 
 
-async def test_near_the_beginning_of_an_epoch_the_record_in_kafka_decides() -> None:
+async def test_near_the_start_of_an_epoch_the_record_in_kafka_decides() -> None:
     looked_up = []
 
     async def find(receipt: Receipt) -> RecordLookup:
@@ -127,7 +127,7 @@ async def test_near_the_beginning_of_an_epoch_the_record_in_kafka_decides() -> N
     assert raised.value.status == 503
 
 
-async def test_waiters_are_bounded_and_leave_room_when_they_go() -> None:
+async def test_the_number_of_waiters_is_limited() -> None:
     read_barrier = ReadBarrier([0], 1, nowhere)
     first = asyncio.create_task(read_barrier.wait_for([Receipt(0, 0, 0)], NEVER))
     await settle()
@@ -152,5 +152,5 @@ def test_a_malformed_receipt_is_400(text: str) -> None:
     assert raised.value.body["field"] == "after"
 
 
-def test_receipts_are_read() -> None:
+def test_receipts_are_parsed() -> None:
     assert parse_receipts(["0-12-3", "3-0-0"]) == [Receipt(0, 12, 3), Receipt(3, 0, 0)]

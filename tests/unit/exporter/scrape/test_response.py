@@ -1,4 +1,4 @@
-"""Sending: everybody gets what they asked for, and nobody keeps a body for ever."""
+"""Responses have the negotiated encoding, and slow readers are cut off."""
 
 import asyncio
 import gc
@@ -23,7 +23,7 @@ SOON = 1.0
 NEVER = 600.0
 TEXT = b"a line of text\n" * (3 * BLOCK // 15)
 PLAIN = NegotiatedFormat(openmetrics=False, gzip=False)
-ZIPPED = NegotiatedFormat(openmetrics=True, gzip=True)
+GZIPPED = NegotiatedFormat(openmetrics=True, gzip=True)
 
 
 def body(text: bytes = TEXT) -> CompressedExposition:
@@ -31,7 +31,7 @@ def body(text: bytes = TEXT) -> CompressedExposition:
 
 
 class Scraper:
-    """The other side of an ASGI call: reads what is sent, until it stops reading or hangs up."""
+    """An ASGI client that reads until it stops reading or disconnects."""
 
     def __init__(self, *, reads: int = 10**9) -> None:
         self.messages: list[Message] = []
@@ -85,15 +85,17 @@ def cut_offs() -> CutOffs:
 
 
 @pytest.fixture
-def sender(cut_offs: Callable[[], None]) -> SlowReaderLimiter:
+def limiter(cut_offs: Callable[[], None]) -> SlowReaderLimiter:
     return SlowReaderLimiter(NEVER, cut_offs)
 
 
 @pytest.mark.parametrize("text", [b"", b"small\n", TEXT])
-async def test_one_body_answers_every_encoding(sender: SlowReaderLimiter, text: bytes) -> None:
+async def test_one_exposition_serves_every_encoding(
+    limiter: SlowReaderLimiter, text: bytes
+) -> None:
     made = body(text)
     plain, zipped = Scraper(), Scraper()
-    await asyncio.gather(plain.get(sender, made, PLAIN), zipped.get(sender, made, ZIPPED))
+    await asyncio.gather(plain.get(limiter, made, PLAIN), zipped.get(limiter, made, GZIPPED))
     assert plain.text == text
     assert gzip.decompress(zipped.text) == text
     for scraper in (plain, zipped):
@@ -103,8 +105,8 @@ async def test_one_body_answers_every_encoding(sender: SlowReaderLimiter, text: 
     assert max(len(message.get("body", b"")) for message in plain.messages) < 3 * BLOCK
 
 
-@pytest.mark.parametrize("wanted", [PLAIN, ZIPPED])
-async def test_one_who_does_not_read_is_cut_off(
+@pytest.mark.parametrize("wanted", [PLAIN, GZIPPED])
+async def test_a_client_that_does_not_read_is_cut_off(
     cut_offs: CutOffs, wanted: NegotiatedFormat
 ) -> None:
     slow = Scraper(reads=2)
@@ -114,21 +116,21 @@ async def test_one_who_does_not_read_is_cut_off(
     assert cut_offs.count == 1
 
 
-async def test_one_who_hangs_up_ends_it_and_is_no_slow_one(
-    sender: SlowReaderLimiter, cut_offs: CutOffs
+async def test_a_disconnect_ends_the_response_and_is_not_counted_as_a_slow_reader(
+    limiter: SlowReaderLimiter, cut_offs: CutOffs
 ) -> None:
     scraper = Scraper(reads=2)
-    sending = scraper.get(sender, body(), PLAIN)
+    sending = scraper.get(limiter, body(), PLAIN)
     await scraper.stuck.wait()
     scraper.hung_up.set()
     await sending
     assert cut_offs.count == 0
 
 
-@pytest.mark.parametrize("wanted", [PLAIN, ZIPPED])
+@pytest.mark.parametrize("wanted", [PLAIN, GZIPPED])
 @pytest.mark.parametrize("reads", [2, 10**9], ids=["hangs up", "reads all"])
-async def test_nothing_is_kept_of_a_body_that_was_sent(
-    sender: SlowReaderLimiter, wanted: NegotiatedFormat, reads: int
+async def test_a_sent_exposition_is_released(
+    limiter: SlowReaderLimiter, wanted: NegotiatedFormat, reads: int
 ) -> None:
     gc.collect()
     gc.disable()
@@ -136,34 +138,36 @@ async def test_nothing_is_kept_of_a_body_that_was_sent(
         made = body()
         kept = weakref.ref(made)
         scraper = Scraper(reads=reads)
-        sending = scraper.get(sender, made, wanted)
+        sending = scraper.get(limiter, made, wanted)
         del made
         if reads == 2:
             await scraper.stuck.wait()
             scraper.hung_up.set()
         await sending
-        # The thread that opens bodies lets go of one after it has said that it is done.
+        # The executor thread releases its last result with a delay.
         await asyncio.get_running_loop().run_in_executor(render_executor, int)
         assert kept() is None
     finally:
         gc.enable()
 
 
-async def test_few_bodies_are_held(sender: SlowReaderLimiter, cut_offs: CutOffs) -> None:
+async def test_the_number_of_expositions_in_memory_is_limited(
+    limiter: SlowReaderLimiter, cut_offs: CutOffs
+) -> None:
     first = body()
     oldest = [Scraper(reads=2) for _ in range(2)]
     ending = [
-        scraper.get(sender, first, negotiated)
-        for scraper, negotiated in zip(oldest, (PLAIN, ZIPPED), strict=True)
+        scraper.get(limiter, first, negotiated)
+        for scraper, negotiated in zip(oldest, (PLAIN, GZIPPED), strict=True)
     ]
     others = []
-    for _ in range(sender.max_expositions - 1):
+    for _ in range(limiter.max_expositions - 1):
         scraper = Scraper(reads=2)
-        others.append(scraper.get(sender, body(), ZIPPED))
+        others.append(scraper.get(limiter, body(), GZIPPED))
         await scraper.stuck.wait()
     assert not any(task.done() for task in ending)
     last = Scraper()
-    await last.get(sender, body(), ZIPPED)
+    await last.get(limiter, body(), GZIPPED)
     assert last.is_answered
     await asyncio.gather(*ending)
     assert cut_offs.count == 2
@@ -172,6 +176,6 @@ async def test_few_bodies_are_held(sender: SlowReaderLimiter, cut_offs: CutOffs)
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
     again = Scraper()
-    await again.get(sender, body(), PLAIN)
+    await again.get(limiter, body(), PLAIN)
     assert again.is_answered
     assert cut_offs.count == 2

@@ -1,4 +1,4 @@
-"""Scrapes: one at a time, shared, and never older than the question."""
+"""Scrapes run one at a time, are shared, and are never older than their requests."""
 
 import asyncio
 import threading
@@ -14,8 +14,8 @@ def text(exposition: CompressedExposition) -> bytes:
     return b"".join(exposition.decompressed())
 
 
-class Looks:
-    """Counts looks; each shows its number. Making a body waits until the event is set."""
+class SnapshotSource:
+    """Counts snapshots; each contains its number. Rendering waits until the event is set."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -39,53 +39,53 @@ class Looks:
 
 
 @pytest.fixture
-async def looks() -> Looks:
-    return Looks()
+async def source() -> SnapshotSource:
+    return SnapshotSource()
 
 
-async def test_a_scrape_is_looked_at_when_it_is_asked_for(looks: Looks) -> None:
-    looks.go_on.set()
-    scrapes = looks.scrapes()
+async def test_a_snapshot_is_taken_when_it_is_requested(source: SnapshotSource) -> None:
+    source.go_on.set()
+    scrapes = source.scrapes()
     assert text(await scrapes.exposition(openmetrics=False)) == b"number 1\n"
     assert text(await scrapes.exposition(openmetrics=False)) == b"number 2\n"
     assert text(await scrapes.exposition(openmetrics=True)) == b"number 3\n# EOF\n"
-    assert len(looks.made) == 3
+    assert len(source.made) == 3
 
 
-async def test_those_who_wait_share_the_next(looks: Looks) -> None:
-    scrapes = looks.scrapes()
+async def test_waiting_requests_share_the_next_exposition(source: SnapshotSource) -> None:
+    scrapes = source.scrapes()
     first = asyncio.create_task(scrapes.exposition(openmetrics=True))
-    await looks.begun.wait()
+    await source.begun.wait()
     others = [asyncio.create_task(scrapes.exposition(openmetrics=True)) for _ in range(3)]
     plain = asyncio.create_task(scrapes.exposition(openmetrics=False))
     await asyncio.sleep(0)
-    assert looks.count == 1, "a scrape that came later must not get the older body"
-    looks.go_on.set()
+    assert source.count == 1, "a later request must not get the older exposition"
+    source.go_on.set()
     assert text(await first).startswith(b"number 1\n")
     assert len(set(await asyncio.gather(*others))) == 1
     await plain
-    assert looks.count == 3
+    assert source.count == 3
 
 
-async def test_one_that_hangs_up_takes_nothing_from_the_others(looks: Looks) -> None:
-    scrapes = looks.scrapes()
+async def test_a_disconnect_does_not_affect_the_other_requests(source: SnapshotSource) -> None:
+    scrapes = source.scrapes()
     gone, stays = (asyncio.create_task(scrapes.exposition(openmetrics=True)) for _ in range(2))
     await asyncio.sleep(0)
     gone.cancel()
-    looks.go_on.set()
+    source.go_on.set()
     assert text(await stays) == b"number 1\n# EOF\n"
     assert gone.cancelled()
 
 
-async def test_a_failed_body_fails_its_scrapes_and_no_later_one() -> None:
+async def test_a_failed_exposition_fails_only_its_own_requests() -> None:
     outcomes = [ValueError("no"), None]
 
-    def look(openmetrics: bool) -> Snapshot:
+    def take_snapshot(openmetrics: bool) -> Snapshot:
         if error := outcomes.pop(0):
             raise error
         return Snapshot([], b"fine\n")
 
-    scrapes = ScrapeSingleFlight(look, lambda seconds, body: None)
+    scrapes = ScrapeSingleFlight(take_snapshot, lambda seconds, body: None)
     with pytest.raises(ValueError, match="no"):
         await scrapes.exposition(openmetrics=False)
     assert text(await scrapes.exposition(openmetrics=False)) == b"fine\n"

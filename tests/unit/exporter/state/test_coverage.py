@@ -1,4 +1,4 @@
-"""What ledger and log say of receipts, once offsets were given twice. Times here are in minutes."""
+"""Coverage of receipts by ledger and log after offsets were reused. Times are in minutes."""
 
 import msgspec
 import pytest
@@ -55,7 +55,7 @@ def outgrown_ledger(*, begun: float = 2000) -> LedgerRow:
 
 
 def of_the_last_version(row: LedgerRow) -> LedgerRow:
-    """The same ledger, without what that version did not write."""
+    """The same ledger as written by the previous version."""
     row.epochs = ()
     return decode_ledger_row(encode_row(row).replace(b',"newest":60000000}]', b"}]"))
 
@@ -88,7 +88,7 @@ def test_receipts_with_a_time(
     ("offset", "appended", "expected"),
     [(8, 950, COUNTED), (7, 2000, WAITING), (8, 2100, WAITING), (10, 1000, LOST)],
 )
-def test_before_the_new_history_has_a_record(
+def test_a_new_history_without_records(
     offset: int, appended: int, expected: ReceiptCoverage
 ) -> None:
     found = coverage(cut_ledger(counted=False), receipt(offset, appended))
@@ -98,12 +98,14 @@ def test_before_the_new_history_has_a_record(
 
 
 @pytest.mark.parametrize(("offset", "expected"), [(3, COUNTED), (8, COUNTED), (9, WAITING)])
-def test_a_receipt_without_a_time_means_the_newest(offset: int, expected: ReceiptCoverage) -> None:
+def test_a_receipt_without_a_time_refers_to_the_newest_history(
+    offset: int, expected: ReceiptCoverage
+) -> None:
     assert coverage(cut_ledger(), Receipt(0, offset, 0, NO_TIME)) is expected
 
 
-def test_what_is_newer_than_all_that_was_counted_is_not_covered_by_an_offset() -> None:
-    """The source went back, and no worker has compared it yet."""
+def test_a_receipt_newer_than_all_counted_records_is_not_covered() -> None:
+    """The source lost its end, and no worker has compared it yet."""
     row = LedgerRow(version=1, offset=-1)
     for logical in range(10):
         count(row, logical, 2, 991 + logical)
@@ -113,13 +115,13 @@ def test_what_is_newer_than_all_that_was_counted_is_not_covered_by_an_offset() -
     assert coverage_in_log(row, receipt(8, 1001), NOTHING) is LOST
 
 
-def test_a_ledger_without_times_goes_by_offsets() -> None:
+def test_a_ledger_without_times_compares_offsets() -> None:
     row = LedgerRow(version=1, offset=9)
     assert coverage(row, receipt(9, 1000)) is COUNTED
     assert coverage(row, receipt(10, 1000)) is WAITING
 
 
-def test_a_cut_above_the_ledger_is_lost_when_the_topic_has_outgrown_it() -> None:
+def test_a_submission_after_the_cut_is_lost_even_if_the_topic_has_grown_past_it() -> None:
     row = outgrown_ledger()
     assert row.parted == 0
     for offset in (7, 8, 9):
@@ -128,12 +130,12 @@ def test_a_cut_above_the_ledger_is_lost_when_the_topic_has_outgrown_it() -> None
         assert coverage_in_log(row, old, other(1993 + offset)) is LOST
     assert coverage(row, receipt(6, 997)) is COUNTED
     new = receipt(8, 2000.5)
-    assert coverage(row, new) is UNKNOWN, "the clocks of two brokers may differ as much"
+    assert coverage(row, new) is UNKNOWN, "the clocks of two brokers may differ by that"
     assert coverage_in_log(row, new, other(2000.5)) is COUNTED
     assert coverage(row, receipt(15, 2008)) is COUNTED
 
 
-def test_a_cut_above_the_ledger_stays_lost_after_a_second_cut() -> None:
+def test_a_lost_submission_stays_lost_after_a_second_cut() -> None:
     row = outgrown_ledger()
     row.begin_history(6, epoch=6, topic=TOPIC)
     for logical in range(20, 26):
@@ -143,8 +145,9 @@ def test_a_cut_above_the_ledger_stays_lost_after_a_second_cut() -> None:
     assert coverage_in_log(row, receipt(8, 3022), other(3022)) is COUNTED
 
 
-def test_a_clock_that_is_behind_does_not_make_a_new_record_lost() -> None:
-    """The next leader's clock is behind: by their times, its records are of the epoch before."""
+def test_a_new_record_is_not_lost_because_of_a_slow_clock() -> None:
+    """The next leader's clock is behind: by their times, its records belong to the
+    previous epoch."""
     row = outgrown_ledger(begun=996.5)
     new = receipt(7, 996.4)
     assert coverage(row, new) is UNKNOWN
@@ -152,8 +155,8 @@ def test_a_clock_that_is_behind_does_not_make_a_new_record_lost() -> None:
     assert coverage_in_log(row, receipt(7, 996.8), other(996.5)) is LOST
 
 
-def test_a_clock_that_went_back_makes_times_ambiguous() -> None:
-    """Of the histories before and after the cut, both have records of these times."""
+def test_times_are_ambiguous_after_a_clock_went_back() -> None:
+    """The histories before and after the cut both have records of these times."""
     row = cut_ledger(begun=900)
     for offset, place, expected in (
         (8, other(999), COUNTED),
@@ -170,14 +173,14 @@ def test_a_clock_that_went_back_makes_times_ambiguous() -> None:
     assert coverage_in_log(old, receipt(8, 999), other(1000)) is UNKNOWN
 
 
-def test_what_retention_has_deleted_is_not_told_by_its_time_alone() -> None:
+def test_the_time_of_a_deleted_record_alone_is_not_sufficient() -> None:
     row = outgrown_ledger()
     assert coverage_in_log(row, receipt(7, 1999.5), DELETED) is UNKNOWN
     assert coverage_in_log(row, receipt(7, 998), DELETED) is LOST
     assert coverage_in_log(row, receipt(6, 997), DELETED) is COUNTED
 
 
-def test_of_histories_that_are_not_kept_nothing_is_told() -> None:
+def test_histories_that_are_not_kept_are_unknown() -> None:
     row = LedgerRow(version=1, offset=-1)
     for number in range(MAX_HISTORIES + 2):
         if number:
@@ -200,7 +203,7 @@ def deleted_ledger() -> LedgerRow:
 
 @pytest.mark.parametrize("appended", [1000, NO_TIME / 60_000])
 @pytest.mark.parametrize(("offset", "expected"), [(2, COUNTED), (3, LOST), (5, LOST), (6, COUNTED)])
-def test_what_was_deleted_unread_was_not_counted(
+def test_a_submission_deleted_unread_is_not_counted(
     offset: int, expected: ReceiptCoverage, appended: float
 ) -> None:
     sought = receipt(offset, appended)
@@ -210,17 +213,17 @@ def test_what_was_deleted_unread_was_not_counted(
     assert found is expected
 
 
-def test_what_was_deleted_unread_and_is_newer_than_all_counted_is_lost() -> None:
+def test_a_submission_deleted_unread_and_newer_than_all_counted_is_lost() -> None:
     row = LedgerRow(version=1, offset=-1)
     count(row, 0, 2, 990)
     row.skip_to(3, 2, 2, TOPIC)
     assert coverage(row, receipt(2, 995)) is UNKNOWN
     assert coverage_in_log(row, receipt(2, 995), DELETED) is LOST
-    # Of a log that went back, before a worker has compared it.
+    # The log lost its end, and no worker has compared it yet.
     assert coverage_in_log(row, receipt(2, 995), other(995, is_counted=False)) is WAITING
 
 
-def test_of_ranges_that_are_several_in_one_nothing_is_said() -> None:
+def test_joined_ranges_are_unknown() -> None:
     row = LedgerRow(version=1, offset=-1)
     for number in range(MAX_UNCOUNTED_RANGES + 1):
         count(row, 3 * number, 2, 991 + number)
@@ -234,8 +237,8 @@ def test_of_ranges_that_are_several_in_one_nothing_is_said() -> None:
     assert coverage_in_log(row, receipt(7, 993), DELETED) is LOST
 
 
-def test_before_the_epochs_that_are_kept_only_the_log_tells() -> None:
-    """Offsets 5 to 9 were acknowledged, cut off unread, and used again, many epochs ago."""
+def test_before_the_kept_epochs_only_the_log_is_sufficient() -> None:
+    """Offsets 5 to 9 were acknowledged, lost unread, and reused many epochs ago."""
     row = LedgerRow(version=1, offset=-1)
     for logical in range(5):
         count(row, logical, 0, 100 + logical)
@@ -248,12 +251,12 @@ def test_before_the_epochs_that_are_kept_only_the_log_tells() -> None:
         assert coverage_in_log(row, sought, DELETED) is UNKNOWN
     assert coverage_in_log(row, receipt(3, 103), other(103)) is COUNTED
     assert coverage_in_log(row, receipt(5, 110), other(1000)) is LOST
-    assert coverage(row, receipt(7, 110)) is UNKNOWN, "it is LOST, once the log is read"
+    assert coverage(row, receipt(7, 110)) is UNKNOWN, "it is LOST according to the log"
     assert coverage_in_log(row, receipt(7, 110), DELETED) is LOST
     assert coverage(row, receipt(10, 6500)) is COUNTED
 
 
-def test_of_rows_written_before_their_ledger_nothing_is_said_once_their_source_is_lost() -> None:
+def test_rows_without_their_ledger_are_unknown_after_their_source_is_lost() -> None:
     row = LedgerRow(version=1, offset=-1)
     count(row, 0, 2, 991)
     row.cover_uncounted(2)

@@ -1,4 +1,4 @@
-"""What frame and row tell of a submission is what the reducer did with it, or nothing."""
+"""The inferred outcome equals the reducer's outcome, or is unknown."""
 
 import pytest
 from hypothesis import given
@@ -21,7 +21,7 @@ submissions = st.builds(
 
 
 @given(st.lists(submissions, min_size=1, max_size=12))
-def test_what_is_told_is_what_was_done(log: list[Submission]) -> None:
+def test_the_inferred_outcome_is_the_actual_one(log: list[Submission]) -> None:
     row: EntityRow | None = None
     outcomes = []
     for offset, submission in enumerate(log):
@@ -31,7 +31,7 @@ def test_what_is_told_is_what_was_done(log: list[Submission]) -> None:
     told = [infer_outcome(each, Position(offset, 0), held) for offset, each in enumerate(log)]
     for number, (said, done) in enumerate(zip(told, outcomes, strict=True)):
         assert said in (None, done), number
-    assert told[-1] is not None, "of the newest it is always known"
+    assert told[-1] is not None, "the outcome of the newest submission is always known"
 
 
 A = Submission("client", "a", 1)
@@ -54,5 +54,7 @@ A = Submission("client", "a", 1)
         ),
     ],
 )
-def test_one_at_5_2(submission: Submission, row: RowVersion | None, expected: str | None) -> None:
+def test_outcomes_of_a_submission_at_position_5_2(
+    submission: Submission, row: RowVersion | None, expected: str | None
+) -> None:
     assert infer_outcome(submission, Position(5, 2), row) == expected

@@ -1,4 +1,4 @@
-"""Lag: what the ledgers do not cover."""
+"""Lag: the records that the ledgers do not cover."""
 
 from contract.row import ROW_VERSION, LedgerRow, empty_ledger
 from exporter.state.source_lag import SourceLagMonitor
@@ -14,23 +14,23 @@ def source(ends: dict[int, int]) -> SourceLagMonitor:
     return found
 
 
-def test_what_lies_behind_the_ledger() -> None:
+def test_records_after_the_ledger_are_lag() -> None:
     ledgers = {0: LedgerRow(version=ROW_VERSION, offset=6), 1: empty_ledger(), 2: empty_ledger()}
     assert source({0: 10, 1: 3, 2: 0}).lag(ledgers) == {0: 3, 1: 3, 2: 0}
 
 
-def test_a_ledger_that_is_newer_than_the_answer_has_no_lag() -> None:
+def test_a_ledger_newer_than_the_response_has_no_lag() -> None:
     assert source({0: 10}).lag({0: LedgerRow(version=ROW_VERSION, offset=12)}) == {0: 0}
 
 
-def test_before_the_first_answer_there_is_none() -> None:
+def test_there_is_no_lag_before_the_first_response() -> None:
     unasked = SourceLagMonitor(KafkaSettings(kafka_bootstrap_servers="localhost:1"), "s", {})
     assert unasked.lag({0: empty_ledger()}) == {}
     assert unasked.seconds_since_response() == float("inf")
     assert source({0: 1}).seconds_since_response() < 60
 
 
-def test_what_a_ledger_covers_after_the_end_is_missing() -> None:
+def test_records_covered_after_the_end_are_missing() -> None:
     found = source({0: 10, 1: 10})
     found.update({0: 4, 1: 10}, covered={0: 6, 1: 9})
     assert found.missing() == {0: 2, 1: 0}

@@ -1,4 +1,4 @@
-"""Which of two records counts, and that the scrape shows just the rows that count."""
+"""The newer of two records counts, and the scrape exports only the rows that count."""
 
 from collections import deque
 from itertools import chain
@@ -28,7 +28,7 @@ KEY = b"client:c-1"
 
 
 def shown(store: StateStore) -> str:
-    """Sample lines of the scrape."""
+    """Return the sample lines of a scrape."""
     lines = exposition(store).decode().splitlines()
     return "\n".join(line for line in lines if not line.startswith("#"))
 
@@ -42,7 +42,7 @@ def store() -> StateStore:
     return StateStore([0, 1])
 
 
-def test_nothing_known_shows_the_families_alone(store: StateStore) -> None:
+def test_an_empty_store_exports_only_the_families(store: StateStore) -> None:
     text, openmetrics = rendered({})
     assert exposition(store) == text
     assert exposition(store) + b"# EOF\n" == openmetrics
@@ -58,7 +58,7 @@ def test_a_lower_position_is_ignored_and_an_equal_one_replaces(store: StateStore
     assert " 1\n" not in shown(store)
 
 
-def test_an_older_generation_never_replaces_a_newer_one(store: StateStore) -> None:
+def test_an_older_incarnation_never_replaces_a_newer_one(store: StateStore) -> None:
     put(store, offset=7, incarnation=5)
     assert not put(store, offset=8, incarnation=4)
     assert put(store, offset=8, incarnation=6)
@@ -76,12 +76,12 @@ def test_a_removed_row_has_no_series_but_stays_known(store: StateStore) -> None:
     assert put(store, offset=6, incarnation=3, removed=True)
     assert shown(store) == ""
     assert store.entities("client") == 0
-    assert not put(store, offset=5, incarnation=3), "an older row must not bring it back"
+    assert not put(store, offset=5, incarnation=3), "an older row must not recreate it"
     assert put(store, offset=9, incarnation=4), "a new registration must"
     assert store.entities("client") == 1
 
 
-def test_a_slot_is_used_again(store: StateStore) -> None:
+def test_a_slot_is_reused(store: StateStore) -> None:
     put(store, b"client:a", offset=1)
     put(store, b"client:b", offset=1)
     store.apply(0, b"client:a", None)
@@ -91,7 +91,7 @@ def test_a_slot_is_used_again(store: StateStore) -> None:
     assert shown(store).count('client_id="b"') == shown(store).count('client_id="c"') == 1
 
 
-def test_a_tombstone_removes_what_is_not_newer(store: StateStore) -> None:
+def test_a_tombstone_removes_only_older_rows(store: StateStore) -> None:
     put(store, offset=5, index=1)
     assert not store.apply(0, KEY, None, encode_position(Position(5, 0)))
     assert store.entities("client") == 1
@@ -100,13 +100,13 @@ def test_a_tombstone_removes_what_is_not_newer(store: StateStore) -> None:
     assert not store.apply(0, KEY, None, encode_position(Position(5, 1)))
 
 
-def test_a_tombstone_without_a_position_removes(store: StateStore) -> None:
+def test_a_tombstone_without_a_position_removes_any_row(store: StateStore) -> None:
     put(store, offset=5)
     assert store.apply(0, KEY, None)
     assert store.entities("client") == 0
 
 
-def test_the_ledger_only_goes_forward(store: StateStore) -> None:
+def test_the_ledger_never_goes_back(store: StateStore) -> None:
     def row(offset: int, read: int) -> bytes:
         return encode_row(LedgerRow(ROW_VERSION, offset, read=read, applied=read))
 
@@ -146,7 +146,7 @@ ROW = encode_row(make_row(offset=9))
         (ledger_key(0), encode_row(LedgerRow(ROW_VERSION + 8, 1)), None),
     ],
 )
-def test_what_cannot_be_read_changes_nothing(
+def test_an_undecodable_record_changes_nothing(
     store: StateStore, key: bytes | None, value: bytes | None, position: bytes | None
 ) -> None:
     put(store, offset=5, metrics={"bytes_sent": 1})
@@ -165,7 +165,7 @@ values = st.integers(0, 2**63) | st.floats(0, 2**63, allow_nan=False)
 
 @st.composite
 def records(draw: st.DrawFn) -> tuple[str, EntityRow | None, Position | None]:
-    """A record of one of a few entities: a row or a tombstone (with or without a position)."""
+    """Draw a record of one of a few entities: a row, or a tombstone with or without a position."""
     kind = KINDS[draw(st.sampled_from(sorted(KINDS)))]
     key = f"{kind.name}:{draw(st.sampled_from(['a', 'b', 'c']))}"
     position = Position(draw(st.integers(-1, 6)), draw(st.integers(0, 2)))
@@ -187,7 +187,7 @@ def records(draw: st.DrawFn) -> tuple[str, EntityRow | None, Position | None]:
 def newest(
     rows: dict[str, EntityRow], key: str, row: EntityRow | None, position: Position | None
 ) -> dict[str, EntityRow]:
-    """The rules once more, in the plainest words: the rows that count after a record."""
+    """The simplest implementation of the rules: the rows that count after a record."""
     held = rows.get(key)
     if row is None:
         gone = held is not None and (position is None or position >= held.position)
@@ -198,7 +198,7 @@ def newest(
 
 
 @given(st.lists(records(), max_size=25))
-def test_a_scrape_shows_the_newest_rows_as_prometheus_client_does(
+def test_a_scrape_exports_the_newest_rows_as_prometheus_client_does(
     history: list[tuple[str, EntityRow | None, Position | None]],
 ) -> None:
     store = StateStore([0])
@@ -221,7 +221,7 @@ def test_a_scrape_shows_the_newest_rows_as_prometheus_client_does(
 
 
 @given(st.lists(records(), max_size=25), st.lists(records(), max_size=5))
-def test_cards_that_are_written_later_are_the_same(
+def test_deferred_rendering_gives_the_same_exposition(
     history: list[tuple[str, EntityRow | None, Position | None]],
     meanwhile: list[tuple[str, EntityRow | None, Position | None]],
 ) -> None:
@@ -247,7 +247,7 @@ def test_cards_that_are_written_later_are_the_same(
     assert at_once.series() == later.series()
 
 
-def test_an_id_that_is_no_text_is_no_row_now_or_later() -> None:
+def test_a_row_with_an_invalid_id_is_rejected_now_and_later() -> None:
     for cards_later in (False, True):
         store = StateStore([0], defer_rendering=cards_later)
         with pytest.raises(RowError):
@@ -256,7 +256,7 @@ def test_an_id_that_is_no_text_is_no_row_now_or_later() -> None:
         assert shown(store) == ""
 
 
-def test_a_snapshot_stands_still_while_rows_are_applied(store: StateStore) -> None:
+def test_later_rows_do_not_change_a_snapshot(store: StateStore) -> None:
     count = 3 * ENTITIES_PER_STEP + 7
     for n in range(count):
         put(store, f"client:c-{n}".encode(), offset=1, labels={"name": "old"})
@@ -275,31 +275,31 @@ def test_a_snapshot_stands_still_while_rows_are_applied(store: StateStore) -> No
     assert exposition(store) != before
 
 
-def test_what_cannot_be_read_is_known_until_something_newer_is(store: StateStore) -> None:
+def test_an_undecodable_row_is_reported_until_a_newer_one_arrives(store: StateStore) -> None:
     newer = encode_row(make_row(offset=7)).replace(b'"version":1', b'"version":2')
     put(store, offset=5, metrics={"bytes_sent": 5})
     with pytest.raises(RowError):
         store.apply(0, KEY, newer)
     assert store.unreadable == {(0, KEY)}
-    assert store.find("client", "c-1") is None, "what is held is not the newest"
+    assert store.find("client", "c-1") is None, "the current row is not the newest"
     assert " 5\n" in shown(store)
     assert put(store, offset=8, metrics={"bytes_sent": 8})
     assert store.unreadable == set()
     assert store.find("client", "c-1") == (Position(8, 0), 0, False)
     with pytest.raises(RowError):
         store.apply(0, KEY, newer)
-    assert store.unreadable == set(), "it is older than what is held"
+    assert store.unreadable == set(), "it is older than the current row"
 
 
 @pytest.mark.parametrize("key", [b"client:c-1", b"gizmo:g-1", b"ledger:0"])
-def test_rows_that_cannot_be_read_are_counted_by_key(store: StateStore, key: bytes) -> None:
+def test_undecodable_rows_are_counted_by_key(store: StateStore, key: bytes) -> None:
     for _ in range(2):
         with pytest.raises(RowError):
             store.apply(0, key, b"rubbish")
     assert store.unreadable == {(0, key)}
 
 
-def test_a_tombstone_ends_what_could_not_be_read(store: StateStore) -> None:
+def test_a_tombstone_clears_an_undecodable_row(store: StateStore) -> None:
     with pytest.raises(RowError):
         store.apply(0, KEY, b"rubbish")
     assert not store.apply(0, KEY, None, encode_position(Position(1, 0)))
@@ -307,7 +307,7 @@ def test_a_tombstone_ends_what_could_not_be_read(store: StateStore) -> None:
 
 
 @pytest.mark.parametrize("key", [b"gizmo:g-1", b"client:", b"ledger:7", b"ledger:x"])
-def test_a_tombstone_ends_a_key_that_is_not_known_here(store: StateStore, key: bytes) -> None:
+def test_a_tombstone_clears_an_unknown_key(store: StateStore, key: bytes) -> None:
     with pytest.raises(RowError):
         store.apply(0, key, encode_row(make_row(offset=1)))
     assert store.unreadable == {(0, key)}

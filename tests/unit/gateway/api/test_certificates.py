@@ -1,4 +1,4 @@
-"""Certificates over the interface: who gets one, under which names, and what is written down."""
+"""The certificate endpoints: authentication, the names in certificates, and the audit log."""
 
 import datetime
 import ipaddress
@@ -73,7 +73,7 @@ def issued(api: Api) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("node_type", ["client", "client_native", "client_docker", "client_mobile"])
-async def test_a_client_gets_one_for_its_own_key(api: Api, node_type: str) -> None:
+async def test_a_client_gets_a_certificate_with_its_api_key(api: Api, node_type: str) -> None:
     key = (await client(api))["api_key"]
     answer = await generate(api, key, node_type)
     assert answer.status_code == 200, answer.text
@@ -90,7 +90,7 @@ async def test_a_client_gets_one_for_its_own_key(api: Api, node_type: str) -> No
     assert issued(api) == (1, 0)
 
 
-async def test_a_headend_gets_one_for_its_key_or_its_token(api: Api) -> None:
+async def test_a_headend_gets_a_certificate_with_its_api_key_or_token(api: Api) -> None:
     key = (await headend(api, "https://fra1.example.com:8443/x"))["api_key"]
     for credential in (key, await token(api, "headend", "h-1", key)):
         answer = await generate(api, credential, "headend", "h-1")
@@ -100,7 +100,7 @@ async def test_a_headend_gets_one_for_its_key_or_its_token(api: Api) -> None:
     assert issued(api) == (0, 2)
 
 
-async def test_the_admin_gets_one_for_any_node_that_is_registered(api: Api) -> None:
+async def test_the_admin_gets_a_certificate_for_any_registered_node(api: Api) -> None:
     await client(api)
     assert (await generate(api, "admin")).status_code == 200
     assert (await generate(api, "admin", "client", "c-2")).status_code == 404
@@ -110,7 +110,7 @@ async def test_the_admin_gets_one_for_any_node_that_is_registered(api: Api) -> N
     assert (await generate(api, "admin")).status_code == 404
 
 
-async def test_nobody_gets_one_of_another_node(api: Api) -> None:
+async def test_a_node_gets_no_certificate_of_another_node(api: Api) -> None:
     key = (await client(api))["api_key"]
     other = (await client(api, "c-2"))["api_key"]
     headends = (await headend(api))["api_key"]
@@ -133,8 +133,9 @@ async def test_nobody_gets_one_of_another_node(api: Api) -> None:
     assert not [record for record in audited(api) if record.action == "issue-certificate"]
 
 
-async def test_a_key_that_was_replaced_elsewhere_gets_none(api: Api) -> None:
-    """The gateway has not read the rotation yet: it must, since a certificate outlives a key."""
+async def test_an_api_key_replaced_at_another_gateway_gets_no_certificate(api: Api) -> None:
+    """This gateway has not read the rotation yet, and must, because a certificate outlives a
+    key."""
     key = (await client(api))["api_key"]
     api.topic.at_once = False
     base = api.registry.get("client", "c-1")
@@ -160,7 +161,7 @@ async def test_a_key_that_was_replaced_elsewhere_gets_none(api: Api) -> None:
         ({"node_id": "c-1\n"}, "node_id"),
     ],
 )
-async def test_bad_requests_name_their_field(api: Api, body: dict[str, Any], field: str) -> None:
+async def test_an_error_names_the_invalid_field(api: Api, body: dict[str, Any], field: str) -> None:
     key = (await client(api))["api_key"]
     whole = {"node_type": "client", "node_id": "c-1", "csr": CSR} | body
     answer = await api.http.post("/api/v1/certs/generate", json=whole, headers=bearer(key))
@@ -168,7 +169,7 @@ async def test_bad_requests_name_their_field(api: Api, body: dict[str, Any], fie
     assert issued(api) == (0, 0)
 
 
-async def test_the_authority_is_open_to_everybody(api: Api, ca_pem: Secret) -> None:
+async def test_the_ca_certificate_is_public(api: Api, ca_pem: Secret) -> None:
     answer = await api.http.get("/api/v1/certs/ca")
     assert answer.status_code == 200
     assert answer.json().keys() == {"ca_certificate"}
@@ -177,7 +178,7 @@ async def test_the_authority_is_open_to_everybody(api: Api, ca_pem: Secret) -> N
     assert "PRIVATE" not in answer.text
 
 
-async def test_registration_gives_one_too(api: Api) -> None:
+async def test_a_registration_with_a_csr_returns_a_certificate(api: Api) -> None:
     registered = await client(api, csr=CSR)
     assert registered.keys() == {
         *("client_id", "api_key", "name", "type"),
@@ -192,7 +193,7 @@ async def test_registration_gives_one_too(api: Api) -> None:
 
 
 @pytest.mark.parametrize("bad", [WEAK, "rubbish", CSR + CSR])
-async def test_with_a_bad_request_nothing_is_registered(api: Api, bad: str) -> None:
+async def test_an_invalid_csr_registers_nothing(api: Api, bad: str) -> None:
     await headend(api)
     written = len(api.topic.records), len(api.audit.records)
     bodies = {
@@ -208,7 +209,7 @@ async def test_with_a_bad_request_nothing_is_registered(api: Api, bad: str) -> N
     assert issued(api) == (0, 0)
 
 
-async def test_an_id_that_is_taken_gets_none(api: Api) -> None:
+async def test_a_registration_conflict_returns_no_certificate(api: Api) -> None:
     await client(api)
     answer = await api.http.post(
         "/api/v1/clients/register",
@@ -220,7 +221,7 @@ async def test_an_id_that_is_taken_gets_none(api: Api) -> None:
     assert issued(api) == (0, 0)
 
 
-async def test_each_is_written_down_before_it_is_given_out(api: Api) -> None:
+async def test_each_certificate_is_audited_before_it_is_returned(api: Api) -> None:
     registered = await client(api, csr=CSR)
     own = (await generate(api, registered["api_key"])).json()
     await generate(api, "admin")
@@ -242,7 +243,7 @@ async def test_each_is_written_down_before_it_is_given_out(api: Api) -> None:
 
 
 @pytest.mark.parametrize("ca_pem", [None])
-async def test_without_an_authority_the_answer_says_what_to_set(api: Api, ca_pem: None) -> None:
+async def test_without_a_ca_the_error_names_the_setting(api: Api, ca_pem: None) -> None:
     registered = await client(api)
     answers = [
         await generate(api, registered["api_key"]),
@@ -259,16 +260,14 @@ async def test_without_an_authority_the_answer_says_what_to_set(api: Api, ca_pem
     assert api.registry.get("client", "c-2") is None
 
 
-async def test_an_authority_that_has_ended_signs_nothing(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_expired_ca_signs_nothing(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     registered = await client(api)
     monkeypatch.setattr(
         certificates, "utc_datetime", lambda now: utc_datetime(now + 11 * 366 * 86_400)
     )
     answer = await generate(api, registered["api_key"])
     assert answer.status_code == 501
-    assert "the CA's certificate is valid from" in answer.json()["error"]
+    assert "the CA certificate is valid only from" in answer.json()["error"]
     assert issued(api) == (0, 0)
 
 
@@ -297,7 +296,7 @@ async def test_an_authority_that_has_ended_signs_nothing(
         ("https://" + "a." * 127 + "example", None),
     ],
 )
-def test_the_address_of_a_headend_is_what_its_url_names(
+def test_the_address_of_a_headend_is_the_host_of_its_url(
     url: str, address: str | ipaddress.IPv4Address | ipaddress.IPv6Address | None
 ) -> None:
     found = host_of(url)

@@ -1,4 +1,4 @@
-"""The API's description says what is there: paths, methods, fields, answers."""
+"""The OpenAPI document matches the API: paths, methods, fields, responses."""
 
 import re
 from typing import Any
@@ -14,14 +14,14 @@ from service.metrics.requests import RequestMetrics
 from tests.unit.gateway.conftest import Api
 
 
-async def test_it_is_served(api: Api) -> None:
+async def test_the_document_is_served(api: Api) -> None:
     answer = await api.http.get("/api/v1/openapi.json")
     assert answer.status_code == 200
     assert answer.json() == build_document()
     assert answer.json()["openapi"].startswith("3.1")
 
 
-def test_it_has_every_route_and_no_other(settings: GatewaySettings) -> None:
+def test_the_document_lists_exactly_the_routes(settings: GatewaySettings) -> None:
     gateway = Gateway(settings, RequestMetrics(CollectorRegistry()))
     routes = {
         (route.path_format, method)
@@ -38,7 +38,7 @@ def test_it_has_every_route_and_no_other(settings: GatewaySettings) -> None:
     assert described == routes
 
 
-def test_bodies_have_the_declared_fields() -> None:
+def test_request_bodies_have_the_declared_fields() -> None:
     schemas = build_document()["components"]["schemas"]
     for kind in KINDS.values():
         title = kind.name.capitalize()
@@ -50,14 +50,14 @@ def test_bodies_have_the_declared_fields() -> None:
         assert submission["properties"].keys() == {"metrics", "timestamp"} | submitted
 
 
-def test_every_reference_leads_somewhere() -> None:
+def test_every_reference_resolves() -> None:
     document = build_document()
     names = set(references(document))
     assert names
     assert names <= document["components"]["schemas"].keys()
 
 
-def test_a_503_says_when_to_try_again() -> None:
+def test_a_503_has_a_retry_after_header() -> None:
     answers = [
         operation["responses"]
         for item in build_document()["paths"].values()

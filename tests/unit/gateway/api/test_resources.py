@@ -1,6 +1,7 @@
-"""What is registered: listed, shown, removed, and given new keys."""
+"""Registered entities: listing, removal, and rotation of API keys."""
 
 import asyncio
+import secrets
 import time
 from typing import Any
 
@@ -48,7 +49,7 @@ def audited(api: Api) -> list[AuditRecord]:
 
 
 @pytest.mark.parametrize("by_admin", [True, False])
-async def test_without_an_overlap_the_old_key_stops_at_once(api: Api, by_admin: bool) -> None:
+async def test_without_an_overlap_the_old_key_is_invalid_at_once(api: Api, by_admin: bool) -> None:
     old = await client(api)
     answer = await rotate(api, "admin" if by_admin else old)
     assert answer.status_code == 200, answer.text
@@ -57,7 +58,7 @@ async def test_without_an_overlap_the_old_key_stops_at_once(api: Api, by_admin: 
     assert (await submit(api, "c-1", old), await submit(api, "c-1", new)) == (401, 200)
 
 
-async def test_with_an_overlap_both_keys_work_until_it_ends(api: Api) -> None:
+async def test_with_an_overlap_both_keys_are_valid_until_it_ends(api: Api) -> None:
     old = await client(api)
     new = (await rotate(api, old, overlap_seconds=60)).json()["new_api_key"]
     assert (await submit(api, "c-1", old), await submit(api, "c-1", new)) == (200, 200)
@@ -71,7 +72,7 @@ async def test_with_an_overlap_both_keys_work_until_it_ends(api: Api) -> None:
     assert record.valid_keys(end) == [hash_api_key(new)]
 
 
-async def test_a_rotation_without_an_overlap_ends_all_old_keys(api: Api) -> None:
+async def test_a_rotation_without_an_overlap_invalidates_all_old_keys(api: Api) -> None:
     first = await client(api)
     second = (await rotate(api, first, overlap_seconds=600)).json()["new_api_key"]
     third = (await rotate(api, second)).json()["new_api_key"]
@@ -79,7 +80,7 @@ async def test_a_rotation_without_an_overlap_ends_all_old_keys(api: Api) -> None
     assert statuses == [401, 401, 200]
 
 
-async def test_there_is_an_end_to_old_keys(api: Api) -> None:
+async def test_the_number_of_old_keys_is_limited(api: Api) -> None:
     key = await client(api)
     for _ in range(MAX_OLD_KEYS):
         key = (await rotate(api, key, overlap_seconds=600)).json()["new_api_key"]
@@ -87,7 +88,7 @@ async def test_there_is_an_end_to_old_keys(api: Api) -> None:
     assert (await rotate(api, key)).status_code == 200
 
 
-async def test_nobody_rotates_another_ones_key(api: Api) -> None:
+async def test_a_node_cannot_rotate_the_key_of_another_node(api: Api) -> None:
     await client(api)
     other = await client(api, "c-2")
     for credential in (other, "x", ""):
@@ -96,8 +97,8 @@ async def test_nobody_rotates_another_ones_key(api: Api) -> None:
     assert (await rotate(api, other, "nobody")).status_code == 401
 
 
-async def test_a_key_that_was_replaced_elsewhere_replaces_nothing(api: Api) -> None:
-    """This gateway has not read yet that another one replaced the key."""
+async def test_a_key_replaced_at_another_gateway_cannot_rotate(api: Api) -> None:
+    """This gateway has not read yet that the key was replaced at another one."""
     stolen = await client(api)
     base = api.registry.get("client", "c-1")
     assert base is not None
@@ -112,14 +113,14 @@ async def test_a_key_that_was_replaced_elsewhere_replaces_nothing(api: Api) -> N
 @pytest.mark.parametrize(
     "body", [{"overlap_seconds": -1}, {"overlap_seconds": 1e9}, {"overlap_seconds": "1"}, []]
 )
-async def test_bad_rotations(api: Api, body: Any) -> None:
+async def test_invalid_rotation_bodies_are_refused(api: Api, body: Any) -> None:
     key = await client(api)
     answer = await api.http.post("/api/v1/clients/c-1/rotate-key", headers=bearer(key), json=body)
     assert answer.status_code == 400
     assert await submit(api, "c-1", key) == 200
 
 
-async def test_rotating_without_an_overlap_ends_the_tokens_of_the_old_key(api: Api) -> None:
+async def test_a_rotation_without_an_overlap_revokes_tokens(api: Api) -> None:
     await api.register("clusters", name="k", region="eu", datacenter="d", cluster_id="k-1")
     headend = await api.register("headends", name="h", cluster_id="k-1", headend_id="h-1")
 
@@ -137,7 +138,7 @@ async def test_rotating_without_an_overlap_ends_the_tokens_of_the_old_key(api: A
     first = await token(headend["api_key"])
     path = "/api/v1/headends/h-1/rotate-key"
     by_token = await api.http.post(path, headers=bearer(first), json={"overlap_seconds": 60})
-    assert by_token.status_code == 401, "a token would make itself last"
+    assert by_token.status_code == 401, "a token would turn into a permanent key"
     own = bearer(headend["api_key"])
     answer = await api.http.post(path, headers=own, json={"overlap_seconds": 60})
     assert answer.status_code == 200
@@ -148,7 +149,7 @@ async def test_rotating_without_an_overlap_ends_the_tokens_of_the_old_key(api: A
     assert api.sample("tobogganing_manager_jwt_tokens_revoked_total", reason="key") == 1
 
 
-async def test_a_removal_goes_down_the_submissions_topic(api: Api) -> None:
+async def test_a_removal_is_appended_to_the_submissions_topic(api: Api) -> None:
     key = await client(api)
     record = api.registry.get("client", "c-1")
     assert record is not None
@@ -171,12 +172,12 @@ async def test_a_removal_goes_down_the_submissions_topic(api: Api) -> None:
     assert abs(kept.expires_at_ms - TOMBSTONE_DELAY_MS - time.time() * 1000) < 60_000
 
 
-async def test_a_removal_may_be_sent_again(api: Api) -> None:
+async def test_a_removal_can_be_repeated(api: Api) -> None:
     await client(api)
     api.submissions.fails = True
     answer = await api.http.delete("/api/v1/clients/c-1", headers=ADMIN)
     assert answer.status_code == 503
-    assert "send this again" in answer.json()["error"]
+    assert "send the request again" in answer.json()["error"]
     assert api.registry.get("client", "c-1") is None
     api.submissions.fails = False
     answer = await api.http.delete("/api/v1/clients/c-1", headers=ADMIN)
@@ -185,7 +186,7 @@ async def test_a_removal_may_be_sent_again(api: Api) -> None:
     assert (await api.http.delete("/api/v1/clients/never", headers=ADMIN)).status_code == 404
 
 
-async def test_who_comes_back_is_another(api: Api) -> None:
+async def test_a_second_registration_has_another_incarnation(api: Api) -> None:
     old = await client(api)
     first = api.registry.get("client", "c-1")
     await api.http.delete("/api/v1/clients/c-1", headers=ADMIN)
@@ -199,7 +200,7 @@ async def test_who_comes_back_is_another(api: Api) -> None:
     assert (await submit(api, "c-1", old), await submit(api, "c-1", new)) == (401, 200)
 
 
-async def test_a_cluster_goes_after_its_headends(api: Api) -> None:
+async def test_a_cluster_can_be_removed_only_after_its_headends(api: Api) -> None:
     await api.register("clusters", name="k", region="eu", datacenter="d", cluster_id="k-1")
     await api.register("headends", name="h", cluster_id="k-1", headend_id="h-1")
     answer = await api.http.delete("/api/v1/clusters/k-1", headers=ADMIN)
@@ -221,7 +222,7 @@ async def test_a_cluster_goes_after_its_headends(api: Api) -> None:
     assert refused.status_code == 400
 
 
-async def test_no_headend_comes_into_a_cluster_whose_removal_was_not_read_yet(api: Api) -> None:
+async def test_no_headend_is_registered_in_a_cluster_removed_at_another_gateway(api: Api) -> None:
     await api.register("clusters", name="k", region="eu", datacenter="d", cluster_id="k-1")
     cluster = api.registry.get("cluster", "k-1")
     assert cluster is not None
@@ -242,7 +243,7 @@ async def test_no_headend_comes_into_a_cluster_whose_removal_was_not_read_yet(ap
     assert api.registry.state.count_headends("k-1") == 0
 
 
-async def test_a_cluster_that_gets_a_headend_while_it_is_removed_stays(api: Api) -> None:
+async def test_a_cluster_with_a_headend_registered_during_its_removal_is_restored(api: Api) -> None:
     await api.register("clusters", name="k", region="eu", datacenter="d", cluster_id="k-1")
     headend = RegistryRecord(
         RECORD_VERSION, "headend", "h-1", 1, "h", {"cluster_id": "k-1"}, ["00"]
@@ -274,7 +275,7 @@ async def pages(api: Api, collection: str, **query: Any) -> list[list[dict[str, 
 
 
 @pytest.mark.parametrize("slice_seconds", [-1, 60])
-async def test_pages_hold_everything_once_by_id(
+async def test_pages_contain_each_entity_once_ordered_by_id(
     api: Api, monkeypatch: pytest.MonkeyPatch, slice_seconds: float
 ) -> None:
     monkeypatch.setattr(listing, "SLICE_SECONDS", slice_seconds)
@@ -298,7 +299,9 @@ async def test_pages_hold_everything_once_by_id(
     assert total == len(ids)
 
 
-async def test_a_page_of_long_scopes_is_short(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_page_with_long_scopes_ends_early(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(listing, "MAX_PAGE_SIZE", 100)
     for id in ("a", "b", "c"):
         scope = [f"{id}-{number}" for number in range(25)]
@@ -321,7 +324,7 @@ async def test_a_page_of_long_scopes_is_short(api: Api, monkeypatch: pytest.Monk
         ("key=1", "key"),
     ],
 )
-async def test_bad_queries(api: Api, query: str, field: str) -> None:
+async def test_invalid_queries_are_refused(api: Api, query: str, field: str) -> None:
     answer = await api.http.get(f"/api/v1/clients?{query}", headers=ADMIN)
     assert answer.status_code == 400
     assert answer.json()["field"] == field
@@ -338,7 +341,7 @@ PATHS = [
 
 
 @pytest.mark.parametrize(("method", "path"), PATHS)
-async def test_these_are_for_admin_only(api: Api, method: str, path: str) -> None:
+async def test_resource_endpoints_require_the_admin_token(api: Api, method: str, path: str) -> None:
     key = await client(api)
     for headers in ({}, bearer(key), bearer("x")):
         answer = await api.http.request(method, path, headers=headers)
@@ -347,9 +350,7 @@ async def test_these_are_for_admin_only(api: Api, method: str, path: str) -> Non
 
 
 @pytest.mark.parametrize(("method", "path"), PATHS)
-async def test_where_the_registry_cannot_be_read_nothing_is_said(
-    api: Api, method: str, path: str
-) -> None:
+async def test_an_unreadable_registry_is_a_503(api: Api, method: str, path: str) -> None:
     await client(api)
     api.registry_is_away = True
     answer = await api.http.request(method, path, headers=ADMIN)
@@ -357,7 +358,7 @@ async def test_where_the_registry_cannot_be_read_nothing_is_said(
     assert int(answer.headers["retry-after"]) >= 1
 
 
-async def test_no_answer_and_no_audit_record_holds_a_secret(api: Api) -> None:
+async def test_no_response_or_audit_record_contains_a_secret(api: Api) -> None:
     key = await client(api)
     new = (await rotate(api, key, overlap_seconds=9)).json()["new_api_key"]
     texts = [
@@ -369,7 +370,7 @@ async def test_no_answer_and_no_audit_record_holds_a_secret(api: Api) -> None:
         assert all(secret not in text for text in texts)
 
 
-async def test_every_change_is_written_down_before_it_is_made(api: Api) -> None:
+async def test_every_change_is_audited_before_it_is_made(api: Api) -> None:
     key = await client(api)
     await rotate(api, key, overlap_seconds=9)
     await api.http.delete("/api/v1/clients/c-1", headers=ADMIN)
@@ -382,7 +383,7 @@ async def test_every_change_is_written_down_before_it_is_made(api: Api) -> None:
     assert {each.address for each in audited(api)} == {"127.0.0.1"}
 
 
-async def test_without_an_audit_record_nothing_is_changed(api: Api) -> None:
+async def test_an_unconfirmed_audit_record_prevents_the_change(api: Api) -> None:
     key = await client(api)
     api.audit.loses = True
     before = len(api.topic.records)
@@ -398,7 +399,7 @@ async def test_without_an_audit_record_nothing_is_changed(api: Api) -> None:
     assert await submit(api, "c-1", key) == 200
 
 
-async def test_a_change_that_may_have_come_about_gets_a_second_record_too(api: Api) -> None:
+async def test_an_unconfirmed_change_gets_a_second_audit_record(api: Api) -> None:
     await client(api)
     api.submissions.fails = True
     answer = await api.http.delete("/api/v1/clients/c-1", headers=ADMIN)
@@ -432,7 +433,7 @@ async def test_registrations_are_counted_by_type_and_result(api: Api) -> None:
     }
 
 
-async def test_a_change_that_did_not_come_about_gets_a_second_record(api: Api) -> None:
+async def test_a_refused_change_gets_a_second_audit_record(api: Api) -> None:
     await client(api)
     body = {"name": "n", "type": "native", "client_id": "c-1"}
     answer = await api.http.post("/api/v1/clients/register", headers=ADMIN, json=body)
@@ -440,10 +441,10 @@ async def test_a_change_that_did_not_come_about_gets_a_second_record(api: Api) -
     first, second = audited(api)[-2:]
     assert (first.outcome.value, second.outcome.value) == ("allowed", "refused")
     assert first.request == second.request
-    assert "registered already" in second.reason
+    assert "already registered" in second.reason
 
 
-def test_every_kind_has_its_collection() -> None:
+def test_every_kind_has_a_collection() -> None:
     assert {each.kind for each in RESOURCES} >= KINDS.keys()
 
 
@@ -464,7 +465,7 @@ def test_every_kind_has_its_collection() -> None:
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-async def test_tricks_with_paths_reach_nothing(api: Api, method: str, path: str) -> None:
+async def test_manipulated_paths_match_no_route(api: Api, method: str, path: str) -> None:
     await client(api)
     await client(api, "c-2")
     answer = await api.http.request(method, f"/api/v1/clients/{path}", headers=ADMIN)
@@ -486,8 +487,58 @@ async def test_tricks_with_paths_reach_nothing(api: Api, method: str, path: str)
         [("authorization", "Bearer ADMIN")],
     ],
 )
-async def test_tricks_with_headers_open_nothing(api: Api, headers: list[tuple[str, str]]) -> None:
+async def test_manipulated_headers_bypass_no_check(
+    api: Api, headers: list[tuple[str, str]]
+) -> None:
     await client(api)
     answer = await api.http.delete("/api/v1/clients/c-1", headers=headers)
     assert answer.status_code == 401
     assert api.registry.get("client", "c-1") is not None
+
+
+async def test_a_key_of_its_own_making_can_be_sent_again(api: Api) -> None:
+    """Whatever becomes of a response, the agent has a key that is valid."""
+    old, new = await client(api), secrets.token_urlsafe(32)
+    for credential in (old, old, new):  # two responses were lost, and the old key has ended
+        answer = await rotate(api, credential, overlap_seconds=60, new_api_key=new)
+        assert answer.status_code == 200
+        assert answer.json()["new_api_key"] == new
+    record = api.registry.get("client", "c-1")
+    assert record is not None
+    assert record.revision == 2, "a repetition changes nothing"
+    assert len(record.expiring_keys) == 1
+    back = await rotate(api, new, overlap_seconds=60, new_api_key=old)
+    assert back.json()["new_api_key"] == old
+    record = api.registry.get("client", "c-1")
+    assert record is not None
+    assert not {*record.api_keys} & record.expiring_keys.keys()
+
+
+async def test_a_key_of_its_own_making_replaces_none_that_an_operator_gave(api: Api) -> None:
+    old = await client(api)
+    given = (await rotate(api, "admin", overlap_seconds=60)).json()["new_api_key"]
+    answer = await rotate(api, old, overlap_seconds=60, new_api_key=secrets.token_urlsafe(32))
+    assert answer.status_code == 409
+    record = api.registry.get("client", "c-1")
+    assert record is not None
+    assert record.api_keys == [hash_api_key(given)]
+    assert (await rotate(api, given, new_api_key=secrets.token_urlsafe(32))).status_code == 200
+
+
+@pytest.mark.parametrize("key", ["short", "x" * 42, "x" * 129, "x" * 42 + " ", "x" * 43 + "\n"])
+async def test_a_key_that_is_too_short_or_no_base64url_is_refused(api: Api, key: str) -> None:
+    old = await client(api)
+    answer = await rotate(api, old, new_api_key=key)
+    assert answer.status_code == 400
+    assert answer.json()["field"] == "new_api_key"
+
+
+async def test_a_relay_makes_no_key_itself(api: Api) -> None:
+    relay = await api.register("relays", name="r", scope="all", relay_id="r")
+    answer = await api.http.post(
+        "/api/v1/relays/r/rotate-key",
+        headers=bearer(relay["api_key"]),
+        json={"new_api_key": secrets.token_urlsafe(32)},
+    )
+    assert answer.status_code == 400
+    assert answer.json()["field"] == "new_api_key"

@@ -1,4 +1,4 @@
-"""Signing keys: published before their first use, rotated with an overlap, never raised again."""
+"""Signing keys: publication before first use, rotation with an overlap, no reuse after expiry."""
 
 import asyncio
 import base64
@@ -38,7 +38,7 @@ def pool() -> list[Any]:
 
 @pytest.fixture(autouse=True)
 def made_before(pool: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Making a key takes a busy machine longer than these tests wait for an answer."""
+    """On a busy machine, making a key takes longer than these tests wait for a response."""
     keys = itertools.cycle(pool)
     monkeypatch.setattr(key_store, "generate_private_key", lambda **_: next(keys))
 
@@ -80,7 +80,7 @@ def write(file: Path, key: Any) -> None:
 
 
 def on_an_unknown_curve() -> str:
-    """A key whose curve has a name that no library knows."""
+    """A key on a curve whose name no library knows."""
     der = ec.generate_private_key(ec.SECP256R1()).private_bytes(
         serialization.Encoding.DER,
         serialization.PrivateFormat.PKCS8,
@@ -108,7 +108,7 @@ async def test_a_key_is_published_before_it_is_used(
     assert b"PRIVATE" not in b"".join(record.value for record in registry_topic.records)
 
 
-async def test_of_several_new_keys_the_last_by_name_is_published(
+async def test_only_the_last_new_key_by_name_is_published(
     settings: GatewaySettings, registry_topic: InMemoryTopic, folder: FileKeyStore
 ) -> None:
     last = folder.create(after="3000", now=time.time())
@@ -119,7 +119,7 @@ async def test_of_several_new_keys_the_last_by_name_is_published(
     assert signing(keys) == last
 
 
-async def test_a_newer_key_gives_older_ones_an_end(
+async def test_older_keys_expire_after_a_newer_one_is_published(
     settings: GatewaySettings, registry_topic: InMemoryTopic, folder: FileKeyStore
 ) -> None:
     a, b = (gateway(settings, registry_topic, folder) for _ in range(2))
@@ -135,7 +135,7 @@ async def test_a_newer_key_gives_older_ones_an_end(
     assert a.public_key(old.id) is not None
 
 
-async def test_an_old_key_ends_and_does_not_rise_again(
+async def test_an_expired_key_is_never_published_again(
     settings: GatewaySettings, registry_topic: InMemoryTopic, folder: FileKeyStore
 ) -> None:
     keys = gateway(settings, registry_topic, folder)
@@ -157,7 +157,7 @@ async def test_an_old_key_ends_and_does_not_rise_again(
     assert first.name not in [file.stem for file in folder.folder.glob("*.pem")]
 
 
-async def test_a_gateway_without_the_newer_key_signs_until_the_old_one_ends(
+async def test_a_gateway_without_the_newer_key_signs_with_the_old_one_until_it_expires(
     settings: GatewaySettings, registry_topic: InMemoryTopic, folder: FileKeyStore, tmp_path: Path
 ) -> None:
     behind = gateway(settings, registry_topic, folder)
@@ -172,7 +172,7 @@ async def test_a_gateway_without_the_newer_key_signs_until_the_old_one_ends(
     assert [record.expires_at_ms is None for record in behind.published()] == [False, True]
 
 
-async def test_two_gateways_that_find_one_file_agree(
+async def test_two_gateways_publish_the_same_key_file_once(
     settings: GatewaySettings, registry_topic: InMemoryTopic, folder: FileKeyStore
 ) -> None:
     registry_topic.at_once = False
@@ -185,7 +185,7 @@ async def test_two_gateways_that_find_one_file_agree(
     assert signing(a) == signing(b)
 
 
-async def test_what_is_no_key_is_ignored(
+async def test_files_without_a_usable_key_are_ignored(
     settings: GatewaySettings,
     registry_topic: InMemoryTopic,
     folder: FileKeyStore,
@@ -207,7 +207,7 @@ async def test_what_is_no_key_is_ignored(
     assert len(keys.published()) == 1
 
 
-async def test_where_all_files_are_gone_it_goes_on(
+async def test_the_last_keys_stay_in_use_when_all_files_are_deleted(
     settings: GatewaySettings, registry_topic: InMemoryTopic, folder: FileKeyStore
 ) -> None:
     keys = gateway(settings, registry_topic, folder)
@@ -218,7 +218,7 @@ async def test_where_all_files_are_gone_it_goes_on(
     assert signing(keys) == good
 
 
-def test_names_go_on_whatever_the_clock_says(folder: FileKeyStore) -> None:
+def test_names_of_new_keys_increase_whatever_the_clock_shows(folder: FileKeyStore) -> None:
     (first,) = (key.name for key in folder.load())
     later = [folder.create(after="9999", now=time.time())]
     for _ in range(3):
@@ -231,7 +231,7 @@ def test_names_go_on_whatever_the_clock_says(folder: FileKeyStore) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda _: None, Path.mkdir, Path.touch])
-def test_without_a_key_there_is_no_start(tmp_path: Path, make: Any) -> None:
+def test_a_gateway_without_a_key_does_not_start(tmp_path: Path, make: Any) -> None:
     make(tmp_path / "keys")
     with pytest.raises(SettingsError, match=r"SIGNING_KEYS_DIR.*openssl genpkey"):
         require_keys(FileKeyStore(tmp_path / "keys"))
@@ -258,7 +258,7 @@ async def submit(api: Api, credential: str, id: str = "h-1") -> int:
     return (await api.http.post(path, headers=headers, json={"metrics": {}})).status_code
 
 
-async def test_rotation_by_the_api(api: Api, headend: str) -> None:
+async def test_a_key_is_rotated_through_the_api(api: Api, headend: str) -> None:
     before = (await api.http.get("/api/v1/auth/public-key")).json()
     old = await token(api)
     answer = await api.http.post("/api/v1/auth/keys/rotate", headers=ADMIN)
@@ -284,7 +284,7 @@ async def test_rotation_by_the_api(api: Api, headend: str) -> None:
     ]
 
 
-async def test_a_removed_key_is_worth_nothing(api: Api, headend: str) -> None:
+async def test_tokens_of_a_removed_key_are_invalid(api: Api, headend: str) -> None:
     kid = (await api.http.get("/api/v1/auth/public-key")).json()["kid"]
     stolen = await token(api)
     assert await submit(api, stolen) == 200
@@ -301,14 +301,14 @@ async def test_a_removed_key_is_worth_nothing(api: Api, headend: str) -> None:
     assert (await api.http.delete(path, headers=ADMIN)).status_code == 404
 
 
-async def test_a_folder_that_cannot_be_written_is_said(api: Api) -> None:
+async def test_a_read_only_folder_is_reported(api: Api) -> None:
     for file in api.key_folder.iterdir():
         file.unlink()
     api.key_folder.rmdir()
-    api.key_folder.write_text("a file is no folder, not even for root")
+    api.key_folder.write_text("a file is not a folder, not even for root")
     answer = await api.http.post("/api/v1/auth/keys/rotate", headers=ADMIN)
     assert answer.status_code == 409
-    assert "put a key there yourself" in answer.json()["error"]
+    assert "add a key yourself" in answer.json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,9 @@ async def test_a_folder_that_cannot_be_written_is_said(api: Api) -> None:
         ("DELETE", "/api/v1/auth/keys/abc"),
     ],
 )
-async def test_keys_are_for_admin_only(api: Api, headend: str, method: str, path: str) -> None:
+async def test_key_endpoints_require_the_admin_token(
+    api: Api, headend: str, method: str, path: str
+) -> None:
     for credential in ("x", headend, await token(api)):
         headers = {"Authorization": f"Bearer {credential}"}
         assert (await api.http.request(method, path, headers=headers)).status_code == 401
@@ -368,12 +370,12 @@ async def test_all_tokens_of_a_node_are_revoked(api: Api, headend: str, by: str)
     assert api.sample("tobogganing_manager_jwt_tokens_revoked_total", reason="node") == 1
 
 
-async def test_nobody_revokes_what_is_not_theirs(api: Api, headend: str) -> None:
+async def test_a_node_cannot_revoke_tokens_of_another_node(api: Api, headend: str) -> None:
     mine, theirs = await token(api), await token(api, "h-2")
     refused: list[tuple[str | None, dict[str, str]]] = [
         (mine, {"jti": jti_of(theirs)}),
         (mine, {"jti": "0"}),
-        (headend, {"jti": jti_of(mine)}),  # a key does not say whose it is
+        (headend, {"jti": jti_of(mine)}),  # the server cannot tell whose API key it is
         (headend, {"jti": jti_of(theirs), "node_id": "h-1", "node_type": "headend"}),
         (headend, {"node_id": "h-2", "node_type": "headend"}),
         (mine, {"node_id": "h-2", "node_type": "headend"}),
@@ -387,15 +389,15 @@ async def test_nobody_revokes_what_is_not_theirs(api: Api, headend: str) -> None
     assert (await submit(api, mine), await submit(api, theirs, "h-2")) == (200, 200)
 
 
-async def test_nobody_fills_the_registry_with_revocations(api: Api, headend: str) -> None:
-    """Each stays in the memory of every gateway for the life of a token."""
+async def test_revocations_are_rate_limited(api: Api, headend: str) -> None:
+    """Each revocation stays in the memory of every gateway for the lifetime of a token."""
     record = api.registry.get("headend", "h-1")
     assert record is not None
     node = {"node_id": "h-1", "node_type": "headend"}
     began, allowed = time.monotonic(), 0
     while await revoke(api, headend, jti=f"{record.incarnation}.0.{allowed}", **node) == 200:
         allowed += 1
-    # One more a second, on a machine that takes longer.
+    # the test may take a second, in which one more token is refilled
     assert 60 <= allowed <= 60 + math.ceil(time.monotonic() - began)
     assert await submit(api, await token(api)) == 200
     assert await revoke(api, "admin", jti=f"{record.incarnation}.0.{allowed}") == 200
@@ -415,15 +417,15 @@ async def test_nobody_fills_the_registry_with_revocations(api: Api, headend: str
         {"node_id": "h-1", "node_type": "king"},
     ],
 )
-async def test_bad_revocations(api: Api, body: dict[str, Any]) -> None:
+async def test_invalid_revocations_are_refused(api: Api, body: dict[str, Any]) -> None:
     assert await revoke(api, "admin", **body) == 400
 
 
-async def test_a_node_that_is_not_there(api: Api) -> None:
+async def test_revoking_tokens_of_an_unknown_node_is_404(api: Api) -> None:
     assert await revoke(api, "admin", node_id="h-1", node_type="headend") == 404
 
 
-async def test_tokens_are_counted(api: Api, headend: str) -> None:
+async def test_verified_tokens_are_counted_by_result(api: Api, headend: str) -> None:
     body = {"node_id": "h-1", "node_type": "headend", "api_key": headend}
     text = (await api.http.post("/api/v1/auth/token", json=body)).json()["access_token"]
     record = api.registry.get("headend", "h-1")
@@ -446,7 +448,7 @@ async def test_tokens_are_counted(api: Api, headend: str) -> None:
     assert api.sample("tobogganing_manager_jwt_tokens_issued_total", node_type="headend") == 1
 
 
-async def test_a_token_of_a_registration_that_was_removed_is_not_the_next_ones(
+async def test_a_token_is_invalid_for_the_next_registration_of_its_id(
     api: Api, headend: str
 ) -> None:
     old = await token(api)
@@ -457,7 +459,7 @@ async def test_a_token_of_a_registration_that_was_removed_is_not_the_next_ones(
     assert await submit(api, await token(api)) == 200
 
 
-async def test_an_older_look_into_the_folder_does_not_undo_a_rotation(
+async def test_an_older_read_of_the_folder_does_not_undo_a_rotation(
     settings: GatewaySettings, registry_topic: InMemoryTopic, folder: FileKeyStore
 ) -> None:
     keys = gateway(settings, registry_topic, folder)
@@ -468,7 +470,7 @@ async def test_an_older_look_into_the_folder_does_not_undo_a_rotation(
         found = load()
         if not looked.is_set():
             looked.set()
-            go_on.wait(1.5)  # a rotation that would overtake it is done by then
+            go_on.wait(1.5)  # a rotation that could overtake this read has finished by then
         return found
 
     folder.load = slow_load  # type: ignore[method-assign]
@@ -482,11 +484,11 @@ async def test_an_older_look_into_the_folder_does_not_undo_a_rotation(
     assert signer[0].kid == kid
 
 
-async def test_rotations_through_two_gateways_answer_with_what_signs(
+async def test_concurrent_rotations_return_the_key_that_signs(
     settings: GatewaySettings, registry_topic: InMemoryTopic, folder: FileKeyStore
 ) -> None:
     a, b = (gateway(settings, registry_topic, FileKeyStore(folder.folder)) for _ in range(2))
-    for _ in range(3):  # seven keys: the pool has eight, and a key that comes again is no new one
+    for _ in range(3):  # seven keys: the pool has eight, and a repeated key would not be new
         await asyncio.gather(a.refresh(soon()), b.refresh(soon()))
         kids = await asyncio.gather(a.create(soon()), b.create(soon()))
         await asyncio.gather(a.refresh(soon()), b.refresh(soon()))
@@ -496,10 +498,10 @@ async def test_rotations_through_two_gateways_answer_with_what_signs(
         assert all(kid is None or a.public_key(kid) is not None for kid in kids)
 
 
-async def test_a_rotation_that_came_too_late_says_so(
+async def test_a_rotation_overtaken_by_another_gateway_is_a_409(
     settings: GatewaySettings, registry_topic: InMemoryTopic, folder: FileKeyStore, tmp_path: Path
 ) -> None:
-    """Another gateway, with a folder of its own, publishes a later name meanwhile."""
+    """Another gateway, with a different folder, publishes a later name during the rotation."""
     keys = gateway(settings, registry_topic, folder)
     await keys.refresh(soon())
     before = signing(keys)
@@ -517,7 +519,7 @@ async def test_a_rotation_that_came_too_late_says_so(
     assert signing(keys) == before
 
 
-async def test_a_file_whose_mode_is_mended_is_read(
+async def test_a_file_is_read_after_its_mode_is_corrected(
     settings: GatewaySettings,
     registry_topic: InMemoryTopic,
     folder: FileKeyStore,
@@ -543,14 +545,14 @@ async def test_a_file_whose_mode_is_mended_is_read(
     assert signing(keys) == "9"
 
 
-async def test_a_key_whose_name_is_not_the_last_is_complained_of_once(
+async def test_a_key_that_cannot_sign_is_logged_once(
     settings: GatewaySettings,
     registry_topic: InMemoryTopic,
     folder: FileKeyStore,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A folder that was lost and begun anew, under an earlier name."""
+    """The folder was lost and recreated with an earlier name."""
     await gateway(settings, registry_topic, folder).refresh(soon())
     anew = tmp_path / "anew"
     anew.mkdir()
@@ -566,7 +568,7 @@ async def test_a_key_whose_name_is_not_the_last_is_complained_of_once(
     assert keys.signing_key() is not None
 
 
-async def test_a_folder_that_was_lost_is_begun_anew_under_a_later_name(
+async def test_a_recreated_folder_needs_a_later_key_name(
     settings: GatewaySettings, registry_topic: InMemoryTopic, tmp_path: Path
 ) -> None:
     lost = tmp_path / "lost"

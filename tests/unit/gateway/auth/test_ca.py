@@ -1,4 +1,5 @@
-"""The authority: what it signs verifies, says what the registry says, and nothing else."""
+"""The certificate authority: its certificates are valid and contain only names from the
+registry."""
 
 import ipaddress
 import subprocess
@@ -72,7 +73,7 @@ def alternatives(certificate: x509.Certificate) -> list[x509.GeneralName]:
     ids=["RSA", "RSA 3072", "P-256", "P-384", "P-521", "Ed25519"],
 )
 @pytest.mark.parametrize("identity", [CLIENT, HEADEND], ids=["client", "headend"])
-def test_openssl_verifies_what_it_signs(
+def test_openssl_verifies_issued_certificates(
     ca: CertificateAuthority, key: PrivateKey, identity: CertificateIdentity, tmp_path: Path
 ) -> None:
     issued = sign(ca, csr(key), identity)
@@ -100,7 +101,7 @@ def test_a_strict_library_verifies_a_client(ca: CertificateAuthority) -> None:
         builder.build_client_verifier().verify(certificate, [])
 
 
-def test_a_strict_library_verifies_a_headend_by_its_name_and_no_other(
+def test_a_strict_library_verifies_a_headend_only_by_its_name(
     ca: CertificateAuthority,
 ) -> None:
     certificate = load(sign(ca, csr(), HEADEND).certificate)
@@ -110,7 +111,7 @@ def test_a_strict_library_verifies_a_headend_by_its_name_and_no_other(
         builder.build_server_verifier(x509.DNSName("ams1.example.com")).verify(certificate, [])
 
 
-def test_names_come_from_the_registry_and_never_from_the_request(ca: CertificateAuthority) -> None:
+def test_names_come_from_the_registry_not_from_the_request(ca: CertificateAuthority) -> None:
     foreign: list[x509.GeneralName] = [
         x509.DNSName("manager.example.com"),
         x509.IPAddress(ipaddress.ip_address("10.0.0.1")),
@@ -129,7 +130,7 @@ def test_names_come_from_the_registry_and_never_from_the_request(ca: Certificate
     assert list(usages) == [ExtendedKeyUsageOID.CLIENT_AUTH]
 
 
-def test_a_headend_may_have_an_ip_address_or_none(ca: CertificateAuthority) -> None:
+def test_a_headend_may_have_an_ip_address_or_no_address(ca: CertificateAuthority) -> None:
     urn = x509.UniformResourceIdentifier("urn:tobogganing:headend:h-1")
     address = x509.IPAddress(ipaddress.ip_address("2001:db8::1"))
     with_ip = CertificateIdentity("headend", "h-1", address, is_server=True)
@@ -139,7 +140,7 @@ def test_a_headend_may_have_an_ip_address_or_none(ca: CertificateAuthority) -> N
     assert alternatives(certificate) == [urn]
 
 
-def test_an_id_that_is_no_common_name_is_in_the_urn_alone(ca: CertificateAuthority) -> None:
+def test_an_id_too_long_for_a_common_name_is_only_in_the_urn(ca: CertificateAuthority) -> None:
     for id, common_names in (("x" * 64, ["x" * 64]), ("x" * 65, []), ("x" * 128, [])):
         certificate = load(sign(ca, csr(), CertificateIdentity("client", id)).certificate)
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
@@ -148,7 +149,9 @@ def test_an_id_that_is_no_common_name_is_in_the_urn_alone(ca: CertificateAuthori
         assert alternatives(certificate) == [urn]
 
 
-def test_it_begins_a_little_ago_and_ends_as_configured(ca: CertificateAuthority) -> None:
+def test_validity_starts_in_the_past_and_has_the_configured_length(
+    ca: CertificateAuthority,
+) -> None:
     issued = sign(ca, csr())
     certificate = load(issued.certificate)
     assert certificate.not_valid_before_utc == NOW - timedelta(minutes=5)
@@ -156,17 +159,17 @@ def test_it_begins_a_little_ago_and_ends_as_configured(ca: CertificateAuthority)
     assert issued.expires_at == (NOW + LIFETIME).timestamp()
 
 
-def test_it_never_outlives_the_authority(ca: CertificateAuthority) -> None:
+def test_a_certificate_does_not_outlive_the_ca(ca: CertificateAuthority) -> None:
     late = load(ca.certificate).not_valid_after_utc - timedelta(days=1)
     issued = ca.issue(read_request(csr()), CLIENT, late)
     assert load(issued.certificate).not_valid_after_utc == late + timedelta(days=1)
-    with pytest.raises(ExpiredAuthorityError, match="is valid from"):
+    with pytest.raises(ExpiredAuthorityError, match="is valid only from"):
         ca.issue(read_request(csr()), CLIENT, late + timedelta(days=1))
     with pytest.raises(ExpiredAuthorityError):
         ca.issue(read_request(csr()), CLIENT, NOW - timedelta(days=1))
 
 
-def test_serial_numbers_are_long_and_never_the_same(ca: CertificateAuthority) -> None:
+def test_serial_numbers_are_long_and_unique(ca: CertificateAuthority) -> None:
     request = csr()
     issued = [sign(ca, request) for _ in range(50)]
     assert len({each.serial for each in issued}) == 50
@@ -176,7 +179,7 @@ def test_serial_numbers_are_long_and_never_the_same(ca: CertificateAuthority) ->
         assert 2**100 < serial < 2**159
 
 
-def test_it_names_the_keys_of_both(ca: CertificateAuthority) -> None:
+def test_a_certificate_has_both_key_identifiers(ca: CertificateAuthority) -> None:
     extensions = load(sign(ca, csr()).certificate).extensions
     own = load(ca.certificate).extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
     issuer = extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
@@ -221,7 +224,7 @@ def ca_pem(
     ],
     ids=["RSA", "P-384", "P-521", "Ed25519"],
 )
-def test_an_operators_own_authority_signs(key: PrivateKey, hash: hashes.SHA256 | None) -> None:
+def test_a_ca_created_with_openssl_signs(key: PrivateKey, hash: hashes.SHA256 | None) -> None:
     pem = ca_pem(key, hash)
     ours = CertificateAuthority(Secret(pem), LIFETIME, NOW)
     certificate = load(sign(ours, csr()).certificate)
@@ -234,7 +237,7 @@ def test_an_operators_own_authority_signs(key: PrivateKey, hash: hashes.SHA256 |
 
 
 def parts(pem: str) -> tuple[str, str]:
-    """Private key and certificate of a PEM text."""
+    """Private key and certificate in a PEM text."""
     head, mark, tail = pem.partition("-----BEGIN CERTIFICATE-----")
     return head, mark + tail
 
@@ -252,29 +255,29 @@ ENCRYPTED = P256.private_bytes(
 @pytest.mark.parametrize(
     ("pem", "why"),
     [
-        ("", "no PEM at all"),
-        ("rubbish", "no PEM at all"),
-        (GOOD_CERTIFICATE, "it is: CERTIFICATE"),
-        (GOOD_KEY, "it is: PRIVATE KEY"),
-        (GOOD + OTHER_CERTIFICATE, "it is: PRIVATE KEY, CERTIFICATE, CERTIFICATE"),
-        (GOOD + OTHER_KEY, "it is: PRIVATE KEY, CERTIFICATE, PRIVATE KEY"),
+        ("", "no PEM block"),
+        ("rubbish", "no PEM block"),
+        (GOOD_CERTIFICATE, "it contains: CERTIFICATE"),
+        (GOOD_KEY, "it contains: PRIVATE KEY"),
+        (GOOD + OTHER_CERTIFICATE, "it contains: PRIVATE KEY, CERTIFICATE, CERTIFICATE"),
+        (GOOD + OTHER_KEY, "it contains: PRIVATE KEY, CERTIFICATE, PRIVATE KEY"),
         (GOOD.replace("MI", "MJ"), "cannot be read"),
         (ENCRYPTED + GOOD_CERTIFICATE, "has a passphrase"),
-        (OTHER_KEY + GOOD_CERTIFICATE, "the private key is not that of the certificate"),
-        (ca_pem(P256, hashes.SHA256(), ca=False), "not that of a CA"),
-        (ca_pem(P256, hashes.SHA256(), (MAY_NOT_SIGN, True)), "may not sign others"),
+        (OTHER_KEY + GOOD_CERTIFICATE, "the private key does not belong to the certificate"),
+        (ca_pem(P256, hashes.SHA256(), ca=False), "not a CA certificate"),
+        (ca_pem(P256, hashes.SHA256(), (MAY_NOT_SIGN, True)), "may not sign certificates"),
         (ca_pem(rsa_key(1024), hashes.SHA256()), "has an RSA key of 1024 bits"),
-        (self_signed_ca(NOW - timedelta(days=3653)), "is valid from 2020-"),
-        (self_signed_ca(NOW + timedelta(days=1)), "is valid from 2030-"),
+        (self_signed_ca(NOW - timedelta(days=3653)), "is valid only from 2020-"),
+        (self_signed_ca(NOW + timedelta(days=1)), "is valid only from 2030-"),
     ],
 )
-def test_a_broken_authority_is_refused_with_the_reason(pem: str, why: str) -> None:
+def test_an_invalid_ca_is_refused_with_the_reason(pem: str, why: str) -> None:
     with pytest.raises(SettingsError, match=r"^CA_PEM") as refused:
         CertificateAuthority(Secret(pem), LIFETIME, NOW)
     assert why in str(refused.value)
     assert "-----" not in str(refused.value)
 
 
-def test_either_order_of_key_and_certificate_will_do() -> None:
+def test_key_and_certificate_may_be_in_any_order() -> None:
     for pem in (GOOD_KEY + GOOD_CERTIFICATE, "# ours\n" + GOOD_CERTIFICATE + "\n" + GOOD_KEY):
         assert CertificateAuthority(Secret(pem), LIFETIME, NOW).certificate == GOOD_CERTIFICATE

@@ -1,4 +1,4 @@
-"""Tokens: ours are accepted, everything else is refused."""
+"""Tokens: issued tokens are accepted, all others are refused."""
 
 import base64
 import hashlib
@@ -36,7 +36,7 @@ NOW = 1_700_000_000.0
 
 
 class OneKey:
-    """One key, which may end."""
+    """One key, which may have an expiry."""
 
     def __init__(self) -> None:
         private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -73,7 +73,7 @@ def key_is_known(keys: OneKey) -> None:
 
 @pytest.fixture(scope="module")
 def remembering(keys: OneKey) -> JwtService:
-    """Tokens for tests that draw many examples."""
+    """A JwtService for tests that draw many examples."""
     return tokens_of(keys)
 
 
@@ -96,7 +96,7 @@ def claims_of(text: str) -> dict[str, Any]:
     return claims
 
 
-def test_an_issued_token_names_its_node(tokens: JwtService, keys: OneKey) -> None:
+def test_an_issued_token_identifies_its_node(tokens: JwtService, keys: OneKey) -> None:
     token = tokens.issue(node("h-1"))
     assert tokens.verify(token.text) == TokenIdentity(
         "headend", "h-1", 7, 0, claims_of(token.text)["jti"]
@@ -111,7 +111,7 @@ def test_an_issued_token_names_its_node(tokens: JwtService, keys: OneKey) -> Non
     assert (header["alg"], header["kid"]) == ("RS256", keys.key.kid)
 
 
-def test_each_has_an_id_of_its_own(tokens: JwtService, keys: OneKey) -> None:
+def test_each_token_has_a_unique_id(tokens: JwtService, keys: OneKey) -> None:
     ids = {claims_of(tokens.issue(node("h-1")).text)["jti"] for _ in range(5)}
     assert len(ids) == 5
 
@@ -123,7 +123,7 @@ def test_the_key_id_is_the_thumbprint_of_rfc_7638(signing_key: RSAPrivateKey) ->
     assert thumbprint(public) == hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def test_expired_and_not_yet_valid(tokens: JwtService, keys: OneKey) -> None:
+def test_expired_and_future_tokens_are_refused(tokens: JwtService, keys: OneKey) -> None:
     now = time.time()
     tokens.verify(tokens.issue(node("h"), now - HOUR + 60).text)
     tokens.verify(tokens.issue(node("h"), now + LEEWAY - 3).text)
@@ -132,7 +132,7 @@ def test_expired_and_not_yet_valid(tokens: JwtService, keys: OneKey) -> None:
             tokens.verify(tokens.issue(node("h"), issued).text)
 
 
-def test_a_broker_whose_clock_is_behind_refuses_no_token(keys: OneKey) -> None:
+def test_a_broker_clock_that_is_behind_refuses_no_token(keys: OneKey) -> None:
     uptime = 1_000.0
     cluster = ClusterTime(lambda: uptime)
 
@@ -149,7 +149,7 @@ def test_a_broker_whose_clock_is_behind_refuses_no_token(keys: OneKey) -> None:
     new = jwt_service.issue(node("h")).text
     for broker in ("a", "b"):
         for text in (old, new):
-            jwt_service.verify(text)  # while one clock is behind, and then both
+            jwt_service.verify(text)  # one clock is behind, then both
         observe(broker, -HOUR)
     for text in (old, new):
         jwt_service.verify(text)
@@ -161,7 +161,7 @@ def test_a_broker_whose_clock_is_behind_refuses_no_token(keys: OneKey) -> None:
 def test_a_gateway_that_starts_after_all_clocks_were_set_back_refuses_older_tokens(
     keys: OneKey,
 ) -> None:
-    """It has never seen the time that they begin at. New tokens are valid at once."""
+    """It has never observed the start of their validity. New tokens are valid at once."""
     uptime = 1_000.0
     cluster = ClusterTime(lambda: uptime)
     cluster.observe("a", int((NOW + uptime - HOUR) * 1000), 0.01)
@@ -169,18 +169,18 @@ def test_a_gateway_that_starts_after_all_clocks_were_set_back_refuses_older_toke
     old = jwt_service.issue(node("h"), NOW + uptime).text
     new = jwt_service.issue(node("h")).text
     jwt_service.verify(new)
-    with pytest.raises(TokenError, match="not come"):
+    with pytest.raises(TokenError, match="not valid yet"):
         jwt_service.verify(old)
     uptime += HOUR - LEEWAY
     jwt_service.verify(old)
 
 
-def test_a_token_of_the_future_is_not_valid_before_a_clock_has_reached_it(keys: OneKey) -> None:
+def test_a_future_token_is_invalid_until_a_clock_reaches_its_start(keys: OneKey) -> None:
     now, highest = NOW - 10, NOW
     jwt_service = tokens_of(keys, HOUR, lambda: now, lambda: highest)
     text = jwt_service.issue(node("h"), NOW + 60).text
     for _ in range(2):
-        with pytest.raises(TokenError, match="not come"):
+        with pytest.raises(TokenError, match="not valid yet"):
             jwt_service.verify(text)
     highest += 60
     jwt_service.verify(text)
@@ -203,7 +203,7 @@ def test_a_token_of_the_future_is_not_valid_before_a_clock_has_reached_it(keys: 
         {"nbf": "x"},
     ],
 )
-def test_other_claims(
+def test_wrong_claims_are_refused(
     signing_key: RSAPrivateKey, tokens: JwtService, keys: OneKey, change: dict[str, Any]
 ) -> None:
     claims = claims_of(tokens.issue(node("h")).text) | change
@@ -224,7 +224,7 @@ def test_every_claim_is_required(
         tokens.verify(sign(claims, signing_key, kid=keys.key.kid))
 
 
-def test_another_key_or_algorithm(
+def test_tokens_with_another_key_or_algorithm_are_refused(
     signing_key: RSAPrivateKey, tokens: JwtService, keys: OneKey
 ) -> None:
     claims = claims_of(tokens.issue(node("h")).text)
@@ -247,7 +247,7 @@ def test_another_key_or_algorithm(
             tokens.verify(text)
 
 
-def test_no_bit_of_it_may_change(tokens: JwtService, keys: OneKey) -> None:
+def test_a_token_with_any_changed_bit_is_refused(tokens: JwtService, keys: OneKey) -> None:
     text = tokens.issue(node("h")).text
     for place in range(0, len(text) - 1, 7):
         changed = text[:place] + ("A" if text[place] != "A" else "B") + text[place + 1 :]
@@ -270,7 +270,7 @@ def test_any_three_parts_are_refused(
         remembering.verify(".".join(parts))
 
 
-def test_a_token_that_is_remembered_still_ends(tokens: JwtService) -> None:
+def test_a_cached_token_still_expires(tokens: JwtService) -> None:
     now = time.time()
     text = tokens.issue(node("h"), now).text
     for _ in range(2):
@@ -281,7 +281,7 @@ def test_a_token_that_is_remembered_still_ends(tokens: JwtService) -> None:
             tokens.verify(text, now - LEEWAY - 2)
 
 
-def test_a_token_that_is_remembered_ends_with_its_key(tokens: JwtService, keys: OneKey) -> None:
+def test_a_cached_token_is_invalid_without_its_key(tokens: JwtService, keys: OneKey) -> None:
     text = tokens.issue(node("h")).text
     tokens.verify(text)
     keys.is_known = False
@@ -289,7 +289,7 @@ def test_a_token_that_is_remembered_ends_with_its_key(tokens: JwtService, keys: 
         tokens.verify(text)
 
 
-def test_verifying_again_costs_no_signature(
+def test_a_second_verification_uses_the_cache(
     tokens: JwtService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = tokens.issue(node("h")).text
@@ -300,9 +300,7 @@ def test_verifying_again_costs_no_signature(
         tokens.verify(tokens.issue(node("h")).text)
 
 
-def test_the_memory_for_tokens_is_bounded(
-    tokens: JwtService, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_token_cache_is_bounded(tokens: JwtService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CACHE_SIZE", 3)
     used = tokens.issue(node("used")).text
     for number in range(20):
@@ -312,7 +310,7 @@ def test_the_memory_for_tokens_is_bounded(
         assert used in tokens._recent or used in tokens._older
 
 
-def test_what_is_refused_is_not_remembered(tokens: JwtService, keys: OneKey) -> None:
+def test_refused_tokens_are_not_cached(tokens: JwtService, keys: OneKey) -> None:
     expired = tokens.issue(node("h"), time.time() - 2 * HOUR).text
     for text in (expired, "a.b.c", "x"):
         with pytest.raises(TokenError):
@@ -320,7 +318,7 @@ def test_what_is_refused_is_not_remembered(tokens: JwtService, keys: OneKey) -> 
     assert not tokens._recent
 
 
-def test_a_shorter_lifetime_holds_for_tokens_that_are_out(keys: OneKey) -> None:
+def test_a_shorter_lifetime_applies_to_issued_tokens(keys: OneKey) -> None:
     now = time.time()
     text = tokens_of(keys, 24 * HOUR).issue(node("h"), now).text
     shorter = tokens_of(keys)
@@ -335,7 +333,7 @@ def test_no_token_outlives_its_key(tokens: JwtService, keys: OneKey) -> None:
     assert tokens.issue(node("h"), now).expires_at == now + 60
 
 
-def test_without_a_key_there_is_no_token(tokens: JwtService, keys: OneKey) -> None:
+def test_without_a_key_no_token_is_issued(tokens: JwtService, keys: OneKey) -> None:
     keys.is_known = False
     with pytest.raises(NoKeyError):
         tokens.issue(node("h"))
@@ -344,7 +342,9 @@ def test_without_a_key_there_is_no_token(tokens: JwtService, keys: OneKey) -> No
 @pytest.mark.parametrize(
     "kid", ["", "../../etc/passwd", "x" * 4000, 7, None, ["a"], {"a": 1}, "\ud800", "a\x00b"]
 )
-def test_forged_key_ids(signing_key: RSAPrivateKey, tokens: JwtService, kid: Any) -> None:
+def test_forged_key_ids_are_refused(
+    signing_key: RSAPrivateKey, tokens: JwtService, kid: Any
+) -> None:
     claims = claims_of(tokens.issue(node("h")).text)
     header = _part(json.dumps({"alg": "RS256", "typ": "JWT", "kid": kid}).encode())
     signed = f"{header}.{_part(json.dumps(claims).encode())}"
@@ -355,8 +355,8 @@ def test_forged_key_ids(signing_key: RSAPrivateKey, tokens: JwtService, kid: Any
         tokens.verify(f"{signed}.{_part(signature)}")
 
 
-def test_a_key_in_the_header_is_no_key(tokens: JwtService, keys: OneKey) -> None:
-    """A token that brings the key to verify it with."""
+def test_a_key_in_the_token_header_is_not_used(tokens: JwtService, keys: OneKey) -> None:
+    """A token whose header contains the key to verify it with."""
     mine = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     jwk = jwt.algorithms.RSAAlgorithm.to_jwk(mine.public_key(), as_dict=True)
     claims = claims_of(tokens.issue(node("h")).text)
@@ -374,13 +374,13 @@ def test_a_key_in_the_header_is_no_key(tokens: JwtService, keys: OneKey) -> None
 
 
 def sign(claims: dict[str, Any], key: RSAPrivateKey, kid: str) -> str:
-    """Sign claims that PyJWT itself may refuse to encode."""
+    """Sign claims that PyJWT itself might refuse to encode."""
     payload = json.dumps(claims).encode()
     return jwt.api_jws.encode(payload, key, "RS256", headers={"kid": kid})
 
 
 def hs256(claims: dict[str, Any], public_pem: bytes, kid: str) -> str:
-    """The classic confusion: the public key used as an HMAC secret."""
+    """Algorithm confusion: the public key used as an HMAC secret."""
     header = _part(json.dumps({"alg": "HS256", "typ": "JWT", "kid": kid}).encode())
     signed = f"{header}.{_part(json.dumps(claims).encode())}"
     return f"{signed}.{_part(hmac.new(public_pem, signed.encode(), hashlib.sha256).digest())}"

@@ -1,4 +1,4 @@
-"""Limits: how often who is known may submit."""
+"""Rate limits of authenticated entities."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ def record(id: str, kind: str = "client", **attributes: str) -> RegistryRecord:
 
 
 class Gate:
-    """Limits with a clock that a test moves."""
+    """Rate limits with a clock that the test sets."""
 
     def __init__(self, settings: GatewaySettings, per_minute: float, relays: float = 0) -> None:
         settings = replace(
@@ -32,7 +32,7 @@ class Gate:
         self.rate_limits = RateLimits(settings, self.metrics, lambda: self.now)
 
     def admit(self, record: RegistryRecord, items: int = 1) -> int:
-        """The Retry-After of the 429, or 0."""
+        """Return the Retry-After of the 429, or 0."""
         try:
             self.rate_limits.admit(record, ENDPOINT, items)
         except ApiError as error:
@@ -46,7 +46,7 @@ class Gate:
         )
 
 
-def test_an_entity_has_its_burst_and_then_its_rate(settings: GatewaySettings) -> None:
+def test_an_entity_may_use_its_burst_and_then_its_rate(settings: GatewaySettings) -> None:
     gate, laptop = Gate(settings, per_minute=6), record("c-1", type="native")
     assert [gate.admit(laptop) for _ in range(8)] == [0] * 6 + [10] * 2
     gate.now += 10
@@ -55,13 +55,15 @@ def test_an_entity_has_its_burst_and_then_its_rate(settings: GatewaySettings) ->
     assert [gate.admit(laptop) for _ in range(7)] == [0] * 6 + [10]
 
 
-def test_entities_are_apart_even_under_one_id(settings: GatewaySettings) -> None:
+def test_entities_of_two_kinds_with_the_same_id_have_separate_limits(
+    settings: GatewaySettings,
+) -> None:
     gate = Gate(settings, per_minute=1)
     for entity in (record("a", type="native"), record("b", type="native"), record("a", "headend")):
         assert [gate.admit(entity) for _ in range(2)] == [0, 60]
 
 
-def test_hits_are_counted_by_type(settings: GatewaySettings) -> None:
+def test_refused_requests_are_counted_by_type(settings: GatewaySettings) -> None:
     gate = Gate(settings, per_minute=1, relays=1)
     for entity in (record("a", type="docker"), record("b", "headend"), record("c", RELAY)):
         for _ in range(3):
@@ -69,7 +71,7 @@ def test_hits_are_counted_by_type(settings: GatewaySettings) -> None:
     assert (gate.hits("docker"), gate.hits("headend"), gate.hits("relay")) == (2, 2, 2)
 
 
-def test_a_relay_pays_for_its_items_by_its_own_limit(settings: GatewaySettings) -> None:
+def test_items_count_against_the_limit_of_the_relay(settings: GatewaySettings) -> None:
     gate, relay = Gate(settings, per_minute=1, relays=600), record("r", RELAY)
     assert gate.admit(relay, 500) == 0
     assert gate.admit(relay, 100) == 0
@@ -79,6 +81,6 @@ def test_a_relay_pays_for_its_items_by_its_own_limit(settings: GatewaySettings) 
 
 
 @pytest.mark.parametrize("entity", [record("a", type="native"), record("r", RELAY)])
-def test_zero_is_no_limit(settings: GatewaySettings, entity: RegistryRecord) -> None:
+def test_zero_means_no_limit(settings: GatewaySettings, entity: RegistryRecord) -> None:
     gate = Gate(settings, per_minute=0)
     assert {gate.admit(entity, 100) for _ in range(1000)} == {0}

@@ -1,4 +1,5 @@
-"""Arrays are split in blocks as they would be in one call, and no block takes long."""
+"""Arrays are split in blocks with the same result as in one call, and each block takes bounded
+time."""
 
 import itertools
 import json
@@ -35,7 +36,7 @@ def array(piece: bytes, size: int = MAX_BATCH_BYTES) -> bytes:
         b"1" + 700 * b" ",
     ],
 )
-def test_a_large_array_is_split_as_a_small_one(element: bytes, between: bytes) -> None:
+def test_a_large_array_is_split_like_a_small_one(element: bytes, between: bytes) -> None:
     content = b" [%b] \n" % between.join([element] * 5_000)
     assert len(content) > 10 * BLOCK
     assert split(content) == [element.rstrip()] * 5_000
@@ -51,7 +52,7 @@ def test_a_large_array_is_split_as_a_small_one(element: bytes, between: bytes) -
         b"[%b]" % b", ".join([b"[{}, {}]"] * 100_000),
     ],
 )
-def test_a_large_element_is_an_element(at: int, large: bytes) -> None:
+def test_a_large_element_is_kept_whole(at: int, large: bytes) -> None:
     elements = [b'{"a":{"b":{}},"c":1}'] * 5_000
     elements[at] = large
     assert split(b"[%b]" % b",".join(elements)) == elements
@@ -73,7 +74,7 @@ def test_a_large_element_is_an_element(at: int, large: bytes) -> None:
         b'["%b"]' % (b"x" * MAX_BATCH_BYTES),
     ],
 )
-def test_what_is_no_array_is_refused(content: bytes) -> None:
+def test_invalid_arrays_are_refused(content: bytes) -> None:
     with pytest.raises(BodyError):
         split(content)
 
@@ -103,10 +104,11 @@ json_values = st.recursive(
     st.sampled_from([None, 1]),
     st.data(),
 )
-def test_blocks_never_change_what_is_accepted(
+def test_the_block_size_does_not_change_what_is_accepted(
     values: list[object], indent: int | None, data: st.DataObject
 ) -> None:
-    """With blocks of a few bytes: it is what Python's json takes it for, or refused."""
+    """With blocks of a few bytes, the result equals that of Python's json, or the array is
+    refused."""
     text = json.dumps(values, indent=indent)
     at = data.draw(st.integers(0, len(text)))
     text = text[:at] + data.draw(st.sampled_from(["", ",", "]", "[", "}", '"', " "])) + text[at:]
@@ -122,8 +124,8 @@ def test_blocks_never_change_what_is_accepted(
 
 @pytest.mark.parametrize("piece", DENSE)
 @pytest.mark.parametrize("nested", [False, True])
-def test_no_block_takes_long(piece: bytes, nested: bool) -> None:
-    """A machine that is 2.5 times slower than this one must stay below 50 ms."""
+def test_decoding_a_block_takes_bounded_time(piece: bytes, nested: bool) -> None:
+    """Allows for a machine that is 2.5 times slower: each block must stay below 50 ms."""
     content = b'[{"x":%b}]' % array(piece, MAX_BATCH_BYTES - 8) if nested else array(piece)
 
     def slowest() -> float:

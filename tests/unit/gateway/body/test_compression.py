@@ -1,4 +1,4 @@
-"""Compressed bodies: what was packed comes back; damage and bombs do not."""
+"""Decompression of bodies, including damaged ones and decompression bombs."""
 
 import asyncio
 import gzip
@@ -39,7 +39,9 @@ def held() -> Reservation:
 
 
 @given(codings, st.lists(st.binary(max_size=500), min_size=1, max_size=4), st.integers(1, 5000))
-def test_any_number_of_members_comes_back(coding: bytes, parts: list[bytes], repeat: int) -> None:
+def test_bodies_of_several_members_are_decompressed(
+    coding: bytes, parts: list[bytes], repeat: int
+) -> None:
     whole = [part * repeat for part in parts]
     packed = b"".join(map(PACK[coding], whole))
     content = b"".join(whole)
@@ -57,10 +59,10 @@ def test_any_number_of_members_comes_back(coding: bytes, parts: list[bytes], rep
     st.binary(max_size=3) | st.just(b"\x50\x2a\x4d\x18\x02\x00\x00\x00ab"),
     st.integers(0, 400),
 )
-def test_in_how_many_pieces_a_body_is_unpacked_makes_no_difference(
+def test_the_chunk_size_does_not_change_the_result(
     coding: bytes, parts: list[bytes], piece: int, behind: bytes, length: int
 ) -> None:
-    """Whole, cut off, or with something behind it: a frame that zstd skips, or rubbish."""
+    """Whole, truncated, or followed by a skippable zstd frame or random bytes."""
     body = (b"".join(map(PACK[coding], parts)) + behind)[: length or None]
 
     def outcome() -> bytes | str:
@@ -80,9 +82,7 @@ def test_in_how_many_pieces_a_body_is_unpacked_makes_no_difference(
 @pytest.mark.parametrize("coding", [b"gzip", b"zstd"])
 @pytest.mark.parametrize("size", [0, 1, 2**18 - 1, 2**18, 2**18 + 1, 2**19, 2**20])
 @pytest.mark.parametrize("seed", [b"", b"x"], ids=["dense", "varied"])
-def test_sizes_around_those_that_are_unpacked_at_a_time(
-    coding: bytes, size: int, seed: bytes
-) -> None:
+def test_sizes_around_the_chunk_size(coding: bytes, size: int, seed: bytes) -> None:
     content = (b"%d," % size * size)[:size] if seed else bytes(size)
     assert decompress_sync(coding, PACK[coding](content), size) == content
     if size:
@@ -91,7 +91,7 @@ def test_sizes_around_those_that_are_unpacked_at_a_time(
 
 
 @pytest.mark.parametrize("coding", [b"gzip", b"zstd"])
-def test_every_truncation_is_refused(coding: bytes) -> None:
+def test_every_truncated_body_is_refused(coding: bytes) -> None:
     packed = PACK[coding](b'{"metrics":{"bytes_sent":1}}' * 20)
     for length in range(len(packed)):
         with pytest.raises(BodyError) as error:
@@ -103,7 +103,7 @@ def test_every_truncation_is_refused(coding: bytes) -> None:
 
 
 @pytest.mark.parametrize("coding", [b"gzip", b"zstd"])
-def test_damage_is_refused(coding: bytes) -> None:
+def test_damaged_bodies_are_refused(coding: bytes) -> None:
     content = bytes(range(256)) * 20
     packed = PACK[coding](content)
     if coding == b"zstd":
@@ -116,26 +116,26 @@ def test_damage_is_refused(coding: bytes) -> None:
             got = decompress_sync(coding, bytes(damaged), LIMIT)
         except (BodyError, DecompressedTooLargeError):
             continue
-        assert got == content, "only what no checksum covers may differ: a name, a time"
+        assert got == content, "only parts without a checksum may differ: a name, a time"
 
 
 @pytest.mark.parametrize("rest", [b"\x00", b"x", b"garbage behind it"])
 @pytest.mark.parametrize("coding", [b"gzip", b"zstd"])
-def test_what_follows_must_be_another_member(coding: bytes, rest: bytes) -> None:
+def test_data_after_a_member_must_be_another_member(coding: bytes, rest: bytes) -> None:
     with pytest.raises(BodyError):
         decompress_sync(coding, PACK[coding](b"{}") + rest, LIMIT)
 
 
 @pytest.mark.parametrize("coding", [b"gzip", b"zstd"])
 @pytest.mark.parametrize("body", [b"{}", b"", zlib.compress(b"{}"), b"\x1f\x8b"])
-def test_what_is_no_stream(coding: bytes, body: bytes) -> None:
+def test_invalid_streams_are_refused(coding: bytes, body: bytes) -> None:
     with pytest.raises(BodyError):
         decompress_sync(coding, body, LIMIT)
 
 
 @pytest.mark.parametrize("coding", [b"gzip", b"zstd"])
-async def test_a_bomb_takes_no_memory(coding: bytes) -> None:
-    """64 MiB of nothing, in what fits a request; and many such frames one after the other."""
+async def test_a_decompression_bomb_uses_bounded_memory(coding: bytes) -> None:
+    """64 MiB of zeros that fit in one request, and many such frames in sequence."""
     bomb = PACK[coding](bytes(64 << 20))
     tracemalloc.start()
     with pytest.raises(DecompressedTooLargeError):
@@ -145,8 +145,8 @@ async def test_a_bomb_takes_no_memory(coding: bytes) -> None:
     assert peak < 8 * LIMIT
 
 
-def test_a_zstd_stream_that_refers_far_back_is_refused() -> None:
-    """Its window is memory, whatever comes out of it."""
+def test_a_zstd_stream_with_a_large_window_is_refused() -> None:
+    """Its window takes memory, whatever the size of the result."""
     options: dict[int, int] = {zstd.CompressionParameter.window_log: 27}
     compressor = zstd.ZstdCompressor(options=options)
     packed = compressor.compress(b"x" * 1000) + compressor.flush()
@@ -154,8 +154,8 @@ def test_a_zstd_stream_that_refers_far_back_is_refused() -> None:
         decompress_sync(b"zstd", packed, LIMIT)
 
 
-async def test_what_becomes_large_waits_for_its_turn_and_holds_up_nothing_else() -> None:
-    """However small it is while it is compressed."""
+async def test_large_results_wait_for_the_lock_and_do_not_block_small_ones() -> None:
+    """Even if the compressed body is small."""
     go_on = threading.Event()
     before = compression._THREAD.submit(go_on.wait, 10)
     large = asyncio.create_task(decompress(b"zstd", zstd.compress(bytes(LIMIT)), LIMIT, held()))
@@ -167,8 +167,8 @@ async def test_what_becomes_large_waits_for_its_turn_and_holds_up_nothing_else()
     assert before.result()
 
 
-async def test_what_is_large_waits_for_its_turn_however_little_it_becomes() -> None:
-    """Many empty blocks take long, and hold nothing."""
+async def test_large_inputs_wait_for_the_lock_even_if_the_result_is_small() -> None:
+    """Many empty blocks take long and yield nothing."""
     packer = zlib.compressobj(wbits=31)
     begin = packer.compress(b"{}") + packer.flush(zlib.Z_FULL_FLUSH)
     body = begin + b"\x00\x00\x00\xff\xff" * 20_000 + packer.flush()
@@ -182,8 +182,8 @@ async def test_what_is_large_waits_for_its_turn_however_little_it_becomes() -> N
     assert before.result()
 
 
-async def test_room_is_taken_by_one_that_has_its_turn_only() -> None:
-    """However many wait: each would have all that it may become."""
+async def test_only_the_body_that_holds_the_lock_reserves_memory() -> None:
+    """However many requests wait; each would reserve the limit."""
     memory = MemoryBudget(LIMIT + 2**19)
     contents = [bytes([number]) * 2**19 for number in range(8)]
 
@@ -196,7 +196,7 @@ async def test_room_is_taken_by_one_that_has_its_turn_only() -> None:
 
 
 @pytest.mark.parametrize("coding", [b"gzip", b"zstd"])
-def test_members_are_bounded_in_number(coding: bytes) -> None:
+def test_the_number_of_members_is_limited(coding: bytes) -> None:
     empty = PACK[coding](b"")
     assert decompress_sync(coding, empty * MAX_MEMBERS, LIMIT) == b""
     with pytest.raises(BodyError, match="more than"):
@@ -204,8 +204,8 @@ def test_members_are_bounded_in_number(coding: bytes) -> None:
 
 
 @pytest.mark.parametrize("coding", [b"gzip", b"zstd"])
-def test_what_lies_behind_a_member_is_not_copied_for_each(coding: bytes) -> None:
-    """Else the time for a body would grow with the square of its length."""
+def test_data_after_a_member_is_not_copied_for_each_member(coding: bytes) -> None:
+    """Otherwise the time for a body would grow with the square of its length."""
     body = PACK[coding](b"") * 4 + PACK[coding](random.Random(1).randbytes(8 * LIMIT))
     tracemalloc.start()
     with pytest.raises(DecompressedTooLargeError):

@@ -1,4 +1,4 @@
-"""Batches and backlogs over HTTP: each item for itself, each entity in its order."""
+"""Batches and backlogs over HTTP: items are independent, and keep their order for each entity."""
 
 import asyncio
 import dataclasses
@@ -30,9 +30,9 @@ Post = Callable[..., Any]
 
 @pytest.fixture
 def settings(settings: GatewaySettings, request: pytest.FixtureRequest) -> GatewaySettings:
-    """A busy machine has time for large batches; only what fails is waited for in vain.
+    """Timeouts that leave a busy machine time for large batches; failures are waited for in full.
 
-    Where something is lost, the rest has some time as well.
+    Where a frame is lost, the remaining frames have some time as well.
     """
     name = request.node.name
     in_vain = "fail" in name or "nothing" in name
@@ -61,7 +61,7 @@ async def fleet(api: Api) -> list[str]:
 
 @pytest.fixture
 async def post(api: Api, fleet: list[str]) -> Post:
-    """Post a batch with the key of a relay for everybody."""
+    """Post a batch with the key of a relay whose scope is `all`."""
     relay = await api.register("relays", name="R", scope="all")
 
     async def post(items: Any, key: str = relay["api_key"], **headers: str) -> httpx.Response:
@@ -77,7 +77,7 @@ def sent(api: Api) -> list[Submission]:
 
 
 def at(api: Api, receipt: str) -> Submission:
-    """The submission that a receipt names."""
+    """Return the submission at the position of a receipt."""
     wanted = Receipt.parse(receipt)
     frames = [frame for partition, frame in api.submissions.frames if partition == wanted.partition]
     return frames[wanted.offset].submissions[wanted.index]
@@ -100,7 +100,7 @@ def lose_the_second_frame(api: Api) -> None:
     api.submissions.send = fails_once  # type: ignore[method-assign]
 
 
-async def test_every_item_has_its_receipt(api: Api, post: Post, fleet: list[str]) -> None:
+async def test_every_accepted_item_has_a_receipt(api: Api, post: Post, fleet: list[str]) -> None:
     items = [item(id, metrics={"bytes_sent": n}) for n, id in enumerate(fleet)]
     items.append(item("h", "headend", metrics={"cpu_usage": 1.5}, headend_name="mine"))
     answer = await post(items)
@@ -126,7 +126,7 @@ BAD: list[tuple[Any, str | None, str]] = [
     (item("c1", "headend"), "c1", "the headend is not registered"),
     (item("c1", metrics={"bytes_sent": "x"}), "c1", "metrics.bytes_sent: expected a number"),
     (item("c1", metrics={"bytes_sent": 1.5}), "c1", "metrics.bytes_sent: must be a whole number"),
-    (item("c1", timestamp=9e12), "c1", "timestamp: is more than 5 minutes ahead"),
+    (item("c1", timestamp=9e12), "c1", "timestamp: is more than 5 minutes in the future"),
     (item("c1", kind="cluster"), "c1", "kind: must be one of client, headend"),
     ({"kind": "client", "metrics": {}}, None, "id: is missing"),
     ({"id": "c1", "metrics": {}}, None, "kind: is missing"),
@@ -137,7 +137,7 @@ BAD: list[tuple[Any, str | None, str]] = [
         item("h", "headend", headend_name="a\nb"),
         "h",
         "headend_name: must not contain U+000A: remove it "
-        "(control characters and line separators are refused)",
+        "(control characters and line separators are not allowed)",
     ),
     (7, None, "expected an object"),
     (None, None, "expected an object"),
@@ -147,7 +147,7 @@ BAD: list[tuple[Any, str | None, str]] = [
 
 @pytest.mark.parametrize("as_lines", [False, True], ids=["array", "lines"])
 @pytest.mark.parametrize(("bad", "id", "error"), BAD)
-async def test_one_bad_item_never_sinks_the_rest(
+async def test_an_invalid_item_does_not_affect_the_others(
     api: Api, post: Post, bad: Any, id: str | None, error: str, as_lines: bool
 ) -> None:
     items = [item("c0"), bad, item("c2", metrics={"zulu": 1, "bytes_sent": 4})]
@@ -168,7 +168,7 @@ async def test_one_bad_item_never_sinks_the_rest(
     assert api.sample("tobogganing_gateway_ignored_metrics_total") == 1
 
 
-async def test_lines_that_are_no_json_are_bad_items(api: Api, post: Post) -> None:
+async def test_lines_that_are_not_json_are_rejected_items(api: Api, post: Post) -> None:
     content = b'{"kind":"client"\n\n' + lines([item("c1")]) + b'\r\n"\xff"\n[' + b"[" * 9000 + b"\n"
     answer = await post(content, **{"Content-Type": "application/x-ndjson; charset=utf-8"})
     body = answer.json()
@@ -179,7 +179,7 @@ async def test_lines_that_are_no_json_are_bad_items(api: Api, post: Post) -> Non
 @pytest.mark.parametrize(
     "content", [b"", b"{}", b"[", b"[{}", b"[1,]", b"null", b'["\xff"]', b"[" * 90_000]
 )
-async def test_what_is_no_array_is_no_batch(api: Api, post: Post, content: bytes) -> None:
+async def test_a_body_that_is_not_an_array_is_a_400(api: Api, post: Post, content: bytes) -> None:
     answer = await post(content)
     assert answer.status_code == 400
     assert answer.json()["field"] == "body"
@@ -187,7 +187,7 @@ async def test_what_is_no_array_is_no_batch(api: Api, post: Post, content: bytes
 
 
 @pytest.mark.parametrize("content", [b"[]", b" [ ] "])
-async def test_an_empty_batch_is_fine(post: Post, content: bytes) -> None:
+async def test_an_empty_batch_is_accepted(post: Post, content: bytes) -> None:
     answer = await post(content)
     assert answer.json() == {"accepted": 0, "rejected": [], "receipts": []}
 
@@ -202,7 +202,7 @@ async def test_items_of_one_entity_keep_their_order(api: Api, post: Post) -> Non
     assert got == list(range(1200))
 
 
-async def test_a_relays_attempts_are_counted(api: Api, post: Post) -> None:
+async def test_authentication_attempts_of_relays_are_counted(api: Api, post: Post) -> None:
     def attempts(result: str) -> float:
         labels = {"type": "api_key", "result": result}
         return api.sample("tobogganing_manager_auth_attempts_total", **labels)
@@ -214,7 +214,7 @@ async def test_a_relays_attempts_are_counted(api: Api, post: Post) -> None:
     assert (attempts("success"), attempts("failure")) == (good + 1, bad + 1)
 
 
-async def test_a_scope_is_kept_to(api: Api, post: Post) -> None:
+async def test_items_outside_the_relays_scope_are_rejected(api: Api, post: Post) -> None:
     relay = await api.register("relays", name="R", scope=["c1", "h"], relay_id="r.1-a")
     assert relay["relay_id"] == "r.1-a"
     items = [item("c1"), item("c2"), item("h", "headend"), item("nobody")]
@@ -230,7 +230,7 @@ async def test_a_scope_is_kept_to(api: Api, post: Post) -> None:
 @pytest.mark.parametrize(
     "scope", ["some", "", [], [""], ["a b"], ["*"], ["ü"], [1], {}, None, ["x" * 129]]
 )
-async def test_bad_scopes(api: Api, scope: Any) -> None:
+async def test_invalid_scopes_are_refused(api: Api, scope: Any) -> None:
     answer = await api.http.post(
         "/api/v1/relays/register", json={"name": "R", "scope": scope}, headers=bearer("admin")
     )
@@ -239,7 +239,7 @@ async def test_bad_scopes(api: Api, scope: Any) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "wrong", "admin", "r~wrong", "~", "client", "nobody~x"])
-async def test_only_a_relay_may(api: Api, post: Post, key: str) -> None:
+async def test_only_a_relay_may_send_batches(api: Api, post: Post, key: str) -> None:
     await api.register("relays", name="R", scope="all", relay_id="r")
     client = await api.register("clients", name="n", type="native", client_id="r2")
     for credential in (key, client["api_key"], f"r2~{client['api_key']}"):
@@ -250,7 +250,7 @@ async def test_only_a_relay_may(api: Api, post: Post, key: str) -> None:
     assert api.submissions.frames == []
 
 
-async def test_a_relays_key_is_rotated_and_removed_like_any(api: Api, post: Post) -> None:
+async def test_a_relays_key_can_be_rotated_and_removed(api: Api, post: Post) -> None:
     relay = await api.register("relays", name="R", scope="all", relay_id="r")
     old = relay["api_key"]
     rotated = await api.http.post("/api/v1/relays/r/rotate-key", headers=bearer(old))
@@ -263,8 +263,10 @@ async def test_a_relays_key_is_rotated_and_removed_like_any(api: Api, post: Post
     assert (await post([item("c1")], new)).status_code == 401
 
 
-async def test_who_was_registered_elsewhere_a_moment_ago_is_known(api: Api, post: Post) -> None:
-    """What is not known here is looked for in the registry as it is now, once for all items."""
+async def test_an_entity_just_registered_at_another_gateway_is_accepted(
+    api: Api, post: Post
+) -> None:
+    """Unknown entities are looked up in the registry as it is now, once for all items."""
     api.topic.at_once = False
     registering = asyncio.create_task(
         api.register("clients", name="New", type="native", client_id="new")
@@ -280,7 +282,7 @@ async def test_who_was_registered_elsewhere_a_moment_ago_is_known(api: Api, post
     assert body["rejected"] == [{"index": 2, "id": "x", "error": "the client is not registered"}]
 
 
-async def test_unknown_entities_may_be_sent_again_while_the_registry_is_away(
+async def test_items_of_unknown_entities_have_retry_while_the_registry_is_unreadable(
     api: Api, post: Post
 ) -> None:
     api.registry_is_away = True
@@ -290,7 +292,7 @@ async def test_unknown_entities_may_be_sent_again_while_the_registry_is_away(
     assert (rejected["index"], rejected["retry"]) == (1, True)
 
 
-async def test_items_whose_frame_failed_may_be_sent_again(api: Api, post: Post) -> None:
+async def test_items_of_a_failed_frame_have_retry(api: Api, post: Post) -> None:
     """One partition fails, the others do not."""
     failing = partition_of(entity_key("client", "c0"), 4)
     api.submissions.failing.add(failing)
@@ -309,7 +311,7 @@ async def test_items_whose_frame_failed_may_be_sent_again(api: Api, post: Post) 
     assert api.sample(SUBMISSIONS, kind="client", result="received") == 8 - len(lost)
 
 
-async def test_503_only_if_nothing_was_accepted(api: Api, post: Post) -> None:
+async def test_a_batch_is_503_only_if_no_item_was_accepted(api: Api, post: Post) -> None:
     api.submissions.fails = True
     answer = await post([item("c1"), item("nobody")])
     assert answer.status_code == 503
@@ -321,7 +323,7 @@ async def test_503_only_if_nothing_was_accepted(api: Api, post: Post) -> None:
     assert (answer.status_code, answer.json()["accepted"]) == (200, 0)
 
 
-async def test_what_finds_no_room_may_be_sent_again(api: Api, post: Post) -> None:
+async def test_items_beyond_the_capacity_have_retry(api: Api, post: Post) -> None:
     api.batcher.max_pending = 3
     items = [item(id) for id in ("c1", "c1", "c1", "c2", "c2")]
     items += [item(id) for id in ("c0", "c3", "c4", "c5", "c6", "c7")]
@@ -333,8 +335,10 @@ async def test_what_finds_no_room_may_be_sent_again(api: Api, post: Post) -> Non
     assert overloaded == len(body["rejected"])
 
 
-async def test_behind_what_is_lost_or_finds_no_room_no_other_goes(api: Api, post: Post) -> None:
-    """Who sends the rest again would put its older values behind newer ones."""
+async def test_no_item_is_sent_after_a_failed_item_of_the_same_partition(
+    api: Api, post: Post
+) -> None:
+    """Otherwise, sending the rejected items again would put older values after newer ones."""
     items = [item("c1", metrics={"bytes_sent": number}) for number in range(1_200)]
     api.batcher.max_pending = 499
     answer = await post(items)
@@ -350,7 +354,7 @@ async def test_behind_what_is_lost_or_finds_no_room_no_other_goes(api: Api, post
     assert sum(len(frame.submissions) for _, frame in api.submissions.frames) == 500
 
 
-async def test_what_is_known_does_not_wait_for_what_is_not(api: Api, post: Post) -> None:
+async def test_items_of_known_entities_do_not_wait_for_unknown_ones(api: Api, post: Post) -> None:
     left, answered = asyncio.Event(), asyncio.Event()
     send = api.submissions.send
 
@@ -370,8 +374,8 @@ async def test_what_is_known_does_not_wait_for_what_is_not(api: Api, post: Post)
     assert (body["accepted"], [each["id"] for each in body["rejected"]]) == (1, ["x"])
 
 
-async def test_who_becomes_known_in_the_middle_of_a_batch_keeps_the_order() -> None:
-    """A batch is sorted in parts, between which the registry is read."""
+async def test_items_of_an_entity_registered_during_the_batch_keep_their_order() -> None:
+    """A batch is routed in slices, between which the registry is read."""
     state, templates = knowing()
     items = BatchDecoder().decode_array(
         json.dumps([item("x-1", metrics={"bytes_sent": n}) for n in range(600)]).encode(), 0.0
@@ -407,21 +411,23 @@ def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("little_room")
-async def test_batches_beyond_the_room_are_503_and_leave_room(api: Api, post: Post) -> None:
+async def test_batches_beyond_the_memory_budget_are_503_and_release_it(
+    api: Api, post: Post
+) -> None:
     small, large = [item("c1")] * 1_500, [item("c1")] * 2_500
     for _ in range(3):
         answer = await post(large)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         packed = {"Content-Encoding": "gzip", "Content-Type": "application/x-ndjson"}
         answer = await post(gzip.compress(lines(large * 3)), **packed)
-        assert answer.status_code == 503, "a bomb would have had no room"
+        assert answer.status_code == 503, "a decompression bomb would exceed the budget"
         answer = await post(gzip.compress(lines(small)), **packed)
         assert answer.json()["accepted"] == len(small)
         assert (await post(small)).json()["accepted"] == len(small)
 
 
 @pytest.mark.parametrize(("coding", "pack"), [("gzip", gzip.compress), ("zstd", zstd.compress)])
-async def test_compressed_batches(
+async def test_compressed_batches_are_accepted(
     api: Api, post: Post, coding: str, pack: Callable[[bytes], bytes]
 ) -> None:
     content = json.dumps([item("c1"), item("c2")]).encode()
@@ -476,9 +482,7 @@ async def test_a_backlog_is_one_request(api: Api, fleet: list[str], coding: str 
     assert api.sample(SUBMISSIONS, kind="client", result="received") == 600
 
 
-async def test_a_backlog_of_which_a_frame_is_lost_is_to_be_sent_again(
-    api: Api, fleet: list[str]
-) -> None:
+async def test_a_backlog_with_a_failed_frame_is_a_503(api: Api, fleet: list[str]) -> None:
     client = await api.register("clients", name="L", type="native", client_id="late")
     samples = [{"timestamp": n, "metrics": {"bytes_sent": n}} for n in range(600)]
     lose_the_second_frame(api)
@@ -515,7 +519,7 @@ async def test_a_backlog_is_all_or_nothing(api: Api, fleet: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("coding", "pack"), [("gzip", gzip.compress), ("zstd", zstd.compress)])
-async def test_a_compressed_submission(
+async def test_a_compressed_submission_is_accepted(
     api: Api, fleet: list[str], coding: str, pack: Callable[[bytes], bytes]
 ) -> None:
     client = await api.register("clients", name="L", type="native", client_id="packed")

@@ -1,4 +1,4 @@
-"""Items of a batch: two ways to decode it that agree, in little more memory than its bytes."""
+"""Decoding of batches: both ways agree, and use little more memory than the batch."""
 
 import contextlib
 import itertools
@@ -26,7 +26,7 @@ NOW = 1_700_000_000.0
 
 @pytest.mark.parametrize("piece", [b"1", b"{}", b'"a"', b"[]"])
 @pytest.mark.parametrize("lines", [False, True], ids=["array", "lines"])
-def test_a_batch_of_millions_of_tiny_items_takes_little_memory(piece: bytes, lines: bool) -> None:
+def test_a_batch_of_millions_of_tiny_items_uses_bounded_memory(piece: bytes, lines: bool) -> None:
     count = MAX_BATCH_BYTES // (len(piece) + 1) - 2
     content = (piece + b"\n") * count if lines else b"[%b1]" % ((piece + b",") * count)
     decoder = BatchDecoder()
@@ -118,7 +118,7 @@ MEMBERS = [
 members = st.lists(st.sampled_from(MEMBERS), max_size=20)
 FIRST = b'{"kind":"client","id":"a","metrics":{}'
 REPEATED = FIRST + 20 * b',"metrics":{"bytes_sent":1}' + b"}"
-"""An item with a name that comes again and again: valid JSON, the last value counts."""
+"""An item with a repeated name: valid JSON, in which the last value counts."""
 
 
 @given(
@@ -130,7 +130,7 @@ REPEATED = FIRST + 20 * b',"metrics":{"bytes_sent":1}' + b"}"
 @example([FIRST + 30 * b',"id":"},{"' + b"}"], b",")
 @example([FIRST + b',"x":[%b]}' % b",".join(60 * [b'{"k":1}'])], b",")
 def test_both_ways_of_decoding_an_array_agree_about_sizes(items: list[bytes], comma: bytes) -> None:
-    """With limits that are small, so that arrays of a few hundred bytes are large."""
+    """With small limits, so that arrays of a few hundred bytes count as large."""
     array = b"[%b]" % comma.join(items)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "MAX_SUBMISSION_BYTES", 200)
@@ -140,7 +140,7 @@ def test_both_ways_of_decoding_an_array_agree_about_sizes(items: list[bytes], co
         assert told(lambda: decoder.decode_array(array, NOW)) == each
 
 
-def test_an_item_that_repeats_a_name_is_as_large_as_any_other() -> None:
+def test_the_size_limit_applies_to_an_item_with_repeated_names() -> None:
     item = FIRST + 8_000 * b',"metrics":{"bytes_sent":1}' + b"}"
     told_of_it = told(lambda: decoder.decode_array(b"[%b]" % item, NOW))
     assert told_of_it == [("", None, "is larger than 65536 bytes")]
@@ -149,7 +149,7 @@ def test_an_item_that_repeats_a_name_is_as_large_as_any_other() -> None:
 @pytest.mark.parametrize(
     "content", [ITEM + ITEM, ITEM + b" " + ITEM, ITEM + b"\r" + ITEM, OVER_TWO_LINES]
 )
-def test_a_line_is_one_item_and_an_item_one_line(content: bytes) -> None:
+def test_each_line_is_exactly_one_item(content: bytes) -> None:
     assert all(faults(lambda: decoder.decode_lines(content, NOW)))
 
 
@@ -163,19 +163,21 @@ def test_plain_lines_are_decoded_in_one_call() -> None:
     ("metrics", "fault"),
     [
         ({str(number): 1 for number in range(MAX_NAMES - 3)}, ""),
-        ({str(number): 1 for number in range(MAX_NAMES - 2)}, "has more than 1,000 names"),
-        ({"x": {str(number): 1 for number in range(MAX_NAMES)}}, "has more than 1,000 names"),
+        ({str(number): 1 for number in range(MAX_NAMES - 2)}, "contains more than 1,000 names"),
+        ({"x": {str(number): 1 for number in range(MAX_NAMES)}}, "contains more than 1,000 names"),
         ({"x": ':"\\":' * MAX_NAMES}, ""),
     ],
 )
-def test_an_item_has_at_most_so_many_names(metrics: dict[str, object], fault: str) -> None:
+def test_the_number_of_names_in_an_item_is_limited(metrics: dict[str, object], fault: str) -> None:
     item = {"kind": "client", "id": "a", "metrics": metrics}
     assert faults(lambda: decoder.decode_array(json.dumps([item]).encode(), NOW)) == [fault]
 
 
 @pytest.mark.parametrize("size", [MAX_SUBMISSION_BYTES + 1, MAX_WHOLE + 1])
 @pytest.mark.parametrize("is_plain", [True, False])
-def test_an_item_is_as_large_as_a_submission_at_most(size: int, is_plain: bool) -> None:
+def test_the_size_of_an_item_is_limited_like_that_of_a_submission(
+    size: int, is_plain: bool
+) -> None:
     padding = b" " * size if is_plain else b'"unknown":"%b",' % (b"x" * size)
     item = ITEM.replace(b'"bytes_sent":1', padding + b'"bytes_sent":1')
     fault = "is larger than 65536 bytes"
@@ -192,8 +194,8 @@ def test_a_batch_of_many_plain_items_is_decoded_in_one_call() -> None:
 
 @pytest.mark.parametrize("name", HOSTILE_ITEMS)
 @pytest.mark.parametrize("lines", [False, True], ids=["array", "lines"])
-def test_no_step_of_decoding_takes_long(name: str, lines: bool) -> None:
-    """Between two items other requests run: the CPU time of each step is bounded."""
+def test_each_decoding_step_takes_bounded_time(name: str, lines: bool) -> None:
+    """Other requests run between two items, so the CPU time of each step is bounded."""
     items = HOSTILE_ITEMS[name]()
 
     def slowest() -> float:
@@ -211,5 +213,5 @@ def test_no_step_of_decoding_takes_long(name: str, lines: bool) -> None:
         steps.append(time.thread_time())
         return max(later - earlier for earlier, later in itertools.pairwise(steps))
 
-    # The least of three: this machine may be busy.
+    # the minimum of three, because the machine may be busy
     assert min(slowest() for _ in range(3)) + SLICE_SECONDS < 0.05

@@ -1,4 +1,4 @@
-"""Submission bodies: what is accepted is what was meant, everything else is a BodyError."""
+"""Submission bodies: valid ones are decoded exactly, all others raise BodyError."""
 
 import contextlib
 import json
@@ -76,7 +76,7 @@ def test_the_guides_headend_body() -> None:
         ("9007199254740993", 2**53 + 1),
     ],
 )
-def test_integers_arrive_as_integers_or_floats(text: str, value: int) -> None:
+def test_integers_may_be_sent_as_integers_or_floats(text: str, value: int) -> None:
     got = client.decode_field_by_field(metrics(text), NOW).metrics["bytes_sent"]
     assert got == value
     assert isinstance(got, int)
@@ -85,7 +85,7 @@ def test_integers_arrive_as_integers_or_floats(text: str, value: int) -> None:
 @pytest.mark.parametrize(
     ("text", "value"), [("0.25", 0.25), ("3600", 3600.0), ("-0.0", 0.0), ("1e-400", 0.0)]
 )
-def test_floats(text: str, value: float) -> None:
+def test_floats_are_accepted(text: str, value: float) -> None:
     got = client.decode_field_by_field(metrics(text, "connection_uptime"), NOW).metrics[
         "connection_uptime"
     ]
@@ -119,13 +119,13 @@ def test_floats(text: str, value: float) -> None:
         "-1e400",
     ],
 )
-def test_what_is_no_value_of_a_metric(field: str, text: str) -> None:
+def test_invalid_metric_values_are_refused(field: str, text: str) -> None:
     with pytest.raises(BodyError) as error:
         client.decode_field_by_field(metrics(text, field), NOW)
     assert error.value.field == f"metrics.{field}"
 
 
-def test_a_fraction_is_no_integer() -> None:
+def test_a_fraction_is_not_an_integer() -> None:
     with pytest.raises(BodyError, match="whole number") as error:
         client.decode_field_by_field(metrics("1.5"), NOW)
     assert error.value.field == "metrics.bytes_sent"
@@ -164,7 +164,7 @@ def test_a_fraction_is_no_integer() -> None:
         '{"metrics":{}}'.encode("utf-16"),
     ],
 )
-def test_what_is_no_submission_at_all(body: bytes) -> None:
+def test_invalid_submissions_are_refused(body: bytes) -> None:
     with pytest.raises(BodyError) as error:
         client.decode_field_by_field(body, NOW)
     assert error.value.field == "body"
@@ -173,13 +173,13 @@ def test_what_is_no_submission_at_all(body: bytes) -> None:
 @pytest.mark.parametrize(
     "body", [b"{}", b'{"metrics":null}', b'{"metrics":[]}', b'{"metrics":1}', b'{"headless":true}']
 )
-def test_metrics_must_be_there_and_an_object(body: bytes) -> None:
+def test_metrics_are_required_and_must_be_an_object(body: bytes) -> None:
     with pytest.raises(BodyError) as error:
         client.decode_field_by_field(body, NOW)
     assert error.value.field == "metrics"
 
 
-def test_no_metrics_is_a_check_in() -> None:
+def test_empty_metrics_are_a_check_in() -> None:
     body = client.decode_field_by_field(b'{"metrics":{}}', NOW)
     assert (body.metrics, body.labels, body.ignored) == ({}, {}, [])
 
@@ -203,7 +203,7 @@ def test_headend_names_are_text(name: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "Zürich 東京 🛷", 'quote " and \\', " "])
-def test_headend_names_are_any_text(name: str) -> None:
+def test_a_headend_name_may_be_any_text(name: str) -> None:
     body = headend.decode_field_by_field(
         json.dumps({"headend_name": name, "metrics": {}}).encode(), NOW
     )
@@ -218,7 +218,7 @@ def test_other_fields_are_ignored_silently() -> None:
 
 
 @pytest.mark.parametrize("value", ["1", "null", '"text"', "[1,{}]", "1e400", "-5", "true"])
-def test_unknown_metrics_are_named_whatever_they_hold(value: str) -> None:
+def test_unknown_metrics_are_reported_whatever_their_values(value: str) -> None:
     body = client.decode_field_by_field(
         f'{{"metrics":{{"zulu":{value},"bytes_sent":7,"alpha":1}}}}'.encode(), NOW
     )
@@ -227,13 +227,13 @@ def test_unknown_metrics_are_named_whatever_they_hold(value: str) -> None:
     assert body.ignored_count == 2
 
 
-def test_a_fault_counts_beside_unknown_metrics() -> None:
+def test_invalid_metrics_are_refused_despite_unknown_ones() -> None:
     with pytest.raises(BodyError) as error:
         client.decode_field_by_field(b'{"metrics":{"unknown":1,"bytes_sent":"x"}}', NOW)
     assert error.value.field == "metrics.bytes_sent"
 
 
-def test_names_that_are_given_back_are_bounded() -> None:
+def test_the_reported_unknown_names_are_bounded() -> None:
     names = {f"{number:03}{'x' * 200}": 1 for number in range(100)}
     body = client.decode_field_by_field(json.dumps({"metrics": names}).encode(), NOW)
     assert len(body.ignored) == MAX_IGNORED_NAMES
@@ -242,7 +242,7 @@ def test_names_that_are_given_back_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("timestamp", ["0", "1", "1800000000.25", "1800000300"])
-def test_timestamps(timestamp: str) -> None:
+def test_timestamps_are_accepted(timestamp: str) -> None:
     body = client.decode_field_by_field(f'{{"metrics":{{}},"timestamp":{timestamp}}}'.encode(), NOW)
     assert body.timestamp == float(timestamp)
 
@@ -250,7 +250,7 @@ def test_timestamps(timestamp: str) -> None:
 @pytest.mark.parametrize(
     "timestamp", ["-1", "1800000300.1", "1800000000000", "null", '"1"', "true", "1e400", "[]"]
 )
-def test_what_is_no_timestamp(timestamp: str) -> None:
+def test_invalid_timestamps_are_refused(timestamp: str) -> None:
     with pytest.raises(BodyError) as error:
         client.decode_field_by_field(f'{{"metrics":{{}},"timestamp":{timestamp}}}'.encode(), NOW)
     assert error.value.field == "timestamp"
@@ -278,8 +278,10 @@ some_names = st.sampled_from([metric.field for metric in CLIENT.metrics]) | st.t
     st.sampled_from(["headless", "timestamp", "other"]),
     json_values,
 )
-def test_what_is_accepted_is_what_was_meant(sent: dict[str, Any], other: str, value: Any) -> None:
-    """An independent reading of the rules: Python's own json, and each rule in words."""
+def test_accepted_bodies_agree_with_an_independent_decoder(
+    sent: dict[str, Any], other: str, value: Any
+) -> None:
+    """An independent decoder: Python's json, and each rule written out."""
     text = json.dumps({"metrics": sent, other: value})
     try:
         body = client.decode_field_by_field(text.encode(), NOW)
@@ -332,7 +334,7 @@ def _surrogates_pair(document: Any) -> bool:
 
 
 @given(st.text(max_size=300))
-def test_a_name_is_accepted_exactly_if_it_is_text(name: str) -> None:
+def test_a_name_is_accepted_if_and_only_if_it_is_valid_text(name: str) -> None:
     body = json.dumps({"headend_name": name, "metrics": {}}).encode()
     try:
         accepted = headend.decode_field_by_field(body, NOW).labels["name"]

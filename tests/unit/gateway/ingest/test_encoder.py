@@ -1,7 +1,8 @@
-"""Envelopes: a submission says the same however it was decoded and put together."""
+"""Templates: a submission is encoded equally by all paths."""
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.frame import Submission, decode_frame, encode_frame_parts, partition_of
-from contract.kinds import CLIENT, HEADEND, EntityKind
+from contract.kinds import CLIENT, HEADEND, EntityKind, Label
 from contract.registry import RECORD_VERSION, RegistryRecord, RegistryState, encode_record
 from gateway.body.json import BodyError
 from gateway.ingest import encoder as module
 from gateway.ingest.backfill import BackfillDecoder
 from gateway.ingest.decoder import BodyDecoder, ParsedBody
-from gateway.ingest.encoder import SubmissionTemplate, TemplateCache
+from gateway.ingest.encoder import KindEncoder, SubmissionTemplate, TemplateCache
 
 NOW = 1_800_000_000.0
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)
@@ -27,7 +28,7 @@ def record_of(kind: EntityKind, name: str = "Ada", revision: int = 1) -> Registr
 
 
 def knowing(*records: RegistryRecord) -> tuple[RegistryState, TemplateCache]:
-    """A registry with these records, in their order, and the envelopes for it."""
+    """Return a registry with these records, in order, and its template cache."""
     state = RegistryState()
     templates = TemplateCache(state, 4)
     for offset, record in enumerate(records):
@@ -45,16 +46,16 @@ def submission_of(piece: bytes) -> Submission:
 
 
 def both_ways(template: SubmissionTemplate, decoder: BodyDecoder, body: bytes) -> Submission:
-    """What the envelope makes of a body, which is plain."""
+    """Return a canonical body as both paths encode it."""
     plain = decoder.decode(body, NOW)
-    assert not isinstance(plain, ParsedBody), "it is not plain"
+    assert not isinstance(plain, ParsedBody), "it is not canonical"
     quick = submission_of(template.encode_canonical(plain, NOW))
     assert quick == submission_of(template.encode(decoder.decode_field_by_field(body, NOW)))
     return quick
 
 
 numbers = st.integers(0, 2**63 - 1)
-exact = st.integers(0, 2**53)  # what a float holds exactly
+exact = st.integers(0, 2**53)  # the exact value of a float
 floats = st.floats(0, 2.0**63) | st.just(-0.0) | exact
 
 
@@ -75,8 +76,10 @@ floats = st.floats(0, 2.0**63) | st.just(-0.0) | exact
         max_size=4,
     ),
 )
-def test_a_client_says_the_same_both_ways(name: str, sent: list[dict[str, Any]]) -> None:
-    """One envelope for several submissions, whose labels come and go."""
+def test_client_submissions_are_encoded_equally_by_both_paths(
+    name: str, sent: list[dict[str, Any]]
+) -> None:
+    """One template for several submissions with changing labels."""
     template = envelope_of(record_of(CLIENT, name))
     decoder = BodyDecoder(CLIENT)
     for fields in sent:
@@ -92,7 +95,7 @@ def test_a_client_says_the_same_both_ways(name: str, sent: list[dict[str, Any]])
 
 
 @given(st.lists(st.none() | texts, min_size=1, max_size=4))
-def test_a_headend_says_the_same_both_ways(names: list[str | None]) -> None:
+def test_headend_submissions_are_encoded_equally_by_both_paths(names: list[str | None]) -> None:
     template = envelope_of(record_of(HEADEND))
     decoder = BodyDecoder(HEADEND)
     for name in names:
@@ -102,7 +105,20 @@ def test_a_headend_says_the_same_both_ways(names: list[str | None]) -> None:
         assert got.default_labels == ({} if name else {"name": "Ada"})
 
 
-def test_what_types_cannot_tell_is_refused_both_ways() -> None:
+@pytest.mark.parametrize("submitted", [(), ("a",), ("a", "b")])
+def test_a_kind_may_have_any_number_of_submitted_labels(submitted: tuple[str, ...]) -> None:
+    labels = tuple(Label(name, submitted="text", field=f"{name}_field") for name in submitted)
+    kind = replace(CLIENT, labels=(Label("name", registered=True), *labels))
+    template = SubmissionTemplate(0, KindEncoder(kind), encode_record(record_of(kind)))
+    decoder = BodyDecoder(kind)
+    for sent in ({}, {f"{name}_field": f"value of {name}" for name in submitted}, {}):
+        got = both_ways(template, decoder, json.dumps({**sent, "metrics": {}}).encode())
+        expected = {name: f"value of {name}" for name in submitted if sent}
+        assert got.labels == {"name": "Ada"} | expected
+        assert got.default_labels == dict.fromkeys(set(submitted) - expected.keys(), "")
+
+
+def test_both_paths_refuse_invalid_labels_and_timestamps() -> None:
     template, decoder = envelope_of(record_of(HEADEND)), BodyDecoder(HEADEND)
     good, bad = b'{"metrics":{},"headend_name":"a"}', b'{"metrics":{},"headend_name":"a\\u0001"}'
     late = b'{"metrics":{},"timestamp":%d}' % (NOW + 301)
@@ -115,7 +131,7 @@ def test_what_types_cannot_tell_is_refused_both_ways() -> None:
         both_ways(template, decoder, good)
 
 
-def test_an_envelope_holds_until_the_registry_says_otherwise() -> None:
+def test_a_template_is_cached_until_its_record_changes() -> None:
     first, second = record_of(CLIENT), record_of(CLIENT, "Grace", 2)
     state, templates = knowing(first)
     before = templates.find("client", "x-1")
@@ -128,7 +144,7 @@ def test_an_envelope_holds_until_the_registry_says_otherwise() -> None:
     assert submission_of(piece).labels["name"] == "Grace"
 
 
-def test_who_is_not_registered_has_no_envelope() -> None:
+def test_an_unregistered_entity_has_no_template() -> None:
     registered = record_of(CLIENT)
     removed = record_of(CLIENT, revision=2)
     removed.removed = True
@@ -139,13 +155,13 @@ def test_who_is_not_registered_has_no_envelope() -> None:
 
     state.apply(1, removed.key, encode_record(removed))
     assert templates.find("client", "x-1") is None
-    # Whose request came before goes on with what it was given, of its own generation.
+    # a request that arrived before keeps its record, with its incarnation
     piece = templates.get_or_build(registered).encode(ParsedBody({}, {}, None))
     assert submission_of(piece).incarnation == registered.incarnation
     assert templates.find("client", "x-1") is None
 
 
-def test_envelopes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_template_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_TEMPLATES", 3)
     records = [record_of(CLIENT) for _ in range(5)]
     for number, record in enumerate(records):
@@ -175,13 +191,13 @@ def test_a_backlog_keeps_its_order() -> None:
     assert [body.timestamp for body in got] == [5, 4, 3, 2, 1]
 
 
-def test_labels_beside_samples_hold_for_those_without() -> None:
+def test_labels_of_a_backlog_apply_to_samples_without_labels() -> None:
     samples = [{"timestamp": 1, "metrics": {}}, {"timestamp": 2, "metrics": {}, "headless": False}]
     got = read_backlog(json.dumps({"samples": samples, "headless": True}))
     assert [body.labels["headless"] for body in got] == ["true", "false"]
 
 
-def test_samples_may_be_the_name_of_something_else() -> None:
+def test_samples_may_also_be_the_name_of_a_metric() -> None:
     got = client.decode(b'{"metrics":{"samples":1,"bytes_sent":2}}', NOW)
     assert isinstance(got, ParsedBody)
     assert (got.metrics, list(got.ignored)) == ({"bytes_sent": 2}, ["samples"])
@@ -207,7 +223,7 @@ def test_samples_may_be_the_name_of_something_else() -> None:
         ('{"samples":[{"timestamp":1,"metrics":{}}', "body"),
     ],
 )
-def test_bad_backlogs(body: str, field: str) -> None:
+def test_invalid_backlogs_are_refused(body: str, field: str) -> None:
     with pytest.raises(BodyError) as error:
         read_backlog(body)
     assert error.value.field == field

@@ -1,4 +1,4 @@
-"""The HTTP interface: order of checks, answers, what is counted. Kafka is in memory."""
+"""The HTTP API: order of checks, responses, metrics. Kafka is in memory."""
 
 import asyncio
 import gzip
@@ -48,10 +48,10 @@ async def token(api: Api) -> str:
     return issued
 
 
-async def test_before_the_registry_has_been_read_nothing_is_accepted_by_its_beginning(
+async def test_a_partly_read_registry_accepts_no_credential(
     api: Api, client: dict[str, Any], token: str
 ) -> None:
-    """A gateway that starts meets the old key, and the token, before their end."""
+    """A starting gateway reads the old key, and the token's registration, before their end."""
     api.registry.tailer.caught_up = False
     api.topic.at_once = False
     ends: list[tuple[str, str, dict[str, Any]]] = [
@@ -112,7 +112,7 @@ async def test_a_submission_is_in_a_frame_of_its_partition(
     )
 
 
-async def test_labels_that_are_left_out_fall_back(
+async def test_omitted_labels_use_their_defaults(
     api: Api, client: dict[str, Any], token: str
 ) -> None:
     await api.http.post(
@@ -148,7 +148,7 @@ async def test_labels_that_are_left_out_fall_back(
         "/api/v1/clusters/c-1/metrics",
     ],
 )
-async def test_unknown_paths(api: Api, client: dict[str, Any], path: str) -> None:
+async def test_unknown_paths_are_404(api: Api, client: dict[str, Any], path: str) -> None:
     answer = await api.http.post(path, headers=bearer(client["api_key"]), json={"metrics": {}})
     assert (answer.status_code, answer.json()) == (404, {"error": "Not Found"})
     counted = api.sample(
@@ -164,7 +164,7 @@ async def test_unknown_paths(api: Api, client: dict[str, Any], path: str) -> Non
 @pytest.mark.parametrize(
     "path", ["/api/v1/clients/c-1/metrics", "/api/v1/clients/c-1/rotate-key", "/api/v1/auth/token"]
 )
-async def test_other_methods(api: Api, method: str, path: str) -> None:
+async def test_other_methods_are_405(api: Api, method: str, path: str) -> None:
     answer = await api.http.request(method, path)
     assert answer.status_code == 405
     assert answer.headers["allow"] == "POST"
@@ -188,7 +188,7 @@ CREDENTIALS: list[dict[str, str]] = [
 
 @pytest.mark.parametrize("headers", CREDENTIALS)
 @pytest.mark.parametrize("id", ["c-1", "nobody"])
-async def test_a_wrong_api_key_has_one_answer_whether_or_not_the_id_exists(
+async def test_the_response_to_a_wrong_key_does_not_reveal_whether_the_id_exists(
     api: Api, client: dict[str, Any], headers: dict[str, str], id: str
 ) -> None:
     answer = await api.http.post(
@@ -202,7 +202,7 @@ async def test_a_wrong_api_key_has_one_answer_whether_or_not_the_id_exists(
     assert api.submissions.frames == []
 
 
-async def test_someone_elses_key(api: Api, client: dict[str, Any]) -> None:
+async def test_the_key_of_another_entity_is_refused(api: Api, client: dict[str, Any]) -> None:
     other = await api.register("clients", name="Other", type="native")
     answer = await api.http.post(
         "/api/v1/clients/c-1/metrics", headers=bearer(other["api_key"]), json={"metrics": {}}
@@ -210,7 +210,7 @@ async def test_someone_elses_key(api: Api, client: dict[str, Any]) -> None:
     assert (answer.status_code, answer.json()) == (401, UNAUTHORIZED)
 
 
-async def test_two_authorization_headers_are_none(api: Api, client: dict[str, Any]) -> None:
+async def test_two_authorization_headers_are_refused(api: Api, client: dict[str, Any]) -> None:
     answer = await api.http.post(
         "/api/v1/clients/c-1/metrics",
         headers=[("Authorization", f"Bearer {client['api_key']}")] * 2,
@@ -232,8 +232,8 @@ async def test_a_key_is_refused_only_after_the_registry_was_read_to_its_end(
     assert len(api.catch_ups) == 2
 
 
-async def test_a_key_that_only_the_topic_knows_is_accepted(api: Api) -> None:
-    """Another gateway registered it; this one reads so only because it was asked."""
+async def test_a_key_registered_at_another_gateway_is_accepted(api: Api) -> None:
+    """Another gateway registered it; this one reads it because of the request."""
     api.topic.at_once = False
     adding = asyncio.create_task(
         api.http.post(
@@ -256,7 +256,7 @@ async def test_a_key_that_only_the_topic_knows_is_accepted(api: Api) -> None:
 
 
 @pytest.mark.parametrize("id", ["c-1", "nobody"])
-async def test_where_the_registry_cannot_be_read_nobody_is_refused(
+async def test_an_unreadable_registry_is_503_not_401(
     api: Api, client: dict[str, Any], id: str
 ) -> None:
     api.registry_is_away = True
@@ -271,12 +271,12 @@ async def test_where_the_registry_cannot_be_read_nobody_is_refused(
 
 
 def node(api: Api, kind: str, id: str) -> RegistryRecord:
-    """The record of a node, or what it would be if it were registered."""
+    """Return the record of a node; a record that is not registered if the node is unknown."""
     unknown = RegistryRecord(RECORD_VERSION, kind, id, 1, "n", incarnation=0)
     return api.registry.get(kind, id) or unknown
 
 
-async def test_headends_submit_with_their_own_token_only(api: Api, token: str) -> None:
+async def test_a_headend_submits_only_with_its_own_token(api: Api, token: str) -> None:
     path, body = "/api/v1/headends/{}/metrics", {"metrics": {"cpu_usage": 45.2}}
     answer = await api.http.post(path.format("h-1"), headers=bearer(token), json=body)
     assert answer.status_code == 200
@@ -296,7 +296,7 @@ async def test_headends_submit_with_their_own_token_only(api: Api, token: str) -
     assert api.sample(attempts, type="jwt", result="success") == 1
 
 
-async def test_a_headend_that_is_gone_is_404_to_its_own_token_only(api: Api) -> None:
+async def test_a_removed_headend_is_404_only_for_its_own_token(api: Api) -> None:
     own = api.jwt_service.issue(node(api, "headend", "gone")).text
     path = "/api/v1/headends/gone/metrics"
     answer = await api.http.post(path, headers=bearer(own), json={"metrics": {}})
@@ -307,7 +307,7 @@ async def test_a_headend_that_is_gone_is_404_to_its_own_token_only(api: Api) -> 
     assert answer.status_code == 401
 
 
-async def test_a_headends_api_key_is_no_token(api: Api, token: str) -> None:
+async def test_a_headends_api_key_is_not_accepted_as_a_token(api: Api, token: str) -> None:
     headend = await api.register("headends", name="H2", cluster_id="k-1")
     answer = await api.http.post(
         f"/api/v1/headends/{headend['headend_id']}/metrics",
@@ -317,8 +317,8 @@ async def test_a_headends_api_key_is_no_token(api: Api, token: str) -> None:
     assert answer.status_code == 401
 
 
-async def test_checks_come_in_order(api: Api, client: dict[str, Any]) -> None:
-    """Each request has every fault from its own on; the first one is the answer."""
+async def test_checks_are_made_in_the_documented_order(api: Api, client: dict[str, Any]) -> None:
+    """Each request violates one check and all later ones, and gets the error of the first."""
     good = bearer(client["api_key"])
     large = b"[" * 70_000
     path = "/api/v1/clients/c-1/metrics"
@@ -342,7 +342,7 @@ async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
         yield part
 
 
-async def test_the_size_counts_for_chunked_bodies_too(api: Api, client: dict[str, Any]) -> None:
+async def test_the_size_limit_applies_to_chunked_bodies(api: Api, client: dict[str, Any]) -> None:
     headers = bearer(client["api_key"]) | {"Content-Type": "application/json"}
     path = "/api/v1/clients/c-1/metrics"
     fits = b'{"metrics":{}}'.ljust(65_536)
@@ -360,7 +360,7 @@ async def test_the_size_counts_for_chunked_bodies_too(api: Api, client: dict[str
     assert answer.status_code == 413
 
 
-async def test_the_size_limit_to_the_byte(api: Api, client: dict[str, Any]) -> None:
+async def test_the_size_limit_is_exact_to_the_byte(api: Api, client: dict[str, Any]) -> None:
     headers = bearer(client["api_key"]) | {"Content-Type": "application/json"}
     for size, expected in ((65_536, 200), (65_537, 413)):
         answer = await api.http.post(
@@ -387,7 +387,7 @@ async def test_the_size_limit_to_the_byte(api: Api, client: dict[str, Any]) -> N
         (None, 415),
     ],
 )
-async def test_content_types(
+async def test_content_types_are_checked(
     api: Api, client: dict[str, Any], content_type: str | None, expected: int
 ) -> None:
     headers = bearer(client["api_key"])
@@ -420,7 +420,7 @@ async def test_unknown_codings_are_415(api: Api, client: dict[str, Any], coding:
     assert api.submissions.frames == []
 
 
-async def test_compressed_registrations_are_another_content_type(api: Api) -> None:
+async def test_compressed_registrations_are_415(api: Api) -> None:
     answer = await api.http.post(
         "/api/v1/clients/register",
         headers=bearer("admin") | {"Content-Encoding": "gzip"},
@@ -429,7 +429,7 @@ async def test_compressed_registrations_are_another_content_type(api: Api) -> No
     assert answer.status_code == 415
 
 
-async def test_a_bad_body_names_its_field_and_changes_nothing(
+async def test_an_invalid_body_is_a_400_with_its_field_and_has_no_effect(
     api: Api, client: dict[str, Any]
 ) -> None:
     answer = await api.http.post(
@@ -452,7 +452,7 @@ def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("little_room")
-async def test_bodies_beyond_the_room_are_503_and_leave_room(
+async def test_bodies_beyond_the_memory_budget_are_503_and_release_it(
     api: Api, client: dict[str, Any]
 ) -> None:
     headers = bearer(client["api_key"]) | {"Content-Type": "application/json"}
@@ -473,7 +473,7 @@ async def test_bodies_beyond_the_room_are_503_and_leave_room(
 
     async with asyncio.timeout(5):
         while (await api.http.post(path, headers=headers, content=chunks())).status_code == 200:
-            pass  # what the first has sent was not read yet
+            pass  # the first request's body was not read yet
     answer = await api.http.post(path, headers=headers, content=chunks())
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     results = "tobogganing_gateway_submissions_total"
@@ -484,7 +484,7 @@ async def test_bodies_beyond_the_room_are_503_and_leave_room(
     assert (await api.http.post(path, headers=headers, content=chunks())).status_code == 200
 
 
-async def test_a_body_that_does_not_come_is_408(api: Api, client: dict[str, Any]) -> None:
+async def test_a_body_that_does_not_arrive_is_408(api: Api, client: dict[str, Any]) -> None:
     async def hanging() -> AsyncIterator[bytes]:
         yield b'{"metrics"'
         await asyncio.sleep(60)
@@ -497,7 +497,7 @@ async def test_a_body_that_does_not_come_is_408(api: Api, client: dict[str, Any]
     assert answer.status_code == 408
 
 
-async def test_what_kafka_does_not_confirm_is_503_at_the_deadline(
+async def test_an_unconfirmed_submission_is_503_at_its_deadline(
     api: Api, client: dict[str, Any]
 ) -> None:
     api.submissions.fails = True
@@ -510,8 +510,10 @@ async def test_what_kafka_does_not_confirm_is_503_at_the_deadline(
     assert api.sample(results, kind="client", result="unconfirmed") == 1
 
 
-async def test_too_many_at_once_are_503_right_away(api: Api, client: dict[str, Any]) -> None:
-    api.submissions.fails = True  # so each waits until its deadline; three may
+async def test_submissions_beyond_the_queue_limit_are_503_at_once(
+    api: Api, client: dict[str, Any]
+) -> None:
+    api.submissions.fails = True  # each waits until its deadline; three may wait
     answers = await asyncio.gather(
         *(
             api.http.post(
@@ -544,7 +546,7 @@ async def test_each_sample_of_a_backlog_is_counted(
     assert counted == dict.fromkeys(RESULTS, 0) | {result: count}
 
 
-async def test_a_backlog_that_waits_for_others_until_the_deadline_is_503(
+async def test_a_backlog_not_decoded_by_its_deadline_is_503(
     api: Api, client: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def run(self: Slices, steps: object, deadline: float) -> None:
@@ -559,7 +561,7 @@ async def test_a_backlog_that_waits_for_others_until_the_deadline_is_503(
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
 
 
-async def test_registering_a_client(api: Api) -> None:
+async def test_a_client_is_registered(api: Api) -> None:
     answer = await api.register("clients", name="Zoë's 🛷", type="mobile", public_key="ignored")
     assert answer.keys() == {"client_id", "api_key", "name", "type"}
     assert answer["client_id"].startswith("client-")
@@ -580,11 +582,11 @@ async def test_registering_a_client(api: Api) -> None:
         ("client_docker", "docker"),
     ],
 )
-async def test_client_types(api: Api, given: str, type: str) -> None:
+async def test_client_types_are_checked(api: Api, given: str, type: str) -> None:
     assert (await api.register("clients", name="n", type=given))["type"] == type
 
 
-async def test_an_id_can_be_registered_once(api: Api, client: dict[str, Any]) -> None:
+async def test_an_id_can_be_registered_only_once(api: Api, client: dict[str, Any]) -> None:
     answer = await api.http.post(
         "/api/v1/clients/register",
         headers=bearer("admin"),
@@ -597,7 +599,7 @@ async def test_an_id_can_be_registered_once(api: Api, client: dict[str, Any]) ->
     assert record.name == "Laptop"
 
 
-async def test_a_headend_has_the_place_of_its_cluster(api: Api) -> None:
+async def test_a_headend_has_region_and_datacenter_of_its_cluster(api: Api) -> None:
     cluster = await api.register(
         "clusters", name="K", region="eu", datacenter="fra1", headend_url="https://h.example"
     )
@@ -643,7 +645,7 @@ BAD_REGISTRATIONS: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("collection", "body", "field"), BAD_REGISTRATIONS)
-async def test_bad_registrations(
+async def test_invalid_registrations_are_refused(
     api: Api, collection: str, body: dict[str, Any], field: str
 ) -> None:
     answer = await api.http.post(
@@ -651,7 +653,7 @@ async def test_bad_registrations(
     )
     assert answer.status_code == 400
     assert answer.json()["field"] == field
-    assert len(api.topic.records) == 1, "more than the signing key"
+    assert len(api.topic.records) == 1, "the registry contains only the signing key"
 
 
 @pytest.mark.parametrize("collection", ["clients", "clusters", "headends"])
@@ -674,7 +676,7 @@ async def test_a_registration_that_kafka_does_not_confirm_is_503(api: Api) -> No
     assert int(answer.headers["retry-after"]) >= 1
 
 
-async def test_a_token_says_whose_it_is_and_how_long(api: Api, client: dict[str, Any]) -> None:
+async def test_a_token_contains_its_node_and_expiry(api: Api, client: dict[str, Any]) -> None:
     answer = await api.http.post(
         "/api/v1/auth/token",
         json={"node_id": "c-1", "node_type": "client_docker", "api_key": client["api_key"]},
@@ -691,7 +693,7 @@ async def test_a_token_says_whose_it_is_and_how_long(api: Api, client: dict[str,
     "change",
     [{"node_id": "nobody"}, {"node_type": "headend"}, {"api_key": "wrong"}, {"api_key": "\ud800"}],
 )
-async def test_no_token_for_a_wrong_key(
+async def test_a_wrong_key_gets_no_token(
     api: Api, client: dict[str, Any], change: dict[str, str]
 ) -> None:
     body = {"node_id": "c-1", "node_type": "client", "api_key": client["api_key"]} | change
@@ -719,13 +721,15 @@ async def test_no_token_for_a_wrong_key(
         ({"node_id": "c", "node_type": "client", "api_key": ""}, "api_key"),
     ],
 )
-async def test_bad_token_requests(api: Api, body: dict[str, Any], field: str) -> None:
+async def test_invalid_token_requests_are_refused(
+    api: Api, body: dict[str, Any], field: str
+) -> None:
     answer = await api.http.post("/api/v1/auth/token", json=body)
     assert answer.status_code == 400
     assert answer.json()["field"] == field
 
 
-async def test_certificates_are_there_from_the_start(api: Api) -> None:
+async def test_certificate_metrics_exist_from_the_start(api: Api) -> None:
     for kind in (CLIENT, HEADEND):
         registry = api.metrics.registry
         name = "tobogganing_manager_certificates_issued_total"
@@ -749,14 +753,14 @@ async def test_requests_are_counted_by_template(api: Api, client: dict[str, Any]
 @pytest.mark.parametrize(
     ("url", "status"),
     [
-        ("https://é\U0007720f.example", 200),  # a character that Unicode has not assigned yet
+        ("https://é\U0007720f.example", 200),  # a code point that Unicode has not assigned yet
         ("h" * 2048, 200),
         ("h" * 2049, 400),
         ("https://a\u0085b", 400),
         ("https://a\nb", 400),
     ],
 )
-async def test_the_url_of_a_cluster_is_text(api: Api, url: str, status: int) -> None:
+async def test_the_url_of_a_cluster_must_be_valid_text(api: Api, url: str, status: int) -> None:
     body = {"name": "C", "region": "eu", "datacenter": "f", "headend_url": url}
     answer = await api.http.post(
         "/api/v1/clusters/register", json=body, headers={"Authorization": "Bearer admin"}

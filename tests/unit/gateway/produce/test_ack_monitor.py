@@ -1,4 +1,4 @@
-"""Silence lasts from the first that was sent after the last that was confirmed."""
+"""Silence lasts from the first record sent after the last acknowledgement."""
 
 import asyncio
 import math
@@ -11,18 +11,18 @@ from gateway.produce.ack_monitor import AckMonitor, probe_when_silent
 
 @pytest.fixture
 def silence() -> AckMonitor:
-    """One of a gateway that has been heard."""
+    """The monitor of a gateway that has received an acknowledgement."""
     heard = AckMonitor()
     heard.on_sent(0.0)
     heard.on_acknowledged(0.0)
     return heard
 
 
-def test_nothing_was_sent_since(silence: AckMonitor) -> None:
+def test_without_sent_records_there_is_no_silence(silence: AckMonitor) -> None:
     assert silence.seconds_silent(100.0) == 0
 
 
-def test_at_a_start_nothing_is_known_until_something_is_confirmed() -> None:
+def test_silence_is_infinite_before_the_first_acknowledgement() -> None:
     ack_monitor = AckMonitor()
     assert ack_monitor.seconds_silent(1.0) == math.inf
     ack_monitor.on_sent(1.0)
@@ -33,14 +33,16 @@ def test_at_a_start_nothing_is_known_until_something_is_confirmed() -> None:
     assert ack_monitor.seconds_silent(9.0) == 0
 
 
-def test_what_is_confirmed_ends_it(silence: AckMonitor) -> None:
+def test_an_acknowledgement_ends_the_silence(silence: AckMonitor) -> None:
     silence.on_sent(1.0)
     assert silence.seconds_silent(4.0) == 3.0
     silence.on_acknowledged(4.0)
     assert silence.seconds_silent(9.0) == 0
 
 
-def test_of_several_it_lasts_from_the_last_confirmation(silence: AckMonitor) -> None:
+def test_with_records_in_flight_silence_starts_at_the_last_acknowledgement(
+    silence: AckMonitor,
+) -> None:
     silence.on_sent(1.0)
     silence.on_sent(2.0)
     silence.on_acknowledged(3.0)
@@ -49,7 +51,7 @@ def test_of_several_it_lasts_from_the_last_confirmation(silence: AckMonitor) -> 
     assert silence.seconds_silent(8.0) == 0
 
 
-def test_what_is_given_up_does_not_end_it(silence: AckMonitor) -> None:
+def test_a_failed_record_does_not_end_the_silence(silence: AckMonitor) -> None:
     silence.on_sent(1.0)
     silence.on_failed(1.0)
     silence.on_sent(20.0)
@@ -58,7 +60,7 @@ def test_what_is_given_up_does_not_end_it(silence: AckMonitor) -> None:
     assert silence.seconds_silent(30.0) == 0
 
 
-def test_one_that_is_given_up_says_nothing_of_the_others(silence: AckMonitor) -> None:
+def test_a_failed_record_does_not_affect_later_ones(silence: AckMonitor) -> None:
     silence.on_sent(1.0)
     silence.on_sent(2.0)
     silence.on_acknowledged(3.0)
@@ -66,7 +68,7 @@ def test_one_that_is_given_up_says_nothing_of_the_others(silence: AckMonitor) ->
     assert silence.seconds_silent(9.0) == 0
 
 
-async def test_it_is_asked_for_as_long_as_it_lasts(
+async def test_probes_are_sent_while_the_silence_lasts(
     silence: AckMonitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CHECK_INTERVAL", 0.01)
@@ -82,7 +84,7 @@ async def test_it_is_asked_for_as_long_as_it_lasts(
     task.cancel()
 
 
-async def test_it_is_asked_for_at_once_at_a_start() -> None:
+async def test_a_probe_is_sent_at_start_up() -> None:
     asked = asyncio.Event()
     task = asyncio.create_task(
         probe_when_silent(lambda: AckMonitor().seconds_silent() >= module.PROBE_AFTER, asked.set)

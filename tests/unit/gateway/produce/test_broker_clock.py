@@ -1,4 +1,4 @@
-"""Broker time: the lower bound is never above the truth, and never far below it."""
+"""Broker time: the lower bound never exceeds the true time, and is close to it."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from gateway.produce.broker_clock import DRIFT, MAX_AGE, BrokerClock
 
 EPOCH_MS = 1_800_000_000_000
 ROUNDING = 0.01
-"""Milliseconds that floating-point numbers of this size may be off."""
+"""Rounding error of floating-point numbers of this size, in milliseconds."""
 
 
 @dataclass
 class SimulatedBroker:
-    """A broker whose clock is `offset` ms off, and gains `drift` seconds a second."""
+    """A broker whose clock differs by `offset` ms, and gains `drift` seconds per second."""
 
     offset: float
     drift: float = 0.0
@@ -35,7 +35,7 @@ def play(
     exchanges: list[tuple[float, float, float]],
     start: float,
 ) -> float:
-    """Let the clock hear of appends; return the moment of the last acknowledgement."""
+    """Let the clock observe appends; return the time of the last acknowledgement."""
     moment = start
     for pause, there, back in exchanges:
         sent = moment + pause
@@ -45,7 +45,7 @@ def play(
 
 
 @given(brokers, rounds, ahead, st.floats(0, 1e6))
-def test_the_bound_never_exceeds_the_truth(
+def test_the_lower_bound_never_exceeds_the_broker_time(
     broker: SimulatedBroker, exchanges: list[tuple[float, float, float]], ahead: float, start: float
 ) -> None:
     clock = BrokerClock()
@@ -53,7 +53,7 @@ def test_the_bound_never_exceeds_the_truth(
     assert clock.earliest_time(0, moment) <= broker.time(moment) + ROUNDING
 
 
-def test_it_allows_for_what_a_clock_may_drift_until_the_deadline() -> None:
+def test_the_bound_allows_for_drift_until_the_deadline() -> None:
     broker, clock = SimulatedBroker(0, drift=-DRIFT), BrokerClock()
     now = play(clock, broker, [(0.001, 0.0, 0.0)], 1000.0)
     deadline = now + 8
@@ -62,7 +62,7 @@ def test_it_allows_for_what_a_clock_may_drift_until_the_deadline() -> None:
 
 
 @given(brokers, rounds)
-def test_the_bound_is_as_near_as_the_quickest_way_back(
+def test_the_bound_is_as_tight_as_the_fastest_acknowledgement(
     broker: SimulatedBroker, exchanges: list[tuple[float, float, float]]
 ) -> None:
     clock = BrokerClock()
@@ -74,7 +74,7 @@ def test_the_bound_is_as_near_as_the_quickest_way_back(
 
 
 @given(brokers, rounds, st.floats(-1e7, 1e7), latencies, latencies)
-def test_after_a_clock_was_set_only_the_newest_counts(
+def test_after_a_clock_was_set_only_the_newest_acknowledgement_counts(
     broker: SimulatedBroker,
     exchanges: list[tuple[float, float, float]],
     step: float,
@@ -93,7 +93,7 @@ def test_after_a_clock_was_set_only_the_newest_counts(
 
 
 @given(brokers, rounds, ahead)
-def test_answer_by_is_before_the_deadline_even_in_whole_milliseconds(
+def test_the_latest_append_time_is_before_the_deadline_in_whole_milliseconds(
     broker: SimulatedBroker, exchanges: list[tuple[float, float, float]], ahead: float
 ) -> None:
     clock = BrokerClock()
@@ -101,7 +101,7 @@ def test_answer_by_is_before_the_deadline_even_in_whole_milliseconds(
     assert clock.latest_append_time(0, deadline) < int(broker.time(deadline) + ROUNDING)
 
 
-def test_nothing_stands_in_for_a_leader_that_has_not_spoken() -> None:
+def test_the_time_of_an_unknown_leader_is_not_guessed() -> None:
     clock = BrokerClock()
     assert not clock.is_fresh(0, now=0.0)
     clock.observe(0, EPOCH_MS, sent_at=0.0, acknowledged_at=0.01)
@@ -109,14 +109,14 @@ def test_nothing_stands_in_for_a_leader_that_has_not_spoken() -> None:
     assert not clock.is_fresh(1, now=0.01)
 
 
-def test_leaders_have_clocks_of_their_own() -> None:
+def test_each_leader_has_its_own_clock() -> None:
     clock = BrokerClock()
     clock.observe(0, EPOCH_MS + 5, sent_at=0.0, acknowledged_at=0.01)
     clock.observe(1, EPOCH_MS + 9_000, sent_at=0.0, acknowledged_at=0.01)
     assert round(clock.earliest_time(1, 1.0) - clock.earliest_time(0, 1.0)) == 8_995
 
 
-def test_what_a_leader_has_said_grows_old() -> None:
+def test_the_time_of_a_leader_becomes_stale() -> None:
     clock = BrokerClock()
     clock.observe(0, EPOCH_MS, sent_at=0.0, acknowledged_at=0.0)
     assert clock.is_fresh(0, now=MAX_AGE)

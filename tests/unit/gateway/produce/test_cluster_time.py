@@ -1,4 +1,5 @@
-"""Cluster time: bounds of all brokers' clocks, at a cost that does not grow with partitions."""
+"""Cluster time: bounds of all brokers' clocks, at a cost independent of the number of
+partitions."""
 
 import time
 from collections.abc import Hashable
@@ -13,7 +14,7 @@ HOUR = 3600.0
 
 
 class Cluster:
-    """A gateway that has been up for a while, and brokers whose clocks can be off."""
+    """A gateway that has been running for a while, and brokers whose clocks may differ."""
 
     def __init__(self) -> None:
         self.uptime = 1_000.0
@@ -47,7 +48,7 @@ def about(seconds: float) -> object:
     return pytest.approx(seconds, abs=0.2)
 
 
-def test_a_clock_that_differs_counts_at_once(cluster: Cluster) -> None:
+def test_a_deviating_clock_takes_effect_at_once(cluster: Cluster) -> None:
     cluster.observe("behind", -HOUR)
     assert (cluster.earliest(), cluster.latest()) == (about(-HOUR), about(0))
     cluster.observe("ahead", HOUR)
@@ -56,7 +57,7 @@ def test_a_clock_that_differs_counts_at_once(cluster: Cluster) -> None:
     assert cluster.time.latest_ms() / 1000 == pytest.approx(cluster.time.latest_seconds(), 1e-9)
 
 
-def test_a_clock_that_is_right_again_counts_within_a_second(cluster: Cluster) -> None:
+def test_a_corrected_clock_takes_effect_within_a_second(cluster: Cluster) -> None:
     cluster.observe("b", -HOUR)
     cluster.pass_by(OBSERVE_EVERY)
     cluster.observe("a")
@@ -81,12 +82,13 @@ def test_the_highest_time_does_not_go_back(cluster: Cluster) -> None:
     assert cluster.highest() == about(-HOUR)
 
 
-def test_nothing_is_reached_before_a_broker_says_its_time() -> None:
+def test_time_is_unknown_before_the_first_acknowledgement() -> None:
     assert ClusterTime().highest_seconds() == 0
 
 
-def test_bounds_are_those_of_all_leaders(cluster: Cluster) -> None:
-    """Whatever was taken in between, at the next comparison they are what all leaders say."""
+def test_bounds_include_all_leaders(cluster: Cluster) -> None:
+    """After the next comparison the bounds are those of all leaders, whatever was observed
+    before."""
     leaders = BrokerClock()
     for second in range(5):
         cluster.pass_by(OBSERVE_EVERY)
@@ -101,9 +103,9 @@ def test_bounds_are_those_of_all_leaders(cluster: Cluster) -> None:
         assert cluster.latest() >= high / 1000 - NOW - 0.01
 
 
-def test_an_acknowledgement_costs_the_same_with_many_partitions() -> None:
+def test_the_cost_of_an_acknowledgement_does_not_grow_with_partitions() -> None:
     def seconds(partitions: int) -> float:
-        """CPU time of an observation of each partition, at one moment."""
+        """Return the CPU time of one observation for each partition, at the same time."""
         cluster = Cluster()
         for partition in range(partitions):
             cluster.observe(partition)

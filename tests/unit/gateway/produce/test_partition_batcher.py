@@ -1,4 +1,4 @@
-"""Lanes: order, limits, deadlines. The sender is a double that each test answers itself."""
+"""Partition batchers: order, limits, deadlines. The test acknowledges each frame itself."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ def piece(number: int, size: int = 0) -> bytes:
 
 @dataclass
 class ManualProducer:
-    """Sends nothing by itself: a test takes frames with `frame` and answers them."""
+    """Sends nothing itself: a test receives frames with `frame` and acknowledges them."""
 
     taken: asyncio.Queue[tuple[bytes, asyncio.Future[RecordMetadata]]] = field(
         default_factory=asyncio.Queue
@@ -86,14 +86,14 @@ def lane_of(sender: ManualProducer, clock: BrokerClock) -> PartitionBatcher:
 
 @pytest.fixture
 async def lane(sender: ManualProducer) -> AsyncIterator[PartitionBatcher]:
-    """A lane that knows its leader's time."""
+    """A batcher that knows its leader's time."""
     async with running(lane_of(sender, taught_clock([2]))) as batcher:
         yield batcher
 
 
 @pytest.fixture
 async def new_lane(sender: ManualProducer) -> AsyncIterator[PartitionBatcher]:
-    """A lane of a gateway that has just started."""
+    """A batcher of a gateway that has just started."""
     async with running(lane_of(sender, BrokerClock())) as batcher:
         yield batcher
 
@@ -103,7 +103,7 @@ def soon(seconds: float = 5.0) -> float:
 
 
 async def result(answer: asyncio.Future[Receipt | None]) -> Receipt | None:
-    """The receipt, without its time."""
+    """Return the receipt without its append time."""
     async with asyncio.timeout(5):
         receipt = await answer
     if receipt is not None:
@@ -112,7 +112,7 @@ async def result(answer: asyncio.Future[Receipt | None]) -> Receipt | None:
     return receipt
 
 
-async def test_a_lane_that_is_told_to_asks_with_a_frame_that_holds_nothing(
+async def test_a_requested_probe_is_an_empty_frame(
     lane: PartitionBatcher, sender: ManualProducer
 ) -> None:
     lane.request_probe()
@@ -121,15 +121,15 @@ async def test_a_lane_that_is_told_to_asks_with_a_frame_that_holds_nothing(
     answer = lane.submit(piece(1), soon())
     sender.append(sent)
     frame, sent = await sender.frame()
-    assert ids(frame) == ["c1"], "once, not before each frame"
+    assert ids(frame) == ["c1"], "only one probe, not one before each frame"
     sender.append(sent)
     assert await result(answer) == Receipt(2, 1, 0)
 
 
-async def test_what_waits_is_the_question_itself(
+async def test_a_waiting_submission_replaces_the_probe(
     lane: PartitionBatcher, sender: ManualProducer
 ) -> None:
-    """However slowly Kafka confirms, and however often a lane is told to ask."""
+    """However slowly Kafka acknowledges, and however often a probe is requested."""
     lane.submit(piece(0), soon())
     for number in range(3):
         _, sent = await sender.frame()
@@ -141,10 +141,10 @@ async def test_what_waits_is_the_question_itself(
     lane.request_probe()
     sender.append(sent)
     frame, _ = await sender.frame()
-    assert ids(frame) == [], "nothing waited"
+    assert ids(frame) == [], "no submission was waiting"
 
 
-async def test_one_submission_leaves_at_once_as_a_frame(
+async def test_a_single_submission_is_sent_at_once(
     lane: PartitionBatcher, sender: ManualProducer
 ) -> None:
     answer = lane.submit(piece(1), soon())
@@ -156,7 +156,7 @@ async def test_one_submission_leaves_at_once_as_a_frame(
     assert len(lane) == 0
 
 
-async def test_what_comes_meanwhile_leaves_in_order_as_the_next_frame(
+async def test_submissions_during_a_send_form_the_next_frame_in_order(
     lane: PartitionBatcher, sender: ManualProducer
 ) -> None:
     deadline = soon()
@@ -174,7 +174,7 @@ async def test_what_comes_meanwhile_leaves_in_order_as_the_next_frame(
     ]
 
 
-async def test_frames_hold_at_most_so_many_submissions(
+async def test_the_number_of_submissions_in_a_frame_is_limited(
     lane: PartitionBatcher, sender: ManualProducer
 ) -> None:
     deadline = soon()
@@ -193,7 +193,7 @@ async def test_frames_hold_at_most_so_many_submissions(
     ]
 
 
-async def test_frames_hold_at_most_so_many_bytes(
+async def test_the_size_of_a_frame_is_limited(
     lane: PartitionBatcher, sender: ManualProducer
 ) -> None:
     deadline = soon()
@@ -210,7 +210,7 @@ async def test_frames_hold_at_most_so_many_bytes(
     assert seen == [f"c{number}" for number in range(20)]
 
 
-async def test_one_submission_that_is_too_large_still_leaves(
+async def test_a_submission_larger_than_a_frame_is_still_sent(
     lane: PartitionBatcher, sender: ManualProducer
 ) -> None:
     lane.submit(piece(0, size=MAX_FRAME_BYTES), soon())
@@ -218,7 +218,7 @@ async def test_one_submission_that_is_too_large_still_leaves(
     assert ids(frame) == ["c0"]
 
 
-async def test_the_frame_carries_its_earliest_deadline(
+async def test_a_frame_has_the_earliest_deadline_of_its_submissions(
     lane: PartitionBatcher, sender: ManualProducer
 ) -> None:
     first = lane.submit(piece(0), soon())
@@ -233,7 +233,7 @@ async def test_the_frame_carries_its_earliest_deadline(
     assert in_broker_time - 50 < frame.deadline_ms < in_broker_time
 
 
-async def test_appended_by_the_deadline_is_a_receipt_and_later_is_not(
+async def test_only_a_frame_appended_by_its_deadline_gives_receipts(
     lane: PartitionBatcher, sender: ManualProducer
 ) -> None:
     for late, expected in ((0, True), (1, False)):
@@ -244,10 +244,10 @@ async def test_appended_by_the_deadline_is_a_receipt_and_later_is_not(
         assert frame.is_late(frame.deadline_ms + late) is not expected
 
 
-async def test_a_late_frame_teaches_the_clock_so_that_the_next_is_in_time(
+async def test_a_late_frame_corrects_the_clock_for_the_next_one(
     lane: PartitionBatcher, sender: ManualProducer
 ) -> None:
-    """The broker's clock is set an hour ahead."""
+    """The broker's clock is set forward by an hour."""
     hour = 3_600_000
     answer = lane.submit(piece(0), soon())
     _, sent = await sender.frame()
@@ -262,15 +262,15 @@ async def test_a_late_frame_teaches_the_clock_so_that_the_next_is_in_time(
 HOUR = 3_600_000
 
 
-async def test_a_gateway_whose_own_clock_is_wrong_asks_the_leader_first(
+async def test_the_leader_is_probed_before_the_first_submission(
     new_lane: PartitionBatcher, sender: ManualProducer
 ) -> None:
-    """Our clock is an hour ahead; by it a frame could count an hour after its 503."""
+    """The local clock is an hour ahead; with it, a frame could be applied an hour after its 503."""
     answer = new_lane.submit(piece(0), soon())
     question, asked = await sender.frame()
     assert question.submissions == []
     behind = time.time_ns() // 1_000_000 - HOUR
-    assert question.is_late(behind), "whoever reads it applies nothing of it"
+    assert question.is_late(behind), "the processor applies nothing of it"
     sender.append(asked, at=behind)
     frame, sent = await sender.frame()
     assert ids(frame) == ["c0"]
@@ -279,7 +279,7 @@ async def test_a_gateway_whose_own_clock_is_wrong_asks_the_leader_first(
     assert await result(answer) == Receipt(2, 1, 0)
 
 
-async def test_it_asks_until_the_leader_answers(
+async def test_probes_are_repeated_until_the_leader_acknowledges(
     new_lane: PartitionBatcher, sender: ManualProducer
 ) -> None:
     answer = new_lane.submit(piece(0), soon())
@@ -295,7 +295,7 @@ async def test_it_asks_until_the_leader_answers(
     assert await result(answer) is not None
 
 
-async def test_it_asks_again_after_a_long_silence(sender: ManualProducer) -> None:
+async def test_the_leader_is_probed_again_after_a_long_silence(sender: ManualProducer) -> None:
     passed = 0.0
     metrics = FrameMetrics(CollectorRegistry())
     clock = taught_clock([2])
@@ -312,7 +312,7 @@ async def test_it_asks_again_after_a_long_silence(sender: ManualProducer) -> Non
             assert await result(answer) is not None
 
 
-async def test_what_is_in_flight_is_answered_at_its_own_deadline(
+async def test_a_submission_in_flight_completes_at_its_own_deadline(
     lane: PartitionBatcher, sender: ManualProducer
 ) -> None:
     early, late = lane.submit(piece(0), soon(0.3)), lane.submit(piece(1), soon(1.0))
@@ -323,7 +323,7 @@ async def test_what_is_in_flight_is_answered_at_its_own_deadline(
     assert not late.done()
     assert await result(late) is None
     assert 0.95 < time.monotonic() - began < 3
-    sender.append(sent)  # it goes on, and nothing waits for it
+    sender.append(sent)  # the batcher continues, and nothing waits for it
     answer = lane.submit(piece(2), soon())
     frame, sent = await sender.frame()
     assert ids(frame) == ["c2"]
@@ -331,7 +331,7 @@ async def test_what_is_in_flight_is_answered_at_its_own_deadline(
     assert await result(answer) is not None
 
 
-async def test_what_is_still_queued_at_its_deadline_is_withdrawn(
+async def test_a_queued_submission_is_withdrawn_at_its_deadline(
     lane: PartitionBatcher, sender: ManualProducer
 ) -> None:
     lane.submit(piece(0), soon())
@@ -339,7 +339,7 @@ async def test_what_is_still_queued_at_its_deadline_is_withdrawn(
     withdrawn = lane.submit(piece(1), soon(0.4))
     kept = lane.submit(piece(2), soon(5))
     assert await result(withdrawn) is None
-    assert len(lane) == 2  # the one in flight and the one kept: no dead one
+    assert len(lane) == 2  # the frame in flight and the live entry; the withdrawn one was released
     sender.append(sent)
     frame, sent = await sender.frame()
     assert ids(frame) == ["c2"]
@@ -347,7 +347,7 @@ async def test_what_is_still_queued_at_its_deadline_is_withdrawn(
     assert await result(kept) == Receipt(2, 1, 0)
 
 
-async def test_nothing_is_sent_in_its_last_moments(
+async def test_a_submission_close_to_its_deadline_is_not_sent(
     lane: PartitionBatcher, sender: ManualProducer
 ) -> None:
     first = lane.submit(piece(0), soon())
@@ -362,7 +362,7 @@ async def test_nothing_is_sent_in_its_last_moments(
     assert not kept.done()
 
 
-async def test_nothing_is_gathered_before_there_is_a_connection(
+async def test_no_frame_is_collected_before_the_producer_is_connected(
     lane: PartitionBatcher, sender: ManualProducer
 ) -> None:
     sender.connected.clear()
@@ -377,7 +377,7 @@ async def test_nothing_is_gathered_before_there_is_a_connection(
     assert await result(kept) is not None
 
 
-async def test_a_failed_frame_is_answered_at_the_deadline_since_its_fate_is_unknown(
+async def test_submissions_of_a_failed_frame_complete_at_their_deadline(
     lane: PartitionBatcher, sender: ManualProducer
 ) -> None:
     began = time.monotonic()
@@ -396,10 +396,10 @@ async def test_a_failed_frame_is_answered_at_the_deadline_since_its_fate_is_unkn
     assert len(lane) == 0
 
 
-async def test_deadlines_need_not_come_in_order(
+async def test_deadlines_may_arrive_out_of_order(
     lane: PartitionBatcher, sender: ManualProducer
 ) -> None:
-    """A slow body arrives late, with a deadline before those of quicker requests."""
+    """A slow body arrives late, with an earlier deadline than those of faster requests."""
     _blocker = lane.submit(piece(0), soon(5))
     await sender.frame()
     began = time.monotonic()
@@ -409,7 +409,7 @@ async def test_deadlines_need_not_come_in_order(
         assert delay - 0.05 < time.monotonic() - began < delay + 0.35
 
 
-async def test_a_caller_that_went_away_is_not_sent(
+async def test_a_submission_of_a_disconnected_client_is_not_sent(
     lane: PartitionBatcher, sender: ManualProducer
 ) -> None:
     first = lane.submit(piece(0), soon())
@@ -424,7 +424,9 @@ async def test_a_caller_that_went_away_is_not_sent(
     assert await result(kept) == Receipt(2, 1, 0)
 
 
-async def test_giving_up_answers_everything(lane: PartitionBatcher, sender: ManualProducer) -> None:
+async def test_fail_pending_completes_everything(
+    lane: PartitionBatcher, sender: ManualProducer
+) -> None:
     answers = [lane.submit(piece(0), soon())]
     await sender.frame()
     answers += [lane.submit(piece(number), soon()) for number in range(1, 5)]
@@ -450,7 +452,7 @@ async def publisher_of(sender: ManualProducer) -> PublisherOf:
     return make
 
 
-async def test_the_number_that_waits_is_bounded_over_all_lanes(
+async def test_the_number_of_waiting_submissions_is_bounded_over_all_partitions(
     publisher_of: PublisherOf, sender: ManualProducer
 ) -> None:
     batcher = publisher_of(10)
@@ -461,7 +463,7 @@ async def test_the_number_that_waits_is_bounded_over_all_lanes(
     assert batcher.pending == 10
 
 
-async def test_the_bytes_that_wait_are_bounded_over_all_lanes(
+async def test_the_bytes_of_waiting_submissions_are_bounded_over_all_partitions(
     publisher_of: PublisherOf, sender: ManualProducer
 ) -> None:
     large = piece(0, 1000)
@@ -478,7 +480,7 @@ async def test_the_bytes_that_wait_are_bounded_over_all_lanes(
 
 
 async def frames_waiting(batcher: SubmissionBatcher, sender: ManualProducer) -> int:
-    """Answer one frame; return how many submissions it held, which no longer wait."""
+    """Acknowledge one frame; return the number of its submissions, which no longer wait."""
     waiting = batcher.pending
     _, answer = await sender.frame()
     sender.append(answer)
@@ -488,7 +490,7 @@ async def frames_waiting(batcher: SubmissionBatcher, sender: ManualProducer) -> 
     return waiting - batcher.pending
 
 
-async def test_who_is_refused_is_told_when_there_will_be_room(
+async def test_retry_after_follows_from_the_throughput(
     publisher_of: PublisherOf, sender: ManualProducer
 ) -> None:
     batcher = publisher_of(40)
@@ -512,7 +514,7 @@ async def test_who_is_refused_is_told_when_there_will_be_room(
     task.cancel()
 
 
-async def test_an_entity_always_takes_the_same_lane_and_lanes_do_not_wait_for_each_other(
+async def test_an_entity_has_one_partition_and_partitions_are_independent(
     publisher_of: PublisherOf, sender: ManualProducer
 ) -> None:
     batcher = publisher_of(100)
@@ -535,7 +537,7 @@ async def test_an_entity_always_takes_the_same_lane_and_lanes_do_not_wait_for_ea
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_the_end_answers_what_still_waits(
+async def test_cancellation_completes_waiting_submissions(
     publisher_of: PublisherOf, sender: ManualProducer
 ) -> None:
     batcher = publisher_of(100)
@@ -547,11 +549,11 @@ async def test_the_end_answers_what_still_waits(
     assert await result(lost) is None
 
 
-def test_a_piece_is_what_the_frame_holds() -> None:
+def test_a_payload_is_contained_unchanged_in_the_frame() -> None:
     assert json.loads(bytes(piece(1)))["id"] == "c1"
 
 
-async def test_an_offset_that_is_given_again_is_counted(sender: ManualProducer) -> None:
+async def test_a_reused_offset_is_counted(sender: ManualProducer) -> None:
     metrics = FrameMetrics(CollectorRegistry())
     batcher = PartitionBatcher(2, "submissions", sender, taught_clock([2]), metrics)
     async with running(batcher):

@@ -1,4 +1,4 @@
-"""The drain rate: how long somebody waits for room."""
+"""Retry-After from the measured throughput."""
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ from gateway.produce.throughput import (
 )
 
 
-def test_a_steady_rate_is_found() -> None:
+def test_a_steady_rate_is_measured() -> None:
     rate = ThroughputEstimator()
     for tick in range(1000):
         rate.add(50, tick / 10)
@@ -20,14 +20,14 @@ def test_a_steady_rate_is_found() -> None:
     assert rate.retry_after(5000, 99.9) in (10, 11)
 
 
-def test_it_forgets_what_was_faster_before() -> None:
+def test_an_earlier_higher_rate_decays() -> None:
     rate = ThroughputEstimator()
     rate.add(10_000, 0.0)
     assert rate.retry_after(1000, 0.0) == MIN_RETRY_AFTER
     assert rate.retry_after(1000, 5 * AVERAGING_SECONDS) == MAX_RETRY_AFTER
 
 
-def test_where_nothing_leaves_nobody_waits_for_ever() -> None:
+def test_retry_after_is_bounded_without_throughput() -> None:
     assert ThroughputEstimator().retry_after(1, 100.0) == MAX_RETRY_AFTER
     assert ThroughputEstimator().retry_after(0, 100.0) == MAX_RETRY_AFTER
 
@@ -36,7 +36,7 @@ def test_where_nothing_leaves_nobody_waits_for_ever() -> None:
     st.lists(st.tuples(st.integers(0, 10**6), st.floats(0, 100)), max_size=20),
     st.integers(0, 10**9),
 )
-def test_a_wait_is_bounded_and_longer_for_more(
+def test_retry_after_is_bounded_and_grows_with_the_queue(
     taken: list[tuple[int, float]], waiting: int
 ) -> None:
     rate, now = ThroughputEstimator(), 0.0

@@ -1,4 +1,4 @@
-"""Limits of what may be registered."""
+"""Registration quotas."""
 
 import asyncio
 import time
@@ -33,14 +33,14 @@ async def cluster(api: Api, region: str, datacenter: str = "d", **body: object) 
     return answer.status_code
 
 
-async def test_one_more_than_the_limit_is_refused_and_counted(api: Api) -> None:
+async def test_a_registration_beyond_the_limit_is_refused_and_counted(api: Api) -> None:
     for _ in range(2):
         assert (await register(api, "clients", **CLIENT)).status_code == 200
     audited, recorded = len(api.audit.records), len(api.topic.records)
     refused = await register(api, "clients", **CLIENT)
     assert refused.status_code == 403
     assert refused.json() == {
-        "error": "There are 2 clients, as many as MAX_CLIENTS allows: raise it, or remove some"
+        "error": "The limit of 2 clients is reached: raise MAX_CLIENTS, or remove some"
     }
     assert len(api.topic.records) == recorded
     assert len(api.audit.records) == audited
@@ -49,7 +49,7 @@ async def test_one_more_than_the_limit_is_refused_and_counted(api: Api) -> None:
     assert api.sample(name, type="native", result="success") == 2
 
 
-async def test_kinds_have_limits_of_their_own(api: Api) -> None:
+async def test_each_kind_has_its_own_limit(api: Api) -> None:
     assert await cluster(api, "eu", cluster_id="k-1") == 200
     for collection, body in (
         ("headends", {"name": "h", "cluster_id": "k-1"}),
@@ -65,17 +65,19 @@ async def test_kinds_have_limits_of_their_own(api: Api) -> None:
     assert (await register(api, "clients", **CLIENT)).status_code == 200
 
 
-async def test_what_is_registered_already_is_a_conflict_as_ever(api: Api) -> None:
+async def test_a_registered_id_is_a_conflict_even_at_the_limit(api: Api) -> None:
     for id in ("c-1", "c-2"):
         await register(api, "clients", **CLIENT, client_id=id)
     assert (await register(api, "clients", **CLIENT, client_id="c-1")).status_code == 409
 
 
-async def test_a_removal_at_another_gateway_makes_room(api: Api, settings: GatewaySettings) -> None:
+async def test_a_removal_at_another_gateway_frees_quota(
+    api: Api, settings: GatewaySettings
+) -> None:
     for id in ("c-1", "c-2"):
         await register(api, "clients", **CLIENT, client_id=id)
     other = RegistryWriter(settings, api.topic)
-    api.topic.followers = [other]  # this gateway reads only when it asks
+    api.topic.followers = [other]  # this gateway reads only when a request needs it
     api.topic.deliver(other)
     base = other.get("client", "c-1")
     assert base is not None
@@ -87,14 +89,14 @@ async def test_a_removal_at_another_gateway_makes_room(api: Api, settings: Gatew
     assert (await adding).status_code == 200
 
 
-async def test_room_for_what_is_under_way_is_kept(api: Api) -> None:
-    """None of many at once may think that it is the last one that fits."""
+async def test_registrations_in_progress_reserve_quota(api: Api) -> None:
+    """Of many concurrent registrations, only as many as fit may succeed."""
     answers = await asyncio.gather(*(register(api, "clients", **CLIENT) for _ in range(8)))
     assert sorted(answer.status_code for answer in answers) == [200] * 2 + [403] * 6
     assert api.registry.state.count("client") == 2
 
 
-async def test_a_registration_that_fails_gives_its_room_back(api: Api) -> None:
+async def test_a_failed_registration_releases_its_quota(api: Api) -> None:
     await register(api, "clients", **CLIENT)
     api.topic.loses = True
     assert (await register(api, "clients", **CLIENT)).status_code == 503
@@ -102,28 +104,28 @@ async def test_a_registration_that_fails_gives_its_room_back(api: Api) -> None:
     assert (await register(api, "clients", **CLIENT)).status_code == 200
 
 
-async def test_a_label_may_have_so_many_values_and_no_more(api: Api) -> None:
+async def test_the_number_of_label_values_is_limited(api: Api) -> None:
     assert await cluster(api, "eu", "d1", cluster_id="k-1") == 200
     assert await cluster(api, "us", "d1", cluster_id="k-2") == 200
     refused = await register(api, "clusters", name="k", region="asia", datacenter="d1")
     assert refused.status_code == 403
     assert refused.json()["error"] == (
-        "There are 2 values of region, as many as MAX_LABEL_VALUES allows: use one of them, or "
-        "raise it"
+        "The limit of 2 values of region is reached: use an existing value, or "
+        "raise MAX_LABEL_VALUES"
     )
     assert await cluster(api, "us", "d2", cluster_id="k-3") == 200
     await api.http.delete("/api/v1/clusters/k-1", headers=ADMIN)
-    assert await cluster(api, "asia", "d3") == 403, "d1 is still k-2's"
-    assert await cluster(api, "asia", "d2") == 200, "nobody is in eu any more"
+    assert await cluster(api, "asia", "d3") == 403, "k-2 still uses d1"
+    assert await cluster(api, "asia", "d2") == 200, "no cluster uses eu any more"
 
 
-async def test_values_under_way_count(api: Api) -> None:
+async def test_label_values_in_progress_count(api: Api) -> None:
     answers = await asyncio.gather(*(cluster(api, f"r-{number}") for number in range(5)))
     assert sorted(answers) == [200, 200, 403, 403, 403]
     assert api.registry.state.count_label_values("region") == 2
 
 
-async def test_before_it_has_read_the_registry_nobody_can_say(api: Api) -> None:
+async def test_a_registration_before_the_registry_was_read_is_503(api: Api) -> None:
     api.registry.tailer.caught_up = False
     api.registry_is_away = True
     recorded = len(api.topic.records)
@@ -131,13 +133,13 @@ async def test_before_it_has_read_the_registry_nobody_can_say(api: Api) -> None:
     assert len(api.topic.records) == recorded
 
 
-async def test_no_limit(api: Api) -> None:
+async def test_zero_means_no_limit(api: Api) -> None:
     api.quotas.limits["client"] = 0
     for _ in range(5):
         assert (await register(api, "clients", **CLIENT)).status_code == 200
 
 
-async def test_gauges_say_how_much_there_is(api: Api) -> None:
+async def test_gauges_show_usage_and_limits(api: Api) -> None:
     api.quotas.export_gauges(CallbackGauges(), api.metrics)
     await register(api, "clients", **CLIENT)
     await cluster(api, "eu")

@@ -1,4 +1,4 @@
-"""The registry writer: one change wins, whoever writes, and the current record is the last one."""
+"""The registry writer: one of several changes wins, and the current record is the last one."""
 
 import asyncio
 import time
@@ -35,7 +35,7 @@ def writer(settings: GatewaySettings, topic: InMemoryTopic) -> RegistryWriter:
     return made
 
 
-async def test_an_addition_is_there_once_it_returns(
+async def test_an_added_record_is_visible_when_add_returns(
     settings: GatewaySettings, registry_topic: InMemoryTopic
 ) -> None:
     registry = writer(settings, registry_topic)
@@ -47,10 +47,10 @@ async def test_an_addition_is_there_once_it_returns(
     assert len(registry_topic.records) == 1
 
 
-async def test_every_registration_has_an_incarnation_of_its_own_and_a_later_one_a_greater(
+async def test_incarnations_are_unique_and_increase(
     settings: GatewaySettings, registry_topic: InMemoryTopic
 ) -> None:
-    """Whatever the brokers' clocks say, and also within one millisecond."""
+    """Whatever the brokers' clocks show, and within the same millisecond."""
     registry, given = writer(settings, registry_topic), []
     for number in range(300):
         assert await registry.add(replace(client("x"), id=f"c-{number}"), soon())
@@ -58,7 +58,7 @@ async def test_every_registration_has_an_incarnation_of_its_own_and_a_later_one_
         assert record is not None
         given.append(record.incarnation)
     assert len(set(given)) == 300
-    assert max(filter(None, given)) < 2**53, "a double holds it"
+    assert max(filter(None, given)) < 2**53, "exact in a double"
     registry_topic.time.earliest_ms = registry_topic.time.latest_ms = lambda: 5  # type: ignore[method-assign]
     base = registry.get("client", "c-0")
     assert base is not None
@@ -69,7 +69,9 @@ async def test_every_registration_has_an_incarnation_of_its_own_and_a_later_one_
     assert (again.incarnation or 0) > (base.incarnation or 0)
 
 
-async def test_thousands_at_once(settings: GatewaySettings, registry_topic: InMemoryTopic) -> None:
+async def test_thousands_of_concurrent_additions(
+    settings: GatewaySettings, registry_topic: InMemoryTopic
+) -> None:
     registry = writer(settings, registry_topic)
     registry_topic.at_once = False
     adding = [
@@ -86,7 +88,7 @@ async def test_thousands_at_once(settings: GatewaySettings, registry_topic: InMe
     assert await asyncio.gather(*adding) == [True] * 3000
 
 
-async def test_of_two_writers_one_wins_and_its_record_stays_the_last(
+async def test_one_of_two_writers_wins_and_its_record_stays_the_last(
     settings: GatewaySettings, registry_topic: InMemoryTopic
 ) -> None:
     registry_topic.at_once = False
@@ -109,7 +111,7 @@ async def test_of_two_writers_one_wins_and_its_record_stays_the_last(
         task.cancel()
 
 
-async def test_a_dead_writers_superseded_record_is_covered_by_others_once(
+async def test_the_superseded_record_of_a_dead_writer_is_repaired_once(
     settings: GatewaySettings, registry_topic: InMemoryTopic
 ) -> None:
     registry_topic.at_once = False
@@ -138,7 +140,7 @@ async def test_a_dead_writers_superseded_record_is_covered_by_others_once(
         task.cancel()
 
 
-async def test_a_reader_that_starts_later_covers_it_too(
+async def test_a_writer_that_starts_later_repairs_a_superseded_record(
     settings: GatewaySettings, registry_topic: InMemoryTopic
 ) -> None:
     for name in ("first", "superseded"):
@@ -153,7 +155,7 @@ async def test_a_reader_that_starts_later_covers_it_too(
     healing.cancel()
 
 
-async def test_nothing_is_covered_before_the_topic_has_been_read(
+async def test_nothing_is_repaired_before_the_topic_was_read(
     settings: GatewaySettings, registry_topic: InMemoryTopic
 ) -> None:
     for name in ("first", "superseded"):
@@ -171,7 +173,7 @@ async def test_nothing_is_covered_before_the_topic_has_been_read(
     healing.cancel()
 
 
-async def test_what_kafka_does_not_confirm_is_unconfirmed_at_the_deadline(
+async def test_an_unconfirmed_change_fails_at_the_deadline(
     settings: GatewaySettings, registry_topic: InMemoryTopic
 ) -> None:
     registry = writer(settings, registry_topic)
@@ -184,7 +186,7 @@ async def test_what_kafka_does_not_confirm_is_unconfirmed_at_the_deadline(
     assert await registry.add(client("one"), soon())
 
 
-async def test_a_sweep_leaves_who_came_back_while_others_were_dropped(
+async def test_expiry_keeps_an_entity_that_was_registered_again_meanwhile(
     settings: GatewaySettings, registry_topic: InMemoryTopic
 ) -> None:
     registry = writer(settings, registry_topic)
@@ -192,7 +194,7 @@ async def test_a_sweep_leaves_who_came_back_while_others_were_dropped(
     first = replace(client("first"), id="a", removed=True, expires_at_ms=1)
     assert await registry.add(first, soon())
     assert await registry.add(replace(client("gone"), removed=True, expires_at_ms=1), soon())
-    registry_topic.at_once = False  # the sweep now waits to read its tombstone of the first
+    registry_topic.at_once = False  # the writer now waits to read its first tombstone
     sweep = asyncio.create_task(registry._drop_expired())
     await registry_topic.until(3)
     coming_back = asyncio.create_task(registry.add(client("back again"), soon()))
@@ -206,12 +208,12 @@ async def test_a_sweep_leaves_who_came_back_while_others_were_dropped(
     assert record is not None
     assert record.name == "back again"
     assert registry.state.current(first.key) is None
-    assert len(registry_topic.records) == 4, "a tombstone that would be ignored"
+    assert len(registry_topic.records) == 4, "no tombstone, because it would be ignored"
     sweep.cancel()
 
 
 @given(st.lists(st.sampled_from(["send", "read a", "read b"]), min_size=1, max_size=20))
-async def test_readers_agree_however_they_interleave(
+async def test_readers_agree_for_any_interleaving(
     module_settings: GatewaySettings, steps: list[str]
 ) -> None:
     topic = InMemoryTopic(at_once=False)
@@ -249,7 +251,7 @@ def decoded(topic: InMemoryTopic) -> list[RegistryRecord]:
 
 
 async def until_covered(topic: InMemoryTopic) -> None:
-    """Wait until the last record of the key says what its readers hold to be current."""
+    """Wait until the last record of the key equals the readers' current one."""
     async with asyncio.timeout(5):
         while True:
             current = topic.followers[0].get("client", "c")

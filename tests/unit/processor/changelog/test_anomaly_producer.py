@@ -1,4 +1,4 @@
-"""Telling of anomalies: bounded, and never in a flush's way."""
+"""Writing anomalies: bounded, and independent of the flush."""
 
 import asyncio
 
@@ -21,13 +21,13 @@ NOW = 1_700_000_000_000
 
 
 def falling(offset: int) -> Record:
-    """A client's report whose counter is below the one before."""
+    """Return a client's report whose counter is below the previous one."""
     metrics: dict[str, int | float] = {"bytes_sent": 10**6 - offset, "connection_uptime": 9999}
     frame = encode_frame(2**53, [Submission("client", "a", 1, metrics=metrics)])
     return Record(0, offset, NOW + 60_000 * offset, frame)
 
 
-def test_all_are_counted_and_some_kept() -> None:
+def test_all_anomalies_are_counted_and_some_are_kept() -> None:
     batch = WriteBatch(PartitionState(0))
     for offset in range(MAX_ANOMALIES + 50):
         reduce_frame(batch, falling(offset), partitions=1)
@@ -38,7 +38,7 @@ def test_all_are_counted_and_some_kept() -> None:
     assert decode_anomaly(encode_anomaly(first)) == first
 
 
-def test_a_replay_is_not_noticed_again() -> None:
+def test_a_replay_is_not_counted_again() -> None:
     batch = WriteBatch(PartitionState(0))
     for offset in (0, 1, 0, 1):
         reduce_frame(batch, falling(offset), partitions=1)
@@ -46,7 +46,7 @@ def test_a_replay_is_not_noticed_again() -> None:
     assert len(batch.anomalies) == 1
 
 
-def test_a_number_beyond_all_bounds_stops_nothing() -> None:
+def test_an_absurdly_large_number_does_no_harm() -> None:
     batch = WriteBatch(PartitionState(0))
     reduce_frame(batch, falling(0), partitions=1)
     wild: dict[str, int | float] = {"bytes_sent": 10**400, "connection_uptime": 10**400}
@@ -59,20 +59,20 @@ ANOMALY = Anomaly(1, "client", "a", Reason.RATE, "too much", 0, 0, 0, NOW)
 
 
 def unreachable(metrics: ProcessorMetrics) -> AnomalyProducer:
-    """A log whose Kafka is nowhere."""
+    """Return a producer whose Kafka cannot be reached."""
     return AnomalyProducer(
         KafkaSettings(kafka_bootstrap_servers="127.0.0.1:1"), "anomalies", metrics
     )
 
 
-def test_a_full_queue_drops_and_counts() -> None:
+def test_a_full_queue_drops_anomalies_and_counts_them() -> None:
     metrics = ProcessorMetrics(CollectorRegistry())
     unreachable(metrics).enqueue([ANOMALY] * (MAX_QUEUED + 7))
     sample = "tobogganing_processor_dropped_anomalies_total"
     assert metrics.registry.get_sample_value(sample) == 7
 
 
-async def test_without_kafka_it_goes_on_trying(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_kafka_it_keeps_retrying(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("processor.changelog.anomaly_producer.RECONNECT_DELAY", 0.01)
     log = unreachable(ProcessorMetrics(CollectorRegistry()))
     with structlog.testing.capture_logs() as said:
@@ -83,10 +83,10 @@ async def test_without_kafka_it_goes_on_trying(monkeypatch: pytest.MonkeyPatch) 
                 await asyncio.sleep(0.01)
     assert not running.done()
     await cancel(running)
-    assert {line["event"] for line in said} == {"anomalies could not be written"}
+    assert {line["event"] for line in said} == {"could not write anomalies"}
 
 
-def test_what_is_remembered_goes_with_the_row_and_with_the_partition() -> None:
+def test_the_detectors_state_is_dropped_with_the_row_and_with_the_partition() -> None:
     state = PartitionState(0)
     reduce_frame(WriteBatch(state), falling(0), partitions=1)
     assert list(state.histories) == [b"client:a"]
@@ -96,4 +96,4 @@ def test_what_is_remembered_goes_with_the_row_and_with_the_partition() -> None:
     assert state.histories == {}
     reduce_frame(WriteBatch(state), falling(1), partitions=1)
     state.finish_loading(9)
-    assert state.histories == {}, "another worker may have gone on meanwhile"
+    assert state.histories == {}, "another worker may have continued since"

@@ -1,4 +1,4 @@
-"""The changelog's producer: pieces one after the other, and none after an error was raised."""
+"""The changelog producer sends pieces one after the other, and none after an error."""
 
 import asyncio
 from typing import Any
@@ -56,7 +56,7 @@ def piece(count: int) -> Piece:
     return [(b"key", b"value", NO_HEADERS)] * count
 
 
-async def test_a_piece_is_sent_when_the_one_before_it_is_acknowledged(
+async def test_a_piece_is_sent_after_the_previous_one_is_acknowledged(
     changelog: ChangelogProducer, sender: ManualProducer
 ) -> None:
     writing = asyncio.create_task(changelog.write({3: [piece(2), piece(5)], 4: [piece(1)]}))
@@ -73,10 +73,10 @@ async def test_a_piece_is_sent_when_the_one_before_it_is_acknowledged(
     assert written[4].offsets == [(0, 1)]
 
 
-async def test_nothing_is_written_any_more_once_an_error_was_raised(
+async def test_nothing_is_written_after_an_error(
     changelog: ChangelogProducer, sender: ManualProducer
 ) -> None:
-    """The caller compares with what Kafka has then, and writes the rest with a new producer."""
+    """The caller then compares with Kafka's state, and writes the rest with a new producer."""
     writing = asyncio.create_task(changelog.write({3: [piece(1)], 4: [piece(1), piece(1)]}))
     await sender.until(2)
     sender.sent[0][2].set_exception(OutOfOrderSequenceNumber())
@@ -88,7 +88,7 @@ async def test_nothing_is_written_any_more_once_an_error_was_raised(
         await writing
 
 
-async def test_an_error_that_nothing_follows_is_raised_before_one_that_can_be_repaired(
+async def test_a_fatal_error_takes_precedence_over_a_repairable_one(
     changelog: ChangelogProducer, sender: ManualProducer
 ) -> None:
     writing = asyncio.create_task(changelog.write({3: [piece(1)], 4: [piece(1)]}))

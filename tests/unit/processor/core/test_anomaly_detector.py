@@ -1,4 +1,4 @@
-"""What is odd about a submission, and what looks odd and is not."""
+"""Which submissions are anomalous, and which only seem to be."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from contract.anomaly import Reason
 from contract.frame import Submission
 from contract.position import Position
 from contract.row import EntityRow
-from processor.core.anomaly_detector import ACCEPTED, LEARNT, EntityHistory, detect
+from processor.core.anomaly_detector import GAPS_TO_LEARN, GAPS_TO_RELEARN, EntityHistory, detect
 from processor.core.row_reducer import reduce_row
 
 START = 1_700_000_000.0
@@ -16,7 +16,7 @@ INTERVAL = 60.0
 
 
 class ReportingEntity:
-    """One entity, its row, and what is noticed about it; `wait` is in seconds."""
+    """An entity, its row, and its detected anomalies; `wait` is in seconds."""
 
     def __init__(self, kind: str = "client") -> None:
         self.kind = kind
@@ -32,7 +32,7 @@ class ReportingEntity:
         submission = Submission(kind=self.kind, id="a", **fields)
         now = round(self.time * 1000)
         reduced, _ = reduce_row(self._row, submission, Position(self._offset, 0), now)
-        assert reduced is not self._row, "nothing changes, so nothing is judged"
+        assert reduced is not self._row, "nothing changes, so nothing is checked"
         found = detect(self.histories, b"a", self._row, submission, now)
         self._row = reduced
         assert all(detail for _, detail in found)
@@ -42,8 +42,8 @@ class ReportingEntity:
         return self.submit(wait, metrics=metrics)
 
     def learn(self) -> None:
-        """Report at its usual interval until that is known."""
-        for _ in range(LEARNT + 2):
+        """Report at the usual interval until the cadence is learnt."""
+        for _ in range(GAPS_TO_LEARN + 2):
             assert self.submit() == []
 
 
@@ -52,36 +52,38 @@ def client() -> ReportingEntity:
     return ReportingEntity()
 
 
-def test_a_counter_that_falls_while_the_agent_stays_up(client: ReportingEntity) -> None:
+def test_a_counter_that_falls_without_a_restart(client: ReportingEntity) -> None:
     client.count(bytes_sent=1000, packets_sent=9, connection_uptime=3600)
     assert client.count(bytes_sent=10, packets_sent=10, connection_uptime=3660) == [
         Reason.BACKWARDS
     ]
 
 
-def test_an_uptime_that_stands_still_excuses_nothing(client: ReportingEntity) -> None:
+def test_a_constant_uptime_does_not_explain_a_falling_counter(client: ReportingEntity) -> None:
     client.count(bytes_sent=1000, connection_uptime=3600)
     assert client.count(bytes_sent=10, connection_uptime=3600) == [Reason.BACKWARDS]
 
 
 @pytest.mark.parametrize("uptime", [0.5, 59.0])
-def test_a_restart_is_none(client: ReportingEntity, uptime: float) -> None:
+def test_a_restart_is_no_anomaly(client: ReportingEntity, uptime: float) -> None:
     client.count(bytes_sent=1000, connection_uptime=3600)
     assert client.count(bytes_sent=10, connection_uptime=uptime) == []
 
 
-def test_a_young_agent_may_have_started_again(client: ReportingEntity) -> None:
+def test_a_short_uptime_may_mean_a_restart(client: ReportingEntity) -> None:
     client.count(bytes_sent=1000, connection_uptime=20)
     assert client.count(bytes_sent=10, connection_uptime=40) == []
 
 
-def test_a_restart_that_is_told_of_later_is_none(client: ReportingEntity) -> None:
+def test_a_restart_that_is_reported_later_is_no_anomaly(client: ReportingEntity) -> None:
     client.count(bytes_sent=1000, packets_sent=100, connection_uptime=3600)
     assert client.count(bytes_sent=10) == []
     assert client.count(bytes_sent=20, packets_sent=5, connection_uptime=90) == []
 
 
-def test_a_counter_that_was_left_out_since_the_restart_is_none(client: ReportingEntity) -> None:
+def test_a_counter_that_was_omitted_since_the_restart_is_no_anomaly(
+    client: ReportingEntity,
+) -> None:
     client.count(bytes_sent=1000, packets_sent=100, connection_uptime=3600)
     assert client.count(packets_sent=1, connection_uptime=30) == []
     assert client.count(packets_sent=2, connection_uptime=90) == []
@@ -89,58 +91,62 @@ def test_a_counter_that_was_left_out_since_the_restart_is_none(client: Reporting
     assert client.count(bytes_sent=9, connection_uptime=210) == [Reason.BACKWARDS]
 
 
-def test_a_new_registration_starts_afresh(client: ReportingEntity) -> None:
+def test_a_new_registration_starts_over(client: ReportingEntity) -> None:
     client.count(bytes_sent=1000, connection_uptime=3600)
     metrics = {"bytes_sent": 1, "connection_uptime": 7200}
     assert client.submit(incarnation=2, metrics=metrics) == []
 
 
-def test_the_first_after_a_restart_of_the_worker_is_not_judged(client: ReportingEntity) -> None:
+def test_the_first_submission_after_a_worker_restart_is_not_checked(
+    client: ReportingEntity,
+) -> None:
     client.count(bytes_sent=1000, connection_uptime=3600)
     client.histories.clear()
     assert client.count(bytes_sent=10, connection_uptime=3660) == []
     assert client.count(bytes_sent=9, connection_uptime=3720) == [Reason.BACKWARDS]
 
 
-def test_growth_beyond_any_link(client: ReportingEntity) -> None:
+def test_growth_above_any_links_speed(client: ReportingEntity) -> None:
     client.count(bytes_sent=0, connection_uptime=3600)
     assert client.count(bytes_sent=10**12) == [Reason.RATE]
     assert client.count(wait=1, bytes_sent=2 * 10**12) == [Reason.RATE]
 
 
-def test_a_fast_link_is_none(client: ReportingEntity) -> None:
+def test_a_fast_link_is_no_anomaly(client: ReportingEntity) -> None:
     client.count(bytes_sent=0, connection_uptime=3600)
     assert client.count(bytes_sent=60 * 10**10, connection_uptime=3660) == []
 
 
-def test_an_uptime_that_outruns_time(client: ReportingEntity) -> None:
+def test_an_uptime_that_grows_faster_than_time(client: ReportingEntity) -> None:
     client.count(connection_uptime=3600)
     assert client.count(connection_uptime=7200) == [Reason.RATE]
     assert client.count(connection_uptime=7500) == []
 
 
-def test_a_bandwidth_beyond_any_link() -> None:
+def test_a_bandwidth_above_any_links_speed() -> None:
     headend = ReportingEntity("headend")
     headend.count(bandwidth_in=10**9)
     assert headend.count(bandwidth_in=10**10, cpu_usage=100) == []
     assert headend.count(bandwidth_in=10**11) == [Reason.RATE]
 
 
-def test_a_clock_that_is_ahead(client: ReportingEntity) -> None:
+def test_a_clock_ahead(client: ReportingEntity) -> None:
     client.submit()
     assert client.submit(timestamp=client.time + INTERVAL + 30) == []
     assert client.submit(timestamp=client.time + INTERVAL + 120) == [Reason.CLOCK]
 
 
-def test_a_clock_that_is_behind(client: ReportingEntity) -> None:
+def test_a_clock_behind(client: ReportingEntity) -> None:
     found = [client.submit(timestamp=client.time + INTERVAL - 900) for _ in range(8)]
     assert found[:3] == [[], [], []]
     assert found[4:] == [[Reason.CLOCK]] * 4
 
 
 @pytest.mark.parametrize("step", [1.0, 60.0])
-def test_a_backlog_is_no_wrong_clock_and_no_flood(client: ReportingEntity, step: float) -> None:
-    for _ in range(LEARNT + 2):
+def test_a_backlog_is_neither_a_wrong_clock_nor_a_flood(
+    client: ReportingEntity, step: float
+) -> None:
+    for _ in range(GAPS_TO_LEARN + 2):
         client.submit(step, timestamp=client.time + step)
     first = client.time
     client.time += 4 * 3600
@@ -148,25 +154,25 @@ def test_a_backlog_is_no_wrong_clock_and_no_flood(client: ReportingEntity, step:
         assert client.submit(0.05, timestamp=first + number * step) == []
 
 
-def test_a_label_that_goes_back_and_forth(client: ReportingEntity) -> None:
+def test_a_label_that_alternates(client: ReportingEntity) -> None:
     sent = ["true", "false", "true", "false", "true"]
     found = [client.submit(labels={"headless": headless}) for headless in sent]
     assert found == [[], [], [], [Reason.LABELS], [Reason.LABELS]]
 
 
-def test_a_label_that_changes_now_and_then_is_none(client: ReportingEntity) -> None:
+def test_an_occasional_label_change_is_no_anomaly(client: ReportingEntity) -> None:
     for number in range(10):
         assert client.submit(labels={"name": f"name {number}"}) == []
         for _ in range(5):
             assert client.submit(labels={"name": f"name {number}"}) == []
 
 
-def test_a_flood_is_odd_until_it_is_the_new_cadence(client: ReportingEntity) -> None:
+def test_a_flood_is_an_anomaly_until_it_is_the_new_cadence(client: ReportingEntity) -> None:
     client.learn()
     found = [client.submit(wait=2) for _ in range(60)]
     assert found[:4] == [[]] * 4
-    assert found[4:ACCEPTED] == [[Reason.CADENCE]] * (ACCEPTED - 4)
-    assert found[ACCEPTED:] == [[]] * (60 - ACCEPTED)
+    assert found[4:GAPS_TO_RELEARN] == [[Reason.CADENCE]] * (GAPS_TO_RELEARN - 4)
+    assert found[GAPS_TO_RELEARN:] == [[]] * (60 - GAPS_TO_RELEARN)
 
 
 def test_reports_that_become_rare(client: ReportingEntity) -> None:
@@ -175,13 +181,13 @@ def test_reports_that_become_rare(client: ReportingEntity) -> None:
     assert found == [[], [], [Reason.CADENCE], [Reason.CADENCE]]
 
 
-def test_a_long_silence_and_some_repeated_attempts_are_none(client: ReportingEntity) -> None:
+def test_a_long_silence_and_a_few_retries_are_no_anomaly(client: ReportingEntity) -> None:
     client.learn()
     for wait in (8 * 3600, 60, 1, 1, 1, 60, 50, 3 * 3600, 70):
         assert client.submit(wait=wait) == []
 
 
-def test_who_has_no_cadence_is_never_off_it(client: ReportingEntity) -> None:
+def test_an_entity_without_a_cadence_never_deviates_from_it(client: ReportingEntity) -> None:
     for _ in range(20):
         for wait in (1, 300, 20):
             assert client.submit(wait=wait) == []

@@ -1,4 +1,4 @@
-"""The simulated fleet, with what happens to real ones: how many false alarms does it raise?"""
+"""False alarms and detections in a simulated fleet with real-world disturbances."""
 
 import random
 from collections import Counter
@@ -26,28 +26,30 @@ from tobogganing.simulator.simulated_fleet import (
 START = 1_700_000_000.0
 HOURS = 4
 OUTAGE = (START + 3600, START + 4200)
-"""Ten minutes in which nothing is taken: who has timestamps keeps a backlog, the others do not."""
+"""Ten minutes without accepted submissions: agents with timestamps keep a backlog,
+others do not."""
 ALLOWED = 1 / 10_000
-"""False alarms a submission."""
+"""False alarms per submission."""
 
 
 @dataclass(frozen=True)
 class Sent:
-    """A submission and when Kafka appends it, in seconds."""
+    """A submission and the time at which Kafka appends it, in seconds."""
 
     at: float
     submission: Submission
 
 
-def reports(agent: Agent, chance: random.Random, seconds: float) -> Iterator[Sent]:
-    """What one agent sends: jitter, late and repeated attempts, an outage, sleep, a backlog."""
+def reports(agent: Agent, rng: random.Random, seconds: float) -> Iterator[Sent]:
+    """Yield an agent's submissions, with jitter, delays, retries, an outage, sleep and
+    a backlog."""
     interval = 60.0 if isinstance(agent, SimulatedClient) else 30.0
-    stamped = chance.random() < 0.2
-    sleeps_at = START + chance.uniform(0, seconds) if chance.random() < 0.1 else float("inf")
+    stamped = rng.random() < 0.2
+    sleeps_at = START + rng.uniform(0, seconds) if rng.random() < 0.1 else float("inf")
     backlog = []
-    time = START + chance.uniform(0, interval)
+    time = START + rng.uniform(0, interval)
     while time < START + seconds:
-        submission = spoken(agent, agent.report(interval), time if stamped else None)
+        submission = to_submission(agent, agent.report(interval), time if stamped else None)
         if OUTAGE[0] < time < OUTAGE[1]:
             if stamped:
                 backlog.append(submission)
@@ -57,17 +59,17 @@ def reports(agent: Agent, chance: random.Random, seconds: float) -> Iterator[Sen
                 yield Sent(at, kept)
                 at += 0.05
             backlog.clear()
-            late = chance.uniform(0, 20) if chance.random() < 0.02 else chance.uniform(0, 0.2)
+            late = rng.uniform(0, 20) if rng.random() < 0.02 else rng.uniform(0, 0.2)
             yield Sent(at + late, submission)
-            if chance.random() < 0.01:
+            if rng.random() < 0.01:
                 yield Sent(at + late + 1, submission)
-        time += interval * chance.uniform(0.95, 1.05)
+        time += interval * rng.uniform(0.95, 1.05)
         if time > sleeps_at:
             time, sleeps_at = time + 7200, float("inf")
 
 
-def spoken(agent: Agent, body: dict[str, object], timestamp: float | None) -> Submission:
-    """What the gateway makes of a report."""
+def to_submission(agent: Agent, body: dict[str, object], timestamp: float | None) -> Submission:
+    """Convert a report to a submission, as the gateway does."""
     labels = {"name": agent.name}
     if isinstance(agent, SimulatedHeadend):
         labels |= {"region": agent.cluster.region, "datacenter": agent.cluster.datacenter}
@@ -79,7 +81,7 @@ def spoken(agent: Agent, body: dict[str, object], timestamp: float | None) -> Su
     return Submission(agent.kind, agent.id, 1, labels, {}, metrics, timestamp)
 
 
-def folded(sent: list[Sent]) -> WriteBatch:
+def reduced(sent: list[Sent]) -> WriteBatch:
     batch = WriteBatch(PartitionState(0))
     for offset, each in enumerate(sorted(sent, key=lambda sent: sent.at)):
         frame = encode_frame(2**53, [each.submission])
@@ -91,9 +93,9 @@ def folded(sent: list[Sent]) -> WriteBatch:
 def test_false_alarms_of_the_simulated_fleet(seed: int) -> None:
     fleet = simulate_fleet(clients=200, headends=20, seed=seed)
     agents: list[Agent] = [*fleet.clients, *fleet.headends]
-    chance = random.Random(seed)
-    sent = [each for agent in agents for each in reports(agent, chance, HOURS * 3600)]
-    batch = folded(sent)
+    rng = random.Random(seed)
+    sent = [each for agent in agents for each in reports(agent, rng, HOURS * 3600)]
+    batch = reduced(sent)
     alarms = Counter({reason.value: 0 for reason in Reason})
     for (_, reason), number in batch.anomaly_counts.items():
         alarms[reason.value] += number
@@ -103,7 +105,7 @@ def test_false_alarms_of_the_simulated_fleet(seed: int) -> None:
     assert alarms.total() <= ALLOWED * len(sent), batch.anomalies
 
 
-Spoil = Callable[[list[Sent], random.Random], list[Sent]]
+Disturb = Callable[[list[Sent], random.Random], list[Sent]]
 
 
 def changed(sent: Sent, at: float | None = None, **fields: Any) -> Sent:
@@ -111,8 +113,8 @@ def changed(sent: Sent, at: float | None = None, **fields: Any) -> Sent:
     return Sent(sent.at if at is None else at, submission)
 
 
-def backwards(sent: list[Sent], chance: random.Random) -> list[Sent]:
-    """From the middle on its counters are divided by 1000, its uptime goes on."""
+def backwards(sent: list[Sent], rng: random.Random) -> list[Sent]:
+    """Divide the counters by 1000 from the middle on; the uptime continues."""
     divided = [
         changed(
             each,
@@ -126,16 +128,16 @@ def backwards(sent: list[Sent], chance: random.Random) -> list[Sent]:
     return sent[:30] + divided
 
 
-def rate(sent: list[Sent], chance: random.Random) -> list[Sent]:
+def rate(sent: list[Sent], rng: random.Random) -> list[Sent]:
     wild = {"bytes_sent": 2**62, "connection_uptime": 10**6}
     return [*sent[:30], changed(sent[30], metrics=wild), *sent[31:]]
 
 
-def clock(sent: list[Sent], chance: random.Random) -> list[Sent]:
+def clock(sent: list[Sent], rng: random.Random) -> list[Sent]:
     return [changed(each, timestamp=each.at - 1800) for each in sent[:30]]
 
 
-def labels(sent: list[Sent], chance: random.Random) -> list[Sent]:
+def labels(sent: list[Sent], rng: random.Random) -> list[Sent]:
     def other(number: int, each: Sent) -> Sent:
         flag = "true" if number % 2 else "false"
         return changed(each, labels=each.submission.labels | {"headless": flag})
@@ -143,24 +145,24 @@ def labels(sent: list[Sent], chance: random.Random) -> list[Sent]:
     return [other(number, each) for number, each in enumerate(sent)]
 
 
-def cadence(sent: list[Sent], chance: random.Random) -> list[Sent]:
-    again = [changed(sent[30], at=sent[30].at + chance.uniform(1, 20)) for _ in range(30)]
+def cadence(sent: list[Sent], rng: random.Random) -> list[Sent]:
+    again = [changed(sent[30], at=sent[30].at + rng.uniform(1, 20)) for _ in range(30)]
     return sent[:31] + sorted(again, key=lambda sent: sent.at) + sent[31:]
 
 
-@pytest.mark.parametrize("spoil", [backwards, rate, clock, labels, cadence])
-def test_what_is_odd_is_found_in_every_spoilt_client(spoil: Spoil) -> None:
-    chance = random.Random(1)
-    reason = Reason(spoil.__name__)
-    spoilt = found = 0
+@pytest.mark.parametrize("disturb", [backwards, rate, clock, labels, cadence])
+def test_every_injected_anomaly_is_detected(disturb: Disturb) -> None:
+    rng = random.Random(1)
+    reason = Reason(disturb.__name__)
+    disturbed = found = 0
     for client in simulate_fleet(clients=60, headends=0, seed=4).clients:
         client.uptime = 40_000.0
-        sent = list(reports(client, chance, 3000))
+        sent = list(reports(client, rng, 3000))
         if len(sent) < 45 or sent[0].submission.timestamp is not None:
-            continue  # it sleeps, or its backlogs are another matter
-        spoilt += 1
-        batch = folded(spoil(sent, chance))
+            continue  # it sleeps, or its backlogs hide the anomaly
+        disturbed += 1
+        batch = reduced(disturb(sent, rng))
         found += batch.anomaly_counts.get(("client", reason), 0) > 0
         assert any(each.reason is reason for each in batch.anomalies), client.id
-    tell(f"{reason.value}: found in {found} of {spoilt} spoilt clients")
-    assert spoilt > 20
+    tell(f"{reason.value}: found in {found} of {disturbed} disturbed clients")
+    assert disturbed > 20

@@ -1,4 +1,4 @@
-"""The fold: every submission is counted once, whatever becomes of it and however often it comes."""
+"""The frame reducer counts every submission once, whatever its outcome and number of deliveries."""
 
 import msgspec
 import pytest
@@ -25,7 +25,7 @@ def client(id: str = "a", **metrics: int) -> Submission:
     return Submission("client", id, 1, metrics=dict(metrics))
 
 
-def test_a_frame_is_folded_in_order() -> None:
+def test_a_frame_is_reduced_in_order() -> None:
     batch = WriteBatch(PartitionState(0))
     reduce_frame(batch, record(0, client(a=1), client(a=2)), PARTITIONS)
     row = batch.row(b"client:a")
@@ -35,7 +35,7 @@ def test_a_frame_is_folded_in_order() -> None:
     assert batch.ledger.offset == 0
 
 
-def test_until_it_is_settled_a_batch_leaves_the_state_as_it_was() -> None:
+def test_a_batch_leaves_the_state_unchanged_until_it_is_committed() -> None:
     state = PartitionState(0)
     batch = WriteBatch(state)
     reduce_frame(batch, record(0, client(a=1)), PARTITIONS)
@@ -45,15 +45,15 @@ def test_until_it_is_settled_a_batch_leaves_the_state_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(("kind", "id"), [("ledger", "0"), ("router", "a"), ("client", "a:b")])
-def test_what_is_no_entity_known_here_is_a_dead_letter(kind: str, id: str) -> None:
+def test_a_submission_of_an_unknown_entity_is_a_dead_letter(kind: str, id: str) -> None:
     batch = WriteBatch(PartitionState(0))
     reduce_frame(batch, record(0, Submission(kind, id, 1)), PARTITIONS)
     assert batch.changes == {}
-    assert "no entity known here" in batch.dead_letters[0].reason
+    assert "not a known entity" in batch.dead_letters[0].reason
     assert batch.ledger.balances
 
 
-def test_nothing_of_a_late_frame_is_applied() -> None:
+def test_no_submission_of_a_late_frame_is_applied() -> None:
     batch = WriteBatch(PartitionState(0))
     reduce_frame(batch, record(0, client(a=1), client(a=2), answer_by=NOW - 1), PARTITIONS)
     assert batch.changes == {}
@@ -80,7 +80,7 @@ def test_an_undecodable_frame_is_one_dead_letter(value: bytes | None) -> None:
 
 
 def test_a_submission_in_a_foreign_partition_is_a_dead_letter() -> None:
-    """It would give one entity two rows, and so two series."""
+    """Otherwise one entity would have two rows, and so two series."""
     key = entity_key("client", "a")
     foreign = 1 - partition_of(key, 2)
     batch = WriteBatch(PartitionState(0))
@@ -90,7 +90,7 @@ def test_a_submission_in_a_foreign_partition_is_a_dead_letter() -> None:
     assert batch.ledger.balances
 
 
-def test_a_row_of_a_newer_version_is_left_as_it_is() -> None:
+def test_a_row_of_a_newer_version_is_left_unchanged() -> None:
     batch = WriteBatch(PartitionState(0))
     reduce_frame(batch, record(0, client(a=1)), PARTITIONS)
     batch.commit()
@@ -99,28 +99,28 @@ def test_a_row_of_a_newer_version_is_left_as_it_is() -> None:
     batch = WriteBatch(batch.state)
     reduce_frame(batch, record(1, client(a=2)), PARTITIONS)
     assert batch.changes == {}
-    assert [letter.reason for letter in batch.dead_letters] == ["row version 2 is not known here"]
+    assert [letter.reason for letter in batch.dead_letters] == ["row version 2 is not supported"]
     assert batch.ledger.balances
 
 
-def test_a_newer_row_of_another_shape_is_left_as_it_is() -> None:
+def test_a_newer_row_of_another_structure_is_left_unchanged() -> None:
     newer = b'{"version":2,"offset":0,"index":0,"values":[1,2]}'
     state = PartitionState(0)
     state.rows[b"client:a"] = newer
     batch = WriteBatch(state)
     reduce_frame(batch, record(1, client(a=2)), PARTITIONS)
     assert batch.changes == {}
-    assert [letter.reason for letter in batch.dead_letters] == ["row version 2 is not known here"]
+    assert [letter.reason for letter in batch.dead_letters] == ["row version 2 is not supported"]
 
 
-def test_a_row_that_nobody_can_read_is_begun_anew_and_kept() -> None:
+def test_an_undecodable_row_is_kept_as_a_dead_letter_and_reset() -> None:
     state = PartitionState(0)
     state.rows[b"client:a"] = b"\xffrubbish"
     batch = WriteBatch(state)
     reduce_frame(batch, record(1, client(a=2), client(a=3)), PARTITIONS)
     [letter] = batch.dead_letters
     assert (letter.index, letter.value) == (CORRUPT_ROW, b"\xffrubbish")
-    assert "client:a cannot be read, and was begun anew" in letter.reason
+    assert "client:a cannot be decoded and was reset" in letter.reason
     change = batch.changes[b"client:a"]
     assert isinstance(change, bytes)
     assert decode_entity_row(change).metrics == {"a": 3}
@@ -150,7 +150,7 @@ def records(drawn: list[tuple[list[tuple[Submission, str]], int]]) -> list[Recor
 
 
 @given(frames)
-def test_the_ledger_balances_and_counts_all(
+def test_the_ledger_balances_and_counts_every_submission(
     drawn: list[tuple[list[tuple[Submission, str]], int]],
 ) -> None:
     batch = WriteBatch(PartitionState(0))
@@ -161,10 +161,10 @@ def test_the_ledger_balances_and_counts_all(
 
 
 @given(frames, st.data())
-def test_a_crash_between_rows_and_ledger_is_healed_by_the_replay(
+def test_a_replay_repairs_a_crash_between_rows_and_ledger(
     drawn: list[tuple[list[tuple[Submission, str]], int]], data: st.DataObject
 ) -> None:
-    """Any part of a batch's rows may have been written when the ledger was not."""
+    """Any subset of a batch's rows may have been written before the ledger was."""
     log = records(drawn)
     whole = WriteBatch(PartitionState(0))
     for each in log:
@@ -200,7 +200,7 @@ def test_a_crash_between_rows_and_ledger_is_healed_by_the_replay(
     assert restarted.ledger.read == whole.ledger.read
 
 
-def test_a_row_that_would_be_too_large_stays_and_its_submissions_are_dead_letters() -> None:
+def test_submissions_that_make_a_row_too_large_are_dead_letters() -> None:
     def labelled(name: str, size: int) -> Submission:
         return Submission("client", "a", 1, {name: "x" * size})
 

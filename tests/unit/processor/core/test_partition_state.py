@@ -1,4 +1,4 @@
-"""Loading: whatever order a zombie's records stand in, the newest position wins."""
+"""Loading: the newest position wins, in whatever order a zombie's records are."""
 
 import msgspec
 import pytest
@@ -43,13 +43,13 @@ def test_a_lower_position_is_ignored_and_remembered() -> None:
     assert state.finish_loading(2) == {KEY: Position(5, 0)}
 
 
-def test_a_key_that_came_right_again_is_forgotten() -> None:
+def test_a_key_whose_last_record_is_newest_again_is_forgotten() -> None:
     state = PartitionState(0)
     load(state, (row(5), []), (row(3), []), (row(5), []))
     assert state.finish_loading(3) == {}
 
 
-def test_a_tombstone_removes_what_it_names_and_nothing_newer() -> None:
+def test_a_tombstone_removes_only_its_position_and_older_ones() -> None:
     state = PartitionState(0)
     load(state, (row(5), []), (None, header(5)))
     assert state.rows == {}
@@ -58,21 +58,21 @@ def test_a_tombstone_removes_what_it_names_and_nothing_newer() -> None:
     assert state.finish_loading(4) == {KEY: Position(8, 0)}
 
 
-def test_a_row_older_than_its_tombstone_stays_dead() -> None:
+def test_a_row_older_than_its_tombstone_stays_removed() -> None:
     state = PartitionState(0)
     load(state, (row(5), []), (None, header(5)), (row(4), []))
     assert state.rows == {}
     assert state.finish_loading(3) == {KEY: Position(5, 0)}
 
 
-def test_the_ledger_only_goes_forward() -> None:
+def test_the_ledger_never_goes_back() -> None:
     state = PartitionState(0)
     for offset in (4, 9, 7):
         state.apply(ledger_key(0), ledger(offset), [])
     assert state.ledger.offset == 9
 
 
-def test_of_two_ledgers_of_one_offset_the_one_that_counts_more_of_the_next_record_holds() -> None:
+def test_of_two_ledgers_with_one_offset_the_one_that_counts_more_wins() -> None:
     state = PartitionState(0)
     for counted in (2, 5, 3):
         row = LedgerRow(ROW_VERSION, 4, cut=RecordCut(counted, 1, 100))
@@ -84,8 +84,8 @@ def test_of_two_ledgers_of_one_offset_the_one_that_counts_more_of_the_next_recor
     assert state.ledger.progress == (5, 0)
 
 
-def test_a_cut_ledger_stops_a_worker_that_does_not_know_cuts_until_the_record_is_counted() -> None:
-    """To it, the version is one that it cannot read."""
+def test_a_cut_ledger_stops_an_older_worker_until_the_record_is_counted() -> None:
+    """The older worker cannot decode the version."""
     state = PartitionState(0)
     state.apply(ledger_key(0), ledger(4), [])
     cut = encode_ledger_row(LedgerRow(ROW_VERSION, 4, cut=RecordCut(3, 1, 100)))
@@ -121,8 +121,8 @@ def ledgers(*values: bytes) -> PartitionState:
         [ledger(3), b'{"version":9,"offset":7,"else":[]}'],
     ],
 )
-def test_without_its_newest_ledger_a_partition_is_not_loaded(values: list[bytes]) -> None:
-    """Going on from an older one would count again what it has counted."""
+def test_a_partition_without_its_newest_ledger_is_not_loaded(values: list[bytes]) -> None:
+    """Continuing from an older one would count submissions twice."""
     state = ledgers(*values)
     assert state.ledger_error
     assert not state.loaded
@@ -138,20 +138,20 @@ def test_without_its_newest_ledger_a_partition_is_not_loaded(values: list[bytes]
         [ledger(3), b"rubbish", ledger(4)],
     ],
 )
-def test_a_newer_ledger_mends_it(values: list[bytes]) -> None:
+def test_a_newer_ledger_replaces_an_undecodable_one(values: list[bytes]) -> None:
     state = ledgers(*values)
     assert state.ledger_error is None
     assert state.loaded
 
 
-def test_nothing_is_written_again_where_the_ledger_is_not_known() -> None:
+def test_nothing_is_rewritten_without_the_ledger() -> None:
     state = PartitionState(0)
     load(state, (row(5), []), (row(3), []))
     state.apply(ledger_key(0), b"rubbish", [])
     assert state.finish_loading(3) == {}
 
 
-def test_an_unreadable_row_never_replaces_a_readable_one() -> None:
+def test_an_undecodable_row_never_replaces_a_decodable_one() -> None:
     state = PartitionState(0)
     load(state, (row(5), []), (b"rubbish", []))
     assert state.rows[KEY] == row(5)
@@ -171,7 +171,7 @@ def test_own_offsets_in_a_row_leave_no_gap() -> None:
     assert state.next_offset == 13
 
 
-def test_foreign_offsets_between_are_gaps() -> None:
+def test_foreign_offsets_are_gaps() -> None:
     state = PartitionState(0)
     state.finish_loading(10)
     assert state.find_gaps([(12, 13), (15, 18)]) == [(10, 12), (13, 15)]
@@ -179,7 +179,7 @@ def test_foreign_offsets_between_are_gaps() -> None:
 
 
 @given(st.sets(st.integers(0, 60), min_size=1), st.integers(0, 60))
-def test_gaps_and_own_offsets_cover_all(own: set[int], known: int) -> None:
+def test_gaps_and_own_offsets_cover_all_offsets(own: set[int], known: int) -> None:
     state = PartitionState(0)
     state.finish_loading(known)
     gaps = state.find_gaps([(offset, offset + 1) for offset in own])
@@ -193,26 +193,26 @@ def test_only_its_own_ledger_is_a_partitions_ledger(key: bytes) -> None:
     state.apply(ledger_key(1), ledger(3), [])
     state.apply(key, ledger(10**6), [])
     assert state.ledger.offset == 3
-    assert state.rows.keys() == {key}, "the sweep reports it as a row that cannot be read"
+    assert state.rows.keys() == {key}, "the expiry run reports it as undecodable"
     state.apply(key, None, [])
     assert state.rows == {}
     state.finish_loading(3)
     assert state.loaded
 
 
-def test_what_a_stopped_partition_has_to_write_again_is_kept_until_it_continues() -> None:
+def test_changes_of_a_stopped_partition_are_kept_until_it_continues() -> None:
     state = PartitionState(0)
     state.stop_for_source("not certain")
     load(state, (row(5), []), (row(3), []))
     assert state.finish_loading(2) == {}
-    state.go_on_from_source("t", 0)
+    state.resume_from_source("t", 0)
     assert state.loaded
-    assert state.stepped_back() == {KEY: Position(5, 0)}
-    state.forget_stepped_back()
-    assert state.stepped_back() == {}
+    assert state.regressed_keys() == {KEY: Position(5, 0)}
+    state.clear_regressed()
+    assert state.regressed_keys() == {}
 
 
-def test_what_a_changelog_has_lost_is_kept_for_a_stopped_partition() -> None:
+def test_rows_lost_by_the_changelog_are_kept_for_a_stopped_partition() -> None:
     gone = b"client:gone"
     state, kept = PartitionState(0), PartitionState(0)
     state.apply(ledger_key(0), ledger(9), [])
@@ -222,8 +222,8 @@ def test_what_a_changelog_has_lost_is_kept_for_a_stopped_partition() -> None:
     kept.apply(gone, row(2), [])
     assert state.adopt(kept, 1) == {}
     state.finish_loading(1)
-    state.go_on_from_source("t", 0)
-    assert state.stepped_back() == {KEY: Position(5, 0), gone: Position(2, 0)}
+    state.resume_from_source("t", 0)
+    assert state.regressed_keys() == {KEY: Position(5, 0), gone: Position(2, 0)}
 
 
 def test_a_partition_that_awaits_its_source_is_not_loaded() -> None:
@@ -233,5 +233,5 @@ def test_a_partition_that_awaits_its_source_is_not_loaded() -> None:
     assert not state.loaded
     state.finish_loading(2)
     assert not state.loaded
-    state.go_on_from_source("t", 0)
+    state.resume_from_source("t", 0)
     assert state.loaded

@@ -1,4 +1,4 @@
-"""The reducer's laws."""
+"""The rules of the row reducer."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def submission(**fields: Any) -> Submission:
     return Submission(**defaults | fields)
 
 
-def folded(*submissions: Submission) -> EntityRow:
+def reduced(*submissions: Submission) -> EntityRow:
     row = None
     for number, each in enumerate(submissions):
         row, _ = reduce_row(row, each, Position(number, 0), NOW + number)
@@ -33,53 +33,54 @@ def outcome(row: EntityRow, late: Submission) -> ReduceOutcome:
     return result
 
 
-def test_what_is_left_out_keeps_its_value() -> None:
-    row = folded(submission(metrics={"a": 1, "b": 2}), submission(metrics={"b": 3}))
+def test_an_omitted_field_keeps_its_value() -> None:
+    row = reduced(submission(metrics={"a": 1, "b": 2}), submission(metrics={"b": 3}))
     assert row.metrics == {"a": 1, "b": 3}
 
 
-def test_a_check_in_without_timestamp_counts_from_its_append_time() -> None:
-    assert folded(submission()).last_check_in == NOW / 1000
+def test_without_a_timestamp_the_check_in_is_the_append_time() -> None:
+    assert reduced(submission()).last_check_in == NOW / 1000
 
 
-def test_a_check_in_with_timestamp_counts_from_that() -> None:
-    assert folded(submission(timestamp=5.0)).last_check_in == 5.0
+def test_with_a_timestamp_the_check_in_is_the_timestamp() -> None:
+    assert reduced(submission(timestamp=5.0)).last_check_in == 5.0
 
 
 def test_an_older_sample_is_stale() -> None:
-    row = folded(submission(timestamp=5.0))
+    row = reduced(submission(timestamp=5.0))
     assert outcome(row, submission(timestamp=4.9, metrics={"a": 1})) is ReduceOutcome.STALE
     assert outcome(row, submission(timestamp=5.0)) is ReduceOutcome.APPLIED
 
 
-def test_a_submission_without_timestamp_is_never_too_old() -> None:
-    row = folded(submission(timestamp=NOW / 1000 + 200))
+def test_a_submission_without_a_timestamp_is_never_stale() -> None:
+    row = reduced(submission(timestamp=NOW / 1000 + 200))
     assert outcome(row, submission(metrics={"a": 1})) is ReduceOutcome.APPLIED
 
 
-def test_labels_sent_last_win_over_registered_and_default_ones() -> None:
+def test_the_last_labels_sent_override_registered_and_default_ones() -> None:
     fallback = {"headless": "false"}
-    row = folded(submission(labels={"name": "x"}, default_labels=fallback))
+    row = reduced(submission(labels={"name": "x"}, default_labels=fallback))
     assert row.labels == {"name": "x", "headless": "false"}
-    row = folded(submission(labels={"headless": "true"}), submission(default_labels=fallback))
+    row = reduced(submission(labels={"headless": "true"}), submission(default_labels=fallback))
     assert row.labels == {"headless": "true"}
 
 
-def test_an_older_generation_is_stale() -> None:
+def test_an_older_incarnation_is_stale() -> None:
     assert (
-        outcome(folded(submission(incarnation=7)), submission(incarnation=6)) is ReduceOutcome.STALE
+        outcome(reduced(submission(incarnation=7)), submission(incarnation=6))
+        is ReduceOutcome.STALE
     )
 
 
-def test_a_newer_generation_starts_afresh() -> None:
-    row = folded(submission(metrics={"a": 1}, labels={"name": "old"}), submission(incarnation=2))
+def test_a_newer_incarnation_starts_with_an_empty_row() -> None:
+    row = reduced(submission(metrics={"a": 1}, labels={"name": "old"}), submission(incarnation=2))
     assert row.metrics == {}
     assert row.labels == {}
     assert row.incarnation == 2
 
 
-def test_a_removed_entity_is_brought_back_only_by_a_new_registration() -> None:
-    row = folded(submission(metrics={"a": 1}), submission(removed=True))
+def test_only_a_new_registration_recreates_a_removed_entity() -> None:
+    row = reduced(submission(metrics={"a": 1}), submission(removed=True))
     assert row.removed
     assert row.metrics == {}
     assert outcome(row, submission(metrics={"a": 2})) is ReduceOutcome.STALE
@@ -90,8 +91,8 @@ def test_a_removed_entity_is_brought_back_only_by_a_new_registration() -> None:
     assert not revived.removed
 
 
-def test_the_removal_of_an_unknown_entity_is_remembered() -> None:
-    row = folded(submission(removed=True))
+def test_the_removal_of_an_unknown_entity_is_stored() -> None:
+    row = reduced(submission(removed=True))
     assert outcome(row, submission()) is ReduceOutcome.STALE
 
 
@@ -108,7 +109,7 @@ some = st.builds(
 )
 
 
-def test_times_of_a_clock_that_was_ahead_are_corrected_by_the_next_submission() -> None:
+def test_times_from_a_clock_that_was_ahead_are_corrected() -> None:
     ahead, _ = reduce_row(None, submission(), Position(0, 0), NOW + MAX_AHEAD_MS + 2)
     assert ahead is not None
     for timestamp, expected in ((None, (NOW + 1) / 1000), (NOW / 1000 - 50, NOW / 1000 - 50)):
@@ -118,7 +119,7 @@ def test_times_of_a_clock_that_was_ahead_are_corrected_by_the_next_submission() 
         assert (after.last_check_in, after.last_appended_ms) == (expected, NOW + 1)
 
 
-def test_times_that_are_ahead_by_less_than_five_minutes_never_go_back() -> None:
+def test_times_ahead_by_less_than_five_minutes_never_go_back() -> None:
     ahead, _ = reduce_row(None, submission(), Position(0, 0), NOW + MAX_AHEAD_MS)
     assert ahead is not None
     after, _ = reduce_row(ahead, submission(), Position(1, 0), NOW)

@@ -1,4 +1,4 @@
-"""Which history a ledger is of, by what Kafka says."""
+"""Judging a ledger's history by Kafka's evidence."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,8 +10,8 @@ from contract.row import LedgerRow, empty_ledger
 from processor.core.partition_state import PartitionState
 from processor.core.source_history import (
     Confirmation,
+    Diverged,
     Finding,
-    Parted,
     Same,
     SourceEvidence,
     Uncertain,
@@ -64,36 +64,36 @@ def test_the_same_history(found: SourceEvidence) -> None:
     ],
     ids=["cut", "cut and outgrown", "epochs cut", "empty", "recreated", "recreated and outgrown"],
 )
-def test_two_histories_part_at_an_offset(found: SourceEvidence, start: int) -> None:
+def test_two_histories_diverge_at_an_offset(found: SourceEvidence, start: int) -> None:
     verdict = judge(ledger(), found)
-    assert isinstance(verdict, Parted)
+    assert isinstance(verdict, Diverged)
     assert verdict.start == start
 
 
 @pytest.mark.parametrize(
     ("found", "why"),
     [
-        (intact(marked=1001), "another time"),
+        (intact(marked=1001), "another append time"),
         (intact(marked=None), "missing"),
         (intact(leader_epoch=1, epoch=-1, epoch_end=-1, marked=None), "older copy"),
         (intact(leader_epoch=4, epoch_end=7, marked=None, newest_kept=1001), "newer than"),
         (intact(topic=OTHER, epoch=-1, oldest=1000 - 70_000), "older than"),
     ],
 )
-def test_evidence_that_does_not_agree(found: SourceEvidence, why: str) -> None:
+def test_contradictory_evidence_is_uncertain(found: SourceEvidence, why: str) -> None:
     verdict = judge(ledger(), found)
     assert isinstance(verdict, Uncertain)
     assert why in verdict.reason
 
 
-def test_a_ledger_of_an_older_version_must_be_reached_by_the_topic() -> None:
+def test_the_topic_must_reach_a_ledger_of_an_older_version() -> None:
     old = ledger(mark=None, newest=0)
     assert judge(old, intact(epoch=-1, epoch_end=-1, end=10)) == Same()
     assert isinstance(judge(old, intact(epoch=-1, epoch_end=-1, end=9)), Uncertain)
     assert judge(empty_ledger(), intact(epoch=-1, epoch_end=-1, end=0)) == Same()
 
 
-def test_a_history_goes_on_with_logical_offsets_that_only_grow() -> None:
+def test_a_history_continues_with_growing_logical_offsets() -> None:
     row = ledger()
     row.begin_history(7, epoch=4, topic=TOPIC)
     assert (row.offset, row.shift, row.next_offset, row.parted) == (9, 3, 7, 1)
@@ -103,18 +103,18 @@ def test_a_history_goes_on_with_logical_offsets_that_only_grow() -> None:
     assert judge(row, intact(leader_epoch=4, epoch=4, epoch_end=12, marked=2000)) == Same()
 
 
-def test_a_second_cut_before_anything_was_counted_replaces_the_history() -> None:
+def test_a_second_cut_replaces_a_history_without_records() -> None:
     row = ledger()
     row.begin_history(7, epoch=4, topic=TOPIC)
     verdict = judge(row, intact(end=5, leader_epoch=6, epoch=2, epoch_end=5, marked=None))
-    assert isinstance(verdict, Parted)
+    assert isinstance(verdict, Diverged)
     row.begin_history(verdict.start, epoch=6, topic=TOPIC)
     assert [(each.first, each.start) for each in row.histories] == [(10, 5)]
     assert (row.next_offset, row.parted) == (5, 2)
 
 
-def test_a_ledger_that_was_not_certain_stays_so_when_the_topic_outgrows_it() -> None:
-    """Its group's commit says so: what was appended since was never read."""
+def test_an_uncertain_ledger_stays_uncertain_when_the_topic_grows_past_it() -> None:
+    """The group's commit says so; records appended since were never read."""
     old = ledger(mark=None, newest=0)
     grown = intact(epoch=-1, epoch_end=-1, end=30, stopped="the topic ends at 4")
     assert judge(old, grown) == Uncertain("the topic ends at 4")
@@ -122,7 +122,7 @@ def test_a_ledger_that_was_not_certain_stays_so_when_the_topic_outgrows_it() -> 
     assert judge(old, intact(end=30, epoch_end=30, marked=None, stopped="was")) == Same()
 
 
-def test_a_stop_that_is_not_committed_yet_is_remembered() -> None:
+def test_a_stop_is_remembered_before_it_is_committed() -> None:
     state = PartitionState(0)
     state.ledger = ledger(mark=None, newest=0)
     state.stop_for_source("the topic ends at 4")
@@ -131,24 +131,24 @@ def test_a_stop_that_is_not_committed_yet_is_remembered() -> None:
     assert remains_stopped(state, found)
 
 
-def test_a_cut_below_what_was_skipped_is_found_however_far_the_topic_grows() -> None:
-    """The mark is at 9; offsets 10 to 14 had no records. Of the new ones none may be skipped."""
+def test_a_cut_below_skipped_offsets_is_found_however_far_the_topic_grows() -> None:
+    """The mark is at 9; offsets 10 to 14 had no records. None of the new records may be skipped."""
     row = ledger()
     row.skip_to(15, 0, 2, TOPIC)
     cut = intact(end=21, leader_epoch=4, epoch_end=12, marked=None, newest_kept=None)
     verdict = judge(row, cut)
-    assert isinstance(verdict, Parted)
+    assert isinstance(verdict, Diverged)
     assert verdict.start == 12
-    assert judge(row, intact(marked=None)) == Same(), "no record is looked for at what was skipped"
+    assert judge(row, intact(marked=None)) == Same(), "a skipped offset has no record to compare"
     assert judge(row, intact(leader_epoch=4, epoch_end=15, marked=None)) == Same()
 
 
 @pytest.mark.parametrize("lost", [0, 3])
 def test_a_mark_before_the_next_offset_is_no_limit(lost: int) -> None:
-    """As ledgers have it that skipped offsets without a mark."""
+    """Ledgers of older versions skipped offsets without a mark."""
     row = ledger(offset=14, lost=lost)
     verdict = judge(row, intact(end=30, leader_epoch=4, epoch_end=12, marked=1000))
-    assert isinstance(verdict, Parted)
+    assert isinstance(verdict, Diverged)
     assert verdict.start == 12
 
 
@@ -160,7 +160,7 @@ def cut_at(offset: int, leader_epoch: int = 4) -> Finding:
     return finding(intact(end=offset, leader_epoch=leader_epoch, epoch_end=offset, marked=None))
 
 
-def test_another_history_must_be_found_three_times_the_same() -> None:
+def test_a_new_history_must_be_found_three_times() -> None:
     run = Confirmation(3)
     assert [run.add(each) for each in (cut_at(7), cut_at(7), cut_at(7))] == [False, False, True]
     run = Confirmation(3)
@@ -168,7 +168,7 @@ def test_another_history_must_be_found_three_times_the_same() -> None:
     assert [run.add(each) for each in findings] == [*[False] * 5, True]
 
 
-def test_findings_of_other_kinds_start_over() -> None:
+def test_a_different_finding_starts_over() -> None:
     run = Confirmation(2)
     uncertain = finding(intact(marked=1001))
     recreated = finding(intact(topic=OTHER, end=0, epoch=-1, epoch_end=-1, marked=None))

@@ -1,4 +1,4 @@
-"""Pieces of a batch: each is appended whole, and counts exactly the rows that are there with it."""
+"""Pieces of a batch are appended whole, and each counts exactly the rows that it includes."""
 
 from collections.abc import Iterable
 
@@ -27,7 +27,7 @@ from tests.unit.processor.core.test_row_reducer import some
 NOW = 1_700_000_000_000
 TOPIC = "a" * 32
 SMALL = 700
-"""Bytes of a piece in these tests: two or three rows."""
+"""Size of a piece in these tests in bytes: two or three rows."""
 
 small_pieces = pytest.mark.usefixtures("_small_pieces")
 
@@ -55,7 +55,7 @@ def reduced(state: PartitionState, records: Iterable[Record]) -> WriteBatch:
 
 
 def after(state: PartitionState, pieces: Iterable[Piece]) -> PartitionState:
-    """What a worker loads if it is killed after these pieces."""
+    """Return what a worker loads if its predecessor is killed after these pieces."""
     loaded = PartitionState(0)
     loaded.rows = dict(state.rows)
     loaded.ledger = msgspec.structs.replace(state.ledger)
@@ -108,7 +108,7 @@ def test_a_crash_after_any_piece_loses_nothing_and_counts_nothing_twice(
 @small_pieces
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(frames)
-def test_each_piece_ends_in_the_ledger_that_counts_exactly_what_was_written(
+def test_each_piece_ends_with_the_ledger_that_counts_exactly_its_rows(
     drawn: list[list[Submission]],
 ) -> None:
     log = [record(offset, members) for offset, members in enumerate(drawn)]
@@ -140,8 +140,8 @@ def test_a_usual_batch_is_one_piece() -> None:
     assert len(piece) == 501
 
 
-def test_a_frame_whose_rows_are_more_than_a_piece_is_cut() -> None:
-    """A restored frame: no gateway makes one of several MiB."""
+def test_a_frame_whose_rows_exceed_a_piece_is_cut() -> None:
+    """A restored frame: no gateway writes one of several MiB."""
     wide = [
         Submission("client", f"c{n}", 1, {"x": "y" * 100_000}, metrics={"a": n}) for n in range(25)
     ]
@@ -160,7 +160,7 @@ def test_a_frame_whose_rows_are_more_than_a_piece_is_cut() -> None:
 
 
 @small_pieces
-def test_rows_of_no_submission_come_before_the_ledger() -> None:
+def test_rows_without_a_submission_precede_the_ledger() -> None:
     state = PartitionState(0)
     tombstones = {b"client:c%d" % n: Tombstone(Position(n, 0)) for n in range(100)}
     pieces = [*WriteBatch(state, {**tombstones}).pieces()]
@@ -177,8 +177,9 @@ def test_splitting_keeps_the_order_and_every_record() -> None:
 
 
 @small_pieces
-def test_a_cut_record_that_the_log_has_lost_is_followed_by_a_history_of_its_own() -> None:
-    """All of what is at its offset now is new, whatever the lost one has left in rows."""
+def test_a_lost_cut_record_starts_a_new_history() -> None:
+    """The record now at its offset is new as a whole, although rows have changes of the
+    lost one."""
     state = PartitionState(0)
     pieces = [*reduced(state, [record(0, [client(n, a=1) for n in range(12)])]).pieces()]
     restarted = after(state, pieces[:1])

@@ -1,4 +1,4 @@
-"""The hang watchdog ends a process whose event loop does not run."""
+"""The hang watchdog ends a process whose event loop is blocked."""
 
 import signal
 import subprocess
@@ -29,24 +29,24 @@ def run(asleep: float, blocked: str, limit: float = 0.5) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-def test_a_loop_that_stands_still_ends_the_process_with_its_stacks() -> None:
+def test_a_blocked_loop_ends_the_process_and_logs_its_stacks() -> None:
     status, output = run(asleep=0, blocked="time.sleep(30)")
     assert status == 1
     assert "in main" in output
 
 
-def test_a_loop_that_runs_does_not() -> None:
+def test_a_running_loop_does_not_end_the_process() -> None:
     assert run(asleep=1, blocked="pass") == (0, "")
 
 
-def test_c_code_that_keeps_every_thread_from_running_ends_the_process_too() -> None:
+def test_c_code_that_blocks_every_thread_ends_the_process_too() -> None:
     status, output = run(asleep=0, blocked="re.match('(a+)+$', 'a' * 60 + 'b')")
     assert status == -signal.SIGPROF
     assert "in main" in output
 
 
-def test_a_process_that_is_stopped_for_longer_goes_on_afterwards() -> None:
-    """It had no CPU time: that its loop did not run is no fault of it."""
+def test_a_process_that_was_stopped_continues_afterwards() -> None:
+    """It got no CPU time, so its blocked loop is not its fault."""
     stopped = 3.0
     program = PROGRAM.format(asleep=stopped + 2, blocked="pass", limit=2.0)
     with subprocess.Popen(
@@ -55,7 +55,7 @@ def test_a_process_that_is_stopped_for_longer_goes_on_afterwards() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == b"runs\n"
         process.send_signal(signal.SIGSTOP)
-        time.sleep(stopped)  # what the test is about
+        time.sleep(stopped)  # the subject of the test
         process.send_signal(signal.SIGCONT)
         output = process.communicate(timeout=30)[1]
     assert (process.returncode, output) == (0, b"")

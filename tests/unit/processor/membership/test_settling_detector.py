@@ -4,7 +4,7 @@ from processor.membership.settling_detector import SettlingDetector
 
 
 def waited(detector: SettlingDetector, seconds: int, start: int = 0, **state: bool | int) -> bool:
-    """Observe the same state each second; tell whether it has become a fault."""
+    """Observe the same state each second; return whether it has become a fault."""
     for second in range(start, start + seconds + 1):
         known = {"settled": False, "rows": 0, "kafka_answers": True} | state
         detector.observe(
@@ -21,13 +21,13 @@ def test_a_wait_longer_than_the_limit_is_a_fault() -> None:
     assert not waited(detector, 15)
     assert waited(detector, 1, start=15)
     assert detector.faults() == [
-        "the worker has been waiting for its partitions for 16 s, though Kafka answers and no row "
+        "the worker has waited for its partitions for 16 s although Kafka responds and no row "
         "is being loaded"
     ]
     assert detector.faults(times=1.2) == []
 
 
-def test_a_settled_worker_and_an_outage_of_kafka_are_none() -> None:
+def test_a_settled_worker_or_an_outage_of_kafka_is_no_fault() -> None:
     for state in ({"settled": True}, {"kafka_answers": False}):
         detector = SettlingDetector(15, longest_step=4)
         assert not waited(detector, 100, **state)
@@ -36,7 +36,7 @@ def test_a_settled_worker_and_an_outage_of_kafka_are_none() -> None:
         assert not waited(detector, 14, start=116)
 
 
-def test_the_time_in_which_rows_are_loaded_does_not_count() -> None:
+def test_the_time_of_loading_rows_does_not_count() -> None:
     detector = SettlingDetector(15, longest_step=4)
     for second in range(100):
         detector.observe(second, settled=False, rows=1_000 * second, kafka_answers=True)
@@ -44,7 +44,7 @@ def test_the_time_in_which_rows_are_loaded_does_not_count() -> None:
     assert waited(detector, 16, start=100, rows=99_000)
 
 
-def test_a_process_without_cpu_time_is_not_blamed_for_all_of_it() -> None:
+def test_time_without_cpu_counts_only_in_part() -> None:
     detector = SettlingDetector(15, longest_step=4)
     for moment in (0.0, 60.0, 120.0, 180.0):
         detector.observe(moment, settled=False, rows=0, kafka_answers=True)

@@ -27,7 +27,9 @@ def name(worker: "subprocess.Popen[str]") -> str:
     return worker.stdout.readline().strip()
 
 
-def test_copies_have_different_names_and_a_successor_has_its_predecessor_s(tmp_path: Path) -> None:
+def test_copies_get_different_names_and_a_successor_gets_its_predecessors_name(
+    tmp_path: Path,
+) -> None:
     workers = [copy(tmp_path) for _ in range(3)]
     successor = None
     try:

@@ -1,4 +1,4 @@
-"""The batch: flushed before it is acknowledged, and nothing foreign is touched."""
+"""Batches are flushed before they are acknowledged, and foreign events are dropped."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,7 +23,7 @@ AHEAD_EPOCH = 3
 
 
 class FakeTable:
-    """What the agent needs of the table, writing down what happens in which order."""
+    """A table that records the order of events."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -50,7 +50,7 @@ class FakeTable:
 
 
 class AsyncEvents:
-    """A channel that nobody reads here."""
+    """A channel without a reader."""
 
     def __aiter__(self) -> "AsyncEvents":
         return self
@@ -88,7 +88,7 @@ class FakeAssignment:
 
 
 class FakeAnomalyProducer:
-    """What the agent needs of the anomaly log."""
+    """An anomaly producer that records events."""
 
     def __init__(self, table: FakeTable) -> None:
         self._table = table
@@ -99,7 +99,7 @@ class FakeAnomalyProducer:
 
 
 class FakePauser:
-    """What the agent needs of the stops."""
+    """A pauser with a fixed set of partitions."""
 
     def __init__(self) -> None:
         self.letters = 0
@@ -117,8 +117,8 @@ class FakePauser:
         self.awaiting.append(partition)
 
 
-class Source:
-    """What the agent needs of the comparison with the source."""
+class FakeSourceCheck:
+    """A source check that records requests."""
 
     def __init__(self, table: FakeTable) -> None:
         self._table = table
@@ -147,7 +147,7 @@ def event(
 
 
 def poll(*records: ConsumerRecord, generation: int = CURRENT) -> Any:
-    """An event of some records."""
+    """Return an event of some records."""
     message = SimpleNamespace(
         partition=0,
         offset=records[-1].offset,
@@ -164,23 +164,25 @@ def table() -> FakeTable:
 
 
 @pytest.fixture
-def ownership() -> FakeAssignment:
+def assignment() -> FakeAssignment:
     return FakeAssignment()
 
 
-def an_agent(table: FakeTable, ownership: FakeAssignment, stops: FakePauser | None = None) -> Agent:
+def an_agent(
+    table: FakeTable, assignment: FakeAssignment, pauser: FakePauser | None = None
+) -> Agent:
     async def look_ahead(partition: int, offset: int) -> Ahead:
         return Ahead(0, 2, 2, "t", AHEAD_EPOCH)
 
     metrics = ProcessorMetrics(CollectorRegistry())
-    stops = stops or FakePauser()
-    source = Source(table)
+    pauser = pauser or FakePauser()
+    source = FakeSourceCheck(table)
     parts = (
         table,
-        ownership,
+        assignment,
         AlwaysFresh(),
         look_ahead,
-        stops,
+        pauser,
         source,
         FakeAnomalyProducer(table),
         metrics,
@@ -188,93 +190,93 @@ def an_agent(table: FakeTable, ownership: FakeAssignment, stops: FakePauser | No
     return Agent(*cast(Any, parts))
 
 
-async def process(table: FakeTable, ownership: FakeAssignment, *events: Any) -> list[str]:
-    await an_agent(table, ownership)._process_batch(cast(Any, Stream(table)), events)
+async def process(table: FakeTable, assignment: FakeAssignment, *events: Any) -> list[str]:
+    await an_agent(table, assignment)._process_batch(cast(Any, Stream(table)), events)
     return table.events
 
 
-async def test_flushed_then_acknowledged_in_order(
-    table: FakeTable, ownership: FakeAssignment
+async def test_events_are_flushed_then_acknowledged_in_order(
+    table: FakeTable, assignment: FakeAssignment
 ) -> None:
-    happened = await process(table, ownership, event(0), event(1))
+    happened = await process(table, assignment, event(0), event(1))
     assert happened == ["flush up to 1", "ack 0", "ack 1"]
 
 
 async def test_dead_letters_are_written_before_the_ledger_counts_them(
-    table: FakeTable, ownership: FakeAssignment
+    table: FakeTable, assignment: FakeAssignment
 ) -> None:
-    happened = await process(table, ownership, event(0), event(1, value=b"rubbish"))
+    happened = await process(table, assignment, event(0), event(1, value=b"rubbish"))
     assert happened == ["1 dead letters", "flush up to 1", "ack 0", "ack 1"]
 
 
-async def test_what_comes_behind_the_cap_is_neither_folded_nor_acknowledged(
-    table: FakeTable, ownership: FakeAssignment
+async def test_events_after_the_limit_are_neither_reduced_nor_acknowledged(
+    table: FakeTable, assignment: FakeAssignment
 ) -> None:
-    stops = FakePauser()
-    stops.allowed = 1
+    pauser = FakePauser()
+    pauser.allowed = 1
     events = [event(0), event(1, value=b"rubbish"), event(2), event(3, value=b"rubbish")]
-    agent = an_agent(table, ownership, stops)
+    agent = an_agent(table, assignment, pauser)
     await agent._process_batch(cast(Any, Stream(table)), events)
     assert table.events == ["1 dead letters", "flush up to 1", "ack 0", "ack 1"]
-    assert stops.letters == 1
+    assert pauser.letters == 1
 
 
 async def test_a_failed_flush_acknowledges_nothing(
-    table: FakeTable, ownership: FakeAssignment
+    table: FakeTable, assignment: FakeAssignment
 ) -> None:
     def fail() -> None:
         raise TimeoutError
 
     table.on_flush = fail
     with pytest.raises(TimeoutError):
-        await process(table, ownership, event(0))
+        await process(table, assignment, event(0))
     assert table.events == []
 
 
 async def test_events_of_an_older_generation_are_dropped_unacknowledged(
-    table: FakeTable, ownership: FakeAssignment
+    table: FakeTable, assignment: FakeAssignment
 ) -> None:
-    assert await process(table, ownership, event(0, OLD), event(1, OLD)) == []
+    assert await process(table, assignment, event(0, OLD), event(1, OLD)) == []
 
 
-async def test_what_the_ledger_covers_is_compared_with_the_source_and_changes_nothing(
-    table: FakeTable, ownership: FakeAssignment
+async def test_a_covered_event_is_compared_with_the_source_and_changes_nothing(
+    table: FakeTable, assignment: FakeAssignment
 ) -> None:
-    await process(table, ownership, event(0))
+    await process(table, assignment, event(0))
     before = dict(table.store.partitions[0].rows)
     table.events.clear()
-    assert await process(table, ownership, event(0), event(1)) == ["flush up to 0", "compare [0]"]
+    assert await process(table, assignment, event(0), event(1)) == ["flush up to 0", "compare [0]"]
     assert table.store.partitions[0].rows == before
 
 
 async def test_a_record_of_another_leader_epoch_waits_for_the_comparison(
-    table: FakeTable, ownership: FakeAssignment
+    table: FakeTable, assignment: FakeAssignment
 ) -> None:
     table.store.partitions[0].source_epoch = 3
     events = [event(0, epoch=2), event(1, epoch=3), event(2, epoch=5), event(3, epoch=5)]
-    happened = await process(table, ownership, *events)
+    happened = await process(table, assignment, *events)
     assert happened == ["flush up to 1", "ack 0", "ack 1", "compare [0]"]
 
 
 async def test_a_partition_lost_during_the_flush_is_not_acknowledged(
-    table: FakeTable, ownership: FakeAssignment
+    table: FakeTable, assignment: FakeAssignment
 ) -> None:
     def rebalance() -> None:
-        ownership.generation = CURRENT + 1
+        assignment.generation = CURRENT + 1
 
     table.on_flush = rebalance
-    assert await process(table, ownership, event(0)) == ["flush up to 0"]
+    assert await process(table, assignment, event(0)) == ["flush up to 0"]
 
 
-async def test_a_stop_in_the_middle_of_a_batch_leaves_nothing_to_write(
-    table: FakeTable, ownership: FakeAssignment, monkeypatch: pytest.MonkeyPatch
+async def test_a_stop_during_a_batch_leaves_nothing_to_write(
+    table: FakeTable, assignment: FakeAssignment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sweep that waits for the lock must not write a ledger over rows that were not written."""
+    """An expiry run that waits for the lock must not write a ledger without its rows."""
     monkeypatch.setattr(
         "processor.runtime.agent.YIELD_INTERVAL", -1.0
-    )  # others have their turn after each frame
+    )  # other tasks run after each frame
     state = table.store.partitions[0]
-    running = asyncio.create_task(an_agent(table, ownership).run(cast(Any, Stream(table))))
+    running = asyncio.create_task(an_agent(table, assignment).run(cast(Any, Stream(table))))
     async with asyncio.timeout(5):
         while not table.lock.locked():  # noqa: ASYNC110
             await asyncio.sleep(0)
@@ -285,42 +287,42 @@ async def test_a_stop_in_the_middle_of_a_batch_leaves_nothing_to_write(
     assert table.events == []
 
 
-async def test_a_hole_is_skipped_only_in_the_log_that_was_compared(
-    table: FakeTable, ownership: FakeAssignment
+async def test_a_gap_is_skipped_only_in_the_log_that_was_compared(
+    table: FakeTable, assignment: FakeAssignment
 ) -> None:
-    assert await process(table, ownership, event(2)) == ["flush up to -1", "compare [0]"]
+    assert await process(table, assignment, event(2)) == ["flush up to -1", "compare [0]"]
     state = table.store.partitions[0]
     table.events.clear()
     state.source_topic, state.source_epoch = "t", AHEAD_EPOCH
-    assert await process(table, ownership, event(2)) == ["flush up to 2", "ack 2"]
+    assert await process(table, assignment, event(2)) == ["flush up to 2", "ack 2"]
 
 
 async def test_all_records_of_a_poll_are_reduced_and_acknowledged_as_one(
-    table: FakeTable, ownership: FakeAssignment
+    table: FakeTable, assignment: FakeAssignment
 ) -> None:
-    happened = await process(table, ownership, poll(record(0), record(1)), poll(record(2)))
+    happened = await process(table, assignment, poll(record(0), record(1)), poll(record(2)))
     assert happened == ["flush up to 2", "ack 1", "ack 2"]
 
 
-async def test_a_poll_of_which_only_a_part_is_reduced_is_not_acknowledged(
-    table: FakeTable, ownership: FakeAssignment
+async def test_a_partly_reduced_poll_is_not_acknowledged(
+    table: FakeTable, assignment: FakeAssignment
 ) -> None:
-    stops = FakePauser()
-    stops.allowed = 1
-    agent = an_agent(table, ownership, stops)
+    pauser = FakePauser()
+    pauser.allowed = 1
+    agent = an_agent(table, assignment, pauser)
     events = [poll(record(0), record(1, value=b"rubbish"), record(2)), poll(record(3))]
     await agent._process_batch(cast(Any, Stream(table)), events)
     assert table.events == ["1 dead letters", "flush up to 1"]
 
 
-async def test_records_before_the_one_that_was_sought_are_dropped_from_its_poll(
-    table: FakeTable, ownership: FakeAssignment
+async def test_records_before_the_sought_one_are_dropped_from_its_poll(
+    table: FakeTable, assignment: FakeAssignment
 ) -> None:
-    """What was fetched before a seek may be in one poll with what was sought."""
-    await process(table, ownership, poll(record(0), record(1)))
+    """Records fetched before a seek may be in one poll with the sought one."""
+    await process(table, assignment, poll(record(0), record(1)))
     table.events.clear()
-    stops = FakePauser()
-    stops.sought = 2
-    agent = an_agent(table, ownership, stops)
+    pauser = FakePauser()
+    pauser.sought = 2
+    agent = an_agent(table, assignment, pauser)
     await agent._process_batch(cast(Any, Stream(table)), [poll(record(1), record(2), record(3))])
     assert table.events == ["flush up to 3", "ack 3"]

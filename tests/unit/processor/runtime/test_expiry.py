@@ -1,4 +1,4 @@
-"""The sweep: what is written and removed, and what is left alone."""
+"""Expiry: what is written and removed, and what is left unchanged."""
 
 import asyncio
 from typing import Any, cast
@@ -20,7 +20,7 @@ OLD, NEW = b"client:old", b"client:new"
 
 
 class FakeStateTable:
-    """What a sweep needs of the table; it writes down what is flushed and healed."""
+    """A table that records flushes and repairs."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
@@ -55,7 +55,7 @@ def table() -> FakeStateTable:
     return FakeStateTable()
 
 
-def sweeper(table: FakeStateTable, *, source_end: int = 6, changelog_end: int = 10) -> ExpiryTask:
+def expiry(table: FakeStateTable, *, source_end: int = 6, changelog_end: int = 10) -> ExpiryTask:
     async def source_ends(partitions: list[int]) -> dict[int, int]:
         return dict.fromkeys(partitions, source_end)
 
@@ -72,18 +72,18 @@ def sweeper(table: FakeStateTable, *, source_end: int = 6, changelog_end: int = 
     )
 
 
-async def test_only_what_was_not_heard_of_for_the_retention_is_removed(
+async def test_only_rows_older_than_the_retention_are_removed(
     table: FakeStateTable,
 ) -> None:
-    assert await sweeper(table).expire(0) == 1
+    assert await expiry(table).expire(0) == 1
     assert table.removed == [set(), {OLD}]
     assert table.state.rows.keys() == {NEW}
 
 
-async def test_rows_that_cannot_be_read_are_counted_and_left(table: FakeStateTable) -> None:
+async def test_undecodable_rows_are_counted_and_kept(table: FakeStateTable) -> None:
     table.state.rows[b"client:odd"] = b"rubbish"
     table.state.rows[b"client:newer"] = b'{"version":2}'
-    sweep = sweeper(table)
+    sweep = expiry(table)
     assert await sweep.expire(0) == 1
     assert table.state.unreadable == 2
     assert table.state.rows.keys() == {NEW, b"client:odd", b"client:newer"}
@@ -96,12 +96,12 @@ async def test_a_total_is_not_swept_however_old(table: FakeStateTable) -> None:
     key = total_key(0, "client", ("native", "false"))
     total = TotalRow(TOTAL_VERSION, 1, 0, "client", ("native", "false"), NOW - 10**9)
     table.state.rows[key] = encode_total(total)
-    await sweeper(table).expire(0)
+    await expiry(table).expire(0)
     assert table.state.rows.keys() == {NEW, key}
     assert table.state.unreadable == 0
 
 
-async def test_a_sweep_rests_so_that_batches_go_on(
+async def test_expiry_pauses_so_that_batches_are_processed(
     table: FakeStateTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SLICE_ROWS", 10)
@@ -116,16 +116,16 @@ async def test_a_sweep_rests_so_that_batches_go_on(
             turns += 1
 
     running = asyncio.create_task(others())
-    assert await sweeper(table).expire(0) == 1
+    assert await expiry(table).expire(0) == 1
     running.cancel()
-    assert turns >= 10, "one of a tenth of a rest, at the least, in each of ten"
+    assert turns >= 10, "at least one turn in each of ten pauses"
 
 
 @pytest.mark.parametrize("meanwhile", [None, b'{"version":2}', b"rubbish"])
-async def test_a_row_that_another_worker_has_removed_or_written_is_left_alone(
+async def test_a_row_that_another_worker_has_removed_or_written_is_kept(
     table: FakeStateTable, meanwhile: bytes | None
 ) -> None:
-    """The partition was away and is back: its state is the same object, with other rows."""
+    """The partition was lost and regained: its state is the same object with other rows."""
 
     async def ends(partitions: list[int]) -> dict[int, int]:
         if meanwhile is None:
@@ -134,15 +134,15 @@ async def test_a_row_that_another_worker_has_removed_or_written_is_left_alone(
             table.state.rows[OLD] = meanwhile
         return dict.fromkeys(partitions, 6)
 
-    late = sweeper(table)
+    late = expiry(table)
     late._source_ends = ends
     assert await late.expire(0) == 0
     assert table.state.rows.get(OLD) == meanwhile
 
 
-async def test_a_sweep_ends_with_the_ownership(table: FakeStateTable) -> None:
+async def test_expiry_ends_when_the_partition_is_lost(table: FakeStateTable) -> None:
     table.state.rows[b"client:odd"] = b"rubbish"
-    sweep = asyncio.create_task(sweeper(table).expire(0))
+    sweep = asyncio.create_task(expiry(table).expire(0))
     await asyncio.sleep(module.SLICE_PAUSE / 2)
     table.partitions.clear()
     assert await sweep == 0
@@ -150,40 +150,40 @@ async def test_a_sweep_ends_with_the_ownership(table: FakeStateTable) -> None:
 
 
 async def test_nothing_is_removed_while_there_is_lag(table: FakeStateTable) -> None:
-    assert await sweeper(table, source_end=7).expire(0) == 0
+    assert await expiry(table, source_end=7).expire(0) == 0
     assert table.state.rows.keys() == {OLD, NEW}
 
 
-async def test_nothing_is_removed_when_kafka_does_not_say_where_the_source_ends(
+async def test_nothing_is_removed_if_the_end_of_the_source_is_unknown(
     table: FakeStateTable,
 ) -> None:
     async def away(partitions: list[int]) -> dict[int, int]:
         raise KafkaConnectionError("away")
 
-    kept = sweeper(table)
+    kept = expiry(table)
     kept._source_ends = away
     assert await kept.expire(0) == 0
     assert table.state.rows.keys() == {OLD, NEW}
 
 
-async def test_nothing_is_written_for_a_partition_that_was_lost_while_waiting(
+async def test_nothing_is_written_for_a_partition_lost_while_waiting(
     table: FakeStateTable,
 ) -> None:
     async with table.lock:
-        sweep = asyncio.create_task(sweeper(table).expire(0))
+        sweep = asyncio.create_task(expiry(table).expire(0))
         await asyncio.sleep(0)
         table.partitions.clear()
     assert await sweep == 0
     assert table.removed == []
 
 
-async def test_what_someone_else_wrote_is_healed_once(table: FakeStateTable) -> None:
-    looker = sweeper(table, changelog_end=12)
+async def test_a_foreign_write_is_repaired_once(table: FakeStateTable) -> None:
+    looker = expiry(table, changelog_end=12)
     await looker.check_foreign_writes()
     await looker.check_foreign_writes()
     assert table.healed == [(10, 12)]
 
 
-async def test_own_records_need_no_healing(table: FakeStateTable) -> None:
-    await sweeper(table, changelog_end=10).check_foreign_writes()
+async def test_own_records_need_no_repair(table: FakeStateTable) -> None:
+    await expiry(table, changelog_end=10).check_foreign_writes()
     assert table.healed == []

@@ -1,4 +1,4 @@
-"""The time of a sweep runs no faster than the monotonic clock confirms."""
+"""The expiry clock runs no faster than the monotonic clock confirms."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def clock() -> SweepClock:
     return clock
 
 
-def test_it_is_the_brokers_time_while_that_runs_as_time_does(clock: SweepClock) -> None:
+def test_it_follows_the_brokers_time_at_normal_speed(clock: SweepClock) -> None:
     for minute in range(1, 100):
         now = NOW + minute * 60_000
         assert clock.observe(0, now, minute * 60_000, wall=0) == now
@@ -26,18 +26,18 @@ def test_a_broker_that_is_ahead_for_a_minute_moves_it_by_seconds(clock: SweepClo
     assert clock.observe(0, NOW + 120_000, 120_000, wall=0) == NOW + 120_000
 
 
-def test_a_broker_whose_clock_was_put_right_is_followed_slowly(clock: SweepClock) -> None:
+def test_a_corrected_broker_clock_is_followed_slowly(clock: SweepClock) -> None:
     time = 0
     for hours in range(1, 12):
         time = clock.observe(0, NOW + (hours + 1) * HOUR, hours * HOUR, wall=0)
     assert time == NOW + 12 * HOUR
 
 
-def test_a_broker_that_went_back_is_followed_at_once(clock: SweepClock) -> None:
+def test_a_broker_clock_that_goes_back_is_followed_at_once(clock: SweepClock) -> None:
     assert clock.observe(0, NOW - HOUR, 60_000, wall=0) == NOW - HOUR
 
 
-def test_at_first_this_machine_must_agree_that_it_is_so_late() -> None:
+def test_it_starts_at_this_machines_time_if_that_is_earlier() -> None:
     clock = SweepClock()
     assert clock.observe(0, NOW + HOUR, 0, wall=NOW) == NOW
     assert clock.observe(1, NOW, 0, wall=NOW + HOUR) == NOW

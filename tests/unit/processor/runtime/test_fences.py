@@ -1,4 +1,4 @@
-"""The lease and the heartbeat: a worker that may have been replaced does not go on."""
+"""Stall watchdog and heartbeat: a worker that may have been replaced stops processing."""
 
 import asyncio
 import subprocess
@@ -21,7 +21,7 @@ lease.{call}()
 
 @pytest.mark.parametrize("call", ["check", "tick"])
 @pytest.mark.parametrize(("age", "status"), [(3.9, 0), (4.1, 70)])
-def test_a_lease_older_than_half_a_session_ends_the_process(
+def test_a_tick_older_than_half_a_session_ends_the_process(
     call: str, age: float, status: int
 ) -> None:
     program = STOOD_STILL.format(age=age, call=call)
@@ -43,12 +43,12 @@ assert lease.seconds_since_tick() == 0
 """
 
 
-def test_a_start_that_waited_for_kafka_is_no_standstill() -> None:
+def test_waiting_for_kafka_at_startup_is_not_a_freeze() -> None:
     run = subprocess.run([sys.executable, "-c", WAITED_AT_THE_START], check=False)
     assert run.returncode == 0
 
 
-def test_a_renewed_lease_is_young() -> None:
+def test_a_tick_resets_the_age() -> None:
     now = 0.0
     watchdog = StallWatchdog(8, clock=lambda: now)
     now = 3.0
@@ -64,12 +64,12 @@ async def heartbeats(answers: list[bool]) -> SimpleNamespace:
     return SimpleNamespace(_do_heartbeat=do_heartbeat, member_id="m-1")
 
 
-async def test_before_it_has_joined_a_worker_waits() -> None:
+async def test_a_worker_waits_before_its_first_join() -> None:
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(HeartbeatMonitor(session=8).wait_until_fresh(), 0.2)
 
 
-async def test_only_an_answered_heartbeat_is_fresh() -> None:
+async def test_only_a_confirmed_heartbeat_is_fresh() -> None:
     heartbeat = HeartbeatMonitor(session=0.5)
     coordinator = await heartbeats([False, True])
     heartbeat.on_joined(coordinator)
@@ -86,7 +86,7 @@ async def _older_than(heartbeat: HeartbeatMonitor, age: float) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_a_coordinator_is_watched_once() -> None:
+async def test_a_coordinator_is_wrapped_once() -> None:
     heartbeat = HeartbeatMonitor(session=8)
     coordinator = await heartbeats([])
     heartbeat.on_joined(coordinator)
@@ -95,7 +95,7 @@ async def test_a_coordinator_is_watched_once() -> None:
     assert coordinator._do_heartbeat is watched
 
 
-async def test_the_group_names_a_worker_anew_when_it_joins_again() -> None:
+async def test_a_rejoin_updates_the_member_id() -> None:
     heartbeat = HeartbeatMonitor(session=8)
     coordinator = await heartbeats([])
     assert heartbeat.member == ""

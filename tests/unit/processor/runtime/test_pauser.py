@@ -1,4 +1,4 @@
-"""Stopped partitions: what is dropped, and where they go on."""
+"""Paused partitions: which events are dropped, and where the partition resumes."""
 
 import asyncio
 from types import SimpleNamespace
@@ -11,13 +11,13 @@ from faust.types import TP
 from processor.core.dead_letter_limit import DeadLetterLimit
 from processor.core.partition_state import PartitionState
 from processor.runtime.gap_check import Ahead
-from processor.runtime.pauser import SEEK_TIMEOUT, PartitionPauser
+from processor.runtime.pauser import RESEEK_DELAY, PartitionPauser
 
 P0 = TP("submissions", 0)
 
 
 class Consumer:
-    """What stops need of Faust's consumer."""
+    """The part of Faust's consumer that the pauser needs."""
 
     def __init__(self) -> None:
         self.paused: set[TP] = set()
@@ -36,8 +36,8 @@ class Consumer:
         self.sought.append({tp: offset})
 
 
-class Place:
-    """Stops with one partition whose ledger is at 9, of 10 letters a minute."""
+class Setup:
+    """A pauser with one partition whose ledger is at 9 and a limit of 10 letters a minute."""
 
     def __init__(self) -> None:
         self.consumer = Consumer()
@@ -65,150 +65,148 @@ class Place:
 
 
 @pytest.fixture
-def place() -> Place:
-    return Place()
+def setup() -> Setup:
+    return Setup()
 
 
-def test_below_the_cap_everything_passes(place: Place) -> None:
-    place.pauser.count_dead_letters(0, 9)
-    assert place.pauser.should_process(0, 10)
-    assert place.pauser.paused == frozenset()
-    assert place.consumer.paused == set()
+def test_below_the_limit_every_event_is_processed(setup: Setup) -> None:
+    setup.pauser.count_dead_letters(0, 9)
+    assert setup.pauser.should_process(0, 10)
+    assert setup.pauser.paused == frozenset()
+    assert setup.consumer.paused == set()
 
 
-def test_beyond_it_the_partition_alone_is_stopped(place: Place) -> None:
-    place.pauser.count_dead_letters(0, 10)
-    assert place.pauser.paused == {0}
-    assert not place.pauser.should_process(0, 10)
-    assert place.pauser.should_process(1, 3)
-    assert place.consumer.paused == {P0}
+def test_above_the_limit_only_that_partition_is_paused(setup: Setup) -> None:
+    setup.pauser.count_dead_letters(0, 10)
+    assert setup.pauser.paused == {0}
+    assert not setup.pauser.should_process(0, 10)
+    assert setup.pauser.should_process(1, 3)
+    assert setup.consumer.paused == {P0}
 
 
-async def test_it_goes_on_behind_its_ledger_with_the_event_that_was_sought(place: Place) -> None:
-    place.pauser.count_dead_letters(0, 10)
-    await place.pauser.seek(0)
-    assert place.consumer.sought == [{P0: 10}]
-    assert place.consumer.paused == set()
-    assert place.pauser.paused == frozenset()
-    assert [place.pauser.should_process(0, offset) for offset in (15, 16, 10, 11, 12)] == [
+async def test_it_resumes_after_its_ledger_with_the_sought_event(setup: Setup) -> None:
+    setup.pauser.count_dead_letters(0, 10)
+    await setup.pauser.seek(0)
+    assert setup.consumer.sought == [{P0: 10}]
+    assert setup.consumer.paused == set()
+    assert setup.pauser.paused == frozenset()
+    assert [setup.pauser.should_process(0, offset) for offset in (15, 16, 10, 11, 12)] == [
         *(False, False),
         *(True, True, True),
     ]
 
 
-async def test_what_retention_has_deleted_meanwhile_is_not_waited_for(place: Place) -> None:
-    place.pauser.count_dead_letters(0, 10)
-    place.first = 30
-    await place.pauser.seek(0)
-    assert place.consumer.sought == [{P0: 30}]
-    assert not place.pauser.should_process(0, 10)
-    assert place.pauser.should_process(0, 30)
+async def test_it_does_not_wait_for_a_record_that_retention_deleted(setup: Setup) -> None:
+    setup.pauser.count_dead_letters(0, 10)
+    setup.first = 30
+    await setup.pauser.seek(0)
+    assert setup.consumer.sought == [{P0: 30}]
+    assert not setup.pauser.should_process(0, 10)
+    assert setup.pauser.should_process(0, 30)
 
 
-async def test_a_marker_is_not_waited_for(place: Place) -> None:
-    place.pauser.count_dead_letters(0, 10)
-    place.record = 12
-    await place.pauser.seek(0)
-    assert place.consumer.sought == [{P0: 12}]
-    assert not place.pauser.should_process(0, 13)
-    assert place.pauser.should_process(0, 12)
+async def test_it_does_not_wait_for_a_marker(setup: Setup) -> None:
+    setup.pauser.count_dead_letters(0, 10)
+    setup.record = 12
+    await setup.pauser.seek(0)
+    assert setup.consumer.sought == [{P0: 12}]
+    assert not setup.pauser.should_process(0, 13)
+    assert setup.pauser.should_process(0, 12)
 
 
-async def test_a_rebalance_ends_it(place: Place) -> None:
+async def test_a_rebalance_ends_a_pause(setup: Setup) -> None:
     """Faust resumes and seeks all partitions itself."""
-    place.pauser.count_dead_letters(0, 10)
-    place.app.consumer_generation_id = 2
-    assert place.pauser.paused == frozenset()
-    assert place.pauser.should_process(0, 10)
-    place.pauser.count_dead_letters(0, 1)
-    assert place.pauser.paused == {0}, "the flood goes on, and so does the cap"
-    await place.pauser.seek(0)
-    place.app.consumer_generation_id = 3
-    assert place.pauser.should_process(0, 17), (
-        "nothing is waited for that another generation sought"
-    )
+    setup.pauser.count_dead_letters(0, 10)
+    setup.app.consumer_generation_id = 2
+    assert setup.pauser.paused == frozenset()
+    assert setup.pauser.should_process(0, 10)
+    setup.pauser.count_dead_letters(0, 1)
+    assert setup.pauser.paused == {0}, "the flood continues, and so does the limit"
+    await setup.pauser.seek(0)
+    setup.app.consumer_generation_id = 3
+    assert setup.pauser.should_process(0, 17), "a seek of an older generation is not waited for"
 
 
 @pytest.mark.parametrize("error", [IllegalStateError("no assignment"), TimeoutError()])
-async def test_a_seek_that_fails_is_tried_again(place: Place, error: Exception) -> None:
-    place.pauser.count_dead_letters(0, 10)
-    place.consumer.error = error
-    await place.pauser.seek(0)
-    assert place.pauser.paused == {0}
-    assert place.consumer.paused == {P0}
-    place.consumer.error = None
-    await place.pauser.seek(0)
-    assert place.pauser.paused == frozenset()
+async def test_a_failed_seek_is_retried(setup: Setup, error: Exception) -> None:
+    setup.pauser.count_dead_letters(0, 10)
+    setup.consumer.error = error
+    await setup.pauser.seek(0)
+    assert setup.pauser.paused == {0}
+    assert setup.consumer.paused == {P0}
+    setup.consumer.error = None
+    await setup.pauser.seek(0)
+    assert setup.pauser.paused == frozenset()
 
 
-async def test_what_was_sought_and_did_not_come_is_sought_again(place: Place) -> None:
-    place.pauser.count_dead_letters(0, 10)
-    assert place.pauser._resumable(place.now) == []
-    place.now += 6.1
-    assert place.pauser._resumable(place.now) == [0]
-    await place.pauser.seek(0)
-    assert place.pauser._resumable(place.now) == []
-    place.now += SEEK_TIMEOUT + 0.1
-    assert place.pauser._resumable(place.now) == [0]
-    await place.pauser.seek(0)
-    assert place.consumer.sought == [{P0: 10}, {P0: 10}]
-    assert place.pauser.should_process(0, 10)
-    place.now += SEEK_TIMEOUT + 0.1
-    assert place.pauser._resumable(place.now) == []
+async def test_a_seek_without_its_event_is_repeated(setup: Setup) -> None:
+    setup.pauser.count_dead_letters(0, 10)
+    assert setup.pauser._resumable(setup.now) == []
+    setup.now += 6.1
+    assert setup.pauser._resumable(setup.now) == [0]
+    await setup.pauser.seek(0)
+    assert setup.pauser._resumable(setup.now) == []
+    setup.now += RESEEK_DELAY + 0.1
+    assert setup.pauser._resumable(setup.now) == [0]
+    await setup.pauser.seek(0)
+    assert setup.consumer.sought == [{P0: 10}, {P0: 10}]
+    assert setup.pauser.should_process(0, 10)
+    setup.now += RESEEK_DELAY + 0.1
+    assert setup.pauser._resumable(setup.now) == []
 
 
-async def test_a_partition_that_is_compared_stands_still_until_it_is_resumed(place: Place) -> None:
-    place.pauser.await_source(0)
-    assert not place.pauser.should_process(0, 10)
-    assert place.pauser.paused == {0}
-    assert place.pauser.flooded == frozenset()
-    assert place.pauser._resumable(place.now) == []
-    place.pauser.resume(0)
-    assert place.pauser._resumable(place.now) == [0]
-    await place.pauser.seek(0)
-    assert place.pauser.should_process(0, 10)
+async def test_a_partition_is_paused_during_its_comparison(setup: Setup) -> None:
+    setup.pauser.await_source(0)
+    assert not setup.pauser.should_process(0, 10)
+    assert setup.pauser.paused == {0}
+    assert setup.pauser.flooded == frozenset()
+    assert setup.pauser._resumable(setup.now) == []
+    setup.pauser.resume(0)
+    assert setup.pauser._resumable(setup.now) == [0]
+    await setup.pauser.seek(0)
+    assert setup.pauser.should_process(0, 10)
 
 
-async def test_a_resume_that_fails_is_due_at_once(place: Place) -> None:
-    """A partition that nothing has stopped before: its source went back."""
-    place.pauser.resume(0)
-    place.consumer.error = TimeoutError()
-    await place.pauser.seek(0)
-    assert place.pauser._resumable(place.now) == [0]
-    assert not place.pauser.should_process(0, 10), "it would pass over what comes before"
-    assert place.pauser.paused == frozenset(), "liveness sees it if it never succeeds"
-    place.consumer.error = None
-    await place.pauser.seek(0)
-    assert place.pauser._resumable(place.now) == []
-    assert place.consumer.paused == set()
-    assert place.pauser.should_process(0, 10)
+async def test_a_failed_resume_is_retried_at_once(setup: Setup) -> None:
+    """The partition was not paused before: its source lost records."""
+    setup.pauser.resume(0)
+    setup.consumer.error = TimeoutError()
+    await setup.pauser.seek(0)
+    assert setup.pauser._resumable(setup.now) == [0]
+    assert not setup.pauser.should_process(0, 10), "it would skip the events before"
+    assert setup.pauser.paused == frozenset(), "the stuck monitor reports it if it never succeeds"
+    setup.consumer.error = None
+    await setup.pauser.seek(0)
+    assert setup.pauser._resumable(setup.now) == []
+    assert setup.consumer.paused == set()
+    assert setup.pauser.should_process(0, 10)
 
 
-async def test_kafka_is_asked_without_the_lock(place: Place) -> None:
-    place.pauser.resume(0)
-    async with place.lock:
-        seeking = asyncio.create_task(place.pauser.seek(0))
-        await place.asked.wait()
-        assert place.consumer.sought == []
+async def test_kafka_is_queried_without_the_lock(setup: Setup) -> None:
+    setup.pauser.resume(0)
+    async with setup.lock:
+        seeking = asyncio.create_task(setup.pauser.seek(0))
+        await setup.asked.wait()
+        assert setup.consumer.sought == []
     await seeking
-    assert place.consumer.sought == [{P0: 10}]
+    assert setup.consumer.sought == [{P0: 10}]
 
 
-async def test_a_ledger_that_moves_meanwhile_is_sought_again(place: Place) -> None:
-    place.pauser.resume(0)
-    async with place.lock:
-        seeking = asyncio.create_task(place.pauser.seek(0))
-        await place.asked.wait()
-        place.state.ledger.offset = 12
+async def test_a_ledger_that_advances_during_a_seek_is_sought_again(setup: Setup) -> None:
+    setup.pauser.resume(0)
+    async with setup.lock:
+        seeking = asyncio.create_task(setup.pauser.seek(0))
+        await setup.asked.wait()
+        setup.state.ledger.offset = 12
     await seeking
-    assert place.pauser._resumable(place.now) == [0]
-    await place.pauser.seek(0)
-    assert place.consumer.sought == [{P0: 13}]
+    assert setup.pauser._resumable(setup.now) == [0]
+    await setup.pauser.seek(0)
+    assert setup.consumer.sought == [{P0: 13}]
 
 
-async def test_a_comparison_does_not_end_the_wait_for_dead_letters(place: Place) -> None:
-    place.pauser.count_dead_letters(0, 10)
-    place.pauser.await_source(0)
-    place.pauser.resume(0)
-    assert place.pauser.flooded == {0}
-    assert place.pauser._resumable(place.now) == []
+async def test_a_comparison_does_not_end_a_pause_for_dead_letters(setup: Setup) -> None:
+    setup.pauser.count_dead_letters(0, 10)
+    setup.pauser.await_source(0)
+    setup.pauser.resume(0)
+    assert setup.pauser.flooded == {0}
+    assert setup.pauser._resumable(setup.now) == []

@@ -1,4 +1,4 @@
-"""Polls: records travel together, in order, in events of bounded size."""
+"""Polls: records are delivered together, in order, in events of limited size."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def record(tp: TopicPartition, offset: int, size: int = 10, at: int = 1000) -> C
     return ConsumerRecord(tp.topic, tp.partition, offset, at, 1, b"k", value, 3, 1, size, ())
 
 
-def test_records_of_the_source_become_one_event_a_partition() -> None:
+def test_records_of_the_source_become_one_event_per_partition() -> None:
     records = [record(SOURCE, offset, at=2000 - offset) for offset in (4, 5, 9)]
     merged: Any = merge_records({SOURCE: records, OTHER: [record(OTHER, 0)]}, SOURCE.topic)
     [event] = merged[SOURCE]
@@ -25,7 +25,7 @@ def test_records_of_the_source_become_one_event_a_partition() -> None:
     assert merged[OTHER] == [record(OTHER, 0)]
 
 
-def test_an_event_is_bounded_in_bytes_but_holds_at_least_one_record() -> None:
+def test_an_event_is_limited_in_bytes_but_has_at_least_one_record() -> None:
     sizes = [10, POLL_BYTES - 10, 1, POLL_BYTES * 2, 5, 5]
     records = [record(SOURCE, offset, size) for offset, size in enumerate(sizes)]
     events = merge_records({SOURCE: records}, SOURCE.topic)[SOURCE]
@@ -42,6 +42,6 @@ def test_a_tombstone_has_no_bytes() -> None:
     assert Poll.of([empty]).size == 0
 
 
-def test_faust_hands_a_poll_on_as_it_is() -> None:
+def test_faust_passes_a_poll_on_unchanged() -> None:
     poll = Poll.of([record(SOURCE, 0)])
     assert Registry().loads_value(bytes, poll, serializer="raw") is poll

@@ -1,4 +1,5 @@
-"""What becomes of a comparison: applied to what was compared, and asked for without the lock."""
+"""The result of a comparison is applied only to the state that was compared, and without waiting
+for Kafka under the lock."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -28,7 +29,7 @@ def a_state(partition: int) -> PartitionState:
     mark = SourceMark(9, 2, 1000, TOPIC)
     state.ledger = LedgerRow(version=1, offset=9, mark=mark, newest=1000)
     state.finish_loading(1)
-    state.go_on_from_source(TOPIC, 2)
+    state.resume_from_source(TOPIC, 2)
     return state
 
 
@@ -49,8 +50,8 @@ CUT = evidence(end=7, epoch_end=7, marked=None)
 OLDER_COPY = evidence(epoch=-1, epoch_end=-1, marked=None)
 
 
-class Place:
-    """A check of two partitions, and what it does."""
+class Setup:
+    """A check of two partitions that records its effects."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.lock = asyncio.Lock()
@@ -58,8 +59,8 @@ class Place:
         self.events: list[str] = []
         self.evidence: dict[int, SourceEvidence] = {0: evidence(), 1: evidence()}
         self.leaders = {0: Leader(1, 2), 1: Leader(1, 2)}
-        self.meanwhile = asyncio.Event()
-        self.meanwhile.set()
+        self.proceed = asyncio.Event()
+        self.proceed.set()
         self.asking = asyncio.Event()
         self.store = self
         self.settings = SimpleNamespace(kafka_partitions=2)
@@ -74,7 +75,7 @@ class Place:
         )
         self.check._stopped_at = float("inf")
 
-    async def __aenter__(self) -> "Place":
+    async def __aenter__(self) -> "Setup":
         if not self.evidence:
             raise KafkaConnectionError
         return self
@@ -94,13 +95,13 @@ class Place:
             batch.commit()
             self.events.append(f"flush {partition}")
 
-    async def write_stepped_back(self, partitions: Iterable[int]) -> None:
+    async def rewrite_regressed(self, partitions: Iterable[int]) -> None:
         assert self.lock.locked()
 
     async def _compare(self, _: Any, states: Mapping[int, PartitionState]) -> dict[int, Finding]:
         ledgers = {p: state.ledger for p, state in states.items() if p in self.evidence}
         self.asking.set()
-        await self.meanwhile.wait()
+        await self.proceed.wait()
         return {
             p: Finding(ledger, self.evidence[p], judge(ledger, self.evidence[p]))
             for p, ledger in ledgers.items()
@@ -115,103 +116,105 @@ class Place:
 
 
 @pytest.fixture
-def place(monkeypatch: pytest.MonkeyPatch) -> Place:
-    return Place(monkeypatch)
+def setup(monkeypatch: pytest.MonkeyPatch) -> Setup:
+    return Setup(monkeypatch)
 
 
-async def test_nothing_is_compared_where_nothing_has_changed(place: Place) -> None:
-    await place.watch()
-    assert not place.asking.is_set()
+async def test_nothing_is_compared_without_a_change(setup: Setup) -> None:
+    await setup.watch()
+    assert not setup.asking.is_set()
 
 
-async def test_a_new_history_begins_and_is_sought(place: Place) -> None:
-    place.leaders[0] = Leader(1, 4)
-    place.evidence[0] = CUT
-    await place.watch()
-    assert place.events == ["flush 0", "resume 0"]
-    assert place.partitions[0].ledger.next_offset == 7
+async def test_a_new_history_begins_and_the_partition_is_sought(setup: Setup) -> None:
+    setup.leaders[0] = Leader(1, 4)
+    setup.evidence[0] = CUT
+    await setup.watch()
+    assert setup.events == ["flush 0", "resume 0"]
+    assert setup.partitions[0].ledger.next_offset == 7
 
 
-async def test_the_lock_is_free_while_kafka_is_asked(place: Place) -> None:
-    place.leaders[0] = Leader(1, 4)
-    place.meanwhile.clear()
-    watching = asyncio.create_task(place.watch())
-    await place.asking.wait()
-    assert not place.lock.locked()
-    place.meanwhile.set()
+async def test_the_lock_is_free_while_kafka_is_queried(setup: Setup) -> None:
+    setup.leaders[0] = Leader(1, 4)
+    setup.proceed.clear()
+    watching = asyncio.create_task(setup.watch())
+    await setup.asking.wait()
+    assert not setup.lock.locked()
+    setup.proceed.set()
     await watching
-    assert place.partitions[0].source_epoch == 4
+    assert setup.partitions[0].source_epoch == 4
 
 
 @pytest.mark.parametrize("what", ["ledger", "state", "not loaded"])
-async def test_what_has_changed_meanwhile_is_compared_again(place: Place, what: str) -> None:
-    place.leaders[0] = Leader(1, 4)
-    place.evidence[0] = CUT
-    place.meanwhile.clear()
-    watching = asyncio.create_task(place.watch())
-    await place.asking.wait()
+async def test_a_state_that_changed_during_the_comparison_is_compared_again(
+    setup: Setup, what: str
+) -> None:
+    setup.leaders[0] = Leader(1, 4)
+    setup.evidence[0] = CUT
+    setup.proceed.clear()
+    watching = asyncio.create_task(setup.watch())
+    await setup.asking.wait()
     if what == "ledger":
-        place.partitions[0].ledger = LedgerRow(version=1, offset=10)
+        setup.partitions[0].ledger = LedgerRow(version=1, offset=10)
     elif what == "state":
-        place.partitions[0] = a_state(0)
+        setup.partitions[0] = a_state(0)
     else:  # taken over: the load compares it
-        place.partitions[0].loaded = False
-    place.meanwhile.set()
+        setup.partitions[0].loaded = False
+    setup.proceed.set()
     await watching
-    assert place.events == []
-    assert place.partitions[0].ledger.parted == 0
+    assert setup.events == []
+    assert setup.partitions[0].ledger.parted == 0
 
 
-async def test_a_partition_without_a_leader_is_not_compared(place: Place) -> None:
-    """KRaft raises its epoch when it loses its leader."""
-    place.leaders = {0: GONE, 1: Leader(1, 4)}
-    await place.watch()
-    assert (place.partitions[0].source_epoch, place.partitions[1].source_epoch) == (2, 4)
-    assert place.partitions[0].loaded
+async def test_a_partition_without_a_leader_is_not_compared(setup: Setup) -> None:
+    """KRaft increments the epoch of a partition that loses its leader."""
+    setup.leaders = {0: GONE, 1: Leader(1, 4)}
+    await setup.watch()
+    assert (setup.partitions[0].source_epoch, setup.partitions[1].source_epoch) == (2, 4)
+    assert setup.partitions[0].loaded
 
 
-async def test_a_load_leaves_out_what_kafka_says_too_little_of(place: Place) -> None:
-    del place.evidence[0]
-    await place.load()
-    assert (place.partitions[0].loaded, place.partitions[1].loaded) == (False, True)
-    assert place.partitions[0].awaits_source
-    place.evidence[0] = evidence(first=12)
-    await place.watch()
-    assert place.events == ["flush 0", "resume 0"]
-    state = place.partitions[0]
+async def test_a_load_leaves_out_partitions_with_incomplete_information(setup: Setup) -> None:
+    del setup.evidence[0]
+    await setup.load()
+    assert (setup.partitions[0].loaded, setup.partitions[1].loaded) == (False, True)
+    assert setup.partitions[0].awaits_source
+    setup.evidence[0] = evidence(first=12)
+    await setup.watch()
+    assert setup.events == ["flush 0", "resume 0"]
+    state = setup.partitions[0]
     assert state.loaded
     assert (state.ledger.lost, state.ledger.next_offset) == (2, 12)
     assert state.ledger.mark == SourceMark(11, 4, NOT_A_RECORD, TOPIC)
 
 
-async def test_a_load_while_kafka_is_away_leaves_out_all(place: Place) -> None:
-    place.evidence.clear()
-    await place.load()
-    assert not any(state.loaded for state in place.partitions.values())
+async def test_a_load_during_an_outage_leaves_out_all_partitions(setup: Setup) -> None:
+    setup.evidence.clear()
+    await setup.load()
+    assert not any(state.loaded for state in setup.partitions.values())
 
 
-async def test_a_requested_comparison_resumes_the_partition(place: Place) -> None:
-    place.check.request({1})
-    await place.watch()
-    assert place.events == ["resume 1"]
-    await place.watch()
-    assert place.events == ["resume 1"]
+async def test_a_requested_comparison_resumes_the_partition(setup: Setup) -> None:
+    setup.check.request({1})
+    await setup.watch()
+    assert setup.events == ["resume 1"]
+    await setup.watch()
+    assert setup.events == ["resume 1"]
 
 
-async def test_a_requested_comparison_that_fails_is_repeated(place: Place) -> None:
-    place.check.request({1})
-    found = place.evidence.pop(1)
-    await place.watch()
-    assert place.events == []
-    place.evidence[1] = found
-    await place.watch()
-    assert place.events == ["resume 1"]
+async def test_a_failed_comparison_is_repeated(setup: Setup) -> None:
+    setup.check.request({1})
+    found = setup.evidence.pop(1)
+    await setup.watch()
+    assert setup.events == []
+    setup.evidence[1] = found
+    await setup.watch()
+    assert setup.events == ["resume 1"]
 
 
-async def test_what_is_not_certain_stops_and_is_announced(place: Place) -> None:
-    place.check.request({0})
-    place.evidence[0] = OLDER_COPY
-    await place.watch()
-    assert place.events == ["announce 0 at 10"]
-    assert not place.partitions[0].loaded
-    assert place.partitions[1].loaded
+async def test_an_uncertain_source_stops_the_partition_and_is_announced(setup: Setup) -> None:
+    setup.check.request({0})
+    setup.evidence[0] = OLDER_COPY
+    await setup.watch()
+    assert setup.events == ["announce 0 at 10"]
+    assert not setup.partitions[0].loaded
+    assert setup.partitions[1].loaded

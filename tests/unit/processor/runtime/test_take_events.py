@@ -1,4 +1,4 @@
-"""Taking events: at once when some come, together, bounded in size."""
+"""Taking events: without delay, together, and limited in size."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from processor.runtime.faust_compat import take_events
 
 
 class ManualStream:
-    """What is taken of Faust's stream: a test puts events in."""
+    """The part of Faust's stream that the code uses; a test adds events."""
 
     enable_acks = True
     current_event: Any = None
@@ -59,7 +59,7 @@ async def numbers(taken: AsyncIterator[list[Any]]) -> list[int]:
         return [event.number for event in await anext(taken)]
 
 
-async def test_events_that_come_together_are_taken_together(
+async def test_events_that_arrive_together_are_taken_together(
     stream: ManualStream, taken: AsyncIterator[list[Any]]
 ) -> None:
     first = asyncio.create_task(numbers(taken))
@@ -73,7 +73,7 @@ async def test_events_that_come_together_are_taken_together(
     assert await numbers(taken) == [2]
 
 
-async def test_as_many_are_buffered_as_may_be_taken_and_more_wait(
+async def test_one_batch_is_buffered_and_further_events_wait(
     stream: ManualStream, taken: AsyncIterator[list[Any]]
 ) -> None:
     first = asyncio.create_task(numbers(taken))
@@ -90,7 +90,7 @@ async def test_as_many_are_buffered_as_may_be_taken_and_more_wait(
     assert await numbers(taken) == [MOST + 1]
 
 
-async def test_nobody_waits_once_there_are_enough(stream: ManualStream) -> None:
+async def test_a_full_batch_does_not_wait(stream: ManualStream) -> None:
     taken = take_events(cast(Any, stream), lambda _: 1, MOST, within=3600)
     first = asyncio.create_task(numbers(taken))
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""What the group's commits should say: kept until Kafka has it, and a stop until it ends."""
+"""Wanted commits are kept until Kafka has them, and a stop until it ends."""
 
 import asyncio
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ P0, P1 = TP("submissions", 0), TP("submissions", 1)
 
 
 class Kafka:
-    """What the thread needs of aiokafka's consumer; remembers what it was told last."""
+    """The part of aiokafka's consumer that the thread needs; stores the last commit."""
 
     def __init__(self) -> None:
         self.committed: dict[int, tuple[int, str]] = {}
@@ -51,7 +51,7 @@ def thread(kafka: Kafka) -> _ConsumerThread:
     return cast(_ConsumerThread, thread)
 
 
-async def test_a_commit_that_continues_a_partition_is_repeated_until_kafka_has_it(
+async def test_a_commit_that_resumes_a_partition_is_repeated_until_kafka_has_it(
     kafka: Kafka, thread: _ConsumerThread
 ) -> None:
     thread.wanted.stop(P0, 10, "the topic ends at 9")
@@ -67,7 +67,7 @@ async def test_a_commit_that_continues_a_partition_is_repeated_until_kafka_has_i
     assert not thread.wanted
 
 
-async def test_a_commit_without_an_answer_is_repeated(
+async def test_a_commit_without_a_response_is_repeated(
     kafka: Kafka, thread: _ConsumerThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "COMMIT_TIMEOUT", 0.01)
@@ -79,7 +79,7 @@ async def test_a_commit_without_an_answer_is_repeated(
     assert kafka.committed[0] == (4, "")
 
 
-async def test_what_faust_acknowledges_does_not_end_a_stop(
+async def test_an_acknowledgement_of_faust_does_not_end_a_stop(
     kafka: Kafka, thread: _ConsumerThread
 ) -> None:
     thread.wanted.stop(P0, 10, "not certain")
@@ -90,14 +90,14 @@ async def test_what_faust_acknowledges_does_not_end_a_stop(
 
 
 async def test_a_failed_commit_of_faust_is_repeated(kafka: Kafka, thread: _ConsumerThread) -> None:
-    """Faust takes it for done, and commits again only when something is acknowledged."""
+    """Faust regards it as done, and commits again only after the next acknowledgement."""
     kafka.errors = [RequestTimedOutError()]
     assert not await thread._commit({P1: 3})
     assert await thread.commit_wanted()
     assert kafka.committed == {1: (3, "")}
 
 
-async def test_what_is_wanted_while_a_commit_is_on_its_way_is_not_forgotten() -> None:
+async def test_a_commit_requested_during_another_one_is_not_forgotten() -> None:
     wanted = WantedCommits()
     wanted.stop(P0, 10, "x")
     sent = wanted.pending([P0])
@@ -106,9 +106,9 @@ async def test_what_is_wanted_while_a_commit_is_on_its_way_is_not_forgotten() ->
     assert wanted.pending([P0])[P0].metadata == ""
 
 
-async def test_a_partition_that_another_worker_has_now_is_forgotten() -> None:
+async def test_a_partition_that_another_worker_owns_is_forgotten() -> None:
     wanted = WantedCommits()
     wanted.stop(P0, 10, "x")
     assert wanted.pending([P1]) == {}
     wanted.acknowledge({P0: 3})
-    assert wanted.pending([P0])[P0].metadata == "", "it is stopped again where it is compared again"
+    assert wanted.pending([P0])[P0].metadata == "", "the next comparison stops it again"

@@ -38,7 +38,7 @@ class Clock:
 
 @pytest.fixture(autouse=True)
 def short_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let tokens have readable names here."""
+    """Allow short, readable tokens."""
     monkeypatch.setattr(secrets, "MIN_TOKEN", 1)
 
 
@@ -60,7 +60,7 @@ def tokens(file: Path, clock: Clock) -> ReloadableTokens:
 
 
 def replace(file: Path, text: str) -> None:
-    """Put another file in its place, as whoever rotates should."""
+    """Replace the file by another one, as a rotation should."""
     part = file.with_name("part")
     part.write_text(text)
     part.replace(file)
@@ -84,7 +84,7 @@ def test_tokens_are_separated_by_commas_or_white_space(
 
 
 @pytest.mark.parametrize("text", ["", " ", ",", " ,\n, ", "one,töken", "a\0b", "x" * 4097])
-def test_no_token_or_one_that_cannot_be_sent_is_refused(text: str) -> None:
+def test_no_token_or_an_unsendable_token_is_refused(text: str) -> None:
     with pytest.raises(SecretError):
         ReloadableTokens(text)
     environ = {"METRICS_TOKEN": text or ","}
@@ -93,16 +93,18 @@ def test_no_token_or_one_that_cannot_be_sent_is_refused(text: str) -> None:
     assert "töken" not in str(refused.value)
 
 
-def test_a_file_without_tokens_refuses_to_start(file: Path) -> None:
+def test_a_file_without_tokens_prevents_start_up(file: Path) -> None:
     replace(file, " ,\n")
-    with pytest.raises(SettingsError, match=r"METRICS_TOKEN_FILE=.*token holds no token"):
+    with pytest.raises(SettingsError, match=r"METRICS_TOKEN_FILE=.*token contains no token"):
         load_settings(HttpSettings, {"METRICS_TOKEN_FILE": str(file)})
     replace(file, "x" * (MAX_SECRET + 1))
     with pytest.raises(SettingsError, match=r"METRICS_TOKEN_FILE=.*token is larger than"):
         load_settings(HttpSettings, {"METRICS_TOKEN_FILE": str(file)})
 
 
-def test_each_of_several_fits_and_nothing_else(tokens: ReloadableTokens, file: Path) -> None:
+def test_each_of_several_tokens_matches_and_nothing_else(
+    tokens: ReloadableTokens, file: Path
+) -> None:
     replace(file, "one,two")
     check = StaticTokenAuth(tokens, "admin", RequestMetrics(CollectorRegistry()))
     assert check.matches("one")
@@ -111,22 +113,20 @@ def test_each_of_several_fits_and_nothing_else(tokens: ReloadableTokens, file: P
         assert not check.matches(other)
 
 
-def test_a_file_is_read_again_when_it_has_changed(
-    tokens: ReloadableTokens, file: Path, clock: Clock
-) -> None:
+def test_a_changed_file_is_reloaded(tokens: ReloadableTokens, file: Path, clock: Clock) -> None:
     assert tokens.current() == ("one",)
     for text, expected in (
         ("one two", ("one", "two")),
         ("two", ("two",)),
         ("two\n", ("two",)),
-        ("six", ("six",)),  # as long as the one before
+        ("six", ("six",)),  # same length as the previous one
     ):
         replace(file, text)
         clock.tick()
         assert tokens.current() == expected
 
 
-def test_a_file_that_is_written_in_place_is_noticed(
+def test_a_file_written_in_place_is_reloaded(
     tokens: ReloadableTokens, file: Path, clock: Clock
 ) -> None:
     assert tokens.current() == ("one",)
@@ -137,7 +137,7 @@ def test_a_file_that_is_written_in_place_is_noticed(
     assert tokens.current() == ("two",)
 
 
-def test_another_file_of_the_same_size_and_time_is_noticed(
+def test_a_replaced_file_with_equal_size_and_time_is_reloaded(
     tokens: ReloadableTokens, file: Path, clock: Clock
 ) -> None:
     assert tokens.current() == ("one",)
@@ -148,8 +148,8 @@ def test_another_file_of_the_same_size_and_time_is_noticed(
     assert tokens.current() == ("two",)
 
 
-def test_a_link_that_leads_elsewhere_is_noticed(tmp_path: Path, clock: Clock) -> None:
-    """As Kubernetes changes a mounted secret."""
+def test_a_changed_symlink_is_followed(tmp_path: Path, clock: Clock) -> None:
+    """As Kubernetes updates a mounted secret."""
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "token").write_text(name)
@@ -162,7 +162,7 @@ def test_a_link_that_leads_elsewhere_is_noticed(tmp_path: Path, clock: Clock) ->
     assert tokens.current() == ("new",)
 
 
-def test_it_looks_once_a_second_and_reads_only_what_has_changed(
+def test_a_file_is_checked_once_a_second_and_read_only_if_changed(
     tokens: ReloadableTokens, file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[str] = []
@@ -191,7 +191,7 @@ def test_it_looks_once_a_second_and_reads_only_what_has_changed(
 
 
 @pytest.mark.parametrize("fault", ["missing", "empty", "rubbish", "folder", "large"])
-def test_a_broken_file_keeps_the_last_tokens_and_is_logged_once(
+def test_an_invalid_file_keeps_the_last_tokens_and_is_logged_once(
     tokens: ReloadableTokens, file: Path, clock: Clock, fault: str
 ) -> None:
     replace(file, "first second")
@@ -223,7 +223,7 @@ def test_a_broken_file_keeps_the_last_tokens_and_is_logged_once(
     assert "third" not in str(logs)
 
 
-def test_a_file_that_comes_back_unchanged_is_fine_and_fails_anew(
+def test_a_restored_file_is_accepted_and_a_new_error_is_logged(
     tokens: ReloadableTokens, file: Path, clock: Clock
 ) -> None:
     with capture_logs() as logs:
@@ -237,7 +237,7 @@ def test_a_file_that_comes_back_unchanged_is_fine_and_fails_anew(
     assert [entry["log_level"] for entry in logs] == ["error"] * 2
 
 
-def test_a_pipe_is_read_at_the_start_and_never_waited_for(tmp_path: Path, clock: Clock) -> None:
+def test_a_pipe_is_read_only_at_start_up(tmp_path: Path, clock: Clock) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = threading.Thread(target=pipe.write_text, args=("from a pipe,old",))
@@ -250,20 +250,20 @@ def test_a_pipe_is_read_at_the_start_and_never_waited_for(tmp_path: Path, clock:
     assert settings.metrics_token.current() == ("from", "a", "pipe", "old")
 
 
-def test_no_token_is_shown(tokens: ReloadableTokens) -> None:
+def test_repr_shows_no_token(tokens: ReloadableTokens) -> None:
     for shown in (repr(tokens), str(tokens), f"{tokens}", repr([tokens])):
         assert "one" not in shown
     settings = load_settings(HttpSettings, {"METRICS_TOKEN": "very-secret"})
     assert "very-secret" not in repr(settings)
 
 
-def test_a_short_token_is_refused_at_the_start_and_in_a_file_that_changes(
+def test_a_short_token_is_refused_at_start_up_and_at_reload(
     file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
     strong, short = "a-token-of-the-tests", "fifteen-letters"
     for text in (short, f"{strong},{short}"):
-        with pytest.raises(SettingsError, match="METRICS_TOKEN holds a token of 15 characters"):
+        with pytest.raises(SettingsError, match="METRICS_TOKEN contains a token of 15 characters"):
             load_settings(HttpSettings, {"METRICS_TOKEN": text})
     replace(file, f"\ufeff{strong}\r\n")  # a byte order mark, as editors on Windows write it
     tokens = load_settings(HttpSettings, {"METRICS_TOKEN_FILE": str(file)}).metrics_token
@@ -291,7 +291,7 @@ def test_a_file_that_changes_to_a_token_of_the_other_kind_is_refused(
             clock.tick()
             assert (tokens.current(), other.current()) == (("one",), ("two",))
     assert [entry["log_level"] for entry in logs] == ["error"]
-    assert logs[0]["why"].startswith("holds a token of METRICS_TOKEN: replace one")
+    assert logs[0]["why"].startswith("contains a token of METRICS_TOKEN: replace one")
     assert "two" not in str(logs)
     # Both change to the same token: one of them wins.
     replace(other_file, "new")

@@ -1,4 +1,4 @@
-"""Settings: everything from the environment, every fault at once, no secret shown."""
+"""Settings: read from the environment, all errors at once, no secret shown."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_defaults() -> None:
     assert settings.admin_token.current() == ("a-secret-of-the-tests",)
 
 
-def test_every_fault_is_named_at_once() -> None:
+def test_all_errors_are_reported_at_once() -> None:
     environ = {"KAFKA_PARTITIONS": "few", "METRICS_TOKEN": "", "ANSWER_WITHIN_SECONDS": "10"}
     with pytest.raises(SettingsError) as error:
         load_settings(GatewaySettings, environ)
@@ -44,7 +44,7 @@ def test_every_fault_is_named_at_once() -> None:
 
 
 @pytest.mark.parametrize("value", ["10", "0", "-1", "nan", "inf", "x", "0.5"])
-def test_the_deadline_is_below_what_clients_wait(value: str) -> None:
+def test_the_deadline_is_below_the_clients_timeout(value: str) -> None:
     with pytest.raises(SettingsError, match="ANSWER_WITHIN_SECONDS"):
         load_settings(GatewaySettings, GOOD | {"ANSWER_WITHIN_SECONDS": value})
 
@@ -55,7 +55,7 @@ def test_no_secret_is_shown() -> None:
         assert "-secret" not in shown
 
 
-def test_secrets_from_files(tmp_path: Path) -> None:
+def test_secrets_are_read_from_files(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("token-from-a-file\n")
     environ = {key: value for key, value in GOOD.items() if key != "ADMIN_TOKEN"}
@@ -70,7 +70,7 @@ def test_secrets_from_files(tmp_path: Path) -> None:
         load_settings(GatewaySettings, environ | {"ADMIN_TOKEN_FILE": str(tmp_path / "none")})
 
 
-def test_constraints_hold() -> None:
+def test_constraints_are_checked() -> None:
     @dataclass(frozen=True, kw_only=True)
     class Bounded:
         size: Annotated[int, Meta(ge=1)] = 5
@@ -80,7 +80,7 @@ def test_constraints_hold() -> None:
         load_settings(Bounded, {"SIZE": "0"})
 
 
-def test_only_secrets_have_files(tmp_path: Path) -> None:
+def test_only_secrets_may_be_in_files(tmp_path: Path) -> None:
     environ = {"METRICS_TOKEN": "x" * 16, "PORT_FILE": str(tmp_path / "none")}
     assert load_settings(HttpSettings, environ).port == 8000
     assert load_settings(HttpSettings, environ).metrics_token.current() == ("x" * 16,)

@@ -1,4 +1,4 @@
-"""Variables that look like settings: misspelled ones are found, and those of others are not."""
+"""Misspelled settings are found; variables of other programs are not reported."""
 
 import pytest
 
@@ -33,13 +33,13 @@ CONTAINER = """
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_what_is_in_every_container_is_not_warned_of(service: type) -> None:
+def test_common_variables_cause_no_warning(service: type) -> None:
     found = [str(each) for each in misspellings(variables(service), CONTAINER.split())]
     assert found == []
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_settings_of_other_services_are_not_warned_of(service: type) -> None:
+def test_variables_of_other_programs_cause_no_warning(service: type) -> None:
     found = [str(each) for each in misspellings(variables(service), ALL)]
     assert found == []
 

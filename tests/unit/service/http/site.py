@@ -1,4 +1,4 @@
-"""A server for tests of connections, and the client's end of them."""
+"""A server for tests of connections, and the client side of a connection."""
 
 import asyncio
 import contextlib
@@ -32,19 +32,19 @@ SLOW = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
 
 @dataclass
 class RawConnection:
-    """A client's end of a connection."""
+    """The client side of a connection."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
     async def send(self, data: bytes) -> None:
-        """Send what the server still takes; how it closes is what tests look at."""
+        """Send as much as the server accepts; the tests check how it closes the connection."""
         with contextlib.suppress(ConnectionError):
             self.writer.write(data)
             await self.writer.drain()
 
     async def answer(self) -> tuple[int, object]:
-        """Read the next answer: its status and its JSON."""
+        """Read the next response: its status and its JSON."""
         async with asyncio.timeout(5):
             header = await self.reader.readuntil(b"\r\n\r\n")
             length = header.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
@@ -52,14 +52,14 @@ class RawConnection:
         return int(header.split()[1]), json.loads(body)
 
     async def reset(self) -> None:
-        """Break the connection, not only end what is sent on it."""
+        """Reset the connection, instead of only closing the sending side."""
         at_once = struct.pack("ii", 1, 0)
         its_socket = self.writer.get_extra_info("socket")
         its_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
         self.writer.transport.abort()
 
     async def rest(self) -> bytes:
-        """Read until the server closes; between requests that is after KEEP_ALIVE."""
+        """Read until the server closes, which happens KEEP_ALIVE after the last request."""
         async with asyncio.timeout(10):
             with contextlib.suppress(ConnectionError):
                 return await self.reader.read()
@@ -68,7 +68,7 @@ class RawConnection:
 
 @dataclass
 class Site:
-    """A server, and handles on what its handlers do."""
+    """A server, with access to the state of its handlers."""
 
     port: int
     entered: asyncio.Semaphore
@@ -91,13 +91,13 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def unread() -> list[int]:
-    """The sizes of the responses that clients do not read, on all servers."""
+    """Return the sizes of unread responses on all servers."""
     servers = service.http.idle_connections._by_server.values()
     return [size for each in servers for size in each.unread._sizes.values()]
 
 
 def nothing_is_counted() -> bool:
-    """Tell whether no server counts any bytes, as it must be when it has ended."""
+    """Return whether no server counts any bytes, as after all requests have ended."""
     return all(
         (
             idle_connections.buffered_bytes,
@@ -111,7 +111,7 @@ def nothing_is_counted() -> bool:
 
 
 async def start(stack: contextlib.AsyncExitStack, fast_path: FastPathHandler | None = None) -> Site:
-    """Serve until the stack ends, or the site's `stop` is called."""
+    """Serve until the exit stack ends, or the site's `stop` is called."""
     entered, go_on = asyncio.Semaphore(0), asyncio.Event()
 
     async def quick(_: Request) -> Response:

@@ -1,4 +1,4 @@
-"""The HTTP shell: JSON errors, templates, stops, credentials, counts."""
+"""The application of a service: JSON errors, route templates, stops, credentials, metrics."""
 
 import asyncio
 import importlib.metadata
@@ -29,7 +29,7 @@ async def show(request: Request) -> Response:
 
 
 async def fail(_: Request) -> Response:
-    raise RuntimeError("a fault of ours, with a secret in it")
+    raise RuntimeError("an internal error with a secret")
 
 
 async def refuse(_: Request) -> Response:
@@ -111,14 +111,14 @@ async def test_head_is_get_without_a_body_and_other_methods_are_405(
 
 
 @pytest.mark.parametrize("path", ["/things/a/", "/things/a%0A", "/things/", "/things/a%20b", "//"])
-async def test_paths_are_taken_exactly(
+async def test_paths_are_matched_exactly(
     http: httpx.AsyncClient, metrics: RequestMetrics, path: str
 ) -> None:
     assert (await http.get(path)).status_code == 404
     assert counted(metrics, "unmatched", "404") == 1
 
 
-async def test_requests_are_counted_once_by_template_and_final_status(
+async def test_requests_are_counted_once_by_template_and_status(
     http: httpx.AsyncClient, metrics: RequestMetrics
 ) -> None:
     for path in ("/things/a", "/things/b", "/fail", "/refuse"):
@@ -145,7 +145,7 @@ async def test_requests_are_counted_once_by_template_and_final_status(
         ("Bearer " + "x" * 4097, None),
     ],
 )
-async def test_bearer_credentials(
+async def test_bearer_credentials_are_parsed(
     http: httpx.AsyncClient, header: str, credential: str | None
 ) -> None:
     answer = await http.get("/things/a", headers={"Authorization": header})
@@ -173,7 +173,7 @@ async def test_health_and_readiness(http: httpx.AsyncClient) -> None:
     assert answer.json()["waiting_for"] == ["kafka"]
 
 
-async def test_what_a_stop_cancels_is_answered(
+async def test_a_request_cancelled_by_a_stop_gets_503(
     http: httpx.AsyncClient, metrics: RequestMetrics
 ) -> None:
     request = asyncio.create_task(http.get("/hang"))
@@ -185,7 +185,9 @@ async def test_what_a_stop_cancels_is_answered(
     assert counted(metrics, "/hang", "503") == 1
 
 
-async def test_every_answer_is_timed_once(http: httpx.AsyncClient, metrics: RequestMetrics) -> None:
+async def test_every_response_is_timed_once(
+    http: httpx.AsyncClient, metrics: RequestMetrics
+) -> None:
     def timed(endpoint: str, method: str = "GET", le: str = "+Inf") -> float | None:
         labels = {"method": method, "endpoint": endpoint, "le": le}
         name = "tobogganing_manager_http_request_duration_seconds_bucket"
@@ -207,7 +209,7 @@ async def test_every_answer_is_timed_once(http: httpx.AsyncClient, metrics: Requ
     assert endpoints == {"/things/{thing_id}", "/away", "/fail", "unmatched"}
 
 
-async def test_a_request_that_waits_is_timed_with_its_wait(metrics: RequestMetrics) -> None:
+async def test_the_duration_includes_waiting(metrics: RequestMetrics) -> None:
     released = asyncio.Event()
 
     async def wait(_: Request) -> Response:
@@ -223,7 +225,7 @@ async def test_a_request_that_waits_is_timed_with_its_wait(metrics: RequestMetri
     assert (metrics.registry.get_sample_value(name, labels) or 0) >= 0.029
 
 
-def test_what_runs_here_is_shown(metrics: RequestMetrics) -> None:
+def test_build_info_is_exported(metrics: RequestMetrics) -> None:
     labels = {
         "version": importlib.metadata.version("tobogganing-metrics"),
         "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""Refusals: 401, and 429 for an address that fails too often."""
+"""Responses to failed authentication: 401, and 429 for an address that fails too often."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from service.metrics.requests import RequestMetrics
 
 
 class Door:
-    """Refusals with a clock that a test moves."""
+    """An AuthFailureLimiter with a clock that the test sets."""
 
     def __init__(self, failures_per_minute: float = 60) -> None:
         self.now = 1000.0
@@ -31,7 +31,7 @@ class Door:
         return self.metrics.registry.get_sample_value(f"tobogganing_manager_{name}_total", labels)
 
 
-def test_a_401_becomes_a_429_after_a_minutes_worth() -> None:
+def test_401_becomes_429_after_the_limit_of_a_minute() -> None:
     door = Door()
     assert [door.refuse().status for _ in range(62)] == [401] * 60 + [429] * 2
     error = door.refuse()
@@ -41,7 +41,7 @@ def test_a_401_becomes_a_429_after_a_minutes_worth() -> None:
     assert [door.refuse().status for _ in range(2)] == [401, 429]
 
 
-def test_the_wait_is_honest_for_slow_limits_too() -> None:
+def test_retry_after_is_exact_for_low_rates() -> None:
     door = Door(failures_per_minute=2)
     assert [door.refuse().status for _ in range(2)] == [401, 401]
     error = door.refuse()
@@ -61,24 +61,24 @@ def test_every_failure_counts_as_an_attempt_and_limited_ones_by_their_template()
     assert limited == 2
 
 
-def test_addresses_are_apart_and_a_subscribers_ipv6_network_is_one() -> None:
+def test_ipv4_addresses_and_ipv6_networks_have_separate_limits() -> None:
     door = Door(failures_per_minute=1)
     assert list(door.statuses("192.0.2.1", "192.0.2.2", "192.0.2.1")) == [401, 401, 429]
     assert list(door.statuses("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1")) == [401, 429, 401]
 
 
-def test_ipv4_through_an_ipv6_socket_is_ipv4() -> None:
+def test_a_mapped_ipv4_address_is_treated_as_ipv4() -> None:
     door = Door(failures_per_minute=1)
     assert list(door.statuses("::ffff:192.0.2.1", "::ffff:192.0.2.2")) == [401, 401]
     assert list(door.statuses("192.0.2.1", "::ffff:192.0.2.2")) == [429, 429]
 
 
 @pytest.mark.parametrize("address", [None, "", "unknown", "fe80::1%eth0", "::rubbish::", "1:2"])
-def test_whatever_stands_for_an_address_is_limited(address: str | None) -> None:
+def test_unparsable_addresses_are_limited(address: str | None) -> None:
     door = Door(failures_per_minute=1)
     assert [door.refuse(address).status for _ in range(2)] == [401, 429]
 
 
-def test_zero_is_no_limit() -> None:
+def test_zero_means_no_limit() -> None:
     door = Door(failures_per_minute=0)
     assert {door.refuse().status for _ in range(1000)} == {401}

@@ -1,4 +1,4 @@
-"""Direct answers on a connection: which requests go past ASGI, and that nobody can tell."""
+"""The fast path: which requests bypass ASGI, with the same behaviour as through ASGI."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ from tests.unit.service.http.site import (
 
 @dataclass
 class Double:
-    """Takes what goes to /take, and answers when told to, or at once."""
+    """Accepts requests to /take, and responds at once or when `answer` is called."""
 
     at_once: bool = True
     taken: list[tuple[bytes, RawHeaders]] = field(default_factory=list)
@@ -73,7 +73,7 @@ DIRECT = (200, {"direct": True})
 
 
 def _connections() -> list[LimitedProtocol]:
-    """Connections that are open at the server."""
+    """Open connections of the server."""
     objects = [each for each in gc.get_objects() if isinstance(each, LimitedProtocol)]
     return [each for each in objects if not each._input_ended]
 
@@ -84,10 +84,10 @@ def _connections() -> list[LimitedProtocol]:
         (post(), True),  # the fast path
         (GET, True),  # ASGI
         (GET.replace(b"/quick", b"/nowhere"), True),
-        (b"nonsense\r\n\r\n", False),  # it says nothing about a sample
+        (b"nonsense\r\n\r\n", False),  # makes no statement about a sample
     ],
 )
-async def test_every_response_of_the_application_says_whose_it_is(
+async def test_every_response_of_the_application_has_the_manager_header(
     site: Site, request_bytes: bytes, has_it: bool
 ) -> None:
     async with site.connect() as connection:
@@ -96,10 +96,10 @@ async def test_every_response_of_the_application_says_whose_it_is(
     assert (b"\r\ntobogganing-service: manager\r\n" in head) is has_it
 
 
-async def test_a_header_that_came_with_an_answered_request_has_the_time_of_a_header(
+async def test_a_partial_header_after_a_request_has_the_header_timeout(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And not the time of an idle connection, which is much longer."""
+    """Instead of the much longer timeout of an idle connection."""
     monkeypatch.setattr(LimitedProtocol, "header_timeout", KEEP_ALIVE / 4)
     async with site.connect() as connection:
         began = time.monotonic()
@@ -109,7 +109,7 @@ async def test_a_header_that_came_with_an_answered_request_has_the_time_of_a_hea
         assert time.monotonic() - began < KEEP_ALIVE
 
 
-async def test_a_whole_request_is_answered_directly(site: Site, double: Double) -> None:
+async def test_a_complete_request_uses_the_fast_path(site: Site, double: Double) -> None:
     async with site.connect() as connection:
         for body in (b"hello", b"", b"x" * 60_000):
             await connection.send(post(body))
@@ -123,7 +123,7 @@ async def test_a_whole_request_is_answered_directly(site: Site, double: Double) 
 
 
 @pytest.mark.parametrize("cuts", [(10,), (45,), (50,), (52,), (20, 50, 53)])
-async def test_it_may_come_in_pieces(
+async def test_a_fast_path_request_may_arrive_in_parts(
     site: Site, double: Double, cuts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request, read = post(), asyncio.Semaphore(0)
@@ -155,7 +155,7 @@ async def test_it_may_come_in_pieces(
     ],
     ids=["declined", "chunked", "a header twice", "expect", "1.0"],
 )
-async def test_what_is_not_taken_goes_the_ordinary_way(
+async def test_declined_requests_are_passed_to_asgi(
     site: Site, double: Double, request_: bytes
 ) -> None:
     async with site.connect() as connection:
@@ -167,7 +167,7 @@ async def test_what_is_not_taken_goes_the_ordinary_way(
         assert double.taken == []
 
 
-async def test_what_stops_to_come_goes_the_ordinary_way(
+async def test_an_incomplete_request_is_passed_to_asgi_after_the_timeout(
     site: Site, double: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_buffer, "BUFFER_TIMEOUT", 0.02)
@@ -182,7 +182,7 @@ async def test_what_stops_to_come_goes_the_ordinary_way(
         assert await connection.answer() == DIRECT
 
 
-async def test_answers_keep_the_order_of_requests(site: Site, double: Double) -> None:
+async def test_responses_have_the_order_of_requests(site: Site, double: Double) -> None:
     double.at_once = False
     async with site.connect() as connection:
         await connection.send(post(b"1") + GET + post(b"2") + post(b"3"))
@@ -198,9 +198,7 @@ async def test_answers_keep_the_order_of_requests(site: Site, double: Double) ->
             assert await connection.answer() == DIRECT
 
 
-async def test_a_request_behind_one_that_is_being_answered_waits(
-    site: Site, double: Double
-) -> None:
+async def test_a_pipelined_request_waits_for_the_active_one(site: Site, double: Double) -> None:
     async with site.connect() as connection:
         await connection.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" + post(b"behind"))
         await site.entered.acquire()
@@ -209,7 +207,7 @@ async def test_a_request_behind_one_that_is_being_answered_waits(
         assert await connection.answer() == DIRECT
 
 
-async def test_a_stop_waits_for_a_direct_answer(site: Site, double: Double) -> None:
+async def test_a_stop_waits_for_a_fast_path_response(site: Site, double: Double) -> None:
     double.at_once = False
     async with site.connect() as connection:
         await connection.send(post())
@@ -217,7 +215,7 @@ async def test_a_stop_waits_for_a_direct_answer(site: Site, double: Double) -> N
         stopping = asyncio.create_task(site.stop())
         async with asyncio.timeout(5):
             with contextlib.suppress(ConnectionError):
-                while True:  # until it has stopped to listen, which it does first
+                while True:  # until it has closed its port, which is the first step
                     async with site.connect():
                         await asyncio.sleep(0)
         assert not stopping.done()
@@ -227,7 +225,7 @@ async def test_a_stop_waits_for_a_direct_answer(site: Site, double: Double) -> N
         await stopping
 
 
-async def test_a_caller_may_go_before_the_answer(
+async def test_a_client_may_disconnect_before_the_response(
     site: Site, double: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     double.at_once, gone = False, asyncio.Event()
@@ -252,7 +250,7 @@ async def test_a_caller_may_go_before_the_answer(
 
 
 @pytest.mark.parametrize("wish", [b"Connection: close", b"Connection: keep-alive"])
-async def test_a_connection_ends_if_that_is_wished(site: Site, double: Double, wish: bytes) -> None:
+async def test_a_connection_is_closed_on_request(site: Site, double: Double, wish: bytes) -> None:
     async with site.connect() as connection:
         await connection.send(post(b"x", wish))
         async with asyncio.timeout(5):
@@ -265,11 +263,11 @@ async def test_a_connection_ends_if_that_is_wished(site: Site, double: Double, w
             assert await connection.rest() == b""
 
 
-async def test_a_fault_is_a_500(
+async def test_an_exception_in_the_handler_is_a_500(
     site: Site, double: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(self: Double, *_: object) -> bool:
-        raise RuntimeError("a fault of ours")
+        raise RuntimeError("an internal error")
 
     monkeypatch.setattr(Double, "__call__", fail)
     async with site.connect() as connection:
@@ -278,7 +276,7 @@ async def test_a_fault_is_a_500(
 
 
 @pytest.mark.parametrize("first", [b"", GET], ids=["first request", "second request"])
-async def test_a_held_request_without_capacity_for_its_body_is_503(
+async def test_a_buffered_request_without_capacity_for_its_body_is_503(
     site: Site, first: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_buffer, "BUFFER_TIMEOUT", 0.02)
@@ -289,14 +287,14 @@ async def test_a_held_request_without_capacity_for_its_body_is_503(
             assert await connection.answer() == (200, {"quick": True})
         await connection.send(post(b"late")[:-2])
         status, body = await connection.answer()
-        assert (status, body) == (503, {"error": "Too much is being received: try again"})
+        assert (status, body) == (503, {"error": "Too much data is being received: try again"})
         assert await connection.rest() == b""
 
 
-async def test_a_client_that_does_not_read_is_not_read_either(
+async def test_reading_is_paused_while_the_client_does_not_read(
     site: Site, double: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that sends on and reads nothing made a gateway grow by megabytes a second."""
+    """A client that sends without reading must not make the server's memory grow."""
     pauses = asyncio.Semaphore(0)
     pause = LimitedProtocol.pause_writing
 
@@ -325,8 +323,8 @@ async def test_a_client_that_does_not_read_is_not_read_either(
         await until(lambda: not protocol.flow.read_paused)
 
 
-async def test_requests_in_a_row_are_limited(site: Site, double: Double) -> None:
-    """A client that does not wait for responses gets 33 of them, and may come again."""
+async def test_pipelined_fast_path_requests_are_limited(site: Site, double: Double) -> None:
+    """A client that does not wait for responses gets 33 of them, and may reconnect."""
     count = LimitedProtocol.max_pipelined + 1
     for last in (b"", b"x"):
         async with site.connect() as connection:
@@ -342,7 +340,7 @@ async def test_requests_in_a_row_are_limited(site: Site, double: Double) -> None
 
 
 @pytest.mark.parametrize("target", [b"http://x:99999/take", b"x:1"])
-async def test_a_target_that_is_none_is_refused_before_its_body_comes(
+async def test_an_invalid_target_is_refused_before_the_body_arrives(
     site: Site, target: bytes
 ) -> None:
     async with site.connect() as connection:

@@ -1,4 +1,4 @@
-"""A countdown ends once, when the time that was set last is over, unless it was stopped."""
+"""The timer fires once, when the time since the last start has elapsed, unless it was stopped."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ from service.http.idle_timer import IdleTimer
 
 
 class Ends:
-    """Moments at which a countdown ended."""
+    """Records the times at which a timer fired."""
 
     def __init__(self) -> None:
         self.countdown = IdleTimer(asyncio.get_running_loop(), self._end)
@@ -24,7 +24,7 @@ class Ends:
         return self.moments[0]
 
 
-async def test_the_last_that_was_set_counts_whether_it_is_later_or_earlier() -> None:
+async def test_the_last_start_determines_the_deadline() -> None:
     for times in ((0.05, 0.2), (30.0, 0.2), (0.05, 30.0, 0.2)):
         ends = Ends()
         began = time.monotonic()
@@ -35,7 +35,7 @@ async def test_the_last_that_was_set_counts_whether_it_is_later_or_earlier() -> 
         assert len(ends.moments) == 1
 
 
-async def test_what_is_stopped_does_not_end_until_it_is_set_again() -> None:
+async def test_a_paused_timer_does_not_fire_until_it_is_started() -> None:
     ends = Ends()
     ends.countdown.start(0.01)
     ends.countdown.pause()
@@ -47,7 +47,7 @@ async def test_what_is_stopped_does_not_end_until_it_is_set_again() -> None:
     await ends.first()
 
 
-async def test_what_is_dropped_leaves_no_timer() -> None:
+async def test_cancel_leaves_no_timer() -> None:
     ends = Ends()
     ends.countdown.start(0.01)
     ends.countdown.cancel()

@@ -1,4 +1,4 @@
-"""Bodies that nobody takes are bounded for all connections together, and make room again."""
+"""Unread bodies are bounded for all connections together, and release their capacity."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from tests.unit.service.http.site import (
 )
 
 BODY = 60_000
-FULL = 503, {"error": "Too much is being received: try again"}
+FULL = 503, {"error": "Too much data is being received: try again"}
 SLOW = 200, {"slow": True}
 TAKEN = 200, {"taken": BODY}
 
@@ -34,7 +34,7 @@ def declined(_: bytes, __: RawHeaders, ___: bytes, ____: FastPathExchange, /) ->
 async def site(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> AsyncIterator[Site]:
-    """A server with room for one body, and a half."""
+    """A server with capacity for one and a half bodies."""
     monkeypatch.setattr("service.http.pending_bodies.MAX_PENDING_BYTES", BODY + BODY // 2)
     async with contextlib.AsyncExitStack() as stack:
         yield await start(stack, request.param)
@@ -42,7 +42,7 @@ async def site(
 
 
 async def enter(site: Site, connection: RawConnection, method: str = "GET") -> None:
-    """Send a body that its handler does not take."""
+    """Send a body that its handler does not read."""
     await connection.send(request(method, "/slow"))
     async with asyncio.timeout(5):
         await site.entered.acquire()
@@ -60,7 +60,9 @@ async def until_there_is_room(site: Site) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_what_is_too_much_is_503_and_closed(site: Site, method: str) -> None:
+async def test_bodies_beyond_the_limit_get_503_and_the_connection_is_closed(
+    site: Site, method: str
+) -> None:
     async with site.connect() as first:
         await enter(site, first, method)
         for path in ("/slow", "/take"):
@@ -73,17 +75,17 @@ async def test_what_is_too_much_is_503_and_closed(site: Site, method: str) -> No
             assert (await small.answer())[0] == 200
         site.go_on.set()
         assert await first.answer() == SLOW
-        await until_there_is_room(site)  # though the first connection goes on
+        await until_there_is_room(site)  # although the first connection continues
 
 
-async def test_who_has_gone_leaves_room(site: Site) -> None:
+async def test_a_disconnected_client_releases_capacity(site: Site) -> None:
     async with site.connect() as first:
         await enter(site, first)
         await first.reset()
     await until_there_is_room(site)
 
 
-async def test_what_is_taken_leaves_room(site: Site) -> None:
+async def test_a_read_body_releases_capacity(site: Site) -> None:
     async with site.connect() as first:
         await first.send(request("POST", "/take", 2 * BODY))
         await until_there_is_room(site)
@@ -91,7 +93,7 @@ async def test_what_is_taken_leaves_room(site: Site) -> None:
         assert await first.answer() == (200, {"taken": 2 * BODY})
 
 
-async def test_who_waits_for_an_answer_gets_it_and_then_an_end(site: Site) -> None:
+async def test_a_pending_response_is_sent_before_the_connection_is_closed(site: Site) -> None:
     async with site.connect() as first, site.connect() as second:
         await second.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
         async with asyncio.timeout(5):
@@ -104,5 +106,5 @@ async def test_who_waits_for_an_answer_gets_it_and_then_an_end(site: Site) -> No
             assert (await third.answer())[0] == 200
         site.go_on.set()
         assert await second.answer() == SLOW
-        # What follows is read only now.
+        # The following input is read only now.
         assert await second.answer() in (TAKEN, FULL)

@@ -1,4 +1,4 @@
-"""Limits of a connection and errors of HTTP itself, asked through sockets."""
+"""Limits of a connection and errors of HTTP itself, tested through sockets."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ async def site() -> AsyncIterator[Site]:
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> float:
-    """Let headers have 0.4 s instead of 10."""
+    """Set the header timeout to 0.4 s instead of 10."""
     monkeypatch.setattr(LimitedProtocol, "header_timeout", 0.4)
     return 0.4
 
@@ -71,7 +71,7 @@ async def test_a_large_header_is_431(site: Site, request_: bytes, size: int) -> 
         assert await connection.rest() == b""
 
 
-async def test_what_fits_is_taken_however_it_comes(site: Site) -> None:
+async def test_requests_within_the_limits_are_accepted_in_any_segmentation(site: Site) -> None:
     header = b"GET /quick HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 60_000 + b"\r\n\r\n"
     body = b"b" * 500_000
     post = b"POST /take HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
@@ -95,7 +95,7 @@ async def test_what_fits_is_taken_however_it_comes(site: Site) -> None:
     ids=["silence", "half", "letters", "headers"],
 )
 @pytest.mark.parametrize("first", [b"", GET], ids=["first request", "second request"])
-async def test_a_header_that_never_ends_ends_the_connection(
+async def test_an_endless_header_closes_the_connection(
     site: Site, hurried: float, first: bytes, begin: bytes, drip: bytes
 ) -> None:
     async with site.connect() as connection:
@@ -106,7 +106,7 @@ async def test_a_header_that_never_ends_ends_the_connection(
         await connection.send(begin)
         ended = asyncio.create_task(connection.rest())
         while not ended.done():
-            assert time.monotonic() - began < hurried + KEEP_ALIVE + 1, "it goes on and on"
+            assert time.monotonic() - began < hurried + KEEP_ALIVE + 1, "the header never ends"
             if drip:
                 await connection.send(drip)
             await asyncio.wait([ended], timeout=0.05)
@@ -114,7 +114,9 @@ async def test_a_header_that_never_ends_ends_the_connection(
         assert ended.result() == b""
 
 
-async def test_an_answer_may_take_longer_than_a_header(site: Site, hurried: float) -> None:
+async def test_a_response_may_take_longer_than_the_header_timeout(
+    site: Site, hurried: float
+) -> None:
     async with site.connect() as connection:
         await connection.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
         await site.entered.acquire()
@@ -135,7 +137,7 @@ async def test_an_answer_may_take_longer_than_a_header(site: Site, hurried: floa
     ],
     ids=["tunnel", "TLS", "path", "lengths", "chunk"],
 )
-async def test_what_is_no_http_is_400_in_json(site: Site, request_: bytes) -> None:
+async def test_invalid_http_is_400_in_json(site: Site, request_: bytes) -> None:
     async with site.connect() as connection:
         await connection.send(request_)
         status, body = await connection.answer()
@@ -146,7 +148,7 @@ async def test_what_is_no_http_is_400_in_json(site: Site, request_: bytes) -> No
 
 
 @pytest.mark.parametrize("rubbish", [b"FOO\r\n\r\n", b"POST /take HTTP/1.1\r\nHost: x\r\n", b""])
-async def test_rubbish_and_an_end_cost_no_complete_request_its_answer(
+async def test_complete_requests_are_answered_despite_later_garbage_or_eof(
     site: Site, rubbish: bytes
 ) -> None:
     async with site.connect() as connection:
@@ -185,7 +187,7 @@ async def test_connections_are_bounded(site: Site, two_at_most: None) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", GET[:-4]], ids=["idle", "half"])
-async def test_of_too_many_connections_the_longest_without_an_answer_goes(
+async def test_beyond_the_limit_the_longest_idle_connection_is_closed(
     site: Site, two_at_most: None, sent: bytes
 ) -> None:
     async with site.connect() as idler:
@@ -203,7 +205,7 @@ async def test_of_too_many_connections_the_longest_without_an_answer_goes(
                     assert await connection.answer() == (200, {"quick": True})
 
 
-async def test_only_so_much_is_pipelined(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pipelining_is_limited(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LimitedProtocol, "max_pipelined", 3)
     async with site.connect() as connection:
         post = b"POST /take HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
@@ -220,7 +222,7 @@ async def test_only_so_much_is_pipelined(site: Site, monkeypatch: pytest.MonkeyP
 
 
 LONG = b"GET /slow HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 60_000 + b"\r\n\r\n"
-FULL = (503, {"error": "Too much is being received: try again"})
+FULL = (503, {"error": "Too much data is being received: try again"})
 
 
 @pytest.mark.parametrize(
@@ -228,7 +230,7 @@ FULL = (503, {"error": "Too much is being received: try again"})
     [LONG, LONG[:-2], SLOW + 1_500 * GET],
     ids=["being answered", "begun", "pipelined"],
 )
-async def test_heads_are_bounded_for_all_connections(
+async def test_the_memory_of_heads_is_bounded_for_all_connections(
     site: Site, sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.http.head_memory.MAX_HEADS", 100_000)
@@ -257,8 +259,8 @@ async def test_heads_are_bounded_for_all_connections(
     await until(lambda: idle_connections.head_bytes == 0)
 
 
-async def test_a_header_that_was_answered_is_not_kept(site: Site) -> None:
-    """Idle connections are many."""
+async def test_headers_of_completed_requests_are_released(site: Site) -> None:
+    """There may be many idle connections."""
     async with site.connect() as connection:
         site.go_on.set()
         await connection.send(LONG)
@@ -267,14 +269,16 @@ async def test_a_header_that_was_answered_is_not_kept(site: Site) -> None:
 
 
 def _values() -> list[bytes]:
-    """Values of the headers of requests that are somewhere in memory."""
+    """Header values of requests that are still in memory."""
     headers = [each for each in gc.get_objects() if type(each) is tuple and len(each) == 2]
     return [value for name, value in headers if name == b"x" and type(value) is bytes]
 
 
 @pytest.mark.parametrize("method", [b"GET", b"POST"])
-async def test_an_answer_before_100_continue_ends_the_connection(site: Site, method: bytes) -> None:
-    """Whether the body follows is the client's choice: else a request could be taken for it."""
+async def test_a_response_before_100_continue_closes_the_connection(
+    site: Site, method: bytes
+) -> None:
+    """The client may send the body or not, so the body could be mistaken for a request."""
     async with site.connect() as connection:
         head = (
             b" /nowhere HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
@@ -287,7 +291,7 @@ async def test_an_answer_before_100_continue_ends_the_connection(site: Site, met
         assert b"HTTP/1.1 " not in await connection.rest()
 
 
-async def test_a_body_that_came_without_waiting_for_100_keeps_the_connection(site: Site) -> None:
+async def test_a_body_sent_without_waiting_for_100_keeps_the_connection(site: Site) -> None:
     async with site.connect() as connection:
         head = b"POST /nowhere HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
         await connection.send(head + b"Content-Length: 3\r\n\r\nabc" + GET)
@@ -321,12 +325,13 @@ async def test_a_client_of_http_1_0_gets_neither_100_nor_chunks(site: Site) -> N
         (b"POST /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
          b"Content-Length: 700000\r\n\r\n" + 700_000 * b"a", b"405"),
     ],
-    ids=["431", "400", "chunk", "an answer before the body"],
+    ids=["431", "400", "chunk", "a response before the body"],
 )  # fmt: skip
-async def test_unread_input_does_not_cost_the_client_its_answer(
+async def test_the_client_gets_the_response_despite_unread_input(
     site: Site, request_: bytes, status: bytes
 ) -> None:
-    """The system resets a connection that is closed with unread input: a client may lose it all."""
+    """The system resets a connection that is closed with unread input, and the client may lose
+    data."""
     async with site.connect() as connection:
         connection.writer.write(request_)
         await connection.writer.drain()  # raises after a reset
@@ -334,7 +339,7 @@ async def test_unread_input_does_not_cost_the_client_its_answer(
         assert answer.startswith(b"HTTP/1.1 " + status)
 
 
-async def test_a_refused_connection_does_not_stay(site: Site) -> None:
+async def test_a_refused_connection_is_closed(site: Site) -> None:
     async with site.connect() as connection:
         await connection.send(b"FOO\r\n\r\n")
         assert (await connection.answer())[0] == 400
@@ -347,7 +352,7 @@ async def test_a_refused_connection_does_not_stay(site: Site) -> None:
         assert time.monotonic() - began < LimitedProtocol.linger + 2
 
 
-async def test_a_request_that_waits_knows_that_its_client_has_gone(site: Site) -> None:
+async def test_a_waiting_request_is_notified_of_a_disconnect(site: Site) -> None:
     async with site.connect() as connection:
         await connection.send(SLOW)
         await site.entered.acquire()
@@ -361,8 +366,8 @@ async def test_a_request_that_waits_knows_that_its_client_has_gone(site: Site) -
         site.go_on.set()
 
 
-async def test_what_is_pipelined_is_read_when_its_turn_comes(site: Site) -> None:
-    """However much that is: each answer lets in what comes next."""
+async def test_pipelined_input_is_read_after_the_previous_response(site: Site) -> None:
+    """However much it is: each response admits the next request."""
     body = b"b" * 300_000
     head = b"POST /take HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
     posts = 20 * (head + body)
@@ -373,9 +378,7 @@ async def test_what_is_pipelined_is_read_when_its_turn_comes(site: Site) -> None
         await sending
 
 
-async def test_an_upgrade_is_passed_over_without_a_word(
-    site: Site, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_upgrade_header_is_ignored(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     async with site.connect() as connection:
         with caplog.at_level(logging.DEBUG):
             offer = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -387,8 +390,8 @@ async def test_an_upgrade_is_passed_over_without_a_word(
 @pytest.mark.parametrize(
     "path", ["/%71uick", "//quick", "/x/../quick", "/QUICK", "/quick/", "/quick%2F"]
 )
-async def test_a_path_has_one_spelling(site: Site, path: str) -> None:
-    """Else what a proxy routes or denies by path could be reached by another."""
+async def test_paths_are_not_decoded(site: Site, path: str) -> None:
+    """Otherwise a path that a proxy routes or denies could be reached under another spelling."""
     async with site.connect() as connection:
         for prefix in ("", "http://x"):
             await connection.send(GET.replace(b"/quick", prefix.encode() + path.encode()))
@@ -396,13 +399,13 @@ async def test_a_path_has_one_spelling(site: Site, path: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["http://x/quick", "HTTP://x:80/quick", "https://[::1]/quick?y"])
-async def test_an_absolute_target_is_its_path(site: Site, target: str) -> None:
+async def test_an_absolute_target_is_reduced_to_its_path(site: Site, target: str) -> None:
     async with site.connect() as connection:
         await connection.send(GET.replace(b"/quick", target.encode()))
         assert await connection.answer() == (200, {"quick": True})
 
 
-async def test_an_idle_connection_outlives_the_time_of_a_header(site: Site, hurried: float) -> None:
+async def test_an_idle_connection_has_the_keep_alive_timeout(site: Site, hurried: float) -> None:
     async with site.connect() as connection:
         await connection.send(GET)
         await connection.answer()
@@ -419,7 +422,7 @@ async def until_it_does_not_listen(site: Site) -> None:
                     await asyncio.sleep(0)
 
 
-async def test_a_stop_answers_what_was_on_its_way(
+async def test_a_stop_completes_a_request_that_was_on_its_way(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LimitedProtocol, "shutdown_timeout", 5.0)
@@ -437,7 +440,7 @@ async def test_a_stop_answers_what_was_on_its_way(
         await stopping
 
 
-async def test_a_stop_waits_only_so_long_for_what_may_be_on_its_way(site: Site) -> None:
+async def test_a_stop_waits_a_limited_time_for_requests_on_their_way(site: Site) -> None:
     async with site.connect() as kept, site.connect() as new:
         await kept.send(GET)
         assert await kept.answer() == (200, {"quick": True})
@@ -450,7 +453,7 @@ async def test_a_stop_waits_only_so_long_for_what_may_be_on_its_way(site: Site) 
         assert LimitedProtocol.shutdown_timeout <= time.monotonic() - began < 3
 
 
-async def test_a_stop_answers_what_has_begun_and_nothing_behind_it(site: Site) -> None:
+async def test_a_stop_completes_the_active_request_only(site: Site) -> None:
     async with site.connect() as connection:
         await connection.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
         await site.entered.acquire()
@@ -462,10 +465,10 @@ async def test_a_stop_answers_what_has_begun_and_nothing_behind_it(site: Site) -
         began = time.monotonic()
         await stopping
         assert time.monotonic() - began < 2
-        assert site.entered.locked(), "the second request has begun"
+        assert site.entered.locked(), "the second request has started"
 
 
-async def test_an_answer_that_nobody_reads_ends_the_connection(
+async def test_an_unread_response_closes_the_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lost: asyncio.Queue[Any] = asyncio.Queue()
@@ -491,7 +494,7 @@ LARGE_RESPONSE = 32 * 1024 * 1024
 GET_LARGE = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-async def test_of_too_many_unread_responses_the_oldest_is_cut_off(
+async def test_beyond_the_limit_of_unread_bytes_the_oldest_connection_is_aborted(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.http.unread_responses.MAX_UNREAD_BYTES", 2 * LARGE_RESPONSE)
@@ -508,7 +511,7 @@ async def test_of_too_many_unread_responses_the_oldest_is_cut_off(
         assert len(await older.rest()) > LARGE_RESPONSE
 
 
-async def test_a_large_response_is_sent_though_it_exceeds_the_limit(
+async def test_a_response_larger_than_the_limit_is_sent(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.http.unread_responses.MAX_UNREAD_BYTES", 1)
@@ -517,10 +520,10 @@ async def test_a_large_response_is_sent_though_it_exceeds_the_limit(
         assert len(await connection.rest()) > LARGE_RESPONSE
 
 
-async def test_an_evicted_connection_ends_though_its_response_is_unread(
+async def test_an_evicted_connection_is_closed_despite_an_unread_response(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else its file stays open for as long as the client does not read."""
+    """Otherwise its file descriptor stays open until the client reads."""
     monkeypatch.setattr(LimitedProtocol, "max_connections", 1)
     async with site.connect() as idler:
         idler.writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -534,7 +537,7 @@ async def test_an_evicted_connection_ends_though_its_response_is_unread(
         assert len(await idler.rest()) < LARGE_RESPONSE
 
 
-def test_the_limit_of_open_files_is_raised_as_far_as_it_goes() -> None:
+def test_the_limit_of_open_files_is_raised_as_far_as_permitted() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     soft, hard = before
     low = soft - 10
@@ -548,7 +551,7 @@ def test_the_limit_of_open_files_is_raised_as_far_as_it_goes() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_there_are_no_more_connections_than_files() -> None:
+def test_the_number_of_connections_is_limited_by_open_files() -> None:
     class Few(LimitedProtocol):
         max_connections = 7
 

@@ -1,4 +1,4 @@
-"""Whose word is taken for the address that a request came from: a proxy's that is named."""
+"""Client addresses: X-Forwarded-For is used only from a trusted proxy."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ from tobogganing.devstack.ports import free_ports
 
 @contextlib.asynccontextmanager
 async def asked_by(trusted: str) -> AsyncIterator[httpx.AsyncClient]:
-    """A server on loopback, which tells from where it is asked."""
+    """A server on loopback that returns the client address it sees."""
 
     async def show(request: Request) -> Response:
         return JSON({"address": address_of(request.scope)})
@@ -57,13 +57,13 @@ async def test_by_default_a_forged_header_is_ignored() -> None:
         assert await address(http, "192.0.2.1", forwarded="for=192.0.2.1") == "127.0.0.1"
 
 
-async def test_a_header_from_another_than_the_named_proxy_is_ignored() -> None:
+async def test_a_forwarded_header_of_an_untrusted_client_is_ignored() -> None:
     async with asked_by("10.0.0.0/8, 127.0.0.2") as http:
         assert await address(http, "192.0.2.1") == "127.0.0.1"
 
 
 @pytest.mark.parametrize("trusted", ["127.0.0.1", "10.0.0.7,127.0.0.0/8"])
-async def test_the_named_proxy_is_believed(trusted: str) -> None:
+async def test_the_forwarded_header_of_a_trusted_proxy_is_used(trusted: str) -> None:
     async with asked_by(trusted) as http:
         assert await address(http, "192.0.2.1") == "192.0.2.1"
         assert await address(http, "2001:db8::1") == "2001:db8::1"
@@ -71,8 +71,8 @@ async def test_the_named_proxy_is_believed(trusted: str) -> None:
         assert await address(http, "") == "127.0.0.1"
 
 
-async def test_what_a_client_told_the_proxy_is_not_believed() -> None:
-    """A proxy that appends: the last address is the one that it saw itself."""
+async def test_forwarded_addresses_sent_by_the_client_are_ignored() -> None:
+    """With a proxy that appends, the last address is the one that the proxy saw."""
     async with asked_by("127.0.0.1, 10.0.0.0/8") as http:
         assert await address(http, "203.0.113.9, 192.0.2.1") == "192.0.2.1"
         assert await address(http, "203.0.113.9", "192.0.2.1") == "192.0.2.1"

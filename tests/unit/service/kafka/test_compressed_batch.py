@@ -1,4 +1,4 @@
-"""Unpacked sizes are found in bounded memory."""
+"""Decompressed sizes are determined in bounded memory."""
 
 import gzip
 

@@ -1,4 +1,4 @@
-"""When a topic counts as another one than was read."""
+"""Detection of a topic that differs from what was read."""
 
 from aiokafka import ConsumerRecord
 
@@ -9,7 +9,7 @@ def record(offset: int, timestamp: int) -> ConsumerRecord[bytes, bytes]:
     return ConsumerRecord("t", 0, offset, timestamp, 1, b"k", b"v", None, 1, 1, ())
 
 
-def test_the_marker_is_the_first_record_of_the_highest_append_time() -> None:
+def test_the_marker_is_the_first_record_with_the_highest_append_time() -> None:
     history = TopicHistory()
     history.observe(0, [record(3, 10), record(4, 20), record(5, 20), record(6, 15)])
     assert history.markers == {0: Marker(4, 20)}
@@ -25,7 +25,7 @@ def test_an_end_before_the_position_is_a_cut() -> None:
     assert find_cut({0: 5, 1: 3}, {0: 5, 1: 2}) == "partition 1 ends at 2, but was read up to 3"
 
 
-def test_another_record_in_the_place_of_the_marker_is_a_difference() -> None:
+def test_another_record_at_the_markers_offset_is_a_difference() -> None:
     markers = {0: Marker(9, 21)}
     assert find_difference(markers, {0: Marker(9, 21)}) is None
     assert find_difference(markers, {0: Marker(9, 22)}) is not None
@@ -33,7 +33,7 @@ def test_another_record_in_the_place_of_the_marker_is_a_difference() -> None:
     assert find_difference(markers, {0: Marker(2, 21)}) is not None
 
 
-def test_a_marker_that_compaction_has_removed_is_no_difference() -> None:
+def test_a_marker_removed_by_compaction_is_not_a_difference() -> None:
     markers = {0: Marker(9, 21)}
     assert find_difference(markers, {0: Marker(10, 21)}) is None
     assert find_difference(markers, {0: Marker(11, 30)}) is None
@@ -41,12 +41,12 @@ def test_a_marker_that_compaction_has_removed_is_no_difference() -> None:
     assert find_difference(markers, {}) is None
 
 
-def test_a_cut_between_two_batches_of_one_millisecond_leaves_a_record_that_was_not_read() -> None:
-    """The marker stays: it is the first of the two."""
+def test_a_cut_between_batches_of_the_same_millisecond_is_detected() -> None:
+    """The marker stays the same: it is the first of the two."""
     history = TopicHistory()
     history.observe(0, [record(8, 21), record(9, 21)])
     assert find_difference(history.markers, {0: Marker(8, 21)}) is None
     assert find_unread({0: 10}, {0: Marker(9, 30)}) is not None
     assert find_unread({0: 10}, {0: Marker(10, 30)}) is None
     assert find_unread({0: 10}, {0: None}) is None
-    assert find_unread({}, {0: Marker(0, 30)}) is None, "nothing was read"
+    assert find_unread({}, {0: Marker(0, 30)}) is None, "no record was read"

@@ -1,4 +1,4 @@
-"""Content negotiation, and bodies in the form that was negotiated."""
+"""Content negotiation, and bodies in the negotiated format."""
 
 import gzip
 
@@ -68,7 +68,7 @@ def test_the_encoding_is_negotiated(encoding: str | None, gzipped: bool) -> None
 
 
 @given(st.text(st.characters(max_codepoint=255)), st.text(st.characters(max_codepoint=255)))
-def test_no_header_is_a_fault(accept: str, encoding: str) -> None:
+def test_any_accept_header_is_handled(accept: str, encoding: str) -> None:
     negotiate(scrape(accept, encoding))
 
 
@@ -80,7 +80,7 @@ def registries() -> list[CollectorRegistry]:
     return [first, second]
 
 
-def test_text(registries: list[CollectorRegistry]) -> None:
+def test_the_text_format(registries: list[CollectorRegistry]) -> None:
     request = scrape()
     response = exposition(request, registries)
     assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"

@@ -1,4 +1,4 @@
-"""Faults become one sentence that tells what to do."""
+"""Error messages are one sentence that says what to do."""
 
 from typing import Any
 
@@ -19,24 +19,27 @@ def answer(status: int, retry_after: float = 0.0, **body: Any) -> ApiResponse:
     [
         (answer(401, error="Unauthorized"), "--admin-token-file"),
         (answer(404, error="Client not found"), "there is no client anna (404)"),
-        (answer(404, error="Not Found"), "unknown to what answers there: check --url"),
+        (
+            answer(404, error="Not Found"),
+            f"does not know {WHERE}: check --url",
+        ),
         (answer(404), "check --url"),
         (answer(405, error="Method Not Allowed"), "update the gateway"),
         (answer(409, error="The client anna is registered already"), "registered already (409)"),
         (answer(429, 30.0, error="Too many attempts"), "try again in 30 s"),
         (answer(503, error="Kafka did not confirm"), "503: Kafka did not confirm"),
-        (answer(400, error="name: is missing", field="name"), "answered 400: name: is missing"),
-        (answer(200), "does not answer as a gateway does"),
-        (answer(500), "answered 500: nothing more"),
+        (answer(400, error="name: is missing", field="name"), "responded 400: name: is missing"),
+        (answer(200), "is not a gateway's response: check --url"),
+        (answer(500), "responded 500: no reason given"),
     ],
 )
-def test_a_fault_is_one_line(given: ApiResponse, expected: str) -> None:
+def test_an_error_is_one_line(given: ApiResponse, expected: str) -> None:
     text = error_message(given, WHERE, "client anna")
     assert expected in text
     assert "\n" not in text
 
 
-def test_a_conflict_after_an_attempt_that_was_not_confirmed() -> None:
+def test_a_conflict_after_an_unconfirmed_attempt() -> None:
     text = error_message(answer(409, error="It is registered already"), WHERE, "", unconfirmed=True)
     assert "`rotate`" in text
 

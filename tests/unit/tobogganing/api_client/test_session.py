@@ -1,4 +1,4 @@
-"""When a token is renewed, and how long to wait between attempts."""
+"""Renewal of tokens, and waits between attempts."""
 
 import asyncio
 import time
@@ -17,13 +17,13 @@ def test_a_token_is_renewed_before_it_expires() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "tomorrow", "None", "2026-01-01T00:00:00"])
-def test_no_time_is_refused(text: str) -> None:
+def test_an_invalid_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"Invalid isoformat|no time zone"):
         renewal_time(text, now=0.0)
 
 
 @given(st.integers(1, 100), st.floats(0, 60))
-def test_backoff_is_bounded_and_honours_what_is_asked(attempts: int, retry_after: float) -> None:
+def test_backoff_is_bounded_and_at_least_retry_after(attempts: int, retry_after: float) -> None:
     wait = backoff(attempts, retry_after)
     assert retry_after <= wait <= max(retry_after, LONGEST_BACKOFF) + 0.2
 

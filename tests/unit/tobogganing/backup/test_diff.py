@@ -1,4 +1,4 @@
-"""What is newer, and what cannot be."""
+"""The comparison of backup entries with current ones."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -57,14 +57,14 @@ def test_a_record_by_registration_then_by_revision(case: DiffCase) -> None:
     assert compare_record(record(3), case.theirs, now=0) is case.standing
 
 
-def test_a_record_whose_time_is_over_need_not_be_there() -> None:
+def test_an_expired_record_may_be_missing() -> None:
     gone = record(3, removed=True, expires_at_ms=100)
     assert compare_record(gone, None, now=99) is EntryStatus.MISSING
     assert compare_record(gone, None, now=100) is EntryStatus.ENDED
 
 
-def test_what_is_written_is_taken_by_readers() -> None:
-    """Also a registration that began anew, at revision 1, over what it replaced."""
+def test_a_restored_record_is_current_for_readers() -> None:
+    """Includes an entity registered again, whose revisions start at 1."""
     for ours, theirs in ((record(3), record(2)), (record(1, 9), record(8, 5)), (record(4), None)):
         state = RegistryState()
         if theirs is not None:
@@ -77,7 +77,7 @@ def test_what_is_written_is_taken_by_readers() -> None:
         assert compare_record(ours, held, now=0) in (EntryStatus.THERE, EntryStatus.NEWER)
 
 
-def test_a_row_begins_before_everything() -> None:
+def test_a_restored_row_is_before_every_submission() -> None:
     ours = as_restored(row(44, metrics={"bytes_sent": 1}))
     assert (ours.offset, ours.index) == (-1, -1)
     assert ours.metrics == {"bytes_sent": 1}
@@ -87,7 +87,7 @@ def test_a_row_begins_before_everything() -> None:
     assert compare_row(ours, row(0)) is EntryStatus.NEWER
 
 
-def test_a_tally_names_the_first_faults() -> None:
+def test_counts_name_the_first_faults() -> None:
     tally = StatusCounts()
     for standing in EntryStatus:
         tally.add("key", standing)

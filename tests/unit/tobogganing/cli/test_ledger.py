@@ -1,4 +1,4 @@
-"""What is said about a ledger."""
+"""Remarks about a ledger."""
 
 from typing import Any
 
@@ -10,24 +10,24 @@ def partition(number: int, lag: int | None = 0, **counts: int) -> dict[str, Any]
     return {"partition": number, "lag_records": lag, "balances": True} | fields | counts
 
 
-def test_a_ledger_that_balances_needs_no_words() -> None:
+def test_a_balanced_ledger_has_no_remarks() -> None:
     assert remarks([partition(0, read=6, applied=1, stale=1, late=1, dead_lettered=3)]) == []
 
 
-def test_what_does_not_add_up_is_named() -> None:
+def test_an_unbalanced_partition_is_named() -> None:
     assert remarks([partition(0, read=5, applied=3), partition(1, read=1, applied=2)]) == [
-        "partition 0 does not balance: 2 of what was read is unaccounted for",
-        "partition 1 does not balance: 1 more than was read",
+        "partition 0 does not balance: 5 submissions read, 3 with an outcome",
+        "partition 1 does not balance: 1 submissions read, 2 with an outcome",
     ]
 
 
-def test_what_is_lost_and_what_is_not_known_is_said() -> None:
+def test_losses_and_an_unknown_lag_are_named() -> None:
     lines = remarks([partition(0, lost=2), partition(1, lag=None, lost=1)])
     assert lines[0].startswith("3 records were lost")
-    assert lines[1].startswith("the lag is not known")
+    assert lines[1].startswith("the lag is unknown")
 
 
-def test_the_sum() -> None:
+def test_the_total() -> None:
     partitions = [partition(0, 3, read=5, applied=5), partition(1, 1, read=2, stale=2)]
     summed = total({"partitions": partitions, "balances": True})
     assert (summed["read"], summed["applied"], summed["stale"]) == (7, 5, 2)

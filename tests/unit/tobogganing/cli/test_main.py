@@ -20,10 +20,11 @@ COMMANDS = {
     "headends": ("add", "list", "show", "rotate", "remove"),
     "clusters": ("add", "list", "show", "remove"),
     "relays": ("add", "list", "show", "rotate", "remove"),
+    "enrolments": ("create", "list", "show", "revoke"),
     "tokens": ("issue", "revoke"),
     "keys": ("list", "rotate", "remove"),
     "certs": ("issue", "ca"),
-    "fleet": ("import", "export"),
+    "fleet": ("import", "export", "remove"),
     "ledger": (),
     "history": ("show", "begin"),
     "dead-letters": ("list", "show", "replay", "purge"),
@@ -36,7 +37,7 @@ CALLS = [
 ]
 
 
-def test_every_command_is_there() -> None:
+def test_every_command_exists() -> None:
     found = {
         name: set(command.commands) if isinstance(command, click.Group) else set()
         for name, command in main.commands.items()
@@ -45,7 +46,7 @@ def test_every_command_is_there() -> None:
 
 
 @pytest.mark.parametrize("call", CALLS, ids=" ".join)
-def test_every_command_explains_itself(call: list[str]) -> None:
+def test_every_command_has_help(call: list[str]) -> None:
     result = CliRunner().invoke(main, [*call, "--help"])
     assert result.exit_code == 0
     command: click.Command = main
@@ -65,7 +66,7 @@ def test_the_command_line_itself_imports_no_service() -> None:
     assert found.stdout == b"[]\n"
 
 
-def test_what_a_user_can_mend_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_that_the_user_can_fix_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", "none")
     result = CliRunner().invoke(main, ["run"])
     assert result.exit_code == 2

@@ -1,4 +1,4 @@
-"""`tobogganing plan` as it is typed."""
+"""The output of `tobogganing plan`."""
 
 import json
 
@@ -9,7 +9,7 @@ from tobogganing.cli.main import main
 from tobogganing.cli.plan import rate, size
 
 
-def test_json_says_what_the_table_says() -> None:
+def test_json_and_the_table_agree() -> None:
     words = ["plan", "--clients", "1000000", "--headends", "50", "--interval", "300"]
     found = json.loads(CliRunner().invoke(main, [*words, "--json"]).output)
     assert [part["part"] for part in found["parts"]] == [
@@ -24,12 +24,12 @@ def test_json_says_what_the_table_says() -> None:
         assert line.endswith(part["why"])
 
 
-def test_headends_follow_from_clients() -> None:
+def test_the_default_number_of_headends() -> None:
     assert "2 headends every 30 s" in CliRunner().invoke(main, ["plan", "--clients", "1001"]).output
 
 
 @pytest.mark.parametrize("words", [["--clients", "0"], ["--interval", "0.5"], ["--batch", "0"]])
-def test_a_fleet_that_cannot_be_is_refused(words: list[str]) -> None:
+def test_an_impossible_fleet_is_refused(words: list[str]) -> None:
     assert CliRunner().invoke(main, ["plan", *words]).exit_code == 2
 
 

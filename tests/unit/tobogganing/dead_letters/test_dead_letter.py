@@ -1,4 +1,4 @@
-"""Dead letters and moments, as people and programs read them."""
+"""Dead letters and times in the output of commands."""
 
 import pytest
 
@@ -27,17 +27,17 @@ def letter(index: int = 0, reason: str = "not a frame: x", written: int = 5) -> 
         (0, "2-17-0-4"),
         (3, "2-17-3-4"),
         (WHOLE_FRAME, "frame 2-17"),
-        (CORRUPT_ROW, "a row, found by 2-17"),
+        (CORRUPT_ROW, "a row, found at 2-17"),
     ],
 )
-def test_where_a_letter_comes_from(index: int, source: str) -> None:
+def test_the_source_of_a_dead_letter(index: int, source: str) -> None:
     assert letter(index).source == source
 
 
-def test_a_record_that_is_no_letter_is_shown_all_the_same() -> None:
+def test_a_record_without_a_source_is_shown() -> None:
     odd = to_dead_letter(DeadLetterId(2, 9), 5, [], None)
     assert odd.source == "unknown"
-    assert odd.document()["reason"].startswith("not a dead letter's headers")
+    assert odd.document()["reason"].startswith("invalid dead-letter headers")
     assert odd.value == b""
 
 
@@ -50,12 +50,12 @@ def test_filters() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "1", "1-2-3", "a-1", "1-", "-1-2", "1-2\n", "1-" + "9" * 19])
-def test_what_is_no_id(text: str) -> None:
-    with pytest.raises(ValueError, match="expected partition-offset"):
+def test_an_invalid_id(text: str) -> None:
+    with pytest.raises(ValueError, match="not the id of a dead letter"):
         DeadLetterId.parse(text)
 
 
-def test_an_id_comes_back() -> None:
+def test_an_id_is_parsed() -> None:
     assert str(DeadLetterId.parse("3-41")) == "3-41"
 
 
@@ -71,17 +71,17 @@ def test_an_id_comes_back() -> None:
         ("2023-11-14T23:13:20.5+01:00", NOW + 0.5),
     ],
 )
-def test_moments(text: str, expected: float) -> None:
+def test_times(text: str, expected: float) -> None:
     assert parse_time(text, NOW) == round(expected * 1000)
 
 
 @pytest.mark.parametrize("text", ["", "5", "5w", "-5m", "yesterday", "2023-13-01"])
-def test_what_is_no_moment(text: str) -> None:
+def test_an_invalid_time(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         parse_time(text, NOW)
 
 
-def test_a_moment_comes_back() -> None:
+def test_a_formatted_time_is_parsed() -> None:
     assert parse_time(format_time(1700000000123), NOW) == 1700000000123
 
 

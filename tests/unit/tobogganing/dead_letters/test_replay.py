@@ -1,4 +1,4 @@
-"""What of a dead letter may be sent again, and with which time."""
+"""The submissions of a dead letter that can be replayed, and their timestamps."""
 
 import pytest
 
@@ -27,7 +27,7 @@ def apart(value: bytes, index: int = WHOLE_FRAME) -> list[Submission]:
     return split_submissions(letter(value, index), value)
 
 
-def test_the_time_that_it_came_at_becomes_its_timestamp() -> None:
+def test_the_append_time_becomes_the_timestamp() -> None:
     [single] = apart(encode_submission(A), index=4)
     assert single.timestamp == APPENDED / 1000
     timed = Submission("client", "b", 1, timestamp=5.0)
@@ -47,14 +47,14 @@ def test_the_time_that_it_came_at_becomes_its_timestamp() -> None:
         (encode_submission(A), CORRUPT_ROW - 1, "where it comes from"),
     ],
 )
-def test_what_stays(value: bytes, index: int, why: str) -> None:
+def test_skipped_dead_letters(value: bytes, index: int, why: str) -> None:
     with pytest.raises(NotReplayableError, match=why):
         apart(value, index)
 
 
 @pytest.mark.parametrize(("kind", "id"), [("gizmo", "a"), ("client", "a b"), ("client", "")])
-def test_what_no_processor_would_take(kind: str, id: str) -> None:
-    with pytest.raises(NotReplayableError, match="no entity known here"):
+def test_unknown_entities(kind: str, id: str) -> None:
+    with pytest.raises(NotReplayableError, match="not a known entity"):
         key_of(Submission(kind, id, 1))
 
 
@@ -68,19 +68,19 @@ def registry(generation: int, removed: bool = False) -> RegistryState:
     return state
 
 
-def test_a_registration_that_holds() -> None:
+def test_a_current_registration() -> None:
     check_registered(A, registry(1))
 
 
 @pytest.mark.parametrize(
     ("state", "why"),
     [
-        (RegistryState(), "not registered any more"),
-        (registry(1, removed=True), "not registered any more"),
-        (registry(2), "registered anew"),
+        (RegistryState(), "no longer registered"),
+        (registry(1, removed=True), "no longer registered"),
+        (registry(2), "registered again"),
     ],
 )
-def test_a_registration_that_is_over(state: RegistryState, why: str) -> None:
+def test_a_registration_that_has_ended(state: RegistryState, why: str) -> None:
     with pytest.raises(NotReplayableError, match=why):
         check_registered(A, state)
     check_registered(Submission("client", "a", 1, removed=True), state)

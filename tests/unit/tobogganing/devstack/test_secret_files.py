@@ -1,4 +1,4 @@
-"""`tobogganing secrets`: files for services that run apart from each other."""
+"""`tobogganing secrets`: files for separate services."""
 
 import os
 import ssl
@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from tobogganing.cli.main import main
-from tobogganing.devstack.secret_files import main as write_secrets
+from tobogganing.devstack.secrets import write_secrets
 from tobogganing.errors import LocalError
 
 TOKENS = {"METRICS_TOKEN": "scrape-me-with-this", "ADMIN_TOKEN": "register-with-this"}
@@ -25,12 +25,12 @@ def closed_umask() -> Iterator[None]:
     os.umask(before)
 
 
-def test_what_the_environment_sets_is_not_kept(tmp_path: Path) -> None:
+def test_secrets_of_the_environment_are_not_stored(tmp_path: Path) -> None:
     write_secrets(tmp_path / "secrets", None, environ=TOKENS)
     assert {file.name for file in (tmp_path / "secrets").iterdir()} == {"signing-keys", "CA_PEM"}
 
 
-def test_signing_key_and_authority_are_made_once(tmp_path: Path) -> None:
+def test_signing_key_and_ca_are_created_once(tmp_path: Path) -> None:
     write_secrets(tmp_path, None, environ=TOKENS)
     made = {file: file.read_text() for file in tmp_path.glob("**/*") if file.is_file()}
     assert len(made) == 2
@@ -38,7 +38,7 @@ def test_signing_key_and_authority_are_made_once(tmp_path: Path) -> None:
     assert {file: file.read_text() for file in tmp_path.glob("**/*") if file.is_file()} == made
 
 
-def test_the_scraper_gets_the_token_that_holds_now(tmp_path: Path) -> None:
+def test_the_scraper_gets_the_current_token(tmp_path: Path) -> None:
     file = tmp_path / "metrics-token"
     write_secrets(tmp_path / "secrets", file, environ=TOKENS)
     assert file.read_text() == TOKENS["METRICS_TOKEN"]
@@ -46,33 +46,31 @@ def test_the_scraper_gets_the_token_that_holds_now(tmp_path: Path) -> None:
     assert file.read_text() == "changed" * 3
     write_secrets(tmp_path / "secrets", file, environ=TOKENS | {"METRICS_TOKEN": f"{NEW}, {OLD}"})
     assert file.read_text() == NEW
-    with pytest.raises(LocalError, match="METRICS_TOKEN holds no token"):
+    with pytest.raises(LocalError, match="METRICS_TOKEN contains no token"):
         write_secrets(tmp_path / "secrets", file, environ=TOKENS | {"METRICS_TOKEN": " , "})
 
 
 @pytest.mark.parametrize(
     ("other", "fault"),
     [
-        ({"ADMIN_TOKEN": "short"}, "ADMIN_TOKEN holds a token of 5 characters"),
+        ({"ADMIN_TOKEN": "short"}, "ADMIN_TOKEN contains a token of 5 characters"),
         ({"METRICS_TOKEN": TOKENS["ADMIN_TOKEN"]}, "are the same"),
     ],
 )
-def test_tokens_that_no_service_takes_are_refused(
-    tmp_path: Path, other: dict[str, str], fault: str
-) -> None:
+def test_weak_tokens_are_refused(tmp_path: Path, other: dict[str, str], fault: str) -> None:
     with pytest.raises(LocalError, match=fault):
         write_secrets(tmp_path / "secrets", tmp_path / "token", environ=TOKENS | other)
     assert not (tmp_path / "token").exists()
 
 
-def test_the_scraper_gets_a_token_that_was_made(tmp_path: Path) -> None:
+def test_the_scraper_gets_a_created_token(tmp_path: Path) -> None:
     file = tmp_path / "metrics-token"
     write_secrets(tmp_path / "secrets", file, environ={})
     assert file.read_text() == (tmp_path / "secrets" / "METRICS_TOKEN").read_text()
 
 
 @pytest.mark.usefixtures("closed_umask")
-def test_the_group_may_read_the_scrapers_file_and_only_that(tmp_path: Path) -> None:
+def test_only_the_scrapers_file_is_group_readable(tmp_path: Path) -> None:
     file = tmp_path / "metrics-token"
     write_secrets(tmp_path, file, environ=TOKENS)
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
@@ -80,13 +78,13 @@ def test_the_group_may_read_the_scrapers_file_and_only_that(tmp_path: Path) -> N
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
 
 
-def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
+def test_an_impossible_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(LocalError, match=r"file/secrets"):
         write_secrets(tmp_path / "file" / "secrets", None, environ=TOKENS)
 
 
-def test_the_command_says_it_in_one_line(tmp_path: Path) -> None:
+def test_an_error_of_the_command_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     arguments = ["secrets", "--folder", str(tmp_path / "file" / "secrets")]
     result = CliRunner().invoke(main, arguments, env=TOKENS)
@@ -95,7 +93,7 @@ def test_the_command_says_it_in_one_line(tmp_path: Path) -> None:
     assert len(result.output.splitlines()) == 1
 
 
-def test_the_edge_gets_a_certificate_for_its_group_and_keeps_another_s(tmp_path: Path) -> None:
+def test_the_edges_certificate_is_created_once_and_group_readable(tmp_path: Path) -> None:
     file = tmp_path / "edge.pem"
     write_secrets(tmp_path / "secrets", None, file, environ=TOKENS)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -7,13 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tobogganing.errors import LocalError
-from tobogganing.fleet_import.fleet_entry import COLUMNS, FleetEntry
+from tobogganing.fleet_import.fleet_entry import COLUMNS, BadLine, FleetEntry, Line
 from tobogganing.fleet_import.fleet_file import (
     FORMATS,
-    BadLine,
     FleetWriter,
     Format,
-    Line,
     format_of,
     open_fleet,
     read_fleet,
@@ -21,7 +19,7 @@ from tobogganing.fleet_import.fleet_file import (
 
 HEADING = ",".join(COLUMNS)
 values = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), max_size=8)
-"""Any text but one that no registration has, and that CSV would have to quote."""
+"""Any text without a carriage return, which no registration has."""
 
 
 def is_filled(entry: FleetEntry) -> bool:
@@ -37,7 +35,7 @@ def read(text: str | bytes, format: Format) -> list[Line]:
 @given(
     entries=st.lists(st.builds(FleetEntry, *[values] * len(COLUMNS)).filter(is_filled), max_size=5)
 )
-def test_what_is_written_is_read_again(format: Format, entries: list[FleetEntry]) -> None:
+def test_a_written_file_can_be_read(format: Format, entries: list[FleetEntry]) -> None:
     stream = io.StringIO(newline="")
     writer = FleetWriter(stream, format)
     for entry in entries:
@@ -47,7 +45,7 @@ def test_what_is_written_is_read_again(format: Format, entries: list[FleetEntry]
 
 @pytest.mark.parametrize("format", FORMATS)
 @given(content=st.binary(max_size=60))
-def test_no_content_is_more_than_bad_lines(format: Format, content: bytes) -> None:
+def test_any_content_is_at_most_bad_lines(format: Format, content: bytes) -> None:
     for line in read(HEADING.encode() + b"\n" + content, format):
         assert line[0] >= 1
 
@@ -72,11 +70,11 @@ ANNA = FleetEntry("client", "anna", "Anna", type="native")
         ("kind\tid\tname\ttype\nclient\tanna\tAnna\tnative\n\t\t\t\n", 2),
     ],
 )
-def test_what_spreadsheets_write_around_a_table(text: str, number: int) -> None:
+def test_a_table_from_a_spreadsheet(text: str, number: int) -> None:
     assert read(text, "csv") == [(number, ANNA)]
 
 
-def test_ndjson_of_windows() -> None:
+def test_ndjson_with_bom_and_crlf() -> None:
     line = '{"kind":"client","id":"anna","name":"Anna","type":"native"}'
     assert read(f"\ufeff{line}\r\n\r\n  \r\n{line}", "ndjson") == [(1, ANNA), (4, ANNA)]
 
@@ -89,7 +87,7 @@ def test_a_file_without_a_table_has_no_lines(content: str) -> None:
 @pytest.mark.parametrize(
     "heading", ["kind|id|name", "kind,id", "kind,id,name,colour", "a,anna,Anna"]
 )
-def test_a_heading_that_is_none(heading: str) -> None:
+def test_an_invalid_header(heading: str) -> None:
     (line,) = read(f"{heading}\nclient,anna,Anna\n", "csv")
     assert isinstance(line, BadLine)
     assert line.number == 1
@@ -130,7 +128,7 @@ def test_bad_lines_of_ndjson_have_their_numbers() -> None:
     assert "`colour`" in faults[2]
 
 
-def test_text_that_is_not_utf_8_stays_recognisable() -> None:
+def test_invalid_utf_8_is_detected() -> None:
     ((_, entry),) = read(b"kind,id,name\nclient,a,\xff\n", "csv")
     assert isinstance(entry, FleetEntry)
     assert entry.name == "\udcff"
@@ -153,7 +151,7 @@ def test_the_format(file: str, given: str | None, expected: str) -> None:
 
 
 @pytest.mark.parametrize("file", ["-", "fleet", "fleet.txt"])
-def test_no_format(file: str) -> None:
+def test_an_unknown_format(file: str) -> None:
     with pytest.raises(LocalError, match="--format csv or --format ndjson"):
         format_of(file, None)
 

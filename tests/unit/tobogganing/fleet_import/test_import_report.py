@@ -1,6 +1,6 @@
 from collections import Counter
 
-from tobogganing.fleet_import.import_report import ImportReport
+from tobogganing.fleet_import.bulk_register import ImportReport
 
 
 def test_a_good_import() -> None:
@@ -21,16 +21,16 @@ def test_a_good_import() -> None:
     }
 
 
-def test_whoever_has_no_key_is_named() -> None:
+def test_entries_without_a_key_are_named() -> None:
     report = ImportReport(3, already_registered=["client:a", "client:b", "headend:h"])
     assert report.without_key({"client:b"}) == ["client:a", "headend:h"]
     assert any(
-        "no key" in line and "client:a, headend:h" in line
+        "without a key" in line and "client:a, headend:h" in line
         for line in report.lines(["client:a", "headend:h"])
     )
 
 
-def test_everything_else_is_not_good() -> None:
+def test_incomplete_imports_are_not_good() -> None:
     assert not ImportReport(1).is_good
     assert not ImportReport(1, unconfirmed=["client:a"]).is_good
     assert not ImportReport(1, lost=["client:a"]).is_good
@@ -39,9 +39,9 @@ def test_everything_else_is_not_good() -> None:
         refused.refuse(number, '400 {"error": "no"}')
     assert not refused.is_good
     assert refused.remaining == 0
-    assert "refused: 30 in all" in list(refused.lines([]))
+    assert "refused: 30 in total" in list(refused.lines([]))
 
 
-def test_what_is_left_can_be_gone_on_with() -> None:
+def test_an_interrupted_import_can_be_continued() -> None:
     lines = list(ImportReport(10, Counter(client=4)).lines([]))
-    assert lines[-1] == "left: 6; the same command again registers them"
+    assert lines[-1] == "left: 6; run the same command again to register them"

@@ -1,6 +1,4 @@
-from tobogganing.fleet_import.fleet_entry import FleetEntry
-from tobogganing.fleet_import.fleet_file import BadLine, Line
-from tobogganing.fleet_import.validate import SHOWN, validate
+from tobogganing.fleet_import.fleet_entry import SHOWN, BadLine, FleetEntry, Line, validate
 
 
 def client(id: str) -> FleetEntry:
@@ -24,20 +22,20 @@ def test_a_good_fleet_is_counted() -> None:
     assert found.unknown_clusters == {}, "the cluster may come after its headend"
 
 
-def test_a_second_line_of_an_id_is_bad() -> None:
+def test_a_repeated_id_is_a_bad_line() -> None:
     found = validate([(2, client("c")), (3, client("d")), (4, client("c"))])
     assert found.invalid_lines == [BadLine(4, "id: client:c is in line 2 already")]
 
 
-def test_clusters_that_are_elsewhere_are_named_once() -> None:
+def test_unknown_clusters_are_named_once() -> None:
     found = validate([(2, headend("h", "far")), (3, headend("i", "far")), (4, headend("j", "off"))])
     assert found.unknown_clusters == {"far": 2, "off": 4}
 
 
 def test_every_bad_line_counts_and_the_first_are_shown() -> None:
     lines: list[Line] = [(n, client("-")) for n in range(100)]
-    found = validate([BadLine(1, "is no CSV"), *lines])
+    found = validate([BadLine(1, "is not CSV"), *lines])
     assert found.invalid_count == 101
     assert len(found.invalid_lines) == SHOWN
-    assert found.invalid_lines[0] == BadLine(1, "is no CSV")
+    assert found.invalid_lines[0] == BadLine(1, "is not CSV")
     assert found.invalid_lines[1].fault.startswith("id: ")

@@ -1,4 +1,4 @@
-"""The simulated fleet: the same by seed, and what the interface allows."""
+"""The simulated fleet: reproducible by seed, with valid reports."""
 
 from itertools import pairwise
 from typing import Any
@@ -16,7 +16,7 @@ def play(fleet: SimulatedFleet, reports: int) -> list[list[dict[str, Any]]]:
     return [[agent.report(10.0) for _ in range(reports)] for agent in agents]
 
 
-def test_the_same_seed_plays_the_same() -> None:
+def test_the_same_seed_gives_the_same_reports() -> None:
     first, again, other = (simulate_fleet(20, 5, seed) for seed in (7, 7, 8))
     for there, here in zip(first.clusters, again.clusters, strict=True):
         assert there.registration() == here.registration()
@@ -27,7 +27,7 @@ def test_the_same_seed_plays_the_same() -> None:
     assert reports != play(other, 50)
 
 
-def test_a_larger_fleet_starts_like_a_smaller_one() -> None:
+def test_a_larger_fleet_contains_a_smaller_one() -> None:
     assert play(simulate_fleet(3, 0, 1), 5) == play(simulate_fleet(9, 0, 1), 5)[:3]
 
 
@@ -40,7 +40,7 @@ def assert_allowed(kind: EntityKind, body: dict[str, Any]) -> None:
 
 
 @given(st.integers(), st.integers(1, 30), st.floats(0.01, 100_000))
-def test_every_report_is_allowed(seed: int, reports: int, interval: float) -> None:
+def test_every_report_is_valid(seed: int, reports: int, interval: float) -> None:
     fleet = simulate_fleet(3, 2, seed)
     for client in fleet.clients:
         for _ in range(reports):
@@ -53,7 +53,7 @@ def test_every_report_is_allowed(seed: int, reports: int, interval: float) -> No
             assert is_text(body["headend_name"])
 
 
-def test_ids_and_names_are_allowed_and_differ() -> None:
+def test_ids_and_names_are_valid_and_unique() -> None:
     fleet = simulate_fleet(300, 30, 1)
     agents: list[Agent] = [*fleet.clients, *fleet.headends]
     assert all(is_id(agent.id) and is_text(agent.name) for agent in agents)
@@ -71,7 +71,7 @@ def long_play() -> list[list[dict[str, Any]]]:
     return play(simulate_fleet(100, 0, 42), 200)
 
 
-def test_counters_grow_but_for_restarts(long_play: list[list[dict[str, Any]]]) -> None:
+def test_counters_grow_except_at_restarts(long_play: list[list[dict[str, Any]]]) -> None:
     steps = restarts = 0
     for reports in long_play:
         uptimes = [body["metrics"].get("connection_uptime") for body in reports]

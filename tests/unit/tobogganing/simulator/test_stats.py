@@ -1,4 +1,4 @@
-"""Counting what a simulated fleet was answered."""
+"""Statistics of a simulated fleet."""
 
 import pytest
 from hypothesis import given
@@ -18,7 +18,7 @@ def test_a_quantile_is_right_within_5_percent(seconds: list[float], share: float
     assert exact * 0.999 <= latencies.quantile(share) <= exact * 1.051
 
 
-def test_there_are_quantiles_of_nothing() -> None:
+def test_quantiles_without_durations() -> None:
     assert Latencies().quantile(0.99) == 0.0
 
 
@@ -29,7 +29,7 @@ def test_the_last_receipt_of_each_partition() -> None:
     assert "last receipts  0-10-1 1-3-0" in stats.summary(1.0)
 
 
-def test_a_good_run_has_no_surprise_and_nothing_given_up() -> None:
+def test_a_good_run_has_nothing_unexpected_or_given_up() -> None:
     stats = Stats()
     assert not stats.is_good, "nothing was accepted"
     stats.answered(200, 0.001)
@@ -39,7 +39,7 @@ def test_a_good_run_has_no_surprise_and_nothing_given_up() -> None:
     assert not stats.is_good
 
 
-def test_a_surprise_fails_the_run_and_is_shown() -> None:
+def test_an_unexpected_response_fails_the_run_and_is_shown() -> None:
     stats = Stats()
     stats.answered(200, 0.001)
     for n in range(7):

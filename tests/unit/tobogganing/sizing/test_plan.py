@@ -1,4 +1,4 @@
-"""The plan keeps what it promises, for any fleet."""
+"""The properties of a capacity plan, for any fleet."""
 
 import math
 from dataclasses import replace
@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from contract.kinds import CLIENT, HEADEND
 from exporter.shard import Shard
-from tobogganing.sizing import figures as f
-from tobogganing.sizing.fleet import PlannedFleet
-from tobogganing.sizing.plan import BUSY, SHARD_ENTITIES, CapacityPlan, plan
+from tobogganing import sizing as f
+from tobogganing.sizing import BUSY, SHARD_ENTITIES, CapacityPlan, PlannedFleet, plan
 
 fleets = st.builds(
     PlannedFleet,
@@ -24,7 +23,7 @@ factors = st.floats(1, 10)
 
 
 def sizes(found: CapacityPlan) -> list[float]:
-    """Everything that must not shrink as a fleet grows."""
+    """The values that must not shrink when a fleet grows."""
     return [
         found.partitions,
         found.shards,
@@ -38,7 +37,7 @@ def sizes(found: CapacityPlan) -> list[float]:
 def test_every_instance_fits_its_limits_with_one_lost(fleet: PlannedFleet) -> None:
     found = plan(fleet)
     for part in found.parts:
-        assert part.number >= 2, "one of one cannot be lost"
+        assert part.number >= 2, "one instance can be lost"
         assert part.working < part.number
         assert part.cores >= 1
         assert part.memory > 0
@@ -48,24 +47,24 @@ def test_every_instance_fits_its_limits_with_one_lost(fleet: PlannedFleet) -> No
 
 
 @given(fleets)
-def test_partitions_are_enough_for_everybody(fleet: PlannedFleet) -> None:
+def test_partitions_suffice_for_processors_and_shards(fleet: PlannedFleet) -> None:
     found = plan(fleet)
     assert found.part("processor").number <= found.partitions
     assert found.shards <= found.partitions
-    assert found.partitions % found.shards == 0, "each shard serves as many"
+    assert found.partitions % found.shards == 0, "all shards have the same number"
     assert Shard(found.shards, found.shards).partitions(found.partitions)
     assert found.part("exporter").number == 2 * found.shards
     assert fleet.entities / found.shards <= SHARD_ENTITIES
 
 
 @given(fleets)
-def test_the_fullest_processor_carries_its_partitions(fleet: PlannedFleet) -> None:
-    """Counted anew: so many whole partitions, each with its share of the submissions."""
+def test_the_fullest_processor_has_capacity_for_its_partitions(fleet: PlannedFleet) -> None:
+    """Recomputed from whole partitions with their shares of the submissions."""
     found = plan(fleet)
     left = found.part("processor").number - 1
     owned = math.ceil(found.partitions / left)
     frame = max(1.0, fleet.batch / found.partitions)
-    cost = (f.PROCESSOR_FRAME.value / frame + f.PROCESSOR_ITEM.value) / 1e6
+    cost = (f.PROCESSOR_FRAME / frame + f.PROCESSOR_ITEM) / 1e6
     assert fleet.rate * cost * owned / found.partitions <= BUSY + 1e-9
     rows = fleet.entities * owned / found.partitions
     needed = f.PROCESSOR_BASE + rows * f.PROCESSOR_ENTITY
@@ -73,12 +72,12 @@ def test_the_fullest_processor_carries_its_partitions(fleet: PlannedFleet) -> No
 
 
 @given(fleets)
-def test_gateways_carry_every_request(fleet: PlannedFleet) -> None:
+def test_gateways_have_capacity_for_every_request(fleet: PlannedFleet) -> None:
     gateways = plan(fleet).part("gateway")
     needed = f.GATEWAY_BASE + fleet.entities * f.GATEWAY_ENTITY
-    assert needed <= gateways.memory, "each knows all of them"
+    assert needed <= gateways.memory, "each has the whole registry"
     if fleet.batch == 1:
-        assert fleet.rate * f.GATEWAY_ALONE.value / 1e6 <= BUSY * (gateways.number - 1) + 1e-9
+        assert fleet.rate * f.GATEWAY_ALONE / 1e6 <= BUSY * (gateways.number - 1) + 1e-9
 
 
 @given(fleets)
@@ -99,7 +98,7 @@ def test_more_clients_or_reports_never_need_less(
 
 
 @given(fleets)
-def test_relays_never_need_more_than_agents_alone(fleet: PlannedFleet) -> None:
+def test_relays_never_need_more_than_single_requests(fleet: PlannedFleet) -> None:
     alone, relayed = plan(replace(fleet, batch=1)), plan(replace(fleet, batch=500))
     assert relayed.cores <= alone.cores
 

@@ -1,1 +1,0 @@
-"""Sizing: what a fleet needs, from what was measured."""
