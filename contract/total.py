@@ -9,9 +9,10 @@ import msgspec
 
 from contract.kinds import OTHER_GROUP, EntityKind
 from contract.position import Position
-from contract.row import ROW_VERSION, RowError, RowVersionError
+from contract.row import RowError, RowVersionError
 
-TOTAL_VERSION = ROW_VERSION + 3
+TOTAL_VERSION = FIRST_VERSION = 4
+"""Greater than the versions of rows and ledgers. All from the first to the newest are read."""
 TOTAL_PREFIX = b"total:"
 
 Group = tuple[str, ...]
@@ -70,7 +71,7 @@ def decode_total(value: bytes) -> TotalRow:
         row = _decoder.decode(value)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise RowError(f"not a total: {error}") from error
-    if row.version != TOTAL_VERSION:
+    if not FIRST_VERSION <= row.version <= TOTAL_VERSION:
         raise RowVersionError(f"total of version {row.version} is not known here")
     return row
 
