@@ -143,7 +143,7 @@ class ScrapeMonitor:
         Raises:
             TimeoutError: it took too long.
         """
-        wrong = []
+        wrong = [] if any(expected.values()) else ["no total has grown"]
         async with asyncio.timeout(PATIENCE):
             for exporter in self._installation.exporters:
                 text = None
