@@ -2,9 +2,16 @@
 # Variables are passed to the programs: make run PORT=9000 STATE_DIR=/tmp/other
 
 .DEFAULT_GOAL := help
-.PHONY: help run env test test-deploy test-long test-chaos test-fuzz test-hostile soak bench bench-quick lint format lock clean runtime dev fuzz
+.PHONY: help run env test test-nightly test-deploy test-chaos test-fuzz test-hostile soak bench bench-quick lint format lock clean runtime dev fuzz
 
 BIN := .venv/bin
+
+# Most tests wait, so more processes than cores are busy. Each test is scheduled by itself, unless its file
+# shares a fixture (xdist_group); tests/conftest.py puts the longest first.
+PROCESSES ?= 5
+PYTEST := $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder --durations 40
+# Every process imports all test files, which takes twice as long without their bytecode.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,14 +22,14 @@ run: runtime  ## run everything on this machine: Kafka, processor, gateway, expo
 env:  ## write secrets for docker compose to .env, once (LAPTOP=1: one broker, one of each service)
 	@sh deploy/env.sh $(if $(LAPTOP),laptop)
 
-test: dev  ## run all tests, with a real Kafka that they start (ARGS='-k name' selects tests)
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: dev  ## run the tests, with a real Kafka that they start (PROCESSES=5 ARGS='-k name' selects tests)
+	@$(PYTEST) $(ARGS)
+
+test-nightly: dev  ## run the tests with all long forms: every fault, attack, stack and restart (35 minutes)
+	@CI=true LONG=1 $(PYTEST) $(ARGS)
 
 test-deploy: dev  ## run only the tests of docker-compose.yml and deploy/, and list the programs that they started
-	@CI=true $(BIN)/python -m pytest tests/deploy $(ARGS)
-
-test-long: dev  ## run the long forms of tests: 2,000 requests through nginx and HAProxy, the JDK's client (5 minutes)
-	@CI=true LONG=1 $(BIN)/python -m pytest tests/integration/test_behind_proxies.py tests/integration/test_http_clients.py $(ARGS)
+	@CI=true LONG=1 $(BIN)/python -m pytest tests/deploy $(ARGS)
 
 test-chaos: dev  ## cause every fault twice under load, and check all results (20 minutes; ROUNDS=200 FAULTS=name,name PAIRS=200 SEED=n BROKERS=1)
 	@$(BIN)/python -m tests.chaos

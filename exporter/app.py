@@ -45,7 +45,8 @@ class Exporter:
 
     `requests` and `registry` are passed in if another service in the same process already has them;
     that service then also runs the registry's tailer. Of several shards, only the first needs the
-    registry and exports its counts.
+    registry and exports its counts. `tailer` reads the state topic; tests pass one in that reads
+    no Kafka.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Exporter:
         *,
         requests: RequestMetrics | None = None,
         registry: RegistryReader | None = None,
+        tailer: type[TopicTailer] = TopicTailer,
     ) -> None:
         shard = settings.shard
         served = shard.partitions(settings.kafka_partitions)
@@ -68,7 +70,7 @@ class Exporter:
             self.store, self._barrier, self.metrics, lambda: self.state.caught_up
         )
         topics = topics_from(settings)
-        self.state = TopicTailer(
+        self.state = tailer(
             settings,
             topics.entity_state.name,
             served,

@@ -1,10 +1,13 @@
-"""Composition root of the gateway: builds its parts and runs its background tasks."""
+"""Composition root of the gateway: builds its parts and runs its background tasks.
+
+What is outside of the process comes as an argument, so that tests build the same root with fakes.
+"""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
@@ -34,7 +37,12 @@ from gateway.ingest.encoder import TemplateCache
 from gateway.ingest.fast_path import FastPathSubmissions
 from gateway.ingest.submission import SubmissionEndpoint
 from gateway.metrics import GatewayMetrics
-from gateway.produce.ack_monitor import NOT_READY_AFTER, PROBE_AFTER, probe_when_silent
+from gateway.produce.ack_monitor import (
+    NOT_READY_AFTER,
+    PROBE_AFTER,
+    AckMonitor,
+    probe_when_silent,
+)
 from gateway.produce.batcher import SubmissionBatcher
 from gateway.produce.broker_clock import BrokerClock
 from gateway.produce.cluster_time import PROBE_AFTER as TIME_PROBE_AFTER
@@ -43,7 +51,7 @@ from gateway.produce.stopped import StoppedPartitions
 from gateway.registry.audit_log import AuditLog
 from gateway.registry.quotas import RegistrationQuotas
 from gateway.registry.use_claims import UseClaims
-from gateway.registry.writer import RegistryWriter
+from gateway.registry.writer import RecordSender, RegistryWriter
 from gateway.settings import GatewaySettings
 from service.http.application import TemplateRoute, build_app, route
 from service.http.auth_failures import AuthFailureLimiter
@@ -57,29 +65,51 @@ from service.slices import Slices
 from service.tasks import cancel, critical_task, run_together
 
 
+class Producer(RecordSender, Protocol):
+    """The part of gateway.produce.producer.ResilientProducer that a gateway uses."""
+
+    ack_monitor: AckMonitor
+
+    @property
+    def connected(self) -> bool: ...
+
+    async def run(self) -> None: ...
+
+
 class Gateway:
     """Accepts submissions and registrations; an async context manager that runs the background
     tasks.
+
+    `producer` is connected to Kafka, `registry` tails its topic there, and `clock` bounds the
+    brokers' clocks. Each is the real one unless it is passed in.
 
     Raises:
         SettingsError: there is no signing key, or CA_PEM is not a valid CA.
     """
 
-    def __init__(self, settings: GatewaySettings, requests: RequestMetrics) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        requests: RequestMetrics,
+        *,
+        producer: Producer | None = None,
+        registry: RegistryWriter | None = None,
+        clock: BrokerClock | None = None,
+    ) -> None:
         self._settings = settings
         self._requests = requests
         self.metrics = GatewayMetrics()
 
         # Authentication: credentials are checked against the registry.
-        self._producer = ResilientProducer(settings, self.metrics.producer_failures)
-        self.registry = RegistryWriter(settings, self._producer)
+        self._producer = producer or ResilientProducer(settings, self.metrics.producer_failures)
+        self.registry = registry or RegistryWriter(settings, self._producer)
         lifetime = settings.token_lifetime
         folder = FileKeyStore(Path(settings.signing_keys_dir))
         require_keys(folder)
-        self._keys = SigningKeyManager(folder, self.registry, lifetime + 2 * LEEWAY)
+        self.keys = SigningKeyManager(folder, self.registry, lifetime + 2 * LEEWAY)
         cluster_time = self._producer.time
         self.jwt_service = JwtService(
-            self._keys,
+            self.keys,
             settings.token_issuer,
             settings.token_audience,
             lifetime,
@@ -100,29 +130,29 @@ class Gateway:
             self._rate_limits,
         )
 
-        self._quotas = RegistrationQuotas(settings, self.registry, self._authenticator.catch_up)
+        self.quotas = RegistrationQuotas(settings, self.registry, self._authenticator.catch_up)
         self._use_claims = UseClaims(self.registry)
 
         # Ingestion: submissions are encoded and appended to the next frame of their partition.
         templates = TemplateCache(self.registry.state, settings.kafka_partitions)
-        self._batcher = SubmissionBatcher(
+        self.batcher = SubmissionBatcher(
             topics_from(settings).submissions.name,
             settings.kafka_partitions,
             self._producer,
-            BrokerClock(),
+            clock or BrokerClock(),
             self.metrics.frames,
             settings.max_queued_submissions,
             settings.max_queued_bytes,
             linger=settings.linger_seconds,
         )
-        self.on_stop = self._batcher.stop_lingering
+        self.on_stop = self.batcher.stop_lingering
         slices = Slices()
         self._submissions = {
             kind: SubmissionEndpoint(
                 kind,
                 settings,
                 self._authenticator,
-                self._batcher,
+                self.batcher,
                 self.metrics,
                 self._rate_limits,
                 requests,
@@ -136,7 +166,7 @@ class Gateway:
             settings,
             self.registry,
             self._authenticator,
-            self._batcher,
+            self.batcher,
             self.metrics,
             self._rate_limits,
             templates,
@@ -145,17 +175,17 @@ class Gateway:
         )
         self.fast_path = FastPathSubmissions(self._submissions.items())
         self._gauges = CallbackGauges()
-        self._gauges.set_function(self.metrics.waiting, lambda: self._batcher.pending)
-        self._stopped = StoppedPartitions(settings, self._batcher)
+        self._gauges.set_function(self.metrics.waiting, lambda: self.batcher.pending)
+        self._stopped = StoppedPartitions(settings, self.batcher)
         self._gauges.set_function(self.metrics.stops_refused, lambda: self._stopped.is_refused)
-        self._quotas.export_gauges(self._gauges, self.metrics)
+        self.quotas.export_gauges(self._gauges, self.metrics)
         self._tasks: list[asyncio.Task[None]] = []
 
     def routes(self) -> list[TemplateRoute]:
         """Return all routes under /api/v1."""
         settings, authenticator, metrics = self._settings, self._authenticator, self.metrics
         audit_log = AuditLog(topics_from(settings).audit.name, self._producer)
-        registrar = Registrar(self.registry, self._issuer, self._quotas, audit_log, metrics)
+        registrar = Registrar(self.registry, self._issuer, self.quotas, audit_log, metrics)
         *entities, enrolments = (
             ResourceEndpoints(
                 resource,
@@ -163,7 +193,7 @@ class Gateway:
                 self.registry,
                 authenticator,
                 audit_log,
-                self._batcher,
+                self.batcher,
                 metrics,
             )
             for resource in (*RESOURCES, ENROLMENTS)
@@ -191,7 +221,7 @@ class Gateway:
                 settings, authenticator, self.jwt_service, self._rate_limits, metrics
             ).route(),
             RevokeEndpoint(settings, self.registry, authenticator, audit_log, metrics).route(),
-            *KeyEndpoints(settings, self._keys, self.registry, authenticator, audit_log).routes(),
+            *KeyEndpoints(settings, self.keys, self.registry, authenticator, audit_log).routes(),
             *CertificateEndpoints(
                 settings, self.registry, authenticator, self._issuer, audit_log
             ).routes(),
@@ -207,7 +237,7 @@ class Gateway:
             reasons.append("kafka")
         if not self.registry.tailer.caught_up:
             reasons.append("registry")
-        elif self._keys.signing_key() is None:
+        elif self.keys.signing_key() is None:
             reasons.append("signing key")
         if self._stopped.was_never_allowed:
             reasons.append("permission to describe the processors' group")
@@ -223,7 +253,7 @@ class Gateway:
     async def __aenter__(self) -> Self:
         self._tasks = [
             critical_task(self._run_on_kafka(), "registry"),
-            critical_task(self._batcher.run(), "publisher"),
+            critical_task(self.batcher.run(), "publisher"),
             critical_task(self._gauges.run(), "gauges"),
             critical_task(self._stopped.run(), "stopped partitions"),
         ]
@@ -239,9 +269,9 @@ class Gateway:
         await ensure_topics(self._settings, timeout=float("inf"))
         await run_together(
             self._producer.run(),
-            probe_when_silent(self._needs_probe, self._batcher.request_probes),
+            probe_when_silent(self._needs_probe, self.batcher.request_probes),
             self.registry.run(),
-            self._keys.run(),
+            self.keys.run(),
             watch_topics(self._settings),
         )
 

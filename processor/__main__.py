@@ -22,8 +22,9 @@ def main() -> None:
 
     # Imported late: importing Faust takes longer than rejecting invalid settings.
     from processor.app import Processor
+    from processor.faust_compat.worker import Worker
     from processor.metrics import ProcessorMetrics
-    from processor.worker import RuntimeService, Worker, http_app
+    from processor.worker import RuntimeService, http_app
 
     registry = CollectorRegistry()
     loop = asyncio.new_event_loop()

@@ -1,65 +1,57 @@
 """The processor's composition root: submissions → agent → reducer → table → entity-state."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
-import faust
-import structlog
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from faust.types import TP
 
 from processor.changelog.anomaly_producer import AnomalyProducer
 from processor.changelog.producer import ChangelogProducer
 from processor.core.dead_letter_limit import DeadLetterLimit
-from processor.membership.fencing import NameGuard, instance_id
+from processor.faust_compat.consumer import LedgerTransport
+from processor.faust_compat.consumer_thread import consumer_loop, kafka_consumer
+from processor.membership.fencing import NameGuard
 from processor.membership.heartbeat import HeartbeatMonitor
 from processor.membership.membership_monitor import MembershipMonitor
 from processor.membership.stall_watchdog import StallWatchdog
 from processor.metrics import ProcessorMetrics
 from processor.runtime.agent import Agent
 from processor.runtime.assignment import PartitionAssignment
-from processor.runtime.consumer import LedgerTransport
-from processor.runtime.expiry import ExpiryTask
-from processor.runtime.faust_compat import consumer_loop, kafka_consumer
-from processor.runtime.gap_check import Ahead
-from processor.runtime.gap_skipper import GapSkipper
+from processor.runtime.faust_app import REQUEST_TIMEOUT, SESSION_TIMEOUT, faust_app
 from processor.runtime.pauser import PartitionPauser
-from processor.runtime.source_check import SourceCheck
 from processor.runtime.stuck_monitor import StuckMonitor
-from processor.runtime.table import StateTable
 from processor.settings import ProcessorSettings
-from service.kafka.aiokafka_compat import ConsumerTasks, register_error_codes
-from service.kafka.clients import METADATA_MAX_AGE_MS, admin_client, ssl_context
-from service.kafka.kafka_compat import patch_record_batches
-from service.kafka.leaders import wait_for_leaders
-from service.kafka.source_reader import SourceReader
-from service.kafka.topics import ensure_topics, topics_from
+from processor.source.gap_check import LookAhead
+from processor.source.gap_skipper import GapSkipper
+from processor.source.look_ahead import look_ahead_in
+from processor.source.source_check import SourceCheck
+from processor.table.expiry import ExpiryTask
+from processor.table.state_table import StateTable
+from service.kafka.aiokafka_compat.consumer_tasks import ConsumerTasks
+from service.kafka.aiokafka_compat.coordinator import register_error_codes
+from service.kafka.aiokafka_compat.record_batches import patch_record_batches
+from service.kafka.topics import topics_from
 from service.stacks import log_stacks
-from service.tasks import abort
-
-log = structlog.get_logger(__name__)
 
 patch_record_batches()
 
-# Rule 8, static membership and short timeouts: a killed worker gets its partitions back in 2-3 s;
-# one that stops normally leaves the group (leave_group.py).
-SESSION_TIMEOUT = 8.0
-HEARTBEAT_INTERVAL = 1.0
-"""Seconds; workers learn of a rebalance from a heartbeat response."""
-REBALANCE_TIMEOUT = 10.0
-REQUEST_TIMEOUT = 9.0
-"""Seconds. Faust's default of 90 s would wait for a dead broker; Faust requires more than
-the session timeout."""
-COMMIT_INTERVAL = 0.5
-QUEUED_POLLS = 128
-"""Maximum number of events in memory; an event has up to 256 KiB (processor.runtime.poll)."""
-
 
 class Processor:
-    """All components of one worker."""
+    """All components of one worker.
 
-    def __init__(self, settings: ProcessorSettings, metrics: ProcessorMetrics) -> None:
+    `changelog` and `anomalies` write to Kafka, and `look_ahead` reads the submissions topic. Each
+    is the real one unless it is passed in.
+    """
+
+    def __init__(
+        self,
+        settings: ProcessorSettings,
+        metrics: ProcessorMetrics,
+        *,
+        changelog: ChangelogProducer | None = None,
+        anomalies: AnomalyProducer | None = None,
+        look_ahead: LookAhead | None = None,
+    ) -> None:
         register_error_codes()
         self.settings = settings
         self.topics = topics = topics_from(settings)
@@ -67,10 +59,11 @@ class Processor:
         """Partitions of the changelog without a leader, while the start waits for one."""
         self.watchdog = StallWatchdog(SESSION_TIMEOUT)
         self.heartbeat = HeartbeatMonitor(SESSION_TIMEOUT)
-        self.changelog = ChangelogProducer(
+        self.changelog = changelog or ChangelogProducer(
             settings, topics.entity_state.name, topics.dead_letter.name
         )
-        self.anomalies = AnomalyProducer(settings, topics.anomalies.name, metrics)
+        self.anomalies = anomalies or AnomalyProducer(settings, topics.anomalies.name, metrics)
+        look_ahead = look_ahead or look_ahead_in(settings, topics.submissions.name)
         self.app = faust_app(settings)
         self.table = self._table()
         self.app.transport = LedgerTransport(
@@ -83,14 +76,14 @@ class Processor:
         self.gap_skipper = GapSkipper(
             self.table,
             submissions=topics.submissions.name,
-            look_ahead=self._look_ahead,
+            look_ahead=look_ahead,
             is_active=self._is_active,
         )
         self.pauser = PartitionPauser(
             self.app,
             self.table,
             topics.submissions.name,
-            self._look_ahead,
+            look_ahead,
             DeadLetterLimit(settings.dead_letters_per_minute),
         )
         self.source = SourceCheck(
@@ -123,7 +116,7 @@ class Processor:
             self.table,
             self.assignment,
             self.heartbeat,
-            self._look_ahead,
+            look_ahead,
             self.pauser,
             self.source,
             self.anomalies,
@@ -227,107 +220,3 @@ class Processor:
 
     def _announce_stopped(self, partition: int, offset: int, reason: str) -> None:
         self.app.consumer.wanted.stop(TP(self.topics.submissions.name, partition), offset, reason)
-
-    async def _look_ahead(self, partition: int, offset: int) -> Ahead:
-        topic = self.topics.submissions.name
-        async with (
-            asyncio.timeout(REQUEST_TIMEOUT),
-            SourceReader(self.settings, topic, [partition]) as reader,
-        ):
-            while True:
-                before = await reader.describe()
-                first, end = await reader.span(partition)
-                try:
-                    record = await reader.record_from(partition, max(first, offset), end)
-                except OffsetOutOfRangeError:
-                    continue  # retention has just deleted it
-                after = await reader.describe()
-                leader = after.leader(partition)
-                if (after.id, leader) == (before.id, before.leader(partition)):
-                    found = None if record is None else record.offset
-                    return Ahead(first, found, end, after.id, leader.epoch)
-
-
-class DisklessApp(faust.App):
-    """A Faust application without directories, whose crash ends the process.
-
-    Rows are in memory, and a container's file system is read-only.
-    """
-
-    def _create_directories(self) -> None:
-        pass
-
-    def _crash(self, reason: BaseException) -> None:
-        """End the process. Faust would mark all parents of the crashed service and may hang."""
-        if not self.should_stop:
-            abort("Faust has crashed", reason=repr(reason), exc_info=reason)
-        super()._crash(reason)
-
-
-def faust_app(settings: ProcessorSettings) -> faust.App:
-    servers = settings.kafka_bootstrap_servers.split(",")
-    return DisklessApp(
-        settings.group,
-        broker=[f"kafka://{server.strip()}" for server in servers],
-        broker_credentials=_credentials(settings),
-        Table=StateTable,
-        store="memory://",
-        datadir="/nonexistent",
-        key_serializer="raw",
-        value_serializer="raw",
-        consumer_auto_offset_reset="earliest",
-        consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
-        producer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
-        consumer_group_instance_id=instance_id(settings),
-        broker_session_timeout=SESSION_TIMEOUT,
-        broker_heartbeat_interval=HEARTBEAT_INTERVAL,
-        broker_rebalance_timeout=REBALANCE_TIMEOUT,
-        broker_request_timeout=REQUEST_TIMEOUT,
-        broker_commit_interval=COMMIT_INTERVAL,
-        producer_linger=0,
-        producer_request_timeout=4,
-        stream_buffer_maxsize=QUEUED_POLLS,
-        stream_wait_empty=False,
-        stream_recovery_delay=0.0,
-        table_standby_replicas=0,
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        topic_partitions=settings.kafka_partitions,
-        topic_replication_factor=settings.kafka_replication,
-        web_enabled=False,
-        worker_redirect_stdouts=False,
-    )
-
-
-def _credentials(settings: ProcessorSettings) -> Any:
-    protocol = settings.kafka_security_protocol
-    context = ssl_context(settings) if "SSL" in protocol else None
-    if "SASL" in protocol:
-        password = settings.kafka_sasl_password
-        return faust.SASLCredentials(
-            mechanism=settings.kafka_sasl_mechanism,
-            username=settings.kafka_sasl_username,
-            password=password.reveal() if password else None,
-            ssl_context=context,
-        )
-    return faust.SSLCredentials(context=context) if context else None
-
-
-async def prepare(settings: ProcessorSettings, on_leaderless: Callable[[list[int]], None]) -> None:
-    """Wait for everything that a worker needs before it joins its group.
-
-    These are the topics; a leader of every changelog partition, since any may be assigned; and the
-    group coordinator, which a new broker lacks at first.
-    """
-    topics = await ensure_topics(settings, timeout=float("inf"))
-    await wait_for_leaders(
-        settings, topics.entity_state.name, range(settings.kafka_partitions), on_leaderless
-    )
-    async with admin_client(settings) as admin:
-        while True:
-            try:
-                await NameGuard(settings).warn_of_predecessor(admin)
-                return
-            except KafkaError as error:
-                log.info("waiting for the group coordinator", reason=repr(error))
-                await asyncio.sleep(0.5)

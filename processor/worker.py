@@ -4,17 +4,19 @@ import asyncio
 import contextlib
 import logging
 import socket
-from typing import Any
+from collections.abc import Callable
 
-import faust
 import mode
+import structlog
+from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
-from processor.app import Processor, prepare
+from processor.app import Processor
 from processor.membership import hang_watchdog
+from processor.membership.fencing import NameGuard
 from processor.membership.leave_group import leave_group
 from processor.settings import ProcessorSettings
 from service.config.settings import SettingsError
@@ -22,10 +24,14 @@ from service.http.application import build_app, route
 from service.http.bearer_auth import StaticTokenAuth
 from service.http.health import health_routes
 from service.http.server import serving
-from service.kafka.topics import watch_topics
+from service.kafka.clients import admin_client
+from service.kafka.leaders import wait_for_leaders
+from service.kafka.topics import ensure_topics, watch_topics
 from service.metrics.exposition import exposition
 from service.metrics.requests import RequestMetrics
 from service.tasks import abort, abort_misconfigured, cancel, critical_task
+
+log = structlog.get_logger(__name__)
 
 STOP_TIMEOUT = 2.0
 """Seconds to write the remaining records and to leave the group, as Kafka may be unavailable."""
@@ -42,14 +48,14 @@ class RuntimeService(mode.Service):
         self._app = app
         self._port = port
         self._stack = contextlib.AsyncExitStack()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._background: list[asyncio.Task[None]] = []
 
     async def on_start(self) -> None:
         processor = self._processor
         await self._stack.enter_async_context(serving(self._app, processor.settings, self._port))
         if (await self.wait(self._prepare())).stopped:
             return
-        self._tasks = [
+        self._background = [
             critical_task(processor.watchdog.run(), "stall watchdog"),
             critical_task(processor.expiry.run(), "expiry"),
             critical_task(processor.gap_skipper.run(), "gap skipper"),
@@ -76,7 +82,7 @@ class RuntimeService(mode.Service):
         self._processor.without_leader = partitions
 
     async def on_stop(self) -> None:
-        await cancel(*self._tasks)
+        await cancel(*self._background)
         await self._stack.aclose()
         processor = self._processor
         with contextlib.suppress(TimeoutError):
@@ -85,17 +91,6 @@ class RuntimeService(mode.Service):
                 if processor.heartbeat.member:
                     settings = processor.settings
                     await leave_group(settings, settings.group, processor.heartbeat.member)
-
-
-class Worker(faust.Worker):
-    """Faust's worker without its logging setup (see `service.logs`) and its spinner."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.spinner = None
-
-    def _setup_logging(self) -> None:
-        pass
 
 
 def http_app(
@@ -114,3 +109,23 @@ def http_app(
 
     routes = health_routes(not_ready_reasons, processor.stuck_monitor.faults)
     return build_app([*routes, route("/metrics", metrics, "GET")], requests)
+
+
+async def prepare(settings: ProcessorSettings, on_leaderless: Callable[[list[int]], None]) -> None:
+    """Wait for everything that a worker needs before it joins its group.
+
+    These are the topics; a leader of every changelog partition, since any may be assigned; and the
+    group coordinator, which a new broker lacks at first.
+    """
+    topics = await ensure_topics(settings, timeout=float("inf"))
+    await wait_for_leaders(
+        settings, topics.entity_state.name, range(settings.kafka_partitions), on_leaderless
+    )
+    async with admin_client(settings) as admin:
+        while True:
+            try:
+                await NameGuard(settings).warn_of_predecessor(admin)
+                return
+            except KafkaError as error:
+                log.info("waiting for the group coordinator", reason=repr(error))
+                await asyncio.sleep(0.5)

@@ -1,20 +1,41 @@
 """What tests of every kind may ask for: above all a real Kafka."""
 
-import asyncio
+import contextlib
 import uuid
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
 
 from tests import figures
-from tobogganing.devstack.cluster import Cluster
+from tests.long import IS_LONG
+from tests.shared_kafka import SharedKafka, shared_kafka
 from tobogganing.devstack.install import Install, install_kafka
 
 # A machine that is busy makes no example wrong.
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
+
+
+FIRST = ("chaos", "hostile", "e2e", "deploy", "fuzz", "soak", "integration", "unit")
+"""Folders in the order in which they run: the longest tests first, so that all processes end
+together."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Select the tests of this run, and put the longest first."""
+    omitted = [item for item in items if not IS_LONG and item.get_closest_marker("long")]
+    if omitted:
+        config.hook.pytest_deselected(items=omitted)
+        items[:] = [item for item in items if item not in omitted]
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    return FIRST.index(folder)
 
 
 @pytest.fixture(scope="session")
@@ -23,14 +44,29 @@ def kafka_install() -> Install:
     return install_kafka()
 
 
+_resources = pytest.StashKey[contextlib.ExitStack]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_resources] = contextlib.ExitStack()
+
+
 @pytest.fixture(scope="session")
-def kafka(kafka_install: Install, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A real broker, one for the whole session; `kafka.bootstrap_servers` is where it is."""
-    cluster = Cluster(tmp_path_factory.mktemp("kafka"), kafka_install)
-    with asyncio.Runner() as runner:
-        runner.run(cluster.start())
-        yield cluster
-        runner.run(cluster.stop())
+def kafka(
+    request: pytest.FixtureRequest,
+    kafka_install: Install,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> SharedKafka:
+    """A real broker, one for the whole run: no test may break it.
+
+    It is released at the end of the session, not in the teardown of a test: there the time limit
+    of a test would apply to the wait for the other processes.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):
+        folder = folder.parent
+    shared = shared_kafka(folder / "kafka", kafka_install)
+    return request.config.stash[_resources].enter_context(shared)
 
 
 @pytest.fixture
@@ -39,8 +75,10 @@ def topic_prefix() -> str:
     return f"test-{uuid.uuid4().hex[:12]}."
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand what was measured to the process that prints the summary, if tests run in several."""
+    """Release the broker, and pass measured figures to the process that prints the summary."""
+    session.config.stash[_resources].close()
     if output := getattr(session.config, "workeroutput", None):
         output["figures"] = figures.told
 

@@ -1,4 +1,7 @@
-"""The long forms of tests: `make test-long` runs them."""
+"""Long forms of tests, which `make test-nightly` runs and `make test` leaves out or shortens.
+
+A test marked `long` runs only if LONG=1. Other tests read IS_LONG and do less without it.
+"""
 
 import os
 

@@ -12,7 +12,7 @@ from contract.position import Position, Receipt
 from contract.row import LedgerRow
 from exporter.state.coverage import MAX_CLOCK_SKEW_MS, LogPlace
 from service.config.settings import KafkaSettings
-from service.kafka.kafka_compat import leader_epoch
+from service.kafka.aiokafka_compat.record_batches import leader_epoch
 from service.kafka.reader import TopicReader
 from service.kafka.source_reader import SourceReader
 from service.kafka.topics import topics_from

@@ -31,8 +31,8 @@ class EntityTable:
 
     def __init__(self, kind: EntityKind, *, defer_rendering: bool = False) -> None:
         self._assembler = FamilyAssembler(kind)
-        self._decode = RowDecoder(kind).decode
-        self._render = EntityRenderer(kind).render
+        self._decoder = RowDecoder(kind)
+        self._renderer = EntityRenderer(kind)
 
         self._slots: dict[bytes, int] = {}
         self._free: list[int] = []
@@ -61,7 +61,7 @@ class EntityTable:
         Raises:
             RowError: the row cannot be decoded; the table is unchanged.
         """
-        row = self._decode(value)
+        row = self._decoder.decode(value)
         text = _decode_id(id)
         offset, index, incarnation = row.offset, row.index, row.incarnation
         slot = self._slots.get(key)
@@ -73,7 +73,7 @@ class EntityTable:
                 return False
         rendered: str | bytes = NO_SERIES
         if not row.removed:
-            rendered = value if self._defer_rendering else self._render(text, row)
+            rendered = value if self._defer_rendering else self._renderer.render(text, row)
         if slot is None:
             slot = self._new_slot(key)
         self._offsets[slot] = offset
@@ -121,7 +121,7 @@ class EntityTable:
             row = NO_SERIES if slot is None else self._rendered[slot]
             if slot is not None and isinstance(row, bytes):
                 id = _decode_id(key.partition(b":")[2])
-                self._set_rendered(slot, self._render(id, self._decode(row)))
+                self._set_rendered(slot, self._renderer.render(id, self._decoder.decode(row)))
             if number % ENTITIES_PER_STEP == 0:
                 yield
 

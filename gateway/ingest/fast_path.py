@@ -1,11 +1,11 @@
-"""Selects the requests that bypass ASGI (service.http.fast_path)."""
+"""Selects the requests that bypass ASGI (service.http.connection.fast_path)."""
 
 import re
 from collections.abc import Iterable
 
 from contract.kinds import ID_PATTERN, EntityKind
 from gateway.ingest.submission import SubmissionEndpoint
-from service.http.fast_path import FastPathExchange, RawHeaders
+from service.http.connection.fast_path import FastPathExchange, RawHeaders
 
 # As the router matches unencoded paths; the router handles everything else.
 _TARGET = re.compile(rb"/api/v1/([a-z]+)/(%b)/metrics" % ID_PATTERN.encode())

@@ -35,8 +35,8 @@ from gateway.produce.partition_batcher import chunk_for_frames
 from gateway.settings import GatewaySettings
 from service.http.application import TemplateRoute, route
 from service.http.bearer_auth import bearer_credential, parse_bearer
+from service.http.connection.fast_path import FastPathExchange, RawHeaders
 from service.http.errors import ApiError, unavailable
-from service.http.fast_path import FastPathExchange, RawHeaders
 from service.metrics.requests import RequestMetrics
 from service.slices import Slices
 

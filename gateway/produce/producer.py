@@ -10,16 +10,16 @@ with a new producer id takes over.
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import ProducerClosed
 from prometheus_client import Counter
 
 from gateway.produce.ack_monitor import AckMonitor
 from gateway.produce.cluster_time import ClusterTime
 from service.config.settings import KafkaSettings
+from service.kafka.aiokafka_compat.producer import abandon
 from service.kafka.clients import client_options
 
 log = structlog.get_logger(__name__)
@@ -212,31 +212,4 @@ class ResilientProducer:
                 await producer.stop()
         except Exception as error:
             log.info("producer abandoned", reason=repr(error))
-            _abandon(producer)
-            await producer.client.close()
-
-
-def _abandon(producer: AIOKafkaProducer) -> None:
-    """Clean up as aiokafka's `stop` does after its flush, without waiting for brokers.
-
-    aiokafka has no API for this; its version is pinned.
-    """
-    sender: asyncio.Task[None] | None = producer._sender.sender_task
-    if sender is not None:
-        sender.cancel()
-    accumulator = producer._message_accumulator
-    # It removes a failed batch from this set although it is no longer in it.
-    accumulator._pending_batches = _LenientSet(accumulator._pending_batches)
-    waiting = [batch for queue in accumulator._batches.values() for batch in queue]
-    accumulator.fail_all(ProducerClosed())
-    for batch in (*waiting, *accumulator._pending_batches):
-        # Retrieve the exception, because asyncio logs exceptions that are never retrieved.
-        if batch._drain_waiter.done():
-            batch._drain_waiter.exception()
-
-
-class _LenientSet(set[Any]):
-    """A set whose `remove` ignores missing elements."""
-
-    def remove(self, element: Any) -> None:
-        self.discard(element)
+            await abandon(producer)

@@ -19,7 +19,7 @@ from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGrou
 
 from processor.settings import ProcessorSettings
 from service.config.settings import SettingsError
-from service.kafka.aiokafka_compat import FencedInstanceIdError, Send, wrap_requests
+from service.kafka.aiokafka_compat.coordinator import FencedInstanceIdError, Send, wrap_requests
 from service.kafka.clients import admin_client
 from service.tasks import abort_misconfigured
 

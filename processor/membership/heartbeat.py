@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from service.kafka.aiokafka_compat import wrap_heartbeat
+from service.kafka.aiokafka_compat.coordinator import wrap_heartbeat
 
 POLL_INTERVAL = 0.05
 MAX_AGE = 0.6

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
-from service.kafka.aiokafka_compat import ConsumerTasks
+from service.kafka.aiokafka_compat.consumer_tasks import ConsumerTasks
 from service.tasks import abort
 
 log = structlog.get_logger(__name__)

@@ -1,1 +1,1 @@
-"""The parts of the processor that depend on Faust."""
+"""What a worker runs: the agent, and what assigns, pauses and monitors its partitions."""

@@ -20,16 +20,16 @@ from processor.changelog.anomaly_producer import AnomalyProducer
 from processor.core.frame_reducer import reduce_frame
 from processor.core.lost_cut import begin_after_cut, is_cut_lost
 from processor.core.write_batch import Record, WriteBatch
+from processor.faust_compat.events import take_events
+from processor.faust_compat.poll import Poll
 from processor.membership.heartbeat import HeartbeatMonitor
 from processor.metrics import ProcessorMetrics
 from processor.runtime.assignment import PartitionAssignment
-from processor.runtime.faust_compat import take_events
-from processor.runtime.gap_check import LookAhead, is_gap, skip_gap
 from processor.runtime.pauser import PartitionPauser
-from processor.runtime.poll import Poll
-from processor.runtime.source_check import SourceCheck
-from processor.runtime.table import FLUSH_DEADLINE, StateTable
-from service.kafka.kafka_compat import leader_epoch
+from processor.source.gap_check import LookAhead, is_gap, skip_gap
+from processor.source.source_check import SourceCheck
+from processor.table.state_table import FLUSH_DEADLINE, StateTable
+from service.kafka.aiokafka_compat.record_batches import leader_epoch
 from service.tasks import abort
 
 log = structlog.get_logger(__name__)

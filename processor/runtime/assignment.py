@@ -2,7 +2,7 @@
 
 Rule 3, stop the flow until after the seek: at the end of each recovery Faust resumes the source
 partitions, then seeks, then clears the stream's queue, so frames fetched in between are lost. So
-the flow is stopped again before Faust resumes it; Faust starts it after its seek (see consumer.py).
+the flow is stopped again before Faust resumes it; Faust starts it after its seek (LedgerConsumer).
 
 Rule 5, drop events of older generations: such events stay in the take buffer during a rebalance.
 They are neither processed nor acknowledged: the owner of the partition reads them again.
@@ -16,11 +16,11 @@ import structlog
 from aiokafka.errors import KafkaError
 from faust.types import TP, AppT, EventT
 
+from processor.faust_compat.consumer_thread import group_coordinator, request_rejoin
 from processor.membership.heartbeat import HeartbeatMonitor
 from processor.metrics import ProcessorMetrics
-from processor.runtime.faust_compat import group_coordinator, request_rejoin
-from processor.runtime.source_check import SourceCheck
-from processor.runtime.table import StateTable
+from processor.source.source_check import SourceCheck
+from processor.table.state_table import StateTable
 from service.kafka.clients import is_temporary
 from service.tasks import abort, extend
 

@@ -18,8 +18,8 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from faust.types import TP, AppT
 
 from processor.core.dead_letter_limit import DeadLetterLimit
-from processor.runtime.gap_check import Ahead, LookAhead
-from processor.runtime.table import StateTable
+from processor.source.gap_check import Ahead, LookAhead
+from processor.table.state_table import StateTable
 
 log = structlog.get_logger(__name__)
 

@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 
 from processor.membership.settling_detector import SettlingDetector
 from processor.membership.stuck_detector import StuckDetector
-from processor.runtime.store import PartitionedStore
+from processor.table.store import PartitionedStore
 from service.config.settings import KafkaSettings
 from service.kafka.clients import admin_client, group_member_count
 from service.kafka.source_reader import SourceReader, Span

@@ -14,8 +14,8 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from contract.kinds import ID_PATTERN
+from service.http.connection.fast_path import FastPathHandler
 from service.http.errors import JSON, ApiError, unavailable
-from service.http.fast_path import FastPathHandler
 from service.metrics.requests import RequestMetrics
 
 log = structlog.get_logger(__name__)
@@ -95,7 +95,8 @@ def shutdown_503(app: ASGIApp) -> ASGIApp:
 
 
 class Application(Starlette):
-    """An application whose `fast_path`, if set, is called by service.http.protocol before ASGI."""
+    """An application whose `fast_path`, if set, is called before ASGI
+    (service.http.connection.protocol)."""
 
     fast_path: FastPathHandler | None = None
     on_stop: Callable[[], None] | None = None

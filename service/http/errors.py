@@ -30,7 +30,7 @@ class ApiError(Exception):
         return JSON(self.body, self.status, headers=self.headers)
 
     def fast_path_response(self) -> tuple[int, bytes, bytes]:
-        """Return status, body and header lines for service.http.fast_path."""
+        """Return status, body and header lines for service.http.connection.fast_path."""
         lines = "".join(f"{name}: {value}\r\n" for name, value in (self.headers or {}).items())
         return self.status, orjson.dumps(self.body), lines.encode("latin-1")
 

@@ -15,7 +15,8 @@ from starlette.types import ASGIApp
 
 from service.config.settings import HttpSettings, SettingsError
 from service.gc_tuning import freeze_startup_objects
-from service.http.protocol import LimitedProtocol
+from service.http.connection.protocol import LimitedProtocol
+from service.http.uvicorn_compat import forget_signals
 
 GRACE_SECONDS = 4
 """Default seconds that a stop waits for requests in flight."""
@@ -61,7 +62,7 @@ class _ProcessServer(_Server):
             # correct.
             os._exit(EXIT_INTERRUPTED)
         super().handle_exit(sig, frame)
-        self._captured_signals.clear()  # uvicorn would raise them again at the end
+        forget_signals(self)  # the process ends with status 0
 
 
 def server_config(

@@ -16,7 +16,7 @@ from aiokafka.errors import (
 from aiokafka.helpers import create_ssl_context
 
 from service.config.settings import KafkaSettings
-from service.kafka.aiokafka_compat import stop_and_close
+from service.kafka.aiokafka_compat.consumer import stop_and_close
 
 REQUEST_TIMEOUT_MS = 4_000
 """Timeout of a request; with aiokafka's default of 40 s, a frozen broker would block for that

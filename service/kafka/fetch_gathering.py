@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from aiokafka import AIOKafkaConsumer
 
-from service.kafka.aiokafka_compat import set_fetch_limits
+from service.kafka.aiokafka_compat.consumer import set_fetch_limits
 
 BUSY_WITHIN = 0.25
 """Records that come at most so many seconds after others are load."""

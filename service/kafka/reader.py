@@ -7,10 +7,10 @@ from typing import Any, Self
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from service.config.settings import KafkaSettings
-from service.kafka.aiokafka_compat import ended_tasks
+from service.kafka.aiokafka_compat.consumer_tasks import ended_tasks
+from service.kafka.aiokafka_compat.record_batches import patch_record_batches
 from service.kafka.clients import client_options, stop_consumer
 from service.kafka.fetch_gathering import FetchGathering
-from service.kafka.kafka_compat import patch_record_batches
 from service.kafka.topic_history import (
     Marker,
 )

@@ -8,7 +8,9 @@ from typing import TypeVar
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
-from service.kafka.kafka_compat import EpochEnd, TopicDetails, describe_topic, epoch_ends
+from service.kafka.aiokafka_compat.consumer import client_of
+from service.kafka.aiokafka_compat.leader_epochs import EpochEnd, epoch_ends
+from service.kafka.aiokafka_compat.topic_details import TopicDetails, fetch_topic_details
 from service.kafka.reader import TopicReader
 
 PATIENCE = 6.0
@@ -51,7 +53,7 @@ class SourceReader(TopicReader):
                 for partition, leader in details.leaders.items()
             }
             try:
-                return await epoch_ends(self._consumer._client, self._topic, leaders, epochs)
+                return await epoch_ends(client_of(self._consumer), self._topic, leaders, epochs)
             except KafkaError:
                 details = await self._describe()
                 raise
@@ -97,7 +99,7 @@ class SourceReader(TopicReader):
 
     async def _describe(self) -> TopicDetails:
         async with asyncio.timeout(ATTEMPT_TIMEOUT):
-            return await describe_topic(self._consumer._client, self._topic)
+            return await fetch_topic_details(client_of(self._consumer), self._topic)
 
     @property
     def _topic(self) -> str:

@@ -58,7 +58,7 @@ def fewest_replicas(partitions: Sequence[Mapping[str, Any]]) -> int:
     return min(len(partition["replicas"]) for partition in partitions)
 
 
-async def describe_topic(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]:
+async def read_topic_settings(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]:
     """Return the settings of a topic.
 
     Raises:
@@ -90,7 +90,7 @@ async def check_topic_settings(
     unknown: list[str] = []
     for name, topic in declared.items():
         try:
-            found = await describe_topic(admin, name)
+            found = await read_topic_settings(admin, name)
         except _NOT_AUTHORIZED:
             unknown.append(name)
             continue

@@ -21,9 +21,9 @@ from service.kafka.topic_settings import (
     TopicMismatchError,
     check_partitions,
     check_topic_settings,
-    describe_topic,
     fewest_replicas,
     in_sync_replicas,
+    read_topic_settings,
 )
 
 log = structlog.get_logger(__name__)
@@ -67,7 +67,7 @@ async def milliseconds_setting(settings: KafkaSettings, topic: str, name: str) -
         KafkaError: Kafka does not respond, or refuses the request.
     """
     async with admin_client(settings) as admin:
-        return int((await describe_topic(admin, topic))[name])
+        return int((await read_topic_settings(admin, topic))[name])
 
 
 def _is_transient(error: KafkaError) -> bool:

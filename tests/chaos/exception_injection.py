@@ -15,7 +15,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, NamedTuple
 
-MODULES = ("processor.runtime.agent", "processor.runtime.table", "processor.changelog.producer")
+MODULES = ("processor.runtime.agent", "processor.table.state_table", "processor.changelog.producer")
 """The modules that process a batch."""
 VARIABLE = "CHAOS_RAISE"
 _REACH = "__chaos_reach__"

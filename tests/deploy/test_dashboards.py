@@ -26,8 +26,8 @@ from tests.deploy.grafana import DATA_SOURCE, GRAFANA, Dashboard, PanelQuery, da
 from tests.e2e.prometheus import Programs, Prometheus, running_prometheus
 from tests.figures import tell
 from tests.integration.processes import ADMIN_TOKEN, METRICS_TOKEN, Service
+from tests.shared_kafka import SharedKafka
 from tests.unit.families import SECTIONS
-from tobogganing.devstack.cluster import Cluster
 from tobogganing.devstack.secrets import provide_signing_keys
 
 PROMETHEUS_OWN = {"up", "scrape_duration_seconds", "scrape_samples_scraped", "scrape_series_added"}
@@ -223,7 +223,7 @@ async def shows(prometheus: Prometheus, query: PanelQuery, values: dict[str, str
 
 
 async def test_no_panel_is_empty_or_fails(
-    kafka: Cluster, topic_prefix: str, tmp_path: Path, prometheus_programs: Programs
+    kafka: SharedKafka, topic_prefix: str, tmp_path: Path, prometheus_programs: Programs
 ) -> None:
     settings = KafkaSettings(
         kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix

@@ -24,7 +24,7 @@ from tests.deploy.container import Image
 from tests.deploy.fleet import EXAMPLES, NAMES
 from tests.deploy.pipeline import DeployedPipeline, shown, total
 from tests.deploy.readme import commands
-from tobogganing.devstack.cluster import Cluster
+from tests.shared_kafka import SharedKafka
 
 README = commands(EXAMPLES / "README.md")
 UID = 10001
@@ -32,12 +32,14 @@ WG = """#!/bin/sh
 [ "$*" = "show wg0 latest-handshakes" ] && printf 'a\\t%s\\nb\\t%s\\n' "$(date +%s)" 1000
 """
 """Says of two peers when they were heard of: one of them a moment ago."""
+pytestmark = pytest.mark.xdist_group("examples")
+
 on_the_pipeline = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def pipeline(
-    kafka: Cluster, tmp_path_factory: pytest.TempPathFactory
+    kafka: SharedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[DeployedPipeline]:
     settings = KafkaSettings(
         kafka_bootstrap_servers=kafka.bootstrap_servers,

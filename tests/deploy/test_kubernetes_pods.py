@@ -23,7 +23,7 @@ from tests.deploy.readme_runner import PASSWORD, USER, Walk
 from tests.deploy.scram import scram_listener
 from tests.e2e.prometheus import Programs, Prometheus, running_prometheus
 from tests.integration.test_secured_kafka import certificate
-from tobogganing.devstack.cluster import Cluster
+from tests.shared_kafka import SharedKafka
 from tobogganing.devstack.install import Install
 
 POLL = 0.1
@@ -69,7 +69,7 @@ async def running(pods: Sequence[Pod]) -> AsyncIterator[None]:
 
 
 async def test_the_small_overlay_runs(
-    walk: Walk, kafka: Cluster, topic_prefix: str, tmp_path: Path
+    walk: Walk, kafka: SharedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
     manifests = Manifests.of("small")
     here = {
@@ -87,6 +87,7 @@ async def test_the_small_overlay_runs(
         await a_submission_is_seen(walk, named["gateway-0"], [named["exporter-1"]])
 
 
+@pytest.mark.long
 async def test_the_production_overlay_runs(
     walk: Walk, scram: str, prometheus_programs: Programs, tmp_path: Path
 ) -> None:

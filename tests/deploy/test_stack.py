@@ -60,6 +60,7 @@ async def stack_of(services: dict[str, ComposeService], folder: Path) -> AsyncIt
             stack.kill()
 
 
+@pytest.mark.long
 async def test_everything_that_the_file_starts_works_together(
     stack: Stack, kafka_install: Install, prometheus_programs: Programs
 ) -> None:

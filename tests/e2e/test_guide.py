@@ -53,6 +53,8 @@ HEADEND_BODY = """{
     }
 }"""
 
+pytestmark = pytest.mark.xdist_group("guide")
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRun]:

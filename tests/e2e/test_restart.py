@@ -13,9 +13,11 @@ import aiohttp
 import pytest
 
 from tests.e2e.local_run import PARTS, LocalRun
+from tests.long import IS_LONG
 
 CLIENTS = 40
-FAULTS = [(part, number) for number in (signal.SIGTERM, signal.SIGKILL) for part in PARTS]
+SIGNALS = [signal.SIGTERM, signal.SIGKILL] if IS_LONG else [signal.SIGKILL]
+FAULTS = [(part, number) for number in SIGNALS for part in PARTS]
 
 
 @dataclass

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.local_run import PARTS, LocalRun, processes, wait_for
-from tobogganing.devstack.cluster import Cluster
+from tests.shared_kafka import SharedKafka
 from tobogganing.devstack.process import command_line
 
 SECRETS = ("METRICS_TOKEN", "ADMIN_TOKEN", "CA_PEM")
@@ -177,7 +177,7 @@ def test_a_second_signal_ends_everything_at_once(state: Path) -> None:
 
 
 def test_an_existing_kafka_is_used_when_there_is_one(
-    state: Path, kafka: Cluster, topic_prefix: str
+    state: Path, kafka: SharedKafka, topic_prefix: str
 ) -> None:
     environ = {
         "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,

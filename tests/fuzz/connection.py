@@ -9,7 +9,7 @@ from uvicorn.server import ServerState
 
 from service.config.secrets import ReloadableTokens
 from service.config.settings import HttpSettings
-from service.http.protocol import LimitedProtocol
+from service.http.connection.protocol import LimitedProtocol
 from service.http.server import server_config
 from tests.fuzz.gateway import Offline
 from tests.fuzz.reference import ReferenceResult, reference
@@ -109,7 +109,7 @@ class FuzzedServer:
         self._config = server_config(offline.app, HttpSettings(metrics_token=ReloadableTokens("m")))
         self._config.load()
         self._state = ServerState()
-        self._publisher = self.loop.create_task(offline.gateway._batcher.run())
+        self._publisher = self.loop.create_task(offline.gateway.batcher.run())
         self.loop.pass_time(1)
 
     def connect(self, data: bytes) -> list[ReceivedResponse]:

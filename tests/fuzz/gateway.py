@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from aiokafka import ConsumerRecord
 from prometheus_client import CollectorRegistry
@@ -18,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from contract.kinds import CLIENT, HEADEND
 from contract.registry import RECORD_VERSION, RELAY, RegistryRecord, encode_record, hash_api_key
 from gateway.app import Gateway
+from gateway.produce.ack_monitor import AckMonitor
 from gateway.produce.cluster_time import ClusterTime
 from gateway.produce.producer import RecordMetadata
 from gateway.settings import GatewaySettings
@@ -35,16 +35,23 @@ class _Confirming:
 
     connected = True
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self) -> None:
+        self.ack_monitor = AckMonitor()
         self._offsets = itertools.count()
         self.time = ClusterTime()
         self.time.observe("broker", time.time_ns() // 1_000_000, 0.0)
+
+    async def run(self) -> None:
+        return
 
     async def wait_until_ready(self) -> None:
         return
 
     async def send(self, *_: Any, **__: Any) -> RecordMetadata:
         return RecordMetadata(next(self._offsets), time.time_ns() // 1_000_000)
+
+    async def send_all(self, *_: Any, **__: Any) -> None:
+        return
 
 
 def records() -> Iterator[RegistryRecord]:
@@ -80,8 +87,7 @@ class Offline:
             auth_failures_per_minute=0,
         )
         requests = RequestMetrics(CollectorRegistry())
-        with mock.patch("gateway.app.ResilientProducer", _Confirming):
-            self.gateway = Gateway(settings, requests)
+        self.gateway = Gateway(settings, requests, producer=_Confirming())
         self.app: Application = build_app(
             self.gateway.routes(), requests, None, self.gateway.fast_path
         )

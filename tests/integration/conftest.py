@@ -9,13 +9,14 @@ import pytest
 from service.config.settings import KafkaSettings
 from tests.integration.frames import PARTITIONS, FrameWriter, frame_writer
 from tests.integration.processes import ADMIN_TOKEN, Service
+from tests.shared_kafka import SharedKafka
 from tobogganing.devstack.cluster import Cluster
 from tobogganing.devstack.install import Install
 from tobogganing.devstack.secrets import provide_signing_keys
 
 
 @pytest.fixture
-def kafka_settings(kafka: Cluster, topic_prefix: str) -> KafkaSettings:
+def kafka_settings(kafka: SharedKafka, topic_prefix: str) -> KafkaSettings:
     return KafkaSettings(
         kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
     )

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from contract.row import LedgerRow, decode_entity_row
@@ -12,13 +11,6 @@ from tests.integration.frames import PARTITIONS, client, frame_writer, ids_of
 from tests.integration.workers import Found
 
 A, B, C = ids_of(0, PARTITIONS, 3)
-
-
-async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until a condition holds."""
-    async with asyncio.timeout(40):
-        while not await holds():  # noqa: ASYNC110 (asked from other processes)
-            await asyncio.sleep(0.1)
 
 
 async def send(settings: KafkaSettings, id: str, *values: int) -> list[int]:

@@ -15,7 +15,7 @@ from service.kafka.topics import topics_from
 from tests.integration.command_line import CommandLine
 from tests.integration.processes import Service, freeze
 from tests.integration.test_gateway import gateway, register, registered
-from tests.integration.test_tokens import until_true
+from tests.waiting import eventually
 from tobogganing.devstack.cluster import Cluster
 
 
@@ -70,7 +70,7 @@ async def test_an_unconfirmed_change_is_not_audited_as_done(
                 said.setdefault(record.request, []).append(record.outcome.value)
             return len(said) == 5 and all(each[-1] == "refused" for each in said.values())
 
-        await until_true(is_amended)
+        await eventually(is_amended)
 
 
 async def test_retries_of_a_command_register_only_once(
@@ -90,7 +90,7 @@ async def test_retries_of_a_command_register_only_once(
                 lines = logged(service)
                 return [line["outcome"] for line in lines].count("attempted") >= 2
 
-            await until_true(is_repeated)
+            await eventually(is_repeated)
         finally:
             os.kill(process_of(own_kafka), signal.SIGCONT)
         ended = await adding

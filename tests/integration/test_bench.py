@@ -74,6 +74,7 @@ async def test_a_lost_or_wrong_submission_is_noticed(
         await acknowledged.check(CLIENTS)
 
 
+@pytest.mark.long
 async def test_the_smallest_run_measures_every_subject(tmp_path: Path) -> None:
     code, text = await run_module(
         "bench", "--smallest", "--results", str(tmp_path), patience=PATIENCE

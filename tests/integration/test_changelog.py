@@ -1,6 +1,7 @@
 """The changelog producer on a real Kafka: whole batches, each written once."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Sequence
@@ -34,14 +35,22 @@ LEDGER_BYTES = 40_000
 """More submissions than a ledger has."""
 
 
+@contextlib.asynccontextmanager
+async def running_producer(settings: KafkaSettings) -> AsyncIterator[ChangelogProducer]:
+    topics = topics_from(settings)
+    await ensure_topics(settings)
+    changelog = ChangelogProducer(settings, topics.entity_state.name, topics.dead_letter.name)
+    await changelog.start()
+    try:
+        yield changelog
+    finally:
+        await changelog.stop()
+
+
 @pytest.fixture
 async def writer(kafka_settings: KafkaSettings) -> AsyncIterator[ChangelogProducer]:
-    topics = topics_from(kafka_settings)
-    await ensure_topics(kafka_settings)
-    changelog = ChangelogProducer(kafka_settings, topics.entity_state.name, topics.dead_letter.name)
-    await changelog.start()
-    yield changelog
-    await changelog.stop()
+    async with running_producer(kafka_settings) as changelog:
+        yield changelog
 
 
 def many(partition: int) -> list[ChangelogRecord]:
@@ -78,27 +87,25 @@ async def test_each_record_has_the_offset_in_the_result(
 
 
 async def test_a_batch_resent_to_a_frozen_broker_is_written_once(
-    writer: ChangelogProducer,
-    kafka: Cluster,
-    kafka_settings: KafkaSettings,
-    caplog: pytest.LogCaptureFixture,
+    own_kafka: Cluster, broken: KafkaSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await writer.write({p: [[(b"first", b"", NO_HEADERS)]] for p in range(4)})
-    records = {p: many(p) for p in range(kafka_settings.kafka_partitions)}
-    process = kafka.brokers[0].process
+    process = own_kafka.brokers[0].process
     assert process is not None
-    freeze(process.pid)
-    try:
-        writing = asyncio.create_task(writer.write(pieces(records)))
-        async with asyncio.timeout(30):
-            # until the first requests time out
-            while "RequestTimedOutError" not in caplog.text:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-    finally:
-        os.kill(process.pid, signal.SIGCONT)
-    async with asyncio.timeout(60):
-        await writing
-    for partition, there in (await found(kafka_settings)).items():
+    async with running_producer(broken) as writer:
+        records = {p: many(p) for p in range(broken.kafka_partitions)}
+        await writer.write({p: [[(b"first", b"", NO_HEADERS)]] for p in records})
+        freeze(process.pid)
+        try:
+            writing = asyncio.create_task(writer.write(pieces(records)))
+            async with asyncio.timeout(30):
+                # until the first requests time out
+                while "RequestTimedOutError" not in caplog.text:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+        finally:
+            os.kill(process.pid, signal.SIGCONT)
+        async with asyncio.timeout(60):
+            await writing
+    for partition, there in (await found(broken)).items():
         keys = [b"first", *(key for key, _, _ in records[partition])]
         assert [each.key for each in there] == keys
 

@@ -42,7 +42,7 @@ def settings(broken: KafkaSettings) -> KafkaSettings:
     return broken
 
 
-@pytest.fixture(params=["lost-end", "recreated"])
+@pytest.fixture(params=["lost-end", pytest.param("recreated", marks=pytest.mark.long)])
 def go_back(request: pytest.FixtureRequest, own_kafka: Cluster, settings: KafkaSettings) -> GoBack:
     topic = topics_from(settings).submissions.name
 

@@ -11,7 +11,8 @@ from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.protocol.group import JoinGroupRequest
 
 from service.config.settings import KafkaSettings
-from service.kafka.aiokafka_compat import NotMemberError, Send, guard_commits, wrap_requests
+from service.kafka.aiokafka_compat.commit_guard import NotMemberError, guard_commits
+from service.kafka.aiokafka_compat.coordinator import Send, wrap_requests
 from service.kafka.clients import client_options
 from service.kafka.topics import ensure_topics
 

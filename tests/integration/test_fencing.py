@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from service.config.settings import KafkaSettings
 from tests.integration.frames import PARTITIONS, FrameWriter, client, ids_of
 from tests.integration.workers import Found, a_worker, running, settled
@@ -34,6 +36,7 @@ async def test_the_older_of_two_workers_with_one_name_ends_and_reports_why(
             await newer.wait_until_ready()
 
 
+@pytest.mark.long
 async def test_one_of_two_workers_that_start_at_once_ends(
     settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
 ) -> None:

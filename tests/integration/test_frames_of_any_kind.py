@@ -23,11 +23,11 @@ from tests.fuzz import seeds
 from tests.integration.frames import client
 from tests.integration.processes import Service, row_writer
 from tests.integration.workers import NEVER_LATE, Found, a_worker, running, settled
-from tobogganing.devstack.cluster import Cluster
+from tests.shared_kafka import SharedKafka
 
 
 @pytest.fixture
-def settings(kafka: Cluster, topic_prefix: str) -> KafkaSettings:
+def settings(kafka: SharedKafka, topic_prefix: str) -> KafkaSettings:
     return KafkaSettings(
         kafka_bootstrap_servers=kafka.bootstrap_servers,
         kafka_topic_prefix=topic_prefix,

@@ -25,6 +25,8 @@ UNKNOWN, UNASSIGNED, NOT_AUTHORIZED = -1, 31_000, 30
 BOUND = 45.0
 """Seconds within which a worker must be ready again, or have ended."""
 
+pytestmark = pytest.mark.xdist_group("group_errors")
+
 
 @pytest.fixture(scope="module")
 def proxied(

@@ -10,7 +10,6 @@ from service.config.settings import KafkaSettings
 from tests.debian import unpacked
 from tests.integration.processes import ADMIN_TOKEN, Service
 from tests.integration.test_gateway import gateway
-from tests.long import IS_LONG
 
 # Recorded from JDK 17's HttpClient: a POST with a body.
 JDK_HEAD = (
@@ -117,7 +116,7 @@ async def test_curl_with_an_http_2_upgrade(
         assert answer["accepted"] == 1, answer
 
 
-@pytest.mark.skipif(not IS_LONG, reason="make test-long fetches Debian's JDK")
+@pytest.mark.long
 async def test_the_real_jdk_client(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:

@@ -129,6 +129,7 @@ async def test_a_partition_without_a_leader_delays_no_other(
     assert (ledger.applied, ledger.lost, ledger.parted) == (2, 0, 0)
 
 
+@pytest.mark.long
 async def test_a_frozen_leader_delays_no_other_at_startup(
     three_brokers: Cluster, settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
 ) -> None:

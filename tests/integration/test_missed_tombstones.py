@@ -8,7 +8,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from contract.position import Position
 from processor.core.partition_state import PartitionState
-from processor.runtime.store import PartitionedStore
+from processor.table.store import PartitionedStore
 from service.config.settings import KafkaSettings
 from service.kafka.clients import admin_client
 from service.kafka.reader import TopicReader

@@ -21,6 +21,7 @@ from service.config.settings import KafkaSettings
 from tests.integration.command_line import CommandLine, clients, csv, submits, until_line
 from tests.integration.processes import ADMIN_TOKEN, Service
 from tests.integration.workers import WorkerLoad, settled
+from tests.shared_kafka import SharedKafka
 from tobogganing.backup.topic_snapshot import RowSnapshot
 from tobogganing.devstack.cluster import Cluster
 from tobogganing.devstack.install import Install
@@ -152,8 +153,8 @@ def values(page: httpx.Response) -> dict[tuple[str, str], float]:
 
 @asynccontextmanager
 async def elsewhere(
-    kafka: Cluster, install: Install, folder: Path, own_broker: bool
-) -> AsyncIterator[Cluster]:
+    kafka: SharedKafka, install: Install, folder: Path, own_broker: bool
+) -> AsyncIterator[SharedKafka | Cluster]:
     """The Kafka to move to."""
     if not own_broker:
         yield kafka
@@ -166,10 +167,16 @@ async def elsewhere(
         await cluster.stop()
 
 
-@pytest.mark.parametrize("own_broker", [False, True], ids=["same-kafka", "another-kafka"])
+@pytest.mark.parametrize(
+    "own_broker",
+    [
+        pytest.param(False, id="same-kafka"),
+        pytest.param(True, id="another-kafka", marks=pytest.mark.long),
+    ],
+)
 async def test_a_move_loses_nothing_and_counts_nothing_twice(
     kafka_settings: KafkaSettings,
-    kafka: Cluster,
+    kafka: SharedKafka,
     kafka_install: Install,
     tmp_path: Path,
     signing_keys: str,

@@ -18,7 +18,7 @@ from service.kafka.topics import ensure_topics, topics_from
 from tests.integration.frames import NEVER_LATE, client, ids_of
 from tests.integration.versions import older_version
 from tests.integration.workers import Found, a_worker, running, settled
-from tobogganing.devstack.cluster import Cluster
+from tests.shared_kafka import SharedKafka
 
 PARTITION = 1
 WIDE = 90_000
@@ -28,7 +28,7 @@ ENTITIES = 25
 
 
 @pytest.fixture
-async def settings(kafka: Cluster, topic_prefix: str) -> KafkaSettings:
+async def settings(kafka: SharedKafka, topic_prefix: str) -> KafkaSettings:
     settings = KafkaSettings(
         kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
     )

@@ -13,7 +13,7 @@ from service.kafka.clients import admin_client, group_member_count
 from service.kafka.topics import ensure_topics
 from tests.integration.processes import Service
 from tests.integration.workers import WorkerLoad, a_worker, assert_nothing_lost, running, settled
-from tobogganing.devstack.cluster import Cluster
+from tests.shared_kafka import SharedKafka
 
 ROUNDS = int(os.environ.get("ROUNDS", "2"))
 """Faults of each kind; a long run has more."""
@@ -26,8 +26,24 @@ def rng() -> random.Random:
     return random.Random(seed)
 
 
+KILL_LONG_TERM = pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(signal.SIGKILL, id="kill"),
+        pytest.param(signal.SIGTERM, id="term", marks=pytest.mark.long),
+    ],
+)
+TERM_LONG_KILL = pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(signal.SIGKILL, id="kill", marks=pytest.mark.long),
+        pytest.param(signal.SIGTERM, id="term"),
+    ],
+)
+
+
 @pytest.fixture
-async def settings(kafka: Cluster, topic_prefix: str) -> KafkaSettings:
+async def settings(kafka: SharedKafka, topic_prefix: str) -> KafkaSettings:
     settings = KafkaSettings(
         kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
     )
@@ -68,7 +84,7 @@ async def test_a_worker_that_stops_normally_leaves_the_group_and_a_killed_one_is
         assert await members(settings) == 1
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
+@KILL_LONG_TERM
 async def test_one_worker_restarted_under_load(
     settings: KafkaSettings, tmp_path: Path, rng: random.Random, sent: signal.Signals
 ) -> None:
@@ -105,7 +121,7 @@ async def test_stopped_during_a_backlog(
     assert worker.faults() == []
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
+@TERM_LONG_KILL
 async def test_one_of_two_workers_restarted_under_load(
     settings: KafkaSettings, tmp_path: Path, rng: random.Random, sent: signal.Signals
 ) -> None:

@@ -16,11 +16,11 @@ from service.kafka.reader import TopicReader
 from service.kafka.topics import ensure_topics, topics_from
 from tests.integration.frames import delete_records
 from tests.integration.workers import NEVER_LATE, Found, a_worker, running, settled
-from tobogganing.devstack.cluster import Cluster
+from tests.shared_kafka import SharedKafka
 
 
 @pytest.fixture
-async def settings(kafka: Cluster, topic_prefix: str) -> KafkaSettings:
+async def settings(kafka: SharedKafka, topic_prefix: str) -> KafkaSettings:
     settings = KafkaSettings(
         kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
     )

@@ -70,7 +70,7 @@ CASES = (
     SettingCase(servers("  "), "KAFKA_BOOTSTRAP_SERVERS is not set", ALL[:-1], everywhere=True),
     SettingCase(
         {"KAFKA_TOPIC_PREFIX": "a b."},
-        "KAFKA_TOPIC_PREFIX='a b.' is not valid: Kafka's topic",
+        "KAFKA_TOPIC_PREFIX='a b.' is not valid: Kafka topic",
         everywhere=True,
     ),
     SettingCase({"KAFKA_TOPIC_PREFIX": "größe."}, "topic names may only contain letters, digits"),

@@ -21,8 +21,9 @@ from service.config.settings import KafkaSettings
 from tests.integration.processes import ADMIN_TOKEN, Service
 from tests.integration.test_gateway import ADMIN, frames_of, gateway, register, registered, submit
 from tests.integration.test_identity import bearer, rotate
-from tests.integration.test_tokens import headend, jti_of, revoke, token, until_true
+from tests.integration.test_tokens import headend, jti_of, revoke, token
 from tests.integration.test_tokens import submit as submit_by_token
+from tests.waiting import eventually
 
 PATIENCE = 20.0
 ACCEPTED = re.compile(
@@ -66,7 +67,7 @@ class SlowRequest:
         async def is_checked() -> bool:
             return await self._checked() > checked
 
-        await until_true(is_checked)
+        await eventually(is_checked)
         return self
 
     async def __aexit__(self, *exception: object) -> None:
@@ -147,21 +148,21 @@ async def until_refused(service: Service, id: str, headers: dict[str, str]) -> N
     async def is_refused() -> bool:
         return (await submit(service, id, headers, 1)).status_code == 401
 
-    await until_true(is_refused)
+    await eventually(is_refused)
 
 
 async def until_known(service: Service, id: str, headers: dict[str, str], value: int) -> None:
     async def is_known() -> bool:
         return (await submit(service, id, headers, value)).status_code == 200
 
-    await until_true(is_known)
+    await eventually(is_known)
 
 
 async def until_token_refused(service: Service, id: str, text: str) -> None:
     async def is_refused() -> bool:
         return await submit_by_token(service, id, text) == 401
 
-    await until_true(is_refused)
+    await eventually(is_refused)
 
 
 async def submitted(settings: KafkaSettings) -> set[float]:
@@ -329,7 +330,7 @@ async def test_an_admin_token_replaced_while_the_body_arrives_is_refused(
         async def is_replaced() -> bool:
             return (await pair[0].http.get("/api/v1/clients/c", headers=ADMIN)).status_code == 401
 
-        await until_true(is_replaced)
+        await eventually(is_replaced)
         answers = [(await request.answer())[0] for request in requests]
     assert answers == [401, 401, 401]
     fresh = bearer("another-admin-token-of-the-tests")

@@ -9,9 +9,10 @@ import pytest
 from contract.row import LedgerRow
 from service.config.settings import KafkaSettings
 from service.kafka.topics import ensure_topics, topics_from
-from tests.integration.source_histories import A, B, eventually, send, shown, until
+from tests.integration.source_histories import A, B, send, shown, until
 from tests.integration.workers import a_worker, running
 from tests.power_cut import cut_tail, power_cut
+from tests.waiting import eventually
 from tobogganing.devstack.cluster import Cluster
 
 

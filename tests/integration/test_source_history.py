@@ -17,9 +17,10 @@ from service.kafka.topics import ensure_topics, topics_from
 from tests.integration.command_line import CommandLine
 from tests.integration.frames import PARTITIONS, client, frame_writer, ids_of
 from tests.integration.processes import ADMIN_TOKEN, RowWriter, Service, row_writer
-from tests.integration.source_histories import A, B, C, eventually, send, shown, until
+from tests.integration.source_histories import A, B, C, send, shown, until
 from tests.integration.workers import a_worker, running
 from tests.power_cut import power_cut
+from tests.waiting import eventually
 from tobogganing.devstack.cluster import Cluster
 
 

@@ -5,7 +5,7 @@ import contextlib
 import shutil
 import stat
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from contract.registry import SIGNING_KEY, decode_record
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader
 from service.kafka.topics import topics_from
-from tests.integration.processes import POLL, Service
+from tests.integration.processes import Service
 from tests.integration.test_gateway import ADMIN, gateway, register
 from tests.integration.test_identity import SOON, bearer, registry_log, three
+from tests.waiting import eventually
 
 __all__ = ["three"]
 
@@ -86,12 +87,6 @@ def key_files(folder: str) -> list[Path]:
     return sorted(Path(folder).glob("*.pem"))
 
 
-async def until_true(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(3 * PATIENCE):
-        while not await condition():  # noqa: ASYNC110
-            await asyncio.sleep(POLL)
-
-
 def kid_of(text: str) -> str:
     return str(jwt.get_unverified_header(text)["kid"])
 
@@ -119,7 +114,7 @@ async def until_signed_with(service: Service, id: str, api_key: str, kid: str) -
         text = await token(service, id, api_key)
         return kid_of(text) == kid
 
-    await until_true(is_so)
+    await eventually(is_so)
     return text
 
 
@@ -186,7 +181,7 @@ async def test_an_expired_key_is_not_published_again_from_its_file(
         async def is_over() -> bool:
             return len(await listed(service)) == 1
 
-        await until_true(is_over)
+        await eventually(is_over)
         assert await submit(service, "h", old) == 401
         await service.end()
         await service.start()
@@ -285,7 +280,7 @@ async def test_a_manually_added_key_is_found_by_all_gateways(
     async def is_found() -> bool:
         return bool((await listed(three[0]))[-1]["name"] == "9000")
 
-    await until_true(is_found)
+    await eventually(is_found)
     kid = (await listed(three[0]))[-1]["kid"]
     for service in three:
         new = await until_signed_with(service, "h", api_key, kid)
@@ -314,7 +309,7 @@ async def test_files_that_are_not_keys_have_no_effect(
     async def is_seen() -> bool:
         return all("signing key ignored" in service.log() for service in three)
 
-    await until_true(is_seen)
+    await eventually(is_seen)
     for service in three:
         await service.wait_until_ready()
         text = await token(service, "h", api_key)

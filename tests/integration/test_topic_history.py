@@ -16,7 +16,7 @@ from service.kafka.topic_history import HistoryChangedError
 from service.kafka.topics import ensure_topics, topics_from
 from tests.integration.processes import Service
 from tests.integration.test_gateway import frames_of, gateway, registered, submit
-from tests.integration.test_tokens import until_true
+from tests.waiting import eventually
 
 PATIENCE = 30.0
 
@@ -168,7 +168,7 @@ async def test_gateways_reread_a_recreated_registry(
                 ]
                 return statuses == [401, 401]
 
-            await until_true(has_forgotten)
+            await eventually(has_forgotten)
             await service.wait_until_ready()
         new = await registered(services[0], "c")
         for service in services:

@@ -17,13 +17,14 @@ from service.kafka.clients import admin_client
 from service.kafka.topic_settings import TopicMismatchError
 from service.kafka.topics import ensure_topics, watch_topics
 from tests.integration.processes import Service
+from tests.shared_kafka import SharedKafka
 from tobogganing.devstack.cluster import Cluster
 from tobogganing.devstack.install import Install
 from tobogganing.devstack.kafka_config import Node
 from tobogganing.devstack.ports import free_ports
 
 
-async def test_missing_brokers_are_waited_for(kafka: Cluster, topic_prefix: str) -> None:
+async def test_missing_brokers_are_waited_for(kafka: SharedKafka, topic_prefix: str) -> None:
     settings = KafkaSettings(
         kafka_bootstrap_servers=kafka.bootstrap_servers,
         kafka_topic_prefix=topic_prefix,

@@ -19,8 +19,9 @@ from tests.integration.processes import ADMIN_TOKEN, Service
 from tests.integration.test_gateway import ADMIN, registered
 from tests.integration.test_gateway import submit as submit_by_key
 from tests.integration.test_identity import registry_log, rotate
-from tests.integration.test_tokens import headend, jti_of, revoke, submit, token, until_true
+from tests.integration.test_tokens import headend, jti_of, revoke, submit, token
 from tests.integration.test_tokens import rotate as rotate_signing_key
+from tests.waiting import eventually
 from tools import debian
 
 OFF = 25 * 3600.0
@@ -52,7 +53,7 @@ class Pair:
 
         # Both check for expired records several times as often.
         for _ in range(2):
-            await until_true(is_dropped)
+            await eventually(is_dropped)
 
     async def is_dropped(self, kind: str, id: str) -> bool:
         key = entity_key(kind, id)
@@ -68,7 +69,7 @@ class Pair:
         async def is_refused() -> bool:
             return await self.statuses(id, text) == [401, 401]
 
-        await until_true(is_refused)
+        await eventually(is_refused)
 
 
 @pytest.fixture(params=[OFF, -OFF], ids=["ahead", "behind"])
@@ -144,7 +145,7 @@ async def test_keys_with_an_overlap_are_valid_on_both_gateways(pair: Pair) -> No
                 answer = await submit_by_key(service, f"{id}-short", short, 1)
                 return answer.status_code == 401
 
-            await until_true(is_refused)
+            await eventually(is_refused)
 
 
 async def test_old_signing_keys_and_removals_are_kept_as_long_as_needed(pair: Pair) -> None:

@@ -47,7 +47,7 @@ CHANGES_TO_BEFORE_TOTALS = (
         "        growth, excess = {}, ()\n",
     ),
     (
-        "processor/runtime/expiry.py",
+        "processor/table/expiry.py",
         "            if value is None or is_total_key(key):\n",
         "            if value is None:\n",
     ),

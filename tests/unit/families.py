@@ -26,7 +26,7 @@ from gateway.metrics import GatewayMetrics
 from processor.core.partition_state import PartitionState
 from processor.membership.heartbeat import HeartbeatMonitor
 from processor.metrics import ProcessorMetrics
-from processor.runtime.store import PartitionedStore
+from processor.table.store import PartitionedStore
 from service.config.settings import KafkaSettings, load_settings
 from service.kafka.tailer import TopicTailer
 from service.metrics.requests import RequestMetrics

@@ -80,7 +80,8 @@ LAYERS = {
         *("app", "__main__"),
     ),
     "processor": (
-        *("settings", "core", "membership", "metrics", "changelog", "runtime"),
+        *("settings", "core", "membership", "metrics", "changelog"),
+        *("faust_compat", "table", "source", "runtime"),
         *("app", "worker", "__main__"),
     ),
     "exporter": (

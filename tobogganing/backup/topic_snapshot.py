@@ -17,7 +17,7 @@ from contract.registry import (
 from contract.row import LedgerRow
 from processor.core.partition_state import PartitionState
 from processor.core.source_history import SourceEvidence, Verdict, judge
-from processor.runtime.source_evidence import collect
+from processor.source.evidence import collect
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader
 from service.kafka.source_reader import SourceReader

@@ -5,7 +5,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,45 +16,25 @@ from aiokafka import ConsumerRecord
 from prometheus_client import CollectorRegistry
 
 from contract.frame import Frame, decode_frame
-from contract.kinds import KINDS
-from gateway.api.bulk_registration import BulkRegistrationEndpoint
-from gateway.api.certificates import CertificateEndpoints, CertificateIssuer, load_ca
-from gateway.api.enrol import EnrolEndpoint
-from gateway.api.enrolments import EnrolmentEndpoints
-from gateway.api.openapi import openapi_route
-from gateway.api.registrar import Registrar
-from gateway.api.registration import RegistrationEndpoints
-from gateway.api.resource_types import ENROLMENTS, RESOURCES
-from gateway.api.resources import ResourceEndpoints
-from gateway.api.revoke import RevokeEndpoint
-from gateway.api.signing_keys import KeyEndpoints
-from gateway.api.token import TokenEndpoint
-from gateway.auth.authenticator import Authenticator
+from contract.topics import Topics
+from gateway.app import Gateway
 from gateway.auth.jwt import JwtService
-from gateway.auth.key_store import FileKeyStore
-from gateway.auth.rate_limits import RateLimits
 from gateway.auth.signing_keys import SigningKeyManager
-from gateway.ingest.batch import BatchEndpoint
-from gateway.ingest.encoder import TemplateCache
-from gateway.ingest.fast_path import FastPathSubmissions
-from gateway.ingest.submission import SubmissionEndpoint
 from gateway.metrics import GatewayMetrics
+from gateway.produce.ack_monitor import AckMonitor
 from gateway.produce.batcher import SubmissionBatcher
 from gateway.produce.cluster_time import ClusterTime
-from gateway.produce.producer import KeyedRecord, RecordMetadata, SendError
-from gateway.registry.audit_log import AuditLog
+from gateway.produce.producer import Headers, KeyedRecord, RecordMetadata, SendError
 from gateway.registry.quotas import RegistrationQuotas
-from gateway.registry.use_claims import UseClaims
 from gateway.registry.writer import RegistryWriter
 from gateway.settings import GatewaySettings
 from service.config.secrets import ReloadableTokens
 from service.config.settings import Secret
 from service.http.application import Application, build_app
-from service.http.auth_failures import AuthFailureLimiter
-from service.http.bearer_auth import StaticTokenAuth
 from service.kafka.tailer import KafkaUnreachableError
+from service.kafka.topics import topics_from
 from service.metrics.requests import RequestMetrics
-from service.slices import Slices
+from tests.long import IS_LONG
 from tests.unit.gateway.clocks import cluster_time, taught_clock
 from tests.unit.gateway.raw_http import listening
 from tobogganing.devstack.certificate import self_signed_ca
@@ -175,6 +155,44 @@ class InMemorySubmissions:
         return RecordMetadata(offset, time.time_ns() // 1_000_000)
 
 
+class InMemoryProducer:
+    """A producer whose topics are in memory."""
+
+    connected = True
+
+    def __init__(self, topics: Topics, registry: InMemoryTopic) -> None:
+        self.audit = InMemoryTopic()
+        self.submissions = InMemorySubmissions()
+        self.time = registry.time
+        self.ack_monitor = AckMonitor()
+        self._submissions_topic = topics.submissions.name
+        self._records = {topics.registry.name: registry, topics.audit.name: self.audit}
+
+    async def run(self) -> None:
+        return
+
+    async def wait_until_ready(self) -> None:
+        return
+
+    async def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        partition: int,
+        key: bytes | None = None,
+        headers: Headers = (),
+    ) -> RecordMetadata:
+        if topic == self._submissions_topic:
+            assert value is not None
+            return await self.submissions.send(topic, value, partition=partition)
+        records = self._records[topic]
+        return await records.send(topic, value, partition=partition, key=key, headers=headers)
+
+    async def send_all(self, topic: str, records: Sequence[KeyedRecord], *, partition: int) -> None:
+        await self._records[topic].send_all(topic, records, partition=partition)
+
+
 @dataclass
 class Api:
     """The parts of the gateway that a test of the HTTP API uses."""
@@ -222,118 +240,59 @@ async def asking(app: Application, way: str) -> AsyncIterator[httpx.AsyncClient]
         yield http
 
 
-@pytest.fixture(params=["asgi", "socket"])
+WAYS = ("asgi", "socket")
+"""How a request reaches the application. Through a socket, most submissions use the fast path,
+without ASGI. Both ways must behave the same: test_ways.py compares them."""
+
+
+@pytest.fixture(params=WAYS if IS_LONG else ["socket"])
 async def api(
     request: pytest.FixtureRequest,
     settings: GatewaySettings,
     registry_topic: InMemoryTopic,
     tmp_path: Path,
 ) -> AsyncIterator[Api]:
-    """The API, called as an ASGI application and through a socket.
+    """The API, called through a socket; in the long form also as an ASGI application."""
+    async with running_api(settings, registry_topic, tmp_path, request.param) as api:
+        yield api
 
-    Through a socket, most submissions use the fast path, without ASGI. Both ways must behave the
-    same.
-    """
+
+@contextlib.asynccontextmanager
+async def running_api(
+    settings: GatewaySettings, registry_topic: InMemoryTopic, folder: Path, way: str
+) -> AsyncIterator[Api]:
+    """Run the API on topics in memory. Its signing keys are copied into `folder`."""
     requests = RequestMetrics(CollectorRegistry())
-    metrics = GatewayMetrics()
-    registry = RegistryWriter(settings, registry_topic)
+    shutil.copytree(settings.signing_keys_dir, folder / "keys")
+    settings = replace(
+        settings,
+        signing_keys_dir=str(folder / "keys"),
+        linger_ms=0,
+        max_queued_submissions=3,
+        max_queued_bytes=10**8,
+    )
+    producer = InMemoryProducer(topics_from(settings), registry_topic)
+    registry = RegistryWriter(settings, producer)
     registry_topic.followers.append(registry)
-    audit_topic = InMemoryTopic()
-    shutil.copytree(settings.signing_keys_dir, tmp_path / "keys")
-    keys = SigningKeyManager(FileKeyStore(tmp_path / "keys"), registry, settings.token_lifetime)
-    await keys.refresh(time.monotonic() + 5)
-    now, latest = registry.time.earliest_seconds, registry.time.latest_seconds
-    jwt_service = JwtService(
-        keys,
-        settings.token_issuer,
-        settings.token_audience,
-        settings.token_lifetime,
-        now,
-        registry.time.highest_seconds,
-    )
-    submissions = InMemorySubmissions()
-    batcher = SubmissionBatcher(
-        "submissions",
-        4,
-        submissions,
-        taught_clock(range(4)),
-        metrics.frames,
-        max_pending=3,
-        max_bytes=10**8,
-    )
-    auth_failures = AuthFailureLimiter(requests, settings.auth_failures_per_minute)
-    check_admin = StaticTokenAuth(settings.admin_token, "admin", requests, auth_failures)
-    rate_limits = RateLimits(settings, requests)
-    authenticator = Authenticator(
-        registry, jwt_service, requests, metrics, auth_failures, check_admin, rate_limits
-    )
-    audit_log = AuditLog("audit", audit_topic)
-    quotas = RegistrationQuotas(settings, registry, authenticator.catch_up)
-    issuer = CertificateIssuer(load_ca(settings), registry, metrics)
-    templates, slices = TemplateCache(registry.state, 4), Slices()
-    endpoints = {
-        kind: SubmissionEndpoint(
-            kind,
-            settings,
-            authenticator,
-            batcher,
-            metrics,
-            rate_limits,
-            requests,
-            templates,
-            slices,
-            latest,
-        )
-        for kind in KINDS.values()
-    }
-    registrar = Registrar(registry, issuer, quotas, audit_log, metrics)
-    claims = UseClaims(registry)
-    *resources, enrolments = (
-        ResourceEndpoints(resource, settings, registry, authenticator, audit_log, batcher, metrics)
-        for resource in (*RESOURCES, ENROLMENTS)
-    )
-    routes = [
-        *(endpoint.route() for endpoint in endpoints.values()),
-        BatchEndpoint(
-            settings,
-            registry,
-            authenticator,
-            batcher,
-            metrics,
-            rate_limits,
-            templates,
-            slices,
-            latest,
-        ).route(),
-        *RegistrationEndpoints(settings, registry, authenticator, registrar).routes(),
-        BulkRegistrationEndpoint(settings, registry, authenticator, registrar).route(),
-        *(route for resource in resources for route in resource.routes()),
-        *EnrolmentEndpoints(settings, registry, authenticator, registrar, enrolments).routes(),
-        EnrolEndpoint(
-            settings, registry, authenticator, registrar, issuer, claims, audit_log, metrics
-        ).route(),
-        TokenEndpoint(settings, authenticator, jwt_service, rate_limits, metrics).route(),
-        RevokeEndpoint(settings, registry, authenticator, audit_log, metrics).route(),
-        *KeyEndpoints(settings, keys, registry, authenticator, audit_log).routes(),
-        *CertificateEndpoints(settings, registry, authenticator, issuer, audit_log).routes(),
-        openapi_route(),
-    ]
-    app = build_app(routes, requests, fast_path=FastPathSubmissions(endpoints.items()))
-    running = asyncio.create_task(batcher.run())
-    async with asking(app, request.param) as http:
+    clock = taught_clock(range(settings.kafka_partitions))
+    gateway = Gateway(settings, requests, producer=producer, registry=registry, clock=clock)
+    await gateway.keys.refresh(time.monotonic() + 5)
+    app = build_app(gateway.routes(), requests, fast_path=gateway.fast_path)
+    running = asyncio.create_task(gateway.batcher.run())
+    async with asking(app, way) as http:
         api = Api(
             http,
             registry,
             registry_topic,
-            submissions,
+            producer.submissions,
             requests,
-            metrics,
-            jwt_service,
-            keys,
-            tmp_path / "keys",
-            audit_topic,
-            batcher,
-            quotas,
+            gateway.metrics,
+            gateway.jwt_service,
+            gateway.keys,
+            folder / "keys",
+            producer.audit,
+            gateway.batcher,
+            gateway.quotas,
             [],
         )
 

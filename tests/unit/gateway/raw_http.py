@@ -10,7 +10,7 @@ from uvicorn.server import ServerState
 
 from service.config.secrets import ReloadableTokens
 from service.config.settings import HttpSettings
-from service.http.protocol import LimitedProtocol
+from service.http.connection.protocol import LimitedProtocol
 from service.http.server import server_config
 
 
@@ -52,7 +52,9 @@ class RawTransport(httpx.AsyncBaseTransport):
 
     async def _send(self, request: httpx.Request, writer: asyncio.StreamWriter) -> None:
         lines = [b"%b %b HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
-        lines += [b"%b: %b" % header for header in request.headers.raw]
+        # A repeated header would bypass the fast path: httpx has set `Connection: keep-alive`.
+        fields = [field for field in request.headers.raw if field[0].lower() != b"connection"]
+        lines += [b"%b: %b" % field for field in fields]
         writer.write(b"\r\n".join([*lines, b"Connection: close", b"", b""]))
         assert isinstance(request.stream, httpx.AsyncByteStream)
         chunked = "transfer-encoding" in request.headers

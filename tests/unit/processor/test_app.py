@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from processor.app import DisklessApp, faust_app
+from processor.faust_compat.diskless_app import DisklessApp
+from processor.runtime.faust_app import faust_app
 from processor.settings import ProcessorSettings
 from service.config.secrets import ReloadableTokens
 from service.kafka.clients import client_options

@@ -20,8 +20,8 @@ from uvicorn.server import ServerState
 
 from service.config.secrets import ReloadableTokens
 from service.config.settings import HttpSettings
-from service.http.fast_path import FastPathExchange, RawHeaders
-from service.http.protocol import LimitedProtocol
+from service.http.connection.fast_path import FastPathExchange, RawHeaders
+from service.http.connection.protocol import LimitedProtocol
 from service.http.server import server_config
 from tests.fuzz.connection import Transport, answers
 from tests.fuzz.reference import ReferenceResult, reference

@@ -28,16 +28,21 @@ SUBMISSIONS = "tobogganing_gateway_submissions_total"
 Post = Callable[..., Any]
 
 
-@pytest.fixture
-def settings(settings: GatewaySettings, request: pytest.FixtureRequest) -> GatewaySettings:
-    """Timeouts that leave a busy machine time for large batches; failures are waited for in full.
+ALL_FAIL = pytest.mark.parametrize("answer_within", [1.0])
+"""The test waits for the whole deadline."""
+SOME_FAIL = pytest.mark.parametrize("answer_within", [3.0])
+"""The test waits for the whole deadline, within which the other frames are sent."""
 
-    Where a frame is lost, the remaining frames have some time as well.
-    """
-    name = request.node.name
-    in_vain = "fail" in name or "nothing" in name
-    seconds = 1.0 if in_vain else 3.0 if "lost" in name else 9.0
-    return dataclasses.replace(settings, answer_within_seconds=seconds)
+
+@pytest.fixture
+def answer_within() -> float:
+    """A deadline that leaves a busy machine time for large batches."""
+    return 9.0
+
+
+@pytest.fixture
+def settings(settings: GatewaySettings, answer_within: float) -> GatewaySettings:
+    return dataclasses.replace(settings, answer_within_seconds=answer_within)
 
 
 def bearer(credential: str) -> dict[str, str]:
@@ -292,6 +297,7 @@ async def test_items_of_unknown_entities_have_retry_while_the_registry_is_unread
     assert (rejected["index"], rejected["retry"]) == (1, True)
 
 
+@ALL_FAIL
 async def test_items_of_a_failed_frame_have_retry(api: Api, post: Post) -> None:
     """One partition fails, the others do not."""
     failing = partition_of(entity_key("client", "c0"), 4)
@@ -311,6 +317,7 @@ async def test_items_of_a_failed_frame_have_retry(api: Api, post: Post) -> None:
     assert api.sample(SUBMISSIONS, kind="client", result="received") == 8 - len(lost)
 
 
+@ALL_FAIL
 async def test_a_batch_is_503_only_if_no_item_was_accepted(api: Api, post: Post) -> None:
     api.submissions.fails = True
     answer = await post([item("c1"), item("nobody")])
@@ -335,6 +342,7 @@ async def test_items_beyond_the_capacity_have_retry(api: Api, post: Post) -> Non
     assert overloaded == len(body["rejected"])
 
 
+@SOME_FAIL
 async def test_no_item_is_sent_after_a_failed_item_of_the_same_partition(
     api: Api, post: Post
 ) -> None:
@@ -482,6 +490,7 @@ async def test_a_backlog_is_one_request(api: Api, fleet: list[str], coding: str 
     assert api.sample(SUBMISSIONS, kind="client", result="received") == 600
 
 
+@SOME_FAIL
 async def test_a_backlog_with_a_failed_frame_is_a_503(api: Api, fleet: list[str]) -> None:
     client = await api.register("clients", name="L", type="native", client_id="late")
     samples = [{"timestamp": n, "metrics": {"bytes_sent": n}} for n in range(600)]
@@ -499,6 +508,7 @@ async def test_a_backlog_with_a_failed_frame_is_a_503(api: Api, fleet: list[str]
     assert len(answer.json()["receipts"]) == 600
 
 
+@ALL_FAIL
 async def test_a_backlog_is_all_or_nothing(api: Api, fleet: list[str]) -> None:
     client = await api.register("clients", name="L", type="native", client_id="late")
     path, headers = "/api/v1/clients/late/metrics", bearer(client["api_key"])

@@ -17,7 +17,7 @@ from processor.core.source_history import (
     Uncertain,
     judge,
 )
-from processor.runtime.source_comparison import assess, remains_stopped
+from processor.source.comparison import assess, remains_stopped
 
 TOPIC, OTHER = "a" * 32, "b" * 32
 MARK = SourceMark(offset=9, epoch=2, appended=1000, topic=TOPIC)

@@ -13,10 +13,10 @@ from contract.anomaly import Anomaly
 from contract.frame import Submission, encode_frame
 from processor.core.partition_state import PartitionState
 from processor.core.write_batch import DeadLetter, WriteBatch
+from processor.faust_compat.poll import Poll
 from processor.metrics import ProcessorMetrics
 from processor.runtime.agent import Agent
-from processor.runtime.gap_check import Ahead
-from processor.runtime.poll import Poll
+from processor.source.gap_check import Ahead
 
 CURRENT, OLD = 2, 1
 AHEAD_EPOCH = 3

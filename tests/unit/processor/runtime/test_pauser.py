@@ -10,8 +10,8 @@ from faust.types import TP
 
 from processor.core.dead_letter_limit import DeadLetterLimit
 from processor.core.partition_state import PartitionState
-from processor.runtime.gap_check import Ahead
 from processor.runtime.pauser import RESEEK_DELAY, PartitionPauser
+from processor.source.gap_check import Ahead
 
 P0 = TP("submissions", 0)
 

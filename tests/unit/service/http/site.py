@@ -13,12 +13,12 @@ from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-import service.http.idle_connections
+import service.http.connection.idle_connections
 from service.config.secrets import ReloadableTokens
 from service.config.settings import HttpSettings
 from service.http.application import build_app, route
+from service.http.connection.fast_path import FastPathHandler
 from service.http.errors import JSON
-from service.http.fast_path import FastPathHandler
 from service.http.server import serving
 from service.metrics.requests import RequestMetrics
 from tobogganing.devstack.ports import free_ports
@@ -92,7 +92,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def unread() -> list[int]:
     """Return the sizes of unread responses on all servers."""
-    servers = service.http.idle_connections._by_server.values()
+    servers = service.http.connection.idle_connections._by_server.values()
     return [size for each in servers for size in each.unread._sizes.values()]
 
 
@@ -106,7 +106,7 @@ def nothing_is_counted() -> bool:
             idle_connections.unread.size,
         )
         == (0, 0, 0, 0)
-        for idle_connections in service.http.idle_connections._by_server.values()
+        for idle_connections in service.http.connection.idle_connections._by_server.values()
     )
 
 

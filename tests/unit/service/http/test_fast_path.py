@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from service.http import request_buffer
-from service.http.fast_path import FastPathExchange, RawHeaders
-from service.http.protocol import LimitedProtocol
+from service.http.connection import request_buffer
+from service.http.connection.fast_path import FastPathExchange, RawHeaders
+from service.http.connection.protocol import LimitedProtocol
 from tests.unit.service.http.site import (
     CHUNKED,
     GET,
@@ -280,7 +280,7 @@ async def test_a_buffered_request_without_capacity_for_its_body_is_503(
     site: Site, first: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_buffer, "BUFFER_TIMEOUT", 0.02)
-    monkeypatch.setattr("service.http.pending_bodies.MAX_PENDING_BYTES", 1)
+    monkeypatch.setattr("service.http.connection.pending_bodies.MAX_PENDING_BYTES", 1)
     async with site.connect() as connection:
         if first:
             await connection.send(first)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from service.http.idle_timer import IdleTimer
+from service.http.connection.idle_timer import IdleTimer
 
 
 class Ends:

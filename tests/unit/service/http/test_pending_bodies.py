@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service.http.fast_path import FastPathExchange, RawHeaders
+from service.http.connection.fast_path import FastPathExchange, RawHeaders
 from tests.unit.service.http.site import (
     GET,
     RawConnection,
@@ -35,7 +35,9 @@ async def site(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> AsyncIterator[Site]:
     """A server with capacity for one and a half bodies."""
-    monkeypatch.setattr("service.http.pending_bodies.MAX_PENDING_BYTES", BODY + BODY // 2)
+    monkeypatch.setattr(
+        "service.http.connection.pending_bodies.MAX_PENDING_BYTES", BODY + BODY // 2
+    )
     async with contextlib.AsyncExitStack() as stack:
         yield await start(stack, request.param)
     assert nothing_is_counted()

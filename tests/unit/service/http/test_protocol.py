@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from service.http.protocol import LimitedProtocol
+from service.http.connection.protocol import LimitedProtocol
 from service.http.server import RESERVED_FILES, limit_connections, raise_file_limit
 from tests.unit.service.http.site import (
     CHUNKED,
@@ -233,7 +233,7 @@ FULL = (503, {"error": "Too much data is being received: try again"})
 async def test_the_memory_of_heads_is_bounded_for_all_connections(
     site: Site, sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.http.head_memory.MAX_HEADS", 100_000)
+    monkeypatch.setattr("service.http.connection.head_memory.MAX_HEADS", 100_000)
     async with contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(site.connect())
         await first.send(GET)
@@ -497,7 +497,9 @@ GET_LARGE = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"
 async def test_beyond_the_limit_of_unread_bytes_the_oldest_connection_is_aborted(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.http.unread_responses.MAX_UNREAD_BYTES", 2 * LARGE_RESPONSE)
+    monkeypatch.setattr(
+        "service.http.connection.unread_responses.MAX_UNREAD_BYTES", 2 * LARGE_RESPONSE
+    )
     async with site.connect() as oldest, site.connect() as older, site.connect() as newest:
         for count, connection in enumerate((oldest, older), 1):
             connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -514,7 +516,7 @@ async def test_beyond_the_limit_of_unread_bytes_the_oldest_connection_is_aborted
 async def test_a_response_larger_than_the_limit_is_sent(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.http.unread_responses.MAX_UNREAD_BYTES", 1)
+    monkeypatch.setattr("service.http.connection.unread_responses.MAX_UNREAD_BYTES", 1)
     async with site.connect() as connection:
         await connection.send(GET_LARGE)
         assert len(await connection.rest()) > LARGE_RESPONSE

@@ -66,6 +66,9 @@ def test_a_fleet_without_headends_needs_no_clusters() -> None:
     assert simulate_fleet(3, 0, 1).clusters == []
 
 
+pytestmark = pytest.mark.xdist_group("simulated_fleet")
+
+
 @pytest.fixture(scope="module")
 def long_play() -> list[list[dict[str, Any]]]:
     return play(simulate_fleet(100, 0, 42), 200)

@@ -1,0 +1,1 @@
+"""Comparison of ledgers with the source partitions: histories, gaps, stopped partitions."""

@@ -1,0 +1,1 @@
+"""One HTTP/1 connection: parser, limits, fast path, request cycles."""

@@ -1,0 +1,90 @@
+"""Requests that are handled without ASGI, for paths where its cost matters.
+
+For each request uvicorn creates a scope, a task, an event and a cycle of messages; Starlette
+creates a request, a route and a response. This costs far more than authenticating, decoding and
+queueing a submission. An application may therefore set a `fast_path` handler. It is called with
+each complete and plain request (see `protocol.py`). It either accepts the request and responds
+later, or declines it, and the request is passed to ASGI.
+"""
+
+import time
+from typing import Any, Protocol
+
+from service.http.uvicorn_compat import STATUS_LINE
+
+RawHeaders = dict[bytes, bytes]
+
+
+class FastPathExchange:
+    """A request and its response, with the attributes of uvicorn's request cycle.
+
+    uvicorn reads `response_complete`, `response_started`, `more_body` and `keep_alive`, and sets
+    `disconnected` and `message_event`.
+    """
+
+    __slots__ = (
+        "_protocol",
+        "disconnected",
+        "keep_alive",
+        "message_event",
+        "response_complete",
+        "started_at",
+    )
+
+    more_body = False
+    response_started = False
+
+    def __init__(self, protocol: Any, keep_alive: bool) -> None:
+        self._protocol = protocol
+        self.keep_alive = keep_alive
+        self.response_complete = False
+        self.disconnected = False
+        self.message_event = _NO_EVENT
+        self.started_at = time.perf_counter()
+
+    def respond(self, status: int, body: bytes, headers: bytes = b"") -> None:
+        """Send the response, unless the client has disconnected. `headers` are complete header
+        lines."""
+        if self.response_complete:
+            return
+        self.response_complete = True
+        protocol = self._protocol
+        if not self.disconnected:
+            protocol.write_response(status, body, headers, self.keep_alive)
+        protocol.on_response_complete()
+
+
+class _NoEvent:
+    """An event without effect: nothing waits for the body of a complete request."""
+
+    def set(self) -> None:
+        return
+
+
+_NO_EVENT = _NoEvent()
+
+
+class FastPathHandler(Protocol):
+    """Accepts a request and responds through the exchange, now or later, or returns False at once.
+
+    The request is a complete HTTP/1.1 POST without repeated headers. `target` is as sent, or the
+    path of an absolute URL; header names are in lower case.
+    """
+
+    def __call__(
+        self, target: bytes, headers: RawHeaders, body: bytes, exchange: FastPathExchange, /
+    ) -> bool: ...
+
+
+def encode_response(
+    status: int, body: bytes, headers: bytes, default_headers: bytes, keep_alive: bool
+) -> bytes:
+    """Encode a response with a JSON body."""
+    return b"%bcontent-type: application/json\r\n%bcontent-length: %d\r\n%b%b\r\n%b" % (
+        STATUS_LINE[status],
+        default_headers,
+        len(body),
+        headers,
+        b"" if keep_alive else b"connection: close\r\n",
+        body,
+    )

@@ -1,0 +1,22 @@
+"""Waits for a condition that other processes fulfil."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+PATIENCE = 40.0
+POLL = 0.02
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], patience: float = PATIENCE) -> None:
+    """Wait until a condition holds.
+
+    Raises:
+        AssertionError: it did not hold within `patience` seconds.
+    """
+    try:
+        async with asyncio.timeout(patience):
+            while not await condition():  # noqa: ASYNC110 (other processes notify nobody)
+                await asyncio.sleep(POLL)
+    except TimeoutError:
+        name = getattr(condition, "__qualname__", condition)
+        raise AssertionError(f"{name} did not hold within {patience:g} s") from None
