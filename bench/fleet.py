@@ -13,7 +13,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from contract.frame import Submission, entity_key, partition_of
 from contract.kinds import CLIENT, HEADEND
-from contract.registry import RECORD_VERSION, RegistryRecord, encode_record, hash_api_key
+from contract.registry import RegistryRecord, encode_record
 from contract.row import (
     ROW_VERSION,
     EntityRow,
@@ -22,6 +22,7 @@ from contract.row import (
     encode_row,
     ledger_key,
 )
+from gateway.api.registrar import new_record
 from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options
 from service.kafka.topics import topics_from
@@ -124,7 +125,7 @@ class Clients:
         for number in range(first, self.size):
             name = self.labels(number)["name"]
             key = self.credential(number)
-            yield _record(CLIENT.name, self.id(number), name, {"type": "native"}, key)
+            yield new_record(CLIENT.name, self.id(number), name, {"type": "native"}, key)
 
 
 @dataclass(frozen=True)
@@ -165,24 +166,10 @@ class Headends:
         for number in range(self.size):
             attributes = {"cluster_id": "bench", "region": "eu", "datacenter": "fra1"}
             id = self.id(number)
-            yield _record(HEADEND.name, id, id, attributes, self.api_key(number))
+            yield new_record(HEADEND.name, id, id, attributes, self.api_key(number))
 
 
 Fleet = Clients | Headends
-
-
-def _record(
-    kind: str, id: str, name: str, attributes: dict[str, str], api_key: str
-) -> RegistryRecord:
-    return RegistryRecord(
-        version=RECORD_VERSION,
-        kind=kind,
-        id=id,
-        revision=1,
-        name=name,
-        attributes=attributes,
-        api_keys=[hash_api_key(api_key)],
-    )
 
 
 async def register(settings: KafkaSettings, records: Iterable[RegistryRecord]) -> None:

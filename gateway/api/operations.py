@@ -199,7 +199,7 @@ def _entities(resource: Resource) -> list[Operation]:
                 "Replace an API key",
                 ("admin", "relay" if resource.kind == RELAY else "api_key"),
                 (*ALWAYS_POSSIBLE_ERRORS, *BODY_ERRORS, 404, 409, 429),
-                bodies=(bodies.KeyRotation,),
+                bodies=(bodies.RelayKeyRotation if resource.kind == RELAY else bodies.KeyRotation,),
                 body_required=False,
             )
         )

@@ -164,15 +164,22 @@ class SigningKeyCreated(msgspec.Struct):
     kid: str
 
 
+_OverlapSeconds = Annotated[
+    float,
+    Meta(
+        ge=0,
+        le=MAX_OVERLAP,
+        description="Seconds for which the old key stays valid; 0 ends it at once.",
+    ),
+]
+
+
+class RelayKeyRotation(msgspec.Struct):
+    overlap_seconds: _OverlapSeconds = 0.0
+
+
 class KeyRotation(msgspec.Struct):
-    overlap_seconds: Annotated[
-        float,
-        Meta(
-            ge=0,
-            le=MAX_OVERLAP,
-            description="Seconds for which the old key stays valid; 0 ends it at once.",
-        ),
-    ] = 0.0
+    overlap_seconds: _OverlapSeconds = 0.0
     new_api_key: (
         Annotated[
             str,

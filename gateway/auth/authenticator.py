@@ -272,13 +272,11 @@ class Authenticator:
     async def _find_by_token(
         self, kind: str, id: str, token: str | None, scope: Scope, deadline: float
     ) -> RegistryRecord:
+        if not self._registry.is_current:  # without the cluster time, no token would be valid yet
+            await self.catch_up(deadline)
         identity = self._verify_token(kind, id, token, scope)
         record = self._registry.get(kind, id)
-        if (
-            not self._registry.is_current
-            or identity is None
-            or not self._is_current(identity, record)
-        ):
+        if identity is None or not self._is_current(identity, record):
             await self.catch_up(deadline)
             identity = self._verify_token(kind, id, token, scope)
             record = self._registry.get(kind, id)

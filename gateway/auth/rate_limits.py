@@ -34,8 +34,9 @@ class RateLimits:
         Raises:
             ApiError: 429 with the seconds until the request would be admitted.
         """
-        buckets = self._relays if record.kind == RELAY else self._entities
-        wait = buckets.acquire(record.key, self._now(), items)
+        # Without _acquire: each submission passes here.
+        limiter = self._relays if record.kind == RELAY else self._entities
+        wait = limiter.acquire(record.key, self._now(), items)
         if wait:
             raise self._too_many("submissions", record, endpoint, wait)
 
@@ -45,9 +46,7 @@ class RateLimits:
         Raises:
             ApiError: 429 with the seconds until the request would be admitted.
         """
-        wait = self._changes.acquire(record.key, self._now())
-        if wait:
-            raise self._too_many("changes", record, endpoint, wait)
+        self._acquire(self._changes, "changes", record, endpoint)
 
     def admit_token(self, record: RegistryRecord, endpoint: str) -> None:
         """Count a token that a node requests; each one costs a signature.
@@ -55,9 +54,7 @@ class RateLimits:
         Raises:
             ApiError: 429 with the seconds until the request would be admitted.
         """
-        wait = self._tokens.acquire(record.key, self._now())
-        if wait:
-            raise self._too_many("tokens", record, endpoint, wait)
+        self._acquire(self._tokens, "tokens", record, endpoint)
 
     def admit_enrolment(self, record: RegistryRecord, endpoint: str) -> None:
         """Count an agent that enrols: a leaked token fills the registry no faster than this.
@@ -65,9 +62,14 @@ class RateLimits:
         Raises:
             ApiError: 429 with the seconds after which the same would pass.
         """
-        wait = self._enrolments.acquire(record.key, self._now())
+        self._acquire(self._enrolments, "enrolments", record, endpoint)
+
+    def _acquire(
+        self, limiter: RateLimiter, what: str, record: RegistryRecord, endpoint: str
+    ) -> None:
+        wait = limiter.acquire(record.key, self._now())
         if wait:
-            raise self._too_many("enrolments", record, endpoint, wait)
+            raise self._too_many(what, record, endpoint, wait)
 
     def _too_many(self, what: str, record: RegistryRecord, endpoint: str, wait: float) -> ApiError:
         self._metrics.count_limited(endpoint, record.attributes.get("type", record.kind))

@@ -1,7 +1,7 @@
-"""Fetch gathering: brokers hold fetches back under load, so that each returns many records.
+"""Fetch gathering: under load, brokers delay fetch responses so that each has many records.
 
-A broker answers a fetch as soon as one partition has a record, so that under load a consumer wakes
-for every append. While records come one soon after the other, fetches wait for more of them.
+A broker responds to a fetch as soon as one partition has a record, so a consumer under load wakes
+for every append.
 """
 
 import math
@@ -13,17 +13,17 @@ from aiokafka import AIOKafkaConsumer
 from service.kafka.aiokafka_compat.consumer import set_fetch_limits
 
 BUSY_WITHIN = 0.25
-"""Records that come at most so many seconds after others are load."""
+"""Seconds between polls with records below which the consumer counts as under load."""
 GATHER_MS = 80
-"""Milliseconds that a broker gathers records for a fetch under load."""
+"""Maximum delay of a fetch response under load, in milliseconds."""
 GATHER_BYTES = 256 * 1024
-"""Bytes that are enough to answer a fetch at once: where there is a backlog, nothing waits."""
+"""Bytes with which a broker responds at once, so a consumer with a backlog does not wait."""
 
 
 class FetchGathering:
-    """Sets how long brokers hold the fetches of a consumer back.
+    """Sets how long brokers delay the fetch responses of a consumer.
 
-    `idle_wait_ms` is how long they do without load, until there is a record.
+    `idle_wait_ms` is the maximum delay without load; a record ends it.
     """
 
     def __init__(self, idle_wait_ms: int, now: Callable[[], float] = time.monotonic) -> None:
@@ -33,7 +33,7 @@ class FetchGathering:
         self._is_busy = False
 
     def observe(self, consumer: AIOKafkaConsumer, has_records: bool) -> None:
-        """Take note of what a poll returned. It must run on the consumer's event loop."""
+        """Evaluate what a poll returned. It must run on the consumer's event loop."""
         now = self._now()
         is_busy = now - self._last_found <= BUSY_WITHIN
         if has_records:

@@ -5,6 +5,7 @@ its key. A reader that was disconnected for longer never reads the tombstone, an
 deleted record forever.
 """
 
+import functools
 import time
 from collections.abc import Mapping
 
@@ -61,6 +62,7 @@ def may_have_missed(behind: float, retention: float) -> bool:
     return behind > retention / 2
 
 
-def uptime() -> float:
-    """Return the seconds of a clock that never goes back and continues while the machine sleeps."""
-    return time.clock_gettime(_CLOCK)
+uptime = functools.partial(time.clock_gettime, _CLOCK)
+"""Return the seconds on a clock that never goes back and continues while the machine sleeps.
+
+A partial, not a function: a submission takes this time twice."""

@@ -44,17 +44,13 @@ def counter(
 class FastCounter:
     """A counter for one thread."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("value",)
 
     def __init__(self) -> None:
-        self._value = 0
+        self.value = 0
 
     def inc(self, amount: int = 1) -> None:
-        self._value += amount
-
-    @property
-    def value(self) -> int:
-        return self._value
+        self.value += amount
 
 
 class FastCounterFamily(Collector):

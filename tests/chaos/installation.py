@@ -36,6 +36,29 @@ ANSWER_WITHIN = 5.0
 Tell = Callable[[str], None]
 
 
+def service_environ(
+    folder: Path, servers: str, *, partitions: int, replication: int
+) -> dict[str, str]:
+    """Return the environment of a service that is tested under faults."""
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(CHECKOUT),
+        "HOME": os.environ.get("HOME", "/"),
+        "KAFKA_BOOTSTRAP_SERVERS": servers,
+        "KAFKA_PARTITIONS": str(partitions),
+        "KAFKA_REPLICATION": str(replication),
+        "METRICS_TOKEN": METRICS_TOKEN,
+        "ADMIN_TOKEN": ADMIN_TOKEN,
+        "SIGNING_KEYS_DIR": str(provide_signing_keys(folder, {})),
+        "ANSWER_WITHIN_SECONDS": str(ANSWER_WITHIN),
+        "HOST": LOOPBACK,
+        "LOG_FORMAT": "json",
+        "RATE_LIMIT_PER_MINUTE": "0",
+        "AUTH_FAILURES_PER_MINUTE": "0",
+        "SWEEP_INTERVAL_SECONDS": "2",
+    }
+
+
 class ChaosService:
     """A gateway, worker or exporter: a supervised process with a port."""
 
@@ -120,7 +143,13 @@ class Installation:
         """Create another service. The second of each kind uses the simulated network."""
         near = number == 2
         servers = self.brokers.near_servers if near else self.brokers.servers
-        service = ChaosService(kind, number, self.folder, self._environ(servers), self.tell)
+        service = ChaosService(
+            kind,
+            number,
+            self.folder,
+            self._environ(servers),
+            self.tell,
+        )
         {"gateway": self.gateways, "processor": self.workers, "exporter": self.exporters}[
             kind
         ].append(service)
@@ -210,20 +239,4 @@ class Installation:
         subprocess.run(command, env=environ, check=True, capture_output=True, timeout=60)
 
     def _environ(self, servers: str) -> dict[str, str]:
-        return {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(CHECKOUT),
-            "HOME": os.environ.get("HOME", "/"),
-            "KAFKA_BOOTSTRAP_SERVERS": servers,
-            "KAFKA_PARTITIONS": str(PARTITIONS),
-            "KAFKA_REPLICATION": "3",
-            "METRICS_TOKEN": METRICS_TOKEN,
-            "ADMIN_TOKEN": ADMIN_TOKEN,
-            "SIGNING_KEYS_DIR": str(provide_signing_keys(self.folder, {})),
-            "ANSWER_WITHIN_SECONDS": str(ANSWER_WITHIN),
-            "HOST": LOOPBACK,
-            "LOG_FORMAT": "json",
-            "RATE_LIMIT_PER_MINUTE": "0",
-            "AUTH_FAILURES_PER_MINUTE": "0",
-            "SWEEP_INTERVAL_SECONDS": "2",
-        }
+        return service_environ(self.folder, servers, partitions=PARTITIONS, replication=3)

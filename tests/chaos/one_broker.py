@@ -26,15 +26,19 @@ from service.kafka.reader import TopicReader
 from service.kafka.topics import ensure_topics, topics_from
 from tests.chaos.brokers import member_of
 from tests.chaos.history_model import Ack, HistoryModel, LogRecord
-from tests.chaos.installation import ADMIN_TOKEN, ANSWER_WITHIN, METRICS_TOKEN, ChaosService, Tell
+from tests.chaos.installation import (
+    ADMIN_TOKEN,
+    ANSWER_WITHIN,
+    METRICS_TOKEN,
+    ChaosService,
+    Tell,
+    service_environ,
+)
 from tests.chaos.power_cuts import cut_tails
 from tests.chaos.scrape import Scrape, parse
 from tests.chaos.supervised_process import SupervisedProcess
 from tobogganing.devstack.cluster import Cluster
 from tobogganing.devstack.install import install_kafka
-from tobogganing.devstack.ports import LOOPBACK
-from tobogganing.devstack.run_config import CHECKOUT
-from tobogganing.devstack.secrets import provide_signing_keys
 
 PARTITIONS = 3
 CLIENTS = 30
@@ -72,7 +76,12 @@ class OneBroker:
         self.broker = member_of(broker, self.tell)
         try:
             await ensure_topics(self.settings)
-            environ = self._environ()
+            environ = service_environ(
+                self.folder,
+                self.settings.kafka_bootstrap_servers,
+                partitions=PARTITIONS,
+                replication=1,
+            )
             kinds = ("gateway", "processor", "exporter")
             self.gateway, self.worker, self.exporter = services = [
                 ChaosService(kind, 1, self.folder, environ, self.tell) for kind in kinds
@@ -88,24 +97,6 @@ class OneBroker:
     def _keep(self, member: SupervisedProcess) -> None:
         member.up()
         self._keeping.append(asyncio.create_task(member.keep(), name=member.name))
-
-    def _environ(self) -> dict[str, str]:
-        return {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(CHECKOUT),
-            "HOME": os.environ.get("HOME", "/"),
-            "KAFKA_BOOTSTRAP_SERVERS": self.settings.kafka_bootstrap_servers,
-            "KAFKA_PARTITIONS": str(PARTITIONS),
-            "METRICS_TOKEN": METRICS_TOKEN,
-            "ADMIN_TOKEN": ADMIN_TOKEN,
-            "SIGNING_KEYS_DIR": str(provide_signing_keys(self.folder, {})),
-            "ANSWER_WITHIN_SECONDS": str(ANSWER_WITHIN),
-            "HOST": LOOPBACK,
-            "LOG_FORMAT": "json",
-            "RATE_LIMIT_PER_MINUTE": "0",
-            "AUTH_FAILURES_PER_MINUTE": "0",
-            "SWEEP_INTERVAL_SECONDS": "2",
-        }
 
 
 class Rounds:

@@ -41,9 +41,13 @@ parameters = {{ headend_id = "{headend}" }}
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "404"]
 # Of a batch each item is answered for itself.
 [[operations]]
-include-path = ["/api/v1/metrics", "/api/v1/registrations"]
+include-path = "/api/v1/metrics"
 checks.negative_data_rejection.expected-statuses = ["200", "400", "401", "413", "415"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "404"]
+# schemathesis cannot write application/x-ndjson: tests/unit/gateway/api/test_bulk_registration.py.
+[[operations]]
+include-path = "/api/v1/registrations"
+enabled = false
 # A csr must be one, which no schema can say; so must a headend's cluster be registered.
 [[operations]]
 include-path = ["/api/v1/clients/register", "/api/v1/headends/register", "/api/v1/certs/generate"]

@@ -70,6 +70,7 @@ def _ledger() -> dict[str, Any]:
         "lag_records": {"type": ["integer", "null"], "minimum": 0},
         "missing_records": {"type": ["integer", "null"], "minimum": 0},
         "histories": {"type": "integer", "minimum": 1},
+        "cut": _COUNT,
         "balances": {"const": True},
         **dict.fromkeys(_COUNTS, _COUNT),
     }

@@ -223,7 +223,7 @@ async def test_the_command_shows_the_ledger(
         shown = {each["partition"]: each for each in ended.document["partitions"]}
         assert shown[0] == counts | {
             "partition": 0, "offset": 4, "logical_offset": 4, "lost": 0, "lag_records": 0,
-            "missing_records": 0, "histories": 1, "balances": True,
+            "missing_records": 0, "histories": 1, "cut": 0, "balances": True,
         }  # fmt: skip
         assert shown[1]["balances"] is False
 

@@ -48,6 +48,22 @@ async def token(api: Api) -> str:
     return issued
 
 
+async def test_a_token_is_judged_when_the_cluster_time_is_known(api: Api, token: str) -> None:
+    """A gateway that starts has no cluster time until Kafka acknowledges its first record."""
+    cluster_time = api.registry.time
+    known = (cluster_time._earliest, cluster_time._latest, cluster_time._highest)
+    cluster_time._earliest = cluster_time._latest = cluster_time._highest = 0.0
+    cluster_time._known.clear()
+    posting = asyncio.create_task(
+        api.http.post("/api/v1/headends/h-1/metrics", json={"metrics": {}}, headers=bearer(token))
+    )
+    done, _ = await asyncio.wait([posting], timeout=0.2)
+    assert not done, posting.result().text
+    cluster_time._earliest, cluster_time._latest, cluster_time._highest = known
+    cluster_time._known.set()
+    assert (await posting).status_code == 200
+
+
 async def test_a_partly_read_registry_accepts_no_credential(
     api: Api, client: dict[str, Any], token: str
 ) -> None:
