@@ -21,6 +21,7 @@ from exporter.checkins.freshness import Freshness
 from exporter.checkins.routes import CheckinRoutes
 from exporter.checkins.service import CheckinService
 from exporter.checkins.session import Sessions
+from exporter.fleet.view import FleetView
 from exporter.ledger import ledger_document
 from exporter.metrics import ExporterMetrics, PipelineCollector, RegisteredCollector, StateCollector
 from exporter.receipts.status import ReceiptStatus, parse_receipt
@@ -96,6 +97,8 @@ class Exporter:
         self.metrics.registry.register(
             StateCollector(self.store, settings.max_series, self.state, sources)
         )
+        registered = None if self.registry is None else self.registry.state
+        self._fleet = FleetView(settings, self.store, self.state, self.source, registered)
         self._slow_readers = SlowReaderLimiter(
             settings.send_within_seconds, self.metrics.scrapes_cut_off.inc
         )
@@ -165,6 +168,25 @@ class Exporter:
             return self._slow_readers.response(exposition, negotiated)
 
         return route("/metrics", metrics, "GET")
+
+    def fleet_route(self) -> TemplateRoute:
+        """`/metrics/fleet`: totals and those present by group, for a Prometheus of usual size.
+
+        With `?pipeline=true` also what `/metrics` shows next to the entities, for a Prometheus that
+        does not scrape that.
+        """
+
+        async def fleet(request: Request) -> Response:
+            self._check_token(request)
+            self._check_caught_up()
+            await self._fleet.catch_up()
+            if request.method == "HEAD":
+                return head_response(negotiate(request))
+            with_pipeline = request.query_params.get("pipeline") == "true"
+            pipeline = (self._pipeline_registry,) if with_pipeline else ()
+            return exposition(request, (self._fleet.registry, *pipeline))
+
+        return route("/metrics/fleet", fleet, "GET")
 
     def _check_caught_up(self) -> None:
         """Raise unless all topics have been read up to their end at startup.
@@ -269,6 +291,7 @@ class Exporter:
         return build_app(
             [
                 self.metrics_route(),
+                self.fleet_route(),
                 *self.api_routes(),
                 *self.checkin_routes(),
                 self.own_metrics_route(),
@@ -292,6 +315,7 @@ class Exporter:
 LINKS = (
     Link("/checkins", "which clients and headends check in (sign in with METRICS_TOKEN)"),
     Link("/metrics", "metrics of all clients and headends (needs METRICS_TOKEN)"),
+    Link("/metrics/fleet", "metrics of the whole fleet in few series (needs METRICS_TOKEN)"),
     Link("/-/metrics", "the exporter's own metrics (needs METRICS_TOKEN)"),
     Link("/-/ready", "readiness, with the reasons if not ready"),
     Link("/-/healthy", "liveness"),

@@ -12,6 +12,8 @@ from exporter.shard import SHARD_PATTERN, Shard
 from exporter.thresholds import Thresholds
 from service.config.settings import Check, HttpSettings, KafkaSettings, Port
 
+Seconds = Annotated[float, Meta(gt=0, le=30 * 86_400)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExporterSettings(KafkaSettings, HttpSettings):
@@ -26,19 +28,16 @@ class ExporterSettings(KafkaSettings, HttpSettings):
     """Maximum number of series of clients and headends; with more, scrapes get 503. 0: no limit."""
     exporter_shard: Annotated[str, Meta(pattern=SHARD_PATTERN), Check(Shard.parse)] = "1/1"
     """`2/10`: the second of ten exporters that share the partitions."""
-
+    client_online_seconds: Seconds = 300.0
+    """Age of the last check-in below which a client is online; below the next, it is late."""
+    client_late_seconds: Seconds = 900.0
+    headend_online_seconds: Seconds = 120.0
+    """The same for headends."""
+    headend_late_seconds: Seconds = 300.0
     auth_failures_per_minute: Annotated[float, Meta(ge=0)] = 60
     """Failed sign-ins of one address that get 401; more get 429. 0: no limit."""
     checkins_session_hours: Annotated[float, Meta(gt=0, le=24 * 30)] = 12.0
     """Hours after which a browser must sign in to /checkins again."""
-    client_online_seconds: Annotated[float, Meta(gt=0)] = 5 * 60
-    """Age of a check-in below which a client counts as online."""
-    client_late_seconds: Annotated[float, Meta(gt=0)] = 15 * 60
-    """Age of a check-in below which a client counts as late, from then on as offline."""
-    headend_online_seconds: Annotated[float, Meta(gt=0)] = 2 * 60
-    """The same for a headend."""
-    headend_late_seconds: Annotated[float, Meta(gt=0)] = 5 * 60
-    """The same for a headend."""
 
     def conflicts(self, given: AbstractSet[str]) -> Iterator[str]:
         yield from super().conflicts(given)

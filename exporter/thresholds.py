@@ -1,10 +1,9 @@
 """Thresholds between the states of check-ins."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Thresholds:
+class Thresholds(NamedTuple):
     """Ages of the last check-in in seconds: online below `online`, late below `late`."""
 
     online: float

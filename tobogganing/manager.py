@@ -31,6 +31,7 @@ PROCESSOR_TIMEOUT = 2.0
 LINKS = (
     Link("/checkins", "which clients and headends check in (sign in with METRICS_TOKEN)"),
     Link("/metrics", "every client and headend, for Prometheus (needs METRICS_TOKEN)"),
+    Link("/metrics/fleet", "the whole fleet in few series (needs METRICS_TOKEN)"),
     Link("/api/v1/openapi.json", "the API, as an OpenAPI document"),
     Link("/-/ready", "readiness, with the reasons if it is not ready"),
     Link("/-/healthy", "alive"),
@@ -82,6 +83,7 @@ def build_manager(settings: ServeSettings) -> Starlette:
     routes = [
         *gateway.routes(),
         exporter.metrics_route(extra_registries=families),
+        exporter.fleet_route(),
         *exporter.api_routes(),
         *exporter.checkin_routes(),
         exporter.status_route(not_ready_reasons, LINKS),

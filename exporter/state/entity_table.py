@@ -13,6 +13,8 @@ from exporter.state.text_format import NO_SERIES, EntityRenderer, FamilyAssemble
 
 OnRow = Callable[[bytes, RenderRow | None], None]
 """Called with an entity's key and its new row, None if the entity no longer has series."""
+OnSlot = Callable[[int, RenderRow | None], None]
+"""Is told which row a slot shows from now on; None: nothing."""
 
 ENTITIES_PER_STEP = 512
 """Entities to assemble at a time: few enough for their rendered samples to stay in the CPU cache
@@ -45,6 +47,7 @@ class EntityTable:
         self._missing_total = 0
         self._shown_count = 0
         self.on_row: OnRow | None = None
+        self.on_slot: OnSlot | None = None
 
     def __len__(self) -> int:
         """Number of entities with series."""
@@ -82,6 +85,8 @@ class EntityTable:
         self._set_rendered(slot, rendered)
         if self.on_row is not None:
             self.on_row(key, None if row.removed else row)
+        if self.on_slot is not None:
+            self.on_slot(slot, None if row.removed else row)
         return True
 
     def apply_tombstone(self, key: bytes, removed_at: Position | None) -> bool:
@@ -97,6 +102,8 @@ class EntityTable:
         self._free.append(slot)
         if self.on_row is not None:
             self.on_row(key, None)
+        if self.on_slot is not None:
+            self.on_slot(slot, None)
         return True
 
     def rendered(self, key: bytes) -> str:

@@ -1,14 +1,20 @@
 """Applies one record of the submissions topic to a batch. Pure; invalid data raises nothing."""
 
+import contextlib
+from collections.abc import Sequence
+
 import msgspec
 
 from contract.anomaly import ANOMALY_VERSION, Anomaly, Reason
 from contract.dead_letter import CORRUPT_ROW, WHOLE_FRAME
 from contract.frame import Frame, FrameError, Submission, decode_frame, entity_key, partition_of
 from contract.kinds import KINDS, is_id
+from contract.position import Position
 from contract.row import EntityRow, RecordCut, RowError, RowVersionError
-from processor.core.anomaly_detector import detect
+from processor.core.anomaly_detector import Finding, detect
+from processor.core.growth import Excess, Growth, growth_of
 from processor.core.row_reducer import ReduceOutcome, reduce_row
+from processor.core.totals import Addition, group_of
 from processor.core.write_batch import (
     MAX_ROW_BYTES,
     PIECE_BYTES,
@@ -166,10 +172,26 @@ def _reduce_submission(
             raise RowError(f"{key!r} does not belong to partition {record.partition}")
     reduced, outcome = reduce_row(row, submission, (record.offset, index), record.appended_ms)
     if reduced is not row and reduced is not None:
+        growth, excess = _growth(row, submission, record)
         if not is_noted:
-            _note_anomalies(batch, record, index, submission, key, row)
+            _note_anomalies(batch, record, index, submission, key, row, excess)
         batch.stage(key, reduced)
+        if growth:
+            group = group_of(submission.kind, reduced.labels)
+            position = Position(record.offset, index)
+            batch.stage_growth(
+                Addition(key, submission.kind, group, position, record.appended_ms, growth)
+            )
     return outcome
+
+
+def _growth(
+    row: EntityRow | None, submission: Submission, record: Record
+) -> tuple[Growth, Sequence[Excess]]:
+    try:
+        return growth_of(row, submission, record.appended_ms)
+    except ArithmeticError:  # a number beyond all bounds, which no gateway lets pass
+        return {}, ()
 
 
 def _note_anomalies(
@@ -179,11 +201,18 @@ def _note_anomalies(
     submission: Submission,
     key: bytes,
     row: EntityRow | None,
+    excess: Sequence[Excess],
 ) -> None:
-    try:
-        findings = detect(batch.state.histories, key, row, submission, record.appended_ms)
-    except ArithmeticError:  # an absurdly large number, which gateways reject
-        return
+    findings: list[Finding] = []
+    # An absurdly large number, which gateways reject, overflows.
+    with contextlib.suppress(ArithmeticError):
+        findings += detect(batch.state.histories, key, row, submission, record.appended_ms)
+        noted = {detail.partition(" ")[0] for reason, detail in findings if reason is Reason.RATE}
+        findings += [
+            (Reason.RATE, f"{each.field} grew by {each.growth:g} in {each.seconds:g} s")
+            for each in excess
+            if each.field not in noted
+        ]
     for reason, detail in findings:
         _record_anomaly(batch, record, index, submission, reason, detail)
 

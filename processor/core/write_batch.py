@@ -24,7 +24,9 @@ from contract.row import (
     encode_position,
     encode_row,
 )
+from contract.total import TotalRow, encode_total
 from processor.core.partition_state import PartitionState
+from processor.core.totals import Addition, Totals
 
 MAX_ROW_BYTES = 512 * 1024
 """Maximum size of an encoded row. Kafka's limit for a batch is about 1 MiB, including key and
@@ -122,6 +124,9 @@ class WriteBatch:
     """Number of submissions read."""
     ledger: LedgerRow = field(init=False)
     _staged: dict[bytes, EntityRow] = field(default_factory=dict)
+    _totals: Totals = field(init=False)
+    _additions: list[Addition] = field(default_factory=list)
+    _staged_totals: dict[bytes, TotalRow] = field(default_factory=dict)
     _size: int = 0
     """Upper bound of the size of `changes` as records, in bytes."""
     _sealed: list[_Sealed] = field(default_factory=list)
@@ -129,6 +134,7 @@ class WriteBatch:
 
     def __post_init__(self) -> None:
         self.ledger = copy.copy(self.state.ledger)
+        self._totals = Totals(self.state)
 
     def row(self, key: bytes) -> EntityRow | None:
         """Return the row including this batch's changes, None if there is none.
@@ -152,10 +158,15 @@ class WriteBatch:
         """Change a row; call `encode_staged` afterwards."""
         self._staged[key] = row
 
+    def stage_growth(self, addition: Addition) -> None:
+        """Add to a total what a staged row has grown by."""
+        self._additions.append(addition)
+
     def encode_staged(self) -> tuple[dict[bytes, bytes], dict[bytes, int]]:
         """Encode the staged rows; called after each frame, while they are in the CPU cache.
 
-        Returns the rows, and the sizes of those that are too large to write and stay unchanged.
+        Returns the rows, with the totals of what they have grown by, and the sizes of those that
+        are too large to write and stay unchanged.
         """
         rows, too_large = {}, {}
         for key, row in self._staged.items():
@@ -165,10 +176,15 @@ class WriteBatch:
             else:
                 rows[key] = encoded
         self._staged.clear()
+        if too_large:
+            self._additions = [each for each in self._additions if each.key not in too_large]
+        self._staged_totals = self._totals.add(self._additions)
+        self._additions.clear()
+        rows.update((key, encode_total(total)) for key, total in self._staged_totals.items())
         return rows, too_large
 
     def add(self, rows: dict[bytes, bytes], size: int) -> None:
-        """Add rows of `size` bytes, which fit a piece, before the ledger counts their submissions.
+        """Add what was encoded, of `size` bytes, before the ledger counts its submissions.
 
         If the open piece would become too large, it is sealed with the current ledger.
         """
@@ -177,6 +193,7 @@ class WriteBatch:
             self._sealed_changes |= self.changes
             self.changes, self._size = {}, 0
         self.changes.update(rows)
+        self._totals.keep(self._staged_totals)
         self._size += size
 
     def pieces(self) -> Iterator[Piece]:
@@ -194,6 +211,7 @@ class WriteBatch:
 
     def commit(self) -> None:
         """Apply the changes to the state, after Kafka has acknowledged all of them."""
+        self._totals.commit()
         changes = self._sealed_changes | self.changes if self._sealed else self.changes
         rows = {key: each for key, each in changes.items() if isinstance(each, bytes)}
         self.state.rows.update(rows)

@@ -170,10 +170,11 @@ async def test_what_is_read_comes_from_one_exporter(edge: Edge) -> None:
     assert primary.startswith("exporter")
     for path in (
         "/metrics?after=1-2-3",
+        *CHECKINS,
+        "/metrics/fleet",
         "/api/v1/receipts/1-2-3",
         "/api/v1/ledger",
         "/",
-        *CHECKINS,
     ):
         assert {await edge.who(path) for _ in range(20)} == {primary}, path
 

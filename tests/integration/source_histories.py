@@ -5,6 +5,7 @@ import contextlib
 from typing import Any
 
 from contract.row import LedgerRow, decode_entity_row
+from contract.total import is_total_key
 from service.config.settings import KafkaSettings
 from tests.integration.frames import PARTITIONS, client, frame_writer, ids_of
 from tests.integration.workers import Found
@@ -38,4 +39,5 @@ async def shown(settings: KafkaSettings) -> dict[str, Any]:
     return {
         key.decode().partition(":")[2]: decode_entity_row(row).metrics["bytes_sent"]
         for key, row in rows.items()
+        if not is_total_key(key)
     }

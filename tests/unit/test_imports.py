@@ -85,8 +85,8 @@ LAYERS = {
         *("app", "worker", "__main__"),
     ),
     "exporter": (
-        *("shard", "thresholds", "settings", "state", "receipts", "scrape", "metrics", "ledger"),
-        *("checkins", "status_page", "row_consumer", "app", "__main__"),
+        *("shard", "thresholds", "settings", "state", "receipts", "scrape", "metrics"),
+        *("fleet", "ledger", "checkins", "status_page", "row_consumer", "app", "__main__"),
     ),
     "tobogganing": (
         *("errors", "backoff", "output", "time_param", "sizing", "manager"),
