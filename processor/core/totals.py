@@ -1,113 +1,140 @@
 """Totals of one partition, as a batch leaves them. Pure."""
 
+from collections import defaultdict
 from collections.abc import Iterable
-from typing import NamedTuple
 
-import msgspec
 import structlog
 
 from contract.kinds import KINDS
-from contract.position import Position
 from contract.row import RowError, RowVersionError
 from contract.total import (
     TOTAL_VERSION,
     Group,
     TotalRow,
     decode_total,
+    encode_total,
     other_group,
     total_key,
     total_prefix,
 )
-from processor.core.growth import Growth
+from processor.core.growth import COUNTERS, Growth
 from processor.core.partition_state import PartitionState
 
 log = structlog.get_logger(__name__)
 
-
-class Addition(NamedTuple):
-    """What one submission adds to the total of its group; `key` is its entity's."""
-
-    key: bytes
-    kind: str
-    group: Group
-    position: Position
-    appended_ms: int
-    growth: Growth
+MAX_NUMBER_BYTES = 30
+"""Maximum size of a total's value of one counter in JSON."""
+MAX_TOTAL_OVERHEAD = 200
+"""Maximum size of an encoded total in addition to its key, group and values, and of its record."""
 
 
-def group_of(kind: str, labels: dict[str, str]) -> Group:
-    """The group of an entity with these labels."""
-    return tuple([labels.get(name, "") for name in KINDS[kind].group_labels])
+Addition = tuple[bytes, tuple[int, int], int, Growth]
+"""What one submission adds to the total of its group: its entity's key, its position, its append
+time in milliseconds, and the growth. A plain tuple, because one is made for each submission."""
+KindGroup = tuple[str, Group]
+Additions = defaultdict[KindGroup, list[Addition]]
+"""Additions in the order of their positions."""
+
+
+def no_additions() -> Additions:
+    return defaultdict(list)
 
 
 class Totals:
-    """The newest totals of a partition: those of its state, and what batches have added."""
+    """The totals of a partition: those of its state, and what a batch adds to them.
+
+    Additions are kept until `encode_changed`, because adding them up at once is cheaper.
+    """
 
     def __init__(self, state: PartitionState) -> None:
         self._state = state
-        self._changed: dict[bytes, TotalRow] = {}
+        self._rows: dict[bytes, TotalRow] = {}
+        self._added = no_additions()
 
-    def add(self, additions: Iterable[Addition]) -> dict[bytes, TotalRow]:
-        """Return the totals as they are with `additions`; `keep` must follow to keep them."""
+    def size_of(self, additions: Additions) -> int:
+        """Return the maximum size of the records that additions add to the next changes."""
+        new = additions.keys() - self._added.keys()
+        return sum(_max_size(self._state.partition, *each) for each in new)
+
+    def add(self, additions: Additions) -> None:
+        for group, each in additions.items():
+            self._added[group] += each
+
+    def encode_changed(self) -> dict[bytes, bytes]:
+        """Return the encoded totals that have changed since the last call."""
         changed: dict[bytes, TotalRow] = {}
-        for each in additions:
+        # In the order of their first additions: it decides which groups exist.
+        growing = [
+            (first, kind, group, additions)
+            for (kind, group), additions in self._added.items()
+            if (first := _next_growing(additions)) is not None
+        ]
+        for first, kind, group, additions in sorted(growing, key=lambda each: each[0][1]):
             try:
-                row = self._total(each, changed)
-            except RowVersionError:  # a newer worker wrote it: it is not for this one to touch
+                key, row = self._total(kind, group, first)
+            except RowVersionError:  # written by a newer worker
                 continue
-            row.offset, row.index = each.position
-            for field, growth in each.growth.items():
-                row.values[field] = row.values.get(field, 0) + growth
-        return changed
-
-    def keep(self, changed: dict[bytes, TotalRow]) -> None:
-        self._changed.update(changed)
+            last = _next_growing(reversed(additions)) or first
+            row.offset, row.index = max((row.offset, row.index), last[1])
+            columns = zip(*[growth for _, _, _, growth in additions], strict=True)
+            for field, grown in zip(COUNTERS[kind].fields, map(sum, columns), strict=True):
+                if grown:
+                    row.values[field] = row.values.get(field, 0) + grown
+            changed[key] = row
+        self._added.clear()
+        return {key: encode_total(row) for key, row in changed.items()}
 
     def commit(self) -> None:
-        """Take note that the state has them."""
-        if not self._changed.keys() <= self._state.total_keys:
+        """Record that the state includes them."""
+        if not self._rows.keys() <= self._state.total_keys:
             self._state.forget_total_keys()
 
-    def _total(self, addition: Addition, changed: dict[bytes, TotalRow]) -> TotalRow:
-        """The total that something is added to, as one of `changed`.
+    def _total(self, kind: str, group: Group, first: Addition) -> tuple[bytes, TotalRow]:
+        """Return the total of a group, or that of the remaining groups if there are too many.
 
         Raises:
-            RowVersionError: it is of a version that is not known here.
+            RowVersionError: its version is not supported.
         """
-        kind, group = addition.kind, addition.group
         key = total_key(self._state.partition, kind, group)
-        if not self._is_known(key, changed) and self._is_full(kind, changed):
+        if not (key in self._rows or key in self._state.rows) and self._is_full(kind):
             group = other_group(KINDS[kind])
             key = total_key(self._state.partition, kind, group)
-        row = changed.get(key)
+        row = self._rows.get(key)
         if row is None:
-            row = changed[key] = self._held(key) or TotalRow(
-                TOTAL_VERSION, *addition.position, kind, group, addition.appended_ms
-            )
-        return row
+            row = self._held(key)
+            if row is None:
+                _, position, appended_ms, _ = first
+                row = TotalRow(TOTAL_VERSION, *position, kind, group, appended_ms)
+            self._rows[key] = row
+        return key, row
 
-    def _is_known(self, key: bytes, changed: dict[bytes, TotalRow]) -> bool:
-        return key in changed or key in self._changed or key in self._state.rows
-
-    def _is_full(self, kind: str, changed: dict[bytes, TotalRow]) -> bool:
+    def _is_full(self, kind: str) -> bool:
         prefix = total_prefix(self._state.partition, kind)
-        known = {*self._state.total_keys, *self._changed, *changed}
+        known = self._state.total_keys | self._rows.keys()
         return sum(key.startswith(prefix) for key in known) >= KINDS[kind].max_groups
 
     def _held(self, key: bytes) -> TotalRow | None:
-        """A copy of the total before what is being added.
+        """Return the total as it is in the state.
 
         Raises:
-            RowVersionError: it is of a version that is not known here.
+            RowVersionError: its version is not supported.
         """
-        row = self._changed.get(key)
-        if row is not None:
-            return msgspec.structs.replace(row, values=dict(row.values))
         value = self._state.rows.get(key)
         try:
             return None if value is None else decode_total(value)
         except RowVersionError:
             raise
         except RowError as error:
-            log.error("a total cannot be read, and begins at 0", key=key, reason=str(error))
+            log.error("a total cannot be decoded and begins at 0", key=key, reason=str(error))
             return None
+
+
+def _next_growing(additions: Iterable[Addition]) -> Addition | None:
+    """Return the first addition above 0."""
+    return next((each for each in additions if any(each[-1])), None)
+
+
+def _max_size(partition: int, kind: str, group: Group) -> int:
+    key = total_key(partition, kind, group)
+    numbers = sum(len(field) + MAX_NUMBER_BYTES for field in COUNTERS[kind].fields)
+    return 2 * len(key) + numbers + MAX_TOTAL_OVERHEAD
