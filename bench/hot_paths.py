@@ -138,7 +138,8 @@ def main() -> None:
         print(json.dumps(measure(wanted.entities, wanted.reports)))
         return
     arguments = ["--entities", str(wanted.entities), "--reports", str(wanted.reports)]
-    own, other = [], []
+    own: list[dict[str, float]] = []
+    other: list[dict[str, float]] = []
     for turn in range(wanted.rounds):
         for checkout, found in ((CHECKOUT, own), (wanted.against, other))[:: 1 - 2 * (turn % 2)]:
             found.append(measure_in(checkout, arguments))

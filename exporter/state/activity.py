@@ -1,7 +1,7 @@
 """Activity: in which half-hours of the last 24 h each entity has checked in; 8 bytes per entity."""
 
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -34,16 +34,18 @@ class Activity:
     def clear(self, slot: int) -> None:
         self._bits[slot] = 0
 
-    def mark(self, check_ins: Iterable[tuple[int, float]]) -> None:
-        """Mark check-ins, each a slot and a time in seconds since the epoch."""
+    def current(self) -> tuple["array[int]", float, int]:
+        """Return the bits of all slots, when the current interval began, and its bit."""
         self._advance()
-        bits, current, begin = self._bits, self._current, self._current * SECONDS
-        current_bit = 1 << current % LENGTH
-        for slot, time in check_ins:
-            if time >= begin:
-                bits[slot] |= current_bit
-            elif (interval := int(time // SECONDS)) > current - LENGTH:
-                bits[slot] |= 1 << interval % LENGTH
+        return self._bits, self._current * SECONDS, 1 << self._current % LENGTH
+
+    def mark(self, slot: int, checked_in: float) -> None:
+        """Mark a check-in, a time in seconds since the epoch."""
+        bits, begin, bit = self.current()
+        if checked_in >= begin:
+            bits[slot] |= bit
+        elif (interval := int(checked_in // SECONDS)) > self._current - LENGTH:
+            bits[slot] |= 1 << interval % LENGTH
 
     def of(self, slot: int) -> list[Interval]:
         """Return the intervals of the last 24 h, the oldest first."""

@@ -28,8 +28,8 @@ NO_CHECK_IN = 0.0
 NO_VALUE = math.nan
 HIDDEN = 65_535
 """Code of a slot without a row."""
-MAX_PENDING = 2_048
-"""Maximum number of rows to take over later, each about 0.6 KB."""
+MAX_PENDING = 32
+"""Maximum number of rows to take over later: few enough to stay in the CPU cache."""
 
 
 class Columns:
@@ -56,27 +56,26 @@ class Columns:
         """Usual seconds between two check-ins since the exporter's start, 0 if not known."""
         self._values = [(attrgetter(metric.field), array("d")) for metric in self.gauges]
         self._group_of = _values_of(kind.group_labels)
-        self._pending: list[tuple[int, RenderRow]] = []
-
-    def put(self, slot: int, row: RenderRow) -> None:
-        """Note that a slot shows a row from now on."""
-        self._pending.append((slot, row))
-        if len(self._pending) >= MAX_PENDING:
-            self.take_over()
+        self.pending: list[tuple[int, RenderRow]] = []
+        """Slots and the rows that they show from now on, to be taken over."""
 
     def take_over(self) -> None:
-        """Store the values of all rows that were put since the last call."""
-        pending, self._pending = self._pending, []
+        """Store the values of all pending rows."""
+        pending = self.pending
         last, flags, codes, names = self.last_check_ins, self.flags, self.group_codes, self.names
         cadences = self.cadences
         group_of, known = self._group_of, self.groups.known
-        self.activity.mark((slot, row.last_check_in) for slot, row in pending)
+        marks, begin, mark = self.activity.current()
         for slot, row in pending:
             before, checked_in = last[slot], row.last_check_in
             if before and checked_in > before:
                 gap, usual = checked_in - before, cadences[slot]
                 cadences[slot] = usual + (gap - usual) / 8 if usual else gap
             last[slot] = checked_in
+            if checked_in >= begin:
+                marks[slot] |= mark
+            else:
+                self.activity.mark(slot, checked_in)
             flags[slot] |= REPORTED
             labels = row.labels
             code = known.get(group_of(labels))
@@ -88,6 +87,7 @@ class Columns:
             for slot, row in pending:
                 value = value_of(row.metrics)
                 values[slot] = value if isinstance(value, int | float) else NO_VALUE
+        pending.clear()
 
     def clear_row(self, slot: int) -> None:
         """Note that a slot shows no row."""

@@ -9,7 +9,7 @@ from typing import cast
 from contract.kinds import EntityKind, is_id
 from contract.position import Position
 from contract.row import RowError
-from exporter.state.columns import ANOMALOUS, REGISTERED, Columns
+from exporter.state.columns import ANOMALOUS, MAX_PENDING, REGISTERED, Columns
 from exporter.state.outcome import RowVersion
 from exporter.state.row_decoder import RowDecoder
 from exporter.state.text_format import NO_SERIES, EntityRenderer, FamilyAssembler, missing_series
@@ -51,6 +51,7 @@ class EntityTable:
         self._missing_total = 0
         self._shown_count = 0
         self.columns = Columns(kind)
+        self._pending = self.columns.pending
 
     def __len__(self) -> int:
         """Number of entities with series."""
@@ -68,7 +69,6 @@ class EntityTable:
             RowError: the row cannot be decoded; the table is unchanged.
         """
         row = self._decoder.decode(value)
-        text = _decode_id(id)
         offset, index, incarnation = row.offset, row.index, row.incarnation
         slot = self._slots.get(key)
         if slot is not None and (current := self._offsets[slot]) != NO_ROW:
@@ -76,6 +76,9 @@ class EntityTable:
                 return False
             if incarnation < self._incarnations[slot]:
                 return False
+            text = id.decode()  # checked with the first row
+        else:
+            text = _decode_id(id)
         rendered: str | bytes = NO_SERIES
         if not row.removed:
             rendered = value if self._defer_rendering else self._renderer.render(text, row)
@@ -88,7 +91,9 @@ class EntityTable:
         if row.removed:
             self.columns.clear_row(slot)
         else:
-            self.columns.put(slot, row)
+            self._pending.append((slot, row))
+            if len(self._pending) >= MAX_PENDING:
+                self.columns.take_over()
         return True
 
     def apply_tombstone(self, key: bytes, removed_at: Position | None) -> bool:

@@ -173,26 +173,21 @@ def _reduce_submission(
             row.incarnation != submission.incarnation or row.removed or submission.removed
         ):
             previous = None
-        growth, excess = _growth(previous, submission, record.appended_ms)
+        growth: Growth = ()
+        excess: Sequence[Excess] | None = None
+        counters = COUNTERS.get(submission.kind)
+        if previous is not None and counters is not None:
+            try:
+                growth, excess = counters.growth_of(previous, submission, record.appended_ms)
+            except ArithmeticError:  # an absurdly large number, which gateways reject
+                excess = ()
         if not is_noted:
             _note_anomalies(batch, record, index, submission, key, previous, excess)
         batch.stage(key, reduced)
-        if growth:
-            group = (submission.kind, COUNTERS[submission.kind].group_of(reduced.labels))
-            batch.stage_growth(group, (key, position, record.appended_ms, growth))
+        if growth and counters is not None:
+            group = (submission.kind, counters.group_of(reduced.labels))
+            batch.growth[group].append((key, position, record.appended_ms, growth))
     return outcome
-
-
-def _growth(
-    previous: EntityRow | None, submission: Submission, appended_ms: int
-) -> tuple[Growth, Sequence[Excess] | None]:
-    counters = COUNTERS.get(submission.kind)
-    if previous is None or counters is None:
-        return (), None
-    try:
-        return counters.growth_of(previous, submission, appended_ms)
-    except ArithmeticError:  # an absurdly large number, which gateways reject
-        return (), ()
 
 
 def _note_anomalies(

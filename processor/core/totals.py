@@ -1,7 +1,9 @@
 """Totals of one partition, as a batch leaves them. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
+from operator import add
+from typing import NamedTuple
 
 import structlog
 
@@ -17,7 +19,7 @@ from contract.total import (
     total_key,
     total_prefix,
 )
-from processor.core.growth import COUNTERS, Growth
+from processor.core.growth import COUNTERS, Growth, Number
 from processor.core.partition_state import PartitionState
 
 log = structlog.get_logger(__name__)
@@ -40,16 +42,21 @@ def no_additions() -> Additions:
     return defaultdict(list)
 
 
-class Totals:
-    """The totals of a partition: those of its state, and what a batch adds to them.
+class _Sum(NamedTuple):
+    """The additions to one total since its last change: the first, the last, and their sums."""
 
-    Additions are kept until `encode_changed`, because adding them up at once is cheaper.
-    """
+    first: Addition
+    last: Addition
+    sums: Sequence[Number]
+
+
+class Totals:
+    """The totals of a partition: those of its state, and what a batch adds to them."""
 
     def __init__(self, state: PartitionState) -> None:
         self._state = state
         self._rows: dict[bytes, TotalRow] = {}
-        self._added = no_additions()
+        self._added: dict[KindGroup, _Sum] = {}
 
     def size_of(self, additions: Additions) -> int:
         """Return the maximum size of the records that additions add to the next changes."""
@@ -58,26 +65,30 @@ class Totals:
 
     def add(self, additions: Additions) -> None:
         for group, each in additions.items():
-            self._added[group] += each
+            first, last = each[0], each[-1]
+            if not (any(first[-1]) and any(last[-1])):  # seldom: an idle client
+                growing = [addition for addition in each if any(addition[-1])]
+                if not growing:
+                    continue
+                first, last = growing[0], growing[-1]
+            sums = [*map(sum, zip(*[growth for _, _, _, growth in each], strict=True))]
+            before = self._added.get(group)
+            if before is not None:
+                first = before.first
+                sums = [*map(add, before.sums, sums)]
+            self._added[group] = _Sum(first, last, sums)
 
     def encode_changed(self) -> dict[bytes, bytes]:
         """Return the encoded totals that have changed since the last call."""
         changed: dict[bytes, TotalRow] = {}
         # In the order of their first additions: it decides which groups exist.
-        growing = [
-            (first, kind, group, additions)
-            for (kind, group), additions in self._added.items()
-            if (first := _next_growing(additions)) is not None
-        ]
-        for first, kind, group, additions in sorted(growing, key=lambda each: each[0][1]):
+        for (kind, group), each in sorted(self._added.items(), key=lambda item: item[1].first[1]):
             try:
-                key, row = self._total(kind, group, first)
+                key, row = self._total(kind, group, each.first)
             except RowVersionError:  # written by a newer worker
                 continue
-            last = _next_growing(reversed(additions)) or first
-            row.offset, row.index = max((row.offset, row.index), last[1])
-            columns = zip(*[growth for _, _, _, growth in additions], strict=True)
-            for field, grown in zip(COUNTERS[kind].fields, map(sum, columns), strict=True):
+            row.offset, row.index = max((row.offset, row.index), each.last[1])
+            for field, grown in zip(COUNTERS[kind].fields, each.sums, strict=True):
                 if grown:
                     row.values[field] = row.values.get(field, 0) + grown
             changed[key] = row
@@ -127,11 +138,6 @@ class Totals:
         except RowError as error:
             log.error("a total cannot be decoded and begins at 0", key=key, reason=str(error))
             return None
-
-
-def _next_growing(additions: Iterable[Addition]) -> Addition | None:
-    """Return the first addition above 0."""
-    return next((each for each in additions if any(each[-1])), None)
 
 
 def _max_size(partition: int, kind: str, group: Group) -> int:

@@ -26,7 +26,7 @@ from contract.row import (
     encode_row,
 )
 from processor.core.partition_state import PartitionState
-from processor.core.totals import Addition, Additions, KindGroup, Totals, no_additions
+from processor.core.totals import Additions, Totals, no_additions
 
 MAX_ROW_BYTES = 512 * 1024
 """Maximum size of an encoded row. Kafka's limit for a batch is about 1 MiB, including key and
@@ -134,8 +134,9 @@ class WriteBatch:
     submissions: int = 0
     """Number of submissions read."""
     ledger: LedgerRow = field(init=False)
+    growth: Additions = field(default_factory=no_additions)
+    """What the staged rows have grown by, to be added to the total of their group."""
     _staged: dict[bytes, EntityRow] = field(default_factory=dict)
-    _staged_growth: Additions = field(default_factory=no_additions)
     _totals: Totals = field(init=False)
     _size: int = 0
     """Upper bound of the size of `changes` as records, in bytes."""
@@ -168,10 +169,6 @@ class WriteBatch:
         """Change a row; call `encode_staged` afterwards."""
         self._staged[key] = row
 
-    def stage_growth(self, group: KindGroup, addition: Addition) -> None:
-        """Add the growth of a staged row to the total of its group."""
-        self._staged_growth[group].append(addition)
-
     def encode_staged(self) -> Encoded:
         """Encode the staged rows; called after each frame, while they are in the CPU cache.
 
@@ -185,7 +182,7 @@ class WriteBatch:
             else:
                 rows[key] = encoded
         self._staged.clear()
-        growth, self._staged_growth = self._staged_growth, no_additions()
+        growth, self.growth = self.growth, no_additions()
         if too_large:
             for group, additions in growth.items():
                 growth[group] = [each for each in additions if each[0] not in too_large]

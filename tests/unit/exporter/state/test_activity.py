@@ -23,17 +23,18 @@ def test_half_hours_with_and_without_check_ins() -> None:
     activity = Activity(clock)
     activity.add_slot()
     assert shown(activity) == ""
-    activity.mark([(0, START)])
+    activity.mark(0, START)
     clock.now += 3 * SECONDS
     assert shown(activity) == "#..?", "the current one is still going on"
-    activity.mark([(0, clock.now), (0, clock.now - SECONDS)])
+    activity.mark(0, clock.now)
+    activity.mark(0, clock.now - SECONDS)
     assert shown(activity) == "#.##"
 
 
 def test_a_check_in_from_before_the_start_is_shown_and_the_rest_is_unknown() -> None:
     activity = Activity(Clock())
     activity.add_slot()
-    activity.mark([(0, START - 3 * SECONDS)])
+    activity.mark(0, START - 3 * SECONDS)
     assert shown(activity) == "#???"
 
 
@@ -41,19 +42,19 @@ def test_bits_are_used_again_after_a_day() -> None:
     clock = Clock()
     activity = Activity(clock)
     activity.add_slot()
-    activity.mark([(0, START)])
+    activity.mark(0, START)
     clock.now += (LENGTH - 1) * SECONDS
     assert shown(activity) == "#" + "." * (LENGTH - 2) + "?"
     clock.now += SECONDS
     assert shown(activity) == "." * (LENGTH - 1) + "?"
     clock.now += 1000 * LENGTH * SECONDS
-    activity.mark([(0, START)])
+    activity.mark(0, START)
     assert shown(activity) == "." * (LENGTH - 1) + "?"
 
 
 def test_a_slot_that_is_used_again_begins_without_check_ins() -> None:
     activity = Activity(Clock())
     activity.add_slot()
-    activity.mark([(0, START)])
+    activity.mark(0, START)
     activity.clear(0)
     assert shown(activity) == ""

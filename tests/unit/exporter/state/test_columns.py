@@ -4,7 +4,7 @@ from typing import Any
 
 from contract.kinds import CLIENT, HEADEND
 from contract.row import encode_row
-from exporter.state import columns as columns_module
+from exporter.state import entity_table
 from exporter.state.columns import ANOMALOUS, MAX_PENDING, NO_CHECK_IN, REGISTERED, REPORTED
 from exporter.state.entity_table import EntityTable
 from tests.unit.exporter.model import make_row
@@ -88,10 +88,10 @@ def test_the_usual_interval_is_learnt() -> None:
 
 
 def test_rows_that_wait_are_bounded(monkeypatch: Any) -> None:
-    monkeypatch.setattr(columns_module, "MAX_PENDING", 3)
+    monkeypatch.setattr(entity_table, "MAX_PENDING", 3)
     assert MAX_PENDING > 3
     table = EntityTable(CLIENT)
     for offset in range(10):
         report(table, "a", offset, last_check_in=float(offset))
-        assert len(table.columns._pending) < 3
+        assert len(table.columns.pending) < 3
     assert state(table, b"client:a")[2] == 9.0
