@@ -27,6 +27,7 @@ from bench.processes import cpu_seconds, resident_bytes
 from bench.rounds import Measurements
 from contract.frame import Submission, encode_frame, partition_of
 from contract.row import ledger_key
+from contract.total import is_total_key
 from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options
 from service.kafka.reader import TopicReader
@@ -108,7 +109,8 @@ class FrameLoad:
         found: dict[bytes, bytes | None] = {}
 
         def collect(_: int, records: Sequence[ConsumerRecord]) -> None:
-            found.update((record.key, record.value) for record in records)
+            rows = (each for each in records if not is_total_key(each.key))
+            found.update((record.key, record.value) for record in rows)
 
         topic = topics_from(self._settings).entity_state.name
         partitions = range(self._settings.kafka_partitions)

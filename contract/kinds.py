@@ -56,6 +56,11 @@ def replace_refused(text: str) -> str:
 
 
 Semantic = Literal["gauge", "counter", "uptime"]
+FleetAggregate = Literal["sum", "average", "max"]
+"""What /metrics/fleet shows of a gauge, of all entities of a group that are online."""
+
+OTHER_GROUP = "other"
+"""Value of every label of the group that takes what is beyond a kind's `max_groups`."""
 
 BYTES_PER_SECOND = 12.5e9
 """100 Gbit/s, above the link speed of any client or headend."""
@@ -69,7 +74,8 @@ class Metric:
 
     All are gauges to Prometheus. `semantic` says what the agent's value means. A counter starts at
     0 with the agent and grows by at most `max_value` a second. An uptime is the number of seconds
-    since the agent started. For a gauge, `max_value` is the largest plausible value.
+    since the agent started. For a gauge, `max_value` is the largest plausible value. `fleet` is
+    what /metrics/fleet shows of a gauge; of a counter it shows the total of all entities.
     """
 
     field: str
@@ -78,6 +84,12 @@ class Metric:
     type: Literal["integer", "float"] = "integer"
     semantic: Semantic = "gauge"
     max_value: float = float("inf")
+    fleet: tuple[FleetAggregate, ...] = ()
+
+    @property
+    def fleet_name(self) -> str:
+        """Name of its families on /metrics/fleet, without their suffix."""
+        return self.name.replace("tobogganing_", "tobogganing_fleet_", 1)
 
 
 @dataclass(frozen=True)
@@ -107,12 +119,20 @@ class EntityKind:
     metrics: tuple[Metric, ...]
     last_check_in: Metric
     credential: Literal["api_key", "jwt"]
+    group_labels: tuple[str, ...]
+    """Labels of few values, by which /metrics/fleet adds entities up."""
+    max_groups: int
+    """Groups that /metrics/fleet shows; further ones are in the group OTHER_GROUP."""
     types: tuple[str, ...] = ()
     """Valid values of the label `type`; empty if the kind has no such label."""
 
     @property
     def label_names(self) -> tuple[str, ...]:
         return (self.id_label, *(label.name for label in self.labels))
+
+    @property
+    def counters(self) -> tuple[Metric, ...]:
+        return tuple(metric for metric in self.metrics if metric.semantic == "counter")
 
     @property
     def families(self) -> tuple[Metric, ...]:
@@ -173,6 +193,8 @@ CLIENT = EntityKind(
         type="float",
     ),
     credential="api_key",
+    group_labels=("type", "headless"),
+    max_groups=20,
     types=("native", "docker", "mobile"),
 )
 
@@ -187,27 +209,38 @@ HEADEND = EntityKind(
     ),
     metrics=(
         Metric(
-            "active_connections", "tobogganing_headend_active_connections", "Active connections"
+            "active_connections",
+            "tobogganing_headend_active_connections",
+            "Active connections",
+            fleet=("sum",),
         ),
         Metric(
             "bandwidth_in",
             "tobogganing_headend_bandwidth_in_bytes",
             "Incoming bandwidth",
             max_value=BYTES_PER_SECOND,
+            fleet=("sum",),
         ),
         Metric(
             "bandwidth_out",
             "tobogganing_headend_bandwidth_out_bytes",
             "Outgoing bandwidth",
             max_value=BYTES_PER_SECOND,
+            fleet=("sum",),
         ),
         Metric(
             "cpu_usage",
             "tobogganing_headend_cpu_usage_percent",
             "CPU usage percentage",
             type="float",
+            fleet=("average", "max"),
         ),
-        Metric("memory_usage", "tobogganing_headend_memory_usage_bytes", "Memory usage"),
+        Metric(
+            "memory_usage",
+            "tobogganing_headend_memory_usage_bytes",
+            "Memory usage",
+            fleet=("sum",),
+        ),
     ),
     last_check_in=Metric(
         "last_check_in",
@@ -216,6 +249,8 @@ HEADEND = EntityKind(
         type="float",
     ),
     credential="jwt",
+    group_labels=("region", "datacenter"),
+    max_groups=100,
 )
 
 KINDS: dict[str, EntityKind] = {kind.name: kind for kind in (CLIENT, HEADEND)}

@@ -47,6 +47,14 @@ REVISION_HEADER = "revision"
 """Header of a tombstone: the revision that it removes, in decimal."""
 
 
+INCARNATION_RANDOM_BITS = 11
+"""Random low bits of an incarnation; the bits above are milliseconds since the epoch.
+
+They distinguish registrations of the same millisecond. With 11 bits an incarnation is exact in
+a double until the year 2109.
+"""
+
+
 class RegistryRecord(msgspec.Struct, omit_defaults=True, gc=False):
     """A registered client, headend, cluster or relay; an enrolment; a signing key;
     or a revoked token.
@@ -79,6 +87,14 @@ class RegistryRecord(msgspec.Struct, omit_defaults=True, gc=False):
     @property
     def key(self) -> bytes:
         return entity_key(self.kind, self.id)
+
+    @property
+    def registered_at_ms(self) -> int | None:
+        """When the registration was made, in milliseconds; None for one by an older version, whose
+        incarnation is an offset."""
+        if self.incarnation is None or self.incarnation < 1 << 50:
+            return None
+        return self.incarnation >> INCARNATION_RANDOM_BITS
 
     def label(self, name: str) -> str:
         """Return the registered value of a label."""
@@ -161,6 +177,10 @@ class ApplyResult(Enum):
     SUPERSEDED = "superseded"
 
 
+RegistryListener = Callable[[bytes, RegistryRecord | None], None]
+"""Called with a key and its new record, None if the record was deleted."""
+
+
 class RegistryState:
     """The current record of each key, as of the records applied.
 
@@ -169,17 +189,19 @@ class RegistryState:
     """
 
     def __init__(self) -> None:
-        self.on_changed: Callable[[bytes], None] | None = None
-        """Called with the key of each record that has changed."""
+        self._listeners: list[RegistryListener] = []
         self._begin()
+
+    def add_listener(self, listener: RegistryListener) -> None:
+        """Call `listener` with the key of each record that changes, and with the new record."""
+        self._listeners.append(listener)
 
     def clear(self) -> None:
         """Remove all records."""
         keys = list(self._values)
         self._begin()
-        if self.on_changed is not None:
-            for key in keys:
-                self.on_changed(key)
+        for key in keys:
+            self._notify(key, None)
 
     def _begin(self) -> None:
         self._values: dict[bytes, bytes] = {}
@@ -311,8 +333,11 @@ class RegistryState:
             self._expires_at_ms[key] = after.expires_at_ms
         else:
             self._expires_at_ms.pop(key, None)
-        if self.on_changed is not None:
-            self.on_changed(key)
+        self._notify(key, after)
+
+    def _notify(self, key: bytes, record: RegistryRecord | None) -> None:
+        for listener in self._listeners:
+            listener(key, record)
 
     def _add_to_counts(self, record: RegistryRecord, step: int) -> None:
         self._counts[record.kind] += step

@@ -2,6 +2,7 @@
 
     entity-state --tailer--> store (entities, ledgers) ------\\
     registry ----reader----> counts -------------------------+--> single flight --> /metrics
+                         \\-> directory with rows ------------------------------------> /checkins
     submissions --ends-----> lag ----------------------------+
 """
 
@@ -16,6 +17,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from contract.position import NO_TIME, Receipt
+from exporter.checkins.freshness import Freshness
+from exporter.checkins.routes import CheckinRoutes
+from exporter.checkins.service import CheckinService
+from exporter.checkins.session import Sessions
+from exporter.fleet.view import FleetView
 from exporter.ledger import ledger_document
 from exporter.metrics import ExporterMetrics, PipelineCollector, RegisteredCollector, StateCollector
 from exporter.receipts.status import ReceiptStatus, parse_receipt
@@ -28,6 +34,7 @@ from exporter.state.source_lag import SourceLagMonitor
 from exporter.state.store import StateStore
 from exporter.status_page import Link, figures_table, is_loopback, status_page
 from service.http.application import TemplateRoute, build_app, route
+from service.http.auth_failures import AuthFailureLimiter
 from service.http.bearer_auth import StaticTokenAuth
 from service.http.errors import JSON, unavailable
 from service.http.health import ReadinessCheck, health_routes
@@ -43,9 +50,9 @@ class Exporter:
     """The exporter's components; an async context manager that runs them.
 
     `requests` and `registry` are passed in if another service in the same process already has them;
-    that service then also runs the registry's tailer. Of several shards, only the first needs the
-    registry and exports its counts. `tailer` reads the state topic; tests pass one in that reads
-    no Kafka.
+    that service then also runs the registry's tailer. Every shard reads the registry, for its own
+    check-ins; only the first exports its counts. `tailer` reads the state topic; tests pass one in
+    that reads no Kafka.
     """
 
     def __init__(
@@ -78,9 +85,9 @@ class Exporter:
             gathers=True,
         )
         self.source = SourceLagMonitor(settings, topics.submissions.name, self.store.ledgers)
-        followed = registry is None and shard.is_first
-        self._own_registry = RegistryReader(settings) if followed else None
-        self.registry = (registry or self._own_registry) if shard.is_first else None
+        self._owns_registry = registry is None
+        self._registry = registry or RegistryReader(settings)
+        self.registry = self._registry if shard.is_first else None
 
         self._pipeline_registry = CollectorRegistry()
         retention = settings.submissions_retention_hours * 3600
@@ -93,10 +100,19 @@ class Exporter:
         self.metrics.registry.register(
             StateCollector(self.store, settings.max_series, self.state, sources)
         )
+        registered = None if self.registry is None else self.registry.state
+        self._fleet = FleetView(settings, self.store, self.state, self.source, registered)
         self._slow_readers = SlowReaderLimiter(
             settings.send_within_seconds, self.metrics.scrapes_cut_off.inc
         )
         self._check_token = StaticTokenAuth(settings.metrics_token, "metrics_token", self.requests)
+        self._checkins = CheckinService(
+            settings,
+            self.store,
+            self._registry.state,
+            Freshness(self.store.ledgers, self.source, self.state),
+            self.not_ready_reasons,
+        )
 
     async def __aenter__(self) -> Self:
         self._task = critical_task(self._run(), "exporter")
@@ -108,9 +124,13 @@ class Exporter:
     async def _run(self) -> None:
         # Kafka may be unavailable at startup: health endpoints respond while this waits forever.
         await ensure_topics(self._settings, timeout=float("inf"))
-        own_registry = [self._own_registry.tailer.run()] if self._own_registry else []
+        own_registry = [self._registry.tailer.run()] if self._owns_registry else []
         await run_together(
-            self.state.run(), self.source.run(), watch_topics(self._settings), *own_registry
+            self.state.run(),
+            self.source.run(),
+            self._checkins.run(),
+            watch_topics(self._settings),
+            *own_registry,
         )
 
     async def _render_deferred(self) -> None:
@@ -118,8 +138,7 @@ class Exporter:
             await asyncio.sleep(0)  # lets health requests run
 
     def _tailers(self) -> dict[str, TopicTailer]:
-        tailers = {"entity-state": self.state}
-        return tailers | ({"registry": self.registry.tailer} if self.registry else {})
+        return {"entity-state": self.state, "registry": self._registry.tailer}
 
     def not_caught_up(self) -> list[str]:
         """Return the names of topics not yet read up to their end at startup."""
@@ -152,6 +171,25 @@ class Exporter:
             return self._slow_readers.response(exposition, negotiated)
 
         return route("/metrics", metrics, "GET")
+
+    def fleet_route(self) -> TemplateRoute:
+        """`/metrics/fleet`: totals and those present by group, for a Prometheus of usual size.
+
+        With `?pipeline=true` also what `/metrics` shows next to the entities, for a Prometheus that
+        does not scrape that.
+        """
+
+        async def fleet(request: Request) -> Response:
+            self._check_token(request)
+            self._check_caught_up()
+            await self._fleet.catch_up()
+            if request.method == "HEAD":
+                return head_response(negotiate(request))
+            with_pipeline = request.query_params.get("pipeline") == "true"
+            pipeline = (self._pipeline_registry,) if with_pipeline else ()
+            return exposition(request, (self._fleet.registry, *pipeline))
+
+        return route("/metrics/fleet", fleet, "GET")
 
     def _check_caught_up(self) -> None:
         """Raise unless all topics have been read up to their end at startup.
@@ -213,6 +251,17 @@ class Exporter:
             route("/api/v1/receipts/{receipt}", receipt, "GET"),
         ]
 
+    def checkin_routes(self) -> list[TemplateRoute]:
+        """Return the routes of the check-in page and its API."""
+        settings = self._settings
+        failures = AuthFailureLimiter(self.requests, settings.auth_failures_per_minute)
+        return CheckinRoutes(
+            self._checkins,
+            Sessions(settings.metrics_token, settings.checkins_session_hours * 3600),
+            StaticTokenAuth(settings.metrics_token, "metrics_token", self.requests, failures),
+            self._check_caught_up,
+        ).routes()
+
     def own_metrics_route(self) -> TemplateRoute:
         """Return the route `/-/metrics`: the exporter's own metrics."""
 
@@ -245,7 +294,9 @@ class Exporter:
         return build_app(
             [
                 self.metrics_route(),
+                self.fleet_route(),
                 *self.api_routes(),
+                *self.checkin_routes(),
                 self.own_metrics_route(),
                 self.status_route(self.not_ready_reasons, LINKS),
                 *health_routes(self.not_ready_reasons),
@@ -265,7 +316,9 @@ class Exporter:
 
 
 LINKS = (
+    Link("/checkins", "which clients and headends check in (sign in with METRICS_TOKEN)"),
     Link("/metrics", "metrics of all clients and headends (needs METRICS_TOKEN)"),
+    Link("/metrics/fleet", "metrics of the whole fleet in few series (needs METRICS_TOKEN)"),
     Link("/-/metrics", "the exporter's own metrics (needs METRICS_TOKEN)"),
     Link("/-/ready", "readiness, with the reasons if not ready"),
     Link("/-/healthy", "liveness"),

@@ -7,8 +7,12 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from contract.kinds import KINDS
 from exporter.shard import SHARD_PATTERN, Shard
+from exporter.thresholds import Thresholds
 from service.config.settings import Check, HttpsSettings, KafkaSettings, Port
+
+Seconds = Annotated[float, Meta(gt=0, le=30 * 86_400)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,16 @@ class ExporterSettings(KafkaSettings, HttpsSettings):
     """Maximum number of series of clients and headends; with more, scrapes get 503. 0: no limit."""
     exporter_shard: Annotated[str, Meta(pattern=SHARD_PATTERN), Check(Shard.parse)] = "1/1"
     """`2/10`: the second of ten exporters that share the partitions."""
+    client_online_seconds: Seconds = 300.0
+    """Age of the last check-in below which a client is online; below the next, it is late."""
+    client_late_seconds: Seconds = 900.0
+    headend_online_seconds: Seconds = 120.0
+    """The same for headends."""
+    headend_late_seconds: Seconds = 300.0
+    auth_failures_per_minute: Annotated[float, Meta(ge=0)] = 60
+    """Failed sign-ins of one address that get 401; more get 429. 0: no limit."""
+    checkins_session_hours: Annotated[float, Meta(gt=0, le=24 * 30)] = 12.0
+    """Hours after which a browser must sign in to /checkins again."""
 
     def conflicts(self, given: AbstractSet[str]) -> Iterator[str]:
         yield from super().conflicts(given)
@@ -33,6 +47,23 @@ class ExporterSettings(KafkaSettings, HttpsSettings):
                 f"{self.kafka_partitions} (KAFKA_PARTITIONS); use at most that many shards"
             )
 
+        for kind in KINDS:
+            online, late = self._thresholds(kind)
+            if late < online:
+                name = kind.upper()
+                yield (
+                    f"{name}_LATE_SECONDS={late:g} must not be less than "
+                    f"{name}_ONLINE_SECONDS={online:g}"
+                )
+
     @property
     def shard(self) -> Shard:
         return Shard.parse(self.exporter_shard)
+
+    @property
+    def thresholds(self) -> dict[str, Thresholds]:
+        """The thresholds of each kind."""
+        return {kind: Thresholds(*self._thresholds(kind)) for kind in KINDS}
+
+    def _thresholds(self, kind: str) -> tuple[float, float]:
+        return getattr(self, f"{kind}_online_seconds"), getattr(self, f"{kind}_late_seconds")

@@ -31,7 +31,9 @@ PROCESSOR_TIMEOUT = 2.0
 """Seconds within which the processor must respond to the readiness probe."""
 
 LINKS = (
+    Link("/checkins", "which clients and headends check in (sign in with METRICS_TOKEN)"),
     Link("/metrics", "every client and headend, for Prometheus (needs METRICS_TOKEN)"),
+    Link("/metrics/fleet", "the whole fleet in few series (needs METRICS_TOKEN)"),
     Link("/api/v1/openapi.json", "the API, as an OpenAPI document"),
     Link("/-/ready", "readiness, with the reasons if it is not ready"),
     Link("/-/healthy", "alive"),
@@ -100,7 +102,9 @@ def build_manager(settings: ServeSettings) -> Starlette:
     routes = [
         *gateway.routes(),
         exporter.metrics_route(extra_registries=families),
+        exporter.fleet_route(),
         *exporter.api_routes(),
+        *exporter.checkin_routes(),
         exporter.status_route(not_ready_reasons, LINKS),
         *health_routes(not_ready_reasons),
     ]

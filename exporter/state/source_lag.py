@@ -33,6 +33,7 @@ class SourceLagMonitor:
         self._ledgers = ledgers
         self._missing: dict[int, int] = {}
         self._ends: dict[int, int] = {}
+        self._first_ends: dict[int, int] | None = None
         self._last_response: float | None = None
 
     def seconds_since_response(self) -> float:
@@ -67,9 +68,16 @@ class SourceLagMonitor:
         which lost them."""
         return self._missing
 
+    def ends_at_start(self) -> dict[int, int] | None:
+        """Where the partitions ended at Kafka's first answer, or end now if that is before it."""
+        if self._first_ends is None:
+            return None
+        return {p: min(end, self._ends.get(p, end)) for p, end in self._first_ends.items()}
+
     def update(self, ends: Mapping[int, int], covered: Mapping[int, int] | None = None) -> None:
         """Set the end offsets; `covered` are the ledgers' next offsets from before the request."""
         self._ends = dict(ends)
+        self._first_ends = self._first_ends or self._ends
         covered = covered or {}
         self._missing = {p: max(0, covered.get(p, 0) - end) for p, end in ends.items()}
         self._last_response = time.monotonic()

@@ -18,14 +18,17 @@ from contract.row import (
     is_ledger_key,
     ledger_key,
 )
+from contract.total import is_total_key
 from exporter.state.entity_table import EntityTable
 from exporter.state.outcome import RowVersion
+from exporter.state.total_table import TotalTable
 
 
 class StateStore:
     """The rendered samples of every entity, and the ledger of each partition."""
 
     def __init__(self, partitions: Iterable[int], *, defer_rendering: bool = False) -> None:
+        self.totals = TotalTable()
         self.ledgers: dict[int, LedgerRow] = {p: empty_ledger() for p in partitions}
         """Newest ledger row of each partition that is served."""
         self.unreadable: set[tuple[int, bytes]] = set()
@@ -74,6 +77,8 @@ class StateStore:
         if table is None or not id:
             if key == ledger_key(partition):
                 return self._apply_ledger(partition, value)
+            if is_total_key(key):
+                return self.totals.apply(partition, key, value)
             if value is None:
                 return False
             if is_ledger_key(key):
@@ -88,8 +93,9 @@ class StateStore:
         """Return whether a row that cannot be decoded is older than the current one."""
         table = self._tables.get(key.partition(b":")[0])
         current = table.find(key) if table is not None else None
+        position = current.position if current is not None else self.totals.position(key)
         try:
-            return current is not None and decode_row_position(value or b"") < current.position
+            return position is not None and decode_row_position(value or b"") < position
         except RowError:
             return False
 
@@ -100,6 +106,10 @@ class StateStore:
     def series(self) -> int:
         """Return the number of series of all entities."""
         return sum(table.series for table in self._tables.values())
+
+    def table(self, kind: str) -> EntityTable:
+        """Return the table of a kind."""
+        return self._tables[kind.encode()]
 
     def render_deferred(self) -> Iterator[None]:
         """Render deferred rows in steps; see `EntityTable.render_deferred`."""

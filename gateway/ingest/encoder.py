@@ -127,7 +127,7 @@ class TemplateCache:
         self._state = state
         self._partitions = partitions
         self._templates: dict[str, dict[str, SubmissionTemplate]] = {name: {} for name in KINDS}
-        state.on_changed = self._invalidate
+        state.add_listener(self._invalidate)
 
     def find(self, kind: str, id: str) -> SubmissionTemplate | None:
         """Return the template of an entity; None if it is not registered."""
@@ -157,7 +157,7 @@ class TemplateCache:
         known[id] = template
         return template
 
-    def _invalidate(self, key: bytes) -> None:
+    def _invalidate(self, key: bytes, record: RegistryRecord | None) -> None:
         kind, _, id = key.decode("utf-8", "replace").partition(":")
         if kind in self._templates:
             self._templates[kind].pop(id, None)

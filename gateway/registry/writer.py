@@ -18,6 +18,7 @@ from aiokafka import ConsumerRecord
 
 from contract.frame import entity_key
 from contract.registry import (
+    INCARNATION_RANDOM_BITS,
     REVISION_HEADER,
     ApplyResult,
     RegistryRecord,
@@ -39,12 +40,6 @@ TOMBSTONE_DELAY_MS = 7 * DAY_MS
 """How long the record of a removal is kept, in milliseconds: as long as the submissions topic keeps
 the submissions made before it."""
 WRITER_HEADER = "writer"
-RANDOM_BITS = 11
-"""Random low bits of an incarnation; the bits above are milliseconds since the epoch.
-
-They distinguish registrations of the same millisecond. With 11 bits an incarnation is exact in
-a double until the year 2109.
-"""
 
 
 class RecordSender(Protocol):
@@ -237,7 +232,9 @@ class RegistryWriter(RegistryReader):
 
     def _next_incarnation(self, base: RegistryRecord | None) -> int:
         """Return a unique incarnation, greater than all earlier ones of this id."""
-        candidate = self.time.latest_ms() << RANDOM_BITS | secrets.randbits(RANDOM_BITS)
+        candidate = self.time.latest_ms() << INCARNATION_RANDOM_BITS | secrets.randbits(
+            INCARNATION_RANDOM_BITS
+        )
         if base is not None and base.incarnation is not None:
             candidate = max(candidate, base.incarnation + 1)
         self._incarnation = max(candidate, self._incarnation + 1)

@@ -17,6 +17,7 @@ from contract.row import (
     empty_ledger,
     ledger_key,
 )
+from contract.total import is_total_key
 from processor.core.anomaly_detector import EntityHistory
 from service.kafka.tombstones import uptime
 
@@ -40,6 +41,7 @@ class PartitionState:
     """Encoded rows by key, the ledger row, and the next expected changelog offset."""
 
     def __init__(self, partition: int) -> None:
+        self.partition = partition
         self.ledger_key = ledger_key(partition)
         self.rows: dict[bytes, bytes] = {}
         self.ledger: LedgerRow = empty_ledger()
@@ -70,6 +72,7 @@ class PartitionState:
         self._ledger_error_offset = -1
         self._tombstones: dict[bytes, Position] = {}
         self._regressed: set[bytes] = set()
+        self._total_keys: frozenset[bytes] | None = None
 
     def apply(self, key: bytes, value: bytes | None, headers: Headers) -> None:
         """Apply a changelog record while loading: the newest position wins.
@@ -104,6 +107,7 @@ class PartitionState:
         """
         self.next_offset = max(self.next_offset, next_offset) if self.ledger_error is None else 0
         self.histories.clear()  # another worker may have continued
+        self.forget_total_keys()
         self._update_loaded()
         if self.loaded and not self._regressed:
             self._tombstones.clear()
@@ -117,6 +121,17 @@ class PartitionState:
         """Record that the last record of every key is the newest now."""
         self._regressed.clear()
         self._tombstones.clear()
+
+    @property
+    def total_keys(self) -> frozenset[bytes]:
+        """Keys of the totals among the rows (contract.total)."""
+        if self._total_keys is None:
+            self._total_keys = frozenset(filter(is_total_key, self.rows))
+        return self._total_keys
+
+    def forget_total_keys(self) -> None:
+        """Take note that there may be others now."""
+        self._total_keys = None
 
     def stop_for_source(self, reason: str) -> None:
         """Stop reading the partition; see `source_fault`."""

@@ -11,6 +11,7 @@ submissions.
 import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from contract.anomaly import Anomaly, Reason
 from contract.history import SourceMark
@@ -25,6 +26,7 @@ from contract.row import (
     encode_row,
 )
 from processor.core.partition_state import PartitionState
+from processor.core.totals import Additions, Totals, no_additions
 
 MAX_ROW_BYTES = 512 * 1024
 """Maximum size of an encoded row. Kafka's limit for a batch is about 1 MiB, including key and
@@ -107,6 +109,17 @@ class _Sealed:
     ledger: bytes
 
 
+class Encoded(NamedTuple):
+    """Encoded rows of staged changes, and what they add to totals."""
+
+    rows: dict[bytes, bytes]
+    size: int
+    """Maximum size of the records of `rows`."""
+    growth: Additions
+    too_large: dict[bytes, int]
+    """Sizes of the rows that are too large to write."""
+
+
 @dataclass
 class WriteBatch:
     """The changes of one batch to one partition."""
@@ -121,7 +134,10 @@ class WriteBatch:
     submissions: int = 0
     """Number of submissions read."""
     ledger: LedgerRow = field(init=False)
+    growth: Additions = field(default_factory=no_additions)
+    """What the staged rows have grown by, to be added to the total of their group."""
     _staged: dict[bytes, EntityRow] = field(default_factory=dict)
+    _totals: Totals = field(init=False)
     _size: int = 0
     """Upper bound of the size of `changes` as records, in bytes."""
     _sealed: list[_Sealed] = field(default_factory=list)
@@ -129,6 +145,7 @@ class WriteBatch:
 
     def __post_init__(self) -> None:
         self.ledger = copy.copy(self.state.ledger)
+        self._totals = Totals(self.state)
 
     def row(self, key: bytes) -> EntityRow | None:
         """Return the row including this batch's changes, None if there is none.
@@ -152,10 +169,10 @@ class WriteBatch:
         """Change a row; call `encode_staged` afterwards."""
         self._staged[key] = row
 
-    def encode_staged(self) -> tuple[dict[bytes, bytes], dict[bytes, int]]:
+    def encode_staged(self) -> Encoded:
         """Encode the staged rows; called after each frame, while they are in the CPU cache.
 
-        Returns the rows, and the sizes of those that are too large to write and stay unchanged.
+        Rows that are too large to write stay unchanged.
         """
         rows, too_large = {}, {}
         for key, row in self._staged.items():
@@ -165,19 +182,31 @@ class WriteBatch:
             else:
                 rows[key] = encoded
         self._staged.clear()
-        return rows, too_large
+        growth, self.growth = self.growth, no_additions()
+        if too_large:
+            for group, additions in growth.items():
+                growth[group] = [each for each in additions if each[0] not in too_large]
+        return Encoded(rows, size_of(rows), growth, too_large)
 
-    def add(self, rows: dict[bytes, bytes], size: int) -> None:
-        """Add rows of `size` bytes, which fit a piece, before the ledger counts their submissions.
+    def add(self, encoded: Encoded) -> None:
+        """Add what was encoded, before the ledger counts its submissions.
 
         If the open piece would become too large, it is sealed with the current ledger.
         """
+        size = encoded.size + self._totals.size_of(encoded.growth)
         if self._size + size > PIECE_BYTES and self.changes:
+            self._add_totals()
             self._sealed.append(_Sealed(self.changes, encode_ledger_row(self.ledger)))
             self._sealed_changes |= self.changes
             self.changes, self._size = {}, 0
-        self.changes.update(rows)
+            size = encoded.size + self._totals.size_of(encoded.growth)
+        self.changes.update(encoded.rows)
+        self._totals.add(encoded.growth)
         self._size += size
+
+    def _add_totals(self) -> None:
+        """Add the totals that the changes of the open piece have changed."""
+        self.changes.update(self._totals.encode_changed())
 
     def pieces(self) -> Iterator[Piece]:
         """Yield the pieces to write; each must be acknowledged before the next is sent.
@@ -185,6 +214,7 @@ class WriteBatch:
         Rows of a repair or an expiry run, which no submission changes, may exceed a piece. They
         precede the ledger, because rows may always be newer than it.
         """
+        self._add_totals()
         key = self.state.ledger_key
         for sealed in self._sealed:
             yield [*_records(sealed.changes), (key, sealed.ledger, NO_HEADERS)]
@@ -194,6 +224,8 @@ class WriteBatch:
 
     def commit(self) -> None:
         """Apply the changes to the state, after Kafka has acknowledged all of them."""
+        self._add_totals()
+        self._totals.commit()
         changes = self._sealed_changes | self.changes if self._sealed else self.changes
         rows = {key: each for key, each in changes.items() if isinstance(each, bytes)}
         self.state.rows.update(rows)

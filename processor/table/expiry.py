@@ -12,6 +12,7 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from contract.row import EntityRow, RowError, decode_entity_row
+from contract.total import is_total_key
 from processor.core.partition_state import PartitionState
 from processor.core.write_batch import Tombstone, WriteBatch
 from processor.metrics import ProcessorMetrics
@@ -140,7 +141,7 @@ class ExpiryTask:
                 if self._table.store.owned(partition) is not state:
                     return []
             value = state.rows.get(key)
-            if value is None:
+            if value is None or is_total_key(key):
                 continue
             row = _readable(value)
             if row is None:

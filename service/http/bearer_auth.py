@@ -55,6 +55,14 @@ class StaticTokenAuth:
         Raises:
             ApiError: 401 or 429 if the credential is missing or wrong.
         """
-        if not self.matches(bearer_credential(request)):
+        self.check(bearer_credential(request), request)
+
+    def check(self, credential: str | None, request: Request) -> None:
+        """Check a credential that came another way than in a header, and count the attempt.
+
+        Raises:
+            ApiError: 401 or 429 if the credential is missing or wrong.
+        """
+        if not self.matches(credential):
             raise self._auth_failures.failure(self._credential, request.scope)
         self._metrics.count_attempt(self._credential, True)

@@ -23,7 +23,7 @@ class Recount:
     """
 
     def __init__(self, settings: KafkaSettings, answered: AckChecker) -> None:
-        self.states = {p: PartitionState(0) for p in range(settings.kafka_partitions)}
+        self.states = {p: PartitionState(p) for p in range(settings.kafka_partitions)}
         self.unread: dict[int, list[bytes]] = {}
         """Frames that `read` has not counted."""
         self._settings = settings

@@ -13,6 +13,7 @@ from tests.chaos.audit import Recount, audit
 from tests.chaos.context import ChaosContext, NotHereError
 from tests.chaos.faults import named
 from tests.chaos.fleet import Fleet
+from tests.chaos.fleet_totals import recounted
 from tests.chaos.installation import PARTITIONS, Installation
 from tests.chaos.load import ChaosLoad
 from tests.chaos.model import PipelineModel, Verdict
@@ -133,6 +134,9 @@ class Rounds:
         paused = time.monotonic()
         try:
             verdict += self._model.compare(await monitor.drained())
+            await context.recount.read()
+            totals = recounted(context.recount.states.values())
+            verdict.wrong += await monitor.compare_totals(totals)
         except TimeoutError:
             verdict.lost.append(
                 "acknowledged submissions are not shown: the pipeline makes no progress"

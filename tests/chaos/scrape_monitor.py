@@ -12,6 +12,7 @@ import aiohttp
 from contract.position import Receipt
 from service.kafka.reader import TopicOffsets
 from service.kafka.topics import topics_from
+from tests.chaos.fleet_totals import FleetTotals, Totals, differences, parse_totals
 from tests.chaos.installation import METRICS_TOKEN, PARTITIONS, ChaosService, Installation
 from tests.chaos.load import ChaosLoad
 from tests.chaos.model import PipelineModel
@@ -52,6 +53,7 @@ class ScrapeMonitor:
         """The process incarnation in which each exporter has responded to a scrape."""
         self._moved: dict[int, tuple[int, float]] = {}
         self._measures = False
+        self._totals = FleetTotals()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -129,15 +131,38 @@ class ScrapeMonitor:
             elif same and not receipts and self._served.get(member.name) == life:
                 seconds = time.monotonic() - began
                 self.wrong.append(f"{member.name} did not respond to a scrape ({seconds:.1f} s)")
+            least = self._totals.begin()
+            fleet = await self._get(exporter, "/metrics/fleet", SCRAPE_TIMEOUT)
+            if fleet is not None:
+                self.wrong += self._totals.see(member.name, least, fleet)
             await asyncio.sleep(INTERVAL)
+
+    async def compare_totals(self, expected: Totals) -> list[str]:
+        """Compare the totals of every exporter, after everything was drained, with a recount.
+
+        Raises:
+            TimeoutError: it took too long.
+        """
+        wrong = [] if any(expected.values()) else ["no total has grown"]
+        async with asyncio.timeout(PATIENCE):
+            for exporter in self._installation.exporters:
+                text = None
+                while text is None:
+                    text = await self._get(exporter, "/metrics/fleet", SCRAPE_TIMEOUT)
+                wrong += differences(exporter.member.name, parse_totals(text), expected)
+        return wrong
 
     async def _scrape(self, exporter: ChaosService, receipts: list[Receipt]) -> str | None:
         """Scrape `/metrics` with these receipts; None if there is no response."""
         query = urlencode([("after", str(receipt)) for receipt in receipts])
-        timeout = aiohttp.ClientTimeout(total=AFTER_TIMEOUT if receipts else SCRAPE_TIMEOUT)
+        return await self._get(
+            exporter, f"/metrics?{query}", AFTER_TIMEOUT if receipts else SCRAPE_TIMEOUT
+        )
+
+    async def _get(self, exporter: ChaosService, path: str, seconds: float) -> str | None:
+        timeout = aiohttp.ClientTimeout(total=seconds)
         try:
-            url = f"{exporter.url}/metrics?{query}"
-            async with self._http.get(url, timeout=timeout) as answer:
+            async with self._http.get(exporter.url + path, timeout=timeout) as answer:
                 return await answer.text() if answer.status == 200 else None
         except (aiohttp.ClientError, OSError, TimeoutError):
             return None

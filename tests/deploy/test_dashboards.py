@@ -177,6 +177,7 @@ def scrape_config(gateway: Service, processor: Service, exporter: Service) -> st
     """The jobs of deploy/prometheus/prometheus.yml, with the addresses and the pace of a test."""
     jobs = [
         ("tobogganing-manager", "/metrics", exporter),
+        ("tobogganing-fleet", "/metrics/fleet", exporter),
         ("tobogganing-gateway", "/metrics", gateway),
         ("tobogganing-processor", "/metrics", processor),
         ("tobogganing-exporter", "/-/metrics", exporter),

@@ -176,10 +176,25 @@ async def test_submissions_go_to_all_gateways(edge: Edge) -> None:
         assert await edge.until(path, lambda who: who == GATEWAYS)
 
 
+CHECKINS = (
+    "/checkins",
+    "/checkins/clients/c1",
+    "/api/v1/checkins?state=late",
+    "/api/v1/checkins/x",
+)
+
+
 async def test_what_is_read_comes_from_one_exporter(edge: Edge) -> None:
     (primary,) = await edge.until("/metrics", lambda who: len(who) == 1)
     assert primary.startswith("exporter")
-    for path in ("/metrics?after=1-2-3", "/api/v1/receipts/1-2-3", "/api/v1/ledger", "/"):
+    for path in (
+        "/metrics?after=1-2-3",
+        *CHECKINS,
+        "/metrics/fleet",
+        "/api/v1/receipts/1-2-3",
+        "/api/v1/ledger",
+        "/",
+    ):
         assert {await edge.who(path) for _ in range(20)} == {primary}, path
 
 

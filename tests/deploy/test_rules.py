@@ -21,8 +21,11 @@ GUIDE = ["ClientOffline", "HeadendHighCPU", "HeadendDown"]
 OURS = [
     "AuthenticationFailures",
     "CardinalityLimit",
+    "ClientGroupSilent",
     "ClientSilenceExplained",
     "DeadLetters",
+    "FleetTotalsBehind",
+    "HeadendGroupSilent",
     "HeadendSilenceExplained",
     "LedgerOutOfBalance",
     "MetricsMissing",

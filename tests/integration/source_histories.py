@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.row import LedgerRow, decode_entity_row
+from contract.total import is_total_key
 from service.config.settings import KafkaSettings
 from service.kafka.topics import ensure_topics
 from tests.integration.frames import PARTITIONS, client, frame_writer, ids_of
@@ -54,4 +55,5 @@ async def shown(settings: KafkaSettings) -> dict[str, Any]:
     return {
         key.decode().partition(":")[2]: decode_entity_row(row).metrics["bytes_sent"]
         for key, row in rows.items()
+        if not is_total_key(key)
     }

@@ -1,21 +1,25 @@
 """Every family that the code declares, as docs/metrics.md shows it."""
 
+import time
 from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from contract.kinds import CLIENT, HEADEND, EntityKind
-from contract.registry import RegistryState
-from contract.row import empty_ledger
+from contract.frame import entity_key
+from contract.kinds import CLIENT, HEADEND, KINDS, EntityKind
+from contract.registry import CLUSTER, RegistryRecord, RegistryState, encode_record
+from contract.row import ROW_VERSION, EntityRow, empty_ledger, encode_row
 from contract.topics import declare_topics
+from exporter.fleet.view import FleetView
 from exporter.metrics import (
     ExporterMetrics,
     PipelineCollector,
     RegisteredCollector,
     StateCollector,
 )
+from exporter.settings import ExporterSettings
 from exporter.state.source_lag import SourceLagMonitor
 from exporter.state.store import StateStore
 from gateway.metrics import GatewayMetrics
@@ -23,7 +27,7 @@ from processor.core.partition_state import PartitionState
 from processor.membership.heartbeat import HeartbeatMonitor
 from processor.metrics import ProcessorMetrics
 from processor.table.store import PartitionedStore
-from service.config.settings import KafkaSettings
+from service.config.settings import KafkaSettings, load_settings
 from service.kafka.tailer import TopicTailer
 from service.metrics.requests import RequestMetrics
 
@@ -102,9 +106,26 @@ def processor_families() -> list[Row]:
     return families(metrics.registry)
 
 
+def fleet_families() -> list[Row]:
+    """Families of a fleet of one client and one headend, which have sent everything."""
+    store, registry = StateStore([0]), RegistryState()
+    settings = load_settings(
+        ExporterSettings, {"KAFKA_BOOTSTRAP_SERVERS": "localhost:1", "METRICS_TOKEN": "t" * 32}
+    )
+    state = TopicTailer(settings, "entity-state", [0], lambda *_: None)
+    view = FleetView(settings, store, state, source_ends(), registry)
+    registry.apply(0, b"cluster:c", encode_record(RegistryRecord(1, CLUSTER, "c", 1, "c", {})))
+    for kind in KINDS.values():
+        metrics: dict[str, int | float] = {metric.field: 1 for metric in kind.metrics}
+        row = EntityRow(ROW_VERSION, 0, 0, 1, 0, time.time(), {}, metrics)
+        store.apply(0, entity_key(kind.name, "e"), encode_row(row))
+    return families(view.registry)
+
+
 SECTIONS: dict[str, Callable[[], Iterable[Row]]] = {
     "Clients": lambda: entity_families(CLIENT),
     "Headends": lambda: entity_families(HEADEND),
+    "Fleet": fleet_families,
     "Manager": manager_families,
     "Pipeline": lambda: families(
         PipelineCollector({0: empty_ledger()}, source_ends(), 72 * 3600.0)

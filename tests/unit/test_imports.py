@@ -85,8 +85,8 @@ LAYERS = {
         *("app", "worker", "__main__"),
     ),
     "exporter": (
-        *("shard", "settings", "state", "receipts", "scrape", "metrics", "ledger"),
-        *("status_page", "row_consumer", "app", "__main__"),
+        *("shard", "thresholds", "settings", "state", "receipts", "scrape", "metrics"),
+        *("fleet", "ledger", "checkins", "status_page", "row_consumer", "app", "__main__"),
     ),
     "tobogganing": (
         *("errors", "backoff", "output", "time_param", "disk_space"),

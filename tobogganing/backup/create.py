@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.row import LedgerRow, RowError, RowVersionError, decode_entity_row
+from contract.total import is_total_key
 from processor.core.source_history import Same
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicOffsets
@@ -133,6 +134,8 @@ def _write_rows(
     rows: Iterable[tuple[bytes, bytes]], writer: BackupWriter, report: BackupReport
 ) -> None:
     for key, value in rows:
+        if is_total_key(key):  # another installation counts from 0
+            continue
         try:
             decode_entity_row(value)
             writer.row(key, value)

@@ -31,6 +31,7 @@ def banner(
     admin, metrics = value_of(by_name["ADMIN_TOKEN"]), value_of(by_name["METRICS_TOKEN"])
     lines = [
         (f"{url}/", "links to everything"),
+        (f"{url}/checkins", "which clients and headends check in; sign in with METRICS_TOKEN"),
         (f"{url}/metrics", "for Prometheus, with METRICS_TOKEN as Bearer token"),
     ]
     if config.public_url:

@@ -32,7 +32,7 @@ def program(package: str, path: str, *libraries: str) -> Program:
         LocalError: a package could not be downloaded.
     """
     folder, *others = unpacked(package, *libraries)
-    found = {file.parent for other in others for file in other.rglob("lib*.so.*")}
+    found = {file.parent for other in others for file in other.rglob("lib*.so*")}
     return Program(folder / path, tuple(sorted(found)))
 
 

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from contract.anomaly import Anomaly
 from contract.frame import Submission, encode_frame, entity_key
 from contract.row import decode_entity_row, is_ledger_key
+from contract.total import is_total_key
 from processor.app import Processor
 from processor.changelog.anomaly_producer import AnomalyProducer
 from processor.changelog.producer import ChangelogProducer, WriteResult
@@ -124,10 +125,11 @@ async def worker() -> Worker:
 
 async def test_a_frame_becomes_a_row_with_its_ledger_and_is_acknowledged(worker: Worker) -> None:
     await worker.receive(frame(1), frame(2))
-    (key, value, _), (ledger, *_) = worker.changelog.records
+    (key, value, _), (total, *_), (ledger, *_) = worker.changelog.records
     assert key == KEY
     assert value is not None
     assert decode_entity_row(value).metrics == {"bytes_sent": 2}
+    assert is_total_key(total)
     assert is_ledger_key(ledger)
     assert worker.processor.table.store.partitions[0].ledger.applied == 2
     assert worker.stream.acknowledged == [1]

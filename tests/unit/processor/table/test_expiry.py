@@ -8,6 +8,7 @@ from aiokafka.errors import KafkaConnectionError
 from prometheus_client import CollectorRegistry
 
 from contract.row import EntityRow, encode_row
+from contract.total import TOTAL_VERSION, TotalRow, encode_total, total_key
 from processor.core.partition_state import OffsetRange, PartitionState
 from processor.core.write_batch import WriteBatch
 from processor.metrics import ProcessorMetrics
@@ -89,6 +90,15 @@ async def test_undecodable_rows_are_counted_and_kept(table: FakeStateTable) -> N
     del table.state.rows[b"client:odd"]
     await sweep.expire(0)
     assert table.state.unreadable == 1
+
+
+async def test_a_total_is_not_swept_however_old(table: FakeStateTable) -> None:
+    key = total_key(0, "client", ("native", "false"))
+    total = TotalRow(TOTAL_VERSION, 1, 0, "client", ("native", "false"), NOW - 10**9)
+    table.state.rows[key] = encode_total(total)
+    await expiry(table).expire(0)
+    assert table.state.rows.keys() == {NEW, key}
+    assert table.state.unreadable == 0
 
 
 async def test_expiry_pauses_so_that_batches_are_processed(

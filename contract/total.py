@@ -1,0 +1,81 @@
+"""Totals: rows of entity-state that add up what a group of entities has counted.
+
+Each partition has one for each group, changed in the same record batch as the rows whose growth it
+adds. Its version is newer than any that programs without totals know: to them it is a row that
+cannot be read, and that they leave as it is.
+"""
+
+import msgspec
+
+from contract.kinds import OTHER_GROUP, EntityKind
+from contract.position import Position
+from contract.row import RowError, RowVersionError
+
+TOTAL_VERSION = FIRST_VERSION = 4
+"""Greater than the versions of rows and ledgers. All from the first to the newest are read."""
+TOTAL_PREFIX = b"total:"
+
+Group = tuple[str, ...]
+"""Values of a kind's `group_labels`."""
+
+
+class TotalRow(msgspec.Struct):
+    """What the entities of a group in one partition have counted since `since`.
+
+    `offset` and `index` are the position of the last submission that was added; `since` is the
+    append time, in milliseconds, of the first. `values` are by field. They only grow.
+    """
+
+    version: int
+    offset: int
+    index: int
+    kind: str
+    group: Group
+    since: int
+    values: dict[str, int | float] = {}
+
+    @property
+    def position(self) -> Position:
+        return Position(self.offset, self.index)
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(TotalRow)
+
+
+def total_key(partition: int, kind: str, group: Group) -> bytes:
+    return total_prefix(partition, kind) + _encoder.encode(group)
+
+
+def total_prefix(partition: int, kind: str) -> bytes:
+    """How the keys of a partition's totals of a kind begin."""
+    return TOTAL_PREFIX + f"{partition}:{kind}:".encode()
+
+
+def is_total_key(key: bytes) -> bool:
+    return key.startswith(TOTAL_PREFIX)
+
+
+def encode_total(row: TotalRow) -> bytes:
+    return _encoder.encode(row)
+
+
+def decode_total(value: bytes) -> TotalRow:
+    """Decode a total.
+
+    Raises:
+        RowVersionError: it is one of a version that this code does not know.
+        RowError: it is no total.
+    """
+    try:
+        row = _decoder.decode(value)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise RowError(f"not a total: {error}") from error
+    if not FIRST_VERSION <= row.version <= TOTAL_VERSION:
+        raise RowVersionError(f"total of version {row.version} is not known here")
+    return row
+
+
+def other_group(kind: EntityKind) -> Group:
+    """The group of what is beyond a kind's `max_groups`."""
+    return (OTHER_GROUP,) * len(kind.group_labels)

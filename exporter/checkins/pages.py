@@ -1,0 +1,213 @@
+"""The pages of check-ins, from templates. They load only their own style and script."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from contract.kinds import CLIENT, HEADEND, KINDS
+from contract.registry import CLUSTER
+from exporter.checkins.documents import Document, group_documents, items
+from exporter.checkins.listing import Group
+from exporter.checkins.query import MAX_LIMIT, Query
+from exporter.checkins.service import CheckinService
+from exporter.checkins.state import COLLECTIONS, STATES, group_labels
+from exporter.checkins.words import FILTERS
+from service.http.errors import ApiError
+
+_FOLDER = Path(__file__).parent
+_POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "content-security-policy": _POLICY,
+    "cache-control": "no-cache, private",
+    "referrer-policy": "same-origin",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "vary": "Cookie, Authorization",
+}
+_STATIC = {
+    "checkins.css": "text/css",
+    "checkins.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
+_FILES = {name: (_FOLDER / "static" / name).read_bytes() for name in _STATIC}
+MAX_OPTIONS = 200
+"""Maximum number of values that a filter offers; others can be written into the URL."""
+MAX_GROUPS_SHOWN = 6
+MIN_SILENT_SHARE = 0.1
+"""Share of a group's entities from which on it is shown as silent."""
+
+_templates = Environment(
+    loader=FileSystemLoader(_FOLDER / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_templates.filters |= FILTERS
+_templates.globals |= {
+    "version": hashlib.sha256(b"".join(_FILES.values())).hexdigest()[:12],
+    "STATES": STATES,
+    "COLLECTIONS": tuple(COLLECTIONS),
+}
+
+
+async def static_file(request: Request) -> Response:
+    """Serve the style and the script, which need no session."""
+    name = request.path_params["file"]
+    if name not in _FILES:
+        raise ApiError(404, "Not found")
+    headers = _HEADERS | {"cache-control": "public, max-age=86400"}
+    return Response(_FILES[name], media_type=_STATIC[name], headers=headers)
+
+
+def sign_in_page(
+    request: Request, error: ApiError | None = None, target: str | None = None
+) -> Response:
+    """Return the form to sign in with, and how an attempt failed."""
+    if target is None:
+        query = request.url.query
+        target = request.url.path + (f"?{query}" if query else "")
+    message = None
+    if error is not None:
+        message = "That is not the token." if error.status == 401 else str(error)
+    status = 401 if error is None else error.status
+    headers = {} if error is None else error.headers or {}
+    return _page("sign_in.html", status, headers, next=target, message=message)
+
+
+def error_page(request: Request, error: ApiError) -> Response:
+    """Return an error as a page."""
+    return _page("error.html", error.status, error.headers or {}, message=str(error))
+
+
+async def list_page(request: Request, service: CheckinService, query: Query) -> Response:
+    """Return the overview and a list."""
+    overview = await service.overview()
+    view, page = await service.views.page(query)
+    counts = dict(zip(STATES, view.counts(), strict=True))
+    groups = {
+        label: await service.views.groups(query.kind, label) for label in group_labels(query.kind)
+    }
+    shown = items(view, page.indexes, query.kind, service.store)
+    if query.kind == CLUSTER:
+        await _add_headends(shown, service)
+    clusters = await service.views.view(CLUSTER)
+    return _conditional(
+        request,
+        _page(
+            "list.html",
+            overview=overview,
+            totals={
+                "clients": overview["total_clients"],
+                "headends": overview["total_headends"],
+                "clusters": sum(clusters.counts()),
+            },
+            counts=counts,
+            anomalous=view.anomalous(),
+            query=query,
+            items=shown,
+            page=page,
+            options=_options(groups),
+            silent_groups=_silent_groups(groups),
+            thresholds=view.thresholds,
+            columns=_VALUE_COLUMNS[query.kind],
+            max_limit=MAX_LIMIT,
+        ),
+    )
+
+
+async def entity_page(request: Request, service: CheckinService, kind: str, id: str) -> Response:
+    """Return the page of one entity."""
+    why = await service.why(kind, id)
+    try:
+        document: Document | None = service.entity(kind, id)
+    except ApiError:
+        document = None
+    page = _page(
+        "entity.html",
+        200 if document else 404,
+        kind=kind,
+        collection=KINDS[kind].collection,
+        id=id,
+        entity=document,
+        why=why,
+        status=await service.status(),
+    )
+    return _conditional(request, page)
+
+
+_VALUE_COLUMNS: dict[str, tuple[tuple[str, str, str], ...]] = {
+    CLIENT.name: (
+        ("connection_uptime", "Uptime", "duration"),
+        ("bytes_sent", "Sent", "bytes"),
+        ("bytes_received", "Received", "bytes"),
+    ),
+    HEADEND.name: (
+        ("cpu_usage", "CPU", "percent"),
+        ("active_connections", "Connections", "count"),
+        ("memory_usage", "Memory", "bytes"),
+    ),
+    CLUSTER: (),
+}
+"""Field, heading and format of the values in a list."""
+
+
+def _options(groups: dict[str, Any]) -> dict[str, list[Any]]:
+    return {
+        label: sorted(found, key=lambda group: group.value)[:MAX_OPTIONS]
+        for label, found in groups.items()
+    }
+
+
+def _silent_groups(groups: dict[str, list[Group]]) -> list[Document]:
+    """Return the groups with the largest shares of silent entities.
+
+    Of a region, a datacenter and a cluster with the same entities, only the cluster is shown.
+    """
+    silent: list[Group] = []
+    label_of: dict[object, str] = {}
+    for label in reversed(groups):
+        for group in groups[label] if label != "headless" else ():
+            is_silent = group.value and group.silent >= MIN_SILENT_SHARE * group.total
+            if is_silent and label_of.setdefault(group[2:], label) == label:
+                silent.append(group)
+    silent.sort(key=lambda group: (-group.silent / group.total, -group.silent, group.value))
+    return [
+        document | {"label": group.label, "silent": group.silent}
+        for group, document in zip(
+            silent[:MAX_GROUPS_SHOWN], group_documents(silent[:MAX_GROUPS_SHOWN]), strict=True
+        )
+    ]
+
+
+async def _add_headends(items: list[Document], service: CheckinService) -> None:
+    found = {group.value: group for group in await service.views.groups(HEADEND.name, CLUSTER)}
+    for each in items:
+        group = found.get(each["id"])
+        each["headends"] = None if group is None else group.total
+        each["headends_online"] = None if group is None else group.counts[STATES.index("online")]
+
+
+def _page(
+    template: str, status: int = 200, headers: dict[str, str] | None = None, /, **context: Any
+) -> Response:
+    text = _templates.get_template(template).render(context)
+    return HTMLResponse(text, status, headers=_HEADERS | (headers or {}))
+
+
+def _conditional(request: Request, response: Response) -> Response:
+    """Respond with 304 if the browser has the page as it is now."""
+    tag = '"' + hashlib.sha256(bytes(response.body)).hexdigest()[:32] + '"'
+    response.headers["etag"] = tag
+    if response.status_code == 200 and request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=_HEADERS | {"etag": tag})
+    return response

@@ -1,0 +1,118 @@
+"""What pages and documents are made from: rows, registry, audit, and how old they are."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from contract.kinds import CLIENT, HEADEND
+from contract.registry import RegistryState
+from exporter.checkins.anomalies import AnomalyReader, RecentAnomalies
+from exporter.checkins.directory import Directory
+from exporter.checkins.documents import Document, moment, overview
+from exporter.checkins.entity import Entities
+from exporter.checkins.freshness import Freshness
+from exporter.checkins.lookup import EvidenceLookup
+from exporter.checkins.state import group_labels
+from exporter.checkins.views import Views
+from exporter.checkins.why import Known, explain
+from exporter.settings import ExporterSettings
+from exporter.state.store import StateStore
+from service.http.errors import ApiError
+from service.tasks import run_together
+
+OBSERVE_INTERVAL = 1.0
+PIPELINE_COUNTS = ("read", "applied", "stale", "late", "dead_lettered", "lost")
+
+
+class CheckinService:
+    """Responds to what pages and the API request."""
+
+    def __init__(
+        self,
+        settings: ExporterSettings,
+        store: StateStore,
+        registered: RegistryState,
+        freshness: Freshness,
+        not_ready_reasons: Callable[[], Awaitable[Sequence[str]]],
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.freshness = freshness
+        self.anomalies = RecentAnomalies(store)
+        self.directory = Directory(store, registered, settings.kafka_partitions)
+        self.views = Views(self.directory, registered, settings.thresholds, freshness.as_of)
+        self._entities = Entities(store, registered, self.directory, self.anomalies, settings)
+        self._evidence = EvidenceLookup(settings)
+        self._anomaly_reader = AnomalyReader(settings, store.ledgers, self.anomalies)
+        self._not_ready_reasons = not_ready_reasons
+
+    async def run(self) -> None:
+        """Read anomalies, and observe how old the data is, until cancelled."""
+        await run_together(self._anomaly_reader.run(), self._observe())
+
+    async def _observe(self) -> None:
+        while True:
+            self.freshness.observe()
+            await asyncio.sleep(OBSERVE_INTERVAL)
+
+    def group_labels(self, kind: str) -> tuple[str, ...]:
+        return group_labels(kind)
+
+    async def status(self) -> Document:
+        """Return how old the data is, and what the exporter waits for."""
+        as_of, rate = self.freshness.as_of(), self.freshness.submissions_per_second()
+        late = max(0.0, time.time() - as_of)
+        return {
+            "as_of": moment(as_of),
+            "is_current": late < 1,
+            "seconds_late": round(late, 1),
+            "submissions_per_second": None if rate is None else round(rate, 1),
+            "pipeline": self._pipeline(),
+            "waiting_for": list(await self._not_ready_reasons()),
+            "shard": self.settings.exporter_shard,
+        }
+
+    def _pipeline(self) -> Document:
+        """Return what the ledgers count, and how many frames wait."""
+        ledgers = self.store.ledgers.values()
+        counts = {name: sum(getattr(each, name) for each in ledgers) for name in PIPELINE_COUNTS}
+        return counts | {"frames_waiting": sum(self.freshness.lag().values())}
+
+    async def overview(self) -> Document:
+        clients = await self.views.view(CLIENT.name)
+        headends = await self.views.view(HEADEND.name)
+        return overview(clients, headends, self.settings.thresholds, await self.status())
+
+    def entity(self, kind: str, id: str) -> Document:
+        """Return an entity's document.
+
+        Raises:
+            ApiError: 404, it is unknown; 421, another exporter serves it.
+        """
+        self._check_served(kind, id)
+        found = self._entities.find(kind, id, self.freshness.as_of())
+        if found is None:
+            raise ApiError(404, f"No {kind} {id!r} is registered or has reported")
+        return found
+
+    async def why(self, kind: str, id: str) -> Document:
+        """Return why an entity is silent.
+
+        Raises:
+            ApiError: 421, another exporter serves it; 503, Kafka does not respond.
+        """
+        self._check_served(kind, id)
+        found = self._entities.find(kind, id, self.freshness.as_of())
+        version = self.store.find(kind, id)
+        partition = self._entities.partition(kind, id)
+        findings = await self._evidence.find(kind, id, partition)
+        is_removed = version is not None and version.removed
+        late = time.time() - self.freshness.as_of()
+        return explain(kind, id, Known(found, is_removed, findings, late if late > 1 else 0.0))
+
+    def _check_served(self, kind: str, id: str) -> None:
+        if kind not in self.directory.kinds:
+            raise ApiError(404, "Not found")
+        if not self._entities.is_served(kind, id):
+            partition = self._entities.partition(kind, id)
+            raise ApiError(421, f"Partition {partition} is not served by this exporter")

@@ -1,0 +1,31 @@
+"""States of check-ins. Pure."""
+
+from contract.kinds import CLIENT
+from contract.registry import CLUSTER
+from exporter.thresholds import Thresholds
+
+OFFLINE, LATE, NEVER, ONLINE = range(4)
+"""Codes of the states, the worst first."""
+STATES = ("offline", "late", "never", "online")
+"""Names of the states, by code."""
+SILENT = (OFFLINE, LATE)
+"""The states that the filter `silent` stands for."""
+
+COLLECTIONS = {"clients": "client", "headends": "headend", "clusters": CLUSTER}
+"""Path segment of a kind -> the kind."""
+
+
+def state_of(age: float | None, thresholds: Thresholds) -> int:
+    """Return the state for an age of the last check-in; None means that there is none."""
+    if age is None:
+        return NEVER
+    if age < thresholds.online:
+        return ONLINE
+    return LATE if age < thresholds.late else OFFLINE
+
+
+def group_labels(kind: str) -> tuple[str, ...]:
+    """Return the labels of few values by which a kind is grouped and filtered."""
+    if kind == CLIENT.name:
+        return ("type", "headless")
+    return ("region", "datacenter", "cluster")

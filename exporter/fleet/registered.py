@@ -1,0 +1,55 @@
+"""Registered entities by group, and how many of them have no row. Pure."""
+
+from collections import Counter
+
+from contract.kinds import CLIENT, EntityKind, replace_refused
+from contract.registry import CLUSTER, RegistryState
+from contract.total import Group, other_group
+from exporter.fleet.presence import Presence
+
+
+def registered_groups(registry: RegistryState, kind: EntityKind) -> Counter[Group]:
+    """Count what is registered of a kind by the labels that it is registered with.
+
+    A label that only the entity itself sends has its default.
+    """
+    if kind is CLIENT:
+        defaults = {label.name: label.default for label in kind.labels}
+        found = Counter[Group]()
+        for type in kind.types:
+            values = defaults | {"type": type}
+            found[tuple(values[name] for name in kind.group_labels)] = registry.count_clients(type)
+        return found
+    found = Counter()
+    for cluster in registry.registered(CLUSTER):
+        group = tuple(
+            replace_refused(cluster.attributes.get(name, "")) for name in kind.group_labels
+        )
+        found[group] += registry.count_headends(cluster.id)
+    return _bounded(kind, found)
+
+
+def never_reported(kind: EntityKind, registered: Counter[Group], found: Presence) -> Counter[Group]:
+    """Count what is registered and has no row, by what is registered of its labels."""
+    places = [
+        place
+        for place, name in enumerate(kind.group_labels)
+        if any(label.name == name and label.registered for label in kind.labels)
+    ]
+    shown = Counter[Group]()
+    for group, each in found.groups.items():
+        shown[tuple(group[place] for place in places)] += sum(each.states)
+    return Counter(
+        {
+            group: max(0, number - shown[tuple(group[place] for place in places)])
+            for group, number in registered.items()
+        }
+    )
+
+
+def _bounded(kind: EntityKind, found: Counter[Group]) -> Counter[Group]:
+    """Add what is beyond the kind's `max_groups`, in the order of labels, to that of the rest."""
+    ordered = sorted(found)
+    for group in ordered[kind.max_groups :]:
+        found[other_group(kind)] += found.pop(group)
+    return found
