@@ -8,7 +8,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from tobogganing.cli.main import main
+from tobogganing.cli.main import cli
 
 PAGE = Path(__file__).parents[1] / "docs" / "capacity.md"
 _EXAMPLE = re.compile(r"<!-- plan: (.+?) -->\n.*?<!-- end -->", re.DOTALL)
@@ -20,7 +20,7 @@ def worked(page: str) -> str:
 
 
 def _example(options: str) -> str:
-    ended = CliRunner().invoke(main, ["plan", *options.split()])
+    ended = CliRunner().invoke(cli, ["plan", *options.split()])
     assert ended.exit_code == 0, ended.output
     lines = [f"    {line}".rstrip() for line in ended.output.rstrip().splitlines()]
     return f"<!-- plan: {options} -->\n\n" + "\n".join(lines) + "\n\n<!-- end -->"

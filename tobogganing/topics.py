@@ -7,6 +7,7 @@ from aiokafka.errors import KafkaError
 
 from service.config.settings import KafkaSettings, LogSettings, SettingsError
 from service.kafka.topics import ensure_topics
+from service.plural import counted
 from service.startup import exit_if_misconfigured, start
 
 
@@ -23,4 +24,4 @@ def main() -> None:
         except KafkaError as error:
             raise SettingsError(f"topics: {error}") from error
     for topic in topics.all():
-        print(f"{topic.name}  {topic.partitions} partitions")
+        print(f"{topic.name}  {counted(topic.partitions, 'partition')}")

@@ -34,7 +34,7 @@ from gateway.produce.batcher import OverloadedError, SubmissionBatcher
 from gateway.produce.partition_batcher import chunk_for_frames
 from gateway.settings import GatewaySettings
 from service.http.application import TemplateRoute, route
-from service.http.bearer_auth import bearer_credential, parse_bearer
+from service.http.bearer_auth import parse_bearer
 from service.http.connection.fast_path import FastPathExchange, RawHeaders
 from service.http.errors import ApiError, unavailable
 from service.metrics.requests import RequestMetrics
@@ -123,9 +123,16 @@ class SubmissionEndpoint:
             or may_be_backfill(content)
         ):
             return False
-        credential = parse_bearer(headers.get(b"authorization", b""))
-        record = credential and self._authenticator.check_cached(self._kind, id, credential)
-        if not record:
+        authorization = headers.get(b"authorization")
+        if authorization is None:
+            record = self._authenticator.check_cached_certificate(
+                self._kind, id, headers, exchange.peer
+            )
+        else:
+            credential = parse_bearer(authorization)
+            check = self._authenticator.check_cached
+            record = check(self._kind, id, credential) if credential else None
+        if record is None:
             return False
         pending = PendingResponse(self, exchange)
         deadline = time.monotonic() + self._answer_within
@@ -156,7 +163,7 @@ class SubmissionEndpoint:
 
     async def _admit(self, request: Request, deadline: float) -> "ParsedSubmission":
         id = request.path_params[self._kind.id_label]
-        credential = bearer_credential(request)
+        credential = self._authenticator.credential_of(request)
         record = await self._authenticator.check(
             self._kind, id, credential, request.scope, deadline
         )

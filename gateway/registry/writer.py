@@ -9,7 +9,7 @@ import itertools
 import secrets
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -106,10 +106,16 @@ class RegistryWriter(RegistryReader):
     def get(self, kind: str, id: str) -> RegistryRecord | None:
         return self.state.get(entity_key(kind, id))
 
-    async def add(self, record: RegistryRecord, deadline: float) -> bool:
-        """Register a new entity; return False if its id is taken.
+    def with_incarnation(self, record: RegistryRecord) -> RegistryRecord:
+        """Return a new entity's record with the incarnation that `add` is to register."""
+        base = self.state.current(record.key)
+        return msgspec.structs.replace(record, incarnation=self._next_incarnation(base))
 
-        `record` gets a new incarnation. `deadline` is on the monotonic clock.
+    async def add(self, record: RegistryRecord, deadline: float) -> bool:
+        """Register a new entity; return False if its id is taken, or was registered since the
+        record got its incarnation.
+
+        A record without an incarnation gets one. `deadline` is on the monotonic clock.
 
         Raises:
             UnconfirmedError: Kafka did not confirm the record by the deadline.
@@ -117,7 +123,10 @@ class RegistryWriter(RegistryReader):
         base = self.state.current(record.key)
         if base is not None and not base.removed:
             return False
-        record = msgspec.structs.replace(record, incarnation=self._next_incarnation(base))
+        if record.incarnation is None:
+            record = self.with_incarnation(record)
+        elif base is not None and (base.incarnation or 0) >= record.incarnation:
+            return False
         return await self.change(base, record, deadline)
 
     async def add_all(
@@ -176,6 +185,26 @@ class RegistryWriter(RegistryReader):
         record = msgspec.structs.replace(record, revision=base.revision + 1 if base else 1)
         value = encode_record(record)
         return await self._write(record.key, value, (), deadline) is ApplyResult.CURRENT
+
+    async def change_current(
+        self,
+        base: RegistryRecord,
+        change: Callable[[RegistryRecord], RegistryRecord],
+        deadline: float,
+    ) -> RegistryRecord | None:
+        """Change the current record of the registration that `base` is a record of, whatever others
+        change at the same time; return the record that was replaced, None if the entity was removed
+        by then.
+
+        Raises:
+            UnconfirmedError: Kafka did not confirm a change by the deadline.
+        """
+        current: RegistryRecord | None = base
+        while current is not None and current.incarnation == base.incarnation:
+            if await self.change(current, change(current), deadline):
+                return current
+            current = self.get(base.kind, base.id)
+        return None
 
     async def run(self) -> None:
         """Tail and maintain the topic until cancelled."""

@@ -36,6 +36,7 @@ class Secret:
         return "Secret(…)"
 
 
+HIDDEN = "(hidden)"
 _SECRET = (Secret, Secret | None, ReloadableTokens)
 
 
@@ -95,6 +96,43 @@ def variables(cls: type[Any]) -> set[str]:
     types = get_type_hints(cls, include_extras=True)
     names = {field.name.upper() for field in fields(cls)}
     return names | {f"{n.upper()}_FILE" for n, type in types.items() if type in _SECRET}
+
+
+@dataclass(frozen=True)
+class DescribedSetting:
+    """A setting as an operator sees it; a secret's value is never shown."""
+
+    setting: str
+    value: str
+    source: str
+    default: str
+
+
+def describe_settings(
+    cls: "type[Settings]", environ: Mapping[str, str]
+) -> Iterator[DescribedSetting]:
+    """Describe every setting of the dataclass `cls`, whether or not its value is valid."""
+    types = get_type_hints(cls, include_extras=True)
+    for field in fields(cls):  # type: ignore[arg-type]
+        variable = field.name.upper()
+        is_secret = types[field.name] in _SECRET
+        default = _default(field)
+        value, source = default or "", "not set" if default is None else "default"
+        if text := environ.get(variable, "").strip():
+            value, source = HIDDEN if is_secret else text, "environment"
+        elif is_secret and (file := environ.get(f"{variable}_FILE", "").strip()):
+            value, source = HIDDEN, file
+        yield DescribedSetting(variable, value, source, default or "")
+
+
+def _default(field: dataclasses.Field[Any]) -> str | None:
+    """The default as text; None if there is none."""
+    value = field.default
+    if field.default_factory is not MISSING:
+        value = field.default_factory()
+    if value is MISSING or value is None:
+        return None
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _read(

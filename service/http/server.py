@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from types import FrameType
 
@@ -16,7 +17,8 @@ from starlette.types import ASGIApp
 from service.config.settings import HttpSettings, SettingsError
 from service.gc_tuning import freeze_startup_objects
 from service.http.connection.protocol import LimitedProtocol
-from service.http.uvicorn_compat import forget_signals
+from service.http.uvicorn_compat import STARTUP_FAILURE, forget_signals
+from service.tasks import EXIT_SOFTWARE_ERROR
 
 GRACE_SECONDS = 4
 """Default seconds that a stop waits for requests in flight."""
@@ -103,7 +105,10 @@ def run(
     """
     limit_connections(LimitedProtocol)
     with port or listen(settings) as opened:
-        _ProcessServer(server_config(app, settings, grace)).run([opened])
+        try:
+            _ProcessServer(server_config(app, settings, grace)).run([opened])
+        except SystemExit as error:  # uvicorn's, if the lifespan failed
+            sys.exit(EXIT_SOFTWARE_ERROR if error.code == STARTUP_FAILURE else error.code)
 
 
 def listen(settings: HttpSettings) -> socket.socket:

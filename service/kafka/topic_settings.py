@@ -15,6 +15,7 @@ from aiokafka.errors import (
 from contract.topic_policy import deviations
 from contract.topics import Topic, Topics
 from service.config.settings import KafkaSettings, SettingsError
+from service.plural import counted
 
 log = structlog.get_logger(__name__)
 
@@ -40,8 +41,8 @@ def check_partitions(
     """
     if len(partitions) != topic.partitions:
         raise TopicMismatchError(
-            f"topic {topic.name} has {len(partitions)} partitions, but KAFKA_PARTITIONS is "
-            f"{topic.partitions}. The number is fixed when an installation is created: set "
+            f"topic {topic.name} has {counted(len(partitions), 'partition')}, but KAFKA_PARTITIONS "
+            f"is {topic.partitions}. The number is fixed when an installation is created: set "
             f"KAFKA_PARTITIONS={len(partitions)}, or move to another KAFKA_TOPIC_PREFIX "
             "(docs/moving.md)"
         )

@@ -1,11 +1,13 @@
 """`tobogganing run` as a user starts it: a real process, its terminal, its parts."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +16,8 @@ from typing import Self
 from tobogganing.devstack.ports import free_ports
 
 PATIENCE = 60.0
+SHOWN = re.compile(r'tobogganing_client_bytes_sent\{client_id="(test-client-\d+)".*\} 1000')
+"""The sample in the output of the printed block."""
 PARTS = {
     "kafka": "kafka.Kafka",
     "processor": "tobogganing processor",
@@ -122,6 +126,26 @@ class LocalRun:
             ["sh", "-c", block], capture_output=True, text=True, timeout=60, check=False
         )
         return shown.stdout
+
+    def until_shown(self, what: str) -> None:
+        """Wait until the printed block shows its client."""
+        wait_for(lambda: SHOWN.search(self.paste()) is not None, what)
+
+    def get(self, path: str) -> str:
+        """GET a path with METRICS_TOKEN."""
+        headers = {"Authorization": f"Bearer {self.secret('METRICS_TOKEN')}"}
+        request = urllib.request.Request(f"{self.url}{path}", headers=headers)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=10) as answer:
+            return str(answer.read(), "utf-8")
+
+    def left_running(self) -> list[str]:
+        """Return the command lines of this run's brokers that still run."""
+        return [
+            command
+            for _, command in processes().values()
+            if str(self.state) in command and "kafka.Kafka" in command
+        ]
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command beside it, as in another terminal."""

@@ -188,3 +188,19 @@ def test_the_readmes_commands_work_as_they_stand(run: LocalRun) -> None:
     assert result.stdout.count('"status":"metrics_received"') == 2
     assert '"status":"revoked"' in result.stdout
     assert re.search(r'"client_id":"anna","receipt":"\d+-\d+-\d+-\d+"', result.stdout)
+
+
+def test_commands_find_the_run_and_its_kafka_by_themselves(run: LocalRun) -> None:
+    run.until_shown("a submission that was processed")
+    ledger = run.command("ledger", "--audit", "--json")
+    assert ledger.returncode == 0, ledger.stderr
+    shown = json.loads(ledger.stdout)
+    assert shown["balances"] is True
+    assert sum(each["read"] for each in shown["partitions"]) >= 1
+    assert all(each["agrees"] for each in shown["audit"])
+    partition = next(each for each in shown["partitions"] if each["read"])
+    receipt = f"{partition['partition']}-{partition['offset']}-0"
+    answer = json.loads(run.get(f"/api/v1/receipts/{receipt}"))
+    assert answer == {"receipt": receipt, "state": "processed", "result": "applied"}
+    letters = run.command("dead-letters", "list")
+    assert (letters.returncode, letters.stdout) == (0, ""), letters.stderr

@@ -16,12 +16,11 @@ from service.config.settings import KafkaSettings, Secret
 from service.kafka.clients import admin_client
 from service.kafka.topic_settings import TopicMismatchError
 from service.kafka.topics import ensure_topics, watch_topics
+from tests.breakable import ON_THREE
 from tests.integration.processes import Service
+from tests.integration.secured_broker import PASSWORD, USER, WITH_ACLS, secured_broker
 from tests.shared_kafka import SharedKafka
-from tobogganing.devstack.cluster import Cluster
 from tobogganing.devstack.install import Install
-from tobogganing.devstack.kafka_config import Node
-from tobogganing.devstack.ports import free_ports
 
 
 async def test_missing_brokers_are_waited_for(kafka: SharedKafka, topic_prefix: str) -> None:
@@ -118,14 +117,11 @@ async def test_more_retention_than_required_is_accepted(kafka_settings: KafkaSet
         await ensure_topics(kafka_settings)
 
 
+@ON_THREE
 async def test_with_three_brokers_each_record_has_two_replicas(
-    three_brokers: Cluster, topic_prefix: str
+    three_settings: KafkaSettings,
 ) -> None:
-    settings = KafkaSettings(
-        kafka_bootstrap_servers=three_brokers.bootstrap_servers,
-        kafka_topic_prefix=topic_prefix,
-        kafka_replication=3,
-    )
+    settings = replace(three_settings, kafka_replication=3)
     topics = await ensure_topics(settings)
     await ensure_topics(settings)
     for setting, found, wanted in (
@@ -140,7 +136,9 @@ async def test_with_three_brokers_each_record_has_two_replicas(
         await change(settings, topics.registry, **right)
     await ensure_topics(settings)
     await ensure_topics(replace(settings, kafka_replication=1))
-    single = replace(settings, kafka_replication=1, kafka_topic_prefix=f"single-{topic_prefix}")
+    single = replace(
+        settings, kafka_replication=1, kafka_topic_prefix=f"single-{settings.kafka_topic_prefix}"
+    )
     await ensure_topics(single)
     with pytest.raises(TopicMismatchError, match="has 1 replica, but KAFKA_REPLICATION=3"):
         await ensure_topics(replace(single, kafka_replication=3))
@@ -184,37 +182,19 @@ async def test_settings_that_cannot_be_read_cause_a_warning(
     kafka_install: Install, tmp_path: Path, topic_prefix: str
 ) -> None:
     """Brokers with ACLs, and a user without permission for DescribeConfigs."""
-    (port,) = free_ports(1)
-
-    def with_acls(node: Node) -> dict[str, object]:
-        return {
-            "listeners": f"BROKER://{node.broker},CONTROLLER://{node.controller},"
-            f"LIMITED://127.0.0.1:{port}",
-            "advertised.listeners": f"BROKER://{node.broker},LIMITED://127.0.0.1:{port}",
-            "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT,"
-            "LIMITED:SASL_PLAINTEXT",
-            "listener.name.limited.sasl.enabled.mechanisms": "PLAIN",
-            "listener.name.limited.plain.sasl.jaas.config": "org.apache.kafka.common.security."
-            'plain.PlainLoginModule required user_limited="password";',
-            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-            "super.users": "User:ANONYMOUS",
-        }
-
-    cluster = Cluster(tmp_path / "kafka", kafka_install, properties=with_acls)
-    await cluster.start()
-    try:
-        await ensure_topics(
-            KafkaSettings(
-                kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_topic_prefix=topic_prefix
-            )
+    folder = tmp_path / "kafka"
+    async with secured_broker(folder, kafka_install, WITH_ACLS, "SASL_PLAINTEXT") as broker:
+        everybody = KafkaSettings(
+            kafka_bootstrap_servers=broker.superuser, kafka_topic_prefix=topic_prefix
         )
-        await allow(cluster, topic_prefix)
-        limited = KafkaSettings(
-            kafka_bootstrap_servers=f"127.0.0.1:{port}",
-            kafka_topic_prefix=topic_prefix,
+        await ensure_topics(everybody)
+        await allow(everybody)
+        limited = replace(
+            everybody,
+            kafka_bootstrap_servers=broker.users,
             kafka_security_protocol="SASL_PLAINTEXT",
-            kafka_sasl_username="limited",
-            kafka_sasl_password=Secret("password"),
+            kafka_sasl_username=USER,
+            kafka_sasl_password=Secret(PASSWORD),
         )
         async with asyncio.timeout(20):
             await until_allowed(limited)
@@ -224,8 +204,6 @@ async def test_settings_that_cannot_be_read_cause_a_warning(
         assert warning["log_level"] == "warning"
         assert "allow DescribeConfigs" in warning["event"]
         assert warning["topics"] == sorted(topic.name for topic in topics.all())
-    finally:
-        await cluster.stop()
 
 
 async def until_allowed(settings: KafkaSettings) -> None:
@@ -236,12 +214,12 @@ async def until_allowed(settings: KafkaSettings) -> None:
             return
 
 
-async def allow(cluster: Cluster, topic_prefix: str) -> None:
+async def allow(settings: KafkaSettings) -> None:
     """Let the user read, write and describe the topics, and nothing else."""
-    settings = KafkaSettings(kafka_bootstrap_servers=cluster.bootstrap_servers)
     async with admin_client(settings) as admin:
         # Kafka's codes for read, write and describe; the other numbers are codes, too
         for operation in (3, 4, 8):
-            request = CreateAclsRequest(2, topic_prefix, 4, "User:limited", "*", operation, 3)
+            prefix = settings.kafka_topic_prefix
+            request = CreateAclsRequest(2, prefix, 4, f"User:{USER}", "*", operation, 3)
             answer = await admin._send_to_controller(request)
             assert answer.creation_responses[0][0] == 0, answer

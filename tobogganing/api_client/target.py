@@ -39,6 +39,14 @@ class ApiTarget:
             return ManagerClient(self.url, None)
         return ManagerClient(self.url, self.token(), self.token_name)
 
+    def check(self) -> None:
+        """Check that a gateway responds and accepts the token, before something longer begins.
+
+        Raises:
+            LocalError: it does not; the text says what to do.
+        """
+        self.request("GET", "/api/v1/clusters", query={"limit": "1"})
+
     def request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         """Send a single request: see ManagerClient.request."""
         with self.client() as client:

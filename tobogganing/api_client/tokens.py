@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tobogganing.devstack.run_config import read_run_config
-from tobogganing.errors import LocalError
+from tobogganing.errors import WrongSettingError
 
 
 def read_token(name: str, file: str | None, environ: Mapping[str, str]) -> str:
@@ -13,7 +13,7 @@ def read_token(name: str, file: str | None, environ: Mapping[str, str]) -> str:
     If there are several tokens, as during a rotation, it returns the first.
 
     Raises:
-        LocalError: there is none, or it has characters that no token has.
+        WrongSettingError: there is none, or it has characters that no token has.
     """
     if not file and (text := environ.get(name)):
         return _first(name, text, f"the {name} of the environment")
@@ -22,7 +22,7 @@ def read_token(name: str, file: str | None, environ: Mapping[str, str]) -> str:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise LocalError(
+        raise WrongSettingError(
             f"no {name}: {path} cannot be read ({error}). Set {name}, or name the file "
             f"that holds it with {option_of(name)}."
         ) from error
@@ -37,7 +37,7 @@ def option_of(name: str) -> str:
 def _first(name: str, text: str, where: str) -> str:
     tokens = text.replace(",", " ").split()
     if not tokens:
-        raise LocalError(f"no {name}: {where} is empty")
+        raise WrongSettingError(f"no {name}: {where} is empty")
     if not (tokens[0].isascii() and tokens[0].isprintable()):
-        raise LocalError(f"no {name}: {where} has characters that no token has")
+        raise WrongSettingError(f"no {name}: {where} has characters that no token has")
     return tokens[0]

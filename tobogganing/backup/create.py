@@ -1,23 +1,24 @@
 """Creating a backup: the registry, and the rows partition by partition."""
 
-import asyncio
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from contract.row import LedgerRow, RowError, RowVersionError, decode_entity_row
-from processor.core.partition_state import PartitionState
 from processor.core.source_history import Same
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicOffsets
 from service.kafka.topics import topics_from
 from tobogganing.backup.file import VERSION, BackupWriter, Footer, Header
-from tobogganing.backup.topic_snapshot import RegistrySnapshot, RowSnapshot, compare_with_source
+from tobogganing.backup.topic_snapshot import (
+    RegistrySnapshot,
+    compare_with_source,
+    read_covered_rows,
+)
 from tobogganing.errors import LocalError
 from tobogganing.output import Progress
 
-POLL = 0.2
 COUNTS = ("read", "applied", "stale", "late", "dead_lettered", "lost")
 
 
@@ -86,7 +87,7 @@ async def create_backup(
                 with Progress("partitions", len(partitions)) as progress:
                     for partition in partitions:
                         end = ends.get(partition, 0)
-                        state = await _read_rows(settings, partition, end, deadline)
+                        state = await read_covered_rows(settings, partition, end, deadline)
                         _write_rows(state.rows.items(), writer, report)
                         report.ledgers[partition] = state.ledger
                         progress.add(1)
@@ -106,24 +107,6 @@ async def _require_same_source(settings: KafkaSettings, ledgers: dict[int, Ledge
                 f"partition {partition}: {verdict.reason}: a processor must compare them first "
                 "(`tobogganing history show`)"
             )
-
-
-async def _read_rows(
-    settings: KafkaSettings, partition: int, end: int, deadline: float
-) -> PartitionState:
-    """Read a partition when its ledger covers the source up to `end`."""
-    async with RowSnapshot(settings, [partition]) as known:
-        state = known.states[partition]
-        await known.read()
-        while (missing := end - state.ledger.next_offset) > 0:
-            if time.monotonic() > deadline:
-                raise LocalError(
-                    f"{missing:,} records of partition {partition} wait for a processor: let the "
-                    "processors run until `tobogganing ledger` shows no lag"
-                )
-            await asyncio.sleep(POLL)
-            await known.read()
-    return state
 
 
 def _write_rows(

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tobogganing.cli.command_group import CommandGroup
 from tobogganing.cli.options import json_option
 from tobogganing.errors import LocalError
-from tobogganing.output import ColumnTable, write_document
+from tobogganing.output import ColumnTable, write, write_document
 
 if TYPE_CHECKING:  # The command line starts without it.
     from service.config.settings import KafkaSettings
@@ -15,7 +16,7 @@ if TYPE_CHECKING:  # The command line starts without it.
 COLUMNS = ("partition", "offset", "shift", "histories", "kafka_first", "kafka_end", "verdict")
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def history() -> None:
     """Show and decide which records of the submissions topic the ledgers cover.
 
@@ -39,7 +40,7 @@ def show_histories(as_json: bool) -> None:
         ColumnTable(COLUMNS).write(found)
         for each in found:
             if each["reason"]:
-                click.echo(f"partition {each['partition']}: {each['reason']}")
+                write(f"partition {each['partition']}: {each['reason']}")
     if any(each["verdict"] == "uncertain" for each in found):
         sys.exit(1)
 

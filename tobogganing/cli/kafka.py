@@ -3,16 +3,19 @@
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
+import click
 from aiokafka.errors import KafkaError
 
 from service.config.settings import KafkaSettings, LogSettings, SettingsError, load_settings
 from service.kafka.clients import admin_client
 from service.kafka.topics import ensure_topics, topics_from
 from service.logs import configure_logs
+from service.process_name import set_process_name
 from tobogganing.devstack.run_config import read_run_config
 from tobogganing.errors import LocalError, WrongSettingError
 
@@ -38,12 +41,14 @@ def on_kafka(
         settings = load_settings(KafkaSettings, _environ(os.environ))
         servers = settings.kafka_bootstrap_servers
         configure_logs(LogSettings(log_level="ERROR"), "command")
+        command = click.get_current_context().command_path.split(" ", 1)[-1]
+        set_process_name(command.replace(" ", "-"), socket.gethostname())
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # its errors are raised, too
         return asyncio.run(_run(settings, function, make_topics))
     except SettingsError as error:
         raise WrongSettingError(str(error)) from None
-    except (KafkaError, TimeoutError, OSError) as error:
-        raise LocalError(f"Kafka at {servers} did not answer as expected: {error!r}") from None
+    except (KafkaError, TimeoutError, ConnectionError) as error:
+        raise LocalError(f"Kafka at {servers} did not respond as expected: {error!r}") from None
 
 
 async def _run(

@@ -142,7 +142,9 @@ async def is_ready(nodes: list[Node]) -> bool:
     A new broker responds to metadata requests long before it can manage groups.
     """
     admin = AIOKafkaAdminClient(
-        bootstrap_servers=[node.broker for node in nodes], request_timeout_ms=2_000
+        bootstrap_servers=[node.broker for node in nodes],
+        client_id="tobogganing-run",
+        request_timeout_ms=2_000,
     )
     # Refused connections are expected here.
     logger = logging.getLogger("aiokafka")

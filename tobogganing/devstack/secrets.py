@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from service.config.secrets import SecretError, read_secret, strong_tokens
-from tobogganing.devstack.certificate import self_signed, self_signed_ca
+from tobogganing.devstack.certificate import certificates_in, self_signed, self_signed_ca
 from tobogganing.errors import LocalError, WrongSettingError
 
 OWNER_ONLY, GROUP_READABLE = 0o600, 0o640
@@ -82,11 +82,13 @@ def write_secrets(
     folder: Path,
     metrics_token_file: Path | None,
     certificate_file: Path | None = None,
+    ca_certificate_file: Path | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> None:
     """`tobogganing secrets`: create missing secrets, and the METRICS_TOKEN's file for a scraper.
 
-    Of several tokens the scraper gets the first. An existing certificate stays unchanged.
+    Of several tokens the scraper gets the first. An existing certificate stays unchanged. The CA's
+    certificate, without its key, is for a proxy that verifies client certificates.
 
     Raises:
         LocalError: a file cannot be written, or a token is too weak or used twice.
@@ -103,6 +105,13 @@ def write_secrets(
             _write(metrics_token_file, metrics[0], GROUP_READABLE)
         if certificate_file is not None and not certificate_file.exists():
             _write(certificate_file, self_signed(datetime.now(UTC)), GROUP_READABLE)
+        if ca_certificate_file is not None:
+            file = sources["CA_PEM"]
+            pem = environ["CA_PEM"] if file is None else file.read_text(encoding="utf-8")
+            try:
+                _write(ca_certificate_file, certificates_in(pem), GROUP_READABLE)
+            except ValueError as error:
+                raise WrongSettingError(f"CA_PEM contains no certificate: {error}") from error
     except OSError as error:
         raise LocalError(f"{error.filename} cannot be written or read: {error.strerror}") from error
 

@@ -19,7 +19,12 @@ from typing import Any
 import orjson
 import structlog
 
-from service.http.connection.fast_path import FastPathExchange, FastPathHandler, encode_response
+from service.http.connection.fast_path import (
+    PEER,
+    FastPathExchange,
+    FastPathHandler,
+    encode_error,
+)
 from service.http.connection.head_memory import FREE, Heads
 from service.http.connection.idle_connections import idle_connections_of
 from service.http.connection.idle_timer import IdleTimer
@@ -281,10 +286,14 @@ class LimitedProtocol(asyncio.Protocol):
             cycle.more_body = False
             cycle.message_event.set()
 
-    def write_response(self, status: int, body: bytes, headers: bytes, keep_alive: bool) -> None:
+    @property
+    def header_lines(self) -> bytes:
+        """The default header lines of a response."""
+        return self._idle_connections.header_lines(self._server_state.default_headers)
+
+    def write_response(self, data: bytes, keep_alive: bool) -> None:
         """Write a response in one call, and close the connection if it is the last one."""
-        default = self._idle_connections.header_lines(self._server_state.default_headers)
-        self.transport.write(encode_response(status, body, headers, default, keep_alive))
+        self.transport.write(data)
         if not keep_alive:
             self.finish()
 
@@ -349,7 +358,7 @@ class LimitedProtocol(asyncio.Protocol):
 
     def _try_fast_path(self, request: Request, body: bytes) -> bool:
         assert self._fast_path is not None
-        self._active = exchange = FastPathExchange(self, request.keep_alive)
+        self._active = exchange = FastPathExchange(self, request)
         try:
             taken = self._fast_path(request.target, request.fields, body, exchange)
         except Exception as error:
@@ -410,6 +419,7 @@ class LimitedProtocol(asyncio.Protocol):
             "http_version": request.version,
             "server": get_local_addr(self.transport),
             "client": self.client,
+            PEER: self.client,
             "scheme": "https" if is_ssl(self.transport) else "http",
             "method": request.method.decode("ascii"),
             "root_path": "",
@@ -453,7 +463,12 @@ class LimitedProtocol(asyncio.Protocol):
         if begun is None or not (begun.response_started or begun.response_complete):
             # Without MANAGER_HEADER: this response makes no statement about a sample.
             body = orjson.dumps({"error": error.error})
-            self.transport.write(encode_response(error.status, body, error.headers, b"", False))
+            accept, request = error.accept, self._parser.current
+            if not accept and request is not None:
+                accept = request.fields.get(b"accept", b"")
+            self.transport.write(
+                encode_error(error.status, body, error.headers, b"", False, accept)
+            )
         self._linger()
 
     def _linger(self) -> None:
