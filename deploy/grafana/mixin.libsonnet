@@ -2,6 +2,7 @@
 // generated with jsonnet: `(import 'deploy/grafana/mixin.libsonnet') + { _config+:: { clusterLabel: 'site' } }`.
 local files = [
   importstr '../prometheus/rules/averages.yml',
+  importstr '../prometheus/rules/fleet.yml',
   importstr '../prometheus/rules/guide.yml',
   importstr '../prometheus/rules/hours.yml',
   importstr '../prometheus/rules/pipeline.yml',
