@@ -25,6 +25,7 @@ class Topics:
     dead_letter: Topic
     anomalies: Topic
     audit: Topic
+    evidence: Topic
 
     def all(self) -> tuple[Topic, ...]:
         return (
@@ -34,6 +35,7 @@ class Topics:
             self.dead_letter,
             self.anomalies,
             self.audit,
+            self.evidence,
         )
 
 
@@ -50,6 +52,8 @@ NOT_FLUSHED = {"flush.messages": str(2**63 - 1)}
 """For topics derived from `submissions`: the operating system decides when to write to disk, even
 on a broker that flushes every append. After a power cut, workers resume from an older ledger and
 write the lost records again."""
+
+COMPACTED_AND_DELETED = {"cleanup.policy": "compact,delete"}
 
 SEGMENT_BYTES = 8 << 20
 """Kafka compacts only closed segments, and a starting reader reads everything that is not
@@ -94,6 +98,11 @@ def declare_topics(prefix: str, partitions: int) -> Topics:
         dead_letter=topic("dead-letter", partitions, kept(days=7)),
         anomalies=topic("anomalies", partitions, kept(days=7) | NOT_FLUSHED),
         audit=topic("audit", 1, kept(days=90)),
+        evidence=topic(
+            "evidence",
+            partitions,
+            compacted(lag_ms=0) | kept(days=7) | COMPACTED_AND_DELETED | NOT_FLUSHED,
+        ),
     )
 
 

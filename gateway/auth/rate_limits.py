@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 from contract.registry import RELAY, RegistryRecord
+from gateway.registry.refusals import Refusals
 from gateway.settings import GatewaySettings
 from service.http.errors import ApiError, too_many
 from service.metrics.requests import RequestMetrics
@@ -18,6 +19,7 @@ class RateLimits:
         self,
         settings: GatewaySettings,
         metrics: RequestMetrics,
+        refusals: Refusals,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._entities = RateLimiter(settings.rate_limit_per_minute)
@@ -26,6 +28,7 @@ class RateLimits:
         self._tokens = RateLimiter(settings.rate_limit_per_minute)
         self._enrolments = RateLimiter(settings.enrolment_rate_limit_per_minute)
         self._metrics = metrics
+        self._refusals = refusals
         self._now = now
 
     def admit(self, record: RegistryRecord, endpoint: str, items: int = 1) -> None:
@@ -73,4 +76,5 @@ class RateLimits:
 
     def _too_many(self, what: str, record: RegistryRecord, endpoint: str, wait: float) -> ApiError:
         self._metrics.count_limited(endpoint, record.attributes.get("type", record.kind))
+        self._refusals.rate_limited(record, f"too many {what}")
         return too_many(f"Too many {what}: wait before the next request", math.ceil(wait))

@@ -73,7 +73,7 @@ def test_the_rule_sees_every_form_of_import() -> None:
 LAYERS = {
     "service": (
         *("config", "logs", "slices", "stacks", "tasks", "startup", "gc_tuning", "rate_limiter"),
-        *("metrics", "kafka", "http"),
+        *("metrics", "kafka", "evidence", "http"),
     ),
     "gateway": (
         *("settings", "metrics", "body", "produce", "registry", "auth", "ingest", "api"),
