@@ -22,8 +22,10 @@ from exporter.checkins.state import group_labels
 from exporter.state.row_decoder import RenderRow
 from exporter.state.store import StateStore
 
-REGISTERED, REPORTED = 1, 2
-"""Flags of an entity: it is in the registry; it has a row."""
+REGISTERED, REPORTED, EXPIRED = 1, 2, 4
+"""Flags of an entity: it is in the registry; it has a row; it had one, which has expired."""
+SEEN = REPORTED | EXPIRED
+"""Flags of an entity that has a last check-in."""
 NO_CHECK_IN = 0.0
 MAX_GROUPS = 65_535
 """Values of one label; entities with further ones are in the group OTHER."""
@@ -105,25 +107,39 @@ class KindDirectory:
         slot = self._slots.get(key)
         if row is None:
             if slot is not None:
-                self._last[slot] = NO_CHECK_IN
-                self._set_flags(slot, self._flags[slot] & ~REPORTED)
+                flags = self._flags[slot] & ~REPORTED
+                if not flags & EXPIRED:
+                    self._last[slot] = NO_CHECK_IN
+                self._set_flags(slot, flags if flags & REGISTERED else 0)
             return
         if slot is None:
             slot = self._new_slot(key)
         self._last[slot] = row.last_check_in
-        self._flags[slot] |= REPORTED
+        self._flags[slot] = self._flags[slot] & ~EXPIRED | REPORTED
         labels = row.labels
         name: str = labels.name  # type: ignore[attr-defined]
         if name != self._names[slot]:
             self._names[slot] = replace_refused(name)
         self._groups.column[slot] = self._groups.code(self._values_of(labels))
 
+    def on_expired(self, key: bytes, last_check_in: float) -> None:
+        """Keep the last check-in of a registered entity whose row expires or has expired.
+
+        The topics of rows and of evidence are read independently, so the row may still be there.
+        """
+        slot = self._slots.get(key)
+        if slot is None or not self._flags[slot] & REGISTERED:
+            return
+        if not self._flags[slot] & REPORTED:
+            self._last[slot] = last_check_in
+        self._flags[slot] |= EXPIRED
+
     def on_record(self, key: bytes, record: RegistryRecord | None) -> None:
         """Apply an entity's registration; None if it was deleted."""
         slot = self._slots.get(key)
         if record is None or record.removed:
             if slot is not None:
-                self._set_flags(slot, self._flags[slot] & ~REGISTERED)
+                self._set_flags(slot, self._flags[slot] & REPORTED)
             return
         if slot is None:
             slot = self._new_slot(key)
@@ -171,6 +187,7 @@ class KindDirectory:
         self._flags[slot] = flags
         if flags:
             return
+        self._last[slot] = NO_CHECK_IN
         key = self._keys[slot]
         assert key is not None
         del self._slots[key]
@@ -208,8 +225,17 @@ class Directory:
             store.table(kind).on_row = directory.on_row
         registered.add_listener(self._on_record)
 
+    def on_expired(self, key: bytes, last_check_in: float) -> None:
+        """Keep the last check-in of an entity whose row has expired."""
+        directory = self._of(key)
+        if directory is not None:
+            directory.on_expired(key, last_check_in)
+
+    def _of(self, key: bytes) -> KindDirectory | None:
+        return self.kinds.get(key.partition(b":")[0].decode("utf-8", "replace"))
+
     def _on_record(self, key: bytes, record: RegistryRecord | None) -> None:
-        directory = self.kinds.get(key.partition(b":")[0].decode("utf-8", "replace"))
+        directory = self._of(key)
         if directory is None:
             return
         if partition_of(key, self._partition_count) in self._partitions:

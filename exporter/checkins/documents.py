@@ -6,7 +6,7 @@ from typing import Any
 
 from contract.kinds import CLIENT, HEADEND, replace_refused
 from contract.registry import CLUSTER
-from exporter.checkins.directory import REGISTERED, REPORTED
+from exporter.checkins.directory import EXPIRED, REGISTERED, SEEN
 from exporter.checkins.listing import Group, Page, View
 from exporter.checkins.query import Query
 from exporter.checkins.sample import parse_rendered
@@ -34,7 +34,7 @@ def item(view: View, index: int, kind: str, store: StateStore | None = None) -> 
     key = snapshot.keys[index]
     assert key is not None
     flags = int(snapshot.flags[index])
-    last = float(snapshot.last[index]) if flags & REPORTED else None
+    last = float(snapshot.last[index]) if flags & SEEN else None
     document: Document = {
         "kind": kind,
         "id": key.partition(b":")[2].decode(),
@@ -43,6 +43,7 @@ def item(view: View, index: int, kind: str, store: StateStore | None = None) -> 
         "last_check_in": moment(last),
         "age_seconds": None if last is None else round(view.as_of - last, 3),
         "registered": bool(flags & REGISTERED),
+        "expired": flags & SEEN == EXPIRED,
     }
     for label, codes in snapshot.groups.items():
         document[label] = replace_refused(snapshot.group_values[label][int(codes[index])])

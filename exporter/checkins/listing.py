@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.kinds import is_id
-from exporter.checkins.directory import REPORTED, Snapshot
+from exporter.checkins.directory import SEEN, Snapshot
 from exporter.checkins.query import Cursor, Query
 from exporter.checkins.state import LATE, NEVER, OFFLINE, ONLINE, STATES
 from exporter.thresholds import Thresholds
@@ -59,7 +59,7 @@ class View:
         age = as_of - last
         states[age < thresholds.late] = LATE
         states[age < thresholds.online] = ONLINE
-        states[(flags & REPORTED) == 0] = NEVER
+        states[(flags & SEEN) == 0] = NEVER
         states[flags == 0] = -1
         self.states = states
         self._names_text: bytes | None = None

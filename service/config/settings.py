@@ -36,7 +36,8 @@ class Secret:
         return "Secret(…)"
 
 
-_SECRET = (Secret, Secret | None, ReloadableTokens)
+_TOKENS = (ReloadableTokens, ReloadableTokens | None)
+_SECRET = (Secret, Secret | None, *_TOKENS)
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def _read(
 
 
 def _convert(text: str, file: Path | None, type: Any) -> Any:
-    if type is ReloadableTokens:
+    if type in _TOKENS:
         strong_tokens(text)
         return ReloadableTokens(text, file)
     if type in _SECRET:
