@@ -91,7 +91,7 @@ LAYERS = {
     "tobogganing": (
         *("errors", "backoff", "output", "time_param", "sizing", "manager"),
         *("devstack", "api_client", "dead_letters", "backup", "ledger_audit", "fleet_import"),
-        *("simulator", "topics", "cli", "__main__"),
+        *("simulator", "topics", "topic_log", "cli", "__main__"),
     ),
 }
 """Sub-packages and modules of each package, from the bottom up: a layer imports only layers

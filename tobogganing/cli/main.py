@@ -14,6 +14,8 @@ from tobogganing.cli.ledger import ledger
 from tobogganing.cli.options import token_option, url_option
 from tobogganing.cli.plan import plan
 from tobogganing.cli.resources import ENTITY_GROUPS
+from tobogganing.cli.status import status
+from tobogganing.cli.topic_logs import anomalies, audit
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -26,7 +28,7 @@ def main() -> None:
 
 for command in (
     *(*ENTITY_GROUPS, tokens, keys, certs, fleet),
-    *(ledger, history, dead_letters, backup, restore, plan),
+    *(status, ledger, history, dead_letters, audit, anomalies, backup, restore, plan),
 ):
     main.add_command(command)
 
