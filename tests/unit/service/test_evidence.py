@@ -1,10 +1,25 @@
 """Limits of what a process writes as evidence."""
 
+import asyncio
+import contextlib
+
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
-from contract.evidence import MAX_DETAIL, Evidence, EvidenceReason
-from service.evidence import BURST, MAX_ENTRIES, MAX_PER_MINUTE, REST_SECONDS, EvidenceTable
+from contract.evidence import MAX_DETAIL, Evidence, EvidenceReason, decode_evidence
+from contract.frame import partition_of
+from service.config.settings import KafkaSettings
+from service.evidence import (
+    BURST,
+    MAX_ENTRIES,
+    MAX_PER_MINUTE,
+    REST_SECONDS,
+    EvidenceLog,
+    EvidenceMetrics,
+    EvidenceTable,
+)
+from service.kafka.best_effort_producer import MAX_QUEUED, PartitionRecord
 
 WRONG_KEY = ("client", "a", EvidenceReason.UNAUTHORIZED)
 HOUR_MS = 3_600_000
@@ -79,3 +94,40 @@ def test_what_the_queue_cannot_take_waits() -> None:
         table.note(("client", str(number), EvidenceReason.UNAUTHORIZED), 1000)
     assert [each.id for each in take(table, 0.0, limit=2)] == ["0", "1"]
     assert [each.id for each in take(table, 0.0)] == ["2", "3", "4"]
+
+
+def a_log(registry: CollectorRegistry) -> EvidenceLog:
+    settings = KafkaSettings(kafka_bootstrap_servers="127.0.0.1:1", kafka_partitions=4)
+    return EvidenceLog(settings, "gateway-1", EvidenceMetrics("gateway", registry), lambda: 7000)
+
+
+def test_a_record_goes_to_the_partition_of_its_entity() -> None:
+    log = a_log(CollectorRegistry())
+    log.note(*WRONG_KEY, network="192.0.2.0/24")
+    (evidence,) = log.take_due()
+    partition, key, value = log.record(evidence)
+    assert partition == partition_of(b"client:a", 4)
+    assert value is not None
+    assert decode_evidence(key, value) == evidence
+    assert (evidence.first_ms, evidence.writer) == (7000, "gateway-1")
+
+
+def test_events_beyond_the_memory_are_counted_as_dropped() -> None:
+    registry = CollectorRegistry()
+    log = a_log(registry)
+    for number in range(MAX_ENTRIES + 7):
+        log.note("client", str(number), EvidenceReason.UNAUTHORIZED)
+    assert registry.get_sample_value("tobogganing_gateway_dropped_evidence_total") == 7
+
+
+async def test_without_kafka_events_wait_and_a_write_does_not_end() -> None:
+    registry = CollectorRegistry()
+    log = a_log(registry)
+    record = PartitionRecord(0, b"k", b"v")
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await log.write([record] * (MAX_QUEUED + 5))
+            raise AssertionError("it ended")
+    log.note(*WRONG_KEY)
+    assert log.take_due() == [], "the queue is full"
+    assert registry.get_sample_value("tobogganing_gateway_dropped_evidence_total") == 0
