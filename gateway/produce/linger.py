@@ -62,8 +62,9 @@ class Linger:
         self._due = asyncio.Event()
         self._in_flight = 0
         self._rate_weight = 0.0
-        """Arrivals, each weighted by its age: the rate times RATE_SECONDS."""
-        self._last_arrival = -math.inf
+        """Arrivals, each weighted by its age at the time `_weighted_at`: the rate times
+        RATE_SECONDS. Those of the open window are added at its end."""
+        self._weighted_at = self._last_arrival = -math.inf
         self._alone = 0
         """Number of windows in a row that held one arrival."""
         self._in_bursts = False
@@ -71,7 +72,7 @@ class Linger:
         self._gap_sum = self._gap_count = 0.0
         # Of the open window:
         self._timer: Timer | None = None
-        self._ends_at = 0.0
+        self._began_at = self._ends_at = 0.0
         self._arrivals = self._submissions = self._bytes = 0
 
     def arrive(self, submissions: int, size: int, deadline: float) -> int:
@@ -79,13 +80,8 @@ class Linger:
         flush = self._flushed + 1
         if self._stopped:
             return self._flushed
-        now = self._now()
-        gap = now - self._last_arrival
+        now, before = self._now(), self._last_arrival
         self._last_arrival = now
-        self._rate_weight = self._rate_weight * math.exp(-gap / RATE_SECONDS) + 1
-        if self._arrivals:
-            self._gap_sum += gap
-            self._gap_count += 1
         self._arrivals += 1
         self._submissions += submissions
         self._bytes += size
@@ -93,7 +89,7 @@ class Linger:
             self._submissions >= FULL_SUBMISSIONS
             or self._bytes >= FULL_BYTES
             or deadline - now < self._margin
-            or (self._arrivals == 1 and not self._opens(now, gap))
+            or (self._arrivals == 1 and not self._opens(now, now - before))
         ):
             self._flush()
         return flush
@@ -118,7 +114,10 @@ class Linger:
 
     def _opens(self, now: float, gap: float) -> bool:
         """Open a window, unless its first arrival leaves at once."""
-        expected = self._rate_weight / RATE_SECONDS * self._longest
+        self._began_at = now
+        age = now - self._weighted_at
+        expected = (self._rate_weight * math.exp(-age / RATE_SECONDS) + 1) / RATE_SECONDS
+        expected *= self._longest
         window = min(1.0, (expected - 1) / GROWTH) * self._longest
         if window < MIN_WINDOW:
             return False
@@ -138,9 +137,11 @@ class Linger:
 
     def _burst_silence(self) -> float:
         """Seconds without an arrival after which a burst is over."""
-        if not self._gap_count:
+        gaps = self._gap_count + self._arrivals - 1
+        if gaps <= 0:
             return math.inf
-        return max(MIN_WINDOW, BURST_GAPS * self._gap_sum / self._gap_count)
+        total = self._gap_sum + self._last_arrival - self._began_at
+        return max(MIN_WINDOW, BURST_GAPS * total / gaps)
 
     def _on_timer(self) -> None:
         now = self._now()
@@ -161,8 +162,12 @@ class Linger:
             self._timer.cancel()
             self._timer = None
         if self._arrivals > 1:
-            self._gap_sum *= GAP_MEMORY
-            self._gap_count *= GAP_MEMORY
+            self._gap_sum = GAP_MEMORY * (self._gap_sum + self._last_arrival - self._began_at)
+            self._gap_count = GAP_MEMORY * (self._gap_count + self._arrivals - 1)
+        if self._arrivals:
+            age = self._last_arrival - self._weighted_at
+            self._rate_weight = self._rate_weight * math.exp(-age / RATE_SECONDS) + self._arrivals
+            self._weighted_at = self._last_arrival
         self._arrivals = self._submissions = self._bytes = 0
         self._flushed += 1
         due, self._due = self._due, asyncio.Event()

@@ -8,7 +8,8 @@ from contract.row import ROW_VERSION, EntityRow
 MAX_AHEAD_MS = 300_000
 """Milliseconds by which a row's times may exceed an append time: the limit for agents' timestamps.
 
-Larger differences come from a wrong clock; the next submission's times then replace the row's.
+Larger differences come from a wrong clock. The row then counts as this much older than the next
+submission: that one replaces the row's times, while an old sample of a backlog is stale.
 """
 
 
@@ -59,9 +60,10 @@ def _empty_row(submission: Submission) -> EntityRow:
 
 
 def _last_check_in(row: EntityRow, appended: int) -> float:
-    """Return the row's last check-in, 0 if it is implausibly far in the future."""
-    is_true = row.last_check_in * 1000 <= appended + MAX_AHEAD_MS
-    return row.last_check_in if is_true else 0.0
+    """Return the row's last check-in, or a bound for it if it is implausibly far in the future."""
+    if row.last_check_in * 1000 <= appended + MAX_AHEAD_MS:
+        return row.last_check_in
+    return (appended - MAX_AHEAD_MS) / 1000
 
 
 def _updated(

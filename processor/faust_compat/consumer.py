@@ -23,7 +23,7 @@ from faust.types import TP
 from processor.faust_compat.poll import merge_records
 from processor.faust_compat.wanted_commits import WantedCommits
 from service.kafka.aiokafka_compat.commit_guard import guard_commits
-from service.kafka.aiokafka_compat.consumer import set_fetch_max_wait
+from service.kafka.aiokafka_compat.consumer import set_fetch_max_wait, stop_and_close
 from service.kafka.aiokafka_compat.coordinator import coordinator_of
 from service.kafka.fetch_gathering import FetchGathering
 from service.tasks import abort
@@ -43,6 +43,8 @@ COMMIT_TIMEOUT = 2.0
 """Seconds that a commit may take before it is left to the next attempt."""
 COMMIT_INTERVAL = 0.5
 """Seconds between attempts to commit the wanted offsets."""
+STOP_TIMEOUT = 5.0
+"""Seconds for a consumer's stop, as the coordinator may be unavailable."""
 RETRY_PAUSE = 0.2
 """Seconds before a failed fetch is retried."""
 
@@ -66,6 +68,20 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
 
         consumer.start = started
         return consumer
+
+    async def on_thread_stop(self) -> None:
+        """Stop, and end the thread whatever happens.
+
+        Faust's method raises the CancelledError of a fetch that waits for a retry, which ends the
+        thread before it says so, and the worker's stop waits for it forever.
+        """
+        await super(driver.AIOKafkaConsumerThread, self).on_thread_stop()
+        if self._consumer is not None:
+            try:
+                async with asyncio.timeout(STOP_TIMEOUT):
+                    await stop_and_close(self._consumer)
+            except (Exception, asyncio.CancelledError) as error:
+                log.info("consumer abandoned", reason=repr(error))
 
     async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         found = await super().getmany(active_partitions, timeout)

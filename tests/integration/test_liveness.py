@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import textwrap
 import time
 from pathlib import Path
@@ -67,7 +68,7 @@ async def test_a_hanging_worker_is_unhealthy_then_ends_and_continues_after_a_res
     assert entity_key("client", id) in (await Found.of(settings)).rows
 
 
-async def test_a_worker_is_healthy_during_an_outage_of_kafka(
+async def test_a_worker_is_healthy_during_an_outage_of_kafka_and_stops_in_the_next_one(
     kafka_install: Install, tmp_path: Path
 ) -> None:
     cluster = Cluster(tmp_path / "kafka", kafka_install)
@@ -85,6 +86,10 @@ async def test_a_worker_is_healthy_during_an_outage_of_kafka(
             broker.launch()
             await worker.wait_until_ready()
             assert (await worker.http.get("/-/healthy")).status_code == 200
+            await broker.kill()
+            await worker.until("/-/ready", 503)
+            worker.send(signal.SIGTERM)
+            assert await worker.ended(30) == 0
         assert worker.faults() == []
     finally:
         await cluster.stop()

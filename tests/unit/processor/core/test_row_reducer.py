@@ -119,6 +119,12 @@ def test_times_from_a_clock_that_was_ahead_are_corrected() -> None:
         assert (after.last_check_in, after.last_appended_ms) == (expected, NOW + 1)
 
 
+def test_an_old_sample_does_not_replace_values_from_a_clock_that_was_ahead() -> None:
+    ahead, _ = reduce_row(None, submission(), Position(0, 0), NOW + 2 * MAX_AHEAD_MS)
+    an_hour_old = submission(timestamp=NOW / 1000 - 3600)
+    assert reduce_row(ahead, an_hour_old, Position(1, 0), NOW) == (ahead, ReduceOutcome.STALE)
+
+
 def test_times_ahead_by_less_than_five_minutes_never_go_back() -> None:
     ahead, _ = reduce_row(None, submission(), Position(0, 0), NOW + MAX_AHEAD_MS)
     assert ahead is not None

@@ -112,3 +112,28 @@ async def test_a_partition_that_another_worker_owns_is_forgotten() -> None:
     assert wanted.pending([P1]) == {}
     wanted.acknowledge({P0: 3})
     assert wanted.pending([P0])[P0].metadata == "", "the next comparison stops it again"
+
+
+async def test_a_thread_ends_although_its_consumer_is_cancelled_at_a_stop(
+    thread: _ConsumerThread,
+) -> None:
+    class Consumer:
+        """Its stop awaits a fetch that it has cancelled while it waits for a retry."""
+
+        def __init__(self) -> None:
+            self._client = SimpleNamespace(close=self._close)
+            self.is_closed = False
+
+        async def stop(self) -> None:
+            fetch = asyncio.create_task(asyncio.sleep(60))
+            await asyncio.sleep(0)
+            fetch.cancel()
+            await fetch
+
+        async def _close(self) -> None:
+            self.is_closed = True
+
+    consumer = Consumer()
+    cast(Any, thread)._consumer = consumer
+    await thread.on_thread_stop()
+    assert consumer.is_closed
