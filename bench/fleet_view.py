@@ -20,9 +20,9 @@ from contract.total import TOTAL_VERSION, TotalRow, encode_total, total_key
 from exporter.fleet.collector import FleetCollector
 from exporter.fleet.columns import Columns
 from exporter.fleet.gate import TotalsGate
-from exporter.fleet.presence import Thresholds
 from exporter.state.source_lag import SourceLagMonitor
 from exporter.state.store import StateStore
+from exporter.thresholds import Thresholds
 from service.config.settings import KafkaSettings
 from service.metrics.exposition import render
 
