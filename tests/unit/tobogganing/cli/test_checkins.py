@@ -67,7 +67,12 @@ def test_options_become_parameters_of_the_exporter() -> None:
 
 
 def test_an_entity_that_never_reported_has_no_values(capsys: pytest.CaptureFixture[str]) -> None:
-    checkin = {"state": "never", "last_check_in": None, "age_seconds": None, "values": []}
+    checkin: dict[str, Any] = {
+        "state": "never",
+        "last_check_in": None,
+        "age_seconds": None,
+        "values": [],
+    }
     why = {"kind": "client", "id": "a", "text": "T.", "next_step": "Do.", "evidence": []}
     write_checkin({"checkin": checkin, "why": why})
     shown = capsys.readouterr().out.split("\n")
