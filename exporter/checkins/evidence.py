@@ -25,7 +25,8 @@ log = structlog.get_logger(__name__)
 
 MAX_RECORDS = 20_000
 """Maximum number of records in memory, about 10 MB; the oldest is dropped."""
-CATCH_UP_TIMEOUT = 4.0
+CATCH_UP_TIMEOUT = 8.0
+"""Seconds, as for the search of the other topics (exporter.checkins.lookup)."""
 
 OnExpired = Callable[[bytes, float], None]
 """Called with the key of a registered entity whose row has expired, and its last check-in in

@@ -76,7 +76,12 @@ async def submit(manager: Service, id: str, key: str, **body: Any) -> httpx.Resp
 async def why(manager: Service, id: str, token: str = "") -> Any:
     headers = {"authorization": f"Bearer {token}"} if token else manager.authorized
     path = f"/api/v1/checkins/clients/{id}/why"
-    response = await manager.http.get(path, headers=headers)
+    async with asyncio.timeout(60):
+        while True:
+            response = await manager.http.get(path, headers=headers)
+            if response.status_code != 503:  # Kafka may be slow on a busy machine
+                break
+            await asyncio.sleep(POLL)
     assert response.status_code == 200, response.text
     return response.json()
 
