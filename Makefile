@@ -2,7 +2,7 @@
 # Variables are passed to the programs: make run PORT=9000 STATE_DIR=/tmp/other
 
 .DEFAULT_GOAL := help
-.PHONY: help run env test test-nightly test-deploy test-chaos test-fuzz test-hostile soak bench bench-quick lint format lock clean runtime dev fuzz
+.PHONY: help run env test test-nightly test-deploy test-docker test-chaos test-fuzz test-hostile soak bench bench-quick lint lint-supply format lock clean runtime dev fuzz
 
 BIN := .venv/bin
 
@@ -31,6 +31,9 @@ test-nightly: dev  ## run the tests with all long forms: every fault, attack, st
 test-deploy: dev  ## run only the tests of docker-compose.yml and deploy/, and list the programs that they started
 	@CI=true LONG=1 $(BIN)/python -m pytest tests/deploy $(ARGS)
 
+test-docker: dev  ## run docker-compose.yml on a Docker engine, as a user does (root, Linux, Go; 15 minutes, the first time 60)
+	@CI=true LONG=1 $(BIN)/python -m pytest tests/docker -x $(ARGS)
+
 test-chaos: dev  ## cause every fault twice under load, and check all results (20 minutes; ROUNDS=200 FAULTS=name,name PAIRS=200 SEED=n BROKERS=1)
 	@$(BIN)/python -m tests.chaos
 
@@ -54,6 +57,9 @@ lint: dev  ## check style, types and imports
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/unit/test_imports.py
+
+lint-supply: runtime  ## look up known vulnerabilities of the pinned packages, and write dist/sbom.json (CycloneDX)
+	@sh requirements/supply.sh
 
 format: dev  ## format the code
 	@$(BIN)/ruff check --fix .

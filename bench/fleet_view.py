@@ -18,7 +18,6 @@ from contract.kinds import CLIENT, KINDS
 from contract.row import ROW_VERSION, EntityRow, LedgerRow, empty_ledger, encode_row
 from contract.total import TOTAL_VERSION, TotalRow, encode_total, total_key
 from exporter.fleet.collector import FleetCollector
-from exporter.fleet.columns import Columns
 from exporter.fleet.gate import TotalsGate
 from exporter.state.source_lag import SourceLagMonitor
 from exporter.state.store import StateStore
@@ -39,9 +38,6 @@ class Fleet:
         self._random = random.Random(1)
         self._offset = 0
         self.store = StateStore([0], defer_rendering=True)
-        columns = {name: Columns(kind) for name, kind in KINDS.items()}
-        for name, each in columns.items():
-            self.store.on_slot(name, each.on_slot)
         ledgers: dict[int, LedgerRow] = {0: empty_ledger()}
         source = SourceLagMonitor(KafkaSettings(kafka_bootstrap_servers="-:1"), "-", ledgers)
         source.update({0: 0})
@@ -49,7 +45,7 @@ class Fleet:
         self.registry.register(
             FleetCollector(
                 self.store.totals,
-                columns,
+                {name: self.store.table(name).columns for name in KINDS},
                 {"client": Thresholds(300, 900), "headend": Thresholds(120, 300)},
                 TotalsGate(ledgers, source),
                 None,

@@ -4,34 +4,27 @@ The gateway has one core; Kafka and the load generator share the other one.
 """
 
 import contextlib
-import re
-import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import httpx
 
+from bench.edge import running_edge
 from bench.errors import WrongResultError
 from bench.fleet import Clients, Fleet, Headends, register
 from bench.load import Address
 from bench.pipeline import MeasuredPipeline, MeasuredService
-from bench.processes import cores, running
+from bench.processes import cores
 from bench.rounds import MeasuredTarget
 from bench.workloads import Acknowledged, BatchWorkload, SingleWorkload, request_heads
 from service.config.settings import KafkaSettings
-from tobogganing.devstack.certificate import self_signed
-from tobogganing.devstack.ports import LOOPBACK, free_ports
-from tobogganing.devstack.run_config import CHECKOUT
-from tools.debian import haproxy
+from tobogganing.devstack.ports import LOOPBACK
 
 SYSTEM = "Tobogganing gateway"
 EDGE_SYSTEM = "Tobogganing edge and gateway"
 FRESH = "a new connection for each"
-_COPIES = re.compile(r'server-template (\w+) \d+ "\w+:\$\{\w+-\d+\}"')
-_RESOLVERS = " resolvers docker init-addr none resolve-prefer ipv4"
 
 
 @dataclass(frozen=True)
@@ -151,12 +144,6 @@ async def _require_refusal(http: httpx.AsyncClient, clients: Clients) -> None:
         raise WrongResultError(f"another client's key got {response.status_code}")
 
 
-def configuration(text: str, gateway_port: int) -> str:
-    """The edge's own configuration, with an address instead of DNS lookups of containers."""
-    text = _COPIES.sub(rf"server \1 {LOOPBACK}:{gateway_port}", text)
-    return text.replace(_RESOLVERS, "")
-
-
 @contextlib.asynccontextmanager
 async def edge(
     gateway: MeasuredGateway, pipeline: MeasuredPipeline
@@ -166,27 +153,8 @@ async def edge(
     Raises:
         LocalError: HAProxy could not be downloaded.
     """
-    program = haproxy()
-    http, https, own = free_ports(3)
-    text = (CHECKOUT / "deploy" / "edge" / "haproxy.cfg").read_text(encoding="utf-8")
-    file = pipeline.folder / "haproxy.cfg"
-    file.write_text(configuration(text, gateway.service.port), encoding="utf-8")
-    certificate = pipeline.folder / "edge.pem"
-    certificate.write_text(self_signed(datetime.now(UTC)), encoding="ascii")
-    address = Address(LOOPBACK, https, ssl.create_default_context(cafile=str(certificate)))
-    environ = program.environ | {
-        "EDGE_HTTP": f"{LOOPBACK}:{http}",
-        "EDGE_HTTPS": f"{LOOPBACK}:{https}",
-        "EDGE_OWN": f"{LOOPBACK}:{own}",
-        "EDGE_CERTIFICATE": str(certificate),
-    }
-    async with running(
-        [program.path, "-db", "-f", file],
-        environ=environ,
-        log=pipeline.folder / "haproxy.log",
-        ready=f"http://{LOOPBACK}:{http}/-/ready",
-        core=cores()[0],
-    ) as pid:
+    async with running_edge(pipeline.folder, gateway.service.port) as before:
+        address, pid = before
         pids = {"HAProxy": pid} | gateway.pids
         target = partial(gateway.target, system=EDGE_SYSTEM, address=address, pids=pids)
         yield [

@@ -19,16 +19,19 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 import httpx
 import structlog
 import uvloop
 
+from bench.edge import RunningEdge, running_edge
 from bench.errors import WrongResultError
 from bench.fleet import Clients, register
-from bench.load import PATIENCE, split_response
+from bench.load import PATIENCE, Address
+from bench.open_loop_driver import CLIENTS, EDGE, LOADS, SUBJECT, WARM_UP, Load, OpenLoop
+from bench.open_loop_peers import measure_peers
 from bench.pipeline import MeasuredPipeline, MeasuredService, pipeline
 from bench.processes import Meter, cores, pinned
 from bench.rounds import Measurements, percentile
@@ -37,32 +40,12 @@ from tobogganing.devstack.ports import LOOPBACK
 from tobogganing.devstack.run_config import CHECKOUT
 from tobogganing.errors import LocalError
 
-SUBJECT = "Fleet"
 BASELINE = "116087e"
 """The last commit in which every submission of a fleet left by itself."""
-WARM_UP = 3.0
-"""Seconds of each load before the first round."""
 PARTITIONS = 12
-CLIENTS = 2_000
 FRESHNESS_EVERY = 0.2
 """Seconds between two scrapes that wait for the newest response."""
 _COUNTS = re.compile(rb'^tobogganing_pipeline_(\w+)_total\{partition="\d+"\} (\S+)', re.MULTILINE)
-
-
-class Load(NamedTuple):
-    """Submissions a second; with `fresh` each on a connection of its own. 0: no load."""
-
-    rate: int
-    fresh: bool = False
-
-    @property
-    def case(self) -> str:
-        if not self.rate:
-            return "no load"
-        return f"{self.rate:,} a second, {'new' if self.fresh else 'kept'} connections"
-
-
-LOADS = (Load(0), Load(100, True), Load(300), Load(300, True), Load(1000))
 
 
 @dataclass
@@ -74,13 +57,29 @@ class Stack:
     services: dict[str, MeasuredService]
     clients: Clients
     heads: list[bytes]
+    edge: RunningEdge
     sent: int = 0
     receipts: set[str] = field(default_factory=set)
+    newest: str | None = None
+    """Receipt of the newest response that nobody has waited for."""
 
-    @property
-    def pids(self) -> dict[str, int]:
+    def pids(self, load: Load) -> dict[str, int]:
         found = {name: pid for each in self.services.values() for name, pid in each.pids.items()}
-        return found | self.pipeline.broker
+        return found | self.pipeline.broker | ({EDGE: self.edge.pid} if load.edge else {})
+
+    def address(self, edge: bool) -> Address:
+        if edge:
+            return self.edge.address
+        return Address(LOOPBACK, self.services["gateway"].port)
+
+    def request(self, number: int) -> bytes:
+        return self.heads[number % CLIENTS] + self.clients.body(number)
+
+    def responded(self, number: int, status: int, body: bytes) -> None:
+        if status != 200:
+            raise WrongResultError(f"a submission was answered {status}: {body[:300]!r}")
+        self.newest = json.loads(body)["receipt"]
+        self.receipts.add(self.newest)
 
     def scrape_url(self, *receipts: str) -> str:
         query = "&".join(f"after={receipt}" for receipt in receipts)
@@ -117,129 +116,27 @@ async def running_version(
     async with contextlib.AsyncExitStack() as stack:
         services = {
             name: await stack.enter_async_context(
-                pipeline.service(name, kafka, cores()[0], PYTHONPATH=str(checkout))
+                pipeline.service(
+                    name, kafka, cores()[0], PYTHONPATH=str(checkout), TRUSTED_PROXIES=LOOPBACK
+                )
             )
             for name in ("gateway", "processor", "exporter")
         }
-        yield Stack(version, pipeline, services, clients, request_heads(clients))
-
-
-class OpenLoop:
-    """Starts a request every 1/rate seconds, on an idle connection if there is one."""
-
-    def __init__(self, stack: Stack, load: Load) -> None:
-        self._stack = stack
-        self._load = load
-        self._idle: list[_Connection] = []
-        self._left = 0
-        self._done = asyncio.Event()
-        self._error: str | None = None
-        self.seconds: list[float] = []
-        """Time of each response, from when its request was due."""
-        self.newest: str | None = None
-        """Receipt of the newest response that nobody has waited for."""
-
-    async def run(self, seconds: float) -> int:
-        """Send for so long; return how many were sent once all were answered.
-
-        Raises:
-            WrongResultError: a response is not as it must be, or does not come.
-        """
-        count = round(self._load.rate * seconds)
-        self._left = count
-        began = time.perf_counter()
-        tasks = []
-        for number in range(count):
-            due = began + number / self._load.rate
-            if (pause := due - time.perf_counter()) > 0:
-                await asyncio.sleep(pause)
-            request = self._request(self._stack.sent + number)
-            if self._idle:
-                self._idle.pop().send(request, due)
-            else:
-                tasks.append(asyncio.create_task(self._connect(request, due)))
-            if self._error:
-                break
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await self._done.wait()
-        except TimeoutError:
-            self._error = f"{self._left} of {count} requests were not answered"
-        if self._error:
-            raise WrongResultError(self._error)
-        await asyncio.gather(*tasks)
-        for connection in self._idle:
-            connection.transport.close()
-        self._stack.sent += count
-        return count
-
-    def _request(self, number: int) -> bytes:
-        return self._stack.heads[number % CLIENTS] + self._stack.clients.body(number)
-
-    async def _connect(self, request: bytes, due: float) -> None:
-        port = self._stack.services["gateway"].port
-        loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(lambda: _Connection(self), LOOPBACK, port)
-        connection.send(request, due)
-
-    def answered(self, connection: "_Connection", status: int, body: bytes) -> None:
-        self.seconds.append(time.perf_counter() - connection.due)
-        if status != 200:
-            self.fail(f"a submission was answered {status}: {body[:300]!r}")
-            return
-        self.newest = json.loads(body)["receipt"]
-        self._stack.receipts.add(self.newest)
-        if self._load.fresh:
-            connection.transport.close()
-        else:
-            self._idle.append(connection)
-        self._left -= 1
-        if not self._left:
-            self._done.set()
-
-    def fail(self, error: str) -> None:
-        self._error = error
-        self._done.set()
-
-
-class _Connection(asyncio.Protocol):
-    transport: asyncio.Transport
-
-    def __init__(self, loop: OpenLoop) -> None:
-        self._loop = loop
-        self._received = b""
-        self._waits = False
-        self.due = 0.0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]
-
-    def send(self, request: bytes, due: float) -> None:
-        self.due, self._waits = due, True
-        self.transport.write(request)
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        answer = split_response(self._received)
-        if answer is not None:
-            self._received, self._waits = b"", False
-            self._loop.answered(self, *answer)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if self._waits:
-            self._loop.fail(f"a connection broke before its response: {error}")
+        port = services["gateway"].port
+        edge = await stack.enter_async_context(running_edge(pipeline.folder, port, checkout))
+        yield Stack(version, pipeline, services, clients, request_heads(clients), edge)
 
 
 async def _measure(stack: Stack, load: Load, seconds: float) -> dict[str, float]:
     """Measure CPU and responses, and then, with scrapes that cost CPU, freshness."""
     if not load.rate:
-        meter = Meter(stack.pids)
+        meter = Meter(stack.pids(load))
         await asyncio.sleep(seconds)
         seconds, used = meter.read()
         return {f"% of a core {name}": cpu / seconds * 100 for name, cpu in used.items()}
     await OpenLoop(stack, load).run(1)  # what adapts to the load has done so
     loop = OpenLoop(stack, load)
-    meter = Meter(stack.pids)
+    meter = Meter(stack.pids(load))
     count = await loop.run(seconds)
     cpu = {f"cpu {name}": spent / count * 1e6 for name, spent in meter.read()[1].items()}
     ordered, fresh = sorted(loop.seconds), sorted(await _freshness(stack, load, seconds / 2))
@@ -267,7 +164,7 @@ async def _freshness(stack: Stack, load: Load, seconds: float) -> list[float]:
     async with scraper(stack) as http, asyncio.TaskGroup() as tasks:
         while not sending.done():
             await asyncio.sleep(FRESHNESS_EVERY)
-            receipt, loop.newest = loop.newest, None
+            receipt, stack.newest = stack.newest, None
             if receipt is not None:
                 tasks.create_task(look(http, receipt, time.perf_counter()))
     await sending
@@ -337,7 +234,11 @@ def _table(found: Sequence[Measurements]) -> list[dict[str, Any]]:
 @click.option("--against", default=None, help=f"Also measure this commit, e.g. {BASELINE}.")
 @click.option("--rounds", default=1, show_default=True)
 @click.option("--seconds", default=10.0, show_default=True, help="Of load, a case and round.")
-def main(against: str | None, rounds: int, seconds: float) -> None:
+@click.option("--only", multiple=True, help="Only loads whose name contains this; repeatable.")
+@click.option("--peers", is_flag=True, help="Also measure the peers that can be had.")
+def main(
+    against: str | None, rounds: int, seconds: float, only: tuple[str, ...], peers: bool
+) -> None:
     """Measure; print one JSON object a line."""
     logging.basicConfig(level=logging.ERROR)
     structlog.configure(
@@ -349,7 +250,10 @@ def main(against: str | None, rounds: int, seconds: float) -> None:
         try:
             if against is not None:
                 versions[against] = extract(against, Path(name) / "against")
-            found = uvloop.run(measure(Path(name) / "run", versions, LOADS, seconds, rounds))
+            loads = [load for load in LOADS if not only or any(o in load.case for o in only)]
+            found = uvloop.run(measure(Path(name) / "run", versions, loads, seconds, rounds))
+            if peers:
+                found += uvloop.run(measure_peers(Path(name) / "peers", seconds, rounds))
         except (WrongResultError, LocalError) as error:
             print(f"WRONG: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
             raise SystemExit(1) from None

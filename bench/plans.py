@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from bench.open_loop_driver import LOADS, Load
 from bench.processor import ProcessorCase
 
 
@@ -26,10 +27,12 @@ class BenchPlan:
     sizes: tuple[int, ...] = ()
     """Fleets of the growing pipeline."""
     processor: tuple[ProcessorCase, ...] = ()
-    fleet_rates: tuple[int, ...] = ()
-    """Rates of clients that post one by one, in submissions a second."""
+    fleet_loads: tuple[Load, ...] = ()
+    """Loads of clients that post one by one."""
     fleet_seconds: float = 5.0
     fleet_rounds: int = 1
+    fleet_peers: bool = False
+    """Also measure the peers under some of these loads."""
     baseline: bool = False
     """Also measure such clients with the version before they shared frames."""
     recovered: int = 0
@@ -59,8 +62,9 @@ WHOLE = BenchPlan(
         ProcessorCase(2, 50, 200_000, 400_000),
         ProcessorCase(1, 500, 200_000, 400_000),
     ),
-    fleet_rates=(0, 100, 300, 1000),
+    fleet_loads=LOADS,
     fleet_rounds=3,
+    fleet_peers=True,
     baseline=True,
     recovered=500_000,
     checking_pushgateway=True,
@@ -79,7 +83,7 @@ QUICK = BenchPlan(
     end_to_end_clients=10_000,
     sizes=(1_000, 10_000, 30_000),
     processor=(ProcessorCase(1, 1, 20_000, 40_000), ProcessorCase(1, 50, 20_000, 100_000)),
-    fleet_rates=(300,),
+    fleet_loads=(Load(300), Load(300, "new", edge=True)),
     recovered=20_000,
 )
 SMALLEST = BenchPlan(
@@ -93,7 +97,7 @@ SMALLEST = BenchPlan(
     rate=1_000,
     seconds=2,
     end_to_end_clients=2_000,
-    fleet_rates=(100,),
+    fleet_loads=(Load(100, "new"),),
     fleet_seconds=1.0,
     peers=False,
 )

@@ -10,6 +10,7 @@ from bench import end_to_end, exporter, open_loop, peers, processor, scaling
 from bench.baseline import plain_function, plain_target
 from bench.fleet import Clients
 from bench.gateway import edge, gateway
+from bench.open_loop_peers import measure_peers
 from bench.pipeline import pipeline
 from bench.plans import BenchPlan
 from bench.processes import cores
@@ -112,13 +113,16 @@ async def _end_to_end(plan: BenchPlan, folder: Path) -> list[Measurements]:
 
 async def _fleet(plan: BenchPlan, folder: Path) -> list[Measurements]:
     """Clients that post one by one, with this version and with one before they shared frames."""
-    loads = [load for load in open_loop.LOADS if load.rate in plan.fleet_rates]
     versions = {"Tobogganing": CHECKOUT}
     if plan.baseline:
         versions[f"Tobogganing {open_loop.BASELINE}"] = open_loop.extract(
             open_loop.BASELINE, folder / "baseline"
         )
-    return await open_loop.measure(folder, versions, loads, plan.fleet_seconds, plan.fleet_rounds)
+    seconds, rounds = plan.fleet_seconds, plan.fleet_rounds
+    found = await open_loop.measure(folder, versions, plan.fleet_loads, seconds, rounds)
+    if plan.fleet_peers:
+        found += await measure_peers(folder / "peers", seconds, rounds)
+    return found
 
 
 async def _growth(plan: BenchPlan, folder: Path) -> list[Measurements]:

@@ -9,6 +9,8 @@ WHOLE_FRAME = -1
 CORRUPT_ROW = -2
 """Index of a letter that holds a row: the row could not be decoded, and a new one replaced it."""
 MAX_REASON = 1000
+ENCODING = "zstd"
+"""Value of the header `encoding` of a compressed letter."""
 
 
 class DeadLetterError(ValueError):
@@ -21,7 +23,7 @@ class DeadLetterSource(msgspec.Struct, frozen=True):
     `offset` (logical) and `index` are a position in the source partition that has the same number
     as the letter's partition. `appended` is the append time in milliseconds. `shift` is the logical
     offset minus Kafka's offset (contract.history). `truncated_from` is the original size in bytes
-    if the letter holds only the start of the data.
+    if the letter holds only the start of the data. `is_compressed` tells that its value is in zstd.
     """
 
     reason: str
@@ -30,6 +32,7 @@ class DeadLetterSource(msgspec.Struct, frozen=True):
     appended: int
     truncated_from: int | None = None
     shift: int = 0
+    is_compressed: bool = False
 
     @property
     def source_offset(self) -> int:
@@ -46,6 +49,8 @@ def encode_source(source: DeadLetterSource) -> list[tuple[str, bytes]]:
     }
     if source.truncated_from is not None:
         headers["truncated-from"] = str(source.truncated_from)
+    if source.is_compressed:
+        headers["encoding"] = ENCODING
     if source.shift:
         headers["shift"] = str(source.shift)
     return [(name, text.encode("utf-8", "replace")) for name, text in headers.items()]
@@ -67,6 +72,7 @@ def decode_source(headers: Iterable[tuple[str, bytes]]) -> DeadLetterSource:
             appended=int(found["appended"]),
             truncated_from=None if truncated is None else int(truncated),
             shift=int(found.get("shift", 0)),
+            is_compressed=found.get("encoding") == ENCODING,
         )
     except (KeyError, ValueError) as error:
         raise DeadLetterError(f"invalid dead-letter headers: {error!r}") from error

@@ -47,6 +47,14 @@ REVISION_HEADER = "revision"
 """Header of a tombstone: the revision that it removes, in decimal."""
 
 
+INCARNATION_RANDOM_BITS = 11
+"""Random low bits of an incarnation; the bits above are milliseconds since the epoch.
+
+They distinguish registrations of the same millisecond. With 11 bits an incarnation is exact in
+a double until the year 2109.
+"""
+
+
 class RegistryRecord(msgspec.Struct, omit_defaults=True, gc=False):
     """A registered client, headend, cluster or relay; an enrolment; a signing key;
     or a revoked token.
@@ -79,6 +87,14 @@ class RegistryRecord(msgspec.Struct, omit_defaults=True, gc=False):
     @property
     def key(self) -> bytes:
         return entity_key(self.kind, self.id)
+
+    @property
+    def registered_at_ms(self) -> int | None:
+        """When the registration was made, in milliseconds; None for one by an older version, whose
+        incarnation is an offset."""
+        if self.incarnation is None or self.incarnation < 1 << 50:
+            return None
+        return self.incarnation >> INCARNATION_RANDOM_BITS
 
     def label(self, name: str) -> str:
         """Return the registered value of a label."""

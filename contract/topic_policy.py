@@ -25,13 +25,11 @@ class Deviation(NamedTuple):
     wanted: str
     why: str
 
-    def text(self, servers: str) -> str:
-        """Describe the deviation and the command that repairs it on these brokers."""
+    def text(self) -> str:
+        """Describe the deviation and the command that repairs it."""
         return (
             f"topic {self.topic} has {self.setting}={self.found} but requires {self.wanted}: "
-            f"{self.why}. Repair it: kafka-configs.sh --bootstrap-server {servers} --alter "
-            f"--entity-type topics --entity-name {self.topic} "
-            f"--add-config {self.setting}={self.wanted}"
+            f"{self.why}. Repair it: tobogganing topics repair"
         )
 
 

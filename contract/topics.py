@@ -3,7 +3,8 @@
 import re
 from dataclasses import dataclass
 
-DAY_MS = 24 * 60 * 60 * 1000
+HOUR_MS = 60 * 60 * 1000
+DAY_MS = 24 * HOUR_MS
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class Topics:
         )
 
 
+SUBMISSIONS_RETENTION_HOURS = 72
+"""Default retention of submissions. Workers continue after their ledgers, so it is the longest
+outage of all processors without a loss, with a weekend in it."""
+SUBMISSIONS_RETENTION_MARGIN_HOURS = 24
+"""How much longer than entities submissions must be kept: what expires is then recorded first."""
 TOMBSTONE_RETENTION_MS = DAY_MS
 """How long a reader that was offline can still see a removal."""
 BATCH_BYTES = 1_048_588
@@ -61,7 +67,11 @@ compacted. A segment of Kafka's default size, 1 GiB, holds 2,700,000 rows, even 
 one of this size holds 22,000."""
 
 
-def declare_topics(prefix: str, partitions: int) -> Topics:
+def declare_topics(
+    prefix: str,
+    partitions: int,
+    submissions_retention_hours: float = SUBMISSIONS_RETENTION_HOURS,
+) -> Topics:
     """Declare the topics with `prefix`; entities are distributed over `partitions` partitions.
 
     Timestamps are append times, because the brokers' clock is the only one that all services
@@ -76,10 +86,10 @@ def declare_topics(prefix: str, partitions: int) -> Topics:
         }
         return Topic(prefix + name, partitions, everywhere | settings)
 
-    def kept(days: int) -> dict[str, str]:
+    def kept(ms: int) -> dict[str, str]:
         return {
             "cleanup.policy": "delete",
-            "retention.ms": str(days * DAY_MS),
+            "retention.ms": str(ms),
             "retention.bytes": "-1",
         }
 
@@ -92,16 +102,18 @@ def declare_topics(prefix: str, partitions: int) -> Topics:
         }
 
     return Topics(
-        submissions=topic("submissions", partitions, kept(days=7)),
+        submissions=topic(
+            "submissions", partitions, kept(round(submissions_retention_hours * HOUR_MS))
+        ),
         entity_state=topic("entity-state", partitions, compacted(lag_ms=60_000) | NOT_FLUSHED),
         registry=topic("registry", 1, compacted(lag_ms=3_600_000)),
-        dead_letter=topic("dead-letter", partitions, kept(days=7)),
-        anomalies=topic("anomalies", partitions, kept(days=7) | NOT_FLUSHED),
-        audit=topic("audit", 1, kept(days=90)),
+        dead_letter=topic("dead-letter", partitions, kept(7 * DAY_MS)),
+        anomalies=topic("anomalies", partitions, kept(7 * DAY_MS) | NOT_FLUSHED),
+        audit=topic("audit", 1, kept(90 * DAY_MS)),
         evidence=topic(
             "evidence",
             partitions,
-            compacted(lag_ms=0) | kept(days=7) | COMPACTED_AND_DELETED | NOT_FLUSHED,
+            compacted(lag_ms=0) | kept(7 * DAY_MS) | COMPACTED_AND_DELETED | NOT_FLUSHED,
         ),
     )
 

@@ -90,7 +90,10 @@ class Exporter:
         self.registry = self._registry if shard.is_first else None
 
         self._pipeline_registry = CollectorRegistry()
-        self._pipeline_registry.register(PipelineCollector(self.store.ledgers, self.source))
+        retention = settings.submissions_retention_hours * 3600
+        self._pipeline_registry.register(
+            PipelineCollector(self.store.ledgers, self.source, retention)
+        )
         if self.registry:
             self._pipeline_registry.register(RegisteredCollector(self.registry.state))
         sources: list[TopicTailer | SourceLagMonitor] = [*self._tailers().values(), self.source]

@@ -1,5 +1,6 @@
 """Metric families of the ledgers and the registry, and the exporter's own metrics."""
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -32,9 +33,13 @@ DELAY_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 1
 class PipelineCollector(Collector):
     """Exports the counters of each partition's ledger row."""
 
-    def __init__(self, ledgers: Mapping[int, LedgerRow], source: SourceLagMonitor) -> None:
+    def __init__(
+        self, ledgers: Mapping[int, LedgerRow], source: SourceLagMonitor, retention: float
+    ) -> None:
+        """`retention` is that of submissions, in seconds."""
         self._ledgers = ledgers
         self._source = source
+        self._retention = retention
 
     def collect(self) -> Iterator[Metric]:
         for field, help in PIPELINE_FAMILIES.items():
@@ -53,6 +58,20 @@ class PipelineCollector(Collector):
         for partition, records in sorted(self._source.lag(self._ledgers).items()):
             lag.add_metric([str(partition)], records)
         yield lag
+        behind = GaugeMetricFamily(
+            "tobogganing_pipeline_lag_seconds",
+            "Age of the newest record that the ledger covers, while others wait; else 0",
+            labels=["partition"],
+        )
+        for partition, seconds in sorted(self._source.lag_seconds(time.time()).items()):
+            behind.add_metric([str(partition)], seconds)
+        yield behind
+        yield GaugeMetricFamily(
+            "tobogganing_pipeline_retention_seconds",
+            "Time after which Kafka may delete a submission, read or not "
+            "(SUBMISSIONS_RETENTION_HOURS)",
+            value=self._retention,
+        )
         histories = CounterMetricFamily(
             "tobogganing_pipeline_histories",
             "Times that the submissions topic lost its end or was recreated",

@@ -11,13 +11,13 @@ from contract.kinds import KINDS
 from exporter.shard import SHARD_PATTERN, Shard
 from exporter.thresholds import Thresholds
 from service.config.secrets import ReloadableTokens
-from service.config.settings import Check, HttpSettings, KafkaSettings, Port
+from service.config.settings import Check, HttpsSettings, KafkaSettings, Port
 
 Seconds = Annotated[float, Meta(gt=0, le=30 * 86_400)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExporterSettings(KafkaSettings, HttpSettings):
+class ExporterSettings(KafkaSettings, HttpsSettings):
     port: Port = 8001
     after_timeout_seconds: Annotated[float, Meta(gt=0, le=60)] = 10.0
     """Seconds that `/metrics?after=…` waits for a submission."""

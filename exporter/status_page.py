@@ -1,9 +1,14 @@
-"""The page at `/`: links and current figures. It has no scripts and loads nothing."""
+"""The page at `/`: links and current figures.
+
+It loads one script, of the check-in page, which renews the figures without a reload.
+"""
 
 import base64
 import hashlib
+import time
 from collections.abc import Sequence
 from html import escape
+from importlib.metadata import version
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -11,9 +16,11 @@ from starlette.responses import HTMLResponse, Response
 
 from contract.kinds import CLIENT, HEADEND
 from contract.registry import CLUSTER, RegistryState
+from exporter.checkins.words import duration
 from exporter.metrics import PIPELINE_FAMILIES
 from exporter.state.store import StateStore
 from service.kafka.tailer import TopicTailer
+from service.metrics.requests import DISTRIBUTION
 
 STYLE = """
 :root {
@@ -37,7 +44,15 @@ h2 { font-size: 1rem; margin: 2rem 0 .6rem; color: var(--soft) }
 .good { color: var(--good) }
 .bad { color: var(--bad) }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .75rem }
-.cards div, ul, .table {
+.soft { color: var(--soft); margin: 0 }
+.hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%) }
+[hidden] { display: none }
+#pause { float: right; font: inherit; color: inherit; background: var(--card); cursor: pointer }
+#pause { border: 1px solid var(--line); border-radius: .4rem; padding: .3rem .8rem }
+.steps { padding: .8rem 1rem }
+.steps p { margin: 0 0 .5rem }
+pre { margin: 0; overflow-x: auto }
+.cards div, ul, .table, .steps {
   background: var(--card); border: 1px solid var(--line); border-radius: .6rem;
 }
 .cards div { padding: .8rem 1rem }
@@ -59,17 +74,26 @@ td { border-top: 1px solid var(--line) }
 _STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 _HEADERS = {
     "content-security-policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
     "cache-control": "no-store",
-    "refresh": "5",
     "x-content-type-options": "nosniff",
 }
 
 _HEAD = (
     '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Tobogganing metrics</title>'
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    f"<style>{STYLE}</style></head><body><main>"
+    f'<style>{STYLE}</style><script src="/checkins/static/checkins.js" defer></script></head>'
+    "<body><main>"
 )
+
+
+_FIRST_STEPS = """<h2>First steps</h2><div class="steps">
+<p>Waiting for the first report. Register a client, or start a simulated fleet:</p>
+<pre>tobogganing clients register --help
+tobogganing simulate --clients 100 --headends 2</pre></div>"""
+
+_STARTED = time.monotonic()
 
 
 class Link(NamedTuple):
@@ -89,10 +113,14 @@ def is_loopback(host: str) -> bool:
 
 def status_page(waiting_for: Sequence[str], figures: str, links: Sequence[Link]) -> Response:
     """Build the page; `figures` is the HTML from `figures_table`, or empty."""
+    summary = "Waiting" if waiting_for else "Ready"
     body = [
         "<h1>Tobogganing metrics</h1>",
+        '<button type="button" id="pause" hidden aria-pressed="false">Pause</button>',
+        f'<div id="live" data-summary="{summary}">',
         _state(waiting_for),
         figures,
+        '</div><p id="announce" class="hidden" role="status" aria-live="polite"></p>',
         "<h2>Links</h2><ul>",
         *(_item(link) for link in links),
         "</ul></main></body></html>",
@@ -112,6 +140,10 @@ def figures_table(store: StateStore, registered: RegistryState | None, state: To
     if registered:
         kinds = (CLIENT.name, HEADEND.name, CLUSTER)
         figures |= {f"{kind}s registered": registered.count(kind) for kind in kinds}
+    losses = {
+        "dead letters": sum(row.dead_lettered for row in store.ledgers.values()),
+        "frames lost": sum(row.lost for row in store.ledgers.values()),
+    }
     lag = state.lag()
     ledger = [
         (partition, *(getattr(row, field) for field in PIPELINE_FAMILIES), lag.get(partition, 0))
@@ -120,8 +152,12 @@ def figures_table(store: StateStore, registered: RegistryState | None, state: To
     fields = [field.replace("_", " ") for field in PIPELINE_FAMILIES]
     return "".join(
         [
+            f'<p class="soft">Version {version(DISTRIBUTION)}, up for ',
+            f"{duration(time.monotonic() - _STARTED)}</p>",
+            "" if figures["clients shown"] else _FIRST_STEPS,
             '<h2>Now</h2><div class="cards">',
             *(_figure(text, number) for text, number in figures.items()),
+            *(_figure(text, number, is_bad=number > 0) for text, number in losses.items()),
             "</div><h2>Submissions by partition</h2>",
             _table(["partition", *fields, "rows to read"], ledger),
         ]
@@ -134,8 +170,9 @@ def _state(waiting_for: Sequence[str]) -> str:
     return '<p class="state good">Ready</p>'
 
 
-def _figure(text: str, number: int) -> str:
-    return f"<div><b>{number:,}</b><span>{escape(text)}</span></div>"
+def _figure(text: str, number: int, *, is_bad: bool = False) -> str:
+    marked = ' class="bad"' if is_bad else ""
+    return f"<div><b{marked}>{number:,}</b><span>{escape(text)}</span></div>"
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[int]]) -> str:

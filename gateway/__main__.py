@@ -9,7 +9,7 @@ from service.config.settings import load_settings
 from service.http.prefork import PreforkSupervisor, WorkerFds
 from service.logs import configure_logs
 from service.metrics.multiprocess import FOLDER_VARIABLE
-from service.startup import exit_if_misconfigured, start
+from service.startup import exit_if_misconfigured, name_process, start
 
 
 def main(workers: int = 1) -> None:
@@ -47,4 +47,5 @@ if __name__ == "__main__":
         with exit_if_misconfigured():
             settings = load_settings(GatewaySettings)
             configure_logs(settings, "gateway")
+            name_process(settings, "gateway")
             serve(settings, fds)

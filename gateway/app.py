@@ -18,6 +18,7 @@ from starlette.responses import Response
 from contract.kinds import KINDS
 from gateway.api.bulk_registration import BulkRegistrationEndpoint
 from gateway.api.certificates import CertificateEndpoints, CertificateIssuer, load_ca
+from gateway.api.endpoints import ApiParts
 from gateway.api.enrol import EnrolEndpoint
 from gateway.api.enrolments import EnrolmentEndpoints
 from gateway.api.openapi import openapi_route
@@ -29,10 +30,13 @@ from gateway.api.revoke import RevokeEndpoint
 from gateway.api.signing_keys import KeyEndpoints
 from gateway.api.token import TokenEndpoint
 from gateway.auth.authenticator import Authenticator
+from gateway.auth.ca import CertificateAuthority
+from gateway.auth.client_certificates import ClientCertificates
 from gateway.auth.jwt import LEEWAY, JwtService
 from gateway.auth.key_store import FileKeyStore
 from gateway.auth.rate_limits import RateLimits
 from gateway.auth.signing_keys import SigningKeyManager, require_keys
+from gateway.ingest.arrival import ArrivalDeadlines
 from gateway.ingest.batch import BatchEndpoint
 from gateway.ingest.encoder import TemplateCache
 from gateway.ingest.fast_path import FastPathSubmissions
@@ -47,6 +51,7 @@ from gateway.produce.ack_monitor import (
 from gateway.produce.batcher import SubmissionBatcher
 from gateway.produce.broker_clock import BrokerClock
 from gateway.produce.cluster_time import PROBE_AFTER as TIME_PROBE_AFTER
+from gateway.produce.cluster_time import ClusterTime
 from gateway.produce.producer import ResilientProducer
 from gateway.produce.stopped import StoppedPartitions
 from gateway.registry.audit_log import AuditLog
@@ -79,6 +84,13 @@ class Producer(RecordSender, Protocol):
     async def run(self) -> None: ...
 
 
+def compressed_topics(settings: GatewaySettings) -> frozenset[str]:
+    """Return the topics whose records a gateway compresses."""
+    if settings.frame_compression == "none":
+        return frozenset()
+    return frozenset((topics_from(settings).submissions.name,))
+
+
 class Gateway:
     """Accepts submissions and registrations; an async context manager that runs the background
     tasks.
@@ -87,7 +99,7 @@ class Gateway:
     clocks, and `evidence` writes refusals. Each is the real one unless it is passed in.
 
     Raises:
-        SettingsError: there is no signing key, or CA_PEM is not a valid CA.
+        SettingsError: there is no signing key, or CA_PEM or CA_PREVIOUS_PEM is not valid.
     """
 
     def __init__(
@@ -105,7 +117,9 @@ class Gateway:
         self.metrics = GatewayMetrics()
 
         # Authentication: credentials are checked against the registry.
-        self._producer = producer or ResilientProducer(settings, self.metrics.producer_failures)
+        self._producer = producer or ResilientProducer(
+            settings, self.metrics.producer_failures, compressed_topics(settings)
+        )
         self.registry = registry or RegistryWriter(settings, self._producer)
         lifetime = settings.token_lifetime
         folder = FileKeyStore(Path(settings.signing_keys_dir))
@@ -120,7 +134,8 @@ class Gateway:
             now=cluster_time.earliest_seconds,
             highest=cluster_time.highest_seconds,
         )
-        self._issuer = CertificateIssuer(load_ca(settings), self.registry, self.metrics)
+        ca = load_ca(settings)
+        self._issuer = CertificateIssuer(ca, self.registry, self.metrics)
         auth_failures = AuthFailureLimiter(requests, settings.auth_failures_per_minute)
         check_admin = StaticTokenAuth(settings.admin_token, "admin", requests, auth_failures)
         self.evidence = evidence or EvidenceLog(
@@ -137,6 +152,7 @@ class Gateway:
             check_admin,
             self._rate_limits,
             refusals,
+            client_certificates(settings, ca, cluster_time),
         )
 
         self.quotas = RegistrationQuotas(settings, self.registry, self._authenticator.catch_up)
@@ -156,12 +172,14 @@ class Gateway:
         )
         self.on_stop = self.batcher.stop_lingering
         slices = Slices()
+        arrivals = ArrivalDeadlines(settings.trusted_proxies, settings.answer_within_seconds)
         self._submissions = {
             kind: SubmissionEndpoint(
                 kind,
                 settings,
                 self._authenticator,
                 self.batcher,
+                arrivals,
                 self.metrics,
                 self._rate_limits,
                 refusals,
@@ -177,6 +195,7 @@ class Gateway:
             self.registry,
             self._authenticator,
             self.batcher,
+            arrivals,
             self.metrics,
             self._rate_limits,
             refusals,
@@ -194,48 +213,26 @@ class Gateway:
 
     def routes(self) -> list[TemplateRoute]:
         """Return all routes under /api/v1."""
-        settings, authenticator, metrics = self._settings, self._authenticator, self.metrics
+        settings = self._settings
         audit_log = AuditLog(topics_from(settings).audit.name, self._producer)
-        registrar = Registrar(self.registry, self._issuer, self.quotas, audit_log, metrics)
+        registrar = Registrar(self.registry, self._issuer, self.quotas, audit_log, self.metrics)
+        parts = ApiParts(settings, self.registry, self._authenticator, audit_log, self.metrics)
         *entities, enrolments = (
-            ResourceEndpoints(
-                resource,
-                settings,
-                self.registry,
-                authenticator,
-                audit_log,
-                self.batcher,
-                metrics,
-            )
+            ResourceEndpoints(parts, resource, self.batcher)
             for resource in (*RESOURCES, ENROLMENTS)
         )
         return [
             *(endpoint.route() for endpoint in self._submissions.values()),
             self._batches.route(),
-            *RegistrationEndpoints(settings, self.registry, authenticator, registrar).routes(),
-            BulkRegistrationEndpoint(settings, self.registry, authenticator, registrar).route(),
-            *EnrolmentEndpoints(
-                settings, self.registry, authenticator, registrar, enrolments
-            ).routes(),
-            EnrolEndpoint(
-                settings,
-                self.registry,
-                authenticator,
-                registrar,
-                self._issuer,
-                self._use_claims,
-                audit_log,
-                metrics,
-            ).route(),
+            *RegistrationEndpoints(parts, registrar).routes(),
+            BulkRegistrationEndpoint(parts, registrar).route(),
+            *EnrolmentEndpoints(parts, registrar, enrolments).routes(),
+            EnrolEndpoint(parts, registrar, self._issuer, self._use_claims).route(),
             *(route for endpoints in entities for route in endpoints.routes()),
-            TokenEndpoint(
-                settings, authenticator, self.jwt_service, self._rate_limits, metrics
-            ).route(),
-            RevokeEndpoint(settings, self.registry, authenticator, audit_log, metrics).route(),
-            *KeyEndpoints(settings, self.keys, self.registry, authenticator, audit_log).routes(),
-            *CertificateEndpoints(
-                settings, self.registry, authenticator, self._issuer, audit_log
-            ).routes(),
+            TokenEndpoint(parts, self.jwt_service, self._rate_limits).route(),
+            RevokeEndpoint(parts).route(),
+            *KeyEndpoints(parts, self.keys).routes(),
+            *CertificateEndpoints(parts, self._issuer).routes(),
             openapi_route(),
         ]
 
@@ -288,21 +285,41 @@ class Gateway:
         )
 
 
+def client_certificates(
+    settings: GatewaySettings, ca: CertificateAuthority | None, cluster_time: ClusterTime
+) -> ClientCertificates | None:
+    """Return what verifies client certificates; None unless they are credentials.
+
+    Raises:
+        SettingsError: CA_PREVIOUS_PEM is not valid.
+    """
+    if not settings.is_mtls or ca is None:
+        return None
+    return ClientCertificates(
+        ca.issuers(settings.ca_previous_pem),
+        settings.trusted_proxies,
+        now=cluster_time.earliest_seconds,
+        highest=cluster_time.highest_seconds,
+    )
+
+
 def check_files(settings: GatewaySettings) -> None:
     """Check the files that a gateway needs at start-up.
 
     Raises:
-        SettingsError: there is no signing key, or CA_PEM is not a valid CA.
+        SettingsError: there is no signing key, or CA_PEM or CA_PREVIOUS_PEM is not valid.
     """
     require_keys(FileKeyStore(Path(settings.signing_keys_dir)))
-    load_ca(settings)
+    ca = load_ca(settings)
+    if ca is not None:
+        ca.issuers(settings.ca_previous_pem)
 
 
 def build_gateway(settings: GatewaySettings) -> Starlette:
     """Build the application of a standalone gateway, with its metrics and health endpoints.
 
     Raises:
-        SettingsError: there is no signing key, or CA_PEM is not a valid CA.
+        SettingsError: there is no signing key, or CA_PEM or CA_PREVIOUS_PEM is not valid.
     """
     requests = RequestMetrics(CollectorRegistry())
     gateway = Gateway(settings, requests)

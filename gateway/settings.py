@@ -4,23 +4,27 @@ import math
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from service.config.secrets import ReloadableTokens
-from service.config.settings import HttpSettings, KafkaSettings, Secret
+from service.config.settings import HttpsSettings, KafkaSettings, Secret
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatewaySettings(KafkaSettings, HttpSettings):
+class GatewaySettings(KafkaSettings, HttpsSettings):
     admin_token: ReloadableTokens
     signing_keys_dir: str
     """Folder of RSA private keys, `*.pem`; the last one by name signs tokens."""
     ca_pem: Secret | None = None
     """Certificate and private key (PEM) of the CA that signs the certificates of nodes."""
+    ca_previous_pem: Secret | None = None
+    """Certificates (PEM, without keys) of earlier CAs, whose node certificates still count."""
     certificate_days: Annotated[float, Meta(gt=0, le=3650)] = 90.0
     """Lifetime of a node's certificate in days."""
+    mtls: Literal["off", "on"] = "off"
+    """Whether the client certificates that trusted proxies hand on are nodes' credentials."""
     token_expiry_hours: Annotated[float, Meta(gt=0, le=8760)] = 24.0
     token_issuer: str = "tobogganing"
     token_audience: str = "tobogganing-manager"
@@ -29,6 +33,8 @@ class GatewaySettings(KafkaSettings, HttpSettings):
     linger_ms: Annotated[int, Meta(ge=0)] = 100
     """Maximum milliseconds that a submission waits under load, so that others share its request to
     Kafka; 0: no waiting."""
+    frame_compression: Literal["zstd", "none"] = "zstd"
+    """`none` while processors or exporters run that cannot read compressed frames."""
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 65_536
     max_queued_submissions: Annotated[int, Meta(ge=1)] = 20_000
     """Maximum number of submissions that wait for Kafka; more are refused with 503 at once."""
@@ -63,11 +69,27 @@ class GatewaySettings(KafkaSettings, HttpSettings):
                 f"LINGER_MS={self.linger_ms} must be below a quarter of "
                 f"ANSWER_WITHIN_SECONDS={self.answer_within_seconds:g}"
             )
+        yield from self._mtls_faults()
         if {*self.admin_token.current()} & {*self.metrics_token.current()}:
             yield (
                 "ADMIN_TOKEN and METRICS_TOKEN are equal, so a scraper's token could change "
                 "everything: replace one with `openssl rand -hex 32` (docs/secrets.md)"
             )
+
+    def _mtls_faults(self) -> Iterator[str]:
+        if not self.is_mtls:
+            return
+        if self.ca_pem is None:
+            yield "CA_PEM (or CA_PEM_FILE) is not set: MTLS=on needs it"
+        if not self.trusted_proxies:
+            yield "TRUSTED_PROXIES is not set: MTLS=on needs the addresses of the proxies"
+        for network in self.trusted_proxies:
+            if not network.prefixlen:
+                yield f"TRUSTED_PROXIES={network} must not be every address with MTLS=on"
+
+    @property
+    def is_mtls(self) -> bool:
+        return self.mtls == "on"
 
     @property
     def token_lifetime(self) -> float:

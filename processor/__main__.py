@@ -11,6 +11,7 @@ from processor.settings import ProcessorSettings
 from service.config.settings import SettingsError
 from service.gc_tuning import freeze_startup_objects
 from service.http.server import listen
+from service.process_name import set_process_name
 from service.startup import exit_if_misconfigured, start
 
 
@@ -18,6 +19,7 @@ def main() -> None:
     """Run until SIGTERM or SIGINT; exit with status 2 if a setting is invalid."""
     with exit_if_misconfigured():
         settings = with_name(start(ProcessorSettings, "processor"))
+        set_process_name("processor", settings.worker_name)
         port = listen(settings)
 
     # Imported late: importing Faust takes longer than rejecting invalid settings.

@@ -1,12 +1,14 @@
 """Settings of the processor."""
 
 import socket
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from msgspec import Meta
 
-from contract.topics import processor_group
+from contract.topics import SUBMISSIONS_RETENTION_MARGIN_HOURS, processor_group
 from service.config.settings import HttpSettings, KafkaSettings, Port
 
 
@@ -26,6 +28,16 @@ class ProcessorSettings(KafkaSettings, HttpSettings):
 
     stuck_after_seconds: Annotated[float, Meta(ge=1)] = 120.0
     """Seconds without progress, with frames waiting, after which a partition counts as stuck."""
+
+    def conflicts(self, given: AbstractSet[str]) -> Iterator[str]:
+        yield from super().conflicts(given)
+        least = self.retention_hours + SUBMISSIONS_RETENTION_MARGIN_HOURS
+        if self.submissions_retention_hours < least:
+            yield (
+                f"SUBMISSIONS_RETENTION_HOURS={self.submissions_retention_hours:g} must be at "
+                f"least RETENTION_HOURS + {SUBMISSIONS_RETENTION_MARGIN_HOURS}: set it to {least:g}"
+                " or more for all services"
+            )
 
     @property
     def group(self) -> str:

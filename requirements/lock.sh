@@ -14,6 +14,8 @@ compile() {
 }
 
 compile runtime.in --output-file runtime.txt
+compile build.in --constraint runtime.txt --output-file build.txt
+compile supply.in --output-file supply.txt
 compile dev.in --constraint runtime.txt --output-file dev.txt
 compile kubernetes.in --output-file kubernetes.txt
 compile fuzz.in --constraint dev.txt --output-file fuzz.txt

@@ -39,15 +39,17 @@ if usable && [ -e ".venv/installed-$flavour" ]; then
 fi
 if ! usable; then
     python=$(find_python)
-    echo "Making .venv with $("$python" --version 2>&1)"
     rm -rf .venv
-    "$python" -m venv .venv
+    "$python" -m tobogganing.devstack.progress_line "Making .venv with $("$python" --version 2>&1)" "$python" -m venv .venv
     printf '%s\n' "$identity" >.venv/identity
 fi
-echo "Installing requirements/$flavour.txt into .venv"
 touch .venv/installing
-pip="env PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip"
-$pip install --require-hashes -r "requirements/$flavour.txt"
-$pip install --quiet --no-deps --no-build-isolation --editable .
+pip_install() {
+    label=$1
+    shift
+    .venv/bin/python -m tobogganing.devstack.pip_install "$label" - "$@"
+}
+pip_install "Installing libraries into .venv" --require-hashes -r "requirements/$flavour.txt"
+pip_install "Installing the project into .venv" --no-deps --no-build-isolation --editable .
 touch ".venv/installed-$flavour"
 rm .venv/installing

@@ -25,6 +25,16 @@ class RateLimiter:
         """The time at which all buckets of a generation are full again."""
         self._rotate_at = float("-inf")
 
+    @property
+    def policy(self) -> tuple[int, int]:
+        """A quota, and the seconds in which a bucket refills by it."""
+        quota = max(1, int(60.0 / self._interval + TOLERANCE))
+        return quota, round(quota * self._interval)
+
+    def remaining(self, wait: float, cost: float = 1) -> int:
+        """The tokens in a bucket that made `acquire` return `wait` for `cost`."""
+        return max(0, int(min(cost, self._burst) - wait / self._interval + TOLERANCE))
+
     def acquire(self, key: Hashable, now: float, cost: float = 1) -> float:
         """Take `cost` tokens from a bucket; return 0, or the seconds to wait if there are too few.
 

@@ -18,7 +18,7 @@ hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
 
-FIRST = ("chaos", "hostile", "e2e", "deploy", "fuzz", "soak", "integration", "unit")
+FIRST = ("docker", "chaos", "hostile", "e2e", "deploy", "fuzz", "soak", "integration", "unit")
 """Folders in the order in which they run: the longest tests first, so that all processes end
 together."""
 

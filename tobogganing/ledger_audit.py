@@ -10,6 +10,7 @@ from contract.frame import FrameError, decode_frame
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader
 from service.kafka.topics import topics_from
+from service.plural import counted
 from tobogganing.backup.topic_snapshot import compare_with_source, read_ledgers
 from tobogganing.errors import LocalError
 from tobogganing.output import Progress
@@ -67,11 +68,11 @@ class LedgerRecount:
             ("late submissions", self.late, ledger["late"]),
         ):
             if recounted > booked or (self.is_whole and recounted != booked):
-                found.append(f"{recounted:,} {what} are in the topic, {booked:,} in the ledger")
+                found.append(f"{what}: {recounted:,} in the topic, {booked:,} in the ledger")
         if self.undecodable > ledger["dead_lettered"]:
             found.append(
-                f"{self.undecodable:,} frames cannot be decoded, but only "
-                f"{ledger['dead_lettered']:,} submissions are dead-lettered"
+                f"{counted(self.undecodable, 'frame')} cannot be decoded, but the ledger has "
+                f"{counted(ledger['dead_lettered'], 'dead-lettered submission')}"
             )
         return found
 

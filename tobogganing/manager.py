@@ -6,6 +6,7 @@ The product's guide calls it the manager.
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import aiohttp
@@ -24,6 +25,7 @@ from service.http.health import ReadinessCheck, health_routes
 from service.http.server import run
 from service.metrics.requests import RequestMetrics
 from service.startup import exit_if_misconfigured, start
+from tobogganing.disk_space import full
 
 PROCESSOR_TIMEOUT = 2.0
 """Seconds within which the processor must respond to the readiness probe."""
@@ -43,6 +45,8 @@ class ServeSettings(GatewaySettings, ExporterSettings):
     port: Port = 8000
     processor_ready_url: Annotated[str | None, Check(check_url)] = None
     """Readiness URL of the one processor; the manager is ready only if the processor is."""
+    disk_folder: str | None = None
+    """A folder on the disk of the one broker; the manager is ready only if that is not full."""
 
 
 class ProcessorProbe:
@@ -66,6 +70,17 @@ class ProcessorProbe:
         return [] if ready else ["processor"]
 
 
+class DiskProbe:
+    """Checks the free space of the broker's disk: the cause, where Kafka only does not respond."""
+
+    def __init__(self, folder: str | None) -> None:
+        self._folder = None if folder is None else Path(folder)
+
+    async def not_ready_reasons(self) -> list[str]:
+        reason = None if self._folder is None else full(self._folder)
+        return [f"disk space ({reason})"] if reason else []
+
+
 def build_manager(settings: ServeSettings) -> Starlette:
     """Build the application of both services.
 
@@ -76,8 +91,12 @@ def build_manager(settings: ServeSettings) -> Starlette:
     gateway = Gateway(settings, requests)
     exporter = Exporter(settings, requests=requests, registry=gateway.registry)
     processor = ProcessorProbe(settings.processor_ready_url)
+    disk = DiskProbe(settings.disk_folder)
     not_ready_reasons = all_reasons(
-        gateway.not_ready_reasons, exporter.not_ready_reasons, processor.not_ready_reasons
+        disk.not_ready_reasons,
+        gateway.not_ready_reasons,
+        exporter.not_ready_reasons,
+        processor.not_ready_reasons,
     )
     families = (requests.registry, gateway.metrics.registry, exporter.metrics.registry)
     routes = [

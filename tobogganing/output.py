@@ -1,20 +1,66 @@
-"""Output of commands: JSON, aligned columns, notes and progress."""
+"""Output of commands: JSON, aligned columns, notes and progress.
+
+A terminal gets tables, colours and bars. Anything else gets plain text, one row or field a line.
+"""
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
-from unicodedata import combining, east_asian_width
+from typing import TYPE_CHECKING, Any, Self
 
 import click
+
+from tobogganing.errors import LocalError
+
+if TYPE_CHECKING:  # The command line starts without it.
+    from rich.console import Console
+    from rich.progress import Progress as Bar
 
 GAP = "  "
 
 
+def console(*, stderr: bool = False) -> "Console":
+    """A console on stdout or stderr. It uses no colour elsewhere than on a terminal, or with
+    NO_COLOR."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def write(text: str) -> None:
+    """Write lines to stdout.
+
+    Raises:
+        LocalError: stdout cannot be written, because of a full disk for example.
+        SystemExit: the reader has closed the pipe, as `head` does.
+    """
+    write_bytes(f"{text}\n".encode(sys.stdout.encoding or "utf-8", "replace"))
+
+
+def write_bytes(data: bytes) -> None:
+    """Write bytes to stdout; raises as `write`."""
+    try:
+        click.echo(data, nl=False)
+    except BrokenPipeError:
+        _discard_stdout()
+        sys.exit(1)
+    except OSError as error:
+        _discard_stdout()
+        raise LocalError(f"stdout cannot be written: {error.strerror}") from None
+
+
+def _discard_stdout() -> None:
+    """Replace stdout, so that the interpreter does not fail to flush it at the exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
 def write_document(document: Mapping[str, Any], as_json: bool) -> None:
     """Write one result to stdout: as one JSON document, or one field a line."""
-    click.echo(json.dumps(document, ensure_ascii=False) if as_json else fields(document))
+    write(json.dumps(document, ensure_ascii=False) if as_json else fields(document))
 
 
 def write_note(text: str) -> None:
@@ -26,7 +72,9 @@ def width(text: str) -> int:
     """Columns of a terminal that a text takes."""
     if text.isascii():
         return len(text)
-    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 def cell(value: Any) -> str:
@@ -50,9 +98,7 @@ class ColumnTable:
 
     def lines(self, rows: Iterable[Mapping[str, Any]]) -> list[str]:
         """The lines of the next rows; the first call adds the column names."""
-        cells = [[cell(row.get(column)) for column in self._columns] for row in rows]
-        for row in cells:
-            self._widths = [max(w, width(c)) for w, c in zip(self._widths, row, strict=True)]
+        cells = self._cells(rows)
         if not self._has_head:
             self._has_head = True
             cells.insert(0, [column.upper() for column in self._columns])
@@ -60,7 +106,28 @@ class ColumnTable:
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write the next rows to stdout."""
-        click.echo("\n".join(self.lines(rows)))
+        if sys.stdout.isatty():
+            self._draw(self._cells(rows))
+        else:
+            write("\n".join(self.lines(rows)))
+
+    def _cells(self, rows: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+        cells = [[cell(row.get(column)) for column in self._columns] for row in rows]
+        for row in cells:
+            self._widths = [max(w, width(c)) for w, c in zip(self._widths, row, strict=True)]
+        return cells
+
+    def _draw(self, cells: list[list[str]]) -> None:
+        from rich import box
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, show_header=not self._has_head)
+        self._has_head = True
+        for column, least in zip(self._columns, self._widths, strict=True):
+            table.add_column(column.upper(), min_width=least, overflow="fold")
+        for row in cells:
+            table.add_row(*row)
+        console().print(table)
 
     def _line(self, row: Sequence[str]) -> str:
         padded = (c + " " * (w - width(c)) for w, c in zip(self._widths, row, strict=True))
@@ -80,24 +147,21 @@ class Progress:
 
     def __init__(self, label: str, total: int) -> None:
         self._label, self._total, self._done = label, max(total, 1), 0
-        self._bar = click.progressbar(
-            length=self._total,
-            label=label,
-            file=sys.stderr,
-            show_pos=True,
-            hidden=not sys.stderr.isatty(),
-            update_min_steps=max(1, self._total // 200),
-        )
+        self._bar = _bar() if sys.stderr.isatty() else None
+        if self._bar is not None:
+            self._task = self._bar.add_task(label, total=self._total)
 
     def add(self, count: int) -> None:
         quarters = 4 * self._done // self._total
         self._done += count
-        self._bar.update(count)
-        if self._bar.hidden and 4 * self._done // self._total > quarters:
+        if self._bar is not None:
+            self._bar.advance(self._task, count)
+        elif 4 * self._done // self._total > quarters:
             write_note(f"{self._label}: {self._done:,} of {self._total:,}")
 
     def __enter__(self) -> Self:
-        self._bar.__enter__()
+        if self._bar is not None:
+            self._bar.start()
         return self
 
     def __exit__(
@@ -106,4 +170,18 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.__exit__(kind, error, trace)
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _bar() -> "Bar":
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    return Bar(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console(stderr=True),
+    )

@@ -8,22 +8,31 @@ import math
 from dataclasses import dataclass, field
 
 from contract.kinds import CLIENT, HEADEND
-from contract.topics import DAY_MS, SEGMENT_BYTES, declare_topics
+from contract.topics import SEGMENT_BYTES, SUBMISSIONS_RETENTION_HOURS
+from tobogganing.sizing_figures import (
+    EDGE_BATCH,
+    EDGE_KEPT,
+    EDGE_NEW,
+    EXPORTER_ALONE,
+    EXPORTER_ITEM,
+    EXPORTER_SHOWN,
+    GATEWAY_ALONE,
+    GATEWAY_BATCH,
+    GATEWAY_ITEM,
+    KAFKA_ALONE,
+    KAFKA_ITEM,
+    PROCESSOR_ALONE,
+    PROCESSOR_ITEM,
+    SCRAPE_BYTES,
+)
 
-# Figures of docs/performance.md in microseconds of CPU time. The tests in
-# tests/unit/tobogganing/sizing compare them with its tables.
-
-EDGE_ALONE, GATEWAY_ALONE = 1167.0, 900.0
-"""A submission of an agent that opens a connection for it."""
-EDGE_BATCH, GATEWAY_BATCH, GATEWAY_ITEM = 110.0, 196.7, 10.0
-"""A batch of a relay over a kept connection, and each submission in it."""
-KAFKA_FRAME, KAFKA_ITEM = 111.1, 7.69
-PROCESSOR_FRAME, PROCESSOR_ITEM = 205.0, 25.1
-"""A frame, and each submission in it."""
-EXPORTER_ITEM, EXPORTER_SHOWN = 11.4, 1.59
-"""A submission that changes a row, and a client in a scrape."""
-SCRAPE_BYTES = 49.7
-"""Bytes of a client in a compressed scrape."""
+LINGER_SECONDS = 0.1
+"""How often a gateway under load sends the frames of all partitions (LINGER_MS)."""
+ALONE_FRAME = 1_000 * LINGER_SECONDS / 12
+"""Submissions in a frame when `*_ALONE` was measured: 1,000 a second, 12 partitions."""
+KAFKA_FRAME = max(0.0, KAFKA_ALONE - KAFKA_ITEM) * ALONE_FRAME
+PROCESSOR_FRAME = max(0.0, PROCESSOR_ALONE - PROCESSOR_ITEM) * ALONE_FRAME
+"""A frame, apart from the submissions in it, in microseconds of CPU time."""
 
 # Memory of a process in bytes: the base, and each entity that it knows.
 GATEWAY_BASE, GATEWAY_ENTITY = 63_000_000, 1_000
@@ -33,8 +42,10 @@ EXPORTER_BASE, EXPORTER_ENTITY, EXPORTER_REGISTERED = 45_000_000, 1_000, 600
 
 # Bytes in Kafka, for a client that sends all metrics.
 SUBMISSION_BYTES = 286
-FRAME_BYTES = 126
-"""A frame without its submissions, as a record batch of its own."""
+"""As an agent sends it, and as it is in a frame before compression."""
+PACKED_SUBMISSION_BYTES, PACKED_FRAME_BYTES = 40, 290
+"""Each submission of a compressed frame, and the rest of the frame, as a record batch of its
+own."""
 ROW_BYTES = 421
 """A row of `entity-state` as a record batch of its own."""
 REGISTRY_BYTES = 300
@@ -54,8 +65,13 @@ SHARD_ENTITIES = 300_000
 SCRAPE_SECONDS = 15
 EDGE_CORES = 4
 """Most cores of an edge."""
-EDGE_MEMORY = 1e9
-"""For the 50,000 connections that deploy/edge allows, and their buffers; not measured."""
+EDGE_BASE, EDGE_CONNECTION = 0.1e9, 17_000
+"""Memory of an edge in bytes: its base, and each idle connection with TLS
+(`python -m bench.idle_connections`)."""
+EDGE_CONNECTIONS = 150_000
+"""Most connections of an edge, as deploy/edge allows."""
+REQUEST_SECONDS = 1.0
+"""How long a connection is open that is new for each request."""
 BROKERS, REPLICATION = 3, 3
 BROKER_CORES, BROKER_DISK = 8, 4e12
 """Limits of one broker; beyond them there are more brokers."""
@@ -66,13 +82,17 @@ CACHED_SECONDS = 300
 
 @dataclass(frozen=True)
 class PlannedFleet:
-    """Intervals in seconds; `batch` is the size of a relay's batches, 1 without relays."""
+    """Intervals in seconds; `batch` is the size of a relay's batches, 1 without relays.
+
+    With `keeps_connections` each client and headend keeps its connection between two submissions.
+    """
 
     clients: int
     interval: float
     headends: int
     headend_interval: float
     batch: int = 1
+    keeps_connections: bool = False
 
     @property
     def entities(self) -> int:
@@ -93,9 +113,25 @@ class PlannedFleet:
         """Series in a scrape of the fleet."""
         return self.clients * len(CLIENT.families) + self.headends * len(HEADEND.families)
 
+    @property
+    def connections(self) -> float:
+        """Connections to the edges."""
+        if self.batch == 1 and self.keeps_connections:
+            return self.entities
+        return self.requests * REQUEST_SECONDS
+
+    def frames(self, partitions: int) -> float:
+        """Frames a second, at most.
+
+        A batch is divided among the partitions. A gateway sends at most one frame of a partition
+        in each window; of gateways there are those that remain when one is lost.
+        """
+        windows = _gateways(self).working * partitions / LINGER_SECONDS
+        return min(self.requests * min(self.batch, partitions), windows)
+
     def frame(self, partitions: int) -> float:
-        """Submissions in a frame, at least: a batch is divided among the partitions."""
-        return max(1.0, self.batch / partitions)
+        """Submissions in a frame, at least."""
+        return max(1.0, self.rate / self.frames(partitions))
 
 
 @dataclass(frozen=True)
@@ -158,7 +194,7 @@ def plan(fleet: PlannedFleet) -> CapacityPlan:
     while partitions < SPREAD * max(shards, _processors(fleet, partitions).working):
         partitions *= 2
     frames = fleet.rate / fleet.frame(partitions)
-    stored = fleet.rate * SUBMISSION_BYTES + frames * FRAME_BYTES
+    stored = fleet.rate * PACKED_SUBMISSION_BYTES + frames * PACKED_FRAME_BYTES
     changed = fleet.rate * ROW_BYTES
     brokers = _brokers(fleet, partitions, stored, changed)
     return CapacityPlan(
@@ -189,18 +225,23 @@ def _number(value: float) -> str:
 
 
 def _edges(fleet: PlannedFleet) -> PlannedComponent:
-    cost = EDGE_ALONE if fleet.batch == 1 else EDGE_BATCH
+    alone = EDGE_KEPT if fleet.keeps_connections else EDGE_NEW
+    cost = alone if fleet.batch == 1 else EDGE_BATCH
     load = fleet.requests * cost / 1e6
     cores = min(EDGE_CORES, _instances(load))
-    working = _instances(load, cores)
+    working = max(_instances(load, cores), math.ceil(fleet.connections / EDGE_CONNECTIONS))
+    cores = min(cores, _instances(load / working))
+    memory = MEMORY_RESERVE * (EDGE_BASE + fleet.connections / working * EDGE_CONNECTION)
     why = f"{_number(fleet.requests)} requests/s x {cost:,.0f} µs{_connections(fleet)}, TLS"
-    return PlannedComponent("edge", working + 1, cores, EDGE_MEMORY, load, working, why)
+    if fleet.connections > 1:
+        why += f"; {fleet.connections:,.0f} connections, at most {EDGE_CONNECTIONS:,} each"
+    return PlannedComponent("edge", working + 1, cores, memory, load, working, why)
 
 
 def _gateways(fleet: PlannedFleet) -> PlannedComponent:
     if fleet.batch == 1:
         load = fleet.rate * GATEWAY_ALONE / 1e6
-        cost = f"{_number(fleet.rate)} requests/s x {GATEWAY_ALONE:,.0f} µs{_connections(fleet)}"
+        cost = f"{_number(fleet.rate)} requests/s x {GATEWAY_ALONE:,.0f} µs"
     else:
         load = (fleet.requests * GATEWAY_BATCH + fleet.rate * GATEWAY_ITEM) / 1e6
         cost = (
@@ -214,7 +255,9 @@ def _gateways(fleet: PlannedFleet) -> PlannedComponent:
 
 
 def _connections(fleet: PlannedFleet) -> str:
-    return ", each a new connection" if fleet.batch == 1 else ""
+    if fleet.batch > 1:
+        return ""
+    return ", kept connections" if fleet.keeps_connections else ", each a new connection"
 
 
 def _processors(fleet: PlannedFleet, partitions: int) -> PlannedComponent:
@@ -233,7 +276,8 @@ def _processors(fleet: PlannedFleet, partitions: int) -> PlannedComponent:
 
 def _exporter_load(fleet: PlannedFleet) -> float:
     scraped = fleet.entities * EXPORTER_SHOWN / SCRAPE_SECONDS
-    return (fleet.rate * EXPORTER_ITEM + scraped) / 1e6
+    changed = EXPORTER_ALONE if fleet.batch == 1 else EXPORTER_ITEM
+    return (fleet.rate * changed + scraped) / 1e6
 
 
 def _exporters(fleet: PlannedFleet, shards: int) -> PlannedComponent:
@@ -265,7 +309,7 @@ def _brokers(
 ) -> PlannedComponent:
     cost = KAFKA_FRAME / fleet.frame(partitions) + KAFKA_ITEM
     load = fleet.rate * cost / 1e6 * REPLICATION
-    seconds = int(declare_topics("", partitions).submissions.settings["retention.ms"]) / 1000
+    seconds = SUBMISSIONS_RETENTION_HOURS * 3600
     state = partitions * 2 * SEGMENT_BYTES + 2 * fleet.entities * (ROW_BYTES + REGISTRY_BYTES)
     disk = REPLICATION * (stored * seconds + state) / DISK_FULL
     needed = (1 + _instances(load, BROKER_CORES), math.ceil(disk / BROKER_DISK))
@@ -273,7 +317,7 @@ def _brokers(
     written = REPLICATION * (stored + changed) / number
     why = (
         f"{_number(fleet.rate)} submissions/s x {cost:,.0f} µs, as much again for each replica; "
-        f"{seconds * 1000 / DAY_MS:.0f} days of {stored * seconds / 1e9:,.0f} GB x {REPLICATION}, "
+        f"{SUBMISSIONS_RETENTION_HOURS} h of {stored * seconds / 1e9:,.0f} GB x {REPLICATION}, "
         f"disks {DISK_FULL:.0%} full"
     )
     return PlannedComponent(

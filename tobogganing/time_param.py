@@ -41,33 +41,41 @@ def format_time(milliseconds: int) -> str:
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-class TimeParam(click.ParamType):
+class _ParsedParam(click.ParamType):
+    """The type of an option whose text `parse` converts to a number."""
+
+    hint: str
+    """What is wrong with an invalid text."""
+
+    def parse(self, text: str) -> int:
+        raise NotImplementedError
+
+    def convert(
+        self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return self.parse(value)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is {self.hint}", param, ctx)
+
+
+class TimeParam(_ParsedParam):
     """The type of an option with a time; its value is in milliseconds since the epoch."""
 
     name = "TIME"
+    hint = "not a time: write 15m, 2h, 3d or 2030-01-31T12:00:00Z"
 
-    def convert(
-        self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        if isinstance(value, int):
-            return value
-        try:
-            return parse_time(value, datetime.now(UTC).timestamp())
-        except (ValueError, OverflowError):
-            self.fail(f"{value!r} is not a time: write 15m, 2h, 3d or 2030-01-31T12:00:00Z")
+    def parse(self, text: str) -> int:
+        return parse_time(text, datetime.now(UTC).timestamp())
 
 
-class DurationParam(click.ParamType):
+class DurationParam(_ParsedParam):
     """The type of an option that takes a duration; its value is in seconds."""
 
     name = "DURATION"
+    hint = "not a duration: write 90s, 15m, 2h or 7d"
 
-    def convert(
-        self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        if isinstance(value, int):
-            return value
-        try:
-            return parse_duration(value)
-        except ValueError:
-            self.fail(f"{value!r} is no duration: 90s, 15m, 2h or 7d", param, ctx)
+    def parse(self, text: str) -> int:
+        return parse_duration(text)

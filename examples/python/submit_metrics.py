@@ -1,4 +1,5 @@
-"""Submits the counters of a network interface once a minute with an API key; --once submits once.
+"""Submits the counters of a network interface once a minute with an API key, or with a client
+certificate; --once submits once.
 
 Requires only Python 3.9 or newer. Settings come from the environment: see README.md of the
 examples. The queue's folder contains waiting/<number>.json (one sample each),
@@ -11,6 +12,7 @@ and <it>.next (a key, and the one that replaces it, while they are exchanged).
 from __future__ import annotations
 
 import gzip
+import hashlib
 import http.client
 import json
 import os
@@ -42,6 +44,7 @@ MANAGER_HEADER, MANAGER_VALUE = "Tobogganing-Service", "manager"
 firewall or a captive portal."""
 KEY = re.compile(r"[!-~]+")
 """An API key consists of visible ASCII characters."""
+CERTIFICATE = re.compile(r"\s*-----BEGIN CERTIFICATE-----\s")
 ID = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 LONGEST_OVERLAP = 86_400.0
 """Seconds that a key stays valid beside its successor, at most."""
@@ -221,13 +224,13 @@ class Identity:
         nonce_file = self._beside("nonce")
         if not nonce_file.exists():
             write_whole(nonce_file, secrets.token_hex(16).encode())
-        document = {"name": self._name, "nonce": nonce_file.read_text()}
+        document = {"name": self._name, "nonce": nonce_file.read_text(), **self._request()}
         if self._fixed_id:
             document["client_id"] = self._fixed_id
         try:
             answer = self._ask("/api/v1/enrol", _read_key(self._token_file), document)
-            id, key = answer.get("client_id", ""), answer.get("api_key", "")
-            if not (ID.fullmatch(id) and KEY.fullmatch(key)):
+            id, credential = answer.get("client_id", ""), self._credential_in(answer)
+            if not (ID.fullmatch(id) and credential):
                 raise ManagerError("the response does not come from the manager", 200)
         except ManagerError as error:
             if error.from_manager and error.status == 409:
@@ -235,7 +238,7 @@ class Identity:
             # Not a fault of the samples, whatever its status.
             raise ManagerError(f"not enrolled: {error}", retry_after=error.retry_after) from None
         write_whole(self._beside("id"), id.encode())
-        write_whole(self._key_file, key.encode() + b"\n")
+        write_whole(self._key_file, credential.encode() + b"\n")
         nonce_file.unlink()
         say(f"enrolled as {id}")
 
@@ -280,6 +283,15 @@ class Identity:
             say(f"the key is not replaced yet: {error}")
             return False
         return True
+
+    def _request(self) -> dict[str, str]:
+        """What an enrolment requests beside an id."""
+        return {}
+
+    def _credential_in(self, answer: Mapping[str, str]) -> str:
+        """The credential in the response to an enrolment; empty if it has none."""
+        key = answer.get("api_key", "")
+        return key if KEY.fullmatch(key) else ""
 
     def _rotate(self) -> None:
         old, new = self.key(), self._next_key()
@@ -331,6 +343,45 @@ class Identity:
         return self._key_file.with_name(f"{self._key_file.name}.{suffix}")
 
 
+class CertificateIdentity(Identity):
+    """The agent's id and client certificate: no file has anything that could be sent by others.
+
+    The private key and the request (CSR) for it are the installer's. The same request gets the next
+    certificate, with the present one.
+    """
+
+    def __init__(self, environ: Mapping[str, str], post: Post, longest_pause: float) -> None:
+        days = environ.get("RENEW_CERTIFICATE_DAYS") or "30"
+        files = {"API_KEY_FILE": environ["CERTIFICATE_FILE"], "ROTATE_KEY_DAYS": days}
+        super().__init__({**environ, **files}, post, longest_pause)
+        self._csr_file = Path(environ["CSR_FILE"])
+
+    def key(self) -> str:
+        """There is none: the certificate is shown in TLS."""
+        return ""
+
+    def finish_rotation(self) -> bool:
+        return False
+
+    def _request(self) -> dict[str, str]:
+        return {"csr": self._csr_file.read_text()}
+
+    def _credential_in(self, answer: Mapping[str, str]) -> str:
+        certificate = answer.get("certificate", "")
+        return certificate.strip() if CERTIFICATE.match(certificate) else ""
+
+    def _rotate(self) -> None:
+        document = {"node_type": "client", "node_id": self.id(), **self._request()}
+        certificate = self._credential_in(self._ask("/api/v1/certs/generate", "", document))
+        if not certificate:
+            raise ManagerError("the response does not come from the manager", 200)
+        write_whole(self._key_file, certificate.encode() + b"\n")
+        say("renewed the certificate")
+
+    def _next_key(self) -> str | None:
+        return None
+
+
 def _read_key(path: Path) -> str:
     key = path.read_bytes().decode("utf-8-sig", errors="replace").strip()
     if not KEY.fullmatch(key):
@@ -349,13 +400,26 @@ class _ResumingHandler(urllib.request.HTTPSHandler):
     """Resumes the TLS session of the last connection, which avoids most of the cost of a new
     one."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None, private_key: Path | None = None) -> None:
         self.tls = ssl.create_default_context()
         super().__init__(context=self.tls)
         self.session: ssl.SSLSession | None = None
+        self._certificate, self._private_key = certificate, private_key
+        self._loaded = 0
 
     def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        self._load_certificate()
         return self.do_open(self._connection, request)
+
+    def _load_certificate(self) -> None:
+        """Show the certificate that is in the file now; a session has the one before."""
+        if self._certificate is None or not self._certificate.exists():
+            return
+        changed = self._certificate.stat().st_mtime_ns
+        if changed != self._loaded:
+            self.tls, self.session = ssl.create_default_context(), None
+            self.tls.load_cert_chain(self._certificate, self._private_key)
+            self._loaded = changed
 
     def _connection(self, host: str, **options: Any) -> http.client.HTTPSConnection:
         return _ResumingConnection(host, handler=self, context=self.tls, **options)
@@ -396,9 +460,16 @@ class Client:
         self._uptime = root / "proc/uptime"
         self._interval = float(environ.get("INTERVAL_SECONDS", "60"))
         self._most_pause = float(environ.get("MAX_PAUSE_SECONDS", "60"))
-        self._identity = Identity(environ, self._post, self._most_pause)
+        handler = _ResumingHandler()
+        if environ.get("CERTIFICATE_FILE"):
+            files = Path(environ["CERTIFICATE_FILE"]), Path(environ["PRIVATE_KEY_FILE"])
+            handler = _ResumingHandler(*files)
+            identity: Identity = CertificateIdentity(environ, self._post, self._most_pause)
+        else:
+            identity = Identity(environ, self._post, self._most_pause)
+        self._identity = identity
         self._queue = Queue(Path(environ["QUEUE_DIR"]), int(environ.get("QUEUE_MAX", "1440")))
-        self._opener = urllib.request.build_opener(_NoRedirects, _ResumingHandler())
+        self._opener = urllib.request.build_opener(_NoRedirects, handler)
         self._most = MAX_SAMPLES
         self._failures = 0
         self._trouble = ""
@@ -436,8 +507,7 @@ class Client:
         self._awake.set()
 
     def _measure(self) -> None:
-        # A random delay, so that agents that start together do not report together.
-        due = time.monotonic() + random.uniform(0, self._interval)
+        due = time.monotonic() + self._until_first(time.time())
         while not self._ended.wait(max(0.0, due - time.monotonic())):
             due = max(due + self._interval, time.monotonic())
             try:
@@ -445,6 +515,19 @@ class Client:
             except OSError as error:
                 say(str(error))
             self._awake.set()
+
+    def _until_first(self, now: float) -> float:
+        """Return the seconds before the first sample.
+
+        Each agent has a place of its own in every interval, from its id: agents that start together
+        report evenly spread, and a restart moves none. One without an id takes a random place.
+        """
+        try:
+            digest = hashlib.sha256(self._identity.id().encode()).digest()
+            place = int.from_bytes(digest[:4], "big") / 2**32
+        except OSError:
+            place = random.random()
+        return (place * self._interval - now) % self._interval
 
     def _take(self) -> None:
         """Measure, and add the sample to the queue.
@@ -526,7 +609,9 @@ class Client:
         Raises:
             ManagerError: there was another response, or none.
         """
-        headers = {"Authorization": f"Bearer {bearer}", "Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json"}
+        if bearer:
+            headers["Authorization"] = f"Bearer {bearer}"
         if len(body) >= GZIP_FROM:
             body, headers["Content-Encoding"] = gzip.compress(body), "gzip"
         request = urllib.request.Request(self._manager + path, body, headers)

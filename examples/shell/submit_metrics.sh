@@ -9,7 +9,7 @@
 #   INTERFACE (wg0)         HEADLESS (true)        the measured interface; the label
 #   QUEUE_MAX (1440)        maximum of queued samples; the oldest are dropped and counted
 #   RUN_SECONDS (45)        after this time a run starts no further request
-#   SPREAD_SECONDS (20)     random delay of the first request, to spread the fleet
+#   SPREAD_SECONDS (20)     maximum delay of the first request, from the id, to spread the fleet
 #   MAX_PAUSE_SECONDS (60)  maximum pause after a failure, in addition to Retry-After
 #   SYSTEM_ROOT ()          prefix of /sys and /proc
 #
@@ -50,6 +50,12 @@ replace() { cat >"$1.new" && sync "$1.new" && mv "$1.new" "$1"; }
 count() { echo $(($(number "$1") + $2)) | replace "$1"; }
 # random N: a whole number from 0 to N.
 random() { echo $(($(od -An -N4 -tu4 /dev/urandom) % ($1 + 1))); }
+# place N: the same for the agent's own id; random as long as it has none.
+place() {
+    own=${CLIENT_ID:-$(cat "$API_KEY_FILE.id" 2>/dev/null || :)}
+    [ -n "$own" ] || { random "$1"; return; }
+    echo $((0x$(printf %s "$own" | sha256sum | head -c 7) % ($1 + 1)))
+}
 
 # measure: prints a sample; fails if a counter cannot be read or is not a number.
 measure() {
@@ -300,7 +306,7 @@ end=$((start + ${RUN_SECONDS:-45}))
 failures=0 until=0 tried=no
 [ ! -s pause ] || read -r until failures <pause
 [ "$until" -le $((start + 7200)) ] || until=0 # the clock was set back
-spread=$((start + $(random "${SPREAD_SECONDS:-20}")))
+spread=$((start + $(place "${SPREAD_SECONDS:-20}")))
 [ "$until" -ge "$spread" ] || until=$spread
 take || exit 1
 shorten

@@ -6,11 +6,11 @@ from typing import Any
 
 from contract.kinds import CLIENT, HEADEND, replace_refused
 from contract.registry import CLUSTER
-from exporter.checkins.directory import EXPIRED, REGISTERED, SEEN
 from exporter.checkins.listing import Group, Page, View
 from exporter.checkins.query import Query
 from exporter.checkins.sample import parse_rendered
 from exporter.checkins.state import ONLINE, STATES
+from exporter.state.columns import ANOMALOUS, EXPIRED, REGISTERED, SEEN
 from exporter.state.store import StateStore
 from exporter.thresholds import Thresholds
 
@@ -43,6 +43,7 @@ def item(view: View, index: int, kind: str, store: StateStore | None = None) -> 
         "last_check_in": moment(last),
         "age_seconds": None if last is None else round(view.as_of - last, 3),
         "registered": bool(flags & REGISTERED),
+        "anomalous": bool(flags & ANOMALOUS),
         "expired": flags & SEEN == EXPIRED,
     }
     for label, codes in snapshot.groups.items():
@@ -83,6 +84,10 @@ def overview(
         "online_headends": counts[HEADEND.name][ONLINE],
         "states": {
             f"{kind}s": dict(zip(STATES, numbers, strict=True)) for kind, numbers in counts.items()
+        },
+        "anomalies": {
+            f"{CLIENT.name}s": clients.anomalous(),
+            f"{HEADEND.name}s": headends.anomalous(),
         },
         "thresholds": {
             f"{kind}s": {"online_seconds": each.online, "late_seconds": each.late}

@@ -1,18 +1,18 @@
 """Everything that is known about one entity. Pure."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from contract.frame import partition_of
 from contract.kinds import KINDS, replace_refused
 from contract.position import NO_TIME, Receipt
 from contract.registry import CLUSTER, RegistryState
+from exporter.checkins.anomalies import RecentAnomalies
 from exporter.checkins.directory import Directory
-from exporter.checkins.documents import Document, item
+from exporter.checkins.documents import Document, item, moment
 from exporter.checkins.listing import View
 from exporter.checkins.sample import parse_rendered
+from exporter.settings import ExporterSettings
 from exporter.state.store import StateStore
-from exporter.thresholds import Thresholds
 
 SHOWN_ATTRIBUTES = ("type", "cluster_id", "region", "datacenter", "enrolment_id")
 """Attributes of a registration that METRICS_TOKEN may read."""
@@ -26,14 +26,15 @@ class Entities:
         store: StateStore,
         registered: RegistryState,
         directory: Directory,
-        thresholds: Mapping[str, Thresholds],
-        partitions: int,
+        anomalies: RecentAnomalies,
+        settings: ExporterSettings,
     ) -> None:
         self._store = store
         self._registered = registered
         self._directory = directory
-        self._thresholds = thresholds
-        self._partitions = partitions
+        self._anomalies = anomalies
+        self._thresholds = settings.thresholds
+        self._partitions = settings.kafka_partitions
 
     def is_served(self, kind: str, id: str) -> bool:
         """Return whether this exporter has the entity's partition."""
@@ -63,6 +64,21 @@ class Entities:
             for metric in families
             if metric.field in sample.values
         ]
+        cadence = self._directory.kinds[kind].cadence(key)
+        document["cadence_seconds"] = None if cadence is None else round(cadence, 1)
+        document["activity"] = [
+            {"from": moment(each.begin), "checked_in": each.checked_in}
+            for each in self._directory.kinds[kind].activity(key)
+        ]
+        document["anomalies"] = [
+            {
+                "at": moment(at),
+                "reason": anomaly.reason.value,
+                "detail": anomaly.detail,
+                "receipt": str(receipt),
+            }
+            for at, anomaly, receipt in self._anomalies.of(key, as_of)
+        ]
         document["receipt"] = self._last_receipt(kind, id)
         document["registration"] = self._registration(key)
         document["promql"] = _promql(kind, id)
@@ -91,8 +107,9 @@ class Entities:
                 for name in SHOWN_ATTRIBUTES
                 if name in record.attributes
             },
+            "registered_at": moment((record.registered_at_ms or 0) / 1000),
             "keys": len(record.api_keys),
-            "expiring_keys": len(record.expiring_keys),
+            "keys_expire_at": [moment(end / 1000) for end in sorted(record.expiring_keys.values())],
         }
 
 

@@ -56,6 +56,10 @@ class Freshness:
         oldest = min(times, default=now)
         return now if now - oldest < GRACE_SECONDS else max(0.0, oldest)
 
+    def lag(self) -> dict[int, int]:
+        """Return how many frames of each partition the ledgers do not cover yet."""
+        return self._source.lag(self._ledgers)
+
     def seconds_late(self) -> float:
         """Return how far `as_of` is before now: 0 unless something is away."""
         return max(0.0, self._now() - self.as_of())

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.kinds import is_id
-from exporter.checkins.directory import SEEN, Snapshot
+from exporter.checkins.directory import Snapshot
 from exporter.checkins.query import Cursor, Query
 from exporter.checkins.state import LATE, NEVER, OFFLINE, ONLINE, STATES
+from exporter.state.columns import ANOMALOUS, SEEN
 from exporter.thresholds import Thresholds
 
 Indexes = NDArray[np.intp]
@@ -70,6 +71,10 @@ class View:
         counted = np.bincount(self.states + 1, minlength=len(STATES) + 1)
         return tuple(int(count) for count in counted[1:])
 
+    def anomalous(self) -> int:
+        """Return the number of entities that had an anomaly of late."""
+        return int(np.count_nonzero(self.snapshot.flags & ANOMALOUS))
+
     def count(self, label: str, value: str) -> int:
         """Return the number of entities with a label's value."""
         values = self.snapshot.group_values[label]
@@ -107,6 +112,8 @@ class View:
         mask = self.states >= 0
         if query.states:
             mask = np.isin(self.states, list(query.states))
+        if query.anomalous:
+            mask &= self.snapshot.flags & ANOMALOUS != 0
         for label, value in query.groups.items():
             values = self.snapshot.group_values[label]
             code = values.index(value) if value in values else -1

@@ -112,6 +112,7 @@ async def list_page(request: Request, service: CheckinService, query: Query) -> 
                 "clusters": sum(clusters.counts()),
             },
             counts=counts,
+            anomalous=view.anomalous(),
             query=query,
             items=shown,
             page=page,

@@ -62,6 +62,8 @@ class Query:
     search: str = ""
     states: frozenset[int] = frozenset()
     """Codes of the states to show; empty: all."""
+    anomalous: bool = False
+    """Show only entities that had an anomaly of late."""
     groups: Mapping[str, str] = field(default_factory=dict)
     """Label -> the value to show."""
     sort: str = "state"
@@ -75,7 +77,7 @@ class Query:
 
     @property
     def is_filtered(self) -> bool:
-        return bool(self.search or self.states or self.groups)
+        return bool(self.search or self.states or self.anomalous or self.groups)
 
     @classmethod
     def parse(cls, parameters: Iterable[tuple[str, str]]) -> Self:
@@ -108,6 +110,10 @@ class Query:
                 return {"search": text[:MAX_TEXT]}
             case "state":
                 return {"states": self.states | _states(text)}
+            case "anomalies":
+                if text not in ("true", "false"):
+                    raise QueryError(name, "anomalies must be true or false")
+                return {"anomalous": text == "true"}
             case "sort":
                 if text.removeprefix("-") not in SORTS:
                     raise QueryError(name, f"sort must be one of {', '.join(SORTS)}, or -name …")
@@ -134,6 +140,8 @@ class Query:
         if changed.search:
             pairs.append(("q", changed.search))
         pairs += [("state", STATES[code]) for code in sorted(changed.states)]
+        if changed.anomalous:
+            pairs.append(("anomalies", "true"))
         pairs += sorted(changed.groups.items())
         if changed.sort != "state" or changed.descending:
             pairs.append(("sort", "-" * changed.descending + changed.sort))

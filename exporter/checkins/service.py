@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from contract.frame import entity_key
 from contract.kinds import CLIENT, HEADEND
+from exporter.checkins.anomalies import AnomalyReader, RecentAnomalies
 from exporter.checkins.directory import Directory
 from exporter.checkins.documents import Document, moment, overview
 from exporter.checkins.entity import Entities
@@ -24,6 +25,7 @@ from service.kafka.tailer import TopicTailer
 from service.tasks import run_together
 
 OBSERVE_INTERVAL = 1.0
+PIPELINE_COUNTS = ("read", "applied", "stale", "late", "dead_lettered", "lost")
 
 
 class CheckinService:
@@ -42,23 +44,22 @@ class CheckinService:
         self.settings = settings
         self.store = store
         self.freshness = freshness
-        self.directory = Directory(store.ledgers, settings.kafka_partitions)
         registered = registry.state
-        self.directory.follow(store, registered)
+        self.anomalies = RecentAnomalies(store)
+        self.directory = Directory(store, registered, settings.kafka_partitions)
         self._source = source
         self._evidence = EvidenceReader(
             settings, store.ledgers, registry, self.directory.on_expired, tailer
         )
         self.views = Views(self.directory, registered, settings.thresholds, freshness.as_of)
-        self._entities = Entities(
-            store, registered, self.directory, settings.thresholds, settings.kafka_partitions
-        )
+        self._entities = Entities(store, registered, self.directory, self.anomalies, settings)
         self._lookup = EvidenceLookup(settings)
+        self._anomaly_reader = AnomalyReader(settings, store.ledgers, self.anomalies)
         self._not_ready_reasons = not_ready_reasons
 
     async def run(self) -> None:
-        """Observe how old the data is, and read evidence, until cancelled."""
-        await run_together(self._observe(), self._evidence.run())
+        """Read anomalies and evidence, and observe how old the data is, until cancelled."""
+        await run_together(self._anomaly_reader.run(), self._evidence.run(), self._observe())
 
     async def _observe(self) -> None:
         while True:
@@ -77,9 +78,16 @@ class CheckinService:
             "is_current": late < 1,
             "seconds_late": round(late, 1),
             "submissions_per_second": None if rate is None else round(rate, 1),
+            "pipeline": self._pipeline(),
             "waiting_for": list(await self._not_ready_reasons()),
             "shard": self.settings.exporter_shard,
         }
+
+    def _pipeline(self) -> Document:
+        """Return what the ledgers count, and how many frames wait."""
+        ledgers = self.store.ledgers.values()
+        counts = {name: sum(getattr(each, name) for each in ledgers) for name in PIPELINE_COUNTS}
+        return counts | {"frames_waiting": sum(self.freshness.lag().values())}
 
     async def overview(self) -> Document:
         clients = await self.views.view(CLIENT.name)

@@ -10,16 +10,11 @@ import numpy as np
 
 from contract.kinds import HEADEND, replace_refused
 from contract.registry import CLUSTER, RegistryState
-from exporter.checkins.directory import (
-    NO_CHECK_IN,
-    REGISTERED,
-    REPORTED,
-    Directory,
-    Snapshot,
-)
+from exporter.checkins.directory import Directory, Snapshot
 from exporter.checkins.listing import Group, Page, View
 from exporter.checkins.query import Query
 from exporter.checkins.state import group_labels
+from exporter.state.columns import NO_CHECK_IN, REGISTERED, REPORTED
 from exporter.thresholds import Thresholds
 
 T = TypeVar("T")

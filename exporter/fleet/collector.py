@@ -15,7 +15,6 @@ from prometheus_client.registry import Collector
 
 from contract.kinds import KINDS, EntityKind, FleetAggregate
 from contract.total import Group
-from exporter.fleet.columns import Columns
 from exporter.fleet.gate import TotalsGate
 from exporter.fleet.presence import (
     AGE_SECONDS,
@@ -25,6 +24,7 @@ from exporter.fleet.presence import (
     presence,
 )
 from exporter.fleet.registered import never_reported
+from exporter.state.columns import Columns
 from exporter.state.total_table import TotalTable
 from exporter.thresholds import Thresholds
 

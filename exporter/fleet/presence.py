@@ -9,7 +9,7 @@ import numpy as np
 
 from contract.kinds import OTHER_GROUP
 from contract.total import Group
-from exporter.fleet.columns import Columns, by_code
+from exporter.state.columns import Columns, by_code
 from exporter.thresholds import Thresholds
 
 STATES = ("online", "late", "offline")
@@ -59,7 +59,9 @@ def presence(columns: Columns, now: float, thresholds: Thresholds) -> Presence:
     Beyond the kind's `max_groups`, in the order of their labels, groups are added to that of the
     rest.
     """
-    codes, number = columns.codes, len(columns.groups)
+    columns.take_over()
+    groups = columns.groups.groups
+    codes, number = columns.codes, len(groups)
     age = now - columns.last  # NaN where nothing is shown, which is no comparison's case
     np.maximum(age, 0.0, out=age)
     silent, offline = age >= thresholds.online, age >= thresholds.late
@@ -71,28 +73,31 @@ def presence(columns: Columns, now: float, thresholds: Thresholds) -> Presence:
     states = by_code(places, number * len(STATES)).reshape(number, len(STATES))
     found = {
         group: GroupPresence(each)
-        for group, each in zip(columns.groups, states.tolist(), strict=True)
+        for group, each in zip(groups, states.tolist(), strict=True)
         if any(each)
     }
-    _add_gauges(columns, age < thresholds.online, found)
+    _add_gauges(columns, codes, age < thresholds.online, found)
     ages = [int(np.count_nonzero(age <= bound)) for bound in AGE_SECONDS]
     return Presence(_bounded(columns, found), [*ages, int(states.sum())], float(np.nansum(age)))
 
 
 def _add_gauges(
     columns: Columns,
+    codes: "np.ndarray[tuple[int], np.dtype[np.uint16]]",
     online: "np.ndarray[tuple[int], np.dtype[np.bool_]]",
     found: dict[Group, GroupPresence],
 ) -> None:
-    number = len(columns.groups)
+    groups = columns.groups.groups
+    number = len(groups)
     for place, metric in enumerate(columns.gauges):
         values = columns.values(place)
         chosen = online & ~np.isnan(values)
-        codes, values = columns.codes[chosen], values[chosen]
-        totals, counts = by_code(codes, number, values), by_code(codes, number)
+        online_codes, values = codes[chosen], values[chosen]
+        totals = by_code(online_codes, number, values)
+        counts = by_code(online_codes, number)
         largest = np.full(number, float("-inf"))
-        np.maximum.at(largest, codes, values)
-        for code, group in enumerate(columns.groups):
+        np.maximum.at(largest, online_codes, values)
+        for code, group in enumerate(groups):
             if group in found:
                 found[group].gauges[metric.field] = GaugeSummary(
                     float(totals[code]), int(counts[code]), float(largest[code])

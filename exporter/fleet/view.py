@@ -5,7 +5,6 @@ from prometheus_client import CollectorRegistry
 from contract.kinds import KINDS
 from contract.registry import RegistryState
 from exporter.fleet.collector import FleetCollector
-from exporter.fleet.columns import Columns
 from exporter.fleet.gate import TotalsGate
 from exporter.fleet.registered import registered_groups
 from exporter.settings import ExporterSettings
@@ -31,13 +30,10 @@ class FleetView:
     ) -> None:
         self.registry = CollectorRegistry()
         self._state = state
-        columns = {name: Columns(kind) for name, kind in KINDS.items()}
-        for name, each in columns.items():
-            store.on_slot(name, each.on_slot)
         self.registry.register(
             FleetCollector(
                 store.totals,
-                columns,
+                {name: store.table(name).columns for name in KINDS},
                 settings.thresholds,
                 TotalsGate(store.ledgers, source),
                 None if registry is None else lambda kind: registered_groups(registry, kind),

@@ -24,6 +24,7 @@ from exporter.state.outcome import RowVersion, infer_outcome
 from exporter.state.store import StateStore
 from service.config.settings import KafkaSettings
 from service.http.errors import ApiError, unavailable
+from service.plural import counted
 
 LOOKUP_TIMEOUT = 8.0
 """Seconds that a lookup may take."""
@@ -92,8 +93,8 @@ class ReceiptStatus:
             return _ambiguous(_OFFSET_REUSED)
         frame = _frame_of(record)
         if frame is not None and receipt.index >= len(frame.submissions):
-            count = len(frame.submissions)
-            raise ApiError(404, f"The frame of this receipt has only {count} submissions")
+            count = counted(len(frame.submissions), "submission")
+            raise ApiError(404, f"The frame of this receipt has only {count}")
         if not covered or is_newer:
             return {"state": "queued"}
         position = Position(place_in_log(ledger.histories, record.offset), receipt.index)

@@ -1,20 +1,23 @@
 """The table of all entities of one kind, with their rendered samples."""
 
+import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Iterator
 from typing import cast
 
 from contract.kinds import EntityKind, is_id
 from contract.position import Position
 from contract.row import RowError
+from exporter.state.columns import ANOMALOUS, MAX_PENDING, REGISTERED, Columns
 from exporter.state.outcome import RowVersion
-from exporter.state.row_decoder import RenderRow, RowDecoder
+from exporter.state.row_decoder import RowDecoder
 from exporter.state.text_format import NO_SERIES, EntityRenderer, FamilyAssembler, missing_series
 
-OnRow = Callable[[bytes, RenderRow | None], None]
-"""Called with an entity's key and its new row, None if the entity no longer has series."""
-OnSlot = Callable[[int, RenderRow | None], None]
-"""Is told which row a slot shows from now on; None: nothing."""
+SLOT_REST = 60.0
+"""Seconds before a slot is used again, longer than any list of the check-in page is in use."""
+NO_ROW = -(2**63)
+"""Offset of a slot whose entity is registered and has no row."""
 
 ENTITIES_PER_STEP = 512
 """Entities to assemble at a time: few enough for their rendered samples to stay in the CPU cache
@@ -22,9 +25,10 @@ while each family is assembled from them."""
 
 
 class EntityTable:
-    """One slot per known entity: the version of its row, and its rendered samples.
+    """One slot per known entity: the version of its row, its rendered samples, and its columns.
 
-    A removed entity keeps its slot until its tombstone arrives.
+    An entity is known if it has a row or is registered. A removed entity keeps its row until its
+    tombstone arrives.
 
     During the initial read most rows are replaced by newer ones, and rendering costs more than
     everything else. So a table can store encoded rows at first; `render_deferred` then renders the
@@ -37,7 +41,7 @@ class EntityTable:
         self._renderer = EntityRenderer(kind)
 
         self._slots: dict[bytes, int] = {}
-        self._free: list[int] = []
+        self._free: deque[tuple[float, int]] = deque()
         self._offsets = array("q")
         self._indexes = array("q")
         self._incarnations = array("q")
@@ -46,8 +50,8 @@ class EntityTable:
         self._missing = array("B")
         self._missing_total = 0
         self._shown_count = 0
-        self.on_row: OnRow | None = None
-        self.on_slot: OnSlot | None = None
+        self.columns = Columns(kind)
+        self._pending = self.columns.pending
 
     def __len__(self) -> int:
         """Number of entities with series."""
@@ -65,15 +69,16 @@ class EntityTable:
             RowError: the row cannot be decoded; the table is unchanged.
         """
         row = self._decoder.decode(value)
-        text = _decode_id(id)
         offset, index, incarnation = row.offset, row.index, row.incarnation
         slot = self._slots.get(key)
-        if slot is not None:
-            current = self._offsets[slot]
+        if slot is not None and (current := self._offsets[slot]) != NO_ROW:
             if offset < current or (offset == current and index < self._indexes[slot]):
                 return False
             if incarnation < self._incarnations[slot]:
                 return False
+            text = id.decode()  # checked with the first row
+        else:
+            text = _decode_id(id)
         rendered: str | bytes = NO_SERIES
         if not row.removed:
             rendered = value if self._defer_rendering else self._renderer.render(text, row)
@@ -83,28 +88,60 @@ class EntityTable:
         self._indexes[slot] = index
         self._incarnations[slot] = incarnation
         self._set_rendered(slot, rendered)
-        if self.on_row is not None:
-            self.on_row(key, None if row.removed else row)
-        if self.on_slot is not None:
-            self.on_slot(slot, None if row.removed else row)
+        if row.removed:
+            self.columns.clear_row(slot)
+        else:
+            self._pending.append((slot, row))
+            if len(self._pending) >= MAX_PENDING:
+                self.columns.take_over()
         return True
 
     def apply_tombstone(self, key: bytes, removed_at: Position | None) -> bool:
         """Remove an entity unless its row is newer; return whether it was removed."""
         slot = self._slots.get(key)
-        if slot is None:
+        if slot is None or self._offsets[slot] == NO_ROW:
             return False
         current = (self._offsets[slot], self._indexes[slot])
         if removed_at is not None and removed_at < current:
             return False
-        del self._slots[key]
         self._set_rendered(slot, NO_SERIES)
-        self._free.append(slot)
-        if self.on_row is not None:
-            self.on_row(key, None)
-        if self.on_slot is not None:
-            self.on_slot(slot, None)
+        self._offsets[slot] = NO_ROW
+        self._incarnations[slot] = self._indexes[slot] = 0
+        self.columns.clear_row(slot)
+        self._free_unused(key, slot)
         return True
+
+    def register(self, key: bytes, name: str, labels: dict[str, str]) -> None:
+        """Note that an entity is registered."""
+        slot = self._slots.get(key)
+        self.columns.register(self._new_slot(key) if slot is None else slot, name, labels)
+
+    def unregister(self, key: bytes) -> None:
+        """Note that an entity is not registered."""
+        slot = self._slots.get(key)
+        if slot is not None:
+            self.columns.unregister(slot)
+            self._free_unused(key, slot)
+
+    def expire(self, key: bytes, last_check_in: float) -> None:
+        """Keep the last check-in of an entity whose row expires; has no effect on an unknown one.
+
+        `last_check_in` is in seconds since the epoch.
+        """
+        slot = self._slots.get(key)
+        if slot is not None:
+            self.columns.expire(slot, last_check_in)
+
+    def mark_anomalous(self, key: bytes, is_anomalous: bool) -> None:
+        """Note whether an entity had an anomaly of late; has no effect on an unknown one."""
+        slot = self._slots.get(key)
+        if slot is not None:
+            flags = self.columns.flags
+            flags[slot] = flags[slot] | ANOMALOUS if is_anomalous else flags[slot] & ~ANOMALOUS
+
+    def slot(self, key: bytes) -> int | None:
+        """Return the slot of an entity that is registered or has a row."""
+        return self._slots.get(key)
 
     def rendered(self, key: bytes) -> str:
         """Return an entity's rendered samples; empty if it has no series or is not rendered yet."""
@@ -115,7 +152,7 @@ class EntityTable:
     def find(self, key: bytes) -> RowVersion | None:
         """Return the version of an entity's row, None if the entity is unknown."""
         slot = self._slots.get(key)
-        if slot is None:
+        if slot is None or self._offsets[slot] == NO_ROW:
             return None
         return RowVersion(
             Position(self._offsets[slot], self._indexes[slot]),
@@ -164,16 +201,26 @@ class EntityTable:
         self._rendered[slot] = rendered
 
     def _new_slot(self, key: bytes) -> int:
-        if self._free:
-            slot = self._free.pop()
+        if self._free and self._free[0][0] <= time.monotonic():
+            slot = self._free.popleft()[1]
+            self.columns.keys[slot] = key
         else:
             slot = len(self._rendered)
-            for numbers in (self._offsets, self._indexes, self._incarnations):
-                numbers.append(0)
+            self._offsets.append(NO_ROW)
+            self._indexes.append(0)
+            self._incarnations.append(0)
             self._rendered.append(NO_SERIES)
             self._missing.append(0)
+            self.columns.add_slot(key)
         self._slots[key] = slot
         return slot
+
+    def _free_unused(self, key: bytes, slot: int) -> None:
+        """Free the slot of an entity that is not registered and has no row."""
+        if self._offsets[slot] == NO_ROW and not self.columns.flags[slot] & REGISTERED:
+            del self._slots[key]
+            self.columns.free_slot(slot)
+            self._free.append((time.monotonic() + SLOT_REST, slot))
 
 
 def _decode_id(id: bytes) -> str:

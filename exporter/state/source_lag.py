@@ -49,6 +49,20 @@ class SourceLagMonitor:
             for partition, end in self._ends.items()
         }
 
+    def lag_seconds(self, now: float) -> dict[int, float]:
+        """Return the time that each partition is behind: the age of the newest record that its
+        ledger counts while others wait, else 0.
+
+        The oldest record that waits is at most that old. `now` is in seconds since the epoch.
+        Partitions of which nothing was counted yet are absent.
+        """
+        newest = {p: self._ledgers[p].newest for p in self._ends}
+        return {
+            partition: max(0.0, now - newest[partition] / 1000) if records else 0.0
+            for partition, records in self.lag(self._ledgers).items()
+            if newest[partition] or not records
+        }
+
     def missing(self) -> dict[int, int]:
         """Return the records that each ledger covers beyond the end of its partition,
         which lost them."""

@@ -19,7 +19,7 @@ from contract.row import (
     ledger_key,
 )
 from contract.total import is_total_key
-from exporter.state.entity_table import EntityTable, OnSlot
+from exporter.state.entity_table import EntityTable
 from exporter.state.outcome import RowVersion
 from exporter.state.total_table import TotalTable
 
@@ -98,10 +98,6 @@ class StateStore:
             return position is not None and decode_row_position(value or b"") < position
         except RowError:
             return False
-
-    def on_slot(self, kind: str, listener: OnSlot) -> None:
-        """Let a listener know what each slot of a kind's table shows; before any row is applied."""
-        self._tables[kind.encode()].on_slot = listener
 
     def entities(self, kind: str) -> int:
         """Return the number of entities of a kind that have series."""

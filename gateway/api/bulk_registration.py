@@ -4,7 +4,6 @@ Lines are those of a fleet file. One may bring its API key: then the request can
 whatever became of the response, and gives the same.
 """
 
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from starlette.responses import Response
 
 from contract.kinds import CLIENT, HEADEND, character_fault
 from contract.registry import CLUSTER, RegistryRecord
+from gateway.api.endpoints import ApiEndpoints, ApiParts
 from gateway.api.registrar import BulkOutcome, Registrar, RequestContext, new_record
 from gateway.api.registration import headend_attributes
 from gateway.api.schemas import (
@@ -27,14 +27,11 @@ from gateway.api.schemas import (
     require_one_of,
     require_text,
 )
-from gateway.auth.authenticator import Authenticator
 from gateway.body.arrays import TooManyElementsError
 from gateway.body.json import BODY, BodyError, JsonDecoder
 from gateway.body.memory_budget import BudgetExceededError, MemoryBudget
 from gateway.body.reader import NDJSON, overloaded, read_compressible_body
 from gateway.ingest.batch_decoder import split_lines
-from gateway.registry.writer import RegistryWriter
-from gateway.settings import GatewaySettings
 from service.http.application import TemplateRoute, route
 from service.http.errors import ApiError, unavailable
 from service.metrics.requests import address_of
@@ -83,19 +80,11 @@ class Line(NamedTuple):
     cluster_id: str
 
 
-class BulkRegistrationEndpoint:
+class BulkRegistrationEndpoint(ApiEndpoints):
     """Registers clusters, then the headends and clients of a request."""
 
-    def __init__(
-        self,
-        settings: GatewaySettings,
-        registry: RegistryWriter,
-        authenticator: Authenticator,
-        registrar: Registrar,
-    ) -> None:
-        self._answer_within = settings.answer_within_seconds
-        self._registry = registry
-        self._authenticator = authenticator
+    def __init__(self, parts: ApiParts, registrar: Registrar) -> None:
+        super().__init__(parts)
         self._registrar = registrar
         self._slices = Slices()
         self._memory = MemoryBudget(4 * MAX_BYTES)
@@ -105,7 +94,7 @@ class BulkRegistrationEndpoint:
 
     async def handle(self, request: Request) -> Response:
         context = RequestContext(
-            time.monotonic() + self._answer_within,
+            self._deadline(),
             address_of(request.scope),
             action="register-many",
         )

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from contract.kinds import HEADEND
 from contract.registry import CLUSTER, RegistryRecord
+from gateway.api.endpoints import ApiEndpoints, ApiParts
 from gateway.api.schemas import (
     NODE_KINDS,
     CaCertificate,
@@ -23,7 +24,7 @@ from gateway.api.schemas import (
     require_one_of,
     rfc3339,
 )
-from gateway.auth.authenticator import Authenticator
+from gateway.auth.authenticator import Accepted
 from gateway.auth.ca import (
     CertificateAuthority,
     CertificateIdentity,
@@ -31,11 +32,12 @@ from gateway.auth.ca import (
     IssuedCertificate,
     utc_datetime,
 )
+from gateway.auth.certificate_names import CertifiedNode
 from gateway.auth.csr import read_request
 from gateway.body.json import BodyError, JsonDecoder
 from gateway.body.reader import bad_request, read_body
 from gateway.metrics import GatewayMetrics
-from gateway.registry.audit_log import AuditedChange, AuditLog
+from gateway.registry.audit_log import AuditedChange
 from gateway.registry.writer import RegistryWriter
 from gateway.settings import GatewaySettings
 from service.http.application import TemplateRoute, route
@@ -95,7 +97,9 @@ class CertificateIssuer:
             raise BodyError("csr", str(error)) from error
         is_server = record.kind == HEADEND.name
         address = self._address(record) if is_server else None
-        identity = CertificateIdentity(record.kind, record.id, address, is_server)
+        assert record.incarnation is not None, "given before the certificate is signed"
+        node = CertifiedNode(record.kind, record.id, record.incarnation, record.token_epoch)
+        identity = CertificateIdentity(node, address, is_server)
         try:
             return ca.issue(key, identity, utc_datetime(self._registry.time.earliest_seconds()))
         except ExpiredAuthorityError as error:
@@ -115,24 +119,16 @@ class CertificateIssuer:
         return host_of(cluster.attributes.get("headend_url", "")) if cluster else None
 
 
-class CertificateEndpoints:
+class CertificateEndpoints(ApiEndpoints):
     """Endpoints that issue certificates to authenticated nodes and publish the CA certificate."""
 
-    def __init__(
-        self,
-        settings: GatewaySettings,
-        registry: RegistryWriter,
-        authenticator: Authenticator,
-        issuer: CertificateIssuer,
-        audit_log: AuditLog,
-    ) -> None:
-        self._answer_within = settings.answer_within_seconds
-        self._max_body = settings.max_body_bytes
-        self._registry = registry
-        self._authenticator = authenticator
+    def __init__(self, parts: ApiParts, issuer: CertificateIssuer) -> None:
+        super().__init__(parts)
         self._issuer = issuer
-        self._audit_log = audit_log
         self._decoder = JsonDecoder(CertificateRequest)
+        # A certificate that is a credential would outlive the token that it was issued for.
+        is_mtls = parts.settings.is_mtls
+        self._accepted: Accepted = "key or certificate" if is_mtls else "key or token"
 
     def routes(self) -> list[TemplateRoute]:
         return [
@@ -146,7 +142,7 @@ class CertificateEndpoints:
 
     async def generate(self, request: Request) -> Response:
         """Sign a certificate request for a node, authenticated as that node or with ADMIN_TOKEN."""
-        deadline = time.monotonic() + self._answer_within
+        deadline = self._deadline()
         content = await read_body(request, self._max_body, deadline)
         try:
             body = self._decoder.decode(content)
@@ -156,7 +152,7 @@ class CertificateEndpoints:
             raise bad_request(error) from error
         # Catch up first, so that a key that was replaced at another gateway gets no certificate.
         await self._authenticator.catch_up(deadline)
-        actor = await self._authenticator.check_actor(request, kind, id, deadline)
+        actor = await self._authenticator.check_actor(request, kind, id, deadline, self._accepted)
         record = self._registry.get(kind, id)
         if record is None:
             raise ApiError(404, f"{kind.capitalize()} not found")

@@ -1,7 +1,5 @@
 """`POST /api/v1/enrol`: an agent registers itself, with the token of an enrolment."""
 
-import time
-
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,18 +16,17 @@ from contract.enrolment import (
 from contract.kinds import CLIENT, HEADEND
 from contract.registry import ENROLMENT, RegistryRecord, hash_api_key
 from gateway.api.certificates import CertificateIssuer, audit_details
+from gateway.api.endpoints import ApiEndpoints, ApiParts
 from gateway.api.enrolment_schemas import Enrolled, Enrolling
 from gateway.api.registrar import Registrar, RequestContext, TakenError, new_record
 from gateway.api.registration import find_cluster, headend_attributes, new_id
 from gateway.api.schemas import new_api_key, require_id, require_text
-from gateway.auth.authenticator import Authenticator
 from gateway.body.json import BodyError, JsonDecoder
 from gateway.body.reader import bad_request, read_body
-from gateway.metrics import EnrolmentResult, GatewayMetrics
-from gateway.registry.audit_log import AuditedChange, AuditLog
+from gateway.metrics import EnrolmentResult
+from gateway.registry.audit_log import AuditedChange
 from gateway.registry.use_claims import UseClaims
-from gateway.registry.writer import RegistryWriter, UnconfirmedError
-from gateway.settings import GatewaySettings
+from gateway.registry.writer import UnconfirmedError
 from service.http.application import TemplateRoute, route
 from service.http.bearer_auth import bearer_credential
 from service.http.errors import JSON, ApiError, unavailable
@@ -43,36 +40,23 @@ class ExhaustedError(ApiError):
         super().__init__(403, "The enrolment has no use left: get the token of another")
 
 
-class EnrolEndpoint:
+class EnrolEndpoint(ApiEndpoints):
     """Registers agents that come with the token of an enrolment."""
 
     def __init__(
-        self,
-        settings: GatewaySettings,
-        registry: RegistryWriter,
-        authenticator: Authenticator,
-        registrar: Registrar,
-        issuer: CertificateIssuer,
-        claims: UseClaims,
-        audit_log: AuditLog,
-        metrics: GatewayMetrics,
+        self, parts: ApiParts, registrar: Registrar, issuer: CertificateIssuer, claims: UseClaims
     ) -> None:
-        self._answer_within = settings.answer_within_seconds
-        self._max_body = settings.max_body_bytes
-        self._registry = registry
-        self._authenticator = authenticator
+        super().__init__(parts)
         self._registrar = registrar
         self._issuer = issuer
         self._claims = claims
-        self._audit_log = audit_log
-        self._metrics = metrics
         self._decoder = JsonDecoder(Enrolling)
 
     def route(self) -> TemplateRoute:
         return route("/api/v1/enrol", self.handle, "POST")
 
     async def handle(self, request: Request) -> Response:
-        deadline = time.monotonic() + self._answer_within
+        deadline = self._deadline()
         enrolment = await self._authenticator.check_enrolment(request, deadline)
         content = await read_body(request, self._max_body, deadline)
         # What another gateway has revoked, registered or repeated counts here.
@@ -163,7 +147,6 @@ class EnrolEndpoint:
         self, base: RegistryRecord, body: Enrolling, context: RequestContext
     ) -> Enrolled:
         """Give a new key to an agent that is registered already: nobody has the first."""
-        issued = self._issuer.sign(body.csr, base) if body.csr is not None else None
         api_key = new_api_key(base.kind, base.id)
         record = msgspec.structs.replace(
             base,
@@ -172,6 +155,7 @@ class EnrolEndpoint:
             expiring_keys={},
             token_epoch=base.token_epoch + 1,
         )
+        issued = self._issuer.sign(body.csr, record) if body.csr is not None else None
         change = AuditedChange(
             context.actor,
             "repeat-enrolment",

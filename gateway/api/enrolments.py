@@ -1,7 +1,5 @@
 """`/api/v1/enrolments`: enrolments are created, listed, shown and revoked, with the ADMIN_TOKEN."""
 
-import time
-
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -9,6 +7,7 @@ from starlette.responses import Response
 from contract.enrolment import AGENT_KIND, AGENT_TYPE, new_enrolment
 from contract.kinds import CLIENT, HEADEND
 from contract.registry import ENROLMENT, hash_api_key
+from gateway.api.endpoints import ApiEndpoints, ApiParts
 from gateway.api.enrolment_schemas import EnrolmentCreated, EnrolmentCreation
 from gateway.api.registrar import Registrar, RequestContext
 from gateway.api.registration import find_cluster, new_id
@@ -21,31 +20,19 @@ from gateway.api.schemas import (
     require_one_of,
     require_text,
 )
-from gateway.auth.authenticator import Authenticator
 from gateway.body.json import BodyError, JsonDecoder
 from gateway.body.reader import bad_request, read_body
-from gateway.registry.writer import TOMBSTONE_DELAY_MS, RegistryWriter
-from gateway.settings import GatewaySettings
+from gateway.registry.writer import TOMBSTONE_DELAY_MS
 from service.http.application import TemplateRoute, route
 from service.http.errors import JSON
 from service.metrics.requests import address_of
 
 
-class EnrolmentEndpoints:
+class EnrolmentEndpoints(ApiEndpoints):
     """Creates enrolments; `resources` lists, shows and removes them."""
 
-    def __init__(
-        self,
-        settings: GatewaySettings,
-        registry: RegistryWriter,
-        authenticator: Authenticator,
-        registrar: Registrar,
-        resources: ResourceEndpoints,
-    ) -> None:
-        self._answer_within = settings.answer_within_seconds
-        self._max_body = settings.max_body_bytes
-        self._registry = registry
-        self._authenticator = authenticator
+    def __init__(self, parts: ApiParts, registrar: Registrar, resources: ResourceEndpoints) -> None:
+        super().__init__(parts)
         self._registrar = registrar
         self._resources = resources
         self._decoder = JsonDecoder(EnrolmentCreation)
@@ -63,7 +50,7 @@ class EnrolmentEndpoints:
         ]
 
     async def create(self, request: Request) -> Response:
-        context = RequestContext(time.monotonic() + self._answer_within, address_of(request.scope))
+        context = RequestContext(self._deadline(), address_of(request.scope))
         self._authenticator.check_admin(request)
         content = await read_body(request, self._max_body, context.deadline)
         self._authenticator.check_admin(request, again=True)

@@ -13,12 +13,23 @@ from gateway.api.schemas import Revocation
 from gateway.ingest.batch_decoder import MAX_ITEMS
 from service.http.application import TemplateRoute, route
 from service.http.errors import JSON
+from service.http.problem import PROBLEM
 
 PATH = "/api/v1/openapi.json"
 _JSON, _LINES = "application/json", "application/x-ndjson"
 _SCHEMAS = "#/components/schemas/{name}"
 _RETRY_AFTER = {
     "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}}
+}
+_RATE_LIMIT = {
+    "RateLimit-Policy": {
+        "description": "The limit: `q` requests in `w` seconds",
+        "schema": {"type": "string", "examples": ['"submissions";q=60;w=60']},
+    },
+    "RateLimit": {
+        "description": "What is left of it: `r` requests; `t` seconds until this one would pass",
+        "schema": {"type": "string", "examples": ['"submissions";r=0;t=1']},
+    },
 }
 _CONTENT_ENCODING = {
     "name": "Content-Encoding",
@@ -65,6 +76,16 @@ class Error(msgspec.Struct):
     field: str | msgspec.UnsetType = msgspec.UNSET
 
 
+class Problem(msgspec.Struct):
+    """The body of an error if `Accept` asks for `application/problem+json` (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: str | msgspec.UnsetType = msgspec.UNSET
+
+
 def openapi_route() -> TemplateRoute:
     document = build_document()
 
@@ -78,7 +99,7 @@ def build_document() -> dict[str, Any]:
     """Build the document: all paths and responses under /api/v1."""
     described = operations()
     structs = {type for each in described for type in (*each.bodies, each.answer) if type}
-    ordered = sorted(structs | {Error}, key=lambda struct: struct.__name__)
+    ordered = sorted(structs | {Error, Problem}, key=lambda struct: struct.__name__)
     _, schemas = msgspec.json.schema_components(ordered, ref_template=_SCHEMAS)
     schemas[Revocation.__name__]["anyOf"] = _REVOCATION
     paths: dict[str, dict[str, Any]] = {}
@@ -97,6 +118,7 @@ def build_document() -> dict[str, Any]:
                 "admin": {"type": "http", "scheme": "bearer"},
                 "relay": {"type": "http", "scheme": "bearer"},
                 "enrolment": {"type": "http", "scheme": "bearer"},
+                "certificate": {"type": "mutualTLS"},
             },
         },
     }
@@ -155,9 +177,10 @@ def _body_content(operation: Operation) -> dict[str, Any]:
 
 
 def _error(status: int) -> dict[str, Any]:
-    answer: dict[str, Any] = {"description": _ERRORS[status], "content": _content(Error)}
+    content = _content(Error) | _content(Problem, PROBLEM.decode())
+    answer: dict[str, Any] = {"description": _ERRORS[status], "content": content}
     if status in (429, 503):
-        answer["headers"] = _RETRY_AFTER
+        answer["headers"] = _RETRY_AFTER | (_RATE_LIMIT if status == 429 else {})
     return answer
 
 

@@ -75,7 +75,7 @@ def _submissions() -> list[Operation]:
             "POST",
             f"/api/v1/{kind.collection}/{{{kind.id_label}}}/metrics",
             f"Submit metrics of a {kind.name}",
-            (kind.credential,),
+            (kind.credential, "certificate"),
             (
                 *ALWAYS_POSSIBLE_ERRORS,
                 *BODY_ERRORS,
@@ -284,7 +284,7 @@ def _certificates() -> list[Operation]:
             "POST",
             "/api/v1/certs/generate",
             "Get a certificate for a certificate request",
-            ("admin", "api_key", "jwt"),
+            ("admin", "api_key", "jwt", "certificate"),
             (*ALWAYS_POSSIBLE_ERRORS, *BODY_ERRORS, 404, 429, 501),
             bodies=(bodies.CertificateRequest,),
             answer=bodies.CertificateIssued,

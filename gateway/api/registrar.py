@@ -77,6 +77,7 @@ class Registrar:
         """
         try:
             async with self._quotas.reserve(record, context.deadline):
+                record = self._registry.with_incarnation(record)
                 issued = self._issuer.sign(csr, record) if csr is not None else None
                 if admit is not None:
                     await admit()

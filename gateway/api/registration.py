@@ -1,7 +1,6 @@
 """Registration of clients, clusters, headends and relays, authenticated with ADMIN_TOKEN."""
 
 import secrets
-import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -11,6 +10,7 @@ from starlette.responses import Response
 
 from contract.kinds import CLIENT, HEADEND, character_fault, is_id
 from contract.registry import CLUSTER, RELAY, RegistryRecord
+from gateway.api.endpoints import ApiEndpoints, ApiParts
 from gateway.api.registrar import Registrar, RequestContext, new_record
 from gateway.api.schemas import (
     CLIENT_TYPES,
@@ -32,7 +32,6 @@ from gateway.body.json import BodyError, JsonDecoder
 from gateway.body.reader import bad_request, read_body
 from gateway.registry.relay_scope import encode_scope
 from gateway.registry.writer import RegistryWriter
-from gateway.settings import GatewaySettings
 from service.http.application import TemplateRoute, route
 from service.http.errors import JSON
 from service.metrics.requests import address_of
@@ -40,22 +39,13 @@ from service.metrics.requests import address_of
 B = TypeVar("B", bound=msgspec.Struct)
 
 
-class RegistrationEndpoints:
+class RegistrationEndpoints(ApiEndpoints):
     """Endpoints that register entities; they respond once the new record is current in the
     registry."""
 
-    def __init__(
-        self,
-        settings: GatewaySettings,
-        registry: RegistryWriter,
-        authenticator: Authenticator,
-        registrar: Registrar,
-    ) -> None:
-        self._registry = registry
-        self._authenticator = authenticator
+    def __init__(self, parts: ApiParts, registrar: Registrar) -> None:
+        super().__init__(parts)
         self._registrar = registrar
-        self._answer_within = settings.answer_within_seconds
-        self._max_body = settings.max_body_bytes
 
     def routes(self) -> list[TemplateRoute]:
         return [
@@ -74,9 +64,7 @@ class RegistrationEndpoints:
         decoder = JsonDecoder(type)
 
         async def take(request: Request) -> Response:
-            context = RequestContext(
-                time.monotonic() + self._answer_within, address_of(request.scope)
-            )
+            context = RequestContext(self._deadline(), address_of(request.scope))
             self._authenticator.check_admin(request)
             content = await read_body(request, self._max_body, context.deadline)
             self._authenticator.check_admin(request, again=True)

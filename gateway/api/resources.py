@@ -4,8 +4,6 @@ Every change reads the registry to its end first, so a credential revoked at ano
 refused here too.
 """
 
-import time
-
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,49 +12,34 @@ from contract.enrolment import without_nonce
 from contract.frame import Submission, encode_submission, entity_key
 from contract.kinds import KINDS
 from contract.registry import CLUSTER, ENROLMENT, RELAY, RegistryRecord, hash_api_key
-from gateway.api.enrolment_fields import enrolment_fields
+from gateway.api.endpoints import ApiEndpoints, ApiParts
+from gateway.api.enrolment_schemas import enrolment_fields
 from gateway.api.listing import ListingQuery, page
 from gateway.api.resource_types import Resource
 from gateway.api.schemas import KeyRotation, new_api_key, require_key, rfc3339
-from gateway.auth.authenticator import Authenticator
 from gateway.body.json import BodyError, JsonDecoder
 from gateway.body.reader import bad_request, has_body, read_body
-from gateway.metrics import GatewayMetrics
 from gateway.produce.batcher import OverloadedError, SubmissionBatcher
-from gateway.registry.audit_log import ADMIN, AuditedChange, AuditLog
+from gateway.registry.audit_log import ADMIN, AuditedChange
 from gateway.registry.relay_scope import scope_for_response
-from gateway.registry.writer import TOMBSTONE_DELAY_MS, RegistryWriter, UnconfirmedError
-from gateway.settings import GatewaySettings
+from gateway.registry.writer import TOMBSTONE_DELAY_MS, UnconfirmedError
 from service.http.application import Handler, TemplateRoute, route
 from service.http.bearer_auth import bearer_credential
 from service.http.errors import JSON, ApiError, unavailable
 from service.metrics.requests import address_of
+from service.plural import counted
 
 MAX_OLD_KEYS = 5
 """Maximum number of old API keys of one entity that are valid at a time."""
 
 
-class ResourceEndpoints:
+class ResourceEndpoints(ApiEndpoints):
     """The endpoints of one collection, except registration."""
 
-    def __init__(
-        self,
-        resource: Resource,
-        settings: GatewaySettings,
-        registry: RegistryWriter,
-        authenticator: Authenticator,
-        audit_log: AuditLog,
-        batcher: SubmissionBatcher,
-        metrics: GatewayMetrics,
-    ) -> None:
+    def __init__(self, parts: ApiParts, resource: Resource, batcher: SubmissionBatcher) -> None:
+        super().__init__(parts)
         self._resource = resource
-        self._answer_within = settings.answer_within_seconds
-        self._max_body = settings.max_body_bytes
-        self._registry = registry
-        self._authenticator = authenticator
-        self._audit_log = audit_log
         self._batcher = batcher
-        self._metrics = metrics
         self._rotation = JsonDecoder(KeyRotation)
 
     def routes(self) -> list[TemplateRoute]:
@@ -101,7 +84,7 @@ class ResourceEndpoints:
         # successor.
         await self._authenticator.catch_up(deadline)
         # Tokens are not accepted: they expire within hours, and an API key does not expire.
-        actor = await self._authenticator.check_actor(request, kind, id, deadline, key_only=True)
+        actor = await self._authenticator.check_actor(request, kind, id, deadline, "key")
         base = self._get_or_404(id)  # no await since the check: a later change wins
         body = await self._read_rotation(request, deadline)
         await self._authenticator.check_actor_again(request, base, deadline)
@@ -146,7 +129,9 @@ class ResourceEndpoints:
         if base is None:
             raise self._not_found()
         if headends := self._registry.state.count_headends(id) if kind == CLUSTER else 0:
-            raise ApiError(409, f"The cluster still has {headends} headends: remove them first")
+            raise ApiError(
+                409, f"The cluster still has {counted(headends, 'headend')}: remove them first"
+            )
         change = AuditedChange(ADMIN, "remove", f"{kind}:{id}", address_of(request.scope))
         async with self._audit_log.recording(change, deadline):
             if not base.removed:
@@ -173,26 +158,20 @@ class ResourceEndpoints:
         try:
             changed = await self._registry.change(base, record, deadline)
         except UnconfirmedError as error:
-            raise unavailable(
-                "Kafka did not confirm the change in time: it may still take effect"
-            ) from error
+            raise _unconfirmed_error() from error
         if not changed:
             raise ApiError(409, f"The {base.kind} {base.id} was changed by a concurrent request")
 
     async def _remove_record(self, base: RegistryRecord, deadline: float) -> None:
         ended = self._registry.time.latest_ms() + TOMBSTONE_DELAY_MS
-        while True:
-            try:
-                await self._change(base, as_removed(base, ended), deadline)
-                break
-            except ApiError as error:
-                # Claims of uses change an enrolment all the time, and must not keep it alive.
-                current = self._registry.get(base.kind, base.id)
-                if error.status != 409 or base.kind != ENROLMENT:
-                    raise
-                if current is None or current.incarnation != base.incarnation:
-                    break
-                base = current
+        try:
+            # Rotations of keys and claims of uses must not keep what is to be removed.
+            replaced = await self._registry.change_current(
+                base, lambda current: as_removed(current, ended), deadline
+            )
+        except UnconfirmedError as error:
+            raise _unconfirmed_error() from error
+        base = replaced or base
         if base.kind == CLUSTER:
             await self._restore_cluster_in_use(base, deadline)
 
@@ -257,9 +236,6 @@ class ResourceEndpoints:
         id: str = request.path_params[self._resource.id_field]
         return id
 
-    def _deadline(self) -> float:
-        return time.monotonic() + self._answer_within
-
 
 def _require_current_key(request: Request, base: RegistryRecord) -> None:
     """Refuse a key of the node's own making where its credential has been replaced already.
@@ -292,6 +268,10 @@ def as_removed(base: RegistryRecord, until: int) -> RegistryRecord:
         api_keys=[],
         expiring_keys={},
     )
+
+
+def _unconfirmed_error() -> ApiError:
+    return unavailable("Kafka did not confirm the change in time: it may still take effect")
 
 
 def by_method(**handlers: Handler) -> Handler:

@@ -4,55 +4,36 @@ A revoked token has a record of its own until the token would have expired. To r
 a node, its record's `token_epoch` is incremented; a token carries the epoch at which it was issued.
 """
 
-import time
-
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from contract.registry import RECORD_VERSION, REVOCATION, RegistryRecord
+from gateway.api.endpoints import ApiEndpoints, ApiParts
 from gateway.api.schemas import NODE_KINDS, Revocation, Revoked, require_id, require_one_of
-from gateway.auth.authenticator import Authenticator
 from gateway.auth.jwt import LEEWAY
 from gateway.body.json import BODY, BodyError, JsonDecoder
 from gateway.body.reader import bad_request, read_body
-from gateway.metrics import GatewayMetrics
-from gateway.registry.audit_log import ADMIN, AuditedChange, AuditLog
-from gateway.registry.writer import RegistryWriter, UnconfirmedError
-from gateway.settings import GatewaySettings
+from gateway.registry.audit_log import ADMIN, AuditedChange
+from gateway.registry.writer import UnconfirmedError
 from service.http.application import TemplateRoute, route
 from service.http.errors import JSON, ApiError, unavailable
 from service.metrics.requests import address_of
 
-ATTEMPTS = 3
-"""Maximum number of attempts when the record of the node changes concurrently."""
 
-
-class RevokeEndpoint:
+class RevokeEndpoint(ApiEndpoints):
     """Revokes tokens, authenticated as the node itself or with ADMIN_TOKEN."""
 
-    def __init__(
-        self,
-        settings: GatewaySettings,
-        registry: RegistryWriter,
-        authenticator: Authenticator,
-        audit_log: AuditLog,
-        metrics: GatewayMetrics,
-    ) -> None:
-        self._answer_within = settings.answer_within_seconds
-        self._max_body = settings.max_body_bytes
-        self._lifetime = settings.token_lifetime
-        self._registry = registry
-        self._authenticator = authenticator
-        self._audit_log = audit_log
-        self._metrics = metrics
+    def __init__(self, parts: ApiParts) -> None:
+        super().__init__(parts)
+        self._lifetime = parts.settings.token_lifetime
         self._decoder = JsonDecoder(Revocation)
 
     def route(self) -> TemplateRoute:
         return route("/api/v1/auth/revoke", self.handle, "POST")
 
     async def handle(self, request: Request) -> Response:
-        deadline = time.monotonic() + self._answer_within
+        deadline = self._deadline()
         is_admin = self._authenticator.is_admin(request)
         if not is_admin:
             self._authenticator.require_credential(request)
@@ -105,19 +86,17 @@ class RevokeEndpoint:
 
     async def _revoke_all(self, checked: RegistryRecord, deadline: float) -> None:
         """Revoke all tokens of this registration, but not of a later one with the same id."""
-        kind, id = checked.kind, checked.id
-        for _ in range(ATTEMPTS):
-            base = self._registry.get(kind, id)
-            if base is None or base.incarnation != checked.incarnation:
-                raise ApiError(404, f"{kind.capitalize()} not found")
-            revoked = msgspec.structs.replace(base, token_epoch=base.token_epoch + 1)
-            try:
-                if await self._registry.change(base, revoked, deadline):
-                    self._metrics.tokens_revoked.labels("node").inc()
-                    return
-            except UnconfirmedError as error:
-                raise _unconfirmed_error() from error
-        raise ApiError(409, f"The {kind} {id} is changed by concurrent requests: try again")
+        try:
+            revoked = await self._registry.change_current(checked, _with_next_epoch, deadline)
+        except UnconfirmedError as error:
+            raise _unconfirmed_error() from error
+        if revoked is None:
+            raise ApiError(404, f"{checked.kind.capitalize()} not found")
+        self._metrics.tokens_revoked.labels("node").inc()
+
+
+def _with_next_epoch(record: RegistryRecord) -> RegistryRecord:
+    return msgspec.structs.replace(record, token_epoch=record.token_epoch + 1)
 
 
 def _kind_of(body: Revocation) -> str | None:

@@ -1,6 +1,5 @@
 """Endpoints of the signing keys: public ones without authentication, others for ADMIN_TOKEN."""
 
-import time
 from typing import Any
 
 import msgspec
@@ -8,36 +7,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from contract.registry import SIGNING_KEY, RegistryRecord
+from gateway.api.endpoints import ApiEndpoints, ApiParts
 from gateway.api.schemas import PublicKey, SigningKeyCreated, rfc3339
-from gateway.auth.authenticator import Authenticator
 from gateway.auth.jwt import ALGORITHM
 from gateway.auth.public_keys import PUBLIC_KEY
 from gateway.auth.signing_keys import SigningKeyManager
 from gateway.auth.thumbprint import public_jwk
-from gateway.registry.audit_log import ADMIN, AuditedChange, AuditLog
-from gateway.registry.writer import TOMBSTONE_DELAY_MS, RegistryWriter, UnconfirmedError
-from gateway.settings import GatewaySettings
+from gateway.registry.audit_log import ADMIN, AuditedChange
+from gateway.registry.writer import TOMBSTONE_DELAY_MS, UnconfirmedError
 from service.http.application import TemplateRoute, route
 from service.http.errors import JSON, ApiError, unavailable
 from service.metrics.requests import address_of
 
 
-class KeyEndpoints:
+class KeyEndpoints(ApiEndpoints):
     """`/api/v1/auth/public-key`, `/.well-known/jwks.json`, and `/api/v1/auth/keys`."""
 
-    def __init__(
-        self,
-        settings: GatewaySettings,
-        keys: SigningKeyManager,
-        registry: RegistryWriter,
-        authenticator: Authenticator,
-        audit_log: AuditLog,
-    ) -> None:
-        self._answer_within = settings.answer_within_seconds
+    def __init__(self, parts: ApiParts, keys: SigningKeyManager) -> None:
+        super().__init__(parts)
         self._keys = keys
-        self._registry = registry
-        self._authenticator = authenticator
-        self._audit_log = audit_log
 
     def routes(self) -> list[TemplateRoute]:
         return [
@@ -68,7 +56,7 @@ class KeyEndpoints:
 
     async def list_all(self, request: Request) -> Response:
         self._authenticator.check_admin(request)
-        await self._authenticator.catch_up(time.monotonic() + self._answer_within)
+        await self._authenticator.catch_up(self._deadline())
         signing = self._signing()
         return JSON(
             {
@@ -88,7 +76,7 @@ class KeyEndpoints:
 
     async def rotate(self, request: Request) -> Response:
         """Create a signing key in the folder, and sign with it from now on."""
-        deadline = time.monotonic() + self._answer_within
+        deadline = self._deadline()
         self._authenticator.check_admin(request)
         await self._authenticator.catch_up(deadline)
         change = AuditedChange(ADMIN, "rotate-signing-key", SIGNING_KEY, address_of(request.scope))
@@ -114,29 +102,36 @@ class KeyEndpoints:
 
     async def remove(self, request: Request) -> Response:
         """Remove a key and invalidate its tokens; the key is never used or published again."""
-        deadline = time.monotonic() + self._answer_within
+        deadline = self._deadline()
         self._authenticator.check_admin(request)
         await self._authenticator.catch_up(deadline)
         kid = request.path_params["kid"]
         base = self._registry.get(SIGNING_KEY, kid)
         if base is None:
             raise ApiError(404, "Signing key not found")
-        if base.expires_at_ms is None:
-            raise ApiError(409, "This key signs tokens now: rotate first")
-        until = self._registry.time.latest_ms() + TOMBSTONE_DELAY_MS
-        removed = msgspec.structs.replace(base, removed=True, expires_at_ms=until)
+        self._as_removed(base)  # not audited if it cannot be removed
         target = f"{SIGNING_KEY}:{kid}"
         change = AuditedChange(ADMIN, "remove-signing-key", target, address_of(request.scope))
         async with self._audit_log.recording(change, deadline):
             try:
-                changed = await self._registry.change(base, removed, deadline)
+                # Another gateway may end the use of the key at the same time.
+                await self._registry.change_current(base, self._as_removed, deadline)
             except UnconfirmedError as error:
                 raise unavailable(
                     "Kafka did not confirm the removal in time: send it again"
                 ) from error
-            if not changed:
-                raise ApiError(409, "The key was changed by a concurrent request: try again")
         return JSON({"kid": kid})
+
+    def _as_removed(self, record: RegistryRecord) -> RegistryRecord:
+        """Return the record of a removed key.
+
+        Raises:
+            ApiError: 409 if the key signs tokens.
+        """
+        if record.expires_at_ms is None:
+            raise ApiError(409, "This key signs tokens now: rotate first")
+        until = self._registry.time.latest_ms() + TOMBSTONE_DELAY_MS
+        return msgspec.structs.replace(record, removed=True, expires_at_ms=until)
 
     def _signing(self) -> RegistryRecord | None:
         """Return the newest published key; every gateway that has it signs with it."""

@@ -1,11 +1,10 @@
 """`POST /api/v1/auth/token`: issues a token for an API key."""
 
-import time
-
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.api.endpoints import ApiEndpoints, ApiParts
 from gateway.api.schemas import (
     NODE_KINDS,
     TokenIssued,
@@ -14,42 +13,29 @@ from gateway.api.schemas import (
     require_one_of,
     rfc3339,
 )
-from gateway.auth.authenticator import Authenticator
 from gateway.auth.jwt import JwtService, NoKeyError
 from gateway.auth.rate_limits import RateLimits
 from gateway.body.json import BodyError, JsonDecoder
 from gateway.body.reader import bad_request, read_body
-from gateway.metrics import GatewayMetrics
-from gateway.settings import GatewaySettings
 from service.http.application import TemplateRoute, route
 from service.http.errors import JSON, unavailable
 from service.metrics.requests import endpoint_of
 
 
-class TokenEndpoint:
+class TokenEndpoint(ApiEndpoints):
     """Issues tokens to nodes that send their API key in the body."""
 
-    def __init__(
-        self,
-        settings: GatewaySettings,
-        authenticator: Authenticator,
-        jwt_service: JwtService,
-        rate_limits: RateLimits,
-        metrics: GatewayMetrics,
-    ) -> None:
-        self._answer_within = settings.answer_within_seconds
-        self._max_body = settings.max_body_bytes
-        self._authenticator = authenticator
+    def __init__(self, parts: ApiParts, jwt_service: JwtService, rate_limits: RateLimits) -> None:
+        super().__init__(parts)
         self._jwt_service = jwt_service
         self._rate_limits = rate_limits
-        self._metrics = metrics
         self._decoder = JsonDecoder(TokenRequest)
 
     def route(self) -> TemplateRoute:
         return route("/api/v1/auth/token", self.handle, "POST")
 
     async def handle(self, request: Request) -> Response:
-        deadline = time.monotonic() + self._answer_within
+        deadline = self._deadline()
         content = await read_body(request, self._max_body, deadline)
         try:
             body = self._decoder.decode(content)

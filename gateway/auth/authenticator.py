@@ -1,4 +1,4 @@
-"""Authenticates requests by API key, token or ADMIN_TOKEN.
+"""Authenticates requests by API key, token, client certificate or ADMIN_TOKEN.
 
 A credential is refused only after the registry was read to the end offset that it had when the
 request arrived. So a credential issued by another gateway works here at once. The response and its
@@ -12,6 +12,7 @@ import asyncio
 import hmac
 import secrets
 import time
+from typing import Literal
 
 from starlette.requests import Request
 from starlette.types import Scope
@@ -19,6 +20,8 @@ from starlette.types import Scope
 from contract.frame import entity_key
 from contract.kinds import EntityKind
 from contract.registry import ENROLMENT, REVOCATION, RegistryRecord, hash_api_key
+from gateway.auth.certificate_auth import CertificateAuth
+from gateway.auth.client_certificates import ClientCertificate, ClientCertificates
 from gateway.auth.jwt import (
     ExpiredError,
     JwtService,
@@ -35,9 +38,15 @@ from gateway.registry.refusals import Refusals
 from gateway.registry.writer import RegistryWriter
 from service.http.auth_failures import AuthFailureLimiter
 from service.http.bearer_auth import StaticTokenAuth, bearer_credential
+from service.http.connection.fast_path import RawHeaders
 from service.http.errors import ApiError, unavailable
 from service.kafka.tailer import KafkaUnreachableError
 from service.metrics.requests import Credential, RequestMetrics, endpoint_of
+
+NodeCredential = str | ClientCertificate | None
+"""What a request shows: a bearer credential or, without one, a client certificate."""
+Accepted = Literal["key", "key or token", "key or certificate"]
+"""The credentials with which a node may change itself."""
 
 
 class Authenticator:
@@ -53,6 +62,7 @@ class Authenticator:
         admin_auth: StaticTokenAuth,
         rate_limits: RateLimits,
         refusals: Refusals,
+        certificates: ClientCertificates | None = None,
     ) -> None:
         self._registry = registry
         self._jwt_service = jwt_service
@@ -62,11 +72,18 @@ class Authenticator:
         self._admin_auth = admin_auth
         self._rate_limits = rate_limits
         self._refusals = refusals
+        self._certificates = CertificateAuth(
+            certificates, registry, requests, auth_failures, self.catch_up
+        )
         # Compared where there is no entity, so that the timing is the same; no key has this hash.
         self._dummy_hash = hash_api_key(secrets.token_urlsafe(32))
 
+    def credential_of(self, request: Request) -> NodeCredential:
+        """Return the credential that a request shows as a node's."""
+        return bearer_credential(request) or self._certificates.find(request)
+
     async def check(
-        self, kind: EntityKind, id: str, credential: str | None, scope: Scope, deadline: float
+        self, kind: EntityKind, id: str, credential: NodeCredential, scope: Scope, deadline: float
     ) -> RegistryRecord:
         """Return the record of the entity `id` if `credential` authenticates its submissions.
 
@@ -76,12 +93,14 @@ class Authenticator:
             ApiError: 401 or 429; 404 if a headend's token is valid but its record was removed; 503
                 if the registry could not be read.
         """
+        if isinstance(credential, ClientCertificate):
+            return await self._certificates.check(kind.name, id, credential, scope, deadline)
         if kind.credential == "jwt":
             return await self._check_token(kind.name, id, credential, scope, deadline)
         return await self.check_api_key(kind.name, id, credential, scope, deadline)
 
     async def check_again(
-        self, previous: RegistryRecord, credential: str | None, scope: Scope, deadline: float
+        self, previous: RegistryRecord, credential: NodeCredential, scope: Scope, deadline: float
     ) -> RegistryRecord:
         """Return the current record of `previous`, which a check returned before the body arrived.
 
@@ -91,7 +110,11 @@ class Authenticator:
             ApiError: 401 or 429 if the credential is no longer valid, or belongs to another
                 incarnation of the registration; 404 and 503 as `check`.
         """
-        if is_token(credential or ""):
+        if isinstance(credential, ClientCertificate):
+            record = await self._certificates.check(
+                previous.kind, previous.id, credential, scope, deadline, again=True
+            )
+        elif is_token(credential or ""):
             record = await self._find_by_token(
                 previous.kind, previous.id, credential, scope, deadline
             )
@@ -116,6 +139,12 @@ class Authenticator:
         if record is not None:
             self._requests.count_attempt("api_key", True)
         return record
+
+    def check_cached_certificate(
+        self, kind: EntityKind, id: str, headers: RawHeaders, peer: tuple[str, int] | None
+    ) -> RegistryRecord | None:
+        """As `check_cached`, for a request without an Authorization header."""
+        return self._certificates.check_cached(kind.name, id, headers, peer)
 
     async def check_api_key(
         self, kind: str, id: str, api_key: str | None, scope: Scope, deadline: float
@@ -148,11 +177,16 @@ class Authenticator:
         return self._auth_failures.failure("enrolment", request.scope)
 
     async def check_actor(
-        self, request: Request, kind: str, id: str, deadline: float, *, key_only: bool = False
+        self,
+        request: Request,
+        kind: str,
+        id: str,
+        deadline: float,
+        accepted: Accepted = "key or token",
     ) -> str:
         """Return the actor of a change: an entity for changes to itself, or the administrator.
 
-        An entity authenticates with its API key or, unless `key_only`, with its token.
+        An entity authenticates with one of the `accepted` credentials.
 
         Raises:
             ApiError: 401; 429, also if an entity makes too many changes; 503 if the registry could
@@ -162,7 +196,12 @@ class Authenticator:
         if self._admin_auth.matches(credential):
             self._requests.count_attempt("admin", True)
             return ADMIN
-        if credential is not None and not key_only and is_token(credential):
+        certificate = None
+        if accepted == "key or certificate":
+            certificate = self._certificates.find(request)
+        if certificate is not None:
+            record = await self._certificates.check(kind, id, certificate, request.scope, deadline)
+        elif credential is not None and accepted == "key or token" and is_token(credential):
             record = await self._check_token(kind, id, credential, request.scope, deadline)
         else:
             record = await self.check_api_key(kind, id, credential, request.scope, deadline)

@@ -17,7 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPubl
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from gateway.auth.certificate_names import CertifiedNode, encode_names
 from gateway.auth.csr import PublicKey, check_public_key
+from service.config.key_usage import key_usage
 from service.config.settings import Secret, SettingsError
 
 CLOCK_SKEW = timedelta(minutes=5)
@@ -37,8 +39,7 @@ class CertificateIdentity(NamedTuple):
     `address` is the DNS name or IP address of a server.
     """
 
-    kind: str
-    id: str
+    node: CertifiedNode
     address: x509.DNSName | x509.IPAddress | None = None
     is_server: bool = False
 
@@ -69,6 +70,14 @@ class CertificateAuthority:
         self._lifetime = lifetime
         self._check_certificate(now)
         self.certificate = self._certificate.public_bytes(Encoding.PEM).decode("ascii")
+
+    def issuers(self, previous: Secret | None) -> list[x509.Certificate]:
+        """Return the certificates of this CA and of those before it, in PEM in `previous`.
+
+        Raises:
+            SettingsError: `previous` is not one or more CA certificates.
+        """
+        return [self._certificate, *(_load_previous(previous.reveal()) if previous else [])]
 
     def check_validity(self, now: datetime) -> None:
         """Check that the CA's certificate is valid at `now`.
@@ -119,17 +128,12 @@ class CertificateAuthority:
         )
 
     def _check_certificate(self, now: datetime) -> None:
-        try:
-            extensions = self._certificate.extensions
-            is_ca = extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-        except (x509.ExtensionNotFound, ValueError):
-            is_ca = False
-        if not is_ca:
+        if not _is_ca(self._certificate):
             raise SettingsError(
                 "CA_PEM: the certificate is not a CA certificate (basicConstraints)"
             )
         try:
-            usage = extensions.get_extension_for_class(x509.KeyUsage).value
+            usage = self._certificate.extensions.get_extension_for_class(x509.KeyUsage).value
         except x509.ExtensionNotFound:
             usage = None
         if usage is not None and not usage.key_cert_sign:
@@ -179,6 +183,23 @@ def _load(text: str) -> tuple[x509.Certificate, PrivateKey]:
     return certificate, key
 
 
+def _load_previous(text: str) -> list[x509.Certificate]:
+    try:
+        certificates = x509.load_pem_x509_certificates(text.encode())
+    except ValueError as error:
+        raise SettingsError(f"CA_PREVIOUS_PEM cannot be read: {error}") from error
+    if not all(map(_is_ca, certificates)):
+        raise SettingsError("CA_PREVIOUS_PEM: a certificate is not a CA certificate")
+    return certificates
+
+
+def _is_ca(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, ValueError):
+        return False
+
+
 def _is_signing_key(key: object) -> TypeGuard[PrivateKey]:
     return isinstance(key, RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey)
 
@@ -193,15 +214,18 @@ def _signing_hash(key: PrivateKey) -> SigningHash | None:
 
 
 def _subject(identity: CertificateIdentity) -> x509.Name:
-    names = [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, identity.kind)]
-    if len(identity.id) <= MAX_COMMON_NAME:
-        names.append(x509.NameAttribute(NameOID.COMMON_NAME, identity.id))
+    node = identity.node
+    names = [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, node.kind)]
+    if len(node.id) <= MAX_COMMON_NAME:
+        names.append(x509.NameAttribute(NameOID.COMMON_NAME, node.id))
     return x509.Name(names)
 
 
 def _names(identity: CertificateIdentity) -> list[x509.GeneralName]:
-    urn = x509.UniformResourceIdentifier(f"urn:tobogganing:{identity.kind}:{identity.id}")
-    return [urn] if identity.address is None else [urn, identity.address]
+    urns: list[x509.GeneralName] = [
+        x509.UniformResourceIdentifier(urn) for urn in encode_names(identity.node)
+    ]
+    return urns if identity.address is None else [*urns, identity.address]
 
 
 def _extended_key_usage(identity: CertificateIdentity) -> x509.ExtendedKeyUsage:
@@ -210,14 +234,4 @@ def _extended_key_usage(identity: CertificateIdentity) -> x509.ExtendedKeyUsage:
 
 
 def _key_usage(is_rsa: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=is_rsa,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
+    return key_usage("digital_signature", *(["key_encipherment"] if is_rsa else []))

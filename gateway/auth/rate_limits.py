@@ -1,6 +1,5 @@
 """Rate limits of authenticated entities. Each gateway counts on its own."""
 
-import math
 import time
 from collections.abc import Callable
 
@@ -41,7 +40,7 @@ class RateLimits:
         limiter = self._relays if record.kind == RELAY else self._entities
         wait = limiter.acquire(record.key, self._now(), items)
         if wait:
-            raise self._too_many("submissions", record, endpoint, wait)
+            raise self._too_many("submissions", limiter, record, endpoint, wait, items)
 
     def admit_change(self, record: RegistryRecord, endpoint: str) -> None:
         """Count a change that an entity makes to itself; every gateway must store the change.
@@ -72,9 +71,17 @@ class RateLimits:
     ) -> None:
         wait = limiter.acquire(record.key, self._now())
         if wait:
-            raise self._too_many(what, record, endpoint, wait)
+            raise self._too_many(what, limiter, record, endpoint, wait)
 
-    def _too_many(self, what: str, record: RegistryRecord, endpoint: str, wait: float) -> ApiError:
+    def _too_many(
+        self,
+        what: str,
+        limiter: RateLimiter,
+        record: RegistryRecord,
+        endpoint: str,
+        wait: float,
+        cost: int = 1,
+    ) -> ApiError:
         self._metrics.count_limited(endpoint, record.attributes.get("type", record.kind))
         self._refusals.rate_limited(record, f"too many {what}")
-        return too_many(f"Too many {what}: wait before the next request", math.ceil(wait))
+        return too_many(f"Too many {what}: wait before the next request", what, limiter, wait, cost)

@@ -7,9 +7,10 @@ from collections.abc import Collection
 
 from starlette.requests import Request
 
-from gateway.body.compression import CODINGS, DecompressedTooLargeError, decompress
+from gateway.body.compression import decompress
 from gateway.body.json import BODY, BodyError
 from gateway.body.memory_budget import BudgetExceededError, MemoryBudget, Reservation
+from service.compression import CODINGS, DecompressedTooLargeError
 from service.http.errors import ApiError, unavailable
 
 Headers = dict[bytes, bytes]

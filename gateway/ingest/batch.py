@@ -5,7 +5,6 @@ or one whose frame failed, is rejected without affecting the others.
 """
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Annotated
 
@@ -21,6 +20,7 @@ from gateway.body.arrays import TooManyElementsError
 from gateway.body.json import BodyError
 from gateway.body.memory_budget import BudgetExceededError, MemoryBudget
 from gateway.body.reader import JSON, NDJSON, bad_request, overloaded, read_compressible_body
+from gateway.ingest.arrival import ArrivalDeadlines
 from gateway.ingest.batch_decoder import MAX_ITEMS, BatchDecoder, Item
 from gateway.ingest.encoder import TemplateCache
 from gateway.ingest.routed_batch import RejectedItem, RoutedBatch
@@ -62,6 +62,7 @@ class BatchEndpoint:
         registry: RegistryWriter,
         authenticator: Authenticator,
         batcher: SubmissionBatcher,
+        arrivals: ArrivalDeadlines,
         metrics: GatewayMetrics,
         rate_limits: RateLimits,
         refusals: Refusals,
@@ -69,7 +70,7 @@ class BatchEndpoint:
         slices: Slices,
         now: Callable[[], float],
     ) -> None:
-        self._answer_within = settings.answer_within_seconds
+        self._arrivals = arrivals
         self._registry = registry
         self._authenticator = authenticator
         self._batcher = batcher
@@ -86,7 +87,7 @@ class BatchEndpoint:
         return route(PATH, self.handle, "POST")
 
     async def handle(self, request: Request) -> Response:
-        deadline = time.monotonic() + self._answer_within
+        deadline = self._arrivals.of(request)
         credential = bearer_credential(request)
         relay = await self._authenticator.check_api_key(
             RELAY, owner_of(credential), credential, request.scope, deadline

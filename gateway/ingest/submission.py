@@ -25,6 +25,7 @@ from gateway.auth.rate_limits import RateLimits
 from gateway.body.json import BodyError
 from gateway.body.memory_budget import BudgetExceededError, MemoryBudget
 from gateway.body.reader import JSON, bad_request, overloaded, read_compressible_body
+from gateway.ingest.arrival import HEADER, ArrivalDeadlines
 from gateway.ingest.backfill import BackfillDecoder, may_be_backfill
 from gateway.ingest.decoder import MAX_IGNORED_NAMES, ParsedBody, SubmissionResponse
 from gateway.ingest.encoder import SubmissionTemplate, TemplateCache
@@ -35,7 +36,7 @@ from gateway.produce.partition_batcher import chunk_for_frames
 from gateway.registry.refusals import Refusals
 from gateway.settings import GatewaySettings
 from service.http.application import TemplateRoute, route
-from service.http.bearer_auth import bearer_credential, parse_bearer
+from service.http.bearer_auth import parse_bearer
 from service.http.connection.fast_path import FastPathExchange, RawHeaders
 from service.http.errors import ApiError, unavailable
 from service.metrics.requests import RequestMetrics
@@ -59,6 +60,7 @@ class SubmissionEndpoint:
         settings: GatewaySettings,
         authenticator: Authenticator,
         batcher: SubmissionBatcher,
+        arrivals: ArrivalDeadlines,
         metrics: GatewayMetrics,
         rate_limits: RateLimits,
         refusals: Refusals,
@@ -68,7 +70,7 @@ class SubmissionEndpoint:
         now: Callable[[], float],
     ) -> None:
         self._kind = kind
-        self._answer_within = settings.answer_within_seconds
+        self._arrivals = arrivals
         self._max_body = settings.max_body_bytes
         self._authenticator = authenticator
         self._batcher = batcher
@@ -92,7 +94,7 @@ class SubmissionEndpoint:
         return route(self.template.replace(id_label, f"{id_label}:id"), self.handle, "POST")
 
     async def handle(self, request: Request) -> Response:
-        deadline = time.monotonic() + self._answer_within
+        deadline = self._arrivals.of(request)
         try:
             parsed = await self._admit(request, deadline)
         except BudgetExceededError as error:
@@ -127,12 +129,19 @@ class SubmissionEndpoint:
             or may_be_backfill(content)
         ):
             return False
-        credential = parse_bearer(headers.get(b"authorization", b""))
-        record = credential and self._authenticator.check_cached(self._kind, id, credential)
-        if not record:
+        authorization = headers.get(b"authorization")
+        if authorization is None:
+            record = self._authenticator.check_cached_certificate(
+                self._kind, id, headers, exchange.peer
+            )
+        else:
+            credential = parse_bearer(authorization)
+            check = self._authenticator.check_cached
+            record = check(self._kind, id, credential) if credential else None
+        if record is None:
             return False
         pending = PendingResponse(self, exchange)
-        deadline = time.monotonic() + self._answer_within
+        deadline = self._arrivals.deadline(exchange.peer, headers.get(HEADER))
         try:
             self._rate_limits.admit(record, self.template)
             parsed = self._parse(record, content)
@@ -161,7 +170,7 @@ class SubmissionEndpoint:
 
     async def _admit(self, request: Request, deadline: float) -> "ParsedSubmission":
         id = request.path_params[self._kind.id_label]
-        credential = bearer_credential(request)
+        credential = self._authenticator.credential_of(request)
         record = await self._authenticator.check(
             self._kind, id, credential, request.scope, deadline
         )

@@ -9,8 +9,8 @@ with a new producer id takes over.
 
 import asyncio
 import time
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -20,6 +20,7 @@ from gateway.produce.ack_monitor import AckMonitor
 from gateway.produce.cluster_time import ClusterTime
 from service.config.settings import KafkaSettings
 from service.kafka.aiokafka_compat.producer import abandon
+from service.kafka.aiokafka_compat.zstd_codec import zstd_batch
 from service.kafka.clients import client_options
 
 log = structlog.get_logger(__name__)
@@ -39,10 +40,10 @@ class RecordMetadata(NamedTuple):
 
 
 class KeyedRecord(NamedTuple):
-    """A record to send, with its key."""
+    """A record to send."""
 
-    key: bytes
-    value: bytes
+    key: bytes | None
+    value: bytes | None
     headers: Headers
 
 
@@ -62,8 +63,12 @@ class ResilientProducer:
     """Seconds that a failed producer gets to complete its other sends."""
     stop_timeout: float = 1.0
 
-    def __init__(self, settings: KafkaSettings, failures: Counter) -> None:
+    def __init__(
+        self, settings: KafkaSettings, failures: Counter, compressed: Collection[str] = ()
+    ) -> None:
+        """`compressed` are the topics whose records `send` compresses."""
         self._settings = settings
+        self._compressed = compressed
         self._failures = failures
         self.ack_monitor = AckMonitor()
         self.time = ClusterTime()
@@ -117,10 +122,8 @@ class ResilientProducer:
         self.ack_monitor.on_sent(began)
         try:
             async with asyncio.timeout(self.send_timeout):
-                sent = await producer.send(
-                    topic, value, key=key, partition=partition, headers=list(headers)
-                )
-                metadata = await sent
+                record = KeyedRecord(key, value, headers)
+                metadata = await (await self._enqueue(producer, topic, partition, record))
         except asyncio.CancelledError:
             self.ack_monitor.on_failed(began)
             raise
@@ -137,6 +140,23 @@ class ResilientProducer:
             raise SendError("Kafka confirmed the record without its offset and append time")
         self.time.observe((topic, partition), metadata.timestamp, acknowledged - began)
         return RecordMetadata(metadata.offset, metadata.timestamp)
+
+    async def _enqueue(
+        self, producer: AIOKafkaProducer, topic: str, partition: int, record: KeyedRecord
+    ) -> "asyncio.Future[Any]":
+        """Hand over a record; the future is of its acknowledgement."""
+        key, value, headers = record
+        future: asyncio.Future[Any]
+        if topic in self._compressed:
+            batch = zstd_batch(MAX_BATCH_BYTES)
+            batch.append(timestamp=None, key=key, value=value, headers=list(headers))
+            batch.close()
+            future = await producer.send_batch(batch, topic, partition=partition)
+        else:
+            future = await producer.send(
+                topic, value, key=key, partition=partition, headers=list(headers)
+            )
+        return future
 
     async def send_all(self, topic: str, records: Sequence[KeyedRecord], *, partition: int) -> None:
         """Send records in as few batches as they fit into, and wait until all in-sync replicas

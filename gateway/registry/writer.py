@@ -9,7 +9,7 @@ import itertools
 import secrets
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -18,6 +18,7 @@ from aiokafka import ConsumerRecord
 
 from contract.frame import entity_key
 from contract.registry import (
+    INCARNATION_RANDOM_BITS,
     REVISION_HEADER,
     ApplyResult,
     RegistryRecord,
@@ -39,12 +40,6 @@ TOMBSTONE_DELAY_MS = 7 * DAY_MS
 """How long the record of a removal is kept, in milliseconds: as long as the submissions topic keeps
 the submissions made before it."""
 WRITER_HEADER = "writer"
-RANDOM_BITS = 11
-"""Random low bits of an incarnation; the bits above are milliseconds since the epoch.
-
-They distinguish registrations of the same millisecond. With 11 bits an incarnation is exact in
-a double until the year 2109.
-"""
 
 
 class RecordSender(Protocol):
@@ -106,10 +101,16 @@ class RegistryWriter(RegistryReader):
     def get(self, kind: str, id: str) -> RegistryRecord | None:
         return self.state.get(entity_key(kind, id))
 
-    async def add(self, record: RegistryRecord, deadline: float) -> bool:
-        """Register a new entity; return False if its id is taken.
+    def with_incarnation(self, record: RegistryRecord) -> RegistryRecord:
+        """Return a new entity's record with the incarnation that `add` is to register."""
+        base = self.state.current(record.key)
+        return msgspec.structs.replace(record, incarnation=self._next_incarnation(base))
 
-        `record` gets a new incarnation. `deadline` is on the monotonic clock.
+    async def add(self, record: RegistryRecord, deadline: float) -> bool:
+        """Register a new entity; return False if its id is taken, or was registered since the
+        record got its incarnation.
+
+        A record without an incarnation gets one. `deadline` is on the monotonic clock.
 
         Raises:
             UnconfirmedError: Kafka did not confirm the record by the deadline.
@@ -117,7 +118,10 @@ class RegistryWriter(RegistryReader):
         base = self.state.current(record.key)
         if base is not None and not base.removed:
             return False
-        record = msgspec.structs.replace(record, incarnation=self._next_incarnation(base))
+        if record.incarnation is None:
+            record = self.with_incarnation(record)
+        elif base is not None and (base.incarnation or 0) >= record.incarnation:
+            return False
         return await self.change(base, record, deadline)
 
     async def add_all(
@@ -177,6 +181,26 @@ class RegistryWriter(RegistryReader):
         value = encode_record(record)
         return await self._write(record.key, value, (), deadline) is ApplyResult.CURRENT
 
+    async def change_current(
+        self,
+        base: RegistryRecord,
+        change: Callable[[RegistryRecord], RegistryRecord],
+        deadline: float,
+    ) -> RegistryRecord | None:
+        """Change the current record of the registration that `base` is a record of, whatever others
+        change at the same time; return the record that was replaced, None if the entity was removed
+        by then.
+
+        Raises:
+            UnconfirmedError: Kafka did not confirm a change by the deadline.
+        """
+        current: RegistryRecord | None = base
+        while current is not None and current.incarnation == base.incarnation:
+            if await self.change(current, change(current), deadline):
+                return current
+            current = self.get(base.kind, base.id)
+        return None
+
     async def run(self) -> None:
         """Tail and maintain the topic until cancelled."""
         tasks = [
@@ -208,7 +232,9 @@ class RegistryWriter(RegistryReader):
 
     def _next_incarnation(self, base: RegistryRecord | None) -> int:
         """Return a unique incarnation, greater than all earlier ones of this id."""
-        candidate = self.time.latest_ms() << RANDOM_BITS | secrets.randbits(RANDOM_BITS)
+        candidate = self.time.latest_ms() << INCARNATION_RANDOM_BITS | secrets.randbits(
+            INCARNATION_RANDOM_BITS
+        )
         if base is not None and base.incarnation is not None:
             candidate = max(candidate, base.incarnation + 1)
         self._incarnation = max(candidate, self._incarnation + 1)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import msgspec
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
@@ -24,15 +25,18 @@ from aiokafka.structs import RecordMetadata
 from contract.dead_letter import DeadLetterSource, encode_source
 from processor.core.partition_state import OffsetRange
 from processor.core.write_batch import DeadLetter, Piece
+from service.compression import compress_zstd
 from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options
 
 log = structlog.get_logger(__name__)
 
 DEAD_LETTER_BYTES = 512 * 1024
-"""Maximum size of a dead letter's value; a compressed record may exceed the size that can be
-written. The letter's offset identifies the original, which the submissions topic retains for the
-same time."""
+"""Size of a dead letter's value above which it is compressed: retention deletes the original first,
+so a letter is written whole. The largest letters are of records that arrived compressed."""
+MAX_DEAD_LETTER_BYTES = 1_000_000
+"""Maximum size of a value as it is written, below the brokers' maximum. Only a record that does not
+compress, and is itself as large as a broker accepts, exceeds it: the rest is cut off."""
 
 STOP_TIMEOUT = 2.0
 """Seconds that a replaced producer may take to stop."""
@@ -149,24 +153,32 @@ class ChangelogProducer:
         sent = [
             await self._producer.send(
                 self._dead_letters,
-                letter.value[:DEAD_LETTER_BYTES],
+                value,
                 partition=letter.record.partition,
-                headers=_headers(letter),
+                headers=encode_source(source),
             )
             for letter in dead_letters
+            for source, value in [_encode_dead_letter(letter)]
         ]
         await asyncio.gather(*sent)
 
 
-def _headers(letter: DeadLetter) -> list[tuple[str, bytes]]:
-    size = len(letter.value)
-    return encode_source(
-        DeadLetterSource(
-            reason=letter.reason,
-            offset=letter.record.offset,
-            index=letter.index,
-            appended=letter.record.appended_ms,
-            truncated_from=size if size > DEAD_LETTER_BYTES else None,
-            shift=letter.record.shift,
-        )
+def _encode_dead_letter(letter: DeadLetter) -> tuple[DeadLetterSource, bytes]:
+    """Return the source and the value to write."""
+    source = DeadLetterSource(
+        reason=letter.reason,
+        offset=letter.record.offset,
+        index=letter.index,
+        appended=letter.record.appended_ms,
+        shift=letter.record.shift,
     )
+    size = len(letter.value)
+    if size <= DEAD_LETTER_BYTES:
+        return source, letter.value
+    packed = compress_zstd(letter.value)
+    if len(packed) <= MAX_DEAD_LETTER_BYTES:
+        return msgspec.structs.replace(source, is_compressed=True), packed
+    if size <= MAX_DEAD_LETTER_BYTES:
+        return source, letter.value
+    cut = letter.value[:MAX_DEAD_LETTER_BYTES]
+    return msgspec.structs.replace(source, truncated_from=size), cut

@@ -14,6 +14,7 @@ from contract.anomaly import Reason
 from contract.frame import Submission
 from contract.kinds import KINDS
 from contract.row import EntityRow
+from processor.core.growth import Excess
 
 Finding = tuple[Reason, str]
 """The reason and a detail text."""
@@ -64,7 +65,7 @@ class _KindRules:
 
     def __init__(self, name: str) -> None:
         metrics = KINDS[name].metrics
-        self.counters = [(m.field, m.max_value) for m in metrics if m.semantic == "counter"]
+        self.counters = [metric.field for metric in KINDS[name].counters]
         self.limits = [
             (m.field, m.max_value)
             for m in metrics
@@ -79,55 +80,53 @@ _KINDS = {name: _KindRules(name) for name in KINDS}
 def detect(
     histories: dict[bytes, EntityHistory],
     key: bytes,
-    row: EntityRow | None,
+    previous: EntityRow | None,
     submission: Submission,
     now: int,
+    excess: Sequence[Excess] | None,
 ) -> Sequence[Finding]:
-    """Return the anomalies of a submission before it changes `row`.
+    """Return the anomalies of a submission that was appended at `now`, in milliseconds.
 
-    `now` is its append time in milliseconds.
+    `previous` is the row that it changes, None if it begins a row or ends one. `excess` is what
+    growth_of says of the counters.
     """
     kind = _KINDS.get(submission.kind)
     if kind is None:
         return ()
+    found = [(Reason.RATE, each.detail) for each in excess] if excess else []
     time = now / 1000 if submission.timestamp is None else submission.timestamp
     history = histories.get(key)
-    if (
-        history is None
-        or row is None
-        or row.removed
-        or row.incarnation != submission.incarnation
-        or submission.removed
-    ):
+    if history is None or previous is None:
         outdated_counters = _missing_counters(kind, submission)
         histories[key] = EntityHistory(
             checked_in=time, uptime_at=time, outdated_counters=outdated_counters
         )
-        return ()
-    found: list[Finding] = []
+        return found
     elapsed = time - history.checked_in
     if kind.counters:
-        seconds = elapsed if elapsed > 1.0 else 1.0
-        if not history.outdated_counters and _is_plausible(
-            kind, row.metrics, submission.metrics, time - history.uptime_at, seconds
+        is_regular = excess is None and not history.outdated_counters
+        if is_regular and _is_plausible(
+            previous.metrics.get(kind.uptime),
+            submission.metrics.get(kind.uptime),
+            time - history.uptime_at,
         ):
             history.uptime_at = time
         else:
-            _check_counters(kind, history, row.metrics, submission, time, seconds, found)
+            _check_counters(kind, history, previous.metrics, submission, time, found)
     for field, limit in kind.limits:
         value = submission.metrics.get(field)
         if value is not None and value > limit:
             found.append((Reason.RATE, f"{field} is {value:g}"))
     if submission.timestamp is not None:
         _check_clock(history, now / 1000 - submission.timestamp, elapsed, found)
-    _check_labels(history, row.labels, submission.labels, found)
+    _check_labels(history, previous.labels, submission.labels, found)
     _check_cadence(history, elapsed, found)
     history.checked_in = time
     return found
 
 
 def _missing_counters(kind: _KindRules, submission: Submission) -> tuple[str, ...]:
-    return tuple([field for field, _ in kind.counters if field not in submission.metrics])
+    return tuple([field for field in kind.counters if field not in submission.metrics])
 
 
 def _check_counters(
@@ -136,7 +135,6 @@ def _check_counters(
     previous: dict[str, int | float],
     submission: Submission,
     time: float,
-    seconds: float,
     found: list[Finding],
 ) -> None:
     metrics = submission.metrics
@@ -152,7 +150,7 @@ def _check_counters(
             found.append((Reason.RATE, detail))
         history.uptime_at = time
     outdated_counters = history.outdated_counters
-    for field, max_rate in kind.counters:
+    for field in kind.counters:
         value = metrics.get(field)
         if value is None:
             continue
@@ -165,9 +163,6 @@ def _check_counters(
             elif not restarted:
                 detail = f"{field} fell from {before:g} to {value:g} at an uptime of {uptime:g} s"
                 found.append((Reason.BACKWARDS, detail))
-        elif value - before > max_rate * seconds:
-            detail = f"{field} grew by {value - before:g} in {seconds:g} s"
-            found.append((Reason.RATE, detail))
     if restarted:
         history.outdated_counters = _missing_counters(kind, submission)
     elif outdated_counters:
@@ -176,20 +171,9 @@ def _check_counters(
         )
 
 
-def _is_plausible(
-    kind: _KindRules,
-    previous: dict[str, int | float],
-    metrics: dict[str, int | float],
-    since: float,
-    seconds: float,
-) -> bool:
-    """Return whether all counters and the uptime are present and plausible (the fast path)."""
-    try:
-        for field, max_rate in kind.counters:
-            if not 0 <= metrics[field] - previous[field] <= max_rate * seconds:
-                return False
-        uptime, before = metrics[kind.uptime], previous[kind.uptime]
-    except KeyError:
+def _is_plausible(before: float | None, uptime: float | None, since: float) -> bool:
+    """Return whether the uptime grew with the time since the last one, without a restart."""
+    if before is None or uptime is None:
         return False
     return since + RESTART_TOLERANCE < uptime >= before >= uptime - since - UPTIME_AHEAD
 

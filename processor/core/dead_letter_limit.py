@@ -14,7 +14,8 @@ class DeadLetterLimit:
     """A token bucket per partition, of `per_minute` letters; 0: no limit.
 
     A bucket is stored as the time at which it is full again. `now` is in seconds on a monotonic
-    clock.
+    clock. service.rate_limiter.RateLimiter refuses what exceeds a bucket; these letters are written
+    already, so they are counted, and the partition waits.
     """
 
     def __init__(self, per_minute: float) -> None:

@@ -1,6 +1,5 @@
 """Applies one record of the submissions topic to a batch. Pure; invalid data raises nothing."""
 
-import contextlib
 from collections.abc import Sequence
 
 import msgspec
@@ -10,19 +9,16 @@ from contract.dead_letter import CORRUPT_ROW, WHOLE_FRAME
 from contract.evidence import EvidenceReason
 from contract.frame import Frame, FrameError, Submission, decode_frame, entity_key, partition_of
 from contract.kinds import KINDS, is_id
-from contract.position import Position
 from contract.row import EntityRow, RecordCut, RowError, RowVersionError
-from processor.core.anomaly_detector import Finding, detect
-from processor.core.growth import Excess, Growth, growth_of
+from processor.core.anomaly_detector import detect
+from processor.core.growth import COUNTERS, Excess, Growth
 from processor.core.row_reducer import ReduceOutcome, reduce_row
-from processor.core.totals import Addition, group_of
 from processor.core.write_batch import (
     MAX_ROW_BYTES,
     PIECE_BYTES,
     DeadLetter,
     Record,
     WriteBatch,
-    size_of,
 )
 
 _PREFIXES = {kind: entity_key(kind, "") for kind in KINDS}
@@ -84,17 +80,16 @@ def _reduce_part(
         except RowError as error:
             outcomes[index] = None
             _dead_letter(batch, record, index, submission, str(error))
-    rows, too_large = batch.encode_staged()
-    size = size_of(rows)
-    if size > PIECE_BYTES and len(part) > 1:
+    encoded = batch.encode_staged()
+    if encoded.size > PIECE_BYTES and len(part) > 1:
         del batch.dead_letters[letters:]
         middle = len(part) // 2
         for half in (part[:middle], part[middle:]):
             _reduce_part(batch, record, frame, half, partitions, is_noted=True)
         return
-    if too_large:
-        _undo(batch, record, frame, outcomes, too_large)
-    batch.add(rows, size)
+    if encoded.too_large:
+        _undo(batch, record, frame, outcomes, encoded.too_large)
+    batch.add(encoded)
     _count(batch, record, frame, part, [*outcomes.values()])
 
 
@@ -195,28 +190,29 @@ def _reduce_submission(
             raise _unknown_entity(submission)
         if partition_of(key, partitions) != record.partition:
             raise RowError(f"{key!r} does not belong to partition {record.partition}")
-    reduced, outcome = reduce_row(row, submission, (record.offset, index), record.appended_ms)
+    position = (record.offset, index)
+    reduced, outcome = reduce_row(row, submission, position, record.appended_ms)
     if reduced is not row and reduced is not None:
-        growth, excess = _growth(row, submission, record)
+        previous = row
+        if row is not None and (
+            row.incarnation != submission.incarnation or row.removed or submission.removed
+        ):
+            previous = None
+        growth: Growth = ()
+        excess: Sequence[Excess] | None = None
+        counters = COUNTERS.get(submission.kind)
+        if previous is not None and counters is not None:
+            try:
+                growth, excess = counters.growth_of(previous, submission, record.appended_ms)
+            except ArithmeticError:  # an absurdly large number, which gateways reject
+                excess = ()
         if not is_noted:
-            _note_anomalies(batch, record, index, submission, key, row, excess)
+            _note_anomalies(batch, record, index, submission, key, previous, excess)
         batch.stage(key, reduced)
-        if growth:
-            group = group_of(submission.kind, reduced.labels)
-            position = Position(record.offset, index)
-            batch.stage_growth(
-                Addition(key, submission.kind, group, position, record.appended_ms, growth)
-            )
+        if growth and counters is not None:
+            group = (submission.kind, counters.group_of(reduced.labels))
+            batch.growth[group].append((key, position, record.appended_ms, growth))
     return outcome
-
-
-def _growth(
-    row: EntityRow | None, submission: Submission, record: Record
-) -> tuple[Growth, Sequence[Excess]]:
-    try:
-        return growth_of(row, submission, record.appended_ms)
-    except ArithmeticError:  # a number beyond all bounds, which no gateway lets pass
-        return {}, ()
 
 
 def _note_anomalies(
@@ -225,19 +221,15 @@ def _note_anomalies(
     index: int,
     submission: Submission,
     key: bytes,
-    row: EntityRow | None,
-    excess: Sequence[Excess],
+    previous: EntityRow | None,
+    excess: Sequence[Excess] | None,
 ) -> None:
-    findings: list[Finding] = []
-    # An absurdly large number, which gateways reject, overflows.
-    with contextlib.suppress(ArithmeticError):
-        findings += detect(batch.state.histories, key, row, submission, record.appended_ms)
-        noted = {detail.partition(" ")[0] for reason, detail in findings if reason is Reason.RATE}
-        findings += [
-            (Reason.RATE, f"{each.field} grew by {each.growth:g} in {each.seconds:g} s")
-            for each in excess
-            if each.field not in noted
-        ]
+    try:
+        findings = detect(
+            batch.state.histories, key, previous, submission, record.appended_ms, excess
+        )
+    except ArithmeticError:  # as above
+        return
     for reason, detail in findings:
         _record_anomaly(batch, record, index, submission, reason, detail)
 

@@ -79,7 +79,9 @@ def _updated(
         if appended_ms < row.last_appended_ms <= appended_ms + MAX_AHEAD_MS
         else appended_ms,
         checked_in if checked_in > last else last,
-        {**submission.default_labels, **row.labels, **submission.labels},
+        row.labels
+        if submission.labels == row.labels and not submission.default_labels
+        else {**submission.default_labels, **row.labels, **submission.labels},
         {**row.metrics, **submission.metrics},
     )
 

@@ -1,113 +1,146 @@
 """Totals of one partition, as a batch leaves them. Pure."""
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Sequence
+from operator import add
 from typing import NamedTuple
 
-import msgspec
 import structlog
 
 from contract.kinds import KINDS
-from contract.position import Position
 from contract.row import RowError, RowVersionError
 from contract.total import (
     TOTAL_VERSION,
     Group,
     TotalRow,
     decode_total,
+    encode_total,
     other_group,
     total_key,
     total_prefix,
 )
-from processor.core.growth import Growth
+from processor.core.growth import COUNTERS, Growth, Number
 from processor.core.partition_state import PartitionState
 
 log = structlog.get_logger(__name__)
 
-
-class Addition(NamedTuple):
-    """What one submission adds to the total of its group; `key` is its entity's."""
-
-    key: bytes
-    kind: str
-    group: Group
-    position: Position
-    appended_ms: int
-    growth: Growth
+MAX_NUMBER_BYTES = 30
+"""Maximum size of a total's value of one counter in JSON."""
+MAX_TOTAL_OVERHEAD = 200
+"""Maximum size of an encoded total in addition to its key, group and values, and of its record."""
 
 
-def group_of(kind: str, labels: dict[str, str]) -> Group:
-    """The group of an entity with these labels."""
-    return tuple([labels.get(name, "") for name in KINDS[kind].group_labels])
+Addition = tuple[bytes, tuple[int, int], int, Growth]
+"""What one submission adds to the total of its group: its entity's key, its position, its append
+time in milliseconds, and the growth. A plain tuple, because one is made for each submission."""
+KindGroup = tuple[str, Group]
+Additions = defaultdict[KindGroup, list[Addition]]
+"""Additions in the order of their positions."""
+
+
+def no_additions() -> Additions:
+    return defaultdict(list)
+
+
+class _Sum(NamedTuple):
+    """The additions to one total since its last change: the first, the last, and their sums."""
+
+    first: Addition
+    last: Addition
+    sums: Sequence[Number]
 
 
 class Totals:
-    """The newest totals of a partition: those of its state, and what batches have added."""
+    """The totals of a partition: those of its state, and what a batch adds to them."""
 
     def __init__(self, state: PartitionState) -> None:
         self._state = state
-        self._changed: dict[bytes, TotalRow] = {}
+        self._rows: dict[bytes, TotalRow] = {}
+        self._added: dict[KindGroup, _Sum] = {}
 
-    def add(self, additions: Iterable[Addition]) -> dict[bytes, TotalRow]:
-        """Return the totals as they are with `additions`; `keep` must follow to keep them."""
+    def size_of(self, additions: Additions) -> int:
+        """Return the maximum size of the records that additions add to the next changes."""
+        new = additions.keys() - self._added.keys()
+        return sum(_max_size(self._state.partition, *each) for each in new)
+
+    def add(self, additions: Additions) -> None:
+        for group, each in additions.items():
+            first, last = each[0], each[-1]
+            if not (any(first[-1]) and any(last[-1])):  # seldom: an idle client
+                growing = [addition for addition in each if any(addition[-1])]
+                if not growing:
+                    continue
+                first, last = growing[0], growing[-1]
+            sums = [*map(sum, zip(*[growth for _, _, _, growth in each], strict=True))]
+            before = self._added.get(group)
+            if before is not None:
+                first = before.first
+                sums = [*map(add, before.sums, sums)]
+            self._added[group] = _Sum(first, last, sums)
+
+    def encode_changed(self) -> dict[bytes, bytes]:
+        """Return the encoded totals that have changed since the last call."""
         changed: dict[bytes, TotalRow] = {}
-        for each in additions:
+        # In the order of their first additions: it decides which groups exist.
+        for (kind, group), each in sorted(self._added.items(), key=lambda item: item[1].first[1]):
             try:
-                row = self._total(each, changed)
-            except RowVersionError:  # a newer worker wrote it: it is not for this one to touch
+                key, row = self._total(kind, group, each.first)
+            except RowVersionError:  # written by a newer worker
                 continue
-            row.offset, row.index = each.position
-            for field, growth in each.growth.items():
-                row.values[field] = row.values.get(field, 0) + growth
-        return changed
-
-    def keep(self, changed: dict[bytes, TotalRow]) -> None:
-        self._changed.update(changed)
+            row.offset, row.index = max((row.offset, row.index), each.last[1])
+            for field, grown in zip(COUNTERS[kind].fields, each.sums, strict=True):
+                if grown:
+                    row.values[field] = row.values.get(field, 0) + grown
+            changed[key] = row
+        self._added.clear()
+        return {key: encode_total(row) for key, row in changed.items()}
 
     def commit(self) -> None:
-        """Take note that the state has them."""
-        if not self._changed.keys() <= self._state.total_keys:
+        """Record that the state includes them."""
+        if not self._rows.keys() <= self._state.total_keys:
             self._state.forget_total_keys()
 
-    def _total(self, addition: Addition, changed: dict[bytes, TotalRow]) -> TotalRow:
-        """The total that something is added to, as one of `changed`.
+    def _total(self, kind: str, group: Group, first: Addition) -> tuple[bytes, TotalRow]:
+        """Return the total of a group, or that of the remaining groups if there are too many.
 
         Raises:
-            RowVersionError: it is of a version that is not known here.
+            RowVersionError: its version is not supported.
         """
-        kind, group = addition.kind, addition.group
         key = total_key(self._state.partition, kind, group)
-        if not self._is_known(key, changed) and self._is_full(kind, changed):
+        if not (key in self._rows or key in self._state.rows) and self._is_full(kind):
             group = other_group(KINDS[kind])
             key = total_key(self._state.partition, kind, group)
-        row = changed.get(key)
+        row = self._rows.get(key)
         if row is None:
-            row = changed[key] = self._held(key) or TotalRow(
-                TOTAL_VERSION, *addition.position, kind, group, addition.appended_ms
-            )
-        return row
+            row = self._held(key)
+            if row is None:
+                _, position, appended_ms, _ = first
+                row = TotalRow(TOTAL_VERSION, *position, kind, group, appended_ms)
+            self._rows[key] = row
+        return key, row
 
-    def _is_known(self, key: bytes, changed: dict[bytes, TotalRow]) -> bool:
-        return key in changed or key in self._changed or key in self._state.rows
-
-    def _is_full(self, kind: str, changed: dict[bytes, TotalRow]) -> bool:
+    def _is_full(self, kind: str) -> bool:
         prefix = total_prefix(self._state.partition, kind)
-        known = {*self._state.total_keys, *self._changed, *changed}
+        known = self._state.total_keys | self._rows.keys()
         return sum(key.startswith(prefix) for key in known) >= KINDS[kind].max_groups
 
     def _held(self, key: bytes) -> TotalRow | None:
-        """A copy of the total before what is being added.
+        """Return the total as it is in the state.
 
         Raises:
-            RowVersionError: it is of a version that is not known here.
+            RowVersionError: its version is not supported.
         """
-        row = self._changed.get(key)
-        if row is not None:
-            return msgspec.structs.replace(row, values=dict(row.values))
         value = self._state.rows.get(key)
         try:
             return None if value is None else decode_total(value)
         except RowVersionError:
             raise
         except RowError as error:
-            log.error("a total cannot be read, and begins at 0", key=key, reason=str(error))
+            log.error("a total cannot be decoded and begins at 0", key=key, reason=str(error))
             return None
+
+
+def _max_size(partition: int, kind: str, group: Group) -> int:
+    key = total_key(partition, kind, group)
+    numbers = sum(len(field) + MAX_NUMBER_BYTES for field in COUNTERS[kind].fields)
+    return 2 * len(key) + numbers + MAX_TOTAL_OVERHEAD

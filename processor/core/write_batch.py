@@ -27,9 +27,8 @@ from contract.row import (
     encode_position,
     encode_row,
 )
-from contract.total import TotalRow, encode_total
 from processor.core.partition_state import PartitionState
-from processor.core.totals import Addition, Totals
+from processor.core.totals import Additions, Totals, no_additions
 
 MAX_ROW_BYTES = 512 * 1024
 """Maximum size of an encoded row. Kafka's limit for a batch is about 1 MiB, including key and
@@ -124,6 +123,17 @@ class _Sealed:
     ledger: bytes
 
 
+class Encoded(NamedTuple):
+    """Encoded rows of staged changes, and what they add to totals."""
+
+    rows: dict[bytes, bytes]
+    size: int
+    """Maximum size of the records of `rows`."""
+    growth: Additions
+    too_large: dict[bytes, int]
+    """Sizes of the rows that are too large to write."""
+
+
 @dataclass
 class WriteBatch:
     """The changes of one batch to one partition."""
@@ -140,10 +150,10 @@ class WriteBatch:
     submissions: int = 0
     """Number of submissions read."""
     ledger: LedgerRow = field(init=False)
+    growth: Additions = field(default_factory=no_additions)
+    """What the staged rows have grown by, to be added to the total of their group."""
     _staged: dict[bytes, EntityRow] = field(default_factory=dict)
     _totals: Totals = field(init=False)
-    _additions: list[Addition] = field(default_factory=list)
-    _staged_totals: dict[bytes, TotalRow] = field(default_factory=dict)
     _size: int = 0
     """Upper bound of the size of `changes` as records, in bytes."""
     _sealed: list[_Sealed] = field(default_factory=list)
@@ -190,15 +200,10 @@ class WriteBatch:
         """Change a row; call `encode_staged` afterwards."""
         self._staged[key] = row
 
-    def stage_growth(self, addition: Addition) -> None:
-        """Add to a total what a staged row has grown by."""
-        self._additions.append(addition)
-
-    def encode_staged(self) -> tuple[dict[bytes, bytes], dict[bytes, int]]:
+    def encode_staged(self) -> Encoded:
         """Encode the staged rows; called after each frame, while they are in the CPU cache.
 
-        Returns the rows, with the totals of what they have grown by, and the sizes of those that
-        are too large to write and stay unchanged.
+        Rows that are too large to write stay unchanged.
         """
         rows, too_large = {}, {}
         for key, row in self._staged.items():
@@ -208,25 +213,31 @@ class WriteBatch:
             else:
                 rows[key] = encoded
         self._staged.clear()
+        growth, self.growth = self.growth, no_additions()
         if too_large:
-            self._additions = [each for each in self._additions if each.key not in too_large]
-        self._staged_totals = self._totals.add(self._additions)
-        self._additions.clear()
-        rows.update((key, encode_total(total)) for key, total in self._staged_totals.items())
-        return rows, too_large
+            for group, additions in growth.items():
+                growth[group] = [each for each in additions if each[0] not in too_large]
+        return Encoded(rows, size_of(rows), growth, too_large)
 
-    def add(self, rows: dict[bytes, bytes], size: int) -> None:
-        """Add what was encoded, of `size` bytes, before the ledger counts its submissions.
+    def add(self, encoded: Encoded) -> None:
+        """Add what was encoded, before the ledger counts its submissions.
 
         If the open piece would become too large, it is sealed with the current ledger.
         """
+        size = encoded.size + self._totals.size_of(encoded.growth)
         if self._size + size > PIECE_BYTES and self.changes:
+            self._add_totals()
             self._sealed.append(_Sealed(self.changes, encode_ledger_row(self.ledger)))
             self._sealed_changes |= self.changes
             self.changes, self._size = {}, 0
-        self.changes.update(rows)
-        self._totals.keep(self._staged_totals)
+            size = encoded.size + self._totals.size_of(encoded.growth)
+        self.changes.update(encoded.rows)
+        self._totals.add(encoded.growth)
         self._size += size
+
+    def _add_totals(self) -> None:
+        """Add the totals that the changes of the open piece have changed."""
+        self.changes.update(self._totals.encode_changed())
 
     def pieces(self) -> Iterator[Piece]:
         """Yield the pieces to write; each must be acknowledged before the next is sent.
@@ -234,6 +245,7 @@ class WriteBatch:
         Rows of a repair or an expiry run, which no submission changes, may exceed a piece. They
         precede the ledger, because rows may always be newer than it.
         """
+        self._add_totals()
         key = self.state.ledger_key
         for sealed in self._sealed:
             yield [*_records(sealed.changes), (key, sealed.ledger, NO_HEADERS)]
@@ -243,6 +255,7 @@ class WriteBatch:
 
     def commit(self) -> None:
         """Apply the changes to the state, after Kafka has acknowledged all of them."""
+        self._add_totals()
         self._totals.commit()
         changes = self._sealed_changes | self.changes if self._sealed else self.changes
         rows = {key: each for key, each in changes.items() if isinstance(each, bytes)}

@@ -8,6 +8,8 @@ frames wait, and the ledger's offset does not change. Only a restart helps.
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from service.plural import counted
+
 
 class StalledPartition(NamedTuple):
     """A partition without progress: its offset, since when, and the number of waiting records."""
@@ -58,7 +60,7 @@ class StuckDetector:
         """Return the partitions that were stuck for `times` the limit, as text."""
         return [
             f"partition {partition} has not advanced past offset {stalled.offset} for "
-            f"{now - stalled.since:.0f} s, with {stalled.waiting} records waiting"
+            f"{now - stalled.since:.0f} s, with {counted(stalled.waiting, 'record')} waiting"
             for partition, stalled in sorted(self._stalled.items())
             if now - stalled.since > times * self._limit
         ]

@@ -183,6 +183,7 @@ class Agent:
         letters = [letter for batch in batches.values() for letter in batch.dead_letters]
         if letters:
             self._metrics.dead_letters.inc(len(letters))
+            log.warning("dead letters written", number=len(letters), reason=letters[-1].reason)
             for start in range(0, len(letters), LETTERS):
                 async with asyncio.timeout(FLUSH_DEADLINE):
                     await self._table.changelog.write_dead_letters(letters[start : start + LETTERS])

@@ -9,6 +9,7 @@ from processor.membership.fencing import instance_id
 from processor.settings import ProcessorSettings
 from processor.table.state_table import StateTable
 from service.kafka.clients import METADATA_MAX_AGE_MS, ssl_context
+from service.process_name import process_name
 
 # Rule 8, static membership and short timeouts: a killed worker gets its partitions back in 2-3 s;
 # one that stops normally leaves the group (leave_group.py).
@@ -28,6 +29,7 @@ def faust_app(settings: ProcessorSettings) -> faust.App:
     servers = settings.kafka_bootstrap_servers.split(",")
     return DisklessApp(
         settings.group,
+        broker_client_id=f"{process_name()}-consumer",
         broker=[f"kafka://{server.strip()}" for server in servers],
         broker_credentials=_credentials(settings),
         Table=StateTable,

@@ -5,6 +5,7 @@ import re
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?")
@@ -58,32 +59,56 @@ def is_ipv6(text: str) -> bool:
     return True
 
 
-def tls_faults(cafile: str | None, certfile: str | None, keyfile: str | None) -> Iterator[str]:
-    """Return a message for each TLS file that cannot be used for the connection to Kafka."""
-    files = {
-        "KAFKA_SSL_CAFILE": cafile,
-        "KAFKA_SSL_CERTFILE": certfile,
-        "KAFKA_SSL_KEYFILE": keyfile,
-    }
-    faults = [
-        f"{variable}={file} {fault}"
-        for variable, file in files.items()
-        if file is not None and (fault := _file_fault(file))
-    ]
-    yield from faults
-    if faults:
-        return
-    for variable in ("KAFKA_SSL_CAFILE", "KAFKA_SSL_CERTFILE"):
-        file = files[variable]
-        if file is not None and not _holds_certificate(file):
-            yield f"{variable}={file} contains no certificate in PEM"
+class TlsFiles(NamedTuple):
+    """The files of one end of TLS connections, and the variables that name them."""
+
+    cafile: str | None
+    certfile: str | None
+    keyfile: str | None
+    variables: tuple[str, str, str] = (
+        "KAFKA_SSL_CAFILE",
+        "KAFKA_SSL_CERTFILE",
+        "KAFKA_SSL_KEYFILE",
+    )
+
+    def faults(self) -> Iterator[str]:
+        """Return a message for each file that cannot be used."""
+        _, cert_variable, key_variable = self.variables
+        files = (self.cafile, self.certfile, self.keyfile)
+        faults = [
+            f"{variable}={file} {fault}"
+            for variable, file in zip(self.variables, files, strict=True)
+            if file is not None and (fault := _file_fault(file))
+        ]
+        yield from faults
+        if faults:
             return
-    if certfile is not None:
-        if fault := _key_fault(certfile, keyfile):
-            variable = "KAFKA_SSL_KEYFILE" if keyfile else "KAFKA_SSL_CERTFILE"
-            yield f"{variable}={keyfile or certfile} {fault}"
-    elif keyfile is not None:
-        yield "KAFKA_SSL_KEYFILE is set without KAFKA_SSL_CERTFILE: set both or neither"
+        for variable, file in zip(self.variables[:2], files[:2], strict=True):
+            if file is not None and not _holds_certificate(file):
+                yield f"{variable}={file} contains no certificate in PEM"
+                return
+        if self.certfile is not None:
+            if fault := self._key_fault(self.certfile):
+                variable = key_variable if self.keyfile else cert_variable
+                yield f"{variable}={self.keyfile or self.certfile} {fault}"
+        elif self.keyfile is not None:
+            yield f"{key_variable} is set without {cert_variable}: set both or neither"
+
+    def _key_fault(self, certfile: str) -> str | None:
+        _, cert_variable, key_variable = self.variables
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(
+                certfile, self.keyfile, _refuse_password
+            )
+        except _EncryptedKeyError:
+            return "is encrypted: remove the passphrase"
+        except ssl.SSLError as error:
+            if error.reason == "KEY_VALUES_MISMATCH":
+                return f"does not belong to {cert_variable}={certfile}"
+            return "contains no private key in PEM" + (
+                "" if self.keyfile else f": set {key_variable}"
+            )
+        return None
 
 
 def _file_fault(file: str) -> str | None:
@@ -107,16 +132,6 @@ class _EncryptedKeyError(Exception):
     pass
 
 
-def _key_fault(certfile: str, keyfile: str | None) -> str | None:
-    def password() -> str:  # without it, OpenSSL prompts on the terminal
-        raise _EncryptedKeyError
-
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certfile, keyfile, password)
-    except _EncryptedKeyError:
-        return "is encrypted: remove the passphrase"
-    except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
-            return f"does not belong to KAFKA_SSL_CERTFILE={certfile}"
-        return "contains no private key in PEM" + ("" if keyfile else ": set KAFKA_SSL_KEYFILE")
-    return None
+def _refuse_password() -> str:
+    """Without it, OpenSSL prompts on the terminal."""
+    raise _EncryptedKeyError

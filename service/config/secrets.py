@@ -7,6 +7,8 @@ from pathlib import Path
 
 import structlog
 
+from service.plural import counted
+
 log = structlog.get_logger(__name__)
 
 MAX_SECRET = 64 * 1024
@@ -72,8 +74,8 @@ def strong_tokens(text: str) -> tuple[str, ...]:
     shortest = min(map(len, tokens))
     if shortest < MIN_TOKEN:
         raise SecretError(
-            f"contains a token of {shortest} characters, but at least {MIN_TOKEN} are needed: "
-            "create one with `openssl rand -hex 32` (docs/secrets.md)"
+            f"contains a token of {counted(shortest, 'character')}, but at least {MIN_TOKEN} are "
+            "needed: create one with `openssl rand -hex 32` (docs/secrets.md)"
         )
     return tokens
 

@@ -13,8 +13,12 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from contract.topics import check_prefix
-from service.config.checks import check_host, check_servers, tls_faults
+from contract.topics import (
+    SUBMISSIONS_RETENTION_HOURS,
+    SUBMISSIONS_RETENTION_MARGIN_HOURS,
+    check_prefix,
+)
+from service.config.checks import TlsFiles, check_host, check_servers
 from service.config.networks import Networks
 from service.config.secrets import ReloadableTokens, SecretError, read_secret, strong_tokens
 
@@ -36,6 +40,7 @@ class Secret:
         return "Secret(…)"
 
 
+HIDDEN = "(hidden)"
 _TOKENS = (ReloadableTokens, ReloadableTokens | None)
 _SECRET = (Secret, Secret | None, *_TOKENS)
 
@@ -96,6 +101,43 @@ def variables(cls: type[Any]) -> set[str]:
     types = get_type_hints(cls, include_extras=True)
     names = {field.name.upper() for field in fields(cls)}
     return names | {f"{n.upper()}_FILE" for n, type in types.items() if type in _SECRET}
+
+
+@dataclass(frozen=True)
+class DescribedSetting:
+    """A setting as an operator sees it; a secret's value is never shown."""
+
+    setting: str
+    value: str
+    source: str
+    default: str
+
+
+def describe_settings(
+    cls: "type[Settings]", environ: Mapping[str, str]
+) -> Iterator[DescribedSetting]:
+    """Describe every setting of the dataclass `cls`, whether or not its value is valid."""
+    types = get_type_hints(cls, include_extras=True)
+    for field in fields(cls):  # type: ignore[arg-type]
+        variable = field.name.upper()
+        is_secret = types[field.name] in _SECRET
+        default = _default(field)
+        value, source = default or "", "not set" if default is None else "default"
+        if text := environ.get(variable, "").strip():
+            value, source = HIDDEN if is_secret else text, "environment"
+        elif is_secret and (file := environ.get(f"{variable}_FILE", "").strip()):
+            value, source = HIDDEN, file
+        yield DescribedSetting(variable, value, source, default or "")
+
+
+def _default(field: dataclasses.Field[Any]) -> str | None:
+    """The default as text; None if there is none."""
+    value = field.default
+    if field.default_factory is not MISSING:
+        value = field.default_factory()
+    if value is MISSING or value is None:
+        return None
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _read(
@@ -167,6 +209,10 @@ class KafkaSettings(Settings):
     """Partitions of submissions and rows; fixed when an installation is created."""
     kafka_replication: Annotated[int, Meta(ge=1, le=9)] = 1
     """Replicas of created topics; with 3 or more, a write needs 2 in-sync replicas."""
+    submissions_retention_hours: Annotated[
+        float, Meta(ge=SUBMISSIONS_RETENTION_MARGIN_HOURS, le=87_600)
+    ] = SUBMISSIONS_RETENTION_HOURS
+    """Hours for which Kafka keeps submissions, processed or not."""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     kafka_sasl_username: str | None = None
@@ -191,9 +237,9 @@ class KafkaSettings(Settings):
                     f"{'it' if len(unused) == 1 else 'them'}"
                 )
         if "SSL" in protocol:
-            yield from tls_faults(
+            yield from TlsFiles(
                 self.kafka_ssl_cafile, self.kafka_ssl_certfile, self.kafka_ssl_keyfile
-            )
+            ).faults()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,3 +252,18 @@ class HttpSettings(LogSettings):
     60."""
     trusted_proxies: Networks = dataclasses.field(default_factory=Networks)
     """Proxies whose X-Forwarded-For is trusted; none by default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpsSettings(HttpSettings):
+    """The settings of a service that agents or scrapers may use without an edge."""
+
+    tls_certificate: str | None = None
+    """File with the certificate and its chain in PEM, re-read when it changes; None: plain HTTP."""
+    tls_key: str | None = None
+    """File with the unencrypted private key; by default it is in the certificate's file."""
+
+    def conflicts(self, given: AbstractSet[str]) -> Iterator[str]:
+        yield from super().conflicts(given)
+        names = ("", "TLS_CERTIFICATE", "TLS_KEY")
+        yield from TlsFiles(None, self.tls_certificate, self.tls_key, names).faults()

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 from contract.kinds import ID_PATTERN
 from service.http.connection.fast_path import FastPathHandler
 from service.http.errors import JSON, ApiError, unavailable
+from service.http.problem import problem_details
 from service.metrics.requests import RequestMetrics
 
 log = structlog.get_logger(__name__)
@@ -101,6 +102,10 @@ class Application(Starlette):
     fast_path: FastPathHandler | None = None
     on_stop: Callable[[], None] | None = None
     """Called when a stop begins: requests in flight are still to be answered."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Outside of Starlette's own middleware, which responds to unhandled errors."""
+        return problem_details(super().build_middleware_stack())
 
 
 def build_app(

@@ -1,7 +1,6 @@
 """Responses to failed authentication."""
 
 import ipaddress
-import math
 import time
 from collections.abc import Callable
 
@@ -36,7 +35,9 @@ class AuthFailureLimiter:
         if not wait:
             return unauthorized()
         self._metrics.count_limited(endpoint_of(scope), "unknown")
-        return too_many("Too many failed attempts from this address", math.ceil(wait))
+        return too_many(
+            "Too many failed attempts from this address", "failed-attempts", self._limiter, wait
+        )
 
 
 def _network_of(address: str) -> str:

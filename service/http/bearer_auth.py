@@ -8,11 +8,13 @@ from service.config.secrets import MAX_CREDENTIAL, ReloadableTokens
 from service.http.auth_failures import AuthFailureLimiter
 from service.metrics.requests import Credential, RequestMetrics
 
+AUTHORIZATION = b"authorization"
+
 
 def bearer_credential(request: Request) -> str | None:
     """Return the credential of the request's only Authorization header, if its scheme is Bearer."""
     given: list[bytes] = [
-        value for name, value in request.scope["headers"] if name == b"authorization"
+        value for name, value in request.scope["headers"] if name == AUTHORIZATION
     ]
     return parse_bearer(given[0]) if len(given) == 1 else None
 

@@ -1,9 +1,12 @@
 """JSON responses, and the errors of the API."""
 
+import math
 from typing import Any
 
 import orjson
 from starlette.responses import Response
+
+from service.rate_limiter import RateLimiter
 
 
 class JSON(Response):
@@ -45,6 +48,18 @@ def unavailable(error: str, retry_after: int = 1) -> ApiError:
     return ApiError(503, error, headers={"Retry-After": str(retry_after)})
 
 
-def too_many(error: str, retry_after: int) -> ApiError:
-    """Return a 429; `retry_after` is in seconds."""
-    return ApiError(429, error, headers={"Retry-After": str(retry_after)})
+def too_many(
+    error: str, policy: str, limiter: RateLimiter, wait: float, cost: float = 1
+) -> ApiError:
+    """Return a 429 of a limiter whose `acquire` returned `wait` for `cost`; `policy` is its name.
+
+    Its RateLimit fields are those of draft-ietf-httpapi-ratelimit-headers-10.
+    """
+    quota, window = limiter.policy
+    seconds = math.ceil(wait)
+    headers = {
+        "Retry-After": str(seconds),
+        "RateLimit-Policy": f'"{policy}";q={quota};w={window}',
+        "RateLimit": f'"{policy}";r={limiter.remaining(wait, cost)};t={seconds}',
+    }
+    return ApiError(429, error, headers=headers)

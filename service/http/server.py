@@ -7,16 +7,19 @@ import os
 import resource
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from service.config.settings import HttpSettings, SettingsError
+from service.config.settings import HttpSettings, HttpsSettings, SettingsError
 from service.gc_tuning import freeze_startup_objects
 from service.http.connection.protocol import LimitedProtocol
-from service.http.uvicorn_compat import forget_signals
+from service.http.tls import ServerCertificate
+from service.http.uvicorn_compat import STARTUP_FAILURE, forget_signals
+from service.tasks import EXIT_SOFTWARE_ERROR, critical_task
 
 GRACE_SECONDS = 4
 """Default seconds that a stop waits for requests in flight."""
@@ -34,10 +37,27 @@ sample. Responses to invalid HTTP omit it for the same reason."""
 class _Server(uvicorn.Server):
     """A server that notifies its application when a stop begins (service.http.application)."""
 
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: HttpSettings,
+        grace: int = GRACE_SECONDS,
+    ) -> None:
+        self._certificate = _certificate(settings)
+        super().__init__(server_config(app, settings, grace, self._certificate))
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._certificate:
+            self._tasks.append(critical_task(self._certificate.follow(), "certificate"))
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         on_stop = getattr(self.config.app, "on_stop", None)
         if on_stop is not None:
             on_stop()
+        for task in self._tasks:
+            task.cancel()
         await super().shutdown(sockets)
 
 
@@ -66,7 +86,10 @@ class _ProcessServer(_Server):
 
 
 def server_config(
-    app: ASGIApp, settings: HttpSettings, grace: int = GRACE_SECONDS
+    app: ASGIApp,
+    settings: HttpSettings,
+    grace: int = GRACE_SECONDS,
+    certificate: ServerCertificate | None = None,
 ) -> uvicorn.Config:
     """Configure a server; `grace` is the number of seconds that a stop waits for requests in
     flight."""
@@ -87,7 +110,22 @@ def server_config(
         backlog=BACKLOG,
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=grace,
+        ssl_context_factory=(lambda *_: certificate.context) if certificate else None,
     )
+
+
+def _certificate(settings: HttpSettings) -> ServerCertificate | None:
+    """The certificate of a service that terminates TLS itself.
+
+    Raises:
+        SettingsError: its files have become invalid since the settings were checked.
+    """
+    if not isinstance(settings, HttpsSettings) or settings.tls_certificate is None:
+        return None
+    try:
+        return ServerCertificate(settings.tls_certificate, settings.tls_key)
+    except OSError as error:
+        raise SettingsError(f"TLS_CERTIFICATE={settings.tls_certificate}: {error}") from error
 
 
 def run(
@@ -103,7 +141,10 @@ def run(
     """
     limit_connections(LimitedProtocol)
     with port or listen(settings) as opened:
-        _ProcessServer(server_config(app, settings, grace)).run([opened])
+        try:
+            _ProcessServer(app, settings, grace).run([opened])
+        except SystemExit as error:  # uvicorn's, if the lifespan failed
+            sys.exit(EXIT_SOFTWARE_ERROR if error.code == STARTUP_FAILURE else error.code)
 
 
 def listen(settings: HttpSettings) -> socket.socket:
@@ -114,8 +155,12 @@ def listen(settings: HttpSettings) -> socket.socket:
     """
     host, port = settings.host, settings.port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # `::` is every address of the machine, those of IPv4 included, as with other servers.
+    both = host == "::" and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        return socket.create_server(
+            (host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both
+        )
     except OSError as error:
         raise SettingsError(listen_fault(host, port, error)) from error
 
@@ -162,7 +207,8 @@ async def serving(
     Raises:
         SettingsError: the port cannot be opened.
     """
-    server = _EmbeddedServer(server_config(app, settings))
+    limit_connections(LimitedProtocol)
+    server = _EmbeddedServer(app, settings)
     task = asyncio.create_task(server.serve([port or listen(settings)]), name="http")
     try:
         yield

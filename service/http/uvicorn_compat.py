@@ -5,7 +5,7 @@
 """
 
 import uvicorn
-from uvicorn.config import Config
+from uvicorn.config import STARTUP_FAILURE, Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
@@ -15,6 +15,7 @@ WRITTEN_FOR = "0.54.0"
 
 __all__ = [
     "HIGH_WATER_LIMIT",
+    "STARTUP_FAILURE",
     "STATUS_LINE",
     "Config",
     "FlowControl",

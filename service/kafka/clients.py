@@ -17,6 +17,7 @@ from aiokafka.helpers import create_ssl_context
 
 from service.config.settings import KafkaSettings
 from service.kafka.aiokafka_compat.consumer import stop_and_close
+from service.process_name import process_name
 
 REQUEST_TIMEOUT_MS = 4_000
 """Timeout of a request; with aiokafka's default of 40 s, a frozen broker would block for that
@@ -33,6 +34,7 @@ STOP_TIMEOUT = 1.0
 def client_options(settings: KafkaSettings) -> dict[str, Any]:
     """Return the keyword arguments of every aiokafka client of this process."""
     options: dict[str, Any] = {
+        "client_id": process_name(),
         "bootstrap_servers": settings.kafka_bootstrap_servers,
         "security_protocol": settings.kafka_security_protocol,
         "request_timeout_ms": REQUEST_TIMEOUT_MS,

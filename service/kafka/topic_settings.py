@@ -15,9 +15,12 @@ from aiokafka.errors import (
 from contract.topic_policy import deviations
 from contract.topics import Topic, Topics
 from service.config.settings import KafkaSettings, SettingsError
+from service.plural import counted
 
 log = structlog.get_logger(__name__)
 
+_SET_FOR_TOPIC = 1
+"""Source of a setting (DescribeConfigs): the topic's own, no default."""
 _NOT_AUTHORIZED = (TopicAuthorizationFailedError, ClusterAuthorizationFailedError)
 
 
@@ -40,8 +43,8 @@ def check_partitions(
     """
     if len(partitions) != topic.partitions:
         raise TopicMismatchError(
-            f"topic {topic.name} has {len(partitions)} partitions, but KAFKA_PARTITIONS is "
-            f"{topic.partitions}. The number is fixed when an installation is created: set "
+            f"topic {topic.name} has {counted(len(partitions), 'partition')}, but KAFKA_PARTITIONS "
+            f"is {topic.partitions}. The number is fixed when an installation is created: set "
             f"KAFKA_PARTITIONS={len(partitions)}, or move to another KAFKA_TOPIC_PREFIX "
             "(docs/moving.md)"
         )
@@ -49,8 +52,8 @@ def check_partitions(
     if replicas < in_sync_replicas(replication):
         raise TopicMismatchError(
             f"topic {topic.name} has {replicas} replica, but KAFKA_REPLICATION={replication} "
-            f"requires {in_sync_replicas(replication)} for each write: add replicas with "
-            "kafka-reassign-partitions.sh, or set KAFKA_REPLICATION=1"
+            f"requires {in_sync_replicas(replication)} for each write: add replicas "
+            "(Kafka's reassignment), or set KAFKA_REPLICATION=1"
         )
 
 
@@ -69,6 +72,28 @@ async def read_topic_settings(admin: AIOKafkaAdminClient, topic: str) -> dict[st
     if code:
         raise for_code(code)(f"topic {topic}: {message}")
     return {entry[0]: entry[1] for entry in entries}
+
+
+async def alter_topic_settings(
+    admin: AIOKafkaAdminClient, topic: str, changes: Mapping[str, str]
+) -> None:
+    """Set some settings of a topic; its other own settings stay.
+
+    Raises:
+        KafkaError: Kafka does not respond, or refuses the change.
+    """
+    resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+    (response,) = await admin.describe_configs([resource])
+    ((code, message, _, _, entries),) = response.resources
+    if code:
+        raise for_code(code)(f"topic {topic}: {message}")
+    # The request replaces all of the topic's own settings.
+    own = {entry[0]: entry[1] for entry in entries if entry[3] == _SET_FOR_TOPIC}
+    changed = ConfigResource(ConfigResourceType.TOPIC, topic, {**own, **changes})
+    (altered,) = await admin.alter_configs([changed])
+    ((code, message, *_),) = altered.resources
+    if code:
+        raise for_code(code)(f"topic {topic}: {message}")
 
 
 async def check_topic_settings(
@@ -95,8 +120,7 @@ async def check_topic_settings(
             unknown.append(name)
             continue
         faults += [
-            deviation.text(settings.kafka_bootstrap_servers)
-            for deviation in deviations(topic, found, replicas[name], in_sync)
+            deviation.text() for deviation in deviations(topic, found, replicas[name], in_sync)
         ]
         _warn_of_large_segments(topic, found)
     if unknown:
@@ -113,7 +137,7 @@ def _warn_of_large_segments(topic: Topic, found: Mapping[str, str]) -> None:
     wanted, size = topic.settings.get("segment.bytes"), found.get("segment.bytes")
     if wanted and size and int(size) > int(wanted):
         log.warning(
-            f"large segments slow each start: set segment.bytes={wanted} with kafka-configs.sh",
+            f"large segments slow each start: set the topic's segment.bytes={wanted}",
             topic=topic.name,
             segment_bytes=int(size),
         )

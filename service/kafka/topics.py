@@ -34,7 +34,11 @@ CHECK_INTERVAL = 300.0
 
 
 def topics_from(settings: KafkaSettings) -> Topics:
-    return declare_topics(settings.kafka_topic_prefix, settings.kafka_partitions)
+    return declare_topics(
+        settings.kafka_topic_prefix,
+        settings.kafka_partitions,
+        settings.submissions_retention_hours,
+    )
 
 
 async def ensure_topics(settings: KafkaSettings, *, timeout: float = 60.0) -> Topics:

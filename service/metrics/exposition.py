@@ -28,7 +28,11 @@ class NegotiatedFormat(NamedTuple):
 
 
 def negotiate(request: Request) -> NegotiatedFormat:
-    """Negotiate the format; OpenMetrics wins a tie, as Prometheus prefers it."""
+    """Negotiate the format; OpenMetrics wins a tie, as Prometheus prefers it.
+
+    prometheus-client's `choose_encoder` treats `q=0` as accepted, raises TypeError for a version
+    such as 1.x, and selects text 1.0.0, which the exporter does not render.
+    """
     openmetrics = text = 0.0
     for name, parameters, weight in _parts(request.headers.get("accept", "")):
         version = parameters.get("version", "")

@@ -12,8 +12,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.metrics.fast_metrics import FastHistogramFamily, counter
 from service.metrics.multiprocess import is_multiprocess
 
-Credential = Literal["api_key", "jwt", "admin", "metrics_token", "enrolment"]
-CREDENTIALS: tuple[Credential, ...] = ("api_key", "jwt", "admin", "metrics_token", "enrolment")
+Credential = Literal["api_key", "jwt", "admin", "metrics_token", "enrolment", "certificate"]
+CREDENTIALS: tuple[Credential, ...] = (
+    "api_key",
+    "jwt",
+    "admin",
+    "metrics_token",
+    "enrolment",
+    "certificate",
+)
 DISTRIBUTION = "tobogganing-metrics"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 UNMATCHED = "unmatched"

@@ -19,8 +19,9 @@ from tests.chaos.installation import ADMIN_TOKEN
 KNOWN_WITHIN = 2.0
 """Seconds within which every gateway must know of a change."""
 POLL = 0.1
-OVERLAP = 3_600
-"""Seconds that a rotated key stays valid: longer than all rounds."""
+OVERLAP = 604_800
+"""Seconds that a rotated key stays valid: the maximum, as old keys are checked to the end of
+a run."""
 
 
 @dataclass

@@ -17,6 +17,7 @@ from service.config.settings import KafkaSettings
 from service.kafka.topics import topics_from
 from tests.chaos.brokers import Brokers
 from tests.chaos.disks import Disk
+from tests.chaos.edge import ChaosEdge
 from tests.chaos.supervised_process import Exit, SupervisedProcess
 from tobogganing.devstack import process
 from tobogganing.devstack.install import install_kafka
@@ -55,6 +56,7 @@ def service_environ(
         "LOG_FORMAT": "json",
         "RATE_LIMIT_PER_MINUTE": "0",
         "AUTH_FAILURES_PER_MINUTE": "0",
+        "TRUSTED_PROXIES": LOOPBACK,
         "SWEEP_INTERVAL_SECONDS": "2",
     }
 
@@ -102,6 +104,7 @@ class Installation:
         self.gateways: list[ChaosService] = []
         self.workers: list[ChaosService] = []
         self.exporters: list[ChaosService] = []
+        self.edge = ChaosEdge(folder)
         self.broker_disk = Disk(folder / "kafka" / "node-3" / "data")
         self.worker_disk = Disk(folder / "processor-1")
         self._keeping: list[asyncio.Task[None]] = []
@@ -129,6 +132,9 @@ class Installation:
                 for kind in ("gateway", "processor", "exporter"):
                     for number in (1, 2):
                         self.add(kind, number)
+                self.edge.serve(
+                    *([s.port for s in each] for each in (self.gateways, self.exporters))
+                )
                 for member in self.members():
                     self.keep(member)
                 await self.wait_until_ready()
@@ -168,7 +174,8 @@ class Installation:
         return await self.brokers.leader(self.settings, topic, rng.randrange(PARTITIONS))
 
     def members(self) -> list[SupervisedProcess]:
-        return [*self.brokers.members, *(service.member for service in self.services)]
+        services = (service.member for service in self.services)
+        return [*self.brokers.members, *services, self.edge.member]
 
     def exits(self) -> list[Exit]:
         """Return the processes that ended unexpectedly."""
@@ -187,6 +194,9 @@ class Installation:
                 for service in self.services:
                     waiting = [service.member.name]
                     await self.until_ready(service, patience)
+                waiting = [self.edge.member.name]
+                while not await self._responds(f"{self.edge.url}/-/ready"):  # noqa: ASYNC110
+                    await asyncio.sleep(POLL)
         except TimeoutError:
             raise LocalError(f"not ready after {patience:g} s: waiting for {waiting}") from None
 
@@ -212,10 +222,11 @@ class Installation:
             await asyncio.sleep(POLL)
 
     async def ready(self, service: ChaosService) -> bool:
+        return await self._responds(service.url + "/-/ready")
+
+    async def _responds(self, url: str) -> bool:
         try:
-            async with self._http.get(
-                service.url + "/-/ready", timeout=aiohttp.ClientTimeout(total=2)
-            ) as answer:
+            async with self._http.get(url, timeout=aiohttp.ClientTimeout(total=2)) as answer:
                 return answer.status == 200
         except (aiohttp.ClientError, OSError, TimeoutError):
             return False

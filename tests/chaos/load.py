@@ -4,8 +4,12 @@ An agent sends one submission at a time. After each response it does what docs/a
 
 - 200, 4xx: it sends the next number;
 - 503: it sends at once, either the next number or the same again;
-- no response: it sends the same at once, or the next number after the deadline; an agent whose
-  reports have timestamps continues at once.
+- no response, or 502 or 504 of the edge: it sends the same at once, or the next number after the
+  deadline; an agent whose reports have timestamps continues at once.
+
+The edge may have sent a submission to a second gateway, because the first has died. Whatever the
+response is, the first copy may still be appended until the deadline. After any response of the
+edge, an agent without timestamps therefore waits for it before it sends the next number.
 """
 
 import asyncio
@@ -39,11 +43,14 @@ PAUSE = 0.2
 ALLOWED = frozenset({200, 408, 429, 503})
 """Allowed response statuses of a submission under any fault."""
 
+NOT_A_GATEWAYS = frozenset({502, 504})
+"""Statuses with which the edge responds if a gateway did not."""
+
 Attempt = tuple[ChaosAgent, int]
 
 
 class ChaosLoad:
-    """Sends until paused. `urls` are the gateways."""
+    """Sends until paused. `urls` are the gateways, and `edge` is before all of them."""
 
     def __init__(
         self,
@@ -51,6 +58,7 @@ class ChaosLoad:
         model: PipelineModel,
         urls: Callable[[], Sequence[str]],
         rng: random.Random,
+        edge: str | None = None,
     ) -> None:
         self.model = model
         self.submissions = self.acknowledged = 0
@@ -69,6 +77,7 @@ class ChaosLoad:
         self.recent: deque[tuple[str, int, Receipt]] = deque(maxlen=50)
         self._fleet = fleet
         self._urls = urls
+        self._edge = edge
         self._rng = rng
         self._going = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -185,10 +194,12 @@ class ChaosLoad:
             body = agent.report(attempts[0][1], timestamp)
         try:
             sent = time.monotonic()
-            status, answer = await self._post(agent.path, agent.credential, body)
+            status, answer, by_edge = await self._post(agent.path, agent.credential, body)
             receipts = answer.get("receipts") or [answer.get("receipt")]
             for attempt, receipt in zip(attempts, receipts * samples, strict=False):
                 self._settle(attempt, status, receipt if status == 200 else None, sent)
+            if by_edge and not agent.sampler:
+                agent.rests_until = max(agent.rests_until, sent + self.rest)
         finally:
             agent.is_busy = False
 
@@ -206,7 +217,7 @@ class ChaosLoad:
         ]
         try:
             sent = time.monotonic()
-            status, answer = await self._post("/api/v1/metrics", self._fleet.relay_key, items)
+            status, answer, _ = await self._post("/api/v1/metrics", self._fleet.relay_key, items)
             rejected = {each["index"]: each for each in answer.get("rejected", [])}
             receipts = iter(answer.get("receipts", []))
             for index, attempt in enumerate(attempts):
@@ -220,10 +231,13 @@ class ChaosLoad:
             for agent in agents:
                 agent.is_busy = False
 
-    async def _post(self, path: str, credential: str, body: Any) -> tuple[int, dict[str, Any]]:
-        """Send to one gateway, or to the other one if it does not listen.
+    async def _post(
+        self, path: str, credential: str, body: Any
+    ) -> tuple[int, dict[str, Any], bool]:
+        """Send to one gateway or the edge, or to another one if it does not listen.
 
-        Returns the status; 0 means that no gateway listens, -1 that there was no response.
+        Returns the status, the response, and whether it is from the edge; 0 means that no gateway
+        listens, -1 that there was no response of a gateway.
         """
         headers = {"Authorization": f"Bearer {credential}"}
         started = time.monotonic()
@@ -232,23 +246,24 @@ class ChaosLoad:
             try:
                 if self._rng.random() < self.resets:
                     whole = self._rng.random() < 0.5
-                    return await reset(url, path, headers, body, whole=whole), {}
+                    return await reset(url, path, headers, body, whole=whole), {}, False
                 async with self._http.post(url + path, json=body, headers=headers) as answer:
                     content = await answer.json()
                     self.slowest = max(self.slowest, time.monotonic() - started)
-                    return answer.status, content
+                    status = -1 if answer.status in NOT_A_GATEWAYS else answer.status
+                    return status, content, url == self._edge
             except (aiohttp.ClientConnectorError, ConnectionRefusedError):
                 continue
             except (aiohttp.ClientError, OSError, TimeoutError):
-                return -1, {}
+                return -1, {}, False
             finally:
                 self._flying[url] -= 1
-        return 0, {}
+        return 0, {}, False
 
     def _nearest(self) -> list[str]:
         """Return the gateways, that with the fewest pending requests first, as a load balancer
         would."""
-        urls = list(self._urls())
+        urls = [*self._urls(), *([self._edge] if self._edge else [])]
         self._rng.shuffle(urls)
         return sorted(urls, key=lambda url: self._flying[url])
 

@@ -87,6 +87,7 @@ class Rounds:
                 self._model,
                 lambda: [gateway.url for gateway in installation.gateways],
                 random.Random(self._rng.random()),
+                edge=installation.edge.url,
             )
             monitor = ScrapeMonitor(
                 installation, self._model, load, random.Random(self._rng.random())

@@ -1,9 +1,8 @@
-"""docker-compose.yml as docker-compose itself reads it; and what of it runs without Docker."""
+"""docker-compose.yml as docker-compose itself reads it."""
 
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -121,13 +120,3 @@ class DockerCompose:
         )
         document: dict[str, Any] = json.loads(converted.stdout)
         return document
-
-
-def kafka_properties(environment: Mapping[str, str]) -> dict[str, str]:
-    """The broker's properties that Kafka's image makes of its environment."""
-    properties = {}
-    for variable, value in environment.items():
-        name = variable.removeprefix("KAFKA_")
-        if name != variable and not name.endswith("_OPTS"):
-            properties[name.lower().replace("_", ".")] = value
-    return properties

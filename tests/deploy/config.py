@@ -31,12 +31,11 @@ def scrape_here(stack: Stack) -> None:
     text = re.sub(r"_interval: 15s", "_interval: 500ms", text).replace(": 10s", ": 500ms", 1)
     text = stack.addresses(text.replace("localhost:9090", "prometheus:9090"))
 
-    def copies(found: re.Match[str]) -> str:
-        name, port = found["name"], stack.port(found["name"], found["port"])
-        targets = [f'"{stack.host(copy)}:{port}"' for copy in stack.copies(name)]
-        return f"static_configs:\n      - targets: [{', '.join(targets)}]"
+    def target(found: re.Match[str]) -> str:
+        port = stack.port(found["name"], found["port"])
+        return f'static_configs:\n      - targets: ["127.0.0.1:{port}"]'
 
-    text, number = DNS.subn(copies, text)
+    text, number = DNS.subn(target, text)
     assert number == 3
     file.write_text(text, encoding="utf-8")
     for name in ("averages", "hours"):

@@ -10,7 +10,9 @@ from typing import Any
 from tests.deploy.compose import ROOT
 
 GRAFANA = ROOT / "deploy" / "grafana"
-DATA_SOURCE = "tobogganing"
+DATA_SOURCE = "${datasource}"
+PROVISIONED = "tobogganing"
+"""The data source of docker-compose.yml."""
 VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 LABEL_VALUES = re.compile(r"label_values\((.+), (\w+)\)")
 
@@ -35,7 +37,8 @@ class Variable:
     name: str
     selector: str
     label: str
-    all: bool
+    all: str
+    """Its value for "All"; empty if that cannot be chosen."""
 
 
 class Dashboard:
@@ -60,7 +63,7 @@ class Dashboard:
             if each["type"] == "query":
                 found = LABEL_VALUES.fullmatch(each["query"]["query"])
                 assert found, each
-                yield Variable(each["name"], found[1], found[2], each["includeAll"])
+                yield Variable(each["name"], found[1], found[2], each.get("allValue", ""))
 
     def text_boxes(self) -> dict[str, str]:
         boxes = self.json["templating"]["list"]

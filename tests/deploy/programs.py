@@ -53,6 +53,10 @@ def shellcheck() -> Program:
     )
 
 
+def jsonnet() -> Program:
+    return or_give_up(lambda: debian.program("jsonnet", "usr/bin/jsonnet", "libjsonnet0"))
+
+
 def go() -> Program:
     """The oldest Go that examples/go must be built with; it asks no registry for anything."""
     packages = unpacked("golang-1.19-go", "golang-1.19-src")

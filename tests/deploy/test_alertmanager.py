@@ -16,7 +16,6 @@ import pytest
 from tests.deploy import programs
 from tests.deploy.compose import ComposeService
 from tests.deploy.config import folder_of, scrape_here
-from tests.deploy.dns import NameServer
 from tests.deploy.stack import POLL, Stack
 from tests.e2e.prometheus import Programs
 from tests.long import IS_LONG
@@ -95,7 +94,7 @@ async def alertmanager(
 ) -> AsyncIterator[Alertmanager]:
     folder = tmp_path / "stack"
     folder.mkdir()
-    stack = Stack(services, folder, folder, NameServer())
+    stack = Stack(services, folder)
     receiver = Receiver()
     server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0)
     hook = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"

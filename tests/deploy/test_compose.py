@@ -11,19 +11,23 @@ from tests.deploy.coverage_check import assert_all_exercised
 from tests.deploy.image import copied, instructions
 
 EXERCISED = {
-    "alertmanager/alertmanager.yml": "test_alertmanager.py, test_stack.py",
-    "edge/haproxy.cfg": "test_edge.py, test_stack.py",
+    "alertmanager/alertmanager.yml": "test_alertmanager.py, ../docker/test_containers.py",
+    "edge/haproxy.cfg": "test_edge.py, ../docker/test_containers.py",
     "env.sh": "test_env.py",
+    "healthcheck.sh": "test_image.py",
+    "grafana/mixin.libsonnet": "test_mixin.py",
     "grafana/dashboards/*.json": "test_dashboards.py",
-    "grafana/provisioning/*/*.yml": "test_dashboards.py, test_stack.py",
+    "grafana/provisioning/*/*.yml": "test_dashboards.py, ../docker/test_containers.py",
+    "kafka/*": "../docker/test_containers.py",
     "kubernetes/*.md": "test_kubernetes_readme.py",
     "kubernetes/[bco]*/**/*.*": "test_kubernetes.py, test_kubernetes_parts.py",
-    "prometheus/prometheus.yml": "test_retention.py, test_rules.py, test_stack.py",
-    "prometheus/rules/*.yml": "test_rules.py, test_stack.py",
+    "prometheus/prometheus.yml": "test_retention.py, test_rules.py, ../docker/test_containers.py",
+    "prometheus/rules/*.yml": "test_rules.py, ../docker/test_containers.py",
     "prometheus/tests/*_test.yml": "test_rules.py",
-    "vmalert/*.yml": "test_retention.py, test_rules.py, test_stack.py",
+    "vmalert/*.yml": "test_retention.py, test_rules.py, ../docker/test_containers.py",
 }
 """Files of deploy/, and the tests that run what reads them (of Grafana: ask what it would ask)."""
+LAPTOP = "docker-compose.yml:docker-compose.laptop.yml"
 OURS = {"secrets", "gateway", "processor", "exporter"}
 BROKERS = {"kafka-1", "kafka-2", "kafka-3"}
 OTHERS = {
@@ -91,9 +95,12 @@ def test_three_brokers_may_lose_one(services: dict[str, ComposeService]) -> None
 
 
 def test_every_service_has_a_health_check(services: dict[str, ComposeService]) -> None:
-    for name, service in services.items():
-        disabled = service.config["healthcheck"]["test"] == ["NONE"]
-        assert disabled == (name == "secrets")
+    assert services["secrets"].config["healthcheck"] == {"test": ["NONE"]}
+    assert "healthcheck" in {line.name.lower() for line in instructions(ROOT / "Dockerfile")}
+    for name in BROKERS | OTHERS:
+        assert services[name].config["healthcheck"]["test"]
+    for name in OURS - {"secrets"}:
+        assert "healthcheck" not in services[name].config
 
 
 def test_the_stores_keep_what_the_guide_says(services: dict[str, ComposeService]) -> None:
@@ -103,7 +110,7 @@ def test_the_stores_keep_what_the_guide_says(services: dict[str, ComposeService]
 
 
 def test_every_image_is_pinned(services: dict[str, ComposeService]) -> None:
-    images = {service.config["image"] for service in services.values()}
+    images = {services[name].config["image"] for name in BROKERS | OTHERS}
     bases = [line.words[0] for line in instructions(ROOT / "Dockerfile") if line.name == "FROM"]
     for image in [*images, *bases]:
         assert re.search(r":v?\d+\.\d+", image), f"{image} names no version"
@@ -115,6 +122,36 @@ def test_no_container_may_do_more_than_it_must(services: dict[str, ComposeServic
         assert service.config["cap_drop"] == ["ALL"]
         assert service.config["security_opt"] == ["no-new-privileges:true"]
         assert service.config["read_only"] is (service.name not in BROKERS)
+
+
+def test_no_service_names_the_image_that_another_builds(
+    services: dict[str, ComposeService],
+) -> None:
+    """Each build labels the image for its service, and Compose 2 would recreate the others."""
+    for name in OURS:
+        assert services[name].config["build"] == {
+            "context": services[name].config["build"]["context"]
+        }
+        assert "image" not in services[name].config
+
+
+def test_numbers_of_copies_can_be_set_in_env(docker_compose: DockerCompose, clone: Path) -> None:
+    for files, default in (("docker-compose.yml", 2), (LAPTOP, 1)):
+        services = docker_compose.services(clone, **TOKENS, COMPOSE_FILE=files)
+        assert {services[name].config["scale"] for name in ("gateway", "processor")} == {default}
+        variables = {"GATEWAYS": "4", "PROCESSORS": "6", "COMPOSE_FILE": files}
+        services = docker_compose.services(clone, **TOKENS, **variables)
+        assert services["gateway"].config["scale"] == 4
+        assert services["processor"].config["scale"] == 6
+
+
+def test_brokers_leave_no_anonymous_volume(services: dict[str, ComposeService]) -> None:
+    """The image declares three volumes."""
+    for name in BROKERS:
+        covered = {mount.target for mount in services[name].mounts} | set(
+            services[name].config["tmpfs"]
+        )
+        assert covered == {"/etc/kafka/secrets", "/mnt/shared/config", "/var/lib/kafka/data"}
 
 
 def test_the_image_does_not_run_as_root() -> None:
@@ -163,7 +200,7 @@ def test_data_outlives_the_containers(services: dict[str, ComposeService]) -> No
 
 def test_every_file_that_is_mounted_is_there(services: dict[str, ComposeService]) -> None:
     mounted = [Path(m.source) for s in services.values() for m in s.mounts if "/" in m.source]
-    assert len(mounted) == 6
+    assert len(mounted) == 9
     for folder in mounted:
         assert list(folder.iterdir()), f"{folder} is empty"
 
@@ -176,9 +213,10 @@ def test_the_image_has_every_package_and_their_requirements() -> None:
         for line in instructions(ROOT / "Dockerfile")
         if line.name == "RUN" and "pip install" in line.text
     ]
-    assert len(installs) == 2
-    assert "--require-hashes" in installs[0]
-    assert "--no-deps" in installs[1]
+    assert len(installs) == 3
+    assert all("--require-hashes" in line for line in installs[:2])
+    assert all("--no-build-isolation" in line for line in installs[1:])
+    assert "--no-deps" in installs[2]
 
 
 def test_the_build_is_sent_what_it_copies_and_no_more() -> None:

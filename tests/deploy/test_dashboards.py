@@ -22,7 +22,15 @@ from contract.kinds import HEADEND
 from service.config.settings import KafkaSettings
 from tests.deploy import program_log
 from tests.deploy.compose import ComposeService as Container
-from tests.deploy.grafana import DATA_SOURCE, GRAFANA, Dashboard, PanelQuery, dashboards, fill
+from tests.deploy.grafana import (
+    DATA_SOURCE,
+    GRAFANA,
+    PROVISIONED,
+    Dashboard,
+    PanelQuery,
+    dashboards,
+    fill,
+)
 from tests.e2e.prometheus import Programs, Prometheus, running_prometheus
 from tests.figures import tell
 from tests.integration.processes import ADMIN_TOKEN, METRICS_TOKEN, Service
@@ -32,6 +40,8 @@ from tobogganing.devstack.secrets import provide_signing_keys
 
 PROMETHEUS_OWN = {"up", "scrape_duration_seconds", "scrape_samples_scraped", "scrape_series_added"}
 GUIDE_PANELS = ["Active Clients by Type", "Total Bandwidth Usage", "Headend CPU Usage"]
+SCHEMA = 42
+"""Of dashboards that Grafana 13 writes."""
 RATE_INTERVAL = "20s"
 POLL = 0.5
 PATIENCE = 90.0
@@ -78,6 +88,23 @@ def cells(place: dict[str, int]) -> Iterator[tuple[int, int]]:
             yield x, y
 
 
+@each_dashboard
+def test_a_dashboard_follows_the_conventions(dashboard: Dashboard) -> None:
+    """Variables for data source, cluster and job, which every query uses."""
+    first, *_ = variables = dashboard.json["templating"]["list"]
+    assert (first["type"], first["name"], first["query"]) == (
+        "datasource",
+        "datasource",
+        "prometheus",
+    )
+    assert [each["name"] for each in variables[1:3]] == ["cluster", "job"]
+    assert dashboard.json["schemaVersion"] >= SCHEMA
+    for query in dashboard.queries():
+        series = len(re.findall(r"\b(?:tobogganing_\w+|up|scrape_\w+)\{", query.expr))
+        assert series == query.expr.count('cluster=~"$cluster"')
+        assert series == len(re.findall(r'job=~?"(?:\$job|tobogganing-[^"]+)"', query.expr))
+
+
 def test_the_guides_panels_come_first() -> None:
     (guide,) = (each for each in dashboards() if each.json["title"] == "Tobogganing Monitoring")
     assert [panel["title"] for panel in guide.panels] == GUIDE_PANELS
@@ -117,7 +144,7 @@ def test_provisioning_names_what_is_there(services: dict[str, Container]) -> Non
     hosts = re.findall(r"url: http://([\w-]+):(\d+)", sources)
     assert hosts[0] == ("prometheus", "9090")
     assert {host for host, _ in hosts} <= set(services)
-    assert re.findall(r"uid: (\S+)", sources)[0] == DATA_SOURCE
+    assert re.findall(r"uid: (\S+)", sources)[0] == PROVISIONED
     mounts = {mount.target: Path(mount.source) for mount in services["grafana"].mounts}
     providers = GRAFANA / "provisioning" / "dashboards" / "tobogganing.yml"
     (folder,) = re.findall(r"path: (\S+)", providers.read_text("utf-8"))
@@ -161,7 +188,8 @@ def scrape_config(gateway: Service, processor: Service, exporter: Service) -> st
             f"  - job_name: {name}",
             f"    metrics_path: {path}",
             f"    authorization: {{credentials: {METRICS_TOKEN}}}",
-            f"    static_configs: [{{targets: ['127.0.0.1:{service.port}']}}]",
+            "    static_configs:",
+            f"      - {{targets: ['127.0.0.1:{service.port}'], labels: {{cluster: lab}}}}",
         ]
     return "\n".join(lines)
 
@@ -202,7 +230,7 @@ async def values_of_variables(prometheus: Prometheus, dashboard: Dashboard) -> d
                 await asyncio.sleep(POLL)
                 path = f"/api/v1/label/{variable.label}/values"
                 offered = await prometheus.ask(path, **{"match[]": fill(variable.selector, values)})
-        values[variable.name] = ".*" if variable.all else offered[0]
+        values[variable.name] = variable.all or offered[0]
     return values
 
 

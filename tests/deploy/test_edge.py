@@ -4,6 +4,10 @@ import asyncio
 import contextlib
 import json
 import random
+import re
+import socket
+import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +23,7 @@ from tests.deploy.stack import POLL
 from tobogganing.devstack import process
 from tobogganing.devstack.certificate import self_signed
 from tobogganing.devstack.ports import free_ports
+from tools.edge import edge_environ
 
 CONFIG = ROOT / "deploy" / "edge" / "haproxy.cfg"
 PATIENCE = 30
@@ -26,12 +31,18 @@ PATIENCE = 30
 
 @dataclass
 class Backend:
-    """A service that answers its own name; `status` is what its readiness says."""
+    """A service that answers its own name; `status` is what its readiness says.
+
+    `breaks` is the number of POST requests whose connection it closes without a response.
+    """
 
     name: str
     host: str
     status: int = 200
     forwarded: str = ""
+    breaks: int = 0
+    posts: list[str] = field(default_factory=list)
+    """The arrival times, by the edge, of the POST requests."""
     server: asyncio.Server | None = field(default=None, repr=False)
 
     async def start(self, port: int) -> None:
@@ -48,6 +59,14 @@ class Backend:
             status = self.status if path == "/-/ready" else 200
             if "x-forwarded-for" in head:
                 self.forwarded = head.split("x-forwarded-for: ")[1].split("\r\n")[0]
+            if head.startswith("post"):
+                (length,) = re.findall(r"content-length: (\d+)", head)
+                await reader.readexactly(int(length))
+                self.posts += re.findall(r"x-request-start: (\S*)\r", head)
+                if self.breaks:
+                    self.breaks -= 1
+                    writer.transport.abort()
+                    return
             body = self.name.encode()
             start = f"HTTP/1.1 {status} x\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
             writer.write(start.encode() + b"\r\n" + body)
@@ -89,7 +108,7 @@ class Edge:
         }
 
     async def get(self, path: str, **headers: str) -> httpx.Response:
-        async with httpx.AsyncClient(trust_env=False, timeout=10) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=10, verify=False) as http:
             return await http.get(f"http://127.0.0.1:{self.port}{path}", headers=headers)
 
     async def who(self, path: str) -> str:
@@ -245,6 +264,174 @@ async def test_another_spelling_of_a_path_is_a_gateways(edge: Edge, path: str) -
         answer = await reader.read()
     writer.close()
     assert answer.endswith((b"gateway-1", b"gateway-2")), answer
+
+
+SINGLE = ["/api/v1/clients/c1/metrics", "/api/v1/headends/h-1/metrics"]
+OTHERS = [
+    "/api/v1/metrics",
+    "/api/v1/clients",
+    "/api/v1/clients/c1",
+    "/api/v1/clients/c1/metrics/x",
+]
+
+
+async def post(
+    edge: Edge, path: str, size: int = 300, headers: dict[str, str] | None = None
+) -> httpx.Response:
+    async with httpx.AsyncClient(trust_env=False, timeout=10, verify=False) as http:
+        url = f"http://127.0.0.1:{edge.port}{path}"
+        return await http.post(url, content=b"x" * size, headers=headers)
+
+
+async def until_single_submissions_are_routed(edge: Edge) -> None:
+    """Their backend has checks of its own."""
+    url = f"http://{edge.own}/metrics"
+    up = re.compile(r'haproxy_server_status\{proxy="submissions",server="\w+",state="UP"\} 1')
+    async with httpx.AsyncClient(trust_env=False) as http, asyncio.timeout(PATIENCE):
+        while len(up.findall((await http.get(url)).text)) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(POLL)
+
+
+def break_next_post(edge: Edge) -> list[Backend]:
+    """Let the first gateway that gets a POST close the connection; return both."""
+    found = [edge.backends[name] for name in sorted(GATEWAYS)]
+    for backend in found:
+        backend.posts.clear()
+        backend.breaks = 1
+    return found
+
+
+@pytest.mark.parametrize("path", SINGLE)
+async def test_a_submission_is_sent_again_to_another_gateway(edge: Edge, path: str) -> None:
+    """It keeps the time at which it arrived."""
+    await until_single_submissions_are_routed(edge)
+    one, other = break_next_post(edge)
+    one.breaks, other.breaks = 1, 0
+    async with asyncio.timeout(PATIENCE):
+        while not one.posts:
+            answer = await post(edge, path)
+            assert (answer.status_code, answer.text) == (200, "gateway-2")
+    assert len(one.posts) == 1
+    assert other.posts[-1] == one.posts[0]
+
+
+@pytest.mark.parametrize("path", OTHERS)
+async def test_other_requests_are_not_sent_again(edge: Edge, path: str) -> None:
+    one, other = break_next_post(edge)
+    assert (await post(edge, path)).status_code == 502
+    assert len(one.posts) + len(other.posts) == 1
+
+
+async def test_a_submission_that_the_edge_cannot_keep_is_not_sent_again(edge: Edge) -> None:
+    await until_single_submissions_are_routed(edge)
+    one, other = break_next_post(edge)
+    assert (await post(edge, SINGLE[0], 8193)).status_code == 502
+    assert len(one.posts) + len(other.posts) == 1
+
+
+async def test_the_largest_kept_submission_is_sent_again(edge: Edge) -> None:
+    """With a head of 4 KiB."""
+    await until_single_submissions_are_routed(edge)
+    one, other = break_next_post(edge)
+    one.breaks, other.breaks = 1, 0
+    while not one.posts:
+        assert (
+            await post(edge, SINGLE[0], 8192, headers={"cookie": "c" * 4096})
+        ).status_code == 200
+
+
+async def test_a_client_cannot_pretend_an_arrival(edge: Edge) -> None:
+    before = time.time()
+    for path in (SINGLE[0], OTHERS[0]):
+        await post(edge, path, headers={"x-request-start": "t=1"})
+    for arrived in [each for name in GATEWAYS for each in edge.backends[name].posts]:
+        assert before - 0.01 <= int(arrived.removeprefix("t=")) / 1000 <= time.time()
+
+
+async def handshake(
+    edge: Edge, context: ssl.SSLContext, session: ssl.SSLSession | None
+) -> ssl.SSLSocket:
+    """A connection after one response, which delivers the tickets of a session."""
+
+    def connect() -> ssl.SSLSocket:
+        plain = socket.create_connection(("127.0.0.1", edge.tls_port), timeout=10)
+        connection = context.wrap_socket(plain, server_hostname="localhost", session=session)
+        connection.sendall(b"GET /api HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        return connection
+
+    return await asyncio.to_thread(connect)
+
+
+async def test_tls_sessions_are_resumed(edge: Edge, tmp_path: Path) -> None:
+    context = ssl.create_default_context(cafile=str(tmp_path / "edge.pem"))
+    with await handshake(edge, context, None) as first:
+        assert (first.version(), first.session_reused) == ("TLSv1.3", False)
+        session = first.session
+    with await handshake(edge, context, session) as second:
+        assert second.session_reused
+
+
+async def test_older_versions_of_tls_are_refused(edge: Edge, tmp_path: Path) -> None:
+    """Unless EDGE_TLS_MIN allows them."""
+    context = ssl.create_default_context(cafile=str(tmp_path / "edge.pem"))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(ssl.SSLError):
+        await handshake(edge, context, None)
+
+
+SHORTENED = 30
+"""How many times shorter the timeouts of connections are in a test."""
+
+
+async def test_connections_outlive_the_pause_between_two_reports(tmp_path: Path) -> None:
+    """With the edge's own timeouts, shortened: which of them counts is up to HAProxy."""
+
+    def shorten(match: re.Match[str]) -> str:
+        return f"{match[1]} {int(match[2]) * 1000 // SHORTENED}ms"
+
+    text, count = re.subn(
+        r"(timeout (?:client|http-keep-alive)) (\d+)s", shorten, CONFIG.read_text()
+    )
+    assert count == 2
+    config, certificate = tmp_path / "haproxy.cfg", tmp_path / "edge.pem"
+    config.write_text(text)
+    certificate.write_text(self_signed(datetime.now(UTC)), encoding="ascii")
+    haproxy = programs.haproxy()
+    http, https, own = free_ports(3)
+    environ = haproxy.environ | edge_environ(http, https, own, certificate)
+    with (tmp_path / "log").open("wb") as log:
+        child = process.start([haproxy.path, "-db", "-f", config], environ=environ, output=log)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not await open_port(http):  # noqa: ASYNC110
+                await asyncio.sleep(POLL)
+        reader, writer = await asyncio.open_connection("127.0.0.1", http)
+        writer.write(b"GET /-/metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"}")
+        began = time.monotonic()
+        async with asyncio.timeout(PATIENCE):
+            assert await reader.read() == b""
+        assert time.monotonic() - began > 80 / SHORTENED
+        writer.close()
+    finally:
+        await process.stop(child, 5)
+
+
+async def test_a_connection_without_a_request_is_not_logged(edge: Edge, tmp_path: Path) -> None:
+    """Docker's health check opens one every 5 s; a request that is not HTTP is logged."""
+    for sent in (b"", b"not HTTP\r\n\r\n"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+        writer.write(sent)
+        writer.write_eof()
+        async with asyncio.timeout(PATIENCE):
+            await reader.read()
+        writer.close()
+    log = tmp_path / "haproxy.log"
+    async with asyncio.timeout(PATIENCE):
+        while "<BADREQ>" not in log.read_text():  # noqa: ASYNC110
+            await asyncio.sleep(POLL)
+    assert log.read_text().count("<BADREQ>") == 1
 
 
 async def test_own_metrics_are_for_inside(edge: Edge) -> None:

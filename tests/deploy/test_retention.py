@@ -16,7 +16,6 @@ import pytest
 from tests.deploy import programs
 from tests.deploy.compose import ComposeService
 from tests.deploy.config import scrape_here
-from tests.deploy.dns import NameServer
 from tests.deploy.stack import PATIENCE, POLL, Stack
 from tests.e2e.prometheus import Programs
 from tools.debian import Program
@@ -30,7 +29,7 @@ DAY = timedelta(days=1)
 def stack(services: dict[str, ComposeService], tmp_path: Path) -> Iterator[Stack]:
     folder = tmp_path / "stack"
     folder.mkdir()
-    stack = Stack(services, folder, folder, NameServer())
+    stack = Stack(services, folder)
     yield stack
     stack.kill()
 

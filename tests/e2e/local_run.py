@@ -1,11 +1,13 @@
 """`tobogganing run` as a user starts it: a real process, its terminal, its parts."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +16,8 @@ from typing import Self
 from tobogganing.devstack.ports import free_ports
 
 PATIENCE = 60.0
+SHOWN = re.compile(r'tobogganing_client_bytes_sent\{client_id="(test-client-\d+)".*\} 1000')
+"""The sample in the output of the printed block."""
 PARTS = {
     "kafka": "kafka.Kafka",
     "processor": "tobogganing processor",
@@ -27,7 +31,10 @@ SETTINGS = (
     "KAFKA_BOOTSTRAP_SERVERS",
     "LOG_FORMAT",
     "METRICS_TOKEN",
+    "PROMETHEUS",
     "SIGNING_KEYS_DIR",
+    "TLS_CERTIFICATE",
+    "TLS_KEY",
 )
 
 
@@ -63,18 +70,22 @@ class LocalRun:
         port: int | None = None,
         environ: Mapping[str, str] | None = None,
         tree: Path | None = None,
+        restore: Path | None = None,
+        program: Path = Path(sys.executable),
     ) -> None:
         self.state = state
         self.port = port or free_ports(1)[0]
         self.url = f"http://127.0.0.1:{self.port}"
         self.output = ""
         self._tree = tree
+        self._program = program
+        self._words = ["run"] if restore is None else ["run", "--restore", str(restore)]
         kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}
         self._environ = kept | {"STATE_DIR": str(state), "PORT": str(self.port), **(environ or {})}
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tobogganing", "run"],
+            [self._program, "-m", "tobogganing", *self._words],
             cwd=self._tree,
             env=self._environ,
             stdout=subprocess.PIPE,
@@ -115,13 +126,37 @@ class LocalRun:
     def until_ready(self) -> None:
         self.until_said("Ctrl-C stops everything")
 
-    def paste(self) -> str:
+    def paste(self, setup: str = "") -> str:
         """Run the printed block as a whole, as a newcomer does; what it shows, if it works."""
         block = self.output[self.output.index("CLIENT_ID=") : self.output.rindex("Ctrl-C stops")]
+        return self.shell(f"{setup}\n{block}")
+
+    def shell(self, commands: str) -> str:
+        """Run commands in another terminal; what they show."""
         shown = subprocess.run(
-            ["sh", "-c", block], capture_output=True, text=True, timeout=60, check=False
+            ["sh", "-c", commands], capture_output=True, text=True, timeout=60, check=False
         )
         return shown.stdout
+
+    def until_shown(self, what: str) -> None:
+        """Wait until the printed block shows its client."""
+        wait_for(lambda: SHOWN.search(self.paste()) is not None, what)
+
+    def get(self, path: str) -> str:
+        """GET a path with METRICS_TOKEN."""
+        headers = {"Authorization": f"Bearer {self.secret('METRICS_TOKEN')}"}
+        request = urllib.request.Request(f"{self.url}{path}", headers=headers)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=10) as answer:
+            return str(answer.read(), "utf-8")
+
+    def left_running(self) -> list[str]:
+        """Return the command lines of this run's brokers that still run."""
+        return [
+            command
+            for _, command in processes().values()
+            if str(self.state) in command and "kafka.Kafka" in command
+        ]
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command beside it, as in another terminal."""

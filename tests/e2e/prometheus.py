@@ -3,18 +3,17 @@
 import asyncio
 import contextlib
 import os
-import shutil
 import subprocess
-import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from tobogganing.devstack.cache import cache_folder
 from tobogganing.devstack.ports import free_ports
+from tobogganing.devstack.prometheus import prometheus_program
+from tobogganing.errors import LocalError
 
 POLL = 0.1
 
@@ -37,44 +36,10 @@ def find_programs() -> Programs:
     Raises:
         NoPrometheusError: neither worked.
     """
-    system = [shutil.which(name) for name in ("prometheus", "promtool")]
-    if all(system):
-        return Programs(*(Path(path) for path in system if path))
-    folder = cache_folder() / "debian-prometheus"
-    if not folder.exists():
-        _unpack_package(folder)
-    return Programs(folder / "usr/bin/prometheus", folder / "usr/bin/promtool")
-
-
-def _unpack_package(folder: Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if not (shutil.which("apt-get") and shutil.which("dpkg")):
-        raise NoPrometheusError("there is no prometheus here, and no apt-get to fetch it with")
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="prometheus-") as temporary:
-        work = Path(temporary)
-        _download(work)
-        (package,) = work.glob("prometheus_*.deb")
-        _run(work, ["dpkg", "-x", str(package), "unpacked"])
-        with contextlib.suppress(OSError):  # another run was first
-            (work / "unpacked").rename(folder)
-
-
-def _download(work: Path) -> None:
-    """Download the package into `work`; where apt has no lists yet, with lists of our own."""
-    command = ["apt-get", "-q", "download", "prometheus"]
-    with contextlib.suppress(NoPrometheusError):
-        return _run(work, command)
-    for name in ("lists/partial", "archives/partial"):
-        (work / name).mkdir(parents=True)
-    own = [f"-oDir::State::Lists={work}/lists", f"-oDir::Cache={work}", "-oAPT::Sandbox::User="]
-    _run(work, ["apt-get", "-q", *own, "update"])
-    return _run(work, [*command, *own])
-
-
-def _run(folder: Path, command: Sequence[str]) -> None:
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise NoPrometheusError(f"{' '.join(command)} failed:\n{result.stdout}{result.stderr}")
+    try:
+        return Programs(prometheus_program("prometheus"), prometheus_program("promtool"))
+    except LocalError as error:
+        raise NoPrometheusError(str(error)) from error
 
 
 class Prometheus:

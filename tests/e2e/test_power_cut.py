@@ -9,11 +9,12 @@ import aiohttp
 
 from tests.e2e.local_run import LocalRun, processes, wait_for
 from tests.e2e.test_restart import RestartFleet, http
+from tests.long import IS_LONG
 from tests.unsynced import SyncedJava
 
 __all__ = ["http"]
 
-CUTS = 2
+CUTS = 2 if IS_LONG else 1
 
 
 async def test_a_local_run_survives_power_cuts(tmp_path: Path, http: aiohttp.ClientSession) -> None:

@@ -168,6 +168,22 @@ async def test_prometheus_reads_every_family(
         assert metadata["tobogganing_client_bytes_sent"][0]["help"] == "Bytes sent by client"
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/metrics.md"])
+async def test_the_documented_config_scrapes(
+    reported: Service, programs: Programs, tmp_path: Path, page: str
+) -> None:
+    """It has `authorization`, as today's Prometheus documents it; GUIDE_CONFIG has the old form."""
+    text = (Path(__file__).parents[2] / page).read_text("utf-8")
+    config = text.split("```yaml\n")[1].split("```")[0]
+    assert "authorization:" in config
+    config = config.replace("YOUR_METRICS_TOKEN", METRICS_TOKEN)
+    config = config.replace("manager.example.com:8000", f"127.0.0.1:{reported.port}")
+    config = f"global:\n  scrape_interval: 1s\n{config}"
+    async with running_prometheus(programs, config, tmp_path) as prometheus:
+        (series,) = await prometheus.series("tobogganing_manager_clients_total")
+        assert float(series["value"][1]) == 1
+
+
 async def test_promtool_has_nothing_against_our_names(
     reported: Service, programs: Programs
 ) -> None:

@@ -115,16 +115,20 @@ async def test_no_acknowledged_submission_is_lost_whatever_dies(
         async with fleet.posting(http):
             for part, number in FAULTS:
                 await fleet.some_acknowledged()
-                before = run.output.count(f"{part} died")
+                died = (
+                    f"{part} died (signal SIGKILL" if number == signal.SIGKILL else f"{part} died"
+                )
+                before = run.output.count(died)
                 pid = run.part(part)
                 assert pid is not None
                 os.kill(pid, number)
                 async with asyncio.timeout(60):
-                    while run.output.count(f"{part} died") == before:  # noqa: ASYNC110
+                    while run.output.count(died) == before:  # noqa: ASYNC110
                         await asyncio.sleep(0.02)
             await fleet.some_acknowledged()
         shown = await fleet.shown(http)
         assert run.end(signal.SIGTERM) == 0
+        assert run.left_running() == []
     assert fleet.refused <= {503}
     for client in fleet.clients:
         # What was sent after the last answer may have been applied or not: it was not promised.

@@ -34,7 +34,7 @@ from contract.row import (
 )
 from exporter.state.store import StateStore
 from gateway.body.arrays import TooManyElementsError, split_array
-from gateway.body.compression import CODINGS, DecompressedTooLargeError, decompress_sync
+from gateway.body.compression import decompress_sync
 from gateway.body.json import BodyError
 from gateway.ingest.backfill import BackfillDecoder
 from gateway.ingest.batch_decoder import BatchDecoder, Item, split_lines
@@ -43,6 +43,7 @@ from gateway.ingest.encoder import SubmissionTemplate, TemplateCache
 from processor.core.frame_reducer import reduce_frame
 from processor.core.partition_state import PartitionState
 from processor.core.write_batch import Record, WriteBatch
+from service.compression import CODINGS, DecompressedTooLargeError
 from tests.fuzz.connection import FuzzedServer
 from tests.fuzz.gateway import Offline
 

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.integration.processes import ADMIN_TOKEN, Service
+from service.config.settings import KafkaSettings
+from tests.integration.processes import ADMIN_TOKEN, METRICS_TOKEN, Service
 
 
 class Ended(NamedTuple):
@@ -81,6 +82,19 @@ class CommandLine:
             if process.returncode is None:
                 process.send_signal(signal.SIGKILL)
                 await process.wait()
+
+
+def kafka_command(
+    settings: KafkaSettings, url: str = "http://127.0.0.1:1", **environ: str
+) -> CommandLine:
+    """Return the command line with Kafka's address, and by default without a service."""
+    kafka = {
+        "METRICS_TOKEN": METRICS_TOKEN,
+        "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
+        "KAFKA_TOPIC_PREFIX": settings.kafka_topic_prefix,
+        "KAFKA_PARTITIONS": str(settings.kafka_partitions),
+    }
+    return CommandLine(url, **(kafka | environ))
 
 
 async def until_line(process: asyncio.subprocess.Process, part: str) -> None:

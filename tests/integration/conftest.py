@@ -1,13 +1,16 @@
 """The services, put together on the session's Kafka."""
 
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from service.config.settings import KafkaSettings
+from tests.breakable import BreakableKafka, breakable_kafka
 from tests.integration.frames import PARTITIONS, FrameWriter, frame_writer
+from tests.integration.gateways import gateway
 from tests.integration.processes import ADMIN_TOKEN, Service
 from tests.shared_kafka import SharedKafka
 from tobogganing.devstack.cluster import Cluster
@@ -34,25 +37,56 @@ async def frames(settings: KafkaSettings) -> AsyncIterator[FrameWriter]:
         yield writer
 
 
+@pytest.fixture(scope="session")
+def one_breakable(
+    kafka_install: Install, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[BreakableKafka]:
+    with breakable_kafka(tmp_path_factory.mktemp("kafka"), kafka_install, nodes=1) as kafka:
+        yield kafka
+
+
+@pytest.fixture(scope="session")
+def three_breakable(
+    kafka_install: Install, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[BreakableKafka]:
+    with breakable_kafka(tmp_path_factory.mktemp("kafka"), kafka_install, nodes=3) as kafka:
+        yield kafka
+
+
 @pytest.fixture
-async def own_kafka(kafka_install: Install, tmp_path: Path) -> AsyncIterator[Cluster]:
-    """A broker that a test may break."""
-    cluster = Cluster(tmp_path / "kafka", kafka_install)
-    await cluster.start()
-    try:
+async def own_kafka(one_breakable: BreakableKafka) -> AsyncIterator[Cluster]:
+    """A broker that a test may kill, freeze, and cut logs of."""
+    async with one_breakable.lent() as cluster:
         yield cluster
-    finally:
-        await cluster.stop()
 
 
 @pytest.fixture
-def broken(own_kafka: Cluster, topic_prefix: str) -> KafkaSettings:
-    """An installation on a broker whose power may be cut."""
+async def three_brokers(three_breakable: BreakableKafka) -> AsyncIterator[Cluster]:
+    """Brokers that a test may kill and freeze; mark such a test with `ON_THREE`."""
+    async with three_breakable.lent() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def own_settings(own_kafka: Cluster, topic_prefix: str) -> KafkaSettings:
+    """An installation on `own_kafka`."""
     return KafkaSettings(
-        kafka_bootstrap_servers=own_kafka.bootstrap_servers,
-        kafka_topic_prefix=topic_prefix,
-        kafka_partitions=PARTITIONS,
+        kafka_bootstrap_servers=own_kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
     )
+
+
+@pytest.fixture
+def three_settings(three_brokers: Cluster, topic_prefix: str) -> KafkaSettings:
+    """An installation on `three_brokers`."""
+    return KafkaSettings(
+        kafka_bootstrap_servers=three_brokers.bootstrap_servers, kafka_topic_prefix=topic_prefix
+    )
+
+
+@pytest.fixture
+def broken(own_settings: KafkaSettings) -> KafkaSettings:
+    """The same as `own_settings` with few partitions, for tests that write frames themselves."""
+    return replace(own_settings, kafka_partitions=PARTITIONS)
 
 
 @pytest.fixture
@@ -64,17 +98,6 @@ async def compacting(kafka_install: Install, tmp_path: Path) -> AsyncIterator[Ka
     await cluster.start()
     try:
         yield KafkaSettings(kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_partitions=1)
-    finally:
-        await cluster.stop()
-
-
-@pytest.fixture
-async def three_brokers(kafka_install: Install, tmp_path: Path) -> AsyncIterator[Cluster]:
-    """Brokers that a test may break."""
-    cluster = Cluster(tmp_path / "kafka", kafka_install, nodes=3)
-    await cluster.start()
-    try:
-        yield cluster
     finally:
         await cluster.stop()
 
@@ -103,3 +126,32 @@ async def manager(
     async with Service("tobogganing.manager", kafka_settings, tmp_path, **extra) as service:
         await service.wait_until_ready()
         yield service
+
+
+@pytest.fixture
+async def pair(
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
+) -> AsyncIterator[tuple[Service, Service]]:
+    """Two gateways on one Kafka."""
+    async with (
+        gateway(kafka_settings, tmp_path, signing_keys) as a,
+        gateway(kafka_settings, tmp_path, signing_keys) as b,
+    ):
+        await a.wait_until_ready()
+        await b.wait_until_ready()
+        yield a, b
+
+
+@pytest.fixture
+async def three(
+    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
+) -> AsyncIterator[list[Service]]:
+    """Three gateways on one Kafka."""
+    async with contextlib.AsyncExitStack() as stack:
+        services = [
+            await stack.enter_async_context(gateway(kafka_settings, tmp_path, signing_keys))
+            for _ in range(3)
+        ]
+        for service in services:
+            await service.wait_until_ready()
+        yield services

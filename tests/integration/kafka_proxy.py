@@ -44,6 +44,8 @@ class KafkaProxy:
     def __init__(self, near: int, far: int) -> None:
         self.rewritten: Counter[str] = Counter()
         """Responses that were changed, by the name of the request."""
+        self.clients: set[str] = set()
+        """The client ids of all requests."""
         self._near, self._far = near, far
         self._faults: dict[str, tuple[Rewrite, int]] = {}
         self._held: dict[int, asyncio.Event] = {}
@@ -128,6 +130,7 @@ class KafkaProxy:
             key, version, correlation, length = _HEADER.unpack_from(body)
             client = body[_HEADER.size : _HEADER.size + max(0, length)]
             sent[correlation] = (key, version, client)
+            self.clients.add(client.decode())
             writer.write(struct.pack(">i", len(body)) + body)
 
     async def _responses(
@@ -139,7 +142,7 @@ class KafkaProxy:
         async for body in _frames(reader):
             (correlation,) = struct.unpack_from(">i", body)
             key, version, client = sent.pop(correlation)
-            is_of_faust = client.startswith(b"faust")
+            is_of_faust = client.endswith(b"-consumer")
             if key in self._held and not is_of_faust:
                 await self._held[key].wait()
             if is_of_faust:

@@ -2,15 +2,31 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from contract.row import LedgerRow, decode_entity_row
 from contract.total import is_total_key
 from service.config.settings import KafkaSettings
+from service.kafka.topics import ensure_topics
 from tests.integration.frames import PARTITIONS, client, frame_writer, ids_of
-from tests.integration.workers import Found
+from tests.integration.processes import Service
+from tests.integration.workers import Found, a_worker, running
 
 A, B, C = ids_of(0, PARTITIONS, 3)
+
+
+@contextlib.asynccontextmanager
+async def sound_worker(
+    settings: KafkaSettings, folder: Path, **extra: str
+) -> AsyncIterator[Service]:
+    """Run a worker on its topics; fail if it ends itself."""
+    await ensure_topics(settings)
+    worker = a_worker(settings, "w", folder, **extra)
+    async with running(worker):
+        yield worker
+    assert worker.faults() == []
 
 
 async def send(settings: KafkaSettings, id: str, *values: int) -> list[int]:

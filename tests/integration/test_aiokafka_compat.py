@@ -3,18 +3,42 @@
 from importlib.metadata import version
 
 import pytest
+from aiokafka import AIOKafkaProducer, ConsumerRecord
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from service.config.settings import KafkaSettings
 from service.kafka.aiokafka_compat.leader_epochs import EpochEnd
 from service.kafka.aiokafka_compat.record_batches import leader_epoch, patch_record_batches
+from service.kafka.aiokafka_compat.zstd_codec import zstd_batch
+from service.kafka.clients import client_options
+from service.kafka.reader import TopicReader
 from service.kafka.source_reader import SourceReader
-from service.kafka.topics import topics_from
+from service.kafka.topics import ensure_topics, topics_from
 from tests.integration.frames import FrameWriter, client, ids_of
 
 
 def test_the_installed_version_is_the_one_it_was_written_for() -> None:
     assert version("aiokafka") == "0.14.0"
+
+
+async def test_a_batch_is_compressed_with_zstd(settings: KafkaSettings) -> None:
+    """And only batches are: other records of the same producer are not."""
+    topic = (await ensure_topics(settings)).submissions.name
+    value = b"value " * 1000
+    async with AIOKafkaProducer(**client_options(settings)) as producer:
+        batch = zstd_batch(2**20)
+        batch.append(timestamp=None, key=b"key", value=value, headers=[("name", b"header")])
+        await (await producer.send_batch(batch, topic, partition=0))
+        assert batch.size() < len(value) / 10
+        await producer.send_and_wait(topic, value, partition=0)
+    found: list[ConsumerRecord] = []
+    async with TopicReader(settings, topic, [0]) as reader:
+        await reader.read_to_end(lambda _, records: found.extend(records), {})
+    assert [(record.offset, record.key, record.value) for record in found] == [
+        (0, b"key", value),
+        (1, None, value),
+    ]
+    assert found[0].headers == (("name", b"header"),)
 
 
 async def test_topic_ids_epochs_and_tags(

@@ -13,8 +13,8 @@ from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader
 from service.kafka.topics import topics_from
 from tests.integration.command_line import CommandLine
+from tests.integration.gateways import gateway, register, registered
 from tests.integration.processes import Service, freeze
-from tests.integration.test_gateway import gateway, register, registered
 from tests.waiting import eventually
 from tobogganing.devstack.cluster import Cluster
 
@@ -41,12 +41,9 @@ def process_of(cluster: Cluster) -> int:
 
 
 async def test_an_unconfirmed_change_is_not_audited_as_done(
-    own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
+    own_kafka: Cluster, own_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
-    settings = KafkaSettings(
-        kafka_bootstrap_servers=own_kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
-    )
-    async with gateway(settings, tmp_path, signing_keys, ANSWER_WITHIN_SECONDS="1") as service:
+    async with gateway(own_settings, tmp_path, signing_keys, ANSWER_WITHIN_SECONDS="1") as service:
         await service.wait_until_ready()
         await registered(service, "there")
         assert [line["outcome"] for line in logged(service)] == ["attempted", "done"]
@@ -66,7 +63,7 @@ async def test_an_unconfirmed_change_is_not_audited_as_done(
 
         async def is_amended() -> bool:
             said: dict[str, list[str]] = {}
-            for record in (await recorded(settings))[1:]:
+            for record in (await recorded(own_settings))[1:]:
                 said.setdefault(record.request, []).append(record.outcome.value)
             return len(said) == 5 and all(each[-1] == "refused" for each in said.values())
 
@@ -74,12 +71,9 @@ async def test_an_unconfirmed_change_is_not_audited_as_done(
 
 
 async def test_retries_of_a_command_register_only_once(
-    own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
+    own_kafka: Cluster, own_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
-    settings = KafkaSettings(
-        kafka_bootstrap_servers=own_kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
-    )
-    async with gateway(settings, tmp_path, signing_keys, ANSWER_WITHIN_SECONDS="1") as service:
+    async with gateway(own_settings, tmp_path, signing_keys, ANSWER_WITHIN_SECONDS="1") as service:
         await service.wait_until_ready()
         await asyncio.to_thread(freeze, process_of(own_kafka))
         try:

@@ -5,27 +5,19 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import MessageSizeTooLargeError
 
 from contract.frame import entity_key
 from contract.row import ROW_VERSION
 from service.config.settings import KafkaSettings
 from service.kafka.clients import admin_client, client_options
 from service.kafka.topics import ensure_topics, topics_from
-from tests.integration.command_line import CommandLine, submits
+from tests.integration.command_line import CommandLine, kafka_command, submits
 from tests.integration.frames import FrameWriter, client, ids_of
 from tests.integration.processes import Service, row_writer
 from tests.integration.test_commands import status_of, token_of
 from tests.integration.workers import WorkerLoad, a_worker, running, settled
 from tobogganing.backup.topic_snapshot import RegistrySnapshot
-
-
-def command_of(settings: KafkaSettings, url: str = "http://127.0.0.1:1") -> CommandLine:
-    return CommandLine(
-        url,
-        KAFKA_BOOTSTRAP_SERVERS=settings.kafka_bootstrap_servers,
-        KAFKA_TOPIC_PREFIX=settings.kafka_topic_prefix,
-        KAFKA_PARTITIONS=str(settings.kafka_partitions),
-    )
 
 
 async def lose(settings: KafkaSettings, topic: str) -> None:
@@ -52,7 +44,7 @@ async def rotated(manager: Service, id: str, key: str, times: int = 100) -> str:
 async def test_a_lost_registry_is_restored(
     kafka_settings: KafkaSettings, manager: Service, tmp_path: Path
 ) -> None:
-    command = command_of(kafka_settings, manager.url)
+    command = kafka_command(kafka_settings, manager.url)
 
     async def add(id: str) -> str:
         words = ("clients", "add", id, "--type", "native", "--id", id, "--json")
@@ -123,14 +115,18 @@ async def test_rows_are_for_an_installation_without_processors(
     (a,) = ids_of(0, settings.kafka_partitions, 1)
     await frames.frame(0, client(a, bytes_sent=1))
     file = str(tmp_path / "all.ndjson.gz")
-    command = command_of(settings)
+    command = kafka_command(settings)
     lag = await command.bad("backup", file, "--drained", "--wait", "0")
-    assert "1 records of partition 0 wait for a processor" in lag
+    assert "partition 0: a processor has not read 1 record" in lag
     assert not (tmp_path / "all.ndjson.gz").exists()
     worker = a_worker(settings, "w1", tmp_path)
     async with running(worker):
         await settled(settings)
         assert (await command.good("backup", file, "--drained", "--json")).document["rows"] == 1
+        with pytest.raises(MessageSizeTooLargeError):  # a gateway that was quiet, and writes again
+            await frames.frame(0, client(a, bytes_sent=2))
+        repaired = await command.good("topics", "repair", "--json")
+        assert repaired.document["setting"] == "max.message.bytes"
         load = WorkerLoad(settings)
         async with load.running():
             ended = await command("backup", file, "--drained")
@@ -145,12 +141,7 @@ async def test_rows_are_for_an_installation_without_processors(
             line = await command.bad("restore", file)
     assert "a processor has already run" in line
     assert (await command.good("restore", file, "--registry")).out.startswith("registry: 0 written")
-    other = CommandLine(
-        "http://127.0.0.1:1",
-        KAFKA_BOOTSTRAP_SERVERS=settings.kafka_bootstrap_servers,
-        KAFKA_TOPIC_PREFIX=settings.kafka_topic_prefix,
-        KAFKA_PARTITIONS="7",
-    )
+    other = kafka_command(settings, KAFKA_PARTITIONS="7")
     assert "fixed when an installation is created" in await other.bad("restore", file)
 
 
@@ -160,7 +151,7 @@ async def test_undecodable_dead_letters(
     """Undecodable records are left out with a note; those of a newer version are an error."""
     a, b = ids_of(0, settings.kafka_partitions, 2)
     file = tmp_path / "all.ndjson"
-    command = command_of(settings)
+    command = kafka_command(settings)
     producer = AIOKafkaProducer(**client_options(settings), acks="all")
     registry = (await ensure_topics(settings)).registry.name
     async with row_writer(settings) as rows:

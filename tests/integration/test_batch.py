@@ -15,8 +15,9 @@ from backports import zstd
 
 from contract.frame import entity_key, partition_of
 from service.config.settings import KafkaSettings
+from tests.breakable import ON_THREE
+from tests.integration.gateways import DEADLINE, find, frames_of, gateway, register
 from tests.integration.processes import Service, freeze
-from tests.integration.test_gateway import DEADLINE, find, frames_of, gateway, register
 from tobogganing.devstack.cluster import Cluster
 
 JSON = {"content-type": "application/json"}
@@ -137,15 +138,13 @@ async def test_a_single_submission_may_be_compressed(
     assert [find(frames, each).metrics["bytes_sent"] for each in receipts] == [0, 1]
 
 
+@ON_THREE
 async def test_items_of_a_failed_partition_have_retry(
-    three_brokers: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
+    three_brokers: Cluster, three_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     """One of three brokers is killed, which was the only replica of a partition."""
-    settings = KafkaSettings(
-        kafka_bootstrap_servers=three_brokers.bootstrap_servers, kafka_topic_prefix=topic_prefix
-    )
     extra = {"ANSWER_WITHIN_SECONDS": str(DEADLINE), "KAFKA_REPLICATION": "1"}
-    async with gateway(settings, tmp_path, signing_keys, **extra) as service:
+    async with gateway(three_settings, tmp_path, signing_keys, **extra) as service:
         await service.wait_until_ready()
         relay = await Relay.of(service)
         items = [item(number, number) for number in range(COUNT)]
@@ -178,13 +177,10 @@ async def test_items_of_a_failed_partition_have_retry(
 
 
 async def test_no_item_of_a_503_batch_is_applied_later(
-    own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
+    own_kafka: Cluster, own_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
-    settings = KafkaSettings(
-        kafka_bootstrap_servers=own_kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
-    )
     extra = {"ANSWER_WITHIN_SECONDS": str(DEADLINE)}
-    async with gateway(settings, tmp_path, signing_keys, **extra) as service:
+    async with gateway(own_settings, tmp_path, signing_keys, **extra) as service:
         await service.wait_until_ready()
         relay = await Relay.of(service)
         items = [item(number, 1) for number in range(COUNT)]
@@ -203,7 +199,7 @@ async def test_no_item_of_a_503_batch_is_applied_later(
                 pass
         counted = [
             submission.metrics["bytes_sent"]
-            for frame, appended in (await frames_of(settings)).values()
+            for frame, appended in (await frames_of(own_settings)).values()
             if not frame.is_late(appended)
             for submission in frame.submissions
         ]

@@ -16,8 +16,8 @@ import pytest
 
 from service.config.settings import KafkaSettings
 from tests.haproxy import haproxy
+from tests.integration.gateways import gateway, registered
 from tests.integration.processes import ADMIN_TOKEN, Service
-from tests.integration.test_gateway import gateway, registered
 from tests.long import IS_LONG
 from tests.nginx import nginx
 

@@ -10,9 +10,9 @@ import pytest
 
 from service.config.settings import KafkaSettings
 from tests import debian
+from tests.integration.gateways import gateway, registered
+from tests.integration.gateways import submit as submit_by_key
 from tests.integration.processes import Service
-from tests.integration.test_gateway import gateway, registered
-from tests.integration.test_gateway import submit as submit_by_key
 from tests.integration.test_tokens import headend, submit, token
 from tobogganing.devstack.cluster import Cluster
 from tobogganing.devstack.install import Install

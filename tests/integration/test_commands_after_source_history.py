@@ -14,7 +14,7 @@ from processor.changelog.producer import DEAD_LETTER_BYTES
 from service.config.settings import KafkaSettings
 from service.kafka.clients import admin_client, client_options
 from service.kafka.topics import ensure_topics, topics_from
-from tests.integration.command_line import CommandLine
+from tests.integration.command_line import kafka_command
 from tests.integration.frames import (
     NEVER_LATE,
     PARTITIONS,
@@ -23,7 +23,7 @@ from tests.integration.frames import (
     frame_writer,
     ids_of,
 )
-from tests.integration.processes import METRICS_TOKEN, Service
+from tests.integration.processes import Service
 from tests.integration.source_histories import send, shown, until
 from tests.integration.test_dead_letters import register
 from tests.integration.workers import Found, a_worker, running
@@ -63,16 +63,6 @@ async def producer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
         yield producer
 
 
-def command_of(settings: KafkaSettings, url: str = "http://127.0.0.1:1") -> CommandLine:
-    return CommandLine(
-        url,
-        METRICS_TOKEN=METRICS_TOKEN,
-        KAFKA_BOOTSTRAP_SERVERS=settings.kafka_bootstrap_servers,
-        KAFKA_TOPIC_PREFIX=settings.kafka_topic_prefix,
-        KAFKA_PARTITIONS=str(settings.kafka_partitions),
-    )
-
-
 async def test_an_audit_counts_the_remaining_records(
     settings: KafkaSettings, go_back: GoBack, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -81,7 +71,7 @@ async def test_an_audit_counts_the_remaining_records(
     await ensure_topics(settings)
     async with running(worker), Service("exporter", settings, tmp_path) as exporter:
         await exporter.wait_until_ready()
-        command = command_of(settings, exporter.url)
+        command = kafka_command(settings, exporter.url)
         await send(settings, A, 1, 2, 3, 4)
         await until(settings, applied=4)
         await worker.end()
@@ -116,7 +106,7 @@ async def test_an_audit_finds_a_lost_end_after_the_topic_has_grown_past_the_ledg
     await ensure_topics(settings)
     async with running(worker), Service("exporter", settings, tmp_path) as exporter:
         await exporter.wait_until_ready()
-        command = command_of(settings, exporter.url)
+        command = kafka_command(settings, exporter.url)
         await send(settings, A, 1, 2, 3, 4)
         await until(settings, applied=4)
         await worker.end()
@@ -135,7 +125,7 @@ async def test_a_drained_backup_has_the_newest_history_and_can_be_restored(
     settings: KafkaSettings, go_back: GoBack, tmp_path: Path
 ) -> None:
     worker = a_worker(settings, "w", tmp_path)
-    command, file = command_of(settings), str(tmp_path / "all.ndjson.gz")
+    command, file = kafka_command(settings), str(tmp_path / "all.ndjson.gz")
     drained = ("backup", file, "--drained", "--json")
     await ensure_topics(settings)
     async with running(worker):
@@ -159,20 +149,20 @@ async def test_a_drained_backup_has_the_newest_history_and_can_be_restored(
         assert taken["rows"] == 2
 
     other = replace(settings, kafka_topic_prefix=settings.kafka_topic_prefix + "other.")
-    await command_of(other).good("restore", file)
+    await kafka_command(other).good("restore", file)
     assert await shown(other) == before
     async with running(fresh := a_worker(other, "w", tmp_path)):
         await send(other, A, 5)
         await until(other, applied=1)
         assert await shown(other) == {A: 5, B: 7}
-        await command_of(other).good("backup", file, "--drained")
+        await kafka_command(other).good("backup", file, "--drained")
     assert [*worker.faults(), *fresh.faults()] == []
 
 
 async def settled_again(settings: KafkaSettings) -> None:
     """Wait until `history show` reports the same history everywhere and the ledgers
     reach the ends."""
-    command = command_of(settings)
+    command = kafka_command(settings)
     async with asyncio.timeout(60):
         while any(
             each["verdict"] != "same" or each["offset"] + 1 < each["kafka_end"]
@@ -189,7 +179,7 @@ async def test_letters_of_both_histories_are_replayed(
     for id in (A, FOREIGN):
         await register(settings, producer, id)
     worker = a_worker(settings, "w", tmp_path)
-    command = command_of(settings)
+    command = kafka_command(settings)
     large = encode_frame(
         NEVER_LATE, [client(A, timestamp=float(n), bytes_sent=n) for n in range(8000)]
     )

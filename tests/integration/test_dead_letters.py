@@ -168,7 +168,8 @@ async def test_a_replay_processes_each_submission_once(
     replayed = await command("dead-letters", "replay", "--all", "--json")
     assert replayed.status == 1
     done = replayed.document
-    assert (done["letters"], done["submissions"]) == (2, 2)
+    assert (done["letters"], done["submissions"], done["copies"]) == (2, 2, 0)
+    assert done["read"] == done["letters"] + done["copies"] + done["staying"] == len(listed)
     stay = {each["id"]: each["why"] for each in done["stay"]}
     assert len(stay) == done["staying"] == len(listed) - 2
     reasons = sorted(stay.values())
@@ -250,6 +251,12 @@ async def test_letters_that_fail_again_do_not_multiply(
         await producer.send_and_wait(topic, value, partition=0, headers=encode_source(source))
     done = (await command.good("dead-letters", "replay", "--all", "--json")).document
     assert (done["letters"], done["submissions"], done["repeated"]) == (1, 1, 2)
+    assert (done["read"], done["copies"], done["staying"]) == (3, 2, 0)
+    told = (await command.good("dead-letters", "replay", "0-0")).out.splitlines()
+    assert told == [
+        "1 dead letter: 1 sent again, 0 with copies only, 0 not sent or not completely",
+        "1 submission sent",
+    ]
 
 
 async def test_late_frames_and_foreign_records_are_kept(

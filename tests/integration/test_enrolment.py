@@ -17,30 +17,12 @@ from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader
 from service.kafka.topics import topics_from
 from tests.integration.command_line import submits
-from tests.integration.processes import ADMIN_TOKEN, Service
+from tests.integration.gateways import ADMIN
+from tests.integration.gateways import gateway as gateway_of
+from tests.integration.processes import Service
 
-ADMIN = {"authorization": f"Bearer {ADMIN_TOKEN}"}
 AT_ONCE = 100
 """Requests in flight of one fleet: a thousand connections would measure this machine."""
-
-
-def gateway_of(settings: KafkaSettings, folder: Path, signing_keys: str, **extra: str) -> Service:
-    secrets = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": signing_keys}
-    return Service("gateway", settings, folder, **secrets, **extra)
-
-
-@pytest.fixture
-async def gateways(
-    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
-) -> AsyncIterator[list[Service]]:
-    async with contextlib.AsyncExitStack() as stack:
-        started = [
-            await stack.enter_async_context(gateway_of(kafka_settings, tmp_path, signing_keys))
-            for _ in range(3)
-        ]
-        for gateway in started:
-            await gateway.wait_until_ready()
-        yield started
 
 
 @pytest.fixture
@@ -104,15 +86,15 @@ async def registered_with(settings: KafkaSettings, enrolment_id: str) -> tuple[s
 
 
 async def test_a_thousand_agents_that_race_for_a_hundred_uses_get_exactly_those(
-    kafka_settings: KafkaSettings, gateways: list[Service]
+    kafka_settings: KafkaSettings, three: list[Service]
 ) -> None:
-    id, token = await create(gateways[0], max_uses=100)
+    id, token = await create(three[0], max_uses=100)
     limit = asyncio.Semaphore(AT_ONCE)
 
     async def one(number: int) -> httpx.Response:
         async with limit:
             while True:
-                answer = await enrol(gateways[number % 3], token, nonce=nonce(number))
+                answer = await enrol(three[number % 3], token, nonce=nonce(number))
                 if answer.status_code != 503:
                     return answer
 
@@ -121,20 +103,20 @@ async def test_a_thousand_agents_that_race_for_a_hundred_uses_get_exactly_those(
     given = {answer.json()["client_id"] for answer in answers if answer.status_code == 200}
     assert len(given) == 100
     assert await registered_with(kafka_settings, id) == (given, 100)
-    shown = await show(gateways[2], id)
+    shown = await show(three[2], id)
     assert (shown["uses"], shown["max_uses"], shown["state"]) == (100, 100, "exhausted")
     assert shown["last_used_at"]
     for answer in answers:
         if answer.status_code == 200:
             body = answer.json()
-            assert await submits(gateways[0], body["client_id"], body["api_key"]) == 200
-    assert [gateway.errors() for gateway in gateways] == [[], [], []]
+            assert await submits(three[0], body["client_id"], body["api_key"]) == 200
+    assert [gateway.errors() for gateway in three] == [[], [], []]
 
 
 async def test_with_gateways_that_are_killed_there_are_never_more(
-    kafka_settings: KafkaSettings, gateways: list[Service]
+    kafka_settings: KafkaSettings, three: list[Service]
 ) -> None:
-    id, token = await create(gateways[0], max_uses=100)
+    id, token = await create(three[0], max_uses=100)
     limit = asyncio.Semaphore(AT_ONCE)
     done = 0
     halfway = asyncio.Event()
@@ -143,7 +125,7 @@ async def test_with_gateways_that_are_killed_there_are_never_more(
         nonlocal done
         async with limit:
             for attempt in range(60):
-                gateway = gateways[(number + attempt) % 3]
+                gateway = three[(number + attempt) % 3]
                 with contextlib.suppress(httpx.TransportError):
                     answer = await enrol(gateway, token, nonce=nonce(number))
                     if answer.status_code != 503:
@@ -156,9 +138,9 @@ async def test_with_gateways_that_are_killed_there_are_never_more(
 
     async def kill() -> None:
         await halfway.wait()
-        await gateways[1].end(signal.SIGKILL)
-        await gateways[1].start()
-        await gateways[1].wait_until_ready()
+        await three[1].end(signal.SIGKILL)
+        await three[1].start()
+        await three[1].wait_until_ready()
 
     killing = asyncio.create_task(kill())
     statuses = Counter(await asyncio.gather(*map(one, range(400))))
@@ -170,24 +152,24 @@ async def test_with_gateways_that_are_killed_there_are_never_more(
 
 
 async def test_a_response_that_was_lost_is_repeated_once_at_any_gateway(
-    gateways: list[Service],
+    three: list[Service],
 ) -> None:
-    id, token = await create(gateways[0], max_uses=1)
-    lost = (await enrol(gateways[0], token, nonce=nonce(1))).json()
-    again = (await enrol(gateways[1], token, nonce=nonce(1))).json()
+    id, token = await create(three[0], max_uses=1)
+    lost = (await enrol(three[0], token, nonce=nonce(1))).json()
+    again = (await enrol(three[1], token, nonce=nonce(1))).json()
     assert again["client_id"] == lost["client_id"]
-    assert await submits(gateways[2], again["client_id"], again["api_key"]) == 200
-    assert await submits(gateways[2], again["client_id"], lost["api_key"]) == 401
-    third = await enrol(gateways[2], token, nonce=nonce(1))
+    assert await submits(three[2], again["client_id"], again["api_key"]) == 200
+    assert await submits(three[2], again["client_id"], lost["api_key"]) == 401
+    third = await enrol(three[2], token, nonce=nonce(1))
     assert third.status_code == 409
-    assert await submits(gateways[2], again["client_id"], again["api_key"]) == 200
-    assert (await show(gateways[2], id))["uses"] == 1
+    assert await submits(three[2], again["client_id"], again["api_key"]) == 200
+    assert (await show(three[2], id))["uses"] == 1
 
 
 async def test_a_revoked_enrolment_registers_nobody(
-    kafka_settings: KafkaSettings, gateways: list[Service]
+    kafka_settings: KafkaSettings, three: list[Service]
 ) -> None:
-    id, token = await create(gateways[0])
+    id, token = await create(three[0])
     limit = asyncio.Semaphore(50)
     revoked = asyncio.Event()
     after: list[int] = []
@@ -196,7 +178,7 @@ async def test_a_revoked_enrolment_registers_nobody(
     async def one(number: int) -> None:
         async with limit:
             began_after = revoked.is_set()
-            answer = await enrol(gateways[number % 3], token, nonce=nonce(number))
+            answer = await enrol(three[number % 3], token, nonce=nonce(number))
             assert answer.status_code in (200, 401, 409), answer.text
             if began_after:
                 after.append(answer.status_code)
@@ -207,13 +189,13 @@ async def test_a_revoked_enrolment_registers_nobody(
         async with asyncio.timeout(30):
             while len(given) < 10:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-        answer = await gateways[0].http.delete(f"/api/v1/enrolments/{id}", headers=ADMIN)
+        answer = await three[0].http.delete(f"/api/v1/enrolments/{id}", headers=ADMIN)
         assert answer.status_code == 200, answer.text
         revoked.set()
 
     await asyncio.gather(revoke(), *map(one, range(400)))
     assert set(after) == {401}
-    answer = await gateways[1].http.get(
+    answer = await three[1].http.get(
         "/api/v1/clients", params={"enrolment_id": id, "limit": "1000"}, headers=ADMIN
     )
     assert {client["client_id"] for client in answer.json()["clients"]} == given

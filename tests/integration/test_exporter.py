@@ -16,7 +16,6 @@ from contract.row import ROW_VERSION, EntityRow, encode_row
 from service.config.settings import KafkaSettings
 from tests.integration.processes import RowWriter, Service, row_writer
 from tobogganing.devstack.cluster import Cluster
-from tobogganing.devstack.install import Install
 
 CLIENT = "client:c-1"
 LABELS = {"name": "Ann's box", "type": "docker", "headless": "false"}
@@ -215,50 +214,46 @@ async def test_more_series_than_the_limit_are_rejected(
         assert await own_metric(exporter, "tobogganing_exporter_series ") == 2
 
 
-async def test_without_kafka(kafka_install: Install, tmp_path: Path) -> None:
+async def test_without_kafka(
+    own_kafka: Cluster, own_settings: KafkaSettings, tmp_path: Path
+) -> None:
     """Kafka starts late, dies and restarts: scrapes continue, readiness reports it."""
-    cluster = Cluster(tmp_path / "kafka", kafka_install)
-    await cluster.start()
-    broker = cluster.brokers[0]
-    settings = KafkaSettings(kafka_bootstrap_servers=cluster.bootstrap_servers)
-    try:
-        async with row_writer(settings) as rows:
-            partition = rows.partition(CLIENT)
-            await rows.row(CLIENT, 0, labels=LABELS)
-            await rows.ledger(partition, 0, read=1, applied=1)
+    broker = own_kafka.brokers[0]
+    async with row_writer(own_settings) as rows:
+        partition = rows.partition(CLIENT)
+        await rows.row(CLIENT, 0, labels=LABELS)
+        await rows.ledger(partition, 0, read=1, applied=1)
+    await broker.kill()
+
+    async with Service("exporter", own_settings, tmp_path) as exporter:
+        await exporter.until("/-/healthy", 200)
+        not_ready = await exporter.until("/-/ready", 503)
+        assert not_ready.json()["waiting_for"] == ["kafka", "entity-state", "registry"]
+        assert (await exporter.scrape()).status_code == 503
+        broker.launch()
+        await exporter.wait_until_ready()
+        scraped = (await exporter.scrape(f"{partition}-0-0")).text
+
         await broker.kill()
+        not_ready = await exporter.until("/-/ready", 503)
+        assert not_ready.json()["waiting_for"] == ["kafka"]
+        assert (await exporter.scrape()).text == scraped
+        assert await own_metric(exporter, "tobogganing_exporter_last_contact_seconds") > 1
 
-        async with Service("exporter", settings, tmp_path) as exporter:
-            await exporter.until("/-/healthy", 200)
-            not_ready = await exporter.until("/-/ready", 503)
-            assert not_ready.json()["waiting_for"] == ["kafka", "entity-state", "registry"]
-            assert (await exporter.scrape()).status_code == 503
-            broker.launch()
-            await exporter.wait_until_ready()
-            scraped = (await exporter.scrape(f"{partition}-0-0")).text
+        broker.launch()
+        await own_kafka.wait_until_ready()
+        async with row_writer(own_settings) as rows:
+            await rows.row(CLIENT, 1, metrics={"bytes_sent": 1})
+            await rows.ledger(partition, 1, read=2, applied=2)
+        await exporter.wait_until_ready()
+        response = await exporter.scrape(f"{partition}-1-0")
+        assert len(samples(response.text, "tobogganing_client_bytes_sent")) == 1
 
-            await broker.kill()
-            not_ready = await exporter.until("/-/ready", 503)
-            assert not_ready.json()["waiting_for"] == ["kafka"]
-            assert (await exporter.scrape()).text == scraped
-            assert await own_metric(exporter, "tobogganing_exporter_last_contact_seconds") > 1
-
-            broker.launch()
-            await cluster.wait_until_ready()
-            async with row_writer(settings) as rows:
-                await rows.row(CLIENT, 1, metrics={"bytes_sent": 1})
-                await rows.ledger(partition, 1, read=2, applied=2)
-            await exporter.wait_until_ready()
-            response = await exporter.scrape(f"{partition}-1-0")
-            assert len(samples(response.text, "tobogganing_client_bytes_sent")) == 1
-
-            await broker.kill()
-            await exporter.until("/-/ready", 503)
-            started = time.monotonic()
-            assert await exporter.end() == 0
-            assert time.monotonic() - started < 8
-    finally:
-        await cluster.stop()
+        await broker.kill()
+        await exporter.until("/-/ready", 503)
+        started = time.monotonic()
+        assert await exporter.end() == 0
+        assert time.monotonic() - started < 8
 
 
 async def test_head_returns_headers_without_rendering(exporter: Service) -> None:

@@ -183,7 +183,7 @@ async def test_ctrl_c_loses_no_key_and_the_next_import_goes_on(
     file.write_text(csv(clients(40_000)))
     words = ("fleet", "import", str(file), "--credentials", str(keys))
     async with command.started(*words) as process:
-        await until_line(process, "registered: 10,000 of 40,000")
+        await until_line(process, "processed: 10,000 of 40,000")
         process.send_signal(signal.SIGINT)
         async with asyncio.timeout(30):
             _, err = await process.communicate()
@@ -209,7 +209,7 @@ async def test_after_a_kill_the_next_import_has_every_key(
     file.write_text(csv(clients(40_000)))
     words = ("fleet", "import", str(file), "--credentials", str(keys))
     async with command.started(*words) as process:
-        await until_line(process, "registered: 10,000 of 40,000")
+        await until_line(process, "processed: 10,000 of 40,000")
         process.send_signal(signal.SIGKILL)
         await process.wait()
     pending = keys.with_name("keys.csv.pending")
@@ -231,7 +231,7 @@ async def test_an_import_waits_for_a_killed_gateway(
     file.write_text(csv(clients(40_000)))
     words = ("fleet", "import", str(file), "--credentials", str(keys), "--json")
     async with command.started(*words) as process:
-        await until_line(process, "registered: 10,000 of 40,000")
+        await until_line(process, "processed: 10,000 of 40,000")
         await gateway.end(signal.SIGKILL)
         await gateway.start()
         async with asyncio.timeout(90):

@@ -8,13 +8,13 @@ import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.util import calc_crc32c
-from backports import zstd
 
 from contract.dead_letter import decode_source
 from contract.frame import encode_frame, entity_key
 from contract.row import decode_entity_row
 from processor.core.write_batch import MAX_ROW_BYTES
 from service.config.settings import KafkaSettings
+from service.kafka.aiokafka_compat.zstd_codec import zstd_batch
 from service.kafka.clients import client_options
 from service.kafka.compressed_batch import HEADER_BYTES, MAX_UNPACKED_BYTES
 from service.kafka.reader import TopicReader
@@ -109,12 +109,14 @@ async def test_a_foreign_row_too_large_to_rewrite_ends_no_worker(
     assert worker.faults() == []
 
 
-def pack_with_zstd(batch: BatchBuilder) -> None:
-    """Close a batch, and compress it as a producer with that codec does."""
+def pack_with_lz4(batch: BatchBuilder) -> None:
+    """Close a batch, and store its records in one uncompressed block of LZ4's frame format."""
     packed = bytearray(batch._build())
-    packed[HEADER_BYTES:] = zstd.compress(bytes(packed[HEADER_BYTES:]))
+    records = bytes(packed[HEADER_BYTES:])
+    block = struct.pack("<I", 0x8000_0000 | len(records)) + records
+    packed[HEADER_BYTES:] = bytes.fromhex("04224d186040") + b"\x82" + block + bytes(4)
     struct.pack_into(">i", packed, 8, len(packed) - 12)
-    struct.pack_into(">h", packed, 21, 4)
+    struct.pack_into(">h", packed, 21, 3)
     struct.pack_into(">I", packed, 17, calc_crc32c(bytes(packed[21:])))
     batch._buffer = packed
 
@@ -122,7 +124,7 @@ def pack_with_zstd(batch: BatchBuilder) -> None:
 async def test_batches_that_cannot_be_decompressed_are_dead_letters(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
-    """One exceeds the size limit, and one has a codec that is not installed."""
+    """Two exceed the size limit, one of them in zstd, and one has a codec that is not read."""
     topic = topics_from(settings).submissions.name
     worker = a_worker(settings, "w1", tmp_path)
     async with running(worker):
@@ -135,17 +137,21 @@ async def test_batches_that_cannot_be_decompressed_are_dead_letters(
             batch = plain.create_batch()
             for _ in range(2):
                 batch.append(key=None, value=good, timestamp=None)
-            pack_with_zstd(batch)
+            pack_with_lz4(batch)
             await (await plain.send_batch(batch, topic, partition=0))
+            bomb = zstd_batch(2**28)
+            bomb.append(key=None, value=bytes(3 * MAX_UNPACKED_BYTES), timestamp=None)
+            await (await plain.send_batch(bomb, topic, partition=0))
         await producer.send_and_wait(topic, good, partition=0)
         await settled(settings)
         assert peak_bytes(worker.pid) - before < MAX_UNPACKED_BYTES
     assert worker.faults() == []
     ledger = (await Found.of(settings)).ledgers[0]
-    assert (ledger.read, ledger.applied, ledger.dead_lettered, ledger.lost) == (5, 2, 3, 0)
+    assert (ledger.read, ledger.applied, ledger.dead_lettered, ledger.lost) == (6, 2, 4, 0)
     letters = await letters_of(settings)
     assert b"decompresses to more than 67108864 bytes" in letters[0].value
-    assert b"compressed with codec 4" in letters[1].value
+    assert b"compressed with codec 3" in letters[1].value
+    assert b"decompresses to more than 67108864 bytes" in letters[3].value
 
 
 def peak_bytes(pid: int) -> int:

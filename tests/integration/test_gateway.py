@@ -8,98 +8,33 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from aiokafka import ConsumerRecord
 
-from contract.frame import Frame, Submission, decode_frame, entity_key
-from contract.position import Receipt
+from contract.frame import entity_key
 from gateway.produce.ack_monitor import NOT_READY_AFTER
 from gateway.produce.producer import ResilientProducer
 from service.config.settings import KafkaSettings
 from service.kafka.clients import admin_client
-from service.kafka.reader import TopicReader
 from service.kafka.registry import RegistryReader
 from service.kafka.topics import topics_from
-from tests.integration.processes import ADMIN_TOKEN, CA_PEM, Service, freeze
+from tests.breakable import ON_THREE
+from tests.integration.gateways import (
+    DEADLINE,
+    find,
+    frames_of,
+    gateway,
+    in_time,
+    register,
+    registered,
+    submit,
+)
+from tests.integration.processes import ADMIN_TOKEN, Service, freeze
 from tobogganing.devstack.cluster import Cluster
 
-ADMIN = {"authorization": f"Bearer {ADMIN_TOKEN}"}
-DEADLINE = 3.0
 PATIENCE = 4.0
 """Seconds that a busy machine may need in addition to the guaranteed times."""
-
-
-def gateway(settings: KafkaSettings, folder: Path, signing_keys: str, **extra: str) -> Service:
-    secrets = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": signing_keys, "CA_PEM": CA_PEM}
-    return Service("gateway", settings, folder, **(secrets | extra))
-
-
-@pytest.fixture
-async def pair(
-    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
-) -> AsyncIterator[tuple[Service, Service]]:
-    """Two gateways on one Kafka."""
-    async with (
-        gateway(kafka_settings, tmp_path, signing_keys) as a,
-        gateway(kafka_settings, tmp_path, signing_keys) as b,
-    ):
-        await a.wait_until_ready()
-        await b.wait_until_ready()
-        yield a, b
-
-
-async def register(service: Service, collection: str, **body: Any) -> httpx.Response:
-    return await service.http.post(f"/api/v1/{collection}/register", json=body, headers=ADMIN)
-
-
-async def registered(service: Service, id: str) -> dict[str, str]:
-    """Register a client and return the headers of its submissions."""
-    answer = await register(service, "clients", name=id, type="native", client_id=id)
-    assert answer.status_code == 200, answer.text
-    return {"authorization": f"Bearer {answer.json()['api_key']}"}
-
-
-async def submit(
-    service: Service, id: str, headers: dict[str, str], bytes_sent: int
-) -> httpx.Response:
-    body = {"metrics": {"bytes_sent": bytes_sent}}
-    return await service.http.post(f"/api/v1/clients/{id}/metrics", json=body, headers=headers)
-
-
-async def frames_of(settings: KafkaSettings) -> dict[tuple[int, int], tuple[Frame, int]]:
-    """Return all frames with their append times, by partition and offset."""
-    frames: dict[tuple[int, int], tuple[Frame, int]] = {}
-
-    def take(partition: int, records: Any) -> None:
-        record: ConsumerRecord
-        for record in records:
-            frames[partition, record.offset] = decode_frame(record.value), record.timestamp
-
-    partitions = range(settings.kafka_partitions)
-    async with TopicReader(settings, topics_from(settings).submissions.name, partitions) as reader:
-        await reader.read_to_end(take, {})
-    return frames
-
-
-async def in_time(settings: KafkaSettings) -> set[float]:
-    """Return the submissions that count."""
-    return {
-        submission.metrics["bytes_sent"]
-        for frame, appended in (await frames_of(settings)).values()
-        if not frame.is_late(appended)
-        for submission in frame.submissions
-    }
-
-
-def find(frames: dict[tuple[int, int], tuple[Frame, int]], receipt: str) -> Submission:
-    partition, offset, index, at = Receipt.parse(receipt)
-    frame, appended = frames[partition, offset]
-    assert at == appended
-    assert not frame.is_late(appended)
-    return frame.submissions[index]
 
 
 async def test_a_new_credential_works_on_every_gateway_at_once(
@@ -216,13 +151,10 @@ async def until_accepted(service: Service, headers: dict[str, str], number: int)
 
 @pytest.mark.parametrize("fault", ["killed", "frozen"])
 async def test_submissions_during_an_outage_get_503_in_time_and_are_never_applied(
-    own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str, fault: str
+    own_kafka: Cluster, own_settings: KafkaSettings, tmp_path: Path, signing_keys: str, fault: str
 ) -> None:
-    settings = KafkaSettings(
-        kafka_bootstrap_servers=own_kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
-    )
     extra = {"ANSWER_WITHIN_SECONDS": str(DEADLINE)}
-    async with gateway(settings, tmp_path, signing_keys, **extra) as service:
+    async with gateway(own_settings, tmp_path, signing_keys, **extra) as service:
         await service.wait_until_ready()
         headers = await registered(service, "c")
         before = (await submit(service, "c", headers, 1)).json()["receipt"]
@@ -251,21 +183,19 @@ async def test_submissions_during_an_outage_get_503_in_time_and_are_never_applie
         after = await until_accepted(service, headers, 2)
         await service.wait_until_ready()
 
-        frames = await frames_of(settings)
+        frames = await frames_of(own_settings)
         assert find(frames, before).metrics == {"bytes_sent": 1}
         assert find(frames, after).metrics == {"bytes_sent": 2}
-        assert await in_time(settings) - {0} == {1, 2}
+        assert await in_time(own_settings) - {0} == {1, 2}
 
 
+@ON_THREE
 async def test_a_partition_recovers_when_its_leader_returns(
-    three_brokers: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
+    three_brokers: Cluster, three_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     """aiokafka's producer would not recover: it leaves a gap in the sequence numbers."""
-    settings = KafkaSettings(
-        kafka_bootstrap_servers=three_brokers.bootstrap_servers, kafka_topic_prefix=topic_prefix
-    )
     extra = {"ANSWER_WITHIN_SECONDS": str(DEADLINE), "KAFKA_REPLICATION": "1"}
-    async with gateway(settings, tmp_path, signing_keys, **extra) as service:
+    async with gateway(three_settings, tmp_path, signing_keys, **extra) as service:
         await service.wait_until_ready()
         ids = [f"c-{number}" for number in range(24)]
         headers = {id: await registered(service, id) for id in ids}
@@ -288,20 +218,18 @@ async def test_a_partition_recovers_when_its_leader_returns(
         assert "tobogganing_gateway_producer_failures_total 0.0" not in text
 
 
+@ON_THREE
 async def test_a_gateway_is_not_ready_without_in_sync_replicas_and_recovers(
-    three_brokers: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
+    three_brokers: Cluster, three_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     """The remaining broker responds to all requests, and no client submits after the first."""
-    settings = KafkaSettings(
-        kafka_bootstrap_servers=three_brokers.bootstrap_servers, kafka_topic_prefix=topic_prefix
-    )
     extra = {"ANSWER_WITHIN_SECONDS": str(DEADLINE), "KAFKA_REPLICATION": "3"}
-    async with gateway(settings, tmp_path, signing_keys, **extra) as service:
+    async with gateway(three_settings, tmp_path, signing_keys, **extra) as service:
         await service.wait_until_ready()
         headers = await registered(service, "c")
         assert (await submit(service, "c", headers, 0)).status_code == 200
-        async with admin_client(settings) as admin:
-            (registry,) = await admin.describe_topics([topics_from(settings).registry.name])
+        async with admin_client(three_settings) as admin:
+            (registry,) = await admin.describe_topics([topics_from(three_settings).registry.name])
         leader = registry["partitions"][0]["leader"]
         others = [broker for broker in three_brokers.brokers if broker.node.id != leader]
         await asyncio.gather(*(broker.kill() for broker in others))
@@ -320,7 +248,7 @@ async def test_a_gateway_is_not_ready_without_in_sync_replicas_and_recovers(
         await service.wait_until_ready()
         assert (await submit(service, "c", headers, 2)).status_code == 200
         # The unconfirmed submission may be applied: the leader may have appended it in time.
-        assert await in_time(settings) - {1} == {0, 2}
+        assert await in_time(three_settings) - {1} == {0, 2}
 
 
 @dataclass
@@ -363,17 +291,14 @@ class Stopping:
 
 @pytest.fixture
 async def stopping(
-    own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
+    own_kafka: Cluster, own_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> AsyncIterator[Stopping]:
-    settings = KafkaSettings(
-        kafka_bootstrap_servers=own_kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
-    )
     extra = {"ANSWER_WITHIN_SECONDS": "6"}
-    async with gateway(settings, tmp_path, signing_keys, **extra) as service:
+    async with gateway(own_settings, tmp_path, signing_keys, **extra) as service:
         await service.wait_until_ready()
         headers = await registered(service, "c")
         assert (await submit(service, "c", headers, 0)).status_code == 200
-        yield Stopping(service, own_kafka, settings, headers)
+        yield Stopping(service, own_kafka, own_settings, headers)
 
 
 async def test_a_stop_completes_all_accepted_requests(stopping: Stopping) -> None:
@@ -450,15 +375,12 @@ async def test_a_stop_without_requests_is_fast_whatever_kafka_does(stopping: Sto
 
 
 async def test_requests_are_accepted_before_kafka_is_available(
-    own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
+    own_kafka: Cluster, own_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
-    settings = KafkaSettings(
-        kafka_bootstrap_servers=own_kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
-    )
     broker = own_kafka.brokers[0]
     await broker.kill()
     extra = {"ANSWER_WITHIN_SECONDS": "1"}
-    async with gateway(settings, tmp_path, signing_keys, **extra) as service:
+    async with gateway(own_settings, tmp_path, signing_keys, **extra) as service:
         await service.until("/-/healthy", 200)
         not_ready = await service.until("/-/ready", 503)
         assert not_ready.json()["waiting_for"] == ["kafka", "registry"]

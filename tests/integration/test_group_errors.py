@@ -25,6 +25,10 @@ UNKNOWN, UNASSIGNED, NOT_AUTHORIZED = -1, 31_000, 30
 BOUND = 45.0
 """Seconds within which a worker must be ready again, or have ended."""
 
+UNASSIGNED_IS_LONG = pytest.mark.parametrize(
+    "code", [UNKNOWN, pytest.param(UNASSIGNED, marks=pytest.mark.long)]
+)
+
 pytestmark = pytest.mark.xdist_group("group_errors")
 
 
@@ -89,12 +93,12 @@ def criticals(worker: Service) -> list[dict[str, Any]]:
     ("request_name", "code"),
     [
         ("JoinGroup", UNKNOWN),
-        ("JoinGroup", UNASSIGNED),
+        pytest.param("JoinGroup", UNASSIGNED, marks=pytest.mark.long),
         ("SyncGroup", UNKNOWN),
-        ("SyncGroup", UNASSIGNED),
+        pytest.param("SyncGroup", UNASSIGNED, marks=pytest.mark.long),
         ("FindCoordinator", UNKNOWN),
         ("OffsetFetch", UNKNOWN),
-        ("OffsetFetch", UNASSIGNED),
+        pytest.param("OffsetFetch", UNASSIGNED, marks=pytest.mark.long),
     ],
 )
 async def test_an_error_while_a_worker_joins_is_retried(
@@ -113,7 +117,7 @@ async def test_an_error_while_a_worker_joins_is_retried(
         assert worker.faults() == []
 
 
-@pytest.mark.parametrize("code", [UNKNOWN, UNASSIGNED])
+@UNASSIGNED_IS_LONG
 async def test_an_error_of_a_heartbeat_is_retried(
     proxy: KafkaProxy, worker: Service, settings: KafkaSettings, frames: FrameWriter, code: int
 ) -> None:
@@ -129,7 +133,7 @@ async def test_an_error_of_a_heartbeat_is_retried(
         assert worker.faults() == []
 
 
-@pytest.mark.parametrize("code", [UNKNOWN, UNASSIGNED])
+@UNASSIGNED_IS_LONG
 async def test_an_error_of_a_commit_ends_no_worker(
     proxy: KafkaProxy, worker: Service, settings: KafkaSettings, frames: FrameWriter, code: int
 ) -> None:
@@ -231,7 +235,7 @@ HANGS = {
 }
 
 
-@pytest.mark.parametrize("what", HANGS)
+@pytest.mark.parametrize("what", ["seek", pytest.param("rebalance", marks=pytest.mark.long)])
 async def test_a_wait_that_hangs_ends_the_worker(
     settings: KafkaSettings, frames: FrameWriter, tmp_path: Path, what: str
 ) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from service.config.settings import KafkaSettings
 from tests.debian import unpacked
+from tests.integration.gateways import gateway
 from tests.integration.processes import ADMIN_TOKEN, Service
-from tests.integration.test_gateway import gateway
 
 # Recorded from JDK 17's HttpClient: a POST with a body.
 JDK_HEAD = (

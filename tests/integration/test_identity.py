@@ -1,18 +1,14 @@
 """Identity on a real Kafka: changes of one gateway apply to all, and no change is lost."""
 
 import asyncio
-import contextlib
 import itertools
 import random
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
-import pytest
 from aiokafka import ConsumerRecord
 
 from contract.audit import AuditRecord, ChangeOutcome, decode_audit
@@ -26,36 +22,11 @@ from contract.registry import (
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader
 from service.kafka.topics import topics_from
+from tests.integration.gateways import ADMIN, bearer, gateway, register, registered, rotate, submit
 from tests.integration.processes import Service
-from tests.integration.test_gateway import ADMIN, gateway, register, registered, submit
 
 SOON = 1.0
 """Seconds within which every gateway must know a change."""
-
-
-@pytest.fixture
-async def three(
-    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
-) -> AsyncIterator[list[Service]]:
-    """Three gateways on one Kafka."""
-    async with contextlib.AsyncExitStack() as stack:
-        services = [
-            await stack.enter_async_context(gateway(kafka_settings, tmp_path, signing_keys))
-            for _ in range(3)
-        ]
-        for service in services:
-            await service.wait_until_ready()
-        yield services
-
-
-async def rotate(service: Service, id: str, headers: dict[str, str], **body: Any) -> httpx.Response:
-    return await service.http.post(
-        f"/api/v1/clients/{id}/rotate-key", headers=headers, json=body or None
-    )
-
-
-def bearer(key: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {key}"}
 
 
 async def until_refused_everywhere(

@@ -5,6 +5,7 @@ import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from contract.topics import Topic
 from service.config.settings import KafkaSettings
 from service.kafka.clients import admin_client
 from service.kafka.topics import topics_from
+from tests.breakable import ON_THREE
 from tests.integration.frames import PARTITIONS, FrameWriter, client, frame_writer, ids_of
 from tests.integration.processes import freeze
 from tests.integration.workers import Found, a_worker, running
@@ -26,14 +28,13 @@ STALL = 5.0
 """Seconds within which a submission to another partition must be applied."""
 
 
+pytestmark = ON_THREE
+
+
 @pytest.fixture
-def on_three(three_brokers: Cluster, topic_prefix: str) -> KafkaSettings:
+def on_three(three_settings: KafkaSettings) -> KafkaSettings:
     """Three brokers, without topics."""
-    return KafkaSettings(
-        kafka_bootstrap_servers=three_brokers.bootstrap_servers,
-        kafka_topic_prefix=topic_prefix,
-        kafka_partitions=PARTITIONS,
-    )
+    return replace(three_settings, kafka_partitions=PARTITIONS)
 
 
 @pytest.fixture
@@ -100,20 +101,20 @@ async def test_a_partition_without_a_leader_delays_no_other(
     three_brokers: Cluster, settings: KafkaSettings, frames: FrameWriter, tmp_path: Path
 ) -> None:
     broker = three_brokers.brokers[-1]
-    worker = a_worker(settings, "w1", tmp_path, STUCK_AFTER_SECONDS="10")
+    worker = a_worker(settings, "w1", tmp_path, STUCK_AFTER_SECONDS="5")
     async with running(worker):
         first = await frames.frame(0, client(LEADERLESS, bytes_sent=1))
         await until_applied(settings, 0, first)
         await broker.kill()
         await until_applied(settings, 1, await frames.frame(1, client(LED, bytes_sent=1)))
-        await others_continue(settings, frames, 15)
+        await others_continue(settings, frames, 8)
         assert worker.faults() == []
         assert (await worker.http.get("/-/healthy")).status_code == 200
 
         await worker.end()
         await worker.start()
         await until_applied(settings, 1, await frames.frame(1, client(LED, bytes_sent=2)))
-        await others_continue(settings, frames, 15)
+        await others_continue(settings, frames, 8)
         reasons = (await worker.until("/-/ready", 503)).text
         assert "partition 0 to be compared with its source" in reasons
         assert (await worker.http.get("/-/healthy")).status_code == 200

@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 
 from service.config.settings import KafkaSettings
+from tests.integration.gateways import gateway, register, registered, submit
 from tests.integration.processes import Service
-from tests.integration.test_gateway import gateway, register, registered, submit
 
 TEMPLATE = "/api/v1/clients/{client_id}/metrics"
 

@@ -5,7 +5,6 @@ import contextlib
 import gc
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from service.config.settings import KafkaSettings
 from service.kafka.topics import ensure_topics, topics_from
 from tests.integration.processes import freeze
 from tobogganing.devstack.cluster import Cluster
-from tobogganing.devstack.install import Install
 
 
 async def until_sent(producer: ResilientProducer, topic: str) -> None:
@@ -30,7 +28,7 @@ async def until_sent(producer: ResilientProducer, topic: str) -> None:
 
 
 async def test_an_abandoned_producer_logs_no_errors(
-    kafka_install: Install, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_kafka: Cluster, own_settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "service.kafka.clients.REQUEST_TIMEOUT_MS", 300
@@ -40,19 +38,14 @@ async def test_an_abandoned_producer_logs_no_errors(
     def note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         said.append(f"{context['message']}: {context.get('exception')!r}")
 
-    cluster = Cluster(tmp_path, kafka_install)
-    await cluster.start()
-    settings = KafkaSettings(
-        kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_topic_prefix=topic_prefix
-    )
     failures = Counter("failures", "Failures", registry=None)
-    links = [ResilientProducer(settings, failures) for _ in range(12)]
+    links = [ResilientProducer(own_settings, failures) for _ in range(12)]
     running = [asyncio.create_task(producer.run()) for producer in links]
-    process = cluster.brokers[0].process
+    process = own_kafka.brokers[0].process
     assert process is not None
     try:
-        await ensure_topics(settings)
-        topic = topics_from(settings).submissions.name
+        await ensure_topics(own_settings)
+        topic = topics_from(own_settings).submissions.name
         await asyncio.gather(*(until_sent(producer, topic) for producer in links))
         freeze(process.pid)
         asyncio.get_running_loop().set_exception_handler(note)
@@ -70,4 +63,3 @@ async def test_an_abandoned_producer_logs_no_errors(
         assert said == []
     finally:
         os.kill(process.pid, signal.SIGCONT)
-        await cluster.stop()

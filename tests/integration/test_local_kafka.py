@@ -10,6 +10,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from tests.breakable import ON_THREE
+from tests.long import IS_LONG
 from tobogganing.devstack.broker import BrokerExitedError
 from tobogganing.devstack.cluster import Cluster
 from tobogganing.devstack.install import Install, install_kafka
@@ -86,21 +88,17 @@ async def commit_as_group(cluster: Cluster) -> None:
         await consumer.stop()
 
 
-async def test_a_cluster_id_that_looks_like_an_option(
-    kafka_install: Install, tmp_path: Path
-) -> None:
-    """A cluster id may begin with `-`: Kafka's tool must not parse it as an option."""
-    (tmp_path / "cluster-id").write_text("-" + "A" * 21, encoding="ascii")
-    async with started(Cluster(tmp_path, kafka_install)) as cluster:
-        await create_topic(cluster, replication=1)
-
-
 async def test_a_killed_broker_returns_at_its_address_with_every_record(
     kafka_install: Install, tmp_path: Path
 ) -> None:
-    async with started(Cluster(tmp_path / "naïve, path", kafka_install)) as cluster:
+    """A cluster id may begin with `-`: Kafka's tool must not parse it as an option."""
+    folder = tmp_path / "naïve, path"
+    folder.mkdir()
+    (folder / "cluster-id").write_text("-" + "A" * 21, encoding="ascii")
+    async with started(Cluster(folder, kafka_install)) as cluster:
         await create_topic(cluster, replication=1)
         await send(cluster, [b"1", b"2", b"3"])
+        await commit_as_group(cluster)  # a group can be joined as soon as the start returns
         address = cluster.bootstrap_servers
 
         (broker,) = cluster.brokers
@@ -123,37 +121,20 @@ async def test_records_survive_the_cluster_object_and_a_crash_of_all_brokers(
     async with started(Cluster(tmp_path, kafka_install)) as second:
         await send(second, [b"after"])
         assert await read(second, 2) == [b"before", b"after"]
+        (broker,) = second.brokers
+        assert broker.process is not None
+        pid = broker.process.pid
 
+        # In another folder's pid file it has no proof, so it is not killed.
+        (tmp_path / "b" / "node-1").mkdir(parents=True)
+        (tmp_path / "b" / "node-1" / "pid").write_text(str(pid))
+        async with started(Cluster(tmp_path / "b", kafka_install)):
+            assert broker.is_running
 
-async def test_a_group_can_be_joined_as_soon_as_the_start_returns(
-    kafka_install: Install, tmp_path: Path
-) -> None:
-    async with started(Cluster(tmp_path, kafka_install)) as cluster:
-        await create_topic(cluster, replication=1)
-        await send(cluster, [b"1"])
-        await commit_as_group(cluster)
+        # The next start in its own folder kills it, which unlocks the storage.
+        async with started(Cluster(tmp_path, kafka_install)):
+            assert command_line(pid) == ""
 
-
-async def test_three_nodes_survive_the_loss_of_any_one(
-    kafka_install: Install, tmp_path: Path
-) -> None:
-    async with started(Cluster(tmp_path, kafka_install, nodes=3)) as cluster:
-        await create_topic(cluster, replication=3)
-        sent: list[bytes] = []
-        for broker in cluster.brokers:
-            values = [b"with all", b"without %d" % broker.node.id]
-            await send(cluster, values[:1])
-            await broker.kill()
-            await send(cluster, values[1:])
-            sent += values
-            broker.launch()
-            await cluster.wait_until_ready()
-        assert await read(cluster, len(sent)) == sent
-
-
-async def test_a_failed_start_shows_the_log(kafka_install: Install, tmp_path: Path) -> None:
-    async with started(Cluster(tmp_path, kafka_install)):
-        pass
     quorum = tmp_path / "node-1" / "data" / "__cluster_metadata-0" / "quorum-state"
     quorum.write_text("{")
     with pytest.raises(BrokerExitedError, match=r"ended \(exit code 1\)[\s\S]*quorum-state"):
@@ -161,24 +142,19 @@ async def test_a_failed_start_shows_the_log(kafka_install: Install, tmp_path: Pa
             await Cluster(tmp_path, kafka_install).start()
 
 
-async def test_a_stale_broker_is_killed_only_with_proof(
-    kafka_install: Install, tmp_path: Path
-) -> None:
-    async with started(Cluster(tmp_path / "a", kafka_install)) as cluster:
-        (left_behind,) = cluster.brokers
-        assert left_behind.process is not None
-        pid = left_behind.process.pid
-
-        # In another folder's pid file it has no proof, so it is not killed.
-        other = Cluster(tmp_path / "b", kafka_install)
-        (tmp_path / "b" / "node-1").mkdir(parents=True)
-        (tmp_path / "b" / "node-1" / "pid").write_text(str(pid))
-        async with started(other):
-            assert left_behind.is_running
-
-        # The next start in its own folder kills it, which unlocks the storage.
-        async with started(Cluster(tmp_path / "a", kafka_install)):
-            assert command_line(pid) == ""
+@ON_THREE
+async def test_three_nodes_survive_the_loss_of_any_one(three_brokers: Cluster) -> None:
+    await create_topic(three_brokers, replication=3)
+    sent: list[bytes] = []
+    for broker in three_brokers.brokers if IS_LONG else three_brokers.brokers[:1]:
+        values = [b"with all", b"without %d" % broker.node.id]
+        await send(three_brokers, values[:1])
+        await broker.kill()
+        await send(three_brokers, values[1:])
+        sent += values
+        broker.launch()
+        await three_brokers.wait_until_ready()
+    assert await read(three_brokers, len(sent)) == sent
 
 
 async def test_the_bundled_java_runs_kafka(tmp_path: Path) -> None:

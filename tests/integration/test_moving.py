@@ -18,7 +18,15 @@ import pytest
 from contract.position import Receipt
 from contract.row import LedgerRow
 from service.config.settings import KafkaSettings
-from tests.integration.command_line import CommandLine, clients, csv, submits, until_line
+from service.kafka.topics import topics_from
+from tests.integration.command_line import (
+    CommandLine,
+    clients,
+    csv,
+    kafka_command,
+    submits,
+    until_line,
+)
 from tests.integration.processes import ADMIN_TOKEN, Service
 from tests.integration.workers import WorkerLoad, settled
 from tests.shared_kafka import SharedKafka
@@ -119,7 +127,7 @@ class Document:
         text = DOCUMENT.read_text("utf-8")
         blocks = [part.partition("```")[0] for part in text.split("```sh\n")[1:]]
         self._functions, *self._blocks = blocks
-        assert len(self._blocks) == 4
+        assert len(self._blocks) == 5
         self._folder = folder
         for name, settings in (("old", old), ("new", new)):
             (folder / f"{name}.env").write_text(
@@ -200,7 +208,7 @@ async def test_a_move_loses_nothing_and_counts_nothing_twice(
         new = replace(
             old,
             kafka_bootstrap_servers=target.bootstrap_servers,
-            kafka_topic_prefix=f"moved-{old.kafka_topic_prefix}",
+            kafka_topic_prefix=f"{old.kafka_topic_prefix}v2.",
             kafka_partitions=12,
         )
         steps = Document(tmp_path, old, new)
@@ -257,7 +265,13 @@ async def test_a_move_loses_nothing_and_counts_nothing_twice(
                 shown = values(await new_exporter.scrape(*after))
                 await settled(new)
                 assert "newer" in await steps.run("new restore all.ndjson.gz --check")
-        ledgers = [*await ledgers_of(old), *await ledgers_of(new)]
+                ledgers = [*await ledgers_of(old), *await ledgers_of(new)]
+                await old_exporter.end()
+                said = await steps.next()
+                names = [line.removeprefix("deleted ") for line in said.splitlines()]
+                assert names == [topic.name for topic in topics_from(old).all()]
+                assert await submits(new_gateway, "late", late) == 200
+                assert values(await new_exporter.scrape()).keys() == shown.keys()
 
     for id, total in fleet.acknowledged.items():
         assert shown[id, "bytes_sent"] == total, id
@@ -282,13 +296,7 @@ def keys_of(file: Path) -> dict[str, str]:
 
 async def killed_in_the_middle(new: KafkaSettings, file: Path, rows: int) -> None:
     """Start a restore, and kill it when only a part of the rows is written."""
-    command = CommandLine(
-        "http://127.0.0.1:1",
-        KAFKA_BOOTSTRAP_SERVERS=new.kafka_bootstrap_servers,
-        KAFKA_TOPIC_PREFIX=new.kafka_topic_prefix,
-        KAFKA_PARTITIONS=str(new.kafka_partitions),
-    )
-    async with command.started("restore", str(file)) as process:
+    async with kafka_command(new).started("restore", str(file)) as process:
         await until_line(process, "entries")
         process.send_signal(signal.SIGKILL)
         await process.wait()

@@ -18,7 +18,6 @@ from service.kafka.topics import ensure_topics, topics_from
 from tests.integration.frames import NEVER_LATE, client, ids_of
 from tests.integration.versions import older_version
 from tests.integration.workers import Found, a_worker, running, settled
-from tests.shared_kafka import SharedKafka
 
 PARTITION = 1
 WIDE = 90_000
@@ -28,12 +27,9 @@ ENTITIES = 25
 
 
 @pytest.fixture
-async def settings(kafka: SharedKafka, topic_prefix: str) -> KafkaSettings:
-    settings = KafkaSettings(
-        kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
-    )
-    await ensure_topics(settings)
-    return settings
+async def settings(kafka_settings: KafkaSettings) -> KafkaSettings:
+    await ensure_topics(kafka_settings)
+    return kafka_settings
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 
 from service.config.settings import KafkaSettings
+from tests.integration.gateways import gateway, in_time, registered, submit
 from tests.integration.processes import freeze
-from tests.integration.test_gateway import gateway, in_time, registered, submit
 from tobogganing.devstack.cluster import Cluster
 
 ROOM = 20
@@ -23,17 +23,14 @@ MAX_GROWTH = 16 * 2**20
 
 
 async def test_excess_submissions_are_refused_at_once_and_accepted_ones_are_applied(
-    own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
+    own_kafka: Cluster, own_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
-    settings = KafkaSettings(
-        kafka_bootstrap_servers=own_kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
-    )
     limits = {"MAX_QUEUED_SUBMISSIONS": f"{ROOM}", "RATE_LIMIT_PER_MINUTE": "0"}
     broker = own_kafka.brokers[0].process
     assert broker is not None
     try:
         async with gateway(
-            settings, tmp_path, signing_keys, ANSWER_WITHIN_SECONDS="9", **limits
+            own_settings, tmp_path, signing_keys, ANSWER_WITHIN_SECONDS="9", **limits
         ) as service:
             await service.wait_until_ready()
             headers = await registered(service, "c")
@@ -62,7 +59,7 @@ async def test_excess_submissions_are_refused_at_once_and_accepted_ones_are_appl
             )
             os.kill(broker.pid, signal.SIGCONT)
             answers = [answer for _, answer in await asyncio.gather(*taken)]
-            counted = await in_time(settings)
+            counted = await in_time(own_settings)
     finally:
         os.kill(broker.pid, signal.SIGCONT)
 

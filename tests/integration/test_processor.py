@@ -13,7 +13,6 @@ from service.kafka.clients import admin_client, group_member_count
 from service.kafka.topics import ensure_topics
 from tests.integration.processes import Service
 from tests.integration.workers import WorkerLoad, a_worker, assert_nothing_lost, running, settled
-from tests.shared_kafka import SharedKafka
 
 ROUNDS = int(os.environ.get("ROUNDS", "2"))
 """Faults of each kind; a long run has more."""
@@ -43,12 +42,9 @@ TERM_LONG_KILL = pytest.mark.parametrize(
 
 
 @pytest.fixture
-async def settings(kafka: SharedKafka, topic_prefix: str) -> KafkaSettings:
-    settings = KafkaSettings(
-        kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
-    )
-    await ensure_topics(settings)
-    return settings
+async def settings(kafka_settings: KafkaSettings) -> KafkaSettings:
+    await ensure_topics(kafka_settings)
+    return kafka_settings
 
 
 async def some_load(load: WorkerLoad, rng: random.Random) -> None:
@@ -102,7 +98,7 @@ async def test_one_worker_restarted_under_load(
     assert worker.faults() == []
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
+@TERM_LONG_KILL
 async def test_stopped_during_a_backlog(
     settings: KafkaSettings, tmp_path: Path, rng: random.Random, sent: signal.Signals
 ) -> None:

@@ -1,8 +1,8 @@
-"""The worker's state on a real Kafka: retention, zombies, invalid records, deleted records."""
+"""The worker's state on a real Kafka: retention, zombies, invalid records."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,18 +14,14 @@ from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options
 from service.kafka.reader import TopicReader
 from service.kafka.topics import ensure_topics, topics_from
-from tests.integration.frames import delete_records
 from tests.integration.workers import NEVER_LATE, Found, a_worker, running, settled
-from tests.shared_kafka import SharedKafka
+from tobogganing.dead_letters.dead_letter import DeadLetterId, to_dead_letter
 
 
 @pytest.fixture
-async def settings(kafka: SharedKafka, topic_prefix: str) -> KafkaSettings:
-    settings = KafkaSettings(
-        kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
-    )
-    await ensure_topics(settings)
-    return settings
+async def settings(kafka_settings: KafkaSettings) -> KafkaSettings:
+    await ensure_topics(kafka_settings)
+    return kafka_settings
 
 
 @pytest.fixture
@@ -106,44 +102,28 @@ async def test_an_idle_entity_expires(
     assert worker.faults() == []
 
 
-async def test_an_idle_owner_repairs_the_writes_of_a_zombie(
+async def test_an_owner_repairs_the_writes_of_a_zombie(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
+    """An idle one, a busy one, and one that was down."""
+    other = neighbour(settings, "a")
+    keys = {place(settings, name)[0] for name in ("a", other)}
     worker = a_worker(settings, "w", tmp_path)
     async with running(worker):
         await submit(producer, settings, "a", 1)
         await submit(producer, settings, "a", 2)
         await settled(settings)
         await write_row(producer, settings, "a", offset=0)
-        await write_row(producer, settings, neighbour(settings, "a"), offset=0)
+        await write_row(producer, settings, other, offset=0)
         await until_last_rows_are(settings, {place(settings, "a")[0]})
-    assert worker.faults() == []
 
-
-async def test_a_busy_owner_repairs_the_writes_of_a_zombie(
-    settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
-) -> None:
-    async with running(a_worker(settings, "w", tmp_path)):
-        await submit(producer, settings, "a", 1)
-        await submit(producer, settings, "a", 2)
-        await settled(settings)
         await write_row(producer, settings, "a", offset=0)
-        other = neighbour(settings, "a")
         await submit(producer, settings, other, 1)
-        await until_last_rows_are(settings, {place(settings, "a")[0], place(settings, other)[0]})
-
-
-async def test_a_restarted_owner_repairs_the_writes_of_a_zombie(
-    settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
-) -> None:
-    worker = a_worker(settings, "w", tmp_path)
-    async with running(worker):
-        await submit(producer, settings, "a", 1)
-        await submit(producer, settings, "a", 2)
-        await settled(settings)
+        await until_last_rows_are(settings, keys)
     await write_row(producer, settings, "a", offset=0)
     async with running(worker):
-        await until_last_rows_are(settings, {place(settings, "a")[0]})
+        await until_last_rows_are(settings, keys)
+    assert worker.faults() == []
 
 
 async def test_a_fenced_owner_ends_itself(
@@ -161,62 +141,31 @@ async def test_a_fenced_owner_ends_itself(
 async def test_invalid_data_is_in_the_dead_letters_with_the_reason(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
+    """One record is small when compressed, and larger than a record may be otherwise. Its letter is
+    whole: retention deletes the original first."""
     topics = topics_from(settings)
-    async with running(a_worker(settings, "w", tmp_path)):
+    worker = a_worker(settings, "w", tmp_path)
+    async with running(worker):
         await producer.send_and_wait(topics.submissions.name, b"rubbish", partition=2)
         await producer.send_and_wait(topics.submissions.name, b'{"version":9}', partition=2)
         await producer.send_and_wait(topics.submissions.name, None, key=b"k", partition=2)
+        async with AIOKafkaProducer(
+            **client_options(settings), compression_type="gzip", max_request_size=8_000_000
+        ) as foreign:
+            await foreign.send_and_wait(topics.submissions.name, b"x" * 3_000_000, partition=2)
         await settled(settings)
+    assert worker.faults() == []
     letters: list[ConsumerRecord] = []
-
-    def collect(_: int, records: Sequence[ConsumerRecord]) -> None:
-        letters.extend(records)
-
     async with TopicReader(settings, topics.dead_letter.name, [2]) as reader:
-        await reader.read_to_end(collect, {})
-    assert [letter.value for letter in letters] == [b"rubbish", b'{"version":9}', b""]
+        await reader.read_to_end(lambda _, records: letters.extend(records), {})
+    *small, huge = letters
+    assert [letter.value for letter in small] == [b"rubbish", b'{"version":9}', b""]
+    shown = to_dead_letter(DeadLetterId(2, 3), huge.timestamp, huge.headers, huge.value)
+    assert shown.value == b"x" * 3_000_000
+    assert "kept" not in shown.document()
     headers = [dict(letter.headers) for letter in letters]
     assert b"not a frame" in headers[0]["reason"]
     assert b"version 9" in headers[1]["reason"]
-    assert [header["offset"] for header in headers] == [b"0", b"1", b"2"]
+    assert [header["offset"] for header in headers] == [b"0", b"1", b"2", b"3"]
     ledger = (await Found.of(settings)).ledgers[2]
-    assert (ledger.read, ledger.dead_lettered, ledger.applied) == (3, 3, 0)
-
-
-async def test_records_deleted_unread_are_counted_as_lost(
-    settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
-) -> None:
-    worker = a_worker(settings, "w", tmp_path)
-    async with running(worker):
-        partition = await submit(producer, settings, "a", 1)
-        await settled(settings)
-    for value in range(2, 8):
-        await submit(producer, settings, "a", value)
-    await delete_records(settings, topics_from(settings).submissions.name, partition, before=4)
-    async with running(worker):
-        await settled(settings)
-    ledger = (await Found.of(settings)).ledgers[partition]
-    assert (ledger.lost, ledger.read, ledger.applied) == (3, 4, 4)
-    assert worker.faults() == []
-
-
-async def test_a_huge_compressed_record_is_a_dead_letter_too(
-    settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
-) -> None:
-    """Its compressed size is small, and its size exceeds the limit of a dead letter."""
-    topics = topics_from(settings)
-    async with AIOKafkaProducer(
-        **client_options(settings), compression_type="gzip", max_request_size=8_000_000
-    ) as foreign:
-        await foreign.send_and_wait(topics.submissions.name, b"x" * 3_000_000, partition=1)
-    worker = a_worker(settings, "w", tmp_path)
-    async with running(worker):
-        await settled(settings)
-    assert worker.faults() == []
-    letters: list[ConsumerRecord] = []
-    async with TopicReader(settings, topics.dead_letter.name, [1]) as reader:
-        await reader.read_to_end(lambda _, records: letters.extend(records), {})
-    [letter] = letters
-    assert letter.value == b"x" * len(letter.value)
-    assert dict(letter.headers)["truncated-from"] == b"3000000"
-    assert dict(letter.headers)["offset"] == b"0"
+    assert (ledger.read, ledger.dead_lettered, ledger.applied) == (4, 4, 0)

@@ -5,7 +5,6 @@ import contextlib
 import itertools
 import time
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
@@ -16,7 +15,6 @@ from service.kafka.reader import ReaderError, TopicReader
 from service.kafka.tailer import KafkaUnreachableError, TopicTailer
 from service.kafka.topics import ensure_topics, topics_from
 from tobogganing.devstack.cluster import Cluster
-from tobogganing.devstack.install import Install
 
 
 class SeenRecords:
@@ -106,35 +104,27 @@ async def test_concurrent_callers_share_requests_and_none_waits_for_a_long_poll(
 
 
 async def test_catching_up_fails_during_an_outage_of_kafka(
-    kafka_install: Install, tmp_path: Path, topic_prefix: str
+    own_kafka: Cluster, own_settings: KafkaSettings
 ) -> None:
-    cluster = Cluster(tmp_path / "kafka", kafka_install)
-    await cluster.start()
-    settings = KafkaSettings(
-        kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_topic_prefix=topic_prefix
-    )
-    topic = (await ensure_topics(settings)).entity_state.name
+    topic = (await ensure_topics(own_settings)).entity_state.name
     seen = SeenRecords()
-    try:
-        async with following(settings, topic, seen) as tailer:
-            await tailer.catch_up(10)
-            await cluster.brokers[0].kill()
-            began = time.monotonic()
-            with pytest.raises(KafkaUnreachableError):
-                await tailer.catch_up(2)
-            assert time.monotonic() - began < 6
-            cluster.brokers[0].launch()
-            await cluster.wait_until_ready()
-            async with producing(settings) as producer:
-                await producer.send_and_wait(topic, b"7", key=b"k", partition=0)
-            async with asyncio.timeout(30):
-                while True:
-                    with contextlib.suppress(KafkaUnreachableError):
-                        await tailer.catch_up(5)
-                        break
-            assert seen.values == {0: [7]}
-    finally:
-        await cluster.stop()
+    async with following(own_settings, topic, seen) as tailer:
+        await tailer.catch_up(10)
+        await own_kafka.brokers[0].kill()
+        began = time.monotonic()
+        with pytest.raises(KafkaUnreachableError):
+            await tailer.catch_up(2)
+        assert time.monotonic() - began < 6
+        own_kafka.brokers[0].launch()
+        await own_kafka.wait_until_ready()
+        async with producing(own_settings) as producer:
+            await producer.send_and_wait(topic, b"7", key=b"k", partition=0)
+        async with asyncio.timeout(30):
+            while True:
+                with contextlib.suppress(KafkaUnreachableError):
+                    await tailer.catch_up(5)
+                    break
+        assert seen.values == {0: [7]}
 
 
 async def test_reading_to_the_end_from_given_starts(kafka_settings: KafkaSettings) -> None:

@@ -4,19 +4,10 @@ from pathlib import Path
 
 from service.config.settings import KafkaSettings
 from service.kafka.topics import topics_from
-from tests.integration.command_line import CommandLine
+from tests.integration.command_line import kafka_command
 from tests.integration.frames import PARTITIONS, FrameWriter, client, delete_records, ids_of
-from tests.integration.processes import METRICS_TOKEN, Service, row_writer
+from tests.integration.processes import Service, row_writer
 from tests.integration.workers import a_worker, running, settled
-
-
-def command_of(settings: KafkaSettings, exporter: Service) -> CommandLine:
-    return CommandLine(
-        exporter.url,
-        METRICS_TOKEN=METRICS_TOKEN,
-        KAFKA_BOOTSTRAP_SERVERS=settings.kafka_bootstrap_servers,
-        KAFKA_TOPIC_PREFIX=settings.kafka_topic_prefix,
-    )
 
 
 async def test_the_topic_is_counted_again(
@@ -38,7 +29,7 @@ async def test_the_topic_is_counted_again(
         assert (await exporter.scrape("0-45-0", "1-0-0")).status_code == 200
         await worker.end()
         await frames.frame(0, client(a))  # in flight: the ledger does not cover it
-        command = command_of(settings, exporter)
+        command = kafka_command(settings, exporter.url)
         ended = await command.good("ledger", "--audit", "--json")
         assert ended.document["balances"] is True
         assert ended.document["audit"] == [
@@ -76,11 +67,11 @@ async def test_a_ledger_that_contradicts_the_topic(
         await rows.ledger(0, 2, fills=False, read=5, applied=5)
         await rows.ledger(1, 7, fills=False, read=1, applied=1)
         await exporter.wait_until_ready()
-        command = command_of(settings, exporter)
+        command = kafka_command(settings, exporter.url)
         assert (await command.good("ledger")).err == ""
         ended = await command("ledger", "--audit")
         assert ended.status == 1
-        assert "partition 0 does not agree: 6 submissions are in the topic, 5 in" in ended.err
+        assert "partition 0 does not agree: submissions: 6 in the topic, 5 in" in ended.err
         assert "partition 1 does not agree: the topic ends before offset 7" in ended.err
         ended = await command("ledger", "--audit", "--json")
         assert ended.status == 1

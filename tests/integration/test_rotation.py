@@ -4,8 +4,8 @@ import asyncio
 from pathlib import Path
 
 from service.config.settings import KafkaSettings
+from tests.integration.gateways import gateway
 from tests.integration.processes import Service
-from tests.integration.test_gateway import gateway
 
 SOON = 5.0
 """Seconds; a file is checked once a second if there are requests."""

@@ -14,13 +14,9 @@ from cryptography.x509.oid import NameOID
 
 from service.config.settings import KafkaSettings, Secret
 from tests.integration.processes import ADMIN_TOKEN, Service
+from tests.integration.secured_broker import PASSWORD, USER, secured_broker
 from tests.integration.test_serve import register_client
-from tobogganing.devstack.cluster import Cluster
 from tobogganing.devstack.install import Install
-from tobogganing.devstack.kafka_config import Node
-from tobogganing.devstack.ports import free_ports
-
-PASSWORD = "a password of the tests"
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
@@ -59,33 +55,18 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 async def secured(kafka_install: Install, tmp_path: Path) -> AsyncIterator[KafkaSettings]:
     """Settings of a broker with a SASL_SSL listener."""
     store, trusted = certificate(tmp_path)
-    (port,) = free_ports(1)
-    login = "org.apache.kafka.common.security.plain.PlainLoginModule"
-
-    def with_listener(node: Node) -> dict[str, object]:
-        return {
-            "listeners": f"BROKER://{node.broker},CONTROLLER://{node.controller},"
-            f"SECURE://127.0.0.1:{port}",
-            "advertised.listeners": f"BROKER://{node.broker},SECURE://127.0.0.1:{port}",
-            "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT,"
-            "SECURE:SASL_SSL",
-            "listener.name.secure.ssl.keystore.type": "PEM",
-            "listener.name.secure.ssl.keystore.location": str(store),
-            "listener.name.secure.sasl.enabled.mechanisms": "PLAIN",
-            "listener.name.secure.plain.sasl.jaas.config": f"{login} required "
-            f'user_tobogganing="{PASSWORD}";',
-        }
-
-    cluster = Cluster(tmp_path / "kafka", kafka_install, properties=with_listener)
-    await cluster.start()
-    yield KafkaSettings(
-        kafka_bootstrap_servers=f"127.0.0.1:{port}",
-        kafka_security_protocol="SASL_SSL",
-        kafka_sasl_username="tobogganing",
-        kafka_sasl_password=Secret(PASSWORD),
-        kafka_ssl_cafile=str(trusted),
-    )
-    await cluster.stop()
+    properties = {
+        "listener.name.users.ssl.keystore.type": "PEM",
+        "listener.name.users.ssl.keystore.location": str(store),
+    }
+    async with secured_broker(tmp_path / "kafka", kafka_install, properties, "SASL_SSL") as broker:
+        yield KafkaSettings(
+            kafka_bootstrap_servers=broker.users,
+            kafka_security_protocol="SASL_SSL",
+            kafka_sasl_username=USER,
+            kafka_sasl_password=Secret(PASSWORD),
+            kafka_ssl_cafile=str(trusted),
+        )
 
 
 def environment(settings: KafkaSettings) -> dict[str, str]:

@@ -1,11 +1,12 @@
 """Invalid settings end every service with status 2 and one line that names the setting."""
 
 import asyncio
+import json
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,10 +29,20 @@ from tobogganing.devstack.secrets import provide_signing_keys
 GATEWAY, PROCESSOR, EXPORTER, SERVE = "gateway", "processor", "exporter", "tobogganing serve"
 WORKERS = "tobogganing gateway --workers 2"
 RUN = "tobogganing run"
-ALL = (GATEWAY, WORKERS, PROCESSOR, EXPORTER, SERVE, RUN)
+IMPORTED = {
+    GATEWAY: "gateway.app",
+    WORKERS: "gateway.app",
+    PROCESSOR: "processor.settings",
+    EXPORTER: "exporter.app",
+    SERVE: "tobogganing.manager",
+    RUN: "tobogganing.devstack.run",
+}
+"""The programs, and a module that each imports late."""
+ALL = tuple(IMPORTED)
 ADMINISTERED = (GATEWAY, WORKERS, SERVE, RUN)
 """The programs with ADMIN_TOKEN."""
 
+FORKED = Path(__file__).with_name("forked_program.py")
 SSL = {"KAFKA_SECURITY_PROTOCOL": "SSL"}
 SASL = {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"}
 USER = {"KAFKA_SASL_USERNAME": "me"}
@@ -177,6 +188,10 @@ CASES = (
     SettingCase({"TOKEN_EXPIRY_HOURS": "-1"}, "TOKEN_EXPIRY_HOURS='-1' is not valid", ADMINISTERED),
     SettingCase({"MAX_BODY_BYTES": "64k"}, "MAX_BODY_BYTES='64k' is not valid", ADMINISTERED),
     SettingCase({"RETENTION_HOURS": "inf"}, "RETENTION_HOURS='inf' is not", (PROCESSOR, RUN)),
+    SettingCase(
+        {"RETENTION_HOURS": "48.5"}, "SUBMISSIONS_RETENTION_HOURS=72 must be", (PROCESSOR, RUN)
+    ),
+    SettingCase({"SUBMISSIONS_RETENTION_HOURS": "23"}, "SUBMISSIONS_RETENTION_HOURS='23' is not"),
     SettingCase({"RETENTION_HOURS": "0"}, "RETENTION_HOURS='0' is not valid", (PROCESSOR, RUN)),
     SettingCase(
         {"WORKER_NAMES_FOLDER": "{here}/text"}, "WORKER_NAMES_FOLDER={here}/text", (PROCESSOR,)
@@ -206,16 +221,20 @@ class Bench:
     taken: int
     good: dict[str, str] = field(default_factory=dict)
 
-    def run(self, service: str, wrong: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        filled = {name: self.fill(value) for name, value in wrong.items()}
-        return subprocess.run(
-            [sys.executable, "-m", *service.split()],
-            env=self.good | filled,
+    def run_all(self, service: str, cases: Sequence[SettingCase]) -> list[tuple[int, str]]:
+        """Return the exit status and standard error of a program for each case."""
+        filled = [{k: self.fill(v) for k, v in case.wrong.items()} for case in cases]
+        ended = subprocess.run(
+            [sys.executable, FORKED, IMPORTED[service], *service.split()],
+            input="\n".join(json.dumps(self.good | wrong) for wrong in filled),
+            env=self.good,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=220,
             check=False,
         )
+        assert ended.returncode == 0, ended.stderr
+        return [tuple(json.loads(line)) for line in ended.stdout.splitlines()]
 
     def fill(self, text: str) -> str:
         return text.replace("{here}", str(self.folder)).replace("{taken}", str(self.taken))
@@ -255,20 +274,20 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 @pytest.mark.parametrize("service", ALL)
 def test_an_invalid_setting_is_reported_in_one_line(bench: Bench, service: str) -> None:
-    wrong = []
-    for number, case in enumerate(CASES):
-        chosen = case.services[number % len(case.services)]
-        if service not in case.services or not (case.everywhere or service == chosen):
-            continue
-        ended = bench.run(service, case.wrong)
-        lines = ended.stderr.splitlines()
-        if (
-            ended.returncode != 2
-            or len(lines) != 1
-            or bench.fill(case.said) not in lines[0]
-            or not any(name in lines[0] for name in case.wrong)
-        ):
-            wrong.append((case.wrong, ended.returncode, ended.stderr[-500:]))
+    cases = [
+        case
+        for number, case in enumerate(CASES)
+        if service in case.services
+        and (case.everywhere or service == case.services[number % len(case.services)])
+    ]
+    wrong = [
+        (case.wrong, status, text[-500:])
+        for case, (status, text) in zip(cases, bench.run_all(service, cases), strict=True)
+        if status != 2
+        or text.count("\n") != 1
+        or bench.fill(case.said) not in text
+        or not any(name in text for name in case.wrong)
+    ]
     assert not wrong
     assert not list(bench.folder.glob("**/tobogganing-metrics-*"))
 

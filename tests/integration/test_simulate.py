@@ -62,7 +62,7 @@ async def test_ctrl_c_gives_the_summary(manager: Service) -> None:
 async def test_a_refused_fleet(manager: Service) -> None:
     status, output = await simulate(manager.url, *FLEET, token="wrong")
     assert status == 1
-    assert "could not be registered: the ADMIN_TOKEN is refused (401)" in output
+    assert "the credential is refused (401): check ADMIN_TOKEN" in output
     assert "Traceback" not in output
 
 

@@ -18,9 +18,17 @@ from typing import Any
 import pytest
 
 from service.config.settings import KafkaSettings
+from tests.integration.gateways import (
+    ADMIN,
+    bearer,
+    frames_of,
+    gateway,
+    register,
+    registered,
+    rotate,
+    submit,
+)
 from tests.integration.processes import ADMIN_TOKEN, Service
-from tests.integration.test_gateway import ADMIN, frames_of, gateway, register, registered, submit
-from tests.integration.test_identity import bearer, rotate
 from tests.integration.test_tokens import headend, jti_of, revoke, token
 from tests.integration.test_tokens import submit as submit_by_token
 from tests.waiting import eventually

@@ -2,18 +2,20 @@
 
 import asyncio
 import shutil
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from contract.row import LedgerRow
 from service.config.settings import KafkaSettings
-from service.kafka.topics import ensure_topics, topics_from
-from tests.integration.source_histories import A, B, send, shown, until
-from tests.integration.workers import a_worker, running
+from service.kafka.topics import topics_from
+from tests.integration.frames import PARTITIONS
+from tests.integration.source_histories import A, B, send, shown, sound_worker, until
 from tests.power_cut import cut_tail, power_cut
 from tests.waiting import eventually
 from tobogganing.devstack.cluster import Cluster
+from tobogganing.devstack.install import Install
 
 
 async def power_off(cluster: Cluster) -> None:
@@ -30,10 +32,8 @@ async def test_a_cut_through_an_older_leader_epoch_is_found(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
 ) -> None:
     """The log has no record of the ledger's epoch: its epochs have a gap."""
-    worker = a_worker(broken, "w", tmp_path)
     topic = topics_from(broken).submissions.name
-    await ensure_topics(broken)
-    async with running(worker):
+    async with sound_worker(broken, tmp_path) as worker:
         await send(broken, A, 1, 2, 3)
         first = leader_epoch(await until(broken, applied=3))
         for number in (4, 5):
@@ -48,7 +48,6 @@ async def test_a_cut_through_an_older_leader_epoch_is_found(
         ledger = await until(broken, applied=11, parted=1)
         assert (ledger.histories[-1].start, ledger.next_offset) == (2, 8)
         assert await shown(broken) == {A: 5, B: 25}
-    assert worker.faults() == []
 
 
 def copies_of(folder: Path, topic: str) -> list[Path]:
@@ -64,27 +63,41 @@ def restore(copy: Path, place: Path) -> None:
         shutil.copy(copy, place)
 
 
+@pytest.fixture
+async def new_kafka(kafka_install: Install, tmp_path: Path) -> AsyncIterator[Cluster]:
+    """A broker of one test, which may replace its disk."""
+    cluster = Cluster(tmp_path / "kafka", kafka_install)
+    await cluster.start()
+    try:
+        yield cluster
+    finally:
+        await cluster.stop()
+
+
 @pytest.mark.parametrize("alive", [True, False], ids=["worker-alive", "worker-down"])
 async def test_an_older_copy_of_the_disk_stops_the_partition(
-    own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path, alive: bool
+    new_kafka: Cluster, topic_prefix: str, tmp_path: Path, alive: bool
 ) -> None:
     """Kafka does not know the ledger's leader epoch, and will assign it to other records."""
-    worker = a_worker(broken, "w", tmp_path)
-    (broker,) = own_kafka.brokers
-    topics = topics_from(broken)
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=new_kafka.bootstrap_servers,
+        kafka_topic_prefix=topic_prefix,
+        kafka_partitions=PARTITIONS,
+    )
+    (broker,) = new_kafka.brokers
+    topics = topics_from(settings)
     data, copy = broker.folder / "data", tmp_path / "copy"
-    await ensure_topics(broken)
-    async with running(worker):
-        await send(broken, A, 1, 2)
-        await until(broken, applied=2)
+    async with sound_worker(settings, tmp_path) as worker:
+        await send(settings, A, 1, 2)
+        await until(settings, applied=2)
         await broker.kill()
         shutil.copytree(data, copy)
         broker.launch()
-        await own_kafka.wait_until_ready()
+        await new_kafka.wait_until_ready()
         for number in (3, 4, 5):
-            await power_off(own_kafka)
-            await send(broken, A, number)
-            before = await until(broken, applied=number)
+            await power_off(new_kafka)
+            await send(settings, A, number)
+            before = await until(settings, applied=number)
         if not alive:
             await worker.end()
 
@@ -94,8 +107,8 @@ async def test_an_older_copy_of_the_disk_stops_the_partition(
         for each in restored:
             await asyncio.to_thread(restore, each, data / each.name)
         broker.launch()
-        await own_kafka.wait_until_ready()
-        assert await send(broken, B, *range(20, 24)) == [2, 3, 4, 5]
+        await new_kafka.wait_until_ready()
+        assert await send(settings, B, *range(20, 24)) == [2, 3, 4, 5]
         if not alive:
             await worker.start()
 
@@ -110,20 +123,17 @@ async def test_an_older_copy_of_the_disk_stops_the_partition(
             await worker.until("/-/ready", 503)
             await eventually(is_stopped)
         assert "older copy" in reasons
-        after = await until(broken, applied=5)
+        after = await until(settings, applied=5)
         assert after.offset == before.offset
-    assert worker.faults() == []
 
 
 async def test_the_end_of_a_log_may_be_lost_within_the_newest_epoch_only(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path
 ) -> None:
     """All epochs are in the log; only the last one is shorter."""
-    worker = a_worker(broken, "w", tmp_path)
     (broker,) = own_kafka.brokers
     topic = topics_from(broken).submissions.name
-    await ensure_topics(broken)
-    async with running(worker):
+    async with sound_worker(broken, tmp_path):
         await send(broken, A, 1)
         await until(broken, applied=1)
         await power_off(own_kafka)
@@ -137,4 +147,3 @@ async def test_the_end_of_a_log_may_be_lost_within_the_newest_epoch_only(
         ledger = await until(broken, applied=4, parted=1)
         assert (ledger.histories[-1].start, ledger.lost) == (2, 0)
         assert await shown(broken) == {A: 3, B: 7}
-    assert worker.faults() == []

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from aiokafka.protocol.admin import CreateAclsRequest
@@ -14,49 +13,27 @@ from service.config.settings import KafkaSettings, Secret
 from service.kafka.clients import admin_client
 from service.kafka.topics import ensure_topics
 from tests.integration.processes import ADMIN_TOKEN, Service
-from tobogganing.devstack.cluster import Cluster
+from tests.integration.secured_broker import (
+    PASSWORD,
+    USER,
+    WITH_ACLS,
+    SecuredBroker,
+    secured_broker,
+)
 from tobogganing.devstack.install import Install
-from tobogganing.devstack.kafka_config import Node
-from tobogganing.devstack.ports import free_ports
 
-PASSWORD = "a password of the tests"
 GROUP, LITERAL, DESCRIBE, DENY, ALLOW = 3, 3, 8, 2, 3
 """Kafka's ACL codes: resource type, pattern type, operation, permissions."""
 METRIC = "tobogganing_gateway_stops_refused"
 
 
-class Guarded(NamedTuple):
-    """Addresses of a broker: one without a password allows everything, one requires it."""
-
-    superuser: str
-    users: str
-
-
 @pytest.fixture
-async def guarded(kafka_install: Install, tmp_path: Path) -> AsyncIterator[Guarded]:
-    """Start a broker with ACLs."""
-    (port,) = free_ports(1)
-    login = "org.apache.kafka.common.security.plain.PlainLoginModule"
-
-    def with_acls(node: Node) -> dict[str, object]:
-        return {
-            "listeners": f"BROKER://{node.broker},CONTROLLER://{node.controller},"
-            f"USERS://127.0.0.1:{port}",
-            "advertised.listeners": f"BROKER://{node.broker},USERS://127.0.0.1:{port}",
-            "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT,"
-            "USERS:SASL_PLAINTEXT",
-            "listener.name.users.sasl.enabled.mechanisms": "PLAIN",
-            "listener.name.users.plain.sasl.jaas.config": f"{login} required "
-            f'user_tobogganing="{PASSWORD}";',
-            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-            "super.users": "User:ANONYMOUS",
-            "allow.everyone.if.no.acl.found": "true",
-        }
-
-    cluster = Cluster(tmp_path / "kafka", kafka_install, properties=with_acls)
-    await cluster.start()
-    yield Guarded(cluster.bootstrap_servers, f"127.0.0.1:{port}")
-    await cluster.stop()
+async def guarded(kafka_install: Install, tmp_path: Path) -> AsyncIterator[SecuredBroker]:
+    """A broker with ACLs, which allow everything that they do not deny."""
+    properties = {**WITH_ACLS, "allow.everyone.if.no.acl.found": "true"}
+    folder = tmp_path / "kafka"
+    async with secured_broker(folder, kafka_install, properties, "SASL_PLAINTEXT") as broker:
+        yield broker
 
 
 async def allow(settings: KafkaSettings, user: str, permission: int) -> None:
@@ -77,7 +54,7 @@ async def shown(gateway: Service) -> float:
 
 
 async def test_a_gateway_without_permission_to_see_stops_is_not_ready(
-    guarded: Guarded, topic_prefix: str, tmp_path: Path, signing_keys: str
+    guarded: SecuredBroker, topic_prefix: str, tmp_path: Path, signing_keys: str
 ) -> None:
     everything = KafkaSettings(
         kafka_bootstrap_servers=guarded.superuser, kafka_topic_prefix=topic_prefix
@@ -86,7 +63,7 @@ async def test_a_gateway_without_permission_to_see_stops_is_not_ready(
         everything,
         kafka_bootstrap_servers=guarded.users,
         kafka_security_protocol="SASL_PLAINTEXT",
-        kafka_sasl_username="tobogganing",
+        kafka_sasl_username=USER,
         kafka_sasl_password=Secret(PASSWORD),
     )
     await ensure_topics(everything)
@@ -95,7 +72,7 @@ async def test_a_gateway_without_permission_to_see_stops_is_not_ready(
         "ADMIN_TOKEN": ADMIN_TOKEN,
         "SIGNING_KEYS_DIR": signing_keys,
         "KAFKA_SECURITY_PROTOCOL": settings.kafka_security_protocol,
-        "KAFKA_SASL_USERNAME": "tobogganing",
+        "KAFKA_SASL_USERNAME": USER,
         "KAFKA_SASL_PASSWORD": PASSWORD,
     }
     async with Service("gateway", settings, tmp_path, **extra) as gateway:
@@ -116,11 +93,11 @@ async def test_a_gateway_without_permission_to_see_stops_is_not_ready(
         (line,) = gateway.errors()
         assert "Kafka refuses to describe the processors' group" in line
 
-        await allow(everything, "tobogganing", ALLOW)
+        await allow(everything, USER, ALLOW)
         await gateway.wait_until_ready()
         await until_refused(0)
 
-        await allow(everything, "tobogganing", DENY)
+        await allow(everything, USER, DENY)
         await until_refused(1)
         assert len(gateway.errors()) == 2
         assert (await gateway.http.get("/-/ready")).status_code == 200, (

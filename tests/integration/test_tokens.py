@@ -20,12 +20,10 @@ from contract.registry import SIGNING_KEY, decode_record
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader
 from service.kafka.topics import topics_from
+from tests.integration.gateways import ADMIN, bearer, gateway, register
 from tests.integration.processes import Service
-from tests.integration.test_gateway import ADMIN, gateway, register
-from tests.integration.test_identity import SOON, bearer, registry_log, three
+from tests.integration.test_identity import SOON, registry_log
 from tests.waiting import eventually
-
-__all__ = ["three"]
 
 KEYS = "/api/v1/auth/keys"
 PATIENCE = 10.0

@@ -14,8 +14,8 @@ from service.kafka.clients import admin_client, client_options
 from service.kafka.tailer import KafkaUnreachableError, TopicTailer
 from service.kafka.topic_history import HistoryChangedError
 from service.kafka.topics import ensure_topics, topics_from
+from tests.integration.gateways import frames_of, gateway, registered, submit
 from tests.integration.processes import Service
-from tests.integration.test_gateway import frames_of, gateway, registered, submit
 from tests.waiting import eventually
 
 PATIENCE = 30.0

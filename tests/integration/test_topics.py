@@ -2,10 +2,14 @@
 
 import asyncio
 import contextlib
+import json
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import InvalidReplicationFactorError, TopicAuthorizationFailedError
 from aiokafka.protocol.admin import CreateAclsRequest
@@ -13,15 +17,15 @@ from structlog.testing import capture_logs
 
 from contract.topics import Topic
 from service.config.settings import KafkaSettings, Secret
-from service.kafka.clients import admin_client
-from service.kafka.topic_settings import TopicMismatchError
+from service.kafka.clients import admin_client, client_options
+from service.kafka.topic_settings import TopicMismatchError, read_topic_settings
 from service.kafka.topics import ensure_topics, watch_topics
+from tests.breakable import ON_THREE
 from tests.integration.processes import Service
+from tests.integration.secured_broker import PASSWORD, USER, WITH_ACLS, secured_broker
 from tests.shared_kafka import SharedKafka
-from tobogganing.devstack.cluster import Cluster
+from tobogganing.alter_topics import alter_topics
 from tobogganing.devstack.install import Install
-from tobogganing.devstack.kafka_config import Node
-from tobogganing.devstack.ports import free_ports
 
 
 async def test_missing_brokers_are_waited_for(kafka: SharedKafka, topic_prefix: str) -> None:
@@ -59,7 +63,7 @@ WRONG = (
     ("entity_state", "cleanup.policy", "delete", "compact"),
     ("entity_state", "cleanup.policy", "compact,delete", "compact"),
     ("submissions", "cleanup.policy", "compact", "delete"),
-    ("submissions", "retention.ms", "3600000", "604800000"),
+    ("submissions", "retention.ms", "3600000", "259200000"),
     ("audit", "retention.ms", "604800000", "7776000000"),
     ("evidence", "retention.ms", "3600000", "604800000"),
     ("submissions", "retention.bytes", "1073741824", "-1"),
@@ -98,6 +102,71 @@ def dotted(setting: str) -> str:
     return setting.replace(".", "_")
 
 
+async def test_a_changed_retention_is_applied_by_command(kafka_settings: KafkaSettings) -> None:
+    """Other settings stay, such as one that an operator has set."""
+    topics = await ensure_topics(kafka_settings)
+    own = {"segment.bytes": str(64 << 20)}
+    await change(kafka_settings, topics.submissions, segment_bytes=own["segment.bytes"])
+    for hours, refused in ((100, True), (48, False)):
+        changed = replace(kafka_settings, submissions_retention_hours=hours)
+        if refused:
+            with pytest.raises(TopicMismatchError, match=r"retention\.ms=259200000 but requires"):
+                await ensure_topics(changed)
+        else:
+            await ensure_topics(changed)
+        assert [str(each) for each in await alter_topics(changed)] == [
+            f"{topics.submissions.name}  retention.ms: {259200000 if refused else 360000000} -> "
+            f"{hours * 3_600_000}"
+        ]
+        assert await alter_topics(changed) == []
+        await ensure_topics(changed)
+    async with admin_client(kafka_settings) as admin:
+        found = await read_topic_settings(admin, topics.submissions.name)
+    assert own.items() <= found.items()
+    assert found["message.timestamp.type"] == "LogAppendTime"
+
+
+async def test_the_command_repairs_refused_settings(kafka_settings: KafkaSettings) -> None:
+    topics = await ensure_topics(kafka_settings)
+    await change(kafka_settings, topics.registry, cleanup_policy="delete")
+    environ = os.environ | {
+        "KAFKA_BOOTSTRAP_SERVERS": kafka_settings.kafka_bootstrap_servers,
+        "KAFKA_TOPIC_PREFIX": kafka_settings.kafka_topic_prefix,
+        "KAFKA_PARTITIONS": str(kafka_settings.kafka_partitions),
+    }
+    for options, status in (([], 2), (["repair", "--json"], 0), ([], 0)):
+        command = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tobogganing", "topics", *options),
+            env=environ,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await command.communicate()
+        assert command.returncode == status, said.decode()
+        change_made = {
+            "topic": topics.registry.name,
+            "setting": "cleanup.policy",
+            "before": "delete",
+            "after": "compact",
+        }
+        assert (json.dumps(change_made) in said.decode()) is bool(options)
+
+
+async def test_a_retention_that_would_delete_unread_submissions_is_refused(
+    kafka_settings: KafkaSettings,
+) -> None:
+    """The partition has a frame, and no ledger counts it."""
+    topics = await ensure_topics(kafka_settings)
+    shorter = replace(kafka_settings, submissions_retention_hours=48)
+    async with AIOKafkaProducer(**client_options(kafka_settings)) as producer:
+        await producer.send_and_wait(topics.submissions.name, b"frame", partition=1)
+    with pytest.raises(TopicMismatchError, match="no processor has read, in partitions 1: start"):
+        await alter_topics(shorter)
+    async with admin_client(kafka_settings) as admin:
+        found = await read_topic_settings(admin, topics.submissions.name)
+    assert found["retention.ms"] == "259200000"
+
+
 async def test_topics_that_violate_a_requirement_are_rejected(
     kafka_settings: KafkaSettings,
 ) -> None:
@@ -121,14 +190,11 @@ async def test_more_retention_than_required_is_accepted(kafka_settings: KafkaSet
         await ensure_topics(kafka_settings)
 
 
+@ON_THREE
 async def test_with_three_brokers_each_record_has_two_replicas(
-    three_brokers: Cluster, topic_prefix: str
+    three_settings: KafkaSettings,
 ) -> None:
-    settings = KafkaSettings(
-        kafka_bootstrap_servers=three_brokers.bootstrap_servers,
-        kafka_topic_prefix=topic_prefix,
-        kafka_replication=3,
-    )
+    settings = replace(three_settings, kafka_replication=3)
     topics = await ensure_topics(settings)
     await ensure_topics(settings)
     for setting, found, wanted in (
@@ -143,7 +209,9 @@ async def test_with_three_brokers_each_record_has_two_replicas(
         await change(settings, topics.registry, **right)
     await ensure_topics(settings)
     await ensure_topics(replace(settings, kafka_replication=1))
-    single = replace(settings, kafka_replication=1, kafka_topic_prefix=f"single-{topic_prefix}")
+    single = replace(
+        settings, kafka_replication=1, kafka_topic_prefix=f"single-{settings.kafka_topic_prefix}"
+    )
     await ensure_topics(single)
     with pytest.raises(TopicMismatchError, match="has 1 replica, but KAFKA_REPLICATION=3"):
         await ensure_topics(replace(single, kafka_replication=3))
@@ -187,37 +255,19 @@ async def test_settings_that_cannot_be_read_cause_a_warning(
     kafka_install: Install, tmp_path: Path, topic_prefix: str
 ) -> None:
     """Brokers with ACLs, and a user without permission for DescribeConfigs."""
-    (port,) = free_ports(1)
-
-    def with_acls(node: Node) -> dict[str, object]:
-        return {
-            "listeners": f"BROKER://{node.broker},CONTROLLER://{node.controller},"
-            f"LIMITED://127.0.0.1:{port}",
-            "advertised.listeners": f"BROKER://{node.broker},LIMITED://127.0.0.1:{port}",
-            "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT,"
-            "LIMITED:SASL_PLAINTEXT",
-            "listener.name.limited.sasl.enabled.mechanisms": "PLAIN",
-            "listener.name.limited.plain.sasl.jaas.config": "org.apache.kafka.common.security."
-            'plain.PlainLoginModule required user_limited="password";',
-            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-            "super.users": "User:ANONYMOUS",
-        }
-
-    cluster = Cluster(tmp_path / "kafka", kafka_install, properties=with_acls)
-    await cluster.start()
-    try:
-        await ensure_topics(
-            KafkaSettings(
-                kafka_bootstrap_servers=cluster.bootstrap_servers, kafka_topic_prefix=topic_prefix
-            )
+    folder = tmp_path / "kafka"
+    async with secured_broker(folder, kafka_install, WITH_ACLS, "SASL_PLAINTEXT") as broker:
+        everybody = KafkaSettings(
+            kafka_bootstrap_servers=broker.superuser, kafka_topic_prefix=topic_prefix
         )
-        await allow(cluster, topic_prefix)
-        limited = KafkaSettings(
-            kafka_bootstrap_servers=f"127.0.0.1:{port}",
-            kafka_topic_prefix=topic_prefix,
+        await ensure_topics(everybody)
+        await allow(everybody)
+        limited = replace(
+            everybody,
+            kafka_bootstrap_servers=broker.users,
             kafka_security_protocol="SASL_PLAINTEXT",
-            kafka_sasl_username="limited",
-            kafka_sasl_password=Secret("password"),
+            kafka_sasl_username=USER,
+            kafka_sasl_password=Secret(PASSWORD),
         )
         async with asyncio.timeout(20):
             await until_allowed(limited)
@@ -227,8 +277,6 @@ async def test_settings_that_cannot_be_read_cause_a_warning(
         assert warning["log_level"] == "warning"
         assert "allow DescribeConfigs" in warning["event"]
         assert warning["topics"] == sorted(topic.name for topic in topics.all())
-    finally:
-        await cluster.stop()
 
 
 async def until_allowed(settings: KafkaSettings) -> None:
@@ -239,12 +287,12 @@ async def until_allowed(settings: KafkaSettings) -> None:
             return
 
 
-async def allow(cluster: Cluster, topic_prefix: str) -> None:
+async def allow(settings: KafkaSettings) -> None:
     """Let the user read, write and describe the topics, and nothing else."""
-    settings = KafkaSettings(kafka_bootstrap_servers=cluster.bootstrap_servers)
     async with admin_client(settings) as admin:
         # Kafka's codes for read, write and describe; the other numbers are codes, too
         for operation in (3, 4, 8):
-            request = CreateAclsRequest(2, topic_prefix, 4, "User:limited", "*", operation, 3)
+            prefix = settings.kafka_topic_prefix
+            request = CreateAclsRequest(2, prefix, 4, f"User:{USER}", "*", operation, 3)
             answer = await admin._send_to_controller(request)
             assert answer.creation_responses[0][0] == 0, answer

@@ -9,7 +9,7 @@ from bench.processes import resident_bytes
 from gateway.api.openapi import PATH
 from service.config.settings import KafkaSettings
 from service.http.connection.unread_responses import MAX_UNREAD_BYTES
-from tests.integration.test_gateway import gateway
+from tests.integration.gateways import gateway
 
 READERS = 3_000
 """Number of connections; with one response of 60 KB each, they exceed the limit five times."""

@@ -17,7 +17,7 @@ from contract.row import is_ledger_key
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader
 from service.kafka.topics import topics_from
-from tests.integration.command_line import CommandLine
+from tests.integration.command_line import kafka_command
 from tests.integration.processes import ADMIN_TOKEN, Service
 from tests.integration.versions import next_version
 from tests.integration.workers import a_worker
@@ -176,11 +176,7 @@ async def test_frames_of_newer_gateways_are_dead_letters_until_they_are_replayed
 ) -> None:
     parts, fleet = Parts.of(settings, tmp_path, signing_keys), MixedVersionFleet()
     gateway, worker, exporter = parts.gateways[0], parts.workers[0], parts.exporters[0]
-    command = CommandLine(
-        "http://127.0.0.1:1",
-        KAFKA_BOOTSTRAP_SERVERS=settings.kafka_bootstrap_servers,
-        KAFKA_TOPIC_PREFIX=settings.kafka_topic_prefix,
-    )
+    command = kafka_command(settings)
     async with gateway, worker, exporter:
         for service in (gateway, worker, exporter):
             await service.wait_until_ready()

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from service.config.settings import KafkaSettings
+from tests.integration.gateways import registered
 from tests.integration.processes import ADMIN_TOKEN, METRICS_TOKEN, Service, freeze
-from tests.integration.test_gateway import registered
 from tobogganing.devstack.cluster import Cluster
 
 WORKERS = 3
@@ -98,16 +98,13 @@ async def test_metrics_of_all_workers_are_added_up(service: Service) -> None:
 
 
 async def test_waiting_submissions_are_added_up(
-    own_kafka: Cluster, topic_prefix: str, tmp_path: Path, signing_keys: str
+    own_kafka: Cluster, own_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> None:
     """A gauge: submissions that wait in each worker while Kafka is frozen."""
-    kafka = KafkaSettings(
-        kafka_bootstrap_servers=own_kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
-    )
     broker = own_kafka.brokers[0].process
     assert broker is not None
     patient = {"ANSWER_WITHIN_SECONDS": "9.9"}
-    async with gateway(WORKERS, kafka, tmp_path, signing_keys, **patient) as service:
+    async with gateway(WORKERS, own_settings, tmp_path, signing_keys, **patient) as service:
         await service.wait_until_ready()
         headers = await registered(service, "c")
         assert await submit(service, headers, 30) == [200] * 30

@@ -15,10 +15,10 @@ from contract.registry import RECORD_VERSION, REVOCATION, RegistryRecord, encode
 from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options
 from service.kafka.topics import topics_from
+from tests.integration.gateways import ADMIN, registered, rotate
+from tests.integration.gateways import submit as submit_by_key
 from tests.integration.processes import ADMIN_TOKEN, Service
-from tests.integration.test_gateway import ADMIN, registered
-from tests.integration.test_gateway import submit as submit_by_key
-from tests.integration.test_identity import registry_log, rotate
+from tests.integration.test_identity import registry_log
 from tests.integration.test_tokens import headend, jti_of, revoke, submit, token
 from tests.integration.test_tokens import rotate as rotate_signing_key
 from tests.waiting import eventually

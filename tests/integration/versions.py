@@ -1,11 +1,16 @@
-"""Creates other versions of our packages: the next one, and the one before histories."""
+"""Creates other versions of our packages: 0.1.0, the one before histories, and the next one."""
 
+import io
 import shutil
+import subprocess
+import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("contract", "service", "gateway", "processor", "exporter", "tobogganing")
+FIRST_VERSION = "116087eb40753ef6eec918f8da419b8125cd6a29"
+"""The commit of 0.1.0. It has the same versions of Faust, aiokafka and mode."""
 CHANGES = (
     ("contract/frame.py", "\nFRAME_VERSION = 1\n", "\nFRAME_VERSION = 2\n"),
     ("contract/frame.py", 'b\'{"version":%d,', 'b\'{"version":%d,"made_by":"the next",'),
@@ -63,6 +68,16 @@ CHANGES_TO_BEFORE_TOTALS = (
     ),
 )
 """The same for the version before totals."""
+
+
+def first_version(folder: Path) -> Path:
+    """Extract the packages of 0.1.0 from the history of this repository; return the directory."""
+    archive = subprocess.run(
+        ["git", "-C", ROOT, "archive", FIRST_VERSION, *PACKAGES], check=True, capture_output=True
+    )
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+        files.extractall(folder / "first", filter="data")
+    return folder / "first"
 
 
 def next_version(folder: Path) -> Path:

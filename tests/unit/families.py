@@ -127,7 +127,9 @@ SECTIONS: dict[str, Callable[[], Iterable[Row]]] = {
     "Headends": lambda: entity_families(HEADEND),
     "Fleet": fleet_families,
     "Manager": manager_families,
-    "Pipeline": lambda: families(PipelineCollector({0: empty_ledger()}, source_ends())),
+    "Pipeline": lambda: families(
+        PipelineCollector({0: empty_ledger()}, source_ends(), 72 * 3600.0)
+    ),
     "Gateway": gateway_families,
     "Exporter": exporter_families,
     "Processor": processor_families,

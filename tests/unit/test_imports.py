@@ -72,8 +72,8 @@ def test_the_rule_sees_every_form_of_import() -> None:
 
 LAYERS = {
     "service": (
-        *("config", "logs", "slices", "stacks", "tasks", "startup", "gc_tuning", "rate_limiter"),
-        *("metrics", "kafka", "evidence", "http"),
+        *("plural", "config", "logs", "slices", "stacks", "tasks", "process_name", "startup"),
+        *("gc_tuning", "rate_limiter", "compression", "metrics", "kafka", "evidence", "http"),
     ),
     "gateway": (
         *("settings", "metrics", "body", "produce", "registry", "auth", "ingest", "api"),
@@ -89,9 +89,19 @@ LAYERS = {
         *("fleet", "ledger", "checkins", "status_page", "row_consumer", "app", "__main__"),
     ),
     "tobogganing": (
-        *("errors", "backoff", "output", "time_param", "sizing", "manager"),
-        *("devstack", "api_client", "dead_letters", "backup", "ledger_audit", "fleet_import"),
-        *("simulator", "topics", "topic_log", "cli", "__main__"),
+        *("errors", "backoff", "output", "time_param", "disk_space"),
+        *("sizing_figures", "sizing", "manager"),
+        *("devstack", "api_client", "dead_letters", "backup", "ledger_audit"),
+        *(
+            "never_reported",
+            "fleet_import",
+            "simulator",
+            "alter_topics",
+            "topics",
+            "topic_log",
+            "cli",
+        ),
+        *("__main__",),
     ),
 }
 """Sub-packages and modules of each package, from the bottom up: a layer imports only layers

@@ -25,7 +25,7 @@ class ApiTarget:
             LocalError: it is missing or invalid.
         """
         assert self.token_name is not None
-        return read_token(self.token_name, self.token_file, os.environ)
+        return read_token(self.token_name, self.token_file, os.environ, self.url)
 
     def client(self) -> "ManagerClient":
         """A client, as a context manager.
@@ -38,6 +38,14 @@ class ApiTarget:
         if self.token_name is None:
             return ManagerClient(self.url, None)
         return ManagerClient(self.url, self.token(), self.token_name)
+
+    def check(self) -> None:
+        """Check that a gateway responds and accepts the token, before something longer begins.
+
+        Raises:
+            LocalError: it does not; the text says what to do.
+        """
+        self.request("GET", "/api/v1/clusters", query={"limit": "1"})
 
     def request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         """Send a single request: see ManagerClient.request."""

@@ -3,30 +3,44 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from tobogganing.devstack.local_run import running_urls, same_origin
 from tobogganing.devstack.run_config import read_run_config
-from tobogganing.errors import LocalError
+from tobogganing.errors import WrongSettingError
 
 
-def read_token(name: str, file: str | None, environ: Mapping[str, str]) -> str:
+def read_token(name: str, file: str | None, environ: Mapping[str, str], url: str) -> str:
     """Read a token from `file`, else NAME or NAME_FILE in the environment, else the local run.
 
-    If there are several tokens, as during a rotation, it returns the first.
+    A token of the local run is returned only for a `url` of that run: another program may listen
+    at any other. If there are several tokens, as during a rotation, the first is returned.
 
     Raises:
-        LocalError: there is none, or it has characters that no token has.
+        WrongSettingError: there is none for `url`, or it has characters that no token has.
     """
     if not file and (text := environ.get(name)):
         return _first(name, text, f"the {name} of the environment")
-    local = read_run_config(environ).state / "secrets" / name
-    path = Path(file or environ.get(f"{name}_FILE") or local)
+    named = file or environ.get(f"{name}_FILE")
+    path = Path(named) if named else _file_of_local_run(name, environ, url)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise LocalError(
+        raise WrongSettingError(
             f"no {name}: {path} cannot be read ({error}). Set {name}, or name the file "
             f"that holds it with {option_of(name)}."
         ) from error
     return _first(name, text, str(path))
+
+
+def _file_of_local_run(name: str, environ: Mapping[str, str], url: str) -> Path:
+    state = read_run_config(environ).state
+    urls = running_urls(state)
+    if any(same_origin(url, each) for each in urls):
+        return state / "secrets" / name
+    found = f"serves {urls[0]}" if urls else "does not run"
+    raise WrongSettingError(
+        f"no {name} for {url}: set {name}, or name the file that holds it with {option_of(name)}. "
+        f"The tokens in {state} are sent to the local run only, which {found}"
+    )
 
 
 def option_of(name: str) -> str:
@@ -37,7 +51,7 @@ def option_of(name: str) -> str:
 def _first(name: str, text: str, where: str) -> str:
     tokens = text.replace(",", " ").split()
     if not tokens:
-        raise LocalError(f"no {name}: {where} is empty")
+        raise WrongSettingError(f"no {name}: {where} is empty")
     if not (tokens[0].isascii() and tokens[0].isprintable()):
-        raise LocalError(f"no {name}: {where} has characters that no token has")
+        raise WrongSettingError(f"no {name}: {where} has characters that no token has")
     return tokens[0]

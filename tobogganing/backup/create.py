@@ -1,6 +1,5 @@
 """Creating a backup: the registry, and the rows partition by partition."""
 
-import asyncio
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,17 +7,20 @@ from typing import Any
 
 from contract.row import LedgerRow, RowError, RowVersionError, decode_entity_row
 from contract.total import is_total_key
-from processor.core.partition_state import PartitionState
 from processor.core.source_history import Same
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicOffsets
 from service.kafka.topics import topics_from
+from tobogganing.backup.closing import closed_submissions
 from tobogganing.backup.file import VERSION, BackupWriter, Footer, Header
-from tobogganing.backup.topic_snapshot import RegistrySnapshot, RowSnapshot, compare_with_source
+from tobogganing.backup.topic_snapshot import (
+    RegistrySnapshot,
+    compare_with_source,
+    read_covered_rows,
+)
 from tobogganing.errors import LocalError
 from tobogganing.output import Progress
 
-POLL = 0.2
 COUNTS = ("read", "applied", "stale", "late", "dead_lettered", "lost")
 
 
@@ -52,7 +54,8 @@ async def create_backup(
 ) -> BackupReport:
     """Write a backup to `file`.
 
-    With `drained` it includes every accepted submission; the processors have that many seconds.
+    With `drained` it includes every accepted submission: the topic of submissions is closed for
+    good, unless the backup fails. The processors have that many seconds.
 
     Raises:
         LocalError: a processor was not done in time, a gateway still writes, or a record or row
@@ -60,42 +63,60 @@ async def create_backup(
         KafkaError: Kafka does not respond.
         OSError: the file cannot be written.
     """
+    if drained is None:
+        return await _create(settings, file, {}, rows=rows)
     partitions = range(settings.kafka_partitions)
-    async with TopicOffsets(settings, topics_from(settings).submissions.name, partitions) as source:
-        deadline = time.monotonic() + (drained or 0.0)
-        ends = {} if drained is None else await source.end_offsets()
-        registry = await RegistrySnapshot.load(settings)
-        report = BackupReport(
-            Header(
-                version=VERSION,
-                taken_at=time.time_ns() // 1_000_000,
-                prefix=settings.kafka_topic_prefix,
-                partitions=settings.kafka_partitions,
-                registry_end=registry.end,
-                rows=rows,
-                drained=drained is not None,
-            )
+    async with (
+        TopicOffsets(settings, topics_from(settings).submissions.name, partitions) as source,
+        closed_submissions(settings, source) as ends,
+    ):
+        report = await _create(settings, file, ends, rows=rows, patience=drained)
+        if await source.end_offsets() != ends:
+            raise LocalError(f"{file} is incomplete, since a gateway still wrote: try again")
+    return report
+
+
+async def _create(
+    settings: KafkaSettings,
+    file: Path,
+    ends: dict[int, int],
+    *,
+    rows: bool,
+    patience: float = 0.0,
+) -> BackupReport:
+    """Write a backup; the rows of a partition are complete up to its offset in `ends`."""
+    deadline = time.monotonic() + patience
+    registry = await RegistrySnapshot.load(settings)
+    report = BackupReport(
+        Header(
+            version=VERSION,
+            taken_at=time.time_ns() // 1_000_000,
+            prefix=settings.kafka_topic_prefix,
+            partitions=settings.kafka_partitions,
+            registry_end=registry.end,
+            rows=rows,
+            drained=bool(ends),
         )
-        report.unreadable["records"] = registry.unreadable
-        with BackupWriter(file, report.header) as writer:
-            for key, value in registry.state.items():
-                try:
-                    writer.record(key, value)
-                except UnicodeDecodeError:
-                    report.unreadable["records"] += 1
-            if rows:
-                with Progress("partitions", len(partitions)) as progress:
-                    for partition in partitions:
-                        end = ends.get(partition, 0)
-                        state = await _read_rows(settings, partition, end, deadline)
-                        _write_rows(state.rows.items(), writer, report)
-                        report.ledgers[partition] = state.ledger
-                        progress.add(1)
-            if ends and await source.end_offsets() != ends:
-                raise LocalError("a gateway still writes: stop all gateways, and try again")
-            if ends and report.ledgers:
-                await _require_same_source(settings, report.ledgers)
-            report.footer = writer.end()
+    )
+    report.unreadable["records"] = registry.unreadable
+    with BackupWriter(file, report.header) as writer:
+        for key, value in registry.state.items():
+            try:
+                writer.record(key, value)
+            except UnicodeDecodeError:
+                report.unreadable["records"] += 1
+        if rows:
+            partitions = range(settings.kafka_partitions)
+            with Progress("partitions", len(partitions)) as progress:
+                for partition in partitions:
+                    end = ends.get(partition, 0)
+                    state = await read_covered_rows(settings, partition, end, deadline)
+                    _write_rows(state.rows.items(), writer, report)
+                    report.ledgers[partition] = state.ledger
+                    progress.add(1)
+        if ends and report.ledgers:
+            await _require_same_source(settings, report.ledgers)
+        report.footer = writer.end()
     return report
 
 
@@ -107,24 +128,6 @@ async def _require_same_source(settings: KafkaSettings, ledgers: dict[int, Ledge
                 f"partition {partition}: {verdict.reason}: a processor must compare them first "
                 "(`tobogganing history show`)"
             )
-
-
-async def _read_rows(
-    settings: KafkaSettings, partition: int, end: int, deadline: float
-) -> PartitionState:
-    """Read a partition when its ledger covers the source up to `end`."""
-    async with RowSnapshot(settings, [partition]) as known:
-        state = known.states[partition]
-        await known.read()
-        while (missing := end - state.ledger.next_offset) > 0:
-            if time.monotonic() > deadline:
-                raise LocalError(
-                    f"{missing:,} records of partition {partition} wait for a processor: let the "
-                    "processors run until `tobogganing ledger` shows no lag"
-                )
-            await asyncio.sleep(POLL)
-            await known.read()
-    return state
 
 
 def _write_rows(

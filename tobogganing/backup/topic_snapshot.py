@@ -1,5 +1,7 @@
 """The current state of an installation, read from Kafka: its registry and its rows."""
 
+import asyncio
+import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Self
 
@@ -22,7 +24,11 @@ from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader
 from service.kafka.source_reader import SourceReader
 from service.kafka.topics import topics_from
+from service.plural import counted
 from tobogganing.errors import LocalError
+
+POLL = 0.2
+"""Seconds between two reads of a partition that a processor has not finished."""
 
 
 class RegistrySnapshot:
@@ -106,6 +112,30 @@ class RowSnapshot:
     def _apply(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
         for record in records:
             self.states[partition].apply(record.key or b"", record.value, record.headers)
+
+
+async def read_covered_rows(
+    settings: KafkaSettings, partition: int, end: int, deadline: float
+) -> PartitionState:
+    """Read a partition of `entity-state` when its ledger covers the source up to `end`.
+
+    Raises:
+        LocalError: it does not do so by `deadline`, on the monotonic clock.
+        KafkaError: Kafka does not respond.
+    """
+    async with RowSnapshot(settings, [partition]) as known:
+        state = known.states[partition]
+        await known.read()
+        while (missing := end - state.ledger.next_offset) > 0:
+            if time.monotonic() > deadline:
+                raise LocalError(
+                    f"partition {partition}: a processor has not read "
+                    f"{counted(missing, 'record')}: let the processors run until "
+                    "`tobogganing ledger` shows no lag"
+                )
+            await asyncio.sleep(POLL)
+            await known.read()
+    return state
 
 
 async def read_ledgers(settings: KafkaSettings, partitions: Iterable[int]) -> dict[int, LedgerRow]:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from service.plural import counted
 from tobogganing.cli.options import json_option
 from tobogganing.errors import LocalError
-from tobogganing.output import Progress, write_document, write_note
+from tobogganing.output import Progress, write, write_document, write_note
 
 if TYPE_CHECKING:  # The command line starts without them.
     from service.config.settings import KafkaSettings
@@ -24,7 +25,7 @@ _registry = click.option("--registry", is_flag=True, help="Only the registry, wi
 @click.option(
     "--drained",
     is_flag=True,
-    help="Fail unless all gateways have stopped and the rows include everything accepted.",
+    help="Close the topic of submissions, and fail unless the rows include everything accepted.",
 )
 @click.option(
     "--wait",
@@ -58,11 +59,11 @@ def backup(as_json: bool, file: Path, registry: bool, drained: bool, wait: float
     if as_json:
         write_document(report.document(), as_json)
     else:
-        click.echo(f"registry: {report.footer.records:,} records")
+        write(f"registry: {counted(report.footer.records, 'record')}")
         if report.header.rows:
-            click.echo(f"rows: {report.footer.rows:,}")
+            write(f"rows: {report.footer.rows:,}")
             counts = ", ".join(f"{name} {count:,}" for name, count in report.ledger.items())
-            click.echo(f"ledger: {counts}")
+            write(f"ledger: {counts}")
     for name, count in report.unreadable.items():
         if count:
             write_note(f"left out: {count:,} {name} that cannot be decoded")
@@ -112,7 +113,7 @@ def restore(as_json: bool, file: Path, registry: bool, check: bool) -> None:
 
 def _write_counts(what: str, written: int, counts: dict[str, int]) -> None:
     shown = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-    click.echo(f"{what}: {written:,} written; {shown or 'nothing in the file'}")
+    write(f"{what}: {written:,} written; {shown or 'nothing in the file'}")
 
 
 def _file_error(file: Path, error: OSError) -> LocalError:

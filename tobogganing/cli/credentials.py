@@ -6,16 +6,17 @@ import click
 
 from contract.kinds import KINDS
 from tobogganing.api_client.target import ApiTarget
+from tobogganing.cli.command_group import CommandGroup
 from tobogganing.cli.options import with_admin, without_token, yes_option
 from tobogganing.errors import LocalError
-from tobogganing.output import ColumnTable, write_document
+from tobogganing.output import ColumnTable, write, write_document
 
 KEYS = "/api/v1/auth/keys"
 node_type_argument = click.argument("node_type", type=click.Choice(list(KINDS)))
 node_id_argument = click.argument("node_id")
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def tokens() -> None:
     """Issue and revoke tokens."""
 
@@ -63,7 +64,7 @@ def revoke(
     write_document(api.request("POST", "/api/v1/auth/revoke", body=body, about=about), as_json)
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def keys() -> None:
     """List, rotate and remove the keys that sign tokens."""
 
@@ -99,7 +100,7 @@ def remove(api: ApiTarget, as_json: bool, kid: str, yes: bool) -> None:
     write_document(api.request("DELETE", f"{KEYS}/{kid}", about=f"key {kid}"), as_json)
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def certs() -> None:
     """Issue certificates to nodes."""
 
@@ -135,4 +136,4 @@ def _write_pem(document: dict[str, str], field: str, as_json: bool) -> None:
     if as_json:
         write_document(document, as_json)
     else:
-        click.echo(document[field].strip())
+        write(document[field].strip())

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from service.plural import counted
+from tobogganing.cli.command_group import CommandGroup
 from tobogganing.cli.options import Command, json_option, yes_option
 from tobogganing.errors import LocalError
-from tobogganing.output import ColumnTable, fields, write_document, write_note
+from tobogganing.output import ColumnTable, fields, write, write_bytes, write_document, write_note
 from tobogganing.time_param import TimeParam
 
 if TYPE_CHECKING:  # The command line starts without them.
@@ -22,7 +24,7 @@ if TYPE_CHECKING:  # The command line starts without them.
 COLUMNS = ("id", "written_at", "source", "size", "reason")
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", cls=CommandGroup)
 def dead_letters() -> None:
     """List, show, replay and delete dead letters.
 
@@ -95,12 +97,12 @@ def show_one(as_json: bool, id: "DeadLetterId", raw: bool) -> None:
 
     letter = on_kafka(lambda settings: read_dead_letter(settings, id))
     if raw:
-        sys.stdout.buffer.write(letter.value)
+        write_bytes(letter.value)
     elif as_json:
         write_document(letter.document() | content(letter.value), as_json)
     else:
-        click.echo(fields({"source": letter.source} | letter.document()))
-        click.echo("\n" + pretty(letter.value))
+        write(fields({"source": letter.source} | letter.document()))
+        write("\n" + pretty(letter.value))
 
 
 @dead_letters.command("replay")
@@ -138,13 +140,15 @@ def replay_some(as_json: bool, id: "DeadLetterId | None", all_of_them: bool, **w
     if as_json:
         write_document(report.document(), as_json)
     else:
-        click.echo(
-            f"sent {report.submissions:,} submissions of {report.letters:,} dead letters again"
+        write(
+            f"{counted(report.read, 'dead letter')}: {report.letters:,} sent again, "
+            f"{report.copies:,} with copies only, {report.skipped:,} not sent or not completely"
         )
+        write(f"{counted(report.submissions, 'submission')} sent")
         for each in report.skip_reasons:
             write_note(f"{each['id']} stays: {each['why']}")
         if report.skipped > len(report.skip_reasons):
-            write_note(f"{report.skipped:,} stay in total")
+            write_note(f"… and {report.skipped - len(report.skip_reasons):,} more")
     if report.skipped:
         sys.exit(1)
 
@@ -177,10 +181,12 @@ def purge(
     count = sum(end - found[partition][0] for partition, end in ends.items())
     if count:
         if not yes:
-            click.confirm(f"Delete {count:,} dead letters permanently?", abort=True, err=True)
+            click.confirm(
+                f"Delete {counted(count, 'dead letter')} permanently?", abort=True, err=True
+            )
         on_kafka(lambda settings: delete_dead_letters(settings, ends))
     if as_json:
         before_offsets = {str(partition): end for partition, end in ends.items()}
         write_document({"deleted": count, "before": before_offsets}, as_json)
     else:
-        click.echo(f"deleted {count:,} dead letters")
+        write(f"deleted {counted(count, 'dead letter')}")

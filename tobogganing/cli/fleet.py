@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from tobogganing.api_client.target import ApiTarget
+from tobogganing.cli.command_group import CommandGroup
 from tobogganing.cli.options import with_admin, yes_option
 
 _format = click.option(
@@ -15,7 +16,7 @@ _format = click.option(
 )
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def fleet() -> None:
     """Register a whole fleet from a file, or export it.
 

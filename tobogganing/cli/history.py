@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tobogganing.cli.command_group import CommandGroup
 from tobogganing.cli.options import json_option
 from tobogganing.errors import LocalError
-from tobogganing.output import ColumnTable, write_document
+from tobogganing.output import ColumnTable, write, write_document
+from tobogganing.time_param import parse_time
 
 if TYPE_CHECKING:  # The command line starts without it.
     from service.config.settings import KafkaSettings
@@ -15,7 +17,7 @@ if TYPE_CHECKING:  # The command line starts without it.
 COLUMNS = ("partition", "offset", "shift", "histories", "kafka_first", "kafka_end", "verdict")
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def history() -> None:
     """Show and decide which records of the submissions topic the ledgers cover.
 
@@ -39,7 +41,7 @@ def show_histories(as_json: bool) -> None:
         ColumnTable(COLUMNS).write(found)
         for each in found:
             if each["reason"]:
-                click.echo(f"partition {each['partition']}: {each['reason']}")
+                write(f"partition {each['partition']}: {each['reason']}")
     if any(each["verdict"] == "uncertain" for each in found):
         sys.exit(1)
 
@@ -49,7 +51,7 @@ def show_histories(as_json: bool) -> None:
 @click.option(
     "--at",
     required=True,
-    help="Kafka's offset of the first record to count: a number, `earliest` or `end`.",
+    help="The first record to count: Kafka's offset, `earliest`, `end`, or a time (its append).",
 )
 @json_option
 def begin(as_json: bool, partition: int, at: str) -> None:
@@ -84,6 +86,22 @@ async def _compare(settings: "KafkaSettings") -> list[dict[str, Any]]:
     ]
 
 
+async def _offset_at(settings: "KafkaSettings", partition: int, at: str, end: int) -> int:
+    """The offset of the first record that was appended at a time or later."""
+    from datetime import UTC, datetime
+
+    from service.kafka.reader import TopicReader
+    from service.kafka.topics import topics_from
+
+    try:
+        time = parse_time(at, datetime.now(UTC).timestamp())
+    except (ValueError, OverflowError):
+        raise LocalError(f"--at {at}: not an offset, earliest, end or a time") from None
+    async with TopicReader(settings, topics_from(settings).submissions.name, [partition]) as reader:
+        offset = await reader.offset_at(partition, time)
+    return end if offset is None else offset
+
+
 async def _begin(settings: "KafkaSettings", partition: int, at: str) -> tuple[int, int]:
     from contract.row import encode_ledger_row, ledger_key
     from processor.changelog.producer import ChangelogProducer
@@ -103,9 +121,7 @@ async def _begin(settings: "KafkaSettings", partition: int, at: str) -> tuple[in
         )
     start = {"earliest": found.first, "end": found.end}.get(at)
     if start is None:
-        if not at.isdigit():
-            raise LocalError(f"--at {at}: not an offset, earliest or end")
-        start = int(at)
+        start = int(at) if at.isdigit() else await _offset_at(settings, partition, at, found.end)
     if not found.first <= start <= found.end:
         raise LocalError(f"--at {start}: Kafka has offsets {found.first} to {found.end}")
     ledger.cover_uncounted(state.newest_offset())

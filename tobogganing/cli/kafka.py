@@ -3,16 +3,19 @@
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
+import click
 from aiokafka.errors import KafkaError
 
 from service.config.settings import KafkaSettings, LogSettings, SettingsError, load_settings
 from service.kafka.clients import admin_client
 from service.kafka.topics import ensure_topics, topics_from
 from service.logs import configure_logs
+from service.process_name import set_process_name
 from tobogganing.devstack.run_config import read_run_config
 from tobogganing.errors import LocalError, WrongSettingError
 
@@ -23,12 +26,15 @@ TOPICS_TIMEOUT = 10.0
 
 
 def on_kafka(
-    function: Callable[[KafkaSettings], Awaitable[Result]], *, make_topics: bool = False
+    function: Callable[[KafkaSettings], Awaitable[Result]],
+    *,
+    make_topics: bool = False,
+    timeout: float = TOPICS_TIMEOUT,
 ) -> Result:
     """Run `function` with the KAFKA_* settings of the environment, else those of the local run.
 
     KAFKA_PARTITIONS is read from the topics. With `make_topics` it must be set as for the services,
-    and missing topics are created.
+    and missing topics are created within `timeout` seconds.
 
     Raises:
         LocalError: a setting is wrong, Kafka does not respond, or the topics do not exist.
@@ -38,21 +44,23 @@ def on_kafka(
         settings = load_settings(KafkaSettings, _environ(os.environ))
         servers = settings.kafka_bootstrap_servers
         configure_logs(LogSettings(log_level="ERROR"), "command")
+        command = click.get_current_context().command_path.split(" ", 1)[-1]
+        set_process_name(command.replace(" ", "-"), socket.gethostname())
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # its errors are raised, too
-        return asyncio.run(_run(settings, function, make_topics))
+        return asyncio.run(_run(settings, function, timeout if make_topics else None))
     except SettingsError as error:
         raise WrongSettingError(str(error)) from None
-    except (KafkaError, TimeoutError, OSError) as error:
-        raise LocalError(f"Kafka at {servers} did not answer as expected: {error!r}") from None
+    except (KafkaError, TimeoutError, ConnectionError) as error:
+        raise LocalError(f"Kafka at {servers} did not respond as expected: {error!r}") from None
 
 
 async def _run(
     settings: KafkaSettings,
     function: Callable[[KafkaSettings], Awaitable[Result]],
-    make_topics: bool,
+    make_topics_within: float | None,
 ) -> Result:
-    if make_topics:
-        await ensure_topics(settings, timeout=TOPICS_TIMEOUT)
+    if make_topics_within is not None:
+        await ensure_topics(settings, timeout=make_topics_within)
         return await function(settings)
     return await function(replace(settings, kafka_partitions=await _partitions(settings)))
 

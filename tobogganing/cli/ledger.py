@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from service.plural import counted
 from tobogganing.api_client.target import ApiTarget
 from tobogganing.cli.options import with_metrics
 from tobogganing.errors import LocalError
-from tobogganing.output import ColumnTable, write_document, write_note
+from tobogganing.output import ColumnTable, write, write_document, write_note
 
 if TYPE_CHECKING:  # The command line starts without it.
     from tobogganing.ledger_audit import LedgerRecount
@@ -46,7 +47,7 @@ def ledger(api: ApiTarget, as_json: bool, audit: bool) -> None:
     else:
         ColumnTable(COLUMNS).write([*shown["partitions"], total(shown)])
         if audit:
-            click.echo()
+            write("")
             ColumnTable(AUDIT_COLUMNS).write(audited)
         for line in remarks(shown["partitions"]) + audit_remarks(shown, recounts):
             write_note(line)
@@ -112,11 +113,13 @@ def remarks(partitions: Sequence[Mapping[str, Any]]) -> list[str]:
     for each in partitions:
         surplus = each["read"] - sum(each[outcome] for outcome in OUTCOMES)
         if surplus:
-            counts = f"{each['read']} submissions read, {each['read'] - surplus} with an outcome"
-            lines.append(f"partition {each['partition']} does not balance: {counts}")
+            counts = f"{counted(each['read'], 'submission')} read, {each['read'] - surplus:,}"
+            lines.append(
+                f"partition {each['partition']} does not balance: {counts} with an outcome"
+            )
     lost = sum(each["lost"] for each in partitions)
     if lost:
-        lines.append(f"{lost} records were lost: Kafka deleted them before they were read")
+        lines.append(f"lost: {counted(lost, 'record')} that Kafka deleted before they were read")
     if any(each["lag_records"] is None for each in partitions):
         lines.append("the lag is unknown: the exporter has no response from Kafka yet")
     return lines

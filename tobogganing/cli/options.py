@@ -1,37 +1,79 @@
 """Options that many commands share."""
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from tobogganing.api_client.target import ApiTarget
 from tobogganing.api_client.tokens import option_of
-
-URL = "http://127.0.0.1:8000"
+from tobogganing.devstack.local_run import running_urls
+from tobogganing.devstack.run_config import read_run_config
 
 Command = Callable[..., None]
 Decorator = Callable[[Command], Command]
 
-url_option = click.option(
-    "--url",
-    envvar="TOBOGGANING_URL",
-    default=URL,
-    show_default=True,
-    help="URL of the gateway or exporter.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
+
+def default_url() -> str:
+    """The URL of the local run; without one, the URL that it would have."""
+    config = read_run_config(os.environ)
+    return next(iter(running_urls(config.state)), config.url)
 
 
-def token_option(name: str) -> Decorator:
+def _given_anywhere(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """The value of an option that may also be given before the subcommand.
+
+    After the subcommand is more specific; both override the environment.
+    """
+    given = context.meta.setdefault(__name__, {})  # shared by nested contexts
+    assert parameter.name is not None
+    if context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
+        given[parameter.name] = value
+    return given.get(parameter.name, value)
+
+
+def _url_option(**attributes: Any) -> Decorator:
+    return click.option(
+        "--url",
+        envvar="TOBOGGANING_URL",
+        default=default_url,
+        show_default="the local run's",
+        callback=_given_anywhere,
+        help="URL of the gateway or exporter.",
+        **attributes,
+    )
+
+
+def token_option(name: str, **attributes: Any) -> Decorator:
     return click.option(
         option_of(name),
         default=None,
         type=click.Path(dir_okay=False),
+        callback=_given_anywhere,
         help=f"File with the {name}. Default: the environment's, else the local run's.",
+        **attributes,
     )
+
+
+url_option = _url_option()
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
+
+
+def address_options(*, hidden: bool) -> list[click.Parameter]:
+    """The options of the address for a group, so that they may precede the subcommand."""
+    attributes = {"expose_value": False, "hidden": hidden}
+
+    def carrier() -> None: ...
+
+    for name in ("METRICS_TOKEN", "ADMIN_TOKEN"):
+        token_option(name, **attributes)(carrier)
+    _url_option(**attributes)(carrier)
+    options: list[click.Parameter] = carrier.__click_params__  # type: ignore[attr-defined]
+    return options[::-1]
 
 
 def _with_api(token: str | None) -> Decorator:

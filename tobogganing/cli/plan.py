@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from service.plural import counted
 from tobogganing.cli.options import json_option
-from tobogganing.output import ColumnTable, write_document
+from tobogganing.output import ColumnTable, write, write_document
 
 if TYPE_CHECKING:  # The command line starts without it.
     from tobogganing.sizing import CapacityPlan, PlannedComponent
@@ -37,6 +38,13 @@ _SECONDS = click.FloatRange(min=1)
     type=click.IntRange(1, 10_000),
     help="Submissions in a relay's request; 1: each client and headend sends its own.",
 )
+@click.option(
+    "--connections",
+    default="new",
+    show_default=True,
+    type=click.Choice(["new", "kept"]),
+    help="Whether each client opens a connection for each submission, or keeps one.",
+)
 @json_option
 def plan(
     as_json: bool,
@@ -45,6 +53,7 @@ def plan(
     headends: int | None,
     headend_interval: float,
     batch: int,
+    connections: str,
 ) -> None:
     """Compute the resources that a fleet needs, with reasons.
 
@@ -55,11 +64,12 @@ def plan(
 
     if headends is None:
         headends = -(-clients // CLIENTS_PER_HEADEND)
-    found = plan(PlannedFleet(clients, interval, headends, headend_interval, batch))
+    keeps = connections == "kept"
+    found = plan(PlannedFleet(clients, interval, headends, headend_interval, batch, keeps))
     if as_json:
         write_document(document(found), as_json)
     else:
-        click.echo("\n".join(lines(found)))
+        write("\n".join(lines(found)))
 
 
 def document(found: "CapacityPlan") -> dict[str, Any]:
@@ -95,12 +105,13 @@ def lines(found: "CapacityPlan") -> list[str]:
     fleet = found.fleet
     posts = "one a request" if fleet.batch == 1 else f"in batches of {fleet.batch:,}"
     return [
-        f"{fleet.clients:,} clients every {fleet.interval:g} s, {fleet.headends:,} headends every "
-        f"{fleet.headend_interval:g} s: {fleet.rate:,.0f} submissions a second, {posts}",
+        f"{counted(fleet.clients, 'client')} every {fleet.interval:g} s, "
+        f"{counted(fleet.headends, 'headend')} every "
+        f"{fleet.headend_interval:g} s: {counted(fleet.rate, 'submission')} a second, {posts}",
         "",
         *ColumnTable(COLUMNS).lines([_row(part) for part in found.parts]),
         "",
-        f"total          {found.cores:,} cores, {size(found.memory)} of memory, "
+        f"total          {counted(found.cores, 'core')}, {size(found.memory)} of memory, "
         f"{size(found.disk)} of disk",
         f"partitions     {found.partitions}: {found.why_partitions}",
         f"shards         {found.shards}: EXPORTER_SHARD=1/{found.shards} and so on",

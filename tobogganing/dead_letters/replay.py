@@ -112,11 +112,17 @@ def check_registered(submission: Submission, registry: RegistryState) -> None:
 class ReplayReport:
     """The outcome of a replay."""
 
+    read: int = 0
+    """Dead letters: `letters`, `copies` and `skipped` in total."""
     letters: int = 0
+    """Dead letters of which all submissions were sent."""
+    copies: int = 0
+    """Dead letters with nothing but copies of submissions that were sent."""
     submissions: int = 0
     repeated: int = 0
     """Further copies of a submission, which was sent once."""
     skipped: int = 0
+    """Dead letters of which at least one submission was not sent."""
     skip_reasons: list[dict[str, str]] = field(default_factory=list)
     receipts: list[str] = field(default_factory=list)
     """The receipts of the first submissions."""
@@ -128,7 +134,9 @@ class ReplayReport:
 
     def document(self) -> dict[str, Any]:
         return {
+            "read": self.read,
             "letters": self.letters,
+            "copies": self.copies,
             "submissions": self.submissions,
             "repeated": self.repeated,
             "staying": self.skipped,
@@ -150,23 +158,28 @@ async def replay(settings: KafkaSettings, letters: Letters) -> ReplayReport:
     try:
         sender = _ReplayProducer(settings, producer, report)
         async for letter in letters():
+            report.read += 1
             try:
                 found = await _submissions_of(settings, letter)
             except NotReplayableError as error:
                 report.add_skipped(letter, str(error))
                 continue
-            if await sender.send(_replayable(found, registry, letter, report)):
+            good, why = _replayable(found, registry)
+            is_sent = await sender.send(good)
+            if why:
+                report.add_skipped(letter, why)
+            elif is_sent:
                 report.letters += 1
+            else:
+                report.copies += 1
         await sender.settle()
     finally:
         await producer.stop()
     return report
 
 
-def _replayable(
-    found: list[Submission], registry: RegistryState, letter: DeadLetterRecord, report: ReplayReport
-) -> list[Submission]:
-    """The submissions that can be replayed; a dead letter with others is reported once."""
+def _replayable(found: list[Submission], registry: RegistryState) -> tuple[list[Submission], str]:
+    """The submissions that can be replayed, and why the first of the others cannot."""
     good, why = [], ""
     for submission in found:
         try:
@@ -175,9 +188,7 @@ def _replayable(
             why = why or str(error)
         else:
             good.append(submission)
-    if why:
-        report.add_skipped(letter, why)
-    return good
+    return good, why
 
 
 class _ReplayProducer:

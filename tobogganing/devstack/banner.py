@@ -1,8 +1,12 @@
 """The text of `tobogganing run` when everything is ready: URLs, files, commands to paste."""
 
 import shlex
+import sysconfig
 from collections.abc import Sequence
+from pathlib import Path
 
+from tobogganing.devstack.prometheus import LocalPrometheus
+from tobogganing.devstack.run_config import RunConfig, default_state
 from tobogganing.devstack.secrets import SecretSource
 
 RULE = "-" * 78
@@ -15,25 +19,40 @@ def value_of(source: SecretSource) -> str:
     return f"$(echo {value} | tr , ' ' | cut -d ' ' -f 1)" if source.several else value
 
 
-def banner(url: str, sources: Sequence[SecretSource], state: str, bootstrap_servers: str) -> str:
+def banner(
+    config: RunConfig,
+    sources: Sequence[SecretSource],
+    bootstrap_servers: str,
+    prometheus: LocalPrometheus | None = None,
+) -> str:
     """The text; its commands work when pasted as one block."""
+    url = config.url
     by_name = {source.name: source for source in sources}
     admin, metrics = value_of(by_name["ADMIN_TOKEN"]), value_of(by_name["METRICS_TOKEN"])
-    secrets = "\n".join(
-        f"  {source.name:<13} {source.file or 'from the environment'}" for source in sources
-    )
+    lines = [
+        (f"{url}/", "links to everything"),
+        (f"{url}/checkins", "which clients and headends check in; sign in with METRICS_TOKEN"),
+        (f"{url}/metrics", "for Prometheus, with METRICS_TOKEN as Bearer token"),
+    ]
+    if config.public_url:
+        lines.append((f"{config.public_url}/", "the same from other machines"))
+    if prometheus:
+        lines.append((f"{prometheus.url}/alerts", "Prometheus with the alert rules"))
+    lines += [("Kafka", bootstrap_servers), ("State, logs", str(config.state))]
+    lines += [(source.name, str(source.file or "from the environment")) for source in sources]
+    width = max(len(name) for name, _ in lines)
+    shown = "\n".join(f"  {name:<{width}}  {text}" for name, text in lines)
     return f"""\
 {RULE}
 Ready.
 
-  {url}/          links to everything
-  {url}/checkins  which clients and headends check in; sign in with METRICS_TOKEN
-  {url}/metrics   for Prometheus, with METRICS_TOKEN as Bearer token
-  Kafka         {bootstrap_servers}
-  State, logs   {state}
-{secrets}
+{shown}
 
-Register a client, submit for it, and scrape. Paste into another terminal:
+In another terminal, this makes the commands of the documentation work as they stand:
+
+{_setup(config)}
+
+Register a client, submit for it, and scrape. Paste there:
 
 CLIENT_ID=test-client-$(date +%s)
 API_KEY=$(curl -fsS -X POST {url}/api/v1/clients/register \\
@@ -58,3 +77,17 @@ curl -fsS -H "Authorization: Bearer {metrics}" \\
 Ctrl-C stops everything; what was acknowledged is still there at the next start.
 {RULE}
 """
+
+
+def _setup(config: RunConfig) -> str:
+    """Lines for the shell from which the run's own commands and folders are found."""
+    lines = [
+        f"cd {shlex.quote(str(config.state.parent))}",
+        f"export PATH={shlex.quote(sysconfig.get_path('scripts'))}:$PATH",
+    ]
+    if config.state != default_state():
+        lines.append(f"export STATE_DIR={shlex.quote(str(config.state))}")
+    if config.tls_certificate:
+        file = shlex.quote(str(Path(config.tls_certificate).absolute()))
+        lines.append(f"export SSL_CERT_FILE={file} CURL_CA_BUNDLE={file}")
+    return "\n".join(lines)

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tobogganing.devstack import process
-from tobogganing.devstack.disk import full
 from tobogganing.devstack.install import CdsArchive, Install
 from tobogganing.devstack.kafka_config import LOG4J_PROPERTIES, Node, server_properties
 from tobogganing.devstack.process import Process
+from tobogganing.disk_space import full
 from tobogganing.errors import LocalError
 
 LAST_LINES = 15
@@ -55,8 +55,8 @@ class Broker:
         """A flag that only this folder's broker has on its command line."""
         return f"-Dtobogganing.node={self.folder}"
 
-    def launch(self) -> Process:
-        """Start the process without waiting until it is ready. Call it from the main thread.
+    def prepare(self) -> None:
+        """Write the configuration, and format the storage once, which takes seconds.
 
         Raises:
             LocalError: the storage could not be formatted.
@@ -67,6 +67,14 @@ class Broker:
         self._write("server.properties", properties)
         self._write("log4j2.properties", LOG4J_PROPERTIES)
         self._format()
+
+    def launch(self) -> Process:
+        """Start the process without waiting until it is ready. Call it from the main thread.
+
+        Raises:
+            LocalError: the storage could not be formatted.
+        """
+        self.prepare()
         flags = self._cds_archive.flags()
         with (self.folder / "jvm.log").open("wb") as output:
             self.process = process.start(

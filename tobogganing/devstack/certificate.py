@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from service.config.key_usage import key_usage
+
 LIFE = timedelta(days=825)
 """The longest lifetime that all common clients accept."""
 AUTHORITY_LIFE = timedelta(days=3652)
@@ -30,19 +32,19 @@ def self_signed(now: datetime) -> str:
     return _pem("Tobogganing metrics, self-signed", now, LIFE, extend)
 
 
+def certificates_in(pem: str) -> str:
+    """The certificates in a PEM text, without the keys in it.
+
+    Raises:
+        ValueError: there is none, or it cannot be read.
+    """
+    certificates = x509.load_pem_x509_certificates(pem.encode())
+    return "".join(each.public_bytes(Encoding.PEM).decode("ascii") for each in certificates)
+
+
 def self_signed_ca(now: datetime) -> str:
     """A new CA for nodes' certificates only, as one PEM text with its key."""
-    usage = x509.KeyUsage(
-        digital_signature=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
+    usage = key_usage("key_cert_sign", "crl_sign")
 
     def extend(builder: x509.CertificateBuilder, key: Key) -> x509.CertificateBuilder:
         identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())

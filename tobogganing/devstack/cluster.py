@@ -15,7 +15,7 @@ from service.kafka.clients import group_member_count
 from tobogganing.devstack.broker import Broker, BrokerExitedError
 from tobogganing.devstack.install import Install
 from tobogganing.devstack.kafka_config import Node
-from tobogganing.devstack.ports import free_ports
+from tobogganing.devstack.ports import free_ports, is_free
 from tobogganing.errors import LocalError
 
 ATTEMPTS = 3
@@ -31,8 +31,8 @@ Properties = Callable[[Node], Mapping[str, object]]
 class Cluster:
     """Brokers on loopback whose records stay in `folder`.
 
-    The ports are chosen by `start` and kept for the lifetime of the object: a restarted broker has
-    its old address.
+    The ports are chosen by the first `start` in the folder, and kept: a restarted broker has its
+    old address, unless another program has taken its port.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Cluster:
         self._install = install
         self._size = nodes
         self._properties = properties
+        self._keeps_ports = True
 
     @property
     def bootstrap_servers(self) -> str:
@@ -60,9 +61,11 @@ class Cluster:
             LocalError: a node ended (with its last log lines), or was not ready in time.
         """
         for attempt in range(1, ATTEMPTS + 1):
+            self._keeps_ports = attempt == 1
             self._place()
             try:
                 for broker in self.brokers:
+                    await asyncio.to_thread(broker.prepare)
                     broker.launch()
                 await self.wait_until_ready(patience)
                 return
@@ -100,7 +103,7 @@ class Cluster:
         await asyncio.gather(*(broker.stop(patience) for broker in self.brokers))
 
     def _place(self) -> None:
-        ports = free_ports(2 * self._size)
+        ports = self._ports()
         nodes = [Node(n + 1, ports[2 * n], ports[2 * n + 1]) for n in range(self._size)]
         identity = self._cluster_id()
         self.brokers = [
@@ -114,6 +117,20 @@ class Cluster:
             )
             for node in nodes
         ]
+
+    def _ports(self) -> list[int]:
+        """The ports of the last start, so that clients find the cluster again; others if they are
+        taken, or if the start with them has failed."""
+        file, count = self.folder / "ports", 2 * self._size
+        try:
+            ports = list(map(int, file.read_text(encoding="ascii").split()))
+        except (FileNotFoundError, ValueError):
+            ports = []
+        if not self._keeps_ports or len(ports) != count or not all(map(is_free, ports)):
+            ports = free_ports(count)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file.write_text(" ".join(map(str, ports)), encoding="ascii")
+        return ports
 
     def _cluster_id(self) -> str:
         """Created once: nodes refuse the storage of another cluster."""
@@ -142,7 +159,9 @@ async def is_ready(nodes: list[Node]) -> bool:
     A new broker responds to metadata requests long before it can manage groups.
     """
     admin = AIOKafkaAdminClient(
-        bootstrap_servers=[node.broker for node in nodes], request_timeout_ms=2_000
+        bootstrap_servers=[node.broker for node in nodes],
+        client_id="tobogganing-run",
+        request_timeout_ms=2_000,
     )
     # Refused connections are expected here.
     logger = logging.getLogger("aiokafka")

@@ -13,8 +13,8 @@ from http.client import HTTPException
 from pathlib import Path
 
 from tobogganing.devstack.locks import exclusive
+from tobogganing.devstack.progress_line import ProgressLine
 from tobogganing.errors import LocalError
-from tobogganing.output import Progress
 
 KAFKA_VERSION = "4.3.1"
 MAVEN_CENTRAL = "https://repo1.maven.org/maven2"
@@ -42,6 +42,18 @@ class Jar:
     @property
     def name(self) -> str:
         return self.path.rpartition("/")[2]
+
+
+class ByteCount:
+    """Bytes received by all downloads; those of a failed attempt count, too."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._lock = threading.Lock()
+
+    def add(self, size: int) -> None:
+        with self._lock:
+            self.total += size
 
 
 class _CancelledError(Exception):
@@ -104,26 +116,33 @@ def _missing(jars: Sequence[Jar], folder: Path) -> list[Jar]:
 def _download_all(jars: Sequence[Jar], folder: Path, mirror: str) -> None:
     stop = threading.Event()
     megabytes = sum(jar.size for jar in jars) / 1e6
-    label = f"Apache Kafka {KAFKA_VERSION} ({megabytes:.0f} MB)"
-    with ThreadPoolExecutor(CONNECTIONS) as pool, Progress(label, len(jars)) as progress:
+    received = ByteCount()
+    line = ProgressLine(
+        f"Downloading Apache Kafka {KAFKA_VERSION}",
+        lambda: f"{received.total / 1e6:.0f} of {megabytes:.0f} MB",
+    )
+    with line, ThreadPoolExecutor(CONNECTIONS) as pool:
         largest_first = sorted(jars, key=lambda jar: -jar.size)
-        futures = [pool.submit(_download, jar, folder, mirror, stop) for jar in largest_first]
+        futures = [
+            pool.submit(_download, jar, folder, mirror, stop, received) for jar in largest_first
+        ]
         try:
             for future in as_completed(futures):
                 future.result()
-                progress.add(1)
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def _download(jar: Jar, folder: Path, mirror: str, stop: threading.Event) -> None:
+def _download(
+    jar: Jar, folder: Path, mirror: str, stop: threading.Event, received: ByteCount
+) -> None:
     url = f"{mirror}/{jar.path}"
     part = folder / f"{jar.name}.part"
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            digest, size = _save(url, jar.size, part, stop)
+            digest, size = _save(url, jar.size, part, stop, received)
             break
         except (OSError, HTTPException) as error:
             if isinstance(error, OSError) and error.errno in DISK_ERRORS:
@@ -145,7 +164,9 @@ def _download(jar: Jar, folder: Path, mirror: str, stop: threading.Event) -> Non
     part.replace(folder / jar.name)
 
 
-def _save(url: str, size: int, part: Path, stop: threading.Event) -> tuple[str, int]:
+def _save(
+    url: str, size: int, part: Path, stop: threading.Event, received: ByteCount
+) -> tuple[str, int]:
     """Download to `part`, durably; return SHA-256 and size. A longer response is cut off."""
     digest = hashlib.sha256()
     count = 0
@@ -154,6 +175,7 @@ def _save(url: str, size: int, part: Path, stop: threading.Event) -> tuple[str, 
             if stop.is_set():
                 raise _CancelledError
             count += len(chunk)
+            received.add(len(chunk))
             digest.update(chunk)
             file.write(chunk)
         if count < size:

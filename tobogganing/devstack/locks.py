@@ -41,6 +41,18 @@ def acquire(path: Path, *, wait: bool) -> IO[str]:
     return file
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock `path`."""
+    try:
+        with path.open(encoding="ascii") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Hold the lock `path` for the block."""

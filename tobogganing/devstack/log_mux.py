@@ -1,14 +1,19 @@
-"""The log lines of all parts: on one terminal with a prefix, and in files by part."""
+"""The log lines of all parts: in files by part, and what matters on one terminal with a prefix."""
 
 import contextlib
 import logging.handlers
 import queue
 import threading
+import time
 from pathlib import Path
 from typing import IO
 
+from tobogganing.devstack.terminal_lines import TerminalLines
+
 WAITING = 10_000
 """Lines kept for a blocked terminal; further ones are only in the files."""
+CHECK_REPEATED = 1.0
+"""Seconds between two checks for repeated warnings."""
 LONGEST_LINE = 1 << 16
 FILE_BYTES = 5_000_000
 OLD_FILES = 2
@@ -16,7 +21,7 @@ OLD_FILES = 2
 
 class _LogFile(logging.handlers.RotatingFileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
-        """Drop a line on a full disk: it is also on the terminal."""
+        """Drop a line on a full disk; warnings are also on the terminal."""
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -35,6 +40,8 @@ class LogMux:
         self._logs = logs
         logs.mkdir(parents=True, exist_ok=True)
         self._lines: queue.Queue[bytes | None] = queue.Queue(WAITING)
+        self._selection = TerminalLines()
+        self._selecting = threading.Lock()
         self._pumps: list[threading.Thread] = []
         self._writer = threading.Thread(target=self._write, daemon=True)
         self._writer.start()
@@ -48,7 +55,7 @@ class LogMux:
         self._put(text.encode())
 
     def attach(self, name: str, pipe: IO[bytes]) -> None:
-        """Write every line from `pipe` until its end."""
+        """Write every line from `pipe` to the part's file, and warnings to the terminal."""
         pump = threading.Thread(target=self._pump, args=(name, pipe), daemon=True)
         self._pumps.append(pump)
         pump.start()
@@ -57,6 +64,7 @@ class LogMux:
         """Write the remaining lines, for at most about `patience` seconds."""
         for pump in self._pumps:
             pump.join(patience / len(self._pumps))
+        self._write_repeated(all=True)
         with contextlib.suppress(queue.Full):
             self._lines.put(None, timeout=patience)
         self._writer.join(patience)
@@ -67,7 +75,17 @@ class LogMux:
 
     def _write(self) -> None:
         is_open = True
-        while (line := self._lines.get()) is not None:
+        checked_at = time.monotonic()
+        while True:
+            if time.monotonic() > checked_at + CHECK_REPEATED:
+                self._write_repeated()
+                checked_at = time.monotonic()
+            try:
+                line = self._lines.get(timeout=CHECK_REPEATED)
+            except queue.Empty:
+                continue
+            if line is None:
+                return
             if not is_open:
                 continue
             try:
@@ -88,4 +106,13 @@ class LogMux:
             while line := pipe.readline(LONGEST_LINE):
                 text = line.decode(errors="replace").rstrip("\n")
                 file.emit(logging.makeLogRecord({"msg": text}))
-                self.write_line(text, name=name)
+                with self._selecting:
+                    shown = self._selection.shown(name, text)
+                if shown is not None:
+                    self.write_line(shown, name=name)
+
+    def _write_repeated(self, *, all: bool = False) -> None:
+        with self._selecting:
+            repeated = self._selection.repeated(all=all)
+        for name, line in repeated:
+            self.write_line(line, name=name)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from service.config.secrets import SecretError, read_secret, strong_tokens
-from tobogganing.devstack.certificate import self_signed, self_signed_ca
+from tobogganing.devstack.certificate import certificates_in, self_signed, self_signed_ca
 from tobogganing.errors import LocalError, WrongSettingError
 
 OWNER_ONLY, GROUP_READABLE = 0o600, 0o640
@@ -58,7 +58,7 @@ def provide_secrets(folder: Path, environ: Mapping[str, str]) -> list[SecretSour
             named = environ.get(f"{name}_FILE")
             file = Path(named).absolute() if named else folder / name
             if not named and not file.exists():
-                _write(file, make(), OWNER_ONLY)
+                write_file(file, make(), OWNER_ONLY)
         several = name.endswith("_TOKEN") and _has_several(environ.get(name), file)
         sources.append(SecretSource(name, file, several))
     return sources
@@ -81,7 +81,7 @@ def provide_signing_keys(folder: Path, environ: Mapping[str, str]) -> Path:
     keys = Path(named).absolute() if named else folder / "signing-keys"
     if not any(keys.glob("*.pem")):
         name = time.strftime("%Y-%m-%dT%H.%M.%SZ", time.gmtime())
-        _write(keys / f"{name}.pem", _signing_key(), OWNER_ONLY)
+        write_file(keys / f"{name}.pem", _signing_key(), OWNER_ONLY)
     return keys
 
 
@@ -89,11 +89,13 @@ def write_secrets(
     folder: Path,
     metrics_token_file: Path | None,
     certificate_file: Path | None = None,
+    ca_certificate_file: Path | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> None:
     """`tobogganing secrets`: create missing secrets, and the METRICS_TOKEN's file for a scraper.
 
-    Of several tokens the scraper gets the first. An existing certificate stays unchanged.
+    Of several tokens the scraper gets the first. An existing certificate stays unchanged. The CA's
+    certificate, without its key, is for a proxy that verifies client certificates.
 
     Raises:
         LocalError: a file cannot be written, or a token is too weak or used twice.
@@ -107,9 +109,16 @@ def write_secrets(
         if {*admin} & {*metrics}:
             raise WrongSettingError("ADMIN_TOKEN and METRICS_TOKEN are the same: replace one")
         if metrics_token_file is not None:
-            _write(metrics_token_file, metrics[0], GROUP_READABLE)
+            write_file(metrics_token_file, metrics[0], GROUP_READABLE)
         if certificate_file is not None and not certificate_file.exists():
-            _write(certificate_file, self_signed(datetime.now(UTC)), GROUP_READABLE)
+            write_file(certificate_file, self_signed(datetime.now(UTC)), GROUP_READABLE)
+        if ca_certificate_file is not None:
+            file = sources["CA_PEM"]
+            pem = environ["CA_PEM"] if file is None else file.read_text(encoding="utf-8")
+            try:
+                write_file(ca_certificate_file, certificates_in(pem), GROUP_READABLE)
+            except ValueError as error:
+                raise WrongSettingError(f"CA_PEM contains no certificate: {error}") from error
     except OSError as error:
         raise LocalError(f"{error.filename} cannot be written or read: {error.strerror}") from error
 
@@ -133,7 +142,7 @@ def _has_several(text: str | None, file: Path | None) -> bool:
     return len((text or "").replace(",", " ").split()) > 1
 
 
-def _write(file: Path, text: str, mode: int) -> None:
+def write_file(file: Path, text: str, mode: int) -> None:
     """Write a file that is complete at any moment, with this mode whatever the umask is."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.part")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from service.plural import counted
 from tobogganing.api_client.client import ManagerClient
 from tobogganing.api_client.target import ApiTarget
 from tobogganing.errors import LocalError
@@ -36,7 +37,7 @@ def export_fleet(api: ApiTarget, as_json: bool, file: str, given_format: str | N
             {collection: counts[kind] for kind, collection in COLLECTIONS.items()}, as_json
         )
     else:
-        write_note(", ".join(f"{counts[kind]:,} {name}" for kind, name in COLLECTIONS.items()))
+        write_note(", ".join(counted(counts[kind], kind) for kind in COLLECTIONS))
 
 
 def _entries(client: ManagerClient, kind: str) -> Iterator[FleetEntry]:

@@ -13,6 +13,7 @@ from typing import BinaryIO, Literal, TextIO
 
 import msgspec
 
+from service.plural import counted
 from tobogganing.errors import LocalError
 from tobogganing.fleet_import.fleet_entry import COLUMNS, BadLine, FleetEntry, Line
 
@@ -137,7 +138,7 @@ def _header_fault(header: list[str]) -> str | None:
 def _entry(number: int, header: list[str], row: list[str]) -> Line:
     row = _without_empty_end(row, len(header))
     if len(row) != len(header):
-        return BadLine(number, f"has {len(row)} columns instead of {len(header)}")
+        return BadLine(number, f"has {counted(len(row), 'column')} instead of {len(header)}")
     return number, FleetEntry(**dict(zip(header, row, strict=True)))
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from contract.registry import CLUSTER
+from service.plural import counted
 from tobogganing.api_client.session import ManagerApi
 from tobogganing.api_client.target import ApiTarget
 from tobogganing.backoff import stop_on_signals
-from tobogganing.errors import LocalError
+from tobogganing.errors import EXIT_INTERRUPTED, LocalError
 from tobogganing.fleet_import.bulk_register import BulkRegistration, ImportReport, Numbered
 from tobogganing.fleet_import.fleet_entry import (
     KINDS,
@@ -24,8 +25,6 @@ from tobogganing.fleet_import.fleet_file import Format, format_of, open_fleet, r
 from tobogganing.fleet_import.key_file import KeyFile
 from tobogganing.fleet_import.pending_keys import PendingKeys
 from tobogganing.output import Progress, write_document, write_note
-
-EXIT_INTERRUPTED = 130
 
 
 def import_fleet(
@@ -64,8 +63,8 @@ def _check(api: ApiTarget, file: str, source: BinaryIO, format: Format) -> FileC
     """Validate the file, and check that its headends' clusters exist."""
     found = validate(read_fleet(source, format))
     if not found.invalid_count:
+        api.check()
         with api.client() as client:
-            client.request("GET", "/api/v1/clusters", query={"limit": "1"})
             for cluster_id, number in found.unknown_clusters.items():
                 if client.get_or_none(f"/api/v1/clusters/{cluster_id}") is None:
                     problem = f"{cluster_id} is neither in this file nor registered"
@@ -73,8 +72,7 @@ def _check(api: ApiTarget, file: str, source: BinaryIO, format: Format) -> FileC
     for line in found.invalid_lines:
         write_note(f"{file}:{line.number}: {line.fault}")
     if found.invalid_count:
-        plural = "s" if found.invalid_count > 1 else ""
-        raise LocalError(f"{found.invalid_count:,} bad line{plural}: nothing was registered")
+        raise LocalError(f"{counted(found.invalid_count, 'bad line')}: nothing was registered")
     return found
 
 
@@ -101,7 +99,7 @@ def _register(
     with KeyFile(credentials, "csv" if as_csv else "ndjson") as keys:
         holders = keys.keys()
         pending = PendingKeys(_pending_file(credentials, keys))
-        with Progress("registered", report.total) as progress:
+        with Progress("processed", report.total) as progress:
             started = time.monotonic()
             asyncio.run(register(keys, progress))
             report.seconds = time.monotonic() - started

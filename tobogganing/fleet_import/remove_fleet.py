@@ -3,17 +3,18 @@
 import asyncio
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 import click
 
 from contract.kinds import is_id
+from service.plural import counted
 from tobogganing.api_client.session import ManagerApi, ManagerUnreachableError
 from tobogganing.api_client.target import ApiTarget
 from tobogganing.backoff import backoff, stop_on_signals, stopped_before
-from tobogganing.errors import LocalError
+from tobogganing.errors import EXIT_INTERRUPTED, LocalError
 from tobogganing.fleet_import.fleet_entry import COLLECTIONS, KINDS, BadLine, FleetEntry
 from tobogganing.fleet_import.fleet_file import (
     STDIO,
@@ -27,7 +28,6 @@ from tobogganing.output import Progress, write_document, write_note
 AT_ONCE = 32
 ATTEMPTS = 12
 SHOWN = 20
-EXIT_INTERRUPTED = 130
 
 
 @dataclass
@@ -108,12 +108,24 @@ def remove_fleet(
     known = format_of(file, given_format)
     with open_fleet(file) as source:
         total = _check(file, source, known)
-        token = api.token()
+        api.check()
         if not yes and file != STDIO and sys.stdin.isatty():
-            click.confirm(f"Remove {total:,} entities in {file}?", abort=True, err=True)
-        report = RemovalReport(total)
-        with Progress("removed", total) as progress:
-            asyncio.run(_remove(api.url, token, source, known, report, progress))
+            click.confirm(
+                f"Remove {counted(total, 'entity', 'entities')} in {file}?", abort=True, err=True
+            )
+        remove_entries(api, as_json, total, lambda: _entries(source, known))
+
+
+def remove_entries(
+    api: ApiTarget, as_json: bool, total: int, entries: Callable[[], Iterable[FleetEntry]]
+) -> NoReturn:
+    """Remove entries, of which only kind and id count, and exit.
+
+    The status is 1 if one is left, 130 if an interruption left some. `entries` is called twice.
+    """
+    report = RemovalReport(total)
+    with Progress("removed", total) as progress:
+        asyncio.run(_remove(api, entries, report, progress))
     document = {
         "removed": report.removed,
         "not_registered": report.missing,
@@ -132,18 +144,16 @@ def remove_fleet(
 
 
 async def _remove(
-    url: str,
-    token: str,
-    source: BinaryIO,
-    format: Format,
+    api: ApiTarget,
+    entries: Callable[[], Iterable[FleetEntry]],
     report: RemovalReport,
     progress: Progress,
 ) -> None:
-    async with ManagerApi(url, AT_ONCE) as api:
-        removal = FleetRemoval(api, token, report, progress)
+    async with ManagerApi(api.url, AT_ONCE) as session:
+        removal = FleetRemoval(session, api.token(), report, progress)
         stop_on_signals(removal.stop)
         for kinds in (KINDS[1:], KINDS[:1]):
-            await removal.run(entry for entry in _entries(source, format) if entry.kind in kinds)
+            await removal.run(entry for entry in entries() if entry.kind in kinds)
 
 
 def _entries(source: BinaryIO, format: Format) -> Iterator[FleetEntry]:
@@ -167,7 +177,7 @@ def _check(file: str, source: BinaryIO, format: Format) -> int:
             if bad <= SHOWN:
                 write_note(f"{file}:{line[0]}: {fault}")
     if bad:
-        raise LocalError(f"{bad:,} bad line{'s' if bad > 1 else ''}: nothing was removed")
+        raise LocalError(f"{counted(bad, 'bad line')}: nothing was removed")
     return total
 
 

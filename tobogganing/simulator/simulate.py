@@ -2,18 +2,17 @@
 
 import asyncio
 import contextlib
-import os
 import random
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
-import click
-
+from service.plural import counted
 from tobogganing.api_client.session import ManagerApi
-from tobogganing.api_client.tokens import read_token
+from tobogganing.api_client.target import ApiTarget
 from tobogganing.backoff import stop_on_signals
-from tobogganing.errors import LocalError, WrongSettingError
+from tobogganing.errors import EXIT_INTERRUPTED, LocalError, WrongSettingError
+from tobogganing.output import console, write
 from tobogganing.simulator.fleet_registration import FleetRegistration, FleetRegistrationError
 from tobogganing.simulator.load_simulator import CONCURRENCY, LoadSimulator
 from tobogganing.simulator.simulated_fleet import Agent, SimulatedFleet, simulate_fleet
@@ -26,24 +25,41 @@ GRACE = 12.0
 
 
 @contextlib.asynccontextmanager
-async def _progress(line: Callable[[float], str]) -> AsyncIterator[None]:
-    """Show `line(seconds since the last one)` during the context, in place on a terminal."""
-    is_terminal = sys.stdout.isatty()
-    start, end = ("\r\x1b[K", "") if is_terminal else ("", "\n")
+async def _progress(line: Callable[[float], str], stop: asyncio.Event) -> AsyncIterator[None]:
+    """Show `line(seconds since the last one)` during the context, in place on a terminal.
 
-    async def show() -> None:
-        while True:
+    If it cannot be shown any more, because `head` has ended for example, `stop` is set.
+    """
+    with contextlib.ExitStack() as stack:
+        show: Callable[[str], None] = write
+        pause = LINES
+        if sys.stdout.isatty():
+            show, pause = stack.enter_context(_live_line()), REDRAW
+
+        async def repeat() -> None:
             since = time.monotonic()
-            await asyncio.sleep(REDRAW if is_terminal else LINES)
-            click.echo(f"{start}{line(time.monotonic() - since)}{end}", nl=False)
+            while True:
+                await asyncio.sleep(pause)
+                before, since = since, time.monotonic()
+                show(line(since - before))
 
-    task = asyncio.create_task(show())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        click.echo(start, nl=False)
+        task = asyncio.create_task(repeat())
+        task.add_done_callback(lambda _: stop.set() if not task.cancelled() else None)
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+@contextlib.contextmanager
+def _live_line() -> Iterator[Callable[[str], None]]:
+    """A line of a terminal that is replaced in place."""
+    from rich.live import Live
+
+    with Live(console=console(), auto_refresh=False, transient=True) as live:
+        yield lambda text: live.update(text, refresh=True)
 
 
 async def simulate(
@@ -63,9 +79,9 @@ async def simulate(
     registration = FleetRegistration(url, admin_token, stop)
     agents, total = registration.api_keys, len(fleet.clients) + len(fleet.headends)
     started = time.monotonic()
-    async with _progress(lambda _: f"registered {len(agents):,} of {total:,}"):
+    async with _progress(lambda _: f"registered {len(agents):,} of {total:,}", stop):
         await registration.run(fleet)
-    click.echo(f"registered {len(agents):,} in {time.monotonic() - started:.1f} s")
+    write(f"registered {len(agents):,} in {time.monotonic() - started:.1f} s")
     async with ManagerApi(url, CONCURRENCY) as api:
         return await _submit(LoadSimulator(api, interval, stop), agents, duration)
 
@@ -82,7 +98,7 @@ async def _submit(
         return text
 
     started = time.monotonic()
-    async with _progress(line):
+    async with _progress(line, simulator.stop):
         submitting = asyncio.create_task(simulator.run(agents))
         submitting.add_done_callback(lambda _: simulator.stop.set())
         with contextlib.suppress(TimeoutError):
@@ -92,37 +108,35 @@ async def _submit(
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE):
                 await submitting
-    click.echo(simulator.stats.summary(time.monotonic() - started))
+    write(simulator.stats.summary(time.monotonic() - started))
     return simulator.stats.is_good
 
 
 def main(
-    url: str,
+    api: ApiTarget,
     clients: int,
     headends: int,
     interval: float,
     duration: float | None,
     seed: int | None,
-    admin_token_file: str | None,
 ) -> None:
     """Simulate; the exit status is 1 if a response was unexpected or a report not accepted.
 
     Raises:
-        LocalError: there is no ADMIN_TOKEN, no entity, or the gateway refused the fleet.
+        LocalError: there is no ADMIN_TOKEN, no entity or no gateway, or it refused the fleet.
     """
-    try:
-        admin_token = read_token("ADMIN_TOKEN", admin_token_file, os.environ)
-    except LocalError as error:
-        raise WrongSettingError(str(error)) from None
     if clients + headends == 0:
         raise WrongSettingError("nothing to simulate: set --clients or --headends")
+    api.check()
     seed = random.randrange(1_000_000) if seed is None else seed
-    click.echo(f"simulating {clients:,} clients and {headends:,} headends, seed {seed}")
+    write(
+        f"simulating {counted(clients, 'client')} and {counted(headends, 'headend')}, seed {seed}"
+    )
     fleet = simulate_fleet(clients, headends, seed)
     try:
-        good = asyncio.run(simulate(url, admin_token, fleet, interval, duration))
+        good = asyncio.run(simulate(api.url, api.token(), fleet, interval, duration))
     except FleetRegistrationError as error:
         raise LocalError(f"the fleet could not be registered: {error}") from None
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(EXIT_INTERRUPTED)
     sys.exit(0 if good else 1)

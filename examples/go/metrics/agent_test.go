@@ -153,3 +153,36 @@ func TestItRunsThroughAnOutageUntilItIsStopped(t *testing.T) {
 		t.Error("nothing was sent after the outage")
 	}
 }
+
+func TestAgentsMeasureEvenlySpread(t *testing.T) {
+	const agents, parts = 6000, 60
+	now := time.Unix(1_700_000_017, 123)
+	counts := make([]int, parts)
+	for n := 0; n < agents; n++ {
+		id := fmt.Sprintf("client-%07d", n)
+		agent := &Agent{Interval: time.Minute, ID: func() (string, error) { return id, nil }}
+		first := agent.untilFirst(now)
+		if first < 0 || first >= time.Minute {
+			t.Fatalf("%s waits for %v", id, first)
+		}
+		later := now.Add(47 * time.Second)
+		if moved := later.Add(agent.untilFirst(later)).Sub(now.Add(first)); moved%time.Minute != 0 {
+			t.Fatalf("%s moves by %v with a restart", id, moved)
+		}
+		counts[first*parts/time.Minute]++
+	}
+	for part, count := range counts {
+		if count < 50 || count > 150 {
+			t.Errorf("%d of %d agents measure in second %d", count, agents, part)
+		}
+	}
+}
+
+func TestAnAgentWithoutAnIDMeasuresWithinTheInterval(t *testing.T) {
+	agent := &Agent{Interval: time.Minute, ID: func() (string, error) { return "", errors.New("none") }}
+	for n := 0; n < 100; n++ {
+		if first := agent.untilFirst(time.Now()); first < 0 || first >= time.Minute {
+			t.Fatalf("it waits for %v", first)
+		}
+	}
+}

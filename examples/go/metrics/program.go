@@ -63,6 +63,7 @@ func Main(load func(*Environment) Program, getenv func(string) string, args []st
 		Queue:    queue,
 		Send:     identified.Send,
 		Interval: program.Interval,
+		ID:       identified.Identity.ID,
 		Backoff:  NewBackoff(program.MostPause),
 		Log:      logger,
 	}

@@ -10,6 +10,8 @@ later, or declines it, and the request is passed to ASGI.
 import time
 from typing import Any, Protocol
 
+from service.http.connection.request_head import Request
+from service.http.problem import PROBLEM, as_problem, wants_problem
 from service.http.uvicorn_compat import STATUS_LINE
 
 RawHeaders = dict[bytes, bytes]
@@ -24,6 +26,7 @@ class FastPathExchange:
 
     __slots__ = (
         "_protocol",
+        "_request",
         "disconnected",
         "keep_alive",
         "message_event",
@@ -34,23 +37,37 @@ class FastPathExchange:
     more_body = False
     response_started = False
 
-    def __init__(self, protocol: Any, keep_alive: bool) -> None:
+    def __init__(self, protocol: Any, request: Request) -> None:
         self._protocol = protocol
-        self.keep_alive = keep_alive
+        self._request = request
+        self.keep_alive = request.keep_alive
         self.response_complete = False
         self.disconnected = False
         self.message_event = _NO_EVENT
         self.started_at = time.perf_counter()
 
+    @property
+    def peer(self) -> tuple[str, int] | None:
+        """Address and port of the other end of the TCP connection."""
+        client: tuple[str, int] | None = self._protocol.client
+        return client
+
     def respond(self, status: int, body: bytes, headers: bytes = b"") -> None:
         """Send the response, unless the client has disconnected. `headers` are complete header
-        lines."""
+        lines; an error is a JSON object with `error`."""
         if self.response_complete:
             return
         self.response_complete = True
         protocol = self._protocol
         if not self.disconnected:
-            protocol.write_response(status, body, headers, self.keep_alive)
+            if status == 200:
+                data = encode_response(200, body, headers, protocol.header_lines, self.keep_alive)
+            else:
+                accept = self._request.fields.get(b"accept", b"")
+                data = encode_error(
+                    status, body, headers, protocol.header_lines, self.keep_alive, accept
+                )
+            protocol.write_response(data, self.keep_alive)
         protocol.on_response_complete()
 
 
@@ -77,14 +94,36 @@ class FastPathHandler(Protocol):
 
 
 def encode_response(
-    status: int, body: bytes, headers: bytes, default_headers: bytes, keep_alive: bool
+    status: int,
+    body: bytes,
+    headers: bytes,
+    default_headers: bytes,
+    keep_alive: bool,
+    media_type: bytes = b"application/json",
 ) -> bytes:
     """Encode a response with a JSON body."""
-    return b"%bcontent-type: application/json\r\n%bcontent-length: %d\r\n%b%b\r\n%b" % (
+    return b"%bcontent-type: %b\r\n%bcontent-length: %d\r\n%b%b\r\n%b" % (
         STATUS_LINE[status],
+        media_type,
         default_headers,
         len(body),
         headers,
         b"" if keep_alive else b"connection: close\r\n",
         body,
     )
+
+
+def encode_error(
+    status: int,
+    body: bytes,
+    headers: bytes,
+    default_headers: bytes,
+    keep_alive: bool,
+    accept: bytes,
+) -> bytes:
+    """Encode an error as plain JSON, or as problem details if `accept` asks for them."""
+    if not wants_problem(accept):
+        return encode_response(status, body, headers, default_headers, keep_alive)
+    headers += b"vary: Accept\r\n"
+    problem = as_problem(status, body)
+    return encode_response(status, problem, headers, default_headers, keep_alive, PROBLEM)

@@ -19,7 +19,11 @@ from typing import Any
 import orjson
 import structlog
 
-from service.http.connection.fast_path import FastPathExchange, FastPathHandler, encode_response
+from service.http.connection.fast_path import (
+    FastPathExchange,
+    FastPathHandler,
+    encode_error,
+)
 from service.http.connection.head_memory import FREE, Heads
 from service.http.connection.idle_connections import idle_connections_of
 from service.http.connection.idle_timer import IdleTimer
@@ -140,7 +144,7 @@ class LimitedProtocol(asyncio.Protocol):
         # Writing pauses as soon as the socket accepts no more, so all unread bytes are counted.
         transport.set_write_buffer_limits(0)
         self.flow = FlowControl(transport)
-        self.client = get_remote_addr(transport)
+        self.client = _without_mapping(get_remote_addr(transport))
         if len(connections) > self.max_connections and not self._idle_connections.evict_oldest():
             full = "Too many connections: try again"
             self._refuse(RequestError(503, full, b"retry-after: 1\r\n"))
@@ -281,10 +285,14 @@ class LimitedProtocol(asyncio.Protocol):
             cycle.more_body = False
             cycle.message_event.set()
 
-    def write_response(self, status: int, body: bytes, headers: bytes, keep_alive: bool) -> None:
+    @property
+    def header_lines(self) -> bytes:
+        """The default header lines of a response."""
+        return self._idle_connections.header_lines(self._server_state.default_headers)
+
+    def write_response(self, data: bytes, keep_alive: bool) -> None:
         """Write a response in one call, and close the connection if it is the last one."""
-        default = self._idle_connections.header_lines(self._server_state.default_headers)
-        self.transport.write(encode_response(status, body, headers, default, keep_alive))
+        self.transport.write(data)
         if not keep_alive:
             self.finish()
 
@@ -349,7 +357,7 @@ class LimitedProtocol(asyncio.Protocol):
 
     def _try_fast_path(self, request: Request, body: bytes) -> bool:
         assert self._fast_path is not None
-        self._active = exchange = FastPathExchange(self, request.keep_alive)
+        self._active = exchange = FastPathExchange(self, request)
         try:
             taken = self._fast_path(request.target, request.fields, body, exchange)
         except Exception as error:
@@ -410,6 +418,7 @@ class LimitedProtocol(asyncio.Protocol):
             "http_version": request.version,
             "server": get_local_addr(self.transport),
             "client": self.client,
+            PEER: self.client,
             "scheme": "https" if is_ssl(self.transport) else "http",
             "method": request.method.decode("ascii"),
             "root_path": "",
@@ -453,7 +462,12 @@ class LimitedProtocol(asyncio.Protocol):
         if begun is None or not (begun.response_started or begun.response_complete):
             # Without MANAGER_HEADER: this response makes no statement about a sample.
             body = orjson.dumps({"error": error.error})
-            self.transport.write(encode_response(error.status, body, error.headers, b"", False))
+            accept, request = error.accept, self._parser.current
+            if not accept and request is not None:
+                accept = request.fields.get(b"accept", b"")
+            self.transport.write(
+                encode_error(error.status, body, error.headers, b"", False, accept)
+            )
         self._linger()
 
     def _linger(self) -> None:
@@ -467,7 +481,10 @@ class LimitedProtocol(asyncio.Protocol):
             self._active.message_event.set()
             self._active = None
         self._parser.discard()
-        self.transport.write_eof()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:  # TLS: its close also sends what is left, and waits for the client's
+            self.transport.close()
         self.flow.resume_reading()
         self._idle_connections.mark_idle(self)
         self._idle_timer.start(self.linger)
@@ -504,6 +521,14 @@ class LimitedProtocol(asyncio.Protocol):
         # A client that does not read is handled by `write_timeout`.
         if self._buffer.request is None and self._active is None and not self.flow.write_paused:
             self.transport.close()
+
+
+def _without_mapping(address: tuple[str, int] | None) -> tuple[str, int] | None:
+    """An IPv4 address as such, which a socket for both families shows as `::ffff:192.0.2.1`."""
+    if address is None:
+        return None
+    host, port = address
+    return host.removeprefix("::ffff:") if "." in host else host, port
 
 
 def _overloaded() -> RequestError:

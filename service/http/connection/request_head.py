@@ -48,6 +48,8 @@ class RequestError(Exception):
         self.error = error
         self.headers = headers
         """Complete header lines."""
+        self.accept = b""
+        """The request's Accept, if its head was received."""
 
 
 class Request(NamedTuple):
@@ -81,6 +83,14 @@ def parse_head(method: bytes, target: bytes, minor: bytes, lines: bytes, max_hea
     Raises:
         RequestError: it is larger than `max_head`, ambiguous, or not supported.
     """
+    try:
+        return _parse_head(method, target, minor, lines, max_head)
+    except RequestError as error:
+        error.accept = dict(_headers(lines)).get(b"accept", b"")
+        raise
+
+
+def _parse_head(method: bytes, target: bytes, minor: bytes, lines: bytes, max_head: int) -> Request:
     count = lines.count(b"\r\n")
     size = len(target) + len(lines) + HEADER_OVERHEAD * count
     if size > max_head:

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from bench import report
-from bench.gateway import configuration
 from bench.goals import reached
 from bench.rounds import Measurements
 from tobogganing.devstack.run_config import CHECKOUT
+from tools.edge import configuration
 
 PAGE = CHECKOUT / "docs" / "performance.md"
 
@@ -53,7 +53,10 @@ def test_the_page_has_a_mark_for_each_section(tmp_path: Path) -> None:
 
 def test_the_edge_runs_without_dns() -> None:
     file = CHECKOUT / "deploy" / "edge" / "haproxy.cfg"
-    text = configuration(file.read_text(encoding="utf-8"), 12_345)
+    ports = {"gateway": [12_345, 12_346], "exporter": [12_347]}
+    text = configuration(file.read_text(encoding="utf-8"), ports)
     assert "server-template" not in text
-    assert text.count(" 127.0.0.1:12345\n") == 4
+    for name, port in (("gateway1", 12_345), ("gateway2", 12_346)):
+        assert text.count(f"    server {name} 127.0.0.1:{port}\n") == 3
+    assert text.count("    server exporter1 127.0.0.1:12347\n") == 2
     assert "resolvers docker init-addr" not in text

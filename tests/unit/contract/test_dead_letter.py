@@ -13,14 +13,23 @@ from contract.dead_letter import (
 numbers = st.integers(0, 2**63 - 1)
 
 
-@given(st.text(), numbers, st.integers(-2, 500), numbers, st.none() | numbers)
+@given(
+    st.text(), numbers, st.integers(-2, 500), numbers, st.none() | numbers, numbers, st.booleans()
+)
 def test_headers_round_trip(
-    reason: str, offset: int, index: int, appended: int, size: int | None
+    reason: str,
+    offset: int,
+    index: int,
+    appended: int,
+    size: int | None,
+    shift: int,
+    is_compressed: bool,
 ) -> None:
-    source = DeadLetterSource(reason, offset, index, appended, size)
+    source = DeadLetterSource(reason, offset, index, appended, size, shift, is_compressed)
     found = decode_source(encode_source(source))
     assert (found.offset, found.index, found.appended) == (offset, index, appended)
     assert found.truncated_from == size
+    assert (found.shift, found.is_compressed) == (shift, is_compressed)
     cut = reason[:MAX_REASON]
     assert found.reason == cut.encode("utf-8", "replace").decode()
 

@@ -27,10 +27,18 @@ def test_state_topics_are_compacted_and_logs_are_deleted() -> None:
         "delete",
         "compact,delete",
     ]
-    assert topics.submissions.settings["retention.ms"] == str(7 * 86_400_000)
+    assert topics.submissions.settings["retention.ms"] == str(3 * 86_400_000)
+    assert topics.dead_letter.settings["retention.ms"] == str(7 * 86_400_000)
     assert topics.anomalies.settings["retention.ms"] == str(7 * 86_400_000)
     assert topics.evidence.settings["retention.ms"] == str(7 * 86_400_000)
     assert topics.entity_state.settings["min.compaction.lag.ms"] == "60000"
+
+
+def test_the_retention_of_submissions_is_a_setting() -> None:
+    """Dead letters, which are whole, do not follow it."""
+    topics = declare_topics("", 4, 100.5)
+    assert topics.submissions.settings["retention.ms"] == "361800000"
+    assert topics.dead_letter.settings["retention.ms"] == str(7 * 86_400_000)
 
 
 def test_segments_are_small() -> None:

@@ -60,20 +60,20 @@ def recount(first: int = 0, **counts: Any) -> LedgerRecount:
     ("counted", "ledger", "words"),
     [
         (recount(submissions=5), booked(read=5), []),
-        (recount(submissions=5), booked(read=6), ["5 submissions are in the topic, 6 in"]),
-        (recount(submissions=5), booked(read=4), ["5 submissions are in the topic, 4 in"]),
+        (recount(submissions=5), booked(read=6), ["submissions: 5 in the topic, 6 in"]),
+        (recount(submissions=5), booked(read=4), ["submissions: 5 in the topic, 4 in"]),
         (
             recount(submissions=5, late=1),
             booked(read=5),
-            ["1 late submissions are in the topic, 0"],
+            ["late submissions: 1 in the topic, 0"],
         ),
         (
             recount(submissions=5, undecodable=2),
             booked(read=5, dead_lettered=1),
-            ["2 frames cannot be decoded, but only 1 sub"],
+            ["2 frames cannot be decoded, but the ledger has 1 dead"],
         ),
         (recount(first=3, submissions=5), booked(read=900, late=3), []),
-        (recount(first=3, submissions=5), booked(read=4), ["5 submissions are in the topic, 4"]),
+        (recount(first=3, submissions=5), booked(read=4), ["submissions: 5 in the topic, 4"]),
         (recount(missing=True), booked(read=5), ["the topic ends before offset 9"]),
     ],
 )

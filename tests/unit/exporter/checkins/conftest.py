@@ -22,8 +22,7 @@ class Fleet:
     def __init__(self) -> None:
         self.store = StateStore([0])
         self.registered = RegistryState()
-        self.directory = Directory([0], 1)
-        self.directory.follow(self.store, self.registered)
+        self.directory = Directory(self.store, self.registered, 1)
         self._offset = 0
 
     def register(self, kind: str, id: str, *, removed: bool = False, **values: Any) -> None:

@@ -5,11 +5,11 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.checkins.directory import REPORTED
 from exporter.checkins.documents import item, items
 from exporter.checkins.listing import View
 from exporter.checkins.query import Cursor, Query
 from exporter.checkins.state import STATES, state_of
+from exporter.state.columns import REPORTED
 from tests.unit.exporter.checkins.conftest import NOW, THRESHOLDS, Fleet
 
 AGES = st.sampled_from([0.0, 299.0, 300.0, 301.0, 899.0, 900.0, 5000.0, -10.0])

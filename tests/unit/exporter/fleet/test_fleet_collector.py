@@ -26,7 +26,6 @@ from contract.row import (
 )
 from contract.total import TOTAL_VERSION, Group, TotalRow, encode_total, total_key
 from exporter.fleet.collector import FleetCollector
-from exporter.fleet.columns import Columns
 from exporter.fleet.gate import TotalsGate
 from exporter.fleet.presence import AGE_SECONDS
 from exporter.fleet.registered import registered_groups
@@ -49,9 +48,6 @@ class Shard:
 
     def __init__(self, partitions: Iterable[int] = (0,), registry: RegistryState | None = None):
         self.store = StateStore(partitions, defer_rendering=True)
-        columns = {name: Columns(kind) for name, kind in KINDS.items()}
-        for name, each in columns.items():
-            self.store.on_slot(name, each.on_slot)
         self.source = SourceLagMonitor(
             KafkaSettings(kafka_bootstrap_servers="localhost:1"), "s", self.store.ledgers
         )
@@ -59,7 +55,7 @@ class Shard:
         self.registry.register(
             FleetCollector(
                 self.store.totals,
-                columns,
+                {name: self.store.table(name).columns for name in KINDS},
                 THRESHOLDS,
                 TotalsGate(self.store.ledgers, self.source),
                 None if registry is None else lambda kind: registered_groups(registry, kind),

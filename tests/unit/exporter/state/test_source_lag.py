@@ -23,6 +23,22 @@ def test_a_ledger_newer_than_the_response_has_no_lag() -> None:
     assert source({0: 10}).lag({0: LedgerRow(version=ROW_VERSION, offset=12)}) == {0: 0}
 
 
+def test_the_lag_in_seconds_counts_from_the_newest_counted_record() -> None:
+    """A partition without lag has none, however long ago its last record was; one of which nothing
+    was counted has no value."""
+    ledgers = {
+        0: LedgerRow(version=ROW_VERSION, offset=6, newest=40_000),
+        1: LedgerRow(version=ROW_VERSION, offset=6, newest=40_000),
+        2: empty_ledger(),
+        3: empty_ledger(),
+    }
+    settings = KafkaSettings(kafka_bootstrap_servers="localhost:1")
+    monitor = SourceLagMonitor(settings, "submissions", ledgers)
+    monitor.update({0: 8, 1: 7, 2: 1, 3: 0})
+    assert monitor.lag_seconds(100.0) == {0: 60.0, 1: 0.0, 3: 0.0}
+    assert monitor.lag_seconds(10.0)[0] == 0.0, "a clock that is behind"
+
+
 def test_there_is_no_lag_before_the_first_response() -> None:
     unasked = SourceLagMonitor(KafkaSettings(kafka_bootstrap_servers="localhost:1"), "s", {})
     assert unasked.lag({0: empty_ledger()}) == {}

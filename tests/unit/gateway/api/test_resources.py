@@ -200,6 +200,30 @@ async def test_a_second_registration_has_another_incarnation(api: Api) -> None:
     assert (await submit(api, "c-1", old), await submit(api, "c-1", new)) == (401, 200)
 
 
+@pytest.mark.parametrize("then", ["rotated", "removed", "registered again"])
+async def test_what_others_change_at_the_same_time_is_removed(api: Api, then: str) -> None:
+    await client(api)
+    write_down = api.audit.send
+
+    async def another_is_faster(*args: Any, **options: Any) -> RecordMetadata:
+        record = api.registry.get("client", "c-1")
+        assert record is not None
+        others = [replace(record, revision=2, api_keys=["00"])]
+        if then != "rotated":
+            others = [replace(as_removed(record, 2**50), revision=2)]
+        if then == "registered again":
+            others.append(replace(record, revision=3, incarnation=(record.incarnation or 0) + 1))
+        for other in others:
+            await api.topic.send("registry", encode_record(other), partition=0, key=other.key)
+        return await write_down(*args, **options)
+
+    api.audit.send = another_is_faster  # type: ignore[method-assign]
+    answer = await api.http.delete("/api/v1/clients/c-1", headers=ADMIN)
+    assert answer.status_code == 200, answer.text
+    shown = await api.http.get("/api/v1/clients/c-1", headers=ADMIN)
+    assert shown.status_code == (200 if then == "registered again" else 404)
+
+
 async def test_a_cluster_can_be_removed_only_after_its_headends(api: Api) -> None:
     await api.register("clusters", name="k", region="eu", datacenter="d", cluster_id="k-1")
     await api.register("headends", name="h", cluster_id="k-1", headend_id="h-1")

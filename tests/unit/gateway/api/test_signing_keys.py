@@ -17,10 +17,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from msgspec.structs import replace
 
-from contract.registry import SIGNING_KEY
+from contract.registry import SIGNING_KEY, encode_record
 from gateway.auth import key_store
 from gateway.auth.key_store import FileKeyStore
 from gateway.auth.signing_keys import SigningKeyManager, require_keys
+from gateway.produce.producer import RecordMetadata
 from gateway.registry.writer import RegistryWriter
 from gateway.settings import GatewaySettings
 from service.config.settings import SettingsError
@@ -299,6 +300,28 @@ async def test_tokens_of_a_removed_key_are_invalid(api: Api, headend: str) -> No
     await api.keys.refresh(soon())
     assert kid not in [record.id for record in api.keys.published()]
     assert (await api.http.delete(path, headers=ADMIN)).status_code == 404
+
+
+async def test_a_key_that_another_gateway_changes_at_the_same_time_is_removed(api: Api) -> None:
+    kid = (await api.http.get("/api/v1/auth/public-key")).json()["kid"]
+    await api.http.post("/api/v1/auth/keys/rotate", headers=ADMIN)
+    write_down, changes = api.audit.send, 3
+
+    async def another_is_faster(*args: Any, **options: Any) -> RecordMetadata:
+        for _ in range(changes):
+            record = api.registry.get("signing-key", kid)
+            assert record is not None
+            assert record.expires_at_ms is not None
+            later = replace(
+                record, revision=record.revision + 1, expires_at_ms=record.expires_at_ms + 1
+            )
+            await api.topic.send("registry", encode_record(later), partition=0, key=record.key)
+        return await write_down(*args, **options)
+
+    api.audit.send = another_is_faster  # type: ignore[method-assign]
+    answer = await api.http.delete(f"/api/v1/auth/keys/{kid}", headers=ADMIN)
+    assert answer.status_code == 200, answer.text
+    assert kid not in [record.id for record in api.keys.published()]
 
 
 async def test_a_read_only_folder_is_reported(api: Api) -> None:

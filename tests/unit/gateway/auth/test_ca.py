@@ -25,6 +25,7 @@ from gateway.auth.ca import (
     ExpiredAuthorityError,
     IssuedCertificate,
 )
+from gateway.auth.certificate_names import CertifiedNode
 from gateway.auth.csr import read_request
 from service.config.settings import Secret, SettingsError
 from tests.unit.gateway.csrs import PrivateKey, csr
@@ -32,8 +33,9 @@ from tobogganing.devstack.certificate import self_signed_ca
 
 NOW = datetime(2030, 1, 31, 12, 0, 0, tzinfo=UTC)
 LIFETIME = timedelta(days=90)
-CLIENT = CertificateIdentity("client", "laptop-1")
-HEADEND = CertificateIdentity("headend", "h-1", x509.DNSName("fra1.example.com"), is_server=True)
+CLIENT = CertificateIdentity(CertifiedNode("client", "laptop-1", 7, 2))
+NODE = CertifiedNode("headend", "h-1", 8, 0)
+HEADEND = CertificateIdentity(NODE, x509.DNSName("fra1.example.com"), is_server=True)
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +60,12 @@ def load(pem: str) -> x509.Certificate:
 def alternatives(certificate: x509.Certificate) -> list[x509.GeneralName]:
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     return list(names.value)
+
+
+def urns(node: CertifiedNode) -> list[x509.UniformResourceIdentifier]:
+    registration = f"urn:tobogganing:registration:{node.incarnation}.{node.token_epoch}"
+    names = (f"urn:tobogganing:{node.kind}:{node.id}", registration)
+    return [x509.UniformResourceIdentifier(name) for name in names]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +102,7 @@ def test_a_strict_library_verifies_a_client(ca: CertificateAuthority) -> None:
     certificate = load(sign(ca, csr()).certificate)
     builder = PolicyBuilder().store(Store([load(ca.certificate)])).time(NOW)
     verified = builder.build_client_verifier().verify(certificate, [])
-    assert verified.subjects == [x509.UniformResourceIdentifier("urn:tobogganing:client:laptop-1")]
+    assert verified.subjects == urns(CLIENT.node)
     other = CertificateAuthority(Secret(self_signed_ca(NOW)), LIFETIME, NOW)
     builder = PolicyBuilder().store(Store([load(other.certificate)])).time(NOW)
     with pytest.raises(VerificationError):
@@ -115,14 +123,12 @@ def test_names_come_from_the_registry_not_from_the_request(ca: CertificateAuthor
     foreign: list[x509.GeneralName] = [
         x509.DNSName("manager.example.com"),
         x509.IPAddress(ipaddress.ip_address("10.0.0.1")),
-        x509.UniformResourceIdentifier("urn:tobogganing:headend:h-1"),
+        *urns(NODE),
     ]
     request = csr(None, "admin", None, *foreign, ca=True)
     certificate = load(sign(ca, request).certificate)
     assert certificate.subject.rfc4514_string() == "CN=laptop-1,OU=client"
-    assert alternatives(certificate) == [
-        x509.UniformResourceIdentifier("urn:tobogganing:client:laptop-1")
-    ]
+    assert alternatives(certificate) == urns(CLIENT.node)
     constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
     assert constraints.critical
     assert not constraints.value.ca
@@ -131,22 +137,22 @@ def test_names_come_from_the_registry_not_from_the_request(ca: CertificateAuthor
 
 
 def test_a_headend_may_have_an_ip_address_or_no_address(ca: CertificateAuthority) -> None:
-    urn = x509.UniformResourceIdentifier("urn:tobogganing:headend:h-1")
     address = x509.IPAddress(ipaddress.ip_address("2001:db8::1"))
-    with_ip = CertificateIdentity("headend", "h-1", address, is_server=True)
-    assert alternatives(load(sign(ca, csr(), with_ip).certificate)) == [urn, address]
-    without = CertificateIdentity("headend", "h-1", is_server=True)
+    with_ip = CertificateIdentity(NODE, address, is_server=True)
+    assert alternatives(load(sign(ca, csr(), with_ip).certificate)) == [*urns(NODE), address]
+    without = CertificateIdentity(NODE, is_server=True)
     certificate = load(sign(ca, csr(), without).certificate)
-    assert alternatives(certificate) == [urn]
+    assert alternatives(certificate) == urns(NODE)
 
 
 def test_an_id_too_long_for_a_common_name_is_only_in_the_urn(ca: CertificateAuthority) -> None:
     for id, common_names in (("x" * 64, ["x" * 64]), ("x" * 65, []), ("x" * 128, [])):
-        certificate = load(sign(ca, csr(), CertificateIdentity("client", id)).certificate)
+        certificate = load(
+            sign(ca, csr(), CertificateIdentity(CertifiedNode("client", id, 7, 0))).certificate
+        )
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         assert [name.value for name in names] == common_names
-        urn = x509.UniformResourceIdentifier(f"urn:tobogganing:client:{id}")
-        assert alternatives(certificate) == [urn]
+        assert alternatives(certificate) == urns(CertifiedNode("client", id, 7, 0))
 
 
 def test_validity_starts_in_the_past_and_has_the_configured_length(

@@ -14,16 +14,12 @@ from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.body import compression
-from gateway.body.compression import (
-    CODINGS,
-    MAX_MEMBERS,
-    DecompressedTooLargeError,
-    decompress,
-    decompress_sync,
-)
+from gateway.body import compression as body_compression
+from gateway.body.compression import decompress, decompress_sync
 from gateway.body.json import BodyError
 from gateway.body.memory_budget import MemoryBudget, Reservation
+from service import compression
+from service.compression import CODINGS, MAX_MEMBERS, DecompressedTooLargeError
 
 PACK: dict[bytes, Callable[[bytes], bytes]] = {
     b"gzip": gzip.compress,
@@ -71,9 +67,9 @@ def test_the_chunk_size_does_not_change_the_result(
         except BodyError as error:
             return str(error)
 
-    with patch.object(compression, "_INPUT_CHUNK", len(body) + 1):
+    with patch.object(compression, "INPUT_CHUNK", len(body) + 1):
         at_once = outcome()
-    with patch.object(compression, "_INPUT_CHUNK", piece):
+    with patch.object(compression, "INPUT_CHUNK", piece):
         assert outcome() == at_once
     if length == 0 and not behind:
         assert at_once == b"".join(parts)
@@ -157,7 +153,7 @@ def test_a_zstd_stream_with_a_large_window_is_refused() -> None:
 async def test_large_results_wait_for_the_lock_and_do_not_block_small_ones() -> None:
     """Even if the compressed body is small."""
     go_on = threading.Event()
-    before = compression._THREAD.submit(go_on.wait, 10)
+    before = body_compression._THREAD.submit(go_on.wait, 10)
     large = asyncio.create_task(decompress(b"zstd", zstd.compress(bytes(LIMIT)), LIMIT, held()))
     assert await decompress(b"gzip", gzip.compress(b"small"), LIMIT, held()) == b"small"
     await asyncio.wait([large], timeout=0)
@@ -173,7 +169,7 @@ async def test_large_inputs_wait_for_the_lock_even_if_the_result_is_small() -> N
     begin = packer.compress(b"{}") + packer.flush(zlib.Z_FULL_FLUSH)
     body = begin + b"\x00\x00\x00\xff\xff" * 20_000 + packer.flush()
     go_on = threading.Event()
-    before = compression._THREAD.submit(go_on.wait, 10)
+    before = body_compression._THREAD.submit(go_on.wait, 10)
     large = asyncio.create_task(decompress(b"gzip", body, LIMIT, held()))
     await asyncio.wait([large], timeout=0)
     assert not large.done()

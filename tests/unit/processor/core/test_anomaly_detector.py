@@ -9,6 +9,7 @@ from contract.frame import Submission
 from contract.position import Position
 from contract.row import EntityRow
 from processor.core.anomaly_detector import GAPS_TO_LEARN, GAPS_TO_RELEARN, EntityHistory, detect
+from processor.core.growth import COUNTERS
 from processor.core.row_reducer import reduce_row
 
 START = 1_700_000_000.0
@@ -33,7 +34,13 @@ class ReportingEntity:
         now = round(self.time * 1000)
         reduced, _ = reduce_row(self._row, submission, Position(self._offset, 0), now)
         assert reduced is not self._row, "nothing changes, so nothing is checked"
-        found = detect(self.histories, b"a", self._row, submission, now)
+        previous = self._row
+        if previous is not None and previous.incarnation != submission.incarnation:
+            previous = None
+        excess = None
+        if previous is not None and self.kind in COUNTERS:
+            _, excess = COUNTERS[self.kind].growth_of(previous, submission, now)
+        found = detect(self.histories, b"a", previous, submission, now, excess)
         self._row = reduced
         assert all(detail for _, detail in found)
         return [reason for reason, _ in found]

@@ -59,5 +59,5 @@ def test_deleted_records_do_not_wait(detector: StuckDetector) -> None:
     detector.update(5000.0, {0: 4}, {0: (8, 9)})
     detector.update(5121.0, {0: 4}, {0: (8, 9)})
     assert detector.stuck(5121.0) == [
-        "partition 0 has not advanced past offset 4 for 121 s, with 1 records waiting"
+        "partition 0 has not advanced past offset 4 for 121 s, with 1 record waiting"
     ]

@@ -35,7 +35,7 @@ def test_401_becomes_429_after_the_limit_of_a_minute() -> None:
     door = Door()
     assert [door.refuse().status for _ in range(62)] == [401] * 60 + [429] * 2
     error = door.refuse()
-    assert error.headers == {"Retry-After": "1"}
+    assert (error.headers or {})["Retry-After"] == "1"
     assert error.body == {"error": "Too many failed attempts from this address"}
     door.now += 1
     assert [door.refuse().status for _ in range(2)] == [401, 429]
@@ -45,9 +45,9 @@ def test_retry_after_is_exact_for_low_rates() -> None:
     door = Door(failures_per_minute=2)
     assert [door.refuse().status for _ in range(2)] == [401, 401]
     error = door.refuse()
-    assert error.headers == {"Retry-After": "30"}
+    assert (error.headers or {})["Retry-After"] == "30"
     door.now += 29
-    assert door.refuse().headers == {"Retry-After": "1"}
+    assert (door.refuse().headers or {})["Retry-After"] == "1"
     door.now += 1
     assert door.refuse().status == 401
 

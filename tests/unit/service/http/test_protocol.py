@@ -12,9 +12,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
 
+from service.config.secrets import ReloadableTokens
+from service.config.settings import HttpSettings
 from service.http.connection.protocol import LimitedProtocol
-from service.http.server import RESERVED_FILES, limit_connections, raise_file_limit
+from service.http.server import RESERVED_FILES, limit_connections, raise_file_limit, serving
 from tests.unit.service.http.site import (
     CHUNKED,
     GET,
@@ -26,6 +29,7 @@ from tests.unit.service.http.site import (
     unread,
     until,
 )
+from tobogganing.devstack.ports import free_ports
 
 
 @pytest.fixture
@@ -549,6 +553,21 @@ def test_the_limit_of_open_files_is_raised_as_far_as_permitted() -> None:
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (low, hard)
         assert raise_file_limit(low + 5) == low + 5
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (low + 5, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def test_a_server_within_a_loop_raises_the_limit_of_open_files() -> None:
+    """As a processor's, which has it beside Faust."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = LimitedProtocol.max_connections + RESERVED_FILES
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
+        settings = HttpSettings(
+            metrics_token=ReloadableTokens("token"), host="127.0.0.1", port=free_ports(1)[0]
+        )
+        async with serving(Starlette(), settings):
+            assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == needed
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 

@@ -17,13 +17,13 @@ def test_a_balanced_ledger_has_no_remarks() -> None:
 def test_an_unbalanced_partition_is_named() -> None:
     assert remarks([partition(0, read=5, applied=3), partition(1, read=1, applied=2)]) == [
         "partition 0 does not balance: 5 submissions read, 3 with an outcome",
-        "partition 1 does not balance: 1 submissions read, 2 with an outcome",
+        "partition 1 does not balance: 1 submission read, 2 with an outcome",
     ]
 
 
 def test_losses_and_an_unknown_lag_are_named() -> None:
     lines = remarks([partition(0, lost=2), partition(1, lag=None, lost=1)])
-    assert lines[0].startswith("3 records were lost")
+    assert lines[0].startswith("lost: 3 records")
     assert lines[1].startswith("the lag is unknown")
 
 

@@ -5,7 +5,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from tobogganing.cli.main import main
+from tobogganing.cli.main import cli
 
 COMMANDS = {
     "run": (),
@@ -14,7 +14,8 @@ COMMANDS = {
     "gateway": (),
     "processor": (),
     "exporter": (),
-    "topics": (),
+    "topics": ("describe", "repair", "delete", "read"),
+    "kafka": ("start",),
     "simulate": (),
     "clients": ("add", "list", "show", "rotate", "remove"),
     "headends": ("add", "list", "show", "rotate", "remove"),
@@ -35,6 +36,8 @@ COMMANDS = {
     "restore": (),
     "plan": (),
 }
+WITHOUT_JSON = (["kafka", "start"], ["topics", "read"])
+"""A service, and a command whose output is JSON in any case."""
 CALLS = [
     [command, *sub] for command, subs in COMMANDS.items() for sub in ([], *([s] for s in subs))
 ]
@@ -43,21 +46,21 @@ CALLS = [
 def test_every_command_exists() -> None:
     found = {
         name: set(command.commands) if isinstance(command, click.Group) else set()
-        for name, command in main.commands.items()
+        for name, command in cli.commands.items()
     }
     assert found == {name: set(subs) for name, subs in COMMANDS.items()}
 
 
 @pytest.mark.parametrize("call", CALLS, ids=" ".join)
 def test_every_command_has_help(call: list[str]) -> None:
-    result = CliRunner().invoke(main, [*call, "--help"])
+    result = CliRunner().invoke(cli, [*call, "--help"])
     assert result.exit_code == 0
-    command: click.Command = main
+    command: click.Command = cli
     for name in call:
         assert isinstance(command, click.Group)
         command = command.commands[name]
     assert command.help
-    assert "--json" in result.output or len(call) == 1
+    assert "--json" in result.output or len(call) == 1 or call in WITHOUT_JSON
 
 
 def test_the_command_line_itself_imports_no_service() -> None:
@@ -71,6 +74,6 @@ def test_the_command_line_itself_imports_no_service() -> None:
 
 def test_an_error_that_the_user_can_fix_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", "none")
-    result = CliRunner().invoke(main, ["run"])
+    result = CliRunner().invoke(cli, ["run"])
     assert result.exit_code == 2
     assert result.output == "Error: PORT=none is not a port: choose a number from 1 to 65535\n"

@@ -5,19 +5,19 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from tobogganing.cli.main import main
+from tobogganing.cli.main import cli
 from tobogganing.cli.plan import rate, size
 
 
 def test_json_and_the_table_agree() -> None:
     words = ["plan", "--clients", "1000000", "--headends", "50", "--interval", "300"]
-    found = json.loads(CliRunner().invoke(main, [*words, "--json"]).output)
+    found = json.loads(CliRunner().invoke(cli, [*words, "--json"]).output)
     assert [part["part"] for part in found["parts"]] == [
         *("edge", "gateway", "processor", "exporter", "broker"),
     ]
     assert found["submissions_a_second"] == pytest.approx(1_000_000 / 300 + 50 / 30)
     assert found["series"] == 6 * 1_000_050
-    shown = CliRunner().invoke(main, words).output
+    shown = CliRunner().invoke(cli, words).output
     for part in found["parts"]:
         (line,) = [line for line in shown.splitlines() if line.startswith(f"{part['part']} ")]
         assert line.split()[1:3] == [str(part["number"]), str(part["cores"])]
@@ -25,12 +25,12 @@ def test_json_and_the_table_agree() -> None:
 
 
 def test_the_default_number_of_headends() -> None:
-    assert "2 headends every 30 s" in CliRunner().invoke(main, ["plan", "--clients", "1001"]).output
+    assert "2 headends every 30 s" in CliRunner().invoke(cli, ["plan", "--clients", "1001"]).output
 
 
 @pytest.mark.parametrize("words", [["--clients", "0"], ["--interval", "0.5"], ["--batch", "0"]])
 def test_an_impossible_fleet_is_refused(words: list[str]) -> None:
-    assert CliRunner().invoke(main, ["plan", *words]).exit_code == 2
+    assert CliRunner().invoke(cli, ["plan", *words]).exit_code == 2
 
 
 def test_sizes_have_units() -> None:

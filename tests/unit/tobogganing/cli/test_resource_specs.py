@@ -2,7 +2,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from tobogganing.cli.main import main
+from tobogganing.cli.main import cli
 from tobogganing.cli.resources import enrolment_body, scope_of
 
 
@@ -27,7 +27,7 @@ def test_the_scope_of_a_relay() -> None:
     ],
 )
 def test_invalid_arguments_are_not_sent(words: list[str]) -> None:
-    result = CliRunner().invoke(main, [*words, "--url", "http://127.0.0.1:1"])
+    result = CliRunner().invoke(cli, [*words, "--url", "http://127.0.0.1:1"])
     assert result.exit_code == 2
     assert "Usage:" in result.output
 

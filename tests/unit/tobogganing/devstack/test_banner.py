@@ -1,10 +1,14 @@
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tobogganing.devstack.banner import banner, value_of
+from tobogganing.devstack.run_config import read_run_config
 from tobogganing.devstack.secrets import SecretSource
+
+CONFIG = read_run_config({"STATE_DIR": "/tmp/a state"})
 
 
 def sources(file: Path | None) -> list[SecretSource]:
@@ -40,13 +44,29 @@ def test_of_several_tokens_the_first_is_sent(tmp_path: Path, held: str) -> None:
 def test_no_secret_is_printed(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("secret-value")
-    text = banner("http://127.0.0.1:8000", sources(file), "/state", "127.0.0.1:9092")
+    text = banner(CONFIG, sources(file), "127.0.0.1:9092")
     assert "secret-value" not in text
     assert str(file) in text
 
 
 def test_the_commands_are_valid_for_sh() -> None:
-    text = banner("http://127.0.0.1:8000", sources(None), "/state", "127.0.0.1:9092")
+    text = banner(CONFIG, sources(None), "127.0.0.1:9092")
     block = text[text.index("CLIENT_ID=") : text.index("\n\nCtrl-C")]
     assert "${ADMIN_TOKEN}" in block
     subprocess.run(["sh", "-n", "-c", block], check=True)
+
+
+def test_the_setup_makes_the_documented_commands_work(tmp_path: Path) -> None:
+    """They name `tobogganing`, and files relative to the folder of `.state`."""
+    state = tmp_path / "a state"
+    text = banner(read_run_config({"STATE_DIR": str(state)}), sources(None), "127.0.0.1:9092")
+    setup = text[text.index("\ncd ") : text.index("\n\nRegister")]
+    shown = subprocess.run(
+        ["sh", "-euc", f'{setup}\nprintf "%s|" "$PWD" "$STATE_DIR" "$(command -v tobogganing)"'],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": "/usr/bin:/bin"},
+    )
+    here = Path(sys.executable).with_name("tobogganing")
+    assert shown.stdout == f"{tmp_path}|{state}|{here}|"

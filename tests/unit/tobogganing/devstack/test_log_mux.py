@@ -1,4 +1,5 @@
 import io
+import json
 import os
 import threading
 from pathlib import Path
@@ -26,6 +27,19 @@ def test_lines_are_prefixed_and_written_to_the_parts_file(tmp_path: Path) -> Non
         "serve     | one\nserve     | zwölf\nserve     | without an end\n"
     )
     assert (tmp_path / "serve.log").read_text() == "one\nzwölf\nwithout an end\n"
+
+
+def test_the_terminal_shows_warnings_and_the_file_everything(tmp_path: Path) -> None:
+    terminal = io.BytesIO()
+    out = LogMux(terminal, tmp_path)
+    audit = [{"level": "info", "event": "audit", "target": f"client:{n}"} for n in range(2000)]
+    warning = {"level": "warning", "event": "dead letters written", "number": 1}
+    events = [*audit, warning, warning]
+    send(out, "serve", "".join(f"{json.dumps(event)}\n" for event in events).encode())
+    out.close()
+    shown = "serve     | warning: dead letters written (number=1)"
+    assert terminal.getvalue().decode() == f"{shown}\n{shown} (1 more)\n"
+    assert len((tmp_path / "serve.log").read_text().splitlines()) == len(events)
 
 
 def test_binary_data_and_percent_signs_are_harmless(tmp_path: Path) -> None:

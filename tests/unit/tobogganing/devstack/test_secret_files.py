@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tobogganing.cli.main import main
+from tobogganing.cli.main import cli
 from tobogganing.devstack.secrets import write_secrets
 from tobogganing.errors import LocalError
 
@@ -87,7 +87,7 @@ def test_an_impossible_folder_is_named(tmp_path: Path) -> None:
 def test_an_error_of_the_command_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     arguments = ["secrets", "--folder", str(tmp_path / "file" / "secrets")]
-    result = CliRunner().invoke(main, arguments, env=TOKENS)
+    result = CliRunner().invoke(cli, arguments, env=TOKENS)
     assert result.exit_code == 1
     assert result.output.startswith("Error: ")
     assert len(result.output.splitlines()) == 1
@@ -102,3 +102,14 @@ def test_the_edges_certificate_is_created_once_and_group_readable(tmp_path: Path
     file.write_text("the operator's own", encoding="ascii")
     write_secrets(tmp_path / "secrets", None, file, environ=TOKENS)
     assert file.read_text(encoding="ascii") == "the operator's own"
+
+
+def test_the_edge_gets_the_cas_certificate_without_its_key(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    write_secrets(tmp_path / "secrets", None, None, file, environ=TOKENS)
+    assert "PRIVATE KEY" in (tmp_path / "secrets" / "CA_PEM").read_text()
+    assert file.read_text().count("-----BEGIN") == 1
+    assert file.read_text() in (tmp_path / "secrets" / "CA_PEM").read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    with pytest.raises(LocalError, match="CA_PEM contains no certificate"):
+        write_secrets(tmp_path / "x", None, None, file, environ=TOKENS | {"CA_PEM": "rubbish"})

@@ -10,6 +10,7 @@ from contract.kinds import CLIENT, HEADEND
 from exporter.shard import Shard
 from tobogganing import sizing as f
 from tobogganing.sizing import BUSY, SHARD_ENTITIES, CapacityPlan, PlannedFleet, plan
+from tobogganing.sizing_figures import GATEWAY_ALONE, PROCESSOR_ITEM
 
 fleets = st.builds(
     PlannedFleet,
@@ -18,6 +19,7 @@ fleets = st.builds(
     headends=st.integers(0, 20_000),
     headend_interval=st.floats(1, 3_600),
     batch=st.sampled_from([1, 2, 10, 500, 10_000]),
+    keeps_connections=st.booleans(),
 )
 factors = st.floats(1, 10)
 
@@ -63,8 +65,8 @@ def test_the_fullest_processor_has_capacity_for_its_partitions(fleet: PlannedFle
     found = plan(fleet)
     left = found.part("processor").number - 1
     owned = math.ceil(found.partitions / left)
-    frame = max(1.0, fleet.batch / found.partitions)
-    cost = (f.PROCESSOR_FRAME / frame + f.PROCESSOR_ITEM) / 1e6
+    frame = fleet.frame(found.partitions)
+    cost = (f.PROCESSOR_FRAME / frame + PROCESSOR_ITEM) / 1e6
     assert fleet.rate * cost * owned / found.partitions <= BUSY + 1e-9
     rows = fleet.entities * owned / found.partitions
     needed = f.PROCESSOR_BASE + rows * f.PROCESSOR_ENTITY
@@ -77,13 +79,39 @@ def test_gateways_have_capacity_for_every_request(fleet: PlannedFleet) -> None:
     needed = f.GATEWAY_BASE + fleet.entities * f.GATEWAY_ENTITY
     assert needed <= gateways.memory, "each has the whole registry"
     if fleet.batch == 1:
-        assert fleet.rate * f.GATEWAY_ALONE / 1e6 <= BUSY * (gateways.number - 1) + 1e-9
+        assert fleet.rate * GATEWAY_ALONE / 1e6 <= BUSY * (gateways.number - 1) + 1e-9
 
 
 @given(fleets)
-def test_brokers_keep_seven_days(fleet: PlannedFleet) -> None:
-    brokers = plan(fleet).part("broker")
-    assert brokers.number * brokers.disk >= 3 * 7 * 86_400 * fleet.rate * f.SUBMISSION_BYTES
+def test_brokers_keep_all_submissions_of_three_days(fleet: PlannedFleet) -> None:
+    found = plan(fleet)
+    brokers = found.part("broker")
+    frames = fleet.rate / fleet.frame(found.partitions)
+    stored = fleet.rate * f.PACKED_SUBMISSION_BYTES + frames * f.PACKED_FRAME_BYTES
+    assert brokers.number * brokers.disk >= 3 * 3 * 86_400 * stored
+
+
+@given(fleets)
+def test_frames_are_no_more_than_gateways_send(fleet: PlannedFleet) -> None:
+    found = plan(fleet)
+    frames = fleet.rate / fleet.frame(found.partitions)
+    gateways = found.part("gateway").working
+    assert frames <= gateways * found.partitions / f.LINGER_SECONDS + 1e-9
+    assert frames <= fleet.requests * min(fleet.batch, found.partitions) * (1 + 1e-9)
+
+
+@given(fleets)
+def test_edges_have_capacity_for_every_connection(fleet: PlannedFleet) -> None:
+    edges = plan(fleet).part("edge")
+    assert fleet.connections <= edges.working * f.EDGE_CONNECTIONS
+    assert edges.memory >= fleet.connections / edges.working * f.EDGE_CONNECTION
+
+
+@given(fleets)
+def test_kept_connections_need_no_more_cpu_time(fleet: PlannedFleet) -> None:
+    kept, new = (plan(replace(fleet, keeps_connections=kept)) for kept in (True, False))
+    for part in kept.parts:
+        assert part.load <= new.part(part.name).load
 
 
 @given(fleets, factors, factors)

@@ -1,0 +1,184 @@
+"""Columns: what lists, counts and fleet metrics need of every entity of a kind.
+
+They are arrays of the standard library, which grow, with one place per slot of an EntityTable.
+NumPy evaluates a million entities in a few vector operations. A row costs an append when it is
+applied; the columns take rows over in batches, at the latest when somebody reads them.
+"""
+
+import math
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.kinds import CLIENT, EntityKind, replace_refused
+from contract.registry import CLUSTER
+from contract.total import Group
+from exporter.state.activity import Activity
+from exporter.state.groups import GroupCodes
+from exporter.state.row_decoder import RenderRow
+
+REGISTERED, REPORTED, ANOMALOUS, EXPIRED = 1, 2, 4, 8
+"""Flags of an entity: it is in the registry; it has a row with series; anomalies of late; its row
+has expired."""
+SEEN = REPORTED | EXPIRED
+"""Flags of an entity that has a last check-in."""
+NO_CHECK_IN = 0.0
+NO_VALUE = math.nan
+HIDDEN = 65_535
+"""Code of a slot without a row."""
+MAX_PENDING = 32
+"""Maximum number of rows to take over later: few enough to stay in the CPU cache."""
+
+
+class Columns:
+    """The columns of one kind; call `take_over` before reading them.
+
+    `keys` has None for an unused slot.
+    """
+
+    def __init__(self, kind: EntityKind, now: Callable[[], float] = time.time) -> None:
+        self.kind = kind
+        self.keys: list[bytes | None] = []
+        self.names: list[str] = []
+        self.flags = array("B")
+        self.activity = Activity(now)
+        self.groups = GroupCodes(kind.group_labels)
+        self.group_codes = array("H")
+        self.clusters = GroupCodes((CLUSTER,))
+        self.cluster_codes = array("H")
+        """Codes of clusters, for a kind that belongs to one."""
+        self.has_clusters = kind is not CLIENT
+        self.gauges = [metric for metric in kind.metrics if metric.fleet]
+        self.last_check_ins = array("d")
+        self.cadences = array("f")
+        """Usual seconds between two check-ins since the exporter's start, 0 if not known."""
+        self._values = [(attrgetter(metric.field), array("d")) for metric in self.gauges]
+        self._group_of = _values_of(kind.group_labels)
+        self.pending: list[tuple[int, RenderRow]] = []
+        """Slots and the rows that they show from now on, to be taken over."""
+
+    def take_over(self) -> None:
+        """Store the values of all pending rows."""
+        pending = self.pending
+        last, flags, codes, names = self.last_check_ins, self.flags, self.group_codes, self.names
+        cadences = self.cadences
+        group_of, known = self._group_of, self.groups.known
+        marks, begin, mark = self.activity.current()
+        for slot, row in pending:
+            before, checked_in = last[slot], row.last_check_in
+            if before and checked_in > before and flags[slot] & REPORTED:
+                gap, usual = checked_in - before, cadences[slot]
+                cadences[slot] = usual + (gap - usual) / 8 if usual else gap
+            last[slot] = checked_in
+            if checked_in >= begin:
+                marks[slot] |= mark
+            else:
+                self.activity.mark(slot, checked_in)
+            flags[slot] = flags[slot] & ~EXPIRED | REPORTED
+            labels = row.labels
+            code = known.get(group_of(labels))
+            codes[slot] = self.groups.code(group_of(labels)) if code is None else code
+            name = labels.name  # type: ignore[attr-defined]
+            if name != names[slot]:
+                names[slot] = replace_refused(name)
+        for value_of, values in self._values:
+            for slot, row in pending:
+                value = value_of(row.metrics)
+                values[slot] = value if isinstance(value, int | float) else NO_VALUE
+        pending.clear()
+
+    def clear_row(self, slot: int) -> None:
+        """Note that a slot shows no row."""
+        self.take_over()
+        self.flags[slot] &= ~REPORTED
+        if not self.flags[slot] & EXPIRED:
+            self.last_check_ins[slot] = NO_CHECK_IN
+        for _, values in self._values:
+            values[slot] = NO_VALUE
+
+    def expire(self, slot: int, last_check_in: float) -> None:
+        """Keep the last check-in of a registered entity whose row expires or has expired.
+
+        The topics of rows and of evidence are read independently, so the row may still be there.
+        """
+        self.take_over()
+        if not self.flags[slot] & REGISTERED:
+            return
+        if not self.flags[slot] & REPORTED:
+            self.last_check_ins[slot] = last_check_in
+        self.flags[slot] |= EXPIRED
+
+    def register(self, slot: int, name: str, labels: dict[str, str]) -> None:
+        """Note a registration. Its name and labels show until there is a row; its cluster always.
+
+        A label that the registration lacks has its default.
+        """
+        self.take_over()
+        self.flags[slot] |= REGISTERED
+        if self.has_clusters:
+            self.cluster_codes[slot] = self.clusters.code((labels.get("cluster_id", ""),))
+        if not self.flags[slot] & REPORTED:
+            self.names[slot] = replace_refused(name)
+            defaults = {label.name: label.default for label in self.kind.labels}
+            values = [labels.get(each, defaults[each]) for each in self.groups.labels]
+            self.group_codes[slot] = self.groups.code(tuple(values))
+
+    def unregister(self, slot: int) -> None:
+        self.take_over()
+        self.flags[slot] &= ~(REGISTERED | EXPIRED)
+        if not self.flags[slot] & REPORTED:
+            self.last_check_ins[slot] = NO_CHECK_IN
+
+    def add_slot(self, key: bytes) -> None:
+        """Add columns' places for the next slot."""
+        self.keys.append(key)
+        self.names.append("")
+        self.flags.append(0)
+        self.activity.add_slot()
+        self.group_codes.append(0)
+        self.last_check_ins.append(NO_CHECK_IN)
+        self.cadences.append(0)
+        if self.has_clusters:
+            self.cluster_codes.append(0)
+        for _, values in self._values:
+            values.append(NO_VALUE)
+
+    def free_slot(self, slot: int) -> None:
+        """Note that a slot belongs to no entity."""
+        self.clear_row(slot)
+        self.keys[slot] = None
+        self.flags[slot] = 0
+        self.last_check_ins[slot] = NO_CHECK_IN
+        self.cadences[slot] = 0
+        self.activity.clear(slot)
+
+    @property
+    def codes(self) -> NDArray[np.uint16]:
+        """Code of the group of each slot that shows a row, HIDDEN of all others."""
+        shown = np.asarray(self.flags) & REPORTED != 0
+        return np.where(shown, np.asarray(self.group_codes), np.uint16(HIDDEN))
+
+    @property
+    def last(self) -> NDArray[np.float64]:
+        """Last check-in of each slot that shows a row in seconds since the epoch, else NaN."""
+        shown = np.asarray(self.flags) & REPORTED != 0
+        return np.where(shown, np.asarray(self.last_check_ins), np.nan)
+
+    def values(self, gauge: int) -> NDArray[np.float64]:
+        """Value of one of `gauges`, by its place there."""
+        return np.asarray(self._values[gauge][1])
+
+
+def _values_of(labels: Sequence[str]) -> Callable[[object], Group]:
+    values_of: Callable[[object], Any] = attrgetter(*labels)
+    return values_of if len(labels) > 1 else lambda each: (values_of(each),)
+
+
+def by_code(codes: NDArray[Any], groups: int, weights: NDArray[Any] | None = None) -> NDArray[Any]:
+    """Count, or add up, by the code of a group; those that are hidden are left out."""
+    return np.bincount(codes, weights, minlength=groups)[:groups]

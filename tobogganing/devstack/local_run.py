@@ -1,0 +1,60 @@
+"""How commands find the local run: its URLs, and whether it runs."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tobogganing.devstack.locks import is_locked
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def lock_file(state: Path) -> Path:
+    """The lock that a run holds."""
+    return state / "lock"
+
+
+@contextlib.contextmanager
+def published_urls(state: Path, urls: Sequence[str]) -> Iterator[None]:
+    """Publish the URLs of a run while it serves them; the first is for this machine."""
+    file = _url_file(state)
+    temporary = file.with_suffix(".part")
+    temporary.write_text("".join(f"{url}\n" for url in urls), encoding="ascii")
+    temporary.replace(file)
+    try:
+        yield
+    finally:
+        forget_urls(state)
+
+
+def forget_urls(state: Path) -> None:
+    """Remove the URLs of a run that was killed."""
+    _url_file(state).unlink(missing_ok=True)
+
+
+def running_urls(state: Path) -> list[str]:
+    """The URLs of the run on `state`; empty if none is ready."""
+    try:
+        urls = _url_file(state).read_text(encoding="ascii").split()
+    except (OSError, UnicodeDecodeError):
+        return []
+    return urls if is_locked(lock_file(state)) else []
+
+
+def same_origin(first: str, second: str) -> bool:
+    """Whether two URLs have the same scheme, host and port."""
+    return _origin(first) == _origin(second)
+
+
+def _url_file(state: Path) -> Path:
+    return state / "url"
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    return parts.scheme, parts.hostname, port or DEFAULT_PORTS.get(parts.scheme)
