@@ -90,7 +90,7 @@ def _character(code: Any, value: Any) -> str:
     from re import _compiler  # type: ignore[attr-defined]
 
     compiled = _compiler.compile(single)
-    for character in itertools.chain(_CANDIDATES, map(chr, range(0x300))):
+    for character in itertools.chain(_CANDIDATES, map(chr, range(0x3000))):
         if compiled.fullmatch(character):
             return character
     raise AssertionError(f"no example of {value}")

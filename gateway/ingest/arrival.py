@@ -14,7 +14,7 @@ from collections.abc import Callable
 from starlette.requests import Request
 
 from service.config.networks import Networks
-from service.http.connection.fast_path import PEER
+from service.http.connection.request_head import PEER
 
 HEADER = b"x-request-start"
 MAX_AGE = 60.0

@@ -23,11 +23,13 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return first_version(tmp_path_factory.mktemp("versions"))
 
 
+@pytest.mark.long  # needs the history of the repository
 @pytest.mark.parametrize("order", ORDERS)
 async def test_an_upgrade_from_the_first_version(
     settings: KafkaSettings, tmp_path: Path, signing_keys: str, first: Path, order: str
 ) -> None:
-    parts, fleet = Parts.of(settings, tmp_path, signing_keys), MixedVersionFleet()
+    parts = Parts.of(settings, tmp_path, signing_keys, FRAME_COMPRESSION="none")
+    fleet = MixedVersionFleet()
     everything = [*parts.gateways, *parts.workers, *parts.exporters]
     for service in everything:
         service.code = first

@@ -104,10 +104,12 @@ class Parts:
     exporters: list[Service]
 
     @classmethod
-    def of(cls, settings: KafkaSettings, folder: Path, signing_keys: str) -> "Parts":
-        secrets = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": signing_keys}
+    def of(
+        cls, settings: KafkaSettings, folder: Path, signing_keys: str, **of_gateways: str
+    ) -> "Parts":
+        of_gateways |= {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": signing_keys}
         return cls(
-            [Service("gateway", settings, folder, **secrets) for _ in range(2)],
+            [Service("gateway", settings, folder, **of_gateways) for _ in range(2)],
             [a_worker(settings, name, folder) for name in ("w1", "w2")],
             [Service("exporter", settings, folder, AFTER_TIMEOUT_SECONDS="60") for _ in range(2)],
         )

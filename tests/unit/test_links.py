@@ -37,3 +37,8 @@ def test_every_page_of_the_documents_is_linked() -> None:
     assert [
         page.name for page in pages if f"{page.name})" not in text and f"{page.name}#" not in text
     ] == []
+
+
+def test_each_decision_has_a_number_of_its_own() -> None:
+    numbers = [page.name[:4] for page in (ROOT / "docs" / "decisions").glob("*.md")]
+    assert sorted(numbers) == sorted(set(numbers))

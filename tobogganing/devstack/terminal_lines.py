@@ -16,8 +16,12 @@ REASONS = 1000
 LONGEST = 300
 SHOWN_LEVELS = ("warning", "error", "critical")
 _HIDDEN = ("timestamp", "level", "event", "service", "logger", "exception", "stack")
-_VARIES = re.compile(r"[0-9a-f]*\d[0-9a-f]*")
-"""Numbers and ids, which do not make a reason a different one."""
+_HEXADECIMAL = re.compile(r"[0-9a-f]+")
+
+
+def _without_digits(word: "re.Match[str]") -> str:
+    """Replace a number or an id, which do not make a reason a different one."""
+    return "#" if any(map(str.isdigit, word[0])) else word[0]
 
 
 @dataclass
@@ -40,7 +44,7 @@ class TerminalLines:
         text = _format(line)
         if text is None:
             return None
-        key = (name, _VARIES.sub("#", text))
+        key = (name, _HEXADECIMAL.sub(_without_digits, text))
         if known := self._reasons.get(key):
             known.repetitions += 1
             known.line = text

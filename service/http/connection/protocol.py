@@ -30,7 +30,7 @@ from service.http.connection.idle_timer import IdleTimer
 from service.http.connection.pending_bodies import PendingBodyLimit
 from service.http.connection.request_buffer import RequestBuffer, is_plain
 from service.http.connection.request_cycles import make_cycle
-from service.http.connection.request_head import Request, RequestError
+from service.http.connection.request_head import PEER, Request, RequestError
 from service.http.connection.request_parser import RequestParser
 from service.http.uvicorn_compat import (
     HIGH_WATER_LIMIT,

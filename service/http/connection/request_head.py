@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 Headers = list[tuple[bytes, bytes]]
 
+PEER = "peer"
+"""Key of an ASGI scope: the other end of the connection, also if `client` is what a proxy named."""
+
 HEADER_OVERHEAD = 256
 """Bytes counted for each header in addition to its length; a short header takes about 250 bytes of
 memory."""
