@@ -92,16 +92,8 @@ LAYERS = {
         *("errors", "backoff", "output", "time_param", "disk_space"),
         *("sizing_figures", "sizing", "manager"),
         *("devstack", "api_client", "dead_letters", "backup", "ledger_audit"),
-        *(
-            "never_reported",
-            "fleet_import",
-            "simulator",
-            "alter_topics",
-            "topics",
-            "topic_log",
-            "cli",
-        ),
-        *("__main__",),
+        *("never_reported", "fleet_import", "simulator", "alter_topics", "topics", "topic_log"),
+        *("cli", "__main__"),
     ),
 }
 """Sub-packages and modules of each package, from the bottom up: a layer imports only layers

@@ -75,6 +75,6 @@ def _write_local_run(url: str) -> None:
         servers = config.bootstrap_servers or ""
     sources = existing_secrets(config.state / "secrets", os.environ)
     if sources and servers and url == config.url:
-        click.echo("\n" + banner(url, sources, str(config.state), servers))
+        click.echo("\n" + banner(config, sources, servers))
     else:
         click.echo(f"\n{url}/checkins shows the same; sign in with METRICS_TOKEN")
