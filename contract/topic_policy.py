@@ -86,5 +86,9 @@ def _limit(value: str) -> float:
 
 def _keeps(found: str, wanted: str) -> bool:
     """Return whether a policy keeps what the wanted one keeps; an empty policy keeps everything."""
-    policies = {policy.strip() for policy in found.split(",")} - {""}
-    return policies == {wanted} or (wanted == "delete" and not policies)
+    policies, allowed = _policies(found), _policies(wanted)
+    return policies == allowed or ("delete" in allowed and policies <= allowed)
+
+
+def _policies(value: str) -> set[str]:
+    return {policy.strip() for policy in value.split(",")} - {""}

@@ -26,6 +26,7 @@ class Topics:
     dead_letter: Topic
     anomalies: Topic
     audit: Topic
+    evidence: Topic
 
     def all(self) -> tuple[Topic, ...]:
         return (
@@ -35,6 +36,7 @@ class Topics:
             self.dead_letter,
             self.anomalies,
             self.audit,
+            self.evidence,
         )
 
 
@@ -56,6 +58,8 @@ NOT_FLUSHED = {"flush.messages": str(2**63 - 1)}
 """For topics derived from `submissions`: the operating system decides when to write to disk, even
 on a broker that flushes every append. After a power cut, workers resume from an older ledger and
 write the lost records again."""
+
+COMPACTED_AND_DELETED = {"cleanup.policy": "compact,delete"}
 
 SEGMENT_BYTES = 8 << 20
 """Kafka compacts only closed segments, and a starting reader reads everything that is not
@@ -106,6 +110,11 @@ def declare_topics(
         dead_letter=topic("dead-letter", partitions, kept(7 * DAY_MS)),
         anomalies=topic("anomalies", partitions, kept(7 * DAY_MS) | NOT_FLUSHED),
         audit=topic("audit", 1, kept(90 * DAY_MS)),
+        evidence=topic(
+            "evidence",
+            partitions,
+            compacted(lag_ms=0) | kept(7 * DAY_MS) | COMPACTED_AND_DELETED | NOT_FLUSHED,
+        ),
     )
 
 

@@ -109,8 +109,10 @@ class Exporter:
         self._checkins = CheckinService(
             settings,
             self.store,
-            self._registry.state,
+            self._registry,
             Freshness(self.store.ledgers, self.source, self.state),
+            self.source,
+            tailer,
             self.not_ready_reasons,
         )
 
@@ -255,10 +257,14 @@ class Exporter:
         """Return the routes of the check-in page and its API."""
         settings = self._settings
         failures = AuthFailureLimiter(self.requests, settings.auth_failures_per_minute)
+        admin = None
+        if settings.admin_token is not None:
+            admin = StaticTokenAuth(settings.admin_token, "admin", self.requests, failures)
         return CheckinRoutes(
             self._checkins,
             Sessions(settings.metrics_token, settings.checkins_session_hours * 3600),
             StaticTokenAuth(settings.metrics_token, "metrics_token", self.requests, failures),
+            admin,
             self._check_caught_up,
         ).routes()
 

@@ -10,6 +10,7 @@ from msgspec import Meta
 from contract.kinds import KINDS
 from exporter.shard import SHARD_PATTERN, Shard
 from exporter.thresholds import Thresholds
+from service.config.secrets import ReloadableTokens
 from service.config.settings import Check, HttpsSettings, KafkaSettings, Port
 
 Seconds = Annotated[float, Meta(gt=0, le=30 * 86_400)]
@@ -34,6 +35,9 @@ class ExporterSettings(KafkaSettings, HttpsSettings):
     headend_online_seconds: Seconds = 120.0
     """The same for headends."""
     headend_late_seconds: Seconds = 300.0
+    admin_token: ReloadableTokens | None = None
+    """With it, `/api/v1/checkins/…/why` also shows who made administrative changes, and from where.
+    Optional: METRICS_TOKEN opens everything else."""
     auth_failures_per_minute: Annotated[float, Meta(ge=0)] = 60
     """Failed sign-ins of one address that get 401; more get 429. 0: no limit."""
     checkins_session_hours: Annotated[float, Meta(gt=0, le=24 * 30)] = 12.0

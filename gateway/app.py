@@ -5,6 +5,7 @@ What is outside of the process comes as an argument, so that tests build the sam
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Protocol, Self
@@ -55,9 +56,11 @@ from gateway.produce.producer import ResilientProducer
 from gateway.produce.stopped import StoppedPartitions
 from gateway.registry.audit_log import AuditLog
 from gateway.registry.quotas import RegistrationQuotas
+from gateway.registry.refusals import Refusals
 from gateway.registry.use_claims import UseClaims
 from gateway.registry.writer import RecordSender, RegistryWriter
 from gateway.settings import GatewaySettings
+from service.evidence import EvidenceLog
 from service.http.application import TemplateRoute, build_app, route
 from service.http.auth_failures import AuthFailureLimiter
 from service.http.bearer_auth import StaticTokenAuth
@@ -92,8 +95,8 @@ class Gateway:
     """Accepts submissions and registrations; an async context manager that runs the background
     tasks.
 
-    `producer` is connected to Kafka, `registry` tails its topic there, and `clock` bounds the
-    brokers' clocks. Each is the real one unless it is passed in.
+    `producer` is connected to Kafka, `registry` tails its topic there, `clock` bounds the brokers'
+    clocks, and `evidence` writes refusals. Each is the real one unless it is passed in.
 
     Raises:
         SettingsError: there is no signing key, or CA_PEM or CA_PREVIOUS_PEM is not valid.
@@ -107,6 +110,7 @@ class Gateway:
         producer: Producer | None = None,
         registry: RegistryWriter | None = None,
         clock: BrokerClock | None = None,
+        evidence: EvidenceLog | None = None,
     ) -> None:
         self._settings = settings
         self._requests = requests
@@ -134,7 +138,11 @@ class Gateway:
         self._issuer = CertificateIssuer(ca, self.registry, self.metrics)
         auth_failures = AuthFailureLimiter(requests, settings.auth_failures_per_minute)
         check_admin = StaticTokenAuth(settings.admin_token, "admin", requests, auth_failures)
-        self._rate_limits = RateLimits(settings, requests)
+        self.evidence = evidence or EvidenceLog(
+            settings, f"gateway-{secrets.token_hex(4)}", self.metrics.evidence
+        )
+        refusals = Refusals(self.registry.state, self.evidence)
+        self._rate_limits = RateLimits(settings, requests, refusals)
         self._authenticator = Authenticator(
             self.registry,
             self.jwt_service,
@@ -143,6 +151,7 @@ class Gateway:
             auth_failures,
             check_admin,
             self._rate_limits,
+            refusals,
             client_certificates(settings, ca, cluster_time),
         )
 
@@ -173,6 +182,7 @@ class Gateway:
                 arrivals,
                 self.metrics,
                 self._rate_limits,
+                refusals,
                 requests,
                 templates,
                 slices,
@@ -188,6 +198,7 @@ class Gateway:
             arrivals,
             self.metrics,
             self._rate_limits,
+            refusals,
             templates,
             slices,
             cluster_time.latest_seconds,
@@ -269,6 +280,7 @@ class Gateway:
             probe_when_silent(self._needs_probe, self.batcher.request_probes),
             self.registry.run(),
             self.keys.run(),
+            self.evidence.run(),
             watch_topics(self._settings),
         )
 

@@ -5,6 +5,7 @@ from typing import Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from contract.kinds import KINDS
+from service.evidence import EvidenceMetrics
 from service.metrics.fast_metrics import CounterChild, counter
 
 Result = Literal["received", "refused", "unconfirmed", "overloaded"]
@@ -83,6 +84,7 @@ class GatewayMetrics:
             "Kafka producers that failed and were replaced",
             registry=self.registry,
         )
+        self.evidence = EvidenceMetrics("gateway", self.registry)
         self.ignored = Counter(
             "tobogganing_gateway_ignored_metrics",
             "Metrics of submissions that were ignored because their names are unknown",

@@ -5,6 +5,7 @@ from typing import Any
 
 from faust.types import TP
 
+from contract.evidence import PROCESSOR
 from processor.changelog.anomaly_producer import AnomalyProducer
 from processor.changelog.producer import ChangelogProducer
 from processor.core.dead_letter_limit import DeadLetterLimit
@@ -25,8 +26,10 @@ from processor.source.gap_check import LookAhead
 from processor.source.gap_skipper import GapSkipper
 from processor.source.look_ahead import look_ahead_in
 from processor.source.source_check import SourceCheck
+from processor.table.evidence_renewal import EvidenceRenewal
 from processor.table.expiry import ExpiryTask
 from processor.table.state_table import StateTable
+from service.evidence import EvidenceLog
 from service.kafka.aiokafka_compat.consumer_tasks import ConsumerTasks
 from service.kafka.aiokafka_compat.coordinator import register_error_codes
 from service.kafka.aiokafka_compat.record_batches import patch_record_batches
@@ -39,8 +42,8 @@ patch_record_batches()
 class Processor:
     """All components of one worker.
 
-    `changelog` and `anomalies` write to Kafka, and `look_ahead` reads the submissions topic. Each
-    is the real one unless it is passed in.
+    `changelog`, `anomalies` and `evidence` write to Kafka, and `look_ahead` reads the submissions
+    topic. Each is the real one unless it is passed in.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Processor:
         *,
         changelog: ChangelogProducer | None = None,
         anomalies: AnomalyProducer | None = None,
+        evidence: EvidenceLog | None = None,
         look_ahead: LookAhead | None = None,
     ) -> None:
         register_error_codes()
@@ -63,6 +67,7 @@ class Processor:
             settings, topics.entity_state.name, topics.dead_letter.name
         )
         self.anomalies = anomalies or AnomalyProducer(settings, topics.anomalies.name, metrics)
+        self.evidence = evidence or EvidenceLog(settings, PROCESSOR, metrics.evidence)
         look_ahead = look_ahead or look_ahead_in(settings, topics.submissions.name)
         self.app = faust_app(settings)
         self.table = self._table()
@@ -120,6 +125,7 @@ class Processor:
             self.pauser,
             self.source,
             self.anomalies,
+            self.evidence,
             metrics,
         )
         self.expiry = ExpiryTask(
@@ -128,7 +134,11 @@ class Processor:
             interval=settings.sweep_interval_seconds,
             source_ends=self._source_ends,
             changelog_ends=self._changelog_ends,
+            write_evidence=self.evidence.write,
             metrics=metrics,
+        )
+        self.renewal = EvidenceRenewal(
+            settings, topics.evidence.name, self.table, self.evidence.write
         )
         self.app.agent(self._topic(topics.submissions.name), name="fold")(self.agent.run)
         metrics.watch(

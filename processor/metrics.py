@@ -11,6 +11,7 @@ from contract.anomaly import Reason
 from contract.kinds import KINDS
 from processor.core.partition_state import PartitionState
 from processor.membership.heartbeat import HeartbeatMonitor
+from service.evidence import EvidenceMetrics
 
 SECONDS_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 FRAMES_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200)
@@ -59,6 +60,7 @@ class ProcessorMetrics:
             "foreign_frames", "Frames of an older group generation, which were dropped"
         )
         self.dead_letters = counter("dead_letters", "Dead letters written")
+        self.evidence = EvidenceMetrics("processor", registry)
         self.expired_rows = counter("swept_entities", "Entities removed after the retention time")
         self.histories = counter(
             "histories",

@@ -61,6 +61,8 @@ class RuntimeService(mode.Service):
             critical_task(processor.gap_skipper.run(), "gap skipper"),
             critical_task(processor.expiry.watch(), "changelog watch"),
             critical_task(processor.anomalies.run(), "anomalies"),
+            critical_task(processor.evidence.run(), "evidence"),
+            critical_task(processor.renewal.run(), "evidence renewal"),
             critical_task(processor.pauser.run(), "pauser"),
             critical_task(processor.source.run(), "source"),
             critical_task(processor.stuck_monitor.run(), "stuck monitor"),

@@ -120,8 +120,17 @@ class Directory:
         self.kinds = {name: KindDirectory(table) for name, table in self._tables.items()}
         registered.add_listener(self._on_record)
 
+    def on_expired(self, key: bytes, last_check_in: float) -> None:
+        """Keep the last check-in of an entity whose row has expired."""
+        table = self._of(key)
+        if table is not None:
+            table.expire(key, last_check_in)
+
+    def _of(self, key: bytes) -> EntityTable | None:
+        return self._tables.get(key.partition(b":")[0].decode("utf-8", "replace"))
+
     def _on_record(self, key: bytes, record: RegistryRecord | None) -> None:
-        table = self._tables.get(key.partition(b":")[0].decode("utf-8", "replace"))
+        table = self._of(key)
         if table is None or partition_of(key, self._partition_count) not in self._partitions:
             return
         if record is None or record.removed:

@@ -10,7 +10,7 @@ from exporter.checkins.listing import Group, Page, View
 from exporter.checkins.query import Query
 from exporter.checkins.sample import parse_rendered
 from exporter.checkins.state import ONLINE, STATES
-from exporter.state.columns import ANOMALOUS, REGISTERED, REPORTED
+from exporter.state.columns import ANOMALOUS, EXPIRED, REGISTERED, SEEN
 from exporter.state.store import StateStore
 from exporter.thresholds import Thresholds
 
@@ -34,7 +34,7 @@ def item(view: View, index: int, kind: str, store: StateStore | None = None) -> 
     key = snapshot.keys[index]
     assert key is not None
     flags = int(snapshot.flags[index])
-    last = float(snapshot.last[index]) if flags & REPORTED else None
+    last = float(snapshot.last[index]) if flags & SEEN else None
     document: Document = {
         "kind": kind,
         "id": key.partition(b":")[2].decode(),
@@ -44,6 +44,7 @@ def item(view: View, index: int, kind: str, store: StateStore | None = None) -> 
         "age_seconds": None if last is None else round(view.as_of - last, 3),
         "registered": bool(flags & REGISTERED),
         "anomalous": bool(flags & ANOMALOUS),
+        "expired": flags & SEEN == EXPIRED,
     }
     for label, codes in snapshot.groups.items():
         document[label] = replace_refused(snapshot.group_values[label][int(codes[index])])

@@ -12,7 +12,7 @@ from contract.kinds import is_id
 from exporter.checkins.directory import Snapshot
 from exporter.checkins.query import Cursor, Query
 from exporter.checkins.state import LATE, NEVER, OFFLINE, ONLINE, STATES
-from exporter.state.columns import ANOMALOUS, REPORTED
+from exporter.state.columns import ANOMALOUS, SEEN
 from exporter.thresholds import Thresholds
 
 Indexes = NDArray[np.intp]
@@ -60,7 +60,7 @@ class View:
         age = as_of - last
         states[age < thresholds.late] = LATE
         states[age < thresholds.online] = ONLINE
-        states[(flags & REPORTED) == 0] = NEVER
+        states[(flags & SEEN) == 0] = NEVER
         states[flags == 0] = -1
         self.states = states
         self._names_text: bytes | None = None

@@ -25,12 +25,17 @@ MAX_CONCURRENT = 2
 
 
 class Change(NamedTuple):
-    """An administrative change that was made or attempted; `at` is in seconds since the epoch."""
+    """An administrative change that was made or attempted; `at` is in seconds since the epoch.
+
+    `actor` and `address` may be shown to holders of ADMIN_TOKEN only.
+    """
 
     at: float
     action: str
     outcome: ChangeOutcome
     reason: str
+    actor: str = ""
+    address: str = ""
 
 
 class Letter(NamedTuple):
@@ -49,10 +54,7 @@ class Findings(NamedTuple):
 
 
 class EvidenceLookup:
-    """Searches the topics audit and dead-letter.
-
-    Actors and addresses of the audit are not returned: they need ADMIN_TOKEN.
-    """
+    """Searches the topics audit and dead-letter."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
@@ -98,7 +100,9 @@ class _Changes:
                 continue
             if audit.target == self._target:
                 at = record.timestamp / 1000
-                self.found[audit.request] = Change(at, audit.action, audit.outcome, audit.reason)
+                self.found[audit.request] = Change(
+                    at, audit.action, audit.outcome, audit.reason, audit.actor, audit.address
+                )
 
 
 class _Letters:

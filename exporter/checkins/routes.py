@@ -16,23 +16,28 @@ from exporter.checkins.session import Sessions
 from exporter.checkins.sign_in import SignIn, redirect
 from exporter.checkins.state import COLLECTIONS
 from service.http.application import TemplateRoute, route
-from service.http.bearer_auth import StaticTokenAuth
+from service.http.bearer_auth import StaticTokenAuth, bearer_credential
 from service.http.errors import JSON, ApiError
 
 
 class CheckinRoutes:
-    """Serves check-ins to holders of METRICS_TOKEN: as a Bearer credential, or with a session."""
+    """Serves check-ins to holders of METRICS_TOKEN: as a Bearer credential, or with a session.
+
+    ADMIN_TOKEN, if the exporter has it, opens the evidence with the actors of changes.
+    """
 
     def __init__(
         self,
         service: CheckinService,
         sessions: Sessions,
         check_token: StaticTokenAuth,
+        admin: StaticTokenAuth | None,
         check_ready: Callable[[], None],
     ) -> None:
         self._service = service
         self._sessions = sessions
         self._check_token = check_token
+        self._admin = admin
         self._check_ready = check_ready
         self._sign_in = SignIn(sessions, check_token)
 
@@ -89,10 +94,12 @@ class CheckinRoutes:
         return _private(JSON(self._service.entity(kind, id)))
 
     async def _why(self, request: Request) -> Response:
-        self._authenticate(request)
+        is_admin = self._is_admin(request)
+        if not is_admin:
+            self._authenticate(request)
         self._check_ready()
         kind, id = _entity_of(request)
-        return _private(JSON(await self._service.why(kind, id)))
+        return _private(JSON(await self._service.why(kind, id, with_actors=is_admin)))
 
     async def _page(self, request: Request) -> Response:
         if not self._has_session(request):
@@ -128,6 +135,17 @@ class CheckinRoutes:
             self._check_token(request)
             return True
         return self._sessions.is_valid(request)
+
+    def _is_admin(self, request: Request) -> bool:
+        """Return whether a request has ADMIN_TOKEN, and not METRICS_TOKEN; count the attempt only
+        then."""
+        credential = bearer_credential(request)
+        if self._admin is None or not self._admin.matches(credential):
+            return False
+        if self._check_token.matches(credential):
+            return False
+        self._admin(request)
+        return True
 
     def _authenticate(self, request: Request) -> None:
         """Accept a session, or the token as a Bearer credential.

@@ -4,20 +4,24 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+from contract.frame import entity_key
 from contract.kinds import CLIENT, HEADEND
-from contract.registry import RegistryState
 from exporter.checkins.anomalies import AnomalyReader, RecentAnomalies
 from exporter.checkins.directory import Directory
 from exporter.checkins.documents import Document, moment, overview
 from exporter.checkins.entity import Entities
+from exporter.checkins.evidence import EvidenceReader
 from exporter.checkins.freshness import Freshness
 from exporter.checkins.lookup import EvidenceLookup
 from exporter.checkins.state import group_labels
 from exporter.checkins.views import Views
 from exporter.checkins.why import Known, explain
 from exporter.settings import ExporterSettings
+from exporter.state.source_lag import SourceLagMonitor
 from exporter.state.store import StateStore
 from service.http.errors import ApiError
+from service.kafka.registry import RegistryReader
+from service.kafka.tailer import TopicTailer
 from service.tasks import run_together
 
 OBSERVE_INTERVAL = 1.0
@@ -31,24 +35,31 @@ class CheckinService:
         self,
         settings: ExporterSettings,
         store: StateStore,
-        registered: RegistryState,
+        registry: RegistryReader,
         freshness: Freshness,
+        source: SourceLagMonitor,
+        tailer: type[TopicTailer],
         not_ready_reasons: Callable[[], Awaitable[Sequence[str]]],
     ) -> None:
         self.settings = settings
         self.store = store
         self.freshness = freshness
+        registered = registry.state
         self.anomalies = RecentAnomalies(store)
         self.directory = Directory(store, registered, settings.kafka_partitions)
+        self._source = source
+        self._evidence = EvidenceReader(
+            settings, store.ledgers, registry, self.directory.on_expired, tailer
+        )
         self.views = Views(self.directory, registered, settings.thresholds, freshness.as_of)
         self._entities = Entities(store, registered, self.directory, self.anomalies, settings)
-        self._evidence = EvidenceLookup(settings)
+        self._lookup = EvidenceLookup(settings)
         self._anomaly_reader = AnomalyReader(settings, store.ledgers, self.anomalies)
         self._not_ready_reasons = not_ready_reasons
 
     async def run(self) -> None:
-        """Read anomalies, and observe how old the data is, until cancelled."""
-        await run_together(self._anomaly_reader.run(), self._observe())
+        """Read anomalies and evidence, and observe how old the data is, until cancelled."""
+        await run_together(self._anomaly_reader.run(), self._evidence.run(), self._observe())
 
     async def _observe(self) -> None:
         while True:
@@ -95,20 +106,24 @@ class CheckinService:
             raise ApiError(404, f"No {kind} {id!r} is registered or has reported")
         return found
 
-    async def why(self, kind: str, id: str) -> Document:
-        """Return why an entity is silent.
+    async def why(self, kind: str, id: str, *, with_actors: bool = False) -> Document:
+        """Return why an entity is silent; `with_actors` also who made changes.
 
         Raises:
             ApiError: 421, another exporter serves it; 503, Kafka does not respond.
         """
         self._check_served(kind, id)
+        partition = self._entities.partition(kind, id)
+        findings, reported = await asyncio.gather(
+            self._lookup.find(kind, id, partition), self._evidence.find(entity_key(kind, id))
+        )
         found = self._entities.find(kind, id, self.freshness.as_of())
         version = self.store.find(kind, id)
-        partition = self._entities.partition(kind, id)
-        findings = await self._evidence.find(kind, id, partition)
         is_removed = version is not None and version.removed
         late = time.time() - self.freshness.as_of()
-        return explain(kind, id, Known(found, is_removed, findings, late if late > 1 else 0.0))
+        waiting = self._source.lag(self.store.ledgers).get(partition, 0)
+        known = Known(found, is_removed, findings, reported, late if late > 1 else 0.0, waiting)
+        return explain(kind, id, known, with_actors=with_actors)
 
     def _check_served(self, kind: str, id: str) -> None:
         if kind not in self.directory.kinds:

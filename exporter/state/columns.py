@@ -22,8 +22,11 @@ from exporter.state.activity import Activity
 from exporter.state.groups import GroupCodes
 from exporter.state.row_decoder import RenderRow
 
-REGISTERED, REPORTED, ANOMALOUS = 1, 2, 4
-"""Flags of an entity: it is in the registry; it has a row with series; anomalies of late."""
+REGISTERED, REPORTED, ANOMALOUS, EXPIRED = 1, 2, 4, 8
+"""Flags of an entity: it is in the registry; it has a row with series; anomalies of late; its row
+has expired."""
+SEEN = REPORTED | EXPIRED
+"""Flags of an entity that has a last check-in."""
 NO_CHECK_IN = 0.0
 NO_VALUE = math.nan
 HIDDEN = 65_535
@@ -68,7 +71,7 @@ class Columns:
         marks, begin, mark = self.activity.current()
         for slot, row in pending:
             before, checked_in = last[slot], row.last_check_in
-            if before and checked_in > before:
+            if before and checked_in > before and flags[slot] & REPORTED:
                 gap, usual = checked_in - before, cadences[slot]
                 cadences[slot] = usual + (gap - usual) / 8 if usual else gap
             last[slot] = checked_in
@@ -76,7 +79,7 @@ class Columns:
                 marks[slot] |= mark
             else:
                 self.activity.mark(slot, checked_in)
-            flags[slot] |= REPORTED
+            flags[slot] = flags[slot] & ~EXPIRED | REPORTED
             labels = row.labels
             code = known.get(group_of(labels))
             codes[slot] = self.groups.code(group_of(labels)) if code is None else code
@@ -93,9 +96,22 @@ class Columns:
         """Note that a slot shows no row."""
         self.take_over()
         self.flags[slot] &= ~REPORTED
-        self.last_check_ins[slot] = NO_CHECK_IN
+        if not self.flags[slot] & EXPIRED:
+            self.last_check_ins[slot] = NO_CHECK_IN
         for _, values in self._values:
             values[slot] = NO_VALUE
+
+    def expire(self, slot: int, last_check_in: float) -> None:
+        """Keep the last check-in of a registered entity whose row expires or has expired.
+
+        The topics of rows and of evidence are read independently, so the row may still be there.
+        """
+        self.take_over()
+        if not self.flags[slot] & REGISTERED:
+            return
+        if not self.flags[slot] & REPORTED:
+            self.last_check_ins[slot] = last_check_in
+        self.flags[slot] |= EXPIRED
 
     def register(self, slot: int, name: str, labels: dict[str, str]) -> None:
         """Note a registration. Its name and labels show until there is a row; its cluster always.
@@ -114,7 +130,9 @@ class Columns:
 
     def unregister(self, slot: int) -> None:
         self.take_over()
-        self.flags[slot] &= ~REGISTERED
+        self.flags[slot] &= ~(REGISTERED | EXPIRED)
+        if not self.flags[slot] & REPORTED:
+            self.last_check_ins[slot] = NO_CHECK_IN
 
     def add_slot(self, key: bytes) -> None:
         """Add columns' places for the next slot."""
@@ -135,6 +153,7 @@ class Columns:
         self.clear_row(slot)
         self.keys[slot] = None
         self.flags[slot] = 0
+        self.last_check_ins[slot] = NO_CHECK_IN
         self.cadences[slot] = 0
         self.activity.clear(slot)
 

@@ -123,6 +123,15 @@ class EntityTable:
             self.columns.unregister(slot)
             self._free_unused(key, slot)
 
+    def expire(self, key: bytes, last_check_in: float) -> None:
+        """Keep the last check-in of an entity whose row expires; has no effect on an unknown one.
+
+        `last_check_in` is in seconds since the epoch.
+        """
+        slot = self._slots.get(key)
+        if slot is not None:
+            self.columns.expire(slot, last_check_in)
+
     def mark_anomalous(self, key: bytes, is_anomalous: bool) -> None:
         """Note whether an entity had an anomaly of late; has no effect on an unknown one."""
         slot = self._slots.get(key)

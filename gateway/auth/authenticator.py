@@ -34,6 +34,7 @@ from gateway.auth.rate_limits import RateLimits
 from gateway.metrics import GatewayMetrics, TokenResult
 from gateway.registry.audit_log import ADMIN
 from gateway.registry.named_keys import owner_of
+from gateway.registry.refusals import Refusals
 from gateway.registry.writer import RegistryWriter
 from service.http.auth_failures import AuthFailureLimiter
 from service.http.bearer_auth import StaticTokenAuth, bearer_credential
@@ -60,6 +61,7 @@ class Authenticator:
         auth_failures: AuthFailureLimiter,
         admin_auth: StaticTokenAuth,
         rate_limits: RateLimits,
+        refusals: Refusals,
         certificates: ClientCertificates | None = None,
     ) -> None:
         self._registry = registry
@@ -69,6 +71,7 @@ class Authenticator:
         self._auth_failures = auth_failures
         self._admin_auth = admin_auth
         self._rate_limits = rate_limits
+        self._refusals = refusals
         self._certificates = CertificateAuth(
             certificates, registry, requests, auth_failures, self.catch_up
         )
@@ -120,7 +123,7 @@ class Authenticator:
                 previous.kind, previous.id, credential, scope, deadline
             )
         if record.incarnation != previous.incarnation:
-            raise self._auth_failures.failure(_credential_of(previous.kind), scope)
+            raise self._failure(previous.kind, previous.id, scope)
         return record
 
     def check_cached(self, kind: EntityKind, id: str, credential: str) -> RegistryRecord | None:
@@ -289,17 +292,21 @@ class Authenticator:
     async def _find_by_key(
         self, kind: str, id: str, api_key: str | None, scope: Scope, deadline: float
     ) -> RegistryRecord:
-        credential = _credential_of(kind)
         if api_key is None:
-            raise self._auth_failures.failure(credential, scope)
+            raise self._failure(kind, id, scope, "no credential")
         key, digest = entity_key(kind, id), hash_api_key(api_key)
         record = self._match_key(key, digest) if self._registry.is_current else None
         if record is None:
             await self.catch_up(deadline)
             record = self._match_key(key, digest)
         if record is None:
-            raise self._auth_failures.failure(credential, scope)
+            raise self._failure(kind, id, scope)
         return record
+
+    def _failure(self, kind: str, id: str, scope: Scope, detail: str = "") -> ApiError:
+        """Count and note an attempt with a wrong key; return the response to it."""
+        self._refusals.unauthorized(kind, id, scope, detail)
+        return self._auth_failures.failure(_credential_of(kind), scope)
 
     async def _check_token(
         self, kind: str, id: str, token: str | None, scope: Scope, deadline: float
@@ -323,6 +330,7 @@ class Authenticator:
             self._count_token("success")
             raise ApiError(404, f"{kind.capitalize()} not found")
         if identity is None or record is None or not self._is_current(identity, record):
+            self._refusals.unauthorized(kind, id, scope)
             raise self._token_failure("failure", scope)
         return record
 
@@ -348,10 +356,13 @@ class Authenticator:
         except UnknownKeyError:
             return None
         except ExpiredError:
+            self._refusals.unauthorized(kind, id, scope, "the token has expired")
             raise self._token_failure("expired", scope) from None
         except TokenError:
+            self._refusals.unauthorized(kind, id, scope)
             raise self._token_failure("failure", scope) from None
         if (identity.node_type, identity.id) != (kind, id):
+            self._refusals.unauthorized(kind, id, scope, "a token of another node")
             raise self._token_failure("failure", scope)
         return identity
 

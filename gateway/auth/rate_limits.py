@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from contract.registry import RELAY, RegistryRecord
+from gateway.registry.refusals import Refusals
 from gateway.settings import GatewaySettings
 from service.http.errors import ApiError, too_many
 from service.metrics.requests import RequestMetrics
@@ -17,6 +18,7 @@ class RateLimits:
         self,
         settings: GatewaySettings,
         metrics: RequestMetrics,
+        refusals: Refusals,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._entities = RateLimiter(settings.rate_limit_per_minute)
@@ -25,6 +27,7 @@ class RateLimits:
         self._tokens = RateLimiter(settings.rate_limit_per_minute)
         self._enrolments = RateLimiter(settings.enrolment_rate_limit_per_minute)
         self._metrics = metrics
+        self._refusals = refusals
         self._now = now
 
     def admit(self, record: RegistryRecord, endpoint: str, items: int = 1) -> None:
@@ -80,4 +83,5 @@ class RateLimits:
         cost: int = 1,
     ) -> ApiError:
         self._metrics.count_limited(endpoint, record.attributes.get("type", record.kind))
+        self._refusals.rate_limited(record, f"too many {what}")
         return too_many(f"Too many {what}: wait before the next request", what, limiter, wait, cost)

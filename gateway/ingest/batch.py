@@ -27,6 +27,8 @@ from gateway.ingest.routed_batch import RejectedItem, RoutedBatch
 from gateway.metrics import GatewayMetrics
 from gateway.produce.batcher import SubmissionBatcher
 from gateway.registry.named_keys import owner_of
+from gateway.registry.refusals import MAX_ITEMS as MAX_REFUSED
+from gateway.registry.refusals import Refusals
 from gateway.registry.relay_scope import scope_of
 from gateway.registry.writer import RegistryWriter
 from gateway.settings import GatewaySettings
@@ -63,6 +65,7 @@ class BatchEndpoint:
         arrivals: ArrivalDeadlines,
         metrics: GatewayMetrics,
         rate_limits: RateLimits,
+        refusals: Refusals,
         templates: TemplateCache,
         slices: Slices,
         now: Callable[[], float],
@@ -73,6 +76,7 @@ class BatchEndpoint:
         self._batcher = batcher
         self._metrics = metrics
         self._rate_limits = rate_limits
+        self._refusals = refusals
         self._templates = templates
         self._slices = slices
         self._now = now
@@ -108,6 +112,7 @@ class BatchEndpoint:
                 if routed.unregistered:  # the registered items do not wait for these
                     await self._retry_unregistered(routed, relay, request, deadline)
                     routed.publish(self._batcher, deadline, publishing)
+            self._refusals.items(routed.refused_entities(MAX_REFUSED), relay.id)
             return self._response(routed)
 
     async def _decode(self, type: bytes, content: bytes, deadline: float) -> list[Item]:

@@ -150,6 +150,19 @@ class RoutedBatch:
         """Return the rejected items, in the order of the batch."""
         return sorted(self._rejected, key=_index)
 
+    def refused_entities(self, limit: int) -> list[tuple[str, str, str, bool]]:
+        """Return kind, id and error of at most `limit` refused items, and whether their entity is
+        in the scope."""
+        refused: list[tuple[str, str, str, bool]] = []
+        for each in self._rejected:
+            if len(refused) == limit:
+                break
+            kind = self._items[each.index].kind
+            if each.id is not None and kind in KINDS and not each.retry:
+                in_scope = self._scope is None or each.id in self._scope
+                refused.append((kind, each.id, each.error, in_scope))
+        return refused
+
     def result_counts(self) -> dict[tuple[str, Result], int]:
         """Return the number of items by kind and result."""
         counts: dict[tuple[str, Result], int] = dict(self._failed)

@@ -33,6 +33,7 @@ from gateway.ingest.schema import CanonicalBody
 from gateway.metrics import GatewayMetrics, Result
 from gateway.produce.batcher import OverloadedError, SubmissionBatcher
 from gateway.produce.partition_batcher import chunk_for_frames
+from gateway.registry.refusals import Refusals
 from gateway.settings import GatewaySettings
 from service.http.application import TemplateRoute, route
 from service.http.bearer_auth import parse_bearer
@@ -62,6 +63,7 @@ class SubmissionEndpoint:
         arrivals: ArrivalDeadlines,
         metrics: GatewayMetrics,
         rate_limits: RateLimits,
+        refusals: Refusals,
         requests: RequestMetrics,
         templates: TemplateCache,
         slices: Slices,
@@ -78,6 +80,7 @@ class SubmissionEndpoint:
             for result in ("received", "refused", "unconfirmed", "overloaded")
         }
         self._rate_limits = rate_limits
+        self._refusals = refusals
         self._requests = requests
         self._templates = templates
         self._slices = slices
@@ -99,6 +102,7 @@ class SubmissionEndpoint:
             raise overloaded() from error
         except ApiError as error:
             self.count("refused" if error.status < 500 else "unconfirmed")
+            self._refusals.body(self._kind.name, request.path_params[self._kind.id_label], error)
             raise
         receipts = await self._publish(parsed, deadline)
         response = SubmissionResponse(
@@ -147,6 +151,7 @@ class SubmissionEndpoint:
             pending.refuse(_overloaded_error(error), "overloaded")
         except ApiError as error:
             pending.refuse(error, "refused")
+            self._refusals.body(self._kind.name, id, error)
         except Exception as error:
             log.error("request failed", path=self.template, exc_info=error)
             self.respond(exchange, 500, b'{"error":"Internal server error"}')

@@ -6,6 +6,7 @@ import msgspec
 
 from contract.anomaly import ANOMALY_VERSION, Anomaly, Reason
 from contract.dead_letter import CORRUPT_ROW, WHOLE_FRAME
+from contract.evidence import EvidenceReason
 from contract.frame import Frame, FrameError, Submission, decode_frame, entity_key, partition_of
 from contract.kinds import KINDS, is_id
 from contract.row import EntityRow, RecordCut, RowError, RowVersionError
@@ -49,6 +50,8 @@ def reduce_frame(batch: WriteBatch, record: Record, partitions: int) -> None:
         ledger.read += len(frame.submissions)
         batch.submissions += len(frame.submissions)
         ledger.late += len(frame.submissions)
+        for index, each in enumerate(frame.submissions):
+            batch.note_unapplied(record, index, each.kind, each.id, EvidenceReason.LATE, "")
         return
     _reduce_part(batch, record, frame, range(counted, len(frame.submissions)), partitions)
 
@@ -105,9 +108,31 @@ def _count(
         ledger.count_record(record.offset, record.mark, record.appended_ms)
     ledger.read += len(part)
     batch.submissions += len(part)
-    ledger.applied += outcomes.count(ReduceOutcome.APPLIED)
+    applied = outcomes.count(ReduceOutcome.APPLIED)
+    ledger.applied += applied
+    if applied < len(part):
+        _note_unapplied(batch, record, frame, part, outcomes)
     ledger.stale += outcomes.count(ReduceOutcome.STALE)
     ledger.dead_lettered += outcomes.count(None)
+
+
+def _note_unapplied(
+    batch: WriteBatch,
+    record: Record,
+    frame: Frame,
+    part: range,
+    outcomes: list[ReduceOutcome | None],
+) -> None:
+    reasons = {each.index: each.reason for each in batch.dead_letters if each.record is record}
+    for index, outcome in zip(part, outcomes, strict=True):
+        each = frame.submissions[index]
+        if outcome is None:
+            reason, detail = EvidenceReason.DEAD_LETTERED, reasons.get(index, "")
+        elif outcome is ReduceOutcome.STALE:
+            reason, detail = EvidenceReason.STALE, ""
+        else:
+            continue
+        batch.note_unapplied(record, index, each.kind, each.id, reason, detail)
 
 
 def _undo(

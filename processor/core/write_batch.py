@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from contract.anomaly import Anomaly, Reason
+from contract.evidence import EvidenceReason
 from contract.history import SourceMark
-from contract.position import Position
+from contract.kinds import KINDS, is_id
+from contract.position import Position, Receipt
 from contract.row import (
     POSITION_HEADER,
     EntityRow,
@@ -33,6 +35,9 @@ MAX_ROW_BYTES = 512 * 1024
 ledger; a usual row has 500 bytes."""
 
 
+MAX_UNAPPLIED = 1_000
+"""Maximum number of entities and reasons in a batch of whose submissions it is noted why they were
+not applied."""
 PIECE_BYTES = 1_000_000
 """Maximum size of a piece's rows. A record batch may have 1 MiB; the rest is for the ledger."""
 RECORD_OVERHEAD = 40
@@ -79,6 +84,15 @@ class DeadLetter:
     index: int
     value: bytes
     reason: str
+
+
+class Unapplied(NamedTuple):
+    """The newest submission of an entity that was not applied for one reason, and how many there
+    were."""
+
+    receipt: Receipt
+    detail: str
+    times: int
 
 
 @dataclass(frozen=True)
@@ -129,6 +143,8 @@ class WriteBatch:
     """Changes of the piece that is not sealed yet."""
     dead_letters: list[DeadLetter] = field(default_factory=list)
     anomalies: list[Anomaly] = field(default_factory=list)
+    unapplied: dict[tuple[str, str, EvidenceReason], Unapplied] = field(default_factory=dict)
+    """By kind, id and reason, the newest submission that was not applied."""
     anomaly_counts: dict[tuple[str, Reason], int] = field(default_factory=dict)
     """Number of anomalies by kind and reason."""
     submissions: int = 0
@@ -146,6 +162,21 @@ class WriteBatch:
     def __post_init__(self) -> None:
         self.ledger = copy.copy(self.state.ledger)
         self._totals = Totals(self.state)
+
+    def note_unapplied(
+        self, record: Record, index: int, kind: str, id: str, reason: EvidenceReason, detail: str
+    ) -> None:
+        """Keep why a submission was not applied, for at most MAX_UNAPPLIED entities and
+        reasons."""
+        key = (kind, id, reason)
+        before = self.unapplied.get(key)
+        if before is None and (
+            len(self.unapplied) >= MAX_UNAPPLIED or kind not in KINDS or not is_id(id)
+        ):
+            return
+        receipt = Receipt(record.partition, record.source_offset, index, record.appended_ms)
+        times = 1 if before is None else before.times + 1
+        self.unapplied[key] = Unapplied(receipt, detail, times)
 
     def row(self, key: bytes) -> EntityRow | None:
         """Return the row including this batch's changes, None if there is none.

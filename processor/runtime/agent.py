@@ -29,6 +29,7 @@ from processor.runtime.pauser import PartitionPauser
 from processor.source.gap_check import LookAhead, is_gap, skip_gap
 from processor.source.source_check import SourceCheck
 from processor.table.state_table import FLUSH_DEADLINE, StateTable
+from service.evidence import EvidenceLog
 from service.kafka.aiokafka_compat.record_batches import leader_epoch
 from service.tasks import abort
 
@@ -58,6 +59,7 @@ class Agent:
         pauser: PartitionPauser,
         source: SourceCheck,
         anomalies: AnomalyProducer,
+        evidence: EvidenceLog,
         metrics: ProcessorMetrics,
     ) -> None:
         self._table = table
@@ -67,6 +69,7 @@ class Agent:
         self._pauser = pauser
         self._source = source
         self._anomalies = anomalies
+        self._evidence = evidence
         self._metrics = metrics
 
     async def run(self, stream: StreamT[bytes]) -> None:
@@ -119,7 +122,7 @@ class Agent:
         if batches:
             with self._metrics.flush_seconds.time():
                 await self._table.flush(batches)
-            self._report_anomalies(batches)
+            self._report(batches)
         for event in processed:
             # The generation may have ended during the flush; then another worker gets this event.
             if self._assignment.is_current(event):
@@ -133,12 +136,21 @@ class Agent:
         self._metrics.queue_seconds.observe(max(0.0, taken_at - oldest))
         self._metrics.batch_frames.observe(frames)
 
-    def _report_anomalies(self, batches: dict[int, WriteBatch]) -> None:
-        """Count and enqueue the anomalies of batches that were flushed."""
+    def _report(self, batches: dict[int, WriteBatch]) -> None:
+        """Count and enqueue the anomalies of batches that were flushed, and note what they did not
+        apply."""
         self._metrics.batch_submissions.observe(sum(b.submissions for b in batches.values()))
         for batch in batches.values():
             self._metrics.count_anomalies(batch.anomaly_counts)
             self._anomalies.enqueue(batch.anomalies)
+            for (kind, id, reason), (receipt, detail, times) in batch.unapplied.items():
+                self._evidence.note(
+                    *(kind, id, reason),
+                    at_ms=receipt.appended,
+                    detail=detail,
+                    receipt=str(receipt),
+                    count=times,
+                )
 
     def _batch(self, batches: dict[int, WriteBatch], partition: int) -> WriteBatch:
         batch = batches.get(partition)

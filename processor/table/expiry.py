@@ -13,11 +13,14 @@ from aiokafka.errors import KafkaError
 
 from contract.row import EntityRow, RowError, decode_entity_row
 from contract.total import is_total_key
+from processor.core.expiry_evidence import expiry_evidence
 from processor.core.partition_state import PartitionState
 from processor.core.write_batch import Tombstone, WriteBatch
 from processor.metrics import ProcessorMetrics
+from processor.table.evidence_renewal import WriteEvidence
 from processor.table.expiry_clock import SweepClock
 from processor.table.state_table import StateTable
+from service.kafka.best_effort_producer import PartitionRecord
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +33,9 @@ AHEAD_MS = 60_000
 """Milliseconds that a broker's time may be ahead of the confirmed time before it is logged."""
 SLICE_ROWS = 500
 """Rows to check at a time, which takes about a millisecond."""
+EVIDENCE_TIMEOUT = 30.0
+"""Seconds to write the last check-ins of a partition's expired entities; then they are removed
+without."""
 SLICE_PAUSE = 0.01
 """Seconds of pause after each slice, in which batches are processed."""
 
@@ -45,6 +51,7 @@ class ExpiryTask:
         interval: float,
         source_ends: EndOffsets,
         changelog_ends: EndOffsets,
+        write_evidence: WriteEvidence,
         metrics: ProcessorMetrics,
     ) -> None:
         self._table = table
@@ -52,6 +59,7 @@ class ExpiryTask:
         self._interval = interval
         self._source_ends = source_ends
         self._changelog_ends = changelog_ends
+        self._write_evidence = write_evidence
         self._metrics = metrics
         self._clock = SweepClock()
 
@@ -113,10 +121,12 @@ class ExpiryTask:
         expired = await self._expired_keys(partition, state, now - self._retention_ms)
         if not expired:
             return 0
+        if _has_lag(await _end_offsets(self._source_ends, [partition]), partition, state):
+            return 0
+        await self._write_last_check_ins(partition, state, expired)
         ends = await _end_offsets(self._source_ends, [partition])
         async with self._table.lock:
-            has_lag = ends.get(partition) != state.ledger.offset + 1
-            if has_lag or store.owned(partition) is not state:
+            if _has_lag(ends, partition, state) or store.owned(partition) is not state:
                 return 0
             batch = WriteBatch(state)
             for key in expired:
@@ -127,6 +137,22 @@ class ExpiryTask:
         log.info("expired entities removed", partition=partition, entities=len(batch.changes))
         self._metrics.expired_rows.inc(len(batch.changes))
         return len(batch.changes)
+
+    async def _write_last_check_ins(
+        self, partition: int, state: PartitionState, expired: list[bytes]
+    ) -> None:
+        """Write when each entity last checked in, before its row, the only other place, is removed.
+
+        An entity that reports again in between keeps its row, which is newer evidence.
+        """
+        rows = ((key, _readable(state.rows.get(key))) for key in expired)
+        found = (expiry_evidence(key, row) for key, row in rows if row is not None)
+        records = [PartitionRecord(partition, *record) for record in found if record is not None]
+        try:
+            async with asyncio.timeout(EVIDENCE_TIMEOUT):
+                await self._write_evidence(records)
+        except TimeoutError:
+            log.warning("the last check-ins of expired entities were not all written")
 
     async def _expired_keys(self, partition: int, state: PartitionState, limit: int) -> list[bytes]:
         """Return the keys of rows last appended before `limit`, empty if the partition is lost.
@@ -153,6 +179,10 @@ class ExpiryTask:
             log.error("rows cannot be decoded", number=len(unreadable), example=example)
             state.unreadable = len(unreadable)
         return found
+
+
+def _has_lag(ends: dict[int, int], partition: int, state: PartitionState) -> bool:
+    return ends.get(partition) != state.ledger.offset + 1
 
 
 def _readable(value: bytes | None) -> EntityRow | None:

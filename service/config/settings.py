@@ -41,7 +41,8 @@ class Secret:
 
 
 HIDDEN = "(hidden)"
-_SECRET = (Secret, Secret | None, ReloadableTokens)
+_TOKENS = (ReloadableTokens, ReloadableTokens | None)
+_SECRET = (Secret, Secret | None, *_TOKENS)
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def _read(
 
 
 def _convert(text: str, file: Path | None, type: Any) -> Any:
-    if type is ReloadableTokens:
+    if type in _TOKENS:
         strong_tokens(text)
         return ReloadableTokens(text, file)
     if type in _SECRET:

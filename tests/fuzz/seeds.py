@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from backports import zstd
 
 from contract.dead_letter import DeadLetterSource, encode_source
+from contract.evidence import Evidence, EvidenceReason, encode_evidence
 from contract.frame import Frame, Submission, encode_frame
 from contract.kinds import KINDS
 from contract.position import Position, Receipt
@@ -55,6 +56,25 @@ def frames() -> Iterator[bytes]:
         for number in _NUMBERS:
             yield encode_frame(2**53, [full]).replace(b":7", b":" + number)
     yield encode_frame(0, [])
+
+
+def evidences() -> Iterator[bytes]:
+    """Yield keys and values of evidence, and some that do not belong together."""
+    for kind in KINDS:
+        for reason in EvidenceReason:
+            full = Evidence(
+                *(1, kind, "a.b-c", "gateway-1", reason, 3, 5, NOW),
+                network="192.0.2.0/24",
+                detail='a"\\\n',
+                receipt="0-1-2-3",
+                incarnation=7,
+            )
+            yield full.key + b"\n" + encode_evidence(full)
+            other = Evidence(1, kind, "d", "processor", reason, 1, 1, 1)
+            yield full.key + b"\n" + encode_evidence(other)
+            for number in _NUMBERS:
+                value = encode_evidence(other).replace(b'"count":1', b'"count":' + number)
+                yield other.key + b"\n" + value
 
 
 def large_frames() -> Iterator[bytes]:
@@ -201,6 +221,7 @@ SEEDS = {
     "frame": frames,
     "reduced": frames,
     "row": rows,
+    "evidence": evidences,
     "header": headers,
     "submission": submissions,
     "batch": batches,

@@ -11,6 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from contract.dead_letter import DeadLetterError, decode_source, encode_source
+from contract.evidence import (
+    EvidenceError,
+    decode_evidence,
+    encode_evidence,
+    parse_evidence_key,
+)
 from contract.frame import Frame, FrameError, decode_frame, encode_frame, encode_frame_parts
 from contract.kinds import KINDS
 from contract.position import Receipt
@@ -126,6 +132,18 @@ def row(data: bytes) -> None:
     decode_ledger_offset(data)
 
 
+def evidence(data: bytes) -> None:
+    """A record of the evidence topic: key and value, separated by a line feed."""
+    key, _, value = data.partition(b"\n")
+    with contextlib.suppress(EvidenceError):
+        assert parse_evidence_key(key)[0]
+    with contextlib.suppress(EvidenceError):
+        found = decode_evidence(key, value)
+        assert found.key == key
+        assert decode_evidence(key, encode_evidence(found)) == found
+        assert parse_evidence_key(key) == (found.entity, found.writer, found.reason)
+
+
 def header(data: bytes) -> None:
     """Dead-letter headers, and receipts."""
     names = ("reason", "offset", "index", "appended", "truncated-from")
@@ -226,5 +244,5 @@ def _envelope(kind: str) -> SubmissionTemplate:
 
 TARGETS: dict[str, Target] = {
     target.__name__: target
-    for target in (frame, reduced, row, header, submission, batch, packed, request)
+    for target in (frame, reduced, row, evidence, header, submission, batch, packed, request)
 }

@@ -65,6 +65,7 @@ WRONG = (
     ("submissions", "cleanup.policy", "compact", "delete"),
     ("submissions", "retention.ms", "3600000", "259200000"),
     ("audit", "retention.ms", "604800000", "7776000000"),
+    ("evidence", "retention.ms", "3600000", "604800000"),
     ("submissions", "retention.bytes", "1073741824", "-1"),
     ("registry", "delete.retention.ms", "3600000", "86400000"),
     ("registry", "min.compaction.lag.ms", "0", "3600000"),
@@ -79,6 +80,8 @@ FINE = (
     ("registry", "min.compaction.lag.ms", "7200000"),
     ("entity_state", "max.message.bytes", "8388608"),
     ("dead_letter", "cleanup.policy", ""),
+    ("evidence", "cleanup.policy", "delete"),
+    ("evidence", "cleanup.policy", "compact"),
 )
 
 

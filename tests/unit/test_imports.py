@@ -73,7 +73,7 @@ def test_the_rule_sees_every_form_of_import() -> None:
 LAYERS = {
     "service": (
         *("plural", "config", "logs", "slices", "stacks", "tasks", "process_name", "startup"),
-        *("gc_tuning", "rate_limiter", "compression", "metrics", "kafka", "http"),
+        *("gc_tuning", "rate_limiter", "compression", "metrics", "kafka", "evidence", "http"),
     ),
     "gateway": (
         *("settings", "metrics", "body", "produce", "registry", "auth", "ingest", "api"),
@@ -92,8 +92,8 @@ LAYERS = {
         *("errors", "backoff", "output", "time_param", "disk_space"),
         *("sizing_figures", "sizing", "manager"),
         *("devstack", "api_client", "dead_letters", "backup", "ledger_audit"),
-        *("never_reported", "fleet_import", "simulator", "alter_topics", "topics", "cli"),
-        *("__main__",),
+        *("never_reported", "fleet_import", "simulator", "alter_topics", "topics", "topic_log"),
+        *("cli", "__main__"),
     ),
 }
 """Sub-packages and modules of each package, from the bottom up: a layer imports only layers

@@ -19,6 +19,8 @@ from tobogganing.cli.plan import plan
 from tobogganing.cli.resources import ENTITY_GROUPS
 from tobogganing.cli.services import exporter, gateway, processor, run, secrets, serve
 from tobogganing.cli.simulate import simulate
+from tobogganing.cli.status import status
+from tobogganing.cli.topic_logs import anomalies, audit
 from tobogganing.cli.topics import topics
 from tobogganing.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SOFTWARE_ERROR
 
@@ -26,7 +28,7 @@ SECTIONS = (
     Section("Run", (run, kafka, simulate, plan)),
     Section("Services", (serve, gateway, processor, exporter, topics, secrets)),
     Section("Fleet", (*ENTITY_GROUPS, fleet, tokens, keys, certs)),
-    Section("Look", (ledger,)),
+    Section("Look", (status, ledger, audit, anomalies)),
     Section("Repair", (dead_letters, history, backup, restore)),
 )
 

@@ -13,8 +13,9 @@ from contract.kinds import CLIENT, HEADEND, KINDS, is_id, text_fault
 from contract.registry import CLUSTER, ENROLMENT, RELAY
 from service.plural import counted
 from tobogganing.api_client.target import ApiTarget
+from tobogganing.cli import checkins
 from tobogganing.cli.command_group import CommandGroup
-from tobogganing.cli.options import Command, Decorator, with_admin, yes_option
+from tobogganing.cli.options import Command, Decorator, token_option, with_admin, yes_option
 from tobogganing.errors import LocalError
 from tobogganing.output import ColumnTable, write_document, write_note
 from tobogganing.time_param import DurationParam
@@ -95,6 +96,10 @@ class ResourceSpec:
     def noun(self) -> str:
         """One of them, with its article."""
         return f"{'an' if self.kind[0] in 'aeiou' else 'a'} {self.kind}"
+
+    @property
+    def has_checkins(self) -> bool:
+        return self.collection in checkins.COLUMNS
 
     @property
     def path(self) -> str:
@@ -225,8 +230,20 @@ def _add(spec: ResourceSpec) -> click.Command:
 
 def _list(spec: ResourceSpec) -> click.Command:
     def list_all(
-        api: ApiTarget, as_json: bool, limit: int | None, name: str | None, **options: Any
+        api: ApiTarget,
+        as_json: bool,
+        limit: int | None,
+        name: str | None,
+        states: Sequence[str] = (),
+        since: float | None = None,
+        metrics_token_file: str | None = None,
+        **options: Any,
     ) -> None:
+        if states or since is not None:
+            filters = checkin_filters(_given({"name": name, **options}), states)
+            target = checkins.exporter(api.url, metrics_token_file)
+            checkins.list_checkins(target, spec.collection, filters, since, limit, as_json)
+            return
         query = _given({"name": name, **options})
         if limit is not None:
             query["limit"] = str(min(limit, 1000))
@@ -245,17 +262,51 @@ def _list(spec: ResourceSpec) -> click.Command:
                         return
 
     help = f"List the {spec.collection} by id; with --json one document a line."
+    if spec.has_checkins:
+        help += " With --state or --since, list their check-ins, the worst first."
     name = option("name", "Only those whose name contains this text.")
     limit = click.option("--limit", type=click.IntRange(min=1), help="At most this many.")
-    return _command("list", help, list_all, name, *spec.filters, limit)
+    checkin_options = checkins.OPTIONS if spec.has_checkins else ()
+    return _command("list", help, list_all, name, *spec.filters, *checkin_options, limit)
+
+
+def checkin_filters(options: dict[str, Any], states: Sequence[str]) -> dict[str, str]:
+    """The parameters of the exporter's list for the options of `list`.
+
+    Raises:
+        click.UsageError: a filter does not work together with check-ins.
+    """
+    if "enrolment_id" in options:
+        raise click.UsageError("--enrolment-id does not work with --state and --since")
+    names = {"name": "q", "cluster_id": "cluster"}
+    filters = {names.get(name, name): value for name, value in options.items()}
+    return filters | ({"state": ",".join(states)} if states else {})
 
 
 def _show(spec: ResourceSpec) -> click.Command:
-    def show_one(api: ApiTarget, as_json: bool, id: str) -> None:
+    def show_one(
+        api: ApiTarget, as_json: bool, id: str, metrics_token_file: str | None = None
+    ) -> None:
         about = f"{spec.kind} {id}"
-        write_document(api.request("GET", f"{spec.path}/{id}", about=about), as_json)
+        target = checkins.exporter(api.url, metrics_token_file)
+        try:
+            registered = api.request("GET", f"{spec.path}/{id}", about=about)
+        except LocalError as error:
+            if not (spec.kind in KINDS and str(error).startswith("there is no")):
+                raise
+            raise LocalError(
+                f"{error}{checkins.why_missing(target, spec.collection, id)}"
+            ) from None
+        if spec.has_checkins:
+            checkins.show_checkin(target, spec.collection, id, registered, as_json)
+        else:
+            write_document(registered, as_json)
 
-    return _command("show", f"Show {spec.noun}.", show_one, id_argument)
+    if not spec.has_checkins:
+        return _command("show", f"Show {spec.noun}.", show_one, id_argument)
+    help = f"Show {spec.noun}: registration and check-ins"
+    help += ", values, and why it is silent." if spec.kind in KINDS else "."
+    return _command("show", help, show_one, id_argument, token_option("METRICS_TOKEN"))
 
 
 def _rotate(spec: ResourceSpec) -> click.Command:

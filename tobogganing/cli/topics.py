@@ -90,9 +90,9 @@ def repair_topics(as_json: bool, shorten: bool) -> None:
 def delete_topics(as_json: bool, names: tuple[str, ...], yes: bool) -> None:
     """Delete topics with all their records; without a NAME, all topics of the installation.
 
-    NAME is `submissions`, `entity-state`, `registry`, `dead-letter`, `anomalies` or `audit`. Only
-    topics whose name is KAFKA_TOPIC_PREFIX and a NAME are deleted, and only if no processor
-    of the installation runs. Stop the gateways and exporters, too.
+    NAME is `submissions`, `entity-state`, `registry`, `dead-letter`, `anomalies`, `audit` or
+    `evidence`. Only topics whose name is KAFKA_TOPIC_PREFIX and a NAME are deleted, and only if no
+    processor of the installation runs. Stop the gateways and exporters, too.
     """
     from tobogganing.cli.kafka import on_kafka
     from tobogganing.topics import delete

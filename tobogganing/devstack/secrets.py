@@ -64,6 +64,13 @@ def provide_secrets(folder: Path, environ: Mapping[str, str]) -> list[SecretSour
     return sources
 
 
+def existing_secrets(folder: Path, environ: Mapping[str, str]) -> list[SecretSource]:
+    """The source of each secret as `provide_secrets` returns it, empty if one is missing."""
+    named = {name: environ.get(f"{name}_FILE") for name in MAKERS}
+    files = [Path(named[name] or folder / name) for name in MAKERS if not environ.get(name)]
+    return provide_secrets(folder, environ) if all(file.exists() for file in files) else []
+
+
 def provide_signing_keys(folder: Path, environ: Mapping[str, str]) -> Path:
     """The folder of signing keys: the environment's, or one below `folder`.
 

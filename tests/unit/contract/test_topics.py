@@ -18,10 +18,19 @@ def test_source_and_state_have_the_same_number_of_partitions() -> None:
 def test_state_topics_are_compacted_and_logs_are_deleted() -> None:
     topics = declare_topics("", 4)
     policies = [topic.settings["cleanup.policy"] for topic in topics.all()]
-    assert policies == ["delete", "compact", "compact", "delete", "delete", "delete"]
+    assert policies == [
+        "delete",
+        "compact",
+        "compact",
+        "delete",
+        "delete",
+        "delete",
+        "compact,delete",
+    ]
     assert topics.submissions.settings["retention.ms"] == str(3 * 86_400_000)
     assert topics.dead_letter.settings["retention.ms"] == str(7 * 86_400_000)
     assert topics.anomalies.settings["retention.ms"] == str(7 * 86_400_000)
+    assert topics.evidence.settings["retention.ms"] == str(7 * 86_400_000)
     assert topics.entity_state.settings["min.compaction.lag.ms"] == "60000"
 
 
@@ -36,5 +45,5 @@ def test_segments_are_small() -> None:
     """A starting reader reads all uncompacted records; Kafka's default segments would
     take minutes."""
     topics = declare_topics("", 4)
-    for topic in (topics.entity_state, topics.registry):
+    for topic in (topics.entity_state, topics.registry, topics.evidence):
         assert int(topic.settings["segment.bytes"]) <= 16 * 2**20

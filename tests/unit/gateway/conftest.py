@@ -30,6 +30,7 @@ from gateway.registry.writer import RegistryWriter
 from gateway.settings import GatewaySettings
 from service.config.secrets import ReloadableTokens
 from service.config.settings import Secret
+from service.evidence import EvidenceLog
 from service.http.application import Application, build_app
 from service.kafka.tailer import KafkaUnreachableError
 from service.kafka.topics import topics_from
@@ -210,6 +211,7 @@ class Api:
     batcher: SubmissionBatcher
     quotas: RegistrationQuotas
     catch_ups: list[float]
+    evidence: EvidenceLog
     registry_is_away: bool = False
 
     async def register(self, collection: str, **body: Any) -> dict[str, Any]:
@@ -294,6 +296,7 @@ async def running_api(
             gateway.batcher,
             gateway.quotas,
             [],
+            gateway.evidence,
         )
 
         async def catch_up(timeout: float) -> None:

@@ -9,6 +9,7 @@ from aiokafka import ConsumerRecord
 from prometheus_client import CollectorRegistry
 
 from contract.anomaly import Anomaly
+from contract.evidence import EvidenceReason
 from contract.frame import Submission, encode_frame, entity_key
 from contract.row import decode_entity_row, is_ledger_key
 from contract.total import is_total_key
@@ -22,6 +23,7 @@ from processor.metrics import ProcessorMetrics
 from processor.settings import ProcessorSettings
 from processor.source.gap_check import Ahead
 from service.config.secrets import ReloadableTokens
+from service.evidence import EvidenceLog
 
 APPENDED_MS = 1_700_000_000_000
 KEY = entity_key("client", "a")
@@ -55,6 +57,14 @@ class InMemoryAnomalies(AnomalyProducer):
         self.found += anomalies
 
 
+class InMemoryEvidence(EvidenceLog):
+    def __init__(self) -> None:
+        self.noted: list[tuple[str, str, EvidenceReason, str]] = []
+
+    def note(self, kind: str, id: str, reason: EvidenceReason, **details: Any) -> None:
+        self.noted.append((kind, id, reason, details["receipt"]))
+
+
 class Stream:
     """A stream that keeps the offsets of acknowledged events."""
 
@@ -75,12 +85,14 @@ class Worker:
             metrics_token=ReloadableTokens("scrape"),
         )
         self.changelog = InMemoryChangelog()
+        self.evidence = InMemoryEvidence()
         self.stream = Stream()
         self.processor = Processor(
             settings,
             ProcessorMetrics(CollectorRegistry()),
             changelog=self.changelog,
             anomalies=InMemoryAnomalies(),
+            evidence=self.evidence,
             look_ahead=self._look_ahead,
         )
         state = PartitionState(0)
@@ -139,8 +151,16 @@ async def test_invalid_data_becomes_a_dead_letter(worker: Worker) -> None:
     await worker.receive(b"rubbish")
     (letter,) = worker.changelog.dead_letters
     assert letter.value == b"rubbish"
+    assert worker.evidence.noted == [], "nothing names an entity"
     assert worker.processor.table.store.partitions[0].ledger.dead_lettered == 1
     assert worker.stream.acknowledged == [0]
+
+
+async def test_a_submission_that_is_not_applied_leaves_evidence(worker: Worker) -> None:
+    late = encode_frame(APPENDED_MS - 1, [Submission("client", "a", 1)])
+    await worker.receive(frame(1), late)
+    receipt = f"0-1-0-{APPENDED_MS}"
+    assert worker.evidence.noted == [("client", "a", EvidenceReason.LATE, receipt)]
 
 
 async def test_a_worker_is_not_ready_before_its_partitions_are_assigned(worker: Worker) -> None:

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from contract.row import LedgerRow, encode_ledger_row, ledger_key
 from exporter.checkins import pages
 from exporter.checkins.anomalies import RecentAnomalies
+from exporter.checkins.evidence import Reported
 from exporter.checkins.freshness import Freshness
 from exporter.checkins.lookup import Findings
 from exporter.checkins.query import Query
@@ -15,6 +16,7 @@ from exporter.checkins.service import CheckinService
 from exporter.settings import ExporterSettings
 from exporter.state.source_lag import SourceLagMonitor
 from service.config.settings import load_settings
+from service.kafka.registry import RegistryReader
 from service.kafka.tailer import TopicTailer
 from tests.unit.exporter.checkins.conftest import NOW, Fleet
 from tests.unit.exporter.checkins.test_anomalies import record
@@ -27,9 +29,14 @@ ENVIRON = {
 }
 
 
-class Evidence:
+class Lookup:
     async def find(self, kind: str, id: str, partition: int) -> Findings:
         return Findings([], [])
+
+
+class Evidence:
+    async def find(self, entity: bytes) -> list[Reported]:
+        return []
 
 
 @pytest.fixture
@@ -44,8 +51,11 @@ def service(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> CheckinService:
     async def ready() -> list[str]:
         return []
 
-    service = CheckinService(settings, fleet.store, fleet.registered, freshness, ready)
+    registry = RegistryReader(settings)
+    monkeypatch.setattr(registry, "state", fleet.registered)
+    service = CheckinService(settings, fleet.store, registry, freshness, source, TopicTailer, ready)
     service.directory = fleet.directory
+    service._lookup = cast(Any, Lookup())
     service._evidence = cast(Any, Evidence())
     return service
 

@@ -5,7 +5,14 @@ from typing import Any
 from contract.kinds import CLIENT, HEADEND
 from contract.row import encode_row
 from exporter.state import entity_table
-from exporter.state.columns import ANOMALOUS, MAX_PENDING, NO_CHECK_IN, REGISTERED, REPORTED
+from exporter.state.columns import (
+    ANOMALOUS,
+    EXPIRED,
+    MAX_PENDING,
+    NO_CHECK_IN,
+    REGISTERED,
+    REPORTED,
+)
 from exporter.state.entity_table import EntityTable
 from tests.unit.exporter.model import make_row
 
@@ -53,6 +60,28 @@ def test_a_registered_entity_keeps_its_slot_without_a_row() -> None:
     assert state(table, b"headend:a")[0] == REPORTED
     table.apply_tombstone(b"headend:a", None)
     assert table.slot(b"headend:a") is None
+
+
+def test_an_expired_entity_keeps_its_last_check_in_while_it_is_registered() -> None:
+    table = EntityTable(CLIENT)
+    table.register(b"client:a", "A", {"type": "native"})
+    report(table, "a", 1, last_check_in=7.0)
+    table.expire(b"client:a", 7.0)
+    table.apply_tombstone(b"client:a", None)
+    assert state(table, b"client:a")[:3:2] == (REGISTERED | EXPIRED, 7.0)
+    report(table, "a", 2, last_check_in=5000.0)
+    assert state(table, b"client:a")[:3:2] == (REGISTERED | REPORTED, 5000.0)
+    slot = table.slot(b"client:a")
+    assert slot is not None
+    assert table.columns.cadences[slot] == 0, "its absence is no interval"
+    table.apply_tombstone(b"client:a", None)
+    table.expire(b"client:a", 5000.0)
+    assert state(table, b"client:a")[:3:2] == (REGISTERED | EXPIRED, 5000.0)
+    table.unregister(b"client:a")
+    assert table.slot(b"client:a") is None
+    assert (table.columns.flags[slot], table.columns.last_check_ins[slot]) == (0, NO_CHECK_IN)
+    table.expire(b"client:a", 7.0)
+    assert table.slot(b"client:a") is None
 
 
 def test_a_freed_slot_shows_nothing_and_is_used_again_after_a_while(monkeypatch: Any) -> None:

@@ -1,12 +1,15 @@
 """Rate limits of authenticated entities."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from contract.registry import RELAY, RegistryRecord
 from gateway.auth.rate_limits import RateLimits
+from gateway.registry.refusals import Refusals
 from gateway.settings import GatewaySettings
 from service.http.errors import ApiError
 from service.metrics.requests import RequestMetrics
@@ -29,7 +32,11 @@ class Gate:
         )
         self.now = 1000.0
         self.metrics = RequestMetrics(CollectorRegistry())
-        self.rate_limits = RateLimits(settings, self.metrics, lambda: self.now)
+        self.noted: list[str] = []
+        refusals = SimpleNamespace(rate_limited=lambda record, _: self.noted.append(record.id))
+        self.rate_limits = RateLimits(
+            settings, self.metrics, cast(Refusals, refusals), lambda: self.now
+        )
 
     def admit(self, record: RegistryRecord, items: int = 1) -> int:
         """Return the Retry-After of the 429, or 0."""

@@ -9,12 +9,13 @@ from prometheus_client import CollectorRegistry
 from contract.anomaly import Anomaly, Reason, decode_anomaly, encode_anomaly
 from contract.frame import Submission, encode_frame
 from contract.position import Position
-from processor.changelog.anomaly_producer import MAX_QUEUED, AnomalyProducer
+from processor.changelog.anomaly_producer import AnomalyProducer
 from processor.core.frame_reducer import MAX_ANOMALIES, reduce_frame
 from processor.core.partition_state import PartitionState
 from processor.core.write_batch import Record, Tombstone, WriteBatch
 from processor.metrics import ProcessorMetrics
 from service.config.settings import KafkaSettings
+from service.kafka.best_effort_producer import MAX_QUEUED
 from service.tasks import cancel
 
 NOW = 1_700_000_000_000
@@ -73,7 +74,7 @@ def test_a_full_queue_drops_anomalies_and_counts_them() -> None:
 
 
 async def test_without_kafka_it_keeps_retrying(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("processor.changelog.anomaly_producer.RECONNECT_DELAY", 0.01)
+    monkeypatch.setattr("service.kafka.best_effort_producer.RECONNECT_DELAY", 0.01)
     log = unreachable(ProcessorMetrics(CollectorRegistry()))
     with structlog.testing.capture_logs() as said:
         running = asyncio.create_task(log.run())
@@ -83,7 +84,7 @@ async def test_without_kafka_it_keeps_retrying(monkeypatch: pytest.MonkeyPatch) 
                 await asyncio.sleep(0.01)
     assert not running.done()
     await cancel(running)
-    assert {line["event"] for line in said} == {"could not write anomalies"}
+    assert {line["event"] for line in said} == {"could not write records"}
 
 
 def test_the_detectors_state_is_dropped_with_the_row_and_with_the_partition() -> None:

@@ -10,6 +10,7 @@ from aiokafka import ConsumerRecord
 from prometheus_client import CollectorRegistry
 
 from contract.anomaly import Anomaly
+from contract.evidence import EvidenceReason
 from contract.frame import Submission, encode_frame
 from processor.core.partition_state import PartitionState
 from processor.core.write_batch import DeadLetter, WriteBatch
@@ -96,6 +97,16 @@ class FakeAnomalyProducer:
     def enqueue(self, anomalies: list[Anomaly]) -> None:
         if anomalies:
             self._table.events.append(f"{len(anomalies)} anomalies")
+
+
+class FakeEvidenceLog:
+    """An evidence log that records events."""
+
+    def __init__(self, table: FakeTable) -> None:
+        self._table = table
+
+    def note(self, kind: str, id: str, reason: EvidenceReason, **details: Any) -> None:
+        self._table.events.append(f"{kind} {id} {reason.value} {details['receipt']}")
 
 
 class FakePauser:
@@ -185,6 +196,7 @@ def an_agent(
         pauser,
         source,
         FakeAnomalyProducer(table),
+        FakeEvidenceLog(table),
         metrics,
     )
     return Agent(*cast(Any, parts))

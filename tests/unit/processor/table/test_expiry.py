@@ -1,12 +1,14 @@
 """Expiry: what is written and removed, and what is left unchanged."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
 from aiokafka.errors import KafkaConnectionError
 from prometheus_client import CollectorRegistry
 
+from contract.evidence import decode_evidence
 from contract.row import EntityRow, encode_row
 from contract.total import TOTAL_VERSION, TotalRow, encode_total, total_key
 from processor.core.partition_state import OffsetRange, PartitionState
@@ -14,6 +16,7 @@ from processor.core.write_batch import WriteBatch
 from processor.metrics import ProcessorMetrics
 from processor.table import expiry as module
 from processor.table.expiry import ExpiryTask
+from service.kafka.best_effort_producer import PartitionRecord
 
 NOW = 10**12
 OLD, NEW = b"client:old", b"client:new"
@@ -33,6 +36,7 @@ class FakeStateTable:
         self.store = self
         self.removed: list[set[bytes]] = []
         self.healed: list[OffsetRange] = []
+        self.evidence: list[PartitionRecord] = []
 
     def loaded(self) -> list[int]:
         return list(self.partitions)
@@ -45,6 +49,9 @@ class FakeStateTable:
             self.removed.append(set(batch.changes))
             batch.commit()
         return dict.fromkeys(batches, NOW)
+
+    async def write_evidence(self, records: Sequence[PartitionRecord]) -> None:
+        self.evidence += records
 
     async def repair(self, partition: int, state: PartitionState, gaps: list[OffsetRange]) -> None:
         self.healed += gaps
@@ -68,6 +75,7 @@ def expiry(table: FakeStateTable, *, source_end: int = 6, changelog_end: int = 1
         interval=1,
         source_ends=source_ends,
         changelog_ends=changelog_ends,
+        write_evidence=table.write_evidence,
         metrics=ProcessorMetrics(CollectorRegistry()),
     )
 
@@ -77,6 +85,46 @@ async def test_only_rows_older_than_the_retention_are_removed(
 ) -> None:
     assert await expiry(table).expire(0) == 1
     assert table.removed == [set(), {OLD}]
+    assert table.state.rows.keys() == {NEW}
+
+
+async def test_the_last_check_in_of_an_expired_entity_is_written_before_it_is_removed(
+    table: FakeStateTable,
+) -> None:
+    gone = b"client:gone"
+    table.state.rows[OLD] = encode_row(EntityRow(1, 5, 0, 77, NOW - 2_000, 1234.5))
+    table.state.rows[gone] = encode_row(EntityRow(1, 5, 0, 77, NOW - 2_000, 0.0, removed=True))
+    rows_when_written: list[set[bytes]] = []
+    write = table.write_evidence
+
+    async def observed(records: Sequence[PartitionRecord]) -> None:
+        rows_when_written.append(set(table.state.rows))
+        await write(records)
+
+    sweep = expiry(table)
+    sweep._write_evidence = observed
+    assert await sweep.expire(0) == 2
+    assert rows_when_written == [{OLD, NEW, gone}]
+    written = {record.key: record.value for record in table.evidence}
+    kept = written[b"client:old|processor|expired"]
+    assert kept is not None
+    evidence = decode_evidence(b"client:old|processor|expired", kept)
+    assert (evidence.last_ms, evidence.incarnation) == (1_234_500, 77)
+    assert written[b"client:gone|processor|expired"] is None, "a removed entity is not offline"
+    assert len(written) == 2
+
+
+async def test_entities_expire_even_if_their_evidence_is_not_written(
+    table: FakeStateTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "EVIDENCE_TIMEOUT", 0.01)
+
+    async def never(_: Sequence[PartitionRecord]) -> None:
+        await asyncio.Event().wait()
+
+    sweep = expiry(table)
+    sweep._write_evidence = never
+    assert await sweep.expire(0) == 1
     assert table.state.rows.keys() == {NEW}
 
 
@@ -129,7 +177,7 @@ async def test_a_row_that_another_worker_has_removed_or_written_is_kept(
 
     async def ends(partitions: list[int]) -> dict[int, int]:
         if meanwhile is None:
-            del table.state.rows[OLD]
+            table.state.rows.pop(OLD, None)
         else:
             table.state.rows[OLD] = meanwhile
         return dict.fromkeys(partitions, 6)
