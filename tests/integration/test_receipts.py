@@ -101,7 +101,7 @@ async def test_receipts_without_a_submission(frames: FrameWriter, exporter: Serv
     )
     assert await ask(exporter, "0-0-1") == (
         404,
-        {"error": "The frame of this receipt has only 1 submissions"},
+        {"error": "The frame of this receipt has only 1 submission"},
     )
     assert (await ask(exporter, f"{PARTITIONS}-0-0"))[0] == 404
     assert (await ask(exporter, f"{OTHER}-0-0"))[0] == 421
