@@ -39,6 +39,7 @@ OURS = [
     "SourceWentBack",
     "StoppedPartitionsUnknown",
     "SubmissionAnomalies",
+    "SubmissionsExpireUnread",
     "UnreadableRows",
 ]
 
