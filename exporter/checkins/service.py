@@ -114,9 +114,10 @@ class CheckinService:
         """
         self._check_served(kind, id)
         partition = self._entities.partition(kind, id)
-        findings, reported = await asyncio.gather(
-            self._lookup.find(kind, id, partition), self._evidence.find(entity_key(kind, id))
-        )
+        # Processors write a dead letter before its evidence, so whoever finds the latter first
+        # finds the former, too.
+        reported = await self._evidence.find(entity_key(kind, id))
+        findings = await self._lookup.find(kind, id, partition)
         found = self._entities.find(kind, id, self.freshness.as_of())
         version = self.store.find(kind, id)
         is_removed = version is not None and version.removed

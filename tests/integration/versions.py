@@ -48,8 +48,8 @@ CHANGES_TO_OLDER = (
 CHANGES_TO_BEFORE_TOTALS = (
     (
         "processor/core/frame_reducer.py",
-        "        growth, excess = _growth(row, submission, record)\n",
-        "        growth, excess = {}, ()\n",
+        "        if growth and counters is not None:\n",
+        "        if False:\n",
     ),
     (
         "processor/table/expiry.py",
