@@ -131,16 +131,17 @@ def alert(alertname: str, severity: str, **labels: str) -> Alert:
 
 
 class AlertingFleet:
-    """What `/metrics` shows of clients and headends."""
+    """What `/metrics` shows of clients and headends. `/metrics/fleet` shows nothing."""
 
     def __init__(self) -> None:
         self.shown = metrics(silent_clients=0, silent_headends=0)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while await reader.readuntil(b"\r\n\r\n"):
+            while request := await reader.readuntil(b"\r\n\r\n"):
+                shown = self.shown if request.startswith(b"GET /metrics HTTP/") else b""
                 head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: "
-                writer.write(f"{head}{len(self.shown)}\r\n\r\n".encode() + self.shown)
+                writer.write(f"{head}{len(shown)}\r\n\r\n".encode() + shown)
                 await writer.drain()
         writer.close()
 
