@@ -340,6 +340,24 @@ async def test_the_largest_kept_submission_is_sent_again(edge: Edge) -> None:
         ).status_code == 200
 
 
+async def test_a_submission_whose_body_comes_after_its_head_is_sent_again(edge: Edge) -> None:
+    await until_single_submissions_are_routed(edge)
+    one, other = break_next_post(edge)
+    one.breaks, other.breaks = 1, 0
+    head = f"POST {SINGLE[0]} HTTP/1.1\r\nHost: x\r\nContent-Length: 300\r\n"
+    head += "Connection: close\r\nExpect: 100-continue\r\n\r\n"
+    async with asyncio.timeout(PATIENCE):
+        while not one.posts:
+            reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+            writer.write(head.encode())
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+            writer.write(b"x" * 300)
+            answer = await reader.read()
+            writer.close()
+            assert answer.startswith(b"HTTP/1.1 200 "), answer
+            assert answer.endswith(b"gateway-2"), answer
+
+
 async def test_a_client_cannot_pretend_an_arrival(edge: Edge) -> None:
     before = time.time()
     for path in (SINGLE[0], OTHERS[0]):
