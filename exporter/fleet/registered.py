@@ -20,6 +20,8 @@ def registered_groups(registry: RegistryState, kind: EntityKind) -> Counter[Grou
             values = defaults | {"type": type}
             found[tuple(values[name] for name in kind.group_labels)] = registry.count_clients(type)
         return found
+    if not kind.group_labels:
+        return Counter({(): registry.count(kind.name)})
     found = Counter()
     for cluster in registry.registered(CLUSTER):
         group = tuple(

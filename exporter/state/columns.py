@@ -175,6 +175,8 @@ class Columns:
 
 
 def _values_of(labels: Sequence[str]) -> Callable[[object], Group]:
+    if not labels:
+        return lambda _: ()
     values_of: Callable[[object], Any] = attrgetter(*labels)
     return values_of if len(labels) > 1 else lambda each: (values_of(each),)
 

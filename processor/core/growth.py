@@ -44,10 +44,12 @@ class Counters:
         self._regular_growth = _compile(kind)
         self._maxima = [(metric.field, metric.max_value) for metric in kind.counters]
         self._labels = kind.group_labels
-        self._group = itemgetter(*kind.group_labels)
+        self._group = itemgetter(*kind.group_labels) if kind.group_labels else None
 
     def group_of(self, labels: dict[str, str]) -> Group:
         """Return the group of an entity with these labels."""
+        if self._group is None:
+            return ()
         try:
             group = self._group(labels)
         except KeyError:

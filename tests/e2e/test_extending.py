@@ -22,7 +22,7 @@ REPEATING_TESTS = (
     "tests/unit/tobogganing/cli/test_main.py",
     "tests/unit/gateway/api/test_openapi.py",
 )
-"""Tests that compare the declarations with a second list of them: steps 2 and 6 of the page."""
+"""Tests that compare the declarations with a second list of them: steps 2 and 7 of the page."""
 
 
 def patches(section: str) -> list[str]:

@@ -37,7 +37,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # The tested versions, without the hashes, which would be needed of the wheel too.
     pinned = (ROOT / "requirements" / "runtime.txt").read_text("utf-8")
     (folder / "versions.txt").write_text(
-        "\n".join(re.findall(r"^[A-Za-z0-9_.-]+==\S+", pinned, re.MULTILINE))
+        "\n".join(re.findall(r"^[A-Za-z0-9_.-]+==[^\\\n]+", pinned, re.MULTILINE))
     )
     _run(sys.executable, "-m", "venv", folder / "venv", folder=folder)
     python = folder / "venv" / "bin" / "python"

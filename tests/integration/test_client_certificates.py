@@ -111,7 +111,7 @@ async def site(
     async with gateway(kafka_settings, tmp_path, signing_keys, **settings) as service:
         await service.wait_until_ready()
         mtls = {"MTLS": "on", "EDGE_CLIENT_CA": str(tmp_path / "ca.pem")}
-        async with edge(tmp_path, service.port, **mtls) as ports:
+        async with edge(tmp_path, service.port, EDGE_TLS_MIN="TLSv1.2", **mtls) as ports:
             site = Site(service, ports, tmp_path)
             async with (
                 httpx.AsyncClient(trust_env=False) as client,

@@ -141,9 +141,10 @@ class LimitedProtocol(asyncio.Protocol):
         connections = self._server_state.connections
         connections.add(self)  # type: ignore[arg-type]
         self.transport = transport
-        # Writing pauses as soon as the socket accepts no more, so all unread bytes are counted.
-        transport.set_write_buffer_limits(0)
         self.flow = FlowControl(transport)
+        # Writing pauses as soon as the socket accepts no more, so all unread bytes are counted.
+        # TLS pauses at its limit, not above it: with a limit of 0 it would pause without output.
+        transport.set_write_buffer_limits(1 if is_ssl(transport) else 0, 0)
         self.client = _without_mapping(get_remote_addr(transport))
         if len(connections) > self.max_connections and not self._idle_connections.evict_oldest():
             full = "Too many connections: try again"
