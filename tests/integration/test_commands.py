@@ -216,7 +216,7 @@ async def test_a_removal_asks_for_confirmation_on_a_terminal(
 async def test_the_documented_examples_work_unchanged(gateway: Service, tmp_path: Path) -> None:
     document = (Path(__file__).parents[2] / "docs" / "cli.md").read_text("utf-8")
     # The rest needs an exporter and Kafka: tests/e2e/ has a run with both.
-    document, heading, _ = document.partition("## The ledger")
+    document, heading, _ = document.partition("## Check-ins")
     assert heading
     blocks = [part.split("```")[0] for part in document.split("```sh\n")[1:]]
     assert len(blocks) == 4
