@@ -38,7 +38,7 @@ def patches(section: str) -> list[str]:
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the source tree in which both sections of the page were followed."""
     tree = tmp_path_factory.mktemp("tree")
-    ignored = shutil.ignore_patterns("__pycache__", "*.svg", "*.png")
+    ignored = shutil.ignore_patterns("__pycache__", "*.png")
     for folder in COPIED:
         shutil.copytree(ROOT / folder, tree / folder, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", tree)
