@@ -10,10 +10,18 @@ from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 
 from contract.audit import ChangeOutcome, decode_audit
-from contract.dead_letter import WHOLE_FRAME, DeadLetterError, DeadLetterSource, decode_source
+from contract.dead_letter import (
+    ENCODING,
+    WHOLE_FRAME,
+    DeadLetterError,
+    DeadLetterSource,
+    decode_source,
+)
 from contract.position import Receipt
+from service.compression import CompressionError, DecompressedTooLargeError, decompress
 from service.config.settings import KafkaSettings
 from service.http.errors import unavailable
+from service.kafka.compressed_batch import MAX_UNPACKED_BYTES
 from service.kafka.reader import Apply, ReaderError, TopicReader
 from service.kafka.topics import topics_from
 
@@ -116,13 +124,16 @@ class _Letters:
     def apply(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
         wanted = self._id.encode()
         for record in records:
-            if record.value is None or wanted not in record.value:
-                continue
             try:
                 source = decode_source(record.headers)
-            except DeadLetterError:
+                if record.value is None or source.index <= WHOLE_FRAME:
+                    continue
+                value = record.value
+                if source.is_compressed:
+                    value = decompress(ENCODING.encode(), value, MAX_UNPACKED_BYTES)
+            except (DeadLetterError, CompressionError, DecompressedTooLargeError):
                 continue
-            if source.index > WHOLE_FRAME and self._is_own(record.value):
+            if wanted in value and self._is_own(value):
                 self.found.append(_letter(partition, source))
 
     def _is_own(self, value: bytes) -> bool:

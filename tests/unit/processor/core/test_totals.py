@@ -271,8 +271,8 @@ def recounted(log: list[list[Submission]]) -> dict[Group, dict[str, int | float]
             if before.incarnation != after.incarnation:
                 continue
             apart = (appended - before.last_appended_ms) / 1000
-            if each.timestamp is not None:
-                apart = max(apart, each.timestamp - before.last_check_in)
+            checked_in = appended / 1000 if each.timestamp is None else each.timestamp
+            apart = max(apart, checked_in - before.last_check_in)
             for field, most in (("bytes_sent", 12.5e9), ("packets_sent", 150e6)):
                 if field in each.metrics and field in before.metrics:
                     growth = each.metrics[field] - before.metrics[field]
