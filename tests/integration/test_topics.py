@@ -178,7 +178,7 @@ async def test_topics_that_violate_a_requirement_are_rejected(
             await ensure_topics(kafka_settings)
         (line,) = str(refused.value).splitlines()
         assert f"topic {topic.name} has {setting}={found} but requires {wanted}" in line
-        assert f"--entity-name {topic.name} --add-config {setting}={wanted}" in line
+        assert "Repair it: tobogganing topics repair" in line
         await change(kafka_settings, topic)
     await ensure_topics(kafka_settings)
 
@@ -227,7 +227,7 @@ async def test_a_service_ends_with_the_command_that_repairs_its_topic(
             assert await service.ended(60) == 2
             (line,) = service.faults()
             assert f"topic {topics.registry.name} has cleanup.policy=delete" in line
-            assert "--add-config cleanup.policy=compact" in line
+            assert "Repair it: tobogganing topics repair" in line
 
 
 async def test_a_change_while_a_service_runs_is_logged_once(kafka_settings: KafkaSettings) -> None:
