@@ -152,6 +152,7 @@ class ResilientProducer:
             batch.append(timestamp=None, key=key, value=value, headers=list(headers))
             batch.close()
             future = await producer.send_batch(batch, topic, partition=partition)
+            future.add_done_callback(_retrieve)
         else:
             future = await producer.send(
                 topic, value, key=key, partition=partition, headers=list(headers)
@@ -233,3 +234,9 @@ class ResilientProducer:
         except Exception as error:
             log.info("producer abandoned", reason=repr(error))
             await abandon(producer)
+
+
+def _retrieve(future: "asyncio.Future[Any]") -> None:
+    """Take note of an error that nobody awaits any more, as at a stop; asyncio would log it."""
+    if not future.cancelled():
+        future.exception()
