@@ -123,7 +123,10 @@ class ResilientProducer:
         try:
             async with asyncio.timeout(self.send_timeout):
                 record = KeyedRecord(key, value, headers)
-                metadata = await (await self._enqueue(producer, topic, partition, record))
+                pending = await self._enqueue(producer, topic, partition, record)
+                pending.add_done_callback(_retrieve)
+                # A cancelled future of a batch would leave the error of the batch unretrieved.
+                metadata = await asyncio.shield(pending)
         except asyncio.CancelledError:
             self.ack_monitor.on_failed(began)
             raise
@@ -152,7 +155,6 @@ class ResilientProducer:
             batch.append(timestamp=None, key=key, value=value, headers=list(headers))
             batch.close()
             future = await producer.send_batch(batch, topic, partition=partition)
-            future.add_done_callback(_retrieve)
         else:
             future = await producer.send(
                 topic, value, key=key, partition=partition, headers=list(headers)
