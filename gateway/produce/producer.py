@@ -19,7 +19,7 @@ from prometheus_client import Counter
 from gateway.produce.ack_monitor import AckMonitor
 from gateway.produce.cluster_time import ClusterTime
 from service.config.settings import KafkaSettings
-from service.kafka.aiokafka_compat.producer import abandon
+from service.kafka.aiokafka_compat.producer import abandon, acknowledged
 from service.kafka.aiokafka_compat.zstd_codec import zstd_batch
 from service.kafka.clients import client_options
 
@@ -123,10 +123,7 @@ class ResilientProducer:
         try:
             async with asyncio.timeout(self.send_timeout):
                 record = KeyedRecord(key, value, headers)
-                pending = await self._enqueue(producer, topic, partition, record)
-                pending.add_done_callback(_retrieve)
-                # A cancelled future of a batch would leave the error of the batch unretrieved.
-                metadata = await asyncio.shield(pending)
+                metadata = await self._send(producer, topic, partition, record)
         except asyncio.CancelledError:
             self.ack_monitor.on_failed(began)
             raise
@@ -144,22 +141,21 @@ class ResilientProducer:
         self.time.observe((topic, partition), metadata.timestamp, acknowledged - began)
         return RecordMetadata(metadata.offset, metadata.timestamp)
 
-    async def _enqueue(
+    async def _send(
         self, producer: AIOKafkaProducer, topic: str, partition: int, record: KeyedRecord
-    ) -> "asyncio.Future[Any]":
-        """Hand over a record; the future is of its acknowledgement."""
+    ) -> Any:
+        """Send a record; return aiokafka's metadata of its acknowledgement."""
         key, value, headers = record
-        future: asyncio.Future[Any]
-        if topic in self._compressed:
-            batch = zstd_batch(MAX_BATCH_BYTES)
-            batch.append(timestamp=None, key=key, value=value, headers=list(headers))
-            batch.close()
-            future = await producer.send_batch(batch, topic, partition=partition)
-        else:
-            future = await producer.send(
-                topic, value, key=key, partition=partition, headers=list(headers)
+        if topic not in self._compressed:
+            return await (
+                await producer.send(
+                    topic, value, key=key, partition=partition, headers=list(headers)
+                )
             )
-        return future
+        batch = zstd_batch(MAX_BATCH_BYTES)
+        batch.append(timestamp=None, key=key, value=value, headers=list(headers))
+        batch.close()
+        return await acknowledged(await producer.send_batch(batch, topic, partition=partition))
 
     async def send_all(self, topic: str, records: Sequence[KeyedRecord], *, partition: int) -> None:
         """Send records in as few batches as they fit into, and wait until all in-sync replicas
@@ -184,7 +180,7 @@ class ResilientProducer:
                 if not batch.record_count():
                     raise ValueError("a record is larger than a batch")
                 async with asyncio.timeout(self.send_timeout):
-                    await (await producer.send_batch(batch, topic, partition=partition))
+                    await acknowledged(await producer.send_batch(batch, topic, partition=partition))
             except asyncio.CancelledError:
                 self.ack_monitor.on_failed(began)
                 raise
@@ -236,9 +232,3 @@ class ResilientProducer:
         except Exception as error:
             log.info("producer abandoned", reason=repr(error))
             await abandon(producer)
-
-
-def _retrieve(future: "asyncio.Future[Any]") -> None:
-    """Take note of an error that nobody awaits any more, as at a stop; asyncio would log it."""
-    if not future.cancelled():
-        future.exception()

@@ -27,6 +27,7 @@ from processor.core.partition_state import OffsetRange
 from processor.core.write_batch import DeadLetter, Piece
 from service.compression import compress_zstd
 from service.config.settings import KafkaSettings
+from service.kafka.aiokafka_compat.producer import acknowledged
 from service.kafka.clients import client_options
 
 log = structlog.get_logger(__name__)
@@ -110,7 +111,7 @@ class ChangelogProducer:
     async def _write(self, partition: int, pieces: Iterable[Piece]) -> WriteResult:
         offsets, appended = [], 0
         for piece in pieces:
-            metadata = await (await self._send(self._batch(piece), partition))
+            metadata = await acknowledged(await self._send(self._batch(piece), partition))
             appended = max(appended, metadata.timestamp)
             if metadata.offset >= 0:  # else the broker has the batch but no longer knows its offset
                 offsets.append((metadata.offset, metadata.offset + len(piece)))

@@ -81,8 +81,8 @@ async def test_a_worker_is_healthy_during_an_outage_of_kafka_and_stops_in_the_ne
         broker.launch()
         await worker.wait_until_ready()
         assert (await worker.http.get("/-/healthy")).status_code == 200
-        assert worker.faults() == []
         await broker.kill()
         await worker.until("/-/ready", 503)
         worker.send(signal.SIGTERM)
         assert await worker.ended(30) == 0
+    assert worker.faults() == []

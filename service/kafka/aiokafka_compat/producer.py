@@ -1,10 +1,27 @@
-"""Private parts of aiokafka's producer: a stop that waits for no broker."""
+"""aiokafka's producer: batches that its caller makes, and a stop that waits for no broker."""
 
 import asyncio
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import ProducerClosed
+from aiokafka.structs import RecordMetadata
+
+
+async def acknowledged(future: "asyncio.Future[RecordMetadata]") -> RecordMetadata:
+    """Await the future that `send_batch` returned.
+
+    aiokafka leaves it to the caller to retrieve the error of such a batch. If the caller is
+    cancelled, nobody would, and asyncio would log it.
+    `tests/integration/test_gateway.py::test_a_503_during_a_stop_is_never_applied`.
+    """
+    future.add_done_callback(_retrieve)
+    return await asyncio.shield(future)
+
+
+def _retrieve(future: "asyncio.Future[RecordMetadata]") -> None:
+    if not future.cancelled():
+        future.exception()
 
 
 async def abandon(producer: AIOKafkaProducer) -> None:
