@@ -75,12 +75,11 @@ async def read_log(
         waiting.extend(records)
 
     async with TopicReader(settings, topic, partitions) as reader:
-        starts, ends = await reader.beginning_offsets(), await reader.end_offsets()
-        if since_ms is not None:
-            first = await reader.first_since(dict.fromkeys(partitions, since_ms))
-            for partition, marker in first.items():
-                starts[partition] = ends[partition] if marker is None else marker.offset
-        reader.seek(starts)
+        if since_ms is None:
+            reader.seek(await reader.beginning_offsets())
+        else:
+            reader.seek(await reader.offsets_since(since_ms))
+        ends = await reader.end_offsets()
         while follow or any([await reader.position(p) < ends[p] for p in partitions]):
             await reader.poll(collect)
             for record in sorted(waiting, key=lambda each: each.timestamp):

@@ -107,11 +107,7 @@ async def read(
             write(_shown(partition, record))
 
     async with TopicReader(settings, topic.name, range(topic.partitions)) as reader:
-        starts: dict[int, int] = {}
-        if since is not None:
-            ends = await reader.end_offsets()
-            found = await reader.first_since(dict.fromkeys(range(topic.partitions), since))
-            starts = {p: ends[p] if (m := found.get(p)) is None else m.offset for p in ends}
+        starts = {} if since is None else await reader.offsets_since(since)
         await reader.read_to_end(write_all, starts)
 
 

@@ -100,11 +100,9 @@ class AnomalyReader:
 
     async def _follow(self) -> None:
         async with TopicReader(self._settings, self._topic, self._partitions) as reader:
-            since = int((time.time() - PERIOD) * 1000)
-            first = await reader.first_since(dict.fromkeys(self._partitions, since))
+            begins = await reader.offsets_since(int((time.time() - PERIOD) * 1000))
             ends = await reader.end_offsets()
-            for partition, marker in first.items():
-                begin = ends[partition] if marker is None else marker.offset
+            for partition, begin in begins.items():
                 # An end below what was read: the topic was recreated.
                 known = self._next.get(partition, 0)
                 self._next[partition] = known if begin <= known <= ends[partition] else begin

@@ -76,6 +76,15 @@ class TopicOffsets:
             for tp, first in found.items()
         }
 
+    async def offsets_since(self, time: int) -> dict[int, int]:
+        """Return the offset of each partition's first record that was appended at a time (ms) or
+        later; without one, its end, so that no record appended meanwhile is left out."""
+        ends = await self.end_offsets()
+        first = await self.first_since(dict.fromkeys(self._partitions, time))
+        return {
+            p: end if (found := first.get(p)) is None else found.offset for p, end in ends.items()
+        }
+
     def _options(self) -> dict[str, Any]:
         """Return further options of the consumer."""
         return {}
