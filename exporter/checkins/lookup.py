@@ -11,17 +11,15 @@ from aiokafka.errors import KafkaError
 
 from contract.audit import ChangeOutcome, decode_audit
 from contract.dead_letter import (
-    ENCODING,
     WHOLE_FRAME,
     DeadLetterError,
     DeadLetterSource,
     decode_source,
 )
 from contract.position import Receipt
-from service.compression import CompressionError, DecompressedTooLargeError, decompress
 from service.config.settings import KafkaSettings
 from service.http.errors import unavailable
-from service.kafka.compressed_batch import MAX_UNPACKED_BYTES
+from service.kafka.dead_letter_value import unpack_value
 from service.kafka.reader import Apply, ReaderError, TopicReader
 from service.kafka.topics import topics_from
 
@@ -128,10 +126,8 @@ class _Letters:
                 source = decode_source(record.headers)
                 if record.value is None or source.index <= WHOLE_FRAME:
                     continue
-                value = record.value
-                if source.is_compressed:
-                    value = decompress(ENCODING.encode(), value, MAX_UNPACKED_BYTES)
-            except (DeadLetterError, CompressionError, DecompressedTooLargeError):
+                value = unpack_value(source, record.value)
+            except DeadLetterError:
                 continue
             if wanted in value and self._is_own(value):
                 self.found.append(_letter(partition, source))

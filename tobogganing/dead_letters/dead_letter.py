@@ -11,17 +11,15 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from contract.dead_letter import (
     CORRUPT_ROW,
-    ENCODING,
     WHOLE_FRAME,
     DeadLetterError,
     DeadLetterSource,
     decode_source,
 )
 from contract.position import Receipt
-from service.compression import CompressionError, DecompressedTooLargeError, decompress
 from service.config.settings import KafkaSettings
 from service.kafka.clients import admin_client
-from service.kafka.compressed_batch import MAX_UNPACKED_BYTES
+from service.kafka.dead_letter_value import unpack_value
 from service.kafka.reader import TopicReader
 from service.kafka.topics import topics_from
 from tobogganing.errors import LocalError
@@ -97,9 +95,8 @@ def to_dead_letter(
     value = value or b""
     try:
         source = decode_source(headers)
-        if source.is_compressed:
-            value = decompress(ENCODING.encode(), value, MAX_UNPACKED_BYTES)
-    except (DeadLetterError, CompressionError, DecompressedTooLargeError) as error:
+        value = unpack_value(source, value)
+    except DeadLetterError as error:
         source = DeadLetterSource(str(error), -1, CORRUPT_ROW - 1, written)
     return DeadLetterRecord(id, written, source, value)
 
