@@ -14,7 +14,7 @@ from exporter.checkins.query import Query, QueryError
 from exporter.checkins.service import CheckinService
 from exporter.checkins.session import Sessions
 from exporter.checkins.sign_in import SignIn, redirect
-from exporter.checkins.state import COLLECTIONS
+from exporter.checkins.state import COLLECTIONS, group_labels
 from service.http.application import TemplateRoute, route
 from service.http.bearer_auth import StaticTokenAuth, bearer_credential
 from service.http.errors import JSON, ApiError
@@ -82,8 +82,8 @@ class CheckinRoutes:
         )
 
     async def _groups(self, query: Query, label: str) -> list[Document]:
-        if label not in self._service.group_labels(query.kind):
-            known = ", ".join(self._service.group_labels(query.kind))
+        if label not in group_labels(query.kind):
+            known = ", ".join(group_labels(query.kind))
             raise ApiError(400, f"group_by must be one of {known}", field="group_by")
         return group_documents(await self._service.views.groups(query.kind, label))
 

@@ -13,7 +13,6 @@ from exporter.checkins.entity import Entities
 from exporter.checkins.evidence import EvidenceReader
 from exporter.checkins.freshness import Freshness
 from exporter.checkins.lookup import EvidenceLookup
-from exporter.checkins.state import group_labels
 from exporter.checkins.views import Views
 from exporter.checkins.why import Known, explain
 from exporter.settings import ExporterSettings
@@ -65,9 +64,6 @@ class CheckinService:
         while True:
             self.freshness.observe()
             await asyncio.sleep(OBSERVE_INTERVAL)
-
-    def group_labels(self, kind: str) -> tuple[str, ...]:
-        return group_labels(kind)
 
     async def status(self) -> Document:
         """Return how old the data is, and what the exporter waits for."""

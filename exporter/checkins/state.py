@@ -1,6 +1,6 @@
 """States of check-ins. Pure."""
 
-from contract.kinds import CLIENT
+from contract.kinds import CLIENT, HEADEND, KINDS
 from contract.registry import CLUSTER
 from exporter.thresholds import Thresholds
 
@@ -26,6 +26,5 @@ def state_of(age: float | None, thresholds: Thresholds) -> int:
 
 def group_labels(kind: str) -> tuple[str, ...]:
     """Return the labels of few values by which a kind is grouped and filtered."""
-    if kind == CLIENT.name:
-        return ("type", "headless")
-    return ("region", "datacenter", "cluster")
+    labels = KINDS.get(kind, HEADEND).group_labels  # a cluster is shown as its headends
+    return labels if kind == CLIENT.name else (*labels, CLUSTER)

@@ -6,7 +6,6 @@ submission could replace a newer one. Trusted proxies therefore tell when a requ
 their own clock: `X-Request-Start: t=1700000000123`, in milliseconds.
 """
 
-import ipaddress
 import math
 import time
 from collections.abc import Callable
@@ -40,8 +39,7 @@ class ArrivalDeadlines:
         self._within = within
         self._now = now
         self._wall_clock = wall_clock
-        self._proxies: dict[str, _ProxyClock | None] = {}
-        """None for an address that is not trusted."""
+        self._proxies: dict[str, _ProxyClock] = {}
 
     def deadline(self, peer: tuple[str, int] | None, header: bytes | None) -> float:
         """Return the deadline of a request that has just arrived from `peer`, on the clock `now`.
@@ -62,20 +60,12 @@ class ArrivalDeadlines:
         return self.deadline(request.scope.get(PEER), header.encode("latin-1") if header else None)
 
     def _proxy(self, host: str) -> "_ProxyClock | None":
-        try:
-            return self._proxies[host]
-        except KeyError:
+        proxy = self._proxies.get(host)
+        if proxy is None and host in self._trusted:
             if len(self._proxies) >= MAX_PROXIES:
                 self._proxies.clear()
-            proxy = self._proxies[host] = _ProxyClock() if self._trusts(host) else None
-            return proxy
-
-    def _trusts(self, host: str) -> bool:
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return False
-        return any(address in network for network in self._trusted)
+            proxy = self._proxies[host] = _ProxyClock()
+        return proxy
 
 
 class _ProxyClock:
