@@ -1,6 +1,5 @@
 """The services, put together on the session's Kafka."""
 
-import contextlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +9,8 @@ import pytest
 from service.config.settings import KafkaSettings
 from tests.breakable import BreakableKafka, breakable_kafka
 from tests.integration.frames import PARTITIONS, FrameWriter, frame_writer
-from tests.integration.gateways import gateway
-from tests.integration.processes import ADMIN_TOKEN, Service
+from tests.integration.gateways import a_manager, running_gateways
+from tests.integration.processes import Service
 from tests.shared_kafka import SharedKafka
 from tobogganing.devstack.cluster import Cluster
 from tobogganing.devstack.install import Install
@@ -118,13 +117,7 @@ async def processor(kafka_settings: KafkaSettings, tmp_path: Path) -> AsyncItera
 async def manager(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str, processor: Service
 ) -> AsyncIterator[Service]:
-    extra = {
-        "ADMIN_TOKEN": ADMIN_TOKEN,
-        "SIGNING_KEYS_DIR": signing_keys,
-        "PROCESSOR_READY_URL": processor.url + "/-/ready",
-    }
-    async with Service("tobogganing.manager", kafka_settings, tmp_path, **extra) as service:
-        await service.wait_until_ready()
+    async with a_manager(kafka_settings, tmp_path, signing_keys, processor) as service:
         yield service
 
 
@@ -133,12 +126,7 @@ async def pair(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> AsyncIterator[tuple[Service, Service]]:
     """Two gateways on one Kafka."""
-    async with (
-        gateway(kafka_settings, tmp_path, signing_keys) as a,
-        gateway(kafka_settings, tmp_path, signing_keys) as b,
-    ):
-        await a.wait_until_ready()
-        await b.wait_until_ready()
+    async with running_gateways(kafka_settings, tmp_path, signing_keys, 2) as (a, b):
         yield a, b
 
 
@@ -147,11 +135,5 @@ async def three(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
 ) -> AsyncIterator[list[Service]]:
     """Three gateways on one Kafka."""
-    async with contextlib.AsyncExitStack() as stack:
-        services = [
-            await stack.enter_async_context(gateway(kafka_settings, tmp_path, signing_keys))
-            for _ in range(3)
-        ]
-        for service in services:
-            await service.wait_until_ready()
+    async with running_gateways(kafka_settings, tmp_path, signing_keys, 3) as services:
         yield services

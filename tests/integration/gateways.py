@@ -1,5 +1,7 @@
 """Gateways as processes: registrations, submissions, and the frames that they write."""
 
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,36 @@ DEADLINE = 3.0
 def gateway(settings: KafkaSettings, folder: Path, signing_keys: str, **extra: str) -> Service:
     secrets = {"ADMIN_TOKEN": ADMIN_TOKEN, "SIGNING_KEYS_DIR": signing_keys, "CA_PEM": CA_PEM}
     return Service("gateway", settings, folder, **(secrets | extra))
+
+
+@contextlib.asynccontextmanager
+async def a_manager(
+    settings: KafkaSettings, folder: Path, signing_keys: str, processor: Service, **extra: str
+) -> AsyncIterator[Service]:
+    """Run gateway and exporter in one process, ready once the processor is."""
+    extra = {
+        "ADMIN_TOKEN": ADMIN_TOKEN,
+        "SIGNING_KEYS_DIR": signing_keys,
+        "PROCESSOR_READY_URL": processor.url + "/-/ready",
+    } | extra
+    async with Service("tobogganing.manager", settings, folder, **extra) as service:
+        await service.wait_until_ready()
+        yield service
+
+
+@contextlib.asynccontextmanager
+async def running_gateways(
+    settings: KafkaSettings, folder: Path, signing_keys: str, count: int
+) -> AsyncIterator[list[Service]]:
+    """Run several gateways, and wait until all are ready."""
+    async with contextlib.AsyncExitStack() as stack:
+        services = [
+            await stack.enter_async_context(gateway(settings, folder, signing_keys))
+            for _ in range(count)
+        ]
+        for service in services:
+            await service.wait_until_ready()
+        yield services
 
 
 async def register(service: Service, collection: str, **body: Any) -> httpx.Response:

@@ -8,7 +8,8 @@ import pytest
 
 from service.config.settings import KafkaSettings
 from tests.integration.command_line import CommandLine, submits
-from tests.integration.processes import ADMIN_TOKEN, METRICS_TOKEN, POLL, Service
+from tests.integration.gateways import a_manager
+from tests.integration.processes import METRICS_TOKEN, POLL, Service
 
 
 @pytest.fixture
@@ -16,14 +17,10 @@ async def manager(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str, processor: Service
 ) -> AsyncIterator[Service]:
     extra = {
-        "ADMIN_TOKEN": ADMIN_TOKEN,
-        "SIGNING_KEYS_DIR": signing_keys,
-        "PROCESSOR_READY_URL": processor.url + "/-/ready",
         "CLIENT_ONLINE_SECONDS": "2",
         "CLIENT_LATE_SECONDS": "3",
     }
-    async with Service("tobogganing.manager", kafka_settings, tmp_path, **extra) as service:
-        await service.wait_until_ready()
+    async with a_manager(kafka_settings, tmp_path, signing_keys, processor, **extra) as service:
         yield service
 
 

@@ -28,10 +28,10 @@ from service.kafka.clients import client_options
 from service.kafka.reader import TopicReader
 from service.kafka.topics import ensure_topics, topics_from
 from tests.integration.frames import frame_writer
+from tests.integration.gateways import ADMIN, a_manager
 from tests.integration.processes import ADMIN_TOKEN, POLL, Service
 
 WRONG_KEY = "wrong-key-of-an-attacker-or-of-a-typing-error"
-ADMIN = {"authorization": f"Bearer {ADMIN_TOKEN}"}
 
 
 @pytest.fixture
@@ -46,15 +46,11 @@ async def manager(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str, processor: Service
 ) -> AsyncIterator[Service]:
     extra = {
-        "ADMIN_TOKEN": ADMIN_TOKEN,
-        "SIGNING_KEYS_DIR": signing_keys,
-        "PROCESSOR_READY_URL": processor.url + "/-/ready",
         "CLIENT_ONLINE_SECONDS": "2",
         "CLIENT_LATE_SECONDS": "4",
         "RATE_LIMIT_PER_MINUTE": "100",
     }
-    async with Service("tobogganing.manager", kafka_settings, tmp_path, **extra) as service:
-        await service.wait_until_ready()
+    async with a_manager(kafka_settings, tmp_path, signing_keys, processor, **extra) as service:
         yield service
 
 

@@ -22,7 +22,6 @@ from tests.integration.workers import (
     running,
     settled,
 )
-from tobogganing.devstack.cluster import Cluster
 
 ROUNDS = int(os.environ.get("ROUNDS", "2"))
 SENT = ("tobogganing_fleet_client_bytes_sent_total", "native", "false")
@@ -32,12 +31,9 @@ Shown = dict[tuple[str, str, str], float]
 
 
 @pytest.fixture
-async def settings(kafka: Cluster, topic_prefix: str) -> KafkaSettings:
-    settings = KafkaSettings(
-        kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
-    )
-    await ensure_topics(settings)
-    return settings
+async def settings(kafka_settings: KafkaSettings) -> KafkaSettings:
+    await ensure_topics(kafka_settings)
+    return kafka_settings
 
 
 async def totals(exporter: Service) -> Shown | None:

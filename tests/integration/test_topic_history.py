@@ -14,7 +14,7 @@ from service.kafka.clients import admin_client, client_options
 from service.kafka.tailer import KafkaUnreachableError, TopicTailer
 from service.kafka.topic_history import HistoryChangedError
 from service.kafka.topics import ensure_topics, topics_from
-from tests.integration.gateways import frames_of, gateway, registered, submit
+from tests.integration.gateways import frames_of, registered, running_gateways, submit
 from tests.integration.processes import Service
 from tests.waiting import eventually
 
@@ -147,13 +147,7 @@ async def test_gateways_reread_a_recreated_registry(
 ) -> None:
     """A reused offset is not the incarnation of another registration."""
     topic = topics_from(kafka_settings).registry.name
-    async with contextlib.AsyncExitStack() as stack:
-        services = [
-            await stack.enter_async_context(gateway(kafka_settings, tmp_path, signing_keys))
-            for _ in range(2)
-        ]
-        for service in services:
-            await service.wait_until_ready()
+    async with running_gateways(kafka_settings, tmp_path, signing_keys, 2) as services:
         old = await registered(services[0], "c")
         other = await registered(services[0], "other")
         assert (await submit(services[1], "c", old, 1)).status_code == 200

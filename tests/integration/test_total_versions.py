@@ -15,18 +15,14 @@ from service.kafka.topics import ensure_topics, topics_from
 from tests.integration.processes import Service
 from tests.integration.versions import before_totals
 from tests.integration.workers import NEVER_LATE, Found, a_worker, running, settled
-from tobogganing.devstack.cluster import Cluster
 
 KEY = entity_key("client", "a")
 
 
 @pytest.fixture
-async def settings(kafka: Cluster, topic_prefix: str) -> KafkaSettings:
-    settings = KafkaSettings(
-        kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
-    )
-    await ensure_topics(settings)
-    return settings
+async def settings(kafka_settings: KafkaSettings) -> KafkaSettings:
+    await ensure_topics(kafka_settings)
+    return kafka_settings
 
 
 async def report(settings: KafkaSettings, *values: int) -> None:

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from contract.registry import RELAY, RegistryRecord
 from gateway.auth.rate_limits import RateLimits
-from gateway.registry.refusals import Refusals
+from gateway.registry.refusals import RefusalRecorder
 from gateway.settings import GatewaySettings
 from service.http.errors import ApiError
 from service.metrics.requests import RequestMetrics
@@ -35,7 +35,7 @@ class Gate:
         self.noted: list[str] = []
         refusals = SimpleNamespace(rate_limited=lambda record, _: self.noted.append(record.id))
         self.rate_limits = RateLimits(
-            settings, self.metrics, cast(Refusals, refusals), lambda: self.now
+            settings, self.metrics, cast(RefusalRecorder, refusals), lambda: self.now
         )
 
     def admit(self, record: RegistryRecord, items: int = 1) -> int:
