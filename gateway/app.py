@@ -56,7 +56,7 @@ from gateway.produce.producer import ResilientProducer
 from gateway.produce.stopped import StoppedPartitions
 from gateway.registry.audit_log import AuditLog
 from gateway.registry.quotas import RegistrationQuotas
-from gateway.registry.refusals import Refusals
+from gateway.registry.refusals import RefusalRecorder
 from gateway.registry.use_claims import UseClaims
 from gateway.registry.writer import RecordSender, RegistryWriter
 from gateway.settings import GatewaySettings
@@ -141,7 +141,7 @@ class Gateway:
         self.evidence = evidence or EvidenceLog(
             settings, f"gateway-{secrets.token_hex(4)}", self.metrics.evidence
         )
-        refusals = Refusals(self.registry.state, self.evidence)
+        refusals = RefusalRecorder(self.registry.state, self.evidence)
         self._rate_limits = RateLimits(settings, requests, refusals)
         self._authenticator = Authenticator(
             self.registry,

@@ -34,7 +34,7 @@ from gateway.auth.rate_limits import RateLimits
 from gateway.metrics import GatewayMetrics, TokenResult
 from gateway.registry.audit_log import ADMIN
 from gateway.registry.named_keys import owner_of
-from gateway.registry.refusals import Refusals
+from gateway.registry.refusals import RefusalRecorder
 from gateway.registry.writer import RegistryWriter
 from service.http.auth_failures import AuthFailureLimiter
 from service.http.bearer_auth import StaticTokenAuth, bearer_credential
@@ -61,7 +61,7 @@ class Authenticator:
         auth_failures: AuthFailureLimiter,
         admin_auth: StaticTokenAuth,
         rate_limits: RateLimits,
-        refusals: Refusals,
+        refusals: RefusalRecorder,
         certificates: ClientCertificates | None = None,
     ) -> None:
         self._registry = registry

@@ -117,7 +117,7 @@ class ClientCertificates:
                 raise CertificateError("the certificate is not for clients")
             names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
             node = decode_names(names.get_values_for_type(x509.UniformResourceIdentifier))
-        except Exception as error:
+        except Exception as error:  # cryptography documents no set of errors for bad certificates
             raise CertificateError(str(error)) from error
         return _Verified(
             node,
@@ -129,7 +129,7 @@ class ClientCertificates:
         for issuer in self._issuers:
             try:
                 certificate.verify_directly_issued_by(issuer)
-            except Exception:
+            except Exception:  # as above: of a bad signature, and of a key that does not fit
                 continue
             return
         raise CertificateError("the certificate was issued by another CA")

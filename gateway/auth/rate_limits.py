@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from contract.registry import RELAY, RegistryRecord
-from gateway.registry.refusals import Refusals
+from gateway.registry.refusals import RefusalRecorder
 from gateway.settings import GatewaySettings
 from service.http.errors import ApiError, too_many
 from service.metrics.requests import RequestMetrics
@@ -18,7 +18,7 @@ class RateLimits:
         self,
         settings: GatewaySettings,
         metrics: RequestMetrics,
-        refusals: Refusals,
+        refusals: RefusalRecorder,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._entities = RateLimiter(settings.rate_limit_per_minute)

@@ -28,7 +28,7 @@ from gateway.metrics import GatewayMetrics
 from gateway.produce.batcher import SubmissionBatcher
 from gateway.registry.named_keys import owner_of
 from gateway.registry.refusals import MAX_ITEMS as MAX_REFUSED
-from gateway.registry.refusals import Refusals
+from gateway.registry.refusals import RefusalRecorder
 from gateway.registry.relay_scope import scope_of
 from gateway.registry.writer import RegistryWriter
 from gateway.settings import GatewaySettings
@@ -65,7 +65,7 @@ class BatchEndpoint:
         arrivals: ArrivalDeadlines,
         metrics: GatewayMetrics,
         rate_limits: RateLimits,
-        refusals: Refusals,
+        refusals: RefusalRecorder,
         templates: TemplateCache,
         slices: Slices,
         now: Callable[[], float],

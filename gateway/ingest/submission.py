@@ -33,7 +33,7 @@ from gateway.ingest.schema import CanonicalBody
 from gateway.metrics import GatewayMetrics, Result
 from gateway.produce.batcher import OverloadedError, SubmissionBatcher
 from gateway.produce.partition_batcher import chunk_for_frames
-from gateway.registry.refusals import Refusals
+from gateway.registry.refusals import RefusalRecorder
 from gateway.settings import GatewaySettings
 from service.http.application import TemplateRoute, route
 from service.http.bearer_auth import parse_bearer
@@ -63,7 +63,7 @@ class SubmissionEndpoint:
         arrivals: ArrivalDeadlines,
         metrics: GatewayMetrics,
         rate_limits: RateLimits,
-        refusals: Refusals,
+        refusals: RefusalRecorder,
         requests: RequestMetrics,
         templates: TemplateCache,
         slices: Slices,

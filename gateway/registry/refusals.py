@@ -28,7 +28,7 @@ MAX_ITEMS = 100
 """Maximum number of refused items of one batch that are noted."""
 
 
-class Refusals:
+class RefusalRecorder:
     """Notes refused requests in an evidence log."""
 
     def __init__(self, registered: RegistryState, evidence: EvidenceLog) -> None:

@@ -53,7 +53,7 @@ async def closed_submissions(
     try:
         await _wait_until_refused(settings, topic)
         yield await source.end_offsets()
-    except BaseException:
+    except BaseException:  # also after Ctrl-C, the topic must be open again
         await _set(settings, topic, previous)
         raise
 
