@@ -463,9 +463,7 @@ class LimitedProtocol(asyncio.Protocol):
         if begun is None or not (begun.response_started or begun.response_complete):
             # Without MANAGER_HEADER: this response makes no statement about a sample.
             body = orjson.dumps({"error": error.error})
-            accept, request = error.accept, self._parser.current
-            if not accept and request is not None:
-                accept = request.fields.get(b"accept", b"")
+            accept = error.accept or self._parser.accept
             self.transport.write(
                 encode_error(error.status, body, error.headers, b"", False, accept)
             )

@@ -66,8 +66,8 @@ class RequestParser:
         """The previous head as sent, if it was short; the default matches no head."""
         self._request: Request | None = None
         """The parsed form of that head."""
-        self.current: Request | None = None
-        """The request whose body is being received, else the previous one."""
+        self.accept = b""
+        """Accept of the request whose body is being received, else of the previous one."""
         self._keep_alive = True
         self.in_body = False
         """Whether a request has begun and its body is incomplete."""
@@ -146,7 +146,7 @@ class RequestParser:
                 self._head, self._request = match[0], request
         self._searched = 0
         self._keep_alive = request.keep_alive
-        self.current = request
+        self.accept = request.fields.get(b"accept", b"")
         length = request.length
         if length is None:
             self._left, self._step = 0, self._read_chunks
