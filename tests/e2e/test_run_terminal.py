@@ -122,6 +122,7 @@ def test_readme_works_for_another_port_and_its_tokens_go_nowhere_else(tmp_path: 
 
         shell(block)
         assert '"fra-a"' in shell("tobogganing headends list --json")
+        assert setup in shell("tobogganing status"), "it prints again what the run printed"
         assert "10" in shell("tobogganing simulate --clients 8 --headends 2 --duration 2")
         with Listener() as listener:
             for command in ("clients list", "ledger"):

@@ -65,6 +65,7 @@ def remarks(document: Mapping[str, Any]) -> list[str]:
 def _write_local_run(url: str) -> None:
     """Print again what `make run` printed, if this is the local run."""
     from tobogganing.devstack.banner import banner
+    from tobogganing.devstack.local_run import running_urls, same_origin
     from tobogganing.devstack.run_config import read_run_config
     from tobogganing.devstack.secrets import existing_secrets
 
@@ -74,7 +75,8 @@ def _write_local_run(url: str) -> None:
     except (OSError, UnicodeDecodeError):
         servers = config.bootstrap_servers or ""
     sources = existing_secrets(config.state / "secrets", os.environ)
-    if sources and servers and url == config.url:
-        click.echo("\n" + banner(config, sources, servers))
+    # The environment of this terminal may lack the PORT of the run.
+    if sources and servers and any(same_origin(url, each) for each in running_urls(config.state)):
+        click.echo("\n" + banner(config, sources, servers, url=url))
     else:
         click.echo(f"\n{url}/checkins shows the same; sign in with METRICS_TOKEN")

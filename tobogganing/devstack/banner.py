@@ -24,9 +24,13 @@ def banner(
     sources: Sequence[SecretSource],
     bootstrap_servers: str,
     prometheus: LocalPrometheus | None = None,
+    url: str | None = None,
 ) -> str:
-    """The text; its commands work when pasted as one block."""
-    url = config.url
+    """The text; its commands work when pasted as one block.
+
+    `url` is where the run is reached, if that is not what `config` says.
+    """
+    url = url or config.url
     by_name = {source.name: source for source in sources}
     admin, metrics = value_of(by_name["ADMIN_TOKEN"]), value_of(by_name["METRICS_TOKEN"])
     lines = [
