@@ -15,6 +15,9 @@ from contract.total import Group
 
 MIN_SECONDS = 1.0
 """Minimum time between two reports: several may come in one frame."""
+MAX_SECONDS = 1e9
+"""Maximum time between two reports. Gateways bound timestamps, foreign producers do not, and an
+infinite time would let an infinite growth count."""
 
 Number = int | float
 Growth = tuple[Number, ...]
@@ -69,8 +72,8 @@ class Counters:
         time = appended_ms / 1000 if submission.timestamp is None else submission.timestamp
         if time - row.last_check_in > seconds:
             seconds = time - row.last_check_in
-        if seconds < MIN_SECONDS:
-            seconds = MIN_SECONDS
+        if not MIN_SECONDS <= seconds <= MAX_SECONDS:
+            seconds = MIN_SECONDS if seconds < MIN_SECONDS else MAX_SECONDS
         growth = self._regular_growth(row.metrics, submission.metrics, seconds)
         if growth is not None:
             return growth, None

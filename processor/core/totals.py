@@ -35,7 +35,7 @@ Addition = tuple[bytes, tuple[int, int], int, Growth]
 time in milliseconds, and the growth. A plain tuple, because one is made for each submission."""
 KindGroup = tuple[str, Group]
 Additions = defaultdict[KindGroup, list[Addition]]
-"""Additions in the order of their positions."""
+"""Additions in the order of their positions; no list is empty."""
 
 
 def no_additions() -> Additions:

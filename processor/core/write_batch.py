@@ -215,8 +215,10 @@ class WriteBatch:
         self._staged.clear()
         growth, self.growth = self.growth, no_additions()
         if too_large:
-            for group, additions in growth.items():
+            for group, additions in [*growth.items()]:
                 growth[group] = [each for each in additions if each[0] not in too_large]
+                if not growth[group]:
+                    del growth[group]
         return Encoded(rows, size_of(rows), growth, too_large)
 
     def add(self, encoded: Encoded) -> None:

@@ -66,7 +66,8 @@ async def open_page(context: BrowserContext, faults: list[str]) -> Page:
 async def sign_in(page: Page, url: str, token: str = METRICS_TOKEN) -> None:
     await page.goto(url)
     await page.get_by_label("Token").fill(token)
-    await page.get_by_role("button", name="Sign in").click()
+    async with page.expect_navigation():
+        await page.get_by_role("button", name="Sign in").click()
 
 
 async def check_accessible(page: Page) -> None:
@@ -157,12 +158,13 @@ async def test_pages_follow_each_other(manager: Service, browser: Browser, demo:
     await sign_in(page, manager.url + "/checkins?sort=name&limit=10")
     shown: list[str] = []
     while True:
-        names = await page.locator("tbody th").all_inner_texts()
-        shown += names
+        shown += await page.locator("tbody th").all_inner_texts()
         following = page.get_by_role("link", name="Next page")
         if not await following.count():
             break
+        address = await following.get_attribute("href")
         await following.click()
+        await page.wait_for_url(lambda url, ending=address: url.endswith(ending))
         await expect(page.locator("caption")).to_contain_text("continued")
     assert len(shown) == demo.clients
     assert shown == sorted(shown)

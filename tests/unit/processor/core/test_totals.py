@@ -25,6 +25,7 @@ from processor.core.frame_reducer import reduce_frame
 from processor.core.partition_state import PartitionState
 from processor.core.row_reducer import reduce_row
 from processor.core.write_batch import Record, WriteBatch
+from tests.fuzz import seeds
 
 NOW = 1_700_000_000_000
 PIECE = 1_200
@@ -234,6 +235,28 @@ def test_a_row_that_is_too_large_adds_nothing(monkeypatch: pytest.MonkeyPatch) -
     batch = reduced(state, [record(1, large, client("b", bytes_sent=9))])
     assert len(batch.dead_letters) == 1
     assert totals(state) == {NATIVE: {"bytes_sent": 9}}
+    alone = reduced(state, [record(2, large)])
+    assert len(alone.dead_letters) == 1
+    assert totals(state) == {NATIVE: {"bytes_sent": 9}}
+
+
+def test_no_two_seeds_of_the_fuzzers_stop_the_fold_together() -> None:
+    """The fuzz target has one frame a state; here each frame meets what the others left."""
+    frames = [*seeds.frames(), *seeds.large_frames()]
+    state = PartitionState(0)
+    log = [Record(0, n, NOW + 1_000 * n, frame) for n, frame in enumerate([*frames, *frames])]
+    reduced(state, log)
+    assert state.ledger.offset == len(log) - 1
+    assert state.ledger.balances
+
+
+@pytest.mark.parametrize("clock", [1e300, -1e300, 1e308, -1e308])
+def test_no_timestamp_lets_an_absurd_growth_count(clock: float) -> None:
+    state = PartitionState(0)
+    members = [client("a", timestamp=-clock, bytes_sent=0), client("b", bytes_sent=0.5)]
+    grown = [client("a", timestamp=clock, bytes_sent=10**305), client("b", bytes_sent=2.5)]
+    reduced(state, [record(0, *members), record(1, *grown)])
+    assert totals(state)[NATIVE]["bytes_sent"] == 2
 
 
 def test_an_older_program_cannot_read_a_total_as_a_row() -> None:
