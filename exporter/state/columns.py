@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from contract.kinds import CLIENT, EntityKind, replace_refused
@@ -65,13 +66,13 @@ class Columns:
     def take_over(self) -> None:
         """Store the values of all pending rows."""
         pending = self.pending
-        last, flags, codes, names = self.last_check_ins, self.flags, self.group_codes, self.names
-        cadences = self.cadences
-        group_of, known = self._group_of, self.groups.known
+        last, flags, cadences = self.last_check_ins, self.flags, self.cadences
         marks, begin, mark = self.activity.current()
         for slot, row in pending:
             before, checked_in = last[slot], row.last_check_in
-            if before and checked_in > before and flags[slot] & REPORTED:
+            if flags[slot] & SEEN != REPORTED:
+                flags[slot] = flags[slot] & ~EXPIRED | REPORTED
+            elif checked_in > before:
                 gap, usual = checked_in - before, cadences[slot]
                 cadences[slot] = usual + (gap - usual) / 8 if usual else gap
             last[slot] = checked_in
@@ -79,18 +80,16 @@ class Columns:
                 marks[slot] |= mark
             else:
                 self.activity.mark(slot, checked_in)
-            flags[slot] = flags[slot] & ~EXPIRED | REPORTED
-            labels = row.labels
-            code = known.get(group_of(labels))
-            codes[slot] = self.groups.code(group_of(labels)) if code is None else code
-            name = labels.name  # type: ignore[attr-defined]
-            if name != names[slot]:
-                names[slot] = replace_refused(name)
         for value_of, values in self._values:
             for slot, row in pending:
                 value = value_of(row.metrics)
                 values[slot] = value if isinstance(value, int | float) else NO_VALUE
         pending.clear()
+
+    def show_labels(self, slot: int, labels: Struct) -> None:
+        """Store the name and the group of a row, from its decoded labels."""
+        self.group_codes[slot] = self.groups.code(self._group_of(labels))
+        self.names[slot] = replace_refused(labels.name)  # type: ignore[attr-defined]
 
     def clear_row(self, slot: int) -> None:
         """Note that a slot shows no row."""

@@ -15,7 +15,6 @@ from processor.core.growth import COUNTERS, Excess, Growth
 from processor.core.row_reducer import ReduceOutcome, reduce_row
 from processor.core.write_batch import (
     MAX_ROW_BYTES,
-    PIECE_BYTES,
     DeadLetter,
     Record,
     WriteBatch,
@@ -66,8 +65,8 @@ def _reduce_part(
 ) -> None:
     """Apply the submissions of a frame at some indexes; all before them must be counted.
 
-    If their rows exceed a piece, the part is split in two. `is_noted`: the anomalies of these
-    submissions have been recorded.
+    If their rows and totals exceed a piece, each half is applied separately. `is_noted`: the
+    anomalies of these submissions have been recorded.
     """
     letters = len(batch.dead_letters)
     outcomes: dict[int, ReduceOutcome | None] = {}
@@ -81,7 +80,7 @@ def _reduce_part(
             outcomes[index] = None
             _dead_letter(batch, record, index, submission, str(error))
     encoded = batch.encode_staged()
-    if encoded.size > PIECE_BYTES and len(part) > 1:
+    if batch.exceeds_piece(encoded) and len(part) > 1:
         del batch.dead_letters[letters:]
         middle = len(part) // 2
         for half in (part[:middle], part[middle:]):

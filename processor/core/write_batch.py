@@ -221,6 +221,10 @@ class WriteBatch:
                     del growth[group]
         return Encoded(rows, size_of(rows), growth, too_large)
 
+    def exceeds_piece(self, encoded: Encoded) -> bool:
+        """Return whether rows and the totals that they change are too large for one piece."""
+        return encoded.size + self._totals.max_size_of(encoded.growth) > PIECE_BYTES
+
     def add(self, encoded: Encoded) -> None:
         """Add what was encoded, before the ledger counts its submissions.
 

@@ -20,7 +20,7 @@ from contract.total import (
     is_total_key,
     total_key,
 )
-from processor.core import frame_reducer, write_batch
+from processor.core import write_batch
 from processor.core.frame_reducer import reduce_frame
 from processor.core.partition_state import PartitionState
 from processor.core.row_reducer import reduce_row
@@ -36,8 +36,7 @@ small_pieces = pytest.mark.usefixtures("_small_pieces")
 
 @pytest.fixture
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (write_batch, frame_reducer):
-        monkeypatch.setattr(module, "PIECE_BYTES", PIECE)
+    monkeypatch.setattr(write_batch, "PIECE_BYTES", PIECE)
 
 
 def client(
@@ -238,6 +237,29 @@ def test_a_row_that_is_too_large_adds_nothing(monkeypatch: pytest.MonkeyPatch) -
     alone = reduced(state, [record(2, large)])
     assert len(alone.dead_letters) == 1
     assert totals(state) == {NATIVE: {"bytes_sent": 9}}
+
+
+def test_a_group_with_long_names_is_among_the_others() -> None:
+    """Its name is in the key and in the value of its total, which must fit a record."""
+    state = PartitionState(0)
+    members = [client("a", labels={"type": "x" * 300_000}, bytes_sent=n) for n in range(3)]
+    reduced(state, [record(n, each) for n, each in enumerate(members)])
+    assert totals(state) == {(OTHER_GROUP, OTHER_GROUP): {"bytes_sent": 2}}
+
+
+@small_pieces
+@pytest.mark.parametrize("padding", range(0, 700, 20))
+def test_rows_their_totals_and_the_ledger_are_one_piece(padding: int) -> None:
+    """Together: a worker that is killed between two pieces would lose what the totals add."""
+    state = PartitionState(0)
+    reduced(state, [record(0, client("a", bytes_sent=0), client("b", bytes_sent=0))])
+    members = [client(id, labels={"name": "x" * (padding // 2)}, bytes_sent=5) for id in "ab"]
+    batch = WriteBatch(state)
+    reduce_frame(batch, record(1, *members), 1)
+    for piece in batch.pieces():
+        *_, (key, _, _) = piece
+        assert key == state.ledger_key
+        assert any(is_total_key(key) for key, _, _ in piece)
 
 
 def test_no_two_seeds_of_the_fuzzers_stop_the_fold_together() -> None:

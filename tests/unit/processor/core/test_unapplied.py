@@ -78,7 +78,7 @@ def test_a_replay_is_not_noted_again() -> None:
 
 
 def test_a_part_that_is_split_is_noted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("processor.core.frame_reducer.PIECE_BYTES", 300)
+    monkeypatch.setattr("processor.core.write_batch.PIECE_BYTES", 300)
     newest = Submission(*A, 2, timestamp=NOW / 1000)
     older = Submission(*A, 2, timestamp=NOW / 1000 - 60)
     others = [Submission("client", f"b{number}", 1) for number in range(8)]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from contract.frame import Submission, encode_frame
 from contract.position import Position
 from contract.row import decode_ledger_row, ledger_key
-from processor.core import frame_reducer, write_batch
+from processor.core import write_batch
 from processor.core.frame_reducer import reduce_frame
 from processor.core.lost_cut import begin_after_cut, is_cut_lost
 from processor.core.partition_state import PartitionState
@@ -34,8 +34,7 @@ small_pieces = pytest.mark.usefixtures("_small_pieces")
 
 @pytest.fixture
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (write_batch, frame_reducer):
-        monkeypatch.setattr(module, "PIECE_BYTES", SMALL)
+    monkeypatch.setattr(write_batch, "PIECE_BYTES", SMALL)
 
 
 def record(offset: int, submissions: Iterable[Submission], epoch: int = 1) -> Record:
