@@ -79,8 +79,10 @@ class EntityTable:
         if slot is not None and (current := self._offsets[slot]) != NO_ROW:
             if offset < current or (offset == current and index < self._indexes[slot]):
                 return False
-            if incarnation < self._incarnations[slot]:
-                return False
+            if incarnation != self._incarnations[slot]:
+                if incarnation < self._incarnations[slot]:
+                    return False
+                self.columns.clear_row(slot)
             before = self._rendered[slot]
         has_new_labels = (
             slot is None
@@ -169,6 +171,11 @@ class EntityTable:
         slot = self._slots.get(key)
         rendered = NO_SERIES if slot is None else self._rendered[slot]
         return rendered if isinstance(rendered, str) else NO_SERIES
+
+    def rates(self, key: bytes) -> dict[str, float]:
+        """Return how much each counter of an entity grew per second since its previous report."""
+        slot = self._slots.get(key)
+        return {} if slot is None else self.columns.rates(slot)
 
     def find(self, key: bytes) -> RowVersion | None:
         """Return the version of an entity's row, None if the entity is unknown."""
