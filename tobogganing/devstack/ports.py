@@ -58,10 +58,10 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
     return True
 
 
-def free_ports(count: int) -> list[int]:
+def free_ports(count: int, within: range = RANGE) -> list[int]:
     """`count` different ports that are free now; another process may take one meanwhile."""
     found: set[int] = set()
-    for port in random.sample(RANGE, len(RANGE)):
+    for port in random.sample(within, len(within)):
         if len(found) == count:
             break
         if is_free(port):
