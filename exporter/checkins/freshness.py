@@ -42,7 +42,10 @@ class Freshness:
             for partition, lag in self._source.lag(self._ledgers).items():
                 if lag == 0:
                     self._covered_at[partition] = now
-        self._counts.append((now, sum(row.read for row in self._ledgers.values())))
+        if self._state.caught_up:
+            self._counts.append((now, sum(row.read for row in self._ledgers.values())))
+        else:  # what is read from the topic is no new submission
+            self._counts.clear()
 
     def as_of(self) -> float:
         """Return the time of the data: now, or earlier while something is away."""
@@ -65,7 +68,8 @@ class Freshness:
         return max(0.0, self._now() - self.as_of())
 
     def submissions_per_second(self) -> float | None:
-        """Return the rate of the last observations, None before there are two."""
+        """Return the rate of the last observations since the rows were read, None before there are
+        two."""
         if len(self._counts) < 2:
             return None
         (began, first), (ended, last) = self._counts[0], self._counts[-1]
