@@ -85,14 +85,14 @@ def _verdict(kind: str, id: str, known: Known) -> Verdict:
             return Verdict(
                 "removed",
                 f"This {kind} was removed.",
-                f"If that was a mistake, register it again: tobogganing {kind}s register --help",
+                f"If that was a mistake, register it again: tobogganing {kind}s add --help",
             )
         if document is None:
             return Verdict(
                 "never_registered",
                 f"No {kind} with this id is registered, and none has a row.",
                 "Check the id in the agent's configuration; register the "
-                f"{kind}: tobogganing {kind}s register --help",
+                f"{kind}: tobogganing {kind}s add --help",
             )
     if document["state"] == "online":
         return Verdict("online", "It checks in as expected.", "Nothing to do.")
