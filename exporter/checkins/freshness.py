@@ -1,7 +1,7 @@
 """How old the data is: the time up to which submissions are known to be applied.
 
-While Kafka or the processors are away, states are computed as of that time; otherwise a whole fleet
-would seem to go offline.
+While Kafka or the processors are unavailable, states are computed as of that time; otherwise a
+whole fleet would seem to go offline.
 """
 
 import time
@@ -45,7 +45,9 @@ class Freshness:
         self._counts.append((now, sum(row.read for row in self._ledgers.values())))
 
     def as_of(self) -> float:
-        """Return the time of the data: now, or earlier while something is away."""
+        """Return the time up to which the data is complete: now, or earlier while Kafka or the
+        processors are unavailable or behind.
+        """
         now = self._now()
         silent = max(self._source.seconds_since_response(), self._state.seconds_since_response())
         times = [now - silent] if silent < float("inf") else []
@@ -61,7 +63,7 @@ class Freshness:
         return self._source.lag(self._ledgers)
 
     def seconds_late(self) -> float:
-        """Return how far `as_of` is before now: 0 unless something is away."""
+        """Return the seconds from `as_of` to now."""
         return max(0.0, self._now() - self.as_of())
 
     def submissions_per_second(self) -> float | None:

@@ -110,8 +110,8 @@ class CheckinService:
         """
         self._check_served(kind, id)
         partition = self._entities.partition(kind, id)
-        # Processors write a dead letter before its evidence, so whoever finds the latter first
-        # finds the former, too.
+        # Processors write a dead letter before its evidence, so a reader of the evidence also finds
+        # the letter.
         reported = await self._evidence.find(entity_key(kind, id))
         findings = await self._lookup.find(kind, id, partition)
         found = self._entities.find(kind, id, self.freshness.as_of())

@@ -69,7 +69,9 @@ class SourceLagMonitor:
         return self._missing
 
     def ends_at_start(self) -> dict[int, int] | None:
-        """Where the partitions ended at Kafka's first answer, or end now if that is before it."""
+        """Return the end offsets of the first response, or the current ones where they are lower;
+        None before the first response.
+        """
         if self._first_ends is None:
             return None
         return {p: min(end, self._ends.get(p, end)) for p, end in self._first_ends.items()}

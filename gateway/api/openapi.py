@@ -65,7 +65,7 @@ _REVOCATION = [
         "properties": {"node_id": {"type": "string"}, "node_type": {"type": "string"}},
     },
 ]
-"""Either a token, or a node with its type."""
+"""Revokes one token (`jti`), or all tokens of a node (`node_id`, `node_type`)."""
 _PATH_PARAMETER = re.compile(r"{(\w+)}")
 
 

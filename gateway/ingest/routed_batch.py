@@ -64,7 +64,7 @@ class RoutedBatch:
         self._rejected: list[RejectedItem] = []
         self._failed: Counter[tuple[str, Result]] = Counter()
         self.unregistered: list[int] = []
-        """Indexes of items whose entities are not registered, as read so far."""
+        """Indexes of items whose entities are not in the registry as it was last read."""
         self._unregistered_entities: set[tuple[str, str | None]] = set()
         """The entities of those items; a later item of such an entity must not overtake an earlier
         one."""

@@ -23,13 +23,14 @@ RATE_SECONDS = 0.5
 GROWTH = 4
 """The window is longest once this many more than one arrive within it on average."""
 MIN_WINDOW = 0.001
-"""Seconds: a shorter window is none, and a burst is over after this silence at the earliest."""
+"""Seconds. A shorter window counts as 0; a burst ends after a silence of at least this long."""
 BURST_GAPS = 6
 """A burst is over after a silence of this many mean gaps. At random intervals, 1 of 400 is."""
 GAP_MEMORY = 0.8
 """Weight of earlier windows in the mean gap."""
 ALONE_WINDOWS = 3
-"""After this many windows with one arrival each, one that finds the process idle does not wait."""
+"""After this many consecutive windows with one arrival each, an arrival is sent at once if no frame
+is in flight."""
 FULL_SUBMISSIONS = 500
 FULL_BYTES = 256 * 1024
 """What a flush holds at most before it leaves without waiting: as much as one frame."""
@@ -58,7 +59,7 @@ class Linger:
         self._call_later = call_later or _on_running_loop
         self._stopped = longest == 0
         self._flushed = 0
-        """Number of flushes so far."""
+        """Number of flushes."""
         self._due = asyncio.Event()
         self._in_flight = 0
         self._rate_weight = 0.0
@@ -66,7 +67,7 @@ class Linger:
         RATE_SECONDS. Those of the open window are added at its end."""
         self._weighted_at = self._last_arrival = -math.inf
         self._alone = 0
-        """Number of windows in a row that held one arrival."""
+        """Number of consecutive windows with one arrival."""
         self._in_bursts = False
         """Whether nothing came after the burst that the last window began with."""
         self._gap_sum = self._gap_count = 0.0

@@ -59,7 +59,7 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` different ports that are free now; another process may take one meanwhile."""
+    """`count` different ports that are free now; others may take them before they are used."""
     found: set[int] = set()
     for port in random.sample(RANGE, len(RANGE)):
         if len(found) == count:
