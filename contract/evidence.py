@@ -53,20 +53,6 @@ class EvidenceReason(Enum):
     """The entity was silent for the retention time, so its row was removed."""
 
 
-REFUSALS = frozenset(
-    {
-        EvidenceReason.UNAUTHORIZED,
-        EvidenceReason.RATE_LIMITED,
-        EvidenceReason.INVALID,
-        EvidenceReason.TOO_LARGE,
-        EvidenceReason.UNSUPPORTED,
-        EvidenceReason.OUT_OF_SCOPE,
-    }
-)
-"""Reasons that gateways write."""
-UNAPPLIED = frozenset({EvidenceReason.STALE, EvidenceReason.LATE, EvidenceReason.DEAD_LETTERED})
-"""Outcomes of a submission that was not applied."""
-
 Milliseconds = Annotated[int, Meta(ge=0, lt=2**53)]
 
 

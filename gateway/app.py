@@ -113,7 +113,6 @@ class Gateway:
         evidence: EvidenceLog | None = None,
     ) -> None:
         self._settings = settings
-        self._requests = requests
         self.metrics = GatewayMetrics()
 
         # Authentication: credentials are checked against the registry.
@@ -261,7 +260,7 @@ class Gateway:
     async def __aenter__(self) -> Self:
         self._tasks = [
             critical_task(self._run_on_kafka(), "registry"),
-            critical_task(self.batcher.run(), "publisher"),
+            critical_task(self.batcher.run(), "batcher"),
             critical_task(self._gauges.run(), "gauges"),
             critical_task(self._stopped.run(), "stopped partitions"),
         ]

@@ -63,18 +63,18 @@ class RegistrationEndpoints(ApiEndpoints):
     ) -> TemplateRoute:
         decoder = JsonDecoder(type)
 
-        async def take(request: Request) -> Response:
+        async def handle(request: Request) -> Response:
             context = RequestContext(self._deadline(), address_of(request.scope))
             self._authenticator.check_admin(request)
             content = await read_body(request, self._max_body, context.deadline)
             self._authenticator.check_admin(request, again=True)
             try:
-                answer = await register(decoder.decode(content), context)
+                response = await register(decoder.decode(content), context)
             except BodyError as error:
                 raise bad_request(error) from error
-            return JSON(msgspec.to_builtins(answer))
+            return JSON(msgspec.to_builtins(response))
 
-        return route(f"/api/v1/{collection}/register", take, "POST")
+        return route(f"/api/v1/{collection}/register", handle, "POST")
 
     async def _register_client(
         self, body: ClientRegistration, context: RequestContext

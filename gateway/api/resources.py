@@ -138,10 +138,10 @@ class ResourceEndpoints(ApiEndpoints):
         async with self._audit_log.recording(change, deadline):
             if not base.removed:
                 await self._remove_record(base, deadline)
-            answer = {self._resource.id_field: id}
+            response = {self._resource.id_field: id}
             if kind in KINDS:
-                answer["receipt"] = await self._remove_series(base, deadline)
-        return JSON(answer)
+                response["receipt"] = await self._remove_series(base, deadline)
+        return JSON(response)
 
     async def _read_rotation(self, request: Request, deadline: float) -> KeyRotation:
         if not has_body(request):

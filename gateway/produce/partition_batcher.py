@@ -111,12 +111,6 @@ class PartitionBatcher:
         deadline."""
         return self._count
 
-    def submit(self, payload: bytes, deadline: float) -> asyncio.Future[Receipt | None]:
-        """Queue a submission; return a future of its receipt, or of None if unconfirmed."""
-        completion: asyncio.Future[Receipt | None] = asyncio.get_running_loop().create_future()
-        self.enqueue(payload, deadline, completion)
-        return completion
-
     def enqueue(
         self, payload: bytes, deadline: float, completion: Completion, count: int = 1
     ) -> None:
