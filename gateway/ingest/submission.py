@@ -25,7 +25,12 @@ from gateway.body.memory_budget import BudgetExceededError, MemoryBudget
 from gateway.body.reader import JSON, bad_request, overloaded, read_compressible_body
 from gateway.ingest.arrival import HEADER
 from gateway.ingest.backfill import BackfillDecoder, may_be_backfill
-from gateway.ingest.decoder import MAX_IGNORED_NAMES, ParsedBody, SubmissionResponse
+from gateway.ingest.decoder import (
+    MAX_IGNORED_NAMES,
+    BodyDecoder,
+    ParsedBody,
+    SubmissionResponse,
+)
 from gateway.ingest.encoder import SubmissionTemplate
 from gateway.ingest.parts import IngestParts
 from gateway.ingest.schema import CanonicalBody
@@ -67,7 +72,8 @@ class SubmissionEndpoint:
         self._templates = parts.templates
         self._slices = parts.slices
         self._now = parts.now
-        self._decoder = BackfillDecoder(kind)
+        self._single = BodyDecoder(kind)
+        self._backfill = BackfillDecoder(kind, self._single)
         self._memory = MemoryBudget(MEMORY_BUDGET)
         self.template = f"/api/v1/{kind.collection}/{{{kind.id_label}}}/metrics"
 
@@ -181,7 +187,7 @@ class SubmissionEndpoint:
             return self._parse(record, content)
         template, now = self._templates.get_or_build(record), self._now()
         try:
-            body = self._decoder.decode(content, now)
+            body = self._backfill.decode(content, now)
             if not isinstance(body, Iterator):
                 return self._encode(template, body, now)
             samples = await self._slices.run(_encoded(body, template), deadline)
@@ -205,7 +211,7 @@ class SubmissionEndpoint:
         """
         now = self._now()
         try:
-            body = self._decoder.read_one(content, now)
+            body = self._single.decode(content, now)
             return self._encode(self._templates.get_or_build(record), body, now)
         except BodyError as error:
             raise bad_request(error) from error

@@ -67,7 +67,7 @@ def _server() -> FuzzedServer:
 
 @functools.cache
 def _backlogs(kind: str) -> BackfillDecoder:
-    return BackfillDecoder(KINDS[kind])
+    return BackfillDecoder(KINDS[kind], BodyDecoder(KINDS[kind]))
 
 
 @functools.cache
