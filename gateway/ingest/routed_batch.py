@@ -17,7 +17,7 @@ from gateway.ingest.decoder import MAX_IGNORED_NAMES, ParsedBody
 from gateway.ingest.encoder import TemplateCache
 from gateway.metrics import Result
 from gateway.produce.batcher import OverloadedError, SubmissionBatcher
-from gateway.produce.partition_batcher import chunk_for_frames
+from gateway.produce.frame_limits import chunk_for_frames
 
 ITEMS_PER_SLICE = 500
 """Items that are routed before other requests are served: a few milliseconds."""

@@ -36,7 +36,7 @@ from gateway.ingest.parts import IngestParts
 from gateway.ingest.schema import CanonicalBody
 from gateway.metrics import Result
 from gateway.produce.batcher import OverloadedError
-from gateway.produce.partition_batcher import chunk_for_frames
+from gateway.produce.frame_limits import chunk_for_frames
 from service.http.application import TemplateRoute, route
 from service.http.bearer_auth import parse_bearer
 from service.http.connection.fast_path import FastPathExchange, RawHeaders

@@ -9,7 +9,7 @@ at the end of a window that opens with the first submission after the last flush
 - Senders that wait for a response before they send again (a load test, a proxy with few
   connections) all wait after a burst: nothing more comes, and the rest of the window would be
   lost. A window that follows such a window therefore ends as soon as its burst does.
-- A flush that is full, or that has a submission close to its deadline, leaves at once.
+- A flush as large as one frame, or with a submission close to its deadline, leaves at once.
 """
 
 import asyncio
@@ -17,6 +17,8 @@ import math
 import time
 from collections.abc import Callable
 from typing import Protocol
+
+from gateway.produce.frame_limits import MAX_FRAME_BYTES, MAX_FRAME_SUBMISSIONS
 
 RATE_SECONDS = 0.5
 """Time constant in seconds of the average rate of arrivals."""
@@ -31,9 +33,6 @@ GAP_MEMORY = 0.8
 ALONE_WINDOWS = 3
 """After this many consecutive windows with one arrival each, an arrival is sent at once if no frame
 is in flight."""
-FULL_SUBMISSIONS = 500
-FULL_BYTES = 256 * 1024
-"""What a flush holds at most before it leaves without waiting: as much as one frame."""
 
 
 class Timer(Protocol):
@@ -87,8 +86,8 @@ class Linger:
         self._submissions += submissions
         self._bytes += size
         if (
-            self._submissions >= FULL_SUBMISSIONS
-            or self._bytes >= FULL_BYTES
+            self._submissions >= MAX_FRAME_SUBMISSIONS
+            or self._bytes >= MAX_FRAME_BYTES
             or deadline - now < self._margin
             or (self._arrivals == 1 and not self._opens(now, now - before))
         ):

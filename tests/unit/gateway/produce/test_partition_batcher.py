@@ -16,12 +16,8 @@ from contract.position import NO_TIME, Receipt
 from gateway.metrics import FrameMetrics
 from gateway.produce.batcher import OverloadedError, SubmissionBatcher
 from gateway.produce.broker_clock import MAX_AGE, BrokerClock
-from gateway.produce.partition_batcher import (
-    MAX_FRAME_BYTES,
-    MAX_FRAME_SUBMISSIONS,
-    MIN_TIME_TO_DEADLINE,
-    PartitionBatcher,
-)
+from gateway.produce.frame_limits import MAX_FRAME_BYTES, MAX_FRAME_SUBMISSIONS
+from gateway.produce.partition_batcher import MIN_TIME_TO_DEADLINE, PartitionBatcher
 from gateway.produce.producer import RecordMetadata, SendError
 from gateway.produce.throughput import AVERAGING_SECONDS, MAX_RETRY_AFTER
 from tests.unit.gateway.clocks import taught_clock
