@@ -39,7 +39,7 @@ class Freshness:
         """Note which partitions are covered to their end now."""
         now = self._now()
         if self._source.seconds_since_response() < GRACE_SECONDS:
-            for partition, lag in self._source.lag(self._ledgers).items():
+            for partition, lag in self._source.lag().items():
                 if lag == 0:
                     self._covered_at[partition] = now
         self._counts.append((now, sum(row.read for row in self._ledgers.values())))
@@ -51,7 +51,7 @@ class Freshness:
         now = self._now()
         silent = max(self._source.seconds_since_response(), self._state.seconds_since_response())
         times = [now - silent] if silent < float("inf") else []
-        for partition, lag in self._source.lag(self._ledgers).items():
+        for partition, lag in self._source.lag().items():
             if lag:
                 counted = self._ledgers[partition].newest / 1000
                 times.append(max(counted, self._covered_at.get(partition, 0.0)))
@@ -60,7 +60,7 @@ class Freshness:
 
     def lag(self) -> dict[int, int]:
         """Return how many frames of each partition the ledgers do not cover yet."""
-        return self._source.lag(self._ledgers)
+        return self._source.lag()
 
     def seconds_late(self) -> float:
         """Return the seconds from `as_of` to now."""

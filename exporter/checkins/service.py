@@ -1,7 +1,6 @@
 """What pages and documents are made from: rows, registry, audit, and how old they are."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from contract.frame import entity_key
@@ -68,7 +67,7 @@ class CheckinService:
     async def status(self) -> Document:
         """Return how old the data is, and what the exporter waits for."""
         as_of, rate = self.freshness.as_of(), self.freshness.submissions_per_second()
-        late = max(0.0, time.time() - as_of)
+        late = self.freshness.seconds_late()
         return {
             "as_of": moment(as_of),
             "is_current": late < 1,
@@ -117,8 +116,8 @@ class CheckinService:
         found = self._entities.find(kind, id, self.freshness.as_of())
         version = self.store.find(kind, id)
         is_removed = version is not None and version.removed
-        late = time.time() - self.freshness.as_of()
-        waiting = self._source.lag(self.store.ledgers).get(partition, 0)
+        late = self.freshness.seconds_late()
+        waiting = self._source.lag().get(partition, 0)
         known = Known(found, is_removed, findings, reported, late if late > 1 else 0.0, waiting)
         return explain(kind, id, known, with_actors=with_actors)
 
