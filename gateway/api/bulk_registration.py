@@ -11,13 +11,14 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from contract.kinds import CLIENT, HEADEND, character_fault
+from contract.kinds import CLIENT, HEADEND
 from contract.registry import CLUSTER, RegistryRecord
 from gateway.api.endpoints import ApiEndpoints, ApiParts
 from gateway.api.registrar import BulkOutcome, Registrar, RequestContext, new_record
-from gateway.api.registration import headend_attributes
+from gateway.api.registration import cluster_attributes, headend_attributes
 from gateway.api.schemas import (
     CLIENT_TYPES,
+    ClusterRegistration,
     Id,
     Text,
     Url,
@@ -194,13 +195,9 @@ def _attributes(body: BulkRegistration) -> dict[str, str]:
     if body.kind == HEADEND.name:
         require_id(body, "cluster_id")
         return {}
-    require_text(body, "region", "datacenter")
-    attributes = {"region": body.region, "datacenter": body.datacenter}
-    if body.headend_url:
-        if fault := character_fault(body.headend_url):
-            raise BodyError("headend_url", fault)
-        attributes["headend_url"] = body.headend_url
-    return attributes
+    return cluster_attributes(
+        ClusterRegistration(body.name, body.region, body.datacenter, body.headend_url)
+    )
 
 
 def _result(line: Line, outcome: BulkOutcome, **more: Any) -> BulkResult:
