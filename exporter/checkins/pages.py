@@ -3,14 +3,16 @@
 import hashlib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from contract.kinds import CLIENT, HEADEND, KINDS
+from contract.kinds import HEADEND, KINDS
 from contract.registry import CLUSTER
 from exporter.checkins.documents import Document, group_documents, items
+from exporter.checkins.list_columns import LIST_COLUMNS
 from exporter.checkins.listing import Group
 from exporter.checkins.query import MAX_LIMIT, Query
 from exporter.checkins.service import CheckinService
@@ -41,6 +43,8 @@ _STATIC = {
 _FILES = {name: (_FOLDER / "static" / name).read_bytes() for name in _STATIC}
 MAX_OPTIONS = 200
 """Maximum number of values that a filter offers; others can be written into the URL."""
+DASHBOARD = "tobogganing-entity"
+"""Uid of deploy/grafana/dashboards/entity.json."""
 MAX_GROUPS_SHOWN = 6
 MIN_SILENT_SHARE = 0.1
 """Share of a group's entities from which on it is shown as silent."""
@@ -119,7 +123,7 @@ async def list_page(request: Request, service: CheckinService, query: Query) -> 
             options=_options(groups),
             silent_groups=_silent_groups(groups),
             thresholds=view.thresholds,
-            columns=_VALUE_COLUMNS[query.kind],
+            columns=LIST_COLUMNS[query.kind],
             max_limit=MAX_LIMIT,
         ),
     )
@@ -141,24 +145,20 @@ async def entity_page(request: Request, service: CheckinService, kind: str, id: 
         entity=document,
         why=why,
         status=await service.status(),
+        links=_links(service, kind, id),
     )
     return _conditional(request, page)
 
 
-_VALUE_COLUMNS: dict[str, tuple[tuple[str, str, str], ...]] = {
-    CLIENT.name: (
-        ("connection_uptime", "Uptime", "duration"),
-        ("bytes_sent", "Sent", "bytes"),
-        ("bytes_received", "Received", "bytes"),
-    ),
-    HEADEND.name: (
-        ("cpu_usage", "CPU", "percent"),
-        ("active_connections", "Connections", "count"),
-        ("memory_usage", "Memory", "bytes"),
-    ),
-    CLUSTER: (),
-}
-"""Field, heading and format of the values in a list."""
+def _links(service: CheckinService, kind: str, id: str) -> list[tuple[str, str]]:
+    """Return texts and addresses of pages elsewhere that help with an entity."""
+    links = []
+    if grafana := service.settings.grafana_url:
+        address = f"{grafana.rstrip('/')}/d/{DASHBOARD}?{urlencode({f'var-{kind}': id})}"
+        links.append(("Its dashboard in Grafana", address))
+    if runbook := service.settings.runbook_url:
+        links.append(("Runbook", runbook))
+    return links
 
 
 def _options(groups: dict[str, Any]) -> dict[str, list[Any]]:

@@ -75,7 +75,7 @@ class CheckinRoutes:
         view, indexes = await self._service.views.order(query)
         return _private(
             StreamingResponse(
-                csv_steps(view, indexes, query),
+                csv_steps(view, indexes, query, self._service.store),
                 media_type="text/csv; charset=utf-8",
                 headers={"content-disposition": f'attachment; filename="{query.collection}.csv"'},
             )

@@ -1,6 +1,7 @@
 """What pages and documents are made from: rows, registry, audit, and how old they are."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from contract.frame import entity_key
@@ -23,6 +24,7 @@ from service.kafka.tailer import TopicTailer
 from service.tasks import run_together
 
 OBSERVE_INTERVAL = 1.0
+REFUSALS_SECONDS = 3600.0
 PIPELINE_COUNTS = ("read", "applied", "stale", "late", "dead_lettered", "lost")
 
 
@@ -74,6 +76,7 @@ class CheckinService:
             "seconds_late": round(late, 1),
             "submissions_per_second": None if rate is None else round(rate, 1),
             "pipeline": self._pipeline(),
+            "refused": self._refused(),
             "waiting_for": list(await self._not_ready_reasons()),
             "shard": self.settings.exporter_shard,
         }
@@ -83,6 +86,12 @@ class CheckinService:
         ledgers = self.store.ledgers.values()
         counts = {name: sum(getattr(each, name) for each in ledgers) for name in PIPELINE_COUNTS}
         return counts | {"frames_waiting": sum(self.freshness.lag().values())}
+
+    def _refused(self) -> dict[str, int]:
+        """Return how many registered entities were refused lately, by status."""
+        since_ms = round((time.time() - REFUSALS_SECONDS) * 1000)
+        refused = self._evidence.store.refused(since_ms)
+        return {str(status): entities for status, entities in refused.items()}
 
     async def overview(self) -> Document:
         clients = await self.views.view(CLIENT.name)

@@ -11,7 +11,7 @@ import dataclasses
 import structlog
 
 from contract.row import LedgerRow
-from processor.core.write_batch import Record
+from processor.core.source_record import Record
 
 log = structlog.get_logger(__name__)
 

@@ -19,7 +19,8 @@ from faust.types import EventT, StreamT
 from processor.changelog.anomaly_producer import AnomalyProducer
 from processor.core.frame_reducer import reduce_frame
 from processor.core.lost_cut import begin_after_cut, is_cut_lost
-from processor.core.write_batch import Record, WriteBatch
+from processor.core.source_record import Record
+from processor.core.write_batch import WriteBatch
 from processor.faust_compat.events import take_events
 from processor.faust_compat.poll import Poll
 from processor.membership.heartbeat import HeartbeatMonitor

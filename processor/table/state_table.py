@@ -113,7 +113,7 @@ class StateTable(TableWithStore):
         began = uptime()
         async with asyncio.timeout(FLUSH_DEADLINE):
             written = await self.changelog.write(
-                {p: batch.pieces() for p, batch in batches.items()}
+                {p: batch.record_batches() for p, batch in batches.items()}
             )
         for partition, batch in batches.items():
             if self.is_owned(partition, batch.state):
