@@ -90,7 +90,7 @@ _HEAD = (
 
 _FIRST_STEPS = """<h2>First steps</h2><div class="steps">
 <p>Waiting for the first report. Register a client, or start a simulated fleet:</p>
-<pre>tobogganing clients register --help
+<pre>tobogganing clients add --help
 tobogganing simulate --clients 100 --headends 2</pre></div>"""
 
 _STARTED = time.monotonic()

@@ -88,7 +88,7 @@ def sign_in_page(
     return _page("sign_in.html", status, headers, next=target, message=message)
 
 
-def error_page(request: Request, error: ApiError) -> Response:
+def error_page(error: ApiError) -> Response:
     """Return an error as a page."""
     return _page("error.html", error.status, error.headers or {}, message=str(error))
 

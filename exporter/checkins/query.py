@@ -41,7 +41,7 @@ class Cursor:
         """Parse a cursor.
 
         Raises:
-            ValueError: it is none that a list returned.
+            ValueError: no list returned it.
         """
         padded = text + "=" * (-len(text) % 4)
         try:
@@ -116,7 +116,11 @@ class Query:
                 return {"anomalous": text == "true"}
             case "sort":
                 if text.removeprefix("-") not in SORTS:
-                    raise QueryError(name, f"sort must be one of {', '.join(SORTS)}, or -name …")
+                    raise QueryError(
+                        name,
+                        f"sort must be one of {', '.join(SORTS)}; prefix it with - to reverse "
+                        "the order",
+                    )
                 return {"sort": text.removeprefix("-"), "descending": text.startswith("-")}
             case "limit":
                 if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_LIMIT):

@@ -19,7 +19,7 @@ class Answers:
     def seconds_since_response(self) -> float:
         return self.silent
 
-    def lag(self, _: Any) -> dict[int, int]:
+    def lag(self) -> dict[int, int]:
         return self.lags
 
 
