@@ -323,9 +323,13 @@ class Exporter:
 
 LINKS = (
     Link("/checkins", "which clients and headends check in (sign in with METRICS_TOKEN)"),
-    Link("/metrics", "metrics of all clients and headends (needs METRICS_TOKEN)"),
-    Link("/metrics/fleet", "metrics of the whole fleet in few series (needs METRICS_TOKEN)"),
-    Link("/-/metrics", "the exporter's own metrics (needs METRICS_TOKEN)"),
+    Link("/metrics", "metrics of all clients and headends (METRICS_TOKEN)", in_browsers=False),
+    Link(
+        "/metrics/fleet",
+        "metrics of the whole fleet in few series (METRICS_TOKEN)",
+        in_browsers=False,
+    ),
+    Link("/-/metrics", "the exporter's own metrics (METRICS_TOKEN)", in_browsers=False),
     Link("/-/ready", "readiness, with the reasons if not ready"),
     Link("/-/healthy", "liveness"),
 )

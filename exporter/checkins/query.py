@@ -76,6 +76,11 @@ class Query:
         return COLLECTIONS[self.collection]
 
     @property
+    def order(self) -> str:
+        """The `sort` parameter."""
+        return "-" * self.descending + self.sort
+
+    @property
     def is_filtered(self) -> bool:
         return bool(self.search or self.states or self.anomalous or self.groups)
 
@@ -148,7 +153,7 @@ class Query:
             pairs.append(("anomalies", "true"))
         pairs += sorted(changed.groups.items())
         if changed.sort != "state" or changed.descending:
-            pairs.append(("sort", "-" * changed.descending + changed.sort))
+            pairs.append(("sort", changed.order))
         if changed.limit != DEFAULT_LIMIT:
             pairs.append(("limit", str(changed.limit)))
         if changed.cursor is not None:
