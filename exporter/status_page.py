@@ -62,8 +62,7 @@ ul { list-style: none; margin: 0; padding: 0 }
 li { padding: .6rem 1rem }
 li + li { border-top: 1px solid var(--line) }
 li span { color: var(--soft); font-size: .9rem; margin-left: .5rem }
-a { color: var(--link); text-decoration: none }
-a:hover { text-decoration: underline }
+a { color: var(--link) }
 .table { overflow-x: auto }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
 th, td { padding: .5rem 1rem; text-align: right; white-space: nowrap }
