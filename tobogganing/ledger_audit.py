@@ -119,7 +119,7 @@ async def recount(
                 end,
                 missing,
                 histories=each.get("histories", 1),
-                other_history=getattr(compared[partition].verdict, "reason", None),
+                other_history=getattr(compared[partition].comparison, "reason", None),
             )
         total = sum(each.end - each.first for each in recounts.values())
         with Progress("records", total) as progress:
