@@ -123,8 +123,8 @@ def test_readme_works_for_another_port_and_its_tokens_go_nowhere_else(tmp_path: 
         for _ in range(2):
             said = shell(block).splitlines()
             assert len([line for line in said if line.startswith('{"')]) == 11, said
-        again = shell(block.replace("delete $each", ":") + "\n" + block, status=22)
-        assert "The client anna is already registered" in again
+        refused = shell(block.replace("delete $each", ":") + "\n" + block, status=22)
+        assert "The client anna is already registered" in refused
         shell("tobogganing clients add Ada --type native --id ada")
         shown = shell("tobogganing status")
         assert len(shown.splitlines()) < 20, "the numbers stay in view"

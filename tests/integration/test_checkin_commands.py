@@ -118,8 +118,8 @@ async def test_the_logs_in_the_terminal(manager: Service, command: CommandLine) 
     await command.good(
         *("fleet", "import", "-", "--format", "csv"), stdin=f"kind,id,name,type\n{fleet}"
     )
-    (line,) = (await command.good("audit", "--target", "client:sim-7")).out.splitlines()[1:]
-    assert line.split()[1:5] == ["admin", "register-many", "registrations", "(500)"]
+    (row,) = (await command.good("audit", "--target", "client:sim-7")).out.splitlines()[1:]
+    assert row.split()[1:5] == ["admin", "register-many", "registrations", "(500)"]
     (many,) = (await command.good("audit", "--json", "--target", "client:sim-1199")).documents
     assert "sim-1199" in many["details"]["client"].split()
     assert len((await command.good("audit", "--target", "registrations")).out.splitlines()) == 4

@@ -66,7 +66,7 @@ def remarks(document: Mapping[str, Any]) -> list[str]:
         lines.append("not ready: waiting for " + ", ".join(document["waiting_for"]))
     rate = document["submissions_per_second"]
     if rate is not None:
-        lines.append(f"{rate:g} submissions a second")
+        lines.append(f"{rate:,g} submissions a second")
     if document["shard"] != "1/1":
         lines.append(f"only the entities of shard {document['shard']}")
     if not document["total_clients"] + document["total_headends"]:

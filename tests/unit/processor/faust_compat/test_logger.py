@@ -7,7 +7,7 @@ import mode
 import processor.app  # noqa: F401 (imports every part)
 
 
-def subclasses(cls: type) -> Iterator[type]:
+def subclasses(cls: type[mode.Service]) -> Iterator[type[mode.Service]]:
     for each in cls.__subclasses__():
         yield each
         yield from subclasses(each)
