@@ -11,6 +11,16 @@ from tests.docker.installation import URL, Installation, wait_for
 CLIENTS = 20
 
 
+def register_client(installation: Installation, id: str) -> str:
+    """Register a client; return its key."""
+    with installation.http(token="ADMIN_TOKEN") as http:
+        response = http.post(
+            "/api/v1/clients/register", json={"name": id, "type": "docker", "client_id": id}
+        )
+    assert response.status_code == 200, response.text
+    return str(response.json()["api_key"])
+
+
 class Fleet:
     """Registered clients; each submits its next number until it is acknowledged."""
 
@@ -22,15 +32,9 @@ class Fleet:
         """The last receipt of each client."""
 
     def register(self, prefix: str) -> None:
-        with self._installation.http(token="ADMIN_TOKEN") as http:
-            for number in range(CLIENTS):
-                id = f"{prefix}-{number}"
-                response = http.post(
-                    "/api/v1/clients/register",
-                    json={"name": id, "type": "docker", "client_id": id},
-                )
-                assert response.status_code == 200, response.text
-                self._keys[id] = response.json()["api_key"]
+        for number in range(CLIENTS):
+            id = f"{prefix}-{number}"
+            self._keys[id] = register_client(self._installation, id)
 
     def report(self, url: str = URL, verify: str | bool = True) -> None:
         """Each client submits once."""

@@ -46,7 +46,10 @@ class Installation:
     def up(self, *words: str) -> float:
         """`docker compose up --detach --wait`; return the seconds that it takes."""
         began = time.monotonic()
-        aside = () if self._engine.has_registry else [f"--scale={name}=0" for name in ASIDE]
+        # Compose pulls images of services without containers, too.
+        aside = ["--pull=never", *(f"--scale={name}=0" for name in ASIDE)]
+        if self._engine.has_registry:
+            aside = []
         self.compose("up", "--detach", "--wait", *aside, *words)
         return time.monotonic() - began
 

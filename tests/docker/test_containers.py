@@ -3,21 +3,36 @@
 import json
 import re
 import ssl
-import subprocess
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.docker.fleet import Fleet
+from tests.docker import shell_agent
+from tests.docker.fleet import Fleet, register_client
 from tests.docker.installation import PROMETHEUS, Installation, wait_for
+from tests.docker.shell_agent import ShellAgent
 
 OURS = ("gateway", "processor", "exporter")
 KILLED = (
     *("kafka-1", "kafka-2", "kafka-3", "gateway", "processor", "exporter", "edge"),
     *("prometheus", "alertmanager", "victoria-week", "victoria-long", "months"),
 )
+TARGETS = {
+    "tobogganing-manager": 1,
+    "tobogganing-fleet": 1,
+    "tobogganing-gateway": 2,
+    "tobogganing-processor": 2,
+    "tobogganing-exporter": 2,
+    "edge": 1,
+    "prometheus": 1,
+    # Two of VictoriaMetrics, vmalert, Alertmanager.
+    "stores": 4,
+}
+"""Jobs of Prometheus, with the number of their targets."""
 COMPILERS = ("cc", "gcc", "g++", "clang", "ld", "as", "make")
 FILES = 10_200
 """Open files that a service of 10,000 connections needs."""
@@ -26,6 +41,15 @@ FILES = 10_200
 @pytest.fixture(scope="module")
 def fleet(installation: Installation) -> Fleet:
     return Fleet(installation)
+
+
+@pytest.fixture(scope="module")
+def agent(
+    installation: Installation, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ShellAgent]:
+    agent = ShellAgent(installation, tmp_path_factory.mktemp("agent"))
+    yield agent
+    agent.remove()
 
 
 def identities(installation: Installation) -> dict[str, str]:
@@ -81,6 +105,13 @@ def test_a_submission_is_shown(installation: Installation, fleet: Fleet, tmp_pat
     fleet.assert_all_shown()
 
 
+def test_the_shell_agent_starts_as_its_readme_says(
+    installation: Installation, agent: ShellAgent
+) -> None:
+    agent.start(register_client(installation, shell_agent.ID))
+    assert agent.health() == "starting"
+
+
 def ask(path: str, **parameters: str) -> Any:
     response = httpx.get(f"{PROMETHEUS}/api/v1/{path}", params=parameters, trust_env=False)
     response.raise_for_status()
@@ -92,8 +123,8 @@ def test_prometheus_sees_every_target(installation: Installation) -> None:
         targets = ask("targets")["activeTargets"]
         return targets if all(target["health"] == "up" for target in targets) else None
 
-    # manager, two of each service, edge, Prometheus, two stores, months, Alertmanager
-    assert len(wait_for(all_up, "targets")) == 1 + 6 + 1 + 1 + 4
+    jobs = Counter(target["labels"]["job"] for target in wait_for(all_up, "targets"))
+    assert jobs == TARGETS
     assert len(ask("alertmanagers")["activeAlertmanagers"]) == 1
     rules = [rule for group in ask("rules")["groups"] for rule in group["rules"]]
     assert rules
@@ -165,8 +196,18 @@ def test_nothing_is_lost_when_a_process_is_killed(
         installation.wait_until_healthy(container, inspected["RestartCount"])
     fleet.assert_all_shown()
     with installation.http() as http:
-        ledgers = http.get("/api/v1/ledger").json()
-    assert ledgers is not None
+        ledger = http.get("/api/v1/ledger").json()
+    assert ledger["balances"], ledger
+    for each in ledger["partitions"]:
+        assert not any(each[name] for name in ("lost", "dead_lettered", "missing_records")), each
+
+
+def test_the_shell_agent_has_reported_and_not_as_root(
+    installation: Installation, agent: ShellAgent
+) -> None:
+    wait_for(lambda: agent.health() == "healthy", "health of the agent")
+    assert agent.owner_of("sent") == shell_agent.UID
+    assert installation.values()[shell_agent.ID] > 0
 
 
 def test_everything_is_the_same_after_down_and_up(installation: Installation, fleet: Fleet) -> None:
@@ -182,7 +223,3 @@ def test_everything_is_the_same_after_down_and_up(installation: Installation, fl
     fleet.assert_all_shown()
     fleet.report()
     fleet.assert_all_shown()
-
-
-def test_shell_scripts_have_no_fault(installation: Installation) -> None:
-    subprocess.run(["bash", "-n", installation.folder / "deploy/healthcheck.sh"], check=True)
