@@ -1,4 +1,4 @@
-"""A Docker engine from Debian's packages, with a socket and folders of its own.
+"""A Docker engine from Debian's packages, with a socket, folders and a network of its own.
 
 Its images stay in the cache. Everything else that it makes is removed when it stops.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.docker.engine import Engine
 from tests.docker.go_programs import compose
-from tests.docker.host_network import restored_network
+from tests.docker.own_network import DNS, OwnNetwork, own_network
 from tobogganing.devstack import process
 from tobogganing.devstack.cache import cache_folder
 from tobogganing.devstack.locks import exclusive
@@ -37,7 +37,7 @@ def debian_engine() -> Iterator[Engine]:
         folder = Path(scratch)
         environ = os.environ | _programs(folder / "bin") | _plugins(folder / "config")
         environ |= {"DOCKER_HOST": f"unix://{folder}/socket", "DOCKER_BUILDKIT": "0"}
-        with restored_network(environ), _daemon(folder, state, environ) as engine:
+        with own_network() as network, _daemon(folder, state, environ, network) as engine:
             _remove_containers(engine)
             try:
                 yield engine
@@ -46,10 +46,12 @@ def debian_engine() -> Iterator[Engine]:
 
 
 @contextlib.contextmanager
-def _daemon(folder: Path, state: Path, environ: Mapping[str, str]) -> Iterator[Engine]:
+def _daemon(
+    folder: Path, state: Path, environ: Mapping[str, str], network: OwnNetwork
+) -> Iterator[Engine]:
     log = state / "dockerd.log"
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with log.open("wb") as output:
+    with log.open("wb") as output, network.entered():
         child = process.start(
             [
                 "/usr/bin/env",
@@ -59,13 +61,14 @@ def _daemon(folder: Path, state: Path, environ: Mapping[str, str]) -> Iterator[E
                 f"--exec-root={state}/exec",
                 f"--pidfile={folder}/pid",
                 f"--host=unix://{folder}/socket",
+                f"--dns={DNS}",
                 # As newer engines do, with a hard limit that this process may set.
                 f"--default-ulimit=nofile=1024:{min(files, 524_288)}",
             ],
             environ=environ,
             output=output,
         )
-    engine = Engine(environ, has_registry=False)
+    engine = Engine(environ, has_registry=False, network=network.entered)
     try:
         _wait_for_start(engine, child, log)
         yield engine
@@ -82,9 +85,7 @@ def _programs(folder: Path) -> dict[str, str]:
     (folder / "docker-init").symlink_to(tini / "usr/bin/tini-static")
     iptables = packages[PACKAGES.index("iptables")]
     for name in ("iptables", "ip6tables"):
-        for suffix in ("", "-save", "-restore"):
-            program = iptables / f"usr/sbin/{name}-nft{suffix}"
-            (folder / f"{name}{suffix}").symlink_to(program)
+        (folder / name).symlink_to(iptables / f"usr/sbin/{name}-nft")
     folders = [folder, *(each / "usr" / name for each in packages for name in ("bin", "sbin"))]
     libraries = {
         file.parent for each in debian.unpacked(*LIBRARIES) for file in each.rglob("lib*.so.*")

@@ -4,7 +4,8 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,20 +23,30 @@ class Engine:
 
     environ: Mapping[str, str]
     has_registry: bool
+    network: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+    """Enters the network in which the ports of containers are published."""
     folder: Path = field(default_factory=Path.cwd)
 
     def docker(self, *words: str | Path, check: bool = True) -> str:
         """Run a command; return what it writes to standard output."""
+        return self._run(["docker", *words], check)
+
+    def shell(self, command: str) -> str:
+        """Run a command of a shell; return what it writes to standard output."""
+        return self._run(["sh", "-c", command], check=True)
+
+    def _run(self, command: Sequence[str | Path], check: bool) -> str:
         done = subprocess.run(
-            ["docker", *words],
+            command,
             cwd=self.folder,
             env=dict(self.environ),
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=COMMAND_TIMEOUT,
             check=False,
         )
-        output = f"docker {' '.join(map(str, words))}\n{done.stdout[-6000:]}{done.stderr[-6000:]}"
+        output = f"{' '.join(map(str, command))}\n{done.stdout[-6000:]}{done.stderr[-6000:]}"
         assert done.returncode == 0 or not check, output
         return done.stdout
 

@@ -43,6 +43,10 @@ class Installation:
     def docker(self, *words: str) -> str:
         return self._engine.docker(*words)
 
+    def shell(self, command: str) -> str:
+        """Run a command as a user types it in the folder; return its standard output."""
+        return self._engine.shell(command)
+
     def up(self, *words: str) -> float:
         """`docker compose up --detach --wait`; return the seconds that it takes."""
         began = time.monotonic()
@@ -80,6 +84,14 @@ class Installation:
     def secret(self, name: str) -> str:
         text = (self.folder / ".env").read_text(encoding="ascii")
         return dict(line.split("=", 1) for line in text.splitlines())[name]
+
+    def set(self, name: str, value: str) -> None:
+        """Change a variable in .env."""
+        file = self.folder / ".env"
+        text = file.read_text(encoding="ascii")
+        changed = re.sub(rf"^{name}=.*$", f"{name}={value}", text, flags=re.M)
+        assert changed != text
+        file.write_text(changed, encoding="ascii")
 
     def http(self, url: str = URL, token: str = "METRICS_TOKEN", **options: Any) -> httpx.Client:
         headers = {"authorization": f"Bearer {self.secret(token)}"}
