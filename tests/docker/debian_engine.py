@@ -54,8 +54,8 @@ def _daemon(
     with log.open("wb") as output, network.entered():
         child = process.start(
             [
-                "/usr/bin/env",
-                "dockerd",
+                # Its mounts end with its last process, also if it is killed.
+                *("/usr/bin/env", "unshare", "--mount", "dockerd"),
                 f"--data-root={state}/data",
                 # The same at each start: it finds the containers of one that was killed.
                 f"--exec-root={state}/exec",

@@ -1,6 +1,7 @@
 """Clients that submit to an installation and keep what was acknowledged."""
 
 import contextlib
+import ssl
 import threading
 from collections.abc import Iterator
 
@@ -36,7 +37,7 @@ class Fleet:
             id = f"{prefix}-{number}"
             self._keys[id] = register_client(self._installation, id)
 
-    def report(self, url: str = URL, verify: str | bool = True) -> None:
+    def report(self, url: str = URL, verify: ssl.SSLContext | bool = True) -> None:
         """Each client submits once."""
         with httpx.Client(base_url=url, timeout=30, trust_env=False, verify=verify) as http:
             for id, key in self._keys.items():

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import httpx
 from tests.docker.engine import Engine
 from tests.docker.stand_ins import ASIDE
 from tests.integration.versions import ROOT
+from tobogganing.devstack.certificate import certificates_in
 
 URL = "http://127.0.0.1:8000"
 PROMETHEUS = "http://127.0.0.1:9090"
@@ -58,7 +60,10 @@ class Installation:
         return time.monotonic() - began
 
     def containers(self, *services: str) -> dict[str, dict[str, Any]]:
-        """What `docker inspect` shows of each running container, by its name."""
+        """What `docker inspect` shows of each running container, by its name.
+
+        `--all` includes those that have stopped.
+        """
         ids = self.compose("ps", "--quiet", *services).split()
         found = json.loads(self.docker("inspect", *ids)) if ids else []
         return {each["Name"].removeprefix("/"): each for each in found}
@@ -127,6 +132,11 @@ def checkout(folder: Path, mask: int = 0o022) -> Path:
     finally:
         os.umask(before)
     return folder
+
+
+def trusting(pem: str) -> ssl.SSLContext:
+    """Trust the certificates in a PEM text."""
+    return ssl.create_default_context(cadata=certificates_in(pem))
 
 
 def wait_for(condition: Callable[[], T | None], what: str) -> T:

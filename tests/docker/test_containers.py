@@ -2,7 +2,7 @@
 
 import json
 import re
-import ssl
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ import pytest
 
 from tests.docker import shell_agent
 from tests.docker.fleet import Fleet, register_client
-from tests.docker.installation import PROMETHEUS, Installation, wait_for
+from tests.docker.installation import PROMETHEUS, Installation, trusting, wait_for
 from tests.docker.shell_agent import ShellAgent
 
 OURS = ("gateway", "processor", "exporter")
@@ -34,6 +34,8 @@ TARGETS = {
 }
 """Jobs of Prometheus, with the number of their targets."""
 COMPILERS = ("cc", "gcc", "g++", "clang", "ld", "as", "make")
+KILL = 128 + 9
+"""The exit code of a container that ignores SIGTERM for its `stop_grace_period`."""
 FILES = 10_200
 """Open files that a service of 10,000 connections needs."""
 
@@ -88,16 +90,14 @@ def test_the_image_says_what_it_is_and_has_no_compiler(installation: Installatio
     assert found.split() == ["10001"]
 
 
-def test_a_submission_is_shown(installation: Installation, fleet: Fleet, tmp_path: Path) -> None:
+def test_a_submission_is_shown(installation: Installation, fleet: Fleet) -> None:
     """By HTTP and by TLS with the certificate of the first start."""
     fleet.register("client")
     fleet.report()
     fleet.assert_all_shown()
-    certificate = tmp_path / "edge.pem"
     text = installation.compose("exec", "-T", "edge", "cat", "/var/lib/tobogganing/tls/edge.pem")
-    certificate.write_text(text, encoding="ascii")
-    trust = ssl.create_default_context(cafile=certificate)
-    fleet.report("https://localhost:8443", verify=str(certificate))
+    trust = trusting(text)
+    fleet.report("https://localhost:8443", trust)
     with installation.http("https://localhost:8443", verify=trust) as http:
         assert http.get("/metrics").status_code == 200
         assert http.get("/api/v1/ledger").status_code == 200
@@ -210,16 +210,36 @@ def test_the_shell_agent_has_reported_and_not_as_root(
     assert installation.values()[shell_agent.ID] > 0
 
 
+def test_all_but_the_last_broker_stop_by_themselves(installation: Installation) -> None:
+    """The last broker waits for a majority that has stopped, until Docker kills it."""
+    before = set(installation.containers())
+    installation.compose("stop")
+    stopped = installation.containers("--all")
+    assert before < set(stopped)
+    killed = [name for name, each in stopped.items() if each["State"]["ExitCode"] == KILL]
+    assert len(killed) <= 1
+    assert all("kafka" in name for name in killed)
+    installation.up()
+
+
 def test_everything_is_the_same_after_down_and_up(installation: Installation, fleet: Fleet) -> None:
     def volumes() -> set[str]:
         mounts = [one for each in installation.containers().values() for one in each["Mounts"]]
         return {mount["Name"] for mount in mounts if mount["Type"] == "volume"}
 
-    before = volumes()
+    def samples() -> dict[str, str]:
+        """What Prometheus has of the time before."""
+        found = ask("query", query="tobogganing_client_bytes_sent", time=str(time_before))["result"]
+        return {each["metric"]["client_id"]: each["value"][1] for each in found}
+
+    before, time_before = volumes(), time.time()
+    samples_before = samples()
+    assert samples_before
     assert not {name for name in before if re.fullmatch(r"[0-9a-f]{64}", name)}, "anonymous volumes"
     installation.compose("down")
     installation.up()
     assert volumes() == before
+    assert samples() == samples_before
     fleet.assert_all_shown()
     fleet.report()
     fleet.assert_all_shown()

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.docker.fleet import Fleet
-from tests.docker.installation import URL, Installation, checkout, wait_for
+from tests.docker.installation import URL, Installation, checkout, trusting, wait_for
 from tests.integration.versions import ROOT
 from tobogganing.devstack.certificate import self_signed
 
@@ -34,9 +34,9 @@ def fleet(installation: Installation) -> Fleet:
 def documented(page: str, words: str) -> str:
     """The command in docs/<page> that contains these words."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8").replace("\\\n", " ")
-    commands = re.findall(r"^    (docker compose .+)|`(docker compose [^`]+)`", text, re.M)
+    found = re.findall(r"^    (docker compose .+)|`(docker compose [^`]+)`", text, re.M)
     # A command in a sentence may be wrapped.
-    commands = {re.sub(r"\s+", " ", block or inline) for block, inline in commands}
+    commands = {re.sub(r"\s+", " ", block or inline) for block, inline in found}
     matching = [command for command in commands if words in command]
     assert len(matching) == 1, matching
     return matching[0]
@@ -91,7 +91,7 @@ def test_the_edge_takes_another_certificate(installation: Installation, fleet: F
             return False
 
     wait_for(shown, "the certificate")
-    fleet.report("https://localhost:8443", verify=str(installation.folder / "mine.pem"))
+    fleet.report("https://localhost:8443", trusting(mine))
     fleet.assert_all_shown()
 
 
