@@ -58,7 +58,7 @@ lint: dev  ## check style, types and imports
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/unit/test_imports.py
 
-lint-supply: runtime  ## look up known vulnerabilities of the pinned packages, and write dist/sbom.json (CycloneDX)
+lint-supply: runtime  ## write dist/sbom.json (CycloneDX), and look up known vulnerabilities of the pinned packages
 	@sh requirements/supply.sh
 
 format: dev  ## format the code
