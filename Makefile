@@ -32,7 +32,7 @@ test-deploy: dev  ## run only the tests of docker-compose.yml and deploy/, and l
 	@CI=true LONG=1 $(BIN)/python -m pytest tests/deploy $(ARGS)
 
 test-docker: dev  ## run docker-compose.yml on a Docker engine, as a user does (root, Linux, Go; 15 minutes, the first time 60)
-	@CI=true LONG=1 $(BIN)/python -m pytest tests/docker -x $(ARGS)
+	@CI=true LONG=1 $(BIN)/python -m pytest tests/docker -x -o faulthandler_timeout=3600 $(ARGS)
 
 test-chaos: dev  ## cause every fault twice under load, and check all results (20 minutes; ROUNDS=200 FAULTS=name,name PAIRS=200 SEED=n BROKERS=1)
 	@$(BIN)/python -m tests.chaos

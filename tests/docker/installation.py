@@ -91,12 +91,11 @@ class Installation:
         return dict(line.split("=", 1) for line in text.splitlines())[name]
 
     def set(self, name: str, value: str) -> None:
-        """Change a variable in .env."""
+        """Set a variable in .env."""
         file = self.folder / ".env"
-        text = file.read_text(encoding="ascii")
-        changed = re.sub(rf"^{name}=.*$", f"{name}={value}", text, flags=re.M)
-        assert changed != text
-        file.write_text(changed, encoding="ascii")
+        lines = file.read_text(encoding="ascii").splitlines()
+        others = [line for line in lines if not line.startswith(f"{name}=")]
+        file.write_text("\n".join([*others, f"{name}={value}", ""]), encoding="ascii")
 
     def http(self, url: str = URL, token: str = "METRICS_TOKEN", **options: Any) -> httpx.Client:
         headers = {"authorization": f"Bearer {self.secret(token)}"}

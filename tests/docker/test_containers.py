@@ -174,8 +174,8 @@ def test_services_raise_their_limit_of_open_files(installation: Installation) ->
 
 def test_gateways_are_added_in_env_and_stay(installation: Installation, fleet: Fleet) -> None:
     before = identities(installation)
-    with (installation.folder / ".env").open("a") as env:
-        env.write("GATEWAYS=3\nPROCESSORS=3\n")
+    installation.set("GATEWAYS", "3")
+    installation.set("PROCESSORS", "3")
     with fleet.reporting():
         installation.up()
         after = identities(installation)

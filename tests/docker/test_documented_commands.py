@@ -1,5 +1,6 @@
 """The `docker compose` commands of docs/, word for word, on an installation of one of each."""
 
+import base64
 import re
 import ssl
 import tarfile
@@ -8,10 +9,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.docker.fleet import Fleet
+from tests.docker.fleet import Fleet, register_client
 from tests.docker.installation import URL, Installation, checkout, trusting, wait_for
 from tests.integration.versions import ROOT
+from tests.unit.gateway.csrs import csr
 from tobogganing.devstack.certificate import self_signed
 
 ALERTMANAGER = "http://127.0.0.1:9093"
@@ -129,3 +133,29 @@ def test_the_token_of_scrapes_is_rotated(installation: Installation, fleet: Flee
     assert installation.compose(*command).strip() == new
     fleet.report()
     fleet.assert_all_shown()
+
+
+def test_clients_report_with_their_certificates(installation: Installation, tmp_path: Path) -> None:
+    """With MTLS=on in .env, at the edge only."""
+    id, pair, private = "by-certificate", tmp_path / "pair.pem", generate_private_key(SECP256R1())
+    request = {"node_type": "client", "node_id": id, "csr": csr(private)}
+    key = {"authorization": f"Bearer {register_client(installation, id)}"}
+    signed = httpx.post(f"{URL}/api/v1/certs/generate", json=request, headers=key, trust_env=False)
+    assert signed.status_code == 200, signed.text
+    certificate = signed.json()["certificate"]
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pair.write_text(certificate + pem.decode("ascii"), encoding="ascii")
+    installation.set("MTLS", "on")
+    installation.up()
+    with_certificate = trusting((installation.folder / "mine.pem").read_text(encoding="ascii"))
+    with_certificate.load_cert_chain(pair)
+    path, body = f"/api/v1/clients/{id}/metrics", {"metrics": {"bytes_sent": 5}}
+    with installation.http("https://localhost:8443", verify=with_certificate) as http:
+        del http.headers["authorization"]
+        response = http.post(path, json=body)
+    assert response.status_code == 200, response.text
+    assert installation.values(response.json()["receipt"])[id] == 5
+    der = base64.b64encode(ssl.PEM_cert_to_DER_cert(certificate)).decode()
+    forged = {"client-cert": f":{der}:"}
+    response = httpx.post(f"{URL}{path}", json=body, headers=forged, trust_env=False)
+    assert response.status_code == 401
