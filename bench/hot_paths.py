@@ -22,7 +22,8 @@ from contract.row import ROW_VERSION, EntityRow, encode_row
 from exporter.state.store import StateStore
 from processor.core.frame_reducer import reduce_frame
 from processor.core.partition_state import PartitionState
-from processor.core.write_batch import Record, WriteBatch
+from processor.core.source_record import Record
+from processor.core.write_batch import WriteBatch
 
 NOW_MS = 1_700_000_000_000
 FRAME, FRAMES_PER_FLUSH = 50, 20
@@ -68,8 +69,8 @@ def reduce(state: PartitionState, records: list[Record]) -> None:
         batch = WriteBatch(state)
         for record in records[start : start + step]:
             reduce_frame(batch, record, 1)
-        for piece in batch.pieces():
-            assert piece
+        for written in batch.record_batches():
+            assert written
         batch.commit()
 
 

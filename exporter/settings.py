@@ -10,9 +10,11 @@ from msgspec import Meta
 from contract.kinds import KINDS
 from exporter.shard import SHARD_PATTERN, Shard
 from exporter.thresholds import Thresholds
+from service.config.checks import check_url
 from service.config.secrets import ReloadableTokens
 from service.config.settings import Check, HttpsSettings, KafkaSettings, Port
 
+WebAddress = Annotated[str, Check(check_url)]
 Seconds = Annotated[float, Meta(gt=0, le=30 * 86_400)]
 
 
@@ -36,12 +38,18 @@ class ExporterSettings(KafkaSettings, HttpsSettings):
     """The same for headends."""
     headend_late_seconds: Seconds = 300.0
     admin_token: ReloadableTokens | None = None
-    """With it, `/api/v1/checkins/…/why` also shows who made administrative changes, and from where.
-    Optional: METRICS_TOKEN opens everything else."""
+    """Optional. With this token, `/api/v1/checkins/…/why` also shows who made administrative
+    changes, and from where. METRICS_TOKEN gives access to everything else."""
     auth_failures_per_minute: Annotated[float, Meta(ge=0)] = 60
     """Failed sign-ins of one address that get 401; more get 429. 0: no limit."""
     checkins_session_hours: Annotated[float, Meta(gt=0, le=24 * 30)] = 12.0
     """Hours after which a browser must sign in to /checkins again."""
+
+    grafana_url: WebAddress | None = None
+    """Address of a Grafana with our dashboards, `https://grafana.example.com`: the page of an
+    entity links to them."""
+    runbook_url: WebAddress | None = None
+    """Address of the page that your engineers follow; the page of an entity links to it."""
 
     def conflicts(self, given: AbstractSet[str]) -> Iterator[str]:
         yield from super().conflicts(given)

@@ -96,7 +96,7 @@ async def recount(
 
     Raises:
         LocalError: the ledgers are of another installation.
-        KafkaError: Kafka does not respond, or deleted records meanwhile.
+        KafkaError: Kafka does not respond, or deleted records since the start.
     """
     if any(each["partition"] >= settings.kafka_partitions for each in ledgers):
         raise LocalError(

@@ -29,7 +29,7 @@ def moment(seconds: float | None) -> str | None:
 
 
 def item(view: View, index: int, kind: str, store: StateStore | None = None) -> Document:
-    """Return one entity of a list; with a `store`, also its values."""
+    """Return one entity of a list; with a `store`, also its values and rates."""
     snapshot = view.snapshot
     key = snapshot.keys[index]
     assert key is not None
@@ -53,7 +53,9 @@ def item(view: View, index: int, kind: str, store: StateStore | None = None) -> 
     if kind == CLUSTER:
         del document["cluster"]
     elif store is not None:
-        values = parse_rendered(kind, store.table(kind).rendered(key)).values
+        table = store.table(kind)
+        values = parse_rendered(kind, table.rendered(key)).values
+        document["rates"] = table.rates(key)
         values.pop("last_check_in", None)
         document["values"] = values
     return document

@@ -51,7 +51,9 @@ class Entities:
             return None
         view = View(found, self._thresholds[kind], as_of)
         document = item(view, 0, kind)
-        sample = parse_rendered(kind, self._store.table(kind).rendered(key))
+        table = self._store.table(kind)
+        sample = parse_rendered(kind, table.rendered(key))
+        rates = table.rates(key)
         families = KINDS[kind].families
         document["labels"] = {name: replace_refused(text) for name, text in sample.labels.items()}
         document["values"] = [
@@ -60,6 +62,7 @@ class Entities:
                 "metric": metric.name,
                 "help": metric.help,
                 "value": sample.values[metric.field],
+                "rate": rates.get(metric.field),
             }
             for metric in families
             if metric.field in sample.values

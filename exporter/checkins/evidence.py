@@ -1,6 +1,6 @@
 """Evidence of why entities are silent, from its topic: bounded in memory, newest records kept."""
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -33,6 +33,17 @@ OnExpired = Callable[[bytes, float], None]
 seconds since the epoch."""
 
 
+STATUSES = {
+    EvidenceReason.INVALID: 400,
+    EvidenceReason.UNAUTHORIZED: 401,
+    EvidenceReason.OUT_OF_SCOPE: 403,
+    EvidenceReason.TOO_LARGE: 413,
+    EvidenceReason.UNSUPPORTED: 415,
+    EvidenceReason.RATE_LIMITED: 429,
+}
+"""The status that gateways send for each of their reasons."""
+
+
 class Reported(NamedTuple):
     """What all writers know of one reason; times are in milliseconds since the epoch."""
 
@@ -53,6 +64,8 @@ class EvidenceStore:
         self._on_expired = on_expired
         self._values: OrderedDict[bytes, bytes] = OrderedDict()
         self._keys_of: dict[bytes, list[bytes]] = {}
+        self._refusals: dict[bytes, tuple[bytes, int, int]] = {}
+        """By the key of a refusal: its entity, status and time in milliseconds."""
 
     def __len__(self) -> int:
         return len(self._values)
@@ -71,12 +84,13 @@ class EvidenceStore:
             if evidence.reason is EvidenceReason.EXPIRED:
                 self._expire(evidence)
             else:
-                self._keep(evidence.entity, key, record.value)
+                self._keep(evidence, key, record.value)
 
     def clear(self) -> None:
         """Forget all records before the topic is read again."""
         self._values.clear()
         self._keys_of.clear()
+        self._refusals.clear()
 
     def find(self, entity: bytes) -> list[Reported]:
         """Return what is known of an entity, the oldest first."""
@@ -86,13 +100,25 @@ class EvidenceStore:
             by_reason.setdefault(evidence.reason, []).append(evidence)
         return sorted(map(_merged, by_reason.values()), key=lambda each: each.last_ms)
 
+    def refused(self, since_ms: int) -> dict[int, int]:
+        """Return how many entities had a submission refused with each status since a time."""
+        found = {
+            (status, entity)
+            for entity, status, last_ms in self._refusals.values()
+            if last_ms >= since_ms
+        }
+        return dict(sorted(Counter(status for status, _ in found).items()))
+
     def _expire(self, evidence: Evidence) -> None:
         """An entity that was removed and registered again has never reported."""
         record = self._registered.get(evidence.entity)
         if record is not None and record.incarnation == evidence.incarnation:
             self._on_expired(evidence.entity, evidence.last_ms / 1000)
 
-    def _keep(self, entity: bytes, key: bytes, value: bytes) -> None:
+    def _keep(self, evidence: Evidence, key: bytes, value: bytes) -> None:
+        entity, status = evidence.entity, STATUSES.get(evidence.reason)
+        if status is not None:
+            self._refusals[key] = (entity, status, evidence.last_ms)
         if key not in self._values:
             if len(self._values) >= MAX_RECORDS:
                 self._remove(next(iter(self._values)))
@@ -103,6 +129,7 @@ class EvidenceStore:
     def _remove(self, key: bytes) -> None:
         if self._values.pop(key, None) is None:
             return
+        self._refusals.pop(key, None)
         entity = parse_evidence_key(key)[0]
         keys = self._keys_of[entity]
         keys.remove(key)

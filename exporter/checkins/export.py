@@ -5,28 +5,33 @@ import io
 from collections.abc import Iterator, Sequence
 
 from exporter.checkins.documents import Document, item
+from exporter.checkins.list_columns import LIST_COLUMNS, ListColumn
 from exporter.checkins.listing import View
 from exporter.checkins.query import Query
 from exporter.checkins.state import group_labels
+from exporter.state.store import StateStore
 
 ROWS_PER_STEP = 1000
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters by which a spreadsheet takes a cell for a formula."""
 
 
-def csv_steps(view: View, indexes: Sequence[int], query: Query) -> Iterator[bytes]:
+def csv_steps(
+    view: View, indexes: Sequence[int], query: Query, store: StateStore
+) -> Iterator[bytes]:
     """Yield the rows of a list, in steps."""
     columns = ["state", "id", "name", "last_check_in", "age_seconds", "registered"]
     columns += [label for label in group_labels(query.kind) if label != query.kind]
-    yield _lines([columns])
+    values = LIST_COLUMNS[query.kind]
+    yield _lines([[*columns, *(each.name for each in values)]])
     for start in range(0, len(indexes), ROWS_PER_STEP):
         documents = (
-            item(view, index, query.kind) for index in indexes[start : start + ROWS_PER_STEP]
+            item(view, index, query.kind, store) for index in indexes[start : start + ROWS_PER_STEP]
         )
-        yield _lines([_cells(document, columns) for document in documents])
+        yield _lines([_cells(document, columns, values) for document in documents])
 
 
-def _cells(document: Document, columns: Sequence[str]) -> list[str]:
+def _cells(document: Document, columns: Sequence[str], values: Sequence[ListColumn]) -> list[str]:
     cells = []
     for name in columns:
         value = document[name]
@@ -35,7 +40,8 @@ def _cells(document: Document, columns: Sequence[str]) -> list[str]:
         text = "" if value is None else str(value)
         # A quote before it makes it text to a spreadsheet.
         cells.append("'" + text if isinstance(value, str) and text.startswith(_FORMULA) else text)
-    return cells
+    numbers = [document[each.source].get(each.field) for each in values]
+    return cells + ["" if number is None else str(number) for number in numbers]
 
 
 def _lines(rows: Sequence[Sequence[str]]) -> bytes:

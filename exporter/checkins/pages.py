@@ -1,16 +1,19 @@
 """The pages of check-ins, from templates. They load only their own style and script."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from contract.kinds import CLIENT, HEADEND, KINDS
+from contract.kinds import HEADEND, KINDS
 from contract.registry import CLUSTER
 from exporter.checkins.documents import Document, group_documents, items
+from exporter.checkins.list_columns import LIST_COLUMNS
 from exporter.checkins.listing import Group
 from exporter.checkins.query import MAX_LIMIT, Query
 from exporter.checkins.service import CheckinService
@@ -41,7 +44,18 @@ _STATIC = {
 _FILES = {name: (_FOLDER / "static" / name).read_bytes() for name in _STATIC}
 MAX_OPTIONS = 200
 """Maximum number of values that a filter offers; others can be written into the URL."""
+DASHBOARD = "tobogganing-entity"
+"""Uid of deploy/grafana/dashboards/entity.json."""
 MAX_GROUPS_SHOWN = 6
+SORT_TEXTS = (
+    ("state", "worst first"),
+    ("-state", "best first"),
+    ("checkin", "oldest check-in first"),
+    ("-checkin", "newest check-in first"),
+    ("name", "name"),
+    ("id", "id"),
+)
+"""Sort parameters and their texts, where the headings of the table are not shown."""
 MIN_SILENT_SHARE = 0.1
 """Share of a group's entities from which on it is shown as silent."""
 
@@ -84,7 +98,7 @@ def sign_in_page(
     return _page("sign_in.html", status, headers, next=target, message=message)
 
 
-def error_page(request: Request, error: ApiError) -> Response:
+def error_page(error: ApiError) -> Response:
     """Return an error as a page."""
     return _page("error.html", error.status, error.headers or {}, message=str(error))
 
@@ -101,6 +115,7 @@ async def list_page(request: Request, service: CheckinService, query: Query) -> 
     if query.kind == CLUSTER:
         await _add_headends(shown, service)
     clusters = await service.views.view(CLUSTER)
+    silent = _silent_groups(groups)
     return _conditional(
         request,
         _page(
@@ -117,9 +132,11 @@ async def list_page(request: Request, service: CheckinService, query: Query) -> 
             items=shown,
             page=page,
             options=_options(groups),
-            silent_groups=_silent_groups(groups),
+            silent_groups=_group_documents(silent[:MAX_GROUPS_SHOWN]),
+            more_silent_groups=max(0, len(silent) - MAX_GROUPS_SHOWN),
+            sorts=SORT_TEXTS,
             thresholds=view.thresholds,
-            columns=_VALUE_COLUMNS[query.kind],
+            columns=LIST_COLUMNS[query.kind],
             max_limit=MAX_LIMIT,
         ),
     )
@@ -141,24 +158,20 @@ async def entity_page(request: Request, service: CheckinService, kind: str, id: 
         entity=document,
         why=why,
         status=await service.status(),
+        links=_links(service, kind, id),
     )
     return _conditional(request, page)
 
 
-_VALUE_COLUMNS: dict[str, tuple[tuple[str, str, str], ...]] = {
-    CLIENT.name: (
-        ("connection_uptime", "Uptime", "duration"),
-        ("bytes_sent", "Sent", "bytes"),
-        ("bytes_received", "Received", "bytes"),
-    ),
-    HEADEND.name: (
-        ("cpu_usage", "CPU", "percent"),
-        ("active_connections", "Connections", "count"),
-        ("memory_usage", "Memory", "bytes"),
-    ),
-    CLUSTER: (),
-}
-"""Field, heading and format of the values in a list."""
+def _links(service: CheckinService, kind: str, id: str) -> list[tuple[str, str]]:
+    """Return texts and addresses of pages elsewhere that help with an entity."""
+    links = []
+    if grafana := service.settings.grafana_url:
+        address = f"{grafana.rstrip('/')}/d/{DASHBOARD}?{urlencode({f'var-{kind}': id})}"
+        links.append(("Its dashboard in Grafana", address))
+    if runbook := service.settings.runbook_url:
+        links.append(("Runbook", runbook))
+    return links
 
 
 def _options(groups: dict[str, Any]) -> dict[str, list[Any]]:
@@ -168,8 +181,8 @@ def _options(groups: dict[str, Any]) -> dict[str, list[Any]]:
     }
 
 
-def _silent_groups(groups: dict[str, list[Group]]) -> list[Document]:
-    """Return the groups with the largest shares of silent entities.
+def _silent_groups(groups: dict[str, list[Group]]) -> list[Group]:
+    """Return the groups with silent entities, those with the largest shares first.
 
     Of a region, a datacenter and a cluster with the same entities, only the cluster is shown.
     """
@@ -181,11 +194,13 @@ def _silent_groups(groups: dict[str, list[Group]]) -> list[Document]:
             if is_silent and label_of.setdefault(group[2:], label) == label:
                 silent.append(group)
     silent.sort(key=lambda group: (-group.silent / group.total, -group.silent, group.value))
+    return silent
+
+
+def _group_documents(groups: Sequence[Group]) -> list[Document]:
     return [
         document | {"label": group.label, "silent": group.silent}
-        for group, document in zip(
-            silent[:MAX_GROUPS_SHOWN], group_documents(silent[:MAX_GROUPS_SHOWN]), strict=True
-        )
+        for group, document in zip(groups, group_documents(groups), strict=True)
     ]
 
 

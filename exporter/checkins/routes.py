@@ -75,7 +75,7 @@ class CheckinRoutes:
         view, indexes = await self._service.views.order(query)
         return _private(
             StreamingResponse(
-                csv_steps(view, indexes, query),
+                csv_steps(view, indexes, query, self._service.store),
                 media_type="text/csv; charset=utf-8",
                 headers={"content-disposition": f'attachment; filename="{query.collection}.csv"'},
             )
@@ -127,7 +127,7 @@ class CheckinRoutes:
             self._check_ready()
             response: Response = await make(request)
         except ApiError as error:
-            return pages.error_page(request, error)
+            return pages.error_page(error)
         return response
 
     def _has_session(self, request: Request) -> bool:

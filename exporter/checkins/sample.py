@@ -18,7 +18,7 @@ class Sample(NamedTuple):
 
 
 def parse_rendered(kind: str, rendered: str) -> Sample:
-    """Parse the text that `EntityRenderer.render` returned; empty text has no samples."""
+    """Parse the text that `EntityRenderer` returned; empty text has no samples."""
     if not rendered:
         return Sample({}, {})
     text = rendered if rendered.isascii() else latin1_as_utf8(rendered).decode()

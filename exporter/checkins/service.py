@@ -24,6 +24,7 @@ from service.kafka.tailer import TopicTailer
 from service.tasks import run_together
 
 OBSERVE_INTERVAL = 1.0
+REFUSALS_SECONDS = 3600.0
 PIPELINE_COUNTS = ("read", "applied", "stale", "late", "dead_lettered", "lost")
 
 
@@ -68,13 +69,14 @@ class CheckinService:
     async def status(self) -> Document:
         """Return how old the data is, and what the exporter waits for."""
         as_of, rate = self.freshness.as_of(), self.freshness.submissions_per_second()
-        late = max(0.0, time.time() - as_of)
+        late = self.freshness.seconds_late()
         return {
             "as_of": moment(as_of),
             "is_current": late < 1,
             "seconds_late": round(late, 1),
             "submissions_per_second": None if rate is None else round(rate, 1),
             "pipeline": self._pipeline(),
+            "refused": self._refused(),
             "waiting_for": list(await self._not_ready_reasons()),
             "shard": self.settings.exporter_shard,
         }
@@ -84,6 +86,12 @@ class CheckinService:
         ledgers = self.store.ledgers.values()
         counts = {name: sum(getattr(each, name) for each in ledgers) for name in PIPELINE_COUNTS}
         return counts | {"frames_waiting": sum(self.freshness.lag().values())}
+
+    def _refused(self) -> dict[str, int]:
+        """Return how many registered entities were refused lately, by status."""
+        since_ms = round((time.time() - REFUSALS_SECONDS) * 1000)
+        refused = self._evidence.store.refused(since_ms)
+        return {str(status): entities for status, entities in refused.items()}
 
     async def overview(self) -> Document:
         clients = await self.views.view(CLIENT.name)
@@ -110,15 +118,15 @@ class CheckinService:
         """
         self._check_served(kind, id)
         partition = self._entities.partition(kind, id)
-        # Processors write a dead letter before its evidence, so whoever finds the latter first
-        # finds the former, too.
+        # Processors write a dead letter before its evidence, so a reader of the evidence also finds
+        # the letter.
         reported = await self._evidence.find(entity_key(kind, id))
         findings = await self._lookup.find(kind, id, partition)
         found = self._entities.find(kind, id, self.freshness.as_of())
         version = self.store.find(kind, id)
         is_removed = version is not None and version.removed
-        late = time.time() - self.freshness.as_of()
-        waiting = self._source.lag(self.store.ledgers).get(partition, 0)
+        late = self.freshness.seconds_late()
+        waiting = self._source.lag().get(partition, 0)
         known = Known(found, is_removed, findings, reported, late if late > 1 else 0.0, waiting)
         return explain(kind, id, known, with_actors=with_actors)
 

@@ -59,13 +59,29 @@ def clock(moment: str) -> str:
     return moment[11:16]
 
 
+def date(moment: str) -> str:
+    """Return the date of an RFC 3339 time."""
+    return moment[:10]
+
+
+def time(moment: str) -> str:
+    """Return an RFC 3339 time's time of the day, to the second."""
+    return moment[11:19]
+
+
 def exact(moment: str | None) -> str:
     """Format an RFC 3339 time to the second."""
     return "" if moment is None else f"{moment[:10]} {moment[11:19]} UTC"
 
 
+def byte_rate(number: float) -> str:
+    """Format a number of bytes per second."""
+    return f"{size(number)}/s"
+
+
 _VALUES: dict[str, Callable[[float], str]] = {
     "bytes": size,
+    "byte rate": byte_rate,
     "duration": duration,
     "percent": percent,
     "count": count,
@@ -85,10 +101,15 @@ def plain(text: str) -> str:
 def measured(number: float, metric: str) -> str:
     """Format a value by the unit in its metric's name."""
     if "bytes" in metric:
-        return size(number) + ("/s" if "bandwidth" in metric else "")
+        return byte_rate(number) if "bandwidth" in metric else size(number)
     if metric.endswith("_seconds"):
         return duration(number)
     return percent(number) if metric.endswith("_percent") else count(number)
+
+
+def rate(number: float, metric: str) -> str:
+    """Format the growth per second of a counter."""
+    return byte_rate(number) if "bytes" in metric else f"{number:,.1f}/s"
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
@@ -97,8 +118,11 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "duration": duration,
     "count": count,
     "clock": clock,
+    "date": date,
+    "time": time,
     "exact": exact,
     "value": value,
     "measured": measured,
+    "rate": rate,
 }
 """Filters of the templates."""

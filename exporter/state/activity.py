@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 SECONDS = 1800
 LENGTH = 48
@@ -34,18 +35,17 @@ class Activity:
     def clear(self, slot: int) -> None:
         self._bits[slot] = 0
 
-    def current(self) -> tuple["array[int]", float, int]:
-        """Return the bits of all slots, when the current interval began, and its bit."""
+    def mark(self, slots: NDArray[np.intp], checked_in: NDArray[np.float64]) -> None:
+        """Mark a check-in of each of some slots, at times in seconds since the epoch."""
         self._advance()
-        return self._bits, self._current * SECONDS, 1 << self._current % LENGTH
-
-    def mark(self, slot: int, checked_in: float) -> None:
-        """Mark a check-in, a time in seconds since the epoch."""
-        bits, begin, bit = self.current()
-        if checked_in >= begin:
-            bits[slot] |= bit
-        elif (interval := int(checked_in // SECONDS)) > self._current - LENGTH:
-            bits[slot] |= 1 << interval % LENGTH
+        bits = np.asarray(self._bits)
+        is_current = checked_in >= self._current * SECONDS
+        bits[slots[is_current]] |= np.uint64(1 << self._current % LENGTH)
+        if is_current.all():
+            return
+        for slot, time in zip(slots[~is_current], checked_in[~is_current], strict=True):
+            if (interval := int(time // SECONDS)) > self._current - LENGTH:
+                bits[slot] |= np.uint64(1 << interval % LENGTH)
 
     def of(self, slot: int) -> list[Interval]:
         """Return the intervals of the last 24 h, the oldest first."""

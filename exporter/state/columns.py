@@ -13,12 +13,14 @@ from operator import attrgetter
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from contract.kinds import CLIENT, EntityKind, replace_refused
 from contract.registry import CLUSTER
 from contract.total import Group
 from exporter.state.activity import Activity
+from exporter.state.counters import Counters
 from exporter.state.groups import GroupCodes
 from exporter.state.row_decoder import RenderRow
 
@@ -31,8 +33,9 @@ NO_CHECK_IN = 0.0
 NO_VALUE = math.nan
 HIDDEN = 65_535
 """Code of a slot without a row."""
-MAX_PENDING = 32
-"""Maximum number of rows to take over later: few enough to stay in the CPU cache."""
+MAX_PENDING = 256
+"""Maximum number of rows to take over later: few enough to stay in the CPU cache, enough for vector
+operations to cost less than a loop."""
 
 
 class Columns:
@@ -59,38 +62,55 @@ class Columns:
         """Usual seconds between two check-ins since the exporter's start, 0 if not known."""
         self._values = [(attrgetter(metric.field), array("d")) for metric in self.gauges]
         self._group_of = _values_of(kind.group_labels)
+        self._counters = Counters(kind) if kind.counters else None
         self.pending: list[tuple[int, RenderRow]] = []
         """Slots and the rows that they show from now on, to be taken over."""
 
     def take_over(self) -> None:
         """Store the values of all pending rows."""
-        pending = self.pending
-        last, flags, codes, names = self.last_check_ins, self.flags, self.group_codes, self.names
-        cadences = self.cadences
-        group_of, known = self._group_of, self.groups.known
-        marks, begin, mark = self.activity.current()
-        for slot, row in pending:
-            before, checked_in = last[slot], row.last_check_in
-            if before and checked_in > before and flags[slot] & REPORTED:
-                gap, usual = checked_in - before, cadences[slot]
-                cadences[slot] = usual + (gap - usual) / 8 if usual else gap
-            last[slot] = checked_in
-            if checked_in >= begin:
-                marks[slot] |= mark
-            else:
-                self.activity.mark(slot, checked_in)
-            flags[slot] = flags[slot] & ~EXPIRED | REPORTED
-            labels = row.labels
-            code = known.get(group_of(labels))
-            codes[slot] = self.groups.code(group_of(labels)) if code is None else code
-            name = labels.name  # type: ignore[attr-defined]
-            if name != names[slot]:
-                names[slot] = replace_refused(name)
+        rows: dict[int, RenderRow] = {}
+        for slot, row in self.pending:
+            if slot in rows:
+                self._store(rows)
+                rows = {}
+            rows[slot] = row
+        if rows:
+            self._store(rows)
+        self.pending.clear()
+
+    def _store(self, rows: dict[int, RenderRow]) -> None:
+        """Store the values of rows by slot."""
+        slots = np.fromiter(rows, np.intp, len(rows))
+        checked_in = np.array([row.last_check_in for row in rows.values()])
+        last, flags = np.asarray(self.last_check_ins), np.asarray(self.flags)
+        before, flags_before = last[slots], flags[slots]
+        has_gap = (flags_before & SEEN == REPORTED) & (checked_in > before)
+        if has_gap.any():
+            cadences, gaps = np.asarray(self.cadences), checked_in - before
+            usual = cadences[slots]
+            learnt = np.where(usual != 0, usual + (gaps - usual) / 8, gaps)
+            cadences[slots] = np.where(has_gap, learnt, usual)
+        last[slots] = checked_in
+        flags[slots] = flags_before & ~np.uint8(EXPIRED) | REPORTED
+        self.activity.mark(slots, checked_in)
+        metrics = [row.metrics for row in rows.values()]
         for value_of, values in self._values:
-            for slot, row in pending:
-                value = value_of(row.metrics)
-                values[slot] = value if isinstance(value, int | float) else NO_VALUE
-        pending.clear()
+            np.asarray(values)[slots] = [_number(value_of(each)) for each in metrics]
+        if self._counters is not None:
+            self._counters.add(slots, checked_in, metrics)
+
+    def rates(self, slot: int) -> dict[str, float]:
+        """Return how much each counter grew per second since the previous report, by field.
+
+        A counter that fell, or that either report lacks, has no rate.
+        """
+        self.take_over()
+        return {} if self._counters is None else self._counters.rates(slot)
+
+    def show_labels(self, slot: int, labels: Struct) -> None:
+        """Store the name and the group of a row, from its decoded labels."""
+        self.group_codes[slot] = self.groups.code(self._group_of(labels))
+        self.names[slot] = replace_refused(labels.name)  # type: ignore[attr-defined]
 
     def clear_row(self, slot: int) -> None:
         """Note that a slot shows no row."""
@@ -100,6 +120,8 @@ class Columns:
             self.last_check_ins[slot] = NO_CHECK_IN
         for _, values in self._values:
             values[slot] = NO_VALUE
+        if self._counters is not None:
+            self._counters.clear(slot)
 
     def expire(self, slot: int, last_check_in: float) -> None:
         """Keep the last check-in of a registered entity whose row expires or has expired.
@@ -147,6 +169,8 @@ class Columns:
             self.cluster_codes.append(0)
         for _, values in self._values:
             values.append(NO_VALUE)
+        if self._counters is not None:
+            self._counters.add_slot()
 
     def free_slot(self, slot: int) -> None:
         """Note that a slot belongs to no entity."""
@@ -172,6 +196,10 @@ class Columns:
     def values(self, gauge: int) -> NDArray[np.float64]:
         """Value of one of `gauges`, by its place there."""
         return np.asarray(self._values[gauge][1])
+
+
+def _number(value: object) -> float:
+    return value if isinstance(value, int | float) else NO_VALUE
 
 
 def _values_of(labels: Sequence[str]) -> Callable[[object], Group]:

@@ -45,6 +45,9 @@ class EntityTable:
         self._offsets = array("q")
         self._indexes = array("q")
         self._incarnations = array("q")
+        self._label_hashes = array("q")
+        """Hash of the encoded labels of each slot that shows a row: comparing 64 bits of SipHash
+        with a random key costs less than to decode and render the labels again."""
         self._defer_rendering = defer_rendering
         self._rendered: list[str | bytes] = []
         self._missing = array("B")
@@ -70,30 +73,50 @@ class EntityTable:
         """
         row = self._decoder.decode(value)
         offset, index, incarnation = row.offset, row.index, row.incarnation
+        label_hash = hash(bytes(row.labels))
         slot = self._slots.get(key)
+        before: str | bytes = NO_SERIES
         if slot is not None and (current := self._offsets[slot]) != NO_ROW:
             if offset < current or (offset == current and index < self._indexes[slot]):
                 return False
-            if incarnation < self._incarnations[slot]:
-                return False
-            text = id.decode()  # checked with the first row
-        else:
-            text = _decode_id(id)
-        rendered: str | bytes = NO_SERIES
-        if not row.removed:
-            rendered = value if self._defer_rendering else self._renderer.render(text, row)
+            if incarnation != self._incarnations[slot]:
+                if incarnation < self._incarnations[slot]:
+                    return False
+                self.columns.clear_row(slot)
+            before = self._rendered[slot]
+        has_new_labels = (
+            slot is None
+            or label_hash != self._label_hashes[slot]
+            or not before
+            or row.removed
+            or (isinstance(before, bytes) and not self._defer_rendering)
+        )
+        if has_new_labels:
+            labels = self._decoder.labels(row)
+            first_line = self._renderer.labels(_decode_id(id), labels)
+        elif isinstance(before, str):
+            first_line = before[: before.index("\n") + 1]
+
+        # Nothing below raises an error.
         if slot is None:
             slot = self._new_slot(key)
         self._offsets[slot] = offset
         self._indexes[slot] = index
         self._incarnations[slot] = incarnation
-        self._set_rendered(slot, rendered)
         if row.removed:
+            self._set_rendered(slot, NO_SERIES)
             self.columns.clear_row(slot)
+            return True
+        if has_new_labels:
+            self._label_hashes[slot] = label_hash
+            self.columns.show_labels(slot, labels)
+        if self._defer_rendering:
+            self._set_rendered(slot, value)
         else:
-            self._pending.append((slot, row))
-            if len(self._pending) >= MAX_PENDING:
-                self.columns.take_over()
+            self._set_rendered(slot, first_line + self._renderer.values(row))
+        self._pending.append((slot, row))
+        if len(self._pending) >= MAX_PENDING:
+            self.columns.take_over()
         return True
 
     def apply_tombstone(self, key: bytes, removed_at: Position | None) -> bool:
@@ -149,6 +172,11 @@ class EntityTable:
         rendered = NO_SERIES if slot is None else self._rendered[slot]
         return rendered if isinstance(rendered, str) else NO_SERIES
 
+    def rates(self, key: bytes) -> dict[str, float]:
+        """Return how much each counter of an entity grew per second since its previous report."""
+        slot = self._slots.get(key)
+        return {} if slot is None else self.columns.rates(slot)
+
     def find(self, key: bytes) -> RowVersion | None:
         """Return the version of an entity's row, None if the entity is unknown."""
         slot = self._slots.get(key)
@@ -170,8 +198,9 @@ class EntityTable:
             slot = self._slots.get(key)
             row = NO_SERIES if slot is None else self._rendered[slot]
             if slot is not None and isinstance(row, bytes):
-                id = _decode_id(key.partition(b":")[2])
-                self._set_rendered(slot, self._renderer.render(id, self._decoder.decode(row)))
+                decoded, id = self._decoder.decode(row), _decode_id(key.partition(b":")[2])
+                first_line = self._renderer.labels(id, self._decoder.labels(decoded))
+                self._set_rendered(slot, first_line + self._renderer.values(decoded))
             if number % ENTITIES_PER_STEP == 0:
                 yield
 
@@ -209,6 +238,7 @@ class EntityTable:
             self._offsets.append(NO_ROW)
             self._indexes.append(0)
             self._incarnations.append(0)
+            self._label_hashes.append(0)
             self._rendered.append(NO_SERIES)
             self._missing.append(0)
             self.columns.add_slot(key)

@@ -21,7 +21,7 @@ of bytes.join, which creates a buffer object per part.
 from collections.abc import Sequence
 from itertools import compress
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 from msgspec.structs import astuple
 
 from contract.kinds import EntityKind, Metric, replace_refused
@@ -64,21 +64,26 @@ class EntityRenderer:
     def __init__(self, kind: EntityKind) -> None:
         names = sorted(kind.label_names)
         labels = ",".join(f'{name}="%s"' for name in names)
-        self._template = "{" + labels + "} \n" + "%s\n" * len(kind.families)
+        self._label_template = "{" + labels + "} \n"
+        self._value_template = "%s\n" * len(kind.families)
         self._id_position = names.index(kind.id_label)
 
-    def render(self, id: str, row: RenderRow) -> str:
-        """Return the rendered samples of an entity."""
-        labels = list(astuple(row.labels))
-        labels.insert(self._id_position, id)
+    def labels(self, id: str, labels: Struct) -> str:
+        """Return the first line of an entity's rendered samples, from decoded labels."""
+        values = list(astuple(labels))
+        values.insert(self._id_position, id)
+        text = "".join(values)
+        if '"' in text or "\\" in text or not text.isprintable():
+            values = [escape(replace_refused(value)) for value in values]
+        rendered = self._label_template % (*values,)
+        return rendered if rendered.isascii() else utf8_as_latin1(rendered.encode())
+
+    def values(self, row: RenderRow) -> str:
+        """Return the other lines."""
         values = astuple(row.metrics)
         if UNSET in values:
             values = tuple(NO_VALUE if value is UNSET else value for value in values)
-        text = "".join(labels)
-        if '"' in text or "\\" in text or not text.isprintable():
-            labels = [escape(replace_refused(label)) for label in labels]
-        rendered = self._template % (*labels, *values, row.last_check_in)
-        return rendered if rendered.isascii() else utf8_as_latin1(rendered.encode())
+        return self._value_template % (*values, row.last_check_in)
 
 
 class FamilyAssembler:

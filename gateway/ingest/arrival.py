@@ -2,8 +2,8 @@
 
 The edge sends a submission again, to another gateway, if the first one dies. Counted from its
 arrival at the second gateway, its deadline would be later than the sender's patience, and the
-submission could replace a newer one. Trusted proxies therefore tell when a request arrived, by
-their own clock: `X-Request-Start: t=1700000000123`, in milliseconds.
+submission could replace a newer one. Trusted proxies therefore send the time at which a request
+arrived, by their own clock: `X-Request-Start: t=1700000000123`, in milliseconds.
 """
 
 import math
@@ -17,7 +17,7 @@ from service.http.connection.request_head import PEER
 
 HEADER = b"x-request-start"
 MAX_AGE = 60.0
-"""Seconds. A request that appears older shows that a clock was set: no proxy waits for so long."""
+"""Seconds. A request that appears older shows that a clock was set: no proxy waits this long."""
 WINDOW = 2.0
 ENOUGH = 20
 """Seconds and requests after which the youngest one is taken for one that has just arrived."""

@@ -24,7 +24,8 @@ from aiokafka.structs import RecordMetadata
 
 from contract.dead_letter import DeadLetterSource, encode_source
 from processor.core.partition_state import OffsetRange
-from processor.core.write_batch import DeadLetter, Piece
+from processor.core.source_record import DeadLetter
+from processor.core.write_batch import RecordBatch
 from service.compression import compress_zstd
 from service.config.settings import KafkaSettings
 from service.kafka.aiokafka_compat.producer import acknowledged
@@ -89,43 +90,43 @@ class ChangelogProducer:
                 await self.stop()
         await self.start()
 
-    async def write(self, pieces: Mapping[int, Iterable[Piece]]) -> dict[int, WriteResult]:
-        """Write the pieces of all partitions concurrently and await every acknowledgement.
+    async def write(self, batches: Mapping[int, Iterable[RecordBatch]]) -> dict[int, WriteResult]:
+        """Write the record batches of all partitions concurrently and await every acknowledgement.
 
-        Kafka appends a piece, which is one record batch, whole or not at all. The next piece of a
-        partition is sent after the previous one is acknowledged. There is no timeout: the caller
+        Kafka appends a record batch whole or not at all. The next one of a partition is sent after
+        the previous one is acknowledged. There is no timeout: the caller
         sets one. After an error nothing more is written.
 
         Raises:
             KafkaError: some records may not have been written.
         """
-        writing = (self._write(p, each) for p, each in pieces.items())
+        writing = (self._write(p, each) for p, each in batches.items())
         results = await asyncio.gather(*writing, return_exceptions=True)
         written = [each for each in results if isinstance(each, WriteResult)]
         if errors := [each for each in results if isinstance(each, BaseException)]:
             raise next(
                 (each for each in errors if not isinstance(each, PRODUCER_STATE_LOST)), errors[0]
             )
-        return dict(zip(pieces, written, strict=True))
+        return dict(zip(batches, written, strict=True))
 
-    async def _write(self, partition: int, pieces: Iterable[Piece]) -> WriteResult:
+    async def _write(self, partition: int, batches: Iterable[RecordBatch]) -> WriteResult:
         offsets, appended = [], 0
-        for piece in pieces:
-            metadata = await acknowledged(await self._send(self._batch(piece), partition))
+        for records in batches:
+            metadata = await acknowledged(await self._send(self._batch(records), partition))
             appended = max(appended, metadata.timestamp)
             if metadata.offset >= 0:  # else the broker has the batch but no longer knows its offset
-                offsets.append((metadata.offset, metadata.offset + len(piece)))
+                offsets.append((metadata.offset, metadata.offset + len(records)))
         return WriteResult(offsets, appended)
 
-    def _batch(self, piece: Piece) -> BatchBuilder:
+    def _batch(self, records: RecordBatch) -> BatchBuilder:
         """Build a record batch: sending records one by one costs 15 us each in aiokafka."""
         assert self._producer is not None, "the producer has not been started"
         now = round(time.time() * 1000)
         batch = self._producer.create_batch()
-        for key, value, headers in piece:
+        for key, value, headers in records:
             if batch.append(timestamp=now, key=key, value=value, headers=headers) is None:
                 raise MessageSizeTooLargeError(
-                    f"{len(piece)} records do not fit a batch, e.g. {key!r} of "
+                    f"{len(records)} records do not fit a batch, e.g. {key!r} of "
                     f"{len(value or b'')} bytes"
                 )
         batch.close()

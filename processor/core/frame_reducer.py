@@ -13,13 +13,8 @@ from contract.row import EntityRow, RecordCut, RowError, RowVersionError
 from processor.core.anomaly_detector import detect
 from processor.core.growth import COUNTERS, Excess, Growth
 from processor.core.row_reducer import ReduceOutcome, reduce_row
-from processor.core.write_batch import (
-    MAX_ROW_BYTES,
-    PIECE_BYTES,
-    DeadLetter,
-    Record,
-    WriteBatch,
-)
+from processor.core.source_record import DeadLetter, Record
+from processor.core.write_batch import MAX_ROW_BYTES, WriteBatch
 
 _PREFIXES = {kind: entity_key(kind, "") for kind in KINDS}
 
@@ -66,8 +61,8 @@ def _reduce_part(
 ) -> None:
     """Apply the submissions of a frame at some indexes; all before them must be counted.
 
-    If their rows exceed a piece, the part is split in two. `is_noted`: the anomalies of these
-    submissions have been recorded.
+    If their rows and totals exceed a record batch, each half is applied separately. `is_noted`: the
+    anomalies of these submissions have been recorded.
     """
     letters = len(batch.dead_letters)
     outcomes: dict[int, ReduceOutcome | None] = {}
@@ -81,7 +76,7 @@ def _reduce_part(
             outcomes[index] = None
             _dead_letter(batch, record, index, submission, str(error))
     encoded = batch.encode_staged()
-    if encoded.size > PIECE_BYTES and len(part) > 1:
+    if batch.exceeds_record_batch(encoded) and len(part) > 1:
         del batch.dead_letters[letters:]
         middle = len(part) // 2
         for half in (part[:middle], part[middle:]):

@@ -11,13 +11,16 @@ from typing import Any, NamedTuple
 from contract.frame import Submission
 from contract.kinds import KINDS, EntityKind
 from contract.row import EntityRow
-from contract.total import Group
+from contract.total import Group, other_group
 
 MIN_SECONDS = 1.0
 """Minimum time between two reports: several may come in one frame."""
 MAX_SECONDS = 1e9
 """Maximum time between two reports. Gateways bound timestamps, foreign producers do not, and an
 infinite time would let an infinite growth count."""
+
+MAX_GROUP_CHARACTERS = 1_024
+"""Maximum length of all values of a group together."""
 
 Number = int | float
 Growth = tuple[Number, ...]
@@ -47,17 +50,19 @@ class Counters:
         self._regular_growth = _compile(kind)
         self._maxima = [(metric.field, metric.max_value) for metric in kind.counters]
         self._labels = kind.group_labels
-        self._group = itemgetter(*kind.group_labels) if kind.group_labels else None
+        self._other_group = other_group(kind)
+        self._group = _group_getter(kind.group_labels)
 
     def group_of(self, labels: dict[str, str]) -> Group:
-        """Return the group of an entity with these labels."""
-        if self._group is None:
-            return ()
+        """Return the group of an entity with these labels.
+
+        Gateways bound labels; longer ones would make a total too large for its record.
+        """
         try:
             group = self._group(labels)
         except KeyError:
-            return tuple([labels.get(name, "") for name in self._labels])
-        return group if len(self._labels) > 1 else (group,)
+            group = tuple([labels.get(name, "") for name in self._labels])
+        return group if sum(map(len, group)) <= MAX_GROUP_CHARACTERS else self._other_group
 
     def growth_of(
         self, row: EntityRow, submission: Submission, appended_ms: int
@@ -69,9 +74,10 @@ class Counters:
         # Seconds since the previous report: the longer of append and check-in times, as a backlog
         # arrives at once, and a clock may be wrong.
         seconds = (appended_ms - row.last_appended_ms) / 1000
-        time = appended_ms / 1000 if submission.timestamp is None else submission.timestamp
-        if time - row.last_check_in > seconds:
-            seconds = time - row.last_check_in
+        if submission.timestamp is not None:
+            seconds = max(seconds, submission.timestamp - row.last_check_in)
+        elif row.last_check_in < row.last_appended_ms / 1000:
+            seconds = appended_ms / 1000 - row.last_check_in
         if not MIN_SECONDS <= seconds <= MAX_SECONDS:
             seconds = MIN_SECONDS if seconds < MIN_SECONDS else MAX_SECONDS
         growth = self._regular_growth(row.metrics, submission.metrics, seconds)
@@ -102,6 +108,12 @@ class Counters:
                 grown = 0
             growth.append(grown)
         return tuple(growth), None if is_regular and not excess else excess
+
+
+def _group_getter(names: Sequence[str]) -> Callable[[dict[str, str]], Group]:
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda labels: tuple([labels[name] for name in names])
 
 
 def _compile(kind: EntityKind) -> RegularGrowth:

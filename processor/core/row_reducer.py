@@ -69,8 +69,11 @@ def _last_check_in(row: EntityRow, appended: int) -> float:
 def _updated(
     row: EntityRow, submission: Submission, position: tuple[int, int], appended_ms: int
 ) -> EntityRow:
-    checked_in = appended_ms / 1000 if submission.timestamp is None else submission.timestamp
-    last = _last_check_in(row, appended_ms)
+    checked_in = submission.timestamp
+    if checked_in is None:
+        checked_in = appended_ms / 1000
+    if checked_in < row.last_check_in:
+        checked_in = max(checked_in, _last_check_in(row, appended_ms))
     return EntityRow(  # positional arguments: keywords cost 0.4 us per submission
         ROW_VERSION,
         *position,
@@ -78,7 +81,7 @@ def _updated(
         row.last_appended_ms
         if appended_ms < row.last_appended_ms <= appended_ms + MAX_AHEAD_MS
         else appended_ms,
-        checked_in if checked_in > last else last,
+        checked_in,
         row.labels
         if submission.labels == row.labels and not submission.default_labels
         else {**submission.default_labels, **row.labels, **submission.labels},

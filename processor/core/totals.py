@@ -1,9 +1,7 @@
 """Totals of one partition, as a batch leaves them. Pure."""
 
+import functools
 from collections import defaultdict
-from collections.abc import Sequence
-from operator import add
-from typing import NamedTuple
 
 import structlog
 
@@ -19,7 +17,7 @@ from contract.total import (
     total_key,
     total_prefix,
 )
-from processor.core.growth import COUNTERS, Growth, Number
+from processor.core.growth import COUNTERS, Growth
 from processor.core.partition_state import PartitionState
 
 log = structlog.get_logger(__name__)
@@ -42,53 +40,46 @@ def no_additions() -> Additions:
     return defaultdict(list)
 
 
-class _Sum(NamedTuple):
-    """The additions to one total since its last change: the first, the last, and their sums."""
-
-    first: Addition
-    last: Addition
-    sums: Sequence[Number]
-
-
 class Totals:
     """The totals of a partition: those of its state, and what a batch adds to them."""
 
     def __init__(self, state: PartitionState) -> None:
         self._state = state
         self._rows: dict[bytes, TotalRow] = {}
-        self._added: dict[KindGroup, _Sum] = {}
+        self._added = no_additions()
 
     def size_of(self, additions: Additions) -> int:
         """Return the maximum size of the records that additions add to the next changes."""
         new = additions.keys() - self._added.keys()
         return sum(_max_size(self._state.partition, *each) for each in new)
 
+    def max_size_of(self, additions: Additions) -> int:
+        """Return the maximum size of the records of all totals to which additions belong."""
+        return sum(_max_size(self._state.partition, *each) for each in additions)
+
     def add(self, additions: Additions) -> None:
+        """Add additions to the next changes, which sum all of a group at once."""
         for group, each in additions.items():
-            first, last = each[0], each[-1]
-            if not (any(first[-1]) and any(last[-1])):  # seldom: an idle client
-                growing = [addition for addition in each if any(addition[-1])]
-                if not growing:
-                    continue
-                first, last = growing[0], growing[-1]
-            sums = [*map(sum, zip(*[growth for _, _, _, growth in each], strict=True))]
-            before = self._added.get(group)
-            if before is not None:
-                first = before.first
-                sums = [*map(add, before.sums, sums)]
-            self._added[group] = _Sum(first, last, sums)
+            self._added[group] += each
 
     def encode_changed(self) -> dict[bytes, bytes]:
         """Return the encoded totals that have changed since the last call."""
         changed: dict[bytes, TotalRow] = {}
+        growing = {}
+        for kind_and_group, additions in self._added.items():
+            if not (any(additions[0][-1]) and any(additions[-1][-1])):  # seldom: an idle client
+                additions = [each for each in additions if any(each[-1])]
+            if additions:
+                growing[kind_and_group] = additions
         # In the order of their first additions: it decides which groups exist.
-        for (kind, group), each in sorted(self._added.items(), key=lambda item: item[1].first[1]):
+        for (kind, group), additions in sorted(growing.items(), key=lambda item: item[1][0][1]):
             try:
-                key, row = self._total(kind, group, each.first)
+                key, row = self._total(kind, group, additions[0])
             except RowVersionError:  # written by a newer worker
                 continue
-            row.offset, row.index = max((row.offset, row.index), each.last[1])
-            for field, grown in zip(COUNTERS[kind].fields, each.sums, strict=True):
+            row.offset, row.index = max((row.offset, row.index), additions[-1][1])
+            sums = map(sum, zip(*[growth for *_, growth in additions], strict=True))
+            for field, grown in zip(COUNTERS[kind].fields, sums, strict=True):
                 if grown:
                     row.values[field] = row.values.get(field, 0) + grown
             changed[key] = row
@@ -140,6 +131,7 @@ class Totals:
             return None
 
 
+@functools.lru_cache(4_096)
 def _max_size(partition: int, kind: str, group: Group) -> int:
     key = total_key(partition, kind, group)
     numbers = sum(len(field) + MAX_NUMBER_BYTES for field in COUNTERS[kind].fields)

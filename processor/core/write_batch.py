@@ -3,8 +3,8 @@
 It becomes part of the state after Kafka has acknowledged it, so the state always equals the
 changelog. A row that changes several times in a frame is decoded and encoded once.
 
-A batch is written in pieces. Kafka appends a piece, which is one record batch, whole or not at all,
-so a piece with rows of submissions ends with the ledger that counts exactly these and all earlier
+It is written as one or more record batches. Kafka appends a record batch whole or not at all, so
+one with rows of submissions ends with the ledger that counts exactly these and all earlier
 submissions.
 """
 
@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 from contract.anomaly import Anomaly, Reason
 from contract.evidence import EvidenceReason
-from contract.history import SourceMark
 from contract.kinds import KINDS, is_id
 from contract.position import Position, Receipt
 from contract.row import (
@@ -28,6 +27,7 @@ from contract.row import (
     encode_row,
 )
 from processor.core.partition_state import PartitionState
+from processor.core.source_record import DeadLetter, Record, Unapplied
 from processor.core.totals import Additions, Totals, no_additions
 
 MAX_ROW_BYTES = 512 * 1024
@@ -38,61 +38,11 @@ ledger; a usual row has 500 bytes."""
 MAX_UNAPPLIED = 1_000
 """Maximum number of entities and reasons in a batch of whose submissions it is noted why they were
 not applied."""
-PIECE_BYTES = 1_000_000
-"""Maximum size of a piece's rows. A record batch may have 1 MiB; the rest is for the ledger."""
+RECORD_BATCH_BYTES = 1_000_000
+"""Maximum size of the rows of a record batch. Kafka's limit is 1 MiB; the rest is for the
+ledger."""
 RECORD_OVERHEAD = 40
 """Maximum overhead of a record in a record batch, in addition to its key and value."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """A record of the submissions topic; `appended_ms` is in milliseconds since the epoch.
-
-    `offset` is logical (contract.history); `shift` is the logical offset minus Kafka's offset.
-    `epoch` is the leader epoch of the batch and `topic` the topic's id, None if unknown.
-    """
-
-    partition: int
-    offset: int
-    appended_ms: int
-    value: bytes | None
-    shift: int = 0
-    epoch: int | None = None
-    topic: str | None = None
-
-    @property
-    def source_offset(self) -> int:
-        """Kafka's offset of the record."""
-        return self.offset - self.shift
-
-    @property
-    def mark(self) -> SourceMark | None:
-        if self.epoch is None or self.topic is None:
-            return None
-        return SourceMark(self.source_offset, self.epoch, self.appended_ms, self.topic)
-
-
-@dataclass(frozen=True)
-class DeadLetter:
-    """Data that could not be processed: a whole record, a submission of a frame, or a row.
-
-    `record` is its source, or the record that led to it. contract.dead_letter defines the indexes
-    of data other than submissions.
-    """
-
-    record: Record
-    index: int
-    value: bytes
-    reason: str
-
-
-class Unapplied(NamedTuple):
-    """The newest submission of an entity that was not applied for one reason, and how many there
-    were."""
-
-    receipt: Receipt
-    detail: str
-    times: int
 
 
 @dataclass(frozen=True)
@@ -111,13 +61,13 @@ Changes = dict[bytes, bytes | Tombstone]
 ChangelogRecord = tuple[bytes, bytes | None, list[tuple[str, bytes]]]
 """Key, value and headers."""
 NO_HEADERS: list[tuple[str, bytes]] = []
-Piece = list[ChangelogRecord]
+RecordBatch = list[ChangelogRecord]
 """Records that are appended whole or not at all."""
 
 
 @dataclass(frozen=True)
-class _Sealed:
-    """A part of a batch that is a separate piece, with its encoded ledger at the end."""
+class _ClosedRecordBatch:
+    """The changes of a complete record batch, and the encoded ledger at its end."""
 
     changes: Changes
     ledger: bytes
@@ -140,7 +90,7 @@ class WriteBatch:
 
     state: PartitionState
     changes: Changes = field(default_factory=dict)
-    """Changes of the piece that is not sealed yet."""
+    """Changes of the open record batch."""
     dead_letters: list[DeadLetter] = field(default_factory=list)
     anomalies: list[Anomaly] = field(default_factory=list)
     unapplied: dict[tuple[str, str, EvidenceReason], Unapplied] = field(default_factory=dict)
@@ -156,8 +106,8 @@ class WriteBatch:
     _totals: Totals = field(init=False)
     _size: int = 0
     """Upper bound of the size of `changes` as records, in bytes."""
-    _sealed: list[_Sealed] = field(default_factory=list)
-    _sealed_changes: Changes = field(default_factory=dict)
+    _closed: list[_ClosedRecordBatch] = field(default_factory=list)
+    _closed_changes: Changes = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.ledger = copy.copy(self.state.ledger)
@@ -193,7 +143,7 @@ class WriteBatch:
 
     def encoded_row(self, key: bytes) -> bytes | None:
         """Return the encoded row as it was before the staged changes."""
-        encoded = self.changes.get(key) or self._sealed_changes.get(key) or self.state.rows.get(key)
+        encoded = self.changes.get(key) or self._closed_changes.get(key) or self.state.rows.get(key)
         return encoded if isinstance(encoded, bytes) else None
 
     def stage(self, key: bytes, row: EntityRow) -> None:
@@ -221,16 +171,20 @@ class WriteBatch:
                     del growth[group]
         return Encoded(rows, size_of(rows), growth, too_large)
 
+    def exceeds_record_batch(self, encoded: Encoded) -> bool:
+        """Return whether rows, with their totals, are too large for one record batch."""
+        return encoded.size + self._totals.max_size_of(encoded.growth) > RECORD_BATCH_BYTES
+
     def add(self, encoded: Encoded) -> None:
         """Add what was encoded, before the ledger counts its submissions.
 
-        If the open piece would become too large, it is sealed with the current ledger.
+        If the open record batch would become too large, it is closed with the current ledger.
         """
         size = encoded.size + self._totals.size_of(encoded.growth)
-        if self._size + size > PIECE_BYTES and self.changes:
+        if self._size + size > RECORD_BATCH_BYTES and self.changes:
             self._add_totals()
-            self._sealed.append(_Sealed(self.changes, encode_ledger_row(self.ledger)))
-            self._sealed_changes |= self.changes
+            self._closed.append(_ClosedRecordBatch(self.changes, encode_ledger_row(self.ledger)))
+            self._closed_changes |= self.changes
             self.changes, self._size = {}, 0
             size = encoded.size + self._totals.size_of(encoded.growth)
         self.changes.update(encoded.rows)
@@ -238,19 +192,19 @@ class WriteBatch:
         self._size += size
 
     def _add_totals(self) -> None:
-        """Add the totals that the changes of the open piece have changed."""
+        """Add the totals that the changes of the open record batch have changed."""
         self.changes.update(self._totals.encode_changed())
 
-    def pieces(self) -> Iterator[Piece]:
-        """Yield the pieces to write; each must be acknowledged before the next is sent.
+    def record_batches(self) -> Iterator[RecordBatch]:
+        """Yield the record batches to write; each must be acknowledged before the next is sent.
 
-        Rows of a repair or an expiry run, which no submission changes, may exceed a piece. They
-        precede the ledger, because rows may always be newer than it.
+        Rows of a repair or an expiry run, which no submission changes, may exceed a record batch.
+        They precede the ledger, because rows may always be newer than it.
         """
         self._add_totals()
         key = self.state.ledger_key
-        for sealed in self._sealed:
-            yield [*_records(sealed.changes), (key, sealed.ledger, NO_HEADERS)]
+        for closed in self._closed:
+            yield [*_records(closed.changes), (key, closed.ledger, NO_HEADERS)]
         *before, last = [*split(_records(self.changes))] or [[]]
         yield from before
         yield [*last, (key, encode_ledger_row(self.ledger), NO_HEADERS)]
@@ -259,7 +213,7 @@ class WriteBatch:
         """Apply the changes to the state, after Kafka has acknowledged all of them."""
         self._add_totals()
         self._totals.commit()
-        changes = self._sealed_changes | self.changes if self._sealed else self.changes
+        changes = self._closed_changes | self.changes if self._closed else self.changes
         rows = {key: each for key, each in changes.items() if isinstance(each, bytes)}
         self.state.rows.update(rows)
         if len(rows) < len(changes):
@@ -274,20 +228,20 @@ def size_of(rows: dict[bytes, bytes]) -> int:
     return sum(map(len, rows.values())) + sum(map(len, rows)) + RECORD_OVERHEAD * len(rows)
 
 
-def split(records: Iterable[ChangelogRecord]) -> Iterator[Piece]:
-    """Split records into pieces that fit a record batch each."""
-    piece: Piece = []
+def split(records: Iterable[ChangelogRecord]) -> Iterator[RecordBatch]:
+    """Split records into record batches."""
+    batch: RecordBatch = []
     size = 0
     for record in records:
         key, value, headers = record
         needed = len(key) + len(value or b"") + RECORD_OVERHEAD * (1 + len(headers))
-        if piece and size + needed > PIECE_BYTES:
-            yield piece
-            piece, size = [], 0
-        piece.append(record)
+        if batch and size + needed > RECORD_BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(record)
         size += needed
-    if piece:
-        yield piece
+    if batch:
+        yield batch
 
 
 def _records(changes: Changes) -> Iterator[ChangelogRecord]:

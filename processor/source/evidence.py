@@ -47,7 +47,7 @@ async def collect_each(
         details = await reader.describe()
         stopped = await _stopped(reader.settings, ledgers)
     except (KafkaError, TimeoutError, OSError) as error:
-        log.info("could not compare the source", reason=repr(error))
+        log.info("could not compare the ledgers with their source", reason=repr(error))
         return {}
 
     async def collect_one(partition: int) -> None:
@@ -62,7 +62,11 @@ async def collect_each(
                     stopped.get(partition, ""),
                 )
         except (KafkaError, TimeoutError) as error:
-            log.info("could not compare a partition", partition=partition, reason=repr(error))
+            log.info(
+                "could not compare a ledger with its source",
+                partition=partition,
+                reason=repr(error),
+            )
 
     await asyncio.gather(*(collect_one(p) for p in ledgers if details.leader(p).exists))
     if not found:
@@ -70,7 +74,7 @@ async def collect_each(
     try:
         after = await reader.describe()
     except (KafkaError, TimeoutError) as error:
-        log.info("could not compare the source", reason=repr(error))
+        log.info("could not compare the ledgers with their source", reason=repr(error))
         return {}
     if after.id != details.id:
         return {}

@@ -31,8 +31,7 @@ log = structlog.get_logger(__name__)
 INTERVAL = 2.0
 """Seconds between checks for another topic id or leader epoch."""
 LOADED_TIMEOUT = comparison.TIMEOUT + 1
-"""Seconds for the comparison after a load, including its connection. It must be less than
-that of a load."""
+"""Seconds for the comparison after a load, including its connection."""
 STOPPED_INTERVAL = 5.0
 """Seconds between checks of stopped partitions, for which an operator may have decided."""
 
@@ -97,7 +96,7 @@ class SourceCheck:
             ):
                 found = await compare(reader, states)
         except (KafkaError, TimeoutError) as error:
-            log.warning("could not compare the source", reason=repr(error))
+            log.warning("could not compare the ledgers with their source", reason=repr(error))
         for partition, state in states.items():
             if partition not in found and state.source_fault is None:
                 log.warning(

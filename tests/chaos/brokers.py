@@ -13,6 +13,7 @@ from service.config.settings import KafkaSettings
 from service.kafka.clients import admin_client
 from service.kafka.topics import topics_from
 from tests.chaos.network import Network
+from tests.chaos.ports import PORTS
 from tests.chaos.supervised_process import SupervisedProcess
 from tobogganing.devstack.broker import Broker
 from tobogganing.devstack.cluster import Cluster
@@ -32,7 +33,7 @@ class Brokers:
     """The brokers as supervised processes; their data is in `folder`."""
 
     def __init__(self, folder: Path, install: Install, tell: Callable[[str], None]) -> None:
-        ports = free_ports(2 * NODES)
+        ports = free_ports(2 * NODES, PORTS)
         self._listening, self._near = ports[:NODES], ports[NODES:]
         self.network = Network(dict(zip(self._near, self._listening, strict=True)))
         self.cluster = Cluster(folder, install, nodes=NODES, properties=self._properties)

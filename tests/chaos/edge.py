@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.chaos.ports import PORTS
 from tests.chaos.supervised_process import SupervisedProcess
 from tests.debian import or_give_up
 from tobogganing.devstack import process
@@ -21,7 +22,7 @@ class ChaosEdge:
         self._program = or_give_up(debian.haproxy)
         self._folder = folder / "edge"
         self._folder.mkdir()
-        http, https, own = free_ports(3)
+        http, https, own = free_ports(3, PORTS)
         self.url = f"http://{LOOPBACK}:{http}"
         self.metrics_url = f"http://{LOOPBACK}:{own}/metrics"
         certificate = self._folder / "edge.pem"

@@ -18,6 +18,7 @@ from service.kafka.topics import topics_from
 from tests.chaos.brokers import Brokers
 from tests.chaos.disks import Disk
 from tests.chaos.edge import ChaosEdge
+from tests.chaos.ports import PORTS
 from tests.chaos.supervised_process import Exit, SupervisedProcess
 from tobogganing.devstack import process
 from tobogganing.devstack.install import install_kafka
@@ -68,7 +69,7 @@ class ChaosService:
         self, kind: str, number: int, folder: Path, environ: Mapping[str, str], tell: Tell
     ) -> None:
         self.kind = kind
-        self.port = free_ports(1)[0]
+        self.port = free_ports(1, PORTS)[0]
         self.url = f"http://{LOOPBACK}:{self.port}"
         self.folder = folder / f"{kind}-{number}"
         self.folder.mkdir(exist_ok=True)

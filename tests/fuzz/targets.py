@@ -42,7 +42,8 @@ from gateway.ingest.decoder import BodyDecoder, ParsedBody
 from gateway.ingest.encoder import SubmissionTemplate, TemplateCache
 from processor.core.frame_reducer import reduce_frame
 from processor.core.partition_state import PartitionState
-from processor.core.write_batch import Record, WriteBatch
+from processor.core.source_record import Record
+from processor.core.write_batch import WriteBatch
 from service.compression import CODINGS, DecompressedTooLargeError
 from tests.fuzz.connection import FuzzedServer
 from tests.fuzz.gateway import Offline
@@ -67,7 +68,7 @@ def _server() -> FuzzedServer:
 
 @functools.cache
 def _backlogs(kind: str) -> BackfillDecoder:
-    return BackfillDecoder(KINDS[kind])
+    return BackfillDecoder(KINDS[kind], BodyDecoder(KINDS[kind]))
 
 
 @functools.cache

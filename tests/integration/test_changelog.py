@@ -16,10 +16,10 @@ from processor.changelog.producer import ChangelogProducer
 from processor.core.write_batch import (
     MAX_ROW_BYTES,
     NO_HEADERS,
-    PIECE_BYTES,
+    RECORD_BATCH_BYTES,
     RECORD_OVERHEAD,
     ChangelogRecord,
-    Piece,
+    RecordBatch,
     Tombstone,
     split,
 )
@@ -57,7 +57,7 @@ def many(partition: int) -> list[ChangelogRecord]:
     return [(f"{partition}-{n}".encode(), b"x" * 1000, NO_HEADERS) for n in range(MANY)]
 
 
-def pieces(records: dict[int, list[ChangelogRecord]]) -> dict[int, list[Piece]]:
+def record_batches(records: dict[int, list[ChangelogRecord]]) -> dict[int, list[RecordBatch]]:
     return {partition: [*split(each)] for partition, each in records.items()}
 
 
@@ -77,7 +77,7 @@ async def test_each_record_has_the_offset_in_the_result(
     writer: ChangelogProducer, kafka_settings: KafkaSettings
 ) -> None:
     records = {p: many(p) for p in range(kafka_settings.kafka_partitions)}
-    written = await writer.write(pieces(records))
+    written = await writer.write(record_batches(records))
     for partition, there in (await found(kafka_settings)).items():
         assert [(each.key, each.value) for each in there] == [r[:2] for r in records[partition]]
         spans = written[partition].offsets
@@ -96,7 +96,7 @@ async def test_a_batch_resent_to_a_frozen_broker_is_written_once(
         await writer.write({p: [[(b"first", b"", NO_HEADERS)]] for p in records})
         freeze(process.pid)
         try:
-            writing = asyncio.create_task(writer.write(pieces(records)))
+            writing = asyncio.create_task(writer.write(record_batches(records)))
             async with asyncio.timeout(30):
                 # until the first requests time out
                 while "RequestTimedOutError" not in caplog.text:  # noqa: ASYNC110
@@ -127,11 +127,11 @@ async def test_a_record_that_no_broker_accepts_is_an_error(writer: ChangelogProd
 
 
 @pytest.mark.parametrize("size", [0, 500, MAX_ROW_BYTES])
-async def test_the_largest_piece_with_its_ledger_is_one_batch(
+async def test_the_largest_record_batch_with_its_ledger_is_one_batch(
     writer: ChangelogProducer, kafka_settings: KafkaSettings, size: int
 ) -> None:
     """With many small rows, whose overhead is largest, and with few large ones."""
-    count = (PIECE_BYTES + size) // (size + len(b"client:000000") + RECORD_OVERHEAD)
+    count = (RECORD_BATCH_BYTES + size) // (size + len(b"client:000000") + RECORD_OVERHEAD)
     records = [(b"client:%06d" % n, b"x" * size, NO_HEADERS) for n in range(count)]
     first, *_ = split(records)
     ledger = (b"ledger:0", b"x" * LEDGER_BYTES, NO_HEADERS)

@@ -11,8 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
+from contract.evidence import PROCESSOR, Evidence, EvidenceReason, encode_evidence
 from service.config.settings import KafkaSettings
+from service.kafka.clients import client_options
+from service.kafka.topics import topics_from
 from tests.integration.command_line import CommandLine, all_of, clients, csv, submits
 from tests.integration.processes import ADMIN_TOKEN, Service
 from tobogganing.devstack.ports import LOOPBACK, free_ports
@@ -88,7 +92,7 @@ def test_the_address_may_precede_the_subcommand(tmp_path: Path) -> None:
     ):
         ended = run(*words, TOBOGGANING_URL=third)
         assert ended.returncode == 1
-        assert f"no gateway answers at {url} " in ended.stderr
+        assert f"no gateway responds at {url} " in ended.stderr
 
 
 def test_a_terminal_gets_tables_and_colours_and_others_plain_text() -> None:
@@ -188,7 +192,7 @@ def test_a_dead_port_is_reported_in_seconds(
     more = () if words == ("simulate",) else (str(file),)
     ended = run(*words, *more, "--url", nowhere, ADMIN_TOKEN=ADMIN_TOKEN)
     assert ended.returncode == 1
-    assert f"no gateway answers at {nowhere} " in ended.stderr
+    assert f"no gateway responds at {nowhere} " in ended.stderr
     assert time.monotonic() - began < 20
 
 
@@ -263,13 +267,18 @@ async def test_entities_that_never_reported_are_removed(
         words = ("clients", "add", id, "--id", id, "--type", kind, "--json")
         keys[id] = (await command.good(*words)).document["api_key"]
     assert await submits(gateway, "on", keys["on"]) == 200
+    expired = Evidence(1, "client", "gone", PROCESSOR, EvidenceReason.EXPIRED, 1, 1, 2)
+    async with AIOKafkaProducer(**client_options(kafka_settings)) as producer:
+        topic = topics_from(kafka_settings).evidence.name
+        value = encode_evidence(expired)
+        await producer.send_and_wait(topic, value, key=expired.key, partition=0)
     choose = ("clients", "remove", "--type", "docker", "--never-reported")
     refused = await command(*choose, stdin="n\n")
     assert refused.status == 1
-    assert "Remove 2 clients (gone, off)? [y/N]" in refused.err
+    assert "Remove 1 client (off)? [y/N]" in refused.err
     assert len(await all_of(command, "clients")) == 4
     removed = (await command.good(*choose, "--yes", "--json")).document
-    assert removed == {"removed": 2, "not_registered": 0, "faults": 0, "left": 0}
+    assert removed == {"removed": 1, "not_registered": 0, "faults": 0, "left": 0}
     left = {each["client_id"] for each in await all_of(command, "clients")}
-    assert left == {"on", "other"}
+    assert left == {"on", "gone", "other"}
     assert (await command("clients", "remove", "on", "--never-reported")).status == 2

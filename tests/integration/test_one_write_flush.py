@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from contract.frame import Submission, encode_frame
 from contract.row import EntityRow, decode_ledger_row, encode_row, is_ledger_key, ledger_key
-from processor.core.write_batch import PIECE_BYTES
+from processor.core.write_batch import RECORD_BATCH_BYTES
 from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options
 from service.kafka.reader import TopicReader
@@ -118,14 +118,14 @@ async def test_a_frame_whose_rows_exceed_a_record_batch_is_cut(
     size = 0
     for record in records:
         size = 0 if is_ledger_key(record.key) else size + len(record.value)
-        assert size <= PIECE_BYTES
+        assert size <= RECORD_BATCH_BYTES
     assert worker.faults() == []
 
 
 async def test_a_worker_continues_within_a_cut_frame(
     settings: KafkaSettings, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
-    """Its predecessor was killed between two pieces: here, everything after the first
+    """Its predecessor was killed between two record batches: here, everything after the first
     is cut off."""
     ids = ids_of(PARTITION, settings.kafka_partitions, ENTITIES)
     wide = [Submission("client", id, 1, {"x": "y" * WIDE}, metrics={"n": 1}) for id in ids]

@@ -17,7 +17,8 @@ from contract.row import LedgerRow, RowError, decode_ledger_row, ledger_key
 from contract.topics import Topics
 from processor.core.frame_reducer import reduce_frame
 from processor.core.partition_state import PartitionState
-from processor.core.write_batch import Record, WriteBatch
+from processor.core.source_record import Record
+from processor.core.write_batch import WriteBatch
 from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options
 from service.kafka.reader import TopicReader

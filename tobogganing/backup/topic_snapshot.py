@@ -156,7 +156,8 @@ class _LedgerSnapshot(RowSnapshot):
 
 
 class SourceComparison(NamedTuple):
-    """The evidence of a partition in Kafka, and the verdict about its ledger."""
+    """What Kafka reports about a source partition, and the result of comparing its ledger with
+    it."""
 
     evidence: SourceEvidence
     verdict: Verdict

@@ -58,12 +58,20 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
     return True
 
 
-def free_ports(count: int) -> list[int]:
-    """`count` different ports that are free now; another process may take one meanwhile."""
-    found: set[int] = set()
-    for port in random.sample(RANGE, len(RANGE)):
+_chosen: set[int] = set()
+"""Ports that this process has chosen, and that a process it starts may not listen on yet."""
+
+
+def free_ports(count: int, within: range = RANGE) -> list[int]:
+    """`count` different ports that are free now; another process may take one."""
+    if len(_chosen) > len(within) / 2:
+        _chosen.clear()
+    found: list[int] = []
+    untried = [port for port in within if port not in _chosen]
+    for port in random.sample(untried, len(untried)):
         if len(found) == count:
             break
         if is_free(port):
-            found.add(port)
-    return list(found)
+            found.append(port)
+    _chosen.update(found)
+    return found

@@ -3,7 +3,8 @@
 from contract.frame import Submission, encode_frame
 from processor.core.frame_reducer import reduce_frame
 from processor.core.partition_state import PartitionState
-from processor.core.write_batch import Record, WriteBatch
+from processor.core.source_record import Record
+from processor.core.write_batch import WriteBatch
 from tests.chaos.fleet_totals import FleetTotals, differences, parse_totals, recounted
 
 SERIES = 'tobogganing_fleet_client_bytes_sent_total{headless="false",type="native"}'

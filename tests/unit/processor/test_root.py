@@ -17,7 +17,8 @@ from processor.app import Processor
 from processor.changelog.anomaly_producer import AnomalyProducer
 from processor.changelog.producer import ChangelogProducer, WriteResult
 from processor.core.partition_state import PartitionState
-from processor.core.write_batch import ChangelogRecord, DeadLetter, Piece
+from processor.core.source_record import DeadLetter
+from processor.core.write_batch import ChangelogRecord, RecordBatch
 from processor.faust_compat.poll import Poll
 from processor.metrics import ProcessorMetrics
 from processor.settings import ProcessorSettings
@@ -36,12 +37,12 @@ class InMemoryChangelog(ChangelogProducer):
         self.records: list[ChangelogRecord] = []
         self.dead_letters: list[DeadLetter] = []
 
-    async def write(self, pieces: Mapping[int, Iterable[Piece]]) -> dict[int, WriteResult]:
+    async def write(self, batches: Mapping[int, Iterable[RecordBatch]]) -> dict[int, WriteResult]:
         written = {}
-        for partition, each in pieces.items():
+        for partition, each in batches.items():
             start = len(self.records)
-            for piece in each:
-                self.records += piece
+            for batch in each:
+                self.records += batch
             written[partition] = WriteResult([(start, len(self.records))], APPENDED_MS)
         return written
 

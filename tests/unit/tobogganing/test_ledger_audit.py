@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from contract.frame import Submission, encode_frame
 from processor.core.frame_reducer import reduce_frame
 from processor.core.partition_state import PartitionState
-from processor.core.write_batch import Record, WriteBatch
+from processor.core.source_record import Record
+from processor.core.write_batch import WriteBatch
 from tobogganing.cli.ledger import audit_remarks
 from tobogganing.ledger_audit import LedgerRecount
 

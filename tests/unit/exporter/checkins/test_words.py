@@ -40,7 +40,9 @@ def test_characters_that_reorder_text_are_replaced() -> None:
 def test_rendered_samples_are_read_back(name: str) -> None:
     labels = {"name": name, "type": "native", "headless": "true"}
     metrics = {"bytes_sent": 2**53 + 1, "connection_uptime": 1.5}
-    row = RowDecoder(CLIENT).decode(encode_row(make_row(labels=labels, metrics=metrics)))
-    sample = parse_rendered("client", EntityRenderer(CLIENT).render("c-1", row))
+    decoder, renderer = RowDecoder(CLIENT), EntityRenderer(CLIENT)
+    row = decoder.decode(encode_row(make_row(labels=labels, metrics=metrics)))
+    rendered = renderer.labels("c-1", decoder.labels(row)) + renderer.values(row)
+    sample = parse_rendered("client", rendered)
     assert sample.labels == {"client_id": "c-1"} | labels
     assert sample.values == metrics | {"last_check_in": row.last_check_in}

@@ -45,6 +45,25 @@ def test_a_row_takes_precedence_over_the_registration() -> None:
     assert state(table, b"client:a") == reported
 
 
+def test_equal_labels_are_shown_again_after_what_came_between() -> None:
+    """Labels that are equal to those of the previous row are not decoded again."""
+    table = EntityTable(CLIENT)
+    labels = {"name": 'A "B"', "type": "docker", "headless": "true"}
+    for offset in range(2):
+        assert report(table, "a", offset, labels=labels)
+    shown = table.rendered(b"client:a")
+    table.register(b"client:a", "Registered", {"type": "native"})
+    table.apply_tombstone(b"client:a", None)
+    table.register(b"client:a", "Registered", {"type": "native"})
+    assert state(table, b"client:a")[1] == "Registered"
+    assert report(table, "a", 5, labels=labels)
+    assert state(table, b"client:a")[1::2] == ('A "B"', ("docker", "true"))
+    assert table.rendered(b"client:a") == shown
+    assert report(table, "a", 6, labels=labels | {"name": "C"})
+    assert state(table, b"client:a")[1] == "C"
+    assert 'name="C"' in table.rendered(b"client:a")
+
+
 def test_a_registered_entity_keeps_its_slot_without_a_row() -> None:
     table = EntityTable(HEADEND)
     table.register(b"headend:a", "A", {"region": "eu", "datacenter": "fra1", "cluster_id": "c"})

@@ -15,7 +15,9 @@ from tests.unit.exporter.model import make_row
 
 
 def render(kind: EntityKind, id: str, row: EntityRow) -> str:
-    return EntityRenderer(kind).render(id, RowDecoder(kind).decode(encode_row(row)))
+    decoder, renderer = RowDecoder(kind), EntityRenderer(kind)
+    decoded = decoder.decode(encode_row(row))
+    return renderer.labels(id, decoder.labels(decoded)) + renderer.values(decoded)
 
 
 def lines(kind: EntityKind, *rendered: str) -> list[str]:

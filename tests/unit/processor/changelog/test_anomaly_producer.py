@@ -12,7 +12,8 @@ from contract.position import Position
 from processor.changelog.anomaly_producer import AnomalyProducer
 from processor.core.frame_reducer import MAX_ANOMALIES, reduce_frame
 from processor.core.partition_state import PartitionState
-from processor.core.write_batch import Record, Tombstone, WriteBatch
+from processor.core.source_record import Record
+from processor.core.write_batch import Tombstone, WriteBatch
 from processor.metrics import ProcessorMetrics
 from service.config.settings import KafkaSettings
 from service.kafka.best_effort_producer import MAX_QUEUED

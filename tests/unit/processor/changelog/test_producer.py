@@ -1,4 +1,4 @@
-"""The changelog producer sends pieces one after the other, and none after an error."""
+"""The changelog producer sends record batches one after the other, and none after an error."""
 
 import asyncio
 from typing import Any
@@ -9,7 +9,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import RecordMetadata
 
 from processor.changelog.producer import ChangelogProducer
-from processor.core.write_batch import NO_HEADERS, Piece
+from processor.core.write_batch import NO_HEADERS, RecordBatch
 from service.config.settings import KafkaSettings
 
 
@@ -52,14 +52,14 @@ async def changelog(sender: ManualProducer) -> ChangelogProducer:
     return changelog
 
 
-def piece(count: int) -> Piece:
+def batch(count: int) -> RecordBatch:
     return [(b"key", b"value", NO_HEADERS)] * count
 
 
-async def test_a_piece_is_sent_after_the_previous_one_is_acknowledged(
+async def test_a_record_batch_is_sent_after_the_previous_one_is_acknowledged(
     changelog: ChangelogProducer, sender: ManualProducer
 ) -> None:
-    writing = asyncio.create_task(changelog.write({3: [piece(2), piece(5)], 4: [piece(1)]}))
+    writing = asyncio.create_task(changelog.write({3: [batch(2), batch(5)], 4: [batch(1)]}))
     await sender.until(2)
     for _ in range(20):
         await asyncio.sleep(0)
@@ -77,7 +77,7 @@ async def test_nothing_is_written_after_an_error(
     changelog: ChangelogProducer, sender: ManualProducer
 ) -> None:
     """The caller then compares with Kafka's state, and writes the rest with a new producer."""
-    writing = asyncio.create_task(changelog.write({3: [piece(1)], 4: [piece(1), piece(1)]}))
+    writing = asyncio.create_task(changelog.write({3: [batch(1)], 4: [batch(1), batch(1)]}))
     await sender.until(2)
     sender.sent[0][2].set_exception(OutOfOrderSequenceNumber())
     sender.acknowledge(1, 0)
@@ -91,7 +91,7 @@ async def test_nothing_is_written_after_an_error(
 async def test_a_fatal_error_takes_precedence_over_a_repairable_one(
     changelog: ChangelogProducer, sender: ManualProducer
 ) -> None:
-    writing = asyncio.create_task(changelog.write({3: [piece(1)], 4: [piece(1)]}))
+    writing = asyncio.create_task(changelog.write({3: [batch(1)], 4: [batch(1)]}))
     await sender.until(2)
     errors: list[Any] = [OutOfOrderSequenceNumber(), KafkaError("disk")]
     for (_, _, future), error in zip(sender.sent, errors, strict=True):

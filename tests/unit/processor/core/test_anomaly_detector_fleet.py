@@ -14,7 +14,8 @@ from contract.frame import Submission, encode_frame
 from contract.kinds import KINDS
 from processor.core.frame_reducer import reduce_frame
 from processor.core.partition_state import PartitionState
-from processor.core.write_batch import Record, WriteBatch
+from processor.core.source_record import Record
+from processor.core.write_batch import WriteBatch
 from tests.figures import tell
 from tobogganing.simulator.simulated_fleet import (
     Agent,

@@ -10,7 +10,8 @@ from contract.frame import Submission, encode_frame, entity_key, partition_of
 from contract.row import decode_entity_row
 from processor.core.frame_reducer import reduce_frame
 from processor.core.partition_state import PartitionState
-from processor.core.write_batch import Record, WriteBatch
+from processor.core.source_record import Record
+from processor.core.write_batch import WriteBatch
 from tests.unit.processor.core.test_row_reducer import some
 
 PARTITIONS = 1

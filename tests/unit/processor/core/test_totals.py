@@ -20,24 +20,24 @@ from contract.total import (
     is_total_key,
     total_key,
 )
-from processor.core import frame_reducer, write_batch
+from processor.core import write_batch
 from processor.core.frame_reducer import reduce_frame
 from processor.core.partition_state import PartitionState
 from processor.core.row_reducer import reduce_row
-from processor.core.write_batch import Record, WriteBatch
+from processor.core.source_record import Record
+from processor.core.write_batch import WriteBatch
 from tests.fuzz import seeds
 
 NOW = 1_700_000_000_000
-PIECE = 1_200
+RECORD_BATCH = 1_200
 NATIVE: Group = ("native", "false")
 
-small_pieces = pytest.mark.usefixtures("_small_pieces")
+small_record_batches = pytest.mark.usefixtures("_small_record_batches")
 
 
 @pytest.fixture
-def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (write_batch, frame_reducer):
-        monkeypatch.setattr(module, "PIECE_BYTES", PIECE)
+def _small_record_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write_batch, "RECORD_BATCH_BYTES", RECORD_BATCH)
 
 
 def client(
@@ -240,6 +240,29 @@ def test_a_row_that_is_too_large_adds_nothing(monkeypatch: pytest.MonkeyPatch) -
     assert totals(state) == {NATIVE: {"bytes_sent": 9}}
 
 
+def test_a_group_with_long_names_is_among_the_others() -> None:
+    """Its name is in the key and in the value of its total, which must fit a record."""
+    state = PartitionState(0)
+    members = [client("a", labels={"type": "x" * 300_000}, bytes_sent=n) for n in range(3)]
+    reduced(state, [record(n, each) for n, each in enumerate(members)])
+    assert totals(state) == {(OTHER_GROUP, OTHER_GROUP): {"bytes_sent": 2}}
+
+
+@small_record_batches
+@pytest.mark.parametrize("padding", range(0, 700, 20))
+def test_rows_their_totals_and_the_ledger_are_one_record_batch(padding: int) -> None:
+    """Else a worker that is killed between two would lose what the totals add."""
+    state = PartitionState(0)
+    reduced(state, [record(0, client("a", bytes_sent=0), client("b", bytes_sent=0))])
+    members = [client(id, labels={"name": "x" * (padding // 2)}, bytes_sent=5) for id in "ab"]
+    batch = WriteBatch(state)
+    reduce_frame(batch, record(1, *members), 1)
+    for written in batch.record_batches():
+        *_, (key, _, _) = written
+        assert key == state.ledger_key
+        assert any(is_total_key(key) for key, _, _ in written)
+
+
 def test_no_two_seeds_of_the_fuzzers_stop_the_fold_together() -> None:
     """The fuzz target has one frame a state; here each frame meets what the others left."""
     frames = [*seeds.frames(), *seeds.large_frames()]
@@ -326,23 +349,23 @@ def test_partitions_add_up_to_what_one_has(log: list[list[Submission]]) -> None:
     assert totals(*states) == recounted(log)
 
 
-@small_pieces
+@small_record_batches
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(frames, st.data())
-def test_a_worker_that_is_killed_after_any_piece_adds_everything_once(
+def test_a_worker_that_is_killed_after_any_record_batch_adds_everything_once(
     log: list[list[Submission]], data: st.DataObject
 ) -> None:
     records = [record(n, *each) for n, each in enumerate(log)]
     batch = WriteBatch(PartitionState(0))
     for each in records:
         reduce_frame(batch, each, 1)
-    pieces = [*batch.pieces()]
+    batches = [*batch.record_batches()]
     restarted = PartitionState(0)
     newest: dict[bytes, TotalRow] = {}
-    for piece in pieces[: data.draw(st.integers(0, len(pieces)))]:
-        *_, (_, ledger, _) = piece
+    for written in batches[: data.draw(st.integers(0, len(batches)))]:
+        *_, (_, ledger, _) = written
         assert ledger is not None
-        for key, value, headers in piece:
+        for key, value, headers in written:
             restarted.apply(key, value, headers)
             if is_total_key(key) and value is not None:
                 row, before = decode_total(value), newest.get(key)

@@ -8,7 +8,8 @@ from contract.position import Receipt
 from processor.core import write_batch
 from processor.core.frame_reducer import reduce_frame
 from processor.core.partition_state import PartitionState
-from processor.core.write_batch import Record, Unapplied, WriteBatch
+from processor.core.source_record import Record, Unapplied
+from processor.core.write_batch import WriteBatch
 
 NOW = 1_700_000_000_000
 NEVER = 2**53
@@ -78,7 +79,7 @@ def test_a_replay_is_not_noted_again() -> None:
 
 
 def test_a_part_that_is_split_is_noted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("processor.core.frame_reducer.PIECE_BYTES", 300)
+    monkeypatch.setattr("processor.core.write_batch.RECORD_BATCH_BYTES", 300)
     newest = Submission(*A, 2, timestamp=NOW / 1000)
     older = Submission(*A, 2, timestamp=NOW / 1000 - 60)
     others = [Submission("client", f"b{number}", 1) for number in range(8)]

@@ -1,4 +1,4 @@
-"""Pieces of a batch are appended whole, and each counts exactly the rows that it includes."""
+"""Record batches are appended whole, and each counts exactly the rows that it includes."""
 
 from collections.abc import Iterable
 
@@ -10,32 +10,25 @@ from hypothesis import strategies as st
 from contract.frame import Submission, encode_frame
 from contract.position import Position
 from contract.row import decode_ledger_row, ledger_key
-from processor.core import frame_reducer, write_batch
+from processor.core import write_batch
 from processor.core.frame_reducer import reduce_frame
 from processor.core.lost_cut import begin_after_cut, is_cut_lost
 from processor.core.partition_state import PartitionState
-from processor.core.write_batch import (
-    NO_HEADERS,
-    Piece,
-    Record,
-    Tombstone,
-    WriteBatch,
-    split,
-)
+from processor.core.source_record import Record
+from processor.core.write_batch import NO_HEADERS, RecordBatch, Tombstone, WriteBatch, split
 from tests.unit.processor.core.test_row_reducer import some
 
 NOW = 1_700_000_000_000
 TOPIC = "a" * 32
 SMALL = 700
-"""Size of a piece in these tests in bytes: two or three rows."""
+"""Size of a record batch in these tests in bytes: two or three rows."""
 
-small_pieces = pytest.mark.usefixtures("_small_pieces")
+small_record_batches = pytest.mark.usefixtures("_small_record_batches")
 
 
 @pytest.fixture
-def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (write_batch, frame_reducer):
-        monkeypatch.setattr(module, "PIECE_BYTES", SMALL)
+def _small_record_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write_batch, "RECORD_BATCH_BYTES", SMALL)
 
 
 def record(offset: int, submissions: Iterable[Submission], epoch: int = 1) -> Record:
@@ -54,20 +47,20 @@ def reduced(state: PartitionState, records: Iterable[Record]) -> WriteBatch:
     return batch
 
 
-def after(state: PartitionState, pieces: Iterable[Piece]) -> PartitionState:
-    """Return what a worker loads if its predecessor is killed after these pieces."""
+def after(state: PartitionState, batches: Iterable[RecordBatch]) -> PartitionState:
+    """Return what a worker loads if its predecessor is killed after these record batches."""
     loaded = PartitionState(0)
     loaded.rows = dict(state.rows)
     loaded.ledger = msgspec.structs.replace(state.ledger)
-    for piece in pieces:
-        for key, value, headers in piece:
+    for written in batches:
+        for key, value, headers in written:
             loaded.apply(key, value, headers)
     loaded.finish_loading(0)
     return loaded
 
 
-def size(piece: Piece) -> int:
-    return sum(len(key) + len(value or b"") for key, value, _ in piece if key != ledger_key(0))
+def size(written: RecordBatch) -> int:
+    return sum(len(key) + len(value or b"") for key, value, _ in written if key != ledger_key(0))
 
 
 names = st.sampled_from([f"c{n}" for n in range(12)])
@@ -79,10 +72,10 @@ frames = st.lists(
 )
 
 
-@small_pieces
+@small_record_batches
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(frames, st.data())
-def test_a_crash_after_any_piece_loses_nothing_and_counts_nothing_twice(
+def test_a_crash_after_any_record_batch_loses_nothing_and_counts_nothing_twice(
     drawn: list[list[Submission]], data: st.DataObject
 ) -> None:
     log = [record(offset, members) for offset, members in enumerate(drawn)]
@@ -91,9 +84,9 @@ def test_a_crash_after_any_piece_loses_nothing_and_counts_nothing_twice(
     reduced(state, log[:flushed]).commit()
 
     batch = reduced(state, log[flushed:])
-    pieces = [*batch.pieces()]
-    survived = data.draw(st.integers(0, len(pieces)))
-    restarted = after(state, pieces[:survived])
+    batches = [*batch.record_batches()]
+    survived = data.draw(st.integers(0, len(batches)))
+    restarted = after(state, batches[:survived])
     again = reduced(restarted, log[restarted.ledger.next_offset :])
     again.commit()
 
@@ -105,24 +98,24 @@ def test_a_crash_after_any_piece_loses_nothing_and_counts_nothing_twice(
     assert final.balances
 
 
-@small_pieces
+@small_record_batches
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(frames)
-def test_each_piece_ends_with_the_ledger_that_counts_exactly_its_rows(
+def test_each_record_batch_ends_with_the_ledger_that_counts_exactly_its_rows(
     drawn: list[list[Submission]],
 ) -> None:
     log = [record(offset, members) for offset, members in enumerate(drawn)]
     state = PartitionState(0)
-    pieces = [*reduced(state, log).pieces()]
-    for number, piece in enumerate(pieces, 1):
-        assert size(piece) <= SMALL
-        key, value, _ = piece[-1]
+    batches = [*reduced(state, log).record_batches()]
+    for number, written in enumerate(batches, 1):
+        assert size(written) <= SMALL
+        key, value, _ = written[-1]
         assert key == ledger_key(0)
-        assert ledger_key(0) not in [key for key, _, _ in piece[:-1]]
+        assert ledger_key(0) not in [key for key, _, _ in written[:-1]]
         assert value is not None
         ledger = decode_ledger_row(value)
         assert ledger.balances
-        loaded = after(state, pieces[:number])
+        loaded = after(state, batches[:number])
         expected = PartitionState(0)
         counted = [Record(**vars(each)) for each in log[: ledger.offset + 1]]
         batch = reduced(expected, counted)
@@ -134,55 +127,55 @@ def test_each_piece_ends_with_the_ledger_that_counts_exactly_its_rows(
         assert (ledger.read, ledger.applied) == (expected.ledger.read, expected.ledger.applied)
 
 
-def test_a_usual_batch_is_one_piece() -> None:
+def test_a_usual_batch_is_one_record_batch() -> None:
     batch = reduced(PartitionState(0), [record(0, [client(n, a=1) for n in range(500)])])
-    [piece] = batch.pieces()
-    assert len(piece) == 501
+    [written] = batch.record_batches()
+    assert len(written) == 501
 
 
-def test_a_frame_whose_rows_exceed_a_piece_is_cut() -> None:
+def test_a_frame_whose_rows_exceed_a_record_batch_is_cut() -> None:
     """A restored frame: no gateway writes one of several MiB."""
     wide = [
         Submission("client", f"c{n}", 1, {"x": "y" * 100_000}, metrics={"a": n}) for n in range(25)
     ]
     batch = reduced(PartitionState(0), [record(0, wide)])
-    pieces = [*batch.pieces()]
-    assert len(pieces) > 2
-    assert max(map(size, pieces)) <= write_batch.PIECE_BYTES
-    cuts = [decode_ledger_row(piece[-1][1] or b"").cut for piece in pieces]
+    batches = [*batch.record_batches()]
+    assert len(batches) > 2
+    assert max(map(size, batches)) <= write_batch.RECORD_BATCH_BYTES
+    cuts = [decode_ledger_row(written[-1][1] or b"").cut for written in batches]
     assert cuts[-1] is None
     assert [cut.count for cut in cuts[:-1] if cut] == [
-        sum(map(len, pieces[: number + 1])) - number - 1 for number in range(len(pieces) - 1)
+        sum(map(len, batches[: number + 1])) - number - 1 for number in range(len(batches) - 1)
     ]
     batch.commit()
     assert len(batch.state.rows) == 25
     assert batch.state.ledger.applied == 25
 
 
-@small_pieces
+@small_record_batches
 def test_rows_without_a_submission_precede_the_ledger() -> None:
     state = PartitionState(0)
     tombstones = {b"client:c%d" % n: Tombstone(Position(n, 0)) for n in range(100)}
-    pieces = [*WriteBatch(state, {**tombstones}).pieces()]
-    assert len(pieces) > 3
-    keys = [key for piece in pieces for key, _, _ in piece]
+    batches = [*WriteBatch(state, {**tombstones}).record_batches()]
+    assert len(batches) > 3
+    keys = [key for written in batches for key, _, _ in written]
     assert keys == [*tombstones, ledger_key(0)]
 
 
 def test_splitting_keeps_the_order_and_every_record() -> None:
     records = [(b"%d" % n, b"x" * n, NO_HEADERS) for n in range(3000)]
-    pieces = [*split(records)]
-    assert [each for piece in pieces for each in piece] == records
-    assert len(pieces) > 3
+    batches = [*split(records)]
+    assert [each for written in batches for each in written] == records
+    assert len(batches) > 3
 
 
-@small_pieces
+@small_record_batches
 def test_a_lost_cut_record_starts_a_new_history() -> None:
     """The record now at its offset is new as a whole, although rows have changes of the
     lost one."""
     state = PartitionState(0)
-    pieces = [*reduced(state, [record(0, [client(n, a=1) for n in range(12)])]).pieces()]
-    restarted = after(state, pieces[:1])
+    batches = [*reduced(state, [record(0, [client(n, a=1) for n in range(12)])]).record_batches()]
+    restarted = after(state, batches[:1])
     cut = restarted.ledger.cut
     assert cut is not None
 

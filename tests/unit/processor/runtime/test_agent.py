@@ -13,7 +13,8 @@ from contract.anomaly import Anomaly
 from contract.evidence import EvidenceReason
 from contract.frame import Submission, encode_frame
 from processor.core.partition_state import PartitionState
-from processor.core.write_batch import DeadLetter, WriteBatch
+from processor.core.source_record import DeadLetter
+from processor.core.write_batch import WriteBatch
 from processor.faust_compat.poll import Poll
 from processor.metrics import ProcessorMetrics
 from processor.runtime.agent import Agent
