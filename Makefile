@@ -2,7 +2,7 @@
 # Variables are passed to the programs: make run PORT=9000 STATE_DIR=/tmp/other
 
 .DEFAULT_GOAL := help
-.PHONY: help run env test test-nightly test-deploy test-docker test-chaos test-fuzz test-hostile soak bench bench-quick lint lint-supply format lock clean runtime dev fuzz
+.PHONY: help run env test test-nightly test-deploy test-docker test-chaos test-fuzz test-hostile soak bench bench-quick lint lint-supply format lock clean distclean runtime dev fuzz
 
 BIN := .venv/bin
 
@@ -68,9 +68,12 @@ format: dev  ## format the code
 lock: dev  ## resolve the requirements, and pin them with their hashes
 	@sh requirements/lock.sh
 
-clean:  ## remove everything that was built (the data in .state stays)
+clean:  ## remove everything that was built (the data in .state and the downloads in the cache stay)
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean  ## remove everything: also all data in .state, and the downloads that all checkouts share
+	rm -rf .state "$${XDG_CACHE_HOME:-$$HOME/.cache}/tobogganing"
 
 runtime dev fuzz:
 	@sh requirements/venv.sh $@

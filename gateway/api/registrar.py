@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from contract.audit import REGISTRATIONS
 from contract.registry import RECORD_VERSION, RegistryRecord, hash_api_key
 from gateway.api.certificates import CertificateIssuer, audit_details
 from gateway.api.resources import as_removed
@@ -125,7 +126,7 @@ class Registrar:
                     self.count(record, "limited")
             if admitted:
                 change = AuditedChange(
-                    *(context.actor, context.action, "registrations", context.address),
+                    *(context.actor, context.action, REGISTRATIONS, context.address),
                     details=_ids_by_kind([wanted[place] for place in admitted]),
                 )
                 async with self._audit_log.recording(change, context.deadline):

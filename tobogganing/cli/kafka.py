@@ -16,7 +16,9 @@ from service.kafka.clients import admin_client, set_request_timeout
 from service.kafka.topics import ensure_topics, topics_from
 from service.logs import configure_logs
 from service.process_name import set_process_name
-from tobogganing.devstack.run_config import read_run_config
+from tobogganing.devstack.local_run import lock_file
+from tobogganing.devstack.locks import is_locked
+from tobogganing.devstack.run_config import read_run_config, start_command
 from tobogganing.errors import LocalError, WrongSettingError
 
 Result = TypeVar("Result")
@@ -56,6 +58,11 @@ def on_kafka(
     except SettingsError as error:
         raise WrongSettingError(str(error)) from None
     except (KafkaError, TimeoutError, ConnectionError) as error:
+        if not os.environ.get("KAFKA_BOOTSTRAP_SERVERS") and not _local_run_exists(os.environ):
+            raise LocalError(
+                f"the local run does not run: start it with `{start_command()}`, or only its Kafka "
+                "with `tobogganing kafka start`. For another Kafka, set KAFKA_BOOTSTRAP_SERVERS"
+            ) from None
         raise LocalError(f"Kafka at {servers} did not respond as expected: {error!r}") from None
 
 
@@ -80,6 +87,10 @@ async def _partitions(settings: KafkaSettings) -> int:
             "KAFKA_BOOTSTRAP_SERVERS and KAFKA_TOPIC_PREFIX"
         )
     return len(topic["partitions"])
+
+
+def _local_run_exists(environ: Mapping[str, str]) -> bool:
+    return is_locked(lock_file(read_run_config(environ).state))
 
 
 def _environ(environ: Mapping[str, str]) -> Mapping[str, str]:
