@@ -22,8 +22,8 @@ from bench.running_stack import RunningStack, StackWorkload, running_stack
 from bench.scraping import find_values
 from bench.workloads import BATCH
 from contract.position import Receipt
-from service.tasks import first_error
 from tobogganing.devstack.ports import LOOPBACK
+from tools.first_error import first_error
 
 SUBJECT = "End to end"
 CONNECTIONS = 16

@@ -23,7 +23,7 @@ class DeadLetterSource(msgspec.Struct, frozen=True):
     `offset` (logical) and `index` are a position in the source partition that has the same number
     as the letter's partition. `appended` is the append time in milliseconds. `shift` is the logical
     offset minus Kafka's offset (contract.history). `truncated_from` is the original size in bytes
-    if the letter holds only the start of the data. `is_compressed` tells that its value is in zstd.
+    if the letter holds only the start of the data. `is_compressed`: its value is in zstd.
     """
 
     reason: str

@@ -60,7 +60,7 @@ def new_enrolment(
 
 
 def uses(enrolment: RegistryRecord) -> int:
-    """Uses that were claimed so far."""
+    """Number of uses that are claimed."""
     return int(enrolment.attributes.get("uses", "0"))
 
 
@@ -80,7 +80,7 @@ def ends_ms(enrolment: RegistryRecord) -> int | None:
 
 
 def has_ended(enrolment: RegistryRecord, now: int) -> bool:
-    """Tell whether its time is over at `now`, in milliseconds since the epoch."""
+    """Return whether it has ended at `now`, in milliseconds since the epoch."""
     end = ends_ms(enrolment)
     return end is not None and end <= now
 
@@ -115,7 +115,7 @@ def enrolled_attributes(enrolment: RegistryRecord, nonce: str | None, now: int) 
 def may_repeat(
     registered: RegistryRecord, enrolment: RegistryRecord, nonce: str | None, now: int
 ) -> bool:
-    """Tell whether an agent with this nonce made the registration, and may repeat that at `now`."""
+    """Return whether an agent with this nonce made the registration and may repeat it at `now`."""
     until = _number(registered, _NONCE_UNTIL)
     return (
         nonce is not None

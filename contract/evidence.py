@@ -4,7 +4,7 @@ Gateways write what they refused, processors what they did not apply and what ex
 entity, writer and reason, so compaction keeps the newest record of each; its counts are those of
 one writer. A record is a hint for people: nothing in the pipeline depends on it.
 
-A refusal for a wrong credential is evidence of somebody in a network, not of the entity. A record
+A refusal for a wrong credential is evidence about a network, not about the entity. A record
 never contains a credential, and of an address only its network.
 """
 
@@ -32,7 +32,7 @@ class EvidenceReason(Enum):
     """Why an entity's submissions are missing."""
 
     UNAUTHORIZED = "unauthorized"
-    """Somebody used a wrong or ended credential for the entity (401, or 429 after many)."""
+    """A request used a wrong or expired credential for the entity (401; 429 after too many)."""
     RATE_LIMITED = "rate_limited"
     """The entity sent too many requests (429)."""
     INVALID = "invalid"
@@ -52,20 +52,6 @@ class EvidenceReason(Enum):
     EXPIRED = "expired"
     """The entity was silent for the retention time, so its row was removed."""
 
-
-REFUSALS = frozenset(
-    {
-        EvidenceReason.UNAUTHORIZED,
-        EvidenceReason.RATE_LIMITED,
-        EvidenceReason.INVALID,
-        EvidenceReason.TOO_LARGE,
-        EvidenceReason.UNSUPPORTED,
-        EvidenceReason.OUT_OF_SCOPE,
-    }
-)
-"""Reasons that gateways write."""
-UNAPPLIED = frozenset({EvidenceReason.STALE, EvidenceReason.LATE, EvidenceReason.DEAD_LETTERED})
-"""Outcomes of a submission that was not applied."""
 
 Milliseconds = Annotated[int, Meta(ge=0, lt=2**53)]
 

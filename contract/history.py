@@ -21,11 +21,11 @@ MAX_UNCOUNTED_RANGES = 8
 
 STOPPED_METADATA = "stopped: "
 """Prefix of a committed offset's metadata if the processor has stopped the partition because it
-cannot tell which records are new. The reason follows."""
+cannot determine which records are new. The reason follows."""
 
 
 NOT_A_RECORD = 0
-"""Append time in the mark of a skipped offset."""
+"""Value of `SourceMark.appended` for an offset that has no record."""
 
 
 class SourceMark(msgspec.Struct, frozen=True, gc=False):

@@ -1,6 +1,6 @@
-"""Entity kinds: the declaration from which validation, merging, rendering and OpenAPI are derived.
+"""Entity kinds: metrics, labels, validation and rendering of each kind are declared here.
 
-To add a kind or a metric, edit only this file.
+Registration is separate: docs/extending.md.
 """
 
 import re

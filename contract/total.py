@@ -12,7 +12,8 @@ from contract.position import Position
 from contract.row import RowError, RowVersionError
 
 TOTAL_VERSION = FIRST_VERSION = 4
-"""Greater than the versions of rows and ledgers. All from the first to the newest are read."""
+"""Above every row and ledger version, so older programs reject totals. FIRST_VERSION to
+TOTAL_VERSION are read."""
 TOTAL_PREFIX = b"total:"
 
 Group = tuple[str, ...]

@@ -51,8 +51,8 @@ class Exporter:
 
     `requests` and `registry` are passed in if another service in the same process already has them;
     that service then also runs the registry's tailer. Every shard reads the registry, for its own
-    check-ins; only the first exports its counts. `tailer` reads the state topic; tests pass one in
-    that reads no Kafka.
+    check-ins; only the first exports its counts. `tailer_type` reads the state topic; tests
+    pass in one that reads no Kafka.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Exporter:
         *,
         requests: RequestMetrics | None = None,
         registry: RegistryReader | None = None,
-        tailer: type[TopicTailer] = TopicTailer,
+        tailer_type: type[TopicTailer] = TopicTailer,
     ) -> None:
         shard = settings.shard
         served = shard.partitions(settings.kafka_partitions)
@@ -73,10 +73,10 @@ class Exporter:
         self._receipts = ReceiptStatus(settings, self.store)
         self._barrier = ReadBarrier(served, settings.max_after_waiters, self._receipts.find)
         consumer = RowConsumer(
-            self.store, self._barrier, self.metrics, lambda: self.state.caught_up
+            self.store, self._barrier, self.metrics, lambda: self.row_tailer.caught_up
         )
         topics = topics_from(settings)
-        self.state = tailer(
+        self.row_tailer = tailer_type(
             settings,
             topics.entity_state.name,
             served,
@@ -84,7 +84,7 @@ class Exporter:
             self._render_deferred,
             gathers=True,
         )
-        self.source = SourceLagMonitor(settings, topics.submissions.name, self.store.ledgers)
+        self.source_lag = SourceLagMonitor(settings, topics.submissions.name, self.store.ledgers)
         self._owns_registry = registry is None
         self._registry = registry or RegistryReader(settings)
         self.registry = self._registry if shard.is_first else None
@@ -92,16 +92,16 @@ class Exporter:
         self._pipeline_registry = CollectorRegistry()
         retention = settings.submissions_retention_hours * 3600
         self._pipeline_registry.register(
-            PipelineCollector(self.store.ledgers, self.source, retention)
+            PipelineCollector(self.store.ledgers, self.source_lag, retention)
         )
         if self.registry:
             self._pipeline_registry.register(RegisteredCollector(self.registry.state))
-        sources: list[TopicTailer | SourceLagMonitor] = [*self._tailers().values(), self.source]
+        sources: list[TopicTailer | SourceLagMonitor] = [*self._tailers().values(), self.source_lag]
         self.metrics.registry.register(
-            StateCollector(self.store, settings.max_series, self.state, sources)
+            StateCollector(self.store, settings.max_series, self.row_tailer, sources)
         )
         registered = None if self.registry is None else self.registry.state
-        self._fleet = FleetView(settings, self.store, self.state, self.source, registered)
+        self._fleet = FleetView(settings, self.store, self.row_tailer, self.source_lag, registered)
         self._slow_readers = SlowReaderLimiter(
             settings.send_within_seconds, self.metrics.scrapes_cut_off.inc
         )
@@ -110,9 +110,9 @@ class Exporter:
             settings,
             self.store,
             self._registry,
-            Freshness(self.store.ledgers, self.source, self.state),
-            self.source,
-            tailer,
+            Freshness(self.store.ledgers, self.source_lag, self.row_tailer),
+            self.source_lag,
+            tailer_type,
             self.not_ready_reasons,
         )
 
@@ -128,8 +128,8 @@ class Exporter:
         await ensure_topics(self._settings, timeout=float("inf"))
         own_registry = [self._registry.tailer.run()] if self._owns_registry else []
         await run_together(
-            self.state.run(),
-            self.source.run(),
+            self.row_tailer.run(),
+            self.source_lag.run(),
             self._checkins.run(),
             watch_topics(self._settings),
             *own_registry,
@@ -140,7 +140,7 @@ class Exporter:
             await asyncio.sleep(0)  # lets health requests run
 
     def _tailers(self) -> dict[str, TopicTailer]:
-        return {"entity-state": self.state, "registry": self._registry.tailer}
+        return {"entity-state": self.row_tailer, "registry": self._registry.tailer}
 
     def not_caught_up(self) -> list[str]:
         """Return the names of topics not yet read up to their end at startup."""
@@ -169,8 +169,8 @@ class Exporter:
             self._check_series()
             if request.method == "HEAD":
                 return head_response(negotiated)
-            exposition = await single_flight.exposition(openmetrics=negotiated.openmetrics)
-            return self._slow_readers.response(exposition, negotiated)
+            rendered = await single_flight.exposition(openmetrics=negotiated.openmetrics)
+            return self._slow_readers.response(rendered, negotiated)
 
         return route("/metrics", metrics, "GET")
 
@@ -208,7 +208,7 @@ class Exporter:
         Raises:
             ApiError: 503, the offset of a receipt may identify two submissions.
         """
-        missing = self.source.missing()
+        missing = self.source_lag.missing()
         for receipt in receipts:
             partition, ledger = receipt.partition, self.store.ledgers.get(receipt.partition)
             has_no_time = receipt.appended == NO_TIME or ledger is None or ledger.mark is None
@@ -239,8 +239,8 @@ class Exporter:
         async def ledger(request: Request) -> Response:
             self._check_token(request)
             self._check_caught_up()
-            ledgers = self.store.ledgers
-            return JSON(ledger_document(ledgers, self.source.lag(ledgers), self.source.missing()))
+            lag, missing = self.source_lag.lag(), self.source_lag.missing()
+            return JSON(ledger_document(self.store.ledgers, lag, missing))
 
         async def receipt(request: Request) -> Response:
             self._check_token(request)
@@ -284,7 +284,7 @@ class Exporter:
         registered = self.registry.state if self.registry else None
 
         async def page(_: Request) -> Response:
-            figures = figures_table(self.store, registered, self.state) if is_local else ""
+            figures = figures_table(self.store, registered, self.row_tailer) if is_local else ""
             return status_page(await reasons(), figures, links)
 
         return route("/", page, "GET")
@@ -323,9 +323,13 @@ class Exporter:
 
 LINKS = (
     Link("/checkins", "which clients and headends check in (sign in with METRICS_TOKEN)"),
-    Link("/metrics", "metrics of all clients and headends (needs METRICS_TOKEN)"),
-    Link("/metrics/fleet", "metrics of the whole fleet in few series (needs METRICS_TOKEN)"),
-    Link("/-/metrics", "the exporter's own metrics (needs METRICS_TOKEN)"),
+    Link("/metrics", "metrics of all clients and headends (METRICS_TOKEN)", in_browsers=False),
+    Link(
+        "/metrics/fleet",
+        "metrics of the whole fleet in few series (METRICS_TOKEN)",
+        in_browsers=False,
+    ),
+    Link("/-/metrics", "the exporter's own metrics (METRICS_TOKEN)", in_browsers=False),
     Link("/-/ready", "readiness, with the reasons if not ready"),
     Link("/-/healthy", "liveness"),
 )

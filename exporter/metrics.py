@@ -55,7 +55,7 @@ class PipelineCollector(Collector):
             "last response",
             labels=["partition"],
         )
-        for partition, records in sorted(self._source.lag(self._ledgers).items()):
+        for partition, records in sorted(self._source.lag().items()):
             lag.add_metric([str(partition)], records)
         yield lag
         behind = GaugeMetricFamily(

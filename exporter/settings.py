@@ -38,8 +38,8 @@ class ExporterSettings(KafkaSettings, HttpsSettings):
     """The same for headends."""
     headend_late_seconds: Seconds = 300.0
     admin_token: ReloadableTokens | None = None
-    """With it, `/api/v1/checkins/…/why` also shows who made administrative changes, and from where.
-    Optional: METRICS_TOKEN opens everything else."""
+    """Optional. With this token, `/api/v1/checkins/…/why` also shows who made administrative
+    changes, and from where. METRICS_TOKEN gives access to everything else."""
     auth_failures_per_minute: Annotated[float, Meta(ge=0)] = 60
     """Failed sign-ins of one address that get 401; more get 429. 0: no limit."""
     checkins_session_hours: Annotated[float, Meta(gt=0, le=24 * 30)] = 12.0

@@ -43,7 +43,7 @@ h2 { font-size: 1rem; margin: 2rem 0 .6rem; color: var(--soft) }
 .state { font-weight: 600; margin: .25rem 0 }
 .good { color: var(--good) }
 .bad { color: var(--bad) }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .75rem }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .75rem }
 .soft { color: var(--soft); margin: 0 }
 .hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%) }
 [hidden] { display: none }
@@ -62,8 +62,7 @@ ul { list-style: none; margin: 0; padding: 0 }
 li { padding: .6rem 1rem }
 li + li { border-top: 1px solid var(--line) }
 li span { color: var(--soft); font-size: .9rem; margin-left: .5rem }
-a { color: var(--link); text-decoration: none }
-a:hover { text-decoration: underline }
+a { color: var(--link) }
 .table { overflow-x: auto }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
 th, td { padding: .5rem 1rem; text-align: right; white-space: nowrap }
@@ -74,7 +73,7 @@ td { border-top: 1px solid var(--line) }
 _STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 _HEADERS = {
     "content-security-policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; "
-    "script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "script-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
@@ -83,6 +82,7 @@ _HEADERS = {
 _HEAD = (
     '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Tobogganing metrics</title>'
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    '<link rel="icon" type="image/svg+xml" href="/checkins/static/icon.svg">'
     f'<style>{STYLE}</style><script src="/checkins/static/checkins.js" defer></script></head>'
     "<body><main>"
 )
@@ -90,7 +90,7 @@ _HEAD = (
 
 _FIRST_STEPS = """<h2>First steps</h2><div class="steps">
 <p>Waiting for the first report. Register a client, or start a simulated fleet:</p>
-<pre>tobogganing clients register --help
+<pre>tobogganing clients add --help
 tobogganing simulate --clients 100 --headends 2</pre></div>"""
 
 _STARTED = time.monotonic()
@@ -101,6 +101,8 @@ class Link(NamedTuple):
 
     path: str
     text: str
+    in_browsers: bool = True
+    """False if it needs a Bearer credential, which browsers do not send."""
 
 
 def is_loopback(host: str) -> bool:
@@ -134,8 +136,8 @@ def figures_table(store: StateStore, registered: RegistryState | None, state: To
     /metrics serves the same figures only with a token, so show them only on loopback addresses.
     """
     figures = {
-        "clients shown": store.entities(CLIENT.name),
-        "headends shown": store.entities(HEADEND.name),
+        "clients with values": store.entities(CLIENT.name),
+        "headends with values": store.entities(HEADEND.name),
     }
     if registered:
         kinds = (CLIENT.name, HEADEND.name, CLUSTER)
@@ -154,7 +156,7 @@ def figures_table(store: StateStore, registered: RegistryState | None, state: To
         [
             f'<p class="soft">Version {version(DISTRIBUTION)}, up for ',
             f"{duration(time.monotonic() - _STARTED)}</p>",
-            "" if figures["clients shown"] else _FIRST_STEPS,
+            "" if figures["clients with values"] else _FIRST_STEPS,
             '<h2>Now</h2><div class="cards">',
             *(_figure(text, number) for text, number in figures.items()),
             *(_figure(text, number, is_bad=number > 0) for text, number in losses.items()),
@@ -183,4 +185,5 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[int]]) -> str:
 
 def _item(link: Link) -> str:
     path = escape(link.path)
-    return f'<li><a href="{path}">{path}</a><span>{escape(link.text)}</span></li>'
+    shown = f'<a href="{path}">{path}</a>' if link.in_browsers else f"<code>{path}</code>"
+    return f"<li>{shown}<span>{escape(link.text)}</span></li>"

@@ -40,6 +40,7 @@ from gateway.ingest.arrival import ArrivalDeadlines
 from gateway.ingest.batch import BatchEndpoint
 from gateway.ingest.encoder import TemplateCache
 from gateway.ingest.fast_path import FastPathSubmissions
+from gateway.ingest.parts import IngestParts
 from gateway.ingest.submission import SubmissionEndpoint
 from gateway.metrics import GatewayMetrics
 from gateway.produce.ack_monitor import (
@@ -113,7 +114,6 @@ class Gateway:
         evidence: EvidenceLog | None = None,
     ) -> None:
         self._settings = settings
-        self._requests = requests
         self.metrics = GatewayMetrics()
 
         # Authentication: credentials are checked against the registry.
@@ -159,7 +159,6 @@ class Gateway:
         self._use_claims = UseClaims(self.registry)
 
         # Ingestion: submissions are encoded and appended to the next frame of their partition.
-        templates = TemplateCache(self.registry.state, settings.kafka_partitions)
         self.batcher = SubmissionBatcher(
             topics_from(settings).submissions.name,
             settings.kafka_partitions,
@@ -171,38 +170,22 @@ class Gateway:
             linger=settings.linger_seconds,
         )
         self.on_stop = self.batcher.stop_lingering
-        slices = Slices()
-        arrivals = ArrivalDeadlines(settings.trusted_proxies, settings.answer_within_seconds)
-        self._submissions = {
-            kind: SubmissionEndpoint(
-                kind,
-                settings,
-                self._authenticator,
-                self.batcher,
-                arrivals,
-                self.metrics,
-                self._rate_limits,
-                refusals,
-                requests,
-                templates,
-                slices,
-                cluster_time.latest_seconds,
-            )
-            for kind in KINDS.values()
-        }
-        self._batches = BatchEndpoint(
-            settings,
-            self.registry,
+        parts = IngestParts(
+            settings.max_body_bytes,
             self._authenticator,
             self.batcher,
-            arrivals,
+            ArrivalDeadlines(settings.trusted_proxies, settings.answer_within_seconds),
             self.metrics,
             self._rate_limits,
             refusals,
-            templates,
-            slices,
-            cluster_time.latest_seconds,
+            TemplateCache(self.registry.state, settings.kafka_partitions),
+            Slices(),
+            now=cluster_time.latest_seconds,
         )
+        self._submissions = {
+            kind: SubmissionEndpoint(kind, parts, requests) for kind in KINDS.values()
+        }
+        self._batches = BatchEndpoint(parts)
         self.fast_path = FastPathSubmissions(self._submissions.items())
         self._gauges = CallbackGauges()
         self._gauges.set_function(self.metrics.waiting, lambda: self.batcher.pending)
@@ -261,7 +244,7 @@ class Gateway:
     async def __aenter__(self) -> Self:
         self._tasks = [
             critical_task(self._run_on_kafka(), "registry"),
-            critical_task(self.batcher.run(), "publisher"),
+            critical_task(self.batcher.run(), "batcher"),
             critical_task(self._gauges.run(), "gauges"),
             critical_task(self._stopped.run(), "stopped partitions"),
         ]

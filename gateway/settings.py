@@ -24,7 +24,7 @@ class GatewaySettings(KafkaSettings, HttpsSettings):
     certificate_days: Annotated[float, Meta(gt=0, le=3650)] = 90.0
     """Lifetime of a node's certificate in days."""
     mtls: Literal["off", "on"] = "off"
-    """Whether the client certificates that trusted proxies hand on are nodes' credentials."""
+    """Whether nodes authenticate with the client certificates that trusted proxies forward."""
     token_expiry_hours: Annotated[float, Meta(gt=0, le=8760)] = 24.0
     token_issuer: str = "tobogganing"
     token_audience: str = "tobogganing-manager"

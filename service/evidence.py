@@ -132,8 +132,9 @@ class EvidenceTable:
                     self._ready.append(key)
 
     def _evict(self) -> bool:
-        """Remove the entry that is unchanged for longest, unless a record of it is to be written
-        or rests."""
+        """Evict the least recently changed entry; return False if it is unwritten, or was written
+        less than REST_SECONDS ago.
+        """
         key, entry = next(iter(self._entries.items()))
         if entry.is_changed or entry.rests:
             return False

@@ -1,9 +1,8 @@
 """Runs tasks that a service depends on, and handles their errors."""
 
 import asyncio
-import contextlib
 import os
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from typing import Any, NoReturn
 
 import structlog
@@ -76,25 +75,6 @@ async def run_together(*coroutines: Coroutine[Any, Any, None]) -> NoReturn:
 def extend(timeout: asyncio.Timeout, seconds: float) -> None:
     """Set a timeout to end this many seconds from now."""
     timeout.reschedule(asyncio.get_running_loop().time() + seconds)
-
-
-@contextlib.contextmanager
-def first_error(*kinds: type[Exception]) -> Iterator[None]:
-    """Raise the first error of these kinds without the exception groups around it.
-
-    `except*` would do this, but before Python 3.11.4 it wraps the exception in a group again.
-    """
-    error: BaseException | None = None
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        error = group.subgroup(kinds)
-        if error is None:
-            raise
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if error is not None:
-        raise error from None
 
 
 async def cancel(*tasks: asyncio.Task[None]) -> None:

@@ -96,7 +96,7 @@ async def recount(
 
     Raises:
         LocalError: the ledgers are of another installation.
-        KafkaError: Kafka does not respond, or deleted records meanwhile.
+        KafkaError: Kafka does not respond, or deleted records since the start.
     """
     if any(each["partition"] >= settings.kafka_partitions for each in ledgers):
         raise LocalError(
@@ -119,7 +119,7 @@ async def recount(
                 end,
                 missing,
                 histories=each.get("histories", 1),
-                other_history=getattr(compared[partition].verdict, "reason", None),
+                other_history=getattr(compared[partition].comparison, "reason", None),
             )
         total = sum(each.end - each.first for each in recounts.values())
         with Progress("records", total) as progress:

@@ -32,8 +32,12 @@ PROCESSOR_TIMEOUT = 2.0
 
 LINKS = (
     Link("/checkins", "which clients and headends check in (sign in with METRICS_TOKEN)"),
-    Link("/metrics", "every client and headend, for Prometheus (needs METRICS_TOKEN)"),
-    Link("/metrics/fleet", "the whole fleet in few series (needs METRICS_TOKEN)"),
+    Link(
+        "/metrics",
+        "every client and headend, for Prometheus (METRICS_TOKEN)",
+        in_browsers=False,
+    ),
+    Link("/metrics/fleet", "the whole fleet in few series (METRICS_TOKEN)", in_browsers=False),
     Link("/api/v1/openapi.json", "the API, as an OpenAPI document"),
     Link("/-/ready", "readiness, with the reasons if it is not ready"),
     Link("/-/healthy", "alive"),

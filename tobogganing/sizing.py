@@ -158,7 +158,7 @@ class PlannedComponent:
 
 @dataclass(frozen=True)
 class CapacityPlan:
-    """Rates are a second, sizes in bytes."""
+    """Rates are per second, sizes in bytes."""
 
     fleet: PlannedFleet
     partitions: int

@@ -1,7 +1,7 @@
 """How old the data is: the time up to which submissions are known to be applied.
 
-While Kafka or the processors are away, states are computed as of that time; otherwise a whole fleet
-would seem to go offline.
+While Kafka or the processors are unavailable, states are computed as of that time; otherwise a
+whole fleet would seem to go offline.
 """
 
 import time
@@ -39,17 +39,22 @@ class Freshness:
         """Note which partitions are covered to their end now."""
         now = self._now()
         if self._source.seconds_since_response() < GRACE_SECONDS:
-            for partition, lag in self._source.lag(self._ledgers).items():
+            for partition, lag in self._source.lag().items():
                 if lag == 0:
                     self._covered_at[partition] = now
-        self._counts.append((now, sum(row.read for row in self._ledgers.values())))
+        if self._state.caught_up:
+            self._counts.append((now, sum(row.read for row in self._ledgers.values())))
+        else:  # what is read from the topic is no new submission
+            self._counts.clear()
 
     def as_of(self) -> float:
-        """Return the time of the data: now, or earlier while something is away."""
+        """Return the time up to which the data is complete: now, or earlier while Kafka or the
+        processors are unavailable or behind.
+        """
         now = self._now()
         silent = max(self._source.seconds_since_response(), self._state.seconds_since_response())
         times = [now - silent] if silent < float("inf") else []
-        for partition, lag in self._source.lag(self._ledgers).items():
+        for partition, lag in self._source.lag().items():
             if lag:
                 counted = self._ledgers[partition].newest / 1000
                 times.append(max(counted, self._covered_at.get(partition, 0.0)))
@@ -58,14 +63,15 @@ class Freshness:
 
     def lag(self) -> dict[int, int]:
         """Return how many frames of each partition the ledgers do not cover yet."""
-        return self._source.lag(self._ledgers)
+        return self._source.lag()
 
     def seconds_late(self) -> float:
-        """Return how far `as_of` is before now: 0 unless something is away."""
+        """Return the seconds from `as_of` to now."""
         return max(0.0, self._now() - self.as_of())
 
     def submissions_per_second(self) -> float | None:
-        """Return the rate of the last observations, None before there are two."""
+        """Return the rate of the last observations since the rows were read, None before there are
+        two."""
         if len(self._counts) < 2:
             return None
         (began, first), (ended, last) = self._counts[0], self._counts[-1]

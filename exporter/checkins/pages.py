@@ -1,6 +1,7 @@
 """The pages of check-ins, from templates. They load only their own style and script."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -46,6 +47,15 @@ MAX_OPTIONS = 200
 DASHBOARD = "tobogganing-entity"
 """Uid of deploy/grafana/dashboards/entity.json."""
 MAX_GROUPS_SHOWN = 6
+SORT_TEXTS = (
+    ("state", "worst first"),
+    ("-state", "best first"),
+    ("checkin", "oldest check-in first"),
+    ("-checkin", "newest check-in first"),
+    ("name", "name"),
+    ("id", "id"),
+)
+"""Sort parameters and their texts, where the headings of the table are not shown."""
 MIN_SILENT_SHARE = 0.1
 """Share of a group's entities from which on it is shown as silent."""
 
@@ -88,7 +98,7 @@ def sign_in_page(
     return _page("sign_in.html", status, headers, next=target, message=message)
 
 
-def error_page(request: Request, error: ApiError) -> Response:
+def error_page(error: ApiError) -> Response:
     """Return an error as a page."""
     return _page("error.html", error.status, error.headers or {}, message=str(error))
 
@@ -105,6 +115,7 @@ async def list_page(request: Request, service: CheckinService, query: Query) -> 
     if query.kind == CLUSTER:
         await _add_headends(shown, service)
     clusters = await service.views.view(CLUSTER)
+    silent = _silent_groups(groups)
     return _conditional(
         request,
         _page(
@@ -121,7 +132,9 @@ async def list_page(request: Request, service: CheckinService, query: Query) -> 
             items=shown,
             page=page,
             options=_options(groups),
-            silent_groups=_silent_groups(groups),
+            silent_groups=_group_documents(silent[:MAX_GROUPS_SHOWN]),
+            more_silent_groups=max(0, len(silent) - MAX_GROUPS_SHOWN),
+            sorts=SORT_TEXTS,
             thresholds=view.thresholds,
             columns=LIST_COLUMNS[query.kind],
             max_limit=MAX_LIMIT,
@@ -168,8 +181,8 @@ def _options(groups: dict[str, Any]) -> dict[str, list[Any]]:
     }
 
 
-def _silent_groups(groups: dict[str, list[Group]]) -> list[Document]:
-    """Return the groups with the largest shares of silent entities.
+def _silent_groups(groups: dict[str, list[Group]]) -> list[Group]:
+    """Return the groups with silent entities, those with the largest shares first.
 
     Of a region, a datacenter and a cluster with the same entities, only the cluster is shown.
     """
@@ -181,11 +194,13 @@ def _silent_groups(groups: dict[str, list[Group]]) -> list[Document]:
             if is_silent and label_of.setdefault(group[2:], label) == label:
                 silent.append(group)
     silent.sort(key=lambda group: (-group.silent / group.total, -group.silent, group.value))
+    return silent
+
+
+def _group_documents(groups: Sequence[Group]) -> list[Document]:
     return [
         document | {"label": group.label, "silent": group.silent}
-        for group, document in zip(
-            silent[:MAX_GROUPS_SHOWN], group_documents(silent[:MAX_GROUPS_SHOWN]), strict=True
-        )
+        for group, document in zip(groups, group_documents(groups), strict=True)
     ]
 
 

@@ -41,7 +41,7 @@ class Cursor:
         """Parse a cursor.
 
         Raises:
-            ValueError: it is none that a list returned.
+            ValueError: no list returned it.
         """
         padded = text + "=" * (-len(text) % 4)
         try:
@@ -74,6 +74,11 @@ class Query:
     @property
     def kind(self) -> str:
         return COLLECTIONS[self.collection]
+
+    @property
+    def order(self) -> str:
+        """The `sort` parameter."""
+        return "-" * self.descending + self.sort
 
     @property
     def is_filtered(self) -> bool:
@@ -116,7 +121,11 @@ class Query:
                 return {"anomalous": text == "true"}
             case "sort":
                 if text.removeprefix("-") not in SORTS:
-                    raise QueryError(name, f"sort must be one of {', '.join(SORTS)}, or -name …")
+                    raise QueryError(
+                        name,
+                        f"sort must be one of {', '.join(SORTS)}; prefix it with - to reverse "
+                        "the order",
+                    )
                 return {"sort": text.removeprefix("-"), "descending": text.startswith("-")}
             case "limit":
                 if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_LIMIT):
@@ -144,7 +153,7 @@ class Query:
             pairs.append(("anomalies", "true"))
         pairs += sorted(changed.groups.items())
         if changed.sort != "state" or changed.descending:
-            pairs.append(("sort", "-" * changed.descending + changed.sort))
+            pairs.append(("sort", changed.order))
         if changed.limit != DEFAULT_LIMIT:
             pairs.append(("limit", str(changed.limit)))
         if changed.cursor is not None:

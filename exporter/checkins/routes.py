@@ -127,7 +127,7 @@ class CheckinRoutes:
             self._check_ready()
             response: Response = await make(request)
         except ApiError as error:
-            return pages.error_page(request, error)
+            return pages.error_page(error)
         return response
 
     def _has_session(self, request: Request) -> bool:

@@ -69,7 +69,7 @@ class CheckinService:
     async def status(self) -> Document:
         """Return how old the data is, and what the exporter waits for."""
         as_of, rate = self.freshness.as_of(), self.freshness.submissions_per_second()
-        late = max(0.0, time.time() - as_of)
+        late = self.freshness.seconds_late()
         return {
             "as_of": moment(as_of),
             "is_current": late < 1,
@@ -118,15 +118,15 @@ class CheckinService:
         """
         self._check_served(kind, id)
         partition = self._entities.partition(kind, id)
-        # Processors write a dead letter before its evidence, so whoever finds the latter first
-        # finds the former, too.
+        # Processors write a dead letter before its evidence, so a reader of the evidence also finds
+        # the letter.
         reported = await self._evidence.find(entity_key(kind, id))
         findings = await self._lookup.find(kind, id, partition)
         found = self._entities.find(kind, id, self.freshness.as_of())
         version = self.store.find(kind, id)
         is_removed = version is not None and version.removed
-        late = time.time() - self.freshness.as_of()
-        waiting = self._source.lag(self.store.ledgers).get(partition, 0)
+        late = self.freshness.seconds_late()
+        waiting = self._source.lag().get(partition, 0)
         known = Known(found, is_removed, findings, reported, late if late > 1 else 0.0, waiting)
         return explain(kind, id, known, with_actors=with_actors)
 

@@ -85,21 +85,22 @@ def _verdict(kind: str, id: str, known: Known) -> Verdict:
             return Verdict(
                 "removed",
                 f"This {kind} was removed.",
-                f"If that was a mistake, register it again: tobogganing {kind}s register --help",
+                f"If that was a mistake, register it again: tobogganing {kind}s add --help",
             )
         if document is None:
             return Verdict(
                 "never_registered",
                 f"No {kind} with this id is registered, and none has a row.",
                 "Check the id in the agent's configuration; register the "
-                f"{kind}: tobogganing {kind}s register --help",
+                f"{kind}: tobogganing {kind}s add --help",
             )
     if document["state"] == "online":
         return Verdict("online", "It checks in as expected.", "Nothing to do.")
     if known.seconds_late:
         return Verdict(
             "pipeline_late",
-            "Kafka or the processors are away or behind, so newer submissions may be waiting.",
+            "Kafka or the processors are unavailable or behind, so newer submissions may be "
+            "waiting.",
             "Check the pipeline first: `tobogganing ledger`, and /-/ready of each service.",
         )
     last = document["last_check_in"]
@@ -169,15 +170,15 @@ def _cause(kind: str, id: str, event: Reported, is_changed: bool) -> Verdict:
         case EvidenceReason.UNAUTHORIZED if is_changed:
             return Verdict(
                 "refused",
-                f"Its credential was changed, and since then somebody in {network} used a wrong "
+                f"Its credential was changed, and since then a sender in {network} used a wrong "
                 "one: probably the agent with the old one.",
                 "Give the agent the new key.",
             )
         case EvidenceReason.UNAUTHORIZED:
             return Verdict(
                 "refused",
-                f"Somebody in {network} used a wrong credential for it (401): the agent, or "
-                "somebody who guesses.",
+                f"A sender in {network} used a wrong credential for it (401): the agent, or "
+                "an attacker who guesses.",
                 "If that is the agent's network, give it a new key: "
                 f"tobogganing {kind}s rotate {id}",
             )

@@ -59,6 +59,16 @@ def clock(moment: str) -> str:
     return moment[11:16]
 
 
+def date(moment: str) -> str:
+    """Return the date of an RFC 3339 time."""
+    return moment[:10]
+
+
+def time(moment: str) -> str:
+    """Return an RFC 3339 time's time of the day, to the second."""
+    return moment[11:19]
+
+
 def exact(moment: str | None) -> str:
     """Format an RFC 3339 time to the second."""
     return "" if moment is None else f"{moment[:10]} {moment[11:19]} UTC"
@@ -108,6 +118,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "duration": duration,
     "count": count,
     "clock": clock,
+    "date": date,
+    "time": time,
     "exact": exact,
     "value": value,
     "measured": measured,

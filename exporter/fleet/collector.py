@@ -51,10 +51,10 @@ PARTS: dict[FleetAggregate, tuple[Part, ...]] = {
 
 
 class FleetCollector(Collector):
-    """What all entities of a group count and are, as of one moment.
+    """Totals, presence and gauges of the entities of each group, as of one moment.
 
-    `registered` is None where this exporter does not read the registry. With `shows_never` it has
-    the rows of all partitions, and so can tell who never reported.
+    `registered` is None if this exporter does not read the registry. `shows_never`: it has the
+    rows of all partitions, so an entity without a row has never reported.
     """
 
     def __init__(

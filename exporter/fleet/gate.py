@@ -1,4 +1,4 @@
-"""The gate of totals: they are shown once they cover what an exporter found when it started."""
+"""The gate of totals: they are shown once they cover the submissions at the exporter's start."""
 
 from collections.abc import Mapping
 
@@ -7,10 +7,11 @@ from exporter.state.source_lag import SourceLagMonitor
 
 
 class TotalsGate:
-    """Open once the ledgers cover what `submissions` held at the start; then for ever.
+    """Opens once the ledgers cover the end offsets that `submissions` had at the start, and stays
+    open.
 
-    `entity-state` may lose its end, in a power cut. Workers then write the same again, and totals
-    that are shown before they have would be less than those of before: a reset to Prometheus.
+    A power cut may cost `entity-state` its end. Workers then write the same rows again. Totals
+    shown before that would be lower than earlier ones, which Prometheus takes for a reset.
     """
 
     def __init__(self, ledgers: Mapping[int, LedgerRow], source: SourceLagMonitor) -> None:
@@ -19,7 +20,7 @@ class TotalsGate:
         self._is_open = False
 
     def partitions_behind(self) -> int:
-        """Number of partitions that keep it closed."""
+        """Return the number of partitions that keep it closed."""
         if self._is_open:
             return 0
         ends = self._source.ends_at_start()

@@ -1,4 +1,4 @@
-"""Presence: how many entities are online, late and offline, and what those online add up to. Pure.
+"""Presence: the number of entities online, late and offline, and gauges of those online. Pure.
 
 Everything is as of one moment, from columns.
 """
@@ -46,7 +46,7 @@ class GroupPresence:
 
 @dataclass
 class Presence:
-    """All groups of a kind, and how many check-ins are at most so old (AGE_SECONDS, then all)."""
+    """All groups of a kind. `ages` counts check-ins up to each of AGE_SECONDS, then all."""
 
     groups: dict[Group, GroupPresence]
     ages: list[int]
@@ -56,13 +56,13 @@ class Presence:
 def presence(columns: Columns, now: float, thresholds: Thresholds) -> Presence:
     """Add up all entities as of `now`, in seconds since the epoch.
 
-    Beyond the kind's `max_groups`, in the order of their labels, groups are added to that of the
-    rest.
+    The first `max_groups` groups in the order of their labels are shown; others are added to
+    OTHER_GROUP.
     """
     columns.take_over()
     groups = columns.groups.groups
     codes, number = columns.codes, len(groups)
-    age = now - columns.last  # NaN where nothing is shown, which is no comparison's case
+    age = now - columns.last  # NaN without a row: every comparison is false
     np.maximum(age, 0.0, out=age)
     silent, offline = age >= thresholds.online, age >= thresholds.late
     state = silent.astype(np.uint8)

@@ -9,7 +9,7 @@ from exporter.fleet.presence import Presence
 
 
 def registered_groups(registry: RegistryState, kind: EntityKind) -> Counter[Group]:
-    """Count what is registered of a kind by the labels that it is registered with.
+    """Count the registered entities of a kind by their registered labels.
 
     A label that only the entity itself sends has its default.
     """
@@ -32,7 +32,7 @@ def registered_groups(registry: RegistryState, kind: EntityKind) -> Counter[Grou
 
 
 def never_reported(kind: EntityKind, registered: Counter[Group], found: Presence) -> Counter[Group]:
-    """Count what is registered and has no row, by what is registered of its labels."""
+    """Count the registered entities without a row, by their registered labels."""
     places = [
         place
         for place, name in enumerate(kind.group_labels)
@@ -50,7 +50,7 @@ def never_reported(kind: EntityKind, registered: Counter[Group], found: Presence
 
 
 def _bounded(kind: EntityKind, found: Counter[Group]) -> Counter[Group]:
-    """Add what is beyond the kind's `max_groups`, in the order of labels, to that of the rest."""
+    """Keep the first `max_groups` groups in the order of labels; add all others to OTHER_GROUP."""
     ordered = sorted(found)
     for group in ordered[kind.max_groups :]:
         found[other_group(kind)] += found.pop(group)

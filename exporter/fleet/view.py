@@ -1,4 +1,4 @@
-"""The fleet view, put together."""
+"""Composition of `/metrics/fleet`."""
 
 from prometheus_client import CollectorRegistry
 
@@ -14,7 +14,7 @@ from service.http.errors import unavailable
 from service.kafka.tailer import KafkaUnreachableError, TopicTailer
 
 READ_TIMEOUT = 3.0
-"""Seconds in which a scrape must have read all that there was when it came."""
+"""Seconds in which a scrape must read `entity-state` to the end that it had at the request."""
 
 
 class FleetView:
@@ -42,7 +42,8 @@ class FleetView:
         )
 
     async def catch_up(self) -> None:
-        """Read all that there is now: totals that another exporter has shown are not less here.
+        """Read `entity-state` to its current end, so that no total is below one that another
+        exporter has shown.
 
         Raises:
             ApiError: 503, Kafka does not respond, or reading takes too long.

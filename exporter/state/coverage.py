@@ -109,7 +109,7 @@ def _coverages(
         if receipt.appended < span.oldest - skew:
             continue
         if holds_other and span.is_epoch:
-            continue  # in one leader epoch, an offset names one record
+            continue  # within a leader epoch, an offset identifies one record
         found.add(ReceiptCoverage.LOST if holds_other else _coverage(ledger, span, receipt))
         if receipt.appended >= max(span.oldest, span.newest_before + 1) + skew:
             return found

@@ -42,10 +42,10 @@ class SourceLagMonitor:
             float("inf") if self._last_response is None else time.monotonic() - self._last_response
         )
 
-    def lag(self, ledgers: Mapping[int, LedgerRow]) -> dict[int, int]:
+    def lag(self) -> dict[int, int]:
         """Return the records after each partition's ledger; empty before Kafka's first response."""
         return {
-            partition: max(0, end - ledgers[partition].next_offset)
+            partition: max(0, end - self._ledgers[partition].next_offset)
             for partition, end in self._ends.items()
         }
 
@@ -59,7 +59,7 @@ class SourceLagMonitor:
         newest = {p: self._ledgers[p].newest for p in self._ends}
         return {
             partition: max(0.0, now - newest[partition] / 1000) if records else 0.0
-            for partition, records in self.lag(self._ledgers).items()
+            for partition, records in self.lag().items()
             if newest[partition] or not records
         }
 
@@ -69,7 +69,9 @@ class SourceLagMonitor:
         return self._missing
 
     def ends_at_start(self) -> dict[int, int] | None:
-        """Where the partitions ended at Kafka's first answer, or end now if that is before it."""
+        """Return the end offsets of the first response, or the current ones where they are lower;
+        None before the first response.
+        """
         if self._first_ends is None:
             return None
         return {p: min(end, self._ends.get(p, end)) for p, end in self._first_ends.items()}

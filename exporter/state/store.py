@@ -1,5 +1,6 @@
-"""The store: the state of the entity-state topic, ready to export. Pure.
+"""The store: the state of the entity-state topic, ready to export.
 
+It reads no topic: `row_consumer` applies the records. Its tables read the monotonic clock.
 Compaction keeps the last record of a key, and a worker that was frozen can write a record that is
 older than its successor's. So every rule here compares which of two records is newer.
 """

@@ -18,12 +18,12 @@ class TotalTable:
         self._rows: dict[str, dict[bytes, TotalRow]] = {name: {} for name in KINDS}
 
     def apply(self, partition: int, key: bytes, value: bytes | None) -> bool:
-        """Take a total of a partition, unless what is held is newer; tell whether it was taken.
+        """Apply a total, unless the stored one is newer; return whether it was applied.
 
         Raises:
-            RowError: it cannot be read, or is not where it belongs; nothing has changed.
+            RowError: it cannot be decoded, or its key is not its own; nothing has changed.
         """
-        if value is None:  # nobody deletes totals; what is held is newer
+        if value is None:  # totals are not deleted, so a tombstone is never newer
             return False
         row = decode_total(value)
         rows = self._rows.get(row.kind)
@@ -33,21 +33,22 @@ class TotalTable:
             or key != total_key(partition, row.kind, row.group)
         ):
             raise RowError(f"a total that is not of partition {partition}, or not of {key!r}")
-        held = rows.get(key)
-        if held is not None and row.position < held.position:
+        stored = rows.get(key)
+        if stored is not None and row.position < stored.position:
             return False
         rows[key] = row
         return True
 
     def position(self, key: bytes) -> Position | None:
-        """Position of the total that is held under a key."""
-        held = (rows[key] for rows in self._rows.values() if key in rows)
-        return next((row.position for row in held), None)
+        """Return the position of the total under a key; None if there is none."""
+        stored = (rows[key] for rows in self._rows.values() if key in rows)
+        return next((row.position for row in stored), None)
 
     def of_groups(self, kind: EntityKind) -> Mapping[Group, Values]:
-        """Totals of all partitions, added up, of at most the kind's `max_groups`, and the rest.
+        """Return the totals of each group, added up over the partitions.
 
-        The groups that are shown are the oldest: one that comes later takes the place of none.
+        Only the oldest `max_groups` groups are shown, so that a new group never replaces one. All
+        others are added to one group, OTHER_GROUP.
         """
         rows = [(tuple(map(replace_refused, r.group)), r) for r in self._rows[kind.name].values()]
         since: dict[Group, int] = {}

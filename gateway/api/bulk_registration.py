@@ -1,7 +1,7 @@
 """`POST /api/v1/registrations`: many registrations, a line each; the response has a line for each.
 
-Lines are those of a fleet file. One may bring its API key: then the request can be sent again
-whatever became of the response, and gives the same.
+Lines are those of a fleet file. If each line has its API key, the request can be repeated after a
+lost response, and gets the same one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,13 +11,14 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from contract.kinds import CLIENT, HEADEND, character_fault
+from contract.kinds import CLIENT, HEADEND
 from contract.registry import CLUSTER, RegistryRecord
 from gateway.api.endpoints import ApiEndpoints, ApiParts
 from gateway.api.registrar import BulkOutcome, Registrar, RequestContext, new_record
-from gateway.api.registration import headend_attributes
+from gateway.api.registration import cluster_attributes, headend_attributes
 from gateway.api.schemas import (
     CLIENT_TYPES,
+    ClusterRegistration,
     Id,
     Text,
     Url,
@@ -62,7 +63,7 @@ _decoder = JsonDecoder(BulkRegistration)
 
 
 class BulkResult(msgspec.Struct, omit_defaults=True):
-    """The line of the response to one line."""
+    """The result of one line."""
 
     status: str
     kind: str = ""
@@ -73,7 +74,7 @@ class BulkResult(msgspec.Struct, omit_defaults=True):
 
 
 class Line(NamedTuple):
-    """A line that is valid: the record, its API key, and the cluster that it names."""
+    """A valid line: the record, its API key, and the id of its cluster."""
 
     record: RegistryRecord
     api_key: str
@@ -112,7 +113,7 @@ class BulkRegistrationEndpoint(ApiEndpoints):
                     self._decode(content), context.deadline
                 )
             except TimeoutError as error:
-                raise unavailable("Others are decoded before this one: try again") from error
+                raise unavailable("Other registrations are being decoded: try again") from error
             except TooManyElementsError as error:
                 raise ApiError(413, f"There are more than {MAX_LINES} lines") from error
             results = await self._register(lines, context)
@@ -164,7 +165,7 @@ class BulkRegistrationEndpoint(ApiEndpoints):
 
 
 def parse_line(line: bytes) -> Line | BulkResult:
-    """Return a registration, or why the line is none."""
+    """Return the registration of a line, or its refusal if the line is not valid."""
     kind = id = ""
     try:
         body = _decoder.decode(line)
@@ -184,7 +185,7 @@ def parse_line(line: bytes) -> Line | BulkResult:
 
 
 def _attributes(body: BulkRegistration) -> dict[str, str]:
-    """What a record has of a line; a headend's cluster is looked up later.
+    """Return the attributes of a line's record; a headend's cluster is looked up later.
 
     Raises:
         BodyError: a field is missing, or is not valid.
@@ -194,13 +195,9 @@ def _attributes(body: BulkRegistration) -> dict[str, str]:
     if body.kind == HEADEND.name:
         require_id(body, "cluster_id")
         return {}
-    require_text(body, "region", "datacenter")
-    attributes = {"region": body.region, "datacenter": body.datacenter}
-    if body.headend_url:
-        if fault := character_fault(body.headend_url):
-            raise BodyError("headend_url", fault)
-        attributes["headend_url"] = body.headend_url
-    return attributes
+    return cluster_attributes(
+        ClusterRegistration(body.name, body.region, body.datacenter, body.headend_url)
+    )
 
 
 def _result(line: Line, outcome: BulkOutcome, **more: Any) -> BulkResult:

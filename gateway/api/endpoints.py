@@ -32,5 +32,5 @@ class ApiEndpoints:
         self._metrics = parts.metrics
 
     def _deadline(self) -> float:
-        """Return when a request that has arrived now must be answered, on the monotonic clock."""
+        """Return the deadline of a request that arrives now, on the monotonic clock."""
         return time.monotonic() + self._answer_within

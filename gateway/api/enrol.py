@@ -146,7 +146,7 @@ class EnrolEndpoint(ApiEndpoints):
     async def _repeat(
         self, base: RegistryRecord, body: Enrolling, context: RequestContext
     ) -> Enrolled:
-        """Give a new key to an agent that is registered already: nobody has the first."""
+        """Give a new key to an agent that is registered already: the first one was lost."""
         api_key = new_api_key(base.kind, base.id)
         record = msgspec.structs.replace(
             base,
@@ -171,7 +171,7 @@ class EnrolEndpoint(ApiEndpoints):
                     "Kafka did not confirm the new key in time: it may still take effect"
                 ) from error
             if not changed:
-                raise ApiError(409, f"The {base.kind} {base.id} was changed by somebody else")
+                raise ApiError(409, f"The {base.kind} {base.id} was changed by another request")
         fields = {}
         if issued is not None:
             fields = msgspec.structs.asdict(self._issuer.to_response(issued, base.kind))

@@ -65,7 +65,7 @@ _REVOCATION = [
         "properties": {"node_id": {"type": "string"}, "node_type": {"type": "string"}},
     },
 ]
-"""Either a token, or a node with its type."""
+"""Revokes one token (`jti`), or all tokens of a node (`node_id`, `node_type`)."""
 _PATH_PARAMETER = re.compile(r"{(\w+)}")
 
 
@@ -98,7 +98,7 @@ def openapi_route() -> TemplateRoute:
 def build_document() -> dict[str, Any]:
     """Build the document: all paths and responses under /api/v1."""
     described = operations()
-    structs = {type for each in described for type in (*each.bodies, each.answer) if type}
+    structs = {type for each in described for type in (*each.bodies, each.response) if type}
     ordered = sorted(structs | {Error, Problem}, key=lambda struct: struct.__name__)
     _, schemas = msgspec.json.schema_components(ordered, ref_template=_SCHEMAS)
     schemas[Revocation.__name__]["anyOf"] = _REVOCATION
@@ -134,14 +134,14 @@ def _path_item(path: str) -> dict[str, Any]:
 
 
 def _operation(operation: Operation) -> dict[str, Any]:
-    answer: dict[str, Any] = {
+    response: dict[str, Any] = {
         "description": "Done",
-        "content": _content(operation.answer, _LINES if operation.is_lines else _JSON),
+        "content": _content(operation.response, _LINES if operation.is_lines else _JSON),
     }
     described: dict[str, Any] = {
         "summary": operation.summary,
         "security": [{credential: []} for credential in operation.credentials],
-        "responses": {"200": answer}
+        "responses": {"200": response}
         | {str(status): _error(status) for status in sorted(operation.errors)},
     }
     if operation.bodies:
@@ -178,10 +178,10 @@ def _body_content(operation: Operation) -> dict[str, Any]:
 
 def _error(status: int) -> dict[str, Any]:
     content = _content(Error) | _content(Problem, PROBLEM.decode())
-    answer: dict[str, Any] = {"description": _ERRORS[status], "content": content}
+    response: dict[str, Any] = {"description": _ERRORS[status], "content": content}
     if status in (429, 503):
-        answer["headers"] = _RETRY_AFTER | (_RATE_LIMIT if status == 429 else {})
-    return answer
+        response["headers"] = _RETRY_AFTER | (_RATE_LIMIT if status == 429 else {})
+    return response
 
 
 def _content(struct: type[msgspec.Struct] | None, type: str = _JSON) -> dict[str, Any]:

@@ -37,8 +37,8 @@ class Operation:
 
     `credentials` are alternatives; an operation without credentials is public. The request body is
     one of `bodies`, or with `is_batch` an array (or lines) of them, or with `is_lines` lines of
-    them, as the response then is. `is_packed` means that the body may be compressed. `answer` is
-    the struct of a 200 response; None if only docs/api.md describes it.
+    them, as the response then is. `is_packed` means that the body may be compressed. `response`
+    is the struct of a 200 response; None if only docs/api.md describes it.
     """
 
     method: str
@@ -51,7 +51,7 @@ class Operation:
     is_batch: bool = False
     is_lines: bool = False
     is_packed: bool = False
-    answer: type[msgspec.Struct] | None = None
+    response: type[msgspec.Struct] | None = None
     parameters: tuple[Parameter, ...] = ()
 
 
@@ -84,7 +84,7 @@ def _submissions() -> list[Operation]:
             ),
             bodies=(build_struct(kind), build_backfill_struct(kind)),
             is_packed=True,
-            answer=SubmissionResponse,
+            response=SubmissionResponse,
         )
         for kind in KINDS.values()
     ]
@@ -101,14 +101,14 @@ def _batches() -> list[Operation]:
             bodies=tuple(build_item_struct(kind) for kind in KINDS.values()),
             is_batch=True,
             is_packed=True,
-            answer=batch.BatchResponse,
+            response=batch.BatchResponse,
         )
     ]
 
 
 def _registrations() -> list[Operation]:
     def register(
-        collection: str, noun: str, body: type[msgspec.Struct], answer: type[msgspec.Struct]
+        collection: str, noun: str, body: type[msgspec.Struct], response: type[msgspec.Struct]
     ) -> Operation:
         return Operation(
             "POST",
@@ -124,7 +124,7 @@ def _registrations() -> list[Operation]:
                 *([501] if "csr" in body.__struct_fields__ else []),
             ),
             bodies=(body,),
-            answer=answer,
+            response=response,
         )
 
     return [
@@ -141,7 +141,7 @@ def _registrations() -> list[Operation]:
             bodies=(bulk_registration.BulkRegistration,),
             is_lines=True,
             is_packed=True,
-            answer=bulk_registration.BulkResult,
+            response=bulk_registration.BulkResult,
         ),
     ]
 
@@ -215,7 +215,7 @@ def _enrolments() -> list[Operation]:
             ("admin",),
             (*ALWAYS_POSSIBLE_ERRORS, *BODY_ERRORS, 403, 409, 429),
             bodies=(enrolment_schemas.EnrolmentCreation,),
-            answer=enrolment_schemas.EnrolmentCreated,
+            response=enrolment_schemas.EnrolmentCreated,
         ),
         Operation(
             "POST",
@@ -224,7 +224,7 @@ def _enrolments() -> list[Operation]:
             ("enrolment",),
             (*ALWAYS_POSSIBLE_ERRORS, *BODY_ERRORS, 403, 409, 429, 501),
             bodies=(enrolment_schemas.Enrolling,),
-            answer=enrolment_schemas.Enrolled,
+            response=enrolment_schemas.Enrolled,
         ),
     ]
 
@@ -239,7 +239,7 @@ def _tokens() -> list[Operation]:
             (),
             (*ALWAYS_POSSIBLE_ERRORS, *BODY_ERRORS, 429),
             bodies=(bodies.TokenRequest,),
-            answer=bodies.TokenIssued,
+            response=bodies.TokenIssued,
         ),
         Operation(
             "POST",
@@ -248,7 +248,7 @@ def _tokens() -> list[Operation]:
             ("admin", "api_key", "jwt"),
             (*ALWAYS_POSSIBLE_ERRORS, *BODY_ERRORS, 404, 409, 429),
             bodies=(bodies.Revocation,),
-            answer=bodies.Revoked,
+            response=bodies.Revoked,
         ),
         Operation(
             "GET",
@@ -256,7 +256,7 @@ def _tokens() -> list[Operation]:
             "The public key that verifies new tokens",
             (),
             (405, 503),
-            answer=bodies.PublicKey,
+            response=bodies.PublicKey,
         ),
         Operation("GET", "/.well-known/jwks.json", "Public keys of valid tokens", (), (405,)),
         Operation("GET", keys, "List the signing keys", ("admin",), (*ALWAYS_POSSIBLE_ERRORS, 429)),
@@ -266,7 +266,7 @@ def _tokens() -> list[Operation]:
             "Sign with a new key",
             ("admin",),
             (*ALWAYS_POSSIBLE_ERRORS, 409, 429),
-            answer=bodies.SigningKeyCreated,
+            response=bodies.SigningKeyCreated,
         ),
         Operation(
             "DELETE",
@@ -287,7 +287,7 @@ def _certificates() -> list[Operation]:
             ("admin", "api_key", "jwt", "certificate"),
             (*ALWAYS_POSSIBLE_ERRORS, *BODY_ERRORS, 404, 429, 501),
             bodies=(bodies.CertificateRequest,),
-            answer=bodies.CertificateIssued,
+            response=bodies.CertificateIssued,
         ),
         Operation(
             "GET",
@@ -295,6 +295,6 @@ def _certificates() -> list[Operation]:
             "The certificate of the CA",
             (),
             (405, 501),
-            answer=bodies.CaCertificate,
+            response=bodies.CaCertificate,
         ),
     ]

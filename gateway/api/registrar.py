@@ -17,7 +17,7 @@ from service.http.errors import ApiError, unavailable
 
 
 class RequestContext(NamedTuple):
-    """When a request must be answered (on the monotonic clock), its sender, and its action."""
+    """The deadline of a response (on the monotonic clock), the request's sender, and its action."""
 
     deadline: float
     address: str
@@ -69,7 +69,7 @@ class Registrar:
         last before the registration, and may refuse it.
 
         The certificate is made first and given out last: without a valid request nothing is
-        registered, and without a registration nobody has the certificate.
+        registered, and without a registration no node has the certificate.
 
         Raises:
             ApiError: it is not registered, or (503) not known to be.
@@ -193,7 +193,7 @@ class Registrar:
     async def _roll_back(
         self, record: RegistryRecord, needed: RegistryRecord, deadline: float
     ) -> None:
-        """Remove what was registered a moment ago, unless somebody has changed it since."""
+        """Remove a new registration, unless it has been changed since."""
         base = self._registry.get(record.kind, record.id)
         if base is None or base.api_keys != record.api_keys:
             return

@@ -63,18 +63,18 @@ class RegistrationEndpoints(ApiEndpoints):
     ) -> TemplateRoute:
         decoder = JsonDecoder(type)
 
-        async def take(request: Request) -> Response:
+        async def handle(request: Request) -> Response:
             context = RequestContext(self._deadline(), address_of(request.scope))
             self._authenticator.check_admin(request)
             content = await read_body(request, self._max_body, context.deadline)
             self._authenticator.check_admin(request, again=True)
             try:
-                answer = await register(decoder.decode(content), context)
+                response = await register(decoder.decode(content), context)
             except BodyError as error:
                 raise bad_request(error) from error
-            return JSON(msgspec.to_builtins(answer))
+            return JSON(msgspec.to_builtins(response))
 
-        return route(f"/api/v1/{collection}/register", take, "POST")
+        return route(f"/api/v1/{collection}/register", handle, "POST")
 
     async def _register_client(
         self, body: ClientRegistration, context: RequestContext
@@ -91,14 +91,10 @@ class RegistrationEndpoints(ApiEndpoints):
     async def _register_cluster(
         self, body: ClusterRegistration, context: RequestContext
     ) -> ClusterRegistered:
-        require_text(body, "name", "region", "datacenter")
+        require_text(body, "name")
+        attributes = cluster_attributes(body)
         require_id(body, "cluster_id")
         id = body.cluster_id or new_id(CLUSTER)
-        attributes = {"region": body.region, "datacenter": body.datacenter}
-        if body.headend_url:
-            if fault := character_fault(body.headend_url):
-                raise BodyError("headend_url", fault)
-            attributes["headend_url"] = body.headend_url
         await self._registrar.register(new_record(CLUSTER, id, body.name, attributes), context)
         return ClusterRegistered(
             cluster_id=id, name=body.name, region=body.region, datacenter=body.datacenter
@@ -154,8 +150,23 @@ async def find_cluster(
     return cluster
 
 
+def cluster_attributes(body: ClusterRegistration) -> dict[str, str]:
+    """Return the attributes of a cluster's record.
+
+    Raises:
+        BodyError: a field is not valid.
+    """
+    require_text(body, "region", "datacenter")
+    attributes = {"region": body.region, "datacenter": body.datacenter}
+    if body.headend_url:
+        if fault := character_fault(body.headend_url):
+            raise BodyError("headend_url", fault)
+        attributes["headend_url"] = body.headend_url
+    return attributes
+
+
 def headend_attributes(cluster: RegistryRecord) -> dict[str, str]:
-    """What a headend's registration takes from its cluster."""
+    """Return the attributes that a headend's record has from its cluster."""
     return {
         "cluster_id": cluster.id,
         "region": cluster.attributes["region"],
@@ -164,5 +175,5 @@ def headend_attributes(cluster: RegistryRecord) -> dict[str, str]:
 
 
 def new_id(kind: str) -> str:
-    """Make an id that nothing else has."""
+    """Generate a unique id."""
     return f"{kind}-{secrets.token_hex(8)}"

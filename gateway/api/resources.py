@@ -85,7 +85,9 @@ class ResourceEndpoints(ApiEndpoints):
         await self._authenticator.catch_up(deadline)
         # Tokens are not accepted: they expire within hours, and an API key does not expire.
         actor = await self._authenticator.check_actor(request, kind, id, deadline, "key")
-        base = self._get_or_404(id)  # no await since the check: a later change wins
+        # No await since the check, so `base` is the record that was checked. After a concurrent
+        # change, `_change` raises 409.
+        base = self._get_or_404(id)
         body = await self._read_rotation(request, deadline)
         await self._authenticator.check_actor_again(request, base, deadline)
         new_key = body.new_api_key or new_api_key(kind, id)
@@ -136,10 +138,10 @@ class ResourceEndpoints(ApiEndpoints):
         async with self._audit_log.recording(change, deadline):
             if not base.removed:
                 await self._remove_record(base, deadline)
-            answer = {self._resource.id_field: id}
+            response = {self._resource.id_field: id}
             if kind in KINDS:
-                answer["receipt"] = await self._remove_series(base, deadline)
-        return JSON(answer)
+                response["receipt"] = await self._remove_series(base, deadline)
+        return JSON(response)
 
     async def _read_rotation(self, request: Request, deadline: float) -> KeyRotation:
         if not has_body(request):
@@ -238,16 +240,16 @@ class ResourceEndpoints(ApiEndpoints):
 
 
 def _require_current_key(request: Request, base: RegistryRecord) -> None:
-    """Refuse a key of the node's own making where its credential has been replaced already.
+    """Refuse a key that the node generated, if its credential has been replaced already.
 
-    The node would have made that replacement itself, and repeat it; so somebody else has, and the
-    key that they gave must stay.
+    If the node had made that replacement itself, it would repeat it. So the replacement is another
+    request's, and its key must stay.
 
     Raises:
         ApiError: 409.
     """
     if hash_api_key(bearer_credential(request) or "") not in base.api_keys:
-        raise ApiError(409, f"The key of the {base.kind} {base.id} was replaced by somebody else")
+        raise ApiError(409, f"The key of the {base.kind} {base.id} was replaced by another request")
 
 
 def _expiring_keys(base: RegistryRecord, now: int, overlap: int) -> dict[str, int]:

@@ -48,7 +48,7 @@ ApiKey = Annotated[str, Meta(description="Returned only once: the registry store
 
 
 _KEY = "[A-Za-z0-9_-]{43,128}"
-"""What a key that a node makes itself is made of: base64url, of 256 bits at least."""
+"""Pattern of a key that the node generates: base64url, at least 256 bits."""
 
 
 class ClientRegistration(msgspec.Struct):

@@ -2,7 +2,7 @@
 
 The first URN is the node's. The second names the registration for which the certificate was issued,
 and how often all credentials of the node had been revoked by then, as in a token's `jti`. So a
-certificate opens nothing of a later registration of the same id, and ends with the node's tokens.
+certificate is not valid for a later registration of the same id, and ends with the node's tokens.
 """
 
 import re

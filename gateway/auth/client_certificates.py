@@ -1,10 +1,10 @@
-"""Client certificates that a trusted proxy has asked for in TLS, and hands on in a header.
+"""Client certificates that a trusted proxy requested in TLS and forwards in a header.
 
 The header is `Client-Cert` of RFC 9440, with the certificate in DER; percent-encoded PEM is read
 too, because nginx cannot make the other form. Only the address of the TCP connection says whether a
 proxy is trusted. The proxy has checked that the client has the private key. All else is checked
-here again: the issuer, the time, the use and the names. So a proxy that also hands on certificates
-that it could not verify opens nothing.
+here again: the issuer, the time, the use and the names. A proxy that also forwards unverified
+certificates therefore grants no access.
 """
 
 import base64
@@ -36,13 +36,13 @@ _PEM_START = b"-----BEGIN"
 
 
 class ClientCertificate(NamedTuple):
-    """A certificate that a trusted proxy handed on: the value of the header."""
+    """A certificate that a trusted proxy forwarded: the value of the header."""
 
     header: bytes
 
 
 class CertificateError(Exception):
-    """A certificate authenticates nobody, for any reason."""
+    """A certificate is not valid as a credential."""
 
 
 class _Verified(NamedTuple):
@@ -74,7 +74,7 @@ class ClientCertificates:
         self._verified: dict[bytes, _Verified] = {}
 
     def find(self, request: Request) -> ClientCertificate | None:
-        """Return the only certificate that a trusted proxy has handed on with a request."""
+        """Return the only certificate that a trusted proxy forwarded with a request."""
         found = [value for name, value in request.scope["headers"] if name == HEADER]
         return self._trust(found[0], request.scope.get(PEER)) if len(found) == 1 else None
 

@@ -19,7 +19,8 @@ JSON = b"application/json"
 NDJSON = b"application/x-ndjson"
 
 _requests = MemoryBudget(32 * 1024 * 1024)
-"""Shared by all requests of the process except submissions and batches."""
+"""Shared by the requests of the process. Submissions, batches and bulk registrations have their own
+budgets."""
 _UTF_8 = re.compile(rb"(?:;\s*+charset=(?:utf-8|\"utf-8\")\s*+)?+;?+\s*+", re.IGNORECASE)
 """The parameters of a media type. Possessive quantifiers prevent quadratic backtracking."""
 _NAMES = {JSON: "application/json", NDJSON: "application/x-ndjson"}

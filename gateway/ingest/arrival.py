@@ -2,9 +2,9 @@
 
 The edge sends a submission again, to another gateway, if the first one dies. Counted from its
 arrival at the second gateway, its deadline would be later than the sender's patience, and the
-submission could replace a newer one. Trusted proxies therefore tell when a request arrived, by
-their own clock: `X-Request-Start: t=1700000000123`, in milliseconds, or as nginx writes it,
-`t=1700000000.123`.
+submission could replace a newer one. Trusted proxies therefore send the time at which a request
+arrived, by their own clock: `X-Request-Start: t=1700000000123`, in milliseconds, or as nginx writes
+it, `t=1700000000.123`.
 """
 
 import math
@@ -21,7 +21,7 @@ HEADER = b"x-request-start"
 _NGINX_SECONDS = re.compile(rb"[0-9]{10}\.[0-9]{3}")
 """nginx's `$msec`."""
 MAX_AGE = 60.0
-"""Seconds. A request that appears older shows that a clock was set: no proxy waits for so long."""
+"""Seconds. A request that appears older shows that a clock was set: no proxy waits this long."""
 WINDOW = 2.0
 ENOUGH = 20
 """Seconds and requests after which the youngest one is taken for one that has just arrived."""

@@ -27,16 +27,15 @@ class _Probe(msgspec.Struct):
 
 
 class BackfillDecoder:
-    """Decodes the bodies of one kind: a single submission or a backlog."""
+    """Decodes the bodies of one kind: a backlog, or a single submission with `single`."""
 
-    def __init__(self, kind: EntityKind) -> None:
-        self._single_decoder = BodyDecoder(kind)
-        self.read_one = self._single_decoder.decode
+    def __init__(self, kind: EntityKind, single: BodyDecoder) -> None:
+        self._single = single
         self._probe = JsonDecoder(_Probe)
         self._decoder = JsonDecoder(
             msgspec.defstruct("Backlog", [("samples", Raw), *label_fields(kind)])
         )
-        self._label_decoder = [label.field for label in kind.labels if label.submitted]
+        self._label_fields = [label.field for label in kind.labels if label.submitted]
 
     def decode(self, body: bytes, now: float) -> ParsedBody | CanonicalBody | Iterator[ParsedBody]:
         """Decode a body; for a backlog, return an iterator that decodes one sample at a time.
@@ -47,10 +46,10 @@ class BackfillDecoder:
             BodyError: a field is not valid; also raised by the iterator.
         """
         if not may_be_backfill(body):
-            return self._single_decoder.decode(body, now)
+            return self._single.decode(body, now)
         probe = self._probe.decode(body)
         if probe.samples is UNSET:
-            return self._single_decoder.decode(body, now)
+            return self._single.decode(body, now)
         if probe.metrics is not UNSET:
             raise BodyError("metrics", "cannot be combined with samples")
         backlog: Any = self._decoder.decode(body)
@@ -65,15 +64,15 @@ class BackfillDecoder:
 
     def _labels(self, backlog: Any, now: float) -> dict[str, str]:
         """Return the labels of samples that do not set their own."""
-        given = {field: getattr(backlog, field) for field in self._label_decoder}
+        given = {field: getattr(backlog, field) for field in self._label_fields}
         fields = {field: value for field, value in given.items() if value is not UNSET}
-        return self._single_decoder.decode_field_by_field(
+        return self._single.decode_field_by_field(
             msgspec.json.encode({"metrics": {}} | fields), now
         ).labels
 
     def _sample(self, index: int, sample: bytes, labels: dict[str, str], now: float) -> ParsedBody:
         try:
-            body = self._single_decoder.decode_field_by_field(sample, now)
+            body = self._single.decode_field_by_field(sample, now)
             if body.timestamp is None:
                 raise BodyError("timestamp", "is missing")
         except BodyError as error:

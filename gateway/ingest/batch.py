@@ -5,7 +5,6 @@ or one whose frame failed, is rejected without affecting the others.
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
@@ -14,28 +13,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from contract.registry import RELAY, RegistryRecord
-from gateway.auth.authenticator import Authenticator
-from gateway.auth.rate_limits import RateLimits
 from gateway.body.arrays import TooManyElementsError
 from gateway.body.json import BodyError
 from gateway.body.memory_budget import BudgetExceededError, MemoryBudget
 from gateway.body.reader import JSON, NDJSON, bad_request, overloaded, read_compressible_body
-from gateway.ingest.arrival import ArrivalDeadlines
 from gateway.ingest.batch_decoder import MAX_ITEMS, BatchDecoder, Item
-from gateway.ingest.encoder import TemplateCache
+from gateway.ingest.parts import IngestParts
 from gateway.ingest.routed_batch import RejectedItem, RoutedBatch
-from gateway.metrics import GatewayMetrics
-from gateway.produce.batcher import SubmissionBatcher
 from gateway.registry.named_keys import owner_of
 from gateway.registry.refusals import MAX_ITEMS as MAX_REFUSED
-from gateway.registry.refusals import RefusalRecorder
 from gateway.registry.relay_scope import scope_of
-from gateway.registry.writer import RegistryWriter
-from gateway.settings import GatewaySettings
 from service.http.application import TemplateRoute, route
 from service.http.bearer_auth import bearer_credential
 from service.http.errors import ApiError, unavailable
-from service.slices import Slices
 
 PATH = "/api/v1/metrics"
 MAX_BATCH_BYTES = 8 * 1024 * 1024
@@ -54,32 +44,18 @@ class BatchResponse(msgspec.Struct):
 
 
 class BatchEndpoint:
-    """Handles batches; `now` returns seconds since the epoch."""
+    """Handles batches."""
 
-    def __init__(
-        self,
-        settings: GatewaySettings,
-        registry: RegistryWriter,
-        authenticator: Authenticator,
-        batcher: SubmissionBatcher,
-        arrivals: ArrivalDeadlines,
-        metrics: GatewayMetrics,
-        rate_limits: RateLimits,
-        refusals: RefusalRecorder,
-        templates: TemplateCache,
-        slices: Slices,
-        now: Callable[[], float],
-    ) -> None:
-        self._arrivals = arrivals
-        self._registry = registry
-        self._authenticator = authenticator
-        self._batcher = batcher
-        self._metrics = metrics
-        self._rate_limits = rate_limits
-        self._refusals = refusals
-        self._templates = templates
-        self._slices = slices
-        self._now = now
+    def __init__(self, parts: IngestParts) -> None:
+        self._arrivals = parts.arrivals
+        self._authenticator = parts.authenticator
+        self._batcher = parts.batcher
+        self._metrics = parts.metrics
+        self._rate_limits = parts.rate_limits
+        self._refusals = parts.refusals
+        self._templates = parts.templates
+        self._slices = parts.slices
+        self._now = parts.now
         self._decoder = BatchDecoder()
         self._memory = MemoryBudget(MEMORY_BUDGET)
 

@@ -39,11 +39,11 @@ class SubmissionTemplate(msgspec.Struct, gc=False):
     """
 
     partition: int
-    _encoder: "KindEncoder" = msgspec.field(name="_shape")
+    _encoder: "KindEncoder"
     _record: bytes
-    _last_labels: Any = msgspec.field(name="_sent", default=None)
+    _last_labels: Any = None
     """Label values of the last submission, for which `_prefix` was encoded."""
-    _prefix: bytes = msgspec.field(name="_start", default=b"")
+    _prefix: bytes = b""
 
     def encode(self, body: ParsedBody) -> bytes:
         """Encode a submission for contract.frame.encode_frame_parts."""

@@ -17,7 +17,7 @@ from gateway.ingest.decoder import MAX_IGNORED_NAMES, ParsedBody
 from gateway.ingest.encoder import TemplateCache
 from gateway.metrics import Result
 from gateway.produce.batcher import OverloadedError, SubmissionBatcher
-from gateway.produce.partition_batcher import chunk_for_frames
+from gateway.produce.frame_limits import chunk_for_frames
 
 ITEMS_PER_SLICE = 500
 """Items that are routed before other requests are served: a few milliseconds."""
@@ -64,7 +64,7 @@ class RoutedBatch:
         self._rejected: list[RejectedItem] = []
         self._failed: Counter[tuple[str, Result]] = Counter()
         self.unregistered: list[int] = []
-        """Indexes of items whose entities are not registered, as read so far."""
+        """Indexes of items whose entities are not in the registry as it was last read."""
         self._unregistered_entities: set[tuple[str, str | None]] = set()
         """The entities of those items; a later item of such an entity must not overtake an earlier
         one."""

@@ -8,7 +8,7 @@ cached; that applies to nearly all requests.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -20,27 +20,28 @@ from starlette.responses import Response
 from contract.kinds import EntityKind
 from contract.position import Receipt
 from contract.registry import RegistryRecord
-from gateway.auth.authenticator import Authenticator
-from gateway.auth.rate_limits import RateLimits
 from gateway.body.json import BodyError
 from gateway.body.memory_budget import BudgetExceededError, MemoryBudget
 from gateway.body.reader import JSON, bad_request, overloaded, read_compressible_body
-from gateway.ingest.arrival import HEADER, ArrivalDeadlines
+from gateway.ingest.arrival import HEADER
 from gateway.ingest.backfill import BackfillDecoder, may_be_backfill
-from gateway.ingest.decoder import MAX_IGNORED_NAMES, ParsedBody, SubmissionResponse
-from gateway.ingest.encoder import SubmissionTemplate, TemplateCache
+from gateway.ingest.decoder import (
+    MAX_IGNORED_NAMES,
+    BodyDecoder,
+    ParsedBody,
+    SubmissionResponse,
+)
+from gateway.ingest.encoder import SubmissionTemplate
+from gateway.ingest.parts import IngestParts
 from gateway.ingest.schema import CanonicalBody
-from gateway.metrics import GatewayMetrics, Result
-from gateway.produce.batcher import OverloadedError, SubmissionBatcher
-from gateway.produce.partition_batcher import chunk_for_frames
-from gateway.registry.refusals import RefusalRecorder
-from gateway.settings import GatewaySettings
+from gateway.metrics import Result
+from gateway.produce.batcher import OverloadedError
+from gateway.produce.frame_limits import chunk_for_frames
 from service.http.application import TemplateRoute, route
 from service.http.bearer_auth import parse_bearer
 from service.http.connection.fast_path import FastPathExchange, RawHeaders
 from service.http.errors import ApiError, unavailable
 from service.metrics.requests import RequestMetrics
-from service.slices import Slices
 
 log = structlog.get_logger(__name__)
 
@@ -52,40 +53,27 @@ _encoder = msgspec.json.Encoder()
 
 
 class SubmissionEndpoint:
-    """Handles the submissions of one kind; `now` returns seconds since the epoch."""
+    """Handles the submissions of one kind."""
 
-    def __init__(
-        self,
-        kind: EntityKind,
-        settings: GatewaySettings,
-        authenticator: Authenticator,
-        batcher: SubmissionBatcher,
-        arrivals: ArrivalDeadlines,
-        metrics: GatewayMetrics,
-        rate_limits: RateLimits,
-        refusals: RefusalRecorder,
-        requests: RequestMetrics,
-        templates: TemplateCache,
-        slices: Slices,
-        now: Callable[[], float],
-    ) -> None:
+    def __init__(self, kind: EntityKind, parts: IngestParts, requests: RequestMetrics) -> None:
         self._kind = kind
-        self._arrivals = arrivals
-        self._max_body = settings.max_body_bytes
-        self._authenticator = authenticator
-        self._batcher = batcher
-        self._ignored = metrics.ignored
+        self._arrivals = parts.arrivals
+        self._max_body = parts.max_body_bytes
+        self._authenticator = parts.authenticator
+        self._batcher = parts.batcher
+        self._ignored = parts.metrics.ignored
         self.results = {
-            result: metrics.submissions[kind.name, result]
+            result: parts.metrics.submissions[kind.name, result]
             for result in ("received", "refused", "unconfirmed", "overloaded")
         }
-        self._rate_limits = rate_limits
-        self._refusals = refusals
+        self._rate_limits = parts.rate_limits
+        self._refusals = parts.refusals
         self._requests = requests
-        self._templates = templates
-        self._slices = slices
-        self._now = now
-        self._decoder = BackfillDecoder(kind)
+        self._templates = parts.templates
+        self._slices = parts.slices
+        self._now = parts.now
+        self._single = BodyDecoder(kind)
+        self._backfill = BackfillDecoder(kind, self._single)
         self._memory = MemoryBudget(MEMORY_BUDGET)
         self.template = f"/api/v1/{kind.collection}/{{{kind.id_label}}}/metrics"
 
@@ -199,7 +187,7 @@ class SubmissionEndpoint:
             return self._parse(record, content)
         template, now = self._templates.get_or_build(record), self._now()
         try:
-            body = self._decoder.decode(content, now)
+            body = self._backfill.decode(content, now)
             if not isinstance(body, Iterator):
                 return self._encode(template, body, now)
             samples = await self._slices.run(_encoded(body, template), deadline)
@@ -223,7 +211,7 @@ class SubmissionEndpoint:
         """
         now = self._now()
         try:
-            body = self._decoder.read_one(content, now)
+            body = self._single.decode(content, now)
             return self._encode(self._templates.get_or_build(record), body, now)
         except BodyError as error:
             raise bad_request(error) from error

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Hashable
 
 from gateway.produce.broker_clock import BrokerClock
-from service.kafka.tombstones import uptime
+from service.clock import uptime
 
 OBSERVE_EVERY = 1.0
 """Minimum seconds between two acknowledgements of a leader that are evaluated."""

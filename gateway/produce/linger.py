@@ -9,7 +9,7 @@ at the end of a window that opens with the first submission after the last flush
 - Senders that wait for a response before they send again (a load test, a proxy with few
   connections) all wait after a burst: nothing more comes, and the rest of the window would be
   lost. A window that follows such a window therefore ends as soon as its burst does.
-- A flush that is full, or that has a submission close to its deadline, leaves at once.
+- A flush as large as one frame, or with a submission close to its deadline, leaves at once.
 """
 
 import asyncio
@@ -18,21 +18,21 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from gateway.produce.frame_limits import MAX_FRAME_BYTES, MAX_FRAME_SUBMISSIONS
+
 RATE_SECONDS = 0.5
 """Time constant in seconds of the average rate of arrivals."""
 GROWTH = 4
 """The window is longest once this many more than one arrive within it on average."""
 MIN_WINDOW = 0.001
-"""Seconds: a shorter window is none, and a burst is over after this silence at the earliest."""
+"""Seconds. A shorter window counts as 0; a burst ends after a silence of at least this long."""
 BURST_GAPS = 6
 """A burst is over after a silence of this many mean gaps. At random intervals, 1 of 400 is."""
 GAP_MEMORY = 0.8
 """Weight of earlier windows in the mean gap."""
 ALONE_WINDOWS = 3
-"""After this many windows with one arrival each, one that finds the process idle does not wait."""
-FULL_SUBMISSIONS = 500
-FULL_BYTES = 256 * 1024
-"""What a flush holds at most before it leaves without waiting: as much as one frame."""
+"""After this many consecutive windows with one arrival each, an arrival is sent at once if no frame
+is in flight."""
 
 
 class Timer(Protocol):
@@ -58,7 +58,7 @@ class Linger:
         self._call_later = call_later or _on_running_loop
         self._stopped = longest == 0
         self._flushed = 0
-        """Number of flushes so far."""
+        """Number of flushes."""
         self._due = asyncio.Event()
         self._in_flight = 0
         self._rate_weight = 0.0
@@ -66,7 +66,7 @@ class Linger:
         RATE_SECONDS. Those of the open window are added at its end."""
         self._weighted_at = self._last_arrival = -math.inf
         self._alone = 0
-        """Number of windows in a row that held one arrival."""
+        """Number of consecutive windows with one arrival."""
         self._in_bursts = False
         """Whether nothing came after the burst that the last window began with."""
         self._gap_sum = self._gap_count = 0.0
@@ -86,8 +86,8 @@ class Linger:
         self._submissions += submissions
         self._bytes += size
         if (
-            self._submissions >= FULL_SUBMISSIONS
-            or self._bytes >= FULL_BYTES
+            self._submissions >= MAX_FRAME_SUBMISSIONS
+            or self._bytes >= MAX_FRAME_BYTES
             or deadline - now < self._margin
             or (self._arrivals == 1 and not self._opens(now, now - before))
         ):

@@ -13,7 +13,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 import structlog
@@ -22,20 +22,17 @@ from contract.frame import encode_frame_parts
 from contract.position import Receipt
 from gateway.metrics import FrameMetrics
 from gateway.produce.broker_clock import BrokerClock
+from gateway.produce.frame_limits import FRAME_OVERHEAD, MAX_FRAME_BYTES, MAX_FRAME_SUBMISSIONS
 from gateway.produce.linger import Linger
 from gateway.produce.producer import RecordMetadata, SendError
 from gateway.produce.throughput import ThroughputEstimator
 
 log = structlog.get_logger(__name__)
 
-MAX_FRAME_SUBMISSIONS = 500
-MAX_FRAME_BYTES = 256 * 1024
-FRAME_OVERHEAD = 100
-"""Bytes reserved for the parts of a frame other than submissions and commas."""
 MIN_TIME_TO_DEADLINE = 0.25
 """Seconds before its deadline at which a submission is withdrawn. A frame must be appended by its
 earliest deadline, so a submission close to its deadline would endanger all others in the frame."""
-BEAT_SECONDS = 0.005
+FLUSH_TICK_SECONDS = 0.005
 """Average pause of a batcher in seconds after a frame of more than one submission. Few large frames
 cost the gateway, Kafka and the processor far less than many small ones."""
 
@@ -111,12 +108,6 @@ class PartitionBatcher:
         deadline."""
         return self._count
 
-    def submit(self, payload: bytes, deadline: float) -> asyncio.Future[Receipt | None]:
-        """Queue a submission; return a future of its receipt, or of None if unconfirmed."""
-        completion: asyncio.Future[Receipt | None] = asyncio.get_running_loop().create_future()
-        self.enqueue(payload, deadline, completion)
-        return completion
-
     def enqueue(
         self, payload: bytes, deadline: float, completion: Completion, count: int = 1
     ) -> None:
@@ -183,7 +174,7 @@ class PartitionBatcher:
             )
         except SendError:
             self._metrics.failed.inc()
-            await asyncio.sleep(BEAT_SECONDS)
+            await asyncio.sleep(FLUSH_TICK_SECONDS)
         else:
             self._clock.observe(self._partition, metadata.timestamp, sent, self._now())
 
@@ -294,27 +285,8 @@ def next_flush_delay(now: float) -> float:
     Frames of several partitions that are ready at the same time are sent in one request per broker;
     the cost is per request.
     """
-    tick = math.ceil(now / BEAT_SECONDS + 0.5) * BEAT_SECONDS
+    tick = math.ceil(now / FLUSH_TICK_SECONDS + 0.5) * FLUSH_TICK_SECONDS
     return tick - now
-
-
-def chunk_for_frames(payloads: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Join submissions, in order, into as few payloads as fit frames; yield each with its count."""
-    if len(payloads) <= MAX_FRAME_SUBMISSIONS:
-        joined = b",".join(payloads)
-        if len(joined) <= MAX_FRAME_BYTES - FRAME_OVERHEAD:
-            yield joined, len(payloads)
-            return
-    group: list[bytes] = []
-    size = FRAME_OVERHEAD
-    for payload in payloads:
-        size += len(payload) + 1
-        if group and (size > MAX_FRAME_BYTES or len(group) == MAX_FRAME_SUBMISSIONS):
-            yield b",".join(group), len(group)
-            group, size = [], FRAME_OVERHEAD + len(payload) + 1
-        group.append(payload)
-    if group:
-        yield b",".join(group), len(group)
 
 
 def _deadline(entry: PendingEntry) -> float:

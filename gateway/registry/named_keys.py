@@ -12,6 +12,6 @@ def named_key(id: str, secret: str) -> str:
 
 
 def owner_of(key: str | None) -> str:
-    """Id that a key names. Empty, which is nobody's id, where it names none."""
+    """Return the id that a key names; empty, which is not an id, if it names none."""
     id, separator, _ = (key or "").partition(_SEPARATOR)
     return id if separator and is_id(id) else ""

@@ -77,7 +77,7 @@ class RegistrationQuotas:
     ) -> AsyncIterator[list[str | None]]:
         """Keep capacity for those of many registrations that there is some for.
 
-        Yields for each why there is none, or None.
+        Yields for each the reason of a refusal, or None.
 
         Raises:
             ApiError: 503, the registry cannot be read.

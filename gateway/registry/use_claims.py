@@ -58,7 +58,7 @@ class UseClaims:
         await cancel(*self._tasks.values())
 
     async def _run(self, key: _Incarnation) -> None:
-        """Claim until nobody waits."""
+        """Claim until no request waits."""
         waiters: list[_Waiter] = []
         try:
             while True:

@@ -153,7 +153,7 @@ class RegistryWriter(RegistryReader):
                 try:
                     await self._sender.send_all(self._topic, batch, partition=0)
                 except SendError as error:
-                    # The follower may still read them, so wait and see.
+                    # The tailer may still read them.
                     log.warning("registry records not confirmed", reason=str(error))
                 if changes:
                     await asyncio.wait(changes.values())

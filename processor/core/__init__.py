@@ -1,1 +1,5 @@
-"""How submissions change rows. Pure: no I/O, no clock."""
+"""How submissions change rows, ledgers and totals.
+
+Nothing here reads or writes Kafka. Modules log what they find, and partition_state notes the time
+of a load; other times are arguments.
+"""

@@ -87,8 +87,8 @@ def detect(
 ) -> Sequence[Finding]:
     """Return the anomalies of a submission that was appended at `now`, in milliseconds.
 
-    `previous` is the row that it changes, None if it begins a row or ends one. `excess` is what
-    growth_of says of the counters.
+    `previous` is the row before the submission; None for the first submission of a registration and
+    for a removal. `excess` is the second result of `growth_of`.
     """
     kind = _KINDS.get(submission.kind)
     if kind is None:

@@ -1,4 +1,4 @@
-"""Handles a record that was counted in part and that the log has lost since. Pure.
+"""Handles a record that was counted in part and that the log has lost since.
 
 A frame whose rows exceed one record batch is written in several, each with a ledger that counts a
 part of it. A worker may be killed between two of them, and the log may lose the record before

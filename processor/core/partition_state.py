@@ -19,7 +19,7 @@ from contract.row import (
 )
 from contract.total import is_total_key
 from processor.core.anomaly_detector import EntityHistory
-from service.kafka.tombstones import uptime
+from service.clock import uptime
 
 log = structlog.get_logger(__name__)
 

@@ -1,6 +1,6 @@
 """Compares a ledger with its source: the same history, a new one, or uncertain. Pure.
 
-Kafka's own evidence comes first: the topic's id, then the end offset of the ledger's leader epoch
+What Kafka reports comes first: the topic's id, then the end offset of the ledger's leader epoch
 (OffsetForLeaderEpoch). Append times only confirm the result.
 """
 
@@ -15,8 +15,8 @@ MAX_CLOCK_SKEW_MS = 60_000
 
 
 @dataclass(frozen=True)
-class SourceEvidence:
-    """Kafka's evidence about a source partition; times are in milliseconds, an unknown
+class SourceLogState:
+    """What Kafka reports about a source partition; times are in milliseconds, an unknown
     epoch is -1."""
 
     topic: str
@@ -54,7 +54,7 @@ class Uncertain(NamedTuple):
     reason: str
 
 
-Verdict = Same | Diverged | Uncertain
+Comparison = Same | Diverged | Uncertain
 
 
 def known_topic(ledger: LedgerRow) -> str | None:
@@ -71,7 +71,7 @@ def known_epoch(ledger: LedgerRow) -> int:
     return ledger.histories[-1].epoch if ledger.histories else -1
 
 
-def judge(ledger: LedgerRow, found: SourceEvidence) -> Verdict:
+def compare_ledger(ledger: LedgerRow, found: SourceLogState) -> Comparison:
     """Compare a ledger with its source."""
     topic = known_topic(ledger)
     if topic is None:
@@ -80,7 +80,7 @@ def judge(ledger: LedgerRow, found: SourceEvidence) -> Verdict:
                 f"the topic ends at {found.end}, but its ledger is at {ledger.next_offset - 1} and "
                 "was written by an older version, which did not store its history"
             )
-        # The topic may have grown past the ledger since; that is no evidence about its records.
+        # The topic may have grown past the ledger since; that says nothing about its records.
         return Uncertain(found.stopped) if found.stopped else Same()
     if topic != found.topic:
         if found.oldest is not None and found.oldest < ledger.newest - MAX_CLOCK_SKEW_MS:
@@ -118,18 +118,18 @@ def is_record(mark: SourceMark) -> bool:
 
 
 class Finding(NamedTuple):
-    """A ledger, the evidence about its source, and the verdict."""
+    """A ledger, the state of its source, and their comparison."""
 
     ledger: LedgerRow
-    evidence: SourceEvidence
-    verdict: Verdict
+    log_state: SourceLogState
+    comparison: Comparison
 
     def agrees(self, other: "Finding") -> bool:
         """Return whether two comparisons have the same result; their reasons may differ."""
-        mine, theirs = self.verdict, other.verdict
+        mine, theirs = self.comparison, other.comparison
         return (
             type(mine) is type(theirs)
-            and self.evidence.topic == other.evidence.topic
+            and self.log_state.topic == other.log_state.topic
             and getattr(mine, "start", None) == getattr(theirs, "start", None)
         )
 
@@ -148,4 +148,4 @@ class Confirmation:
             self._times = 0
         self._last = finding
         self._times += 1
-        return isinstance(finding.verdict, Same) or self._times >= self._wanted
+        return isinstance(finding.comparison, Same) or self._times >= self._wanted

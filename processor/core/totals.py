@@ -1,4 +1,4 @@
-"""Totals of one partition, as a batch leaves them. Pure."""
+"""Totals of one partition, as a batch leaves them. No I/O except log lines."""
 
 import functools
 from collections import defaultdict

@@ -20,9 +20,9 @@ class SettlingDetector:
         self._observed_at: float | None = None
         self._rows = 0
 
-    def observe(self, now: float, *, settled: bool, rows: int, kafka_answers: bool) -> None:
+    def observe(self, now: float, *, settled: bool, rows: int, kafka_responds: bool) -> None:
         """Record the state at `now`; `rows` is the number of rows loaded since the start."""
-        if settled or not kafka_answers:
+        if settled or not kafka_responds:
             self._waited, self._observed_at = 0.0, None
         else:
             if self._observed_at is not None and rows == self._rows:

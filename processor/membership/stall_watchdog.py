@@ -1,26 +1,19 @@
 """Rule 7, second part: a worker that was frozen past its session ends itself."""
 
 import asyncio
-import time
 from collections.abc import Callable
 
+from service.clock import uptime
 from service.tasks import abort
 
 TICK_INTERVAL = 0.1
 """Seconds between ticks."""
 
 
-def boot_time() -> float:
-    """Return the seconds of a clock that includes system sleep, where there is one."""
-    if hasattr(time, "CLOCK_BOOTTIME"):
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.monotonic()
-
-
 class StallWatchdog:
     """Ends the process if its ticks stop for half a session."""
 
-    def __init__(self, session: float, clock: Callable[[], float] = boot_time) -> None:
+    def __init__(self, session: float, clock: Callable[[], float] = uptime) -> None:
         self._limit = session / 2
         self._clock = clock
         self._ticked_at = clock()

@@ -1,4 +1,4 @@
-"""Rules 1 and 2: flush, then acknowledge; any failed batch ends the process.
+"""Flush, then acknowledge; any failed batch ends the process (rules 1 and 2).
 
 Faust's `take` acknowledges in a `finally`, even after an exception or SIGTERM, and after an
 exception Faust restarts the agent while later frames overtake the failed one. So events are taken
@@ -10,6 +10,7 @@ restarts it.
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import structlog
 from aiokafka import ConsumerRecord
@@ -42,10 +43,21 @@ BATCH_TIMEOUT = 0.01
 """Seconds that a batch waits for more events, as a poll returns its partitions one by one."""
 GAP_TIMEOUT = 3.0
 """Seconds in which Kafka must explain a gap; other partitions wait during that time."""
-LETTERS = 1_000
-"""Dead letters to write within one deadline; a frame may produce any number."""
+MAX_LETTERS = 1_000
+"""Maximum number of dead letters to write within one deadline; a frame may produce any number."""
 YIELD_INTERVAL = 0.005
 """Seconds of processing after which other tasks may run; each yield costs about 20 us."""
+
+
+@dataclass
+class _Reduced:
+    """What became of a batch's events."""
+
+    processed: list[EventT[bytes]] = field(default_factory=list)
+    """Events to acknowledge after the flush: their last record was applied."""
+    to_compare: set[int] = field(default_factory=set)
+    """Partitions whose ledger must be compared with the source before they continue."""
+    frames: int = 0
 
 
 class Agent:
@@ -89,53 +101,53 @@ class Agent:
         await self._heartbeat.wait_until_fresh()
         taken_at = time.time()
         batches: dict[int, WriteBatch] = {}
-        processed: list[EventT[bytes]] = []
-        frames = 0
-        doubtful: set[int] = set()
-        """Partitions whose ledger must be compared with the source before they continue."""
-        yield_at = time.monotonic() + YIELD_INTERVAL
         with self._metrics.reduce_seconds.time():
-            for event in events:
-                records = _records(event)
-                if not self._assignment.is_current(event):
-                    self._metrics.foreign_frames.inc(len(records))
-                    continue
-                frames += len(records)
-                partition = event.message.partition
-                for record in records:
-                    if partition in doubtful or not self._pauser.should_process(
-                        partition, record.offset
-                    ):
-                        continue
-                    batch = self._batch(batches, partition)
-                    if batch.state.needs_comparison(
-                        batch.ledger, record.offset, leader_epoch(record)
-                    ) or not await self._reduce(batch, _record(record, batch)):
-                        doubtful.add(partition)
-                        continue
-                    if record is records[-1]:
-                        processed.append(event)
-                    if time.monotonic() > yield_at:  # lets the stall watchdog tick
-                        await asyncio.sleep(0)
-                        yield_at = time.monotonic() + YIELD_INTERVAL
+            reduced = await self._reduce_events(events, batches)
         batches = {p: b for p, b in batches.items() if self._table.is_owned(p, b.state)}
         await self._write_dead_letters(batches)
         if batches:
             with self._metrics.flush_seconds.time():
                 await self._table.flush(batches)
             self._report(batches)
-        for event in processed:
+        for event in reduced.processed:
             # The generation may have ended during the flush; then another worker gets this event.
             if self._assignment.is_current(event):
                 await stream.ack(event)
                 self._metrics.frames.inc(len(_records(event)))
-        if doubtful:
-            for partition in doubtful:
+        if reduced.to_compare:
+            for partition in reduced.to_compare:
                 self._pauser.await_source(partition)
-            self._source.request(doubtful)
+            self._source.request(reduced.to_compare)
         oldest = min((event.message.timestamp for event in events), default=taken_at)
         self._metrics.queue_seconds.observe(max(0.0, taken_at - oldest))
-        self._metrics.batch_frames.observe(frames)
+        self._metrics.batch_frames.observe(reduced.frames)
+
+    async def _reduce_events(
+        self, events: Sequence[EventT[bytes]], batches: dict[int, WriteBatch]
+    ) -> _Reduced:
+        """Apply the records of events to the batches of their partitions."""
+        reduced = _Reduced()
+        yield_at = time.monotonic() + YIELD_INTERVAL
+        for event in events:
+            records, partition = _records(event), event.message.partition
+            if not self._assignment.is_current(event):
+                self._metrics.foreign_frames.inc(len(records))
+                continue
+            reduced.frames += len(records)
+            for record in records:
+                if partition in reduced.to_compare or not self._pauser.should_process(
+                    partition, record.offset
+                ):
+                    continue
+                if not await self._reduce(self._batch(batches, partition), record):
+                    reduced.to_compare.add(partition)
+                    continue
+                if record is records[-1]:
+                    reduced.processed.append(event)
+                if time.monotonic() > yield_at:  # lets the stall watchdog tick
+                    await asyncio.sleep(0)
+                    yield_at = time.monotonic() + YIELD_INTERVAL
+        return reduced
 
     def _report(self, batches: dict[int, WriteBatch]) -> None:
         """Count and enqueue the anomalies of batches that were flushed, and note what they did not
@@ -160,8 +172,11 @@ class Agent:
             batches[partition] = batch
         return batch
 
-    async def _reduce(self, batch: WriteBatch, record: Record) -> bool:
+    async def _reduce(self, batch: WriteBatch, source: ConsumerRecord) -> bool:
         """Apply a record; return False if the ledger must be compared with the source first."""
+        record = _source_record(source, batch)
+        if batch.state.needs_comparison(batch.ledger, source.offset, record.epoch):
+            return False
         if is_gap(batch.ledger, record.offset):
             try:
                 async with asyncio.timeout(GAP_TIMEOUT):
@@ -185,9 +200,11 @@ class Agent:
         if letters:
             self._metrics.dead_letters.inc(len(letters))
             log.warning("dead letters written", number=len(letters), reason=letters[-1].reason)
-            for start in range(0, len(letters), LETTERS):
+            for start in range(0, len(letters), MAX_LETTERS):
                 async with asyncio.timeout(FLUSH_DEADLINE):
-                    await self._table.changelog.write_dead_letters(letters[start : start + LETTERS])
+                    await self._table.changelog.write_dead_letters(
+                        letters[start : start + MAX_LETTERS]
+                    )
 
 
 def _records(event: EventT[bytes]) -> Sequence[ConsumerRecord]:
@@ -202,7 +219,7 @@ def _size(event: EventT[bytes]) -> int:
     return poll.size
 
 
-def _record(record: ConsumerRecord, batch: WriteBatch) -> Record:
+def _source_record(record: ConsumerRecord, batch: WriteBatch) -> Record:
     shift = batch.ledger.shift
     return Record(
         record.partition,

@@ -85,7 +85,7 @@ class StuckMonitor:
                 now,
                 settled=self._settled(),
                 rows=self._store.records_read,
-                kafka_answers=spans is not None,
+                kafka_responds=spans is not None,
             )
             if reasons := self._detector.stuck(now, times=2) + self._settling.faults(times=1.2):
                 self._before_exit()

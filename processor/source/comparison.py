@@ -9,12 +9,12 @@ from processor.core.partition_state import PartitionState
 from processor.core.source_history import (
     Confirmation,
     Finding,
-    SourceEvidence,
+    SourceLogState,
     Uncertain,
-    judge,
+    compare_ledger,
     known_topic,
 )
-from processor.source.evidence import collect_each
+from processor.source.log_state import collect_each
 from service.kafka.source_reader import SourceReader
 
 TIMEOUT = 10.0
@@ -38,15 +38,15 @@ async def compare(reader: SourceReader, states: Mapping[int, PartitionState]) ->
     while ledgers:
         try:
             async with asyncio.timeout_at(deadline):
-                evidence = await collect_each(reader, ledgers, epochs)
+                log_state = await collect_each(reader, ledgers, epochs)
         except TimeoutError:
             break
-        for partition, each in evidence.items():
+        for partition, each in log_state.items():
             state = states[partition]
             finding = assess(state, ledgers[partition], each)
             if runs[partition].add(finding) or remains_stopped(state, finding):
                 found[partition] = finding
-        ledgers = {p: ledgers[p] for p in evidence if p not in found}
+        ledgers = {p: ledgers[p] for p in log_state if p not in found}
         if ledgers:
             if loop.time() + CONFIRM_INTERVAL > deadline:
                 break
@@ -54,13 +54,13 @@ async def compare(reader: SourceReader, states: Mapping[int, PartitionState]) ->
     return found
 
 
-def assess(state: PartitionState, ledger: LedgerRow, evidence: SourceEvidence) -> Finding:
-    """Judge the evidence; a ledger without a topic id stays uncertain if it was before."""
+def assess(state: PartitionState, ledger: LedgerRow, log_state: SourceLogState) -> Finding:
+    """Compare a ledger with its source; one without a topic id stays uncertain if it was before."""
     if state.source_fault is not None and known_topic(ledger) is None:
-        evidence = replace(evidence, stopped=state.source_fault)
-    return Finding(ledger, evidence, judge(ledger, evidence))
+        log_state = replace(log_state, stopped=state.source_fault)
+    return Finding(ledger, log_state, compare_ledger(ledger, log_state))
 
 
 def remains_stopped(state: PartitionState, finding: Finding) -> bool:
     """Return whether a stopped partition stays stopped; one comparison is enough for that."""
-    return state.source_fault is not None and isinstance(finding.verdict, Uncertain)
+    return state.source_fault is not None and isinstance(finding.comparison, Uncertain)

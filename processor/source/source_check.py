@@ -31,8 +31,7 @@ log = structlog.get_logger(__name__)
 INTERVAL = 2.0
 """Seconds between checks for another topic id or leader epoch."""
 LOADED_TIMEOUT = comparison.TIMEOUT + 1
-"""Seconds for the comparison after a load, including its connection. It must be less than
-that of a load."""
+"""Seconds for the comparison after a load, including its connection."""
 STOPPED_INTERVAL = 5.0
 """Seconds between checks of stopped partitions, for which an operator may have decided."""
 
@@ -97,7 +96,7 @@ class SourceCheck:
             ):
                 found = await compare(reader, states)
         except (KafkaError, TimeoutError) as error:
-            log.warning("could not compare the source", reason=repr(error))
+            log.warning("could not compare the ledgers with their source", reason=repr(error))
         for partition, state in states.items():
             if partition not in found and state.source_fault is None:
                 log.warning(
@@ -213,18 +212,18 @@ class SourceCheck:
                 continue
             is_at_rest = partition in at_rest
             self._requested.discard(partition)
-            if isinstance(finding.verdict, Uncertain):
-                self._stop(partition, state, finding.verdict.reason)
+            if isinstance(finding.comparison, Uncertain):
+                self._stop(partition, state, finding.comparison.reason)
                 continue
-            batch, evidence = WriteBatch(state), finding.evidence
-            if isinstance(finding.verdict, Diverged):
-                self._begin_history(partition, batch, finding, finding.verdict)
+            batch, log_state = WriteBatch(state), finding.log_state
+            if isinstance(finding.comparison, Diverged):
+                self._begin_history(partition, batch, finding, finding.comparison)
                 batches[partition] = batch
-            state.resume_from_source(evidence.topic, evidence.leader_epoch)
-            lost = evidence.first - batch.ledger.next_offset
+            state.resume_from_source(log_state.topic, log_state.leader_epoch)
+            lost = log_state.first - batch.ledger.next_offset
             if is_at_rest and lost > 0:
                 log_lost(partition, lost)
-                batch.ledger.skip_to(evidence.first, lost, evidence.leader_epoch, evidence.topic)
+                batch.ledger.skip_to(log_state.first, lost, log_state.leader_epoch, log_state.topic)
                 batches[partition] = batch
             if is_at_rest or partition in batches:
                 continued.append(partition)
@@ -247,9 +246,9 @@ class SourceCheck:
     def _begin_history(
         self, partition: int, batch: WriteBatch, finding: Finding, parted: Diverged
     ) -> None:
-        evidence = finding.evidence
+        log_state = finding.log_state
         batch.ledger.cover_uncounted(batch.state.newest_offset())
-        batch.ledger.begin_history(parted.start, evidence.leader_epoch, evidence.topic)
+        batch.ledger.begin_history(parted.start, log_state.leader_epoch, log_state.topic)
         log.error(
             "the source lost records: a new history begins",
             partition=partition,

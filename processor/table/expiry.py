@@ -18,7 +18,7 @@ from processor.core.partition_state import PartitionState
 from processor.core.write_batch import Tombstone, WriteBatch
 from processor.metrics import ProcessorMetrics
 from processor.table.evidence_renewal import WriteEvidence
-from processor.table.expiry_clock import SweepClock
+from processor.table.expiry_clock import ExpiryClock
 from processor.table.state_table import StateTable
 from service.kafka.best_effort_producer import PartitionRecord
 
@@ -61,7 +61,7 @@ class ExpiryTask:
         self._changelog_ends = changelog_ends
         self._write_evidence = write_evidence
         self._metrics = metrics
-        self._clock = SweepClock()
+        self._clock = ExpiryClock()
 
     async def run(self) -> None:
         """Remove expired entities every `interval` seconds, forever."""

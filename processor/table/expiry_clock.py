@@ -11,7 +11,7 @@ later than they could, which does no harm.
 """
 
 
-class SweepClock:
+class ExpiryClock:
     """Tracks the brokers' time of each partition; times are in milliseconds."""
 
     def __init__(self) -> None:

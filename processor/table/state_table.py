@@ -20,8 +20,8 @@ from processor.core.write_batch import WriteBatch
 from processor.faust_compat.table import TableWithStore
 from processor.membership.stall_watchdog import StallWatchdog
 from processor.table.store import PartitionedStore
+from service.clock import uptime
 from service.config.settings import KafkaSettings
-from service.kafka.tombstones import uptime
 from service.tasks import abort, extend
 
 log = structlog.get_logger(__name__)

@@ -19,12 +19,13 @@ from faust.types import TP, EventT
 
 from contract.position import Position
 from processor.core.partition_state import ChangelogMark, PartitionState
+from service.clock import uptime
 from service.config.settings import KafkaSettings
 from service.kafka.clients import is_temporary
 from service.kafka.leaders import leaderless
 from service.kafka.reader import TopicReader
 from service.kafka.source_reader import SourceReader
-from service.kafka.tombstones import may_have_missed, uptime
+from service.kafka.tombstones import may_have_missed
 from service.kafka.topics import milliseconds_setting
 from service.tasks import abort
 

@@ -101,7 +101,7 @@ class Application(Starlette):
 
     fast_path: FastPathHandler | None = None
     on_stop: Callable[[], None] | None = None
-    """Called when a stop begins: requests in flight are still to be answered."""
+    """Called when a stop begins: requests in flight still need a response."""
 
     def build_middleware_stack(self) -> ASGIApp:
         """Outside of Starlette's own middleware, which responds to unhandled errors."""

@@ -78,7 +78,7 @@ class TopicOffsets:
 
     async def offsets_since(self, time: int) -> dict[int, int]:
         """Return the offset of each partition's first record that was appended at a time (ms) or
-        later; without one, its end, so that no record appended meanwhile is left out."""
+        later; without one, its end, so that no record appended since then is left out."""
         ends = await self.end_offsets()
         first = await self.first_since(dict.fromkeys(self._partitions, time))
         return {

@@ -8,9 +8,10 @@ import structlog
 from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
+from service.clock import uptime
 from service.config.settings import KafkaSettings
 from service.kafka.reader import Apply, TopicOffsets, TopicReader
-from service.kafka.tombstones import TombstoneDeadline, uptime
+from service.kafka.tombstones import TombstoneDeadline
 from service.kafka.topic_history import (
     HistoryChangedError,
     OutdatedStateError,

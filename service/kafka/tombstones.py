@@ -5,13 +5,9 @@ its key. A reader that was disconnected for longer never reads the tombstone, an
 deleted record forever.
 """
 
-import functools
-import time
 from collections.abc import Mapping
 
 from service.kafka.topic_history import OutdatedStateError
-
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class MissedTombstonesError(OutdatedStateError):
@@ -60,9 +56,3 @@ def may_have_missed(behind: float, retention: float) -> bool:
     `retention` is `delete.retention.ms` in seconds.
     """
     return behind > retention / 2
-
-
-uptime = functools.partial(time.clock_gettime, _CLOCK)
-"""Return the seconds on a clock that never goes back and continues while the machine sleeps.
-
-A partial, not a function: a submission takes this time twice."""

@@ -68,7 +68,7 @@ def _server() -> FuzzedServer:
 
 @functools.cache
 def _backlogs(kind: str) -> BackfillDecoder:
-    return BackfillDecoder(KINDS[kind])
+    return BackfillDecoder(KINDS[kind], BodyDecoder(KINDS[kind]))
 
 
 @functools.cache

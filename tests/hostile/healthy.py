@@ -7,8 +7,8 @@ from collections import deque
 from bench.errors import WrongResultError
 from bench.load import split_response
 from bench.workloads import SingleWorkload
-from service.tasks import first_error
 from tobogganing.devstack.ports import LOOPBACK
+from tools.first_error import first_error
 
 RATE = 100
 """Submissions per second."""

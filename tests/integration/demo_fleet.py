@@ -61,20 +61,30 @@ async def create_fleet(service: Service) -> Demo:
         type = "docker" if "build" in name else "mobile" if "phone" in name else "native"
         await register(service, "clients", name=name, type=type, client_id=id)
         age = OFFLINE + 60 * number if number % 11 == 0 else LATE if number % 7 == 0 else ONLINE
-        item = _item("client", id, age, bytes_sent=91_000_000 * number, bytes_received=10**9)
+        item = _item("client", id, age, bytes_sent=91_000_000 * number, bytes_received=2 * 10**9)
         item |= {"headless": type == "docker"}
         item["metrics"]["connection_uptime"] = 3600.0 * number
         items.append(item)
     relay = await register(service, "relays", name="demo", scope="all")
-    response = await service.http.post(
-        "/api/v1/metrics",
-        json=items,
-        headers={"authorization": f"Bearer {relay['api_key']}"},
-    )
-    assert response.status_code == 200, response.text
-    assert response.json()["rejected"] == [], response.text
+    earlier = [_earlier(item) for item in items if "bytes_sent" in item["metrics"]]
+    for reports in (earlier, items):
+        response = await service.http.post(
+            "/api/v1/metrics",
+            json=reports,
+            headers={"authorization": f"Bearer {relay['api_key']}"},
+        )
+        assert response.status_code == 200, response.text
+        assert response.json()["rejected"] == [], response.text
+        assert (await service.scrape(*response.json()["receipts"])).status_code == 200
     new = await register(service, "clients", name="Zoë's tablet", type="mobile", client_id="c-new")
     return Demo(len(names) + 1, "c-new", new["api_key"])
+
+
+def _earlier(item: dict[str, Any]) -> dict[str, Any]:
+    """The report of a minute before."""
+    counted = {"bytes_sent": 2**21, "bytes_received": 2**25, "connection_uptime": 60}
+    metrics = {name: max(0, item["metrics"][name] - grown) for name, grown in counted.items()}
+    return item | {"timestamp": item["timestamp"] - 60, "metrics": metrics}
 
 
 def _item(kind: str, id: str, age: float, **metrics: float) -> dict[str, Any]:

@@ -169,6 +169,11 @@ async def test_pages_follow_each_other(manager: Service, browser: Browser, demo:
     assert len(shown) == demo.clients
     assert shown == sorted(shown)
 
+    await page.get_by_role("link", name="Tobogganing").click()
+    await expect(page.get_by_text("clients with values")).to_be_visible()
+    await check_accessible(page)
+    await screenshot(page, "front-page")
+
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_phones_and_the_dark(

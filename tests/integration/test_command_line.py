@@ -92,7 +92,7 @@ def test_the_address_may_precede_the_subcommand(tmp_path: Path) -> None:
     ):
         ended = run(*words, TOBOGGANING_URL=third)
         assert ended.returncode == 1
-        assert f"no gateway answers at {url} " in ended.stderr
+        assert f"no gateway responds at {url} " in ended.stderr
 
 
 def test_a_terminal_gets_tables_and_colours_and_others_plain_text() -> None:
@@ -192,7 +192,7 @@ def test_a_dead_port_is_reported_in_seconds(
     more = () if words == ("simulate",) else (str(file),)
     ended = run(*words, *more, "--url", nowhere, ADMIN_TOKEN=ADMIN_TOKEN)
     assert ended.returncode == 1
-    assert f"no gateway answers at {nowhere} " in ended.stderr
+    assert f"no gateway responds at {nowhere} " in ended.stderr
     assert time.monotonic() - began < 20
 
 

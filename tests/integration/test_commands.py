@@ -166,7 +166,7 @@ async def test_an_error_that_the_user_can_fix_is_one_line(
     several = CommandLine(gateway.url, ADMIN_TOKEN=f"{ADMIN_TOKEN},older")
     await several.good("clients", "list")
     nowhere = CommandLine(f"http://127.0.0.1:{free_ports(1)[0]}")
-    assert "no gateway answers at" in await nowhere.bad("clients", "show", "a")
+    assert "no gateway responds at" in await nowhere.bad("clients", "show", "a")
     elsewhere = CommandLine(f"{gateway.url}/elsewhere")
     assert "check --url" in await elsewhere.bad("clients", "show", "a")
 

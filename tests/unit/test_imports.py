@@ -72,8 +72,17 @@ def test_the_rule_sees_every_form_of_import() -> None:
 
 LAYERS = {
     "service": (
-        *("plural", "config", "logs", "slices", "stacks", "tasks", "process_name", "startup"),
-        *("gc_tuning", "rate_limiter", "compression", "metrics", "kafka", "evidence", "http"),
+        *("plural", "clock", "config", "logs", "slices", "stacks", "tasks", "process_name"),
+        *(
+            "startup",
+            "gc_tuning",
+            "rate_limiter",
+            "compression",
+            "metrics",
+            "kafka",
+            "evidence",
+            "http",
+        ),
     ),
     "gateway": (
         *("settings", "metrics", "body", "produce", "registry", "auth", "ingest", "api"),

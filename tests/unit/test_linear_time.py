@@ -176,7 +176,7 @@ def quiet(scan: Scan) -> Scan:
 CLIENT = KINDS["client"]
 body_decoder, backlog_decoder, items_decoder = (
     BodyDecoder(CLIENT),
-    BackfillDecoder(CLIENT),
+    BackfillDecoder(CLIENT, BodyDecoder(CLIENT)),
     BatchDecoder(),
 )
 

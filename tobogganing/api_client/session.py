@@ -24,10 +24,6 @@ class ManagerUnreachableError(Exception):
     """There was no response; the request may have arrived."""
 
 
-class NotConnectedError(ManagerUnreachableError):
-    """There was no connection, so the request has not arrived."""
-
-
 @dataclass(frozen=True)
 class ApiResponse:
     """A response; `body` is empty if it was not a JSON object.

@@ -1,7 +1,8 @@
 """Closes the topic of submissions, so that a backup is certain to have all of them.
 
-A gateway that is quiet for a while looks like one that has stopped. So Kafka itself is made to
-refuse what gateways write: no record fits into the topic. `tobogganing topics repair` opens it.
+A gateway that is quiet for a while looks like one that has stopped. Therefore this sets
+`max.message.bytes` to 0, so the brokers reject every record. `tobogganing topics repair` restores
+it.
 """
 
 import asyncio

@@ -122,10 +122,10 @@ async def _create(
 
 async def _require_same_source(settings: KafkaSettings, ledgers: dict[int, LedgerRow]) -> None:
     """Check that the topic has all records that the ledgers cover."""
-    for partition, (_, verdict) in (await compare_with_source(settings, ledgers)).items():
-        if not isinstance(verdict, Same):
+    for partition, (_, comparison) in (await compare_with_source(settings, ledgers)).items():
+        if not isinstance(comparison, Same):
             raise LocalError(
-                f"partition {partition}: {verdict.reason}: a processor must compare them first "
+                f"partition {partition}: {comparison.reason}: a processor must compare them first "
                 "(`tobogganing history show`)"
             )
 

@@ -18,8 +18,8 @@ from contract.registry import (
 )
 from contract.row import LedgerRow
 from processor.core.partition_state import PartitionState
-from processor.core.source_history import SourceEvidence, Verdict, judge
-from processor.source.evidence import collect
+from processor.core.source_history import Comparison, SourceLogState, compare_ledger
+from processor.source.log_state import collect
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader
 from service.kafka.source_reader import SourceReader
@@ -156,10 +156,11 @@ class _LedgerSnapshot(RowSnapshot):
 
 
 class SourceComparison(NamedTuple):
-    """The evidence of a partition in Kafka, and the verdict about its ledger."""
+    """What Kafka reports about a source partition, and the result of comparing its ledger with
+    it."""
 
-    evidence: SourceEvidence
-    verdict: Verdict
+    log_state: SourceLogState
+    comparison: Comparison
 
 
 async def compare_with_source(
@@ -173,4 +174,7 @@ async def compare_with_source(
     topic = topics_from(settings).submissions.name
     async with SourceReader(settings, topic, ledgers) as reader:
         found = await collect(reader, ledgers)
-    return {p: SourceComparison(found[p], judge(ledger, found[p])) for p, ledger in ledgers.items()}
+    return {
+        p: SourceComparison(found[p], compare_ledger(ledger, found[p]))
+        for p, ledger in ledgers.items()
+    }

@@ -117,7 +117,9 @@ def fetch_checkin(api: ApiTarget, collection: str, id: str) -> dict[str, Any]:
     with api.client() as client:
         found = {"checkin": client.get_or_none(path), "why": client.get_or_none(f"{path}/why")}
     if found["why"] is None:
-        raise LocalError(f"{api.url} serves no check-ins: --url must name an exporter, too")
+        raise LocalError(
+            f"{api.url} has no check-in API: set --url to an exporter, the edge or `serve`"
+        )
     return found
 
 

@@ -11,7 +11,7 @@ from tobogganing.errors import LocalError
 from tobogganing.output import ColumnTable, write, write_document
 from tobogganing.time_param import parse_time
 
-if TYPE_CHECKING:  # The command line starts without it.
+if TYPE_CHECKING:  # Imported lazily, to keep start-up fast.
     from service.config.settings import KafkaSettings
 
 COLUMNS = ("partition", "offset", "shift", "histories", "kafka_first", "kafka_end", "verdict")

@@ -48,7 +48,7 @@ def remarks(document: Mapping[str, Any]) -> list[str]:
     if not document["is_current"]:
         lines.append(
             f"states as of {document['as_of']}, {age(document['seconds_late'])} ago: Kafka or the "
-            "processors are away or behind"
+            "processors are unavailable or behind"
         )
     if document["waiting_for"]:
         lines.append("not ready: waiting for " + ", ".join(document["waiting_for"]))

@@ -113,7 +113,7 @@ class ReplayReport:
     """The outcome of a replay."""
 
     read: int = 0
-    """Dead letters: `letters`, `copies` and `skipped` in total."""
+    """Dead letters read: `letters` + `copies` + `skipped`."""
     letters: int = 0
     """Dead letters of which all submissions were sent."""
     copies: int = 0

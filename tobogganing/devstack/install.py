@@ -28,7 +28,7 @@ class Install:
     archive: Path
 
     def command(self, *flags: str) -> list[str]:
-        """The start of a command line: Java, its flags and the class path."""
+        """Return the common part of a JVM command: Java, its flags and the class path."""
         return [
             str(self.java.path),
             f"-Xmx{HEAP}",
@@ -65,7 +65,7 @@ def archive_path(cache: Path, java: Java, jars: Sequence[Path]) -> Path:
 
 
 class CdsArchive:
-    """One broker's use of the archive: it reads it, records it, or runs without it."""
+    """How one broker uses the CDS archive: reads it, records it, or neither."""
 
     def __init__(self, archive: Path) -> None:
         self._archive = archive

@@ -70,12 +70,12 @@ class LocalStack:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal)
         starting = asyncio.ensure_future(start)
-        asked = asyncio.create_task(self._stop.wait(), name="asked to stop")
+        stopping = asyncio.create_task(self._stop.wait(), name="wait for a stop")
         try:
-            await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 starting.result()
-            await asked
+            await stopping
         finally:
             starting.cancel()
             await asyncio.wait({starting})

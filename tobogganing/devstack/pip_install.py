@@ -49,7 +49,7 @@ def pip_install(label: str, folder: Path, arguments: list[str]) -> None:
     ):
         assert process.stdout is not None
         for line in process.stdout:
-            output.append(line)  # noqa: PERF402 (the progress line reads it meanwhile)
+            output.append(line)  # noqa: PERF402 (the progress line reads it at the same time)
         if process.wait():
             raise PipError("".join(output[-KEPT_LINES:]).rstrip())
 

@@ -63,7 +63,7 @@ _chosen: set[int] = set()
 
 
 def free_ports(count: int, within: range = RANGE) -> list[int]:
-    """`count` different ports that are free now; another process may take one meanwhile."""
+    """`count` different ports that are free now; another process may take one."""
     if len(_chosen) > len(within) / 2:
         _chosen.clear()
     found: list[int] = []

@@ -241,4 +241,4 @@ def _fault(status: int, text: str) -> str:
         return "the ADMIN_TOKEN is refused (401)"
     if status in (404, 405):
         return f"the gateway does not register many at once ({status}): update it"
-    return f"the gateway answered {text}"
+    return f"the gateway responded {text}"

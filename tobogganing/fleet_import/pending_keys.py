@@ -1,7 +1,8 @@
-"""API keys of an import, made before they are sent: no lost response and no kill loses one.
+"""API keys of an import, stored before they are sent, so that neither a lost response nor a kill
+loses one.
 
-Next to the file of credentials, `<it>.pending` has every key that may have reached a gateway, until
-the import is complete. The next import sends the same keys again, and is told that they are those.
+`<credentials>.pending` holds them until the import is complete; the next import sends the same
+keys, which the gateway recognises.
 """
 
 import os

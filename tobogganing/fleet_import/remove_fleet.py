@@ -46,7 +46,7 @@ class RemovalReport:
 
 
 class FleetRemoval:
-    """Removes entries; setting `stop` ends it once what is under way has been answered."""
+    """Removes entries; setting `stop` ends it after the requests in progress."""
 
     def __init__(
         self, api: ManagerApi, admin_token: str, report: RemovalReport, progress: Progress

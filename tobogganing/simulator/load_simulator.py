@@ -100,7 +100,7 @@ class LoadSimulator:
         except ManagerUnreachableError:
             self.stats.unreachable += 1
             return backoff(reporter.attempts, retry_after=0.0)
-        self.stats.answered(response.status, response.seconds)
+        self.stats.record_response(response.status, response.seconds)
         self.recent.add(response.seconds)
         if response.status == 200:
             self._accepted(response)

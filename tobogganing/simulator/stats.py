@@ -39,7 +39,7 @@ class Latencies:
 
 @dataclass
 class Stats:
-    answers: Counter[int] = field(default_factory=Counter)
+    responses: Counter[int] = field(default_factory=Counter)
     """Responses by status."""
     unreachable: int = 0
     """Reports without a response."""
@@ -54,19 +54,19 @@ class Stats:
 
     @property
     def accepted(self) -> int:
-        return self.answers[200]
+        return self.responses[200]
 
     @property
     def refused(self) -> int:
-        return self.answers.total() - self.accepted
+        return self.responses.total() - self.accepted
 
     @property
     def is_good(self) -> bool:
         """Whether every response was expected and every report was accepted in time."""
         return not self.unexpected_count and not self.given_up and self.accepted > 0
 
-    def answered(self, status: int, seconds: float) -> None:
-        self.answers[status] += 1
+    def record_response(self, status: int, seconds: float) -> None:
+        self.responses[status] += 1
         self.latencies.add(seconds)
 
     def note_unexpected(self, what: str) -> None:
@@ -89,7 +89,7 @@ class Stats:
 
     def summary(self, seconds: float) -> str:
         """All statistics, in a few lines."""
-        statuses = "  ".join(f"{status}: {n:,}" for status, n in sorted(self.answers.items()))
+        statuses = "  ".join(f"{status}: {n:,}" for status, n in sorted(self.responses.items()))
         quantiles = "  ".join(
             f"p{100 * share:g} {self.latencies.quantile(share) * 1000:.1f} ms"
             for share in (0.5, 0.9, 0.99)

@@ -23,7 +23,8 @@ MAX_REPEATED_HEAD = 2048
 MAX_REPEATED_SIZE = 8192
 """Maximum counted size of such a head; see Request.size."""
 MAX_STEPS = 16
-"""Requests or body parts that one call parses, so that other connections get the event loop."""
+"""Maximum requests or body parts per call, so that other connections get a turn on the event
+loop."""
 MAX_CHUNKS = 128
 """Maximum number of chunks that are joined to one part of a body."""
 MAX_CHUNK_EXTENSION = 1024

@@ -44,6 +44,6 @@ async def stop_and_close(consumer: AIOKafkaConsumer) -> None:
         await asyncio.wait([stopping])
     finally:
         stopping.cancel()
-    await consumer._client.close()  # not if cancelled: the caller's time is over
+    await consumer._client.close()  # skipped on cancellation: the caller's timeout has expired
     if not stopping.cancelled():
         stopping.result()

@@ -1,4 +1,5 @@
-"""aiokafka's producer: batches that its caller makes, and a stop that waits for no broker."""
+"""aiokafka producer internals: acknowledgement of `send_batch`, and closing without waiting for
+brokers."""
 
 import asyncio
 from typing import Any
@@ -12,7 +13,7 @@ async def acknowledged(future: "asyncio.Future[RecordMetadata]") -> RecordMetada
     """Await the future that `send_batch` returned.
 
     aiokafka leaves it to the caller to retrieve the error of such a batch. If the caller is
-    cancelled, nobody would, and asyncio would log it.
+    cancelled, nothing would retrieve it, and asyncio would log it.
     `tests/integration/test_gateway.py::test_a_503_during_a_stop_is_never_applied`.
     """
     future.add_done_callback(_retrieve)

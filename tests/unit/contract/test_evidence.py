@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 from contract.evidence import (
     MAX_DETAIL,
     PROCESSOR,
-    REFUSALS,
-    UNAPPLIED,
     Evidence,
     EvidenceError,
     EvidenceReason,
@@ -78,10 +76,6 @@ def test_what_does_not_belong_together_is_refused(key: bytes, old: bytes, new: b
     assert old in value
     with pytest.raises(EvidenceError):
         decode_evidence(key, value.replace(old, new) if old else value)
-
-
-def test_every_reason_is_a_refusal_an_outcome_or_an_expiry() -> None:
-    assert set(EvidenceReason) == {*REFUSALS, *UNAPPLIED, EvidenceReason.EXPIRED}
 
 
 @given(st.ip_addresses())

@@ -41,7 +41,7 @@ def exporter() -> Exporter:
     )
     registry = RegistryReader(settings)
     registry.tailer = InMemoryTailer(settings, "registry", [0], registry.apply)
-    return Exporter(settings, registry=registry, tailer=InMemoryTailer)
+    return Exporter(settings, registry=registry, tailer_type=InMemoryTailer)
 
 
 @pytest.fixture
@@ -56,16 +56,16 @@ async def http(exporter: Exporter) -> AsyncIterator[httpx.AsyncClient]:
 
 def read_all(exporter: Exporter) -> None:
     """Deliver a row, a ledger and a registered headend, then report both topics as read."""
-    assert isinstance(exporter.state, InMemoryTailer)
+    assert isinstance(exporter.row_tailer, InMemoryTailer)
     assert exporter.registry is not None
     ledger = LedgerRow(ROW_VERSION, 9, read=5, applied=5)
     row = encode_row(make_row(labels={"name": "h"}))
-    exporter.state.deliver((b"headend:h-1", row), (ledger_key(0), encode_row(ledger)))
+    exporter.row_tailer.deliver((b"headend:h-1", row), (ledger_key(0), encode_row(ledger)))
     headend = RegistryRecord(RECORD_VERSION, "headend", "h-1", revision=0, name="h")
     exporter.registry.apply(0, [record("registry", 0, headend.key, encode_record(headend))])
     for _ in exporter.store.render_deferred():
         pass
-    exporter.state.caught_up = exporter.registry.tailer.caught_up = True
+    exporter.row_tailer.caught_up = exporter.registry.tailer.caught_up = True
 
 
 async def test_a_scrape_waits_for_the_initial_read(

@@ -30,7 +30,7 @@ def build(waiting_for: list[str], links: list[Link]) -> tuple[str, dict[str, str
 
 def test_figures_are_current() -> None:
     html, _ = build([], [])
-    assert "<b>1,234</b><span>clients shown</span>" in html
+    assert "<b>1,234</b><span>clients with values</span>" in html
     assert "<b>1</b><span>clusters registered</span>" in html
     assert "<td>5,678</td>" in html
     assert "Ready" in html
@@ -65,9 +65,15 @@ def test_everything_is_escaped() -> None:
     assert html.count("<script") == 1, "its own"
 
 
+def test_what_browsers_cannot_open_is_no_link() -> None:
+    html, _ = build([], [Link("/metrics", "for Prometheus", in_browsers=False)])
+    assert "<code>/metrics</code>" in html
+    assert 'href="/metrics"' not in html
+
+
 def test_no_external_resources_are_loaded() -> None:
     html, headers = build([], [Link("/metrics", "")])
-    own = ["/checkins/static/checkins.js", "/metrics"]
+    own = ["/checkins/static/icon.svg", "/checkins/static/checkins.js", "/metrics"]
     assert re.findall(r'(?:href|src)="([^"]*)"', html) == own
     assert "url(" not in html
     assert "://" not in html

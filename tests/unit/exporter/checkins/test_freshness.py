@@ -13,12 +13,13 @@ class Answers:
 
     def __init__(self) -> None:
         self.silent = 0.5
+        self.caught_up = True
         self.lags = {0: 0, 1: 0}
 
     def seconds_since_response(self) -> float:
         return self.silent
 
-    def lag(self, _: Any) -> dict[int, int]:
+    def lag(self) -> dict[int, int]:
         return self.lags
 
 
@@ -88,3 +89,16 @@ def test_the_rate_is_that_of_the_last_half_minute(world: World) -> None:
         world.ledgers[0].read += 25
         world.pass_time(1)
     assert world.freshness.submissions_per_second() == 25
+
+
+def test_ledgers_that_are_read_at_the_start_are_no_submissions(world: World) -> None:
+    world.answers.caught_up = False
+    world.pass_time(2)
+    world.ledgers[0].read = 11_012
+    world.pass_time(1)
+    assert world.freshness.submissions_per_second() is None
+    world.answers.caught_up = True
+    world.pass_time(1)
+    assert world.freshness.submissions_per_second() is None
+    world.pass_time(9)
+    assert world.freshness.submissions_per_second() == 0

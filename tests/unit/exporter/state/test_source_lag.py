@@ -5,8 +5,8 @@ from exporter.state.source_lag import SourceLagMonitor
 from service.config.settings import KafkaSettings
 
 
-def source(ends: dict[int, int]) -> SourceLagMonitor:
-    ledgers = {partition: empty_ledger() for partition in ends}
+def source(ends: dict[int, int], ledgers: dict[int, LedgerRow] | None = None) -> SourceLagMonitor:
+    ledgers = ledgers or {partition: empty_ledger() for partition in ends}
     found = SourceLagMonitor(
         KafkaSettings(kafka_bootstrap_servers="localhost:1"), "submissions", ledgers
     )
@@ -16,11 +16,11 @@ def source(ends: dict[int, int]) -> SourceLagMonitor:
 
 def test_records_after_the_ledger_are_lag() -> None:
     ledgers = {0: LedgerRow(version=ROW_VERSION, offset=6), 1: empty_ledger(), 2: empty_ledger()}
-    assert source({0: 10, 1: 3, 2: 0}).lag(ledgers) == {0: 3, 1: 3, 2: 0}
+    assert source({0: 10, 1: 3, 2: 0}, ledgers).lag() == {0: 3, 1: 3, 2: 0}
 
 
 def test_a_ledger_newer_than_the_response_has_no_lag() -> None:
-    assert source({0: 10}).lag({0: LedgerRow(version=ROW_VERSION, offset=12)}) == {0: 0}
+    assert source({0: 10}, {0: LedgerRow(version=ROW_VERSION, offset=12)}).lag() == {0: 0}
 
 
 def test_the_lag_in_seconds_counts_from_the_newest_counted_record() -> None:
@@ -40,9 +40,10 @@ def test_the_lag_in_seconds_counts_from_the_newest_counted_record() -> None:
 
 
 def test_there_is_no_lag_before_the_first_response() -> None:
-    unasked = SourceLagMonitor(KafkaSettings(kafka_bootstrap_servers="localhost:1"), "s", {})
-    assert unasked.lag({0: empty_ledger()}) == {}
-    assert unasked.seconds_since_response() == float("inf")
+    settings = KafkaSettings(kafka_bootstrap_servers="localhost:1")
+    monitor = SourceLagMonitor(settings, "s", {0: empty_ledger()})
+    assert monitor.lag() == {}
+    assert monitor.seconds_since_response() == float("inf")
     assert source({0: 1}).seconds_since_response() < 60
 
 

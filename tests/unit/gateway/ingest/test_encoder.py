@@ -175,7 +175,7 @@ def test_the_template_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(templates._templates["client"]) == 3
 
 
-client = BackfillDecoder(CLIENT)
+client = BackfillDecoder(CLIENT, BodyDecoder(CLIENT))
 
 
 def read_backlog(body: str) -> list[ParsedBody]:

@@ -9,7 +9,8 @@ from itertools import pairwise
 
 import pytest
 
-from gateway.produce.linger import FULL_BYTES, FULL_SUBMISSIONS, Linger
+from gateway.produce.frame_limits import MAX_FRAME_BYTES, MAX_FRAME_SUBMISSIONS
+from gateway.produce.linger import Linger
 
 LONGEST = 0.1
 TRIP = 0.003
@@ -166,7 +167,7 @@ def test_random_arrivals_are_not_taken_for_bursts_after_a_closed_loop() -> None:
 
 
 def test_a_full_flush_leaves_at_once() -> None:
-    for size, count in ((400, FULL_SUBMISSIONS // 2), (FULL_BYTES // 2, 1)):
+    for size, count in ((400, MAX_FRAME_SUBMISSIONS // 2), (MAX_FRAME_BYTES // 2, 1)):
         process = Process()
         process.open_loop(poisson(300, 2))
         process.arrive()

@@ -16,12 +16,8 @@ from contract.position import NO_TIME, Receipt
 from gateway.metrics import FrameMetrics
 from gateway.produce.batcher import OverloadedError, SubmissionBatcher
 from gateway.produce.broker_clock import MAX_AGE, BrokerClock
-from gateway.produce.partition_batcher import (
-    MAX_FRAME_BYTES,
-    MAX_FRAME_SUBMISSIONS,
-    MIN_TIME_TO_DEADLINE,
-    PartitionBatcher,
-)
+from gateway.produce.frame_limits import MAX_FRAME_BYTES, MAX_FRAME_SUBMISSIONS
+from gateway.produce.partition_batcher import MIN_TIME_TO_DEADLINE, PartitionBatcher
 from gateway.produce.producer import RecordMetadata, SendError
 from gateway.produce.throughput import AVERAGING_SECONDS, MAX_RETRY_AFTER
 from tests.unit.gateway.clocks import taught_clock
@@ -71,8 +67,17 @@ async def sender() -> ManualProducer:
     return sender
 
 
+class Lane(PartitionBatcher):
+    """A batcher that returns the result of a single submission as a future."""
+
+    def submit(self, payload: bytes, deadline: float) -> asyncio.Future[Receipt | None]:
+        completion: asyncio.Future[Receipt | None] = asyncio.get_running_loop().create_future()
+        self.enqueue(payload, deadline, completion)
+        return completion
+
+
 @contextlib.asynccontextmanager
-async def running(batcher: PartitionBatcher) -> AsyncIterator[PartitionBatcher]:
+async def running(batcher: Lane) -> AsyncIterator[Lane]:
     task = asyncio.create_task(batcher.run())
     yield batcher
     task.cancel()
@@ -80,19 +85,19 @@ async def running(batcher: PartitionBatcher) -> AsyncIterator[PartitionBatcher]:
     batcher.fail_pending()
 
 
-def lane_of(sender: ManualProducer, clock: BrokerClock) -> PartitionBatcher:
-    return PartitionBatcher(2, "submissions", sender, clock, FrameMetrics(CollectorRegistry()))
+def lane_of(sender: ManualProducer, clock: BrokerClock) -> Lane:
+    return Lane(2, "submissions", sender, clock, FrameMetrics(CollectorRegistry()))
 
 
 @pytest.fixture
-async def lane(sender: ManualProducer) -> AsyncIterator[PartitionBatcher]:
+async def lane(sender: ManualProducer) -> AsyncIterator[Lane]:
     """A batcher that knows its leader's time."""
     async with running(lane_of(sender, taught_clock([2]))) as batcher:
         yield batcher
 
 
 @pytest.fixture
-async def new_lane(sender: ManualProducer) -> AsyncIterator[PartitionBatcher]:
+async def new_lane(sender: ManualProducer) -> AsyncIterator[Lane]:
     """A batcher of a gateway that has just started."""
     async with running(lane_of(sender, BrokerClock())) as batcher:
         yield batcher
@@ -112,9 +117,7 @@ async def result(answer: asyncio.Future[Receipt | None]) -> Receipt | None:
     return receipt
 
 
-async def test_a_requested_probe_is_an_empty_frame(
-    lane: PartitionBatcher, sender: ManualProducer
-) -> None:
+async def test_a_requested_probe_is_an_empty_frame(lane: Lane, sender: ManualProducer) -> None:
     lane.request_probe()
     frame, sent = await sender.frame()
     assert ids(frame) == []
@@ -126,9 +129,7 @@ async def test_a_requested_probe_is_an_empty_frame(
     assert await result(answer) == Receipt(2, 1, 0)
 
 
-async def test_a_waiting_submission_replaces_the_probe(
-    lane: PartitionBatcher, sender: ManualProducer
-) -> None:
+async def test_a_waiting_submission_replaces_the_probe(lane: Lane, sender: ManualProducer) -> None:
     """However slowly Kafka acknowledges, and however often a probe is requested."""
     lane.submit(piece(0), soon())
     for number in range(3):
@@ -144,9 +145,7 @@ async def test_a_waiting_submission_replaces_the_probe(
     assert ids(frame) == [], "no submission was waiting"
 
 
-async def test_a_single_submission_is_sent_at_once(
-    lane: PartitionBatcher, sender: ManualProducer
-) -> None:
+async def test_a_single_submission_is_sent_at_once(lane: Lane, sender: ManualProducer) -> None:
     answer = lane.submit(piece(1), soon())
     frame, sent = await sender.frame()
     assert ids(frame) == ["c1"]
@@ -157,7 +156,7 @@ async def test_a_single_submission_is_sent_at_once(
 
 
 async def test_submissions_during_a_send_form_the_next_frame_in_order(
-    lane: PartitionBatcher, sender: ManualProducer
+    lane: Lane, sender: ManualProducer
 ) -> None:
     deadline = soon()
     first = lane.submit(piece(0), deadline)
@@ -175,7 +174,7 @@ async def test_submissions_during_a_send_form_the_next_frame_in_order(
 
 
 async def test_the_number_of_submissions_in_a_frame_is_limited(
-    lane: PartitionBatcher, sender: ManualProducer
+    lane: Lane, sender: ManualProducer
 ) -> None:
     deadline = soon()
     answers = [
@@ -193,9 +192,7 @@ async def test_the_number_of_submissions_in_a_frame_is_limited(
     ]
 
 
-async def test_the_size_of_a_frame_is_limited(
-    lane: PartitionBatcher, sender: ManualProducer
-) -> None:
+async def test_the_size_of_a_frame_is_limited(lane: Lane, sender: ManualProducer) -> None:
     deadline = soon()
     for number in range(20):
         lane.submit(piece(number, size=50_000), deadline)
@@ -211,7 +208,7 @@ async def test_the_size_of_a_frame_is_limited(
 
 
 async def test_a_submission_larger_than_a_frame_is_still_sent(
-    lane: PartitionBatcher, sender: ManualProducer
+    lane: Lane, sender: ManualProducer
 ) -> None:
     lane.submit(piece(0, size=MAX_FRAME_BYTES), soon())
     frame, _ = await sender.frame()
@@ -219,7 +216,7 @@ async def test_a_submission_larger_than_a_frame_is_still_sent(
 
 
 async def test_a_frame_has_the_earliest_deadline_of_its_submissions(
-    lane: PartitionBatcher, sender: ManualProducer
+    lane: Lane, sender: ManualProducer
 ) -> None:
     first = lane.submit(piece(0), soon())
     _, sent = await sender.frame()
@@ -234,7 +231,7 @@ async def test_a_frame_has_the_earliest_deadline_of_its_submissions(
 
 
 async def test_only_a_frame_appended_by_its_deadline_gives_receipts(
-    lane: PartitionBatcher, sender: ManualProducer
+    lane: Lane, sender: ManualProducer
 ) -> None:
     for late, expected in ((0, True), (1, False)):
         answer = lane.submit(piece(0), soon())
@@ -245,7 +242,7 @@ async def test_only_a_frame_appended_by_its_deadline_gives_receipts(
 
 
 async def test_a_late_frame_corrects_the_clock_for_the_next_one(
-    lane: PartitionBatcher, sender: ManualProducer
+    lane: Lane, sender: ManualProducer
 ) -> None:
     """The broker's clock is set forward by an hour."""
     hour = 3_600_000
@@ -263,7 +260,7 @@ HOUR = 3_600_000
 
 
 async def test_the_leader_is_probed_before_the_first_submission(
-    new_lane: PartitionBatcher, sender: ManualProducer
+    new_lane: Lane, sender: ManualProducer
 ) -> None:
     """The local clock is an hour ahead; with it, a frame could be applied an hour after its 503."""
     answer = new_lane.submit(piece(0), soon())
@@ -280,7 +277,7 @@ async def test_the_leader_is_probed_before_the_first_submission(
 
 
 async def test_probes_are_repeated_until_the_leader_acknowledges(
-    new_lane: PartitionBatcher, sender: ManualProducer
+    new_lane: Lane, sender: ManualProducer
 ) -> None:
     answer = new_lane.submit(piece(0), soon())
     for _ in range(3):
@@ -299,9 +296,7 @@ async def test_the_leader_is_probed_again_after_a_long_silence(sender: ManualPro
     passed = 0.0
     metrics = FrameMetrics(CollectorRegistry())
     clock = taught_clock([2])
-    batcher = PartitionBatcher(
-        2, "submissions", sender, clock, metrics, lambda: time.monotonic() + passed
-    )
+    batcher = Lane(2, "submissions", sender, clock, metrics, lambda: time.monotonic() + passed)
     async with running(batcher):
         for passed, held in ((0.0, [["c0"]]), (MAX_AGE + 10, [[], ["c0"]])):
             answer = batcher.submit(piece(0), soon() + passed)
@@ -313,7 +308,7 @@ async def test_the_leader_is_probed_again_after_a_long_silence(sender: ManualPro
 
 
 async def test_a_submission_in_flight_completes_at_its_own_deadline(
-    lane: PartitionBatcher, sender: ManualProducer
+    lane: Lane, sender: ManualProducer
 ) -> None:
     early, late = lane.submit(piece(0), soon(0.3)), lane.submit(piece(1), soon(1.0))
     _, sent = await sender.frame()
@@ -332,7 +327,7 @@ async def test_a_submission_in_flight_completes_at_its_own_deadline(
 
 
 async def test_a_queued_submission_is_withdrawn_at_its_deadline(
-    lane: PartitionBatcher, sender: ManualProducer
+    lane: Lane, sender: ManualProducer
 ) -> None:
     lane.submit(piece(0), soon())
     _, sent = await sender.frame()
@@ -348,7 +343,7 @@ async def test_a_queued_submission_is_withdrawn_at_its_deadline(
 
 
 async def test_a_submission_close_to_its_deadline_is_not_sent(
-    lane: PartitionBatcher, sender: ManualProducer
+    lane: Lane, sender: ManualProducer
 ) -> None:
     first = lane.submit(piece(0), soon())
     _, sent = await sender.frame()
@@ -363,7 +358,7 @@ async def test_a_submission_close_to_its_deadline_is_not_sent(
 
 
 async def test_no_frame_is_collected_before_the_producer_is_connected(
-    lane: PartitionBatcher, sender: ManualProducer
+    lane: Lane, sender: ManualProducer
 ) -> None:
     sender.connected.clear()
     dead = lane.submit(piece(0), soon(0.3))
@@ -378,7 +373,7 @@ async def test_no_frame_is_collected_before_the_producer_is_connected(
 
 
 async def test_submissions_of_a_failed_frame_complete_at_their_deadline(
-    lane: PartitionBatcher, sender: ManualProducer
+    lane: Lane, sender: ManualProducer
 ) -> None:
     began = time.monotonic()
     unknown = lane.submit(piece(0), soon(0.6))
@@ -396,9 +391,7 @@ async def test_submissions_of_a_failed_frame_complete_at_their_deadline(
     assert len(lane) == 0
 
 
-async def test_deadlines_may_arrive_out_of_order(
-    lane: PartitionBatcher, sender: ManualProducer
-) -> None:
+async def test_deadlines_may_arrive_out_of_order(lane: Lane, sender: ManualProducer) -> None:
     """A slow body arrives late, with an earlier deadline than those of faster requests."""
     _blocker = lane.submit(piece(0), soon(5))
     await sender.frame()
@@ -410,7 +403,7 @@ async def test_deadlines_may_arrive_out_of_order(
 
 
 async def test_a_submission_of_a_disconnected_client_is_not_sent(
-    lane: PartitionBatcher, sender: ManualProducer
+    lane: Lane, sender: ManualProducer
 ) -> None:
     first = lane.submit(piece(0), soon())
     _, sent = await sender.frame()
@@ -424,9 +417,7 @@ async def test_a_submission_of_a_disconnected_client_is_not_sent(
     assert await result(kept) == Receipt(2, 1, 0)
 
 
-async def test_fail_pending_completes_everything(
-    lane: PartitionBatcher, sender: ManualProducer
-) -> None:
+async def test_fail_pending_completes_everything(lane: Lane, sender: ManualProducer) -> None:
     answers = [lane.submit(piece(0), soon())]
     await sender.frame()
     answers += [lane.submit(piece(number), soon()) for number in range(1, 5)]
@@ -555,7 +546,7 @@ def test_a_payload_is_contained_unchanged_in_the_frame() -> None:
 
 async def test_a_reused_offset_is_counted(sender: ManualProducer) -> None:
     metrics = FrameMetrics(CollectorRegistry())
-    batcher = PartitionBatcher(2, "submissions", sender, taught_clock([2]), metrics)
+    batcher = Lane(2, "submissions", sender, taught_clock([2]), metrics)
     async with running(batcher):
         for offset in (5, 6, 6, 7, 3):
             sender.next_offset = offset

@@ -1,4 +1,4 @@
-"""Judging a ledger's history by Kafka's evidence."""
+"""Comparing a ledger's history with what Kafka reports."""
 
 from dataclasses import replace
 from typing import Any
@@ -13,9 +13,9 @@ from processor.core.source_history import (
     Diverged,
     Finding,
     Same,
-    SourceEvidence,
+    SourceLogState,
     Uncertain,
-    judge,
+    compare_ledger,
 )
 from processor.source.comparison import assess, remains_stopped
 
@@ -28,12 +28,12 @@ def ledger(**values: Any) -> LedgerRow:
     return LedgerRow(**row | values)
 
 
-INTACT = SourceEvidence(
+INTACT = SourceLogState(
     topic=TOPIC, first=0, end=20, leader_epoch=2, epoch=2, epoch_end=20, marked=1000
 )
 
 
-def intact(**values: Any) -> SourceEvidence:
+def intact(**values: Any) -> SourceLogState:
     return replace(INTACT, **values)
 
 
@@ -48,8 +48,8 @@ def intact(**values: Any) -> SourceEvidence:
     ],
     ids=["same epoch", "nothing more", "leader changed", "mark deleted", "all deleted"],
 )
-def test_the_same_history(found: SourceEvidence) -> None:
-    assert judge(ledger(), found) == Same()
+def test_the_same_history(found: SourceLogState) -> None:
+    assert compare_ledger(ledger(), found) == Same()
 
 
 @pytest.mark.parametrize(
@@ -64,10 +64,10 @@ def test_the_same_history(found: SourceEvidence) -> None:
     ],
     ids=["cut", "cut and outgrown", "epochs cut", "empty", "recreated", "recreated and outgrown"],
 )
-def test_two_histories_diverge_at_an_offset(found: SourceEvidence, start: int) -> None:
-    verdict = judge(ledger(), found)
-    assert isinstance(verdict, Diverged)
-    assert verdict.start == start
+def test_two_histories_diverge_at_an_offset(found: SourceLogState, start: int) -> None:
+    comparison = compare_ledger(ledger(), found)
+    assert isinstance(comparison, Diverged)
+    assert comparison.start == start
 
 
 @pytest.mark.parametrize(
@@ -80,35 +80,37 @@ def test_two_histories_diverge_at_an_offset(found: SourceEvidence, start: int) -
         (intact(topic=OTHER, epoch=-1, oldest=1000 - 70_000), "older than"),
     ],
 )
-def test_contradictory_evidence_is_uncertain(found: SourceEvidence, why: str) -> None:
-    verdict = judge(ledger(), found)
-    assert isinstance(verdict, Uncertain)
-    assert why in verdict.reason
+def test_contradictory_evidence_is_uncertain(found: SourceLogState, why: str) -> None:
+    comparison = compare_ledger(ledger(), found)
+    assert isinstance(comparison, Uncertain)
+    assert why in comparison.reason
 
 
 def test_the_topic_must_reach_a_ledger_of_an_older_version() -> None:
     old = ledger(mark=None, newest=0)
-    assert judge(old, intact(epoch=-1, epoch_end=-1, end=10)) == Same()
-    assert isinstance(judge(old, intact(epoch=-1, epoch_end=-1, end=9)), Uncertain)
-    assert judge(empty_ledger(), intact(epoch=-1, epoch_end=-1, end=0)) == Same()
+    assert compare_ledger(old, intact(epoch=-1, epoch_end=-1, end=10)) == Same()
+    assert isinstance(compare_ledger(old, intact(epoch=-1, epoch_end=-1, end=9)), Uncertain)
+    assert compare_ledger(empty_ledger(), intact(epoch=-1, epoch_end=-1, end=0)) == Same()
 
 
 def test_a_history_continues_with_growing_logical_offsets() -> None:
     row = ledger()
     row.begin_history(7, epoch=4, topic=TOPIC)
     assert (row.offset, row.shift, row.next_offset, row.parted) == (9, 3, 7, 1)
-    assert judge(row, intact(leader_epoch=4, epoch=4, epoch_end=12, marked=None)) == Same()
+    assert compare_ledger(row, intact(leader_epoch=4, epoch=4, epoch_end=12, marked=None)) == Same()
     row.count_record(10, SourceMark(7, 4, 2000, TOPIC), 2000)
     assert (row.next_offset, row.newest, row.histories[-1].appended) == (8, 2000, 2000)
-    assert judge(row, intact(leader_epoch=4, epoch=4, epoch_end=12, marked=2000)) == Same()
+    assert compare_ledger(row, intact(leader_epoch=4, epoch=4, epoch_end=12, marked=2000)) == Same()
 
 
 def test_a_second_cut_replaces_a_history_without_records() -> None:
     row = ledger()
     row.begin_history(7, epoch=4, topic=TOPIC)
-    verdict = judge(row, intact(end=5, leader_epoch=6, epoch=2, epoch_end=5, marked=None))
-    assert isinstance(verdict, Diverged)
-    row.begin_history(verdict.start, epoch=6, topic=TOPIC)
+    comparison = compare_ledger(
+        row, intact(end=5, leader_epoch=6, epoch=2, epoch_end=5, marked=None)
+    )
+    assert isinstance(comparison, Diverged)
+    row.begin_history(comparison.start, epoch=6, topic=TOPIC)
     assert [(each.first, each.start) for each in row.histories] == [(10, 5)]
     assert (row.next_offset, row.parted) == (5, 2)
 
@@ -117,9 +119,9 @@ def test_an_uncertain_ledger_stays_uncertain_when_the_topic_grows_past_it() -> N
     """The group's commit says so; records appended since were never read."""
     old = ledger(mark=None, newest=0)
     grown = intact(epoch=-1, epoch_end=-1, end=30, stopped="the topic ends at 4")
-    assert judge(old, grown) == Uncertain("the topic ends at 4")
+    assert compare_ledger(old, grown) == Uncertain("the topic ends at 4")
     old.begin_history(4, epoch=2, topic=TOPIC)
-    assert judge(old, intact(end=30, epoch_end=30, marked=None, stopped="was")) == Same()
+    assert compare_ledger(old, intact(end=30, epoch_end=30, marked=None, stopped="was")) == Same()
 
 
 def test_a_stop_is_remembered_before_it_is_committed() -> None:
@@ -127,7 +129,7 @@ def test_a_stop_is_remembered_before_it_is_committed() -> None:
     state.ledger = ledger(mark=None, newest=0)
     state.stop_for_source("the topic ends at 4")
     found = assess(state, state.ledger, intact(epoch=-1, epoch_end=-1, end=30))
-    assert found.verdict == Uncertain("the topic ends at 4")
+    assert found.comparison == Uncertain("the topic ends at 4")
     assert remains_stopped(state, found)
 
 
@@ -136,24 +138,26 @@ def test_a_cut_below_skipped_offsets_is_found_however_far_the_topic_grows() -> N
     row = ledger()
     row.skip_to(15, 0, 2, TOPIC)
     cut = intact(end=21, leader_epoch=4, epoch_end=12, marked=None, newest_kept=None)
-    verdict = judge(row, cut)
-    assert isinstance(verdict, Diverged)
-    assert verdict.start == 12
-    assert judge(row, intact(marked=None)) == Same(), "a skipped offset has no record to compare"
-    assert judge(row, intact(leader_epoch=4, epoch_end=15, marked=None)) == Same()
+    comparison = compare_ledger(row, cut)
+    assert isinstance(comparison, Diverged)
+    assert comparison.start == 12
+    assert compare_ledger(row, intact(marked=None)) == Same(), (
+        "a skipped offset has no record to compare"
+    )
+    assert compare_ledger(row, intact(leader_epoch=4, epoch_end=15, marked=None)) == Same()
 
 
 @pytest.mark.parametrize("lost", [0, 3])
 def test_a_mark_before_the_next_offset_is_no_limit(lost: int) -> None:
     """Ledgers of older versions skipped offsets without a mark."""
     row = ledger(offset=14, lost=lost)
-    verdict = judge(row, intact(end=30, leader_epoch=4, epoch_end=12, marked=1000))
-    assert isinstance(verdict, Diverged)
-    assert verdict.start == 12
+    comparison = compare_ledger(row, intact(end=30, leader_epoch=4, epoch_end=12, marked=1000))
+    assert isinstance(comparison, Diverged)
+    assert comparison.start == 12
 
 
-def finding(found: SourceEvidence) -> Finding:
-    return Finding(ledger(), found, judge(ledger(), found))
+def finding(found: SourceLogState) -> Finding:
+    return Finding(ledger(), found, compare_ledger(ledger(), found))
 
 
 def cut_at(offset: int, leader_epoch: int = 4) -> Finding:

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from contract.history import NOT_A_RECORD, SourceMark
 from contract.row import LedgerRow
 from processor.core.partition_state import PartitionState
-from processor.core.source_history import Finding, SourceEvidence, judge
+from processor.core.source_history import Finding, SourceLogState, compare_ledger
 from processor.core.write_batch import WriteBatch
 from processor.metrics import ProcessorMetrics
 from processor.source import source_check as module
@@ -33,7 +33,7 @@ def a_state(partition: int) -> PartitionState:
     return state
 
 
-def evidence(**values: Any) -> SourceEvidence:
+def log_state(**values: Any) -> SourceLogState:
     found: dict[str, Any] = {
         "topic": TOPIC,
         "first": 0,
@@ -43,11 +43,11 @@ def evidence(**values: Any) -> SourceEvidence:
         "epoch_end": 20,
         "marked": 1000,
     }
-    return SourceEvidence(**found | values)
+    return SourceLogState(**found | values)
 
 
-CUT = evidence(end=7, epoch_end=7, marked=None)
-OLDER_COPY = evidence(epoch=-1, epoch_end=-1, marked=None)
+CUT = log_state(end=7, epoch_end=7, marked=None)
+OLDER_COPY = log_state(epoch=-1, epoch_end=-1, marked=None)
 
 
 class Setup:
@@ -57,7 +57,7 @@ class Setup:
         self.lock = asyncio.Lock()
         self.partitions = {0: a_state(0), 1: a_state(1)}
         self.events: list[str] = []
-        self.evidence: dict[int, SourceEvidence] = {0: evidence(), 1: evidence()}
+        self.log_state: dict[int, SourceLogState] = {0: log_state(), 1: log_state()}
         self.leaders = {0: Leader(1, 2), 1: Leader(1, 2)}
         self.proceed = asyncio.Event()
         self.proceed.set()
@@ -76,7 +76,7 @@ class Setup:
         self.check._stopped_at = float("inf")
 
     async def __aenter__(self) -> "Setup":
-        if not self.evidence:
+        if not self.log_state:
             raise KafkaConnectionError
         return self
 
@@ -99,11 +99,11 @@ class Setup:
         assert self.lock.locked()
 
     async def _compare(self, _: Any, states: Mapping[int, PartitionState]) -> dict[int, Finding]:
-        ledgers = {p: state.ledger for p, state in states.items() if p in self.evidence}
+        ledgers = {p: state.ledger for p, state in states.items() if p in self.log_state}
         self.asking.set()
         await self.proceed.wait()
         return {
-            p: Finding(ledger, self.evidence[p], judge(ledger, self.evidence[p]))
+            p: Finding(ledger, self.log_state[p], compare_ledger(ledger, self.log_state[p]))
             for p, ledger in ledgers.items()
         }
 
@@ -127,7 +127,7 @@ async def test_nothing_is_compared_without_a_change(setup: Setup) -> None:
 
 async def test_a_new_history_begins_and_the_partition_is_sought(setup: Setup) -> None:
     setup.leaders[0] = Leader(1, 4)
-    setup.evidence[0] = CUT
+    setup.log_state[0] = CUT
     await setup.watch()
     assert setup.events == ["flush 0", "resume 0"]
     assert setup.partitions[0].ledger.next_offset == 7
@@ -149,7 +149,7 @@ async def test_a_state_that_changed_during_the_comparison_is_compared_again(
     setup: Setup, what: str
 ) -> None:
     setup.leaders[0] = Leader(1, 4)
-    setup.evidence[0] = CUT
+    setup.log_state[0] = CUT
     setup.proceed.clear()
     watching = asyncio.create_task(setup.watch())
     await setup.asking.wait()
@@ -174,11 +174,11 @@ async def test_a_partition_without_a_leader_is_not_compared(setup: Setup) -> Non
 
 
 async def test_a_load_leaves_out_partitions_with_incomplete_information(setup: Setup) -> None:
-    del setup.evidence[0]
+    del setup.log_state[0]
     await setup.load()
     assert (setup.partitions[0].loaded, setup.partitions[1].loaded) == (False, True)
     assert setup.partitions[0].awaits_source
-    setup.evidence[0] = evidence(first=12)
+    setup.log_state[0] = log_state(first=12)
     await setup.watch()
     assert setup.events == ["flush 0", "resume 0"]
     state = setup.partitions[0]
@@ -188,7 +188,7 @@ async def test_a_load_leaves_out_partitions_with_incomplete_information(setup: S
 
 
 async def test_a_load_during_an_outage_leaves_out_all_partitions(setup: Setup) -> None:
-    setup.evidence.clear()
+    setup.log_state.clear()
     await setup.load()
     assert not any(state.loaded for state in setup.partitions.values())
 
@@ -203,17 +203,17 @@ async def test_a_requested_comparison_resumes_the_partition(setup: Setup) -> Non
 
 async def test_a_failed_comparison_is_repeated(setup: Setup) -> None:
     setup.check.request({1})
-    found = setup.evidence.pop(1)
+    found = setup.log_state.pop(1)
     await setup.watch()
     assert setup.events == []
-    setup.evidence[1] = found
+    setup.log_state[1] = found
     await setup.watch()
     assert setup.events == ["resume 1"]
 
 
 async def test_an_uncertain_source_stops_the_partition_and_is_announced(setup: Setup) -> None:
     setup.check.request({0})
-    setup.evidence[0] = OLDER_COPY
+    setup.log_state[0] = OLDER_COPY
     await setup.watch()
     assert setup.events == ["announce 0 at 10"]
     assert not setup.partitions[0].loaded

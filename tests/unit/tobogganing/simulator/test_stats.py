@@ -32,8 +32,8 @@ def test_the_last_receipt_of_each_partition() -> None:
 def test_a_good_run_has_nothing_unexpected_or_given_up() -> None:
     stats = Stats()
     assert not stats.is_good, "nothing was accepted"
-    stats.answered(200, 0.001)
-    stats.answered(503, 0.001)
+    stats.record_response(200, 0.001)
+    stats.record_response(503, 0.001)
     assert stats.is_good
     stats.given_up += 1
     assert not stats.is_good
@@ -41,9 +41,9 @@ def test_a_good_run_has_nothing_unexpected_or_given_up() -> None:
 
 def test_an_unexpected_response_fails_the_run_and_is_shown() -> None:
     stats = Stats()
-    stats.answered(200, 0.001)
+    stats.record_response(200, 0.001)
     for n in range(7):
-        stats.answered(500, 0.001)
+        stats.record_response(500, 0.001)
         stats.note_unexpected(f"surprise {n}")
     assert not stats.is_good
     summary = stats.summary(2.0)
@@ -56,7 +56,7 @@ def test_an_unexpected_response_fails_the_run_and_is_shown() -> None:
 def test_progress_is_since_the_last_line() -> None:
     stats, recent = Stats(), Latencies()
     for _ in range(30):
-        stats.answered(200, 0.002)
+        stats.record_response(200, 0.002)
     recent.add(0.01)
     line = stats.line(before=10, seconds=2.0, latencies=recent)
     assert line.startswith("10/s  accepted 30  refused 0")

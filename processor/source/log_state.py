@@ -1,4 +1,4 @@
-"""Collects the evidence for comparing ledgers with their source (see core/source_history.py)."""
+"""What Kafka reports about source partitions; core/source_history.py compares ledgers with it."""
 
 import asyncio
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from contract.history import STOPPED_METADATA
 from contract.row import LedgerRow
 from contract.topics import processor_group
-from processor.core.source_history import SourceEvidence, is_record, known_epoch, known_topic
+from processor.core.source_history import SourceLogState, is_record, known_epoch, known_topic
 from service.config.settings import KafkaSettings
 from service.kafka.aiokafka_compat.leader_epochs import EpochEnd
 from service.kafka.aiokafka_compat.topic_details import TopicDetails
@@ -20,11 +20,11 @@ from service.kafka.topics import topics_from
 log = structlog.get_logger(__name__)
 
 PARTITION_TIMEOUT = 5.0
-"""Seconds in which a partition's leader must return the evidence."""
+"""Seconds in which a partition's leader must report it."""
 
 
-async def collect(reader: SourceReader, ledgers: dict[int, LedgerRow]) -> dict[int, SourceEvidence]:
-    """Collect the evidence of all these partitions.
+async def collect(reader: SourceReader, ledgers: dict[int, LedgerRow]) -> dict[int, SourceLogState]:
+    """Collect the states of all these partitions.
 
     Raises:
         KafkaError: the information about a partition is incomplete.
@@ -37,17 +37,17 @@ async def collect(reader: SourceReader, ledgers: dict[int, LedgerRow]) -> dict[i
 
 async def collect_each(
     reader: SourceReader, ledgers: Mapping[int, LedgerRow], epochs: Mapping[int, int]
-) -> dict[int, SourceEvidence]:
-    """Collect the evidence of each partition; those with incomplete information are left out.
+) -> dict[int, SourceLogState]:
+    """Collect the state of each partition; those with incomplete information are left out.
 
     `epochs` are the newest leader epochs seen before.
     """
-    found: dict[int, SourceEvidence] = {}
+    found: dict[int, SourceLogState] = {}
     try:
         details = await reader.describe()
         stopped = await _stopped(reader.settings, ledgers)
     except (KafkaError, TimeoutError, OSError) as error:
-        log.info("could not compare the source", reason=repr(error))
+        log.info("could not compare the ledgers with their source", reason=repr(error))
         return {}
 
     async def collect_one(partition: int) -> None:
@@ -62,7 +62,11 @@ async def collect_each(
                     stopped.get(partition, ""),
                 )
         except (KafkaError, TimeoutError) as error:
-            log.info("could not compare a partition", partition=partition, reason=repr(error))
+            log.info(
+                "could not compare a ledger with its source",
+                partition=partition,
+                reason=repr(error),
+            )
 
     await asyncio.gather(*(collect_one(p) for p in ledgers if details.leader(p).exists))
     if not found:
@@ -70,7 +74,7 @@ async def collect_each(
     try:
         after = await reader.describe()
     except (KafkaError, TimeoutError) as error:
-        log.info("could not compare the source", reason=repr(error))
+        log.info("could not compare the ledgers with their source", reason=repr(error))
         return {}
     if after.id != details.id:
         return {}
@@ -108,7 +112,7 @@ async def _evidence(
     details: TopicDetails,
     known: int,
     stopped: str,
-) -> SourceEvidence:
+) -> SourceLogState:
     epoch = EpochEnd(-1, -1)
     if known_topic(ledger) == details.id and known_epoch(ledger) >= 0:
         epochs = {partition: known_epoch(ledger)}
@@ -130,7 +134,7 @@ async def _evidence(
     has_mark = mark is not None and epoch.offset > mark.offset and is_record(mark)
     is_cut = mark is not None and 0 < epoch.offset < ledger.next_offset
     is_other_topic = known_topic(ledger) not in (None, details.id)
-    return SourceEvidence(
+    return SourceLogState(
         topic=details.id,
         first=first,
         end=end,
