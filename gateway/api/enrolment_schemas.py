@@ -17,7 +17,17 @@ from contract.enrolment import (
 )
 from contract.kinds import ID_PATTERN
 from contract.registry import RegistryRecord
-from gateway.api.schemas import CLIENT_TYPES, ApiKey, Certificate, Csr, DateTime, Id, Text, rfc3339
+from gateway.api.schemas import (
+    CLIENT_TYPES,
+    ApiKey,
+    Certificate,
+    Csr,
+    DateTime,
+    Id,
+    Ignored,
+    Text,
+    rfc3339,
+)
 
 MAX_LIFE = 366 * 86_400
 """Seconds after which an enrolment that ends must have ended."""
@@ -50,6 +60,7 @@ class EnrolmentCreation(msgspec.Struct):
 class EnrolmentCreated(msgspec.Struct):
     enrolment_id: str
     token: EnrolmentToken
+    ignored: Ignored | UnsetType = UNSET
 
 
 class Enrolling(msgspec.Struct):
@@ -71,6 +82,7 @@ class Enrolled(msgspec.Struct):
     certificate: Certificate | UnsetType = UNSET
     ca_certificate: Certificate | UnsetType = UNSET
     expires_at: DateTime | UnsetType = UNSET
+    ignored: Ignored | UnsetType = UNSET
 
 
 def enrolment_fields(record: RegistryRecord, now: int) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -62,7 +62,7 @@ class Registrar:
         *,
         needs: Sequence[RegistryRecord] = (),
         admit: Callable[[], Awaitable[None]] | None = None,
-    ) -> dict[str, str]:
+    ) -> dict[str, Any]:
         """Register, and sign what the node requests; return the certificate's response fields.
 
         If one of the records that it `needs` (its cluster, its enrolment) is found to be removed

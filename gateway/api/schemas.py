@@ -44,6 +44,10 @@ Csr = Annotated[
 ]
 Certificate = Annotated[str, Meta(description="PEM")]
 DateTime = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+Ignored = Annotated[
+    list[str],
+    Meta(description="Unknown fields of the request: at most 20, each cut after 64 characters."),
+]
 ApiKey = Annotated[str, Meta(description="Returned only once: the registry stores a hash.")]
 
 
@@ -66,6 +70,7 @@ class ClientRegistered(msgspec.Struct):
     certificate: Certificate | UnsetType = UNSET
     ca_certificate: Certificate | UnsetType = UNSET
     expires_at: DateTime | UnsetType = UNSET
+    ignored: Ignored | UnsetType = UNSET
 
 
 class ClusterRegistration(msgspec.Struct):
@@ -81,6 +86,7 @@ class ClusterRegistered(msgspec.Struct):
     name: str
     region: str
     datacenter: str
+    ignored: Ignored | UnsetType = UNSET
 
 
 class HeadendRegistration(msgspec.Struct):
@@ -96,6 +102,7 @@ class HeadendRegistered(msgspec.Struct):
     certificate: Certificate | UnsetType = UNSET
     ca_certificate: Certificate | UnsetType = UNSET
     expires_at: DateTime | UnsetType = UNSET
+    ignored: Ignored | UnsetType = UNSET
 
 
 class RelayRegistration(msgspec.Struct):
@@ -110,6 +117,7 @@ class RelayRegistration(msgspec.Struct):
 class RelayRegistered(msgspec.Struct):
     relay_id: str
     api_key: ApiKey
+    ignored: Ignored | UnsetType = UNSET
 
 
 class TokenRequest(msgspec.Struct):

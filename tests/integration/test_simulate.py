@@ -89,7 +89,7 @@ async def test_one_command_removes_what_simulations_registered(manager: Service)
     await command.good(*keep)
     ended = await command("simulate", "--remove", "--yes")
     assert ended.status == 0, ended
-    assert "removed: 98" in ended.err, "2 * 46 agents and 6 clusters"
+    assert "removed: 97" in ended.err, "2 * 46 agents and 5 clusters"
     assert [each["client_id"] for each in await all_of(command, "clients")] == ["sim-client-own"]
     assert await all_of(command, "headends") == await all_of(command, "clusters") == []
     assert "removed: 0" in (await command.good("simulate", "--remove")).err
