@@ -32,7 +32,7 @@ test-deploy: dev  ## run only the tests of docker-compose.yml and deploy/, and l
 	@CI=true LONG=1 $(BIN)/python -m pytest tests/deploy $(ARGS)
 
 test-docker: dev  ## run docker-compose.yml on a Docker engine, as a user does (root, Linux, Go; 15 minutes, the first time 60)
-	@CI=true LONG=1 $(BIN)/python -m pytest tests/docker -x $(ARGS)
+	@CI=true LONG=1 $(BIN)/python -m pytest tests/docker -x -o faulthandler_timeout=3600 $(ARGS)
 
 test-chaos: dev  ## cause every fault twice under load, and check all results (20 minutes; ROUNDS=200 FAULTS=name,name PAIRS=200 SEED=n BROKERS=1)
 	@$(BIN)/python -m tests.chaos
@@ -58,7 +58,7 @@ lint: dev  ## check style, types and imports
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/unit/test_imports.py
 
-lint-supply: runtime  ## look up known vulnerabilities of the pinned packages, and write dist/sbom.json (CycloneDX)
+lint-supply: runtime  ## write dist/sbom.json (CycloneDX), and look up known vulnerabilities of the pinned packages
 	@sh requirements/supply.sh
 
 format: dev  ## format the code

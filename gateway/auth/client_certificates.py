@@ -26,6 +26,8 @@ from service.http.connection.fast_path import RawHeaders
 from service.http.connection.request_head import PEER
 
 HEADER = b"client-cert"
+NO_CERTIFICATE = b"::"
+"""What a proxy sends that sets the header also for a client without a certificate."""
 CACHE_SIZE = 32_768
 """Maximum number of cached certificates, about 0.7 KB each; the oldest is evicted."""
 MAX_CERTIFICATE = 8192
@@ -74,15 +76,13 @@ class ClientCertificates:
     def find(self, request: Request) -> ClientCertificate | None:
         """Return the only certificate that a trusted proxy forwarded with a request."""
         found = [value for name, value in request.scope["headers"] if name == HEADER]
-        peer = request.scope.get(PEER)
-        return ClientCertificate(found[0]) if len(found) == 1 and self._is_trusted(peer) else None
+        return self._trust(found[0], request.scope.get(PEER)) if len(found) == 1 else None
 
     def find_fast(
         self, headers: RawHeaders, peer: tuple[str, int] | None
     ) -> ClientCertificate | None:
         """As `find`, for a request of the fast path, which repeats no header."""
-        header = headers.get(HEADER)
-        return ClientCertificate(header) if header and self._is_trusted(peer) else None
+        return self._trust(headers.get(HEADER), peer)
 
     def verify(self, certificate: ClientCertificate) -> CertifiedNode:
         """Return what a certificate names. The caller compares that with the registry.
@@ -134,8 +134,12 @@ class ClientCertificates:
             return
         raise CertificateError("the certificate was issued by another CA")
 
-    def _is_trusted(self, peer: tuple[str, int] | None) -> bool:
-        return peer is not None and peer[0] in self._proxies
+    def _trust(
+        self, header: bytes | None, peer: tuple[str, int] | None
+    ) -> ClientCertificate | None:
+        if not header or header == NO_CERTIFICATE or peer is None or peer[0] not in self._proxies:
+            return None
+        return ClientCertificate(header)
 
 
 def decode_header(header: bytes) -> bytes:

@@ -3,10 +3,12 @@
 The edge sends a submission again, to another gateway, if the first one dies. Counted from its
 arrival at the second gateway, its deadline would be later than the sender's patience, and the
 submission could replace a newer one. Trusted proxies therefore send the time at which a request
-arrived, by their own clock: `X-Request-Start: t=1700000000123`, in milliseconds.
+arrived, by their own clock: `X-Request-Start: t=1700000000123`, in milliseconds, or as nginx writes
+it, `t=1700000000.123`.
 """
 
 import math
+import re
 import time
 from collections.abc import Callable
 
@@ -16,6 +18,8 @@ from service.config.networks import Networks
 from service.http.connection.request_head import PEER
 
 HEADER = b"x-request-start"
+_NGINX_SECONDS = re.compile(rb"[0-9]{10}\.[0-9]{3}")
+"""nginx's `$msec`."""
 MAX_AGE = 60.0
 """Seconds. A request that appears older shows that a clock was set: no proxy waits this long."""
 WINDOW = 2.0
@@ -102,5 +106,7 @@ class _ProxyClock:
 
 def _seconds(header: bytes) -> float | None:
     """Return the time in a header in seconds since the epoch, None if it is not valid."""
-    digits = header.removeprefix(b"t=")
-    return int(digits) / 1000 if digits.isdigit() and len(digits) < 16 else None
+    value = header.removeprefix(b"t=")
+    if value.isdigit() and len(value) < 16:
+        return int(value) / 1000
+    return float(value) if _NGINX_SECONDS.fullmatch(value) else None

@@ -12,7 +12,7 @@ import click
 from aiokafka.errors import KafkaError
 
 from service.config.settings import KafkaSettings, LogSettings, SettingsError, load_settings
-from service.kafka.clients import admin_client
+from service.kafka.clients import admin_client, set_request_timeout
 from service.kafka.topics import ensure_topics, topics_from
 from service.logs import configure_logs
 from service.process_name import set_process_name
@@ -22,6 +22,10 @@ from tobogganing.devstack.run_config import read_run_config, start_command
 from tobogganing.errors import LocalError, WrongSettingError
 
 Result = TypeVar("Result")
+
+REQUEST_TIMEOUT_MS = 15_000
+"""Timeout of a command's requests to Kafka. A service's is shorter, since it repeats them; a backup
+on a busy machine must not fail because one response took 4 s."""
 
 TOPICS_TIMEOUT = 10.0
 """Seconds within which the brokers must have created the topics."""
@@ -48,6 +52,7 @@ def on_kafka(
         configure_logs(LogSettings(log_level="ERROR"), "command")
         command = click.get_current_context().command_path.split(" ", 1)[-1]
         set_process_name(command.replace(" ", "-"), socket.gethostname())
+        set_request_timeout(REQUEST_TIMEOUT_MS)
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # its errors are raised, too
         return asyncio.run(_run(settings, function, timeout if make_topics else None))
     except SettingsError as error:

@@ -51,6 +51,13 @@ def test_a_request_that_was_sent_again_keeps_its_deadline() -> None:
     assert clocks.left(5) == pytest.approx(WITHIN - 5, abs=0.001)
 
 
+def test_nginx_writes_seconds() -> None:
+    clocks = Clocks()
+    at = clocks.wall() - 5
+    left = clocks.deadlines.deadline(PROXY, f"t={at:.3f}".encode()) - clocks.monotonic
+    assert left == pytest.approx(WITHIN - 5, abs=0.002)
+
+
 def test_a_request_older_than_the_time_for_responses_is_past_its_deadline() -> None:
     assert Clocks().left(WITHIN + 1) < 0
 
@@ -64,7 +71,19 @@ def test_only_trusted_proxies_are_believed() -> None:
 
 
 @pytest.mark.parametrize(
-    "header", [None, b"", b"t=", b"t=-1", b"t=1.5", b"now", b"t=" + b"9" * 30, b"\xff"]
+    "header",
+    [
+        None,
+        b"",
+        b"t=",
+        b"t=-1",
+        b"t=1.5",
+        b"t=1700000000.",
+        b"t=1e9",
+        b"now",
+        b"t=" + b"9" * 30,
+        b"\xff",
+    ],
 )
 def test_invalid_times_are_ignored(header: bytes | None) -> None:
     assert Clocks().deadlines.deadline(PROXY, header) - 100 == WITHIN
