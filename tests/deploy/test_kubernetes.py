@@ -23,6 +23,7 @@ from tests.deploy.manifests import (
     port,
     template,
 )
+from tests.ingress.running import CONTROLLERS, production_with
 
 BUILT = "test_kubernetes.py, test_kubernetes_parts.py, test_kubernetes_pods.py"
 EXERCISED = {
@@ -32,6 +33,8 @@ EXERCISED = {
     "overlays/*/*": BUILT,
 }
 NOT_BUILT = {"README.md", "components/monitoring/rules.sh"}
+INSTEAD = ("ingress-nginx", "client-certificates")
+"""Components that no overlay has: tests/ingress builds overlays with them."""
 OURS = {"gateway", "processor", "exporter"}
 CLUSTER_WIDE = {"Namespace"}
 
@@ -46,10 +49,12 @@ def test_every_file_is_exercised() -> None:
 
 
 def test_every_file_is_part_of_an_overlay() -> None:
+    folders = [KUBERNETES / "overlays" / name for name in OVERLAYS]
+    folders += [KUBERNETES / "components" / name for name in INSTEAD]
+    for_controllers = KUBERNETES.glob("components/*/controller-*.yaml")
     assert NOT_BUILT | {
         str(file.relative_to(KUBERNETES))
-        for overlay in OVERLAYS
-        for file in parts(KUBERNETES / "overlays" / overlay)
+        for file in [*for_controllers, *(part for each in folders for part in parts(each))]
     } == {str(file.relative_to(KUBERNETES)) for file in KUBERNETES.rglob("*") if file.is_file()}
 
 
@@ -91,6 +96,20 @@ def test_what_is_not_valid_is_found(
     spoil(one["spec"])
     (fault,) = faults([one], VERSIONS[-1])
     assert fault.startswith("ERROR")
+
+
+@pytest.mark.parametrize("controller", CONTROLLERS)
+@pytest.mark.parametrize("more", [(), ("client-certificates",)])
+def test_overlays_with_another_ingress_are_valid(
+    tmp_path: Path, controller: str, more: tuple[str, ...]
+) -> None:
+    manifests = production_with(controller, tmp_path, *more)
+    for version in VERSIONS:
+        assert faults(manifests.objects, version) == []
+    (ingress,) = manifests.every("Ingress")
+    assert ingress["spec"]["ingressClassName"] == controller.removeprefix("ingress-")
+    settings = [one["data"] for one in manifests.every("ConfigMap") if "MTLS" in one["data"]]
+    assert [each["MTLS"] for each in settings] == ["on"] * len(more)
 
 
 def test_everything_is_in_the_namespace_which_demands_restricted_pods(
@@ -145,7 +164,7 @@ def test_no_secret_is_in_it_and_only_who_needs_one_has_it(manifests: Manifests) 
     assert holders.pop("gateway") == holders.pop("signing-keys") == {"gateway"}
     assert holders in ({}, {"kafka": OURS})
     text = (KUBERNETES / "README.md").read_text(encoding="utf-8")
-    assert {"metrics-token", "gateway", "signing-keys", "kafka", "tls"} == set(
+    assert {"metrics-token", "gateway", "signing-keys", "kafka", "tls", "ca"} == set(
         re.findall(r"^\| `([a-z-]+)` \| ", text.partition("| Secret |")[2], re.MULTILINE)
     )
 

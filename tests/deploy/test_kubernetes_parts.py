@@ -5,8 +5,9 @@ import re
 from contract.topics import declare_topics
 from processor.settings import ProcessorSettings
 from service.config.secrets import ReloadableTokens
+from tests.deploy.compose import ROOT
 from tests.deploy.custom_resources import KEDA, fetched
-from tests.deploy.kubectl import Object
+from tests.deploy.kubectl import Object, load_yaml
 from tests.deploy.manifests import COMPONENT, Manifests, container, port, template
 
 OURS = {"gateway", "processor", "exporter"}
@@ -81,6 +82,25 @@ def test_keda_knows_every_word_that_the_trigger_says(production: Manifests) -> N
     environ = production.environ(production.workload("processor"), 0, SECRETS)
     assert environ["KAFKA_SASL_MECHANISM"] == "SCRAM-SHA-512"
     assert (lag["metadata"]["sasl"], lag["metadata"]["tls"]) == ("scram_sha512", "enable")
+
+
+def test_prometheus_scrapes_what_that_of_docker_compose_scrapes(production: Manifests) -> None:
+    """By jobs of the same names: alerts and dashboards select by them."""
+    (config,) = load_yaml((ROOT / "deploy/prometheus/prometheus.yml").read_text(encoding="utf-8"))
+    wanted = {
+        (job["job_name"], job.get("metrics_path", "/metrics"))
+        for job in config["scrape_configs"]
+        if job["job_name"].startswith("tobogganing-")
+    }
+    found = {
+        (rule["replacement"], endpoint.get("path", "/metrics"))
+        for monitor in production.every("ServiceMonitor")
+        for endpoint in monitor["spec"]["endpoints"]
+        for rule in endpoint["relabelings"]
+        if rule.get("targetLabel") == "job"
+    }
+    assert found == wanted
+    assert ("tobogganing-exporter", "/-/metrics") in found
 
 
 def test_who_may_reach_what(production: Manifests) -> None:

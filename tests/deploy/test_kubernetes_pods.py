@@ -170,7 +170,9 @@ async def it_is_scraped_as_by_docker_compose(prometheus: Prometheus, pods: Seque
             targets = (await prometheus.ask("/api/v1/targets"))["activeTargets"]
             await asyncio.sleep(POLL)
     expected = {(f"tobogganing-{pod.workload['metadata']['name']}", pod.name) for pod in pods}
-    expected |= {("tobogganing-manager", pod.name) for pod in pods[4:]}
+    expected |= {
+        (f"tobogganing-{job}", pod.name) for job in ("manager", "fleet") for pod in pods[4:]
+    }
     labels = [one["labels"] for one in targets]
     assert all(set(one) == {"job", "instance"} for one in labels)
     assert sorted((one["job"], one["instance"]) for one in labels) == sorted(expected)
@@ -178,6 +180,9 @@ async def it_is_scraped_as_by_docker_compose(prometheus: Prometheus, pods: Seque
     assert series["metric"]["job"] == "tobogganing-manager"
     (total,) = await prometheus.series("tobogganing_manager_clients_total")
     assert total["metric"]["instance"] == "exporter-1"
+    own = await prometheus.series("tobogganing_exporter_series")  # of /-/metrics
+    assert {each["metric"]["instance"] for each in own} == {pod.name for pod in pods[4:]}
+    assert {each["metric"]["job"] for each in own} == {"tobogganing-exporter"}
     ledgers = await prometheus.series("tobogganing_pipeline_read_total")
     assert len(ledgers) == 12
     groups = (await prometheus.ask("/api/v1/rules"))["groups"]

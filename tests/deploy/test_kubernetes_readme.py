@@ -19,7 +19,8 @@ def walk(tmp_path: Path) -> Walk:
 
 
 def test_it_has_no_other_commands(walk: Walk) -> None:
-    assert set(walk.sections) == {TOP, "Secrets", "Start", "Upgrade", "Scale", "Rotate"}
+    sections = {TOP, "Secrets", "Start", "Upgrade", "Scale", "Rotate", "Client certificates"}
+    assert set(walk.sections) == sections
 
 
 def test_the_secrets_are_those_that_are_mounted(walk: Walk) -> None:
@@ -36,6 +37,16 @@ def test_the_secrets_are_those_that_are_mounted(walk: Walk) -> None:
     assert (walk.cluster / f"Namespace-{namespace}").exists()
     secrets = walk.checkout / "secrets"
     assert all(not file.stat().st_mode & 0o007 for file in secrets.rglob("*"))
+
+
+def test_the_ca_for_ingress_controllers_has_no_key(walk: Walk) -> None:
+    walk.through("Client certificates")
+    found = content(walk.secrets()["ca"])
+    assert set(found) == {"ca.crt", "tls.crt"}
+    key_and_certificate = content(walk.secrets()["gateway"])["CA_PEM"]
+    for value in found.values():
+        assert b"PRIVATE KEY" not in value
+        assert value in key_and_certificate
 
 
 def test_start_upgrade_and_scale(walk: Walk) -> None:

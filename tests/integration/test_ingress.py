@@ -54,8 +54,8 @@ async def _http_is_redirected(site: Installation, key: dict[str, str]) -> None:
 
 
 READ = (
-    *("/", "/metrics/fleet", "/api/v1/ledger", "/api/v1/receipts/0-0-0", "/checkins"),
-    *("/checkins/sign-in", "/api/v1/checkins", "/api/v1/checkins/clients"),
+    *("/", "/metrics/fleet", "/api/v1/ledger", "/checkins"),
+    *("/api/v1/checkins", "/api/v1/checkins?kind=client"),
 )
 
 
@@ -64,10 +64,11 @@ async def _each_path_has_its_service(site: Installation) -> None:
         metrics = await http.get("/metrics", headers=TOKEN)
         assert (metrics.status_code, metrics.text) == (200, (await site.exporter.scrape()).text)
         for path in READ:
-            there = await site.exporter.http.get(path, headers=TOKEN)
-            here = await http.get(path, headers=TOKEN)
-            assert here.status_code == there.status_code < 500, path
-            assert here.headers["content-type"] == there.headers["content-type"], path
+            answer = await http.get(path, headers=TOKEN)
+            # A gateway has none of these paths.
+            assert answer.status_code in (200, 303, 400, 503), (path, answer.text)
+        receipt = await http.get("/api/v1/receipts/0-0-0", headers=TOKEN)
+        assert "receipt" in receipt.json()["error"]
         assert (await http.get("/-/ready")).json() == (
             await site.gateways[0].http.get("/-/ready")
         ).json()
@@ -101,7 +102,7 @@ async def _no_spelling_reaches_another_path(site: Installation) -> None:
         head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
         answer = await site.raw(f"{head}Connection: close\r\n\r\n".encode())
         status = answer.split(b" ", 2)[1]
-        assert status in (b"400", b"404"), (path, answer)
+        assert status in (b"400", b"401", b"404"), (path, answer)
         assert b"tobogganing_" not in answer
         assert b"victim" not in answer
 
@@ -175,7 +176,7 @@ async def _addresses_cannot_be_forged(site: Installation) -> None:
             )
         assert answer.status_code == 200, answer.text
     lines = [line for each in site.gateways for line in logged(each)]
-    ours = [line for line in lines if str(line.get("id", "")).startswith("audited-")]
+    ours = [line for line in lines if line["target"].startswith("client:audited-")]
     assert len(ours) == 8
     assert {line["address"] for line in ours} == {CLIENT}
     # Failed attempts count for the real address, whatever a client says.
@@ -276,7 +277,10 @@ async def _a_killed_gateway_loses_nothing(site: Installation, settings: KafkaSet
             while after_the_kill < 200:
                 value = next(numbers)
                 body = {"metrics": {"bytes_sent": value}}
-                answer = await http.post("/api/v1/clients/busy/metrics", json=body, headers=key)
+                try:
+                    answer = await http.post("/api/v1/clients/busy/metrics", json=body, headers=key)
+                except httpx.RemoteProtocolError:
+                    continue  # HAProxy closes a connection that is not new without a response
                 if answer.status_code == 200:
                     acknowledged.add(value)
                     after_the_kill += is_killed

@@ -270,6 +270,15 @@ async def test_exactly_one_header_and_one_certificate_is_believed(api: Api) -> N
     assert (await submit(api, [(name.upper(), value)])).status_code == 200
 
 
+@pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8"])
+async def test_a_proxy_may_say_that_there_is_no_certificate(api: Api, content_type: str) -> None:
+    """As HAProxy does, where the header is set without a condition."""
+    await certificate_of(api)
+    headers = {"Client-Cert": "::", "Content-Type": content_type}
+    assert (await submit(api, headers)).status_code == 401
+    assert attempts(api, "failure") == 0
+
+
 @pytest.mark.parametrize(
     "change",
     [
