@@ -24,7 +24,7 @@ from gateway.api.schemas import (
     Csr,
     DateTime,
     Id,
-    Ignored,
+    Registered,
     Text,
     rfc3339,
 )
@@ -57,10 +57,9 @@ class EnrolmentCreation(msgspec.Struct):
     enrolment_id: Id | None = None
 
 
-class EnrolmentCreated(msgspec.Struct):
+class EnrolmentCreated(Registered):
     enrolment_id: str
     token: EnrolmentToken
-    ignored: Ignored | UnsetType = UNSET
 
 
 class Enrolling(msgspec.Struct):
@@ -71,7 +70,7 @@ class Enrolling(msgspec.Struct):
     nonce: Nonce | None = None
 
 
-class Enrolled(msgspec.Struct):
+class Enrolled(Registered):
     """What a registration of a client or a headend responds."""
 
     api_key: ApiKey
@@ -82,7 +81,6 @@ class Enrolled(msgspec.Struct):
     certificate: Certificate | UnsetType = UNSET
     ca_certificate: Certificate | UnsetType = UNSET
     expires_at: DateTime | UnsetType = UNSET
-    ignored: Ignored | UnsetType = UNSET
 
 
 def enrolment_fields(record: RegistryRecord, now: int) -> dict[str, object]:

@@ -62,7 +62,13 @@ class ClientRegistration(msgspec.Struct):
     csr: Csr | None = None
 
 
-class ClientRegistered(msgspec.Struct):
+class Registered(msgspec.Struct, kw_only=True):
+    """What every registration responds."""
+
+    ignored: Ignored | UnsetType = UNSET
+
+
+class ClientRegistered(Registered):
     client_id: str
     api_key: ApiKey
     name: str
@@ -70,7 +76,6 @@ class ClientRegistered(msgspec.Struct):
     certificate: Certificate | UnsetType = UNSET
     ca_certificate: Certificate | UnsetType = UNSET
     expires_at: DateTime | UnsetType = UNSET
-    ignored: Ignored | UnsetType = UNSET
 
 
 class ClusterRegistration(msgspec.Struct):
@@ -81,12 +86,11 @@ class ClusterRegistration(msgspec.Struct):
     cluster_id: Id | None = None
 
 
-class ClusterRegistered(msgspec.Struct):
+class ClusterRegistered(Registered):
     cluster_id: str
     name: str
     region: str
     datacenter: str
-    ignored: Ignored | UnsetType = UNSET
 
 
 class HeadendRegistration(msgspec.Struct):
@@ -96,13 +100,12 @@ class HeadendRegistration(msgspec.Struct):
     csr: Csr | None = None
 
 
-class HeadendRegistered(msgspec.Struct):
+class HeadendRegistered(Registered):
     headend_id: str
     api_key: ApiKey
     certificate: Certificate | UnsetType = UNSET
     ca_certificate: Certificate | UnsetType = UNSET
     expires_at: DateTime | UnsetType = UNSET
-    ignored: Ignored | UnsetType = UNSET
 
 
 class RelayRegistration(msgspec.Struct):
@@ -114,10 +117,9 @@ class RelayRegistration(msgspec.Struct):
     relay_id: Id | None = None
 
 
-class RelayRegistered(msgspec.Struct):
+class RelayRegistered(Registered):
     relay_id: str
     api_key: ApiKey
-    ignored: Ignored | UnsetType = UNSET
 
 
 class TokenRequest(msgspec.Struct):
