@@ -22,7 +22,8 @@ from tobogganing.devstack.certificate import certificates_in
 
 URL = "http://127.0.0.1:8000"
 PROMETHEUS = "http://127.0.0.1:9090"
-READY_TIMEOUT = 300
+READY_TIMEOUT = 600
+"""A killed gateway was healthy again after 9 s, and after 196 s at a load of 125 on two cores."""
 POLL = 0.2
 SCRAPED = re.compile(r'^tobogganing_client_bytes_sent\{client_id="([^"]+)".*\} (\S+)$', re.M)
 
