@@ -42,6 +42,6 @@ COPY deploy/healthcheck.sh /opt/tobogganing/bin/healthcheck
 RUN chmod 0755 /opt/tobogganing/bin/healthcheck
 ENV PATH=/opt/tobogganing/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PORT=8000
 USER 10001:10001
-HEALTHCHECK --interval=5s --timeout=5s --retries=3 --start-period=60s CMD ["healthcheck"]
+HEALTHCHECK --interval=5s --timeout=5s --retries=3 --start-period=180s CMD ["healthcheck"]
 ENTRYPOINT ["tobogganing"]
 CMD ["--help"]
