@@ -270,6 +270,7 @@ async def _a_killed_gateway_loses_nothing(site: Installation, settings: KafkaSet
     acknowledged: set[float] = set()
     refused: list[httpx.Response] = []
     after_the_kill = 0
+    is_killed = False
 
     async def load() -> None:
         nonlocal after_the_kill
@@ -295,7 +296,6 @@ async def _a_killed_gateway_loses_nothing(site: Installation, settings: KafkaSet
         await site.gateways[0].end(signal.SIGKILL)
         is_killed = True
 
-    is_killed = False
     async with asyncio.timeout(60):
         await asyncio.gather(kill(), *(load() for _ in range(16)))
     assert {answer.status_code for answer in refused} <= PROXYS_OWN
