@@ -2,7 +2,7 @@
 # Variables are passed to the programs: make run PORT=9000 STATE_DIR=/tmp/other
 
 .DEFAULT_GOAL := help
-.PHONY: help run env test test-nightly test-deploy test-docker test-chaos test-fuzz test-hostile soak bench bench-quick lint lint-supply format lock clean runtime dev fuzz
+.PHONY: help run env test test-nightly test-deploy test-docker test-chaos test-fuzz test-hostile soak bench bench-quick lint lint-supply format lock clean distclean runtime dev fuzz
 
 BIN := .venv/bin
 
@@ -32,7 +32,7 @@ test-deploy: dev  ## run only the tests of docker-compose.yml and deploy/, and l
 	@CI=true LONG=1 $(BIN)/python -m pytest tests/deploy $(ARGS)
 
 test-docker: dev  ## run docker-compose.yml on a Docker engine, as a user does (root, Linux, Go; 15 minutes, the first time 60)
-	@CI=true LONG=1 $(BIN)/python -m pytest tests/docker -x $(ARGS)
+	@CI=true LONG=1 $(BIN)/python -m pytest tests/docker -x -o faulthandler_timeout=3600 $(ARGS)
 
 test-chaos: dev  ## cause every fault twice under load, and check all results (20 minutes; ROUNDS=200 FAULTS=name,name PAIRS=200 SEED=n BROKERS=1)
 	@$(BIN)/python -m tests.chaos
@@ -58,7 +58,7 @@ lint: dev  ## check style, types and imports
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/unit/test_imports.py
 
-lint-supply: runtime  ## look up known vulnerabilities of the pinned packages, and write dist/sbom.json (CycloneDX)
+lint-supply: runtime  ## write dist/sbom.json (CycloneDX), and look up known vulnerabilities of the pinned packages
 	@sh requirements/supply.sh
 
 format: dev  ## format the code
@@ -68,9 +68,12 @@ format: dev  ## format the code
 lock: dev  ## resolve the requirements, and pin them with their hashes
 	@sh requirements/lock.sh
 
-clean:  ## remove everything that was built (the data in .state stays)
+clean:  ## remove everything that was built (the data in .state and the downloads in the cache stay)
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean  ## remove everything: also all data in .state, and the downloads that all checkouts share
+	rm -rf .state "$${XDG_CACHE_HOME:-$$HOME/.cache}/tobogganing"
 
 runtime dev fuzz:
 	@sh requirements/venv.sh $@

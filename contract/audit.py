@@ -5,6 +5,9 @@ from enum import Enum
 import msgspec
 
 AUDIT_VERSION = 1
+REGISTRATIONS = "registrations"
+"""Target of a change of many entities. `details` names them: for each kind its ids, separated by
+spaces."""
 
 
 class ChangeOutcome(Enum):
@@ -34,6 +37,13 @@ class AuditRecord(msgspec.Struct, omit_defaults=True):
     outcome: ChangeOutcome
     details: dict[str, str] = {}
     reason: str = ""
+
+    def concerns(self, target: str) -> bool:
+        """Whether `target`, as `kind:id`, is what changes, alone or as one of many."""
+        kind, _, id = target.partition(":")
+        return target == self.target or (
+            self.target == REGISTRATIONS and id in self.details.get(kind, "").split()
+        )
 
 
 _encoder = msgspec.json.Encoder()

@@ -1,6 +1,8 @@
 """Output of commands: JSON, aligned columns, notes and progress.
 
-A terminal gets tables, colours and bars. Anything else gets plain text, one row or field a line.
+A terminal gets tables, colours and bars. A table that is wider than the terminal is folded between
+words; if that does not suffice, each row is a block of fields. Anything else gets plain text, one
+row or field a line.
 """
 
 import json
@@ -19,6 +21,10 @@ if TYPE_CHECKING:  # The command line starts without it.
     from rich.progress import Progress as Bar
 
 GAP = "  "
+OFFSETS = ("offset", "logical_offset", "kafka_first", "kafka_end", "from")
+"""Fields whose numbers are pasted into commands."""
+LEAST_FOLDED = 16
+"""Columns of a terminal below which a column is not folded."""
 
 
 def console(*, stderr: bool = False) -> "Console":
@@ -77,12 +83,14 @@ def width(text: str) -> int:
     return cell_len(text)
 
 
-def cell(value: Any) -> str:
-    """A value as text in one line, without control characters."""
+def cell(value: Any, name: str = "") -> str:
+    """The value of a field as text in one line, without control characters."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, int | float) and name not in OFFSETS:
+        return f"{value:,}" if abs(value) < 1e15 else str(value)
     if isinstance(value, list):
         return ", ".join(map(cell, value))
     return "".join(c if c.isprintable() else "\ufffd" for c in str(value))
@@ -93,15 +101,18 @@ class ColumnTable:
 
     def __init__(self, columns: Sequence[str]) -> None:
         self._columns = columns
-        self._widths = [width(column) for column in columns]
+        self._heads = [column.upper() for column in columns]
+        self._widths = list(map(width, self._heads))
+        self._least = list(map(_folded_width, self._heads))
         self._has_head = False
+        self._is_stacked = False
 
     def lines(self, rows: Iterable[Mapping[str, Any]]) -> list[str]:
         """The lines of the next rows; the first call adds the column names."""
         cells = self._cells(rows)
         if not self._has_head:
             self._has_head = True
-            cells.insert(0, [column.upper() for column in self._columns])
+            cells.insert(0, self._heads)
         return [self._line(row) for row in cells]
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -112,33 +123,67 @@ class ColumnTable:
             write("\n".join(self.lines(rows)))
 
     def _cells(self, rows: Iterable[Mapping[str, Any]]) -> list[list[str]]:
-        cells = [[cell(row.get(column)) for column in self._columns] for row in rows]
+        cells = [[cell(row.get(column), column) for column in self._columns] for row in rows]
         for row in cells:
             self._widths = [max(w, width(c)) for w, c in zip(self._widths, row, strict=True)]
+            self._least = [max(w, _folded_width(c)) for w, c in zip(self._least, row, strict=True)]
         return cells
 
     def _draw(self, cells: list[list[str]]) -> None:
+        screen = console()
+        fitted = _fitted(self._widths, self._least, screen.width)
+        self._is_stacked = self._is_stacked or fitted is None
+        if self._is_stacked:
+            if not cells and not self._has_head:
+                write(self._line(self._heads))
+            for row in cells:
+                named = zip(self._columns, row, strict=True)
+                write(fields({name: text for name, text in named if text}) + "\n")
+            return
         from rich import box
         from rich.table import Table
 
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, show_header=not self._has_head)
+        table = Table(
+            box=box.SIMPLE_HEAD,
+            show_edge=False,
+            show_header=not self._has_head,
+            padding=(0, len(GAP) - 1, 0, 0),  # The box adds one column.
+            pad_edge=False,
+        )
         self._has_head = True
-        for column, least in zip(self._columns, self._widths, strict=True):
-            table.add_column(column.upper(), min_width=least, overflow="fold")
+        for head, columns in zip(self._heads, fitted or self._widths, strict=True):
+            table.add_column(head, width=columns, overflow="fold")
         for row in cells:
             table.add_row(*row)
-        console().print(table)
+        screen.print(table)
 
     def _line(self, row: Sequence[str]) -> str:
         padded = (c + " " * (w - width(c)) for w, c in zip(self._widths, row, strict=True))
         return GAP.join(padded).rstrip()
 
 
+def _folded_width(text: str) -> int:
+    """The columns that a text needs at least: those of its longest word."""
+    return max(min(width(text), LEAST_FOLDED), *map(width, text.split(" ")))
+
+
+def _fitted(widths: Sequence[int], least: Sequence[int], available: int) -> list[int] | None:
+    """Widths that fit, the widest reduced first; None if they do not even fit at their least."""
+    fitted = list(widths)
+    excess = sum(fitted) + len(GAP) * (len(fitted) - 1) - available
+    for _ in range(excess):
+        foldable = [n for n, least_width in enumerate(least) if fitted[n] > least_width]
+        if not foldable:
+            return None
+        fitted[max(foldable, key=fitted.__getitem__)] -= 1
+    return fitted
+
+
 def fields(document: Mapping[str, Any]) -> str:
     """One field a line, with aligned values."""
     longest = max((len(name) for name in document), default=0)
     return "\n".join(
-        f"{name:<{longest}}{GAP}{cell(value)}".rstrip() for name, value in document.items()
+        f"{name:<{longest}}{GAP}{cell(value, name)}".rstrip() for name, value in document.items()
     )
 
 

@@ -17,11 +17,13 @@ from tobogganing.time_param import format_time
 Document = dict[str, Any]
 
 
-def audit_document(record: ConsumerRecord) -> Document | None:
-    """An audit record with its time; None if it cannot be decoded."""
+def audit_document(record: ConsumerRecord, target: str | None = None) -> Document | None:
+    """An audit record with its time; None if it cannot be decoded, or does not concern `target`."""
     try:
         found = decode_audit(record.value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    if target is not None and not found.concerns(target):
         return None
     return {
         "at": format_time(record.timestamp),

@@ -228,7 +228,9 @@ class Identity:
         if self._fixed_id:
             document["client_id"] = self._fixed_id
         try:
-            answer = self._ask("/api/v1/enrol", _read_key(self._token_file), document)
+            answer = self._ask(
+                "/api/v1/enrol", _read_key("ENROLMENT_TOKEN_FILE", self._token_file), document
+            )
             id, credential = answer.get("client_id", ""), self._credential_in(answer)
             if not (ID.fullmatch(id) and credential):
                 raise ManagerError("the response does not come from the manager", 200)
@@ -258,7 +260,7 @@ class Identity:
         Raises:
             OSError: the file cannot be read, or does not contain exactly one API key.
         """
-        return _read_key(self._key_file)
+        return _read_key("API_KEY_FILE", self._key_file)
 
     def rotate_if_due(self) -> None:
         """Replace the key when its time has come; a failure is said, and tried again later."""
@@ -364,7 +366,7 @@ class CertificateIdentity(Identity):
         return False
 
     def _request(self) -> dict[str, str]:
-        return {"csr": self._csr_file.read_text()}
+        return {"csr": _read("CSR_FILE", self._csr_file) + "\n"}
 
     def _credential_in(self, answer: Mapping[str, str]) -> str:
         certificate = answer.get("certificate", "")
@@ -382,10 +384,22 @@ class CertificateIdentity(Identity):
         return None
 
 
-def _read_key(path: Path) -> str:
-    key = path.read_bytes().decode("utf-8-sig", errors="replace").strip()
+def _read(setting: str, path: Path) -> str:
+    """Read the file of a setting.
+
+    Raises:
+        OSError: it cannot be read; the text names the setting.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig", errors="replace").strip()
+    except OSError as error:
+        raise OSError(f"{setting}: {path} cannot be read: {error.strerror}") from error
+
+
+def _read_key(setting: str, path: Path) -> str:
+    key = _read(setting, path)
     if not KEY.fullmatch(key):
-        raise OSError(f"{path} does not contain exactly one API key")
+        raise OSError(f"{setting}: {path} does not contain exactly one API key")
     return key
 
 
@@ -456,7 +470,8 @@ class Client:
             raise ValueError("HEADLESS must be true or false")
         self._headless = headless.encode()
         root = Path(environ.get("SYSTEM_ROOT", "/"))
-        self._net = root / "sys/class/net" / environ.get("INTERFACE", "wg0") / "statistics"
+        self._interface = environ.get("INTERFACE", "wg0")
+        self._net = root / "sys/class/net" / self._interface / "statistics"
         self._uptime = root / "proc/uptime"
         self._interval = float(environ.get("INTERVAL_SECONDS", "60"))
         self._most_pause = float(environ.get("MAX_PAUSE_SECONDS", "60"))
@@ -535,6 +550,8 @@ class Client:
         Raises:
             OSError: the counters cannot be read.
         """
+        if not self._net.exists():
+            raise OSError(f"nothing to report: no counters of INTERFACE {self._interface}")
         try:
             metrics: dict[str, float] = {
                 name: _counter(self._net / file) for name, file in COUNTERS.items()

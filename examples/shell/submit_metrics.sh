@@ -74,7 +74,7 @@ measure() {
 
 # take: queues a sample under a number greater than those of all queued samples.
 take() {
-    sample=$(measure) || { say "nothing to report: no counters of ${INTERFACE:-wg0} here"; return 1; }
+    sample=$(measure) || { say "nothing to report: no counters of INTERFACE ${INTERFACE:-wg0}"; return 1; }
     next=1$(printf '%010d000' "$(now)")
     for last in waiting/*.json; do :; done
     last=${last##*/}
@@ -140,7 +140,7 @@ enrol() {
             od -An -N16 -tx1 /dev/urandom | tr -d ' \n' | replace "$API_KEY_FILE.nonce" ||
             { fails_with "$API_KEY_FILE.nonce cannot be written"; return 1; }
         read_key "$ENROLMENT_TOKEN_FILE" ||
-            { fails_with "$ENROLMENT_TOKEN_FILE does not contain exactly one token"; return 1; }
+            { fails_with "ENROLMENT_TOKEN_FILE does not contain exactly one token"; return 1; }
         name=$(printf %s "${AGENT_NAME:-$(uname -n)}" | tr -d '"\134')
         printf '{"name":"%s","nonce":"%s"%s}' "$name" "$(cat "$API_KEY_FILE.nonce")" \
             "${CLIENT_ID:+,\"client_id\":\"$CLIENT_ID\"}" >body
@@ -224,7 +224,7 @@ request() {
         } | gzip -c >body
         set -- --header "Content-Encoding: gzip"
     fi
-    read_key "$API_KEY_FILE" || { fails_with "$API_KEY_FILE does not contain exactly one API key"; return 0; }
+    read_key "$API_KEY_FILE" || { fails_with "API_KEY_FILE does not contain exactly one API key"; return 0; }
     post "/api/v1/clients/$id/metrics" "$key" "$@"
     case $status$answer in
     200*'"status":"metrics_received"'*) ;;

@@ -96,7 +96,7 @@ class _Changes:
         self._target = target
 
     def apply(self, _: int, records: Sequence[ConsumerRecord]) -> None:
-        wanted = self._target.encode()
+        wanted = self._target.partition(":")[2].encode()
         for record in records:
             if record.value is None or wanted not in record.value:
                 continue
@@ -104,7 +104,7 @@ class _Changes:
                 audit = decode_audit(record.value)
             except msgspec.DecodeError:
                 continue
-            if audit.target == self._target:
+            if audit.concerns(self._target):
                 at = record.timestamp / 1000
                 self.found[audit.request] = Change(
                     at, audit.action, audit.outcome, audit.reason, audit.actor, audit.address

@@ -20,6 +20,7 @@ from gateway.api.schemas import (
     CLIENT_TYPES,
     ClusterRegistration,
     Id,
+    Ignored,
     Text,
     Url,
     new_api_key,
@@ -29,7 +30,7 @@ from gateway.api.schemas import (
     require_text,
 )
 from gateway.body.arrays import TooManyElementsError
-from gateway.body.json import BODY, BodyError, JsonDecoder
+from gateway.body.json import BODY, BodyError, StructDecoder
 from gateway.body.memory_budget import BudgetExceededError, MemoryBudget
 from gateway.body.reader import NDJSON, overloaded, read_compressible_body
 from gateway.ingest.batch_decoder import split_lines
@@ -59,7 +60,7 @@ class BulkRegistration(msgspec.Struct):
     api_key: str | None = None
 
 
-_decoder = JsonDecoder(BulkRegistration)
+_decoder = StructDecoder(BulkRegistration)
 
 
 class BulkResult(msgspec.Struct, omit_defaults=True):
@@ -71,14 +72,16 @@ class BulkResult(msgspec.Struct, omit_defaults=True):
     api_key: str = ""
     error: str = ""
     field: str = ""
+    ignored: Ignored = msgspec.field(default_factory=list)
 
 
 class Line(NamedTuple):
-    """A valid line: the record, its API key, and the id of its cluster."""
+    """A valid line: the record, its API key, the id of its cluster, and its unknown fields."""
 
     record: RegistryRecord
     api_key: str
     cluster_id: str
+    ignored: list[str]
 
 
 class BulkRegistrationEndpoint(ApiEndpoints):
@@ -169,16 +172,17 @@ def parse_line(line: bytes) -> Line | BulkResult:
     kind = id = ""
     try:
         body = _decoder.decode(line)
+        ignored = _decoder.unknown_fields(line)
         kind, id = require_one_of("kind", body.kind, _KINDS), body.id
         require_id(body, "id")
         require_text(body, "name")
         attributes = _attributes(body)
         if body.kind == CLUSTER:
-            return Line(new_record(kind, id, body.name, attributes), "", "")
+            return Line(new_record(kind, id, body.name, attributes), "", "", ignored)
         require_key(body, "api_key")
         api_key = body.api_key or new_api_key(kind, id)
         record = new_record(kind, id, body.name, attributes, api_key)
-        return Line(record, api_key, body.cluster_id)
+        return Line(record, api_key, body.cluster_id, ignored)
     except BodyError as error:
         text = str(error).removeprefix(f"{BODY}: ")
         return BulkResult("refused", kind, id, error=text, field=error.field)
@@ -203,4 +207,12 @@ def _attributes(body: BulkRegistration) -> dict[str, str]:
 def _result(line: Line, outcome: BulkOutcome, **more: Any) -> BulkResult:
     record = line.record
     shown = line.api_key if outcome.status == "registered" else ""
-    return BulkResult(outcome.status, record.kind, record.id, shown, outcome.error, **more)
+    return BulkResult(
+        outcome.status,
+        record.kind,
+        record.id,
+        shown,
+        outcome.error,
+        ignored=line.ignored,
+        **more,
+    )

@@ -1,6 +1,9 @@
 """`POST /api/v1/enrol`: an agent registers itself, with the token of an enrolment."""
 
+from typing import Any
+
 import msgspec
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,7 +24,7 @@ from gateway.api.enrolment_schemas import Enrolled, Enrolling
 from gateway.api.registrar import Registrar, RequestContext, TakenError, new_record
 from gateway.api.registration import find_cluster, headend_attributes, new_id
 from gateway.api.schemas import new_api_key, require_id, require_text
-from gateway.body.json import BodyError, JsonDecoder
+from gateway.body.json import BodyError, StructDecoder
 from gateway.body.reader import bad_request, read_body
 from gateway.metrics import EnrolmentResult
 from gateway.registry.audit_log import AuditedChange
@@ -50,7 +53,7 @@ class EnrolEndpoint(ApiEndpoints):
         self._registrar = registrar
         self._issuer = issuer
         self._claims = claims
-        self._decoder = JsonDecoder(Enrolling)
+        self._decoder = StructDecoder(Enrolling)
 
     def route(self) -> TemplateRoute:
         return route("/api/v1/enrol", self.handle, "POST")
@@ -75,6 +78,7 @@ class EnrolEndpoint(ApiEndpoints):
             self._metrics.enrolments[_result_of(error)].inc()
             raise
         self._metrics.enrolments[result].inc()
+        enrolled.ignored = self._decoder.unknown_fields(content) or UNSET
         return JSON(msgspec.to_builtins(enrolled))
 
     async def _enrol(
@@ -200,7 +204,7 @@ def _id_for(body: Enrolling, enrolment: RegistryRecord) -> str:
     return prefix + new_id(kind).removeprefix(f"{kind}-" if prefix else "")
 
 
-def _to_response(record: RegistryRecord, api_key: str, issued: dict[str, str]) -> Enrolled:
+def _to_response(record: RegistryRecord, api_key: str, issued: dict[str, Any]) -> Enrolled:
     if record.kind == HEADEND.name:
         return Enrolled(api_key=api_key, headend_id=record.id, **issued)
     return Enrolled(

@@ -17,7 +17,17 @@ from contract.enrolment import (
 )
 from contract.kinds import ID_PATTERN
 from contract.registry import RegistryRecord
-from gateway.api.schemas import CLIENT_TYPES, ApiKey, Certificate, Csr, DateTime, Id, Text, rfc3339
+from gateway.api.schemas import (
+    CLIENT_TYPES,
+    ApiKey,
+    Certificate,
+    Csr,
+    DateTime,
+    Id,
+    Registered,
+    Text,
+    rfc3339,
+)
 
 MAX_LIFE = 366 * 86_400
 """Seconds after which an enrolment that ends must have ended."""
@@ -47,7 +57,7 @@ class EnrolmentCreation(msgspec.Struct):
     enrolment_id: Id | None = None
 
 
-class EnrolmentCreated(msgspec.Struct):
+class EnrolmentCreated(Registered):
     enrolment_id: str
     token: EnrolmentToken
 
@@ -60,7 +70,7 @@ class Enrolling(msgspec.Struct):
     nonce: Nonce | None = None
 
 
-class Enrolled(msgspec.Struct):
+class Enrolled(Registered):
     """What a registration of a client or a headend responds."""
 
     api_key: ApiKey

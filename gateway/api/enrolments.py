@@ -1,6 +1,7 @@
 """`/api/v1/enrolments`: enrolments are created, listed, shown and revoked, with the ADMIN_TOKEN."""
 
 import msgspec
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,7 +21,7 @@ from gateway.api.schemas import (
     require_one_of,
     require_text,
 )
-from gateway.body.json import BodyError, JsonDecoder
+from gateway.body.json import BodyError, StructDecoder
 from gateway.body.reader import bad_request, read_body
 from gateway.registry.writer import TOMBSTONE_DELAY_MS
 from service.http.application import TemplateRoute, route
@@ -35,7 +36,7 @@ class EnrolmentEndpoints(ApiEndpoints):
         super().__init__(parts)
         self._registrar = registrar
         self._resources = resources
-        self._decoder = JsonDecoder(EnrolmentCreation)
+        self._decoder = StructDecoder(EnrolmentCreation)
 
     def routes(self) -> list[TemplateRoute]:
         base = f"/api/v1/{ENROLMENTS.path}"
@@ -58,6 +59,7 @@ class EnrolmentEndpoints(ApiEndpoints):
             created = await self._create(self._decoder.decode(content), context)
         except BodyError as error:
             raise bad_request(error) from error
+        created.ignored = self._decoder.unknown_fields(content) or UNSET
         return JSON(msgspec.to_builtins(created))
 
     async def _create(self, body: EnrolmentCreation, context: RequestContext) -> EnrolmentCreated:

@@ -2,10 +2,11 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from contract.audit import REGISTRATIONS
 from contract.registry import RECORD_VERSION, RegistryRecord, hash_api_key
 from gateway.api.certificates import CertificateIssuer, audit_details
 from gateway.api.resources import as_removed
@@ -61,7 +62,7 @@ class Registrar:
         *,
         needs: Sequence[RegistryRecord] = (),
         admit: Callable[[], Awaitable[None]] | None = None,
-    ) -> dict[str, str]:
+    ) -> dict[str, Any]:
         """Register, and sign what the node requests; return the certificate's response fields.
 
         If one of the records that it `needs` (its cluster, its enrolment) is found to be removed
@@ -125,7 +126,7 @@ class Registrar:
                     self.count(record, "limited")
             if admitted:
                 change = AuditedChange(
-                    *(context.actor, context.action, "registrations", context.address),
+                    *(context.actor, context.action, REGISTRATIONS, context.address),
                     details=_ids_by_kind([wanted[place] for place in admitted]),
                 )
                 async with self._audit_log.recording(change, context.deadline):

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -28,7 +29,7 @@ from gateway.api.schemas import (
     require_text,
 )
 from gateway.auth.authenticator import Authenticator
-from gateway.body.json import BodyError, JsonDecoder
+from gateway.body.json import BodyError, StructDecoder
 from gateway.body.reader import bad_request, read_body
 from gateway.registry.relay_scope import encode_scope
 from gateway.registry.writer import RegistryWriter
@@ -37,6 +38,7 @@ from service.http.errors import JSON
 from service.metrics.requests import address_of
 
 B = TypeVar("B", bound=msgspec.Struct)
+Registered = ClientRegistered | ClusterRegistered | HeadendRegistered | RelayRegistered
 
 
 class RegistrationEndpoints(ApiEndpoints):
@@ -59,9 +61,9 @@ class RegistrationEndpoints(ApiEndpoints):
         self,
         collection: str,
         type: type[B],
-        register: Callable[[B, RequestContext], Awaitable[msgspec.Struct]],
+        register: Callable[[B, RequestContext], Awaitable[Registered]],
     ) -> TemplateRoute:
-        decoder = JsonDecoder(type)
+        decoder = StructDecoder(type)
 
         async def handle(request: Request) -> Response:
             context = RequestContext(self._deadline(), address_of(request.scope))
@@ -72,6 +74,7 @@ class RegistrationEndpoints(ApiEndpoints):
                 response = await register(decoder.decode(content), context)
             except BodyError as error:
                 raise bad_request(error) from error
+            response.ignored = decoder.unknown_fields(content) or UNSET
             return JSON(msgspec.to_builtins(response))
 
         return route(f"/api/v1/{collection}/register", handle, "POST")

@@ -44,6 +44,10 @@ Csr = Annotated[
 ]
 Certificate = Annotated[str, Meta(description="PEM")]
 DateTime = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+Ignored = Annotated[
+    list[str],
+    Meta(description="Unknown fields of the request: at most 20, each cut after 64 characters."),
+]
 ApiKey = Annotated[str, Meta(description="Returned only once: the registry stores a hash.")]
 
 
@@ -58,7 +62,13 @@ class ClientRegistration(msgspec.Struct):
     csr: Csr | None = None
 
 
-class ClientRegistered(msgspec.Struct):
+class Registered(msgspec.Struct, kw_only=True):
+    """What every registration responds."""
+
+    ignored: Ignored | UnsetType = UNSET
+
+
+class ClientRegistered(Registered):
     client_id: str
     api_key: ApiKey
     name: str
@@ -76,7 +86,7 @@ class ClusterRegistration(msgspec.Struct):
     cluster_id: Id | None = None
 
 
-class ClusterRegistered(msgspec.Struct):
+class ClusterRegistered(Registered):
     cluster_id: str
     name: str
     region: str
@@ -90,7 +100,7 @@ class HeadendRegistration(msgspec.Struct):
     csr: Csr | None = None
 
 
-class HeadendRegistered(msgspec.Struct):
+class HeadendRegistered(Registered):
     headend_id: str
     api_key: ApiKey
     certificate: Certificate | UnsetType = UNSET
@@ -107,7 +117,7 @@ class RelayRegistration(msgspec.Struct):
     relay_id: Id | None = None
 
 
-class RelayRegistered(msgspec.Struct):
+class RelayRegistered(Registered):
     relay_id: str
     api_key: ApiKey
 

@@ -1,7 +1,9 @@
 """Decodes JSON bodies into structs, and converts msgspec's errors into messages with the field's
 path."""
 
+import itertools
 import re
+from collections.abc import Collection, Iterable
 from typing import Generic, TypeVar
 
 import msgspec
@@ -9,7 +11,12 @@ import msgspec
 BODY = "body"
 """Field of an error that concerns the whole document."""
 
+MAX_IGNORED_NAMES = 20
+MAX_IGNORED_LENGTH = 64
+"""Unknown names that a response lists, and characters of each."""
+
 T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
 
 _AT = " - at `$"
 """Precedes the path of the field in msgspec's messages."""
@@ -65,6 +72,25 @@ class JsonDecoder(Generic[T]):
         # msgspec's errors, and ValueError for integers with more digits than Python converts.
         except (msgspec.MsgspecError, ValueError) as error:
             raise BodyError(BODY, f"is not valid JSON: {error}") from error
+
+
+class StructDecoder(JsonDecoder[S]):
+    """Decodes objects, and names their unknown fields."""
+
+    def __init__(self, type: type[S]) -> None:
+        super().__init__(type)
+        self._names = msgspec.json.Decoder(dict[str, msgspec.Raw])
+        self._fields = frozenset(type.__struct_encode_fields__)
+
+    def unknown_fields(self, body: bytes) -> list[str]:
+        """The names of a decoded body that its type does not declare, as a response lists them."""
+        return ignored_names(self._names.decode(body), self._fields)
+
+
+def ignored_names(names: Iterable[str], known: Collection[str]) -> list[str]:
+    """Return unknown names: sorted, shortened, and at most MAX_IGNORED_NAMES."""
+    unknown = (name[:MAX_IGNORED_LENGTH] for name in names if name not in known)
+    return sorted(itertools.islice(unknown, MAX_IGNORED_NAMES))
 
 
 def _fault(message: str) -> BodyError:

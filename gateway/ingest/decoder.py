@@ -1,6 +1,5 @@
 """Decodes and validates submission bodies, as declared for each kind."""
 
-import itertools
 import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple, TypeVar, cast
@@ -15,7 +14,7 @@ from contract.kinds import (
     Metric,
     character_fault,
 )
-from gateway.body.json import BODY, BodyError, JsonDecoder
+from gateway.body.json import BODY, BodyError, JsonDecoder, ignored_names
 from gateway.ingest.schema import CanonicalBody, LenientBody, build_canonical_struct, build_struct
 
 T = TypeVar("T")
@@ -27,9 +26,6 @@ MAX_SUBMISSION_BYTES = 65_536
 """Maximum bytes of one submission: alone, in a batch, or in a backlog."""
 MAX_NAMES = 1_000
 """Maximum number of names in the objects of a submission, at any depth, known or unknown."""
-MAX_IGNORED_NAMES = 20
-MAX_IGNORED_LENGTH = 64
-"""Maximum number of unknown metric names in a response, and of characters of each."""
 
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?+', re.DOTALL)
 """A string, or an unterminated string up to the end of the body. Possessive quantifiers keep it
@@ -99,12 +95,11 @@ class BodyDecoder:
         declared = self._decoder.decode(body)
         names = self._names.decode(body).metrics
         ignored_count = len(names.keys() - self._metric_fields)
-        unknown = (name[:MAX_IGNORED_LENGTH] for name in names if name not in self._metric_fields)
         return ParsedBody(
             self._metrics(declared),
             submitted_labels(self._submitted_labels, declared),
             validated_timestamp(declared, now),
-            sorted(itertools.islice(unknown, MAX_IGNORED_NAMES)) if ignored_count else [],
+            ignored_names(names, self._metric_fields) if ignored_count else [],
             ignored_count,
         )
 

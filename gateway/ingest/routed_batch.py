@@ -11,9 +11,9 @@ from msgspec import Meta
 
 from contract.kinds import KINDS
 from contract.position import Receipt
-from gateway.body.json import BodyError
+from gateway.body.json import MAX_IGNORED_NAMES, BodyError
 from gateway.ingest.batch_decoder import Item
-from gateway.ingest.decoder import MAX_IGNORED_NAMES, ParsedBody
+from gateway.ingest.decoder import ParsedBody
 from gateway.ingest.encoder import TemplateCache
 from gateway.metrics import Result
 from gateway.produce.batcher import OverloadedError, SubmissionBatcher

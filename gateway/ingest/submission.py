@@ -20,13 +20,12 @@ from starlette.responses import Response
 from contract.kinds import EntityKind
 from contract.position import Receipt
 from contract.registry import RegistryRecord
-from gateway.body.json import BodyError
+from gateway.body.json import MAX_IGNORED_NAMES, BodyError
 from gateway.body.memory_budget import BudgetExceededError, MemoryBudget
 from gateway.body.reader import JSON, bad_request, overloaded, read_compressible_body
 from gateway.ingest.arrival import HEADER
 from gateway.ingest.backfill import BackfillDecoder, may_be_backfill
 from gateway.ingest.decoder import (
-    MAX_IGNORED_NAMES,
     BodyDecoder,
     ParsedBody,
     SubmissionResponse,

@@ -9,11 +9,12 @@ with a new producer id takes over.
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from typing import Any, NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer
+from aiokafka.producer.message_accumulator import BatchBuilder
 from prometheus_client import Counter
 
 from gateway.produce.ack_monitor import AckMonitor
@@ -115,15 +116,39 @@ class ResilientProducer:
         Raises:
             SendError: Kafka did not confirm the record.
         """
-        producer = self._producer
-        if producer is None:
-            raise SendError("not connected to Kafka")
-        began = time.monotonic()
+        producer, began = self._require_producer(), time.monotonic()
+        sending = self._send(producer, topic, partition, KeyedRecord(key, value, headers))
+        metadata = await self._confirmed(producer, sending, began, topic, partition)
+        acknowledged_at = time.monotonic()
+        self.ack_monitor.on_acknowledged(acknowledged_at)
+        if metadata.offset < 0 or metadata.timestamp_type != 1:
+            # The broker recognised a duplicate of a record whose position it no longer knows.
+            raise SendError("Kafka confirmed the record without its offset and append time")
+        self.time.observe((topic, partition), metadata.timestamp, acknowledged_at - began)
+        return RecordMetadata(metadata.offset, metadata.timestamp)
+
+    def _require_producer(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            raise SendError("there is no connection to Kafka")
+        return self._producer
+
+    async def _confirmed(
+        self,
+        producer: AIOKafkaProducer,
+        sending: Coroutine[Any, Any, Any],
+        began: float,
+        topic: str,
+        partition: int,
+    ) -> Any:
+        """Wait for a producer's confirmation, and replace the producer if it fails.
+
+        Raises:
+            SendError: Kafka did not confirm in time.
+        """
         self.ack_monitor.on_sent(began)
         try:
             async with asyncio.timeout(self.send_timeout):
-                record = KeyedRecord(key, value, headers)
-                metadata = await self._send(producer, topic, partition, record)
+                return await sending
         except asyncio.CancelledError:
             self.ack_monitor.on_failed(began)
             raise
@@ -133,13 +158,6 @@ class ResilientProducer:
             log.warning("producer failed", topic=topic, partition=partition, reason=repr(error))
             self._fail(producer)
             raise SendError(f"Kafka did not confirm: {error!r}") from error
-        acknowledged = time.monotonic()
-        self.ack_monitor.on_acknowledged(acknowledged)
-        if metadata.offset < 0 or metadata.timestamp_type != 1:
-            # The broker recognised a duplicate of a record whose position it no longer knows.
-            raise SendError("Kafka confirmed the record without its offset and append time")
-        self.time.observe((topic, partition), metadata.timestamp, acknowledged - began)
-        return RecordMetadata(metadata.offset, metadata.timestamp)
 
     async def _send(
         self, producer: AIOKafkaProducer, topic: str, partition: int, record: KeyedRecord
@@ -155,7 +173,7 @@ class ResilientProducer:
         batch = zstd_batch(MAX_BATCH_BYTES)
         batch.append(timestamp=None, key=key, value=value, headers=list(headers))
         batch.close()
-        return await acknowledged(await producer.send_batch(batch, topic, partition=partition))
+        return await self._send_batch(producer, topic, partition, batch)
 
     async def send_all(self, topic: str, records: Sequence[KeyedRecord], *, partition: int) -> None:
         """Send records in as few batches as they fit into, and wait until all in-sync replicas
@@ -166,30 +184,23 @@ class ResilientProducer:
         """
         left = list(reversed(records))
         while left:
-            began, producer = time.monotonic(), self._producer
-            if producer is None:
-                raise SendError("there is no connection to Kafka")
+            producer, began = self._require_producer(), time.monotonic()
             batch = producer.create_batch()
             while left:
                 key, value, headers = left[-1]
                 if not batch.append(timestamp=None, key=key, value=value, headers=list(headers)):
                     break
                 left.pop()
-            self.ack_monitor.on_sent(began)
-            try:
-                if not batch.record_count():
-                    raise ValueError("a record is larger than a batch")
-                async with asyncio.timeout(self.send_timeout):
-                    await acknowledged(await producer.send_batch(batch, topic, partition=partition))
-            except asyncio.CancelledError:
-                self.ack_monitor.on_failed(began)
-                raise
-            except Exception as error:
-                self.ack_monitor.on_failed(began)
-                log.warning("producer failed", topic=topic, reason=repr(error))
-                self._fail(producer)
-                raise SendError(f"Kafka did not confirm: {error!r}") from error
+            sending = self._send_batch(producer, topic, partition, batch)
+            await self._confirmed(producer, sending, began, topic, partition)
             self.ack_monitor.on_acknowledged(time.monotonic())
+
+    async def _send_batch(
+        self, producer: AIOKafkaProducer, topic: str, partition: int, batch: BatchBuilder
+    ) -> Any:
+        if not batch.record_count():
+            raise ValueError("a record is larger than a batch")
+        return await acknowledged(await producer.send_batch(batch, topic, partition=partition))
 
     async def _connect(self) -> AIOKafkaProducer:
         while True:

@@ -55,6 +55,8 @@ NextOffsets = Callable[[], dict[TP, int]]
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread in which Faust's consumer fetches."""
 
+    logger = logging.getLogger("mode")  # Faust logs starts and stops here
+
     def _create_worker_consumer(self, transport: driver.Transport) -> Any:
         consumer = super()._create_worker_consumer(transport)
         set_fetch_max_wait(consumer, FETCH_WAIT_MS)

@@ -1,5 +1,7 @@
 """A Faust application without directories, whose crash ends the process."""
 
+import logging
+
 import faust
 
 from service.tasks import abort
@@ -10,6 +12,8 @@ class DisklessApp(faust.App):
 
     Rows are in memory, and a container's file system is read-only.
     """
+
+    logger = logging.getLogger("mode")  # Faust logs starts and stops here
 
     def _create_directories(self) -> None:
         pass

@@ -31,13 +31,22 @@ STOP_TIMEOUT = 1.0
 """Seconds in which a client that only reads must close its connections."""
 
 
+_request_timeout_ms = REQUEST_TIMEOUT_MS
+
+
+def set_request_timeout(milliseconds: int) -> None:
+    """Set the request timeout of the Kafka clients that this process creates from now on."""
+    global _request_timeout_ms
+    _request_timeout_ms = milliseconds
+
+
 def client_options(settings: KafkaSettings) -> dict[str, Any]:
     """Return the keyword arguments of every aiokafka client of this process."""
     options: dict[str, Any] = {
         "client_id": process_name(),
         "bootstrap_servers": settings.kafka_bootstrap_servers,
         "security_protocol": settings.kafka_security_protocol,
-        "request_timeout_ms": REQUEST_TIMEOUT_MS,
+        "request_timeout_ms": _request_timeout_ms,
         "retry_backoff_ms": 100,
         "metadata_max_age_ms": METADATA_MAX_AGE_MS,
     }

@@ -42,7 +42,7 @@ def vmalert() -> Program:
 
 
 def busybox() -> Path:
-    """One file that needs no library, with crond."""
+    """One file that needs no library."""
     (package,) = unpacked("busybox-static")
     return package / "bin/busybox"
 

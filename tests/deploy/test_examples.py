@@ -1,33 +1,26 @@
 """examples/ on the real pipeline: through outages, with faults, and as their README has them."""
 
 import asyncio
-import fcntl
 import os
-import shlex
 import shutil
 import signal
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from string import Template
-from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
 
 from service.config.settings import KafkaSettings
-from tests.debian import give_up
 from tests.deploy import fleet, programs
 from tests.deploy.agents import POLL, ExampleAgent
-from tests.deploy.container import Image
 from tests.deploy.fleet import EXAMPLES, NAMES
 from tests.deploy.pipeline import DeployedPipeline, shown, total
 from tests.deploy.readme import commands
 from tests.shared_kafka import SharedKafka
 
 README = commands(EXAMPLES / "README.md")
-UID = 10001
 WG = """#!/bin/sh
 [ "$*" = "show wg0 latest-handshakes" ] && printf 'a\\t%s\\nb\\t%s\\n' "$(date +%s)" 1000
 """
@@ -65,54 +58,6 @@ async def agents(
     yield made
     for each in made:
         await each.kill()
-
-
-class Container(NamedTuple):
-    """A container of the shell client that runs."""
-
-    image: Image
-    id: str
-    log: Path
-
-    def state(self, name: str) -> Path:
-        return self.image.root / "var/lib/tobogganing" / name
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
-async def container(
-    pipeline: DeployedPipeline, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Container | None]:
-    """What the README says to docker; it starts before all tests here: cron is in no hurry."""
-    if os.geteuid():  # as Docker, which nobody else may use
-        yield None
-        return
-    folder = tmp_path_factory.mktemp("container")
-    environ = {
-        "MANAGER_URL": pipeline.gateway.url,
-        "CLIENT_ID": f"container-{uuid.uuid4().hex[:6]}",
-        "API_KEY_FILE": str(folder / "key"),
-        "INTERFACE": "lo",
-    }
-    key = folder / "key"
-    key.write_text(await pipeline.register("client", environ["CLIENT_ID"]))
-    key.chmod(0o400)
-    os.chown(key, UID, UID)
-    build, run = (
-        shlex.split(Template(line).substitute(environ))
-        for line in README["Client in shell"]
-        if line.startswith("docker ")
-    )
-    assert (build[1], run[1]) == ("build", "run")
-    build[-1] = str(EXAMPLES.parent / build[-1])
-    image = Image(build[2:], programs.busybox(), folder / "root")
-    container = Container(image, environ["CLIENT_ID"], folder / "log")
-    assert image.shell(image.health_command) != 0
-    process = image.run(["--env", "SPREAD_SECONDS=0", *run[2:]], environ, container.log)
-    yield container
-    process.send_signal(image.stop_signal)
-    process.wait(10)
-    with container.state("lock").open("a") as lock:  # what cron has started ends by itself
-        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 @on_the_pipeline
@@ -332,19 +277,3 @@ async def test_the_commands_of_the_readme_do_what_it_says(
         assert shown(scrape, "tobogganing_headend_active_connections", id) == 1
     else:
         assert shown(scrape, "tobogganing_client_bytes_sent", id) > 0
-
-
-@on_the_pipeline
-async def test_the_containers_cron_submits_and_not_as_root(
-    pipeline: DeployedPipeline, container: Container | None
-) -> None:
-    if container is None:
-        give_up("only root may start a process below another root folder")
-    async with asyncio.timeout(90):
-        while not container.state("sent").exists():  # noqa: ASYNC110
-            await asyncio.sleep(POLL)
-    submitted, scrape = await pipeline.settled()
-    assert submitted.samples[f"client:{container.id}"]
-    assert shown(scrape, "tobogganing_client_bytes_sent", container.id) > 0
-    assert container.state("sent").stat().st_uid == UID
-    assert container.image.shell(container.image.health_command) == 0

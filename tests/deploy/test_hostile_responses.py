@@ -255,6 +255,8 @@ async def test_a_faulty_key_file_is_no_fault_of_the_samples(reporter: ExampleAge
 async def test_without_a_key_file_samples_wait(reporter: ExampleAgent) -> None:
     (reporter.folder / "key").unlink()
     assert await reporter.once() == 1
+    assert "API_KEY_FILE" in reporter.log()
+    assert "Errno" not in reporter.log()
     assert len(reporter.waiting()) == 1
     assert not reporter.rejected()
 

@@ -16,14 +16,15 @@ _notes: list[str] = []
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
-    for port in PUBLISHED:
-        with socket.socket() as probe:
-            assert probe.connect_ex(("127.0.0.1", port)), f"port {port} is in use"
     with running_engine() as engine:
         _notes.append(engine.docker("version", "--format", "engine {{.Server.Version}}").strip())
         _notes.append(engine.docker("compose", "version").strip())
         _notes.extend(make_stand_ins(engine))
-        yield engine
+        with engine.network():
+            for port in PUBLISHED:
+                with socket.socket() as probe:
+                    assert probe.connect_ex(("127.0.0.1", port)), f"port {port} is in use"
+            yield engine
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Clients that submit to an installation and keep what was acknowledged."""
 
 import contextlib
+import ssl
 import threading
 from collections.abc import Iterator
 
@@ -9,6 +10,16 @@ import httpx
 from tests.docker.installation import URL, Installation, wait_for
 
 CLIENTS = 20
+
+
+def register_client(installation: Installation, id: str) -> str:
+    """Register a client; return its key."""
+    with installation.http(token="ADMIN_TOKEN") as http:
+        response = http.post(
+            "/api/v1/clients/register", json={"name": id, "type": "docker", "client_id": id}
+        )
+    assert response.status_code == 200, response.text
+    return str(response.json()["api_key"])
 
 
 class Fleet:
@@ -22,17 +33,11 @@ class Fleet:
         """The last receipt of each client."""
 
     def register(self, prefix: str) -> None:
-        with self._installation.http(token="ADMIN_TOKEN") as http:
-            for number in range(CLIENTS):
-                id = f"{prefix}-{number}"
-                response = http.post(
-                    "/api/v1/clients/register",
-                    json={"name": id, "type": "docker", "client_id": id},
-                )
-                assert response.status_code == 200, response.text
-                self._keys[id] = response.json()["api_key"]
+        for number in range(CLIENTS):
+            id = f"{prefix}-{number}"
+            self._keys[id] = register_client(self._installation, id)
 
-    def report(self, url: str = URL, verify: str | bool = True) -> None:
+    def report(self, url: str = URL, verify: ssl.SSLContext | bool = True) -> None:
         """Each client submits once."""
         with httpx.Client(base_url=url, timeout=30, trust_env=False, verify=verify) as http:
             for id, key in self._keys.items():

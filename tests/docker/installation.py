@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import time
 from collections.abc import Callable
@@ -17,10 +18,12 @@ import httpx
 from tests.docker.engine import Engine
 from tests.docker.stand_ins import ASIDE
 from tests.integration.versions import ROOT
+from tobogganing.devstack.certificate import certificates_in
 
 URL = "http://127.0.0.1:8000"
 PROMETHEUS = "http://127.0.0.1:9090"
-READY_TIMEOUT = 300
+READY_TIMEOUT = 600
+"""A killed gateway was healthy again after 9 s, and after 196 s at a load of 125 on two cores."""
 POLL = 0.2
 SCRAPED = re.compile(r'^tobogganing_client_bytes_sent\{client_id="([^"]+)".*\} (\S+)$', re.M)
 
@@ -43,15 +46,25 @@ class Installation:
     def docker(self, *words: str) -> str:
         return self._engine.docker(*words)
 
+    def shell(self, command: str) -> str:
+        """Run a command as a user types it in the folder; return its standard output."""
+        return self._engine.shell(command)
+
     def up(self, *words: str) -> float:
         """`docker compose up --detach --wait`; return the seconds that it takes."""
         began = time.monotonic()
-        aside = () if self._engine.has_registry else [f"--scale={name}=0" for name in ASIDE]
+        # Compose pulls images of services without containers, too.
+        aside = ["--pull=never", *(f"--scale={name}=0" for name in ASIDE)]
+        if self._engine.has_registry:
+            aside = []
         self.compose("up", "--detach", "--wait", *aside, *words)
         return time.monotonic() - began
 
     def containers(self, *services: str) -> dict[str, dict[str, Any]]:
-        """What `docker inspect` shows of each running container, by its name."""
+        """What `docker inspect` shows of each running container, by its name.
+
+        `--all` includes those that have stopped.
+        """
         ids = self.compose("ps", "--quiet", *services).split()
         found = json.loads(self.docker("inspect", *ids)) if ids else []
         return {each["Name"].removeprefix("/"): each for each in found}
@@ -77,6 +90,13 @@ class Installation:
     def secret(self, name: str) -> str:
         text = (self.folder / ".env").read_text(encoding="ascii")
         return dict(line.split("=", 1) for line in text.splitlines())[name]
+
+    def set(self, name: str, value: str) -> None:
+        """Set a variable in .env."""
+        file = self.folder / ".env"
+        lines = file.read_text(encoding="ascii").splitlines()
+        others = [line for line in lines if not line.startswith(f"{name}=")]
+        file.write_text("\n".join([*others, f"{name}={value}", ""]), encoding="ascii")
 
     def http(self, url: str = URL, token: str = "METRICS_TOKEN", **options: Any) -> httpx.Client:
         headers = {"authorization": f"Bearer {self.secret(token)}"}
@@ -112,6 +132,11 @@ def checkout(folder: Path, mask: int = 0o022) -> Path:
     finally:
         os.umask(before)
     return folder
+
+
+def trusting(pem: str) -> ssl.SSLContext:
+    """Trust the certificates in a PEM text."""
+    return ssl.create_default_context(cadata=certificates_in(pem))
 
 
 def wait_for(condition: Callable[[], T | None], what: str) -> T:

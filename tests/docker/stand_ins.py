@@ -4,7 +4,8 @@ that cannot pull the real ones.
 Each has the program, user, folders and volumes of the real image. Prometheus, Alertmanager,
 VictoriaMetrics and vmalert are built from the Go modules of the pinned versions, Kafka is its jars
 of the pinned version, with Kafka's own program that turns KAFKA_* variables into a configuration.
-HAProxy and Python are Debian's. There is none for Grafana, which does not exist as a package.
+HAProxy, Python, and Alpine's busybox and curl are Debian's. There is none for Grafana, which does
+not exist as a package.
 """
 
 import os
@@ -23,15 +24,17 @@ from tools import debian
 
 BASE = "tobogganing-stand-in/debian:bookworm"
 PACKAGES = (
-    *("busybox", "ca-certificates", "haproxy", "openjdk-17-jre-headless"),
+    *("busybox-static", "ca-certificates", "curl", "haproxy", "openjdk-17-jre-headless"),
     # debootstrap does not find what provides the virtual python3.11-distutils.
     *("python3-distutils", "python3.11-venv"),
 )
+BASE_LABEL = f"packages={','.join(PACKAGES)}"
 SOURCES = Path(__file__).with_name("images")
 """A folder with the Dockerfile of each stand-in."""
 ASIDE = ("grafana",)
 """Services without a stand-in."""
 PYTHON = "python:3.11-slim-bookworm"
+ALPINE = "alpine:3.22"
 
 Files = Mapping[str, Callable[[], Path]]
 """Files that a Dockerfile copies, by their names there."""
@@ -46,30 +49,32 @@ PROGRAMS: Mapping[str, Files] = {
 
 
 def make_stand_ins(engine: Engine) -> list[str]:
-    """Build the images that are missing; return a line for each stand-in."""
+    """Build the images; return a line for each stand-in.
+
+    Docker's cache has those that have not changed.
+    """
     if engine.has_registry:
         return []
-    if not engine.has_image(BASE):
+    if not engine.docker("images", "--quiet", f"--filter=label={BASE_LABEL}", BASE).strip():
         _import_base(engine)
     build(engine, PYTHON, "python", _registry_access)
+    build(engine, ALPINE, "alpine", lambda _: None)
     kafka = f"apache/kafka:{pinned('apache/kafka')}"
     build(engine, kafka, "kafka", _copy_jars)
-    names = [PYTHON, kafka]
+    names = [PYTHON, ALPINE, kafka]
     for image, files in PROGRAMS.items():
         names.append(f"{image}:{pinned(image)}")
 
         def copy(folder: Path, files: Files = files) -> None:
             for name, program in files.items():
-                shutil.copy(program(), folder / name)
+                shutil.copy2(program(), folder / name)
 
         build(engine, names[-1], image.rpartition("/")[2], copy)
     return [f"{name} is a stand-in" for name in names] + [f"{name} is left out" for name in ASIDE]
 
 
 def build(engine: Engine, name: str, source: str, fill: Callable[[Path], object]) -> None:
-    """Build an image if it is missing. `fill` adds files to the folder of its Dockerfile."""
-    if engine.has_image(name):
-        return
+    """Build an image. `fill` adds files to the folder of its Dockerfile."""
     with tempfile.TemporaryDirectory() as scratch:
         context = Path(scratch) / source
         shutil.copytree(SOURCES / source, context)
@@ -98,7 +103,7 @@ def _import_base(engine: Engine) -> None:
             ["tar", "-C", system, "-cf", archive, "--exclude=./var/cache/apt/*.bin", "."],
             check=True,
         )
-        engine.docker("import", archive, BASE)
+        engine.docker("import", f"--change=LABEL {BASE_LABEL}", archive, BASE)
 
 
 def _copy_jars(folder: Path) -> None:

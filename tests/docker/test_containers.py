@@ -2,23 +2,40 @@
 
 import json
 import re
-import ssl
-import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.docker.fleet import Fleet
-from tests.docker.installation import PROMETHEUS, Installation, wait_for
+from tests.docker import shell_agent
+from tests.docker.fleet import Fleet, register_client
+from tests.docker.installation import PROMETHEUS, Installation, trusting, wait_for
+from tests.docker.shell_agent import ShellAgent
 
 OURS = ("gateway", "processor", "exporter")
 KILLED = (
     *("kafka-1", "kafka-2", "kafka-3", "gateway", "processor", "exporter", "edge"),
     *("prometheus", "alertmanager", "victoria-week", "victoria-long", "months"),
 )
+TARGETS = {
+    "tobogganing-manager": 1,
+    "tobogganing-fleet": 1,
+    "tobogganing-gateway": 2,
+    "tobogganing-processor": 2,
+    "tobogganing-exporter": 2,
+    "edge": 1,
+    "prometheus": 1,
+    # Two of VictoriaMetrics, vmalert, Alertmanager.
+    "stores": 4,
+}
+"""Jobs of Prometheus, with the number of their targets."""
 COMPILERS = ("cc", "gcc", "g++", "clang", "ld", "as", "make")
+KILL = 128 + 9
+"""The exit code of a container that ignores SIGTERM for its `stop_grace_period`."""
 FILES = 10_200
 """Open files that a service of 10,000 connections needs."""
 
@@ -26,6 +43,15 @@ FILES = 10_200
 @pytest.fixture(scope="module")
 def fleet(installation: Installation) -> Fleet:
     return Fleet(installation)
+
+
+@pytest.fixture(scope="module")
+def agent(
+    installation: Installation, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ShellAgent]:
+    agent = ShellAgent(installation, tmp_path_factory.mktemp("agent"))
+    yield agent
+    agent.remove()
 
 
 def identities(installation: Installation) -> dict[str, str]:
@@ -64,21 +90,26 @@ def test_the_image_says_what_it_is_and_has_no_compiler(installation: Installatio
     assert found.split() == ["10001"]
 
 
-def test_a_submission_is_shown(installation: Installation, fleet: Fleet, tmp_path: Path) -> None:
+def test_a_submission_is_shown(installation: Installation, fleet: Fleet) -> None:
     """By HTTP and by TLS with the certificate of the first start."""
     fleet.register("client")
     fleet.report()
     fleet.assert_all_shown()
-    certificate = tmp_path / "edge.pem"
     text = installation.compose("exec", "-T", "edge", "cat", "/var/lib/tobogganing/tls/edge.pem")
-    certificate.write_text(text, encoding="ascii")
-    trust = ssl.create_default_context(cafile=certificate)
-    fleet.report("https://localhost:8443", verify=str(certificate))
+    trust = trusting(text)
+    fleet.report("https://localhost:8443", trust)
     with installation.http("https://localhost:8443", verify=trust) as http:
         assert http.get("/metrics").status_code == 200
         assert http.get("/api/v1/ledger").status_code == 200
         assert http.get("/-/metrics").status_code == 404
     fleet.assert_all_shown()
+
+
+def test_the_shell_agent_starts_as_its_readme_says(
+    installation: Installation, agent: ShellAgent
+) -> None:
+    agent.start(register_client(installation, shell_agent.ID))
+    assert agent.health() == "starting"
 
 
 def ask(path: str, **parameters: str) -> Any:
@@ -92,8 +123,8 @@ def test_prometheus_sees_every_target(installation: Installation) -> None:
         targets = ask("targets")["activeTargets"]
         return targets if all(target["health"] == "up" for target in targets) else None
 
-    # manager, two of each service, edge, Prometheus, two stores, months, Alertmanager
-    assert len(wait_for(all_up, "targets")) == 1 + 6 + 1 + 1 + 4
+    jobs = Counter(target["labels"]["job"] for target in wait_for(all_up, "targets"))
+    assert jobs == TARGETS
     assert len(ask("alertmanagers")["activeAlertmanagers"]) == 1
     rules = [rule for group in ask("rules")["groups"] for rule in group["rules"]]
     assert rules
@@ -143,8 +174,8 @@ def test_services_raise_their_limit_of_open_files(installation: Installation) ->
 
 def test_gateways_are_added_in_env_and_stay(installation: Installation, fleet: Fleet) -> None:
     before = identities(installation)
-    with (installation.folder / ".env").open("a") as env:
-        env.write("GATEWAYS=3\nPROCESSORS=3\n")
+    installation.set("GATEWAYS", "3")
+    installation.set("PROCESSORS", "3")
     with fleet.reporting():
         installation.up()
         after = identities(installation)
@@ -165,8 +196,26 @@ def test_nothing_is_lost_when_a_process_is_killed(
         installation.wait_until_healthy(container, inspected["RestartCount"])
     fleet.assert_all_shown()
     with installation.http() as http:
-        ledgers = http.get("/api/v1/ledger").json()
-    assert ledgers is not None
+        ledger = http.get("/api/v1/ledger").json()
+    assert ledger["balances"], ledger
+    for each in ledger["partitions"]:
+        assert not any(each[name] for name in ("lost", "dead_lettered", "missing_records")), each
+
+
+def test_the_shell_agent_has_reported_and_not_as_root(
+    installation: Installation, agent: ShellAgent
+) -> None:
+    wait_for(lambda: agent.health() == "healthy", "health of the agent")
+    assert agent.owner_of("sent") == shell_agent.UID
+    assert installation.values()[shell_agent.ID] > 0
+
+
+def assert_all_but_a_broker_stopped_by_themselves(installation: Installation) -> None:
+    """The last broker waits for a majority that has stopped, until Docker kills it."""
+    codes = {n: each["State"]["ExitCode"] for n, each in installation.containers("--all").items()}
+    killed = [name for name, code in codes.items() if code == KILL]
+    assert len(killed) <= 1, codes
+    assert all("kafka" in name for name in killed), codes
 
 
 def test_everything_is_the_same_after_down_and_up(installation: Installation, fleet: Fleet) -> None:
@@ -174,15 +223,21 @@ def test_everything_is_the_same_after_down_and_up(installation: Installation, fl
         mounts = [one for each in installation.containers().values() for one in each["Mounts"]]
         return {mount["Name"] for mount in mounts if mount["Type"] == "volume"}
 
-    before = volumes()
+    def samples() -> dict[str, str]:
+        """What Prometheus has of the time before."""
+        found = ask("query", query="tobogganing_client_bytes_sent", time=str(time_before))["result"]
+        return {each["metric"]["client_id"]: each["value"][1] for each in found}
+
+    before, time_before = volumes(), time.time()
+    samples_before = samples()
+    assert samples_before
     assert not {name for name in before if re.fullmatch(r"[0-9a-f]{64}", name)}, "anonymous volumes"
+    installation.compose("stop")
+    assert_all_but_a_broker_stopped_by_themselves(installation)
     installation.compose("down")
     installation.up()
     assert volumes() == before
+    assert samples() == samples_before
     fleet.assert_all_shown()
     fleet.report()
     fleet.assert_all_shown()
-
-
-def test_shell_scripts_have_no_fault(installation: Installation) -> None:
-    subprocess.run(["bash", "-n", installation.folder / "deploy/healthcheck.sh"], check=True)

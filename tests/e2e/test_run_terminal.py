@@ -120,9 +120,16 @@ def test_readme_works_for_another_port_and_its_tokens_go_nowhere_else(tmp_path: 
             assert ended.returncode == status, (ended.stdout, ended.stderr)
             return ended.stdout + ended.stderr
 
-        shell(block)
-        assert '"fra-a"' in shell("tobogganing headends list --json")
-        assert setup in shell("tobogganing status"), "it prints again what the run printed"
+        for _ in range(2):
+            said = shell(block).splitlines()
+            assert len([line for line in said if line.startswith('{"')]) == 11, said
+        refused = shell(block.replace("delete $each", ":") + "\n" + block, status=22)
+        assert "The client anna is already registered" in refused
+        shell("tobogganing clients add Ada --type native --id ada")
+        shown = shell("tobogganing status")
+        assert len(shown.splitlines()) < 20, "the numbers stay in view"
+        assert f"{run.url}/checkins" in shown
+        assert setup in shell("tobogganing status --paste"), "as the run printed it"
         assert "10" in shell("tobogganing simulate --clients 8 --headends 2 --duration 2")
         with Listener() as listener:
             for command in ("clients list", "ledger"):
@@ -145,5 +152,5 @@ def test_readme_works_for_another_port_and_its_tokens_go_nowhere_else(tmp_path: 
     with LocalRun(state, run.port) as again:
         again.until_ready()
         assert _servers(again) == kafka, "Kafka keeps its port"
-        assert '"fra-a"' in shell("tobogganing headends list --json")
+        assert '"ada"' in shell("tobogganing clients list --json")
         assert again.end(signal.SIGTERM) == 0

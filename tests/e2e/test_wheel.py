@@ -51,7 +51,7 @@ def test_the_wheel_runs_in_an_empty_folder(installed: Path, tmp_path: Path) -> N
     folder.mkdir()
     with LocalRun(folder / ".state", tree=folder, program=installed) as run:
         run.until_ready()
-        assert f"export PATH={installed.parent}:$PATH" in run.output
+        assert f'export PATH={installed.parent}:"$PATH"' in run.output
         assert "STATE_DIR" not in run.output, "it is in the working directory by default"
         setup = run.output[run.output.index("\ncd ") : run.output.index("\n\nRegister")]
         assert "tobogganing_client_bytes_sent" in run.paste(setup)

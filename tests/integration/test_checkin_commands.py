@@ -111,6 +111,19 @@ async def test_the_logs_in_the_terminal(manager: Service, command: CommandLine) 
         documents[0]
     ]
     assert (await command.good("audit", "--json", "--actor", "client:a")).out == ""
+    assert (await command.good("audit", "--actor", "client:a")).out.split()[:2] == ["AT", "ACTOR"]
+    assert (await command.good("anomalies")).out.split()[:2] == ["AT", "KIND"]
+
+    fleet = "".join(f"client,sim-{n},C,native\n" for n in range(1200))
+    await command.good(
+        *("fleet", "import", "-", "--format", "csv"), stdin=f"kind,id,name,type\n{fleet}"
+    )
+    (row,) = (await command.good("audit", "--target", "client:sim-7")).out.splitlines()[1:]
+    assert row.split()[1:5] == ["admin", "register-many", "registrations", "(500)"]
+    (many,) = (await command.good("audit", "--json", "--target", "client:sim-1199")).documents
+    assert "sim-1199" in many["details"]["client"].split()
+    assert len((await command.good("audit", "--target", "registrations")).out.splitlines()) == 4
+
     async with command.started("audit", "--follow", "--json", "--action", "remove") as process:
         await command.good("clients", "remove", "b", "--yes")
         assert process.stdout is not None

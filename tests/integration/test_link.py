@@ -31,7 +31,7 @@ async def test_an_abandoned_producer_logs_no_errors(
     own_kafka: Cluster, own_settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "service.kafka.clients.REQUEST_TIMEOUT_MS", 300
+        "service.kafka.clients._request_timeout_ms", 300
     )  # so that retries come soon
     said: list[str] = []
 

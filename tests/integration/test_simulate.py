@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 
+from tests.integration.command_line import CommandLine, all_of
 from tests.integration.processes import ADMIN_TOKEN, Service
 
 
@@ -77,3 +78,18 @@ async def test_an_outage_is_survived(manager: Service) -> None:
     status, output = await playing
     assert status == 0, output
     assert re.search(r"^no answer +[1-9]", output, re.MULTILINE), output
+
+
+async def test_one_command_removes_what_simulations_registered(manager: Service) -> None:
+    for _ in range(2):  # the second one registers its agents with a suffix
+        _, output = await simulate(manager.url, *FLEET, "--duration", "0.1")
+        assert "registered 46 in" in output, output
+    command = CommandLine(manager.url)
+    keep = ("clients", "add", "A client", "--type", "native", "--id", "sim-client-own")
+    await command.good(*keep)
+    ended = await command("simulate", "--remove", "--yes")
+    assert ended.status == 0, ended
+    assert "removed: 97" in ended.err, "2 * 46 agents and 5 clusters"
+    assert [each["client_id"] for each in await all_of(command, "clients")] == ["sim-client-own"]
+    assert await all_of(command, "headends") == await all_of(command, "clusters") == []
+    assert "removed: 0" in (await command.good("simulate", "--remove")).err

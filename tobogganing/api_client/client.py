@@ -112,11 +112,9 @@ class ManagerClient:
 
 
 def unreachable_error(url: str, error: ManagerUnreachableError) -> str:
-    cause = error.__cause__
-    reason = str(cause) or type(cause).__name__ if cause else str(error)
     return (
-        f"no gateway responds at {url} ({_printable(reason)}): start one, or set another with "
-        "--url or TOBOGGANING_URL"
+        f"no gateway responds at {url} ({_printable(error.reason)}): start one, or set another "
+        "with --url or TOBOGGANING_URL"
     )
 
 

@@ -2,6 +2,8 @@
 
 import datetime
 import json
+import os
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +24,10 @@ NDJSON = "application/x-ndjson"
 
 class ManagerUnreachableError(Exception):
     """There was no response; the request may have arrived."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where}: {reason}")
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ class ManagerApi:
             ) as response:
                 text = await response.text(errors="replace")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ManagerUnreachableError(f"{self._url}{path}: {error!r}") from error
+            raise ManagerUnreachableError(self._url + path, connection_fault(error)) from error
         in_lines = response.content_type == NDJSON
         return ApiResponse(
             status=response.status,
@@ -100,6 +106,23 @@ class ManagerApi:
             seconds=time.perf_counter() - started,
             lines=tuple(map(parse_json_object, text.splitlines())) if in_lines else (),
         )
+
+
+def connection_fault(error: Exception) -> str:
+    """Why there was no response, without aiohttp's notation of a connection."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError(certificate_error=fault):
+            why = getattr(fault, "verify_message", None) or fault
+            return f"its certificate is not trusted: {why}"
+        case aiohttp.ClientConnectorSSLError():
+            return "it does not speak TLS as expected: check http:// and https://"
+        case aiohttp.ClientConnectorError(os_error=socket.gaierror() as fault):
+            return f"unknown host: {fault.strerror}"
+        case aiohttp.ClientConnectorError(os_error=fault) if fault.errno:
+            return os.strerror(fault.errno)
+        case TimeoutError():
+            return f"no response within {TIMEOUT:g} s"
+    return str(error) or type(error).__name__
 
 
 def renewal_time(expires_at: str, now: float) -> float:

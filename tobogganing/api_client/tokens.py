@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from tobogganing.devstack.local_run import running_urls, same_origin
-from tobogganing.devstack.run_config import read_run_config
+from tobogganing.devstack.local_run import running_urls, same_origin, without_localhost
+from tobogganing.devstack.run_config import read_run_config, start_command
 from tobogganing.errors import WrongSettingError
 
 
@@ -32,10 +32,16 @@ def read_token(name: str, file: str | None, environ: Mapping[str, str], url: str
 
 
 def _file_of_local_run(name: str, environ: Mapping[str, str], url: str) -> Path:
-    state = read_run_config(environ).state
-    urls = running_urls(state)
+    config = read_run_config(environ)
+    state, urls = config.state, running_urls(config.state)
     if any(same_origin(url, each) for each in urls):
         return state / "secrets" / name
+    if not urls and same_origin(without_localhost(url, [config.url]), config.url):
+        raise WrongSettingError(
+            f"the local run does not run: start it with `{start_command()}`, or set STATE_DIR if "
+            "it has another folder. For another installation, set TOBOGGANING_URL (--url) and "
+            f"{name} ({option_of(name)})"
+        )
     found = f"serves {urls[0]}" if urls else "does not run"
     raise WrongSettingError(
         f"no {name} for {url}: set {name}, or name the file that holds it with {option_of(name)}. "

@@ -72,16 +72,17 @@ def list_all(as_json: bool, limit: int | None, **wanted: Any) -> None:
     from tobogganing.dead_letters.dead_letter import read_dead_letters
 
     async def run(settings: "KafkaSettings") -> None:
-        table, left = ColumnTable(COLUMNS), limit
+        table, found = ColumnTable(COLUMNS), 0
         async for letter in read_dead_letters(settings, _filter(**wanted)):
+            found += 1
             if as_json:
                 write_document(letter.document(), as_json)
             else:
                 table.write([letter.document() | {"source": letter.source}])
-            if left is not None:
-                left -= 1
-                if not left:
-                    return
+            if found == limit:
+                return
+        if not (found or as_json):
+            table.write([])
 
     on_kafka(run)
 

@@ -12,14 +12,20 @@ import click
 from aiokafka.errors import KafkaError
 
 from service.config.settings import KafkaSettings, LogSettings, SettingsError, load_settings
-from service.kafka.clients import admin_client
+from service.kafka.clients import admin_client, set_request_timeout
 from service.kafka.topics import ensure_topics, topics_from
 from service.logs import configure_logs
 from service.process_name import set_process_name
-from tobogganing.devstack.run_config import read_run_config
+from tobogganing.devstack.local_run import lock_file
+from tobogganing.devstack.locks import is_locked
+from tobogganing.devstack.run_config import read_run_config, start_command
 from tobogganing.errors import LocalError, WrongSettingError
 
 Result = TypeVar("Result")
+
+REQUEST_TIMEOUT_MS = 15_000
+"""Timeout of a command's requests to Kafka. A service's is shorter, since it repeats them; a backup
+on a busy machine must not fail because one response took 4 s."""
 
 TOPICS_TIMEOUT = 10.0
 """Seconds within which the brokers must have created the topics."""
@@ -46,11 +52,17 @@ def on_kafka(
         configure_logs(LogSettings(log_level="ERROR"), "command")
         command = click.get_current_context().command_path.split(" ", 1)[-1]
         set_process_name(command.replace(" ", "-"), socket.gethostname())
+        set_request_timeout(REQUEST_TIMEOUT_MS)
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # its errors are raised, too
         return asyncio.run(_run(settings, function, timeout if make_topics else None))
     except SettingsError as error:
         raise WrongSettingError(str(error)) from None
     except (KafkaError, TimeoutError, ConnectionError) as error:
+        if not os.environ.get("KAFKA_BOOTSTRAP_SERVERS") and not _local_run_exists(os.environ):
+            raise LocalError(
+                f"the local run does not run: start it with `{start_command()}`, or only its Kafka "
+                "with `tobogganing kafka start`. For another Kafka, set KAFKA_BOOTSTRAP_SERVERS"
+            ) from None
         raise LocalError(f"Kafka at {servers} did not respond as expected: {error!r}") from None
 
 
@@ -75,6 +87,10 @@ async def _partitions(settings: KafkaSettings) -> int:
             "KAFKA_BOOTSTRAP_SERVERS and KAFKA_TOPIC_PREFIX"
         )
     return len(topic["partitions"])
+
+
+def _local_run_exists(environ: Mapping[str, str]) -> bool:
+    return is_locked(lock_file(read_run_config(environ).state))
 
 
 def _environ(environ: Mapping[str, str]) -> Mapping[str, str]:

@@ -1,5 +1,6 @@
 """The command line. Each command imports only what it runs."""
 
+import os
 import sys
 import traceback
 from typing import NoReturn
@@ -50,6 +51,8 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line, and exit with the status that docs/cli.md lists."""
+    if "_TOBOGGANING_COMPLETE" in os.environ:
+        import tobogganing.cli.completion  # noqa: F401 (registers the scripts)
     try:
         sys.exit(cli.main(prog_name="tobogganing", standalone_mode=False))
     except click.ClickException as error:

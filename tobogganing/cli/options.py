@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from tobogganing.api_client.target import ApiTarget
 from tobogganing.api_client.tokens import option_of
-from tobogganing.devstack.local_run import running_urls
+from tobogganing.devstack.local_run import running_urls, url_fault, without_localhost
 from tobogganing.devstack.run_config import read_run_config
 
 Command = Callable[..., None]
@@ -35,14 +35,21 @@ def _given_anywhere(context: click.Context, parameter: click.Parameter, value: A
     return given.get(parameter.name, value)
 
 
+def _check_url(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """The URL without a slash at its end; that of the local run also for its `localhost`."""
+    url = str(_given_anywhere(context, parameter, value))
+    if fault := url_fault(url):
+        raise click.BadParameter(fault)
+    return without_localhost(url, running_urls(read_run_config(os.environ).state)).rstrip("/")
+
+
 def _url_option(**attributes: Any) -> Decorator:
     return click.option(
         "--url",
         envvar="TOBOGGANING_URL",
         default=default_url,
-        show_default="the local run's",
-        callback=_given_anywhere,
-        help="URL of the gateway or exporter.",
+        callback=_check_url,
+        help="URL of the gateway or exporter. Default: the local run's.",
         **attributes,
     )
 

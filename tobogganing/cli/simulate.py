@@ -3,7 +3,7 @@
 import click
 
 from tobogganing.api_client.target import ApiTarget
-from tobogganing.cli.options import token_option, url_option
+from tobogganing.cli.options import token_option, url_option, yes_option
 
 
 @click.command()
@@ -24,6 +24,10 @@ from tobogganing.cli.options import token_option, url_option
     help="Seconds to run. Default: until Ctrl-C.",
 )
 @click.option("--seed", default=None, type=int, help="Simulate the same fleet again.")
+@click.option(
+    "--remove", is_flag=True, help="Instead, remove all that simulations have registered."
+)
+@yes_option
 @token_option("ADMIN_TOKEN")
 def simulate(
     url: str,
@@ -32,10 +36,19 @@ def simulate(
     interval: float,
     duration: float | None,
     seed: int | None,
+    remove: bool,
+    yes: bool,
     admin_token_file: str | None,
 ) -> None:
-    """Register a simulated fleet and submit for it."""
+    """Register a simulated fleet and submit for it.
+
+    With --remove, remove the clients, headends and clusters with ids of simulations (sim-client-…)
+    and their series, after a confirmation.
+    """
+    from tobogganing.simulator.remove_simulated import remove_simulated
     from tobogganing.simulator.simulate import main
 
     api = ApiTarget(url, admin_token_file)
+    if remove:
+        remove_simulated(api, yes)
     main(api, clients, headends, interval, duration, seed)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,18 +10,30 @@ from tobogganing.api_client.target import ApiTarget
 from tobogganing.cli.checkins import PATH, age
 from tobogganing.cli.options import with_metrics
 from tobogganing.errors import LocalError
-from tobogganing.output import ColumnTable, write_document
+from tobogganing.output import ColumnTable, write, write_document
+
+if TYPE_CHECKING:  # The command line starts without them.
+    from tobogganing.devstack.run_config import RunConfig
+    from tobogganing.devstack.secrets import SecretSource
 
 COLUMNS = ("kind", "total", "online", "late", "offline", "never")
 
 
 @click.command()
+@click.option(
+    "--paste",
+    is_flag=True,
+    help="Print only the commands to paste into another terminal, as the local run does.",
+)
 @with_metrics
-def status(api: ApiTarget, as_json: bool) -> None:
+def status(api: ApiTarget, as_json: bool, paste: bool) -> None:
     """Show how many clients and headends check in, and the URLs and tokens of the local run.
 
     The exit status is 1 if the exporter does not respond.
     """
+    if paste:
+        write(_commands_to_paste(api.url))
+        return
     overview = api.request("GET", PATH, query={"limit": "100"})
     if not isinstance(overview.get("states"), dict):
         raise LocalError(f"{api.url}{PATH} is not an exporter's response: check --url")
@@ -35,8 +47,8 @@ def status(api: ApiTarget, as_json: bool) -> None:
     )
     ColumnTable(COLUMNS).write(rows)
     for line in remarks(document):
-        click.echo(line)
-    _write_local_run(api.url)
+        write(line)
+    _write_addresses(api.url)
 
 
 _OF_THE_LIST = ("kind", "matches", "items", "next")
@@ -54,7 +66,7 @@ def remarks(document: Mapping[str, Any]) -> list[str]:
         lines.append("not ready: waiting for " + ", ".join(document["waiting_for"]))
     rate = document["submissions_per_second"]
     if rate is not None:
-        lines.append(f"{rate:g} submissions a second")
+        lines.append(f"{rate:,g} submissions a second")
     if document["shard"] != "1/1":
         lines.append(f"only the entities of shard {document['shard']}")
     if not document["total_clients"] + document["total_headends"]:
@@ -62,9 +74,27 @@ def remarks(document: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _write_local_run(url: str) -> None:
-    """Print again what `make run` printed, if this is the local run."""
-    from tobogganing.devstack.banner import banner
+def _commands_to_paste(url: str) -> str:
+    from tobogganing.devstack.banner import commands_to_paste
+
+    if (found := _local_run(url)) is None:
+        raise LocalError(f"--paste is for the local run, which does not serve {url}")
+    config, sources, _ = found
+    return commands_to_paste(config, sources, url)
+
+
+def _write_addresses(url: str) -> None:
+    """Write the addresses that `make run` printed, if this is the local run."""
+    from tobogganing.devstack.banner import addresses
+
+    if (found := _local_run(url)) is None:
+        write(f"\n{url}/checkins shows the same; sign in with METRICS_TOKEN")
+        return
+    write(f"\n{addresses(*found, url)}\n\nCommands to try: tobogganing status --paste")
+
+
+def _local_run(url: str) -> "tuple[RunConfig, list[SecretSource], str] | None":
+    """The settings, secrets and Kafka of the local run; None if it does not serve `url`."""
     from tobogganing.devstack.local_run import running_urls, same_origin
     from tobogganing.devstack.run_config import read_run_config
     from tobogganing.devstack.secrets import existing_secrets
@@ -77,6 +107,5 @@ def _write_local_run(url: str) -> None:
     sources = existing_secrets(config.state / "secrets", os.environ)
     # The environment of this terminal may lack the PORT of the run.
     if sources and servers and any(same_origin(url, each) for each in running_urls(config.state)):
-        click.echo("\n" + banner(config, sources, servers, url=url))
-    else:
-        click.echo(f"\n{url}/checkins shows the same; sign in with METRICS_TOKEN")
+        return config, sources, servers
+    return None

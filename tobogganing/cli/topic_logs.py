@@ -1,5 +1,6 @@
 """`tobogganing audit` and `tobogganing anomalies`: the topics with these names."""
 
+import functools
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -7,18 +8,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from contract.anomaly import Reason
+from contract.audit import REGISTRATIONS
 from contract.kinds import KINDS
 from tobogganing.cli.options import Command, json_option
 from tobogganing.output import ColumnTable, write_document
 from tobogganing.time_param import TimeParam
 
 if TYPE_CHECKING:  # The command line starts without them.
+    from aiokafka import ConsumerRecord
+
     from service.config.settings import KafkaSettings
 
 AUDIT_COLUMNS = ("at", "actor", "action", "target", "outcome", "address", "reason")
 ANOMALY_COLUMNS = ("at", "kind", "id", "reason", "detail", "receipt")
 
-Matches = Callable[[dict[str, Any]], bool]
+WRITTEN_AT_ONCE = 1000
+"""Rows that are aligned with each other, unless each is shown as it arrives."""
+
+Document = dict[str, Any]
 
 
 def _of_a_log(command: Command) -> Command:
@@ -35,7 +42,10 @@ def _of_a_log(command: Command) -> Command:
 
 
 @click.command()
-@click.option("--target", help="Only changes of this target: client:ID, headend:ID, ….")
+@click.option(
+    "--target",
+    help="Only changes of this target (client:ID, headend:ID, …), also as one of many.",
+)
 @click.option("--actor", help="Only changes by `admin`, or by an entity: client:ID.")
 @click.option("--action", help="Only this action: register, rotate-key, remove, ….")
 @_of_a_log
@@ -45,11 +55,14 @@ def audit(
     """List administrative changes: who, what, when, and from where.
 
     A change is written before it is made, as `allowed`; a second record says so if it was `refused`
-    or `unconfirmed`. Reads Kafka directly, with the services' KAFKA_… settings; without them, the
-    Kafka of the local run.
+    or `unconfirmed`. Many registrations in one request are one record; its details (--json) have
+    the ids. Reads Kafka directly, with the services' KAFKA_… settings; without them, the Kafka of
+    the local run.
     """
-    wanted = {"target": target, "actor": actor, "action": action}
-    _write("audit", AUDIT_COLUMNS, wanted, as_json, **rest)
+    from tobogganing.topic_log import audit_document
+
+    decode = functools.partial(audit_document, target=target)
+    _write("audit", AUDIT_COLUMNS, decode, {"actor": actor, "action": action}, as_json, **rest)
 
 
 @click.command()
@@ -66,12 +79,15 @@ def anomalies(
     run.
     """
     wanted = {"kind": kind, "id": id, "reason": reason}
-    _write("anomalies", ANOMALY_COLUMNS, wanted, as_json, **rest)
+    from tobogganing.topic_log import anomaly_document
+
+    _write("anomalies", ANOMALY_COLUMNS, anomaly_document, wanted, as_json, **rest)
 
 
 def _write(
     name: str,
     columns: tuple[str, ...],
+    decode: Callable[["ConsumerRecord"], Document | None],
     wanted: dict[str, str | None],
     as_json: bool,
     since: int | None,
@@ -80,25 +96,39 @@ def _write(
 ) -> None:
     from service.kafka.topics import topics_from
     from tobogganing.cli.kafka import on_kafka
-    from tobogganing.topic_log import anomaly_document, audit_document, read_log
+    from tobogganing.topic_log import read_log
 
-    decode = audit_document if name == "audit" else anomaly_document
     filters = {field: value for field, value in wanted.items() if value is not None}
 
     async def run(settings: "KafkaSettings") -> None:
         topic = getattr(topics_from(settings), name).name
-        table, left = ColumnTable(columns), limit
+        table, waiting, found = ColumnTable(columns), list[Document](), 0
+        if follow and not as_json:
+            table.write([])
         async for each in read_log(settings, topic, decode, since_ms=since, follow=follow):
             if any(each[field] != value for field, value in filters.items()):
                 continue
+            found += 1
             if as_json:
                 write_document(each, as_json)
+                sys.stdout.flush()
             else:
-                table.write([each])
-            sys.stdout.flush()
-            if left is not None:
-                left -= 1
-                if not left:
-                    return
+                waiting.append(_row(each))
+            if waiting and (follow or len(waiting) >= WRITTEN_AT_ONCE):
+                table.write(waiting)
+                sys.stdout.flush()
+                waiting.clear()
+            if found == limit:
+                break
+        if waiting or not (as_json or follow or found):
+            table.write(waiting)
 
     on_kafka(run)
+
+
+def _row(document: Document) -> Document:
+    """A document as the table shows it: of many entities their number."""
+    if document.get("target") != REGISTRATIONS:
+        return document
+    number = sum(len(ids.split()) for ids in document["details"].values())
+    return document | {"target": f"{REGISTRATIONS} ({number:,})"}

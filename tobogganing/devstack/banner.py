@@ -24,15 +24,29 @@ def banner(
     sources: Sequence[SecretSource],
     bootstrap_servers: str,
     prometheus: LocalPrometheus | None = None,
-    url: str | None = None,
 ) -> str:
-    """The text; its commands work when pasted as one block.
+    """The text; its commands work when pasted as one block."""
+    return f"""\
+{RULE}
+Ready.
 
-    `url` is where the run is reached, if that is not what `config` says.
-    """
-    url = url or config.url
-    by_name = {source.name: source for source in sources}
-    admin, metrics = value_of(by_name["ADMIN_TOKEN"]), value_of(by_name["METRICS_TOKEN"])
+{addresses(config, sources, bootstrap_servers, config.url, prometheus)}
+
+{commands_to_paste(config, sources, config.url)}
+
+Ctrl-C stops everything; what was acknowledged is still there at the next start.
+{RULE}
+"""
+
+
+def addresses(
+    config: RunConfig,
+    sources: Sequence[SecretSource],
+    bootstrap_servers: str,
+    url: str,
+    prometheus: LocalPrometheus | None = None,
+) -> str:
+    """URLs, and where the state and the secrets are; `url` is where the run is reached."""
     lines = [
         (f"{url}/", "links to everything"),
         (f"{url}/checkins", "which clients and headends check in; sign in with METRICS_TOKEN"),
@@ -45,18 +59,19 @@ def banner(
     lines += [("Kafka", bootstrap_servers), ("State, logs", str(config.state))]
     lines += [(source.name, str(source.file or "from the environment")) for source in sources]
     width = max(len(name) for name, _ in lines)
-    shown = "\n".join(f"  {name:<{width}}  {text}" for name, text in lines)
+    return "\n".join(f"  {name:<{width}}  {text}" for name, text in lines)
+
+
+def commands_to_paste(config: RunConfig, sources: Sequence[SecretSource], url: str) -> str:
+    """Lines that set up another terminal, and lines that register, submit and scrape."""
+    by_name = {source.name: source for source in sources}
+    admin, metrics = value_of(by_name["ADMIN_TOKEN"]), value_of(by_name["METRICS_TOKEN"])
     return f"""\
-{RULE}
-Ready.
-
-{shown}
-
 In another terminal, this makes the commands of the documentation work as they stand:
 
 {_setup(config)}
 
-Register a client, submit for it, and scrape. Paste there:
+Register a client, submit for it, and scrape. Paste there (in fish, type `sh` first):
 
 CLIENT_ID=test-client-$(date +%s)
 API_KEY=$(curl -fsS -X POST {url}/api/v1/clients/register \\
@@ -76,18 +91,17 @@ RECEIPT=$(curl -fsS -X POST {url}/api/v1/clients/$CLIENT_ID/metrics \\
     }}
   }}' | sed -n 's/.*"receipt": *"\\([^"]*\\)".*/\\1/p')
 curl -fsS -H "Authorization: Bearer {metrics}" \\
-  "{url}/metrics?after=$RECEIPT" | grep "$CLIENT_ID"
-
-Ctrl-C stops everything; what was acknowledged is still there at the next start.
-{RULE}
-"""
+  "{url}/metrics?after=$RECEIPT" | grep $CLIENT_ID"""
 
 
 def _setup(config: RunConfig) -> str:
-    """Lines for the shell from which the run's own commands and folders are found."""
+    """Lines for the shell from which the run's own commands, and the documents' files, are found.
+
+    They are valid for fish, too.
+    """
     lines = [
-        f"cd {shlex.quote(str(config.state.parent))}",
-        f"export PATH={shlex.quote(sysconfig.get_path('scripts'))}:$PATH",
+        f"cd {shlex.quote(str(default_state().parent))}",
+        f'export PATH={shlex.quote(sysconfig.get_path("scripts"))}:"$PATH"',
     ]
     if config.state != default_state():
         lines.append(f"export STATE_DIR={shlex.quote(str(config.state))}")

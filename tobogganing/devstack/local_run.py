@@ -6,7 +6,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tobogganing.devstack.locks import is_locked
+from tobogganing.devstack.ports import LOOPBACK
 
+INVALID = -1
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -42,6 +44,31 @@ def running_urls(state: Path) -> list[str]:
     return urls if is_locked(lock_file(state)) else []
 
 
+def url_fault(url: str) -> str:
+    """What is wrong with the URL of an installation; "" for nothing."""
+    if "://" not in url:
+        likely = f"127.0.0.1:{url}" if url.isdigit() else url
+        return f"{url!r} has no scheme: write http://{likely}, or https://{likely} with TLS"
+    scheme, host, port = _origin(url)
+    if scheme not in DEFAULT_PORTS:
+        return f"{url!r}: the scheme must be http or https"
+    if not host or port == INVALID:
+        return f"{url!r} is not a URL: it has no valid host and port"
+    return ""
+
+
+def without_localhost(url: str, urls: Sequence[str]) -> str:
+    """The URL of a run's own for `localhost`, else `url` itself.
+
+    `localhost` may also be ::1, where another program could listen and receive the run's tokens.
+    """
+    parts = urlsplit(url)
+    if parts.hostname != "localhost":
+        return url
+    scheme, _, port = _origin(url)
+    return next((each for each in urls if _origin(each) == (scheme, LOOPBACK, port)), url)
+
+
 def same_origin(first: str, second: str) -> bool:
     """Whether two URLs have the same scheme, host and port."""
     return _origin(first) == _origin(second)
@@ -56,5 +83,5 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     try:
         port = parts.port
     except ValueError:
-        port = -1
+        port = INVALID
     return parts.scheme, parts.hostname, port or DEFAULT_PORTS.get(parts.scheme)

@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
 from aiokafka.errors import KafkaError
 
@@ -65,11 +66,11 @@ class LocalStack:
         """Run everything until a signal; `before_services` is awaited when the topics exist."""
         await self._until_stopped(self._services(sources, prometheus, before_services))
 
-    async def _until_stopped(self, start: Awaitable[None]) -> None:
+    async def _until_stopped(self, start: Coroutine[Any, Any, None]) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal)
-        starting = asyncio.ensure_future(start)
+        starting = asyncio.create_task(start, name="start")
         stopping = asyncio.create_task(self._stop.wait(), name="wait for a stop")
         try:
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -77,8 +78,8 @@ class LocalStack:
                 starting.result()
             await stopping
         finally:
-            starting.cancel()
-            await asyncio.wait({starting})
+            # Also retrieves an error that the start may end with when it is cancelled.
+            await cancel(starting)
             self._published.close()
             await cancel(*self._tasks)
             await self._supervisor.stop()

@@ -9,7 +9,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from tobogganing.devstack.progress_line import ProgressLine
+from tobogganing.devstack.progress_line import STOPPED, ProgressLine
 
 KEPT_LINES = 30
 """Lines of pip's output that are shown if it fails."""
@@ -68,6 +68,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        print(STOPPED, file=sys.stderr)
         return 130
     return 0
 

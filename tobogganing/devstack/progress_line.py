@@ -3,6 +3,8 @@
 Standard library only: `make run` starts with it.
 """
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,6 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+STOPPED = "Stopped before the start was complete."
 REDRAW, LINES = 0.2, 5.0
 """Seconds between two updates: on a terminal, in place; elsewhere, each a line."""
 
@@ -38,7 +41,9 @@ class ProgressLine:
     ) -> None:
         self._ended.set()
         self._thread.join()
-        end = "failed" if error else "done"
+        end = "done" if error is None else "failed"
+        if isinstance(error, KeyboardInterrupt):
+            end = "stopped"
         self._write(f"{self._label}: {end} after {self._seconds():.0f} s", last=True)
 
     def _run(self) -> None:
@@ -63,12 +68,29 @@ def main() -> int:
     label, *command = sys.argv[1:]
     try:
         with ProgressLine(label):
-            subprocess.run(command, check=True)
+            run_alone(command)
     except subprocess.CalledProcessError as error:
         return error.returncode
     except KeyboardInterrupt:
+        print(STOPPED, file=sys.stderr)
         return 130
     return 0
+
+
+def run_alone(command: list[str]) -> None:
+    """Run a command that Ctrl-C does not reach; kill it and its children instead.
+
+    Raises:
+        CalledProcessError: it failed.
+    """
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0) as process:
+        try:
+            code = process.wait()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if code:
+        raise subprocess.CalledProcessError(code, command)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from tobogganing.devstack.locks import LockedError, acquire
 from tobogganing.devstack.log_mux import LogMux
 from tobogganing.devstack.ports import is_loopback
 from tobogganing.devstack.preflight import check_port, check_services, wrong_settings
+from tobogganing.devstack.progress_line import STOPPED
 from tobogganing.devstack.prometheus import LocalPrometheus
 from tobogganing.devstack.run_config import RunConfig, read_run_config
 from tobogganing.devstack.secrets import SecretSource, provide_secrets, provide_signing_keys
@@ -87,7 +88,7 @@ def _holding(config: RunConfig) -> Iterator[None]:
         ) from None
     except KeyboardInterrupt:
         # Do not wait for the threads of downloads.
-        print("Stopped before the start was complete.", file=sys.stderr, flush=True)
+        print(STOPPED, file=sys.stderr, flush=True)
         os._exit(0)
 
 

@@ -52,6 +52,11 @@ def default_state() -> Path:
     return base / ".state"
 
 
+def start_command() -> str:
+    """The command that starts the local run."""
+    return "make run" if (CHECKOUT / "Makefile").exists() else "tobogganing run"
+
+
 def read_run_config(environ: Mapping[str, str]) -> RunConfig:
     """Read STATE_DIR, HOST, PORT, KAFKA_BOOTSTRAP_SERVERS, TLS_CERTIFICATE and PROMETHEUS.
 

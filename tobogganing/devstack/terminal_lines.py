@@ -1,6 +1,7 @@
 """Chooses and formats the log lines of services for a terminal: warnings, one line for each reason.
 
-Everything else, such as one line for each registration, is only in the files.
+Everything else, such as one line for each registration, is only in the files. So are the lines of
+libraries: the services say in their own words what an operator needs to know.
 """
 
 import json
@@ -16,6 +17,10 @@ REASONS = 1000
 LONGEST = 300
 SHOWN_LEVELS = ("warning", "error", "critical")
 _HIDDEN = ("timestamp", "level", "event", "service", "logger", "exception", "stack")
+LIBRARIES = frozenset(("aiokafka", "asyncio", "faust", "kafka", "mode", "uvicorn"))
+"""First parts of the names of their loggers."""
+BUSY = re.compile(r"Thread keepalive is not responding|Timer .* (is overlapping|woke up too)")
+"""What mode logs if a process gets too little CPU time."""
 _HEXADECIMAL = re.compile(r"[0-9a-f]+")
 
 
@@ -80,10 +85,20 @@ def _format(line: str) -> str | None:
     level = event.get("level")
     if level not in SHOWN_LEVELS:
         return None
+    if (library := str(event.get("logger")).partition(".")[0]) in LIBRARIES:
+        return _library_line(library, event)
     details = [f"{name}={_value(event[name])}" for name in event if name not in _HIDDEN]
     details += _exception(event)
     text = f"{level}: {event.get('event')}" + (f" ({', '.join(details)})" if details else "")
     return text if len(text) <= LONGEST else text[:LONGEST] + "…"
+
+
+def _library_line(library: str, event: Mapping[str, Any]) -> str | None:
+    if BUSY.search(str(event.get("event"))):
+        return "warning: the machine is busy: this service gets too little CPU time"
+    if faults := _exception(event):
+        return f"{event['level']}: unexpected error in {library}: {faults[0]}"[:LONGEST]
+    return None
 
 
 def _exception(event: Mapping[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ out, and some clients encode integers as floats, as real ones do.
 """
 
 import random
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,9 @@ REGIONS = {
     "eu-central": ("frankfurt", "zürich"),
     "ap-south": ("mumbai",),
 }
+
+SIMULATED_AGENT = re.compile(r"sim-(client-\d{6,}|headend-\d{4,})(-[0-9a-f]{6}-\d)?")
+"""Ids of simulated agents; those of a second simulation have a suffix."""
 
 Number = int | float
 Body = dict[str, Any]
@@ -121,12 +125,23 @@ class SimulatedFleet:
     headends: list[SimulatedHeadend]
 
 
-def simulate_fleet(clients: int, headends: int, seed: int) -> SimulatedFleet:
-    clusters = [
+def is_simulated(kind: str, id: str) -> bool:
+    """Whether the id is one that a simulation registers."""
+    if kind == CLUSTER:
+        return id in {each.id for each in simulated_clusters()}
+    return id.startswith(f"sim-{kind}-") and SIMULATED_AGENT.fullmatch(id) is not None
+
+
+def simulated_clusters() -> list[SimulatedCluster]:
+    return [
         SimulatedCluster(f"sim-{region}-{n + 1}", region, datacenter)
         for region, datacenters in REGIONS.items()
         for n, datacenter in enumerate(datacenters)
     ]
+
+
+def simulate_fleet(clients: int, headends: int, seed: int) -> SimulatedFleet:
+    clusters = simulated_clusters()
     return SimulatedFleet(
         clusters=clusters if headends else [],
         clients=[_client(n, seed) for n in range(clients)],

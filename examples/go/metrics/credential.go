@@ -17,14 +17,17 @@ import (
 type KeyFile string
 
 // Bearer returns the key.
-func (k KeyFile) Bearer(context.Context) (string, error) {
+func (k KeyFile) Bearer(context.Context) (string, error) { return k.read("API_KEY_FILE") }
+
+// read returns the key; errors name the setting.
+func (k KeyFile) read(setting string) (string, error) {
 	content, err := os.ReadFile(string(k))
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("%s: %w", setting, err)
 	}
 	key := strings.TrimSpace(strings.TrimPrefix(string(content), byteOrderMark))
 	if !isKey(key) {
-		return "", fmt.Errorf("%s does not contain exactly one API key", string(k))
+		return "", fmt.Errorf("%s: %s does not contain exactly one API key", setting, string(k))
 	}
 	return key, nil
 }

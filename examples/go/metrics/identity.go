@@ -57,7 +57,7 @@ func (i *Identity) Prepare(ctx context.Context) error {
 	if _, err := os.Stat(string(i.Key)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	token, err := i.Token.Bearer(ctx)
+	token, err := i.Token.read("ENROLMENT_TOKEN_FILE")
 	if err != nil {
 		return err
 	}

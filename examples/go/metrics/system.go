@@ -141,7 +141,7 @@ func (s System) counter(name string) (uint64, error) {
 	path := filepath.Join(s.Root, "sys/class/net", s.Interface, "statistics", name)
 	content, err := os.ReadFile(path)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("no counters of INTERFACE %s: %w", s.Interface, err)
 	}
 	value, err := strconv.ParseUint(strings.TrimSpace(string(content)), 10, 64)
 	if err != nil {

@@ -4,6 +4,7 @@ import pytest
 from aiokafka import ConsumerRecord
 
 import exporter.checkins.lookup as lookup
+from contract.audit import AUDIT_VERSION, REGISTRATIONS, AuditRecord, ChangeOutcome, encode_audit
 from contract.dead_letter import DeadLetterSource, encode_source
 from contract.frame import Submission, encode_submission
 from service.compression import compress_zstd
@@ -31,3 +32,28 @@ def test_a_damaged_letter_is_skipped() -> None:
     letters = lookup._Letters("client", "a")
     letters.apply(0, [damaged, letter(1, "a", is_compressed=True)])
     assert len(letters.found) == 1
+
+
+def test_a_change_of_many_is_found_by_each_of_their_ids() -> None:
+    record = AuditRecord(
+        AUDIT_VERSION,
+        "r",
+        "admin",
+        "register-many",
+        REGISTRATIONS,
+        "127.0.0.1",
+        ChangeOutcome.ALLOWED,
+        {"client": "sim-1 sim-17", "headend": "h"},
+    )
+    value = encode_audit(record)
+    found = {}
+    for target in ("client:sim-17", "headend:h", "client:h", "client:sim"):
+        changes = lookup._Changes(target)
+        changes.apply(0, [ConsumerRecord("t", 0, 0, 0, 0, None, value, None, 0, 0, ())])
+        found[target] = [each.action for each in changes.found.values()]
+    assert found == {
+        "client:sim-17": ["register-many"],
+        "headend:h": ["register-many"],
+        "client:h": [],
+        "client:sim": [],
+    }

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.kinds import CLIENT, HEADEND, MAX_METRIC_VALUE, is_text
-from gateway.body.json import BodyError
-from gateway.ingest.decoder import MAX_IGNORED_LENGTH, MAX_IGNORED_NAMES, BodyDecoder
+from gateway.body.json import MAX_IGNORED_LENGTH, MAX_IGNORED_NAMES, BodyError
+from gateway.ingest.decoder import BodyDecoder
 
 NOW = 1_800_000_000.0
 client = BodyDecoder(CLIENT)

@@ -1,11 +1,17 @@
 """Error messages are one sentence that says what to do."""
 
+import asyncio
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
-from tobogganing.api_client.client import error_message
-from tobogganing.api_client.session import ApiResponse
+from tobogganing.api_client.client import ManagerClient, error_message
+from tobogganing.api_client.session import ApiResponse, ManagerApi, ManagerUnreachableError
+from tobogganing.devstack.ports import free_ports
+from tobogganing.errors import LocalError
 
 WHERE = "http://gw/api/v1/clients/anna"
 
@@ -48,3 +54,36 @@ def test_another_machine_cannot_write_to_the_terminal() -> None:
     text = error_message(answer(400, error="a\x1b[2J\nb" + "x" * 10_000), WHERE, "")
     assert text.isprintable()
     assert len(text) < 500
+
+
+@pytest.fixture
+def plain_server() -> Iterator[int]:
+    """The port of a server without TLS."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def test_a_failed_connection_is_explained_in_plain_words(plain_server: int) -> None:
+    (nobody,) = free_ports(1)
+    for url, reason in (
+        (f"http://127.0.0.1:{nobody}", "(Connection refused)"),
+        (f"https://127.0.0.1:{nobody}", "(Connection refused)"),
+        (f"https://127.0.0.1:{plain_server}", "it does not speak TLS as expected"),
+        ("http://nowhere.invalid", "(unknown host: "),
+    ):
+        with ManagerClient(url, None) as client, pytest.raises(LocalError) as raised:
+            client.request("GET", "/")
+        assert f"no gateway responds at {url} " in str(raised.value)
+        assert reason in str(raised.value)
+        for jargon in ("ssl:", "Connect call", "ClientConnector", "SSL:", "Errno"):
+            assert jargon not in str(raised.value)
+
+
+async def test_an_attempt_of_an_import_is_explained_likewise() -> None:
+    (nobody,) = free_ports(1)
+    async with ManagerApi(f"http://127.0.0.1:{nobody}", 1) as api:
+        with pytest.raises(ManagerUnreachableError) as raised:
+            await asyncio.wait_for(api.request("GET", "/x"), 30)
+    assert str(raised.value) == f"http://127.0.0.1:{nobody}/x: Connection refused"

@@ -56,17 +56,22 @@ def test_the_commands_are_valid_for_sh() -> None:
     subprocess.run(["sh", "-n", "-c", block], check=True)
 
 
-def test_the_setup_makes_the_documented_commands_work(tmp_path: Path) -> None:
-    """They name `tobogganing`, and files relative to the folder of `.state`."""
+@pytest.mark.parametrize("shell", ["sh", "bash", "zsh", "fish"])
+def test_the_setup_makes_the_documented_commands_work(tmp_path: Path, shell: str) -> None:
+    """They name `tobogganing`, and files of the checkout."""
     state = tmp_path / "a state"
     text = banner(read_run_config({"STATE_DIR": str(state)}), sources(None), "127.0.0.1:9092")
     setup = text[text.index("\ncd ") : text.index("\n\nRegister")]
+    show = 'printf "%s|" "$PWD" "$STATE_DIR" (command -v tobogganing) "$PATH"'
+    if shell != "fish":
+        show = show.replace("(", '"$(').replace(")", ')"')
     shown = subprocess.run(
-        ["sh", "-euc", f'{setup}\nprintf "%s|" "$PWD" "$STATE_DIR" "$(command -v tobogganing)"'],
+        [shell, "-c", f"{setup}\n{show}"],
         capture_output=True,
         text=True,
         check=True,
-        env={"PATH": "/usr/bin:/bin"},
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
     )
     here = Path(sys.executable).with_name("tobogganing")
-    assert shown.stdout == f"{tmp_path}|{state}|{here}|"
+    checkout = Path(__file__).parents[4]
+    assert shown.stdout == f"{checkout}|{state}|{here}|{here.parent}:/usr/bin:/bin|"

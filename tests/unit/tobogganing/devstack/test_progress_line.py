@@ -1,5 +1,9 @@
+import os
+import re
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -69,3 +73,26 @@ def test_the_command_has_the_status_of_what_it_runs() -> None:
         assert ended.stderr.splitlines()[-1].startswith(
             f"Waiting: {'failed' if status else 'done'}"
         )
+
+
+def test_ctrl_c_stops_the_command_without_a_traceback(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    script = f"import pathlib, time; pathlib.Path({str(started)!r}).touch(); time.sleep(600)"
+    command = [sys.executable, "-m", "tobogganing.devstack.progress_line", "Making .venv"]
+    with subprocess.Popen(
+        [*command, sys.executable, "-c", script],
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not started.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    end = r"Making \.venv: stopped after \d+ s\nStopped before the start was complete\.\n$"
+    assert re.search(end, said), said
+    assert "Traceback" not in said
+    assert "failed" not in said

@@ -54,3 +54,40 @@ def test_what_is_no_log_line_is_shown() -> None:
         assert lines.shown("serve", text) == text
     assert lines.shown("serve", "") is None
     assert len(lines.shown("serve", line("error", "y" * 2 * LONGEST)) or "") == LONGEST + 1
+
+
+def test_lines_of_libraries_are_only_in_the_files() -> None:
+    lines = TerminalLines()
+    for level, logger, event in (
+        ("warning", "aiokafka.consumer.group_coordinator", "Marking the coordinator dead (node 1)"),
+        ("error", "aiokafka.consumer.fetcher", "Failed fetch messages from 1: [Error 7]"),
+        ("error", "asyncio", "Unclosed client session"),
+    ):
+        assert lines.shown("serve", line(level, event, logger=logger)) is None
+    own = line("warning", "Kafka does not respond", logger="service.kafka.tailer")
+    assert lines.shown("serve", own) == "warning: Kafka does not respond"
+
+
+def test_a_busy_machine_is_one_plain_line() -> None:
+    lines = TerminalLines()
+    shown = [
+        lines.shown("processor", line(level, event, logger=logger))
+        for level, event, logger in (
+            ("error", "[^---_ConsumerThread]: Thread keepalive is not responding...", "mode"),
+            (
+                "warning",
+                "Timer commit is overlapping (interval=0.5 runtime=5.07)",
+                "mode.timers",
+            ),
+            ("warning", "Timer livelock is overlapping (interval=1.25 runtime=2)", "mode.timers"),
+        )
+    ]
+    expected = "warning: the machine is busy: this service gets too little CPU time"
+    assert shown == [expected, None, None]
+    assert [text for _, text in lines.repeated(all=True)] == [f"{expected} (2 more)"]
+
+
+def test_of_an_exception_in_a_library_the_text_is_shown() -> None:
+    exception = [{"exc_type": "KeyError", "exc_value": "'x'", "frames": [{"lineno": 1}]}]
+    event = line("error", "[^Agent*: x]: Crashed", logger="mode", exception=exception)
+    assert TerminalLines().shown("s", event) == "error: unexpected error in mode: KeyError: 'x'"

@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.kinds import CLIENT, HEADEND, MAX_METRIC_VALUE, EntityKind, is_id, is_text
-from tobogganing.simulator.simulated_fleet import Agent, SimulatedFleet, simulate_fleet
+from tobogganing.simulator.simulated_fleet import (
+    Agent,
+    SimulatedFleet,
+    is_simulated,
+    simulate_fleet,
+)
 
 
 def play(fleet: SimulatedFleet, reports: int) -> list[list[dict[str, Any]]]:
@@ -100,3 +105,21 @@ def test_types_and_encodings_are_mixed(long_play: list[list[dict[str, Any]]]) ->
     assert {client.headless for client in fleet.clients} == {True, False}
     values = [body["metrics"].get("bytes_sent") for reports in long_play for body in reports]
     assert {type(value) for value in values} == {int, float, type(None)}
+
+
+def test_ids_of_simulations_are_recognized_and_no_others() -> None:
+    fleet = simulate_fleet(3, 7, 1)
+    for kind, entities in (
+        ("client", fleet.clients),
+        ("headend", fleet.headends),
+        ("cluster", fleet.clusters),
+    ):
+        assert all(is_simulated(kind, each.id) for each in entities)
+    assert is_simulated("client", "sim-client-000007-a1b2c3-0")
+    assert is_simulated("client", "sim-client-1000000")
+    for kind, id in (
+        *(("client", "sim-client-own"), ("client", "sim-client-000007-spare")),
+        *(("client", "sim-headend-0001"), ("headend", "sim-client-000007")),
+        *(("cluster", "sim-eu"), ("client", "my-sim-client-000007")),
+    ):
+        assert not is_simulated(kind, id), id

@@ -1,0 +1,30 @@
+"""Completion scripts of zsh and fish, where those of Click 8.3 do not suffice."""
+
+from click.shell_completion import FishComplete, ZshComplete, add_completion_class
+
+
+def replaced(script: str, old: str, new: str) -> str:
+    """Replace a part that the script must have."""
+    if old not in script:
+        raise ValueError(f"Click's script has no {old!r} any more")
+    return script.replace(old, new)
+
+
+@add_completion_class
+class ZshCompletion(ZshComplete):
+    """Starts zsh's completion system if the user's configuration has not."""
+
+    source_template = replaced(
+        ZshComplete.source_template,
+        "    compdef ",
+        "    (( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i }\n    compdef ",
+    )
+
+
+@add_completion_class
+class FishCompletion(FishComplete):
+    """Shows descriptions that contain commas as they are."""
+
+    source_template = replaced(
+        FishComplete.source_template, 'string split ","', 'string split --max 1 ","'
+    )
