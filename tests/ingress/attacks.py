@@ -137,7 +137,7 @@ async def nothing_can_be_smuggled(site: Installation, key: dict[str, str]) -> No
             attack = head + framing % {b"length": len(body)} + b"\r\n" + body
             if _is_two_requests(framing, body):
                 continue
-            await site.raw(attack, patience=0.2)
+            await site.raw(attack, patience=0.1)
             await _submit(http, key)
             answer = await http.get("/api/v1/clients/victim", headers=ADMIN)
             assert answer.status_code == 200, (framing, body, answer.text)

@@ -135,7 +135,7 @@ async def _a_killed_gateway_loses_nothing(site: Installation, settings: KafkaSet
     async def load() -> None:
         nonlocal after_the_kill
         async with site.client() as http:
-            while after_the_kill < 200:
+            while after_the_kill < 100:
                 value = next(numbers)
                 body = {"metrics": {"bytes_sent": value}}
                 try:
