@@ -1,6 +1,7 @@
 """The guide's own requests, by curl, and every family of its three tables."""
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -178,9 +179,14 @@ def test_the_readmes_commands_work_as_they_stand(run: LocalRun) -> None:
     text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     (commands,) = re.findall(r"```sh\n(URL=.*?)```", text, re.DOTALL)
     assert "127.0.0.1" not in commands, "they work with any PORT"
-    commands = commands.replace(".state/", f"'{run.state}'/")
     result = subprocess.run(
-        ["sh", "-eu"], input=commands, capture_output=True, text=True, check=False, timeout=60
+        ["sh", "-eu"],
+        input=commands,
+        env=os.environ | {"STATE_DIR": str(run.state)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.count('"status":"metrics_received"') == 2
@@ -201,4 +207,5 @@ def test_commands_find_the_run_and_its_kafka_by_themselves(run: LocalRun) -> Non
     answer = json.loads(run.get(f"/api/v1/receipts/{receipt}"))
     assert answer == {"receipt": receipt, "state": "processed", "result": "applied"}
     letters = run.command("dead-letters", "list")
-    assert (letters.returncode, letters.stdout) == (0, ""), letters.stderr
+    assert letters.returncode == 0, letters.stderr
+    assert len(letters.stdout.splitlines()) == 1, "the heading"

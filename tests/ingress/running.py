@@ -72,7 +72,8 @@ async def ingress(controller: str, site: Site, folder: Path) -> AsyncIterator[Po
     config, log = folder / f"{controller}.conf", folder / f"{controller}.log"
     if controller == "ingress-nginx":
         config.write_text(nginx_controller.configuration(site, folder, *ports))
-        command = [program.path, "-p", folder, "-c", config, "-e", folder / "nginx-error.log"]
+        command: list[str | Path] = [program.path, "-p", folder, "-c", config]
+        command += ["-e", folder / "nginx-error.log"]
     else:
         config.write_text(haproxy_controller.configuration(site, folder, *ports))
         command = [program.path, "-db", "-f", config]

@@ -104,8 +104,8 @@ async def _nobody_can_set_the_header(site: Installation, certificate: str) -> No
         assert said.decode() == "2 401"
     async with httpx.AsyncClient(base_url=f"http://localhost:{site.ports.http}") as plain:
         headers = {"Client-Cert": value, "Content-Type": "application/json"}
-        answer = await plain.post(PATH, content=BODY, headers=headers)
-        assert answer.status_code in (302, 308)
+        redirected = await plain.post(PATH, content=BODY, headers=headers)
+        assert redirected.status_code in (302, 308)
     # With a certificate, the proxy's own header takes the place of what a client sends.
     assert await _agent(site, certificate).submit(**{"Client-Cert": ":eA==:"}) == 200
 

@@ -106,6 +106,14 @@ async def test_the_overview_shows_anomalies_and_the_pipeline(
     assert "Headends online" in await listed(service, ("kind", "clusters"))
 
 
+async def test_the_list_works_before_the_first_submission_was_processed(
+    service: CheckinService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While submissions wait, nothing is known of any time."""
+    monkeypatch.setattr(service.freshness, "as_of", lambda: 0.0)
+    assert "No submission was processed yet." in await listed(service)
+
+
 async def test_the_list_shows_rates_since_the_previous_report(
     fleet: Fleet, service: CheckinService
 ) -> None:

@@ -1,5 +1,4 @@
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -54,24 +53,3 @@ def test_the_commands_are_valid_for_sh() -> None:
     block = text[text.index("CLIENT_ID=") : text.index("\n\nCtrl-C")]
     assert "${ADMIN_TOKEN}" in block
     subprocess.run(["sh", "-n", "-c", block], check=True)
-
-
-@pytest.mark.parametrize("shell", ["sh", "bash", "zsh", "fish"])
-def test_the_setup_makes_the_documented_commands_work(tmp_path: Path, shell: str) -> None:
-    """They name `tobogganing`, and files of the checkout."""
-    state = tmp_path / "a state"
-    text = banner(read_run_config({"STATE_DIR": str(state)}), sources(None), "127.0.0.1:9092")
-    setup = text[text.index("\ncd ") : text.index("\n\nRegister")]
-    show = 'printf "%s|" "$PWD" "$STATE_DIR" (command -v tobogganing) "$PATH"'
-    if shell != "fish":
-        show = show.replace("(", '"$(').replace(")", ')"')
-    shown = subprocess.run(
-        [shell, "-c", f"{setup}\n{show}"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
-    )
-    here = Path(sys.executable).with_name("tobogganing")
-    checkout = Path(__file__).parents[4]
-    assert shown.stdout == f"{checkout}|{state}|{here}|{here.parent}:/usr/bin:/bin|"

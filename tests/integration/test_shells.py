@@ -1,4 +1,4 @@
-"""Completion in real shells that are set up as docs/cli.md says."""
+"""Real shells: completion as docs/cli.md sets it up, and the lines that `make run` prints."""
 
 import contextlib
 import os
@@ -15,6 +15,9 @@ import click
 import pytest
 
 from tests.debian import unpacked
+from tobogganing.devstack.banner import banner
+from tobogganing.devstack.run_config import CHECKOUT, read_run_config
+from tobogganing.devstack.secrets import SecretSource
 
 BIN = Path(sys.executable).parent
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
@@ -110,3 +113,38 @@ def test_fish_shows_whole_descriptions(fish: list[str | Path], tmp_path: Path) -
 def test_bash_completes(tmp_path: Path) -> None:
     lines = [f"{documented('bash')}\n", "tobogganing ledg\t", "--hel\t\n"]
     typed(["bash", "--norc", "-i"], tmp_path, lines, "Usage: tobogganing ledger")
+
+
+def check_setup(command: list[str | Path], home: Path, show: str) -> None:
+    """The printed setup makes `tobogganing`, and the files of the checkout, known to a shell."""
+    state = home / "a state"
+    config = read_run_config({"STATE_DIR": str(state)})
+    secrets = [SecretSource(name, None) for name in ("METRICS_TOKEN", "ADMIN_TOKEN")]
+    text = banner(config, secrets, "127.0.0.1:9092")
+    setup = text[text.index("\ncd ") : text.index("\n\nRegister")]
+    shown = subprocess.run(
+        [*command, "-c", f"{setup}\n{show}"],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    here = BIN / "tobogganing"
+    assert shown.stdout == f"{CHECKOUT}|{state}|{here}|{BIN}:/usr/bin:/bin|"
+
+
+SHOW = 'printf "%s|" "$PWD" "$STATE_DIR" "$(command -v tobogganing)" "$PATH"'
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_the_printed_setup_works(shell: str, tmp_path: Path) -> None:
+    check_setup([shell], tmp_path, SHOW)
+
+
+def test_the_printed_setup_works_in_zsh(zsh: list[str | Path], tmp_path: Path) -> None:
+    check_setup(zsh, tmp_path, SHOW)
+
+
+def test_the_printed_setup_works_in_fish(fish: list[str | Path], tmp_path: Path) -> None:
+    show = 'printf "%s|" "$PWD" "$STATE_DIR" (command -v tobogganing) "$PATH"'
+    check_setup(fish, tmp_path, show)
