@@ -62,10 +62,9 @@ def without_localhost(url: str, urls: Sequence[str]) -> str:
 
     `localhost` may also be ::1, where another program could listen and receive the run's tokens.
     """
-    parts = urlsplit(url)
-    if parts.hostname != "localhost":
+    scheme, host, port = _origin(url)
+    if host != "localhost":
         return url
-    scheme, _, port = _origin(url)
     return next((each for each in urls if _origin(each) == (scheme, LOOPBACK, port)), url)
 
 
@@ -79,7 +78,10 @@ def _url_file(state: Path) -> Path:
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url.partition("://")[0].lower(), None, INVALID
     try:
         port = parts.port
     except ValueError:

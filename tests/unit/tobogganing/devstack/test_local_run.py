@@ -17,6 +17,8 @@ RUN = ["http://127.0.0.1:8000", "http://192.0.2.7:8000"]
         ("ftp://gw", "must be http or https"),
         ("http://", "no valid host"),
         ("http://gw:99999", "no valid host and port"),
+        ("http://[gw", "no valid host and port"),
+        ("http://[[::1]]:80", "no valid host and port"),
         ("http://gw:8000/", ""),
         ("https://[::1]:8443", ""),
     ],
