@@ -579,7 +579,8 @@ async def test_a_backlog_not_decoded_by_its_deadline_is_503(
 
 async def test_a_client_is_registered(api: Api) -> None:
     answer = await api.register("clients", name="Zoë's 🛷", type="mobile", public_key="ignored")
-    assert answer.keys() == {"client_id", "api_key", "name", "type"}
+    assert answer.keys() == {"client_id", "api_key", "name", "type", "ignored"}
+    assert answer["ignored"] == ["public_key"]
     assert answer["client_id"].startswith("client-")
     assert (answer["name"], answer["type"]) == ("Zoë's 🛷", "mobile")
     assert len(answer["api_key"]) == 43
