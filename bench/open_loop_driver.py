@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 import time
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, cast
 
 from bench.errors import WrongResultError
 from bench.load import PATIENCE, Address, split_response
@@ -183,8 +183,8 @@ class _Connection(asyncio.Protocol):
         if self._tls is not None:
             self._tls.write(request)
         else:
-            assert isinstance(self._transport, asyncio.WriteTransport)
-            self._transport.write(request)
+            # uvloop's transports are no subclasses of asyncio's.
+            cast("asyncio.WriteTransport", self._transport).write(request)
 
     def close(self) -> None:
         self._number = None
