@@ -22,8 +22,12 @@ from contract.row import ROW_VERSION, EntityRow, encode_row
 from exporter.state.store import StateStore
 from processor.core.frame_reducer import reduce_frame
 from processor.core.partition_state import PartitionState
-from processor.core.source_record import Record
 from processor.core.write_batch import WriteBatch
+
+try:
+    from processor.core.source_record import Record
+except ModuleNotFoundError:  # an earlier checkout
+    from processor.core.write_batch import Record  # type: ignore[attr-defined]
 
 NOW_MS = 1_700_000_000_000
 FRAME, FRAMES_PER_FLUSH = 50, 20
@@ -69,7 +73,8 @@ def reduce(state: PartitionState, records: list[Record]) -> None:
         batch = WriteBatch(state)
         for record in records[start : start + step]:
             reduce_frame(batch, record, 1)
-        for written in batch.record_batches():
+        batches = getattr(batch, "record_batches", None) or batch.pieces  # type: ignore[attr-defined]
+        for written in batches():
             assert written
         batch.commit()
 

@@ -68,12 +68,14 @@ class Columns:
 
     def take_over(self) -> None:
         """Store the values of all pending rows."""
-        rows: dict[int, RenderRow] = {}
-        for slot, row in self.pending:
-            if slot in rows:
-                self._store(rows)
-                rows = {}
-            rows[slot] = row
+        rows = dict(self.pending)
+        if len(rows) < len(self.pending):  # a slot has several, to be stored one after the other
+            rows = {}
+            for slot, row in self.pending:
+                if slot in rows:
+                    self._store(rows)
+                    rows = {}
+                rows[slot] = row
         if rows:
             self._store(rows)
         self.pending.clear()

@@ -226,7 +226,8 @@ class EntityTable:
         if missing != self._missing[slot]:
             self._missing_total += missing - self._missing[slot]
             self._missing[slot] = missing
-        self._shown_count += (rendered != NO_SERIES) - (self._rendered[slot] != NO_SERIES)
+        if (not rendered) is not (not self._rendered[slot]):
+            self._shown_count += 1 if rendered else -1
         self._rendered[slot] = rendered
 
     def _new_slot(self, key: bytes) -> int:
