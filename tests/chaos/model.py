@@ -129,6 +129,10 @@ class PipelineModel:
         entity.unknown = {number for number in entity.unknown if number not in numbers}
         entity.acknowledged = min(entity.acknowledged, applied)
 
+    def shown(self) -> set[str]:
+        """Return the entities that a scrape has shown with a number."""
+        return {key for seen in self._seen.values() for key, number in seen.items() if number > 0}
+
     def see(self, exporter: str, scrape: Scrape, *, covered: Mapping[str, int]) -> list[str]:
         """Check a scrape under load; return what is wrong.
 

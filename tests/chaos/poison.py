@@ -57,12 +57,17 @@ async def corrupt_frames(context: ChaosContext) -> None:
 
 
 async def zombie_rows(context: ChaosContext) -> None:
-    """Write outdated rows, as a worker that has lost its partition does."""
+    """Write outdated rows, as a worker that has lost its partition does.
+
+    Their entities have a row already: only then is there an outdated one.
+    """
     settings = context.installation.settings
     topic = topics_from(settings).entity_state.name
+    shown = context.model.shown()
     entities = [key for key, entity in context.model.entities.items() if not entity.leaving]
+    entities = [key for key in entities if key in shown]
     async with _producer(settings) as producer:
-        for key in context.rng.sample(entities, ZOMBIE_ROWS):
+        for key in context.rng.sample(entities, min(ZOMBIE_ROWS, len(entities))):
             row = EntityRow(
                 version=ROW_VERSION,
                 offset=0,
