@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,8 +48,19 @@ class Engine:
             check=False,
         )
         output = f"{' '.join(map(str, command))}\n{done.stdout[-6000:]}{done.stderr[-6000:]}"
-        assert done.returncode == 0 or not check, output
+        assert done.returncode == 0 or not check, output + self._unhealthy(output)
         return done.stdout
+
+    def _unhealthy(self, output: str) -> str:
+        """Return the last health checks and log lines of containers that Compose names unhealthy."""
+        found = ""
+        for name in re.findall(r"container (\S+) is unhealthy", output):
+            checks = self.docker(
+                "inspect", "--format", "{{json .State.Health.Log}}", name, check=False
+            )
+            logs = self.shell(f"docker logs --tail 40 {name} 2>&1 || true")
+            found += f"\n{name}\n{checks[-3000:]}\n{logs[-6000:]}"
+        return found
 
 
 def machine_engine() -> Engine | None:
