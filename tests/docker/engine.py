@@ -52,7 +52,7 @@ class Engine:
         return done.stdout
 
     def _unhealthy(self, output: str) -> str:
-        """Return the last health checks and log lines of containers that Compose names unhealthy."""
+        """Return the last checks and log lines of containers that Compose calls unhealthy."""
         found = ""
         for name in re.findall(r"container (\S+) is unhealthy", output):
             checks = self.docker(
