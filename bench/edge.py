@@ -17,7 +17,7 @@ from tools.debian import haproxy
 from tools.edge import configuration, edge_environ
 
 _SINGLE_PATHS = re.compile(r"^( *acl single_path path_reg ).*$", re.MULTILINE)
-_READ_PATHS = re.compile(r"^ *(acl read|use_backend \S+ if read) .*\n", re.MULTILINE)
+_READ_PATHS = re.compile(r"^ *(acl read|use_backend \S+ if read)\b.*\n", re.MULTILINE)
 
 
 class RunningEdge(NamedTuple):

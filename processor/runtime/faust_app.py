@@ -4,6 +4,7 @@ from typing import Any
 
 import faust
 
+from processor.faust_compat.assignor import StaticMemberAssignor
 from processor.faust_compat.diskless_app import DisklessApp
 from processor.membership.fencing import instance_id
 from processor.settings import ProcessorSettings
@@ -33,6 +34,7 @@ def faust_app(settings: ProcessorSettings) -> faust.App:
         broker=[f"kafka://{server.strip()}" for server in servers],
         broker_credentials=_credentials(settings),
         Table=StateTable,
+        PartitionAssignor=StaticMemberAssignor,
         store="memory://",
         datadir="/nonexistent",
         key_serializer="raw",

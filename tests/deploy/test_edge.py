@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bench.edge import running_edge
 from tests.deploy import program_log, programs
 from tests.deploy.compose import ROOT
 from tests.deploy.dns import NameServer
@@ -457,3 +458,22 @@ async def test_own_metrics_are_for_inside(edge: Edge) -> None:
     async with httpx.AsyncClient(trust_env=False) as http:
         own = await http.get(f"http://{edge.own}/metrics")
     assert 'haproxy_server_status{proxy="gateways"' in own.text
+
+
+async def test_the_benchmark_sends_everything_to_a_peer_by_the_way_of_submissions(
+    tmp_path: Path,
+) -> None:
+    (port,) = free_ports(1)
+    peer = Backend("peer", "127.0.0.1")
+    await peer.start(port)
+    try:
+        async with (
+            running_edge(tmp_path, port, is_peer=True) as edge,
+            httpx.AsyncClient(trust_env=False, verify=edge.address.tls or False) as http,
+        ):
+            url = f"https://{edge.address.host}:{edge.address.port}"
+            for path in ("/metrics/job/tobogganing", "/api/v1/import", "/v1/metrics"):
+                assert (await http.post(url + path, content=b"x")).text == "peer"
+        assert len(peer.posts) == 3
+    finally:
+        await peer.stop()
