@@ -30,7 +30,7 @@ from bench.edge import RunningEdge, running_edge
 from bench.errors import WrongResultError
 from bench.fleet import Clients, register
 from bench.load import PATIENCE, Address
-from bench.open_loop_driver import CLIENTS, EDGE, LOADS, SUBJECT, WARM_UP, Load, OpenLoop
+from bench.open_loop_driver import BASELINE, CLIENTS, EDGE, LOADS, SUBJECT, WARM_UP, Load, OpenLoop
 from bench.open_loop_peers import measure_peers
 from bench.pipeline import MeasuredPipeline, MeasuredService, pipeline
 from bench.processes import Meter, cores, pinned
@@ -40,8 +40,6 @@ from tobogganing.devstack.ports import LOOPBACK
 from tobogganing.devstack.run_config import CHECKOUT
 from tobogganing.errors import LocalError
 
-BASELINE = "116087e"
-"""The last commit in which every submission of a fleet left by itself."""
 PARTITIONS = 12
 FRESHNESS_EVERY = 0.2
 """Seconds between two scrapes that wait for the newest response."""

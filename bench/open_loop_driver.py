@@ -32,6 +32,8 @@ class Load(NamedTuple):
 
 
 SUBJECT = "Fleet"
+BASELINE = "116087e"
+"""The last commit in which every submission of a fleet left by itself."""
 LOADS = (
     Load(0),
     Load(100, "new"),

@@ -7,10 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench.goals import reached
+from bench.open_loop_driver import BASELINE, SUBJECT
 from bench.rounds import Measurements, ratio
 
 MARK = "<!-- bench: {} -->"
 END = "<!-- end -->"
+SYSTEM = "Tobogganing"
+IDLE = "% of a core "
+"""What the figures without load are named with."""
 
 
 def write(folder: Path, machine: list[tuple[str, str]], figures: Sequence[Measurements]) -> str:
@@ -48,20 +52,23 @@ def sections(machine: list[tuple[str, str]], figures: Sequence[Measurements]) ->
         found["Targets"] = _table(["what", "reached", "met"], goals)
     for subject in dict.fromkeys(each.subject for each in figures):
         ours = [each for each in figures if each.subject == subject]
-        found[subject] = _submissions(ours) if "p50 ms" in ours[0].figures else _plain(ours)
+        if subject == SUBJECT:
+            found[subject] = _one_by_one(ours)
+        else:
+            found[subject] = _submissions(ours) if "p50 ms" in ours[0].figures else _plain(ours)
     return found
 
 
 def _submissions(figures: Sequence[Measurements]) -> str:
     """One line a case: cost and speed of submissions."""
-    first = figures[0].all_cpu()
+    first = figures[0].total()
     rows = [
         [
             each.system,
             each.case,
             ", ".join(f"{name} {value:.1f}" for name, value in each.cpu.items()),
             f"{sum(each.cpu.values()):.1f}",
-            f"{ratio(each.all_cpu(), first):.2f}",
+            f"{ratio(each.total(), first):.2f}",
             f"{each.median('per second'):,.0f}",
             f"{each.median('p50 ms'):.1f}",
             f"{each.median('p99 ms'):.1f}",
@@ -70,6 +77,41 @@ def _submissions(figures: Sequence[Measurements]) -> str:
     ]
     heads = ["system", "load", "µs CPU a submission", "in all", "to the first", "a second"]
     return _table([*heads, "p50 ms", "p99 ms"], rows)
+
+
+def _one_by_one(figures: Sequence[Measurements]) -> str:
+    """One line a system and load: cost, the ratio to the baseline, and delays."""
+    baseline = {each.case: each for each in figures if each.system.endswith(BASELINE)}
+    rows = []
+    for each in figures:
+        is_idle = "cpu" not in " ".join(each.figures)
+        sign = IDLE if is_idle else "cpu "
+        parts = {
+            name.removeprefix(sign): each.median(name)
+            for name in each.figures
+            if name.startswith(sign)
+        }
+        digits, unit = (1, " % of a core") if is_idle else (0, "")
+        to = baseline.get(each.case) if each.system == SYSTEM else None
+        rows.append(
+            [
+                each.system,
+                each.case,
+                ", ".join(f"{name} {value:,.{digits}f}" for name, value in parts.items()) + unit,
+                f"{sum(parts.values()):,.{digits}f}{unit}",
+                f"{ratio(each.total(sign), to.total(sign)):.2f}" if to else "",
+                *(_delays(each, kind) for kind in ("answer", "fresh")),
+            ]
+        )
+    heads = ["system", "load", "µs CPU a submission", "in all", f"to {BASELINE}"]
+    return _table([*heads, "response p50, p99 ms", "freshness p50, p99 ms"], rows)
+
+
+def _delays(figures: Measurements, kind: str) -> str:
+    names = [f"{kind} {share} ms" for share in ("p50", "p99")]
+    if not set(names) <= figures.figures.keys():
+        return ""
+    return ", ".join(f"{figures.median(name):,.3g}" for name in names)
 
 
 def _plain(figures: Sequence[Measurements]) -> str:

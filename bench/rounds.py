@@ -48,9 +48,9 @@ class Measurements:
         names = [name for name in self.figures if name.startswith("cpu ")]
         return {name.removeprefix("cpu "): self.median(name) for name in names}
 
-    def all_cpu(self) -> list[float]:
-        """CPU time of all processes together, by round."""
-        parts = [values for name, values in self.figures.items() if name.startswith("cpu ")]
+    def total(self, sign: str = "cpu ") -> list[float]:
+        """The sum of the figures whose name starts so (CPU time of all processes), by round."""
+        parts = [values for name, values in self.figures.items() if name.startswith(sign)]
         return [sum(values) for values in zip(*parts, strict=True)]
 
 

@@ -29,21 +29,21 @@ _COST = "µs CPU a submission"
 _LARGEST = "Tobogganing, "
 _KEPT = "Tobogganing edge and gateway | TLS, 32 connections"
 _BATCHES = "Tobogganing gateway | 4 connections"
-_ALONE = "Tobogganing, 1,000 a second, kept TLS connections through the edge"
-_NEW = "Tobogganing, 300 a second, new TLS connections through the edge"
+_ALONE = "Tobogganing | 1,000 a second, kept TLS connections through the edge"
+_NEW = "Tobogganing | 300 a second, new TLS connections through the edge"
 
 FIGURES = {
-    "EDGE_NEW": TableCell("Fleet", "HAProxy, µs", _NEW),
-    "EDGE_KEPT": TableCell("Fleet", "HAProxy, µs", _ALONE),
-    "GATEWAY_ALONE": TableCell("Fleet", "gateway, µs", _ALONE),
+    "EDGE_NEW": TableCell("Fleet", _NEW, _COST, "HAProxy"),
+    "EDGE_KEPT": TableCell("Fleet", _ALONE, _COST, "HAProxy"),
+    "GATEWAY_ALONE": TableCell("Fleet", _ALONE, _COST, "gateway"),
     "EDGE_BATCH": TableCell("Gateway", _KEPT, _COST, "HAProxy"),
     "GATEWAY_BATCH": TableCell("Gateway", _KEPT, _COST, "gateway"),
     "GATEWAY_ITEM": TableCell("Gateway, batches", _BATCHES, _COST, "gateway"),
-    "KAFKA_ALONE": TableCell("Fleet", "Kafka, µs", _ALONE),
+    "KAFKA_ALONE": TableCell("Fleet", _ALONE, _COST, "Kafka"),
     "KAFKA_ITEM": TableCell("Growth", "Kafka, µs", _LARGEST),
-    "PROCESSOR_ALONE": TableCell("Fleet", "processor, µs", _ALONE),
+    "PROCESSOR_ALONE": TableCell("Fleet", _ALONE, _COST, "processor"),
     "PROCESSOR_ITEM": TableCell("Processor", "processor, µs", "1 worker, frames of 50,"),
-    "EXPORTER_ALONE": TableCell("Fleet", "exporter, µs", _ALONE),
+    "EXPORTER_ALONE": TableCell("Fleet", _ALONE, _COST, "exporter"),
     "EXPORTER_ITEM": TableCell("Growth", "exporter, µs", _LARGEST),
     "EXPORTER_SHOWN": TableCell("Growth", "scrape CPU seconds", _LARGEST, each=True),
     "SCRAPE_BYTES": TableCell("Scrape", "megabytes", "clients, gzip", each=True),

@@ -36,7 +36,7 @@ class TopicOffsets:
     """Requests first and end offsets of partitions; an async context manager.
 
     It has its own connection. On a reader's connection, the request would wait for the previous
-    fetch, which the broker delays by up to half a second.
+    fetch, which the broker may delay.
     """
 
     def __init__(self, settings: KafkaSettings, topic: str, partitions: Iterable[int]) -> None:
@@ -94,6 +94,8 @@ class TopicReader(TopicOffsets):
     """Reads partitions of a topic without a consumer group.
 
     With `gathers`, fetches return more records each under load, tens of milliseconds later.
+    `wait_ms` is how long a broker delays a fetch without records; a partition that is sought
+    meanwhile waits for the end of that fetch.
     """
 
     def __init__(
@@ -103,9 +105,11 @@ class TopicReader(TopicOffsets):
         partitions: Iterable[int],
         *,
         gathers: bool = False,
+        wait_ms: int = FETCH_WAIT_MS,
     ) -> None:
         super().__init__(settings, topic, partitions)
-        self._gathering = FetchGathering(FETCH_WAIT_MS) if gathers else None
+        self._wait_ms = wait_ms
+        self._gathering = FetchGathering(wait_ms) if gathers else None
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
@@ -180,5 +184,5 @@ class TopicReader(TopicOffsets):
             # A missing offset means that the log is not the one that was read.
             "auto_offset_reset": "none",
             "max_partition_fetch_bytes": _FETCH_BYTES,
-            "fetch_max_wait_ms": FETCH_WAIT_MS,
+            "fetch_max_wait_ms": self._wait_ms,
         }

@@ -61,6 +61,7 @@ def server_properties(
         "share.coordinator.state.topic.min.isr": in_sync,
         "group.initial.rebalance.delay.ms": 0,
         # For one machine with few clients.
+        "metadata.max.idle.interval.ms": 5_000,  # every 500 ms, 1 % of a core without any load
         "num.network.threads": 2,
         "num.io.threads": 4,
         "background.threads": 2,
@@ -79,7 +80,7 @@ def _timeouts(nodes: int) -> Mapping[str, int]:
     A killed broker can return only after its old session has expired.
     """
     if nodes == 1:
-        return {"broker.session.timeout.ms": 2_000, "broker.heartbeat.interval.ms": 250}
+        return {"broker.session.timeout.ms": 2_000, "broker.heartbeat.interval.ms": 500}
     return {
         "broker.session.timeout.ms": 3_000,
         "broker.heartbeat.interval.ms": 500,

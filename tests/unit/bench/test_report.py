@@ -6,6 +6,7 @@ import pytest
 
 from bench import report
 from bench.goals import reached
+from bench.open_loop_driver import BASELINE, SUBJECT
 from bench.rounds import Measurements
 from tobogganing.devstack.run_config import CHECKOUT
 from tools.edge import configuration
@@ -60,3 +61,19 @@ def test_the_edge_runs_without_dns() -> None:
         assert text.count(f"    server {name} 127.0.0.1:{port}\n") == 3
     assert text.count("    server exporter1 127.0.0.1:12347\n") == 2
     assert "resolvers docker init-addr" not in text
+
+
+def test_loads_of_single_posts_are_compared_with_the_baseline() -> None:
+    figures = []
+    for system, spent in (("Tobogganing", 100.0), (f"Tobogganing {BASELINE}", 400.0)):
+        idle = Measurements(SUBJECT, system, "no load")
+        idle.add(**{"% of a core gateway": spent / 100, "% of a core Kafka": 3.0})
+        loaded = Measurements(SUBJECT, system, "300 a second, kept connections")
+        loaded.add(**{"cpu gateway": spent, "cpu Kafka": spent, "answer p50 ms": 57.0})
+        loaded.add(**{"answer p99 ms": 109.0})
+        figures += [idle, loaded]
+    table = report.sections([], figures)[SUBJECT]
+    assert (
+        "| Tobogganing | no load | gateway 1.0, Kafka 3.0 % of a core | 4.0 % of a core |" in table
+    )
+    assert "| gateway 100, Kafka 100 | 200 | 0.25 | 57, 109 |" in table
