@@ -294,6 +294,6 @@ async def test_the_address_of_kafka_is_required(
     )
     assert "KAFKA_TOPIC_PREFIX" in await other.bad("dead-letters", "list")
     gone = CommandLine("http://127.0.0.1:1", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
-    assert "Kafka at 127.0.0.1:1 did not respond as expected" in await gone.bad(
+    assert "Kafka at 127.0.0.1:1 did not respond: check KAFKA_BOOTSTRAP_SERVERS" in await gone.bad(
         "dead-letters", "list"
     )

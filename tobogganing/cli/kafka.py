@@ -16,6 +16,7 @@ from service.kafka.clients import admin_client, set_request_timeout
 from service.kafka.topics import ensure_topics, topics_from
 from service.logs import configure_logs
 from service.process_name import set_process_name
+from tobogganing.cli.kafka_errors import sentence
 from tobogganing.devstack.local_run import lock_file
 from tobogganing.devstack.locks import is_locked
 from tobogganing.devstack.run_config import read_run_config, start_command
@@ -63,7 +64,7 @@ def on_kafka(
                 f"the local run does not run: start it with `{start_command()}`, or only its Kafka "
                 "with `tobogganing kafka start`. For another Kafka, set KAFKA_BOOTSTRAP_SERVERS"
             ) from None
-        raise LocalError(f"Kafka at {servers} did not respond as expected: {error!r}") from None
+        raise LocalError(sentence(error, servers)) from None
 
 
 async def _run(
