@@ -9,7 +9,7 @@ BIN := .venv/bin
 # Most tests wait, so more processes than cores are busy. Each test is scheduled by itself, unless its file
 # shares a fixture (xdist_group); tests/conftest.py puts the longest first.
 PROCESSES ?= 2
-PYTEST := $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder --durations 40
+PYTEST := $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder --max-worker-restart 0 --durations 40
 # Every process imports all test files, which takes twice as long without their bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 

@@ -25,6 +25,10 @@ from exporter.thresholds import Thresholds
 CLIENTS = 1_000_000
 ROWS_PER_SECOND = 2000
 ROUNDS = 20
+APPLIED = 200_000
+"""Rows that are applied with and without open pages."""
+PAGES, PAGE_INTERVAL = 20, 5.0
+"""Open pages, and the mean seconds between two requests of each."""
 THRESHOLDS = {"client": Thresholds(300, 900), "headend": Thresholds(120, 300)}
 NAMES = ("Amara", "Benoit", "Chiara", "Dmitri", "Elif", "Fatima", "Grace", "Hiroshi")
 LISTS = {
@@ -119,6 +123,41 @@ async def measure(store: StateStore, directory: Directory, clients: int) -> None
     applying.cancel()
 
 
+async def seconds_to_apply(store: StateStore, clients: int) -> float:
+    """Return the seconds in which APPLIED rows are applied as fast as possible."""
+    started = time.perf_counter()
+    for n in range(APPLIED):
+        number = random.randrange(clients)
+        store.apply(0, key(number), row(number, n + 10))
+        if not n % 100:
+            await asyncio.sleep(0)
+    return time.perf_counter() - started
+
+
+async def keep_open(views: Views, store: StateStore, query: Query) -> None:
+    """Read a list as an open page does, until cancelled."""
+    while True:
+        await asyncio.sleep(random.random() * 2 * PAGE_INTERVAL)
+        view, page = await views.page(query)
+        items(view, page.indexes, "client", store)
+
+
+async def measure_open_pages(store: StateStore, directory: Directory, clients: int) -> None:
+    views = Views(directory, RegistryState(), THRESHOLDS, time.time)
+    queries = [Query.parse(parameters) for parameters in LISTS.values()]
+    ratios = []
+    for _ in range(3):
+        alone = await seconds_to_apply(store, clients)
+        pages = [
+            asyncio.create_task(keep_open(views, store, queries[n % len(queries)]))
+            for n in range(PAGES)
+        ]
+        ratios.append(await seconds_to_apply(store, clients) / alone)
+        for page in pages:
+            page.cancel()
+    print(f"applying rows with {PAGES} open pages: {sorted(ratios)[1]:.2f} times the time")
+
+
 def main() -> None:
     clients = int(sys.argv[1]) if len(sys.argv) > 1 else CLIENTS
     store = StateStore([0])
@@ -126,6 +165,7 @@ def main() -> None:
     memory, apply = fill(store, clients)
     print(f"memory of a client: {memory:.0f} B; applying its first row: {apply:.1f} us")
     asyncio.run(measure(store, directory, clients))
+    asyncio.run(measure_open_pages(store, directory, clients))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What tests of every kind may ask for: above all a real Kafka."""
 
 import contextlib
+import signal
 import uuid
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ _resources = pytest.StashKey[contextlib.ExitStack]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell's background job ignores Ctrl+C, and so would the commands that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_resources] = contextlib.ExitStack()
 
 
