@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import mode
 import structlog
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -24,7 +24,7 @@ from service.http.application import build_app, route
 from service.http.bearer_auth import StaticTokenAuth
 from service.http.health import health_routes
 from service.http.server import serving
-from service.kafka.clients import admin_client
+from service.kafka.clients import RECONNECT_DELAY, admin_client, when_reachable
 from service.kafka.leaders import wait_for_leaders
 from service.kafka.topics import ensure_topics, watch_topics
 from service.metrics.exposition import exposition
@@ -74,11 +74,21 @@ class RuntimeService(mode.Service):
     async def _prepare(self) -> None:
         try:
             await prepare(self._processor.settings, self._on_leaderless)
-            await self._processor.changelog.start()
+            await self._start_changelog()
         except SettingsError as error:
             abort_misconfigured(error)
         except Exception as error:  # Faust would continue without it
             abort("cannot start", reason=repr(error), exc_info=error)
+
+    async def _start_changelog(self) -> None:
+        """Start the producer; Kafka may have ended since it was found."""
+        while True:
+            try:
+                await self._processor.changelog.start()
+                return
+            except KafkaConnectionError as error:
+                log.warning("waiting for Kafka", reason=repr(error))
+            await asyncio.sleep(RECONNECT_DELAY)
 
     def _on_leaderless(self, partitions: list[int]) -> None:
         self._processor.without_leader = partitions
@@ -123,7 +133,7 @@ async def prepare(settings: ProcessorSettings, on_leaderless: Callable[[list[int
     await wait_for_leaders(
         settings, topics.entity_state.name, range(settings.kafka_partitions), on_leaderless
     )
-    async with admin_client(settings) as admin:
+    async with when_reachable(lambda: admin_client(settings)) as admin:
         while True:
             try:
                 await NameGuard(settings).warn_of_predecessor(admin)

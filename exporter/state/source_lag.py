@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 
 from contract.row import LedgerRow
 from service.config.settings import KafkaSettings
+from service.kafka.clients import when_reachable
 from service.kafka.reader import TopicOffsets
 
 log = structlog.get_logger(__name__)
@@ -86,7 +87,9 @@ class SourceLagMonitor:
 
     async def run(self) -> None:
         """Poll until cancelled."""
-        async with TopicOffsets(self._settings, self.topic, self._ledgers) as topic:
+        async with when_reachable(
+            lambda: TopicOffsets(self._settings, self.topic, self._ledgers)
+        ) as topic:
             while True:
                 try:
                     covered = {p: ledger.next_offset for p, ledger in self._ledgers.items()}

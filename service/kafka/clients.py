@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
 
+import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
@@ -19,6 +21,10 @@ from service.config.settings import KafkaSettings
 from service.kafka.aiokafka_compat.consumer import stop_and_close
 from service.process_name import process_name
 
+log = structlog.get_logger(__name__)
+
+Connected = TypeVar("Connected")
+
 REQUEST_TIMEOUT_MS = 4_000
 """Timeout of a request; with aiokafka's default of 40 s, a frozen broker would block for that
 long."""
@@ -26,6 +32,9 @@ long."""
 METADATA_MAX_AGE_MS = 10_000
 """A client requests metadata only from the brokers that it knows. A client that started while only
 one broker was up must soon learn of the others, so that it does not depend on that broker."""
+
+RECONNECT_DELAY = 0.5
+"""Seconds between two attempts to connect."""
 
 STOP_TIMEOUT = 1.0
 """Seconds in which a client that only reads must close its connections."""
@@ -80,6 +89,26 @@ async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(STOP_TIMEOUT):
             await stop_and_close(consumer)
+
+
+@contextlib.asynccontextmanager
+async def when_reachable(
+    make: Callable[[], AbstractAsyncContextManager[Connected]],
+) -> AsyncIterator[Connected]:
+    """Enter a context that connects to Kafka, again and again until Kafka responds.
+
+    A task that runs as long as its process uses this: Kafka may end while the process starts.
+    """
+    while True:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                connected = await stack.enter_async_context(make())
+            except (KafkaError, OSError) as error:
+                log.warning("waiting for Kafka", reason=repr(error))
+            else:
+                yield connected
+                return
+        await asyncio.sleep(RECONNECT_DELAY)
 
 
 @contextlib.asynccontextmanager

@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from service.clock import uptime
 from service.config.settings import KafkaSettings
+from service.kafka.clients import when_reachable
 from service.kafka.reader import Apply, TopicOffsets, TopicReader
 from service.kafka.tombstones import TombstoneDeadline
 from service.kafka.topic_history import (
@@ -130,8 +131,12 @@ class TopicTailer:
 
     async def _follow(self) -> None:
         source = (self._settings, self.topic, self.partitions)
-        reading = TopicReader(*source, gathers=self._gathers, wait_ms=FETCH_WAIT_MS)
-        async with reading as reader, TopicOffsets(*source) as ends:
+        async with (
+            when_reachable(
+                lambda: TopicReader(*source, gathers=self._gathers, wait_ms=FETCH_WAIT_MS)
+            ) as reader,
+            when_reachable(lambda: TopicOffsets(*source)) as ends,
+        ):
             await self._seek_to_beginnings(reader)
             deadline = TombstoneDeadline(uptime())
             await run_together(self._read(reader), self._poll_end_offsets(ends, deadline))

@@ -68,6 +68,23 @@ async def test_acknowledged_records_have_been_read(kafka_settings: KafkaSettings
     assert sorted(itertools.chain.from_iterable(seen.values.values())) == list(range(40))
 
 
+async def test_a_tailer_waits_for_kafka_that_is_not_there_when_it_starts(
+    own_kafka: Cluster, own_settings: KafkaSettings
+) -> None:
+    topic = (await ensure_topics(own_settings)).entity_state.name
+    async with producing(own_settings) as producer:
+        await producer.send_and_wait(topic, b"7", key=b"k", partition=0)
+    await own_kafka.brokers[0].kill()
+    seen = SeenRecords()
+    async with following(own_settings, topic, seen) as tailer:
+        with pytest.raises(KafkaUnreachableError):
+            await tailer.catch_up(2)
+        own_kafka.brokers[0].launch()
+        await own_kafka.wait_until_ready()
+        await tailer.catch_up(30)
+        assert seen.values == {0: [7]}
+
+
 async def test_existing_records_are_read_before_it_is_caught_up(
     kafka_settings: KafkaSettings,
 ) -> None:
