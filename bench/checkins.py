@@ -27,7 +27,7 @@ ROWS_PER_SECOND = 2000
 ROUNDS = 20
 APPLIED = 200_000
 """Rows that are applied with and without open pages."""
-PAGES, PAGE_INTERVAL = 20, 5.0
+PAGES, PAGE_INTERVAL = 20, 3.0
 """Open pages, and the mean seconds between two requests of each."""
 THRESHOLDS = {"client": Thresholds(300, 900), "headend": Thresholds(120, 300)}
 NAMES = ("Amara", "Benoit", "Chiara", "Dmitri", "Elif", "Fatima", "Grace", "Hiroshi")
