@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bench.open_loop_driver import BASELINE, PEER_LOADS, SUBJECT
+from bench.open_loop_driver import BASELINE, PEER_LOADS, SUBJECT, SYSTEM, Load
 from bench.rounds import Measurements, ratio
 
 
@@ -89,129 +89,73 @@ _GROWTH = _REACHED._replace(figure="memory, last quarter to second")
 _FRESHNESS = _REACHED._replace(figure="fresh p99 ms")
 
 
-def _one_by_one(case: str, figure: str = "cpu", system: str = "Tobogganing") -> Cell:
-    return Cell(SUBJECT, system, case, figure)
+def _fleet(load: Load, figure: str = "cpu", system: str = SYSTEM) -> Cell:
+    return Cell(SUBJECT, system, load.case, figure)
 
 
-_BEFORE = f"Tobogganing {BASELINE}"
-_TLS = "TLS connections through the edge"
+_KEPT, _FAST = Load(300), Load(1000)
 _AGAINST = {
-    "100 a second, new connections": 0.32,
-    "300 a second, kept connections": 0.24,
-    "1,000 a second, kept connections": 0.20,
-    f"300 a second, new {_TLS}": 0.42,
-    f"300 a second, kept {_TLS}": 0.26,
+    (BASELINE, f"{SYSTEM} {BASELINE}"): {
+        Load(100, "new"): 0.32,
+        _KEPT: 0.24,
+        _FAST: 0.20,
+        Load(300, "new", edge=True): 0.42,
+        Load(300, edge=True): 0.26,
+    },
+    ("VictoriaMetrics", "VictoriaMetrics"): {_KEPT: 2.0, _FAST: 1.4},
 }
-"""CPU time of all parts, at most so many times that of the baseline."""
+"""CPU time of all parts, at most so many times that of another system, by its label and name."""
 _FLEET = (
     *(
         Goal(
-            f"{case}: all CPU, to {BASELINE}",
-            most,
-            _TIMES,
-            _one_by_one(case),
-            _one_by_one(case, system=_BEFORE),
+            f"{load.case}: all CPU, to {label}", most, _TIMES, _fleet(load), _fleet(load, system=to)
         )
-        for case, most in _AGAINST.items()
+        for (label, to), loads in _AGAINST.items()
+        for load, most in loads.items()
     ),
     *(
         Goal(
-            f"{case}: gateway, to {peer}",
+            f"{load.case}: gateway, to {peer}",
             1,
             _TIMES,
-            _one_by_one(case, "cpu gateway"),
-            _one_by_one(case, f"cpu {peer}", peer),
+            _fleet(load, "cpu gateway"),
+            _fleet(load, f"cpu {peer}", peer),
         )
         for peer in ("VictoriaMetrics", "Pushgateway, checks off")
-        for case in (load.case for load in PEER_LOADS)
+        for load in PEER_LOADS
     ),
-    *(
-        Goal(
-            f"{case}: all CPU, to VictoriaMetrics",
-            most,
-            _TIMES,
-            _one_by_one(case),
-            _one_by_one(case, system="VictoriaMetrics"),
-        )
-        for case, most in (
-            ("300 a second, kept connections", 2.0),
-            ("1,000 a second, kept connections", 1.4),
-        )
-    ),
-    Goal(
-        "300 a second: response p99",
-        150,
-        "ms",
-        _one_by_one("300 a second, kept connections", "answer p99 ms"),
-    ),
-    Goal(
-        "300 a second: freshness p99",
-        500,
-        "ms",
-        _one_by_one("300 a second, kept connections", "fresh p99 ms"),
-    ),
+    Goal(f"{_KEPT.case}: response p99", 150, "ms", _fleet(_KEPT, "answer p99 ms")),
+    Goal(f"{_KEPT.case}: freshness p99", 500, "ms", _fleet(_KEPT, "fresh p99 ms")),
 )
 
 GOALS = (
-    Goal("Gateway, one a request, 32 connections", 60, _US, _KEYS),
-    Goal("Gateway, one a request, 256 connections", 60, _US, _KEYS_256),
-    Goal(
-        "The same to a plain function, 32",
-        round(60 / PLAIN_US, 2),
-        _TIMES,
-        _KEYS,
-        _PLAIN,
-    ),
-    Goal(
-        "The same to a plain function, 256", round(60 / PLAIN_US, 2), _TIMES, _KEYS_256, _PLAIN_256
-    ),
-    Goal("The same to a Pushgateway without checks", 1, _TIMES, _KEYS, _PUSHGATEWAY),
-    Goal(
-        "The same, 32 connections, to an OpenTelemetry Collector",
-        1,
-        _TIMES,
-        _KEYS,
-        _COLLECTOR,
-        optional=True,
-    ),
+    Goal("Gateway, 32 connections", 60, _US, _KEYS),
+    Goal("Gateway, 256 connections", 60, _US, _KEYS_256),
+    Goal("Gateway to plain function, 32", round(60 / PLAIN_US, 2), _TIMES, _KEYS, _PLAIN),
+    Goal("Gateway to plain function, 256", round(60 / PLAIN_US, 2), _TIMES, _KEYS_256, _PLAIN_256),
+    Goal("Gateway to Pushgateway without checks", 1, _TIMES, _KEYS, _PUSHGATEWAY),
+    Goal("Gateway to OpenTelemetry Collector", 1, _TIMES, _KEYS, _COLLECTOR, optional=True),
     Goal("Gateway, a new connection for each", 100, _US, _FRESH),
-    Goal(
-        "The same to a plain function, kept",
-        round(100 / PLAIN_US, 2),
-        _TIMES,
-        _FRESH,
-        _PLAIN,
-    ),
-    Goal("JWTs, to API keys", 1.1, "times", _gateway("JWTs"), _KEYS),
+    Goal("New connections to plain function", round(100 / PLAIN_US, 2), _TIMES, _FRESH, _PLAIN),
+    Goal("JWTs to API keys", 1.1, "times", _gateway("JWTs"), _KEYS),
     Goal("Gateway, batches of 500", 3, _US, _BATCHES),
     Goal(
-        "The same to a plain function",
-        round(3 / PLAIN_BATCH_US, 2),
-        _TIMES,
-        _BATCHES,
-        _PLAIN_BATCHES,
+        "Batches to plain function", round(3 / PLAIN_BATCH_US, 2), _TIMES, _BATCHES, _PLAIN_BATCHES
     ),
-    Goal("The same to VictoriaMetrics", 1, _TIMES, _BATCHES, _VICTORIA_BATCHES),
+    Goal("Batches to VictoriaMetrics", 1, _TIMES, _BATCHES, _VICTORIA_BATCHES),
     Goal("Processor, frames of 50", 20, _US, _FRAMES),
-    Goal("Processor, two workers, to one", 1.1, "times", _FRAMES_2, _FRAMES),
+    Goal("Processor, two workers to one", 1.1, "times", _FRAMES_2, _FRAMES),
     Goal("Processor, killed with 500,000 rows: back after", 20, "s", _RECOVERY),
     Goal("Exporter, a row applied", 8, _US, _APPLY),
     Goal("Exporter, catching up with 1,000,000 rows", 12, "s", _CATCH_UP),
     Goal("Rendering 100,000 clients", 0.15, "s CPU", _RENDER),
     Goal("Scrape of 100,000 clients, gzip, over HTTP", 0.3, "s", _SCRAPE),
-    Goal("The same to a Pushgateway", 0.033, "times its time", _SCRAPE, _SCRAPE_PUSHGATEWAY),
-    Goal(
-        "The same, to an OpenTelemetry Collector",
-        0.033,
-        "times its time",
-        _SCRAPE,
-        _SCRAPE_COLLECTOR,
-        optional=True,
-    ),
+    Goal("Scrape to Pushgateway", 0.033, "times its time", _SCRAPE, _SCRAPE_PUSHGATEWAY),
+    Goal("Scrape to Collector", 0.033, "times its time", _SCRAPE, _SCRAPE_COLLECTOR, optional=True),
     Goal("Exporter, memory a client, all of it, of 100,000", 1600, "bytes", _MEMORY),
     Goal("End to end, 20,000 a second: asked to reached", 1.03, "times", _REACHED),
-    Goal("End to end, memory, last quarter to the second one", 1.05, "times", _GROWTH),
-    Goal("Freshness p99, end to end", 500, "ms", _FRESHNESS),
+    Goal("End to end, memory, last quarter to second", 1.05, "times", _GROWTH),
+    Goal("End to end, freshness p99", 500, "ms", _FRESHNESS),
     *_FLEET,
 )
 

@@ -34,7 +34,7 @@ from bench.open_loop_driver import BASELINE, CLIENTS, EDGE, LOADS, SUBJECT, WARM
 from bench.open_loop_peers import measure_peers
 from bench.pipeline import MeasuredPipeline, MeasuredService, pipeline
 from bench.processes import Meter, cores, pinned
-from bench.rounds import Measurements, percentile
+from bench.rounds import CPU, IDLE, Measurements, percentile
 from bench.workloads import request_heads
 from tobogganing.devstack.ports import LOOPBACK
 from tobogganing.devstack.run_config import CHECKOUT
@@ -131,7 +131,7 @@ async def _measure(stack: Stack, load: Load, seconds: float) -> dict[str, float]
         meter = Meter(stack.pids(load))
         await asyncio.sleep(seconds)
         seconds, used = meter.read()
-        return {f"% of a core {name}": cpu / seconds * 100 for name, cpu in used.items()}
+        return {f"{IDLE}{name}": cpu / seconds * 100 for name, cpu in used.items()}
     await OpenLoop(stack, load).run(1)  # what adapts to the load has done so
     loop = OpenLoop(stack, load)
     meter = Meter(stack.pids(load))
@@ -223,7 +223,7 @@ def _table(found: Sequence[Measurements]) -> list[dict[str, Any]]:
     rows = []
     for each in found:
         figures = {name: round(statistics.median(v), 1) for name, v in each.figures.items()}
-        total = [value for name, value in figures.items() if name.startswith(("cpu ", "% "))]
+        total = [value for name, value in figures.items() if name.startswith((CPU, IDLE))]
         rows.append({"version": each.system, "case": each.case, "all": sum(total), **figures})
     return rows
 

@@ -32,6 +32,7 @@ class Load(NamedTuple):
 
 
 SUBJECT = "Fleet"
+SYSTEM = "Tobogganing"
 BASELINE = "116087e"
 """The last commit in which every submission of a fleet left by itself."""
 LOADS = (

@@ -2,19 +2,16 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from bench.goals import reached
-from bench.open_loop_driver import BASELINE, SUBJECT
-from bench.rounds import Measurements, ratio
+from bench.open_loop_driver import BASELINE, SUBJECT, SYSTEM
+from bench.rounds import CPU, IDLE, Measurements, ratio
 
 MARK = "<!-- bench: {} -->"
 END = "<!-- end -->"
-SYSTEM = "Tobogganing"
-IDLE = "% of a core "
-"""What the figures without load are named with."""
 
 
 def write(folder: Path, machine: list[tuple[str, str]], figures: Sequence[Measurements]) -> str:
@@ -66,8 +63,8 @@ def _submissions(figures: Sequence[Measurements]) -> str:
         [
             each.system,
             each.case,
-            ", ".join(f"{name} {value:.1f}" for name, value in each.cpu.items()),
-            f"{sum(each.cpu.values()):.1f}",
+            _parts(each.parts(), 1),
+            f"{sum(each.parts().values()):,.1f}",
             f"{ratio(each.total(), first):.2f}",
             f"{each.median('per second'):,.0f}",
             f"{each.median('p50 ms'):.1f}",
@@ -84,27 +81,25 @@ def _one_by_one(figures: Sequence[Measurements]) -> str:
     baseline = {each.case: each for each in figures if each.system.endswith(BASELINE)}
     rows = []
     for each in figures:
-        is_idle = "cpu" not in " ".join(each.figures)
-        sign = IDLE if is_idle else "cpu "
-        parts = {
-            name.removeprefix(sign): each.median(name)
-            for name in each.figures
-            if name.startswith(sign)
-        }
-        digits, unit = (1, " % of a core") if is_idle else (0, "")
+        prefix, digits, unit = (CPU, 0, "") if each.parts() else (IDLE, 1, f" {IDLE.strip()}")
+        parts = each.parts(prefix)
         to = baseline.get(each.case) if each.system == SYSTEM else None
         rows.append(
             [
                 each.system,
                 each.case,
-                ", ".join(f"{name} {value:,.{digits}f}" for name, value in parts.items()) + unit,
+                _parts(parts, digits) + unit,
                 f"{sum(parts.values()):,.{digits}f}{unit}",
-                f"{ratio(each.total(sign), to.total(sign)):.2f}" if to else "",
+                f"{ratio(each.total(prefix), to.total(prefix)):.2f}" if to else "",
                 *(_delays(each, kind) for kind in ("answer", "fresh")),
             ]
         )
     heads = ["system", "load", "µs CPU a submission", "in all", f"to {BASELINE}"]
     return _table([*heads, "response p50, p99 ms", "freshness p50, p99 ms"], rows)
+
+
+def _parts(values: Mapping[str, float], digits: int) -> str:
+    return ", ".join(f"{name} {value:,.{digits}f}" for name, value in values.items())
 
 
 def _delays(figures: Measurements, kind: str) -> str:

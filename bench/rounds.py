@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 from bench.load import Address, Driver, Workload
 from bench.processes import Meter, cores, pinned
 
+CPU = "cpu "
+"""Prefix of a process's CPU time, in microseconds a submission."""
+IDLE = "% of a core "
+"""Prefix of a process's CPU time without load."""
+
 
 @dataclass(frozen=True)
 class MeasuredTarget:
@@ -42,15 +47,14 @@ class Measurements:
     def median(self, name: str) -> float:
         return statistics.median(self.figures[name])
 
-    @property
-    def cpu(self) -> dict[str, float]:
-        """Median CPU time of each process, in microseconds a submission."""
-        names = [name for name in self.figures if name.startswith("cpu ")]
-        return {name.removeprefix("cpu "): self.median(name) for name in names}
+    def parts(self, prefix: str = CPU) -> dict[str, float]:
+        """The median of each process, of the figures that start with `prefix`."""
+        names = [name for name in self.figures if name.startswith(prefix)]
+        return {name.removeprefix(prefix): self.median(name) for name in names}
 
-    def total(self, sign: str = "cpu ") -> list[float]:
-        """The sum of the figures whose name starts so (CPU time of all processes), by round."""
-        parts = [values for name, values in self.figures.items() if name.startswith(sign)]
+    def total(self, prefix: str = CPU) -> list[float]:
+        """The sum of all processes, of the figures that start with `prefix`, by round."""
+        parts = [values for name, values in self.figures.items() if name.startswith(prefix)]
         return [sum(values) for values in zip(*parts, strict=True)]
 
 

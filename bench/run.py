@@ -10,7 +10,7 @@ from bench import end_to_end, exporter, open_loop, peers, processor, scaling
 from bench.baseline import plain_function, plain_target
 from bench.fleet import Clients
 from bench.gateway import edge, gateway
-from bench.open_loop_driver import BASELINE
+from bench.open_loop_driver import BASELINE, SYSTEM
 from bench.open_loop_peers import measure_peers
 from bench.pipeline import pipeline
 from bench.plans import BenchPlan
@@ -114,9 +114,9 @@ async def _end_to_end(plan: BenchPlan, folder: Path) -> list[Measurements]:
 
 async def _fleet(plan: BenchPlan, folder: Path) -> list[Measurements]:
     """Clients that post one by one, with this version and with one before they shared frames."""
-    versions = {"Tobogganing": CHECKOUT}
+    versions = {SYSTEM: CHECKOUT}
     if plan.baseline:
-        versions[f"Tobogganing {BASELINE}"] = open_loop.extract(BASELINE, folder / "baseline")
+        versions[f"{SYSTEM} {BASELINE}"] = open_loop.extract(BASELINE, folder / "baseline")
     seconds, rounds = plan.fleet_seconds, plan.fleet_rounds
     found = await open_loop.measure(folder, versions, plan.fleet_loads, seconds, rounds)
     if plan.fleet_peers:

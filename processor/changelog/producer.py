@@ -78,7 +78,7 @@ class ChangelogProducer:
         )
         try:
             await producer.start()
-        except BaseException:
+        except BaseException:  # also when it is cancelled, its connections must close
             await producer.stop()
             raise
         self._producer = producer

@@ -49,7 +49,7 @@ class TopicOffsets:
         )
         try:
             await self._consumer.start()
-        except BaseException:
+        except BaseException:  # also when it is cancelled, its connections must close
             await stop_consumer(self._consumer)
             raise
         return self

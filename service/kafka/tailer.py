@@ -26,9 +26,9 @@ from service.tasks import run_together
 
 log = structlog.get_logger(__name__)
 
-FETCH_WAIT_MS = 1500
-"""Maximum milliseconds that a broker delays a fetch without records: each costs the broker and the
-reader about a millisecond of CPU, and a record ends the wait."""
+IDLE_WAIT_MS = 1500
+"""Maximum milliseconds that a broker delays a fetch without records; longer than a reader's, since
+a tailer seeks only at its start, and each fetch costs CPU. A record ends the wait."""
 
 OnCaughtUp = Callable[[], Awaitable[None]]
 """Called once when the records that existed at the start have been read."""
@@ -133,7 +133,7 @@ class TopicTailer:
         source = (self._settings, self.topic, self.partitions)
         async with (
             when_reachable(
-                lambda: TopicReader(*source, gathers=self._gathers, wait_ms=FETCH_WAIT_MS)
+                lambda: TopicReader(*source, gathers=self._gathers, wait_ms=IDLE_WAIT_MS)
             ) as reader,
             when_reachable(lambda: TopicOffsets(*source)) as ends,
         ):

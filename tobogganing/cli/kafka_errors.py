@@ -2,6 +2,8 @@
 
 from aiokafka import errors
 
+from service.kafka.clients import is_temporary
+
 _REFUSED_CREDENTIALS = (
     errors.AuthenticationFailedError,
     errors.AuthenticationMethodNotSupported,
@@ -20,12 +22,7 @@ _UNREACHABLE = (
     errors.NoBrokersAvailable,
     ConnectionError,
 )
-_UNAVAILABLE = (
-    errors.KafkaTimeoutError,
-    errors.RequestTimedOutError,
-    errors.KafkaUnavailableError,
-    TimeoutError,
-)
+_UNAVAILABLE = (errors.KafkaUnavailableError, TimeoutError)
 
 
 def sentence(error: Exception, servers: str) -> str:
@@ -37,7 +34,8 @@ def sentence(error: Exception, servers: str) -> str:
         return f"{kafka} does not allow this user to do this ({_reason(error)}): see its ACLs"
     if isinstance(error, _UNREACHABLE):
         return f"{kafka} did not respond: check KAFKA_BOOTSTRAP_SERVERS, and that the brokers run"
-    if isinstance(error, _UNAVAILABLE) or getattr(error, "retriable", False):
+    is_kafkas = isinstance(error, errors.KafkaError)
+    if isinstance(error, _UNAVAILABLE) or (is_kafkas and is_temporary(error)):
         return f"{kafka} did not respond in time, or has no leader for now: repeat the command"
     return f"{kafka} did not respond as expected: {_reason(error)}"
 
