@@ -92,7 +92,7 @@ async def running(
         yield server.pid
         if server.poll() not in (None, -signal.SIGKILL):
             raise WrongResultError(f"{command[0]} ended with {server.returncode}")
-    except Exception as error:
+    except Exception as error:  # whatever failed, the log may say why
         error.add_note(f"{log.name} ends with: {_end_of(log)}")
         raise
     finally:

@@ -34,7 +34,7 @@ class Known(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """A name, a sentence, and what to do next."""
+    """A name, a sentence, and what to do next, with commands between backticks."""
 
     name: str
     text: str
@@ -85,14 +85,14 @@ def _verdict(kind: str, id: str, known: Known) -> Verdict:
             return Verdict(
                 "removed",
                 f"This {kind} was removed.",
-                f"If that was a mistake, register it again: tobogganing {kind}s add --help",
+                f"If that was a mistake, register it again: `tobogganing {kind}s add --help`",
             )
         if document is None:
             return Verdict(
                 "never_registered",
                 f"No {kind} with this id is registered, and none has a row.",
                 "Check the id in the agent's configuration; register the "
-                f"{kind}: tobogganing {kind}s add --help",
+                f"{kind}: `tobogganing {kind}s add --help`",
             )
     if document["state"] == "online":
         return Verdict("online", "It checks in as expected.", "Nothing to do.")
@@ -124,7 +124,7 @@ def _verdict(kind: str, id: str, known: Known) -> Verdict:
             "expired",
             "It reported, then stopped for longer than RETENTION_HOURS, so its values are gone.",
             "Check whether the agent still exists; if not, remove it: "
-            f"tobogganing {kind}s remove {id}",
+            f"`tobogganing {kind}s remove {id}`",
         )
     if last is None:
         return Verdict(
@@ -180,7 +180,7 @@ def _cause(kind: str, id: str, event: Reported, is_changed: bool) -> Verdict:
                 f"A sender in {network} used a wrong credential for it (401): the agent, or "
                 "an attacker who guesses.",
                 "If that is the agent's network, give it a new key: "
-                f"tobogganing {kind}s rotate {id}",
+                f"`tobogganing {kind}s rotate {id}`",
             )
         case EvidenceReason.RATE_LIMITED:
             return Verdict(
@@ -215,5 +215,5 @@ def _cause(kind: str, id: str, event: Reported, is_changed: bool) -> Verdict:
     return Verdict(
         "dead_lettered",
         f"It reports, and its newest submission could not be applied: {detail}.",
-        "Repair the cause, and replay it: tobogganing dead-letters --help",
+        "Repair the cause, and replay it: `tobogganing dead-letters --help`",
     )

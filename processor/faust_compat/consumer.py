@@ -82,7 +82,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
             try:
                 async with asyncio.timeout(STOP_TIMEOUT):
                     await stop_and_close(self._consumer)
-            except (Exception, asyncio.CancelledError) as error:
+            except (Exception, asyncio.CancelledError) as error:  # whatever it is, the thread ends
                 log.info("consumer abandoned", reason=repr(error))
 
     async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:

@@ -65,7 +65,7 @@ class Fleet:
             try:
                 while not stop.is_set():
                     self.report()
-            except BaseException as error:
+            except BaseException as error:  # raised below, in the thread of the test
                 failures.append(error)
 
         thread = threading.Thread(target=reports)

@@ -14,7 +14,7 @@ class _Inline(ThreadPoolExecutor):
         done: Future[Any] = Future()
         try:
             done.set_result(work(*args, **options))
-        except Exception as error:
+        except Exception as error:  # as an executor does, for the future to raise
             done.set_exception(error)
         return done
 

@@ -167,7 +167,7 @@ def quiet(scan: Scan) -> Scan:
     def scanning(input: Any) -> object:
         try:
             return scan(input)
-        except Exception as error:
+        except Exception as error:  # each scan has its own errors
             return error
 
     return scanning

@@ -73,7 +73,7 @@ class Cluster:
                 await self.stop()
                 if attempt == ATTEMPTS or "Address already in use" not in str(error):
                     raise
-            except BaseException:
+            except BaseException:  # also after Ctrl-C, no broker must be left
                 await self.stop()
                 raise
 

@@ -129,7 +129,7 @@ def _download_all(jars: Sequence[Jar], folder: Path, mirror: str) -> None:
         try:
             for future in as_completed(futures):
                 future.result()
-        except BaseException:
+        except BaseException:  # also after Ctrl-C, the other downloads must end
             stop.set()
             pool.shutdown(cancel_futures=True)
             raise

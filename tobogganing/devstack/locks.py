@@ -31,7 +31,7 @@ def acquire(path: Path, *, wait: bool) -> IO[str]:
         holder = file.read().strip()
         file.close()
         raise LockedError(path, holder) from None
-    except BaseException:
+    except BaseException:  # also after Ctrl-C during the wait, the file must close
         file.close()
         raise
     file.seek(0)

@@ -86,7 +86,7 @@ def run_alone(command: list[str]) -> None:
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0) as process:
         try:
             code = process.wait()
-        except BaseException:
+        except BaseException:  # the command does not get the Ctrl-C that ends this process
             os.killpg(process.pid, signal.SIGKILL)
             raise
     if code:

@@ -176,6 +176,22 @@ async def test_an_entity_has_links_to_pages_elsewhere(
     assert '<a href="https://wiki.example.com/runbook" rel="noreferrer">' in html
 
 
+async def test_commands_of_the_next_step_are_code_and_escaped(
+    fleet: Fleet, service: CheckinService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    response = await pages.entity_page(get("/checkins/clients/a"), service, "client", "a")
+    assert "the client: <code>tobogganing clients add --help</code>" in bytes(response.body).decode()
+    why = await service.why("client", "a") | {"next_step": f"{HOSTILE} `{HOSTILE}`"}
+
+    async def hostile(*_: Any) -> dict[str, Any]:
+        return why
+
+    monkeypatch.setattr(service, "why", hostile)
+    response = await pages.entity_page(get("/checkins/clients/a"), service, "client", "a")
+    escaped = "&lt;script&gt;alert(1)&lt;/script&gt;"
+    assert f"{escaped} <code>{escaped}</code>" in bytes(response.body).decode()
+
+
 def test_the_linked_dashboard_takes_an_id_of_each_kind() -> None:
     declared = json.loads(Path("deploy/grafana/dashboards/entity.json").read_text())
     names = {each["name"] for each in declared["templating"]["list"]}

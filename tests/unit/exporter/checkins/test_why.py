@@ -74,6 +74,7 @@ def test_each_verdict(verdict: str, given: Known) -> None:
     assert why["verdict"] == verdict
     assert why["text"].endswith(".")
     assert why["next_step"]
+    assert "tobogganing" not in "".join(why["next_step"].split("`")[::2]), "commands are marked"
 
 
 def test_what_is_older_than_the_last_check_in_explains_nothing() -> None:
