@@ -10,16 +10,16 @@ from gateway.produce.ack_monitor import AckMonitor, probe_when_silent
 
 
 @pytest.fixture
-def silence() -> AckMonitor:
+def monitor() -> AckMonitor:
     """The monitor of a gateway that has received an acknowledgement."""
-    heard = AckMonitor()
-    heard.on_sent(0.0)
-    heard.on_acknowledged(0.0)
-    return heard
+    monitor = AckMonitor()
+    monitor.on_sent(0.0)
+    monitor.on_acknowledged(0.0)
+    return monitor
 
 
-def test_without_sent_records_there_is_no_silence(silence: AckMonitor) -> None:
-    assert silence.seconds_silent(100.0) == 0
+def test_without_sent_records_there_is_no_silence(monitor: AckMonitor) -> None:
+    assert monitor.seconds_silent(100.0) == 0
 
 
 def test_silence_is_infinite_before_the_first_acknowledgement() -> None:
@@ -33,52 +33,52 @@ def test_silence_is_infinite_before_the_first_acknowledgement() -> None:
     assert ack_monitor.seconds_silent(9.0) == 0
 
 
-def test_an_acknowledgement_ends_the_silence(silence: AckMonitor) -> None:
-    silence.on_sent(1.0)
-    assert silence.seconds_silent(4.0) == 3.0
-    silence.on_acknowledged(4.0)
-    assert silence.seconds_silent(9.0) == 0
+def test_an_acknowledgement_ends_the_silence(monitor: AckMonitor) -> None:
+    monitor.on_sent(1.0)
+    assert monitor.seconds_silent(4.0) == 3.0
+    monitor.on_acknowledged(4.0)
+    assert monitor.seconds_silent(9.0) == 0
 
 
 def test_with_records_in_flight_silence_starts_at_the_last_acknowledgement(
-    silence: AckMonitor,
+    monitor: AckMonitor,
 ) -> None:
-    silence.on_sent(1.0)
-    silence.on_sent(2.0)
-    silence.on_acknowledged(3.0)
-    assert silence.seconds_silent(7.0) == 4.0
-    silence.on_acknowledged(7.0)
-    assert silence.seconds_silent(8.0) == 0
+    monitor.on_sent(1.0)
+    monitor.on_sent(2.0)
+    monitor.on_acknowledged(3.0)
+    assert monitor.seconds_silent(7.0) == 4.0
+    monitor.on_acknowledged(7.0)
+    assert monitor.seconds_silent(8.0) == 0
 
 
-def test_a_failed_record_does_not_end_the_silence(silence: AckMonitor) -> None:
-    silence.on_sent(1.0)
-    silence.on_failed(1.0)
-    silence.on_sent(20.0)
-    assert silence.seconds_silent(21.0) == 20.0
-    silence.on_acknowledged(21.0)
-    assert silence.seconds_silent(30.0) == 0
+def test_a_failed_record_does_not_end_the_silence(monitor: AckMonitor) -> None:
+    monitor.on_sent(1.0)
+    monitor.on_failed(1.0)
+    monitor.on_sent(20.0)
+    assert monitor.seconds_silent(21.0) == 20.0
+    monitor.on_acknowledged(21.0)
+    assert monitor.seconds_silent(30.0) == 0
 
 
-def test_a_failed_record_does_not_affect_later_ones(silence: AckMonitor) -> None:
-    silence.on_sent(1.0)
-    silence.on_sent(2.0)
-    silence.on_acknowledged(3.0)
-    silence.on_failed(1.0)
-    assert silence.seconds_silent(9.0) == 0
+def test_a_failed_record_does_not_affect_later_ones(monitor: AckMonitor) -> None:
+    monitor.on_sent(1.0)
+    monitor.on_sent(2.0)
+    monitor.on_acknowledged(3.0)
+    monitor.on_failed(1.0)
+    assert monitor.seconds_silent(9.0) == 0
 
 
 async def test_probes_are_sent_while_the_silence_lasts(
-    silence: AckMonitor, monkeypatch: pytest.MonkeyPatch
+    monitor: AckMonitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CHECK_INTERVAL", 0.01)
     monkeypatch.setattr(module, "PROBE_AFTER", 0.05)
     asked = asyncio.Semaphore(0)
     task = asyncio.create_task(
-        probe_when_silent(lambda: silence.seconds_silent() >= module.PROBE_AFTER, asked.release)
+        probe_when_silent(lambda: monitor.seconds_silent() >= module.PROBE_AFTER, asked.release)
     )
     async with asyncio.timeout(5):
-        silence.on_sent(asyncio.get_running_loop().time() - 1.0)
+        monitor.on_sent(asyncio.get_running_loop().time() - 1.0)
         for _ in range(3):
             await asked.acquire()
     task.cancel()

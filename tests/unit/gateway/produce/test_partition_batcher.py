@@ -67,7 +67,7 @@ async def sender() -> ManualProducer:
     return sender
 
 
-class Lane(PartitionBatcher):
+class FutureBatcher(PartitionBatcher):
     """A batcher that returns the result of a single submission as a future."""
 
     def submit(self, payload: bytes, deadline: float) -> asyncio.Future[Receipt | None]:
@@ -77,7 +77,7 @@ class Lane(PartitionBatcher):
 
 
 @contextlib.asynccontextmanager
-async def running(batcher: Lane) -> AsyncIterator[Lane]:
+async def running(batcher: FutureBatcher) -> AsyncIterator[FutureBatcher]:
     task = asyncio.create_task(batcher.run())
     yield batcher
     task.cancel()
@@ -85,21 +85,21 @@ async def running(batcher: Lane) -> AsyncIterator[Lane]:
     batcher.fail_pending()
 
 
-def lane_of(sender: ManualProducer, clock: BrokerClock) -> Lane:
-    return Lane(2, "submissions", sender, clock, FrameMetrics(CollectorRegistry()))
+def batcher_of(sender: ManualProducer, clock: BrokerClock) -> FutureBatcher:
+    return FutureBatcher(2, "submissions", sender, clock, FrameMetrics(CollectorRegistry()))
 
 
 @pytest.fixture
-async def lane(sender: ManualProducer) -> AsyncIterator[Lane]:
+async def batcher(sender: ManualProducer) -> AsyncIterator[FutureBatcher]:
     """A batcher that knows its leader's time."""
-    async with running(lane_of(sender, taught_clock([2]))) as batcher:
+    async with running(batcher_of(sender, taught_clock([2]))) as batcher:
         yield batcher
 
 
 @pytest.fixture
-async def new_lane(sender: ManualProducer) -> AsyncIterator[Lane]:
+async def new_batcher(sender: ManualProducer) -> AsyncIterator[FutureBatcher]:
     """A batcher of a gateway that has just started."""
-    async with running(lane_of(sender, BrokerClock())) as batcher:
+    async with running(batcher_of(sender, BrokerClock())) as batcher:
         yield batcher
 
 
@@ -117,11 +117,13 @@ async def result(answer: asyncio.Future[Receipt | None]) -> Receipt | None:
     return receipt
 
 
-async def test_a_requested_probe_is_an_empty_frame(lane: Lane, sender: ManualProducer) -> None:
-    lane.request_probe()
+async def test_a_requested_probe_is_an_empty_frame(
+    batcher: FutureBatcher, sender: ManualProducer
+) -> None:
+    batcher.request_probe()
     frame, sent = await sender.frame()
     assert ids(frame) == []
-    answer = lane.submit(piece(1), soon())
+    answer = batcher.submit(piece(1), soon())
     sender.append(sent)
     frame, sent = await sender.frame()
     assert ids(frame) == ["c1"], "only one probe, not one before each frame"
@@ -129,39 +131,43 @@ async def test_a_requested_probe_is_an_empty_frame(lane: Lane, sender: ManualPro
     assert await result(answer) == Receipt(2, 1, 0)
 
 
-async def test_a_waiting_submission_replaces_the_probe(lane: Lane, sender: ManualProducer) -> None:
+async def test_a_waiting_submission_replaces_the_probe(
+    batcher: FutureBatcher, sender: ManualProducer
+) -> None:
     """However slowly Kafka acknowledges, and however often a probe is requested."""
-    lane.submit(piece(0), soon())
+    batcher.submit(piece(0), soon())
     for number in range(3):
         _, sent = await sender.frame()
-        lane.request_probe()
-        lane.submit(piece(number + 1), soon())
+        batcher.request_probe()
+        batcher.submit(piece(number + 1), soon())
         sender.append(sent)
     frame, sent = await sender.frame()
     assert ids(frame) == ["c3"]
-    lane.request_probe()
+    batcher.request_probe()
     sender.append(sent)
     frame, _ = await sender.frame()
     assert ids(frame) == [], "no submission was waiting"
 
 
-async def test_a_single_submission_is_sent_at_once(lane: Lane, sender: ManualProducer) -> None:
-    answer = lane.submit(piece(1), soon())
+async def test_a_single_submission_is_sent_at_once(
+    batcher: FutureBatcher, sender: ManualProducer
+) -> None:
+    answer = batcher.submit(piece(1), soon())
     frame, sent = await sender.frame()
     assert ids(frame) == ["c1"]
     assert not answer.done()
     sender.append(sent)
     assert await result(answer) == Receipt(2, 0, 0)
-    assert len(lane) == 0
+    assert len(batcher) == 0
 
 
 async def test_submissions_during_a_send_form_the_next_frame_in_order(
-    lane: Lane, sender: ManualProducer
+    batcher: FutureBatcher, sender: ManualProducer
 ) -> None:
     deadline = soon()
-    first = lane.submit(piece(0), deadline)
+    first = batcher.submit(piece(0), deadline)
     _, sent = await sender.frame()
-    others = [lane.submit(piece(number), deadline) for number in range(1, 20)]
+    others = [batcher.submit(piece(number), deadline) for number in range(1, 20)]
     assert sender.taken.empty()
     sender.append(sent)
     frame, sent = await sender.frame()
@@ -174,11 +180,11 @@ async def test_submissions_during_a_send_form_the_next_frame_in_order(
 
 
 async def test_the_number_of_submissions_in_a_frame_is_limited(
-    lane: Lane, sender: ManualProducer
+    batcher: FutureBatcher, sender: ManualProducer
 ) -> None:
     deadline = soon()
     answers = [
-        lane.submit(piece(number), deadline) for number in range(2 * MAX_FRAME_SUBMISSIONS + 1)
+        batcher.submit(piece(number), deadline) for number in range(2 * MAX_FRAME_SUBMISSIONS + 1)
     ]
     sizes = []
     for _ in range(3):
@@ -192,10 +198,12 @@ async def test_the_number_of_submissions_in_a_frame_is_limited(
     ]
 
 
-async def test_the_size_of_a_frame_is_limited(lane: Lane, sender: ManualProducer) -> None:
+async def test_the_size_of_a_frame_is_limited(
+    batcher: FutureBatcher, sender: ManualProducer
+) -> None:
     deadline = soon()
     for number in range(20):
-        lane.submit(piece(number, size=50_000), deadline)
+        batcher.submit(piece(number, size=50_000), deadline)
     seen: list[str] = []
     while len(seen) < 20:
         async with asyncio.timeout(5):
@@ -208,21 +216,21 @@ async def test_the_size_of_a_frame_is_limited(lane: Lane, sender: ManualProducer
 
 
 async def test_a_submission_larger_than_a_frame_is_still_sent(
-    lane: Lane, sender: ManualProducer
+    batcher: FutureBatcher, sender: ManualProducer
 ) -> None:
-    lane.submit(piece(0, size=MAX_FRAME_BYTES), soon())
+    batcher.submit(piece(0, size=MAX_FRAME_BYTES), soon())
     frame, _ = await sender.frame()
     assert ids(frame) == ["c0"]
 
 
 async def test_a_frame_has_the_earliest_deadline_of_its_submissions(
-    lane: Lane, sender: ManualProducer
+    batcher: FutureBatcher, sender: ManualProducer
 ) -> None:
-    first = lane.submit(piece(0), soon())
+    first = batcher.submit(piece(0), soon())
     _, sent = await sender.frame()
     deadline = soon(3)
     for number, later in enumerate([2.0, 0.0, 1.0]):
-        lane.submit(piece(number), deadline + later)
+        batcher.submit(piece(number), deadline + later)
     sender.append(sent)
     await result(first)
     frame, _ = await sender.frame()
@@ -231,10 +239,10 @@ async def test_a_frame_has_the_earliest_deadline_of_its_submissions(
 
 
 async def test_only_a_frame_appended_by_its_deadline_gives_receipts(
-    lane: Lane, sender: ManualProducer
+    batcher: FutureBatcher, sender: ManualProducer
 ) -> None:
     for late, expected in ((0, True), (1, False)):
-        answer = lane.submit(piece(0), soon())
+        answer = batcher.submit(piece(0), soon())
         frame, sent = await sender.frame()
         sender.append(sent, at=frame.deadline_ms + late)
         assert (await result(answer) is not None) is expected
@@ -242,15 +250,15 @@ async def test_only_a_frame_appended_by_its_deadline_gives_receipts(
 
 
 async def test_a_late_frame_corrects_the_clock_for_the_next_one(
-    lane: Lane, sender: ManualProducer
+    batcher: FutureBatcher, sender: ManualProducer
 ) -> None:
     """The broker's clock is set forward by an hour."""
     hour = 3_600_000
-    answer = lane.submit(piece(0), soon())
+    answer = batcher.submit(piece(0), soon())
     _, sent = await sender.frame()
     sender.append(sent, at=time.time_ns() // 1_000_000 + hour)
     assert await result(answer) is None
-    answer = lane.submit(piece(1), soon())
+    answer = batcher.submit(piece(1), soon())
     _, sent = await sender.frame()
     sender.append(sent, at=time.time_ns() // 1_000_000 + hour)
     assert await result(answer) == Receipt(2, 1, 0)
@@ -260,10 +268,10 @@ HOUR = 3_600_000
 
 
 async def test_the_leader_is_probed_before_the_first_submission(
-    new_lane: Lane, sender: ManualProducer
+    new_batcher: FutureBatcher, sender: ManualProducer
 ) -> None:
     """The local clock is an hour ahead; with it, a frame could be applied an hour after its 503."""
-    answer = new_lane.submit(piece(0), soon())
+    answer = new_batcher.submit(piece(0), soon())
     question, asked = await sender.frame()
     assert question.submissions == []
     behind = time.time_ns() // 1_000_000 - HOUR
@@ -277,9 +285,9 @@ async def test_the_leader_is_probed_before_the_first_submission(
 
 
 async def test_probes_are_repeated_until_the_leader_acknowledges(
-    new_lane: Lane, sender: ManualProducer
+    new_batcher: FutureBatcher, sender: ManualProducer
 ) -> None:
-    answer = new_lane.submit(piece(0), soon())
+    answer = new_batcher.submit(piece(0), soon())
     for _ in range(3):
         question, asked = await sender.frame()
         assert question.submissions == []
@@ -296,7 +304,9 @@ async def test_the_leader_is_probed_again_after_a_long_silence(sender: ManualPro
     passed = 0.0
     metrics = FrameMetrics(CollectorRegistry())
     clock = taught_clock([2])
-    batcher = Lane(2, "submissions", sender, clock, metrics, lambda: time.monotonic() + passed)
+    batcher = FutureBatcher(
+        2, "submissions", sender, clock, metrics, lambda: time.monotonic() + passed
+    )
     async with running(batcher):
         for passed, held in ((0.0, [["c0"]]), (MAX_AGE + 10, [[], ["c0"]])):
             answer = batcher.submit(piece(0), soon() + passed)
@@ -308,9 +318,9 @@ async def test_the_leader_is_probed_again_after_a_long_silence(sender: ManualPro
 
 
 async def test_a_submission_in_flight_completes_at_its_own_deadline(
-    lane: Lane, sender: ManualProducer
+    batcher: FutureBatcher, sender: ManualProducer
 ) -> None:
-    early, late = lane.submit(piece(0), soon(0.3)), lane.submit(piece(1), soon(1.0))
+    early, late = batcher.submit(piece(0), soon(0.3)), batcher.submit(piece(1), soon(1.0))
     _, sent = await sender.frame()
     began = time.monotonic()
     assert await result(early) is None
@@ -319,7 +329,7 @@ async def test_a_submission_in_flight_completes_at_its_own_deadline(
     assert await result(late) is None
     assert 0.95 < time.monotonic() - began < 3
     sender.append(sent)  # the batcher continues, and nothing waits for it
-    answer = lane.submit(piece(2), soon())
+    answer = batcher.submit(piece(2), soon())
     frame, sent = await sender.frame()
     assert ids(frame) == ["c2"]
     sender.append(sent)
@@ -327,14 +337,16 @@ async def test_a_submission_in_flight_completes_at_its_own_deadline(
 
 
 async def test_a_queued_submission_is_withdrawn_at_its_deadline(
-    lane: Lane, sender: ManualProducer
+    batcher: FutureBatcher, sender: ManualProducer
 ) -> None:
-    lane.submit(piece(0), soon())
+    batcher.submit(piece(0), soon())
     _, sent = await sender.frame()
-    withdrawn = lane.submit(piece(1), soon(0.4))
-    kept = lane.submit(piece(2), soon(5))
+    withdrawn = batcher.submit(piece(1), soon(0.4))
+    kept = batcher.submit(piece(2), soon(5))
     assert await result(withdrawn) is None
-    assert len(lane) == 2  # the frame in flight and the live entry; the withdrawn one was released
+    assert (
+        len(batcher) == 2
+    )  # the frame in flight and the live entry; the withdrawn one was released
     sender.append(sent)
     frame, sent = await sender.frame()
     assert ids(frame) == ["c2"]
@@ -343,12 +355,12 @@ async def test_a_queued_submission_is_withdrawn_at_its_deadline(
 
 
 async def test_a_submission_close_to_its_deadline_is_not_sent(
-    lane: Lane, sender: ManualProducer
+    batcher: FutureBatcher, sender: ManualProducer
 ) -> None:
-    first = lane.submit(piece(0), soon())
+    first = batcher.submit(piece(0), soon())
     _, sent = await sender.frame()
-    doomed = lane.submit(piece(1), soon(MIN_TIME_TO_DEADLINE * 0.9))
-    kept = lane.submit(piece(2), soon(5))
+    doomed = batcher.submit(piece(1), soon(MIN_TIME_TO_DEADLINE * 0.9))
+    kept = batcher.submit(piece(2), soon(5))
     sender.append(sent)
     await result(first)
     assert await result(doomed) is None
@@ -358,12 +370,12 @@ async def test_a_submission_close_to_its_deadline_is_not_sent(
 
 
 async def test_no_frame_is_collected_before_the_producer_is_connected(
-    lane: Lane, sender: ManualProducer
+    batcher: FutureBatcher, sender: ManualProducer
 ) -> None:
     sender.connected.clear()
-    dead = lane.submit(piece(0), soon(0.3))
+    dead = batcher.submit(piece(0), soon(0.3))
     assert await result(dead) is None
-    kept = lane.submit(piece(1), soon(5))
+    kept = batcher.submit(piece(1), soon(5))
     assert sender.taken.empty()
     sender.connected.set()
     frame, sent = await sender.frame()
@@ -373,41 +385,43 @@ async def test_no_frame_is_collected_before_the_producer_is_connected(
 
 
 async def test_submissions_of_a_failed_frame_complete_at_their_deadline(
-    lane: Lane, sender: ManualProducer
+    batcher: FutureBatcher, sender: ManualProducer
 ) -> None:
     began = time.monotonic()
-    unknown = lane.submit(piece(0), soon(0.6))
+    unknown = batcher.submit(piece(0), soon(0.6))
     _, sent = await sender.frame()
     sent.set_exception(SendError("broken"))
-    after = lane.submit(piece(1), soon(5))
+    after = batcher.submit(piece(1), soon(5))
     frame, sent = await sender.frame()
     assert ids(frame) == ["c1"]
     sender.append(sent)
     assert await result(after) is not None
     assert not unknown.done()
-    assert len(lane) == 1
+    assert len(batcher) == 1
     assert await result(unknown) is None
     assert 0.55 < time.monotonic() - began < 3
-    assert len(lane) == 0
+    assert len(batcher) == 0
 
 
-async def test_deadlines_may_arrive_out_of_order(lane: Lane, sender: ManualProducer) -> None:
+async def test_deadlines_may_arrive_out_of_order(
+    batcher: FutureBatcher, sender: ManualProducer
+) -> None:
     """A slow body arrives late, with an earlier deadline than those of faster requests."""
-    _blocker = lane.submit(piece(0), soon(5))
+    _blocker = batcher.submit(piece(0), soon(5))
     await sender.frame()
     began = time.monotonic()
-    answers = {delay: lane.submit(piece(1), began + delay) for delay in (1.7, 0.3, 1.3, 0.8)}
+    answers = {delay: batcher.submit(piece(1), began + delay) for delay in (1.7, 0.3, 1.3, 0.8)}
     for delay in sorted(answers):
         assert await result(answers[delay]) is None
         assert delay - 0.05 < time.monotonic() - began < delay + 0.35
 
 
 async def test_a_submission_of_a_disconnected_client_is_not_sent(
-    lane: Lane, sender: ManualProducer
+    batcher: FutureBatcher, sender: ManualProducer
 ) -> None:
-    first = lane.submit(piece(0), soon())
+    first = batcher.submit(piece(0), soon())
     _, sent = await sender.frame()
-    gone, kept = lane.submit(piece(1), soon()), lane.submit(piece(2), soon())
+    gone, kept = batcher.submit(piece(1), soon()), batcher.submit(piece(2), soon())
     gone.cancel()
     sender.append(sent)
     await result(first)
@@ -417,13 +431,15 @@ async def test_a_submission_of_a_disconnected_client_is_not_sent(
     assert await result(kept) == Receipt(2, 1, 0)
 
 
-async def test_fail_pending_completes_everything(lane: Lane, sender: ManualProducer) -> None:
-    answers = [lane.submit(piece(0), soon())]
+async def test_fail_pending_completes_everything(
+    batcher: FutureBatcher, sender: ManualProducer
+) -> None:
+    answers = [batcher.submit(piece(0), soon())]
     await sender.frame()
-    answers += [lane.submit(piece(number), soon()) for number in range(1, 5)]
-    lane.fail_pending()
+    answers += [batcher.submit(piece(number), soon()) for number in range(1, 5)]
+    batcher.fail_pending()
     assert [await result(answer) for answer in answers] == [None] * 5
-    assert len(lane) == 0
+    assert len(batcher) == 0
 
 
 PublisherOf = Callable[..., SubmissionBatcher]
@@ -546,7 +562,7 @@ def test_a_payload_is_contained_unchanged_in_the_frame() -> None:
 
 async def test_a_reused_offset_is_counted(sender: ManualProducer) -> None:
     metrics = FrameMetrics(CollectorRegistry())
-    batcher = Lane(2, "submissions", sender, taught_clock([2]), metrics)
+    batcher = FutureBatcher(2, "submissions", sender, taught_clock([2]), metrics)
     async with running(batcher):
         for offset in (5, 6, 6, 7, 3):
             sender.next_offset = offset
