@@ -104,7 +104,7 @@ _AGAINST = {
     },
     ("VictoriaMetrics", "VictoriaMetrics"): {_KEPT: 2.0, _FAST: 1.4},
 }
-"""CPU time of all parts, at most so many times that of another system, by its label and name."""
+"""Maximum ratio of the CPU time of all parts to that of another system, by its label and name."""
 _FLEET = (
     *(
         Goal(

@@ -47,7 +47,7 @@ KEY = re.compile(r"[!-~]+")
 CERTIFICATE = re.compile(r"\s*-----BEGIN CERTIFICATE-----\s")
 ID = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 LONGEST_OVERLAP = 86_400.0
-"""Seconds that a key stays valid beside its successor, at most."""
+"""Seconds that an old key stays valid after its rotation, at most."""
 COUNTERS = {
     "bytes_sent": "tx_bytes",
     "bytes_received": "rx_bytes",
@@ -192,10 +192,11 @@ Post = Callable[[str, str, bytes], bytes]
 
 
 class Identity:
-    """The agent's id and API key: read from files, and got and replaced by the agent itself.
+    """The agent's id and API key, read from files; the agent itself obtains and rotates the key.
 
-    At any moment a kill leaves files from which it goes on: the nonce and the next key are on the
-    disk before the manager sees them, and the key, which ends either, is written last.
+    The agent can be killed at any moment: the nonce and the next key are on the disk before they
+    are sent to the manager, and the key, which completes an enrolment or a rotation, is written
+    last.
     """
 
     def __init__(self, environ: Mapping[str, str], post: Post, longest_pause: float) -> None:
@@ -287,7 +288,7 @@ class Identity:
         return True
 
     def _request(self) -> dict[str, str]:
-        """What an enrolment requests beside an id."""
+        """What an enrolment requests besides an id."""
         return {}
 
     def _credential_in(self, answer: Mapping[str, str]) -> str:
@@ -599,7 +600,7 @@ class Client:
         return min(retry_after, LONGEST_WAIT) + random.uniform(0, most)
 
     def _send_as_long_as_known(self, samples: list[bytes]) -> None:
-        """Send, and again with the next key where the present one has ended meanwhile."""
+        """Send; send again with the next key if the current one has expired since."""
         try:
             self._send(samples)
         except ManagerError as error:

@@ -49,7 +49,7 @@ def redirect(target: str) -> Response:
 
 
 def safe_target(path: str) -> str:
-    """Return a path of these pages to go on to; anything else could lead elsewhere."""
+    """Return a path of these pages to redirect to; any other target could be another site."""
     is_own = path == HOME or path.startswith((HOME + "?", HOME + "/"))
     is_plain = path.isascii() and path.isprintable() and "\\" not in path and "//" not in path
     return path if is_own and is_plain and len(path) <= MAX_FORM else HOME

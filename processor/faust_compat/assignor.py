@@ -10,11 +10,10 @@ from faust.assignor.client_assignment import ClientMetadata
 class StaticMemberAssignor(PartitionAssignor):
     """Accepts an assignment that was computed for an earlier process of the same static member.
 
-    The coordinator answers a static member that joins within the session timeout with the
-    assignment of its predecessor, without a rebalance (KIP-345). Faust writes the URL of the
-    member into the assignment and asserts that it is its own, but a recreated container or pod
-    has another host name.
-    """
+    If a static member joins within the session timeout, the coordinator responds with the
+    assignment of its predecessor, without a rebalance (KIP-345). Faust writes the URL of the member
+    into the assignment and asserts that it is its own, but a recreated container or pod has another
+    host name. """
 
     def on_assignment(self, assignment: ConsumerProtocolMemberAssignment) -> None:
         metadata = cast(

@@ -94,9 +94,8 @@ class TopicReader(TopicOffsets):
     """Reads partitions of a topic without a consumer group.
 
     With `gathers`, fetches return more records each under load, tens of milliseconds later.
-    `wait_ms` is how long a broker delays a fetch without records; a partition that is sought
-    meanwhile waits for the end of that fetch.
-    """
+    `wait_ms` is how long a broker delays a fetch without records; a seek during such a fetch takes
+    effect after its end. """
 
     def __init__(
         self,

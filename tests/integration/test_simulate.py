@@ -77,7 +77,7 @@ async def test_an_outage_is_survived(manager: Service) -> None:
     await manager.start()
     status, output = await playing
     assert status == 0, output
-    assert re.search(r"^no answer +[1-9]", output, re.MULTILINE), output
+    assert re.search(r"^no response +[1-9]", output, re.MULTILINE), output
 
 
 async def test_one_command_removes_what_simulations_registered(manager: Service) -> None:

@@ -18,17 +18,17 @@ import (
 	"time"
 )
 
-// longestOverlap is how long a key stays valid beside its successor, at most.
+// longestOverlap is how long an old key stays valid after its rotation, at most.
 const longestOverlap = 24 * time.Hour
 
 // validID is what ids are made of.
 var validID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 
-// Identity is the id and the API key of an agent: read from files, and got and replaced by the
-// agent itself. Beside the key's file are .id (from the enrolment), .nonce (of an enrolment under
-// way) and .next (a key, and the one that follows, while they are exchanged). At any moment a kill
-// leaves files from which the agent goes on: nonce and next key are on the disk before the manager
-// sees them, and the key, which ends either, is written last.
+// Identity is the id and the API key of an agent. Both are read from files; the agent itself
+// obtains and rotates the key. Next to the key's file are .id (from the enrolment), .nonce (during
+// an enrolment) and .next (the old and the new key, during a rotation). The agent can be killed at
+// any moment: the nonce and the next key are on the disk before they are sent to the manager, and
+// the key, which completes an enrolment or a rotation, is written last.
 type Identity struct {
 	// Manager is its address, and Kind is client or headend.
 	Manager, Kind string

@@ -61,7 +61,7 @@ func (f *Failure) TooLarge() bool { return f.Status == http.StatusRequestEntityT
 type Credential interface {
 	// Bearer returns the credential to send.
 	Bearer(ctx context.Context) (string, error)
-	// Identify is told whose credential it is.
+	// Identify is called with the id that the credential belongs to.
 	Identify(id string)
 	// Refused is called after a 401; it returns whether Bearer may return another one.
 	Refused() bool

@@ -1,4 +1,4 @@
-// Keeps the page current: asks every few seconds whether it has changed, and replaces the parts that have.
+// Keeps the page current: checks every few seconds whether it has changed, and replaces the parts that have.
 "use strict";
 (() => {
   const INTERVAL = 3000;
