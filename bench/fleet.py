@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from contract.frame import Submission, entity_key, partition_of
+from contract.entity import entity_key, partition_of
+from contract.frame import Submission
 from contract.kinds import CLIENT, HEADEND
 from contract.registry import RegistryRecord, encode_record
 from contract.row import (

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry
 
-from contract.frame import entity_key
+from contract.entity import entity_key
 from contract.kinds import CLIENT, KINDS
 from contract.row import ROW_VERSION, EntityRow, LedgerRow, empty_ledger, encode_row
 from contract.total import TOTAL_VERSION, TotalRow, encode_total, total_key

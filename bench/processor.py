@@ -25,7 +25,8 @@ from bench.fleet import Clients
 from bench.pipeline import MeasuredPipeline, MeasuredService
 from bench.processes import cpu_seconds, resident_bytes
 from bench.rounds import Measurements
-from contract.frame import Submission, encode_frame, partition_of
+from contract.entity import partition_of
+from contract.frame import Submission, encode_frame
 from contract.row import ledger_key
 from contract.total import is_total_key
 from service.config.settings import KafkaSettings

@@ -15,7 +15,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from contract.frame import entity_key
+from contract.entity import entity_key
 from contract.kinds import ID_PATTERN, KINDS
 
 EVIDENCE_VERSION = 1

@@ -6,7 +6,6 @@ and the processor applies no submission of a frame that was appended later. Both
 two numbers, so they agree whatever the local clocks say.
 """
 
-import zlib
 from collections.abc import Iterable
 
 import msgspec
@@ -106,13 +105,3 @@ def _version_of(value: bytes) -> int | None:
         return _version_decoder.decode(value).version
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
-
-
-def entity_key(kind: str, id: str) -> bytes:
-    """Return the key of an entity's row and of its registry record."""
-    return f"{kind}:{id}".encode()
-
-
-def partition_of(key: bytes, partitions: int) -> int:
-    """Return an entity's partition: the CRC-32 of its key modulo the number of partitions."""
-    return zlib.crc32(key) % partitions

@@ -18,7 +18,7 @@ from enum import Enum
 import msgspec
 from sortedcontainers import SortedList
 
-from contract.frame import entity_key
+from contract.entity import entity_key
 from contract.kinds import CLIENT, HEADEND, EntityKind
 
 RECORD_VERSION = 1

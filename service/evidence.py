@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter
 
+from contract.entity import entity_key, partition_of
 from contract.evidence import EVIDENCE_VERSION, MAX_DETAIL, Evidence, EvidenceReason
 from contract.evidence import encode_evidence as encode
-from contract.frame import entity_key, partition_of
 from service.config.settings import KafkaSettings
 from service.kafka.best_effort_producer import BestEffortProducer, PartitionRecord
 from service.kafka.topics import topics_from

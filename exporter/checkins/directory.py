@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.frame import partition_of
+from contract.entity import partition_of
 from contract.kinds import KINDS
 from contract.registry import RegistryRecord, RegistryState
 from exporter.state.activity import Interval

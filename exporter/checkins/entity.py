@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from contract.frame import partition_of
+from contract.entity import partition_of
 from contract.kinds import KINDS, replace_refused
 from contract.position import NO_TIME, Receipt
 from contract.registry import CLUSTER, RegistryState

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from contract.frame import entity_key
+from contract.entity import entity_key
 from contract.kinds import CLIENT, HEADEND
 from exporter.checkins.anomalies import AnomalyReader, RecentAnomalies
 from exporter.checkins.directory import Directory

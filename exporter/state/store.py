@@ -7,7 +7,7 @@ older than its successor's. So every rule here compares which of two records is 
 
 from collections.abc import Iterable, Iterator
 
-from contract.frame import entity_key
+from contract.entity import entity_key
 from contract.kinds import KINDS
 from contract.row import (
     LedgerRow,

@@ -9,7 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from contract.enrolment import without_nonce
-from contract.frame import Submission, encode_submission, entity_key
+from contract.entity import entity_key
+from contract.frame import Submission, encode_submission
 from contract.kinds import KINDS
 from contract.registry import CLUSTER, ENROLMENT, RELAY, RegistryRecord, hash_api_key
 from gateway.api.endpoints import ApiEndpoints, ApiParts

@@ -17,7 +17,7 @@ from typing import Literal
 from starlette.requests import Request
 from starlette.types import Scope
 
-from contract.frame import entity_key
+from contract.entity import entity_key
 from contract.kinds import EntityKind
 from contract.registry import ENROLMENT, REVOCATION, RegistryRecord, hash_api_key
 from gateway.auth.certificate_auth import CertificateAuth

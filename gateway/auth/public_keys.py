@@ -8,7 +8,7 @@ from typing import NamedTuple
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from contract.frame import entity_key
+from contract.entity import entity_key
 from contract.registry import SIGNING_KEY, RegistryRecord
 from gateway.registry.writer import RegistryWriter
 

@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from contract.frame import Submission, encode_submission, entity_key, partition_of
+from contract.entity import entity_key, partition_of
+from contract.frame import Submission, encode_submission
 from contract.kinds import KINDS, EntityKind
 from contract.registry import (
     RegistryRecord,

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from contract.frame import partition_of
+from contract.entity import partition_of
 from contract.position import Receipt
 from gateway.metrics import FrameMetrics
 from gateway.produce.broker_clock import BrokerClock

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 from starlette.types import Scope
 
+from contract.entity import entity_key
 from contract.evidence import EvidenceReason, network_of
-from contract.frame import entity_key
 from contract.kinds import KINDS
 from contract.registry import RegistryRecord, RegistryState
 from service.evidence import EvidenceLog

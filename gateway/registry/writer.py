@@ -16,7 +16,7 @@ import msgspec
 import structlog
 from aiokafka import ConsumerRecord
 
-from contract.frame import entity_key
+from contract.entity import entity_key
 from contract.registry import (
     INCARNATION_RANDOM_BITS,
     REVISION_HEADER,

@@ -4,7 +4,7 @@ not."""
 from collections.abc import Iterable
 
 from contract.anomaly import Anomaly, encode_anomaly
-from contract.frame import entity_key
+from contract.entity import entity_key
 from processor.metrics import ProcessorMetrics
 from service.config.settings import KafkaSettings
 from service.kafka.best_effort_producer import BestEffortProducer, PartitionRecord

@@ -6,8 +6,9 @@ import msgspec
 
 from contract.anomaly import ANOMALY_VERSION, Anomaly, Reason
 from contract.dead_letter import CORRUPT_ROW, WHOLE_FRAME
+from contract.entity import entity_key, partition_of
 from contract.evidence import EvidenceReason
-from contract.frame import Frame, FrameError, Submission, decode_frame, entity_key, partition_of
+from contract.frame import Frame, FrameError, Submission, decode_frame
 from contract.kinds import KINDS, is_id
 from contract.row import EntityRow, RecordCut, RowError, RowVersionError
 from processor.core.anomaly_detector import detect

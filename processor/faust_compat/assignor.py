@@ -13,7 +13,7 @@ class StaticMemberAssignor(PartitionAssignor):
     If a static member joins within the session timeout, the coordinator responds with the
     assignment of its predecessor, without a rebalance (KIP-345). Faust writes the URL of the member
     into the assignment and asserts that it is its own, but a recreated container or pod has another
-    host name. """
+    host name."""
 
     def on_assignment(self, assignment: ConsumerProtocolMemberAssignment) -> None:
         metadata = cast(

@@ -95,7 +95,7 @@ class TopicReader(TopicOffsets):
 
     With `gathers`, fetches return more records each under load, tens of milliseconds later.
     `wait_ms` is how long a broker delays a fetch without records; a seek during such a fetch takes
-    effect after its end. """
+    effect after its end."""
 
     def __init__(
         self,

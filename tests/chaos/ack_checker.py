@@ -2,7 +2,8 @@
 
 from collections import defaultdict
 
-from contract.frame import Frame, FrameError, decode_frame, entity_key
+from contract.entity import entity_key
+from contract.frame import Frame, FrameError, decode_frame
 from contract.position import Receipt
 
 

@@ -3,7 +3,8 @@
 import asyncio
 import signal
 
-from contract.frame import FrameError, decode_frame, entity_key
+from contract.entity import entity_key
+from contract.frame import FrameError, decode_frame
 from contract.row import decode_entity_row
 from service.kafka.topics import topics_from
 from tests.chaos.context import ChaosContext

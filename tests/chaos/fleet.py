@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from contract.frame import entity_key
+from contract.entity import entity_key
 from contract.kinds import CLIENT, KINDS
 from tests.chaos.installation import ADMIN_TOKEN
 

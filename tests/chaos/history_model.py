@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from contract.frame import partition_of
+from contract.entity import partition_of
 from contract.kinds import CLIENT
 from contract.position import Receipt
 from tests.chaos.scrape import Scrape

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from contract.frame import partition_of
+from contract.entity import partition_of
 from tests.chaos.credential_model import CredentialModel
 from tests.chaos.scrape import Ledger, Scrape
 

@@ -15,7 +15,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from contract.frame import Submission, entity_key, partition_of
+from contract.entity import entity_key, partition_of
+from contract.frame import Submission
 from contract.kinds import CLIENT, HEADEND
 from service.config.settings import KafkaSettings
 from tests.awkward import ALLOWED, LINE_SEPARATORS, REFUSED

@@ -7,7 +7,8 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.structs import RecordMetadata
 
-from contract.frame import Submission, encode_frame, entity_key, partition_of
+from contract.entity import entity_key, partition_of
+from contract.frame import Submission, encode_frame
 from service.config.settings import KafkaSettings
 from service.kafka.clients import admin_client, client_options
 from service.kafka.topics import ensure_topics, topics_from

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self
 import httpx
 from aiokafka import AIOKafkaProducer
 
-from contract.frame import partition_of
+from contract.entity import partition_of
 from contract.position import Position
 from contract.row import (
     POSITION_HEADER,

@@ -9,7 +9,8 @@ import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from contract.anomaly import Reason, decode_anomaly
-from contract.frame import Submission, encode_frame, entity_key, partition_of
+from contract.entity import entity_key, partition_of
+from contract.frame import Submission, encode_frame
 from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options
 from service.kafka.reader import TopicReader

@@ -7,7 +7,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError
 
-from contract.frame import entity_key
+from contract.entity import entity_key
 from contract.row import ROW_VERSION
 from service.config.settings import KafkaSettings
 from service.kafka.clients import admin_client, client_options

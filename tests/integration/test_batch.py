@@ -13,7 +13,7 @@ import httpx
 import pytest
 from backports import zstd
 
-from contract.frame import entity_key, partition_of
+from contract.entity import entity_key, partition_of
 from service.config.settings import KafkaSettings
 from tests.breakable import ON_THREE
 from tests.integration.gateways import DEADLINE, find, frames_of, gateway, register

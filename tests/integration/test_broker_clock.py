@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from contract.frame import encode_frame, entity_key
+from contract.entity import entity_key
+from contract.frame import encode_frame
 from contract.row import EntityRow, decode_entity_row
 from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from contract.frame import encode_frame, entity_key
+from contract.entity import entity_key
+from contract.frame import encode_frame
 from contract.row import decode_entity_row
 from processor.changelog.producer import DEAD_LETTER_BYTES
 from service.config.settings import KafkaSettings

@@ -12,7 +12,8 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from contract.dead_letter import WHOLE_FRAME, DeadLetterSource, encode_source
-from contract.frame import encode_frame, entity_key
+from contract.entity import entity_key
+from contract.frame import encode_frame
 from contract.registry import RECORD_VERSION, RegistryRecord, encode_record
 from contract.row import EntityRow, decode_entity_row
 from processor.changelog.producer import DEAD_LETTER_BYTES

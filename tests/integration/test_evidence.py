@@ -11,6 +11,7 @@ import httpx
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
+from contract.entity import entity_key, partition_of
 from contract.evidence import (
     PROCESSOR,
     Evidence,
@@ -18,7 +19,7 @@ from contract.evidence import (
     encode_evidence,
     parse_evidence_key,
 )
-from contract.frame import Submission, entity_key, partition_of
+from contract.frame import Submission
 from processor.core.partition_state import PartitionState
 from processor.table.evidence_renewal import RENEW_AFTER_MS, EvidenceRenewal
 from service.config.settings import KafkaSettings

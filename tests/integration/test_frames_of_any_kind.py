@@ -10,7 +10,8 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.util import calc_crc32c
 
 from contract.dead_letter import decode_source
-from contract.frame import encode_frame, entity_key
+from contract.entity import entity_key
+from contract.frame import encode_frame
 from contract.row import decode_entity_row
 from processor.core.write_batch import MAX_ROW_BYTES
 from service.config.settings import KafkaSettings

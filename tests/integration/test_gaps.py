@@ -13,7 +13,8 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from contract.frame import Submission, encode_frame, entity_key
+from contract.entity import entity_key
+from contract.frame import Submission, encode_frame
 from service.config.settings import KafkaSettings
 from service.kafka.clients import admin_client, client_options
 from service.kafka.reader import TopicReader

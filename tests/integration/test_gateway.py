@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from contract.frame import entity_key
+from contract.entity import entity_key
 from gateway.produce.ack_monitor import NOT_READY_AFTER
 from gateway.produce.producer import ResilientProducer
 from service.config.settings import KafkaSettings

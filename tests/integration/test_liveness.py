@@ -7,7 +7,7 @@ import textwrap
 import time
 from pathlib import Path
 
-from contract.frame import entity_key
+from contract.entity import entity_key
 from service.config.settings import KafkaSettings
 from tests.integration.frames import PARTITIONS, FrameWriter, client, ids_of
 from tests.integration.workers import Found, a_worker, running, settled

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from contract.dead_letter import CORRUPT_ROW, WHOLE_FRAME, decode_source
-from contract.frame import entity_key
+from contract.entity import entity_key
 from contract.row import decode_entity_row, ledger_key
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader

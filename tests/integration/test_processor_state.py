@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
-from contract.frame import Submission, encode_frame, entity_key, partition_of
+from contract.entity import entity_key, partition_of
+from contract.frame import Submission, encode_frame
 from contract.row import EntityRow, encode_row
 from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client import Counter
 
-from contract.frame import entity_key
+from contract.entity import entity_key
 from contract.registry import RECORD_VERSION, RegistryRecord, decode_record, encode_record
 from gateway.produce.producer import MAX_BATCH_BYTES, ResilientProducer
 from gateway.registry.writer import RegistryWriter

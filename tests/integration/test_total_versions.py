@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from contract.frame import Submission, encode_frame, entity_key, partition_of
+from contract.entity import entity_key, partition_of
+from contract.frame import Submission, encode_frame
 from contract.row import decode_entity_row
 from contract.total import decode_total, is_total_key
 from service.config.settings import KafkaSettings

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from contract.frame import entity_key
+from contract.entity import entity_key
 from contract.registry import RECORD_VERSION, REVOCATION, RegistryRecord, encode_record
 from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options

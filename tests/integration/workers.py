@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
-from contract.frame import Submission, encode_frame, entity_key, partition_of
+from contract.entity import entity_key, partition_of
+from contract.frame import Submission, encode_frame
 from contract.row import LedgerRow, RowError, decode_ledger_row, ledger_key
 from contract.topics import Topics
 from processor.core.frame_reducer import reduce_frame

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from contract.frame import entity_key
+from contract.entity import entity_key
 from contract.kinds import CLIENT, HEADEND, KINDS, EntityKind
 from contract.registry import CLUSTER, RegistryRecord, RegistryState, encode_record
 from contract.row import ROW_VERSION, EntityRow, empty_ledger, encode_row

@@ -13,7 +13,7 @@ from typing import Any
 from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 
-from contract.frame import partition_of
+from contract.entity import partition_of
 from contract.registry import decode_record, encode_record
 from contract.row import decode_entity_row, encode_row, is_ledger_key
 from contract.topics import processor_group

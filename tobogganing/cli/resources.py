@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
-from contract.frame import entity_key
+from contract.entity import entity_key
 from contract.kinds import CLIENT, HEADEND, KINDS, is_id, text_fault
 from contract.registry import CLUSTER, ENROLMENT, RELAY
 from service.plural import counted

@@ -10,15 +10,8 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 
 from contract.dead_letter import CORRUPT_ROW, WHOLE_FRAME
-from contract.frame import (
-    FrameError,
-    Submission,
-    decode_frame,
-    encode_frame,
-    encode_submission,
-    entity_key,
-    partition_of,
-)
+from contract.entity import entity_key, partition_of
+from contract.frame import FrameError, Submission, decode_frame, encode_frame, encode_submission
 from contract.kinds import KINDS, is_id
 from contract.position import Receipt
 from contract.registry import RegistryState

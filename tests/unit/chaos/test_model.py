@@ -2,7 +2,7 @@
 
 import pytest
 
-from contract.frame import partition_of
+from contract.entity import partition_of
 from tests.chaos.model import Outcome, PipelineModel
 from tests.chaos.scrape import Ledger, Scrape
 

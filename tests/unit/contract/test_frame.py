@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contract.entity import entity_key, partition_of
 from contract.frame import (
     FRAME_VERSION,
     Frame,
@@ -16,8 +17,6 @@ from contract.frame import (
     encode_frame,
     encode_frame_parts,
     encode_submission,
-    entity_key,
-    partition_of,
 )
 
 texts = st.text(max_size=20)

@@ -9,8 +9,9 @@ from aiokafka import ConsumerRecord
 from prometheus_client import CollectorRegistry
 
 from contract.anomaly import Anomaly
+from contract.entity import entity_key
 from contract.evidence import EvidenceReason
-from contract.frame import Submission, encode_frame, entity_key
+from contract.frame import Submission, encode_frame
 from contract.row import decode_entity_row, is_ledger_key
 from contract.total import is_total_key
 from processor.app import Processor

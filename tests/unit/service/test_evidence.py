@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from contract.entity import partition_of
 from contract.evidence import MAX_DETAIL, Evidence, EvidenceReason, decode_evidence
-from contract.frame import partition_of
 from service.config.settings import KafkaSettings
 from service.evidence import (
     BURST,

@@ -180,7 +180,9 @@ async def test_commands_of_the_next_step_are_code_and_escaped(
     fleet: Fleet, service: CheckinService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     response = await pages.entity_page(get("/checkins/clients/a"), service, "client", "a")
-    assert "the client: <code>tobogganing clients add --help</code>" in bytes(response.body).decode()
+    assert (
+        "the client: <code>tobogganing clients add --help</code>" in bytes(response.body).decode()
+    )
     why = await service.why("client", "a") | {"next_step": f"{HOSTILE} `{HOSTILE}`"}
 
     async def hostile(*_: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from contract.frame import entity_key, partition_of
+from contract.entity import entity_key, partition_of
 from contract.kinds import CLIENT, HEADEND, KINDS, OTHER_GROUP
 from contract.position import Position
 from contract.registry import CLUSTER, RegistryRecord, RegistryState, encode_record

@@ -11,7 +11,8 @@ import httpx
 import pytest
 from backports import zstd
 
-from contract.frame import Submission, entity_key, partition_of
+from contract.entity import entity_key, partition_of
+from contract.frame import Submission
 from contract.kinds import CLIENT
 from contract.position import Receipt
 from contract.registry import encode_record

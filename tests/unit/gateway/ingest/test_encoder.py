@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.frame import Submission, decode_frame, encode_frame_parts, partition_of
+from contract.entity import partition_of
+from contract.frame import Submission, decode_frame, encode_frame_parts
 from contract.kinds import CLIENT, HEADEND, EntityKind, Label
 from contract.registry import RECORD_VERSION, RegistryRecord, RegistryState, encode_record
 from gateway.body.json import BodyError

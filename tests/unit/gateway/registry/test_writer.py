@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from contract.frame import entity_key
+from contract.entity import entity_key
 from contract.registry import RECORD_VERSION, RegistryRecord, decode_record, encode_record
 from gateway.registry.writer import RegistryWriter, UnconfirmedError
 from gateway.settings import GatewaySettings

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.dead_letter import CORRUPT_ROW
-from contract.frame import Submission, encode_frame, entity_key, partition_of
+from contract.entity import entity_key, partition_of
+from contract.frame import Submission, encode_frame
 from contract.row import decode_entity_row
 from processor.core.frame_reducer import reduce_frame
 from processor.core.partition_state import PartitionState

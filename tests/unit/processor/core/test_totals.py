@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contract.anomaly import Reason
-from contract.frame import Submission, encode_frame, partition_of
+from contract.entity import partition_of
+from contract.frame import Submission, encode_frame
 from contract.kinds import BYTES_PER_SECOND, CLIENT, OTHER_GROUP
 from contract.row import EntityRow, RowVersionError, decode_entity_row, decode_ledger_row
 from contract.total import (
