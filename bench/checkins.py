@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from contract.registry import RegistryState
+from contract.registry_state import RegistryState
 from contract.row import ROW_VERSION, EntityRow, encode_row
 from exporter.checkins.directory import Directory
 from exporter.checkins.documents import items

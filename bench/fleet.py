@@ -14,15 +14,9 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from contract.entity import entity_key, partition_of
 from contract.frame import Submission
 from contract.kinds import CLIENT, HEADEND
+from contract.ledger import LedgerRow, encode_ledger_row, ledger_key
 from contract.registry import RegistryRecord, encode_record
-from contract.row import (
-    ROW_VERSION,
-    EntityRow,
-    LedgerRow,
-    encode_ledger_row,
-    encode_row,
-    ledger_key,
-)
+from contract.row import ROW_VERSION, EntityRow, encode_row
 from gateway.api.registrar import new_record
 from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options

@@ -15,7 +15,8 @@ from prometheus_client import CollectorRegistry
 
 from contract.entity import entity_key
 from contract.kinds import CLIENT, KINDS
-from contract.row import ROW_VERSION, EntityRow, LedgerRow, empty_ledger, encode_row
+from contract.ledger import LedgerRow, empty_ledger
+from contract.row import ROW_VERSION, EntityRow, encode_row
 from contract.total import TOTAL_VERSION, TotalRow, encode_total, total_key
 from exporter.fleet.collector import FleetCollector
 from exporter.fleet.gate import TotalsGate

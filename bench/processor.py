@@ -27,7 +27,7 @@ from bench.processes import cpu_seconds, resident_bytes
 from bench.rounds import Measurements
 from contract.entity import partition_of
 from contract.frame import Submission, encode_frame
-from contract.row import ledger_key
+from contract.ledger import ledger_key
 from contract.total import is_total_key
 from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options

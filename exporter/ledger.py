@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from contract.row import LedgerRow
+from contract.ledger import LedgerRow
 from exporter.metrics import PIPELINE_FAMILIES
 
 

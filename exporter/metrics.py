@@ -8,8 +8,9 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from contract.kinds import CLIENT, KINDS
-from contract.registry import CLUSTER, RegistryState
-from contract.row import LedgerRow
+from contract.ledger import LedgerRow
+from contract.registry import CLUSTER
+from contract.registry_state import RegistryState
 from exporter.scrape.exposition import CompressedExposition
 from exporter.state.source_lag import SourceLagMonitor
 from exporter.state.store import StateStore

@@ -15,7 +15,8 @@ from typing import NamedTuple
 from starlette.responses import HTMLResponse, Response
 
 from contract.kinds import CLIENT, HEADEND
-from contract.registry import CLUSTER, RegistryState
+from contract.registry import CLUSTER
+from contract.registry_state import RegistryState
 from exporter.checkins.words import duration
 from exporter.metrics import PIPELINE_FAMILIES
 from exporter.state.store import StateStore

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from contract.entity import partition_of
 from contract.kinds import KINDS
-from contract.registry import RegistryRecord, RegistryState
+from contract.registry import RegistryRecord
+from contract.registry_state import RegistryState
 from exporter.state.activity import Interval
 from exporter.state.entity_table import EntityTable
 from exporter.state.groups import GroupCodes

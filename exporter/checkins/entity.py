@@ -5,7 +5,8 @@ from typing import Any
 from contract.entity import partition_of
 from contract.kinds import KINDS, replace_refused
 from contract.position import NO_TIME, Receipt
-from contract.registry import CLUSTER, RegistryState
+from contract.registry import CLUSTER
+from contract.registry_state import RegistryState
 from exporter.checkins.anomalies import RecentAnomalies
 from exporter.checkins.directory import Directory
 from exporter.checkins.documents import Document, item, moment

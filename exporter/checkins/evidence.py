@@ -14,7 +14,7 @@ from contract.evidence import (
     decode_evidence,
     parse_evidence_key,
 )
-from contract.registry import RegistryState
+from contract.registry_state import RegistryState
 from service.config.settings import KafkaSettings
 from service.http.errors import unavailable
 from service.kafka.registry import RegistryReader

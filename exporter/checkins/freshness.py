@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from contract.row import LedgerRow
+from contract.ledger import LedgerRow
 from exporter.state.source_lag import SourceLagMonitor
 from service.kafka.tailer import TopicTailer
 

@@ -9,7 +9,8 @@ from typing import TypeVar
 import numpy as np
 
 from contract.kinds import HEADEND, replace_refused
-from contract.registry import CLUSTER, RegistryState
+from contract.registry import CLUSTER
+from contract.registry_state import RegistryState
 from exporter.checkins.directory import Directory, Snapshot
 from exporter.checkins.listing import Group, Page, View
 from exporter.checkins.query import Query

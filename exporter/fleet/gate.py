@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from contract.row import LedgerRow
+from contract.ledger import LedgerRow
 from exporter.state.source_lag import SourceLagMonitor
 
 

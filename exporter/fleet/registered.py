@@ -3,7 +3,8 @@
 from collections import Counter
 
 from contract.kinds import CLIENT, EntityKind, replace_refused
-from contract.registry import CLUSTER, RegistryState
+from contract.registry import CLUSTER
+from contract.registry_state import RegistryState
 from contract.total import Group, other_group
 from exporter.fleet.presence import Presence
 

@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry
 
 from contract.kinds import KINDS
-from contract.registry import RegistryState
+from contract.registry_state import RegistryState
 from exporter.fleet.collector import FleetCollector
 from exporter.fleet.gate import TotalsGate
 from exporter.fleet.registered import registered_groups

@@ -8,8 +8,8 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from contract.dead_letter import WHOLE_FRAME, DeadLetterError, DeadLetterSource, decode_source
 from contract.history import place_in_log
+from contract.ledger import LedgerRow
 from contract.position import Position, Receipt
-from contract.row import LedgerRow
 from exporter.state.coverage import MAX_CLOCK_SKEW_MS, LogPlace
 from service.config.settings import KafkaSettings
 from service.kafka.aiokafka_compat.record_batches import leader_epoch

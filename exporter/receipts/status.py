@@ -8,8 +8,8 @@ from aiokafka.errors import KafkaError
 
 from contract.frame import Frame, FrameError, decode_frame
 from contract.history import is_reused, place_in_log
+from contract.ledger import LedgerRow
 from contract.position import NO_TIME, Position, Receipt
-from contract.row import LedgerRow
 from exporter.receipts.lookup import (
     RecordLookup,
     TooManyDeadLettersError,

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from aiokafka.errors import KafkaError
 
+from contract.ledger import LedgerRow, empty_ledger
 from contract.position import NO_TIME, Receipt
-from contract.row import LedgerRow, empty_ledger
 from exporter.receipts.lookup import RecordLookup, is_covered, place_in_ledger
 from exporter.state.coverage import ReceiptCoverage, coverage, coverage_in_log
 from service.http.errors import ApiError, unavailable

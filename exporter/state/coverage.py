@@ -11,8 +11,8 @@ from enum import Enum
 from typing import NamedTuple
 
 from contract.history import FIRST, MAX_EPOCHS, MAX_HISTORIES, History, LeaderEpoch, place_in_log
+from contract.ledger import LedgerRow
 from contract.position import NO_TIME, Receipt
-from contract.row import LedgerRow
 
 MAX_CLOCK_SKEW_MS = 60_000
 """Milliseconds by which the brokers' clocks may differ."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import structlog
 from aiokafka.errors import KafkaError
 
-from contract.row import LedgerRow
+from contract.ledger import LedgerRow
 from service.config.settings import KafkaSettings
 from service.kafka.clients import when_reachable
 from service.kafka.reader import TopicOffsets

@@ -9,16 +9,8 @@ from collections.abc import Iterable, Iterator
 
 from contract.entity import entity_key
 from contract.kinds import KINDS
-from contract.row import (
-    LedgerRow,
-    RowError,
-    decode_ledger_row,
-    decode_position,
-    decode_row_position,
-    empty_ledger,
-    is_ledger_key,
-    ledger_key,
-)
+from contract.ledger import LedgerRow, decode_ledger_row, empty_ledger, is_ledger_key, ledger_key
+from contract.row import RowError, decode_position, decode_row_position
 from contract.total import is_total_key
 from exporter.state.entity_table import EntityTable
 from exporter.state.outcome import RowVersion

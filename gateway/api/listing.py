@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from contract.kinds import TYPE_ALIASES
-from contract.registry import RegistryRecord, RegistryState
+from contract.registry import RegistryRecord
+from contract.registry_state import RegistryState
 from gateway.api.resource_types import Resource
 from gateway.body.json import BodyError
 from service.slices import SLICE_SECONDS

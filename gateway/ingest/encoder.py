@@ -15,13 +15,8 @@ from msgspec import UNSET
 from contract.entity import entity_key, partition_of
 from contract.frame import Submission, encode_submission
 from contract.kinds import KINDS, EntityKind
-from contract.registry import (
-    RegistryRecord,
-    RegistryState,
-    decode_record,
-    encode_record,
-    registered_labels,
-)
+from contract.registry import RegistryRecord, decode_record, encode_record, registered_labels
+from contract.registry_state import RegistryState
 from gateway.ingest.decoder import ParsedBody, submitted_labels, validated_timestamp
 from gateway.ingest.schema import CanonicalBody
 

@@ -13,7 +13,8 @@ from starlette.types import Scope
 from contract.entity import entity_key
 from contract.evidence import EvidenceReason, network_of
 from contract.kinds import KINDS
-from contract.registry import RegistryRecord, RegistryState
+from contract.registry import RegistryRecord
+from contract.registry_state import RegistryState
 from service.evidence import EvidenceLog
 from service.http.errors import ApiError
 from service.metrics.requests import address_of

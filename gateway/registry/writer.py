@@ -20,12 +20,12 @@ from contract.entity import entity_key
 from contract.registry import (
     INCARNATION_RANDOM_BITS,
     REVISION_HEADER,
-    ApplyResult,
     RegistryRecord,
     decode_record,
     encode_record,
     encode_revision,
 )
+from contract.registry_state import ApplyResult
 from contract.topics import DAY_MS
 from gateway.produce.cluster_time import ClusterTime
 from gateway.produce.producer import Headers, KeyedRecord, RecordMetadata, SendError

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 import structlog
 from aiokafka import ConsumerRecord
 
+from contract.ledger import decode_ledger_row
 from contract.position import NO_POSITION, Position
-from contract.row import RowError, decode_ledger_row, decode_row_position
+from contract.row import RowError, decode_row_position
 from processor.core.partition_state import OffsetRange, PartitionState, record_position
 from processor.core.write_batch import Changes, Tombstone
 from service.config.settings import KafkaSettings

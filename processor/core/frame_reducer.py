@@ -10,7 +10,8 @@ from contract.entity import entity_key, partition_of
 from contract.evidence import EvidenceReason
 from contract.frame import Frame, FrameError, Submission, decode_frame
 from contract.kinds import KINDS, is_id
-from contract.row import EntityRow, RecordCut, RowError, RowVersionError
+from contract.ledger import RecordCut
+from contract.row import EntityRow, RowError, RowVersionError
 from processor.core.anomaly_detector import detect
 from processor.core.growth import COUNTERS, Excess, Growth
 from processor.core.row_reducer import ReduceOutcome, reduce_row

@@ -10,7 +10,7 @@ import dataclasses
 
 import structlog
 
-from contract.row import LedgerRow
+from contract.ledger import LedgerRow
 from processor.core.source_record import Record
 
 log = structlog.get_logger(__name__)

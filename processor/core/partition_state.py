@@ -5,18 +5,15 @@ from typing import NamedTuple
 
 import structlog
 
-from contract.position import NO_POSITION, Position
-from contract.row import (
-    POSITION_HEADER,
+from contract.ledger import (
     LedgerRow,
-    RowError,
     decode_ledger_offset,
     decode_ledger_row,
-    decode_position,
-    decode_row_position,
     empty_ledger,
     ledger_key,
 )
+from contract.position import NO_POSITION, Position
+from contract.row import POSITION_HEADER, RowError, decode_position, decode_row_position
 from contract.total import is_total_key
 from processor.core.anomaly_detector import EntityHistory
 from service.clock import uptime

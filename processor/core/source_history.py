@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from contract.history import NOT_A_RECORD, SourceMark
-from contract.row import LedgerRow
+from contract.ledger import LedgerRow
 
 MAX_CLOCK_SKEW_MS = 60_000
 """Milliseconds by which the brokers' clocks may differ."""

@@ -16,16 +16,9 @@ from typing import NamedTuple
 from contract.anomaly import Anomaly, Reason
 from contract.evidence import EvidenceReason
 from contract.kinds import KINDS, is_id
+from contract.ledger import LedgerRow, encode_ledger_row
 from contract.position import Position, Receipt
-from contract.row import (
-    POSITION_HEADER,
-    EntityRow,
-    LedgerRow,
-    decode_entity_row,
-    encode_ledger_row,
-    encode_position,
-    encode_row,
-)
+from contract.row import POSITION_HEADER, EntityRow, decode_entity_row, encode_position, encode_row
 from processor.core.partition_state import PartitionState
 from processor.core.source_record import DeadLetter, Record, Unapplied
 from processor.core.totals import Additions, Totals, no_additions

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
-from contract.row import LedgerRow
+from contract.ledger import LedgerRow
 from processor.core.partition_state import PartitionState
 from processor.core.source_history import (
     Confirmation,

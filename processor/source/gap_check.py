@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import structlog
 
-from contract.row import LedgerRow
+from contract.ledger import LedgerRow
 
 log = structlog.get_logger(__name__)
 

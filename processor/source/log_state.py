@@ -7,7 +7,7 @@ import structlog
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from contract.history import STOPPED_METADATA
-from contract.row import LedgerRow
+from contract.ledger import LedgerRow
 from contract.topics import processor_group
 from processor.core.source_history import SourceLogState, is_record, known_epoch, known_topic
 from service.config.settings import KafkaSettings

@@ -5,13 +5,8 @@ from collections.abc import Sequence
 import structlog
 from aiokafka import ConsumerRecord
 
-from contract.registry import (
-    REVISION_HEADER,
-    ApplyResult,
-    RegistryError,
-    RegistryState,
-    decode_revision,
-)
+from contract.registry import REVISION_HEADER, RegistryError, decode_revision
+from contract.registry_state import ApplyResult, RegistryState
 from service.config.settings import KafkaSettings
 from service.kafka.tailer import TopicTailer
 from service.kafka.topics import topics_from

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from aiokafka import ConsumerRecord
 
-from contract.row import LedgerRow
+from contract.ledger import LedgerRow
 from processor.core.frame_reducer import reduce_frame
 from processor.core.partition_state import PartitionState
 from processor.core.source_record import Record

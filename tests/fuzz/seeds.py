@@ -12,17 +12,10 @@ from contract.dead_letter import DeadLetterSource, encode_source
 from contract.evidence import Evidence, EvidenceReason, encode_evidence
 from contract.frame import Frame, Submission, encode_frame
 from contract.kinds import KINDS
+from contract.ledger import LedgerRow, RecordCut, encode_ledger_row
 from contract.position import Position, Receipt
 from contract.registry import RegistryRecord, encode_record
-from contract.row import (
-    ROW_VERSION,
-    EntityRow,
-    LedgerRow,
-    RecordCut,
-    encode_ledger_row,
-    encode_position,
-    encode_row,
-)
+from contract.row import ROW_VERSION, EntityRow, encode_position, encode_row
 from tests.fuzz.connection import END, PAUSE
 from tests.fuzz.gateway import API_KEY, RELAY_KEY, records
 from tests.fuzz.targets import NOW

@@ -19,16 +19,14 @@ from contract.evidence import (
 )
 from contract.frame import Frame, FrameError, decode_frame, encode_frame, encode_frame_parts
 from contract.kinds import KINDS
+from contract.ledger import decode_ledger_offset, decode_ledger_row, encode_ledger_row
 from contract.position import Receipt
 from contract.registry import RegistryError, decode_record, encode_record
 from contract.row import (
     RowError,
     decode_entity_row,
-    decode_ledger_offset,
-    decode_ledger_row,
     decode_position,
     decode_row_position,
-    encode_ledger_row,
     encode_position,
     encode_row,
 )

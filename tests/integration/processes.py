@@ -17,17 +17,9 @@ import httpx
 from aiokafka import AIOKafkaProducer
 
 from contract.entity import partition_of
+from contract.ledger import LedgerRow, encode_ledger_row, ledger_key
 from contract.position import Position
-from contract.row import (
-    POSITION_HEADER,
-    ROW_VERSION,
-    EntityRow,
-    LedgerRow,
-    encode_ledger_row,
-    encode_position,
-    encode_row,
-    ledger_key,
-)
+from contract.row import POSITION_HEADER, ROW_VERSION, EntityRow, encode_position, encode_row
 from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options
 from service.kafka.topics import ensure_topics, topics_from

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from contract.row import LedgerRow, decode_entity_row
+from contract.ledger import LedgerRow
+from contract.row import decode_entity_row
 from contract.total import is_total_key
 from service.config.settings import KafkaSettings
 from service.kafka.topics import ensure_topics

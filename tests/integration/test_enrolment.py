@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from contract.enrolment import uses
-from contract.registry import RegistryState
+from contract.registry_state import RegistryState
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader
 from service.kafka.topics import topics_from

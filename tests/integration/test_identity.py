@@ -12,13 +12,8 @@ from typing import Any
 from aiokafka import ConsumerRecord
 
 from contract.audit import AuditRecord, ChangeOutcome, decode_audit
-from contract.registry import (
-    ApplyResult,
-    RegistryRecord,
-    RegistryState,
-    decode_record,
-    hash_api_key,
-)
+from contract.registry import RegistryRecord, decode_record, hash_api_key
+from contract.registry_state import ApplyResult, RegistryState
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader
 from service.kafka.topics import topics_from

@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from contract.ledger import LedgerRow
 from contract.position import Receipt
-from contract.row import LedgerRow
 from service.config.settings import KafkaSettings
 from service.kafka.topics import topics_from
 from tests.integration.command_line import (

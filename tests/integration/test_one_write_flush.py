@@ -9,7 +9,8 @@ import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from contract.frame import Submission, encode_frame
-from contract.row import EntityRow, decode_ledger_row, encode_row, is_ledger_key, ledger_key
+from contract.ledger import decode_ledger_row, is_ledger_key, ledger_key
+from contract.row import EntityRow, encode_row
 from processor.core.write_batch import RECORD_BATCH_BYTES
 from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options

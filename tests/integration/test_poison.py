@@ -11,7 +11,8 @@ import pytest
 
 from contract.dead_letter import CORRUPT_ROW, WHOLE_FRAME, decode_source
 from contract.entity import entity_key
-from contract.row import decode_entity_row, ledger_key
+from contract.ledger import ledger_key
+from contract.row import decode_entity_row
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader
 from service.kafka.topics import topics_from

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.row import LedgerRow
+from contract.ledger import LedgerRow
 from service.config.settings import KafkaSettings
 from service.kafka.topics import topics_from
 from tests.integration.frames import PARTITIONS

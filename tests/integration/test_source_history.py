@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from contract.row import encode_row, ledger_key
+from contract.ledger import ledger_key
+from contract.row import encode_row
 from service.config.settings import KafkaSettings
 from service.kafka.clients import admin_client
 from service.kafka.reader import TopicReader

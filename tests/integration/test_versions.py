@@ -13,7 +13,7 @@ import httpx
 import msgspec
 import pytest
 
-from contract.row import is_ledger_key
+from contract.ledger import is_ledger_key
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader
 from service.kafka.topics import topics_from

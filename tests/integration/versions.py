@@ -15,13 +15,17 @@ CHANGES = (
     ("contract/frame.py", "\nFRAME_VERSION = 1\n", "\nFRAME_VERSION = 2\n"),
     ("contract/frame.py", 'b\'{"version":%d,', 'b\'{"version":%d,"made_by":"the next",'),
     ("contract/row.py", "\nROW_VERSION = 1\n", "\nROW_VERSION = 2\n"),
-    ("contract/row.py", "    lost: Count = 0\n", "    lost: Count = 0\n    checked: Count = 7\n"),
+    (
+        "contract/ledger.py",
+        "    lost: Count = 0\n",
+        "    lost: Count = 0\n    checked: Count = 7\n",
+    ),
 )
 """File, its current text, and the text of the next version."""
 
 CHANGES_TO_OLDER = (
     (
-        "contract/row.py",
+        "contract/ledger.py",
         "def encode_ledger_row(row: LedgerRow) -> bytes:\n",
         """def encode_ledger_row(row: LedgerRow) -> bytes:
     row.version = ROW_VERSION
@@ -30,9 +34,9 @@ CHANGES_TO_OLDER = (
 """,
     ),
     (
-        "contract/row.py",
-        "    row = _decode(_ledger_decoder, value, CUT_LEDGER_VERSION)\n",
-        """    row = _decode(_ledger_decoder, value)
+        "contract/ledger.py",
+        "    row = decode_row(_decoder, value, CUT_LEDGER_VERSION)\n",
+        """    row = decode_row(_decoder, value)
     row.mark, row.newest, row.histories, row.parted = None, 0, (), 0
     row.epochs, row.uncounted = (), ()
 """,

@@ -14,7 +14,8 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from contract.entity import entity_key, partition_of
 from contract.frame import Submission, encode_frame
-from contract.row import LedgerRow, RowError, decode_ledger_row, ledger_key
+from contract.ledger import LedgerRow, decode_ledger_row, ledger_key
+from contract.row import RowError
 from contract.topics import Topics
 from processor.core.frame_reducer import reduce_frame
 from processor.core.partition_state import PartitionState

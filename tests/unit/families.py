@@ -9,8 +9,10 @@ from prometheus_client.registry import Collector
 
 from contract.entity import entity_key
 from contract.kinds import CLIENT, HEADEND, KINDS, EntityKind
-from contract.registry import CLUSTER, RegistryRecord, RegistryState, encode_record
-from contract.row import ROW_VERSION, EntityRow, empty_ledger, encode_row
+from contract.ledger import empty_ledger
+from contract.registry import CLUSTER, RegistryRecord, encode_record
+from contract.registry_state import RegistryState
+from contract.row import ROW_VERSION, EntityRow, encode_row
 from contract.topics import declare_topics
 from exporter.fleet.view import FleetView
 from exporter.metrics import (

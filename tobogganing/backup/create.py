@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from contract.row import LedgerRow, RowError, RowVersionError, decode_entity_row
+from contract.ledger import LedgerRow
+from contract.row import RowError, RowVersionError, decode_entity_row
 from contract.total import is_total_key
 from processor.core.source_history import Same
 from service.config.settings import KafkaSettings

@@ -14,8 +14,9 @@ from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 
 from contract.entity import partition_of
+from contract.ledger import is_ledger_key
 from contract.registry import decode_record, encode_record
-from contract.row import decode_entity_row, encode_row, is_ledger_key
+from contract.row import decode_entity_row, encode_row
 from contract.topics import processor_group
 from processor.changelog.producer import ChangelogProducer
 from processor.core.write_batch import NO_HEADERS, ChangelogRecord, split

@@ -7,16 +7,16 @@ from typing import NamedTuple, Self
 
 from aiokafka import ConsumerRecord
 
+from contract.ledger import LedgerRow
 from contract.registry import (
     REVISION_HEADER,
     RegistryError,
     RegistryRecord,
-    RegistryState,
     RegistryVersionError,
     decode_record,
     decode_revision,
 )
-from contract.row import LedgerRow
+from contract.registry_state import RegistryState
 from processor.core.partition_state import PartitionState
 from processor.core.source_history import Comparison, SourceLogState, compare_ledger
 from processor.source.log_state import collect

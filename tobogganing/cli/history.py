@@ -103,7 +103,7 @@ async def _offset_at(settings: "KafkaSettings", partition: int, at: str, end: in
 
 
 async def _begin(settings: "KafkaSettings", partition: int, at: str) -> tuple[int, int]:
-    from contract.row import encode_ledger_row, ledger_key
+    from contract.ledger import encode_ledger_row, ledger_key
     from processor.changelog.producer import ChangelogProducer
     from processor.core.source_history import Uncertain
     from processor.core.write_batch import NO_HEADERS

@@ -14,7 +14,7 @@ from contract.entity import entity_key, partition_of
 from contract.frame import FrameError, Submission, decode_frame, encode_frame, encode_submission
 from contract.kinds import KINDS, is_id
 from contract.position import Receipt
-from contract.registry import RegistryState
+from contract.registry_state import RegistryState
 from exporter.receipts.lookup import find_record
 from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options

@@ -18,13 +18,8 @@ from contract.enrolment import (
     with_claimed,
     without_nonce,
 )
-from contract.registry import (
-    RECORD_VERSION,
-    ApplyResult,
-    RegistryRecord,
-    RegistryState,
-    encode_record,
-)
+from contract.registry import RECORD_VERSION, RegistryRecord, encode_record
+from contract.registry_state import ApplyResult, RegistryState
 
 NOW = 1_000_000
 NONCE = "a nonce of sixteen or more"

@@ -3,8 +3,7 @@
 import msgspec
 
 from contract.history import MAX_EPOCHS, History, LeaderEpoch, SourceMark, UncountedRange
-from contract.position import Position
-from contract.row import (
+from contract.ledger import (
     CUT_LEDGER_VERSION,
     LedgerRow,
     RecordCut,
@@ -13,6 +12,7 @@ from contract.row import (
     empty_ledger,
     encode_ledger_row,
 )
+from contract.position import Position
 
 TOPIC = "a" * 32
 

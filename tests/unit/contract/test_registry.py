@@ -10,13 +10,12 @@ from msgspec.structs import replace
 from contract.kinds import CLIENT, HEADEND
 from contract.registry import (
     RECORD_VERSION,
-    ApplyResult,
     RegistryError,
     RegistryRecord,
-    RegistryState,
     encode_record,
     registered_labels,
 )
+from contract.registry_state import ApplyResult, RegistryState
 
 KEY = b"client:a"
 

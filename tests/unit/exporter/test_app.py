@@ -6,8 +6,9 @@ import httpx
 import pytest
 from aiokafka import ConsumerRecord
 
+from contract.ledger import LedgerRow, ledger_key
 from contract.registry import RECORD_VERSION, RegistryRecord, encode_record
-from contract.row import ROW_VERSION, LedgerRow, encode_row, ledger_key
+from contract.row import ROW_VERSION, encode_row
 from exporter.app import Exporter
 from exporter.settings import ExporterSettings
 from service.config.secrets import ReloadableTokens

@@ -2,7 +2,8 @@
 
 from prometheus_client import CollectorRegistry
 
-from contract.registry import RECORD_VERSION, RegistryRecord, RegistryState, encode_record
+from contract.registry import RECORD_VERSION, RegistryRecord, encode_record
+from contract.registry_state import RegistryState
 from exporter.metrics import RegisteredCollector
 
 

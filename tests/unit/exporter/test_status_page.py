@@ -4,8 +4,10 @@ import base64
 import hashlib
 import re
 
-from contract.registry import RECORD_VERSION, RegistryRecord, RegistryState, encode_record
-from contract.row import ROW_VERSION, LedgerRow, encode_row, ledger_key
+from contract.ledger import LedgerRow, ledger_key
+from contract.registry import RECORD_VERSION, RegistryRecord, encode_record
+from contract.registry_state import RegistryState
+from contract.row import ROW_VERSION, encode_row
 from exporter.state.store import StateStore
 from exporter.status_page import Link, figures_table, is_loopback, status_page
 from service.config.settings import KafkaSettings

@@ -12,7 +12,8 @@ from contract.anomaly import Anomaly
 from contract.entity import entity_key
 from contract.evidence import EvidenceReason
 from contract.frame import Submission, encode_frame
-from contract.row import decode_entity_row, is_ledger_key
+from contract.ledger import is_ledger_key
+from contract.row import decode_entity_row
 from contract.total import is_total_key
 from processor.app import Processor
 from processor.changelog.anomaly_producer import AnomalyProducer

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from contract.registry import RegistryRecord, RegistryState, encode_record
+from contract.registry import RegistryRecord, encode_record
+from contract.registry_state import RegistryState
 from contract.row import encode_row
 from exporter.checkins.directory import Directory
 from exporter.checkins.listing import View

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 
-from contract.row import LedgerRow, empty_ledger
+from contract.ledger import LedgerRow, empty_ledger
 from exporter.checkins.freshness import Freshness
 
 

@@ -11,7 +11,7 @@ import pytest
 from starlette.requests import Request
 
 from contract.evidence import PROCESSOR, EvidenceReason, encode_evidence
-from contract.row import LedgerRow, encode_ledger_row, ledger_key
+from contract.ledger import LedgerRow, encode_ledger_row, ledger_key
 from exporter.checkins import pages
 from exporter.checkins.anomalies import RecentAnomalies
 from exporter.checkins.evidence import EvidenceStore, Reported

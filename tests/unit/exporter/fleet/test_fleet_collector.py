@@ -13,14 +13,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from contract.entity import entity_key, partition_of
 from contract.kinds import CLIENT, HEADEND, KINDS, OTHER_GROUP
+from contract.ledger import empty_ledger
 from contract.position import Position
-from contract.registry import CLUSTER, RegistryRecord, RegistryState, encode_record
+from contract.registry import CLUSTER, RegistryRecord, encode_record
+from contract.registry_state import RegistryState
 from contract.row import (
     ROW_VERSION,
     EntityRow,
     RowError,
     RowVersionError,
-    empty_ledger,
     encode_position,
     encode_row,
 )

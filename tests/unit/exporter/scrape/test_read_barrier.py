@@ -8,8 +8,8 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 
 from contract.history import SourceMark
+from contract.ledger import LedgerRow
 from contract.position import Receipt
-from contract.row import LedgerRow
 from exporter.receipts.lookup import RecordLookup
 from exporter.scrape.read_barrier import ReadBarrier, parse_receipts
 from service.http.errors import ApiError

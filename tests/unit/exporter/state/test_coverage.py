@@ -4,8 +4,9 @@ import msgspec
 import pytest
 
 from contract.history import MAX_EPOCHS, MAX_HISTORIES, MAX_UNCOUNTED_RANGES, SourceMark
+from contract.ledger import LedgerRow, decode_ledger_row
 from contract.position import NO_TIME, Receipt
-from contract.row import LedgerRow, decode_ledger_row, encode_row
+from contract.row import encode_row
 from exporter.state.coverage import LogPlace, ReceiptCoverage, coverage, coverage_in_log
 
 COUNTED, WAITING, LOST = ReceiptCoverage.COUNTED, ReceiptCoverage.WAITING, ReceiptCoverage.LOST

@@ -1,6 +1,7 @@
 """Lag: the records that the ledgers do not cover."""
 
-from contract.row import ROW_VERSION, LedgerRow, empty_ledger
+from contract.ledger import LedgerRow, empty_ledger
+from contract.row import ROW_VERSION
 from exporter.state.source_lag import SourceLagMonitor
 from service.config.settings import KafkaSettings
 

@@ -9,16 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.kinds import KINDS
+from contract.ledger import LedgerRow, ledger_key
 from contract.position import Position
-from contract.row import (
-    ROW_VERSION,
-    EntityRow,
-    LedgerRow,
-    RowError,
-    encode_position,
-    encode_row,
-    ledger_key,
-)
+from contract.row import ROW_VERSION, EntityRow, RowError, encode_position, encode_row
 from exporter.scrape.exposition import render_exposition
 from exporter.state.entity_table import ENTITIES_PER_STEP
 from exporter.state.store import StateStore

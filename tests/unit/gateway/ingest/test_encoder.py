@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from contract.entity import partition_of
 from contract.frame import Submission, decode_frame, encode_frame_parts
 from contract.kinds import CLIENT, HEADEND, EntityKind, Label
-from contract.registry import RECORD_VERSION, RegistryRecord, RegistryState, encode_record
+from contract.registry import RECORD_VERSION, RegistryRecord, encode_record
+from contract.registry_state import RegistryState
 from gateway.body.json import BodyError
 from gateway.ingest import encoder as module
 from gateway.ingest.backfill import BackfillDecoder

@@ -12,13 +12,8 @@ from msgspec.structs import replace
 
 from contract.kinds import CLIENT, HEADEND
 from contract.position import Receipt
-from contract.registry import (
-    RECORD_VERSION,
-    RegistryRecord,
-    RegistryState,
-    encode_record,
-    hash_api_key,
-)
+from contract.registry import RECORD_VERSION, RegistryRecord, encode_record, hash_api_key
+from contract.registry_state import RegistryState
 from gateway.metrics import RESULTS
 from service.slices import Slices
 from tests.unit.gateway.conftest import Api

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from contract.ledger import LedgerRow, encode_ledger_row, ledger_key
 from contract.position import NO_POSITION, Position
-from contract.row import ROW_VERSION, LedgerRow, encode_ledger_row, ledger_key
+from contract.row import ROW_VERSION
 from processor.changelog.repair import FencedError, resolve
 from processor.core.partition_state import PartitionState
 from processor.core.write_batch import Tombstone

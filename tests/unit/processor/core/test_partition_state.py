@@ -5,19 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contract.ledger import CUT_LEDGER_VERSION, LedgerRow, RecordCut, encode_ledger_row, ledger_key
 from contract.position import Position
-from contract.row import (
-    CUT_LEDGER_VERSION,
-    POSITION_HEADER,
-    ROW_VERSION,
-    EntityRow,
-    LedgerRow,
-    RecordCut,
-    encode_ledger_row,
-    encode_position,
-    encode_row,
-    ledger_key,
-)
+from contract.row import POSITION_HEADER, ROW_VERSION, EntityRow, encode_position, encode_row
 from processor.core.partition_state import PartitionState
 
 KEY = b"client:a"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from contract.history import SourceMark
-from contract.row import LedgerRow, empty_ledger
+from contract.ledger import LedgerRow, empty_ledger
 from processor.core.partition_state import PartitionState
 from processor.core.source_history import (
     Confirmation,

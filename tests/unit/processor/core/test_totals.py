@@ -11,7 +11,8 @@ from contract.anomaly import Reason
 from contract.entity import partition_of
 from contract.frame import Submission, encode_frame
 from contract.kinds import BYTES_PER_SECOND, CLIENT, OTHER_GROUP
-from contract.row import EntityRow, RowVersionError, decode_entity_row, decode_ledger_row
+from contract.ledger import decode_ledger_row
+from contract.row import EntityRow, RowVersionError, decode_entity_row
 from contract.total import (
     TOTAL_VERSION,
     Group,

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contract.frame import Submission, encode_frame
+from contract.ledger import decode_ledger_row, ledger_key
 from contract.position import Position
-from contract.row import decode_ledger_row, ledger_key
 from processor.core import write_batch
 from processor.core.frame_reducer import reduce_frame
 from processor.core.lost_cut import begin_after_cut, is_cut_lost

@@ -3,7 +3,7 @@
 import pytest
 
 from contract.history import NOT_A_RECORD, SourceMark
-from contract.row import LedgerRow, empty_ledger
+from contract.ledger import LedgerRow, empty_ledger
 from processor.source.gap_check import Ahead, OffsetGapError, is_gap, skip_gap
 
 TOPIC, EPOCH = "a" * 32, 4

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaConnectionError
 from prometheus_client import CollectorRegistry
 
 from contract.history import NOT_A_RECORD, SourceMark
-from contract.row import LedgerRow
+from contract.ledger import LedgerRow
 from processor.core.partition_state import PartitionState
 from processor.core.source_history import Finding, SourceLogState, compare_ledger
 from processor.core.write_batch import WriteBatch

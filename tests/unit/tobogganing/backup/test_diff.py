@@ -6,13 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from contract.registry import (
-    RECORD_VERSION,
-    ApplyResult,
-    RegistryRecord,
-    RegistryState,
-    encode_record,
-)
+from contract.registry import RECORD_VERSION, RegistryRecord, encode_record
+from contract.registry_state import ApplyResult, RegistryState
 from contract.row import ROW_VERSION, EntityRow
 from tobogganing.backup.diff import (
     EntryStatus,

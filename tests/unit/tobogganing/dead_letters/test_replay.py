@@ -4,7 +4,8 @@ import pytest
 
 from contract.dead_letter import CORRUPT_ROW, WHOLE_FRAME, DeadLetterSource
 from contract.frame import Submission, encode_frame, encode_submission
-from contract.registry import RECORD_VERSION, RegistryRecord, RegistryState, encode_record
+from contract.registry import RECORD_VERSION, RegistryRecord, encode_record
+from contract.registry_state import RegistryState
 from tobogganing.dead_letters.dead_letter import DeadLetterId, DeadLetterRecord
 from tobogganing.dead_letters.replay import (
     NotReplayableError,
