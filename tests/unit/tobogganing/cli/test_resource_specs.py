@@ -3,7 +3,7 @@ import pytest
 from click.testing import CliRunner
 
 from tobogganing.cli.main import cli
-from tobogganing.cli.resources import enrolment_body, scope_of
+from tobogganing.cli.resource_specs import enrolment_body, scope_of
 
 
 def test_the_scope_of_a_relay() -> None:
