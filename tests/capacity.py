@@ -1,7 +1,7 @@
 """The figures of `tobogganing plan`, and docs/capacity.md: `python -m tests.capacity` writes both.
 
 Run it after `python -m bench --publish`, which writes the tables that they come from, and after a
-change of tobogganing/sizing.py.
+change of tobogganing/sizing.
 """
 
 import re
@@ -12,11 +12,11 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from tests.published import FIGURES, shown
-from tobogganing import sizing_figures
 from tobogganing.cli.main import cli
+from tobogganing.sizing import figures
 
 PAGE = Path(__file__).parents[1] / "docs" / "capacity.md"
-FILE = Path(sizing_figures.__file__)
+FILE = Path(figures.__file__)
 _EXAMPLE = re.compile(r"<!-- plan: (.+?) -->\n.*?<!-- end -->", re.DOTALL)
 _FIGURES = re.compile(r"<!-- figures -->\n.*?<!-- end -->", re.DOTALL)
 
@@ -34,7 +34,7 @@ def _example(options: str) -> str:
 
 
 def rewritten(module: str) -> str:
-    """The text of sizing_figures.py with the figures of the published tables."""
+    """The text of figures.py with the figures of the published tables."""
     for name, cell in FIGURES.items():
         if (value := shown(cell)) is not None:
             module = re.sub(rf"(?m)^{name} = .*$", f"{name} = {float(f'{value:.4g}')}", module)
@@ -47,7 +47,7 @@ def tabulated(page: str) -> str:
     for name, cell in FIGURES.items():
         source = "*not in the last published run:* " if shown(cell) is None else ""
         source += f"{cell.table}: {cell.row.replace(' | ', ', ')}; {cell.column}"
-        lines.append(f"| `{name}` | {getattr(sizing_figures, name):g} | {source} |")
+        lines.append(f"| `{name}` | {getattr(figures, name):g} | {source} |")
     text = "<!-- figures -->\n\n" + "\n".join(lines) + "\n\n<!-- end -->"
     return _FIGURES.sub(lambda _: text, page)
 

@@ -99,7 +99,7 @@ LAYERS = {
     ),
     "tobogganing": (
         *("errors", "backoff", "output", "time_param", "disk_space"),
-        *("sizing_figures", "sizing", "manager"),
+        *("sizing", "manager"),
         *("devstack", "api_client", "dead_letters", "backup", "ledger_audit"),
         *("never_reported", "fleet_import", "simulator", "alter_topics", "topics", "topic_log"),
         *("cli", "__main__"),

@@ -9,7 +9,8 @@ from tobogganing.cli.options import json_option
 from tobogganing.output import ColumnTable, write, write_document
 
 if TYPE_CHECKING:  # The command line starts without it.
-    from tobogganing.sizing import CapacityPlan, PlannedComponent
+    from tobogganing.sizing.components import PlannedComponent
+    from tobogganing.sizing.plan import CapacityPlan
 
 COLUMNS = ("part", "number", "cores", "memory", "disk", "busy", "why")
 CLIENTS_PER_HEADEND = 1000
@@ -60,7 +61,8 @@ def plan(
     The figures were measured on the machine of docs/performance.md; docs/capacity.md has the
     formula.
     """
-    from tobogganing.sizing import PlannedFleet, plan
+    from tobogganing.sizing.components import PlannedFleet
+    from tobogganing.sizing.plan import plan
 
     if headends is None:
         headends = -(-clients // CLIENTS_PER_HEADEND)

@@ -11,7 +11,7 @@ from contract.row import ROW_VERSION, EntityRow, encode_row
 from service.kafka.aiokafka_compat.zstd_codec import zstd_batch
 from tests.capacity import FILE, rewritten
 from tests.published import FIGURES, number, shown, table
-from tobogganing import sizing, sizing_figures
+from tobogganing.sizing import constants, figures
 
 MEMORY_OVER = 2.0
 """Planned memory, as a multiple of the largest measured fleet's; never below 1."""
@@ -20,22 +20,22 @@ MEMORY_OVER = 2.0
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures_are_those_of_their_tables(name: str) -> None:
     """A table that the last whole run did not have leaves its figures as they are."""
-    value, figure = shown(FIGURES[name]), getattr(sizing_figures, name)
+    value, figure = shown(FIGURES[name]), getattr(figures, name)
     assert figure > 0
     assert value in (None, pytest.approx(figure)), "run python -m tests.capacity"
 
 
 def test_the_file_has_these_figures_and_no_others() -> None:
-    assert {name for name in vars(sizing_figures) if name.isupper()} == FIGURES.keys()
+    assert {name for name in vars(figures) if name.isupper()} == FIGURES.keys()
     assert rewritten(FILE.read_text("utf-8")) == FILE.read_text("utf-8")
 
 
 @pytest.mark.parametrize("service", ["gateway", "processor", "exporter"])
 def test_measured_memory_is_within_the_plan(service: str) -> None:
     rows = {row[0]: row[1:] for _, row in table("Growth")}
-    base = getattr(sizing, f"{service.upper()}_BASE")
-    each = getattr(sizing, f"{service.upper()}_ENTITY")
-    each += sizing.EXPORTER_REGISTERED if service == "exporter" else 0
+    base = getattr(constants, f"{service.upper()}_BASE")
+    each = getattr(constants, f"{service.upper()}_ENTITY")
+    each += constants.EXPORTER_REGISTERED if service == "exporter" else 0
     expected = taken = 0.0
     for entities, cell in zip(rows["entities"], rows[f"MB {service}"], strict=True):
         expected, taken = base + each * number(entities), number(cell) * 1e6
@@ -67,7 +67,7 @@ def test_compressed_frames_have_the_planned_size(count: int) -> None:
         }
         defaults = {"headless": "false"}
         submissions.append(Submission("client", f"client-{id}", 123456, labels, defaults, metrics))
-    planned = sizing.PACKED_FRAME_BYTES + count * sizing.PACKED_SUBMISSION_BYTES
+    planned = constants.PACKED_FRAME_BYTES + count * constants.PACKED_SUBMISSION_BYTES
     assert 0.75 * planned < packed_frame(submissions) <= 1.05 * planned
 
 
@@ -89,12 +89,12 @@ def test_bytes_are_those_of_the_guides_client() -> None:
     }
     id = "client-0012345"
     submission = Submission("client", id, 123456, labels, {"headless": "false"}, metrics)
-    assert len(encode_submission(submission)) == sizing.SUBMISSION_BYTES
+    assert len(encode_submission(submission)) == constants.SUBMISSION_BYTES
     labels |= {"headless": "false"}
     row = EntityRow(ROW_VERSION, 123456, 17, 123456, 1795423034123, 1795423034.123, labels, metrics)
-    assert batch_bytes(f"client:{id}".encode(), encode_row(row)) == sizing.ROW_BYTES
+    assert batch_bytes(f"client:{id}".encode(), encode_row(row)) == constants.ROW_BYTES
     record = RegistryRecord(
         RECORD_VERSION, "client", id, 1, "Client 0012345", {"type": "native"}, ["a" * 64], 123456
     )
     taken = batch_bytes(record.key, encode_record(record))
-    assert 0.9 * sizing.REGISTRY_BYTES < taken <= 1.1 * sizing.REGISTRY_BYTES
+    assert 0.9 * constants.REGISTRY_BYTES < taken <= 1.1 * constants.REGISTRY_BYTES

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from tests.capacity import PAGE, tabulated, worked
-from tobogganing import sizing
+from tobogganing.sizing import constants
 
 RULES = Path(__file__).parents[4] / "deploy" / "prometheus" / "rules"
 
@@ -25,8 +25,12 @@ def test_the_formula_has_the_sizes_of_records() -> None:
     formula = PAGE.read_text("utf-8").partition("## The formula")[2].partition("\n## ")[0]
     numbers = {float(text.replace(",", "")) for text in re.findall(r"\d[\d,]*(?:\.\d+)?", formula)}
     for count in (
-        *(sizing.SUBMISSION_BYTES, sizing.PACKED_SUBMISSION_BYTES, sizing.PACKED_FRAME_BYTES),
-        *(sizing.ROW_BYTES, sizing.REGISTRY_BYTES, sizing.EDGE_CONNECTION),
+        *(
+            constants.SUBMISSION_BYTES,
+            constants.PACKED_SUBMISSION_BYTES,
+            constants.PACKED_FRAME_BYTES,
+        ),
+        *(constants.ROW_BYTES, constants.REGISTRY_BYTES, constants.EDGE_CONNECTION),
     ):
         assert count in numbers
 

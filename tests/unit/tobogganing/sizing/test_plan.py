@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from contract.kinds import CLIENT, HEADEND
 from exporter.shard import Shard
-from tobogganing import sizing as f
-from tobogganing.sizing import BUSY, SHARD_ENTITIES, CapacityPlan, PlannedFleet, plan
-from tobogganing.sizing_figures import GATEWAY_ALONE, PROCESSOR_ITEM
+from tobogganing.sizing import constants as f
+from tobogganing.sizing.components import PlannedFleet
+from tobogganing.sizing.constants import BUSY, SHARD_ENTITIES
+from tobogganing.sizing.figures import GATEWAY_ALONE, PROCESSOR_ITEM
+from tobogganing.sizing.plan import CapacityPlan, plan
 
 fleets = st.builds(
     PlannedFleet,

@@ -1,15 +1,42 @@
-"""The capacity plan: instances, cores, memory and disk for a fleet, with reasons. Pure.
-
-At most half of the cores are busy when a part has lost an instance: a fleet that returns after an
-outage submits all at once, and a machine is not always as fast as during the measurement.
-"""
+"""What a fleet needs of each component of an installation. Pure."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from contract.kinds import CLIENT, HEADEND
 from contract.topics import SEGMENT_BYTES, SUBMISSIONS_RETENTION_HOURS
-from tobogganing.sizing_figures import (
+from tobogganing.sizing.constants import (
+    BROKER_CORES,
+    BROKER_DISK,
+    BROKER_MEMORY,
+    BROKERS,
+    BUSY,
+    CACHED_SECONDS,
+    DISK_FULL,
+    EDGE_BASE,
+    EDGE_CONNECTION,
+    EDGE_CONNECTIONS,
+    EDGE_CORES,
+    EXPORTER_BASE,
+    EXPORTER_ENTITY,
+    EXPORTER_REGISTERED,
+    GATEWAY_BASE,
+    GATEWAY_ENTITY,
+    KAFKA_FRAME,
+    LINGER_SECONDS,
+    MEMORY_RESERVE,
+    PROCESSOR_BASE,
+    PROCESSOR_ENTITY,
+    PROCESSOR_FRAME,
+    REGISTRY_BYTES,
+    REPLICATION,
+    REQUEST_SECONDS,
+    ROW_BYTES,
+    SCRAPE_SECONDS,
+    SHARD_ENTITIES,
+    UNEVEN,
+)
+from tobogganing.sizing.figures import (
     EDGE_BATCH,
     EDGE_KEPT,
     EDGE_NEW,
@@ -19,65 +46,9 @@ from tobogganing.sizing_figures import (
     GATEWAY_ALONE,
     GATEWAY_BATCH,
     GATEWAY_ITEM,
-    KAFKA_ALONE,
     KAFKA_ITEM,
-    PROCESSOR_ALONE,
     PROCESSOR_ITEM,
-    SCRAPE_BYTES,
 )
-
-LINGER_SECONDS = 0.1
-"""How often a gateway under load sends the frames of all partitions (LINGER_MS)."""
-ALONE_FRAME = 1_000 * LINGER_SECONDS / 12
-"""Submissions in a frame when `*_ALONE` was measured: 1,000 a second, 12 partitions."""
-KAFKA_FRAME = max(0.0, KAFKA_ALONE - KAFKA_ITEM) * ALONE_FRAME
-PROCESSOR_FRAME = max(0.0, PROCESSOR_ALONE - PROCESSOR_ITEM) * ALONE_FRAME
-"""A frame, apart from the submissions in it, in microseconds of CPU time."""
-
-# Memory of a process in bytes: the base, and each entity that it knows.
-GATEWAY_BASE, GATEWAY_ENTITY = 63_000_000, 1_000
-"""Half of it is the registry, the other half is prepared for each entity that submits."""
-PROCESSOR_BASE, PROCESSOR_ENTITY = 60_000_000, 1_500
-EXPORTER_BASE, EXPORTER_ENTITY, EXPORTER_REGISTERED = 62_000_000, 1_000, 600
-
-# Bytes in Kafka, for a client that sends all metrics.
-SUBMISSION_BYTES = 286
-"""As an agent sends it, and as it is in a frame before compression."""
-PACKED_SUBMISSION_BYTES, PACKED_FRAME_BYTES = 40, 290
-"""Each submission of a compressed frame, and the rest of the frame, as a record batch of its
-own."""
-ROW_BYTES = 421
-"""A row of `entity-state` as a record batch of its own."""
-REGISTRY_BYTES = 300
-
-BUSY = 0.5
-"""Largest share of its cores that an instance uses with one of its kind lost."""
-MEMORY_RESERVE = 1.25
-DISK_FULL = 0.7
-"""Largest share of a broker's disk in use."""
-UNEVEN = 1.25
-"""Load of the fullest processor, as a multiple of the mean: partitions are not divided."""
-SPREAD = 4
-"""Least number of partitions for each processor and shard."""
-FEWEST_PARTITIONS = 12
-SHARD_ENTITIES = 300_000
-"""Most entities of one exporter: a scrape of them takes little over a second."""
-SCRAPE_SECONDS = 15
-EDGE_CORES = 4
-"""Most cores of an edge."""
-EDGE_BASE, EDGE_CONNECTION = 0.1e9, 17_000
-"""Memory of an edge in bytes: its base, and each idle connection with TLS
-(`python -m bench.idle_connections`)."""
-EDGE_CONNECTIONS = 150_000
-"""Most connections of an edge, as deploy/edge allows."""
-REQUEST_SECONDS = 1.0
-"""How long a connection is open that is new for each request."""
-BROKERS, REPLICATION = 3, 3
-BROKER_CORES, BROKER_DISK = 8, 4e12
-"""Limits of one broker; beyond them there are more brokers."""
-BROKER_MEMORY = 1.5e9
-CACHED_SECONDS = 300
-"""Seconds of writes that a broker's memory holds, so that readers need no disk."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +97,7 @@ class PlannedFleet:
         A batch is divided among the partitions. A gateway sends at most one frame of a partition
         in each window; of gateways there are those that remain when one is lost.
         """
-        windows = _gateways(self).working * partitions / LINGER_SECONDS
+        windows = gateways(self).working * partitions / LINGER_SECONDS
         return min(self.requests * min(self.batch, partitions), windows)
 
     def frame(self, partitions: int) -> float:
@@ -156,66 +127,6 @@ class PlannedComponent:
         return self.load / (self.working * self.cores)
 
 
-@dataclass(frozen=True)
-class CapacityPlan:
-    """Rates are per second, sizes in bytes."""
-
-    fleet: PlannedFleet
-    partitions: int
-    shards: int
-    parts: tuple[PlannedComponent, ...] = field(repr=False)
-    agent_bytes: float
-    broker_bytes: float
-    """Writes into each broker, from all services."""
-    scrape_bytes: float
-    """A compressed scrape of the whole fleet."""
-    why_partitions: str = ""
-
-    def part(self, name: str) -> PlannedComponent:
-        return next(part for part in self.parts if part.name == name)
-
-    @property
-    def cores(self) -> int:
-        return sum(part.number * part.cores for part in self.parts)
-
-    @property
-    def memory(self) -> float:
-        return sum(part.number * part.memory for part in self.parts)
-
-    @property
-    def disk(self) -> float:
-        return sum(part.number * part.disk for part in self.parts)
-
-
-def plan(fleet: PlannedFleet) -> CapacityPlan:
-    """Plan for a fleet. More clients or submissions never need less."""
-    shards = _shards(fleet)
-    partitions = FEWEST_PARTITIONS
-    while partitions < SPREAD * max(shards, _processors(fleet, partitions).working):
-        partitions *= 2
-    frames = fleet.rate / fleet.frame(partitions)
-    stored = fleet.rate * PACKED_SUBMISSION_BYTES + frames * PACKED_FRAME_BYTES
-    changed = fleet.rate * ROW_BYTES
-    brokers = _brokers(fleet, partitions, stored, changed)
-    return CapacityPlan(
-        fleet=fleet,
-        partitions=partitions,
-        shards=shards,
-        parts=(
-            _edges(fleet),
-            _gateways(fleet),
-            _processors(fleet, partitions),
-            _exporters(fleet, shards),
-            brokers,
-        ),
-        agent_bytes=fleet.rate * SUBMISSION_BYTES,
-        broker_bytes=REPLICATION * (stored + changed) / brokers.number,
-        scrape_bytes=fleet.entities * SCRAPE_BYTES,
-        why_partitions=f"{SPREAD} for each working processor and each shard, "
-        f"at least {FEWEST_PARTITIONS}",
-    )
-
-
 def _instances(load: float, cores: int = 1) -> int:
     return max(1, math.ceil(load / (BUSY * cores)))
 
@@ -224,7 +135,7 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _edges(fleet: PlannedFleet) -> PlannedComponent:
+def edges(fleet: PlannedFleet) -> PlannedComponent:
     alone = EDGE_KEPT if fleet.keeps_connections else EDGE_NEW
     cost = alone if fleet.batch == 1 else EDGE_BATCH
     load = fleet.requests * cost / 1e6
@@ -238,7 +149,7 @@ def _edges(fleet: PlannedFleet) -> PlannedComponent:
     return PlannedComponent("edge", working + 1, cores, memory, load, working, why)
 
 
-def _gateways(fleet: PlannedFleet) -> PlannedComponent:
+def gateways(fleet: PlannedFleet) -> PlannedComponent:
     if fleet.batch == 1:
         load = fleet.rate * GATEWAY_ALONE / 1e6
         cost = f"{_number(fleet.rate)} requests/s x {GATEWAY_ALONE:,.0f} µs"
@@ -260,7 +171,7 @@ def _connections(fleet: PlannedFleet) -> str:
     return ", kept connections" if fleet.keeps_connections else ", each a new connection"
 
 
-def _processors(fleet: PlannedFleet, partitions: int) -> PlannedComponent:
+def processors(fleet: PlannedFleet, partitions: int) -> PlannedComponent:
     frame = fleet.frame(partitions)
     cost = PROCESSOR_FRAME / frame + PROCESSOR_ITEM
     load = UNEVEN * fleet.rate * cost / 1e6
@@ -280,7 +191,7 @@ def _exporter_load(fleet: PlannedFleet) -> float:
     return (fleet.rate * changed + scraped) / 1e6
 
 
-def _exporters(fleet: PlannedFleet, shards: int) -> PlannedComponent:
+def exporters(fleet: PlannedFleet, shards: int) -> PlannedComponent:
     shown = fleet.entities / shards
     load = _exporter_load(fleet)
     used = EXPORTER_BASE + shown * EXPORTER_ENTITY + fleet.entities * EXPORTER_REGISTERED
@@ -293,7 +204,7 @@ def _exporters(fleet: PlannedFleet, shards: int) -> PlannedComponent:
     return PlannedComponent("exporter", 2 * shards, cores, memory, load, shards, why)
 
 
-def _shards(fleet: PlannedFleet) -> int:
+def shards(fleet: PlannedFleet) -> int:
     """Shards by entities and by changed rows: 2^n or 3 * 2^n, which divides all partitions."""
     least = max(math.ceil(fleet.entities / SHARD_ENTITIES), _instances(_exporter_load(fleet)))
     power = 1
@@ -304,7 +215,7 @@ def _shards(fleet: PlannedFleet) -> int:
         power *= 2
 
 
-def _brokers(
+def brokers(
     fleet: PlannedFleet, partitions: int, stored: float, changed: float
 ) -> PlannedComponent:
     cost = KAFKA_FRAME / fleet.frame(partitions) + KAFKA_ITEM

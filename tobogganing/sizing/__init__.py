@@ -1,0 +1,1 @@
+"""The capacity plan: figures, assumptions, and what they give for a fleet."""
