@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from contract.kinds import OTHER_GROUP
 from contract.total import Group
+from exporter.fleet.limit_groups import limit_groups
 from exporter.state.columns import Columns, by_code
 from exporter.thresholds import Thresholds
 
@@ -38,10 +38,12 @@ class GroupPresence:
     states: list[int] = field(default_factory=lambda: [0] * len(STATES))
     gauges: dict[str, GaugeSummary] = field(default_factory=dict)
 
-    def add(self, other: "GroupPresence") -> None:
+    def added(self, other: "GroupPresence") -> "GroupPresence":
+        """Add another group to this one, and return it."""
         self.states = [a + b for a, b in zip(self.states, other.states, strict=True)]
         for name, summary in other.gauges.items():
             self.gauges.setdefault(name, GaugeSummary()).add(summary)
+        return self
 
 
 @dataclass
@@ -78,7 +80,8 @@ def presence(columns: Columns, now: float, thresholds: Thresholds) -> Presence:
     }
     _add_gauges(columns, codes, age < thresholds.online, found)
     ages = [int(np.count_nonzero(age <= bound)) for bound in AGE_SECONDS]
-    return Presence(_bounded(columns, found), [*ages, int(states.sum())], float(np.nansum(age)))
+    shown = limit_groups(columns.kind, found, GroupPresence.added)
+    return Presence(shown, [*ages, int(states.sum())], float(np.nansum(age)))
 
 
 def _add_gauges(
@@ -102,16 +105,3 @@ def _add_gauges(
                 found[group].gauges[metric.field] = GaugeSummary(
                     float(totals[code]), int(counts[code]), float(largest[code])
                 )
-
-
-def _bounded(columns: Columns, found: dict[Group, GroupPresence]) -> dict[Group, GroupPresence]:
-    most = columns.kind.max_groups
-    if len(found) <= most:
-        return found
-    ordered = sorted(found)
-    other = (OTHER_GROUP,) * len(columns.kind.group_labels)
-    kept = {group: found[group] for group in ordered[:most]}
-    rest = kept.setdefault(other, GroupPresence())
-    for group in ordered[most:]:
-        rest.add(found[group])
-    return kept

@@ -1,11 +1,13 @@
 """Registered entities by group, and how many of them have no row. Pure."""
 
 from collections import Counter
+from operator import add
 
 from contract.kinds import CLIENT, EntityKind, replace_refused
 from contract.registry import CLUSTER
 from contract.registry_state import RegistryState
-from contract.total import Group, other_group
+from contract.total import Group
+from exporter.fleet.limit_groups import limit_groups
 from exporter.fleet.presence import Presence
 
 
@@ -29,7 +31,7 @@ def registered_groups(registry: RegistryState, kind: EntityKind) -> Counter[Grou
             replace_refused(cluster.attributes.get(name, "")) for name in kind.group_labels
         )
         found[group] += registry.count_headends(cluster.id)
-    return _bounded(kind, found)
+    return Counter(limit_groups(kind, found, add))
 
 
 def never_reported(kind: EntityKind, registered: Counter[Group], found: Presence) -> Counter[Group]:
@@ -48,11 +50,3 @@ def never_reported(kind: EntityKind, registered: Counter[Group], found: Presence
             for group, number in registered.items()
         }
     )
-
-
-def _bounded(kind: EntityKind, found: Counter[Group]) -> Counter[Group]:
-    """Keep the first `max_groups` groups in the order of labels; add all others to OTHER_GROUP."""
-    ordered = sorted(found)
-    for group in ordered[kind.max_groups :]:
-        found[other_group(kind)] += found.pop(group)
-    return found
