@@ -16,7 +16,6 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
-from contract.position import NO_TIME, Receipt
 from exporter.checkins.freshness import Freshness
 from exporter.checkins.routes import CheckinRoutes
 from exporter.checkins.service import CheckinService
@@ -26,9 +25,8 @@ from exporter.ledger import ledger_document
 from exporter.metrics import ExporterMetrics, PipelineCollector, RegisteredCollector, StateCollector
 from exporter.receipts.status import ReceiptStatus, parse_receipt
 from exporter.row_consumer import RowConsumer
-from exporter.scrape.read_barrier import ReadBarrier, parse_receipts
-from exporter.scrape.response import SlowReaderLimiter
-from exporter.scrape.single_flight import ScrapeSingleFlight, Snapshot
+from exporter.scrape.read_barrier import ReadBarrier
+from exporter.scrape_endpoint import ScrapeEndpoint
 from exporter.settings import ExporterSettings
 from exporter.state.source_lag import SourceLagMonitor
 from exporter.state.store import StateStore
@@ -41,7 +39,7 @@ from service.http.health import ReadinessCheck, health_routes
 from service.kafka.registry import RegistryReader
 from service.kafka.tailer import TopicTailer
 from service.kafka.topics import ensure_topics, topics_from, watch_topics
-from service.metrics.exposition import EOF, exposition, head_response, negotiate, render
+from service.metrics.exposition import exposition, head_response, negotiate
 from service.metrics.requests import RequestMetrics
 from service.tasks import cancel, critical_task, run_together
 
@@ -102,9 +100,6 @@ class Exporter:
         )
         registered = None if self.registry is None else self.registry.state
         self._fleet = FleetView(settings, self.store, self.row_tailer, self.source_lag, registered)
-        self._slow_readers = SlowReaderLimiter(
-            settings.send_within_seconds, self.metrics.scrapes_cut_off.inc
-        )
         self._check_token = StaticTokenAuth(settings.metrics_token, "metrics_token", self.requests)
         self._checkins = CheckinService(
             settings,
@@ -154,23 +149,18 @@ class Exporter:
 
     def metrics_route(self, extra_registries: Sequence[CollectorRegistry] = ()) -> TemplateRoute:
         """Return the route `/metrics`: entities, pipeline, counts, and the `extra_registries`."""
-        single_flight = ScrapeSingleFlight(
-            lambda openmetrics: self._take_snapshot(openmetrics, extra_registries),
-            self.metrics.observe_scrape,
+        endpoint = ScrapeEndpoint(
+            self._settings,
+            self.store,
+            self.source_lag,
+            self._barrier,
+            self.metrics,
+            (self._pipeline_registry, *extra_registries),
         )
 
         async def metrics(request: Request) -> Response:
             self._check_token(request)
-            receipts = parse_receipts(request.query_params.getlist("after"))
-            self._check_source(receipts)
-            await self._barrier.wait_for(receipts, self._settings.after_timeout_seconds)
-            self._check_caught_up()
-            negotiated = negotiate(request)
-            self._check_series()
-            if request.method == "HEAD":
-                return head_response(negotiated)
-            rendered = await single_flight.exposition(openmetrics=negotiated.openmetrics)
-            return self._slow_readers.response(rendered, negotiated)
+            return await endpoint.respond(request, self._check_caught_up)
 
         return route("/metrics", metrics, "GET")
 
@@ -201,37 +191,6 @@ class Exporter:
         """
         if missing := self.not_caught_up():
             raise unavailable("Not ready: waiting for " + ", ".join(missing))
-
-    def _check_source(self, receipts: Sequence[Receipt]) -> None:
-        """Reject receipts that are ambiguous because the partition lost its end.
-
-        Raises:
-            ApiError: 503, the offset of a receipt may identify two submissions.
-        """
-        missing = self.source_lag.missing()
-        for receipt in receipts:
-            partition, ledger = receipt.partition, self.store.ledgers.get(receipt.partition)
-            has_no_time = receipt.appended == NO_TIME or ledger is None or ledger.mark is None
-            if has_no_time and missing.get(partition):
-                raise unavailable(
-                    f"Partition {partition} of the submissions topic has lost its end; the "
-                    "receipt cannot be resolved yet"
-                )
-
-    def _check_series(self) -> None:
-        """Reject a scrape with too many series: with a partial one, entities would seem to be gone.
-
-        Raises:
-            ApiError: 503, there are more series than MAX_SERIES.
-        """
-        series, limit = self.store.series(), self._settings.max_series
-        if limit and series > limit:
-            self.metrics.scrapes_refused.inc()
-            raise unavailable(
-                f"There are {series} series, more than MAX_SERIES={limit}; increase it, or shard "
-                "the exporters",
-                retry_after=60,
-            )
 
     def api_routes(self) -> list[TemplateRoute]:
         """Return the routes of the ledger and of receipts."""
@@ -310,15 +269,6 @@ class Exporter:
             self.requests,
             lifespan,
         )
-
-    def _take_snapshot(
-        self, openmetrics: bool, extra_registries: Sequence[CollectorRegistry]
-    ) -> Snapshot:
-        """Collect everything without an await in between, so that a scrape is one point in time."""
-        rest = render(openmetrics, (self._pipeline_registry, *extra_registries)) + (
-            EOF if openmetrics else b""
-        )
-        return Snapshot(self.store.snapshot(), rest)
 
 
 LINKS = (

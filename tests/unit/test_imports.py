@@ -95,7 +95,8 @@ LAYERS = {
     ),
     "exporter": (
         *("shard", "thresholds", "settings", "state", "receipts", "scrape", "metrics"),
-        *("fleet", "ledger", "checkins", "status_page", "row_consumer", "app", "__main__"),
+        *("scrape_endpoint", "fleet", "ledger", "checkins"),
+        *("status_page", "row_consumer", "app", "__main__"),
     ),
     "tobogganing": (
         *("errors", "backoff", "output", "time_param", "disk_space"),
