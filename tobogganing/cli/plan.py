@@ -1,5 +1,6 @@
 """`tobogganing plan`: the resources that a fleet needs."""
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +13,8 @@ if TYPE_CHECKING:  # The command line starts without it.
     from tobogganing.sizing.components import PlannedComponent
     from tobogganing.sizing.plan import CapacityPlan
 
-COLUMNS = ("part", "number", "cores", "memory", "disk", "busy", "why")
+COLUMNS = ("part", "number", "cores", "memory", "disk", "busy")
+WIDTH = 100
 CLIENTS_PER_HEADEND = 1000
 _SECONDS = click.FloatRange(min=1)
 
@@ -113,17 +115,33 @@ def lines(found: "CapacityPlan") -> list[str]:
         "",
         *ColumnTable(COLUMNS).lines([_row(part) for part in found.parts]),
         "",
-        f"total          {counted(found.cores, 'core')}, {size(found.memory)} of memory, "
-        f"{size(found.disk)} of disk",
-        f"partitions     {found.partitions}: {found.why_partitions}",
-        f"shards         {found.shards}: EXPORTER_SHARD=1/{found.shards} and so on",
-        f"network        {rate(found.agent_bytes)} of submissions from agents, "
-        f"{rate(found.broker_bytes)} into each broker, a scrape of {size(found.scrape_bytes)}",
-        f"Prometheus     {fleet.series:,} series of the fleet",
+        *(line for part in found.parts for line in _explained(part.name, part.why)),
         "",
-        "Busy: the share of its cores that each instance uses when one of them is lost. One core "
-        "is one of the machine of docs/performance.md.",
+        *_explained(
+            "total",
+            f"{counted(found.cores, 'core')}, {size(found.memory)} of memory, "
+            f"{size(found.disk)} of disk",
+        ),
+        *_explained("partitions", f"{found.partitions}: {found.why_partitions}"),
+        *_explained("shards", f"{found.shards}: EXPORTER_SHARD=1/{found.shards} and so on"),
+        *_explained(
+            "network",
+            f"{rate(found.agent_bytes)} of submissions from agents, "
+            f"{rate(found.broker_bytes)} into each broker, a scrape of {size(found.scrape_bytes)}",
+        ),
+        *_explained("Prometheus", f"{fleet.series:,} series of the fleet"),
+        "",
+        *textwrap.wrap(
+            "Busy: the share of its cores that each instance uses when one of them is lost. "
+            "The cores are those of the machine of docs/performance.md.",
+            WIDTH,
+        ),
     ]
+
+
+def _explained(name: str, text: str) -> list[str]:
+    """Lines with a name, and a text that is wrapped in a column of its own."""
+    return textwrap.wrap(text, WIDTH, initial_indent=f"{name:<15}", subsequent_indent=" " * 15)
 
 
 def _row(part: "PlannedComponent") -> dict[str, Any]:
@@ -134,7 +152,6 @@ def _row(part: "PlannedComponent") -> dict[str, Any]:
         "memory": size(part.memory),
         "disk": size(part.disk) if part.disk else "-",
         "busy": f"{part.busy:.0%}",
-        "why": part.why,
     }
 
 

@@ -82,7 +82,7 @@ class Stats:
         """A line of progress: the rate since `before` were accepted, and `latencies`."""
         return (
             f"{(self.accepted - before) / seconds:,.0f}/s  accepted {self.accepted:,}"
-            f" refused {self.refused:,} no response {self.unreachable:,}"
+            f"  refused {self.refused:,}  no response {self.unreachable:,}"
             f"  p50 {latencies.quantile(0.5) * 1000:.1f} ms"
             f"  p99 {latencies.quantile(0.99) * 1000:.1f} ms"
         )
@@ -99,7 +99,7 @@ class Stats:
             f"accepted       {self.accepted:,} in {seconds:.1f} s"
             f" ({self.accepted / max(seconds, 0.001):,.1f}/s)",
             f"by status      {statuses or 'none'}",
-            f"no response {self.unreachable:,}",
+            f"no response    {self.unreachable:,}",
             f"given up       {self.given_up:,}",
             f"latency        {quantiles}  max {self.latencies.longest * 1000:.1f} ms",
             f"last receipts  {receipts or 'none'}",

@@ -1,12 +1,13 @@
 """The output of `tobogganing plan`."""
 
 import json
+import re
 
 import pytest
 from click.testing import CliRunner
 
 from tobogganing.cli.main import cli
-from tobogganing.cli.plan import rate, size
+from tobogganing.cli.plan import WIDTH, rate, size
 
 
 def test_json_and_the_table_agree() -> None:
@@ -19,9 +20,10 @@ def test_json_and_the_table_agree() -> None:
     assert found["series"] == 6 * 1_000_050
     shown = CliRunner().invoke(cli, words).output
     for part in found["parts"]:
-        (line,) = [line for line in shown.splitlines() if line.startswith(f"{part['part']} ")]
-        assert line.split()[1:3] == [str(part["number"]), str(part["cores"])]
-        assert line.endswith(part["why"])
+        (numbers,) = re.findall(rf"^{part['part']} +(\d+) +(\d+) ", shown, re.MULTILINE)
+        assert numbers == (str(part["number"]), str(part["cores"]))
+        assert f"{part['part']} {part['why']}" in " ".join(shown.split())
+    assert max(map(len, shown.splitlines())) <= WIDTH
 
 
 def test_the_default_number_of_headends() -> None:
