@@ -15,6 +15,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from contract.decoding import DECODE_ERRORS
 from contract.entity import entity_key
 from contract.kinds import ID_PATTERN, KINDS
 
@@ -127,7 +128,7 @@ def decode_evidence(key: bytes, value: bytes) -> Evidence:
     """
     try:
         evidence = _decoder.decode(value)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except DECODE_ERRORS as error:
         raise EvidenceError(f"not evidence: {error}") from error
     if not 1 <= evidence.version <= EVIDENCE_VERSION:
         raise EvidenceError(f"evidence version {evidence.version} is not supported")

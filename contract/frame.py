@@ -10,6 +10,8 @@ from collections.abc import Iterable
 
 import msgspec
 
+from contract.decoding import DECODE_ERRORS
+
 FRAME_VERSION = 1
 """The version that is written. All versions up to it are read, so a new version must accept the
 older ones."""
@@ -85,7 +87,7 @@ def decode_frame(value: bytes | None) -> Frame:
         raise FrameError("the record has no value")
     try:
         frame = _decoder.decode(value)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except DECODE_ERRORS as error:
         version = _version_of(value)
         if version is not None and not is_readable(version):
             raise FrameError(f"frame version {version} is not supported") from error
@@ -103,5 +105,5 @@ def is_readable(version: int) -> bool:
 def _version_of(value: bytes) -> int | None:
     try:
         return _version_decoder.decode(value).version
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except DECODE_ERRORS:
         return None

@@ -5,6 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from contract.decoding import DECODE_ERRORS
 from contract.history import (
     MAX_EPOCHS,
     MAX_HISTORIES,
@@ -207,5 +208,5 @@ def decode_ledger_offset(value: bytes) -> int | None:
     """Decode only the offset of a ledger row, of any version; None if it has none."""
     try:
         return _offset_decoder.decode(value).offset
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except DECODE_ERRORS:
         return None

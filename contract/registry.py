@@ -14,6 +14,7 @@ import hashlib
 
 import msgspec
 
+from contract.decoding import DECODE_ERRORS
 from contract.entity import entity_key
 from contract.kinds import HEADEND, EntityKind
 
@@ -140,7 +141,7 @@ def decode_record(value: bytes) -> RegistryRecord:
     """
     try:
         record = _decoder.decode(value)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except DECODE_ERRORS as error:
         raise RegistryError(f"not a registry record: {error}") from error
     if not 1 <= record.version <= RECORD_VERSION:
         raise RegistryVersionError(f"registry record version {record.version} is not supported")

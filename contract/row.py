@@ -4,6 +4,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from contract.decoding import DECODE_ERRORS
 from contract.position import Position
 
 ROW_VERSION = 1
@@ -91,7 +92,7 @@ def decode_row_position(value: bytes) -> Position:
     """
     try:
         row = _position_decoder.decode(value)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except DECODE_ERRORS as error:
         raise RowError(f"not a row: {error}") from error
     return Position(row.offset, row.index)
 
@@ -107,7 +108,7 @@ def decode_row(
     """
     try:
         row = decoder.decode(value)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except DECODE_ERRORS as error:
         raise decode_error(value, error, newest) from error
     if not 1 <= row.version <= newest:  # is_readable, without a call for each row
         raise unknown_version_error(row.version)
@@ -118,7 +119,7 @@ def decode_error(value: bytes, error: Exception, newest: int = ROW_VERSION) -> R
     """Return the error for a row that could not be decoded."""
     try:
         version = _version_decoder.decode(value).version
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except DECODE_ERRORS:
         version = ROW_VERSION
     known = is_readable(version, newest)
     return RowError(f"not a row: {error}") if known else unknown_version_error(version)

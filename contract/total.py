@@ -7,6 +7,7 @@ cannot be read, and that they leave as it is.
 
 import msgspec
 
+from contract.decoding import DECODE_ERRORS
 from contract.kinds import OTHER_GROUP, EntityKind
 from contract.position import Position
 from contract.row import RowError, RowVersionError
@@ -70,7 +71,7 @@ def decode_total(value: bytes) -> TotalRow:
     """
     try:
         row = _decoder.decode(value)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except DECODE_ERRORS as error:
         raise RowError(f"not a total: {error}") from error
     if not FIRST_VERSION <= row.version <= TOTAL_VERSION:
         raise RowVersionError(f"total of version {row.version} is not known here")

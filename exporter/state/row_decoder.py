@@ -8,10 +8,9 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType, defstruct
 from msgspec.structs import astuple
 
+from contract.decoding import DECODE_ERRORS
 from contract.kinds import MAX_METRIC_VALUE, EntityKind
 from contract.row import decode_error, is_readable, unknown_version_error
-
-_DECODE_ERRORS = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
@@ -52,7 +51,7 @@ class RowDecoder:
         """
         try:
             row: RenderRow = self._decoder.decode(value)
-        except _DECODE_ERRORS as error:
+        except DECODE_ERRORS as error:
             row = self._decode_large(value, error)
         if not is_readable(row.version):
             raise unknown_version_error(row.version)
@@ -66,13 +65,13 @@ class RowDecoder:
         """
         try:
             labels: msgspec.Struct = self._label_decoder.decode(row.labels)
-        except _DECODE_ERRORS as error:
+        except DECODE_ERRORS as error:
             raise decode_error(bytes(row.labels), error) from error
         return labels
 
     def _decode_large(self, value: bytes, error: Exception) -> RenderRow:
         """Decode a row with an integer above int64: gateways also accept 2**63."""
-        with contextlib.suppress(*_DECODE_ERRORS):
+        with contextlib.suppress(*DECODE_ERRORS):
             row: RenderRow = self._decoder_for_large_integers.decode(value)
             numbers = [number for number in astuple(row.metrics) if type(number) is int]
             if all(abs(number) <= MAX_METRIC_VALUE for number in numbers):

@@ -10,6 +10,7 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 
 from contract.dead_letter import CORRUPT_ROW, WHOLE_FRAME
+from contract.decoding import DECODE_ERRORS
 from contract.entity import entity_key, partition_of
 from contract.frame import FrameError, Submission, decode_frame, encode_frame, encode_submission
 from contract.kinds import KINDS, is_id
@@ -59,7 +60,7 @@ def split_submissions(letter: DeadLetterRecord, value: bytes) -> list[Submission
     elif letter.origin.index >= 0:
         try:
             found = [_decoder.decode(value)]
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        except DECODE_ERRORS as error:
             raise NotReplayableError(f"not a submission: {error}") from None
     elif letter.origin.index == CORRUPT_ROW:
         raise NotReplayableError("it is a row, kept for inspection")
