@@ -51,6 +51,6 @@ def decode_anomaly(value: bytes) -> Anomaly:
     """Decode a record's value.
 
     Raises:
-        msgspec.DecodeError: the value is not an anomaly.
+        DECODE_ERRORS: the value is not an anomaly.
     """
     return _decoder.decode(value)

@@ -58,6 +58,6 @@ def decode_audit(value: bytes) -> AuditRecord:
     """Decode a record's value.
 
     Raises:
-        msgspec.DecodeError: the value is not an audit record.
+        DECODE_ERRORS: the value is not an audit record.
     """
     return _decoder.decode(value)

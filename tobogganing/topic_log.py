@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-import msgspec
 from aiokafka import ConsumerRecord
 
 from contract.anomaly import decode_anomaly
 from contract.audit import decode_audit
+from contract.decoding import DECODE_ERRORS
 from contract.position import Receipt
 from service.config.settings import KafkaSettings
 from service.kafka.reader import TopicReader
@@ -21,7 +21,7 @@ def audit_document(record: ConsumerRecord, target: str | None = None) -> Documen
     """An audit record with its time; None if it cannot be decoded, or does not concern `target`."""
     try:
         found = decode_audit(record.value or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except DECODE_ERRORS:
         return None
     if target is not None and not found.concerns(target):
         return None
@@ -42,7 +42,7 @@ def anomaly_document(record: ConsumerRecord) -> Document | None:
     """An anomaly with its time and receipt; None if it cannot be decoded."""
     try:
         found = decode_anomaly(record.value or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except DECODE_ERRORS:
         return None
     receipt = Receipt(found.partition, found.offset, found.index, found.appended_ms)
     return {

@@ -6,12 +6,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
-import msgspec
 import structlog
 from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 
 from contract.anomaly import Anomaly, decode_anomaly
+from contract.decoding import DECODE_ERRORS
 from contract.position import Receipt
 from exporter.state.store import StateStore
 from service.config.settings import KafkaSettings
@@ -44,7 +44,7 @@ class RecentAnomalies:
             try:
                 anomaly = decode_anomaly(record.value or b"")
                 table = self._store.table(anomaly.kind)
-            except (msgspec.DecodeError, KeyError):
+            except (*DECODE_ERRORS, KeyError):
                 continue
             key = f"{anomaly.kind}:{anomaly.id}".encode()
             newest = self._found.pop(key, None) or deque(maxlen=MAX_PER_ENTITY)

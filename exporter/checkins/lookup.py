@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import msgspec
 import orjson
 from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
@@ -16,6 +15,7 @@ from contract.dead_letter import (
     DeadLetterSource,
     decode_source,
 )
+from contract.decoding import DECODE_ERRORS
 from contract.position import Receipt
 from service.config.settings import KafkaSettings
 from service.http.errors import unavailable
@@ -102,7 +102,7 @@ class _Changes:
                 continue
             try:
                 audit = decode_audit(record.value)
-            except msgspec.DecodeError:
+            except DECODE_ERRORS:
                 continue
             if audit.concerns(self._target):
                 at = record.timestamp / 1000

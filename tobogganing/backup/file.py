@@ -13,6 +13,8 @@ from typing import IO, Any, Self, TypeVar
 
 import msgspec
 
+from contract.decoding import DECODE_ERRORS
+
 VERSION = 1
 
 
@@ -59,7 +61,7 @@ class Footer(msgspec.Struct, frozen=True, tag_field="is", tag="end"):
 
 Line = Header | RecordEntry | RowEntry | Footer
 
-_DAMAGE = (msgspec.DecodeError, EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError)
+_DAMAGE = (*DECODE_ERRORS, EOFError, gzip.BadGzipFile, zlib.error)
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
 _Entry = TypeVar("_Entry", RecordEntry, RowEntry)

@@ -10,6 +10,7 @@ from exporter.checkins import anomalies
 from exporter.checkins.anomalies import MAX_PER_ENTITY, PERIOD, RecentAnomalies
 from exporter.checkins.query import Query
 from tests.unit.exporter.checkins.conftest import NOW, Fleet
+from tests.unit.invalid_json import invalid_json
 
 
 def record(id: str = "a", *, at: float = NOW, kind: str = "client", offset: int = 7) -> Any:
@@ -23,7 +24,8 @@ def test_an_entity_with_an_anomaly_is_counted_and_selected(fleet: Fleet) -> None
     recent = RecentAnomalies(fleet.store)
     fleet.report("client", "a", age=1)
     fleet.report("client", "b", age=1)
-    recent.apply(2, [record("a"), record("unknown"), SimpleNamespace(value=b"rubbish", offset=9)])
+    invalid = [SimpleNamespace(value=value, offset=9) for value in invalid_json()]
+    recent.apply(2, [record("a"), record("unknown"), *invalid])
     view = fleet.view()
     assert view.anomalous() == 1
     (index,) = view.page(Query.parse([("anomalies", "true")])).indexes

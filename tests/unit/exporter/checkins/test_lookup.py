@@ -8,6 +8,7 @@ from contract.audit import AUDIT_VERSION, REGISTRATIONS, AuditRecord, ChangeOutc
 from contract.dead_letter import DeadLetterSource, encode_source
 from contract.frame import Submission, encode_submission
 from service.compression import compress_zstd
+from tests.unit.invalid_json import invalid_json
 
 
 def letter(offset: int, id: str, *, is_compressed: bool) -> ConsumerRecord:
@@ -49,7 +50,8 @@ def test_a_change_of_many_is_found_by_each_of_their_ids() -> None:
     found = {}
     for target in ("client:sim-17", "headend:h", "client:h", "client:sim"):
         changes = lookup._Changes(target)
-        changes.apply(0, [ConsumerRecord("t", 0, 0, 0, 0, None, value, None, 0, 0, ())])
+        for each in (*invalid_json(target.partition(":")[2]), value):
+            changes.apply(0, [ConsumerRecord("t", 0, 0, 0, 0, None, each, None, 0, 0, ())])
         found[target] = [each.action for each in changes.found.values()]
     assert found == {
         "client:sim-17": ["register-many"],
